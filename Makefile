@@ -1,0 +1,87 @@
+# Everything a contributor does; `make` alone prints the verbs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+UV := $(or $(shell uv --version >/dev/null 2>&1 && command -v uv),.uv/bin/uv)
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo -n)
+ENV_RUN := .venv/.run
+ENV_TEST := .venv/.test
+
+.PHONY: help demo setup test check lint format lock clean
+
+help:
+	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
+	@echo "make setup    an environment in .venv with all a developer needs"
+	@echo "make check    the fast tests, lint and types: before every commit"
+	@echo "make test     everything, against a real Kafka and PostgreSQL where they can be had"
+	@echo "make lint     format, lint, types and the direction of imports"
+	@echo "make format   write the code as lint wants it"
+	@echo "make lock     requirements/*.txt anew from pyproject.toml"
+	@echo "make clean    remove what the verbs above brought"
+
+demo: $(ENV_RUN)
+	.venv/bin/scorm-webhooks demo $(ARGS)
+
+setup: $(ENV_TEST)
+
+check: lint
+	.venv/bin/pytest -q -m "not real and not e2e"
+
+test: setup
+	@python3 tests/parts.py
+	@$(MAKE) lint
+ifeq ($(CI),true)
+# What is published is what is tested: the wheel, and never the checkout (hence the safe path).
+	rm -rf dist && $(UV) build --quiet --wheel
+	$(UV) venv --quiet --clear .venv-wheel
+	$(UV) pip sync --quiet --python .venv-wheel requirements/test.txt
+	$(UV) pip install --quiet --python .venv-wheel --no-deps dist/*.whl
+	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest $(ARGS)
+else
+	.venv/bin/pytest $(ARGS)
+endif
+
+lint: setup
+	.venv/bin/ruff format --check --quiet
+	.venv/bin/ruff check --quiet
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache
+
+format: setup
+	.venv/bin/ruff check --quiet --fix-only
+	.venv/bin/ruff format
+
+# --no-header: the header would repeat options, and with them perhaps the host of a private index.
+LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate pyproject.toml
+lock: | $(UV)
+	$(LOCK) --extra demo -o requirements/run.txt $(ARGS)
+	$(LOCK) --extra demo --group test -c requirements/run.txt -o requirements/test.txt $(ARGS)
+
+clean:
+	rm -rf .venv .venv-wheel .uv .parts dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python: | $(UV)
+	$(UV) venv --quiet --allow-existing .venv
+
+# `install`, not `sync`: a developer who looks at the demo keeps the tools.
+$(ENV_RUN): requirements/run.txt pyproject.toml | .venv/bin/python
+	$(UV) pip install --quiet --python .venv --require-hashes -r requirements/run.txt
+	$(UV) pip install --quiet --python .venv --no-deps -e .
+	@touch $@
+
+$(ENV_TEST): requirements/test.txt pyproject.toml | .venv/bin/python
+	$(UV) pip sync --quiet --python .venv requirements/test.txt
+	$(UV) pip install --quiet --python .venv --no-deps -e .
+	@touch $(ENV_RUN) $@
+
+# Debian and Ubuntu refuse `pip install` outside of an environment, so uv gets a small one of its own.
+.uv/bin/uv:
+	@python3 -c 'import ensurepip, venv' 2>/dev/null \
+	  || { $(SUDO) apt-get -qq update && $(SUDO) apt-get -qq install -y python3-venv >/dev/null; } \
+	  || { echo "Python's venv is missing; install it (apt-get install python3-venv) and run make again"; exit 1; }
+	python3 -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check uv

@@ -1,0 +1,11 @@
+"""The path of an event.
+
+Producers write Avro to `session-events`.
+`fan-out` joins each event with the webhooks that want it and writes one delivery each to `deliveries`.
+`deliver` sends a delivery as a signed POST and decides what follows:
+    delivered, the next retry tier, held, or a dead letter.
+`record` makes what happened visible in SQL, counts each webhook's health and pauses it.
+`publish` projects the webhooks of SQL onto the compacted topic `subscriptions`, which `fan-out` and `deliver` read.
+
+Nouns live in `streams.core`, verbs in `streams.stages`, products in `streams.adapters`; `streams.wiring` joins them.
+"""

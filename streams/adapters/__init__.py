@@ -1,0 +1,1 @@
+"""The products: each module speaks to one thing outside, behind a port."""

@@ -1,0 +1,100 @@
+"""Faust in a narrow lane: bytes in, batches taken unacknowledged, each acknowledged only when all of it is done."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import faust
+
+from streams.adapters.kafka.config import faust_security
+from streams.core.errors import ScormWebhooksError
+from streams.ports import Partition, Record
+
+TAKE_RECORDS = 500
+# A wait that every event pays at a low rate.
+TAKE_SECONDS = 0.002
+
+# Faust logs some of its troubles and stands still; the process must not.
+WATCH_SECONDS = 1.0
+
+Handle = Callable[[Sequence[Record]], Awaitable[None]]
+
+
+class FaustCrashed(ScormWebhooksError):
+    """Faust's consumer ended by itself; the process must exit and start again."""
+
+
+class FaustStage:
+    """An agent on one topic that calls `handle` with lists of records; any exception of it ends the stage.
+
+    Faust itself would acknowledge a batch that failed and go on: the events would be lost.
+    """
+
+    def __init__(
+        self, properties: Mapping[str, Any], group: str, topic: str, prefix: str, instance_id: str | None
+    ) -> None:
+        self._topic = topic
+        self._app = faust.App(
+            prefix + group,
+            broker=["kafka://" + server for server in properties["bootstrap.servers"].split(",")],
+            autodiscover=False,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            web_enabled=False,
+            stream_wait_empty=False,
+            consumer_auto_offset_reset="earliest",
+            consumer_group_instance_id=instance_id,
+            broker_commit_interval=1,
+            store="memory://",
+            broker_credentials=faust_security(properties),
+        )
+        self._channel = self._app.topic(prefix + topic, key_serializer="raw", value_serializer="raw")
+
+    async def run(self, handle: Handle) -> None:
+        """Serve until cancelled. Raises whatever `handle` raised, before its batch is acknowledged."""
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def agent(stream: faust.StreamT[bytes]) -> None:
+            async for events in stream.noack_take(TAKE_RECORDS, within=TAKE_SECONDS):
+                try:
+                    await handle([_record(event, self._topic) for event in events])
+                except Exception as unexpected:
+                    if not failed.done():
+                        failed.set_exception(unexpected)
+                    await asyncio.Event().wait()  # nothing after this is acknowledged: the process ends
+                for event in events:
+                    await stream.ack(event)
+
+        self._app.agent(self._channel, concurrency=1, name=f"{self._topic}.agent")(agent)
+        try:
+            await self._app.start()
+            crashed = asyncio.create_task(self._until_crashed())
+            await asyncio.wait({failed, crashed}, return_when=asyncio.FIRST_COMPLETED)
+            crashed.cancel()
+            if failed.done():
+                await failed
+            raise FaustCrashed(str(self._app.crash_reason))
+        finally:
+            await self._app.stop()
+
+    async def _until_crashed(self) -> None:
+        while not self._app.crashed and not self._app.consumer.should_stop:
+            await asyncio.sleep(WATCH_SECONDS)
+
+
+def _record(event: faust.EventT[bytes], topic: str) -> Record:
+    message = event.message
+    return Record(
+        partition=Partition(topic, message.partition),
+        offset=message.offset,
+        key=message.key,
+        value=message.value,
+        appended_at=datetime.fromtimestamp(message.timestamp, UTC),
+        headers=_headers(message.headers),
+    )
+
+
+def _headers(headers: Any) -> tuple[tuple[str, bytes], ...]:
+    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+    return tuple((name, value) for name, value in pairs)

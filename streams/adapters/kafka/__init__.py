@@ -1,0 +1,1 @@
+"""Kafka by librdkafka: reading, producing and committing, and how its clients are configured."""

@@ -1,0 +1,80 @@
+"""A broker inside this process, for trying, tests and demos: librdkafka's mock cluster. It keeps nothing."""
+
+import ctypes
+from collections.abc import Iterable
+from importlib.metadata import files
+from types import TracebackType
+from typing import Self
+
+from streams.core.errors import Misconfigured
+from streams.topics import Topic
+
+_PRODUCER = 0
+_TEXT_BYTES = 512
+
+
+class EmbeddedBroker:
+    """Started when made; every topic has the partitions it was declared with. Close it to end it."""
+
+    def __init__(self, topics: Iterable[Topic] = (), prefix: str = "") -> None:
+        self._lib = _library()
+        error = ctypes.create_string_buffer(_TEXT_BYTES)
+        conf = self._lib.rd_kafka_conf_new()
+        self._lib.rd_kafka_conf_set(conf, b"log_level", b"2", error, _TEXT_BYTES)
+        self._client = self._lib.rd_kafka_new(_PRODUCER, conf, error, _TEXT_BYTES)
+        if not self._client:
+            raise Misconfigured(f"the embedded broker did not start: {error.value.decode(errors='replace')}")
+        self._cluster = self._lib.rd_kafka_mock_cluster_new(self._client, 1)
+        # Nobody else will join in the next three seconds: do not wait for them.
+        self._lib.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
+        for topic in topics:
+            self.create(prefix + topic.name, topic.partitions)
+
+    @property
+    def bootstrap(self) -> str:
+        """`host:port`, on loopback."""
+        servers: bytes = self._lib.rd_kafka_mock_cluster_bootstraps(self._cluster)
+        return servers.decode()
+
+    def create(self, topic: str, partitions: int) -> None:
+        """Make a topic; a second time changes nothing."""
+        self._lib.rd_kafka_mock_topic_create(self._cluster, topic.encode(), partitions, 1)
+
+    def close(self) -> None:
+        """End the broker, with all that it holds."""
+        if self._client:
+            self._lib.rd_kafka_mock_cluster_destroy(self._cluster)
+            self._lib.rd_kafka_destroy(self._client)
+            self._client = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _library() -> ctypes.CDLL:
+    """The librdkafka that the confluent-kafka wheel carries."""
+    bundled = [file for file in files("confluent-kafka") or () if "librdkafka" in file.name and ".so" in file.name]
+    bundled += [file for file in files("confluent-kafka") or () if file.name.endswith(".dylib") and "rdkafka" in file.name]
+    if not bundled:
+        raise Misconfigured(
+            "this build of confluent-kafka carries no librdkafka, so there is no embedded broker: "
+            "set KAFKA_BOOTSTRAP_SERVERS"
+        )
+    lib = ctypes.CDLL(str(bundled[0].locate()))
+    pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
+    lib.rd_kafka_conf_new.restype = pointer
+    lib.rd_kafka_conf_set.argtypes = [pointer, text, text, text, ctypes.c_size_t]
+    lib.rd_kafka_new.restype = pointer
+    lib.rd_kafka_new.argtypes = [number, pointer, text, ctypes.c_size_t]
+    lib.rd_kafka_destroy.argtypes = [pointer]
+    lib.rd_kafka_mock_cluster_new.restype = pointer
+    lib.rd_kafka_mock_cluster_new.argtypes = [pointer, number]
+    lib.rd_kafka_mock_cluster_destroy.argtypes = [pointer]
+    lib.rd_kafka_mock_cluster_bootstraps.restype = text
+    lib.rd_kafka_mock_cluster_bootstraps.argtypes = [pointer]
+    lib.rd_kafka_mock_topic_create.argtypes = [pointer, text, number, number]
+    lib.rd_kafka_mock_group_initial_rebalance_delay_ms.argtypes = [pointer, ctypes.c_int32]
+    return lib

@@ -1,0 +1,153 @@
+"""Produce records with librdkafka, until every one of them is acknowledged."""
+
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from streams.core.errors import ScormWebhooksError
+from streams.ports import Outgoing, Report
+
+POLL_SECONDS = 0.1
+RETRY_SECONDS = 0.5
+FLUSH_SECONDS = 10.0
+
+
+class LogBroken(ScormWebhooksError):
+    """The producer can do nothing more; the process must exit and start again."""
+
+
+class _Pending:
+    """One call of `produce`: how many acknowledgements are still awaited, and when each record was appended."""
+
+    __slots__ = ("appended", "done", "left")
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+        self.appended: list[datetime] = [_EPOCH] * count
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+_Ack = tuple["_Pending", int, Outgoing, KafkaError | None, int]
+
+
+class KafkaLog:
+    """A `Log` on a real or embedded broker; topics get the deployment's prefix."""
+
+    def __init__(self, config: Mapping[str, Any], prefix: str, report: Report) -> None:
+        self._producer = Producer(dict(config))
+        self._prefix = prefix
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self._acks: list[_Ack] = []
+        self._broken: KafkaError | None = None
+        self._told = False
+        self._closing = False
+        self._thread = threading.Thread(target=self._poll, name="kafka-log", daemon=True)
+        self._thread.start()
+
+    async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
+        """Wait until all are acknowledged, an outage included; when each was appended.
+
+        Raises `LogBroken` when the producer met a fatal error.
+        """
+        if not records:
+            return ()
+        pending = _Pending(len(records))
+        for index, record in enumerate(records):
+            await self._hand_over(pending, index, record)
+        await pending.done
+        return pending.appended
+
+    async def close(self) -> None:
+        """Flush and stop."""
+        await asyncio.to_thread(self._producer.flush, FLUSH_SECONDS)
+        self._closing = True
+        await asyncio.to_thread(self._thread.join)
+
+    async def _hand_over(self, pending: _Pending, index: int, record: Outgoing) -> None:
+        def acknowledged(error: KafkaError | None, message: Message) -> None:
+            self._acks.append((pending, index, record, error, message.timestamp()[1]))
+
+        while True:
+            if self._broken is not None:
+                raise LogBroken(f"Kafka producer: {self._broken}")
+            try:
+                self._producer.produce(
+                    self._prefix + record.topic,
+                    key=record.key,
+                    value=record.value,
+                    headers=list(record.headers),
+                    on_delivery=acknowledged,
+                )
+                return
+            except BufferError:
+                # The local queue is full: wait for acknowledgements to make room.
+                await asyncio.sleep(0.01)
+            except KafkaException as error:
+                self._take_note(error.args[0])
+                await asyncio.sleep(RETRY_SECONDS)
+
+    def _poll(self) -> None:
+        while not self._closing:
+            self._producer.poll(POLL_SECONDS)
+            if self._acks:
+                acks, self._acks = self._acks, []
+                try:
+                    self._loop.call_soon_threadsafe(self._settle, acks)
+                except RuntimeError:
+                    return  # the loop is closed: nobody waits any more
+
+    def _settle(self, acks: Sequence[_Ack]) -> None:
+        for pending, index, record, error, appended_ms in acks:
+            if error is not None:
+                self._again(pending, index, record, error)
+                continue
+            pending.appended[index] = _time(appended_ms)
+            pending.left -= 1
+            if pending.left == 0 and not pending.done.done():
+                pending.done.set_result(None)
+        if self._told and not any(error for _, _, _, error, _ in acks):
+            self._told = False
+            self._report.tell("broker available again")
+
+    def _again(self, pending: _Pending, index: int, record: Outgoing, error: KafkaError) -> None:
+        self._take_note(error)
+        if self._broken is not None or error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            if not pending.done.done():
+                pending.done.set_exception(LogBroken(f"Kafka producer: {error}"))
+            return
+        if not pending.done.done():
+            task = asyncio.ensure_future(self._later(pending, index, record))
+            pending.done.add_done_callback(lambda _: task.cancel())
+
+    async def _later(self, pending: _Pending, index: int, record: Outgoing) -> None:
+        await asyncio.sleep(RETRY_SECONDS)
+        try:
+            await self._hand_over(pending, index, record)
+        except LogBroken as broken:
+            if not pending.done.done():
+                pending.done.set_exception(broken)
+
+    def _take_note(self, error: KafkaError) -> None:
+        self._report.count("produce_errors_total")
+        if error.fatal():
+            self._broken = error
+        if not self._told:
+            self._told = True
+            self._report.tell("broker unavailable; producing again until it takes the records", why=str(error))
+
+
+def _time(milliseconds: int) -> datetime:
+    # The embedded broker acknowledges with a made-up time of 1970.
+    if milliseconds < _PLAUSIBLE_MS:
+        return datetime.now(UTC)
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+_PLAUSIBLE_MS = 1_000_000_000_000

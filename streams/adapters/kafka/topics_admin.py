@@ -1,0 +1,145 @@
+"""Compare the declared topics with those of a cluster, and create or extend what is missing."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    ResourceType,
+)
+
+from streams.core.errors import Misconfigured, Unavailable
+from streams.topics import DELIVERIES, Topic, tier_of
+
+ASK_SECONDS = 10.0
+
+
+class Action(StrEnum):
+    """What `apply` would do with a topic."""
+
+    KEEP = "keep"
+    CREATE = "create"
+    GROW = "grow"
+    CONFIGURE = "configure"
+    RETIRED = "retired"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of a plan: the topic as it should be, and why."""
+
+    action: Action
+    topic: Topic
+    words: str
+
+
+class TopicsAdmin:
+    """Plans and applies; `prefix` is put before every declared name. Raises `Unavailable` when nobody answers."""
+
+    def __init__(self, properties: Mapping[str, Any], prefix: str) -> None:
+        self._admin = AdminClient(dict(properties))
+        self._prefix = prefix
+
+    def existing(self) -> dict[str, int]:
+        """The cluster's topics that bear our prefix (without it), with their partition counts."""
+        try:
+            topics = self._admin.list_topics(timeout=ASK_SECONDS).topics
+        except KafkaException as error:
+            raise Unavailable(str(error.args[0].str())) from None
+        return {
+            name.removeprefix(self._prefix): len(topic.partitions)
+            for name, topic in topics.items()
+            if name.startswith(self._prefix)
+        }
+
+    def plan(self, declared: Sequence[Topic]) -> list[Change]:
+        """What to do for each declared topic, and which retry tiers are retired but still read."""
+        existing = self.existing()
+        names = {topic.name for topic in declared}
+        retired = sorted(name for name in existing if tier_of(name) and name not in names)
+        family = next(topic for topic in declared if topic.name == DELIVERIES)
+        configs = self._configs(name for name in existing if name in names)
+        changes = [_change(topic, existing.get(topic.name), configs.get(topic.name, {})) for topic in declared]
+        return changes + [_retired(replace(family, name=name), existing[name]) for name in retired]
+
+    def apply(self, plan: Sequence[Change], replication: int | None = None) -> None:
+        """Carry a plan out. Raises `Misconfigured` before anything is changed when a part of it is refused."""
+        if refused := [change for change in plan if change.action is Action.REFUSE]:
+            raise Misconfigured("; ".join(f"{change.topic.name}: {change.words}" for change in refused))
+        copies = replication or min(3, len(self._admin.list_topics(timeout=ASK_SECONDS).brokers))
+        durable = {"min.insync.replicas": str(max(1, copies - 1))}
+        creates = [
+            NewTopic(
+                self._prefix + change.topic.name,
+                num_partitions=change.topic.partitions,
+                replication_factor=copies,
+                config={**change.topic.config, **durable},
+            )
+            for change in plan
+            if change.action is Action.CREATE
+        ]
+        grows = [
+            NewPartitions(self._prefix + change.topic.name, change.topic.partitions)
+            for change in plan
+            if change.action is Action.GROW
+        ]
+        sets = [self._resource(change.topic) for change in plan if change.action is Action.CONFIGURE]
+        _await(self._admin.create_topics(creates) if creates else {})
+        _await(self._admin.create_partitions(grows) if grows else {})
+        _await(self._admin.incremental_alter_configs(sets) if sets else {})
+
+    def _resource(self, topic: Topic) -> ConfigResource:
+        entries = [
+            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+            for name, value in topic.config.items()
+        ]
+        return ConfigResource(ResourceType.TOPIC, self._prefix + topic.name, incremental_configs=entries)
+
+    def _configs(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
+        resources = [ConfigResource(ResourceType.TOPIC, self._prefix + name) for name in names]
+        if not resources:
+            return {}
+        return {
+            resource.name.removeprefix(self._prefix): {name: entry.value for name, entry in future.result().items()}
+            for resource, future in self._admin.describe_configs(resources).items()
+        }
+
+
+def _change(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> Change:
+    if partitions is None:
+        return Change(Action.CREATE, topic, f"{topic.partitions} partitions")
+    if partitions > topic.partitions:
+        words = (
+            f"has {partitions} partitions, more than the {topic.partitions} that the settings say; partitions cannot "
+            "be taken away without losing records: raise the setting"
+        )
+        return Change(Action.REFUSE, topic, words)
+    if partitions < topic.partitions:
+        return Change(Action.GROW, topic, f"from {partitions} to {topic.partitions} partitions")
+    different = [f"{name} {config.get(name)} → {value}" for name, value in topic.config.items() if config.get(name) != value]
+    if different:
+        return Change(Action.CONFIGURE, topic, ", ".join(different))
+    return Change(Action.KEEP, topic, f"{partitions} partitions")
+
+
+def _retired(topic: Topic, partitions: int) -> Change:
+    if partitions < topic.partitions:
+        return Change(Action.GROW, topic, f"retired tier, grows with its family to {topic.partitions} partitions")
+    return Change(Action.RETIRED, topic, "no longer in the schedule; still read until it is empty")
+
+
+def _await(futures: Mapping[Any, Any]) -> None:
+    for future in futures.values():
+        try:
+            future.result(ASK_SECONDS)
+        except KafkaException as error:
+            raise Misconfigured(f"the cluster refused: {error.args[0].str()}") from None

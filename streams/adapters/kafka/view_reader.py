@@ -1,0 +1,161 @@
+"""Keep the view of webhooks by reading `subscriptions` from its start, without a group."""
+
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from streams.adapters.kafka.feed import to_record
+from streams.core.delivery import ViewPosition
+from streams.core.errors import ScormWebhooksError, Unreadable
+from streams.core.view import SENTINEL_KEY, VERSION_HEADER, Sentinel, View
+from streams.core.webhook import Webhook
+from streams.ports import Codec, Record, Report
+from streams.topics import SUBSCRIPTIONS
+
+POLL_SECONDS = 0.1
+ASK_SECONDS = 5.0
+RETRY_SECONDS = 0.5
+
+
+class ViewBroken(ScormWebhooksError):
+    """The topic is not the one that was read; the process must exit and read it from the start."""
+
+
+class ViewReader:
+    """`Subscriptions` and `Directory` on Kafka; what was read is applied on the event loop."""
+
+    def __init__(self, config: Mapping[str, Any], prefix: str, codec: Codec, report: Report) -> None:
+        self.view = View()
+        self._config = dict(config)
+        self._prefix = prefix
+        self._codec = codec
+        self._report = report
+        self._at_end = False
+        self._moved = asyncio.Condition()
+        self._stopping = False
+        # Asking for the end on the consumer that tails would queue behind its fetch: half a second.
+        self._asker = Consumer({**self._config, "enable.partition.eof": False})
+
+    @property
+    def is_ready(self) -> bool:
+        """The end was reached, and every webhook that the sentinel counted is there."""
+        return self._at_end and self.view.is_complete()
+
+    async def run(self) -> None:
+        """Read until cancelled. Raises `ViewBroken` when the topic was deleted or made anew."""
+        self._loop = asyncio.get_running_loop()
+        self._finished: asyncio.Future[None] = self._loop.create_future()
+        thread = threading.Thread(target=self._serve, name="kafka-view", daemon=True)
+        thread.start()
+        try:
+            await asyncio.shield(self._finished)
+        finally:
+            self._stopping = True
+            await asyncio.shield(asyncio.to_thread(thread.join))
+
+    async def wait_until_read(self) -> None:
+        """Wait until the end of the topic was reached once, complete or not."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self._at_end)
+
+    async def wait_until_ready(self) -> None:
+        async with self._moved:
+            await self._moved.wait_for(lambda: self.is_ready)
+
+    async def catch_up(self) -> ViewPosition:
+        """Wait until every webhook whose record was appended by now is here; where the view then stands."""
+        await self.wait_until_ready()
+        end = await self._end()
+        if end < self.view.position:
+            raise ViewBroken(f"{SUBSCRIPTIONS} ends at {end}, before what was read: it was made anew")
+        if self.view.position < end:
+            async with self._moved:
+                await self._moved.wait_for(lambda: self.view.position >= end)
+        return self.view.seen
+
+    async def wait_for(self, seen: ViewPosition) -> None:
+        """Wait until the view knows all that the writer of a delivery knew."""
+        if self.is_ready and self.view.has_reached(seen):
+            return
+        async with self._moved:
+            await self._moved.wait_for(lambda: self.is_ready and self.view.has_reached(seen))
+
+    def find(self, webhook_id: str) -> Webhook | None:
+        return self.view.find(webhook_id)
+
+    def of_account(self, account_id: str) -> Sequence[Webhook]:
+        return self.view.of_account(account_id)
+
+    async def _end(self) -> int:
+        told = False
+        partition = TopicPartition(self._prefix + SUBSCRIPTIONS, 0)
+        while True:
+            try:
+                _, end = await asyncio.to_thread(self._asker.get_watermark_offsets, partition, ASK_SECONDS)
+                return int(end)
+            except KafkaException as error:
+                if not told:
+                    self._report.tell("broker unavailable; waiting", why=str(error))
+                told = True
+                await asyncio.sleep(RETRY_SECONDS)
+
+    # -- the thread --------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        outcome: ScormWebhooksError | None = None
+        try:
+            consumer = Consumer({**self._config, "auto.offset.reset": "error"})
+            consumer.assign([TopicPartition(self._prefix + SUBSCRIPTIONS, 0, OFFSET_BEGINNING)])
+            while not self._stopping:
+                first = consumer.poll(POLL_SECONDS)
+                if first is not None:
+                    messages = [first, *consumer.consume(5000, 0)]
+                    self._loop.call_soon_threadsafe(self._apply, messages)
+            consumer.close()
+        except KafkaException as error:
+            outcome = ViewBroken(f"Kafka consumer of {SUBSCRIPTIONS}: {error}")
+        self._loop.call_soon_threadsafe(self._finish, outcome)
+
+    def _finish(self, error: ScormWebhooksError | None) -> None:
+        if not self._finished.done():
+            self._finished.set_exception(error) if error else self._finished.set_result(None)
+
+    def _apply(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            error = message.error()
+            if error is None:
+                self._put(to_record(message, self._prefix))
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self.view.skip((message.offset() or 0) - 1)
+                self._at_end = True
+            elif error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:
+                self._finish(ViewBroken(f"{SUBSCRIPTIONS}: {error}; it was made anew"))
+        self._report.gauge("view_webhooks", len(self.view))
+        task = self._loop.create_task(self._notify())
+        task.add_done_callback(lambda done: done.exception())
+
+    async def _notify(self) -> None:
+        async with self._moved:
+            self._moved.notify_all()
+
+    def _put(self, record: Record) -> None:
+        key = (record.key or b"").decode(errors="replace")
+        headers = dict(record.headers)
+        try:
+            if key == SENTINEL_KEY and record.value is not None:
+                self.view.mark(record.offset, Sentinel.decode(record.value))
+            elif record.value is None:
+                self.view.remove(record.offset, key, int(headers.get(VERSION_HEADER, b"0")))
+            else:
+                noun = self._codec.decode(record.value)
+                if not isinstance(noun, Webhook):
+                    raise Unreadable(f"a {type(noun).__name__.lower()} is not a webhook")
+                self.view.put(record.offset, noun, record.appended_at)
+        except (Unreadable, ValueError, KeyError) as wrong:
+            # Only `publish` writes here, so a newer version wrote this: what was known stays in force.
+            self.view.skip(record.offset)
+            self._report.count("view_unreadable_total")
+            self._report.tell("webhook record unreadable", webhook=key, offset=record.offset, why=str(wrong))

@@ -1,0 +1,130 @@
+"""Connections and transactions, and the database's errors in our words."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from sqlalchemy import event, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from streams.core.errors import Misconfigured, Refused, Unavailable
+
+BUSY_SECONDS = 30
+POLL_SECONDS = 0.05
+_DRIVERS = {
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+    "sqlite": "sqlite+aiosqlite",
+}
+
+
+def database_url(text: str) -> URL:
+    """`postgresql://…` or `sqlite:///path`, with the driver that we use; `Misconfigured` says what would be right."""
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise Misconfigured("DATABASE_URL: must be a URL such as postgresql://user@host/name") from None
+    driver = _DRIVERS.get(url.drivername.partition("+")[0])
+    if driver is None:
+        raise Misconfigured(
+            f"DATABASE_URL: {url.drivername} is not supported; use postgresql:// or sqlite:///"
+        )
+    return url.set(drivername=driver)
+
+
+class Database:
+    """One pool; `transaction` gives a connection whose work is committed at the end of the block."""
+
+    def __init__(self, url: URL, pool_size: int = 5) -> None:
+        self.url = url
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        self._engine = (
+            _sqlite_engine(url, "BEGIN IMMEDIATE") if self.is_sqlite else _postgres_engine(url, pool_size)
+        )
+        self._reader = _sqlite_engine(url, "BEGIN") if self.is_sqlite else self._engine
+
+    def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Raises `Refused` for a row the database will not take, `Unavailable` when it is away."""
+        return _translated(self._engine)
+
+    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """The same, for work that writes nothing: on SQLite it takes no write lock."""
+        return _translated(self._reader)
+
+    async def changed(self) -> None:
+        """Wait a moment; what is due is asked for again then."""
+        await asyncio.sleep(POLL_SECONDS)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+        await self._reader.dispose()
+
+
+@asynccontextmanager
+async def _translated(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    try:
+        async with engine.begin() as connection:
+            yield connection
+    except (DataError, IntegrityError) as error:
+        raise Refused(_words(error)) from error
+    except (OperationalError, InterfaceError, OSError) as error:
+        raise Unavailable(_words(error)) from error
+    except DBAPIError as error:
+        away = error.connection_invalidated or _is_away(error)
+        raise (Unavailable if away else Refused)(_words(error)) from error
+
+
+def _words(error: Exception) -> str:
+    # The statement and its parameters hold payloads and secrets; the driver's own first line does not.
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}"
+
+
+def _is_away(error: DBAPIError) -> bool:
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return state.startswith(("08", "53", "57", "40"))
+
+
+def _postgres_engine(url: URL, pool_size: int) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={"connect_timeout": 5},
+    )
+
+
+def _sqlite_engine(url: URL, begin_statement: str) -> AsyncEngine:
+    engine = create_async_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS})
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        # We begin transactions ourselves: pysqlite's own BEGIN would come too late to take the write lock.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"busy_timeout={BUSY_SECONDS * 1000}",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Any) -> None:
+        # SQLite has one writer, and that lock is what `FOR UPDATE` is elsewhere.
+        connection.exec_driver_sql(begin_statement)
+
+    return engine

@@ -1,0 +1,93 @@
+"""Read what was recorded of deliveries."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.tables import attempts, bodies, deliveries
+from streams.core.account import AttemptSeen, DeliveryFilter, DeliverySeen
+from streams.core.delivery import State, Target, Trigger
+from streams.core.standing import Standing
+
+
+class SqlDeliveryLog:
+    """A `DeliveryLog` in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list(self, wanted: DeliveryFilter) -> Sequence[Standing]:
+        query = select(deliveries).order_by(deliveries.c.first_seen_at.desc(), deliveries.c.id.desc())
+        for column, value in (
+            (deliveries.c.account_id, wanted.account_id),
+            (deliveries.c.webhook_id, wanted.webhook_id),
+            (deliveries.c.event_id, wanted.event_id),
+            (deliveries.c.state, wanted.state),
+        ):
+            if value is not None:
+                query = query.where(column == value)
+        async with self._database.reading() as connection:
+            return [_standing(row) for row in await connection.execute(query.limit(wanted.limit))]
+
+    async def find(self, delivery_id: str) -> DeliverySeen | None:
+        async with self._database.reading() as connection:
+            row = (
+                await connection.execute(select(deliveries).where(deliveries.c.id == delivery_id))
+            ).one_or_none()
+            if row is None:
+                return None
+            body = await connection.scalar(
+                select(bodies.c.body).where(
+                    bodies.c.account_id == row.account_id, bodies.c.event_id == row.event_id
+                )
+            )
+            made = await connection.execute(
+                select(attempts)
+                .where(attempts.c.delivery_id == delivery_id)
+                .order_by(attempts.c.generation, attempts.c.number)
+            )
+            return DeliverySeen(_standing(row), body or b"", [_attempt(attempt) for attempt in made])
+
+
+def _standing(row: Any) -> Standing:
+    return Standing(
+        delivery_id=row.id,
+        account_id=row.account_id,
+        event_id=row.event_id,
+        event_type=row.event_type,
+        webhook_id=row.webhook_id,
+        trigger=Trigger(row.trigger),
+        first_seen_at=row.first_seen_at,
+        generation=row.generation,
+        step=row.step,
+        state=State(row.state),
+        attempts=row.attempts,
+        target=Target(row.target),
+        changed_at=row.changed_at,
+        tier=row.tier,
+        due_at=row.due_at,
+        reason=row.reason,
+        words=row.words,
+        pause_id=row.pause_id,
+    )
+
+
+def _attempt(row: Any) -> AttemptSeen:
+    return AttemptSeen(
+        generation=row.generation,
+        number=row.number,
+        target=row.target,
+        url=row.url,
+        started_at=row.started_at,
+        milliseconds=(row.ended_at - row.started_at).total_seconds() * 1000,
+        request_headers=row.request_headers,
+        status=row.status,
+        answer_headers=row.answer_headers,
+        answer=row.answer,
+        outcome=row.outcome,
+        words=row.words,
+        followed=row.followed,
+        tier=row.tier,
+    )

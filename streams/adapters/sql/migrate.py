@@ -1,0 +1,81 @@
+"""Bring a database to the schema of this version, or say that it is not there."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
+
+from streams.core.errors import Misconfigured, Unavailable
+
+# Two processes that start at once must not both migrate.
+_LOCK = 5_271_009
+
+
+def upgrade(url: URL, revision: str = "head") -> None:
+    """Migrate up to `revision`; a second time changes nothing."""
+    _run(url, lambda config: command.upgrade(config, revision))
+
+
+def downgrade(url: URL, revision: str) -> None:
+    """Migrate down to `revision`; `base` removes every table."""
+    _run(url, lambda config: command.downgrade(config, revision))
+
+
+def autogenerate(url: URL, message: str) -> None:
+    """Write a migration for what the tables have and the database has not: a tool for contributors."""
+    _run(url, lambda config: command.revision(config, message, autogenerate=True))
+
+
+def differences(url: URL) -> None:
+    """Raises alembic's CommandError when the migrations do not lead to the tables as declared."""
+    _run(url, command.check)
+
+
+def require_head(url: URL) -> None:
+    """Raises `Misconfigured` unless the database has this version's schema."""
+    wanted = ScriptDirectory.from_config(_config()).get_current_head()
+    with _connection(url) as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    if found != wanted:
+        raise Misconfigured(
+            f"DATABASE_URL: the database's schema is {found or 'empty'}, this version needs {wanted}: "
+            "run `scorm-webhooks db upgrade`"
+        )
+
+
+def _run(url: URL, verb: Callable[[Config], object]) -> None:
+    config = _config()
+    with _connection(url) as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        config.attributes["connection"] = connection
+        verb(config)
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+@contextmanager
+def _connection(url: URL) -> Iterator[Connection]:
+    sync = url.set(drivername="sqlite") if url.get_backend_name() == "sqlite" else url
+    engine = create_engine(sync, hide_parameters=True)
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except (OperationalError, InterfaceError) as error:
+        raise Unavailable(f"DATABASE_URL: {str(error.orig).partition(chr(10))[0]}") from error
+    except DatabaseError as error:
+        raise Misconfigured(f"DATABASE_URL: {str(error.orig).partition(chr(10))[0]}") from error
+    finally:
+        engine.dispose()

@@ -1,0 +1,96 @@
+"""The dirty set of webhooks, the publisher's lease, and whether a change has reached the topic."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.tables import dirty_webhooks, leases, webhooks
+from streams.adapters.sql.versions import make_dirty
+from streams.adapters.sql.webhook_rows import to_webhook
+from streams.ports import Clock, Due
+
+LEASE_SECONDS = 15.0
+
+
+class SqlOutbox:
+    """An `Outbox` and a `Propagation`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
+
+    async def compare(self, versions: Mapping[str, int]) -> Sequence[str]:
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(select(webhooks.c.id, webhooks.c.version, webhooks.c.deleted_at))
+            stored = {row.id: (row.version, row.deleted_at is not None) for row in rows}
+            for webhook_id, (version, deleted) in sorted(stored.items()):
+                on_topic = versions.get(webhook_id)
+                if on_topic != (None if deleted else version):
+                    await make_dirty(connection, self._insert, webhook_id, version)
+        return sorted(versions.keys() - stored.keys())
+
+    async def due(self, limit: int) -> Sequence[Due]:
+        query = (
+            select(webhooks, dirty_webhooks.c.version.label("due_version"))
+            .join(dirty_webhooks, dirty_webhooks.c.webhook_id == webhooks.c.id)
+            .order_by(dirty_webhooks.c.version)
+            .limit(limit)
+        )
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(query)).all()
+        return [Due(row.id, row.version, None if row.deleted_at else to_webhook(row)) for row in rows]
+
+    async def published(self, due: Due, appended_at: datetime) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                delete(dirty_webhooks).where(
+                    dirty_webhooks.c.webhook_id == due.webhook_id, dirty_webhooks.c.version <= due.version
+                )
+            )
+            await connection.execute(
+                update(webhooks)
+                .where(webhooks.c.id == due.webhook_id, webhooks.c.published_at.is_(None))
+                .values(published_at=appended_at)
+            )
+
+    async def changed(self) -> None:
+        await self._database.changed()
+
+    async def is_published(self, webhook_id: str) -> bool:
+        query = select(dirty_webhooks.c.version).where(dirty_webhooks.c.webhook_id == webhook_id)
+        async with self._database.reading() as connection:
+            return (await connection.execute(query)).first() is None
+
+
+class SqlLease:
+    """A `Lease` as a row that expires unless its holder renews it."""
+
+    def __init__(self, database: Database, clock: Clock, name: str, holder: str) -> None:
+        self._database = database
+        self._clock = clock
+        self._name = name
+        self._holder = holder
+        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
+
+    async def renew(self) -> bool:
+        now = self._clock.now()
+        expires_at = now + timedelta(seconds=LEASE_SECONDS)
+        statement = self._insert(leases).values(name=self._name, holder=self._holder, expires_at=expires_at)
+        statement = statement.on_conflict_do_update(
+            index_elements=[leases.c.name],
+            set_={"holder": self._holder, "expires_at": expires_at},
+            where=or_(leases.c.holder == self._holder, leases.c.expires_at < now),
+        )
+        async with self._database.transaction() as connection:
+            result = await connection.execute(statement.returning(leases.c.holder))
+            return result.first() is not None
+
+    async def release(self) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                delete(leases).where(leases.c.name == self._name, leases.c.holder == self._holder)
+            )

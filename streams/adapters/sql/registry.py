@@ -1,0 +1,91 @@
+"""Accounts and webhooks: what people register and change."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.tables import accounts, api_keys, webhooks
+from streams.adapters.sql.versions import make_dirty, version_after
+from streams.adapters.sql.webhook_rows import from_registration, to_registration
+from streams.core.account import Account, ApiKey
+from streams.core.webhook import Registration
+from streams.ports import Clock
+
+
+class SqlAccounts:
+    """`Accounts` in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, account: Account, key: ApiKey) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                insert(accounts).values({**asdict(account), "emails": list(account.emails)})
+            )
+            await connection.execute(insert(api_keys).values(asdict(key)))
+
+    async def find(self, account_id: str) -> Account | None:
+        return next((account for account in await self.list() if account.id == account_id), None)
+
+    async def list(self) -> Sequence[Account]:
+        async with self._database.reading() as connection:
+            rows = await connection.execute(select(accounts).order_by(accounts.c.created_at, accounts.c.id))
+            return [
+                Account(row.id, row.name, tuple(row.emails), row.created_at, row.plan_limit) for row in rows
+            ]
+
+
+class SqlWebhooks:
+    """`Webhooks` in SQL."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
+
+    async def add(self, registration: Registration) -> Registration:
+        version = version_after(0, self._clock.now())
+        registration = replace(registration, webhook=replace(registration.webhook, version=version))
+        async with self._database.transaction() as connection:
+            await connection.execute(insert(webhooks).values(from_registration(registration)))
+            await make_dirty(connection, self._insert, registration.webhook.id, version)
+        return registration
+
+    async def list(self, account_id: str | None = None) -> Sequence[Registration]:
+        query = (
+            select(webhooks)
+            .where(webhooks.c.deleted_at.is_(None))
+            .order_by(webhooks.c.created_at, webhooks.c.id)
+        )
+        if account_id is not None:
+            query = query.where(webhooks.c.account_id == account_id)
+        async with self._database.reading() as connection:
+            return [to_registration(row) for row in await connection.execute(query)]
+
+    async def change(
+        self, webhook_id: str, change: Callable[[Registration], Registration | None]
+    ) -> Registration | None:
+        now = self._clock.now()
+        this = (webhooks.c.id == webhook_id) & webhooks.c.deleted_at.is_(None)
+        async with self._database.transaction() as connection:
+            row = (await connection.execute(select(webhooks).where(this).with_for_update())).one_or_none()
+            if row is None:
+                return None
+            before = to_registration(row)
+            after = change(before)
+            if after == before:
+                return before
+            version = version_after(row.version, now)
+            kept = after or before
+            kept = replace(kept, webhook=replace(kept.webhook, version=version))
+            deleted = {} if after else {"deleted_at": now}
+            await connection.execute(
+                update(webhooks).where(this).values(**from_registration(kept), **deleted)
+            )
+            await make_dirty(connection, self._insert, webhook_id, version)
+        return kept

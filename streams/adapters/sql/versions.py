@@ -1,0 +1,26 @@
+"""How a change of a webhook gets its version and becomes due for the topic, in the same transaction."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.sql.tables import dirty_webhooks
+
+
+def version_after(old: int, now: datetime) -> int:
+    """max(now in milliseconds, old + 1): it grows even when the clock stands still or goes back."""
+    return max(int(now.timestamp() * 1000), old + 1)
+
+
+async def make_dirty(
+    connection: AsyncConnection, insert: Callable[[Any], Any], webhook_id: str, version: int
+) -> None:
+    """Owe the topic this version of a webhook."""
+    statement = insert(dirty_webhooks).values(webhook_id=webhook_id, version=version)
+    await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[dirty_webhooks.c.webhook_id], set_={"version": statement.excluded.version}
+        )
+    )

@@ -1,0 +1,69 @@
+"""A webhook as a row, and back."""
+
+from datetime import datetime
+from typing import Any
+
+from streams.core.webhook import Pause, PauseReason, Registration, SealedSecret, Status, Webhook
+
+
+def to_webhook(row: Any) -> Webhook:
+    """The state that the topic carries."""
+    return Webhook(
+        id=row.id,
+        account_id=row.account_id,
+        url=row.url,
+        secrets=tuple(
+            SealedSecret(secret["sealed"], _moment(secret.get("valid_until"))) for secret in row.secrets
+        ),
+        event_types=frozenset(row.event_types),
+        packages=frozenset(row.packages),
+        dispatches=frozenset(row.dispatches),
+        fallback_url=row.fallback_url,
+        sealed_headers=row.sealed_headers,
+        max_concurrency=row.max_concurrency,
+        status=Status(row.status),
+        pause=Pause(row.pause_id, PauseReason(row.pause_reason)) if row.pause_id else None,
+        health_epoch=row.health_epoch,
+        version=row.version,
+        created_at=row.published_at,
+    )
+
+
+def to_registration(row: Any) -> Registration:
+    """What people see of it."""
+    return Registration(to_webhook(row), row.created_at, row.description, row.paused_at)
+
+
+def from_registration(registration: Registration) -> dict[str, Any]:
+    """The columns that a person or a stage may change; `published_at` is the publisher's."""
+    webhook = registration.webhook
+    return {
+        "id": webhook.id,
+        "account_id": webhook.account_id,
+        "url": webhook.url,
+        "fallback_url": webhook.fallback_url,
+        "description": registration.description,
+        "event_types": sorted(webhook.event_types),
+        "packages": sorted(webhook.packages),
+        "dispatches": sorted(webhook.dispatches),
+        "secrets": [
+            {
+                "sealed": secret.sealed,
+                "valid_until": secret.valid_until.isoformat() if secret.valid_until else None,
+            }
+            for secret in webhook.secrets
+        ],
+        "sealed_headers": webhook.sealed_headers,
+        "max_concurrency": webhook.max_concurrency,
+        "status": webhook.status,
+        "pause_id": webhook.pause.id if webhook.pause else None,
+        "pause_reason": webhook.pause.reason if webhook.pause else None,
+        "paused_at": registration.paused_at,
+        "health_epoch": webhook.health_epoch,
+        "version": webhook.version,
+        "created_at": registration.created_at,
+    }
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

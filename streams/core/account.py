@@ -1,0 +1,71 @@
+"""An account: the owner of webhooks, and what a person may see of its deliveries."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from streams.core.delivery import State
+from streams.core.standing import Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A customer of the platform; `emails` get its notifications, `plan_limit` is launches a month."""
+
+    id: str
+    name: str
+    emails: tuple[str, ...]
+    created_at: datetime
+    plan_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key as it is stored: never the key itself, its SHA-256 and the start that tells it from others."""
+
+    id: str
+    account_id: str
+    name: str
+    prefix: str
+    sha256: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSeen:
+    """One attempt as it was recorded."""
+
+    generation: int
+    number: int
+    target: str
+    url: str
+    started_at: datetime
+    milliseconds: float
+    request_headers: Mapping[str, str]
+    status: int | None
+    answer_headers: Mapping[str, str]
+    answer: bytes
+    outcome: str
+    words: str
+    followed: str
+    tier: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySeen:
+    """A delivery with its body and every attempt, oldest first."""
+
+    standing: Standing
+    body: bytes
+    attempts: Sequence[AttemptSeen]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFilter:
+    """Which deliveries to list; None means any."""
+
+    account_id: str | None = None
+    webhook_id: str | None = None
+    event_id: str | None = None
+    state: State | None = None
+    limit: int = 50

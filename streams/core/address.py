@@ -1,0 +1,81 @@
+"""Which network addresses a webhook may reach: public unicast ones, and what the operator opened by name."""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+# Our own table, after the IANA special-purpose registries: `ipaddress.is_global` calls several of these global.
+_FORBIDDEN_V4 = tuple(
+    IPv4Network(text)
+    for text in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "168.63.129.16/32",  # a cloud's host agent
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.31.196.0/24",
+        "192.52.193.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "192.175.48.0/24",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+    )
+)
+# Only 2000::/3 is global unicast; within it these are not.
+_GLOBAL_V6 = IPv6Network("2000::/3")
+_FORBIDDEN_V6 = tuple(
+    IPv6Network(text)
+    for text in ("2001::/23", "2001:db8::/32", "2620:4f:8000::/48", "3ffe::/16", "3fff::/20")
+)
+_NAT64 = IPv6Network("64:ff9b::/96")
+_SIX_TO_FOUR = IPv6Network("2002::/16")
+_TEREDO = IPv6Network("2001::/32")
+
+
+def parse_networks(text: str) -> tuple[Network, ...]:
+    """`127.0.0.0/8,::1/128` as networks; ValueError names the part that is none."""
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def is_allowed(text: str, opened: Sequence[Network] = ()) -> bool:
+    """Whether a connection to this address (as a socket names it, a zone included) may be opened."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    carried = _carried(address)
+    if any(_within(candidate, network) for candidate in (address, carried) for network in opened):
+        return True
+    if isinstance(carried, IPv4Address):
+        # An IPv6 form that carries an IPv4 address goes wherever that address leads.
+        return not any(carried in network for network in _FORBIDDEN_V4)
+    return carried in _GLOBAL_V6 and not any(carried in network for network in _FORBIDDEN_V6)
+
+
+def _within(address: Address, network: Network) -> bool:
+    return address.version == network.version and address in network
+
+
+def _carried(address: Address) -> Address:
+    """The IPv4 address that an IPv6 form carries (v4-mapped, NAT64, 6to4, Teredo), else the address itself."""
+    if isinstance(address, IPv4Address):
+        return address
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    if address in _SIX_TO_FOUR:
+        return IPv4Address(int(address) >> 80 & 0xFFFFFFFF)
+    if address in _TEREDO:
+        return IPv4Address(~int(address) & 0xFFFFFFFF)
+    return address

@@ -1,0 +1,75 @@
+"""An attempt: one POST and its outcome; and the dead letter, a delivery given up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from streams.core.delivery import DeathReason, Delivery, Target, Trigger
+from streams.core.ids import attempt_id, delivery_id
+from streams.core.outcome import Kind
+
+ANSWER_KEPT_BYTES = 4096
+
+
+class Followed(StrEnum):
+    """What followed an attempt."""
+
+    DONE = "done"
+    TIER = "tier"
+    FALLBACK = "fallback"
+    HELD = "held"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One POST, as its record tells it; `step` is the step of what followed it, `tier` the wait's name.
+
+    Values of the customer's own headers are not in `request_headers`; `answer` is at most 4 KiB.
+    """
+
+    account_id: str
+    event_id: str
+    event_type: str
+    webhook_id: str
+    trigger: Trigger
+    generation: int
+    step: int
+    number: int
+    target: Target
+    target_attempt: int
+    health_epoch: int
+    url: str
+    first_seen_at: datetime
+    started_at: datetime
+    ended_at: datetime
+    request_headers: Mapping[str, str]
+    status: int | None
+    answer_headers: Mapping[str, str]
+    answer: bytes
+    kind: Kind
+    words: str
+    followed: Followed
+    tier: str | None = None
+
+    @property
+    def delivery_id(self) -> str:
+        return delivery_id(self.account_id, self.event_id, self.webhook_id)
+
+    @property
+    def id(self) -> str:
+        return attempt_id(self.delivery_id, self.generation, self.number)
+
+    @property
+    def milliseconds(self) -> float:
+        return (self.ended_at - self.started_at).total_seconds() * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A delivery given up: why, and the last attempt's words where there was one."""
+
+    delivery: Delivery
+    reason: DeathReason
+    words: str

@@ -1,0 +1,124 @@
+"""A delivery: one event owed to one webhook, and the words for where it stands."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from streams.core.ids import attempt_id, delivery_id
+
+
+class Trigger(StrEnum):
+    """Why a delivery is attempted."""
+
+    EVENT = "event"
+    MANUAL = "manual"
+    TEST = "test"
+
+
+class Target(StrEnum):
+    """Which endpoint of the webhook is attempted."""
+
+    PRIMARY = "primary"
+    FALLBACK = "fallback"
+
+
+class State(StrEnum):
+    """Where a delivery stands."""
+
+    WAITING = "waiting"
+    HELD = "held"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    DISCARDED = "discarded"
+
+
+class HoldReason(StrEnum):
+    """Why a delivery is held."""
+
+    PAUSED = "paused"
+    BUSY = "busy"
+
+
+class DeathReason(StrEnum):
+    """Why a delivery was given up."""
+
+    EXHAUSTED = "exhausted"
+    DELETED = "deleted"
+    GONE = "gone"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class ViewPosition:
+    """What a writer had read of `subscriptions`: the topic's incarnation and the next offset in it."""
+
+    incarnation: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a delivery's record carries; `attempt` is the number (from 1) of the attempt to be made next.
+
+    `target_attempt` counts (from 1) within the target. (generation, step) orders the records of one delivery.
+    """
+
+    account_id: str
+    event_id: str
+    event_type: str
+    webhook_id: str
+    first_seen_at: datetime
+    seen: ViewPosition
+    body: bytes
+    trigger: Trigger = Trigger.EVENT
+    generation: int = 1
+    step: int = 1
+    attempt: int = 1
+    target: Target = Target.PRIMARY
+    target_attempt: int = 1
+    hold_reason: HoldReason | None = None
+    pause_id: str | None = None
+    trace_parent: str | None = None
+
+    @property
+    def id(self) -> str:
+        return delivery_id(self.account_id, self.event_id, self.webhook_id)
+
+    @property
+    def attempt_id(self) -> str:
+        return attempt_id(self.id, self.generation, self.attempt)
+
+    def retried(self) -> "Delivery":
+        """The record for the next attempt at the same target."""
+        return replace(
+            self, step=self.step + 1, attempt=self.attempt + 1, target_attempt=self.target_attempt + 1
+        )
+
+    def diverted(self, *, attempted: bool) -> "Delivery":
+        """The record for the first attempt at the fallback endpoint; `attempted` when the primary was just tried."""
+        return replace(
+            self,
+            step=self.step + 1,
+            attempt=self.attempt + attempted,
+            target=Target.FALLBACK,
+            target_attempt=1,
+        )
+
+    def held(self, reason: HoldReason, pause_id: str | None, *, attempted: bool) -> "Delivery":
+        """The record that waits for the webhook; it goes on at the primary endpoint with the attempt that was due."""
+        target_attempt = self.target_attempt + attempted
+        if self.target is Target.FALLBACK:
+            target_attempt = self.attempt - self.target_attempt + 1
+        return replace(
+            self,
+            step=self.step + 1,
+            attempt=self.attempt + attempted,
+            target=Target.PRIMARY,
+            target_attempt=target_attempt,
+            hold_reason=reason,
+            pause_id=pause_id,
+        )
+
+    def ended(self, *, attempted: bool) -> "Delivery":
+        """The record as a dead letter keeps it."""
+        return replace(self, step=self.step + 1, attempt=self.attempt + attempted)

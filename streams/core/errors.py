@@ -1,0 +1,55 @@
+"""What can be wrong with what we were given, told so that a person can mend it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One field that is wrong: `field` is its path (`data.scoreRaw`), `message` says what would be right."""
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
+class ScormWebhooksError(Exception):
+    """The root of every error of ours.
+
+    ScormWebhooksError
+    ├── Invalid        bad input: `.errors` names each field        (the caller's fault)
+    ├── NotFound       no such object in this account               (the caller's fault)
+    ├── Misconfigured  a setting that must change before a start    (the operator's fault)
+    ├── Unreadable     bytes that no schema of ours explains        (the producer's fault)
+    ├── Refused        a row that the database will not take        (kept aside, counted)
+    └── Unavailable    a broker or database that is away            (nobody's fault: wait)
+    """
+
+
+class Invalid(ScormWebhooksError):
+    """Bad input, with one `FieldError` for each field that is wrong."""
+
+    def __init__(self, *errors: FieldError) -> None:
+        super().__init__("; ".join(str(error) for error in errors))
+        self.errors = errors
+
+
+class NotFound(ScormWebhooksError):
+    """There is no such object, or it belongs to another account."""
+
+
+class Misconfigured(ScormWebhooksError):
+    """A process cannot start like this; the text is one line that says what to set."""
+
+
+class Unreadable(ScormWebhooksError):
+    """Bytes that cannot be decoded: they are kept, never dropped."""
+
+
+class Refused(ScormWebhooksError):
+    """The database answers, and refuses this very row."""
+
+
+class Unavailable(ScormWebhooksError):
+    """A part we depend on does not answer at the moment."""

@@ -1,0 +1,73 @@
+"""Health: consecutive failures of a webhook, counted so that one blip is one failure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from streams.core.delivery import Target, Trigger
+from streams.core.outcome import Kind
+from streams.core.webhook import PauseReason
+
+FAILURES_TO_PAUSE = 5
+
+# The endpoint asked for time, or the fault is ours: neither says that the endpoint is broken.
+NOT_COUNTED = frozenset({Kind.THROTTLED, Kind.UNSENDABLE})
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """What health needs to know of one recorded attempt."""
+
+    health_epoch: int
+    trigger: Trigger
+    target: Target
+    kind: Kind
+    started_at: datetime
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A webhook's run of failures in its current epoch; `pause` says that the run is over the limit."""
+
+    epoch: int = 1
+    failures: int = 0
+    first_failed_at: datetime | None = None
+    last_failed_at: datetime | None = None
+    pause: PauseReason | None = None
+
+    def after(self, attempts: Iterable[Attempted]) -> "Health":
+        """The health once these new attempts, in the order of their partition, are counted."""
+        health = self
+        for attempt in attempts:
+            health = health._count(attempt)
+        return health
+
+    def _count(self, attempt: Attempted) -> "Health":
+        if attempt.health_epoch != self.epoch or self.pause is not None:
+            return self
+        if attempt.trigger is not Trigger.EVENT or attempt.target is not Target.PRIMARY:
+            return self
+        if attempt.kind is Kind.DELIVERED:
+            return self._succeed(attempt)
+        if attempt.kind is Kind.GONE:
+            return replace(self._fail(attempt), pause=PauseReason.GONE)
+        return self if attempt.kind in NOT_COUNTED else self._fail(attempt)
+
+    def _succeed(self, attempt: Attempted) -> "Health":
+        if self.last_failed_at is not None and attempt.ended_at <= self.last_failed_at:
+            return self
+        return Health(self.epoch)
+
+    def _fail(self, attempt: Attempted) -> "Health":
+        # Requests in flight together fail together: only one that started after the last failure counts again.
+        if self.last_failed_at is not None and attempt.started_at < self.last_failed_at:
+            return self
+        failures = self.failures + 1
+        return replace(
+            self,
+            failures=failures,
+            first_failed_at=self.first_failed_at or attempt.started_at,
+            last_failed_at=attempt.ended_at,
+            pause=PauseReason.FAILURES if failures >= FAILURES_TO_PAUSE else None,
+        )

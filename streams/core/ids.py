@@ -1,0 +1,24 @@
+"""Identity: what an id may look like, and ids that follow from what they name."""
+
+import re
+from uuid import UUID, uuid5
+
+ID_PATTERN = re.compile(r"[A-Za-z0-9_:-]{1,128}", re.ASCII)
+ID_WORDS = "1 to 128 of A-Z a-z 0-9 _ : -"
+
+_NAMESPACE = UUID("6b1d3f0e-6c0f-5d58-9e0a-6a7b4c0f4a11")
+
+
+def is_id(value: object) -> bool:
+    """True for an opaque id; a dot is excluded because Standard Webhooks signs `id.timestamp.body`."""
+    return isinstance(value, str) and ID_PATTERN.fullmatch(value) is not None
+
+
+def delivery_id(account_id: str, event_id: str, webhook_id: str) -> str:
+    """The same event owed to the same webhook is the same delivery, whoever computes it and however often."""
+    return str(uuid5(_NAMESPACE, f"{account_id}/{event_id}/{webhook_id}"))
+
+
+def attempt_id(delivery: str, generation: int, number: int) -> str:
+    """The id of attempt `number` (from 1) of a delivery's `generation`; a repeat after a crash has the same."""
+    return str(uuid5(_NAMESPACE, f"{delivery}/{generation}/{number}"))

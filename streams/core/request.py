@@ -1,0 +1,62 @@
+"""A request: the exact bytes and headers that leave for one attempt."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from streams.core.delivery import Delivery, Target
+from streams.core.signing import sign_platform, sign_standard
+from streams.core.webhook import Webhook
+
+USER_AGENT = "scorm-webhooks/1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One POST: the body is sent as it is, so the signature holds for it; `private` names the customer's headers."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    private: frozenset[str] = frozenset()
+
+    @property
+    def public_headers(self) -> dict[str, str]:
+        """The headers as people may see them: the customer's own keep their names, not their values."""
+        return {name: "•••" if name in self.private else value for name, value in self.headers.items()}
+
+
+def endpoint(delivery: Delivery, webhook: Webhook) -> str | None:
+    """The URL of the delivery's target; None when the webhook has no fallback URL (any more)."""
+    return webhook.url if delivery.target is Target.PRIMARY else webhook.fallback_url
+
+
+def build_request(
+    delivery: Delivery,
+    url: str,
+    secrets: Sequence[str],
+    customer_headers: Mapping[str, str],
+    timestamp: int,
+    signature_header: str,
+) -> Request:
+    """The request of one attempt, signed in both styles (R6).
+
+    `secrets` are oldest first: the platform's header stays with the old one during a rotation and
+    `<header>-Next` carries the new one; Standard Webhooks carries both. `timestamp` is in Unix seconds.
+    """
+    body = delivery.body
+    standard = (sign_standard(secret, delivery.event_id, timestamp, body) for secret in secrets)
+    headers = {
+        **customer_headers,
+        "Content-Type": "application/json",
+        "User-Agent": USER_AGENT,
+        signature_header: sign_platform(secrets[0], body),
+        "webhook-id": delivery.event_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": " ".join(standard),
+        "webhook-attempt": str(delivery.attempt),
+    }
+    if len(secrets) > 1:
+        headers[f"{signature_header}-Next"] = sign_platform(secrets[-1], body)
+    if delivery.trace_parent:
+        headers["traceparent"] = delivery.trace_parent
+    return Request(url, headers, body, frozenset(customer_headers))

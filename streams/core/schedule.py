@@ -1,0 +1,145 @@
+"""The retry schedule: its tiers, and what follows an attempt."""
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+
+from streams.core.delivery import DeathReason, Delivery, HoldReason, Target
+from streams.core.errors import FieldError, Invalid
+from streams.core.outcome import Kind, Outcome
+from streams.core.webhook import Status, Webhook
+
+_WAIT = re.compile(r"([1-9]\d{0,6})(s|m|h|d)", re.ASCII)
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+FALLBACK_RETRIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """A fixed wait with a topic of its own; `name` is the wait as written, such as `30s`."""
+
+    name: str
+
+    @property
+    def wait(self) -> timedelta:
+        match = _WAIT.fullmatch(self.name)
+        if match is None:
+            raise Invalid(FieldError("tier", f"{self.name!r} is not a wait such as 30s, 2m, 6h or 1d"))
+        return timedelta(seconds=int(match[1]) * _UNIT_SECONDS[match[2]])
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The tiers in order, each longer than the one before; n tiers make n + 1 attempts."""
+
+    tiers: tuple[Tier, ...]
+
+    @property
+    def attempts(self) -> int:
+        return len(self.tiers) + 1
+
+    def tier_after(self, attempt: int, asked: timedelta | None = None) -> Tier | None:
+        """The tier that follows attempt number `attempt` (from 1), or None when it was the last.
+
+        A wait that the endpoint asked for is rounded up to a tier, never below the scheduled one.
+        """
+        if attempt > len(self.tiers):
+            return None
+        scheduled = self.tiers[attempt - 1 :]
+        if asked is None:
+            return scheduled[0]
+        return next((tier for tier in scheduled if tier.wait >= asked), scheduled[-1])
+
+
+def parse_schedule(text: str) -> Schedule:
+    """`30s,2m,10m,1h,6h` as a schedule; `Invalid` says what would be right."""
+    tiers = tuple(Tier(part.strip()) for part in text.split(","))
+    waits = [tier.wait for tier in tiers]
+    if any(later <= earlier for earlier, later in zip(waits, waits[1:], strict=False)):
+        raise Invalid(FieldError("schedule", "each wait must be longer than the one before, as in 30s,2m,10m,1h,6h"))
+    return Schedule(tiers)
+
+
+# -- what follows an attempt -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The event is delivered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The next attempt is due after the tier's wait."""
+
+    tier: Tier
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Divert:
+    """The next attempt goes to the fallback endpoint, at once."""
+
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """No request leaves until the webhook can take it."""
+
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """Given up: a dead letter."""
+
+    reason: DeathReason
+    delivery: Delivery
+
+
+Following = Done | Wait | Divert | Hold | Bury
+
+
+def before_attempt(delivery: Delivery, webhook: Webhook) -> Divert | Hold | None:
+    """What to do instead of an attempt, or None to go ahead: a paused webhook's deliveries are held (R10).
+
+    An automatic pause sends them to the fallback URL where there is one. A delivery whose fallback URL was
+    taken away meanwhile is held as well: it flows on at the primary endpoint.
+    """
+    pause = webhook.pause
+    if webhook.status is Status.PAUSED and pause is not None:
+        if pause.reason.automatic and webhook.fallback_url is not None:
+            return None if delivery.target is Target.FALLBACK else Divert(delivery.diverted(attempted=False))
+        return Hold(delivery.held(HoldReason.PAUSED, pause.id, attempted=False))
+    if delivery.target is Target.FALLBACK and webhook.fallback_url is None:
+        return Hold(delivery.held(HoldReason.BUSY, None, attempted=False))
+    return None
+
+
+def after_attempt(delivery: Delivery, outcome: Outcome, schedule: Schedule, webhook: Webhook) -> Following:
+    """What follows an attempt: done, the next tier, the fallback URL, held, or a dead letter (R7, R9)."""
+    if outcome.delivered:
+        return Done()
+    if delivery.target is Target.FALLBACK:
+        return _after_fallback(delivery, outcome, schedule, webhook)
+    if outcome.kind is Kind.GONE:
+        return _given_up(delivery, DeathReason.GONE, webhook)
+    tier = schedule.tier_after(delivery.target_attempt, outcome.retry_after)
+    return Wait(tier, delivery.retried()) if tier else _given_up(delivery, DeathReason.EXHAUSTED, webhook)
+
+
+def _given_up(delivery: Delivery, reason: DeathReason, webhook: Webhook) -> Divert | Bury:
+    if webhook.fallback_url is not None:
+        return Divert(delivery.diverted(attempted=True))
+    return Bury(reason, delivery.ended(attempted=True))
+
+
+def _after_fallback(delivery: Delivery, outcome: Outcome, schedule: Schedule, webhook: Webhook) -> Following:
+    tier = schedule.tier_after(delivery.target_attempt, outcome.retry_after)
+    if delivery.target_attempt <= FALLBACK_RETRIES and tier is not None and outcome.kind is not Kind.GONE:
+        return Wait(tier, delivery.retried())
+    if webhook.status is Status.PAUSED and webhook.pause is not None and webhook.pause.reason.automatic:
+        return Hold(delivery.held(HoldReason.PAUSED, webhook.pause.id, attempted=True))
+    return Bury(DeathReason.EXHAUSTED, delivery.ended(attempted=True))

@@ -1,0 +1,160 @@
+"""Where each delivery stands, folded from what was recorded about it in any order and any number of times."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from streams.core.attempt import Attempt, DeadLetter, Followed
+from streams.core.delivery import Delivery, HoldReason, State, Target, Trigger
+from streams.core.schedule import Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One delivery's state; `attempts` is how many were made in this generation, `reason` why it is held or dead."""
+
+    delivery_id: str
+    account_id: str
+    event_id: str
+    event_type: str
+    webhook_id: str
+    trigger: Trigger
+    first_seen_at: datetime
+    generation: int
+    step: int
+    state: State
+    attempts: int
+    target: Target
+    changed_at: datetime
+    tier: str | None = None
+    due_at: datetime | None = None
+    reason: str | None = None
+    words: str | None = None
+    pause_id: str | None = None
+
+    def supersedes(self, known: "Standing") -> bool:
+        """State only moves up in (generation, step); *delivered* ends its generation, whatever its step."""
+        if self.generation == known.generation:
+            if known.state is State.DELIVERED:
+                return False
+            if self.state is State.DELIVERED:
+                return True
+        return (self.generation, self.step) > (known.generation, known.step)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A noun as read from its topic, with when it was appended."""
+
+    noun: Delivery | Attempt | DeadLetter
+    appended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one transaction records; bodies are keyed by (account id, event id)."""
+
+    standings: Sequence[Standing] = ()
+    attempts: Sequence[Attempt] = ()
+    bodies: Mapping[tuple[str, str], bytes] = field(default_factory=dict)
+
+
+def fold(facts: Iterable[Fact]) -> Batch:
+    """The batch that these facts make: the newest standing of each delivery, every attempt, each body once."""
+    standings: dict[str, Standing] = {}
+    attempts: list[Attempt] = []
+    bodies: dict[tuple[str, str], bytes] = {}
+    for fact in facts:
+        noun = fact.noun
+        if isinstance(noun, Attempt):
+            attempts.append(noun)
+        else:
+            delivery = noun.delivery if isinstance(noun, DeadLetter) else noun
+            bodies[delivery.account_id, delivery.event_id] = delivery.body
+        standing = standing_of(fact)
+        if standing is None:
+            continue
+        known = standings.get(standing.delivery_id)
+        if known is None or standing.supersedes(known):
+            standings[standing.delivery_id] = standing
+    return Batch(tuple(standings.values()), tuple(attempts), bodies)
+
+
+def stripped(fact: Fact) -> Fact:
+    """The fact without what came from outside: what is left can be stored anywhere."""
+    if not isinstance(fact.noun, Attempt):
+        return fact
+    words = f"({fact.noun.kind}; the details could not be stored)"
+    bare = replace(fact.noun, request_headers={}, answer_headers={}, answer=b"", words=words, url="")
+    return replace(fact, noun=bare)
+
+
+def standing_of(fact: Fact) -> Standing | None:
+    """What a record says of its delivery's state.
+
+    None for an attempt whose consequence (fallback, held, dead) has a record of its own that says it.
+    """
+    match fact.noun:
+        case Attempt():
+            return _of_attempt(fact.noun, fact.appended_at)
+        case DeadLetter():
+            letter = fact.noun
+            standing = _of_delivery(letter.delivery, State.DEAD, fact.appended_at)
+            return replace(standing, reason=str(letter.reason), words=letter.words)
+        case delivery if delivery.hold_reason is not None:
+            return replace(
+                _of_delivery(delivery, State.HELD, fact.appended_at),
+                reason=str(delivery.hold_reason),
+                words=_HELD_WORDS[delivery.hold_reason],
+                pause_id=delivery.pause_id,
+            )
+        case delivery:
+            return replace(_of_delivery(delivery, State.WAITING, fact.appended_at), due_at=fact.appended_at)
+
+
+_HELD_WORDS = {
+    HoldReason.PAUSED: "The webhook is paused.",
+    HoldReason.BUSY: "The endpoint cannot take more at the moment.",
+}
+
+
+def _of_delivery(delivery: Delivery, state: State, at: datetime) -> Standing:
+    return Standing(
+        delivery_id=delivery.id,
+        account_id=delivery.account_id,
+        event_id=delivery.event_id,
+        event_type=delivery.event_type,
+        webhook_id=delivery.webhook_id,
+        trigger=delivery.trigger,
+        first_seen_at=delivery.first_seen_at,
+        generation=delivery.generation,
+        step=delivery.step,
+        state=state,
+        attempts=delivery.attempt - 1,
+        target=delivery.target,
+        changed_at=at,
+    )
+
+
+def _of_attempt(attempt: Attempt, at: datetime) -> Standing | None:
+    if attempt.followed not in (Followed.DONE, Followed.TIER):
+        return None
+    waiting = attempt.followed is Followed.TIER and attempt.tier is not None
+    return Standing(
+        delivery_id=attempt.delivery_id,
+        account_id=attempt.account_id,
+        event_id=attempt.event_id,
+        event_type=attempt.event_type,
+        webhook_id=attempt.webhook_id,
+        trigger=attempt.trigger,
+        first_seen_at=attempt.first_seen_at,
+        generation=attempt.generation,
+        step=attempt.step,
+        state=State.WAITING if waiting else State.DELIVERED,
+        attempts=attempt.number,
+        target=attempt.target,
+        changed_at=at,
+        tier=attempt.tier,
+        due_at=at + Tier(attempt.tier).wait if waiting and attempt.tier else None,
+        words=attempt.words,
+    )

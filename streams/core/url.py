@@ -1,0 +1,52 @@
+"""Which URLs a webhook may have, told as a person would want to hear it."""
+
+import re
+from urllib.parse import urlsplit
+
+from streams.core.errors import FieldError
+
+MAX_URL_CHARACTERS = 2048
+
+_PRINTABLE = re.compile(r"[!-~]+", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]", re.ASCII)
+
+
+def url_errors(field: str, url: object, *, allow_http: bool = False) -> list[FieldError]:
+    """What is wrong with an endpoint's URL; an empty list when it may be registered.
+
+    Whether its address may be reached is decided where the socket opens, not here.
+    """
+    problem = _problem(url, allow_http)
+    return [FieldError(field, problem)] if problem else []
+
+
+def _problem(url: object, allow_http: bool) -> str | None:
+    if not isinstance(url, str) or not url:
+        return "must be a URL such as https://example.com/webhooks"
+    if len(url) > MAX_URL_CHARACTERS:
+        return f"must have at most {MAX_URL_CHARACTERS} characters"
+    if not _PRINTABLE.fullmatch(url) or "\\" in url:
+        return "must be plain ASCII without spaces, control characters or backslashes (percent-encode them)"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as wrong:
+        return f"is not a URL: {wrong}"
+    if parts.scheme not in ("https", "http"):
+        return "must start with https://"
+    if parts.scheme == "http" and not allow_http:
+        return "must start with https:// (plain http is allowed only where SCORM_WEBHOOKS_ALLOW_HTTP is true)"
+    if parts.username is not None or parts.password is not None or "@" in parts.netloc:
+        return "must not hold a user name or password; send credentials in a header"
+    if parts.fragment or "#" in url:
+        return "must not have a fragment (#…)"
+    return _host_problem(parts.hostname, parts.netloc, port)
+
+
+def _host_problem(host: str | None, netloc: str, port: int | None) -> str | None:
+    bare = netloc.rpartition(":")[0] if port is not None else netloc.removesuffix(":")
+    if not host or not _HOST.fullmatch(bare) or host.startswith(".") or ".." in host:
+        return "must name a host (write international names in their xn-- form)"
+    if port == 0:
+        return "must not use port 0"
+    return None

@@ -1,0 +1,116 @@
+"""The view: the webhooks as `subscriptions` tells them, ready only when all of them are there."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from streams.core.delivery import ViewPosition
+from streams.core.webhook import Webhook
+
+SENTINEL_KEY = "__sentinel__"
+VERSION_HEADER = "version"
+
+
+@dataclass(frozen=True, slots=True)
+class Sentinel:
+    """Written after the webhooks: which incarnation of the topic this is, and how many were live then."""
+
+    incarnation: str
+    live: int
+
+    def encode(self) -> bytes:
+        return json.dumps({"incarnation": self.incarnation, "live": self.live}).encode()
+
+    @classmethod
+    def decode(cls, value: bytes) -> "Sentinel":
+        fields = json.loads(value)
+        return cls(str(fields["incarnation"]), int(fields["live"]))
+
+
+class View:
+    """Webhooks by id and by account, fed record by record from the start of the topic.
+
+    An older version of a webhook is ignored. `position` is the next offset to read.
+    """
+
+    def __init__(self) -> None:
+        self._webhooks: dict[str, Webhook] = {}
+        self._accounts: dict[str, dict[str, Webhook]] = {}
+        self._deleted: dict[str, int] = {}
+        self._sentinel: Sentinel | None = None
+        self._deleted_since_sentinel = 0
+        self.position = 0
+
+    def __len__(self) -> int:
+        return len(self._webhooks)
+
+    @property
+    def sentinel(self) -> Sentinel | None:
+        return self._sentinel
+
+    def versions(self) -> dict[str, int]:
+        """The version of each webhook, by id."""
+        return {webhook_id: webhook.version for webhook_id, webhook in self._webhooks.items()}
+
+    @property
+    def incarnation(self) -> str:
+        return self._sentinel.incarnation if self._sentinel else ""
+
+    @property
+    def seen(self) -> ViewPosition:
+        return ViewPosition(self.incarnation, self.position)
+
+    def put(self, offset: int, webhook: Webhook, appended_at: datetime) -> None:
+        """A webhook's record; the first one of a webhook gives it its creation time."""
+        self.position = offset + 1
+        known = self._webhooks.get(webhook.id)
+        if webhook.version <= max(known.version if known else 0, self._deleted.get(webhook.id, 0)):
+            return
+        if webhook.created_at is None:
+            webhook = replace(webhook, created_at=known.created_at if known else appended_at)
+        self._webhooks[webhook.id] = webhook
+        self._accounts.setdefault(webhook.account_id, {})[webhook.id] = webhook
+
+    def remove(self, offset: int, webhook_id: str, version: int) -> None:
+        """A tombstone; `version` comes from its header."""
+        self.position = offset + 1
+        self._deleted_since_sentinel += 1
+        known = self._webhooks.get(webhook_id)
+        if known is None or version < known.version:
+            return
+        self._deleted[webhook_id] = version
+        del self._webhooks[webhook_id]
+        of_account = self._accounts[known.account_id]
+        del of_account[webhook_id]
+        if not of_account:
+            del self._accounts[known.account_id]
+
+    def mark(self, offset: int, sentinel: Sentinel) -> None:
+        """The sentinel's record."""
+        self.position = offset + 1
+        self._sentinel = sentinel
+        self._deleted_since_sentinel = 0
+
+    def skip(self, offset: int) -> None:
+        """A record that says nothing to this view, or the end of the partition before `offset` + 1."""
+        self.position = max(self.position, offset + 1)
+
+    def is_complete(self) -> bool:
+        """Whether all webhooks that were live at the last sentinel are there or were deleted since.
+
+        False for an empty or re-created topic: matching nothing would lose every event silently.
+        """
+        sentinel = self._sentinel
+        return sentinel is not None and len(self._webhooks) + self._deleted_since_sentinel >= sentinel.live
+
+    def has_reached(self, seen: ViewPosition) -> bool:
+        """Whether this view knows all that the writer of a delivery knew; another incarnation counts as reached."""
+        return seen.incarnation != self.incarnation or self.position >= seen.offset
+
+    def find(self, webhook_id: str) -> Webhook | None:
+        return self._webhooks.get(webhook_id)
+
+    def of_account(self, account_id: str) -> Sequence[Webhook]:
+        """The account's webhooks, in no promised order."""
+        return list(self._accounts.get(account_id, {}).values())

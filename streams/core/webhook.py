@@ -1,0 +1,99 @@
+"""A webhook: one registration of an account, and which events it wants."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from streams.core.event import Event
+
+DEFAULT_MAX_CONCURRENCY = 32
+
+
+class Status(StrEnum):
+    """Whether requests may leave for this webhook; one that was deleted is absent from the topic."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+
+
+class PauseReason(StrEnum):
+    """Why a webhook is paused."""
+
+    MANUAL = "manual"
+    FAILURES = "failures"
+    GONE = "gone"
+
+    @property
+    def automatic(self) -> bool:
+        return self is not PauseReason.MANUAL
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """One pause; what is held meanwhile carries its id, so that late arrivals get the same treatment."""
+
+    id: str
+    reason: PauseReason
+
+
+@dataclass(frozen=True, slots=True)
+class SealedSecret:
+    """A signing secret, encrypted; during a rotation the old one has a time at which it stops to count."""
+
+    sealed: str
+    valid_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """The state of a webhook as the compacted topic carries it; an empty set of types or scopes means all.
+
+    `created_at` is when its first record was appended to the topic; that first record cannot know it.
+    """
+
+    id: str
+    account_id: str
+    url: str
+    secrets: tuple[SealedSecret, ...]
+    event_types: frozenset[str] = frozenset()
+    packages: frozenset[str] = frozenset()
+    dispatches: frozenset[str] = frozenset()
+    fallback_url: str | None = None
+    sealed_headers: str | None = None
+    max_concurrency: int = DEFAULT_MAX_CONCURRENCY
+    status: Status = Status.ACTIVE
+    pause: Pause | None = None
+    health_epoch: int = 1
+    version: int = 1
+    created_at: datetime | None = None
+
+    def valid_secrets(self, now: datetime) -> tuple[SealedSecret, ...]:
+        """The secrets to sign with, oldest first: one, or two during a rotation's overlap."""
+        return tuple(s for s in self.secrets if s.valid_until is None or now < s.valid_until)
+
+
+def wants(webhook: Webhook, event: Event) -> bool:
+    """Whether `event` is owed to `webhook`: same account, type taken, and within its scope (R4).
+
+    A scope matches by package or dispatch; an event that carries neither is matched by its type alone.
+    """
+    if event.account_id != webhook.account_id:
+        return False
+    if webhook.event_types and event.type not in webhook.event_types:
+        return False
+    if not webhook.packages and not webhook.dispatches:
+        return True
+    package, dispatch = event.package_id, event.dispatch_id
+    if package is None and dispatch is None:
+        return True
+    return package in webhook.packages or dispatch in webhook.dispatches
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A webhook as people see it: its state, and what only they need."""
+
+    webhook: Webhook
+    created_at: datetime
+    description: str = ""
+    paused_at: datetime | None = None

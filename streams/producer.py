@@ -1,0 +1,140 @@
+"""What a producer team imports: events go to Kafka without ever blocking the caller."""
+
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+from ulid import ULID
+
+from streams.adapters.avro import AvroCodec
+from streams.adapters.kafka.config import OWNED, producer_config
+from streams.core.errors import Misconfigured, ScormWebhooksError, Unavailable
+from streams.core.event import Event, check_event, parse_event, partition_key
+
+_POLL_SECONDS = 0.1
+_OURS_TO_MEND = frozenset(
+    {
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Where an event is, once the brokers have it for good."""
+
+    event_id: str
+    topic: str
+    partition: int
+    offset: int
+
+
+class EventProducer:
+    """Publishes events; safe to share between threads.
+
+        with EventProducer("kafka:9092") as producer:
+            ack = producer.publish({"type": "session.launched", ...}).result(timeout=10)
+
+    Keep one for the life of the process, made after any fork. `properties` are librdkafka's, such as
+    `{"security.protocol": "ssl"}`; how many events may wait is `queue.buffering.max.messages` (100 000).
+    Raises `Misconfigured` for a property that is unknown or that this class sets itself.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        *,
+        topic: str = "session-events",
+        properties: Mapping[str, Any] | None = None,
+    ) -> None:
+        base = dict(properties or {})
+        if owned := sorted(OWNED & base.keys()):
+            raise Misconfigured(f"{owned[0]} cannot be set: what EventProducer promises rests on it")
+        base["bootstrap.servers"] = bootstrap_servers
+        try:
+            self._producer = Producer(producer_config(base, linger_ms=5))
+        except KafkaException as error:
+            raise Misconfigured(error.args[0].str()) from None
+        self._topic = topic
+        self._codec = AvroCodec()
+        self._open = True
+        self._lock = threading.Lock()  # nothing is queued once `close` has begun
+        self._poller = threading.Thread(target=self._poll, name="event-producer", daemon=True)
+        self._poller.start()
+
+    def publish(self, event: Event | Mapping[str, Any]) -> Future[Ack]:
+        """Queue an event and return at once; the future has the acknowledgement.
+
+        `event` is an `Event` or the payload's fields with `accountId`. Without an `id` one is minted; give
+        your own where you may publish the same event again, so that its receivers see one.
+
+        Raises `Invalid`, naming each field that is wrong, and `Unavailable` when the local queue is full. The
+        future fails with `Unavailable`, or `Misconfigured` where the topic or a permission is missing. Its
+        callbacks run in this producer's thread; in asyncio, `await asyncio.wrap_future(...)`.
+        """
+        if isinstance(event, Event):
+            check_event(event)
+        else:
+            event = parse_event(event, default_id=f"evt_{ULID()}")
+        value = self._codec.encode(event)
+        future: Future[Ack] = Future()
+        future.set_running_or_notify_cancel()  # what is queued cannot be called back
+        event_id = event.id
+
+        def settle(error: KafkaError | None, message: Any) -> None:
+            if error is None:
+                future.set_result(Ack(event_id, message.topic(), message.partition(), message.offset()))
+            else:
+                future.set_exception(_in_words(error))
+
+        with self._lock:
+            if not self._open:
+                raise Unavailable("this producer is closed")
+            try:
+                self._producer.produce(self._topic, value, partition_key(event), on_delivery=settle)
+            except BufferError:
+                raise Unavailable("the local queue is full: Kafka takes no events, or too slowly") from None
+            except KafkaException as error:
+                raise _in_words(error.args[0]) from error
+        return future
+
+    def flush(self, timeout_seconds: float = 10) -> bool:
+        """Wait for all that was published; False when some of it is not acknowledged in time."""
+        return self._producer.flush(timeout_seconds) == 0
+
+    def close(self, timeout_seconds: float = 10) -> bool:
+        """Flush and stop; False when some of it was not acknowledged in time, and then its futures fail."""
+        with self._lock:
+            self._open = False
+        flushed = self.flush(timeout_seconds)
+        if not flushed:
+            self._producer.purge()
+        self._poller.join()
+        return flushed
+
+    def __enter__(self) -> "EventProducer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _poll(self) -> None:
+        while self._open or len(self._producer):
+            self._producer.poll(_POLL_SECONDS)
+
+
+def _in_words(error: KafkaError) -> ScormWebhooksError:
+    words = f"Kafka did not take the event: {error.str()}"
+    if error.fatal():
+        return Unavailable(f"{words}; this producer is broken for good, make a new one")
+    return Misconfigured(words) if error.code() in _OURS_TO_MEND else Unavailable(words)

@@ -1,0 +1,139 @@
+"""Settings from the environment, each with its default and what it means."""
+
+import difflib
+import json
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from streams.core.address import parse_networks
+from streams.core.errors import Invalid, Misconfigured
+from streams.core.schedule import Schedule, parse_schedule
+
+PREFIX = "SCORM_WEBHOOKS_"
+# Where `up` leaves the embedded broker's address for the other commands of the same data directory.
+BROKER_FILE = "broker.json"
+
+Networks = tuple[IPv4Network | IPv6Network, ...]
+
+
+class Settings(BaseModel):
+    """What a deployment may set, as `SCORM_WEBHOOKS_<NAME>`; `kafka` and `database_url` have names of their own."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    data_dir: Annotated[Path, Field(description="where SQLite, the made encryption key and the broker's address are")]
+    encryption_keys: Annotated[
+        tuple[SecretStr, ...], BeforeValidator(lambda v: _split(v)), Field(description="newest first, comma-separated")
+    ] = ()
+    retry_schedule: Annotated[
+        Schedule, BeforeValidator(lambda v: _schedule(v)), Field(description="the waits between attempts")
+    ]
+    topic_prefix: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$", description="put before the name of every topic and group")
+    ] = ""
+    event_partitions: Annotated[int, Field(ge=1, le=10_000, description="partitions of session-events")]
+    delivery_partitions: Annotated[
+        int, Field(ge=1, le=10_000, description="partitions of every topic keyed by webhook; may only grow")
+    ]
+    replication_factor: Annotated[int | None, Field(ge=1, description="copies of each record; empty: up to 3")] = None
+    allowed_networks: Annotated[
+        Networks, BeforeValidator(lambda v: _networks(v)), Field(description="opened to webhooks though not public")
+    ] = ()
+    allow_http: Annotated[bool, Field(description="let webhooks have http:// URLs")] = False
+    ca_file: Annotated[Path | None, Field(description="certificates trusted beside the system's, in PEM")] = None
+    signature_header: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$", description="the platform's own signature header")
+    ] = "X-AllureConnect-Signature"
+    attempt_timeout_seconds: Annotated[float, Field(gt=0, le=60, description="the whole attempt's time")] = 10
+    slots: Annotated[int, Field(ge=2, le=100_000, description="requests in flight at once in one deliver")] = 256
+    api_host: Annotated[str, Field(description="where `up` listens")] = "127.0.0.1"
+    api_port: Annotated[int, Field(ge=0, le=65535, description="where `up` listens; 0: any free port")] = 8080
+    health_host: Annotated[str, Field(description="where a stage serves health and metrics")] = "127.0.0.1"
+    health_port: Annotated[int, Field(ge=0, le=65535, description="the same; 0: any free port, logged")] = 0
+    instance_id: Annotated[
+        str | None, Field(description="static membership: a name that survives a restart, such as the pod's")
+    ] = None
+    log_format: Annotated[Literal["console", "json"], Field(description="how log lines are written")] = "json"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Field(description="the least that is logged")] = "info"
+
+    @property
+    def broker_file(self) -> Path:
+        return self.data_dir / BROKER_FILE
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """The settings in `environ`. Raises `Misconfigured` with one line that says what to set."""
+    given = {name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
+    _refuse_unknown(given)
+    embedded = not environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    defaults: dict[str, object] = {
+        "data_dir": ".scorm-webhooks",
+        "retry_schedule": "30s,2m,10m,1h,6h",
+        "event_partitions": 4 if embedded else 12,
+        "delivery_partitions": 4 if embedded else 24,
+    }
+    try:
+        return Settings.model_validate({**defaults, **{name: value for name, value in given.items() if value != ""}})
+    except ValidationError as error:
+        raise Misconfigured(_words(error)) from None
+
+
+def names() -> list[str]:
+    """Every setting's variable."""
+    return [PREFIX + name.upper() for name in Settings.model_fields]
+
+
+def _refuse_unknown(given: Mapping[str, str]) -> None:
+    for name, value in given.items():
+        if value.startswith("tcp://"):
+            raise Misconfigured(
+                f"{PREFIX}{name.upper()}={value} was put there by Kubernetes for a Service of that name: "
+                "set enableServiceLinks: false in the pod"
+            )
+        if name not in Settings.model_fields:
+            close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+            hint = f"did you mean {PREFIX}{close[0].upper()}?" if close else "see docs/settings.md"
+            raise Misconfigured(f"{PREFIX}{name.upper()} is not a setting; {hint}")
+
+
+def _words(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = str(first["loc"][0])
+    reason = first.get("ctx", {}).get("error")
+    words = str(reason) if reason else first["msg"]
+    return f"{PREFIX}{name.upper()}: {words} ({Settings.model_fields[name].description})"
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _schedule(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_schedule(value)
+    except Invalid as wrong:
+        raise ValueError("; ".join(error.message for error in wrong.errors)) from None
+
+
+def _networks(value: object) -> object:
+    return parse_networks(value) if isinstance(value, str) else value
+
+
+def find_broker(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """`environ` with the broker's address: as set, or as the running `up` of this data directory left it."""
+    if environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        return dict(environ)
+    try:
+        left = json.loads(settings.broker_file.read_text())
+    except (OSError, ValueError):
+        raise Misconfigured(
+            "KAFKA_BOOTSTRAP_SERVERS is not set, and no `scorm-webhooks up` runs in "
+            f"{settings.data_dir}: set it, or start `scorm-webhooks up` first"
+        ) from None
+    return {**environ, "KAFKA_BOOTSTRAP_SERVERS": left["bootstrap"]}

@@ -1,0 +1,177 @@
+"""Take records in hand when they are due, many at once, and commit what is complete."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+
+from streams.core.errors import Unavailable
+from streams.core.ledger import WINDOW_OFFSETS, Commit, Ledger
+from streams.ports import Clock, Feed, Partition, Record, Report
+from streams.topics import tier_of
+
+REVOKE_SECONDS = 3.0
+DRAIN_SECONDS = 12.0
+COMMIT_EVERY_SECONDS = 0.5
+
+
+class _Lane:
+    """One assigned partition: its ledger, and the reasons for which it stands still."""
+
+    def __init__(self, partition: Partition, committed: Commit | None) -> None:
+        tier = tier_of(partition.topic)
+        self.partition = partition
+        self.wait: timedelta | None = tier.wait if tier else None
+        self.ledger = Ledger(committed.offset, committed.metadata) if committed else Ledger()
+        self.stops: set[str] = set()
+        self.stopped_at = 0
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.closed = False
+
+
+class Intake:
+    """A feed's handler: due? → open in the ledger → work → complete → commit.
+
+    A partition stands still while its head is not due, its window is full, or too many records are in hand
+    (retry tiers first); nothing sleeps, and what was fetched behind the head is read again.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        work: Callable[[Record], Awaitable[None]],
+        clock: Clock,
+        report: Report,
+        max_open: int = 4000,
+    ) -> None:
+        self._feed = feed
+        self._work = work
+        self._clock = clock
+        self._report = report
+        self._max_open = max_open
+        self._open = 0
+        self._lanes: dict[Partition, _Lane] = {}
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Serve until cancelled; raises what an unexpected failure of the work raised, with that record uncommitted."""
+        feed = asyncio.create_task(self._feed.run(self))
+        committer = asyncio.create_task(self._commit_regularly())
+        try:
+            await asyncio.wait({feed, committer, self._failure}, return_when=asyncio.FIRST_COMPLETED)
+            for done in (self._failure, feed, committer):
+                if done.done():
+                    await done
+        finally:
+            committer.cancel()
+            feed.cancel()
+            await asyncio.gather(feed, committer, return_exceptions=True)
+
+    async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
+        """Take nothing more, finish what is in hand within `seconds`, and commit it."""
+        lanes = list(self._lanes.values())
+        for lane in lanes:
+            self._stop(lane, "drain", None)
+        await _settle(lanes, seconds)
+        await self._commit()
+
+    # -- what the feed tells ----------------------------------------------------------------------------------
+
+    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
+        for partition, committed in partitions.items():
+            self._lanes[partition] = _Lane(partition, committed)
+        self._report.tell("partitions assigned", count=len(partitions))
+
+    def received(self, records: Sequence[Record]) -> None:
+        for record in records:
+            lane = self._lanes.get(record.partition)
+            if lane is not None and not lane.stops:
+                self._admit(lane, record)
+
+    async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
+        lanes = [lane for partition in partitions if (lane := self._lanes.pop(partition, None))]
+        for lane in lanes:
+            lane.closed = True
+        self._report.tell("partitions lost" if lost else "partitions revoked", count=len(lanes))
+        if lost:
+            return {}
+        await _settle(lanes, REVOKE_SECONDS)
+        return {lane.partition: commit for lane in lanes if (commit := lane.ledger.pending())}
+
+    # -- one record -------------------------------------------------------------------------------------------
+
+    def _admit(self, lane: _Lane, record: Record) -> None:
+        if lane.wait is not None:
+            early = (record.appended_at + lane.wait - self._clock.now()).total_seconds()
+            if early > 0:
+                self._stop(lane, "due", record.offset)
+                asyncio.get_running_loop().call_later(early + 0.001, self._go_on, lane, "due")
+                return
+        if not lane.ledger.has_room(record.offset):
+            self._stop(lane, "window", record.offset)
+        elif self._open >= (self._max_open if lane.wait is None else self._max_open * 3 // 4):
+            self._stop(lane, "budget", record.offset)
+        elif lane.ledger.open(record.offset):
+            self._open += 1
+            task = asyncio.create_task(self._attend(lane, record))
+            lane.tasks.add(task)
+            task.add_done_callback(lane.tasks.discard)
+
+    async def _attend(self, lane: _Lane, record: Record) -> None:
+        try:
+            await self._work(record)
+        except asyncio.CancelledError:
+            return
+        except Exception as unexpected:
+            if not self._failure.done():
+                self._failure.set_exception(unexpected)
+            return
+        finally:
+            self._open -= 1
+        lane.ledger.complete(record.offset)
+        self._make_room(lane)
+
+    def _make_room(self, lane: _Lane) -> None:
+        if "window" in lane.stops and lane.ledger.has_room(lane.stopped_at + WINDOW_OFFSETS // 2):
+            self._go_on(lane, "window")
+        if self._open <= self._max_open // 2:
+            for other in self._lanes.values():
+                if "budget" in other.stops:
+                    self._go_on(other, "budget")
+
+    def _stop(self, lane: _Lane, reason: str, offset: int | None) -> None:
+        if not lane.stops:
+            lane.stopped_at = offset or 0
+            self._feed.pause(lane.partition, offset)
+        lane.stops.add(reason)
+
+    def _go_on(self, lane: _Lane, reason: str) -> None:
+        lane.stops.discard(reason)
+        if not lane.stops and not lane.closed:
+            self._feed.resume(lane.partition)
+
+    # -- commits ----------------------------------------------------------------------------------------------
+
+    async def _commit_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(COMMIT_EVERY_SECONDS)
+            await self._commit()
+
+    async def _commit(self) -> None:
+        lanes = {lane.partition: lane for lane in self._lanes.values()}
+        commits = {partition: commit for partition, lane in lanes.items() if (commit := lane.ledger.pending())}
+        if not commits:
+            return
+        try:
+            await self._feed.commit(commits)
+        except Unavailable as away:
+            # What is not committed is done again after a restart: repeats, no loss.
+            self._report.tell("commit failed", why=str(away))
+            return
+        for partition, commit in commits.items():
+            lanes[partition].ledger.committed(commit)
+
+
+async def _settle(lanes: Sequence[_Lane], seconds: float) -> None:
+    tasks = [task for lane in lanes for task in lane.tasks]
+    if tasks:
+        await asyncio.wait(tasks, timeout=seconds)

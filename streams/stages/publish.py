@@ -1,0 +1,127 @@
+"""publish: project the webhooks of SQL onto `subscriptions`, as its only writer."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from streams.core.errors import ScormWebhooksError, Unavailable
+from streams.core.view import SENTINEL_KEY, VERSION_HEADER, Sentinel, View
+from streams.ports import Codec, Due, Lease, Log, Outbox, Outgoing, Report
+from streams.topics import SUBSCRIPTIONS
+
+BATCH_WEBHOOKS = 500
+RENEW_EVERY_SECONDS = 3.0
+RETRY_SECONDS = 1.0
+
+Result = TypeVar("Result")
+
+
+class LeaseLost(ScormWebhooksError):
+    """Another publisher holds the lease: this one must stop before it writes an older state."""
+
+
+class Publish:
+    """Dirty set → produce the current state → acknowledged → clean, if it is still the same version.
+
+    `new_incarnation` mints an id for a topic that has no sentinel yet.
+    """
+
+    def __init__(
+        self, outbox: Outbox, lease: Lease, log: Log, codec: Codec, report: Report, new_incarnation: Callable[[], str]
+    ) -> None:
+        self._outbox = outbox
+        self._lease = lease
+        self._log = log
+        self._codec = codec
+        self._report = report
+        self._new_incarnation = new_incarnation
+        self._live: set[str] = set()
+        self._sentinel: Sentinel | None = None
+        self._incarnation = ""
+
+    async def take_lease(self) -> None:
+        """Wait until this is the only publisher."""
+        told = False
+        while not await self._renew():
+            if not told:
+                self._report.tell("another publisher holds the lease; waiting")
+            told = True
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def run(self, topic: View) -> None:
+        """Publish until cancelled, starting from the topic as it is; raises `LeaseLost` when another took over."""
+        renewing = asyncio.create_task(self._keep_lease())
+        publishing = asyncio.create_task(self._publish_regularly(topic))
+        try:
+            done, _ = await asyncio.wait({renewing, publishing}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                await task
+        finally:
+            renewing.cancel()
+            publishing.cancel()
+            await asyncio.gather(renewing, publishing, return_exceptions=True)
+            await self._lease.release()
+
+    async def _renew(self) -> bool:
+        try:
+            return await self._lease.renew()
+        except Unavailable:
+            return False
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_EVERY_SECONDS)
+            if not await self._lease.renew():
+                raise LeaseLost("another publisher took the lease over")
+
+    async def _publish_regularly(self, topic: View) -> None:
+        await self._patiently(lambda: self._begin(topic))
+        while True:
+            if await self._patiently(self.publish_due) == 0:
+                await self._outbox.changed()
+
+    async def _patiently(self, step: Callable[[], Awaitable[Result]]) -> Result:
+        """Wait a database outage out, and say so once."""
+        told = False
+        while True:
+            try:
+                return await step()
+            except Unavailable as away:
+                if not told:
+                    self._report.tell("database unavailable; waiting", why=str(away))
+                told = True
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _begin(self, topic: View) -> None:
+        strangers = await self._outbox.compare(topic.versions())
+        if strangers:
+            # After a restore from an older dump: deleting them needs a person's word.
+            self._report.tell("webhooks on the topic that the database does not know", count=len(strangers))
+        self._live = set(topic.versions())
+        self._sentinel = topic.sentinel
+        self._incarnation = topic.sentinel.incarnation if topic.sentinel else self._new_incarnation()
+
+    async def publish_due(self) -> int:
+        """Publish what is due now, at most one batch; how many webhooks that were."""
+        due = await self._outbox.due(BATCH_WEBHOOKS)
+        if due:
+            appended = await self._log.produce([self._outgoing(webhook) for webhook in due])
+            for webhook, appended_at in zip(due, appended, strict=True):
+                await self._outbox.published(webhook, appended_at)
+                (self._live.discard if webhook.webhook is None else self._live.add)(webhook.webhook_id)
+            self._report.count("webhooks_published_total", len(due))
+        # The first sentinel of an incarnation says that every webhook is there: it waits for the last of them.
+        if self._sentinel is not None or len(due) < BATCH_WEBHOOKS:
+            await self._mark()
+        return len(due)
+
+    async def _mark(self) -> None:
+        sentinel = Sentinel(self._incarnation, len(self._live))
+        if sentinel != self._sentinel:
+            await self._log.produce([Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), sentinel.encode())])
+            self._sentinel = sentinel
+
+    def _outgoing(self, due: Due) -> Outgoing:
+        value = self._codec.encode(due.webhook) if due.webhook else None
+        headers: Sequence[tuple[str, bytes]] = ((VERSION_HEADER, str(due.version).encode()),)
+        return Outgoing(SUBSCRIPTIONS, due.webhook_id.encode(), value, headers)

@@ -1,0 +1,169 @@
+"""record: make visible in SQL what happened to each delivery, count health, pause."""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from streams.core.attempt import Attempt, DeadLetter
+from streams.core.delivery import Delivery
+from streams.core.errors import Refused, Unavailable, Unreadable
+from streams.core.ledger import Commit
+from streams.core.standing import Fact, fold, stripped
+from streams.ports import Codec, Feed, Log, Partition, Record, Recorder, Report
+from streams.stages.invalid import parked
+
+BATCH_RECORDS = 1000
+HIGH_WATER = 5000
+RETRY_SECONDS = 1.0
+
+
+class RecordStage:
+    """A feed's handler: batches go to SQL in partition order, offsets are committed after the transaction."""
+
+    def __init__(self, feed: Feed, codec: Codec, recorder: Recorder, log: Log, report: Report) -> None:
+        self._feed = feed
+        self._codec = codec
+        self._recorder = recorder
+        self._log = log
+        self._report = report
+        self._waiting: deque[Record] = deque()
+        self._stopped: set[Partition] = set()
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        feed = asyncio.create_task(self._feed.run(self))
+        writer = asyncio.create_task(self._write_regularly())
+        try:
+            done, _ = await asyncio.wait({feed, writer}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                await task
+        finally:
+            feed.cancel()
+            writer.cancel()
+            await asyncio.gather(feed, writer, return_exceptions=True)
+
+    async def drain(self, seconds: float) -> None:
+        """Let the batch in hand be written; what is buffered behind it is read again after the restart."""
+        self._waiting.clear()
+        await asyncio.wait_for(self._idle.wait(), seconds)
+
+    # -- what the feed tells ----------------------------------------------------------------------------------
+
+    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
+        self._stopped -= partitions.keys()
+        self._report.tell("partitions assigned", count=len(partitions))
+
+    def received(self, records: Sequence[Record]) -> None:
+        for record in records:
+            if record.partition in self._stopped:
+                continue
+            if len(self._waiting) >= HIGH_WATER:
+                self._stopped.add(record.partition)
+                self._feed.pause(record.partition, record.offset)
+                continue
+            self._waiting.append(record)
+        self._arrived.set()
+
+    async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
+        gone = set(partitions)
+        self._waiting = deque(record for record in self._waiting if record.partition not in gone)
+        self._stopped -= gone
+        self._report.tell("partitions lost" if lost else "partitions revoked", count=len(gone))
+        if not lost:
+            # The batch in hand commits for itself; waiting for it spares the next member its records.
+            await asyncio.wait({asyncio.ensure_future(self._idle.wait())}, timeout=3)
+        return {}
+
+    # -- batches ----------------------------------------------------------------------------------------------
+
+    async def _write_regularly(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._waiting:
+                self._idle.clear()
+                try:
+                    await self._write(self._next_batch())
+                finally:
+                    self._idle.set()
+                self._make_room()
+
+    def _next_batch(self) -> list[Record]:
+        return [self._waiting.popleft() for _ in range(min(BATCH_RECORDS, len(self._waiting)))]
+
+    async def _write(self, records: Sequence[Record]) -> None:
+        facts, unreadable = self._read(records)
+        if unreadable:
+            await self._log.produce([parked(record, error) for record, error in unreadable])
+        await self._store(facts)
+        ends = {record.partition: Commit(record.offset + 1, "") for record in records}
+        try:
+            await self._feed.commit(ends)
+        except Unavailable as away:
+            self._report.tell("commit failed", why=str(away))
+
+    def _read(self, records: Sequence[Record]) -> tuple[list[Fact], list[tuple[Record, str]]]:
+        facts: list[Fact] = []
+        unreadable: list[tuple[Record, str]] = []
+        for record in records:
+            try:
+                noun = self._codec.decode(record.value or b"")
+            except Unreadable as wrong:
+                unreadable.append((record, str(wrong)))
+                continue
+            if isinstance(noun, Delivery | Attempt | DeadLetter):
+                facts.append(Fact(noun, record.appended_at))
+            else:
+                unreadable.append((record, f"a {type(noun).__name__.lower()} does not belong here"))
+        if unreadable:
+            self._report.count("records_unreadable_total", len(unreadable))
+        return facts, unreadable
+
+    async def _store(self, facts: Sequence[Fact]) -> None:
+        """Record the facts; a row that the database refuses is found by halving and never stops the others."""
+        if not facts:
+            return
+        try:
+            await self._until_available(facts)
+        except Refused as wrong:
+            if len(facts) > 1:
+                middle = len(facts) // 2
+                await self._store(facts[:middle])
+                await self._store(facts[middle:])
+                return
+            await self._store_stripped(facts[0], wrong)
+        else:
+            self._report.count("facts_recorded_total", len(facts))
+
+    async def _store_stripped(self, fact: Fact, wrong: Refused) -> None:
+        self._report.count("facts_refused_total")
+        self._report.tell("fact refused by the database; stored stripped", why=str(wrong))
+        try:
+            await self._until_available([stripped(fact)])
+        except Refused as still_wrong:
+            self._report.tell("fact refused by the database even stripped", why=str(still_wrong))
+
+    async def _until_available(self, facts: Sequence[Fact]) -> None:
+        batch = fold(facts)
+        told = False
+        while True:
+            try:
+                await self._recorder.record(batch)
+            except Unavailable as away:
+                if not told:
+                    self._report.tell("database unavailable; waiting", why=str(away))
+                told = True
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                if told:
+                    self._report.tell("database available again")
+                return
+
+    def _make_room(self) -> None:
+        if self._stopped and len(self._waiting) <= HIGH_WATER // 2:
+            for partition in self._stopped:
+                self._feed.resume(partition)
+            self._stopped.clear()

@@ -1,0 +1,103 @@
+"""Every topic, declared once: its name, key, partitions and policy."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from streams.core.errors import Invalid, Misconfigured
+from streams.core.schedule import Schedule, Tier
+
+SESSION_EVENTS = "session-events"
+INVALID = "session-events.invalid"
+SUBSCRIPTIONS = "subscriptions"
+DELIVERIES = "deliveries"
+TEST_DELIVERIES = "deliveries.test"
+HELD = "deliveries.held"
+DEAD_LETTERS = "deliveries.dead-letter"
+ATTEMPTS = "delivery-attempts"
+RETRY_PREFIX = "deliveries.retry."
+
+RETENTION = timedelta(days=7)
+LONG_RETENTION = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as it should be; `key` is what its records are keyed by, for people."""
+
+    name: str
+    key: str
+    partitions: int
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+def retry_topic(tier: Tier) -> str:
+    """The topic of a tier: its wait is part of the name, so a retired tier still tells when it is due."""
+    return RETRY_PREFIX + tier.name
+
+
+def tier_of(topic: str) -> Tier | None:
+    """The tier of a retry topic, None for any other topic."""
+    if not topic.startswith(RETRY_PREFIX):
+        return None
+    tier = Tier(topic.removeprefix(RETRY_PREFIX))
+    try:
+        _ = tier.wait
+    except Invalid:
+        return None
+    return tier
+
+
+def delivery_family(tiers: Iterable[Tier]) -> list[str]:
+    """The topics keyed by webhook id: they have one partition count, so that a webhook's records are together."""
+    retries = [retry_topic(tier) for tier in tiers]
+    return [DELIVERIES, TEST_DELIVERIES, *retries, HELD, DEAD_LETTERS, ATTEMPTS]
+
+
+def declare(schedule: Schedule, event_partitions: int, delivery_partitions: int) -> list[Topic]:
+    """All topics of a deployment with this schedule."""
+    _check_retention(schedule)
+    family = (
+        Topic(name, "webhook id", delivery_partitions, _delete(LONG_RETENTION if name == DEAD_LETTERS else RETENTION))
+        for name in delivery_family(schedule.tiers)
+    )
+    return [
+        Topic(SESSION_EVENTS, "session id, else package id, else account id", event_partitions, _delete(RETENTION)),
+        Topic(INVALID, "as read", min(3, event_partitions), {**_delete(LONG_RETENTION), **_ROOMY}),
+        Topic(SUBSCRIPTIONS, "webhook id", 1, _compact(RETENTION)),
+        *family,
+    ]
+
+
+# A record as large as the broker takes is parked with headers that tell its origin: it must still fit.
+_ROOMY = {"max.message.bytes": "2097152"}
+
+
+def _check_retention(schedule: Schedule) -> None:
+    longest = schedule.tiers[-1]
+    if longest.wait > RETENTION / 2:
+        raise Misconfigured(
+            f"SCORM_WEBHOOKS_RETRY_SCHEDULE: {longest.name} is longer than half of the topics' retention "
+            f"({RETENTION.days} days); use waits of at most {RETENTION.days * 12}h"
+        )
+
+
+def _milliseconds(time: timedelta) -> str:
+    return str(int(time.total_seconds() * 1000))
+
+
+def _delete(retention: timedelta) -> Mapping[str, str]:
+    return {
+        "cleanup.policy": "delete",
+        "retention.ms": _milliseconds(retention),
+        "retention.bytes": "-1",
+        "message.timestamp.type": "LogAppendTime",
+    }
+
+
+def _compact(tombstones: timedelta) -> Mapping[str, str]:
+    return {
+        "cleanup.policy": "compact",
+        "delete.retention.ms": _milliseconds(tombstones),
+        "message.timestamp.type": "LogAppendTime",
+    }

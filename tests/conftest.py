@@ -1,0 +1,116 @@
+"""The real parts that a test asks for by name; started when first asked, skipped where they are missing."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+import parts
+from real.kafka import Kafka
+from real.postgres import Postgres
+
+REAL = {"kafka", "own_kafka", "postgres", "own_postgres"}
+
+
+@dataclass(frozen=True)
+class Broker:
+    """Where a Kafka is, and what the topics of this session begin with."""
+
+    bootstrap: str
+    prefix: str
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever uses a real part is marked `real`, so that nobody can forget it."""
+    for item in items:
+        if isinstance(item, pytest.Function) and REAL & set(item.fixturenames):
+            item.add_marker(pytest.mark.real)
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Broker]:
+    """One broker for the whole session; a test keeps to topics of its own by `topic_prefix`."""
+    prefix = random_prefix()
+    if bootstrap := os.environ.get("TEST_KAFKA_BOOTSTRAP_SERVERS"):
+        yield Broker(bootstrap, prefix)
+    elif parts.java() and parts.kafka():
+        with running_kafka() as server:
+            yield Broker(server.bootstrap, prefix)
+    # A container, where a Docker engine answers, would be the next branch: it has only to yield a Broker.
+    else:
+        left_out("Kafka")
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[Kafka]:
+    """A broker for one test, which may stop and kill it."""
+    if not (parts.java() and parts.kafka()):
+        left_out("Kafka")
+    with running_kafka() as server:
+        yield server
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    return random_prefix()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for the whole session; every `url()` is a new database."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A server for one test, which may stop and kill it."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind that is supported."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/db.sqlite"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.url()
+
+
+@contextmanager
+def running_kafka() -> Iterator[Kafka]:
+    server = Kafka()
+    try:
+        yield server
+    finally:
+        server.remove()
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    if not parts.postgres():
+        left_out("PostgreSQL")
+    server = Postgres()
+    try:
+        yield server
+    finally:
+        server.remove()
+
+
+def random_prefix() -> str:
+    return f"t{secrets.token_hex(3)}."
+
+
+def left_out(part: str) -> NoReturn:
+    """Locally a missing part is somebody's choice; in CI it would be a hole that nobody sees."""
+    reason = f"no {part} here; `python3 tests/parts.py` brings it"
+    if parts.in_ci():
+        pytest.fail(reason)
+    pytest.skip(reason)

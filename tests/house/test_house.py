@@ -1,0 +1,90 @@
+"""The rules of the house: who may import whom, what is shipped, what is never written down."""
+
+import ast
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("streams", "schemas", "api")
+LONGEST_FILE = 250
+# Standard library, but a clock, dice or a loop: what a pure core takes as an argument, or leaves to others.
+IMPURE = {"asyncio", "logging", "random", "secrets", "time"}
+
+
+def files_of(*folders: str) -> list[str]:
+    found = (path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file())
+    return sorted(str(path.relative_to(ROOT)) for path in found if "__pycache__" not in path.parts)
+
+
+def imports(path: str) -> Iterator[str]:
+    """The modules that a file imports, relative ones left out: they stay in their own package."""
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield str(node.module)
+
+
+def test_imports_go_one_way() -> None:
+    linter = Path(sys.executable).with_name("lint-imports")
+    said = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
+def test_the_core_is_pure() -> None:
+    allowed = sys.stdlib_module_names - IMPURE
+    strangers = [
+        f"{path}: {module}"
+        for path in files_of("streams/core")
+        if path.endswith(".py")
+        for module in imports(path)
+        if not module.startswith("streams.core") and module.split(".")[0] not in allowed
+    ]
+    assert strangers == []
+
+
+def test_files_stay_short() -> None:
+    lengths = {
+        path: len((ROOT / path).read_text().splitlines())
+        for path in files_of(*PACKAGES)
+        if path.endswith(".py")
+    }
+    assert {path: length for path, length in lengths.items() if length > LONGEST_FILE} == {}
+
+
+@pytest.mark.parametrize("name", ["run.txt", "test.txt"])
+def test_locks_name_hashes_and_no_host(name: str) -> None:
+    lock = (ROOT / "requirements" / name).read_text()
+    assert "--hash=sha256:" in lock
+    assert "://" not in lock
+    assert "--index" not in lock
+
+
+def test_the_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
+    build: list[str | Path] = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    shipped = set(zipfile.ZipFile(wheel).namelist())
+    assert set(files_of(*PACKAGES)) - shipped == set()
+    assert any(name.endswith("licenses/LICENSE") for name in shipped)
+
+
+@pytest.mark.skipif(os.environ.get("CI") != "true", reason="only CI tests the wheel")
+@pytest.mark.parametrize("package", PACKAGES)
+def test_what_is_tested_is_what_is_shipped(package: str) -> None:
+    loaded = __import__(package).__file__
+    assert loaded
+    assert Path(loaded).is_relative_to(sysconfig.get_path("purelib"))
+
+
+def test_the_licence_is_apache_2() -> None:
+    licence = (ROOT / "LICENSE").read_text()
+    assert "Apache License" in licence
+    assert "Version 2.0, January 2004" in licence

@@ -1,0 +1,170 @@
+"""Brings the real parts that tests run against (Java, Kafka, PostgreSQL, Node) and says where they are.
+
+`python3 tests/parts.py` runs before there is any environment, so the standard library has to do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTS = ROOT / ".parts"
+KAFKA_LIB = PARTS / "kafka" / "lib"
+KAFKA_POM = ROOT / "tests" / "real" / "kafka-pom.xml"
+COPY_JARS = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
+JAVA_PACKAGES = ("openjdk-25-jre-headless", "openjdk-21-jre-headless", "openjdk-17-jre-headless")
+NO_CLUSTER = "/etc/postgresql-common/createcluster.d/scorm-webhooks.conf"
+
+
+def in_ci() -> bool:
+    return os.environ.get("CI") == "true"
+
+
+# Where the parts are; None: not here.
+
+
+def java() -> Path | None:
+    """A Java of 17 or newer, which is what Kafka 4 asks for."""
+    places = [
+        Path(os.environ.get("JAVA_HOME", "/nowhere"), "bin/java"),
+        Path(shutil.which("java") or "/nowhere"),
+    ]
+    places += sorted(Path("/usr/lib/jvm").glob("*/bin/java"), reverse=True)
+    return next((place for place in places if java_version(place) >= 17), None)
+
+
+@cache
+def java_version(java: Path) -> int:
+    if not java.exists():
+        return 0
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(\d+)', said)
+    return int(found[1]) if found else 0
+
+
+def kafka() -> Path | None:
+    version = re.search(r"kafka_2\.13</artifactId><version>([\d.]+)", KAFKA_POM.read_text())
+    assert version, "the pom names Kafka's version"
+    return KAFKA_LIB if (KAFKA_LIB / f"kafka_2.13-{version[1]}.jar").exists() else None
+
+
+def postgres() -> Path | None:
+    """The folder with the newest server's programs."""
+    servers = Path("/usr/lib/postgresql").glob("*/bin/postgres")
+    newest = max(servers, key=lambda server: float(server.parts[-3]), default=None)
+    return newest.parent if newest else None
+
+
+def node() -> Path | None:
+    found = shutil.which("node")
+    return Path(found) if found else None
+
+
+# How they are brought.
+
+
+def root(*command: str | Path) -> None:
+    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if sudo and not shutil.which("sudo"):
+        raise OSError("needs root")
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run([*sudo, *command], check=True, capture_output=True, env=env)
+
+
+def apt(*packages: str) -> None:
+    update_apt()
+    patience = ["-o", "DPkg::Lock::Timeout=120"]
+    root("apt-get", "-qq", *patience, "install", "-y", "--no-install-recommends", *packages)
+
+
+@cache
+def update_apt() -> None:
+    root("apt-get", "-qq", "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20", "update")
+
+
+def bring_java() -> None:
+    update_apt()
+    for package in JAVA_PACKAGES:  # newest first; each release of Debian and Ubuntu has one or two of them
+        try:
+            apt(package)
+        except subprocess.CalledProcessError:
+            continue
+        return
+
+
+def bring_kafka() -> None:
+    if not shutil.which("mvn"):
+        apt("maven")
+    fresh = PARTS / "kafka" / "fresh"
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.rmtree(KAFKA_LIB, ignore_errors=True)
+    options = ["-DincludeScope=runtime", f"-DoutputDirectory={fresh}"]
+    subprocess.run(
+        ["mvn", "-q", "-B", "-U", "-Dstyle.color=never", "-f", KAFKA_POM, COPY_JARS, *options],
+        check=True,
+        capture_output=True,
+    )
+    fresh.rename(KAFKA_LIB)  # whole or not at all
+
+
+def bring_postgres() -> None:
+    """Installs the server only: Debian would also make a cluster, start it and take port 5432."""
+    apt("postgresql-common")
+    root("sh", "-c", f"mkdir -p $(dirname {NO_CLUSTER}) && echo create_main_cluster=false > {NO_CLUSTER}")
+    try:
+        apt("postgresql")
+    finally:
+        root("rm", "-f", NO_CLUSTER)
+
+
+def bring_node() -> None:
+    apt("nodejs")
+
+
+# name, where it is, how it is brought, what to install by hand; Java comes first because Kafka needs it
+Part = tuple[str, Callable[[], "Path | None"], Callable[[], None], str]
+ALL: list[Part] = [
+    ("Java", java, bring_java, "Java 17 or newer: apt-get install openjdk-17-jre-headless"),
+    ("Kafka", kafka, bring_kafka, "Java and Maven: apt-get install maven"),
+    ("PostgreSQL", postgres, bring_postgres, "apt-get install postgresql"),
+    ("Node", node, bring_node, "apt-get install nodejs"),
+]
+
+
+def bring(part: Part) -> bool:
+    name, where, how, by_hand = part
+    if where():
+        return True
+    try:
+        print(f"bringing {name}", flush=True)
+        how()
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"left out: {name} ({reason(error)}; {by_hand})", flush=True)
+        return False
+    if not where():
+        print(f"left out: {name} ({by_hand})", flush=True)
+    return bool(where())
+
+
+def reason(error: OSError | subprocess.CalledProcessError) -> str:
+    """The one line of all that a program said which tells most."""
+    said = (error.stdout + error.stderr) if isinstance(error, subprocess.CalledProcessError) else b""
+    lines = [line for line in said.decode(errors="replace").splitlines() if len(line) > 10]
+    telling = [line for line in lines if "ERROR" in line or line.startswith("E:")]
+    return next(iter(telling or lines), str(error))[:300]
+
+
+def main() -> int:
+    brought = [bring(part) for part in ALL]
+    return 1 if in_ci() and not all(brought) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""A real Apache Kafka: one broker in KRaft combined mode, on the Java of this machine."""
+
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from uuid import uuid4
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+import parts
+from real.process import Process, free_ports
+
+# Half of the start-up time of such a broker is compiling and loading classes: the light compiler and an
+# archive of loaded classes (written when a broker first stops) bring it from 6 s to about one.
+LIGHT = (
+    "-Xms64m",
+    "-Xmx256m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Xlog:cds=off",
+    "-Xlog:cds+dynamic=off",
+)
+
+PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={folder}/data
+auto.create.topics.enable=false
+default.replication.factor=1
+offsets.topic.num.partitions=5
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=5
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+log.cleaner.dedupe.buffer.size=8388608
+log.cleaner.backoff.ms=500
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+group.consumer.min.session.timeout.ms=1000
+group.consumer.session.timeout.ms=6000
+group.consumer.min.heartbeat.interval.ms=500
+group.consumer.heartbeat.interval.ms=1000
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+controlled.shutdown.max.retries=1
+"""
+
+
+class Kafka:
+    """Starts when made; `kill` and `start` bring it back on the same data and the same port."""
+
+    def __init__(self) -> None:
+        java, jars = parts.java(), parts.kafka()
+        assert java, "tests/parts.py brings Java"
+        assert jars, "tests/parts.py brings Kafka"
+        self._java: Path = java
+        # In a fixed order: an archive of classes holds for one class path only.
+        self._class_path = ":".join(str(jar) for jar in sorted(jars.glob("*.jar")))
+        self._archive = jars.parent / f"classes-java{parts.java_version(java)}.jsa"
+        self._folder = Path(tempfile.mkdtemp(prefix="kafka-"))
+        self._process: Process | None = None
+        port, controller = free_ports(2)
+        self.bootstrap = f"127.0.0.1:{port}"
+        self._config = self._folder / "server.properties"
+        self._config.write_text(PROPERTIES.format(port=port, controller=controller, folder=self._folder))
+        self._format()
+        self.start()
+
+    def start(self) -> None:
+        assert self._process is None, "it runs"
+        # Every broker that finds no archive writes one of its own, and the last to stop wins.
+        self._written = None if self._archive.exists() else self._folder / "classes.jsa"
+        option = f"-XX:ArchiveClassesAtExit={self._written}" if self._written else self._shared()
+        command = [*self._command(option), "kafka.Kafka", self._config]
+        self._process = Process(command, log=self._folder / "kafka.log")
+        self._process.wait_until(self._answers)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+        if self._written and self._written.exists():
+            fresh = self._archive.with_suffix(f".{uuid4().hex}")
+            shutil.copyfile(self._written, fresh)  # next to its place first, perhaps from another disk
+            fresh.replace(self._archive)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def remove(self) -> None:
+        """Stops it for good and takes its data away."""
+        if self._process:
+            self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _end(self, with_signal: signal.Signals) -> None:
+        if self._process:
+            self._process.end(with_signal)
+        self._process = None
+
+    def _command(self, *options: str) -> list[str | Path]:
+        log4j = f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties')}"
+        return [self._java, *LIGHT, *options, log4j, "-cp", self._class_path]
+
+    def _shared(self) -> str:
+        return f"-XX:SharedArchiveFile={self._archive}"
+
+    def _format(self) -> None:
+        identity = uuid4().hex[:22]
+        shared = [self._shared()] if self._archive.exists() else []
+        command = [*self._command(*shared), "kafka.tools.StorageTool", "format", "--standalone"]
+        subprocess.run([*command, "-t", identity, "-c", self._config], check=True, capture_output=True)
+
+    def _answers(self) -> bool:
+        client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        try:
+            return bool(client.list_topics(timeout=0.5).brokers)
+        except KafkaException:
+            return False

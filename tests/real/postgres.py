@@ -1,0 +1,93 @@
+"""A real PostgreSQL on a loopback port, with whichever server version this machine has."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+
+import parts
+from real.process import Process, free_ports
+
+# The data lives as long as the tests do: no fsync, but a killed server process still loses nothing.
+FAST = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "256MB", "max_connections": "200"}
+
+
+class Postgres:
+    """Starts when made; `stop` and `start` bring it back on the same data and the same port."""
+
+    def __init__(self) -> None:
+        programs = parts.postgres()
+        assert programs, "tests/parts.py brings PostgreSQL"
+        self._programs: Path = programs
+        self._user = other_user()
+        self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+        if self._user:
+            shutil.chown(self._folder, self._user)
+        self._process: Process | None = None
+        (self._port,) = free_ports(1)
+        self._initialise()
+        self.start()
+
+    def url(self) -> str:
+        """The address of a new, empty database."""
+        name = f"t{uuid4().hex[:12]}"
+        with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return self._address(name)
+
+    def start(self) -> None:
+        assert self._process is None, "it runs"
+        options = [word for key, value in FAST.items() for word in ("-c", f"{key}={value}")]
+        where = ["-D", str(self._folder / "data"), "-p", str(self._port), "-h", "127.0.0.1", "-k", ""]
+        command: list[str | Path] = [self._programs / "postgres", *where, *options]
+        self._process = Process(command, log=self._folder / "postgres.log", user=self._user)
+        self._process.wait_until(self._answers)
+
+    def stop(self) -> None:
+        """Ends it without waiting for its clients to leave, as a failing-over server does."""
+        self._end(signal.SIGINT)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def remove(self) -> None:
+        """Stops it for good and takes its data away."""
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _end(self, with_signal: signal.Signals) -> None:
+        if self._process:
+            self._process.end(with_signal)
+        self._process = None
+
+    def _initialise(self) -> None:
+        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+        command: list[str | Path] = [self._programs / "initdb", "-D", self._folder / "data", *options]
+        groups: list[str] | None = None if self._user is None else []
+        subprocess.run(
+            command, check=True, capture_output=True, user=self._user, extra_groups=groups, cwd=self._folder
+        )
+
+    def _address(self, database: str) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self._port}/{database}"
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self._address("postgres"), connect_timeout=1).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+def other_user() -> str | None:
+    """PostgreSQL refuses to run as root: then it runs as somebody else."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"

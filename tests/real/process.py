@@ -1,0 +1,79 @@
+"""A server process that never outlives the test session, however that ends."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+# Reads a pipe that only we hold: it closes when we end, even by kill -9, and then the group is killed.
+WATCHER = 'read -r _; kill -s KILL -- "-$0"'
+PATIENCE_SECONDS = 60.0
+
+
+class Process:
+    """One running server in a process group of its own, what it prints in a file."""
+
+    def __init__(self, command: Sequence[str | Path], log: Path, user: str | None = None) -> None:
+        self._log = log
+        groups: list[str] | None = None if user is None else []
+        with log.open("ab") as output:
+            self._server = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                user=user,
+                extra_groups=groups,
+            )
+        self._watcher = subprocess.Popen(
+            ["sh", "-c", WATCHER, str(self._server.pid)], stdin=subprocess.PIPE, start_new_session=True
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._server.pid
+
+    def wait_until(self, ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not ready():
+            if self._server.poll() is not None or time.monotonic() > deadline:
+                self.end(signal.SIGKILL)
+                raise RuntimeError(f"not ready: {self._server.args!r}\n{self._log.read_text()[-4000:]}")
+            time.sleep(0.02)
+
+    def end(self, with_signal: signal.Signals) -> None:
+        """Ends the server and waits for it; one that ignores the signal is killed."""
+        if with_signal == signal.SIGKILL:
+            self._kill()
+        else:
+            self._server.send_signal(with_signal)
+        try:
+            self._server.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._kill()
+            self._server.wait()
+        self._watcher.kill()
+        self._watcher.communicate()
+
+    def _kill(self) -> None:
+        """Kills its children too: PostgreSQL's leave the group, and live on for a moment with its memory."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            family = [int(child) for child in children.read_text().split()]
+            os.killpg(self.pid, signal.SIGKILL)
+            for child in family:
+                os.kill(child, signal.SIGKILL)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are free now; taken together, so that no two are the same."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]

@@ -1,0 +1,123 @@
+"""The schemas evolve so that old records stay readable and old readers keep working."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+import avro.schema
+import pytest
+from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaIncompatibilityType
+
+import schemas
+from schemas import Schema
+from streams.adapters.avro import header
+from streams.core.attempt import Attempt, DeadLetter
+from streams.core.delivery import Delivery
+from streams.core.event import EVENT_TYPES
+from streams.core.webhook import Webhook
+
+HOW_TO_ADD_A_VERSION = (
+    "schemas/{name}.avsc has changed: copy it to schemas/history/{name}.{next}.avsc and leave the versions "
+    "before it as they are, because records were written with them (schemas/README.md)"
+)
+
+every_schema = pytest.mark.parametrize("name", schemas.NAMES)
+every_older_version = pytest.mark.parametrize(
+    ("name", "older"),
+    [
+        pytest.param(name, older, id=f"{name}.{number}")
+        for name in schemas.NAMES
+        for number, older in enumerate(schemas.history(name), start=1)
+    ],
+)
+
+
+@every_schema
+def test_the_current_schema_is_the_newest_in_history(name: str) -> None:
+    history = schemas.history(name)
+    words = HOW_TO_ADD_A_VERSION.format(name=name, next=len(history) + 1)
+    assert without_doc(schemas.current(name)) == without_doc(history[-1]), words
+
+
+@every_older_version
+def test_what_was_written_with_an_older_version_is_readable(name: str, older: Schema) -> None:
+    assert incompatibilities(reader=schemas.current(name), writer=older) == []
+
+
+@every_older_version
+def test_an_older_reader_can_read_all_but_new_union_branches(name: str, older: Schema) -> None:
+    found = incompatibilities(reader=older, writer=schemas.current(name))
+    assert [kind for kind in found if kind is not SchemaIncompatibilityType.missing_union_branch] == []
+
+
+def test_the_checker_sees_a_field_without_a_default() -> None:
+    newer = schemas.current("delivery")
+    newer["fields"].append({"name": "priority", "type": "int"})
+    assert incompatibilities(reader=newer, writer=schemas.current("delivery"))
+
+
+def test_every_version_has_a_fingerprint_of_its_own() -> None:
+    headers = [header(version) for name in schemas.NAMES for version in schemas.history(name)]
+    assert len(set(headers)) == len(headers)
+
+
+@every_schema
+def test_everything_has_a_doc(name: str) -> None:
+    silent = [part["name"] for part in named_parts(schemas.current(name)) if not part.get("doc")]
+    assert silent == []
+
+
+@every_schema
+def test_what_may_be_absent_is_null_by_default(name: str) -> None:
+    for part in named_parts(schemas.current(name)):
+        if isinstance(part["type"], list) and "null" in part["type"]:
+            assert part["type"][0] == "null", part["name"]
+            assert part["default"] is None, part["name"]
+
+
+@pytest.mark.parametrize(
+    ("name", "noun"),
+    [("delivery", Delivery), ("attempt", Attempt), ("dead_letter", DeadLetter), ("webhook", Webhook)],
+)
+def test_a_record_has_the_fields_of_its_noun(name: str, noun: type) -> None:
+    in_schema = [field["name"].lower() for field in schemas.current(name)["fields"]]
+    assert in_schema == [field.name.replace("_", "") for field in fields(noun)]
+
+
+def test_an_event_has_a_record_for_each_type_with_the_fields_of_that_type() -> None:
+    data = schemas.current("session_event")["fields"][-1]["type"]
+    in_schema = {record["name"]: [field["name"] for field in record["fields"]] for record in data}
+    assert in_schema == {kind.title().replace(".", ""): list(known) for kind, known in EVENT_TYPES.items()}
+
+
+def test_a_dead_letter_holds_the_delivery_as_it_is_elsewhere() -> None:
+    nested = schemas.current("dead_letter")["fields"][0]["type"]
+    delivery = schemas.current("delivery")
+    assert nested == {key: value for key, value in delivery.items() if key != "namespace"}
+
+
+def incompatibilities(reader: Schema, writer: Schema) -> list[SchemaIncompatibilityType]:
+    """What Apache Avro's checker says against reading with `reader` what was written with `writer`."""
+    old, new = (avro.schema.parse(json.dumps(schema)) for schema in (reader, writer))
+    return list(
+        ReaderWriterCompatibilityChecker().get_compatibility(reader=old, writer=new).incompatibilities
+    )
+
+
+def named_parts(schema: Any) -> Iterator[dict[str, Any]]:
+    """Every record and every field, however deep."""
+    if isinstance(schema, dict):
+        if "name" in schema:
+            yield schema
+        for part in schema.values():
+            yield from named_parts(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from named_parts(part)
+
+
+def without_doc(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {key: without_doc(part) for key, part in schema.items() if key != "doc"}
+    return [without_doc(part) for part in schema] if isinstance(schema, list) else schema

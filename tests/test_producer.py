@@ -1,0 +1,150 @@
+"""A producer team publishes an event, is never kept waiting, and learns what became of it."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+
+from streams.adapters.avro import AvroCodec
+from streams.adapters.kafka.config import view_config
+from streams.core.errors import Invalid, Misconfigured, Unavailable
+from streams.core.event import Event, partition_key
+from streams.producer import Ack, EventProducer
+
+SESSION = {"sessionId": "sess_1", "packageId": "pkg_1", "learnerId": "learner-42"}
+FIELDS = {
+    "type": "session.launched",
+    "accountId": "acc_1",
+    "createdAt": "2026-04-10T14:32:00Z",
+    "data": SESSION,
+}
+LAUNCHED = Event("evt_1", "session.launched", "acc_1", datetime(2026, 4, 10, 14, 32, tzinfo=UTC), SESSION)
+NOWHERE = "127.0.0.1:1"
+
+
+@pytest.fixture(scope="module")
+def brokers() -> Iterator[str]:
+    """The address of the broker inside librdkafka."""
+    broker = Producer({"test.mock.num.brokers": 1, "log_level": 0})
+    yield ",".join(f"{node.host}:{node.port}" for node in broker.list_topics(timeout=10).brokers.values())
+    broker.flush(0)
+
+
+@pytest.fixture(scope="module")
+def producer(brokers: str) -> Iterator[EventProducer]:
+    with EventProducer(brokers) as producer:
+        yield producer
+
+
+def test_an_event_is_where_its_acknowledgement_says(producer: EventProducer, brokers: str) -> None:
+    ack = producer.publish(LAUNCHED).result(timeout=10)
+    record = record_at(brokers, ack)
+    value = record.value()
+    assert record.key() == b"sess_1"
+    assert isinstance(value, bytes)
+    assert AvroCodec().decode(value) == LAUNCHED
+
+
+def test_an_event_without_an_id_gets_one(producer: EventProducer) -> None:
+    first, second = (producer.publish(FIELDS).result(timeout=10).event_id for _ in range(2))
+    assert first.startswith("evt_")
+    assert len(first) == len("evt_") + 26
+    assert first != second
+
+
+def test_an_event_keeps_the_id_that_it_has(producer: EventProducer) -> None:
+    assert producer.publish({**FIELDS, "id": "mine-7"}).result(timeout=10).event_id == "mine-7"
+
+
+async def test_an_acknowledgement_can_be_awaited(producer: EventProducer) -> None:
+    ack = await asyncio.wait_for(asyncio.wrap_future(producer.publish(LAUNCHED)), 10)
+    assert ack.topic == "session-events"
+
+
+def test_all_is_acknowledged_after_a_flush(producer: EventProducer) -> None:
+    futures = [producer.publish(FIELDS) for _ in range(1000)]
+    assert producer.flush(10)
+    assert all(future.done() for future in futures)
+
+
+def test_leaving_the_block_publishes_what_waits(brokers: str) -> None:
+    with EventProducer(brokers, topic="other-events") as producer:
+        future = producer.publish(FIELDS)
+    assert future.result(timeout=0).topic == "other-events"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "names"),
+    [
+        ({**FIELDS, "type": "session.opened"}, ["type"]),
+        ({**FIELDS, "accountId": "a.b", "data": {**SESSION, "score": 1}}, ["accountId", "data.score"]),
+        ({**FIELDS, "createdAt": "yesterday"}, ["createdAt"]),
+        (replace(LAUNCHED, data={"sessionId": "sess_1"}), ["data.packageId", "data.learnerId"]),
+        (replace(LAUNCHED, id=""), ["id"]),
+        (replace(LAUNCHED, occurred_at=datetime(2026, 4, 10)), ["createdAt"]),
+        (replace(LAUNCHED, test=True), ["test"]),
+    ],
+)
+def test_a_wrong_event_is_refused_at_once_by_its_fields(
+    producer: EventProducer, wrong: Event | dict[str, Any], names: list[str]
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        producer.publish(wrong)
+    assert [error.field for error in refused.value.errors] == names
+
+
+def test_a_full_queue_is_said_at_once() -> None:
+    producer = EventProducer(NOWHERE, properties={"queue.buffering.max.messages": 2, "log_level": 0})
+    waiting = [producer.publish(FIELDS) for _ in range(2)]
+    with pytest.raises(Unavailable, match="the local queue is full"):
+        producer.publish(FIELDS)
+    assert not any(future.done() for future in waiting)
+    producer.close(0)
+
+
+def test_closing_leaves_no_future_open() -> None:
+    producer = EventProducer(NOWHERE, properties={"log_level": 0})
+    future = producer.publish(FIELDS)
+    assert not producer.close(0)
+    assert isinstance(future.exception(timeout=0), Unavailable)
+    with pytest.raises(Unavailable, match="closed"):
+        producer.publish(FIELDS)
+
+
+def test_an_event_that_nobody_takes_in_time_is_reported() -> None:
+    producer = EventProducer(NOWHERE, properties={"message.timeout.ms": 50, "log_level": 0})
+    assert isinstance(producer.publish(FIELDS).exception(timeout=10), Unavailable)
+    producer.close(0)
+
+
+@pytest.mark.parametrize(
+    "properties", [{"acks": "0"}, {"enable.idempotence": False}, {"no.such.property": "1"}]
+)
+def test_a_property_that_cannot_be_is_named(properties: dict[str, Any]) -> None:
+    with pytest.raises(Misconfigured, match=next(iter(properties))):
+        EventProducer(NOWHERE, properties=properties)
+
+
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        (SESSION, "sess_1"),
+        ({"packageId": "pkg_1", "version": "7"}, "pkg_1"),
+        ({"period": "2026-04", "launches": 8, "limit": 10, "thresholdPercent": 80}, "acc_1"),
+    ],
+)
+def test_the_key_is_the_session_else_the_package_else_the_account(data: dict[str, Any], key: str) -> None:
+    assert partition_key(replace(LAUNCHED, data=data)) == key
+
+
+def record_at(brokers: str, ack: Ack) -> Message:
+    consumer = Consumer(view_config({"bootstrap.servers": brokers}))
+    consumer.assign([TopicPartition(ack.topic, ack.partition, ack.offset)])
+    record = consumer.poll(10)
+    consumer.close()
+    assert record is not None
+    return record
