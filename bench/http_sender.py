@@ -1,4 +1,4 @@
-"""CPU time of one delivery by `HttpSender`, against a sink in another process: `python bench/http_sender.py`."""
+"""CPU time of a delivery by `HttpSender` to a sink in another process: `python bench/http_sender.py`."""
 
 import argparse
 import asyncio
@@ -55,22 +55,23 @@ def sink(body_bytes: int, told: multiprocessing.connection.Connection) -> None:
     uvloop.run(serve())
 
 
-async def measure(port: int, deliveries: int, in_flight: int, body_bytes: int, runs: int) -> list[tuple[float, float]]:
+async def measure(port: int, asked: argparse.Namespace) -> list[tuple[float, float]]:
     """CPU µs and wall µs a delivery, for each run after one that warms up."""
     sender = HttpSender(parse_networks("127.0.0.0/8"))
-    request = Request(f"http://127.0.0.1:{port}/webhooks", HEADERS, b"x" * body_bytes)
+    request = Request(f"http://127.0.0.1:{port}/webhooks", HEADERS, b"x" * asked.body_bytes)
+    each = asked.deliveries // asked.in_flight
+    millions = each * asked.in_flight / 1e6
 
-    async def lane(count: int) -> None:
-        for _ in range(count):
+    async def lane() -> None:
+        for _ in range(each):
             answer = await sender.send(request)
             assert isinstance(answer, Answer), answer
 
     figures = []
-    for _ in range(runs + 1):
+    for _ in range(asked.runs + 1):
         cpu, wall = time.process_time(), time.perf_counter()
-        await asyncio.gather(*(lane(deliveries // in_flight) for _ in range(in_flight)))
-        done = deliveries // in_flight * in_flight / 1e6
-        figures.append(((time.process_time() - cpu) / done, (time.perf_counter() - wall) / done))
+        await asyncio.gather(*(lane() for _ in range(asked.in_flight)))
+        figures.append(((time.process_time() - cpu) / millions, (time.perf_counter() - wall) / millions))
     await sender.close()
     return figures[1:]
 
@@ -82,14 +83,16 @@ def main() -> None:
     parser.add_argument("--body-bytes", type=int, default=500)
     parser.add_argument("--runs", type=int, default=5)
     asked = parser.parse_args()
-    heard, told = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(target=sink, args=(asked.body_bytes, told), daemon=True)
+    spawning = multiprocessing.get_context("spawn")
+    heard, told = spawning.Pipe(duplex=False)
+    process = spawning.Process(target=sink, args=(asked.body_bytes, told), daemon=True)
     process.start()
-    figures = uvloop.run(measure(heard.recv(), asked.deliveries, asked.in_flight, asked.body_bytes, asked.runs))
+    figures = uvloop.run(measure(heard.recv(), asked))
     process.terminate()
-    cpu = [round(cpu, 1) for cpu, _ in figures]
-    wall = [round(wall, 1) for _, wall in figures]
-    print(json.dumps({"cpu_us": cpu, "cpu_us_median": statistics.median(cpu), "wall_us": wall, **vars(asked)}))
+    cpu, wall = ([round(figure, 1) for figure in column] for column in zip(*figures, strict=True))
+    print(
+        json.dumps({**vars(asked), "cpu_us": cpu, "cpu_us_median": statistics.median(cpu), "wall_us": wall})
+    )
 
 
 if __name__ == "__main__":

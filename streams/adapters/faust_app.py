@@ -51,6 +51,10 @@ class FaustStage:
         )
         self._channel = self._app.topic(prefix + topic, key_serializer="raw", value_serializer="raw")
 
+    def troubles(self) -> list[str]:
+        """Why nothing can be read at the moment."""
+        return [] if self._app.started else ["it has not joined its group yet"]
+
     async def run(self, handle: Handle) -> None:
         """Serve until cancelled. Raises whatever `handle` raised, before its batch is acknowledged."""
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -1,14 +1,14 @@
-"""An aiohttp connector that reaches allowed addresses only and keeps no connection for long."""
+"""An aiohttp connector that opens sockets to allowed addresses only and uses none of them for long."""
 
 import asyncio
 import socket
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from ssl import SSLContext
+from typing import cast
 
 from aiohttp import AddrInfoType, ClientRequest, ClientTimeout, TCPConnector
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -18,14 +18,15 @@ from aiohttp.tracing import Trace
 
 from streams.core.address import Network, is_allowed
 
+# Every address of a host name; OSError when it has none.
 Lookup = Callable[[str], Awaitable[Sequence[str]]]
-"""All addresses of a host name; raises OSError when there are none."""
 
-KEEP_ALIVE_SECONDS = 5
-# As many as there are attempts at a time by default: a domain whose name servers hang holds a thread for
-# longer than an attempt lasts, and must not make the lookups of others wait (an event loop's own pool is small).
+IDLE_SECONDS = 5
+LOOKUP_KEPT_SECONDS = 10
+# As many as attempts at a time: a name whose servers are silent holds its thread for longer than an attempt
+# lasts, and in the small pool of an event loop a few of them would keep everybody else waiting.
 LOOKUP_THREADS = 256
-# Far more than we read of an answer: only interim answers or headers without end come to this.
+# Far more than is read of an answer; only headers or interim answers without end come to so much.
 MOST_RECEIVED_BYTES = 512 * 1024
 
 
@@ -34,48 +35,50 @@ class ForbiddenAddress(OSError):
 
 
 class EndlessAnswer(Exception):
-    """The endpoint sent more than any answer needs before its answer began."""
+    """The endpoint went on and on before its answer began."""
 
 
 class Handler(ResponseHandler):
-    """A connection that knows how old it is and how many bytes its endpoint sent since the last request."""
+    """A connection that knows when it was opened and how much came since its last request left."""
 
-    opened_at: float
-    received_bytes: int = 0
+    opened_at = 0.0
+    received_bytes = 0
 
     def data_received(self, data: bytes) -> None:
         self.received_bytes += len(data)
         if self.received_bytes > MOST_RECEIVED_BYTES:
             self.set_exception(EndlessAnswer())
-            self.close()
+            self.abort()
         else:
             super().data_received(data)
 
 
 @dataclass(slots=True)
 class Trail:
-    """How far an attempt came, which the errors of aiohttp do not tell."""
+    """How far an attempt came, which aiohttp's errors do not tell."""
 
     fresh_only: bool = False
     opening: bool = False
-    forbidden: bool = False
     handler: Handler | None = None
 
     @property
     def stale(self) -> bool:
-        """Whether the endpoint may have closed an idle connection just before we used it."""
+        """Whether a connection from an earlier attempt served this one and brought nothing."""
         return self.handler is not None and not self.opening and self.handler.received_bytes == 0
 
+    def start_over(self) -> None:
+        self.fresh_only, self.handler = True, None
 
-# Sockets and lookups start in tasks of aiohttp's own, which inherit the context of the attempt.
+
+# A context variable, because aiohttp resolves and connects in tasks of its own; they inherit the attempt's.
 TRAIL: ContextVar[Trail] = ContextVar("trail")
 
 
 class GuardedConnector(TCPConnector):
-    """Checks each address where names resolve and again where the socket opens.
+    """Checks an address where the name resolves, and again where the socket opens.
 
-    A connection serves no attempt that begins later than `life_seconds` after it was opened, because keep-alive
-    would hide a change of the endpoint's DNS record for ever.
+    After `life_seconds` a connection serves no further attempt: keep-alive would hide for ever that the
+    endpoint's name leads elsewhere by now.
     """
 
     def __init__(
@@ -86,18 +89,26 @@ class GuardedConnector(TCPConnector):
         life_seconds: float,
         monotonic: Callable[[], float],
     ) -> None:
+        self._guarded = _GuardedResolver(opened, lookup)
         super().__init__(
             limit=0,
-            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            keepalive_timeout=IDLE_SECONDS,
             ssl=tls,
-            resolver=_GuardedResolver(opened, lookup),
+            resolver=self._guarded,
+            ttl_dns_cache=LOOKUP_KEPT_SECONDS,
             socket_factory=partial(_open_socket, opened),
         )
-        self._factory = partial(Handler, loop=asyncio.get_running_loop())
+        # The one thing here for which aiohttp has no public way.
+        self._factory = partial(cast(type[ResponseHandler], Handler), loop=asyncio.get_running_loop())
         self._life_seconds = life_seconds
         self._monotonic = monotonic
 
-    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:
+    async def connect(
+        self,
+        req: ClientRequest,
+        traces: list[Trace],
+        timeout: ClientTimeout,  # noqa: ASYNC109 (the signature is aiohttp's)
+    ) -> Connection:
         trail = TRAIL.get()
         while True:
             connection = await super().connect(req, traces, timeout)
@@ -112,14 +123,18 @@ class GuardedConnector(TCPConnector):
             trail.handler = handler
             return connection
 
+    async def close(self, *, abort_ssl: bool = False) -> None:
+        await super().close(abort_ssl=abort_ssl)
+        await self._guarded.close()
+
     def _may_serve(self, handler: Handler, trail: Trail) -> bool:
-        """Whether an idle connection may be used: young, and nothing came on it that nobody asked for."""
-        age = self._monotonic() - handler.opened_at
-        return age < self._life_seconds and not trail.fresh_only and not handler.should_close
+        """Whether an idle connection may be used: a young one, on which nothing came unasked."""
+        age_seconds = self._monotonic() - handler.opened_at
+        return age_seconds < self._life_seconds and not trail.fresh_only and not handler.should_close
 
 
 class _GuardedResolver(AbstractResolver):
-    """Refuses a name if any of its addresses is forbidden: a mixed answer is an attack or a mistake."""
+    """Refuses a name if any of its addresses is forbidden: such a mixture is an attack or a mistake."""
 
     def __init__(self, opened: Sequence[Network], lookup: Lookup | None) -> None:
         self._opened = opened
@@ -130,6 +145,8 @@ class _GuardedResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         addresses = await self._lookup(host)
+        if not addresses:
+            raise OSError("the name has no address")
         if not all(is_allowed(address, self._opened) for address in addresses):
             raise ForbiddenAddress(host)
         return [
@@ -142,16 +159,13 @@ class _GuardedResolver(AbstractResolver):
 
     async def _ask_system(self, host: str) -> Sequence[str]:
         ask = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-        infos = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
-        return [str(info[4][0]) for info in infos]
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        return [str(address[0]) for *_, address in found]
 
 
 def _open_socket(opened: Sequence[Network], info: AddrInfoType) -> socket.socket:
-    trail = TRAIL.get()
     family, kind, protocol, _, address = info
     if not is_allowed(str(address[0]), opened):
-        # With several addresses aiohttp loses the error, so it is noted as well.
-        trail.forbidden = True
         raise ForbiddenAddress(address[0])
-    trail.opening = True
+    TRAIL.get().opening = True
     return socket.socket(family, kind, protocol)

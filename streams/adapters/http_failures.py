@@ -1,9 +1,6 @@
-"""Every way in which a POST can fail, in the words of an outcome."""
+"""Whatever went wrong with a POST, as a failure of the kind that a person can act upon."""
 
-import errno
-import os
 import ssl
-from collections.abc import Mapping
 
 from aiohttp import (
     ClientConnectionError,
@@ -11,14 +8,80 @@ from aiohttp import (
     ClientConnectorError,
     ClientPayloadError,
     ClientResponseError,
+    ClientSSLError,
 )
-from aiohttp.http_exceptions import ContentLengthError
 
 from streams.adapters.guarded_connector import EndlessAnswer, ForbiddenAddress, Trail
 from streams.core.outcome import Failure, Kind
 
-MOST_WORDS = 200
+MOST_DETAIL_CHARACTERS = 200
 
 
 def failure_of(error: Exception, trail: Trail) -> Failure:
-    return Failure(Kind.UNSENDABLE, repr(error))
+    """The failure that `error` is; `trail` tells how far the attempt had come."""
+    match error:
+        case ClientConnectorError():
+            return _no_connection(error)
+        case TimeoutError():
+            return _too_late(trail)
+        case ClientResponseError():
+            return Failure(Kind.JUNK_ANSWER, brief(error.message))
+        case EndlessAnswer():
+            return Failure(Kind.JUNK_ANSWER, "headers or interim answers without end")
+        case ClientPayloadError():
+            return Failure(Kind.RESET, "in the middle of its answer")
+        case ClientConnectionError() if isinstance(error.__cause__, ssl.SSLError):
+            # With TLS 1.3 an endpoint that wants a certificate of ours says so after the handshake.
+            return Failure(Kind.TLS, _tls_words(error.__cause__))
+        case ClientConnectionError():
+            return Failure(Kind.RESET)
+        case ValueError():
+            return Failure(Kind.UNSENDABLE, brief(str(error)))
+    # A mistake of ours; the delivery is not lost by it, and its attempt shows it.
+    return Failure(Kind.UNSENDABLE, brief(repr(error)))
+
+
+def _no_connection(error: ClientConnectorError) -> Failure:
+    reason = error.os_error
+    match reason:
+        case ForbiddenAddress():
+            # Where a name leads inside of our own network is nothing to tell a customer.
+            return Failure(Kind.FORBIDDEN_ADDRESS, error.host)
+        case _ if isinstance(error, ClientConnectorDNSError):
+            return Failure(Kind.DNS, brief(reason.strerror or str(reason)))
+        case ssl.SSLError() if isinstance(error, ClientSSLError):
+            return Failure(Kind.TLS, _tls_words(reason))
+        case ConnectionRefusedError():
+            return Failure(Kind.REFUSED, f"port {error.port}")
+        case ConnectionResetError() | ConnectionAbortedError():
+            # Nobody resets a connection that is not open yet: this was the TLS handshake.
+            return Failure(Kind.TLS, "the connection was closed during the handshake")
+    # No route to the host or network, or something missing on our side: as when nobody ever answers.
+    return Failure(Kind.CONNECT_TIMEOUT, brief(reason.strerror or str(reason)))
+
+
+def _too_late(trail: Trail) -> Failure:
+    if trail.handler:
+        return Failure(Kind.TIMEOUT)
+    if trail.opening:
+        return Failure(Kind.CONNECT_TIMEOUT)
+    return Failure(Kind.DNS, "the name servers did not answer in time")
+
+
+def _tls_words(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return brief(error.verify_message)
+    return brief((error.reason or str(error)).replace("_", " ").lower())
+
+
+def brief(text: str) -> str:
+    """The first line, printable and short."""
+    line = text.strip().partition("\n")[0].rstrip(" :.")[:MOST_DETAIL_CHARACTERS]
+    return printable(line)
+
+
+def printable(text: str) -> str:
+    """The text as a page or a log line can show it."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,4 +1,4 @@
-"""Sends one attempt's POST by aiohttp: all of it within one deadline, as the exact bytes that were signed."""
+"""Sends the POST of one attempt by aiohttp: the bytes as they were signed, all of it within one deadline."""
 
 import asyncio
 import ssl
@@ -7,22 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from aiohttp import (
-    ClientConnectionError,
-    ClientResponse,
-    ClientSession,
-    ClientTimeout,
-    DummyCookieJar,
-    StreamReader,
-)
+from aiohttp import ClientConnectionError, ClientSession, ClientTimeout, DummyCookieJar, StreamReader
 from yarl import URL
 
 from streams.adapters.guarded_connector import TRAIL, GuardedConnector, Lookup, Trail
-from streams.adapters.http_failures import failure_of
+from streams.adapters.http_failures import failure_of, printable
 from streams.core.address import Network
 from streams.core.attempt import ANSWER_KEPT_BYTES
 from streams.core.errors import Misconfigured
-from streams.core.outcome import Answer, Failure
+from streams.core.outcome import Answer, Failure, Kind
 from streams.core.request import Request
 from streams.core.url import url_errors
 
@@ -34,6 +27,13 @@ MOST_HEADER_CHARACTERS = 1024
 
 
 class HttpSender:
+    """A `Sender` that reaches public addresses and the networks that the operator `opened`.
+
+    `timeout_seconds` bounds a whole attempt, from the look-up of the name to the answer's last byte.
+    `ca_file` is trusted beside the system's authorities; nothing turns verification off. `lookup` is asked
+    for a host's addresses instead of the system. Raises `Misconfigured` when `ca_file` cannot be used.
+    """
+
     def __init__(
         self,
         opened: Sequence[Network] = (),
@@ -45,12 +45,13 @@ class HttpSender:
     ) -> None:
         self._opened = opened
         self._timeout_seconds = timeout_seconds
-        self._tls = ssl.create_default_context()
+        self._tls = _tls_context(ca_file)
         self._lookup = lookup
         self._monotonic = monotonic
-        self._session: ClientSession | None = None
+        self._session: ClientSession | None = None  # needs the running loop, so the first attempt opens it
 
     async def send(self, request: Request) -> Answer | Failure:
+        """What the endpoint answered, or why it did not; raises nothing but `CancelledError`."""
         trail = Trail()
         TRAIL.set(trail)
         try:
@@ -60,30 +61,37 @@ class HttpSender:
                 except ClientConnectionError:
                     if not trail.stale:
                         raise
-                trail.fresh_only = True
+                # The endpoint had closed the idle connection as it may; that is no failure of its.
+                trail.start_over()
                 return await self._post(request)
         except Exception as error:
             return failure_of(error, trail)
 
-    async def _post(self, request: Request) -> Answer:
+    async def close(self) -> None:
+        """To be called when every attempt has ended."""
+        if self._session:
+            await self._session.close()
+
+    async def _post(self, request: Request) -> Answer | Failure:
         session = self._session or self._open_session()
+        target = _target(request.url)
         response = await session.post(
-            _target(request.url), data=request.body, headers=request.headers, allow_redirects=False
+            target, data=request.body, headers=request.headers, allow_redirects=False
         )
         try:
-            body = await _start_of(response.content)
+            if not 200 <= response.status < 600:
+                return Failure(Kind.JUNK_ANSWER, f"status {response.status}")
+            return Answer(response.status, _kept(response.headers), await _start_of(response.content))
         finally:
-            if not response.closed:
+            if not response.closed:  # an answer that was read to its end has given its connection back
                 response.close()
-        return Answer(response.status, _kept_headers(response.headers), body)
 
     def _open_session(self) -> ClientSession:
-        connector = GuardedConnector(
-            self._opened, self._tls, self._lookup, CONNECTION_LIFE_SECONDS - self._timeout_seconds, self._monotonic
-        )
+        # What begins at the end of a connection's life may last for one timeout more.
+        life_seconds = CONNECTION_LIFE_SECONDS - self._timeout_seconds
         self._session = ClientSession(
-            connector=connector,
-            headers={"Accept-Encoding": "identity"},
+            connector=GuardedConnector(self._opened, self._tls, self._lookup, life_seconds, self._monotonic),
+            headers={"Accept-Encoding": "identity"},  # without it, any compression would be acceptable
             cookie_jar=DummyCookieJar(),
             timeout=ClientTimeout(),
             auto_decompress=False,
@@ -92,31 +100,42 @@ class HttpSender:
         )
         return self._session
 
-    async def close(self) -> None:
-        if self._session:
-            await self._session.close()
+
+def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    if ca_file:
+        try:
+            context.load_verify_locations(ca_file)
+        except OSError as error:
+            raise Misconfigured(f"{ca_file} must hold certificates in PEM form ({error})") from None
+    return context
 
 
 @lru_cache(4096)
 def _target(url: str) -> URL:
+    """The URL exactly as it was registered; ValueError when it is one that cannot be."""
     if errors := url_errors("url", url, allow_http=True):
-        raise ValueError(errors[0].message)
+        raise ValueError(f"the URL {errors[0].message}")
     return URL(url, encoded=True)
 
 
 async def _start_of(content: StreamReader) -> bytes:
-    kept = await content.readany()
-    if content.at_eof():
-        return kept[:ANSWER_KEPT_BYTES]
-    read = len(kept)
+    """What is kept of a body, as it came over the wire; more of it is read than kept, so that most end."""
+    kept = bytearray()
+    read = 0
     while read < ANSWER_READ_BYTES and (chunk := await content.readany()):
         read += len(chunk)
-        kept = (kept + chunk)[:ANSWER_KEPT_BYTES]
-    return kept[:ANSWER_KEPT_BYTES]
+        kept += chunk[: ANSWER_KEPT_BYTES - len(kept)]
+    return bytes(kept)
 
 
-def _kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
+def _kept(headers: Mapping[str, str]) -> dict[str, str]:
+    """The first headers, and wherever it stands the one that asks for a pause."""
     kept: dict[str, str] = {}
     for name, value in headers.items():
-        kept.setdefault(name.lower(), value[:MOST_HEADER_CHARACTERS])
+        name = name.lower()
+        if len(kept) < MOST_HEADERS or name == "retry-after":
+            kept.setdefault(name[:MOST_HEADER_CHARACTERS], printable(value[:MOST_HEADER_CHARACTERS]))
     return kept

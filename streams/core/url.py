@@ -1,6 +1,7 @@
 """Which URLs a webhook may have, told as a person would want to hear it."""
 
 import re
+from ipaddress import IPv4Address
 from urllib.parse import urlsplit
 
 from streams.core.errors import FieldError
@@ -9,6 +10,8 @@ MAX_URL_CHARACTERS = 2048
 
 _PRINTABLE = re.compile(r"[!-~]+", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]", re.ASCII)
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
+_NO_HOST = "must name a host (write international names in their xn-- form)"
 
 
 def url_errors(field: str, url: object, *, allow_http: bool = False) -> list[FieldError]:
@@ -45,8 +48,28 @@ def _problem(url: object, allow_http: bool) -> str | None:
 
 def _host_problem(host: str | None, netloc: str, port: int | None) -> str | None:
     bare = netloc.rpartition(":")[0] if port is not None else netloc.removesuffix(":")
-    if not host or not _HOST.fullmatch(bare) or host.startswith(".") or ".." in host:
-        return "must name a host (write international names in their xn-- form)"
+    if not host or not _HOST.fullmatch(bare):
+        return _NO_HOST
+    if ":" not in host and (problem := _name_problem(host)):
+        return problem
     if port == 0:
         return "must not use port 0"
     return None
+
+
+def _name_problem(host: str) -> str | None:
+    labels = host.removesuffix(".").split(".")
+    if len(host) > 253 or not all(0 < len(label) <= 63 for label in labels):
+        return _NO_HOST
+    if _NUMBER.fullmatch(labels[-1]) and not _is_ipv4(host):
+        # Resolvers read 127.1, 0x7f000001 and 2130706433 as addresses (and so does the WHATWG URL standard).
+        return "must write an IPv4 address as four decimal numbers; no other host ends in a number"
+    return None
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        IPv4Address(host)
+    except ValueError:
+        return False
+    return True

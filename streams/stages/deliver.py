@@ -186,10 +186,10 @@ class Deliver:
             report.observe("event_to_delivered_seconds", max(delay, 0.0))
         report.tell(
             "attempt",
-            delivery=attempt.delivery_id,
-            event=attempt.event_id,
-            webhook=attempt.webhook_id,
-            account=attempt.account_id,
+            delivery_id=attempt.delivery_id,
+            event_id=attempt.event_id,
+            webhook_id=attempt.webhook_id,
+            account_id=attempt.account_id,
             generation=attempt.generation,
             number=attempt.number,
             target=attempt.target,

@@ -2,8 +2,10 @@
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +17,7 @@ from streams.ports import FeedHandler, Partition, Record, Report
 
 POLL_SECONDS = 0.02
 RECORDS_AT_ONCE = 500
+ASK_EVERY_SECONDS = 1.0
 # What a handler may take for a revocation, plus room for the commit behind it.
 REVOKE_SECONDS = 8.0
 
@@ -39,6 +42,7 @@ class KafkaFeed:
         self._rewinding: dict[Partition, int] = {}
         self._stopping = False
         self._told = False
+        self._ask_at = 0.0
 
     async def run(self, handler: FeedHandler) -> None:
         """Feed `handler` until cancelled, then leave the group. Raises `FeedBroken` on what cannot heal."""
@@ -52,6 +56,10 @@ class KafkaFeed:
         finally:
             self._stopping = True
             await _uninterrupted(asyncio.to_thread(thread.join))
+
+    def troubles(self) -> list[str]:
+        """Why nothing can be read at the moment."""
+        return ["the broker does not answer"] if self._told else []
 
     # -- orders from the loop ----------------------------------------------------------------------------------
 
@@ -104,11 +112,12 @@ class KafkaFeed:
     def _serve(self) -> None:
         outcome: ScormWebhooksError | None = None
         try:
-            consumer = Consumer({**self._config, "error_cb": self._on_error})
+            consumer = Consumer({**self._config, "error_cb": self._on_client_error})
             self._subscribe(consumer)
             while not self._stopping:
                 self._obey(consumer)
                 self._read(consumer)
+                self._ask_again(consumer)
             self._obey(consumer)
             consumer.close()
         except (KafkaException, FeedBroken) as error:
@@ -142,6 +151,14 @@ class KafkaFeed:
         if records:
             self._loop.call_soon_threadsafe(self._hand_over, records)
 
+    def _ask_again(self, consumer: Consumer) -> None:
+        """While the broker is away nothing arrives that would tell that it is back."""
+        if self._told and time.monotonic() >= self._ask_at:
+            self._ask_at = time.monotonic() + ASK_EVERY_SECONDS
+            with suppress(KafkaException):
+                consumer.list_topics(timeout=ASK_EVERY_SECONDS)
+                self._loop.call_soon_threadsafe(self._available)
+
     def _is_good(self, message: Message) -> bool:
         error = message.error()
         if error is None:
@@ -155,18 +172,26 @@ class KafkaFeed:
         return to_record(message, self._prefix)
 
     def _hand_over(self, records: Sequence[Record]) -> None:
-        if self._told:
-            self._told = False
-            self._report.tell("broker available again")
+        self._available()
         if self._rewinding:
             records = [record for record in records if record.partition not in self._rewinding]
         self._handler.received(records)
 
+    def _on_client_error(self, error: KafkaError) -> None:
+        # One broker's connection comes and goes; that all of them are gone is an outage.
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._on_error(error)
+
     def _on_error(self, error: KafkaError) -> None:
         self._loop.call_soon_threadsafe(self._take_note, error)
 
+    def _available(self) -> None:
+        if self._told:
+            self._told = False
+            self._report.tell("broker available again")
+
     def _take_note(self, error: KafkaError) -> None:
-        if not self._told and error.code() != KafkaError._PARTITION_EOF:
+        if not self._told:
             self._told = True
             self._report.tell("broker unavailable; waiting", why=str(error))
 

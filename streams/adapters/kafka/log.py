@@ -51,6 +51,10 @@ class KafkaLog:
         self._thread = threading.Thread(target=self._poll, name="kafka-log", daemon=True)
         self._thread.start()
 
+    def troubles(self) -> list[str]:
+        """Why nothing can be produced at the moment."""
+        return ["the broker takes no records"] if self._told else []
+
     async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
         """Wait until all are acknowledged, an outage included; when each was appended.
 

@@ -44,6 +44,10 @@ class ViewReader:
         """The end was reached, and every webhook that the sentinel counted is there."""
         return self._at_end and self.view.is_complete()
 
+    def troubles(self) -> list[str]:
+        """Why it cannot be relied on at the moment."""
+        return [] if self.is_ready else [f"the webhooks are not all read yet (topic {SUBSCRIPTIONS})"]
+
     async def run(self) -> None:
         """Read until cancelled. Raises `ViewBroken` when the topic was deleted or made anew."""
         self._loop = asyncio.get_running_loop()
@@ -158,4 +162,4 @@ class ViewReader:
             # Only `publish` writes here, so a newer version wrote this: what was known stays in force.
             self.view.skip(record.offset)
             self._report.count("view_unreadable_total")
-            self._report.tell("webhook record unreadable", webhook=key, offset=record.offset, why=str(wrong))
+            self._report.tell("webhook record unreadable", webhook_id=key, offset=record.offset, why=str(wrong))

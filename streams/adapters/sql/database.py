@@ -21,6 +21,8 @@ from streams.core.errors import Misconfigured, Refused, Unavailable
 
 BUSY_SECONDS = 30
 POLL_SECONDS = 0.05
+# SQLSTATE classes: connection, resources, operator intervention, and a transaction that may be tried again.
+_AWAY = ("08", "53", "57", "40")
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgres": "postgresql+psycopg",
@@ -47,19 +49,39 @@ class Database:
 
     def __init__(self, url: URL, pool_size: int = 5) -> None:
         self.url = url
+        self._away: str | None = None
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._engine = (
             _sqlite_engine(url, "BEGIN IMMEDIATE") if self.is_sqlite else _postgres_engine(url, pool_size)
         )
         self._reader = _sqlite_engine(url, "BEGIN") if self.is_sqlite else self._engine
 
+    def troubles(self) -> list[str]:
+        """Why nothing can be stored at the moment."""
+        return [f"the database does not answer: {self._away}"] if self._away else []
+
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Raises `Refused` for a row the database will not take, `Unavailable` when it is away."""
-        return _translated(self._engine)
+        return self._translated(self._engine)
 
     def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """The same, for work that writes nothing: on SQLite it takes no write lock."""
-        return _translated(self._reader)
+        return self._translated(self._reader)
+
+    @asynccontextmanager
+    async def _translated(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with engine.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            if _is_refusal(error):
+                raise Refused(_words(error)) from error
+            self._away = _words(error)
+            raise Unavailable(self._away) from error
+        except OSError as error:
+            self._away = _words(error)
+            raise Unavailable(self._away) from error
+        self._away = None
 
     async def changed(self) -> None:
         """Wait a moment; what is due is asked for again then."""
@@ -70,29 +92,19 @@ class Database:
         await self._reader.dispose()
 
 
-@asynccontextmanager
-async def _translated(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    try:
-        async with engine.begin() as connection:
-            yield connection
-    except (DataError, IntegrityError) as error:
-        raise Refused(_words(error)) from error
-    except (OperationalError, InterfaceError, OSError) as error:
-        raise Unavailable(_words(error)) from error
-    except DBAPIError as error:
-        away = error.connection_invalidated or _is_away(error)
-        raise (Unavailable if away else Refused)(_words(error)) from error
-
-
 def _words(error: Exception) -> str:
     # The statement and its parameters hold payloads and secrets; the driver's own first line does not.
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     return f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}"
 
 
-def _is_away(error: DBAPIError) -> bool:
-    state = getattr(error.orig, "sqlstate", None) or ""
-    return state.startswith(("08", "53", "57", "40"))
+def _is_refusal(error: DBAPIError) -> bool:
+    """Whether the database answers and refuses this very statement, so that waiting would not help."""
+    if isinstance(error, DataError | IntegrityError | ProgrammingError):
+        return True
+    if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
+        return False
+    return not (getattr(error.orig, "sqlstate", None) or "").startswith(_AWAY)
 
 
 def _postgres_engine(url: URL, pool_size: int) -> AsyncEngine:

@@ -181,7 +181,7 @@ class SqlRecorder:
                 created_at=now,
             )
         )
-        return {"webhook": webhook_id, "account": row.account_id, "pause": pause_id, "reason": reason}
+        return {"webhook_id": webhook_id, "account_id": row.account_id, "pause_id": pause_id, "reason": reason}
 
 
 def _attempted(attempt: Attempt) -> Attempted:

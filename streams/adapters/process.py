@@ -1,0 +1,80 @@
+"""Run a stage as a process: probes, signals, a drain, and an exit code that tells the truth."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry
+
+from streams.adapters.health_server import serving
+from streams.ports import Report
+
+
+class Runnable(Protocol):
+    """What a process runs: until cancelled, or until something unexpected ends it."""
+
+    async def run(self) -> None: ...
+
+    async def drain(self) -> None:
+        """Take nothing new and finish what is in hand, within 12 seconds."""
+
+    def troubles(self) -> list[str]:
+        """Why it cannot work at the moment; empty when it can."""
+
+
+async def run_process(
+    stage: Runnable, report: Report, registry: CollectorRegistry, host: str, port: int, *, until_stdin_closes: bool
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. Raises what the stage raised, so that the process fails."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    if until_stdin_closes:
+        _watch_stdin(stopping.set)
+
+    async def troubles() -> list[str]:
+        return stage.troubles()
+
+    async with serving(host, port, troubles, registry) as bound:
+        report.tell("started", health_port=bound)
+        running = asyncio.create_task(stage.run())
+        watching = asyncio.create_task(_keep_ready_gauge(stage, report))
+        waiting = asyncio.create_task(stopping.wait())
+        await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        watching.cancel()
+        if not running.done():
+            report.tell("draining")
+            await stage.drain()
+            running.cancel()
+        waiting.cancel()
+        await asyncio.gather(watching, waiting, return_exceptions=True)
+        try:
+            await running
+        except asyncio.CancelledError:
+            report.tell("stopped")
+
+
+async def _keep_ready_gauge(stage: Runnable, report: Report) -> None:
+    told: list[str] = []
+    while True:
+        troubles = stage.troubles()
+        report.gauge("ready", 0 if troubles else 1)
+        if troubles != told:
+            report.tell("not ready" if troubles else "ready", why="; ".join(troubles) or None)
+            told = troubles
+        await asyncio.sleep(0.2)
+
+
+def _watch_stdin(stop: Callable[[], None]) -> None:
+    """A supervisor holds the other end: when it dies, however it dies, its children end as well."""
+    descriptor = sys.stdin.fileno()
+
+    def readable() -> None:
+        if not sys.stdin.buffer.raw.read(1024):  # type: ignore[attr-defined]
+            asyncio.get_running_loop().remove_reader(descriptor)
+            stop()
+
+    asyncio.get_running_loop().add_reader(descriptor, readable)

@@ -1,0 +1,115 @@
+"""The commands that run stages and keep a deployment: up, each stage, topics, db, keys."""
+
+from typing import Annotated
+
+import typer
+
+from streams.cli.output import JsonOption, show
+from streams.cli.people import accounts, deliveries, events, webhooks
+
+app = typer.Typer(
+    name="scorm-webhooks",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="""
+    Signed webhooks for SCORM events.
+
+    Try it: `scorm-webhooks demo`. On one machine: `scorm-webhooks up`. On a cluster: set KAFKA_BOOTSTRAP_SERVERS and
+    DATABASE_URL, run `topics apply` and `db upgrade` once, then one process or more of each stage.
+    Every setting is in docs/settings.md.
+    """,
+)
+topics = typer.Typer(no_args_is_help=True, help="Compare the declared topics with the cluster's, and create them.")
+db = typer.Typer(no_args_is_help=True, help="Bring the database to this version's schema.")
+keys = typer.Typer(no_args_is_help=True, help="Keys that encrypt webhooks' secrets.")
+for name, group in (
+    ("accounts", accounts),
+    ("webhooks", webhooks),
+    ("events", events),
+    ("deliveries", deliveries),
+    ("topics", topics),
+    ("db", db),
+    ("keys", keys),
+):
+    app.add_typer(group, name=name)
+
+STAGE_HELP = {
+    "fan-out": "Join each event with the webhooks that want it; write one delivery each.",
+    "deliver": "Send deliveries as signed POSTs; retry, hold, or give up.",
+    "record": "Make what happened visible in SQL; count health; pause.",
+    "publish": "Project the webhooks of SQL onto the topic `subscriptions`.",
+}
+
+
+def _add_stage(name: str, words: str) -> None:
+    def run(
+        until_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,
+    ) -> None:
+        from streams.cli.stages import run_stage
+
+        run_stage(name, until_stdin_closes)
+
+    app.command(name, help=words, rich_help_panel="Stages")(run)
+
+
+for _name, _words in STAGE_HELP.items():
+    _add_stage(_name, _words)
+
+
+@app.command()
+def up() -> None:
+    """Run every stage on this machine, each in a process of its own that is restarted when it ends.
+
+    With neither KAFKA_BOOTSTRAP_SERVERS nor DATABASE_URL set it brings an embedded broker, which keeps nothing,
+    and SQLite.
+    """
+    from streams.cli.stages import run_up
+
+    run_up()
+
+
+@topics.command("plan")
+def topics_plan(as_json: JsonOption = False) -> None:
+    """Show what `apply` would do. Changes nothing."""
+    from streams.wiring import Deployment
+
+    deployment = Deployment.from_environment()
+    plan = deployment.topics_admin().plan(deployment.topics)
+    prefix = deployment.settings.topic_prefix
+    show([{"action": str(c.action), "topic": prefix + c.topic.name, "why": c.words} for c in plan], as_json)
+
+
+@topics.command("apply")
+def topics_apply() -> None:
+    """Create what is missing, grow what is too small, set what differs. Never deletes; a second time changes nothing."""
+    from streams.adapters.kafka.topics_admin import Action
+    from streams.wiring import Deployment
+
+    deployment = Deployment.from_environment()
+    admin = deployment.topics_admin()
+    plan = admin.plan(deployment.topics)
+    admin.apply(plan, deployment.settings.replication_factor)
+    done = [change for change in plan if change.action in (Action.CREATE, Action.GROW, Action.CONFIGURE)]
+    for change in done:
+        typer.echo(f"{change.action}: {deployment.settings.topic_prefix}{change.topic.name}: {change.words}")
+    typer.echo(f"{len(done)} of {len(plan)} topics changed")
+
+
+@db.command("upgrade")
+def db_upgrade() -> None:
+    """Bring the database of DATABASE_URL to this version's schema. A second time changes nothing."""
+    from streams.adapters.sql.migrate import upgrade
+    from streams.wiring import Deployment
+
+    url = Deployment.from_environment().database_url
+    upgrade(url)
+    typer.echo(f"{url.render_as_string(hide_password=True)} is up to date")
+
+
+@keys.command("generate")
+def keys_generate() -> None:
+    """Print a new key for SCORM_WEBHOOKS_ENCRYPTION_KEYS; put it first, keep the old ones behind it."""
+    from streams.adapters.sealing import generate_key
+
+    typer.echo(generate_key())

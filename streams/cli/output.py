@@ -1,0 +1,144 @@
+"""What commands print: a table for people, camelCase JSON for programs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from streams.core.account import AttemptSeen, DeliverySeen
+from streams.core.event import format_time
+from streams.core.standing import Standing
+from streams.core.webhook import Registration
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def show(fields: Mapping[str, Any] | Sequence[Mapping[str, Any]], as_json: bool) -> None:
+    """Print one object or a list of them; absent values are left out."""
+    if as_json:
+        rows = fields if isinstance(fields, Mapping) else [_present(row) for row in fields]
+        typer.echo(json.dumps(_present(rows) if isinstance(rows, Mapping) else rows, ensure_ascii=False))
+    elif isinstance(fields, Mapping):
+        _print_fields(_present(fields))
+    else:
+        _print_table([_present(row) for row in fields])
+
+
+def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in fields.items() if value not in (None, "", [], {})}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return format_time(value)
+    if isinstance(value, Mapping):
+        return _present(value)
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _print_fields(fields: Mapping[str, Any], indent: str = "") -> None:
+    width = max((len(name) for name in fields), default=0)
+    for name, value in fields.items():
+        if isinstance(value, list) and value and isinstance(value[0], Mapping):
+            typer.echo(f"{indent}{name}")
+            for item in value:
+                _print_fields(item, indent + "  ")
+                typer.echo("")
+        else:
+            typer.echo(f"{indent}{name:<{width}}  {_text(value)}")
+
+
+def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
+        typer.echo("none")
+        return
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [[_text(row.get(name, "")) for name in names] for row in rows]
+    widths = [max(len(line[i]) for line in [names, *cells]) for i in range(len(names))]
+    for line in [names, *cells]:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    if isinstance(value, Mapping):
+        return "  ".join(f"{name}: {_text(item)}" for name, item in value.items())
+    return str(value)
+
+
+# -- nouns as the API will show them ----------------------------------------------------------------------------
+
+
+def webhook_fields(registration: Registration) -> dict[str, Any]:
+    """A webhook; `events` is `["*"]` for all types."""
+    webhook = registration.webhook
+    return {
+        "id": webhook.id,
+        "accountId": webhook.account_id,
+        "url": webhook.url,
+        "fallbackUrl": webhook.fallback_url,
+        "events": sorted(webhook.event_types) or ["*"],
+        "packages": sorted(webhook.packages),
+        "dispatches": sorted(webhook.dispatches),
+        "description": registration.description,
+        "status": str(webhook.status),
+        "pauseReason": str(webhook.pause.reason) if webhook.pause else None,
+        "pausedAt": registration.paused_at,
+        "maxConcurrency": webhook.max_concurrency,
+        "createdAt": registration.created_at,
+    }
+
+
+def standing_fields(standing: Standing) -> dict[str, Any]:
+    """A delivery as it stands."""
+    return {
+        "id": standing.delivery_id,
+        "accountId": standing.account_id,
+        "webhookId": standing.webhook_id,
+        "eventId": standing.event_id,
+        "eventType": standing.event_type,
+        "state": str(standing.state),
+        "reason": standing.reason,
+        "attempts": standing.attempts,
+        "generation": standing.generation,
+        "tier": standing.tier,
+        "dueAt": standing.due_at,
+        "firstSeenAt": standing.first_seen_at,
+        "changedAt": standing.changed_at,
+        "explanation": standing.words,
+    }
+
+
+def delivery_fields(seen: DeliverySeen) -> dict[str, Any]:
+    """A delivery with its payload and attempts."""
+    try:
+        payload = json.loads(seen.body)
+    except ValueError:
+        payload = seen.body.decode(errors="replace")
+    return {
+        **standing_fields(seen.standing),
+        "payload": payload,
+        "madeAttempts": [_attempt_fields(attempt) for attempt in seen.attempts],
+    }
+
+
+def _attempt_fields(attempt: AttemptSeen) -> dict[str, Any]:
+    return {
+        "generation": attempt.generation,
+        "number": attempt.number,
+        "target": attempt.target,
+        "url": attempt.url,
+        "startedAt": attempt.started_at,
+        "milliseconds": round(attempt.milliseconds, 1),
+        "status": attempt.status,
+        "outcome": attempt.outcome,
+        "explanation": attempt.words,
+        "followed": attempt.followed,
+        "tier": attempt.tier,
+        "requestHeaders": dict(attempt.request_headers),
+        "answerHeaders": dict(attempt.answer_headers),
+        "answer": attempt.answer.decode(errors="replace"),
+    }

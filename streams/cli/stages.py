@@ -1,0 +1,51 @@
+"""Run one stage, or all of them, until a signal ends it."""
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from typing import Any
+
+from streams.telemetry import PrometheusReport, configure_logging
+from streams.wiring import Deployment
+
+
+def run_stage(name: str, until_stdin_closes: bool) -> None:
+    """The process of one stage."""
+    from streams.adapters.process import run_process
+    from streams.running import STAGES
+
+    deployment = Deployment.from_environment()
+    settings = deployment.settings
+    configure_logging(settings.log_format, settings.log_level)
+    report = PrometheusReport(name)
+
+    async def run() -> None:
+        stage = STAGES[name](deployment, report)
+        await run_process(
+            stage,
+            report,
+            report.registry,
+            settings.health_host,
+            settings.health_port,
+            until_stdin_closes=until_stdin_closes,
+        )
+
+    _run(run(), with_uvloop=name != "fan-out")
+
+
+def run_up() -> None:
+    """All stages, each in a child process."""
+    from streams.upping import serve_up
+
+    deployment = Deployment.from_environment({"SCORM_WEBHOOKS_LOG_FORMAT": "console", **os.environ})
+    configure_logging(deployment.settings.log_format, deployment.settings.log_level)
+    _run(serve_up(deployment))
+
+
+def _run(work: Coroutine[Any, Any, None], with_uvloop: bool = True) -> None:
+    if with_uvloop:
+        import uvloop
+
+        uvloop.run(work)
+    else:
+        asyncio.run(work)

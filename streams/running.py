@@ -1,0 +1,234 @@
+"""Each stage with its parts, as a process runs it."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from ulid import ULID
+
+from streams.adapters.faust_app import FaustStage
+from streams.adapters.http_sender import HttpSender
+from streams.adapters.sql.migrate import require_head
+from streams.core.errors import Misconfigured, Unavailable
+from streams.core.slots import Slots
+from streams.ports import Record, Report
+from streams.stages.deliver import Deliver, Manner, World
+from streams.stages.fan_out import FanOut
+from streams.stages.intake import DRAIN_SECONDS, Intake
+from streams.stages.publish import Publish
+from streams.stages.record import RecordStage
+from streams.stages.slot_keeper import SlotKeeper
+from streams.topics import (
+    ATTEMPTS,
+    DEAD_LETTERS,
+    DELIVERIES,
+    HELD,
+    INVALID,
+    SESSION_EVENTS,
+    SUBSCRIPTIONS,
+    tier_of,
+)
+from streams.wiring import Deployment
+
+Answer = TypeVar("Answer")
+
+START_SECONDS = 60.0
+ASK_EVERY_SECONDS = 0.5
+
+
+class FanOutProcess:
+    """`fan-out`: Faust feeds it, and stops before a batch that would not be finished."""
+
+    def __init__(self, deployment: Deployment, report: Report) -> None:
+        require_topics(deployment, [SESSION_EVENTS, INVALID, SUBSCRIPTIONS, DELIVERIES])
+        self._view = deployment.view_reader(report)
+        self._log = deployment.log(report)
+        self._fan_out = FanOut(deployment.codec, self._view, self._log, report)
+        settings = deployment.settings
+        self._faust = FaustStage(
+            deployment.kafka, "fan-out", SESSION_EVENTS, settings.topic_prefix, settings.instance_id
+        )
+        self._batch = asyncio.Lock()
+
+    async def run(self) -> None:
+        try:
+            await together(self._view.run, self._feed)
+        finally:
+            await self._log.close()
+
+    async def _feed(self) -> None:
+        await self._view.wait_until_ready()
+        await self._faust.run(self._handle)
+
+    async def _handle(self, records: Sequence[Record]) -> None:
+        async with self._batch:
+            await self._fan_out.handle(records)
+
+    async def drain(self) -> None:
+        await asyncio.wait_for(self._batch.acquire(), DRAIN_SECONDS)
+
+    def troubles(self) -> list[str]:
+        return [*self._view.troubles(), *self._log.troubles(), *self._faust.troubles()]
+
+
+class DeliverProcess:
+    """`deliver`."""
+
+    def __init__(self, deployment: Deployment, report: Report) -> None:
+        existing = require_topics(deployment, [SUBSCRIPTIONS, DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS, INVALID])
+        settings = deployment.settings
+        self._view = deployment.view_reader(report)
+        self._log = deployment.log(report)
+        # Every tier that exists, so that a changed schedule strands nobody.
+        topics = [DELIVERIES, *sorted(name for name in existing if tier_of(name))]
+        self._feed = deployment.feed("deliver", topics, report)
+        self._sender = HttpSender(
+            timeout_seconds=settings.attempt_timeout_seconds,
+            opened=settings.allowed_networks,
+            ca_file=settings.ca_file,
+        )
+        self._slots = SlotKeeper(Slots(settings.slots))
+        world = World(
+            codec=deployment.codec,
+            directory=self._view,
+            sealed=deployment.sealing,
+            sender=self._sender,
+            log=self._log,
+            clock=deployment.clock,
+            report=report,
+        )
+        manner = Manner(settings.retry_schedule, settings.attempt_timeout_seconds, settings.signature_header)
+        self._intake = Intake(self._feed, Deliver(world, manner, self._slots).handle, deployment.clock, report)
+
+    async def run(self) -> None:
+        try:
+            await together(self._view.run, self._take_in)
+        finally:
+            await self._sender.close()
+            await self._log.close()
+
+    async def _take_in(self) -> None:
+        await self._view.wait_until_ready()
+        await self._intake.run()
+
+    async def drain(self) -> None:
+        self._slots.close()
+        await self._intake.drain()
+
+    def troubles(self) -> list[str]:
+        return [*self._view.troubles(), *self._log.troubles(), *self._feed.troubles()]
+
+
+class RecordProcess:
+    """`record`."""
+
+    def __init__(self, deployment: Deployment, report: Report) -> None:
+        topics = [DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS]
+        require_topics(deployment, [*topics, INVALID])
+        require_database(deployment)
+        self._log = deployment.log(report)
+        self._feed = deployment.feed("record", topics, report)
+        self._database = deployment.database
+        self._stage = RecordStage(self._feed, deployment.codec, deployment.recorder(report), self._log, report)
+
+    async def run(self) -> None:
+        try:
+            await self._stage.run()
+        finally:
+            await self._log.close()
+            await self._database.close()
+
+    async def drain(self) -> None:
+        await self._stage.drain(DRAIN_SECONDS)
+
+    def troubles(self) -> list[str]:
+        return [*self._database.troubles(), *self._log.troubles(), *self._feed.troubles()]
+
+
+class PublishProcess:
+    """`publish`."""
+
+    def __init__(self, deployment: Deployment, report: Report) -> None:
+        require_topics(deployment, [SUBSCRIPTIONS])
+        require_database(deployment)
+        self._view = deployment.view_reader(report)
+        self._log = deployment.log(report)
+        self._database = deployment.database
+        self._stage = Publish(
+            deployment.outbox(),
+            deployment.publisher_lease(),
+            self._log,
+            deployment.codec,
+            report,
+            new_incarnation=lambda: str(ULID()),
+        )
+
+    async def run(self) -> None:
+        try:
+            # The topic is read only once nobody else writes to it.
+            await self._stage.take_lease()
+            await together(self._view.run, self._publish)
+        finally:
+            await self._log.close()
+            await self._database.close()
+
+    async def _publish(self) -> None:
+        await self._view.wait_until_read()
+        await self._stage.run(self._view.view)
+
+    async def drain(self) -> None:
+        return
+
+    def troubles(self) -> list[str]:
+        return [*self._database.troubles(), *self._log.troubles()]
+
+
+STAGES = {
+    "fan-out": FanOutProcess,
+    "deliver": DeliverProcess,
+    "record": RecordProcess,
+    "publish": PublishProcess,
+}
+
+
+async def together(*parts: Callable[[], Awaitable[None]]) -> None:
+    """Run all parts until one ends or fails; then end the others and pass its failure on."""
+    tasks = [asyncio.ensure_future(part()) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            await task
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def require_topics(deployment: Deployment, wanted: Sequence[str]) -> dict[str, int]:
+    """The topics that exist; waits a minute for the broker. Raises `Misconfigured` for what is missing."""
+    servers = str(deployment.kafka["bootstrap.servers"])
+    existing = _patiently(deployment.topics_admin().existing, "KAFKA_BOOTSTRAP_SERVERS", servers)
+    if missing := [name for name in wanted if name not in existing]:
+        raise Misconfigured(
+            f"the topics {', '.join(missing)} do not exist: run `scorm-webhooks topics apply` "
+            "(and check SCORM_WEBHOOKS_TOPIC_PREFIX)"
+        )
+    return existing
+
+
+def require_database(deployment: Deployment) -> None:
+    """Raises `Misconfigured` unless the database answers within a minute and has this version's schema."""
+    url = deployment.database_url
+    _patiently(lambda: require_head(url), "DATABASE_URL", url.render_as_string(hide_password=True))
+
+
+def _patiently(ask: Callable[[], Answer], setting: str, place: str) -> Answer:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return ask()
+        except Unavailable as away:
+            if time.monotonic() >= deadline:
+                raise Misconfigured(f"{setting}: {place} did not answer for {START_SECONDS:g} seconds ({away})") from None
+            time.sleep(ASK_EVERY_SECONDS)

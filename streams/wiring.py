@@ -1,0 +1,166 @@
+"""The composition root: settings in, stages and services out."""
+
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import URL
+from ulid import ULID
+
+from streams.adapters.avro import AvroCodec
+from streams.adapters.clock import SystemClock
+from streams.adapters.kafka.config import consumer_config, kafka_properties, producer_config, view_config
+from streams.adapters.kafka.feed import KafkaFeed
+from streams.adapters.kafka.log import KafkaLog
+from streams.adapters.kafka.topics_admin import TopicsAdmin
+from streams.adapters.kafka.view_reader import ViewReader
+from streams.adapters.sealing import Sealing, generate_key
+from streams.adapters.sql.database import Database, database_url
+from streams.adapters.sql.delivery_log import SqlDeliveryLog
+from streams.adapters.sql.outbox import SqlLease, SqlOutbox
+from streams.adapters.sql.recorder import SqlRecorder
+from streams.adapters.sql.registry import SqlAccounts, SqlWebhooks
+from streams.core.errors import Misconfigured
+from streams.core.schedule import Tier
+from streams.ports import Report
+from streams.services.accounts import AccountService
+from streams.services.webhooks import WebhookService
+from streams.settings import Settings, find_broker, load_settings
+from streams.topics import Topic, declare
+
+
+def new_id(prefix: str) -> str:
+    """`wh_` + ULID and the like."""
+    return f"{prefix}_{ULID()}"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One deployment's settings and what follows from them; parts are made when first asked for."""
+
+    settings: Settings
+    environ: Mapping[str, str]
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> "Deployment":
+        """Raises `Misconfigured` for a setting that is unknown or wrong."""
+        environ = os.environ if environ is None else environ
+        return cls(load_settings(environ), dict(environ))
+
+    # -- where things are --------------------------------------------------------------------------------------
+
+    @cached_property
+    def kafka(self) -> dict[str, Any]:
+        """librdkafka's properties for this deployment's broker."""
+        return kafka_properties(find_broker(self.environ, self.settings))
+
+    @cached_property
+    def database_url(self) -> URL:
+        given = self.environ.get("DATABASE_URL")
+        if given:
+            return database_url(given)
+        self._make_data_dir()
+        return database_url(f"sqlite:///{self.settings.data_dir.absolute()}/scorm-webhooks.db")
+
+    @cached_property
+    def topics(self) -> list[Topic]:
+        settings = self.settings
+        return declare(settings.retry_schedule, settings.event_partitions, settings.delivery_partitions)
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        return self.settings.retry_schedule.tiers
+
+    def _make_data_dir(self) -> Path:
+        try:
+            self.settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise Misconfigured(f"SCORM_WEBHOOKS_DATA_DIR: {self.settings.data_dir}: {error.strerror}") from None
+        return self.settings.data_dir
+
+    # -- products ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def codec(self) -> AvroCodec:
+        return AvroCodec()
+
+    @cached_property
+    def clock(self) -> SystemClock:
+        return SystemClock()
+
+    @cached_property
+    def database(self) -> Database:
+        return Database(self.database_url)
+
+    @cached_property
+    def sealing(self) -> Sealing:
+        keys = [key.get_secret_value() for key in self.settings.encryption_keys]
+        if keys:
+            return Sealing(keys)
+        if self.database_url.get_backend_name() != "sqlite":
+            raise Misconfigured(
+                "SCORM_WEBHOOKS_ENCRYPTION_KEYS is not set: webhooks' secrets are encrypted; "
+                "`scorm-webhooks keys generate` makes a key"
+            )
+        return Sealing([self._own_key()])
+
+    def _own_key(self) -> str:
+        """The key that an embedded deployment made for itself; two processes that start at once agree on one."""
+        path = self._make_data_dir() / "encryption.key"
+        try:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(generate_key())
+        except FileExistsError:
+            pass
+        return path.read_text().strip()
+
+    def topics_admin(self) -> TopicsAdmin:
+        return TopicsAdmin(self.kafka, self.settings.topic_prefix)
+
+    def log(self, report: Report) -> KafkaLog:
+        return KafkaLog(producer_config(self.kafka), self.settings.topic_prefix, report)
+
+    def view_reader(self, report: Report) -> ViewReader:
+        return ViewReader(view_config(self.kafka), self.settings.topic_prefix, self.codec, report)
+
+    def feed(self, group: str, topics: list[str], report: Report) -> KafkaFeed:
+        prefix = self.settings.topic_prefix
+        config = consumer_config(self.kafka, prefix + group, self.settings.instance_id)
+        return KafkaFeed(config, lambda: topics, prefix, report)
+
+    def recorder(self, report: Report) -> SqlRecorder:
+        return SqlRecorder(self.database, self.clock, report, new_id)
+
+    def outbox(self) -> SqlOutbox:
+        return SqlOutbox(self.database)
+
+    def publisher_lease(self) -> SqlLease:
+        holder = f"{socket.gethostname()}/{os.getpid()}/{ULID()}"
+        return SqlLease(self.database, self.clock, f"{self.settings.topic_prefix}publish", holder)
+
+    # -- services ----------------------------------------------------------------------------------------------
+
+    def accounts(self) -> AccountService:
+        return AccountService(
+            SqlAccounts(self.database), self.clock, new_id, lambda: secrets.token_urlsafe(32)
+        )
+
+    def webhooks(self) -> WebhookService:
+        return WebhookService(
+            SqlWebhooks(self.database, self.clock),
+            SqlAccounts(self.database),
+            SqlOutbox(self.database),
+            self.sealing,
+            self.clock,
+            new_id,
+            secrets.token_bytes,
+            self.settings.allow_http,
+        )
+
+    def deliveries(self) -> SqlDeliveryLog:
+        return SqlDeliveryLog(self.database)

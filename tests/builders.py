@@ -1,0 +1,113 @@
+"""Nouns with sensible values; a test names only what it is about."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from streams.core.attempt import Attempt, DeadLetter, Followed
+from streams.core.delivery import DeathReason, Delivery, Target, Trigger, ViewPosition
+from streams.core.event import Data, Event, render
+from streams.core.outcome import Kind
+from streams.core.webhook import Pause, PauseReason, SealedSecret, Status, Webhook
+
+NOON = datetime(2026, 4, 10, 12, tzinfo=UTC)
+# The secret of Standard Webhooks' own known answer.
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+NEW_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+
+# The example of the product's description, as it is parsed from JSON.
+EXAMPLE: Data = {
+    "sessionId": "sess_abc123",
+    "packageId": "pkg_def456",
+    "dispatchId": "dsp_ghi789",
+    "learnerId": "learner-42",
+    "completionStatus": "completed",
+    "successStatus": "passed",
+    "scoreRaw": 92,
+    "scoreMax": 100,
+    "totalTime": "PT12M34S",
+}
+
+
+def event(**changes: Any) -> Event:
+    """A completed session of account `acme`."""
+    completed = Event(
+        id="evt_01HYX9K2M3N4P5Q6R7S8T9V0W1",
+        type="session.completed",
+        account_id="acme",
+        occurred_at=datetime(2026, 4, 10, 14, 32, tzinfo=UTC),
+        data=EXAMPLE,
+    )
+    return replace(completed, **changes)
+
+
+def webhook(**changes: Any) -> Webhook:
+    """An active webhook of account `acme` that takes everything."""
+    everything = Webhook(
+        id="wh_crm",
+        account_id="acme",
+        url="https://crm.example.com/hooks",
+        secrets=(sealed(SECRET),),
+    )
+    return replace(everything, **changes)
+
+
+def paused(reason: PauseReason = PauseReason.MANUAL, **changes: Any) -> Webhook:
+    """A webhook that is paused, for `reason`."""
+    return webhook(status=Status.PAUSED, pause=Pause("pause_1", reason), **changes)
+
+
+def sealed(secret: str, valid_until: datetime | None = None) -> SealedSecret:
+    """A secret as `FakeSealed` opens it."""
+    return SealedSecret("sealed:" + secret, valid_until)
+
+
+def delivery(**changes: Any) -> Delivery:
+    """The event owed to the webhook, before its first attempt."""
+    owed = Delivery(
+        account_id="acme",
+        event_id=event().id,
+        event_type="session.completed",
+        webhook_id="wh_crm",
+        first_seen_at=NOON,
+        seen=ViewPosition("first", 0),
+        body=render(event()),
+    )
+    return replace(owed, **changes)
+
+
+def attempt(**changes: Any) -> Attempt:
+    """The delivery's first attempt, which succeeded."""
+    succeeded = Attempt(
+        account_id="acme",
+        event_id=event().id,
+        event_type="session.completed",
+        webhook_id="wh_crm",
+        trigger=Trigger.EVENT,
+        generation=1,
+        step=2,
+        number=1,
+        target=Target.PRIMARY,
+        target_attempt=1,
+        health_epoch=1,
+        url="https://crm.example.com/hooks",
+        first_seen_at=NOON,
+        started_at=NOON,
+        ended_at=NOON,
+        request_headers={"webhook-id": event().id},
+        status=200,
+        answer_headers={"content-type": "text/plain"},
+        answer=b"thanks",
+        kind=Kind.DELIVERED,
+        words="The endpoint answered 200.",
+        followed=Followed.DONE,
+    )
+    return replace(succeeded, **changes)
+
+
+def dead_letter(**changes: Any) -> DeadLetter:
+    """The delivery given up after its last attempt."""
+    letter = DeadLetter(
+        delivery(step=7, attempt=7), DeathReason.EXHAUSTED, "The endpoint answered 500: its server failed."
+    )
+    return replace(letter, **changes)
