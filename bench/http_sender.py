@@ -90,9 +90,7 @@ def main() -> None:
     figures = uvloop.run(measure(heard.recv(), asked))
     process.terminate()
     cpu, wall = ([round(figure, 1) for figure in column] for column in zip(*figures, strict=True))
-    print(
-        json.dumps({**vars(asked), "cpu_us": cpu, "cpu_us_median": statistics.median(cpu), "wall_us": wall})
-    )
+    print(json.dumps({**vars(asked), "cpu_us": cpu, "cpu_us_median": statistics.median(cpu), "wall_us": wall}))
 
 
 if __name__ == "__main__":

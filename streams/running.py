@@ -9,6 +9,7 @@ from ulid import ULID
 
 from streams.adapters.faust_app import FaustStage
 from streams.adapters.http_sender import HttpSender
+from streams.adapters.process import Runnable
 from streams.adapters.sql.migrate import require_head
 from streams.core.errors import Misconfigured, Unavailable
 from streams.core.slots import Slots
@@ -184,7 +185,7 @@ class PublishProcess:
         return [*self._database.troubles(), *self._log.troubles()]
 
 
-STAGES = {
+STAGES: dict[str, Callable[[Deployment, Report], Runnable]] = {
     "fan-out": FanOutProcess,
     "deliver": DeliverProcess,
     "record": RecordProcess,
@@ -230,5 +231,7 @@ def _patiently(ask: Callable[[], Answer], setting: str, place: str) -> Answer:
             return ask()
         except Unavailable as away:
             if time.monotonic() >= deadline:
-                raise Misconfigured(f"{setting}: {place} did not answer for {START_SECONDS:g} seconds ({away})") from None
+                raise Misconfigured(
+                    f"{setting}: {place} did not answer for {START_SECONDS:g} seconds ({away})"
+                ) from None
             time.sleep(ASK_EVERY_SECONDS)

@@ -27,13 +27,16 @@ class Settings(BaseModel):
 
     data_dir: Annotated[Path, Field(description="where SQLite, the made encryption key and the broker's address are")]
     encryption_keys: Annotated[
-        tuple[SecretStr, ...], BeforeValidator(lambda v: _split(v)), Field(description="newest first, comma-separated")
+        tuple[SecretStr, ...],
+        BeforeValidator(lambda v: _split(v)),
+        Field(description="newest first, comma-separated"),
     ] = ()
     retry_schedule: Annotated[
         Schedule, BeforeValidator(lambda v: _schedule(v)), Field(description="the waits between attempts")
     ]
     topic_prefix: Annotated[
-        str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$", description="put before the name of every topic and group")
+        str,
+        Field(pattern=r"^[A-Za-z0-9._-]{0,64}$", description="put before the name of every topic and group"),
     ] = ""
     event_partitions: Annotated[int, Field(ge=1, le=10_000, description="partitions of session-events")]
     delivery_partitions: Annotated[
@@ -41,7 +44,9 @@ class Settings(BaseModel):
     ]
     replication_factor: Annotated[int | None, Field(ge=1, description="copies of each record; empty: up to 3")] = None
     allowed_networks: Annotated[
-        Networks, BeforeValidator(lambda v: _networks(v)), Field(description="opened to webhooks though not public")
+        Networks,
+        BeforeValidator(lambda v: _networks(v)),
+        Field(description="opened to webhooks though not public"),
     ] = ()
     allow_http: Annotated[bool, Field(description="let webhooks have http:// URLs")] = False
     ca_file: Annotated[Path | None, Field(description="certificates trusted beside the system's, in PEM")] = None
@@ -58,7 +63,9 @@ class Settings(BaseModel):
         str | None, Field(description="static membership: a name that survives a restart, such as the pod's")
     ] = None
     log_format: Annotated[Literal["console", "json"], Field(description="how log lines are written")] = "json"
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], Field(description="the least that is logged")] = "info"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="the least that is logged")
+    ] = "info"
 
     @property
     def broker_file(self) -> Path:

@@ -14,7 +14,10 @@ SLOW_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 30, 120, 600, 3600, 21600)
 
 COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     "events_total": ("Events fanned out, by type.", ["type"]),
-    "events_invalid_total": ("Records of session-events that nobody can use; kept in session-events.invalid.", []),
+    "events_invalid_total": (
+        "Records of session-events that nobody can use; kept in session-events.invalid.",
+        [],
+    ),
     "deliveries_created_total": ("Deliveries written by fan-out.", []),
     "deliveries_invalid_total": ("Records of the delivery topics that nobody can use; kept.", []),
     "deliveries_held_total": ("Deliveries held, by reason.", ["reason"]),
@@ -98,10 +101,12 @@ def configure_logging(style: Literal["console", "json"], level: str) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[_strip, renderer], foreign_pre_chain=shared))
-    logging.basicConfig(handlers=[handler], level=max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]), force=True)
+    logging.basicConfig(
+        handlers=[handler],
+        level=max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]),
+        force=True,
+    )
 
 
-def _strip(
-    logger: object, method: str, event: structlog.typing.EventDict
-) -> structlog.typing.EventDict:
-    return structlog.stdlib.ProcessorFormatter.remove_processors_meta(logger, method, event)  # type: ignore[arg-type]
+def _strip(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return structlog.stdlib.ProcessorFormatter.remove_processors_meta(logger, method, event)

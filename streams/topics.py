@@ -58,11 +58,21 @@ def declare(schedule: Schedule, event_partitions: int, delivery_partitions: int)
     """All topics of a deployment with this schedule."""
     _check_retention(schedule)
     family = (
-        Topic(name, "webhook id", delivery_partitions, _delete(LONG_RETENTION if name == DEAD_LETTERS else RETENTION))
+        Topic(
+            name,
+            "webhook id",
+            delivery_partitions,
+            _delete(LONG_RETENTION if name == DEAD_LETTERS else RETENTION),
+        )
         for name in delivery_family(schedule.tiers)
     )
     return [
-        Topic(SESSION_EVENTS, "session id, else package id, else account id", event_partitions, _delete(RETENTION)),
+        Topic(
+            SESSION_EVENTS,
+            "session id, else package id, else account id",
+            event_partitions,
+            _delete(RETENTION),
+        ),
         Topic(INVALID, "as read", min(3, event_partitions), {**_delete(LONG_RETENTION), **_ROOMY}),
         Topic(SUBSCRIPTIONS, "webhook id", 1, _compact(RETENTION)),
         *family,

@@ -27,7 +27,9 @@ EMBEDDED_WARNING = (
 
 
 @asynccontextmanager
-async def system(deployment: Deployment, report: PrometheusReport, logs: Path | None = None) -> AsyncIterator[Supervisor]:
+async def system(
+    deployment: Deployment, report: PrometheusReport, logs: Path | None = None
+) -> AsyncIterator[Supervisor]:
     """All stages of a deployment, running in the block; its broker's address is left in the data directory."""
     with _alone_in(deployment.settings.data_dir), _broker(deployment, report) as environ:
         upgrade(deployment.database_url)
@@ -79,9 +81,13 @@ def _broker(deployment: Deployment, report: PrometheusReport) -> Iterator[dict[s
     with EmbeddedBroker(deployment.topics, settings.topic_prefix) as broker:
         settings.broker_file.write_text(json.dumps({"bootstrap": broker.bootstrap, "pid": os.getpid()}))
         try:
-            yield {**environ, "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap, **_partitions(settings)}
+            yield {**_QUICK, **environ, "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap, **_partitions(settings)}
         finally:
             settings.broker_file.unlink(missing_ok=True)
+
+
+# It lets every fetch wait its whole time out, even when a record arrives meanwhile.
+_QUICK = {"KAFKA_CONFIG_FETCH_WAIT_MAX_MS": "20"}
 
 
 def _partitions(settings: Settings) -> dict[str, str]:

@@ -131,7 +131,7 @@ class Deployment:
     def feed(self, group: str, topics: list[str], report: Report) -> KafkaFeed:
         prefix = self.settings.topic_prefix
         config = consumer_config(self.kafka, prefix + group, self.settings.instance_id)
-        return KafkaFeed(config, lambda: topics, prefix, report)
+        return KafkaFeed(config, topics, prefix, report)
 
     def recorder(self, report: Report) -> SqlRecorder:
         return SqlRecorder(self.database, self.clock, report, new_id)
@@ -146,9 +146,7 @@ class Deployment:
     # -- services ----------------------------------------------------------------------------------------------
 
     def accounts(self) -> AccountService:
-        return AccountService(
-            SqlAccounts(self.database), self.clock, new_id, lambda: secrets.token_urlsafe(32)
-        )
+        return AccountService(SqlAccounts(self.database), self.clock, new_id, lambda: secrets.token_urlsafe(32))
 
     def webhooks(self) -> WebhookService:
         return WebhookService(

@@ -40,6 +40,14 @@ async def quiet(turns: int = 100) -> None:
         await asyncio.sleep(0)
 
 
+async def cancel_others() -> None:
+    """End all that runs besides the caller, as `kill -9` does."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
 # -- time ----------------------------------------------------------------------------------------------------
 
 
@@ -69,15 +77,11 @@ class FakeClock:
 # -- Kafka ---------------------------------------------------------------------------------------------------
 
 
-class Died(Exception):
-    """The process that produced is no more; nothing of it reaches the log afterwards."""
-
-
 class FakeLog:
     """A Kafka: a `Log`, its records by partition, and what each group committed.
 
-    Away, it makes whoever produces wait. After `die_in(n)` the n-th call to `produce` ends this process, before
-    or after its records were appended; nothing is produced any more until `revive`.
+    Away, it makes whoever produces wait. After `die_in(n)` the n-th call to `produce` is the last thing that
+    its process did, before or after the records were appended: no call returns any more until `revive`.
     """
 
     def __init__(self, clock: FakeClock, partitions: int = 2) -> None:
@@ -95,7 +99,7 @@ class FakeLog:
     async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
         await asyncio.sleep(0)
         await self._here.wait()
-        self._count_down(records)
+        await self._live_through(records)
         return [self.append(record).appended_at for record in records]
 
     def append(self, outgoing: Outgoing) -> Record:
@@ -114,9 +118,7 @@ class FakeLog:
         return partitions[zlib.crc32(outgoing.key or b"") % len(partitions)]
 
     def partitions(self, topic: str) -> list[Partition]:
-        return [
-            Partition(topic, number) for number in range(1 if topic == SUBSCRIPTIONS else self._partitions)
-        ]
+        return [Partition(topic, number) for number in range(1 if topic == SUBSCRIPTIONS else self._partitions)]
 
     def records(self, partition: Partition) -> list[Record]:
         return self._records.get(partition, [])
@@ -134,18 +136,22 @@ class FakeLog:
     def die_in(self, calls: int, *, appended: bool = False) -> None:
         self._calls_left, self._append_last = calls, appended
 
+    @property
+    def is_dead(self) -> bool:
+        return self._calls_left is not None and self._calls_left <= 0
+
     def revive(self) -> None:
         self._calls_left = None
 
-    def _count_down(self, records: Iterable[Outgoing]) -> None:
+    async def _live_through(self, records: Iterable[Outgoing]) -> None:
         if self._calls_left is None:
             return
         self._calls_left -= 1
         if self._calls_left == 0 and self._append_last:
             for record in records:
                 self.append(record)
-        if self._calls_left <= 0:
-            raise Died
+        if self.is_dead:
+            await asyncio.Event().wait()
 
 
 class FakeFeed:
@@ -431,17 +437,24 @@ class FakeOutbox:
 
 @dataclass
 class FakeLease:
-    """A `Lease`, free unless `others`."""
+    """A `Lease`, free unless `others` have it."""
 
     others: bool = False
+    away: bool = False
     held: bool = False
 
     async def renew(self) -> bool:
+        self._check()
         self.held = not self.others
         return self.held
 
     async def release(self) -> None:
+        self._check()
         self.held = False
+
+    def _check(self) -> None:
+        if self.away:
+            raise Unavailable("the database is away")
 
 
 # -- the operator --------------------------------------------------------------------------------------------

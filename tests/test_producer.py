@@ -121,9 +121,7 @@ def test_an_event_that_nobody_takes_in_time_is_reported() -> None:
     producer.close(0)
 
 
-@pytest.mark.parametrize(
-    "properties", [{"acks": "0"}, {"enable.idempotence": False}, {"no.such.property": "1"}]
-)
+@pytest.mark.parametrize("properties", [{"acks": "0"}, {"enable.idempotence": False}, {"no.such.property": "1"}])
 def test_a_property_that_cannot_be_is_named(properties: dict[str, Any]) -> None:
     with pytest.raises(Misconfigured, match=next(iter(properties))):
         EventProducer(NOWHERE, properties=properties)

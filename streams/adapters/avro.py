@@ -18,6 +18,7 @@ from streams.ports import Noun
 MAGIC = b"\xc3\x01"
 HEADER_BYTES = 10
 
+
 @dataclass(frozen=True, slots=True)
 class _Writer:
     header: bytes
@@ -86,9 +87,7 @@ class AvroCodec:
                 body, reader.written, reader.wanted, return_record_name=True, return_record_name_override=True
             )
         except EOFError:
-            raise Unreadable(
-                f"{reader.name}: it ends after {len(value)} bytes, before its last field"
-            ) from None
+            raise Unreadable(f"{reader.name}: it ends after {len(value)} bytes, before its last field") from None
         except Exception as error:  # damaged bytes surface as almost anything
             raise Unreadable(f"{reader.name}: it is damaged ({type(error).__name__}: {error})") from error
         if rest := len(value) - body.tell():
@@ -116,11 +115,7 @@ def _meaning(schema: Any) -> Any:
         return [_meaning(part) for part in schema]
     if isinstance(schema, dict):
         silent = ("doc", "default", "aliases")
-        return {
-            key: _meaning(part)
-            for key, part in schema.items()
-            if key not in silent and not key.startswith("__")
-        }
+        return {key: _meaning(part) for key, part in schema.items() if key not in silent and not key.startswith("__")}
     return schema
 
 

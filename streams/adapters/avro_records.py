@@ -9,7 +9,8 @@ from typing import Any
 from streams.core.attempt import Attempt, DeadLetter, Followed
 from streams.core.delivery import DeathReason, Delivery, HoldReason, Target, Trigger, ViewPosition
 from streams.core.errors import FieldError, Invalid, Unreadable
-from streams.core.event import EVENT_TYPES, Event
+from streams.core.event import Event
+from streams.core.event_data import EVENT_TYPES
 from streams.core.outcome import Kind
 from streams.core.webhook import Pause, PauseReason, SealedSecret, Status, Webhook
 
@@ -91,9 +92,7 @@ _DELIVERY = _Shape(
     target=_word(Target),
     hold_reason=_optional(_word(HoldReason)),
 )
-_ATTEMPT = _Shape(
-    Attempt, trigger=_word(Trigger), target=_word(Target), kind=_word(Kind), followed=_word(Followed)
-)
+_ATTEMPT = _Shape(Attempt, trigger=_word(Trigger), target=_word(Target), kind=_word(Kind), followed=_word(Followed))
 _DEAD_LETTER = _Shape(DeadLetter, delivery=_nested(_DELIVERY), reason=_word(DeathReason))
 _WEBHOOK = _Shape(
     Webhook,

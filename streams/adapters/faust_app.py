@@ -1,6 +1,7 @@
 """Faust in a narrow lane: bytes in, batches taken unacknowledged, each acknowledged only when all of it is done."""
 
 import asyncio
+import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,7 @@ from streams.ports import Partition, Record
 TAKE_RECORDS = 500
 # A wait that every event pays at a low rate.
 TAKE_SECONDS = 0.002
+SESSION_SECONDS = 10.0
 
 # Faust logs some of its troubles and stands still; the process must not.
 WATCH_SECONDS = 1.0
@@ -35,6 +37,8 @@ class FaustStage:
         self, properties: Mapping[str, Any], group: str, topic: str, prefix: str, instance_id: str | None
     ) -> None:
         self._topic = topic
+        wait = properties.get("fetch.wait.max.ms")
+        self._fetch_wait_ms = None if wait is None else int(wait)
         self._app = faust.App(
             prefix + group,
             broker=["kafka://" + server for server in properties["bootstrap.servers"].split(",")],
@@ -46,7 +50,12 @@ class FaustStage:
             consumer_auto_offset_reset="earliest",
             consumer_group_instance_id=instance_id,
             broker_commit_interval=1,
+            # Faust's minute would leave a killed member's partitions unread for that long.
+            broker_session_timeout=SESSION_SECONDS,
+            broker_heartbeat_interval=SESSION_SECONDS / 4,
             store="memory://",
+            # It makes a folder for tables, which we have none of.
+            datadir=tempfile.mkdtemp(prefix="faust-"),
             broker_credentials=faust_security(properties),
         )
         self._channel = self._app.topic(prefix + topic, key_serializer="raw", value_serializer="raw")
@@ -59,7 +68,7 @@ class FaustStage:
         """Serve until cancelled. Raises whatever `handle` raised, before its batch is acknowledged."""
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        async def agent(stream: faust.StreamT[bytes]) -> None:
+        async def agent(stream: Any) -> None:
             async for events in stream.noack_take(TAKE_RECORDS, within=TAKE_SECONDS):
                 try:
                     await handle([_record(event, self._topic) for event in events])
@@ -73,6 +82,7 @@ class FaustStage:
         self._app.agent(self._channel, concurrency=1, name=f"{self._topic}.agent")(agent)
         try:
             await self._app.start()
+            self._set_fetch_wait()
             crashed = asyncio.create_task(self._until_crashed())
             await asyncio.wait({failed, crashed}, return_when=asyncio.FIRST_COMPLETED)
             crashed.cancel()
@@ -81,6 +91,13 @@ class FaustStage:
             raise FaustCrashed(str(self._app.crash_reason))
         finally:
             await self._app.stop()
+
+    def _set_fetch_wait(self) -> None:
+        # A Kafka broker answers as soon as there is a record. The embedded one sits the whole wait out, and
+        # Faust has no setting for it.
+        if self._fetch_wait_ms is not None:
+            consumer: Any = self._app.consumer
+            consumer._thread._consumer._fetcher._fetch_max_wait_ms = self._fetch_wait_ms
 
     async def _until_crashed(self) -> None:
         while not self._app.crashed and not self._app.consumer.should_stop:

@@ -47,8 +47,8 @@ class Handler(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         self.received_bytes += len(data)
         if self.received_bytes > MOST_RECEIVED_BYTES:
-            self.set_exception(EndlessAnswer())
             self.abort()
+            self.set_exception(EndlessAnswer())
         else:
             super().data_received(data)
 

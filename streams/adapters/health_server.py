@@ -10,7 +10,9 @@ from streams.core.errors import Misconfigured
 
 
 @asynccontextmanager
-async def serving(host: str, port: int, troubles: Callable[[], Awaitable[list[str]]], registry: CollectorRegistry) -> AsyncIterator[int]:
+async def serving(
+    host: str, port: int, troubles: Callable[[], Awaitable[list[str]]], registry: CollectorRegistry
+) -> AsyncIterator[int]:
     """Serve `/healthz` (the process), `/readyz` (503 naming what is missing) and `/metrics`; yields the port."""
 
     async def healthz(request: web.Request) -> web.Response:

@@ -25,7 +25,8 @@ def failure_of(error: Exception, trail: Trail) -> Failure:
         case TimeoutError():
             return _too_late(trail)
         case ClientResponseError():
-            return Failure(Kind.JUNK_ANSWER, brief(error.message))
+            # Behind the colon is what was read, as Python writes bytes.
+            return Failure(Kind.JUNK_ANSWER, brief(error.message.partition(":")[0]))
         case EndlessAnswer():
             return Failure(Kind.JUNK_ANSWER, "headers or interim answers without end")
         case ClientPayloadError():
@@ -61,7 +62,7 @@ def _no_connection(error: ClientConnectorError) -> Failure:
 
 
 def _too_late(trail: Trail) -> Failure:
-    if trail.handler:
+    if trail.handler is not None:
         return Failure(Kind.TIMEOUT)
     if trail.opening:
         return Failure(Kind.CONNECT_TIMEOUT)

@@ -1,10 +1,11 @@
 """Sends the POST of one attempt by aiohttp: the bytes as they were signed, all of it within one deadline."""
 
 import asyncio
+import re
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from aiohttp import ClientConnectionError, ClientSession, ClientTimeout, DummyCookieJar, StreamReader
@@ -24,6 +25,8 @@ CONNECTION_LIFE_SECONDS = 60.0
 ANSWER_READ_BYTES = 64 * 1024
 MOST_HEADERS = 32
 MOST_HEADER_CHARACTERS = 1024
+FRAMING = {"connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"}
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
 
 
 class HttpSender:
@@ -75,9 +78,8 @@ class HttpSender:
     async def _post(self, request: Request) -> Answer | Failure:
         session = self._session or self._open_session()
         target = _target(request.url)
-        response = await session.post(
-            target, data=request.body, headers=request.headers, allow_redirects=False
-        )
+        _check_names(request.private)
+        response = await session.post(target, data=request.body, headers=request.headers, allow_redirects=False)
         try:
             if not 200 <= response.status < 600:
                 return Failure(Kind.JUNK_ANSWER, f"status {response.status}")
@@ -101,6 +103,7 @@ class HttpSender:
         return self._session
 
 
+@cache
 def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -109,7 +112,9 @@ def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
         try:
             context.load_verify_locations(ca_file)
         except OSError as error:
-            raise Misconfigured(f"{ca_file} must hold certificates in PEM form ({error})") from None
+            raise Misconfigured(
+                f"SCORM_WEBHOOKS_CA_FILE: {ca_file} must hold certificates in PEM form ({error})"
+            ) from None
     return context
 
 
@@ -119,6 +124,16 @@ def _target(url: str) -> URL:
     if errors := url_errors("url", url, allow_http=True):
         raise ValueError(f"the URL {errors[0].message}")
     return URL(url, encoded=True)
+
+
+def _check_names(names: frozenset[str]) -> None:
+    """Raises ValueError for a customer's header that would change where a request ends.
+
+    Connections to a host are shared by its customers: nobody may make his request swallow the next one.
+    """
+    for name in names:
+        if not _TOKEN.fullmatch(name) or name.lower() in FRAMING:
+            raise ValueError(f"the header {name} cannot be set by a webhook")
 
 
 async def _start_of(content: StreamReader) -> bytes:

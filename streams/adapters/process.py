@@ -1,6 +1,7 @@
 """Run a stage as a process: probes, signals, a drain, and an exit code that tells the truth."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -25,7 +26,13 @@ class Runnable(Protocol):
 
 
 async def run_process(
-    stage: Runnable, report: Report, registry: CollectorRegistry, host: str, port: int, *, until_stdin_closes: bool
+    stage: Runnable,
+    report: Report,
+    registry: CollectorRegistry,
+    host: str,
+    port: int,
+    *,
+    until_stdin_closes: bool,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Raises what the stage raised, so that the process fails."""
     stopping = asyncio.Event()
@@ -73,7 +80,7 @@ def _watch_stdin(stop: Callable[[], None]) -> None:
     descriptor = sys.stdin.fileno()
 
     def readable() -> None:
-        if not sys.stdin.buffer.raw.read(1024):  # type: ignore[attr-defined]
+        if not os.read(descriptor, 1024):
             asyncio.get_running_loop().remove_reader(descriptor)
             stop()
 

@@ -64,7 +64,9 @@ class Supervisor:
         """What keeps any stage from working; empty when all can."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
             answers = await asyncio.gather(*(_ask(session, child) for child in self.children.values()))
-        return [f"{child.stage}: {words}" for child, words in zip(self.children.values(), answers, strict=True) if words]
+        return [
+            f"{child.stage}: {words}" for child, words in zip(self.children.values(), answers, strict=True) if words
+        ]
 
     async def _keep(self, child: Child) -> None:
         backoff = FIRST_BACKOFF_SECONDS
@@ -84,7 +86,11 @@ class Supervisor:
 
     async def _run_once(self, child: Child) -> int:
         child.port = _free_port()
-        environ = {**self.environ, "SCORM_WEBHOOKS_HEALTH_HOST": "127.0.0.1", "SCORM_WEBHOOKS_HEALTH_PORT": str(child.port)}
+        environ = {
+            **self.environ,
+            "SCORM_WEBHOOKS_HEALTH_HOST": "127.0.0.1",
+            "SCORM_WEBHOOKS_HEALTH_PORT": str(child.port),
+        }
         output = (self.logs / f"{child.stage}.log").open("ab") if self.logs else None
         try:
             child.process = await asyncio.create_subprocess_exec(
@@ -107,7 +113,9 @@ class Supervisor:
         return await child.process.wait()
 
     async def _stop(self, keeping: Sequence["asyncio.Task[None]"]) -> None:
-        running = [child.process for child in self.children.values() if child.process and child.process.returncode is None]
+        running = [
+            child.process for child in self.children.values() if child.process and child.process.returncode is None
+        ]
         for process in running:
             process.send_signal(signal.SIGTERM)
         if running:

@@ -82,7 +82,7 @@ def topics_plan(as_json: JsonOption = False) -> None:
 
 @topics.command("apply")
 def topics_apply() -> None:
-    """Create what is missing, grow what is too small, set what differs. Never deletes; a second time changes nothing."""
+    """Create what is missing, grow what is too small, set what differs. A second time changes nothing."""
     from streams.adapters.kafka.topics_admin import Action
     from streams.wiring import Deployment
 

@@ -13,7 +13,8 @@ from streams.cli.output import JsonOption, delivery_fields, show, standing_field
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import State
 from streams.core.errors import FieldError, Invalid, NotFound
-from streams.core.event import EVENT_TYPES, Event, parse_event
+from streams.core.event import Event, parse_event
+from streams.core.event_data import EVENT_TYPES
 from streams.services.webhooks import Changed, Wish
 from streams.wiring import Deployment, new_id
 
@@ -81,7 +82,11 @@ def webhooks_create(
     registered = in_deployment(lambda deployment: deployment.webhooks().register(wish))
     changed = registered.changed
     show(
-        {**webhook_fields(changed.registration), "secret": registered.secret, "propagated": changed.propagated},
+        {
+            **webhook_fields(changed.registration),
+            "secret": registered.secret,
+            "propagated": changed.propagated,
+        },
         as_json,
     )
     _warn(changed)
@@ -89,7 +94,8 @@ def webhooks_create(
 
 @webhooks.command("list")
 def webhooks_list(
-    account: Annotated[str | None, typer.Option(help="Only this account's.")] = None, as_json: JsonOption = False
+    account: Annotated[str | None, typer.Option(help="Only this account's.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List the webhooks."""
     found = in_deployment(lambda deployment: deployment.webhooks().list(account))

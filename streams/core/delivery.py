@@ -90,9 +90,7 @@ class Delivery:
 
     def retried(self) -> "Delivery":
         """The record for the next attempt at the same target."""
-        return replace(
-            self, step=self.step + 1, attempt=self.attempt + 1, target_attempt=self.target_attempt + 1
-        )
+        return replace(self, step=self.step + 1, attempt=self.attempt + 1, target_attempt=self.target_attempt + 1)
 
     def diverted(self, *, attempted: bool) -> "Delivery":
         """The record for the first attempt at the fallback endpoint; `attempted` when the primary was just tried."""

@@ -100,7 +100,7 @@ def retry_after(value: str | None, now: datetime) -> timedelta | None:
         return None
     text = value.strip()
     if text.isascii() and text.isdigit():
-        return timedelta(seconds=min(int(text[:10]), 10**8))
+        return timedelta(seconds=min(int(text.lstrip("0")[:10] or 0), 10**8))
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -42,11 +42,13 @@ def build_request(
 
     `secrets` are oldest first: the platform's header stays with the old one during a rotation and
     `<header>-Next` carries the new one; Standard Webhooks carries both. `timestamp` is in Unix seconds.
+    A customer's header never takes the place of ours. `ValueError` when there is no secret that can sign.
     """
+    if not secrets:
+        raise ValueError("the webhook has no valid secret")
     body = delivery.body
     standard = (sign_standard(secret, delivery.event_id, timestamp, body) for secret in secrets)
     headers = {
-        **customer_headers,
         "Content-Type": "application/json",
         "User-Agent": USER_AGENT,
         signature_header: sign_platform(secrets[0], body),
@@ -59,4 +61,6 @@ def build_request(
         headers[f"{signature_header}-Next"] = sign_platform(secrets[-1], body)
     if delivery.trace_parent:
         headers["traceparent"] = delivery.trace_parent
-    return Request(url, headers, body, frozenset(customer_headers))
+    ours = {name.lower() for name in headers}
+    theirs = {name: value for name, value in customer_headers.items() if name.lower() not in ours}
+    return Request(url, {**theirs, **headers}, body, frozenset(theirs))

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 
 from streams.core.delivery import DeathReason, Delivery, HoldReason, Target
 from streams.core.errors import FieldError, Invalid
@@ -56,7 +57,7 @@ def parse_schedule(text: str) -> Schedule:
     """`30s,2m,10m,1h,6h` as a schedule; `Invalid` says what would be right."""
     tiers = tuple(Tier(part.strip()) for part in text.split(","))
     waits = [tier.wait for tier in tiers]
-    if any(later <= earlier for earlier, later in zip(waits, waits[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(waits)):
         raise Invalid(FieldError("schedule", "each wait must be longer than the one before, as in 30s,2m,10m,1h,6h"))
     return Schedule(tiers)
 
@@ -108,11 +109,11 @@ def before_attempt(delivery: Delivery, webhook: Webhook) -> Divert | Hold | None
     An automatic pause sends them to the fallback URL where there is one. A delivery whose fallback URL was
     taken away meanwhile is held as well: it flows on at the primary endpoint.
     """
-    pause = webhook.pause
-    if webhook.status is Status.PAUSED and pause is not None:
-        if pause.reason.automatic and webhook.fallback_url is not None:
+    if webhook.status is Status.PAUSED:
+        pause = webhook.pause
+        if pause and pause.reason.automatic and webhook.fallback_url is not None:
             return None if delivery.target is Target.FALLBACK else Divert(delivery.diverted(attempted=False))
-        return Hold(delivery.held(HoldReason.PAUSED, pause.id, attempted=False))
+        return Hold(delivery.held(HoldReason.PAUSED, pause.id if pause else None, attempted=False))
     if delivery.target is Target.FALLBACK and webhook.fallback_url is None:
         return Hold(delivery.held(HoldReason.BUSY, None, attempted=False))
     return None

@@ -77,9 +77,11 @@ class View:
         self.position = offset + 1
         self._deleted_since_sentinel += 1
         known = self._webhooks.get(webhook_id)
-        if known is None or version < known.version:
+        if known is not None and version < known.version:
             return
-        self._deleted[webhook_id] = version
+        self._deleted[webhook_id] = max(version, self._deleted.get(webhook_id, 0))
+        if known is None:
+            return
         del self._webhooks[webhook_id]
         of_account = self._accounts[known.account_id]
         del of_account[webhook_id]

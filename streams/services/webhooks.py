@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from streams.core.errors import FieldError, Invalid, NotFound
-from streams.core.event import EVENT_TYPES
+from streams.core.event_data import EVENT_TYPES
 from streams.core.ids import ID_WORDS, is_id
 from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.url import url_errors
@@ -190,5 +190,7 @@ def header_errors(headers: Mapping[str, str]) -> list[FieldError]:
         elif lower in _OURS or lower.startswith(("content-", "webhook-")) or "-signature" in lower:
             errors.append(FieldError("headers", f"{name} is a header that we set"))
         if not all(" " <= character <= "~" for character in value) or len(value) > 1024:
-            errors.append(FieldError("headers", f"the value of {name!r} must be printable ASCII, at most 1024 characters"))
+            errors.append(
+                FieldError("headers", f"the value of {name!r} must be printable ASCII, at most 1024 characters")
+            )
     return errors

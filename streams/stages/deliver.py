@@ -154,7 +154,8 @@ class Deliver:
                 int(now.timestamp()),
                 self._manner.signature_header,
             )
-        except Unreadable as wrong:
+        except (Unreadable, ValueError) as wrong:
+            # What cannot be signed for one webhook waits like any failure; it stops no other.
             return None, Failure(Kind.UNSENDABLE, str(wrong))
         return request, await self._world.sender.send(request)
 

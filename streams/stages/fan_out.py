@@ -5,7 +5,8 @@ from datetime import timedelta
 
 from streams.core.delivery import Delivery, ViewPosition
 from streams.core.errors import Invalid, Unreadable
-from streams.core.event import EVENT_TYPES, MAX_BODY_BYTES, Event, check_event, render
+from streams.core.event import MAX_BODY_BYTES, Event, check_event, render
+from streams.core.event_data import EVENT_TYPES
 from streams.core.webhook import wants
 from streams.ports import Codec, Log, Outgoing, Record, Report, Subscriptions
 from streams.stages.invalid import parked

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 
 from streams.core.errors import Unavailable
 from streams.core.ledger import WINDOW_OFFSETS, Commit, Ledger
@@ -12,6 +13,9 @@ from streams.topics import tier_of
 REVOKE_SECONDS = 3.0
 DRAIN_SECONDS = 12.0
 COMMIT_EVERY_SECONDS = 0.5
+
+# Calls a function in so many seconds.
+Later = Callable[[float, Callable[[], None]], object]
 
 
 class _Lane:
@@ -32,7 +36,8 @@ class Intake:
     """A feed's handler: due? → open in the ledger → work → complete → commit.
 
     A partition stands still while its head is not due, its window is full, or too many records are in hand
-    (retry tiers first); nothing sleeps, and what was fetched behind the head is read again.
+    (retry tiers first); nothing sleeps, and what was fetched behind the head is read again. `later` is the
+    loop's timer unless another one is given.
     """
 
     def __init__(
@@ -42,13 +47,16 @@ class Intake:
         clock: Clock,
         report: Report,
         max_open: int = 4000,
+        later: Later | None = None,
     ) -> None:
         self._feed = feed
         self._work = work
         self._clock = clock
         self._report = report
         self._max_open = max_open
+        self._later: Later = later or asyncio.get_running_loop().call_later
         self._open = 0
+        self._draining = False
         self._lanes: dict[Partition, _Lane] = {}
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -68,10 +76,8 @@ class Intake:
 
     async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
         """Take nothing more, finish what is in hand within `seconds`, and commit it."""
-        lanes = list(self._lanes.values())
-        for lane in lanes:
-            self._stop(lane, "drain", None)
-        await _settle(lanes, seconds)
+        self._draining = True
+        await _settle(list(self._lanes.values()), seconds)
         await self._commit()
 
     # -- what the feed tells ----------------------------------------------------------------------------------
@@ -82,6 +88,8 @@ class Intake:
         self._report.tell("partitions assigned", count=len(partitions))
 
     def received(self, records: Sequence[Record]) -> None:
+        if self._draining:
+            return
         for record in records:
             lane = self._lanes.get(record.partition)
             if lane is not None and not lane.stops:
@@ -104,7 +112,7 @@ class Intake:
             early = (record.appended_at + lane.wait - self._clock.now()).total_seconds()
             if early > 0:
                 self._stop(lane, "due", record.offset)
-                asyncio.get_running_loop().call_later(early + 0.001, self._go_on, lane, "due")
+                self._later(early + 0.001, partial(self._go_on, lane, "due"))
                 return
         if not lane.ledger.has_room(record.offset):
             self._stop(lane, "window", record.offset)
@@ -138,9 +146,9 @@ class Intake:
                 if "budget" in other.stops:
                     self._go_on(other, "budget")
 
-    def _stop(self, lane: _Lane, reason: str, offset: int | None) -> None:
+    def _stop(self, lane: _Lane, reason: str, offset: int) -> None:
         if not lane.stops:
-            lane.stopped_at = offset or 0
+            lane.stopped_at = offset
             self._feed.pause(lane.partition, offset)
         lane.stops.add(reason)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from streams.core.errors import ScormWebhooksError, Unavailable
@@ -27,7 +28,13 @@ class Publish:
     """
 
     def __init__(
-        self, outbox: Outbox, lease: Lease, log: Log, codec: Codec, report: Report, new_incarnation: Callable[[], str]
+        self,
+        outbox: Outbox,
+        lease: Lease,
+        log: Log,
+        codec: Codec,
+        report: Report,
+        new_incarnation: Callable[[], str],
     ) -> None:
         self._outbox = outbox
         self._lease = lease
@@ -38,6 +45,7 @@ class Publish:
         self._live: set[str] = set()
         self._sentinel: Sentinel | None = None
         self._incarnation = ""
+        self._waiting = False
 
     async def take_lease(self) -> None:
         """Wait until this is the only publisher."""
@@ -60,7 +68,8 @@ class Publish:
             renewing.cancel()
             publishing.cancel()
             await asyncio.gather(renewing, publishing, return_exceptions=True)
-            await self._lease.release()
+            with suppress(Unavailable):
+                await self._lease.release()
 
     async def _renew(self) -> bool:
         try:
@@ -71,7 +80,7 @@ class Publish:
     async def _keep_lease(self) -> None:
         while True:
             await asyncio.sleep(RENEW_EVERY_SECONDS)
-            if not await self._lease.renew():
+            if not await self._patiently(self._lease.renew):
                 raise LeaseLost("another publisher took the lease over")
 
     async def _publish_regularly(self, topic: View) -> None:
@@ -81,16 +90,18 @@ class Publish:
                 await self._outbox.changed()
 
     async def _patiently(self, step: Callable[[], Awaitable[Result]]) -> Result:
-        """Wait a database outage out, and say so once."""
-        told = False
+        """Wait a database outage out; it is told once, whoever meets it."""
         while True:
             try:
-                return await step()
+                result = await step()
             except Unavailable as away:
-                if not told:
+                if not self._waiting:
                     self._report.tell("database unavailable; waiting", why=str(away))
-                told = True
+                self._waiting = True
                 await asyncio.sleep(RETRY_SECONDS)
+            else:
+                self._waiting = False
+                return result
 
     async def _begin(self, topic: View) -> None:
         strangers = await self._outbox.compare(topic.versions())

@@ -8,7 +8,7 @@ from streams.core.slots import Slots
 
 
 class SlotKeeper:
-    """`slot` waits for its turn; after `close` nobody who waits gets one any more."""
+    """`slot` waits for its turn; after `close` nobody gets one any more."""
 
     def __init__(self, slots: Slots[asyncio.Future[None]]) -> None:
         self._slots = slots
@@ -18,6 +18,8 @@ class SlotKeeper:
     @asynccontextmanager
     async def slot(self, webhook_id: str, cap: int) -> AsyncIterator[None]:
         """Hold one of the webhook's `cap` slots; CancelledError when the keeper closes first."""
+        if self._closed:
+            raise asyncio.CancelledError
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(turn)
         self._slots.ask(webhook_id, cap, turn)

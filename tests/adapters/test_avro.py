@@ -19,7 +19,8 @@ from streams.adapters.avro import AvroCodec, header
 from streams.core.attempt import Attempt, DeadLetter, Followed
 from streams.core.delivery import DeathReason, Delivery, HoldReason, Target, Trigger, ViewPosition
 from streams.core.errors import Invalid, Unreadable
-from streams.core.event import EVENT_TYPES, Event
+from streams.core.event import Event
+from streams.core.event_data import EVENT_TYPES
 from streams.core.outcome import Kind
 from streams.core.webhook import Pause, PauseReason, SealedSecret, Status, Webhook
 from streams.ports import Noun
@@ -330,9 +331,7 @@ def test_a_word_that_is_not_on_the_list_is_named() -> None:
 
 
 def test_data_of_another_type_is_refused() -> None:
-    launched = Event(
-        "e", "session.launched", "a", NOON, {"sessionId": "s", "packageId": "p", "learnerId": "l"}
-    )
+    launched = Event("e", "session.launched", "a", NOON, {"sessionId": "s", "packageId": "p", "learnerId": "l"})
     written = CODEC.encode(launched).replace(text("session.launched"), text("session.scored"))
     with pytest.raises(Unreadable, match=r"type is session\.scored but data is a SessionLaunched"):
         CODEC.decode(written)

@@ -195,9 +195,7 @@ def test_variables_are_properties() -> None:
         ),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line_that_names_the_variable(
-    environ: dict[str, str], words: str
-) -> None:
+def test_what_cannot_be_is_refused_in_one_line_that_names_the_variable(environ: dict[str, str], words: str) -> None:
     with pytest.raises(Misconfigured) as refused:
         kafka_properties(environ)
     assert words in str(refused.value)

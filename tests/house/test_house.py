@@ -52,9 +52,7 @@ def test_the_core_is_pure() -> None:
 
 def test_files_stay_short() -> None:
     lengths = {
-        path: len((ROOT / path).read_text().splitlines())
-        for path in files_of(*PACKAGES)
-        if path.endswith(".py")
+        path: len((ROOT / path).read_text().splitlines()) for path in files_of(*PACKAGES) if path.endswith(".py")
     }
     assert {path: length for path, length in lengths.items() if length > LONGEST_FILE} == {}
 

@@ -70,9 +70,7 @@ class Postgres:
         options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
         command: list[str | Path] = [self._programs / "initdb", "-D", self._folder / "data", *options]
         groups: list[str] | None = None if self._user is None else []
-        subprocess.run(
-            command, check=True, capture_output=True, user=self._user, extra_groups=groups, cwd=self._folder
-        )
+        subprocess.run(command, check=True, capture_output=True, user=self._user, extra_groups=groups, cwd=self._folder)
 
     def _address(self, database: str) -> str:
         return f"postgresql://postgres@127.0.0.1:{self._port}/{database}"

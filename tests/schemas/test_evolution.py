@@ -14,7 +14,7 @@ from schemas import Schema
 from streams.adapters.avro import header
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
-from streams.core.event import EVENT_TYPES
+from streams.core.event_data import EVENT_TYPES
 from streams.core.webhook import Webhook
 
 HOW_TO_ADD_A_VERSION = (
@@ -100,9 +100,7 @@ def test_a_dead_letter_holds_the_delivery_as_it_is_elsewhere() -> None:
 def incompatibilities(reader: Schema, writer: Schema) -> list[SchemaIncompatibilityType]:
     """What Apache Avro's checker says against reading with `reader` what was written with `writer`."""
     old, new = (avro.schema.parse(json.dumps(schema)) for schema in (reader, writer))
-    return list(
-        ReaderWriterCompatibilityChecker().get_compatibility(reader=old, writer=new).incompatibilities
-    )
+    return list(ReaderWriterCompatibilityChecker().get_compatibility(reader=old, writer=new).incompatibilities)
 
 
 def named_parts(schema: Any) -> Iterator[dict[str, Any]]:

@@ -92,9 +92,7 @@ def kafka_properties(environ: Mapping[str, str]) -> Properties:
         if name.startswith(PREFIX)
     }
     if owned := sorted(OWNED & properties.keys()):
-        raise Misconfigured(
-            f"{variable(owned[0])} cannot be set: what this program promises rests on {owned[0]}"
-        )
+        raise Misconfigured(f"{variable(owned[0])} cannot be set: what this program promises rests on {owned[0]}")
     _try(properties)
     return {"bootstrap.servers": servers, **properties}
 
@@ -146,9 +144,7 @@ def faust_security(properties: Mapping[str, str]) -> "CredentialsT | None":
 
     for name in properties:
         if name.startswith(("sasl.", "ssl.", "enable.ssl.")) and name not in _FAUST_KNOWS:
-            raise Misconfigured(
-                f"{variable(name)} cannot be used: fan-out runs on Faust, which has no such option"
-            )
+            raise Misconfigured(f"{variable(name)} cannot be used: fan-out runs on Faust, which has no such option")
     protocol = properties.get("security.protocol", "plaintext").lower()
     context = _ssl_context(properties) if protocol.endswith("ssl") else None
     if protocol.startswith("sasl_"):

@@ -50,14 +50,18 @@ class EmbeddedBroker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
 def _library() -> ctypes.CDLL:
     """The librdkafka that the confluent-kafka wheel carries."""
     bundled = [file for file in files("confluent-kafka") or () if "librdkafka" in file.name and ".so" in file.name]
-    bundled += [file for file in files("confluent-kafka") or () if file.name.endswith(".dylib") and "rdkafka" in file.name]
+    bundled += [
+        file for file in files("confluent-kafka") or () if file.name.endswith(".dylib") and "rdkafka" in file.name
+    ]
     if not bundled:
         raise Misconfigured(
             "this build of confluent-kafka carries no librdkafka, so there is no embedded broker: "

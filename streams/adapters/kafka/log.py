@@ -8,6 +8,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from streams.adapters.kafka.messages import LIBRDKAFKA
 from streams.core.errors import ScormWebhooksError
 from streams.ports import Outgoing, Report
 
@@ -40,7 +41,7 @@ class KafkaLog:
     """A `Log` on a real or embedded broker; topics get the deployment's prefix."""
 
     def __init__(self, config: Mapping[str, Any], prefix: str, report: Report) -> None:
-        self._producer = Producer(dict(config))
+        self._producer = Producer({**config, "logger": LIBRDKAFKA})
         self._prefix = prefix
         self._report = report
         self._loop = asyncio.get_running_loop()

@@ -6,15 +6,10 @@ from enum import StrEnum
 from typing import Any
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import (
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    NewPartitions,
-    NewTopic,
-    ResourceType,
-)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from streams.core.errors import Misconfigured, Unavailable
 from streams.topics import DELIVERIES, Topic, tier_of
@@ -125,7 +120,9 @@ def _change(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> 
         return Change(Action.REFUSE, topic, words)
     if partitions < topic.partitions:
         return Change(Action.GROW, topic, f"from {partitions} to {topic.partitions} partitions")
-    different = [f"{name} {config.get(name)} → {value}" for name, value in topic.config.items() if config.get(name) != value]
+    different = [
+        f"{name} {config.get(name)} → {value}" for name, value in topic.config.items() if config.get(name) != value
+    ]
     if different:
         return Change(Action.CONFIGURE, topic, ", ".join(different))
     return Change(Action.KEEP, topic, f"{partitions} partitions")

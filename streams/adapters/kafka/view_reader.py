@@ -7,7 +7,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from streams.adapters.kafka.feed import to_record
+from streams.adapters.kafka.messages import LIBRDKAFKA, to_record
 from streams.core.delivery import ViewPosition
 from streams.core.errors import ScormWebhooksError, Unreadable
 from streams.core.view import SENTINEL_KEY, VERSION_HEADER, Sentinel, View
@@ -37,7 +37,7 @@ class ViewReader:
         self._moved = asyncio.Condition()
         self._stopping = False
         # Asking for the end on the consumer that tails would queue behind its fetch: half a second.
-        self._asker = Consumer({**self._config, "enable.partition.eof": False})
+        self._asker = Consumer({**self._config, "enable.partition.eof": False, "logger": LIBRDKAFKA})
 
     @property
     def is_ready(self) -> bool:
@@ -111,7 +111,7 @@ class ViewReader:
     def _serve(self) -> None:
         outcome: ScormWebhooksError | None = None
         try:
-            consumer = Consumer({**self._config, "auto.offset.reset": "error"})
+            consumer = Consumer({**self._config, "auto.offset.reset": "error", "logger": LIBRDKAFKA})
             consumer.assign([TopicPartition(self._prefix + SUBSCRIPTIONS, 0, OFFSET_BEGINNING)])
             while not self._stopping:
                 first = consumer.poll(POLL_SECONDS)

@@ -14,6 +14,7 @@ from sqlalchemy.exc import (
     IntegrityError,
     InterfaceError,
     OperationalError,
+    ProgrammingError,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -38,9 +39,7 @@ def database_url(text: str) -> URL:
         raise Misconfigured("DATABASE_URL: must be a URL such as postgresql://user@host/name") from None
     driver = _DRIVERS.get(url.drivername.partition("+")[0])
     if driver is None:
-        raise Misconfigured(
-            f"DATABASE_URL: {url.drivername} is not supported; use postgresql:// or sqlite:///"
-        )
+        raise Misconfigured(f"DATABASE_URL: {url.drivername} is not supported; use postgresql:// or sqlite:///")
     return url.set(drivername=driver)
 
 
@@ -51,9 +50,7 @@ class Database:
         self.url = url
         self._away: str | None = None
         self.is_sqlite = url.get_backend_name() == "sqlite"
-        self._engine = (
-            _sqlite_engine(url, "BEGIN IMMEDIATE") if self.is_sqlite else _postgres_engine(url, pool_size)
-        )
+        self._engine = _sqlite_engine(url, "BEGIN IMMEDIATE") if self.is_sqlite else _postgres_engine(url, pool_size)
         self._reader = _sqlite_engine(url, "BEGIN") if self.is_sqlite else self._engine
 
     def troubles(self) -> list[str]:

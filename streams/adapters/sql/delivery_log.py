@@ -33,15 +33,11 @@ class SqlDeliveryLog:
 
     async def find(self, delivery_id: str) -> DeliverySeen | None:
         async with self._database.reading() as connection:
-            row = (
-                await connection.execute(select(deliveries).where(deliveries.c.id == delivery_id))
-            ).one_or_none()
+            row = (await connection.execute(select(deliveries).where(deliveries.c.id == delivery_id))).one_or_none()
             if row is None:
                 return None
             body = await connection.scalar(
-                select(bodies.c.body).where(
-                    bodies.c.account_id == row.account_id, bodies.c.event_id == row.event_id
-                )
+                select(bodies.c.body).where(bodies.c.account_id == row.account_id, bodies.c.event_id == row.event_id)
             )
             made = await connection.execute(
                 select(attempts)

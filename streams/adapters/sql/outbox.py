@@ -91,6 +91,4 @@ class SqlLease:
 
     async def release(self) -> None:
         async with self._database.transaction() as connection:
-            await connection.execute(
-                delete(leases).where(leases.c.name == self._name, leases.c.holder == self._holder)
-            )
+            await connection.execute(delete(leases).where(leases.c.name == self._name, leases.c.holder == self._holder))

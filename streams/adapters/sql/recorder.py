@@ -25,9 +25,7 @@ from streams.ports import Clock, Report
 class SqlRecorder:
     """A `Recorder`; `new_id` mints the ids of pauses and mails."""
 
-    def __init__(
-        self, database: Database, clock: Clock, report: Report, new_id: Callable[[str], str]
-    ) -> None:
+    def __init__(self, database: Database, clock: Clock, report: Report, new_id: Callable[[str], str]) -> None:
         self._database = database
         self._clock = clock
         self._report = report
@@ -69,9 +67,7 @@ class SqlRecorder:
         result = await connection.execute(statement, list(first.values()))
         return {row.id for row in result}
 
-    async def _insert_bodies(
-        self, connection: AsyncConnection, found: Mapping[tuple[str, str], bytes]
-    ) -> None:
+    async def _insert_bodies(self, connection: AsyncConnection, found: Mapping[tuple[str, str], bytes]) -> None:
         rows = [
             {"account_id": account_id, "event_id": event_id, "body": body}
             for (account_id, event_id), body in sorted(found.items())
@@ -137,8 +133,7 @@ class SqlRecorder:
     ) -> dict[str, Health]:
         rows = await connection.execute(select(health).where(health.c.webhook_id.in_(webhook_ids)))
         stored = {
-            row.webhook_id: Health(row.epoch, row.failures, row.first_failed_at, row.last_failed_at)
-            for row in rows
+            row.webhook_id: Health(row.epoch, row.failures, row.first_failed_at, row.last_failed_at) for row in rows
         }
         return {
             webhook_id: stored[webhook_id]
@@ -147,9 +142,7 @@ class SqlRecorder:
             for webhook_id in webhook_ids
         }
 
-    async def _pause(
-        self, connection: AsyncConnection, webhook_id: str, seen: Health
-    ) -> dict[str, str] | None:
+    async def _pause(self, connection: AsyncConnection, webhook_id: str, seen: Health) -> dict[str, str] | None:
         """Pause if it is still active in the same epoch; the mail is owed in the same transaction."""
         now = self._clock.now()
         pause_id, reason = self._new_id("pause"), str(seen.pause)
@@ -166,9 +159,7 @@ class SqlRecorder:
         await connection.execute(
             update(webhooks)
             .where(this)
-            .values(
-                status=Status.PAUSED, pause_id=pause_id, pause_reason=reason, paused_at=now, version=version
-            )
+            .values(status=Status.PAUSED, pause_id=pause_id, pause_reason=reason, paused_at=now, version=version)
         )
         await make_dirty(connection, self._insert, webhook_id, version)
         await connection.execute(
@@ -181,7 +172,12 @@ class SqlRecorder:
                 created_at=now,
             )
         )
-        return {"webhook_id": webhook_id, "account_id": row.account_id, "pause_id": pause_id, "reason": reason}
+        return {
+            "webhook_id": webhook_id,
+            "account_id": row.account_id,
+            "pause_id": pause_id,
+            "reason": reason,
+        }
 
 
 def _attempted(attempt: Attempt) -> Attempted:

@@ -24,9 +24,7 @@ class SqlAccounts:
 
     async def add(self, account: Account, key: ApiKey) -> None:
         async with self._database.transaction() as connection:
-            await connection.execute(
-                insert(accounts).values({**asdict(account), "emails": list(account.emails)})
-            )
+            await connection.execute(insert(accounts).values({**asdict(account), "emails": list(account.emails)}))
             await connection.execute(insert(api_keys).values(asdict(key)))
 
     async def find(self, account_id: str) -> Account | None:
@@ -35,9 +33,7 @@ class SqlAccounts:
     async def list(self) -> Sequence[Account]:
         async with self._database.reading() as connection:
             rows = await connection.execute(select(accounts).order_by(accounts.c.created_at, accounts.c.id))
-            return [
-                Account(row.id, row.name, tuple(row.emails), row.created_at, row.plan_limit) for row in rows
-            ]
+            return [Account(row.id, row.name, tuple(row.emails), row.created_at, row.plan_limit) for row in rows]
 
 
 class SqlWebhooks:
@@ -57,11 +53,7 @@ class SqlWebhooks:
         return registration
 
     async def list(self, account_id: str | None = None) -> Sequence[Registration]:
-        query = (
-            select(webhooks)
-            .where(webhooks.c.deleted_at.is_(None))
-            .order_by(webhooks.c.created_at, webhooks.c.id)
-        )
+        query = select(webhooks).where(webhooks.c.deleted_at.is_(None)).order_by(webhooks.c.created_at, webhooks.c.id)
         if account_id is not None:
             query = query.where(webhooks.c.account_id == account_id)
         async with self._database.reading() as connection:
@@ -84,8 +76,6 @@ class SqlWebhooks:
             kept = after or before
             kept = replace(kept, webhook=replace(kept.webhook, version=version))
             deleted = {} if after else {"deleted_at": now}
-            await connection.execute(
-                update(webhooks).where(this).values(**from_registration(kept), **deleted)
-            )
+            await connection.execute(update(webhooks).where(this).values(**from_registration(kept), **deleted))
             await make_dirty(connection, self._insert, webhook_id, version)
         return kept

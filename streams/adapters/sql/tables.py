@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from sqlalchemy import JSON as Json
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -19,7 +20,6 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy import JSON as Json
 
 
 class Moment(TypeDecorator[datetime]):

@@ -14,9 +14,7 @@ def version_after(old: int, now: datetime) -> int:
     return max(int(now.timestamp() * 1000), old + 1)
 
 
-async def make_dirty(
-    connection: AsyncConnection, insert: Callable[[Any], Any], webhook_id: str, version: int
-) -> None:
+async def make_dirty(connection: AsyncConnection, insert: Callable[[Any], Any], webhook_id: str, version: int) -> None:
     """Owe the topic this version of a webhook."""
     statement = insert(dirty_webhooks).values(webhook_id=webhook_id, version=version)
     await connection.execute(

@@ -12,9 +12,7 @@ def to_webhook(row: Any) -> Webhook:
         id=row.id,
         account_id=row.account_id,
         url=row.url,
-        secrets=tuple(
-            SealedSecret(secret["sealed"], _moment(secret.get("valid_until"))) for secret in row.secrets
-        ),
+        secrets=tuple(SealedSecret(secret["sealed"], _moment(secret.get("valid_until"))) for secret in row.secrets),
         event_types=frozenset(row.event_types),
         packages=frozenset(row.packages),
         dispatches=frozenset(row.dispatches),

@@ -1,0 +1,153 @@
+"""How long a connection is used, and what is repeated when it had been closed."""
+
+import asyncio
+
+import pytest
+
+from real.endpoint import OK, Received, Script, endpoint, leaving, saying, silent
+from real.posting import PATIENCE, SOON, answered, failed, post, sending
+from streams.core.outcome import Failure, Kind
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_a_connection_is_used_again() -> None:
+    async with endpoint() as there, sending() as sender:
+        for _ in range(5):
+            answered(await sender.send(post(there)))
+    assert (there.connections, len(there.requests)) == (1, 5)
+
+
+async def test_a_connection_is_never_older_than_its_life() -> None:
+    clock = Clock()
+    async with endpoint() as there, sending(monotonic=clock) as sender:
+        answered(await sender.send(post(there)))
+        clock.now += 60 - PATIENCE - 0.1
+        answered(await sender.send(post(there)))
+        assert there.connections == 1
+        clock.now += 0.1  # an attempt that began now could end after the sixtieth second
+        answered(await sender.send(post(there)))
+        assert there.connections == 2
+
+
+async def test_what_is_in_flight_outlives_a_change_of_connections() -> None:
+    clock = Clock()
+    go = asyncio.Event()
+    arrived = asyncio.Event()
+
+    async def script(request: Received, writer: asyncio.StreamWriter) -> None:
+        if request.head.startswith(b"POST /slow"):
+            arrived.set()
+            await go.wait()
+        writer.write(OK)
+
+    async with endpoint(script) as there, sending(monotonic=clock) as sender:
+        slow = asyncio.create_task(sender.send(post(there, "/slow")))
+        await arrived.wait()
+        clock.now += 100
+        answered(await sender.send(post(there)))
+        go.set()
+        answered(await slow)
+
+
+async def test_endpoints_that_close_after_every_answer_never_fail() -> None:
+    async with endpoint(saying(OK, close=True)) as there, sending() as sender:
+        for _ in range(20):
+            answered(await sender.send(post(there)))
+    assert len(there.requests) == 20
+
+
+class Restarting:
+    """Answers the first requests, then closes every connection it has when it is used again."""
+
+    def __init__(self, answers: int, then: Script) -> None:
+        self.answers = answers
+        self.then = then
+        self.old: set[asyncio.StreamWriter] = set()
+        self.together = asyncio.Barrier(answers)
+
+    async def __call__(self, request: Received, writer: asyncio.StreamWriter) -> None:
+        if writer in self.old:
+            writer.close()
+        elif len(self.old) < self.answers:
+            self.old.add(writer)
+            await self.together.wait()  # so that each has a connection of its own
+            writer.write(OK)
+        else:
+            await self.then(request, writer)
+
+
+@pytest.mark.parametrize("idle", [1, 3])
+async def test_a_stale_connection_is_no_failure(idle: int) -> None:
+    async with endpoint(Restarting(idle, saying(OK))) as there, sending() as sender:
+        await asyncio.gather(*(sender.send(post(there)) for _ in range(idle)))
+        assert there.connections == idle
+        answered(await sender.send(post(there)))
+        # One stale connection was tried, and then a fresh one, whatever else lay idle.
+        assert (there.connections, len(there.requests)) == (idle + 1, idle + 2)
+    assert len({request.body for request in there.requests}) == 1
+
+
+async def test_a_request_is_repeated_once_only() -> None:
+    async with endpoint(Restarting(1, leaving)) as there, sending() as sender:
+        answered(await sender.send(post(there)))
+        assert await sender.send(post(there)) == Failure(Kind.RESET)
+    assert len(there.requests) == 3
+
+
+async def test_a_request_on_a_fresh_connection_is_never_repeated() -> None:
+    async with endpoint(leaving) as there, sending() as sender:
+        assert await sender.send(post(there)) == Failure(Kind.RESET)
+    assert len(there.requests) == 1
+
+
+@pytest.mark.parametrize("start", [b"HTTP/1.1 2", b"HTTP/1.1 103 Early Hints\r\n\r\n"])
+async def test_an_answer_that_had_begun_is_not_asked_for_again(start: bytes) -> None:
+    async def script(request: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(start if there.requests[1:] else OK)
+        if there.requests[1:]:
+            writer.close()
+
+    async with endpoint(script) as there, sending() as sender:
+        answered(await sender.send(post(there)))
+        assert failed(await sender.send(post(there))).kind is Kind.RESET
+    assert len(there.requests) == 2
+
+
+async def test_the_repetition_has_what_is_left_of_the_time() -> None:
+    async with endpoint(Restarting(1, silent)) as there, sending(timeout_seconds=SOON) as sender:
+        answered(await sender.send(post(there)))
+        assert await sender.send(post(there)) == Failure(Kind.TIMEOUT)
+
+
+async def test_answers_that_nobody_asked_for_answer_nothing() -> None:
+    gone = OK.replace(b"200 OK", b"410 Gone")
+    async with endpoint(saying(OK + gone)) as there, sending() as sender:
+        for _ in range(3):
+            assert answered(await sender.send(post(there))).status == 200
+    assert there.connections == 3
+
+
+async def test_an_answer_that_comes_while_nobody_asks_answers_nothing() -> None:
+    idle: list[asyncio.StreamWriter] = []
+
+    async def script(request: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(OK)
+        idle.append(writer)
+
+    async with endpoint(script) as there, endpoint() as other, sending() as sender:
+        answered(await sender.send(post(there)))
+        idle[0].write(OK.replace(b"200 OK", b"410 Gone"))
+        answered(await sender.send(post(other)))  # what was written has arrived by the end of a round trip
+        assert answered(await sender.send(post(there))).status == 200
+
+
+async def test_many_at_a_time() -> None:
+    async with endpoint() as there, sending() as sender:
+        results = await asyncio.gather(*(sender.send(post(there)) for _ in range(100)))
+    assert {answered(result).status for result in results} == {200}

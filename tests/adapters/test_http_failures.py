@@ -1,0 +1,187 @@
+"""Every way in which a POST can fail, over real sockets to endpoints that misbehave."""
+
+import asyncio
+import errno
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from aiohttp import ClientConnectorError
+from aiohttp.client_reqrep import ConnectionKey
+
+from real.endpoint import OK, Received, endpoint, saying, silent
+from real.posting import SOON, answered, at, failed, post, sending, sent
+from streams.adapters.guarded_connector import Trail
+from streams.adapters.http_failures import failure_of
+from streams.core.outcome import Failure, Kind
+from streams.core.request import Request
+
+
+async def test_no_answer() -> None:
+    assert await sent(silent, timeout_seconds=SOON) == Failure(Kind.TIMEOUT)
+
+
+async def test_a_dripping_answer_ends_at_the_deadline() -> None:
+    async def drip(request: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(SOON / 10)
+
+    assert await sent(drip, timeout_seconds=SOON) == Failure(Kind.TIMEOUT)
+
+
+async def test_dripping_headers_end_at_the_deadline() -> None:
+    async def drip(request: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nX: ")
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(SOON / 10)
+
+    assert await sent(drip, timeout_seconds=SOON) == Failure(Kind.TIMEOUT)
+
+
+async def test_many_interim_answers_are_borne_but_not_for_ever() -> None:
+    hint = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    answered(await sent(saying(hint * 1000 + OK)))
+
+    async def endless(request: Received, writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(hint * 1000)
+            await writer.drain()
+
+    assert failed(await sent(endless)).kind is Kind.JUNK_ANSWER
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"220 mail.example ESMTP\r\n",
+        b"SSH-2.0-OpenSSH_9.9\r\n",
+        b"<html>\r\n",
+        b"\x15\x03\x01\x00\x02\x02\x50",
+        b"\0\0\x12\4\0\0\0\0\0\0\3\0\0\0\x64",
+        b"HTTP/1.1 20 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"HTTP/1.1 000 Zero\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 999 Denied\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+async def test_what_is_not_http_is_junk(raw: bytes) -> None:
+    failure = failed(await sent(saying(raw)))
+    assert failure.kind is Kind.JUNK_ANSWER
+    assert failure.detail.isprintable()
+    assert len(failure.detail) <= 200
+
+
+@pytest.mark.parametrize(
+    ("raw", "detail"),
+    [
+        (b"", ""),
+        (b"HTTP/1.1 2", ""),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n", ""),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok", "in the middle of its answer"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", "in the middle of its answer"),
+    ],
+)
+async def test_a_connection_closed_before_the_end_of_an_answer(raw: bytes, detail: str) -> None:
+    assert await sent(saying(raw, close=True)) == Failure(Kind.RESET, detail)
+
+
+async def test_a_port_where_nobody_listens() -> None:
+    async with endpoint() as gone:
+        pass
+    async with sending() as sender:
+        assert await sender.send(post(gone)) == Failure(Kind.REFUSED, f"port {gone.port}")
+
+
+@pytest.mark.parametrize("reason", [errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EMFILE])
+def test_what_cannot_be_reached_is_as_if_nobody_answered(reason: int) -> None:
+    key = ConnectionKey("hooks.example", 443, True, True, None, None, None)
+    failure = failure_of(ClientConnectorError(key, OSError(reason, "said")), Trail(opening=True))
+    assert failure == Failure(Kind.CONNECT_TIMEOUT, "said")
+
+
+def test_a_mistake_of_ours_is_shown_and_loses_nothing() -> None:
+    assert failure_of(RuntimeError("oh"), Trail()) == Failure(Kind.UNSENDABLE, "RuntimeError('oh')")
+
+
+@pytest.mark.parametrize("url", ["", "ftp://h/", "http://h/\r\nX: y", "http://u:p@h/", "http://h:0/", "http://127.1/"])
+async def test_a_url_that_cannot_be_sent_to(url: str) -> None:
+    async with sending() as sender:
+        failure = failed(await sender.send(Request(url, {}, b"")))
+    assert failure.kind is Kind.UNSENDABLE
+    assert failure.detail.startswith("the URL must ")
+
+
+@pytest.mark.parametrize(
+    "headers", [{"X": "a\r\nY: b"}, {"X": "a\nb"}, {"X": "a\0b"}, {"X\r\nY": "b"}, {"X: y": "z"}, {"X ": "y"}]
+)
+async def test_a_header_that_cannot_be_sent(headers: dict[str, str]) -> None:
+    async with endpoint() as there, sending() as sender:
+        request = replace(post(there), headers=headers, private=frozenset(headers))
+        assert failed(await sender.send(request)).kind is Kind.UNSENDABLE
+    assert there.requests == []
+
+
+@pytest.mark.parametrize("name", ["Transfer-Encoding", "content-length", "Connection", "Expect", "HOST"])
+async def test_no_customer_sets_where_a_request_ends(name: str) -> None:
+    async with endpoint() as there, sending() as sender:
+        request = replace(post(there), headers={name: "chunked"}, private=frozenset({name}))
+        assert failed(await sender.send(request)).detail == f"the header {name} cannot be set by a webhook"
+    assert there.connections == 0
+
+
+async def test_cancelling_is_not_a_failure() -> None:
+    arrived = asyncio.Event()
+
+    async def never(request: Received, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        await silent(request, writer)
+
+    async with endpoint(never) as there, sending() as sender:
+        task = asyncio.create_task(sender.send(post(there)))
+        await arrived.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_a_name_is_looked_up() -> None:
+    async with endpoint() as there, sending(lookup=at("127.0.0.1")) as sender:
+        answered(await sender.send(post(there, host="hooks.example")))
+    assert there.requests[0].headers["host"] == f"hooks.example:{there.port}"
+
+
+async def test_the_next_address_is_tried() -> None:
+    async with endpoint() as there, sending(lookup=at("127.0.0.2", "127.0.0.1")) as sender:
+        answered(await sender.send(post(there, host="hooks.example")))
+
+
+async def test_a_name_that_does_not_exist() -> None:
+    async with sending() as sender:
+        failure = failed(await sender.send(Request("http://hooks.invalid/", {}, b"")))
+    assert failure.kind is Kind.DNS
+    assert failure.detail
+
+
+async def test_a_name_without_addresses() -> None:
+    async with sending(lookup=at()) as sender:
+        failure = await sender.send(Request("http://hooks.example/", {}, b""))
+    assert failure == Failure(Kind.DNS, "the name has no address")
+
+
+async def test_name_servers_that_are_silent() -> None:
+    async def lookup(host: str) -> Sequence[str]:
+        await asyncio.Event().wait()
+        return []
+
+    async with sending(lookup=lookup, timeout_seconds=SOON) as sender:
+        assert failed(await sender.send(Request("http://hooks.example/", {}, b""))).kind is Kind.DNS

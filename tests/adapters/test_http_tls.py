@@ -1,0 +1,103 @@
+"""Certificates and handshakes, good and bad."""
+
+import asyncio
+import ssl
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import trustme
+
+from real.endpoint import Received, endpoint
+from real.posting import SOON, answered, at, failed, post, sending
+from streams.adapters.http_sender import HttpSender
+from streams.core.errors import Misconfigured
+from streams.core.outcome import Answer, Failure, Kind
+from streams.core.request import Request
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    return tmp_path / "ca.pem"
+
+
+def serving(certificate: trustme.LeafCert) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    return context
+
+
+async def sent_by_tls(tls: ssl.SSLContext, ca_file: Path | None) -> Answer | Failure:
+    async with endpoint(tls=tls) as there, sending(ca_file=ca_file, lookup=at("127.0.0.1")) as sender:
+        result = await sender.send(post(there, scheme="https", host="hooks.example"))
+        again = await sender.send(post(there, scheme="https", host="hooks.example"))
+        assert result == again
+        assert there.connections == 1 or isinstance(result, Failure)
+        return result
+
+
+async def test_a_certificate_of_the_given_authority(authority: trustme.CA, ca_file: Path) -> None:
+    answered(await sent_by_tls(serving(authority.issue_cert("hooks.example")), ca_file))
+
+
+async def test_the_system_does_not_know_that_authority(authority: trustme.CA) -> None:
+    failure = await sent_by_tls(serving(authority.issue_cert("hooks.example")), None)
+    assert failure == Failure(Kind.TLS, "unable to get local issuer certificate")
+
+
+async def test_a_certificate_of_another_host(authority: trustme.CA, ca_file: Path) -> None:
+    failure = failed(await sent_by_tls(serving(authority.issue_cert("other.example")), ca_file))
+    assert failure.kind is Kind.TLS
+    assert "not valid for 'hooks.example'" in failure.detail
+
+
+async def test_an_expired_certificate(authority: trustme.CA, ca_file: Path) -> None:
+    expired = authority.issue_cert("hooks.example", not_after=datetime(2020, 1, 1, tzinfo=UTC))
+    assert await sent_by_tls(serving(expired), ca_file) == Failure(Kind.TLS, "certificate has expired")
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+async def test_tls_older_than_1_2(authority: trustme.CA, ca_file: Path) -> None:
+    context = serving(authority.issue_cert("hooks.example"))
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = ssl.TLSVersion.TLSv1
+    context.maximum_version = ssl.TLSVersion.TLSv1_1
+    assert failed(await sent_by_tls(context, ca_file)).kind is Kind.TLS
+
+
+async def refusing(request: Received, writer: asyncio.StreamWriter) -> None:
+    raise AssertionError("a TLS hello is no request")
+
+
+@pytest.mark.parametrize("words", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""], ids=["plain http", "nothing"])
+async def test_https_to_a_port_that_does_not_speak_it(words: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(words)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, sending() as sender:
+        failure = failed(await sender.send(Request(f"https://127.0.0.1:{port}/", {}, b"")))
+    assert failure.kind is Kind.TLS
+    assert failure.detail
+
+
+async def test_a_handshake_that_never_ends_is_no_connection() -> None:
+    async with endpoint() as there, sending(timeout_seconds=SOON) as sender:
+        assert await sender.send(post(there, scheme="https")) == Failure(Kind.CONNECT_TIMEOUT)
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_ca_file_that_cannot_be_used(tmp_path: Path, content: str | None) -> None:
+    if content:
+        (tmp_path / "ca.pem").write_text(content)
+    with pytest.raises(Misconfigured, match=r"^SCORM_WEBHOOKS_CA_FILE: .*ca.pem must hold certificates"):
+        HttpSender(ca_file=tmp_path / "ca.pem")

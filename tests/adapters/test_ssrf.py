@@ -1,0 +1,241 @@
+"""No forbidden address is ever connected to, whatever name, redirect or timing is used."""
+
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from real.endpoint import endpoint, saying
+from streams.adapters import guarded_connector
+from streams.adapters.http_sender import HttpSender
+from streams.core.address import parse_networks
+from streams.core.outcome import Answer, Failure, Kind
+from streams.core.request import Request
+
+NOWHERE = {Kind.FORBIDDEN_ADDRESS, Kind.UNSENDABLE, Kind.DNS}
+PUBLIC = "93.184.215.14"
+# An address of loopback that a test opens, to have somewhere to start from; 127.0.0.1 stays forbidden.
+OUTSIDE = "127.0.0.2"
+OPENED = parse_networks(f"{OUTSIDE}/32")
+
+
+class Inside:
+    """Listens on every address of this machine and must never be connected to."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+        self._socket.setblocking(False)
+        self.port: int = self._socket.getsockname()[1]
+
+    def close(self) -> None:
+        self._socket.close()
+
+    @property
+    def connected(self) -> bool:
+        try:
+            self._socket.accept()[0].close()
+        except BlockingIOError:
+            return False
+        return True
+
+
+@pytest.fixture
+def inside() -> Iterator[Inside]:
+    listening = Inside()
+    yield listening
+    assert not listening.connected
+    listening.close()
+
+
+def to(url: str, headers: dict[str, str] | None = None) -> Request:
+    return Request(url, headers or {}, b"{}")
+
+
+@asynccontextmanager
+async def sending(*answers: Sequence[str], **options: Any) -> AsyncIterator[HttpSender]:
+    """A sender whose look-ups give these answers in turn, and the last one for ever."""
+    left = list(answers)
+
+    async def lookup(host: str) -> Sequence[str]:
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    sender = HttpSender(lookup=lookup if answers else None, **options)
+    try:
+        yield sender
+    finally:
+        await sender.close()
+
+
+def test_the_trap_works(inside: Inside) -> None:
+    for address in ("127.0.0.1", OUTSIDE, "::1"):
+        socket.create_connection((address, inside.port)).close()
+        assert inside.connected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:{port}/",
+        "https://127.0.0.1:{port}/",
+        "http://127.1:{port}/",
+        "http://127.0.1:{port}/",
+        "http://2130706433:{port}/",
+        "http://017700000001:{port}/",
+        "http://0x7f000001:{port}/",
+        "http://0177.0.0.1:{port}/",
+        "http://0x7f.0.0.1:{port}/",
+        "http://127.0.0.1.:{port}/",
+        "http://0:{port}/",
+        "http://0.0.0.0:{port}/",
+        "http://[::1]:{port}/",
+        "http://[::]:{port}/",
+        "http://[0:0:0:0:0:0:0:1]:{port}/",
+        "http://[::ffff:127.0.0.1]:{port}/",
+        "http://[::ffff:7f00:1]:{port}/",
+        "http://[::127.0.0.1]:{port}/",
+        "http://[64:ff9b::7f00:1]:{port}/",
+        "http://[2002:7f00:1::]:{port}/",
+        "http://[::1%25lo]:{port}/",
+        "http://[::1%lo]:{port}/",
+        "http://[fe80::1%25lo]:{port}/",
+        "http://localhost:{port}/",
+        "http://LOCALHOST:{port}/",
+        "http://localhost.:{port}/",
+        "http://localhost..:{port}/",
+        "http://①②⑦.⓪.⓪.①:{port}/",
+        "http://ⓛocalhost:{port}/",
+        "http://127。0。0。1:{port}/",
+        "http://%6c%6f%63alhost:{port}/",
+        "http://user:password@127.0.0.1:{port}/",
+        "http://example.com@127.0.0.1:{port}/",
+        "http://example.com\\@127.0.0.1:{port}/",
+        "http://127.0.0.1:{port}\\@example.com/",
+        "http://127.0.0.1:{port}#@example.com/",
+        "http://example.com#@127.0.0.1:{port}/",
+        "http://127.0.0.1:{port}?@example.com/",
+        "http:127.0.0.1:{port}/",
+        "http:///127.0.0.1:{port}/",
+        "//127.0.0.1:{port}/",
+        "http://127.0.0.1:{port}/\r\nX: y",
+        "http://127.0.0.1\r\n:{port}/",
+        "http://127.0.0.1\t:{port}/",
+        "http://127.0.0.1:0/",
+        "http://127.0.0.1:65536/",
+        "http://127.0.0.1:22/",
+        "http://127.0.0.1:25/",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[fd00:ec2::254]/latest/meta-data/",
+        "http://168.63.129.16/machine",
+        "http://100.100.100.200/latest/meta-data/",
+        "gopher://127.0.0.1:{port}/_x",
+        "file:///etc/passwd",
+        "ws://127.0.0.1:{port}/",
+        "tcp://127.0.0.1:{port}/",
+        "unix:///var/run/docker.sock",
+    ],
+)
+async def test_hosts_that_lead_inside(inside: Inside, url: str) -> None:
+    async with sending() as sender:
+        result = await sender.send(to(url.format(port=inside.port)))
+    assert isinstance(result, Failure)
+    assert result.kind in NOWHERE
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ["127.0.0.1"],
+        ["::1"],
+        ["::ffff:127.0.0.1"],
+        ["fe80::1%lo"],
+        [PUBLIC, "127.0.0.1"],
+        ["127.0.0.1", PUBLIC],
+        [PUBLIC, "fd00::1"],
+        ["::1", PUBLIC],
+        [OUTSIDE, "127.0.0.1"],
+        [OUTSIDE, "::1"],
+        ["localhost"],
+    ],
+)
+async def test_a_name_is_refused_if_any_of_its_addresses_is_forbidden(inside: Inside, addresses: list[str]) -> None:
+    async with sending(addresses, opened=OPENED) as sender:
+        result = await sender.send(to(f"http://rebound.example:{inside.port}/"))
+    assert result == Failure(Kind.FORBIDDEN_ADDRESS, "rebound.example")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("where", ["http://127.0.0.1:{port}/", "//localhost:{port}/", "http://[::1]:{port}/"])
+async def test_a_redirect_inside(inside: Inside, status: int, where: str) -> None:
+    url = where.format(port=inside.port)
+    headers = f"Location: {url}\r\nRefresh: 0; url={url}\r\nContent-Length: 0"
+    script = saying(f"HTTP/1.1 {status} Moved\r\n{headers}\r\n\r\n".encode())
+    async with endpoint(script, host=OUTSIDE) as there, sending(opened=OPENED) as sender:
+        result = await sender.send(to(f"http://{OUTSIDE}:{there.port}/"))
+    assert isinstance(result, Answer)
+    assert result.status == status
+
+
+async def test_the_addresses_that_were_checked_are_those_connected_to(inside: Inside) -> None:
+    """A name server that answers otherwise a moment later is not asked a second time."""
+    async with (
+        endpoint(host=OUTSIDE) as there,
+        sending([OUTSIDE], ["127.0.0.1"], opened=OPENED) as sender,
+    ):
+        assert isinstance(await sender.send(to(f"http://rebound.example:{there.port}/")), Answer)
+        result = await sender.send(to(f"http://rebound.example:{inside.port}/"))
+    assert result == Failure(Kind.FORBIDDEN_ADDRESS, "rebound.example")
+
+
+async def test_keep_alive_does_not_outlive_a_change_of_the_record_by_more_than_its_life(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(guarded_connector, "LOOKUP_KEPT_SECONDS", 0)
+    answers = ([OUTSIDE], ["127.0.0.1"])
+    async with (
+        endpoint(host=OUTSIDE) as there,
+        sending(*answers, opened=OPENED, monotonic=lambda: now[0]) as sender,
+    ):
+        request = to(f"http://moving.example:{there.port}/")
+        assert isinstance(await sender.send(request), Answer)
+        now[0] = 30
+        assert isinstance(await sender.send(request), Answer)  # on the connection that was open
+        now[0] = 60
+        assert await sender.send(request) == Failure(Kind.FORBIDDEN_ADDRESS, "moving.example")
+    assert there.connections == 1
+
+
+async def test_a_repetition_is_checked_like_a_first_time(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guarded_connector, "LOOKUP_KEPT_SECONDS", 0)
+    async with (
+        endpoint(host=OUTSIDE) as there,
+        sending([OUTSIDE], ["127.0.0.1"], opened=OPENED) as sender,
+    ):
+        request = to(f"http://rebound.example:{there.port}/")
+        assert isinstance(await sender.send(request), Answer)
+        there.script = saying(b"", close=True)
+        assert await sender.send(request) == Failure(Kind.FORBIDDEN_ADDRESS, "rebound.example")
+    assert len(there.requests) == 2
+
+
+async def test_a_proxy_of_the_environment_inside(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{inside.port}")
+    monkeypatch.setenv("no_proxy", "")
+    async with endpoint(host=OUTSIDE) as there, sending([OUTSIDE], opened=OPENED) as sender:
+        assert isinstance(await sender.send(to(f"http://hooks.example:{there.port}/")), Answer)
+
+
+async def test_a_host_header_changes_nothing(inside: Inside) -> None:
+    async with endpoint(host=OUTSIDE) as there, sending([OUTSIDE], opened=OPENED) as sender:
+        url = f"http://hooks.example:{there.port}/"
+        await sender.send(to(url, {"Host": f"127.0.0.1:{inside.port}", "X-Forwarded-Host": "localhost"}))
+
+
+@pytest.mark.parametrize("opened", ["", "10.0.0.0/8", "::1/128", "127.0.0.2/31"])
+async def test_only_what_was_opened_is_open(inside: Inside, opened: str) -> None:
+    async with sending(opened=parse_networks(opened)) as sender:
+        result = await sender.send(to(f"http://127.0.0.1:{inside.port}/"))
+    assert result == Failure(Kind.FORBIDDEN_ADDRESS, "127.0.0.1")

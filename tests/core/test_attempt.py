@@ -1,0 +1,41 @@
+"""An attempt and a dead letter know whose they are."""
+
+from datetime import timedelta
+
+from builders import NOON, attempt, dead_letter, delivery
+from streams.core.delivery import HoldReason
+
+
+def test_an_attempt_belongs_to_its_delivery() -> None:
+    assert attempt().delivery_id == delivery().id
+
+
+def test_the_same_attempt_made_twice_has_one_id() -> None:
+    first = attempt()
+    repeated = attempt(started_at=NOON + timedelta(minutes=1), ended_at=NOON + timedelta(minutes=1), status=500)
+    assert repeated.id == first.id
+
+
+def test_another_attempt_or_a_replay_has_another_id() -> None:
+    assert len({attempt().id, attempt(number=2).id, attempt(generation=2).id}) == 3
+
+
+def test_an_attempt_takes_from_its_start_to_its_end() -> None:
+    assert attempt(ended_at=NOON + timedelta(seconds=1.25)).milliseconds == 1250
+
+
+def test_a_dead_letter_keeps_the_body() -> None:
+    assert dead_letter().delivery.body == delivery().body
+
+
+def test_the_next_record_of_a_delivery_has_the_next_step_and_the_same_id_and_body() -> None:
+    owed = delivery()
+    for following in (
+        owed.retried(),
+        owed.diverted(attempted=True),
+        owed.held(HoldReason.BUSY, None, attempted=False),
+        owed.ended(attempted=False),
+    ):
+        assert following.step == owed.step + 1
+        assert (following.id, following.body) == (owed.id, owed.body)
+        assert following.attempt_id != owed.attempt_id or following.attempt == owed.attempt

@@ -1,0 +1,258 @@
+"""What an event may be, and the body that every receiver gets."""
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import EXAMPLE, event
+from streams.core.errors import Invalid
+from streams.core.event import Event, check_event, format_time, parse_event, parse_time, partition_key, render
+from streams.core.event_data import EVENT_TYPES
+
+PAYLOAD: dict[str, Any] = {
+    "id": "evt_01HYX9K2M3N4P5Q6R7S8T9V0W1",
+    "type": "session.completed",
+    "createdAt": "2026-04-10T14:32:00Z",
+    "data": EXAMPLE,
+}
+POSTED = {**PAYLOAD, "accountId": "acme"}
+
+# -- any valid event -----------------------------------------------------------------------------------------
+
+ids = st.from_regex(r"[A-Za-z0-9_:-]{1,128}", fullmatch=True)
+texts = st.text(min_size=1, max_size=30)
+numbers = st.integers(-(10**300), 10**300) | st.floats(allow_nan=False, allow_infinity=False)
+whole = st.integers(0, 2**63 - 1)
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    **dict.fromkeys(("sessionId", "packageId", "dispatchId"), ids),
+    **dict.fromkeys(("learnerId", "version", "title"), texts),
+    **dict.fromkeys(("scoreRaw", "scoreMin", "scoreMax"), numbers),
+    **dict.fromkeys(("launches", "limit"), whole),
+    "scoreScaled": st.floats(-1, 1) | st.integers(-1, 1),
+    "completionStatus": st.sampled_from(("completed", "incomplete", "not attempted", "unknown")),
+    "successStatus": st.sampled_from(("passed", "failed", "unknown")),
+    "totalTime": st.sampled_from(("PT12M34S", "PT0S", "P1DT2H", "P2W", "PT1.5S")),
+    "period": st.sampled_from(("2026-04", "1999-12")),
+    "thresholdPercent": st.sampled_from((80, 100)),
+}
+
+
+@st.composite
+def data_of(draw: st.DrawFn, type_: str) -> dict[str, Any]:
+    fields = EVENT_TYPES[type_]
+    required = {name: VALUES[name] for name, field in fields.items() if field.required}
+    if type_ == "session.scored":
+        required["scoreRaw"] = VALUES["scoreRaw"]
+    optional = {name: VALUES[name] for name in fields if name not in required}
+    return draw(st.fixed_dictionaries(required, optional=optional))
+
+
+@st.composite
+def valid_events(draw: st.DrawFn) -> Event:
+    type_ = draw(st.sampled_from(list(EVENT_TYPES)))
+    moment = draw(st.datetimes(datetime(1970, 1, 1), datetime(9998, 12, 31), timezones=st.just(UTC)))
+    return Event(draw(ids), type_, draw(ids), moment, draw(data_of(type_)), test=draw(st.booleans()))
+
+
+# -- any JSON ------------------------------------------------------------------------------------------------
+
+# JSON can spell half of a surrogate pair, and Python's reader takes NaN and Infinity.
+any_text = st.text(st.characters(), max_size=20)
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | any_text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(any_text, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@st.composite
+def almost_right(draw: st.DrawFn) -> dict[str, Any]:
+    """An event with some of its fields replaced by anything."""
+    type_ = draw(st.sampled_from(list(EVENT_TYPES)))
+    data: dict[str, Any] = draw(data_of(type_))
+    data |= draw(st.dictionaries(st.sampled_from(list(data)) | any_text, any_json, max_size=2))
+    fields: dict[str, Any] = {**POSTED, "type": type_, "data": data}
+    names = st.sampled_from([*fields, "traceParent"]) | any_text
+    return fields | draw(st.dictionaries(names, any_json, max_size=2))
+
+
+def wrong_fields(fields: dict[str, Any]) -> set[str]:
+    with pytest.raises(Invalid) as wrong:
+        parse_event(fields, default_id="evt_minted")
+    return {error.field for error in wrong.value.errors}
+
+
+# -- the body ------------------------------------------------------------------------------------------------
+
+
+def test_the_body_is_the_example_of_the_description_byte_for_byte() -> None:
+    assert render(parse_event(POSTED, default_id="evt_minted")) == (
+        b'{"id":"evt_01HYX9K2M3N4P5Q6R7S8T9V0W1","type":"session.completed",'
+        b'"createdAt":"2026-04-10T14:32:00Z","data":{"sessionId":"sess_abc123","packageId":"pkg_def456",'
+        b'"dispatchId":"dsp_ghi789","learnerId":"learner-42","completionStatus":"completed",'
+        b'"successStatus":"passed","scoreRaw":92,"scoreMax":100,"totalTime":"PT12M34S"}}'
+    )
+
+
+def test_whole_numbers_are_written_as_integers() -> None:
+    scores = {"scoreRaw": 92.0, "scoreMin": -0.0, "scoreMax": 100.5, "scoreScaled": 1.0}
+    body = render(event(data={**EXAMPLE, **scores}))
+    assert b'"scoreRaw":92,' in body
+    assert b'"scoreMin":0,' in body
+    assert b'"scoreMax":100.5,' in body
+    assert b'"scoreScaled":1}' in body
+
+
+def test_absent_values_are_left_out() -> None:
+    data = {name: value for name, value in EXAMPLE.items() if name not in ("dispatchId", "scoreRaw")}
+    body = render(event(data=data))
+    assert b"null" not in body
+    assert b"dispatchId" not in body
+
+
+def test_only_a_test_says_that_it_is_one() -> None:
+    assert b"test" not in render(event())
+    assert json.loads(render(event(test=True)))["test"] is True
+
+
+def test_names_of_every_script_are_sent_as_utf_8() -> None:
+    assert "Зоя 学习者".encode() in render(event(data={**EXAMPLE, "learnerId": "Зоя 学习者"}))
+
+
+@given(valid_events())
+def test_every_valid_event_is_valid_json_in_utf_8(event: Event) -> None:
+    payload = json.loads(render(check_event(event)).decode())
+    assert payload["id"] == event.id
+    assert payload["data"] == event.data
+    assert None not in payload["data"].values()
+
+
+@given(valid_events())
+def test_the_same_event_is_always_the_same_bytes(event: Event) -> None:
+    assert render(event) == render(event)
+
+
+# -- what is wrong -------------------------------------------------------------------------------------------
+
+
+@given(almost_right() | st.dictionaries(any_text, any_json, max_size=5))
+def test_whatever_is_posted_becomes_an_event_or_a_clear_error(fields: dict[str, Any]) -> None:
+    try:
+        said = render(parse_event(fields, default_id="evt_minted")).decode()
+    except Invalid as invalid:
+        said = json.dumps([error.message for error in invalid.errors])
+    assert json.loads(said)
+
+
+def test_an_event_without_an_id_gets_one() -> None:
+    posted = {name: value for name, value in POSTED.items() if name != "id"}
+    assert parse_event(posted, default_id="evt_minted").id == "evt_minted"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("id", "with.dot"),
+        ("id", None),
+        ("type", "session.exploded"),
+        ("createdAt", "yesterday"),
+        ("createdAt", "2026-04-10T14:32:00"),
+        ("createdAt", 1775831520),
+        ("accountId", ""),
+        ("data", None),
+        ("data", [1, 2]),
+        ("traceParent", "00-not-a-trace"),
+        ("database", "is no field"),
+    ],
+)
+def test_each_wrong_field_is_named(field: str, value: Any) -> None:
+    assert wrong_fields({**POSTED, field: value}) == {field}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("sessionId", "a b"),
+        ("sessionId", 7),
+        ("learnerId", ""),
+        ("learnerId", "\ud800"),
+        ("scoreRaw", True),
+        ("scoreRaw", "92"),
+        ("scoreRaw", float("nan")),
+        ("scoreRaw", 10**400),
+        ("scoreScaled", 1.01),
+        ("completionStatus", "Completed"),
+        ("successStatus", ["passed"]),
+        ("totalTime", "12:34"),
+        ("totalTime", "PT"),
+        ("totalTime", None),
+        ("colour", "red"),
+    ],
+)
+def test_each_wrong_field_of_the_data_is_named(field: str, value: Any) -> None:
+    assert wrong_fields({**POSTED, "data": {**EXAMPLE, field: value}}) == {f"data.{field}"}
+
+
+def test_every_wrong_field_is_named_at_once() -> None:
+    fields = {"id": "a.b", "type": "session.launched", "data": {"sessionId": 7}, "database": 1}
+    assert wrong_fields(fields) == {
+        "id",
+        "accountId",
+        "createdAt",
+        "database",
+        "data.sessionId",
+        "data.packageId",
+        "data.learnerId",
+    }
+
+
+def test_an_unknown_field_is_named_beside_data_that_is_no_object() -> None:
+    assert wrong_fields({**POSTED, "data": 1, "database": 1}) == {"data", "database"}
+
+
+def test_a_score_has_a_raw_or_a_scaled_value() -> None:
+    session = {name: EXAMPLE[name] for name in ("sessionId", "packageId", "learnerId")}
+    scored = {**POSTED, "type": "session.scored"}
+    assert wrong_fields({**scored, "data": {**session, "scoreMax": 100}}) == {"data.scoreRaw"}
+    parse_event({**scored, "data": {**session, "scoreScaled": 0.5}}, default_id="evt_minted")
+
+
+@pytest.mark.parametrize("percent", [80, 100])
+def test_a_threshold_is_80_or_100_percent(percent: int) -> None:
+    data: dict[str, Any] = {"period": "2026-04", "launches": 800, "limit": 1000, "thresholdPercent": percent}
+    threshold = {**POSTED, "type": "usage.threshold", "data": data}
+    parse_event(threshold, default_id="evt_minted")
+    assert wrong_fields({**threshold, "data": {**data, "thresholdPercent": 90}}) == {"data.thresholdPercent"}
+    assert wrong_fields({**threshold, "data": {**data, "period": "2026-13"}}) == {"data.period"}
+    assert wrong_fields({**threshold, "data": {**data, "launches": -1}}) == {"data.launches"}
+
+
+# -- times and keys ------------------------------------------------------------------------------------------
+
+
+def test_times_are_written_in_utc_and_to_the_millisecond() -> None:
+    berlin = timezone(timedelta(hours=2))
+    assert format_time(datetime(2026, 4, 10, 16, 32, tzinfo=berlin)) == "2026-04-10T14:32:00Z"
+    assert format_time(datetime(2026, 4, 10, 14, 32, 0, 250999, UTC)) == "2026-04-10T14:32:00.250Z"
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_a_time_that_was_written_is_read_again(moment: datetime) -> None:
+    read = parse_time(format_time(moment))
+    assert read is not None
+    assert moment - read < timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize("text", [None, 7, "", "2026-04-10", "0001-01-01T00:00:00+23:59", "\ud800"])
+def test_what_is_no_time_is_none(text: Any) -> None:
+    assert parse_time(text) is None
+
+
+def test_events_of_a_session_share_a_partition_key() -> None:
+    assert partition_key(event()) == "sess_abc123"
+    assert partition_key(event(type="package.updated", data={"packageId": "pkg_1", "version": "2"})) == "pkg_1"
+    assert partition_key(event(type="usage.threshold", data={"period": "2026-04"})) == "acme"

@@ -1,0 +1,114 @@
+"""Consecutive failures of a webhook, counted so that one blip is one failure."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import NOON
+from streams.core.delivery import Target, Trigger
+from streams.core.health import FAILURES_TO_PAUSE, NOT_COUNTED, Attempted, Health
+from streams.core.outcome import Kind
+from streams.core.webhook import PauseReason
+
+
+def tried(
+    start: float,
+    end: float,
+    kind: Kind = Kind.SERVER_ERROR,
+    epoch: int = 1,
+    trigger: Trigger = Trigger.EVENT,
+    target: Target = Target.PRIMARY,
+) -> Attempted:
+    """An attempt from second `start` to second `end`."""
+    moments = (NOON + timedelta(seconds=second) for second in (start, end))
+    return Attempted(epoch, trigger, target, kind, *moments)
+
+
+def in_a_row(count: int) -> list[Attempted]:
+    return [tried(second, second + 1) for second in range(count)]
+
+
+def test_five_failures_in_a_row_pause_the_webhook() -> None:
+    assert Health().after(in_a_row(4)).pause is None
+    health = Health().after(in_a_row(5))
+    assert health.pause is PauseReason.FAILURES
+    assert (health.first_failed_at, health.last_failed_at) == (NOON, NOON + timedelta(seconds=5))
+
+
+def test_what_follows_the_pause_is_not_counted() -> None:
+    assert Health().after(in_a_row(9)) == Health().after(in_a_row(5))
+
+
+def test_a_blip_with_eight_requests_in_flight_is_one_failure() -> None:
+    blip = [tried(start=number / 10, end=1 + number / 10) for number in range(8)]
+    assert Health().after(blip).failures == 1
+
+
+def test_a_failure_that_started_when_the_last_one_ended_counts() -> None:
+    assert Health().after([tried(0, 1), tried(1, 2)]).failures == 2
+
+
+def test_a_success_ends_the_run() -> None:
+    health = Health().after([*in_a_row(4), tried(4, 5, Kind.DELIVERED)])
+    assert health == Health()
+    assert health.after(in_a_row(4)).pause is None
+
+
+def test_a_success_that_ended_before_the_last_failure_did_says_nothing() -> None:
+    assert Health().after([tried(0, 10), tried(0, 10, Kind.DELIVERED), tried(0, 9, Kind.DELIVERED)]).failures == 1
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_attempts_of_another_epoch_are_ignored(epoch: int) -> None:
+    health = Health(epoch=2).after(replace(attempt, health_epoch=epoch) for attempt in in_a_row(9))
+    assert health == Health(epoch=2)
+
+
+def test_410_pauses_at_once() -> None:
+    assert Health().after([tried(0, 1, Kind.GONE)]).pause is PauseReason.GONE
+
+
+def test_410_pauses_even_when_another_request_failed_meanwhile() -> None:
+    assert Health().after([tried(0, 2), tried(1, 2, Kind.GONE)]).pause is PauseReason.GONE
+
+
+@pytest.mark.parametrize("kind", sorted(NOT_COUNTED))
+def test_an_endpoint_that_asks_for_time_is_not_broken(kind: Kind) -> None:
+    asked = [tried(second, second + 1, kind) for second in range(9)]
+    assert Health().after(asked) == Health()
+    assert Health().after([*in_a_row(4), *asked]).failures == 4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"trigger": Trigger.TEST}, {"trigger": Trigger.MANUAL}, {"target": Target.FALLBACK}],
+    ids=["test", "manual", "fallback"],
+)
+@pytest.mark.parametrize("kind", [Kind.SERVER_ERROR, Kind.GONE, Kind.DELIVERED])
+def test_only_events_at_the_primary_endpoint_count(changes: dict[str, Trigger | Target], kind: Kind) -> None:
+    uncounted = replace(tried(10, 11, kind), **changes)  # type: ignore[arg-type]
+    failing = Health().after(in_a_row(4))
+    assert failing.after([uncounted]) == failing
+
+
+starts, durations = st.integers(0, 50), st.integers(0, 10)
+kinds = st.sampled_from([Kind.DELIVERED, Kind.SERVER_ERROR, Kind.TIMEOUT, Kind.THROTTLED])
+one_attempt = st.builds(lambda start, takes, kind: tried(start, start + takes, kind), starts, durations, kinds)
+attempts = st.lists(one_attempt, max_size=30)
+
+
+@given(attempts, st.integers(0, 30))
+def test_batches_do_not_matter(attempts: list[Attempted], cut: int) -> None:
+    at_once = Health().after(attempts)
+    assert Health().after(attempts[:cut]).after(attempts[cut:]) == at_once
+
+
+@given(attempts)
+def test_a_webhook_is_paused_exactly_at_the_limit(attempts: list[Attempted]) -> None:
+    health = Health().after(attempts)
+    assert 0 <= health.failures <= FAILURES_TO_PAUSE
+    assert (health.pause is None) is (health.failures < FAILURES_TO_PAUSE)
+    assert (health.first_failed_at is None) is (health.failures == 0)

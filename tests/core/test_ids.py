@@ -1,0 +1,44 @@
+"""Ids are opaque, and those that we derive are the same wherever they are derived."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import attempt, delivery
+from streams.core.ids import attempt_id, delivery_id, is_id
+
+ids = st.from_regex(r"[A-Za-z0-9_:-]{1,128}", fullmatch=True)
+names = st.tuples(ids, ids, ids)
+
+
+def test_derived_ids_are_known_for_ever() -> None:
+    owed = delivery_id("acme", "evt_1", "wh_crm")
+    assert owed == "897326b4-273b-533e-baca-7858d8ee9bf1"
+    assert attempt_id(owed, 1, 1) == "6344bbcf-4f2a-5a68-9110-c8701764ffb1"
+
+
+@given(names, names)
+def test_a_delivery_is_the_same_exactly_when_account_event_and_webhook_are(
+    one: tuple[str, str, str], other: tuple[str, str, str]
+) -> None:
+    assert (delivery_id(*one) == delivery_id(*other)) == (one == other)
+
+
+def test_a_delivery_and_its_attempt_agree_on_their_ids() -> None:
+    assert attempt().delivery_id == delivery().id
+    assert attempt().id == delivery().attempt_id
+
+
+def test_each_attempt_of_each_generation_has_its_own_id() -> None:
+    made = [attempt_id(delivery().id, generation, number) for generation in (1, 2) for number in (1, 2, 3)]
+    assert len(set(made)) == 6
+
+
+@pytest.mark.parametrize("value", ["evt_01HYX9K2", "a", "A:b-c_9", "x" * 128])
+def test_an_id_is_letters_digits_and_three_signs(value: str) -> None:
+    assert is_id(value)
+
+
+@pytest.mark.parametrize("value", ["", "x" * 129, "a.b", "a b", "ä", "a\n", "a/b", None, 7])
+def test_nothing_else_is_an_id(value: object) -> None:
+    assert not is_id(value)

@@ -1,0 +1,127 @@
+"""The verdict on an attempt, and the wait that an endpoint asks for."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import NOON
+from streams.core.outcome import NETWORK_KINDS, Answer, Failure, Kind, judge, retry_after
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "kind"),
+    [
+        (200, {}, Kind.DELIVERED),
+        (204, {}, Kind.DELIVERED),
+        (299, {}, Kind.DELIVERED),
+        (300, {}, Kind.REDIRECT),
+        (301, {"location": "https://elsewhere.example.com"}, Kind.REDIRECT),
+        (304, {}, Kind.REDIRECT),
+        (400, {}, Kind.CLIENT_ERROR),
+        (404, {}, Kind.CLIENT_ERROR),
+        (410, {}, Kind.GONE),
+        (429, {}, Kind.CLIENT_ERROR),
+        (429, {"retry-after": "60"}, Kind.THROTTLED),
+        (429, {"retry-after": "soon"}, Kind.CLIENT_ERROR),
+        (500, {}, Kind.SERVER_ERROR),
+        (500, {"retry-after": "60"}, Kind.SERVER_ERROR),
+        (503, {}, Kind.SERVER_ERROR),
+        (503, {"retry-after": "60"}, Kind.THROTTLED),
+        (599, {}, Kind.SERVER_ERROR),
+        (101, {}, Kind.SERVER_ERROR),
+        (999, {}, Kind.SERVER_ERROR),
+    ],
+)
+def test_2xx_is_success_and_everything_else_a_failure_of_its_own_kind(
+    status: int, headers: dict[str, str], kind: Kind
+) -> None:
+    outcome = judge(Answer(status, headers), NOON, 10)
+    assert outcome.kind is kind
+    assert outcome.delivered is (kind is Kind.DELIVERED)
+    assert (outcome.retry_after is not None) is (kind is Kind.THROTTLED)
+    assert str(status) in outcome.words
+
+
+FAILURES = [
+    Kind.TIMEOUT,
+    Kind.CONNECT_TIMEOUT,
+    Kind.DNS,
+    Kind.REFUSED,
+    Kind.RESET,
+    Kind.TLS,
+    Kind.FORBIDDEN_ADDRESS,
+    Kind.JUNK_ANSWER,
+    Kind.UNSENDABLE,
+]
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_every_failure_of_the_network_has_words(kind: Kind) -> None:
+    outcome = judge(Failure(kind, "{errno} 111"), NOON, 10)
+    assert outcome.kind is kind
+    assert not outcome.delivered
+    assert outcome.words.endswith(". ({errno} 111)")
+    assert judge(Failure(kind), NOON, 10).words.endswith(".")
+
+
+def test_a_timeout_says_how_long_was_waited() -> None:
+    words = judge(Failure(Kind.TIMEOUT), NOON, 2.5).words
+    assert words == "The endpoint did not answer within 2.5 seconds."
+
+
+def test_an_endpoint_that_answers_is_never_our_own_network() -> None:
+    assert set(FAILURES) >= NETWORK_KINDS
+
+
+def test_a_throttled_answer_says_how_long_to_wait() -> None:
+    outcome = judge(Answer(503, {"retry-after": "90"}), NOON, 10)
+    assert outcome.words == "The endpoint answered 503 and asked to wait 90 seconds."
+
+
+# -- Retry-After ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0),
+        ("120", 120),
+        (" 120 ", 120),
+        ("000000000000120", 120),
+        ("9" * 5000, 10**8),
+        ("Fri, 10 Apr 2026 12:02:00 GMT", 120),
+        ("Fri, 10 Apr 2026 14:02:00 +0200", 120),
+        ("Fri, 10 Apr 2026 12:02:00 -0000", 120),
+        ("Fri, 10 Apr 2026 11:00:00 GMT", 0),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value: str, seconds: int) -> None:
+    assert retry_after(value, NOON) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("value", [None, "", "-1", "1.5", "soon", "١٢", "Fri, 99 Apr 2026 12:00:00 GMT"])
+def test_what_cannot_be_read_is_not_asked_for(value: str | None) -> None:
+    assert retry_after(value, NOON) is None
+
+
+@given(st.integers(0, 10**8))
+def test_seconds_are_taken_at_their_word(seconds: int) -> None:
+    assert retry_after(str(seconds), NOON) == timedelta(seconds=seconds)
+
+
+@given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC)))
+def test_a_date_in_the_past_asks_for_no_wait(moment: datetime) -> None:
+    moment = moment.replace(microsecond=0)
+    assert retry_after(format_datetime(moment, usegmt=True), NOON) == max(moment - NOON, timedelta(0))
+
+
+dates = st.from_regex(r"\w{3}, \d{1,3} \w{3} \d{1,5} \d\d:\d\d:\d\d( [+-]\d{4,9}| GMT)?", fullmatch=True)
+
+
+@given(st.text() | st.text("0123456789 +-:,GMT") | dates)
+def test_whatever_an_endpoint_sends_is_a_wait_or_nothing(value: str) -> None:
+    wait = retry_after(value, NOON)
+    assert wait is None or wait >= timedelta(0)

@@ -1,0 +1,98 @@
+"""The request of one attempt: what is in it, and what of it people may see."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import NEW_SECRET, SECRET, delivery, event, webhook
+from streams.core.delivery import Target
+from streams.core.event import render
+from streams.core.request import Request, build_request, endpoint
+from streams.core.signing import make_secret, sign_platform, sign_standard
+
+URL = "https://crm.example.com/hooks"
+HEADER = "X-AllureConnect-Signature"
+NOW = 1775822400
+
+
+def request(secrets: Sequence[str] = (SECRET,), customer: Mapping[str, str] | None = None, **changes: Any) -> Request:
+    return build_request(delivery(**changes), URL, secrets, customer or {}, NOW, HEADER)
+
+
+def test_the_body_leaves_as_it_was_rendered() -> None:
+    assert request().body == render(event())
+    assert request().url == URL
+
+
+def test_a_request_is_signed_in_both_styles() -> None:
+    assert request(attempt=3).headers == {
+        "Content-Type": "application/json",
+        "User-Agent": "scorm-webhooks/1.0",
+        HEADER: sign_platform(SECRET, delivery().body),
+        "webhook-id": event().id,
+        "webhook-timestamp": str(NOW),
+        "webhook-signature": sign_standard(SECRET, event().id, NOW, delivery().body),
+        "webhook-attempt": "3",
+    }
+
+
+def test_every_attempt_sends_the_same_body_under_the_same_id() -> None:
+    first, second = request(attempt=1), request(attempt=2, step=2, target=Target.FALLBACK)
+    assert first.body == second.body
+    for name in ("webhook-id", HEADER):
+        assert first.headers[name] == second.headers[name]
+
+
+def test_during_a_rotation_the_platforms_header_stays_with_the_old_secret() -> None:
+    headers, body = request([SECRET, NEW_SECRET]).headers, delivery().body
+    assert headers[HEADER] == sign_platform(SECRET, body)
+    assert headers[f"{HEADER}-Next"] == sign_platform(NEW_SECRET, body)
+    assert headers["webhook-signature"].split() == [
+        sign_standard(SECRET, event().id, NOW, body),
+        sign_standard(NEW_SECRET, event().id, NOW, body),
+    ]
+
+
+def test_a_trace_goes_on_at_the_receiver() -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    assert request(trace_parent=trace).headers["traceparent"] == trace
+    assert "traceparent" not in request().headers
+
+
+def test_the_customers_own_headers_are_sent_but_their_values_not_shown() -> None:
+    built = request(customer={"Authorization": "Bearer abc"})
+    assert built.headers["Authorization"] == "Bearer abc"
+    assert built.public_headers["Authorization"] == "•••"
+    assert built.public_headers["webhook-id"] == event().id
+
+
+def test_a_customers_header_never_takes_the_place_of_ours() -> None:
+    """Header names ignore case: beside ours it would be a second signature."""
+    ours = request().headers
+    for name in ours:
+        for spelled in (name, name.lower(), name.upper()):
+            built = request(customer={spelled: "forged"})
+            assert built.headers == ours
+            assert built.public_headers == ours
+
+
+def test_the_target_decides_the_endpoint() -> None:
+    hook = webhook(fallback_url="https://backup.example.com")
+    assert endpoint(delivery(), hook) == URL
+    assert endpoint(delivery(target=Target.FALLBACK), hook) == "https://backup.example.com"
+    assert endpoint(delivery(target=Target.FALLBACK), webhook()) is None
+
+
+values = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=12, max_size=40)
+
+
+@given(
+    st.lists(st.binary(min_size=24, max_size=64).map(make_secret), min_size=1, max_size=2),
+    st.dictionaries(st.sampled_from(("Authorization", "X-Key", "content-type")), values),
+)
+def test_no_secret_is_ever_shown(secrets: list[str], customer: dict[str, str]) -> None:
+    shown = str(request(secrets, customer).public_headers)
+    for hidden in (*secrets, *(secret.removeprefix("whsec_") for secret in secrets), *customer.values()):
+        assert hidden not in shown

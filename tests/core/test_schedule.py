@@ -1,0 +1,245 @@
+"""The retry schedule, and what comes before and after an attempt."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import delivery, paused, webhook
+from streams.core.delivery import DeathReason, HoldReason, Target
+from streams.core.errors import Invalid
+from streams.core.outcome import Kind, Outcome
+from streams.core.schedule import (
+    FALLBACK_RETRIES,
+    Bury,
+    Divert,
+    Done,
+    Hold,
+    Schedule,
+    Tier,
+    Wait,
+    after_attempt,
+    before_attempt,
+    parse_schedule,
+)
+from streams.core.webhook import PauseReason, Status, Webhook
+
+SCHEDULE = parse_schedule("30s,2m,10m,1h,6h")
+FALLBACK_URL = "https://backup.example.com/hooks"
+DELIVERED = Outcome(Kind.DELIVERED, "The endpoint answered 200.")
+FAILED = Outcome(Kind.SERVER_ERROR, "The endpoint answered 500: its server failed.")
+GONE = Outcome(Kind.GONE, "The endpoint answered 410 Gone.")
+AUTOMATIC = [PauseReason.FAILURES, PauseReason.GONE]
+
+# -- the schedule itself -------------------------------------------------------------------------------------
+
+
+def test_a_schedule_is_its_waits_in_order() -> None:
+    assert [tier.wait.total_seconds() for tier in SCHEDULE.tiers] == [30, 120, 600, 3600, 21600]
+    assert SCHEDULE.attempts == 6
+
+
+def test_spaces_and_days_are_understood() -> None:
+    assert parse_schedule(" 30s, 1d ") == Schedule((Tier("30s"), Tier("1d")))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "tier: '' is not a wait such as 30s, 2m, 6h or 1d"),
+        ("30s,", "tier: '' is not a wait such as 30s, 2m, 6h or 1d"),
+        ("30", "tier: '30' is not a wait such as 30s, 2m, 6h or 1d"),
+        ("0s", "tier: '0s' is not a wait such as 30s, 2m, 6h or 1d"),
+        ("-5m", "tier: '-5m' is not a wait such as 30s, 2m, 6h or 1d"),
+        ("1.5h", "tier: '1.5h' is not a wait such as 30s, 2m, 6h or 1d"),
+        ("2m,30s", "schedule: each wait must be longer than the one before, as in 30s,2m,10m,1h,6h"),
+        ("60s,1m", "schedule: each wait must be longer than the one before, as in 30s,2m,10m,1h,6h"),
+    ],
+)
+def test_a_wrong_schedule_says_what_would_be_right(text: str, words: str) -> None:
+    with pytest.raises(Invalid) as wrong:
+        parse_schedule(text)
+    assert str(wrong.value) == words
+
+
+schedules = st.lists(st.integers(1, 10**6), min_size=1, max_size=8, unique=True).map(
+    lambda waits: parse_schedule(",".join(f"{wait}s" for wait in sorted(waits)))
+)
+asked = st.none() | st.timedeltas(timedelta(0), timedelta(days=30))
+
+
+@given(schedules, st.data())
+def test_every_run_of_failures_ends_after_one_attempt_more_than_there_are_tiers(
+    schedule: Schedule, data: st.DataObject
+) -> None:
+    tried = delivery()
+    for number in range(1, schedule.attempts + 1):
+        assert tried.attempt == number
+        outcome = replace(FAILED, retry_after=data.draw(asked))
+        following = after_attempt(tried, outcome, schedule, webhook())
+        if isinstance(following, Wait):
+            tried = following.delivery
+    assert isinstance(following, Bury)
+    assert following.delivery.attempt == schedule.attempts + 1
+
+
+@given(schedules, st.integers(1, 10), asked)
+def test_what_the_endpoint_asks_for_is_rounded_up_and_never_below_the_scheduled_wait(
+    schedule: Schedule, attempt: int, asked: timedelta | None
+) -> None:
+    scheduled, tier = schedule.tier_after(attempt), schedule.tier_after(attempt, asked)
+    assert (scheduled is None) is (tier is None) is (attempt >= schedule.attempts)
+    if scheduled and tier and asked is not None:
+        assert tier.wait >= scheduled.wait
+        assert tier.wait >= min(asked, schedule.tiers[-1].wait)
+        shorter = [other for other in schedule.tiers if scheduled.wait <= other.wait < tier.wait]
+        assert all(other.wait < asked for other in shorter)
+
+
+# -- before an attempt ---------------------------------------------------------------------------------------
+
+
+def test_an_active_webhook_is_tried() -> None:
+    assert before_attempt(delivery(), webhook()) is None
+    to_fallback = delivery().diverted(attempted=True)
+    assert before_attempt(to_fallback, webhook(fallback_url=FALLBACK_URL)) is None
+
+
+@pytest.mark.parametrize("fallback_url", [None, FALLBACK_URL])
+def test_what_a_person_paused_is_held(fallback_url: str | None) -> None:
+    held = before_attempt(delivery(), paused(PauseReason.MANUAL, fallback_url=fallback_url))
+    assert held == Hold(delivery().held(HoldReason.PAUSED, "pause_1", attempted=False))
+
+
+@pytest.mark.parametrize("reason", AUTOMATIC)
+def test_what_was_paused_automatically_is_held_without_a_fallback_url(reason: PauseReason) -> None:
+    held = before_attempt(delivery(), paused(reason))
+    assert held == Hold(delivery().held(HoldReason.PAUSED, "pause_1", attempted=False))
+
+
+@pytest.mark.parametrize("reason", AUTOMATIC)
+def test_what_was_paused_automatically_goes_to_the_fallback_url(reason: PauseReason) -> None:
+    broken = paused(reason, fallback_url=FALLBACK_URL)
+    diverted = before_attempt(delivery(), broken)
+    assert diverted == Divert(delivery().diverted(attempted=False))
+    assert before_attempt(diverted.delivery, broken) is None
+
+
+def test_a_paused_webhook_is_not_tried_even_if_nobody_knows_why_it_is_paused() -> None:
+    held = before_attempt(delivery(), webhook(status=Status.PAUSED, pause=None))
+    assert held == Hold(delivery().held(HoldReason.PAUSED, None, attempted=False))
+
+
+def test_a_delivery_whose_fallback_url_was_taken_away_goes_on_at_the_primary_endpoint() -> None:
+    tried_twice = delivery(attempt=2, target_attempt=2, step=2)
+    on_its_way = tried_twice.diverted(attempted=True).retried()
+    held = before_attempt(on_its_way, webhook())
+    assert isinstance(held, Hold)
+    assert held.delivery.hold_reason is HoldReason.BUSY
+    assert (held.delivery.target, held.delivery.target_attempt) == (Target.PRIMARY, 3)
+
+
+# -- after an attempt ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", list(Target))
+def test_what_was_delivered_is_done(target: Target) -> None:
+    assert after_attempt(delivery(target=target), DELIVERED, SCHEDULE, webhook()) == Done()
+
+
+def test_a_failure_waits_in_the_next_tier() -> None:
+    first = after_attempt(delivery(), FAILED, SCHEDULE, webhook())
+    assert first == Wait(Tier("30s"), delivery().retried())
+    second = after_attempt(first.delivery, FAILED, SCHEDULE, webhook())
+    assert second == Wait(Tier("2m"), delivery().retried().retried())
+
+
+def test_the_last_failure_is_a_dead_letter() -> None:
+    last = delivery(attempt=6, target_attempt=6, step=6)
+    assert after_attempt(last, FAILED, SCHEDULE, webhook()) == Bury(DeathReason.EXHAUSTED, last.ended(attempted=True))
+
+
+def test_an_endpoint_that_is_gone_gets_no_retry() -> None:
+    assert after_attempt(delivery(), GONE, SCHEDULE, webhook()) == Bury(
+        DeathReason.GONE, delivery().ended(attempted=True)
+    )
+
+
+@pytest.mark.parametrize(("attempt", "outcome"), [(6, FAILED), (1, GONE)])
+def test_what_would_be_a_dead_letter_goes_to_the_fallback_url_first(attempt: int, outcome: Outcome) -> None:
+    last = delivery(attempt=attempt, target_attempt=attempt)
+    following = after_attempt(last, outcome, SCHEDULE, webhook(fallback_url=FALLBACK_URL))
+    assert following == Divert(last.diverted(attempted=True))
+
+
+def after_fallback(hook: Webhook, outcomes: Sequence[Outcome]) -> list[object]:
+    tried = delivery(attempt=6, target_attempt=6).diverted(attempted=True)
+    followed: list[object] = []
+    for outcome in outcomes:
+        following = after_attempt(tried, outcome, SCHEDULE, hook)
+        followed.append(following)
+        if isinstance(following, Wait):
+            tried = following.delivery
+    return followed
+
+
+def test_the_fallback_url_is_tried_once_and_after_the_first_two_tiers() -> None:
+    hook = webhook(fallback_url=FALLBACK_URL)
+    one, two, end = after_fallback(hook, [FAILED] * (FALLBACK_RETRIES + 1))
+    assert isinstance(one, Wait)
+    assert isinstance(two, Wait)
+    assert [one.tier, two.tier] == [Tier("30s"), Tier("2m")]
+    assert isinstance(end, Bury)
+    assert (end.reason, end.delivery.attempt) == (DeathReason.EXHAUSTED, 10)
+
+
+def test_a_fallback_url_that_is_gone_is_not_tried_again() -> None:
+    (end,) = after_fallback(webhook(fallback_url=FALLBACK_URL), [GONE])
+    assert isinstance(end, Bury)
+
+
+@pytest.mark.parametrize("reason", AUTOMATIC)
+def test_a_failed_fallback_is_held_while_the_webhook_is_paused_automatically(reason: PauseReason) -> None:
+    *_, end = after_fallback(paused(reason, fallback_url=FALLBACK_URL), [FAILED] * 3)
+    assert isinstance(end, Hold)
+    assert end.delivery.pause_id == "pause_1"
+    assert end.delivery.target is Target.PRIMARY
+
+
+# -- the numbers of a delivery -------------------------------------------------------------------------------
+
+moves = st.lists(st.sampled_from(("retry", "divert", "divert after an attempt")), max_size=12)
+
+
+@given(moves, st.booleans())
+def test_a_held_delivery_goes_on_with_the_attempt_at_the_primary_endpoint_that_was_due(
+    moves: list[str], attempted: bool
+) -> None:
+    at = delivery()
+    primary = 0
+    for move in moves:
+        tried = move != "divert"
+        if move == "retry":
+            after = at.retried()
+        elif at.target is Target.PRIMARY:
+            after = at.diverted(attempted=tried)
+        else:
+            continue
+        assert (after.step, after.attempt) == (at.step + 1, at.attempt + tried)
+        primary += tried and at.target is Target.PRIMARY
+        at = after
+    held = at.held(HoldReason.PAUSED, "pause_1", attempted=attempted)
+    primary += attempted and at.target is Target.PRIMARY
+    assert (held.step, held.attempt) == (at.step + 1, at.attempt + attempted)
+    assert (held.target, held.target_attempt) == (Target.PRIMARY, primary + 1)
+
+
+@pytest.mark.xfail(strict=True, reason="a record does not carry how often the primary endpoint was tried")
+def test_attempts_at_the_fallback_endpoint_never_use_up_the_schedule_of_the_primary_one() -> None:
+    at = delivery()
+    for _ in range(2):
+        at = at.diverted(attempted=False).held(HoldReason.PAUSED, "pause_1", attempted=True)
+    assert at.target_attempt == 1

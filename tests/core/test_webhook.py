@@ -1,0 +1,104 @@
+"""Which events a webhook wants, and which secrets sign for it."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import NEW_SECRET, NOON, SECRET, event, sealed, webhook
+from streams.core.event import Event
+from streams.core.event_data import EVENT_TYPES
+from streams.core.webhook import Webhook, wants
+
+PACKAGE, DISPATCH = "pkg_def456", "dsp_ghi789"
+NEITHER = event(type="usage.threshold", data={"period": "2026-04"})
+PACKAGE_ONLY = event(type="package.updated", data={"packageId": PACKAGE, "version": "2"})
+
+
+@pytest.mark.parametrize(
+    ("event_types", "packages", "dispatches", "wanted"),
+    [
+        ((), (), (), True),
+        (("session.completed",), (), (), True),
+        (("session.launched",), (), (), False),
+        ((), (PACKAGE,), (), True),
+        ((), ("pkg_other",), (), False),
+        ((), (), (DISPATCH,), True),
+        ((), (), ("dsp_other",), False),
+        ((), (PACKAGE,), ("dsp_other",), True),
+        ((), ("pkg_other",), (DISPATCH,), True),
+        ((), ("pkg_other",), ("dsp_other",), False),
+        (("session.launched",), (PACKAGE,), (DISPATCH,), False),
+    ],
+)
+def test_an_event_is_wanted_when_its_type_and_its_package_or_dispatch_are(
+    event_types: tuple[str, ...], packages: tuple[str, ...], dispatches: tuple[str, ...], wanted: bool
+) -> None:
+    scoped = webhook(event_types=frozenset(event_types), packages=frozenset(packages), dispatches=frozenset(dispatches))
+    assert wants(scoped, event()) is wanted
+
+
+def test_an_event_without_package_and_dispatch_is_matched_by_its_type_alone() -> None:
+    scoped = webhook(packages=frozenset({"pkg_other"}), dispatches=frozenset({"dsp_other"}))
+    assert wants(scoped, NEITHER)
+    assert not wants(replace(scoped, event_types=frozenset({"session.launched"})), NEITHER)
+
+
+def test_a_scope_of_dispatches_does_not_take_a_package_without_one() -> None:
+    assert not wants(webhook(dispatches=frozenset({DISPATCH})), PACKAGE_ONLY)
+
+
+@pytest.mark.parametrize("changed", [{}, {"packages": frozenset({PACKAGE})}])
+def test_an_event_of_another_account_is_never_wanted(changed: dict[str, frozenset[str]]) -> None:
+    assert not wants(webhook(account_id="globex", **changed), event())
+
+
+# -- laws ----------------------------------------------------------------------------------------------------
+
+accounts = st.sampled_from(("acme", "globex"))
+packages = st.sampled_from(("pkg_1", "pkg_2", "pkg_3"))
+dispatches = st.sampled_from(("dsp_1", "dsp_2", "dsp_3"))
+types = st.sampled_from(list(EVENT_TYPES))
+webhooks = st.builds(
+    webhook,
+    account_id=accounts,
+    event_types=st.frozensets(types, max_size=2),
+    packages=st.frozensets(packages, max_size=2),
+    dispatches=st.frozensets(dispatches, max_size=2),
+)
+events = st.builds(
+    event,
+    account_id=accounts,
+    type=types,
+    data=st.fixed_dictionaries({}, optional={"packageId": packages, "dispatchId": dispatches}),
+)
+
+
+@given(webhooks, events)
+def test_whatever_is_wanted_belongs_to_the_account(webhook: Webhook, event: Event) -> None:
+    assert not wants(webhook, event) or webhook.account_id == event.account_id
+
+
+@given(webhooks, events)
+def test_without_a_scope_the_type_alone_decides(webhook: Webhook, event: Event) -> None:
+    unscoped = replace(webhook, account_id=event.account_id, packages=frozenset(), dispatches=frozenset())
+    assert wants(unscoped, event) is (not webhook.event_types or event.type in webhook.event_types)
+
+
+@given(webhooks, events, packages, dispatches)
+def test_a_wider_scope_loses_nothing(webhook: Webhook, event: Event, package: str, dispatch: str) -> None:
+    if webhook.packages or webhook.dispatches:
+        wider = replace(webhook, packages=webhook.packages | {package}, dispatches=webhook.dispatches | {dispatch})
+        assert wants(wider, event) >= wants(webhook, event)
+
+
+# -- secrets -------------------------------------------------------------------------------------------------
+
+
+def test_both_secrets_are_valid_until_the_overlap_ends() -> None:
+    ends_at = NOON + timedelta(hours=24)
+    rotating = webhook(secrets=(sealed(SECRET, ends_at), sealed(NEW_SECRET)))
+    assert rotating.valid_secrets(NOON) == rotating.secrets
+    assert rotating.valid_secrets(ends_at) == rotating.secrets[1:]

@@ -1,0 +1,85 @@
+"""A customer's server: it records what it gets and answers as a test says."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import monotonic
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request, as it came in."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    at: float
+
+
+class Receiver:
+    """Listens on loopback; `answers[path]` gives the status for the n-th request (from 1) of a path, else 200."""
+
+    def __init__(self) -> None:
+        self.requests: list[Received] = []
+        self.answers: dict[str, Callable[[int], int]] = {}
+        self._lock = threading.Lock()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                status = receiver._take(self.path, dict(self.headers.items()), body)
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, request: object, client_address: object) -> None:
+                """A sender that was killed leaves its connections broken: expected here."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}{path}"
+
+    def at(self, path: str) -> list[Received]:
+        """What came in at a path, in order."""
+        with self._lock:
+            return [request for request in self.requests if request.path == path]
+
+    def ids(self, path: str) -> list[str]:
+        return [header(request, "webhook-id") for request in self.at(path)]
+
+    def has_got(self, count: int) -> bool:
+        """More than `count` requests, at whatever path."""
+        return len(self.requests) > count
+
+    def has_some(self, path: str, event_id: str) -> bool:
+        return event_id in self.ids(path)
+
+    def has_all(self, path: str, event_ids: set[str]) -> bool:
+        """Exactly these events, each once or more."""
+        return set(self.ids(path)) == event_ids
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _take(self, path: str, headers: Mapping[str, str], body: bytes) -> int:
+        with self._lock:
+            self.requests.append(Received(path, headers, body, monotonic()))
+            answer = self.answers.get(path)
+            number = sum(request.path == path for request in self.requests)
+        return answer(number) if answer else 200
+
+
+def header(request: Received, name: str) -> str:
+    return next(value for key, value in request.headers.items() if key.lower() == name.lower())

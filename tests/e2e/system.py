@@ -1,0 +1,119 @@
+"""The stages as real processes, on a real broker and database, driven by the command line alone."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+STAGES = ("publish", "fan-out", "deliver", "record")
+START_SECONDS = 60
+
+
+def until(condition: Callable[[], object], seconds: float = 60, words: str = "") -> None:
+    """Wait for a condition; AssertionError with `words` at the deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {words or condition}"
+        time.sleep(0.05)
+
+
+class System:
+    """`env` is all that the processes get beside PATH; their output goes to files in `folder`."""
+
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+        self.folder = folder
+        self.env = {
+            "PATH": os.environ["PATH"],
+            # In CI the installed wheel is what runs, not the checkout.
+            **({"PYTHONSAFEPATH": "1"} if "PYTHONSAFEPATH" in os.environ else {}),
+            "SCORM_WEBHOOKS_ENCRYPTION_KEYS": "bm90LWEtc2VjcmV0LW9ubHktZm9yLXRlc3RzLTEyMzQ=",
+            "SCORM_WEBHOOKS_ALLOW_HTTP": "true",
+            "SCORM_WEBHOOKS_ALLOWED_NETWORKS": "127.0.0.0/8",
+            "SCORM_WEBHOOKS_RETRY_SCHEDULE": "1s,2s,3s",
+            "SCORM_WEBHOOKS_EVENT_PARTITIONS": "4",
+            "SCORM_WEBHOOKS_DELIVERY_PARTITIONS": "4",
+            **env,
+        }
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._ports: dict[str, int] = {}
+
+    def run(self, *arguments: str, stdin: str | None = None) -> Any:
+        """A command's JSON answer, or its text."""
+        done = self.attempt(*arguments, stdin=stdin)
+        assert done.returncode == 0, f"{arguments}: {done.stderr}"
+        return json.loads(done.stdout) if "--json" in arguments else done.stdout
+
+    def attempt(self, *arguments: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "streams", *arguments]
+        return subprocess.run(
+            command, env=self.env, cwd=self.folder, input=stdin, capture_output=True, text=True, timeout=120
+        )
+
+    def prepare(self) -> None:
+        self.run("topics", "apply")
+        self.run("db", "upgrade")
+
+    def start(self, stages: Iterable[str] = STAGES, **env: str) -> None:
+        """Start stages and wait until they can work."""
+        stages = tuple(stages)
+        for stage in stages:
+            self._ports[stage] = port = _free_port()
+            with (self.folder / f"{stage}.log").open("ab") as log:
+                self._processes[stage] = subprocess.Popen(
+                    [sys.executable, "-m", "streams", stage],
+                    env={**self.env, "SCORM_WEBHOOKS_HEALTH_PORT": str(port), **env},
+                    cwd=self.folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+        for stage in stages:
+            until(
+                partial(self.is_ready, stage),
+                START_SECONDS,
+                f"{stage} ready\n{self.log(stage)[-3000:]}",
+            )
+
+    def is_ready(self, stage: str) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[stage]}/readyz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def kill(self, stage: str) -> None:
+        """kill -9."""
+        self._processes[stage].kill()
+        self._processes[stage].wait()
+
+    def stop(self, stage: str) -> int:
+        """SIGTERM, and the exit code."""
+        self._processes[stage].send_signal(signal.SIGTERM)
+        return self._processes[stage].wait(timeout=30)
+
+    def log(self, stage: str) -> str:
+        return (self.folder / f"{stage}.log").read_text(errors="replace")
+
+    def facts(self, stage: str) -> list[dict[str, Any]]:
+        """The stage's structured log lines."""
+        return [json.loads(line) for line in self.log(stage).splitlines() if line.startswith("{")]
+
+    def close(self) -> None:
+        for process in self._processes.values():
+            process.kill()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,161 @@
+"""The path of an event through real processes, Kafka and PostgreSQL, as its three kinds of users meet it."""
+
+import json
+import subprocess
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import standardwebhooks
+import svix
+from e2e.learning_platform import Platform, completed, launched
+from e2e.receiver import Received, Receiver, header
+from e2e.system import System, until
+
+pytestmark = pytest.mark.e2e
+
+CUSTOMER_JS = """
+const crypto = require('crypto');
+const [secret, signature] = process.argv.slice(1);
+const body = require('fs').readFileSync(0);
+const expected = crypto.createHmac('sha256', secret).update(body).digest('hex');
+process.exit(crypto.timingSafeEqual(Buffer.from(signature), Buffer.from(expected)) ? 0 : 1);
+"""
+
+
+def account(system: System) -> str:
+    return str(system.run("accounts", "create", "Acme", "--email", "ops@acme.example", "--json")["id"])
+
+
+def webhook(system: System, account_id: str, url: str, *more: str) -> dict[str, Any]:
+    created: dict[str, Any] = system.run("webhooks", "create", "--account", account_id, "--url", url, *more, "--json")
+    assert created["propagated"]
+    return created
+
+
+def deliveries(system: System, webhook_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = system.run("deliveries", "list", "--webhook", webhook_id, "--json")
+    return found
+
+
+def test_a_completion_reaches_the_customer_signed_so_that_every_official_verifier_accepts_it(
+    system: System, platform: Platform, receiver: Receiver
+) -> None:
+    system.start()
+    mine = account(system)
+    secret = webhook(system, mine, receiver.url("/crm"), "--events", "session.completed")["secret"]
+
+    platform.publish("evt_launch", launched("evt_launch", mine))
+    platform.publish("evt_done", completed("evt_done", mine))
+    platform.flush()
+
+    until(lambda: receiver.at("/crm"), words="the completion at the customer")
+    [request] = receiver.at("/crm")
+    assert json.loads(request.body) == {
+        "id": "evt_done",
+        "type": "session.completed",
+        "createdAt": "2026-04-10T14:32:00Z",
+        "data": {
+            "sessionId": "sess_1",
+            "packageId": "pkg_1",
+            "dispatchId": "dsp_1",
+            "learnerId": "learner-42",
+            "completionStatus": "completed",
+            "successStatus": "passed",
+            "scoreRaw": 92,
+            "scoreMax": 100,
+            "totalTime": "PT12M34S",
+        },
+    }
+    text = {name.lower(): value for name, value in request.headers.items()}
+    for verifier in (standardwebhooks.Webhook(secret), svix.Webhook(secret)):
+        verifier.verify(request.body, text)
+        with pytest.raises(Exception, match="signature"):
+            verifier.verify(request.body.replace(b"92", b"93"), text)
+    assert customer_accepts(secret, request)
+    assert not customer_accepts(secret, replace(request, body=request.body.replace(b"92", b"93")))
+
+
+def customer_accepts(secret: str, request: Received) -> bool:
+    """The check that a customer writes in Node, in a process of its own."""
+    signature = header(request, "X-AllureConnect-Signature")
+    done = subprocess.run(["node", "-e", CUSTOMER_JS, secret, signature], input=request.body, timeout=30)
+    return done.returncode == 0
+
+
+def test_a_failing_endpoint_is_tried_through_every_tier_never_early_and_ends_as_a_dead_letter(
+    system: System, platform: Platform, receiver: Receiver
+) -> None:
+    system.start()
+    mine = account(system)
+    receiver.answers["/broken"] = lambda number: 500
+    broken = webhook(system, mine, receiver.url("/broken"))["id"]
+    healthy = webhook(system, mine, receiver.url("/healthy"))["id"]
+
+    platform.publish("evt_1", launched("evt_1", mine))
+    platform.flush()
+
+    until(lambda: [d["state"] for d in deliveries(system, broken)] == ["dead"], words="a dead letter")
+    tries = receiver.at("/broken")
+    waits = [later.at - earlier.at for earlier, later in pairwise(tries)]
+    assert len(tries) == 4
+    assert all(wait >= tier for wait, tier in zip(waits, (1, 2, 3), strict=True)), waits
+    assert all(wait <= tier + 1 for wait, tier in zip(waits, (1, 2, 3), strict=True)), waits
+    assert {request.body for request in tries} == {tries[0].body}
+    assert [header(request, "webhook-attempt") for request in tries] == ["1", "2", "3", "4"]
+
+    [dead] = deliveries(system, broken)
+    seen = system.run("deliveries", "show", dead["id"], "--json")
+    assert (seen["reason"], seen["payload"]["id"]) == ("exhausted", "evt_1")
+    assert [(a["number"], a["status"], a["followed"]) for a in seen["madeAttempts"]] == [
+        (1, 500, "tier"),
+        (2, 500, "tier"),
+        (3, 500, "tier"),
+        (4, 500, "dead"),
+    ]
+    assert [d["state"] for d in deliveries(system, healthy)] == ["delivered"]
+    assert receiver.ids("/healthy") == ["evt_1"]
+
+
+def test_five_failures_pause_a_webhook_once_and_what_is_owed_is_held(
+    system: System, platform: Platform, receiver: Receiver
+) -> None:
+    system.start()
+    mine = account(system)
+    receiver.answers["/down"] = lambda number: 503
+    down = webhook(system, mine, receiver.url("/down"))["id"]
+
+    for number in range(1, 4):
+        platform.publish(f"evt_{number}", launched(f"evt_{number}", mine))
+        platform.flush()
+        until(partial(receiver.has_some, "/down", f"evt_{number}"), words="an attempt")
+
+    def status() -> str:
+        [found] = system.run("webhooks", "list", "--account", mine, "--json")
+        return str(found["status"])
+
+    until(lambda: status() == "paused", words="the pause")
+    until(lambda: {d["state"] for d in deliveries(system, down)} == {"held"}, words="everything held")
+    platform.publish("evt_late", launched("evt_late", mine))
+    platform.flush()
+    until(lambda: len(deliveries(system, down)) == 4 and {d["state"] for d in deliveries(system, down)} == {"held"})
+    assert "evt_late" not in receiver.ids("/down")
+    assert sum(fact["event"] == "webhook paused" for fact in system.facts("record")) == 1
+
+
+def test_a_record_that_nobody_can_read_is_kept_byte_for_byte_and_stops_nothing(
+    system: System, platform: Platform, receiver: Receiver
+) -> None:
+    system.start()
+    mine = account(system)
+    webhook(system, mine, receiver.url("/crm"))
+
+    platform.publish("poison", b"\x00\x00\x00\x00\x07not ours")
+    platform.publish("evt_1", launched("evt_1", mine))
+    platform.flush()
+
+    until(lambda: receiver.ids("/crm") == ["evt_1"], words="the event behind the poison")
+    [parked] = [fact for fact in system.facts("fan-out") if fact["event"] == "event parked"]
+    assert "Confluent" in parked["why"]

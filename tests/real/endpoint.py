@@ -1,0 +1,99 @@
+"""An endpoint on a raw socket, which sees the bytes as they come and misbehaves as it is told."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request, byte for byte."""
+
+    head: bytes
+    body: bytes
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {name.lower(): value for name, value in self.lines[1:]}
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """The request line and the headers, split at the first colon."""
+        lines = self.head.decode().removesuffix("\r\n\r\n").split("\r\n")
+        return [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+
+
+Script = Callable[[Received, asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass
+class Endpoint:
+    """What came, and where it listens; every connection goes on until the script closes it."""
+
+    script: Script
+    port: int = 0
+    connections: int = 0
+    requests: list[Received] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while not writer.is_closing():
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = Received(head, b"").headers.get("content-length", "0")
+                request = Received(head, await reader.readexactly(int(length)))
+                self.requests.append(request)
+                await self.script(request, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client left
+        finally:
+            writer.close()
+
+
+def saying(*answers: bytes, close: bool = False) -> Script:
+    """Answers with each in turn, then with the last one for ever; `close` after each without a word of it."""
+    left = list(answers)
+
+    async def script(request: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(left.pop(0) if len(left) > 1 else left[0])
+        await writer.drain()
+        if close:
+            writer.close()
+
+    return script
+
+
+async def silent(request: Received, writer: asyncio.StreamWriter) -> None:
+    """Never answers."""
+    await asyncio.Event().wait()
+
+
+async def leaving(request: Received, writer: asyncio.StreamWriter) -> None:
+    """Closes the connection instead of answering."""
+    writer.close()
+
+
+@asynccontextmanager
+async def endpoint(
+    script: Script | None = None, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+) -> AsyncIterator[Endpoint]:
+    """An endpoint for one test; what it still does at the end is cancelled."""
+    made = Endpoint(script or saying(OK))
+    serving: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.create_task(made.serve(reader, writer)))
+
+    server = await asyncio.start_server(accept, host, 0, ssl=tls)
+    made.port = server.sockets[0].getsockname()[1]
+    try:
+        yield made
+    finally:
+        server.close()
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)

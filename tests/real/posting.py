@@ -1,0 +1,56 @@
+"""POSTs by a real `HttpSender` to endpoints on loopback, as tests want them."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from real.endpoint import Endpoint, Script, endpoint
+from streams.adapters.guarded_connector import Lookup
+from streams.adapters.http_sender import HttpSender
+from streams.core.address import parse_networks
+from streams.core.outcome import Answer, Failure
+from streams.core.request import Request
+
+LOOPBACK = parse_networks("127.0.0.0/8,::1/128")
+PATIENCE = 10.0
+# For what must not come: waiting for it longer would prove no more.
+SOON = 0.2
+
+
+def post(to: Endpoint, path: str = "/", scheme: str = "http", host: str = "127.0.0.1") -> Request:
+    headers = {"Content-Type": "application/json", "User-Agent": "scorm-webhooks/1.0", "webhook-id": "evt_1"}
+    return Request(f"{scheme}://{host}:{to.port}{path}", headers, b'{"id":"evt_1"}')
+
+
+@asynccontextmanager
+async def sending(**options: Any) -> AsyncIterator[HttpSender]:
+    sender = HttpSender(**{"opened": LOOPBACK, "timeout_seconds": PATIENCE, **options})
+    try:
+        yield sender
+    finally:
+        await sender.close()
+
+
+async def sent(script: Script, **options: Any) -> Answer | Failure:
+    """What becomes of one POST to an endpoint with this script."""
+    async with endpoint(script) as there, sending(**options) as sender:
+        return await sender.send(post(there))
+
+
+def answered(result: Answer | Failure) -> Answer:
+    assert isinstance(result, Answer), result
+    return result
+
+
+def failed(result: Answer | Failure) -> Failure:
+    assert isinstance(result, Failure), result
+    return result
+
+
+def at(*addresses: str) -> Lookup:
+    """A look-up that gives these addresses to every name."""
+
+    async def lookup(host: str) -> Sequence[str]:
+        return addresses
+
+    return lookup

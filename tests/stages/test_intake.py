@@ -1,0 +1,319 @@
+"""Records are taken in hand when they are due and there is room, and committed when they are complete."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from fakes import FakeClock, FakeFeed, FakeLog, FakeReport, cancel_others, quiet, until
+from streams.core.ledger import WINDOW_OFFSETS, Commit, Ledger
+from streams.ports import Outgoing, Partition, Record
+from streams.stages import intake as intake_module
+from streams.stages.intake import Intake
+from streams.topics import DELIVERIES
+
+RETRY = "deliveries.retry.30s"
+NEW, LATE = Partition(DELIVERIES, 0), Partition(RETRY, 0)
+
+
+@pytest.fixture(autouse=True)
+def _commits_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake_module, "COMMIT_EVERY_SECONDS", 0)
+
+
+class Shop:
+    """An intake whose work waits for `finish`, on a log with a topic of new records and a tier of 30 s."""
+
+    def __init__(self, log: FakeLog, clock: FakeClock, max_open: int) -> None:
+        self.log = log
+        self.clock = clock
+        self.report = FakeReport()
+        self.feed = FakeFeed(log, "deliver", [DELIVERIES, RETRY])
+        self.intake = Intake(self.feed, self._work, clock, self.report, max_open, clock.later)
+        self.running = asyncio.create_task(self.intake.run())
+        self.begun: list[Record] = []
+        self._results: dict[tuple[Partition, int], asyncio.Future[None]] = {}
+
+    def add(self, count: int = 1, topic: str = DELIVERIES) -> None:
+        for _ in range(count):
+            self.log.append(Outgoing(topic, None, b"delivery"))
+
+    def begun_of(self, partition: Partition) -> list[int]:
+        return [record.offset for record in self.begun if record.partition == partition]
+
+    def finish(self, *offsets: int, partition: Partition = NEW) -> None:
+        for offset in offsets:
+            self._results[partition, offset].set_result(None)
+
+    def fail(self, offset: int, error: Exception) -> None:
+        self._results[NEW, offset].set_exception(error)
+
+    def is_committed(self, offset: int) -> bool:
+        commit = self.feed.committed.get(NEW, Commit(0, ""))
+        return offset < commit.offset or not Ledger(commit.offset, commit.metadata).open(offset)
+
+    async def _work(self, record: Record) -> None:
+        self.begun.append(record)
+        result = asyncio.get_running_loop().create_future()
+        self._results[record.partition, record.offset] = result
+        await result
+
+
+@asynccontextmanager
+async def shop(log: FakeLog | None = None, clock: FakeClock | None = None, max_open: int = 4000) -> AsyncIterator[Shop]:
+    clock = clock or FakeClock()
+    yield Shop(log or FakeLog(clock, partitions=1), clock, max_open)
+    await cancel_others()
+
+
+# -- due times -----------------------------------------------------------------------------------------------
+
+
+async def test_a_new_record_is_taken_at_once() -> None:
+    async with shop() as it:
+        it.add()
+        await quiet()
+        assert it.begun_of(NEW) == [0]
+
+
+async def test_a_record_of_a_tier_is_never_taken_early_and_never_late() -> None:
+    async with shop() as it:
+        it.add(topic=RETRY)
+        await quiet()
+        it.clock.advance(29.99)
+        await quiet()
+        assert it.begun_of(LATE) == []
+        it.clock.advance(0.02)
+        await quiet()
+        assert it.begun_of(LATE) == [0]
+
+
+async def test_a_record_that_is_almost_due_when_it_is_read_waits_for_the_rest() -> None:
+    async with shop() as it:
+        it.add(topic=RETRY)
+        it.clock.advance(29.5)
+        await quiet()
+        assert it.begun_of(LATE) == []
+        it.clock.advance(0.51)
+        await quiet()
+        assert it.begun_of(LATE) == [0]
+
+
+async def test_what_stands_behind_a_head_that_is_not_due_comes_in_its_turn() -> None:
+    async with shop() as it:
+        for _ in range(3):
+            it.add(2, topic=RETRY)
+            it.clock.advance(10)
+        await quiet()
+        for expected in ([0, 1], [0, 1, 2, 3], [0, 1, 2, 3, 4, 5]):
+            it.clock.advance(0.01)
+            await quiet()
+            assert it.begun_of(LATE) == expected
+            it.clock.advance(9.99)
+            await quiet()
+
+
+async def test_a_tier_that_waits_holds_nobody_else_up() -> None:
+    async with shop() as it:
+        it.add(topic=RETRY)
+        await quiet()
+        it.add(3)
+        await quiet()
+        assert it.feed.paused == {LATE}
+        assert it.begun_of(NEW) == [0, 1, 2]
+
+
+# -- commits -------------------------------------------------------------------------------------------------
+
+
+async def test_many_records_are_in_hand_at_once_and_end_in_any_order() -> None:
+    async with shop() as it:
+        it.add(4)
+        await quiet()
+        assert it.begun_of(NEW) == [0, 1, 2, 3]
+        it.finish(3, 1)
+        await until(lambda: it.is_committed(3))
+        assert [it.is_committed(offset) for offset in range(4)] == [False, True, False, True]
+        it.finish(0, 2)
+        await until(lambda: it.feed.committed.get(NEW) == Commit(4, ""))
+
+
+async def test_after_a_restart_only_what_was_not_committed_is_done_again() -> None:
+    async with shop() as before:
+        before.add(4)
+        await quiet()
+        before.finish(1, 2)
+        await until(lambda: before.is_committed(2))
+    async with shop(before.log, before.clock) as after:
+        await quiet()
+        assert after.begun_of(NEW) == [0, 3]
+
+
+async def test_a_commit_that_the_broker_does_not_take_is_told_and_tried_again() -> None:
+    async with shop() as it:
+        it.feed.away = True
+        it.add()
+        await quiet()
+        it.finish(0)
+        await until(lambda: it.report.told("commit failed") > 0)
+        assert it.feed.committed == {}
+        it.feed.away = False
+        await until(lambda: it.feed.committed.get(NEW) == Commit(1, ""))
+
+
+async def test_an_unexpected_failure_ends_the_run_and_leaves_its_record_uncommitted() -> None:
+    async with shop() as it:
+        it.add(2)
+        await quiet()
+        it.finish(1)
+        await until(lambda: it.is_committed(1))
+        it.fail(0, RuntimeError("a bug"))
+        with pytest.raises(RuntimeError, match="a bug"):
+            await it.running
+        assert not it.is_committed(0)
+
+
+# -- room ----------------------------------------------------------------------------------------------------
+
+
+async def test_one_stuck_record_holds_its_partition_only_after_a_whole_window() -> None:
+    async with shop(max_open=10 * WINDOW_OFFSETS) as it:
+        it.add(WINDOW_OFFSETS + 5)
+        await until(lambda: len(it.begun) == WINDOW_OFFSETS)
+        it.finish(*range(1, WINDOW_OFFSETS))
+        await quiet()
+        assert len(it.begun) == WINDOW_OFFSETS
+        it.finish(0)
+        await until(lambda: len(it.begun) == WINDOW_OFFSETS + 5)
+        assert it.begun_of(NEW) == list(range(WINDOW_OFFSETS + 5))
+
+
+async def test_no_more_records_are_in_hand_than_the_budget_allows() -> None:
+    async with shop(max_open=8) as it:
+        it.add(20)
+        await quiet()
+        assert it.begun_of(NEW) == list(range(8))
+        it.finish(0, 1, 2)
+        await quiet()
+        assert len(it.begun) == 8
+        it.finish(3)
+        await quiet()
+        assert it.begun_of(NEW) == list(range(12))
+
+
+async def test_retries_yield_to_new_records_when_the_budget_gets_short() -> None:
+    async with shop(max_open=8) as it:
+        it.add(10, topic=RETRY)
+        it.clock.advance(60)
+        await quiet()
+        assert len(it.begun_of(LATE)) == 6
+        it.add(10)
+        await quiet()
+        assert len(it.begun_of(NEW)) == 2
+        it.finish(*range(6), partition=LATE)
+        await quiet()
+        assert it.begun_of(LATE) == sorted(set(it.begun_of(LATE)))
+        assert len(it.begun) == 6 + 8
+
+
+# -- partitions come and go ----------------------------------------------------------------------------------
+
+
+async def test_a_partition_that_goes_is_finished_and_committed_first() -> None:
+    async with shop() as it:
+        it.add(2)
+        await quiet()
+        going = asyncio.create_task(it.feed.revoke([NEW]))
+        await quiet()
+        assert not going.done()
+        it.finish(0, 1)
+        await going
+        assert it.feed.committed[NEW] == Commit(2, "")
+
+
+async def test_a_partition_that_goes_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake_module, "REVOKE_SECONDS", 0)
+    async with shop() as it:
+        it.add(2)
+        await quiet()
+        it.finish(1)
+        await it.feed.revoke([NEW])
+        assert [it.is_committed(offset) for offset in (0, 1)] == [False, True]
+
+
+async def test_of_a_lost_partition_nothing_is_committed() -> None:
+    async with shop() as it:
+        it.add()
+        await quiet()
+        await it.feed.revoke([NEW], lost=True)
+        it.finish(0)
+        await quiet()
+        assert NEW not in it.feed.committed
+
+
+async def test_a_partition_that_comes_back_goes_on_where_it_was_committed() -> None:
+    async with shop() as it:
+        it.add(3)
+        await quiet()
+        it.finish(0, 2)
+        await until(lambda: it.is_committed(2))
+        await it.feed.revoke([NEW], lost=True)
+        it.feed.assign([NEW])
+        await quiet()
+        assert it.begun_of(NEW) == [0, 1, 2, 1]
+
+
+async def test_the_timer_of_an_earlier_assignment_does_not_wake_the_new_one() -> None:
+    async with shop() as it:
+        it.add(topic=RETRY)
+        await quiet()
+        await it.feed.revoke([LATE])
+        it.clock.advance(20)
+        it.log.groups["deliver"][LATE] = Commit(1, "")
+        it.add(topic=RETRY)
+        it.feed.assign([LATE])
+        await quiet()
+        it.clock.advance(15)
+        assert it.feed.paused == {LATE}
+        it.clock.advance(15.01)
+        await quiet()
+        assert it.begun_of(LATE) == [1]
+
+
+# -- the end -------------------------------------------------------------------------------------------------
+
+
+async def test_a_drain_takes_nothing_more_and_commits_what_is_in_hand() -> None:
+    async with shop() as it:
+        it.add(2)
+        await quiet()
+        draining = asyncio.create_task(it.intake.drain())
+        await quiet()
+        it.add()
+        await quiet()
+        assert not draining.done()
+        it.finish(0, 1)
+        await draining
+        assert it.begun_of(NEW) == [0, 1]
+        assert it.feed.committed[NEW] == Commit(2, "")
+
+
+async def test_a_drain_leaves_what_takes_too_long_uncommitted() -> None:
+    async with shop() as it:
+        it.add(2)
+        await quiet()
+        it.finish(1)
+        await it.intake.drain(seconds=0)
+        assert [it.is_committed(offset) for offset in (0, 1)] == [False, True]
+
+
+async def test_a_partition_that_comes_during_a_drain_is_not_begun() -> None:
+    async with shop() as it:
+        await quiet()
+        await it.feed.revoke([NEW])
+        it.add(2)
+        await it.intake.drain()
+        it.feed.assign([NEW])
+        await quiet()
+        assert it.begun == []

@@ -1,0 +1,553 @@
+"""The whole path of an event in memory: published, fanned out, delivered, recorded."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+import pytest_asyncio
+import standardwebhooks
+
+from builders import EXAMPLE, NOON, SECRET, delivery, event, paused, webhook
+from fakes import (
+    FakeClock,
+    FakeFeed,
+    FakeLease,
+    FakeLog,
+    FakeOutbox,
+    FakeRecorder,
+    FakeReport,
+    FakeSealed,
+    FakeSender,
+    FakeView,
+    cancel_others,
+    quiet,
+    until,
+)
+from streams.adapters.avro import AvroCodec
+from streams.core.attempt import Attempt, DeadLetter
+from streams.core.delivery import DeathReason, Delivery, HoldReason, State, Target, ViewPosition
+from streams.core.event import Event, render
+from streams.core.ledger import Commit, Ledger
+from streams.core.outcome import Answer, Failure, Kind
+from streams.core.request import Request
+from streams.core.schedule import parse_schedule
+from streams.core.signing import sign_platform
+from streams.core.slots import Slots
+from streams.core.standing import Standing
+from streams.core.webhook import PauseReason, Webhook
+from streams.ports import Noun, Outgoing, Record
+from streams.stages import intake as intake_module
+from streams.stages.deliver import Deliver, Manner, World
+from streams.stages.fan_out import FanOut
+from streams.stages.intake import Intake
+from streams.stages.publish import Publish
+from streams.stages.record import RecordStage
+from streams.stages.slot_keeper import SlotKeeper
+from streams.topics import (
+    ATTEMPTS,
+    DEAD_LETTERS,
+    DELIVERIES,
+    HELD,
+    INVALID,
+    SESSION_EVENTS,
+    SUBSCRIPTIONS,
+    retry_topic,
+)
+
+CODEC = AvroCodec()
+SCHEDULE = parse_schedule("30s,2m,10m")
+WAITS = [30, 120, 600]
+URL, BACKUP = "https://crm.example.com/hooks", "https://backup.example.com/hooks"
+BROKEN = Answer(500, {"content-type": "text/plain"}, b"out of order")
+SLOTS = 4
+
+
+class Path:
+    """Every stage with its ports in memory; `start` is also what follows a crash."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.log = FakeLog(self.clock)
+        self.outbox = FakeOutbox()
+        self.sender = FakeSender(self.clock)
+        self.recorder = FakeRecorder()
+        self.report = FakeReport()
+        self.start()
+
+    def start(self) -> None:
+        self.view = FakeView(self.log, CODEC)
+        self.fan_out = FanOut(CODEC, self.view, self.log, self.report)
+        publish = Publish(self.outbox, FakeLease(), self.log, CODEC, self.report, lambda: "first")
+        world = World(CODEC, self.view, FakeSealed(), self.sender, self.log, self.clock, self.report)
+        deliver = Deliver(world, Manner(SCHEDULE), SlotKeeper(Slots(SLOTS)))
+        due = FakeFeed(self.log, "deliver", [DELIVERIES, *map(retry_topic, SCHEDULE.tiers)])
+        intake = Intake(due, deliver.handle, self.clock, self.report, later=self.clock.later)
+        done = FakeFeed(self.log, "record", [DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
+        record = RecordStage(done, CODEC, self.recorder, self.log, self.report)
+        self.view.find("")
+        parts = publish.run(self.view.view), intake.run(), record.run()
+        self.running = [asyncio.create_task(part) for part in parts]
+
+    async def crash(self) -> None:
+        """All processes at once; only what a broker and a database keep is left."""
+        await cancel_others()
+        self.log.revive()
+        self.start()
+
+    async def register(self, *webhooks: Webhook) -> None:
+        for changed in webhooks:
+            self.outbox.put(changed)
+        await quiet()
+
+    async def remove(self, webhook_id: str) -> None:
+        self.outbox.remove(webhook_id)
+        await quiet()
+
+    async def happen(self, *events: Event) -> None:
+        await self.fan_out.handle([self.publish_event(event) for event in events])
+        await quiet()
+
+    def publish_event(self, event: Event) -> Record:
+        return self.publish_bytes(CODEC.encode(event))
+
+    def publish_bytes(self, value: bytes | None) -> Record:
+        return self.log.append(Outgoing(SESSION_EVENTS, b"sess_abc123", value, [("trace", b"1")]))
+
+    async def put(self, topic: str, noun: Noun) -> None:
+        self.log.append(Outgoing(topic, b"wh_crm", CODEC.encode(noun)))
+        await quiet()
+
+    async def wait(self, seconds: float) -> None:
+        await quiet()
+        self.clock.advance(seconds)
+        await quiet()
+
+    def sent(self) -> Counter[str]:
+        """How often each event was sent."""
+        return Counter(request.headers["webhook-id"] for request in self.sender.requests)
+
+    def deliveries(self, topic: str = DELIVERIES) -> list[Delivery]:
+        nouns = [CODEC.decode(record.value or b"") for record in self.log.topic(topic)]
+        return [noun for noun in nouns if isinstance(noun, Delivery)]
+
+    def letters(self) -> list[DeadLetter]:
+        nouns = [CODEC.decode(record.value or b"") for record in self.log.topic(DEAD_LETTERS)]
+        return [noun for noun in nouns if isinstance(noun, DeadLetter)]
+
+    def attempts(self) -> list[Attempt]:
+        return sorted(self.recorder.attempts.values(), key=lambda attempt: attempt.number)
+
+    def standing(self) -> Standing:
+        (standing,) = self.recorder.standings.values()
+        return standing
+
+    def parked(self) -> list[tuple[bytes | None, dict[str, bytes]]]:
+        return [(record.value, dict(record.headers)) for record in self.log.topic(INVALID)]
+
+
+@pytest_asyncio.fixture
+async def path(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
+    monkeypatch.setattr(intake_module, "COMMIT_EVERY_SECONDS", 0)
+    path = Path()
+    yield path
+    assert not any(task.done() for task in path.running)
+    await cancel_others()
+
+
+# -- delivered -----------------------------------------------------------------------------------------------
+
+
+async def test_an_event_reaches_the_webhook_that_wants_it_signed_in_both_styles(path: Path) -> None:
+    await path.register(webhook())
+    await path.happen(event())
+    (request,) = path.sender.requests
+    assert (request.url, request.body) == (URL, render(event()))
+    assert request.headers["X-AllureConnect-Signature"] == sign_platform(SECRET, request.body)
+    assert request.headers["webhook-timestamp"] == str(int(NOON.timestamp()))
+    signature = standardwebhooks.Webhook(SECRET).sign(event().id, NOON, request.body.decode())
+    assert request.headers["webhook-signature"] == signature
+
+
+async def test_what_was_delivered_is_visible_with_its_attempt_and_its_body(path: Path) -> None:
+    path.sender.answers(URL, Answer(202, {"server": "crm"}, b"thanks"))
+    await path.register(webhook())
+    await path.happen(event())
+    (attempt,) = path.attempts()
+    assert (attempt.status, attempt.answer, attempt.words) == (202, b"thanks", "The endpoint answered 202.")
+    assert (path.standing().state, path.standing().attempts) == (State.DELIVERED, 1)
+    assert path.recorder.bodies == {("acme", event().id): render(event())}
+    assert path.log.topic(DEAD_LETTERS) == path.log.topic(HELD) == path.log.topic(INVALID) == []
+
+
+async def test_every_webhook_that_wants_an_event_gets_the_same_bytes(path: Path) -> None:
+    await path.register(*(webhook(id=f"wh_{n}", url=f"https://{n}.example.com") for n in range(3)))
+    await path.happen(event())
+    assert {request.url for request in path.sender.requests} == {f"https://{n}.example.com" for n in range(3)}
+    assert len({request.body for request in path.sender.requests}) == 1
+
+
+async def test_the_customers_own_headers_are_sent_and_never_recorded(path: Path) -> None:
+    await path.register(webhook(sealed_headers='sealed:{"Authorization": "Bearer abc"}'))
+    await path.happen(event())
+    assert path.sender.requests[0].headers["Authorization"] == "Bearer abc"
+    assert path.attempts()[0].request_headers["Authorization"] == "•••"
+
+
+async def test_an_event_published_right_after_a_registration_finds_it(path: Path) -> None:
+    path.outbox.put(webhook())
+    await until(lambda: b"wh_crm" in [record.key for record in path.log.topic(SUBSCRIPTIONS)])
+    await path.happen(event())
+    assert path.standing().state is State.DELIVERED
+
+
+# -- who wants what ------------------------------------------------------------------------------------------
+
+
+async def test_only_webhooks_whose_scope_holds_get_an_event(path: Path) -> None:
+    await path.register(
+        webhook(id="wh_package", packages=frozenset({"pkg_def456"})),
+        webhook(id="wh_dispatch", dispatches=frozenset({"dsp_ghi789"})),
+        webhook(id="wh_other", packages=frozenset({"pkg_other"})),
+        webhook(id="wh_launches", event_types=frozenset({"session.launched"})),
+    )
+    await path.happen(event())
+    assert {owed.webhook_id for owed in path.deliveries()} == {"wh_package", "wh_dispatch"}
+
+
+async def test_no_account_gets_what_belongs_to_another(path: Path) -> None:
+    await path.register(webhook(), webhook(id="wh_globex", account_id="globex", url="https://globex.example"))
+    await path.happen(event(), event(id="evt_globex", account_id="globex"))
+    assert {(r.url, r.headers["webhook-id"]) for r in path.sender.requests} == {
+        (URL, event().id),
+        ("https://globex.example", "evt_globex"),
+    }
+
+
+async def test_a_delivery_of_another_account_is_parked_and_never_sent(path: Path) -> None:
+    await path.register(webhook())
+    await path.put(DELIVERIES, delivery(account_id="globex"))
+    assert path.sender.requests == []
+    ((_, headers),) = path.parked()
+    assert headers["error"] == b"the delivery's account is not the account of its webhook"
+
+
+async def test_a_backlog_does_not_flood_a_webhook_that_was_registered_later(path: Path) -> None:
+    early = path.publish_event(event(id="evt_early"))
+    path.clock.advance(60)
+    recent = path.publish_event(event(id="evt_recent"))
+    path.clock.advance(300)
+    await path.register(webhook())
+    await path.fan_out.handle([early, recent])
+    assert [owed.event_id for owed in path.deliveries()] == ["evt_recent"]
+
+
+# -- tried again ---------------------------------------------------------------------------------------------
+
+
+async def test_a_failing_endpoint_is_tried_in_each_tier_and_never_early(path: Path) -> None:
+    path.sender.answers(URL, BROKEN)
+    await path.register(webhook())
+    await path.happen(event())
+    for number, seconds in enumerate(WAITS, start=1):
+        assert path.standing().due_at == path.clock.now() + timedelta(seconds=seconds)
+        await path.wait(seconds - 0.01)
+        assert len(path.sender.requests) == number
+        await path.wait(0.02)
+        assert len(path.sender.requests) == number + 1
+    assert [request.headers["webhook-attempt"] for request in path.sender.requests] == ["1", "2", "3", "4"]
+    assert {request.body for request in path.sender.requests} == {render(event())}
+
+
+async def test_what_fails_to_the_end_is_a_dead_letter_with_its_body(path: Path) -> None:
+    path.sender.answers(URL, BROKEN)
+    await path.register(webhook())
+    await path.happen(event())
+    for seconds in WAITS:
+        await path.wait(seconds + 0.01)
+    (letter,) = path.letters()
+    assert (letter.reason, letter.delivery.body) == (DeathReason.EXHAUSTED, render(event()))
+    assert letter.words == "The endpoint answered 500: its server failed."
+    assert (path.standing().state, path.standing().attempts) == (State.DEAD, 4)
+    assert [attempt.answer for attempt in path.attempts()] == [b"out of order"] * 4
+    assert path.recorder.health["wh_crm"].failures == 4
+
+
+async def test_an_endpoint_that_recovers_gets_its_event(path: Path) -> None:
+    path.sender.answers(URL, BROKEN, Failure(Kind.TIMEOUT), Answer(200, {}))
+    await path.register(webhook())
+    await path.happen(event())
+    await path.wait(30.01)
+    await path.wait(120.01)
+    assert [attempt.kind for attempt in path.attempts()] == [Kind.SERVER_ERROR, Kind.TIMEOUT, Kind.DELIVERED]
+    assert path.standing().state is State.DELIVERED
+    assert path.recorder.health["wh_crm"].failures == 0
+
+
+async def test_an_endpoint_that_asks_for_time_gets_it(path: Path) -> None:
+    path.sender.answers(URL, Answer(429, {"retry-after": "60"}), Answer(200, {}))
+    await path.register(webhook())
+    await path.happen(event())
+    await path.wait(119)
+    assert len(path.sender.requests) == 1
+    await path.wait(1.01)
+    assert path.standing().state is State.DELIVERED
+
+
+async def test_a_change_of_the_url_reaches_what_already_waits(path: Path) -> None:
+    path.sender.answers(URL, BROKEN)
+    await path.register(webhook())
+    await path.happen(event())
+    await path.register(webhook(url="https://new.example.com"))
+    await path.wait(30.01)
+    assert len(path.sender.to("https://new.example.com")) == 1
+
+
+async def test_a_webhook_whose_secret_cannot_be_opened_waits_and_is_not_blamed(path: Path) -> None:
+    locked = replace(webhook().secrets[0], sealed="locked")
+    await path.register(webhook(secrets=(locked,)))
+    await path.happen(event())
+    assert path.sender.requests == []
+    assert path.attempts()[0].kind is Kind.UNSENDABLE
+    assert (path.standing().state, path.standing().tier) == (State.WAITING, "30s")
+    assert path.recorder.health["wh_crm"].failures == 0
+
+
+@pytest.mark.parametrize("secret", [(), ("sealed:whsec_not base64!",)])
+async def test_a_webhook_without_a_usable_secret_stops_nobody(path: Path, secret: tuple[str, ...]) -> None:
+    secrets = tuple(replace(webhook().secrets[0], sealed=text) for text in secret)
+    await path.register(webhook(id="wh_odd", secrets=secrets), webhook())
+    await path.happen(event())
+    assert [request.url for request in path.sender.requests] == [URL]
+    assert {attempt.webhook_id: attempt.kind for attempt in path.attempts()} == {
+        "wh_odd": Kind.UNSENDABLE,
+        "wh_crm": Kind.DELIVERED,
+    }
+
+
+# -- the fallback URL ----------------------------------------------------------------------------------------
+
+
+async def test_what_would_be_a_dead_letter_goes_to_the_fallback_url(path: Path) -> None:
+    path.sender.answers(URL, Answer(410, {}))
+    await path.register(webhook(fallback_url=BACKUP))
+    await path.happen(event())
+    (request,) = path.sender.to(BACKUP)
+    assert request.headers["X-AllureConnect-Signature"] == sign_platform(SECRET, render(event()))
+    assert (path.standing().state, path.standing().target) == (State.DELIVERED, Target.FALLBACK)
+    assert path.recorder.health["wh_crm"].pause is PauseReason.GONE
+
+
+async def test_a_fallback_url_that_fails_too_makes_it_a_dead_letter(path: Path) -> None:
+    path.sender.answers(URL, Answer(410, {}))
+    path.sender.answers(BACKUP, BROKEN)
+    await path.register(webhook(fallback_url=BACKUP))
+    await path.happen(event())
+    await path.wait(30.01)
+    await path.wait(120.01)
+    assert len(path.sender.to(BACKUP)) == 3
+    assert len(path.sender.to(URL)) == 1
+    assert (path.standing().state, path.standing().attempts) == (State.DEAD, 4)
+
+
+# -- paused and deleted --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", list(PauseReason))
+async def test_what_a_paused_webhook_wants_is_held_and_nothing_leaves(path: Path, reason: PauseReason) -> None:
+    await path.register(paused(reason))
+    await path.happen(event())
+    (held,) = path.deliveries(HELD)
+    assert (held.hold_reason, held.pause_id, held.body) == (HoldReason.PAUSED, "pause_1", render(event()))
+    assert (path.standing().state, path.standing().reason) == (State.HELD, "paused")
+    assert path.sender.requests == []
+
+
+async def test_what_comes_due_while_a_webhook_is_paused_is_held_with_its_number(path: Path) -> None:
+    path.sender.answers(URL, BROKEN)
+    await path.register(webhook())
+    await path.happen(event())
+    await path.register(paused())
+    await path.wait(30.01)
+    (held,) = path.deliveries(HELD)
+    assert (held.attempt, held.target_attempt) == (2, 2)
+    assert len(path.sender.requests) == 1
+
+
+async def test_a_pause_reaches_what_already_waits_for_its_slot(path: Path) -> None:
+    release = path.sender.hangs(URL)
+    await path.register(webhook(max_concurrency=1))
+    await path.happen(event(), event(id="evt_second"))
+    await path.register(paused())
+    release.set()
+    await quiet()
+    assert [request.headers["webhook-id"] for request in path.sender.requests] == [event().id]
+    assert [held.event_id for held in path.deliveries(HELD)] == ["evt_second"]
+
+
+async def test_an_automatic_pause_sends_to_the_fallback_url_instead(path: Path) -> None:
+    await path.register(paused(PauseReason.FAILURES, fallback_url=BACKUP))
+    await path.happen(event())
+    assert [request.url for request in path.sender.requests] == [BACKUP]
+    assert path.standing().state is State.DELIVERED
+
+
+async def test_what_is_owed_to_a_deleted_webhook_is_a_dead_letter_with_its_body(path: Path) -> None:
+    path.sender.answers(URL, BROKEN)
+    await path.register(webhook())
+    await path.happen(event())
+    await path.remove("wh_crm")
+    await path.wait(30.01)
+    (letter,) = path.letters()
+    assert (letter.reason, letter.delivery.body) == (DeathReason.DELETED, render(event()))
+    assert path.standing().reason == "deleted"
+    assert len(path.sender.requests) == 1
+
+
+async def test_a_webhook_that_this_process_does_not_know_yet_is_waited_for(path: Path) -> None:
+    await path.register()
+    ahead = len(path.log.topic(SUBSCRIPTIONS)) + 1
+    await path.put(DELIVERIES, delivery(seen=ViewPosition("first", ahead)))
+    assert path.letters() == []
+    await path.register(webhook())
+    assert len(path.sender.requests) == 1
+
+
+# -- poison --------------------------------------------------------------------------------------------------
+
+LAUNCHED = {name: EXAMPLE[name] for name in ("sessionId", "packageId", "learnerId")}
+UNKNOWN_TYPE = CODEC.encode(event(type="session.launched", data=LAUNCHED)).replace(b".launched", b".relaunch")
+TOO_LARGE = CODEC.encode(event(data={**EXAMPLE, "totalTime": f"PT{'1' * 300_000}S"}))
+INVALID_FIELD = CODEC.encode(event(data={**EXAMPLE, "totalTime": "12:34"}))
+
+
+@pytest.mark.parametrize(
+    ("poison", "words"),
+    [
+        (b"{}", "it begins with 7b 7d, not with c3 01"),
+        (None, "it begins with nothing"),
+        (CODEC.encode(event())[:-5], "session_event: it ends"),
+        (CODEC.encode(delivery()), "a delivery is not an event"),
+        (UNKNOWN_TYPE, "unknown event type 'session.relaunch'; a newer version may know it"),
+        (TOO_LARGE, "at most 262144 are sent"),
+        (INVALID_FIELD, "data.totalTime: must be an ISO 8601 duration"),
+    ],
+    ids=["junk", "nothing", "cut short", "no event", "unknown type", "too large", "wrong field"],
+)
+async def test_an_event_that_cannot_be_fanned_out_is_parked_byte_for_byte_and_the_next_one_goes_on(
+    path: Path, poison: bytes | None, words: str
+) -> None:
+    await path.register(webhook())
+    await path.fan_out.handle([path.publish_bytes(poison), path.publish_event(event())])
+    await quiet()
+    ((value, headers),) = path.parked()
+    assert value == poison
+    assert words in headers["error"].decode()
+    assert headers["trace"] == b"1"
+    assert (headers["origin-topic"], headers["origin-offset"]) == (SESSION_EVENTS.encode(), b"0")
+    assert path.standing().state is State.DELIVERED
+
+
+@pytest.mark.parametrize("poison", [b"{}", None, CODEC.encode(delivery())[:-1], CODEC.encode(webhook())], ids=repr)
+@pytest.mark.parametrize("topic", [DELIVERIES, "deliveries.retry.30s"])
+async def test_a_delivery_that_cannot_be_read_is_parked_byte_for_byte_and_the_next_one_goes_on(
+    path: Path, topic: str, poison: bytes | None
+) -> None:
+    await path.register(webhook())
+    path.log.append(Outgoing(topic, b"wh_crm", poison))
+    await path.put(topic, delivery())
+    await path.wait(31)
+    by_deliver = [(value, headers) for value, headers in path.parked() if headers["origin-topic"] == topic.encode()]
+    assert by_deliver[0][0] == poison
+    assert len(path.sender.requests) == 1
+
+
+# -- outages, repeats and crashes ----------------------------------------------------------------------------
+
+
+async def test_while_the_broker_is_away_everything_waits_and_nothing_is_lost(path: Path) -> None:
+    await path.register(webhook())
+    record = path.publish_event(event())
+    path.log.leave()
+    fanning_out = asyncio.create_task(path.fan_out.handle([record]))
+    await quiet()
+    assert not fanning_out.done()
+    path.log.come_back()
+    await quiet()
+    assert path.standing().state is State.DELIVERED
+
+
+async def test_the_repeat_of_a_delivery_is_dropped(path: Path) -> None:
+    await path.register(webhook())
+    await path.happen(event())
+    await path.fan_out.handle([path.log.topic(SESSION_EVENTS)[0]])
+    await quiet()
+    assert len(path.deliveries()) == 2
+    assert len(path.sender.requests) == 1
+    assert path.report.counts["repeats_dropped_total"] == 1
+
+
+async def test_a_replay_is_no_repeat(path: Path) -> None:
+    await path.register(webhook())
+    await path.happen(event())
+    await path.put(DELIVERIES, replace(path.deliveries()[0], generation=2))
+    assert len(path.sender.requests) == 2
+
+
+def complete(path: Path) -> set[str]:
+    """The events whose delivery is complete by what is committed."""
+    done = set()
+    for record in path.log.topic(DELIVERIES):
+        commit = path.log.groups["deliver"].get(record.partition, Commit(0, ""))
+        owed = CODEC.decode(record.value or b"")
+        assert isinstance(owed, Delivery)
+        if record.offset < commit.offset or not Ledger(commit.offset, commit.metadata).open(record.offset):
+            done.add(owed.event_id)
+    return done
+
+
+async def answers_out_of_order(request: Request) -> Answer:
+    for _ in range(int(request.headers["webhook-id"].removeprefix("evt_")) * 7 % 5):
+        await asyncio.sleep(0)
+    return Answer(200, {})
+
+
+@pytest.mark.parametrize("appended", [False, True], ids=["before the append", "after the append"])
+@pytest.mark.parametrize("calls", range(1, 13))
+async def test_a_crash_repeats_only_what_was_not_committed_and_loses_nothing(
+    path: Path, calls: int, appended: bool
+) -> None:
+    path.sender.put(URL, answers_out_of_order)
+    await path.register(webhook())
+    events = [event(id=f"evt_{number}") for number in range(12)]
+    await path.fan_out.handle([path.publish_event(event) for event in events])
+    path.log.die_in(calls, appended=appended)
+    await until(lambda: path.log.is_dead)
+    await cancel_others()
+    before, safe = path.sent(), complete(path)
+    assert safe <= before.keys()
+    assert safe or calls <= SLOTS
+
+    await path.crash()
+    await quiet()
+    after = path.sent()
+    assert after.keys() == {event.id for event in events}
+    assert {event_id for event_id, times in after.items() if times > 1} == before.keys() - safe
+    assert {standing.state for standing in path.recorder.standings.values()} == {State.DELIVERED}
+    assert len(path.recorder.standings) == len(path.recorder.attempts) == len(events)
+
+
+async def test_a_crash_of_fan_out_repeats_deliveries_under_the_same_ids(path: Path) -> None:
+    await path.register(webhook(), webhook(id="wh_other", url=BACKUP))
+    record = path.publish_event(event())
+    path.log.die_in(1, appended=True)
+    asyncio.create_task(path.fan_out.handle([record]))  # noqa: RUF006 – it ends with the process
+    await until(lambda: path.log.is_dead)
+    await path.crash()
+    await path.fan_out.handle([record])
+    await quiet()
+    assert len(path.deliveries()) == 4
+    assert len({owed.id for owed in path.deliveries()}) == len(path.recorder.standings) == 2
+    assert {standing.state for standing in path.recorder.standings.values()} == {State.DELIVERED}

@@ -1,0 +1,251 @@
+"""The webhooks of SQL on their topic: the newest of each, and a sentinel that says when all are there."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from builders import webhook
+from fakes import (
+    FakeClock,
+    FakeLease,
+    FakeLog,
+    FakeOutbox,
+    FakeReport,
+    FakeView,
+    cancel_others,
+    quiet,
+    until,
+)
+from streams.adapters.avro import AvroCodec
+from streams.core.view import SENTINEL_KEY, VERSION_HEADER, Sentinel
+from streams.ports import Record
+from streams.stages import publish as publish_module
+from streams.stages.publish import LeaseLost, Publish
+from streams.topics import SUBSCRIPTIONS
+
+CODEC = AvroCodec()
+
+
+class Press:
+    """A publisher, the database's dirty set before it and the topic behind it."""
+
+    def __init__(self) -> None:
+        self.log = FakeLog(FakeClock())
+        self.outbox = FakeOutbox()
+        self.lease = FakeLease()
+        self.report = FakeReport()
+        self.incarnations = iter(["first", "second"])
+
+    def start(self) -> asyncio.Task[None]:
+        publish = Publish(self.outbox, self.lease, self.log, CODEC, self.report, lambda: next(self.incarnations))
+        return asyncio.create_task(self._run(publish))
+
+    async def _run(self, publish: Publish) -> None:
+        await publish.take_lease()
+        view = self.view()
+        view.find("")
+        await publish.run(view.view)
+
+    def view(self) -> FakeView:
+        """A reader that starts at the beginning of the topic."""
+        return FakeView(self.log, CODEC)
+
+    @property
+    def topic(self) -> list[Record]:
+        return self.log.topic(SUBSCRIPTIONS)
+
+    @property
+    def keys(self) -> list[str]:
+        return [(record.key or b"").decode() for record in self.topic]
+
+
+@pytest_asyncio.fixture
+async def it(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Press]:
+    monkeypatch.setattr(publish_module, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(publish_module, "RENEW_EVERY_SECONDS", 0)
+    yield Press()
+    await cancel_others()
+
+
+# -- the sentinel --------------------------------------------------------------------------------------------
+
+
+async def test_the_sentinel_comes_last_and_counts_the_webhooks(it: Press) -> None:
+    for webhook_id in ("wh_a", "wh_b"):
+        it.outbox.put(webhook(id=webhook_id))
+    it.start()
+    await quiet()
+    assert it.keys == ["wh_a", "wh_b", SENTINEL_KEY]
+    assert Sentinel.decode(it.topic[-1].value or b"") == Sentinel("first", 2)
+
+
+async def test_the_first_sentinel_waits_for_the_last_batch(it: Press, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish_module, "BATCH_WEBHOOKS", 2)
+    for number in range(5):
+        it.outbox.put(webhook(id=f"wh_{number}"))
+    it.start()
+    await quiet()
+    assert it.keys == ["wh_0", "wh_1", "wh_2", "wh_3", "wh_4", SENTINEL_KEY]
+
+
+async def test_no_webhooks_are_announced_too(it: Press) -> None:
+    it.start()
+    await quiet()
+    assert it.keys == [SENTINEL_KEY]
+    assert (await it.view().catch_up()).incarnation == "first"
+
+
+async def test_the_sentinel_is_written_again_only_when_the_number_of_webhooks_changed(it: Press) -> None:
+    it.outbox.put(webhook(id="wh_a"))
+    it.start()
+    await quiet()
+    it.outbox.put(webhook(id="wh_a", url="https://new.example.com"))
+    await quiet()
+    assert it.keys == ["wh_a", SENTINEL_KEY, "wh_a"]
+    it.outbox.remove("wh_a")
+    await quiet()
+    assert it.keys == ["wh_a", SENTINEL_KEY, "wh_a", "wh_a", SENTINEL_KEY]
+
+
+async def test_a_restart_goes_on_with_the_topics_incarnation(it: Press) -> None:
+    it.outbox.put(webhook(id="wh_a"))
+    it.start()
+    await quiet()
+    await cancel_others()
+    it.outbox.put(webhook(id="wh_b"))
+    it.start()
+    await quiet()
+    assert it.keys == ["wh_a", SENTINEL_KEY, "wh_b", SENTINEL_KEY]
+    assert Sentinel.decode(it.topic[-1].value or b"") == Sentinel("first", 2)
+
+
+# -- versions ------------------------------------------------------------------------------------------------
+
+
+async def test_each_change_is_published_with_its_version(it: Press) -> None:
+    it.outbox.put(webhook(id="wh_a"))
+    it.start()
+    await quiet()
+    it.outbox.put(webhook(id="wh_a", url="https://new.example.com"))
+    await quiet()
+    view = it.view()
+    found = view.find("wh_a")
+    assert found is not None
+    assert (found.version, found.url) == (2, "https://new.example.com")
+    assert [dict(record.headers).get(VERSION_HEADER) for record in it.topic] == [b"1", None, b"2"]
+
+
+async def test_a_deleted_webhook_leaves_a_tombstone_with_its_version(it: Press) -> None:
+    it.outbox.put(webhook(id="wh_a"))
+    it.start()
+    await quiet()
+    it.outbox.remove("wh_a")
+    await quiet()
+    tombstone = it.topic[2]
+    assert (tombstone.value, tombstone.headers) == (None, ((VERSION_HEADER, b"2"),))
+    assert it.view().find("wh_a") is None
+
+
+async def test_a_change_while_the_last_one_is_produced_is_published_next(it: Press) -> None:
+    it.log.leave()
+    it.outbox.put(webhook(id="wh_a"))
+    it.start()
+    await quiet()
+    it.outbox.put(webhook(id="wh_a", url="https://new.example.com"))
+    it.log.come_back()
+    await quiet()
+    found = it.view().find("wh_a")
+    assert found is not None
+    assert (found.version, found.url) == (2, "https://new.example.com")
+
+
+async def test_a_crash_after_the_acknowledgement_publishes_the_same_version_again(it: Press) -> None:
+    it.outbox.put(webhook(id="wh_a"))
+    it.log.die_in(1, appended=True)
+    it.start()
+    await until(lambda: it.log.is_dead)
+    await cancel_others()
+    it.log.revive()
+    it.start()
+    await quiet()
+    assert it.keys == ["wh_a", "wh_a", SENTINEL_KEY]
+    assert [dict(record.headers)[VERSION_HEADER] for record in it.topic[:2]] == [b"1", b"1"]
+    assert it.view().find("wh_a") is not None
+
+
+async def test_a_topic_that_lost_a_webhook_gets_it_again(it: Press) -> None:
+    it.outbox.put(webhook(id="wh_a"))
+    it.start()
+    await quiet()
+    await cancel_others()
+    it.log = FakeLog(FakeClock())
+    it.start()
+    await quiet()
+    assert it.keys == ["wh_a", SENTINEL_KEY]
+    assert it.view().find("wh_a") is not None
+    assert (await it.view().catch_up()).incarnation == "second"
+
+
+async def test_a_webhook_that_the_database_does_not_know_is_told_and_left_alone(it: Press) -> None:
+    it.outbox.put(webhook(id="wh_a"))
+    it.start()
+    await quiet()
+    await cancel_others()
+    it.outbox = FakeOutbox()
+    it.start()
+    await quiet()
+    assert it.report.told("webhooks on the topic that the database does not know") == 1
+    assert it.view().find("wh_a") is not None
+
+
+# -- the lease, and outages ----------------------------------------------------------------------------------
+
+
+async def test_a_publisher_that_loses_its_lease_stops(it: Press) -> None:
+    running = it.start()
+    await quiet()
+    it.lease.others = True
+    with pytest.raises(LeaseLost):
+        await running
+
+
+async def test_a_second_publisher_waits_and_says_so_once(it: Press) -> None:
+    it.lease.others = True
+    it.outbox.put(webhook())
+    it.start()
+    await quiet()
+    assert it.report.told("another publisher holds the lease; waiting") == 1
+    assert it.topic == []
+    it.lease.others = False
+    await until(lambda: len(it.topic) == 2)
+
+
+async def test_a_publisher_that_ends_gives_its_lease_back(it: Press) -> None:
+    it.start()
+    await quiet()
+    assert it.lease.held
+    await cancel_others()
+    assert not it.lease.held
+
+
+async def test_a_database_outage_is_waited_out_and_told_once(it: Press) -> None:
+    running = it.start()
+    await quiet()
+    it.outbox.away = it.lease.away = True
+    it.outbox.put(webhook())
+    await quiet()
+    assert not running.done()
+    assert it.report.told("database unavailable; waiting") == 1
+    it.outbox.away = it.lease.away = False
+    await until(lambda: "wh_crm" in it.keys)
+
+
+async def test_a_publisher_may_end_during_an_outage(it: Press) -> None:
+    running = it.start()
+    await quiet()
+    it.lease.away = True
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running

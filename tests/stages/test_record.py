@@ -1,0 +1,200 @@
+"""What happened becomes visible once, whatever the database takes, refuses, or keeps waiting."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from builders import attempt, dead_letter, delivery, event, webhook
+from fakes import FakeClock, FakeFeed, FakeLog, FakeRecorder, FakeReport, cancel_others, quiet, until
+from streams.adapters.avro import AvroCodec
+from streams.core.delivery import HoldReason, State
+from streams.core.ledger import Commit
+from streams.core.outcome import Kind
+from streams.core.standing import Batch
+from streams.ports import Noun, Outgoing, Partition
+from streams.stages import record as record_module
+from streams.stages.record import RecordStage
+from streams.topics import ATTEMPTS, DEAD_LETTERS, DELIVERIES, HELD, INVALID
+
+CODEC = AvroCodec()
+TOPICS: dict[str, Noun] = {ATTEMPTS: attempt(), DELIVERIES: delivery(), DEAD_LETTERS: dead_letter()}
+
+
+class Ledgers:
+    """The stage on a log of one partition a topic, and the database behind it."""
+
+    def __init__(self) -> None:
+        self.log = FakeLog(FakeClock(), partitions=1)
+        self.recorder = FakeRecorder()
+        self.report = FakeReport()
+        self.start()
+
+    def start(self) -> None:
+        self.feed = FakeFeed(self.log, "record", [DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
+        self.stage = RecordStage(self.feed, CODEC, self.recorder, self.log, self.report)
+        self.running = asyncio.create_task(self.stage.run())
+
+    def add(self, topic: str, *nouns: Noun) -> None:
+        for noun in nouns:
+            self.log.append(Outgoing(topic, b"wh_crm", CODEC.encode(noun)))
+
+    def committed(self, topic: str) -> int:
+        return self.feed.committed.get(Partition(topic, 0), Commit(0, "")).offset
+
+
+@pytest_asyncio.fixture
+async def it(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ledgers]:
+    monkeypatch.setattr(record_module, "RETRY_SECONDS", 0)
+    yield Ledgers()
+    await cancel_others()
+
+
+async def test_a_delivery_its_attempts_and_its_body_become_visible(it: Ledgers) -> None:
+    it.add(DELIVERIES, delivery())
+    it.add(ATTEMPTS, attempt())
+    await quiet()
+    (standing,) = it.recorder.standings.values()
+    assert (standing.state, standing.attempts) == (State.DELIVERED, 1)
+    assert list(it.recorder.attempts) == [attempt().id]
+    assert it.recorder.bodies == {("acme", event().id): delivery().body}
+
+
+async def test_what_is_held_and_what_is_dead_becomes_visible(it: Ledgers) -> None:
+    it.add(HELD, delivery(event_id="evt_1").held(HoldReason.PAUSED, "pause_1", attempted=False))
+    it.add(DEAD_LETTERS, dead_letter(delivery=delivery(event_id="evt_2")))
+    await quiet()
+    states = {standing.event_id: standing.state for standing in it.recorder.standings.values()}
+    assert states == {"evt_1": State.HELD, "evt_2": State.DEAD}
+
+
+async def test_offsets_are_committed_after_the_transaction(it: Ledgers) -> None:
+    it.recorder.away = True
+    it.add(ATTEMPTS, attempt())
+    await quiet()
+    assert it.committed(ATTEMPTS) == 0
+    it.recorder.away = False
+    await until(lambda: it.committed(ATTEMPTS) == 1)
+    assert it.recorder.attempts
+
+
+async def test_a_database_that_is_away_is_waited_for_and_told_once(it: Ledgers) -> None:
+    it.recorder.away = True
+    it.add(ATTEMPTS, attempt())
+    await until(lambda: it.recorder.calls > 5)
+    assert it.report.told("database unavailable; waiting") == 1
+    it.recorder.away = False
+    await until(lambda: len(it.recorder.attempts) == 1)
+    await quiet()
+    assert it.report.told("database available again") == 1
+
+
+async def test_a_restart_from_the_last_commit_changes_nothing(it: Ledgers) -> None:
+    it.add(ATTEMPTS, *(attempt(number=number, kind=Kind.TIMEOUT) for number in (1, 2, 3)))
+    await quiet()
+    before = it.recorder.standings.copy(), it.recorder.attempts.copy(), it.recorder.health.copy()
+    await cancel_others()
+    it.feed.committed.clear()
+    it.start()
+    await until(lambda: it.committed(ATTEMPTS) == 3)
+    assert (it.recorder.standings, it.recorder.attempts, it.recorder.health) == before
+
+
+# -- poison --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("topic", list(TOPICS))
+@pytest.mark.parametrize("poison", [b"\xff\x00 junk", None, b"", CODEC.encode(webhook())])
+async def test_a_record_that_nobody_can_read_is_parked_and_the_next_one_goes_on(
+    it: Ledgers, topic: str, poison: bytes | None
+) -> None:
+    it.log.append(Outgoing(topic, b"wh_crm", poison, [("trace", b"1")]))
+    it.add(topic, TOPICS[topic])
+    await until(lambda: it.committed(topic) == 2)
+    (parked,) = it.log.topic(INVALID)
+    assert (parked.key, parked.value, parked.headers[0]) == (b"wh_crm", poison, ("trace", b"1"))
+    headers = dict(parked.headers)
+    assert headers["origin-topic"] == topic.encode()
+    assert headers["origin-offset"] == b"0"
+    assert headers["error"]
+    assert len(it.recorder.standings) == 1
+
+
+async def test_a_row_that_the_database_refuses_is_found_and_stored_stripped(it: Ledgers) -> None:
+    def has_zero(batch: Batch) -> bool:
+        return any(b"\0" in attempt.answer for attempt in batch.attempts)
+
+    it.recorder.refuses = has_zero
+    made = [attempt(event_id=f"evt_{number}") for number in range(9)]
+    made[5] = attempt(event_id="evt_5", answer=b"a\0b")
+    it.add(ATTEMPTS, *made)
+    await until(lambda: it.committed(ATTEMPTS) == 9)
+    kept = {attempt.event_id: attempt.answer for attempt in it.recorder.attempts.values()}
+    assert kept == {f"evt_{number}": b"" if number == 5 else b"thanks" for number in range(9)}
+    assert it.report.counts["facts_refused_total"] == 1
+    assert it.report.counts["facts_recorded_total"] == 8
+
+
+async def test_a_row_that_is_refused_even_stripped_stops_nobody(it: Ledgers) -> None:
+    it.recorder.refuses = lambda batch: any(attempt.event_id == "evt_1" for attempt in batch.attempts)
+    it.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(3)))
+    await until(lambda: it.committed(ATTEMPTS) == 3)
+    assert {attempt.event_id for attempt in it.recorder.attempts.values()} == {"evt_0", "evt_2"}
+    assert it.report.told("fact refused by the database even stripped") == 1
+
+
+# -- room, and the end ---------------------------------------------------------------------------------------
+
+
+async def test_a_slow_database_stops_the_feed_and_nothing_is_lost(it: Ledgers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_module, "HIGH_WATER", 8)
+    monkeypatch.setattr(record_module, "BATCH_RECORDS", 3)
+    it.recorder.away = True
+    it.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(40)))
+    await quiet()
+    assert it.feed.paused == {Partition(ATTEMPTS, 0)}
+    it.recorder.away = False
+    await until(lambda: it.committed(ATTEMPTS) == 40)
+    assert len(it.recorder.attempts) == 40
+
+
+async def test_what_waits_of_a_partition_that_goes_is_left_to_its_next_owner(
+    it: Ledgers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_module, "BATCH_RECORDS", 1)
+    it.recorder.away = True
+    it.add(ATTEMPTS, attempt(), attempt(event_id="evt_2"))
+    await quiet()
+    going = asyncio.create_task(it.feed.revoke([Partition(ATTEMPTS, 0)]))
+    await quiet()
+    it.recorder.away = False
+    await going
+    await quiet()
+    assert it.committed(ATTEMPTS) == len(it.recorder.attempts) == 1
+
+
+async def test_no_commit_passes_what_a_drain_left_unread(it: Ledgers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_module, "BATCH_RECORDS", 1)
+    it.recorder.away = True
+    it.add(ATTEMPTS, attempt(event_id="evt_0"), attempt(event_id="evt_1"))
+    await quiet()
+    draining = asyncio.create_task(it.stage.drain(5))
+    await quiet()
+    it.add(ATTEMPTS, attempt(event_id="evt_2"))
+    await quiet()
+    it.recorder.away = False
+    await draining
+    await quiet()
+    assert it.committed(ATTEMPTS) == len(it.recorder.attempts) == 1
+
+
+async def test_an_unexpected_failure_ends_the_run(it: Ledgers) -> None:
+    def broken(batch: Batch) -> bool:
+        raise RuntimeError("a bug")
+
+    it.recorder.refuses = broken
+    it.add(ATTEMPTS, attempt())
+    with pytest.raises(RuntimeError, match="a bug"):
+        await it.running
+    assert it.committed(ATTEMPTS) == 0
