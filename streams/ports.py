@@ -12,7 +12,7 @@ from streams.core.event import Event
 from streams.core.ledger import Commit
 from streams.core.outcome import Answer, Failure
 from streams.core.request import Request
-from streams.core.standing import Batch, Standing
+from streams.core.standing import Batch, Standing, Tally
 from streams.core.webhook import Registration, Webhook
 
 Noun = Event | Delivery | Attempt | DeadLetter | Webhook
@@ -144,6 +144,9 @@ class DeliveryLog(Protocol):
     async def list(self, wanted: DeliveryFilter) -> Sequence[Standing]: ...
 
     async def find(self, delivery_id: str) -> DeliverySeen | None: ...
+
+    async def tally(self) -> Mapping[str, Sequence[Tally]]:
+        """How many deliveries stand where, by webhook id."""
 
 
 class Sealer(Protocol):

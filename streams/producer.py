@@ -12,6 +12,7 @@ from ulid import ULID
 
 from streams.adapters.avro import AvroCodec
 from streams.adapters.kafka.config import OWNED, producer_config
+from streams.adapters.kafka.messages import LIBRDKAFKA
 from streams.core.errors import Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, check_event, parse_event, partition_key
 
@@ -60,7 +61,7 @@ class EventProducer:
             raise Misconfigured(f"{owned[0]} cannot be set: what EventProducer promises rests on it")
         base["bootstrap.servers"] = bootstrap_servers
         try:
-            self._producer = Producer(producer_config(base, linger_ms=5))
+            self._producer = Producer({**producer_config(base, linger_ms=5), "logger": LIBRDKAFKA})
         except KafkaException as error:
             raise Misconfigured(error.args[0].str()) from None
         self._topic = topic

@@ -30,7 +30,7 @@ from streams.topics import SUBSCRIPTIONS
 async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     """Let the others run until `condition` holds; TimeoutError after `seconds`."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 – any condition, not only one that has an event
+        while not condition():
             await asyncio.sleep(0)
 
 

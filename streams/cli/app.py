@@ -69,6 +69,22 @@ def up() -> None:
     run_up()
 
 
+@app.command()
+def demo(
+    events: Annotated[int | None, typer.Option(min=1, help="Publish so many, then no more.")] = None,
+    leave: Annotated[
+        bool, typer.Option("--exit", help="End once every event is accounted for; fail otherwise.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the learners' dice.")] = 1,
+) -> None:
+    """A whole system to look at: four customers' servers, a course with learners, every stage. Keeps nothing."""
+    from streams.cli.stages import run_the_demo
+
+    if leave and events is None:
+        raise typer.BadParameter("--exit needs --events: without it the course has no end")
+    run_the_demo(events, leave, seed)
+
+
 @topics.command("plan")
 def topics_plan(as_json: JsonOption = False) -> None:
     """Show what `apply` would do. Changes nothing."""

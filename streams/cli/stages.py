@@ -5,6 +5,7 @@ import os
 from collections.abc import Coroutine
 from typing import Any
 
+from streams.core.errors import Misconfigured
 from streams.telemetry import PrometheusReport, configure_logging
 from streams.wiring import Deployment
 
@@ -40,6 +41,16 @@ def run_up() -> None:
     deployment = Deployment.from_environment({"SCORM_WEBHOOKS_LOG_FORMAT": "console", **os.environ})
     configure_logging(deployment.settings.log_format, deployment.settings.log_level)
     _run(serve_up(deployment))
+
+
+def run_the_demo(events: int | None, leave: bool, seed: int) -> None:
+    """The demo, which needs the extra of its name."""
+    try:
+        from streams.demo.run import run_demo
+    except ModuleNotFoundError as missing:
+        raise Misconfigured(f"the demo needs {missing.name}: pip install 'scorm-webhooks[demo]'") from None
+
+    _run(run_demo(events, leave, seed))
 
 
 def _run(work: Coroutine[Any, Any, None], with_uvloop: bool = True) -> None:

@@ -43,6 +43,16 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """How many deliveries of a webhook stand alike."""
+
+    state: State
+    tier: str | None
+    reason: str | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fact:
     """A noun as read from its topic, with when it was appended."""
 

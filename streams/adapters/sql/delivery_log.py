@@ -1,15 +1,15 @@
 """Read what was recorded of deliveries."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.tables import attempts, bodies, deliveries
 from streams.core.account import AttemptSeen, DeliveryFilter, DeliverySeen
 from streams.core.delivery import State, Target, Trigger
-from streams.core.standing import Standing
+from streams.core.standing import Standing, Tally
 
 
 class SqlDeliveryLog:
@@ -45,6 +45,16 @@ class SqlDeliveryLog:
                 .order_by(attempts.c.generation, attempts.c.number)
             )
             return DeliverySeen(_standing(row), body or b"", [_attempt(attempt) for attempt in made])
+
+    async def tally(self) -> Mapping[str, Sequence[Tally]]:
+        place = (deliveries.c.webhook_id, deliveries.c.state, deliveries.c.tier, deliveries.c.reason)
+        query = select(*place, func.count().label("how_many")).group_by(*place)
+        tallies: dict[str, list[Tally]] = {}
+        async with self._database.reading() as connection:
+            for row in await connection.execute(query):
+                tally = Tally(State(row.state), row.tier, row.reason, row.how_many)
+                tallies.setdefault(row.webhook_id, []).append(tally)
+        return tallies
 
 
 def _standing(row: Any) -> Standing:

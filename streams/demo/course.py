@@ -1,0 +1,55 @@
+"""A simulated course: learners launch it, score, and complete it."""
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from streams.producer import EventProducer
+
+EVENTS_A_SECOND = 20.0
+
+
+def happenings(account_id: str, dice: random.Random) -> Iterator[dict[str, Any]]:
+    """One learner after the other, without end: launched, scored, completed."""
+    learner = 0
+    while True:
+        learner += 1
+        session = {
+            "sessionId": f"sess_{learner}",
+            "packageId": f"pkg_{learner % 3 + 1}",
+            "learnerId": f"learner-{learner}",
+        }
+        score = dice.randint(40, 100)
+        scores = {"scoreRaw": score, "scoreMin": 0, "scoreMax": 100}
+        result = {"completionStatus": "completed", "successStatus": "passed" if score >= 60 else "failed"}
+        minutes = dice.randint(2, 59)
+        for event_type, data in (
+            ("session.launched", session),
+            ("session.scored", {**session, **scores}),
+            ("session.completed", {**session, **result, **scores, "totalTime": f"PT{minutes}M"}),
+        ):
+            yield {"type": event_type, "accountId": account_id, "data": data}
+
+
+class Course:
+    """Publishes as a platform would; `published_at` tells when each acknowledged event was handed over."""
+
+    def __init__(self, bootstrap: str, account_id: str, seed: int) -> None:
+        self._producer = EventProducer(bootstrap)
+        self._happenings = happenings(account_id, random.Random(seed))
+        self.published_at: dict[str, float] = {}
+
+    async def run(self, events: int | None, pace: float = EVENTS_A_SECOND) -> None:
+        """Publish `events` of them, or go on until cancelled."""
+        while events is None or len(self.published_at) < events:
+            started = time.monotonic()
+            fields = {**next(self._happenings), "createdAt": datetime.now(UTC).isoformat()}
+            ack = await asyncio.wrap_future(self._producer.publish(fields))
+            self.published_at[ack.event_id] = started
+            await asyncio.sleep(max(0.0, started + 1 / pace - time.monotonic()))
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._producer.close)

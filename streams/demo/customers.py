@@ -1,0 +1,88 @@
+"""The customers of the demo: one that is well, one that fails at first, one that hangs, one that is picky."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from standardwebhooks import Webhook as Verifier
+from standardwebhooks import WebhookVerificationError
+
+Event = dict[str, Any]
+Answer = Callable[["Customer", Event], Awaitable[int]]
+
+
+@dataclass(slots=True)
+class Customer:
+    """One customer's server: `answer` gives the status for an event once its signature holds."""
+
+    name: str
+    says: str
+    answer: Answer
+    secret: str = ""
+    tries: dict[str, int] = field(default_factory=dict)
+    accepted_at: dict[str, float] = field(default_factory=dict)
+    forged: int = 0
+
+    async def receive(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        try:
+            Verifier(self.secret).verify(body, dict(request.headers))
+        except WebhookVerificationError:
+            self.forged += 1
+            return web.Response(status=401)
+        event = json.loads(body)
+        self.tries[event["id"]] = self.tries.get(event["id"], 0) + 1
+        status = await self.answer(self, event)
+        if status < 300:
+            self.accepted_at.setdefault(event["id"], time.monotonic())
+        return web.Response(status=status, text="thank you" if status < 300 else "not today")
+
+
+async def well(customer: Customer, event: Event) -> int:
+    return 200
+
+
+async def at_first_not(customer: Customer, event: Event) -> int:
+    """Every fourth event fails once before it is taken."""
+    is_fourth = list(customer.tries).index(event["id"]) % 4 == 3
+    return 503 if is_fourth and customer.tries[event["id"]] == 1 else 200
+
+
+async def never(customer: Customer, event: Event) -> int:
+    """Hangs until the sender gives up."""
+    await asyncio.sleep(60)
+    return 200
+
+
+async def not_the_unlucky(customer: Customer, event: Event) -> int:
+    """Refuses, each time, the scores of a few learners."""
+    unlucky = event["data"].get("learnerId", "").endswith("3")
+    return 422 if unlucky and event["type"] == "session.scored" else 200
+
+
+def make_customers() -> list[Customer]:
+    return [
+        Customer("crm", "verifies and answers at once", well),
+        Customer("certificates", "fails at first, now and then", at_first_not),
+        Customer("warehouse", "hangs", never),
+        Customer("compliance", "refuses some scores", not_the_unlucky),
+    ]
+
+
+@asynccontextmanager
+async def open_for_business(customers: list[Customer]) -> AsyncIterator[int]:
+    """Their servers on one loopback port, each at `/<name>`; yields the port."""
+    app = web.Application()
+    app.add_routes([web.post(f"/{customer.name}", customer.receive) for customer in customers])
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,178 @@
+"""The demo itself: start everything, let the course run, show it, and account for every event."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+
+from streams.core.delivery import State
+from streams.core.errors import ScormWebhooksError
+from streams.demo.course import Course
+from streams.demo.customers import Customer, make_customers, open_for_business
+from streams.demo.screen import CustomerLine, Scene, draw, percentile
+from streams.services.webhooks import Wish
+from streams.telemetry import PrometheusReport, configure_logging
+from streams.upping import system
+from streams.wiring import Deployment
+
+START_SECONDS = 90.0
+SETTLE_SECONDS = 120.0
+REFRESH_SECONDS = 0.25
+ACCELERATED = {
+    "SCORM_WEBHOOKS_RETRY_SCHEDULE": "1s,2s,3s,5s,8s",
+    "SCORM_WEBHOOKS_ATTEMPT_TIMEOUT_SECONDS": "2",
+    "SCORM_WEBHOOKS_ALLOW_HTTP": "true",
+    "SCORM_WEBHOOKS_ALLOWED_NETWORKS": "127.0.0.0/8",
+    "SCORM_WEBHOOKS_API_PORT": "0",
+}
+
+
+class Unaccounted(ScormWebhooksError):
+    """An event of the demo is neither delivered nor visibly held or dead."""
+
+
+@dataclass(slots=True)
+class Demo:
+    """What is running, and what it takes to draw it."""
+
+    deployment: Deployment
+    customers: list[Customer]
+    webhook_ids: dict[str, str]
+    course: Course
+
+    async def scene(self) -> Scene:
+        tallies = await self.deployment.deliveries().tally()
+        status = {found.webhook.id: str(found.webhook.status) for found in await self.deployment.webhooks().list()}
+        lines = [
+            CustomerLine(customer.name, customer.says, status[webhook_id], tallies.get(webhook_id, ()))
+            for customer in self.customers
+            if (webhook_id := self.webhook_ids[customer.name])
+        ]
+        return Scene(len(self.course.published_at), lines, self.delays(), self._commands())
+
+    def delays(self) -> list[float]:
+        published = self.course.published_at
+        healthy = self.customers[0]
+        return [at - published[event_id] for event_id, at in healthy.accepted_at.items() if event_id in published]
+
+    def _commands(self) -> str:
+        data_dir = self.deployment.settings.data_dir
+        return (
+            "Meanwhile, in another terminal:\n"
+            f"  export SCORM_WEBHOOKS_DATA_DIR={data_dir}\n"
+            "  scorm-webhooks deliveries list --state dead\n"
+            "  scorm-webhooks deliveries show <id>\n"
+            "  scorm-webhooks webhooks list"
+        )
+
+
+async def run_demo(events: int | None, leave: bool, seed: int) -> None:
+    """Run until Ctrl-C, or with `leave` until every event is accounted for. Raises `Unaccounted` otherwise."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="scorm-webhooks-demo-") as folder:
+        console.print("starting the stages on an embedded broker and SQLite …")
+        async with _running(Path(folder), seed) as demo:
+            publishing = asyncio.create_task(demo.course.run(events))
+            try:
+                await _show(console, demo, publishing, stopping, leave)
+            finally:
+                publishing.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await publishing
+            if leave and not stopping.is_set():
+                await _account(console, demo)
+
+
+@asynccontextmanager
+async def _running(folder: Path, seed: int) -> AsyncIterator[Demo]:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("SCORM_", "KAFKA_", "DATABASE_"))}
+    deployment = Deployment.from_environment({**ours, **ACCELERATED, "SCORM_WEBHOOKS_DATA_DIR": str(folder / "data")})
+    configure_logging("console", "error")
+    logs = folder / "logs"
+    logs.mkdir()
+    customers = make_customers()
+    async with system(deployment, PrometheusReport("demo"), logs) as supervisor, open_for_business(customers) as port:
+        deadline = time.monotonic() + START_SECONDS
+        while await supervisor.troubles():
+            if time.monotonic() > deadline or not supervisor.is_running:
+                raise Unaccounted("the stages did not start: " + "; ".join(await supervisor.troubles()))
+            await asyncio.sleep(0.1)
+        opened = await deployment.accounts().open("Acme Learning", ["ops@acme.example"])
+        webhook_ids = {}
+        for customer in customers:
+            wish = Wish(opened.account.id, f"http://127.0.0.1:{port}/{customer.name}", description=customer.says)
+            registered = await deployment.webhooks().register(wish)
+            customer.secret = registered.secret
+            webhook_ids[customer.name] = registered.changed.registration.webhook.id
+        course = Course(deployment.kafka["bootstrap.servers"], opened.account.id, seed)
+        try:
+            yield Demo(deployment, customers, webhook_ids, course)
+        finally:
+            await course.close()
+            await deployment.database.close()
+
+
+async def _show(
+    console: Console, demo: Demo, publishing: "asyncio.Task[None]", stopping: asyncio.Event, leave: bool
+) -> None:
+    """Draw until told to stop, or with `leave` until the course is over and nothing waits any more."""
+    deadline: float | None = None
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+        while not stopping.is_set():
+            scene = await demo.scene()
+            if console.is_terminal:
+                live.update(draw(scene), refresh=True)
+            if publishing.done():
+                await publishing
+                deadline = deadline or time.monotonic() + SETTLE_SECONDS
+                if leave and (_is_settled(demo, scene) or time.monotonic() > deadline):
+                    live.update(draw(scene), refresh=True)
+                    return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), REFRESH_SECONDS)
+
+
+def _is_settled(demo: Demo, scene: Scene) -> bool:
+    return all(_settled(line) == len(demo.course.published_at) for line in scene.customers)
+
+
+def _settled(line: CustomerLine) -> int:
+    return sum(line.count(state) for state in (State.DELIVERED, State.HELD, State.DEAD))
+
+
+async def _account(console: Console, demo: Demo) -> None:
+    """acknowledged × wanting = delivered + held + dead, and the healthy customer has each event, verified."""
+    scene = await demo.scene()
+    published = demo.course.published_at.keys()
+    wrong = [
+        f"{line.name}: {_settled(line)} of {len(published)} events accounted for"
+        for line in scene.customers
+        if _settled(line) != len(published)
+    ]
+    healthy = demo.customers[0]
+    if missing := published - healthy.accepted_at.keys():
+        wrong.append(f"{healthy.name} never got {len(missing)} events")
+    wrong += [
+        f"{customer.name} got {customer.forged} forged requests" for customer in demo.customers if customer.forged
+    ]
+    if wrong:
+        raise Unaccounted("; ".join(wrong))
+    states = {state: sum(line.count(state) for line in scene.customers) for state in State}
+    words = ", ".join(f"{count} {state}" for state, count in states.items() if count)
+    p50, p99 = (percentile(demo.delays(), share) * 1000 for share in (0.5, 0.99))
+    console.print(f"{len(published)} events × {len(scene.customers)} webhooks = {words}: every one accounted for")
+    console.print(f"event to 2xx at {healthy.name}: p50 {p50:.0f} ms, p99 {p99:.0f} ms")
+    sys.stdout.flush()

@@ -1,0 +1,88 @@
+"""What the demo shows: where every event stands, and how fast the healthy customer gets it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from streams.core.delivery import State
+from streams.core.standing import Tally
+
+STYLES = {State.DELIVERED: "green", State.WAITING: "yellow", State.HELD: "cyan", State.DEAD: "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerLine:
+    """One customer's row: its name, what it does, its webhook's status, and its deliveries by state."""
+
+    name: str
+    says: str
+    status: str
+    tallies: Sequence[Tally]
+
+    def count(self, state: State) -> int:
+        return sum(tally.count for tally in self.tallies if tally.state is state)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Everything that one picture shows; `delays` are seconds from publishing to the healthy customer's 2xx."""
+
+    events: int
+    customers: Sequence[CustomerLine]
+    delays: Sequence[float]
+    commands: str
+
+
+def draw(scene: Scene) -> RenderableType:
+    table = Table(expand=True, box=None, header_style="bold")
+    table.add_column("customer")
+    table.add_column("its server")
+    table.add_column("webhook")
+    for state in STYLES:
+        table.add_column(state, justify="right", style=STYLES[state])
+    for line in scene.customers:
+        counts = [str(line.count(state)) for state in STYLES]
+        status = Text(line.status, style="green" if line.status == "active" else "cyan")
+        table.add_row(line.name, line.says, status, *counts)
+    return Panel(
+        Group(table, "", _tiers(scene), _reasons(scene), _delays(scene), "", Text(scene.commands, style="dim")),
+        title=f"scorm-webhooks demo: {scene.events} events in",
+        subtitle="Ctrl-C ends it",
+    )
+
+
+def _by(scene: Scene, state: State, key: str) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for tally in (tally for line in scene.customers for tally in line.tallies if tally.state is state):
+        name = getattr(tally, key) or "now"
+        counts[name] = counts.get(name, 0) + tally.count
+    return counts
+
+
+def _words(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
+
+
+def _tiers(scene: Scene) -> str:
+    return f"waiting, by tier       {_words(_by(scene, State.WAITING, 'tier'))}"
+
+
+def _reasons(scene: Scene) -> str:
+    return f"dead letters, by why   {_words(_by(scene, State.DEAD, 'reason'))}"
+
+
+def _delays(scene: Scene) -> str:
+    if not scene.delays:
+        return "event to 2xx           no delivery yet"
+    p50, p99 = (percentile(scene.delays, share) * 1000 for share in (0.5, 0.99))
+    return f"event to 2xx (crm)     p50 {p50:.0f} ms, p99 {p99:.0f} ms"
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which `share` (0 to 1) of the values lie, nearest rank."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]

@@ -1,0 +1,29 @@
+"""The demo as a visitor runs it: on the embedded broker and SQLite, bounded, and honest about what it found."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+
+def test_a_bounded_demo_accounts_for_every_event_and_ends_well() -> None:
+    command = [sys.executable, "-m", "streams", "demo", "--events", "40", "--exit"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=dict(os.environ))
+    assert done.returncode == 0, done.stderr
+    assert "40 events × 4 webhooks" in done.stdout
+    assert "every one accounted for" in done.stdout
+    assert "deliveries list" in done.stdout
+
+
+def test_the_demo_ends_cleanly_on_ctrl_c() -> None:
+    command = [sys.executable, "-m", "streams", "demo"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    assert "starting the stages" in running.stdout.readline()
+    running.send_signal(2)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 0, errors
+    assert "Traceback" not in errors
