@@ -1,0 +1,144 @@
+"""Bad days: the broker dies, the database stops, a stage is restarted, a request hangs; nothing is lost."""
+
+import json
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Broker
+from e2e.learning_platform import Platform, launched
+from e2e.receiver import Receiver
+from e2e.system import STAGES, System, until
+from real.kafka import Kafka
+from real.postgres import Postgres
+
+pytestmark = pytest.mark.e2e
+
+
+def publish(platform: Platform, account: str, numbers: range) -> set[str]:
+    for number in numbers:
+        platform.publish(f"evt_{number}", launched(f"evt_{number}", account), key=f"sess_{number}")
+    platform.flush()
+    return {f"evt_{number}" for number in numbers}
+
+
+def registered(system: System, url: str, *more: str) -> tuple[str, str]:
+    """An account and a webhook of it."""
+    account = str(system.run("accounts", "create", "Acme", "--json")["id"])
+    webhook: dict[str, Any] = system.run("webhooks", "create", "--account", account, "--url", url, *more, "--json")
+    return account, str(webhook["id"])
+
+
+def states(system: System) -> dict[str, int]:
+    found = system.run("deliveries", "list", "--limit", "10000", "--json")
+    return dict(Counter(delivery["state"] for delivery in found))
+
+
+def told(system: System, stage: str, words: str) -> int:
+    return sum(words in fact["event"] for fact in system.facts(stage))
+
+
+def test_a_broker_that_is_killed_and_comes_back_costs_nothing_and_is_mentioned_once(
+    own_kafka: Kafka, postgres: Postgres, receiver: Receiver, tmp_path: Path
+) -> None:
+    system = System(tmp_path, {"KAFKA_BOOTSTRAP_SERVERS": own_kafka.bootstrap, "DATABASE_URL": postgres.url()})
+    system.prepare()
+    try:
+        system.start()
+        account, _ = registered(system, receiver.url("/crm"))
+        platform = Platform(own_kafka.bootstrap, "session-events")
+        wanted = publish(platform, account, range(50))
+        until(partial(receiver.has_all, "/crm", wanted), words="the first fifty")
+
+        own_kafka.kill()
+        until(lambda: not system.is_ready("deliver"), 30, "deliver says that it cannot work")
+        own_kafka.start()
+        wanted |= publish(platform, account, range(50, 100))
+
+        until(partial(receiver.has_all, "/crm", wanted), 90, "the fifty after the outage")
+        until(lambda: states(system) == {"delivered": 100}, 60, "all of it recorded")
+        until(lambda: all(system.is_ready(stage) for stage in STAGES), 60, "every stage ready again")
+        assert told(system, "deliver", "broker unavailable") <= 3
+    finally:
+        system.close()
+
+
+def test_while_the_database_is_away_events_are_delivered_and_recorded_afterwards(
+    kafka: Broker, own_postgres: Postgres, receiver: Receiver, topic_prefix: str, tmp_path: Path
+) -> None:
+    env = {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
+        "DATABASE_URL": own_postgres.url(),
+        "SCORM_WEBHOOKS_TOPIC_PREFIX": topic_prefix,
+    }
+    system = System(tmp_path, env)
+    system.prepare()
+    try:
+        system.start()
+        account, _ = registered(system, receiver.url("/crm"))
+        own_postgres.stop()
+        wanted = publish(Platform(kafka.bootstrap, f"{topic_prefix}session-events"), account, range(100))
+        until(partial(receiver.has_all, "/crm", wanted), 60, "deliveries without a database")
+        until(lambda: not system.is_ready("record"), 30, "record says that it cannot work")
+        own_postgres.start()
+        until(lambda: states(system) == {"delivered": 100}, 60, "all of it recorded")
+        until(lambda: all(system.is_ready(stage) for stage in STAGES), 30, "every stage ready again")
+        assert told(system, "record", "database unavailable") == 1
+    finally:
+        system.close()
+
+
+def test_sigterm_in_turn_to_every_stage_loses_nothing_and_doubles_nothing(
+    system: System, platform: Platform, receiver: Receiver
+) -> None:
+    system.start()
+    account, _ = registered(system, receiver.url("/crm"))
+    wanted: set[str] = set()
+    for round_, stage in enumerate(STAGES):
+        wanted |= publish(platform, account, range(round_ * 100, (round_ + 1) * 100))
+        assert system.stop(stage) == 0, system.log(stage)[-2000:]
+        system.start([stage])
+    until(partial(receiver.has_all, "/crm", wanted), 60, "every event")
+    until(lambda: states(system) == {"delivered": len(wanted)}, 60, "every delivery recorded")
+    assert len(receiver.ids("/crm")) == len(wanted)
+
+
+def test_what_would_be_a_dead_letter_goes_to_the_fallback_url_first(
+    system: System, platform: Platform, receiver: Receiver
+) -> None:
+    system.start()
+    receiver.answers["/broken"] = lambda number: 500
+    account, webhook = registered(system, receiver.url("/broken"), "--fallback-url", receiver.url("/spare"))
+    publish(platform, account, range(1))
+    until(partial(receiver.has_all, "/spare", {"evt_0"}), 30, "the event at the fallback URL")
+    until(lambda: states(system) == {"delivered": 1}, 30, "delivered, as such")
+    [delivery] = system.run("deliveries", "list", "--webhook", webhook, "--json")
+    seen = system.run("deliveries", "show", delivery["id"], "--json")
+    assert [a["target"] for a in seen["madeAttempts"]] == ["primary"] * 4 + ["fallback"]
+
+
+def test_a_deleted_webhook_gets_nothing_more_and_its_waiting_event_is_a_dead_letter(
+    system: System, platform: Platform, receiver: Receiver
+) -> None:
+    system.start()
+    receiver.answers["/broken"] = lambda number: 500
+    account, webhook = registered(system, receiver.url("/broken"))
+    publish(platform, account, range(1))
+    until(partial(receiver.has_all, "/broken", {"evt_0"}), 30, "the first attempt")
+    system.run("webhooks", "delete", webhook, "--json")
+    until(lambda: states(system) == {"dead": 1}, 30, "a dead letter")
+    [delivery] = system.run("deliveries", "list", "--webhook", webhook, "--json")
+    assert delivery["reason"] == "deleted"
+
+
+def test_bad_input_is_refused_in_words_that_name_the_line_and_the_field(system: System) -> None:
+    bad = {"type": "session.scored", "accountId": "acc_1", "createdAt": "yesterday", "data": {"sessionId": "a b"}}
+    done = system.attempt("events", "publish", "-", stdin=json.dumps(bad))
+    assert done.returncode == 1
+    assert "line 1: createdAt: must be a time with a zone" in done.stderr
+    assert "line 1: data.sessionId: must be an id" in done.stderr
+    refused = system.attempt("webhooks", "create", "--account", "acc_1", "--url", "ftp://x", "--json")
+    assert (refused.returncode, refused.stderr.strip()) == (1, "error: url: must start with https://")
