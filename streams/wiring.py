@@ -126,7 +126,7 @@ class Deployment:
         return KafkaLog(producer_config(self.kafka), self.settings.topic_prefix, report)
 
     def view_reader(self, report: Report) -> ViewReader:
-        return ViewReader(view_config(self.kafka), self.settings.topic_prefix, self.codec, report)
+        return ViewReader(view_config(self.kafka), self.settings.topic_prefix, self.codec, report, self.clock)
 
     def feed(self, group: str, topics: list[str], report: Report) -> KafkaFeed:
         prefix = self.settings.topic_prefix

@@ -60,7 +60,8 @@ class ViewPosition:
 class Delivery:
     """What a delivery's record carries; `attempt` is the number (from 1) of the attempt to be made next.
 
-    `target_attempt` counts (from 1) within the target. (generation, step) orders the records of one delivery.
+    `target_attempt` counts (from 1) within the target; a delivery that was diverted to the fallback endpoint
+    remembers in `primary_attempts` how many were made at the primary one. (generation, step) orders the records of one delivery.
     """
 
     account_id: str
@@ -76,6 +77,7 @@ class Delivery:
     attempt: int = 1
     target: Target = Target.PRIMARY
     target_attempt: int = 1
+    primary_attempts: int = 0
     hold_reason: HoldReason | None = None
     pause_id: str | None = None
     trace_parent: str | None = None
@@ -90,7 +92,14 @@ class Delivery:
 
     def retried(self) -> "Delivery":
         """The record for the next attempt at the same target."""
-        return replace(self, step=self.step + 1, attempt=self.attempt + 1, target_attempt=self.target_attempt + 1)
+        return replace(
+            self,
+            step=self.step + 1,
+            attempt=self.attempt + 1,
+            target_attempt=self.target_attempt + 1,
+            hold_reason=None,
+            pause_id=None,
+        )
 
     def diverted(self, *, attempted: bool) -> "Delivery":
         """The record for the first attempt at the fallback endpoint; `attempted` when the primary was just tried."""
@@ -100,13 +109,15 @@ class Delivery:
             attempt=self.attempt + attempted,
             target=Target.FALLBACK,
             target_attempt=1,
+            primary_attempts=self.target_attempt - 1 + attempted,
+            hold_reason=None,
+            pause_id=None,
         )
 
     def held(self, reason: HoldReason, pause_id: str | None, *, attempted: bool) -> "Delivery":
         """The record that waits for the webhook; it goes on at the primary endpoint with the attempt that was due."""
-        target_attempt = self.target_attempt + attempted
-        if self.target is Target.FALLBACK:
-            target_attempt = self.attempt - self.target_attempt + 1
+        at_primary = self.target is Target.PRIMARY
+        target_attempt = self.target_attempt + attempted if at_primary else self.primary_attempts + 1
         return replace(
             self,
             step=self.step + 1,

@@ -13,6 +13,7 @@ from streams.topics import SUBSCRIPTIONS
 BATCH_WEBHOOKS = 500
 RENEW_EVERY_SECONDS = 3.0
 RETRY_SECONDS = 1.0
+REPEAT_SENTINEL_SECONDS = 10.0
 
 Result = TypeVar("Result")
 
@@ -44,6 +45,7 @@ class Publish:
         self._new_incarnation = new_incarnation
         self._live: set[str] = set()
         self._sentinel: Sentinel | None = None
+        self._marked_at = 0.0
         self._incarnation = ""
         self._waiting = False
 
@@ -110,6 +112,7 @@ class Publish:
             self._report.tell("webhooks on the topic that the database does not know", count=len(strangers))
         self._live = set(topic.versions())
         self._sentinel = topic.sentinel
+        self._marked_at = asyncio.get_running_loop().time()
         self._incarnation = topic.sentinel.incarnation if topic.sentinel else self._new_incarnation()
 
     async def publish_due(self) -> int:
@@ -127,10 +130,11 @@ class Publish:
         return len(due)
 
     async def _mark(self) -> None:
-        sentinel = Sentinel(self._incarnation, len(self._live))
-        if sentinel != self._sentinel:
+        """Write the sentinel when it changed, and now and then all the same: stages set their clocks against it."""
+        sentinel, now = Sentinel(self._incarnation, len(self._live)), asyncio.get_running_loop().time()
+        if sentinel != self._sentinel or now - self._marked_at >= REPEAT_SENTINEL_SECONDS:
             await self._log.produce([Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), sentinel.encode())])
-            self._sentinel = sentinel
+            self._sentinel, self._marked_at = sentinel, now
 
     def _outgoing(self, due: Due) -> Outgoing:
         value = self._codec.encode(due.webhook) if due.webhook else None

@@ -237,7 +237,6 @@ def test_a_held_delivery_goes_on_with_the_attempt_at_the_primary_endpoint_that_w
     assert (held.target, held.target_attempt) == (Target.PRIMARY, primary + 1)
 
 
-@pytest.mark.xfail(strict=True, reason="a record does not carry how often the primary endpoint was tried")
 def test_attempts_at_the_fallback_endpoint_never_use_up_the_schedule_of_the_primary_one() -> None:
     at = delivery()
     for _ in range(2):

@@ -12,12 +12,14 @@ from streams.core.delivery import ViewPosition
 from streams.core.errors import ScormWebhooksError, Unreadable
 from streams.core.view import SENTINEL_KEY, VERSION_HEADER, Sentinel, View
 from streams.core.webhook import Webhook
-from streams.ports import Codec, Record, Report
+from streams.ports import Clock, Codec, Record, Report
 from streams.topics import SUBSCRIPTIONS
 
 POLL_SECONDS = 0.1
 ASK_SECONDS = 5.0
 RETRY_SECONDS = 0.5
+# Receivers reject timestamps that are five minutes off, and a tier would end early.
+MAX_SKEW_SECONDS = 60.0
 
 
 class ViewBroken(ScormWebhooksError):
@@ -27,12 +29,14 @@ class ViewBroken(ScormWebhooksError):
 class ViewReader:
     """`Subscriptions` and `Directory` on Kafka; what was read is applied on the event loop."""
 
-    def __init__(self, config: Mapping[str, Any], prefix: str, codec: Codec, report: Report) -> None:
+    def __init__(self, config: Mapping[str, Any], prefix: str, codec: Codec, report: Report, clock: Clock) -> None:
         self.view = View()
         self._config = dict(config)
         self._prefix = prefix
         self._codec = codec
         self._report = report
+        self._clock = clock
+        self._skew_seconds = 0.0
         self._at_end = False
         self._moved = asyncio.Condition()
         self._stopping = False
@@ -41,11 +45,13 @@ class ViewReader:
 
     @property
     def is_ready(self) -> bool:
-        """The end was reached, and every webhook that the sentinel counted is there."""
-        return self._at_end and self.view.is_complete()
+        """The end was reached, every webhook that the sentinel counted is there, and the clock can be trusted."""
+        return self._at_end and self.view.is_complete() and abs(self._skew_seconds) <= MAX_SKEW_SECONDS
 
     def troubles(self) -> list[str]:
         """Why it cannot be relied on at the moment."""
+        if abs(self._skew_seconds) > MAX_SKEW_SECONDS:
+            return [f"this machine's clock is {self._skew_seconds:+.0f} s off the broker's: set it right"]
         return [] if self.is_ready else [f"the webhooks are not all read yet (topic {SUBSCRIPTIONS})"]
 
     async def run(self) -> None:
@@ -145,12 +151,19 @@ class ViewReader:
         async with self._moved:
             self._moved.notify_all()
 
+    def _compare_clocks(self, record: Record) -> None:
+        # `publish` repeats the sentinel, so at the end of the topic its append time is the broker's time now; an
+        # older one can only show a clock that is behind.
+        skew = (self._clock.now() - record.appended_at).total_seconds()
+        self._skew_seconds = skew if self._at_end else min(skew, 0.0)
+
     def _put(self, record: Record) -> None:
         key = (record.key or b"").decode(errors="replace")
         headers = dict(record.headers)
         try:
             if key == SENTINEL_KEY and record.value is not None:
                 self.view.mark(record.offset, Sentinel.decode(record.value))
+                self._compare_clocks(record)
             elif record.value is None:
                 self.view.remove(record.offset, key, int(headers.get(VERSION_HEADER, b"0")))
             else:

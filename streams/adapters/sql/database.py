@@ -7,23 +7,13 @@ from typing import Any
 
 from sqlalchemy import event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import (
-    ArgumentError,
-    DataError,
-    DBAPIError,
-    IntegrityError,
-    InterfaceError,
-    OperationalError,
-    ProgrammingError,
-)
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from streams.core.errors import Misconfigured, Refused, Unavailable
 
 BUSY_SECONDS = 30
 POLL_SECONDS = 0.05
-# SQLSTATE classes: connection, resources, operator intervention, and a transaction that may be tried again.
-_AWAY = ("08", "53", "57", "40")
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgres": "postgresql+psycopg",
@@ -70,12 +60,10 @@ class Database:
         try:
             async with engine.begin() as connection:
                 yield connection
-        except DBAPIError as error:
-            if _is_refusal(error):
-                raise Refused(_words(error)) from error
-            self._away = _words(error)
-            raise Unavailable(self._away) from error
-        except OSError as error:
+        except (DataError, IntegrityError) as error:
+            raise Refused(_words(error)) from error
+        except (DBAPIError, OSError) as error:
+            # A full disk, a damaged file, a missing table: only a person can mend it, and nothing is dropped meanwhile.
             self._away = _words(error)
             raise Unavailable(self._away) from error
         self._away = None
@@ -93,15 +81,6 @@ def _words(error: Exception) -> str:
     # The statement and its parameters hold payloads and secrets; the driver's own first line does not.
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     return f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}"
-
-
-def _is_refusal(error: DBAPIError) -> bool:
-    """Whether the database answers and refuses this very statement, so that waiting would not help."""
-    if isinstance(error, DataError | IntegrityError | ProgrammingError):
-        return True
-    if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
-        return False
-    return not (getattr(error.orig, "sqlstate", None) or "").startswith(_AWAY)
 
 
 def _postgres_engine(url: URL, pool_size: int) -> AsyncEngine:
