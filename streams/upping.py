@@ -14,6 +14,7 @@ from streams.adapters.health_server import serving
 from streams.adapters.kafka.embedded import EmbeddedBroker
 from streams.adapters.sql.migrate import upgrade
 from streams.adapters.supervisor import Supervisor
+from streams.core.delivery import State
 from streams.core.errors import Misconfigured
 from streams.running import STAGES
 from streams.settings import PREFIX, Settings
@@ -45,6 +46,14 @@ async def system(
             running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await running
+            if "KAFKA_BOOTSTRAP_SERVERS" not in deployment.environ:
+                await _say_what_is_lost(deployment, report)
+
+
+async def _say_what_is_lost(deployment: Deployment, report: PrometheusReport) -> None:
+    tallies = (tally for found in (await deployment.deliveries().tally()).values() for tally in found)
+    if lost := sum(tally.count for tally in tallies if tally.state is State.WAITING):
+        report.tell("the embedded broker ends; deliveries that still waited in it are lost", deliveries=lost)
 
 
 async def serve_up(deployment: Deployment) -> None:

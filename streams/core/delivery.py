@@ -61,7 +61,8 @@ class Delivery:
     """What a delivery's record carries; `attempt` is the number (from 1) of the attempt to be made next.
 
     `target_attempt` counts (from 1) within the target; a delivery that was diverted to the fallback endpoint
-    remembers in `primary_attempts` how many were made at the primary one. (generation, step) orders the records of one delivery.
+    remembers in `primary_attempts` how many were made at the primary one.
+    (generation, step) orders the records of one delivery.
     """
 
     account_id: str

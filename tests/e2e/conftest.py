@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from conftest import Broker
 from e2e.learning_platform import Platform
 from e2e.receiver import Receiver
 from e2e.system import System
-
-from conftest import Broker
 from real.postgres import Postgres
 
 

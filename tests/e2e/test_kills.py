@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
+
 from e2e.learning_platform import Platform, launched
 from e2e.receiver import Receiver
 from e2e.system import STAGES, System, until

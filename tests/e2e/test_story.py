@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import standardwebhooks
 import svix
+
 from e2e.learning_platform import Platform, completed, launched
 from e2e.receiver import Received, Receiver, header
 from e2e.system import System, until

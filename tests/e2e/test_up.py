@@ -1,0 +1,59 @@
+"""`up` on one machine: one command, no broker and no database to bring, found by every other command."""
+
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.receiver import Receiver
+from e2e.system import System, until
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[System]:
+    """`up` in a data directory of its own, ready."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    system = System(tmp_path, {"SCORM_WEBHOOKS_API_PORT": str(port)})
+    del system.env["SCORM_WEBHOOKS_ENCRYPTION_KEYS"]
+    with (tmp_path / "up.log").open("ab") as log:
+        running = subprocess.Popen([sys.executable, "-m", "streams", "up"], env=system.env, cwd=tmp_path, stderr=log)
+
+    def ready() -> bool:
+        try:
+            return bool(urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2).status == 200)
+        except OSError:
+            return False
+
+    until(ready, 90, "every stage can work")
+    yield system
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(timeout=40) == 0
+
+
+def test_an_event_published_from_the_command_line_is_delivered_and_what_waits_is_named_at_the_end(
+    up: System, receiver: Receiver
+) -> None:
+    account = up.run("accounts", "create", "Acme", "--json")["id"]
+    up.run("webhooks", "create", "--account", account, "--url", receiver.url("/crm"), "--json")
+    event = (
+        f'{{"type":"package.updated","accountId":"{account}","createdAt":"2026-04-10T14:32:00Z",'
+        '"data":{"packageId":"pkg_1","version":"2"}}'
+    )
+    [event_id] = up.run("events", "publish", "-", "--json", stdin=event)["ids"]
+    until(lambda: receiver.ids("/crm") == [event_id], 30, "the event at the customer")
+    until(lambda: up.run("deliveries", "list", "--state", "delivered", "--json"), 30, "recorded")
+
+
+def test_a_second_up_in_the_same_directory_is_refused_in_one_line(up: System) -> None:
+    second = up.attempt("up")
+    assert second.returncode == 2
+    assert second.stderr.strip().splitlines()[-1].startswith("error: SCORM_WEBHOOKS_DATA_DIR: another")
