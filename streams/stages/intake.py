@@ -162,6 +162,7 @@ class Intake:
     async def _commit_regularly(self) -> None:
         while True:
             await asyncio.sleep(COMMIT_EVERY_SECONDS)
+            self._report.gauge("records_open", self._open)
             await self._commit()
 
     async def _commit(self) -> None:
