@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from hypothesis import settings
 
 import parts
 from real.kafka import Kafka
 from real.postgres import Postgres
+
+# A shared machine may be slow for a moment: no test fails for that.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 REAL = {"kafka", "own_kafka", "postgres", "own_postgres"}
 

@@ -37,6 +37,7 @@ class FaustStage:
         self, properties: Mapping[str, Any], group: str, topic: str, prefix: str, instance_id: str | None
     ) -> None:
         self._topic = topic
+        self._folder = tempfile.TemporaryDirectory(prefix="faust-")
         wait = properties.get("fetch.wait.max.ms")
         self._fetch_wait_ms = None if wait is None else int(wait)
         self._app = faust.App(
@@ -55,7 +56,7 @@ class FaustStage:
             broker_heartbeat_interval=SESSION_SECONDS / 4,
             store="memory://",
             # It makes a folder for tables, which we have none of.
-            datadir=tempfile.mkdtemp(prefix="faust-"),
+            datadir=self._folder.name,
             broker_credentials=faust_security(properties),
         )
         self._channel = self._app.topic(prefix + topic, key_serializer="raw", value_serializer="raw")
