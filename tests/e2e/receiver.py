@@ -9,20 +9,21 @@ from time import monotonic
 
 @dataclass(frozen=True)
 class Received:
-    """One request, as it came in."""
+    """One request, as it came in; `number` counts (from 1) those of its path."""
 
     path: str
     headers: Mapping[str, str]
     body: bytes
     at: float
+    number: int
 
 
 class Receiver:
-    """Listens on loopback; `answers[path]` gives the status for the n-th request (from 1) of a path, else 200."""
+    """Listens on loopback; `answers[path]` gives the status for a request, else it is 200."""
 
     def __init__(self) -> None:
         self.requests: list[Received] = []
-        self.answers: dict[str, Callable[[int], int]] = {}
+        self.answers: dict[str, Callable[[Received], int]] = {}
         self._lock = threading.Lock()
         receiver = self
 
@@ -40,6 +41,9 @@ class Receiver:
                 pass
 
         class Server(ThreadingHTTPServer):
+            # With the usual five, a burst of connections would find no answer at all.
+            request_queue_size = 512
+
             def handle_error(self, request: object, client_address: object) -> None:
                 """A sender that was killed leaves its connections broken: expected here."""
 
@@ -75,10 +79,11 @@ class Receiver:
 
     def _take(self, path: str, headers: Mapping[str, str], body: bytes) -> int:
         with self._lock:
-            self.requests.append(Received(path, headers, body, monotonic()))
-            answer = self.answers.get(path)
-            number = sum(request.path == path for request in self.requests)
-        return answer(number) if answer else 200
+            number = 1 + sum(request.path == path for request in self.requests)
+            request = Received(path, headers, body, monotonic(), number)
+            self.requests.append(request)
+        answer = self.answers.get(path)
+        return answer(request) if answer else 200
 
 
 def header(request: Received, name: str) -> str:

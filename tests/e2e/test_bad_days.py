@@ -110,7 +110,7 @@ def test_what_would_be_a_dead_letter_goes_to_the_fallback_url_first(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
     system.start()
-    receiver.answers["/broken"] = lambda number: 500
+    receiver.answers["/broken"] = lambda request: 500
     account, webhook = registered(system, receiver.url("/broken"), "--fallback-url", receiver.url("/spare"))
     publish(platform, account, range(1))
     until(partial(receiver.has_all, "/spare", {"evt_0"}), 30, "the event at the fallback URL")
@@ -124,7 +124,7 @@ def test_a_deleted_webhook_gets_nothing_more_and_its_waiting_event_is_a_dead_let
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
     system.start()
-    receiver.answers["/broken"] = lambda number: 500
+    receiver.answers["/broken"] = lambda request: 500
     account, webhook = registered(system, receiver.url("/broken"))
     publish(platform, account, range(1))
     until(partial(receiver.has_all, "/broken", {"evt_0"}), 30, "the first attempt")

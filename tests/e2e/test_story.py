@@ -91,7 +91,7 @@ def test_a_failing_endpoint_is_tried_through_every_tier_never_early_and_ends_as_
 ) -> None:
     system.start()
     mine = account(system)
-    receiver.answers["/broken"] = lambda number: 500
+    receiver.answers["/broken"] = lambda request: 500
     broken = webhook(system, mine, receiver.url("/broken"))["id"]
     healthy = webhook(system, mine, receiver.url("/healthy"))["id"]
 
@@ -125,7 +125,7 @@ def test_five_failures_pause_a_webhook_once_and_what_is_owed_is_held(
 ) -> None:
     system.start()
     mine = account(system)
-    receiver.answers["/down"] = lambda number: 503
+    receiver.answers["/down"] = lambda request: 503
     down = webhook(system, mine, receiver.url("/down"))["id"]
 
     for number in range(1, 4):
