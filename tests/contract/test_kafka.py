@@ -234,24 +234,24 @@ async def test_a_stage_whose_clock_is_wrong_is_not_ready_and_says_so(cluster: Cl
 # -- Faust -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("codec", ["none", "gzip", "lz4", "snappy", "zstd"])
-async def test_faust_reads_whatever_a_producer_compresses_with(cluster: Cluster, codec: str) -> None:
-    producer = Producer({**cluster.properties, "compression.type": codec, "linger.ms": 50})
-    for number in range(100):
-        producer.produce(cluster.prefix + SESSION_EVENTS, b"%d" % number + b"x" * 200)
-    assert producer.flush(30) == 0
-    seen: list[bytes] = []
+async def test_faust_reads_whatever_a_producer_compresses_with(cluster: Cluster) -> None:
+    codecs = ("none", "gzip", "lz4", "snappy", "zstd")
+    for codec in codecs:
+        producer = Producer({**cluster.properties, "compression.type": codec, "linger.ms": 50})
+        for number in range(50):
+            producer.produce(cluster.prefix + SESSION_EVENTS, b"%s %d " % (codec.encode(), number) + b"x" * 200)
+        assert producer.flush(30) == 0
+    seen: set[bytes] = set()
 
     async def handle(records: Sequence[Record]) -> None:
-        seen.extend(record.value or b"" for record in records)
+        seen.update(record.value or b"" for record in records)
 
     task = asyncio.create_task(cluster.faust().run(handle))
     try:
-        await until(lambda: len(seen) >= 100, SECONDS)
+        await until(lambda: len(seen) == 50 * len(codecs), SECONDS)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    assert len(set(seen)) == 100
 
 
 async def test_a_batch_that_fails_ends_faust_and_is_handed_to_the_next_one_again(cluster: Cluster) -> None:

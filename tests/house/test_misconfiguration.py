@@ -1,0 +1,74 @@
+"""Bad configuration is one line that names the variable and says what would be right."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from streams import running
+from streams.core.errors import Misconfigured, Unavailable
+from streams.wiring import Deployment
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("SCORM_WEBHOOKS_RETRY_SHEDULE", "1s", "did you mean SCORM_WEBHOOKS_RETRY_SCHEDULE?"),
+        ("SCORM_WEBHOOKS_RETRY_SCHEDULE", "2m,30s", "each wait must be longer"),
+        ("SCORM_WEBHOOKS_RETRY_SCHEDULE", "soon", "is not a wait such as 30s"),
+        ("SCORM_WEBHOOKS_ALLOWED_NETWORKS", "10.0.0.0/99", "SCORM_WEBHOOKS_ALLOWED_NETWORKS"),
+        ("SCORM_WEBHOOKS_API_PORT", "tcp://10.0.0.1:80", "enableServiceLinks: false"),
+        ("SCORM_WEBHOOKS_SLOTS", "many", "SCORM_WEBHOOKS_SLOTS"),
+        ("SCORM_WEBHOOKS_SIGNATURE_HEADER", "X Y", "SCORM_WEBHOOKS_SIGNATURE_HEADER"),
+    ],
+)
+def test_a_bad_setting_is_named(name: str, value: str, words: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        Deployment.from_environment({name: value})
+    text = str(refused.value)
+    assert name in text
+    assert words in text
+    assert "\n" not in text
+
+
+Part = Callable[[Deployment], object]
+
+
+@pytest.mark.parametrize(
+    ("environ", "part", "words"),
+    [
+        ({"DATABASE_URL": "mysql://x/y"}, lambda d: d.database_url, "use postgresql:// or sqlite:///"),
+        ({"DATABASE_URL": "nonsense"}, lambda d: d.database_url, "DATABASE_URL: must be a URL"),
+        ({"DATABASE_URL": "postgresql://x/y"}, lambda d: d.sealing, "SCORM_WEBHOOKS_ENCRYPTION_KEYS is not set"),
+        ({"SCORM_WEBHOOKS_ENCRYPTION_KEYS": "short"}, lambda d: d.sealing, "32 bytes in url-safe base64"),
+        ({"SCORM_WEBHOOKS_RETRY_SCHEDULE": "30s,5d"}, lambda d: d.topics, "longer than half of the topics' retention"),
+        ({"SCORM_WEBHOOKS_DATA_DIR": "/nowhere"}, lambda d: d.kafka, "start `scorm-webhooks up` first"),
+    ],
+)
+def test_a_part_that_cannot_be_made_says_what_to_set(environ: dict[str, str], part: Part, words: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        part(Deployment.from_environment(environ))
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_broker_that_never_answers_is_named_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "START_SECONDS", 0.0)
+
+    def away() -> None:
+        raise Unavailable("connection refused")
+
+    with pytest.raises(Misconfigured, match="KAFKA_BOOTSTRAP_SERVERS: kafka:9092 did not answer for 0 seconds"):
+        running._patiently(away, "KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
+
+
+def test_the_command_line_ends_with_2_and_that_one_line(tmp_path: Path) -> None:
+    environ = {**os.environ, "SCORM_WEBHOOKS_RETRY_SCHEDULE": "soon"}
+    command = [sys.executable, "-m", "streams", "deliver"]
+    done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: SCORM_WEBHOOKS_RETRY_SCHEDULE: ")
+    assert done.stderr.count("\n") == 1
