@@ -170,6 +170,8 @@ async def _account(console: Console, demo: Demo) -> None:
     ]
     if wrong:
         raise Unaccounted("; ".join(wrong))
+    if not console.is_terminal:
+        console.print()  # a picture that is not drawn over ends without a line of its own
     states = {state: sum(line.count(state) for line in scene.customers) for state in State}
     words = ", ".join(f"{count} {state}" for state, count in states.items() if count)
     p50, p99 = (percentile(demo.delays(), share) * 1000 for share in (0.5, 0.99))
