@@ -1,7 +1,9 @@
 """What the stages rely on in SQL, on SQLite and on a real PostgreSQL alike."""
 
 import random
-from collections.abc import AsyncIterator
+import resource
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -234,6 +236,32 @@ async def test_a_damaged_sqlite_file_is_waited_out_and_nothing_is_taken_for_stor
     with pytest.raises(Unavailable, match="not a database"):
         await recorder.record(Batch(attempts=(attempt(),)))
     assert "not a database" in database.troubles()[0]
+    await database.close()
+
+
+@contextmanager
+def full_disk(at_bytes: int) -> Iterator[None]:
+    """No file of this process can grow beyond `at_bytes`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (at_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_a_full_disk_is_waited_out_and_nothing_is_taken_for_stored(tmp_path: Path) -> None:
+    url = url_of(f"sqlite:///{tmp_path}/db.sqlite")
+    migrate.upgrade(url)
+    database = Database(url)
+    recorder = SqlRecorder(database, FakeClock(), FakeReport(), str)
+    batch = fold([Fact(attempt(event_id=f"evt_{number}", answer=b"x" * 4096), NOON) for number in range(200)])
+    with full_disk(256 * 1024), pytest.raises(Unavailable):
+        await recorder.record(batch)
+    assert database.troubles()
+    assert await SqlDeliveryLog(database).list(DeliveryFilter()) == []
+    await recorder.record(batch)
+    assert len(await SqlDeliveryLog(database).list(DeliveryFilter(limit=1000))) == 200
     await database.close()
 
 

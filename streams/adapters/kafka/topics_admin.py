@@ -1,5 +1,6 @@
 """Compare the declared topics with those of a cluster, and create or extend what is missing."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -15,6 +16,7 @@ from streams.core.errors import Misconfigured, Unavailable
 from streams.topics import DELIVERIES, Topic, tier_of
 
 ASK_SECONDS = 10.0
+SEE_SECONDS = 0.05
 
 
 class Action(StrEnum):
@@ -91,6 +93,8 @@ class TopicsAdmin:
         _await(self._admin.create_topics(creates) if creates else {})
         _await(self._admin.create_partitions(grows) if grows else {})
         _await(self._admin.incremental_alter_configs(sets) if sets else {})
+        self._see({new.topic.removeprefix(self._prefix): new.num_partitions for new in creates} | {
+            new.topic.removeprefix(self._prefix): new.new_total_count for new in grows})
 
     def _resource(self, topic: Topic) -> ConfigResource:
         entries = [
