@@ -1,12 +1,14 @@
 """`topics plan` and `topics apply` on Apache Kafka: they create and extend, and refuse what would lose data."""
 
+from dataclasses import replace
+
 import pytest
 
 from conftest import Broker
 from streams.adapters.kafka.topics_admin import Action, Change, TopicsAdmin
 from streams.core.errors import Misconfigured
 from streams.core.schedule import parse_schedule
-from streams.topics import Topic, declare, delivery_family
+from streams.topics import DELIVERIES, Topic, declare, delivery_family
 
 
 def topics(schedule: str, delivery_partitions: int) -> list[Topic]:
@@ -18,15 +20,36 @@ def actions(plan: list[Change]) -> set[Action]:
 
 
 @pytest.fixture
-def admin(kafka: Broker, topic_prefix: str) -> TopicsAdmin:
-    admin = TopicsAdmin({"bootstrap.servers": kafka.bootstrap}, topic_prefix)
-    admin.apply(admin.plan(topics("1s,2s", 2)))
-    return admin
+def empty(kafka: Broker, topic_prefix: str) -> TopicsAdmin:
+    return TopicsAdmin({"bootstrap.servers": kafka.bootstrap}, topic_prefix)
+
+
+@pytest.fixture
+def admin(empty: TopicsAdmin) -> TopicsAdmin:
+    empty.apply(empty.plan(topics("1s,2s", 2)))
+    return empty
+
+
+def test_on_an_empty_cluster_every_topic_is_to_be_created_and_a_plan_makes_nothing(empty: TopicsAdmin) -> None:
+    plan = empty.plan(topics("1s,2s", 2))
+    assert [(change.action, change.topic) for change in plan] == [(Action.CREATE, t) for t in topics("1s,2s", 2)]
+    assert empty.existing() == {}
 
 
 def test_what_was_applied_is_there_as_declared_and_a_second_plan_keeps_it(admin: TopicsAdmin) -> None:
     assert actions(admin.plan(topics("1s,2s", 2))) == {Action.KEEP}
     assert admin.existing() == {topic.name: topic.partitions for topic in topics("1s,2s", 2)}
+
+
+def test_a_config_that_is_not_as_declared_is_named_and_set(admin: TopicsAdmin) -> None:
+    shorter = [
+        replace(topic, config={**topic.config, "retention.ms": "3600000"}) if topic.name == DELIVERIES else topic
+        for topic in topics("1s,2s", 2)
+    ]
+    [change] = [change for change in admin.plan(shorter) if change.action is not Action.KEEP]
+    assert (change.action, change.words) == (Action.CONFIGURE, "retention.ms 604800000 → 3600000")
+    admin.apply([change])
+    assert actions(admin.plan(shorter)) == {Action.KEEP}
 
 
 def test_more_partitions_grow_the_whole_family_a_retired_tier_too(admin: TopicsAdmin) -> None:
@@ -35,6 +58,12 @@ def test_more_partitions_grow_the_whole_family_a_retired_tier_too(admin: TopicsA
     admin.apply(plan)
     family = delivery_family(parse_schedule("1s,2s,5s").tiers)
     assert {admin.existing()[name] for name in family} == {3}
+
+
+def test_whoever_asks_right_after_apply_sees_what_it_made(empty: TopicsAdmin) -> None:
+    for partitions in range(1, 11):
+        empty.apply(empty.plan(topics("1s,2s", partitions)))
+        assert actions(empty.plan(topics("1s,2s", partitions))) <= {Action.KEEP, Action.RETIRED}
 
 
 def test_a_tier_that_left_the_schedule_is_named_and_kept(admin: TopicsAdmin) -> None:

@@ -64,9 +64,9 @@ class TopicsAdmin:
         names = {topic.name for topic in declared}
         retired = sorted(name for name in existing if tier_of(name) and name not in names)
         family = next(topic for topic in declared if topic.name == DELIVERIES)
-        configs = self._configs(name for name in existing if name in names)
-        changes = [_change(topic, existing.get(topic.name), configs.get(topic.name, {})) for topic in declared]
-        return changes + [_retired(replace(family, name=name), existing[name]) for name in retired]
+        return self._compare(declared, existing) + [
+            _retired(replace(family, name=name), existing[name]) for name in retired
+        ]
 
     def apply(self, plan: Sequence[Change], replication: int | None = None) -> None:
         """Carry a plan out. Raises `Misconfigured` before anything is changed when a part of it is refused."""
@@ -93,8 +93,26 @@ class TopicsAdmin:
         _await(self._admin.create_topics(creates) if creates else {})
         _await(self._admin.create_partitions(grows) if grows else {})
         _await(self._admin.incremental_alter_configs(sets) if sets else {})
-        self._see({new.topic.removeprefix(self._prefix): new.num_partitions for new in creates} | {
-            new.topic.removeprefix(self._prefix): new.new_total_count for new in grows})
+        self._see([change for change in plan if change.action in (Action.CREATE, Action.GROW, Action.CONFIGURE)])
+
+    def _see(self, made: Sequence[Change]) -> None:
+        """Wait until the brokers tell what the controller already did: whoever asks next relies on it."""
+        deadline = time.monotonic() + ASK_SECONDS
+        while not self._shows(made):
+            if time.monotonic() > deadline:
+                raise Unavailable("the cluster took the changes, but its brokers do not show them yet")
+            time.sleep(SEE_SECONDS)
+
+    def _shows(self, made: Sequence[Change]) -> bool:
+        try:
+            left = self._compare([change.topic for change in made], self.existing())
+        except Unavailable:  # a broker that has not heard of a new topic yet
+            return False
+        return all(now.action is not then.action for now, then in zip(left, made, strict=True))
+
+    def _compare(self, declared: Sequence[Topic], existing: Mapping[str, int]) -> list[Change]:
+        configs = self._configs(topic.name for topic in declared if topic.name in existing)
+        return [_change(topic, existing.get(topic.name), configs.get(topic.name, {})) for topic in declared]
 
     def _resource(self, topic: Topic) -> ConfigResource:
         entries = [
@@ -107,10 +125,13 @@ class TopicsAdmin:
         resources = [ConfigResource(ResourceType.TOPIC, self._prefix + name) for name in names]
         if not resources:
             return {}
-        return {
-            resource.name.removeprefix(self._prefix): {name: entry.value for name, entry in future.result().items()}
-            for resource, future in self._admin.describe_configs(resources).items()
-        }
+        try:
+            return {
+                resource.name.removeprefix(self._prefix): {name: entry.value for name, entry in future.result().items()}
+                for resource, future in self._admin.describe_configs(resources).items()
+            }
+        except KafkaException as error:
+            raise Unavailable(str(error.args[0].str())) from None
 
 
 def _change(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> Change:
