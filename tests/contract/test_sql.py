@@ -1,20 +1,17 @@
 """What the stages rely on in SQL, on SQLite and on a real PostgreSQL alike."""
 
 import random
-import resource
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.engine import URL
 
-from builders import NOON, attempt, delivery, webhook
-from fakes import FakeClock, FakeReport
-from real.postgres import Postgres
+from builders import NOON, attempt, dead_letter, delivery, webhook
+from fakes import FakeClock, FakeRecorder, FakeReport
 from streams.adapters.sql import migrate
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.database import database_url as url_of
@@ -24,11 +21,11 @@ from streams.adapters.sql.recorder import SqlRecorder
 from streams.adapters.sql.registry import SqlAccounts, SqlWebhooks
 from streams.adapters.sql.tables import attempts, mails
 from streams.core.account import Account, ApiKey, DeliveryFilter
-from streams.core.attempt import Attempt, Followed
-from streams.core.delivery import HoldReason, State
-from streams.core.errors import Misconfigured, Refused, Unavailable
+from streams.core.attempt import Attempt, DeadLetter, Followed
+from streams.core.delivery import Delivery, HoldReason, State
+from streams.core.errors import Refused
 from streams.core.outcome import Kind
-from streams.core.standing import Batch, Fact, Standing, fold, standing_of
+from streams.core.standing import Fact, Tally, fold
 from streams.core.webhook import PauseReason, Registration, Status
 
 
@@ -84,6 +81,24 @@ def failed(number: int, **changes: object) -> Fact:
     return Fact(replace(made, **changes), start)  # type: ignore[arg-type]
 
 
+def history(event_id: str) -> list[Fact]:
+    """What can happen to one delivery: it waits, is tried, held, given up, replayed, and answered at last."""
+    first = delivery(event_id=event_id)
+    nouns: list[Delivery | Attempt | DeadLetter] = [
+        *(replace(first, step=step) for step in (1, 3)),
+        first.held(HoldReason.PAUSED, "pause_1", attempted=False),
+        dead_letter(delivery=replace(first, step=7, attempt=7)),
+        *(replace(first, generation=2, step=step) for step in (8, 10)),
+        *(attempt(event_id=event_id, generation=1, step=step, number=step, followed=Followed.DONE) for step in (2, 4)),
+        attempt(event_id=event_id, generation=2, step=9, followed=Followed.TIER, tier="30s", kind=Kind.SERVER_ERROR),
+        attempt(event_id=event_id, generation=2, step=11, number=2, followed=Followed.DONE),
+    ]
+    return [Fact(noun, NOON + timedelta(seconds=second)) for second, noun in enumerate(nouns)]
+
+
+HISTORY = history("evt_1") + history("evt_2")
+
+
 async def publish_all(store: Store) -> None:
     for due in await store.outbox.due(10):
         await store.outbox.published(due, NOON)
@@ -102,21 +117,19 @@ async def test_a_batch_that_is_recorded_twice_changes_nothing(store: Store) -> N
     assert (once.standing.state, once.body, len(once.attempts)) == (State.DELIVERED, delivery().body, 1)
 
 
-async def test_states_fold_in_sql_as_they_do_in_the_core_in_whatever_order_and_batches(store: Store) -> None:
-    dice = random.Random(7)
-    first = delivery()
-    facts = [Fact(replace(first, step=step), NOON + timedelta(seconds=step)) for step in (1, 3, 5)]
-    facts += [Fact(first.held(HoldReason.PAUSED, "pause_1", attempted=False), NOON)]
-    facts += [Fact(replace(first, generation=2, step=step), NOON) for step in (6, 7)]
-    facts += [Fact(attempt(generation=2, step=7, followed=Followed.DONE), NOON)]
-    expected: Standing | None = None
-    for fact in dice.choices(facts, k=60):
-        standing = standing_of(fact)
-        assert standing is not None
-        expected = standing if expected is None or standing.supersedes(expected) else expected
-        await store.recorder.record(fold([fact]))
-        [stored] = await store.log.list(DeliveryFilter())
-        assert (stored.generation, stored.step, stored.state) == (expected.generation, expected.step, expected.state)
+async def test_random_batches_in_any_order_leave_what_the_fake_of_the_stages_keeps(store: Store) -> None:
+    dice, fake = random.Random(7), FakeRecorder()
+    for _ in range(60):
+        batch = fold(dice.choices(HISTORY, k=dice.randint(1, 6)))
+        await store.recorder.record(batch)
+        await fake.record(batch)
+        stored = {standing.delivery_id: standing for standing in await store.log.list(DeliveryFilter())}
+        assert stored == fake.standings
+    assert await store.count(attempts) == len(fake.attempts)
+    for delivery_id, standing in fake.standings.items():
+        seen = await store.log.find(delivery_id)
+        assert seen is not None
+        assert seen.body == fake.bodies.get((standing.account_id, standing.event_id), b"")
 
 
 async def test_five_failures_in_a_row_pause_once_owe_one_mail_and_make_the_webhook_due(store: Store) -> None:
@@ -127,8 +140,8 @@ async def test_five_failures_in_a_row_pause_once_owe_one_mail_and_make_the_webho
     for fact in facts[4:]:
         await store.recorder.record(fold([fact]))
     [due] = await store.outbox.due(10)
-    assert due.webhook is not None
-    assert due.webhook.pause is not None
+    assert due.webhook
+    assert due.webhook.pause
     assert (due.webhook.status, due.webhook.pause.reason) == (Status.PAUSED, PauseReason.FAILURES)
     assert await store.count(mails) == 1
 
@@ -184,6 +197,16 @@ async def test_versions_grow_even_when_the_clock_goes_back(store: Store) -> None
     assert versions == sorted(set(versions))
 
 
+async def test_a_webhook_was_created_when_its_first_record_was_appended(store: Store) -> None:
+    [first] = await store.outbox.due(10)
+    await store.outbox.published(first, NOON)
+    await store.webhooks.change("wh_crm", lambda r: replace(r, description="newer"))
+    [second] = await store.outbox.due(10)
+    await store.outbox.published(second, NOON + timedelta(hours=1))
+    [registration] = await store.webhooks.list()
+    assert registration.webhook.created_at == NOON
+
+
 async def test_a_deleted_webhook_is_due_as_a_tombstone_and_listed_no_more(store: Store) -> None:
     await store.webhooks.change("wh_crm", lambda r: None)
     assert [due.webhook for due in await store.outbox.due(10)] == [None]
@@ -210,72 +233,30 @@ async def test_one_publisher_holds_the_lease_until_it_lets_go_or_stops_renewing(
     assert await first.renew()
 
 
-# -- migrations and bad days -----------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------------------
 
 
-async def test_migrations_go_up_and_down_with_rows_in_the_tables(store: Store, url: URL) -> None:
-    await store.recorder.record(fold([Fact(delivery(), NOON), Fact(attempt(), NOON)]))
-    await store.database.close()
-    migrate.require_head(url)
-    migrate.differences(url)
-    migrate.downgrade(url, "base")
-    with pytest.raises(Misconfigured, match="db upgrade"):
-        migrate.require_head(url)
-    migrate.upgrade(url)
-    migrate.require_head(url)
+async def test_deliveries_are_listed_newest_first_and_by_every_filter(store: Store) -> None:
+    facts = [
+        Fact(delivery(event_id="evt_1", first_seen_at=NOON), NOON),
+        Fact(delivery(event_id="evt_2", first_seen_at=NOON + timedelta(seconds=2), webhook_id="wh_lrs"), NOON),
+        Fact(delivery(event_id="evt_3", first_seen_at=NOON + timedelta(seconds=1), account_id="other"), NOON),
+        Fact(dead_letter(delivery=delivery(event_id="evt_4", first_seen_at=NOON - timedelta(seconds=1))), NOON),
+    ]
+    await store.recorder.record(fold(facts))
 
+    async def listed(**wanted: Any) -> list[str]:
+        return [standing.event_id for standing in await store.log.list(DeliveryFilter(**wanted))]
 
-async def test_a_damaged_sqlite_file_is_waited_out_and_nothing_is_taken_for_stored(tmp_path: Path) -> None:
-    path = tmp_path / "db.sqlite"
-    path.write_bytes(b"this is no database at all, but it is long enough to look like a file of one" * 100)
-    url = url_of(f"sqlite:///{path}")
-    with pytest.raises(Misconfigured, match="not a database"):
-        migrate.require_head(url)
-    database = Database(url)
-    recorder = SqlRecorder(database, FakeClock(), FakeReport(), str)
-    with pytest.raises(Unavailable, match="not a database"):
-        await recorder.record(Batch(attempts=(attempt(),)))
-    assert "not a database" in database.troubles()[0]
-    await database.close()
-
-
-@contextmanager
-def full_disk(at_bytes: int) -> Iterator[None]:
-    """No file of this process can grow beyond `at_bytes`."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (at_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-async def test_a_full_disk_is_waited_out_and_nothing_is_taken_for_stored(tmp_path: Path) -> None:
-    url = url_of(f"sqlite:///{tmp_path}/db.sqlite")
-    migrate.upgrade(url)
-    database = Database(url)
-    recorder = SqlRecorder(database, FakeClock(), FakeReport(), str)
-    batch = fold([Fact(attempt(event_id=f"evt_{number}", answer=b"x" * 4096), NOON) for number in range(200)])
-    with full_disk(256 * 1024), pytest.raises(Unavailable):
-        await recorder.record(batch)
-    assert database.troubles()
-    assert await SqlDeliveryLog(database).list(DeliveryFilter()) == []
-    await recorder.record(batch)
-    assert len(await SqlDeliveryLog(database).list(DeliveryFilter(limit=1000))) == 200
-    await database.close()
-
-
-async def test_a_database_that_was_away_is_used_again_when_it_is_back(own_postgres: Postgres) -> None:
-    url = url_of(own_postgres.url())
-    migrate.upgrade(url)
-    database = Database(url)
-    outbox = SqlOutbox(database)
-    assert await outbox.due(1) == []
-    own_postgres.stop()
-    with pytest.raises(Unavailable):
-        await outbox.due(1)
-    assert database.troubles()
-    own_postgres.start()
-    assert await outbox.due(1) == []
-    assert database.troubles() == []
-    await database.close()
+    assert await listed() == ["evt_2", "evt_3", "evt_1", "evt_4"]
+    assert await listed(limit=2) == ["evt_2", "evt_3"]
+    assert await listed(account_id="other") == ["evt_3"]
+    assert await listed(webhook_id="wh_lrs") == ["evt_2"]
+    assert await listed(event_id="evt_1") == ["evt_1"]
+    assert await listed(state=State.DEAD) == ["evt_4"]
+    assert await listed(account_id="acme", state=State.WAITING) == ["evt_2", "evt_1"]
+    assert await listed(account_id="nobody") == []
+    assert await store.log.find("no such delivery") is None
+    tallies = await store.log.tally()
+    assert set(tallies["wh_crm"]) == {Tally(State.WAITING, None, None, 2), Tally(State.DEAD, None, "exhausted", 1)}
+    assert list(tallies["wh_lrs"]) == [Tally(State.WAITING, None, None, 1)]

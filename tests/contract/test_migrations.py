@@ -1,0 +1,160 @@
+"""A database is brought to this version's schema and back, and says in words when it cannot be."""
+
+import re
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, inspect
+from sqlalchemy.engine import URL
+
+from builders import NOON, attempt, delivery, webhook
+from fakes import FakeClock, FakeReport
+from real.postgres import Postgres
+from streams.adapters.sql import migrate
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import database_url as url_of
+from streams.adapters.sql.delivery_log import SqlDeliveryLog
+from streams.adapters.sql.outbox import SqlOutbox
+from streams.adapters.sql.recorder import SqlRecorder
+from streams.adapters.sql.registry import SqlAccounts, SqlWebhooks
+from streams.adapters.sql.tables import metadata
+from streams.core.account import Account, ApiKey, DeliveryFilter
+from streams.core.errors import Misconfigured, Unavailable
+from streams.core.standing import Batch, Fact, fold
+from streams.core.webhook import Registration
+
+
+@pytest.fixture
+def url(database_url: str) -> URL:
+    return url_of(database_url)
+
+
+def tables(url: URL) -> set[str]:
+    engine = create_engine(url.set(drivername="sqlite") if url.get_backend_name() == "sqlite" else url)
+    try:
+        return set(inspect(engine).get_table_names()) - {"alembic_version"}
+    finally:
+        engine.dispose()
+
+
+async def fill(url: URL) -> int:
+    """Rows in the tables that the stages write; how many deliveries are listed then."""
+    database = Database(url)
+    try:
+        await SqlAccounts(database).add(
+            Account("acme", "Acme", ("ops@acme.example",), NOON),
+            ApiKey("key_1", "acme", "first", "sk_", "hash", NOON),
+        )
+        await SqlWebhooks(database, FakeClock()).add(Registration(webhook(), NOON))
+        recorder = SqlRecorder(database, FakeClock(), FakeReport(), str)
+        await recorder.record(fold([Fact(delivery(), NOON), Fact(attempt(), NOON)]))
+        return len(await SqlDeliveryLog(database).list(DeliveryFilter()))
+    finally:
+        await database.close()
+
+
+async def test_up_and_down_and_up_again_with_rows_in_the_tables(url: URL) -> None:
+    for _ in range(2):
+        migrate.upgrade(url)
+        assert tables(url) == set(metadata.tables)
+        assert await fill(url) == 1
+        migrate.downgrade(url, "base")
+        assert tables(url) == set()
+
+
+async def test_going_up_a_second_time_changes_nothing(url: URL) -> None:
+    migrate.upgrade(url)
+    assert await fill(url) == 1
+    migrate.upgrade(url)
+    database = Database(url)
+    assert len(await SqlDeliveryLog(database).list(DeliveryFilter())) == 1
+    await database.close()
+
+
+def test_the_migrations_lead_to_the_tables_as_declared(url: URL) -> None:
+    migrate.upgrade(url)
+    migrate.differences(url)
+
+
+def test_an_empty_database_is_told_what_it_needs(url: URL) -> None:
+    with pytest.raises(Misconfigured, match=r"schema is empty, this version needs .*: run `scorm-webhooks db upgrade`"):
+        migrate.require_head(url)
+    migrate.upgrade(url)
+    migrate.require_head(url)
+
+
+async def test_without_the_tables_a_stage_waits_for_a_person_and_drops_nothing(url: URL) -> None:
+    database, words = Database(url), r"no such table|does not exist"
+    with pytest.raises(Unavailable, match=words):
+        await SqlOutbox(database).due(1)
+    assert re.search(words, database.troubles()[0])
+    migrate.upgrade(url)
+    assert await SqlOutbox(database).due(1) == []
+    assert database.troubles() == []
+    await database.close()
+
+
+async def test_a_damaged_sqlite_file_is_waited_out_and_nothing_is_taken_for_stored(tmp_path: Path) -> None:
+    path = tmp_path / "db.sqlite"
+    path.write_bytes(b"this is no database at all, but it is long enough to look like a file of one" * 100)
+    url = url_of(f"sqlite:///{path}")
+    for verb in (migrate.require_head, migrate.upgrade):
+        with pytest.raises(Misconfigured, match=r"^DATABASE_URL: .*not a database$"):
+            verb(url)
+    database = Database(url)
+    with pytest.raises(Unavailable, match="not a database"):
+        await SqlRecorder(database, FakeClock(), FakeReport(), str).record(Batch(attempts=(attempt(),)))
+    assert "not a database" in database.troubles()[0]
+    await database.close()
+
+
+def test_a_folder_that_is_not_there_is_named_by_its_variable(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"^DATABASE_URL: unable to open database file$"):
+        migrate.require_head(url_of(f"sqlite:///{tmp_path}/nowhere/db.sqlite"))
+
+
+@contextmanager
+def full_disk(at_bytes: int) -> Iterator[None]:
+    """No file of this process can grow beyond `at_bytes`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (at_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_a_full_disk_is_waited_out_and_nothing_is_taken_for_stored(tmp_path: Path) -> None:
+    url = url_of(f"sqlite:///{tmp_path}/db.sqlite")
+    migrate.upgrade(url)
+    database = Database(url)
+    recorder = SqlRecorder(database, FakeClock(), FakeReport(), str)
+    batch = fold([Fact(attempt(event_id=f"evt_{number}", answer=b"x" * 4096), NOON) for number in range(200)])
+    with full_disk(256 * 1024), pytest.raises(Unavailable):
+        await recorder.record(batch)
+    assert database.troubles()
+    assert await SqlDeliveryLog(database).list(DeliveryFilter()) == []
+    await recorder.record(batch)
+    assert len(await SqlDeliveryLog(database).list(DeliveryFilter(limit=1000))) == 200
+    await database.close()
+
+
+async def test_a_database_that_was_away_is_used_again_when_it_is_back(own_postgres: Postgres) -> None:
+    url = url_of(own_postgres.url())
+    migrate.upgrade(url)
+    database = Database(url)
+    outbox = SqlOutbox(database)
+    assert await outbox.due(1) == []
+    own_postgres.stop()
+    with pytest.raises(Unavailable):
+        await outbox.due(1)
+    with pytest.raises(Unavailable, match=r"^DATABASE_URL: "):
+        migrate.require_head(url)
+    assert database.troubles()
+    own_postgres.start()
+    assert await outbox.due(1) == []
+    assert database.troubles() == []
+    await database.close()
