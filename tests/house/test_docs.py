@@ -1,68 +1,213 @@
 """The documents say what the code does: every setting, topic, metric, file and command, and no other."""
 
 import re
+import shlex
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import pytest
 import typer
 
 from streams import settings, telemetry
 from streams.cli.app import app
 from streams.core.schedule import parse_schedule
-from streams.topics import declare
+from streams.settings import Settings, load_settings
+from streams.topics import Topic, declare
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "schemas" / "README.md"])
+# Places for examples, and those who wrote the standards that we follow.
+KNOWN_HOSTS = re.compile(
+    r"(localhost|127\.0\.0\.1|([\w-]+\.)*(example\.com|standardwebhooks\.com|w3\.org|ietf\.org|rfc-editor\.org"
+    r"|apache\.org|github\.com))"
+)
+DEFAULTS_OF_A_CLUSTER = load_settings({"KAFKA_BOOTSTRAP_SERVERS": "kafka:9092"})
+DEFAULTS_OF_UP = load_settings({})
 
 
-def first_column(document: str) -> set[str]:
-    """The names in the first column of a document's tables."""
+def rows(document: str) -> dict[str, list[str]]:
+    """A document's table rows by the name in their first column; the cells behind it."""
     text = (ROOT / "docs" / document).read_text()
-    return set(re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE))
+    found = re.findall(r"^\| `([^`]+)` \| (.*) \|$", text, re.MULTILINE)
+    names = [name for name, _ in found]
+    assert len(names) == len(set(names)), f"{document} names something twice"
+    return {name: cells.split(" | ") for name, cells in found}
+
+
+# -- settings --------------------------------------------------------------------------------------------------
 
 
 def test_every_setting_is_documented_and_no_other() -> None:
-    documented = {name for name in first_column("settings.md") if name.startswith(settings.PREFIX)}
+    documented = {name for name in rows("settings.md") if name.startswith(settings.PREFIX)}
     assert documented == set(settings.names())
+    assert {"KAFKA_BOOTSTRAP_SERVERS", "KAFKA_CONFIG_<PROPERTY>", "DATABASE_URL"} <= rows("settings.md").keys()
+
+
+@pytest.mark.parametrize("field", Settings.model_fields)
+def test_a_setting_means_what_its_document_says(field: str) -> None:
+    _, meaning = rows("settings.md")[settings.PREFIX + field.upper()]
+    assert meaning == Settings.model_fields[field].description
+
+
+@pytest.mark.parametrize("field", Settings.model_fields.keys() - {"encryption_keys"})
+def test_a_setting_has_the_default_that_its_document_says(field: str) -> None:
+    documented, _ = rows("settings.md")[settings.PREFIX + field.upper()]
+    cluster, embedded = (as_written(getattr(found, field)) for found in (DEFAULTS_OF_A_CLUSTER, DEFAULTS_OF_UP))
+    assert documented.replace("`", "") == (cluster if cluster == embedded else f"{cluster} ({embedded} embedded)")
+
+
+def as_written(default: Any) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, Path):
+        return f"./{default}"
+    tiers = getattr(default, "tiers", None)
+    return ",".join(tier.name for tier in tiers) if tiers else str(default or "none" if default != 0 else 0)
+
+
+def test_a_document_names_no_setting_that_is_not_there() -> None:
+    for document in DOCUMENTS:
+        named = set(re.findall(rf"{settings.PREFIX}[A-Z][A-Z_]*", document.read_text()))
+        assert named <= set(settings.names()), document.name
+
+
+# -- topics ----------------------------------------------------------------------------------------------------
+
+
+def declared_topics() -> dict[str, Topic]:
+    of = DEFAULTS_OF_A_CLUSTER
+    topics = declare(parse_schedule("30s,2m,10m,1h,6h"), of.event_partitions, of.delivery_partitions)
+    return {topic.name: topic for topic in topics}
 
 
 def test_every_topic_is_documented_and_no_other() -> None:
-    declared = {topic.name for topic in declare(parse_schedule("30s,2m,10m,1h,6h"), 12, 24)}
-    assert first_column("topics.md") == declared
+    assert rows("topics.md").keys() == declared_topics().keys()
 
 
-def test_every_metric_is_documented_and_no_other() -> None:
-    declared = {*telemetry.COUNTERS, *telemetry.GAUGES, *telemetry.HISTOGRAMS}
-    assert first_column("metrics.md") == {f"{telemetry.NAMESPACE}_{name}" for name in declared}
+@pytest.mark.parametrize("name", declared_topics())
+def test_a_topic_is_what_its_document_says(name: str) -> None:
+    key, partitions, policy, written_by, read_by = rows("topics.md")[name]
+    topic = declared_topics()[name]
+    assert (key, partitions, policy) == (topic.key, str(topic.partitions), policy_of(topic))
+    known = {"fan-out", "deliver", "record", "publish", "producers", "people", "nobody yet"}
+    assert {*written_by.split(", "), *read_by.split(", ")} <= known
+
+
+def policy_of(topic: Topic) -> str:
+    if topic.config["cleanup.policy"] == "compact":
+        return f"compact, tombstones {days(topic.config['delete.retention.ms'])}"
+    return f"delete after {days(topic.config['retention.ms'])}"
+
+
+def days(milliseconds: str) -> str:
+    return f"{timedelta(milliseconds=int(milliseconds)).days} days"
+
+
+# -- metrics ---------------------------------------------------------------------------------------------------
+
+
+def declared_metrics() -> dict[str, list[str]]:
+    counters = {name: ["counter", ", ".join(labels) or "–", words] for name, (words, labels) in COUNTERS.items()}
+    gauges = {name: ["gauge", ", ".join(labels) or "–", words] for name, (words, labels) in GAUGES.items()}
+    histograms = {name: ["histogram", "–", words] for name, (words, _) in HISTOGRAMS.items()}
+    every = {**counters, **gauges, **histograms}
+    return {f"{telemetry.NAMESPACE}_{name}": cells for name, cells in every.items()}
+
+
+COUNTERS, GAUGES, HISTOGRAMS = telemetry.COUNTERS, telemetry.GAUGES, telemetry.HISTOGRAMS
+
+
+def test_every_metric_is_documented_as_it_is_and_no_other() -> None:
+    assert rows("metrics.md") == declared_metrics()
+
+
+def test_a_document_names_no_metric_that_is_not_there() -> None:
+    for document in DOCUMENTS:
+        named = set(re.findall(rf"\b{telemetry.NAMESPACE}_[a-z_]+", document.read_text()))
+        assert named <= declared_metrics().keys(), document.name
 
 
 def test_every_metric_is_used() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "streams").rglob("*.py") if path.name != "telemetry.py")
-    for name in (*telemetry.COUNTERS, *telemetry.GAUGES, *telemetry.HISTOGRAMS):
+    for name in (*COUNTERS, *GAUGES, *HISTOGRAMS):
         assert f'"{name}"' in sources, name
 
 
-def test_every_file_that_the_readme_names_is_there() -> None:
-    named = set(re.findall(r"`((?:streams|schemas|docs|tests)/[\w./-]+)`", README))
-    named |= set(re.findall(r"\]\(([\w./-]+)\)", README))
-    assert len(named) > 20
-    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+# -- files and links -------------------------------------------------------------------------------------------
 
 
-def test_every_command_that_the_readme_names_is_there() -> None:
-    group = typer.main.get_command(app)
-    named = set(re.findall(r"scorm-webhooks ([a-z-]+)(?: ([a-z]+))?", README))
-    assert len(named) > 8
-    for name, verb in named:
-        command = getattr(group, "commands")[name]  # noqa: B009 – typer's click has no public type
-        if verb and hasattr(command, "commands"):
-            assert verb in command.commands, f"{name} {verb}"
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_document_leads_nowhere_that_is_not_there(document: Path) -> None:
+    text = document.read_text()
+    links = re.findall(r"\]\((?!https?:)([\w./-]+)\)", text)
+    assert [link for link in links if not (document.parent / link).exists()] == []
+    files = re.findall(r"(?<![\w/.])((?:streams|schemas|docs|tests|bench|api)/[\w./-]*\w)(?![\w<*])", text)
+    assert [file for file in files if not (ROOT / file).exists()] == []
+
+
+def test_the_readme_leads_to_every_stage_and_document() -> None:
+    named = set(re.findall(r"[`(]((?:streams|docs)/[\w./-]+)[`)]", README))
+    documents = {f"docs/{path.name}" for path in (ROOT / "docs").iterdir()}
+    stages = {f"streams/stages/{name}.py" for name in ("fan_out", "deliver", "record", "publish", "intake")}
+    assert documents | stages <= named
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_document_names_no_strange_host(document: Path) -> None:
+    hosts = re.findall(r"https?://([\w.-]+)", document.read_text())
+    assert [host for host in hosts if not KNOWN_HOSTS.fullmatch(host)] == []
+
+
+# -- commands --------------------------------------------------------------------------------------------------
+
+
+def blocks(text: str) -> list[list[str]]:
+    """The commands of a document's shell blocks, as words; a block's comments and line breaks are taken out."""
+    shell = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    lines = [line for line in shell.splitlines() if "<<" not in line]
+    return [shlex.split(line, comments=True) for line in lines if line.strip()]
+
+
+def our_commands() -> list[list[str]]:
+    """What follows `scorm-webhooks`, wherever a block or a sentence of the README has it, up to what ends it."""
+    shell = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
+    prose = "\n".join(re.findall(r"`(scorm-webhooks [^`]*)`", README))
+    found = re.findall(r"scorm-webhooks ([^|&;)#\n]+)", f"{shell}\n{prose}")
+    return [shlex.split(words) for words in found]
+
+
+def command_of(words: list[str]) -> tuple[Any, list[str]]:
+    """The command that some words lead to, and the words left over; KeyError when there is none."""
+    command: Any = typer.main.get_command(app)  # typer's click has no public type
+    while hasattr(command, "commands"):
+        command, words = command.commands[words[0]], words[1:]
+    return command, words
+
+
+def test_every_command_that_the_readme_names_is_there_with_its_options() -> None:
+    found = our_commands()
+    assert len(found) > 12
+    for words in found:
+        command, rest = command_of(words)
+        options = {name for parameter in command.params for name in parameter.opts}
+        assert {word for word in rest if word.startswith("--")} <= options, " ".join(words)
+
+
+def test_every_stage_is_in_the_readme() -> None:
+    assert {"fan-out", "deliver", "record", "publish"} <= {words[0] for words in our_commands()}
+
+
+def test_every_verb_of_make_that_a_document_names_is_there() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    verbs = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    for document in ("README.md", "CONTRIBUTING.md"):
+        named = set(re.findall(r"(?:`|^)make ([a-z]+)", (ROOT / document).read_text(), re.MULTILINE))
+        assert named
+        assert named <= verbs, document
 
 
 def test_the_two_commands_come_first() -> None:
-    assert README.index("make demo") < README.index("make test") < README.index("scorm-webhooks up")
-
-
-def test_a_document_leads_nowhere_that_is_not_there() -> None:
-    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
-        for link in re.findall(r"\]\((?!https?:)([\w./-]+)\)", document.read_text()):
-            assert (document.parent / link).exists(), f"{document.name}: {link}"
+    assert [words[:2] for words in blocks(README)[:2]] == [["make", "demo"], ["make", "test"]]
+    assert ["make", "demo", "ARGS=--events 200 --exit"] in blocks(README)
