@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import URL
 
 from builders import NOON, attempt, dead_letter, delivery, webhook
@@ -20,6 +22,7 @@ from streams.adapters.sql.outbox import LEASE_SECONDS, SqlLease, SqlOutbox
 from streams.adapters.sql.recorder import SqlRecorder
 from streams.adapters.sql.registry import SqlAccounts, SqlWebhooks
 from streams.adapters.sql.tables import attempts, mails
+from streams.adapters.sql.versions import make_dirty
 from streams.core.account import Account, ApiKey, DeliveryFilter
 from streams.core.attempt import Attempt, DeadLetter, Followed
 from streams.core.delivery import Delivery, HoldReason, State
@@ -181,6 +184,16 @@ async def test_a_change_while_the_older_version_was_being_published_stays_due(st
     await store.outbox.published(older, NOON)
     [newer] = await store.outbox.due(10)
     assert newer.version > older.version
+    assert not await store.outbox.is_published("wh_crm")
+
+
+async def test_a_comparison_that_began_before_a_change_does_not_make_the_older_version_due(store: Store) -> None:
+    [older] = await store.outbox.due(10)
+    await store.webhooks.change("wh_crm", lambda r: replace(r, description="newer"))
+    insert = sqlite_insert if store.database.is_sqlite else postgres_insert
+    async with store.database.transaction() as connection:
+        await make_dirty(connection, insert, "wh_crm", older.version)
+    await store.outbox.published(older, NOON)
     assert not await store.outbox.is_published("wh_crm")
 
 

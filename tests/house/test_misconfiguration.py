@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from streams import running
+from streams.__main__ import MISCONFIGURED, main
 from streams.core.errors import Misconfigured, Unavailable
 from streams.wiring import Deployment
 
@@ -63,6 +64,43 @@ def test_a_broker_that_never_answers_is_named_after_a_while(monkeypatch: pytest.
 
     with pytest.raises(Misconfigured, match="KAFKA_BOOTSTRAP_SERVERS: kafka:9092 did not answer for 0 seconds"):
         running._patiently(away, "KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
+
+
+@pytest.mark.parametrize(
+    ("environ", "command", "named"),
+    [
+        ({"SCORM_WEBHOOKS_RETRY_SHEDULE": "1s"}, "topics plan", "SCORM_WEBHOOKS_RETRY_SHEDULE"),
+        ({"SCORM_WEBHOOKS_RETRY_SCHEDULE": "soon"}, "fan-out", "SCORM_WEBHOOKS_RETRY_SCHEDULE"),
+        ({"SCORM_WEBHOOKS_ALLOWED_NETWORKS": "10.0.0.0/99"}, "deliver", "SCORM_WEBHOOKS_ALLOWED_NETWORKS"),
+        ({"SCORM_WEBHOOKS_API_PORT": "tcp://10.0.0.1:80"}, "record", "SCORM_WEBHOOKS_API_PORT"),
+        (
+            {"SCORM_WEBHOOKS_ENCRYPTION_KEYS": "short", "DATABASE_URL": "sqlite:///db"},
+            "webhooks list",
+            "SCORM_WEBHOOKS_ENCRYPTION_KEYS",
+        ),
+        ({"DATABASE_URL": "mysql://x/y"}, "db upgrade", "DATABASE_URL"),
+        ({"DATABASE_URL": "postgresql://x/y"}, "webhooks list", "SCORM_WEBHOOKS_ENCRYPTION_KEYS"),
+    ],
+)
+def test_every_command_ends_with_2_and_one_line(
+    environ: dict[str, str],
+    command: str,
+    named: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["scorm-webhooks", *command.split()])
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert (ended.value.code, said.out) == (MISCONFIGURED, "")
+    assert said.err.startswith("error: ")
+    assert named in said.err
+    assert said.err.count("\n") == 1
 
 
 def test_the_command_line_ends_with_2_and_that_one_line(tmp_path: Path) -> None:

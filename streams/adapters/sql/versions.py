@@ -15,10 +15,12 @@ def version_after(old: int, now: datetime) -> int:
 
 
 async def make_dirty(connection: AsyncConnection, insert: Callable[[Any], Any], webhook_id: str, version: int) -> None:
-    """Owe the topic this version of a webhook."""
+    """Owe the topic this version of a webhook, unless a newer one is owed already."""
     statement = insert(dirty_webhooks).values(webhook_id=webhook_id, version=version)
     await connection.execute(
         statement.on_conflict_do_update(
-            index_elements=[dirty_webhooks.c.webhook_id], set_={"version": statement.excluded.version}
+            index_elements=[dirty_webhooks.c.webhook_id],
+            set_={"version": statement.excluded.version},
+            where=statement.excluded.version > dirty_webhooks.c.version,
         )
     )
