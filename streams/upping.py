@@ -40,13 +40,13 @@ async def system(
             # Let it start its children before anybody asks for them.
             await asyncio.sleep(0)
             yield supervisor
-            if running.done():
-                await running
         finally:
-            running.cancel()
+            # One that stops by itself has something to say, once the last stage has ended.
+            if supervisor.is_running:
+                running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await running
-            if "KAFKA_BOOTSTRAP_SERVERS" not in deployment.environ:
+            if not deployment.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
                 await _say_what_is_lost(deployment, report)
 
 

@@ -98,6 +98,12 @@ def test_a_view_reads_from_the_start_and_is_told_where_the_end_is(base: dict[str
     consumer.close()
 
 
+def test_a_producer_is_not_given_what_only_a_consumer_knows() -> None:
+    config = producer_config({"bootstrap.servers": "kafka:9092", "fetch.wait.max.ms": "20", "client.id": "ours"})
+    assert "fetch.wait.max.ms" not in config
+    assert config["client.id"] == "ours"
+
+
 def test_only_a_member_with_a_lasting_name_is_static() -> None:
     assert "group.instance.id" not in consumer_config({}, "g")
     assert consumer_config({}, "g", "pod-0")["group.instance.id"] == "pod-0"

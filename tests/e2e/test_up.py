@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import Broker
 from e2e.receiver import Receiver
 from e2e.system import System, until
 
@@ -51,6 +52,20 @@ def test_an_event_published_from_the_command_line_is_delivered_and_what_waits_is
     [event_id] = up.run("events", "publish", "-", "--json", stdin=event)["ids"]
     until(lambda: receiver.ids("/crm") == [event_id], 30, "the event at the customer")
     until(lambda: up.run("deliveries", "list", "--state", "delivered", "--json"), 30, "recorded")
+
+
+def test_up_ends_with_2_when_a_stage_says_that_it_is_misconfigured(
+    kafka: Broker, topic_prefix: str, tmp_path: Path
+) -> None:
+    env = {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
+        "SCORM_WEBHOOKS_TOPIC_PREFIX": topic_prefix,
+        "SCORM_WEBHOOKS_API_PORT": "0",
+    }
+    done = System(tmp_path, env).attempt("up")
+    assert done.returncode == 2, done.stderr
+    assert "run `scorm-webhooks topics apply`" in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
 
 
 def test_a_second_up_in_the_same_directory_is_refused_in_one_line(up: System) -> None:

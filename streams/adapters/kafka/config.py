@@ -62,6 +62,8 @@ def producer_config(base: Mapping[str, Any], *, linger_ms: float = 0) -> Propert
 
     `linger_ms` is added to every hop; a sender that hands over whole batches needs none.
     """
+    # What only a consumer knows would be warned of at every start.
+    base = {name: value for name, value in base.items() if not name.startswith(("fetch.", "queued."))}
     defaults = {"linger.ms": linger_ms, "compression.type": "lz4", "message.timeout.ms": 300_000}
     return {**defaults, **base, **_PRODUCER}
 

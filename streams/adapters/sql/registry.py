@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
@@ -28,12 +29,18 @@ class SqlAccounts:
             await connection.execute(insert(api_keys).values(asdict(key)))
 
     async def find(self, account_id: str) -> Account | None:
-        return next((account for account in await self.list() if account.id == account_id), None)
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(accounts).where(accounts.c.id == account_id))).one_or_none()
+            return _account(row) if row else None
 
     async def list(self) -> Sequence[Account]:
         async with self._database.reading() as connection:
             rows = await connection.execute(select(accounts).order_by(accounts.c.created_at, accounts.c.id))
-            return [Account(row.id, row.name, tuple(row.emails), row.created_at, row.plan_limit) for row in rows]
+            return [_account(row) for row in rows]
+
+
+def _account(row: Any) -> Account:
+    return Account(row.id, row.name, tuple(row.emails), row.created_at, row.plan_limit)
 
 
 class SqlWebhooks:
