@@ -54,6 +54,8 @@ _PREFETCH = {
     "queued.max.messages.kbytes": 16_384,
     # Its default of a second caps a consumer with so small a queue at 8 000 records a second.
     "fetch.queue.backoff.ms": 5,
+    # A partition that is resumed waits for the fetch that is under way without it.
+    "fetch.wait.max.ms": 100,
 }
 
 

@@ -162,6 +162,8 @@ class ConsumerThread:
             # Without an answer only the bitmap is missed: what it names is done once more, from the same offset on.
             with suppress(KafkaException):
                 committed = {self._partition(tp): commit_of(tp) for tp in consumer.committed(assigned, timeout=10)}
+        # librdkafka remembers a pause beyond a revocation: a partition that comes back would stand still for ever.
+        self.orders.appendleft(lambda consumer: consumer.resume(assigned))
         self._listener.tell_loop(self._listener.assigned, committed)
 
     def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition], *, lost: bool) -> None:
