@@ -9,6 +9,7 @@ from streams.core.account import Account, ApiKey, DeliveryFilter, DeliverySeen
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery, ViewPosition
 from streams.core.event import Event
+from streams.core.held import Held, HeldChoice
 from streams.core.ledger import Commit
 from streams.core.outcome import Answer, Failure
 from streams.core.request import Request
@@ -86,7 +87,13 @@ class Outbox(Protocol):
     """The webhooks whose newest state is not on the topic yet."""
 
     async def compare(self, versions: Mapping[str, int]) -> Sequence[str]:
-        """Make due what differs from the topic's versions (by webhook id); the ids that SQL does not know at all."""
+        """Make due what differs from the topic's versions (by webhook id); the ids that SQL does not know at all.
+
+        What the topic has in a newer version (after a restore of SQL) becomes due in one that is newer still.
+        """
+
+    async def owe(self, webhook_ids: Sequence[str]) -> None:
+        """Make these due again, as they are; those that SQL does not know are passed over."""
 
     async def due(self, limit: int) -> Sequence[Due]: ...
 
@@ -95,6 +102,27 @@ class Outbox(Protocol):
 
     async def changed(self) -> None:
         """Wait until something may be due."""
+
+
+class HeldDeliveries(Protocol):
+    """What is held although its webhook is active or deleted, and its newest version is on the topic."""
+
+    async def webhooks(self) -> Mapping[str, int]:
+        """The ids of these webhooks, with how many deliveries were sent on to each and are not yet attempted."""
+
+    async def oldest(self, webhook_id: str, limit: int) -> Sequence[Held]: ...
+
+    async def standings(self, delivery_ids: Sequence[str]) -> Sequence[Standing]: ...
+
+
+class Replays(Protocol):
+    """Deliveries that people act on."""
+
+    async def again(self, wanted: DeliveryFilter) -> Sequence[str]:
+        """Start a new generation of those that match and whose webhook lives; their ids."""
+
+    async def discard(self, wanted: DeliveryFilter) -> Sequence[str]:
+        """Give those that match up for good; their ids."""
 
 
 class Lease(Protocol):
@@ -123,12 +151,18 @@ class Webhooks(Protocol):
 
     async def list(self, account_id: str | None = None) -> Sequence[Registration]: ...
 
+    async def find(self, webhook_id: str) -> Registration | None: ...
+
     async def change(
-        self, webhook_id: str, change: Callable[[Registration], Registration | None]
+        self,
+        webhook_id: str,
+        change: Callable[[Registration], Registration | None],
+        held: HeldChoice = HeldChoice.DELIVER,
     ) -> Registration | None:
         """Apply `change` to the current state and raise the version; None from it deletes.
 
-        What is stored now (of a deleted one: what it was), or None when there is no such webhook.
+        If it ends a pause, `held` is what becomes of what that pause holds. What is stored now (of a deleted one:
+        what it was), or None when there is no such webhook.
         """
 
 
@@ -199,10 +233,19 @@ class Subscriptions(Protocol):
 class Directory(Protocol):
     """What `deliver` needs of the view of webhooks."""
 
+    async def catch_up(self) -> ViewPosition: ...
+
     async def wait_for(self, seen: ViewPosition) -> None:
         """Wait until the view knows all that the writer of a delivery knew."""
 
     def find(self, webhook_id: str) -> Webhook | None: ...
+
+
+class Generations(Protocol):
+    """Which generation of a delivery is the newest."""
+
+    async def newest(self, delivery_id: str) -> int | None:
+        """None when that is not known: the delivery is new, or the database is away."""
 
 
 class FeedHandler(Protocol):

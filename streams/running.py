@@ -14,10 +14,12 @@ from streams.adapters.sql.migrate import require_head
 from streams.core.errors import Misconfigured, Unavailable
 from streams.core.slots import Slots
 from streams.ports import Record, Report
-from streams.stages.deliver import Deliver, Manner, World
+from streams.stages.deliver import Deliver
+from streams.stages.drain import Drain
 from streams.stages.fan_out import FanOut
 from streams.stages.intake import DRAIN_SECONDS, Intake
-from streams.stages.publish import Publish
+from streams.stages.post import Manner, World
+from streams.stages.publish import Publish, Reconciled
 from streams.stages.record import RecordStage
 from streams.stages.slot_keeper import SlotKeeper
 from streams.topics import (
@@ -28,6 +30,7 @@ from streams.topics import (
     INVALID,
     SESSION_EVENTS,
     SUBSCRIPTIONS,
+    TEST_DELIVERIES,
     tier_of,
 )
 from streams.wiring import Deployment
@@ -77,22 +80,25 @@ class DeliverProcess:
     """`deliver`."""
 
     def __init__(self, deployment: Deployment, report: Report) -> None:
-        existing = require_topics(deployment, [SUBSCRIPTIONS, DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS, INVALID])
+        family = [DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS]
+        existing = require_topics(deployment, [SUBSCRIPTIONS, *family, INVALID])
         settings = deployment.settings
         self._view = deployment.view_reader(report)
         self._log = deployment.log(report)
         # Every tier that exists, so that a changed schedule strands nobody.
-        topics = [DELIVERIES, *sorted(name for name in existing if tier_of(name))]
+        topics = [DELIVERIES, TEST_DELIVERIES, *sorted(name for name in existing if tier_of(name))]
         self._feed = deployment.feed("deliver", topics, report)
         self._sender = HttpSender(
             timeout_seconds=settings.attempt_timeout_seconds,
             opened=settings.allowed_networks,
             ca_file=settings.ca_file,
         )
+        self._report = report
         self._slots = SlotKeeper(Slots(settings.slots))
         world = World(
             codec=deployment.codec,
             directory=self._view,
+            generations=deployment.generations(report),
             sealed=deployment.sealing,
             sender=self._sender,
             log=self._log,
@@ -104,7 +110,7 @@ class DeliverProcess:
 
     async def run(self) -> None:
         try:
-            await together(self._view.run, self._take_in)
+            await together(self._view.run, self._take_in, lambda: self._slots.tick(self._report))
         finally:
             await self._sender.close()
             await self._log.close()
@@ -125,7 +131,7 @@ class RecordProcess:
     """`record`."""
 
     def __init__(self, deployment: Deployment, report: Report) -> None:
-        topics = [DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS]
+        topics = [DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS]
         require_topics(deployment, [*topics, INVALID])
         require_database(deployment)
         self._log = deployment.log(report)
@@ -164,12 +170,21 @@ class PublishProcess:
             report,
             new_incarnation=lambda: str(ULID()),
         )
+        self._drain = Drain(
+            deployment.held(),
+            deployment.recorder(report),
+            self._view,
+            self._log,
+            deployment.codec,
+            deployment.clock,
+            report,
+        )
 
     async def run(self) -> None:
         try:
             # The topic is read only once nobody else writes to it.
             await self._stage.take_lease()
-            await together(self._view.run, self._publish)
+            await together(self._view.run, self._publish, self._send_on)
         finally:
             await self._log.close()
             await self._database.close()
@@ -177,6 +192,27 @@ class PublishProcess:
     async def _publish(self) -> None:
         await self._view.wait_until_read()
         await self._stage.run(self._view.view)
+
+    async def _send_on(self) -> None:
+        await self._view.wait_until_ready()
+        await self._drain.run()
+
+    async def reconcile(self, may_delete: Callable[[Sequence[str]], bool]) -> Reconciled:
+        """Make the topic what SQL says, once, as the only publisher."""
+        await self._stage.take_lease()
+        done: list[Reconciled] = []
+
+        async def once() -> None:
+            await self._view.wait_until_read()
+            done.append(await self._stage.reconcile(self._view.view, may_delete))
+
+        try:
+            await together(self._view.run, once)
+        finally:
+            await self._stage.give_lease_back()
+            await self._log.close()
+            await self._database.close()
+        return done[0]
 
     async def drain(self) -> None:
         return

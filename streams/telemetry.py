@@ -21,9 +21,12 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     "deliveries_created_total": ("Deliveries written by fan-out.", []),
     "deliveries_invalid_total": ("Records of the delivery topics that nobody can use; kept.", []),
     "deliveries_held_total": ("Deliveries held, by reason.", ["reason"]),
+    "deliveries_sent_on_total": ("Held deliveries that left, by what was chosen for them.", ["choice"]),
     "dead_letters_total": ("Deliveries given up, by reason.", ["reason"]),
     "attempts_total": ("Attempts made, by outcome.", ["outcome"]),
     "repeats_dropped_total": ("Delivery records that this process had already attended to.", []),
+    "superseded_dropped_total": ("Retries that were not sent because a replay took their place.", []),
+    "tests_expired_total": ("Test deliveries that were too old to be sent.", []),
     "facts_recorded_total": ("Facts stored in SQL.", []),
     "facts_refused_total": ("Facts that the database refused; stored stripped.", []),
     "records_unreadable_total": ("Records that record could not read; kept in session-events.invalid.", []),
@@ -36,6 +39,9 @@ GAUGES: dict[str, tuple[str, Sequence[str]]] = {
     "ready": ("1 when this stage can work.", []),
     "view_webhooks": ("Webhooks in this process's view.", []),
     "records_open": ("Records in hand in deliver.", []),
+    "own_network_down": ("1 while most endpoints are out of reach and none is blamed for it.", []),
+    "slots_in_use": ("Requests in flight, by what is known of their endpoints.", ["repute"]),
+    "slots_waiting": ("Deliveries that wait for a slot in memory.", []),
 }
 HISTOGRAMS: dict[str, tuple[str, Sequence[float]]] = {
     "attempt_seconds": ("From the start of an attempt to its outcome.", FAST_BUCKETS),

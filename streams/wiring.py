@@ -22,13 +22,18 @@ from streams.adapters.kafka.view_reader import ViewReader
 from streams.adapters.sealing import Sealing, generate_key
 from streams.adapters.sql.database import Database, database_url
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
+from streams.adapters.sql.generations import NoGenerations, SqlGenerations
+from streams.adapters.sql.held import SqlHeld
 from streams.adapters.sql.outbox import SqlLease, SqlOutbox
 from streams.adapters.sql.recorder import SqlRecorder
 from streams.adapters.sql.registry import SqlAccounts, SqlWebhooks
+from streams.adapters.sql.replays import SqlReplays
 from streams.core.errors import Misconfigured
 from streams.core.schedule import Tier
-from streams.ports import Report
+from streams.ports import Generations, Log, Report
 from streams.services.accounts import AccountService
+from streams.services.deliveries import DeliveryService
+from streams.services.trials import TrialService
 from streams.services.webhooks import WebhookService
 from streams.settings import Settings, find_broker, load_settings
 from streams.topics import Topic, declare
@@ -136,8 +141,18 @@ class Deployment:
     def recorder(self, report: Report) -> SqlRecorder:
         return SqlRecorder(self.database, self.clock, report, new_id)
 
+    def held(self) -> SqlHeld:
+        return SqlHeld(self.database)
+
     def outbox(self) -> SqlOutbox:
         return SqlOutbox(self.database)
+
+    def generations(self, report: Report) -> Generations:
+        """What `deliver` asks of SQL; without a database it does without."""
+        url = self.database_url
+        if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+            return NoGenerations()
+        return SqlGenerations(self.database, report)
 
     def publisher_lease(self) -> SqlLease:
         holder = f"{socket.gethostname()}/{os.getpid()}/{ULID()}"
@@ -160,5 +175,9 @@ class Deployment:
             self.settings.allow_http,
         )
 
-    def deliveries(self) -> SqlDeliveryLog:
-        return SqlDeliveryLog(self.database)
+    def trials(self, log: Log) -> TrialService:
+        webhooks, deliveries = SqlWebhooks(self.database, self.clock), SqlDeliveryLog(self.database)
+        return TrialService(webhooks, deliveries, log, self.codec, self.clock, new_id)
+
+    def deliveries(self) -> DeliveryService:
+        return DeliveryService(SqlDeliveryLog(self.database), SqlReplays(self.database, self.clock))

@@ -339,7 +339,7 @@ class FakeSealed:
 
 @dataclass
 class FakeRecorder:
-    """A `Recorder`: standings, attempts and bodies by their ids, health by webhook."""
+    """A `Recorder` and `Generations`: standings, attempts and bodies by their ids, health by webhook."""
 
     refuses: Callable[[Batch], bool] = lambda batch: False
     away: bool = False
@@ -366,6 +366,10 @@ class FakeRecorder:
             known = self.standings.get(standing.delivery_id)
             if known is None or standing.supersedes(known):
                 self.standings[standing.delivery_id] = standing
+
+    async def newest(self, delivery_id: str) -> int | None:
+        standing = None if self.away else self.standings.get(delivery_id)
+        return standing.generation if standing else None
 
     def of(self, webhook_id: str) -> list[Standing]:
         return [standing for standing in self.standings.values() if standing.webhook_id == webhook_id]
@@ -401,9 +405,16 @@ class FakeOutbox:
     async def compare(self, versions: Mapping[str, int]) -> Sequence[str]:
         self._check()
         for webhook_id, (version, webhook) in self._webhooks.items():
-            if versions.get(webhook_id) != (version if webhook else None):
-                self._dirty[webhook_id] = version
+            on_topic = versions.get(webhook_id)
+            if on_topic != (version if webhook else None):
+                newest = version if on_topic is None else max(version, on_topic + 1)
+                self._webhooks[webhook_id] = newest, replace(webhook, version=newest) if webhook else None
+                self._dirty[webhook_id] = newest
         return sorted(versions.keys() - self._webhooks.keys())
+
+    async def owe(self, webhook_ids: Sequence[str]) -> None:
+        self._check()
+        self._dirty |= {name: self._webhooks[name][0] for name in webhook_ids if name in self._webhooks}
 
     async def due(self, limit: int) -> Sequence[Due]:
         self._check()

@@ -1,11 +1,13 @@
 """The commands that run stages and keep a deployment: up, each stage, topics, db, keys."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
+from streams.cli.deliveries import dead_letters, deliveries
 from streams.cli.output import JsonOption, show
-from streams.cli.people import accounts, deliveries, events, webhooks
+from streams.cli.people import accounts, events, webhooks
 
 app = typer.Typer(
     name="scorm-webhooks",
@@ -28,6 +30,7 @@ for name, group in (
     ("webhooks", webhooks),
     ("events", events),
     ("deliveries", deliveries),
+    ("dead-letters", dead_letters),
     ("topics", topics),
     ("db", db),
     ("keys", keys),
@@ -38,7 +41,6 @@ STAGE_HELP = {
     "fan-out": "Join each event with the webhooks that want it; write one delivery each.",
     "deliver": "Send deliveries as signed POSTs; retry, hold, or give up.",
     "record": "Make what happened visible in SQL; count health; pause.",
-    "publish": "Project the webhooks of SQL onto the topic `subscriptions`.",
 }
 
 
@@ -55,6 +57,31 @@ def _add_stage(name: str, words: str) -> None:
 
 for _name, _words in STAGE_HELP.items():
     _add_stage(_name, _words)
+
+
+@app.command(rich_help_panel="Stages")
+def publish(
+    until_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,
+    reconcile: Annotated[
+        bool, typer.Option("--reconcile", help="Make `subscriptions` what SQL says, once, and end: after a restore.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --reconcile: delete what SQL does not know without asking.")
+    ] = False,
+) -> None:
+    """Project the webhooks of SQL onto the topic `subscriptions`; send on what is held."""
+    from streams.cli.stages import run_reconciliation, run_stage
+
+    if reconcile:
+        run_reconciliation(lambda strangers: yes or _may_delete(strangers))
+    else:
+        run_stage("publish", until_stdin_closes)
+
+
+def _may_delete(webhook_ids: Sequence[str]) -> bool:
+    shown = ", ".join(webhook_ids[:10]) + (", …" if len(webhook_ids) > 10 else "")
+    words = f"{len(webhook_ids)} webhooks on the topic are unknown to the database ({shown}). Delete them there?"
+    return typer.confirm(words)
 
 
 @app.command()

@@ -1,9 +1,10 @@
-"""What commands print: a table for people, camelCase JSON for programs."""
+"""What commands share: a deployment to work in, a table for people, camelCase JSON for programs."""
 
+import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -11,8 +12,24 @@ from streams.core.account import AttemptSeen, DeliverySeen
 from streams.core.event import format_time
 from streams.core.standing import Standing
 from streams.core.webhook import Registration
+from streams.wiring import Deployment
+
+Result = TypeVar("Result")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def in_deployment(work: Callable[[Deployment], Awaitable[Result]]) -> Result:
+    """Run `work` on this environment's deployment, and close what it opened."""
+
+    async def run() -> Result:
+        deployment = Deployment.from_environment()
+        try:
+            return await work(deployment)
+        finally:
+            await deployment.database.close()
+
+    return asyncio.run(run())
 
 
 def show(fields: Mapping[str, Any] | Sequence[Mapping[str, Any]], as_json: bool) -> None:

@@ -1,42 +1,26 @@
-"""The commands for people's work: accounts, webhooks, events, deliveries."""
+"""The commands for accounts, webhooks and events."""
 
-import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
-from streams.cli.output import JsonOption, delivery_fields, show, standing_fields, webhook_fields
-from streams.core.account import DeliveryFilter
+from streams.cli.output import JsonOption, delivery_fields, in_deployment, show, webhook_fields
+from streams.core.account import DeliverySeen
 from streams.core.delivery import State
-from streams.core.errors import FieldError, Invalid, NotFound
+from streams.core.errors import FieldError, Invalid
 from streams.core.event import Event, parse_event
 from streams.core.event_data import EVENT_TYPES
+from streams.core.held import HeldChoice
 from streams.services.webhooks import Changed, Wish
+from streams.telemetry import PrometheusReport
 from streams.wiring import Deployment, new_id
-
-Result = TypeVar("Result")
 
 accounts = typer.Typer(no_args_is_help=True, help="Customers of the platform.")
 webhooks = typer.Typer(no_args_is_help=True, help="Where events are sent.")
 events = typer.Typer(no_args_is_help=True, help="What happened at the platform.")
-deliveries = typer.Typer(no_args_is_help=True, help="Events owed to webhooks, and what became of them.")
-
-
-def in_deployment(work: Callable[[Deployment], Awaitable[Result]]) -> Result:
-    """Run `work` on this environment's deployment, and close what it opened."""
-
-    async def run() -> Result:
-        deployment = Deployment.from_environment()
-        try:
-            return await work(deployment)
-        finally:
-            await deployment.database.close()
-
-    return asyncio.run(run())
 
 
 @accounts.command("create")
@@ -112,9 +96,36 @@ def webhooks_pause(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
 
 
 @webhooks.command("enable")
-def webhooks_enable(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
+def webhooks_enable(
+    webhook_id: WebhookId,
+    held: Annotated[
+        HeldChoice, typer.Option(help="What becomes of what is held: sent on, kept as dead letters, or discarded.")
+    ] = HeldChoice.DELIVER,
+    as_json: JsonOption = False,
+) -> None:
     """Let requests leave again, with health counted anew."""
-    _show_changed(in_deployment(lambda deployment: deployment.webhooks().enable(webhook_id)), as_json)
+    _show_changed(in_deployment(lambda deployment: deployment.webhooks().enable(webhook_id, held)), as_json)
+
+
+@webhooks.command("test")
+def webhooks_test(
+    webhook_id: WebhookId,
+    event: Annotated[str, typer.Option(help=f"Its type: {', '.join(EVENT_TYPES)}.")] = "session.completed",
+    as_json: JsonOption = False,
+) -> None:
+    """Send one test event, even to a paused webhook, and show the answer. Exit code 1 if it was not delivered."""
+
+    async def send(deployment: Deployment) -> DeliverySeen:
+        log = deployment.log(PrometheusReport("test"))
+        try:
+            return await deployment.trials(log).send(webhook_id, event)
+        finally:
+            await log.close()
+
+    seen = in_deployment(send)
+    show(delivery_fields(seen), as_json)
+    if seen.standing.state is not State.DELIVERED:
+        raise typer.Exit(1)
 
 
 @webhooks.command("delete")
@@ -190,30 +201,3 @@ def parse_line(number: int, line: str) -> Event:
         raise Invalid(*(FieldError(f"line {number}: {e.field}", e.message) for e in wrong.errors)) from None
     except ValueError as error:
         raise Invalid(FieldError(f"line {number}", f"is not JSON: {error}")) from None
-
-
-@deliveries.command("list")
-def deliveries_list(
-    account: Annotated[str | None, typer.Option(help="Only this account's.")] = None,
-    webhook: Annotated[str | None, typer.Option(help="Only this webhook's.")] = None,
-    event: Annotated[str | None, typer.Option(help="Only of this event.")] = None,
-    state: Annotated[State | None, typer.Option(help="Only in this state.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
-    as_json: JsonOption = False,
-) -> None:
-    """List deliveries, newest first."""
-    wanted = DeliveryFilter(account, webhook, event, state, limit)
-    found = in_deployment(lambda deployment: deployment.deliveries().list(wanted))
-    show([standing_fields(standing) for standing in found], as_json)
-
-
-@deliveries.command("show")
-def deliveries_show(
-    delivery_id: Annotated[str, typer.Argument(metavar="DELIVERY", help="The delivery's id.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Show a delivery with its payload and every attempt."""
-    seen = in_deployment(lambda deployment: deployment.deliveries().find(delivery_id))
-    if seen is None:
-        raise NotFound(f"there is no delivery {delivery_id}")
-    show(delivery_fields(seen), as_json)

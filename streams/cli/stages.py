@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from streams.core.errors import Misconfigured
@@ -32,6 +32,21 @@ def run_stage(name: str, until_stdin_closes: bool) -> None:
         )
 
     _run(run(), with_uvloop=name != "fan-out")
+
+
+def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
+    """One reconciliation, and what it did."""
+    from streams.running import PublishProcess
+
+    deployment = Deployment.from_environment()
+    configure_logging(deployment.settings.log_format, deployment.settings.log_level)
+
+    async def run() -> None:
+        done = await PublishProcess(deployment, PrometheusReport("publish")).reconcile(may_delete)
+        unknown = f", {done.left} left that the database does not know" if done.left else ""
+        print(f"{done.published} webhooks published again, {done.deleted} deleted{unknown}")
+
+    _run(run())
 
 
 def run_up() -> None:

@@ -62,10 +62,13 @@ class DeliverySeen:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFilter:
-    """Which deliveries to list; None means any."""
+    """Which deliveries are meant; None means any. `reason` is why they are held or dead."""
 
     account_id: str | None = None
     webhook_id: str | None = None
     event_id: str | None = None
     state: State | None = None
     limit: int = 50
+    event_type: str | None = None
+    reason: str | None = None
+    ids: Sequence[str] | None = None

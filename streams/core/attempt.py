@@ -20,6 +20,7 @@ class Followed(StrEnum):
     FALLBACK = "fallback"
     HELD = "held"
     DEAD = "dead"
+    DISCARDED = "discarded"
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class HoldReason(StrEnum):
 
     PAUSED = "paused"
     BUSY = "busy"
+    REPLAY = "replay"
 
 
 class DeathReason(StrEnum):
@@ -46,6 +47,7 @@ class DeathReason(StrEnum):
     DELETED = "deleted"
     GONE = "gone"
     EXPIRED = "expired"
+    KEPT = "kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,11 @@ class Delivery:
     def attempt_id(self) -> str:
         return attempt_id(self.id, self.generation, self.attempt)
 
+    @property
+    def is_first(self) -> bool:
+        """Whether this is what fan-out wrote, and nobody wrote about it since."""
+        return self.step == 1
+
     def retried(self) -> "Delivery":
         """The record for the next attempt at the same target."""
         return replace(
@@ -128,6 +135,10 @@ class Delivery:
             hold_reason=reason,
             pause_id=pause_id,
         )
+
+    def sent_on(self) -> "Delivery":
+        """The record that ends a hold: the attempt that was due, under its old number."""
+        return replace(self, step=self.step + 1, hold_reason=None, pause_id=None)
 
     def ended(self, *, attempted: bool) -> "Delivery":
         """The record as a dead letter keeps it."""

@@ -2,16 +2,36 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from streams.core.delivery import Target, Trigger
-from streams.core.outcome import Kind
+from streams.core.outcome import NETWORK_KINDS, Kind
 from streams.core.webhook import PauseReason
 
 FAILURES_TO_PAUSE = 5
 
 # The endpoint asked for time, or the fault is ours: neither says that the endpoint is broken.
 NOT_COUNTED = frozenset({Kind.THROTTLED, Kind.UNSENDABLE})
+
+FALLBACK_FAILURES_TO_REST = 5
+FALLBACK_REST_SECONDS = 600.0
+
+
+@dataclass(slots=True)
+class FallbackHealth:
+    """Whether a fallback endpoint is worth a try: after five failures in a row it rests for ten minutes (R9)."""
+
+    failures: int = 0
+    rests_until: datetime | None = None
+
+    def rests(self, now: datetime) -> bool:
+        return self.rests_until is not None and now < self.rests_until
+
+    def learn(self, delivered: bool, now: datetime) -> None:
+        """An attempt at it ended at `now`."""
+        self.failures = 0 if delivered else self.failures + 1
+        resting = self.failures >= FALLBACK_FAILURES_TO_REST
+        self.rests_until = now + timedelta(seconds=FALLBACK_REST_SECONDS) if resting else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +56,15 @@ class Health:
     last_failed_at: datetime | None = None
     pause: PauseReason | None = None
 
-    def after(self, attempts: Iterable[Attempted]) -> "Health":
-        """The health once these new attempts, in the order of their partition, are counted."""
+    def after(self, attempts: Iterable[Attempted], *, own_network_is_down: bool = False) -> "Health":
+        """The health once these new attempts, in the order of their partition, are counted.
+
+        While our own network is down, what looks like that is not counted.
+        """
         health = self
         for attempt in attempts:
-            health = health._count(attempt)
+            if not (own_network_is_down and attempt.kind in NETWORK_KINDS):
+                health = health._count(attempt)
         return health
 
     def _count(self, attempt: Attempted) -> "Health":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 
-from streams.core.delivery import DeathReason, Delivery, HoldReason, Target
+from streams.core.delivery import DeathReason, Delivery, HoldReason, Target, Trigger
 from streams.core.errors import FieldError, Invalid
 from streams.core.outcome import Kind, Outcome
 from streams.core.webhook import Status, Webhook
@@ -100,29 +100,43 @@ class Bury:
     delivery: Delivery
 
 
-Following = Done | Wait | Divert | Hold | Bury
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """A test that failed: nothing follows."""
 
 
-def before_attempt(delivery: Delivery, webhook: Webhook) -> Divert | Hold | None:
-    """What to do instead of an attempt, or None to go ahead: a paused webhook's deliveries are held (R10).
+Following = Done | Wait | Divert | Hold | Bury | Discard
+
+
+def before_attempt(
+    delivery: Delivery, webhook: Webhook, *, fallback_rests: bool = False
+) -> Divert | Hold | Bury | None:
+    """What to do instead of an attempt, or None to go ahead: a paused webhook's deliveries are held (R10), tests apart.
 
     An automatic pause sends them to the fallback URL where there is one. A delivery whose fallback URL was
-    taken away meanwhile is held as well: it flows on at the primary endpoint.
+    taken away meanwhile is held as well: it flows on at the primary endpoint. While the fallback endpoint rests,
+    what was diverted to it ends as if it had failed there.
     """
+    if delivery.trigger is Trigger.TEST:
+        return None
+    to_fallback = delivery.target is Target.FALLBACK
     if webhook.status is Status.PAUSED:
         pause = webhook.pause
-        if pause and pause.reason.automatic and webhook.fallback_url is not None:
-            return None if delivery.target is Target.FALLBACK else Divert(delivery.diverted(attempted=False))
-        return Hold(delivery.held(HoldReason.PAUSED, pause.id if pause else None, attempted=False))
-    if delivery.target is Target.FALLBACK and webhook.fallback_url is None:
+        if not (pause and pause.reason.automatic and webhook.fallback_url is not None):
+            return Hold(delivery.held(HoldReason.PAUSED, pause.id if pause else None, attempted=False))
+        if not to_fallback:
+            return Divert(delivery.diverted(attempted=False))
+    elif to_fallback and webhook.fallback_url is None:
         return Hold(delivery.held(HoldReason.BUSY, None, attempted=False))
-    return None
+    return _fallback_failed(delivery, webhook, attempted=False) if to_fallback and fallback_rests else None
 
 
 def after_attempt(delivery: Delivery, outcome: Outcome, schedule: Schedule, webhook: Webhook) -> Following:
     """What follows an attempt: done, the next tier, the fallback URL, held, or a dead letter (R7, R9)."""
     if outcome.delivered:
         return Done()
+    if delivery.trigger is Trigger.TEST:
+        return Discard()
     if delivery.target is Target.FALLBACK:
         return _after_fallback(delivery, outcome, schedule, webhook)
     if outcome.kind is Kind.GONE:
@@ -141,6 +155,10 @@ def _after_fallback(delivery: Delivery, outcome: Outcome, schedule: Schedule, we
     tier = schedule.tier_after(delivery.target_attempt, outcome.retry_after)
     if delivery.target_attempt <= FALLBACK_RETRIES and tier is not None and outcome.kind is not Kind.GONE:
         return Wait(tier, delivery.retried())
+    return _fallback_failed(delivery, webhook, attempted=True)
+
+
+def _fallback_failed(delivery: Delivery, webhook: Webhook, *, attempted: bool) -> Hold | Bury:
     if webhook.status is Status.PAUSED and webhook.pause is not None and webhook.pause.reason.automatic:
-        return Hold(delivery.held(HoldReason.PAUSED, webhook.pause.id, attempted=True))
-    return Bury(DeathReason.EXHAUSTED, delivery.ended(attempted=True))
+        return Hold(delivery.held(HoldReason.PAUSED, webhook.pause.id, attempted=attempted))
+    return Bury(DeathReason.EXHAUSTED, delivery.ended(attempted=attempted))

@@ -11,7 +11,10 @@ from streams.core.schedule import Tier
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One delivery's state; `attempts` is how many were made in this generation, `reason` why it is held or dead."""
+    """One delivery's state; `attempts` is how many were made in this generation, `reason` why it is held or dead.
+
+    `target_attempt` is the number (from 1) within the target of the attempt to be made next.
+    """
 
     delivery_id: str
     account_id: str
@@ -31,6 +34,7 @@ class Standing:
     reason: str | None = None
     words: str | None = None
     pause_id: str | None = None
+    target_attempt: int = 1
 
     def supersedes(self, known: "Standing") -> bool:
         """State only moves up in (generation, step); *delivered* ends its generation, whatever its step."""
@@ -62,11 +66,16 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one transaction records; bodies are keyed by (account id, event id)."""
+    """What one transaction records; bodies and trace parents are keyed by (account id, event id).
+
+    With `own_network_is_down` no endpoint is blamed for being out of reach.
+    """
 
     standings: Sequence[Standing] = ()
     attempts: Sequence[Attempt] = ()
     bodies: Mapping[tuple[str, str], bytes] = field(default_factory=dict)
+    traces: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    own_network_is_down: bool = False
 
 
 def fold(facts: Iterable[Fact]) -> Batch:
@@ -74,6 +83,7 @@ def fold(facts: Iterable[Fact]) -> Batch:
     standings: dict[str, Standing] = {}
     attempts: list[Attempt] = []
     bodies: dict[tuple[str, str], bytes] = {}
+    traces: dict[tuple[str, str], str] = {}
     for fact in facts:
         noun = fact.noun
         if isinstance(noun, Attempt):
@@ -81,13 +91,15 @@ def fold(facts: Iterable[Fact]) -> Batch:
         else:
             delivery = noun.delivery if isinstance(noun, DeadLetter) else noun
             bodies[delivery.account_id, delivery.event_id] = delivery.body
+            if delivery.trace_parent is not None:
+                traces[delivery.account_id, delivery.event_id] = delivery.trace_parent
         standing = standing_of(fact)
         if standing is None:
             continue
         known = standings.get(standing.delivery_id)
         if known is None or standing.supersedes(known):
             standings[standing.delivery_id] = standing
-    return Batch(tuple(standings.values()), tuple(attempts), bodies)
+    return Batch(tuple(standings.values()), tuple(attempts), bodies, traces)
 
 
 def stripped(fact: Fact) -> Fact:
@@ -104,27 +116,34 @@ def standing_of(fact: Fact) -> Standing | None:
 
     None for an attempt whose consequence (fallback, held, dead) has a record of its own that says it.
     """
-    match fact.noun:
-        case Attempt():
-            return _of_attempt(fact.noun, fact.appended_at)
-        case DeadLetter():
-            letter = fact.noun
-            standing = _of_delivery(letter.delivery, State.DEAD, fact.appended_at)
+    if isinstance(fact.noun, Attempt):
+        return _of_attempt(fact.noun, fact.appended_at)
+    return standing_of_owed(fact.noun, fact.appended_at)
+
+
+def standing_of_owed(noun: Delivery | DeadLetter, at: datetime) -> Standing:
+    """What the record of a delivery, or of its end as a dead letter, says of its state since `at`."""
+    match noun:
+        case DeadLetter() as letter:
+            # Nobody is asked to act on a test.
+            state = State.DISCARDED if letter.delivery.trigger is Trigger.TEST else State.DEAD
+            standing = _of_delivery(letter.delivery, state, at)
             return replace(standing, reason=str(letter.reason), words=letter.words)
         case delivery if delivery.hold_reason is not None:
             return replace(
-                _of_delivery(delivery, State.HELD, fact.appended_at),
+                _of_delivery(delivery, State.HELD, at),
                 reason=str(delivery.hold_reason),
-                words=_HELD_WORDS[delivery.hold_reason],
+                words=HELD_WORDS[delivery.hold_reason],
                 pause_id=delivery.pause_id,
             )
         case delivery:
-            return replace(_of_delivery(delivery, State.WAITING, fact.appended_at), due_at=fact.appended_at)
+            return replace(_of_delivery(delivery, State.WAITING, at), due_at=at)
 
 
-_HELD_WORDS = {
+HELD_WORDS = {
     HoldReason.PAUSED: "The webhook is paused.",
     HoldReason.BUSY: "The endpoint cannot take more at the moment.",
+    HoldReason.REPLAY: "It is sent again as soon as the webhook can take it.",
 }
 
 
@@ -143,13 +162,22 @@ def _of_delivery(delivery: Delivery, state: State, at: datetime) -> Standing:
         attempts=delivery.attempt - 1,
         target=delivery.target,
         changed_at=at,
+        target_attempt=delivery.target_attempt,
     )
 
 
+_FOLLOWED_STATES = {
+    Followed.DONE: State.DELIVERED,
+    Followed.TIER: State.WAITING,
+    Followed.DISCARDED: State.DISCARDED,
+}
+
+
 def _of_attempt(attempt: Attempt, at: datetime) -> Standing | None:
-    if attempt.followed not in (Followed.DONE, Followed.TIER):
+    state = _FOLLOWED_STATES.get(attempt.followed)
+    if state is None:
         return None
-    waiting = attempt.followed is Followed.TIER and attempt.tier is not None
+    waiting = state is State.WAITING and attempt.tier is not None
     return Standing(
         delivery_id=attempt.delivery_id,
         account_id=attempt.account_id,
@@ -160,11 +188,12 @@ def _of_attempt(attempt: Attempt, at: datetime) -> Standing | None:
         first_seen_at=attempt.first_seen_at,
         generation=attempt.generation,
         step=attempt.step,
-        state=State.WAITING if waiting else State.DELIVERED,
+        state=state,
         attempts=attempt.number,
         target=attempt.target,
         changed_at=at,
         tier=attempt.tier,
         due_at=at + Tier(attempt.tier).wait if waiting and attempt.tier else None,
         words=attempt.words,
+        target_attempt=attempt.target_attempt + 1,
     )

@@ -31,7 +31,8 @@ class Sentinel:
 class View:
     """Webhooks by id and by account, fed record by record from the start of the topic.
 
-    An older version of a webhook is ignored. `position` is the next offset to read.
+    An older version of a webhook is ignored, but whoever reads the topic after its compaction sees it alone: such
+    webhooks are `overtaken` until their newest version is written again. `position` is the next offset to read.
     """
 
     def __init__(self) -> None:
@@ -40,6 +41,7 @@ class View:
         self._deleted: dict[str, int] = {}
         self._sentinel: Sentinel | None = None
         self._deleted_since_sentinel = 0
+        self.overtaken: set[str] = set()
         self.position = 0
 
     def __len__(self) -> int:
@@ -65,7 +67,9 @@ class View:
         """A webhook's record; the first one of a webhook gives it its creation time."""
         self.position = offset + 1
         known = self._webhooks.get(webhook.id)
-        if webhook.version <= max(known.version if known else 0, self._deleted.get(webhook.id, 0)):
+        newest = max(known.version if known else 0, self._deleted.get(webhook.id, 0))
+        (self.overtaken.add if webhook.version < newest else self.overtaken.discard)(webhook.id)
+        if webhook.version <= newest:
             return
         if webhook.created_at is None:
             webhook = replace(webhook, created_at=known.created_at if known else appended_at)
@@ -78,7 +82,9 @@ class View:
         self._deleted_since_sentinel += 1
         known = self._webhooks.get(webhook_id)
         if known is not None and version < known.version:
+            self.overtaken.add(webhook_id)
             return
+        self.overtaken.discard(webhook_id)
         self._deleted[webhook_id] = max(version, self._deleted.get(webhook_id, 0))
         if known is None:
             return
@@ -93,6 +99,11 @@ class View:
         self.position = offset + 1
         self._sentinel = sentinel
         self._deleted_since_sentinel = 0
+
+    def spoil(self, offset: int, webhook_id: str) -> None:
+        """A record of this webhook that cannot be read: what was known stays in force."""
+        self.position = offset + 1
+        self.overtaken.add(webhook_id)
 
     def skip(self, offset: int) -> None:
         """A record that says nothing to this view, or the end of the partition before `offset` + 1."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from streams.core.errors import FieldError, Invalid, NotFound
 from streams.core.event_data import EVENT_TYPES
+from streams.core.held import HeldChoice
 from streams.core.ids import ID_WORDS, is_id
 from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.url import url_errors
@@ -122,8 +123,11 @@ class WebhookService:
 
         return await self._change(webhook_id, paused)
 
-    async def enable(self, webhook_id: str) -> Changed:
-        """Requests leave again, with health counted anew. A second time changes nothing."""
+    async def enable(self, webhook_id: str, held: HeldChoice = HeldChoice.DELIVER) -> Changed:
+        """Requests leave again, with health counted anew; `held` is what becomes of what the pause holds.
+
+        A second time changes nothing.
+        """
 
         def enabled(known: Registration) -> Registration:
             webhook = known.webhook
@@ -132,14 +136,19 @@ class WebhookService:
             awake = replace(webhook, status=Status.ACTIVE, pause=None, health_epoch=webhook.health_epoch + 1)
             return replace(known, webhook=awake, paused_at=None)
 
-        return await self._change(webhook_id, enabled)
+        return await self._change(webhook_id, enabled, held)
 
     async def delete(self, webhook_id: str) -> Changed:
         """It gets no event any more; what it was still owed becomes dead letters."""
         return await self._change(webhook_id, lambda known: None)
 
-    async def _change(self, webhook_id: str, change: Callable[[Registration], Registration | None]) -> Changed:
-        registration = await self._webhooks.change(webhook_id, change)
+    async def _change(
+        self,
+        webhook_id: str,
+        change: Callable[[Registration], Registration | None],
+        held: HeldChoice = HeldChoice.DELIVER,
+    ) -> Changed:
+        registration = await self._webhooks.change(webhook_id, change, held)
         if registration is None:
             raise NotFound(f"there is no webhook {webhook_id}")
         return await self._changed(registration)

@@ -1,52 +1,30 @@
 """deliver: one attempt at a delivery, and a record of what follows."""
 
-from dataclasses import dataclass
-from datetime import datetime
+from collections import defaultdict
+from datetime import timedelta
 
-from streams.core.attempt import Attempt, DeadLetter, Followed
-from streams.core.delivery import DeathReason, Delivery
+from streams.core.attempt import DeadLetter
+from streams.core.delivery import DeathReason, Delivery, HoldReason, Target, Trigger
 from streams.core.errors import Unreadable
-from streams.core.outcome import Answer, Failure, Kind, Outcome, judge
-from streams.core.request import Request, build_request, endpoint
-from streams.core.schedule import (
-    Bury,
-    Divert,
-    Done,
-    Following,
-    Hold,
-    Schedule,
-    Wait,
-    after_attempt,
-    before_attempt,
-)
+from streams.core.health import FallbackHealth
+from streams.core.outcome import Kind
+from streams.core.schedule import Bury, Divert, Following, Hold, Wait, before_attempt
+from streams.core.slots import Errand
 from streams.core.webhook import Webhook
-from streams.ports import Clock, Codec, Directory, Log, Noun, Outgoing, Record, Report, Sealed, Sender
+from streams.ports import Noun, Outgoing, Record
 from streams.stages.invalid import parked
+from streams.stages.post import Manner, Post, World
 from streams.stages.repeats import Repeats
-from streams.stages.slot_keeper import SlotKeeper
-from streams.topics import ATTEMPTS, DEAD_LETTERS, DELIVERIES, HELD, retry_topic
+from streams.stages.slot_keeper import Busy, SlotKeeper, Turn
+from streams.topics import ATTEMPTS, DEAD_LETTERS, DELIVERIES, HELD, retry_topic, tier_of
 
+TEST_EXPIRES = timedelta(seconds=12)
 
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How a deployment delivers: its schedule, the whole attempt's time, the platform's signature header."""
-
-    schedule: Schedule
-    timeout_seconds: float = 10.0
-    signature_header: str = "X-AllureConnect-Signature"
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """The ports that `deliver` needs."""
-
-    codec: Codec
-    directory: Directory
-    sealed: Sealed
-    sender: Sender
-    log: Log
-    clock: Clock
-    report: Report
+_NOT_ATTEMPTED = {
+    DeathReason.DELETED: "The webhook was deleted before the event could be delivered.",
+    DeathReason.EXPIRED: "The test waited for longer than 12 seconds and was not sent.",
+    DeathReason.EXHAUSTED: "The fallback endpoint failed five times in a row and is given ten minutes of rest.",
+}
 
 
 class Deliver:
@@ -54,9 +32,10 @@ class Deliver:
 
     def __init__(self, world: World, manner: Manner, slots: SlotKeeper, repeats: Repeats | None = None) -> None:
         self._world = world
-        self._manner = manner
+        self._post = Post(world, manner)
         self._slots = slots
         self._repeats = repeats or Repeats()
+        self._fallbacks: defaultdict[str, FallbackHealth] = defaultdict(FallbackHealth)
 
     async def handle(self, record: Record) -> None:
         """Attempt a delivery, or hold or bury it; returns when all that follows is acknowledged."""
@@ -66,16 +45,34 @@ class Deliver:
         except Unreadable as wrong:
             await self._park(record, str(wrong))
             return
-        await world.directory.wait_for(delivery.seen)
+        if delivery.trigger is Trigger.TEST:
+            await world.directory.catch_up()
+        else:
+            await world.directory.wait_for(delivery.seen)
         if delivery in self._repeats:
             world.report.count("repeats_dropped_total")
+            return
+        if await self._is_superseded(delivery, record):
+            world.report.count("superseded_dropped_total")
             return
         webhook = world.directory.find(delivery.webhook_id)
         if webhook is not None and webhook.account_id != delivery.account_id:
             await self._park(record, "the delivery's account is not the account of its webhook")
             return
-        await world.log.produce(await self._consequences(delivery))
+        late = world.clock.now() - record.appended_at > TEST_EXPIRES
+        if delivery.trigger is Trigger.TEST and late:
+            world.report.count("tests_expired_total")
+            await world.log.produce(self._follow(Bury(DeathReason.EXPIRED, delivery.ended(attempted=False))))
+        else:
+            await world.log.produce(await self._consequences(delivery))
         self._repeats.add(delivery)
+
+    async def _is_superseded(self, delivery: Delivery, record: Record) -> bool:
+        """Whether a replay took the place of what waited in a tier."""
+        if tier_of(record.partition.topic) is None:
+            return False
+        newest = await self._world.generations.newest(delivery.id)
+        return newest is not None and newest > delivery.generation
 
     def _read(self, record: Record) -> Delivery:
         delivery = self._world.codec.decode(record.value or b"")
@@ -91,75 +88,32 @@ class Deliver:
     async def _consequences(self, delivery: Delivery) -> list[Outgoing]:
         instead, webhook = self._instead(delivery)
         if instead is not None or webhook is None:
-            return self._follow(instead, None)
-        async with self._slots.slot(webhook.id, webhook.max_concurrency):
-            # It may have been paused or changed while this delivery waited for its slot.
-            instead, webhook = self._instead(delivery)
-            if instead is not None or webhook is None:
-                return self._follow(instead, None)
-            return await self._attempt(delivery, webhook)
+            return self._follow(instead)
+        try:
+            async with self._slots.slot(_line(delivery), _errand(delivery), webhook.max_concurrency) as turn:
+                # It may have been paused or changed while this delivery waited for its slot.
+                instead, webhook = self._instead(delivery)
+                if instead is not None or webhook is None:
+                    return self._follow(instead)
+                return await self._attempt(delivery, webhook, turn)
+        except Busy:
+            return self._follow(Hold(delivery.held(HoldReason.BUSY, None, attempted=False)))
 
     def _instead(self, delivery: Delivery) -> tuple[Following | None, Webhook | None]:
         webhook = self._world.directory.find(delivery.webhook_id)
         if webhook is None:
             return Bury(DeathReason.DELETED, delivery.ended(attempted=False)), None
-        return before_attempt(delivery, webhook), webhook
+        rests = delivery.target is Target.FALLBACK and self._fallbacks[webhook.id].rests(self._world.clock.now())
+        return before_attempt(delivery, webhook, fallback_rests=rests), webhook
 
-    async def _attempt(self, delivery: Delivery, webhook: Webhook) -> list[Outgoing]:
-        world, manner = self._world, self._manner
-        started_at = world.clock.now()
-        url = endpoint(delivery, webhook) or webhook.url
-        request, result = await self._send(delivery, webhook, url, started_at)
-        ended_at = world.clock.now()
-        outcome = judge(result, ended_at, manner.timeout_seconds)
-        following = after_attempt(delivery, outcome, manner.schedule, webhook)
-        answer = result if isinstance(result, Answer) else None
-        attempt = Attempt(
-            account_id=delivery.account_id,
-            event_id=delivery.event_id,
-            event_type=delivery.event_type,
-            webhook_id=delivery.webhook_id,
-            trigger=delivery.trigger,
-            generation=delivery.generation,
-            step=delivery.step + 1,
-            number=delivery.attempt,
-            target=delivery.target,
-            target_attempt=delivery.target_attempt,
-            health_epoch=webhook.health_epoch,
-            url=url,
-            first_seen_at=delivery.first_seen_at,
-            started_at=started_at,
-            ended_at=ended_at,
-            request_headers=request.public_headers if request else {},
-            status=answer.status if answer else None,
-            answer_headers=answer.headers if answer else {},
-            answer=answer.body if answer else b"",
-            kind=outcome.kind,
-            words=outcome.words,
-            followed=_followed(following),
-            tier=following.tier.name if isinstance(following, Wait) else None,
-        )
-        self._tell(attempt)
-        return [self._outgoing(ATTEMPTS, delivery.webhook_id, attempt), *self._follow(following, outcome)]
+    async def _attempt(self, delivery: Delivery, webhook: Webhook, turn: Turn) -> list[Outgoing]:
+        attempt, following = await self._post.attempt(delivery, webhook)
+        turn.delivered = attempt.kind is Kind.DELIVERED
+        if delivery.target is Target.FALLBACK:
+            self._fallbacks[webhook.id].learn(turn.delivered, attempt.ended_at)
+        return [self._outgoing(ATTEMPTS, delivery.webhook_id, attempt), *self._follow(following, attempt.words)]
 
-    async def _send(
-        self, delivery: Delivery, webhook: Webhook, url: str, now: datetime
-    ) -> tuple[Request | None, Answer | Failure]:
-        try:
-            request = build_request(
-                delivery,
-                url,
-                [self._world.sealed.secret(secret.sealed) for secret in webhook.valid_secrets(now)],
-                self._world.sealed.headers(webhook.sealed_headers),
-                int(now.timestamp()),
-                self._manner.signature_header,
-            )
-        except (Unreadable, ValueError) as wrong:
-            # What cannot be signed for one webhook waits like any failure; it stops no other.
-            return None, Failure(Kind.UNSENDABLE, str(wrong))
-        return request, await self._world.sender.send(request)
-
-    def _follow(self, following: Following | None, outcome: Outcome | None) -> list[Outgoing]:
+    def _follow(self, following: Following | None, words: str | None = None) -> list[Outgoing]:
         match following:
             case Wait(tier, delivery):
                 return [self._outgoing(retry_topic(tier), delivery.webhook_id, delivery)]
@@ -169,47 +123,24 @@ class Deliver:
                 self._world.report.count("deliveries_held_total", reason=str(delivery.hold_reason))
                 return [self._outgoing(HELD, delivery.webhook_id, delivery)]
             case Bury(reason, delivery):
-                self._world.report.count("dead_letters_total", reason=reason)
-                words = outcome.words if outcome else "The webhook was deleted before the event could be delivered."
-                letter = DeadLetter(delivery, reason, words)
+                if delivery.trigger is not Trigger.TEST:
+                    self._world.report.count("dead_letters_total", reason=reason)
+                letter = DeadLetter(delivery, reason, words or _NOT_ATTEMPTED[reason])
                 return [self._outgoing(DEAD_LETTERS, delivery.webhook_id, letter)]
         return []
 
     def _outgoing(self, topic: str, webhook_id: str, noun: Noun) -> Outgoing:
         return Outgoing(topic, webhook_id.encode(), self._world.codec.encode(noun))
 
-    def _tell(self, attempt: Attempt) -> None:
-        report = self._world.report
-        report.count("attempts_total", outcome=attempt.kind)
-        report.observe("attempt_seconds", attempt.milliseconds / 1000)
-        if attempt.kind is Kind.DELIVERED:
-            delay = (attempt.ended_at - attempt.first_seen_at).total_seconds()
-            report.observe("event_to_delivered_seconds", max(delay, 0.0))
-        report.tell(
-            "attempt",
-            delivery_id=attempt.delivery_id,
-            event_id=attempt.event_id,
-            webhook_id=attempt.webhook_id,
-            account_id=attempt.account_id,
-            generation=attempt.generation,
-            number=attempt.number,
-            target=attempt.target,
-            outcome=attempt.kind,
-            status=attempt.status,
-            milliseconds=round(attempt.milliseconds, 1),
-            followed=attempt.followed,
-            tier=attempt.tier,
-        )
+
+def _line(delivery: Delivery) -> str:
+    """Each endpoint has a line of its own; so have a webhook's tests."""
+    if delivery.trigger is Trigger.TEST:
+        return f"{delivery.webhook_id}/test"
+    return delivery.webhook_id if delivery.target is Target.PRIMARY else f"{delivery.webhook_id}/fallback"
 
 
-_FOLLOWED: dict[type[Following], Followed] = {
-    Done: Followed.DONE,
-    Wait: Followed.TIER,
-    Divert: Followed.FALLBACK,
-    Hold: Followed.HELD,
-    Bury: Followed.DEAD,
-}
-
-
-def _followed(following: Following) -> Followed:
-    return _FOLLOWED[type(following)]
+def _errand(delivery: Delivery) -> Errand:
+    if delivery.trigger is Trigger.TEST:
+        return Errand.TEST
+    return Errand.FRESH if delivery.is_first else Errand.AGAIN

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
 from streams.core.errors import ScormWebhooksError, Unavailable
@@ -14,12 +15,22 @@ BATCH_WEBHOOKS = 500
 RENEW_EVERY_SECONDS = 3.0
 RETRY_SECONDS = 1.0
 REPEAT_SENTINEL_SECONDS = 10.0
+COMPARE_EVERY_SECONDS = 60.0
 
 Result = TypeVar("Result")
 
 
 class LeaseLost(ScormWebhooksError):
     """Another publisher holds the lease: this one must stop before it writes an older state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What a reconciliation did: webhooks written again, deleted from the topic, and left there unknown to SQL."""
+
+    published: int
+    deleted: int
+    left: int
 
 
 class Publish:
@@ -45,7 +56,7 @@ class Publish:
         self._new_incarnation = new_incarnation
         self._live: set[str] = set()
         self._sentinel: Sentinel | None = None
-        self._marked_at = 0.0
+        self._marked_at = self._compared_at = 0.0
         self._incarnation = ""
         self._waiting = False
 
@@ -70,8 +81,11 @@ class Publish:
             renewing.cancel()
             publishing.cancel()
             await asyncio.gather(renewing, publishing, return_exceptions=True)
-            with suppress(Unavailable):
-                await self._lease.release()
+            await self.give_lease_back()
+
+    async def give_lease_back(self) -> None:
+        with suppress(Unavailable):
+            await self._lease.release()
 
     async def _renew(self) -> bool:
         try:
@@ -85,11 +99,40 @@ class Publish:
             if not await self._patiently(self._lease.renew):
                 raise LeaseLost("another publisher took the lease over")
 
+    async def reconcile(self, topic: View, may_delete: Callable[[Sequence[str]], bool]) -> Reconciled:
+        """Make the topic what SQL says, once; `may_delete` is asked about webhooks that SQL does not know."""
+        strangers = await self._begin(topic)
+        deleted = strangers if strangers and may_delete(strangers) else ()
+        versions = topic.versions()
+        await self._log.produce([_outgoing(name, versions[name] + 1) for name in deleted])
+        self._live -= set(deleted)
+        published = 0
+        while count := await self.publish_due():
+            published += count
+        return Reconciled(published, len(deleted), len(strangers) - len(deleted))
+
     async def _publish_regularly(self, topic: View) -> None:
         await self._patiently(lambda: self._begin(topic))
         while True:
-            if await self._patiently(self.publish_due) == 0:
+            if await self._patiently(lambda: self._publish_once(topic)) == 0:
                 await self._outbox.changed()
+
+    async def _publish_once(self, topic: View) -> int:
+        await self._look_back(topic)
+        return await self.publish_due()
+
+    async def _look_back(self, topic: View) -> None:
+        """Publish again whatever is not the last word on the topic: an old publisher may have woken up and written."""
+        if topic.overtaken:
+            overtaken = sorted(topic.overtaken)
+            self._report.tell("another writer spoke last of some webhooks; publishing them again", count=len(overtaken))
+            await self._outbox.owe(overtaken)
+            # Told again only if it happens again.
+            topic.overtaken.clear()
+        now = asyncio.get_running_loop().time()
+        if now - self._compared_at >= COMPARE_EVERY_SECONDS:
+            self._compared_at = now
+            await self._outbox.compare(topic.versions())
 
     async def _patiently(self, step: Callable[[], Awaitable[Result]]) -> Result:
         """Wait a database outage out; it is told once, whoever meets it."""
@@ -105,15 +148,16 @@ class Publish:
                 self._waiting = False
                 return result
 
-    async def _begin(self, topic: View) -> None:
+    async def _begin(self, topic: View) -> Sequence[str]:
         strangers = await self._outbox.compare(topic.versions())
         if strangers:
             # After a restore from an older dump: deleting them needs a person's word.
             self._report.tell("webhooks on the topic that the database does not know", count=len(strangers))
         self._live = set(topic.versions())
         self._sentinel = topic.sentinel
-        self._marked_at = asyncio.get_running_loop().time()
+        self._marked_at = self._compared_at = asyncio.get_running_loop().time()
         self._incarnation = topic.sentinel.incarnation if topic.sentinel else self._new_incarnation()
+        return strangers
 
     async def publish_due(self) -> int:
         """Publish what is due now, at most one batch; how many webhooks that were."""
@@ -138,5 +182,9 @@ class Publish:
 
     def _outgoing(self, due: Due) -> Outgoing:
         value = self._codec.encode(due.webhook) if due.webhook else None
-        headers: Sequence[tuple[str, bytes]] = ((VERSION_HEADER, str(due.version).encode()),)
-        return Outgoing(SUBSCRIPTIONS, due.webhook_id.encode(), value, headers)
+        return _outgoing(due.webhook_id, due.version, value)
+
+
+def _outgoing(webhook_id: str, version: int, value: bytes | None = None) -> Outgoing:
+    """Without a value it is a tombstone."""
+    return Outgoing(SUBSCRIPTIONS, webhook_id.encode(), value, ((VERSION_HEADER, str(version).encode()),))

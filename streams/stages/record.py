@@ -3,11 +3,13 @@
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
 from streams.core.errors import Refused, Unavailable, Unreadable
 from streams.core.ledger import Commit
+from streams.core.network import OwnNetwork
 from streams.core.standing import Fact, fold, stripped
 from streams.ports import Codec, Feed, Log, Partition, Record, Recorder, Report
 from streams.stages.invalid import parked
@@ -26,6 +28,8 @@ class RecordStage:
         self._recorder = recorder
         self._log = log
         self._report = report
+        self._network = OwnNetwork()
+        self._network_is_down = False
         self._waiting: deque[Record] = deque()
         self._stopped: set[Partition] = set()
         self._draining = False
@@ -101,6 +105,7 @@ class RecordStage:
 
     async def _write(self, records: Sequence[Record]) -> None:
         facts, unreadable = self._read(records)
+        self._look_at_the_network(facts)
         if unreadable:
             await self._log.produce([parked(record, error) for record, error in unreadable])
         await self._store(facts)
@@ -127,6 +132,15 @@ class RecordStage:
             self._report.count("records_unreadable_total", len(unreadable))
         return facts, unreadable
 
+    def _look_at_the_network(self, facts: Sequence[Fact]) -> None:
+        self._network.learn(fact.noun for fact in facts if isinstance(fact.noun, Attempt))
+        is_down = self._network.is_down()
+        if is_down != self._network_is_down:
+            words = "our own network seems to be down: no webhook is blamed" if is_down else "our own network is back"
+            self._report.tell(words)
+        self._network_is_down = is_down
+        self._report.gauge("own_network_down", is_down)
+
     async def _store(self, facts: Sequence[Fact]) -> None:
         """Record the facts; a row that the database refuses is found by halving and never stops the others."""
         if not facts:
@@ -152,7 +166,7 @@ class RecordStage:
             self._report.tell("fact refused by the database even stripped", why=str(still_wrong))
 
     async def _until_available(self, facts: Sequence[Fact]) -> None:
-        batch = fold(facts)
+        batch = replace(fold(facts), own_network_is_down=self._network_is_down)
         told = False
         while True:
             try:

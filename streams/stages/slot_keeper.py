@@ -1,58 +1,102 @@
-"""Let coroutines wait for a slot."""
+"""Let coroutines wait for a slot, or tell them that they would wait too long."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from streams.core.slots import Slots
+from streams.core.errors import ScormWebhooksError
+from streams.core.slots import Errand, Repute, Slots
+from streams.ports import Report
+
+TICK_SECONDS = 0.25
+
+Waiter = asyncio.Future[None]
+
+
+class Busy(ScormWebhooksError):
+    """The endpoint is too slow for what waits in its line: this one had better wait elsewhere."""
+
+
+class Turn:
+    """A slot in use; `delivered` is set to how the attempt ended, None when none was made."""
+
+    def __init__(self) -> None:
+        self.delivered: bool | None = None
 
 
 class SlotKeeper:
-    """`slot` waits for its turn; after `close` nobody gets one any more."""
+    """`slot` waits for its turn; after `close` nobody gets one any more. `now` is the loop's time unless given."""
 
-    def __init__(self, slots: Slots[asyncio.Future[None]]) -> None:
+    def __init__(self, slots: Slots[Waiter], now: Callable[[], float] | None = None) -> None:
         self._slots = slots
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._now = now or asyncio.get_running_loop().time
+        self._waiting: set[Waiter] = set()
         self._closed = False
 
     @asynccontextmanager
-    async def slot(self, webhook_id: str, cap: int) -> AsyncIterator[None]:
-        """Hold one of the webhook's `cap` slots; CancelledError when the keeper closes first."""
+    async def slot(self, line: str, errand: Errand, ceiling: int) -> AsyncIterator[Turn]:
+        """Hold a slot; raises `Busy` when the line is too long, CancelledError when the keeper closes first."""
         if self._closed:
             raise asyncio.CancelledError
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.add(turn)
-        self._slots.ask(webhook_id, cap, turn)
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiter)
+        self._slots.ask(line, waiter, errand, ceiling)
         self._grant()
+        if not waiter.done():
+            self._spill([line])
         try:
-            await turn
+            await waiter
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._give_back(webhook_id)
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._give_back(line, waiter, None)
             raise
+        turn = Turn()
         try:
-            yield
+            yield turn
         finally:
-            self._give_back(webhook_id)
+            self._give_back(line, waiter, turn.delivered)
+
+    async def tick(self, report: Report) -> None:
+        """Look after those that hang and those that wait, now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self.look_after()
+            for repute in Repute:
+                report.gauge("slots_in_use", self._slots.held(repute), repute=repute)
+            report.gauge("slots_waiting", len(self._waiting))
+
+    def look_after(self) -> None:
+        """Grant what became free by the passing of time, and send away whoever would wait too long."""
+        self._grant()
+        self._spill(None)
 
     def close(self) -> None:
         """Cancel whoever waits: what has not left yet stays uncommitted and is sent after the restart."""
         self._closed = True
-        for turn in self._waiting:
-            turn.cancel()
+        for waiter in self._waiting:
+            waiter.cancel()
         self._waiting.clear()
 
-    def _give_back(self, webhook_id: str) -> None:
-        self._slots.release(webhook_id)
+    def _give_back(self, line: str, waiter: Waiter, delivered: bool | None) -> None:
+        self._slots.release(line, waiter, self._now(), delivered)
         self._grant()
 
     def _grant(self) -> None:
         if self._closed:
             return
-        while granted := self._slots.grant():
-            for webhook_id, turn in granted:
-                self._waiting.discard(turn)
-                if turn.cancelled():
-                    self._slots.release(webhook_id)
+        now = self._now()
+        while granted := self._slots.grant(now):
+            for line, waiter in granted:
+                self._waiting.discard(waiter)
+                if waiter.cancelled():
+                    self._slots.release(line, waiter, now, None)
                 else:
-                    turn.set_result(None)
+                    waiter.set_result(None)
+
+    def _spill(self, lines: list[str] | None) -> None:
+        if self._closed:
+            return
+        for waiter in self._slots.spill(self._now(), lines):
+            self._waiting.discard(waiter)
+            if not waiter.cancelled():
+                waiter.set_exception(Busy("the endpoint is too slow for what is owed to it"))

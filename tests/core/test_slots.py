@@ -1,4 +1,4 @@
-"""Slots: caps hold, turns are taken, nobody is forgotten."""
+"""Slots: caps and shares hold, turns are taken, nobody is forgotten, and who would wait too long is told."""
 
 from collections import Counter
 
@@ -6,117 +6,372 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from streams.core.slots import Slots
+from streams.core.slots import PATIENCE_SECONDS, SLOW_SECONDS, START_CAP, TEST_CAP, Errand, Repute, Slots
 
-TOTAL = 5
-webhooks = st.sampled_from(("a", "b", "c"))
-caps = st.integers(1, 4)
+TOTAL = 12
+names = st.sampled_from(("a", "b", "c", "d"))
 
 
 class SlotsMachine(RuleBasedStateMachine):
-    """Anything may happen: asking, granting, releasing, in any order."""
+    """Anything may happen, in any order: asking, granting, success, failure, the passing of time."""
 
     def __init__(self) -> None:
         super().__init__()
         self.slots: Slots[int] = Slots(TOTAL)
-        self.cap: dict[str, int] = {}
-        self.asked: dict[int, str] = {}
+        self.now = 0.0
+        self.asked: dict[int, tuple[str, Errand]] = {}
+        self.ceilings: dict[str, int] = {}
+        self.flying: dict[int, str] = {}
         self.granted: list[int] = []
-        self.in_use: Counter[str] = Counter()
+        self.spilled: list[int] = []
 
-    @rule(webhook=webhooks, cap=caps)
-    def ask(self, webhook: str, cap: int) -> None:
+    @rule(name=names, errand=st.sampled_from((Errand.FRESH, Errand.AGAIN)), ceiling=st.integers(1, 10))
+    def ask(self, name: str, errand: Errand, ceiling: int) -> None:
+        self._ask(name, errand, ceiling)
+
+    @rule(name=names)
+    def ask_for_a_test(self, name: str) -> None:
+        self._ask(f"{name}/test", Errand.TEST, 32)
+
+    def _ask(self, name: str, errand: Errand, ceiling: int) -> None:
         ticket = len(self.asked)
-        self.asked[ticket] = webhook
-        self.cap[webhook] = cap
-        self.slots.ask(webhook, cap, ticket)
+        self.asked[ticket] = name, errand
+        self.ceilings[name] = ceiling
+        self.slots.ask(name, ticket, errand, ceiling)
+
+    @rule(seconds=st.floats(0.01, 3))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
 
     @rule()
     def grant(self) -> None:
-        before = self.in_use.copy()
-        for webhook, ticket in self.slots.grant():
-            assert self.asked[ticket] == webhook
+        before = Counter(self.flying.values())
+        # Those that turned slow meanwhile are known from here on.
+        self.slots.spill(self.now, [])
+        suspects = self.slots.held(Repute.SUSPECT)
+        for name, ticket in self.slots.grant(self.now):
+            assert self.asked[ticket][0] == name
             self.granted.append(ticket)
-            self.in_use[webhook] += 1
-        for webhook, count in self.in_use.items():
-            assert count <= max(self.cap[webhook], before[webhook])
-        assert self.slots.grant() == []
-        self._nobody_waits_in_vain()
+            self.flying[ticket] = name
+        for name, count in Counter(self.flying.values()).items():
+            assert count <= max(self.ceilings[name], before[name])
+        # A line that turned suspect keeps what it had; suspects are granted nothing beyond their quarter.
+        assert self.slots.held(Repute.SUSPECT) <= max(TOTAL // 4, suspects)
+        assert self.slots.grant(self.now) == []
 
-    @precondition(lambda self: self.in_use.total() > 0)
-    @rule(data=st.data())
-    def release(self, data: st.DataObject) -> None:
-        webhook = data.draw(st.sampled_from(sorted(+self.in_use)))
-        self.in_use[webhook] -= 1
-        self.slots.release(webhook)
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data(), delivered=st.sampled_from((True, False, None)))
+    def release(self, data: st.DataObject, delivered: bool | None) -> None:
+        self._release(data.draw(st.sampled_from(sorted(self.flying))), delivered)
 
-    def _nobody_waits_in_vain(self) -> None:
-        if self.slots.free:
-            for ticket in self.asked.keys() - set(self.granted):
-                webhook = self.asked[ticket]
-                assert self.in_use[webhook] >= self.cap[webhook]
+    @rule()
+    def spill(self) -> None:
+        self.spilled += self.slots.spill(self.now)
 
     @invariant()
     def the_total_is_never_exceeded(self) -> None:
-        assert self.in_use.total() + self.slots.free == TOTAL
-        assert self.slots.free >= 0
+        assert len(self.flying) + self.slots.free == TOTAL
+        assert sum(self.slots.held(repute) for repute in Repute) == len(self.flying)
 
     @invariant()
-    def a_ticket_is_granted_once_and_in_its_webhooks_order(self) -> None:
-        for webhook in "abc":
-            mine = [ticket for ticket in self.granted if self.asked[ticket] == webhook]
+    def the_last_slot_is_for_tests(self) -> None:
+        ordinary = [name for name in self.flying.values() if "/test" not in name]
+        assert len(ordinary) <= TOTAL - 1
+
+    @invariant()
+    def retries_hold_at_most_half_of_a_cap(self) -> None:
+        for name in "abcd":
+            again = [t for t, of in self.flying.items() if of == name and self.asked[t][1] is Errand.AGAIN]
+            assert len(again) <= max(START_CAP, 10) // 2
+
+    @invariant()
+    def a_ticket_is_granted_or_spilled_once_and_granted_in_its_lines_order(self) -> None:
+        assert not set(self.granted) & set(self.spilled)
+        assert len(set(self.spilled)) == len(self.spilled)
+        for asked in set(self.asked.values()):
+            mine = [ticket for ticket in self.granted if self.asked[ticket] == asked]
             assert mine == sorted(set(mine))
 
-    def teardown(self) -> None:
-        """Whoever asked gets a slot in the end."""
-        self.grant()
-        while self.in_use.total():
-            self.release_one()
-            self.grant()
-        assert sorted(self.granted) == sorted(self.asked)
-        assert self.slots.free == TOTAL
+    def _release(self, ticket: int, delivered: bool | None) -> None:
+        self.slots.release(self.flying.pop(ticket), ticket, self.now, delivered)
 
-    def release_one(self) -> None:
-        webhook = sorted(+self.in_use)[0]
-        self.in_use[webhook] -= 1
-        self.slots.release(webhook)
+    def teardown(self) -> None:
+        """Whoever asked gets a slot or was told to go, in the end."""
+        self.grant()
+        while self.flying:
+            self._release(min(self.flying), False)
+            self.grant()
+        assert sorted(self.granted + self.spilled) == sorted(self.asked)
+        assert self.slots.free == TOTAL
+        assert self.slots.waiting() == 0
 
 
 TestSlots = SlotsMachine.TestCase
 
 
-def test_webhooks_that_wait_take_turns() -> None:
-    slots: Slots[str] = Slots(4)
-    for number in range(10):
-        slots.ask("busy", 8, f"busy {number}")
-    slots.ask("quiet", 8, "quiet")
-    assert [ticket for _, ticket in slots.grant()] == ["busy 0", "quiet", "busy 1", "busy 2"]
+class World:
+    """Lines that send, with a clock that is told to move on."""
+
+    def __init__(self, total: int = 256) -> None:
+        self.slots: Slots[str] = Slots(total)
+        self.now = 0.0
+        self.flying: dict[str, str] = {}
+        self._count = 0
+
+    def ask(self, name: str, count: int = 1, errand: Errand = Errand.FRESH, ceiling: int = 32) -> None:
+        for _ in range(count):
+            self._count += 1
+            self.slots.ask(name, f"{name} {errand} {self._count}", errand, ceiling)
+
+    def grant(self) -> list[str]:
+        granted = self.slots.grant(self.now)
+        self.flying.update({ticket: name for name, ticket in granted})
+        return [name for name, _ in granted]
+
+    def end(self, name: str, count: int = 1, delivered: bool | None = True) -> None:
+        for ticket in [ticket for ticket, of in self.flying.items() if of == name][:count]:
+            self.slots.release(self.flying.pop(ticket), ticket, self.now, delivered)
+
+    def prove(self, *names: str) -> None:
+        """Each line has answered once, in a moment."""
+        for name in names:
+            self.ask(name)
+            self.grant()
+            self.end(name)
+
+    def in_use(self, name: str) -> int:
+        return sum(of == name for of in self.flying.values())
+
+
+def test_a_line_starts_with_eight_and_wins_one_with_each_success_up_to_its_ceiling() -> None:
+    world = World()
+    world.ask("a", 100, ceiling=20)
+    world.grant()
+    assert world.in_use("a") == START_CAP
+    world.end("a", 4)
+    world.grant()
+    assert world.in_use("a") == START_CAP + 4
+    for _ in range(5):
+        world.end("a", 4)
+        world.grant()
+    assert world.in_use("a") == 20
+
+
+def test_a_failure_halves_the_cap_and_one_is_always_left() -> None:
+    world = World()
+    world.ask("a", 100)
+    world.grant()
+    world.end("a", 8, delivered=False)
+    world.grant()
+    assert world.in_use("a") == 1
+
+
+def test_what_was_not_attempted_says_nothing_of_the_endpoint() -> None:
+    world = World()
+    world.ask("a", 20)
+    world.grant()
+    world.end("a", 8, delivered=None)
+    world.grant()
+    assert world.in_use("a") == START_CAP
+
+
+def test_lines_that_wait_take_turns() -> None:
+    world = World(total=5)
+    world.prove("busy", "quiet")
+    world.ask("busy", 10)
+    world.ask("quiet")
+    assert world.grant() == ["busy", "quiet", "busy", "busy"]
 
 
 @given(st.integers(1, 20), st.integers(1, 5))
-def test_a_quiet_webhook_waits_for_one_turn_of_each_other_at_most(burst: int, others: int) -> None:
-    slots: Slots[str] = Slots(1)
+def test_a_quiet_line_waits_for_one_turn_of_each_other_at_most(burst: int, others: int) -> None:
+    world = World(total=2)
+    world.prove("quiet", *(f"busy {number}" for number in range(others)))
     for number in range(others):
-        for _ in range(burst):
-            slots.ask(f"busy {number}", 1, "busy")
-    slots.ask("quiet", 1, "quiet")
+        world.ask(f"busy {number}", burst)
+    world.ask("quiet")
     order: list[str] = []
-    while granted := slots.grant():
-        for webhook, ticket in granted:
-            order.append(ticket)
-            slots.release(webhook)
+    while granted := world.grant():
+        order += granted
+        for name in granted:
+            world.end(name)
     assert order.index("quiet") <= others
     assert len(order) == burst * others + 1
 
 
-def test_a_smaller_cap_takes_nothing_away_but_grants_nothing_more() -> None:
-    slots: Slots[int] = Slots(10)
-    for ticket in range(4):
-        slots.ask("a", 4, ticket)
-    assert len(slots.grant()) == 4
-    slots.ask("a", 2, 4)
-    slots.release("a")
-    slots.release("a")
-    assert slots.grant() == []
-    slots.release("a")
-    assert slots.grant() == [("a", 4)]
+def test_lines_that_fail_hold_a_quarter_of_the_slots_together() -> None:
+    world = World(total=40)
+    for number in range(30):
+        world.ask(f"broken {number}")
+        world.grant()
+        world.end(f"broken {number}", delivered=False)
+    for number in range(30):
+        world.ask(f"broken {number}", 5)
+    assert len(world.grant()) == 10
+    world.prove("healthy")
+    world.ask("healthy", 50)
+    assert set(world.grant()) == {"healthy"}
+
+
+def test_lines_that_hang_become_suspect_before_their_first_timeout() -> None:
+    world = World(total=40)
+    for number in range(3):
+        world.ask(f"hangs {number}", 8)
+    # Nothing is known of them: half of the slots, at most.
+    assert len(world.grant()) == 20
+    world.now = SLOW_SECONDS + 0.1
+    world.ask("new", 8)
+    assert world.grant() == ["new"] * 8
+    assert world.slots.held(Repute.SUSPECT) == 20
+
+
+def test_one_success_ends_the_suspicion() -> None:
+    world = World(total=40)
+    world.ask("a", 1)
+    world.grant()
+    world.end("a", delivered=False)
+    world.ask("a", 2)
+    world.grant()
+    assert world.slots.held(Repute.SUSPECT) == 2
+    world.end("a", delivered=True)
+    assert world.slots.held(Repute.SUSPECT) == 0
+    assert world.slots.held(Repute.PROVEN) == 1
+
+
+def test_retries_leave_half_of_the_cap_to_new_events() -> None:
+    world = World()
+    world.ask("a", 20, Errand.AGAIN)
+    world.grant()
+    assert world.in_use("a") == START_CAP // 2
+    world.ask("a", 20)
+    world.grant()
+    assert world.in_use("a") == START_CAP
+
+
+def test_a_cap_of_one_serves_new_events_and_retries_as_they_came() -> None:
+    world = World()
+    world.ask("a", 1, Errand.AGAIN, ceiling=1)
+    world.ask("a", 1, Errand.FRESH, ceiling=1)
+    world.ask("a", 1, Errand.AGAIN, ceiling=1)
+    order = []
+    while world.grant():
+        order.append(next(iter(world.flying)).split()[1])
+        world.end("a")
+    assert order == ["again", "fresh", "again"]
+
+
+def test_a_test_finds_a_slot_however_busy_the_others_are() -> None:
+    world = World(total=20)
+    world.prove("a", "b", "c")
+    for name in "abc":
+        world.ask(name, 100)
+    world.grant()
+    assert world.slots.free == 1
+    world.ask("a/test", errand=Errand.TEST)
+    assert world.grant() == ["a/test"]
+
+
+def test_one_customers_tests_take_two_slots_at_most() -> None:
+    world = World()
+    world.ask("a/test", 5, Errand.TEST)
+    assert len(world.grant()) == TEST_CAP
+
+
+# -- who waits too long ----------------------------------------------------------------------------------------
+
+
+def test_a_burst_to_a_fast_endpoint_waits_in_memory() -> None:
+    world = World()
+    world.ask("fast", 5_000)
+    done = 0
+    while granted := world.grant():
+        assert world.slots.spill(world.now) == []
+        world.now += 0.02
+        world.end("fast", len(granted))
+        done += len(granted)
+    assert done == 5_000
+
+
+def test_what_a_slow_endpoint_would_take_in_five_seconds_waits_and_the_rest_is_sent_away() -> None:
+    world = World()
+    world.ask("slow", 8)
+    world.grant()
+    world.now = 1.0
+    world.end("slow", 8)
+    world.ask("slow", 1_000)
+    world.grant()
+    spilled = world.slots.spill(world.now)
+    in_use = world.in_use("slow")
+    assert world.slots.waiting() == PATIENCE_SECONDS * 32
+    assert in_use + len(spilled) + world.slots.waiting() == 1_000
+    # The oldest wait here, the newest elsewhere.
+    assert spilled[0].endswith(" 1008")
+
+
+def test_an_endpoint_that_hangs_is_noticed_while_its_first_requests_are_out() -> None:
+    world = World()
+    world.ask("hangs", 500)
+    world.grant()
+    assert world.slots.spill(world.now) == []
+    world.now = 4.0
+    spilled = world.slots.spill(world.now)
+    assert world.slots.waiting() == 10
+    assert len(spilled) == 500 - 8 - 10
+
+
+def test_behind_a_cap_of_one_and_ten_seconds_nobody_waits() -> None:
+    world = World()
+    world.ask("hangs", 8)
+    world.grant()
+    world.now = 10.0
+    world.end("hangs", 8, delivered=False)
+    world.ask("hangs", 3)
+    world.grant()
+    assert len(world.slots.spill(world.now)) == 2
+
+
+def test_one_slow_answer_among_many_quick_ones_sends_nobody_away() -> None:
+    world = World()
+    world.prove("a")
+    world.ask("a", 3_000)
+    world.grant()
+    for _ in range(300):
+        world.now += 0.03
+        # All but the oldest come back.
+        for ticket in list(world.flying)[1:]:
+            world.slots.release(world.flying.pop(ticket), ticket, world.now, True)
+        world.grant()
+        assert world.slots.spill(world.now) == []
+
+
+def test_nobody_is_sent_away_because_the_process_itself_is_the_bottleneck() -> None:
+    world = World(total=9)
+    for number in range(8):
+        world.ask(f"line {number}")
+        world.grant()
+    world.now = 1.0
+    for number in range(8):
+        world.end(f"line {number}")
+    for number in range(8):
+        world.ask(f"line {number}", 1_000)
+    world.grant()
+    assert world.slots.free == 1
+    assert world.slots.spill(world.now) == []
+
+
+def test_tests_are_never_sent_away() -> None:
+    world = World()
+    world.ask("a/test", 50, Errand.TEST)
+    world.grant()
+    world.now = 9.0
+    assert world.slots.spill(world.now) == []
+
+
+def test_a_line_that_was_forgotten_starts_anew() -> None:
+    world = World()
+    world.prove("first")
+    for number in range(10_001):
+        world.prove(f"line {number}")
+    world.ask("first", 100)
+    world.grant()
+    assert world.slots.held(Repute.UNPROVEN) == START_CAP

@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -58,6 +59,31 @@ class System:
             command, env=self.env, cwd=self.folder, input=stdin, capture_output=True, text=True, timeout=120
         )
 
+    # -- what an integrator does ---------------------------------------------------------------------------------
+
+    def account(self) -> str:
+        """A new account's id."""
+        return str(self.run("accounts", "create", "Acme", "--email", "ops@acme.example", "--json")["id"])
+
+    def webhook(self, account_id: str, url: str, *more: str) -> dict[str, Any]:
+        """A new webhook, known to every stage."""
+        created: dict[str, Any] = self.run("webhooks", "create", "--account", account_id, "--url", url, *more, "--json")
+        assert created["propagated"]
+        return created
+
+    def deliveries(self, webhook_id: str) -> list[dict[str, Any]]:
+        """Where the webhook's deliveries stand, newest first."""
+        found: list[dict[str, Any]] = self.run(
+            "deliveries", "list", "--webhook", webhook_id, "--limit", "10000", "--json"
+        )
+        return found
+
+    def states(self, webhook_id: str) -> dict[str, int]:
+        """How many of the webhook's deliveries are in which state."""
+        return dict(Counter(delivery["state"] for delivery in self.deliveries(webhook_id)))
+
+    # -- what a platform engineer does ---------------------------------------------------------------------------
+
     def prepare(self) -> None:
         self.run("topics", "apply")
         self.run("db", "upgrade")
@@ -89,6 +115,13 @@ class System:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
+
+    def metric(self, stage: str, name: str) -> float:
+        """The sum of a stage's metric over its labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[stage]}/metrics", timeout=2) as answer:
+            lines = answer.read().decode().splitlines()
+        full = f"scorm_webhooks_{name}"
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.split("{")[0].split(" ")[0] == full)
 
     def kill(self, stage: str) -> None:
         """kill -9."""

@@ -5,7 +5,6 @@ import subprocess
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import standardwebhooks
@@ -26,27 +25,12 @@ process.exit(crypto.timingSafeEqual(Buffer.from(signature), Buffer.from(expected
 """
 
 
-def account(system: System) -> str:
-    return str(system.run("accounts", "create", "Acme", "--email", "ops@acme.example", "--json")["id"])
-
-
-def webhook(system: System, account_id: str, url: str, *more: str) -> dict[str, Any]:
-    created: dict[str, Any] = system.run("webhooks", "create", "--account", account_id, "--url", url, *more, "--json")
-    assert created["propagated"]
-    return created
-
-
-def deliveries(system: System, webhook_id: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = system.run("deliveries", "list", "--webhook", webhook_id, "--json")
-    return found
-
-
 def test_a_completion_reaches_the_customer_signed_so_that_every_official_verifier_accepts_it(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
     system.start()
-    mine = account(system)
-    secret = webhook(system, mine, receiver.url("/crm"), "--events", "session.completed")["secret"]
+    mine = system.account()
+    secret = system.webhook(mine, receiver.url("/crm"), "--events", "session.completed")["secret"]
 
     platform.publish("evt_launch", launched("evt_launch", mine))
     platform.publish("evt_done", completed("evt_done", mine))
@@ -90,15 +74,15 @@ def test_a_failing_endpoint_is_tried_through_every_tier_never_early_and_ends_as_
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
     system.start()
-    mine = account(system)
+    mine = system.account()
     receiver.answers["/broken"] = lambda request: 500
-    broken = webhook(system, mine, receiver.url("/broken"))["id"]
-    healthy = webhook(system, mine, receiver.url("/healthy"))["id"]
+    broken = system.webhook(mine, receiver.url("/broken"))["id"]
+    healthy = system.webhook(mine, receiver.url("/healthy"))["id"]
 
     platform.publish("evt_1", launched("evt_1", mine))
     platform.flush()
 
-    until(lambda: [d["state"] for d in deliveries(system, broken)] == ["dead"], words="a dead letter")
+    until(lambda: [d["state"] for d in system.deliveries(broken)] == ["dead"], words="a dead letter")
     tries = receiver.at("/broken")
     waits = [later.at - earlier.at for earlier, later in pairwise(tries)]
     assert len(tries) == 4
@@ -107,7 +91,7 @@ def test_a_failing_endpoint_is_tried_through_every_tier_never_early_and_ends_as_
     assert {request.body for request in tries} == {tries[0].body}
     assert [header(request, "webhook-attempt") for request in tries] == ["1", "2", "3", "4"]
 
-    [dead] = deliveries(system, broken)
+    [dead] = system.deliveries(broken)
     seen = system.run("deliveries", "show", dead["id"], "--json")
     assert (seen["reason"], seen["payload"]["id"]) == ("exhausted", "evt_1")
     assert [(a["number"], a["status"], a["followed"]) for a in seen["madeAttempts"]] == [
@@ -116,7 +100,7 @@ def test_a_failing_endpoint_is_tried_through_every_tier_never_early_and_ends_as_
         (3, 500, "tier"),
         (4, 500, "dead"),
     ]
-    assert [d["state"] for d in deliveries(system, healthy)] == ["delivered"]
+    assert [d["state"] for d in system.deliveries(healthy)] == ["delivered"]
     assert receiver.ids("/healthy") == ["evt_1"]
 
 
@@ -124,9 +108,9 @@ def test_five_failures_pause_a_webhook_once_and_what_is_owed_is_held(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
     system.start()
-    mine = account(system)
+    mine = system.account()
     receiver.answers["/down"] = lambda request: 503
-    down = webhook(system, mine, receiver.url("/down"))["id"]
+    down = system.webhook(mine, receiver.url("/down"))["id"]
 
     for number in range(1, 4):
         platform.publish(f"evt_{number}", launched(f"evt_{number}", mine))
@@ -138,10 +122,10 @@ def test_five_failures_pause_a_webhook_once_and_what_is_owed_is_held(
         return str(found["status"])
 
     until(lambda: status() == "paused", words="the pause")
-    until(lambda: {d["state"] for d in deliveries(system, down)} == {"held"}, words="everything held")
+    until(lambda: {d["state"] for d in system.deliveries(down)} == {"held"}, words="everything held")
     platform.publish("evt_late", launched("evt_late", mine))
     platform.flush()
-    until(lambda: len(deliveries(system, down)) == 4 and {d["state"] for d in deliveries(system, down)} == {"held"})
+    until(lambda: len(system.deliveries(down)) == 4 and {d["state"] for d in system.deliveries(down)} == {"held"})
     assert "evt_late" not in receiver.ids("/down")
     assert sum(fact["event"] == "webhook paused" for fact in system.facts("record")) == 1
 
@@ -150,8 +134,8 @@ def test_a_record_that_nobody_can_read_is_kept_byte_for_byte_and_stops_nothing(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
     system.start()
-    mine = account(system)
-    webhook(system, mine, receiver.url("/crm"))
+    mine = system.account()
+    system.webhook(mine, receiver.url("/crm"))
 
     platform.publish("poison", b"\x00\x00\x00\x00\x07not ours")
     platform.publish("evt_1", launched("evt_1", mine))

@@ -40,9 +40,10 @@ from streams.core.standing import Standing
 from streams.core.webhook import PauseReason, Webhook
 from streams.ports import Noun, Outgoing, Record
 from streams.stages import intake as intake_module
-from streams.stages.deliver import Deliver, Manner, World
+from streams.stages.deliver import Deliver
 from streams.stages.fan_out import FanOut
 from streams.stages.intake import Intake
+from streams.stages.post import Manner, World
 from streams.stages.publish import Publish
 from streams.stages.record import RecordStage
 from streams.stages.slot_keeper import SlotKeeper
@@ -54,6 +55,7 @@ from streams.topics import (
     INVALID,
     SESSION_EVENTS,
     SUBSCRIPTIONS,
+    TEST_DELIVERIES,
     retry_topic,
 )
 
@@ -81,9 +83,11 @@ class Path:
         self.view = FakeView(self.log, CODEC)
         self.fan_out = FanOut(CODEC, self.view, self.log, self.report)
         publish = Publish(self.outbox, FakeLease(), self.log, CODEC, self.report, lambda: "first")
-        world = World(CODEC, self.view, FakeSealed(), self.sender, self.log, self.clock, self.report)
-        deliver = Deliver(world, Manner(SCHEDULE), SlotKeeper(Slots(SLOTS)))
-        due = FakeFeed(self.log, "deliver", [DELIVERIES, *map(retry_topic, SCHEDULE.tiers)])
+        sealed = FakeSealed()
+        world = World(CODEC, self.view, self.recorder, sealed, self.sender, self.log, self.clock, self.report)
+        self.slots = SlotKeeper(Slots(SLOTS), lambda: self.clock.now().timestamp())
+        deliver = Deliver(world, Manner(SCHEDULE), self.slots)
+        due = FakeFeed(self.log, "deliver", [DELIVERIES, TEST_DELIVERIES, *map(retry_topic, SCHEDULE.tiers)])
         intake = Intake(due, deliver.handle, self.clock, self.report, later=self.clock.later)
         done = FakeFeed(self.log, "record", [DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
         record = RecordStage(done, CODEC, self.recorder, self.log, self.report)

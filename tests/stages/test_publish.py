@@ -1,7 +1,8 @@
 """The webhooks of SQL on their topic: the newest of each, and a sentinel that says when all are there."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -20,9 +21,10 @@ from fakes import (
 )
 from streams.adapters.avro import AvroCodec
 from streams.core.view import SENTINEL_KEY, VERSION_HEADER, Sentinel
-from streams.ports import Record
+from streams.core.webhook import Webhook
+from streams.ports import Outgoing, Record
 from streams.stages import publish as publish_module
-from streams.stages.publish import LeaseLost, Publish
+from streams.stages.publish import LeaseLost, Publish, Reconciled
 from streams.topics import SUBSCRIPTIONS
 
 CODEC = AvroCodec()
@@ -39,14 +41,25 @@ class Press:
         self.incarnations = iter(["first", "second"])
 
     def start(self) -> asyncio.Task[None]:
-        publish = Publish(self.outbox, self.lease, self.log, CODEC, self.report, lambda: next(self.incarnations))
-        return asyncio.create_task(self._run(publish))
+        return asyncio.create_task(self._run(self._publish()))
+
+    def read(self) -> None:
+        """Let the running publisher see what is on its topic now."""
+        self._tail.find("")
+
+    async def reconcile(self, may_delete: Callable[[Sequence[str]], bool]) -> Reconciled:
+        view = self.view()
+        view.find("")
+        return await self._publish().reconcile(view.view, may_delete)
+
+    def _publish(self) -> Publish:
+        return Publish(self.outbox, self.lease, self.log, CODEC, self.report, lambda: next(self.incarnations))
 
     async def _run(self, publish: Publish) -> None:
         await publish.take_lease()
-        view = self.view()
-        view.find("")
-        await publish.run(view.view)
+        self._tail = self.view()
+        self.read()
+        await publish.run(self._tail.view)
 
     def view(self) -> FakeView:
         """A reader that starts at the beginning of the topic."""
@@ -249,3 +262,62 @@ async def test_a_publisher_may_end_during_an_outage(it: Press) -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+# -- another writer ------------------------------------------------------------------------------------------
+
+
+def write(it: Press, version: int, **changes: Any) -> None:
+    """Somebody else's record of `wh_a`."""
+    value = CODEC.encode(webhook(id="wh_a", version=version, **changes))
+    it.log.append(Outgoing(SUBSCRIPTIONS, b"wh_a", value, ((VERSION_HEADER, b"%d" % version),)))
+
+
+async def test_an_older_state_that_another_publisher_wrote_last_is_overwritten(it: Press) -> None:
+    it.outbox.put(webhook(id="wh_a"))
+    it.outbox.put(webhook(id="wh_a", url="https://new.example.com"))
+    it.start()
+    await quiet()
+    write(it, version=1)
+    it.read()
+    it.outbox.put(webhook(id="wh_b"))
+    await quiet()
+    last = CODEC.decode([record.value for record in it.topic if record.key == b"wh_a"][-1] or b"")
+    assert isinstance(last, Webhook)
+    assert (last.version, last.url) == (2, "https://new.example.com")
+    assert it.report.told("another writer spoke last of some webhooks; publishing them again") == 1
+
+
+async def test_what_the_topic_has_newer_than_a_restored_database_is_published_newer_still(it: Press) -> None:
+    it.outbox.put(webhook(id="wh_a"))
+    write(it, version=9, url="https://lost.example.com")
+    it.start()
+    await quiet()
+    found = it.view().find("wh_a")
+    assert found is not None
+    assert (found.version, found.url) == (10, webhook().url)
+
+
+async def test_a_reconciliation_asks_before_it_deletes_what_the_database_does_not_know(it: Press) -> None:
+    it.outbox.put(webhook(id="wh_b"))
+    write(it, version=9)
+    asked: list[Sequence[str]] = []
+
+    def refuse(webhook_ids: Sequence[str]) -> bool:
+        asked.append(webhook_ids)
+        return False
+
+    assert await it.reconcile(refuse) == Reconciled(published=1, deleted=0, left=1)
+    assert asked == [["wh_a"]]
+    assert it.view().find("wh_a") is not None
+
+
+async def test_a_confirmed_reconciliation_leaves_on_the_topic_what_the_database_knows(it: Press) -> None:
+    it.outbox.put(webhook(id="wh_b"))
+    write(it, version=9)
+    assert await it.reconcile(lambda webhook_ids: True) == Reconciled(published=1, deleted=1, left=0)
+    view = it.view()
+    assert view.find("wh_a") is None
+    assert view.find("wh_b") is not None
+    assert view.view.sentinel == Sentinel("first", 1)
+    assert await it.reconcile(lambda webhook_ids: True) == Reconciled(published=0, deleted=0, left=0)

@@ -7,33 +7,42 @@ from contextlib import asynccontextmanager
 import pytest
 
 from fakes import cancel_others, quiet
-from streams.core.slots import Slots
-from streams.stages.slot_keeper import SlotKeeper
+from streams.core.slots import Errand, Slots
+from streams.stages.slot_keeper import Busy, SlotKeeper
 
 
 class Crowd:
     """Coroutines that hold a slot until they are told to leave."""
 
     def __init__(self, total: int) -> None:
-        self.keeper = SlotKeeper(Slots(total))
+        # One more: the last one is kept for tests.
+        self.now = 0.0
+        self.keeper = SlotKeeper(Slots(total + 1), lambda: self.now)
         self.inside: list[str] = []
+        self.sent_away: list[str] = []
         self._leave: dict[str, asyncio.Event] = {}
 
-    def come(self, name: str, webhook: str = "wh_crm", cap: int = 8) -> asyncio.Task[None]:
-        return asyncio.create_task(self._stay(name, webhook, cap))
+    def come(
+        self, name: str, webhook: str = "wh_crm", cap: int = 8, errand: Errand = Errand.FRESH
+    ) -> asyncio.Task[None]:
+        return asyncio.create_task(self._stay(name, webhook, cap, errand))
 
     async def leave(self, name: str) -> None:
         self._leave[name].set()
         await quiet()
 
-    async def _stay(self, name: str, webhook: str, cap: int) -> None:
+    async def _stay(self, name: str, webhook: str, cap: int, errand: Errand) -> None:
         self._leave[name] = asyncio.Event()
-        async with self.keeper.slot(webhook, cap):
-            self.inside.append(name)
-            try:
-                await self._leave[name].wait()
-            finally:
-                self.inside.remove(name)
+        try:
+            async with self.keeper.slot(webhook, errand, cap) as turn:
+                self.inside.append(name)
+                try:
+                    await self._leave[name].wait()
+                    turn.delivered = True
+                finally:
+                    self.inside.remove(name)
+        except Busy:
+            self.sent_away.append(name)
 
 
 @asynccontextmanager
@@ -44,6 +53,10 @@ async def crowd(total: int = 2) -> AsyncIterator[Crowd]:
 
 async def test_as_many_are_inside_as_there_are_slots() -> None:
     async with crowd(total=2) as them:
+        # One that answered already: an unknown one may take half of the slots only.
+        them.come("first")
+        await quiet()
+        await them.leave("first")
         for name in "abc":
             them.come(name)
         await quiet()
@@ -62,11 +75,11 @@ async def test_no_webhook_has_more_than_its_cap() -> None:
 
 
 async def test_a_slot_comes_back_when_its_holder_fails() -> None:
-    keeper = SlotKeeper(Slots(1))
+    keeper = SlotKeeper(Slots(2))
     with pytest.raises(RuntimeError, match="broken"):
-        async with keeper.slot("wh_crm", 1):
+        async with keeper.slot("wh_crm", Errand.FRESH, 1):
             raise RuntimeError("broken")
-    async with asyncio.timeout(1), keeper.slot("wh_crm", 1):
+    async with asyncio.timeout(1), keeper.slot("wh_crm", Errand.FRESH, 1):
         pass
 
 
@@ -93,7 +106,7 @@ async def test_who_gives_up_waiting_keeps_nobody_else_waiting() -> None:
 
 async def test_who_gives_up_at_the_very_moment_of_its_turn_gives_the_slot_back() -> None:
     async with crowd(total=1) as them:
-        async with them.keeper.slot("wh_crm", 8):
+        async with them.keeper.slot("wh_crm", Errand.FRESH, 8):
             unlucky = them.come("a")
             them.come("b")
             await quiet()
@@ -130,3 +143,25 @@ async def test_who_is_inside_finishes_after_the_close() -> None:
         await them.leave("a")
         assert first.done()
         assert not first.cancelled()
+
+
+async def test_who_would_wait_too_long_is_sent_away_and_the_others_stay() -> None:
+    async with crowd(total=8) as them:
+        for name in "abcd":
+            them.come(name, cap=1)
+        await quiet()
+        them.now = 4.0
+        them.keeper.look_after()
+        await quiet()
+        assert (them.inside, them.sent_away) == (["a"], ["d", "c"])
+        await them.leave("a")
+        assert them.inside == ["b"]
+
+
+async def test_a_test_goes_in_while_everybody_else_waits() -> None:
+    async with crowd(total=1) as them:
+        for name in "ab":
+            them.come(name)
+        them.come("test", "wh_crm/test", errand=Errand.TEST)
+        await quiet()
+        assert them.inside == ["a", "test"]

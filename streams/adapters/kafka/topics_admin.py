@@ -43,7 +43,9 @@ class TopicsAdmin:
     """Plans and applies; `prefix` is put before every declared name. Raises `Unavailable` when nobody answers."""
 
     def __init__(self, properties: Mapping[str, Any], prefix: str) -> None:
-        self._admin = AdminClient(dict(properties))
+        # What only a consumer knows would be warned of at every start.
+        known = {name: value for name, value in properties.items() if not name.startswith(("fetch.", "queued."))}
+        self._admin = AdminClient(known)
         self._prefix = prefix
 
     def existing(self) -> dict[str, int]:

@@ -78,8 +78,10 @@ class ViewReader:
     async def catch_up(self) -> ViewPosition:
         """Wait until every webhook whose record was appended by now is here; where the view then stands."""
         await self.wait_until_ready()
+        # Read before the question: what is appended while it is answered is no sign of another topic.
+        read = self.view.position
         end = await self._end()
-        if end < self.view.position:
+        if end < read:
             raise ViewBroken(f"{SUBSCRIPTIONS} ends at {end}, before what was read: it was made anew")
         if self.view.position < end:
             async with self._moved:
@@ -172,7 +174,6 @@ class ViewReader:
                     raise Unreadable(f"a {type(noun).__name__.lower()} is not a webhook")
                 self.view.put(record.offset, noun, record.appended_at)
         except (Unreadable, ValueError, KeyError) as wrong:
-            # Only `publish` writes here, so a newer version wrote this: what was known stays in force.
-            self.view.skip(record.offset)
+            self.view.spoil(record.offset, key)
             self._report.count("view_unreadable_total")
             self._report.tell("webhook record unreadable", webhook_id=key, offset=record.offset, why=str(wrong))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.tables import attempts, bodies, deliveries
@@ -19,17 +19,13 @@ class SqlDeliveryLog:
         self._database = database
 
     async def list(self, wanted: DeliveryFilter) -> Sequence[Standing]:
-        query = select(deliveries).order_by(deliveries.c.first_seen_at.desc(), deliveries.c.id.desc())
-        for column, value in (
-            (deliveries.c.account_id, wanted.account_id),
-            (deliveries.c.webhook_id, wanted.webhook_id),
-            (deliveries.c.event_id, wanted.event_id),
-            (deliveries.c.state, wanted.state),
-        ):
-            if value is not None:
-                query = query.where(column == value)
+        query = (
+            select(deliveries)
+            .where(*matching(wanted))
+            .order_by(deliveries.c.first_seen_at.desc(), deliveries.c.id.desc())
+        )
         async with self._database.reading() as connection:
-            return [_standing(row) for row in await connection.execute(query.limit(wanted.limit))]
+            return [to_standing(row) for row in await connection.execute(query.limit(wanted.limit))]
 
     async def find(self, delivery_id: str) -> DeliverySeen | None:
         async with self._database.reading() as connection:
@@ -44,7 +40,7 @@ class SqlDeliveryLog:
                 .where(attempts.c.delivery_id == delivery_id)
                 .order_by(attempts.c.generation, attempts.c.number)
             )
-            return DeliverySeen(_standing(row), body or b"", [_attempt(attempt) for attempt in made])
+            return DeliverySeen(to_standing(row), body or b"", [_attempt(attempt) for attempt in made])
 
     async def tally(self) -> Mapping[str, Sequence[Tally]]:
         place = (deliveries.c.webhook_id, deliveries.c.state, deliveries.c.tier, deliveries.c.reason)
@@ -57,7 +53,22 @@ class SqlDeliveryLog:
         return tallies
 
 
-def _standing(row: Any) -> Standing:
+def matching(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
+    """The filter as conditions on `deliveries`; its limit apart."""
+    equal = (
+        (deliveries.c.account_id, wanted.account_id),
+        (deliveries.c.webhook_id, wanted.webhook_id),
+        (deliveries.c.event_id, wanted.event_id),
+        (deliveries.c.event_type, wanted.event_type),
+        (deliveries.c.state, wanted.state),
+        (deliveries.c.reason, wanted.reason),
+    )
+    conditions = [column == value for column, value in equal if value is not None]
+    return conditions if wanted.ids is None else [*conditions, deliveries.c.id.in_(wanted.ids)]
+
+
+def to_standing(row: Any) -> Standing:
+    """A row of `deliveries`."""
     return Standing(
         delivery_id=row.id,
         account_id=row.account_id,
@@ -77,6 +88,7 @@ def _standing(row: Any) -> Standing:
         reason=row.reason,
         words=row.words,
         pause_id=row.pause_id,
+        target_attempt=row.target_attempt,
     )
 
 

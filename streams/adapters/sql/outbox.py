@@ -29,9 +29,23 @@ class SqlOutbox:
             stored = {row.id: (row.version, row.deleted_at is not None) for row in rows}
             for webhook_id, (version, deleted) in sorted(stored.items()):
                 on_topic = versions.get(webhook_id)
-                if on_topic != (None if deleted else version):
-                    await make_dirty(connection, self._insert, webhook_id, version)
+                if on_topic == (None if deleted else version):
+                    continue
+                if on_topic is not None and on_topic >= version:
+                    version = on_topic + 1
+                    await connection.execute(
+                        update(webhooks).where(webhooks.c.id == webhook_id).values(version=version)
+                    )
+                await make_dirty(connection, self._insert, webhook_id, version)
         return sorted(versions.keys() - stored.keys())
+
+    async def owe(self, webhook_ids: Sequence[str]) -> None:
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(
+                select(webhooks.c.id, webhooks.c.version).where(webhooks.c.id.in_(webhook_ids)).order_by(webhooks.c.id)
+            )
+            for row in rows.all():
+                await make_dirty(connection, self._insert, row.id, row.version)
 
     async def due(self, limit: int) -> Sequence[Due]:
         query = (

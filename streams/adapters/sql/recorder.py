@@ -1,7 +1,7 @@
 """Store what happened: attempts, standings, bodies; count health and pause by compare-and-set."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.tables import attempts, bodies, deliveries, health, mails, webhooks
+from streams.adapters.sql.tables import attempts, bodies, deliveries, health, mails, pauses, webhooks
 from streams.adapters.sql.versions import make_dirty, version_after
 from streams.core.attempt import Attempt
 from streams.core.delivery import State
@@ -39,10 +39,10 @@ class SqlRecorder:
             tried = sorted({attempt.webhook_id for attempt in batch.attempts})
             epochs = await self._lock(connection, tried)
             new = await self._insert_attempts(connection, batch.attempts)
-            await self._insert_bodies(connection, batch.bodies)
+            await self._insert_bodies(connection, batch)
             await self._raise_standings(connection, batch.standings)
             if new:
-                paused = await self._count(connection, [a for a in batch.attempts if a.id in new], epochs)
+                paused = await self._count(connection, batch, new, epochs)
         for pause in paused:
             self._report.count("webhooks_paused_total", reason=pause["reason"])
             self._report.tell("webhook paused", **pause)
@@ -67,10 +67,10 @@ class SqlRecorder:
         result = await connection.execute(statement, list(first.values()))
         return {row.id for row in result}
 
-    async def _insert_bodies(self, connection: AsyncConnection, found: Mapping[tuple[str, str], bytes]) -> None:
+    async def _insert_bodies(self, connection: AsyncConnection, batch: Batch) -> None:
         rows = [
-            {"account_id": account_id, "event_id": event_id, "body": body}
-            for (account_id, event_id), body in sorted(found.items())
+            {"account_id": key[0], "event_id": key[1], "body": body, "trace_parent": batch.traces.get(key)}
+            for key, body in sorted(batch.bodies.items())
         ]
         if rows:
             await connection.execute(self._insert(bodies).on_conflict_do_nothing(), rows)
@@ -100,18 +100,18 @@ class SqlRecorder:
     # -- health -----------------------------------------------------------------------------------------------
 
     async def _count(
-        self, connection: AsyncConnection, new: Sequence[Attempt], epochs: Mapping[str, int]
+        self, connection: AsyncConnection, batch: Batch, new: Collection[str], epochs: Mapping[str, int]
     ) -> list[dict[str, str]]:
         by_webhook: dict[str, list[Attempt]] = defaultdict(list)
-        for attempt in new:
-            if attempt.webhook_id in epochs:
+        for attempt in batch.attempts:
+            if attempt.id in new and attempt.webhook_id in epochs:
                 by_webhook[attempt.webhook_id].append(attempt)
         known = await self._healths(connection, sorted(by_webhook), epochs)
         paused = []
         changed = []
         for webhook_id, made in sorted(by_webhook.items()):
             before = known[webhook_id]
-            after = before.after(map(_attempted, made))
+            after = before.after(map(_attempted, made), own_network_is_down=batch.own_network_is_down)
             if after != before:
                 changed.append({"webhook_id": webhook_id, **_health_row(after)})
             if after.pause is not None and (pause := await self._pause(connection, webhook_id, after)):
@@ -162,6 +162,9 @@ class SqlRecorder:
             .values(status=Status.PAUSED, pause_id=pause_id, pause_reason=reason, paused_at=now, version=version)
         )
         await make_dirty(connection, self._insert, webhook_id, version)
+        await connection.execute(
+            pauses.insert().values(id=pause_id, webhook_id=webhook_id, reason=reason, began_at=now)
+        )
         await connection.execute(
             mails.insert().values(
                 id=self._new_id("mail"),

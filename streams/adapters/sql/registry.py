@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.tables import accounts, api_keys, webhooks
+from streams.adapters.sql.tables import accounts, api_keys, pauses, webhooks
 from streams.adapters.sql.versions import make_dirty, version_after
 from streams.adapters.sql.webhook_rows import from_registration, to_registration
 from streams.core.account import Account, ApiKey
-from streams.core.webhook import Registration
+from streams.core.held import HeldChoice
+from streams.core.webhook import Registration, Webhook
 from streams.ports import Clock
 
 
@@ -66,8 +69,17 @@ class SqlWebhooks:
         async with self._database.reading() as connection:
             return [to_registration(row) for row in await connection.execute(query)]
 
+    async def find(self, webhook_id: str) -> Registration | None:
+        this = (webhooks.c.id == webhook_id) & webhooks.c.deleted_at.is_(None)
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(webhooks).where(this))).one_or_none()
+            return to_registration(row) if row else None
+
     async def change(
-        self, webhook_id: str, change: Callable[[Registration], Registration | None]
+        self,
+        webhook_id: str,
+        change: Callable[[Registration], Registration | None],
+        held: HeldChoice = HeldChoice.DELIVER,
     ) -> Registration | None:
         now = self._clock.now()
         this = (webhooks.c.id == webhook_id) & webhooks.c.deleted_at.is_(None)
@@ -85,4 +97,18 @@ class SqlWebhooks:
             deleted = {} if after else {"deleted_at": now}
             await connection.execute(update(webhooks).where(this).values(**from_registration(kept), **deleted))
             await make_dirty(connection, self._insert, webhook_id, version)
+            await _turn_pauses(connection, before.webhook, after.webhook if after else None, held, now)
         return kept
+
+
+async def _turn_pauses(
+    connection: AsyncConnection, before: Webhook, after: Webhook | None, held: HeldChoice, now: datetime
+) -> None:
+    """Note the pause that ends, with what becomes of what it holds, and the one that begins."""
+    old, new = before.pause, after.pause if after else None
+    if old is not None and (new is None or new.id != old.id):
+        ended = update(pauses).where(pauses.c.id == old.id).values(ended_at=now, choice=held)
+        await connection.execute(ended)
+    if new is not None and (old is None or new.id != old.id):
+        begun = insert(pauses).values(id=new.id, webhook_id=before.id, reason=new.reason, began_at=now)
+        await connection.execute(begun)

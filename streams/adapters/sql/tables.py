@@ -114,6 +114,7 @@ bodies = Table(
     Column("account_id", Text, primary_key=True),
     Column("event_id", Text, primary_key=True),
     Column("body", LargeBinary, nullable=False),
+    Column("trace_parent", Text),
 )
 
 deliveries = Table(
@@ -137,8 +138,32 @@ deliveries = Table(
     Column("reason", Text),
     Column("words", Text),
     Column("pause_id", Text),
+    Column("target_attempt", Integer, nullable=False, server_default=text("1")),
     Index(None, "account_id", "first_seen_at", "id"),
     Index(None, "webhook_id", "state", "first_seen_at"),
+)
+_held = deliveries.c.state == "held"
+Index(
+    "ix_deliveries_held",
+    deliveries.c.webhook_id,
+    deliveries.c.first_seen_at,
+    postgresql_where=_held,
+    sqlite_where=_held,
+)
+# What was sent on by `publish` and not yet attempted: a record of fan-out has step 1, one that waits a tier.
+UNDER_WAY = (deliveries.c.state == "waiting") & deliveries.c.tier.is_(None) & (deliveries.c.step > 1)
+Index("ix_deliveries_under_way", deliveries.c.webhook_id, postgresql_where=UNDER_WAY, sqlite_where=UNDER_WAY)
+
+# Each pause, and what was decided for what it holds when it ended; None while it lasts.
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("webhook_id", Text, nullable=False, index=True),
+    Column("reason", Text, nullable=False),
+    Column("began_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    Column("choice", Text),
 )
 
 attempts = Table(

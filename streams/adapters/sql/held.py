@@ -1,0 +1,86 @@
+"""What is held in SQL although its webhook can take it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import or_, select, text
+
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.delivery_log import to_standing
+from streams.adapters.sql.tables import bodies, deliveries, pauses
+from streams.core.delivery import Delivery, HoldReason, State, Target, Trigger, ViewPosition
+from streams.core.held import Held, HeldChoice
+from streams.core.standing import Standing
+
+# Steps from one webhook to the next in the index: of a webhook with a million held deliveries one entry is read.
+_CAN_TAKE = text(
+    """
+    WITH RECURSIVE held (id) AS (
+        SELECT min(webhook_id) FROM deliveries WHERE state = 'held'
+        UNION ALL
+        SELECT (SELECT min(d.webhook_id) FROM deliveries d WHERE d.state = 'held' AND d.webhook_id > held.id)
+        FROM held WHERE held.id IS NOT NULL
+    )
+    SELECT held.id, (
+        SELECT count(*) FROM deliveries d
+        WHERE d.webhook_id = held.id AND d.state = 'waiting' AND d.tier IS NULL AND d.step > 1
+    ) AS under_way
+    FROM held LEFT JOIN webhooks ON webhooks.id = held.id
+    WHERE held.id IS NOT NULL
+      AND (webhooks.id IS NULL OR webhooks.deleted_at IS NOT NULL OR webhooks.status = 'active')
+      AND NOT EXISTS (SELECT 1 FROM dirty_webhooks WHERE dirty_webhooks.webhook_id = held.id)
+    """
+)
+
+
+class SqlHeld:
+    """A `HeldDeliveries` in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def webhooks(self) -> Mapping[str, int]:
+        async with self._database.reading() as connection:
+            return {row.id: row.under_way for row in await connection.execute(_CAN_TAKE)}
+
+    async def oldest(self, webhook_id: str, limit: int) -> Sequence[Held]:
+        held = deliveries.c
+        query = (
+            select(deliveries, bodies.c.body, bodies.c.trace_parent, pauses.c.choice)
+            .join(bodies, (bodies.c.account_id == held.account_id) & (bodies.c.event_id == held.event_id))
+            .outerjoin(pauses, pauses.c.id == held.pause_id)
+            .where(held.webhook_id == webhook_id, held.state == State.HELD)
+            # Of a pause that nobody ended nothing leaves, even if another one was ended since.
+            .where(or_(pauses.c.id.is_(None), pauses.c.choice.is_not(None)))
+            .order_by(held.first_seen_at, held.id)
+            .limit(limit)
+        )
+        async with self._database.reading() as connection:
+            return [_held(row) for row in await connection.execute(query)]
+
+    async def standings(self, delivery_ids: Sequence[str]) -> Sequence[Standing]:
+        query = select(deliveries).where(deliveries.c.id.in_(delivery_ids))
+        async with self._database.reading() as connection:
+            return [to_standing(row) for row in await connection.execute(query)]
+
+
+def _held(row: Any) -> Held:
+    delivery = Delivery(
+        account_id=row.account_id,
+        event_id=row.event_id,
+        event_type=row.event_type,
+        webhook_id=row.webhook_id,
+        first_seen_at=row.first_seen_at,
+        seen=ViewPosition("", 0),
+        body=row.body,
+        trigger=Trigger(row.trigger),
+        generation=row.generation,
+        step=row.step,
+        attempt=row.attempts + 1,
+        target=Target.PRIMARY,
+        target_attempt=row.target_attempt,
+        hold_reason=HoldReason(row.reason),
+        pause_id=row.pause_id,
+        trace_parent=row.trace_parent,
+    )
+    return Held(delivery, HeldChoice(row.choice or HeldChoice.DELIVER))

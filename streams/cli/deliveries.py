@@ -1,0 +1,128 @@
+"""The commands for deliveries and dead letters."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from streams.cli.output import JsonOption, delivery_fields, in_deployment, show, standing_fields
+from streams.core.account import DeliveryFilter
+from streams.core.delivery import DeathReason, State
+from streams.core.errors import FieldError, Invalid
+from streams.services.deliveries import DeliveryService
+
+deliveries = typer.Typer(no_args_is_help=True, help="Events owed to webhooks, and what became of them.")
+dead_letters = typer.Typer(no_args_is_help=True, help="Deliveries given up: look, send again, discard.")
+
+Account = Annotated[str | None, typer.Option(help="Only this account's.")]
+WebhookOption = Annotated[str | None, typer.Option("--webhook", help="Only this webhook's.")]
+EventOption = Annotated[str | None, typer.Option("--event", help="Only of this event.")]
+TypeOption = Annotated[str | None, typer.Option("--type", help="Only of this type of event.")]
+ReasonOption = Annotated[DeathReason | None, typer.Option("--reason", help="Only those given up for this reason.")]
+Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[DELIVERY]...", help="The deliveries' ids.")]
+All = Annotated[bool, typer.Option("--all", help="Every dead letter that the options match.")]
+
+
+@deliveries.command("list")
+def deliveries_list(
+    account: Account = None,
+    webhook: WebhookOption = None,
+    event: EventOption = None,
+    event_type: TypeOption = None,
+    state: Annotated[State | None, typer.Option(help="Only in this state.")] = None,
+    limit: Limit = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List deliveries, newest first."""
+    wanted = DeliveryFilter(account, webhook, event, state, limit, event_type)
+    found = in_deployment(lambda deployment: deployment.deliveries().list(wanted))
+    show([standing_fields(standing) for standing in found], as_json)
+
+
+DeliveryId = Annotated[str, typer.Argument(metavar="DELIVERY", help="The delivery's id.")]
+
+
+@deliveries.command("show")
+def deliveries_show(delivery_id: DeliveryId, as_json: JsonOption = False) -> None:
+    """Show a delivery with its payload and every attempt."""
+    show(delivery_fields(in_deployment(lambda deployment: deployment.deliveries().find(delivery_id))), as_json)
+
+
+@deliveries.command("retry")
+def deliveries_retry(delivery_id: DeliveryId, as_json: JsonOption = False) -> None:
+    """Send a delivery again, with a fresh schedule: one that is dead, was delivered, or still waits in a tier."""
+    show(standing_fields(in_deployment(lambda deployment: deployment.deliveries().retry(delivery_id))), as_json)
+
+
+@dead_letters.command("list")
+def dead_letters_list(
+    account: Account = None,
+    webhook: WebhookOption = None,
+    event: EventOption = None,
+    event_type: TypeOption = None,
+    reason: ReasonOption = None,
+    limit: Limit = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List dead letters, newest first, with why they were given up."""
+    wanted = DeliveryFilter(account, webhook, event, State.DEAD, limit, event_type, reason)
+    found = in_deployment(lambda deployment: deployment.deliveries().list(wanted))
+    show([standing_fields(standing) for standing in found], as_json)
+
+
+@dead_letters.command("retry")
+def dead_letters_retry(
+    ids: Ids = None,
+    every: All = False,
+    account: Account = None,
+    webhook: WebhookOption = None,
+    event_type: TypeOption = None,
+    reason: ReasonOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send dead letters again, oldest first, at the pace their webhooks can take."""
+    wanted = _wanted(ids, every, account, webhook, event_type, reason)
+    show({"retried": _with_progress("retrying", wanted, DeliveryService.retry_dead, as_json)}, as_json)
+
+
+@dead_letters.command("discard")
+def dead_letters_discard(
+    ids: Ids = None,
+    every: All = False,
+    account: Account = None,
+    webhook: WebhookOption = None,
+    event_type: TypeOption = None,
+    reason: ReasonOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give dead letters up for good."""
+    wanted = _wanted(ids, every, account, webhook, event_type, reason)
+    show({"discarded": _with_progress("discarding", wanted, DeliveryService.discard_dead, as_json)}, as_json)
+
+
+def _wanted(
+    ids: list[str] | None,
+    every: bool,
+    account: str | None,
+    webhook: str | None,
+    event_type: str | None,
+    reason: DeathReason | None,
+) -> DeliveryFilter:
+    if bool(ids) == every:
+        raise Invalid(FieldError("DELIVERY", "name deliveries, or say --all (with options that narrow it)"))
+    return DeliveryFilter(account, webhook, event_type=event_type, reason=reason, ids=ids or None)
+
+
+def _with_progress(
+    words: str,
+    wanted: DeliveryFilter,
+    act: Callable[[DeliveryService, DeliveryFilter, Callable[[int], None]], Awaitable[int]],
+    quiet: bool,
+) -> int:
+    with Progress(disable=quiet, transient=True) as progress:
+        task = progress.add_task(words, total=None)
+        return in_deployment(
+            lambda deployment: act(deployment.deliveries(), wanted, lambda count: progress.advance(task, count))
+        )

@@ -1,0 +1,69 @@
+"""Our own network: when it is dead, every endpoint seems to be, and none of them is to blame."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from urllib.parse import urlsplit
+
+from streams.core.attempt import Attempt
+from streams.core.outcome import NETWORK_KINDS
+
+WINDOW = timedelta(seconds=60)
+LEAST_WEBHOOKS = 20
+LEAST_HOSTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    host: str
+    ended_at: datetime
+
+
+@dataclass(slots=True)
+class OwnNetwork:
+    """The newest outcome of each webhook that was tried in the last 60 seconds of what was learned.
+
+    The newest one, because an outage shows there at once, while a success before it stays in the window.
+    """
+
+    _newest: dict[str, _Newest] = field(default_factory=dict)
+    _failed: set[str] = field(default_factory=set)
+    _now: datetime | None = None
+    _prune_beyond: int = 1000
+
+    def learn(self, attempts: Iterable[Attempt]) -> None:
+        """These attempts were made."""
+        for attempt in attempts:
+            known = self._newest.get(attempt.webhook_id)
+            if known is None or known.ended_at <= attempt.ended_at:
+                self._newest[attempt.webhook_id] = _Newest(_host(attempt.url), attempt.ended_at)
+                failed = attempt.kind in NETWORK_KINDS
+                (self._failed.add if failed else self._failed.discard)(attempt.webhook_id)
+            self._now = max(self._now or attempt.ended_at, attempt.ended_at)
+        if len(self._newest) > self._prune_beyond:
+            self._prune()
+            self._prune_beyond = max(1000, 2 * len(self._newest))
+
+    def is_down(self) -> bool:
+        """Whether at least half of 20 or more webhooks, and of 10 or more hosts, cannot be reached at all."""
+        if 2 * len(self._failed) < LEAST_WEBHOOKS:
+            return False
+        self._prune()
+        hosts = {newest.host for newest in self._newest.values()}
+        # One host that is down may have most of the webhooks: that is not our network.
+        failed_hosts = {self._newest[webhook_id].host for webhook_id in self._failed}
+        enough = len(self._newest) >= LEAST_WEBHOOKS and len(hosts) >= LEAST_HOSTS
+        return enough and 2 * len(self._failed) >= len(self._newest) and 2 * len(failed_hosts) >= len(hosts)
+
+    def _prune(self) -> None:
+        if self._now is not None:
+            since = self._now - WINDOW
+            self._newest = {name: newest for name, newest in self._newest.items() if newest.ended_at >= since}
+            self._failed &= self._newest.keys()
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return url

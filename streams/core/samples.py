@@ -1,0 +1,33 @@
+"""A realistic event of each type, as a test sends it."""
+
+from datetime import datetime
+
+from streams.core.event import Data, Event
+from streams.core.event_data import EVENT_TYPES
+
+_SESSION: Data = {
+    "sessionId": "sess_test",
+    "packageId": "pkg_test",
+    "dispatchId": "dsp_test",
+    "learnerId": "learner-42",
+}
+_SCORE: Data = {"scoreRaw": 92, "scoreMin": 0, "scoreMax": 100, "scoreScaled": 0.92}
+
+
+def sample_event(event_type: str, event_id: str, account_id: str, now: datetime) -> Event:
+    """A synthetic event that is marked as a test; KeyError for a type that there is not."""
+    data: dict[str, Data] = {
+        "session.launched": _SESSION,
+        "session.completed": {
+            **_SESSION,
+            "completionStatus": "completed",
+            "successStatus": "passed",
+            **_SCORE,
+            "totalTime": "PT12M34S",
+        },
+        "session.scored": {**_SESSION, **_SCORE},
+        "package.updated": {"packageId": "pkg_test", "version": "2", "title": "Fire safety"},
+        "usage.threshold": {"period": f"{now:%Y-%m}", "launches": 800, "limit": 1000, "thresholdPercent": 80},
+    }
+    assert data.keys() == EVENT_TYPES.keys()
+    return Event(event_id, event_type, account_id, now, data[event_type], test=True)

@@ -1,0 +1,151 @@
+"""What is held flows again, and what people send again goes once: through real processes, Kafka and PostgreSQL."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from e2e.learning_platform import Platform, launched
+from e2e.receiver import Received, Receiver, header
+from e2e.system import System, until
+
+pytestmark = pytest.mark.e2e
+
+
+def publish(platform: Platform, account_id: str, event_ids: list[str]) -> None:
+    for event_id in event_ids:
+        platform.publish(event_id, launched(event_id, account_id), key=event_id)
+    platform.flush()
+
+
+def ids(prefix: str, count: int) -> list[str]:
+    return [f"{prefix}_{number}" for number in range(count)]
+
+
+@pytest.mark.parametrize(("choice", "ends_as"), [("deliver", "delivered"), ("keep", "dead"), ("discard", "discarded")])
+def test_enabling_decides_what_becomes_of_what_was_held(
+    system: System, platform: Platform, receiver: Receiver, choice: str, ends_as: str
+) -> None:
+    system.start()
+    mine = system.account()
+    hook = system.webhook(mine, receiver.url("/crm"))["id"]
+    system.run("webhooks", "pause", hook)
+    publish(platform, mine, ids("held", 40))
+    until(lambda: system.states(hook) == {"held": 40}, words="all of it held")
+    assert not receiver.requests
+
+    system.run("webhooks", "enable", hook, "--held", choice)
+    until(lambda: system.states(hook) == {ends_as: 40}, words=f"all of it {ends_as}")
+    publish(platform, mine, ["evt_new"])
+    until(lambda: "evt_new" in receiver.ids("/crm"), words="what came after the pause")
+    wanted = ids("held", 40) if choice == "deliver" else []
+    assert sorted(receiver.ids("/crm")) == sorted([*wanted, "evt_new"])
+    assert {header(request, "webhook-attempt") for request in receiver.requests} == {"1"}
+
+
+def test_what_was_held_arrives_oldest_first(system: System, platform: Platform, receiver: Receiver) -> None:
+    system.start()
+    mine = system.account()
+    hook = system.webhook(mine, receiver.url("/crm"), "--max-concurrency", "1")["id"]
+    system.run("webhooks", "pause", hook)
+    for event_id in ids("held", 12):
+        publish(platform, mine, [event_id])
+        until(lambda: len(system.deliveries(hook)) == len(platform.acknowledged), words="each in its turn")
+    system.run("webhooks", "enable", hook)
+    until(lambda: system.states(hook) == {"delivered": 12}, words="all of it delivered")
+    assert receiver.ids("/crm") == ids("held", 12)
+
+
+def test_a_dead_letter_is_sent_again_with_the_same_bytes_and_only_then_is_no_dead_letter(
+    system: System, platform: Platform, receiver: Receiver
+) -> None:
+    system.start()
+    mine = system.account()
+    receiver.answers["/crm"] = lambda request: 500 if header(request, "webhook-id") == "evt_bad" else 200
+    hook = system.webhook(mine, receiver.url("/crm"))["id"]
+    publish(platform, mine, ["evt_bad"])
+    until(lambda: system.states(hook) == {"dead": 1}, words="a dead letter")
+    [dead] = system.run("dead-letters", "list", "--webhook", hook, "--reason", "exhausted", "--json")
+
+    del receiver.answers["/crm"]
+    assert system.run("dead-letters", "retry", "--all", "--webhook", hook, "--json") == {"retried": 1}
+    until(lambda: system.states(hook) == {"delivered": 1}, words="it delivered")
+    assert len({request.body for request in receiver.at("/crm")}) == 1
+    seen = system.run("deliveries", "show", dead["id"], "--json")
+    assert [(a["generation"], a["number"]) for a in seen["madeAttempts"]] == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1)]
+    assert system.run("dead-letters", "list", "--json") == []
+
+
+def test_what_waits_in_a_tier_is_sent_now_and_not_once_more_when_it_was_due(
+    system: System, platform: Platform, receiver: Receiver
+) -> None:
+    system.env["SCORM_WEBHOOKS_RETRY_SCHEDULE"] = "6s"
+    system.prepare()
+    system.start()
+    mine = system.account()
+    receiver.answers["/crm"] = lambda request: 500 if request.number == 1 else 200
+    hook = system.webhook(mine, receiver.url("/crm"))["id"]
+    publish(platform, mine, ["evt_1"])
+    until(lambda: system.states(hook) == {"waiting": 1} and system.deliveries(hook)[0]["tier"] == "6s")
+    [waiting] = system.deliveries(hook)
+    system.run("deliveries", "retry", waiting["id"])
+    until(lambda: system.states(hook) == {"delivered": 1}, 5, "it delivered before it was due")
+    dropped = partial(system.metric, "deliver", "superseded_dropped_total")
+    until(lambda: dropped() == 1, 20, "the old one dropped when it was due")
+    assert len(receiver.at("/crm")) == 2
+
+
+def test_a_test_goes_out_at_once_even_to_a_paused_webhook_and_counts_for_nothing(
+    system: System, platform: Platform, receiver: Receiver
+) -> None:
+    system.start()
+    mine = system.account()
+    receiver.answers["/crm"] = lambda request: 500
+    hook = system.webhook(mine, receiver.url("/crm"))["id"]
+    system.run("webhooks", "pause", hook)
+    for _ in range(6):
+        done = system.attempt("webhooks", "test", hook, "--json")
+        assert done.returncode == 1
+        assert '"state": "discarded"' in done.stdout
+        assert '"status": 500' in done.stdout
+    del receiver.answers["/crm"]
+    sent = system.run("webhooks", "test", hook, "--event", "session.scored", "--json")
+    assert (sent["state"], sent["payload"]["test"]) == ("delivered", True)
+    assert len(receiver.requests) == 7
+    [webhook] = system.run("webhooks", "list", "--json")
+    assert webhook["pauseReason"] == "manual"
+    assert system.run("dead-letters", "list", "--json") == []
+
+
+@pytest.fixture
+def gate(receiver: Receiver) -> Iterator[threading.Event]:
+    """Until it is set, `/slow` answers nobody."""
+    opened = threading.Event()
+
+    def answer(request: Received) -> int:
+        opened.wait(8)
+        return 200
+
+    receiver.answers["/slow"] = answer
+    yield opened
+    opened.set()
+
+
+def test_a_slow_webhook_is_held_as_busy_and_flows_again_while_the_others_never_wait(
+    system: System, platform: Platform, receiver: Receiver, gate: threading.Event
+) -> None:
+    system.start()
+    mine, other = system.account(), system.account()
+    slow = system.webhook(mine, receiver.url("/slow"))["id"]
+    system.webhook(other, receiver.url("/quick"))
+    publish(platform, mine, ids("slow", 300))
+    until(lambda: system.states(slow).get("held", 0) > 100, words="what it cannot take held")
+    publish(platform, other, ids("quick", 50))
+    until(partial(receiver.has_all, "/quick", set(ids("quick", 50))), 5, "the others' at once")
+    assert {delivery["reason"] for delivery in system.deliveries(slow) if delivery["state"] == "held"} == {"busy"}
+    gate.set()
+    until(lambda: system.states(slow) == {"delivered": 300}, 90, "everything at the slow one")
+    assert set(receiver.ids("/slow")) == set(ids("slow", 300))
+    assert max(Counter(receiver.ids("/slow")).values()) == 1
