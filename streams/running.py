@@ -1,19 +1,16 @@
 """Each stage with its parts, as a process runs it."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
 
 from ulid import ULID
 
 from streams.adapters.faust_app import FaustStage
 from streams.adapters.http_sender import HttpSender
 from streams.adapters.process import Runnable
-from streams.adapters.sql.migrate import require_head
-from streams.core.errors import Misconfigured, Unavailable
 from streams.core.slots import Slots
 from streams.ports import Record, Report
+from streams.prerequisites import require_database, require_topics
 from streams.stages.deliver import Deliver
 from streams.stages.drain import Drain
 from streams.stages.fan_out import FanOut
@@ -34,11 +31,6 @@ from streams.topics import (
     tier_of,
 )
 from streams.wiring import Deployment
-
-Answer = TypeVar("Answer")
-
-START_SECONDS = 60.0
-ASK_EVERY_SECONDS = 0.5
 
 
 class FanOutProcess:
@@ -240,34 +232,3 @@ async def together(*parts: Callable[[], Awaitable[None]]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def require_topics(deployment: Deployment, wanted: Sequence[str]) -> dict[str, int]:
-    """The topics that exist; waits a minute for the broker. Raises `Misconfigured` for what is missing."""
-    servers = str(deployment.kafka["bootstrap.servers"])
-    existing = _patiently(deployment.topics_admin().existing, "KAFKA_BOOTSTRAP_SERVERS", servers)
-    if missing := [name for name in wanted if name not in existing]:
-        raise Misconfigured(
-            f"the topics {', '.join(missing)} do not exist: run `scorm-webhooks topics apply` "
-            "(and check SCORM_WEBHOOKS_TOPIC_PREFIX)"
-        )
-    return existing
-
-
-def require_database(deployment: Deployment) -> None:
-    """Raises `Misconfigured` unless the database answers within a minute and has this version's schema."""
-    url = deployment.database_url
-    _patiently(lambda: require_head(url), "DATABASE_URL", url.render_as_string(hide_password=True))
-
-
-def _patiently(ask: Callable[[], Answer], setting: str, place: str) -> Answer:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            return ask()
-        except Unavailable as away:
-            if time.monotonic() >= deadline:
-                raise Misconfigured(
-                    f"{setting}: {place} did not answer for {START_SECONDS:g} seconds ({away})"
-                ) from None
-            time.sleep(ASK_EVERY_SECONDS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streams import running
+from streams import prerequisites
 from streams.__main__ import MISCONFIGURED, main
 from streams.core.errors import Misconfigured, Unavailable
 from streams.wiring import Deployment
@@ -57,13 +57,13 @@ def test_a_part_that_cannot_be_made_says_what_to_set(environ: dict[str, str], pa
 
 
 def test_a_broker_that_never_answers_is_named_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "START_SECONDS", 0.0)
+    monkeypatch.setattr(prerequisites, "START_SECONDS", 0.0)
 
     def away() -> None:
         raise Unavailable("connection refused")
 
     with pytest.raises(Misconfigured, match="KAFKA_BOOTSTRAP_SERVERS: kafka:9092 did not answer for 0 seconds"):
-        running._patiently(away, "KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
+        prerequisites._patiently(away, "KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
 
 
 @pytest.mark.parametrize(

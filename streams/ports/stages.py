@@ -1,61 +1,17 @@
-"""What the stages need of the world: Protocols of one to three methods."""
+"""What moves records: broker, database, endpoints, clock, operator."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from streams.core.account import Account, ApiKey, DeliveryFilter, DeliverySeen
-from streams.core.attempt import Attempt, DeadLetter
-from streams.core.delivery import Delivery, ViewPosition
-from streams.core.event import Event
-from streams.core.held import Held, HeldChoice
+from streams.core.delivery import ViewPosition
+from streams.core.held import Held
 from streams.core.ledger import Commit
 from streams.core.outcome import Answer, Failure
 from streams.core.request import Request
-from streams.core.standing import Batch, Standing, Tally
-from streams.core.webhook import Registration, Webhook
-
-Noun = Event | Delivery | Attempt | DeadLetter | Webhook
-
-
-@dataclass(frozen=True, slots=True)
-class Partition:
-    """One partition of a topic (its name without the deployment's prefix)."""
-
-    topic: str
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One Kafka record as read; `appended_at` is the broker's time for it."""
-
-    partition: Partition
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    appended_at: datetime
-    headers: Sequence[tuple[str, bytes]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One record to be produced; the key decides the partition (murmur2)."""
-
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = field(default_factory=tuple)
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A webhook to be published at `version`; None in its place means that it was deleted."""
-
-    webhook_id: str
-    version: int
-    webhook: Webhook | None
+from streams.core.standing import Batch, Standing
+from streams.core.webhook import Webhook
+from streams.ports.records import Due, Noun, Outgoing, Partition, Record
 
 
 class Codec(Protocol):
@@ -115,16 +71,6 @@ class HeldDeliveries(Protocol):
     async def standings(self, delivery_ids: Sequence[str]) -> Sequence[Standing]: ...
 
 
-class Replays(Protocol):
-    """Deliveries that people act on."""
-
-    async def again(self, wanted: DeliveryFilter) -> Sequence[str]:
-        """Start a new generation of those that match and whose webhook lives; their ids."""
-
-    async def discard(self, wanted: DeliveryFilter) -> Sequence[str]:
-        """Give those that match up for good; their ids."""
-
-
 class Lease(Protocol):
     """One holder at a time, for as long as it renews."""
 
@@ -132,61 +78,6 @@ class Lease(Protocol):
         """Take or keep the lease; False when another holds it."""
 
     async def release(self) -> None: ...
-
-
-class Accounts(Protocol):
-    """The accounts and their keys."""
-
-    async def add(self, account: Account, key: ApiKey) -> None: ...
-
-    async def find(self, account_id: str) -> Account | None: ...
-
-    async def list(self) -> Sequence[Account]: ...
-
-
-class Webhooks(Protocol):
-    """The webhooks in SQL; every change becomes due for the topic in the same transaction."""
-
-    async def add(self, registration: Registration) -> Registration: ...
-
-    async def list(self, account_id: str | None = None) -> Sequence[Registration]: ...
-
-    async def find(self, webhook_id: str) -> Registration | None: ...
-
-    async def change(
-        self,
-        webhook_id: str,
-        change: Callable[[Registration], Registration | None],
-        held: HeldChoice = HeldChoice.DELIVER,
-    ) -> Registration | None:
-        """Apply `change` to the current state and raise the version; None from it deletes.
-
-        If it ends a pause, `held` is what becomes of what that pause holds. What is stored now (of a deleted one:
-        what it was), or None when there is no such webhook.
-        """
-
-
-class Propagation(Protocol):
-    """Whether a webhook's newest version is on the topic."""
-
-    async def is_published(self, webhook_id: str) -> bool: ...
-
-
-class DeliveryLog(Protocol):
-    """What was recorded of deliveries, newest first."""
-
-    async def list(self, wanted: DeliveryFilter) -> Sequence[Standing]: ...
-
-    async def find(self, delivery_id: str) -> DeliverySeen | None: ...
-
-    async def tally(self) -> Mapping[str, Sequence[Tally]]:
-        """How many deliveries stand where, by webhook id."""
-
-
-class Sealer(Protocol):
-    """Encrypts what must not be read at rest."""
-
-    def seal(self, plain: str) -> str: ...
 
 
 class Report(Protocol):

@@ -1,0 +1,50 @@
+"""What the stages and services need of the world: Protocols of a few methods."""
+
+from streams.ports.people import Accounts, DeliveryLog, Propagation, Replays, Sealer, Webhooks
+from streams.ports.records import Due, Noun, Outgoing, Partition, Record
+from streams.ports.stages import (
+    Clock,
+    Codec,
+    Directory,
+    Feed,
+    FeedHandler,
+    Generations,
+    HeldDeliveries,
+    Lease,
+    Log,
+    Outbox,
+    Recorder,
+    Report,
+    Sealed,
+    Sender,
+    Subscriptions,
+)
+
+__all__ = [
+    "Accounts",
+    "Clock",
+    "Codec",
+    "DeliveryLog",
+    "Directory",
+    "Due",
+    "Feed",
+    "FeedHandler",
+    "Generations",
+    "HeldDeliveries",
+    "Lease",
+    "Log",
+    "Noun",
+    "Outbox",
+    "Outgoing",
+    "Partition",
+    "Propagation",
+    "Record",
+    "Recorder",
+    "Replays",
+    "Report",
+    "Sealed",
+    "Sealer",
+    "Sender",
+    "Subscriptions",
+    "Webhooks",
+]

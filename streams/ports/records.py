@@ -1,0 +1,51 @@
+"""Records as they are read and written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from streams.core.attempt import Attempt, DeadLetter
+from streams.core.delivery import Delivery
+from streams.core.event import Event
+from streams.core.webhook import Webhook
+
+Noun = Event | Delivery | Attempt | DeadLetter | Webhook
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One partition of a topic (its name without the deployment's prefix)."""
+
+    topic: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One Kafka record as read; `appended_at` is the broker's time for it."""
+
+    partition: Partition
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    appended_at: datetime
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One record to be produced; the key decides the partition (murmur2)."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A webhook to be published at `version`; None in its place means that it was deleted."""
+
+    webhook_id: str
+    version: int
+    webhook: Webhook | None

@@ -1,0 +1,45 @@
+"""What must be there before a stage starts: its topics, and a database of this version."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from streams.adapters.sql.migrate import require_head
+from streams.core.errors import Misconfigured, Unavailable
+from streams.wiring import Deployment
+
+Answer = TypeVar("Answer")
+
+START_SECONDS = 60.0
+ASK_EVERY_SECONDS = 0.5
+
+
+def require_topics(deployment: Deployment, wanted: Sequence[str]) -> dict[str, int]:
+    """The topics that exist; waits a minute for the broker. Raises `Misconfigured` for what is missing."""
+    servers = str(deployment.kafka["bootstrap.servers"])
+    existing = _patiently(deployment.topics_admin().existing, "KAFKA_BOOTSTRAP_SERVERS", servers)
+    if missing := [name for name in wanted if name not in existing]:
+        raise Misconfigured(
+            f"the topics {', '.join(missing)} do not exist: run `scorm-webhooks topics apply` "
+            "(and check SCORM_WEBHOOKS_TOPIC_PREFIX)"
+        )
+    return existing
+
+
+def require_database(deployment: Deployment) -> None:
+    """Raises `Misconfigured` unless the database answers within a minute and has this version's schema."""
+    url = deployment.database_url
+    _patiently(lambda: require_head(url), "DATABASE_URL", url.render_as_string(hide_password=True))
+
+
+def _patiently(ask: Callable[[], Answer], setting: str, place: str) -> Answer:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return ask()
+        except Unavailable as away:
+            if time.monotonic() >= deadline:
+                raise Misconfigured(
+                    f"{setting}: {place} did not answer for {START_SECONDS:g} seconds ({away})"
+                ) from None
+            time.sleep(ASK_EVERY_SECONDS)
