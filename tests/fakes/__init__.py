@@ -1,0 +1,22 @@
+"""The ports that the stages need, in memory; `tests/contract` holds them to the same suites as the products."""
+
+from fakes.clock import FakeClock, cancel_others, quiet, until
+from fakes.kafka import FakeFeed, FakeLog, FakeView
+from fakes.sql import FakeLease, FakeOutbox, FakeRecorder
+from fakes.world import FakeReport, FakeSealed, FakeSender
+
+__all__ = [
+    "FakeClock",
+    "FakeFeed",
+    "FakeLease",
+    "FakeLog",
+    "FakeOutbox",
+    "FakeRecorder",
+    "FakeReport",
+    "FakeSealed",
+    "FakeSender",
+    "FakeView",
+    "cancel_others",
+    "quiet",
+    "until",
+]
