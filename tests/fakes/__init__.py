@@ -1,8 +1,9 @@
 """The ports that the stages need, in memory; `tests/contract` holds them to the same suites as the products."""
 
 from fakes.clock import FakeClock, cancel_others, quiet, until
-from fakes.kafka import FakeFeed, FakeLog, FakeView
+from fakes.kafka import FakeFeed, FakeLog
 from fakes.sql import FakeLease, FakeOutbox, FakeRecorder
+from fakes.view import FakeView
 from fakes.world import FakeReport, FakeSealed, FakeSender
 
 __all__ = [

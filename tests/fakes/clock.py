@@ -5,6 +5,7 @@ import heapq
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import count as counting
+from typing import Any
 
 from builders import NOON
 
@@ -23,11 +24,14 @@ async def quiet(turns: int = 100) -> None:
 
 
 async def cancel_others() -> None:
-    """End all that runs besides the caller, as `kill -9` does."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    """End all that runs besides the caller, as `kill -9` does: who would tidy up first is ended there again."""
+    killed: set[asyncio.Task[Any]] = set()
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        killed |= others
+        for task in others:
+            task.cancel()
+        await asyncio.sleep(0)
+    await asyncio.gather(*killed, return_exceptions=True)
 
 
 class FakeClock:

@@ -1,4 +1,4 @@
-"""Kafka in memory: a log, the feeds of its groups, and the view of its webhooks."""
+"""Kafka in memory: a log, and the feeds of its groups."""
 
 import asyncio
 import zlib
@@ -6,13 +6,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from fakes.clock import FakeClock
-from streams.core.delivery import ViewPosition
 from streams.core.errors import Unavailable
 from streams.core.ledger import Commit
-from streams.core.view import SENTINEL_KEY, VERSION_HEADER, Sentinel, View
-from streams.core.webhook import Webhook
-from streams.ports import Codec, FeedHandler, Outgoing, Partition, Record
+from streams.ports import Clock, FeedHandler, Outgoing, Partition, Record
 from streams.topics import SUBSCRIPTIONS
 
 
@@ -23,7 +19,7 @@ class FakeLog:
     its process did, before or after the records were appended: no call returns any more until `revive`.
     """
 
-    def __init__(self, clock: FakeClock, partitions: int = 2) -> None:
+    def __init__(self, clock: Clock, partitions: int = 2) -> None:
         self._clock = clock
         self._partitions = partitions
         self._records: dict[Partition, list[Record]] = {}
@@ -33,6 +29,7 @@ class FakeLog:
         self._calls_left: int | None = None
         self._append_last = False
         self.groups: defaultdict[str, dict[Partition, Commit]] = defaultdict(dict)
+        self.members: defaultdict[str, list[FakeFeed]] = defaultdict(list)
         self.appended: list[Callable[[], None]] = []
 
     async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
@@ -94,14 +91,15 @@ class FakeLog:
 
 
 class FakeFeed:
-    """A `Feed`: the only member of a group on a `FakeLog`; another one goes on where this one committed."""
+    """A `Feed`: a member of a group on a `FakeLog`; whoever ends leaves with its last words, unless it is killed."""
 
     def __init__(self, log: FakeLog, group: str, topics: Sequence[str]) -> None:
         self._log = log
-        self._topics = topics
+        self._partitions = [partition for topic in topics for partition in log.partitions(topic)]
         self._positions: dict[Partition, int] = {}
         self._more = asyncio.Event()
         self._handler: FeedHandler | None = None
+        self._members = log.members[group]
         self.committed = log.groups[group]
         self.paused: set[Partition] = set()
         self.away = False
@@ -109,8 +107,9 @@ class FakeFeed:
     async def run(self, handler: FeedHandler) -> None:
         self._handler = handler
         self._log.appended.append(self._more.set)
-        self.assign([partition for topic in self._topics for partition in self._log.partitions(topic)])
+        self._members.append(self)
         try:
+            await self._share()
             while True:
                 self._more.clear()
                 if records := self._fetch():
@@ -118,6 +117,11 @@ class FakeFeed:
                 await self._more.wait()
         finally:
             self._log.appended.remove(self._more.set)
+            self._members.remove(self)
+            await asyncio.sleep(0)  # whoever is killed gets no further
+            await self.revoke(list(self._positions))
+            await self._share()
+            self._handler = None
 
     def assign(self, partitions: Sequence[Partition]) -> None:
         assert self._handler
@@ -129,25 +133,25 @@ class FakeFeed:
 
     async def revoke(self, partitions: Sequence[Partition], *, lost: bool = False) -> None:
         assert self._handler
-        commits = await self._handler.revoked(partitions, lost=lost)
-        assert set(commits) <= set(partitions)
         for partition in partitions:
             del self._positions[partition]
             self.paused.discard(partition)
+        commits = await self._handler.revoked(partitions, lost=lost)
+        assert set(commits) <= set(partitions)
         self.committed.update(commits)
 
     async def commit(self, commits: Mapping[Partition, Commit]) -> None:
         await asyncio.sleep(0)
-        if self.away:
+        if self.away or self._handler is None:
             raise Unavailable("the coordinator is away")
         for partition, commit in commits.items():
             assert partition not in self.committed or commit.offset >= self.committed[partition].offset
         self.committed.update(commits)
 
     def pause(self, partition: Partition, rewind_to: int | None) -> None:
-        self.paused.add(partition)
-        if rewind_to is not None:
-            self._positions[partition] = rewind_to
+        if partition in self._positions:
+            self.paused.add(partition)
+            self._positions[partition] = self._positions[partition] if rewind_to is None else rewind_to
 
     def resume(self, partition: Partition) -> None:
         self.paused.discard(partition)
@@ -162,49 +166,12 @@ class FakeFeed:
                 self._positions[partition] = max(position, len(records))
         return fetched
 
-
-class FakeView:
-    """`Subscriptions` and `Directory`: a `View` of what the log's topic holds."""
-
-    def __init__(self, log: FakeLog, codec: Codec) -> None:
-        self.view = View()
-        self._log = log
-        self._codec = codec
-        self._moved = asyncio.Event()
-        log.appended.append(self._moved.set)
-
-    async def catch_up(self) -> ViewPosition:
-        await self._read_until(self.view.is_complete)
-        return self.view.seen
-
-    async def wait_for(self, seen: ViewPosition) -> None:
-        await self._read_until(lambda: self.view.is_complete() and self.view.has_reached(seen))
-
-    def find(self, webhook_id: str) -> Webhook | None:
-        self._read()
-        return self.view.find(webhook_id)
-
-    def of_account(self, account_id: str) -> Sequence[Webhook]:
-        return self.view.of_account(account_id)
-
-    async def _read_until(self, condition: Callable[[], bool]) -> None:
-        self._read()
-        while not condition():
-            self._moved.clear()
-            await self._moved.wait()
-            self._read()
-
-    def _read(self) -> None:
-        for record in self._log.topic(SUBSCRIPTIONS)[self.view.position :]:
-            self._apply(record)
-
-    def _apply(self, record: Record) -> None:
-        key = (record.key or b"").decode()
-        if record.value is None:
-            self.view.remove(record.offset, key, int(dict(record.headers)[VERSION_HEADER]))
-        elif key == SENTINEL_KEY:
-            self.view.mark(record.offset, Sentinel.decode(record.value))
-        else:
-            noun = self._codec.decode(record.value)
-            assert isinstance(noun, Webhook)
-            self.view.put(record.offset, noun, record.appended_at)
+    async def _share(self) -> None:
+        """Give every member its part; nobody gets what another one has not let go of."""
+        parts = {feed: self._partitions[index :: len(self._members)] for index, feed in enumerate(self._members)}
+        for feed, part in parts.items():
+            if going := [partition for partition in feed._positions if partition not in part]:
+                await feed.revoke(going)
+        for feed, part in parts.items():
+            if coming := [partition for partition in part if partition not in feed._positions]:
+                feed.assign(coming)

@@ -223,10 +223,11 @@ async def test_a_second_publisher_waits_and_says_so_once(it: Press) -> None:
 
 
 async def test_a_publisher_that_ends_gives_its_lease_back(it: Press) -> None:
-    it.start()
+    running = it.start()
     await quiet()
     assert it.lease.held
-    await cancel_others()
+    running.cancel()
+    await until(running.done)
     assert not it.lease.held
 
 
