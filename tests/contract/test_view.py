@@ -137,6 +137,8 @@ UNREADABLE = {
     "another noun": ("wh_0", CODEC.encode(attempt())),
     "a junk sentinel": (SENTINEL_KEY, b"junk"),
     "a sentinel that lacks a field": (SENTINEL_KEY, b"{}"),
+    "a sentinel of another shape": (SENTINEL_KEY, b"[]"),
+    "a sentinel without a number": (SENTINEL_KEY, b'{"incarnation": "one", "live": null}'),
 }
 
 

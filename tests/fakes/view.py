@@ -47,7 +47,7 @@ class FakeView:
         for record in self._log.topic(SUBSCRIPTIONS)[self.view.position :]:
             try:
                 self._apply(record)
-            except (Unreadable, ValueError, KeyError):
+            except Unreadable:
                 self.view.skip(record.offset)
 
     def _apply(self, record: Record) -> None:
