@@ -16,13 +16,14 @@ from streams.adapters.kafka.log import KafkaLog
 from streams.adapters.kafka.view_reader import ViewReader
 from streams.core.ledger import Commit
 from streams.core.schedule import parse_schedule
-from streams.ports import Clock, Directory, Feed, Log, Outgoing, Partition, Record, Subscriptions
+from streams.ports import Clock, Codec, Directory, Feed, Log, Outgoing, Partition, Record, Subscriptions
 from streams.topics import SESSION_EVENTS, declare
 
 PARTITIONS = 3
 TOPICS = declare(parse_schedule("1s,2s"), PARTITIONS, PARTITIONS)
 SECONDS = 60.0
 CODEC = AvroCodec()
+CLOCK = SystemClock()
 
 
 class WebhookView(Subscriptions, Directory, Protocol):
@@ -43,7 +44,7 @@ class FakeCluster:
     """In memory, at this machine's own clock."""
 
     def __init__(self) -> None:
-        self._log = FakeLog(SystemClock(), PARTITIONS)
+        self._log = FakeLog(CLOCK, PARTITIONS)
 
     @asynccontextmanager
     async def log(self) -> AsyncIterator[Log]:
@@ -81,8 +82,8 @@ class KafkaCluster:
         async with running(reader.run()):
             yield reader
 
-    def reader(self, clock: Clock | None = None) -> ViewReader:
-        return ViewReader(view_config(self.properties), self.prefix, CODEC, FakeReport(), clock or SystemClock())
+    def reader(self, codec: Codec = CODEC, clock: Clock = CLOCK) -> ViewReader:
+        return ViewReader(view_config(self.properties), self.prefix, codec, FakeReport(), clock)
 
     def faust(self) -> FaustStage:
         return FaustStage(self.properties, "fan-out", SESSION_EVENTS, self.prefix, None)

@@ -1,11 +1,12 @@
 """A group's records reach its members, whole and in order, through pauses, handovers and restarts."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from contract.clusters import Cluster, Handler, numbered, running, until
+from contract.clusters import SECONDS, Cluster, Handler, numbered, running, until
 from fakes import FakeReport
 from streams.adapters.clock import SystemClock
 from streams.core.errors import Unavailable
@@ -70,6 +71,28 @@ async def test_every_group_reads_everything(cluster: Cluster) -> None:
         running(cluster.feed(ATTEMPTS, "record").run(second)),
     ):
         await until(lambda: len(first.records) == len(second.records) == 30)
+
+
+class Broken(Handler):
+    """Has a bug that shows when a record arrives."""
+
+    lists = 0
+
+    def received(self, records: Sequence[Record]) -> None:
+        self.lists += 1
+        raise RuntimeError("a bug")
+
+
+async def test_a_handler_that_fails_ends_the_feed_and_its_records_are_read_again(cluster: Cluster) -> None:
+    async with cluster.log() as log:
+        await log.produce(numbered(ATTEMPTS, 3000))
+    broken = Broken()
+    with pytest.raises(RuntimeError, match="a bug"):
+        await asyncio.wait_for(cluster.feed(ATTEMPTS).run(broken), SECONDS)
+    assert broken.lists == 1
+    handler = Handler()
+    async with running(cluster.feed(ATTEMPTS).run(handler)):
+        await until(lambda: len(handler.records) == 3000)
 
 
 async def test_the_next_member_is_told_what_was_committed_with_its_metadata(cluster: Cluster) -> None:

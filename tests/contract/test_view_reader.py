@@ -3,10 +3,13 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from builders import webhook
 from contract.clusters import CODEC, SECONDS, KafkaCluster, running, until
+from streams.adapters.avro import AvroCodec
 from streams.core.view import SENTINEL_KEY, Sentinel
-from streams.ports import Outgoing
+from streams.ports import Noun, Outgoing
 from streams.topics import SUBSCRIPTIONS
 
 
@@ -34,10 +37,24 @@ class FastClock:
 
 
 async def test_a_stage_whose_clock_is_wrong_is_not_ready_and_says_so(kafka_cluster: KafkaCluster) -> None:
-    reader = kafka_cluster.reader(FastClock())
+    reader = kafka_cluster.reader(clock=FastClock())
     async with kafka_cluster.log() as log, running(reader.run()):
         await asyncio.wait_for(reader.wait_until_read(), SECONDS)
         await log.produce([sentinel(0)])
         await until(lambda: reader.view.is_complete())
         assert not reader.is_ready
         assert "clock is +600 s off" in reader.troubles()[0]
+
+
+class BrokenCodec(AvroCodec):
+    """Has a bug that shows when a record is read."""
+
+    def decode(self, value: bytes) -> Noun:
+        raise RuntimeError("a bug")
+
+
+async def test_a_bug_met_while_reading_ends_the_view_rather_than_lose_a_webhook(kafka_cluster: KafkaCluster) -> None:
+    async with kafka_cluster.log() as log:
+        await log.produce([Outgoing(SUBSCRIPTIONS, b"wh_0", CODEC.encode(webhook(id="wh_0"))), sentinel(1)])
+    with pytest.raises(RuntimeError, match="a bug"):
+        await asyncio.wait_for(kafka_cluster.reader(codec=BrokenCodec()).run(), SECONDS)
