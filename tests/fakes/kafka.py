@@ -148,10 +148,10 @@ class FakeFeed:
             assert partition not in self.committed or commit.offset >= self.committed[partition].offset
         self.committed.update(commits)
 
-    def pause(self, partition: Partition, rewind_to: int | None) -> None:
+    def pause(self, partition: Partition, rewind_to: int) -> None:
         if partition in self._positions:
             self.paused.add(partition)
-            self._positions[partition] = self._positions[partition] if rewind_to is None else rewind_to
+            self._positions[partition] = rewind_to
 
     def resume(self, partition: Partition) -> None:
         self.paused.discard(partition)

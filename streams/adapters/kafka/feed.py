@@ -53,15 +53,14 @@ class KafkaFeed:
 
     # -- orders for the thread ---------------------------------------------------------------------------------
 
-    def pause(self, partition: Partition, rewind_to: int | None) -> None:
+    def pause(self, partition: Partition, rewind_to: int) -> None:
         self._rewinding[partition] = self._rewinding.get(partition, 0) + 1
-        target = TopicPartition(self._prefix + partition.topic, partition.number, rewind_to or 0)
+        target = TopicPartition(self._prefix + partition.topic, partition.number, rewind_to)
 
         def order(consumer: Consumer) -> None:
             try:
                 consumer.pause([target])
-                if rewind_to is not None:
-                    consumer.seek(target)
+                consumer.seek(target)
             finally:
                 self.tell_loop(self._rewound, partition)
 
