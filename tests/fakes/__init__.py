@@ -2,12 +2,14 @@
 
 from fakes.clock import FakeClock, cancel_others, quiet, until
 from fakes.kafka import FakeFeed, FakeLog
-from fakes.sql import FakeLease, FakeOutbox, FakeRecorder
+from fakes.records import FakeDeliveryLog, FakeRecorder
 from fakes.view import FakeView
+from fakes.webhooks import FakeLease, FakeOutbox
 from fakes.world import FakeReport, FakeSealed, FakeSender
 
 __all__ = [
     "FakeClock",
+    "FakeDeliveryLog",
     "FakeFeed",
     "FakeLease",
     "FakeLog",
