@@ -80,13 +80,20 @@ def own_postgres() -> Iterator[Postgres]:
         yield server
 
 
+@pytest.fixture
+def sqlite(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/db.sqlite"
+
+
+@pytest.fixture
+def postgresql(postgres: Postgres) -> str:
+    return postgres.url()
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest) -> str:
     """An empty database of each kind that is supported."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/db.sqlite"
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.url()
+    return str(request.getfixturevalue(request.param))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from streams.core.delivery import ViewPosition
+from streams.core.errors import Unreadable
 from streams.core.webhook import Webhook
 
 SENTINEL_KEY = "__sentinel__"
@@ -24,8 +25,12 @@ class Sentinel:
 
     @classmethod
     def decode(cls, value: bytes) -> "Sentinel":
-        fields = json.loads(value)
-        return cls(str(fields["incarnation"]), int(fields["live"]))
+        """Raises `Unreadable` for what is no sentinel."""
+        try:
+            fields = json.loads(value)
+            return cls(str(fields["incarnation"]), int(fields["live"]))
+        except (ValueError, KeyError, TypeError) as wrong:
+            raise Unreadable(f"no sentinel: {wrong}") from None
 
 
 class View:

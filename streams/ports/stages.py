@@ -152,13 +152,14 @@ class FeedHandler(Protocol):
 
 
 class Feed(Protocol):
-    """The records of a consumer group; `pause` and `rewind` drop what was fetched ahead."""
+    """The records of a consumer group; `pause` drops what was fetched ahead."""
 
-    async def run(self, handler: FeedHandler) -> None: ...
+    async def run(self, handler: FeedHandler) -> None:
+        """Feed `handler` until cancelled, then leave the group; what the handler raises ends the run."""
 
     async def commit(self, commits: Mapping[Partition, Commit]) -> None: ...
 
-    def pause(self, partition: Partition, rewind_to: int | None) -> None:
-        """Deliver nothing more of this partition; go on at offset `rewind_to`, if any, once it is resumed."""
+    def pause(self, partition: Partition, rewind_to: int) -> None:
+        """Deliver nothing more of this partition; go on at offset `rewind_to` once it is resumed."""
 
     def resume(self, partition: Partition) -> None: ...

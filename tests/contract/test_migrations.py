@@ -27,11 +27,6 @@ from streams.core.standing import Batch, Fact, fold
 from streams.core.webhook import Registration
 
 
-@pytest.fixture
-def url(database_url: str) -> URL:
-    return url_of(database_url)
-
-
 def tables(url: URL) -> set[str]:
     engine = create_engine(url.set(drivername="sqlite") if url.get_backend_name() == "sqlite" else url)
     try:

@@ -75,7 +75,7 @@ class Path:
         self.log = FakeLog(self.clock)
         self.outbox = FakeOutbox()
         self.sender = FakeSender(self.clock)
-        self.recorder = FakeRecorder()
+        self.recorder = FakeRecorder(self.outbox)
         self.report = FakeReport()
         self.start()
 
@@ -345,6 +345,18 @@ async def test_what_would_be_a_dead_letter_goes_to_the_fallback_url(path: Path) 
 
 
 async def test_a_fallback_url_that_fails_too_makes_it_a_dead_letter(path: Path) -> None:
+    path.sender.answers(URL, BROKEN)
+    path.sender.answers(BACKUP, BROKEN)
+    await path.register(webhook(fallback_url=BACKUP))
+    await path.happen(event())
+    for seconds in [*WAITS, *WAITS[:2]]:
+        await path.wait(seconds + 0.01)
+    assert len(path.sender.to(URL)) == 4
+    assert len(path.sender.to(BACKUP)) == 3
+    assert (path.standing().state, path.standing().attempts) == (State.DEAD, 7)
+
+
+async def test_once_a_webhook_is_gone_a_fallback_url_that_fails_too_means_held(path: Path) -> None:
     path.sender.answers(URL, Answer(410, {}))
     path.sender.answers(BACKUP, BROKEN)
     await path.register(webhook(fallback_url=BACKUP))
@@ -353,7 +365,7 @@ async def test_a_fallback_url_that_fails_too_makes_it_a_dead_letter(path: Path) 
     await path.wait(120.01)
     assert len(path.sender.to(BACKUP)) == 3
     assert len(path.sender.to(URL)) == 1
-    assert (path.standing().state, path.standing().attempts) == (State.DEAD, 4)
+    assert (path.standing().state, path.standing().attempts) == (State.HELD, 4)
 
 
 # -- paused and deleted --------------------------------------------------------------------------------------
@@ -367,6 +379,15 @@ async def test_what_a_paused_webhook_wants_is_held_and_nothing_leaves(path: Path
     assert (held.hold_reason, held.pause_id, held.body) == (HoldReason.PAUSED, "pause_1", render(event()))
     assert (path.standing().state, path.standing().reason) == (State.HELD, "paused")
     assert path.sender.requests == []
+
+
+async def test_five_failures_in_a_row_pause_a_webhook_and_what_comes_next_is_held(path: Path) -> None:
+    path.sender.answers(URL, BROKEN)
+    await path.register(webhook())
+    for number in range(6):
+        await path.happen(event(id=f"evt_{number}"))
+    assert len(path.sender.requests) == 5
+    assert [held.event_id for held in path.deliveries(HELD)] == ["evt_5"]
 
 
 async def test_what_comes_due_while_a_webhook_is_paused_is_held_with_its_number(path: Path) -> None:

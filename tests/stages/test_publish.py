@@ -37,6 +37,7 @@ class Press:
         self.log = FakeLog(FakeClock())
         self.outbox = FakeOutbox()
         self.lease = FakeLease()
+        self.rival = self.lease.rival()
         self.report = FakeReport()
         self.incarnations = iter(["first", "second"])
 
@@ -219,27 +220,29 @@ async def test_a_webhook_that_the_database_does_not_know_is_told_and_left_alone(
 async def test_a_publisher_that_loses_its_lease_stops(it: Press) -> None:
     running = it.start()
     await quiet()
-    it.lease.others = True
+    it.lease.clock.advance(60)
+    assert await it.rival.renew()
     with pytest.raises(LeaseLost):
         await running
 
 
 async def test_a_second_publisher_waits_and_says_so_once(it: Press) -> None:
-    it.lease.others = True
+    assert await it.rival.renew()
     it.outbox.put(webhook())
     it.start()
     await quiet()
     assert it.report.told("another publisher holds the lease; waiting") == 1
     assert it.topic == []
-    it.lease.others = False
+    await it.rival.release()
     await until(lambda: len(it.topic) == 2)
 
 
 async def test_a_publisher_that_ends_gives_its_lease_back(it: Press) -> None:
-    it.start()
+    running = it.start()
     await quiet()
     assert it.lease.held
-    await cancel_others()
+    running.cancel()
+    await until(running.done)
     assert not it.lease.held
 
 

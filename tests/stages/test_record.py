@@ -28,6 +28,7 @@ class Ledgers:
     def __init__(self) -> None:
         self.log = FakeLog(FakeClock(), partitions=1)
         self.recorder = FakeRecorder()
+        self.recorder.webhooks.put(webhook())
         self.report = FakeReport()
         self.start()
 

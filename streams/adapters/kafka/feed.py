@@ -3,14 +3,16 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.adapters.kafka.consumer_thread import ConsumerThread, offsets
-from streams.core.errors import ScormWebhooksError, Unavailable
+from streams.core.errors import Unavailable
 from streams.core.ledger import Commit
 from streams.ports import FeedHandler, Partition, Record, Report
+
+News = TypeVar("News")
 
 
 class KafkaFeed:
@@ -28,7 +30,10 @@ class KafkaFeed:
         self._name_taken = False
 
     async def run(self, handler: FeedHandler) -> None:
-        """Feed `handler` until cancelled, then leave the group. Raises `FeedBroken` on what cannot heal."""
+        """Feed `handler` until cancelled, then leave the group.
+
+        Raises `FeedBroken` on what cannot heal, and whatever the handler raised.
+        """
         self._handler = handler
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[None] = self._loop.create_future()
@@ -48,15 +53,14 @@ class KafkaFeed:
 
     # -- orders for the thread ---------------------------------------------------------------------------------
 
-    def pause(self, partition: Partition, rewind_to: int | None) -> None:
+    def pause(self, partition: Partition, rewind_to: int) -> None:
         self._rewinding[partition] = self._rewinding.get(partition, 0) + 1
-        target = TopicPartition(self._prefix + partition.topic, partition.number, rewind_to or 0)
+        target = TopicPartition(self._prefix + partition.topic, partition.number, rewind_to)
 
         def order(consumer: Consumer) -> None:
             try:
                 consumer.pause([target])
-                if rewind_to is not None:
-                    consumer.seek(target)
+                consumer.seek(target)
             finally:
                 self.tell_loop(self._rewound, partition)
 
@@ -114,13 +118,22 @@ class KafkaFeed:
 
     def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         self._name_taken = False
-        self._handler.assigned(partitions)
+        self._tell_handler(self._handler.assigned, partitions)
 
     def received(self, records: Sequence[Record]) -> None:
         self.available()
         if self._rewinding:
             records = [record for record in records if record.partition not in self._rewinding]
-        self._handler.received(records)
+        self._tell_handler(self._handler.received, records)
+
+    def _tell_handler(self, tell: Callable[[News], None], news: News) -> None:
+        # To go on without what a failing handler was told would be to commit past it.
+        if self._finished.done():
+            return
+        try:
+            tell(news)
+        except Exception as unexpected:
+            self.finished(unexpected)
 
     def available(self) -> None:
         if self._away:
@@ -144,7 +157,7 @@ class KafkaFeed:
     def last_commit_failed(self, error: str) -> None:
         self._report.tell("the last commit of revoked partitions failed; their records are repeated", why=error)
 
-    def finished(self, error: ScormWebhooksError | None) -> None:
+    def finished(self, error: Exception | None) -> None:
         if not self._finished.done():
             self._finished.set_exception(error) if error else self._finished.set_result(None)
 

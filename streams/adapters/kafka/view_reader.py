@@ -55,7 +55,7 @@ class ViewReader:
         return [] if self.is_ready else [f"the webhooks are not all read yet (topic {SUBSCRIPTIONS})"]
 
     async def run(self) -> None:
-        """Read until cancelled. Raises `ViewBroken` when the topic was deleted or made anew."""
+        """Read until cancelled. Raises `ViewBroken` when the topic was made anew, and whatever nobody foresaw."""
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[None] = self._loop.create_future()
         thread = threading.Thread(target=self._serve, name="kafka-view", daemon=True)
@@ -131,11 +131,23 @@ class ViewReader:
             outcome = ViewBroken(f"Kafka consumer of {SUBSCRIPTIONS}: {error}")
         self._loop.call_soon_threadsafe(self._finish, outcome)
 
-    def _finish(self, error: ScormWebhooksError | None) -> None:
+    def _finish(self, error: Exception | None) -> None:
         if not self._finished.done():
             self._finished.set_exception(error) if error else self._finished.set_result(None)
 
     def _apply(self, messages: Sequence[Message]) -> None:
+        # To go on without what could not be applied would be to lose a webhook silently.
+        if self._finished.done():
+            return
+        try:
+            self._apply_each(messages)
+        except Exception as unexpected:
+            self._finish(unexpected)
+        self._report.gauge("view_webhooks", len(self.view))
+        task = self._loop.create_task(self._notify())
+        task.add_done_callback(lambda done: done.exception())
+
+    def _apply_each(self, messages: Sequence[Message]) -> None:
         for message in messages:
             error = message.error()
             if error is None:
@@ -145,9 +157,6 @@ class ViewReader:
                 self._at_end = True
             elif error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:
                 self._finish(ViewBroken(f"{SUBSCRIPTIONS}: {error}; it was made anew"))
-        self._report.gauge("view_webhooks", len(self.view))
-        task = self._loop.create_task(self._notify())
-        task.add_done_callback(lambda done: done.exception())
 
     async def _notify(self) -> None:
         async with self._moved:

@@ -31,7 +31,7 @@ class SqlOutbox:
                 on_topic = versions.get(webhook_id)
                 if on_topic == (None if deleted else version):
                     continue
-                if on_topic is not None and on_topic >= version:
+                if on_topic is not None and on_topic > version:
                     version = on_topic + 1
                     await connection.execute(
                         update(webhooks).where(webhooks.c.id == webhook_id).values(version=version)

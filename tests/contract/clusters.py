@@ -1,0 +1,138 @@
+"""A Kafka behind its ports, whichever one it is, and a handler that remembers what a feed tells."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from fakes import FakeFeed, FakeLog, FakeReport, FakeView
+from streams.adapters.avro import AvroCodec
+from streams.adapters.clock import SystemClock
+from streams.adapters.faust_app import FaustStage
+from streams.adapters.kafka.config import consumer_config, producer_config, view_config
+from streams.adapters.kafka.feed import KafkaFeed
+from streams.adapters.kafka.log import KafkaLog
+from streams.adapters.kafka.view_reader import ViewReader
+from streams.core.ledger import Commit
+from streams.core.schedule import parse_schedule
+from streams.ports import Clock, Codec, Directory, Feed, Log, Outgoing, Partition, Record, Subscriptions
+from streams.topics import SESSION_EVENTS, declare
+
+PARTITIONS = 3
+TOPICS = declare(parse_schedule("1s,2s"), PARTITIONS, PARTITIONS)
+SECONDS = 60.0
+CODEC = AvroCodec()
+CLOCK = SystemClock()
+
+
+class WebhookView(Subscriptions, Directory, Protocol):
+    """Both ports that look at the webhooks of the topic."""
+
+
+class Cluster(Protocol):
+    """A Kafka with every topic made, for one test alone."""
+
+    def log(self) -> AbstractAsyncContextManager[Log]: ...
+
+    def feed(self, topic: str, group: str = "group") -> Feed: ...
+
+    def view(self) -> AbstractAsyncContextManager[WebhookView]: ...
+
+
+class FakeCluster:
+    """In memory, at this machine's own clock."""
+
+    def __init__(self) -> None:
+        self._log = FakeLog(CLOCK, PARTITIONS)
+
+    @asynccontextmanager
+    async def log(self) -> AsyncIterator[Log]:
+        yield self._log
+
+    def feed(self, topic: str, group: str = "group") -> Feed:
+        return FakeFeed(self._log, group, [topic])
+
+    @asynccontextmanager
+    async def view(self) -> AsyncIterator[WebhookView]:
+        yield FakeView(self._log, CODEC)
+
+
+@dataclass(frozen=True)
+class KafkaCluster:
+    """A broker, with topics under a prefix of this test's own."""
+
+    properties: Mapping[str, str]
+    prefix: str
+
+    @asynccontextmanager
+    async def log(self) -> AsyncIterator[Log]:
+        log = KafkaLog(producer_config(self.properties), self.prefix, FakeReport())
+        try:
+            yield log
+        finally:
+            await log.close()
+
+    def feed(self, topic: str, group: str = "group") -> Feed:
+        return KafkaFeed(consumer_config(self.properties, self.prefix + group), [topic], self.prefix, FakeReport())
+
+    @asynccontextmanager
+    async def view(self) -> AsyncIterator[WebhookView]:
+        reader = self.reader()
+        async with running(reader.run()):
+            yield reader
+
+    def reader(self, codec: Codec = CODEC, clock: Clock = CLOCK) -> ViewReader:
+        return ViewReader(view_config(self.properties), self.prefix, codec, FakeReport(), clock)
+
+    def faust(self) -> FaustStage:
+        return FaustStage(self.properties, "fan-out", SESSION_EVENTS, self.prefix, None)
+
+
+@dataclass
+class Handler:
+    """Remembers what a feed tells; commits on revocation what it was told to."""
+
+    records: list[Record] = field(default_factory=list)
+    committed: dict[Partition, Commit | None] = field(default_factory=dict)
+    gone: list[Partition] = field(default_factory=list)
+    last_words: dict[Partition, Commit] = field(default_factory=dict)
+
+    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
+        self.committed.update(partitions)
+
+    def received(self, records: Sequence[Record]) -> None:
+        self.records += records
+
+    async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
+        self.gone += partitions
+        return {partition: self.last_words[partition] for partition in partitions if partition in self.last_words}
+
+    def offsets(self, partition: Partition) -> list[int]:
+        return [record.offset for record in self.records if record.partition == partition]
+
+    def partition_of(self, key: bytes) -> Partition:
+        """Where the records of this key came from: always the same partition."""
+        (partition,) = {record.partition for record in self.records if record.key == key}
+        return partition
+
+
+async def until(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
+    """Wait for what threads and servers do; TimeoutError after `seconds`."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def numbered(topic: str, count: int, key: bytes | None = None) -> list[Outgoing]:
+    return [Outgoing(topic, key or b"k%d" % number, b"%d" % number) for number in range(count)]

@@ -1,0 +1,87 @@
+"""Every port on each of its products: in memory, embedded in this process, and real."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+from sqlalchemy.engine import URL
+
+from conftest import Broker
+from contract.clusters import TOPICS, Cluster, FakeCluster, KafkaCluster
+from contract.stores import SqlStore, Store, fake_store, sql_store, unmigrated
+from streams.adapters.kafka.embedded import EmbeddedBroker
+from streams.adapters.kafka.topics_admin import TopicsAdmin
+from streams.adapters.sql.database import database_url as url_of
+
+# -- Kafka -----------------------------------------------------------------------------------------------------
+
+KAFKA = pytest.param("apache", marks=pytest.mark.real)
+
+
+@pytest.fixture(params=["fake", "embedded", KAFKA])
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    """For what every Kafka does, the one of the stages' tests too."""
+    cluster: Cluster = FakeCluster() if request.param == "fake" else request.getfixturevalue(request.param)
+    return cluster
+
+
+@pytest.fixture(params=["embedded", KAFKA])
+def kafka_cluster(request: pytest.FixtureRequest) -> KafkaCluster:
+    """For what only a broker with clients of its own can show."""
+    cluster: KafkaCluster = request.getfixturevalue(request.param)
+    return cluster
+
+
+@pytest.fixture
+def embedded(topic_prefix: str) -> Iterator[KafkaCluster]:
+    with EmbeddedBroker(TOPICS, topic_prefix) as broker:
+        yield KafkaCluster({"bootstrap.servers": broker.bootstrap, "fetch.wait.max.ms": "20"}, topic_prefix)
+
+
+@pytest.fixture
+def apache(kafka: Broker, topic_prefix: str) -> KafkaCluster:
+    properties = {"bootstrap.servers": kafka.bootstrap}
+    admin = TopicsAdmin(properties, topic_prefix)
+    admin.apply(admin.plan(TOPICS))
+    return KafkaCluster(properties, topic_prefix)
+
+
+# -- the database ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["fake", "sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
+def place(request: pytest.FixtureRequest) -> URL | None:
+    """Where an empty database is; None for the one of the stages' tests."""
+    return None if request.param == "fake" else url_of(request.getfixturevalue(request.param))
+
+
+@pytest_asyncio.fixture
+async def store(place: URL | None) -> AsyncIterator[Store]:
+    """For what every database does, the one of the stages' tests too."""
+    if place is None:
+        yield fake_store()
+        return
+    async with sql_store(place) as store:
+        yield store
+
+
+@pytest_asyncio.fixture
+async def away(place: URL | None) -> AsyncIterator[Store]:
+    """A database that does not answer, or not as it should."""
+    if place is None:
+        yield fake_store(away=True)
+        return
+    async with unmigrated(place) as store:
+        yield store
+
+
+@pytest.fixture
+def url(database_url: str) -> URL:
+    return url_of(database_url)
+
+
+@pytest_asyncio.fixture
+async def database(url: URL) -> AsyncIterator[SqlStore]:
+    """For what only tables can show."""
+    async with sql_store(url) as store:
+        yield store

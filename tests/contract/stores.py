@@ -1,0 +1,130 @@
+"""A database behind its ports, whichever one it is, and facts to record in it."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.engine import URL
+
+from builders import NOON, attempt, dead_letter, delivery, webhook
+from fakes import FakeClock, FakeDeliveryLog, FakeLease, FakeOutbox, FakeRecorder, FakeReport
+from streams.adapters.sql import migrate
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.delivery_log import SqlDeliveryLog
+from streams.adapters.sql.outbox import SqlLease, SqlOutbox
+from streams.adapters.sql.recorder import SqlRecorder
+from streams.adapters.sql.registry import SqlAccounts, SqlWebhooks
+from streams.core.account import Account, ApiKey
+from streams.core.attempt import Attempt, DeadLetter, Followed
+from streams.core.delivery import Delivery, HoldReason
+from streams.core.outcome import Kind
+from streams.core.standing import Batch, Fact
+from streams.core.webhook import Registration
+from streams.ports import DeliveryLog, Lease, Outbox, Propagation, Recorder, Webhooks
+
+
+@dataclass
+class Store:
+    """What the stages know of a database; `lease` wants the one lease there is for a holder."""
+
+    clock: FakeClock
+    recorder: Recorder
+    webhooks: Webhooks
+    outbox: Outbox
+    propagation: Propagation
+    log: DeliveryLog
+    lease: Callable[[str], Lease]
+
+
+@dataclass
+class SqlStore(Store):
+    """The same, with its tables."""
+
+    database: Database
+
+    async def count(self, table: object) -> int:
+        async with self.database.reading() as connection:
+            return int(await connection.scalar(select(func.count()).select_from(table)) or 0)  # type: ignore[arg-type]
+
+
+def fake_store(*, away: bool = False) -> Store:
+    """In memory; it refuses what the tables refuse."""
+
+    def lacks_words(batch: Batch) -> bool:
+        return any(made.words is None for made in batch.attempts)
+
+    clock, outbox = FakeClock(), FakeOutbox()
+    outbox.put(webhook())
+    outbox.away = away
+    recorder = FakeRecorder(outbox, refuses=lacks_words, away=away)
+    lease = FakeLease(clock=clock, away=away)
+    return Store(clock, recorder, outbox, outbox, outbox, FakeDeliveryLog(recorder), lease.rival)
+
+
+@asynccontextmanager
+async def sql_store(url: URL) -> AsyncIterator[SqlStore]:
+    """A migrated database with one account and one webhook of it."""
+    migrate.upgrade(url)
+    async with unmigrated(url) as store:
+        account = Account("acme", "Acme", ("ops@acme.example",), NOON)
+        await SqlAccounts(store.database).add(account, ApiKey("key_1", "acme", "first", "sk_", "hash", NOON))
+        await store.webhooks.add(Registration(webhook(), NOON))
+        yield store
+
+
+@asynccontextmanager
+async def unmigrated(url: URL) -> AsyncIterator[SqlStore]:
+    """A database that can do nothing: its tables are missing."""
+    database, clock = Database(url), FakeClock()
+    ids, outbox = iter(range(1, 1_000_000)), SqlOutbox(database)
+    yield SqlStore(
+        clock=clock,
+        recorder=SqlRecorder(database, clock, FakeReport(), lambda prefix: f"{prefix}_{next(ids)}"),
+        webhooks=SqlWebhooks(database, clock),
+        outbox=outbox,
+        propagation=outbox,
+        log=SqlDeliveryLog(database),
+        lease=lambda holder: SqlLease(database, clock, "publish", holder),
+        database=database,
+    )
+    await database.close()
+
+
+async def publish_all(store: Store) -> None:
+    for due in await store.outbox.due(10):
+        await store.outbox.published(due, NOON)
+
+
+# -- facts -----------------------------------------------------------------------------------------------------
+
+
+def failed(number: int, **changes: object) -> Fact:
+    """Attempt `number` of an event of its own, a second after the one before."""
+    start = NOON + timedelta(seconds=number)
+    made = attempt(
+        event_id=f"evt_{number}",
+        started_at=start,
+        ended_at=start + timedelta(milliseconds=5),
+        kind=Kind.SERVER_ERROR,
+        followed=Followed.TIER,
+        tier="30s",
+        status=500,
+    )
+    return Fact(replace(made, **changes), start)  # type: ignore[arg-type]
+
+
+def history(event_id: str) -> list[Fact]:
+    """What can happen to one delivery: it waits, is tried, held, given up, replayed, and answered at last."""
+    first = delivery(event_id=event_id)
+    nouns: list[Delivery | Attempt | DeadLetter] = [
+        *(replace(first, step=step) for step in (1, 3)),
+        first.held(HoldReason.PAUSED, "pause_1", attempted=False),
+        dead_letter(delivery=replace(first, step=7, attempt=7)),
+        *(replace(first, generation=2, step=step) for step in (8, 10)),
+        *(attempt(event_id=event_id, generation=1, step=step, number=step, followed=Followed.DONE) for step in (2, 4)),
+        attempt(event_id=event_id, generation=2, step=9, followed=Followed.TIER, tier="30s", kind=Kind.SERVER_ERROR),
+        attempt(event_id=event_id, generation=2, step=11, number=2, followed=Followed.DONE),
+    ]
+    return [Fact(noun, NOON + timedelta(seconds=second)) for second, noun in enumerate(nouns)]

@@ -1,0 +1,183 @@
+"""A group's records reach its members, whole and in order, through pauses, handovers and restarts."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from contract.clusters import SECONDS, Cluster, Handler, numbered, running, until
+from fakes import FakeReport
+from streams.adapters.clock import SystemClock
+from streams.core.errors import Unavailable
+from streams.core.ledger import Commit
+from streams.ports import Feed, Partition, Record
+from streams.stages.intake import Intake
+from streams.topics import ATTEMPTS
+
+# Two keys that neither the product nor the fake puts on the same partition of three.
+ONE, OTHER = b"21", b"a-little-bit-long-string"
+
+
+class Pausing(Handler):
+    """Pauses the partition of a key at an offset, once, as `Intake` does at a record that is not due."""
+
+    def __init__(self, feed: Feed, key: bytes, offset: int) -> None:
+        super().__init__()
+        self.feed, self.key, self.offset = feed, key, offset
+        self.paused: Partition | None = None
+        self.was_paused = False
+        self.told_while_paused = 0
+
+    def received(self, records: Sequence[Record]) -> None:
+        self.told_while_paused += any(record.partition == self.paused for record in records)
+        for record in records:
+            if (record.key, record.offset) == (self.key, self.offset) and not self.was_paused:
+                self.paused, self.was_paused = record.partition, True
+                self.feed.pause(record.partition, self.offset)
+            if record.partition != self.paused:
+                self.records.append(record)
+
+    def resume(self) -> None:
+        assert self.paused
+        self.feed.resume(self.paused)
+        self.paused = None
+
+
+async def test_a_paused_partition_goes_on_at_its_offset_and_holds_nobody_up(cluster: Cluster) -> None:
+    feed = cluster.feed(ATTEMPTS)
+    handler = Pausing(feed, ONE, 50)
+    async with cluster.log() as log:
+        await log.produce(numbered(ATTEMPTS, 2000, key=ONE))  # several lists, fetched before the pause is obeyed
+    async with cluster.log() as log, running(feed.run(handler)):
+        await until(lambda: handler.paused is not None)
+        await log.produce([*numbered(ATTEMPTS, 20, key=OTHER), *numbered(ATTEMPTS, 20, key=ONE)])
+        await until(lambda: len(handler.records) == 50 + 20)
+        one, other = handler.partition_of(ONE), handler.partition_of(OTHER)
+        assert one != other
+        assert (handler.offsets(one), handler.offsets(other)) == (list(range(50)), list(range(20)))
+        assert not handler.told_while_paused
+        handler.resume()
+        await until(lambda: len(handler.records) >= 2020 + 20)
+    assert handler.offsets(one) == list(range(2020))
+
+
+async def test_every_group_reads_everything(cluster: Cluster) -> None:
+    async with cluster.log() as log:
+        await log.produce(numbered(ATTEMPTS, 30))
+    first, second = Handler(), Handler()
+    async with (
+        running(cluster.feed(ATTEMPTS, "deliver").run(first)),
+        running(cluster.feed(ATTEMPTS, "record").run(second)),
+    ):
+        await until(lambda: len(first.records) == len(second.records) == 30)
+
+
+class Broken(Handler):
+    """Has a bug that shows when a record arrives."""
+
+    lists = 0
+
+    def received(self, records: Sequence[Record]) -> None:
+        self.lists += 1
+        raise RuntimeError("a bug")
+
+
+async def test_a_handler_that_fails_ends_the_feed_and_its_records_are_read_again(cluster: Cluster) -> None:
+    async with cluster.log() as log:
+        await log.produce(numbered(ATTEMPTS, 3000))
+    broken = Broken()
+    with pytest.raises(RuntimeError, match="a bug"):
+        await asyncio.wait_for(cluster.feed(ATTEMPTS).run(broken), SECONDS)
+    assert broken.lists == 1
+    handler = Handler()
+    async with running(cluster.feed(ATTEMPTS).run(handler)):
+        await until(lambda: len(handler.records) == 3000)
+
+
+async def test_the_next_member_is_told_what_was_committed_with_its_metadata(cluster: Cluster) -> None:
+    async with cluster.log() as log:
+        await log.produce(numbered(ATTEMPTS, 10, key=b"one"))
+    first, feed = Handler(), cluster.feed(ATTEMPTS)
+    async with running(feed.run(first)):
+        await until(lambda: len(first.records) == 10)
+        partition = first.records[0].partition
+        await feed.commit({partition: Commit(3, "1:AAE=")})
+        first.last_words = {partition: Commit(4, "1:gA==")}
+    second = Handler()
+    async with running(cluster.feed(ATTEMPTS).run(second)):
+        await until(lambda: bool(second.records))
+    assert second.committed[partition] == Commit(4, "1:gA==")
+    assert second.records[0].offset == 4
+
+
+async def test_whoever_has_left_the_group_commits_no_more(cluster: Cluster) -> None:
+    async with cluster.log() as log:
+        await log.produce(numbered(ATTEMPTS, 10, key=b"one"))
+    first, feed = Handler(), cluster.feed(ATTEMPTS)
+    async with running(feed.run(first)):
+        await until(lambda: len(first.records) == 10)
+    with pytest.raises(Unavailable):
+        await feed.commit({first.records[0].partition: Commit(10, "")})
+    second = Handler()
+    async with running(cluster.feed(ATTEMPTS).run(second)):
+        await until(lambda: len(second.records) == 10)
+    assert set(second.committed.values()) == {None}
+
+
+async def test_a_partition_is_handed_over_while_its_first_member_lives_with_its_last_words(cluster: Cluster) -> None:
+    first, second = Handler(), Handler()
+    async with cluster.log() as log, running(cluster.feed(ATTEMPTS).run(first)):
+        await log.produce(numbered(ATTEMPTS, 90))
+        await until(lambda: len(first.records) == 90)
+        ends = {partition: len(first.offsets(partition)) for partition in first.committed}
+        first.last_words = {partition: Commit(end, "1:gA==") for partition, end in ends.items()}
+        async with running(cluster.feed(ATTEMPTS).run(second)):
+            await until(lambda: bool(second.committed))
+            assert set(first.gone) == set(second.committed) < set(ends)
+            assert second.committed == {partition: first.last_words[partition] for partition in first.gone}
+            await log.produce(numbered(ATTEMPTS, 90))
+            await until(lambda: len(first.records) + len(second.records) >= 180)
+            assert {record.partition for record in second.records} == set(second.committed)
+            for partition, end in ends.items():
+                assert [*first.offsets(partition), *second.offsets(partition)] == list(range(2 * end))
+
+
+async def test_who_stays_goes_on_where_the_member_that_left_had_committed(cluster: Cluster) -> None:
+    first, second = Handler(), Handler()
+    async with cluster.log() as log, running(cluster.feed(ATTEMPTS).run(first)):
+        await until(lambda: bool(first.committed))
+        async with running(cluster.feed(ATTEMPTS).run(second)):
+            await until(lambda: bool(second.committed))
+            await log.produce(numbered(ATTEMPTS, 90))
+            await until(lambda: len(first.records) + len(second.records) == 90)
+            second.last_words = {
+                partition: Commit(len(second.offsets(partition)), "1:gA==") for partition in second.committed
+            }
+        await until(lambda: first.committed.items() >= second.last_words.items())
+        await log.produce(numbered(ATTEMPTS, 90))
+        await until(lambda: len(first.records) + len(second.records) >= 180)
+        for partition in second.last_words:
+            offsets = [*second.offsets(partition), *first.offsets(partition)]
+            assert offsets == list(range(len(offsets)))
+
+
+async def test_a_retry_is_never_taken_before_it_is_due_and_what_comes_behind_it_is_taken_too(cluster: Cluster) -> None:
+    topic, late, taken = "deliveries.retry.2s", list[float](), Handler()
+
+    async def work(record: Record) -> None:
+        due = record.appended_at + timedelta(seconds=2)
+        late.append((datetime.now(UTC) - due).total_seconds())
+        taken.received([record])
+
+    feed = cluster.feed(topic)
+    async with cluster.log() as log, running(Intake(feed, work, SystemClock(), FakeReport()).run()):
+        await log.produce(numbered(topic, 20))
+        await until(lambda: len(late) == 20)
+        await log.produce(numbered(topic, 20))
+        await log.produce(numbered(topic, 20))
+        await until(lambda: len(late) == 60)
+    assert min(late) >= 0
+    for number in range(3):
+        offsets = taken.offsets(Partition(topic, number))
+        assert offsets == list(range(len(offsets)))

@@ -1,0 +1,39 @@
+"""Of all who want the lease one has it, for as long as it renews."""
+
+import pytest
+
+from contract.stores import Store
+from streams.adapters.sql.outbox import LEASE_SECONDS
+from streams.core.errors import Unavailable
+
+
+async def test_one_publisher_holds_the_lease_until_it_lets_go_or_stops_renewing(store: Store) -> None:
+    first, second = store.lease("first"), store.lease("second")
+    assert (await first.renew(), await second.renew(), await first.renew()) == (True, False, True)
+    store.clock.advance(LEASE_SECONDS + 1)
+    assert (await second.renew(), await first.renew()) == (True, False)
+    await second.release()
+    assert await first.renew()
+
+
+async def test_each_renewal_keeps_the_lease_for_its_whole_time(store: Store) -> None:
+    first, second = store.lease("first"), store.lease("second")
+    for _ in range(3):
+        assert await first.renew()
+        store.clock.advance(LEASE_SECONDS - 1)
+        assert not await second.renew()
+
+
+async def test_nobody_releases_the_lease_of_another(store: Store) -> None:
+    first, second = store.lease("first"), store.lease("second")
+    await first.renew()
+    await second.release()
+    assert not await second.renew()
+
+
+async def test_while_the_database_is_away_nobody_takes_the_lease_or_lets_it_go(away: Store) -> None:
+    lease = away.lease("first")
+    with pytest.raises(Unavailable):
+        await lease.renew()
+    with pytest.raises(Unavailable):
+        await lease.release()

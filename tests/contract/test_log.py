@@ -1,0 +1,63 @@
+"""Whatever is acknowledged is on the topic: whole, in order, and with the time at which it was appended."""
+
+from datetime import UTC, datetime, timedelta
+
+from contract.clusters import Cluster, Handler, numbered, running, until
+from streams.ports import Outgoing, Partition
+from streams.topics import ATTEMPTS
+
+
+async def test_what_is_acknowledged_is_read_in_order_with_the_time_it_was_appended(cluster: Cluster) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=5)
+    async with cluster.log() as log:
+        appended = await log.produce(numbered(ATTEMPTS, 300))
+    assert len(appended) == 300
+    assert all(before < at < before + timedelta(seconds=60) for at in appended)
+    handler = Handler()
+    async with running(cluster.feed(ATTEMPTS).run(handler)):
+        await until(lambda: len(handler.records) == 300)
+    assert {int(record.value or b"") for record in handler.records} == set(range(300))
+    for number in range(3):
+        offsets = handler.offsets(Partition(ATTEMPTS, number))
+        assert offsets == list(range(len(offsets)))
+
+
+async def test_a_record_is_read_as_it_was_produced(cluster: Cluster) -> None:
+    headers = (("version", b"7"), ("trace", b"\x00\xff"), ("trace", b"again"))
+    async with cluster.log() as log:
+        await log.produce(
+            [
+                Outgoing(ATTEMPTS, b"full", b"\x00value", headers),
+                Outgoing(ATTEMPTS, b"deleted", None, headers[:1]),
+                Outgoing(ATTEMPTS, b"empty", b""),
+                Outgoing(ATTEMPTS, None, b"without a key"),
+            ]
+        )
+    handler = Handler()
+    async with running(cluster.feed(ATTEMPTS).run(handler)):
+        await until(lambda: len(handler.records) == 4)
+    assert {record.key: (record.value, tuple(record.headers)) for record in handler.records} == {
+        b"full": (b"\x00value", headers),
+        b"deleted": (None, headers[:1]),
+        b"empty": (b"", ()),
+        None: (b"without a key", ()),
+    }
+
+
+async def test_records_of_one_key_are_read_in_the_order_in_which_they_were_produced(cluster: Cluster) -> None:
+    keys = [b"wh_%d" % number for number in range(8)]
+    async with cluster.log() as log:
+        for number in range(20):
+            await log.produce([Outgoing(ATTEMPTS, key, b"%d" % number) for key in keys])
+    handler = Handler()
+    async with running(cluster.feed(ATTEMPTS).run(handler)):
+        await until(lambda: len(handler.records) == 20 * len(keys))
+    assert len({handler.partition_of(key) for key in keys}) > 1
+    for key in keys:
+        values = [record.value for record in handler.records if record.key == key]
+        assert values == [b"%d" % number for number in range(20)]
+
+
+async def test_to_produce_nothing_is_done_at_once(cluster: Cluster) -> None:
+    async with cluster.log() as log:
+        assert list(await log.produce([])) == []

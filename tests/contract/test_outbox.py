@@ -1,0 +1,145 @@
+"""Every change of a webhook is owed to the topic until its newest version is there."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from builders import NOON, webhook
+from contract.stores import Store, publish_all
+from streams.core.errors import Refused, Unavailable
+from streams.core.webhook import Registration
+from streams.ports import Due
+
+
+async def describe(store: Store, text: str, webhook_id: str = "wh_crm") -> int:
+    """Change a webhook; its version."""
+    changed = await store.webhooks.change(webhook_id, lambda r: replace(r, description=text))
+    assert changed is not None
+    return changed.webhook.version
+
+
+async def due_ids(store: Store, limit: int = 10) -> Sequence[str]:
+    return [due.webhook_id for due in await store.outbox.due(limit)]
+
+
+# -- what people change ----------------------------------------------------------------------------------------
+
+
+async def test_versions_grow_even_when_the_clock_goes_back(store: Store) -> None:
+    versions = []
+    for description in ("one", "two", "three"):
+        store.clock.advance(-3600) if description == "two" else None
+        versions.append(await describe(store, description))
+    assert versions == sorted(set(versions))
+
+
+async def test_a_change_that_changes_nothing_has_no_version_of_its_own(store: Store) -> None:
+    version = await describe(store, "same")
+    await publish_all(store)
+    assert await describe(store, "same") == version
+    assert await due_ids(store) == []
+
+
+async def test_an_id_that_is_taken_is_refused(store: Store) -> None:
+    with pytest.raises(Refused):
+        await store.webhooks.add(Registration(webhook(url="https://thief.example.com"), NOON))
+    [registration] = await store.webhooks.list()
+    assert registration.webhook.url == webhook().url
+
+
+async def test_webhooks_are_listed_by_account_oldest_first(store: Store) -> None:
+    await store.webhooks.add(Registration(webhook(id="wh_older"), NOON - timedelta(days=1)))
+    assert [found.webhook.id for found in await store.webhooks.list()] == ["wh_older", "wh_crm"]
+    assert len(await store.webhooks.list("acme")) == 2
+    assert await store.webhooks.list("nobody") == []
+
+
+async def test_a_deleted_webhook_is_due_as_a_tombstone_and_listed_no_more(store: Store) -> None:
+    await store.webhooks.change("wh_crm", lambda r: None)
+    assert [due.webhook for due in await store.outbox.due(10)] == [None]
+    assert await store.webhooks.list() == []
+    assert await store.webhooks.change("wh_crm", lambda r: r) is None
+
+
+# -- what the publisher does -----------------------------------------------------------------------------------
+
+
+async def test_what_was_published_is_due_no_more(store: Store) -> None:
+    assert not await store.propagation.is_published("wh_crm")
+    await publish_all(store)
+    assert await due_ids(store) == []
+    assert await store.propagation.is_published("wh_crm")
+
+
+async def test_the_oldest_change_is_due_first_and_no_more_than_was_asked_for(store: Store) -> None:
+    for webhook_id in ("wh_a", "wh_b"):
+        store.clock.advance(1)
+        await store.webhooks.add(Registration(webhook(id=webhook_id), NOON))
+    store.clock.advance(1)
+    await describe(store, "changed last")
+    assert await due_ids(store) == ["wh_a", "wh_b", "wh_crm"]
+    assert await due_ids(store, limit=2) == ["wh_a", "wh_b"]
+
+
+async def test_a_change_while_the_older_version_was_being_published_stays_due(store: Store) -> None:
+    [older] = await store.outbox.due(10)
+    await describe(store, "newer")
+    await store.outbox.published(older, NOON)
+    [newer] = await store.outbox.due(10)
+    assert newer.version > older.version
+    assert not await store.propagation.is_published("wh_crm")
+
+
+async def test_a_webhook_was_created_when_its_first_record_was_appended(store: Store) -> None:
+    [first] = await store.outbox.due(10)
+    assert first.webhook
+    assert first.webhook.created_at is None
+    await store.outbox.published(first, NOON)
+    await describe(store, "newer")
+    [second] = await store.outbox.due(10)
+    await store.outbox.published(second, NOON + timedelta(hours=1))
+    [registration] = await store.webhooks.list()
+    assert registration.webhook.created_at == NOON
+
+
+async def test_comparing_with_the_topic_makes_due_what_differs_and_names_strangers(store: Store) -> None:
+    [due] = await store.outbox.due(10)
+    await publish_all(store)
+    assert await store.outbox.compare({"wh_crm": due.version}) == []
+    assert await store.outbox.due(10) == []
+    assert await store.outbox.compare({"wh_ghost": 1}) == ["wh_ghost"]
+    assert await due_ids(store) == ["wh_crm"]
+
+
+async def test_a_deleted_webhook_that_is_still_on_the_topic_is_due_again(store: Store) -> None:
+    await store.webhooks.change("wh_crm", lambda r: None)
+    [due] = await store.outbox.due(10)
+    await publish_all(store)
+    assert await store.outbox.compare({}) == []
+    assert await store.outbox.due(10) == []
+    await store.outbox.compare({"wh_crm": due.version})
+    assert await store.outbox.due(10) == [due]
+
+
+async def test_whoever_waits_for_a_change_is_told_of_one(store: Store) -> None:
+    waiting = asyncio.create_task(store.outbox.changed())
+    await describe(store, "changed")
+    await asyncio.wait_for(waiting, 10)
+
+
+async def test_a_database_that_is_away_says_so(away: Store) -> None:
+    due = Due("wh_crm", 1, webhook())
+    for work in (
+        away.outbox.due(10),
+        away.outbox.compare({}),
+        away.outbox.published(due, NOON),
+        away.propagation.is_published("wh_crm"),
+        away.webhooks.list(),
+        away.webhooks.add(Registration(webhook(), NOON)),
+        away.webhooks.change("wh_crm", lambda r: r),
+    ):
+        with pytest.raises(Unavailable):
+            await work

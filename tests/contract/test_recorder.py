@@ -1,0 +1,134 @@
+"""What happened is recorded once, whole or not at all, in whatever order it arrives; and failures in a row pause."""
+
+from dataclasses import replace
+
+import pytest
+
+from builders import NOON, attempt, delivery, paused
+from contract.stores import Store, failed, history, publish_all
+from streams.core.account import DeliveryFilter
+from streams.core.delivery import State
+from streams.core.errors import Refused, Unavailable
+from streams.core.outcome import Kind
+from streams.core.standing import Fact, Standing, fold
+from streams.core.webhook import PauseReason, Status, Webhook
+
+
+async def only_standing(store: Store) -> Standing:
+    (standing,) = await store.log.list(DeliveryFilter())
+    return standing
+
+
+async def only_webhook(store: Store) -> Webhook:
+    (registration,) = await store.webhooks.list()
+    return registration.webhook
+
+
+# -- what is recorded ------------------------------------------------------------------------------------------
+
+
+async def test_a_batch_that_is_recorded_twice_changes_nothing(store: Store) -> None:
+    batch = fold([Fact(delivery(), NOON), Fact(attempt(), NOON)])
+    await store.recorder.record(batch)
+    once = await store.log.find(delivery().id)
+    await store.recorder.record(batch)
+    assert await store.log.find(delivery().id) == once
+    assert once is not None
+    assert (once.standing.state, once.body, len(once.attempts)) == (State.DELIVERED, delivery().body, 1)
+
+
+async def test_the_order_in_which_facts_arrive_does_not_matter(store: Store) -> None:
+    for fact in reversed(history("evt_1")):
+        await store.recorder.record(fold([fact]))
+    backwards = await only_standing(store)
+    for fact in history("evt_1"):
+        await store.recorder.record(fold([fact]))
+    assert await only_standing(store) == backwards
+    assert (backwards.state, backwards.generation) == (State.DELIVERED, 2)
+
+
+async def test_an_answer_of_any_bytes_is_stored(store: Store) -> None:
+    wild = attempt(answer=bytes(range(256)))
+    await store.recorder.record(fold([Fact(wild, NOON)]))
+    seen = await store.log.find(wild.delivery_id)
+    assert seen is not None
+    assert seen.attempts[0].answer == bytes(range(256))
+
+
+async def test_of_a_batch_with_a_row_that_is_refused_nothing_is_recorded(store: Store) -> None:
+    batch = fold([Fact(delivery(), NOON), Fact(attempt(event_id="evt_odd", words=None), NOON)])
+    with pytest.raises(Refused):
+        await store.recorder.record(batch)
+    assert await store.log.list(DeliveryFilter()) == []
+
+
+async def test_a_database_that_is_away_records_nothing_and_says_so(away: Store) -> None:
+    with pytest.raises(Unavailable):
+        await away.recorder.record(fold([Fact(attempt(), NOON)]))
+
+
+# -- failures in a row -----------------------------------------------------------------------------------------
+
+
+async def test_five_failures_in_a_row_pause_once_and_make_the_webhook_due(store: Store) -> None:
+    await publish_all(store)
+    facts = [failed(number) for number in range(1, 8)]
+    await store.recorder.record(fold(facts[:4]))
+    assert await store.outbox.due(10) == []
+    for fact in facts[4:]:
+        await store.recorder.record(fold([fact]))
+    [due] = await store.outbox.due(10)
+    assert due.webhook
+    assert due.webhook.pause
+    assert (due.webhook.status, due.webhook.pause.reason) == (Status.PAUSED, PauseReason.FAILURES)
+
+
+async def test_attempts_that_are_recorded_again_are_not_counted_again(store: Store) -> None:
+    for _ in range(2):
+        await store.recorder.record(fold([failed(number) for number in range(1, 5)]))
+    assert (await only_webhook(store)).status is Status.ACTIVE
+
+
+async def test_a_success_in_between_starts_the_count_anew(store: Store) -> None:
+    await store.recorder.record(fold([failed(number) for number in range(1, 5)]))
+    await store.recorder.record(fold([failed(5, kind=Kind.DELIVERED)]))
+    await store.recorder.record(fold([failed(number) for number in range(6, 10)]))
+    assert (await only_webhook(store)).status is Status.ACTIVE
+
+
+async def test_an_endpoint_that_is_gone_pauses_at_once(store: Store) -> None:
+    await store.recorder.record(fold([failed(1, kind=Kind.GONE)]))
+    gone = await only_webhook(store)
+    assert gone.pause
+    assert (gone.status, gone.pause.reason) == (Status.PAUSED, PauseReason.GONE)
+
+
+async def test_failures_of_an_older_health_epoch_do_not_count(store: Store) -> None:
+    await store.webhooks.change("wh_crm", lambda r: replace(r, webhook=replace(r.webhook, health_epoch=2)))
+    await store.recorder.record(fold([failed(number) for number in range(1, 9)]))
+    assert (await only_webhook(store)).status is Status.ACTIVE
+
+
+async def test_a_new_health_epoch_starts_the_count_anew(store: Store) -> None:
+    await store.recorder.record(fold([failed(number) for number in range(1, 5)]))
+    await store.webhooks.change("wh_crm", lambda r: replace(r, webhook=replace(r.webhook, health_epoch=2)))
+    await store.recorder.record(fold([failed(number, health_epoch=2) for number in range(5, 9)]))
+    assert (await only_webhook(store)).status is Status.ACTIVE
+    await store.recorder.record(fold([failed(9, health_epoch=2)]))
+    assert (await only_webhook(store)).status is Status.PAUSED
+
+
+async def test_what_a_deleted_webhook_was_sent_is_recorded_and_pauses_nobody(store: Store) -> None:
+    await store.webhooks.change("wh_crm", lambda r: None)
+    await publish_all(store)
+    await store.recorder.record(fold([failed(number) for number in range(1, 9)]))
+    assert len(await store.log.list(DeliveryFilter())) == 8
+    assert await store.outbox.due(10) == []
+
+
+async def test_a_pause_by_hand_stays_what_it_is(store: Store) -> None:
+    await store.webhooks.change("wh_crm", lambda r: replace(r, webhook=paused(), paused_at=NOON))
+    await store.recorder.record(fold([failed(number) for number in range(1, 9)]))
+    pause = (await only_webhook(store)).pause
+    assert pause
+    assert pause.reason is PauseReason.MANUAL

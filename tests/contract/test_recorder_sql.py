@@ -1,0 +1,48 @@
+"""What the tables keep: the same as the fake of the stages, the mails that are owed, and nothing that they refuse."""
+
+import random
+
+import pytest
+
+from builders import NOON, attempt
+from contract.stores import SqlStore, failed, history
+from fakes import FakeRecorder
+from streams.adapters.sql.tables import attempts, mails
+from streams.core.account import DeliveryFilter
+from streams.core.attempt import Attempt
+from streams.core.errors import Refused
+from streams.core.standing import Fact, fold
+
+HISTORY = history("evt_1") + history("evt_2")
+
+
+async def test_random_batches_in_any_order_leave_what_the_fake_of_the_stages_keeps(database: SqlStore) -> None:
+    dice, fake = random.Random(7), FakeRecorder()
+    for _ in range(60):
+        batch = fold(dice.choices(HISTORY, k=dice.randint(1, 6)))
+        await database.recorder.record(batch)
+        await fake.record(batch)
+        stored = {standing.delivery_id: standing for standing in await database.log.list(DeliveryFilter())}
+        assert stored == fake.standings
+    assert await database.count(attempts) == len(fake.attempts)
+    for delivery_id, standing in fake.standings.items():
+        seen = await database.log.find(delivery_id)
+        assert seen is not None
+        assert seen.body == fake.bodies.get((standing.account_id, standing.event_id), b"")
+
+
+async def test_a_pause_owes_one_mail_however_often_the_webhook_fails(database: SqlStore) -> None:
+    for number in range(1, 8):
+        await database.recorder.record(fold([failed(number)]))
+    assert await database.count(mails) == 1
+
+
+async def test_a_row_that_the_database_refuses_is_refused_and_not_waited_for(database: SqlStore) -> None:
+    poison: Attempt = attempt(words="a\0b")
+    if database.database.is_sqlite:  # which takes a NUL in a text
+        await database.recorder.record(fold([Fact(poison, NOON)]))
+        assert await database.count(attempts) == 1
+        return
+    with pytest.raises(Refused, match="NUL"):
+        await database.recorder.record(fold([Fact(poison, NOON)]))
+    assert await database.count(attempts) == 0

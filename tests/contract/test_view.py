@@ -1,0 +1,155 @@
+"""The webhooks of the topic: all of them or none, the newest of each, and never less than another process saw."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+
+import pytest
+import pytest_asyncio
+
+from builders import attempt, webhook
+from contract.clusters import CODEC, SECONDS, Cluster, WebhookView, until
+from fakes import quiet
+from streams.core.delivery import ViewPosition
+from streams.core.view import SENTINEL_KEY, VERSION_HEADER, Sentinel
+from streams.ports import Log, Outgoing
+from streams.topics import SUBSCRIPTIONS
+
+
+class Board:
+    """The topic as `publish` writes it, and one view of it."""
+
+    def __init__(self, log: Log, view: WebhookView) -> None:
+        self._log = log
+        self.view = view
+
+    async def put(self, webhook_id: str, version: int = 1, url: str = "https://crm.example.com/hooks") -> None:
+        await self.write(webhook_id, CODEC.encode(webhook(id=webhook_id, version=version, url=url)))
+
+    async def remove(self, webhook_id: str, version: int) -> None:
+        tombstone = Outgoing(SUBSCRIPTIONS, webhook_id.encode(), None, ((VERSION_HEADER, b"%d" % version),))
+        await self._log.produce([tombstone])
+
+    async def mark(self, live: int, incarnation: str = "one") -> None:
+        await self.write(SENTINEL_KEY, Sentinel(incarnation, live).encode())
+
+    async def write(self, key: str, value: bytes) -> None:
+        await self._log.produce([Outgoing(SUBSCRIPTIONS, key.encode(), value)])
+
+    async def caught_up(self) -> ViewPosition:
+        return await asyncio.wait_for(self.view.catch_up(), SECONDS)
+
+    def url_of(self, webhook_id: str) -> str | None:
+        found = self.view.find(webhook_id)
+        return found.url if found else None
+
+
+@pytest_asyncio.fixture
+async def board(cluster: Cluster) -> AsyncIterator[Board]:
+    async with cluster.log() as log, cluster.view() as view:
+        yield Board(log, view)
+
+
+async def is_waiting(task: asyncio.Task[ViewPosition] | asyncio.Task[None]) -> bool:
+    await quiet()
+    return not task.done()
+
+
+def begun(waiting: Awaitable[None]) -> asyncio.Task[None]:
+    async def wait() -> None:
+        await waiting
+
+    return asyncio.create_task(wait())
+
+
+async def test_what_was_just_published_is_seen_by_whoever_catches_up(board: Board) -> None:
+    await board.put("wh_0")
+    await board.mark(1)
+    for number in range(1, 6):
+        await board.put(f"wh_{number}", version=number + 1)
+        await board.caught_up()
+        assert board.view.find(f"wh_{number}") is not None
+    await board.remove("wh_3", version=9)
+    await board.caught_up()
+    assert board.view.find("wh_3") is None
+    assert len(board.view.of_account("acme")) == 5
+    assert board.view.of_account("nobody") == []
+
+
+async def test_nobody_has_caught_up_before_the_sentinel_is_read_and_all_that_it_counts(board: Board) -> None:
+    await board.put("wh_0")
+    catching_up = asyncio.create_task(board.view.catch_up())
+    await until(lambda: board.view.find("wh_0") is not None)
+    assert await is_waiting(catching_up)
+    await board.mark(live=2)
+    await board.put("wh_0", version=2, url="https://marked.example.com")
+    await until(lambda: board.url_of("wh_0") == "https://marked.example.com")
+    assert await is_waiting(catching_up)
+    await board.put("wh_1")
+    seen = await asyncio.wait_for(catching_up, SECONDS)
+    assert seen == ViewPosition("one", 4)
+
+
+async def test_an_older_version_that_comes_later_changes_nothing(board: Board) -> None:
+    await board.mark(0)
+    await board.put("wh_0", version=5, url="https://new.example.com")
+    await board.put("wh_0", version=4, url="https://old.example.com")
+    await board.caught_up()
+    assert board.url_of("wh_0") == "https://new.example.com"
+    await board.remove("wh_0", version=6)
+    await board.put("wh_0", version=5)
+    await board.caught_up()
+    assert board.view.find("wh_0") is None
+
+
+async def test_a_webhook_was_created_when_its_first_record_was_appended(board: Board) -> None:
+    await board.mark(0)
+    await board.put("wh_0")
+    await board.caught_up()
+    first = board.view.find("wh_0")
+    await board.put("wh_0", version=2)
+    await board.caught_up()
+    second = board.view.find("wh_0")
+    assert first
+    assert second
+    assert second.version == 2
+    assert first.created_at == second.created_at is not None
+
+
+async def test_whoever_waits_for_what_another_process_saw_waits_until_it_is_here(board: Board) -> None:
+    await board.mark(0)
+    seen = await board.caught_up()
+    await asyncio.wait_for(board.view.wait_for(seen), SECONDS)
+    waiting = begun(board.view.wait_for(ViewPosition("one", seen.offset + 1)))
+    assert await is_waiting(waiting)
+    await board.put("wh_0")
+    await asyncio.wait_for(waiting, SECONDS)
+    assert board.view.find("wh_0") is not None
+
+
+async def test_what_was_seen_on_a_topic_that_is_no_more_is_waited_for_by_nobody(board: Board) -> None:
+    await board.mark(0)
+    await board.caught_up()
+    await asyncio.wait_for(board.view.wait_for(ViewPosition("another", 1_000_000)), SECONDS)
+
+
+UNREADABLE = {
+    "junk": ("wh_0", b"\xff\x00 junk"),
+    "another noun": ("wh_0", CODEC.encode(attempt())),
+    "a junk sentinel": (SENTINEL_KEY, b"junk"),
+    "a sentinel that lacks a field": (SENTINEL_KEY, b"{}"),
+    "a sentinel of another shape": (SENTINEL_KEY, b"[]"),
+    "a sentinel without a number": (SENTINEL_KEY, b'{"incarnation": "one", "live": null}'),
+}
+
+
+@pytest.mark.parametrize(("key", "value"), UNREADABLE.values(), ids=list(UNREADABLE))
+async def test_a_record_that_nobody_can_read_leaves_in_force_what_was_known(
+    board: Board, key: str, value: bytes
+) -> None:
+    await board.mark(0)
+    await board.put("wh_0", url="https://known.example.com")
+    await board.write(key, value)
+    await board.put("wh_1")
+    assert await board.caught_up() == ViewPosition("one", 4)
+    assert board.url_of("wh_0") == "https://known.example.com"
+    assert board.view.find("wh_1") is not None

@@ -1,0 +1,60 @@
+"""What the view on Kafka says of itself while it cannot be relied on."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from builders import webhook
+from contract.clusters import CODEC, SECONDS, KafkaCluster, running, until
+from streams.adapters.avro import AvroCodec
+from streams.core.view import SENTINEL_KEY, Sentinel
+from streams.ports import Noun, Outgoing
+from streams.topics import SUBSCRIPTIONS
+
+
+def sentinel(live: int) -> Outgoing:
+    return Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), Sentinel("one", live).encode())
+
+
+async def test_the_view_is_ready_with_its_sentinel_only(kafka_cluster: KafkaCluster) -> None:
+    reader = kafka_cluster.reader()
+    async with kafka_cluster.log() as log, running(reader.run()):
+        await log.produce([Outgoing(SUBSCRIPTIONS, b"wh_0", CODEC.encode(webhook(id="wh_0")))])
+        await asyncio.wait_for(reader.wait_until_read(), SECONDS)
+        assert not reader.is_ready
+        assert "not all read yet" in reader.troubles()[0]
+        await log.produce([sentinel(1)])
+        await asyncio.wait_for(reader.wait_until_ready(), SECONDS)
+        assert reader.troubles() == []
+
+
+class FastClock:
+    """Ten minutes ahead."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(minutes=10)
+
+
+async def test_a_stage_whose_clock_is_wrong_is_not_ready_and_says_so(kafka_cluster: KafkaCluster) -> None:
+    reader = kafka_cluster.reader(clock=FastClock())
+    async with kafka_cluster.log() as log, running(reader.run()):
+        await asyncio.wait_for(reader.wait_until_read(), SECONDS)
+        await log.produce([sentinel(0)])
+        await until(lambda: reader.view.is_complete())
+        assert not reader.is_ready
+        assert "clock is +600 s off" in reader.troubles()[0]
+
+
+class BrokenCodec(AvroCodec):
+    """Has a bug that shows when a record is read."""
+
+    def decode(self, value: bytes) -> Noun:
+        raise RuntimeError("a bug")
+
+
+async def test_a_bug_met_while_reading_ends_the_view_rather_than_lose_a_webhook(kafka_cluster: KafkaCluster) -> None:
+    async with kafka_cluster.log() as log:
+        await log.produce([Outgoing(SUBSCRIPTIONS, b"wh_0", CODEC.encode(webhook(id="wh_0"))), sentinel(1)])
+    with pytest.raises(RuntimeError, match="a bug"):
+        await asyncio.wait_for(kafka_cluster.reader(codec=BrokenCodec()).run(), SECONDS)

@@ -1,0 +1,57 @@
+"""Time that moves only when it is told to, and waiting in a world where nothing else takes time."""
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from itertools import count as counting
+from typing import Any
+
+from builders import NOON
+
+
+async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Let the others run until `condition` holds; TimeoutError after `seconds`."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def quiet(turns: int = 100) -> None:
+    """Let the others run until, in a world without real waits, nothing is left to do."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+
+async def cancel_others() -> None:
+    """End all that runs besides the caller, as `kill -9` does: who would tidy up first is ended there again."""
+    killed: set[asyncio.Task[Any]] = set()
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        killed |= others
+        for task in others:
+            task.cancel()
+        await asyncio.sleep(0)
+    await asyncio.gather(*killed, return_exceptions=True)
+
+
+class FakeClock:
+    """A `Clock`, and timers: `advance` calls what falls due, each at its own moment."""
+
+    def __init__(self, now: datetime = NOON) -> None:
+        self._now = now
+        self._order = counting()
+        self._timers: list[tuple[datetime, int, Callable[[], object]]] = []
+
+    def now(self) -> datetime:
+        return self._now
+
+    def later(self, seconds: float, callback: Callable[[], object]) -> None:
+        due = self._now + timedelta(seconds=seconds)
+        heapq.heappush(self._timers, (due, next(self._order), callback))
+
+    def advance(self, seconds: float) -> None:
+        end = self._now + timedelta(seconds=seconds)
+        while self._timers and self._timers[0][0] <= end:
+            self._now, _, callback = heapq.heappop(self._timers)
+            callback()
+        self._now = end

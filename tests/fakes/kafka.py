@@ -1,0 +1,177 @@
+"""Kafka in memory: a log, and the feeds of its groups."""
+
+import asyncio
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+
+from streams.core.errors import Unavailable
+from streams.core.ledger import Commit
+from streams.ports import Clock, FeedHandler, Outgoing, Partition, Record
+from streams.topics import SUBSCRIPTIONS
+
+
+class FakeLog:
+    """A Kafka: a `Log`, its records by partition, and what each group committed.
+
+    Away, it makes whoever produces wait. After `die_in(n)` the n-th call to `produce` is the last thing that
+    its process did, before or after the records were appended: no call returns any more until `revive`.
+    """
+
+    def __init__(self, clock: Clock, partitions: int = 2) -> None:
+        self._clock = clock
+        self._partitions = partitions
+        self._records: dict[Partition, list[Record]] = {}
+        self._topics: defaultdict[str, list[Record]] = defaultdict(list)
+        self._here = asyncio.Event()
+        self._here.set()
+        self._calls_left: int | None = None
+        self._append_last = False
+        self.groups: defaultdict[str, dict[Partition, Commit]] = defaultdict(dict)
+        self.members: defaultdict[str, list[FakeFeed]] = defaultdict(list)
+        self.appended: list[Callable[[], None]] = []
+
+    async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
+        await asyncio.sleep(0)
+        await self._here.wait()
+        await self._live_through(records)
+        return [self.append(record).appended_at for record in records]
+
+    def append(self, outgoing: Outgoing) -> Record:
+        partition = self.partition_of(outgoing)
+        records = self._records.setdefault(partition, [])
+        now = self._clock.now()
+        record = Record(partition, len(records), outgoing.key, outgoing.value, now, tuple(outgoing.headers))
+        records.append(record)
+        self._topics[outgoing.topic].append(record)
+        for tell in self.appended:
+            tell()
+        return record
+
+    def partition_of(self, outgoing: Outgoing) -> Partition:
+        partitions = self.partitions(outgoing.topic)
+        return partitions[zlib.crc32(outgoing.key or b"") % len(partitions)]
+
+    def partitions(self, topic: str) -> list[Partition]:
+        return [Partition(topic, number) for number in range(1 if topic == SUBSCRIPTIONS else self._partitions)]
+
+    def records(self, partition: Partition) -> list[Record]:
+        return self._records.get(partition, [])
+
+    def topic(self, name: str) -> list[Record]:
+        """The topic's records in the order in which they were appended."""
+        return self._topics[name]
+
+    def leave(self) -> None:
+        self._here.clear()
+
+    def come_back(self) -> None:
+        self._here.set()
+
+    def die_in(self, calls: int, *, appended: bool = False) -> None:
+        self._calls_left, self._append_last = calls, appended
+
+    @property
+    def is_dead(self) -> bool:
+        return self._calls_left is not None and self._calls_left <= 0
+
+    def revive(self) -> None:
+        self._calls_left = None
+
+    async def _live_through(self, records: Iterable[Outgoing]) -> None:
+        if self._calls_left is None:
+            return
+        self._calls_left -= 1
+        if self._calls_left == 0 and self._append_last:
+            for record in records:
+                self.append(record)
+        if self.is_dead:
+            await asyncio.Event().wait()
+
+
+class FakeFeed:
+    """A `Feed`: a member of a group on a `FakeLog`; whoever ends leaves with its last words, unless it is killed."""
+
+    def __init__(self, log: FakeLog, group: str, topics: Sequence[str]) -> None:
+        self._log = log
+        self._partitions = [partition for topic in topics for partition in log.partitions(topic)]
+        self._positions: dict[Partition, int] = {}
+        self._more = asyncio.Event()
+        self._handler: FeedHandler | None = None
+        self._members = log.members[group]
+        self.committed = log.groups[group]
+        self.paused: set[Partition] = set()
+        self.away = False
+
+    async def run(self, handler: FeedHandler) -> None:
+        self._handler = handler
+        self._log.appended.append(self._more.set)
+        self._members.append(self)
+        try:
+            await self._share()
+            while True:
+                self._more.clear()
+                if records := self._fetch():
+                    handler.received(records)
+                await self._more.wait()
+        finally:
+            self._log.appended.remove(self._more.set)
+            self._members.remove(self)
+            await asyncio.sleep(0)  # whoever is killed gets no further
+            await self.revoke(list(self._positions))
+            await self._share()
+            self._handler = None
+
+    def assign(self, partitions: Sequence[Partition]) -> None:
+        assert self._handler
+        for partition in partitions:
+            commit = self.committed.get(partition)
+            self._positions[partition] = commit.offset if commit else 0
+        self._handler.assigned({partition: self.committed.get(partition) for partition in partitions})
+        self._more.set()
+
+    async def revoke(self, partitions: Sequence[Partition], *, lost: bool = False) -> None:
+        assert self._handler
+        for partition in partitions:
+            del self._positions[partition]
+            self.paused.discard(partition)
+        commits = await self._handler.revoked(partitions, lost=lost)
+        assert set(commits) <= set(partitions)
+        self.committed.update(commits)
+
+    async def commit(self, commits: Mapping[Partition, Commit]) -> None:
+        await asyncio.sleep(0)
+        if self.away or self._handler is None:
+            raise Unavailable("the coordinator is away")
+        for partition, commit in commits.items():
+            assert partition not in self.committed or commit.offset >= self.committed[partition].offset
+        self.committed.update(commits)
+
+    def pause(self, partition: Partition, rewind_to: int) -> None:
+        if partition in self._positions:
+            self.paused.add(partition)
+            self._positions[partition] = rewind_to
+
+    def resume(self, partition: Partition) -> None:
+        self.paused.discard(partition)
+        self._more.set()
+
+    def _fetch(self) -> list[Record]:
+        fetched: list[Record] = []
+        for partition, position in self._positions.items():
+            if partition not in self.paused:
+                records = self._log.records(partition)
+                fetched += records[position:]
+                self._positions[partition] = max(position, len(records))
+        return fetched
+
+    async def _share(self) -> None:
+        """Give every member its part; nobody gets what another one has not let go of."""
+        parts = {feed: self._partitions[index :: len(self._members)] for index, feed in enumerate(self._members)}
+        for feed, part in parts.items():
+            if going := [partition for partition in feed._positions if partition not in part]:
+                await feed.revoke(going)
+        for feed, part in parts.items():
+            if coming := [partition for partition in part if partition not in feed._positions]:
+                feed.assign(coming)

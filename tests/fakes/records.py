@@ -1,0 +1,110 @@
+"""What happened, as a database in memory keeps it."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+
+from fakes.webhooks import FakeOutbox
+from streams.core.account import AttemptSeen, DeliveryFilter, DeliverySeen
+from streams.core.attempt import Attempt
+from streams.core.errors import Refused, Unavailable
+from streams.core.health import Attempted, Health
+from streams.core.standing import Batch, Standing, Tally
+from streams.core.webhook import Pause, Status
+
+
+@dataclass
+class FakeRecorder:
+    """A `Recorder` and `Generations`: standings, attempts and bodies by their ids, health by webhook.
+
+    It pauses as a database does.
+    """
+
+    webhooks: FakeOutbox = field(default_factory=FakeOutbox)
+    refuses: Callable[[Batch], bool] = lambda batch: False
+    away: bool = False
+    calls: int = 0
+    standings: dict[str, Standing] = field(default_factory=dict)
+    attempts: dict[str, Attempt] = field(default_factory=dict)
+    bodies: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    traces: dict[tuple[str, str], str] = field(default_factory=dict)
+    health: dict[str, Health] = field(default_factory=dict)
+
+    async def record(self, batch: Batch) -> None:
+        self.calls += 1
+        await asyncio.sleep(0)
+        if self.away:
+            raise Unavailable("the database is away")
+        if self.refuses(batch):
+            raise Refused("the database will not take this")
+        for attempt in batch.attempts:
+            if attempt.id not in self.attempts:
+                self.attempts[attempt.id] = attempt
+                self._count(attempt, batch.own_network_is_down)
+        for key, body in batch.bodies.items():
+            if key not in self.bodies:
+                self.bodies[key] = body
+                self.traces |= {key: batch.traces[key]} if key in batch.traces else {}
+        for standing in batch.standings:
+            known = self.standings.get(standing.delivery_id)
+            if known is None or standing.supersedes(known):
+                self.standings[standing.delivery_id] = standing
+
+    async def newest(self, delivery_id: str) -> int | None:
+        standing = None if self.away else self.standings.get(delivery_id)
+        return standing.generation if standing else None
+
+    def of(self, webhook_id: str) -> list[Standing]:
+        return [standing for standing in self.standings.values() if standing.webhook_id == webhook_id]
+
+    def _count(self, attempt: Attempt, own_network_is_down: bool) -> None:
+        registered = self.webhooks.live(attempt.webhook_id)
+        if registered is None:
+            return
+        webhook = registered.webhook
+        known = self.health.get(webhook.id)
+        before = known if known and known.epoch == webhook.health_epoch else Health(webhook.health_epoch)
+        attempted = Attempted(**{part.name: getattr(attempt, part.name) for part in fields(Attempted)})
+        self.health[webhook.id] = after = before.after([attempted], own_network_is_down=own_network_is_down)
+        if after.pause and webhook.status is Status.ACTIVE:
+            self.webhooks.put(replace(webhook, status=Status.PAUSED, pause=Pause("pause_1", after.pause)))
+
+
+@dataclass
+class FakeDeliveryLog:
+    """A `DeliveryLog` of what a `FakeRecorder` recorded."""
+
+    recorder: FakeRecorder
+
+    async def list(self, wanted: DeliveryFilter) -> Sequence[Standing]:
+        found = [standing for standing in self.recorder.standings.values() if _is_wanted(standing, wanted)]
+        found.sort(key=lambda standing: (standing.first_seen_at, standing.delivery_id), reverse=True)
+        return found[: wanted.limit]
+
+    async def find(self, delivery_id: str) -> DeliverySeen | None:
+        standing = self.recorder.standings.get(delivery_id)
+        if standing is None:
+            return None
+        made = [attempt for attempt in self.recorder.attempts.values() if attempt.delivery_id == delivery_id]
+        made.sort(key=lambda attempt: (attempt.generation, attempt.number))
+        body = self.recorder.bodies.get((standing.account_id, standing.event_id), b"")
+        return DeliverySeen(standing, body, [_seen(attempt) for attempt in made])
+
+    async def tally(self) -> Mapping[str, Sequence[Tally]]:
+        alike = Counter((s.webhook_id, s.state, s.tier, s.reason) for s in self.recorder.standings.values())
+        tallies: dict[str, list[Tally]] = {}
+        for (webhook_id, state, tier, reason), how_many in alike.items():
+            tallies.setdefault(webhook_id, []).append(Tally(state, tier, reason, how_many))
+        return tallies
+
+
+def _is_wanted(standing: Standing, wanted: DeliveryFilter) -> bool:
+    names = ("account_id", "webhook_id", "event_id", "event_type", "state", "reason")
+    named = wanted.ids is None or standing.delivery_id in wanted.ids
+    return named and all(getattr(wanted, name) in (None, getattr(standing, name)) for name in names)
+
+
+def _seen(attempt: Attempt) -> AttemptSeen:
+    alike = {part.name: getattr(attempt, part.name) for part in fields(AttemptSeen) if part.name != "outcome"}
+    return AttemptSeen(**alike, outcome=attempt.kind)

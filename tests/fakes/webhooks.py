@@ -1,0 +1,181 @@
+"""The database's webhooks in memory: what people change, what is owed to the topic, and who may publish it."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import count as counting
+
+from builders import NOON
+from fakes.clock import FakeClock
+from streams.core.errors import Refused, Unavailable
+from streams.core.held import HeldChoice
+from streams.core.webhook import Registration, Status, Webhook
+from streams.ports import Due
+
+
+class FakeOutbox:
+    """`Webhooks`, the `Outbox` that their changes fill and its `Propagation`; versions count all changes."""
+
+    def __init__(self) -> None:
+        self._stored: dict[str, Registration] = {}
+        self._deleted: set[str] = set()
+        self._published: dict[str, datetime] = {}
+        self._dirty: dict[str, int] = {}
+        self._versions = counting(1)
+        self._changed = asyncio.Event()
+        # By pause: what becomes of what it holds; None while it lasts.
+        self.pauses: dict[str, HeldChoice | None] = {}
+        self.away = False
+
+    def put(self, webhook: Webhook) -> None:
+        """Add the webhook, or change it."""
+        known = self._stored.get(webhook.id)
+        self._store(replace(known, webhook=webhook) if known else Registration(webhook, NOON))
+
+    def remove(self, webhook_id: str) -> None:
+        self._deleted.add(webhook_id)
+        self._store(self._stored[webhook_id])
+
+    def can_take(self, webhook_id: str) -> bool:
+        """Whether what is held for it may leave: active or deleted, and its newest version is on the topic."""
+        live = self.live(webhook_id)
+        return webhook_id not in self._dirty and (live is None or live.webhook.status is Status.ACTIVE)
+
+    def live(self, webhook_id: str) -> Registration | None:
+        return None if webhook_id in self._deleted else self._stored.get(webhook_id)
+
+    # -- what people do ----------------------------------------------------------------------------------------
+
+    async def add(self, registration: Registration) -> Registration:
+        self._check()
+        if registration.webhook.id in self._stored:
+            raise Refused("there is one of this id")
+        return self._store(registration)
+
+    async def list(self, account_id: str | None = None) -> Sequence[Registration]:
+        self._check()
+        live = [found for webhook_id in self._stored if (found := self.live(webhook_id))]
+        wanted = [found for found in live if account_id in (None, found.webhook.account_id)]
+        return sorted(wanted, key=lambda found: (found.created_at, found.webhook.id))
+
+    async def find(self, webhook_id: str) -> Registration | None:
+        self._check()
+        return self.live(webhook_id)
+
+    async def change(
+        self,
+        webhook_id: str,
+        change: Callable[[Registration], Registration | None],
+        held: HeldChoice = HeldChoice.DELIVER,
+    ) -> Registration | None:
+        self._check()
+        before = self.live(webhook_id)
+        if before is None:
+            return None
+        after = change(before)
+        if after == before:
+            return before
+        if after is None:
+            self._deleted.add(webhook_id)
+        return self._store(after or before, held)
+
+    # -- what the publisher does -------------------------------------------------------------------------------
+
+    async def compare(self, versions: Mapping[str, int]) -> Sequence[str]:
+        self._check()
+        for webhook_id, stored in self._stored.items():
+            version, on_topic = stored.webhook.version, versions.get(webhook_id)
+            if on_topic == (None if webhook_id in self._deleted else version):
+                continue
+            if on_topic is not None and on_topic > version:
+                version = on_topic + 1
+                self._stored[webhook_id] = replace(stored, webhook=replace(stored.webhook, version=version))
+            self._dirty[webhook_id] = version
+        return sorted(versions.keys() - self._stored.keys())
+
+    async def owe(self, webhook_ids: Sequence[str]) -> None:
+        self._check()
+        known = self._stored.keys() & set(webhook_ids)
+        self._dirty |= {webhook_id: self._stored[webhook_id].webhook.version for webhook_id in known}
+
+    async def due(self, limit: int) -> Sequence[Due]:
+        self._check()
+        oldest_first = sorted(self._dirty, key=lambda webhook_id: self._dirty[webhook_id])
+        return [self._due(webhook_id) for webhook_id in oldest_first[:limit]]
+
+    async def published(self, due: Due, appended_at: datetime) -> None:
+        self._check()
+        if self._dirty.get(due.webhook_id, due.version + 1) <= due.version:
+            del self._dirty[due.webhook_id]
+        if due.webhook_id not in self._published:
+            self._published[due.webhook_id] = appended_at
+            stored = self._stored[due.webhook_id]
+            self._stored[due.webhook_id] = replace(stored, webhook=replace(stored.webhook, created_at=appended_at))
+
+    async def changed(self) -> None:
+        await self._changed.wait()
+        self._changed.clear()
+
+    async def is_published(self, webhook_id: str) -> bool:
+        self._check()
+        return webhook_id not in self._dirty
+
+    def _store(self, registration: Registration, held: HeldChoice = HeldChoice.DELIVER) -> Registration:
+        webhook_id, version = registration.webhook.id, next(self._versions)
+        self._turn_pauses(registration.webhook, held)
+        webhook = replace(registration.webhook, version=version, created_at=self._published.get(webhook_id))
+        self._stored[webhook_id] = replace(registration, webhook=webhook)
+        self._dirty[webhook_id] = version
+        self._changed.set()
+        return self._stored[webhook_id]
+
+    def _turn_pauses(self, webhook: Webhook, held: HeldChoice) -> None:
+        known = self._stored.get(webhook.id)
+        old, new = known and known.webhook.pause, webhook.pause
+        if old and (new is None or new.id != old.id or webhook.id in self._deleted):
+            self.pauses[old.id] = held
+        if new and webhook.id not in self._deleted:
+            self.pauses.setdefault(new.id, None)
+
+    def _due(self, webhook_id: str) -> Due:
+        live = self.live(webhook_id)
+        return Due(webhook_id, self._stored[webhook_id].webhook.version, live.webhook if live else None)
+
+    def _check(self) -> None:
+        if self.away:
+            raise Unavailable("the database is away")
+
+
+@dataclass
+class FakeLease:
+    """A `Lease` that ends fifteen seconds after it was renewed; a rival wants the same one."""
+
+    holder: str = "publisher"
+    clock: FakeClock = field(default_factory=FakeClock)
+    ends: dict[str, datetime] = field(default_factory=dict)
+    away: bool = False
+
+    @property
+    def held(self) -> bool:
+        return self.holder in self.ends
+
+    def rival(self, holder: str = "rival") -> "FakeLease":
+        return FakeLease(holder, self.clock, self.ends, self.away)
+
+    async def renew(self) -> bool:
+        self._check()
+        now = self.clock.now()
+        if any(now <= end for holder, end in self.ends.items() if holder != self.holder):
+            return False
+        self.ends.clear()
+        self.ends[self.holder] = now + timedelta(seconds=15)
+        return True
+
+    async def release(self) -> None:
+        self._check()
+        self.ends.pop(self.holder, None)
+
+    def _check(self) -> None:
+        if self.away:
+            raise Unavailable("the database is away")
