@@ -9,20 +9,33 @@ from sqlalchemy import func, select
 from sqlalchemy.engine import URL
 
 from builders import NOON, attempt, dead_letter, delivery, webhook
-from fakes import FakeClock, FakeDeliveryLog, FakeLease, FakeOutbox, FakeRecorder, FakeReport
+from fakes import FakeClock, FakeDeliveryLog, FakeHeld, FakeLease, FakeOutbox, FakeRecorder, FakeReplays, FakeReport
 from streams.adapters.sql import migrate
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
+from streams.adapters.sql.generations import SqlGenerations
+from streams.adapters.sql.held import SqlHeld
 from streams.adapters.sql.outbox import SqlLease, SqlOutbox
 from streams.adapters.sql.recorder import SqlRecorder
 from streams.adapters.sql.registry import SqlAccounts, SqlWebhooks
+from streams.adapters.sql.replays import SqlReplays
 from streams.core.account import Account, ApiKey
 from streams.core.attempt import Attempt, DeadLetter, Followed
 from streams.core.delivery import Delivery, HoldReason
 from streams.core.outcome import Kind
 from streams.core.standing import Batch, Fact
 from streams.core.webhook import Registration
-from streams.ports import DeliveryLog, Lease, Outbox, Propagation, Recorder, Webhooks
+from streams.ports import (
+    DeliveryLog,
+    Generations,
+    HeldDeliveries,
+    Lease,
+    Outbox,
+    Propagation,
+    Recorder,
+    Replays,
+    Webhooks,
+)
 
 
 @dataclass
@@ -35,6 +48,9 @@ class Store:
     outbox: Outbox
     propagation: Propagation
     log: DeliveryLog
+    held: HeldDeliveries
+    replays: Replays
+    generations: Generations
     lease: Callable[[str], Lease]
 
 
@@ -60,7 +76,18 @@ def fake_store(*, away: bool = False) -> Store:
     outbox.away = away
     recorder = FakeRecorder(outbox, refuses=lacks_words, away=away)
     lease = FakeLease(clock=clock, away=away)
-    return Store(clock, recorder, outbox, outbox, outbox, FakeDeliveryLog(recorder), lease.rival)
+    return Store(
+        clock=clock,
+        recorder=recorder,
+        webhooks=outbox,
+        outbox=outbox,
+        propagation=outbox,
+        log=FakeDeliveryLog(recorder),
+        held=FakeHeld(recorder),
+        replays=FakeReplays(recorder),
+        generations=recorder,
+        lease=lease.rival,
+    )
 
 
 @asynccontextmanager
@@ -86,6 +113,9 @@ async def unmigrated(url: URL) -> AsyncIterator[SqlStore]:
         outbox=outbox,
         propagation=outbox,
         log=SqlDeliveryLog(database),
+        held=SqlHeld(database),
+        replays=SqlReplays(database, clock),
+        generations=SqlGenerations(database, FakeReport()),
         lease=lambda holder: SqlLease(database, clock, "publish", holder),
         database=database,
     )

@@ -1,0 +1,106 @@
+"""People send deliveries again, as a new generation, and discard dead ones."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from builders import NOON, attempt, dead_letter, delivery
+from contract.stores import Store, publish_all
+from streams.core.account import DeliveryFilter
+from streams.core.attempt import Attempt, DeadLetter, Followed
+from streams.core.delivery import DeathReason, Delivery, HoldReason, State, Trigger
+from streams.core.errors import Unavailable
+from streams.core.outcome import Kind
+from streams.core.standing import Fact, Standing, fold
+
+DEAD = DeliveryFilter(state=State.DEAD)
+
+
+def dead(number: int, reason: DeathReason = DeathReason.EXHAUSTED) -> DeadLetter:
+    """Event `number`, given up; the lower number is the older."""
+    owed = delivery(event_id=f"evt_{number}", first_seen_at=NOON + timedelta(seconds=number), step=7, attempt=7)
+    return dead_letter(delivery=owed, reason=reason)
+
+
+async def record(store: Store, *nouns: Delivery | Attempt | DeadLetter) -> None:
+    await store.recorder.record(fold(Fact(noun, NOON) for noun in nouns))
+
+
+async def standing(store: Store, delivery_id: str) -> Standing:
+    seen = await store.log.find(delivery_id)
+    assert seen is not None
+    return seen.standing
+
+
+async def test_a_dead_letter_starts_a_new_generation_with_a_fresh_schedule(store: Store) -> None:
+    await publish_all(store)
+    letter = dead(1)
+    await record(store, letter)
+    assert await store.replays.again(DEAD) == [letter.delivery.id]
+    now = await standing(store, letter.delivery.id)
+    assert (now.state, now.reason, now.generation, now.step) == (State.HELD, HoldReason.REPLAY, 2, 1)
+    [held] = await store.held.oldest("wh_crm", 10)
+    assert (held.delivery.attempt, held.delivery.target_attempt) == (1, 1)
+    assert (held.delivery.trigger, held.delivery.body) == (Trigger.MANUAL, letter.delivery.body)
+
+
+async def test_records_of_the_old_generation_change_nothing_any_more(store: Store) -> None:
+    letter = dead(1)
+    await record(store, letter)
+    await store.replays.again(DEAD)
+    await record(store, replace(letter, delivery=replace(letter.delivery, step=99)))
+    assert (await standing(store, letter.delivery.id)).state is State.HELD
+
+
+async def test_what_was_delivered_or_waits_can_be_sent_again(store: Store) -> None:
+    await record(store, delivery(event_id="evt_1"), attempt(event_id="evt_1"))
+    waits = attempt(event_id="evt_2", followed=Followed.TIER, tier="30s", kind=Kind.TIMEOUT)
+    await record(store, delivery(event_id="evt_2"), waits)
+    for event_id in ("evt_1", "evt_2"):
+        assert len(await store.replays.again(DeliveryFilter(event_id=event_id))) == 1
+        assert await store.generations.newest(delivery(event_id=event_id).id) == 2
+
+
+async def test_what_is_held_a_test_and_what_a_deleted_webhook_is_owed_is_not_sent_again(store: Store) -> None:
+    await record(store, delivery(event_id="evt_1").held(HoldReason.BUSY, None, attempted=False))
+    await record(
+        store, delivery(event_id="evt_2", trigger=Trigger.TEST), attempt(event_id="evt_2", trigger=Trigger.TEST)
+    )
+    assert await store.replays.again(DeliveryFilter()) == []
+    await record(store, dead(3))
+    await store.webhooks.change("wh_crm", lambda known: None)
+    assert await store.replays.again(DEAD) == []
+
+
+async def test_only_those_that_match_are_sent_again_the_oldest_first(store: Store) -> None:
+    await record(store, dead(3), dead(1), dead(2, DeathReason.GONE))
+    exhausted = replace(DEAD, reason=DeathReason.EXHAUSTED)
+    assert await store.replays.again(replace(exhausted, limit=1)) == [dead(1).delivery.id]
+    assert await store.replays.again(replace(DEAD, ids=["unknown"])) == []
+    assert await store.replays.again(replace(DEAD, ids=[dead(2).delivery.id])) == [dead(2).delivery.id]
+    assert await store.replays.again(exhausted) == [dead(3).delivery.id]
+
+
+async def test_only_what_is_dead_is_discarded_and_then_stays_so(store: Store) -> None:
+    await record(store, dead(1), delivery(event_id="evt_2"))
+    assert await store.replays.discard(DeliveryFilter()) == [dead(1).delivery.id]
+    await record(store, dead(1))
+    assert (await standing(store, dead(1).delivery.id)).state is State.DISCARDED
+    assert await store.replays.discard(DeliveryFilter()) == []
+
+
+async def test_the_newest_generation_of_many_is_known_and_of_strangers_is_not(store: Store) -> None:
+    letters = [dead(number) for number in range(5)]
+    await record(store, *letters)
+    await store.replays.again(replace(DEAD, ids=[letters[0].delivery.id]))
+    asked = [store.generations.newest(letter.delivery.id) for letter in letters]
+    assert [await answer for answer in asked] == [2, 1, 1, 1, 1]
+    assert await store.generations.newest("unknown") is None
+
+
+async def test_a_database_that_is_away_says_so_but_keeps_no_delivery_waiting(away: Store) -> None:
+    for work in (away.replays.again(DEAD), away.replays.discard(DEAD)):
+        with pytest.raises(Unavailable):
+            await work
+    assert await away.generations.newest("some") is None
