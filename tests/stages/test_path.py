@@ -1,165 +1,35 @@
 """The whole path of an event in memory: published, fanned out, delivered, recorded."""
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-import pytest_asyncio
 import standardwebhooks
 
 from builders import EXAMPLE, NOON, SECRET, delivery, event, paused, webhook
 from fakes import (
-    FakeClock,
-    FakeFeed,
-    FakeLease,
-    FakeLog,
-    FakeOutbox,
-    FakeRecorder,
-    FakeReport,
-    FakeSealed,
-    FakeSender,
-    FakeView,
     cancel_others,
     quiet,
     until,
 )
-from streams.adapters.avro import AvroCodec
-from streams.core.attempt import Attempt, DeadLetter
+from stages.path import BACKUP, BROKEN, CODEC, SLOTS, URL, WAITS, Path
 from streams.core.delivery import DeathReason, Delivery, HoldReason, State, Target, ViewPosition
-from streams.core.event import Event, render
+from streams.core.event import render
 from streams.core.ledger import Commit, Ledger
 from streams.core.outcome import Answer, Failure, Kind
 from streams.core.request import Request
-from streams.core.schedule import parse_schedule
 from streams.core.signing import sign_platform
-from streams.core.slots import Slots
-from streams.core.standing import Standing
-from streams.core.webhook import PauseReason, Webhook
-from streams.ports import Noun, Outgoing, Record
-from streams.stages import intake as intake_module
-from streams.stages.deliver import Deliver
-from streams.stages.fan_out import FanOut
-from streams.stages.intake import Intake
-from streams.stages.post import Manner, World
-from streams.stages.publish import Publish
-from streams.stages.record import RecordStage
-from streams.stages.slot_keeper import SlotKeeper
+from streams.core.webhook import PauseReason
+from streams.ports import Outgoing
 from streams.topics import (
-    ATTEMPTS,
     DEAD_LETTERS,
     DELIVERIES,
     HELD,
     INVALID,
     SESSION_EVENTS,
     SUBSCRIPTIONS,
-    TEST_DELIVERIES,
-    retry_topic,
 )
-
-CODEC = AvroCodec()
-SCHEDULE = parse_schedule("30s,2m,10m")
-WAITS = [30, 120, 600]
-URL, BACKUP = "https://crm.example.com/hooks", "https://backup.example.com/hooks"
-BROKEN = Answer(500, {"content-type": "text/plain"}, b"out of order")
-SLOTS = 4
-
-
-class Path:
-    """Every stage with its ports in memory; `start` is also what follows a crash."""
-
-    def __init__(self) -> None:
-        self.clock = FakeClock()
-        self.log = FakeLog(self.clock)
-        self.outbox = FakeOutbox()
-        self.sender = FakeSender(self.clock)
-        self.recorder = FakeRecorder(self.outbox)
-        self.report = FakeReport()
-        self.start()
-
-    def start(self) -> None:
-        self.view = FakeView(self.log, CODEC)
-        self.fan_out = FanOut(CODEC, self.view, self.log, self.report)
-        publish = Publish(self.outbox, FakeLease(), self.log, CODEC, self.report, lambda: "first")
-        sealed = FakeSealed()
-        world = World(CODEC, self.view, self.recorder, sealed, self.sender, self.log, self.clock, self.report)
-        self.slots = SlotKeeper(Slots(SLOTS), lambda: self.clock.now().timestamp())
-        deliver = Deliver(world, Manner(SCHEDULE), self.slots)
-        due = FakeFeed(self.log, "deliver", [DELIVERIES, TEST_DELIVERIES, *map(retry_topic, SCHEDULE.tiers)])
-        intake = Intake(due, deliver.handle, self.clock, self.report, later=self.clock.later)
-        done = FakeFeed(self.log, "record", [DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
-        record = RecordStage(done, CODEC, self.recorder, self.log, self.report)
-        self.view.find("")
-        parts = publish.run(self.view.view), intake.run(), record.run()
-        self.running = [asyncio.create_task(part) for part in parts]
-
-    async def crash(self) -> None:
-        """All processes at once; only what a broker and a database keep is left."""
-        await cancel_others()
-        self.log.revive()
-        self.start()
-
-    async def register(self, *webhooks: Webhook) -> None:
-        for changed in webhooks:
-            self.outbox.put(changed)
-        await quiet()
-
-    async def remove(self, webhook_id: str) -> None:
-        self.outbox.remove(webhook_id)
-        await quiet()
-
-    async def happen(self, *events: Event) -> None:
-        await self.fan_out.handle([self.publish_event(event) for event in events])
-        await quiet()
-
-    def publish_event(self, event: Event) -> Record:
-        return self.publish_bytes(CODEC.encode(event))
-
-    def publish_bytes(self, value: bytes | None) -> Record:
-        return self.log.append(Outgoing(SESSION_EVENTS, b"sess_abc123", value, [("trace", b"1")]))
-
-    async def put(self, topic: str, noun: Noun) -> None:
-        self.log.append(Outgoing(topic, b"wh_crm", CODEC.encode(noun)))
-        await quiet()
-
-    async def wait(self, seconds: float) -> None:
-        await quiet()
-        self.clock.advance(seconds)
-        await quiet()
-
-    def sent(self) -> Counter[str]:
-        """How often each event was sent."""
-        return Counter(request.headers["webhook-id"] for request in self.sender.requests)
-
-    def deliveries(self, topic: str = DELIVERIES) -> list[Delivery]:
-        nouns = [CODEC.decode(record.value or b"") for record in self.log.topic(topic)]
-        return [noun for noun in nouns if isinstance(noun, Delivery)]
-
-    def letters(self) -> list[DeadLetter]:
-        nouns = [CODEC.decode(record.value or b"") for record in self.log.topic(DEAD_LETTERS)]
-        return [noun for noun in nouns if isinstance(noun, DeadLetter)]
-
-    def attempts(self) -> list[Attempt]:
-        return sorted(self.recorder.attempts.values(), key=lambda attempt: attempt.number)
-
-    def standing(self) -> Standing:
-        (standing,) = self.recorder.standings.values()
-        return standing
-
-    def parked(self) -> list[tuple[bytes | None, dict[str, bytes]]]:
-        return [(record.value, dict(record.headers)) for record in self.log.topic(INVALID)]
-
-
-@pytest_asyncio.fixture
-async def path(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
-    monkeypatch.setattr(intake_module, "COMMIT_EVERY_SECONDS", 0)
-    path = Path()
-    yield path
-    assert not any(task.done() for task in path.running)
-    await cancel_others()
-
 
 # -- delivered -----------------------------------------------------------------------------------------------
 
