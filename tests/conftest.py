@@ -14,12 +14,13 @@ from hypothesis import settings
 import parts
 from real.kafka import Kafka
 from real.postgres import Postgres
+from real.secured_kafka import SecuredKafka
 
 # A shared machine may be slow for a moment: no test fails for that.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
-REAL = {"kafka", "own_kafka", "postgres", "own_postgres"}
+REAL = {"kafka", "own_kafka", "secured_kafka", "postgres", "own_postgres"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,18 @@ def own_kafka() -> Iterator[Kafka]:
         left_out("Kafka")
     with running_kafka() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def secured_kafka() -> Iterator[SecuredKafka]:
+    """A broker whose further doors ask for a password or a certificate."""
+    if not (parts.java() and parts.kafka()):
+        left_out("Kafka")
+    server = SecuredKafka()
+    try:
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture
