@@ -87,7 +87,7 @@ class Kafka:
         option = f"-XX:ArchiveClassesAtExit={self._written}" if self._written else self._shared()
         command = [*self._command(option), "kafka.Kafka", self._config]
         self._process = Process(command, log=self._folder / "kafka.log")
-        self._process.wait_until(self._answers)
+        self._process.wait_until(lambda: answers(self.bootstrap))
 
     def stop(self) -> None:
         self._end(signal.SIGTERM)
@@ -127,9 +127,10 @@ class Kafka:
         command += ["-t", identity, "-c", self._config, *self._format_options]
         subprocess.run(command, check=True, capture_output=True)
 
-    def _answers(self) -> bool:
-        client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
-        try:
-            return bool(client.list_topics(timeout=0.5).brokers)
-        except KafkaException:
-            return False
+
+def answers(bootstrap: str) -> bool:
+    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    try:
+        return bool(client.list_topics(timeout=0.5).brokers)
+    except KafkaException:
+        return False
