@@ -13,6 +13,7 @@ from ulid import ULID
 from streams.adapters.avro import AvroCodec
 from streams.adapters.kafka.config import OWNED, producer_config
 from streams.adapters.kafka.messages import LIBRDKAFKA
+from streams.adapters.kafka.reasons import Reasons
 from streams.core.errors import Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, check_event, parse_event, partition_key
 
@@ -24,8 +25,12 @@ _OURS_TO_MEND = frozenset(
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
         KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError._AUTHENTICATION,
+        KafkaError._SSL,
     }
 )
+# These say that nobody took the event, and not why.
+_WAITED_IN_VAIN = frozenset({KafkaError._MSG_TIMED_OUT, KafkaError._PURGE_QUEUE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +65,10 @@ class EventProducer:
         if owned := sorted(OWNED & base.keys()):
             raise Misconfigured(f"{owned[0]} cannot be set: what EventProducer promises rests on it")
         base["bootstrap.servers"] = bootstrap_servers
+        self._reasons = Reasons()
+        fixed = {"error_cb": self._reasons, "logger": LIBRDKAFKA}
         try:
-            self._producer = Producer({**producer_config(base, linger_ms=5), "logger": LIBRDKAFKA})
+            self._producer = Producer({**producer_config(base, linger_ms=5), **fixed})
         except KafkaException as error:
             raise Misconfigured(error.args[0].str()) from None
         self._topic = topic
@@ -92,9 +99,10 @@ class EventProducer:
 
         def settle(error: KafkaError | None, message: Any) -> None:
             if error is None:
+                self._reasons.forget()
                 future.set_result(Ack(event_id, message.topic(), message.partition(), message.offset()))
             else:
-                future.set_exception(_in_words(error))
+                future.set_exception(_in_words(error, self._reasons.last))
 
         with self._lock:
             if not self._open:
@@ -104,7 +112,7 @@ class EventProducer:
             except BufferError:
                 raise Unavailable("the local queue is full: Kafka takes no events, or too slowly") from None
             except KafkaException as error:
-                raise _in_words(error.args[0]) from error
+                raise _in_words(error.args[0], None) from error
         return future
 
     def flush(self, timeout_seconds: float = 10) -> bool:
@@ -134,8 +142,10 @@ class EventProducer:
             self._producer.poll(_POLL_SECONDS)
 
 
-def _in_words(error: KafkaError) -> ScormWebhooksError:
+def _in_words(error: KafkaError, reason: KafkaError | None) -> ScormWebhooksError:
     words = f"Kafka did not take the event: {error.str()}"
     if error.fatal():
         return Unavailable(f"{words}; this producer is broken for good, make a new one")
+    if reason and error.code() in _WAITED_IN_VAIN:
+        error, words = reason, f"{words} ({reason.str()})"
     return Misconfigured(words) if error.code() in _OURS_TO_MEND else Unavailable(words)

@@ -12,14 +12,16 @@ import pytest
 from hypothesis import settings
 
 import parts
+from real.container import KafkaInContainer
 from real.kafka import Kafka
 from real.postgres import Postgres
+from real.secured_kafka import SecuredKafka
 
 # A shared machine may be slow for a moment: no test fails for that.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
-REAL = {"kafka", "own_kafka", "postgres", "own_postgres"}
+REAL = {"kafka", "own_kafka", "secured_kafka", "kafka_in_container", "postgres", "own_postgres"}
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,12 @@ def kafka() -> Iterator[Broker]:
     prefix = random_prefix()
     if bootstrap := os.environ.get("TEST_KAFKA_BOOTSTRAP_SERVERS"):
         yield Broker(bootstrap, prefix)
-    elif parts.java() and parts.kafka():
+    elif parts.java() and parts.kafka() and not os.environ.get("TEST_KAFKA_IN_CONTAINER"):
         with running_kafka() as server:
             yield Broker(server.bootstrap, prefix)
-    # A container, where a Docker engine answers, would be the next branch: it has only to yield a Broker.
+    elif parts.docker() and parts.kafka():
+        with running_container() as container:
+            yield Broker(container.bootstrap, prefix)
     else:
         left_out("Kafka")
 
@@ -59,6 +63,29 @@ def own_kafka() -> Iterator[Kafka]:
         left_out("Kafka")
     with running_kafka() as server:
         yield server
+
+
+@pytest.fixture
+def kafka_in_container() -> Iterator[KafkaInContainer]:
+    """A broker in a container; where no engine answers it is left out, in CI too: other parts do without."""
+    if not parts.docker():
+        pytest.skip(parts.NO_ENGINE)
+    if not parts.kafka():
+        left_out("Kafka")
+    with running_container() as container:
+        yield container
+
+
+@pytest.fixture(scope="module")
+def secured_kafka() -> Iterator[SecuredKafka]:
+    """A broker whose further doors ask for a password or a certificate."""
+    if not (parts.java() and parts.kafka()):
+        left_out("Kafka")
+    server = SecuredKafka()
+    try:
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture
@@ -103,6 +130,15 @@ def running_kafka() -> Iterator[Kafka]:
         yield server
     finally:
         server.remove()
+
+
+@contextmanager
+def running_container() -> Iterator[KafkaInContainer]:
+    container = KafkaInContainer()
+    try:
+        yield container
+    finally:
+        container.remove()
 
 
 @contextmanager

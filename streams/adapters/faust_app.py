@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import faust
+from aiokafka.errors import KafkaError
 
 from streams.adapters.kafka.config import faust_security
 from streams.core.errors import ScormWebhooksError
@@ -24,7 +25,7 @@ Handle = Callable[[Sequence[Record]], Awaitable[None]]
 
 
 class FaustCrashed(ScormWebhooksError):
-    """Faust's consumer ended by itself; the process must exit and start again."""
+    """Faust could not start, or its consumer ended by itself; the process must exit and start again."""
 
 
 class FaustStage:
@@ -82,7 +83,7 @@ class FaustStage:
 
         self._app.agent(self._channel, concurrency=1, name=f"{self._topic}.agent")(agent)
         try:
-            await self._app.start()
+            await self._start()
             self._set_fetch_wait()
             crashed = asyncio.create_task(self._until_crashed())
             await asyncio.wait({failed, crashed}, return_when=asyncio.FIRST_COMPLETED)
@@ -92,6 +93,12 @@ class FaustStage:
             raise FaustCrashed(str(self._app.crash_reason))
         finally:
             await self._app.stop()
+
+    async def _start(self) -> None:
+        try:
+            await self._app.start()
+        except KafkaError as error:
+            raise FaustCrashed(f"Faust: {error}; the log line of aiokafka before this says why") from error
 
     def _set_fetch_wait(self) -> None:
         # A Kafka broker answers as soon as there is a record. The embedded one sits the whole wait out, and

@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -60,6 +61,8 @@ controlled.shutdown.max.retries=1
 class Kafka:
     """Starts when made; `kill` and `start` bring it back on the same data and the same port."""
 
+    _format_options: Sequence[str] = ()
+
     def __init__(self) -> None:
         java, jars = parts.java(), parts.kafka()
         assert java, "tests/parts.py brings Java"
@@ -73,7 +76,7 @@ class Kafka:
         port, controller = free_ports(2)
         self.bootstrap = f"127.0.0.1:{port}"
         self._config = self._folder / "server.properties"
-        self._config.write_text(PROPERTIES.format(port=port, controller=controller, folder=self._folder))
+        self._config.write_text(self._properties(port, controller))
         self._format()
         self.start()
 
@@ -84,7 +87,7 @@ class Kafka:
         option = f"-XX:ArchiveClassesAtExit={self._written}" if self._written else self._shared()
         command = [*self._command(option), "kafka.Kafka", self._config]
         self._process = Process(command, log=self._folder / "kafka.log")
-        self._process.wait_until(self._answers)
+        self._process.wait_until(lambda: answers(self.bootstrap))
 
     def stop(self) -> None:
         self._end(signal.SIGTERM)
@@ -102,6 +105,9 @@ class Kafka:
             self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def _properties(self, port: int, controller: int) -> str:
+        return PROPERTIES.format(port=port, controller=controller, folder=self._folder)
+
     def _end(self, with_signal: signal.Signals) -> None:
         if self._process:
             self._process.end(with_signal)
@@ -118,11 +124,13 @@ class Kafka:
         identity = uuid4().hex[:22]
         shared = [self._shared()] if self._archive.exists() else []
         command = [*self._command(*shared), "kafka.tools.StorageTool", "format", "--standalone"]
-        subprocess.run([*command, "-t", identity, "-c", self._config], check=True, capture_output=True)
+        command += ["-t", identity, "-c", self._config, *self._format_options]
+        subprocess.run(command, check=True, capture_output=True)
 
-    def _answers(self) -> bool:
-        client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
-        try:
-            return bool(client.list_topics(timeout=0.5).brokers)
-        except KafkaException:
-            return False
+
+def answers(bootstrap: str) -> bool:
+    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    try:
+        return bool(client.list_topics(timeout=0.5).brokers)
+    except KafkaException:
+        return False

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -11,8 +12,10 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+import parts
 from conftest import Broker
-from real.kafka import Kafka
+from real.container import KafkaInContainer
+from real.kafka import Kafka, answers
 from real.postgres import Postgres
 
 
@@ -51,6 +54,12 @@ def test_kafka_carries_a_record(kafka: Broker, topic_prefix: str) -> None:
     make_topic(kafka.bootstrap, topic)
     produce(kafka.bootstrap, topic, b"a")
     assert first_value(kafka.bootstrap, topic) == b"a"
+
+
+def test_kafka_in_a_container_carries_a_record(kafka_in_container: KafkaInContainer) -> None:
+    make_topic(kafka_in_container.bootstrap, "letters")
+    produce(kafka_in_container.bootstrap, "letters", b"a")
+    assert first_value(kafka_in_container.bootstrap, "letters") == b"a"
 
 
 def test_kafka_makes_no_topic_by_itself(kafka: Broker, topic_prefix: str) -> None:
@@ -94,22 +103,34 @@ def test_a_row_survives_kill_9_of_the_server(own_postgres: Postgres) -> None:
         assert connection.execute("SELECT value FROM letter").fetchone() == ("a",)
 
 
-def test_a_server_does_not_outlive_a_killed_session(tmp_path: Path) -> None:
-    start = (
-        "import os, signal, sys, pathlib; from real.process import Process;"
-        "print(Process(['sleep', '600'], pathlib.Path(sys.argv[1])).pid, flush=True);"
+def said_by_a_killed_session(started: str, *arguments: str | Path) -> str:
+    """What `started` is in a session of its own that dies by kill -9 right after."""
+    script = (
+        "import os, signal, sys; from pathlib import Path;"
+        "from real.container import KafkaInContainer; from real.process import Process;"
+        f"print({started}, flush=True);"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    tests = Path(__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(tests)}
-    ended = subprocess.run(
-        [sys.executable, "-c", start, str(tmp_path / "log")],
-        env=environment,
-        capture_output=True,
-        check=False,
-    )
-    pid = int(ended.stdout)
-    deadline = time.monotonic() + 5
-    while alive(pid) and time.monotonic() < deadline:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def until_not(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while condition():
+        assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert not alive(pid)
+
+
+def test_a_server_does_not_outlive_a_killed_session(tmp_path: Path) -> None:
+    pid = int(said_by_a_killed_session("Process(['sleep', '600'], Path(sys.argv[1])).pid", tmp_path / "log"))
+    until_not(lambda: alive(pid))
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not parts.docker(), reason=parts.NO_ENGINE)
+def test_a_container_does_not_outlive_a_killed_session() -> None:
+    bootstrap = said_by_a_killed_session("KafkaInContainer().bootstrap")
+    assert bootstrap
+    until_not(lambda: answers(bootstrap))

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams.adapters.kafka.messages import LIBRDKAFKA, commit_of, to_record
+from streams.adapters.kafka.reasons import Reasons
 from streams.core.errors import ScormWebhooksError
 from streams.core.ledger import Commit
 from streams.ports import Partition, Record
@@ -66,6 +67,7 @@ class ConsumerThread:
         self._prefix = prefix
         self._listener = listener
         self._fatal: KafkaError | None = None
+        self._reasons = Reasons(lambda why: listener.tell_loop(listener.unavailable, why))
         self._ask_at = 0.0
         self.orders: deque[Order] = deque()
         self.stopping = False
@@ -140,11 +142,10 @@ class ConsumerThread:
         return False
 
     def _on_error(self, error: KafkaError) -> None:
-        # One broker's connection comes and goes; that all of them are gone is an outage.
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self._listener.tell_loop(self._listener.unavailable, error)
-        elif error.code() == KafkaError._FATAL:
+        if error.code() == KafkaError._FATAL:
             self._fatal = error
+        else:
+            self._reasons(error)
 
     def _ask_again(self, consumer: Consumer) -> None:
         """While the broker is away nothing arrives that would tell that it is back."""
@@ -152,6 +153,7 @@ class ConsumerThread:
             self._ask_at = time.monotonic() + ASK_EVERY_SECONDS
             with suppress(KafkaException):
                 consumer.list_topics(timeout=ASK_EVERY_SECONDS)
+                self._reasons.forget()
                 self._listener.tell_loop(self._listener.available)
 
     # -- the group ---------------------------------------------------------------------------------------------

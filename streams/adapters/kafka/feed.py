@@ -147,7 +147,7 @@ class KafkaFeed:
     def unavailable(self, error: KafkaError) -> None:
         if not self._away:
             self._away = True
-            self._report.tell("broker unavailable; waiting", why=str(error))
+            self._report.tell("broker unavailable; waiting", why=error.str())
 
     def name_taken(self) -> None:
         if not self._name_taken:

@@ -3,12 +3,14 @@
 import asyncio
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.adapters.kafka.messages import LIBRDKAFKA
+from streams.adapters.kafka.reasons import Reasons
 from streams.core.errors import ScormWebhooksError
 from streams.ports import Outgoing, Report
 
@@ -41,7 +43,8 @@ class KafkaLog:
     """A `Log` on a real or embedded broker; topics get the deployment's prefix."""
 
     def __init__(self, config: Mapping[str, Any], prefix: str, report: Report) -> None:
-        self._producer = Producer({**config, "logger": LIBRDKAFKA})
+        self._reasons = Reasons(self._away)
+        self._producer = Producer({**config, "error_cb": self._reasons, "logger": LIBRDKAFKA})
         self._prefix = prefix
         self._report = report
         self._loop = asyncio.get_running_loop()
@@ -108,11 +111,18 @@ class KafkaLog:
                 except RuntimeError:
                     return  # the loop is closed: nobody waits any more
 
+    def _away(self, error: KafkaError) -> None:
+        """Said while records wait, which themselves would say no more than "timed out", and only after minutes."""
+        if len(self._producer):
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._tell_once, error)
+
     def _settle(self, acks: Sequence[_Ack]) -> None:
         for pending, index, record, error, appended_ms in acks:
             if error is not None:
                 self._again(pending, index, record, error)
                 continue
+            self._reasons.forget()
             pending.appended[index] = _time(appended_ms)
             pending.left -= 1
             if pending.left == 0 and not pending.done.done():
@@ -143,9 +153,12 @@ class KafkaLog:
         self._report.count("produce_errors_total")
         if error.fatal():
             self._broken = error
+        self._tell_once(error)
+
+    def _tell_once(self, error: KafkaError) -> None:
         if not self._told:
             self._told = True
-            self._report.tell("broker unavailable; producing again until it takes the records", why=str(error))
+            self._report.tell("broker unavailable; producing again until it takes the records", why=error.str())
 
 
 def _time(milliseconds: int) -> datetime:

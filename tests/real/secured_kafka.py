@@ -1,0 +1,69 @@
+"""A real Apache Kafka with two more doors, both TLS: one asks for a password, one for a client's certificate."""
+
+from pathlib import Path
+
+import trustme
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+
+from real.kafka import Kafka
+from real.process import free_ports
+
+USER = "webhooks"
+PASSWORD = "correct-horse"
+
+# What is named a second time replaces what the plain broker has. Its own door stays: the broker talks to itself
+# there, and is asked there whether it is up.
+DOORS = """\
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},\
+PASSWORD://127.0.0.1:{password},CERTIFICATE://127.0.0.1:{certificate}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},\
+PASSWORD://127.0.0.1:{password},CERTIFICATE://127.0.0.1:{certificate}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PASSWORD:SASL_SSL,CERTIFICATE:SSL
+ssl.keystore.type=PEM
+ssl.keystore.location={folder}/server.pem
+ssl.truststore.type=PEM
+ssl.truststore.location={folder}/ca.pem
+listener.name.certificate.ssl.client.auth=required
+listener.name.password.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.password.plain.sasl.jaas.config={login}.plain.PlainLoginModule required user_{user}="{secret}";
+listener.name.password.scram-sha-256.sasl.jaas.config={login}.scram.ScramLoginModule required;
+listener.name.password.scram-sha-512.sasl.jaas.config={login}.scram.ScramLoginModule required;
+"""
+
+
+class SecuredKafka(Kafka):
+    """`password_door` and `certificate_door` are `host:port`; `client` is the certificate that opens the second."""
+
+    _format_options = tuple(
+        option
+        for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
+        for option in ("--add-scram", f"{mechanism}=[name={USER},password={PASSWORD}]")
+    )
+
+    def _properties(self, port: int, controller: int) -> str:
+        password, certificate = free_ports(2)
+        self.password_door = f"127.0.0.1:{password}"
+        self.certificate_door = f"127.0.0.1:{certificate}"
+        authority = trustme.CA()
+        self.authority = self._folder / "ca.pem"
+        self.client = self._folder / "client.pem"
+        authority.cert_pem.write_to_path(self.authority)
+        _write(authority.issue_cert("127.0.0.1"), self._folder / "server.pem")
+        _write(authority.issue_cert("client.example"), self.client)
+        return super()._properties(port, controller) + DOORS.format(
+            port=port,
+            controller=controller,
+            password=password,
+            certificate=certificate,
+            folder=self._folder,
+            login="org.apache.kafka.common.security",
+            user=USER,
+            secret=PASSWORD,
+        )
+
+
+def _write(certificate: trustme.LeafCert, path: Path) -> None:
+    """Key and chain in one file; the key as PKCS #8, the only form that Kafka reads."""
+    key = load_pem_private_key(certificate.private_key_pem.bytes(), password=None)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(pem + b"".join(chain.bytes() for chain in certificate.cert_chain_pems))
