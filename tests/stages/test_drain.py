@@ -15,7 +15,6 @@ from streams.core.event import Event
 from streams.core.held import FIRST_ROOM, HeldChoice
 from streams.core.outcome import Answer
 from streams.core.request import Request
-from streams.core.webhook import Registration, Status
 from streams.topics import DELIVERIES
 
 
@@ -29,14 +28,6 @@ async def hold(path: Path, count: int) -> None:
     for one in events(count):
         await path.happen(one)
         path.clock.advance(1)
-
-
-async def enable(path: Path, choice: HeldChoice = HeldChoice.DELIVER) -> None:
-    def awake(known: Registration) -> Registration:
-        return replace(known, webhook=replace(known.webhook, status=Status.ACTIVE, pause=None))
-
-    await path.outbox.change("wh_crm", awake, choice)
-    await quiet()
 
 
 async def drain(path: Path, cycles: int = 1) -> list[int]:
@@ -60,7 +51,7 @@ async def test_nothing_leaves_while_the_webhook_is_paused(path: Path) -> None:
 
 async def test_the_oldest_leave_first_under_their_old_numbers(path: Path) -> None:
     await hold(path, 3)
-    await enable(path)
+    await path.enable()
     assert await drain(path) == [3]
     assert [request.headers["webhook-id"] for request in path.sender.requests] == ["evt_0", "evt_1", "evt_2"]
     assert {request.headers["webhook-attempt"] for request in path.sender.requests} == {"1"}
@@ -69,7 +60,7 @@ async def test_the_oldest_leave_first_under_their_old_numbers(path: Path) -> Non
 
 async def test_the_room_grows_with_what_is_attempted(path: Path) -> None:
     await hold(path, 60)
-    await enable(path)
+    await path.enable()
     assert await drain(path, 4) == [FIRST_ROOM, 2 * FIRST_ROOM, 4 * FIRST_ROOM, 60 - 7 * FIRST_ROOM]
     assert states(path) == {State.DELIVERED}
 
@@ -77,7 +68,7 @@ async def test_the_room_grows_with_what_is_attempted(path: Path) -> None:
 async def test_no_more_than_there_is_room_for_is_under_way(path: Path) -> None:
     path.sender.put(URL, never)
     await hold(path, 60)
-    await enable(path)
+    await path.enable()
     assert await drain(path, 3) == [FIRST_ROOM, 0, 0]
     # Whoever takes over knows what is under way already.
     await path.crash()
@@ -103,7 +94,7 @@ async def test_what_was_chosen_holds_for_late_arrivals_too(
 ) -> None:
     await hold(path, 3)
     late = path.deliveries("deliveries.held")[0]
-    await enable(path, choice)
+    await path.enable(choice)
     await path.put("deliveries.held", replace(late, event_id="evt_late"))
     await drain(path)
     assert states(path) == {state}
@@ -113,7 +104,7 @@ async def test_what_was_chosen_holds_for_late_arrivals_too(
 
 async def test_what_is_kept_is_a_dead_letter_that_can_be_sent_again(path: Path) -> None:
     await hold(path, 1)
-    await enable(path, HeldChoice.KEEP)
+    await path.enable(HeldChoice.KEEP)
     await drain(path)
     (letter,) = path.letters()
     assert (letter.reason, letter.delivery.event_id) == (DeathReason.KEPT, "evt_0")
@@ -133,11 +124,11 @@ async def test_what_a_deleted_webhook_was_owed_becomes_dead_letters(path: Path) 
 
 async def test_a_second_pause_stops_the_flow_and_loses_nothing(path: Path) -> None:
     await hold(path, 40)
-    await enable(path)
+    await path.enable()
     await drain(path)
     await path.register(paused())
     assert await drain(path) == [0]
-    await enable(path)
+    await path.enable()
     await drain(path, 4)
     assert states(path) == {State.DELIVERED}
     assert set(path.sent().values()) == {1}
@@ -163,7 +154,7 @@ async def test_what_the_endpoint_cannot_take_comes_back_and_waits_longer_each_ti
 
 async def test_a_database_that_is_away_is_waited_for(path: Path) -> None:
     await hold(path, 3)
-    await enable(path)
+    await path.enable()
     path.recorder.away = True
     with pytest.raises(Unavailable):
         await path.drain.cycle()
