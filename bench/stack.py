@@ -18,6 +18,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 import schemas
 from bench.sink import Receipt, Sink
 from e2e.system import STAGES, System, until
+from real import kafka
 from real.kafka import Kafka
 from real.postgres import Postgres
 from streams.services.webhooks import Wish
@@ -26,6 +27,8 @@ from streams.wiring import Deployment
 _SCHEMA = schemas.current("session_event")
 _PARSED = fastavro.parse_schema(_SCHEMA)
 _HEADER = b"\xc3\x01" + bytes.fromhex(fingerprint(to_parsing_canonical_form(_SCHEMA), "CRC-64-AVRO"))
+# A broker that runs for hours has all of its compiler; the tests' one is made to start fast.
+kafka.LIGHT = ("-Xms512m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:+TieredCompilation", *kafka.LIGHT[-2:])
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 

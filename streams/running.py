@@ -32,6 +32,9 @@ from streams.topics import (
 )
 from streams.wiring import Deployment
 
+# The customer has its event by then: what is told of it may wait for company, which spares the broker many requests.
+LINGER_MS = 20
+
 
 class FanOutProcess:
     """`fan-out`: Faust feeds it, and stops before a batch that would not be finished."""
@@ -76,7 +79,7 @@ class DeliverProcess:
         existing = require_topics(deployment, [SUBSCRIPTIONS, *family, INVALID])
         settings = deployment.settings
         self._view = deployment.view_reader(report)
-        self._log = deployment.log(report)
+        self._log = deployment.log(report, LINGER_MS)
         # Every tier that exists, so that a changed schedule strands nobody.
         topics = [DELIVERIES, TEST_DELIVERIES, *sorted(name for name in existing if tier_of(name))]
         self._feed = deployment.feed("deliver", topics, report)
@@ -127,7 +130,7 @@ class RecordProcess:
         require_topics(deployment, [*topics, INVALID])
         require_database(deployment)
         self._log = deployment.log(report)
-        self._feed = deployment.feed("record", topics, report)
+        self._feed = deployment.feed("record", topics, report, in_bulk=True)
         self._database = deployment.database
         self._stage = RecordStage(self._feed, deployment.codec, deployment.recorder(report), self._log, report)
 

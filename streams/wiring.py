@@ -141,15 +141,16 @@ class Deployment:
     def topics_admin(self) -> TopicsAdmin:
         return TopicsAdmin(self.kafka, self.settings.topic_prefix)
 
-    def log(self, report: Report) -> KafkaLog:
-        return KafkaLog(producer_config(self.kafka), self.settings.topic_prefix, report)
+    def log(self, report: Report, linger_ms: float = 0) -> KafkaLog:
+        return KafkaLog(producer_config(self.kafka, linger_ms=linger_ms), self.settings.topic_prefix, report)
 
     def view_reader(self, report: Report) -> ViewReader:
         return ViewReader(view_config(self.kafka), self.settings.topic_prefix, self.codec, report, self.clock)
 
-    def feed(self, group: str, topics: list[str], report: Report) -> KafkaFeed:
+    def feed(self, group: str, topics: list[str], report: Report, *, in_bulk: bool = False) -> KafkaFeed:
+        """A consumer group; `in_bulk` waits up to a tenth of a second for more records, which spares the broker."""
         prefix = self.settings.topic_prefix
-        config = consumer_config(self.kafka, prefix + group, self.settings.instance_id)
+        config = consumer_config(self.kafka, prefix + group, self.settings.instance_id, in_bulk=in_bulk)
         return KafkaFeed(config, topics, prefix, report)
 
     def recorder(self, report: Report) -> SqlRecorder:

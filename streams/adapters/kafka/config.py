@@ -70,10 +70,16 @@ def producer_config(base: Mapping[str, Any], *, linger_ms: float = 0) -> Propert
     return {**defaults, **base, **_PRODUCER}
 
 
-def consumer_config(base: Mapping[str, Any], group: str, instance_id: str | None = None) -> Properties:
-    """Of a member of `group` that commits by itself; `instance_id` is a name that survives a restart."""
+def consumer_config(
+    base: Mapping[str, Any], group: str, instance_id: str | None = None, *, in_bulk: bool = False
+) -> Properties:
+    """Of a member of `group` that commits by itself; `instance_id` is a name that survives a restart.
+
+    `in_bulk` is for who has time: fetches wait for company, `fetch.wait.max.ms` at most.
+    """
     static = {"group.instance.id": instance_id} if instance_id else {}
-    return {**_PREFETCH, **base, **_CONSUMER, **_GROUP, "group.id": group, **static}
+    bulk = {"fetch.min.bytes": 262_144} if in_bulk else {}
+    return {**_PREFETCH, **bulk, **base, **_CONSUMER, **_GROUP, "group.id": group, **static}
 
 
 def view_config(base: Mapping[str, Any]) -> Properties:
