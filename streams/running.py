@@ -57,7 +57,8 @@ class FanOutProcess:
             await self._log.close()
 
     async def _feed(self) -> None:
-        await self._view.wait_until_ready()
+        # To ask for the topic's end opens a connection of its own: the first event need not wait for that.
+        await self._view.catch_up()
         await self._faust.run(self._handle)
 
     async def _handle(self, records: Sequence[Record]) -> None:
