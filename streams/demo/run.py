@@ -72,7 +72,9 @@ class Demo:
             f"  export SCORM_WEBHOOKS_DATA_DIR={data_dir}\n"
             "  scorm-webhooks deliveries list --state dead\n"
             "  scorm-webhooks deliveries show <id>\n"
-            "  scorm-webhooks webhooks list"
+            "  scorm-webhooks webhooks list\n"
+            "  scorm-webhooks webhooks test <id>\n"
+            "  scorm-webhooks webhooks enable <id>   (what is held flows again)"
         )
 
 
