@@ -1,6 +1,7 @@
 """Identity: what an id may look like, and ids that follow from what they name."""
 
 import re
+from functools import lru_cache
 from uuid import UUID, uuid5
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9_:-]{1,128}", re.ASCII)
@@ -14,11 +15,14 @@ def is_id(value: object) -> bool:
     return isinstance(value, str) and ID_PATTERN.fullmatch(value) is not None
 
 
+# An id is asked for many times on the way of one delivery; to compute it costs more than to look it up.
+@lru_cache(8192)
 def delivery_id(account_id: str, event_id: str, webhook_id: str) -> str:
     """The same event owed to the same webhook is the same delivery, whoever computes it and however often."""
     return str(uuid5(_NAMESPACE, f"{account_id}/{event_id}/{webhook_id}"))
 
 
+@lru_cache(8192)
 def attempt_id(delivery: str, generation: int, number: int) -> str:
     """The id of attempt `number` (from 1) of a delivery's `generation`; a repeat after a crash has the same."""
     return str(uuid5(_NAMESPACE, f"{delivery}/{generation}/{number}"))

@@ -12,7 +12,7 @@ from streams.adapters.clock import SystemClock
 from streams.core.errors import Unavailable
 from streams.core.ledger import Commit
 from streams.ports import Feed, Partition, Record
-from streams.stages.intake import Intake
+from streams.stages.intake import Intake, Mine
 from streams.topics import ATTEMPTS
 
 # Two keys that neither the product nor the fake puts on the same partition of three.
@@ -183,7 +183,7 @@ async def test_a_partition_that_was_paused_when_it_went_is_read_when_it_comes_ba
 async def test_a_retry_is_never_taken_before_it_is_due_and_what_comes_behind_it_is_taken_too(cluster: Cluster) -> None:
     topic, late, taken = "deliveries.retry.2s", list[float](), Handler()
 
-    async def work(record: Record) -> None:
+    async def work(record: Record, mine: Mine) -> None:
         due = record.appended_at + timedelta(seconds=2)
         late.append((datetime.now(UTC) - due).total_seconds())
         taken.received([record])

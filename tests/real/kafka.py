@@ -89,6 +89,11 @@ class Kafka:
         self._process = Process(command, log=self._folder / "kafka.log")
         self._process.wait_until(lambda: answers(self.bootstrap))
 
+    @property
+    def pid(self) -> int:
+        assert self._process, "it does not run"
+        return self._process.pid
+
     def stop(self) -> None:
         self._end(signal.SIGTERM)
         if self._written and self._written.exists():

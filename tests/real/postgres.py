@@ -49,6 +49,11 @@ class Postgres:
         self._process = Process(command, log=self._folder / "postgres.log", user=self._user)
         self._process.wait_until(self._answers)
 
+    @property
+    def pid(self) -> int:
+        assert self._process, "it does not run"
+        return self._process.pid
+
     def stop(self) -> None:
         """Ends it without waiting for its clients to leave, as a failing-over server does."""
         self._end(signal.SIGINT)

@@ -116,6 +116,7 @@ class Path:
         self.slots = SlotKeeper(Slots(SLOTS), lambda: self.clock.now().timestamp())
         deliver = Deliver(world, Manner(SCHEDULE), self.slots)
         due = FakeFeed(log, "deliver", [DELIVERIES, TEST_DELIVERIES, *map(retry_topic, SCHEDULE.tiers)])
+        self.feed = due
         due = self._port("deliver.feed", due)
         intake = Intake(due, deliver.handle, self.clock, self.report, later=self.clock.later)
         done = FakeFeed(log, "record", [DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])

@@ -22,7 +22,7 @@ from streams.services import deliveries as deliveries_module
 from streams.services import trials as trials_module
 from streams.services.deliveries import DeliveryService
 from streams.services.trials import TrialService
-from streams.topics import DEAD_LETTERS, TEST_DELIVERIES, retry_topic
+from streams.topics import DEAD_LETTERS, DELIVERIES, TEST_DELIVERIES, retry_topic
 
 # -- tests (R5) ------------------------------------------------------------------------------------------------
 
@@ -241,3 +241,25 @@ async def test_retries_keep_the_tier_they_were_due_in_when_they_are_held_meanwhi
     await path.drain.cycle()
     await quiet()
     assert [one.attempt for one in path.deliveries(retry_topic(SCHEDULE.tiers[1]))] == [3]
+
+
+async def test_what_waits_for_a_slot_when_its_partition_goes_is_left_to_the_next_owner(path: Path) -> None:
+    gate = asyncio.Event()
+
+    async def answer(request: Request) -> Answer:
+        await gate.wait()
+        return Answer(200, {})
+
+    path.sender.put(URL, answer)
+    await path.register(webhook(max_concurrency=1))
+    await path.happen(*(event(id=f"evt_{number}") for number in range(3)))
+    partitions = path.log.partitions(DELIVERIES)
+    going = asyncio.ensure_future(path.feed.revoke(partitions))
+    await quiet()
+    gate.set()
+    await going
+    await quiet()
+    assert len(path.sender.requests) == 1
+    path.feed.assign(partitions)
+    await quiet()
+    assert path.sent() == {"evt_0": 1, "evt_1": 1, "evt_2": 1}

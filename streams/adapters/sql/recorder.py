@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import and_, or_, select, update
@@ -11,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from streams.adapters.sql.bulk import Bulk
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.tables import attempts, bodies, deliveries, health, mails, pauses, webhooks
 from streams.adapters.sql.versions import make_dirty, version_after
@@ -31,6 +33,10 @@ class SqlRecorder:
         self._report = report
         self._new_id = new_id
         self._insert = sqlite_insert if database.is_sqlite else postgres_insert
+        self._attempts = Bulk(attempts, is_sqlite=database.is_sqlite)
+        self._bodies = Bulk(bodies, is_sqlite=database.is_sqlite)
+        self._deliveries = Bulk(deliveries, is_sqlite=database.is_sqlite)
+        self._raise = _raise_only(self._deliveries.statement)
 
     async def record(self, batch: Batch) -> None:
         """One transaction: lock → new attempts → standings and bodies → health → pauses."""
@@ -63,8 +69,8 @@ class SqlRecorder:
         if not made:
             return set()
         first = {attempt.id: _attempt_row(attempt) for attempt in reversed(made)}
-        statement = self._insert(attempts).on_conflict_do_nothing().returning(attempts.c.id)
-        result = await connection.execute(statement, list(first.values()))
+        statement = self._attempts.statement.on_conflict_do_nothing().returning(attempts.c.id)
+        result = await connection.execute(statement, self._attempts.parameters(list(first.values())))
         return {row.id for row in result}
 
     async def _insert_bodies(self, connection: AsyncConnection, batch: Batch) -> None:
@@ -73,29 +79,12 @@ class SqlRecorder:
             for key, body in sorted(batch.bodies.items())
         ]
         if rows:
-            await connection.execute(self._insert(bodies).on_conflict_do_nothing(), rows)
+            await connection.execute(self._bodies.statement.on_conflict_do_nothing(), self._bodies.parameters(rows))
 
     async def _raise_standings(self, connection: AsyncConnection, standings: Sequence[Standing]) -> None:
-        rows = [asdict(standing) for standing in sorted(standings, key=lambda standing: standing.delivery_id)]
-        for row in rows:
-            row["id"] = row.pop("delivery_id")
-        if not rows:
-            return
-        statement = self._insert(deliveries)
-        new, known = statement.excluded, deliveries.c
-        same_generation = new.generation == known.generation
-        higher = or_(
-            new.generation > known.generation,
-            and_(same_generation, new.step > known.step),
-            and_(same_generation, new.state == State.DELIVERED),
-        )
-        # The same rule as `Standing.supersedes`.
-        wins = and_(higher, ~and_(same_generation, known.state == State.DELIVERED))
-        keep = {"id", "account_id", "event_id", "event_type", "webhook_id", "first_seen_at"}
-        changes = {column.name: new[column.name] for column in known if column.name not in keep}
-        await connection.execute(
-            statement.on_conflict_do_update(index_elements=[known.id], set_=changes, where=wins), rows
-        )
+        rows = [_standing_row(standing) for standing in sorted(standings, key=attrgetter("delivery_id"))]
+        if rows:
+            await connection.execute(self._raise, self._deliveries.parameters(rows))
 
     # -- health -----------------------------------------------------------------------------------------------
 
@@ -181,6 +170,31 @@ class SqlRecorder:
             "pause_id": pause_id,
             "reason": reason,
         }
+
+
+def _raise_only(statement: Any) -> Any:
+    """An insert that changes a row that is there only where the new state is the higher one."""
+    new, known = statement.excluded, deliveries.c
+    same_generation = new.generation == known.generation
+    higher = or_(
+        new.generation > known.generation,
+        and_(same_generation, new.step > known.step),
+        and_(same_generation, new.state == State.DELIVERED),
+    )
+    # The same rule as `Standing.supersedes`.
+    wins = and_(higher, ~and_(same_generation, known.state == State.DELIVERED))
+    keep = {"id", "account_id", "event_id", "event_type", "webhook_id", "first_seen_at"}
+    changes = {column.name: new[column.name] for column in known if column.name not in keep}
+    return statement.on_conflict_do_update(index_elements=[known.id], set_=changes, where=wins)
+
+
+_STANDING = [field.name for field in fields(Standing)]
+_STANDING_ROW = ["id" if name == "delivery_id" else name for name in _STANDING]
+_VALUES = attrgetter(*_STANDING)
+
+
+def _standing_row(standing: Standing) -> dict[str, Any]:
+    return dict(zip(_STANDING_ROW, _VALUES(standing), strict=True))
 
 
 def _attempted(attempt: Attempt) -> Attempted:
