@@ -22,6 +22,7 @@ from streams.stages.slot_keeper import SlotKeeper
 from streams.topics import (
     ATTEMPTS,
     DEAD_LETTERS,
+    DELIVER_GROUP,
     DELIVERIES,
     HELD,
     INVALID,
@@ -83,7 +84,7 @@ class DeliverProcess:
         self._log = deployment.log(report, LINGER_MS)
         # Every tier that exists, so that a changed schedule strands nobody.
         topics = [DELIVERIES, TEST_DELIVERIES, *sorted(name for name in existing if tier_of(name))]
-        self._feed = deployment.feed("deliver", topics, report)
+        self._feed = deployment.feed(DELIVER_GROUP, topics, report)
         self._sender = HttpSender(
             timeout_seconds=settings.attempt_timeout_seconds,
             opened=settings.allowed_networks,

@@ -16,6 +16,8 @@ HELD = "deliveries.held"
 DEAD_LETTERS = "deliveries.dead-letter"
 ATTEMPTS = "delivery-attempts"
 RETRY_PREFIX = "deliveries.retry."
+# Who reads the retry topics: what this group has not committed waits.
+DELIVER_GROUP = "deliver"
 
 RETENTION = timedelta(days=7)
 LONG_RETENTION = timedelta(days=30)

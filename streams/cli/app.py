@@ -124,16 +124,20 @@ def topics_plan(as_json: JsonOption = False) -> None:
 
 
 @topics.command("apply")
-def topics_apply() -> None:
+def topics_apply(
+    remove_retired: Annotated[
+        bool,
+        typer.Option("--remove-retired", help="Delete the tiers that left the schedule; refused while records wait."),
+    ] = False,
+) -> None:
     """Create what is missing, grow what is too small, set what differs. A second time changes nothing."""
-    from streams.adapters.kafka.topics_admin import Action
     from streams.wiring import Deployment
 
     deployment = Deployment.from_environment()
     admin = deployment.topics_admin()
-    plan = admin.plan(deployment.topics)
+    plan = admin.plan(deployment.topics, remove_retired=remove_retired)
     admin.apply(plan, deployment.settings.replication_factor)
-    done = [change for change in plan if change.action in (Action.CREATE, Action.GROW, Action.CONFIGURE)]
+    done = [change for change in plan if change.is_to_be_made]
     for change in done:
         typer.echo(f"{change.action}: {deployment.settings.topic_prefix}{change.topic.name}: {change.words}")
     typer.echo(f"{len(done)} of {len(plan)} topics changed")

@@ -1,6 +1,7 @@
 """A customer's server: it records what it gets and answers as a test says."""
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +24,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self.requests: list[Received] = []
+        self._at: defaultdict[str, list[Received]] = defaultdict(list)
         self.answers: dict[str, Callable[[Received], int]] = {}
         self._lock = threading.Lock()
         receiver = self
@@ -57,7 +59,7 @@ class Receiver:
     def at(self, path: str) -> list[Received]:
         """What came in at a path, in order."""
         with self._lock:
-            return [request for request in self.requests if request.path == path]
+            return list(self._at[path])
 
     def ids(self, path: str) -> list[str]:
         return [header(request, "webhook-id") for request in self.at(path)]
@@ -79,8 +81,8 @@ class Receiver:
 
     def _take(self, path: str, headers: Mapping[str, str], body: bytes) -> int:
         with self._lock:
-            number = 1 + sum(request.path == path for request in self.requests)
-            request = Received(path, headers, body, monotonic(), number)
+            request = Received(path, headers, body, monotonic(), len(self._at[path]) + 1)
+            self._at[path].append(request)
             self.requests.append(request)
         answer = self.answers.get(path)
         return answer(request) if answer else 200

@@ -14,6 +14,12 @@ from e2e.system import System, until
 pytestmark = pytest.mark.e2e
 
 
+@pytest.fixture
+def system(running: System) -> System:
+    """Started once for all of these stories."""
+    return running
+
+
 def publish(platform: Platform, account_id: str, event_ids: list[str]) -> None:
     for event_id in event_ids:
         platform.publish(event_id, launched(event_id, account_id), key=event_id)
@@ -28,7 +34,6 @@ def ids(prefix: str, count: int) -> list[str]:
 def test_enabling_decides_what_becomes_of_what_was_held(
     system: System, platform: Platform, receiver: Receiver, choice: str, ends_as: str
 ) -> None:
-    system.start()
     mine = system.account()
     hook = system.webhook(mine, receiver.url("/crm"))["id"]
     system.run("webhooks", "pause", hook)
@@ -46,7 +51,6 @@ def test_enabling_decides_what_becomes_of_what_was_held(
 
 
 def test_what_was_held_arrives_oldest_first(system: System, platform: Platform, receiver: Receiver) -> None:
-    system.start()
     mine = system.account()
     hook = system.webhook(mine, receiver.url("/crm"), "--max-concurrency", "1")["id"]
     system.run("webhooks", "pause", hook)
@@ -61,7 +65,6 @@ def test_what_was_held_arrives_oldest_first(system: System, platform: Platform, 
 def test_a_dead_letter_is_sent_again_with_the_same_bytes_and_only_then_is_no_dead_letter(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
-    system.start()
     mine = system.account()
     receiver.answers["/crm"] = lambda request: 500 if header(request, "webhook-id") == "evt_bad" else 200
     hook = system.webhook(mine, receiver.url("/crm"))["id"]
@@ -75,32 +78,12 @@ def test_a_dead_letter_is_sent_again_with_the_same_bytes_and_only_then_is_no_dea
     assert len({request.body for request in receiver.at("/crm")}) == 1
     seen = system.run("deliveries", "show", dead["id"], "--json")
     assert [(a["generation"], a["number"]) for a in seen["madeAttempts"]] == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1)]
-    assert system.run("dead-letters", "list", "--json") == []
-
-
-def test_what_waits_in_a_tier_is_sent_now_and_not_once_more_when_it_was_due(
-    system: System, platform: Platform, receiver: Receiver
-) -> None:
-    system.env["SCORM_WEBHOOKS_RETRY_SCHEDULE"] = "6s"
-    system.prepare()
-    system.start()
-    mine = system.account()
-    receiver.answers["/crm"] = lambda request: 500 if request.number == 1 else 200
-    hook = system.webhook(mine, receiver.url("/crm"))["id"]
-    publish(platform, mine, ["evt_1"])
-    until(lambda: system.states(hook) == {"waiting": 1} and system.deliveries(hook)[0]["tier"] == "6s")
-    [waiting] = system.deliveries(hook)
-    system.run("deliveries", "retry", waiting["id"])
-    until(lambda: system.states(hook) == {"delivered": 1}, 5, "it delivered before it was due")
-    dropped = partial(system.metric, "deliver", "superseded_dropped_total")
-    until(lambda: dropped() == 1, 20, "the old one dropped when it was due")
-    assert len(receiver.at("/crm")) == 2
+    assert system.run("dead-letters", "list", "--account", mine, "--json") == []
 
 
 def test_a_test_goes_out_at_once_even_to_a_paused_webhook_and_counts_for_nothing(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
-    system.start()
     mine = system.account()
     receiver.answers["/crm"] = lambda request: 500
     hook = system.webhook(mine, receiver.url("/crm"))["id"]
@@ -114,9 +97,9 @@ def test_a_test_goes_out_at_once_even_to_a_paused_webhook_and_counts_for_nothing
     sent = system.run("webhooks", "test", hook, "--event", "session.scored", "--json")
     assert (sent["state"], sent["payload"]["test"]) == ("delivered", True)
     assert len(receiver.requests) == 7
-    [webhook] = system.run("webhooks", "list", "--json")
+    [webhook] = system.run("webhooks", "list", "--account", mine, "--json")
     assert webhook["pauseReason"] == "manual"
-    assert system.run("dead-letters", "list", "--json") == []
+    assert system.run("dead-letters", "list", "--account", mine, "--json") == []
 
 
 @pytest.fixture
@@ -136,7 +119,6 @@ def gate(receiver: Receiver) -> Iterator[threading.Event]:
 def test_a_slow_webhook_is_held_as_busy_and_flows_again_while_the_others_never_wait(
     system: System, platform: Platform, receiver: Receiver, gate: threading.Event
 ) -> None:
-    system.start()
     mine, other = system.account(), system.account()
     slow = system.webhook(mine, receiver.url("/slow"))["id"]
     system.webhook(other, receiver.url("/quick"))

@@ -49,7 +49,7 @@ def test_kill_9_loses_nothing(victim: str, system: System, platform: Platform, r
     for path in WEBHOOKS:
         until(partial(receiver.has_all, path, wanted), 60, f"every event at {path}")
     everything = {"delivered": EVENTS * len(WEBHOOKS)}
-    until(lambda: states(system) == everything, 30, "every delivery recorded as delivered")
+    until(lambda: system.states() == everything, 30, "every delivery recorded as delivered")
     times = Counter(event_id for path in WATCHED for event_id in receiver.ids(path))
     doubled = sum(times.values()) - EVENTS * len(WATCHED)
     print(f"kill -9 {victim}, {KILLS} times: lost 0, doubled {doubled} of {2 * EVENTS} ({in_doubt} were in doubt)")
@@ -78,8 +78,3 @@ def slowly(status: int) -> Callable[[Received], int]:
         return status
 
     return answer
-
-
-def states(system: System) -> dict[str, int]:
-    found = system.run("deliveries", "list", "--limit", "10000", "--json")
-    return dict(Counter(delivery["state"] for delivery in found))

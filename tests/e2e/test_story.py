@@ -16,6 +16,13 @@ from e2e.system import System, until
 
 pytestmark = pytest.mark.e2e
 
+
+@pytest.fixture
+def system(running: System) -> System:
+    """Started once for all of these stories."""
+    return running
+
+
 CUSTOMER_JS = """
 const crypto = require('crypto');
 const [secret, signature] = process.argv.slice(1);
@@ -28,7 +35,6 @@ process.exit(crypto.timingSafeEqual(Buffer.from(signature), Buffer.from(expected
 def test_a_completion_reaches_the_customer_signed_so_that_every_official_verifier_accepts_it(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
-    system.start()
     mine = system.account()
     secret = system.webhook(mine, receiver.url("/crm"), "--events", "session.completed")["secret"]
 
@@ -73,7 +79,6 @@ def customer_accepts(secret: str, request: Received) -> bool:
 def test_a_failing_endpoint_is_tried_through_every_tier_never_early_and_ends_as_a_dead_letter(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
-    system.start()
     mine = system.account()
     receiver.answers["/broken"] = lambda request: 500
     broken = system.webhook(mine, receiver.url("/broken"))["id"]
@@ -82,7 +87,7 @@ def test_a_failing_endpoint_is_tried_through_every_tier_never_early_and_ends_as_
     platform.publish("evt_1", launched("evt_1", mine))
     platform.flush()
 
-    until(lambda: [d["state"] for d in system.deliveries(broken)] == ["dead"], words="a dead letter")
+    until(lambda: system.states(broken) == {"dead": 1}, words="a dead letter")
     tries = receiver.at("/broken")
     waits = [later.at - earlier.at for earlier, later in pairwise(tries)]
     assert len(tries) == 4
@@ -100,14 +105,13 @@ def test_a_failing_endpoint_is_tried_through_every_tier_never_early_and_ends_as_
         (3, 500, "tier"),
         (4, 500, "dead"),
     ]
-    assert [d["state"] for d in system.deliveries(healthy)] == ["delivered"]
+    assert system.states(healthy) == {"delivered": 1}
     assert receiver.ids("/healthy") == ["evt_1"]
 
 
 def test_five_failures_pause_a_webhook_once_and_what_is_owed_is_held(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
-    system.start()
     mine = system.account()
     receiver.answers["/down"] = lambda request: 503
     down = system.webhook(mine, receiver.url("/down"))["id"]
@@ -117,23 +121,20 @@ def test_five_failures_pause_a_webhook_once_and_what_is_owed_is_held(
         platform.flush()
         until(partial(receiver.has_some, "/down", f"evt_{number}"), words="an attempt")
 
-    def status() -> str:
-        [found] = system.run("webhooks", "list", "--account", mine, "--json")
-        return str(found["status"])
-
-    until(lambda: status() == "paused", words="the pause")
-    until(lambda: {d["state"] for d in system.deliveries(down)} == {"held"}, words="everything held")
+    until(lambda: system.states(down) == {"held": 3}, words="everything held")
+    [found] = system.run("webhooks", "list", "--account", mine, "--json")
+    assert found["status"] == "paused"
     platform.publish("evt_late", launched("evt_late", mine))
     platform.flush()
-    until(lambda: len(system.deliveries(down)) == 4 and {d["state"] for d in system.deliveries(down)} == {"held"})
+    until(lambda: system.states(down) == {"held": 4}, words="what came later held too")
     assert "evt_late" not in receiver.ids("/down")
-    assert sum(fact["event"] == "webhook paused" for fact in system.facts("record")) == 1
+    pauses = [fact for fact in system.facts("record") if fact["event"] == "webhook paused"]
+    assert [pause["webhook_id"] for pause in pauses].count(down) == 1
 
 
 def test_a_record_that_nobody_can_read_is_kept_byte_for_byte_and_stops_nothing(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
-    system.start()
     mine = system.account()
     system.webhook(mine, receiver.url("/crm"))
 
@@ -144,3 +145,43 @@ def test_a_record_that_nobody_can_read_is_kept_byte_for_byte_and_stops_nothing(
     until(lambda: receiver.ids("/crm") == ["evt_1"], words="the event behind the poison")
     [parked] = [fact for fact in system.facts("fan-out") if fact["event"] == "event parked"]
     assert "Confluent" in parked["why"]
+
+
+def test_what_would_be_a_dead_letter_goes_to_the_fallback_url_first(
+    system: System, platform: Platform, receiver: Receiver
+) -> None:
+    receiver.answers["/broken"] = lambda request: 500
+    mine = system.account()
+    webhook = system.webhook(mine, receiver.url("/broken"), "--fallback-url", receiver.url("/spare"))["id"]
+    platform.publish("evt_0", launched("evt_0", mine))
+    platform.flush()
+    until(partial(receiver.has_all, "/spare", {"evt_0"}), 30, "the event at the fallback URL")
+    until(lambda: system.states(webhook) == {"delivered": 1}, 30, "delivered, as such")
+    [delivery] = system.run("deliveries", "list", "--webhook", webhook, "--json")
+    seen = system.run("deliveries", "show", delivery["id"], "--json")
+    assert [a["target"] for a in seen["madeAttempts"]] == ["primary"] * 4 + ["fallback"]
+
+
+def test_a_deleted_webhook_gets_nothing_more_and_its_waiting_event_is_a_dead_letter(
+    system: System, platform: Platform, receiver: Receiver
+) -> None:
+    receiver.answers["/broken"] = lambda request: 500
+    mine = system.account()
+    webhook = system.webhook(mine, receiver.url("/broken"))["id"]
+    platform.publish("evt_0", launched("evt_0", mine))
+    platform.flush()
+    until(partial(receiver.has_all, "/broken", {"evt_0"}), 30, "the first attempt")
+    system.run("webhooks", "delete", webhook, "--json")
+    until(lambda: system.states(webhook) == {"dead": 1}, 30, "a dead letter")
+    [delivery] = system.run("deliveries", "list", "--webhook", webhook, "--json")
+    assert delivery["reason"] == "deleted"
+
+
+def test_bad_input_is_refused_in_words_that_name_the_line_and_the_field(system: System) -> None:
+    bad = {"type": "session.scored", "accountId": "acc_1", "createdAt": "yesterday", "data": {"sessionId": "a b"}}
+    done = system.attempt("events", "publish", "-", stdin=json.dumps(bad))
+    assert done.returncode == 1
+    assert "line 1: createdAt: must be a time with a zone" in done.stderr
+    assert "line 1: data.sessionId: must be an id" in done.stderr
+    refused = system.attempt("webhooks", "create", "--account", "acc_1", "--url", "ftp://x", "--json")
+    assert (refused.returncode, refused.stderr.strip()) == (1, "error: url: must start with https://")

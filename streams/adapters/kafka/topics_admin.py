@@ -1,4 +1,4 @@
-"""Compare the declared topics with those of a cluster, and create or extend what is missing."""
+"""Compare the declared topics with those of a cluster, create or extend what is missing, remove what is retired."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,8 +14,9 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from streams.adapters.kafka.messages import LIBRDKAFKA
 from streams.adapters.kafka.reasons import Reasons
+from streams.adapters.kafka.unread import unread
 from streams.core.errors import Misconfigured, Unavailable
-from streams.topics import DELIVERIES, Topic, tier_of
+from streams.topics import DELIVER_GROUP, DELIVERIES, Topic, tier_of
 
 ASK_SECONDS = 10.0
 SEE_SECONDS = 0.05
@@ -29,6 +30,7 @@ class Action(StrEnum):
     GROW = "grow"
     CONFIGURE = "configure"
     RETIRED = "retired"
+    REMOVE = "remove"
     REFUSE = "refuse"
 
 
@@ -39,6 +41,10 @@ class Change:
     action: Action
     topic: Topic
     words: str
+
+    @property
+    def is_to_be_made(self) -> bool:
+        return self.action not in (Action.KEEP, Action.RETIRED, Action.REFUSE)
 
 
 class TopicsAdmin:
@@ -66,14 +72,16 @@ class TopicsAdmin:
             if name.startswith(self._prefix)
         }
 
-    def plan(self, declared: Sequence[Topic]) -> list[Change]:
-        """What to do for each declared topic, and which retry tiers are retired but still read."""
+    def plan(self, declared: Sequence[Topic], *, remove_retired: bool = False) -> list[Change]:
+        """What to do for each declared topic and for each retry tier that is retired; those are kept unless told."""
         existing = self.existing()
         names = {topic.name for topic in declared}
-        retired = sorted(name for name in existing if tier_of(name) and name not in names)
+        retired = {name: existing[name] for name in sorted(existing) if tier_of(name) and name not in names}
+        waiting = self._waiting(retired)
         family = next(topic for topic in declared if topic.name == DELIVERIES)
         return self._compare(declared, existing) + [
-            _retired(replace(family, name=name), existing[name]) for name in retired
+            _retired(replace(family, name=name), partitions, waiting[name], remove_retired)
+            for name, partitions in retired.items()
         ]
 
     def apply(self, plan: Sequence[Change], replication: int | None = None) -> None:
@@ -98,10 +106,13 @@ class TopicsAdmin:
             if change.action is Action.GROW
         ]
         sets = [self._resource(change.topic) for change in plan if change.action is Action.CONFIGURE]
+        removes = [self._prefix + change.topic.name for change in plan if change.action is Action.REMOVE]
+        # At once: the longer after the plan, the likelier that somebody waits in it again.
+        _await(self._admin.delete_topics(removes) if removes else {})
         _await(self._admin.create_topics(creates) if creates else {})
         _await(self._admin.create_partitions(grows) if grows else {})
         _await(self._admin.incremental_alter_configs(sets) if sets else {})
-        self._see([change for change in plan if change.action in (Action.CREATE, Action.GROW, Action.CONFIGURE)])
+        self._see([change for change in plan if change.is_to_be_made])
 
     def _see(self, made: Sequence[Change]) -> None:
         """Wait until the brokers tell what the controller already did: whoever asks next relies on it."""
@@ -113,10 +124,18 @@ class TopicsAdmin:
 
     def _shows(self, made: Sequence[Change]) -> bool:
         try:
-            left = self._compare([change.topic for change in made], self.existing())
+            existing = self.existing()
+            left = self._compare([change.topic for change in made if change.action is not Action.REMOVE], existing)
         except Unavailable:  # a broker that has not heard of a new topic yet
             return False
-        return all(now.action is not then.action for now, then in zip(left, made, strict=True))
+        removed = {change.topic.name for change in made if change.action is Action.REMOVE}
+        return removed.isdisjoint(existing) and not any(change.is_to_be_made for change in left)
+
+    def _waiting(self, tiers: Mapping[str, int]) -> dict[str, int]:
+        """How many records wait in each of these tiers, given with its partitions."""
+        topics = {self._prefix + name: partitions for name, partitions in tiers.items()}
+        found = unread(self._admin, self._prefix + DELIVER_GROUP, topics, ASK_SECONDS) if topics else {}
+        return {name.removeprefix(self._prefix): count for name, count in found.items()}
 
     def _compare(self, declared: Sequence[Topic], existing: Mapping[str, int]) -> list[Change]:
         configs = self._configs(topic.name for topic in declared if topic.name in existing)
@@ -161,10 +180,17 @@ def _change(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> 
     return Change(Action.KEEP, topic, f"{partitions} partitions")
 
 
-def _retired(topic: Topic, partitions: int) -> Change:
+def _retired(topic: Topic, partitions: int, waiting: int, remove: bool) -> Change:
+    still = "1 record still waits in it" if waiting == 1 else f"{waiting or 'no'} records still wait in it"
+    if remove and waiting:
+        return Change(Action.REFUSE, topic, f"{still}; it can be removed once they were attempted")
+    if remove:
+        return Change(Action.REMOVE, topic, f"retired tier, {still}")
     if partitions < topic.partitions:
-        return Change(Action.GROW, topic, f"retired tier, grows with its family to {topic.partitions} partitions")
-    return Change(Action.RETIRED, topic, "no longer in the schedule; still read until it is empty")
+        return Change(
+            Action.GROW, topic, f"retired tier, grows with its family to {topic.partitions} partitions; {still}"
+        )
+    return Change(Action.RETIRED, topic, f"no longer in the schedule, but still read; {still}")
 
 
 def _await(futures: Mapping[Any, Any]) -> None:

@@ -1,0 +1,140 @@
+"""A tier that left the schedule is kept while somebody waits in it, and is removed only when told to."""
+
+from collections.abc import Sequence
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from conftest import Broker
+from streams.adapters.kafka.topics_admin import Action, Change, TopicsAdmin
+from streams.core.errors import Misconfigured
+from streams.core.schedule import parse_schedule
+from streams.topics import Topic, declare
+
+RETIRED = "deliveries.retry.2s"
+PARTITIONS = 2
+
+
+def topics(schedule: str, partitions: int = PARTITIONS) -> list[Topic]:
+    return declare(parse_schedule(schedule), 2, partitions)
+
+
+def changes(plan: Sequence[Change]) -> dict[str, tuple[Action, str]]:
+    """What is not kept."""
+    return {c.topic.name: (c.action, c.words) for c in plan if c.action is not Action.KEEP}
+
+
+class Deployment:
+    """Its topics are those of the schedule 1s,2s; then 2s leaves it."""
+
+    def __init__(self, bootstrap: str, prefix: str) -> None:
+        self._servers = {"bootstrap.servers": bootstrap}
+        self._prefix = prefix
+        self.admin = TopicsAdmin(self._servers, prefix)
+        self.admin.apply(self.admin.plan(topics("1s,2s")))
+
+    def wait(self, counts: Sequence[int]) -> None:
+        """Let so many records wait in each partition of the tier."""
+        producer = Producer(self._servers)
+        for number, count in enumerate(counts):
+            for _ in range(count):
+                producer.produce(self._prefix + RETIRED, b"waits", partition=number)
+        assert producer.flush(20) == 0
+
+    def commit(self, offsets: Sequence[int], metadata: str = "", group: str = "deliver") -> None:
+        """As a stage of that group does."""
+        consumer = Consumer({**self._servers, "group.id": self._prefix + group})
+        partitions = [
+            TopicPartition(self._prefix + RETIRED, number, offset, metadata) for number, offset in enumerate(offsets)
+        ]
+        consumer.commit(offsets=partitions, asynchronous=False)
+        consumer.close()
+
+    def forget(self, offsets: Sequence[int]) -> None:
+        """As retention does, up to an offset of each partition."""
+        ends = [TopicPartition(self._prefix + RETIRED, number, offset) for number, offset in enumerate(offsets)]
+        client = AdminClient({**self._servers})
+        for forgotten in client.delete_records(ends).values():
+            forgotten.result(20)
+
+    def plan(self, partitions: int = PARTITIONS) -> dict[str, tuple[Action, str]]:
+        return changes(self.admin.plan(topics("1s", partitions)))
+
+    def remove(self) -> None:
+        self.admin.apply(self.admin.plan(topics("1s"), remove_retired=True))
+
+
+@pytest.fixture
+def deployment(kafka: Broker, topic_prefix: str) -> Deployment:
+    return Deployment(kafka.bootstrap, topic_prefix)
+
+
+def test_a_plan_tells_how_many_wait_in_a_retired_tier(deployment: Deployment) -> None:
+    kept = "no longer in the schedule, but still read; "
+    assert deployment.plan() == {RETIRED: (Action.RETIRED, kept + "no records still wait in it")}
+    deployment.wait([3, 4])
+    assert deployment.plan() == {RETIRED: (Action.RETIRED, kept + "7 records still wait in it")}
+    deployment.commit([3, 1])
+    assert deployment.plan() == {RETIRED: (Action.RETIRED, kept + "3 records still wait in it")}
+    deployment.commit([3, 3])
+    assert deployment.plan() == {RETIRED: (Action.RETIRED, kept + "1 record still waits in it")}
+
+
+def test_a_retired_tier_is_kept_unless_told_even_when_nobody_waits_in_it(deployment: Deployment) -> None:
+    deployment.admin.apply(deployment.admin.plan(topics("1s")))
+    assert RETIRED in deployment.admin.existing()
+
+
+def test_a_retired_tier_where_nobody_waits_is_removed_and_the_rest_is_kept(deployment: Deployment) -> None:
+    deployment.wait([3, 4])
+    deployment.commit([3, 4])
+    deployment.remove()
+    assert deployment.admin.existing() == {topic.name: topic.partitions for topic in topics("1s")}
+    assert deployment.plan() == {}
+
+
+def test_one_that_was_never_written_to_is_removed_though_nobody_committed_anything(deployment: Deployment) -> None:
+    deployment.remove()
+    assert RETIRED not in deployment.admin.existing()
+
+
+@pytest.mark.parametrize(
+    ("offsets", "metadata", "group", "left"),
+    [
+        pytest.param([3, 3], "", "deliver", "1 record still waits", id="one partition is not read to its end"),
+        pytest.param([3, 3], "1:AQ==", "deliver", "1 record still waits", id="complete beyond what is committed"),
+        pytest.param([3, 4], "", "record", "7 records still wait", id="read by another group"),
+    ],
+)
+def test_one_that_somebody_waits_in_is_not_removed_and_nothing_else_is_changed(
+    deployment: Deployment, offsets: Sequence[int], metadata: str, group: str, left: str
+) -> None:
+    deployment.wait([3, 4])
+    deployment.commit(offsets, metadata, group)
+    before = deployment.admin.existing()
+    with pytest.raises(Misconfigured, match=f"{RETIRED}: {left} in it"):
+        deployment.admin.apply(deployment.admin.plan(topics("1s,9s"), remove_retired=True))
+    assert deployment.admin.existing() == before
+
+
+def test_a_tier_of_the_schedule_is_never_removed(deployment: Deployment) -> None:
+    deployment.admin.apply(deployment.admin.plan(topics("1s,2s"), remove_retired=True))
+    assert RETIRED in deployment.admin.existing()
+
+
+def test_a_retired_tier_that_stays_grows_with_its_family(deployment: Deployment) -> None:
+    deployment.wait([3, 4])
+    action, words = deployment.plan(partitions=3)[RETIRED]
+    assert action is Action.GROW
+    assert words == "retired tier, grows with its family to 3 partitions; 7 records still wait in it"
+    deployment.admin.apply(deployment.admin.plan(topics("1s", 3)))
+    assert deployment.admin.existing()[RETIRED] == 3
+    assert "7 records" in deployment.plan(partitions=3)[RETIRED][1]
+
+
+def test_what_retention_took_away_does_not_wait(deployment: Deployment) -> None:
+    deployment.wait([3, 4])
+    deployment.forget([3, 4])
+    deployment.remove()
+    assert RETIRED not in deployment.admin.existing()
