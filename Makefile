@@ -57,8 +57,8 @@ format: setup
 # --no-header: the header would repeat options, and with them perhaps the host of a private index.
 LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate pyproject.toml
 lock: | $(UV)
-	$(LOCK) --extra demo -o requirements/run.txt $(ARGS)
-	$(LOCK) --extra demo --group test -c requirements/run.txt -o requirements/test.txt $(ARGS)
+	$(LOCK) --extra demo --extra registry -o requirements/run.txt $(ARGS)
+	$(LOCK) --extra demo --extra registry --group test -c requirements/run.txt -o requirements/test.txt $(ARGS)
 
 clean:
 	rm -rf .venv .venv-wheel .uv .parts dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -11,11 +11,13 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from ulid import ULID
 
 from streams.adapters.avro import AvroCodec
+from streams.adapters.confluent_framing import ConfluentCodec, ConfluentRegistry
 from streams.adapters.kafka.config import OWNED, producer_config
 from streams.adapters.kafka.messages import LIBRDKAFKA
 from streams.adapters.kafka.reasons import Reasons
 from streams.core.errors import Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, check_event, parse_event, partition_key
+from streams.ports import Codec
 
 _POLL_SECONDS = 0.1
 _OURS_TO_MEND = frozenset(
@@ -43,6 +45,15 @@ class Ack:
     offset: int
 
 
+def confluent_codec(registry_url: str, topic: str = "session-events", **properties: Any) -> Codec:
+    """For `EventProducer(codec=…)`: Confluent's framing, with the schema registered under `<topic>-value`.
+
+    `properties` are those of confluent-kafka's registry client, dots written as underscores.
+    """
+    dotted = {name.replace("_", "."): value for name, value in properties.items()}
+    return ConfluentCodec(AvroCodec(), ConfluentRegistry(registry_url, dotted), f"{topic}-value")
+
+
 class EventProducer:
     """Publishes events; safe to share between threads.
 
@@ -51,6 +62,8 @@ class EventProducer:
 
     Keep one for the life of the process, made after any fork. `properties` are librdkafka's, such as
     `{"security.protocol": "ssl"}`; how many events may wait is `queue.buffering.max.messages` (100 000).
+    `codec` writes the events; without one they are in Avro's single-object encoding, which needs no registry
+    (`confluent_codec` makes one for Confluent's framing).
     Raises `Misconfigured` for a property that is unknown or that this class sets itself.
     """
 
@@ -60,6 +73,7 @@ class EventProducer:
         *,
         topic: str = "session-events",
         properties: Mapping[str, Any] | None = None,
+        codec: Codec | None = None,
     ) -> None:
         base = dict(properties or {})
         if owned := sorted(OWNED & base.keys()):
@@ -72,7 +86,7 @@ class EventProducer:
         except KafkaException as error:
             raise Misconfigured(error.args[0].str()) from None
         self._topic = topic
-        self._codec = AvroCodec()
+        self._codec = codec or AvroCodec()
         self._open = True
         self._lock = threading.Lock()  # nothing is queued once `close` has begun
         self._poller = threading.Thread(target=self._poll, name="event-producer", daemon=True)

@@ -40,7 +40,7 @@ class FanOutProcess:
         require_topics(deployment, [SESSION_EVENTS, INVALID, SUBSCRIPTIONS, DELIVERIES])
         self._view = deployment.view_reader(report)
         self._log = deployment.log(report)
-        self._fan_out = FanOut(deployment.codec, self._view, self._log, report)
+        self._fan_out = FanOut(deployment.event_codec, self._view, self._log, report)
         settings = deployment.settings
         self._faust = FaustStage(
             deployment.kafka, "fan-out", SESSION_EVENTS, settings.topic_prefix, settings.instance_id

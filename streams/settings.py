@@ -43,6 +43,10 @@ class Settings(BaseModel):
         int, Field(ge=1, le=10_000, description="partitions of every topic keyed by webhook; may only grow")
     ]
     replication_factor: Annotated[int | None, Field(ge=1, description="copies of each record; empty: up to 3")] = None
+    event_framing: Annotated[
+        Literal["single-object", "confluent"],
+        Field(description="how `events publish` writes; both are read where SCHEMA_REGISTRY_URL is set"),
+    ] = "single-object"
     allowed_networks: Annotated[
         Networks,
         BeforeValidator(lambda v: _networks(v)),

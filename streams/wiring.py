@@ -14,6 +14,8 @@ from ulid import ULID
 
 from streams.adapters.avro import AvroCodec
 from streams.adapters.clock import SystemClock
+from streams.adapters.confluent_framing import URL as REGISTRY_URL
+from streams.adapters.confluent_framing import ConfluentCodec, ConfluentRegistry, registry_properties
 from streams.adapters.kafka.config import consumer_config, kafka_properties, producer_config, view_config
 from streams.adapters.kafka.feed import KafkaFeed
 from streams.adapters.kafka.log import KafkaLog
@@ -30,13 +32,13 @@ from streams.adapters.sql.registry import SqlAccounts, SqlWebhooks
 from streams.adapters.sql.replays import SqlReplays
 from streams.core.errors import Misconfigured
 from streams.core.schedule import Tier
-from streams.ports import Generations, Log, Report
+from streams.ports import Codec, Generations, Log, Report
 from streams.services.accounts import AccountService
 from streams.services.deliveries import DeliveryService
 from streams.services.trials import TrialService
 from streams.services.webhooks import WebhookService
 from streams.settings import Settings, find_broker, load_settings
-from streams.topics import Topic, declare
+from streams.topics import SESSION_EVENTS, Topic, declare
 
 
 def new_id(prefix: str) -> str:
@@ -93,6 +95,18 @@ class Deployment:
     @cached_property
     def codec(self) -> AvroCodec:
         return AvroCodec()
+
+    @cached_property
+    def event_codec(self) -> Codec:
+        """The same for events, which producers may write in Confluent's framing where there is a registry."""
+        url = self.environ.get(REGISTRY_URL)
+        confluent = self.settings.event_framing == "confluent"
+        if not url:
+            if confluent:
+                raise Misconfigured(f"SCORM_WEBHOOKS_EVENT_FRAMING is confluent, but {REGISTRY_URL} is not set")
+            return self.codec
+        subject = f"{self.settings.topic_prefix}{SESSION_EVENTS}-value" if confluent else None
+        return ConfluentCodec(self.codec, ConfluentRegistry(url, registry_properties(self.environ)), subject)
 
     @cached_property
     def clock(self) -> SystemClock:

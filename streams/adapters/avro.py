@@ -80,23 +80,32 @@ class AvroCodec:
         reader = self._readers.get(value[:HEADER_BYTES])
         if reader is None:
             raise Unreadable(_unknown(value))
-        body = BytesIO(value)
-        body.seek(HEADER_BYTES)
-        try:
-            record: Any = schemaless_reader(
-                body, reader.written, reader.wanted, return_record_name=True, return_record_name_override=True
-            )
-        except EOFError:
-            raise Unreadable(f"{reader.name}: it ends after {len(value)} bytes, before its last field") from None
-        except Exception as error:  # damaged bytes surface as almost anything
-            raise Unreadable(f"{reader.name}: it is damaged ({type(error).__name__}: {error})") from error
-        if rest := len(value) - body.tell():
-            raise Unreadable(f"{reader.name}: {rest} bytes follow its last field")
-        try:
-            noun: Noun = reader.to_noun(record)
-        except Unreadable as error:
-            raise Unreadable(f"{reader.name}: {error}") from None
-        return noun
+        return _decode(value, HEADER_BYTES, reader)
+
+    def decode_written(self, value: bytes, start: int, name: str, written: Schema) -> Noun:
+        """The noun of schema `name` in `value` from byte `start` on, as another schema wrote it; or `Unreadable`."""
+        noun, _, to_noun = NOUNS[name]
+        return _decode(value, start, _Reader(name, written, self._writers[noun].schema, to_noun))
+
+
+def _decode(value: bytes, start: int, reader: _Reader) -> Noun:
+    body = BytesIO(value)
+    body.seek(start)
+    try:
+        record: Any = schemaless_reader(
+            body, reader.written, reader.wanted, return_record_name=True, return_record_name_override=True
+        )
+    except EOFError:
+        raise Unreadable(f"{reader.name}: it ends after {len(value)} bytes, before its last field") from None
+    except Exception as error:  # damaged bytes surface as almost anything
+        raise Unreadable(f"{reader.name}: it is damaged ({type(error).__name__}: {error})") from error
+    if rest := len(value) - body.tell():
+        raise Unreadable(f"{reader.name}: {rest} bytes follow its last field")
+    try:
+        noun: Noun = reader.to_noun(record)
+    except Unreadable as error:
+        raise Unreadable(f"{reader.name}: {error}") from None
+    return noun
 
 
 def header(schema: Schema) -> bytes:
@@ -126,7 +135,7 @@ def _hex(header: bytes) -> str:
 def _unknown(value: bytes) -> str:
     if not value.startswith(MAGIC):
         start = value[:2].hex(" ") or "nothing"
-        hint = "; 00 is Confluent's framing" if value[:1] == b"\0" else ""
+        hint = "; 00 is Confluent's framing, which wants SCHEMA_REGISTRY_URL" if value[:1] == b"\0" else ""
         return f"it begins with {start}, not with c3 01 (Avro single-object encoding){hint}"
     if len(value) < HEADER_BYTES:
         return f"it ends after {len(value)} bytes, within the schema's fingerprint"

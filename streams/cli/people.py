@@ -173,7 +173,7 @@ def events_publish(
     properties = dict(deployment.kafka)
     servers = properties.pop("bootstrap.servers")
     topic = deployment.settings.topic_prefix + SESSION_EVENTS
-    with EventProducer(servers, topic=topic, properties=properties) as producer:
+    with EventProducer(servers, topic=topic, properties=properties, codec=deployment.event_codec) as producer:
         sent = [producer.publish(event) for event in found]
         quiet = as_json or not sys.stderr.isatty()
         acks = [ack.result(timeout=60) for ack in track(sent, "publishing", disable=quiet)]

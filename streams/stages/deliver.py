@@ -1,5 +1,6 @@
 """deliver: one attempt at a delivery, and a record of what follows."""
 
+import asyncio
 from collections import defaultdict
 from datetime import timedelta
 
@@ -12,6 +13,7 @@ from streams.core.schedule import Bury, Divert, Following, Hold, Wait, before_at
 from streams.core.slots import Errand
 from streams.core.webhook import Webhook
 from streams.ports import Noun, Outgoing, Record
+from streams.stages.intake import Mine
 from streams.stages.invalid import parked
 from streams.stages.post import Manner, Post, World
 from streams.stages.repeats import Repeats
@@ -37,8 +39,11 @@ class Deliver:
         self._repeats = repeats or Repeats()
         self._fallbacks: defaultdict[str, FallbackHealth] = defaultdict(FallbackHealth)
 
-    async def handle(self, record: Record) -> None:
-        """Attempt a delivery, or hold or bury it; returns when all that follows is acknowledged."""
+    async def handle(self, record: Record, mine: Mine = lambda: True) -> None:
+        """Attempt a delivery, or hold or bury it; returns when all that follows is acknowledged.
+
+        Raises CancelledError when the record is not `mine` any more before its request has left.
+        """
         world = self._world
         try:
             delivery = self._read(record)
@@ -64,7 +69,7 @@ class Deliver:
             world.report.count("tests_expired_total")
             await world.log.produce(self._follow(Bury(DeathReason.EXPIRED, delivery.ended(attempted=False))))
         else:
-            await world.log.produce(await self._consequences(delivery))
+            await world.log.produce(await self._consequences(delivery, mine))
         self._repeats.add(delivery)
 
     async def _is_superseded(self, delivery: Delivery, record: Record) -> bool:
@@ -85,12 +90,14 @@ class Deliver:
         self._world.report.tell("delivery parked", topic=record.partition.topic, offset=record.offset, why=error)
         await self._world.log.produce([parked(record, error)])
 
-    async def _consequences(self, delivery: Delivery) -> list[Outgoing]:
+    async def _consequences(self, delivery: Delivery, mine: Mine) -> list[Outgoing]:
         instead, webhook = self._instead(delivery)
         if instead is not None or webhook is None:
             return self._follow(instead)
         try:
             async with self._slots.slot(_line(delivery), _errand(delivery), webhook.max_concurrency) as turn:
+                if not mine():
+                    raise asyncio.CancelledError
                 # It may have been paused or changed while this delivery waited for its slot.
                 instead, webhook = self._instead(delivery)
                 if instead is not None or webhook is None:

@@ -1,6 +1,7 @@
 """Take records in hand when they are due, many at once, and commit what is complete."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -8,11 +9,15 @@ from functools import partial
 from streams.core.errors import Unavailable
 from streams.core.ledger import WINDOW_OFFSETS, Commit, Ledger
 from streams.ports import Clock, Feed, Partition, Record, Report
-from streams.topics import tier_of
+from streams.topics import TEST_DELIVERIES, tier_of
 
 REVOKE_SECONDS = 3.0
 DRAIN_SECONDS = 12.0
 COMMIT_EVERY_SECONDS = 0.5
+
+# Whether a record is still this process's to attend to: its partition may have gone to another.
+Mine = Callable[[], bool]
+Work = Callable[[Record, Mine], Awaitable[None]]
 
 # Calls a function in so many seconds.
 Later = Callable[[float, Callable[[], None]], object]
@@ -25,6 +30,7 @@ class _Lane:
         tier = tier_of(partition.topic)
         self.partition = partition
         self.wait: timedelta | None = tier.wait if tier else None
+        self.share = math.inf if partition.topic == TEST_DELIVERIES else 0.75 if tier else 1.0
         self.ledger = Ledger(committed.offset, committed.metadata) if committed else Ledger()
         self.stops: set[str] = set()
         self.stopped_at = 0
@@ -36,14 +42,14 @@ class Intake:
     """A feed's handler: due? → open in the ledger → work → complete → commit.
 
     A partition stands still while its head is not due, its window is full, or too many records are in hand
-    (retry tiers first); nothing sleeps, and what was fetched behind the head is read again. `later` is the
-    loop's timer unless another one is given.
+    (retry tiers first, tests never); nothing sleeps, and what was fetched behind the head is read again. Work that
+    is cancelled leaves its record to whoever reads it next. `later` is the loop's timer unless another one is given.
     """
 
     def __init__(
         self,
         feed: Feed,
-        work: Callable[[Record], Awaitable[None]],
+        work: Work,
         clock: Clock,
         report: Report,
         max_open: int = 4000,
@@ -116,7 +122,7 @@ class Intake:
                 return
         if not lane.ledger.has_room(record.offset):
             self._stop(lane, "window", record.offset)
-        elif self._open >= (self._max_open if lane.wait is None else self._max_open * 3 // 4):
+        elif self._open >= lane.share * self._max_open:
             self._stop(lane, "budget", record.offset)
         elif lane.ledger.open(record.offset):
             self._open += 1
@@ -126,7 +132,7 @@ class Intake:
 
     async def _attend(self, lane: _Lane, record: Record) -> None:
         try:
-            await self._work(record)
+            await self._work(record, lambda: not lane.closed)
         except asyncio.CancelledError:
             return
         except Exception as unexpected:

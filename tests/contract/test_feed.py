@@ -12,7 +12,7 @@ from streams.adapters.clock import SystemClock
 from streams.core.errors import Unavailable
 from streams.core.ledger import Commit
 from streams.ports import Feed, Partition, Record
-from streams.stages.intake import Intake
+from streams.stages.intake import Intake, Mine
 from streams.topics import ATTEMPTS
 
 # Two keys that neither the product nor the fake puts on the same partition of three.
@@ -162,10 +162,28 @@ async def test_who_stays_goes_on_where_the_member_that_left_had_committed(cluste
             assert offsets == list(range(len(offsets)))
 
 
+async def test_a_partition_that_was_paused_when_it_went_is_read_when_it_comes_back(cluster: Cluster) -> None:
+    first, second, feed = Handler(), Handler(), cluster.feed(ATTEMPTS)
+    async with cluster.log() as log, running(feed.run(first)):
+        await log.produce(numbered(ATTEMPTS, 90))
+        await until(lambda: len(first.records) == 90)
+        ends = {partition: len(first.offsets(partition)) for partition in first.committed}
+        first.last_words = {partition: Commit(end, "") for partition, end in ends.items()}
+        for partition, end in ends.items():
+            feed.pause(partition, end)
+        async with running(cluster.feed(ATTEMPTS).run(second)):
+            await until(lambda: bool(second.committed))
+        await log.produce(numbered(ATTEMPTS, 90))
+        back = set(second.committed)
+        await until(lambda: all(len(first.offsets(partition)) == 2 * ends[partition] for partition in back))
+        # Nobody resumed those that stayed.
+        assert all(len(first.offsets(partition)) == ends[partition] for partition in ends.keys() - back)
+
+
 async def test_a_retry_is_never_taken_before_it_is_due_and_what_comes_behind_it_is_taken_too(cluster: Cluster) -> None:
     topic, late, taken = "deliveries.retry.2s", list[float](), Handler()
 
-    async def work(record: Record) -> None:
+    async def work(record: Record, mine: Mine) -> None:
         due = record.appended_at + timedelta(seconds=2)
         late.append((datetime.now(UTC) - due).total_seconds())
         taken.received([record])

@@ -109,6 +109,15 @@ async def test_failures_of_an_older_health_epoch_do_not_count(store: Store) -> N
     assert (await only_webhook(store)).status is Status.ACTIVE
 
 
+async def test_while_our_own_network_is_down_nobody_is_paused_for_being_out_of_reach(store: Store) -> None:
+    refused = fold([failed(number, kind=Kind.REFUSED) for number in range(1, 9)])
+    await store.recorder.record(replace(refused, own_network_is_down=True))
+    assert (await only_webhook(store)).status is Status.ACTIVE
+    broken = fold([failed(number) for number in range(11, 16)])
+    await store.recorder.record(replace(broken, own_network_is_down=True))
+    assert (await only_webhook(store)).status is Status.PAUSED
+
+
 async def test_a_new_health_epoch_starts_the_count_anew(store: Store) -> None:
     await store.recorder.record(fold([failed(number) for number in range(1, 5)]))
     await store.webhooks.change("wh_crm", lambda r: replace(r, webhook=replace(r.webhook, health_epoch=2)))

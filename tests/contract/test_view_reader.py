@@ -46,6 +46,25 @@ async def test_a_stage_whose_clock_is_wrong_is_not_ready_and_says_so(kafka_clust
         assert "clock is +600 s off" in reader.troubles()[0]
 
 
+async def test_a_record_that_is_appended_while_the_end_is_asked_for_is_no_sign_of_another_topic(
+    kafka_cluster: KafkaCluster,
+) -> None:
+    reader, done = kafka_cluster.reader(), asyncio.Event()
+
+    async def ask_again_and_again() -> None:
+        while not done.is_set():
+            await reader.catch_up()
+
+    async with kafka_cluster.log() as log, running(reader.run()):
+        await log.produce([sentinel(0)])
+        await asyncio.wait_for(reader.wait_until_ready(), SECONDS)
+        asking = [asyncio.create_task(ask_again_and_again()) for _ in range(4)]
+        for _ in range(300):
+            await log.produce([sentinel(0)])
+        done.set()
+        await asyncio.wait_for(asyncio.gather(*asking), SECONDS)
+
+
 class BrokenCodec(AvroCodec):
     """Has a bug that shows when a record is read."""
 

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from builders import NOON
 from streams.core.delivery import Target, Trigger
-from streams.core.health import FAILURES_TO_PAUSE, NOT_COUNTED, Attempted, Health
+from streams.core.health import (
+    FAILURES_TO_PAUSE,
+    FALLBACK_FAILURES_TO_REST,
+    FALLBACK_REST_SECONDS,
+    NOT_COUNTED,
+    Attempted,
+    FallbackHealth,
+    Health,
+)
 from streams.core.outcome import Kind
 from streams.core.webhook import PauseReason
 
@@ -112,3 +120,23 @@ def test_a_webhook_is_paused_exactly_at_the_limit(attempts: list[Attempted]) -> 
     assert 0 <= health.failures <= FAILURES_TO_PAUSE
     assert (health.pause is None) is (health.failures < FAILURES_TO_PAUSE)
     assert (health.first_failed_at is None) is (health.failures == 0)
+
+
+# -- the fallback endpoint -------------------------------------------------------------------------------------
+
+
+def test_a_fallback_endpoint_rests_after_five_failures_in_a_row_and_one_success_ends_that() -> None:
+    health = FallbackHealth()
+    for _ in range(FALLBACK_FAILURES_TO_REST - 1):
+        health.learn(False, NOON)
+    health.learn(True, NOON)
+    for _ in range(FALLBACK_FAILURES_TO_REST):
+        assert not health.rests(NOON)
+        health.learn(False, NOON)
+    end = NOON + timedelta(seconds=FALLBACK_REST_SECONDS)
+    assert health.rests(end - timedelta(seconds=1))
+    assert not health.rests(end)
+    health.learn(False, end)
+    assert health.rests(end)
+    health.learn(True, end)
+    assert not health.rests(end)

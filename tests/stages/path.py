@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from fakes import (
@@ -24,11 +25,12 @@ from streams.adapters.avro import AvroCodec
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
 from streams.core.event import Event
+from streams.core.held import HeldChoice
 from streams.core.outcome import Answer
-from streams.core.schedule import parse_schedule
+from streams.core.schedule import Tier, parse_schedule
 from streams.core.slots import Slots
 from streams.core.standing import Standing
-from streams.core.webhook import Webhook
+from streams.core.webhook import Registration, Status, Webhook
 from streams.ports import Noun, Outgoing, Record
 from streams.stages.deliver import Deliver
 from streams.stages.drain import Drain
@@ -114,6 +116,7 @@ class Path:
         self.slots = SlotKeeper(Slots(SLOTS), lambda: self.clock.now().timestamp())
         deliver = Deliver(world, Manner(SCHEDULE), self.slots)
         due = FakeFeed(log, "deliver", [DELIVERIES, TEST_DELIVERIES, *map(retry_topic, SCHEDULE.tiers)])
+        self.feed = due
         due = self._port("deliver.feed", due)
         intake = Intake(due, deliver.handle, self.clock, self.report, later=self.clock.later)
         done = FakeFeed(log, "record", [DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
@@ -165,6 +168,15 @@ class Path:
         self.outbox.remove(webhook_id)
         await quiet()
 
+    async def enable(self, choice: HeldChoice = HeldChoice.DELIVER) -> None:
+        """End the pause of `wh_crm`."""
+
+        def awake(known: Registration) -> Registration:
+            return replace(known, webhook=replace(known.webhook, status=Status.ACTIVE, pause=None))
+
+        await self.outbox.change("wh_crm", awake, choice)
+        await quiet()
+
     async def happen(self, *events: Event) -> None:
         await self.fan_out.handle([self.publish_event(event) for event in events])
         await quiet()
@@ -183,6 +195,10 @@ class Path:
         await quiet()
         self.clock.advance(seconds)
         await quiet()
+
+    async def wait_out(self, tier: Tier) -> None:
+        """Until what waits in the tier has left it."""
+        await self.wait(tier.wait.total_seconds() + 0.01)
 
     def sent(self) -> Counter[str]:
         """How often each event was sent."""

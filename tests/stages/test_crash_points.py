@@ -146,7 +146,7 @@ async def test_deliver_to_a_tier(path: Path, after: bool) -> None:
 
     await die(path, deliver)
     for tier in SCHEDULE.tiers:
-        await path.wait(tier.wait.total_seconds())
+        await path.wait_out(tier)
     assert lost(path) == set()
     # Twins of an attempt have its id; each of them is visible once.
     assert len(path.recorder.attempts) == len({attempt.id for attempt in path.recorder.attempts.values()})

@@ -10,8 +10,8 @@ from fakes import FakeClock, FakeFeed, FakeLog, FakeReport, cancel_others, quiet
 from streams.core.ledger import WINDOW_OFFSETS, Commit, Ledger
 from streams.ports import Outgoing, Partition, Record
 from streams.stages import intake as intake_module
-from streams.stages.intake import Intake
-from streams.topics import DELIVERIES
+from streams.stages.intake import Intake, Mine
+from streams.topics import DELIVERIES, TEST_DELIVERIES
 
 RETRY = "deliveries.retry.30s"
 NEW, LATE = Partition(DELIVERIES, 0), Partition(RETRY, 0)
@@ -29,7 +29,7 @@ class Shop:
         self.log = log
         self.clock = clock
         self.report = FakeReport()
-        self.feed = FakeFeed(log, "deliver", [DELIVERIES, RETRY])
+        self.feed = FakeFeed(log, "deliver", [DELIVERIES, TEST_DELIVERIES, RETRY])
         self.intake = Intake(self.feed, self._work, clock, self.report, max_open, clock.later)
         self.running = asyncio.create_task(self.intake.run())
         self.begun: list[Record] = []
@@ -53,7 +53,8 @@ class Shop:
         commit = self.feed.committed.get(NEW, Commit(0, ""))
         return offset < commit.offset or not Ledger(commit.offset, commit.metadata).open(offset)
 
-    async def _work(self, record: Record) -> None:
+    async def _work(self, record: Record, mine: Mine) -> None:
+        self.mine = mine
         self.begun.append(record)
         result = asyncio.get_running_loop().create_future()
         self._results[record.partition, record.offset] = result
@@ -202,6 +203,16 @@ async def test_no_more_records_are_in_hand_than_the_budget_allows() -> None:
         assert it.begun_of(NEW) == list(range(12))
 
 
+async def test_tests_wait_for_nobody() -> None:
+    async with shop(max_open=2) as it:
+        it.add(5)
+        await quiet()
+        it.add(topic=TEST_DELIVERIES)
+        await quiet()
+        assert it.begun_of(NEW) == [0, 1]
+        assert it.begun_of(Partition(TEST_DELIVERIES, 0)) == [0]
+
+
 async def test_retries_yield_to_new_records_when_the_budget_gets_short() -> None:
     async with shop(max_open=8) as it:
         it.add(10, topic=RETRY)
@@ -240,6 +251,17 @@ async def test_a_partition_that_goes_does_not_wait_for_ever(monkeypatch: pytest.
         it.finish(1)
         await it.feed.revoke([NEW])
         assert [it.is_committed(offset) for offset in (0, 1)] == [False, True]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_work_can_tell_that_its_partition_has_gone(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
+    monkeypatch.setattr(intake_module, "REVOKE_SECONDS", 0)
+    async with shop() as it:
+        it.add()
+        await quiet()
+        assert it.mine()
+        await it.feed.revoke([NEW], lost=lost)
+        assert not it.mine()
 
 
 async def test_of_a_lost_partition_nothing_is_committed() -> None:

@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 import pytest_asyncio
 
-from builders import attempt, dead_letter, delivery, event, webhook
+from builders import NOON, attempt, dead_letter, delivery, event, webhook
 from fakes import FakeClock, FakeFeed, FakeLog, FakeRecorder, FakeReport, cancel_others, quiet, until
 from streams.adapters.avro import AvroCodec
+from streams.core.attempt import Followed
 from streams.core.delivery import HoldReason, State
 from streams.core.ledger import Commit
 from streams.core.outcome import Kind
 from streams.core.standing import Batch
+from streams.core.webhook import Status
 from streams.ports import Noun, Outgoing, Partition
 from streams.stages import record as record_module
 from streams.stages.record import RecordStage
@@ -199,3 +202,36 @@ async def test_an_unexpected_failure_ends_the_run(it: Ledgers) -> None:
     with pytest.raises(RuntimeError, match="a bug"):
         await it.running
     assert it.committed(ATTEMPTS) == 0
+
+
+async def test_a_dead_network_of_ours_is_told_once_and_pauses_nobody(it: Ledgers) -> None:
+    hooks = [f"wh_{number}" for number in range(30)]
+    for hook in hooks:
+        it.recorder.webhooks.put(webhook(id=hook))
+    for second in range(6):
+        at = NOON + timedelta(seconds=second)
+        made = [
+            attempt(
+                webhook_id=hook,
+                event_id=f"evt_{second}",
+                url=f"https://{hook}.example.com",
+                kind=Kind.REFUSED,
+                followed=Followed.TIER,
+                tier="30s",
+                started_at=at,
+                ended_at=at,
+            )
+            for hook in hooks
+        ]
+        it.add(ATTEMPTS, *made)
+        await quiet()
+    live = [it.recorder.webhooks.live(hook) for hook in hooks]
+    assert {found.webhook.status for found in live if found} == {Status.ACTIVE}
+    assert it.report.told("our own network seems to be down: no webhook is blamed") == 1
+    assert it.report.gauges["own_network_down"] == 1
+    it.add(
+        ATTEMPTS, *(attempt(webhook_id=hook, event_id="evt_9", ended_at=NOON + timedelta(seconds=9)) for hook in hooks)
+    )
+    await quiet()
+    assert it.report.told("our own network is back") == 1
+    assert it.report.gauges["own_network_down"] == 0

@@ -1,0 +1,186 @@
+"""Events in Confluent's framing, with a registry that knows, does not know, refuses, or is away."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+
+import schemas
+from builders import delivery, event
+from fakes import FakeReport
+from schemas import Schema
+from streams.adapters.avro import AvroCodec
+from streams.adapters.confluent_framing import ConfluentCodec, ConfluentRegistry, registry_properties
+from streams.core.delivery import ViewPosition
+from streams.core.errors import Misconfigured, Unavailable, Unreadable
+from streams.core.webhook import Webhook
+from streams.ports import Outgoing, Partition, Record
+from streams.producer import EventProducer, confluent_codec
+from streams.stages import fan_out as fan_out_module
+from streams.stages.fan_out import FanOut
+from streams.topics import INVALID
+from streams.wiring import Deployment
+
+NOON = event().occurred_at
+
+
+@pytest.fixture
+def registry() -> ConfluentRegistry:
+    return ConfluentRegistry("mock://", {})
+
+
+def codec(registry: ConfluentRegistry, subject: str | None = "session-events-value") -> ConfluentCodec:
+    return ConfluentCodec(AvroCodec(), registry, subject)
+
+
+def test_an_event_is_written_with_the_id_of_its_schema_and_read_again(registry: ConfluentRegistry) -> None:
+    value = codec(registry).encode(event())
+    assert value[:1] == b"\0"
+    assert registry.schema(int.from_bytes(value[1:5], "big")) == schemas.current("session_event")
+    assert codec(registry, None).decode(value) == event()
+
+
+def test_without_a_subject_events_are_in_single_object_encoding_and_so_is_all_else(registry: ConfluentRegistry) -> None:
+    assert codec(registry, None).encode(event()) == AvroCodec().encode(event())
+    assert codec(registry).encode(delivery()) == AvroCodec().encode(delivery())
+    assert codec(registry).decode(AvroCodec().encode(event())) == event()
+
+
+def test_what_a_producer_wrote_with_a_schema_of_its_own_order_is_resolved(registry: ConfluentRegistry) -> None:
+    theirs: Schema = json.loads(json.dumps(schemas.current("session_event")))
+    theirs["fields"].append({"name": "shard", "type": "int", "default": 0})
+    schema_id = registry.register("session-events-value", theirs)
+    # The field comes last on the wire: one zigzag byte.
+    body = AvroCodec().encode(event())[10:] + b"\x0e"
+    assert codec(registry).decode(b"\0" + schema_id.to_bytes(4, "big") + body) == event()
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (b"\0\0\0", "within Confluent's framing"),
+        (b"\0\x00\x00\x30\x39junk", "no schema of id 12345"),
+        (b"\0\x00\x00\x00\x01\xff", "session_event"),
+    ],
+)
+def test_what_cannot_be_read_says_why(registry: ConfluentRegistry, value: bytes, words: str) -> None:
+    codec(registry).encode(event())
+    with pytest.raises(Unreadable, match=words):
+        codec(registry).decode(value)
+
+
+# -- a registry over HTTP --------------------------------------------------------------------------------------
+
+
+def over_http(server: HTTPServer, **properties: Any) -> ConfluentRegistry:
+    return ConfluentRegistry(server.url_for("").rstrip("/"), {"max.retries": 0, **properties})
+
+
+def test_a_registry_is_asked_once_for_a_schema(httpserver: HTTPServer) -> None:
+    answer = {"schema": json.dumps(schemas.current("session_event")), "schemaType": "AVRO"}
+    httpserver.expect_ordered_request("/schemas/ids/7").respond_with_json(answer)
+    reading = codec(over_http(httpserver), None)
+    value = b"\0\0\0\0\x07" + AvroCodec().encode(event())[10:]
+    assert [reading.decode(value), reading.decode(value)] == [event(), event()]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [(404, 40403, Unreadable), (401, 401, Misconfigured), (500, 50001, Unavailable), (429, 429, Unavailable)],
+)
+def test_each_refusal_is_told_from_an_outage(
+    httpserver: HTTPServer, status: int, code: int, error: type[Exception]
+) -> None:
+    httpserver.expect_request("/schemas/ids/7").respond_with_json({"error_code": code, "message": "no"}, status=status)
+    with pytest.raises(error):
+        over_http(httpserver).schema(7)
+
+
+def test_a_registry_that_is_not_there_is_an_outage(unused_tcp_port: int) -> None:
+    registry = ConfluentRegistry(f"http://127.0.0.1:{unused_tcp_port}", {"max.retries": 0})
+    with pytest.raises(Unavailable, match="does not answer"):
+        registry.schema(7)
+
+
+def test_a_password_from_the_environment_reaches_the_registry(httpserver: HTTPServer) -> None:
+    environ = {"SCHEMA_REGISTRY_CONFIG_BASIC_AUTH_USER_INFO": "me:secret", "PATH": "/bin"}
+    assert registry_properties(environ) == {"basic.auth.user.info": "me:secret"}
+    expected = httpserver.expect_request("/schemas/ids/7", headers={"Authorization": "Basic bWU6c2VjcmV0"})
+    expected.respond_with_json({"schema": '"string"', "schemaType": "AVRO"})
+    found: object = over_http(httpserver, **registry_properties(environ)).schema(7)
+    assert found == "string"
+
+
+# -- where it is used ------------------------------------------------------------------------------------------
+
+
+class Nobody:
+    """`Subscriptions` without webhooks."""
+
+    async def catch_up(self) -> ViewPosition:
+        return ViewPosition("one", 0)
+
+    def of_account(self, account_id: str) -> Sequence[Webhook]:
+        return []
+
+
+class Kept:
+    """A `Log` that keeps what is produced."""
+
+    def __init__(self) -> None:
+        self.records: list[Outgoing] = []
+
+    async def produce(self, records: Sequence[Outgoing]) -> list[Any]:
+        self.records += records
+        return [NOON] * len(records)
+
+
+class AwayTwice:
+    """A `Registry` that answers the third time, and then does not know the id."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def schema(self, schema_id: int) -> Schema:
+        self.asked += 1
+        if self.asked < 3:
+            raise Unavailable("the schema registry does not answer")
+        raise Unreadable("the schema registry has no schema of id 7")
+
+    def register(self, subject: str, schema: Schema) -> int:
+        raise Unavailable("the schema registry does not answer")
+
+
+async def test_fan_out_waits_for_a_registry_that_is_away_and_parks_only_what_it_does_not_know(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fan_out_module, "RETRY_SECONDS", 0)
+    registry, log, report = AwayTwice(), Kept(), FakeReport()
+    fan_out = FanOut(ConfluentCodec(AvroCodec(), registry), Nobody(), log, report)
+    value = b"\0\0\0\0\x07junk"
+    await fan_out.handle([Record(Partition("session-events", 0), 0, None, value, NOON)])
+    assert registry.asked == 3
+    assert [(one.topic, one.value) for one in log.records] == [(INVALID, value)]
+    assert report.told("events cannot be read yet; waiting") == 1
+
+
+def test_a_deployment_reads_the_framing_where_a_registry_is_set_and_writes_it_when_told_to() -> None:
+    environ = {"KAFKA_BOOTSTRAP_SERVERS": "kafka:9092", "SCHEMA_REGISTRY_URL": "mock://"}
+    reads = Deployment.from_environment(environ).event_codec
+    assert reads.encode(event())[:2] == b"\xc3\x01"
+    writes = Deployment.from_environment({**environ, "SCORM_WEBHOOKS_EVENT_FRAMING": "confluent"}).event_codec
+    assert writes.encode(event())[:1] == b"\0"
+    with pytest.raises(Misconfigured, match="SCHEMA_REGISTRY_URL is not set"):
+        _ = Deployment.from_environment({"SCORM_WEBHOOKS_EVENT_FRAMING": "confluent"}).event_codec
+    with pytest.raises(Misconfigured, match="SCHEMA_REGISTRY_URL"):
+        _ = Deployment.from_environment({**environ, "SCHEMA_REGISTRY_CONFIG_NONSENSE": "1"}).event_codec
+
+
+def test_a_producer_team_may_choose_the_framing() -> None:
+    writing = confluent_codec("mock://", topic="session-events")
+    with EventProducer("127.0.0.1:9", codec=writing, properties={"message.timeout.ms": 100}) as producer:
+        future = producer.publish(event())
+    assert future.done()
+    assert writing.encode(event())[:1] == b"\0"

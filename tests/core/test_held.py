@@ -1,0 +1,52 @@
+"""How much of what is held is sent on at once follows the pace that the endpoint shows."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.core.held import FIRST_ROOM, LONGEST_REST_SECONDS, ROOM, Room
+
+OUTCOMES = st.lists(st.tuples(st.integers(0, 600), st.integers(0, 600)), max_size=40)
+
+
+def test_it_doubles_while_what_was_sent_on_is_attempted_up_to_five_hundred() -> None:
+    room = Room()
+    sizes = []
+    for _ in range(8):
+        room = room.after(room.size, 0)
+        sizes.append(room.size)
+    assert sizes == [16, 32, 64, 128, 256, 500, 500, 500]
+
+
+def test_it_doubles_as_well_when_they_are_attempted_a_few_at_a_time() -> None:
+    room = Room()
+    for _ in range(FIRST_ROOM // 2):
+        room = room.after(1, 0)
+    assert room.size == 2 * FIRST_ROOM
+
+
+def test_it_stays_while_nothing_comes_back() -> None:
+    assert Room(64).after(0, 0) == Room(64)
+
+
+def test_it_halves_when_some_had_to_be_held_again_and_one_is_always_left() -> None:
+    assert Room(64).after(10, 1).size == 32
+    assert Room(1).after(0, 1).size == 1
+
+
+def test_after_each_hold_it_rests_for_longer_until_something_is_attempted() -> None:
+    room, rests = Room(), []
+    for _ in range(7):
+        room = room.after(0, 1)
+        rests.append(room.rest_seconds)
+    assert rests == [1, 2, 4, 8, 16, 30, 30]
+    assert room.after(0, 0).rest_seconds == 30
+    assert room.after(1, 0).rest_seconds == 0
+
+
+@given(OUTCOMES)
+def test_it_is_never_empty_and_never_beyond_its_bound(outcomes: list[tuple[int, int]]) -> None:
+    room = Room()
+    for attempted, held_again in outcomes:
+        room = room.after(attempted, held_again)
+        assert 1 <= room.size <= ROOM
+        assert 0 <= room.rest_seconds <= LONGEST_REST_SECONDS

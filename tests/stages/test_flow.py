@@ -1,0 +1,265 @@
+"""Tests, replays, fallback endpoints and slow ones, on the path in memory."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from builders import delivery, event, paused, webhook
+from fakes import FakeDeliveryLog, cancel_others, quiet
+from stages.path import BACKUP, BROKEN, CODEC, SCHEDULE, URL, Path
+from streams.core.account import DeliveryFilter
+from streams.core.delivery import Delivery, State, Trigger
+from streams.core.errors import Invalid, NotFound, Unavailable
+from streams.core.health import FALLBACK_FAILURES_TO_REST, FALLBACK_REST_SECONDS
+from streams.core.held import HeldChoice
+from streams.core.outcome import Answer
+from streams.core.request import Request
+from streams.core.slots import SLOW_SECONDS
+from streams.core.webhook import PauseReason
+from streams.ports import Outgoing
+from streams.services import deliveries as deliveries_module
+from streams.services import trials as trials_module
+from streams.services.deliveries import DeliveryService
+from streams.services.trials import TrialService
+from streams.topics import DEAD_LETTERS, DELIVERIES, TEST_DELIVERIES, retry_topic
+
+# -- tests (R5) ------------------------------------------------------------------------------------------------
+
+
+def a_test(**changes: object) -> Delivery:
+    return replace(delivery(trigger=Trigger.TEST), **changes)  # type: ignore[arg-type]
+
+
+def trials(path: Path) -> TrialService:
+    ids = (f"evt_test_{number}" for number in range(100))
+    log = FakeDeliveryLog(path.recorder)
+    return TrialService(path.outbox, log, path.log, CODEC, path.clock, lambda prefix: next(ids))
+
+
+@pytest.mark.parametrize("registered", [webhook(), paused()], ids=["active", "paused"])
+async def test_a_test_is_sent_whatever_the_webhooks_status_and_its_answer_is_seen(
+    path: Path, registered: object
+) -> None:
+    await path.register(registered)  # type: ignore[arg-type]
+    path.sender.answers(URL, Answer(202, {"server": "theirs"}, b"thanks"))
+    seen = await trials(path).send("wh_crm", "session.scored")
+    assert seen.standing.state is State.DELIVERED
+    [attempt] = seen.attempts
+    assert (attempt.status, attempt.answer, dict(attempt.answer_headers)) == (202, b"thanks", {"server": "theirs"})
+    [request] = path.sender.requests
+    assert b'"test":true' in request.body
+    assert request.body == seen.body
+
+
+async def test_a_test_that_fails_is_not_retried_and_counts_for_nothing(path: Path) -> None:
+    await path.register(webhook(fallback_url=BACKUP))
+    path.sender.answers(URL, BROKEN)
+    tests = trials(path)
+    for _ in range(6):
+        seen = await tests.send("wh_crm", "session.completed")
+        assert (seen.standing.state, seen.attempts[0].status) == (State.DISCARDED, 500)
+    await path.wait_out(SCHEDULE.tiers[-1])
+    assert len(path.sender.requests) == 6
+    assert path.log.topic(DEAD_LETTERS) == []
+    assert path.recorder.health["wh_crm"].failures == 0
+
+
+async def test_a_test_that_is_too_old_is_not_sent_and_says_so(path: Path) -> None:
+    await path.register(webhook())
+    await cancel_others()
+    path.log.append(Outgoing(TEST_DELIVERIES, b"wh_crm", CODEC.encode(a_test())))
+    path.clock.advance(13)
+    await path.crash()
+    await quiet()
+    assert path.sender.requests == []
+    assert (path.standing().state, path.standing().reason) == (State.DISCARDED, "expired")
+    assert path.report.counts["tests_expired_total"] == 1
+    assert path.report.counts["dead_letters_total"] == 0
+
+
+async def test_a_test_for_a_webhook_that_is_gone_meanwhile_is_discarded(path: Path) -> None:
+    await path.register(webhook())
+    await path.remove("wh_crm")
+    await path.put(TEST_DELIVERIES, a_test())
+    assert (path.standing().state, path.standing().reason) == (State.DISCARDED, "deleted")
+
+
+async def test_without_deliver_the_wait_for_a_test_ends_in_words(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials_module, "WAIT_SECONDS", 0.05)
+    await path.register(webhook())
+    for task in path.running:
+        task.cancel()
+    with pytest.raises(Unavailable, match=r"are `deliver` and `record` running\?"):
+        await trials(path).send("wh_crm", "session.completed")
+    await path.crash()
+
+
+async def test_bad_tests_are_refused(path: Path) -> None:
+    await path.register(webhook())
+    with pytest.raises(Invalid, match="type: must be one of"):
+        await trials(path).send("wh_crm", "session.started")
+    with pytest.raises(NotFound):
+        await trials(path).send("wh_other", "session.completed")
+
+
+# -- what people send again ------------------------------------------------------------------------------------
+
+
+def deliveries(path: Path) -> DeliveryService:
+    return DeliveryService(FakeDeliveryLog(path.recorder), path.replays)
+
+
+async def test_what_waits_in_a_tier_is_sent_now_and_not_when_it_was_due(path: Path) -> None:
+    await path.register(webhook())
+    path.sender.answers(URL, BROKEN, Answer(200, {}))
+    await path.happen(event())
+    assert path.standing().state is State.WAITING
+    await deliveries(path).retry(path.standing().delivery_id)
+    await path.drain.cycle()
+    await quiet()
+    assert path.standing().state is State.DELIVERED
+    await path.wait_out(SCHEDULE.tiers[0])
+    assert len(path.sender.requests) == 2
+    assert path.report.counts["superseded_dropped_total"] == 1
+
+
+async def test_while_the_database_is_away_a_retry_is_sent_although_it_might_be_superseded(path: Path) -> None:
+    await path.register(webhook())
+    path.sender.answers(URL, BROKEN, Answer(200, {}))
+    await path.happen(event())
+    path.recorder.away = True
+    await path.wait_out(SCHEDULE.tiers[0])
+    assert len(path.sender.requests) == 2
+
+
+async def test_a_replay_has_a_fresh_schedule_and_never_pauses_its_webhook(path: Path) -> None:
+    await path.register(webhook())
+    await path.happen(event())
+    path.sender.answers(URL, BROKEN)
+    await deliveries(path).retry(path.standing().delivery_id)
+    await path.drain.cycle()
+    for tier in SCHEDULE.tiers:
+        await path.wait_out(tier)
+    assert (path.standing().state, path.standing().reason) == (State.DEAD, "exhausted")
+    assert path.standing().attempts == SCHEDULE.attempts
+    assert path.recorder.health["wh_crm"].failures == 0
+
+
+async def test_why_something_cannot_be_sent_again_is_said(path: Path) -> None:
+    await path.register(paused())
+    await path.happen(event())
+    with pytest.raises(Invalid, match="is held and leaves by itself: The webhook is paused"):
+        await deliveries(path).retry(path.standing().delivery_id)
+    with pytest.raises(NotFound):
+        await deliveries(path).retry("unknown")
+    await path.remove("wh_crm")
+    await path.drain.cycle()
+    await quiet()
+    assert path.standing().state is State.DEAD
+    with pytest.raises(Invalid, match="its webhook was deleted"):
+        await deliveries(path).retry(path.standing().delivery_id)
+
+
+async def test_all_dead_letters_that_match_are_retried_or_discarded_in_portions(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries_module, "AT_ONCE", 2)
+    await path.register(paused(), webhook(id="wh_gone"))
+    await path.happen(*(event(id=f"evt_{number}") for number in range(5)))
+    await path.enable(HeldChoice.KEEP)
+    await path.drain.cycle()
+    await quiet()
+    told: list[int] = []
+    assert await deliveries(path).retry_dead(DeliveryFilter(webhook_id="wh_gone"), told.append) == 0
+    assert await deliveries(path).discard_dead(DeliveryFilter(ids=["unknown"]), told.append) == 0
+    assert await deliveries(path).retry_dead(DeliveryFilter(event_id="evt_0"), told.append) == 1
+    assert await deliveries(path).discard_dead(DeliveryFilter(webhook_id="wh_crm"), told.append) == 4
+    assert told == [1, 2, 2]
+
+
+# -- the fallback URL (R9) -------------------------------------------------------------------------------------
+
+
+async def test_a_fallback_endpoint_that_fails_five_times_in_a_row_rests_for_ten_minutes(path: Path) -> None:
+    path.sender.answers(BACKUP, BROKEN)
+    await path.register(paused(PauseReason.FAILURES, fallback_url=BACKUP))
+    for number in range(FALLBACK_FAILURES_TO_REST):
+        await path.happen(event(id=f"evt_{number}"))
+    assert len(path.sender.to(BACKUP)) == FALLBACK_FAILURES_TO_REST
+    await path.happen(event(id="evt_skipped"))
+    assert len(path.sender.to(BACKUP)) == FALLBACK_FAILURES_TO_REST
+    [skipped] = [s for s in path.recorder.standings.values() if s.event_id == "evt_skipped"]
+    assert (skipped.state, skipped.reason, skipped.attempts) == (State.HELD, "paused", 0)
+
+    path.sender.answers(BACKUP, Answer(200, {}))
+    await path.wait(FALLBACK_REST_SECONDS)
+    await path.happen(event(id="evt_later"))
+    assert "evt_later" in {request.headers["webhook-id"] for request in path.sender.to(BACKUP)}
+
+
+# -- slow endpoints --------------------------------------------------------------------------------------------
+
+
+async def test_what_a_hanging_endpoint_cannot_take_is_held_and_nobody_else_waits(path: Path) -> None:
+    gate = asyncio.Event()
+
+    async def hang(request: Request) -> Answer:
+        await gate.wait()
+        return Answer(200, {})
+
+    path.sender.put(URL, hang)
+    await path.register(webhook(), webhook(id="wh_other", url=BACKUP))
+    await path.happen(*(event(id=f"evt_{number}") for number in range(20)))
+    # As soon as it is seen to be slow, its slots are the suspects' and no longer the newcomers'.
+    path.clock.advance(SLOW_SECONDS + 0.1)
+    path.slots.look_after()
+    await quiet()
+    assert len(path.sender.to(BACKUP)) == 20
+    path.clock.advance(9)
+    path.slots.look_after()
+    await quiet()
+    assert {s.reason for s in path.recorder.of("wh_crm") if s.state is State.HELD} == {"busy"}
+    gate.set()
+    await quiet()
+    for _ in range(10):
+        path.clock.advance(31)
+        await path.drain.cycle()
+        await quiet()
+    assert {s.state for s in path.recorder.standings.values()} == {State.DELIVERED}
+    assert set(path.sent().values()) == {2}
+
+
+async def test_retries_keep_the_tier_they_were_due_in_when_they_are_held_meanwhile(path: Path) -> None:
+    path.sender.answers(URL, BROKEN)
+    await path.register(webhook())
+    await path.happen(event())
+    await path.register(paused())
+    await path.wait_out(SCHEDULE.tiers[0])
+    assert path.standing().state is State.HELD
+    await path.register(webhook())
+    await path.drain.cycle()
+    await quiet()
+    assert [one.attempt for one in path.deliveries(retry_topic(SCHEDULE.tiers[1]))] == [3]
+
+
+async def test_what_waits_for_a_slot_when_its_partition_goes_is_left_to_the_next_owner(path: Path) -> None:
+    gate = asyncio.Event()
+
+    async def answer(request: Request) -> Answer:
+        await gate.wait()
+        return Answer(200, {})
+
+    path.sender.put(URL, answer)
+    await path.register(webhook(max_concurrency=1))
+    await path.happen(*(event(id=f"evt_{number}") for number in range(3)))
+    partitions = path.log.partitions(DELIVERIES)
+    going = asyncio.ensure_future(path.feed.revoke(partitions))
+    await quiet()
+    gate.set()
+    await going
+    await quiet()
+    assert len(path.sender.requests) == 1
+    path.feed.assign(partitions)
+    await quiet()
+    assert path.sent() == {"evt_0": 1, "evt_1": 1, "evt_2": 1}
