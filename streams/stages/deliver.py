@@ -54,9 +54,14 @@ class Deliver:
             await world.directory.catch_up()
         else:
             await world.directory.wait_for(delivery.seen)
-        if delivery in self._repeats:
-            world.report.count("repeats_dropped_total")
-            return
+        async with self._repeats.turn(delivery) as first:
+            if first:
+                await self._attend(record, delivery, mine)
+            else:
+                world.report.count("repeats_dropped_total")
+
+    async def _attend(self, record: Record, delivery: Delivery, mine: Mine) -> None:
+        world = self._world
         if await self._is_superseded(delivery, record):
             world.report.count("superseded_dropped_total")
             return
@@ -70,7 +75,6 @@ class Deliver:
             await world.log.produce(self._follow(Bury(DeathReason.EXPIRED, delivery.ended(attempted=False))))
         else:
             await world.log.produce(await self._consequences(delivery, mine))
-        self._repeats.add(delivery)
 
     async def _is_superseded(self, delivery: Delivery, record: Record) -> bool:
         """Whether a replay took the place of what waited in a tier."""

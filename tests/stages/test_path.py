@@ -384,6 +384,20 @@ async def test_the_repeat_of_a_delivery_is_dropped(path: Path) -> None:
     assert path.report.counts["repeats_dropped_total"] == 1
 
 
+async def test_the_repeat_of_a_delivery_that_is_under_way_is_not_sent_beside_it(path: Path) -> None:
+    release = path.sender.hangs(URL)
+    await path.register(webhook())
+    await path.happen(event())
+    await path.fan_out.handle([path.log.topic(SESSION_EVENTS)[0]])
+    await quiet()
+    assert len(path.sender.requests) == 1
+    release.set()
+    await quiet()
+    assert len(path.sender.requests) == 1
+    assert path.report.counts["repeats_dropped_total"] == 1
+    assert complete(path) == {event().id}
+
+
 async def test_a_replay_is_no_repeat(path: Path) -> None:
     await path.register(webhook())
     await path.happen(event())
