@@ -16,6 +16,9 @@ from streams.ports import Partition, Record
 TAKE_RECORDS = 500
 # A wait that every event pays at a low rate.
 TAKE_SECONDS = 0.002
+# Where this many come at once they come often: the next ones may wait for company, which spares the broker requests.
+BUSY_RECORDS = 10
+COMPANY_SECONDS = 0.02
 SESSION_SECONDS = 10.0
 
 # Faust logs some of its troubles and stands still; the process must not.
@@ -80,6 +83,8 @@ class FaustStage:
                     await asyncio.Event().wait()  # nothing after this is acknowledged: the process ends
                 for event in events:
                     await stream.ack(event)
+                if len(events) >= BUSY_RECORDS:
+                    await asyncio.sleep(COMPANY_SECONDS)
 
         self._app.agent(self._channel, concurrency=1, name=f"{self._topic}.agent")(agent)
         try:
