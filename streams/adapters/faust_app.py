@@ -20,6 +20,8 @@ TAKE_SECONDS = 0.002
 BUSY_RECORDS = 10
 COMPANY_SECONDS = 0.02
 SESSION_SECONDS = 10.0
+# Events on a partition that is new wait until the next look at the topic: aiokafka's five minutes are too long.
+REFRESH_MS = 30_000
 
 # Faust logs some of its troubles and stands still; the process must not.
 WATCH_SECONDS = 1.0
@@ -57,6 +59,7 @@ class FaustStage:
             broker_commit_interval=1,
             # Faust's minute would leave a killed member's partitions unread for that long.
             broker_session_timeout=SESSION_SECONDS,
+            consumer_metadata_max_age_ms=_refresh_ms(properties),
             broker_heartbeat_interval=SESSION_SECONDS / 4,
             store="memory://",
             # It makes a folder for tables, which we have none of.
@@ -115,6 +118,11 @@ class FaustStage:
     async def _until_crashed(self) -> None:
         while not self._app.crashed and not self._app.consumer.should_stop:
             await asyncio.sleep(WATCH_SECONDS)
+
+
+def _refresh_ms(properties: Mapping[str, Any]) -> int:
+    asked = int(properties.get("topic.metadata.refresh.interval.ms", REFRESH_MS))
+    return asked if asked > 0 else REFRESH_MS  # librdkafka's -1 is "never"
 
 
 def _record(event: faust.EventT[bytes], topic: str) -> Record:

@@ -33,11 +33,13 @@ def running(kafka: Broker, postgres: Postgres, tmp_path_factory: pytest.TempPath
         yield system
 
 
-def prepared(kafka: Broker, postgres: Postgres, topic_prefix: str, folder: Path) -> Iterator[System]:
+def prepared(kafka: Broker, postgres: Postgres, topic_prefix: str, folder: Path, **settings: str) -> Iterator[System]:
+    """A system with topics and tables and no stage; it is ended after its use."""
     env = {
         "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
         "DATABASE_URL": postgres.url(),
         "SCORM_WEBHOOKS_TOPIC_PREFIX": topic_prefix,
+        **settings,
     }
     system = System(folder, env)
     try:

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,21 @@ class System:
             process.wait()
         if "_database" in vars(self):
             self._database.close()
+
+
+def ownership(system: System) -> list[tuple[float, int]]:
+    """When how many partitions came (or, below zero, went)."""
+    signs = {"partitions assigned": 1, "partitions revoked": -1, "partitions lost": -1}
+    return [
+        (datetime.fromisoformat(fact["timestamp"]).timestamp(), signs[fact["event"]] * fact["count"])
+        for fact in system.facts("deliver")
+        if fact["event"] in signs
+    ]
+
+
+def owned(system: System) -> int:
+    """How many partitions `deliver` has, by its own words."""
+    return sum(count for _, count in ownership(system))
 
 
 def _free_port() -> int:

@@ -6,7 +6,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from conftest import Broker
 from e2e.learning_platform import Platform, launched
 from e2e.receiver import Received, Receiver, header
-from e2e.system import System, until
+from e2e.system import System, owned, ownership, until
 from real.postgres import Postgres
 
 pytestmark = pytest.mark.e2e
@@ -245,20 +244,6 @@ def everything(bootstrap: str, topic: str) -> Iterator[tuple[bytes, float]]:
 
 
 # -- who owned what, by the stages' own words ----------------------------------------------------------------
-
-
-def ownership(system: System) -> list[tuple[float, int]]:
-    """When how many partitions came (or, below zero, went)."""
-    signs = {"partitions assigned": 1, "partitions revoked": -1, "partitions lost": -1}
-    return [
-        (datetime.fromisoformat(fact["timestamp"]).timestamp(), signs[fact["event"]] * fact["count"])
-        for fact in system.facts("deliver")
-        if fact["event"] in signs
-    ]
-
-
-def owned(system: System) -> int:
-    return sum(count for _, count in ownership(system))
 
 
 def gaps(changes: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:

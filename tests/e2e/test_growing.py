@@ -1,0 +1,151 @@
+"""More partitions while events flow and retries wait: nothing is lost, and nothing stays unread."""
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+from itertools import count
+
+import pytest
+from aiokafka.partitioner import murmur2
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from e2e.learning_platform import Platform, launched
+from e2e.receiver import Received, Receiver, header
+from e2e.system import STAGES, System, owned, until
+from streams.adapters.kafka.unread import unread
+
+pytestmark = pytest.mark.e2e
+
+BEFORE, AFTER = 4, 6
+NEW = range(BEFORE, AFTER)
+FAMILY = [
+    "deliveries",
+    "deliveries.test",
+    "deliveries.retry.1s",
+    "deliveries.retry.2s",
+    "deliveries.retry.3s",
+    "deliveries.held",
+    "deliveries.dead-letter",
+    "delivery-attempts",
+]
+# First attempts, test events and three tiers.
+READ_BY_DELIVER = 5
+
+
+@pytest.fixture
+def system(system: System) -> System:
+    """The usual one, whose clients learn of new partitions within a second."""
+    system.env["KAFKA_CONFIG_TOPIC_METADATA_REFRESH_INTERVAL_MS"] = "1000"
+    return system
+
+
+class Course:
+    """Learners whose events do not end until told."""
+
+    def __init__(self, system: System, account_id: str) -> None:
+        self._system = system
+        self._account_id = account_id
+        self._numbers = count()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def end(self) -> set[str]:
+        """Every event that was acknowledged."""
+        self._ended.set()
+        self._thread.join()
+        return self._acknowledged
+
+    def _run(self) -> None:
+        # A producer knows the partitions that there were when it started: after each hundred comes another one.
+        self._acknowledged: set[str] = set()
+        while not self._ended.is_set():
+            platform = platform_of(self._system)
+            for _ in range(100):
+                event_id = f"evt_{next(self._numbers)}"
+                platform.publish(event_id, launched(event_id, self._account_id), key=event_id)
+                self._ended.wait(0.02)
+            platform.flush()
+            self._acknowledged |= set(platform.acknowledged)
+
+
+def platform_of(system: System) -> Platform:
+    prefix = system.env["SCORM_WEBHOOKS_TOPIC_PREFIX"]
+    return Platform(system.env["KAFKA_BOOTSTRAP_SERVERS"], f"{prefix}session-events")
+
+
+def now_and_then(request: Received) -> int:
+    """Fails some first attempts, never so many in a row that the webhook is paused."""
+    return 500 if request.number % 7 == 3 and header(request, "webhook-attempt") == "1" else 200
+
+
+def customers(system: System, account_id: str, receiver: Receiver) -> Iterator[str]:
+    """Paths of new webhooks, the last of which moves to a new partition."""
+    for number in count():
+        path = f"/customer-{number}"
+        receiver.answers[path] = now_and_then
+        webhook_id = system.webhook(account_id, receiver.url(path))["id"]
+        yield path
+        if number > 1 and partition_of(webhook_id, AFTER) in NEW:
+            return
+
+
+def partition_of(key: str, partitions: int) -> int:
+    return int((murmur2(key.encode()) & 0x7FFFFFFF) % partitions)
+
+
+def grew(system: System, topic: str) -> bool:
+    """Whether anything was written to the new partitions of a topic."""
+    consumer = Consumer({"bootstrap.servers": system.env["KAFKA_BOOTSTRAP_SERVERS"], "group.id": "none"})
+    name = system.env["SCORM_WEBHOOKS_TOPIC_PREFIX"] + topic
+    ends = [consumer.get_watermark_offsets(TopicPartition(name, number), 20) for number in NEW]
+    consumer.close()
+    return any(end for _, end in ends)
+
+
+def left_unread(system: System, group: str, topics: list[str]) -> int:
+    """How many records a stage has not committed."""
+    prefix = system.env["SCORM_WEBHOOKS_TOPIC_PREFIX"]
+    admin = AdminClient({"bootstrap.servers": system.env["KAFKA_BOOTSTRAP_SERVERS"]})
+    return sum(unread(admin, prefix + group, {prefix + topic: AFTER for topic in topics}, 20).values())
+
+
+def test_partitions_grow_under_load_without_a_restart_and_with_a_rolling_one(
+    system: System, receiver: Receiver
+) -> None:
+    system.start()
+    mine = system.account()
+    paths = list(customers(system, mine, receiver))
+    course = Course(system, mine)
+    until(lambda: any(row["tier"] == "1s" for row in system.deliveries()), words="some retries waiting")
+
+    system.env["SCORM_WEBHOOKS_EVENT_PARTITIONS"] = str(AFTER)
+    system.env["SCORM_WEBHOOKS_DELIVERY_PARTITIONS"] = str(AFTER)
+    system.env["SCORM_WEBHOOKS_RETRY_SCHEDULE"] = "1s,2s"
+    grown = system.run("topics", "apply").splitlines()
+    prefix = system.env["SCORM_WEBHOOKS_TOPIC_PREFIX"]
+    grows = {line.split(": ")[1].removeprefix(prefix) for line in grown if line.startswith("grow: ")}
+    assert grows == {"session-events", *FAMILY}, "the tier that is retired now as well"
+
+    until(lambda: owned(system) == AFTER * READ_BY_DELIVER, words="the new partitions at deliver")
+    for topic in ("deliveries", "delivery-attempts"):
+        until(partial(grew, system, topic), words=f"new partitions of {topic} in use")
+    key = next(key for key in map(str, count()) if partition_of(key, AFTER) in NEW)
+    platform = platform_of(system)
+    platform.publish("evt_new", launched("evt_new", mine), key=key)
+    platform.flush()
+    until(partial(receiver.has_some, paths[0], "evt_new"), words="an event on a new partition")
+
+    for stage in STAGES:
+        assert system.stop(stage) == 0, system.log(stage)[-2000:]
+        system.start([stage])
+    wanted = course.end() | {"evt_new"}
+
+    for path in paths:
+        until(partial(receiver.has_all, path, wanted), words=f"every event at {path}")
+    until(lambda: system.states() == {"delivered": len(wanted) * len(paths)}, words="every delivery recorded")
+    tiers = [topic for topic in FAMILY if ".retry." in topic]
+    until(lambda: left_unread(system, "fan-out", ["session-events"]) == 0, words="fan-out at the end")
+    until(lambda: left_unread(system, "deliver", ["deliveries", "deliveries.test", *tiers]) == 0, words="deliver too")
+    until(lambda: left_unread(system, "record", [t for t in FAMILY if t not in tiers]) == 0, words="record too")

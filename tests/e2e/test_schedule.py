@@ -1,0 +1,101 @@
+"""The retry schedule at work and changed: what waits is delivered on time, and a retired tier goes when it is empty."""
+
+import time
+from functools import partial
+from itertools import product
+
+import pytest
+
+from e2e.learning_platform import Platform, launched
+from e2e.receiver import Receiver, header
+from e2e.system import STAGES, System, owned, until
+
+pytestmark = pytest.mark.e2e
+
+# Longer than it takes to restart every stage.
+RETIRED = "12s"
+RETIRED_SECONDS = 12.0
+LATE_SECONDS = 1.0
+PARTITIONS = 4
+# What `deliver` reads with a schedule of two tiers: first attempts, test events, the tiers.
+FAMILY_READ = 4
+CUSTOMERS = ("/crm", "/warehouse")
+
+
+def publish(platform: Platform, account_id: str, event_ids: list[str]) -> None:
+    for event_id in event_ids:
+        platform.publish(event_id, launched(event_id, account_id), key=event_id)
+    platform.flush()
+
+
+def words_of(system: System, topic: str) -> list[str]:
+    """What `topics plan` says of a topic."""
+    plan = system.run("topics", "plan", "--json")
+    return [line["why"] for line in plan if line["topic"].endswith(topic) and line["action"] == "retired"]
+
+
+def test_a_changed_schedule_strands_nobody_and_the_retired_tier_can_then_be_removed(
+    system: System, platform: Platform, receiver: Receiver
+) -> None:
+    system.env["SCORM_WEBHOOKS_RETRY_SCHEDULE"] = RETIRED
+    # At every refresh a client is told anew of a topic that is no more.
+    system.env["KAFKA_CONFIG_TOPIC_METADATA_REFRESH_INTERVAL_MS"] = "1000"
+    system.prepare()
+    system.start()
+    mine = system.account()
+    # Two failures of two events are one too few for a pause.
+    for path in CUSTOMERS:
+        system.webhook(mine, receiver.url(path))
+        receiver.answers[path] = lambda request: 500 if int(header(request, "webhook-attempt")) < 3 else 200
+    publish(platform, mine, ["evt_1", "evt_2"])
+    until(lambda: system.states() == {"waiting": 4} and {row["tier"] for row in system.deliveries()} == {RETIRED})
+
+    system.env["SCORM_WEBHOOKS_RETRY_SCHEDULE"] = "1s,2s"
+    kept = "no longer in the schedule, but still read"
+    assert words_of(system, f"deliveries.retry.{RETIRED}") == [f"{kept}; 4 records still wait in it"]
+    system.run("topics", "apply")
+    refused = system.attempt("topics", "apply", "--remove-retired")
+    assert refused.returncode == 2
+    assert f"deliveries.retry.{RETIRED}: 4 records still wait in it" in refused.stderr
+    for stage in STAGES:
+        assert system.stop(stage) == 0, system.log(stage)[-2000:]
+    system.start()
+    back_at = time.monotonic()
+
+    until(lambda: system.states() == {"delivered": 4}, words="everything delivered")
+    tries = [request for path in CUSTOMERS for request in receiver.at(path)]
+    for path, event_id in product(CUSTOMERS, ["evt_1", "evt_2"]):
+        first, second, third = (r.at for r in tries if (r.path, header(r, "webhook-id")) == (path, event_id))
+        assert second >= first + RETIRED_SECONDS
+        assert second <= max(first + RETIRED_SECONDS, back_at) + LATE_SECONDS
+        assert 0 <= third - second - 2 <= LATE_SECONDS, "the second attempt is followed by the second tier of now"
+
+    until(lambda: words_of(system, f"deliveries.retry.{RETIRED}") == [f"{kept}; no records still wait in it"])
+    system.run("topics", "apply", "--remove-retired")
+    assert words_of(system, f"deliveries.retry.{RETIRED}") == []
+    until(lambda: owned(system) == PARTITIONS * FAMILY_READ, words="its partitions given up")
+    receiver.answers.clear()
+    publish(platform, mine, ["evt_after"])
+    for path in CUSTOMERS:
+        until(partial(receiver.has_some, path, "evt_after"), words="an event after the removal")
+    assert system.is_ready("deliver")
+    assert "unavailable" not in system.log("deliver")
+
+
+def test_what_waits_in_a_tier_is_sent_now_and_not_once_more_when_it_was_due(
+    system: System, platform: Platform, receiver: Receiver
+) -> None:
+    system.env["SCORM_WEBHOOKS_RETRY_SCHEDULE"] = "6s"
+    system.prepare()
+    system.start()
+    mine = system.account()
+    receiver.answers["/crm"] = lambda request: 500 if request.number == 1 else 200
+    hook = system.webhook(mine, receiver.url("/crm"))["id"]
+    publish(platform, mine, ["evt_1"])
+    until(lambda: [row["tier"] for row in system.deliveries(hook)] == ["6s"], words="it waiting")
+    [waiting] = system.deliveries(hook)
+    system.run("deliveries", "retry", waiting["id"])
+    until(lambda: system.states(hook) == {"delivered": 1}, 5, "it delivered before it was due")
+    dropped = partial(system.metric, "deliver", "superseded_dropped_total")
+    until(lambda: dropped() == 1, 20, "the old one dropped when it was due")
+    assert len(receiver.at("/crm")) == 2
