@@ -1,100 +1,12 @@
 """Slots: who may send next, so that no endpoint takes what is due to the others."""
 
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Generic, TypeVar
+from collections.abc import Iterable
+from typing import Generic
 
-Ticket = TypeVar("Ticket", bound=Hashable)
+from streams.core.line import PATIENCE_SECONDS, SLOW_SECONDS, START_CAP, TEST_CAP, Errand, Line, Repute, Ticket
 
-START_CAP = 8
-TEST_CAP = 2
-# A request older than this makes its line slow: it may be the first of many that hang.
-SLOW_SECONDS = 1.0
-# What a line's own cap delays by more than this does not wait in memory.
-PATIENCE_SECONDS = 5.0
 IDLE_LINES_KEPT = 10_000
-_NEWEST_WEIGHT = 0.2
-
-
-class Repute(StrEnum):
-    """What is known of a line; the lines of one repute together have a share of all slots."""
-
-    PROVEN = "proven"
-    UNPROVEN = "unproven"
-    SUSPECT = "suspect"
-    TEST = "test"
-
-
-class Errand(StrEnum):
-    """Why a slot is wanted: an event's first attempt, one of those that come after, or a test."""
-
-    FRESH = "fresh"
-    AGAIN = "again"
-    TEST = "test"
-
-
-@dataclass(slots=True)
-class _Line(Generic[Ticket]):
-    """Those who want to send to one endpoint: `flying` hold a slot since the time given, the others wait for one.
-
-    `seconds` is how long answers take of late; `moved_at` when the last one came back, or when the first one left.
-    """
-
-    name: str
-    ceiling: int
-    cap: int
-    repute: Repute
-    failing: bool = False
-    seconds: float | None = None
-    moved_at: float = 0.0
-    flying: dict[Ticket, tuple[float, Errand]] = field(default_factory=dict)
-    again_flying: int = 0
-    slow: set[Ticket] = field(default_factory=set)
-    fresh: deque[tuple[int, Ticket]] = field(default_factory=deque)
-    again: deque[tuple[int, Ticket]] = field(default_factory=deque)
-
-    @property
-    def length(self) -> int:
-        return len(self.fresh) + len(self.again)
-
-    @property
-    def next_errand(self) -> Errand | None:
-        """Who goes next: first come, first served, but retries hold at most half the cap; None when nobody may."""
-        if len(self.flying) >= self.cap:
-            return None
-        again = self.again and self.again_flying < max(1, self.cap // 2)
-        if again and not (self.fresh and self.fresh[0] < self.again[0]):
-            return Errand.AGAIN
-        return Errand.FRESH if self.fresh else None
-
-    def judged(self) -> Repute:
-        if self.repute is Repute.TEST:
-            return Repute.TEST
-        if self.failing or self.slow or (self.seconds or 0.0) > SLOW_SECONDS:
-            return Repute.SUSPECT
-        return Repute.UNPROVEN if self.seconds is None else Repute.PROVEN
-
-    def delay(self, now: float) -> float:
-        """Seconds that the last in the line would wait at the pace observed, as far as the line itself is the reason.
-
-        A healthy line may still grow to its ceiling; a suspect one is taken at what it has.
-        """
-        suspect = self.repute is Repute.SUSPECT
-        if not suspect and len(self.flying) < self.cap:
-            return 0.0
-        # While nothing comes back, an answer takes at least as long as that.
-        stalled = now - self.moved_at if self.flying else 0.0
-        at_once = max(1, len(self.flying)) if suspect else self.ceiling
-        return self.length * max(self.seconds or 0.0, stalled) / at_once
-
-    def learn(self, delivered: bool, seconds: float) -> None:
-        """An answer came, or none in time: the cap grows by one, or is halved."""
-        self.failing = not delivered
-        self.cap = min(self.cap + 1, self.ceiling) if delivered else max(1, self.cap // 2)
-        known = seconds if self.seconds is None else self.seconds
-        self.seconds = known + _NEWEST_WEIGHT * (seconds - known)
 
 
 class Slots(Generic[Ticket]):
@@ -116,9 +28,9 @@ class Slots(Generic[Ticket]):
             Repute.TEST: total,
         }
         self._held = dict.fromkeys(Repute, 0)
-        self._lines: dict[str, _Line[Ticket]] = {}
+        self._lines: dict[str, Line[Ticket]] = {}
         self._idle: OrderedDict[str, None] = OrderedDict()
-        self._turns: dict[Repute, OrderedDict[str, _Line[Ticket]]] = {repute: OrderedDict() for repute in Repute}
+        self._turns: dict[Repute, OrderedDict[str, Line[Ticket]]] = {repute: OrderedDict() for repute in Repute}
         self._rotation = deque(Repute)
         self._by_age: deque[tuple[float, str, Ticket]] = deque()
         self._asked = 0
@@ -184,10 +96,10 @@ class Slots(Generic[Ticket]):
                 self._forget_idle(line)
         return spilled
 
-    def _open_line(self, name: str, errand: Errand, ceiling: int) -> _Line[Ticket]:
+    def _open_line(self, name: str, errand: Errand, ceiling: int) -> Line[Ticket]:
         test = errand is Errand.TEST
         cap, repute = (TEST_CAP, Repute.TEST) if test else (START_CAP, Repute.UNPROVEN)
-        line = self._lines[name] = _Line[Ticket](name, ceiling, min(cap, ceiling), repute)
+        line = self._lines[name] = Line[Ticket](name, ceiling, min(cap, ceiling), repute)
         return line
 
     def _grant_one(self, now: float) -> tuple[str, Ticket] | None:
@@ -204,7 +116,7 @@ class Slots(Generic[Ticket]):
                     return line.name, self._fly(line, errand, now)
         return None
 
-    def _fly(self, line: _Line[Ticket], errand: Errand, now: float) -> Ticket:
+    def _fly(self, line: Line[Ticket], errand: Errand, now: float) -> Ticket:
         _, ticket = (line.again if errand is Errand.AGAIN else line.fresh).popleft()
         if not line.flying:
             line.moved_at = now
@@ -224,7 +136,7 @@ class Slots(Generic[Ticket]):
                 line.slow.add(ticket)
                 self._judge(line)
 
-    def _judge(self, line: _Line[Ticket]) -> None:
+    def _judge(self, line: Line[Ticket]) -> None:
         """Move the line to where its repute belongs, with what it holds and its turn."""
         before, after = line.repute, line.judged()
         if before is after:
@@ -235,11 +147,11 @@ class Slots(Generic[Ticket]):
         if self._turns[before].pop(line.name, None):
             self._turns[after][line.name] = line
 
-    def _enlist(self, line: _Line[Ticket]) -> None:
+    def _enlist(self, line: Line[Ticket]) -> None:
         if line.next_errand is not None:
             self._turns[line.repute].setdefault(line.name, line)
 
-    def _forget_idle(self, line: _Line[Ticket]) -> None:
+    def _forget_idle(self, line: Line[Ticket]) -> None:
         """Keep what was learned of the newest idle lines; to forget one costs it a new start."""
         if line.flying or line.length:
             return

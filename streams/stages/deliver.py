@@ -8,9 +8,9 @@ from streams.core.attempt import DeadLetter
 from streams.core.delivery import DeathReason, Delivery, HoldReason, Target, Trigger
 from streams.core.errors import Unreadable
 from streams.core.health import FallbackHealth
+from streams.core.line import Errand
 from streams.core.outcome import Kind
 from streams.core.schedule import Bury, Divert, Following, Hold, Wait, before_attempt
-from streams.core.slots import Errand
 from streams.core.webhook import Webhook
 from streams.ports import Noun, Outgoing, Record
 from streams.stages.intake import Mine

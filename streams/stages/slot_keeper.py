@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from streams.core.errors import ScormWebhooksError
-from streams.core.slots import Errand, Repute, Slots
+from streams.core.line import Errand, Repute
+from streams.core.slots import Slots
 from streams.ports import Report
 
 TICK_SECONDS = 0.25

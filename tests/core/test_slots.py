@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from streams.core.slots import PATIENCE_SECONDS, SLOW_SECONDS, START_CAP, TEST_CAP, Errand, Repute, Slots
+from streams.core.line import PATIENCE_SECONDS, SLOW_SECONDS, START_CAP, TEST_CAP, Errand, Repute
+from streams.core.slots import Slots
 
 TOTAL = 12
 names = st.sampled_from(("a", "b", "c", "d"))

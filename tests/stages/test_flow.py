@@ -13,9 +13,9 @@ from streams.core.delivery import Delivery, State, Trigger
 from streams.core.errors import Invalid, NotFound, Unavailable
 from streams.core.health import FALLBACK_FAILURES_TO_REST, FALLBACK_REST_SECONDS
 from streams.core.held import HeldChoice
+from streams.core.line import SLOW_SECONDS
 from streams.core.outcome import Answer
 from streams.core.request import Request
-from streams.core.slots import SLOW_SECONDS
 from streams.core.webhook import PauseReason
 from streams.ports import Outgoing
 from streams.services import deliveries as deliveries_module

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from fakes import cancel_others, quiet
-from streams.core.slots import Errand, Slots
+from streams.core.line import Errand
+from streams.core.slots import Slots
 from streams.stages.slot_keeper import Busy, SlotKeeper
 
 
