@@ -11,6 +11,7 @@ from streams.adapters.process import Runnable
 from streams.core.slots import Slots
 from streams.ports import Record, Report
 from streams.prerequisites import require_database, require_topics
+from streams.stages.attention import Attention
 from streams.stages.deliver import Deliver
 from streams.stages.drain import Drain
 from streams.stages.fan_out import FanOut
@@ -91,7 +92,8 @@ class DeliverProcess:
             ca_file=settings.ca_file,
         )
         self._report = report
-        self._slots = SlotKeeper(Slots(settings.slots))
+        self._attention = Attention()
+        self._slots = SlotKeeper(Slots(settings.slots), self._attention.now)
         world = World(
             codec=deployment.codec,
             directory=self._view,
@@ -107,7 +109,9 @@ class DeliverProcess:
 
     async def run(self) -> None:
         try:
-            await together(self._view.run, self._take_in, lambda: self._slots.tick(self._report))
+            await together(
+                self._view.run, self._take_in, self._attention.run, lambda: self._slots.tick(self._report)
+            )
         finally:
             await self._sender.close()
             await self._log.close()

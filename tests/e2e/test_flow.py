@@ -1,14 +1,9 @@
 """What is held flows again, and what people send again goes once: through real processes, Kafka and PostgreSQL."""
 
-import threading
-from collections import Counter
-from collections.abc import Iterator
-from functools import partial
-
 import pytest
 
 from e2e.learning_platform import Platform, launched
-from e2e.receiver import Received, Receiver, header
+from e2e.receiver import Receiver, header
 from e2e.system import System, until
 
 pytestmark = pytest.mark.e2e
@@ -100,34 +95,3 @@ def test_a_test_goes_out_at_once_even_to_a_paused_webhook_and_counts_for_nothing
     [webhook] = system.run("webhooks", "list", "--account", mine, "--json")
     assert webhook["pauseReason"] == "manual"
     assert system.run("dead-letters", "list", "--account", mine, "--json") == []
-
-
-@pytest.fixture
-def gate(receiver: Receiver) -> Iterator[threading.Event]:
-    """Until it is set, `/slow` answers nobody."""
-    opened = threading.Event()
-
-    def answer(request: Received) -> int:
-        opened.wait(8)
-        return 200
-
-    receiver.answers["/slow"] = answer
-    yield opened
-    opened.set()
-
-
-def test_a_slow_webhook_is_held_as_busy_and_flows_again_while_the_others_never_wait(
-    system: System, platform: Platform, receiver: Receiver, gate: threading.Event
-) -> None:
-    mine, other = system.account(), system.account()
-    slow = system.webhook(mine, receiver.url("/slow"))["id"]
-    system.webhook(other, receiver.url("/quick"))
-    publish(platform, mine, ids("slow", 300))
-    until(lambda: system.states(slow).get("held", 0) > 100, words="what it cannot take held")
-    publish(platform, other, ids("quick", 50))
-    until(partial(receiver.has_all, "/quick", set(ids("quick", 50))), 5, "the others' at once")
-    assert {delivery["reason"] for delivery in system.deliveries(slow) if delivery["state"] == "held"} == {"busy"}
-    gate.set()
-    until(lambda: system.states(slow) == {"delivered": 300}, 90, "everything at the slow one")
-    assert set(receiver.ids("/slow")) == set(ids("slow", 300))
-    assert max(Counter(receiver.ids("/slow")).values()) == 1
