@@ -109,9 +109,7 @@ class DeliverProcess:
 
     async def run(self) -> None:
         try:
-            await together(
-                self._view.run, self._take_in, self._attention.run, lambda: self._slots.tick(self._report)
-            )
+            await together(self._view.run, self._take_in, self._attention.run, lambda: self._slots.tick(self._report))
         finally:
             await self._sender.close()
             await self._log.close()
