@@ -40,7 +40,13 @@ class FaustStage:
     """
 
     def __init__(
-        self, properties: Mapping[str, Any], group: str, topic: str, prefix: str, instance_id: str | None
+        self,
+        properties: Mapping[str, Any],
+        group: str,
+        topic: str,
+        prefix: str,
+        instance_id: str | None,
+        session_seconds: float = SESSION_SECONDS,
     ) -> None:
         self._topic = topic
         self._folder = tempfile.TemporaryDirectory(prefix="faust-")
@@ -58,9 +64,9 @@ class FaustStage:
             consumer_group_instance_id=instance_id,
             broker_commit_interval=1,
             # Faust's minute would leave a killed member's partitions unread for that long.
-            broker_session_timeout=SESSION_SECONDS,
+            broker_session_timeout=session_seconds,
             consumer_metadata_max_age_ms=_refresh_ms(properties),
-            broker_heartbeat_interval=SESSION_SECONDS / 4,
+            broker_heartbeat_interval=session_seconds / 4,
             store="memory://",
             # It makes a folder for tables, which we have none of.
             datadir=self._folder.name,

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from fakes import FakeFeed, FakeLog, FakeReport, FakeView
 from streams.adapters.avro import AvroCodec
 from streams.adapters.clock import SystemClock
-from streams.adapters.faust_app import FaustStage
+from streams.adapters.faust_app import SESSION_SECONDS, FaustStage
 from streams.adapters.kafka.config import consumer_config, producer_config, view_config
 from streams.adapters.kafka.feed import KafkaFeed
 from streams.adapters.kafka.log import KafkaLog
@@ -64,6 +64,7 @@ class KafkaCluster:
 
     properties: Mapping[str, str]
     prefix: str
+    session_seconds: float = SESSION_SECONDS
 
     @asynccontextmanager
     async def log(self) -> AsyncIterator[Log]:
@@ -86,7 +87,7 @@ class KafkaCluster:
         return ViewReader(view_config(self.properties), self.prefix, codec, FakeReport(), clock)
 
     def faust(self) -> FaustStage:
-        return FaustStage(self.properties, "fan-out", SESSION_EVENTS, self.prefix, None)
+        return FaustStage(self.properties, "fan-out", SESSION_EVENTS, self.prefix, None, self.session_seconds)
 
 
 @dataclass

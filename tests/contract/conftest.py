@@ -35,7 +35,9 @@ def kafka_cluster(request: pytest.FixtureRequest) -> KafkaCluster:
 @pytest.fixture
 def embedded(topic_prefix: str) -> Iterator[KafkaCluster]:
     with EmbeddedBroker(TOPICS, topic_prefix) as broker:
-        yield KafkaCluster({"bootstrap.servers": broker.bootstrap, "fetch.wait.max.ms": "20"}, topic_prefix)
+        properties = {"bootstrap.servers": broker.bootstrap, "fetch.wait.max.ms": "20"}
+        # It lets the next member of a classic group wait for the session of the one that left.
+        yield KafkaCluster(properties, topic_prefix, session_seconds=2.0)
 
 
 @pytest.fixture

@@ -181,10 +181,10 @@ async def test_a_partition_that_was_paused_when_it_went_is_read_when_it_comes_ba
 
 
 async def test_a_retry_is_never_taken_before_it_is_due_and_what_comes_behind_it_is_taken_too(cluster: Cluster) -> None:
-    topic, late, taken = "deliveries.retry.2s", list[float](), Handler()
+    topic, late, taken = "deliveries.retry.1s", list[float](), Handler()
 
     async def work(record: Record, mine: Mine) -> None:
-        due = record.appended_at + timedelta(seconds=2)
+        due = record.appended_at + timedelta(seconds=1)
         late.append((datetime.now(UTC) - due).total_seconds())
         taken.received([record])
 

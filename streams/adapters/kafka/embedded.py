@@ -1,6 +1,7 @@
 """A broker inside this process, for trying, tests and demos: librdkafka's mock cluster. It keeps nothing."""
 
 import ctypes
+import time
 from collections.abc import Iterable
 from importlib.metadata import files
 from types import TracebackType
@@ -11,6 +12,8 @@ from streams.topics import Topic
 
 _PRODUCER = 0
 _TEXT_BYTES = 512
+_HEARTBEAT_MS = 500
+_BETWEEN_ORDERS_SECONDS = 0.002
 
 
 class EmbeddedBroker:
@@ -27,6 +30,8 @@ class EmbeddedBroker:
         self._cluster = self._lib.rd_kafka_mock_cluster_new(self._client, 1)
         # Nobody else will join in the next three seconds: do not wait for them.
         self._lib.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
+        # Every three seconds is too seldom for whoever waits for a group's new members.
+        self._lib.rd_kafka_mock_set_group_consumer_heartbeat_interval_ms(self._cluster, _HEARTBEAT_MS)
         for topic in topics:
             self.create(prefix + topic.name, topic.partitions)
 
@@ -38,6 +43,8 @@ class EmbeddedBroker:
 
     def create(self, topic: str, partitions: int) -> None:
         """Make a topic; a second time changes nothing."""
+        # An order that follows on the heels of another one is overlooked for a second.
+        time.sleep(_BETWEEN_ORDERS_SECONDS)
         self._lib.rd_kafka_mock_topic_create(self._cluster, topic.encode(), partitions, 1)
 
     def close(self) -> None:
@@ -81,4 +88,5 @@ def _library() -> ctypes.CDLL:
     lib.rd_kafka_mock_cluster_bootstraps.argtypes = [pointer]
     lib.rd_kafka_mock_topic_create.argtypes = [pointer, text, number, number]
     lib.rd_kafka_mock_group_initial_rebalance_delay_ms.argtypes = [pointer, ctypes.c_int32]
+    lib.rd_kafka_mock_set_group_consumer_heartbeat_interval_ms.argtypes = [pointer, number]
     return lib
