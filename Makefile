@@ -10,13 +10,14 @@ SUDO := $(if $(filter-out 0,$(shell id -u)),sudo -n)
 ENV_RUN := .venv/.run
 ENV_TEST := .venv/.test
 
-.PHONY: help demo setup test check lint format lock clean
+.PHONY: help demo setup test check chaos lint format lock clean
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
 	@echo "make setup    an environment in .venv with all a developer needs"
 	@echo "make check    the fast tests, lint and types: before every commit"
 	@echo "make test     everything, against a real Kafka and PostgreSQL where they can be had"
+	@echo "make chaos    kill, stop and mislead every part under load, for half an hour, and count what that costs"
 	@echo "make lint     format, lint, types and the direction of imports"
 	@echo "make format   write the code as lint wants it"
 	@echo "make lock     requirements/*.txt anew from pyproject.toml"
@@ -43,6 +44,10 @@ ifeq ($(CI),true)
 else
 	.venv/bin/pytest $(ARGS)
 endif
+
+chaos: setup
+	@python3 tests/parts.py
+	PYTHONPATH=tests .venv/bin/python -m chaos $(ARGS)
 
 lint: setup
 	.venv/bin/ruff format --check --quiet

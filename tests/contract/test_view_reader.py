@@ -8,6 +8,7 @@ import pytest
 from builders import webhook
 from contract.clusters import CODEC, SECONDS, KafkaCluster, running, until
 from streams.adapters.avro import AvroCodec
+from streams.adapters.kafka import view_reader
 from streams.core.view import SENTINEL_KEY, Sentinel
 from streams.ports import Noun, Outgoing
 from streams.topics import SUBSCRIPTIONS
@@ -44,6 +45,33 @@ async def test_a_stage_whose_clock_is_wrong_is_not_ready_and_says_so(kafka_clust
         await until(lambda: reader.view.is_complete())
         assert not reader.is_ready
         assert "clock is +600 s off" in reader.troubles()[0]
+
+
+async def test_an_old_sentinel_makes_a_stage_wait_for_the_next_one_which_tells_whose_clock_is_wrong(
+    kafka_cluster: KafkaCluster,
+) -> None:
+    async with kafka_cluster.log() as log:
+        await log.produce([sentinel(0)])
+        reader = kafka_cluster.reader(clock=FastClock())
+        async with running(reader.run()):
+            await asyncio.wait_for(reader.wait_until_read(), SECONDS)
+            await until(lambda: reader.view.is_complete())
+            assert not reader.is_ready
+            assert "either this machine's clock is fast or `publish` is away" in reader.troubles()[0]
+            await log.produce([sentinel(0)])
+            await until(lambda: "clock is +600 s off" in reader.troubles()[0])
+
+
+async def test_a_stage_does_not_wait_for_ever_for_a_publisher_that_is_away(
+    kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view_reader, "NEXT_SENTINEL_SECONDS", 0.2)
+    async with kafka_cluster.log() as log:
+        await log.produce([sentinel(0)])
+    reader = kafka_cluster.reader(clock=FastClock())
+    async with running(reader.run()):
+        await asyncio.wait_for(reader.wait_until_ready(), SECONDS)
+        assert reader.troubles() == []
 
 
 async def test_a_record_that_is_appended_while_the_end_is_asked_for_is_no_sign_of_another_topic(

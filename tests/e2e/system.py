@@ -106,16 +106,7 @@ class System:
         """Start stages and wait until they can work."""
         stages = tuple(stages)
         for stage in stages:
-            self._ports[stage] = port = _free_port()
-            with (self.folder / f"{stage}.log").open("ab") as log:
-                self._processes[stage] = subprocess.Popen(
-                    [sys.executable, "-m", "streams", stage],
-                    env={**self.env, "SCORM_WEBHOOKS_HEALTH_PORT": str(port), **env},
-                    cwd=self.folder,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                )
+            self.launch(stage, **env)
         for stage in stages:
             until(
                 partial(self.is_ready, stage),
@@ -123,12 +114,35 @@ class System:
                 f"{stage} ready\n{self.log(stage)[-3000:]}",
             )
 
+    def launch(self, stage: str, **env: str) -> None:
+        """Start a stage, and do not wait for it."""
+        self._ports[stage] = port = _free_port()
+        with (self.folder / f"{stage}.log").open("ab") as log:
+            self._processes[stage] = subprocess.Popen(
+                [sys.executable, "-m", "streams", stage],
+                env={**self.env, "SCORM_WEBHOOKS_HEALTH_PORT": str(port), **env},
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def exit_code(self, stage: str) -> int | None:
+        """None while it runs."""
+        return self._processes[stage].poll()
+
     def is_ready(self, stage: str) -> bool:
+        return self.trouble(stage) == ""
+
+    def trouble(self, stage: str) -> str:
+        """Why the stage cannot work at the moment; empty when it can."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[stage]}/readyz", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
+            urllib.request.urlopen(f"http://127.0.0.1:{self._ports[stage]}/readyz", timeout=2).close()
+        except urllib.error.HTTPError as answer:
+            return answer.read().decode()
+        except OSError as error:
+            return str(error)
+        return ""
 
     def metric(self, stage: str, name: str) -> float:
         """The sum of a stage's metric over its labels."""
@@ -147,8 +161,14 @@ class System:
 
     def stop(self, stage: str) -> int:
         """SIGTERM, and the exit code."""
-        self._processes[stage].send_signal(signal.SIGTERM)
+        self.send(stage, signal.SIGTERM)
         return self._processes[stage].wait(timeout=30)
+
+    def pid(self, stage: str) -> int:
+        return self._processes[stage].pid
+
+    def send(self, stage: str, number: signal.Signals) -> None:
+        self._processes[stage].send_signal(number)
 
     def log(self, stage: str) -> str:
         return (self.folder / f"{stage}.log").read_text(errors="replace")

@@ -4,7 +4,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -63,7 +63,7 @@ class Kafka:
 
     _format_options: Sequence[str] = ()
 
-    def __init__(self) -> None:
+    def __init__(self, *, started: bool = True) -> None:
         java, jars = parts.java(), parts.kafka()
         assert java, "tests/parts.py brings Java"
         assert jars, "tests/parts.py brings Kafka"
@@ -73,21 +73,30 @@ class Kafka:
         self._archive = jars.parent / f"classes-java{parts.java_version(java)}.jsa"
         self._folder = Path(tempfile.mkdtemp(prefix="kafka-"))
         self._process: Process | None = None
-        port, controller = free_ports(2)
+        port, controller = self._ports()
         self.bootstrap = f"127.0.0.1:{port}"
         self._config = self._folder / "server.properties"
         self._config.write_text(self._properties(port, controller))
         self._format()
-        self.start()
+        if started:
+            self.start()
 
     def start(self) -> None:
+        self.launch()
+        self.wait_until(lambda: answers(self.bootstrap))
+
+    def launch(self) -> None:
+        """Start it, and do not wait until it answers."""
         assert self._process is None, "it runs"
         # Every broker that finds no archive writes one of its own, and the last to stop wins.
         self._written = None if self._archive.exists() else self._folder / "classes.jsa"
         option = f"-XX:ArchiveClassesAtExit={self._written}" if self._written else self._shared()
         command = [*self._command(option), "kafka.Kafka", self._config]
         self._process = Process(command, log=self._folder / "kafka.log")
-        self._process.wait_until(lambda: answers(self.bootstrap))
+
+    def wait_until(self, ready: Callable[[], bool]) -> None:
+        assert self._process, "it does not run"
+        self._process.wait_until(ready)
 
     @property
     def pid(self) -> int:
@@ -110,6 +119,10 @@ class Kafka:
             self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def _ports(self) -> list[int]:
+        """Its own door and the controller's."""
+        return free_ports(2)
+
     def _properties(self, port: int, controller: int) -> str:
         return PROPERTIES.format(port=port, controller=controller, folder=self._folder)
 
@@ -125,17 +138,21 @@ class Kafka:
     def _shared(self) -> str:
         return f"-XX:SharedArchiveFile={self._archive}"
 
+    def _identity(self) -> Sequence[str]:
+        """Which cluster it belongs to, and who else does."""
+        return ["-t", uuid4().hex[:22], "--standalone"]
+
     def _format(self) -> None:
-        identity = uuid4().hex[:22]
         shared = [self._shared()] if self._archive.exists() else []
-        command = [*self._command(*shared), "kafka.tools.StorageTool", "format", "--standalone"]
-        command += ["-t", identity, "-c", self._config, *self._format_options]
+        command = [*self._command(*shared), "kafka.tools.StorageTool", "format", "-c", self._config]
+        command += [*self._identity(), *self._format_options]
         subprocess.run(command, check=True, capture_output=True)
 
 
-def answers(bootstrap: str) -> bool:
+def answers(bootstrap: str, brokers: int = 1) -> bool:
+    """Whether at least so many brokers are up."""
     client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     try:
-        return bool(client.list_topics(timeout=0.5).brokers)
+        return len(client.list_topics(timeout=0.5).brokers) >= brokers
     except KafkaException:
         return False

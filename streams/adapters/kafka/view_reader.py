@@ -21,6 +21,8 @@ ASK_SECONDS = 5.0
 RETRY_SECONDS = 0.5
 # Receivers reject timestamps that are five minutes off, and a tier would end early.
 MAX_SKEW_SECONDS = 60.0
+# The sentinel is repeated every ten seconds.
+NEXT_SENTINEL_SECONDS = 20.0
 
 
 class ViewBroken(ScormWebhooksError):
@@ -38,7 +40,9 @@ class ViewReader:
         self._report = report
         self._clock = clock
         self._skew_seconds = 0.0
+        self._sentinel_is_old = False
         self._at_end = False
+        self._doubts_clock = False
         self._moved = asyncio.Condition()
         self._stopping = False
         self._away = False
@@ -49,13 +53,19 @@ class ViewReader:
     @property
     def is_ready(self) -> bool:
         """The end was reached, every webhook that the sentinel counted is there, and the clock can be trusted."""
-        return self._at_end and self.view.is_complete() and abs(self._skew_seconds) <= MAX_SKEW_SECONDS
+        return self._at_end and self.view.is_complete() and not self._doubts_clock and not self._is_clock_wrong
 
     def troubles(self) -> list[str]:
         """Why it cannot be relied on at the moment."""
-        if abs(self._skew_seconds) > MAX_SKEW_SECONDS:
+        if self._is_clock_wrong:
             return [f"this machine's clock is {self._skew_seconds:+.0f} s off the broker's: set it right"]
+        if self._doubts_clock:
+            return ["the last sentinel is old: either this machine's clock is fast or `publish` is away"]
         return [] if self.is_ready else [f"the webhooks are not all read yet (topic {SUBSCRIPTIONS})"]
+
+    @property
+    def _is_clock_wrong(self) -> bool:
+        return abs(self._skew_seconds) > MAX_SKEW_SECONDS
 
     async def run(self) -> None:
         """Read until cancelled. Raises `ViewBroken` when the topic was made anew, and whatever nobody foresaw."""
@@ -157,8 +167,7 @@ class ViewReader:
         except Exception as unexpected:
             self._finish(unexpected)
         self._report.gauge("view_webhooks", len(self.view))
-        task = self._loop.create_task(self._notify())
-        task.add_done_callback(lambda done: done.exception())
+        self._notify_soon()
 
     def _apply_each(self, messages: Sequence[Message]) -> None:
         for message in messages:
@@ -168,19 +177,36 @@ class ViewReader:
                 self._put(to_record(message, self._prefix))
             elif error.code() == KafkaError._PARTITION_EOF:
                 self.view.skip((message.offset() or 0) - 1)
-                self._at_end = True
+                self._reach_end()
             elif error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:
                 self._finish(ViewBroken(f"{SUBSCRIPTIONS}: {error}; it was made anew"))
+
+    def _notify_soon(self) -> None:
+        task = self._loop.create_task(self._notify())
+        task.add_done_callback(lambda done: done.exception())
 
     async def _notify(self) -> None:
         async with self._moved:
             self._moved.notify_all()
 
+    def _reach_end(self) -> None:
+        if not self._at_end and self._sentinel_is_old:
+            # The next one tells which; without one `publish` is away, and nobody is to wait for that.
+            self._doubts_clock = True
+            self._loop.call_later(NEXT_SENTINEL_SECONDS, self._trust_clock)
+        self._at_end = True
+
+    def _trust_clock(self) -> None:
+        self._doubts_clock = False
+        self._notify_soon()
+
     def _compare_clocks(self, record: Record) -> None:
         # `publish` repeats the sentinel, so at the end of the topic its append time is the broker's time now; an
         # older one can only show a clock that is behind.
         skew = (self._clock.now() - record.appended_at).total_seconds()
+        self._sentinel_is_old = skew > MAX_SKEW_SECONDS
         self._skew_seconds = skew if self._at_end else min(skew, 0.0)
+        self._doubts_clock = False
 
     def _put(self, record: Record) -> None:
         key = (record.key or b"").decode(errors="replace")

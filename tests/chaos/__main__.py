@@ -1,0 +1,37 @@
+"""`python -m chaos`: plays the scenarios, prints a line for each, and the table at the end."""
+
+import argparse
+import random
+import sys
+
+from chaos.scenarios import scenarios
+from chaos.table import line, table
+from chaos.theatre import Theatre
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    parser.add_argument("names", nargs="*", help="only these scenarios")
+    parser.add_argument("--short", action="store_true", help="as CI plays them")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the dice; any, unless given")
+    parser.add_argument("--list", action="store_true", help="name the scenarios and end")
+    given = parser.parse_args()
+    known = scenarios(patient=not given.short)
+    if unknown := set(given.names) - {scenario.name for scenario in known}:
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
+    chosen = [scenario for scenario in known if not given.names or scenario.name in given.names]
+    if given.list:
+        print(*(scenario.name for scenario in chosen), sep="\n")
+        return 0
+    rows = []
+    with Theatre(given.seed) as theatre:
+        for scenario in chosen:
+            row = theatre.play(scenario)
+            rows.append(row)
+            print(line(row), *row.complaints, sep="\n", flush=True)
+    print(f"\n{table(rows)}\nseed {given.seed}")
+    return 0 if all(row.is_good for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Stages that are killed, or stopped as they should be, in mid-work."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event
+
+from confluent_kafka import Consumer, TopicPartition
+
+from chaos.world import Act
+from e2e.system import STAGES, until
+
+
+def kill(act: Act, stage: str, times: int) -> None:
+    with restless_customer(act):
+        _kill(act, stage, times)
+
+
+def kill_all(act: Act, times: int) -> None:
+    """Each stage at a pace of its own, without regard for the others."""
+    with restless_customer(act), ThreadPoolExecutor() as pool:
+        # A killed publisher's lease lasts for 15 seconds.
+        killers = [pool.submit(_kill, act, stage, 2 if stage == "publish" else times) for stage in STAGES]
+        for killer in killers:
+            killer.result()
+
+
+def _kill(act: Act, stage: str, times: int) -> None:
+    for _ in range(times):
+        act.kill(stage)
+
+
+def restart_in_turn(act: Act, rounds: int) -> None:
+    """SIGTERM, with requests in flight that take their time."""
+    act.customer("slow", "think=2500", types="package.updated")
+    with restless_customer(act):
+        for stage in STAGES * rounds:
+            act.restart(stage)
+
+
+def poison(act: Act, times: int) -> None:
+    """What nobody can read is parked; an endpoint that refuses some events has them as dead letters."""
+    act.customer("strict", "refuse=20")
+    for stage in ("fan-out", "record") * times:
+        act.kill(stage)
+    until(lambda: act.world.load.poisoned >= 5, 60, "some poison")
+    act.end()
+    until(lambda: parked(act) >= act.world.load.poisoned, 30, "all of it parked")
+    until(lambda: act.world.states(act.name).get("dead", 0) > 0, 60, "dead letters")
+
+
+def parked(act: Act) -> int:
+    """How many records the topic of the invalid ones ever had."""
+    asker = Consumer({"bootstrap.servers": act.world.kafka.bootstrap, "group.id": "none"})
+    topic = f"{act.world.prefix}session-events.invalid"
+    ends = [asker.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1] for number in range(3)]
+    asker.close()
+    return sum(ends)
+
+
+@contextmanager
+def restless_customer(act: Act) -> Iterator[None]:
+    """Somebody who pauses and enables a webhook all the time, and leaves it enabled: work for `publish`."""
+    webhook, enough = act.customer("restless"), Event()
+
+    def fidget() -> None:
+        while not enough.is_set():
+            act.world.system.run("webhooks", "pause", webhook)
+            act.world.system.run("webhooks", "enable", webhook)
+
+    with ThreadPoolExecutor() as pool:
+        fidgeting = pool.submit(fidget)
+        try:
+            yield
+        finally:
+            enough.set()
+        fidgeting.result()

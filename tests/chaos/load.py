@@ -1,0 +1,108 @@
+"""Events published all the time, with a note of each that the broker acknowledged and of who wants it."""
+
+import random
+import threading
+from collections import defaultdict
+from pathlib import Path
+from typing import TextIO
+
+from confluent_kafka import KafkaError, Producer
+
+from e2e.learning_platform import completed, encoded, launched
+
+TYPES = ("session.launched", "session.completed", "package.updated")
+POISON = (b"", b"\x00\x00\x00\x00\x07not ours", b"\xc3\x01too short", b"{}")
+FLUSH_SECONDS = 120.0
+
+
+class Load:
+    """`start` and `stop` an act's load; its events are called after the act. Accounts in `busy` get them."""
+
+    def __init__(self, folder: Path, bootstrap: str, topic: str) -> None:
+        # A restless broker must not make this producer give up: what is not acknowledged is not owed.
+        config = {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 0, "log_level": 2}
+        self._producer = Producer(config)
+        self._topic = topic
+        self._published = (folder / "published").open("a", buffering=1)
+        self._acknowledged = (folder / "acknowledged").open("a", buffering=1)
+        self._wanted = (folder / "wanted").open("a", buffering=1)
+        self._webhooks: dict[str, list[tuple[str, frozenset[str]]]] = defaultdict(list)
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.busy: frozenset[str] = frozenset()
+        self.owed = 0
+        self.events = 0
+        self.poisoned = 0
+
+    def wants(self, account: str, webhook: str, types: str = "") -> None:
+        """From now on that account's events are owed to the webhook too: all of them, or those of the types."""
+        self._webhooks[account].append((webhook, frozenset(types.split(",") if types else TYPES)))
+
+    def start(self, act: str, seed: int, rate: float, copies: int, poison: float) -> None:
+        self._stopping.clear()
+        self.owed = self.events = self.poisoned = 0
+        arguments = (act, random.Random(seed), rate, copies, poison)
+        self._thread = threading.Thread(target=self._publish, args=arguments, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No more events; every one of them acknowledged."""
+        self._stopping.set()
+        if self._thread:
+            self._thread.join()
+        left = self._producer.flush(FLUSH_SECONDS)
+        assert left == 0, f"{left} events without an acknowledgement"
+
+    def close(self) -> None:
+        self._stopping.set()
+        for file in (self._published, self._acknowledged, self._wanted):
+            file.close()
+
+    def _publish(self, act: str, dice: random.Random, rate: float, copies: int, poison: float) -> None:
+        again: list[tuple[str, bytes]] = []
+        while not self._stopping.wait(dice.expovariate(rate)):
+            if dice.random() < poison:
+                self._produce(dice.choice(POISON))
+            if again and dice.random() < 0.5:
+                event, value = again.pop(dice.randrange(len(again)))
+                self._produce(value, event)
+                continue
+            event, value = self._next(act, dice)
+            self._produce(value, event)
+            again += [(event, value)] * dice.randint(0, copies - 1)
+        for event, value in again:
+            self._produce(value, event)
+
+    def _next(self, act: str, dice: random.Random) -> tuple[str, bytes]:
+        """A new event, and a note that it is published and of who wants it."""
+        self.events += 1
+        event, account = f"{act}:{self.events}", dice.choice(sorted(self.busy))
+        (type_,) = dice.choices(TYPES, weights=(60, 37, 3))
+        self._note(self._published, event)
+        for webhook, types in self._webhooks[account]:
+            if type_ in types:
+                self._note(self._wanted, f"{event} {webhook}")
+                self.owed += 1
+        return event, encoded_as(type_, event, account, f"sess_{dice.randrange(1000)}")
+
+    def _produce(self, value: bytes, event: str | None = None) -> None:
+        def told(error: KafkaError | None, _: object) -> None:
+            if error is None and event:
+                self._note(self._acknowledged, event)
+            elif error is None:
+                self.poisoned += 1
+
+        self._producer.produce(self._topic, value, event or "poison", on_delivery=told)
+        self._producer.poll(0)
+
+    def _note(self, file: TextIO, line: str) -> None:
+        file.write(line + "\n")
+
+
+def encoded_as(type_: str, event: str, account: str, session: str) -> bytes:
+    if type_ == "session.launched":
+        return launched(event, account, session)
+    if type_ == "session.completed":
+        return completed(event, account, sessionId=session)
+    data = {"packageId": "pkg_1", "version": "2", "title": None}
+    return encoded(event, type_, account, ("scormwebhooks.v1.PackageUpdated", data))

@@ -1,0 +1,59 @@
+"""The customers' server, a process of its own: it writes down every request, and answers as the URL says.
+
+`/crm?think=20` answers 200 after 20 ms; `flaky=7` fails a seventh of all events' first attempts, `refuse=50` every
+attempt at a fiftieth of the events. It prints its port, and ends when its standard input does.
+"""
+
+import asyncio
+import hashlib
+import json
+import sys
+import time
+import zlib
+from pathlib import Path
+
+from aiohttp import web
+
+
+async def serve(receipts: Path) -> None:
+    with receipts.open("a", buffering=1) as log:
+
+        async def answer(request: web.Request) -> web.Response:
+            at = time.time()
+            body = await request.read()
+            event, attempt = request.headers["webhook-id"], int(request.headers["webhook-attempt"])
+            status = status_for(request, event, attempt)
+            await asyncio.sleep(int(request.query.get("think", "0")) / 1000)
+            line = {
+                "path": request.path,
+                "event": event,
+                "attempt": attempt,
+                "sha": hashlib.sha256(body).hexdigest(),
+                "status": status,
+                "at": at,
+            }
+            log.write(json.dumps(line) + "\n")
+            return web.Response(status=status)
+
+        app = web.Application()
+        app.router.add_post("/{name}", answer)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
+        print(runner.addresses[0][1], flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+        await runner.cleanup()
+
+
+def status_for(request: web.Request, event: str, attempt: int) -> int:
+    """The same for the same attempt at the same event, in every run."""
+
+    def one_in(parameter: str) -> bool:
+        share = int(request.query.get(parameter, "0"))
+        return share > 0 and zlib.crc32(event.encode()) % share == 0
+
+    return 500 if one_in("refuse") or (attempt == 1 and one_in("flaky")) else 200
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Path(sys.argv[1])))

@@ -1,0 +1,43 @@
+"""Webhooks that are paused and enabled while stages are killed."""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import psycopg
+
+from chaos.world import Act
+from e2e.system import until
+
+CHOICES = {"deliver": "delivered", "keep": "dead", "discard": "discarded"}
+
+
+def pause_and_enable(act: Act, rounds: int) -> None:
+    """Each choice for what is held, on a webhook of its own; what was held ends as was chosen."""
+    webhooks = {choice: act.customer(choice) for choice in CHOICES}
+    run = act.world.system.run
+    for _ in range(rounds):
+        with ThreadPoolExecutor() as pool:
+            killing = pool.submit(kill_in_turn, act, "deliver", "record")
+            for webhook in webhooks.values():
+                run("webhooks", "pause", webhook)
+            for webhook in webhooks.values():
+                until(partial(has, act, webhook, "held"), 60, "something held")
+            killing.result()
+        with ThreadPoolExecutor() as pool:
+            killing = pool.submit(kill_in_turn, act, "deliver")
+            for choice, webhook in webhooks.items():
+                run("webhooks", "enable", webhook, "--held", choice)
+            killing.result()
+    for choice, webhook in webhooks.items():
+        until(partial(has, act, webhook, CHOICES[choice]), 60, f"something {CHOICES[choice]}")
+
+
+def kill_in_turn(act: Act, *stages: str) -> None:
+    for stage in stages:
+        act.kill(stage)
+
+
+def has(act: Act, webhook: str, state: str) -> bool:
+    query = "SELECT 1 FROM deliveries WHERE webhook_id = %s AND state = %s LIMIT 1"
+    with psycopg.connect(act.world.database_url) as connection:
+        return connection.execute(query, [webhook, state]).fetchone() is not None
