@@ -151,9 +151,6 @@ class System:
         full = f"scorm_webhooks_{name}"
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.split("{")[0].split(" ")[0] == full)
 
-    def pid(self, stage: str) -> int:
-        return self._processes[stage].pid
-
     def kill(self, stage: str) -> None:
         """kill -9."""
         self._processes[stage].kill()
