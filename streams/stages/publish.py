@@ -154,9 +154,10 @@ class Publish:
             # After a restore from an older dump: deleting them needs a person's word.
             self._report.tell("webhooks on the topic that the database does not know", count=len(strangers))
         self._live = set(topic.versions())
-        self._sentinel = topic.sentinel
+        # One that counts more than are there was left by a publisher that had not noticed a topic made anew.
+        self._sentinel = topic.sentinel if topic.is_complete() else None
         self._marked_at = self._compared_at = asyncio.get_running_loop().time()
-        self._incarnation = topic.sentinel.incarnation if topic.sentinel else self._new_incarnation()
+        self._incarnation = self._sentinel.incarnation if self._sentinel else self._new_incarnation()
         return strangers
 
     async def publish_due(self) -> int:

@@ -4,11 +4,14 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from builders import webhook
 from contract.clusters import CODEC, SECONDS, KafkaCluster, running, until
+from real.kafka import Kafka
 from streams.adapters.avro import AvroCodec
 from streams.adapters.kafka import view_reader
+from streams.adapters.kafka.end import ViewBroken
 from streams.core.view import SENTINEL_KEY, Sentinel
 from streams.ports import Noun, Outgoing
 from streams.topics import SUBSCRIPTIONS
@@ -91,6 +94,39 @@ async def test_a_record_that_is_appended_while_the_end_is_asked_for_is_no_sign_o
             await log.produce([sentinel(0)])
         done.set()
         await asyncio.wait_for(asyncio.gather(*asking), SECONDS)
+
+
+async def test_a_topic_that_was_made_anew_ends_the_view_though_its_consumer_says_nothing(
+    own_kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view_reader, "WATCH_SECONDS", 0.2)
+    admin = AdminClient({"bootstrap.servers": own_kafka.bootstrap})
+    admin.create_topics([NewTopic(SUBSCRIPTIONS, 1, 1)])[SUBSCRIPTIONS].result(SECONDS)
+    # Every restart of a broker raises the epoch of its partitions' leader; a new topic begins at the first.
+    own_kafka.kill()
+    own_kafka.start()
+    cluster = KafkaCluster({"bootstrap.servers": own_kafka.bootstrap}, "")
+    reader = cluster.reader()
+    async with cluster.log() as log:
+        await log.produce([sentinel(0), sentinel(0)])
+    running = asyncio.create_task(reader.run())
+    await asyncio.wait_for(reader.wait_until_ready(), SECONDS)
+    admin.delete_topics([SUBSCRIPTIONS])[SUBSCRIPTIONS].result(SECONDS)
+    await until(lambda: SUBSCRIPTIONS not in admin.list_topics(timeout=SECONDS).topics)
+    admin.create_topics([NewTopic(SUBSCRIPTIONS, 1, 1)])[SUBSCRIPTIONS].result(SECONDS)
+    with pytest.raises(ViewBroken, match="made anew"):
+        await asyncio.wait_for(running, SECONDS)
+
+
+async def test_a_sentinel_of_another_incarnation_ends_the_view(kafka_cluster: KafkaCluster) -> None:
+    reader = kafka_cluster.reader()
+    async with kafka_cluster.log() as log:
+        await log.produce([sentinel(0)])
+        running = asyncio.create_task(reader.run())
+        await asyncio.wait_for(reader.wait_until_ready(), SECONDS)
+        await log.produce([Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), Sentinel("two", 0).encode())])
+        with pytest.raises(ViewBroken, match="another incarnation"):
+            await asyncio.wait_for(running, SECONDS)
 
 
 class BrokenCodec(AvroCodec):

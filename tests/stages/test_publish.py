@@ -202,6 +202,22 @@ async def test_a_topic_that_lost_a_webhook_gets_it_again(it: Press) -> None:
     assert (await it.view().catch_up()).incarnation == "second"
 
 
+async def test_a_sentinel_that_an_unaware_publisher_left_on_a_topic_made_anew_does_not_name_its_incarnation(
+    it: Press,
+) -> None:
+    it.outbox.put(webhook(id="wh_a"))
+    it.start()
+    await quiet()
+    await cancel_others()
+    left = it.topic[-1]
+    it.log = FakeLog(FakeClock())
+    it.log.append(Outgoing(SUBSCRIPTIONS, left.key, left.value))
+    it.start()
+    await quiet()
+    assert it.keys == [SENTINEL_KEY, "wh_a", SENTINEL_KEY]
+    assert (await it.view().catch_up()).incarnation == "second"
+
+
 async def test_a_webhook_that_the_database_does_not_know_is_told_and_left_alone(it: Press) -> None:
     it.outbox.put(webhook(id="wh_a"))
     it.start()

@@ -7,26 +7,24 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from streams.adapters.kafka.end import End, ViewBroken
 from streams.adapters.kafka.messages import LIBRDKAFKA, to_record
 from streams.adapters.kafka.reasons import Reasons
 from streams.core.delivery import ViewPosition
-from streams.core.errors import ScormWebhooksError, Unreadable
+from streams.core.errors import Unreadable
 from streams.core.view import SENTINEL_KEY, VERSION_HEADER, Sentinel, View
 from streams.core.webhook import Webhook
 from streams.ports import Clock, Codec, Record, Report
 from streams.topics import SUBSCRIPTIONS
 
 POLL_SECONDS = 0.1
-ASK_SECONDS = 5.0
-RETRY_SECONDS = 0.5
+# Whether the topic is the one that was read is looked after so often; one that stands still so often is given up.
+WATCH_SECONDS = 5.0
+STANDSTILLS = 3
 # Receivers reject timestamps that are five minutes off, and a tier would end early.
 MAX_SKEW_SECONDS = 60.0
 # The sentinel is repeated every ten seconds.
 NEXT_SENTINEL_SECONDS = 20.0
-
-
-class ViewBroken(ScormWebhooksError):
-    """The topic is not the one that was read; the process must exit and read it from the start."""
 
 
 class ViewReader:
@@ -47,8 +45,7 @@ class ViewReader:
         self._stopping = False
         self._away = False
         self._reasons = Reasons(lambda why: self._loop.call_soon_threadsafe(self._unavailable, why))
-        # Asking for the end on the consumer that tails would queue behind its fetch: half a second.
-        self._asker = Consumer({**self._config, "enable.partition.eof": False, "logger": LIBRDKAFKA})
+        self._end = End(config, prefix, report)
 
     @property
     def is_ready(self) -> bool:
@@ -73,9 +70,12 @@ class ViewReader:
         self._finished: asyncio.Future[None] = self._loop.create_future()
         thread = threading.Thread(target=self._serve, name="kafka-view", daemon=True)
         thread.start()
+        watching = asyncio.create_task(self._watch())
         try:
-            await asyncio.shield(self._finished)
+            await asyncio.wait({self._finished, watching}, return_when=asyncio.FIRST_COMPLETED)
+            await (self._finished if self._finished.done() else watching)
         finally:
+            watching.cancel()
             self._stopping = True
             await asyncio.shield(asyncio.to_thread(thread.join))
 
@@ -92,10 +92,7 @@ class ViewReader:
         """Wait until every webhook whose record was appended by now is here; where the view then stands."""
         await self.wait_until_ready()
         # Read before the question: what is appended while it is answered is no sign of another topic.
-        read = self.view.position
-        end = await self._end()
-        if end < read:
-            raise ViewBroken(f"{SUBSCRIPTIONS} ends at {end}, before what was read: it was made anew")
+        end = await self._end.beyond(self.view.position)
         if self.view.position < end:
             async with self._moved:
                 await self._moved.wait_for(lambda: self.view.position >= end)
@@ -103,6 +100,10 @@ class ViewReader:
 
     async def wait_for(self, seen: ViewPosition) -> None:
         """Wait until the view knows all that the writer of a delivery knew."""
+        if seen.incarnation != self.view.incarnation:
+            # One of the two read a topic that is no more. If it was we, the end of this one tells.
+            await self.catch_up()
+            return
         if self.is_ready and self.view.has_reached(seen):
             return
         async with self._moved:
@@ -114,23 +115,21 @@ class ViewReader:
     def of_account(self, account_id: str) -> Sequence[Webhook]:
         return self.view.of_account(account_id)
 
-    async def _end(self) -> int:
-        told = False
-        partition = TopicPartition(self._prefix + SUBSCRIPTIONS, 0)
-        while True:
-            try:
-                _, end = await asyncio.to_thread(self._asker.get_watermark_offsets, partition, ASK_SECONDS)
-                return int(end)
-            except KafkaException as error:
-                if not told:
-                    self._report.tell("broker unavailable; waiting", why=str(error))
-                told = True
-                await asyncio.sleep(RETRY_SECONDS)
+    async def _watch(self) -> None:
+        """A consumer whose topic was made anew may stand still without a word: its leader's epoch began again."""
+        await self.wait_until_read()
+        standstills = 0
+        while standstills < STANDSTILLS:
+            read = self.view.position
+            await asyncio.sleep(WATCH_SECONDS)
+            end = await self._end.beyond(self.view.position)
+            standstills = standstills + 1 if read == self.view.position < end else 0
+        raise ViewBroken(f"{SUBSCRIPTIONS} ends at {end}, and nothing behind {read} comes: it was made anew")
 
     # -- the thread --------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        outcome: ScormWebhooksError | None = None
+        outcome: ViewBroken | None = None
         try:
             fixed = {"auto.offset.reset": "error", "error_cb": self._reasons, "logger": LIBRDKAFKA}
             consumer = Consumer({**self._config, **fixed})
@@ -208,13 +207,18 @@ class ViewReader:
         self._skew_seconds = skew if self._at_end else min(skew, 0.0)
         self._doubts_clock = False
 
+    def _mark(self, record: Record, sentinel: Sentinel) -> None:
+        if self._at_end and self.view.incarnation not in ("", sentinel.incarnation):
+            raise ViewBroken(f"{SUBSCRIPTIONS} has another incarnation than what was read: it was made anew")
+        self.view.mark(record.offset, sentinel)
+        self._compare_clocks(record)
+
     def _put(self, record: Record) -> None:
         key = (record.key or b"").decode(errors="replace")
         headers = dict(record.headers)
         try:
             if key == SENTINEL_KEY and record.value is not None:
-                self.view.mark(record.offset, Sentinel.decode(record.value))
-                self._compare_clocks(record)
+                self._mark(record, Sentinel.decode(record.value))
             elif record.value is None:
                 self.view.remove(record.offset, key, int(headers.get(VERSION_HEADER, b"0")))
             else:

@@ -1,0 +1,47 @@
+"""Where `subscriptions` ends, and so whether it is still the topic that was read."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from streams.adapters.kafka.messages import LIBRDKAFKA
+from streams.core.errors import ScormWebhooksError
+from streams.ports import Report
+from streams.topics import SUBSCRIPTIONS
+
+ASK_SECONDS = 5.0
+RETRY_SECONDS = 0.5
+
+
+class ViewBroken(ScormWebhooksError):
+    """The topic is not the one that was read; the process must exit and read it from the start."""
+
+
+class End:
+    """Asks on a client of its own: on one that tails, the question would queue behind its fetch, half a second."""
+
+    def __init__(self, config: Mapping[str, Any], prefix: str, report: Report) -> None:
+        self._asker = Consumer({**config, "enable.partition.eof": False, "logger": LIBRDKAFKA})
+        self._partition = TopicPartition(prefix + SUBSCRIPTIONS, 0)
+        self._report = report
+
+    async def beyond(self, read: int) -> int:
+        """The next offset that will be written; waits an outage out. Raises `ViewBroken` when it is before `read`."""
+        end = await self._ask()
+        if end < read:
+            raise ViewBroken(f"{SUBSCRIPTIONS} ends at {end}, before what was read: it was made anew")
+        return end
+
+    async def _ask(self) -> int:
+        told = False
+        while True:
+            try:
+                _, end = await asyncio.to_thread(self._asker.get_watermark_offsets, self._partition, ASK_SECONDS)
+                return int(end)
+            except KafkaException as error:
+                if not told:
+                    self._report.tell("broker unavailable; waiting", why=str(error))
+                told = True
+                await asyncio.sleep(RETRY_SECONDS)
