@@ -89,6 +89,10 @@ class System:
         )
         return {row["state"]: row["count"] for row in rows}
 
+    def has_published(self) -> bool:
+        """Whether every change of a webhook is on its topic."""
+        return not self._rows("SELECT * FROM dirty_webhooks")
+
     def _rows(self, query: str, **parameters: object) -> list[dict[str, Any]]:
         return self._database.execute(query.encode(), parameters).fetchall()
 
