@@ -40,13 +40,14 @@ def restart_in_turn(act: Act, rounds: int) -> None:
 
 def poison(act: Act, times: int) -> None:
     """What nobody can read is parked; an endpoint that refuses some events has them as dead letters."""
-    act.customer("strict", "refuse=20")
+    act.customer("strict", "refuse=40")
     for stage in ("fan-out", "record") * times:
         act.kill(stage)
     until(lambda: act.world.load.poisoned >= 5, 60, "some poison")
+    # While other events get through: afterwards the failures that are left would be five in a row, which pause it.
+    until(lambda: act.world.states(act.name).get("dead", 0) > 0, 60, "dead letters")
     act.end()
     until(lambda: parked(act) >= act.world.load.poisoned, 30, "all of it parked")
-    until(lambda: act.world.states(act.name).get("dead", 0) > 0, 60, "dead letters")
 
 
 def parked(act: Act) -> int:
