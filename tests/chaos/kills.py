@@ -10,17 +10,19 @@ from confluent_kafka import Consumer, TopicPartition
 from chaos.world import Act
 from e2e.system import STAGES, until
 
+FIDGET_SECONDS = 1.0
+
 
 def kill(act: Act, stage: str, times: int) -> None:
     with restless_customer(act):
         _kill(act, stage, times)
 
 
-def kill_all(act: Act, times: int) -> None:
+def kill_all(act: Act, times: int, publish_times: int) -> None:
     """Each stage at a pace of its own, without regard for the others."""
     with restless_customer(act), ThreadPoolExecutor() as pool:
-        # A killed publisher's lease lasts for 15 seconds.
-        killers = [pool.submit(_kill, act, stage, 2 if stage == "publish" else times) for stage in STAGES]
+        # A killed publisher's lease lasts for 15 seconds more.
+        killers = [pool.submit(_kill, act, stage, publish_times if stage == "publish" else times) for stage in STAGES]
         for killer in killers:
             killer.result()
 
@@ -44,7 +46,7 @@ def poison(act: Act, times: int) -> None:
     for stage in ("fan-out", "record") * times:
         act.kill(stage)
     until(lambda: act.world.load.poisoned >= 5, 60, "some poison")
-    # While other events get through: afterwards the failures that are left would be five in a row, which pause it.
+    # While others are delivered: an endpoint that only fails is paused, and what it is owed is held.
     until(lambda: act.world.states(act.name).get("dead", 0) > 0, 60, "dead letters")
     act.end()
     until(lambda: parked(act) >= act.world.load.poisoned, 30, "all of it parked")
@@ -61,11 +63,11 @@ def parked(act: Act) -> int:
 
 @contextmanager
 def restless_customer(act: Act) -> Iterator[None]:
-    """Somebody who pauses and enables a webhook all the time, and leaves it enabled: work for `publish`."""
+    """Somebody who pauses and enables a webhook now and then, and leaves it enabled: work for `publish`."""
     webhook, enough = act.customer("restless"), Event()
 
     def fidget() -> None:
-        while not enough.is_set():
+        while not enough.wait(FIDGET_SECONDS):
             act.world.system.run("webhooks", "pause", webhook)
             act.world.system.run("webhooks", "enable", webhook)
 

@@ -14,11 +14,11 @@ def scenarios(patient: bool) -> list[Scenario]:
 
 def _patient() -> list[Scenario]:
     alone = [Scenario(f"kill-{stage}", partial(kills.kill, stage=stage, times=8)) for stage in STAGES]
-    return [*alone, Scenario("kill-all", partial(kills.kill_all, times=8))]
+    return [*alone, Scenario("kill-all", partial(kills.kill_all, times=20, publish_times=6))]
 
 
 def _short() -> list[Scenario]:
-    return [Scenario("kill-all", partial(kills.kill_all, times=5))]
+    return [Scenario("kill-all", partial(kills.kill_all, times=5, publish_times=1))]
 
 
 def _both(patient: bool) -> list[Scenario]:

@@ -8,7 +8,6 @@ import pytest
 
 import parts
 from chaos.scenarios import scenarios
-from chaos.table import table
 from chaos.theatre import Theatre
 from chaos.world import Row, Scenario
 from conftest import left_out
@@ -20,20 +19,11 @@ NEEDS = {"Java": parts.java, "Kafka": parts.kafka, "PostgreSQL": parts.postgres}
 
 
 @pytest.fixture(scope="module")
-def rows(pytestconfig: pytest.Config) -> Iterator[list[Row]]:
-    """Of the scenarios that were played; the table is shown at the end whether they failed or not."""
-    rows: list[Row] = []
-    yield rows
-    reporter = pytestconfig.pluginmanager.get_plugin("terminalreporter")
-    if reporter and rows:
-        reporter.write_line(f"\n{table(rows)}\nCHAOS_SEED={SEED}")
-
-
-@pytest.fixture(scope="module")
-def theatre(rows: list[Row]) -> Iterator[Theatre]:
+def theatre() -> Iterator[Theatre]:
     for part, place in NEEDS.items():
         if not place():
             left_out(part)
+    print(f"CHAOS_SEED={SEED}")  # seen when a scenario fails
     with Theatre(SEED) as theatre:
         yield theatre
 

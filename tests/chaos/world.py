@@ -7,8 +7,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -85,11 +86,15 @@ class World:
         self._port = int(self._receiver.stdout.readline())
         self.crew.start()
         self.crew.wait_until_ready()
-        first, second = self.account(), self.account()
-        self.webhook(first, "crm", f"think={THINK_MS}")
-        self.webhook(first, "lms", f"think={THINK_MS}", types="session.completed")
-        self.webhook(first, "flaky", "flaky=7")
-        self.webhook(second, "other", f"think={THINK_MS}")
+        with ThreadPoolExecutor(2) as pool:
+            first, second = pool.map(lambda _: self.account(), range(2))
+            customers = [
+                (first, "crm", f"think={THINK_MS}", ""),
+                (first, "lms", f"think={THINK_MS}", "session.completed"),
+                (first, "flaky", "flaky=7", ""),
+                (second, "other", f"think={THINK_MS}", ""),
+            ]
+            list(pool.map(lambda customer: self.webhook(*customer), customers))
         self.load.busy = frozenset({first, second})
 
     def account(self) -> str:
@@ -233,15 +238,20 @@ class Scenario:
 
 
 def perform(world: World, scenario: Scenario, seed: int) -> Row:
-    """Play a scenario under load, let everything settle, and judge."""
-    act = Act(world, scenario.name, seed)
+    """Play a scenario under load, let everything settle, and judge; what it waited for in vain is a complaint too."""
+    act, complaints = Act(world, scenario.name, seed), []
     world.load.start(scenario.name, seed, scenario.rate, scenario.copies, scenario.poison)
     before = world.crew.progress("record")
-    until(lambda: world.crew.progress("record") > before + 100, RECOVERY_SECONDS, "work under way")
-    scenario.play(act)
-    act.end()
-    world.crew.wait_until_ready()
+    try:
+        until(lambda: world.crew.progress("record") > before + 100, RECOVERY_SECONDS, "work under way")
+        scenario.play(act)
+        act.end()
+        world.crew.wait_until_ready()
+    except AssertionError as failed:
+        complaints.append(str(failed))
+        act.end()
     # What never settles is for the checker to name.
     with suppress(AssertionError):
         until(partial(world.is_settled, scenario.name), SETTLE_SECONDS)
-    return act.row()
+    row = act.row()
+    return replace(row, complaints=(*complaints, *row.complaints))

@@ -1,0 +1,19 @@
+"""Shows the table of the scenarios that were played, whether they failed or not."""
+
+import pytest
+
+from chaos.table import table
+from chaos.world import Row
+
+ROWS = pytest.StashKey[list[Row]]()
+
+
+@pytest.fixture(scope="module")
+def rows(pytestconfig: pytest.Config) -> list[Row]:
+    return pytestconfig.stash.setdefault(ROWS, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if rows := config.stash.get(ROWS, []):
+        terminalreporter.section("what failures cost")
+        terminalreporter.write_line(table(rows))
