@@ -12,7 +12,7 @@ from chaos.theatre import Theatre
 from chaos.world import Row, Scenario
 from conftest import left_out
 
-pytestmark = [pytest.mark.e2e, pytest.mark.real]
+pytestmark = [pytest.mark.chaos, pytest.mark.e2e, pytest.mark.real]
 
 SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(10**6))
 NEEDS = {"Java": parts.java, "Kafka": parts.kafka, "PostgreSQL": parts.postgres}
