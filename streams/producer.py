@@ -162,4 +162,6 @@ def _in_words(error: KafkaError, reason: KafkaError | None) -> ScormWebhooksErro
         return Unavailable(f"{words}; this producer is broken for good, make a new one")
     if reason and error.code() in _WAITED_IN_VAIN:
         error, words = reason, f"{words} ({reason.str()})"
-    return Misconfigured(words) if error.code() in _OURS_TO_MEND else Unavailable(words)
+    # A handshake that fails on a certificate is sometimes told as a broken transport.
+    ours = error.code() in _OURS_TO_MEND or "certificate verify failed" in error.str()
+    return Misconfigured(words) if ours else Unavailable(words)

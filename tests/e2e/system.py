@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
+
+from real.process import free_ports
 
 STAGES = ("publish", "fan-out", "deliver", "record")
 START_SECONDS = 60
@@ -115,12 +116,13 @@ class System:
             until(
                 partial(self.is_ready, stage),
                 START_SECONDS,
-                f"{stage} ready\n{self.log(stage)[-3000:]}",
+                f"{stage} ready; its log is in {self.folder}",
             )
 
     def launch(self, stage: str, **env: str) -> None:
         """Start a stage, and do not wait for it."""
-        self._ports[stage] = port = _free_port()
+        [port] = free_ports(1)
+        self._ports[stage] = port
         with (self.folder / f"{stage}.log").open("ab") as log:
             self._processes[stage] = subprocess.Popen(
                 [sys.executable, "-m", "streams", stage],
@@ -199,9 +201,3 @@ def ownership(system: System) -> list[tuple[float, int]]:
 def owned(system: System) -> int:
     """How many partitions `deliver` has, by its own words."""
     return sum(count for _, count in ownership(system))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
