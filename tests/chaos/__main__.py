@@ -2,6 +2,7 @@
 
 import argparse
 import random
+import signal
 import sys
 
 from chaos.scenarios import scenarios
@@ -23,7 +24,10 @@ def main() -> int:
     if given.list:
         print(*(scenario.name for scenario in chosen), sep="\n")
         return 0
+    print(f"seed {given.seed}", flush=True)
     rows = []
+    # Whoever ends this ends all that it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with Theatre(given.seed) as theatre:
         for scenario in chosen:
             row = theatre.play(scenario)

@@ -4,7 +4,7 @@ import time
 
 from confluent_kafka.admin import AdminClient
 
-from chaos.world import Act
+from chaos.act import Act
 from e2e.system import STAGES, until
 from real.kafka import Kafka
 from real.kafka_cluster import KafkaCluster

@@ -4,8 +4,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from chaos.act import Act
 from chaos.checker import read_receipts
-from chaos.world import Act
 from e2e.system import until
 
 WRONG_CLOCK = Path(__file__).with_name("wrong_clock")

@@ -2,8 +2,8 @@
 
 import pytest
 
+from chaos.act import Row
 from chaos.table import table
-from chaos.world import Row
 
 ROWS = pytest.StashKey[list[Row]]()
 

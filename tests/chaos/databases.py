@@ -8,7 +8,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicP
 from confluent_kafka.admin import AdminClient
 
 import parts
-from chaos.world import Act
+from chaos.act import Act
 from e2e.system import until
 
 

@@ -2,8 +2,8 @@
 
 import time
 
+from chaos.act import Act
 from chaos.members import holder
-from chaos.world import Act
 from e2e.system import System, until
 
 # Topics that `deliver` reads (first attempts, tests, three tiers) times their partitions.

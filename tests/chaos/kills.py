@@ -7,7 +7,7 @@ from threading import Event
 
 from confluent_kafka import Consumer, TopicPartition
 
-from chaos.world import Act
+from chaos.act import Act
 from e2e.system import STAGES, until
 
 FIDGET_SECONDS = 1.0
@@ -29,6 +29,7 @@ def kill_all(act: Act, times: int, publish_times: int) -> None:
 
 def _kill(act: Act, stage: str, times: int) -> None:
     for _ in range(times):
+        act.last(act.dice.random())
         act.kill(stage)
 
 
@@ -36,8 +37,9 @@ def restart_in_turn(act: Act, rounds: int) -> None:
     """SIGTERM, with requests in flight that take their time."""
     act.customer("slow", "think=2500", types="package.updated")
     with restless_customer(act):
-        for stage in STAGES * rounds:
-            act.restart(stage)
+        for _ in range(rounds):
+            for stage in act.dice.sample(STAGES, len(STAGES)):
+                act.restart(stage)
 
 
 def poison(act: Act, times: int) -> None:

@@ -7,7 +7,7 @@ from itertools import count
 
 import psycopg
 
-from chaos.world import Act
+from chaos.act import Act
 from e2e.system import until
 
 EXTRA_MEMBERS = 3

@@ -3,7 +3,7 @@
 from functools import partial
 
 from chaos import brokers, clocks, databases, freezes, kills, members, webhooks
-from chaos.world import Scenario
+from chaos.act import Scenario
 from e2e.system import STAGES
 
 

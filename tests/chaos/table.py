@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from chaos.world import Row
+from chaos.act import Row
 
 COLUMNS = ("events", "deliveries", "kills", "lost", "doubled", "allowed", "recovery s")
 

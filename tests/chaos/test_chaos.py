@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 import parts
+from chaos.act import Row, Scenario
 from chaos.scenarios import scenarios
 from chaos.theatre import Theatre
-from chaos.world import Row, Scenario
 from conftest import left_out
 
 pytestmark = [pytest.mark.chaos, pytest.mark.e2e, pytest.mark.real]

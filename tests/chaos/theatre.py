@@ -3,7 +3,8 @@
 from contextlib import ExitStack
 from types import TracebackType
 
-from chaos.world import HastyKafka, Row, Scenario, World, perform
+from chaos.act import Row, Scenario, perform
+from chaos.world import HastyKafka, World
 from real.kafka_cluster import KafkaCluster
 from real.postgres import Postgres
 

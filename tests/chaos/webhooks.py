@@ -5,7 +5,7 @@ from functools import partial
 
 import psycopg
 
-from chaos.world import Act
+from chaos.act import Act
 from e2e.system import until
 
 CHOICES = {"deliver": "delivered", "keep": "dead", "discard": "discarded"}

@@ -1,7 +1,8 @@
 """A group's records reach its members, whole and in order, through pauses, handovers and restarts."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -141,6 +142,37 @@ async def test_a_partition_is_handed_over_while_its_first_member_lives_with_its_
             assert {record.partition for record in second.records} == set(second.committed)
             for partition, end in ends.items():
                 assert [*first.offsets(partition), *second.offsets(partition)] == list(range(2 * end))
+
+
+class Committing(Handler):
+    """Still commits when it is told that its partitions go, as a stage does that commits at regular times."""
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__()
+        self.feed = feed
+        self.commits: list[asyncio.Task[None]] = []
+
+    async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
+        self.commits.append(asyncio.create_task(self._commit({partition: Commit(1, "") for partition in partitions})))
+        await asyncio.sleep(0)
+        return await super().revoked(partitions, lost=lost)
+
+    async def _commit(self, commits: Mapping[Partition, Commit]) -> None:
+        with suppress(Unavailable):  # who is leaving may be too late
+            await self.feed.commit(commits)
+
+
+async def test_the_last_words_are_the_last_even_when_an_older_commit_is_under_way(cluster: Cluster) -> None:
+    feed, second = cluster.feed(ATTEMPTS), Handler()
+    first = Committing(feed)
+    async with cluster.log() as log, running(feed.run(first)):
+        await log.produce(numbered(ATTEMPTS, 90))
+        await until(lambda: len(first.records) == 90)
+        first.last_words = {partition: Commit(len(first.offsets(partition)), "1:gA==") for partition in first.committed}
+        async with running(cluster.feed(ATTEMPTS).run(second)):
+            await until(lambda: bool(second.committed))
+            assert second.committed == {partition: first.last_words[partition] for partition in first.gone}
+            await asyncio.gather(*first.commits)
 
 
 async def test_who_stays_goes_on_where_the_member_that_left_had_committed(cluster: Cluster) -> None:

@@ -141,12 +141,12 @@ class FakeFeed:
         self.committed.update(commits)
 
     async def commit(self, commits: Mapping[Partition, Commit]) -> None:
-        await asyncio.sleep(0)
         if self.away or self._handler is None:
             raise Unavailable("the coordinator is away")
         for partition, commit in commits.items():
             assert partition not in self.committed or commit.offset >= self.committed[partition].offset
         self.committed.update(commits)
+        await asyncio.sleep(0)
 
     def pause(self, partition: Partition, rewind_to: int) -> None:
         if partition in self._positions:

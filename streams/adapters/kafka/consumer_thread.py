@@ -172,6 +172,8 @@ class ConsumerThread:
         partitions = [self._partition(tp) for tp in revoked]
         try:
             commits = self._listener.ask_handler(partitions, lost=lost, seconds=REVOKE_SECONDS)
+            # Older commits may still wait here, and are not to overwrite the last words.
+            self._obey(consumer)
             if commits and not lost:
                 consumer.commit(offsets=offsets(self._prefix, commits), asynchronous=False)
         except (TimeoutError, KafkaException) as error:
