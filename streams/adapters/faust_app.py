@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,8 +14,6 @@ from streams.core.errors import ScormWebhooksError
 from streams.ports import Partition, Record
 
 TAKE_RECORDS = 500
-# A wait that every event pays at a low rate.
-TAKE_SECONDS = 0.002
 # Where this many come at once they come often: the next ones may wait for company, which spares the broker requests.
 BUSY_RECORDS = 10
 COMPANY_SECONDS = 0.02
@@ -83,7 +81,7 @@ class FaustStage:
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         async def agent(stream: Any) -> None:
-            async for events in stream.noack_take(TAKE_RECORDS, within=TAKE_SECONDS):
+            async for events in _batches(stream):
                 try:
                     await handle([_record(event, self._topic) for event in events])
                 except Exception as unexpected:
@@ -92,8 +90,6 @@ class FaustStage:
                     await asyncio.Event().wait()  # nothing after this is acknowledged: the process ends
                 for event in events:
                     await stream.ack(event)
-                if len(events) >= BUSY_RECORDS:
-                    await asyncio.sleep(COMPANY_SECONDS)
 
         self._app.agent(self._channel, concurrency=1, name=f"{self._topic}.agent")(agent)
         try:
@@ -124,6 +120,22 @@ class FaustStage:
     async def _until_crashed(self) -> None:
         while not self._app.crashed and not self._app.consumer.should_stop:
             await asyncio.sleep(WATCH_SECONDS)
+
+
+async def _batches(stream: Any) -> AsyncIterator[list[faust.EventT[bytes]]]:
+    """Whatever has arrived, at most `TAKE_RECORDS` at once, none of it acknowledged.
+
+    Faust's own `noack_take` waits at every batch, which each event pays at a low rate and which bounds a high one.
+    """
+    stream.enable_acks = False
+    events, arrived = stream.events(), stream.channel.queue
+    async for event in events:
+        batch = [event]
+        while len(batch) < TAKE_RECORDS and not arrived.empty():
+            batch.append(await anext(events))
+        yield batch
+        if BUSY_RECORDS <= len(batch) < TAKE_RECORDS:
+            await asyncio.sleep(COMPANY_SECONDS)
 
 
 def _refresh_ms(properties: Mapping[str, Any]) -> int:

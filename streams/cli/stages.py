@@ -1,6 +1,5 @@
 """Run one stage, or all of them, until a signal ends it."""
 
-import asyncio
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -31,7 +30,7 @@ def run_stage(name: str, until_stdin_closes: bool) -> None:
             until_stdin_closes=until_stdin_closes,
         )
 
-    _run(run(), with_uvloop=name != "fan-out")
+    _run(run())
 
 
 def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
@@ -68,10 +67,7 @@ def run_the_demo(events: int | None, leave: bool, seed: int) -> None:
     _run(run_demo(events, leave, seed))
 
 
-def _run(work: Coroutine[Any, Any, None], with_uvloop: bool = True) -> None:
-    if with_uvloop:
-        import uvloop
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    import uvloop
 
-        uvloop.run(work)
-    else:
-        asyncio.run(work)
+    uvloop.run(work)
