@@ -13,7 +13,6 @@ from prometheus_client import CollectorRegistry
 from streams.adapters.health_server import serving
 from streams.ports import Report
 
-
 # Reference counts free nearly everything. By the interpreter's own thresholds thousands of records in hand are searched
 # for cycles every few of them, which took a third of a busy stage's time.
 GARBAGE_THRESHOLDS = (50_000, 20, 20)
