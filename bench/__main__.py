@@ -21,11 +21,12 @@ def throughput(webhooks: Webhooks = 100, deliveries: Annotated[int, typer.Option
     try:
         stack.start()
         accounts = [account for account, _ in stack.register([f"/ok/{n}" for n in range(webhooks)], max_concurrency=64)]
-        warm = 2000
+        warm = 30_000  # the JVM compiles for half a minute of work
         for number in range(warm):
             stack.publish(f"warm_{number}", accounts[number % webhooks])
         stack.flush()
-        stack.wait_for(warm, 60)
+        stack.wait_for(warm, 120)
+        stack.wait_for_states({"delivered": warm}, 60)
         stack.take()
         before, began = stack.cpu_seconds(), time.monotonic()
         for number in range(deliveries):
