@@ -13,7 +13,7 @@ ENV_TEST := .venv/.test
 WORKERS := 2
 TOGETHER = -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo setup test check chaos lint format lock clean
+.PHONY: help demo setup test check chaos bench lint format lock
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
@@ -21,10 +21,10 @@ help:
 	@echo "make check    the fast tests, lint and types: before every commit"
 	@echo "make test     every test, against a real Kafka and PostgreSQL where they can be had; CI adds short scenarios of chaos"
 	@echo "make chaos    kill, stop and mislead every part under load, for half an hour, and count what that costs"
+	@echo "make bench    what it delivers, how soon and at what cost, on this machine: half an hour that wants it idle"
 	@echo "make lint     format, lint, types and the direction of imports"
 	@echo "make format   write the code as lint wants it"
 	@echo "make lock     requirements/*.txt anew from pyproject.toml"
-	@echo "make clean    remove what the verbs above brought"
 
 demo: $(ENV_RUN)
 	.venv/bin/scorm-webhooks demo $(ARGS)
@@ -54,6 +54,10 @@ chaos: setup
 	@python3 tests/parts.py
 	PYTHONPATH=tests .venv/bin/python -m chaos $(ARGS)
 
+bench: setup
+	@python3 tests/parts.py
+	PYTHONPATH=tests:. .venv/bin/python -m bench $(or $(ARGS),all)
+
 lint: setup
 	.venv/bin/ruff format --check --quiet
 	.venv/bin/ruff check --quiet
@@ -69,10 +73,6 @@ LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-header --no-
 lock: | $(UV)
 	$(LOCK) --extra demo --extra registry -o requirements/run.txt $(ARGS)
 	$(LOCK) --extra demo --extra registry --group test -c requirements/run.txt -o requirements/test.txt $(ARGS)
-
-clean:
-	rm -rf .venv .venv-wheel .uv .parts dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python: | $(UV)
 	$(UV) venv --quiet --allow-existing .venv

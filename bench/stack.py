@@ -6,7 +6,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from e2e.system import STAGES, System, until
 from real import kafka
 from real.kafka import Kafka
 from real.postgres import Postgres
+from streams.core.webhook import Webhook
 from streams.services.webhooks import Wish
 from streams.wiring import Deployment
 
@@ -57,24 +59,42 @@ class Stack:
         self._producer = Producer(
             {"bootstrap.servers": self._kafka.bootstrap, "linger.ms": 1, "queue.buffering.max.messages": 1_000_000}
         )
+        self._more: list[tuple[System, Sequence[str]]] = []
         self.acknowledged = 0
         self.receipts: list[Receipt] = []
+
+    @property
+    def bootstrap(self) -> str:
+        """Where the broker is."""
+        return self._kafka.bootstrap
 
     def start(self, stages: Sequence[str] = STAGES) -> None:
         self.system.start(stages)
 
+    def start_more(self, stages: Sequence[str]) -> None:
+        """Further processes of stages that run already."""
+        folder = Path(self._folder.name) / f"more-{len(self._more)}"
+        folder.mkdir()
+        more = System(folder, self.system.env)
+        more.start(stages)
+        self._more.append((more, stages))
+
     def register(self, paths: Sequence[str], max_concurrency: int = 32) -> list[tuple[str, str]]:
         """An account with one webhook for each path of the sink; their ids."""
+        return [(webhook.account_id, webhook.id) for webhook in self.register_whole(paths, max_concurrency)]
+
+    def register_whole(self, paths: Sequence[str], max_concurrency: int = 32) -> list[Webhook]:
+        """An account with one webhook for each path of the sink."""
         deployment = Deployment.from_environment(self.system.env)
 
-        async def open_one(path: str) -> tuple[str, str]:
+        async def open_one(path: str) -> Webhook:
             opened = await deployment.accounts().open(path, ())
             wish = Wish(opened.account.id, self.sink.url(path), max_concurrency=max_concurrency)
             made = await deployment.webhooks().register(wish)
-            return opened.account.id, made.changed.registration.webhook.id
+            return made.changed.registration.webhook
 
-        async def open_all() -> list[tuple[str, str]]:
-            made = []
+        async def open_all() -> list[Webhook]:
+            made: list[Webhook] = []
             for start in range(0, len(paths), 20):
                 made += await asyncio.gather(*map(open_one, paths[start : start + 20]))
             await deployment.database.close()
@@ -88,6 +108,12 @@ class Stack:
             "session-events", launched(event_id, account_id), event_id, on_delivery=self._acknowledged
         )
         self._producer.poll(0)
+
+    def publish_many(self, name: str, account_ids: Sequence[str], count: int) -> None:
+        """So many events `<name>_<number>`, the accounts in turn; returns when the broker has them."""
+        for number in range(count):
+            self.publish(f"{name}_{number}", account_ids[number % len(account_ids)])
+        self.flush()
 
     def flush(self) -> None:
         assert self._producer.flush(120) == 0
@@ -115,7 +141,10 @@ class Stack:
             "generator": os.getpid(),
             **{stage: self.system.pid(stage) for stage in STAGES},
         }
-        parts = {name: _cpu(pid) for name, pid in pids.items()}
+        parts = {name: cpu(pid) for name, pid in pids.items()}
+        for more, stages in self._more:
+            for stage in stages:
+                parts[stage] += cpu(more.pid(stage))
         return {**parts, "postgres": _tree(self._postgres.pid)}
 
     def memory_mb(self, stage: str) -> float:
@@ -140,6 +169,8 @@ class Stack:
         return new
 
     def close(self) -> None:
+        for more, _ in self._more:
+            more.close()
         self.system.close()
         self.sink.close()
         self._postgres.remove()
@@ -149,6 +180,15 @@ class Stack:
     def _acknowledged(self, error: object, _: object) -> None:
         assert error is None, error
         self.acknowledged += 1
+
+
+@contextmanager
+def running(stack: Stack) -> Iterator[Stack]:
+    """The stack, closed at the end."""
+    try:
+        yield stack
+    finally:
+        stack.close()
 
 
 def launched(event_id: str, account_id: str) -> bytes:
@@ -168,7 +208,8 @@ def launched(event_id: str, account_id: str) -> bytes:
     return out.getvalue()
 
 
-def _cpu(pid: int) -> float:
+def cpu(pid: int) -> float:
+    """CPU seconds of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
@@ -178,7 +219,7 @@ def _tree(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     ended = (int(fields[13]) + int(fields[14])) / _TICKS
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return _cpu(pid) + ended + sum(_cpu(int(child)) for child in children)
+    return cpu(pid) + ended + sum(cpu(int(child)) for child in children)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -187,6 +228,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def say(**figures: object) -> None:
-    """One JSON line."""
+def say(**figures: object) -> dict[str, object]:
+    """One JSON line; the same figures."""
     print(json.dumps(figures), flush=True)
+    return figures

@@ -1,0 +1,75 @@
+"""One stage alone, with its whole work waiting for it on the topic."""
+
+import time
+from collections import Counter
+from contextlib import nullcontext
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from bench.stack import Stack, cpu, running, say
+from bench.steps import sampled
+from e2e.system import until
+
+
+class Stage(StrEnum):
+    """Those that a record passes through."""
+
+    FAN_OUT = "fan-out"
+    DELIVER = "deliver"
+    RECORD = "record"
+
+
+# Who makes a stage's work, and how much of it a stage says that it has done.
+_BEFORE: dict[Stage, list[Stage]] = {
+    Stage.FAN_OUT: [],
+    Stage.DELIVER: [Stage.FAN_OUT],
+    Stage.RECORD: [Stage.FAN_OUT, Stage.DELIVER],
+}
+_DONE = {Stage.FAN_OUT: "events_total", Stage.DELIVER: "attempts_total", Stage.RECORD: "facts_recorded_total"}
+
+
+def alone(
+    stage: Stage,
+    records: Annotated[int, typer.Option(help="How many wait for it.")] = 60_000,
+    steps: Annotated[bool, typer.Option(help="Also where its time goes; slows it down a little.")] = False,
+) -> dict[str, object]:
+    """Records a second and CPU of one stage, between a tenth and 95 % of its work; only `publish` runs besides."""
+    with running(Stack()) as stack:
+        before = _BEFORE[stage]
+        stack.start(["publish", *before, stage])
+        accounts = [account for account, _ in stack.register([f"/ok/{n}" for n in range(100)], max_concurrency=64)]
+        stack.publish_many("first", accounts, 100)
+        _until_done(stack, stage, 100)
+        stack.system.stop(stage)
+        stack.publish_many("evt", accounts, records)
+        for earlier in before:
+            _until_done(stack, earlier, records + 100)
+            stack.system.stop(earlier)
+        stack.system.start([stage])
+        pid = stack.system.pid(stage)
+
+        def reached(share: float) -> tuple[float, float, float]:
+            return _until_done(stack, stage, share * records), cpu(pid), stack.system.metric(stage, _DONE[stage])
+
+        began, cpu_before, first = reached(0.1)
+        with sampled(pid) if steps else nullcontext(Counter[str]()) as samples:
+            ended, cpu_after, last = reached(0.95)
+        cpu_us = 1e6 * (cpu_after - cpu_before) / (last - first)
+        shares = {step: count / samples.total() for step, count in samples.most_common()}
+        return say(
+            experiment="alone",
+            stage=stage.value,
+            records=records,
+            per_second=round((last - first) / (ended - began)),
+            per_cpu_second=round((last - first) / (cpu_after - cpu_before)),
+            cpu_us=round(cpu_us),
+            steps_us={step: round(share * cpu_us, 1) for step, share in shares.items()},
+        )
+
+
+def _until_done(stack: Stack, stage: Stage, records: float) -> float:
+    """When a stage had done so many."""
+    until(lambda: stack.system.metric(stage, _DONE[stage]) >= records, 300, f"{records} records of {stage}")
+    return time.monotonic()

@@ -1,0 +1,131 @@
+"""How webhooks fare beside others that hang, or that are owed much."""
+
+import statistics
+import time
+from typing import Annotated
+
+import typer
+
+from bench.stack import Stack, percentile, running, say
+
+
+def neighbours(
+    hanging: Annotated[float, typer.Option(help="Share of the webhooks that hang.")] = 0.2,
+    webhooks: Annotated[int, typer.Option(help="How many webhooks there are, each of an account of its own.")] = 200,
+    rate: Annotated[float, typer.Option(help="Events a second over all webhooks.")] = 150,
+    seconds: Annotated[float, typer.Option(help="How long events are published.")] = 110,
+) -> dict[str, object]:
+    """How long the healthy webhooks' events take while others hang (two in three requests, so that few are paused)."""
+    with running(Stack()) as stack:
+        stack.start()
+        broken = round(hanging * webhooks)
+        paths = [f"/hangs/{n}" if n < broken else f"/ok/{n}" for n in range(webhooks)]
+        accounts = [account for account, _ in stack.register(paths)]
+        sent: dict[str, float] = {}
+        healthy: set[str] = set()
+
+        def publish(number: int) -> None:
+            event_id, hook = f"evt_{number}", number % webhooks
+            sent[event_id] = time.monotonic()
+            if hook >= broken:
+                healthy.add(event_id)
+            stack.publish(event_id, accounts[hook])
+
+        # The first requests of all open connections and wake every cache.
+        warm = stack.at_rate(rate, 5, lambda number: stack.publish(f"warm_{number}", accounts[-1 - number % 20]))
+        stack.wait_for(warm, 30)
+        stack.take()
+        stack.at_rate(rate, seconds, publish)
+        deadline = time.monotonic() + 60
+        receipts = stack.take()
+        while len({e for _, e, _, _ in receipts} & healthy) < len(healthy) and time.monotonic() < deadline:
+            time.sleep(0.2)
+            receipts += stack.take()
+        first: dict[str, float] = {}
+        for _, event_id, at, _ in receipts:
+            first.setdefault(event_id, at)
+        waits = [1000 * (first[event_id] - sent[event_id]) for event_id in healthy & first.keys()]
+        return say(
+            experiment="neighbours",
+            hanging=hanging,
+            rate=rate,
+            healthy_events=len(healthy),
+            healthy_delivered=len(waits),
+            p50_ms=round(statistics.median(waits), 1),
+            p99_ms=round(percentile(waits, 0.99), 1),
+            max_ms=round(max(waits), 1),
+            requests_to_hanging=sum(path.startswith("/hangs/") for path, _, _, _ in receipts),
+        )
+
+
+def pairs(
+    count: Annotated[int, typer.Option(help="How many pairs.")] = 5,
+    hanging: Annotated[float, typer.Option(help="Share of the webhooks that hang.")] = 0.2,
+    rate: Annotated[float, typer.Option(help="Events a second over all webhooks.")] = 150,
+    seconds: Annotated[float, typer.Option(help="How long events are published.")] = 110,
+) -> dict[str, object]:
+    """`neighbours` without and with webhooks that hang, in turn; the median of the ratios of their p99."""
+    ratios, complete = [], True
+    for _ in range(count):
+        without, beside = (neighbours(share, 200, rate, seconds) for share in (0.0, hanging))
+        ratios.append(round(float(str(beside["p99_ms"])) / float(str(without["p99_ms"])), 2))
+        complete = complete and beside["healthy_events"] == beside["healthy_delivered"]
+    return say(
+        experiment="pairs",
+        hanging=hanging,
+        rate=rate,
+        seconds=seconds,
+        p99_ratios=ratios,
+        p99_ratio_median=statistics.median(ratios),
+        all_healthy_delivered=complete,
+    )
+
+
+def held(
+    deliveries: Annotated[int, typer.Option(help="How many are held when the webhook is enabled.")] = 100_000,
+    rate: Annotated[float, typer.Option(help="Events a second to another webhook meanwhile.")] = 50,
+    think_ms: Annotated[int, typer.Option(help="How long the endpoint takes for each.")] = 100,
+) -> dict[str, object]:
+    """How fast held deliveries flow again, and what another webhook notices of it."""
+    with running(Stack()) as stack:
+        stack.start()
+        path = f"/slow-{think_ms}/held" if think_ms else "/ok/held"
+        (account, webhook), (other, _) = stack.register([path, "/ok/other"])
+        _paced(stack, other, rate, 5, "warm")
+        waits = {"before": _paced(stack, other, rate, 30, "before")}
+        stack.system.run("webhooks", "pause", webhook)
+        stack.publish_many("held", [account], deliveries)
+        stack.wait_for_states({"held": deliveries}, 600, webhook)
+        stack.take()
+        began = time.monotonic()
+        stack.system.run("webhooks", "enable", webhook)
+        waits["meanwhile"] = _paced(stack, other, rate, 30, "meanwhile")
+        stack.wait_for_states({"delivered": deliveries}, 900, webhook)
+        ended = time.monotonic()
+        stack.take()
+        arrived = [event_id for at, event_id, _, _ in stack.receipts if at == path]
+        return say(
+            experiment="held",
+            deliveries=deliveries,
+            think_ms=think_ms,
+            drained_per_second=round(deliveries / (ended - began)),
+            doubled=len(arrived) - len(set(arrived)),
+            **{f"p99_ms_{name}": round(percentile(found, 0.99), 1) for name, found in waits.items()},
+            **{f"p50_ms_{name}": round(statistics.median(found), 1) for name, found in waits.items()},
+        )
+
+
+def _paced(stack: Stack, account: str, rate: float, seconds: float, name: str) -> list[float]:
+    sent: dict[str, float] = {}
+
+    def publish(number: int) -> None:
+        sent[f"{name}_{number}"] = time.monotonic()
+        stack.publish(f"{name}_{number}", account)
+
+    count = stack.at_rate(rate, seconds, publish)
+    found: dict[str, float] = {}
+    deadline = time.monotonic() + 60
+    while len(found) < count and time.monotonic() < deadline:
+        found |= {event_id: at for _, event_id, at, _ in stack.take() if event_id in sent}
+        time.sleep(0.1)
+    return [1000 * (at - sent[event_id]) for event_id, at in found.items()]

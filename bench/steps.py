@@ -1,0 +1,55 @@
+"""Which step of a stage's work its time goes to, by samples that py-spy takes of whoever runs Python."""
+
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# The innermost frame that one of these finds tells the step.
+STEPS = {
+    "probes": r"aiohttp/web|health_server|prometheus_client/(exposition|registry)",
+    "fetch": r"kafka/(messages|consumer_thread|feed)\.py|faust|mode/|aiokafka",
+    "decode": r"AvroCodec\.decode|_decode \(|\.to_noun",
+    "body": r"core/event",
+    "match": r"wants \(|view_reader|kafka/(end|view)|streams/stages/fan_out",
+    "sign": r"core/(request|signing)\.py|hmac|base64",
+    "send": r"http_sender|aiohttp|guarded_connector|asyncio/timeouts|yarl",
+    "encode": r"AvroCodec\.encode|\.to_record",
+    "produce": r"kafka/log\.py",
+    "slots": r"slot_keeper|core/slots|core/line|contextlib",
+    "store": r"adapters/sql|sqlalchemy|psycopg|asyncpg|core/standing|core/network",
+    "bookkeeping": r"streams/",
+}
+_PATTERNS = {step: re.compile(pattern) for step, pattern in STEPS.items()}
+
+
+@contextmanager
+def sampled(pid: int) -> Iterator[Counter[str]]:
+    """Samples a step, of a process while the block runs; filled at its end. Needs leave to trace."""
+    found: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "raw"
+        spy = str(Path(sys.executable).with_name("py-spy"))
+        command = [spy, "record", "--gil", "-d", "600", "-r", "200", "-f", "raw", "-o", str(raw), "-p", str(pid)]
+        recorder = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            yield found
+        finally:
+            recorder.send_signal(signal.SIGINT)
+            recorder.wait(30)
+        for line in raw.read_text().splitlines():
+            stack, _, count = line.rpartition(" ")
+            found[_step(stack.split(";"))] += int(count)
+
+
+def _step(frames: list[str]) -> str:
+    for frame in reversed(frames):
+        for step, pattern in _PATTERNS.items():
+            if pattern.search(frame):
+                return step
+    return "event loop"

@@ -1,0 +1,86 @@
+"""The whole system: how much it delivers when there is a backlog, and how soon when there is none."""
+
+import statistics
+import time
+from typing import Annotated
+
+import typer
+
+from bench.stack import Stack, percentile, running, say
+
+# The broker's compiler takes half a minute of work to be done.
+WARM_DELIVERIES = 30_000
+
+
+def throughput(
+    webhooks: Annotated[int, typer.Option(help="How many webhooks there are, each of an account of its own.")] = 100,
+    deliveries: Annotated[int, typer.Option(help="How many are owed at once.")] = 60_000,
+    delivers: Annotated[int, typer.Option(help="How many processes `deliver` has.")] = 1,
+    fan_outs: Annotated[int, typer.Option(help="How many processes `fan-out` has.")] = 1,
+) -> dict[str, object]:
+    """Deliveries a second while a backlog is worked off, and the CPU of every part."""
+    with running(Stack()) as stack:
+        stack.start()
+        for number in range(1, max(delivers, fan_outs)):
+            stack.start_more([*(["deliver"] if number < delivers else []), *(["fan-out"] if number < fan_outs else [])])
+        accounts = [account for account, _ in stack.register([f"/ok/{n}" for n in range(webhooks)], max_concurrency=64)]
+        stack.publish_many("warm", accounts, WARM_DELIVERIES)
+        stack.wait_for(WARM_DELIVERIES, 120)
+        stack.wait_for_states({"delivered": WARM_DELIVERIES}, 60)
+        stack.take()
+        before, began = stack.cpu_seconds(), time.monotonic()
+        stack.publish_many("evt", accounts, deliveries)
+        published = time.monotonic() - began
+        stack.wait_for(deliveries, 300)
+        receipts = stack.take()
+        ended = max(at for _, _, at, _ in receipts)
+        stack.wait_for_states({"delivered": deliveries + WARM_DELIVERIES}, 300)
+        recorded = time.monotonic()
+        after = stack.cpu_seconds()
+        cpu = {part: round(1e6 * (after[part] - before[part]) / deliveries) for part in after}
+        return say(
+            experiment="throughput",
+            webhooks=webhooks,
+            deliveries=deliveries,
+            delivers=delivers,
+            fan_outs=fan_outs,
+            per_second=round(deliveries / (ended - began)),
+            recorded_per_second=round(deliveries / (recorded - began)),
+            published_seconds=round(published, 1),
+            cpu_us_a_delivery=cpu,
+            cpu_ms_a_delivery=round(sum(cpu.values()) / 1000, 3),
+            doubled=len(receipts) - deliveries,
+        )
+
+
+def latency(
+    rate: Annotated[float, typer.Option(help="Events a second.")] = 50,
+    seconds: Annotated[float, typer.Option(help="How long events are published.")] = 20,
+) -> dict[str, object]:
+    """From the call of produce to the request's arrival at the sink."""
+    with running(Stack()) as stack:
+        stack.start()
+        accounts = [account for account, _ in stack.register([f"/ok/{n}" for n in range(10)])]
+        sent: dict[str, float] = {}
+
+        def publish(number: int) -> None:
+            sent[f"evt_{number}"] = time.monotonic()
+            stack.publish(f"evt_{number}", accounts[number % len(accounts)])
+
+        warm = stack.at_rate(rate, 5, lambda number: stack.publish(f"warm_{number}", accounts[number % len(accounts)]))
+        stack.wait_for(warm, 30)
+        stack.take()
+        before = stack.cpu_seconds()
+        count = stack.at_rate(rate, seconds, publish)
+        stack.wait_for(count, 30)
+        after = stack.cpu_seconds()
+        waits = [1000 * (at - sent[event_id]) for _, event_id, at, _ in stack.take() if event_id in sent]
+        return say(
+            experiment="latency",
+            rate=rate,
+            events=count,
+            p50_ms=round(statistics.median(waits), 1),
+            p99_ms=round(percentile(waits, 0.99), 1),
+            max_ms=round(max(waits), 1),
+            cpu_share={part: round((after[part] - before[part]) / seconds, 2) for part in after},
+        )
