@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from ulid import ULID
 
-from streams.adapters.faust_app import FaustStage
 from streams.adapters.http_sender import HttpSender
 from streams.adapters.process import Runnable
 from streams.core.slots import Slots
@@ -42,6 +41,8 @@ class FanOutProcess:
     """`fan-out`: Faust feeds it, and stops before a batch that would not be finished."""
 
     def __init__(self, deployment: Deployment, report: Report) -> None:
+        from streams.adapters.faust_app import FaustStage  # megabytes, and only fan-out has use for them
+
         require_topics(deployment, [SESSION_EVENTS, INVALID, SUBSCRIPTIONS, DELIVERIES])
         self._view = deployment.view_reader(report)
         self._log = deployment.log(report)

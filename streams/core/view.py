@@ -1,7 +1,7 @@
 """The view: the webhooks as `subscriptions` tells them, ready only when all of them are there."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -38,11 +38,12 @@ class View:
 
     An older version of a webhook is ignored, but whoever reads the topic after its compaction sees it alone: such
     webhooks are `overtaken` until their newest version is written again. `position` is the next offset to read.
+    `webhooks` is where they are kept, a dict unless one is given.
     """
 
-    def __init__(self) -> None:
-        self._webhooks: dict[str, Webhook] = {}
-        self._accounts: dict[str, dict[str, Webhook]] = {}
+    def __init__(self, webhooks: MutableMapping[str, Webhook] | None = None) -> None:
+        self._webhooks = {} if webhooks is None else webhooks
+        self._accounts: dict[str, list[str]] = {}
         self._deleted: dict[str, int] = {}
         self._sentinel: Sentinel | None = None
         self._deleted_since_sentinel = 0
@@ -79,7 +80,8 @@ class View:
         if webhook.created_at is None:
             webhook = replace(webhook, created_at=known.created_at if known else appended_at)
         self._webhooks[webhook.id] = webhook
-        self._accounts.setdefault(webhook.account_id, {})[webhook.id] = webhook
+        if known is None:
+            self._accounts.setdefault(webhook.account_id, []).append(webhook.id)
 
     def remove(self, offset: int, webhook_id: str, version: int) -> None:
         """A tombstone; `version` comes from its header."""
@@ -95,7 +97,7 @@ class View:
             return
         del self._webhooks[webhook_id]
         of_account = self._accounts[known.account_id]
-        del of_account[webhook_id]
+        of_account.remove(webhook_id)
         if not of_account:
             del self._accounts[known.account_id]
 
@@ -131,4 +133,4 @@ class View:
 
     def of_account(self, account_id: str) -> Sequence[Webhook]:
         """The account's webhooks, in no promised order."""
-        return list(self._accounts.get(account_id, {}).values())
+        return [self._webhooks[webhook_id] for webhook_id in self._accounts.get(account_id, ())]

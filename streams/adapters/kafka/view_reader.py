@@ -10,6 +10,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from streams.adapters.kafka.end import End, ViewBroken
 from streams.adapters.kafka.messages import LIBRDKAFKA, to_record
 from streams.adapters.kafka.reasons import Reasons
+from streams.adapters.packed import Packed
 from streams.core.delivery import ViewPosition
 from streams.core.errors import Unreadable
 from streams.core.view import SENTINEL_KEY, VERSION_HEADER, Sentinel, View
@@ -31,7 +32,7 @@ class ViewReader:
     """`Subscriptions` and `Directory` on Kafka; what was read is applied on the event loop."""
 
     def __init__(self, config: Mapping[str, Any], prefix: str, codec: Codec, report: Report, clock: Clock) -> None:
-        self.view = View()
+        self.view = View(Packed(codec))
         self._config = dict(config)
         self._prefix = prefix
         self._codec = codec
