@@ -43,6 +43,7 @@ class View:
 
     def __init__(self, webhooks: MutableMapping[str, Webhook] | None = None) -> None:
         self._webhooks = {} if webhooks is None else webhooks
+        self._versions: dict[str, int] = {}
         self._accounts: dict[str, list[str]] = {}
         self._deleted: dict[str, int] = {}
         self._sentinel: Sentinel | None = None
@@ -59,7 +60,7 @@ class View:
 
     def versions(self) -> dict[str, int]:
         """The version of each webhook, by id."""
-        return {webhook_id: webhook.version for webhook_id, webhook in self._webhooks.items()}
+        return dict(self._versions)
 
     @property
     def incarnation(self) -> str:
@@ -72,34 +73,36 @@ class View:
     def put(self, offset: int, webhook: Webhook, appended_at: datetime) -> None:
         """A webhook's record; the first one of a webhook gives it its creation time."""
         self.position = offset + 1
-        known = self._webhooks.get(webhook.id)
-        newest = max(known.version if known else 0, self._deleted.get(webhook.id, 0))
+        known = self._versions.get(webhook.id, 0)
+        newest = max(known, self._deleted.get(webhook.id, 0))
         (self.overtaken.add if webhook.version < newest else self.overtaken.discard)(webhook.id)
         if webhook.version <= newest:
             return
         if webhook.created_at is None:
-            webhook = replace(webhook, created_at=known.created_at if known else appended_at)
+            created_at = self._webhooks[webhook.id].created_at if known else appended_at
+            webhook = replace(webhook, created_at=created_at)
         self._webhooks[webhook.id] = webhook
-        if known is None:
+        self._versions[webhook.id] = webhook.version
+        if not known:
             self._accounts.setdefault(webhook.account_id, []).append(webhook.id)
 
     def remove(self, offset: int, webhook_id: str, version: int) -> None:
         """A tombstone; `version` comes from its header."""
         self.position = offset + 1
         self._deleted_since_sentinel += 1
-        known = self._webhooks.get(webhook_id)
-        if known is not None and version < known.version:
+        known = self._versions.get(webhook_id, 0)
+        if version < known:
             self.overtaken.add(webhook_id)
             return
         self.overtaken.discard(webhook_id)
         self._deleted[webhook_id] = max(version, self._deleted.get(webhook_id, 0))
-        if known is None:
+        if not known:
             return
-        del self._webhooks[webhook_id]
-        of_account = self._accounts[known.account_id]
-        of_account.remove(webhook_id)
-        if not of_account:
-            del self._accounts[known.account_id]
+        account_id = self._webhooks.pop(webhook_id).account_id
+        del self._versions[webhook_id]
+        self._accounts[account_id].remove(webhook_id)
+        if not self._accounts[account_id]:
+            del self._accounts[account_id]
 
     def mark(self, offset: int, sentinel: Sentinel) -> None:
         """The sentinel's record."""

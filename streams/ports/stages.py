@@ -53,8 +53,8 @@ class Outbox(Protocol):
 
     async def due(self, limit: int) -> Sequence[Due]: ...
 
-    async def published(self, due: Due, appended_at: datetime) -> None:
-        """This version is on the topic; a newer one stays due."""
+    async def published(self, appended: Sequence[tuple[Due, datetime]]) -> None:
+        """These versions are on the topic, and since when; a newer one stays due."""
 
     async def changed(self) -> None:
         """Wait until something may be due."""

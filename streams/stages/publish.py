@@ -165,8 +165,8 @@ class Publish:
         due = await self._outbox.due(BATCH_WEBHOOKS)
         if due:
             appended = await self._log.produce([self._outgoing(webhook) for webhook in due])
-            for webhook, appended_at in zip(due, appended, strict=True):
-                await self._outbox.published(webhook, appended_at)
+            await self._outbox.published(list(zip(due, appended, strict=True)))
+            for webhook in due:
                 (self._live.discard if webhook.webhook is None else self._live.add)(webhook.webhook_id)
             self._report.count("webhooks_published_total", len(due))
         # The first sentinel of an incarnation says that every webhook is there: it waits for the last of them.

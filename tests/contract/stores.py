@@ -123,8 +123,7 @@ async def unmigrated(url: URL) -> AsyncIterator[SqlStore]:
 
 
 async def publish_all(store: Store) -> None:
-    for due in await store.outbox.due(10):
-        await store.outbox.published(due, NOON)
+    await store.outbox.published([(due, NOON) for due in await store.outbox.due(10)])
 
 
 # -- facts -----------------------------------------------------------------------------------------------------

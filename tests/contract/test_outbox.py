@@ -87,20 +87,28 @@ async def test_the_oldest_change_is_due_first_and_no_more_than_was_asked_for(sto
 async def test_a_change_while_the_older_version_was_being_published_stays_due(store: Store) -> None:
     [older] = await store.outbox.due(10)
     await describe(store, "newer")
-    await store.outbox.published(older, NOON)
+    await store.outbox.published([(older, NOON)])
     [newer] = await store.outbox.due(10)
     assert newer.version > older.version
     assert not await store.propagation.is_published("wh_crm")
+
+
+async def test_all_that_was_published_together_is_due_no_more(store: Store) -> None:
+    for webhook_id in ("wh_a", "wh_b"):
+        await store.webhooks.add(Registration(webhook(id=webhook_id), NOON))
+    first, *others = await store.outbox.due(10)
+    await store.outbox.published([(other, NOON) for other in others])
+    assert await store.outbox.due(10) == [first]
 
 
 async def test_a_webhook_was_created_when_its_first_record_was_appended(store: Store) -> None:
     [first] = await store.outbox.due(10)
     assert first.webhook
     assert first.webhook.created_at is None
-    await store.outbox.published(first, NOON)
+    await store.outbox.published([(first, NOON)])
     await describe(store, "newer")
     [second] = await store.outbox.due(10)
-    await store.outbox.published(second, NOON + timedelta(hours=1))
+    await store.outbox.published([(second, NOON + timedelta(hours=1))])
     [registration] = await store.webhooks.list()
     assert registration.webhook.created_at == NOON
 
@@ -135,7 +143,7 @@ async def test_a_database_that_is_away_says_so(away: Store) -> None:
     for work in (
         away.outbox.due(10),
         away.outbox.compare({}),
-        away.outbox.published(due, NOON),
+        away.outbox.published([(due, NOON)]),
         away.propagation.is_published("wh_crm"),
         away.webhooks.list(),
         away.webhooks.add(Registration(webhook(), NOON)),

@@ -16,5 +16,5 @@ async def test_a_comparison_that_began_before_a_change_does_not_make_the_older_v
     insert = sqlite_insert if database.database.is_sqlite else postgres_insert
     async with database.database.transaction() as connection:
         await make_dirty(connection, insert, "wh_crm", older.version)
-    await database.outbox.published(older, NOON)
+    await database.outbox.published([(older, NOON)])
     assert not await database.propagation.is_published("wh_crm")

@@ -104,8 +104,12 @@ class FakeOutbox:
         oldest_first = sorted(self._dirty, key=lambda webhook_id: self._dirty[webhook_id])
         return [self._due(webhook_id) for webhook_id in oldest_first[:limit]]
 
-    async def published(self, due: Due, appended_at: datetime) -> None:
+    async def published(self, appended: Sequence[tuple[Due, datetime]]) -> None:
         self._check()
+        for due, appended_at in appended:
+            self._has_published(due, appended_at)
+
+    def _has_published(self, due: Due, appended_at: datetime) -> None:
         if self._dirty.get(due.webhook_id, due.version + 1) <= due.version:
             del self._dirty[due.webhook_id]
         if due.webhook_id not in self._published:

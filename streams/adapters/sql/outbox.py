@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -58,18 +58,12 @@ class SqlOutbox:
             rows = (await connection.execute(query)).all()
         return [Due(row.id, row.version, None if row.deleted_at else to_webhook(row)) for row in rows]
 
-    async def published(self, due: Due, appended_at: datetime) -> None:
+    async def published(self, appended: Sequence[tuple[Due, datetime]]) -> None:
+        rows = [{"which": due.webhook_id, "what": due.version, "since": since} for due, since in appended]
+        # Whoever changes a webhook locks its row before its debt; in another order two of us could wait for each other.
         async with self._database.transaction() as connection:
-            await connection.execute(
-                delete(dirty_webhooks).where(
-                    dirty_webhooks.c.webhook_id == due.webhook_id, dirty_webhooks.c.version <= due.version
-                )
-            )
-            await connection.execute(
-                update(webhooks)
-                .where(webhooks.c.id == due.webhook_id, webhooks.c.published_at.is_(None))
-                .values(published_at=appended_at)
-            )
+            await connection.execute(_FIRST_PUBLISHED, rows)
+            await connection.execute(_NOT_OWED, rows)
 
     async def changed(self) -> None:
         await self._database.changed()
@@ -78,6 +72,16 @@ class SqlOutbox:
         query = select(dirty_webhooks.c.version).where(dirty_webhooks.c.webhook_id == webhook_id)
         async with self._database.reading() as connection:
             return (await connection.execute(query)).first() is None
+
+
+_FIRST_PUBLISHED = (
+    update(webhooks)
+    .where(webhooks.c.id == bindparam("which"), webhooks.c.published_at.is_(None))
+    .values(published_at=bindparam("since"))
+)
+_NOT_OWED = delete(dirty_webhooks).where(
+    dirty_webhooks.c.webhook_id == bindparam("which"), dirty_webhooks.c.version <= bindparam("what")
+)
 
 
 class SqlLease:
