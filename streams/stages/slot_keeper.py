@@ -85,12 +85,14 @@ class SlotKeeper:
     def _grant(self) -> None:
         if self._closed:
             return
-        now = self._now()
-        while granted := self._slots.grant(now):
-            for line, waiter in granted:
+        now, again = self._now(), True
+        while again:
+            again = False
+            for line, waiter in self._slots.grant(now):
                 self._waiting.discard(waiter)
                 if waiter.cancelled():
                     self._slots.release(line, waiter, now, None)
+                    again = True
                 else:
                     waiter.set_result(None)
 

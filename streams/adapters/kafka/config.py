@@ -59,6 +59,10 @@ _PREFETCH = {
 }
 
 
+# Who reads a whole topic at once is given as much as fits at once, and what was given once is never given back.
+_SMALL = {"queued.min.messages": 1_000, "queued.max.messages.kbytes": 1_024, "fetch.message.max.bytes": 131_072}
+
+
 def producer_config(base: Mapping[str, Any], *, linger_ms: float = 0) -> Properties:
     """Of an idempotent producer that puts a key where every Kafka client would put it.
 
@@ -85,7 +89,14 @@ def consumer_config(
 def view_config(base: Mapping[str, Any]) -> Properties:
     """Of a consumer that is assigned its partitions, reads them from the start, and never commits."""
     # librdkafka asks every consumer for a group's name; one that only assigns never joins it.
-    return {**_PREFETCH, **base, **_CONSUMER, "group.id": "scorm-webhooks.view", "enable.partition.eof": True}
+    return {
+        **_PREFETCH,
+        **_SMALL,
+        **base,
+        **_CONSUMER,
+        "group.id": "scorm-webhooks.view",
+        "enable.partition.eof": True,
+    }
 
 
 def kafka_properties(environ: Mapping[str, str]) -> Properties:

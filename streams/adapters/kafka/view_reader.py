@@ -19,6 +19,7 @@ from streams.ports import Clock, Codec, Record, Report
 from streams.topics import SUBSCRIPTIONS
 
 POLL_SECONDS = 0.1
+RECORDS_AT_ONCE = 500
 # Whether the topic is the one that was read is looked after so often; one that stands still so often is given up.
 WATCH_SECONDS = 5.0
 STANDSTILLS = 3
@@ -43,6 +44,7 @@ class ViewReader:
         self._at_end = False
         self._doubts_clock = False
         self._moved = asyncio.Condition()
+        self._applied = threading.Event()
         self._stopping = False
         self._away = False
         self._reasons = Reasons(lambda why: self._loop.call_soon_threadsafe(self._unavailable, why))
@@ -138,12 +140,19 @@ class ViewReader:
             while not self._stopping:
                 first = consumer.poll(POLL_SECONDS)
                 if first is not None:
-                    messages = [first, *consumer.consume(5000, 0)]
+                    messages = [first, *consumer.consume(RECORDS_AT_ONCE - 1, 0)]
                     self._loop.call_soon_threadsafe(self._apply, messages)
+                    self._wait_until_applied()
             consumer.close()
         except KafkaException as error:
             outcome = ViewBroken(f"Kafka consumer of {SUBSCRIPTIONS}: {error}")
         self._loop.call_soon_threadsafe(self._finish, outcome)
+
+    def _wait_until_applied(self) -> None:
+        """A thread that runs ahead would heap up the whole topic, and the process would never give that memory back."""
+        while not self._applied.wait(POLL_SECONDS) and not self._stopping:
+            pass
+        self._applied.clear()
 
     def _unavailable(self, error: KafkaError) -> None:
         if not self._away:
@@ -159,6 +168,7 @@ class ViewReader:
             self._finished.set_exception(error) if error else self._finished.set_result(None)
 
     def _apply(self, messages: Sequence[Message]) -> None:
+        self._applied.set()
         # To go on without what could not be applied would be to lose a webhook silently.
         if self._finished.done():
             return
