@@ -20,7 +20,7 @@ help:
 	@echo "make setup    an environment in .venv with all a developer needs"
 	@echo "make check    the fast tests, lint and types: before every commit"
 	@echo "make test     every test, against a real Kafka and PostgreSQL where they can be had; CI adds short scenarios of chaos"
-	@echo "make chaos    kill, stop and mislead every part under load, for half an hour, and count what that costs"
+	@echo "make chaos    kill, stop and mislead every part under load, for twenty minutes, and count what that costs"
 	@echo "make bench    what it delivers, how soon and at what cost, on this machine: half an hour that wants it idle"
 	@echo "make lint     format, lint, types and the direction of imports"
 	@echo "make format   write the code as lint wants it"

@@ -8,6 +8,8 @@ import typer
 
 from bench.stack import Stack, percentile, running, say
 
+SHARES = [0.05, 0.2]
+
 
 def neighbours(
     hanging: Annotated[float, typer.Option(help="Share of the webhooks that hang.")] = 0.2,
@@ -59,24 +61,27 @@ def neighbours(
 
 
 def pairs(
-    count: Annotated[int, typer.Option(help="How many pairs.")] = 5,
-    hanging: Annotated[float, typer.Option(help="Share of the webhooks that hang.")] = 0.2,
+    count: Annotated[int, typer.Option(help="How many times all of them run.")] = 5,
+    hanging: Annotated[list[float], typer.Option(help="Share that hangs; may be given again.")] = SHARES,
     rate: Annotated[float, typer.Option(help="Events a second over all webhooks.")] = 150,
     seconds: Annotated[float, typer.Option(help="How long events are published.")] = 110,
 ) -> dict[str, object]:
-    """`neighbours` without and with webhooks that hang, in turn; the median of the ratios of their p99."""
-    ratios, complete = [], True
+    """`neighbours` without and with webhooks that hang, in turn; for each share the median ratio of their p99."""
+    p99: dict[float, list[float]] = {share: [] for share in (0.0, *hanging)}
+    complete = True
     for _ in range(count):
-        without, beside = (neighbours(share, 200, rate, seconds) for share in (0.0, hanging))
-        ratios.append(round(float(str(beside["p99_ms"])) / float(str(without["p99_ms"])), 2))
-        complete = complete and beside["healthy_events"] == beside["healthy_delivered"]
+        for share, found in p99.items():
+            result = neighbours(share, 200, rate, seconds)
+            found.append(float(str(result["p99_ms"])))
+            complete = complete and result["healthy_events"] == result["healthy_delivered"]
+    ratios = {share: [round(b / a, 2) for a, b in zip(p99[0.0], p99[share], strict=True)] for share in hanging}
     return say(
         experiment="pairs",
-        hanging=hanging,
         rate=rate,
         seconds=seconds,
+        p99_ms=p99,
         p99_ratios=ratios,
-        p99_ratio_median=statistics.median(ratios),
+        p99_ratio_median={share: statistics.median(found) for share, found in ratios.items()},
         all_healthy_delivered=complete,
     )
 

@@ -159,6 +159,12 @@ class Stack:
         with psycopg.connect(self.system.env["DATABASE_URL"]) as connection:
             return dict(connection.execute(query.encode(), [webhook_id] if webhook_id else []).fetchall())
 
+    def database_bytes(self) -> int:
+        """What PostgreSQL keeps, indexes included."""
+        with psycopg.connect(self.system.env["DATABASE_URL"]) as connection:
+            ((size,),) = connection.execute("SELECT pg_database_size(current_database())").fetchall()
+        return int(size)
+
     def wait_for_states(self, wanted: dict[str, int], seconds: float, webhook_id: str | None = None) -> None:
         until(lambda: self.states(webhook_id) == wanted, seconds, f"{wanted}")
 

@@ -28,6 +28,7 @@ def throughput(
         stack.wait_for(WARM_DELIVERIES, 120)
         stack.wait_for_states({"delivered": WARM_DELIVERIES}, 60)
         stack.take()
+        bytes_before = stack.database_bytes()
         before, began = stack.cpu_seconds(), time.monotonic()
         stack.publish_many("evt", accounts, deliveries)
         published = time.monotonic() - began
@@ -36,6 +37,7 @@ def throughput(
         ended = max(at for _, _, at, _ in receipts)
         stack.wait_for_states({"delivered": deliveries + WARM_DELIVERIES}, 300)
         recorded = time.monotonic()
+        kept = stack.database_bytes() - bytes_before
         after = stack.cpu_seconds()
         cpu = {part: round(1e6 * (after[part] - before[part]) / deliveries) for part in after}
         return say(
@@ -49,6 +51,7 @@ def throughput(
             published_seconds=round(published, 1),
             cpu_us_a_delivery=cpu,
             cpu_ms_a_delivery=round(sum(cpu.values()) / 1000, 3),
+            database_bytes_a_delivery=round(kept / deliveries),
             doubled=len(receipts) - deliveries,
         )
 
