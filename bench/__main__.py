@@ -7,11 +7,12 @@ import typer
 
 from bench.alone import Stage, alone
 from bench.apart import held, neighbours, pairs
+from bench.control import first_delivery, listing, replay
 from bench.memory import memory
 from bench.whole import latency, throughput
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-for experiment in (throughput, latency, alone, neighbours, pairs, held, memory):
+for experiment in (throughput, latency, alone, neighbours, pairs, held, memory, listing, first_delivery, replay):
     app.command()(experiment)
 
 SET: tuple[Callable[[], dict[str, object]], ...] = (
@@ -25,6 +26,9 @@ SET: tuple[Callable[[], dict[str, object]], ...] = (
     partial(pairs, 1),
     held,
     memory,
+    listing,
+    first_delivery,
+    replay,
 )
 # What a table has room for.
 COLUMNS = {
@@ -33,6 +37,9 @@ COLUMNS = {
     "alone": ("stage", "per_second", "per_cpu_second", "cpu_us"),
     "pairs": ("p99_ratio_median", "all_healthy_delivered"),
     "held": ("deliveries", "drained_per_second", "doubled", "p99_ms_before", "p99_ms_meanwhile"),
+    "listing": ("deliveries", "p50_ms", "p99_ms"),
+    "first-delivery": ("answered_p50_ms", "arrived_p50_ms", "arrived_max_ms"),
+    "replay": ("dead_letters", "replayed_per_second", "doubled", "p99_ms_before", "p99_ms_meanwhile"),
     "memory": ("ready_seconds", "memory_mb", "deliver_mb_with_waiting"),
 }
 

@@ -96,15 +96,15 @@ def held(
         stack.start()
         path = f"/slow-{think_ms}/held" if think_ms else "/ok/held"
         (account, webhook), (other, _) = stack.register([path, "/ok/other"])
-        _paced(stack, other, rate, 5, "warm")
-        waits = {"before": _paced(stack, other, rate, 30, "before")}
+        paced(stack, other, rate, 5, "warm")
+        waits = {"before": paced(stack, other, rate, 30, "before")}
         stack.system.run("webhooks", "pause", webhook)
         stack.publish_many("held", [account], deliveries)
         stack.wait_for_states({"held": deliveries}, 600, webhook)
         stack.take()
         began = time.monotonic()
         stack.system.run("webhooks", "enable", webhook)
-        waits["meanwhile"] = _paced(stack, other, rate, 30, "meanwhile")
+        waits["meanwhile"] = paced(stack, other, rate, 30, "meanwhile")
         stack.wait_for_states({"delivered": deliveries}, 900, webhook)
         ended = time.monotonic()
         stack.take()
@@ -120,7 +120,8 @@ def held(
         )
 
 
-def _paced(stack: Stack, account: str, rate: float, seconds: float, name: str) -> list[float]:
+def paced(stack: Stack, account: str, rate: float, seconds: float, name: str) -> list[float]:
+    """Publish to an account at a pace; how many milliseconds each event took."""
     sent: dict[str, float] = {}
 
     def publish(number: int) -> None:

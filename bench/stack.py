@@ -23,7 +23,7 @@ from real import kafka
 from real.kafka import Kafka
 from real.postgres import Postgres
 from streams.core.webhook import Webhook
-from streams.services.webhooks import Wish
+from streams.services.wishes import Wish
 from streams.wiring import Deployment
 
 _SCHEMA = schemas.current("session_event")
@@ -88,9 +88,9 @@ class Stack:
         deployment = Deployment.from_environment(self.system.env)
 
         async def open_one(path: str) -> Webhook:
-            opened = await deployment.accounts().open(path, ())
+            opened = await deployment.accounts().open(path, (), by="bench")
             wish = Wish(opened.account.id, self.sink.url(path), max_concurrency=max_concurrency)
-            made = await deployment.webhooks().register(wish)
+            made = await deployment.webhooks().register(wish, by="bench")
             return made.changed.registration.webhook
 
         async def open_all() -> list[Webhook]:

@@ -1,7 +1,8 @@
-"""What must be there before a stage starts: its topics, and a database of this version."""
+"""What must be there before a stage starts, its topics and a database of this version; and its parts side by side."""
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from streams.adapters.sql.migrate import require_head
@@ -43,3 +44,16 @@ def _patiently(ask: Callable[[], Answer], setting: str, place: str) -> Answer:
                     f"{setting}: {place} did not answer for {START_SECONDS:g} seconds ({away})"
                 ) from None
             time.sleep(ASK_EVERY_SECONDS)
+
+
+async def together(*parts: Callable[[], Awaitable[None]]) -> None:
+    """Run all parts until one ends or fails; then end the others and pass its failure on."""
+    tasks = [asyncio.ensure_future(part()) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            await task
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

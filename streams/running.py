@@ -1,24 +1,22 @@
 """Each stage with its parts, as a process runs it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-
-from ulid import ULID
+from collections.abc import Callable, Sequence
 
 from streams.adapters.http_sender import HttpSender
 from streams.adapters.process import Runnable
+from streams.backoffice import NotifyProcess, PublishProcess
 from streams.core.slots import Slots
 from streams.ports import Record, Report
-from streams.prerequisites import require_database, require_topics
+from streams.prerequisites import require_database, require_topics, together
 from streams.stages.attention import Attention
 from streams.stages.deliver import Deliver
-from streams.stages.drain import Drain
 from streams.stages.fan_out import FanOut
 from streams.stages.intake import DRAIN_SECONDS, Intake
 from streams.stages.post import Manner, World
-from streams.stages.publish import Publish, Reconciled
 from streams.stages.record import RecordStage
 from streams.stages.slot_keeper import SlotKeeper
+from streams.telemetry import PrometheusReport
 from streams.topics import (
     ATTEMPTS,
     DEAD_LETTERS,
@@ -153,90 +151,17 @@ class RecordProcess:
         return [*self._database.troubles(), *self._log.troubles(), *self._feed.troubles()]
 
 
-class PublishProcess:
-    """`publish`."""
+def _api(deployment: Deployment, report: PrometheusReport) -> Runnable:
+    from streams.serving import ApiProcess  # megabytes, and only api has use for them
 
-    def __init__(self, deployment: Deployment, report: Report) -> None:
-        require_topics(deployment, [SUBSCRIPTIONS])
-        require_database(deployment)
-        self._view = deployment.view_reader(report)
-        self._log = deployment.log(report)
-        self._database = deployment.database
-        self._stage = Publish(
-            deployment.outbox(),
-            deployment.publisher_lease(),
-            self._log,
-            deployment.codec,
-            report,
-            new_incarnation=lambda: str(ULID()),
-        )
-        self._drain = Drain(
-            deployment.held(),
-            deployment.recorder(report),
-            self._view,
-            self._log,
-            deployment.codec,
-            deployment.clock,
-            report,
-        )
-
-    async def run(self) -> None:
-        try:
-            # The topic is read only once nobody else writes to it.
-            await self._stage.take_lease()
-            await together(self._view.run, self._publish, self._send_on)
-        finally:
-            await self._log.close()
-            await self._database.close()
-
-    async def _publish(self) -> None:
-        await self._view.wait_until_read()
-        await self._stage.run(self._view.view)
-
-    async def _send_on(self) -> None:
-        await self._view.wait_until_ready()
-        await self._drain.run()
-
-    async def reconcile(self, may_delete: Callable[[Sequence[str]], bool]) -> Reconciled:
-        """Make the topic what SQL says, once, as the only publisher."""
-        await self._stage.take_lease()
-        done: list[Reconciled] = []
-
-        async def once() -> None:
-            await self._view.wait_until_read()
-            done.append(await self._stage.reconcile(self._view.view, may_delete))
-
-        try:
-            await together(self._view.run, once)
-        finally:
-            await self._stage.give_lease_back()
-            await self._log.close()
-            await self._database.close()
-        return done[0]
-
-    async def drain(self) -> None:
-        return
-
-    def troubles(self) -> list[str]:
-        return [*self._database.troubles(), *self._log.troubles()]
+    return ApiProcess(deployment, report)
 
 
-STAGES: dict[str, Callable[[Deployment, Report], Runnable]] = {
+STAGES: dict[str, Callable[[Deployment, PrometheusReport], Runnable]] = {
     "fan-out": FanOutProcess,
     "deliver": DeliverProcess,
     "record": RecordProcess,
     "publish": PublishProcess,
+    "notify": NotifyProcess,
+    "api": _api,
 }
-
-
-async def together(*parts: Callable[[], Awaitable[None]]) -> None:
-    """Run all parts until one ends or fails; then end the others and pass its failure on."""
-    tasks = [asyncio.ensure_future(part()) for part in parts]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            await task
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from streams.core.address import parse_networks
 from streams.core.errors import Invalid, Misconfigured
@@ -59,8 +59,31 @@ class Settings(BaseModel):
     ] = "X-AllureConnect-Signature"
     attempt_timeout_seconds: Annotated[float, Field(gt=0, le=60, description="the whole attempt's time")] = 10
     slots: Annotated[int, Field(ge=2, le=100_000, description="requests in flight at once in one deliver")] = 256
-    api_host: Annotated[str, Field(description="where `up` listens")] = "127.0.0.1"
-    api_port: Annotated[int, Field(ge=0, le=65535, description="where `up` listens; 0: any free port")] = 8080
+    api_host: Annotated[str, Field(description="where `api` listens")] = "127.0.0.1"
+    api_port: Annotated[int, Field(ge=0, le=65535, description="where `api` listens; 0: any free port")] = 8080
+    operator_keys: Annotated[
+        tuple[SecretStr, ...],
+        BeforeValidator(lambda v: _split(v)),
+        AfterValidator(lambda v: _long_enough(v)),
+        Field(description="open accounts by `/v1/accounts`; comma-separated, 24 characters or more each"),
+    ] = ()
+    rate_limit: Annotated[
+        int, Field(ge=1, le=1_000_000, description="requests a minute with one API key, at one api process")
+    ] = 1200
+    public_url: Annotated[
+        str | None,
+        Field(pattern=r"^https?://[!-~]+$", description="where people reach the API and the dashboard; for mails"),
+    ] = None
+    mail_from: Annotated[str, Field(pattern=r"^[^\r\n]*[^\s<>@]+@[^\s<>@]+>?$", description="whom mails come from")] = (
+        "scorm-webhooks@localhost"
+    )
+    retention_days: Annotated[
+        int, Field(ge=1, le=36_500, description="delivered and discarded deliveries are kept, with their attempts")
+    ] = 30
+    dead_letter_retention_days: Annotated[
+        int | None, Field(ge=1, le=36_500, description="dead letters are kept; empty: until somebody decides")
+    ] = None
+    audit_retention_days: Annotated[int, Field(ge=1, le=36_500, description="the audit log is kept")] = 365
     health_host: Annotated[str, Field(description="where a stage serves health and metrics")] = "127.0.0.1"
     health_port: Annotated[int, Field(ge=0, le=65535, description="the same; 0: any free port, logged")] = 0
     instance_id: Annotated[
@@ -70,6 +93,11 @@ class Settings(BaseModel):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="the least that is logged")
     ] = "info"
+
+    @property
+    def url(self) -> str:
+        """Where people reach us."""
+        return self.public_url or f"http://{self.api_host}:{self.api_port}"
 
     @property
     def broker_file(self) -> Path:
@@ -121,6 +149,12 @@ def _words(error: ValidationError) -> str:
 
 def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _long_enough(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    if any(len(key.get_secret_value()) < 24 for key in keys):
+        raise ValueError("each key must have at least 24 characters; `openssl rand -hex 24` makes one")
+    return keys
 
 
 def _schedule(value: object) -> object:

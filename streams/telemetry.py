@@ -33,6 +33,9 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     "webhooks_paused_total": ("Webhooks paused automatically, by reason.", ["reason"]),
     "webhooks_published_total": ("Webhooks written to subscriptions.", []),
     "view_unreadable_total": ("Records of subscriptions that could not be read.", []),
+    "mails_total": ("Tries to send a mail, by outcome: sent, again, given_up.", ["outcome"]),
+    "rows_pruned_total": ("Rows taken away because they were kept for long enough, by kind.", ["kind"]),
+    "api_requests_total": ("Requests to the API, by method, route and status.", ["method", "route", "status"]),
     "produce_errors_total": ("Records that had to be produced again.", []),
 }
 GAUGES: dict[str, tuple[str, Sequence[str]]] = {
@@ -44,6 +47,7 @@ GAUGES: dict[str, tuple[str, Sequence[str]]] = {
     "slots_waiting": ("Deliveries that wait for a slot in memory.", []),
 }
 HISTOGRAMS: dict[str, tuple[str, Sequence[float]]] = {
+    "api_request_seconds": ("From a request to the API to its answer.", FAST_BUCKETS),
     "attempt_seconds": ("From the start of an attempt to its outcome.", FAST_BUCKETS),
     "event_to_delivered_seconds": ("From an event's append to its delivery, retries included.", SLOW_BUCKETS),
 }

@@ -65,9 +65,9 @@ async def serve_up(deployment: Deployment) -> None:
     settings = deployment.settings
     async with (
         system(deployment, report) as supervisor,
-        serving(settings.api_host, settings.api_port, supervisor.troubles, report.registry) as port,
+        serving(settings.health_host, settings.health_port, supervisor.troubles, report.registry) as port,
     ):
-        report.tell("up", address=f"http://{settings.api_host}:{port}", data_dir=str(settings.data_dir))
+        report.tell("up", health=f"http://{settings.health_host}:{port}/readyz", data_dir=str(settings.data_dir))
         await _until(stopping, supervisor)
         report.tell("stopping")
 

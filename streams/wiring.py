@@ -1,157 +1,47 @@
-"""The composition root: settings in, stages and services out."""
+"""The composition root: a deployment's products in, what stages and people need out."""
 
 import os
 import secrets
 import socket
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+import ssl
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy.engine import URL
 from ulid import ULID
 
-from streams.adapters.avro import AvroCodec
-from streams.adapters.clock import SystemClock
-from streams.adapters.confluent_framing import URL as REGISTRY_URL
-from streams.adapters.confluent_framing import ConfluentCodec, ConfluentRegistry, registry_properties
-from streams.adapters.kafka.config import consumer_config, kafka_properties, producer_config, view_config
-from streams.adapters.kafka.feed import KafkaFeed
-from streams.adapters.kafka.log import KafkaLog
-from streams.adapters.kafka.topics_admin import TopicsAdmin
-from streams.adapters.kafka.view_reader import ViewReader
-from streams.adapters.sealing import Sealing, generate_key
-from streams.adapters.sql.database import Database, database_url
+from streams.adapters.addresses import ResolvedAddresses
+from streams.adapters.smtp import LoggedPost, SmtpPost, smtp_server
+from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
+from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
 from streams.adapters.sql.generations import NoGenerations, SqlGenerations
 from streams.adapters.sql.held import SqlHeld
+from streams.adapters.sql.jobs import SqlJobs
+from streams.adapters.sql.mails import SqlMails
+from streams.adapters.sql.numbers import SqlNumbers
 from streams.adapters.sql.outbox import SqlLease, SqlOutbox
+from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.recorder import SqlRecorder
-from streams.adapters.sql.registry import SqlAccounts, SqlWebhooks
+from streams.adapters.sql.registry import SqlWebhooks
 from streams.adapters.sql.replays import SqlReplays
-from streams.core.errors import Misconfigured
-from streams.core.schedule import Tier
-from streams.ports import Codec, Generations, Log, Report
+from streams.ports import Generations, Log, Mails, Post, Prunable, Report
+from streams.products import Products, new_id
+from streams.services.access import AccessService
 from streams.services.accounts import AccountService
 from streams.services.deliveries import DeliveryService
+from streams.services.ingest import IngestService
+from streams.services.insight import InsightService
+from streams.services.secrets import SecretService
 from streams.services.trials import TrialService
 from streams.services.webhooks import WebhookService
-from streams.settings import Settings, find_broker, load_settings
-from streams.topics import SESSION_EVENTS, Topic, declare
+
+__all__ = ["Deployment", "new_id"]
 
 
-def new_id(prefix: str) -> str:
-    """`wh_` + ULID and the like."""
-    return f"{prefix}_{ULID()}"
+class Deployment(Products):
+    """One deployment, ready to be asked for what it needs."""
 
-
-@dataclass(frozen=True)
-class Deployment:
-    """One deployment's settings and what follows from them; parts are made when first asked for."""
-
-    settings: Settings
-    environ: Mapping[str, str]
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str] | None = None) -> "Deployment":
-        """Raises `Misconfigured` for a setting that is unknown or wrong."""
-        environ = os.environ if environ is None else environ
-        return cls(load_settings(environ), dict(environ))
-
-    # -- where things are --------------------------------------------------------------------------------------
-
-    @cached_property
-    def kafka(self) -> dict[str, Any]:
-        """librdkafka's properties for this deployment's broker."""
-        return kafka_properties(find_broker(self.environ, self.settings))
-
-    @cached_property
-    def database_url(self) -> URL:
-        given = self.environ.get("DATABASE_URL")
-        if given:
-            return database_url(given)
-        self._make_data_dir()
-        return database_url(f"sqlite:///{self.settings.data_dir.absolute()}/scorm-webhooks.db")
-
-    @cached_property
-    def topics(self) -> list[Topic]:
-        settings = self.settings
-        return declare(settings.retry_schedule, settings.event_partitions, settings.delivery_partitions)
-
-    @property
-    def tiers(self) -> tuple[Tier, ...]:
-        return self.settings.retry_schedule.tiers
-
-    def _make_data_dir(self) -> Path:
-        try:
-            self.settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise Misconfigured(f"SCORM_WEBHOOKS_DATA_DIR: {self.settings.data_dir}: {error.strerror}") from None
-        return self.settings.data_dir
-
-    # -- products ----------------------------------------------------------------------------------------------
-
-    @cached_property
-    def codec(self) -> AvroCodec:
-        return AvroCodec()
-
-    @cached_property
-    def event_codec(self) -> Codec:
-        """The same for events, which producers may write in Confluent's framing where there is a registry."""
-        url = self.environ.get(REGISTRY_URL)
-        confluent = self.settings.event_framing == "confluent"
-        if not url:
-            if confluent:
-                raise Misconfigured(f"SCORM_WEBHOOKS_EVENT_FRAMING is confluent, but {REGISTRY_URL} is not set")
-            return self.codec
-        subject = f"{self.settings.topic_prefix}{SESSION_EVENTS}-value" if confluent else None
-        return ConfluentCodec(self.codec, ConfluentRegistry(url, registry_properties(self.environ)), subject)
-
-    @cached_property
-    def clock(self) -> SystemClock:
-        return SystemClock()
-
-    @cached_property
-    def database(self) -> Database:
-        return Database(self.database_url)
-
-    @cached_property
-    def sealing(self) -> Sealing:
-        keys = [key.get_secret_value() for key in self.settings.encryption_keys]
-        if keys:
-            return Sealing(keys)
-        if self.database_url.get_backend_name() != "sqlite":
-            raise Misconfigured(
-                "SCORM_WEBHOOKS_ENCRYPTION_KEYS is not set: webhooks' secrets are encrypted; "
-                "`scorm-webhooks keys generate` makes a key"
-            )
-        return Sealing([self._own_key()])
-
-    def _own_key(self) -> str:
-        """The key that an embedded deployment made for itself; two processes that start at once agree on one."""
-        path = self._make_data_dir() / "encryption.key"
-        try:
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(generate_key())
-        except FileExistsError:
-            pass
-        return path.read_text().strip()
-
-    def topics_admin(self) -> TopicsAdmin:
-        return TopicsAdmin(self.kafka, self.settings.topic_prefix)
-
-    def log(self, report: Report, linger_ms: float = 0) -> KafkaLog:
-        return KafkaLog(producer_config(self.kafka, linger_ms=linger_ms), self.settings.topic_prefix, report)
-
-    def view_reader(self, report: Report) -> ViewReader:
-        return ViewReader(view_config(self.kafka), self.settings.topic_prefix, self.codec, report, self.clock)
-
-    def feed(self, group: str, topics: list[str], report: Report, *, in_bulk: bool = False) -> KafkaFeed:
-        """A consumer group; `in_bulk` waits up to a tenth of a second for more records, which spares the broker."""
-        prefix = self.settings.topic_prefix
-        config = consumer_config(self.kafka, prefix + group, self.settings.instance_id, in_bulk=in_bulk)
-        return KafkaFeed(config, topics, prefix, report)
+    # -- for stages --------------------------------------------------------------------------------------------
 
     def recorder(self, report: Report) -> SqlRecorder:
         return SqlRecorder(self.database, self.clock, report, new_id)
@@ -169,14 +59,57 @@ class Deployment:
             return NoGenerations()
         return SqlGenerations(self.database, report)
 
-    def publisher_lease(self) -> SqlLease:
+    def lease(self, name: str) -> SqlLease:
+        """What only one process of the deployment may do at a time."""
         holder = f"{socket.gethostname()}/{os.getpid()}/{ULID()}"
-        return SqlLease(self.database, self.clock, f"{self.settings.topic_prefix}publish", holder)
+        return SqlLease(self.database, self.clock, f"{self.settings.topic_prefix}{name}", holder)
+
+    def jobs(self) -> SqlJobs:
+        return SqlJobs(self.database, self.clock)
+
+    def pruning(self) -> SqlPruning:
+        return SqlPruning(self.database)
+
+    def keep(self) -> dict[Prunable, timedelta]:
+        """How long each kind of row is kept; what is not named is kept until somebody decides."""
+        settings = self.settings
+        days = {
+            Prunable.DELIVERIES: settings.retention_days,
+            Prunable.NUMBERS: max(31, settings.retention_days),
+            Prunable.JOBS: settings.retention_days,
+            Prunable.MAILS: settings.audit_retention_days,
+            Prunable.AUDIT: settings.audit_retention_days,
+            Prunable.ANSWERS: 1,
+            Prunable.LINKS: 1,
+        }
+        if settings.dead_letter_retention_days is not None:
+            days[Prunable.DEAD_LETTERS] = settings.dead_letter_retention_days
+        return {what: timedelta(days=count) for what, count in days.items()}
+
+    def mails(self) -> Mails:
+        return SqlMails(self.database, new_id)
+
+    def post(self, report: Report) -> Post:
+        """The way to the mail server of SMTP_URL, or into the log."""
+        url = self.environ.get("SMTP_URL")
+        if not url:
+            return LoggedPost(report)
+        tls = ssl.create_default_context()
+        if self.settings.ca_file:
+            tls.load_verify_locations(self.settings.ca_file)
+        return SmtpPost(smtp_server(url), self.settings.mail_from, tls)
 
     # -- services ----------------------------------------------------------------------------------------------
 
     def accounts(self) -> AccountService:
-        return AccountService(SqlAccounts(self.database), self.clock, new_id, lambda: secrets.token_urlsafe(32))
+        return AccountService(SqlAccounts(self.database), self.clock, new_id, _new_token)
+
+    def access(self) -> AccessService:
+        keys = [key.get_secret_value() for key in self.settings.operator_keys]
+        database = self.database
+        return AccessService(
+            SqlAccounts(database), SqlApiKeys(database), SqlUsers(database), self.clock, new_id, _new_token, keys
+        )
 
     def webhooks(self) -> WebhookService:
         return WebhookService(
@@ -184,15 +117,42 @@ class Deployment:
             SqlAccounts(self.database),
             SqlOutbox(self.database),
             self.sealing,
+            ResolvedAddresses(self.settings.allowed_networks),
             self.clock,
             new_id,
             secrets.token_bytes,
             self.settings.allow_http,
         )
 
+    def secrets(self) -> SecretService:
+        return SecretService(
+            SqlWebhooks(self.database, self.clock),
+            SqlOutbox(self.database),
+            self.sealing,
+            self.sealing,
+            self.audit(),
+            self.clock,
+            new_id,
+            secrets.token_bytes,
+        )
+
+    def audit(self) -> SqlAuditLog:
+        return SqlAuditLog(self.database)
+
     def trials(self, log: Log) -> TrialService:
         webhooks, deliveries = SqlWebhooks(self.database, self.clock), SqlDeliveryLog(self.database)
         return TrialService(webhooks, deliveries, log, self.codec, self.clock, new_id)
 
     def deliveries(self) -> DeliveryService:
-        return DeliveryService(SqlDeliveryLog(self.database), SqlReplays(self.database, self.clock))
+        replays = SqlReplays(self.database, self.clock)
+        return DeliveryService(SqlDeliveryLog(self.database), replays, self.jobs(), self.clock, new_id)
+
+    def insight(self) -> InsightService:
+        return InsightService(self.webhooks(), SqlNumbers(self.database), self.mails(), self.clock, self.settings.url)
+
+    def ingest(self, log: Log) -> IngestService:
+        return IngestService(log, self.event_codec, new_id)
+
+
+def _new_token() -> str:
+    return secrets.token_urlsafe(32)

@@ -11,6 +11,7 @@ from streams.core.errors import Misconfigured, Unreadable
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 REMEMBERED = 20_000
+_NO_KEY = "the webhook's secret was encrypted with a key that is not configured here"
 
 
 class Sealing:
@@ -30,6 +31,12 @@ class Sealing:
     def seal(self, plain: str) -> str:
         return self._fernet.encrypt(plain.encode()).decode()
 
+    def reseal(self, sealed: str) -> str:
+        try:
+            return self._fernet.rotate(sealed.encode()).decode()
+        except InvalidToken:
+            raise Unreadable(_NO_KEY) from None
+
     def secret(self, sealed: str) -> str:
         return self._secret(sealed)
 
@@ -40,7 +47,7 @@ class Sealing:
         try:
             return self._fernet.decrypt(sealed.encode()).decode()
         except InvalidToken:
-            raise Unreadable("the webhook's secret was encrypted with a key that is not configured here") from None
+            raise Unreadable(_NO_KEY) from None
 
     def _unseal_headers(self, sealed: str) -> Mapping[str, str]:
         headers: dict[str, str] = json.loads(self._unseal(sealed))

@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from streams.cli.access import accounts, api_keys, audit, users
 from streams.cli.deliveries import dead_letters, deliveries
+from streams.cli.events import events
 from streams.cli.output import JsonOption, show
-from streams.cli.people import accounts, events, webhooks
+from streams.cli.webhooks import webhooks
 
 app = typer.Typer(
     name="scorm-webhooks",
@@ -25,15 +27,20 @@ app = typer.Typer(
 topics = typer.Typer(no_args_is_help=True, help="Compare the declared topics with the cluster's, and create them.")
 db = typer.Typer(no_args_is_help=True, help="Bring the database to this version's schema.")
 keys = typer.Typer(no_args_is_help=True, help="Keys that encrypt webhooks' secrets.")
+secrets = typer.Typer(no_args_is_help=True, help="What is encrypted with them.")
 for name, group in (
     ("accounts", accounts),
+    ("api-keys", api_keys),
+    ("users", users),
     ("webhooks", webhooks),
     ("events", events),
     ("deliveries", deliveries),
     ("dead-letters", dead_letters),
+    ("audit", audit),
     ("topics", topics),
     ("db", db),
     ("keys", keys),
+    ("secrets", secrets),
 ):
     app.add_typer(group, name=name)
 
@@ -41,6 +48,8 @@ STAGE_HELP = {
     "fan-out": "Join each event with the webhooks that want it; write one delivery each.",
     "deliver": "Send deliveries as signed POSTs; retry, hold, or give up.",
     "record": "Make what happened visible in SQL; count health; pause.",
+    "notify": "Send the mails that are owed.",
+    "api": "Serve the admin API, with its documentation at /docs.",
 }
 
 
@@ -160,3 +169,23 @@ def keys_generate() -> None:
     from streams.adapters.sealing import generate_key
 
     typer.echo(generate_key())
+
+
+@secrets.command("reencrypt")
+def secrets_reencrypt() -> None:
+    """Encrypt every webhook's secrets and headers with the first key; then the keys behind it may go.
+
+    Answers to requests with an Idempotency-Key are kept for a day under the key of their time: remove it after that.
+    """
+    from rich.progress import Progress
+
+    from streams.cli.output import in_deployment, me
+
+    with Progress(transient=True) as progress:
+        task = progress.add_task("encrypting", total=None)
+        done = in_deployment(
+            lambda deployment: deployment.secrets().reencrypt(
+                lambda count, total: progress.update(task, completed=count, total=total), by=me()
+            )
+        )
+    typer.echo(f"{done} webhooks encrypted with the first key")

@@ -1,12 +1,12 @@
 """The commands for deliveries and dead letters."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 import typer
 from rich.progress import Progress
 
-from streams.cli.output import JsonOption, delivery_fields, in_deployment, show, standing_fields
+from streams.cli.output import JsonOption, delivery_fields, in_deployment, me, show, standing_fields
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import FieldError, Invalid
@@ -38,7 +38,7 @@ def deliveries_list(
     """List deliveries, newest first."""
     wanted = DeliveryFilter(account, webhook, event, state, limit, event_type)
     found = in_deployment(lambda deployment: deployment.deliveries().list(wanted))
-    show([standing_fields(standing) for standing in found], as_json)
+    show([standing_fields(standing) for standing in found.rows], as_json)
 
 
 DeliveryId = Annotated[str, typer.Argument(metavar="DELIVERY", help="The delivery's id.")]
@@ -53,7 +53,9 @@ def deliveries_show(delivery_id: DeliveryId, as_json: JsonOption = False) -> Non
 @deliveries.command("retry")
 def deliveries_retry(delivery_id: DeliveryId, as_json: JsonOption = False) -> None:
     """Send a delivery again, with a fresh schedule: one that is dead, was delivered, or still waits in a tier."""
-    show(standing_fields(in_deployment(lambda deployment: deployment.deliveries().retry(delivery_id))), as_json)
+    show(
+        standing_fields(in_deployment(lambda deployment: deployment.deliveries().retry(delivery_id, by=me()))), as_json
+    )
 
 
 @dead_letters.command("list")
@@ -69,7 +71,7 @@ def dead_letters_list(
     """List dead letters, newest first, with why they were given up."""
     wanted = DeliveryFilter(account, webhook, event, State.DEAD, limit, event_type, reason)
     found = in_deployment(lambda deployment: deployment.deliveries().list(wanted))
-    show([standing_fields(standing) for standing in found], as_json)
+    show([standing_fields(standing) for standing in found.rows], as_json)
 
 
 @dead_letters.command("retry")
@@ -118,11 +120,14 @@ def _wanted(
 def _with_progress(
     words: str,
     wanted: DeliveryFilter,
-    act: Callable[[DeliveryService, DeliveryFilter, Callable[[int], None]], Awaitable[int]],
+    act: Callable[..., Awaitable[Sequence[str]]],
     quiet: bool,
 ) -> int:
     with Progress(disable=quiet, transient=True) as progress:
         task = progress.add_task(words, total=None)
-        return in_deployment(
-            lambda deployment: act(deployment.deliveries(), wanted, lambda count: progress.advance(task, count))
+        done = in_deployment(
+            lambda deployment: act(
+                deployment.deliveries(), wanted, lambda count: progress.advance(task, count), by=me()
+            )
         )
+        return len(done)

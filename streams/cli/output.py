@@ -1,6 +1,7 @@
 """What commands share: a deployment to work in, a table for people, camelCase JSON for programs."""
 
 import asyncio
+import getpass
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
@@ -15,6 +16,12 @@ from streams.core.webhook import Registration
 from streams.wiring import Deployment
 
 Result = TypeVar("Result")
+
+
+def me() -> str:
+    """Who does it, for the audit log."""
+    return f"cli:{getpass.getuser()}"
+
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 

@@ -35,7 +35,7 @@ def run_stage(name: str, until_stdin_closes: bool) -> None:
 
 def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
     """One reconciliation, and what it did."""
-    from streams.running import PublishProcess
+    from streams.backoffice import PublishProcess
 
     deployment = Deployment.from_environment()
     configure_logging(deployment.settings.log_format, deployment.settings.log_level)

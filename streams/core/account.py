@@ -5,29 +5,32 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from streams.core.delivery import State
+from streams.core.page import Cursor
 from streams.core.standing import Standing
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A customer of the platform; `emails` get its notifications, `plan_limit` is launches a month."""
+    """A customer of the platform; `emails` get its notifications, `plan_limit` is launches a month.
+
+    With `weekly_digest` it is reminded of dead letters every week for as long as there are any.
+    """
 
     id: str
     name: str
     emails: tuple[str, ...]
     created_at: datetime
     plan_limit: int | None = None
+    weekly_digest: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class ApiKey:
-    """An API key as it is stored: never the key itself, its SHA-256 and the start that tells it from others."""
+class User:
+    """A person who may sign in to an account's dashboard."""
 
     id: str
     account_id: str
-    name: str
-    prefix: str
-    sha256: str
+    email: str
     created_at: datetime
 
 
@@ -62,7 +65,11 @@ class DeliverySeen:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFilter:
-    """Which deliveries are meant; None means any. `reason` is why they are held or dead."""
+    """Which deliveries are meant; None means any. `reason` is why they are held or dead.
+
+    `since` and `until` bound when they were first seen, `changed_until` when they last changed; `after` is the row
+    of a list, newest first, behind which it goes on.
+    """
 
     account_id: str | None = None
     webhook_id: str | None = None
@@ -72,3 +79,8 @@ class DeliveryFilter:
     event_type: str | None = None
     reason: str | None = None
     ids: Sequence[str] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    changed_until: datetime | None = None
+    in_tier: bool = False
+    after: Cursor | None = None

@@ -20,6 +20,10 @@ class ScormWebhooksError(Exception):
     ScormWebhooksError
     ├── Invalid        bad input: `.errors` names each field        (the caller's fault)
     ├── NotFound       no such object in this account               (the caller's fault)
+    ├── Unauthorized   nobody is known by this key                  (the caller's fault)
+    ├── Forbidden      the key does not permit this                 (the caller's fault)
+    ├── Conflict       not while things stand as they do            (the caller's fault)
+    ├── Stale          somebody changed the object meanwhile        (the caller's fault)
     ├── Misconfigured  a setting that must change before a start    (the operator's fault)
     ├── Unreadable     bytes that no schema of ours explains        (the producer's fault)
     ├── Refused        a row that the database will not take        (kept aside, counted)
@@ -37,6 +41,22 @@ class Invalid(ScormWebhooksError):
 
 class NotFound(ScormWebhooksError):
     """There is no such object, or it belongs to another account."""
+
+
+class Unauthorized(ScormWebhooksError):
+    """Nobody is known by what was given to prove it."""
+
+
+class Forbidden(ScormWebhooksError):
+    """Whoever asks is known, and may not do this."""
+
+
+class Conflict(ScormWebhooksError):
+    """It cannot be done while things stand as they do; the text says what to do first."""
+
+
+class Stale(ScormWebhooksError):
+    """The object is no longer the one that the caller saw."""
 
 
 class Misconfigured(ScormWebhooksError):

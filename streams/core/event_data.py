@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streams.core.errors import FieldError
-from streams.core.ids import ID_WORDS, is_id
+from streams.core.ids import ID_PATTERN, ID_WORDS, is_id
 
 _DURATION = re.compile(
     r"P(?=.)(\d+(\.\d+)?Y)?(\d+(\.\d+)?M)?(\d+(\.\d+)?W)?(\d+(\.\d+)?D)?"
@@ -57,30 +57,47 @@ def _period(value: Any) -> str | None:
     return None if ok else "must be a month such as 2026-04"
 
 
-def _one_of(*values: str | int) -> Check:
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a field may hold: `check` returns what is wrong with a value or None, `schema` tells programs the same."""
+
+    check: Check
+    schema: Mapping[str, Any]
+
+
+def _one_of(*values: str | int) -> Kind:
     words = "must be one of: " + ", ".join(map(str, values))
-    return lambda value: None if type(value) in (str, int) and value in values else words
+    return Kind(lambda value: None if type(value) in (str, int) and value in values else words, {"enum": list(values)})
+
+
+_ID = Kind(_id, {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$"})
+_TEXT = Kind(_text, {"type": "string", "minLength": 1, "maxLength": 1024})
+_NUMBER = Kind(_number, {"type": "number"})
+_SCALED = Kind(_scaled, {"type": "number", "minimum": -1, "maximum": 1})
+_WHOLE = Kind(_whole, {"type": "integer", "minimum": 0})
+_LENGTH = Kind(_duration, {"type": "string", "format": "duration"})
+_MONTH = Kind(_period, {"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"})
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of an event type's `data`; `check` returns what is wrong with a value, or None."""
+    """One field of an event type's `data`."""
 
-    check: Check
+    kind: Kind
     required: bool = True
 
 
 _SESSION = {
-    "sessionId": Field(_id),
-    "packageId": Field(_id),
-    "dispatchId": Field(_id, required=False),
-    "learnerId": Field(_text),
+    "sessionId": Field(_ID),
+    "packageId": Field(_ID),
+    "dispatchId": Field(_ID, required=False),
+    "learnerId": Field(_TEXT),
 }
 _SCORE = {
-    "scoreRaw": Field(_number, required=False),
-    "scoreMin": Field(_number, required=False),
-    "scoreMax": Field(_number, required=False),
-    "scoreScaled": Field(_scaled, required=False),
+    "scoreRaw": Field(_NUMBER, required=False),
+    "scoreMin": Field(_NUMBER, required=False),
+    "scoreMax": Field(_NUMBER, required=False),
+    "scoreScaled": Field(_SCALED, required=False),
 }
 EVENT_TYPES: dict[str, dict[str, Field]] = {
     "session.launched": _SESSION,
@@ -89,18 +106,18 @@ EVENT_TYPES: dict[str, dict[str, Field]] = {
         "completionStatus": Field(_one_of("completed", "incomplete", "not attempted", "unknown")),
         "successStatus": Field(_one_of("passed", "failed", "unknown")),
         **_SCORE,
-        "totalTime": Field(_duration),
+        "totalTime": Field(_LENGTH),
     },
     "session.scored": {**_SESSION, **_SCORE},
     "package.updated": {
-        "packageId": Field(_id),
-        "version": Field(_text),
-        "title": Field(_text, required=False),
+        "packageId": Field(_ID),
+        "version": Field(_TEXT),
+        "title": Field(_TEXT, required=False),
     },
     "usage.threshold": {
-        "period": Field(_period),
-        "launches": Field(_whole),
-        "limit": Field(_whole),
+        "period": Field(_MONTH),
+        "launches": Field(_WHOLE),
+        "limit": Field(_WHOLE),
         "thresholdPercent": Field(_one_of(80, 100)),
     },
 }
@@ -114,8 +131,22 @@ def data_errors(event_type: str, data: Mapping[str, Any]) -> list[FieldError]:
         if name not in data:
             if field.required:
                 errors.append(FieldError(f"data.{name}", f"is required for {event_type}"))
-        elif problem := field.check(data[name]):
+        elif problem := field.kind.check(data[name]):
             errors.append(FieldError(f"data.{name}", problem))
     if event_type == "session.scored" and not {"scoreRaw", "scoreScaled"} & data.keys():
         errors.append(FieldError("data.scoreRaw", "scoreRaw or scoreScaled is required for session.scored"))
     return errors
+
+
+def data_schema(event_type: str) -> dict[str, Any]:
+    """What `data` of this type may hold, as JSON Schema (2020-12)."""
+    fields = EVENT_TYPES[event_type]
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {name: dict(field.kind.schema) for name, field in fields.items()},
+        "required": [name for name, field in fields.items() if field.required],
+        "additionalProperties": False,
+    }
+    if event_type == "session.scored":
+        schema["anyOf"] = [{"required": ["scoreRaw"]}, {"required": ["scoreScaled"]}]
+    return schema

@@ -44,17 +44,24 @@ class Attempted:
     kind: Kind
     started_at: datetime
     ended_at: datetime
+    status: int | None = None
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A webhook's run of failures in its current epoch; `pause` says that the run is over the limit."""
+    """A webhook's run of failures in its current epoch; `pause` says that the run is over the limit.
+
+    `last_status` and `last_words` are of the last failure.
+    """
 
     epoch: int = 1
     failures: int = 0
     first_failed_at: datetime | None = None
     last_failed_at: datetime | None = None
     pause: PauseReason | None = None
+    last_status: int | None = None
+    last_words: str | None = None
 
     def after(self, attempts: Iterable[Attempted], *, own_network_is_down: bool = False) -> "Health":
         """The health once these new attempts, in the order of their partition, are counted.
@@ -94,4 +101,6 @@ class Health:
             first_failed_at=self.first_failed_at or attempt.started_at,
             last_failed_at=attempt.ended_at,
             pause=PauseReason.FAILURES if failures >= FAILURES_TO_PAUSE else None,
+            last_status=attempt.status,
+            last_words=attempt.words,
         )

@@ -1,5 +1,6 @@
 """Identity: what an id may look like, and ids that follow from what they name."""
 
+import hashlib
 import re
 from functools import lru_cache
 from uuid import UUID, uuid5
@@ -26,3 +27,12 @@ def delivery_id(account_id: str, event_id: str, webhook_id: str) -> str:
 def attempt_id(delivery: str, generation: int, number: int) -> str:
     """The id of attempt `number` (from 1) of a delivery's `generation`; a repeat after a crash has the same."""
     return str(uuid5(_NAMESPACE, f"{delivery}/{generation}/{number}"))
+
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def derived_id(prefix: str, *parts: str) -> str:
+    """An id in the form of those that we mint, the same whenever the same parts are given."""
+    number = int.from_bytes(hashlib.sha256("\0".join(parts).encode()).digest()[:16], "big")
+    return f"{prefix}_" + "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))

@@ -20,7 +20,7 @@ from streams.core.errors import ScormWebhooksError
 from streams.demo.course import Course
 from streams.demo.customers import Customer, make_customers, open_for_business
 from streams.demo.screen import CustomerLine, Scene, draw, percentile
-from streams.services.webhooks import Wish
+from streams.services.wishes import Wish
 from streams.telemetry import PrometheusReport, configure_logging
 from streams.upping import system
 from streams.wiring import Deployment
@@ -112,11 +112,11 @@ async def _running(folder: Path, seed: int) -> AsyncIterator[Demo]:
             if time.monotonic() > deadline or not supervisor.is_running:
                 raise Unaccounted("the stages did not start: " + "; ".join(await supervisor.troubles()))
             await asyncio.sleep(0.1)
-        opened = await deployment.accounts().open("Acme Learning", ["ops@acme.example"])
+        opened = await deployment.accounts().open("Acme Learning", ["ops@acme.example"], by="demo")
         webhook_ids = {}
         for customer in customers:
             wish = Wish(opened.account.id, f"http://127.0.0.1:{port}/{customer.name}", description=customer.says)
-            registered = await deployment.webhooks().register(wish)
+            registered = await deployment.webhooks().register(wish, by="demo")
             customer.secret = registered.secret
             webhook_ids[customer.name] = registered.changed.registration.webhook.id
         course = Course(deployment.kafka["bootstrap.servers"], opened.account.id, seed)

@@ -1,6 +1,19 @@
 """What the stages and services need of the world: Protocols of a few methods."""
 
-from streams.ports.people import Accounts, DeliveryLog, Propagation, Replays, Sealer, Webhooks
+from streams.ports.control import (
+    Accounts,
+    Answered,
+    Answers,
+    ApiKeys,
+    AuditLog,
+    Mails,
+    OwedMail,
+    Post,
+    Prunable,
+    Pruning,
+    Users,
+)
+from streams.ports.people import Addresses, DeliveryLog, Jobs, Numbers, Propagation, Replays, Sealer, Webhooks
 from streams.ports.records import Due, Noun, Outgoing, Partition, Record
 from streams.ports.stages import (
     Clock,
@@ -22,6 +35,11 @@ from streams.ports.stages import (
 
 __all__ = [
     "Accounts",
+    "Addresses",
+    "Answered",
+    "Answers",
+    "ApiKeys",
+    "AuditLog",
     "Clock",
     "Codec",
     "DeliveryLog",
@@ -31,13 +49,20 @@ __all__ = [
     "FeedHandler",
     "Generations",
     "HeldDeliveries",
+    "Jobs",
     "Lease",
     "Log",
+    "Mails",
     "Noun",
+    "Numbers",
     "Outbox",
     "Outgoing",
+    "OwedMail",
     "Partition",
+    "Post",
     "Propagation",
+    "Prunable",
+    "Pruning",
     "Record",
     "Recorder",
     "Replays",
@@ -46,5 +71,6 @@ __all__ = [
     "Sealer",
     "Sender",
     "Subscriptions",
+    "Users",
     "Webhooks",
 ]

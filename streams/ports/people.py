@@ -1,40 +1,38 @@
-"""What people's work needs: accounts, webhooks, deliveries looked at and acted on."""
+"""What people's work on webhooks and deliveries needs."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
-from streams.core.account import Account, ApiKey, DeliveryFilter, DeliverySeen
+from streams.core.account import DeliveryFilter, DeliverySeen
+from streams.core.audit import Deed
 from streams.core.held import HeldChoice
+from streams.core.job import Job
+from streams.core.page import Cursor, Page
 from streams.core.standing import Standing, Tally
+from streams.core.stats import Failing, Hour
 from streams.core.webhook import Registration
 
 
 class Replays(Protocol):
-    """Deliveries that people act on."""
+    """Deliveries that people act on; the deed is noted if there were any."""
 
-    async def again(self, wanted: DeliveryFilter) -> Sequence[str]:
+    async def again(self, wanted: DeliveryFilter, deed: Deed | None = None) -> Sequence[str]:
         """Start a new generation of those that match and whose webhook lives; their ids."""
 
-    async def discard(self, wanted: DeliveryFilter) -> Sequence[str]:
+    async def discard(self, wanted: DeliveryFilter, deed: Deed | None = None) -> Sequence[str]:
         """Give those that match up for good; their ids."""
 
 
-class Accounts(Protocol):
-    """The accounts and their keys."""
-
-    async def add(self, account: Account, key: ApiKey) -> None: ...
-
-    async def find(self, account_id: str) -> Account | None: ...
-
-    async def list(self) -> Sequence[Account]: ...
-
-
 class Webhooks(Protocol):
-    """The webhooks in SQL; every change becomes due for the topic in the same transaction."""
+    """The webhooks in SQL; every change becomes due for the topic, and its deed is noted, in the same transaction."""
 
-    async def add(self, registration: Registration) -> Registration: ...
+    async def add(self, registration: Registration, deed: Deed | None = None) -> Registration: ...
 
     async def list(self, account_id: str | None = None) -> Sequence[Registration]: ...
+
+    async def page(self, account_id: str, after: Cursor | None, limit: int) -> Page[Registration]:
+        """An account's webhooks, newest first."""
 
     async def find(self, webhook_id: str) -> Registration | None: ...
 
@@ -43,11 +41,12 @@ class Webhooks(Protocol):
         webhook_id: str,
         change: Callable[[Registration], Registration | None],
         held: HeldChoice = HeldChoice.DELIVER,
+        deed: Deed | None = None,
     ) -> Registration | None:
         """Apply `change` to the current state and raise the version; None from it deletes.
 
         If it ends a pause, `held` is what becomes of what that pause holds. What is stored now (of a deleted one:
-        what it was), or None when there is no such webhook.
+        what it was), or None when there is no such webhook. What `change` raises leaves everything as it was.
         """
 
 
@@ -60,7 +59,7 @@ class Propagation(Protocol):
 class DeliveryLog(Protocol):
     """What was recorded of deliveries, newest first."""
 
-    async def list(self, wanted: DeliveryFilter) -> Sequence[Standing]: ...
+    async def list(self, wanted: DeliveryFilter) -> Page[Standing]: ...
 
     async def find(self, delivery_id: str) -> DeliverySeen | None: ...
 
@@ -68,7 +67,48 @@ class DeliveryLog(Protocol):
         """How many deliveries stand where, by webhook id."""
 
 
+class Numbers(Protocol):
+    """What is known of a webhook's attempts in numbers."""
+
+    async def failing(self, webhook_id: str) -> Failing:
+        """Its run of failures in its current health epoch."""
+
+    async def hours(self, webhook_id: str, since: datetime) -> Sequence[Hour]:
+        """Oldest first."""
+
+    async def last_at(self, webhook_id: str, outcome: str) -> datetime | None:
+        """When an attempt last ended so."""
+
+    async def unfinished(self, webhook_id: str) -> Sequence[Tally]:
+        """How many deliveries wait, are held or dead."""
+
+
+class Jobs(Protocol):
+    """What people start on many deliveries at once."""
+
+    async def add(self, job: Job, deed: Deed) -> Job:
+        """The job with its total."""
+
+    async def find(self, job_id: str) -> Job | None: ...
+
+    async def unfinished(self) -> Sequence[Job]:
+        """Oldest first."""
+
+    async def advance(self, job_id: str) -> Job:
+        """Do one more portion, and note it, in one transaction."""
+
+
 class Sealer(Protocol):
     """Encrypts what must not be read at rest."""
 
     def seal(self, plain: str) -> str: ...
+
+    def reseal(self, sealed: str) -> str:
+        """The same, encrypted with the newest key. Raises `Unreadable` when no key of ours fits."""
+
+
+class Addresses(Protocol):
+    """Where host names lead."""
+
+    async def problem(self, url: str) -> str | None:
+        """Why a webhook may not have this URL, told to a person; None when it may, or when that is not known yet."""

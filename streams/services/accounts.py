@@ -1,15 +1,16 @@
-"""Open an account, with its first API key."""
+"""Open accounts and change them."""
 
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from streams.core.account import Account, ApiKey
-from streams.core.errors import FieldError, Invalid
+from streams.core.access import KEY_PREFIX, SHOWN_CHARACTERS, ApiKey, digest
+from streams.core.account import Account
+from streams.core.errors import FieldError, Invalid, NotFound
 from streams.ports import Accounts, Clock
+from streams.services.deeds import Deeds
 
-KEY_PREFIX = "sk_"
-SHOWN_CHARACTERS = 10
+MOST_EMAILS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,34 +25,83 @@ class AccountService:
     """`new_id` mints ids by their prefix, `new_token` makes an unguessable text."""
 
     def __init__(
-        self, accounts: Accounts, clock: Clock, new_id: Callable[[str], str], new_token: Callable[[], str]
+        self,
+        accounts: Accounts,
+        clock: Clock,
+        new_id: Callable[[str], str],
+        new_token: Callable[[], str],
     ) -> None:
         self._accounts = accounts
         self._clock = clock
         self._new_id = new_id
         self._new_token = new_token
+        self._deed = Deeds(clock, new_id)
 
-    async def open(self, name: str, emails: Sequence[str] = ()) -> Opened:
-        """A new account with a first key. Raises `Invalid`."""
-        errors = [] if name.strip() else [FieldError("name", "must not be empty")]
-        errors += [FieldError("emails", f"{email!r} is no e-mail address") for email in emails if not _is_email(email)]
-        if errors:
-            raise Invalid(*errors)
+    async def open(self, name: str, emails: Sequence[str] = (), plan_limit: int | None = None, *, by: str) -> Opened:
+        """A new account with a first key, which may do everything in it. Raises `Invalid`."""
         now = self._clock.now()
-        account = Account(self._new_id("acc"), name.strip(), tuple(emails), now)
+        account = Account(self._new_id("acc"), name.strip(), tuple(emails), now, plan_limit)
+        if errors := account_errors(account):
+            raise Invalid(*errors)
         api_key = KEY_PREFIX + self._new_token()
         key = ApiKey(
             id=self._new_id("key"),
             account_id=account.id,
             name="first key",
             prefix=api_key[:SHOWN_CHARACTERS],
-            sha256=hashlib.sha256(api_key.encode()).hexdigest(),
+            sha256=digest(api_key),
             created_at=now,
         )
-        await self._accounts.add(account, key)
+        await self._accounts.add(account, key, self._deed(by, "account.opened", account.id, account.id))
         return Opened(account, api_key)
+
+    async def list(self) -> Sequence[Account]:
+        """Oldest first."""
+        return await self._accounts.list()
+
+    async def find(self, account_id: str) -> Account:
+        """Raises `NotFound`."""
+        return _there(await self._accounts.find(account_id), account_id)
+
+    async def change(self, account_id: str, changes: Mapping[str, Any], *, by: str) -> Account:
+        """Set some of `name`, `emails`, `plan_limit`, `weekly_digest`. Raises `Invalid` and `NotFound`."""
+
+        def changed(known: Account) -> Account:
+            after = replace(known, **changes)
+            after = replace(after, name=after.name.strip(), emails=tuple(after.emails))
+            if errors := account_errors(after):
+                raise Invalid(*errors)
+            return after
+
+        deed = self._deed(by, "account.changed", account_id, account_id, fields=sorted(changes))
+        return _there(await self._accounts.change(account_id, changed, deed), account_id)
+
+
+def _there(account: Account | None, account_id: str) -> Account:
+    if account is None:
+        raise NotFound(f"there is no account {account_id}")
+    return account
+
+
+def account_errors(account: Account) -> list[FieldError]:
+    """What is wrong with an account, field by field."""
+    errors = [] if account.name else [FieldError("name", "must not be empty")]
+    if len(account.name) > 200:
+        errors.append(FieldError("name", "must have at most 200 characters"))
+    errors += email_errors("emails", account.emails)
+    if account.plan_limit is not None and account.plan_limit < 1:
+        errors.append(FieldError("planLimit", "must be at least 1, or absent for no limit"))
+    return errors
+
+
+def email_errors(field: str, emails: Sequence[str]) -> list[FieldError]:
+    """Which of these are no e-mail addresses."""
+    errors = [FieldError(field, f"at most {MOST_EMAILS} addresses")] if len(emails) > MOST_EMAILS else []
+    return errors + [FieldError(field, f"{email!r} is no e-mail address") for email in emails if not _is_email(email)]
 
 
 def _is_email(text: str) -> bool:
+    # What a mail's header would not take is no address here, whatever the standards allow in quotes.
     name, _, host = text.rpartition("@")
-    return bool(name) and bool(host) and not any(character.isspace() for character in text)
+    plain = text.isprintable() and not set(text) & set(' ,;:<>()[]"\\')
+    return bool(name) and bool(host) and plain and len(text) <= 254 and "@" not in name

@@ -1,31 +1,45 @@
-"""Look up deliveries, send them again, discard dead ones."""
+"""Look up deliveries, send them again, discard dead ones; one, some, or all that match."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from streams.core.account import DeliveryFilter, DeliverySeen
+from streams.core.audit import Deed
 from streams.core.delivery import State, Trigger
 from streams.core.errors import FieldError, Invalid, NotFound
+from streams.core.job import Job, JobKind
+from streams.core.page import Page
 from streams.core.standing import Standing, Tally
-from streams.ports import DeliveryLog, Replays
+from streams.ports import Clock, DeliveryLog, Jobs, Replays
+from streams.services.deeds import Deeds
 
 AT_ONCE = 500
 
 
 class DeliveryService:
-    """What people see of deliveries, and do with them."""
+    """What people see of deliveries, and do with them; `by` is who asks.
 
-    def __init__(self, log: DeliveryLog, replays: Replays) -> None:
+    With an `account_id` only what belongs to it is there.
+    """
+
+    def __init__(
+        self, log: DeliveryLog, replays: Replays, jobs: Jobs, clock: Clock, new_id: Callable[[str], str]
+    ) -> None:
         self._log = log
         self._replays = replays
+        self._jobs = jobs
+        self._clock = clock
+        self._new_id = new_id
+        self._deed = Deeds(clock, new_id)
 
-    async def list(self, wanted: DeliveryFilter) -> Sequence[Standing]:
+    async def list(self, wanted: DeliveryFilter) -> Page[Standing]:
+        """Newest first."""
         return await self._log.list(wanted)
 
-    async def find(self, delivery_id: str) -> DeliverySeen:
+    async def find(self, delivery_id: str, account_id: str | None = None) -> DeliverySeen:
         """Raises `NotFound`."""
         seen = await self._log.find(delivery_id)
-        if seen is None:
+        if seen is None or account_id not in (None, seen.standing.account_id):
             raise NotFound(f"there is no delivery {delivery_id}")
         return seen
 
@@ -33,36 +47,79 @@ class DeliveryService:
         """How many deliveries stand where, by webhook id."""
         return await self._log.tally()
 
-    async def retry(self, delivery_id: str) -> Standing:
+    async def retry(self, delivery_id: str, *, by: str, account_id: str | None = None) -> Standing:
         """Send a delivery again with a fresh schedule, whether it is dead, delivered, discarded or still waits.
 
         Raises `NotFound`, or `Invalid` where it cannot be sent again.
         """
-        standing = (await self.find(delivery_id)).standing
+        standing = (await self.find(delivery_id, account_id)).standing
         if standing.state is State.HELD:
             raise Invalid(FieldError("delivery", f"is held and leaves by itself: {standing.words}"))
-        if not await self._replays.again(DeliveryFilter(ids=[delivery_id])):
+        deed = self._deed(by, "delivery.retried", delivery_id, standing.account_id)
+        if not await self._replays.again(DeliveryFilter(ids=[delivery_id]), deed):
             raise Invalid(FieldError("delivery", _why_not(standing)))
         return (await self.find(delivery_id)).standing
 
-    async def retry_dead(self, wanted: DeliveryFilter, told: Callable[[int], None] = lambda count: None) -> int:
-        """Send every dead letter that matches again; how many. `told` hears of each portion."""
-        return await _in_portions(self._replays.again, wanted, told)
+    # -- dead letters -------------------------------------------------------------------------------------------
 
-    async def discard_dead(self, wanted: DeliveryFilter, told: Callable[[int], None] = lambda count: None) -> int:
-        """Give every dead letter that matches up for good; how many."""
-        return await _in_portions(self._replays.discard, wanted, told)
+    async def retry_dead(
+        self, wanted: DeliveryFilter, told: Callable[[int], None] = lambda count: None, *, by: str
+    ) -> Sequence[str]:
+        """Send every dead letter that matches again; their ids. `told` hears of each portion."""
+
+        def deed() -> Deed:
+            return self._deed(by, "dead_letters.retried", wanted.webhook_id or "*", wanted.account_id)
+
+        return await _in_portions(lambda some: self._replays.again(some, deed()), wanted, told)
+
+    async def discard_dead(
+        self, wanted: DeliveryFilter, told: Callable[[int], None] = lambda count: None, *, by: str
+    ) -> Sequence[str]:
+        """Give every dead letter that matches up for good; their ids."""
+
+        def deed() -> Deed:
+            return self._deed(by, "dead_letters.discarded", wanted.webhook_id or "*", wanted.account_id)
+
+        return await _in_portions(lambda some: self._replays.discard(some, deed()), wanted, told)
+
+    # -- jobs ---------------------------------------------------------------------------------------------------
+
+    async def start(self, kind: JobKind, wanted: DeliveryFilter, account_id: str, *, by: str) -> Job:
+        """Do it to every dead letter of the account that matches by now; `publish` does the work."""
+        return await self._start(kind, replace(wanted, state=State.DEAD), account_id, by, f"dead_letters.{_PAST[kind]}")
+
+    async def retry_waiting(self, webhook_id: str, account_id: str, *, by: str) -> Job:
+        """Send everything that waits in a tier for this webhook now."""
+        wanted = DeliveryFilter(webhook_id=webhook_id, state=State.WAITING, in_tier=True)
+        return await self._start(JobKind.RETRY, wanted, account_id, by, "deliveries.retried")
+
+    async def job(self, job_id: str, account_id: str | None = None) -> Job:
+        """Raises `NotFound`."""
+        job = await self._jobs.find(job_id)
+        if job is None or account_id not in (None, job.account_id):
+            raise NotFound(f"there is no job {job_id}")
+        return job
+
+    async def _start(self, kind: JobKind, wanted: DeliveryFilter, account_id: str, by: str, action: str) -> Job:
+        now = self._clock.now()
+        # What becomes a dead letter after this is another matter, even if it is one of these again.
+        wanted = replace(wanted, account_id=account_id, changed_until=now, after=None)
+        job = Job(self._new_id("job"), account_id, kind, wanted, now)
+        return await self._jobs.add(job, self._deed(by, action, job.id, account_id, webhook=wanted.webhook_id))
+
+
+_PAST = {JobKind.RETRY: "retried", JobKind.DISCARD: "discarded"}
 
 
 async def _in_portions(
     act: Callable[[DeliveryFilter], Awaitable[Sequence[str]]], wanted: DeliveryFilter, told: Callable[[int], None]
-) -> int:
-    total = 0
+) -> Sequence[str]:
+    done: list[str] = []
     dead = replace(wanted, state=State.DEAD, limit=AT_ONCE)
     while ids := await act(dead):
-        total += len(ids)
+        done += ids
         told(len(ids))
-    return total
+    return done
 
 
 def _why_not(standing: Standing) -> str:

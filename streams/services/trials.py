@@ -36,20 +36,20 @@ class TrialService:
         self._clock = clock
         self._new_id = new_id
 
-    async def send(self, webhook_id: str, event_type: str) -> DeliverySeen:
-        """The test's delivery with its attempt, once there is an outcome.
+    async def send(self, webhook_id: str, event_type: str, account_id: str | None = None) -> DeliverySeen:
+        """The test's delivery with its attempt, once there is an outcome; with an `account_id` only to its webhooks.
 
         Raises `NotFound`, `Invalid` for an unknown type, `Unavailable` when 12 seconds bring no outcome.
         """
         if event_type not in EVENT_TYPES:
             raise Invalid(FieldError("type", "must be one of: " + ", ".join(EVENT_TYPES)))
         registration = await self._webhooks.find(webhook_id)
-        if registration is None:
+        if registration is None or account_id not in (None, registration.webhook.account_id):
             raise NotFound(f"there is no webhook {webhook_id}")
-        account_id, now = registration.webhook.account_id, self._clock.now()
-        event = sample_event(event_type, self._new_id("evt"), account_id, now)
+        owner, now = registration.webhook.account_id, self._clock.now()
+        event = sample_event(event_type, self._new_id("evt"), owner, now)
         delivery = Delivery(
-            account_id=account_id,
+            account_id=owner,
             event_id=event.id,
             event_type=event.type,
             webhook_id=webhook_id,

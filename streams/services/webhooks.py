@@ -1,49 +1,23 @@
-"""Register, pause, enable and delete webhooks; each is answered when the change is on the topic."""
+"""Register, change, pause, enable and delete webhooks; each is answered when the change is on the topic."""
 
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
 
-from streams.core.errors import FieldError, Invalid, NotFound
-from streams.core.event_data import EVENT_TYPES
+from streams.core.errors import FieldError, Invalid, NotFound, Stale
 from streams.core.held import HeldChoice
-from streams.core.ids import ID_WORDS, is_id
+from streams.core.page import Cursor, Page
 from streams.core.signing import SECRET_BYTES, make_secret
-from streams.core.url import url_errors
-from streams.core.webhook import (
-    DEFAULT_MAX_CONCURRENCY,
-    Pause,
-    PauseReason,
-    Registration,
-    SealedSecret,
-    Status,
-    Webhook,
-)
-from streams.ports import Accounts, Clock, Propagation, Sealer, Webhooks
+from streams.core.webhook import Pause, PauseReason, Registration, SealedSecret, Status, Webhook
+from streams.ports import Accounts, Addresses, Clock, Propagation, Sealer, Webhooks
+from streams.services.deeds import Deeds
+from streams.services.wishes import ALL_EVENTS, Wish, wish_errors, wish_of
 
-ALL_EVENTS = "*"
 PROPAGATION_SECONDS = 2.0
 ASK_EVERY_SECONDS = 0.02
-MAX_CONCURRENCY = 256
-MAX_HEADERS = 10
-_TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
-_OURS = frozenset({"host", "transfer-encoding", "connection", "user-agent", "te", "trailer", "upgrade", "traceparent"})
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a person asks for when registering a webhook; `events` holds types, or `*` for all."""
-
-    account_id: str
-    url: str
-    events: Sequence[str] = (ALL_EVENTS,)
-    description: str = ""
-    packages: Sequence[str] = ()
-    dispatches: Sequence[str] = ()
-    fallback_url: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    max_concurrency: int = DEFAULT_MAX_CONCURRENCY
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +37,10 @@ class Registered:
 
 
 class WebhookService:
-    """`new_id` mints ids by their prefix, `new_key` gives that many random bytes."""
+    """`new_id` mints ids by their prefix, `new_key` gives that many random bytes.
+
+    `by` is who asks, for the audit log. With an `account_id` only what belongs to it is there.
+    """
 
     def __init__(
         self,
@@ -71,6 +48,7 @@ class WebhookService:
         accounts: Accounts,
         propagation: Propagation,
         sealer: Sealer,
+        addresses: Addresses,
         clock: Clock,
         new_id: Callable[[str], str],
         new_key: Callable[[int], bytes],
@@ -80,126 +58,190 @@ class WebhookService:
         self._accounts = accounts
         self._propagation = propagation
         self._sealer = sealer
+        self._addresses = addresses
         self._clock = clock
         self._new_id = new_id
         self._new_key = new_key
         self._allow_http = allow_http
+        self._deed = Deeds(clock, new_id)
 
-    async def register(self, wish: Wish) -> Registered:
+    async def register(self, wish: Wish, *, by: str) -> Registered:
         """A new, active webhook. Raises `Invalid` naming each field, `NotFound` for an unknown account."""
-        if errors := wish_errors(wish, self._allow_http):
+        errors: Sequence[FieldError] = wish_errors(wish, self._allow_http)
+        if errors := errors or await self._address_errors(wish):
             raise Invalid(*errors)
         if await self._accounts.find(wish.account_id) is None:
             raise NotFound(f"there is no account {wish.account_id}")
         secret = make_secret(self._new_key(SECRET_BYTES))
-        types = frozenset() if ALL_EVENTS in wish.events else frozenset(wish.events)
         webhook = Webhook(
             id=self._new_id("wh"),
             account_id=wish.account_id,
             url=wish.url,
             secrets=(SealedSecret(self._sealer.seal(secret)),),
-            event_types=types,
+            event_types=_types(wish),
             packages=frozenset(wish.packages),
             dispatches=frozenset(wish.dispatches),
             fallback_url=wish.fallback_url,
-            sealed_headers=self._sealer.seal(json.dumps(dict(wish.headers))) if wish.headers else None,
+            sealed_headers=self._seal_headers(wish.headers),
             max_concurrency=wish.max_concurrency,
         )
-        registration = await self._webhooks.add(Registration(webhook, self._clock.now(), wish.description))
+        deed = self._deed(by, "webhook.created", webhook.id, wish.account_id, url=wish.url)
+        registration = await self._webhooks.add(Registration(webhook, self._clock.now(), wish.description), deed)
         return Registered(await self._changed(registration), secret)
 
     async def list(self, account_id: str | None = None) -> Sequence[Registration]:
         return await self._webhooks.list(account_id)
 
-    async def pause(self, webhook_id: str) -> Changed:
+    async def page(self, account_id: str, after: Cursor | None, limit: int) -> Page[Registration]:
+        """Newest first."""
+        return await self._webhooks.page(account_id, after, limit)
+
+    async def find(self, webhook_id: str, account_id: str | None = None) -> Registration:
+        """Raises `NotFound`."""
+        found = await self._webhooks.find(webhook_id)
+        if found is None or account_id not in (None, found.webhook.account_id):
+            raise _unknown(webhook_id)
+        return found
+
+    async def change(
+        self,
+        webhook_id: str,
+        changes: Mapping[str, Any],
+        *,
+        by: str,
+        account_id: str | None = None,
+        version: int | None = None,
+    ) -> Changed:
+        """Set some fields of a `Wish`, and `status`; with a `version` only while it is that one.
+
+        Raises `Invalid` naming each field, `NotFound`, `Stale`.
+        """
+        wanted = {name: value for name, value in changes.items() if name != "status"}
+        status, now = changes.get("status"), self._clock.now()
+        pause = Pause(self._new_id("pause"), PauseReason.MANUAL)
+        if errors := await self._address_errors(
+            Wish("", wanted.get("url", ""), fallback_url=wanted.get("fallback_url"))
+        ):
+            raise Invalid(*errors)
+
+        def changed(known: Registration) -> Registration:
+            if version is not None and known.webhook.version != version:
+                raise Stale(f"webhook {webhook_id} has changed since it was read: read it again")
+            before = wish_of(known)
+            after = replace(before, **wanted)
+            # What was right when it was registered stays, whatever the rules have become since.
+            already = wish_errors(before, self._allow_http)
+            if errors := [error for error in wish_errors(after, self._allow_http) if error not in already]:
+                raise Invalid(*errors)
+            result = self._revised(known, after, wanted)
+            if status is Status.PAUSED:
+                return _paused(result, pause, now)
+            return _enabled(result) if status is Status.ACTIVE else result
+
+        return await self._change(webhook_id, changed, by, "webhook.changed", account_id, fields=sorted(changes))
+
+    async def pause(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Changed:
         """No request leaves any more; what is owed is held. A second time changes nothing."""
         now = self._clock.now()
         pause = Pause(self._new_id("pause"), PauseReason.MANUAL)
+        return await self._change(
+            webhook_id, lambda known: _paused(known, pause, now), by, "webhook.paused", account_id, reason="manual"
+        )
 
-        def paused(known: Registration) -> Registration:
-            if known.webhook.status is Status.PAUSED:
-                return known
-            return replace(known, webhook=replace(known.webhook, status=Status.PAUSED, pause=pause), paused_at=now)
-
-        return await self._change(webhook_id, paused)
-
-    async def enable(self, webhook_id: str, held: HeldChoice = HeldChoice.DELIVER) -> Changed:
+    async def enable(
+        self,
+        webhook_id: str,
+        held: HeldChoice = HeldChoice.DELIVER,
+        *,
+        by: str,
+        account_id: str | None = None,
+    ) -> Changed:
         """Requests leave again, with health counted anew; `held` is what becomes of what the pause holds.
 
         A second time changes nothing.
         """
+        return await self._change(webhook_id, _enabled, by, "webhook.enabled", account_id, held, held=str(held))
 
-        def enabled(known: Registration) -> Registration:
-            webhook = known.webhook
-            if webhook.status is Status.ACTIVE:
-                return known
-            awake = replace(webhook, status=Status.ACTIVE, pause=None, health_epoch=webhook.health_epoch + 1)
-            return replace(known, webhook=awake, paused_at=None)
-
-        return await self._change(webhook_id, enabled, held)
-
-    async def delete(self, webhook_id: str) -> Changed:
+    async def delete(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Changed:
         """It gets no event any more; what it was still owed becomes dead letters."""
-        return await self._change(webhook_id, lambda known: None)
+        return await self._change(webhook_id, lambda known: None, by, "webhook.deleted", account_id)
 
     async def _change(
         self,
         webhook_id: str,
         change: Callable[[Registration], Registration | None],
-        held: HeldChoice = HeldChoice.DELIVER,
+        by: str,
+        action: str,
+        account_id: str | None,
+        choice: HeldChoice = HeldChoice.DELIVER,
+        **details: object,
     ) -> Changed:
-        registration = await self._webhooks.change(webhook_id, change, held)
+        before = await self.find(webhook_id, account_id)
+        deed = self._deed(by, action, webhook_id, before.webhook.account_id, **details)
+        registration = await self._webhooks.change(webhook_id, change, choice, deed)
         if registration is None:
-            raise NotFound(f"there is no webhook {webhook_id}")
+            raise _unknown(webhook_id)
         return await self._changed(registration)
 
     async def _changed(self, registration: Registration) -> Changed:
-        try:
-            async with asyncio.timeout(PROPAGATION_SECONDS):
-                while not await self._propagation.is_published(registration.webhook.id):
-                    await asyncio.sleep(ASK_EVERY_SECONDS)
-        except TimeoutError:
-            return Changed(registration, propagated=False)
-        return Changed(registration, propagated=True)
+        return Changed(registration, await is_propagated(self._propagation, registration.webhook.id))
+
+    def _revised(self, known: Registration, wish: Wish, wanted: Mapping[str, Any]) -> Registration:
+        webhook = known.webhook
+        moved = wish.url != webhook.url
+        revised = replace(
+            webhook,
+            url=wish.url,
+            fallback_url=wish.fallback_url,
+            event_types=_types(wish),
+            packages=frozenset(wish.packages),
+            dispatches=frozenset(wish.dispatches),
+            sealed_headers=self._seal_headers(wish.headers) if "headers" in wanted else webhook.sealed_headers,
+            max_concurrency=wish.max_concurrency,
+            # What the old endpoint failed is not held against the new one.
+            health_epoch=webhook.health_epoch + 1 if moved else webhook.health_epoch,
+        )
+        return replace(known, webhook=revised, description=wish.description)
+
+    async def _address_errors(self, wish: Wish) -> Sequence[FieldError]:
+        errors = []
+        for name, url in (("url", wish.url), ("fallbackUrl", wish.fallback_url)):
+            if url and (problem := await self._addresses.problem(url)):
+                errors.append(FieldError(name, problem))
+        return errors
+
+    def _seal_headers(self, headers: Mapping[str, str]) -> str | None:
+        return self._sealer.seal(json.dumps(dict(headers))) if headers else None
 
 
-def wish_errors(wish: Wish, allow_http: bool = False) -> list[FieldError]:
-    """What is wrong with a registration, field by field."""
-    errors = url_errors("url", wish.url, allow_http=allow_http)
-    if wish.fallback_url is not None:
-        errors += url_errors("fallbackUrl", wish.fallback_url, allow_http=allow_http)
-        if wish.fallback_url == wish.url:
-            errors.append(FieldError("fallbackUrl", "must be another URL than url"))
-    if not wish.events:
-        errors.append(FieldError("events", f"must name event types, or {ALL_EVENTS} for all"))
-    known = ", ".join(EVENT_TYPES)
-    errors += [
-        FieldError("events", f"{name!r} is no event type; there are {known} and {ALL_EVENTS}")
-        for name in wish.events
-        if name != ALL_EVENTS and name not in EVENT_TYPES
-    ]
-    errors += [
-        FieldError(scope, f"{value!r} is no id: {ID_WORDS}")
-        for scope, values in (("packages", wish.packages), ("dispatches", wish.dispatches))
-        for value in values
-        if not is_id(value)
-    ]
-    if not 1 <= wish.max_concurrency <= MAX_CONCURRENCY:
-        errors.append(FieldError("maxConcurrency", f"must be from 1 to {MAX_CONCURRENCY}"))
-    return errors + header_errors(wish.headers)
+async def is_propagated(propagation: Propagation, webhook_id: str) -> bool:
+    """Whether its newest version is on the topic within two seconds."""
+    try:
+        async with asyncio.timeout(PROPAGATION_SECONDS):
+            while not await propagation.is_published(webhook_id):
+                await asyncio.sleep(ASK_EVERY_SECONDS)
+    except TimeoutError:
+        return False
+    return True
 
 
-def header_errors(headers: Mapping[str, str]) -> list[FieldError]:
-    """What is wrong with a customer's own headers (RFC 9110 §5): ours cannot be replaced."""
-    errors = [FieldError("headers", f"at most {MAX_HEADERS} headers")] if len(headers) > MAX_HEADERS else []
-    for name, value in headers.items():
-        lower = name.lower()
-        if not name or not set(lower) <= _TOKEN:
-            errors.append(FieldError("headers", f"{name!r} is no header name"))
-        elif lower in _OURS or lower.startswith(("content-", "webhook-")) or "-signature" in lower:
-            errors.append(FieldError("headers", f"{name} is a header that we set"))
-        if not all(" " <= character <= "~" for character in value) or len(value) > 1024:
-            errors.append(
-                FieldError("headers", f"the value of {name!r} must be printable ASCII, at most 1024 characters")
-            )
-    return errors
+def _unknown(webhook_id: str) -> NotFound:
+    return NotFound(f"there is no webhook {webhook_id}")
+
+
+def _types(wish: Wish) -> frozenset[str]:
+    return frozenset() if ALL_EVENTS in wish.events else frozenset(wish.events)
+
+
+def _paused(known: Registration, pause: Pause, now: datetime) -> Registration:
+    if known.webhook.status is Status.PAUSED:
+        return known
+    return replace(known, webhook=replace(known.webhook, status=Status.PAUSED, pause=pause), paused_at=now)
+
+
+def _enabled(known: Registration) -> Registration:
+    webhook = known.webhook
+    if webhook.status is Status.ACTIVE:
+        return known
+    awake = replace(webhook, status=Status.ACTIVE, pause=None, health_epoch=webhook.health_epoch + 1)
+    return replace(known, webhook=awake, paused_at=None)

@@ -30,6 +30,7 @@ def _both(patient: bool) -> list[Scenario]:
     return [
         Scenario("rolling-restart", partial(kills.restart_in_turn, rounds=times)),
         Scenario("pause-and-enable", partial(webhooks.pause_and_enable, rounds=times)),
+        Scenario("rotate-and-replay", partial(webhooks.rotate_and_replay, rounds=times)),
         Scenario("poison-and-copies", partial(kills.poison, times=times), copies=3, poison=0.01),
         Scenario("broker-kill", partial(brokers.kill, times=times)),
         Scenario("database-stop", partial(databases.stop, seconds=how(8, 20))),

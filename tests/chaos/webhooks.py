@@ -1,4 +1,4 @@
-"""Webhooks that are paused and enabled while stages are killed."""
+"""Webhooks that are paused, enabled, given new secrets and sent their dead letters again while stages are killed."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -30,6 +30,28 @@ def pause_and_enable(act: Act, rounds: int) -> None:
             killing.result()
     for choice, webhook in webhooks.items():
         until(partial(has, act, webhook, CHOICES[choice]), 60, f"something {CHOICES[choice]}")
+
+
+def rotate_and_replay(act: Act, rounds: int) -> None:
+    """A webhook gets new secrets, and what it was owed while paused is given up and sent again."""
+    webhook = act.customer("rotating")
+    run = act.world.system.run
+    for _ in range(rounds):
+        with ThreadPoolExecutor() as pool:
+            killing = pool.submit(kill_in_turn, act, "publish", "deliver")
+            run("webhooks", "rotate-secret", webhook, "--overlap-hours", "0")
+            run("webhooks", "pause", webhook)
+            until(partial(has, act, webhook, "held"), 60, "something held")
+            killing.result()
+        run("webhooks", "enable", webhook, "--held", "keep")
+        until(partial(has, act, webhook, "dead"), 60, "something dead")
+        with ThreadPoolExecutor() as pool:
+            killing = pool.submit(kill_in_turn, act, "deliver", "record", "publish")
+            run("webhooks", "rotate-secret", webhook)
+            run("dead-letters", "retry", "--all", "--webhook", webhook)
+            run("webhooks", "finish-rotation", webhook)
+            killing.result()
+    until(partial(has, act, webhook, "delivered"), 60, "something delivered")
 
 
 def kill_in_turn(act: Act, *stages: str) -> None:

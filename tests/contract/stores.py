@@ -9,17 +9,30 @@ from sqlalchemy import func, select
 from sqlalchemy.engine import URL
 
 from builders import NOON, attempt, dead_letter, delivery, webhook
-from fakes import FakeClock, FakeDeliveryLog, FakeHeld, FakeLease, FakeOutbox, FakeRecorder, FakeReplays, FakeReport
+from fakes import (
+    FakeClock,
+    FakeDeliveryLog,
+    FakeHeld,
+    FakeJobs,
+    FakeLease,
+    FakeOutbox,
+    FakeRecorder,
+    FakeReplays,
+    FakeReport,
+)
 from streams.adapters.sql import migrate
+from streams.adapters.sql.accounts import SqlAccounts
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
 from streams.adapters.sql.generations import SqlGenerations
 from streams.adapters.sql.held import SqlHeld
+from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.outbox import SqlLease, SqlOutbox
 from streams.adapters.sql.recorder import SqlRecorder
-from streams.adapters.sql.registry import SqlAccounts, SqlWebhooks
+from streams.adapters.sql.registry import SqlWebhooks
 from streams.adapters.sql.replays import SqlReplays
-from streams.core.account import Account, ApiKey
+from streams.core.access import ApiKey
+from streams.core.account import Account
 from streams.core.attempt import Attempt, DeadLetter, Followed
 from streams.core.delivery import Delivery, HoldReason
 from streams.core.outcome import Kind
@@ -29,6 +42,7 @@ from streams.ports import (
     DeliveryLog,
     Generations,
     HeldDeliveries,
+    Jobs,
     Lease,
     Outbox,
     Propagation,
@@ -50,6 +64,7 @@ class Store:
     log: DeliveryLog
     held: HeldDeliveries
     replays: Replays
+    jobs: Jobs
     generations: Generations
     lease: Callable[[str], Lease]
 
@@ -85,6 +100,7 @@ def fake_store(*, away: bool = False) -> Store:
         log=FakeDeliveryLog(recorder),
         held=FakeHeld(recorder),
         replays=FakeReplays(recorder),
+        jobs=FakeJobs(FakeReplays(recorder), clock),
         generations=recorder,
         lease=lease.rival,
     )
@@ -115,6 +131,7 @@ async def unmigrated(url: URL) -> AsyncIterator[SqlStore]:
         log=SqlDeliveryLog(database),
         held=SqlHeld(database),
         replays=SqlReplays(database, clock),
+        jobs=SqlJobs(database, clock),
         generations=SqlGenerations(database, FakeReport()),
         lease=lambda holder: SqlLease(database, clock, "publish", holder),
         database=database,

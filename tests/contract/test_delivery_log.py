@@ -20,7 +20,7 @@ async def test_deliveries_are_listed_newest_first_and_by_every_filter(store: Sto
     await store.recorder.record(fold(facts))
 
     async def listed(**wanted: Any) -> list[str]:
-        return [standing.event_id for standing in await store.log.list(DeliveryFilter(**wanted))]
+        return [standing.event_id for standing in (await store.log.list(DeliveryFilter(**wanted))).rows]
 
     assert await listed() == ["evt_2", "evt_3", "evt_1", "evt_4"]
     assert await listed(limit=2) == ["evt_2", "evt_3"]

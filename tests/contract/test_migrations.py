@@ -1,27 +1,31 @@
 """A database is brought to this version's schema and back, and says in words when it cannot be."""
 
+import json
 import re
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.engine import URL
 
 from builders import NOON, attempt, delivery, webhook
 from fakes import FakeClock, FakeReport
 from real.postgres import Postgres
 from streams.adapters.sql import migrate
+from streams.adapters.sql.accounts import SqlAccounts
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.database import database_url as url_of
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
 from streams.adapters.sql.outbox import SqlOutbox
 from streams.adapters.sql.recorder import SqlRecorder
-from streams.adapters.sql.registry import SqlAccounts, SqlWebhooks
-from streams.adapters.sql.tables import metadata
-from streams.core.account import Account, ApiKey, DeliveryFilter
+from streams.adapters.sql.registry import SqlWebhooks
+from streams.adapters.sql.schema import metadata
+from streams.core.access import EVERYTHING, ApiKey
+from streams.core.account import Account, DeliveryFilter
 from streams.core.errors import Misconfigured, Unavailable
 from streams.core.standing import Batch, Fact, fold
 from streams.core.webhook import Registration
@@ -46,7 +50,7 @@ async def fill(url: URL) -> int:
         await SqlWebhooks(database, FakeClock()).add(Registration(webhook(), NOON))
         recorder = SqlRecorder(database, FakeClock(), FakeReport(), str)
         await recorder.record(fold([Fact(delivery(), NOON), Fact(attempt(), NOON)]))
-        return len(await SqlDeliveryLog(database).list(DeliveryFilter()))
+        return len((await SqlDeliveryLog(database).list(DeliveryFilter())).rows)
     finally:
         await database.close()
 
@@ -60,12 +64,44 @@ async def test_up_and_down_and_up_again_with_rows_in_the_tables(url: URL) -> Non
         assert tables(url) == set()
 
 
+def test_what_an_older_version_kept_is_there_after_the_upgrade_and_after_the_way_back(url: URL) -> None:
+    migrate.upgrade(url, "0002")
+    execute(
+        url,
+        "INSERT INTO accounts (id, name, emails, created_at) VALUES ('acme', 'Acme', '[]', '2026-04-10 12:00:00')",
+        "INSERT INTO api_keys (id, account_id, name, prefix, sha256, created_at) "
+        "VALUES ('key_1', 'acme', 'first key', 'sk_', 'sha', '2026-04-10 12:00:00')",
+        "INSERT INTO mails (id, account_id, webhook_id, kind, pause_id, created_at) "
+        "VALUES ('mail_1', 'acme', 'wh_crm', 'paused', 'pause_1', '2026-04-10 12:00:00')",
+    )
+    migrate.upgrade(url)
+    assert execute(url, "SELECT key, due_at, sent_at FROM mails") == [("paused/pause_1", None, None)]
+    [(scopes, digest)] = execute(url, "SELECT scopes, weekly_digest FROM api_keys JOIN accounts ON true")
+    assert sorted(json.loads(scopes) if isinstance(scopes, str) else scopes) == sorted(EVERYTHING)
+    assert bool(digest) is True
+    migrate.downgrade(url, "0002")
+    assert execute(url, "SELECT id, pause_id, sent FROM mails") == [("mail_1", "pause_1", False)]
+    migrate.upgrade(url)
+
+
+def execute(url: URL, *statements: str) -> list[tuple[Any, ...]]:
+    """The rows of the last one, if it has any."""
+    engine = create_engine(url.set(drivername="sqlite") if url.get_backend_name() == "sqlite" else url)
+    try:
+        with engine.begin() as connection:
+            for statement in statements:
+                result = connection.execute(text(statement))
+            return [tuple(row) for row in result] if result.returns_rows else []
+    finally:
+        engine.dispose()
+
+
 async def test_going_up_a_second_time_changes_nothing(url: URL) -> None:
     migrate.upgrade(url)
     assert await fill(url) == 1
     migrate.upgrade(url)
     database = Database(url)
-    assert len(await SqlDeliveryLog(database).list(DeliveryFilter())) == 1
+    assert len((await SqlDeliveryLog(database).list(DeliveryFilter())).rows) == 1
     await database.close()
 
 
@@ -131,9 +167,9 @@ async def test_a_full_disk_is_waited_out_and_nothing_is_taken_for_stored(tmp_pat
     with full_disk(256 * 1024), pytest.raises(Unavailable):
         await recorder.record(batch)
     assert database.troubles()
-    assert await SqlDeliveryLog(database).list(DeliveryFilter()) == []
+    assert (await SqlDeliveryLog(database).list(DeliveryFilter())).rows == []
     await recorder.record(batch)
-    assert len(await SqlDeliveryLog(database).list(DeliveryFilter(limit=1000))) == 200
+    assert len((await SqlDeliveryLog(database).list(DeliveryFilter(limit=1000))).rows) == 200
     await database.close()
 
 

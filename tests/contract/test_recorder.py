@@ -15,7 +15,7 @@ from streams.core.webhook import PauseReason, Status, Webhook
 
 
 async def only_standing(store: Store) -> Standing:
-    (standing,) = await store.log.list(DeliveryFilter())
+    (standing,) = (await store.log.list(DeliveryFilter())).rows
     return standing
 
 
@@ -59,7 +59,7 @@ async def test_of_a_batch_with_a_row_that_is_refused_nothing_is_recorded(store: 
     batch = fold([Fact(delivery(), NOON), Fact(attempt(event_id="evt_odd", words=None), NOON)])
     with pytest.raises(Refused):
         await store.recorder.record(batch)
-    assert await store.log.list(DeliveryFilter()) == []
+    assert (await store.log.list(DeliveryFilter())).rows == []
 
 
 async def test_a_database_that_is_away_records_nothing_and_says_so(away: Store) -> None:
@@ -131,7 +131,7 @@ async def test_what_a_deleted_webhook_was_sent_is_recorded_and_pauses_nobody(sto
     await store.webhooks.change("wh_crm", lambda r: None)
     await publish_all(store)
     await store.recorder.record(fold([failed(number) for number in range(1, 9)]))
-    assert len(await store.log.list(DeliveryFilter())) == 8
+    assert len((await store.log.list(DeliveryFilter())).rows) == 8
     assert await store.outbox.due(10) == []
 
 

@@ -7,7 +7,8 @@ import pytest
 from builders import NOON, attempt
 from contract.stores import SqlStore, failed, history
 from fakes import FakeRecorder
-from streams.adapters.sql.tables import attempts, mails
+from streams.adapters.sql.people_tables import mails
+from streams.adapters.sql.tables import attempts
 from streams.core.account import DeliveryFilter
 from streams.core.attempt import Attempt
 from streams.core.errors import Refused
@@ -22,7 +23,7 @@ async def test_random_batches_in_any_order_leave_what_the_fake_of_the_stages_kee
         batch = fold(dice.choices(HISTORY, k=dice.randint(1, 6)))
         await database.recorder.record(batch)
         await fake.record(batch)
-        stored = {standing.delivery_id: standing for standing in await database.log.list(DeliveryFilter())}
+        stored = {standing.delivery_id: standing for standing in (await database.log.list(DeliveryFilter())).rows}
         assert stored == fake.standings
     assert await database.count(attempts) == len(fake.attempts)
     for delivery_id, standing in fake.standings.items():

@@ -31,8 +31,8 @@ def tried(
     target: Target = Target.PRIMARY,
 ) -> Attempted:
     """An attempt from second `start` to second `end`."""
-    moments = (NOON + timedelta(seconds=second) for second in (start, end))
-    return Attempted(epoch, trigger, target, kind, *moments)
+    began, ended = (NOON + timedelta(seconds=second) for second in (start, end))
+    return Attempted(epoch, trigger, target, kind, began, ended)
 
 
 def in_a_row(count: int) -> list[Attempted]:

@@ -152,10 +152,13 @@ class System:
 
     def metric(self, stage: str, name: str) -> float:
         """The sum of a stage's metric over its labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[stage]}/metrics", timeout=2) as answer:
-            lines = answer.read().decode().splitlines()
+        lines = self.metrics(stage).splitlines()
         full = f"scorm_webhooks_{name}"
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.split("{")[0].split(" ")[0] == full)
+
+    def metrics(self, stage: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[stage]}/metrics", timeout=2) as answer:
+            return str(answer.read().decode())
 
     def kill(self, stage: str) -> None:
         """kill -9."""

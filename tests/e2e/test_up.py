@@ -23,7 +23,7 @@ def up(tmp_path: Path) -> Iterator[System]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    system = System(tmp_path, {"SCORM_WEBHOOKS_API_PORT": str(port)})
+    system = System(tmp_path, {"SCORM_WEBHOOKS_HEALTH_PORT": str(port), "SCORM_WEBHOOKS_API_PORT": "0"})
     del system.env["SCORM_WEBHOOKS_ENCRYPTION_KEYS"]
     with (tmp_path / "up.log").open("ab") as log:
         running = subprocess.Popen([sys.executable, "-m", "streams", "up"], env=system.env, cwd=tmp_path, stderr=log)

@@ -1,7 +1,7 @@
 """The ports that the stages need, in memory; `tests/contract` holds them to the same suites as the products."""
 
 from fakes.clock import FakeClock, cancel_others, quiet, until
-from fakes.held import FakeHeld, FakeReplays
+from fakes.held import FakeHeld, FakeJobs, FakeReplays
 from fakes.kafka import FakeFeed, FakeLog
 from fakes.records import FakeDeliveryLog, FakeRecorder
 from fakes.view import FakeView
@@ -13,6 +13,7 @@ __all__ = [
     "FakeDeliveryLog",
     "FakeFeed",
     "FakeHeld",
+    "FakeJobs",
     "FakeLease",
     "FakeLog",
     "FakeOutbox",

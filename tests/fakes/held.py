@@ -1,13 +1,16 @@
 """What is held, and what people do with deliveries, in memory."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from fakes.clock import FakeClock
 from fakes.records import FakeDeliveryLog, FakeRecorder
 from streams.core.account import DeliveryFilter
+from streams.core.audit import Deed
 from streams.core.delivery import Delivery, HoldReason, State, Target, Trigger, ViewPosition
 from streams.core.errors import Unavailable
 from streams.core.held import Held, HeldChoice
+from streams.core.job import PORTION, Job, JobKind
 from streams.core.standing import HELD_WORDS, Standing
 
 
@@ -75,10 +78,10 @@ class FakeReplays:
 
     recorder: FakeRecorder
 
-    async def again(self, wanted: DeliveryFilter) -> Sequence[str]:
+    async def again(self, wanted: DeliveryFilter, deed: Deed | None = None) -> Sequence[str]:
         return [self._replay(standing) for standing in await self._chosen(wanted) if self._may_be_sent(standing)]
 
-    async def discard(self, wanted: DeliveryFilter) -> Sequence[str]:
+    async def discard(self, wanted: DeliveryFilter, deed: Deed | None = None) -> Sequence[str]:
         dead = [standing for standing in await self._chosen(wanted) if standing.state is State.DEAD]
         for standing in dead:
             ended = replace(standing, state=State.DISCARDED, step=standing.step + 1)
@@ -89,7 +92,7 @@ class FakeReplays:
         if self.recorder.away:
             raise Unavailable("the database is away")
         newest_first = await FakeDeliveryLog(self.recorder).list(replace(wanted, limit=10**9))
-        return newest_first[::-1][: wanted.limit]
+        return newest_first.rows[::-1][: wanted.limit]
 
     def _may_be_sent(self, standing: Standing) -> bool:
         lives = self.recorder.webhooks.live(standing.webhook_id) is not None
@@ -112,3 +115,39 @@ class FakeReplays:
             pause_id=None,
         )
         return standing.delivery_id
+
+
+@dataclass
+class FakeJobs:
+    """`Jobs` that act by a `FakeReplays`."""
+
+    replays: FakeReplays
+    clock: FakeClock
+    jobs: dict[str, Job] = field(default_factory=dict)
+    deeds: list[Deed] = field(default_factory=list)
+
+    async def add(self, job: Job, deed: Deed) -> Job:
+        self.jobs[job.id] = replace(job, total=await self._count(job.wanted))
+        self.deeds.append(deed)
+        return self.jobs[job.id]
+
+    async def find(self, job_id: str) -> Job | None:
+        return self.jobs.get(job_id)
+
+    async def unfinished(self) -> Sequence[Job]:
+        return [job for job in self.jobs.values() if job.finished_at is None]
+
+    async def advance(self, job_id: str) -> Job:
+        job = self.jobs[job_id]
+        if job.finished_at is None:
+            act = self.replays.again if job.kind is JobKind.RETRY else self.replays.discard
+            ids = await act(replace(job.wanted, limit=PORTION))
+            job = replace(job, done=job.done + len(ids))
+            if not ids:
+                job = replace(job, finished_at=self.clock.now(), failed=await self._count(job.wanted))
+            self.jobs[job_id] = job
+        return job
+
+    async def _count(self, wanted: DeliveryFilter) -> int:
+        found = await FakeDeliveryLog(self.replays.recorder).list(replace(wanted, limit=10**9))
+        return len(found.rows)

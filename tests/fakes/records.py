@@ -4,12 +4,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 
 from fakes.webhooks import FakeOutbox
 from streams.core.account import AttemptSeen, DeliveryFilter, DeliverySeen
 from streams.core.attempt import Attempt
 from streams.core.errors import Refused, Unavailable
 from streams.core.health import Attempted, Health
+from streams.core.page import Cursor, Page
 from streams.core.standing import Batch, Standing, Tally
 from streams.core.webhook import Pause, Status
 
@@ -77,10 +79,13 @@ class FakeDeliveryLog:
 
     recorder: FakeRecorder
 
-    async def list(self, wanted: DeliveryFilter) -> Sequence[Standing]:
+    async def list(self, wanted: DeliveryFilter) -> Page[Standing]:
         found = [standing for standing in self.recorder.standings.values() if _is_wanted(standing, wanted)]
-        found.sort(key=lambda standing: (standing.first_seen_at, standing.delivery_id), reverse=True)
-        return found[: wanted.limit]
+        found.sort(key=_place, reverse=True)
+        if wanted.after is not None:
+            found = [standing for standing in found if _place(standing) < (wanted.after.at, wanted.after.id)]
+        rows = found[: wanted.limit]
+        return Page(rows, Cursor(*_place(rows[-1])) if len(found) > wanted.limit else None)
 
     async def find(self, delivery_id: str) -> DeliverySeen | None:
         standing = self.recorder.standings.get(delivery_id)
@@ -102,7 +107,17 @@ class FakeDeliveryLog:
 def _is_wanted(standing: Standing, wanted: DeliveryFilter) -> bool:
     names = ("account_id", "webhook_id", "event_id", "event_type", "state", "reason")
     named = wanted.ids is None or standing.delivery_id in wanted.ids
-    return named and all(getattr(wanted, name) in (None, getattr(standing, name)) for name in names)
+    alike = all(getattr(wanted, name) in (None, getattr(standing, name)) for name in names)
+    in_time = (
+        (wanted.since is None or standing.first_seen_at >= wanted.since)
+        and (wanted.until is None or standing.first_seen_at < wanted.until)
+        and (wanted.changed_until is None or standing.changed_at <= wanted.changed_until)
+    )
+    return named and alike and in_time and (standing.tier is not None or not wanted.in_tier)
+
+
+def _place(standing: Standing) -> tuple[datetime, str]:
+    return standing.first_seen_at, standing.delivery_id
 
 
 def _seen(attempt: Attempt) -> AttemptSeen:

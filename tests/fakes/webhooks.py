@@ -8,8 +8,10 @@ from itertools import count as counting
 
 from builders import NOON
 from fakes.clock import FakeClock
+from streams.core.audit import Deed
 from streams.core.errors import Refused, Unavailable
 from streams.core.held import HeldChoice
+from streams.core.page import Cursor, Page
 from streams.core.webhook import Registration, Status, Webhook
 from streams.ports import Due
 
@@ -26,6 +28,7 @@ class FakeOutbox:
         self._changed = asyncio.Event()
         # By pause: what becomes of what it holds; None while it lasts.
         self.pauses: dict[str, HeldChoice | None] = {}
+        self.deeds: list[Deed] = []
         self.away = False
 
     def put(self, webhook: Webhook) -> None:
@@ -47,10 +50,11 @@ class FakeOutbox:
 
     # -- what people do ----------------------------------------------------------------------------------------
 
-    async def add(self, registration: Registration) -> Registration:
+    async def add(self, registration: Registration, deed: Deed | None = None) -> Registration:
         self._check()
         if registration.webhook.id in self._stored:
             raise Refused("there is one of this id")
+        self._note(deed)
         return self._store(registration)
 
     async def list(self, account_id: str | None = None) -> Sequence[Registration]:
@@ -58,6 +62,13 @@ class FakeOutbox:
         live = [found for webhook_id in self._stored if (found := self.live(webhook_id))]
         wanted = [found for found in live if account_id in (None, found.webhook.account_id)]
         return sorted(wanted, key=lambda found: (found.created_at, found.webhook.id))
+
+    async def page(self, account_id: str, after: Cursor | None, limit: int) -> Page[Registration]:
+        newest_first = [*await self.list(account_id)][::-1]
+        at = [Cursor(found.created_at, found.webhook.id) for found in newest_first]
+        begin = sum((cursor.at, cursor.id) >= (after.at, after.id) for cursor in at) if after else 0
+        rows = newest_first[begin : begin + limit]
+        return Page(rows, at[begin + limit - 1] if len(at) > begin + limit else None)
 
     async def find(self, webhook_id: str) -> Registration | None:
         self._check()
@@ -68,6 +79,7 @@ class FakeOutbox:
         webhook_id: str,
         change: Callable[[Registration], Registration | None],
         held: HeldChoice = HeldChoice.DELIVER,
+        deed: Deed | None = None,
     ) -> Registration | None:
         self._check()
         before = self.live(webhook_id)
@@ -78,6 +90,7 @@ class FakeOutbox:
             return before
         if after is None:
             self._deleted.add(webhook_id)
+        self._note(deed)
         return self._store(after or before, held)
 
     # -- what the publisher does -------------------------------------------------------------------------------
@@ -145,6 +158,9 @@ class FakeOutbox:
     def _due(self, webhook_id: str) -> Due:
         live = self.live(webhook_id)
         return Due(webhook_id, self._stored[webhook_id].webhook.version, live.webhook if live else None)
+
+    def _note(self, deed: Deed | None) -> None:
+        self.deeds += [deed] if deed else []
 
     def _check(self) -> None:
         if self.away:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from builders import delivery, event, paused, webhook
-from fakes import FakeDeliveryLog, cancel_others, quiet
+from fakes import FakeDeliveryLog, FakeJobs, cancel_others, quiet
 from stages.path import BACKUP, BROKEN, CODEC, SCHEDULE, URL, Path
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import Delivery, State, Trigger
@@ -107,7 +107,9 @@ async def test_bad_tests_are_refused(path: Path) -> None:
 
 
 def deliveries(path: Path) -> DeliveryService:
-    return DeliveryService(FakeDeliveryLog(path.recorder), path.replays)
+    return DeliveryService(
+        FakeDeliveryLog(path.recorder), path.replays, FakeJobs(path.replays, path.clock), path.clock, str
+    )
 
 
 async def test_what_waits_in_a_tier_is_sent_now_and_not_when_it_was_due(path: Path) -> None:
@@ -115,7 +117,7 @@ async def test_what_waits_in_a_tier_is_sent_now_and_not_when_it_was_due(path: Pa
     path.sender.answers(URL, BROKEN, Answer(200, {}))
     await path.happen(event())
     assert path.standing().state is State.WAITING
-    await deliveries(path).retry(path.standing().delivery_id)
+    await deliveries(path).retry(path.standing().delivery_id, by="ada")
     await path.drain.cycle()
     await quiet()
     assert path.standing().state is State.DELIVERED
@@ -137,7 +139,7 @@ async def test_a_replay_has_a_fresh_schedule_and_never_pauses_its_webhook(path: 
     await path.register(webhook())
     await path.happen(event())
     path.sender.answers(URL, BROKEN)
-    await deliveries(path).retry(path.standing().delivery_id)
+    await deliveries(path).retry(path.standing().delivery_id, by="ada")
     await path.drain.cycle()
     for tier in SCHEDULE.tiers:
         await path.wait_out(tier)
@@ -150,15 +152,15 @@ async def test_why_something_cannot_be_sent_again_is_said(path: Path) -> None:
     await path.register(paused())
     await path.happen(event())
     with pytest.raises(Invalid, match="is held and leaves by itself: The webhook is paused"):
-        await deliveries(path).retry(path.standing().delivery_id)
+        await deliveries(path).retry(path.standing().delivery_id, by="ada")
     with pytest.raises(NotFound):
-        await deliveries(path).retry("unknown")
+        await deliveries(path).retry("unknown", by="ada")
     await path.remove("wh_crm")
     await path.drain.cycle()
     await quiet()
     assert path.standing().state is State.DEAD
     with pytest.raises(Invalid, match="its webhook was deleted"):
-        await deliveries(path).retry(path.standing().delivery_id)
+        await deliveries(path).retry(path.standing().delivery_id, by="ada")
 
 
 async def test_all_dead_letters_that_match_are_retried_or_discarded_in_portions(
@@ -171,10 +173,10 @@ async def test_all_dead_letters_that_match_are_retried_or_discarded_in_portions(
     await path.drain.cycle()
     await quiet()
     told: list[int] = []
-    assert await deliveries(path).retry_dead(DeliveryFilter(webhook_id="wh_gone"), told.append) == 0
-    assert await deliveries(path).discard_dead(DeliveryFilter(ids=["unknown"]), told.append) == 0
-    assert await deliveries(path).retry_dead(DeliveryFilter(event_id="evt_0"), told.append) == 1
-    assert await deliveries(path).discard_dead(DeliveryFilter(webhook_id="wh_crm"), told.append) == 4
+    assert len(await deliveries(path).retry_dead(DeliveryFilter(webhook_id="wh_gone"), told.append, by="ada")) == 0
+    assert len(await deliveries(path).discard_dead(DeliveryFilter(ids=["unknown"]), told.append, by="ada")) == 0
+    assert len(await deliveries(path).retry_dead(DeliveryFilter(event_id="evt_0"), told.append, by="ada")) == 1
+    assert len(await deliveries(path).discard_dead(DeliveryFilter(webhook_id="wh_crm"), told.append, by="ada")) == 4
     assert told == [1, 2, 2]
 
 

@@ -58,10 +58,10 @@ class TopicsAdmin:
         self._admin = AdminClient(config)
         self._prefix = prefix
 
-    def existing(self) -> dict[str, int]:
+    def existing(self, seconds: float = ASK_SECONDS) -> dict[str, int]:
         """The cluster's topics that bear our prefix (without it), with their partition counts."""
         try:
-            topics = self._admin.list_topics(timeout=ASK_SECONDS).topics
+            topics = self._admin.list_topics(timeout=seconds).topics
         except KafkaException as error:
             self._admin.poll(0)  # hands over the reasons that were said meanwhile
             raise Unavailable((self._reasons.last or error.args[0]).str()) from None

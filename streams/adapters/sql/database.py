@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from sqlalchemy import event, make_url
+from sqlalchemy import event, make_url, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -67,6 +67,11 @@ class Database:
             self._away = _words(error)
             raise Unavailable(self._away) from error
         self._away = None
+
+    async def ping(self) -> None:
+        """Raises `Unavailable` when it does not answer."""
+        async with self.reading() as connection:
+            await connection.execute(select(1))
 
     async def changed(self) -> None:
         """Wait a moment; what is due is asked for again then."""

@@ -6,9 +6,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.tables import attempts, bodies, deliveries
+from streams.adapters.sql.pages import newest_first, page_of
+from streams.adapters.sql.tables import NOT_DELIVERED, attempts, bodies, deliveries
 from streams.core.account import AttemptSeen, DeliveryFilter, DeliverySeen
 from streams.core.delivery import State, Target, Trigger
+from streams.core.page import Cursor, Page
 from streams.core.standing import Standing, Tally
 
 
@@ -18,14 +20,12 @@ class SqlDeliveryLog:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def list(self, wanted: DeliveryFilter) -> Sequence[Standing]:
-        query = (
-            select(deliveries)
-            .where(*matching(wanted))
-            .order_by(deliveries.c.first_seen_at.desc(), deliveries.c.id.desc())
-        )
+    async def list(self, wanted: DeliveryFilter) -> Page[Standing]:
+        query = select(deliveries).where(*matching(wanted))
+        query = newest_first(query, deliveries.c.first_seen_at, deliveries.c.id, wanted.after, wanted.limit)
         async with self._database.reading() as connection:
-            return [to_standing(row) for row in await connection.execute(query.limit(wanted.limit))]
+            found = [to_standing(row) for row in await connection.execute(query)]
+        return page_of(found, wanted.limit, lambda standing: Cursor(standing.first_seen_at, standing.delivery_id))
 
     async def find(self, delivery_id: str) -> DeliverySeen | None:
         async with self._database.reading() as connection:
@@ -54,7 +54,7 @@ class SqlDeliveryLog:
 
 
 def matching(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
-    """The filter as conditions on `deliveries`; its limit apart."""
+    """The filter as conditions on `deliveries`; its limit and where it goes on apart."""
     equal = (
         (deliveries.c.account_id, wanted.account_id),
         (deliveries.c.webhook_id, wanted.webhook_id),
@@ -63,8 +63,20 @@ def matching(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
         (deliveries.c.state, wanted.state),
         (deliveries.c.reason, wanted.reason),
     )
-    conditions = [column == value for column, value in equal if value is not None]
-    return conditions if wanted.ids is None else [*conditions, deliveries.c.id.in_(wanted.ids)]
+    conditions: list[ColumnElement[bool]] = [column == value for column, value in equal if value is not None]
+    if wanted.state is not None and wanted.state is not State.DELIVERED:
+        conditions.append(NOT_DELIVERED)
+    if wanted.ids is not None:
+        conditions.append(deliveries.c.id.in_(wanted.ids))
+    if wanted.since is not None:
+        conditions.append(deliveries.c.first_seen_at >= wanted.since)
+    if wanted.until is not None:
+        conditions.append(deliveries.c.first_seen_at < wanted.until)
+    if wanted.changed_until is not None:
+        conditions.append(deliveries.c.changed_at <= wanted.changed_until)
+    if wanted.in_tier:
+        conditions.append(deliveries.c.tier.is_not(None))
+    return conditions
 
 
 def to_standing(row: Any) -> Standing:

@@ -1,49 +1,25 @@
-"""Accounts and webhooks: what people register and change."""
+"""Webhooks: what people register and change."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.tables import accounts, api_keys, pauses, webhooks
+from streams.adapters.sql.pages import newest_first, page_of
+from streams.adapters.sql.tables import pauses, webhooks
 from streams.adapters.sql.versions import make_dirty, version_after
 from streams.adapters.sql.webhook_rows import from_registration, to_registration
-from streams.core.account import Account, ApiKey
+from streams.core.audit import Deed
 from streams.core.held import HeldChoice
+from streams.core.page import Cursor, Page
 from streams.core.webhook import Registration, Webhook
 from streams.ports import Clock
-
-
-class SqlAccounts:
-    """`Accounts` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def add(self, account: Account, key: ApiKey) -> None:
-        async with self._database.transaction() as connection:
-            await connection.execute(insert(accounts).values({**asdict(account), "emails": list(account.emails)}))
-            await connection.execute(insert(api_keys).values(asdict(key)))
-
-    async def find(self, account_id: str) -> Account | None:
-        async with self._database.reading() as connection:
-            row = (await connection.execute(select(accounts).where(accounts.c.id == account_id))).one_or_none()
-            return _account(row) if row else None
-
-    async def list(self) -> Sequence[Account]:
-        async with self._database.reading() as connection:
-            rows = await connection.execute(select(accounts).order_by(accounts.c.created_at, accounts.c.id))
-            return [_account(row) for row in rows]
-
-
-def _account(row: Any) -> Account:
-    return Account(row.id, row.name, tuple(row.emails), row.created_at, row.plan_limit)
 
 
 class SqlWebhooks:
@@ -54,12 +30,13 @@ class SqlWebhooks:
         self._clock = clock
         self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
-    async def add(self, registration: Registration) -> Registration:
+    async def add(self, registration: Registration, deed: Deed | None = None) -> Registration:
         version = version_after(0, self._clock.now())
         registration = replace(registration, webhook=replace(registration.webhook, version=version))
         async with self._database.transaction() as connection:
             await connection.execute(insert(webhooks).values(from_registration(registration)))
             await make_dirty(connection, self._insert, registration.webhook.id, version)
+            await note(connection, deed)
         return registration
 
     async def list(self, account_id: str | None = None) -> Sequence[Registration]:
@@ -68,6 +45,13 @@ class SqlWebhooks:
             query = query.where(webhooks.c.account_id == account_id)
         async with self._database.reading() as connection:
             return [to_registration(row) for row in await connection.execute(query)]
+
+    async def page(self, account_id: str, after: Cursor | None, limit: int) -> Page[Registration]:
+        query = select(webhooks).where(webhooks.c.deleted_at.is_(None), webhooks.c.account_id == account_id)
+        query = newest_first(query, webhooks.c.created_at, webhooks.c.id, after, limit)
+        async with self._database.reading() as connection:
+            found = [to_registration(row) for row in await connection.execute(query)]
+        return page_of(found, limit, lambda one: Cursor(one.created_at, one.webhook.id))
 
     async def find(self, webhook_id: str) -> Registration | None:
         this = (webhooks.c.id == webhook_id) & webhooks.c.deleted_at.is_(None)
@@ -80,6 +64,7 @@ class SqlWebhooks:
         webhook_id: str,
         change: Callable[[Registration], Registration | None],
         held: HeldChoice = HeldChoice.DELIVER,
+        deed: Deed | None = None,
     ) -> Registration | None:
         now = self._clock.now()
         this = (webhooks.c.id == webhook_id) & webhooks.c.deleted_at.is_(None)
@@ -98,6 +83,7 @@ class SqlWebhooks:
             await connection.execute(update(webhooks).where(this).values(**from_registration(kept), **deleted))
             await make_dirty(connection, self._insert, webhook_id, version)
             await _turn_pauses(connection, before.webhook, after.webhook if after else None, held, now)
+            await note(connection, deed)
         return kept
 
 

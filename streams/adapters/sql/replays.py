@@ -1,14 +1,18 @@
 """Deliveries that people act on: sent again as a new generation, or given up for good."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import exists, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_log import matching
 from streams.adapters.sql.tables import bodies, deliveries, webhooks
 from streams.core.account import DeliveryFilter
+from streams.core.audit import Deed
 from streams.core.delivery import HoldReason, State, Target, Trigger
 from streams.core.standing import HELD_WORDS
 from streams.ports import Clock
@@ -23,44 +27,66 @@ class SqlReplays:
         self._database = database
         self._clock = clock
 
-    async def again(self, wanted: DeliveryFilter) -> Sequence[str]:
-        known = deliveries.c
-        has_body = exists().where(bodies.c.account_id == known.account_id, bodies.c.event_id == known.event_id)
-        lives = exists().where(webhooks.c.id == known.webhook_id, webhooks.c.deleted_at.is_(None))
-        anew = {
-            "generation": known.generation + 1,
-            "step": 1,
-            "trigger": Trigger.MANUAL,
-            "state": State.HELD,
-            "reason": HoldReason.REPLAY,
-            "words": HELD_WORDS[HoldReason.REPLAY],
-            "attempts": 0,
-            "target": Target.PRIMARY,
-            "target_attempt": 1,
-            "tier": None,
-            "due_at": None,
-            "pause_id": None,
-        }
-        # What is held leaves by itself, and a test is made anew.
-        fit = [known.state != State.HELD, known.trigger != Trigger.TEST, has_body, lives]
-        return await self._change(wanted, fit, anew)
-
-    async def discard(self, wanted: DeliveryFilter) -> Sequence[str]:
-        known = deliveries.c
-        end = {"step": known.step + 1, "state": State.DISCARDED, "words": DISCARDED_WORDS}
-        return await self._change(wanted, [known.state == State.DEAD], end)
-
-    async def _change(self, wanted: DeliveryFilter, fit: Sequence[Any], values: dict[str, Any]) -> Sequence[str]:
-        chosen = (
-            select(deliveries.c.id)
-            .where(*matching(wanted), *fit)
-            .order_by(deliveries.c.first_seen_at, deliveries.c.id)
-            .limit(wanted.limit)
-            .with_for_update()
-        )
+    async def again(self, wanted: DeliveryFilter, deed: Deed | None = None) -> Sequence[str]:
         async with self._database.transaction() as connection:
-            ids = [row.id for row in await connection.execute(chosen)]
-            if ids:
-                values = {**values, "changed_at": self._clock.now()}
-                await connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(values))
-            return ids
+            return await replay(connection, wanted, self._clock.now(), deed)
+
+    async def discard(self, wanted: DeliveryFilter, deed: Deed | None = None) -> Sequence[str]:
+        async with self._database.transaction() as connection:
+            return await discard(connection, wanted, self._clock.now(), deed)
+
+
+async def replay(
+    connection: AsyncConnection, wanted: DeliveryFilter, now: datetime, deed: Deed | None = None
+) -> Sequence[str]:
+    """Start a new generation of up to `wanted.limit` that match, oldest first; their ids."""
+    known = deliveries.c
+    has_body = exists().where(bodies.c.account_id == known.account_id, bodies.c.event_id == known.event_id)
+    lives = exists().where(webhooks.c.id == known.webhook_id, webhooks.c.deleted_at.is_(None))
+    anew = {
+        "generation": known.generation + 1,
+        "step": 1,
+        "trigger": Trigger.MANUAL,
+        "state": State.HELD,
+        "reason": HoldReason.REPLAY,
+        "words": HELD_WORDS[HoldReason.REPLAY],
+        "attempts": 0,
+        "target": Target.PRIMARY,
+        "target_attempt": 1,
+        "tier": None,
+        "due_at": None,
+        "pause_id": None,
+    }
+    # What is held leaves by itself, and a test is made anew.
+    fit = [known.state != State.HELD, known.trigger != Trigger.TEST, has_body, lives]
+    return await _change(connection, wanted, fit, {**anew, "changed_at": now}, deed)
+
+
+async def discard(
+    connection: AsyncConnection, wanted: DeliveryFilter, now: datetime, deed: Deed | None = None
+) -> Sequence[str]:
+    """Give up to `wanted.limit` dead letters that match up for good, oldest first; their ids."""
+    known = deliveries.c
+    end = {"step": known.step + 1, "state": State.DISCARDED, "words": DISCARDED_WORDS, "changed_at": now}
+    return await _change(connection, wanted, [known.state == State.DEAD], end, deed)
+
+
+async def _change(
+    connection: AsyncConnection,
+    wanted: DeliveryFilter,
+    fit: Sequence[Any],
+    values: dict[str, Any],
+    deed: Deed | None,
+) -> Sequence[str]:
+    chosen = (
+        select(deliveries.c.id)
+        .where(*matching(wanted), *fit)
+        .order_by(deliveries.c.first_seen_at, deliveries.c.id)
+        .limit(wanted.limit)
+        .with_for_update()
+    )
+    ids = [row.id for row in await connection.execute(chosen)]
+    if ids:
+        await connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(values))
+        await note(connection, deed)
+    return ids

@@ -1,71 +1,24 @@
-"""The tables, as both databases have them."""
+"""The tables of what moves: webhooks, deliveries, attempts, health."""
 
-from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import JSON as Json
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     Column,
-    DateTime,
-    Dialect,
+    ColumnElement,
+    Float,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     Table,
     Text,
-    TypeDecorator,
-    UniqueConstraint,
+    literal_column,
     text,
 )
 
-
-class Moment(TypeDecorator[datetime]):
-    """An aware UTC time; SQLite, which has no zones, keeps it as UTC."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value.astimezone(UTC) if value else None
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-accounts = Table(
-    "accounts",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("name", Text, nullable=False),
-    Column("emails", Json, nullable=False),
-    Column("plan_limit", BigInteger),
-    Column("created_at", Moment, nullable=False),
-)
-
-api_keys = Table(
-    "api_keys",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("account_id", Text, ForeignKey("accounts.id"), nullable=False, index=True),
-    Column("name", Text, nullable=False),
-    Column("prefix", Text, nullable=False),
-    Column("sha256", Text, nullable=False, unique=True),
-    Column("created_at", Moment, nullable=False),
-)
+from streams.adapters.sql.schema import Moment, metadata
 
 webhooks = Table(
     "webhooks",
@@ -140,19 +93,30 @@ deliveries = Table(
     Column("pause_id", Text),
     Column("target_attempt", Integer, nullable=False, server_default=text("1")),
     Index(None, "account_id", "first_seen_at", "id"),
-    Index(None, "webhook_id", "state", "first_seen_at"),
+    Index(None, "account_id", "event_id"),
+    Index(None, "account_id", "event_type", "first_seen_at", "id"),
+    Index(None, "webhook_id", "first_seen_at", "id"),
 )
-_held = deliveries.c.state == "held"
-Index(
-    "ix_deliveries_held",
-    deliveries.c.webhook_id,
-    deliveries.c.first_seen_at,
-    postgresql_where=_held,
-    sqlite_where=_held,
-)
+
+
+def _index_some(name: str, where: ColumnElement[bool], *columns: Column[Any]) -> None:
+    Index(f"ix_deliveries_{name}", *columns, postgresql_where=where, sqlite_where=where)
+
+
+_states = deliveries.c.state
+_by_age = (deliveries.c.first_seen_at, deliveries.c.id)
+_index_some("held", _states == "held", deliveries.c.webhook_id, deliveries.c.first_seen_at)
 # What was sent on by `publish` and not yet attempted: a record of fan-out has step 1, one that waits a tier.
-UNDER_WAY = (deliveries.c.state == "waiting") & deliveries.c.tier.is_(None) & (deliveries.c.step > 1)
-Index("ix_deliveries_under_way", deliveries.c.webhook_id, postgresql_where=UNDER_WAY, sqlite_where=UNDER_WAY)
+UNDER_WAY = (_states == "waiting") & deliveries.c.tier.is_(None) & (deliveries.c.step > 1)
+_index_some("under_way", UNDER_WAY, deliveries.c.webhook_id)
+# Nearly all are delivered, so that a list of those is short work without an index on the state. A query that wants
+# these indexes says so in the very same words: that a parameter is another value than this one cannot be known.
+NOT_DELIVERED = _states != literal_column("'delivered'")
+_index_some("webhook_state", NOT_DELIVERED, deliveries.c.webhook_id, _states, *_by_age)
+_index_some("account_state", NOT_DELIVERED, deliveries.c.account_id, _states, *_by_age)
+# What retention may take.
+DONE = _states.in_((literal_column("'delivered'"), literal_column("'discarded'")))
+_index_some("done", DONE, deliveries.c.changed_at)
 
 # Each pause, and what was decided for what it holds when it ended; None while it lasts.
 pauses = Table(
@@ -197,18 +161,20 @@ health = Table(
     Column("failures", Integer, nullable=False),
     Column("first_failed_at", Moment),
     Column("last_failed_at", Moment),
+    Column("last_status", Integer),
+    Column("last_words", Text),
 )
 
-# Mails owed: one for each pause, whatever happens between here and the mail server.
-mails = Table(
-    "mails",
+# Attempts counted by webhook, hour and outcome, so that what they add up to is known without looking at each.
+hours = Table(
+    "hours",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("account_id", Text, nullable=False, index=True),
-    Column("webhook_id", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("pause_id", Text, nullable=False),
-    Column("created_at", Moment, nullable=False),
-    Column("sent", Boolean, nullable=False, server_default=text("false")),
-    UniqueConstraint("pause_id", "kind"),
+    Column("webhook_id", Text, primary_key=True),
+    Column("hour", Moment, primary_key=True),
+    Column("outcome", Text, primary_key=True),
+    Column("attempts", BigInteger, nullable=False),
+    Column("milliseconds", Float, nullable=False),
+    Column("slowest_ms", Float, nullable=False),
+    Column("last_at", Moment, nullable=False),
+    Index(None, "hour"),
 )

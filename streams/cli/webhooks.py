@@ -1,41 +1,22 @@
-"""The commands for accounts, webhooks and events."""
+"""The commands for webhooks."""
 
-import json
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from streams.cli.output import JsonOption, delivery_fields, in_deployment, show, webhook_fields
+from streams.cli.output import JsonOption, delivery_fields, in_deployment, me, show, webhook_fields
 from streams.core.account import DeliverySeen
 from streams.core.delivery import State
 from streams.core.errors import FieldError, Invalid
-from streams.core.event import Event, parse_event
 from streams.core.event_data import EVENT_TYPES
 from streams.core.held import HeldChoice
-from streams.services.webhooks import Changed, Wish
+from streams.services.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS
+from streams.services.webhooks import Changed
+from streams.services.wishes import Wish
 from streams.telemetry import PrometheusReport
-from streams.wiring import Deployment, new_id
+from streams.wiring import Deployment
 
-accounts = typer.Typer(no_args_is_help=True, help="Customers of the platform.")
 webhooks = typer.Typer(no_args_is_help=True, help="Where events are sent.")
-events = typer.Typer(no_args_is_help=True, help="What happened at the platform.")
-
-
-@accounts.command("create")
-def accounts_create(
-    name: Annotated[str, typer.Argument(help="The customer's name.")],
-    email: Annotated[list[str] | None, typer.Option(help="Who gets its notifications; may be repeated.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Open an account. Its API key is shown this once."""
-    opened = in_deployment(lambda deployment: deployment.accounts().open(name, email or ()))
-    account = opened.account
-    show(
-        {"id": account.id, "name": account.name, "emails": list(account.emails), "apiKey": opened.api_key},
-        as_json,
-    )
 
 
 @webhooks.command("create")
@@ -63,7 +44,7 @@ def webhooks_create(
         headers=_headers(header or ()),
         max_concurrency=max_concurrency,
     )
-    registered = in_deployment(lambda deployment: deployment.webhooks().register(wish))
+    registered = in_deployment(lambda deployment: deployment.webhooks().register(wish, by=me()))
     changed = registered.changed
     show(
         {
@@ -92,7 +73,7 @@ WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's
 @webhooks.command("pause")
 def webhooks_pause(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
     """Let no request leave any more; what is owed is held."""
-    _show_changed(in_deployment(lambda deployment: deployment.webhooks().pause(webhook_id)), as_json)
+    _show_changed(in_deployment(lambda deployment: deployment.webhooks().pause(webhook_id, by=me())), as_json)
 
 
 @webhooks.command("enable")
@@ -104,7 +85,7 @@ def webhooks_enable(
     as_json: JsonOption = False,
 ) -> None:
     """Let requests leave again, with health counted anew."""
-    _show_changed(in_deployment(lambda deployment: deployment.webhooks().enable(webhook_id, held)), as_json)
+    _show_changed(in_deployment(lambda deployment: deployment.webhooks().enable(webhook_id, held, by=me())), as_json)
 
 
 @webhooks.command("test")
@@ -128,10 +109,66 @@ def webhooks_test(
         raise typer.Exit(1)
 
 
+@webhooks.command("update")
+def webhooks_update(
+    webhook_id: WebhookId,
+    url: Annotated[str | None, typer.Option(help="Where the events are sent.")] = None,
+    events: Annotated[str | None, typer.Option(help=f"Types by comma: {', '.join(EVENT_TYPES)}; or *.")] = None,
+    description: Annotated[str | None, typer.Option(help="For people.")] = None,
+    package: Annotated[list[str] | None, typer.Option(help="Only events of this package; '' for all.")] = None,
+    dispatch: Annotated[list[str] | None, typer.Option(help="Only events of this dispatch; '' for all.")] = None,
+    fallback_url: Annotated[str | None, typer.Option(help="As at `create`; '' for none.")] = None,
+    header: Annotated[list[str] | None, typer.Option(help="'Name: value', replaces all; '' for none.")] = None,
+    max_concurrency: Annotated[int | None, typer.Option(help="Requests at once, at most.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change a webhook; what is not given stays as it is. A new URL begins with a clean slate of health."""
+    given = {
+        "url": url,
+        "events": [part.strip() for part in events.split(",") if part.strip()] if events is not None else None,
+        "description": description,
+        "packages": [one for one in package if one] if package else None,
+        "dispatches": [one for one in dispatch if one] if dispatch else None,
+        "headers": _headers([one for one in header if one]) if header else None,
+        "max_concurrency": max_concurrency,
+    }
+    changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    if fallback_url is not None:
+        changes["fallback_url"] = fallback_url or None
+    _show_changed(in_deployment(lambda deployment: deployment.webhooks().change(webhook_id, changes, by=me())), as_json)
+
+
+@webhooks.command("secret")
+def webhooks_secret(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
+    """Show the newest signing secret; the audit log keeps that it was shown."""
+    secret = in_deployment(lambda deployment: deployment.secrets().show(webhook_id, by=me()))
+    show({"id": webhook_id, "secret": secret}, as_json)
+
+
+@webhooks.command("rotate-secret")
+def webhooks_rotate_secret(
+    webhook_id: WebhookId,
+    overlap_hours: Annotated[
+        int, typer.Option(min=0, max=MOST_OVERLAP_HOURS, help="The old one counts beside it for so long; 0: ends now.")
+    ] = DEFAULT_OVERLAP_HOURS,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a new signing secret and show it."""
+    rotated = in_deployment(lambda deployment: deployment.secrets().rotate(webhook_id, overlap_hours, by=me()))
+    show({"id": webhook_id, "secret": rotated.secret, "oldSecretUntil": rotated.old_until}, as_json)
+    _warn(rotated.changed)
+
+
+@webhooks.command("finish-rotation")
+def webhooks_finish_rotation(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
+    """End the old signing secret now."""
+    _show_changed(in_deployment(lambda deployment: deployment.secrets().finish_rotation(webhook_id, by=me())), as_json)
+
+
 @webhooks.command("delete")
 def webhooks_delete(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
     """Delete a webhook; what it was still owed becomes dead letters."""
-    changed = in_deployment(lambda deployment: deployment.webhooks().delete(webhook_id))
+    changed = in_deployment(lambda deployment: deployment.webhooks().delete(webhook_id, by=me()))
     show({"id": webhook_id, "deleted": True, "propagated": changed.propagated}, as_json)
     _warn(changed)
 
@@ -154,50 +191,3 @@ def _headers(lines: list[str] | tuple[str, ...]) -> dict[str, str]:
             raise Invalid(FieldError("headers", f"{line!r} must be written as 'Name: value'"))
         headers[name.strip()] = value.strip()
     return headers
-
-
-@events.command("publish")
-def events_publish(
-    file: Annotated[str, typer.Argument(help="A file of JSON events, one a line; - for standard input.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Publish events: the payload's JSON plus `accountId`, one a line. All are checked before the first is sent."""
-    from rich.progress import track
-
-    from streams.producer import EventProducer
-    from streams.topics import SESSION_EVENTS
-
-    deployment = Deployment.from_environment()
-    lines = sys.stdin.read() if file == "-" else _read(file)
-    found = [parse_line(number, line) for number, line in enumerate(lines.splitlines(), 1) if line.strip()]
-    properties = dict(deployment.kafka)
-    servers = properties.pop("bootstrap.servers")
-    topic = deployment.settings.topic_prefix + SESSION_EVENTS
-    with EventProducer(servers, topic=topic, properties=properties, codec=deployment.event_codec) as producer:
-        sent = [producer.publish(event) for event in found]
-        quiet = as_json or not sys.stderr.isatty()
-        acks = [ack.result(timeout=60) for ack in track(sent, "publishing", disable=quiet)]
-    if as_json:
-        show({"published": len(acks), "ids": [ack.event_id for ack in acks]}, as_json)
-    else:
-        typer.echo(f"{len(acks)} events published")
-
-
-def _read(file: str) -> str:
-    try:
-        return Path(file).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Invalid(FieldError(file, str(error))) from None
-
-
-def parse_line(number: int, line: str) -> Event:
-    """The event of one line; `Invalid` names the line and the field."""
-    try:
-        fields = json.loads(line)
-        if not isinstance(fields, dict):
-            raise Invalid(FieldError("event", "must be a JSON object"))
-        return parse_event(fields, default_id=new_id("evt"))
-    except Invalid as wrong:
-        raise Invalid(*(FieldError(f"line {number}: {e.field}", e.message) for e in wrong.errors)) from None
-    except ValueError as error:
-        raise Invalid(FieldError(f"line {number}", f"is not JSON: {error}")) from None

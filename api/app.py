@@ -1,0 +1,35 @@
+"""The application: services in, routes out; nothing global."""
+
+from importlib.resources import files
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from api.auth import Rates
+from api.description import ABOUT, describe
+from api.envelope import Envelope
+from api.problems import add_handlers
+from api.routes import accounts, deliveries, events, meta, webhooks
+from api.services import Services
+
+
+def create_app(services: Services, version: str, requests_a_minute: int) -> FastAPI:
+    """The admin API on these services."""
+    app = FastAPI(
+        title="scorm-webhooks",
+        version=version,
+        description=ABOUT,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    app.state.rates = Rates(requests_a_minute)
+    for module in (webhooks, deliveries, events, accounts, meta):
+        app.include_router(module.router)
+    # The assets of Swagger UI, as that package carries them; nothing else of it is used.
+    app.mount("/docs/assets", StaticFiles(directory=str(files("fastapi_offline") / "static")))
+    add_handlers(app)
+    describe(app)
+    app.add_middleware(Envelope, services=services)
+    return app

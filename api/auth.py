@@ -1,0 +1,91 @@
+"""Who asks, what they may do, and how often."""
+
+import time
+from collections import OrderedDict
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
+
+from api.problems import TooMany
+from api.services import services_of
+from streams.core.access import OPERATOR, Caller, Scope
+from streams.core.errors import Forbidden, Unauthorized
+from streams.core.rate import PERIOD_SECONDS, Bucket
+
+MOST_KEYS = 10_000
+
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="apiKey",
+    description="An API key of the account (`sk_…`), or an operator's key for `/v1/accounts`.",
+)
+
+
+class Rates:
+    """A bucket for each key, in this process; the ones used longest ago are forgotten first, and begin full again."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+
+    def take(self, actor: str, now: float) -> tuple[bool, Bucket]:
+        bucket = self._buckets.pop(actor, None) or Bucket.full(self._limit, now)
+        self._buckets[actor] = bucket
+        if len(self._buckets) > MOST_KEYS:
+            self._buckets.popitem(last=False)
+        return bucket.take(now), bucket
+
+
+async def known_caller(request: Request) -> Caller:
+    """Whoever sent the request; asked once a request. Raises `Unauthorized` and `TooMany`."""
+    known: Caller | None = getattr(request.state, "caller", None)
+    if known is not None:
+        return known
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthorized("send the API key as `Authorization: Bearer sk_…`")
+    caller = await services_of(request).access.caller(token.strip())
+    request.state.caller = caller
+    passes, bucket = request.app.state.rates.take(caller.actor, time.monotonic())
+    request.state.rate_headers = {
+        "RateLimit-Limit": f"{bucket.limit}, {bucket.limit};w={PERIOD_SECONDS}",
+        "RateLimit-Remaining": str(bucket.remaining),
+        "RateLimit-Reset": str(bucket.full_in_seconds),
+    }
+    if not passes:
+        raise TooMany(bucket.next_in_seconds)
+    return caller
+
+
+async def _permitted(
+    request: Request,
+    scopes: SecurityScopes,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> Caller:
+    caller = await known_caller(request)
+    if missing := [name for name in scopes.scopes if name not in caller.permissions]:
+        raise Forbidden(f"this needs {', '.join(missing)}, which the key does not permit")
+    return caller
+
+
+async def _member(caller: Annotated[Caller, Security(_permitted)]) -> "Member":
+    if caller.account_id is None:
+        raise Forbidden("this needs an API key of an account")
+    return Member(caller.actor, caller.account_id)
+
+
+class Member:
+    """A caller who acts within one account."""
+
+    def __init__(self, actor: str, account_id: str) -> None:
+        self.actor = actor
+        self.account_id = account_id
+
+
+MayReadWebhooks = Annotated[Member, Security(_member, scopes=[Scope.WEBHOOKS_READ])]
+MayWriteWebhooks = Annotated[Member, Security(_member, scopes=[Scope.WEBHOOKS_WRITE])]
+MayReadDeliveries = Annotated[Member, Security(_member, scopes=[Scope.DELIVERIES_READ])]
+MayWriteDeliveries = Annotated[Member, Security(_member, scopes=[Scope.DELIVERIES_WRITE])]
+MayPublish = Annotated[Caller, Security(_permitted, scopes=[Scope.EVENTS_WRITE])]
+Operator = Annotated[Caller, Security(_permitted, scopes=[OPERATOR])]

@@ -1,0 +1,95 @@
+"""The OpenAPI description: what FastAPI makes of the routes, and how each can fail."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api.problems import MEDIA_TYPE
+
+ABOUT = """
+Register webhooks, see what was delivered to them and why something was not, and act on it.
+
+Send `Authorization: Bearer <API key>`. Names are camelCase; absent values are left out; times are UTC. Lists are
+newest first: hand `nextCursor` back as `cursor`. Every answer has an `X-Request-Id`; every error is a problem of
+RFC 9457, with `errors` that name the fields. A POST with an `Idempotency-Key` may be repeated: it is done once.
+"""
+
+_PROBLEM: dict[str, Any] = {
+    "title": "Problem",
+    "description": "An error (RFC 9457); `type` tells kinds apart.",
+    "type": "object",
+    "required": ["type", "title", "status", "requestId"],
+    "properties": {
+        "type": {"type": "string", "examples": ["urn:scorm-webhooks:invalid"]},
+        "title": {"type": "string", "examples": ["Some fields are wrong"]},
+        "status": {"type": "integer", "examples": [422]},
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "message"],
+                "properties": {
+                    "field": {"type": "string", "examples": ["url"]},
+                    "message": {"type": "string", "examples": ["must start with https://"]},
+                },
+            },
+        },
+        "requestId": {"type": "string", "examples": ["req_01HYX9K2M3N4P5Q6R7S8T9V0W1"]},
+    },
+}
+_WHEN = {
+    "400": "The body is not JSON.",
+    "401": "No API key, or one that opens nothing.",
+    "403": "The key does not permit this.",
+    "404": "There is no such object in this account.",
+    "405": "Not a method of this resource.",
+    "409": "Not while things stand as they do.",
+    "412": "It has changed since it was read.",
+    "413": "The body is larger than 1 MiB.",
+    "422": "Some fields are wrong.",
+    "429": "Too many requests: `Retry-After` says how long to wait.",
+    "503": "A part that is needed does not answer: try again.",
+}
+_REPEATABLE = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Any text of yours: the same request with the same key is done once in a day.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
+
+
+def describe(app: FastAPI) -> None:
+    """Let `app.openapi` say the whole truth."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _whole(
+                get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            )
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _whole(schema: dict[str, Any]) -> dict[str, Any]:
+    components = schema["components"]
+    components["schemas"] = {
+        name: model for name, model in components["schemas"].items() if "ValidationError" not in name
+    }
+    components["schemas"]["Problem"] = _PROBLEM
+    components["responses"] = {
+        f"Problem{status}": {
+            "description": words,
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status, words in _WHEN.items()
+    }
+    for operations in schema["paths"].values():
+        for method, operation in operations.items():
+            operation["responses"] |= {status: {"$ref": f"#/components/responses/Problem{status}"} for status in _WHEN}
+            if method == "post":
+                operation.setdefault("parameters", []).append(_REPEATABLE)
+    return schema

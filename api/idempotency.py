@@ -1,0 +1,76 @@
+"""A POST with an Idempotency-Key is done once: whoever repeats it gets the same answer."""
+
+import hashlib
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from api.auth import known_caller
+from api.services import services_of
+from streams.core.errors import Conflict, FieldError, Invalid
+from streams.ports import Answered
+
+MOST_CHARACTERS = 255
+# One that began longer ago has died on the way; whoever repeats it then begins anew.
+UNDER_WAY = timedelta(seconds=60)
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class IdempotentRoute(APIRoute):
+    """The same request with the same key, by the same caller within a day, is answered and not done again.
+
+    Only what succeeded is kept, encrypted, for it may hold a secret. What failed did nothing and may be tried again.
+    """
+
+    def get_route_handler(self) -> Handler:
+        handle = super().get_route_handler()
+        if "POST" not in (self.methods or ()):
+            return handle
+
+        async def once(request: Request) -> Response:
+            key = request.headers.get("idempotency-key")
+            return await handle(request) if key is None else await _once(request, key, handle)
+
+        return once
+
+
+async def _once(request: Request, key: str, handle: Handler) -> Response:
+    if not 1 <= len(key) <= MOST_CHARACTERS or not key.isascii() or not key.isprintable():
+        raise Invalid(FieldError("Idempotency-Key", f"must be 1 to {MOST_CHARACTERS} printable ASCII characters"))
+    services, caller = services_of(request), (await known_caller(request)).actor
+    fingerprint = await _fingerprint(request)
+    now = services.clock.now()
+    known = await services.answers.begin(caller, key, fingerprint, now)
+    if known is not None and known.status is None and now - known.begun_at > UNDER_WAY:
+        await services.answers.forget(caller, key, known.begun_at)
+        known = await services.answers.begin(caller, key, fingerprint, now)
+    if known is not None:
+        return _again(request, known, fingerprint)
+    request.state.repeat_key = f"{caller}/{key}"
+    try:
+        response = await handle(request)
+    except BaseException:
+        await services.answers.forget(caller, key, now)
+        raise
+    answer = services.sealer.seal(bytes(response.body).decode())
+    await services.answers.finish(caller, key, response.status_code, answer)
+    return response
+
+
+def _again(request: Request, known: Answered, fingerprint: str) -> Response:
+    if known.fingerprint != fingerprint:
+        raise Invalid(FieldError("Idempotency-Key", "was used for another request: take a new one"))
+    if known.status is None or known.sealed_answer is None:
+        raise Conflict("the first request with this Idempotency-Key is still under way: try again in a moment")
+    body = services_of(request).sealed.secret(known.sealed_answer)
+    headers = {"Idempotent-Replayed": "true"}
+    return Response(body, known.status, headers, "application/json" if body else None)
+
+
+async def _fingerprint(request: Request) -> str:
+    what = f"{request.method} {request.url.path}?{request.url.query}\n".encode()
+    return hashlib.sha256(what + await request.body()).hexdigest()

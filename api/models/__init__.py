@@ -1,0 +1,1 @@
+"""What requests and answers look like: JSON in camelCase; absent values are left out."""

@@ -1,0 +1,193 @@
+"""Accounts, access, mails and the audit log as requests and answers show them."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from api.models.common import Input, Model, Moment, Text
+from streams.core.access import ApiKey, Scope
+from streams.core.account import Account, User
+from streams.core.audit import Deed
+from streams.core.mail import MailKind
+from streams.services.accounts import MOST_EMAILS
+from streams.services.insight import MailSeen
+
+Name = Annotated[Text, Field(min_length=1, max_length=200, examples=["Acme Training"])]
+Emails = Annotated[
+    list[Text], Field(max_length=MOST_EMAILS, examples=[["ops@example.com"]], description="Who gets its mails.")
+]
+PlanLimit = Annotated[int, Field(ge=1, lt=2**63, description="Launches a calendar month.", examples=[1000])]
+
+
+class NewAccount(Input):
+    """An account to open."""
+
+    name: Name
+    emails: Emails = Field(default_factory=list)
+    plan_limit: PlanLimit | None = None
+
+
+class AccountChanges(Input):
+    """What to change of an account; what is left out stays as it is."""
+
+    name: Name = ""
+    emails: Emails = Field(default_factory=list)
+    plan_limit: PlanLimit | None = None
+    weekly_digest: bool = True
+
+    def given(self) -> dict[str, Any]:
+        """Only what the request names."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+class AccountSeen(Model):
+    """An account; with `weeklyDigest` it is reminded of dead letters each week."""
+
+    id: str
+    name: str
+    emails: list[str]
+    plan_limit: int | None = None
+    weekly_digest: bool
+    created_at: datetime
+
+
+class AccountWithKey(AccountSeen):
+    """The same with its first API key, which is shown this once."""
+
+    api_key: Annotated[str, Field(examples=["sk_3JtZlpXKk0xq…"])]
+
+
+class NewKey(Input):
+    """An API key to make."""
+
+    name: Annotated[Text, Field(min_length=1, max_length=200, examples=["The nightly export"])]
+    scopes: Annotated[list[Scope], Field(min_length=1)]
+    expires_at: Moment | None = None
+
+
+class Key(Model):
+    """An API key, known by its start."""
+
+    id: str
+    name: str
+    prefix: str
+    scopes: list[Scope]
+    created_at: datetime
+    last_used_at: datetime | None = None
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+class KeyWithText(Key):
+    """The same with the key itself, which is shown this once."""
+
+    api_key: str
+
+
+class NewUser(Input):
+    """Who may sign in to the account's dashboard."""
+
+    email: Annotated[Text, Field(min_length=3, max_length=254, examples=["ada@example.com"])]
+
+
+class UserSeen(Model):
+    """Somebody who may sign in."""
+
+    id: str
+    email: str
+    created_at: datetime
+
+
+class SignInToken(Model):
+    """What lets a user in once, within a quarter of an hour."""
+
+    token: str
+
+
+class DeedSeen(Model):
+    """Who did what to which object."""
+
+    id: str
+    at: datetime
+    actor: str
+    action: str
+    account_id: str | None = None
+    object_id: str
+    details: dict[str, Any]
+
+
+class Notification(Model):
+    """A mail to the account; `dueAt` is there while it is to be tried (again)."""
+
+    id: str
+    kind: MailKind
+    webhook_id: str
+    subject: str
+    text: str
+    created_at: datetime
+    tries: int
+    due_at: datetime | None = None
+    sent_at: datetime | None = None
+    trouble: str | None = None
+
+
+def account_fields(account: Account) -> dict[str, Any]:
+    """An account's fields."""
+    return {
+        "id": account.id,
+        "name": account.name,
+        "emails": list(account.emails),
+        "plan_limit": account.plan_limit,
+        "weekly_digest": account.weekly_digest,
+        "created_at": account.created_at,
+    }
+
+
+def key_fields(key: ApiKey) -> dict[str, Any]:
+    """A key's fields."""
+    return {
+        "id": key.id,
+        "name": key.name,
+        "prefix": key.prefix,
+        "scopes": sorted(key.scopes),
+        "created_at": key.created_at,
+        "last_used_at": key.last_used_at,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+    }
+
+
+def user_of(user: User) -> UserSeen:
+    """A user."""
+    return UserSeen(id=user.id, email=user.email, created_at=user.created_at)
+
+
+def deed_of(deed: Deed) -> DeedSeen:
+    """A deed."""
+    return DeedSeen(
+        id=deed.id,
+        at=deed.at,
+        actor=deed.actor,
+        action=deed.action,
+        account_id=deed.account_id,
+        object_id=deed.object_id,
+        details=dict(deed.details),
+    )
+
+
+def notification_of(seen: MailSeen) -> Notification:
+    """A mail."""
+    mail = seen.mail
+    return Notification(
+        id=mail.id,
+        kind=mail.kind,
+        webhook_id=mail.webhook_id,
+        subject=seen.letter.subject,
+        text=seen.letter.text,
+        created_at=mail.created_at,
+        tries=mail.tries,
+        due_at=mail.due_at,
+        sent_at=mail.sent_at,
+        trouble=mail.trouble,
+    )

@@ -1,0 +1,67 @@
+"""What all models share."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import Query
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+from streams.core.page import MOST_ROWS, Cursor, parse_cursor
+
+Row = TypeVar("Row")
+
+
+class Model(BaseModel):
+    """An object of an answer."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True)
+
+
+class Input(Model):
+    """An object of a request: a field that it does not have is an error, for it may be a slip of the pen."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Page(Model, Generic[Row]):
+    """Some rows of a list, newest first; `nextCursor` is absent when these are the last."""
+
+    data: list[Row]
+    next_cursor: str | None = None
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is out of the range of times") from None
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not hold the character NUL")
+    return text
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_:-]{1,128}$")]
+Text = Annotated[str, AfterValidator(_without_nul)]
+
+Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="At most so many rows.")]
+After = Annotated[str | None, Query(alias="cursor", description="The `nextCursor` of the page before this one.")]
+
+
+def cursor_of(text: str | None) -> Cursor | None:
+    """The cursor of a query parameter. Raises `Invalid`."""
+    return parse_cursor(text) if text is not None else None
+
+
+def text_of(cursor: Cursor | None) -> str | None:
+    """The cursor as the next request brings it."""
+    return str(cursor) if cursor else None
+
+
+def example(**values: Any) -> Any:
+    """A field with an example of it."""
+    return Field(examples=[values["value"]], **{name: value for name, value in values.items() if name != "value"})

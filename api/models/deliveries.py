@@ -1,0 +1,170 @@
+"""Deliveries, dead letters, jobs and events as requests and answers show them."""
+
+import json
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from api.models.common import Id, Input, Model, Moment
+from streams.core.account import AttemptSeen, DeliveryFilter, DeliverySeen
+from streams.core.delivery import DeathReason, State, Target, Trigger
+from streams.core.job import Job, JobKind
+from streams.core.page import MOST_ROWS
+from streams.core.standing import Standing
+
+EventType = Annotated[str, StringConstraints(pattern=r"^[a-z.]{1,64}$"), Field(examples=["session.completed"])]
+
+
+class Delivery(Model):
+    """One event owed to one webhook, as it stands."""
+
+    id: str
+    webhook_id: str
+    event_id: str
+    event_type: str
+    trigger: Trigger
+    state: State
+    reason: Annotated[str | None, Field(description="Why it is held or dead.")] = None
+    explanation: Annotated[str | None, Field(description="The same in words.")] = None
+    attempts: int
+    generation: Annotated[int, Field(description="How often it was begun: 1, and one more for each replay.")]
+    target: Target
+    tier: str | None = None
+    due_at: datetime | None = None
+    first_seen_at: datetime
+    changed_at: datetime
+
+
+class Attempt(Model):
+    """One request and what came of it; the answer is shown up to 4 KiB."""
+
+    generation: int
+    number: int
+    target: Target
+    url: str
+    started_at: datetime
+    milliseconds: float
+    request_headers: dict[str, str]
+    status: int | None = None
+    answer_headers: dict[str, str]
+    answer: str
+    outcome: str
+    explanation: str
+    followed: Annotated[str, Field(description="What became of the delivery after it.")]
+    tier: str | None = None
+
+
+class DeliveryWithAttempts(Delivery):
+    """The same with the payload and every attempt, oldest first."""
+
+    payload: Any
+    made: list[Attempt]
+
+
+class DeadLetterFilter(Input):
+    """Which dead letters; what is left out does not matter. An empty filter means all of the account."""
+
+    webhook_id: Id | None = None
+    event_id: Id | None = None
+    event_type: EventType | None = None
+    reason: DeathReason | None = None
+    since: Moment | None = None
+    until: Moment | None = None
+
+    def wanted(self) -> DeliveryFilter:
+        """The same for services."""
+        return DeliveryFilter(**dict(self))
+
+
+class DeadLetterChoice(Input):
+    """Either `ids` or a `filter`."""
+
+    ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_ROWS)] | None = None
+    filter: DeadLetterFilter | None = None
+
+
+class Acted(Model):
+    """The deliveries that it was done to; the others of the ids are no dead letters."""
+
+    ids: list[str]
+
+
+class JobSeen(Model):
+    """Work on many deliveries; `finishedAt` is absent while it goes on."""
+
+    id: str
+    kind: JobKind
+    total: int
+    done: int
+    failed: Annotated[int, Field(description="Their webhook or payload is no more.")]
+    created_at: datetime
+    finished_at: datetime | None = None
+
+
+def delivery_of(standing: Standing) -> Delivery:
+    """A delivery."""
+    return Delivery(**_fields(standing))
+
+
+def delivery_with_attempts(seen: DeliverySeen) -> DeliveryWithAttempts:
+    """A delivery with all that is known of it."""
+    try:
+        payload = json.loads(seen.body)
+    except ValueError:
+        payload = seen.body.decode(errors="replace")
+    return DeliveryWithAttempts(
+        **_fields(seen.standing), payload=payload, made=[_attempt(attempt) for attempt in seen.attempts]
+    )
+
+
+def job_of(job: Job) -> JobSeen:
+    """A job."""
+    return JobSeen(
+        id=job.id,
+        kind=job.kind,
+        total=job.total,
+        done=job.done,
+        failed=job.failed,
+        created_at=job.created_at,
+        finished_at=job.finished_at,
+    )
+
+
+def _fields(standing: Standing) -> dict[str, Any]:
+    return {
+        "id": standing.delivery_id,
+        "webhook_id": standing.webhook_id,
+        "event_id": standing.event_id,
+        "event_type": standing.event_type,
+        "trigger": standing.trigger,
+        "state": standing.state,
+        "reason": standing.reason,
+        "explanation": standing.words,
+        "attempts": standing.attempts,
+        "generation": standing.generation,
+        "target": standing.target,
+        "tier": standing.tier,
+        "due_at": standing.due_at,
+        "first_seen_at": standing.first_seen_at,
+        "changed_at": standing.changed_at,
+    }
+
+
+def _attempt(seen: AttemptSeen) -> Attempt:
+    return Attempt(
+        generation=seen.generation,
+        number=seen.number,
+        target=Target(seen.target),
+        url=seen.url,
+        started_at=seen.started_at,
+        milliseconds=round(seen.milliseconds, 1),
+        request_headers=dict(seen.request_headers),
+        status=seen.status,
+        answer_headers=dict(seen.answer_headers),
+        answer=seen.answer.decode(errors="replace"),
+        outcome=seen.outcome,
+        explanation=seen.words,
+        followed=seen.followed,
+        tier=seen.tier,
+    )

@@ -1,0 +1,43 @@
+"""Events as requests bring them and answers show them."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from api.models.common import Input, Model
+
+_EVENT = {
+    "type": "session.completed",
+    "createdAt": "2026-04-10T14:32:00Z",
+    "data": {
+        "sessionId": "sess_abc123",
+        "packageId": "pkg_def456",
+        "learnerId": "learner-42",
+        "completionStatus": "completed",
+        "successStatus": "passed",
+    },
+}
+EVENT_EXAMPLES = {
+    "one": {"summary": "One event", "value": _EVENT},
+    "several": {"summary": "Up to 500 events", "value": {"events": [_EVENT]}},
+}
+
+
+class Taken(Model):
+    """The ids of the events, in their order; Kafka has acknowledged all of them."""
+
+    ids: list[str]
+
+
+class EventType(Model):
+    """A type of event that webhooks may take."""
+
+    type: str
+    data_schema: Annotated[dict[str, Any], Field(description="What `data` may hold, as JSON Schema.")]
+    example: Annotated[dict[str, Any], Field(description="The whole payload, as a test sends it.")]
+
+
+class NewTest(Input):
+    """Which type of event to send."""
+
+    type: Annotated[str, Field(examples=["session.completed"])] = "session.completed"

@@ -1,0 +1,215 @@
+"""Webhooks as requests and answers show them."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from api.models.common import Input, Model, Moment, Text
+from streams.core.held import HeldChoice
+from streams.core.standing import Tally
+from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, PauseReason, Registration, Status
+from streams.services.insight import HealthSeen, Stats
+from streams.services.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS
+from streams.services.webhooks import Changed
+from streams.services.wishes import ALL_EVENTS, MAX_CONCURRENCY, MAX_DESCRIPTION, Wish
+
+_URL = "https://example.com/webhooks"
+Url = Annotated[Text, Field(examples=[_URL], description="https, at most 2048 characters, no credentials in it.")]
+Events = Annotated[
+    list[Text], Field(examples=[["session.completed"]], description="Types of events, or `*` for all.", max_length=50)
+]
+Packages = Annotated[list[Text], Field(examples=[["pkg_def456"]], description="Only events of these packages.")]
+Dispatches = Annotated[list[Text], Field(examples=[["dsp_ghi789"]], description="Only events of these dispatches.")]
+Headers = Annotated[
+    dict[Text, Text],
+    Field(examples=[{"X-Gateway-Key": "k-123"}], description="Up to ten of your own, sent with every request."),
+]
+Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY, description="Requests at once, at most.")]
+Description = Annotated[Text, Field(max_length=MAX_DESCRIPTION, examples=["The CRM of the sales team"])]
+
+
+class NewWebhook(Input):
+    """What to register."""
+
+    url: Url
+    events: Events = Field(default_factory=lambda: [ALL_EVENTS])
+    description: Description = ""
+    packages: Packages = Field(default_factory=list)
+    dispatches: Dispatches = Field(default_factory=list)
+    fallback_url: Url | None = None
+    headers: Headers = Field(default_factory=dict)
+    max_concurrency: Concurrency = DEFAULT_MAX_CONCURRENCY
+
+    def wish(self, account_id: str) -> Wish:
+        """The same for an account."""
+        return Wish(account_id, **dict(self))
+
+
+class WebhookChanges(Input):
+    """What to change; what is left out stays as it is. `fallbackUrl: null` removes it."""
+
+    url: Url = _URL
+    events: Events = Field(default_factory=lambda: [ALL_EVENTS])
+    description: Description = ""
+    packages: Packages = Field(default_factory=list)
+    dispatches: Dispatches = Field(default_factory=list)
+    fallback_url: Url | None = None
+    headers: Headers = Field(default_factory=dict)
+    max_concurrency: Concurrency = DEFAULT_MAX_CONCURRENCY
+    status: Status = Status.ACTIVE
+
+    def given(self) -> dict[str, Any]:
+        """Only what the request names."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+class Enabling(Input):
+    """What becomes of what is held: sent on oldest first, kept as dead letters, or discarded."""
+
+    held: HeldChoice = HeldChoice.DELIVER
+
+
+class Rotation(Input):
+    """For how many hours the old secret counts beside the new one; 0 ends it at once."""
+
+    overlap_hours: Annotated[int, Field(ge=0, le=MOST_OVERLAP_HOURS)] = DEFAULT_OVERLAP_HOURS
+
+
+class Webhook(Model):
+    """A webhook; `propagated` is there after a change and says whether all stages know of it already."""
+
+    id: str
+    url: str
+    events: list[str]
+    description: str
+    packages: list[str]
+    dispatches: list[str]
+    fallback_url: str | None = None
+    has_headers: Annotated[bool, Field(description="Whether it sends headers of your own, which are not shown.")]
+    max_concurrency: int
+    status: Status
+    pause_reason: PauseReason | None = None
+    paused_at: datetime | None = None
+    old_secret_until: Annotated[
+        datetime | None, Field(description="During a rotation: until when the old secret counts.")
+    ] = None
+    created_at: datetime
+    version: int
+    propagated: bool | None = None
+
+
+class WebhookWithSecret(Webhook):
+    """The same with its signing secret."""
+
+    secret: Annotated[str, Field(examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])]
+
+
+class Secret(Model):
+    """The newest signing secret."""
+
+    secret: str
+
+
+class Health(Model):
+    """A webhook's run of failures; five in a row pause it."""
+
+    status: Status
+    pause_reason: PauseReason | None = None
+    paused_at: Moment | None = None
+    consecutive_failures: int
+    failing_since: datetime | None = None
+    last_failed_at: datetime | None = None
+    last_status: int | None = None
+    last_failure: Annotated[str | None, Field(description="What happened, in words.")] = None
+    last_delivered_at: datetime | None = None
+
+
+class Hour(Model):
+    """The attempts of an hour that had one outcome."""
+
+    hour: datetime
+    outcome: str
+    attempts: int
+    mean_milliseconds: float
+    slowest_milliseconds: float
+
+
+class Unfinished(Model):
+    """Deliveries that stand alike."""
+
+    state: str
+    tier: str | None = None
+    reason: str | None = None
+    count: int
+
+
+class Statistics(Model):
+    """Attempts by the hour, oldest first, tests apart; and what is not finished now."""
+
+    since: datetime
+    hours: list[Hour]
+    unfinished: list[Unfinished]
+
+
+def webhook_fields(known: Registration, now: datetime) -> dict[str, Any]:
+    """A webhook's fields."""
+    webhook = known.webhook
+    ending = [s.valid_until for s in webhook.valid_secrets(now) if s.valid_until is not None]
+    return {
+        "id": webhook.id,
+        "url": webhook.url,
+        "events": sorted(webhook.event_types) or [ALL_EVENTS],
+        "description": known.description,
+        "packages": sorted(webhook.packages),
+        "dispatches": sorted(webhook.dispatches),
+        "fallback_url": webhook.fallback_url,
+        "has_headers": webhook.sealed_headers is not None,
+        "max_concurrency": webhook.max_concurrency,
+        "status": webhook.status,
+        "pause_reason": webhook.pause.reason if webhook.pause else None,
+        "paused_at": known.paused_at,
+        "old_secret_until": min(ending, default=None),
+        "created_at": known.created_at,
+        "version": webhook.version,
+    }
+
+
+def changed_webhook(changed: Changed, now: datetime) -> Webhook:
+    """A webhook after a change."""
+    return Webhook(**webhook_fields(changed.registration, now), propagated=changed.propagated)
+
+
+def health_of(seen: HealthSeen) -> Health:
+    """How a webhook is."""
+    webhook, failing = seen.registration.webhook, seen.failing
+    return Health(
+        status=webhook.status,
+        pause_reason=webhook.pause.reason if webhook.pause else None,
+        paused_at=seen.registration.paused_at,
+        consecutive_failures=failing.failures,
+        failing_since=failing.first_failed_at,
+        last_failed_at=failing.last_failed_at,
+        last_status=failing.last_status,
+        last_failure=failing.last_words,
+        last_delivered_at=seen.last_delivered_at,
+    )
+
+
+def statistics_of(stats: Stats) -> Statistics:
+    """A webhook's numbers."""
+    hours = [
+        Hour(
+            hour=hour.hour,
+            outcome=hour.outcome,
+            attempts=hour.attempts,
+            mean_milliseconds=round(hour.milliseconds / hour.attempts, 1),
+            slowest_milliseconds=round(hour.slowest_ms, 1),
+        )
+        for hour in stats.hours
+    ]
+    return Statistics(since=stats.since, hours=hours, unfinished=[_unfinished(tally) for tally in stats.unfinished])
+
+
+def _unfinished(tally: Tally) -> Unfinished:
+    return Unfinished(state=tally.state, tier=tally.tier, reason=tally.reason, count=tally.count)

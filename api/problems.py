@@ -1,0 +1,118 @@
+"""Errors as RFC 9457 problem details, each with what the caller can do about it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from streams.core.errors import (
+    Conflict,
+    FieldError,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Refused,
+    ScormWebhooksError,
+    Stale,
+    Unauthorized,
+    Unavailable,
+    Unreadable,
+)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class TooMany(ScormWebhooksError):
+    """More requests than the rate limit allows; `retry_seconds` is how long to wait."""
+
+    def __init__(self, retry_seconds: int) -> None:
+        super().__init__(f"too many requests with this key: wait {retry_seconds} seconds")
+        self.retry_seconds = retry_seconds
+
+
+# (status, short name, title)
+_KINDS: Mapping[type[ScormWebhooksError], tuple[int, str, str]] = {
+    Invalid: (422, "invalid", "Some fields are wrong"),
+    NotFound: (404, "not-found", "There is no such object"),
+    Unauthorized: (401, "unauthorized", "An API key is needed"),
+    Forbidden: (403, "forbidden", "The API key does not permit this"),
+    Conflict: (409, "conflict", "Not while things stand as they do"),
+    Stale: (412, "stale", "It has changed since it was read"),
+    TooMany: (429, "too-many-requests", "Too many requests"),
+    Refused: (422, "refused", "The database does not take this"),
+    Unreadable: (500, "unreadable", "Something stored cannot be read"),
+    Unavailable: (503, "unavailable", "A part that is needed does not answer"),
+}
+_HTTP_NAMES = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "too-large"}
+
+
+def problem(
+    request: Request,
+    status: int,
+    name: str,
+    title: str,
+    detail: str | None = None,
+    errors: Sequence[FieldError] = (),
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """A problem's answer; `type` is a URN, for programs to tell problems apart."""
+    body: dict[str, Any] = {"type": f"urn:scorm-webhooks:{name}", "title": title, "status": status}
+    if detail:
+        body["detail"] = detail
+    if errors:
+        body["errors"] = [{"field": error.field, "message": error.message} for error in errors]
+    body["requestId"] = request.state.request_id
+    return JSONResponse(body, status, dict(headers or {}), MEDIA_TYPE)
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Answer every error of ours, of validation and of routing as a problem."""
+    for kind in _KINDS:
+        app.add_exception_handler(kind, _ours)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+
+
+async def _ours(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ScormWebhooksError)
+    status, name, title = _KINDS[type(error)]
+    headers: dict[str, str] = {}
+    if isinstance(error, Invalid):
+        return problem(request, status, name, title, errors=error.errors)
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = 'Bearer realm="scorm-webhooks"'
+    if isinstance(error, TooMany):
+        headers["Retry-After"] = str(error.retry_seconds)
+    if isinstance(error, Unavailable):
+        headers["Retry-After"] = "5"
+    # What the database says of itself is for operators, who find it in the log.
+    detail = "try again in a few seconds" if isinstance(error, Unavailable | Refused) else str(error)
+    if isinstance(error, Unavailable | Refused | Unreadable):
+        request.app.state.services.report.tell("request failed", request_id=request.state.request_id, why=str(error))
+    return problem(request, status, name, title, detail, headers=headers)
+
+
+async def _validation(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if any(one["type"] == "json_invalid" for one in found):
+        return problem(request, 400, "bad-request", "The body is not JSON", str(found[0].get("ctx", {}).get("error")))
+    errors = [FieldError(path(one["loc"]), one["msg"]) for one in found]
+    return problem(request, 422, "invalid", "Some fields are wrong", errors=errors)
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    name = _HTTP_NAMES.get(error.status_code, "error")
+    return problem(request, error.status_code, name, str(error.detail), headers=error.headers)
+
+
+def path(location: Sequence[int | str]) -> str:
+    """`events[0].data` for where pydantic found something wrong; where in the request it was goes without saying."""
+    text = ""
+    for part in location[1:] if location[:1] in (("body",), ("query",), ("path",), ("header",)) else location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "body"

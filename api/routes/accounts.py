@@ -1,0 +1,154 @@
+"""What operators do: open accounts, give access and take it away. And what an account may see of itself."""
+
+from enum import Enum
+
+from fastapi import APIRouter, Request
+
+from api.auth import MayReadWebhooks, Operator
+from api.idempotency import IdempotentRoute
+from api.models.accounts import (
+    AccountChanges,
+    AccountSeen,
+    AccountWithKey,
+    DeedSeen,
+    Key,
+    KeyWithText,
+    NewAccount,
+    NewKey,
+    NewUser,
+    Notification,
+    SignInToken,
+    UserSeen,
+    account_fields,
+    deed_of,
+    key_fields,
+    notification_of,
+    user_of,
+)
+from api.models.common import After, Id, Limit, Page, cursor_of, text_of
+from api.services import services_of
+from streams.core.errors import NotFound
+
+router = APIRouter(route_class=IdempotentRoute)
+OPERATORS: list[str | Enum] = ["Accounts (operators)"]
+
+
+@router.post(
+    "/v1/accounts", status_code=201, tags=OPERATORS, summary="Open an account", response_model_exclude_none=True
+)
+async def open_account(body: NewAccount, caller: Operator, request: Request) -> AccountWithKey:
+    """With a first API key, which may do everything in it and is shown this once."""
+    opened = await services_of(request).accounts.open(body.name, body.emails, body.plan_limit, by=caller.actor)
+    return AccountWithKey(**account_fields(opened.account), api_key=opened.api_key)
+
+
+@router.get("/v1/accounts", tags=OPERATORS, summary="List accounts", response_model_exclude_none=True)
+async def list_accounts(caller: Operator, request: Request) -> list[AccountSeen]:
+    """Oldest first."""
+    return [AccountSeen(**account_fields(account)) for account in await services_of(request).accounts.list()]
+
+
+@router.get("/v1/accounts/{account_id}", tags=OPERATORS, summary="Show an account", response_model_exclude_none=True)
+async def show_account(account_id: Id, caller: Operator, request: Request) -> AccountSeen:
+    """Its name, notification addresses and plan."""
+    return AccountSeen(**account_fields(await services_of(request).accounts.find(account_id)))
+
+
+@router.patch(
+    "/v1/accounts/{account_id}", tags=OPERATORS, summary="Change an account", response_model_exclude_none=True
+)
+async def change_account(account_id: Id, body: AccountChanges, caller: Operator, request: Request) -> AccountSeen:
+    """What the body leaves out stays as it is. `planLimit: null` is no limit."""
+    changed = await services_of(request).accounts.change(account_id, body.given(), by=caller.actor)
+    return AccountSeen(**account_fields(changed))
+
+
+@router.post(
+    "/v1/accounts/{account_id}/keys",
+    status_code=201,
+    tags=OPERATORS,
+    summary="Make an API key",
+    response_model_exclude_none=True,
+)
+async def add_key(account_id: Id, body: NewKey, caller: Operator, request: Request) -> KeyWithText:
+    """It is shown this once; only its hash is kept."""
+    made = await services_of(request).access.add_key(
+        account_id, body.name, body.scopes, body.expires_at, by=caller.actor
+    )
+    return KeyWithText(**key_fields(made.key), api_key=made.api_key)
+
+
+@router.get("/v1/accounts/{account_id}/keys", tags=OPERATORS, summary="List API keys", response_model_exclude_none=True)
+async def list_keys(account_id: Id, caller: Operator, request: Request) -> list[Key]:
+    """Known by their starts; when each was last used, to the minute."""
+    return [Key(**key_fields(key)) for key in await services_of(request).access.keys(account_id)]
+
+
+@router.delete("/v1/accounts/{account_id}/keys/{key_id}", status_code=204, tags=OPERATORS, summary="Revoke an API key")
+async def revoke_key(account_id: Id, key_id: Id, caller: Operator, request: Request) -> None:
+    """At once and for good."""
+    await services_of(request).access.revoke_key(account_id, key_id, by=caller.actor)
+
+
+@router.post("/v1/accounts/{account_id}/users", status_code=201, tags=OPERATORS, summary="Let somebody sign in")
+async def add_user(account_id: Id, body: NewUser, caller: Operator, request: Request) -> UserSeen:
+    """Somebody who is there already stays as they are."""
+    return user_of(await services_of(request).access.add_user(account_id, body.email, by=caller.actor))
+
+
+@router.get("/v1/accounts/{account_id}/users", tags=OPERATORS, summary="List who may sign in")
+async def list_users(account_id: Id, caller: Operator, request: Request) -> list[UserSeen]:
+    """Oldest first."""
+    return [user_of(user) for user in await services_of(request).access.users(account_id)]
+
+
+@router.delete(
+    "/v1/accounts/{account_id}/users/{user_id}", status_code=204, tags=OPERATORS, summary="Let somebody sign in no more"
+)
+async def remove_user(account_id: Id, user_id: Id, caller: Operator, request: Request) -> None:
+    """Their links end too."""
+    await services_of(request).access.remove_user(account_id, user_id, by=caller.actor)
+
+
+@router.post(
+    "/v1/accounts/{account_id}/users/{user_id}/sign-in-token",
+    status_code=201,
+    tags=OPERATORS,
+    summary="Make a token that signs a user in once",
+)
+async def make_sign_in_token(account_id: Id, user_id: Id, caller: Operator, request: Request) -> SignInToken:
+    """For a platform that signs its own users in; it lasts a quarter of an hour."""
+    access = services_of(request).access
+    if user_id not in {user.id for user in await access.users(account_id)}:
+        raise NotFound(f"there is no user {user_id} in this account")
+    return SignInToken(token=await access.sign_in_token(user_id))
+
+
+@router.get("/v1/audit", tags=OPERATORS, summary="Who did what, in all accounts", response_model_exclude_none=True)
+async def audit(caller: Operator, request: Request, limit: Limit = 50, cursor: After = None) -> Page[DeedSeen]:
+    """Newest first."""
+    page = await services_of(request).audit.list(None, cursor_of(cursor), limit)
+    return Page(data=[deed_of(deed) for deed in page.rows], next_cursor=text_of(page.next))
+
+
+# -- what an account sees of itself ----------------------------------------------------------------------------
+
+
+@router.get("/v1/account/audit", tags=["Account"], summary="Who did what", response_model_exclude_none=True)
+async def own_audit(
+    caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
+) -> Page[DeedSeen]:
+    """In this account, newest first."""
+    page = await services_of(request).audit.list(caller.account_id, cursor_of(cursor), limit)
+    return Page(data=[deed_of(deed) for deed in page.rows], next_cursor=text_of(page.next))
+
+
+@router.get(
+    "/v1/notifications", tags=["Account"], summary="List the mails to this account", response_model_exclude_none=True
+)
+async def notifications(
+    caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
+) -> Page[Notification]:
+    """Owed, sent or given up, newest first."""
+    page = await services_of(request).insight.mails(caller.account_id, cursor_of(cursor), limit)
+    return Page(data=[notification_of(seen) for seen in page.rows], next_cursor=text_of(page.next))

@@ -1,0 +1,169 @@
+"""See deliveries and dead letters, and act on them."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api.auth import MayReadDeliveries, MayWriteDeliveries
+from api.idempotency import IdempotentRoute
+from api.models.common import After, Id, Limit, Moment, Page, cursor_of, text_of
+from api.models.deliveries import (
+    Acted,
+    DeadLetterChoice,
+    Delivery,
+    DeliveryWithAttempts,
+    EventType,
+    JobSeen,
+    delivery_of,
+    delivery_with_attempts,
+    job_of,
+)
+from api.services import services_of
+from streams.core.account import DeliveryFilter
+from streams.core.delivery import DeathReason, State
+from streams.core.errors import FieldError, Invalid
+from streams.core.job import JobKind
+
+router = APIRouter(route_class=IdempotentRoute)
+
+OfWebhook = Annotated[Id | None, Query(alias="webhook", description="Only this webhook's.")]
+OfEvent = Annotated[Id | None, Query(alias="event", description="Only of the event with this id.")]
+OfType = Annotated[EventType | None, Query(alias="type", description="Only of this type of event.")]
+Since = Annotated[Moment | None, Query(description="Only what was first seen then or later.")]
+Until = Annotated[Moment | None, Query(description="Only what was first seen before.")]
+
+
+@router.get("/v1/deliveries", tags=["Deliveries"], summary="List deliveries", response_model_exclude_none=True)
+async def list_deliveries(
+    caller: MayReadDeliveries,
+    request: Request,
+    webhook: OfWebhook = None,
+    event: OfEvent = None,
+    event_type: OfType = None,
+    state: Annotated[State | None, Query(description="Only in this state.")] = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 50,
+    cursor: After = None,
+) -> Page[Delivery]:
+    """Newest first. A page and the next one skip nothing and show nothing twice, whatever arrives between them."""
+    wanted = DeliveryFilter(
+        account_id=caller.account_id,
+        webhook_id=webhook,
+        event_id=event,
+        event_type=event_type,
+        state=state,
+        since=since,
+        until=until,
+        limit=limit,
+        after=cursor_of(cursor),
+    )
+    return await _page(request, wanted)
+
+
+@router.get(
+    "/v1/deliveries/{delivery_id}",
+    tags=["Deliveries"],
+    summary="Show a delivery with every attempt",
+    response_model_exclude_none=True,
+)
+async def show(delivery_id: Id, caller: MayReadDeliveries, request: Request) -> DeliveryWithAttempts:
+    """The payload, and each request with what was answered."""
+    return delivery_with_attempts(await services_of(request).deliveries.find(delivery_id, caller.account_id))
+
+
+@router.post(
+    "/v1/deliveries/{delivery_id}/retry",
+    status_code=202,
+    tags=["Deliveries"],
+    summary="Send a delivery again",
+    response_model_exclude_none=True,
+)
+async def retry(delivery_id: Id, caller: MayWriteDeliveries, request: Request) -> Delivery:
+    """With a fresh schedule: one that is dead, was delivered or discarded, or waits for a retry."""
+    standing = await services_of(request).deliveries.retry(delivery_id, by=caller.actor, account_id=caller.account_id)
+    return delivery_of(standing)
+
+
+@router.get("/v1/dead-letters", tags=["Dead letters"], summary="List dead letters", response_model_exclude_none=True)
+async def list_dead_letters(
+    caller: MayReadDeliveries,
+    request: Request,
+    webhook: OfWebhook = None,
+    event: OfEvent = None,
+    event_type: OfType = None,
+    reason: Annotated[DeathReason | None, Query(description="Only those given up for this reason.")] = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 50,
+    cursor: After = None,
+) -> Page[Delivery]:
+    """Newest first, each with why it was given up."""
+    wanted = DeliveryFilter(
+        account_id=caller.account_id,
+        webhook_id=webhook,
+        event_id=event,
+        event_type=event_type,
+        state=State.DEAD,
+        reason=reason,
+        since=since,
+        until=until,
+        limit=limit,
+        after=cursor_of(cursor),
+    )
+    return await _page(request, wanted)
+
+
+@router.post(
+    "/v1/dead-letters/retry",
+    tags=["Dead letters"],
+    summary="Send dead letters again",
+    response_model_exclude_none=True,
+    responses={202: {"model": JobSeen, "description": "By filter: a job does it"}},
+)
+async def retry_dead(
+    body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
+) -> Acted | JobSeen:
+    """By `ids` at once, by `filter` as a job; either at the pace that their webhooks can take."""
+    service = services_of(request).deliveries
+    if body.filter is not None and body.ids is None:
+        response.status_code = 202
+        return job_of(await service.start(JobKind.RETRY, body.filter.wanted(), caller.account_id, by=caller.actor))
+    wanted = DeliveryFilter(account_id=caller.account_id, ids=_ids(body))
+    return Acted(ids=list(await service.retry_dead(wanted, by=caller.actor)))
+
+
+@router.post(
+    "/v1/dead-letters/discard",
+    tags=["Dead letters"],
+    summary="Discard dead letters",
+    response_model_exclude_none=True,
+    responses={202: {"model": JobSeen, "description": "By filter: a job does it"}},
+)
+async def discard_dead(
+    body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
+) -> Acted | JobSeen:
+    """For good: nothing of them is sent any more. By `ids` at once, by `filter` as a job."""
+    service = services_of(request).deliveries
+    if body.filter is not None and body.ids is None:
+        response.status_code = 202
+        return job_of(await service.start(JobKind.DISCARD, body.filter.wanted(), caller.account_id, by=caller.actor))
+    wanted = DeliveryFilter(account_id=caller.account_id, ids=_ids(body))
+    return Acted(ids=list(await service.discard_dead(wanted, by=caller.actor)))
+
+
+@router.get("/v1/jobs/{job_id}", tags=["Dead letters"], summary="Show a job", response_model_exclude_none=True)
+async def show_job(job_id: Id, caller: MayReadDeliveries, request: Request) -> JobSeen:
+    """How far it has come; it survives a restart."""
+    return job_of(await services_of(request).deliveries.job(job_id, caller.account_id))
+
+
+async def _page(request: Request, wanted: DeliveryFilter) -> Page[Delivery]:
+    page = await services_of(request).deliveries.list(wanted)
+    return Page(data=[delivery_of(standing) for standing in page.rows], next_cursor=text_of(page.next))
+
+
+def _ids(body: DeadLetterChoice) -> list[str]:
+    if body.ids is None or body.filter is not None:
+        raise Invalid(FieldError("ids", "name either ids or a filter ({} for all dead letters)"))
+    return body.ids

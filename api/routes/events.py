@@ -1,0 +1,56 @@
+"""Take events in, and say which types there are."""
+
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Request
+
+from api.auth import MayPublish, MayReadWebhooks
+from api.idempotency import IdempotentRoute
+from api.models.events import EVENT_EXAMPLES, EventType, Taken
+from api.services import services_of
+from streams.core.errors import FieldError, Invalid
+from streams.core.event import render
+from streams.core.event_data import EVENT_TYPES, data_schema
+from streams.core.samples import sample_event
+
+router = APIRouter(tags=["Events"], route_class=IdempotentRoute)
+
+
+@router.post("/v1/events", status_code=202, summary="Publish events")
+async def publish(
+    body: Annotated[dict[str, Any], Body(openapi_examples=EVENT_EXAMPLES)],
+    caller: MayPublish,
+    request: Request,
+) -> Taken:
+    """One event, or up to 500 under `events`; all of them are taken or none.
+
+    An event is the payload that webhooks get, `id` and `accountId` optional (an operator's key must name the
+    account). The answer comes once Kafka has acknowledged all; 503 otherwise, and then the same request, with the
+    same `Idempotency-Key` or the same ids, may be made again without harm.
+    """
+    items = body.get("events", [body])
+    if not isinstance(items, list):
+        raise Invalid(FieldError("events", "must be a list of events"))
+    if "events" in body and len(body) > 1:
+        raise Invalid(*(FieldError(name, "is not a field beside events") for name in body if name != "events"))
+    if errors := [
+        FieldError(f"events[{n}]", "must be an object") for n, i in enumerate(items) if not isinstance(i, dict)
+    ]:
+        raise Invalid(*errors)
+    repeat_key = getattr(request.state, "repeat_key", None)
+    return Taken(ids=list(await services_of(request).ingest.publish(items, caller.account_id, repeat_key)))
+
+
+@router.get("/v1/event-types", summary="List the types of events")
+async def event_types(caller: MayReadWebhooks, request: Request) -> list[EventType]:
+    """Each with what its `data` may hold and an example."""
+    now = services_of(request).clock.now()
+    return [
+        EventType(
+            type=name,
+            data_schema=data_schema(name),
+            example=json.loads(render(sample_event(name, "evt_01HYX9K2M3N4P5Q6R7S8T9V0W1", caller.account_id, now))),
+        )
+        for name in EVENT_TYPES
+    ]

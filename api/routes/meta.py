@@ -1,0 +1,71 @@
+"""Probes, metrics and the API's own documentation."""
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+
+from api.services import services_of
+
+router = APIRouter(include_in_schema=False)
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>scorm-webhooks API</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="/docs/assets/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="/docs/assets/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+</body>
+</html>
+"""
+_START = """SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  docExpansion: "list",
+  defaultModelsExpandDepth: 0,
+  persistAuthorization: false,
+  validatorUrl: null,
+});
+"""
+# Swagger UI sets styles on elements and shows images that it carries within itself.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'"
+)
+
+
+@router.get("/healthz")
+async def healthz() -> PlainTextResponse:
+    """The process lives."""
+    return PlainTextResponse("ok\n")
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> PlainTextResponse:
+    """Whether it can serve; 503 names what is missing."""
+    missing = await services_of(request).troubles()
+    return PlainTextResponse("".join(f"{line}\n" for line in missing) or "ready\n", 503 if missing else 200)
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """For Prometheus."""
+    body, media_type = services_of(request).metrics()
+    return Response(body, media_type=media_type)
+
+
+@router.get("/docs")
+async def docs() -> HTMLResponse:
+    """The documentation to try things in; everything it loads comes from here."""
+    return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _POLICY})
+
+
+@router.get("/docs/start.js")
+async def start() -> Response:
+    """What starts it: no script stands in the page itself, so that the policy can forbid such."""
+    return Response(_START, media_type="text/javascript")

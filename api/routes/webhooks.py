@@ -1,0 +1,203 @@
+"""Register, change, test, watch and mend webhooks."""
+
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from api.auth import MayReadWebhooks, MayWriteDeliveries, MayWriteWebhooks
+from api.idempotency import IdempotentRoute
+from api.models.common import After, Id, Limit, Page, cursor_of, text_of
+from api.models.deliveries import DeliveryWithAttempts, JobSeen, delivery_with_attempts, job_of
+from api.models.events import NewTest
+from api.models.webhooks import (
+    Enabling,
+    Health,
+    NewWebhook,
+    Rotation,
+    Secret,
+    Statistics,
+    Webhook,
+    WebhookChanges,
+    WebhookWithSecret,
+    changed_webhook,
+    health_of,
+    statistics_of,
+    webhook_fields,
+)
+from api.services import services_of
+from streams.core.errors import Stale
+from streams.core.webhook import Registration
+from streams.services.insight import MOST_HOURS
+
+router = APIRouter(prefix="/v1/webhooks", tags=["Webhooks"], route_class=IdempotentRoute)
+
+IfMatch = Annotated[
+    str | None, Header(alias="If-Match", description="The webhook's `ETag`: change it only if it is still that one.")
+]
+_ETAG = re.compile(r'"([0-9]{1,19})"')
+
+
+@router.post("", status_code=201, summary="Register a webhook", response_model_exclude_none=True)
+async def register(
+    body: NewWebhook, caller: MayWriteWebhooks, request: Request, response: Response
+) -> WebhookWithSecret:
+    """It is active at once. The answer shows its signing secret.
+
+    `propagated` is false when not every part of the system knows of it within two seconds: events published
+    before they do may pass it by.
+    """
+    services = services_of(request)
+    registered = await services.webhooks.register(body.wish(caller.account_id), by=caller.actor)
+    known = registered.changed.registration
+    response.headers["ETag"] = _etag(known)
+    response.headers["Location"] = f"/v1/webhooks/{known.webhook.id}"
+    fields = webhook_fields(known, services.clock.now())
+    return WebhookWithSecret(**fields, propagated=registered.changed.propagated, secret=registered.secret)
+
+
+@router.get("", summary="List webhooks, newest first", response_model_exclude_none=True)
+async def list_webhooks(
+    caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
+) -> Page[Webhook]:
+    """All of the account."""
+    services = services_of(request)
+    page = await services.webhooks.page(caller.account_id, cursor_of(cursor), limit)
+    now = services.clock.now()
+    return Page(data=[Webhook(**webhook_fields(one, now)) for one in page.rows], next_cursor=text_of(page.next))
+
+
+@router.get("/{webhook_id}", summary="Show a webhook", response_model_exclude_none=True)
+async def show(webhook_id: Id, caller: MayReadWebhooks, request: Request, response: Response) -> Webhook:
+    """Its `ETag` serves a later change."""
+    services = services_of(request)
+    known = await services.webhooks.find(webhook_id, caller.account_id)
+    response.headers["ETag"] = _etag(known)
+    return Webhook(**webhook_fields(known, services.clock.now()))
+
+
+@router.patch("/{webhook_id}", summary="Change a webhook", response_model_exclude_none=True)
+async def change(
+    webhook_id: Id,
+    body: WebhookChanges,
+    caller: MayWriteWebhooks,
+    request: Request,
+    response: Response,
+    if_match: IfMatch = None,
+) -> Webhook:
+    """What the body leaves out stays as it is. A new URL begins with a clean slate of health."""
+    services = services_of(request)
+    changed = await services.webhooks.change(
+        webhook_id, body.given(), by=caller.actor, account_id=caller.account_id, version=_version(if_match)
+    )
+    response.headers["ETag"] = _etag(changed.registration)
+    return changed_webhook(changed, services.clock.now())
+
+
+@router.delete("/{webhook_id}", status_code=204, summary="Delete a webhook")
+async def delete(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> None:
+    """It gets nothing any more; what it was still owed becomes dead letters."""
+    await services_of(request).webhooks.delete(webhook_id, by=caller.actor, account_id=caller.account_id)
+
+
+@router.post("/{webhook_id}/test", summary="Send a test event", response_model_exclude_none=True)
+async def send_test(
+    webhook_id: Id, caller: MayWriteWebhooks, request: Request, body: NewTest | None = None
+) -> DeliveryWithAttempts:
+    """One synthetic event, marked `"test": true`, by the real path and even to a paused webhook.
+
+    The answer comes with the outcome, within 12 seconds; 503 when there is none by then. It is not retried and
+    counts for nothing.
+    """
+    seen = await services_of(request).trials.send(webhook_id, (body or NewTest()).type, caller.account_id)
+    return delivery_with_attempts(seen)
+
+
+@router.post("/{webhook_id}/pause", summary="Pause a webhook", response_model_exclude_none=True)
+async def pause(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> Webhook:
+    """No request leaves any more, tests apart; what it is owed is held."""
+    services = services_of(request)
+    changed = await services.webhooks.pause(webhook_id, by=caller.actor, account_id=caller.account_id)
+    return changed_webhook(changed, services.clock.now())
+
+
+@router.post("/{webhook_id}/enable", summary="Enable a webhook", response_model_exclude_none=True)
+async def enable(webhook_id: Id, caller: MayWriteWebhooks, request: Request, body: Enabling | None = None) -> Webhook:
+    """Requests leave again, and health is counted anew. `held` decides for what was held meanwhile."""
+    services, held = services_of(request), (body or Enabling()).held
+    changed = await services.webhooks.enable(webhook_id, held, by=caller.actor, account_id=caller.account_id)
+    return changed_webhook(changed, services.clock.now())
+
+
+@router.post(
+    "/{webhook_id}/retry-waiting",
+    status_code=202,
+    summary="Send all that waits for a retry now",
+    response_model_exclude_none=True,
+)
+async def retry_waiting(webhook_id: Id, caller: MayWriteDeliveries, request: Request) -> JobSeen:
+    """For after a repair. It becomes a job; each delivery gets a fresh schedule."""
+    services = services_of(request)
+    await services.webhooks.find(webhook_id, caller.account_id)
+    return job_of(await services.deliveries.retry_waiting(webhook_id, caller.account_id, by=caller.actor))
+
+
+@router.post("/{webhook_id}/secret", summary="Show the signing secret")
+async def show_secret(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> Secret:
+    """The newest one. That it was shown is kept in the audit log."""
+    services = services_of(request)
+    return Secret(secret=await services.secrets.show(webhook_id, by=caller.actor, account_id=caller.account_id))
+
+
+@router.post("/{webhook_id}/secret/rotate", summary="Rotate the signing secret", response_model_exclude_none=True)
+async def rotate(
+    webhook_id: Id, caller: MayWriteWebhooks, request: Request, body: Rotation | None = None
+) -> WebhookWithSecret:
+    """A new secret, shown in the answer. Until the overlap ends both count.
+
+    Meanwhile `webhook-signature` carries both, the platform's own header stays with the old one, and its twin
+    that ends in `-Next` has the new one.
+    """
+    services, hours = services_of(request), (body or Rotation()).overlap_hours
+    rotated = await services.secrets.rotate(webhook_id, hours, by=caller.actor, account_id=caller.account_id)
+    fields = webhook_fields(rotated.changed.registration, services.clock.now())
+    return WebhookWithSecret(**fields, propagated=rotated.changed.propagated, secret=rotated.secret)
+
+
+@router.post("/{webhook_id}/secret/finish-rotation", summary="End the old secret now", response_model_exclude_none=True)
+async def finish_rotation(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> Webhook:
+    """Without a rotation nothing changes."""
+    services = services_of(request)
+    changed = await services.secrets.finish_rotation(webhook_id, by=caller.actor, account_id=caller.account_id)
+    return changed_webhook(changed, services.clock.now())
+
+
+@router.get("/{webhook_id}/health", summary="How a webhook is", response_model_exclude_none=True)
+async def health(webhook_id: Id, caller: MayReadWebhooks, request: Request) -> Health:
+    """Its run of failures and its pause."""
+    return health_of(await services_of(request).insight.health(webhook_id, caller.account_id))
+
+
+@router.get("/{webhook_id}/stats", summary="A webhook in numbers", response_model_exclude_none=True)
+async def stats(
+    webhook_id: Id,
+    caller: MayReadWebhooks,
+    request: Request,
+    hours: Annotated[int, Query(ge=1, le=MOST_HOURS, description="How many, the current one included.")] = 24,
+) -> Statistics:
+    """Attempts by the hour and outcome; what waits, is held, or dead now."""
+    return statistics_of(await services_of(request).insight.stats(webhook_id, hours, caller.account_id))
+
+
+def _etag(known: Registration) -> str:
+    return f'"{known.webhook.version}"'
+
+
+def _version(if_match: str | None) -> int | None:
+    """The version that an If-Match wants (RFC 9110 §13.1.1); None for any. Raises `Stale` for what is none of ours."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    tag = _ETAG.fullmatch(if_match.strip())
+    if tag is None:
+        raise Stale("If-Match must be the ETag of this webhook")
+    return int(tag[1])

@@ -1,0 +1,44 @@
+"""What the API stands on."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from streams.ports import Answers, AuditLog, Clock, Report, Sealed, Sealer
+from streams.services.access import AccessService
+from streams.services.accounts import AccountService
+from streams.services.deliveries import DeliveryService
+from streams.services.ingest import IngestService
+from streams.services.insight import InsightService
+from streams.services.secrets import SecretService
+from streams.services.trials import TrialService
+from streams.services.webhooks import WebhookService
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The services and the few ports that routes use; `troubles` says why requests cannot be served now."""
+
+    access: AccessService
+    accounts: AccountService
+    webhooks: WebhookService
+    secrets: SecretService
+    deliveries: DeliveryService
+    insight: InsightService
+    trials: TrialService
+    ingest: IngestService
+    audit: AuditLog
+    answers: Answers
+    sealer: Sealer
+    sealed: Sealed
+    clock: Clock
+    report: Report
+    troubles: Callable[[], Awaitable[list[str]]]
+    metrics: Callable[[], tuple[bytes, str]]
+
+
+def services_of(request: Request) -> Services:
+    """Those that the application was made with."""
+    services: Services = request.app.state.services
+    return services

@@ -1,0 +1,159 @@
+"""The control plane: lists of a large account, a registration's first delivery, dead letters sent again."""
+
+import statistics
+import time
+from typing import Annotated, Any
+
+import httpx
+import psycopg
+import typer
+
+from bench.apart import paced
+from bench.stack import Stack, percentile, running, say
+from e2e.system import STAGES, until
+from real.process import free_ports
+
+ROWS = """
+INSERT INTO deliveries (id, account_id, event_id, event_type, webhook_id, trigger, first_seen_at, generation, step,
+                        state, attempts, target, changed_at, reason, target_attempt)
+SELECT md5('d' || n), %(account)s, 'evt_' || n,
+       CASE WHEN n %% 5000 = 0 THEN 'package.updated' ELSE 'session.launched' END,
+       CASE WHEN n %% 1000 = 0 THEN 'wh_small' ELSE 'wh_' || n %% 10 END,
+       'event', now() - n * interval '2 seconds', 1, 2,
+       CASE WHEN n %% 2000 = 0 THEN 'dead' WHEN n %% 3000 = 1 THEN 'held' ELSE 'delivered' END, 1, 'primary',
+       now() - n * interval '2 seconds', CASE WHEN n %% 2000 = 0 THEN 'exhausted' END, 1
+FROM generate_series(1, %(rows)s) AS n
+"""
+QUERIES: dict[str, dict[str, Any]] = {
+    "all": {},
+    "webhook": {"webhook": "wh_3"},
+    "small webhook": {"webhook": "wh_small"},
+    "event": {"event": "evt_777"},
+    "type": {"type": "session.launched"},
+    "rare type": {"type": "package.updated"},
+    "state delivered": {"state": "delivered"},
+    "state dead": {"state": "dead"},
+    "webhook and state": {"webhook": "wh_small", "state": "dead"},
+    "time range": {"since": "2026-01-01T00:00:00Z", "until": "2099-01-01T00:00:00Z"},
+}
+
+
+def listing(
+    deliveries: Annotated[int, typer.Option(help="How many the account has.")] = 1_000_000,
+    requests: Annotated[
+        int, typer.Option(help="How many requests for each filter, every second one a later page.")
+    ] = 200,
+) -> dict[str, object]:
+    """How long `GET /v1/deliveries` takes for an account with a million deliveries, by filter."""
+    with running(_with_api()) as stack:
+        stack.start((*STAGES, "api"))
+        made = stack.system.run("accounts", "create", "Large", "--json")
+        with psycopg.connect(stack.system.env["DATABASE_URL"], autocommit=True) as connection:
+            connection.execute(ROWS.encode(), {"account": made["id"], "rows": deliveries})
+            connection.execute("VACUUM ANALYZE deliveries")
+        p99: dict[str, float] = {}
+        everything: list[float] = []
+        with _client(stack, made["apiKey"]) as client:
+            for name, query in QUERIES.items():
+                took = [ms for _ in range(requests // 2) for ms in _two_pages(client, query)]
+                everything += took
+                p99[name] = round(percentile(took, 0.99), 1)
+        return say(
+            experiment="listing",
+            deliveries=deliveries,
+            requests=len(everything),
+            p50_ms=round(statistics.median(everything), 1),
+            p99_ms=round(percentile(everything, 0.99), 1),
+            p99_ms_by_filter=p99,
+        )
+
+
+def first_delivery(times: Annotated[int, typer.Option(help="How often.")] = 20) -> dict[str, object]:
+    """From the call that registers a webhook to the arrival of an event that was published once it was answered."""
+    with running(_with_api()) as stack:
+        stack.start((*STAGES, "api"))
+        made = stack.system.run("accounts", "create", "New", "--json")
+        answered, arrived = [], []
+        with _client(stack, made["apiKey"]) as client:
+            for number in range(times + 1):
+                began = time.monotonic()
+                path = f"/ok/{number}"
+                answer = client.post("/v1/webhooks", json={"url": stack.sink.url(path)}).raise_for_status().json()
+                assert answer["propagated"], answer
+                answered.append(1000 * (time.monotonic() - began))
+                stack.publish(f"evt_{number}", made["id"])
+                stack.flush()
+                until(lambda path=path: any(at == path for at, _, _, _ in stack.take()), 20)  # type: ignore[misc]
+                arrived.append(1000 * (next(at for where, _, at, _ in stack.receipts if where == path) - began))
+        # The first one opens every connection.
+        return say(
+            experiment="first-delivery",
+            times=times,
+            answered_p50_ms=round(statistics.median(answered[1:]), 1),
+            arrived_p50_ms=round(statistics.median(arrived[1:]), 1),
+            arrived_max_ms=round(max(arrived[1:]), 1),
+        )
+
+
+def replay(
+    dead_letters: Annotated[int, typer.Option(help="How many are sent again.")] = 100_000,
+    rate: Annotated[float, typer.Option(help="Events a second to another webhook meanwhile.")] = 50,
+) -> dict[str, object]:
+    """How fast dead letters are sent again by one call, and what another webhook notices of it."""
+    with running(_with_api()) as stack:
+        stack.start((*STAGES, "api"))
+        made = stack.system.run("accounts", "create", "Broken", "--json")
+        with _client(stack, made["apiKey"]) as client:
+            url = stack.sink.url("/ok/dead")
+            webhook = (
+                client.post("/v1/webhooks", json={"url": url, "maxConcurrency": 64}).raise_for_status().json()["id"]
+            )
+            [(other, _)] = stack.register(["/ok/other"])
+            paced(stack, other, rate, 5, "warm")
+            before = paced(stack, other, rate, 30, "before")
+            client.post(f"/v1/webhooks/{webhook}/pause").raise_for_status()
+            stack.publish_many("dead", [made["id"]], dead_letters)
+            stack.wait_for_states({"held": dead_letters}, 600, webhook)
+            client.post(f"/v1/webhooks/{webhook}/enable", json={"held": "keep"}).raise_for_status()
+            stack.wait_for_states({"dead": dead_letters}, 600, webhook)
+            stack.take()
+            began = time.monotonic()
+            answer = client.post("/v1/dead-letters/retry", json={"filter": {"webhookId": webhook}})
+            job = answer.raise_for_status().json()["id"]
+            meanwhile = paced(stack, other, rate, 30, "meanwhile")
+            until(lambda: "finishedAt" in client.get(f"/v1/jobs/{job}").json(), 600)
+            accepted = time.monotonic()
+            stack.wait_for_states({"delivered": dead_letters}, 900, webhook)
+            ended = time.monotonic()
+        stack.take()
+        arrived = [event_id for at, event_id, _, _ in stack.receipts if at == "/ok/dead"]
+        return say(
+            experiment="replay",
+            dead_letters=dead_letters,
+            job_seconds=round(accepted - began, 1),
+            replayed_per_second=round(dead_letters / (ended - began)),
+            doubled=len(arrived) - len(set(arrived)),
+            p99_ms_before=round(percentile(before, 0.99), 1),
+            p99_ms_meanwhile=round(percentile(meanwhile, 0.99), 1),
+        )
+
+
+def _with_api() -> Stack:
+    [port] = free_ports(1)
+    return Stack(SCORM_WEBHOOKS_API_PORT=str(port), SCORM_WEBHOOKS_RATE_LIMIT="1000000")
+
+
+def _client(stack: Stack, key: str) -> httpx.Client:
+    base = f"http://127.0.0.1:{stack.system.env['SCORM_WEBHOOKS_API_PORT']}"
+    return httpx.Client(base_url=base, headers={"Authorization": f"Bearer {key}"}, timeout=30)
+
+
+def _two_pages(client: httpx.Client, query: dict[str, Any]) -> list[float]:
+    took, cursor = [], None
+    for _ in range(2):
+        began = time.perf_counter()
+        answer = client.get("/v1/deliveries", params={**query, **({"cursor": cursor} if cursor else {})})
+        took.append(1000 * (time.perf_counter() - began))
+        assert answer.status_code == 200, answer.text
+        cursor = answer.json().get("nextCursor")
+    return took

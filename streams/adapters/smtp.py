@@ -1,0 +1,121 @@
+"""Mail by SMTP; without a server, a line in the log."""
+
+import asyncio
+import smtplib
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.message import EmailMessage
+from email.utils import formatdate, parseaddr
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from streams.core.errors import Misconfigured, Refused, Unavailable
+from streams.core.mail import Letter
+from streams.ports import Report
+
+# For each step of the conversation.
+TIMEOUT_SECONDS = 10.0
+_PORTS = {"smtp": 587, "smtps": 465}
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpServer:
+    """Where mails are handed over; `tls` is `tls` (from the start), `starttls` (required) or `none`."""
+
+    host: str
+    port: int
+    tls: str
+    user: str = ""
+    password: str = ""
+
+    def __repr__(self) -> str:
+        return f"SmtpServer({self.host}:{self.port})"
+
+
+def smtp_server(url: str) -> SmtpServer:
+    """`smtp://user:password@host:587` with STARTTLS, `smtps://…` with TLS; `?tls=none` sends in the clear."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or _PORTS[parts.scheme]
+        options = parse_qs(parts.query)
+        tls = options.pop("tls", ["starttls" if parts.scheme == "smtp" else "tls"])[0]
+    except (KeyError, ValueError):
+        tls = ""
+    if not parts.hostname or tls not in ("tls", "starttls", "none") or options:
+        raise Misconfigured("SMTP_URL: must be smtp://user:password@host:587, smtps://… or smtp://host:25?tls=none")
+    return SmtpServer(parts.hostname, port, tls, unquote(parts.username or ""), unquote(parts.password or ""))
+
+
+class SmtpPost:
+    """A `Post` that hands each mail to one server; the standard library's client, in a thread."""
+
+    def __init__(self, server: SmtpServer, sender: str, tls: ssl.SSLContext) -> None:
+        self._server = server
+        self._sender = sender
+        self._tls = tls
+
+    async def send(self, message_id: str, emails: Sequence[str], letter: Letter) -> str | None:
+        message = _message(message_id, self._sender, emails, letter)
+        try:
+            refused = await asyncio.to_thread(self._hand_over, message, emails)
+        except smtplib.SMTPRecipientsRefused as refusal:
+            raise _verdict(min(code for code, _ in refusal.recipients.values()), _words(refusal.recipients)) from None
+        except smtplib.SMTPResponseException as answer:
+            raise _verdict(answer.smtp_code, f"{answer.smtp_code} {_text(answer.smtp_error)}") from None
+        except (smtplib.SMTPException, OSError) as trouble:
+            raise Unavailable(f"the mail server: {type(trouble).__name__}: {trouble}") from None
+        return f"some were refused: {_words(refused)}" if refused else None
+
+    def _hand_over(self, message: EmailMessage, emails: Sequence[str]) -> dict[str, tuple[int, bytes]]:
+        server = self._server
+        client: smtplib.SMTP
+        if server.tls == "tls":
+            client = smtplib.SMTP_SSL(server.host, server.port, timeout=TIMEOUT_SECONDS, context=self._tls)
+        else:
+            client = smtplib.SMTP(server.host, server.port, timeout=TIMEOUT_SECONDS)
+        with client:
+            if server.tls == "starttls":
+                client.starttls(context=self._tls)
+            if server.user:
+                client.login(server.user, server.password)
+            return client.send_message(message, parseaddr(self._sender)[1], list(emails))
+
+
+class LoggedPost:
+    """A `Post` where no server is configured: a line in the log, and the mail is in the API."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    async def send(self, message_id: str, emails: Sequence[str], letter: Letter) -> str | None:
+        self._report.tell("SMTP_URL is not set; mail not sent", mail_id=message_id, subject=letter.subject)
+        return "SMTP_URL is not set: it was logged, and is shown here"
+
+
+def _message(message_id: str, sender: str, emails: Sequence[str], letter: Letter) -> EmailMessage:
+    message = EmailMessage()
+    message["Subject"] = letter.subject
+    message["From"] = sender
+    message["To"] = ", ".join(emails)
+    message["Date"] = formatdate()
+    # The same at each try: whoever gets it twice sees it once.
+    message["Message-ID"] = f"<{message_id}@{parseaddr(sender)[1].rpartition('@')[2] or 'localhost'}>"
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(letter.text)
+    message.add_alternative(letter.html, subtype="html")
+    return message
+
+
+def _verdict(code: int, words: str) -> Refused | Unavailable:
+    """5yz is for good, 4yz for now (RFC 5321 §4.2.1); who may send at all (530 to 538) an operator can mend."""
+    if 500 <= code < 600 and not 530 <= code <= 538:
+        return Refused(f"the mail server refused it: {words}")
+    return Unavailable(f"the mail server: {words}")
+
+
+def _words(recipients: dict[str, tuple[int, bytes]]) -> str:
+    return "; ".join(f"{code} {_text(words)}" for code, words in sorted(recipients.values()))
+
+
+def _text(words: bytes | str) -> str:
+    return (words.decode(errors="replace") if isinstance(words, bytes) else words).replace("\n", " ")

@@ -1,0 +1,167 @@
+"""Accounts, their API keys and their users in SQL."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from streams.adapters.sql.audit import note
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.people_tables import accounts, api_keys, sign_in_links, users
+from streams.core.access import ApiKey, Scope
+from streams.core.account import Account, User
+from streams.core.audit import Deed
+
+
+class SqlAccounts:
+    """`Accounts` in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, account: Account, key: ApiKey, deed: Deed | None = None) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(insert(accounts).values(_account_row(account)))
+            await connection.execute(insert(api_keys).values(_key_row(key)))
+            await note(connection, deed)
+
+    async def find(self, account_id: str) -> Account | None:
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(accounts).where(accounts.c.id == account_id))).one_or_none()
+            return _account(row) if row else None
+
+    async def list(self) -> Sequence[Account]:
+        async with self._database.reading() as connection:
+            rows = await connection.execute(select(accounts).order_by(accounts.c.created_at, accounts.c.id))
+            return [_account(row) for row in rows]
+
+    async def change(
+        self, account_id: str, change: Callable[[Account], Account], deed: Deed | None = None
+    ) -> Account | None:
+        this = accounts.c.id == account_id
+        async with self._database.transaction() as connection:
+            row = (await connection.execute(select(accounts).where(this).with_for_update())).one_or_none()
+            if row is None:
+                return None
+            before = _account(row)
+            after = change(before)
+            if after != before:
+                await connection.execute(update(accounts).where(this).values(_account_row(after)))
+                await note(connection, deed)
+            return after
+
+
+class SqlApiKeys:
+    """`ApiKeys` in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, key: ApiKey, deed: Deed) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(insert(api_keys).values(_key_row(key)))
+            await note(connection, deed)
+
+    async def list(self, account_id: str) -> Sequence[ApiKey]:
+        query = (
+            select(api_keys).where(api_keys.c.account_id == account_id).order_by(api_keys.c.created_at, api_keys.c.id)
+        )
+        async with self._database.reading() as connection:
+            return [_key(row) for row in await connection.execute(query)]
+
+    async def find(self, sha256: str) -> ApiKey | None:
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(api_keys).where(api_keys.c.sha256 == sha256))).one_or_none()
+            return _key(row) if row else None
+
+    async def revoke(self, account_id: str, key_id: str, deed: Deed) -> bool:
+        this = (api_keys.c.id == key_id) & (api_keys.c.account_id == account_id)
+        async with self._database.transaction() as connection:
+            row = (await connection.execute(select(api_keys).where(this).with_for_update())).one_or_none()
+            if row is not None and row.revoked_at is None:
+                await connection.execute(update(api_keys).where(this).values(revoked_at=deed.at))
+                await note(connection, deed)
+            return row is not None
+
+    async def used(self, key_id: str, at: datetime) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(last_used_at=at))
+
+
+class SqlUsers:
+    """`Users` in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
+
+    async def add(self, user: User, deed: Deed) -> User:
+        statement = self._insert(users).values(asdict(user)).on_conflict_do_nothing().returning(users.c.id)
+        known = (users.c.account_id == user.account_id) & (users.c.email == user.email)
+        async with self._database.transaction() as connection:
+            if (await connection.execute(statement)).first() is not None:
+                await note(connection, deed)
+            return User(*(await connection.execute(select(users).where(known))).one())
+
+    async def list(self, account_id: str) -> Sequence[User]:
+        query = select(users).where(users.c.account_id == account_id).order_by(users.c.created_at, users.c.id)
+        async with self._database.reading() as connection:
+            return [User(*row) for row in await connection.execute(query)]
+
+    async def remove(self, account_id: str, user_id: str, deed: Deed) -> bool:
+        this = (users.c.id == user_id) & (users.c.account_id == account_id)
+        async with self._database.transaction() as connection:
+            gone = (await connection.execute(delete(users).where(this).returning(users.c.id))).first() is not None
+            if gone:
+                await note(connection, deed)
+            return gone
+
+    async def find(self, user_id: str) -> User | None:
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(users).where(users.c.id == user_id))).one_or_none()
+            return User(*row) if row else None
+
+    async def add_link(self, sha256: str, user_id: str, expires_at: datetime) -> None:
+        link = {"sha256": sha256, "user_id": user_id, "expires_at": expires_at}
+        async with self._database.transaction() as connection:
+            await connection.execute(insert(sign_in_links).values(link))
+
+    async def redeem(self, sha256: str, now: datetime) -> User | None:
+        # To delete it is to use it: of two who come with one link only one gets in.
+        gone = delete(sign_in_links).where(sign_in_links.c.sha256 == sha256).returning(sign_in_links)
+        async with self._database.transaction() as connection:
+            link = (await connection.execute(gone)).one_or_none()
+            if link is None or link.expires_at <= now:
+                return None
+            return User(*(await connection.execute(select(users).where(users.c.id == link.user_id))).one())
+
+
+def _account_row(account: Account) -> dict[str, Any]:
+    return {**asdict(account), "emails": list(account.emails)}
+
+
+def _account(row: Any) -> Account:
+    return Account(row.id, row.name, tuple(row.emails), row.created_at, row.plan_limit, row.weekly_digest)
+
+
+def _key_row(key: ApiKey) -> dict[str, Any]:
+    return {**asdict(key), "scopes": sorted(key.scopes)}
+
+
+def _key(row: Any) -> ApiKey:
+    return ApiKey(
+        id=row.id,
+        account_id=row.account_id,
+        name=row.name,
+        prefix=row.prefix,
+        sha256=row.sha256,
+        created_at=row.created_at,
+        scopes=frozenset(map(Scope, row.scopes)),
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+    )

@@ -1,0 +1,120 @@
+"""Mails owed, in SQL."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.pages import newest_first, page_of
+from streams.adapters.sql.people_tables import accounts, mails
+from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, webhooks
+from streams.core.delivery import State
+from streams.core.event import format_time
+from streams.core.mail import Mail, MailKind
+from streams.core.page import Cursor, Page
+from streams.ports import OwedMail
+
+PATIENCE = timedelta(days=1)
+WEEK = timedelta(days=7)
+
+
+class SqlMails:
+    """`Mails` in SQL; `new_id` mints their ids."""
+
+    def __init__(self, database: Database, new_id: Callable[[str], str]) -> None:
+        self._database = database
+        self._new_id = new_id
+        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
+
+    async def list(self, account_id: str, after: Cursor | None, limit: int) -> Page[Mail]:
+        query = select(mails).where(mails.c.account_id == account_id)
+        query = newest_first(query, mails.c.created_at, mails.c.id, after, limit)
+        async with self._database.reading() as connection:
+            found = [_mail(row) for row in await connection.execute(query)]
+        return page_of(found, limit, lambda mail: Cursor(mail.created_at, mail.id))
+
+    async def due(self, now: datetime, limit: int) -> Sequence[OwedMail]:
+        query = (
+            select(mails, accounts.c.emails)
+            .join(accounts, accounts.c.id == mails.c.account_id)
+            .where(mails.c.due_at <= now)
+            .order_by(mails.c.due_at)
+            .limit(limit)
+        )
+        async with self._database.reading() as connection:
+            return [OwedMail(_mail(row), tuple(row.emails)) for row in await connection.execute(query)]
+
+    async def settle(self, mail: Mail) -> None:
+        values = {"tries": mail.tries, "due_at": mail.due_at, "sent_at": mail.sent_at, "trouble": mail.trouble}
+        async with self._database.transaction() as connection:
+            await connection.execute(update(mails).where(mails.c.id == mail.id).values(values))
+
+    async def owe_reminders(self, now: datetime) -> int:
+        dead = deliveries.c
+        query = (
+            select(
+                webhooks.c.id,
+                webhooks.c.account_id,
+                webhooks.c.url,
+                webhooks.c.description,
+                accounts.c.weekly_digest,
+                func.min(dead.changed_at).label("since"),
+                func.count().label("how_many"),
+            )
+            .join(webhooks, webhooks.c.id == dead.webhook_id)
+            .join(accounts, accounts.c.id == webhooks.c.account_id)
+            .where(NOT_DELIVERED, dead.state == State.DEAD, webhooks.c.deleted_at.is_(None))
+            .group_by(
+                webhooks.c.id, webhooks.c.account_id, webhooks.c.url, webhooks.c.description, accounts.c.weekly_digest
+            )
+        )
+        async with self._database.reading() as connection:
+            found = (await connection.execute(query)).all()
+        owed = [self._reminder(row, now) for row in found if row.since <= now - PATIENCE]
+        if not owed:
+            return 0
+        statement = self._insert(mails).on_conflict_do_nothing().returning(mails.c.id)
+        async with self._database.transaction() as connection:
+            return len((await connection.execute(statement, owed)).all())
+
+    def _reminder(self, row: Any, now: datetime) -> dict[str, Any]:
+        # The oldest dead letter names the affair: while it stays one there is one mail, or one a week.
+        week = (now - row.since) // WEEK if row.weekly_digest else 0
+        mail = Mail(
+            id=self._new_id("mail"),
+            key=f"{MailKind.DEAD_LETTERS}/{row.id}/{row.since.isoformat()}/{week}",
+            account_id=row.account_id,
+            webhook_id=row.id,
+            kind=MailKind.DEAD_LETTERS,
+            facts={
+                "url": row.url,
+                **({"description": row.description} if row.description else {}),
+                "count": row.how_many,
+                "since": format_time(row.since),
+                **({"reminder": True} if week else {}),
+            },
+            created_at=now,
+            due_at=now,
+        )
+        return asdict(mail)
+
+
+def _mail(row: Any) -> Mail:
+    return Mail(
+        id=row.id,
+        key=row.key,
+        account_id=row.account_id,
+        webhook_id=row.webhook_id,
+        kind=MailKind(row.kind),
+        facts=row.facts,
+        created_at=row.created_at,
+        tries=row.tries,
+        due_at=row.due_at,
+        sent_at=row.sent_at,
+        trouble=row.trouble,
+    )

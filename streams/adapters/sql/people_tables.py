@@ -1,0 +1,129 @@
+"""The tables of what people do: accounts, access, the audit log, jobs and mails."""
+
+from sqlalchemy import JSON as Json
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+    true,
+)
+
+from streams.adapters.sql.schema import Moment, metadata
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("emails", Json, nullable=False),
+    Column("plan_limit", BigInteger),
+    Column("created_at", Moment, nullable=False),
+    Column("weekly_digest", Boolean, nullable=False, server_default=true()),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text, ForeignKey("accounts.id"), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("prefix", Text, nullable=False),
+    Column("sha256", Text, nullable=False, unique=True),
+    Column("created_at", Moment, nullable=False),
+    Column("scopes", Json, nullable=False),
+    Column("expires_at", Moment),
+    Column("revoked_at", Moment),
+    Column("last_used_at", Moment),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text, ForeignKey("accounts.id"), nullable=False),
+    Column("email", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    UniqueConstraint("account_id", "email"),
+)
+
+# Each opens the dashboard once; only the link's SHA-256 is kept.
+sign_in_links = Table(
+    "sign_in_links",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("expires_at", Moment, nullable=False),
+)
+
+# Who did what; nothing but retention ever changes a row.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("at", Moment, nullable=False, index=True),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("account_id", Text),
+    Column("object_id", Text, nullable=False),
+    Column("details", Json, nullable=False),
+    Index(None, "account_id", "at", "id"),
+)
+
+# What was answered to a request that may be made again; no status: it is under way.
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("caller", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("begun_at", Moment, nullable=False, index=True),
+    Column("status", Integer),
+    Column("sealed_answer", Text),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text, ForeignKey("accounts.id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("wanted", Json, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("done", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("finished_at", Moment),
+    Index(None, "account_id", "created_at", "id"),
+)
+Index(
+    "ix_jobs_unfinished",
+    jobs.c.created_at,
+    postgresql_where=jobs.c.finished_at.is_(None),
+    sqlite_where=jobs.c.finished_at.is_(None),
+)
+
+# Mails owed, each for one thing that happened (its key), whatever happens between here and the mail server.
+mails = Table(
+    "mails",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("key", Text, nullable=False, unique=True),
+    Column("account_id", Text, nullable=False),
+    Column("webhook_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("facts", Json, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    # When to try (again); None once it was sent or given up.
+    Column("due_at", Moment, index=True),
+    Column("sent_at", Moment),
+    Column("trouble", Text),
+    Index(None, "account_id", "created_at", "id"),
+)

@@ -1,0 +1,59 @@
+"""Rows that have been kept for long enough, taken away a few at a time."""
+
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, delete, exists, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.people_tables import audit, idempotency, jobs, mails, sign_in_links
+from streams.adapters.sql.tables import DONE, attempts, bodies, deliveries, hours
+from streams.core.delivery import State
+from streams.ports import Prunable
+
+
+class SqlPruning:
+    """`Pruning` in SQL: each call takes one small batch of one kind."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def prune(self, what: Prunable, before: datetime, limit: int) -> int:
+        async with self._database.transaction() as connection:
+            if what is Prunable.DELIVERIES:
+                return await _prune_deliveries(connection, DONE & (deliveries.c.changed_at < before), limit)
+            if what is Prunable.DEAD_LETTERS:
+                old = (deliveries.c.state == State.DEAD) & (deliveries.c.changed_at < before)
+                return await _prune_deliveries(connection, old, limit)
+            table, old = _OLD[what](before)
+            keys = list(table.primary_key.columns)
+            chosen = select(*keys).where(old).limit(limit)
+            gone = await connection.execute(delete(table).where(tuple_(*keys).in_(chosen)))
+            return int(gone.rowcount)
+
+
+async def _prune_deliveries(connection: AsyncConnection, old: ColumnElement[bool], limit: int) -> int:
+    """Deliveries with their attempts, and the bodies that no delivery needs any more."""
+    chosen = select(deliveries.c.id, deliveries.c.account_id, deliveries.c.event_id).where(old).limit(limit)
+    rows = (await connection.execute(chosen.with_for_update(skip_locked=True))).all()
+    if not rows:
+        return 0
+    ids = [row.id for row in rows]
+    await connection.execute(delete(attempts).where(attempts.c.delivery_id.in_(ids)))
+    await connection.execute(delete(deliveries).where(deliveries.c.id.in_(ids)))
+    known = deliveries.c
+    needed = exists().where(known.account_id == bodies.c.account_id, known.event_id == bodies.c.event_id)
+    events = sorted({(row.account_id, row.event_id) for row in rows})
+    of_these = tuple_(bodies.c.account_id, bodies.c.event_id).in_(events)
+    await connection.execute(delete(bodies).where(of_these, ~needed))
+    return len(rows)
+
+
+_OLD = {
+    Prunable.AUDIT: lambda before: (audit, audit.c.at < before),
+    Prunable.ANSWERS: lambda before: (idempotency, idempotency.c.begun_at < before),
+    Prunable.NUMBERS: lambda before: (hours, hours.c.hour < before),
+    Prunable.JOBS: lambda before: (jobs, jobs.c.finished_at < before),
+    Prunable.MAILS: lambda before: (mails, mails.c.due_at.is_(None) & (mails.c.created_at < before)),
+    Prunable.LINKS: lambda before: (sign_in_links, sign_in_links.c.expires_at < before),
+}

@@ -1,0 +1,71 @@
+"""Who may do what: API keys, what they permit, and the caller behind a request."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from streams.core.errors import FieldError
+
+KEY_PREFIX = "sk_"
+SHOWN_CHARACTERS = 10
+
+
+class Scope(StrEnum):
+    """One thing that an API key may be allowed to do in its account."""
+
+    WEBHOOKS_READ = "webhooks:read"
+    WEBHOOKS_WRITE = "webhooks:write"
+    EVENTS_WRITE = "events:write"
+    DELIVERIES_READ = "deliveries:read"
+    DELIVERIES_WRITE = "deliveries:write"
+
+
+# What only the platform's own operators may do: open accounts and give access to them.
+OPERATOR = "operator"
+
+EVERYTHING = frozenset(Scope)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key as it is stored: never the key itself, its SHA-256 and the start that tells it from others."""
+
+    id: str
+    account_id: str
+    name: str
+    prefix: str
+    sha256: str
+    created_at: datetime
+    scopes: frozenset[Scope] = EVERYTHING
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+    def opens(self, now: datetime) -> bool:
+        """Whether it still lets anybody in."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever asks: `actor` names them in the audit log; without an account it is an operator."""
+
+    actor: str
+    permissions: frozenset[str]
+    account_id: str | None = None
+
+
+def digest(token: str) -> str:
+    """What is stored of a key or a link: unguessable as they are, they need no salt."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def scope_errors(names: Iterable[str]) -> list[FieldError]:
+    """What is wrong with the scopes asked for."""
+    known = ", ".join(Scope)
+    errors = [
+        FieldError("scopes", f"{name!r} is no scope; there are {known}") for name in names if name not in EVERYTHING
+    ]
+    return errors if list(names) else [FieldError("scopes", f"must name at least one of {known}")]

@@ -1,0 +1,22 @@
+"""The audit log: who did what to which object."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """One thing that somebody did, in the past tense (`webhook.paused`); `details` never hold a secret.
+
+    `actor` is `key:<id>`, `operator`, `user:<id>`, `cli:<name>` or the stage that acted by itself.
+    """
+
+    id: str
+    actor: str
+    action: str
+    object_id: str
+    at: datetime
+    account_id: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,34 @@
+"""A job: many deliveries that a person acts on at once, in portions that survive a restart."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from streams.core.account import DeliveryFilter
+
+PORTION = 500
+
+
+class JobKind(StrEnum):
+    """What is done with each delivery."""
+
+    RETRY = "retry"
+    DISCARD = "discard"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Act on every delivery that `wanted` matched when the job was made.
+
+    `failed` are those that could not be acted on: their webhook or their payload is no more.
+    """
+
+    id: str
+    account_id: str
+    kind: JobKind
+    wanted: DeliveryFilter
+    created_at: datetime
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+    finished_at: datetime | None = None

@@ -1,0 +1,131 @@
+"""A mail owed to an account: what it is about, when to try again, and its words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from html import escape
+from typing import Any
+
+# After the first of these tries, the second, … ; then every hour, for about three days.
+WAITS = (timedelta(seconds=30), timedelta(minutes=2), timedelta(minutes=10))
+LONGEST_WAIT = timedelta(hours=1)
+MOST_TRIES = 75
+
+
+class MailKind(StrEnum):
+    """What a mail is about."""
+
+    PAUSED = "paused"
+    DEAD_LETTERS = "dead_letters"
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """One mail; `key` names what it is about, so that it is owed once. `due_at` is None when nothing is left to do.
+
+    `facts` of a pause: reason, url, description, failures, since, lastAt, lastStatus, lastWords; of dead letters:
+    url, description, count, since, reminder. Absent values are left out; times are texts.
+    """
+
+    id: str
+    key: str
+    account_id: str
+    webhook_id: str
+    kind: MailKind
+    facts: Mapping[str, Any]
+    created_at: datetime
+    tries: int = 0
+    due_at: datetime | None = None
+    sent_at: datetime | None = None
+    trouble: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A mail as it is read; `text` and `html` say the same."""
+
+    subject: str
+    text: str
+    html: str
+
+
+def due_again(tries: int, now: datetime) -> datetime | None:
+    """When to try again after so many tries; None to give up."""
+    if tries >= MOST_TRIES:
+        return None
+    return now + (WAITS[tries - 1] if tries <= len(WAITS) else LONGEST_WAIT)
+
+
+def compose(mail: Mail, public_url: str) -> Letter:
+    """The letter, with a link to where the webhook is mended, and the call that does it."""
+    name = mail.facts.get("description") or mail.facts.get("url") or mail.webhook_id
+    base = public_url.rstrip("/")
+    link = f"{base}/webhooks/{mail.webhook_id}"
+    if mail.kind is MailKind.PAUSED:
+        subject, paragraphs, table = _paused(mail, name)
+        call = f"POST {base}/v1/webhooks/{mail.webhook_id}/enable"
+    else:
+        subject, paragraphs, table = _dead_letters(mail, name)
+        call = f"POST {base}/v1/dead-letters/retry"
+    paragraphs.append(f"By the API: {call}")
+    return Letter(" ".join(subject.split()), _text(paragraphs, table, link), _html(paragraphs, table, link))
+
+
+_Parts = tuple[str, list[str], dict[str, str]]
+
+
+def _paused(mail: Mail, name: str) -> _Parts:
+    facts = mail.facts
+    if facts.get("reason") == "gone":
+        why = "Its endpoint answered 410 Gone, which asks for no more events, so we stopped at once."
+        advice = "If that was not meant, make the endpoint answer 2xx again, send a test event, and enable the webhook."
+    else:
+        why = f"{facts.get('failures', 5)} attempts in a row failed, so we stopped sending."
+        advice = (
+            "To avoid the next pause: answer with a 2xx status within 10 seconds and do the work afterwards; "
+            "answer 429 or 503 with Retry-After while the endpoint is busy, which does not count as a failure."
+        )
+    nothing_lost = (
+        "Nothing is lost: what happens meanwhile is held. When you enable the webhook you decide whether it is sent, "
+        "kept as dead letters, or discarded."
+    )
+    table = {
+        "Endpoint": facts.get("url"),
+        "Failing since": facts.get("since"),
+        "Last attempt": facts.get("lastAt"),
+        "Last status": facts.get("lastStatus"),
+        "What happened": facts.get("lastWords"),
+    }
+    return f"Webhook paused: {name}", [f"The webhook “{name}” is paused. {why}", nothing_lost, advice], _present(table)
+
+
+def _dead_letters(mail: Mail, name: str) -> _Parts:
+    facts = mail.facts
+    count = facts.get("count", 1)
+    events = f"{count} events" if count != 1 else "1 event"
+    subject = f"{'Still undelivered' if facts.get('reminder') else 'Undelivered'}: {events} for {name}"
+    paragraphs = [
+        f"{events} could not be delivered to the webhook “{name}”: every attempt failed. Dead letters, we call them.",
+        "They are kept. Mend the endpoint and send them again, one, some or all of them, or discard them.",
+    ]
+    return subject, paragraphs, _present({"Endpoint": facts.get("url"), "Oldest since": facts.get("since")})
+
+
+def _present(table: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in table.items() if value is not None}
+
+
+def _text(paragraphs: list[str], table: Mapping[str, str], link: str) -> str:
+    rows = "\n".join(f"  {name + ':':<15} {value}" for name, value in table.items())
+    return "\n\n".join([paragraphs[0], rows, *paragraphs[1:], f"See it and act: {link}"]) + "\n"
+
+
+def _html(paragraphs: list[str], table: Mapping[str, str], link: str) -> str:
+    rows = "".join(
+        f'<tr><td style="padding-right:1em;color:#555">{escape(name)}</td><td>{escape(value)}</td></tr>'
+        for name, value in table.items()
+    )
+    first, *others = (f"<p>{escape(words)}</p>" for words in paragraphs)
+    button = f'<p><a href="{escape(link, quote=True)}">See it and act</a></p>'
+    return f"<!doctype html><html><body>{first}<table>{rows}</table>{''.join(others)}{button}</body></html>\n"

@@ -1,0 +1,45 @@
+"""Pages: how a long list is read in pieces while it grows."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from streams.core.errors import FieldError, Invalid
+
+Row = TypeVar("Row")
+
+MOST_ROWS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The row after which the next page begins, in a list ordered by time and id; as text it is opaque."""
+
+    at: datetime
+    id: str
+
+    def __str__(self) -> str:
+        return base64.urlsafe_b64encode(f"{self.at.isoformat()} {self.id}".encode()).decode().rstrip("=")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    """Some rows, and where the next ones begin; None when these are the last."""
+
+    rows: Sequence[Row]
+    next: Cursor | None = None
+
+
+def parse_cursor(text: str) -> Cursor:
+    """The cursor that was written as `text`; raises `Invalid`."""
+    try:
+        at, _, name = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode().partition(" ")
+        moment = datetime.fromisoformat(at)
+        if moment.tzinfo is None or not name or "\0" in name:
+            raise ValueError(text)
+        return Cursor(moment, name)
+    except (ValueError, binascii.Error):
+        raise Invalid(FieldError("cursor", "must be the nextCursor of an earlier answer")) from None

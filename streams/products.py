@@ -1,0 +1,143 @@
+"""A deployment's settings, and the products that follow from them."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy.engine import URL
+from ulid import ULID
+
+from streams.adapters.avro import AvroCodec
+from streams.adapters.clock import SystemClock
+from streams.adapters.confluent_framing import URL as REGISTRY_URL
+from streams.adapters.confluent_framing import ConfluentCodec, ConfluentRegistry, registry_properties
+from streams.adapters.kafka.config import consumer_config, kafka_properties, producer_config, view_config
+from streams.adapters.kafka.feed import KafkaFeed
+from streams.adapters.kafka.log import KafkaLog
+from streams.adapters.kafka.topics_admin import TopicsAdmin
+from streams.adapters.kafka.view_reader import ViewReader
+from streams.adapters.sealing import Sealing, generate_key
+from streams.adapters.sql.database import Database, database_url
+from streams.core.errors import Misconfigured
+from streams.core.schedule import Tier
+from streams.ports import Codec, Report
+from streams.settings import Settings, find_broker, load_settings
+from streams.topics import SESSION_EVENTS, Topic, declare
+
+Made = TypeVar("Made", bound="Products")
+
+
+def new_id(prefix: str) -> str:
+    """`wh_` + ULID and the like."""
+    return f"{prefix}_{ULID()}"
+
+
+@dataclass(frozen=True)
+class Products:
+    """Parts are made when first asked for."""
+
+    settings: Settings
+    environ: Mapping[str, str]
+
+    @classmethod
+    def from_environment(cls: type[Made], environ: Mapping[str, str] | None = None) -> Made:
+        """Raises `Misconfigured` for a setting that is unknown or wrong."""
+        environ = os.environ if environ is None else environ
+        return cls(load_settings(environ), dict(environ))
+
+    # -- where things are --------------------------------------------------------------------------------------
+
+    @cached_property
+    def kafka(self) -> dict[str, Any]:
+        """librdkafka's properties for this deployment's broker."""
+        return kafka_properties(find_broker(self.environ, self.settings))
+
+    @cached_property
+    def database_url(self) -> URL:
+        given = self.environ.get("DATABASE_URL")
+        if given:
+            return database_url(given)
+        self._make_data_dir()
+        return database_url(f"sqlite:///{self.settings.data_dir.absolute()}/scorm-webhooks.db")
+
+    @cached_property
+    def topics(self) -> list[Topic]:
+        settings = self.settings
+        return declare(settings.retry_schedule, settings.event_partitions, settings.delivery_partitions)
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        return self.settings.retry_schedule.tiers
+
+    def _make_data_dir(self) -> Path:
+        try:
+            self.settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise Misconfigured(f"SCORM_WEBHOOKS_DATA_DIR: {self.settings.data_dir}: {error.strerror}") from None
+        return self.settings.data_dir
+
+    # -- products ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def codec(self) -> AvroCodec:
+        return AvroCodec()
+
+    @cached_property
+    def event_codec(self) -> Codec:
+        """The same for events, which producers may write in Confluent's framing where there is a registry."""
+        url = self.environ.get(REGISTRY_URL)
+        confluent = self.settings.event_framing == "confluent"
+        if not url:
+            if confluent:
+                raise Misconfigured(f"SCORM_WEBHOOKS_EVENT_FRAMING is confluent, but {REGISTRY_URL} is not set")
+            return self.codec
+        subject = f"{self.settings.topic_prefix}{SESSION_EVENTS}-value" if confluent else None
+        return ConfluentCodec(self.codec, ConfluentRegistry(url, registry_properties(self.environ)), subject)
+
+    @cached_property
+    def clock(self) -> SystemClock:
+        return SystemClock()
+
+    @cached_property
+    def database(self) -> Database:
+        return Database(self.database_url)
+
+    @cached_property
+    def sealing(self) -> Sealing:
+        keys = [key.get_secret_value() for key in self.settings.encryption_keys]
+        if keys:
+            return Sealing(keys)
+        if self.database_url.get_backend_name() != "sqlite":
+            raise Misconfigured(
+                "SCORM_WEBHOOKS_ENCRYPTION_KEYS is not set: webhooks' secrets are encrypted; "
+                "`scorm-webhooks keys generate` makes a key"
+            )
+        return Sealing([self._own_key()])
+
+    def _own_key(self) -> str:
+        """The key that an embedded deployment made for itself; two processes that start at once agree on one."""
+        path = self._make_data_dir() / "encryption.key"
+        try:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(generate_key())
+        except FileExistsError:
+            pass
+        return path.read_text().strip()
+
+    def topics_admin(self) -> TopicsAdmin:
+        return TopicsAdmin(self.kafka, self.settings.topic_prefix)
+
+    def log(self, report: Report, linger_ms: float = 0) -> KafkaLog:
+        return KafkaLog(producer_config(self.kafka, linger_ms=linger_ms), self.settings.topic_prefix, report)
+
+    def view_reader(self, report: Report) -> ViewReader:
+        return ViewReader(view_config(self.kafka), self.settings.topic_prefix, self.codec, report, self.clock)
+
+    def feed(self, group: str, topics: list[str], report: Report, *, in_bulk: bool = False) -> KafkaFeed:
+        """A consumer group; `in_bulk` waits up to a tenth of a second for more records, which spares the broker."""
+        prefix = self.settings.topic_prefix
+        config = consumer_config(self.kafka, prefix + group, self.settings.instance_id, in_bulk=in_bulk)
+        return KafkaFeed(config, topics, prefix, report)

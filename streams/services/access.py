@@ -1,0 +1,149 @@
+"""Give access to an account and take it away; know who asks."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hmac import compare_digest
+
+from streams.core.access import (
+    KEY_PREFIX,
+    OPERATOR,
+    SHOWN_CHARACTERS,
+    ApiKey,
+    Caller,
+    Scope,
+    digest,
+    scope_errors,
+)
+from streams.core.account import User
+from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized
+from streams.ports import Accounts, ApiKeys, Clock, Users
+from streams.services.accounts import email_errors
+from streams.services.deeds import Deeds
+
+LINK_MINUTES = 15
+# More often than this it is not written down that a key was used.
+USE_NOTED_EVERY = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key with its text, which is shown once."""
+
+    key: ApiKey
+    api_key: str
+
+
+class AccessService:
+    """`operator_keys` are those of the platform's operators, `new_token` makes an unguessable text."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        keys: ApiKeys,
+        users: Users,
+        clock: Clock,
+        new_id: Callable[[str], str],
+        new_token: Callable[[], str],
+        operator_keys: Sequence[str] = (),
+    ) -> None:
+        self._accounts = accounts
+        self._keys = keys
+        self._users = users
+        self._clock = clock
+        self._new_id = new_id
+        self._new_token = new_token
+        self._operators = [digest(key) for key in operator_keys]
+        self._deed = Deeds(clock, new_id)
+
+    async def caller(self, token: str) -> Caller:
+        """Who has this key. Raises `Unauthorized`."""
+        sha256 = digest(token)
+        if sum(compare_digest(sha256, known) for known in self._operators):
+            return Caller("operator", frozenset({OPERATOR, Scope.EVENTS_WRITE}))
+        key = await self._keys.find(sha256)
+        now = self._clock.now()
+        if key is None or not key.opens(now):
+            raise Unauthorized("the API key is unknown, revoked or expired")
+        if key.last_used_at is None or now - key.last_used_at >= USE_NOTED_EVERY:
+            await self._keys.used(key.id, now)
+        return Caller(f"key:{key.id}", key.scopes, key.account_id)
+
+    # -- keys ---------------------------------------------------------------------------------------------------
+
+    async def add_key(
+        self, account_id: str, name: str, scopes: Sequence[str], expires_at: datetime | None = None, *, by: str
+    ) -> NewKey:
+        """A further key of an account. Raises `Invalid` and `NotFound`."""
+        now = self._clock.now()
+        errors = [] if name.strip() else [FieldError("name", "must not be empty")]
+        errors += scope_errors(scopes)
+        if expires_at is not None and expires_at <= now:
+            errors.append(FieldError("expiresAt", "must be in the future"))
+        if errors:
+            raise Invalid(*errors)
+        await self._require_account(account_id)
+        api_key = KEY_PREFIX + self._new_token()
+        key = ApiKey(
+            id=self._new_id("key"),
+            account_id=account_id,
+            name=name.strip(),
+            prefix=api_key[:SHOWN_CHARACTERS],
+            sha256=digest(api_key),
+            created_at=now,
+            scopes=frozenset(map(Scope, scopes)),
+            expires_at=expires_at,
+        )
+        deed = self._deed(by, "key.created", key.id, account_id, name=key.name, scopes=sorted(key.scopes))
+        await self._keys.add(key, deed)
+        return NewKey(key, api_key)
+
+    async def keys(self, account_id: str) -> Sequence[ApiKey]:
+        """Oldest first. Raises `NotFound`."""
+        await self._require_account(account_id)
+        return await self._keys.list(account_id)
+
+    async def revoke_key(self, account_id: str, key_id: str, *, by: str) -> None:
+        """It opens nothing any more, at once. Raises `NotFound`."""
+        if not await self._keys.revoke(account_id, key_id, self._deed(by, "key.revoked", key_id, account_id)):
+            raise NotFound(f"there is no key {key_id} in this account")
+
+    # -- users --------------------------------------------------------------------------------------------------
+
+    async def add_user(self, account_id: str, email: str, *, by: str) -> User:
+        """Somebody who may sign in to the account's dashboard. Raises `Invalid` and `NotFound`."""
+        if errors := email_errors("email", [email]):
+            raise Invalid(*errors)
+        await self._require_account(account_id)
+        user = User(self._new_id("usr"), account_id, email.lower(), self._clock.now())
+        return await self._users.add(user, self._deed(by, "user.added", user.id, account_id, email=user.email))
+
+    async def users(self, account_id: str) -> Sequence[User]:
+        """Oldest first. Raises `NotFound`."""
+        await self._require_account(account_id)
+        return await self._users.list(account_id)
+
+    async def remove_user(self, account_id: str, user_id: str, *, by: str) -> None:
+        """Raises `NotFound`."""
+        if not await self._users.remove(account_id, user_id, self._deed(by, "user.removed", user_id, account_id)):
+            raise NotFound(f"there is no user {user_id} in this account")
+
+    async def sign_in_token(self, user_id: str) -> str:
+        """What lets a user in once, within a quarter of an hour. Raises `NotFound`."""
+        if await self._users.find(user_id) is None:
+            raise NotFound(f"there is no user {user_id}")
+        token = self._new_token()
+        expires_at = self._clock.now() + timedelta(minutes=LINK_MINUTES)
+        await self._users.add_link(digest(token), user_id, expires_at)
+        return token
+
+    async def sign_in(self, token: str) -> User:
+        """Whose token it is; it is used up by that. Raises `Unauthorized`."""
+        user = await self._users.redeem(digest(token), self._clock.now())
+        if user is None:
+            raise Unauthorized("the link was used already, or has expired: ask for a new one")
+        return user
+
+    async def _require_account(self, account_id: str) -> None:
+        if await self._accounts.find(account_id) is None:
+            raise NotFound(f"there is no account {account_id}")

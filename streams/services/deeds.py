@@ -1,0 +1,19 @@
+"""Name a deed for the audit log."""
+
+from collections.abc import Callable
+
+from streams.core.audit import Deed
+from streams.ports import Clock
+
+
+class Deeds:
+    """`new_id` mints ids by their prefix."""
+
+    def __init__(self, clock: Clock, new_id: Callable[[str], str]) -> None:
+        self._clock = clock
+        self._new_id = new_id
+
+    def __call__(self, by: str, action: str, object_id: str, account_id: str | None = None, **details: object) -> Deed:
+        """What `by` does now."""
+        present = {name: value for name, value in details.items() if value is not None}
+        return Deed(self._new_id("deed"), by, action, object_id, self._clock.now(), account_id, present)

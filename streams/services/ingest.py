@@ -1,0 +1,70 @@
+"""Take events in for platforms that have no Kafka client."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from streams.core.errors import FieldError, Invalid, Unavailable
+from streams.core.event import Event, parse_event, partition_key
+from streams.core.ids import derived_id
+from streams.ports import Codec, Log, Outgoing
+from streams.topics import SESSION_EVENTS
+
+MOST_EVENTS = 500
+ACKNOWLEDGED_SECONDS = 10.0
+
+
+class IngestService:
+    """`codec` writes events as the platform's own producers do; `new_id` mints ids by their prefix."""
+
+    def __init__(self, log: Log, codec: Codec, new_id: Callable[[str], str]) -> None:
+        self._log = log
+        self._codec = codec
+        self._new_id = new_id
+
+    async def publish(
+        self, items: Sequence[Mapping[str, Any]], account_id: str | None, repeat_key: str | None = None
+    ) -> Sequence[str]:
+        """Check all, then produce all; their ids once every one is acknowledged.
+
+        Without an `account_id` each event names its own. With a `repeat_key` an event that brings no id gets the
+        same one each time. Raises `Invalid` naming each item by its index and field, and `Unavailable` when Kafka
+        does not acknowledge them within ten seconds: then some may have been taken, and the same ids may be sent again.
+        """
+        if not 1 <= len(items) <= MOST_EVENTS:
+            raise Invalid(FieldError("events", f"must be from 1 to {MOST_EVENTS} events"))
+        events = _parse_all(items, account_id, self._ids(repeat_key))
+        records = [
+            Outgoing(SESSION_EVENTS, partition_key(event).encode(), self._codec.encode(event)) for event in events
+        ]
+        try:
+            async with asyncio.timeout(ACKNOWLEDGED_SECONDS):
+                await self._log.produce(records)
+        except TimeoutError:
+            raise Unavailable("Kafka did not acknowledge the events; send them again with the same ids") from None
+        return [event.id for event in events]
+
+    def _ids(self, repeat_key: str | None) -> Callable[[int], str]:
+        if repeat_key is None:
+            return lambda index: self._new_id("evt")
+        return lambda index: derived_id("evt", repeat_key, str(index))
+
+
+def _parse_all(items: Sequence[Mapping[str, Any]], account_id: str | None, id_of: Callable[[int], str]) -> list[Event]:
+    events, errors = [], []
+    for index, item in enumerate(items):
+        try:
+            events.append(_parse(item, account_id, id_of(index)))
+        except Invalid as wrong:
+            errors += [FieldError(f"events[{index}].{error.field}", error.message) for error in wrong.errors]
+    if errors:
+        raise Invalid(*errors)
+    return events
+
+
+def _parse(item: Mapping[str, Any], account_id: str | None, default_id: str) -> Event:
+    if account_id is None:
+        return parse_event(item, default_id=default_id)
+    if item.get("accountId", account_id) != account_id:
+        raise Invalid(FieldError("accountId", "must be the account of the API key, or absent"))
+    return parse_event({**item, "accountId": account_id}, default_id=default_id)

@@ -1,0 +1,149 @@
+"""Show, rotate and re-encrypt the secrets of webhooks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from streams.core.errors import Conflict, FieldError, Invalid, NotFound
+from streams.core.event import format_time
+from streams.core.signing import SECRET_BYTES, make_secret
+from streams.core.webhook import Registration, SealedSecret
+from streams.ports import AuditLog, Clock, Propagation, Sealed, Sealer, Webhooks
+from streams.services.deeds import Deeds
+from streams.services.webhooks import Changed, is_propagated
+
+MOST_OVERLAP_HOURS = 168
+DEFAULT_OVERLAP_HOURS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """The webhook with its new secret; the old one counts until `old_until`, if at all."""
+
+    changed: Changed
+    secret: str
+    old_until: datetime | None
+
+
+class SecretService:
+    """`new_key` gives that many random bytes; `by` is who asks. With an `account_id` only its webhooks are there."""
+
+    def __init__(
+        self,
+        webhooks: Webhooks,
+        propagation: Propagation,
+        sealer: Sealer,
+        sealed: Sealed,
+        audit: AuditLog,
+        clock: Clock,
+        new_id: Callable[[str], str],
+        new_key: Callable[[int], bytes],
+    ) -> None:
+        self._webhooks = webhooks
+        self._propagation = propagation
+        self._sealer = sealer
+        self._sealed = sealed
+        self._audit = audit
+        self._clock = clock
+        self._new_key = new_key
+        self._deed = Deeds(clock, new_id)
+
+    async def show(self, webhook_id: str, *, by: str, account_id: str | None = None) -> str:
+        """The newest secret. Raises `NotFound`."""
+        webhook = (await self._find(webhook_id, account_id)).webhook
+        await self._audit.add(self._deed(by, "webhook.secret_shown", webhook_id, webhook.account_id))
+        return self._sealed.secret(webhook.secrets[-1].sealed)
+
+    async def rotate(
+        self,
+        webhook_id: str,
+        overlap_hours: int = DEFAULT_OVERLAP_HOURS,
+        *,
+        by: str,
+        account_id: str | None = None,
+    ) -> Rotated:
+        """A new secret; for so many hours the old one counts beside it (design: Standard Webhooks' overlap).
+
+        Without an overlap the old ones end at once, even during a rotation. Raises `Invalid`, `NotFound`, and
+        `Conflict` while another rotation lasts.
+        """
+        if not 0 <= overlap_hours <= MOST_OVERLAP_HOURS:
+            raise Invalid(FieldError("overlapHours", f"must be from 0 to {MOST_OVERLAP_HOURS}"))
+        now = self._clock.now()
+        secret = make_secret(self._new_key(SECRET_BYTES))
+        new = SealedSecret(self._sealer.seal(secret))
+        old_until = now + timedelta(hours=overlap_hours) if overlap_hours else None
+
+        def rotated(known: Registration) -> Registration:
+            valid = known.webhook.valid_secrets(now)
+            if old_until is None:
+                return _with(known, new)
+            if len(valid) > 1:
+                until = format_time(valid[0].valid_until) if valid[0].valid_until else ""
+                raise Conflict(f"a rotation lasts until {until}: finish it first, or rotate without an overlap")
+            return _with(known, replace(valid[-1], valid_until=old_until), new)
+
+        changed = await self._change(
+            webhook_id, rotated, by, "webhook.secret_rotated", account_id, overlap_hours=overlap_hours
+        )
+        return Rotated(changed, secret, old_until)
+
+    async def finish_rotation(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Changed:
+        """The old secret ends now. Without a rotation nothing changes. Raises `NotFound`."""
+        return await self._change(
+            webhook_id,
+            lambda known: _with(known, known.webhook.secrets[-1]),
+            by,
+            "webhook.secret_rotation_finished",
+            account_id,
+        )
+
+    async def reencrypt(self, told: Callable[[int, int], None] = lambda done, total: None, *, by: str) -> int:
+        """Encrypt every webhook's secrets and headers with the newest key; how many webhooks there were.
+
+        Raises `Unreadable` for one that no key of ours opens; those before it are done.
+        """
+        found = await self._webhooks.list()
+        for count, known in enumerate(found, 1):
+            webhook = known.webhook
+            deed = self._deed(by, "webhook.reencrypted", webhook.id, webhook.account_id)
+            await self._webhooks.change(webhook.id, self._resealed, deed=deed)
+            told(count, len(found))
+        return len(found)
+
+    def _resealed(self, known: Registration) -> Registration:
+        webhook, reseal = known.webhook, self._sealer.reseal
+        return replace(
+            known,
+            webhook=replace(
+                webhook,
+                secrets=tuple(replace(secret, sealed=reseal(secret.sealed)) for secret in webhook.secrets),
+                sealed_headers=reseal(webhook.sealed_headers) if webhook.sealed_headers else None,
+            ),
+        )
+
+    async def _find(self, webhook_id: str, account_id: str | None) -> Registration:
+        known = await self._webhooks.find(webhook_id)
+        if known is None or account_id not in (None, known.webhook.account_id):
+            raise NotFound(f"there is no webhook {webhook_id}")
+        return known
+
+    async def _change(
+        self,
+        webhook_id: str,
+        change: Callable[[Registration], Registration],
+        by: str,
+        action: str,
+        account_id: str | None,
+        **details: object,
+    ) -> Changed:
+        before = await self._find(webhook_id, account_id)
+        deed = self._deed(by, action, webhook_id, before.webhook.account_id, **details)
+        after = await self._webhooks.change(webhook_id, change, deed=deed)
+        if after is None:
+            raise NotFound(f"there is no webhook {webhook_id}")
+        return Changed(after, await is_propagated(self._propagation, webhook_id))
+
+
+def _with(known: Registration, *secrets: SealedSecret) -> Registration:
+    return replace(known, webhook=replace(known.webhook, secrets=secrets))

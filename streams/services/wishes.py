@@ -1,0 +1,97 @@
+"""What a person may ask for when registering a webhook, and what is wrong with it, field by field."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from streams.core.errors import FieldError
+from streams.core.event_data import EVENT_TYPES
+from streams.core.ids import ID_WORDS, is_id
+from streams.core.url import url_errors
+from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, Registration
+
+ALL_EVENTS = "*"
+MAX_CONCURRENCY = 256
+MAX_HEADERS = 10
+MAX_DESCRIPTION = 500
+MAX_SCOPE = 1000
+_TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
+_OURS = frozenset({"host", "transfer-encoding", "connection", "user-agent", "te", "trailer", "upgrade", "traceparent"})
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a person asks for when registering a webhook; `events` holds types, or `*` for all."""
+
+    account_id: str
+    url: str
+    events: Sequence[str] = (ALL_EVENTS,)
+    description: str = ""
+    packages: Sequence[str] = ()
+    dispatches: Sequence[str] = ()
+    fallback_url: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    max_concurrency: int = DEFAULT_MAX_CONCURRENCY
+
+
+def wish_of(known: Registration) -> Wish:
+    """What was asked for when it became what it is; its headers apart, which are sealed."""
+    webhook = known.webhook
+    return Wish(
+        account_id=webhook.account_id,
+        url=webhook.url,
+        events=sorted(webhook.event_types) or (ALL_EVENTS,),
+        description=known.description,
+        packages=sorted(webhook.packages),
+        dispatches=sorted(webhook.dispatches),
+        fallback_url=webhook.fallback_url,
+        max_concurrency=webhook.max_concurrency,
+    )
+
+
+def wish_errors(wish: Wish, allow_http: bool = False) -> list[FieldError]:
+    """What is wrong with a registration, field by field."""
+    errors = url_errors("url", wish.url, allow_http=allow_http)
+    if wish.fallback_url is not None:
+        errors += url_errors("fallbackUrl", wish.fallback_url, allow_http=allow_http)
+        if wish.fallback_url == wish.url:
+            errors.append(FieldError("fallbackUrl", "must be another URL than url"))
+    if not wish.events:
+        errors.append(FieldError("events", f"must name event types, or {ALL_EVENTS} for all"))
+    known = ", ".join(EVENT_TYPES)
+    errors += [
+        FieldError("events", f"{name!r} is no event type; there are {known} and {ALL_EVENTS}")
+        for name in wish.events
+        if name != ALL_EVENTS and name not in EVENT_TYPES
+    ]
+    errors += [
+        FieldError(scope, f"{value!r} is no id: {ID_WORDS}")
+        for scope, values in (("packages", wish.packages), ("dispatches", wish.dispatches))
+        for value in values
+        if not is_id(value)
+    ]
+    errors += [
+        FieldError(scope, f"at most {MAX_SCOPE} ids")
+        for scope, values in (("packages", wish.packages), ("dispatches", wish.dispatches))
+        if len(values) > MAX_SCOPE
+    ]
+    if len(wish.description) > MAX_DESCRIPTION or "\0" in wish.description:
+        errors.append(FieldError("description", f"must have at most {MAX_DESCRIPTION} characters, none of them NUL"))
+    if not 1 <= wish.max_concurrency <= MAX_CONCURRENCY:
+        errors.append(FieldError("maxConcurrency", f"must be from 1 to {MAX_CONCURRENCY}"))
+    return errors + header_errors(wish.headers)
+
+
+def header_errors(headers: Mapping[str, str]) -> list[FieldError]:
+    """What is wrong with a customer's own headers (RFC 9110 §5): ours cannot be replaced."""
+    errors = [FieldError("headers", f"at most {MAX_HEADERS} headers")] if len(headers) > MAX_HEADERS else []
+    for name, value in headers.items():
+        lower = name.lower()
+        if not name or not set(lower) <= _TOKEN:
+            errors.append(FieldError("headers", f"{name!r} is no header name"))
+        elif lower in _OURS or lower.startswith(("content-", "webhook-")) or "-signature" in lower:
+            errors.append(FieldError("headers", f"{name} is a header that we set"))
+        if not all(" " <= character <= "~" for character in value) or len(value) > 1024:
+            errors.append(
+                FieldError("headers", f"the value of {name!r} must be printable ASCII, at most 1024 characters")
+            )
+    return errors

@@ -1,0 +1,113 @@
+"""The `api` process: the admin API on its port, beside the health port that every stage has."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from importlib.metadata import version
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from api.app import create_app
+from api.services import Services
+from streams.adapters.sql.answers import SqlAnswers
+from streams.adapters.sql.audit import SqlAuditLog
+from streams.core.errors import Misconfigured, Unavailable
+from streams.prerequisites import require_database, require_topics
+from streams.stages.intake import DRAIN_SECONDS
+from streams.telemetry import PrometheusReport
+from streams.topics import SESSION_EVENTS, TEST_DELIVERIES
+from streams.wiring import Deployment
+
+KAFKA_SECONDS = 2.0
+
+
+class ApiProcess:
+    """`api`."""
+
+    def __init__(self, deployment: Deployment, report: PrometheusReport) -> None:
+        require_topics(deployment, [SESSION_EVENTS, TEST_DELIVERIES])
+        require_database(deployment)
+        self._admin = deployment.topics_admin()
+        self._database = deployment.database
+        self._log = deployment.log(report)
+        self._report = report
+        settings = deployment.settings
+        services = Services(
+            access=deployment.access(),
+            accounts=deployment.accounts(),
+            webhooks=deployment.webhooks(),
+            secrets=deployment.secrets(),
+            deliveries=deployment.deliveries(),
+            insight=deployment.insight(),
+            trials=deployment.trials(self._log),
+            ingest=deployment.ingest(self._log),
+            audit=SqlAuditLog(self._database),
+            answers=SqlAnswers(self._database),
+            sealer=deployment.sealing,
+            sealed=deployment.sealing,
+            clock=deployment.clock,
+            report=report,
+            troubles=self._look,
+            metrics=lambda: (generate_latest(report.registry), CONTENT_TYPE_LATEST),
+        )
+        config = uvicorn.Config(
+            create_app(services, version("scorm-webhooks"), settings.rate_limit),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=int(DRAIN_SECONDS),
+        )
+        self._socket = _listen(settings.api_host, settings.api_port)
+        self._server = _Server(config)
+        self._ended = asyncio.Event()
+
+    async def run(self) -> None:
+        host, port = self._socket.getsockname()[:2]
+        self._report.tell("api", address=f"http://{host}:{port}", documentation=f"http://{host}:{port}/docs")
+        try:
+            await self._server.serve(sockets=[self._socket])
+        finally:
+            self._ended.set()
+            await self._log.close()
+            await self._database.close()
+
+    async def drain(self) -> None:
+        self._server.should_exit = True
+        await self._ended.wait()
+
+    def troubles(self) -> list[str]:
+        return [*self._database.troubles(), *self._log.troubles()]
+
+    async def _look(self) -> list[str]:
+        """What is missing, asked now."""
+        with contextlib.suppress(Unavailable):
+            await self._database.ping()
+        try:
+            await asyncio.to_thread(self._admin.existing, KAFKA_SECONDS)
+        except Unavailable as away:
+            return [*self._database.troubles(), f"Kafka does not answer: {away}"]
+        return self.troubles()
+
+
+class _Server(uvicorn.Server):
+    """Signals are the process's own matter."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=2048, family=_family(host))
+    except OSError as error:
+        raise Misconfigured(
+            f"SCORM_WEBHOOKS_API_PORT: cannot listen on {host}:{port} ({error.strerror}); choose another port"
+        ) from None
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

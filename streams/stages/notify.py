@@ -1,0 +1,96 @@
+"""notify: send the mails that are owed, each until the mail server has it or three days are over."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from streams.core.errors import Refused, Unavailable
+from streams.core.mail import Mail, compose, due_again
+from streams.ports import Clock, Lease, Mails, OwedMail, Post, Report
+
+LOOK_EVERY_SECONDS = 0.5
+REMIND_EVERY_SECONDS = 600.0
+RENEW_EVERY_SECONDS = 3.0
+BATCH_MAILS = 50
+
+NOBODY = "The account has no e-mail address."
+
+
+class Notify:
+    """One sender at a time, by lease: send → keep that it was sent. A crash between the two sends one mail again.
+
+    Both have the same Message-ID, by which mailboxes know them for one.
+    """
+
+    def __init__(self, mails: Mails, post: Post, lease: Lease, clock: Clock, report: Report, public_url: str) -> None:
+        self._mails = mails
+        self._post = post
+        self._lease = lease
+        self._clock = clock
+        self._report = report
+        self._public_url = public_url
+        self._reminded_at: float | None = None
+        self._stopping = False
+        self._at_rest = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until drained or cancelled; outages of the database and of the mail server are waited out."""
+        while not self._stopping:
+            self._at_rest.clear()
+            try:
+                if await self._lease.renew():
+                    await self._remind()
+                    await self._send_due()
+            except Unavailable:
+                pass  # the database tells of its own troubles
+            self._at_rest.set()
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+    async def drain(self, seconds: float) -> None:
+        """Begin no further mail, wait for the one in hand, and let another process go on."""
+        self._stopping = True
+        # One that the mail server keeps for longer is sent again by whoever comes next.
+        with suppress(TimeoutError, Unavailable):
+            await asyncio.wait_for(self._at_rest.wait(), seconds)
+            await self._lease.release()
+
+    async def _remind(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._reminded_at is None or now - self._reminded_at >= REMIND_EVERY_SECONDS:
+            await self._mails.owe_reminders(self._clock.now())
+            self._reminded_at = now
+
+    async def _send_due(self) -> None:
+        for owed in await self._mails.due(self._clock.now(), BATCH_MAILS):
+            if self._stopping or not await self._lease.renew():
+                return
+            mail = await self._holding(self._try(owed))
+            await self._mails.settle(mail)
+            outcome = "sent" if mail.sent_at else "again" if mail.due_at else "given_up"
+            self._report.count("mails_total", outcome=outcome)
+            self._report.tell(
+                f"mail {outcome.replace('_', ' ')}", mail_id=mail.id, kind=str(mail.kind), why=mail.trouble
+            )
+
+    async def _holding(self, trying: Coroutine[Any, Any, Mail]) -> Mail:
+        """Keep the lease for as long as a slow mail server takes."""
+        task = asyncio.create_task(trying)
+        while not task.done():
+            await asyncio.wait({task}, timeout=RENEW_EVERY_SECONDS)
+            with suppress(Unavailable):
+                await self._lease.renew()
+        return task.result()
+
+    async def _try(self, owed: OwedMail) -> Mail:
+        mail = replace(owed.mail, tries=owed.mail.tries + 1)
+        if not owed.emails:
+            return replace(mail, due_at=None, trouble=NOBODY)
+        try:
+            note = await self._post.send(mail.id, owed.emails, compose(mail, self._public_url))
+        except Unavailable as trouble:
+            return replace(mail, due_at=due_again(mail.tries, self._clock.now()), trouble=str(trouble))
+        except Refused as refusal:
+            return replace(mail, due_at=None, trouble=str(refusal))
+        return replace(mail, due_at=None, sent_at=self._clock.now(), trouble=note)

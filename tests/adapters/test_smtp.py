@@ -1,0 +1,169 @@
+"""Mails through a real SMTP conversation, with servers that are well, slow, refusing, or not there."""
+
+import ssl
+from collections.abc import Iterator
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import Any
+
+import pytest
+import trustme
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
+
+from real.process import free_ports
+from streams.adapters import smtp
+from streams.adapters.smtp import SmtpPost, smtp_server
+from streams.core.errors import Misconfigured, Refused, Unavailable
+from streams.core.mail import Letter
+
+LETTER = Letter("Webhook paused: Größe", "Hello — text\n", "<!doctype html><p>Hello — html</p>\n")
+SENDER = "Webhooks <hooks@platform.example>"
+
+
+class Mailbox:
+    """What a server took, and what it answers instead."""
+
+    def __init__(self) -> None:
+        self.messages: list[EmailMessage] = []
+        self.recipients: list[list[str]] = []
+        self.refuses: dict[str, str] = {}
+        self.answer = "250 taken"
+
+    async def handle_RCPT(self, server: SMTP, session: Session, envelope: Envelope, address: str, _: list[str]) -> str:
+        if address in self.refuses:
+            return self.refuses[address]
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        if self.answer.startswith("250"):
+            assert isinstance(envelope.content, bytes)
+            self.messages.append(message_from_bytes(envelope.content, policy=policy.default))
+            self.recipients.append(envelope.rcpt_tos)
+        return self.answer
+
+
+class Server:
+    """A mail server on loopback, with STARTTLS and a password if it is told."""
+
+    def __init__(self, mailbox: Mailbox, tls: ssl.SSLContext | None = None) -> None:
+        def accepts(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
+            return AuthResult(success=(data.login, data.password) == (b"me", b"pass/word"), handled=False)
+
+        more: dict[str, Any] = {"tls_context": tls, "require_starttls": True} if tls else {}
+        auth: dict[str, Any] = {"authenticator": accepts, "auth_required": True} if tls else {}
+        [self.port] = free_ports(1)
+        self._controller = Controller(mailbox, hostname="127.0.0.1", port=self.port, **more, **auth)
+        self._controller.start()
+
+    def stop(self) -> None:
+        self._controller.stop()
+
+
+@pytest.fixture
+def mailbox() -> Mailbox:
+    return Mailbox()
+
+
+@pytest.fixture
+def server(mailbox: Mailbox) -> Iterator[Server]:
+    server = Server(mailbox)
+    yield server
+    server.stop()
+
+
+def post(port: int, options: str = "?tls=none", trusted: ssl.SSLContext | None = None) -> SmtpPost:
+    return SmtpPost(smtp_server(f"smtp://127.0.0.1:{port}{options}"), SENDER, trusted or ssl.create_default_context())
+
+
+async def test_a_mail_arrives_as_text_and_html_with_a_message_id_of_its_own(mailbox: Mailbox, server: Server) -> None:
+    assert await post(server.port).send("mail_1", ["a@acme.example", "b@acme.example"], LETTER) is None
+    [message] = mailbox.messages
+    assert message["subject"] == LETTER.subject
+    assert message["message-id"] == "<mail_1@platform.example>"
+    assert message["auto-submitted"] == "auto-generated"
+    assert mailbox.recipients == [["a@acme.example", "b@acme.example"]]
+    text, html = message.get_body(("plain",)), message.get_body(("html",))
+    assert text is not None
+    assert html is not None
+    said = tuple(part.get_content().replace("\r\n", "\n") for part in (text, html))
+    assert said == (LETTER.text, LETTER.html)
+
+
+async def test_a_server_that_is_not_there_or_asks_for_time_may_do_later(mailbox: Mailbox, server: Server) -> None:
+    [nobody] = free_ports(1)
+    with pytest.raises(Unavailable, match="ConnectionRefusedError"):
+        await post(nobody).send("mail_1", ["a@acme.example"], LETTER)
+    mailbox.answer = "451 try again"
+    with pytest.raises(Unavailable, match="451 try again"):
+        await post(server.port).send("mail_1", ["a@acme.example"], LETTER)
+    mailbox.refuses = {"a@acme.example": "450 greylisted"}
+    with pytest.raises(Unavailable, match="450 greylisted"):
+        await post(server.port).send("mail_1", ["a@acme.example"], LETTER)
+    mailbox.refuses, mailbox.answer = {}, "250 taken"
+    await post(server.port).send("mail_1", ["a@acme.example"], LETTER)
+    assert len(mailbox.messages) == 1
+
+
+async def test_a_refusal_for_good_is_one(mailbox: Mailbox, server: Server) -> None:
+    mailbox.answer = "554 no spam"
+    with pytest.raises(Refused, match="554 no spam"):
+        await post(server.port).send("mail_1", ["a@acme.example"], LETTER)
+    mailbox.refuses = {"a@acme.example": "550 no such user"}
+    with pytest.raises(Refused, match="550 no such user"):
+        await post(server.port).send("mail_1", ["a@acme.example"], LETTER)
+
+
+async def test_when_some_are_refused_the_others_get_it_and_that_is_told(mailbox: Mailbox, server: Server) -> None:
+    mailbox.refuses = {"a@acme.example": "550 no such user"}
+    told = await post(server.port).send("mail_1", ["a@acme.example", "b@acme.example"], LETTER)
+    assert told == "some were refused: 550 no such user"
+    assert mailbox.recipients == [["b@acme.example"]]
+
+
+async def test_a_server_that_says_nothing_is_left_after_a_while(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import socket
+
+    monkeypatch.setattr(smtp, "TIMEOUT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Unavailable, match="timed out"):
+        await post(silent.getsockname()[1]).send("mail_1", ["a@acme.example"], LETTER)
+
+
+async def test_starttls_is_required_and_the_password_is_sent_only_then(mailbox: Mailbox) -> None:
+    authority = trustme.CA()
+    tls, trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("localhost").configure_cert(tls)
+    authority.configure_trust(trusted)
+    server = Server(mailbox, tls)
+
+    def at(user: str, trusted: ssl.SSLContext | None) -> SmtpPost:
+        url = f"smtp://{user}@localhost:{server.port}"
+        return SmtpPost(smtp_server(url), SENDER, trusted or ssl.create_default_context())
+
+    try:
+        await at("me:pass%2Fword", trusted).send("mail_1", ["a@acme.example"], LETTER)
+        assert len(mailbox.messages) == 1
+        with pytest.raises(Unavailable, match="535"):
+            await at("me:wrong", trusted).send("mail_1", ["a@acme.example"], LETTER)
+        with pytest.raises(Unavailable, match="certificate"):
+            await at("me:pass%2Fword", None).send("mail_1", ["a@acme.example"], LETTER)
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["mail.example.com", "http://mail.example.com", "smtp://", "smtp://h?tls=perhaps", "smtp://h:x", "smtp://h?a=1"],
+)
+def test_a_url_that_is_none_is_told_what_would_be_right(url: str) -> None:
+    with pytest.raises(Misconfigured, match=r"^SMTP_URL: must be smtp://"):
+        smtp_server(url)
+
+
+def test_a_server_shows_no_password() -> None:
+    server = smtp_server("smtps://me:pass%2Fword@mail.example.com")
+    assert (server.port, server.tls, server.password) == (465, "tls", "pass/word")
+    assert "word" not in repr(server)

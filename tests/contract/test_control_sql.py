@@ -1,0 +1,212 @@
+"""What the tables of the control plane keep: access, answers, mails, numbers; and what is taken away in time."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+from builders import NOON, attempt, dead_letter, delivery, webhook
+from contract.stores import SqlStore, failed
+from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
+from streams.adapters.sql.answers import SqlAnswers
+from streams.adapters.sql.audit import SqlAuditLog
+from streams.adapters.sql.mails import SqlMails
+from streams.adapters.sql.numbers import SqlNumbers
+from streams.adapters.sql.pruning import SqlPruning
+from streams.adapters.sql.tables import attempts, bodies, deliveries
+from streams.core.access import ApiKey, Scope
+from streams.core.account import DeliveryFilter, User
+from streams.core.audit import Deed
+from streams.core.mail import MailKind
+from streams.core.page import Cursor
+from streams.core.standing import Fact, fold
+from streams.core.webhook import Registration
+from streams.ports import Prunable
+
+DAY = timedelta(days=1)
+
+
+def deed(number: int = 1, **changes: object) -> Deed:
+    made = Deed(f"deed_{number}", "ada", "key.created", "key_2", NOON, "acme")
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+# -- access ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_key_is_found_by_its_hash_and_belongs_to_one_account(database: SqlStore) -> None:
+    keys = SqlApiKeys(database.database)
+    key = ApiKey("key_2", "acme", "export", "sk_abc", "sha", NOON, frozenset({Scope.EVENTS_WRITE}), NOON + DAY)
+    await keys.add(key, deed())
+    assert await keys.find("sha") == key
+    assert await keys.find("other") is None
+    assert [known.id for known in await keys.list("acme")] == ["key_1", "key_2"]
+    assert await keys.list("globex") == []
+    assert not await keys.revoke("globex", "key_2", deed(2))
+    await keys.used("key_2", NOON + timedelta(hours=1))
+    assert await keys.revoke("acme", "key_2", deed(3, at=NOON + timedelta(hours=2)))
+    assert await keys.revoke("acme", "key_2", deed(4, at=NOON + timedelta(hours=3)))
+    seen = await keys.find("sha")
+    assert seen is not None
+    assert (seen.last_used_at, seen.revoked_at) == (NOON + timedelta(hours=1), NOON + timedelta(hours=2))
+    page = await SqlAuditLog(database.database).list("acme", None, 10)
+    assert {one.id for one in page.rows} == {"deed_1", "deed_3"}
+
+
+async def test_an_account_is_changed_and_one_that_is_not_there_is_not(database: SqlStore) -> None:
+    accounts = SqlAccounts(database.database)
+    changed = await accounts.change("acme", lambda known: replace(known, plan_limit=7, weekly_digest=False), deed())
+    assert changed is not None
+    assert await accounts.find("acme") == changed
+    assert (changed.plan_limit, changed.weekly_digest) == (7, False)
+    assert await accounts.change("globex", lambda known: known, deed()) is None
+
+
+async def test_a_link_lets_its_user_in_once_until_it_expires(database: SqlStore) -> None:
+    users = SqlUsers(database.database)
+    ada = User("usr_1", "acme", "ada@acme.example", NOON)
+    assert await users.add(ada, deed()) == ada
+    assert await users.add(replace(ada, id="usr_2"), deed(2)) == ada
+    for name in ("one", "two", "three"):
+        await users.add_link(name, "usr_1", NOON + timedelta(minutes=15))
+    assert await users.redeem("one", NOON) == ada
+    assert await users.redeem("one", NOON) is None
+    assert await users.redeem("two", NOON + timedelta(minutes=15)) is None
+    assert not await users.remove("globex", "usr_1", deed(3))
+    assert await users.remove("acme", "usr_1", deed(4))
+    assert await users.redeem("three", NOON) is None
+    assert await users.find("usr_1") is None
+
+
+async def test_the_audit_log_is_read_in_pages_newest_first(database: SqlStore) -> None:
+    log = SqlAuditLog(database.database)
+    for number in range(4):
+        await log.add(deed(number, at=NOON + timedelta(seconds=number // 2), account_id="acme" if number else None))
+    first = await log.list(None, None, 3)
+    assert [one.id for one in first.rows] == ["deed_3", "deed_2", "deed_1"]
+    assert first.next == Cursor(NOON, "deed_1")
+    rest = await log.list(None, first.next, 3)
+    assert ([one.id for one in rest.rows], rest.next) == (["deed_0"], None)
+    assert len((await log.list("acme", None, 10)).rows) == 3
+
+
+async def test_the_first_request_of_a_key_goes_on_and_every_other_hears_of_it(database: SqlStore) -> None:
+    answers = SqlAnswers(database.database)
+    assert await answers.begin("key:1", "k", "same", NOON) is None
+    under_way = await answers.begin("key:1", "k", "other", NOON + DAY)
+    assert under_way is not None
+    assert (under_way.fingerprint, under_way.begun_at, under_way.status) == ("same", NOON, None)
+    assert await answers.begin("key:2", "k", "same", NOON) is None
+    await answers.finish("key:1", "k", 201, "sealed")
+    done = await answers.begin("key:1", "k", "same", NOON)
+    assert done is not None
+    assert (done.status, done.sealed_answer) == (201, "sealed")
+    await answers.forget("key:1", "k", NOON + DAY)
+    assert await answers.begin("key:1", "k", "same", NOON) is not None
+    await answers.forget("key:1", "k", NOON)
+    assert await answers.begin("key:1", "k", "same", NOON) is None
+
+
+# -- mails and numbers -----------------------------------------------------------------------------------------
+
+
+async def test_of_dead_letters_a_day_old_one_mail_is_owed_and_one_more_each_week_if_the_account_wants(
+    database: SqlStore,
+) -> None:
+    mails = SqlMails(database.database, iter_ids())
+    await database.recorder.record(fold([Fact(dead_letter(), NOON)]))
+    assert await mails.owe_reminders(NOON + DAY - timedelta(seconds=1)) == 0
+    assert await mails.owe_reminders(NOON + DAY) == 1
+    assert await mails.owe_reminders(NOON + 2 * DAY) == 0
+    [owed] = await mails.due(NOON + DAY, 10)
+    assert (owed.emails, owed.mail.kind) == (("ops@acme.example",), MailKind.DEAD_LETTERS)
+    assert owed.mail.facts == {"url": "https://crm.example.com/hooks", "count": 1, "since": "2026-04-10T12:00:00Z"}
+    assert await mails.owe_reminders(NOON + 8 * DAY) == 1
+    accounts = SqlAccounts(database.database)
+    await accounts.change("acme", lambda known: replace(known, weekly_digest=False))
+    assert await mails.owe_reminders(NOON + 30 * DAY) == 0
+    await mails.settle(replace(owed.mail, due_at=None, sent_at=NOON + DAY, tries=1))
+    assert [one.mail.facts.get("reminder") for one in await mails.due(NOON + 30 * DAY, 10)] == [True]
+
+
+def iter_ids() -> Callable[[str], str]:
+    numbers = iter(range(1, 1000))
+    return lambda prefix: f"{prefix}_{next(numbers)}"
+
+
+async def test_numbers_add_up_over_batches_and_a_batch_that_comes_twice_counts_once(database: SqlStore) -> None:
+    numbers = SqlNumbers(database.database)
+    for _ in range(2):
+        for number in (1, 2, 3):
+            await database.recorder.record(fold([failed(number)]))
+    end = NOON + timedelta(milliseconds=40)
+    await database.recorder.record(fold([Fact(attempt(ended_at=end), NOON)]))
+    seen = {hour.outcome: hour for hour in await numbers.hours("wh_crm", NOON)}
+    assert (seen["server_error"].attempts, seen["server_error"].milliseconds) == (3, 15.0)
+    assert (seen["delivered"].attempts, seen["delivered"].slowest_ms) == (1, 40.0)
+    assert await numbers.last_at("wh_crm", "delivered") == end
+    assert await numbers.last_at("wh_crm", "dns") is None
+    assert await numbers.hours("wh_crm", NOON + timedelta(hours=1)) == []
+    failing = await numbers.failing("wh_crm")
+    assert (failing.failures, failing.last_status) == (3, 500)
+    await database.webhooks.change("wh_crm", lambda r: replace(r, webhook=replace(r.webhook, health_epoch=2)))
+    assert (await numbers.failing("wh_crm")).failures == 0
+    [waiting] = await numbers.unfinished("wh_crm")
+    assert (waiting.state, waiting.tier, waiting.count) == ("waiting", "30s", 3)
+
+
+# -- retention -------------------------------------------------------------------------------------------------
+
+
+async def test_a_delivery_that_is_done_is_taken_away_with_all_that_is_its_own_and_in_small_batches(
+    database: SqlStore,
+) -> None:
+    pruning = SqlPruning(database.database)
+    await database.webhooks.add(Registration(webhook(id="wh_lrs"), NOON))
+    for number in range(3):
+        shared = {"event_id": f"evt_{number}"}
+        for hook in ("wh_crm", "wh_lrs"):
+            owed = delivery(**shared, webhook_id=hook)
+            await database.recorder.record(fold([Fact(owed, NOON)]))
+        await database.recorder.record(fold([Fact(attempt(**shared), NOON)]))
+    assert await pruning.prune(Prunable.DELIVERIES, NOON, 10) == 0
+    assert await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2) == 2
+    assert await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2) == 1
+    assert await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2) == 0
+    left = (await database.log.list(DeliveryFilter())).rows
+    assert {standing.webhook_id for standing in left} == {"wh_lrs"}
+    assert await database.count(attempts) == 0
+    assert await database.count(bodies) == 3
+    for number in range(3):
+        told = attempt(event_id=f"evt_{number}", webhook_id="wh_lrs")
+        await database.recorder.record(fold([Fact(told, NOON)]))
+    assert await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 10) == 3
+    assert await database.count(bodies) == await database.count(deliveries) == 0
+
+
+async def test_what_is_dead_or_held_or_waits_stays_until_somebody_decides(database: SqlStore) -> None:
+    pruning = SqlPruning(database.database)
+    await database.recorder.record(fold([Fact(dead_letter(), NOON), Fact(delivery(event_id="evt_2"), NOON)]))
+    assert await pruning.prune(Prunable.DELIVERIES, NOON + 365 * DAY, 10) == 0
+    assert await pruning.prune(Prunable.DEAD_LETTERS, NOON, 10) == 0
+    assert await pruning.prune(Prunable.DEAD_LETTERS, NOON + DAY, 10) == 1
+    assert await database.count(deliveries) == 1
+
+
+async def test_every_other_kind_is_taken_away_by_its_age(database: SqlStore) -> None:
+    base, pruning = database.database, SqlPruning(database.database)
+    await SqlAuditLog(base).add(deed())
+    await SqlAnswers(base).begin("key:1", "k", "same", NOON)
+    users = SqlUsers(base)
+    await users.add(User("usr_1", "acme", "ada@acme.example", NOON), deed(2))
+    await users.add_link("one", "usr_1", NOON)
+    for number in range(5):
+        await database.recorder.record(fold([failed(number)]))
+    mails = SqlMails(base, iter_ids())
+    [owed] = await mails.due(NOON + DAY, 10)
+    found = {Prunable.AUDIT: 3, Prunable.ANSWERS: 1, Prunable.LINKS: 1, Prunable.NUMBERS: 1, Prunable.MAILS: 0}
+    for what, count in found.items():
+        assert await pruning.prune(what, NOON, 10) == 0, what
+        assert await pruning.prune(what, NOON + DAY, 10) == count, what
+    await mails.settle(replace(owed.mail, due_at=None, sent_at=NOON))
+    assert await pruning.prune(Prunable.MAILS, NOON + DAY, 10) == 1
+    assert await pruning.prune(Prunable.JOBS, NOON + DAY, 10) == 0

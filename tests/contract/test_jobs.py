@@ -1,0 +1,77 @@
+"""Jobs: what people start on many deliveries, one portion at a time."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from builders import NOON, dead_letter, delivery
+from contract.stores import SqlStore, Store, publish_all
+from streams.adapters.sql import jobs as jobs_module
+from streams.core.account import DeliveryFilter
+from streams.core.audit import Deed
+from streams.core.delivery import State
+from streams.core.job import Job, JobKind
+from streams.core.standing import Fact, fold
+
+DEED = Deed("deed_1", "ada", "dead_letters.retried", "job_1", NOON, "acme")
+
+
+def job(kind: JobKind = JobKind.RETRY, **wanted: Any) -> Job:
+    wanted = {"account_id": "acme", "state": State.DEAD, "changed_until": NOON, **wanted}
+    return Job("job_1", "acme", kind, DeliveryFilter(**wanted), NOON)
+
+
+async def dead(store: Store, *numbers: int, webhook_id: str = "wh_crm", seconds: int = 0) -> None:
+    """Dead letters since so long after noon."""
+    owed = [delivery(event_id=f"evt_{number}", webhook_id=webhook_id, step=7, attempt=7) for number in numbers]
+    at = NOON + timedelta(seconds=seconds)
+    await store.recorder.record(fold([Fact(dead_letter(delivery=one), at) for one in owed]))
+
+
+async def finish(store: Store, job_id: str = "job_1") -> Job:
+    while (job := await store.jobs.advance(job_id)).finished_at is None:
+        pass
+    return job
+
+
+async def test_a_job_acts_on_all_that_matched_when_it_began_and_counts_what_it_could_not(store: Store) -> None:
+    await dead(store, 1, 2, 3)
+    await dead(store, 4, webhook_id="wh_unknown")
+    added = await store.jobs.add(job(), DEED)
+    await dead(store, 5, seconds=1)
+    assert (added.total, added.done) == (4, 0)
+    assert [one.id for one in await store.jobs.unfinished()] == ["job_1"]
+    done = await finish(store)
+    assert (done.total, done.done, done.failed) == (4, 3, 1)
+    assert await store.jobs.find("job_1") == done
+    assert await store.jobs.unfinished() == []
+    assert await store.jobs.advance("job_1") == done
+    left = (await store.log.list(DeliveryFilter(state=State.DEAD))).rows
+    assert {standing.event_id for standing in left} == {"evt_4", "evt_5"}
+    assert await store.jobs.find("job_unknown") is None
+
+
+async def test_a_job_may_discard_and_keeps_to_its_filter(store: Store) -> None:
+    await dead(store, 1, 2)
+    wanted = {"event_id": "evt_2", "since": NOON - timedelta(days=1), "reason": "exhausted"}
+    await store.jobs.add(job(JobKind.DISCARD, **wanted), DEED)
+    assert (await finish(store)).done == 1
+    states = {standing.event_id: standing.state for standing in (await store.log.list(DeliveryFilter())).rows}
+    assert states == {"evt_1": State.DEAD, "evt_2": State.DISCARDED}
+
+
+async def test_a_portion_and_its_count_are_one_so_that_a_crash_between_portions_costs_nothing(
+    database: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_module, "PORTION", 2)
+    await dead(database, 1, 2, 3, 4, 5)
+    await publish_all(database)
+    await database.jobs.add(job(), DEED)
+    counts = []
+    while (seen := await database.jobs.advance("job_1")).finished_at is None:
+        held = (await database.log.list(DeliveryFilter(state=State.HELD, limit=10))).rows
+        counts.append((seen.done, len(held)))
+    assert counts == [(2, 2), (4, 4), (5, 5)]
+    assert replace(seen, finished_at=None).done == 5

@@ -1,0 +1,163 @@
+"""Keys, cursors, limits and mails, as pure nouns."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import NOON, attempt
+from streams.core.access import ApiKey, digest, scope_errors
+from streams.core.delivery import Trigger
+from streams.core.errors import Invalid
+from streams.core.ids import derived_id, is_id
+from streams.core.mail import MOST_TRIES, Mail, MailKind, compose, due_again
+from streams.core.outcome import Kind
+from streams.core.page import Cursor, parse_cursor
+from streams.core.rate import Bucket
+from streams.core.stats import by_hour
+
+
+def test_a_key_opens_until_it_expires_or_is_revoked() -> None:
+    key = ApiKey("key_1", "acme", "export", "sk_", digest("sk_1"), NOON, expires_at=NOON + timedelta(hours=1))
+    assert key.opens(NOON)
+    assert not key.opens(NOON + timedelta(hours=1))
+    assert not ApiKey("key_1", "acme", "export", "sk_", digest("sk_1"), NOON, revoked_at=NOON).opens(NOON)
+
+
+def test_unknown_scopes_are_named_and_none_at_all_is_an_error() -> None:
+    assert scope_errors(["webhooks:read", "events:write"]) == []
+    assert "'all' is no scope" in scope_errors(["all"])[0].message
+    assert "at least one" in scope_errors([])[0].message
+
+
+# -- cursors ---------------------------------------------------------------------------------------------------
+
+
+@given(st.datetimes(timezones=st.just(NOON.tzinfo)), st.from_regex(r"[A-Za-z0-9_:-]{1,128}", fullmatch=True))
+def test_a_cursor_survives_being_text(at, name) -> None:  # type: ignore[no-untyped-def]
+    assert parse_cursor(str(Cursor(at, name))) == Cursor(at, name)
+
+
+@given(st.text())
+def test_any_other_text_is_refused_by_its_name(text: str) -> None:
+    with pytest.raises(Invalid, match=r"^cursor: must be the nextCursor of an earlier answer$"):
+        parse_cursor(text)
+
+
+# -- limits ----------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 100), st.lists(st.floats(0, 30), max_size=200))
+def test_a_bucket_never_lets_more_pass_than_its_limit_and_what_flowed_in(limit: int, waits: list[float]) -> None:
+    bucket, now, passed = Bucket.full(limit, 0.0), 0.0, 0
+    for wait in waits:
+        now += wait
+        passed += bucket.take(now)
+        assert passed <= limit + now * limit / 60 + 1e-6
+        assert 0 <= bucket.remaining <= limit
+        assert 0 <= bucket.full_in_seconds <= 60
+
+
+def test_after_the_wait_that_it_names_a_bucket_lets_one_pass() -> None:
+    bucket = Bucket.full(7, 0.0)
+    while bucket.take(0.0):
+        pass
+    wait = bucket.next_in_seconds
+    assert not bucket.take(wait - 1.0)
+    assert bucket.take(float(wait))
+
+
+# -- ids and numbers -------------------------------------------------------------------------------------------
+
+
+@given(st.text(), st.text())
+def test_a_derived_id_is_an_id_and_the_same_each_time(first: str, second: str) -> None:
+    made = derived_id("evt", first, second)
+    assert made == derived_id("evt", first, second)
+    assert is_id(made)
+    assert len(made) == len("evt_01HYX9K2M3N4P5Q6R7S8T9V0W1")
+    assert made != derived_id("evt", first, second + "x")
+
+
+def test_attempts_are_counted_by_the_hour_they_began_in_tests_apart() -> None:
+    end = NOON + timedelta(milliseconds=30)
+    late = NOON + timedelta(minutes=59)
+    counted = by_hour(
+        [
+            attempt(ended_at=end),
+            attempt(started_at=late, ended_at=late + timedelta(milliseconds=10)),
+            attempt(started_at=late + timedelta(hours=1), ended_at=late + timedelta(hours=1), kind=Kind.DNS),
+            attempt(trigger=Trigger.TEST),
+        ]
+    )
+    assert [(hour.hour.hour, hour.outcome, hour.attempts, hour.slowest_ms) for hour in counted] == [
+        (12, "delivered", 2, 30.0),
+        (13, "dns", 1, 0.0),
+    ]
+    assert counted[0].last_at == late + timedelta(milliseconds=10)
+
+
+# -- mails -----------------------------------------------------------------------------------------------------
+
+
+def mail(kind: MailKind = MailKind.PAUSED, **facts: object) -> Mail:
+    return Mail("mail_1", "key", "acme", "wh_crm", kind, facts, NOON)
+
+
+def test_a_pause_is_told_with_what_failed_since_when_and_how_to_avoid_the_next_one() -> None:
+    letter = compose(
+        mail(
+            reason="failures",
+            url="https://crm.example.com/<hooks>",
+            failures=5,
+            since="2026-04-10T12:00:00Z",
+            lastStatus=500,
+            lastWords="The endpoint answered 500: its server failed.",
+        ),
+        "https://hooks.example.com/",
+    )
+    assert letter.subject == "Webhook paused: https://crm.example.com/<hooks>"
+    for words in (
+        "5 attempts in a row failed",
+        "Failing since:  2026-04-10T12:00:00Z",
+        "its server failed.",
+        "Nothing is lost",
+        "within 10 seconds",
+        "https://hooks.example.com/webhooks/wh_crm",
+    ):
+        assert words in letter.text
+    assert "&lt;hooks&gt;" in letter.html
+    assert "<hooks>" not in letter.html
+    assert "Last attempt" not in letter.text
+
+
+def test_a_subject_is_one_line_whatever_the_description_is() -> None:
+    assert (
+        compose(mail(description="a\r\nBcc: b@example.com"), "https://x").subject
+        == "Webhook paused: a Bcc: b@example.com"
+    )
+    assert "410 Gone" in compose(mail(reason="gone", url="https://x"), "https://x").text
+
+
+@pytest.mark.parametrize(
+    ("count", "reminder", "subject"),
+    [(1, False, "Undelivered: 1 event for CRM"), (3, True, "Still undelivered: 3 events for CRM")],
+)
+def test_dead_letters_are_told_with_how_many_there_are(count: int, reminder: bool, subject: str) -> None:
+    facts = {
+        "description": "CRM",
+        "count": count,
+        "since": "2026-04-10T12:00:00Z",
+        **({"reminder": True} if reminder else {}),
+    }
+    assert compose(mail(MailKind.DEAD_LETTERS, **facts), "https://x").subject == subject
+
+
+def test_a_mail_is_tried_for_about_three_days() -> None:
+    now, tries = NOON, 0
+    while (again := due_again(tries := tries + 1, now)) is not None:
+        assert again > now
+        now = again
+    assert tries == MOST_TRIES
+    assert timedelta(days=2.9) < now - NOON < timedelta(days=3.1)

@@ -1,0 +1,207 @@
+"""An integrator's night: register by the API, watch, be told of a pause, mend, rotate, replay; all of it real."""
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from email.message import EmailMessage
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import standardwebhooks
+from adapters.test_smtp import Mailbox
+from aiosmtpd.controller import Controller
+
+from conftest import Broker, random_prefix
+from e2e.conftest import prepared
+from e2e.learning_platform import Platform, completed, launched
+from e2e.receiver import Receiver, header
+from e2e.system import STAGES, System, until
+from real.postgres import Postgres
+from real.process import free_ports
+
+pytestmark = pytest.mark.e2e
+
+OPERATOR_KEY = "operator-key-canary-of-the-tests"
+
+
+@pytest.fixture(scope="module")
+def mailbox() -> Mailbox:
+    return Mailbox()
+
+
+@pytest.fixture(scope="module")
+def system(
+    kafka: Broker, postgres: Postgres, mailbox: Mailbox, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[System]:
+    """Every stage, the API and the mail server."""
+    smtp_port, api_port = free_ports(2)
+    controller = Controller(mailbox, hostname="127.0.0.1", port=smtp_port)
+    controller.start()
+    settings = {
+        "SMTP_URL": f"smtp://127.0.0.1:{smtp_port}?tls=none",
+        "SCORM_WEBHOOKS_API_PORT": str(api_port),
+        "SCORM_WEBHOOKS_OPERATOR_KEYS": OPERATOR_KEY,
+        "SCORM_WEBHOOKS_PUBLIC_URL": "https://hooks.example.com",
+    }
+    folder = tmp_path_factory.mktemp("control")
+    for system in prepared(kafka, postgres, random_prefix(), folder, **settings):
+        system.start((*STAGES, "notify", "api"))
+        yield system
+    controller.stop()
+
+
+@pytest.fixture
+def platform(system: System) -> Platform:
+    prefix = system.env["SCORM_WEBHOOKS_TOPIC_PREFIX"]
+    return Platform(system.env["KAFKA_BOOTSTRAP_SERVERS"], f"{prefix}session-events")
+
+
+class Api:
+    """Somebody with a key."""
+
+    def __init__(self, system: System, key: str) -> None:
+        self._base = f"http://127.0.0.1:{system.env['SCORM_WEBHOOKS_API_PORT']}"
+        self._key = key
+
+    def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        """The JSON of an answer; of a problem too."""
+        request = urllib.request.Request(
+            self._base + path,
+            json.dumps(body).encode() if body is not None else None,
+            {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json", **headers},
+            method=method,
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                text = answer.read()
+        except urllib.error.HTTPError as problem:
+            text = problem.read()
+        return json.loads(text) if text else None
+
+
+@pytest.fixture
+def account(system: System) -> dict[str, Any]:
+    """A new account, opened by an operator."""
+    opened: dict[str, Any] = Api(system, OPERATOR_KEY)(
+        "POST", "/v1/accounts", {"name": "Acme", "emails": ["a@b.example"]}
+    )
+    return opened
+
+
+@pytest.fixture
+def api(system: System, account: dict[str, Any]) -> Api:
+    return Api(system, account["apiKey"])
+
+
+def mails_about(mailbox: Mailbox, webhook_id: str) -> list[EmailMessage]:
+    def text(message: EmailMessage) -> str:
+        part = message.get_body(("plain",))
+        return str(part.get_content()) if part else ""
+
+    return [message for message in mailbox.messages if webhook_id in text(message)]
+
+
+def test_from_registration_to_the_first_event_by_http_alone(api: Api, receiver: Receiver) -> None:
+    made = api("POST", "/v1/webhooks", {"url": receiver.url("/crm"), "events": ["session.completed"]})
+    assert made["propagated"] is True
+    seen = api("POST", f"/v1/webhooks/{made['id']}/test", {"type": "session.completed"})
+    assert (seen["state"], seen["made"][0]["status"]) == ("delivered", 200)
+    event = {
+        "id": "evt_1",
+        "type": "session.completed",
+        "createdAt": "2026-04-10T14:32:00Z",
+        "data": seen["payload"]["data"],
+    }
+    assert api("POST", "/v1/events", event) == {"ids": ["evt_1"]}
+    until(lambda: "evt_1" in receiver.ids("/crm"), 20, "the event at the customer")
+    until(lambda: api("GET", "/v1/deliveries?event=evt_1&state=delivered")["data"], 20, "its delivery")
+    [delivery] = api("GET", "/v1/deliveries?event=evt_1")["data"]
+    shown = api("GET", f"/v1/deliveries/{delivery['id']}")
+    standardwebhooks.Webhook(made["secret"]).verify(
+        json.dumps(shown["payload"], separators=(",", ":")).encode(),
+        {name.lower(): value for name, value in shown["made"][0]["requestHeaders"].items()},
+    )
+    stats = api("GET", f"/v1/webhooks/{made['id']}/stats")
+    assert sum(hour["attempts"] for hour in stats["hours"]) == 1
+
+
+def test_a_pause_is_told_by_one_mail_and_what_was_held_flows_again(
+    system: System, api: Api, account: dict[str, Any], platform: Platform, receiver: Receiver, mailbox: Mailbox
+) -> None:
+    receiver.answers["/down"] = lambda request: 500
+    made = api("POST", "/v1/webhooks", {"url": receiver.url("/down"), "description": "The CRM"})
+    for number in range(3):
+        platform.publish(f"evt_{number}", launched(f"evt_{number}", account["id"]))
+        platform.flush()
+        until(partial(receiver.has_some, "/down", f"evt_{number}"), 20, "an attempt")
+    health = f"/v1/webhooks/{made['id']}/health"
+    until(lambda: api("GET", health)["status"] == "paused", 30, "the pause")
+    until(lambda: mails_about(mailbox, made["id"]), 20, "the mail")
+    [mail] = mails_about(mailbox, made["id"])
+    assert (mail["subject"], mail["to"]) == ("Webhook paused: The CRM", "a@b.example")
+    [told] = api("GET", "/v1/notifications")["data"]
+    assert (told["subject"], "sentAt" in told) == ("Webhook paused: The CRM", True)
+    until(lambda: system.states(made["id"]) == {"held": 3}, 30, "everything held")
+
+    del receiver.answers["/down"]
+    assert api("POST", f"/v1/webhooks/{made['id']}/enable", {"held": "deliver"})["status"] == "active"
+    until(lambda: system.states(made["id"]) == {"delivered": 3}, 30, "what was held")
+    assert api("GET", health)["consecutiveFailures"] == 0
+    assert len(mails_about(mailbox, made["id"])) == 1
+
+
+def test_during_a_rotation_both_secrets_verify_and_dead_letters_are_sent_again_by_a_job(
+    system: System, api: Api, account: dict[str, Any], platform: Platform, receiver: Receiver
+) -> None:
+    answers = {"status": 410}
+    receiver.answers["/moved"] = lambda request: answers["status"]
+    made = api("POST", "/v1/webhooks", {"url": receiver.url("/moved")})
+    platform.publish("evt_1", completed("evt_1", account["id"]))
+    platform.flush()
+    path = f"/v1/webhooks/{made['id']}"
+    until(lambda: api("GET", path)["status"] == "paused", 30, "410 pauses at once")
+    assert api("POST", f"{path}/enable", {"held": "keep"})["status"] == "active"
+    until(lambda: system.states(made["id"]) == {"dead": 1}, 30, "a dead letter")
+    rotated = api("POST", f"{path}/secret/rotate")
+    answers["status"] = 200
+    job = api("POST", "/v1/dead-letters/retry", {"filter": {"webhookId": made["id"]}})
+    until(lambda: "finishedAt" in api("GET", f"/v1/jobs/{job['id']}"), 30, "the job")
+    until(lambda: system.states(made["id"]) == {"delivered": 1}, 30, "its delivery")
+    request = receiver.at("/moved")[-1]
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    for secret in (made["secret"], rotated["secret"]):
+        standardwebhooks.Webhook(secret).verify(request.body, headers)
+    assert header(request, "X-AllureConnect-Signature") != header(request, "X-AllureConnect-Signature-Next")
+
+
+def test_no_secret_key_or_payload_is_in_any_log_line_or_metric(
+    system: System, api: Api, account: dict[str, Any], platform: Platform, receiver: Receiver
+) -> None:
+    headers = {"X-Gateway-Key": "canary-of-the-gateway"}
+    made = api("POST", "/v1/webhooks", {"url": receiver.url("/crm?token=ok"), "headers": headers})
+    event = completed("evt_canary", account["id"], learnerId="canary-of-a-learner")
+    platform.publish("evt_canary", event)
+    platform.flush()
+    until(lambda: "evt_canary" in receiver.ids("/crm?token=ok"), 20, "the event")
+    until(lambda: system.states(made["id"]) == {"delivered": 1}, 20, "recorded")
+    api("POST", "/v1/webhooks", {"url": "http://user:canary-of-a-password@x.example.com"})
+    api("POST", "/v1/events", {"type": "session.completed", "data": {"learnerId": "canary-of-a-bad-event"}})
+    everything = "".join(system.log(stage) for stage in (*STAGES, "notify", "api"))
+    everything += "".join(system.metrics(stage) for stage in (*STAGES, "notify", "api"))
+    assert "evt_canary" in everything
+    secrets = [made["secret"], account["apiKey"], OPERATOR_KEY, system.env["SCORM_WEBHOOKS_ENCRYPTION_KEYS"]]
+    for canary in (*secrets, "canary-of-", "learner-42"):
+        assert canary not in everything
+
+
+def test_the_documentation_of_the_running_api_is_there(system: System, tmp_path: Path) -> None:
+    port = system.env["SCORM_WEBHOOKS_API_PORT"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/docs", timeout=5) as page:
+        assert b"swagger-ui" in page.read()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+        assert answer.read() == b"ready\n"
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        assert b"scorm_webhooks_api_requests_total" in answer.read()

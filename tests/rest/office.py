@@ -1,0 +1,228 @@
+"""The API on a real database and a Kafka in memory, with people who ask it."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from itertools import count
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from api.app import create_app
+from api.services import Services
+from builders import NOON
+from fakes import FakeClock, FakeLog, FakeReport
+from streams.adapters.avro import AvroCodec
+from streams.adapters.sealing import Sealing, generate_key
+from streams.adapters.sql import migrate
+from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
+from streams.adapters.sql.answers import SqlAnswers
+from streams.adapters.sql.audit import SqlAuditLog
+from streams.adapters.sql.database import Database, database_url
+from streams.adapters.sql.delivery_log import SqlDeliveryLog
+from streams.adapters.sql.jobs import SqlJobs
+from streams.adapters.sql.mails import SqlMails
+from streams.adapters.sql.numbers import SqlNumbers
+from streams.adapters.sql.recorder import SqlRecorder
+from streams.adapters.sql.registry import SqlWebhooks
+from streams.adapters.sql.replays import SqlReplays
+from streams.core.attempt import Attempt, DeadLetter
+from streams.core.delivery import Delivery
+from streams.core.standing import Fact, fold
+from streams.services.access import AccessService
+from streams.services.accounts import AccountService
+from streams.services.deliveries import DeliveryService
+from streams.services.ingest import IngestService
+from streams.services.insight import InsightService
+from streams.services.secrets import SecretService
+from streams.services.trials import TrialService
+from streams.services.webhooks import WebhookService
+
+OPERATOR_KEY = "operator-key-of-the-tests"
+URL = "https://crm.example.com/hooks"
+
+
+@dataclass
+class FakePublisher:
+    """A `Propagation` that has published everything, unless it is told that nobody publishes."""
+
+    works: bool = True
+
+    async def is_published(self, webhook_id: str) -> bool:
+        return self.works
+
+
+@dataclass
+class FakeAddresses:
+    """`Addresses`: hosts below `internal.example.com` lead inside."""
+
+    async def problem(self, url: str) -> str | None:
+        return "leads to 10.0.0.1, which is not a public address" if ".internal.example.com" in url else None
+
+
+@dataclass
+class Person:
+    """Somebody with a key; without one, anybody."""
+
+    client: httpx.AsyncClient
+    key: str | None = None
+    account_id: str = ""
+
+    async def ask(self, method: str, path: str, json: Any = None, **more: Any) -> httpx.Response:
+        headers = {**({"Authorization": f"Bearer {self.key}"} if self.key else {}), **more.pop("headers", {})}
+        return await self.client.request(method, path, json=json, headers=headers, **more)
+
+    async def get(self, path: str, **params: Any) -> Any:
+        """The JSON of a success."""
+        return _json(await self.ask("GET", path, params=params))
+
+    async def post(self, path: str, json: Any = None) -> Any:
+        return _json(await self.ask("POST", path, json))
+
+    async def patch(self, path: str, json: Any) -> Any:
+        return _json(await self.ask("PATCH", path, json))
+
+    async def delete(self, path: str) -> Any:
+        return _json(await self.ask("DELETE", path))
+
+    async def webhook(self, **wish: Any) -> dict[str, Any]:
+        """A new webhook."""
+        made: dict[str, Any] = await self.post("/v1/webhooks", {"url": URL, **wish})
+        return made
+
+
+def _json(answer: httpx.Response) -> Any:
+    assert answer.is_success, answer.text
+    return answer.json() if answer.content else None
+
+
+@dataclass
+class Office:
+    """The application, what it stands on, and two accounts with a key each."""
+
+    app: FastAPI
+    database: Database
+    recorder: SqlRecorder
+    client: httpx.AsyncClient
+    access: AccessService
+    jobs: SqlJobs
+    clock: FakeClock
+    log: FakeLog
+    report: FakeReport
+    publisher: FakePublisher
+    operator: Person
+    troubles: list[str]
+    people: dict[str, Person] = field(default_factory=dict)
+
+    @property
+    def nobody(self) -> Person:
+        return Person(self.client)
+
+    @property
+    def acme(self) -> Person:
+        return self.people["acme"]
+
+    @property
+    def globex(self) -> Person:
+        return self.people["globex"]
+
+    async def with_scopes(self, account_id: str, *scopes: str) -> Person:
+        """Somebody whose key permits just that."""
+        made = await self.access.add_key(account_id, "narrow", scopes, by="test")
+        return Person(self.client, made.api_key, account_id)
+
+    async def record(self, *nouns: Delivery | Attempt | DeadLetter, at: datetime = NOON) -> None:
+        """What the stages told of."""
+        await self.recorder.record(fold([Fact(noun, at) for noun in nouns]))
+
+
+@cache
+def _migrated() -> str:
+    """An empty SQLite database of this version: to copy it takes a hundredth of the time that it takes to make one."""
+    path = f"{tempfile.mkdtemp()}/db.sqlite"
+    migrate.upgrade(database_url(f"sqlite:///{path}"))
+    return path
+
+
+@asynccontextmanager
+async def open_office(url: str, *, requests_a_minute: int = 100_000) -> AsyncIterator[Office]:
+    """The API on this database; what it needs of Kafka is in memory."""
+    place = database_url(url)
+    if place.get_backend_name() == "sqlite":
+        await asyncio.to_thread(shutil.copyfile, _migrated(), str(place.database))
+    else:
+        await asyncio.to_thread(migrate.upgrade, place)
+    database, clock, report = Database(place), FakeClock(), FakeReport()
+    numbers = count(1)
+
+    def new_id(prefix: str) -> str:
+        return f"{prefix}_{next(numbers):06}"
+
+    log, publisher, sealing = FakeLog(clock), FakePublisher(), Sealing([generate_key()])
+    webhooks, accounts, audit = SqlWebhooks(database, clock), SqlAccounts(database), SqlAuditLog(database)
+    deliveries, jobs, codec = SqlDeliveryLog(database), SqlJobs(database, clock), AvroCodec()
+    account_service = AccountService(accounts, clock, new_id, lambda: f"token-{next(numbers):030}")
+    access = AccessService(
+        accounts,
+        SqlApiKeys(database),
+        SqlUsers(database),
+        clock,
+        new_id,
+        lambda: f"token-{next(numbers):030}",
+        [OPERATOR_KEY],
+    )
+    webhook_service = WebhookService(
+        webhooks, accounts, publisher, sealing, FakeAddresses(), clock, new_id, lambda size: bytes(range(size))
+    )
+    troubles: list[str] = []
+
+    async def look() -> list[str]:
+        return troubles
+
+    services = Services(
+        access=access,
+        accounts=account_service,
+        webhooks=webhook_service,
+        secrets=SecretService(
+            webhooks, publisher, sealing, sealing, audit, clock, new_id, lambda size: next(numbers).to_bytes(size)
+        ),
+        deliveries=DeliveryService(deliveries, SqlReplays(database, clock), jobs, clock, new_id),
+        insight=InsightService(
+            webhook_service, SqlNumbers(database), SqlMails(database, new_id), clock, "https://hooks.example.com"
+        ),
+        trials=TrialService(webhooks, deliveries, log, codec, clock, new_id),
+        ingest=IngestService(log, codec, new_id),
+        audit=audit,
+        answers=SqlAnswers(database),
+        sealer=sealing,
+        sealed=sealing,
+        clock=clock,
+        report=report,
+        troubles=look,
+        metrics=lambda: (b"numbers\n", "text/plain"),
+    )
+    app = create_app(services, "1.2.3", requests_a_minute)
+    recorder = SqlRecorder(database, clock, report, new_id)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://hooks.example.com") as client:
+        operator = Person(client, OPERATOR_KEY)
+        office = Office(
+            app, database, recorder, client, access, jobs, clock, log, report, publisher, operator, troubles
+        )
+        for name in ("acme", "globex"):
+            opened = await account_service.open(name, [f"ops@{name}.example"], by="test")
+            office.people[name] = Person(client, opened.api_key, opened.account.id)
+        yield office
+    await database.close()
+
+
+def errors_of(answer: httpx.Response) -> dict[str, str]:
+    """The fields that a problem names."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    found: list[Mapping[str, str]] = answer.json()["errors"]
+    return {error["field"]: error["message"] for error in found}

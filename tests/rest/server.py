@@ -1,0 +1,71 @@
+"""The API behind a real socket, in a thread with a loop of its own."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import uvicorn
+
+from builders import attempt
+from rest.office import Office, open_office
+from streams.adapters.avro import AvroCodec
+from streams.core.delivery import Delivery, Trigger
+from streams.topics import TEST_DELIVERIES
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Server:
+    """Serves from when it is made until it is stopped; a test event that it is asked for is delivered at once."""
+
+    def __init__(self, database_url: str) -> None:
+        self.url = ""
+        self.office: Office
+        self._started = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(database_url,), daemon=True)
+        self._thread.start()
+        if not self._started.wait(60) or self._error:
+            raise RuntimeError("the server did not start") from self._error
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(30)
+
+    def _run(self, database_url: str) -> None:
+        try:
+            asyncio.run(self._serve(database_url))
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._started.set()
+
+    async def _serve(self, database_url: str) -> None:
+        async with open_office(database_url) as office:
+            self.office = office
+            office.log.appended.append(self._deliver)
+            config = uvicorn.Config(office.app, port=0, log_config=None, lifespan="off")
+            self._server = _Server(config)
+            serving = asyncio.create_task(self._server.serve())
+            while not self._server.started:
+                await asyncio.sleep(0.01)
+            port = self._server.servers[0].sockets[0].getsockname()[1]
+            self.url = f"http://127.0.0.1:{port}"
+            self._started.set()
+            await serving
+
+    def _deliver(self) -> None:
+        self._delivering = asyncio.ensure_future(self._deliver_tests())
+
+    async def _deliver_tests(self) -> None:
+        log, codec = self.office.log, AvroCodec()
+        for record in log.topic(TEST_DELIVERIES)[-1:]:
+            owed = codec.decode(record.value or b"")
+            assert isinstance(owed, Delivery)
+            told = {"account_id": owed.account_id, "event_id": owed.event_id, "webhook_id": owed.webhook_id}
+            await self.office.record(owed, attempt(**told, trigger=Trigger.TEST))

@@ -1,0 +1,96 @@
+"""A platform engineer opens accounts, gives access to them, and takes it away."""
+
+import pytest
+
+from rest.office import Office, Person, errors_of
+from streams.core.errors import Unauthorized
+
+
+async def test_an_account_is_opened_with_a_key_that_may_do_everything_in_it(office: Office) -> None:
+    made = await office.operator.post("/v1/accounts", {"name": " Initech ", "emails": ["a@b.example"], "planLimit": 9})
+    key = made.pop("apiKey")
+    assert made == {
+        "id": made["id"],
+        "name": "Initech",
+        "emails": ["a@b.example"],
+        "planLimit": 9,
+        "weeklyDigest": True,
+        "createdAt": "2026-04-10T12:00:00Z",
+    }
+    assert await office.operator.get(f"/v1/accounts/{made['id']}") == made
+    assert made in await office.operator.get("/v1/accounts")
+    assert (await Person(office.client, key).webhook())["status"] == "active"
+    assert key not in str(await office.operator.get(f"/v1/accounts/{made['id']}/keys"))
+
+
+async def test_an_account_is_changed_field_by_field(office: Office) -> None:
+    path = f"/v1/accounts/{office.acme.account_id}"
+    changed = await office.operator.patch(path, {"planLimit": 1000, "weeklyDigest": False})
+    assert (changed["name"], changed["planLimit"], changed["weeklyDigest"]) == ("acme", 1000, False)
+    assert "planLimit" not in await office.operator.patch(path, {"planLimit": None})
+    for body, field in (({"emails": ["nobody"]}, "emails"), ({"name": "  "}, "name"), ({"plan": 1}, "plan")):
+        assert field in errors_of(await office.operator.ask("PATCH", path, body))
+    assert (await office.operator.ask("PATCH", "/v1/accounts/acc_unknown", {"name": "x"})).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "email", ["a b@c.example", "a@b@c.example", "x@", "@x", "a\r\nBcc: b@c.example", "a,b@c.example"]
+)
+async def test_what_a_mails_header_would_not_take_is_no_address(office: Office, email: str) -> None:
+    answer = await office.operator.ask("POST", "/v1/accounts", {"name": "Initech", "emails": [email]})
+    assert "is no e-mail address" in errors_of(answer)["emails"]
+
+
+async def test_a_key_names_its_scopes_and_an_unknown_one_is_named(office: Office) -> None:
+    path = f"/v1/accounts/{office.acme.account_id}/keys"
+    made = await office.operator.post(path, {"name": "export", "scopes": ["deliveries:read"]})
+    assert made["scopes"] == ["deliveries:read"]
+    assert made["apiKey"].startswith("sk_")
+    for body, field in (
+        ({"name": "x", "scopes": ["everything"]}, "scopes[0]"),
+        ({"name": "x", "scopes": []}, "scopes"),
+        ({"name": "x", "scopes": ["webhooks:read"], "expiresAt": "2026-04-10T11:00:00Z"}, "expiresAt"),
+    ):
+        assert field in errors_of(await office.operator.ask("POST", path, body))
+    assert (await office.operator.ask("DELETE", f"{path}/key_unknown")).status_code == 404
+    elsewhere = f"/v1/accounts/{office.globex.account_id}/keys/{made['id']}"
+    assert (await office.operator.ask("DELETE", elsewhere)).status_code == 404
+
+
+async def test_a_user_is_let_in_by_a_token_once_and_for_a_quarter_of_an_hour(office: Office) -> None:
+    path = f"/v1/accounts/{office.acme.account_id}/users"
+    user = await office.operator.post(path, {"email": "Ada@Acme.example"})
+    assert user["email"] == "ada@acme.example"
+    assert await office.operator.post(path, {"email": "ada@acme.example"}) == user
+    assert await office.operator.get(path) == [user]
+    first, second = [(await office.operator.post(f"{path}/{user['id']}/sign-in-token"))["token"] for _ in range(2)]
+    signed_in = await office.access.sign_in(first)
+    assert (signed_in.id, signed_in.account_id) == (user["id"], office.acme.account_id)
+    with pytest.raises(Unauthorized, match="used already"):
+        await office.access.sign_in(first)
+    office.clock.advance(15 * 60)
+    with pytest.raises(Unauthorized, match="expired"):
+        await office.access.sign_in(second)
+    third = (await office.operator.post(f"{path}/{user['id']}/sign-in-token"))["token"]
+    await office.operator.delete(f"{path}/{user['id']}")
+    with pytest.raises(Unauthorized):
+        await office.access.sign_in(third)
+    assert (await office.operator.ask("POST", f"{path}/{user['id']}/sign-in-token")).status_code == 404
+
+
+async def test_operators_see_who_did_what_in_all_accounts(office: Office) -> None:
+    await office.acme.webhook()
+    path = f"/v1/accounts/{office.acme.account_id}/keys"
+    made = await office.operator.post(path, {"name": "short", "scopes": ["webhooks:read"]})
+    await office.operator.delete(f"{path}/{made['id']}")
+    await office.operator.delete(f"{path}/{made['id']}")
+    deeds = (await office.operator.get("/v1/audit"))["data"]
+    told = [(deed["actor"].partition(":")[0], deed["action"]) for deed in deeds]
+    assert told == [
+        ("operator", "key.revoked"),
+        ("operator", "key.created"),
+        ("key", "webhook.created"),
+        ("test", "account.opened"),
+        ("test", "account.opened"),
+    ]
+    assert made["apiKey"] not in str(deeds)

@@ -1,0 +1,238 @@
+"""An integrator looks for what became of an event, and acts on what was given up."""
+
+import asyncio
+import tempfile
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builders import NOON, attempt, delivery
+from rest.office import Office, errors_of, open_office
+from streams.core.attempt import DeadLetter, Followed
+from streams.core.delivery import DeathReason, Delivery
+from streams.core.outcome import Kind
+from streams.stages.errands import run_jobs
+
+
+async def owed(office: Office, number: int, **changes: Any) -> Delivery:
+    """A delivery of account `acme` that waits, first seen `number` seconds after noon."""
+    seen = NOON + timedelta(seconds=number)
+    made = delivery(account_id=office.acme.account_id, event_id=f"evt_{number}", first_seen_at=seen)
+    made = replace(made, **changes)
+    await office.record(made, at=seen)
+    return made
+
+
+async def given_up(office: Office, number: int, reason: DeathReason = DeathReason.EXHAUSTED, **changes: Any) -> str:
+    """A dead letter; its id."""
+    made = await owed(office, number, step=7, attempt=7, **changes)
+    letter = DeadLetter(replace(made, step=8), reason, "The endpoint answered 500: its server failed.")
+    await office.record(letter, at=NOON + timedelta(seconds=number))
+    return made.id
+
+
+async def ids(office: Office, path: str, **params: Any) -> list[str]:
+    return [row["eventId"] for row in (await office.acme.get(path, **params))["data"]]
+
+
+async def test_deliveries_are_found_by_each_filter_newest_first(office: Office) -> None:
+    await owed(office, 1)
+    await owed(office, 2, webhook_id="wh_lrs", event_type="session.scored")
+    await given_up(office, 3)
+    path = "/v1/deliveries"
+    assert await ids(office, path) == ["evt_3", "evt_2", "evt_1"]
+    assert await ids(office, path, webhook="wh_lrs") == ["evt_2"]
+    assert await ids(office, path, event="evt_1") == ["evt_1"]
+    assert await ids(office, path, type="session.scored") == ["evt_2"]
+    assert await ids(office, path, state="dead") == ["evt_3"]
+    assert await ids(office, path, state="waiting") == ["evt_2", "evt_1"]
+    assert await ids(office, path, since="2026-04-10T12:00:02Z") == ["evt_3", "evt_2"]
+    assert await ids(office, path, until="2026-04-10T14:00:02+02:00") == ["evt_1"]
+    assert await ids(office, path, state="delivered") == []
+    for query, field in (
+        ("state=lost", "state"),
+        ("since=noon", "since"),
+        ("limit=501", "limit"),
+        ("event=%00", "event"),
+    ):
+        assert field in errors_of(await office.acme.ask("GET", f"{path}?{query}"))
+
+
+async def test_a_delivery_shows_its_payload_and_every_attempt_with_what_was_answered(office: Office) -> None:
+    made = await owed(office, 1)
+    failed = attempt(
+        account_id=made.account_id,
+        event_id=made.event_id,
+        status=500,
+        answer=b"oops \xff\x00",
+        kind=Kind.SERVER_ERROR,
+        words="The endpoint answered 500: its server failed.",
+        followed=Followed.TIER,
+        tier="30s",
+        ended_at=NOON + timedelta(milliseconds=12),
+    )
+    await office.record(failed)
+    seen = await office.acme.get(f"/v1/deliveries/{made.id}")
+    assert (seen["state"], seen["tier"], seen["dueAt"]) == ("waiting", "30s", "2026-04-10T12:00:30Z")
+    assert seen["payload"]["data"]["learnerId"] == "learner-42"
+    [made_one] = seen["made"]
+    assert made_one["requestHeaders"]["webhook-id"] == failed.request_headers["webhook-id"]
+    assert (made_one["status"], made_one["milliseconds"], made_one["outcome"]) == (500, 12.0, "server_error")
+    assert made_one["answer"] == "oops \ufffd\0"
+
+
+@settings(max_examples=15)
+@given(st.data())
+async def test_pages_skip_nothing_and_show_nothing_twice_while_deliveries_arrive(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        async with open_office(f"sqlite:///{folder}/db.sqlite") as office:
+            await _walk(office, data)
+
+
+async def _walk(office: Office, data: st.DataObject) -> None:
+    seconds = st.integers(0, 3)
+    first = [await owed(office, 0, event_id=f"old_{n}", first_seen_at=_at(data.draw(seconds))) for n in range(7)]
+    seen: list[str] = []
+    cursor, arrived = None, 0
+    while True:
+        limit = data.draw(st.integers(1, 4))
+        page = await office.acme.get("/v1/deliveries", limit=limit, **({"cursor": cursor} if cursor else {}))
+        seen += [row["id"] for row in page["data"]]
+        if (cursor := page.get("nextCursor")) is None:
+            break
+        for _ in range(data.draw(st.integers(0, 2))):
+            arrived += 1
+            await owed(office, 0, event_id=f"new_{arrived}", first_seen_at=_at(data.draw(seconds)))
+    assert len(seen) == len(set(seen))
+    assert {made.id for made in first} <= set(seen)
+
+
+def _at(seconds: int) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+# -- acting ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_delivery_is_sent_again_whatever_became_of_it_but_for_one_that_is_held(office: Office) -> None:
+    webhook = await office.acme.webhook()
+    dead = await given_up(office, 1, webhook_id=webhook["id"])
+    answer = await office.acme.ask("POST", f"/v1/deliveries/{dead}/retry")
+    again = answer.json()
+    assert (answer.status_code, again["state"], again["reason"], again["generation"]) == (202, "held", "replay", 2)
+    refused = await office.acme.ask("POST", f"/v1/deliveries/{dead}/retry")
+    assert "leaves by itself" in errors_of(refused)["delivery"]
+    orphan = await given_up(office, 2, webhook_id="wh_gone")
+    assert "deleted" in errors_of(await office.acme.ask("POST", f"/v1/deliveries/{orphan}/retry"))["delivery"]
+
+
+async def test_dead_letters_are_found_by_their_reason_and_acted_on_by_their_ids(office: Office) -> None:
+    webhook = (await office.acme.webhook())["id"]
+    dead = [await given_up(office, n, webhook_id=webhook) for n in range(3)]
+    await given_up(office, 3, DeathReason.GONE, webhook_id=webhook)
+    assert await ids(office, "/v1/dead-letters") == ["evt_3", "evt_2", "evt_1", "evt_0"]
+    assert await ids(office, "/v1/dead-letters", reason="gone") == ["evt_3"]
+    retried = await office.acme.post("/v1/dead-letters/retry", {"ids": [dead[0], "unknown"]})
+    assert retried == {"ids": [dead[0]]}
+    discarded = await office.acme.post("/v1/dead-letters/discard", {"ids": [dead[1], dead[0]]})
+    assert discarded == {"ids": [dead[1]]}
+    assert await ids(office, "/v1/dead-letters") == ["evt_3", "evt_2"]
+    for body in ({}, {"ids": ["a"], "filter": {}}):
+        assert "either" in errors_of(await office.acme.ask("POST", "/v1/dead-letters/retry", body))["ids"]
+
+
+async def test_by_a_filter_a_job_acts_on_what_was_dead_when_it_began(office: Office) -> None:
+    webhook = (await office.acme.webhook())["id"]
+    for n in range(3):
+        await given_up(office, n, webhook_id=webhook)
+    await given_up(office, 3, webhook_id="wh_gone")
+    office.clock.advance(60)
+    answer = await office.acme.ask("POST", "/v1/dead-letters/retry", {"filter": {"eventType": "session.completed"}})
+    job = answer.json()
+    assert (answer.status_code, job["total"], job["done"]) == (202, 4, 0)
+    await given_up(office, 61, webhook_id=webhook)
+    await finish(office, job["id"])
+    done = await office.acme.get(f"/v1/jobs/{job['id']}")
+    assert (done["done"], done["failed"], "finishedAt" in done) == (3, 1, True)
+    assert await ids(office, "/v1/dead-letters") == ["evt_61", "evt_3"]
+    rest = await office.acme.post("/v1/dead-letters/discard", {"filter": {}})
+    await finish(office, rest["id"])
+    assert await ids(office, "/v1/dead-letters") == ["evt_61"]
+
+
+async def test_everything_that_waits_in_a_tier_is_sent_now(office: Office) -> None:
+    webhook = (await office.acme.webhook())["id"]
+    waits = await owed(office, 1, webhook_id=webhook)
+    await owed(office, 2, webhook_id=webhook)
+    told = {"account_id": waits.account_id, "webhook_id": webhook, "event_id": "evt_1", "first_seen_at": NOON}
+    await office.record(attempt(**told, kind=Kind.SERVER_ERROR, followed=Followed.TIER, tier="30s"))
+    job = await office.acme.post(f"/v1/webhooks/{webhook}/retry-waiting")
+    assert job["total"] == 1
+    await finish(office, job["id"])
+    assert await ids(office, "/v1/deliveries", state="held") == ["evt_1"]
+
+
+async def finish(office: Office, job_id: str) -> None:
+    """Let the publisher's errands run until the job is done."""
+    running = asyncio.create_task(run_jobs(office.jobs, office.report))
+    async with asyncio.timeout(10):
+        while (await office.jobs.find(job_id)).finished_at is None:  # type: ignore[union-attr]
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+# -- health and numbers ----------------------------------------------------------------------------------------
+
+
+async def test_health_tells_of_the_run_of_failures_and_of_the_pause_that_follows(office: Office) -> None:
+    webhook = (await office.acme.webhook())["id"]
+    path = f"/v1/webhooks/{webhook}/health"
+    assert await office.acme.get(path) == {"status": "active", "consecutiveFailures": 0}
+    fine = attempt(account_id=office.acme.account_id, webhook_id=webhook, event_id="evt_0")
+    await office.record(fine)
+    for number in range(1, 6):
+        await office.record(failure(office, webhook, number))
+    seen = await office.acme.get(path)
+    assert (seen["status"], seen["pauseReason"], seen["consecutiveFailures"]) == ("paused", "failures", 5)
+    assert (seen["failingSince"], seen["lastStatus"]) == ("2026-04-10T12:00:01Z", 500)
+    assert seen["lastFailure"] == "The endpoint answered 500: its server failed."
+    assert seen["lastDeliveredAt"] == "2026-04-10T12:00:00Z"
+    [mail] = (await office.acme.get("/v1/notifications"))["data"]
+    assert mail["subject"] == "Webhook paused: https://crm.example.com/hooks"
+    assert f"https://hooks.example.com/webhooks/{webhook}" in mail["text"]
+    assert (mail["tries"], mail["dueAt"]) == (0, "2026-04-10T12:00:00Z")
+
+
+async def test_stats_count_attempts_by_hour_and_outcome_and_what_is_not_finished(office: Office) -> None:
+    webhook = (await office.acme.webhook())["id"]
+    fine = attempt(account_id=office.acme.account_id, webhook_id=webhook, ended_at=NOON + timedelta(milliseconds=20))
+    await office.record(fine, failure(office, webhook, 1), failure(office, webhook, 2))
+    await given_up(office, 3, webhook_id=webhook)
+    seen = await office.acme.get(f"/v1/webhooks/{webhook}/stats", hours=2)
+    assert seen["since"] == "2026-04-10T11:00:00Z"
+    assert [(hour["outcome"], hour["attempts"], hour["slowestMilliseconds"]) for hour in seen["hours"]] == [
+        ("delivered", 1, 20.0),
+        ("server_error", 2, 5.0),
+    ]
+    assert {"state": "dead", "reason": "exhausted", "count": 1} in seen["unfinished"]
+    assert "hours" in errors_of(await office.acme.ask("GET", f"/v1/webhooks/{webhook}/stats?hours=0"))
+
+
+def failure(office: Office, webhook: str, number: int) -> Any:
+    start = NOON + timedelta(seconds=number)
+    return attempt(
+        account_id=office.acme.account_id,
+        webhook_id=webhook,
+        event_id=f"evt_{number}",
+        started_at=start,
+        ended_at=start + timedelta(milliseconds=5),
+        status=500,
+        kind=Kind.SERVER_ERROR,
+        words="The endpoint answered 500: its server failed.",
+        followed=Followed.TIER,
+        tier="30s",
+    )

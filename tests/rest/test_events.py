@@ -1,0 +1,105 @@
+"""A platform without a Kafka client publishes events, and integrators ask which types there are."""
+
+from typing import Any
+
+import pytest
+
+from builders import EXAMPLE
+from rest.office import Office, errors_of
+from streams.adapters.avro import AvroCodec
+from streams.core.event import Event, render
+from streams.core.event_data import EVENT_TYPES, data_errors
+from streams.services import ingest
+from streams.topics import SESSION_EVENTS
+
+COMPLETED = {"type": "session.completed", "createdAt": "2026-04-10T14:32:00Z", "data": dict(EXAMPLE)}
+
+
+def published(office: Office) -> list[Event]:
+    codec = AvroCodec()
+    found = [
+        codec.decode(record.value or b"")
+        for partition in office.log.partitions(SESSION_EVENTS)
+        for record in office.log.records(partition)
+    ]
+    return [noun for noun in found if isinstance(noun, Event)]
+
+
+async def test_an_event_is_on_the_topic_when_it_is_answered(office: Office) -> None:
+    answer = await office.acme.ask("POST", "/v1/events", COMPLETED)
+    assert answer.status_code == 202
+    [event] = published(office)
+    assert answer.json() == {"ids": [event.id]}
+    assert event.account_id == office.acme.account_id
+    assert event.data["learnerId"] == "learner-42"
+
+
+async def test_up_to_500_come_at_once_with_ids_of_their_own(office: Office) -> None:
+    events = [{**COMPLETED, "id": f"evt_{n}"} for n in range(500)]
+    assert (await office.acme.post("/v1/events", {"events": events}))["ids"] == [f"evt_{n}" for n in range(500)]
+    assert len(published(office)) == 500
+    too_many = await office.acme.ask("POST", "/v1/events", {"events": [*events, COMPLETED]})
+    assert errors_of(too_many) == {"events": "must be from 1 to 500 events"}
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "words"),
+    [
+        ({"events": [COMPLETED, {**COMPLETED, "type": "session.ended"}]}, "events[1].type", "must be one of"),
+        ({**COMPLETED, "data": {}}, "events[0].data.sessionId", "is required"),
+        ({**COMPLETED, "accountId": "acc_other"}, "events[0].accountId", "must be the account of the API key"),
+        ({**COMPLETED, "id": "no.dots"}, "events[0].id", "must be an id"),
+        ({"events": [COMPLETED, 7]}, "events[1]", "must be an object"),
+        ({"events": []}, "events", "from 1 to 500"),
+        ({"events": COMPLETED}, "events", "must be a list"),
+        ({"events": [], "type": "x"}, "type", "is not a field beside events"),
+    ],
+)
+async def test_one_bad_item_stops_all_and_is_named_by_its_index_and_field(
+    office: Office, body: Any, field: str, words: str
+) -> None:
+    answer = await office.acme.ask("POST", "/v1/events", body)
+    assert answer.status_code == 422
+    assert words in errors_of(answer)[field]
+    assert published(office) == []
+
+
+async def test_an_operators_key_publishes_for_any_account_and_must_name_it(office: Office) -> None:
+    unnamed = await office.operator.ask("POST", "/v1/events", COMPLETED)
+    assert "must be an id" in errors_of(unnamed)["events[0].accountId"]
+    await office.operator.post("/v1/events", {**COMPLETED, "accountId": office.globex.account_id})
+    assert [event.account_id for event in published(office)] == [office.globex.account_id]
+
+
+async def test_while_kafka_does_not_acknowledge_the_answer_is_503_and_a_repeat_has_the_same_ids(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "ACKNOWLEDGED_SECONDS", 0.05)
+    headers = {"Idempotency-Key": "order-7"}
+    office.log.leave()
+    first = await office.acme.ask("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
+    assert (first.status_code, first.headers["retry-after"]) == (503, "5")
+    office.log.come_back()
+    second = await office.acme.ask("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
+    third = await office.acme.ask("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
+    assert second.json() == third.json()
+    assert len(set(second.json()["ids"])) == 2
+    assert sorted({event.id for event in published(office)}) == sorted(second.json()["ids"])
+    other = await office.globex.ask("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
+    assert set(other.json()["ids"]).isdisjoint(second.json()["ids"])
+
+
+async def test_each_type_of_event_has_a_schema_and_an_example_that_fits_it(office: Office) -> None:
+    types = await office.acme.get("/v1/event-types")
+    assert [one["type"] for one in types] == list(EVENT_TYPES)
+    for one in types:
+        data = one["example"]["data"]
+        assert data_errors(one["type"], data) == []
+        assert data.keys() <= one["dataSchema"]["properties"].keys()
+        assert set(one["dataSchema"]["required"]) <= data.keys()
+
+
+async def test_what_is_published_is_what_a_receiver_gets(office: Office) -> None:
+    await office.acme.post("/v1/events", {**COMPLETED, "id": "evt_1"})
+    [event] = published(office)
+    assert b'"scoreRaw":92' in render(event)

@@ -1,0 +1,157 @@
+"""Every route asks for its permission, and nobody sees or touches what belongs to another account."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+
+from builders import attempt, delivery
+from rest.office import Office, Person
+from streams.core.access import OPERATOR, Scope
+
+OPEN = {"/healthz", "/readyz", "/metrics", "/docs", "/docs/start.js"}
+# What each route needs, written down a second time so that a slip in one of the two is seen.
+NEEDS = {
+    "POST /v1/webhooks": "webhooks:write",
+    "GET /v1/webhooks": "webhooks:read",
+    "GET /v1/webhooks/{webhook_id}": "webhooks:read",
+    "PATCH /v1/webhooks/{webhook_id}": "webhooks:write",
+    "DELETE /v1/webhooks/{webhook_id}": "webhooks:write",
+    "POST /v1/webhooks/{webhook_id}/test": "webhooks:write",
+    "POST /v1/webhooks/{webhook_id}/pause": "webhooks:write",
+    "POST /v1/webhooks/{webhook_id}/enable": "webhooks:write",
+    "POST /v1/webhooks/{webhook_id}/retry-waiting": "deliveries:write",
+    "POST /v1/webhooks/{webhook_id}/secret": "webhooks:write",
+    "POST /v1/webhooks/{webhook_id}/secret/rotate": "webhooks:write",
+    "POST /v1/webhooks/{webhook_id}/secret/finish-rotation": "webhooks:write",
+    "GET /v1/webhooks/{webhook_id}/health": "webhooks:read",
+    "GET /v1/webhooks/{webhook_id}/stats": "webhooks:read",
+    "GET /v1/deliveries": "deliveries:read",
+    "GET /v1/deliveries/{delivery_id}": "deliveries:read",
+    "POST /v1/deliveries/{delivery_id}/retry": "deliveries:write",
+    "GET /v1/dead-letters": "deliveries:read",
+    "POST /v1/dead-letters/retry": "deliveries:write",
+    "POST /v1/dead-letters/discard": "deliveries:write",
+    "GET /v1/jobs/{job_id}": "deliveries:read",
+    "POST /v1/events": "events:write",
+    "GET /v1/event-types": "webhooks:read",
+    "GET /v1/account/audit": "webhooks:read",
+    "GET /v1/notifications": "webhooks:read",
+    "GET /v1/audit": OPERATOR,
+    "POST /v1/accounts": OPERATOR,
+    "GET /v1/accounts": OPERATOR,
+    "GET /v1/accounts/{account_id}": OPERATOR,
+    "PATCH /v1/accounts/{account_id}": OPERATOR,
+    "POST /v1/accounts/{account_id}/keys": OPERATOR,
+    "GET /v1/accounts/{account_id}/keys": OPERATOR,
+    "DELETE /v1/accounts/{account_id}/keys/{key_id}": OPERATOR,
+    "POST /v1/accounts/{account_id}/users": OPERATOR,
+    "GET /v1/accounts/{account_id}/users": OPERATOR,
+    "DELETE /v1/accounts/{account_id}/users/{user_id}": OPERATOR,
+    "POST /v1/accounts/{account_id}/users/{user_id}/sign-in-token": OPERATOR,
+}
+# A body that passes, where there must be one: who may not do it hears of that and not of the body.
+BODIES: dict[str, Any] = {
+    "POST /v1/webhooks": {"url": "https://crm.example.com/hooks"},
+    "PATCH /v1/webhooks/{webhook_id}": {"description": "mine now"},
+    "POST /v1/dead-letters/retry": {"ids": ["some"]},
+    "POST /v1/dead-letters/discard": {"ids": ["some"]},
+    "POST /v1/events": {"type": "package.updated"},
+    "POST /v1/accounts": {"name": "Mine"},
+    "PATCH /v1/accounts/{account_id}": {"name": "Mine"},
+    "POST /v1/accounts/{account_id}/keys": {"name": "mine", "scopes": ["webhooks:read"]},
+    "POST /v1/accounts/{account_id}/users": {"email": "me@example.com"},
+}
+
+
+def routes(office: Office) -> list[str]:
+    found = [route for route in walk(office.app.routes) if route.path not in OPEN]
+    return [f"{method} {route.path}" for route in found for method in route.methods or ()]
+
+
+def walk(routes: Iterable[Any]) -> Iterator[APIRoute]:
+    """Every route of ours, those of included routers too."""
+    for route in routes:
+        if isinstance(route, APIRoute):
+            yield route
+        elif hasattr(route, "original_router"):
+            yield from walk(route.original_router.routes)
+
+
+async def call(person: Person, route: str, **ids: str) -> tuple[int, str]:
+    """The status and the problem's type."""
+    method, path = route.split(" ")
+    names = {"webhook_id": "wh_1", "delivery_id": "d_1", "job_id": "job_1", "key_id": "key_1", "user_id": "usr_1"}
+    answer = await person.ask(method, path.format(**{"account_id": "acc_1", **names, **ids}), BODIES.get(route))
+    return answer.status_code, "" if answer.is_success else answer.json()["type"]
+
+
+async def test_every_route_is_in_the_list_of_what_it_needs(office: Office) -> None:
+    assert sorted(routes(office)) == sorted(NEEDS)
+
+
+async def test_every_route_refuses_who_brings_no_key_or_a_wrong_one(office: Office) -> None:
+    for route in NEEDS:
+        for person in (office.nobody, Person(office.client, "sk_unknown")):
+            answer = await call(person, route)
+            assert answer == (401, "urn:scorm-webhooks:unauthorized"), route
+
+
+async def test_every_route_refuses_a_key_that_permits_everything_else(office: Office) -> None:
+    for route, needed in NEEDS.items():
+        if needed == OPERATOR:
+            person = office.acme
+        else:
+            others = [scope for scope in Scope if scope != needed]
+            person = await office.with_scopes(office.acme.account_id, *others)
+        assert await call(person, route) == (403, "urn:scorm-webhooks:forbidden"), route
+
+
+async def test_every_route_lets_a_key_in_that_permits_just_that(office: Office) -> None:
+    for route, needed in NEEDS.items():
+        one = office.operator if needed == OPERATOR else await office.with_scopes(office.acme.account_id, needed)
+        status, _ = await call(one, route)
+        assert status not in (401, 403), route
+
+
+async def test_an_operator_opens_accounts_and_does_nothing_within_them(office: Office) -> None:
+    for route, needed in NEEDS.items():
+        if needed not in (OPERATOR, Scope.EVENTS_WRITE):
+            assert await call(office.operator, route) == (403, "urn:scorm-webhooks:forbidden"), route
+
+
+async def test_what_belongs_to_another_account_is_not_there(office: Office) -> None:
+    mine = await office.acme.webhook()
+    owed = delivery(account_id=office.acme.account_id, webhook_id=mine["id"])
+    await office.record(owed, attempt(account_id=owed.account_id, webhook_id=mine["id"]))
+    job = await office.acme.post(f"/v1/webhooks/{mine['id']}/retry-waiting")
+    ids = {"webhook_id": mine["id"], "delivery_id": owed.id, "job_id": job["id"]}
+    before = await office.acme.get(f"/v1/webhooks/{mine['id']}")
+    for route in NEEDS:
+        if any(f"{{{name}}}" in route for name in ids):
+            assert await call(office.globex, route, **ids) == (404, "urn:scorm-webhooks:not-found"), route
+            assert (await call(office.acme, route, **ids))[0] < 500 if "test" not in route else True
+    for path in ("/v1/webhooks", "/v1/deliveries", "/v1/dead-letters", "/v1/notifications"):
+        assert (await office.globex.get(path))["data"] == []
+    acted = await office.globex.post("/v1/dead-letters/retry", {"ids": [owed.id]})
+    assert acted == {"ids": []}
+    assert before["url"]
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired"])
+async def test_a_key_that_was_revoked_or_has_expired_opens_nothing(office: Office, end: str) -> None:
+    path = f"/v1/accounts/{office.acme.account_id}/keys"
+    soon = {"expiresAt": "2026-04-10T13:00:00Z"} if end == "expired" else {}
+    made = await office.operator.post(path, {"name": "short", "scopes": ["webhooks:read"], **soon})
+    person = Person(office.client, made["apiKey"])
+    assert (await person.get("/v1/webhooks"))["data"] == []
+    if end == "revoked":
+        await office.operator.delete(f"{path}/{made['id']}")
+    else:
+        office.clock.advance(3600)
+    assert (await person.ask("GET", "/v1/webhooks")).status_code == 401
+    [key] = [key for key in await office.operator.get(path) if key["id"] == made["id"]]
+    assert made["apiKey"].startswith(key["prefix"])
+    assert made["apiKey"] not in str(key)
+    assert key["lastUsedAt"] == "2026-04-10T12:00:00Z"

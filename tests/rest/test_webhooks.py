@@ -1,0 +1,220 @@
+"""An integrator registers a webhook, changes it, pauses it, and takes it away."""
+
+from typing import Any
+
+import pytest
+
+from rest.office import URL, Office, errors_of
+
+SECRET_PREFIX = "whsec_"
+
+
+async def test_a_webhook_is_registered_with_its_url_alone_and_the_answer_shows_its_secret(office: Office) -> None:
+    answer = await office.acme.ask("POST", "/v1/webhooks", {"url": URL})
+    assert answer.status_code == 201
+    made = answer.json()
+    assert answer.headers["location"] == f"/v1/webhooks/{made['id']}"
+    assert made.pop("secret").startswith(SECRET_PREFIX)
+    assert made.pop("propagated") is True
+    assert made == {
+        "id": made["id"],
+        "url": URL,
+        "events": ["*"],
+        "description": "",
+        "packages": [],
+        "dispatches": [],
+        "hasHeaders": False,
+        "maxConcurrency": 32,
+        "status": "active",
+        "createdAt": "2026-04-10T12:00:00Z",
+        "version": made["version"],
+    }
+    assert await office.acme.get(f"/v1/webhooks/{made['id']}") == made
+    assert (await office.acme.get("/v1/webhooks"))["data"] == [made]
+
+
+async def test_everything_that_a_webhook_can_have_is_kept(office: Office) -> None:
+    wish = {
+        "url": URL,
+        "events": ["session.completed", "package.updated"],
+        "description": "The CRM",
+        "packages": ["pkg_1"],
+        "dispatches": ["dsp_1"],
+        "fallbackUrl": "https://spare.example.com/hooks",
+        "headers": {"X-Gateway-Key": "canary-of-the-gateway"},
+        "maxConcurrency": 4,
+    }
+    made = await office.acme.post("/v1/webhooks", wish)
+    seen = await office.acme.get(f"/v1/webhooks/{made['id']}")
+    headers = wish.pop("headers")
+    assert headers
+    assert {name: seen[name] for name in wish} == wish | {"events": ["package.updated", "session.completed"]}
+    assert seen["hasHeaders"] is True
+    assert "canary" not in str(seen)
+
+
+@pytest.mark.parametrize(
+    ("wish", "field", "words"),
+    [
+        ({"url": "http://crm.example.com"}, "url", "must start with https://"),
+        ({"url": "https://user:pass@crm.example.com"}, "url", "must not hold a user name"),
+        ({"url": "https://crm.example.com/#top"}, "url", "must not have a fragment"),
+        ({"url": "https://crm.example.com/" + "x" * 2048}, "url", "at most 2048"),
+        ({"url": "https://db.internal.example.com/"}, "url", "not a public address"),
+        ({"url": URL, "fallbackUrl": "https://db.internal.example.com/"}, "fallbackUrl", "not a public address"),
+        ({"url": URL, "fallbackUrl": URL}, "fallbackUrl", "another URL"),
+        ({"url": URL, "events": []}, "events", "must name event types"),
+        ({"url": URL, "events": ["session.started"]}, "events", "is no event type"),
+        ({"url": URL, "packages": ["no dots. or spaces"]}, "packages", "is no id"),
+        ({"url": URL, "headers": {"Webhook-Id": "mine"}}, "headers", "a header that we set"),
+        ({"url": URL, "headers": {f"X-{n}": "v" for n in range(11)}}, "headers", "at most 10"),
+        ({"url": URL, "maxConcurrency": 0}, "maxConcurrency", "greater than or equal to 1"),
+        ({"url": URL, "description": "\0"}, "description", "NUL"),
+        ({"url": URL, "descriptoin": "CRM"}, "descriptoin", "Extra inputs are not permitted"),
+        ({}, "url", "Field required"),
+    ],
+)
+async def test_bad_input_names_the_field_and_what_would_be_right(
+    office: Office, wish: dict[str, Any], field: str, words: str
+) -> None:
+    answer = await office.acme.ask("POST", "/v1/webhooks", wish)
+    assert answer.status_code == 422
+    assert words in errors_of(answer)[field]
+    assert (await office.acme.get("/v1/webhooks"))["data"] == []
+
+
+async def test_what_a_change_leaves_out_stays_as_it_is(office: Office) -> None:
+    made = await office.acme.webhook(events=["session.completed"], headers={"X-Key": "k"}, fallbackUrl=f"{URL}/2")
+    changed = await office.acme.patch(f"/v1/webhooks/{made['id']}", {"description": "The CRM", "fallbackUrl": None})
+    assert changed["description"] == "The CRM"
+    assert "fallbackUrl" not in changed
+    assert (changed["events"], changed["hasHeaders"]) == (["session.completed"], True)
+    assert changed["version"] > made["version"]
+    without = await office.acme.patch(f"/v1/webhooks/{made['id']}", {"headers": {}})
+    assert without["hasHeaders"] is False
+
+
+async def test_a_change_made_to_what_somebody_else_changed_meanwhile_is_refused(office: Office) -> None:
+    made = await office.acme.webhook()
+    path = f"/v1/webhooks/{made['id']}"
+    etag = (await office.acme.ask("GET", path)).headers["etag"]
+    first = await office.acme.ask("PATCH", path, {"description": "first"}, headers={"If-Match": etag})
+    assert first.status_code == 200
+    second = await office.acme.ask("PATCH", path, {"description": "second"}, headers={"If-Match": etag})
+    assert (second.status_code, second.json()["type"]) == (412, "urn:scorm-webhooks:stale")
+    third = await office.acme.ask("PATCH", path, {"description": "third"}, headers={"If-Match": first.headers["etag"]})
+    assert third.json()["description"] == "third"
+    for header in ("nonsense", 'W/"1"'):
+        assert (await office.acme.ask("PATCH", path, {}, headers={"If-Match": header})).status_code == 412
+    assert (await office.acme.ask("PATCH", path, {}, headers={"If-Match": "*"})).status_code == 200
+
+
+async def test_a_bad_change_changes_nothing(office: Office) -> None:
+    made = await office.acme.webhook()
+    path = f"/v1/webhooks/{made['id']}"
+    answer = await office.acme.ask("PATCH", path, {"description": "new", "url": "http://plain.example.com"})
+    assert "https" in errors_of(answer)["url"]
+    assert (await office.acme.get(path))["description"] == ""
+
+
+async def test_it_is_paused_and_enabled_by_their_own_calls_or_by_its_status(office: Office) -> None:
+    made = await office.acme.webhook()
+    path = f"/v1/webhooks/{made['id']}"
+    for calls in (
+        {"pause": ("POST", f"{path}/pause", None), "enable": ("POST", f"{path}/enable", {"held": "discard"})},
+        {"pause": ("PATCH", path, {"status": "paused"}), "enable": ("PATCH", path, {"status": "active"})},
+    ):
+        paused = (await office.acme.ask(*calls["pause"])).json()
+        assert (paused["status"], paused["pauseReason"]) == ("paused", "manual")
+        assert paused["pausedAt"] == "2026-04-10T12:00:00Z"
+        assert (await office.acme.ask(*calls["pause"])).json()["version"] == paused["version"]
+        enabled = (await office.acme.ask(*calls["enable"])).json()
+        assert enabled["status"] == "active"
+        assert "pauseReason" not in enabled
+
+
+async def test_a_deleted_webhook_is_gone(office: Office) -> None:
+    made = await office.acme.webhook()
+    path = f"/v1/webhooks/{made['id']}"
+    assert (await office.acme.ask("DELETE", path)).status_code == 204
+    for method, where in (("GET", path), ("DELETE", path), ("POST", f"{path}/pause"), ("POST", f"{path}/test")):
+        answer = await office.acme.ask(method, where)
+        assert (answer.status_code, answer.json()["type"]) == (404, "urn:scorm-webhooks:not-found")
+    assert (await office.acme.get("/v1/webhooks"))["data"] == []
+
+
+async def test_a_list_is_read_in_pages_newest_first(office: Office) -> None:
+    made = [await office.acme.webhook(description=str(n)) for n in range(5)]
+    seen, cursor = [], None
+    while True:
+        page = await office.acme.get("/v1/webhooks", limit=2, **({"cursor": cursor} if cursor else {}))
+        seen += [webhook["id"] for webhook in page["data"]]
+        if (cursor := page.get("nextCursor")) is None:
+            break
+    assert seen == [webhook["id"] for webhook in reversed(made)]
+    answer = await office.acme.ask("GET", "/v1/webhooks?cursor=nonsense")
+    assert "nextCursor" in errors_of(answer)["cursor"]
+
+
+async def test_when_nobody_publishes_the_answer_says_that_the_change_is_not_everywhere_yet(office: Office) -> None:
+    office.publisher.works = False
+    assert (await office.acme.webhook())["propagated"] is False
+
+
+# -- secrets ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_rotated_secret_counts_beside_the_old_one_until_its_overlap_ends(office: Office) -> None:
+    made = await office.acme.webhook()
+    path = f"/v1/webhooks/{made['id']}"
+    rotated = await office.acme.post(f"{path}/secret/rotate", {"overlapHours": 2})
+    assert rotated["secret"] != made["secret"]
+    assert rotated["oldSecretUntil"] == "2026-04-10T14:00:00Z"
+    assert (await office.acme.post(f"{path}/secret"))["secret"] == rotated["secret"]
+    again = await office.acme.ask("POST", f"{path}/secret/rotate")
+    assert (again.status_code, "finish it first" in again.json()["detail"]) == (409, True)
+    office.clock.advance(7200)
+    assert "oldSecretUntil" not in await office.acme.get(path)
+    assert (await office.acme.post(f"{path}/secret/rotate"))["oldSecretUntil"] == "2026-04-11T14:00:00Z"
+
+
+async def test_a_rotation_is_finished_early_or_has_no_overlap_at_all(office: Office) -> None:
+    made = await office.acme.webhook()
+    path = f"/v1/webhooks/{made['id']}"
+    await office.acme.post(f"{path}/secret/rotate")
+    assert "oldSecretUntil" not in await office.acme.post(f"{path}/secret/finish-rotation")
+    await office.acme.post(f"{path}/secret/rotate")
+    stolen = await office.acme.post(f"{path}/secret/rotate", {"overlapHours": 0})
+    assert "oldSecretUntil" not in stolen
+    assert (await office.acme.post(f"{path}/secret"))["secret"] == stolen["secret"]
+    too_long = await office.acme.ask("POST", f"{path}/secret/rotate", {"overlapHours": 169})
+    assert "168" in errors_of(too_long)["overlapHours"]
+
+
+async def test_the_audit_log_says_who_did_what_and_never_a_secret(office: Office) -> None:
+    made = await office.acme.webhook()
+    path = f"/v1/webhooks/{made['id']}"
+    await office.acme.patch(path, {"description": "new"})
+    await office.acme.post(f"{path}/pause")
+    await office.acme.post(f"{path}/pause")
+    await office.acme.post(f"{path}/enable", {"held": "keep"})
+    await office.acme.post(f"{path}/secret")
+    await office.acme.post(f"{path}/secret/rotate")
+    await office.acme.delete(path)
+    deeds = (await office.acme.get("/v1/account/audit"))["data"]
+    assert [deed["action"].removeprefix("webhook.") for deed in reversed(deeds)] == [
+        "account.opened",
+        "created",
+        "changed",
+        "paused",
+        "enabled",
+        "secret_shown",
+        "secret_rotated",
+        "deleted",
+    ]
+    assert {deed["actor"].partition(":")[0] for deed in deeds} == {"key", "test"}
+    assert [deed["details"] for deed in deeds if deed["action"] == "webhook.enabled"] == [{"held": "keep"}]
+    assert made["secret"] not in str(deeds)
+    assert {deed["objectId"] for deed in (await office.globex.get("/v1/account/audit"))["data"]} == {
+        office.globex.account_id
+    }

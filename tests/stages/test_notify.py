@@ -1,0 +1,143 @@
+"""Mails that are owed, sent once each whatever the mail server does."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from builders import NOON
+from contract.stores import SqlStore, failed, sql_store
+from fakes import FakeLease, FakeReport
+from streams.adapters.sql.database import database_url
+from streams.adapters.sql.mails import SqlMails
+from streams.core.errors import Refused, Unavailable
+from streams.core.mail import Letter, Mail
+from streams.core.standing import fold
+from streams.stages import notify as notify_module
+from streams.stages.notify import Notify
+
+
+@dataclass
+class FakePost:
+    """A `Post` whose server is in turn as the script says, and well after that."""
+
+    script: list[Exception] = field(default_factory=list)
+    sent: list[tuple[str, tuple[str, ...], Letter]] = field(default_factory=list)
+    told: Callable[[], None] = lambda: None
+
+    async def send(self, message_id: str, emails: Sequence[str], letter: Letter) -> str | None:
+        await asyncio.sleep(0)
+        if self.script:
+            raise self.script.pop(0)
+        self.sent.append((message_id, tuple(emails), letter))
+        self.told()
+        return None
+
+
+@dataclass
+class Office:
+    """A stage with a database that owes one mail."""
+
+    store: SqlStore
+    mails: SqlMails
+    post: FakePost
+    lease: FakeLease
+    report: FakeReport
+
+    def stage(self) -> Notify:
+        return Notify(self.mails, self.post, self.lease, self.store.clock, self.report, "https://hooks.example.com")
+
+    async def mail(self) -> Mail:
+        [mail] = (await self.mails.list("acme", None, 10)).rows
+        return mail
+
+    async def runs_until(self, condition: Callable[[Mail], bool]) -> Mail:
+        running = asyncio.create_task(self.stage().run())
+        try:
+            async with asyncio.timeout(5):
+                while not condition(mail := await self.mail()):
+                    await asyncio.sleep(0.005)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        return mail
+
+
+@pytest_asyncio.fixture
+async def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Office]:
+    monkeypatch.setattr(notify_module, "LOOK_EVERY_SECONDS", 0.005)
+    async with sql_store(database_url(f"sqlite:///{tmp_path}/db.sqlite")) as store:
+        for number in range(5):
+            await store.recorder.record(fold([failed(number)]))
+        mails = SqlMails(store.database, lambda prefix: f"{prefix}_new")
+        yield Office(store, mails, FakePost(), FakeLease(clock=store.clock), FakeReport())
+
+
+async def test_a_pause_is_told_once_to_the_accounts_addresses(office: Office) -> None:
+    mail = await office.runs_until(lambda mail: mail.sent_at is not None)
+    assert (mail.tries, mail.due_at, mail.trouble) == (1, None, None)
+    [(message_id, emails, letter)] = office.post.sent
+    assert (message_id, emails) == (mail.id, ("ops@acme.example",))
+    assert "5 attempts in a row failed" in letter.text
+    office.store.clock.advance(7 * 86_400)
+    await office.runs_until(lambda mail: True)
+    assert len(office.post.sent) == 1
+
+
+async def test_while_the_mail_server_is_away_it_is_tried_again_later_and_later(office: Office) -> None:
+    office.post.script = [Unavailable("connection refused")] * 3
+    mail = await office.runs_until(lambda mail: mail.tries == 1)
+    assert (mail.trouble, mail.sent_at) == ("connection refused", None)
+    for tries, seconds in ((2, 30), (3, 120)):
+        office.store.clock.advance(seconds - 1)
+        assert (await office.runs_until(lambda mail: True)).tries == tries - 1
+        office.store.clock.advance(1)
+        await office.runs_until(lambda mail, tries=tries: mail.tries == tries)  # type: ignore[misc]
+    office.store.clock.advance(600)
+    mail = await office.runs_until(lambda mail: mail.sent_at is not None)
+    assert (mail.tries, mail.trouble) == (4, None)
+
+
+async def test_what_the_mail_server_will_never_take_is_given_up_and_says_why(office: Office) -> None:
+    office.post.script = [Refused("550 no such user")]
+    mail = await office.runs_until(lambda mail: mail.tries == 1)
+    assert (mail.due_at, mail.sent_at, mail.trouble) == (None, None, "550 no such user")
+    assert office.report.told("mail given up") == 1
+
+
+async def test_a_crash_between_sending_and_keeping_that_sends_the_same_mail_once_more(office: Office) -> None:
+    crashed = asyncio.Event()
+    office.post.told = crashed.set
+    stage = asyncio.create_task(office.stage().run())
+    await asyncio.wait_for(crashed.wait(), 5)
+    stage.cancel()
+    await asyncio.gather(stage, return_exceptions=True)
+    office.post.told = lambda: None
+    if (await office.mail()).sent_at is None:
+        await office.runs_until(lambda mail: mail.sent_at is not None)
+    assert 1 <= len(office.post.sent) <= 2
+    assert len({message_id for message_id, _, _ in office.post.sent}) == 1
+
+
+async def test_only_the_holder_of_the_lease_sends(office: Office) -> None:
+    rival = office.lease.rival()
+    assert await rival.renew()
+    await office.runs_until(lambda mail: True)
+    assert office.post.sent == []
+    await rival.release()
+    await office.runs_until(lambda mail: mail.sent_at is not None)
+
+
+async def test_a_drain_ends_between_two_mails_and_gives_the_lease_back(office: Office) -> None:
+    stage = office.stage()
+    running = asyncio.create_task(stage.run())
+    async with asyncio.timeout(5):
+        while not office.post.sent:
+            await asyncio.sleep(0.005)
+    await stage.drain(5)
+    await running
+    assert not office.lease.held
+    assert NOON
