@@ -1,46 +1,32 @@
-"""A POST with an Idempotency-Key is done once: whoever repeats it gets the same answer."""
+"""A request with an Idempotency-Key is done once: whoever repeats it gets the same answer."""
 
 import hashlib
+import re
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
 
 from api.auth import known_caller
 from api.services import services_of
 from streams.core.errors import Conflict, FieldError, Invalid
 from streams.ports import Answered
 
-MOST_CHARACTERS = 255
+_KEY = re.compile(r"[!-~]{1,255}")
 # One that began longer ago has died on the way; whoever repeats it then begins anew.
 UNDER_WAY = timedelta(seconds=60)
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-class IdempotentRoute(APIRoute):
+async def once(request: Request, key: str, handle: Handler) -> Response:
     """The same request with the same key, by the same caller within a day, is answered and not done again.
 
     Only what succeeded is kept, encrypted, for it may hold a secret. What failed did nothing and may be tried again.
     """
-
-    def get_route_handler(self) -> Handler:
-        handle = super().get_route_handler()
-        if "POST" not in (self.methods or ()):
-            return handle
-
-        async def once(request: Request) -> Response:
-            key = request.headers.get("idempotency-key")
-            return await handle(request) if key is None else await _once(request, key, handle)
-
-        return once
-
-
-async def _once(request: Request, key: str, handle: Handler) -> Response:
-    if not 1 <= len(key) <= MOST_CHARACTERS or not key.isascii() or not key.isprintable():
-        raise Invalid(FieldError("Idempotency-Key", f"must be 1 to {MOST_CHARACTERS} printable ASCII characters"))
+    if not _KEY.fullmatch(key):
+        raise Invalid(FieldError("Idempotency-Key", "must be 1 to 255 printable ASCII characters, no space among them"))
     services, caller = services_of(request), (await known_caller(request)).actor
     fingerprint = await _fingerprint(request)
     now = services.clock.now()

@@ -1,12 +1,13 @@
 """What all models share."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
+from streams.core.event import parse_time
 from streams.core.page import MOST_ROWS, Cursor, parse_cursor
 
 Row = TypeVar("Row")
@@ -31,11 +32,11 @@ class Page(Model, Generic[Row]):
     next_cursor: str | None = None
 
 
-def _in_utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("is out of the range of times") from None
+def _in_utc(text: object) -> datetime:
+    # Nothing but RFC 3339: a number would be taken for seconds since 1970.
+    if (moment := parse_time(text)) is None:
+        raise ValueError("must be a time with a zone such as 2026-04-10T14:32:00Z")
+    return moment
 
 
 def _without_nul(text: str) -> str:
@@ -44,7 +45,7 @@ def _without_nul(text: str) -> str:
     return text
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_in_utc)]
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_:-]{1,128}$")]
 Text = Annotated[str, AfterValidator(_without_nul)]
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from api.models.common import Input, Model, Moment, Text
+from api.models.common import Input, Model, Text
 from streams.core.held import HeldChoice
 from streams.core.standing import Tally
 from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, PauseReason, Registration, Status
@@ -116,7 +116,7 @@ class Health(Model):
 
     status: Status
     pause_reason: PauseReason | None = None
-    paused_at: Moment | None = None
+    paused_at: datetime | None = None
     consecutive_failures: int
     failing_since: datetime | None = None
     last_failed_at: datetime | None = None

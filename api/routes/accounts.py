@@ -5,7 +5,6 @@ from enum import Enum
 from fastapi import APIRouter, Request
 
 from api.auth import MayReadWebhooks, Operator
-from api.idempotency import IdempotentRoute
 from api.models.accounts import (
     AccountChanges,
     AccountSeen,
@@ -26,10 +25,11 @@ from api.models.accounts import (
     user_of,
 )
 from api.models.common import After, Id, Limit, Page, cursor_of, text_of
+from api.route import Route
 from api.services import services_of
 from streams.core.errors import NotFound
 
-router = APIRouter(route_class=IdempotentRoute)
+router = APIRouter(route_class=Route)
 OPERATORS: list[str | Enum] = ["Accounts (operators)"]
 
 

@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from api.auth import MayReadDeliveries, MayWriteDeliveries
-from api.idempotency import IdempotentRoute
 from api.models.common import After, Id, Limit, Moment, Page, cursor_of, text_of
 from api.models.deliveries import (
     Acted,
@@ -18,13 +17,14 @@ from api.models.deliveries import (
     delivery_with_attempts,
     job_of,
 )
+from api.route import Route
 from api.services import services_of
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import FieldError, Invalid
 from streams.core.job import JobKind
 
-router = APIRouter(route_class=IdempotentRoute)
+router = APIRouter(route_class=Route)
 
 OfWebhook = Annotated[Id | None, Query(alias="webhook", description="Only this webhook's.")]
 OfEvent = Annotated[Id | None, Query(alias="event", description="Only of the event with this id.")]

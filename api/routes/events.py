@@ -6,15 +6,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request
 
 from api.auth import MayPublish, MayReadWebhooks
-from api.idempotency import IdempotentRoute
 from api.models.events import EVENT_EXAMPLES, EventType, Taken
+from api.route import Route
 from api.services import services_of
 from streams.core.errors import FieldError, Invalid
 from streams.core.event import render
 from streams.core.event_data import EVENT_TYPES, data_schema
 from streams.core.samples import sample_event
 
-router = APIRouter(tags=["Events"], route_class=IdempotentRoute)
+router = APIRouter(tags=["Events"], route_class=Route)
 
 
 @router.post("/v1/events", status_code=202, summary="Publish events")

@@ -6,7 +6,6 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from api.auth import MayReadWebhooks, MayWriteDeliveries, MayWriteWebhooks
-from api.idempotency import IdempotentRoute
 from api.models.common import After, Id, Limit, Page, cursor_of, text_of
 from api.models.deliveries import DeliveryWithAttempts, JobSeen, delivery_with_attempts, job_of
 from api.models.events import NewTest
@@ -25,12 +24,13 @@ from api.models.webhooks import (
     statistics_of,
     webhook_fields,
 )
+from api.route import Route
 from api.services import services_of
 from streams.core.errors import Stale
 from streams.core.webhook import Registration
 from streams.services.insight import MOST_HOURS
 
-router = APIRouter(prefix="/v1/webhooks", tags=["Webhooks"], route_class=IdempotentRoute)
+router = APIRouter(prefix="/v1/webhooks", tags=["Webhooks"], route_class=Route)
 
 IfMatch = Annotated[
     str | None, Header(alias="If-Match", description="The webhook's `ETag`: change it only if it is still that one.")

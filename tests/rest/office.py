@@ -142,10 +142,13 @@ class Office:
         await self.recorder.record(fold([Fact(noun, at) for noun in nouns]))
 
 
+_FOLDER = tempfile.TemporaryDirectory()
+
+
 @cache
 def _migrated() -> str:
     """An empty SQLite database of this version: to copy it takes a hundredth of the time that it takes to make one."""
-    path = f"{tempfile.mkdtemp()}/db.sqlite"
+    path = f"{_FOLDER.name}/db.sqlite"
     migrate.upgrade(database_url(f"sqlite:///{path}"))
     return path
 

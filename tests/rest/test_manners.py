@@ -36,6 +36,14 @@ async def test_an_error_is_a_problem_with_a_type_a_title_and_a_status(office: Of
     assert (torn.status_code, torn.json()["title"]) == (400, "The body is not JSON")
 
 
+async def test_a_parameter_that_is_none_is_named_and_does_not_find_everything(office: Office) -> None:
+    answer = await office.acme.ask("GET", "/v1/deliveries?stat=dead&state=dead")
+    assert answer.status_code == 422
+    assert errors_of(answer)["stat"].startswith("is no parameter here; there are cursor, event, limit")
+    assert "none" in errors_of(await office.acme.ask("GET", "/v1/webhooks/wh_1?x=1"))["x"]
+    assert (await office.nobody.ask("GET", "/v1/deliveries?stat=dead")).status_code == 401
+
+
 async def test_a_body_of_more_than_a_mebibyte_is_refused_whether_announced_or_not(office: Office) -> None:
     async def chunks() -> Any:
         for _ in range(20):

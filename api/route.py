@@ -1,0 +1,27 @@
+"""How every route behaves: it knows its parameters, and a POST may be repeated."""
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from api.auth import known_caller
+from api.idempotency import Handler, once
+from streams.core.errors import FieldError, Invalid
+
+
+class Route(APIRoute):
+    """A parameter that it does not have is an error: a filter with a slip of the pen would find everything."""
+
+    def get_route_handler(self) -> Handler:
+        handle = super().get_route_handler()
+        known = {parameter.alias for parameter in self.dependant.query_params}
+        repeatable = "POST" in (self.methods or ())
+
+        async def handler(request: Request) -> Response:
+            if strangers := sorted(request.query_params.keys() - known):
+                await known_caller(request)
+                words = f"is no parameter here; there are {', '.join(sorted(known)) or 'none'}"
+                raise Invalid(*(FieldError(name, words) for name in strangers))
+            key = request.headers.get("idempotency-key") if repeatable else None
+            return await handle(request) if key is None else await once(request, key, handle)
+
+        return handler
