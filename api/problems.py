@@ -46,6 +46,8 @@ _KINDS: Mapping[type[ScormWebhooksError], tuple[int, str, str]] = {
     Unreadable: (500, "unreadable", "Something stored cannot be read"),
     Unavailable: (503, "unavailable", "A part that is needed does not answer"),
 }
+# What pydantic says as if to its own kind.
+_OUR_WORDS = {"extra_forbidden": "is not a field here", "missing": "is required"}
 _HTTP_NAMES = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "too-large"}
 
 
@@ -100,7 +102,7 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
     found = error.errors()
     if any(one["type"] == "json_invalid" for one in found):
         return problem(request, 400, "bad-request", "The body is not JSON", str(found[0].get("ctx", {}).get("error")))
-    errors = [FieldError(path(one["loc"]), one["msg"]) for one in found]
+    errors = [FieldError(path(one["loc"]), _OUR_WORDS.get(one["type"], one["msg"])) for one in found]
     return problem(request, 422, "invalid", "Some fields are wrong", errors=errors)
 
 

@@ -1,11 +1,10 @@
 """Accounts, access, mails and the audit log as requests and answers show them."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from api.models.common import Input, Model, Moment, Text
+from api.models.common import Input, Model, Moment, Text, Time
 from streams.core.access import ApiKey, Scope
 from streams.core.account import Account, User
 from streams.core.audit import Deed
@@ -49,7 +48,7 @@ class AccountSeen(Model):
     emails: list[str]
     plan_limit: int | None = None
     weekly_digest: bool
-    created_at: datetime
+    created_at: Time
 
 
 class AccountWithKey(AccountSeen):
@@ -73,10 +72,10 @@ class Key(Model):
     name: str
     prefix: str
     scopes: list[Scope]
-    created_at: datetime
-    last_used_at: datetime | None = None
-    expires_at: datetime | None = None
-    revoked_at: datetime | None = None
+    created_at: Time
+    last_used_at: Time | None = None
+    expires_at: Time | None = None
+    revoked_at: Time | None = None
 
 
 class KeyWithText(Key):
@@ -96,7 +95,7 @@ class UserSeen(Model):
 
     id: str
     email: str
-    created_at: datetime
+    created_at: Time
 
 
 class SignInToken(Model):
@@ -109,7 +108,7 @@ class DeedSeen(Model):
     """Who did what to which object."""
 
     id: str
-    at: datetime
+    at: Time
     actor: str
     action: str
     account_id: str | None = None
@@ -125,10 +124,10 @@ class Notification(Model):
     webhook_id: str
     subject: str
     text: str
-    created_at: datetime
+    created_at: Time
     tries: int
-    due_at: datetime | None = None
-    sent_at: datetime | None = None
+    due_at: Time | None = None
+    sent_at: Time | None = None
     trouble: str | None = None
 
 

@@ -4,10 +4,20 @@ from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
-from streams.core.event import parse_time
+from streams.core.event import format_time, parse_time
 from streams.core.page import MOST_ROWS, Cursor, parse_cursor
 
 Row = TypeVar("Row")
@@ -45,6 +55,11 @@ def _without_nul(text: str) -> str:
     return text
 
 
+Time = Annotated[
+    datetime,
+    PlainSerializer(format_time, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
+]
 Moment = Annotated[AwareDatetime, BeforeValidator(_in_utc)]
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_:-]{1,128}$")]
 Text = Annotated[str, AfterValidator(_without_nul)]

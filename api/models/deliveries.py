@@ -1,12 +1,11 @@
 """Deliveries, dead letters, jobs and events as requests and answers show them."""
 
 import json
-from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from api.models.common import Id, Input, Model, Moment
+from api.models.common import Id, Input, Model, Moment, Time
 from streams.core.account import AttemptSeen, DeliveryFilter, DeliverySeen
 from streams.core.delivery import DeathReason, State, Target, Trigger
 from streams.core.job import Job, JobKind
@@ -31,9 +30,9 @@ class Delivery(Model):
     generation: Annotated[int, Field(description="How often it was begun: 1, and one more for each replay.")]
     target: Target
     tier: str | None = None
-    due_at: datetime | None = None
-    first_seen_at: datetime
-    changed_at: datetime
+    due_at: Time | None = None
+    first_seen_at: Time
+    changed_at: Time
 
 
 class Attempt(Model):
@@ -43,7 +42,7 @@ class Attempt(Model):
     number: int
     target: Target
     url: str
-    started_at: datetime
+    started_at: Time
     milliseconds: float
     request_headers: dict[str, str]
     status: int | None = None
@@ -98,8 +97,8 @@ class JobSeen(Model):
     total: int
     done: int
     failed: Annotated[int, Field(description="Their webhook or payload is no more.")]
-    created_at: datetime
-    finished_at: datetime | None = None
+    created_at: Time
+    finished_at: Time | None = None
 
 
 def delivery_of(standing: Standing) -> Delivery:

@@ -15,6 +15,7 @@ _EVENT = {
         "learnerId": "learner-42",
         "completionStatus": "completed",
         "successStatus": "passed",
+        "totalTime": "PT12M34S",
     },
 }
 EVENT_EXAMPLES = {

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from api.models.common import Input, Model, Text
+from api.models.common import Input, Model, Text, Time
 from streams.core.held import HeldChoice
 from streams.core.standing import Tally
 from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, PauseReason, Registration, Status
@@ -90,11 +90,11 @@ class Webhook(Model):
     max_concurrency: int
     status: Status
     pause_reason: PauseReason | None = None
-    paused_at: datetime | None = None
+    paused_at: Time | None = None
     old_secret_until: Annotated[
-        datetime | None, Field(description="During a rotation: until when the old secret counts.")
+        Time | None, Field(description="During a rotation: until when the old secret counts.")
     ] = None
-    created_at: datetime
+    created_at: Time
     version: int
     propagated: bool | None = None
 
@@ -116,19 +116,19 @@ class Health(Model):
 
     status: Status
     pause_reason: PauseReason | None = None
-    paused_at: datetime | None = None
+    paused_at: Time | None = None
     consecutive_failures: int
-    failing_since: datetime | None = None
-    last_failed_at: datetime | None = None
+    failing_since: Time | None = None
+    last_failed_at: Time | None = None
     last_status: int | None = None
     last_failure: Annotated[str | None, Field(description="What happened, in words.")] = None
-    last_delivered_at: datetime | None = None
+    last_delivered_at: Time | None = None
 
 
 class Hour(Model):
     """The attempts of an hour that had one outcome."""
 
-    hour: datetime
+    hour: Time
     outcome: str
     attempts: int
     mean_milliseconds: float
@@ -147,7 +147,7 @@ class Unfinished(Model):
 class Statistics(Model):
     """Attempts by the hour, oldest first, tests apart; and what is not finished now."""
 
-    since: datetime
+    since: Time
     hours: list[Hour]
     unfinished: list[Unfinished]
 

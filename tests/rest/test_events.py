@@ -103,3 +103,10 @@ async def test_what_is_published_is_what_a_receiver_gets(office: Office) -> None
     await office.acme.post("/v1/events", {**COMPLETED, "id": "evt_1"})
     [event] = published(office)
     assert b'"scoreRaw":92' in render(event)
+
+
+async def test_the_examples_of_the_documentation_are_taken(office: Office) -> None:
+    schema = (await office.nobody.ask("GET", "/openapi.json")).json()
+    content = schema["paths"]["/v1/events"]["post"]["requestBody"]["content"]["application/json"]
+    for example in content["examples"].values():
+        assert (await office.acme.ask("POST", "/v1/events", example["value"])).status_code == 202
