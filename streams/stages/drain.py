@@ -105,6 +105,9 @@ class Drain:
             self._report.count("deliveries_sent_on_total", choice=one.choice)
             if standing.state is State.WAITING:
                 lane.sent[standing.delivery_id] = standing.generation, standing.step
+        # What is kept or discarded asks nothing of the endpoint, whose pace it need not keep.
+        if ended := sum(standing.state is not State.WAITING for _, standing in moved):
+            lane.room = lane.room.after(ended, 0)
         return len(held)
 
     def _move(self, one: Held, seen: ViewPosition) -> tuple[Outgoing | None, Standing]:

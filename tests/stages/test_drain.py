@@ -115,6 +115,13 @@ async def test_what_is_kept_is_a_dead_letter_that_can_be_sent_again(path: Path) 
     assert [one.trigger for one in path.deliveries(DELIVERIES)][-1] is Trigger.MANUAL
 
 
+@pytest.mark.parametrize("choice", [HeldChoice.KEEP, HeldChoice.DISCARD])
+async def test_what_asks_nothing_of_the_endpoint_does_not_keep_its_pace(path: Path, choice: HeldChoice) -> None:
+    await hold(path, 50)
+    await path.enable(choice)
+    assert await drain(path, 3) == [8, 16, 26]
+
+
 async def test_what_a_deleted_webhook_was_owed_becomes_dead_letters(path: Path) -> None:
     await hold(path, 2)
     await path.remove("wh_crm")
