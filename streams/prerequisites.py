@@ -5,9 +5,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from streams.adapters.sql.migrate import require_head
 from streams.core.errors import Misconfigured, Unavailable
-from streams.wiring import Deployment
+from streams.products import Products
 
 Answer = TypeVar("Answer")
 
@@ -15,7 +14,7 @@ START_SECONDS = 60.0
 ASK_EVERY_SECONDS = 0.5
 
 
-def require_topics(deployment: Deployment, wanted: Sequence[str]) -> dict[str, int]:
+def require_topics(deployment: Products, wanted: Sequence[str]) -> dict[str, int]:
     """The topics that exist; waits a minute for the broker. Raises `Misconfigured` for what is missing."""
     servers = str(deployment.kafka["bootstrap.servers"])
     existing = _patiently(deployment.topics_admin().existing, "KAFKA_BOOTSTRAP_SERVERS", servers)
@@ -27,8 +26,10 @@ def require_topics(deployment: Deployment, wanted: Sequence[str]) -> dict[str, i
     return existing
 
 
-def require_database(deployment: Deployment) -> None:
+def require_database(deployment: Products) -> None:
     """Raises `Misconfigured` unless the database answers within a minute and has this version's schema."""
+    from streams.adapters.sql.migrate import require_head  # megabytes, which the stages without a database do without
+
     url = deployment.database_url
     _patiently(lambda: require_head(url), "DATABASE_URL", url.render_as_string(hide_password=True))
 

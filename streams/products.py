@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy.engine import URL
 from ulid import ULID
 
 from streams.adapters.avro import AvroCodec
@@ -20,12 +19,16 @@ from streams.adapters.kafka.log import KafkaLog
 from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.adapters.kafka.view_reader import ViewReader
 from streams.adapters.sealing import Sealing, generate_key
-from streams.adapters.sql.database import Database, database_url
 from streams.core.errors import Misconfigured
 from streams.core.schedule import Tier
 from streams.ports import Codec, Report
 from streams.settings import Settings, find_broker, load_settings
 from streams.topics import SESSION_EVENTS, Topic, declare
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+    from streams.adapters.sql.database import Database
 
 Made = TypeVar("Made", bound="Products")
 
@@ -56,7 +59,9 @@ class Products:
         return kafka_properties(find_broker(self.environ, self.settings))
 
     @cached_property
-    def database_url(self) -> URL:
+    def database_url(self) -> "URL":
+        from streams.adapters.sql.database import database_url  # megabytes, and fan-out has no use for them
+
         given = self.environ.get("DATABASE_URL")
         if given:
             return database_url(given)
@@ -102,7 +107,9 @@ class Products:
         return SystemClock()
 
     @cached_property
-    def database(self) -> Database:
+    def database(self) -> "Database":
+        from streams.adapters.sql.database import Database
+
         return Database(self.database_url)
 
     @cached_property

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from streams.adapters.http_sender import HttpSender
 from streams.adapters.process import Runnable
-from streams.backoffice import NotifyProcess, PublishProcess
 from streams.core.slots import Slots
 from streams.ports import Record, Report
 from streams.prerequisites import require_database, require_topics, together
+from streams.products import Products
 from streams.stages.attention import Attention
 from streams.stages.deliver import Deliver
 from streams.stages.fan_out import FanOut
@@ -29,7 +30,9 @@ from streams.topics import (
     TEST_DELIVERIES,
     tier_of,
 )
-from streams.wiring import Deployment
+
+if TYPE_CHECKING:
+    from streams.wiring import Deployment
 
 # The customer has its event by then: what is told of it may wait for company, which spares the broker many requests.
 LINGER_MS = 20
@@ -38,7 +41,7 @@ LINGER_MS = 20
 class FanOutProcess:
     """`fan-out`: Faust feeds it, and stops before a batch that would not be finished."""
 
-    def __init__(self, deployment: Deployment, report: Report) -> None:
+    def __init__(self, deployment: Products, report: Report) -> None:
         from streams.adapters.faust_app import FaustStage  # megabytes, and only fan-out has use for them
 
         require_topics(deployment, [SESSION_EVENTS, INVALID, SUBSCRIPTIONS, DELIVERIES])
@@ -76,7 +79,7 @@ class FanOutProcess:
 class DeliverProcess:
     """`deliver`."""
 
-    def __init__(self, deployment: Deployment, report: Report) -> None:
+    def __init__(self, deployment: "Deployment", report: Report) -> None:
         family = [DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS]
         existing = require_topics(deployment, [SUBSCRIPTIONS, *family, INVALID])
         settings = deployment.settings
@@ -128,7 +131,7 @@ class DeliverProcess:
 class RecordProcess:
     """`record`."""
 
-    def __init__(self, deployment: Deployment, report: Report) -> None:
+    def __init__(self, deployment: "Deployment", report: Report) -> None:
         topics = [DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS]
         require_topics(deployment, [*topics, INVALID])
         require_database(deployment)
@@ -151,17 +154,41 @@ class RecordProcess:
         return [*self._database.troubles(), *self._log.troubles(), *self._feed.troubles()]
 
 
-def _api(deployment: Deployment, report: PrometheusReport) -> Runnable:
-    from streams.serving import ApiProcess  # megabytes, and only api has use for them
+def _publish(deployment: "Deployment", report: PrometheusReport) -> Runnable:
+    from streams.backoffice import PublishProcess
+
+    return PublishProcess(deployment, report)
+
+
+def _notify(deployment: "Deployment", report: PrometheusReport) -> Runnable:
+    from streams.backoffice import NotifyProcess
+
+    return NotifyProcess(deployment, report)
+
+
+def _api(deployment: "Deployment", report: PrometheusReport) -> Runnable:
+    from streams.serving import ApiProcess
 
     return ApiProcess(deployment, report)
 
 
-STAGES: dict[str, Callable[[Deployment, PrometheusReport], Runnable]] = {
+def _with_sql(process: Callable[["Deployment", PrometheusReport], Runnable]) -> "Factory":
+    """For those that know a database, which is megabytes that `fan-out` does without."""
+
+    def make(products: Products, report: PrometheusReport) -> Runnable:
+        from streams.wiring import Deployment
+
+        return process(Deployment(products.settings, products.environ), report)
+
+    return make
+
+
+Factory = Callable[[Products, PrometheusReport], Runnable]
+STAGES: dict[str, Factory] = {
     "fan-out": FanOutProcess,
-    "deliver": DeliverProcess,
-    "record": RecordProcess,
-    "publish": PublishProcess,
-    "notify": NotifyProcess,
-    "api": _api,
+    "deliver": _with_sql(DeliverProcess),
+    "record": _with_sql(RecordProcess),
+    "publish": _with_sql(_publish),
+    "notify": _with_sql(_notify),
+    "api": _with_sql(_api),
 }

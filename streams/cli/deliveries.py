@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 from streams.cli.output import JsonOption, delivery_fields, in_deployment, me, show, standing_fields
 from streams.core.account import DeliveryFilter
@@ -123,6 +122,8 @@ def _with_progress(
     act: Callable[..., Awaitable[Sequence[str]]],
     quiet: bool,
 ) -> int:
+    from rich.progress import Progress
+
     with Progress(disable=quiet, transient=True) as progress:
         task = progress.add_task(words, total=None)
         done = in_deployment(

@@ -10,7 +10,6 @@ import typer
 from streams.cli.output import JsonOption, show
 from streams.core.errors import FieldError, Invalid
 from streams.core.event import Event, parse_event
-from streams.wiring import Deployment, new_id
 
 events = typer.Typer(no_args_is_help=True, help="What happened at the platform.")
 
@@ -25,6 +24,7 @@ def events_publish(
 
     from streams.producer import EventProducer
     from streams.topics import SESSION_EVENTS
+    from streams.wiring import Deployment
 
     deployment = Deployment.from_environment()
     lines = sys.stdin.read() if file == "-" else _read(file)
@@ -51,6 +51,8 @@ def _read(file: str) -> str:
 
 def parse_line(number: int, line: str) -> Event:
     """The event of one line; `Invalid` names the line and the field."""
+    from streams.products import new_id
+
     try:
         fields = json.loads(line)
         if not isinstance(fields, dict):

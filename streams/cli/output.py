@@ -5,7 +5,7 @@ import getpass
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -13,7 +13,9 @@ from streams.core.account import AttemptSeen, DeliverySeen
 from streams.core.event import format_time
 from streams.core.standing import Standing
 from streams.core.webhook import Registration
-from streams.wiring import Deployment
+
+if TYPE_CHECKING:
+    from streams.wiring import Deployment
 
 Result = TypeVar("Result")
 
@@ -26,8 +28,9 @@ def me() -> str:
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
-def in_deployment(work: Callable[[Deployment], Awaitable[Result]]) -> Result:
+def in_deployment(work: Callable[["Deployment"], Awaitable[Result]]) -> Result:
     """Run `work` on this environment's deployment, and close what it opened."""
+    from streams.wiring import Deployment  # stages start by these commands too, and not all of them have use for it
 
     async def run() -> Result:
         deployment = Deployment.from_environment()

@@ -6,21 +6,21 @@ from typing import Any
 
 from streams.core.errors import Misconfigured
 from streams.telemetry import PrometheusReport, configure_logging
-from streams.wiring import Deployment
 
 
 def run_stage(name: str, until_stdin_closes: bool) -> None:
     """The process of one stage."""
     from streams.adapters.process import run_process
+    from streams.products import Products
     from streams.running import STAGES
 
-    deployment = Deployment.from_environment()
-    settings = deployment.settings
+    products = Products.from_environment()
+    settings = products.settings
     configure_logging(settings.log_format, settings.log_level)
     report = PrometheusReport(name)
 
     async def run() -> None:
-        stage = STAGES[name](deployment, report)
+        stage = STAGES[name](products, report)
         await run_process(
             stage,
             report,
@@ -36,6 +36,7 @@ def run_stage(name: str, until_stdin_closes: bool) -> None:
 def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
     """One reconciliation, and what it did."""
     from streams.backoffice import PublishProcess
+    from streams.wiring import Deployment
 
     deployment = Deployment.from_environment()
     configure_logging(deployment.settings.log_format, deployment.settings.log_level)
@@ -51,6 +52,7 @@ def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
 def run_up() -> None:
     """All stages, each in a child process."""
     from streams.upping import serve_up
+    from streams.wiring import Deployment
 
     deployment = Deployment.from_environment({"SCORM_WEBHOOKS_LOG_FORMAT": "console", **os.environ})
     configure_logging(deployment.settings.log_format, deployment.settings.log_level)

@@ -1,6 +1,6 @@
 """The commands for webhooks."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,8 +13,9 @@ from streams.core.held import HeldChoice
 from streams.services.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS
 from streams.services.webhooks import Changed
 from streams.services.wishes import Wish
-from streams.telemetry import PrometheusReport
-from streams.wiring import Deployment
+
+if TYPE_CHECKING:
+    from streams.wiring import Deployment
 
 webhooks = typer.Typer(no_args_is_help=True, help="Where events are sent.")
 
@@ -96,7 +97,9 @@ def webhooks_test(
 ) -> None:
     """Send one test event, even to a paused webhook, and show the answer. Exit code 1 if it was not delivered."""
 
-    async def send(deployment: Deployment) -> DeliverySeen:
+    from streams.telemetry import PrometheusReport
+
+    async def send(deployment: "Deployment") -> DeliverySeen:
         log = deployment.log(PrometheusReport("test"))
         try:
             return await deployment.trials(log).send(webhook_id, event)

@@ -9,7 +9,7 @@ from streams.ports import Clock, Jobs, Prunable, Pruning, Report
 
 LOOK_EVERY_SECONDS = 0.5
 BATCH_ROWS = 1000
-# Between two batches of pruning, so that whoever records is not kept waiting.
+# Between two portions, so that whoever publishes or records is not kept waiting.
 BREATH_SECONDS = 0.2
 PRUNE_EVERY_SECONDS = 300.0
 
@@ -25,8 +25,7 @@ async def run_jobs(jobs: Jobs, report: Report) -> None:
                     report.tell("job finished", job_id=job.id, kind=str(job.kind), done=job.done, failed=job.failed)
         except Unavailable:
             unfinished = []
-        if not unfinished:
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+        await asyncio.sleep(BREATH_SECONDS if unfinished else LOOK_EVERY_SECONDS)
 
 
 async def prune_regularly(pruning: Pruning, keep: Mapping[Prunable, timedelta], clock: Clock, report: Report) -> None:
