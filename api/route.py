@@ -1,6 +1,7 @@
 """How every route behaves: it knows its parameters, and a POST may be repeated."""
 
 from fastapi import Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from api.auth import known_caller
@@ -13,7 +14,7 @@ class Route(APIRoute):
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
-        known = {parameter.alias for parameter in self.dependant.query_params}
+        known = _query_names(self.dependant)
         repeatable = "POST" in (self.methods or ())
 
         async def handler(request: Request) -> Response:
@@ -25,3 +26,8 @@ class Route(APIRoute):
             return await handle(request) if key is None else await once(request, key, handle)
 
         return handler
+
+
+def _query_names(dependant: Dependant) -> set[str]:
+    own = {parameter.alias for parameter in dependant.query_params}
+    return own.union(*(_query_names(part) for part in dependant.dependencies))

@@ -1,4 +1,4 @@
-"""Brings the real parts that tests run against (Java, Kafka, PostgreSQL, Node) and says where they are.
+"""Brings the real parts that tests run against (Java, Kafka, PostgreSQL, Node, verifiers) and says where they are.
 
 `python3 tests/parts.py` runs before there is any environment, so the standard library has to do.
 """
@@ -18,6 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ROOT / ".parts"
 KAFKA_LIB = PARTS / "kafka" / "lib"
+VERIFIERS = PARTS / "verifiers"
+VERIFIERS_LOCK = ROOT / "tests" / "real" / "verifiers" / "package-lock.json"
 KAFKA_POM = ROOT / "tests" / "real" / "kafka-pom.xml"
 COPY_JARS = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
 JAVA_PACKAGES = ("openjdk-25-jre-headless", "openjdk-21-jre-headless", "openjdk-17-jre-headless")
@@ -67,6 +69,13 @@ def postgres() -> Path | None:
 def node() -> Path | None:
     found = shutil.which("node")
     return Path(found) if found else None
+
+
+def verifiers() -> Path | None:
+    """The folder with the official verifiers for Node, as the lock has them."""
+    brought = VERIFIERS / "package-lock.json"
+    whole = (VERIFIERS / "node_modules" / "svix" / "package.json").exists()
+    return VERIFIERS if whole and brought.read_text() == VERIFIERS_LOCK.read_text() else None
 
 
 def docker() -> Path | None:
@@ -145,6 +154,15 @@ def bring_node() -> None:
     apt("nodejs")
 
 
+def bring_verifiers() -> None:
+    if not shutil.which("npm"):
+        apt("npm")
+    shutil.rmtree(VERIFIERS, ignore_errors=True)
+    shutil.copytree(VERIFIERS_LOCK.parent, VERIFIERS)
+    npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    subprocess.run(npm, cwd=VERIFIERS, check=True, capture_output=True)
+
+
 # name, where it is, how it is brought, what to install by hand; Java comes first because Kafka needs it
 Part = tuple[str, Callable[[], "Path | None"], Callable[[], None], str]
 ALL: list[Part] = [
@@ -152,6 +170,7 @@ ALL: list[Part] = [
     ("Kafka", kafka, bring_kafka, "Java and Maven: apt-get install maven"),
     ("PostgreSQL", postgres, bring_postgres, "apt-get install postgresql"),
     ("Node", node, bring_node, "apt-get install nodejs"),
+    ("verifiers for Node", verifiers, bring_verifiers, "npm: apt-get install npm"),
 ]
 
 

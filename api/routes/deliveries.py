@@ -1,8 +1,9 @@
 """See deliveries and dead letters, and act on them."""
 
+from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api.auth import MayReadDeliveries, MayWriteDeliveries
 from api.models.common import After, Id, Limit, Moment, Page, cursor_of, text_of
@@ -33,32 +34,38 @@ Since = Annotated[Moment | None, Query(description="Only what was first seen the
 Until = Annotated[Moment | None, Query(description="Only what was first seen before.")]
 
 
-@router.get("/v1/deliveries", tags=["Deliveries"], summary="List deliveries", response_model_exclude_none=True)
-async def list_deliveries(
-    caller: MayReadDeliveries,
-    request: Request,
+async def _filter(
     webhook: OfWebhook = None,
     event: OfEvent = None,
     event_type: OfType = None,
-    state: Annotated[State | None, Query(description="Only in this state.")] = None,
     since: Since = None,
     until: Until = None,
     limit: Limit = 50,
     cursor: After = None,
-) -> Page[Delivery]:
-    """Newest first. A page and the next one skip nothing and show nothing twice, whatever arrives between them."""
-    wanted = DeliveryFilter(
-        account_id=caller.account_id,
+) -> DeliveryFilter:
+    return DeliveryFilter(
         webhook_id=webhook,
         event_id=event,
         event_type=event_type,
-        state=state,
         since=since,
         until=until,
         limit=limit,
         after=cursor_of(cursor),
     )
-    return await _page(request, wanted)
+
+
+Wanted = Annotated[DeliveryFilter, Depends(_filter)]
+
+
+@router.get("/v1/deliveries", tags=["Deliveries"], summary="List deliveries", response_model_exclude_none=True)
+async def list_deliveries(
+    caller: MayReadDeliveries,
+    request: Request,
+    wanted: Wanted,
+    state: Annotated[State | None, Query(description="Only in this state.")] = None,
+) -> Page[Delivery]:
+    """Newest first. A page and the next one skip nothing and show nothing twice, whatever arrives between them."""
+    return await _page(request, replace(wanted, account_id=caller.account_id, state=state))
 
 
 @router.get(
@@ -89,29 +96,11 @@ async def retry(delivery_id: Id, caller: MayWriteDeliveries, request: Request) -
 async def list_dead_letters(
     caller: MayReadDeliveries,
     request: Request,
-    webhook: OfWebhook = None,
-    event: OfEvent = None,
-    event_type: OfType = None,
+    wanted: Wanted,
     reason: Annotated[DeathReason | None, Query(description="Only those given up for this reason.")] = None,
-    since: Since = None,
-    until: Until = None,
-    limit: Limit = 50,
-    cursor: After = None,
 ) -> Page[Delivery]:
     """Newest first, each with why it was given up."""
-    wanted = DeliveryFilter(
-        account_id=caller.account_id,
-        webhook_id=webhook,
-        event_id=event,
-        event_type=event_type,
-        state=State.DEAD,
-        reason=reason,
-        since=since,
-        until=until,
-        limit=limit,
-        after=cursor_of(cursor),
-    )
-    return await _page(request, wanted)
+    return await _page(request, replace(wanted, account_id=caller.account_id, state=State.DEAD, reason=reason))
 
 
 @router.post(

@@ -10,6 +10,8 @@ import pytest
 import standardwebhooks
 import svix
 
+import parts
+from conftest import left_out
 from e2e.learning_platform import Platform, completed, launched
 from e2e.receiver import Received, Receiver, header
 from e2e.system import System, until
@@ -67,6 +69,36 @@ def test_a_completion_reaches_the_customer_signed_so_that_every_official_verifie
             verifier.verify(request.body.replace(b"92", b"93"), text)
     assert customer_accepts(secret, request)
     assert not customer_accepts(secret, replace(request, body=request.body.replace(b"92", b"93")))
+
+
+VERIFIER_JS = """
+const { Webhook } = require(process.argv[1]);
+const [secret, headers] = process.argv.slice(2);
+new Webhook(secret).verify(require('fs').readFileSync(0, 'utf8'), JSON.parse(headers));
+"""
+
+
+@pytest.mark.parametrize("package", ["standardwebhooks", "svix"])
+def test_the_official_verifiers_for_node_accept_what_was_sent_and_nothing_else(
+    system: System, platform: Platform, receiver: Receiver, package: str
+) -> None:
+    if not parts.verifiers():
+        left_out("verifiers for Node")
+    mine = system.account()
+    secret = system.webhook(mine, receiver.url("/node"))["secret"]
+    platform.publish("evt_node", completed("evt_node", mine, learnerId="Größe"))
+    platform.flush()
+    until(lambda: receiver.at("/node"), words="the event at the customer")
+    [request] = receiver.at("/node")
+    headers = json.dumps({name.lower(): value for name, value in request.headers.items()})
+
+    def accepts(body: bytes) -> bool:
+        module = str(parts.VERIFIERS / "node_modules" / package)
+        command = ["node", "-e", VERIFIER_JS, module, secret, headers]
+        return subprocess.run(command, input=body, capture_output=True, timeout=30).returncode == 0
+
+    assert accepts(request.body)
+    assert not accepts(request.body.replace(b"92", b"93"))
 
 
 def customer_accepts(secret: str, request: Received) -> bool:

@@ -57,6 +57,12 @@ def test_files_stay_short() -> None:
     assert {path: length for path, length in lengths.items() if length > LONGEST_FILE} == {}
 
 
+def test_the_lock_of_the_verifiers_names_no_host() -> None:
+    lock = (ROOT / "tests" / "real" / "verifiers" / "package-lock.json").read_text()
+    assert '"integrity": "sha512-' in lock
+    assert "://" not in lock
+
+
 @pytest.mark.parametrize("name", ["run.txt", "test.txt"])
 def test_locks_name_hashes_and_no_host(name: str) -> None:
     lock = (ROOT / "requirements" / name).read_text()

@@ -1,0 +1,75 @@
+"""A new encryption key takes the place of an old one, and no webhook notices."""
+
+from dataclasses import replace
+
+import pytest
+
+from builders import SECRET, webhook
+from contract.stores import SqlStore, publish_all
+from streams.adapters.sealing import Sealing, generate_key
+from streams.adapters.sql.audit import SqlAuditLog
+from streams.core.errors import Unreadable
+from streams.core.webhook import Registration, SealedSecret
+from streams.services.secrets import SecretService
+
+
+def service(store: SqlStore, sealing: Sealing) -> SecretService:
+    audit, ids = SqlAuditLog(store.database), iter(range(1000))
+    return SecretService(
+        store.webhooks,
+        store.propagation,
+        sealing,
+        sealing,
+        audit,
+        store.clock,
+        lambda prefix: f"{prefix}_{next(ids)}",
+        lambda size: bytes(size),
+    )
+
+
+async def sealed_with(store: SqlStore, sealing: Sealing) -> None:
+    """The one webhook of the store has a secret and a header that this key sealed."""
+
+    def locked(known: Registration) -> Registration:
+        secrets = (SealedSecret(sealing.seal(SECRET)),)
+        headers = sealing.seal('{"X-Gateway-Key": "k"}')
+        return replace(known, webhook=replace(known.webhook, secrets=secrets, sealed_headers=headers))
+
+    await store.webhooks.change("wh_crm", locked)
+    await publish_all(store)
+
+
+async def test_after_it_the_newest_key_alone_opens_everything_and_each_webhook_is_published_again(
+    database: SqlStore,
+) -> None:
+    old, new = generate_key(), generate_key()
+    await sealed_with(database, Sealing([old]))
+    told: list[tuple[int, int]] = []
+    done = await service(database, Sealing([new, old])).reencrypt(lambda *seen: told.append(seen), by="ada")
+    assert (done, told) == (1, [(1, 1)])
+    found = await database.webhooks.find("wh_crm")
+    assert found is not None
+    only_new = Sealing([new])
+    assert only_new.secret(found.webhook.secrets[0].sealed) == SECRET
+    assert only_new.headers(found.webhook.sealed_headers) == {"X-Gateway-Key": "k"}
+    [due] = await database.outbox.due(10)
+    assert due.webhook == found.webhook
+    [deed] = (await SqlAuditLog(database.database).list("acme", None, 10)).rows
+    assert (deed.action, deed.object_id) == ("webhook.reencrypted", "wh_crm")
+
+
+async def test_what_no_key_opens_is_named_and_left_as_it_is(database: SqlStore) -> None:
+    await sealed_with(database, Sealing([generate_key()]))
+    before = await database.webhooks.find("wh_crm")
+    with pytest.raises(Unreadable, match="a key that is not configured here"):
+        await service(database, Sealing([generate_key()])).reencrypt(by="ada")
+    assert await database.webhooks.find("wh_crm") == before
+
+
+async def test_a_webhook_that_was_deleted_meanwhile_is_passed_over(database: SqlStore) -> None:
+    old = generate_key()
+    await sealed_with(database, Sealing([old]))
+    await database.webhooks.add(Registration(replace(webhook(), id="wh_lrs"), database.clock.now()))
+    await database.webhooks.change("wh_crm", lambda known: None)
+    await database.webhooks.change("wh_lrs", lambda known: None)
+    assert await service(database, Sealing([generate_key(), old])).reencrypt(by="ada") == 0
