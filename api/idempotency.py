@@ -1,6 +1,7 @@
 """A request with an Idempotency-Key is done once: whoever repeats it gets the same answer."""
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
@@ -10,12 +11,14 @@ from fastapi import Request, Response
 
 from api.auth import known_caller
 from api.services import services_of
-from streams.core.errors import Conflict, FieldError, Invalid
+from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
 from streams.ports import Answered
 
 _KEY = re.compile(r"[!-~]{1,255}")
 # One that began longer ago has died on the way; whoever repeats it then begins anew.
 UNDER_WAY = timedelta(seconds=60)
+
+_KEPT_HEADERS = ("etag", "location")
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -36,14 +39,20 @@ async def once(request: Request, key: str, handle: Handler) -> Response:
         known = await services.answers.begin(caller, key, fingerprint, now)
     if known is not None:
         return _again(request, known, fingerprint)
-    request.state.repeat_key = f"{caller}/{key}"
+    # The request belongs to it: a key that is used for another one, a day later, names other events.
+    request.state.repeat_key = f"{caller}/{key}/{fingerprint}"
     try:
         response = await handle(request)
     except BaseException:
         await services.answers.forget(caller, key, now)
         raise
-    answer = services.sealer.seal(bytes(response.body).decode())
-    await services.answers.finish(caller, key, response.status_code, answer)
+    headers = {name: value for name in _KEPT_HEADERS if (value := response.headers.get(name))}
+    answer = services.sealer.seal(json.dumps([bytes(response.body).decode(), headers]))
+    try:
+        await services.answers.finish(caller, key, now, response.status_code, answer)
+    except Unavailable as away:
+        # It is done all the same, and whoever asked is to hear of it.
+        services.report.tell("answer not kept", request_id=request.state.request_id, why=str(away))
     return response
 
 
@@ -52,8 +61,8 @@ def _again(request: Request, known: Answered, fingerprint: str) -> Response:
         raise Invalid(FieldError("Idempotency-Key", "was used for another request: take a new one"))
     if known.status is None or known.sealed_answer is None:
         raise Conflict("the first request with this Idempotency-Key is still under way: try again in a moment")
-    body = services_of(request).sealed.secret(known.sealed_answer)
-    headers = {"Idempotent-Replayed": "true"}
+    body, headers = json.loads(services_of(request).sealed.secret(known.sealed_answer))
+    headers["Idempotent-Replayed"] = "true"
     return Response(body, known.status, headers, "application/json" if body else None)
 
 

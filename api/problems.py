@@ -65,9 +65,14 @@ def problem(
     if detail:
         body["detail"] = detail
     if errors:
-        body["errors"] = [{"field": error.field, "message": error.message} for error in errors]
+        # A name that came with the request may be anything, half of a surrogate pair too.
+        body["errors"] = [{"field": _utf8(error.field), "message": _utf8(error.message)} for error in errors]
     body["requestId"] = request.state.request_id
     return JSONResponse(body, status, dict(headers or {}), MEDIA_TYPE)
+
+
+def _utf8(text: str) -> str:
+    return text.encode(errors="replace").decode()
 
 
 def add_handlers(app: FastAPI) -> None:

@@ -33,6 +33,7 @@ class ApiProcess:
         self._database = deployment.database
         self._log = deployment.log(report)
         self._report = report
+        self._looked: tuple[float, list[str]] | None = None
         settings = deployment.settings
         services = Services(
             access=deployment.access(),
@@ -49,7 +50,7 @@ class ApiProcess:
             sealed=deployment.sealing,
             clock=deployment.clock,
             report=report,
-            troubles=self._look,
+            troubles=self._troubles_now,
             metrics=lambda: (generate_latest(report.registry), CONTENT_TYPE_LATEST),
         )
         config = uvicorn.Config(
@@ -81,8 +82,14 @@ class ApiProcess:
     def troubles(self) -> list[str]:
         return [*self._database.troubles(), *self._log.troubles()]
 
+    async def _troubles_now(self) -> list[str]:
+        """What is missing, asked at most once a second, however often strangers want to know."""
+        now = asyncio.get_running_loop().time()
+        if self._looked is None or now - self._looked[0] >= 1:
+            self._looked = now, await self._look()
+        return self._looked[1]
+
     async def _look(self) -> list[str]:
-        """What is missing, asked now."""
         with contextlib.suppress(Unavailable):
             await self._database.ping()
         try:

@@ -49,9 +49,11 @@ def _in_utc(text: object) -> datetime:
     return moment
 
 
-def _without_nul(text: str) -> str:
+def _storable(text: str) -> str:
     if "\0" in text:
         raise ValueError("must not hold the character NUL")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("must not hold half of a surrogate pair")
     return text
 
 
@@ -62,7 +64,7 @@ Time = Annotated[
 ]
 Moment = Annotated[AwareDatetime, BeforeValidator(_in_utc)]
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_:-]{1,128}$")]
-Text = Annotated[str, AfterValidator(_without_nul)]
+Text = Annotated[str, AfterValidator(_storable)]
 
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="At most so many rows.")]
 After = Annotated[str | None, Query(alias="cursor", description="The `nextCursor` of the page before this one.")]

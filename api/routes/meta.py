@@ -47,9 +47,10 @@ async def healthz() -> PlainTextResponse:
 
 @router.get("/readyz")
 async def readyz(request: Request) -> PlainTextResponse:
-    """Whether it can serve; 503 names what is missing."""
+    """Whether it can serve; 503 names what is missing. The details are on the health port: this one faces strangers."""
     missing = await services_of(request).troubles()
-    return PlainTextResponse("".join(f"{line}\n" for line in missing) or "ready\n", 503 if missing else 200)
+    told = "".join(f"{line.partition(':')[0]}\n" for line in missing)
+    return PlainTextResponse(told or "ready\n", 503 if missing else 200)
 
 
 @router.get("/metrics")

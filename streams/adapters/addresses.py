@@ -3,14 +3,17 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from urllib.parse import urlsplit
 
 from streams.core.address import Network, is_allowed
 
 PATIENCE_SECONDS = 2.0
+LOOKUP_THREADS = 32
 
 FORBIDDEN = (
-    "leads to {address}, which is not a public address: webhooks may not reach it "
+    "leads to an address that is not public: webhooks may not reach it "
     "(an operator opens networks by SCORM_WEBHOOKS_ALLOWED_NETWORKS)"
 )
 
@@ -22,7 +25,9 @@ class ResolvedAddresses:
         self, opened: Sequence[Network], lookup: Callable[[str], Awaitable[Sequence[str]]] | None = None
     ) -> None:
         self._opened = opened
-        self._lookup = lookup or _ask_system
+        # Of their own: names whose servers are silent must not keep other work waiting.
+        self._threads = ThreadPoolExecutor(LOOKUP_THREADS, "lookup")
+        self._lookup = lookup or self._ask_system
 
     async def problem(self, url: str) -> str | None:
         try:
@@ -33,10 +38,10 @@ class ResolvedAddresses:
             return None
         for address in found:
             if not is_allowed(address, self._opened):
-                return FORBIDDEN.format(address=address)
+                return FORBIDDEN
         return None
 
-
-async def _ask_system(host: str) -> Sequence[str]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
+    async def _ask_system(self, host: str) -> Sequence[str]:
+        ask = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        return [str(address[0]) for *_, address in found]

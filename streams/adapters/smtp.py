@@ -4,6 +4,7 @@ import asyncio
 import smtplib
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import formatdate, parseaddr
@@ -60,8 +61,11 @@ class SmtpPost:
             refused = await asyncio.to_thread(self._hand_over, message, emails)
         except smtplib.SMTPRecipientsRefused as refusal:
             raise _verdict(min(code for code, _ in refusal.recipients.values()), _words(refusal.recipients)) from None
-        except smtplib.SMTPResponseException as answer:
+        except smtplib.SMTPDataError as answer:
             raise _verdict(answer.smtp_code, f"{answer.smtp_code} {_text(answer.smtp_error)}") from None
+        except smtplib.SMTPResponseException as answer:
+            # Who may send at all, and as whom, is an operator's to mend: the mail waits for that.
+            raise Unavailable(f"the mail server: {answer.smtp_code} {_text(answer.smtp_error)}") from None
         except (smtplib.SMTPException, OSError) as trouble:
             raise Unavailable(f"the mail server: {type(trouble).__name__}: {trouble}") from None
         return f"some were refused: {_words(refused)}" if refused else None
@@ -73,12 +77,18 @@ class SmtpPost:
             client = smtplib.SMTP_SSL(server.host, server.port, timeout=TIMEOUT_SECONDS, context=self._tls)
         else:
             client = smtplib.SMTP(server.host, server.port, timeout=TIMEOUT_SECONDS)
-        with client:
+        try:
             if server.tls == "starttls":
                 client.starttls(context=self._tls)
             if server.user:
                 client.login(server.user, server.password)
-            return client.send_message(message, parseaddr(self._sender)[1], list(emails))
+            refused = client.send_message(message, parseaddr(self._sender)[1], list(emails))
+            # It has the mail; how it takes leave does not matter.
+            with suppress(smtplib.SMTPException, OSError):
+                client.quit()
+            return refused
+        finally:
+            client.close()
 
 
 class LoggedPost:
@@ -107,8 +117,8 @@ def _message(message_id: str, sender: str, emails: Sequence[str], letter: Letter
 
 
 def _verdict(code: int, words: str) -> Refused | Unavailable:
-    """5yz is for good, 4yz for now (RFC 5321 §4.2.1); who may send at all (530 to 538) an operator can mend."""
-    if 500 <= code < 600 and not 530 <= code <= 538:
+    """5yz is for good, 4yz for now (RFC 5321 §4.2.1)."""
+    if 500 <= code < 600:
         return Refused(f"the mail server refused it: {words}")
     return Unavailable(f"the mail server: {words}")
 
@@ -118,4 +128,5 @@ def _words(recipients: dict[str, tuple[int, bytes]]) -> str:
 
 
 def _text(words: bytes | str) -> str:
-    return (words.decode(errors="replace") if isinstance(words, bytes) else words).replace("\n", " ")
+    text = words.decode(errors="replace") if isinstance(words, bytes) else words
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -69,7 +69,12 @@ def compose(mail: Mail, public_url: str) -> Letter:
         subject, paragraphs, table = _dead_letters(mail, name)
         call = f"POST {base}/v1/dead-letters/retry"
     paragraphs.append(f"By the API: {call}")
-    return Letter(" ".join(subject.split()), _text(paragraphs, table, link), _html(paragraphs, table, link))
+    return Letter(_one_line(subject), _text(paragraphs, table, link), _html(paragraphs, table, link))
+
+
+def _one_line(subject: str) -> str:
+    # What looks like an encoded word (RFC 2047) would be decoded by whoever builds the mail, line breaks and all.
+    return " ".join(subject.replace("=?", "= ?").split())
 
 
 _Parts = tuple[str, list[str], dict[str, str]]

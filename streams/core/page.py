@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Generic, TypeVar
 
 from streams.core.errors import FieldError, Invalid
+from streams.core.event import parse_time
 
 Row = TypeVar("Row")
 
@@ -37,8 +38,8 @@ def parse_cursor(text: str) -> Cursor:
     """The cursor that was written as `text`; raises `Invalid`."""
     try:
         at, _, name = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode().partition(" ")
-        moment = datetime.fromisoformat(at)
-        if moment.tzinfo is None or not name or "\0" in name:
+        moment = parse_time(at)
+        if moment is None or not name or "\0" in name:
             raise ValueError(text)
         return Cursor(moment, name)
     except (ValueError, binascii.Error):

@@ -55,7 +55,7 @@ class Users(Protocol):
 
     async def find(self, user_id: str) -> User | None: ...
 
-    async def add_link(self, sha256: str, user_id: str, expires_at: datetime) -> None: ...
+    async def add_link(self, sha256: str, user_id: str, expires_at: datetime, deed: Deed) -> None: ...
 
     async def redeem(self, sha256: str, now: datetime) -> User | None:
         """Whose link it is; None when it is unknown, used or expired."""
@@ -86,7 +86,8 @@ class Answers(Protocol):
     async def begin(self, caller: str, key: str, fingerprint: str, now: datetime) -> Answered | None:
         """None when this is the first of its key, which it holds from now on."""
 
-    async def finish(self, caller: str, key: str, status: int, sealed_answer: str) -> None: ...
+    async def finish(self, caller: str, key: str, begun_at: datetime, status: int, sealed_answer: str) -> None:
+        """The one that was begun then was answered so."""
 
     async def forget(self, caller: str, key: str, begun_at: datetime) -> None:
         """The one that was begun then did nothing."""

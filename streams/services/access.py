@@ -128,13 +128,15 @@ class AccessService:
         if not await self._users.remove(account_id, user_id, self._deed(by, "user.removed", user_id, account_id)):
             raise NotFound(f"there is no user {user_id} in this account")
 
-    async def sign_in_token(self, user_id: str) -> str:
-        """What lets a user in once, within a quarter of an hour. Raises `NotFound`."""
-        if await self._users.find(user_id) is None:
-            raise NotFound(f"there is no user {user_id}")
+    async def sign_in_token(self, account_id: str, user_id: str, *, by: str) -> str:
+        """What lets a user of the account in once, within a quarter of an hour. Raises `NotFound`."""
+        user = await self._users.find(user_id)
+        if user is None or user.account_id != account_id:
+            raise NotFound(f"there is no user {user_id} in this account")
         token = self._new_token()
         expires_at = self._clock.now() + timedelta(minutes=LINK_MINUTES)
-        await self._users.add_link(digest(token), user_id, expires_at)
+        deed = self._deed(by, "user.sign_in_token_made", user_id, account_id)
+        await self._users.add_link(digest(token), user_id, expires_at, deed)
         return token
 
     async def sign_in(self, token: str) -> User:

@@ -1,5 +1,6 @@
 """Open accounts and change them."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,9 +9,12 @@ from streams.core.access import KEY_PREFIX, SHOWN_CHARACTERS, ApiKey, digest
 from streams.core.account import Account
 from streams.core.errors import FieldError, Invalid, NotFound
 from streams.ports import Accounts, Clock
-from streams.services.deeds import Deeds
+from streams.services.deeds import Deeds, camel
 
 MOST_EMAILS = 20
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=^_`{|}~-]+"
+_NAME = re.compile(rf"{_ATOM}(\.{_ATOM})*")
+_HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ class AccountService:
                 raise Invalid(*errors)
             return after
 
-        deed = self._deed(by, "account.changed", account_id, account_id, fields=sorted(changes))
+        deed = self._deed(by, "account.changed", account_id, account_id, fields=sorted(map(camel, changes)))
         return _there(await self._accounts.change(account_id, changed, deed), account_id)
 
 
@@ -103,5 +107,4 @@ def email_errors(field: str, emails: Sequence[str]) -> list[FieldError]:
 def _is_email(text: str) -> bool:
     # What a mail's header would not take is no address here, whatever the standards allow in quotes.
     name, _, host = text.rpartition("@")
-    plain = text.isprintable() and not set(text) & set(' ,;:<>()[]"\\')
-    return bool(name) and bool(host) and plain and len(text) <= 254 and "@" not in name
+    return len(text) <= 254 and _NAME.fullmatch(name) is not None and _HOST.fullmatch(host) is not None

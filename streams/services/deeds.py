@@ -14,6 +14,12 @@ class Deeds:
         self._new_id = new_id
 
     def __call__(self, by: str, action: str, object_id: str, account_id: str | None = None, **details: object) -> Deed:
-        """What `by` does now."""
-        present = {name: value for name, value in details.items() if value is not None}
+        """What `by` does now; details are named as in the API."""
+        present = {camel(name): value for name, value in details.items() if value is not None}
         return Deed(self._new_id("deed"), by, action, object_id, self._clock.now(), account_id, present)
+
+
+def camel(name: str) -> str:
+    """`max_concurrency` as people know it: `maxConcurrency`."""
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from streams.core.errors import FieldError, Invalid, NotFound, Stale
+from streams.core.errors import FieldError, Invalid, NotFound, Stale, Unavailable
 from streams.core.held import HeldChoice
 from streams.core.page import Cursor, Page
 from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.webhook import Pause, PauseReason, Registration, SealedSecret, Status, Webhook
 from streams.ports import Accounts, Addresses, Clock, Propagation, Sealer, Webhooks
-from streams.services.deeds import Deeds
+from streams.services.deeds import Deeds, camel
 from streams.services.wishes import ALL_EVENTS, Wish, wish_errors, wish_of
 
 PROPAGATION_SECONDS = 2.0
@@ -138,7 +138,9 @@ class WebhookService:
                 return _paused(result, pause, now)
             return _enabled(result) if status is Status.ACTIVE else result
 
-        return await self._change(webhook_id, changed, by, "webhook.changed", account_id, fields=sorted(changes))
+        return await self._change(
+            webhook_id, changed, by, "webhook.changed", account_id, fields=sorted(map(camel, changes))
+        )
 
     async def pause(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Changed:
         """No request leaves any more; what is owed is held. A second time changes nothing."""
@@ -220,7 +222,7 @@ async def is_propagated(propagation: Propagation, webhook_id: str) -> bool:
         async with asyncio.timeout(PROPAGATION_SECONDS):
             while not await propagation.is_published(webhook_id):
                 await asyncio.sleep(ASK_EVERY_SECONDS)
-    except TimeoutError:
+    except (TimeoutError, Unavailable):
         return False
     return True
 

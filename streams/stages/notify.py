@@ -93,4 +93,7 @@ class Notify:
             return replace(mail, due_at=due_again(mail.tries, self._clock.now()), trouble=str(trouble))
         except Refused as refusal:
             return replace(mail, due_at=None, trouble=str(refusal))
+        except Exception as defect:
+            # One mail that cannot be built must not keep all others from being sent.
+            return replace(mail, due_at=None, trouble=f"a defect of ours: {type(defect).__name__}")
         return replace(mail, due_at=None, sent_at=self._clock.now(), trouble=note)

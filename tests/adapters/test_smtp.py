@@ -11,11 +11,12 @@ import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
+from builders import NOON
 from real.process import free_ports
 from streams.adapters import smtp
 from streams.adapters.smtp import SmtpPost, smtp_server
 from streams.core.errors import Misconfigured, Refused, Unavailable
-from streams.core.mail import Letter
+from streams.core.mail import Letter, Mail, MailKind, compose
 
 LETTER = Letter("Webhook paused: Größe", "Hello — text\n", "<!doctype html><p>Hello — html</p>\n")
 SENDER = "Webhooks <hooks@platform.example>"
@@ -29,6 +30,15 @@ class Mailbox:
         self.recipients: list[list[str]] = []
         self.refuses: dict[str, str] = {}
         self.answer = "250 taken"
+        self.farewell = "221 Bye"
+        self.greeting = "250 OK"
+
+    async def handle_QUIT(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        return self.farewell
+
+    async def handle_MAIL(self, server: SMTP, session: Session, envelope: Envelope, address: str, _: list[str]) -> str:
+        envelope.mail_from = address
+        return self.greeting
 
     async def handle_RCPT(self, server: SMTP, session: Session, envelope: Envelope, address: str, _: list[str]) -> str:
         if address in self.refuses:
@@ -113,6 +123,28 @@ async def test_a_refusal_for_good_is_one(mailbox: Mailbox, server: Server) -> No
     mailbox.refuses = {"a@acme.example": "550 no such user"}
     with pytest.raises(Refused, match="550 no such user"):
         await post(server.port).send("mail_1", ["a@acme.example"], LETTER)
+
+
+async def test_how_a_server_takes_leave_does_not_matter_once_it_has_the_mail(mailbox: Mailbox, server: Server) -> None:
+    mailbox.farewell = "421 too late"
+    assert await post(server.port).send("mail_1", ["a@acme.example"], LETTER) is None
+    assert len(mailbox.messages) == 1
+
+
+async def test_a_sender_that_may_not_send_waits_for_an_operator(mailbox: Mailbox, server: Server) -> None:
+    mailbox.greeting = "550 not from you"
+    with pytest.raises(Unavailable, match="550 not from you"):
+        await post(server.port).send("mail_1", ["a@acme.example"], LETTER)
+
+
+async def test_a_subject_that_looks_encoded_adds_no_header(mailbox: Mailbox, server: Server) -> None:
+    word = "=?utf-8?q?=0d=0aBcc:_evil=40example.com=0d=0a=0d=0aown body?="
+    facts = {"description": word}
+    mail = Mail("mail_1", "key", "acme", "wh_crm", MailKind.PAUSED, facts, NOON)
+    await post(server.port).send("mail_1", ["a@acme.example"], compose(mail, "https://hooks.example.com"))
+    [message] = mailbox.messages
+    assert message["bcc"] is None
+    assert mailbox.recipients == [["a@acme.example"]]
 
 
 async def test_when_some_are_refused_the_others_get_it_and_that_is_told(mailbox: Mailbox, server: Server) -> None:

@@ -25,7 +25,7 @@ from streams.ports import Prunable
 DAY = timedelta(days=1)
 
 
-def deed(number: int = 1, **changes: object) -> Deed:
+def deed(number: int | str = 1, **changes: object) -> Deed:
     made = Deed(f"deed_{number}", "ada", "key.created", "key_2", NOON, "acme")
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -67,7 +67,7 @@ async def test_a_link_lets_its_user_in_once_until_it_expires(database: SqlStore)
     assert await users.add(ada, deed()) == ada
     assert await users.add(replace(ada, id="usr_2"), deed(2)) == ada
     for name in ("one", "two", "three"):
-        await users.add_link(name, "usr_1", NOON + timedelta(minutes=15))
+        await users.add_link(name, "usr_1", NOON + timedelta(minutes=15), deed(name))
     assert await users.redeem("one", NOON) == ada
     assert await users.redeem("one", NOON) is None
     assert await users.redeem("two", NOON + timedelta(minutes=15)) is None
@@ -96,7 +96,8 @@ async def test_the_first_request_of_a_key_goes_on_and_every_other_hears_of_it(da
     assert under_way is not None
     assert (under_way.fingerprint, under_way.begun_at, under_way.status) == ("same", NOON, None)
     assert await answers.begin("key:2", "k", "same", NOON) is None
-    await answers.finish("key:1", "k", 201, "sealed")
+    await answers.finish("key:1", "k", NOON + DAY, 500, "of another")
+    await answers.finish("key:1", "k", NOON, 201, "sealed")
     done = await answers.begin("key:1", "k", "same", NOON)
     assert done is not None
     assert (done.status, done.sealed_answer) == (201, "sealed")
@@ -117,15 +118,24 @@ async def test_of_dead_letters_a_day_old_one_mail_is_owed_and_one_more_each_week
     assert await mails.owe_reminders(NOON + DAY - timedelta(seconds=1)) == 0
     assert await mails.owe_reminders(NOON + DAY) == 1
     assert await mails.owe_reminders(NOON + 2 * DAY) == 0
+    # Another one that was dead already when they were told, and one that was not.
+    await database.recorder.record(fold([Fact(dead_letter(delivery=delivery(event_id="evt_2")), NOON + DAY / 2)]))
+    await database.replays.discard(DeliveryFilter(event_id=delivery().event_id))
+    assert await mails.owe_reminders(NOON + 3 * DAY) == 0
     [owed] = await mails.due(NOON + DAY, 10)
     assert (owed.emails, owed.mail.kind) == (("ops@acme.example",), MailKind.DEAD_LETTERS)
     assert owed.mail.facts == {"url": "https://crm.example.com/hooks", "count": 1, "since": "2026-04-10T12:00:00Z"}
     assert await mails.owe_reminders(NOON + 8 * DAY) == 1
+    await database.replays.discard(DeliveryFilter(event_id="evt_2"))
+    later = dead_letter(delivery=delivery(event_id="evt_3"))
+    await database.recorder.record(fold([Fact(later, NOON + 10 * DAY)]))
+    assert await mails.owe_reminders(NOON + 10 * DAY) == 0
     accounts = SqlAccounts(database.database)
     await accounts.change("acme", lambda known: replace(known, weekly_digest=False))
+    assert await mails.owe_reminders(NOON + 11 * DAY) == 1
     assert await mails.owe_reminders(NOON + 30 * DAY) == 0
     await mails.settle(replace(owed.mail, due_at=None, sent_at=NOON + DAY, tries=1))
-    assert [one.mail.facts.get("reminder") for one in await mails.due(NOON + 30 * DAY, 10)] == [True]
+    assert [one.mail.facts.get("reminder") for one in await mails.due(NOON + 30 * DAY, 10)] == [True, None]
 
 
 def iter_ids() -> Callable[[str], str]:
@@ -198,12 +208,12 @@ async def test_every_other_kind_is_taken_away_by_its_age(database: SqlStore) -> 
     await SqlAnswers(base).begin("key:1", "k", "same", NOON)
     users = SqlUsers(base)
     await users.add(User("usr_1", "acme", "ada@acme.example", NOON), deed(2))
-    await users.add_link("one", "usr_1", NOON)
+    await users.add_link("one", "usr_1", NOON, deed("link"))
     for number in range(5):
         await database.recorder.record(fold([failed(number)]))
     mails = SqlMails(base, iter_ids())
     [owed] = await mails.due(NOON + DAY, 10)
-    found = {Prunable.AUDIT: 3, Prunable.ANSWERS: 1, Prunable.LINKS: 1, Prunable.NUMBERS: 1, Prunable.MAILS: 0}
+    found = {Prunable.AUDIT: 4, Prunable.ANSWERS: 1, Prunable.LINKS: 1, Prunable.NUMBERS: 1, Prunable.MAILS: 0}
     for what, count in found.items():
         assert await pruning.prune(what, NOON, 10) == 0, what
         assert await pruning.prune(what, NOON + DAY, 10) == count, what

@@ -137,6 +137,8 @@ def test_a_subject_is_one_line_whatever_the_description_is() -> None:
         compose(mail(description="a\r\nBcc: b@example.com"), "https://x").subject
         == "Webhook paused: a Bcc: b@example.com"
     )
+    word = "=?utf-8?q?=0d=0aBcc:_evil=40example.com=0d=0a?="
+    assert "=?" not in compose(mail(description=word), "https://x").subject
     assert "410 Gone" in compose(mail(reason="gone", url="https://x"), "https://x").text
 
 

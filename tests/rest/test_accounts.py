@@ -34,7 +34,19 @@ async def test_an_account_is_changed_field_by_field(office: Office) -> None:
 
 
 @pytest.mark.parametrize(
-    "email", ["a b@c.example", "a@b@c.example", "x@", "@x", "a\r\nBcc: b@c.example", "a,b@c.example"]
+    "email",
+    [
+        "a b@c.example",
+        "a@b@c.example",
+        "x@",
+        "@x",
+        "a\r\nBcc: b@c.example",
+        "a,b@c.example",
+        "=?utf-8?q?=0aB?=@c.example",
+        ".a@c.example",
+        "a@.c",
+        "é@c.example",
+    ],
 )
 async def test_what_a_mails_header_would_not_take_is_no_address(office: Office, email: str) -> None:
     answer = await office.operator.ask("POST", "/v1/accounts", {"name": "Initech", "emails": [email]})

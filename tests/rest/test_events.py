@@ -89,6 +89,23 @@ async def test_while_kafka_does_not_acknowledge_the_answer_is_503_and_a_repeat_h
     assert set(other.json()["ids"]).isdisjoint(second.json()["ids"])
 
 
+async def test_a_key_that_is_used_again_a_day_later_for_another_event_names_another_event(office: Office) -> None:
+    headers = {"Idempotency-Key": "nightly-export"}
+    first = await office.acme.ask("POST", "/v1/events", COMPLETED, headers=headers)
+    services = office.app.state.services
+    [key] = await office.operator.get(f"/v1/accounts/{office.acme.account_id}/keys")
+    await services.answers.forget(f"key:{key['id']}", "nightly-export", office.clock.now())
+    later = {**COMPLETED, "createdAt": "2026-04-11T14:32:00Z"}
+    second = await office.acme.ask("POST", "/v1/events", later, headers=headers)
+    assert first.json()["ids"] != second.json()["ids"]
+
+
+async def test_a_name_that_no_utf_8_can_carry_is_refused_in_words(office: Office) -> None:
+    body, headers = b'{"type": "package.updated", "\\ud800": 1}', {"Content-Type": "application/json"}
+    answer = await office.acme.ask("POST", "/v1/events", content=body, headers=headers)
+    assert errors_of(answer)["events[0].?"] == "is not a field of an event"
+
+
 async def test_each_type_of_event_has_a_schema_and_an_example_that_fits_it(office: Office) -> None:
     types = await office.acme.get("/v1/event-types")
     assert [one["type"] for one in types] == list(EVENT_TYPES)

@@ -71,6 +71,7 @@ async def test_a_post_that_is_repeated_with_its_key_is_done_once(office: Office)
     again = await office.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers=headers)
     assert (again.status_code, again.json()) == (201, first.json())
     assert again.headers["idempotent-replayed"] == "true"
+    assert (again.headers["etag"], again.headers["location"]) == (first.headers["etag"], first.headers["location"])
     assert len((await office.acme.get("/v1/webhooks"))["data"]) == 1
     other = await office.acme.ask("POST", "/v1/webhooks", {"url": f"{URL}/2"}, headers=headers)
     assert "another request" in errors_of(other)["Idempotency-Key"]
@@ -160,7 +161,7 @@ async def test_probes_and_metrics_need_no_key(office: Office) -> None:
     assert (await office.nobody.ask("GET", "/healthz")).text == "ok\n"
     assert (await office.nobody.ask("GET", "/readyz")).text == "ready\n"
     assert (await office.nobody.ask("GET", "/metrics")).text == "numbers\n"
-    office.troubles.append("Kafka does not answer")
+    office.troubles.append("Kafka does not answer: kafka-1.internal:9092 refused")
     answer = await office.nobody.ask("GET", "/readyz")
     assert (answer.status_code, answer.text) == (503, "Kafka does not answer\n")
 

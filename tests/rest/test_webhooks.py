@@ -1,10 +1,13 @@
 """An integrator registers a webhook, changes it, pauses it, and takes it away."""
 
+import base64
+import json
 from typing import Any
 
 import pytest
 
-from rest.office import URL, Office, errors_of
+from rest.office import URL, FakePublisher, Office, errors_of
+from streams.core.errors import Unavailable
 
 SECRET_PREFIX = "whsec_"
 
@@ -70,6 +73,7 @@ async def test_everything_that_a_webhook_can_have_is_kept(office: Office) -> Non
         ({"url": URL, "headers": {f"X-{n}": "v" for n in range(11)}}, "headers", "at most 10"),
         ({"url": URL, "maxConcurrency": 0}, "maxConcurrency", "greater than or equal to 1"),
         ({"url": URL, "description": "\0"}, "description", "NUL"),
+        ({"url": URL, "description": "half \ud83d"}, "description", "surrogate"),
         ({"url": URL, "descriptoin": "CRM"}, "descriptoin", "is not a field here"),
         ({}, "url", "is required"),
     ],
@@ -77,7 +81,9 @@ async def test_everything_that_a_webhook_can_have_is_kept(office: Office) -> Non
 async def test_bad_input_names_the_field_and_what_would_be_right(
     office: Office, wish: dict[str, Any], field: str, words: str
 ) -> None:
-    answer = await office.acme.ask("POST", "/v1/webhooks", wish)
+    # Spelled in ASCII, as JSON may: half of a surrogate pair could not be sent otherwise.
+    spelled, headers = json.dumps(wish).encode(), {"Content-Type": "application/json"}
+    answer = await office.acme.ask("POST", "/v1/webhooks", content=spelled, headers=headers)
     assert answer.status_code == 422
     assert words in errors_of(answer)[field]
     assert (await office.acme.get("/v1/webhooks"))["data"] == []
@@ -156,6 +162,25 @@ async def test_a_list_is_read_in_pages_newest_first(office: Office) -> None:
     assert "nextCursor" in errors_of(answer)["cursor"]
 
 
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-04-10", "x"])
+async def test_a_cursor_that_somebody_made_up_is_refused(office: Office, at: str) -> None:
+    cursor = base64.urlsafe_b64encode(f"{at} wh_1".encode()).decode()
+    answer = await office.acme.ask("GET", "/v1/webhooks", params={"cursor": cursor})
+    assert "nextCursor" in errors_of(answer)["cursor"]
+
+
+async def test_while_the_database_is_away_after_the_change_the_change_is_answered(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(self: FakePublisher, webhook_id: str) -> bool:
+        raise Unavailable("the database is away")
+
+    monkeypatch.setattr(FakePublisher, "is_published", away)
+    made = await office.acme.webhook()
+    assert made["propagated"] is False
+    assert made["secret"].startswith(SECRET_PREFIX)
+
+
 async def test_when_nobody_publishes_the_answer_says_that_the_change_is_not_everywhere_yet(office: Office) -> None:
     office.publisher.works = False
     assert (await office.acme.webhook())["propagated"] is False
@@ -194,7 +219,7 @@ async def test_a_rotation_is_finished_early_or_has_no_overlap_at_all(office: Off
 async def test_the_audit_log_says_who_did_what_and_never_a_secret(office: Office) -> None:
     made = await office.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
-    await office.acme.patch(path, {"description": "new"})
+    await office.acme.patch(path, {"description": "new", "maxConcurrency": 2})
     await office.acme.post(f"{path}/pause")
     await office.acme.post(f"{path}/pause")
     await office.acme.post(f"{path}/enable", {"held": "keep"})
@@ -213,7 +238,10 @@ async def test_the_audit_log_says_who_did_what_and_never_a_secret(office: Office
         "deleted",
     ]
     assert {deed["actor"].partition(":")[0] for deed in deeds} == {"key", "test"}
-    assert [deed["details"] for deed in deeds if deed["action"] == "webhook.enabled"] == [{"held": "keep"}]
+    details = {deed["action"].removeprefix("webhook."): deed["details"] for deed in deeds}
+    assert details["enabled"] == {"held": "keep"}
+    assert details["changed"] == {"fields": ["description", "maxConcurrency"]}
+    assert details["secret_rotated"] == {"overlapHours": 24}
     assert made["secret"] not in str(deeds)
     assert {deed["objectId"] for deed in (await office.globex.get("/v1/account/audit"))["data"]} == {
         office.globex.account_id

@@ -125,10 +125,11 @@ class SqlUsers:
             row = (await connection.execute(select(users).where(users.c.id == user_id))).one_or_none()
             return User(*row) if row else None
 
-    async def add_link(self, sha256: str, user_id: str, expires_at: datetime) -> None:
+    async def add_link(self, sha256: str, user_id: str, expires_at: datetime, deed: Deed) -> None:
         link = {"sha256": sha256, "user_id": user_id, "expires_at": expires_at}
         async with self._database.transaction() as connection:
             await connection.execute(insert(sign_in_links).values(link))
+            await note(connection, deed)
 
     async def redeem(self, sha256: str, now: datetime) -> User | None:
         # To delete it is to use it: of two who come with one link only one gets in.

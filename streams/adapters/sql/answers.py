@@ -22,15 +22,17 @@ class SqlAnswers:
         row = {"caller": caller, "key": key, "fingerprint": fingerprint, "begun_at": now}
         statement = self._insert(idempotency).values(row).on_conflict_do_nothing().returning(idempotency.c.key)
         async with self._database.transaction() as connection:
-            if (await connection.execute(statement)).first() is not None:
-                return None
-            known = (await connection.execute(select(idempotency).where(_this(caller, key)))).one()
-            return Answered(known.fingerprint, known.begun_at, known.status, known.sealed_answer)
+            while (await connection.execute(statement)).first() is None:
+                known = (await connection.execute(select(idempotency).where(_this(caller, key)))).one_or_none()
+                if known is not None:  # else it was forgotten in between
+                    return Answered(known.fingerprint, known.begun_at, known.status, known.sealed_answer)
+        return None
 
-    async def finish(self, caller: str, key: str, status: int, sealed_answer: str) -> None:
+    async def finish(self, caller: str, key: str, begun_at: datetime, status: int, sealed_answer: str) -> None:
         values = {"status": status, "sealed_answer": sealed_answer}
         async with self._database.transaction() as connection:
-            await connection.execute(update(idempotency).where(_this(caller, key)).values(values))
+            this = _this(caller, key) & (idempotency.c.begun_at == begun_at)
+            await connection.execute(update(idempotency).where(this).values(values))
 
     async def forget(self, caller: str, key: str, begun_at: datetime) -> None:
         async with self._database.transaction() as connection:

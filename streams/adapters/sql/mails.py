@@ -56,52 +56,59 @@ class SqlMails:
 
     async def owe_reminders(self, now: datetime) -> int:
         dead = deliveries.c
+        earlier = (
+            select(mails.c.webhook_id, func.max(mails.c.created_at).label("told_at"))
+            .where(mails.c.kind == MailKind.DEAD_LETTERS)
+            .group_by(mails.c.webhook_id)
+            .subquery()
+        )
+        of_webhook = (webhooks.c.id, webhooks.c.account_id, webhooks.c.url, webhooks.c.description)
+        more = (accounts.c.weekly_digest, earlier.c.told_at)
         query = (
-            select(
-                webhooks.c.id,
-                webhooks.c.account_id,
-                webhooks.c.url,
-                webhooks.c.description,
-                accounts.c.weekly_digest,
-                func.min(dead.changed_at).label("since"),
-                func.count().label("how_many"),
-            )
+            select(*of_webhook, *more, func.min(dead.changed_at).label("since"), func.count().label("how_many"))
             .join(webhooks, webhooks.c.id == dead.webhook_id)
             .join(accounts, accounts.c.id == webhooks.c.account_id)
+            .outerjoin(earlier, earlier.c.webhook_id == webhooks.c.id)
             .where(NOT_DELIVERED, dead.state == State.DEAD, webhooks.c.deleted_at.is_(None))
-            .group_by(
-                webhooks.c.id, webhooks.c.account_id, webhooks.c.url, webhooks.c.description, accounts.c.weekly_digest
-            )
+            .group_by(*of_webhook, *more)
         )
         async with self._database.reading() as connection:
             found = (await connection.execute(query)).all()
-        owed = [self._reminder(row, now) for row in found if row.since <= now - PATIENCE]
+        owed = [asdict(self._reminder(row, now)) for row in found if _is_to_be_told(row, now)]
         if not owed:
             return 0
         statement = self._insert(mails).on_conflict_do_nothing().returning(mails.c.id)
         async with self._database.transaction() as connection:
             return len((await connection.execute(statement, owed)).all())
 
-    def _reminder(self, row: Any, now: datetime) -> dict[str, Any]:
-        # The oldest dead letter names the affair: while it stays one there is one mail, or one a week.
-        week = (now - row.since) // WEEK if row.weekly_digest else 0
-        mail = Mail(
+    def _reminder(self, row: Any, now: datetime) -> Mail:
+        again = row.told_at is not None and row.since <= row.told_at
+        facts = {
+            "url": row.url,
+            "description": row.description or None,
+            "count": row.how_many,
+            "since": format_time(row.since),
+            "reminder": again or None,
+        }
+        return Mail(
             id=self._new_id("mail"),
-            key=f"{MailKind.DEAD_LETTERS}/{row.id}/{row.since.isoformat()}/{week}",
+            # Whoever is told twice of the same affair is told once.
+            key=f"{MailKind.DEAD_LETTERS}/{row.id}/{row.told_at.isoformat() if row.told_at else 'first'}",
             account_id=row.account_id,
             webhook_id=row.id,
             kind=MailKind.DEAD_LETTERS,
-            facts={
-                "url": row.url,
-                **({"description": row.description} if row.description else {}),
-                "count": row.how_many,
-                "since": format_time(row.since),
-                **({"reminder": True} if week else {}),
-            },
+            facts={name: value for name, value in facts.items() if value is not None},
             created_at=now,
             due_at=now,
         )
-        return asdict(mail)
+
+
+def _is_to_be_told(row: Any, now: datetime) -> bool:
+    """Of dead letters a day old that nobody was told of; and once a week of those that stay, where that is wanted."""
+    if row.since > now - PATIENCE:
+        return False
+    news = row.told_at is None or row.since > row.told_at
+    return news or (row.weekly_digest and row.told_at <= now - WEEK)
 
 
 def _mail(row: Any) -> Mail:

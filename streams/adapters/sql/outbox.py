@@ -59,7 +59,8 @@ class SqlOutbox:
         return [Due(row.id, row.version, None if row.deleted_at else to_webhook(row)) for row in rows]
 
     async def published(self, appended: Sequence[tuple[Due, datetime]]) -> None:
-        rows = [{"which": due.webhook_id, "what": due.version, "since": since} for due, since in appended]
+        by_id = sorted(appended, key=lambda one: one[0].webhook_id)
+        rows = [{"which": due.webhook_id, "what": due.version, "since": since} for due, since in by_id]
         # Whoever changes a webhook locks its row before its debt; in another order two of us could wait for each other.
         async with self._database.transaction() as connection:
             await connection.execute(_FIRST_PUBLISHED, rows)

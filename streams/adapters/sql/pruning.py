@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.people_tables import audit, idempotency, jobs, mails, sign_in_links
-from streams.adapters.sql.tables import DONE, attempts, bodies, deliveries, hours
+from streams.adapters.sql.tables import DONE, NOT_DELIVERED, attempts, bodies, deliveries, hours
 from streams.core.delivery import State
 from streams.ports import Prunable
 
@@ -23,7 +23,7 @@ class SqlPruning:
             if what is Prunable.DELIVERIES:
                 return await _prune_deliveries(connection, DONE & (deliveries.c.changed_at < before), limit)
             if what is Prunable.DEAD_LETTERS:
-                old = (deliveries.c.state == State.DEAD) & (deliveries.c.changed_at < before)
+                old = NOT_DELIVERED & (deliveries.c.state == State.DEAD) & (deliveries.c.changed_at < before)
                 return await _prune_deliveries(connection, old, limit)
             table, old = _OLD[what](before)
             keys = list(table.primary_key.columns)

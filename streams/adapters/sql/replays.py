@@ -78,14 +78,18 @@ async def _change(
     values: dict[str, Any],
     deed: Deed | None,
 ) -> Sequence[str]:
-    chosen = (
+    wanted_now = [*matching(wanted), *fit]
+    oldest = (
         select(deliveries.c.id)
-        .where(*matching(wanted), *fit)
+        .where(*wanted_now)
         .order_by(deliveries.c.first_seen_at, deliveries.c.id)
         .limit(wanted.limit)
-        .with_for_update()
     )
-    ids = [row.id for row in await connection.execute(chosen)]
+    ids: list[str] = []
+    while not ids and (chosen := [row.id for row in await connection.execute(oldest)]):
+        # Whoever records locks in the order of ids: in another one the two could wait for each other.
+        lock = select(deliveries.c.id).where(deliveries.c.id.in_(chosen), *wanted_now).order_by(deliveries.c.id)
+        ids = [row.id for row in await connection.execute(lock.with_for_update())]
     if ids:
         await connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(values))
         await note(connection, deed)
