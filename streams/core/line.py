@@ -14,6 +14,8 @@ TEST_CAP = 2
 SLOW_SECONDS = 1.0
 # What a line's own cap delays by more than this does not wait in memory.
 PATIENCE_SECONDS = 5.0
+# A healthy line has to look like that for so long: a machine that is busy elsewhere makes any endpoint slow at times.
+STEADY_SECONDS = 0.5
 _NEWEST_WEIGHT = 0.2
 
 
@@ -38,7 +40,8 @@ class Errand(StrEnum):
 class Line(Generic[Ticket]):
     """Those who want to send to one endpoint: `flying` hold a slot since the time given, the others wait for one.
 
-    `seconds` is how long answers take of late; `moved_at` when the last one came back, or when the first one left.
+    `seconds` is how long answers take of late; `moved_at` when the last one came back, or when the first one left;
+    `too_long_since` since when the last of those who wait would wait too long.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Line(Generic[Ticket]):
     failing: bool = False
     seconds: float | None = None
     moved_at: float = 0.0
+    too_long_since: float | None = None
     flying: dict[Ticket, tuple[float, Errand]] = field(default_factory=dict)
     again_flying: int = 0
     slow: set[Ticket] = field(default_factory=set)
@@ -87,6 +91,15 @@ class Line(Generic[Ticket]):
         stalled = now - self.moved_at if self.flying else 0.0
         at_once = max(1, len(self.flying)) if suspect else self.ceiling
         return self.length * max(self.seconds or 0.0, stalled) / at_once
+
+    def is_too_long(self, now: float) -> bool:
+        """Whether the last one had better wait elsewhere; asked now and then, for only what lasts counts."""
+        if self.delay(now) <= PATIENCE_SECONDS:
+            self.too_long_since = None
+            return False
+        if self.too_long_since is None:
+            self.too_long_since = now
+        return self.repute is Repute.SUSPECT or now - self.too_long_since >= STEADY_SECONDS
 
     def learn(self, delivered: bool, seconds: float) -> None:
         """An answer came, or none in time: the cap grows by one, or is halved."""

@@ -4,7 +4,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from typing import Generic
 
-from streams.core.line import PATIENCE_SECONDS, SLOW_SECONDS, START_CAP, TEST_CAP, Errand, Line, Repute, Ticket
+from streams.core.line import SLOW_SECONDS, START_CAP, TEST_CAP, Errand, Line, Repute, Ticket
 
 IDLE_LINES_KEPT = 10_000
 
@@ -88,7 +88,7 @@ class Slots(Generic[Ticket]):
         lines = list(self._lines.values()) if names is None else [self._lines[name] for name in names]
         spilled: list[Ticket] = []
         for line in lines:
-            while line.length and line.repute is not Repute.TEST and line.delay(now) > PATIENCE_SECONDS:
+            while line.length and line.repute is not Repute.TEST and line.is_too_long(now):
                 last = line.again if not line.fresh or (line.again and line.again[-1] > line.fresh[-1]) else line.fresh
                 spilled.append(last.pop()[1])
             if not line.length:
