@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -33,7 +34,6 @@ ACCELERATED = {
     "SCORM_WEBHOOKS_ATTEMPT_TIMEOUT_SECONDS": "2",
     "SCORM_WEBHOOKS_ALLOW_HTTP": "true",
     "SCORM_WEBHOOKS_ALLOWED_NETWORKS": "127.0.0.0/8",
-    "SCORM_WEBHOOKS_API_PORT": "0",
 }
 
 
@@ -49,6 +49,7 @@ class Demo:
     customers: list[Customer]
     webhook_ids: dict[str, str]
     course: Course
+    api_key: str
 
     async def scene(self) -> Scene:
         tallies = await self.deployment.deliveries().tally()
@@ -74,7 +75,8 @@ class Demo:
             "  scorm-webhooks deliveries show <id>\n"
             "  scorm-webhooks webhooks list\n"
             "  scorm-webhooks webhooks test <id>\n"
-            "  scorm-webhooks webhooks enable <id>   (what is held flows again)"
+            "  scorm-webhooks webhooks enable <id>   (what is held flows again)\n"
+            f"Or in a browser: {self.deployment.settings.url}/docs, with the key {self.api_key}"
         )
 
 
@@ -101,7 +103,8 @@ async def run_demo(events: int | None, leave: bool, seed: int) -> None:
 @asynccontextmanager
 async def _running(folder: Path, seed: int) -> AsyncIterator[Demo]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("SCORM_", "KAFKA_", "DATABASE_"))}
-    deployment = Deployment.from_environment({**ours, **ACCELERATED, "SCORM_WEBHOOKS_DATA_DIR": str(folder / "data")})
+    places = {"SCORM_WEBHOOKS_DATA_DIR": str(folder / "data"), "SCORM_WEBHOOKS_API_PORT": str(_free_port())}
+    deployment = Deployment.from_environment({**ours, **ACCELERATED, **places})
     configure_logging("console", "error")
     logs = folder / "logs"
     logs.mkdir()
@@ -121,10 +124,15 @@ async def _running(folder: Path, seed: int) -> AsyncIterator[Demo]:
             webhook_ids[customer.name] = registered.changed.registration.webhook.id
         course = Course(deployment.kafka["bootstrap.servers"], opened.account.id, seed)
         try:
-            yield Demo(deployment, customers, webhook_ids, course)
+            yield Demo(deployment, customers, webhook_ids, course, opened.api_key)
         finally:
             await course.close()
             await deployment.database.close()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 async def _show(

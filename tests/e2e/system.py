@@ -180,8 +180,9 @@ class System:
         return (self.folder / f"{stage}.log").read_text(errors="replace")
 
     def facts(self, stage: str) -> list[dict[str, Any]]:
-        """The stage's structured log lines."""
-        return [json.loads(line) for line in self.log(stage).splitlines() if line.startswith("{")]
+        """The stage's structured log lines; the last one may be only half there."""
+        whole = self.log(stage).rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def close(self) -> None:
         for process in self._processes.values():

@@ -1,6 +1,7 @@
 """The demo as a visitor runs it: on the embedded broker and SQLite, bounded, and honest about what it found."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ def test_a_bounded_demo_accounts_for_every_event_and_ends_well() -> None:
     assert "40 events × 4 webhooks" in done.stdout
     assert "every one accounted for" in done.stdout
     assert "deliveries list" in done.stdout
+    assert re.search(r"in a browser: http://127\.0\.0\.1:\d+/docs, with the key sk_", done.stdout)
 
 
 def test_the_demo_ends_cleanly_on_ctrl_c() -> None:
