@@ -76,7 +76,8 @@ class Demo:
             "  scorm-webhooks webhooks list\n"
             "  scorm-webhooks webhooks test <id>\n"
             "  scorm-webhooks webhooks enable <id>   (what is held flows again)\n"
-            f"Or in a browser: {self.deployment.settings.url}/docs, with the key {self.api_key}"
+            f"Or in a browser: {self.deployment.settings.url}/docs\n"
+            f"  key: {self.api_key}"
         )
 
 
