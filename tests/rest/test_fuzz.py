@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+import parts
 from rest.office import OPERATOR_KEY
 from rest.server import Server
 from rest.test_permissions import NEEDS
@@ -53,6 +54,8 @@ def key_of(server: Server, path: str) -> str:
     return key
 
 
+# In CI the examples are the same each time; elsewhere they are new ones, for whoever works on this to find out.
+SAME_EXAMPLES = parts.in_ci()
 # They take nothing: nothing can be wrong.
 PLAIN = {"GET /v1/event-types", "GET /v1/accounts"}
 CASES = [(route, mode) for route in NEEDS for mode in GenerationMode if mode.is_positive or route not in PLAIN]
@@ -65,7 +68,13 @@ def test_an_operation_answers_anything_as_it_is_described(
     method, path = route.split(" ")
     cases = description[path][method].as_strategy(generation_mode=mode)
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=QUIET, phases=[Phase.explicit, Phase.generate])
+    @settings(
+        max_examples=25,
+        deadline=None,
+        derandomize=SAME_EXAMPLES,
+        suppress_health_check=QUIET,
+        phases=[Phase.explicit, Phase.generate],
+    )
     @given(case=cases)
     def answers(case: Any) -> None:
         # What is no HTTP never comes to us.
@@ -85,6 +94,11 @@ def test_operations_one_after_another_answer_as_they_are_described(description: 
 
     Machine.run(
         settings=settings(
-            max_examples=30, stateful_step_count=8, deadline=None, suppress_health_check=QUIET, phases=[Phase.generate]
+            max_examples=30,
+            stateful_step_count=8,
+            deadline=None,
+            derandomize=SAME_EXAMPLES,
+            suppress_health_check=QUIET,
+            phases=[Phase.generate],
         )
     )
