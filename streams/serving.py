@@ -12,7 +12,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from api.app import create_app
 from api.services import Services
 from streams.adapters.sql.answers import SqlAnswers
-from streams.adapters.sql.audit import SqlAuditLog
 from streams.core.errors import Misconfigured, Unavailable
 from streams.prerequisites import require_database, require_topics
 from streams.stages.intake import DRAIN_SECONDS
@@ -44,7 +43,7 @@ class ApiProcess:
             insight=deployment.insight(),
             trials=deployment.trials(self._log),
             ingest=deployment.ingest(self._log),
-            audit=SqlAuditLog(self._database),
+            audit=deployment.audit(),
             answers=SqlAnswers(self._database),
             sealer=deployment.sealing,
             sealed=deployment.sealing,

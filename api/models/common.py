@@ -1,7 +1,7 @@
 """What all models share."""
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 from fastapi import Query
 from pydantic import (
@@ -10,7 +10,6 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Field,
     PlainSerializer,
     StringConstraints,
     WithJsonSchema,
@@ -18,6 +17,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from streams.core.event import format_time, parse_time
+from streams.core.event_data import is_unicode
 from streams.core.page import MOST_ROWS, Cursor, parse_cursor
 
 Row = TypeVar("Row")
@@ -52,7 +52,7 @@ def _in_utc(text: object) -> datetime:
 def _storable(text: str) -> str:
     if "\0" in text:
         raise ValueError("must not hold the character NUL")
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if not is_unicode(text):
         raise ValueError("must not hold half of a surrogate pair")
     return text
 
@@ -78,8 +78,3 @@ def cursor_of(text: str | None) -> Cursor | None:
 def text_of(cursor: Cursor | None) -> str | None:
     """The cursor as the next request brings it."""
     return str(cursor) if cursor else None
-
-
-def example(**values: Any) -> Any:
-    """A field with an example of it."""
-    return Field(examples=[values["value"]], **{name: value for name, value in values.items() if name != "value"})

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from api.auth import MayReadDeliveries, MayWriteDeliveries
+from api.auth import MayReadDeliveries, MayWriteDeliveries, Member
 from api.models.common import After, Id, Limit, Moment, Page, cursor_of, text_of
 from api.models.deliveries import (
     Acted,
@@ -114,12 +114,10 @@ async def retry_dead(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
 ) -> Acted | JobSeen:
     """By `ids` at once, by `filter` as a job; either at the pace that their webhooks can take."""
-    service = services_of(request).deliveries
-    if body.filter is not None and body.ids is None:
-        response.status_code = 202
-        return job_of(await service.start(JobKind.RETRY, body.filter.wanted(), caller.account_id, by=caller.actor))
+    if (job := await _start(JobKind.RETRY, body, caller, request, response)) is not None:
+        return job
     wanted = DeliveryFilter(account_id=caller.account_id, ids=_ids(body))
-    return Acted(ids=list(await service.retry_dead(wanted, by=caller.actor)))
+    return Acted(ids=list(await services_of(request).deliveries.retry_dead(wanted, by=caller.actor)))
 
 
 @router.post(
@@ -133,18 +131,27 @@ async def discard_dead(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
 ) -> Acted | JobSeen:
     """For good: nothing of them is sent any more. By `ids` at once, by `filter` as a job."""
-    service = services_of(request).deliveries
-    if body.filter is not None and body.ids is None:
-        response.status_code = 202
-        return job_of(await service.start(JobKind.DISCARD, body.filter.wanted(), caller.account_id, by=caller.actor))
+    if (job := await _start(JobKind.DISCARD, body, caller, request, response)) is not None:
+        return job
     wanted = DeliveryFilter(account_id=caller.account_id, ids=_ids(body))
-    return Acted(ids=list(await service.discard_dead(wanted, by=caller.actor)))
+    return Acted(ids=list(await services_of(request).deliveries.discard_dead(wanted, by=caller.actor)))
 
 
 @router.get("/v1/jobs/{job_id}", tags=["Dead letters"], summary="Show a job", response_model_exclude_none=True)
 async def show_job(job_id: Id, caller: MayReadDeliveries, request: Request) -> JobSeen:
     """How far it has come; it survives a restart."""
     return job_of(await services_of(request).deliveries.job(job_id, caller.account_id))
+
+
+async def _start(
+    kind: JobKind, body: DeadLetterChoice, caller: Member, request: Request, response: Response
+) -> JobSeen | None:
+    """The job that a filter becomes; None where there is no filter alone."""
+    if body.filter is None or body.ids is not None:
+        return None
+    response.status_code = 202
+    service = services_of(request).deliveries
+    return job_of(await service.start(kind, body.filter.wanted(), caller.account_id, by=caller.actor))
 
 
 async def _page(request: Request, wanted: DeliveryFilter) -> Page[Delivery]:

@@ -49,6 +49,14 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key with its text, which is shown once."""
+
+    key: ApiKey
+    api_key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Whoever asks: `actor` names them in the audit log; without an account it is an operator."""
 
@@ -60,6 +68,21 @@ class Caller:
 def digest(token: str) -> str:
     """What is stored of a key or a link: unguessable as they are, they need no salt."""
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def make_key(
+    key_id: str,
+    account_id: str,
+    name: str,
+    token: str,
+    now: datetime,
+    scopes: frozenset[Scope] = EVERYTHING,
+    expires_at: datetime | None = None,
+) -> NewKey:
+    """A key of an account from an unguessable `token`."""
+    api_key = KEY_PREFIX + token
+    shown = api_key[:SHOWN_CHARACTERS]
+    return NewKey(ApiKey(key_id, account_id, name, shown, digest(api_key), now, scopes, expires_at), api_key)
 
 
 def scope_errors(names: Iterable[str]) -> list[FieldError]:

@@ -24,11 +24,12 @@ def _id(value: Any) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    ok = isinstance(value, str) and 0 < len(value) <= 1024 and _is_unicode(value)
+    ok = isinstance(value, str) and 0 < len(value) <= 1024 and is_unicode(value)
     return None if ok else "must be a text of 1 to 1024 characters"
 
 
-def _is_unicode(value: str) -> bool:
+def is_unicode(value: str) -> bool:
+    """Whether UTF-8 can carry it."""
     # JSON can spell half of a surrogate pair, which no UTF-8 can carry.
     return not any("\ud800" <= character <= "\udfff" for character in value)
 

@@ -1,20 +1,10 @@
 """Give access to an account and take it away; know who asks."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hmac import compare_digest
 
-from streams.core.access import (
-    KEY_PREFIX,
-    OPERATOR,
-    SHOWN_CHARACTERS,
-    ApiKey,
-    Caller,
-    Scope,
-    digest,
-    scope_errors,
-)
+from streams.core.access import OPERATOR, ApiKey, Caller, NewKey, Scope, digest, make_key, scope_errors
 from streams.core.account import User
 from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized
 from streams.ports import Accounts, ApiKeys, Clock, Users
@@ -24,14 +14,6 @@ from streams.services.deeds import Deeds
 LINK_MINUTES = 15
 # More often than this it is not written down that a key was used.
 USE_NOTED_EVERY = timedelta(minutes=1)
-
-
-@dataclass(frozen=True, slots=True)
-class NewKey:
-    """A key with its text, which is shown once."""
-
-    key: ApiKey
-    api_key: str
 
 
 class AccessService:
@@ -83,20 +65,12 @@ class AccessService:
         if errors:
             raise Invalid(*errors)
         await self._require_account(account_id)
-        api_key = KEY_PREFIX + self._new_token()
-        key = ApiKey(
-            id=self._new_id("key"),
-            account_id=account_id,
-            name=name.strip(),
-            prefix=api_key[:SHOWN_CHARACTERS],
-            sha256=digest(api_key),
-            created_at=now,
-            scopes=frozenset(map(Scope, scopes)),
-            expires_at=expires_at,
-        )
+        allowed = frozenset(map(Scope, scopes))
+        made = make_key(self._new_id("key"), account_id, name.strip(), self._new_token(), now, allowed, expires_at)
+        key = made.key
         deed = self._deed(by, "key.created", key.id, account_id, name=key.name, scopes=sorted(key.scopes))
         await self._keys.add(key, deed)
-        return NewKey(key, api_key)
+        return made
 
     async def keys(self, account_id: str) -> Sequence[ApiKey]:
         """Oldest first. Raises `NotFound`."""

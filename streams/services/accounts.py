@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from streams.core.access import KEY_PREFIX, SHOWN_CHARACTERS, ApiKey, digest
+from streams.core.access import make_key
 from streams.core.account import Account
 from streams.core.errors import FieldError, Invalid, NotFound
 from streams.ports import Accounts, Clock
@@ -47,17 +47,9 @@ class AccountService:
         account = Account(self._new_id("acc"), name.strip(), tuple(emails), now, plan_limit)
         if errors := account_errors(account):
             raise Invalid(*errors)
-        api_key = KEY_PREFIX + self._new_token()
-        key = ApiKey(
-            id=self._new_id("key"),
-            account_id=account.id,
-            name="first key",
-            prefix=api_key[:SHOWN_CHARACTERS],
-            sha256=digest(api_key),
-            created_at=now,
-        )
-        await self._accounts.add(account, key, self._deed(by, "account.opened", account.id, account.id))
-        return Opened(account, api_key)
+        first = make_key(self._new_id("key"), account.id, "first key", self._new_token(), now)
+        await self._accounts.add(account, first.key, self._deed(by, "account.opened", account.id, account.id))
+        return Opened(account, first.api_key)
 
     async def list(self) -> Sequence[Account]:
         """Oldest first."""

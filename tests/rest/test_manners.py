@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from rest.office import URL, Office, errors_of, open_office
+from streams.adapters.sql.answers import SqlAnswers
 from streams.core.errors import Unavailable
 from streams.services.webhooks import WebhookService
 
@@ -100,6 +101,18 @@ async def test_a_repeat_while_the_first_is_under_way_is_told_to_wait(
     assert (second.status_code, "under way" in second.json()["detail"]) == (409, True)
     going.set()
     assert (await first).status_code == 201
+
+
+async def test_what_was_done_is_answered_although_the_answer_could_not_be_kept(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*args: object) -> None:
+        raise Unavailable("the database is away")
+
+    monkeypatch.setattr(SqlAnswers, "finish", away)
+    answer = await office.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers={"Idempotency-Key": "register-crm"})
+    assert (answer.status_code, "secret" in answer.json()) == (201, True)
+    assert "answer not kept" in [fact for fact, _ in office.report.facts]
 
 
 async def test_what_failed_is_not_kept_and_what_died_on_the_way_is_begun_anew(
