@@ -126,8 +126,8 @@ class Deployment(Products):
 
     def secrets(self) -> SecretService:
         return SecretService(
+            self.webhooks(),
             SqlWebhooks(self.database, self.clock),
-            SqlOutbox(self.database),
             self.sealing,
             self.sealing,
             self.audit(),

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from streams.core.errors import Conflict, FieldError, Invalid, NotFound
+from streams.core.errors import Conflict, FieldError, Invalid
 from streams.core.event import format_time
 from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.webhook import Registration, SealedSecret
-from streams.ports import AuditLog, Clock, Propagation, Sealed, Sealer, Webhooks
+from streams.ports import AuditLog, Clock, Sealed, Sealer, Webhooks
 from streams.services.deeds import Deeds
-from streams.services.webhooks import Changed, is_propagated
+from streams.services.webhooks import Changed, WebhookService
 
 MOST_OVERLAP_HOURS = 168
 DEFAULT_OVERLAP_HOURS = 24
@@ -30,8 +30,8 @@ class SecretService:
 
     def __init__(
         self,
-        webhooks: Webhooks,
-        propagation: Propagation,
+        webhooks: WebhookService,
+        stored: Webhooks,
         sealer: Sealer,
         sealed: Sealed,
         audit: AuditLog,
@@ -40,7 +40,7 @@ class SecretService:
         new_key: Callable[[int], bytes],
     ) -> None:
         self._webhooks = webhooks
-        self._propagation = propagation
+        self._stored = stored
         self._sealer = sealer
         self._sealed = sealed
         self._audit = audit
@@ -50,7 +50,7 @@ class SecretService:
 
     async def show(self, webhook_id: str, *, by: str, account_id: str | None = None) -> str:
         """The newest secret. Raises `NotFound`."""
-        webhook = (await self._find(webhook_id, account_id)).webhook
+        webhook = (await self._webhooks.find(webhook_id, account_id)).webhook
         await self._audit.add(self._deed(by, "webhook.secret_shown", webhook_id, webhook.account_id))
         return self._sealed.secret(webhook.secrets[-1].sealed)
 
@@ -83,14 +83,14 @@ class SecretService:
                 raise Conflict(f"a rotation lasts until {until}: finish it first, or rotate without an overlap")
             return _with(known, replace(valid[-1], valid_until=old_until), new)
 
-        changed = await self._change(
+        changed = await self._webhooks.alter(
             webhook_id, rotated, by, "webhook.secret_rotated", account_id, overlap_hours=overlap_hours
         )
         return Rotated(changed, secret, old_until)
 
     async def finish_rotation(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Changed:
         """The old secret ends now. Without a rotation nothing changes. Raises `NotFound`."""
-        return await self._change(
+        return await self._webhooks.alter(
             webhook_id,
             lambda known: _with(known, known.webhook.secrets[-1]),
             by,
@@ -103,11 +103,11 @@ class SecretService:
 
         Raises `Unreadable` for one that no key of ours opens; those before it are done.
         """
-        found = await self._webhooks.list()
+        found = await self._stored.list()
         for count, known in enumerate(found, 1):
             webhook = known.webhook
             deed = self._deed(by, "webhook.reencrypted", webhook.id, webhook.account_id)
-            await self._webhooks.change(webhook.id, self._resealed, deed=deed)
+            await self._stored.change(webhook.id, self._resealed, deed=deed)
             told(count, len(found))
         return len(found)
 
@@ -121,28 +121,6 @@ class SecretService:
                 sealed_headers=reseal(webhook.sealed_headers) if webhook.sealed_headers else None,
             ),
         )
-
-    async def _find(self, webhook_id: str, account_id: str | None) -> Registration:
-        known = await self._webhooks.find(webhook_id)
-        if known is None or account_id not in (None, known.webhook.account_id):
-            raise NotFound(f"there is no webhook {webhook_id}")
-        return known
-
-    async def _change(
-        self,
-        webhook_id: str,
-        change: Callable[[Registration], Registration],
-        by: str,
-        action: str,
-        account_id: str | None,
-        **details: object,
-    ) -> Changed:
-        before = await self._find(webhook_id, account_id)
-        deed = self._deed(by, action, webhook_id, before.webhook.account_id, **details)
-        after = await self._webhooks.change(webhook_id, change, deed=deed)
-        if after is None:
-            raise NotFound(f"there is no webhook {webhook_id}")
-        return Changed(after, await is_propagated(self._propagation, webhook_id))
 
 
 def _with(known: Registration, *secrets: SealedSecret) -> Registration:

@@ -138,7 +138,7 @@ class WebhookService:
                 return _paused(result, pause, now)
             return _enabled(result) if status is Status.ACTIVE else result
 
-        return await self._change(
+        return await self.alter(
             webhook_id, changed, by, "webhook.changed", account_id, fields=sorted(map(camel, changes))
         )
 
@@ -146,7 +146,7 @@ class WebhookService:
         """No request leaves any more; what is owed is held. A second time changes nothing."""
         now = self._clock.now()
         pause = Pause(self._new_id("pause"), PauseReason.MANUAL)
-        return await self._change(
+        return await self.alter(
             webhook_id, lambda known: _paused(known, pause, now), by, "webhook.paused", account_id, reason="manual"
         )
 
@@ -162,13 +162,13 @@ class WebhookService:
 
         A second time changes nothing.
         """
-        return await self._change(webhook_id, _enabled, by, "webhook.enabled", account_id, held, held=str(held))
+        return await self.alter(webhook_id, _enabled, by, "webhook.enabled", account_id, held, held=str(held))
 
     async def delete(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Changed:
         """It gets no event any more; what it was still owed becomes dead letters."""
-        return await self._change(webhook_id, lambda known: None, by, "webhook.deleted", account_id)
+        return await self.alter(webhook_id, lambda known: None, by, "webhook.deleted", account_id)
 
-    async def _change(
+    async def alter(
         self,
         webhook_id: str,
         change: Callable[[Registration], Registration | None],
@@ -178,6 +178,7 @@ class WebhookService:
         choice: HeldChoice = HeldChoice.DELIVER,
         **details: object,
     ) -> Changed:
+        """Any change, with the deed's name and details. Raises `NotFound`, and what `change` raises."""
         before = await self.find(webhook_id, account_id)
         deed = self._deed(by, action, webhook_id, before.webhook.account_id, **details)
         registration = await self._webhooks.change(webhook_id, change, choice, deed)
@@ -186,7 +187,14 @@ class WebhookService:
         return await self._changed(registration)
 
     async def _changed(self, registration: Registration) -> Changed:
-        return Changed(registration, await is_propagated(self._propagation, registration.webhook.id))
+        """Whether its newest version is on the topic within two seconds."""
+        try:
+            async with asyncio.timeout(PROPAGATION_SECONDS):
+                while not await self._propagation.is_published(registration.webhook.id):
+                    await asyncio.sleep(ASK_EVERY_SECONDS)
+        except (TimeoutError, Unavailable):
+            return Changed(registration, propagated=False)
+        return Changed(registration, propagated=True)
 
     def _revised(self, known: Registration, wish: Wish, wanted: Mapping[str, Any]) -> Registration:
         webhook = known.webhook
@@ -214,17 +222,6 @@ class WebhookService:
 
     def _seal_headers(self, headers: Mapping[str, str]) -> str | None:
         return self._sealer.seal(json.dumps(dict(headers))) if headers else None
-
-
-async def is_propagated(propagation: Propagation, webhook_id: str) -> bool:
-    """Whether its newest version is on the topic within two seconds."""
-    try:
-        async with asyncio.timeout(PROPAGATION_SECONDS):
-            while not await propagation.is_published(webhook_id):
-                await asyncio.sleep(ASK_EVERY_SECONDS)
-    except (TimeoutError, Unavailable):
-        return False
-    return True
 
 
 def _unknown(webhook_id: str) -> NotFound:

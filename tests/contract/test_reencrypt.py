@@ -6,25 +6,33 @@ import pytest
 
 from builders import SECRET, webhook
 from contract.stores import SqlStore, publish_all
+from streams.adapters.addresses import ResolvedAddresses
 from streams.adapters.sealing import Sealing, generate_key
+from streams.adapters.sql.accounts import SqlAccounts
 from streams.adapters.sql.audit import SqlAuditLog
 from streams.core.errors import Unreadable
 from streams.core.webhook import Registration, SealedSecret
 from streams.services.secrets import SecretService
+from streams.services.webhooks import WebhookService
 
 
 def service(store: SqlStore, sealing: Sealing) -> SecretService:
     audit, ids = SqlAuditLog(store.database), iter(range(1000))
-    return SecretService(
+
+    def new_id(prefix: str) -> str:
+        return f"{prefix}_{next(ids)}"
+
+    webhooks = WebhookService(
         store.webhooks,
+        SqlAccounts(store.database),
         store.propagation,
         sealing,
-        sealing,
-        audit,
+        ResolvedAddresses(()),
         store.clock,
-        lambda prefix: f"{prefix}_{next(ids)}",
-        lambda size: bytes(size),
+        new_id,
+        bytes,
     )
+    return SecretService(webhooks, store.webhooks, sealing, sealing, audit, store.clock, new_id, bytes)
 
 
 async def sealed_with(store: SqlStore, sealing: Sealing) -> None:

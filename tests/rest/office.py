@@ -193,7 +193,7 @@ async def open_office(url: str, *, requests_a_minute: int = 100_000) -> AsyncIte
         accounts=account_service,
         webhooks=webhook_service,
         secrets=SecretService(
-            webhooks, publisher, sealing, sealing, audit, clock, new_id, lambda size: next(numbers).to_bytes(size)
+            webhook_service, webhooks, sealing, sealing, audit, clock, new_id, lambda size: next(numbers).to_bytes(size)
         ),
         deliveries=DeliveryService(deliveries, SqlReplays(database, clock), jobs, clock, new_id),
         insight=InsightService(
