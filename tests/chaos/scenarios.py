@@ -26,11 +26,13 @@ def _both(patient: bool) -> list[Scenario]:
         return long if patient else short
 
     times = 3 if patient else 1
+    # Whoever comes after a killed publisher waits for its lease to end.
+    killed = ("publish",) if patient else ()
     misled = [("deliver", 600), ("fan-out", -600), ("deliver", -600), ("fan-out", 600)]
     return [
         Scenario("rolling-restart", partial(kills.restart_in_turn, rounds=times)),
         Scenario("pause-and-enable", partial(webhooks.pause_and_enable, rounds=times)),
-        Scenario("rotate-and-replay", partial(webhooks.rotate_and_replay, rounds=times)),
+        Scenario("rotate-and-replay", partial(webhooks.rotate_and_replay, rounds=times, also=killed)),
         Scenario("poison-and-copies", partial(kills.poison, times=times), copies=3, poison=0.01),
         Scenario("broker-kill", partial(brokers.kill, times=times)),
         Scenario("database-stop", partial(databases.stop, seconds=how(8, 20))),

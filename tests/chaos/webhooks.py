@@ -32,13 +32,16 @@ def pause_and_enable(act: Act, rounds: int) -> None:
         until(partial(has, act, webhook, CHOICES[choice]), 60, f"something {CHOICES[choice]}")
 
 
-def rotate_and_replay(act: Act, rounds: int) -> None:
-    """A webhook gets new secrets, and what it was owed while paused is given up and sent again."""
+def rotate_and_replay(act: Act, rounds: int, also: tuple[str, ...]) -> None:
+    """A webhook gets new secrets, and what it was owed while paused is given up and sent again.
+
+    `also` are killed beside `deliver` and `record`.
+    """
     webhook = act.customer("rotating")
     run = act.world.system.run
     for _ in range(rounds):
         with ThreadPoolExecutor() as pool:
-            killing = pool.submit(kill_in_turn, act, "publish", "deliver")
+            killing = pool.submit(kill_in_turn, act, *also, "deliver")
             run("webhooks", "rotate-secret", webhook, "--overlap-hours", "0")
             run("webhooks", "pause", webhook)
             until(partial(has, act, webhook, "held"), 60, "something held")
@@ -46,7 +49,7 @@ def rotate_and_replay(act: Act, rounds: int) -> None:
         run("webhooks", "enable", webhook, "--held", "keep")
         until(partial(has, act, webhook, "dead"), 60, "something dead")
         with ThreadPoolExecutor() as pool:
-            killing = pool.submit(kill_in_turn, act, "deliver", "record", "publish")
+            killing = pool.submit(kill_in_turn, act, "deliver", "record", *also)
             run("webhooks", "rotate-secret", webhook)
             run("dead-letters", "retry", "--all", "--webhook", webhook)
             run("webhooks", "finish-rotation", webhook)
