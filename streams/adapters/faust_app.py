@@ -102,7 +102,15 @@ class FaustStage:
                 await failed
             raise FaustCrashed(str(self._app.crash_reason))
         finally:
-            await self._app.stop()
+            await self._stop()
+
+    async def _stop(self) -> None:
+        # While a commit is on its way, Faust's last one is none: what was acknowledged since would be done again.
+        if not self._app.crashed:
+            consumer: Any = self._app.consumer
+            await consumer.maybe_wait_for_commit_to_finish()
+            await consumer.commit()
+        await self._app.stop()
 
     async def _start(self) -> None:
         try:

@@ -2,12 +2,16 @@
 
 import asyncio
 from collections.abc import Sequence
+from threading import Event
+from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 from confluent_kafka import Producer
+from faust.transport.consumer import Consumer
 
 from contract.clusters import SECONDS, KafkaCluster, numbered, running, until
-from streams.ports import Record
+from streams.ports import Outgoing, Record
 from streams.topics import SESSION_EVENTS
 
 
@@ -66,3 +70,40 @@ async def test_a_stage_that_is_cancelled_in_mid_batch_loses_nothing(kafka_cluste
         await until(lambda: bool(in_hand))
     async with running(kafka_cluster.faust().run(all_of_it)):
         await until(lambda: again == set(range(300)))
+
+
+async def test_what_was_done_while_a_commit_was_on_its_way_is_committed_by_a_stop(
+    kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_its_way, somebody_waits = Event(), Event()
+    commit, wait = AIOKafkaConsumer.commit, Consumer.maybe_wait_for_commit_to_finish
+
+    async def slow_commit(consumer: Any, offsets: Any) -> None:
+        on_its_way.set()
+        async with asyncio.timeout(SECONDS):
+            while not somebody_waits.is_set():
+                await asyncio.sleep(0.005)
+        await commit(consumer, offsets)
+
+    async def told_wait(consumer: Any) -> bool:
+        if consumer._commit_fut is not None:
+            somebody_waits.set()
+        return await wait(consumer)
+
+    monkeypatch.setattr(AIOKafkaConsumer, "commit", slow_commit)
+    monkeypatch.setattr(Consumer, "maybe_wait_for_commit_to_finish", told_wait)
+    done: list[bytes | None] = []
+
+    async def handle(records: Sequence[Record]) -> None:
+        done.extend(record.value for record in records)
+
+    async with kafka_cluster.log() as log:
+        async with running(kafka_cluster.faust().run(handle)):
+            await log.produce([Outgoing(SESSION_EVENTS, b"key", b"first")])
+            await until(on_its_way.is_set)
+            await log.produce([Outgoing(SESSION_EVENTS, b"key", b"second")])
+            await until(lambda: done == [b"first", b"second"])
+        async with running(kafka_cluster.faust().run(handle)):
+            await log.produce([Outgoing(SESSION_EVENTS, b"key", b"third")])
+            await until(lambda: b"third" in done)
+    assert done == [b"first", b"second", b"third"]
