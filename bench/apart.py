@@ -33,10 +33,7 @@ def neighbours(
                 healthy.add(event_id)
             stack.publish(event_id, accounts[hook])
 
-        # The first requests of all open connections and wake every cache.
-        warm = stack.at_rate(rate, 5, lambda number: stack.publish(f"warm_{number}", accounts[-1 - number % 20]))
-        stack.wait_for(warm, 30)
-        stack.take()
+        stack.warm_up(accounts[broken:])
         stack.at_rate(rate, seconds, publish)
         deadline = time.monotonic() + 60
         receipts = stack.take()
@@ -96,7 +93,7 @@ def held(
         stack.start()
         path = f"/slow-{think_ms}/held" if think_ms else "/ok/held"
         (account, webhook), (other, _) = stack.register([path, "/ok/other"])
-        paced(stack, other, rate, 5, "warm")
+        stack.warm_up([other])
         waits = {"before": paced(stack, other, rate, 30, "before")}
         stack.system.run("webhooks", "pause", webhook)
         stack.publish_many("held", [account], deliveries)

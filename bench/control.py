@@ -109,7 +109,7 @@ def replay(
                 client.post("/v1/webhooks", json={"url": url, "maxConcurrency": 64}).raise_for_status().json()["id"]
             )
             [(other, _)] = stack.register(["/ok/other"])
-            paced(stack, other, rate, 5, "warm")
+            stack.warm_up([other])
             before = paced(stack, other, rate, 30, "before")
             client.post(f"/v1/webhooks/{webhook}/pause").raise_for_status()
             stack.publish_many("dead", [made["id"]], dead_letters)

@@ -6,10 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.stack import Stack, percentile, running, say
-
-# The broker's compiler takes half a minute of work to be done.
-WARM_DELIVERIES = 30_000
+from bench.stack import WARM_DELIVERIES, Stack, percentile, running, say
 
 
 def throughput(
@@ -24,10 +21,7 @@ def throughput(
         for number in range(1, max(delivers, fan_outs)):
             stack.start_more([*(["deliver"] if number < delivers else []), *(["fan-out"] if number < fan_outs else [])])
         accounts = [account for account, _ in stack.register([f"/ok/{n}" for n in range(webhooks)], max_concurrency=64)]
-        stack.publish_many("warm", accounts, WARM_DELIVERIES)
-        stack.wait_for(WARM_DELIVERIES, 120)
-        stack.wait_for_states({"delivered": WARM_DELIVERIES}, 60)
-        stack.take()
+        stack.warm_up(accounts)
         bytes_before = stack.database_bytes()
         before, began = stack.cpu_seconds(), time.monotonic()
         stack.publish_many("evt", accounts, deliveries)
@@ -70,9 +64,7 @@ def latency(
             sent[f"evt_{number}"] = time.monotonic()
             stack.publish(f"evt_{number}", accounts[number % len(accounts)])
 
-        warm = stack.at_rate(rate, 5, lambda number: stack.publish(f"warm_{number}", accounts[number % len(accounts)]))
-        stack.wait_for(warm, 30)
-        stack.take()
+        stack.warm_up(accounts)
         before = stack.cpu_seconds()
         count = stack.at_rate(rate, seconds, publish)
         stack.wait_for(count, 30)

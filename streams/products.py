@@ -18,7 +18,6 @@ from streams.adapters.kafka.feed import KafkaFeed
 from streams.adapters.kafka.log import KafkaLog
 from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.adapters.kafka.view_reader import ViewReader
-from streams.adapters.sealing import Sealing, generate_key
 from streams.core.errors import Misconfigured
 from streams.core.schedule import Tier
 from streams.ports import Codec, Report
@@ -65,7 +64,7 @@ class Products:
         given = self.environ.get("DATABASE_URL")
         if given:
             return database_url(given)
-        self._make_data_dir()
+        self.make_data_dir()
         return database_url(f"sqlite:///{self.settings.data_dir.absolute()}/scorm-webhooks.db")
 
     @cached_property
@@ -77,7 +76,8 @@ class Products:
     def tiers(self) -> tuple[Tier, ...]:
         return self.settings.retry_schedule.tiers
 
-    def _make_data_dir(self) -> Path:
+    def make_data_dir(self) -> Path:
+        """Where an embedded deployment keeps its things; `Misconfigured` where it cannot be made."""
         try:
             self.settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -111,28 +111,6 @@ class Products:
         from streams.adapters.sql.database import Database
 
         return Database(self.database_url)
-
-    @cached_property
-    def sealing(self) -> Sealing:
-        keys = [key.get_secret_value() for key in self.settings.encryption_keys]
-        if keys:
-            return Sealing(keys)
-        if self.database_url.get_backend_name() != "sqlite":
-            raise Misconfigured(
-                "SCORM_WEBHOOKS_ENCRYPTION_KEYS is not set: webhooks' secrets are encrypted; "
-                "`scorm-webhooks keys generate` makes a key"
-            )
-        return Sealing([self._own_key()])
-
-    def _own_key(self) -> str:
-        """The key that an embedded deployment made for itself; two processes that start at once agree on one."""
-        path = self._make_data_dir() / "encryption.key"
-        try:
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(generate_key())
-        except FileExistsError:
-            pass
-        return path.read_text().strip()
 
     def topics_admin(self) -> TopicsAdmin:
         return TopicsAdmin(self.kafka, self.settings.topic_prefix)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from streams.core.delivery import Delivery
+from streams.core.delivery import Delivery, State
 
 ROOM = 500
 FIRST_ROOM = 8
@@ -24,6 +24,16 @@ class Held:
 
     delivery: Delivery
     choice: HeldChoice
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a delivery has come, and by which of its records."""
+
+    delivery_id: str
+    state: State
+    generation: int
+    step: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,8 @@ def build_request(
         headers[f"{signature_header}-Next"] = sign_platform(secrets[-1], body)
     if delivery.trace_parent:
         headers["traceparent"] = delivery.trace_parent
+    if not customer_headers:
+        return Request(url, headers, body)
     ours = {name.lower() for name in headers}
     theirs = {name: value for name, value in customer_headers.items() if name.lower() not in ours}
     return Request(url, {**theirs, **headers}, body, frozenset(theirs))

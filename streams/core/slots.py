@@ -63,7 +63,7 @@ class Slots(Generic[Ticket]):
         """The lines and tickets that may go now, in turn; each holds a slot until it is released."""
         self._mark_slow(now)
         granted: list[tuple[str, Ticket]] = []
-        while (one := self._grant_one(now)) is not None:
+        while any(self._turns.values()) and (one := self._grant_one(now)) is not None:
             granted.append(one)
         return granted
 

@@ -5,11 +5,11 @@ from datetime import datetime
 from typing import Protocol
 
 from streams.core.delivery import ViewPosition
-from streams.core.held import Held
+from streams.core.held import Held, Progress
 from streams.core.ledger import Commit
 from streams.core.outcome import Answer, Failure
 from streams.core.request import Request
-from streams.core.standing import Batch, Standing
+from streams.core.standing import Batch
 from streams.core.webhook import Webhook
 from streams.ports.records import Due, Noun, Outgoing, Partition, Record
 
@@ -68,7 +68,7 @@ class HeldDeliveries(Protocol):
 
     async def oldest(self, webhook_id: str, limit: int) -> Sequence[Held]: ...
 
-    async def standings(self, delivery_ids: Sequence[str]) -> Sequence[Standing]: ...
+    async def progress(self, delivery_ids: Sequence[str]) -> Sequence[Progress]: ...
 
 
 class Lease(Protocol):

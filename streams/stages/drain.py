@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from streams.core.attempt import DeadLetter
 from streams.core.delivery import DeathReason, State, ViewPosition
 from streams.core.errors import Unavailable
-from streams.core.held import Held, HeldChoice, Room
+from streams.core.held import Held, HeldChoice, Progress, Room
 from streams.core.standing import Batch, Standing, standing_of_owed
 from streams.ports import Clock, Codec, HeldDeliveries, Log, Outgoing, Recorder, Report, Subscriptions
 from streams.topics import DEAD_LETTERS, DELIVERIES
@@ -82,9 +82,9 @@ class Drain:
         """What became of those that were sent on tells the endpoint's pace."""
         if not lane.sent:
             return
-        standings = await self._held.standings(list(lane.sent))
-        under_way = {s.delivery_id for s in standings if _is_under_way(s, lane.sent[s.delivery_id])}
-        held_again = sum(s.state is State.HELD for s in standings)
+        progress = await self._held.progress(list(lane.sent))
+        under_way = {one.delivery_id for one in progress if _is_under_way(one, lane.sent[one.delivery_id])}
+        held_again = sum(one.state is State.HELD for one in progress)
         lane.room = lane.room.after(len(lane.sent) - len(under_way) - held_again, held_again)
         lane.rests_until = now + lane.room.rest_seconds
         lane.sent = {delivery_id: lane.sent[delivery_id] for delivery_id in under_way}
@@ -124,5 +124,5 @@ class Drain:
         return Outgoing(DELIVERIES, key, self._codec.encode(delivery)), standing
 
 
-def _is_under_way(standing: Standing, sent: tuple[int, int]) -> bool:
-    return standing.state is State.WAITING and (standing.generation, standing.step) == sent
+def _is_under_way(progress: Progress, sent: tuple[int, int]) -> bool:
+    return progress.state is State.WAITING and (progress.generation, progress.step) == sent

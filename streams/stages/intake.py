@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -14,6 +15,8 @@ from streams.topics import TEST_DELIVERIES, tier_of
 REVOKE_SECONDS = 3.0
 DRAIN_SECONDS = 12.0
 COMMIT_EVERY_SECONDS = 0.5
+# Between so many beginnings the loop looks after what was begun before.
+BEGIN_AT_ONCE = 16
 
 # Whether a record is still this process's to attend to: its partition may have gone to another.
 Mine = Callable[[], bool]
@@ -34,6 +37,7 @@ class _Lane:
         self.ledger = Ledger(committed.offset, committed.metadata) if committed else Ledger()
         self.stops: set[str] = set()
         self.stopped_at = 0
+        self.arrived: deque[Record] = deque()
         self.tasks: set[asyncio.Task[None]] = set()
         self.closed = False
 
@@ -64,6 +68,8 @@ class Intake:
         self._open = 0
         self._draining = False
         self._lanes: dict[Partition, _Lane] = {}
+        self._turns: deque[_Lane] = deque()
+        self._beginning = False
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -83,6 +89,8 @@ class Intake:
     async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
         """Take nothing more, finish what is in hand within `seconds`, and commit it."""
         self._draining = True
+        for lane in self._lanes.values():
+            self._leave(lane)
         await _settle(list(self._lanes.values()), seconds)
         await self._commit()
 
@@ -100,11 +108,14 @@ class Intake:
             lane = self._lanes.get(record.partition)
             if lane is not None and not lane.stops:
                 self._admit(lane, record)
+        if not self._beginning:
+            self._begin()
 
     async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
         lanes = [lane for partition in partitions if (lane := self._lanes.pop(partition, None))]
         for lane in lanes:
             lane.closed = True
+            self._leave(lane)
         self._report.tell("partitions lost" if lost else "partitions revoked", count=len(lanes))
         if lost:
             return {}
@@ -126,9 +137,31 @@ class Intake:
             self._stop(lane, "budget", record.offset)
         elif lane.ledger.open(record.offset):
             self._open += 1
-            task = asyncio.create_task(self._attend(lane, record))
+            if not lane.arrived:
+                self._turns.append(lane)
+            lane.arrived.append(record)
+
+    def _begin(self) -> None:
+        """Begin some of what arrived, a record of each partition in turn, and the others in the loop's next round."""
+        for _ in range(BEGIN_AT_ONCE):
+            if not self._turns:
+                break
+            lane = self._turns.popleft()
+            task = asyncio.create_task(self._attend(lane, lane.arrived.popleft()))
             lane.tasks.add(task)
             task.add_done_callback(lane.tasks.discard)
+            if lane.arrived:
+                self._turns.append(lane)
+        self._beginning = bool(self._turns)
+        if self._beginning:
+            asyncio.get_running_loop().call_soon(self._begin)
+
+    def _leave(self, lane: _Lane) -> None:
+        """What was not begun stays uncommitted, for whoever reads it next."""
+        if lane.arrived:
+            self._turns.remove(lane)
+            self._open -= len(lane.arrived)
+            lane.arrived.clear()
 
     async def _attend(self, lane: _Lane, record: Record) -> None:
         try:

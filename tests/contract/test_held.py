@@ -9,9 +9,9 @@ import pytest
 from builders import NOON, attempt, delivery
 from contract.stores import Store, publish_all
 from streams.core.attempt import Followed
-from streams.core.delivery import Delivery, HoldReason
+from streams.core.delivery import Delivery, HoldReason, State
 from streams.core.errors import Unavailable
-from streams.core.held import HeldChoice
+from streams.core.held import HeldChoice, Progress
 from streams.core.outcome import Kind
 from streams.core.standing import Fact, fold
 from streams.core.webhook import Pause, PauseReason, Registration, Status
@@ -154,14 +154,14 @@ async def test_what_was_sent_on_and_not_yet_attempted_is_under_way(store: Store)
     assert await leaving(store) == [("evt_3", HeldChoice.DELIVER)]
 
 
-async def test_the_standings_of_deliveries_are_found_by_id_and_unknown_ones_are_not(store: Store) -> None:
+async def test_how_far_deliveries_have_come_is_found_by_id_and_unknown_ones_are_not(store: Store) -> None:
     owed = held(1)
     await record(store, owed)
-    [standing] = await store.held.standings([owed.id, "unknown"])
-    assert (standing.delivery_id, standing.step) == (owed.id, owed.step)
+    found = await store.held.progress([owed.id, "unknown"])
+    assert found == [Progress(owed.id, State.HELD, owed.generation, owed.step)]
 
 
 async def test_a_database_that_is_away_says_so(away: Store) -> None:
-    for work in (away.held.webhooks(), away.held.oldest("wh_crm", 1), away.held.standings(["some"])):
+    for work in (away.held.webhooks(), away.held.oldest("wh_crm", 1), away.held.progress(["some"])):
         with pytest.raises(Unavailable):
             await work

@@ -9,7 +9,7 @@ from streams.core.account import DeliveryFilter
 from streams.core.audit import Deed
 from streams.core.delivery import Delivery, HoldReason, State, Target, Trigger, ViewPosition
 from streams.core.errors import Unavailable
-from streams.core.held import Held, HeldChoice
+from streams.core.held import Held, HeldChoice, Progress
 from streams.core.job import PORTION, Job, JobKind
 from streams.core.standing import HELD_WORDS, Standing
 
@@ -33,9 +33,10 @@ class FakeHeld:
         choices = [(standing, self._choice(standing)) for standing in standings]
         return [Held(self._delivery(standing), choice) for standing, choice in choices if choice][:limit]
 
-    async def standings(self, delivery_ids: Sequence[str]) -> Sequence[Standing]:
+    async def progress(self, delivery_ids: Sequence[str]) -> Sequence[Progress]:
         self._check()
-        return [self.recorder.standings[name] for name in delivery_ids if name in self.recorder.standings]
+        known = [self.recorder.standings[name] for name in delivery_ids if name in self.recorder.standings]
+        return [Progress(one.delivery_id, one.state, one.generation, one.step) for one in known]
 
     def _standings(self, state: State) -> list[Standing]:
         return [standing for standing in self.recorder.standings.values() if standing.state is state]

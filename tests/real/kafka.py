@@ -16,7 +16,7 @@ from real.process import Process, free_ports
 
 # Half of the start-up time of such a broker is compiling and loading classes: the light compiler and an
 # archive of loaded classes (written when a broker first stops) bring it from 6 s to about one.
-LIGHT = (
+LIGHT: tuple[str, ...] = (
     "-Xms64m",
     "-Xmx256m",
     "-XX:+UseSerialGC",
@@ -36,6 +36,8 @@ listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={folder}/data
 auto.create.topics.enable=false
 default.replication.factor=1
+num.network.threads=1
+num.io.threads=2
 offsets.topic.num.partitions=5
 offsets.topic.replication.factor=1
 transaction.state.log.num.partitions=5

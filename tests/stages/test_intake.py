@@ -10,7 +10,7 @@ from fakes import FakeClock, FakeFeed, FakeLog, FakeReport, cancel_others, quiet
 from streams.core.ledger import WINDOW_OFFSETS, Commit, Ledger
 from streams.ports import Outgoing, Partition, Record
 from streams.stages import intake as intake_module
-from streams.stages.intake import Intake, Mine
+from streams.stages.intake import BEGIN_AT_ONCE, Intake, Mine
 from streams.topics import DELIVERIES, TEST_DELIVERIES
 
 RETRY = "deliveries.retry.30s"
@@ -228,6 +228,15 @@ async def test_retries_yield_to_new_records_when_the_budget_gets_short() -> None
         assert len(it.begun) == 6 + 8
 
 
+async def test_a_burst_on_one_partition_leaves_the_others_their_turns() -> None:
+    async with shop() as it:
+        it.add(400)
+        it.add(topic=TEST_DELIVERIES)
+        await until(lambda: len(it.begun) == 401)
+        place = it.begun.index(next(record for record in it.begun if record.partition.topic == TEST_DELIVERIES))
+        assert place < 4 * BEGIN_AT_ONCE
+
+
 # -- partitions come and go ----------------------------------------------------------------------------------
 
 
@@ -241,6 +250,24 @@ async def test_a_partition_that_goes_is_finished_and_committed_first() -> None:
         it.finish(0, 1)
         await going
         assert it.feed.committed[NEW] == Commit(2, "")
+
+
+async def test_what_was_not_begun_when_its_partition_goes_is_left_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake_module, "BEGIN_AT_ONCE", 1)
+    async with shop(max_open=8) as it:
+        it.add(8)
+        await until(lambda: len(it.begun) == 2)
+        going = asyncio.create_task(it.feed.revoke([NEW]))
+        await quiet()
+        begun = it.begun_of(NEW)
+        it.finish(*begun)
+        await going
+        assert len(begun) < 8
+        assert it.feed.committed[NEW] == Commit(len(begun), "")
+        it.feed.assign([NEW])
+        it.add(len(begun))
+        # All of the budget is there again.
+        await until(lambda: it.begun_of(NEW) == list(range(len(begun) + 8)))
 
 
 async def test_a_partition_that_goes_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,3 +366,17 @@ async def test_a_partition_that_comes_during_a_drain_is_not_begun() -> None:
         it.feed.assign([NEW])
         await quiet()
         assert it.begun == []
+
+
+async def test_a_drain_leaves_what_was_not_begun_to_the_next_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake_module, "BEGIN_AT_ONCE", 1)
+    async with shop() as it:
+        it.add(8)
+        await until(lambda: len(it.begun) == 2)
+        draining = asyncio.create_task(it.intake.drain())
+        await quiet()
+        begun = it.begun_of(NEW)
+        it.finish(*begun)
+        await draining
+        assert len(begun) < 8
+        assert it.feed.committed[NEW] == Commit(len(begun), "")

@@ -2,6 +2,7 @@
 
 import logging
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from confluent_kafka import Message, TopicPartition
@@ -20,13 +21,18 @@ def to_record(message: Message, prefix: str) -> Record:
     assert number is not None
     assert offset is not None
     return Record(
-        partition=Partition(topic.removeprefix(prefix), number),
+        partition=_partition(topic, prefix, number),
         offset=offset,
         key=message.key(),
         value=message.value(),
         appended_at=datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC),
         headers=_headers(message),
     )
+
+
+@lru_cache(4096)
+def _partition(topic: str, prefix: str, number: int) -> Partition:
+    return Partition(topic.removeprefix(prefix), number)
 
 
 def _headers(message: Message) -> tuple[tuple[str, bytes], ...]:

@@ -6,11 +6,9 @@ from typing import Any
 from sqlalchemy import or_, select, text
 
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.delivery_log import to_standing
 from streams.adapters.sql.tables import bodies, deliveries, pauses
 from streams.core.delivery import Delivery, HoldReason, State, Target, Trigger, ViewPosition
-from streams.core.held import Held, HeldChoice
-from streams.core.standing import Standing
+from streams.core.held import Held, HeldChoice, Progress
 
 # Steps from one webhook to the next in the index: of a webhook with a million held deliveries one entry is read.
 _CAN_TAKE = text(
@@ -58,10 +56,12 @@ class SqlHeld:
         async with self._database.reading() as connection:
             return [_held(row) for row in await connection.execute(query)]
 
-    async def standings(self, delivery_ids: Sequence[str]) -> Sequence[Standing]:
-        query = select(deliveries).where(deliveries.c.id.in_(delivery_ids))
+    async def progress(self, delivery_ids: Sequence[str]) -> Sequence[Progress]:
+        known = deliveries.c
+        query = select(known.id, known.state, known.generation, known.step).where(known.id.in_(delivery_ids))
         async with self._database.reading() as connection:
-            return [to_standing(row) for row in await connection.execute(query)]
+            rows = (await connection.execute(query)).all()
+        return [Progress(name, State(state), generation, step) for name, state, generation, step in rows]
 
 
 def _held(row: Any) -> Held:
