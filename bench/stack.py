@@ -32,6 +32,8 @@ _HEADER = b"\xc3\x01" + bytes.fromhex(fingerprint(to_parsing_canonical_form(_SCH
 # As Kafka's own script starts it; the tests' one is made to start fast.
 _HEAP = ("-Xms1g", "-Xmx1g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35")
 kafka.LIGHT = (*_HEAP, *kafka.LIGHT[-2:])
+# More of them only take turns on two cores.
+kafka.PROPERTIES += "num.network.threads=1\nnum.io.threads=2\n"
 # The broker's compiler takes half a minute of work to be done.
 WARM_DELIVERIES = 30_000
 _TICKS = os.sysconf("SC_CLK_TCK")
