@@ -152,14 +152,14 @@ class FeedHandler(Protocol):
 
 
 class Feed(Protocol):
-    """The records of a consumer group; `pause` drops what was fetched ahead."""
+    """The records of a consumer group, a list at a time: the next one is read when `received` has returned."""
 
     async def run(self, handler: FeedHandler) -> None:
         """Feed `handler` until cancelled, then leave the group; what the handler raises ends the run."""
 
     async def commit(self, commits: Mapping[Partition, Commit]) -> None: ...
 
-    def pause(self, partition: Partition, rewind_to: int) -> None:
-        """Deliver nothing more of this partition; go on at offset `rewind_to` once it is resumed."""
+    def pause(self, partition: Partition, rewind_to: int | None = None) -> None:
+        """Read no further in this partition; once resumed, go on at `rewind_to`, or behind what was received."""
 
     def resume(self, partition: Partition) -> None: ...

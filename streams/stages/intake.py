@@ -17,6 +17,7 @@ DRAIN_SECONDS = 12.0
 COMMIT_EVERY_SECONDS = 0.5
 # Between so many beginnings the loop looks after what was begun before.
 BEGIN_AT_ONCE = 16
+_TIERS_SHARE = 0.75
 
 # Whether a record is still this process's to attend to: its partition may have gone to another.
 Mine = Callable[[], bool]
@@ -33,7 +34,7 @@ class _Lane:
         tier = tier_of(partition.topic)
         self.partition = partition
         self.wait: timedelta | None = tier.wait if tier else None
-        self.share = math.inf if partition.topic == TEST_DELIVERIES else 0.75 if tier else 1.0
+        self.share = math.inf if partition.topic == TEST_DELIVERIES else _TIERS_SHARE if tier else 1.0
         self.ledger = Ledger(committed.offset, committed.metadata) if committed else Ledger()
         self.stops: set[str] = set()
         self.stopped_at = 0
@@ -45,9 +46,10 @@ class _Lane:
 class Intake:
     """A feed's handler: due? → open in the ledger → work → complete → commit.
 
-    A partition stands still while its head is not due, its window is full, or too many records are in hand
-    (retry tiers first, tests never); nothing sleeps, and what was fetched behind the head is read again. Work that
-    is cancelled leaves its record to whoever reads it next. `later` is the loop's timer unless another one is given.
+    A partition stands still while its head is not due, its window is full, or `max_open` records are in hand and
+    what came with the last of them (retry tiers stop at three quarters, tests never); nothing sleeps, and what was
+    fetched behind a head that is not due is read again. Work that is cancelled leaves its record to whoever reads it
+    next. `later` is the loop's timer unless another one is given.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Intake:
         self._max_open = max_open
         self._later: Later = later or asyncio.get_running_loop().call_later
         self._open = 0
+        self._full = False
         self._draining = False
         self._lanes: dict[Partition, _Lane] = {}
         self._turns: deque[_Lane] = deque()
@@ -108,6 +111,7 @@ class Intake:
             lane = self._lanes.get(record.partition)
             if lane is not None and not lane.stops:
                 self._admit(lane, record)
+        self._hold_back()
         if not self._beginning:
             self._begin()
 
@@ -116,6 +120,7 @@ class Intake:
         for lane in lanes:
             lane.closed = True
             self._leave(lane)
+        self._make_room()
         self._report.tell("partitions lost" if lost else "partitions revoked", count=len(lanes))
         if lost:
             return {}
@@ -133,13 +138,18 @@ class Intake:
                 return
         if not lane.ledger.has_room(record.offset):
             self._stop(lane, "window", record.offset)
-        elif self._open >= lane.share * self._max_open:
-            self._stop(lane, "budget", record.offset)
         elif lane.ledger.open(record.offset):
             self._open += 1
             if not lane.arrived:
                 self._turns.append(lane)
             lane.arrived.append(record)
+
+    def _hold_back(self) -> None:
+        """Read no further where too much is in hand: what has arrived is kept, for to read it again costs more."""
+        for lane in self._lanes.values() if self._open >= _TIERS_SHARE * self._max_open else ():
+            if self._open >= lane.share * self._max_open:
+                self._full = True
+                self._stop(lane, "budget")
 
     def _begin(self) -> None:
         """Begin some of what arrived, a record of each partition in turn, and the others in the loop's next round."""
@@ -175,26 +185,28 @@ class Intake:
         finally:
             self._open -= 1
         lane.ledger.complete(record.offset)
-        self._make_room(lane)
-
-    def _make_room(self, lane: _Lane) -> None:
         if "window" in lane.stops and lane.ledger.has_room(lane.stopped_at + WINDOW_OFFSETS // 2):
             self._go_on(lane, "window")
-        if self._open <= self._max_open // 2:
-            for other in self._lanes.values():
-                if "budget" in other.stops:
-                    self._go_on(other, "budget")
+        self._make_room()
 
-    def _stop(self, lane: _Lane, reason: str, offset: int) -> None:
+    def _make_room(self) -> None:
+        if self._full and self._open <= self._max_open // 2:
+            self._full = False
+            for other in self._lanes.values():
+                self._go_on(other, "budget")
+
+    def _stop(self, lane: _Lane, reason: str, offset: int | None = None) -> None:
+        """Read no further; `offset` is the first of what arrived and is to be read again."""
         if not lane.stops:
-            lane.stopped_at = offset
+            lane.stopped_at = offset or 0
             self._feed.pause(lane.partition, offset)
         lane.stops.add(reason)
 
     def _go_on(self, lane: _Lane, reason: str) -> None:
-        lane.stops.discard(reason)
-        if not lane.stops and not lane.closed:
-            self._feed.resume(lane.partition)
+        if reason in lane.stops:
+            lane.stops.remove(reason)
+            if not lane.stops and not lane.closed:
+                self._feed.resume(lane.partition)
 
     # -- commits ----------------------------------------------------------------------------------------------
 

@@ -31,7 +31,8 @@ class RecordStage:
         self._network = OwnNetwork()
         self._network_is_down = False
         self._waiting: deque[Record] = deque()
-        self._stopped: set[Partition] = set()
+        self._partitions: set[Partition] = set()
+        self._full = False
         self._draining = False
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
@@ -59,27 +60,25 @@ class RecordStage:
     # -- what the feed tells ----------------------------------------------------------------------------------
 
     def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
-        self._stopped -= partitions.keys()
+        self._partitions |= partitions.keys()
         self._report.tell("partitions assigned", count=len(partitions))
 
     def received(self, records: Sequence[Record]) -> None:
         # Whatever followed the records that a drain dropped would commit past them.
         if self._draining:
             return
-        for record in records:
-            if record.partition in self._stopped:
-                continue
-            if len(self._waiting) >= HIGH_WATER:
-                self._stopped.add(record.partition)
-                self._feed.pause(record.partition, record.offset)
-                continue
-            self._waiting.append(record)
+        self._waiting.extend(records)
+        if len(self._waiting) >= HIGH_WATER:
+            self._full = True
+            for partition in self._partitions:
+                self._feed.pause(partition)
         self._arrived.set()
 
     async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
         gone = set(partitions)
         self._waiting = deque(record for record in self._waiting if record.partition not in gone)
-        self._stopped -= gone
+        self._partitions -= gone
+        self._make_room()
         self._report.tell("partitions lost" if lost else "partitions revoked", count=len(gone))
         if not lost:
             # The batch in hand commits for itself; waiting for it spares the next member its records.
@@ -182,7 +181,7 @@ class RecordStage:
                 return
 
     def _make_room(self) -> None:
-        if self._stopped and len(self._waiting) <= HIGH_WATER // 2:
-            for partition in self._stopped:
+        if self._full and len(self._waiting) <= HIGH_WATER // 2:
+            self._full = False
+            for partition in self._partitions:
                 self._feed.resume(partition)
-            self._stopped.clear()

@@ -63,6 +63,44 @@ async def test_a_paused_partition_goes_on_at_its_offset_and_holds_nobody_up(clus
     assert handler.offsets(one) == list(range(2020))
 
 
+class Breathing(Handler):
+    """Pauses its partitions after each list, as a stage does whose hands are full, and goes on a moment later."""
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__()
+        self.feed = feed
+        self.told_while_paused = 0
+        self.is_full = False
+
+    def received(self, records: Sequence[Record]) -> None:
+        self.told_while_paused += self.is_full
+        super().received(records)
+        self.is_full = True
+        for partition in self.committed:
+            self.feed.pause(partition)
+
+    def go_on(self) -> None:
+        self.is_full = False
+        for partition in self.committed:
+            self.feed.resume(partition)
+
+
+async def test_a_pause_without_a_rewind_neither_loses_nor_repeats_a_record(cluster: Cluster) -> None:
+    feed = cluster.feed(ATTEMPTS)
+    handler = Breathing(feed)
+    async with cluster.log() as log, running(feed.run(handler)):
+        await log.produce(numbered(ATTEMPTS, 5000))
+        while len(handler.records) < 5000:
+            await until(lambda: handler.is_full)
+            handler.go_on()
+        await log.produce(numbered(ATTEMPTS, 10))
+        await until(lambda: handler.is_full)
+    assert not handler.told_while_paused
+    for partition in handler.committed:
+        offsets = handler.offsets(partition)
+        assert offsets == list(range(len(offsets)))
+
+
 async def test_every_group_reads_everything(cluster: Cluster) -> None:
     async with cluster.log() as log:
         await log.produce(numbered(ATTEMPTS, 30))

@@ -91,13 +91,18 @@ class FakeLog:
 
 
 class FakeFeed:
-    """A `Feed`: a member of a group on a `FakeLog`; whoever ends leaves with its last words, unless it is killed."""
+    """A `Feed`: a member of a group on a `FakeLog`; whoever ends leaves with its last words, unless it is killed.
 
-    def __init__(self, log: FakeLog, group: str, topics: Sequence[str]) -> None:
+    It hands over `at_once` records of a partition at most; `read` counts them all.
+    """
+
+    def __init__(self, log: FakeLog, group: str, topics: Sequence[str], at_once: int = 500) -> None:
         self._log = log
         self._partitions = [partition for topic in topics for partition in log.partitions(topic)]
         self._positions: dict[Partition, int] = {}
         self._more = asyncio.Event()
+        self._at_once = at_once
+        self.read = 0
         self._handler: FeedHandler | None = None
         self._members = log.members[group]
         self.committed = log.groups[group]
@@ -112,7 +117,8 @@ class FakeFeed:
             await self._share()
             while True:
                 self._more.clear()
-                if records := self._fetch():
+                while records := self._fetch():
+                    self.read += len(records)
                     handler.received(records)
                 await self._more.wait()
         finally:
@@ -148,10 +154,11 @@ class FakeFeed:
         self.committed.update(commits)
         await asyncio.sleep(0)
 
-    def pause(self, partition: Partition, rewind_to: int) -> None:
+    def pause(self, partition: Partition, rewind_to: int | None = None) -> None:
         if partition in self._positions:
             self.paused.add(partition)
-            self._positions[partition] = rewind_to
+            if rewind_to is not None:
+                self._positions[partition] = rewind_to
 
     def resume(self, partition: Partition) -> None:
         self.paused.discard(partition)
@@ -161,9 +168,9 @@ class FakeFeed:
         fetched: list[Record] = []
         for partition, position in self._positions.items():
             if partition not in self.paused:
-                records = self._log.records(partition)
-                fetched += records[position:]
-                self._positions[partition] = max(position, len(records))
+                records = self._log.records(partition)[position : position + self._at_once]
+                fetched += records
+                self._positions[partition] = position + len(records)
         return fetched
 
     async def _share(self) -> None:

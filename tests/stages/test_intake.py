@@ -26,11 +26,11 @@ def _commits_often(monkeypatch: pytest.MonkeyPatch) -> None:
 class Shop:
     """An intake whose work waits for `finish`, on a log with a topic of new records and a tier of 30 s."""
 
-    def __init__(self, log: FakeLog, clock: FakeClock, max_open: int) -> None:
+    def __init__(self, log: FakeLog, clock: FakeClock, max_open: int, at_once: int) -> None:
         self.log = log
         self.clock = clock
         self.report = FakeReport()
-        self.feed = FakeFeed(log, "deliver", [DELIVERIES, TEST_DELIVERIES, RETRY])
+        self.feed = FakeFeed(log, "deliver", [DELIVERIES, TEST_DELIVERIES, RETRY], at_once)
         self.intake = Intake(self.feed, self._work, clock, self.report, max_open, clock.later)
         self.running = asyncio.create_task(self.intake.run())
         self.begun: list[Record] = []
@@ -63,9 +63,11 @@ class Shop:
 
 
 @asynccontextmanager
-async def shop(log: FakeLog | None = None, clock: FakeClock | None = None, max_open: int = 4000) -> AsyncIterator[Shop]:
+async def shop(
+    log: FakeLog | None = None, clock: FakeClock | None = None, max_open: int = 4000, at_once: int = 500
+) -> AsyncIterator[Shop]:
     clock = clock or FakeClock()
-    yield Shop(log or FakeLog(clock, partitions=1), clock, max_open)
+    yield Shop(log or FakeLog(clock, partitions=1), clock, max_open, at_once)
     await cancel_others()
 
 
@@ -205,7 +207,7 @@ async def test_one_stuck_record_holds_its_partition_only_after_a_whole_window() 
 
 
 async def test_no_more_records_are_in_hand_than_the_budget_allows() -> None:
-    async with shop(max_open=8) as it:
+    async with shop(max_open=8, at_once=1) as it:
         it.add(20)
         await quiet()
         assert it.begun_of(NEW) == list(range(8))
@@ -217,8 +219,34 @@ async def test_no_more_records_are_in_hand_than_the_budget_allows() -> None:
         assert it.begun_of(NEW) == list(range(12))
 
 
+async def test_what_arrives_together_is_taken_together_and_nothing_is_read_twice() -> None:
+    async with shop(max_open=8, at_once=6) as it:
+        it.add(20)
+        await until(lambda: len(it.begun) == 12)
+        await quiet()
+        assert it.feed.paused == {NEW, LATE}
+        it.finish(*range(8))
+        await until(lambda: len(it.begun) == 18)
+        it.finish(*range(8, 18))
+        await until(lambda: len(it.begun) == 20)
+        assert it.feed.read == 20
+
+
+async def test_what_stood_still_goes_on_when_those_that_took_the_room_have_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(intake_module, "BEGIN_AT_ONCE", 1)
+    monkeypatch.setattr(intake_module, "REVOKE_SECONDS", 0)
+    async with shop(max_open=8) as it:
+        it.add(8)
+        await until(lambda: len(it.begun) == 2)
+        assert LATE in it.feed.paused
+        await it.feed.revoke([NEW])
+        assert it.feed.paused == set()
+
+
 async def test_tests_wait_for_nobody() -> None:
-    async with shop(max_open=2) as it:
+    async with shop(max_open=2, at_once=1) as it:
         it.add(5)
         await quiet()
         it.add(topic=TEST_DELIVERIES)
@@ -228,7 +256,7 @@ async def test_tests_wait_for_nobody() -> None:
 
 
 async def test_retries_yield_to_new_records_when_the_budget_gets_short() -> None:
-    async with shop(max_open=8) as it:
+    async with shop(max_open=8, at_once=1) as it:
         it.add(10, topic=RETRY)
         it.clock.advance(60)
         await quiet()

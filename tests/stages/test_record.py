@@ -157,10 +157,25 @@ async def test_a_slow_database_stops_the_feed_and_nothing_is_lost(it: Ledgers, m
     it.recorder.away = True
     it.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(40)))
     await quiet()
-    assert it.feed.paused == {Partition(ATTEMPTS, 0)}
+    assert Partition(ATTEMPTS, 0) in it.feed.paused
     it.recorder.away = False
     await until(lambda: it.committed(ATTEMPTS) == 40)
-    assert len(it.recorder.attempts) == 40
+    assert len(it.recorder.attempts) == it.feed.read == 40
+
+
+async def test_the_feed_goes_on_when_what_filled_the_room_has_gone(
+    it: Ledgers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_module, "HIGH_WATER", 8)
+    it.recorder.away = True
+    it.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(1010)))
+    await quiet()
+    assert Partition(HELD, 0) in it.feed.paused
+    going = asyncio.create_task(it.feed.revoke([Partition(ATTEMPTS, 0)]))
+    await quiet()
+    assert it.feed.paused == set()
+    it.recorder.away = False
+    await going
 
 
 async def test_what_waits_of_a_partition_that_goes_is_left_to_its_next_owner(

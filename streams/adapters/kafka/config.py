@@ -50,8 +50,11 @@ OWNED = frozenset(
 )
 
 _PREFETCH = {
-    "queued.min.messages": 5_000,
-    "queued.max.messages.kbytes": 16_384,
+    # Who pauses a partition throws away what was fetched ahead of it.
+    "queued.min.messages": 500,
+    "queued.max.messages.kbytes": 2_048,
+    "fetch.message.max.bytes": 131_072,
+    "fetch.max.bytes": 1_048_576,
     # Its default of a second caps a consumer with so small a queue at 8 000 records a second.
     "fetch.queue.backoff.ms": 5,
     # A partition that is resumed waits for the fetch that is under way without it.

@@ -1,5 +1,6 @@
 """The thread that polls a consumer group: it obeys orders, reads, and sees partitions come and go."""
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -69,6 +70,9 @@ class ConsumerThread:
         self._fatal: KafkaError | None = None
         self._reasons = Reasons(lambda why: listener.tell_loop(listener.unavailable, why))
         self._ask_at = 0.0
+        # What was read is taken before more is read: nothing arrives that was to be paused, or waits without bound.
+        self._taken = threading.Event()
+        self._taken.set()
         self.orders: deque[Order] = deque()
         self.stopping = False
 
@@ -96,8 +100,10 @@ class ConsumerThread:
         try:
             self._subscribe(consumer)
             while not self.stopping:
+                taken = self._taken.wait(POLL_SECONDS)
                 self._obey(consumer)
-                self._read(consumer)
+                if taken:
+                    self._read(consumer)
                 self._ask_again(consumer)
                 if self._fatal is not None:
                     in_use = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str() in self._fatal.str()
@@ -127,7 +133,12 @@ class ConsumerThread:
         messages = [first, *consumer.consume(RECORDS_AT_ONCE - 1, 0)]
         records = [to_record(message, self._prefix) for message in messages if self._is_good(message)]
         if records:
-            self._listener.tell_loop(self._listener.received, records)
+            self._taken.clear()
+            self._listener.tell_loop(self._hand_over, records)
+
+    def _hand_over(self, records: Sequence[Record]) -> None:
+        self._listener.received(records)
+        self._taken.set()
 
     def _is_good(self, message: Message) -> bool:
         error = message.error()

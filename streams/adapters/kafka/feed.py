@@ -24,8 +24,6 @@ class KafkaFeed:
         self._prefix = prefix
         self._report = report
         self._thread: ConsumerThread | None = None
-        # Between a rewind's order and its execution stale records may still arrive: they are dropped here.
-        self._rewinding: dict[Partition, int] = {}
         self._away = False
         self._name_taken = False
 
@@ -53,16 +51,15 @@ class KafkaFeed:
 
     # -- orders for the thread ---------------------------------------------------------------------------------
 
-    def pause(self, partition: Partition, rewind_to: int) -> None:
-        self._rewinding[partition] = self._rewinding.get(partition, 0) + 1
-        target = TopicPartition(self._prefix + partition.topic, partition.number, rewind_to)
+    def pause(self, partition: Partition, rewind_to: int | None = None) -> None:
+        target = TopicPartition(self._prefix + partition.topic, partition.number)
+        if rewind_to is not None:
+            target.offset = rewind_to
 
         def order(consumer: Consumer) -> None:
-            try:
-                consumer.pause([target])
+            consumer.pause([target])
+            if rewind_to is not None:
                 consumer.seek(target)
-            finally:
-                self.tell_loop(self._rewound, partition)
 
         self._order(order)
 
@@ -99,11 +96,6 @@ class KafkaFeed:
         if self._thread is not None:
             self._thread.orders.append(order)
 
-    def _rewound(self, partition: Partition) -> None:
-        self._rewinding[partition] -= 1
-        if not self._rewinding[partition]:
-            del self._rewinding[partition]
-
     # -- what the thread tells, from its side ------------------------------------------------------------------
 
     def tell_loop(self, callback: Callable[..., None], *arguments: object) -> None:
@@ -122,8 +114,6 @@ class KafkaFeed:
 
     def received(self, records: Sequence[Record]) -> None:
         self.available()
-        if self._rewinding:
-            records = [record for record in records if record.partition not in self._rewinding]
         self._tell_handler(self._handler.received, records)
 
     def _tell_handler(self, tell: Callable[[News], None], news: News) -> None:
