@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
 from streams.core.delivery import Delivery
 
@@ -16,26 +15,48 @@ class Repeats:
     def __init__(self, limit: int = 100_000) -> None:
         self._limit = limit
         self._known: OrderedDict[_Identity, None] = OrderedDict()
-        self._in_hand: dict[_Identity, asyncio.Event] = {}
+        # Those in hand, each with the twins that wait for it.
+        self._in_hand: dict[_Identity, list[asyncio.Future[None]]] = {}
 
-    @asynccontextmanager
-    async def turn(self, delivery: Delivery) -> AsyncIterator[bool]:
-        """True for who is to attend to it; a twin waits meanwhile, and has its turn only if the first one failed."""
-        identity = delivery.id, delivery.generation, delivery.step
-        while twin := self._in_hand.get(identity):
-            await twin.wait()
+    def turn(self, delivery: Delivery) -> "RepeatsTurn":
+        """To be entered: True for who is to attend; a twin waits, and has its turn only if the first one failed."""
+        return RepeatsTurn(self, (delivery.id, delivery.generation, delivery.step))
+
+    async def begin(self, identity: _Identity) -> bool:
+        while (twins := self._in_hand.get(identity)) is not None:
+            ended = asyncio.get_running_loop().create_future()
+            twins.append(ended)
+            await ended
         if identity in self._known:
-            yield False
-            return
-        ended = self._in_hand[identity] = asyncio.Event()
-        try:
-            yield True
-            self._remember(identity)
-        finally:
-            del self._in_hand[identity]
-            ended.set()
+            return False
+        self._in_hand[identity] = []
+        return True
 
-    def _remember(self, identity: _Identity) -> None:
-        self._known[identity] = None
-        if len(self._known) > self._limit:
-            self._known.popitem(last=False)
+    def end(self, identity: _Identity, *, done: bool) -> None:
+        if done:
+            self._known[identity] = None
+            if len(self._known) > self._limit:
+                self._known.popitem(last=False)
+        for twin in self._in_hand.pop(identity):
+            if not twin.done():
+                twin.set_result(None)
+
+
+class RepeatsTurn:
+    """One delivery's turn; a class, because a generator would take three times as long for every delivery."""
+
+    __slots__ = ("_first", "_identity", "_repeats")
+
+    def __init__(self, repeats: Repeats, identity: _Identity) -> None:
+        self._repeats = repeats
+        self._identity = identity
+
+    async def __aenter__(self) -> bool:
+        self._first = await self._repeats.begin(self._identity)
+        return self._first
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._first:
+            self._repeats.end(self._identity, done=error is None)

@@ -1,8 +1,8 @@
 """Let coroutines wait for a slot, or tell them that they would wait too long."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from types import TracebackType
 
 from streams.core.errors import ScormWebhooksError
 from streams.core.line import Errand, Repute
@@ -18,13 +18,6 @@ class Busy(ScormWebhooksError):
     """The endpoint is too slow for what waits in its line: this one had better wait elsewhere."""
 
 
-class Turn:
-    """A slot in use; `delivered` is set to how the attempt ended, None when none was made."""
-
-    def __init__(self) -> None:
-        self.delivered: bool | None = None
-
-
 class SlotKeeper:
     """`slot` waits for its turn; after `close` nobody gets one any more. `now` is the loop's time unless given."""
 
@@ -34,9 +27,12 @@ class SlotKeeper:
         self._waiting: set[Waiter] = set()
         self._closed = False
 
-    @asynccontextmanager
-    async def slot(self, line: str, errand: Errand, ceiling: int) -> AsyncIterator[Turn]:
-        """Hold a slot; raises `Busy` when the line is too long, CancelledError when the keeper closes first."""
+    def slot(self, line: str, errand: Errand, ceiling: int) -> "Turn":
+        """To be entered: a slot, held until the end of the block."""
+        return Turn(self, line, errand, ceiling)
+
+    async def wait(self, line: str, errand: Errand, ceiling: int) -> Waiter:
+        """Wait for a slot; raises `Busy` when the line is too long, CancelledError when the keeper closes first."""
         if self._closed:
             raise asyncio.CancelledError
         waiter: Waiter = asyncio.get_running_loop().create_future()
@@ -49,13 +45,14 @@ class SlotKeeper:
             await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._give_back(line, waiter, None)
+                self.give_back(line, waiter, None)
             raise
-        turn = Turn()
-        try:
-            yield turn
-        finally:
-            self._give_back(line, waiter, turn.delivered)
+        return waiter
+
+    def give_back(self, line: str, waiter: Waiter, delivered: bool | None) -> None:
+        """The slot is free again; `delivered` says how the attempt ended, None that none was made."""
+        self._slots.release(line, waiter, self._now(), delivered)
+        self._grant()
 
     async def tick(self, report: Report) -> None:
         """Look after those that hang and those that wait, now and then, until cancelled."""
@@ -78,10 +75,6 @@ class SlotKeeper:
             waiter.cancel()
         self._waiting.clear()
 
-    def _give_back(self, line: str, waiter: Waiter, delivered: bool | None) -> None:
-        self._slots.release(line, waiter, self._now(), delivered)
-        self._grant()
-
     def _grant(self) -> None:
         if self._closed:
             return
@@ -103,3 +96,28 @@ class SlotKeeper:
             self._waiting.discard(waiter)
             if not waiter.cancelled():
                 waiter.set_exception(Busy("the endpoint is too slow for what is owed to it"))
+
+
+class Turn:
+    """A slot to be entered; `delivered` is set to how the attempt ended, None when none was made.
+
+    A class, because a generator would take three times as long for every delivery.
+    """
+
+    __slots__ = ("_ceiling", "_errand", "_keeper", "_line", "_waiter", "delivered")
+
+    def __init__(self, keeper: SlotKeeper, line: str, errand: Errand, ceiling: int) -> None:
+        self._keeper = keeper
+        self._line = line
+        self._errand = errand
+        self._ceiling = ceiling
+        self.delivered: bool | None = None
+
+    async def __aenter__(self) -> "Turn":
+        self._waiter = await self._keeper.wait(self._line, self._errand, self._ceiling)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._keeper.give_back(self._line, self._waiter, self.delivered)
