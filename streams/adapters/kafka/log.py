@@ -1,10 +1,9 @@
 """Produce records with librdkafka, until every one of them is acknowledged."""
 
 import asyncio
-import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -14,7 +13,9 @@ from streams.adapters.kafka.reasons import Reasons
 from streams.core.errors import ScormWebhooksError
 from streams.ports import Outgoing, Report
 
-POLL_SECONDS = 0.1
+# How soon acknowledgements are looked for while some are awaited, and how often librdkafka's other news.
+SOON_SECONDS = 0.001
+SELDOM_SECONDS = 0.1
 RETRY_SECONDS = 0.5
 FLUSH_SECONDS = 10.0
 
@@ -36,11 +37,12 @@ class _Pending:
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
-_Ack = tuple["_Pending", int, Outgoing, KafkaError | None, int]
-
 
 class KafkaLog:
-    """A `Log` on a real or embedded broker; topics get the deployment's prefix."""
+    """A `Log` on a real or embedded broker; topics get the deployment's prefix.
+
+    Acknowledgements are looked for on the loop: a thread would take the interpreter from it for each of them.
+    """
 
     def __init__(self, config: Mapping[str, Any], prefix: str, report: Report) -> None:
         self._reasons = Reasons(self._away)
@@ -48,12 +50,10 @@ class KafkaLog:
         self._prefix = prefix
         self._report = report
         self._loop = asyncio.get_running_loop()
-        self._acks: list[_Ack] = []
         self._broken: KafkaError | None = None
         self._told = False
-        self._closing = False
-        self._thread = threading.Thread(target=self._poll, name="kafka-log", daemon=True)
-        self._thread.start()
+        self._looks_soon = False
+        self._timer = self._loop.call_soon(self._look)
 
     def troubles(self) -> list[str]:
         """Why nothing can be produced at the moment."""
@@ -73,15 +73,13 @@ class KafkaLog:
         return pending.appended
 
     async def close(self) -> None:
-        """Flush and stop."""
-        await asyncio.to_thread(self._producer.flush, FLUSH_SECONDS)
-        self._closing = True
-        await asyncio.to_thread(self._thread.join)
+        """Wait for what was handed over, for a while, and stop."""
+        deadline = self._loop.time() + FLUSH_SECONDS
+        while len(self._producer) and self._loop.time() < deadline:
+            await asyncio.sleep(10 * SOON_SECONDS)
+        self._timer.cancel()
 
     async def _hand_over(self, pending: _Pending, index: int, record: Outgoing) -> None:
-        def acknowledged(error: KafkaError | None, message: Message) -> None:
-            self._acks.append((pending, index, record, error, message.timestamp()[1]))
-
         while True:
             if self._broken is not None:
                 raise LogBroken(f"Kafka producer: {self._broken}")
@@ -91,8 +89,9 @@ class KafkaLog:
                     key=record.key,
                     value=record.value,
                     headers=list(record.headers),
-                    on_delivery=acknowledged,
+                    on_delivery=partial(self._acknowledged, pending, index, record),
                 )
+                self._look_soon()
                 return
             except BufferError:
                 # The local queue is full: wait for acknowledgements to make room.
@@ -101,35 +100,39 @@ class KafkaLog:
                 self._take_note(error.args[0])
                 await asyncio.sleep(RETRY_SECONDS)
 
-    def _poll(self) -> None:
-        while not self._closing:
-            self._producer.poll(POLL_SECONDS)
-            if self._acks:
-                acks, self._acks = self._acks, []
-                try:
-                    self._loop.call_soon_threadsafe(self._settle, acks)
-                except RuntimeError:
-                    return  # the loop is closed: nobody waits any more
+    def _look(self) -> None:
+        try:
+            self._producer.poll(0)
+        finally:
+            self._looks_soon = len(self._producer) > 0
+            seconds = SOON_SECONDS if self._looks_soon else SELDOM_SECONDS
+            self._timer = self._loop.call_later(seconds, self._look)
+
+    def _look_soon(self) -> None:
+        if not self._looks_soon:
+            self._looks_soon = True
+            self._timer.cancel()
+            self._timer = self._loop.call_later(SOON_SECONDS, self._look)
 
     def _away(self, error: KafkaError) -> None:
         """Said while records wait, which themselves would say no more than "timed out", and only after minutes."""
         if len(self._producer):
-            with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._tell_once, error)
+            self._tell_once(error)
 
-    def _settle(self, acks: Sequence[_Ack]) -> None:
-        for pending, index, record, error, appended_ms in acks:
-            if error is not None:
-                self._again(pending, index, record, error)
-                continue
-            self._reasons.forget()
-            pending.appended[index] = _time(appended_ms)
-            pending.left -= 1
-            if pending.left == 0 and not pending.done.done():
-                pending.done.set_result(None)
-        if self._told and not any(error for _, _, _, error, _ in acks):
+    def _acknowledged(
+        self, pending: _Pending, index: int, record: Outgoing, error: KafkaError | None, message: Message
+    ) -> None:
+        if error is not None:
+            self._again(pending, index, record, error)
+            return
+        if self._told:
             self._told = False
             self._report.tell("broker available again")
+        self._reasons.forget()
+        pending.appended[index] = _time(message.timestamp()[1])
+        pending.left -= 1
+        if pending.left == 0 and not pending.done.done():
+            pending.done.set_result(None)
 
     def _again(self, pending: _Pending, index: int, record: Outgoing, error: KafkaError) -> None:
         self._take_note(error)
