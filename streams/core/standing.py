@@ -127,17 +127,18 @@ def standing_of_owed(noun: Delivery | DeadLetter, at: datetime) -> Standing:
         case DeadLetter() as letter:
             # Nobody is asked to act on a test.
             state = State.DISCARDED if letter.delivery.trigger is Trigger.TEST else State.DEAD
-            standing = _of_delivery(letter.delivery, state, at)
-            return replace(standing, reason=str(letter.reason), words=letter.words)
+            return _of_delivery(letter.delivery, state, at, reason=str(letter.reason), words=letter.words)
         case delivery if delivery.hold_reason is not None:
-            return replace(
-                _of_delivery(delivery, State.HELD, at),
+            return _of_delivery(
+                delivery,
+                State.HELD,
+                at,
                 reason=str(delivery.hold_reason),
                 words=HELD_WORDS[delivery.hold_reason],
                 pause_id=delivery.pause_id,
             )
         case delivery:
-            return replace(_of_delivery(delivery, State.WAITING, at), due_at=at)
+            return _of_delivery(delivery, State.WAITING, at, due_at=at)
 
 
 HELD_WORDS = {
@@ -147,7 +148,15 @@ HELD_WORDS = {
 }
 
 
-def _of_delivery(delivery: Delivery, state: State, at: datetime) -> Standing:
+def _of_delivery(
+    delivery: Delivery,
+    state: State,
+    at: datetime,
+    due_at: datetime | None = None,
+    reason: str | None = None,
+    words: str | None = None,
+    pause_id: str | None = None,
+) -> Standing:
     return Standing(
         delivery_id=delivery.id,
         account_id=delivery.account_id,
@@ -162,6 +171,10 @@ def _of_delivery(delivery: Delivery, state: State, at: datetime) -> Standing:
         attempts=delivery.attempt - 1,
         target=delivery.target,
         changed_at=at,
+        due_at=due_at,
+        reason=reason,
+        words=words,
+        pause_id=pause_id,
         target_attempt=delivery.target_attempt,
     )
 
