@@ -20,13 +20,14 @@ from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.adapters.kafka.view_reader import ViewReader
 from streams.core.errors import Misconfigured
 from streams.core.schedule import Tier
-from streams.ports import Codec, Report
+from streams.ports import Codec, Generations, Report
 from streams.settings import Settings, find_broker, load_settings
 from streams.topics import SESSION_EVENTS, Topic, declare
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
+    from streams.adapters.sealing import Sealing
     from streams.adapters.sql.database import Database
 
 Made = TypeVar("Made", bound="Products")
@@ -58,14 +59,17 @@ class Products:
         return kafka_properties(find_broker(self.environ, self.settings))
 
     @cached_property
-    def database_url(self) -> "URL":
-        from streams.adapters.sql.database import database_url  # megabytes, and fan-out has no use for them
+    def database_address(self) -> str:
+        """DATABASE_URL, or that of the file in the data directory."""
+        if given := self.environ.get("DATABASE_URL"):
+            return given
+        return f"sqlite:///{self.make_data_dir().absolute()}/scorm-webhooks.db"
 
-        given = self.environ.get("DATABASE_URL")
-        if given:
-            return database_url(given)
-        self.make_data_dir()
-        return database_url(f"sqlite:///{self.settings.data_dir.absolute()}/scorm-webhooks.db")
+    @cached_property
+    def database_url(self) -> "URL":
+        from streams.adapters.sql.database import database_url  # megabytes, and not every stage has use for them
+
+        return database_url(self.database_address)
 
     @cached_property
     def topics(self) -> list[Topic]:
@@ -111,6 +115,38 @@ class Products:
         from streams.adapters.sql.database import Database
 
         return Database(self.database_url)
+
+    @cached_property
+    def sealing(self) -> "Sealing":
+        from streams.adapters.sealing import Sealing  # megabytes, and fan-out has no use for them
+
+        keys = [key.get_secret_value() for key in self.settings.encryption_keys]
+        if keys:
+            return Sealing(keys)
+        if not self.database_address.startswith("sqlite"):
+            raise Misconfigured(
+                "SCORM_WEBHOOKS_ENCRYPTION_KEYS is not set: webhooks' secrets are encrypted; "
+                "`scorm-webhooks keys generate` makes a key"
+            )
+        return Sealing([self._own_key()])
+
+    def _own_key(self) -> str:
+        """The key that an embedded deployment made for itself; two processes that start at once agree on one."""
+        from streams.adapters.sealing import generate_key
+
+        path = self.make_data_dir() / "encryption.key"
+        try:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(generate_key())
+        except FileExistsError:
+            pass
+        return path.read_text().strip()
+
+    def generations(self, report: Report) -> Generations:
+        """What `deliver` asks of SQL; without a database it does without."""
+        from streams.adapters.generations import generations
+
+        return generations(self.database_address, report)
 
     def topics_admin(self) -> TopicsAdmin:
         return TopicsAdmin(self.kafka, self.settings.topic_prefix)

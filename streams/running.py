@@ -79,7 +79,7 @@ class FanOutProcess:
 class DeliverProcess:
     """`deliver`."""
 
-    def __init__(self, deployment: "Deployment", report: Report) -> None:
+    def __init__(self, deployment: Products, report: Report) -> None:
         family = [DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS]
         existing = require_topics(deployment, [SUBSCRIPTIONS, *family, INVALID])
         settings = deployment.settings
@@ -173,7 +173,7 @@ def _api(deployment: "Deployment", report: PrometheusReport) -> Runnable:
 
 
 def _with_sql(process: Callable[["Deployment", PrometheusReport], Runnable]) -> "Factory":
-    """For those that know a database, which is megabytes that `fan-out` does without."""
+    """For those that work with a database, which is megabytes that `fan-out` and `deliver` do without."""
 
     def make(products: Products, report: PrometheusReport) -> Runnable:
         from streams.wiring import Deployment
@@ -186,7 +186,7 @@ def _with_sql(process: Callable[["Deployment", PrometheusReport], Runnable]) -> 
 Factory = Callable[[Products, PrometheusReport], Runnable]
 STAGES: dict[str, Factory] = {
     "fan-out": FanOutProcess,
-    "deliver": _with_sql(DeliverProcess),
+    "deliver": DeliverProcess,
     "record": _with_sql(RecordProcess),
     "publish": _with_sql(_publish),
     "notify": _with_sql(_notify),

@@ -5,18 +5,14 @@ import secrets
 import socket
 import ssl
 from datetime import timedelta
-from functools import cached_property
-from pathlib import Path
 
 from ulid import ULID
 
 from streams.adapters.addresses import ResolvedAddresses
-from streams.adapters.sealing import Sealing, generate_key
 from streams.adapters.smtp import LoggedPost, SmtpPost, smtp_server
 from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
-from streams.adapters.sql.generations import NoGenerations, SqlGenerations
 from streams.adapters.sql.held import SqlHeld
 from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.mails import SqlMails
@@ -26,8 +22,7 @@ from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.recorder import SqlRecorder
 from streams.adapters.sql.registry import SqlWebhooks
 from streams.adapters.sql.replays import SqlReplays
-from streams.core.errors import Misconfigured
-from streams.ports import Generations, Log, Mails, Post, Prunable, Report
+from streams.ports import Log, Mails, Post, Prunable, Report
 from streams.products import Products, new_id
 from streams.services.access import AccessService
 from streams.services.accounts import AccountService
@@ -54,35 +49,6 @@ class Deployment(Products):
 
     def outbox(self) -> SqlOutbox:
         return SqlOutbox(self.database)
-
-    def generations(self, report: Report) -> Generations:
-        """What `deliver` asks of SQL; without a database it does without."""
-        url = self.database_url
-        if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
-            return NoGenerations()
-        return SqlGenerations(self.database, report)
-
-    @cached_property
-    def sealing(self) -> Sealing:
-        keys = [key.get_secret_value() for key in self.settings.encryption_keys]
-        if keys:
-            return Sealing(keys)
-        if self.database_url.get_backend_name() != "sqlite":
-            raise Misconfigured(
-                "SCORM_WEBHOOKS_ENCRYPTION_KEYS is not set: webhooks' secrets are encrypted; "
-                "`scorm-webhooks keys generate` makes a key"
-            )
-        return Sealing([self._own_key()])
-
-    def _own_key(self) -> str:
-        """The key that an embedded deployment made for itself; two processes that start at once agree on one."""
-        path = self.make_data_dir() / "encryption.key"
-        try:
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(generate_key())
-        except FileExistsError:
-            pass
-        return path.read_text().strip()
 
     def lease(self, name: str) -> SqlLease:
         """What only one process of the deployment may do at a time."""

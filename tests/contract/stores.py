@@ -20,11 +20,11 @@ from fakes import (
     FakeReplays,
     FakeReport,
 )
+from streams.adapters.generations import generations
 from streams.adapters.sql import migrate
 from streams.adapters.sql.accounts import SqlAccounts
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
-from streams.adapters.sql.generations import SqlGenerations
 from streams.adapters.sql.held import SqlHeld
 from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.outbox import SqlLease, SqlOutbox
@@ -132,7 +132,7 @@ async def unmigrated(url: URL) -> AsyncIterator[SqlStore]:
         held=SqlHeld(database),
         replays=SqlReplays(database, clock),
         jobs=SqlJobs(database, clock),
-        generations=SqlGenerations(database, FakeReport()),
+        generations=generations(url.render_as_string(hide_password=False), FakeReport()),
         lease=lambda holder: SqlLease(database, clock, "publish", holder),
         database=database,
     )

@@ -50,6 +50,22 @@ def test_the_core_is_pure() -> None:
     assert strangers == []
 
 
+@pytest.mark.parametrize(
+    ("stage", "parts", "without"),
+    [
+        ("fan-out", ["faust_app"], ["sqlalchemy", "psycopg", "cryptography"]),
+        ("deliver", ["generations", "sealing"], ["sqlalchemy", "faust", "aiosqlite"]),
+    ],
+)
+def test_a_stage_that_runs_many_times_over_does_without_what_it_has_no_use_for(
+    stage: str, parts: list[str], without: list[str]
+) -> None:
+    modules = ["streams.__main__", "streams.running", *(f"streams.adapters.{part}" for part in parts)]
+    loaded = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    said = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert set(without).isdisjoint(said.stdout.split())
+
+
 def test_files_stay_short() -> None:
     lengths = {
         path: len((ROOT / path).read_text().splitlines()) for path in files_of(*PACKAGES) if path.endswith(".py")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes import FakeReport
 from streams import prerequisites
 from streams.__main__ import MISCONFIGURED, main
 from streams.core.errors import Misconfigured, Unavailable
@@ -43,6 +44,7 @@ Part = Callable[[Deployment], object]
     [
         ({"DATABASE_URL": "mysql://x/y"}, lambda d: d.database_url, "use postgresql:// or sqlite:///"),
         ({"DATABASE_URL": "nonsense"}, lambda d: d.database_url, "DATABASE_URL: must be a URL"),
+        ({"DATABASE_URL": "mysql://x/y"}, lambda d: d.generations(FakeReport()), "DATABASE_URL: must be a URL"),
         ({"DATABASE_URL": "postgresql://x/y"}, lambda d: d.sealing, "SCORM_WEBHOOKS_ENCRYPTION_KEYS is not set"),
         ({"SCORM_WEBHOOKS_ENCRYPTION_KEYS": "short"}, lambda d: d.sealing, "32 bytes in url-safe base64"),
         ({"SCORM_WEBHOOKS_RETRY_SCHEDULE": "30s,5d"}, lambda d: d.topics, "longer than half of the topics' retention"),

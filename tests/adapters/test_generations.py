@@ -1,0 +1,38 @@
+"""A database that cannot say which generation is the newest delays nothing, and is asked again after a rest."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from fakes import FakeReport
+from streams.adapters import generations as generations_module
+from streams.adapters.generations import generations
+
+
+async def test_without_a_database_nothing_is_known(tmp_path: Path) -> None:
+    report = FakeReport()
+    assert await generations(f"sqlite:///{tmp_path}/none.db", report).newest("some") is None
+    assert report.told("database unavailable; what is due is sent without asking it") == 0
+
+
+async def test_a_database_that_fails_rests_and_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generations_module, "REST_SECONDS", 0.0)
+    report, path = FakeReport(), tmp_path / "broken #1.db"
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE other (id TEXT)")
+    asked = generations(f"sqlite:///{path}", report)
+    assert [await asked.newest("some"), await asked.newest("some")] == [None, None]
+    assert report.told("database unavailable; what is due is sent without asking it") == 1
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE deliveries (id TEXT, generation INTEGER)")
+        database.execute("INSERT INTO deliveries VALUES ('some', 3)")
+    assert await asked.newest("some") == 3
+
+
+async def test_a_server_that_is_away_is_not_asked_while_it_rests() -> None:
+    report = FakeReport()
+    asked = generations("postgresql+psycopg://nobody:secret@127.0.0.1:1/none", report)
+    assert [await asked.newest("some"), await asked.newest("some")] == [None, None]
+    assert report.told("database unavailable; what is due is sent without asking it") == 1
+    assert "secret" not in str(report.facts)
