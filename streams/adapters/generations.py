@@ -91,6 +91,16 @@ class PostgresTable:
         self._connection: psycopg.AsyncConnection | None = None
 
     async def find(self, ids: list[str]) -> Mapping[str, int]:
+        was_open = self._connection is not None
+        try:
+            return await self._find(ids)
+        except psycopg.OperationalError:
+            # The server, or something on the way, may have cut a connection that was idle.
+            if not was_open:
+                raise
+            return await self._find(ids)
+
+    async def _find(self, ids: list[str]) -> Mapping[str, int]:
         try:
             if self._connection is None:
                 self._connection = await psycopg.AsyncConnection.connect(

@@ -3,6 +3,7 @@
 import sqlite3
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from fakes import FakeReport
@@ -36,3 +37,19 @@ async def test_a_server_that_is_away_is_not_asked_while_it_rests() -> None:
     assert [await asked.newest("some"), await asked.newest("some")] == [None, None]
     assert report.told("database unavailable; what is due is sent without asking it") == 1
     assert "secret" not in str(report.facts)
+
+
+@pytest.mark.real
+async def test_a_connection_that_the_server_has_cut_is_made_anew_at_once(postgresql: str) -> None:
+    report = FakeReport()
+    asked = generations(postgresql, report)
+    async with await psycopg.AsyncConnection.connect(postgresql, autocommit=True) as other:
+        await other.execute("CREATE TABLE deliveries (id text, generation int)")
+        await other.execute("INSERT INTO deliveries VALUES ('some', 3)")
+        assert await asked.newest("some") == 3
+        await other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> %s",
+            [other.info.backend_pid],
+        )
+        assert await asked.newest("some") == 3
+    assert report.facts == []
