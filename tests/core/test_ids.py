@@ -1,5 +1,7 @@
 """Ids are opaque, and those that we derive are the same wherever they are derived."""
 
+from uuid import UUID, uuid5
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +24,11 @@ def test_a_delivery_is_the_same_exactly_when_account_event_and_webhook_are(
     one: tuple[str, str, str], other: tuple[str, str, str]
 ) -> None:
     assert (delivery_id(*one) == delivery_id(*other)) == (one == other)
+
+
+@given(names)
+def test_a_delivery_is_named_by_a_uuid_of_version_5(named: tuple[str, str, str]) -> None:
+    assert delivery_id(*named) == str(uuid5(UUID("6b1d3f0e-6c0f-5d58-9e0a-6a7b4c0f4a11"), "/".join(named)))
 
 
 def test_a_delivery_and_its_attempt_agree_on_their_ids() -> None:
