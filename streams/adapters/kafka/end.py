@@ -42,6 +42,6 @@ class End:
                 return int(end)
             except KafkaException as error:
                 if not told:
-                    self._report.tell("broker unavailable; waiting", why=str(error))
+                    self._report.tell("broker unavailable; waiting", why=error.args[0].str())
                 told = True
                 await asyncio.sleep(RETRY_SECONDS)
