@@ -16,7 +16,6 @@ from streams.ports import Generations, Report
 
 ASK_AT_ONCE = 1000
 PATIENCE_SECONDS = 1.0
-CONNECT_SECONDS = 5
 # After a failure nobody is asked for so long: what comes due meanwhile is sent, perhaps besides its replay.
 REST_SECONDS = 5.0
 
@@ -103,9 +102,7 @@ class PostgresTable:
     async def _find(self, ids: list[str]) -> Mapping[str, int]:
         try:
             if self._connection is None:
-                self._connection = await psycopg.AsyncConnection.connect(
-                    self._url, autocommit=True, connect_timeout=CONNECT_SECONDS
-                )
+                self._connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True)
             cursor = await self._connection.execute("SELECT id, generation FROM deliveries WHERE id = ANY(%s)", [ids])
             return dict(await cursor.fetchall())
         except BaseException:

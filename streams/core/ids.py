@@ -30,7 +30,7 @@ def attempt_id(delivery: str, generation: int, number: int) -> str:
 
 
 def _uuid5(name: str) -> str:
-    """A UUID of version 5 in our namespace (RFC 9562 §5.5), at a third of what `uuid.uuid5` takes."""
+    """A UUID of version 5 in our namespace (RFC 9562 §5.5), in less than half of the time that `uuid.uuid5` takes."""
     digest = hashlib.sha1(_NAMESPACE + name.encode(), usedforsecurity=False).digest()
     digits = digest.hex()
     variant = "89ab"[digest[8] >> 4 & 3]

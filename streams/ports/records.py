@@ -13,7 +13,7 @@ from streams.core.webhook import Webhook
 Noun = Event | Delivery | Attempt | DeadLetter | Webhook
 
 
-# Tuples, for of these there are several to each delivery, and a tuple is made and hashed at a fifth of the time.
+# Tuples, for there are several of these to each delivery, and they are made and hashed sooner than dataclasses.
 class Partition(NamedTuple):
     """One partition of a topic (its name without the deployment's prefix)."""
 

@@ -43,7 +43,7 @@ class Repeats:
 
 
 class RepeatsTurn:
-    """One delivery's turn; a class, because a generator would take three times as long for every delivery."""
+    """One delivery's turn; a class, because a generator costs more, and every delivery pays for it."""
 
     __slots__ = ("_first", "_identity", "_repeats")
 

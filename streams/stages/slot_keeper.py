@@ -101,7 +101,7 @@ class SlotKeeper:
 class Turn:
     """A slot to be entered; `delivered` is set to how the attempt ended, None when none was made.
 
-    A class, because a generator would take three times as long for every delivery.
+    A class, because a generator costs more, and every delivery pays for it.
     """
 
     __slots__ = ("_ceiling", "_errand", "_keeper", "_line", "_waiter", "delivered")
