@@ -61,6 +61,8 @@ def _header(head: bytes, name: bytes) -> bytes:
 
 
 def _serve(parent: Connection) -> None:
+    os.setsid()  # a share of the cores of its own, as every other process here has
+
     async def serve() -> None:
         Handler.receipts = []
         server = await asyncio.get_running_loop().create_server(Handler, "127.0.0.1", 0, backlog=4096)

@@ -41,6 +41,7 @@ class PublishProcess:
             deployment.codec,
             deployment.clock,
             report,
+            deployment.settings.held_rate,
         )
 
     async def run(self) -> None:

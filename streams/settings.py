@@ -59,6 +59,10 @@ class Settings(BaseModel):
     ] = "X-AllureConnect-Signature"
     attempt_timeout_seconds: Annotated[float, Field(gt=0, le=60, description="the whole attempt's time")] = 10
     slots: Annotated[int, Field(ge=2, le=100_000, description="requests in flight at once in one deliver")] = 256
+    held_rate: Annotated[
+        int,
+        Field(ge=1, le=100_000, description="held deliveries and replays sent on to one webhook in a second, at most"),
+    ] = 1200
     api_host: Annotated[str, Field(description="where `api` listens")] = "127.0.0.1"
     api_port: Annotated[int, Field(ge=0, le=65535, description="where `api` listens; 0: any free port")] = 8080
     operator_keys: Annotated[

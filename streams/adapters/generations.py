@@ -53,10 +53,16 @@ class SqlGenerations:
             while self._asked:
                 asked = dict(list(self._asked.items())[:ASK_AT_ONCE])
                 self._asked = {name: answer for name, answer in self._asked.items() if name not in asked}
-                found = await self._find(list(asked))
-                for delivery_id, answer in asked.items():
-                    if not answer.done():
-                        answer.set_result(found.get(delivery_id))
+                try:
+                    found = await self._find(list(asked))
+                    for delivery_id, answer in asked.items():
+                        if not answer.done():
+                            answer.set_result(found.get(delivery_id))
+                except Exception as unexpected:
+                    # Whoever asked ends with it, and does not wait for ever.
+                    for answer in asked.values():
+                        if not answer.done():
+                            answer.set_exception(unexpected)
         finally:
             self._asking = None
 

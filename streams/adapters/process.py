@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,6 +17,8 @@ from streams.ports import Report
 # Reference counts free nearly everything. By the interpreter's own thresholds thousands of records in hand are searched
 # for cycles every few of them, which took a third of a busy stage's time.
 GARBAGE_THRESHOLDS = (50_000, 20, 20)
+# Less than the half minute after which Kubernetes kills: whoever leaves by itself can say why.
+STOP_SECONDS = 25.0
 
 
 class Runnable(Protocol):
@@ -24,7 +27,7 @@ class Runnable(Protocol):
     async def run(self) -> None: ...
 
     async def drain(self) -> None:
-        """Take nothing new and finish what is in hand, within 12 seconds."""
+        """Take nothing new and finish what is in hand; may raise `TimeoutError` after 12 seconds."""
 
     def troubles(self) -> list[str]:
         """Why it cannot work at the moment; empty when it can."""
@@ -39,7 +42,10 @@ async def run_process(
     *,
     until_stdin_closes: bool,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. Raises what the stage raised, so that the process fails."""
+    """Serve until SIGTERM or SIGINT, then drain. Raises what the stage raised, so that the process fails.
+
+    The process ends `STOP_SECONDS` after the signal at the latest, whoever is away by then.
+    """
     gc.freeze()  # what was imported stays
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     stopping = asyncio.Event()
@@ -61,7 +67,11 @@ async def run_process(
         watching.cancel()
         if not running.done():
             report.tell("draining")
-            await stage.drain()
+            _end_in_time(report)
+            try:
+                await stage.drain()
+            except TimeoutError:
+                report.tell("not all that is in hand could be finished; it is done again by whoever reads it next")
             running.cancel()
         waiting.cancel()
         await asyncio.gather(watching, waiting, return_exceptions=True)
@@ -69,6 +79,18 @@ async def run_process(
             await running
         except asyncio.CancelledError:
             report.tell("stopped")
+
+
+def _end_in_time(report: Report) -> None:
+    """A broker that is away answers no last commit, and no client of it can be told to stop waiting for one."""
+
+    def end() -> None:
+        report.tell("the last commit is not answered; what it would have said is done again")
+        os._exit(1)
+
+    timer = threading.Timer(STOP_SECONDS, end)
+    timer.daemon = True
+    timer.start()
 
 
 async def _keep_ready_gauge(stage: Runnable, report: Report) -> None:

@@ -1,9 +1,11 @@
-"""A rate limit: a bucket of tokens that fills at a steady pace."""
+"""Rate limits: a bucket of tokens that fills at a steady pace, and a pace that forgets what was not used."""
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, floor
 
 PERIOD_SECONDS = 60
+# What a pace left unused may be caught up for so long, so that whoever looks seldom does not fall behind it.
+CATCH_UP_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -39,3 +41,21 @@ class Bucket:
     def next_in_seconds(self) -> int:
         """How long until one request may pass."""
         return max(0, ceil((1 - self.tokens) * PERIOD_SECONDS / self.limit))
+
+
+@dataclass(slots=True)
+class Pace:
+    """`per_second`, in bites; times are seconds of one clock."""
+
+    per_second: int
+    used_until: float = 0.0
+
+    def room(self, now: float) -> int:
+        """How many may go now."""
+        # At a very slow pace long enough for one to come together.
+        self.used_until = max(self.used_until, now - max(CATCH_UP_SECONDS, 2 / self.per_second))
+        return max(0, floor((now - self.used_until) * self.per_second))
+
+    def take(self, count: int) -> None:
+        """So many of the room went."""
+        self.used_until += count / self.per_second

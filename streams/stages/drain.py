@@ -8,6 +8,7 @@ from streams.core.attempt import DeadLetter
 from streams.core.delivery import DeathReason, State, ViewPosition
 from streams.core.errors import Unavailable
 from streams.core.held import Held, HeldChoice, Progress, Room
+from streams.core.rate import Pace
 from streams.core.standing import Batch, Standing, standing_of_owed
 from streams.ports import Clock, Codec, HeldDeliveries, Log, Outgoing, Recorder, Report, Subscriptions
 from streams.topics import DEAD_LETTERS, DELIVERIES
@@ -23,8 +24,9 @@ DISCARDED_WORDS = "The webhook was enabled with the choice to discard what it wa
 
 @dataclass(slots=True)
 class _Lane:
-    """One webhook: its room, and the (generation, step) of what was sent on and is not known to be attempted."""
+    """One webhook: its pace, its room, and the (generation, step) of what was sent on, not known to be attempted."""
 
+    pace: Pace
     room: Room = field(default_factory=Room)
     sent: dict[str, tuple[int, int]] = field(default_factory=dict)
     rests_until: float = 0.0
@@ -32,6 +34,8 @@ class _Lane:
 
 class Drain:
     """By state and not by a job: whatever is held and may leave leaves, whoever held it and whenever.
+
+    At most `per_second` leave to one webhook in a second: what comes new shares every stage with them.
 
     Produce → acknowledged → recorded: a crash between the two sends the same records, with the same steps, again.
     """
@@ -45,6 +49,7 @@ class Drain:
         codec: Codec,
         clock: Clock,
         report: Report,
+        per_second: int,
     ) -> None:
         self._held = held
         self._recorder = recorder
@@ -53,6 +58,7 @@ class Drain:
         self._codec = codec
         self._clock = clock
         self._report = report
+        self._per_second = per_second
         self._lanes: dict[str, _Lane] = {}
 
     async def run(self) -> None:
@@ -90,8 +96,8 @@ class Drain:
         lane.sent = {delivery_id: lane.sent[delivery_id] for delivery_id in under_way}
 
     async def _drain(self, webhook_id: str, under_way: int, now: float) -> int:
-        lane = self._lanes.setdefault(webhook_id, _Lane())
-        room = lane.room.size - under_way
+        lane = self._lanes.setdefault(webhook_id, _Lane(Pace(self._per_second)))
+        room = min(lane.room.size - under_way, lane.pace.room(now))
         if room <= 0 or now < lane.rests_until:
             return 0
         held = await self._held.oldest(webhook_id, room)
@@ -105,8 +111,10 @@ class Drain:
             self._report.count("deliveries_sent_on_total", choice=one.choice)
             if standing.state is State.WAITING:
                 lane.sent[standing.delivery_id] = standing.generation, standing.step
+        ended = sum(standing.state is not State.WAITING for _, standing in moved)
+        lane.pace.take(len(held) - ended)
         # What is kept or discarded asks nothing of the endpoint, whose pace it need not keep.
-        if ended := sum(standing.state is not State.WAITING for _, standing in moved):
+        if ended:
             lane.room = lane.room.after(ended, 0)
         return len(held)
 

@@ -1,6 +1,8 @@
 """A database that cannot say which generation is the newest delays nothing, and is asked again after a rest."""
 
+import asyncio
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 
 import psycopg
@@ -8,7 +10,7 @@ import pytest
 
 from fakes import FakeReport
 from streams.adapters import generations as generations_module
-from streams.adapters.generations import generations
+from streams.adapters.generations import SqlGenerations, generations
 
 
 async def test_without_a_database_nothing_is_known(tmp_path: Path) -> None:
@@ -53,3 +55,16 @@ async def test_a_connection_that_the_server_has_cut_is_made_anew_at_once(postgre
         )
         assert await asked.newest("some") == 3
     assert report.facts == []
+
+
+async def test_what_nobody_foresaw_ends_whoever_asked_and_keeps_no_later_one_waiting() -> None:
+    class Broken:
+        async def find(self, ids: list[str]) -> Mapping[str, int]:
+            raise ZeroDivisionError
+
+    asked = SqlGenerations(Broken(), FakeReport())
+    for _ in range(2):
+        answers = await asyncio.wait_for(
+            asyncio.gather(asked.newest("one"), asked.newest("two"), return_exceptions=True), 5
+        )
+        assert [type(answer) for answer in answers] == [ZeroDivisionError, ZeroDivisionError]

@@ -14,7 +14,7 @@ from streams.core.ids import derived_id, is_id
 from streams.core.mail import MOST_TRIES, Mail, MailKind, compose, due_again
 from streams.core.outcome import Kind
 from streams.core.page import Cursor, parse_cursor
-from streams.core.rate import Bucket
+from streams.core.rate import CATCH_UP_SECONDS, Bucket, Pace
 from streams.core.stats import by_hour
 
 
@@ -66,6 +66,29 @@ def test_after_the_wait_that_it_names_a_bucket_lets_one_pass() -> None:
     wait = bucket.next_in_seconds
     assert not bucket.take(wait - 1.0)
     assert bucket.take(float(wait))
+
+
+@given(st.integers(1, 2000), st.lists(st.tuples(st.floats(0, 2), st.integers(0, 500)), max_size=100))
+def test_a_pace_is_never_exceeded_by_more_than_what_half_a_second_left_unused(
+    per_second: int, looks: list[tuple[float, int]]
+) -> None:
+    pace, now, went = Pace(per_second), 1e6, 0
+    for wait, wanted in looks:
+        now += wait
+        count = min(wanted, pace.room(now))
+        pace.take(count)
+        went += count
+        assert went <= max(2, CATCH_UP_SECONDS * per_second) + (now - 1e6) * per_second + 1e-3
+
+
+@given(st.integers(1, 2000))
+def test_whoever_takes_all_the_room_ten_times_a_second_keeps_the_pace(per_second: int) -> None:
+    pace, went = Pace(per_second), 0
+    for look in range(101):
+        count = pace.room(1000 + look / 10)
+        pace.take(count)
+        went += count
+    assert abs(went - max(2, CATCH_UP_SECONDS * per_second) - 10 * per_second) <= 2
 
 
 # -- ids and numbers -------------------------------------------------------------------------------------------

@@ -131,6 +131,8 @@ class System:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                # As a container would: the kernel shares the cores between sessions before it does between processes.
+                start_new_session=True,
             )
 
     def exit_code(self, stage: str) -> int | None:

@@ -1,5 +1,6 @@
 """Bad days: the broker dies, the database stops, a stage is restarted, a request hangs; nothing is lost."""
 
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,30 @@ def test_a_broker_that_is_killed_and_comes_back_costs_nothing_and_is_mentioned_o
         until(lambda: all(system.is_ready(stage) for stage in STAGES), 60, "every stage ready again")
         # Once by each of its clients that noticed: the view, its look at the topic's end, the feed, the log.
         assert told(system, "deliver", "broker unavailable") <= 4
+    finally:
+        system.close()
+
+
+def test_every_stage_that_is_stopped_while_the_broker_is_away_ends_before_kubernetes_kills_it_and_nothing_is_lost(
+    own_kafka: Kafka, postgres: Postgres, receiver: Receiver, tmp_path: Path
+) -> None:
+    system = System(tmp_path, {"KAFKA_BOOTSTRAP_SERVERS": own_kafka.bootstrap, "DATABASE_URL": postgres.url()})
+    system.prepare()
+    try:
+        system.start()
+        account, _ = registered(system, receiver.url("/crm"))
+        wanted = publish(Platform(own_kafka.bootstrap, "session-events"), account, range(100))
+        until(lambda: len(receiver.ids("/crm")) > 50, words="a good part of the hundred")
+        own_kafka.kill()
+
+        for stage in STAGES:
+            system.send(stage, signal.SIGTERM)
+        until(lambda: all(system.exit_code(stage) is not None for stage in STAGES), 30, "the end of every stage")
+
+        own_kafka.start()
+        system.start()
+        until(partial(receiver.has_all, "/crm", wanted), 90, "every event")
+        until(lambda: system.states() == {"delivered": 100}, 60, "all of it recorded")
     finally:
         system.close()
 

@@ -57,6 +57,7 @@ WAITS = [30, 120, 600]
 URL, BACKUP = "https://crm.example.com/hooks", "https://backup.example.com/hooks"
 BROKEN = Answer(500, {"content-type": "text/plain"}, b"out of order")
 SLOTS = 4
+HELD_RATE = 200
 
 Port = TypeVar("Port")
 
@@ -130,6 +131,7 @@ class Path:
             CODEC,
             self.clock,
             self.report,
+            HELD_RATE,
         )
         self.view.find("")
         parts = publish.run(self.view.view), intake.run(), record.run()

@@ -137,8 +137,10 @@ class ConsumerThread:
             self._listener.tell_loop(self._hand_over, records)
 
     def _hand_over(self, records: Sequence[Record]) -> None:
-        self._listener.received(records)
-        self._taken.set()
+        try:
+            self._listener.received(records)
+        finally:
+            self._taken.set()
 
     def _is_good(self, message: Message) -> bool:
         error = message.error()

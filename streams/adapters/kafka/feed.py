@@ -113,8 +113,8 @@ class KafkaFeed:
         self._tell_handler(self._handler.assigned, partitions)
 
     def received(self, records: Sequence[Record]) -> None:
-        self.available()
         self._tell_handler(self._handler.received, records)
+        self.available()
 
     def _tell_handler(self, tell: Callable[[News], None], news: News) -> None:
         # To go on without what a failing handler was told would be to commit past it.
