@@ -85,7 +85,7 @@ def _end_in_time(report: Report) -> None:
     """A broker that is away answers no last commit, and no client of it can be told to stop waiting for one."""
 
     def end() -> None:
-        report.tell("the last commit is not answered; what it would have said is done again")
+        report.tell("whoever is away does not answer; ending without it: what is not committed is done again")
         os._exit(1)
 
     timer = threading.Timer(STOP_SECONDS, end)

@@ -52,9 +52,10 @@ class Pace:
 
     def room(self, now: float) -> int:
         """How many may go now."""
-        # At a very slow pace long enough for one to come together.
-        self.used_until = max(self.used_until, now - max(CATCH_UP_SECONDS, 2 / self.per_second))
-        return max(0, floor((now - self.used_until) * self.per_second))
+        # At a very slow pace long enough for one to come together; and a clock may be set back.
+        forgotten = now - max(CATCH_UP_SECONDS, 2 / self.per_second)
+        self.used_until = min(now, max(self.used_until, forgotten))
+        return floor((now - self.used_until) * self.per_second)
 
     def take(self, count: int) -> None:
         """So many of the room went."""

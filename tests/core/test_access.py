@@ -91,6 +91,13 @@ def test_whoever_takes_all_the_room_ten_times_a_second_keeps_the_pace(per_second
     assert abs(went - max(2, CATCH_UP_SECONDS * per_second) - 10 * per_second) <= 2
 
 
+def test_a_pace_goes_on_when_the_clock_is_set_back() -> None:
+    pace = Pace(100)
+    pace.take(pace.room(1000.0))
+    assert pace.room(400.0) == 0
+    assert pace.room(400.1) == pytest.approx(10, abs=1)
+
+
 # -- ids and numbers -------------------------------------------------------------------------------------------
 
 
