@@ -63,6 +63,7 @@ class Stack:
                 "SCORM_WEBHOOKS_LOG_LEVEL": "warning",
                 **env,
             },
+            own_sessions=True,
         )
         self.system.prepare()
         self._producer = Producer(
@@ -84,7 +85,7 @@ class Stack:
         """Further processes of stages that run already."""
         folder = Path(self._folder.name) / f"more-{len(self._more)}"
         folder.mkdir()
-        more = System(folder, self.system.env)
+        more = System(folder, self.system.env, own_sessions=True)
         more.start(stages)
         self._more.append((more, stages))
 

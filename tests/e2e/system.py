@@ -32,9 +32,12 @@ def until(condition: Callable[[], object], seconds: float = 60, words: str = "")
 
 
 class System:
-    """`env` is all that the processes get beside PATH; their output goes to files in `folder`."""
+    """`env` is all that the processes get beside PATH; their output goes to files in `folder`.
 
-    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+    With `own_sessions` the kernel gives each stage a share of the cores of its own, as it does with containers.
+    """
+
+    def __init__(self, folder: Path, env: dict[str, str], *, own_sessions: bool = False) -> None:
         self.folder = folder
         self.env = {
             "PATH": os.environ["PATH"],
@@ -48,6 +51,7 @@ class System:
             "SCORM_WEBHOOKS_DELIVERY_PARTITIONS": "4",
             **env,
         }
+        self._own_sessions = own_sessions
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ports: dict[str, int] = {}
 
@@ -131,8 +135,7 @@ class System:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # As a container would: the kernel shares the cores between sessions before it does between processes.
-                start_new_session=True,
+                start_new_session=self._own_sessions,
             )
 
     def exit_code(self, stage: str) -> int | None:
