@@ -68,8 +68,15 @@ def _serve(parent: Connection) -> None:
         server = await asyncio.get_running_loop().create_server(Handler, "127.0.0.1", 0, backlog=4096)
         parent.send(server.sockets[0].getsockname()[1])
 
+        over = asyncio.Event()
+
         def asked() -> None:
-            question = parent.recv()
+            try:
+                question = parent.recv()
+            except EOFError:  # whoever measures is gone
+                asyncio.get_running_loop().remove_reader(parent.fileno())
+                over.set()
+                return
             if question == "count":
                 parent.send(len(Handler.receipts))
                 return
@@ -79,7 +86,8 @@ def _serve(parent: Connection) -> None:
         asyncio.get_running_loop().add_reader(parent.fileno(), asked)
         # A long answer goes out whole: the loop would make the pipe refuse what does not fit at once.
         os.set_blocking(parent.fileno(), True)
-        await server.serve_forever()
+        await over.wait()
+        server.close()
 
     uvloop.run(serve())
 
