@@ -7,9 +7,9 @@ from aiohttp import (
     ClientConnectorDNSError,
     ClientConnectorError,
     ClientPayloadError,
-    ClientResponseError,
     ClientSSLError,
 )
+from aiohttp.http_exceptions import HttpProcessingError
 
 from streams.adapters.guarded_connector import EndlessAnswer, ForbiddenAddress, Trail
 from streams.core.outcome import Failure, Kind
@@ -24,7 +24,7 @@ def failure_of(error: Exception, trail: Trail) -> Failure:
             return _no_connection(error)
         case TimeoutError():
             return _too_late(trail)
-        case ClientResponseError():
+        case HttpProcessingError():
             # Behind the colon is what was read, as Python writes bytes.
             return Failure(Kind.JUNK_ANSWER, brief(error.message.partition(":")[0]))
         case EndlessAnswer():

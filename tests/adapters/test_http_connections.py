@@ -1,10 +1,11 @@
 """How long a connection is used, and what is repeated when it had been closed."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from real.endpoint import OK, Received, Script, endpoint, leaving, saying, silent
+from real.endpoint import OK, Endpoint, Received, Script, endpoint, leaving, saying, silent
 from real.posting import PATIENCE, SOON, answered, failed, post, sending
 from streams.core.outcome import Failure, Kind
 
@@ -60,6 +61,21 @@ async def test_endpoints_that_close_after_every_answer_never_fail() -> None:
         for _ in range(20):
             answered(await sender.send(post(there)))
     assert len(there.requests) == 20
+
+
+async def test_whoever_answers_before_the_whole_request_has_come_is_not_asked_again_behind_its_rest() -> None:
+    unread: list[asyncio.StreamWriter] = []
+
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        unread.append(writer)
+
+    async with await asyncio.start_server(early, "127.0.0.1", 0, limit=1024) as server, sending() as sender:
+        there = Endpoint(silent, server.sockets[0].getsockname()[1])
+        for _ in range(2):
+            answered(await sender.send(replace(post(there), body=bytes(8_000_000))))
+    assert len(unread) == 2
 
 
 class Restarting:

@@ -27,11 +27,11 @@ async def test_the_bytes_that_leave() -> None:
     assert request.head.decode().split("\r\n") == [
         "POST /a%2fb/../c?x=%2B+&y=%3d HTTP/1.1",
         f"Host: 127.0.0.1:{there.port}",
+        "Accept: */*",
         "Accept-Encoding: identity",
         "Content-Type: application/json",
         "User-Agent: scorm-webhooks/1.0",
         "webhook-id: evt_1",
-        "Accept: */*",
         "Content-Length: 14",
         "",
         "",
@@ -49,6 +49,14 @@ async def test_any_body_arrives_as_it_is(body: bytes) -> None:
     async with endpoint() as there, sending() as sender:
         answered(await sender.send(replace(post(there), body=body)))
     assert there.requests[0].body == body
+
+
+async def test_a_customers_gateway_may_want_another_accept() -> None:
+    async with endpoint() as there, sending() as sender:
+        request = post(there)
+        theirs = {"ACCEPT": "text/plain", **request.headers}
+        answered(await sender.send(replace(request, headers=theirs, private=frozenset({"ACCEPT"}))))
+    assert [line for line in there.requests[0].lines if line[0].lower() == "accept"] == [("ACCEPT", "text/plain")]
 
 
 async def test_the_official_verifiers_accept_what_arrives() -> None:
