@@ -10,7 +10,7 @@ from email.message import EmailMessage
 from email.utils import formatdate, parseaddr
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from streams.core.errors import Misconfigured, Refused, Unavailable
+from streams.core.errors import Misconfigured, Partly, Refused, Unavailable
 from streams.core.mail import Letter
 from streams.ports import Report
 
@@ -68,6 +68,8 @@ class SmtpPost:
             raise Unavailable(f"the mail server: {answer.smtp_code} {_text(answer.smtp_error)}") from None
         except (smtplib.SMTPException, OSError) as trouble:
             raise Unavailable(f"the mail server: {type(trouble).__name__}: {trouble}") from None
+        if unreached := [email for email, (code, _) in refused.items() if not _is_for_good(code)]:
+            raise Partly(f"the mail server refused some for now: {_words(refused)}", unreached)
         return f"some were refused: {_words(refused)}" if refused else None
 
     def _hand_over(self, message: EmailMessage, emails: Sequence[str]) -> dict[str, tuple[int, bytes]]:
@@ -117,10 +119,14 @@ def _message(message_id: str, sender: str, emails: Sequence[str], letter: Letter
 
 
 def _verdict(code: int, words: str) -> Refused | Unavailable:
-    """5yz is for good, 4yz for now (RFC 5321 §4.2.1)."""
-    if 500 <= code < 600:
+    if _is_for_good(code):
         return Refused(f"the mail server refused it: {words}")
     return Unavailable(f"the mail server: {words}")
+
+
+def _is_for_good(code: int) -> bool:
+    """5yz is, 4yz is for now (RFC 5321 §4.2.1)."""
+    return 500 <= code < 600
 
 
 def _words(recipients: dict[str, tuple[int, bytes]]) -> str:

@@ -1,5 +1,6 @@
 """What can be wrong with what we were given, told so that a person can mend it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -28,6 +29,7 @@ class ScormWebhooksError(Exception):
     ├── Unreadable     bytes that no schema of ours explains        (the producer's fault)
     ├── Refused        a row that the database will not take        (kept aside, counted)
     └── Unavailable    a broker or database that is away            (nobody's fault: wait)
+        └── Partly     a mail that only some of those it is for took
     """
 
 
@@ -73,3 +75,11 @@ class Refused(ScormWebhooksError):
 
 class Unavailable(ScormWebhooksError):
     """A part we depend on does not answer at the moment."""
+
+
+class Partly(Unavailable):
+    """Some took it; `unreached` may take it later."""
+
+    def __init__(self, words: str, unreached: Iterable[str]) -> None:
+        super().__init__(words)
+        self.unreached = tuple(unreached)

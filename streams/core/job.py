@@ -20,6 +20,7 @@ class JobKind(StrEnum):
 class Job:
     """Act on every delivery that `wanted` matched when the job was made.
 
+    It goes from the oldest on: `reached` is when the last one acted on was first seen.
     `failed` are those that could not be acted on: their webhook or their payload is no more.
     """
 
@@ -32,3 +33,4 @@ class Job:
     done: int = 0
     failed: int = 0
     finished_at: datetime | None = None
+    reached: datetime | None = None

@@ -24,6 +24,8 @@ class MailKind(StrEnum):
 class Mail:
     """One mail; `key` names what it is about, so that it is owed once. `due_at` is None when nothing is left to do.
 
+    `unreached` are those who are yet to get it when others have it; it is empty when nobody has it, or everybody.
+
     `facts` of a pause: reason, url, description, failures, since, lastAt, lastStatus, lastWords; of dead letters:
     url, description, count, since, reminder. Absent values are left out; times are texts.
     """
@@ -39,6 +41,7 @@ class Mail:
     due_at: datetime | None = None
     sent_at: datetime | None = None
     trouble: str | None = None
+    unreached: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

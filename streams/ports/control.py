@@ -122,7 +122,7 @@ class Post(Protocol):
     async def send(self, message_id: str, emails: Sequence[str], letter: Letter) -> str | None:
         """Hand it over; words for what is to be known of that, if anything.
 
-        Raises `Unavailable` where another try may do, `Refused` where none will.
+        Raises `Unavailable` where another try may do, `Partly` where some have it, `Refused` where none will.
         """
 
 

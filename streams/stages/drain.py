@@ -1,6 +1,8 @@
 """Send on what is held, oldest first, to webhooks that can take it and at the pace that they show."""
 
 import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -15,8 +17,11 @@ from streams.topics import DEAD_LETTERS, DELIVERIES
 
 CYCLE_SECONDS = 0.1
 IDLE_SECONDS = 0.5
-# So many webhooks share the waits for the broker and the database.
-AT_ONCE = 4
+# Whoever publishes beside this has the database too.
+QUESTIONS_AT_ONCE = 4
+WEBHOOKS_AT_ONCE = 32
+DELIVERIES_AT_ONCE = 2000
+ASK_AT_ONCE = 1000
 
 KEPT_WORDS = "The webhook was enabled with the choice to keep what it was owed as dead letters."
 DISCARDED_WORDS = "The webhook was enabled with the choice to discard what it was owed."
@@ -59,6 +64,7 @@ class Drain:
         self._clock = clock
         self._report = report
         self._per_second = per_second
+        self._asking = asyncio.Semaphore(QUESTIONS_AT_ONCE)
         self._lanes: dict[str, _Lane] = {}
 
     async def run(self) -> None:
@@ -72,51 +78,66 @@ class Drain:
     async def cycle(self) -> int:
         """One look at every webhook that holds something and can take it; how many deliveries left."""
         now = self._clock.now().timestamp()
-        for lane in self._lanes.values():
-            await self._learn(lane, now)
+        await self._learn(now)
         can_take = await self._held.webhooks()
         self._lanes = {
             name: lane for name, lane in self._lanes.items() if name in can_take or lane.sent or now < lane.rests_until
         }
-        turns = list(can_take.items())
+        rooms = {name: self._room(name, under_way, now) for name, under_way in can_take.items()}
         left = 0
-        for some in (turns[start : start + AT_ONCE] for start in range(0, len(turns), AT_ONCE)):
-            left += sum(await asyncio.gather(*(self._drain(name, under_way, now) for name, under_way in some)))
+        for some in _bites({name: room for name, room in rooms.items() if room > 0}):
+            left += await self._drain(some)
         return left
 
-    async def _learn(self, lane: _Lane, now: float) -> None:
-        """What became of those that were sent on tells the endpoint's pace."""
-        if not lane.sent:
-            return
-        progress = await self._held.progress(list(lane.sent))
-        under_way = {one.delivery_id for one in progress if _is_under_way(one, lane.sent[one.delivery_id])}
-        held_again = sum(one.state is State.HELD for one in progress)
-        lane.room = lane.room.after(len(lane.sent) - len(under_way) - held_again, held_again)
-        lane.rests_until = now + lane.room.rest_seconds
-        lane.sent = {delivery_id: lane.sent[delivery_id] for delivery_id in under_way}
+    async def _learn(self, now: float) -> None:
+        """What became of those that were sent on tells each endpoint's pace."""
+        sent = [delivery_id for lane in self._lanes.values() for delivery_id in lane.sent]
+        found: dict[str, Progress] = {}
+        for start in range(0, len(sent), ASK_AT_ONCE):
+            progress = await self._held.progress(sent[start : start + ASK_AT_ONCE])
+            found |= {one.delivery_id: one for one in progress}
+        for lane in self._lanes.values():
+            known = {delivery_id: found[delivery_id] for delivery_id in lane.sent if delivery_id in found}
+            under_way = {name: step for name, step in lane.sent.items() if name in known and _waits(known[name], step)}
+            held_again = sum(one.state is State.HELD for one in known.values())
+            if lane.sent:
+                lane.room = lane.room.after(len(lane.sent) - len(under_way) - held_again, held_again)
+                lane.rests_until = now + lane.room.rest_seconds
+            lane.sent = under_way
 
-    async def _drain(self, webhook_id: str, under_way: int, now: float) -> int:
+    def _room(self, webhook_id: str, under_way: int, now: float) -> int:
+        """How many may be sent on to a webhook now."""
         lane = self._lanes.setdefault(webhook_id, _Lane(Pace(self._per_second)))
-        room = min(lane.room.size - under_way, lane.pace.room(now))
-        if room <= 0 or now < lane.rests_until:
-            return 0
-        held = await self._held.oldest(webhook_id, room)
+        return 0 if now < lane.rests_until else min(lane.room.size - under_way, lane.pace.room(now))
+
+    async def _drain(self, rooms: Mapping[str, int]) -> int:
+        """Send on what there is room for, of several webhooks at once: they share the waits."""
+        found = await asyncio.gather(*(self._oldest(name, room) for name, room in rooms.items()))
+        held = [one for some in found for one in some]
         if not held:
             return 0
         seen = await self._subscriptions.catch_up()
         moved = [self._move(one, seen) for one in held]
         await self._log.produce([outgoing for outgoing, _ in moved if outgoing is not None])
         await self._recorder.record(Batch([standing for _, standing in moved]))
+        sent, ended = Counter[str](), Counter[str]()
         for one, (_, standing) in zip(held, moved, strict=True):
             self._report.count("deliveries_sent_on_total", choice=one.choice)
             if standing.state is State.WAITING:
-                lane.sent[standing.delivery_id] = standing.generation, standing.step
-        ended = sum(standing.state is not State.WAITING for _, standing in moved)
-        lane.pace.take(len(held) - ended)
+                self._lanes[standing.webhook_id].sent[standing.delivery_id] = standing.generation, standing.step
+                sent[standing.webhook_id] += 1
+            else:
+                ended[standing.webhook_id] += 1
+        for name, count in sent.items():
+            self._lanes[name].pace.take(count)
         # What is kept or discarded asks nothing of the endpoint, whose pace it need not keep.
-        if ended:
-            lane.room = lane.room.after(ended, 0)
+        for name, count in ended.items():
+            self._lanes[name].room = self._lanes[name].room.after(count, 0)
         return len(held)
+
+    async def _oldest(self, webhook_id: str, room: int) -> Sequence[Held]:
+        async with self._asking:
+            return await self._held.oldest(webhook_id, room)
 
     def _move(self, one: Held, seen: ViewPosition) -> tuple[Outgoing | None, Standing]:
         """The record that ends a hold, if any, and how the delivery stands then."""
@@ -132,5 +153,17 @@ class Drain:
         return Outgoing(DELIVERIES, key, self._codec.encode(delivery)), standing
 
 
-def _is_under_way(progress: Progress, sent: tuple[int, int]) -> bool:
+def _waits(progress: Progress, sent: tuple[int, int]) -> bool:
     return progress.state is State.WAITING and (progress.generation, progress.step) == sent
+
+
+def _bites(rooms: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """The rooms in portions of so many webhooks and so many deliveries as may be in memory at once."""
+    bite: dict[str, int] = {}
+    for name, room in rooms.items():
+        if bite and (len(bite) == WEBHOOKS_AT_ONCE or sum(bite.values()) + room > DELIVERIES_AT_ONCE):
+            yield bite
+            bite = {}
+        bite[name] = room
+    if bite:
+        yield bite

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from streams.core.errors import Refused, Unavailable
+from streams.core.errors import Partly, Refused, Unavailable
 from streams.core.mail import Mail, compose, due_again
 from streams.ports import Clock, Lease, Mails, OwedMail, Post, Report
 
@@ -16,6 +16,7 @@ RENEW_EVERY_SECONDS = 3.0
 BATCH_MAILS = 50
 
 NOBODY = "The account has no e-mail address."
+NOBODY_LEFT = "Whoever was yet to get it is no longer among the account's addresses."
 
 
 class Notify:
@@ -85,10 +86,14 @@ class Notify:
 
     async def _try(self, owed: OwedMail) -> Mail:
         mail = replace(owed.mail, tries=owed.mail.tries + 1)
-        if not owed.emails:
-            return replace(mail, due_at=None, trouble=NOBODY)
+        emails = [email for email in owed.emails if email in mail.unreached] if mail.unreached else owed.emails
+        if not emails:
+            return replace(mail, due_at=None, trouble=NOBODY_LEFT if mail.unreached else NOBODY)
         try:
-            note = await self._post.send(mail.id, owed.emails, compose(mail, self._public_url))
+            note = await self._post.send(mail.id, emails, compose(mail, self._public_url))
+        except Partly as trouble:
+            again = due_again(mail.tries, self._clock.now())
+            return replace(mail, due_at=again, trouble=str(trouble), unreached=trouble.unreached)
         except Unavailable as trouble:
             return replace(mail, due_at=due_again(mail.tries, self._clock.now()), trouble=str(trouble))
         except Refused as refusal:
@@ -96,4 +101,4 @@ class Notify:
         except Exception as defect:
             # One mail that cannot be built must not keep all others from being sent.
             return replace(mail, due_at=None, trouble=f"a defect of ours: {type(defect).__name__}")
-        return replace(mail, due_at=None, sent_at=self._clock.now(), trouble=note)
+        return replace(mail, due_at=None, sent_at=self._clock.now(), trouble=note, unreached=())

@@ -15,7 +15,7 @@ from builders import NOON
 from real.process import free_ports
 from streams.adapters import smtp
 from streams.adapters.smtp import SmtpPost, smtp_server
-from streams.core.errors import Misconfigured, Refused, Unavailable
+from streams.core.errors import Misconfigured, Partly, Refused, Unavailable
 from streams.core.mail import Letter, Mail, MailKind, compose
 
 LETTER = Letter("Webhook paused: Größe", "Hello — text\n", "<!doctype html><p>Hello — html</p>\n")
@@ -151,6 +151,16 @@ async def test_when_some_are_refused_the_others_get_it_and_that_is_told(mailbox:
     mailbox.refuses = {"a@acme.example": "550 no such user"}
     told = await post(server.port).send("mail_1", ["a@acme.example", "b@acme.example"], LETTER)
     assert told == "some were refused: 550 no such user"
+    assert mailbox.recipients == [["b@acme.example"]]
+
+
+async def test_when_some_are_refused_for_now_they_alone_are_named_for_another_try(
+    mailbox: Mailbox, server: Server
+) -> None:
+    mailbox.refuses = {"a@acme.example": "450 greylisted", "c@acme.example": "550 no such user"}
+    with pytest.raises(Partly, match="450 greylisted; 550 no such user") as some:
+        await post(server.port).send("mail_1", ["a@acme.example", "b@acme.example", "c@acme.example"], LETTER)
+    assert some.value.unreached == ("a@acme.example",)
     assert mailbox.recipients == [["b@acme.example"]]
 
 

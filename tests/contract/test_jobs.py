@@ -75,3 +75,23 @@ async def test_a_portion_and_its_count_are_one_so_that_a_crash_between_portions_
         counts.append((seen.done, len(held)))
     assert counts == [(2, 2), (4, 4), (5, 5)]
     assert replace(seen, finished_at=None).done == 5
+
+
+async def test_each_portion_begins_where_the_one_before_it_ended(
+    database: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_module, "PORTION", 2)
+    ages = [timedelta(minutes=minutes) for minutes in (5, 4, 4, 4, 0)]
+    owed = [
+        delivery(event_id=f"evt_{number}", step=7, attempt=7, first_seen_at=NOON - age)
+        for number, age in enumerate(ages)
+    ]
+    await database.recorder.record(fold([Fact(dead_letter(delivery=one), NOON) for one in owed]))
+    await publish_all(database)
+    await database.jobs.add(job(), DEED)
+    reached = []
+    while (seen := await database.jobs.advance("job_1")).finished_at is None:
+        assert seen.reached is not None
+        reached.append(NOON - seen.reached)
+    assert reached == [timedelta(minutes=4), timedelta(minutes=4), timedelta(0)]
+    assert (seen.done, seen.failed) == (5, 0)

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import update
 
 from contract.stores import SqlStore, failed, sql_store
 from fakes import FakeLease, FakeReport
 from streams.adapters.sql.database import database_url
 from streams.adapters.sql.mails import SqlMails
-from streams.core.errors import Refused, Unavailable
+from streams.adapters.sql.people_tables import accounts
+from streams.core.errors import Partly, Refused, Unavailable
 from streams.core.mail import Letter, Mail
 from streams.core.standing import fold
 from streams.stages import notify as notify_module
@@ -98,6 +100,28 @@ async def test_while_the_mail_server_is_away_it_is_tried_again_later_and_later(o
     office.store.clock.advance(600)
     mail = await office.runs_until(lambda mail: mail.sent_at is not None)
     assert (mail.tries, mail.trouble) == (4, None)
+
+
+async def test_who_is_refused_for_now_is_tried_again_and_nobody_gets_it_twice(office: Office) -> None:
+    async with office.store.database.transaction() as connection:
+        await connection.execute(update(accounts).values(emails=["ops@acme.example", "cto@acme.example"]))
+    office.post.script = [Partly("450 greylisted", ["cto@acme.example"]), Unavailable("connection refused")]
+    mail = await office.runs_until(lambda mail: mail.tries == 1)
+    assert (mail.trouble, mail.sent_at, mail.unreached) == ("450 greylisted", None, ("cto@acme.example",))
+    for seconds in (30, 120):
+        office.store.clock.advance(seconds)
+        mail = await office.runs_until(lambda mail, tries=mail.tries + 1: mail.tries == tries)  # type: ignore[misc]
+    assert (mail.trouble, mail.unreached, mail.sent_at is not None) == (None, (), True)
+    assert [emails for _, emails, _ in office.post.sent] == [("cto@acme.example",)]
+
+
+async def test_who_was_yet_to_get_a_mail_may_leave_the_account(office: Office) -> None:
+    office.post.script = [Partly("450 greylisted", ["former@acme.example"])]
+    await office.runs_until(lambda mail: mail.tries == 1)
+    office.store.clock.advance(30)
+    mail = await office.runs_until(lambda mail: mail.tries == 2)
+    assert (mail.due_at, mail.trouble) == (None, notify_module.NOBODY_LEFT)
+    assert office.post.sent == []
 
 
 async def test_what_the_mail_server_will_never_take_is_given_up_and_says_why(office: Office) -> None:

@@ -53,12 +53,23 @@ class SqlJobs:
             job = _job((await connection.execute(select(jobs).where(this).with_for_update())).one())
             if job.finished_at is not None:
                 return job
-            ids = await _DO[job.kind](connection, replace(job.wanted, limit=PORTION), now)
+            # From where it was: what is acted on stays in the index until it is vacuumed, and would be searched again.
+            ids = await _DO[job.kind](
+                connection, replace(job.wanted, limit=PORTION, since=job.reached or job.wanted.since), now
+            )
             job = replace(job, done=job.done + len(ids))
-            if not ids:
+            if ids:
+                seen = select(func.max(deliveries.c.first_seen_at)).where(deliveries.c.id.in_(ids))
+                job = replace(job, reached=await connection.scalar(seen))
+            else:
                 # What is left cannot be acted on.
                 job = replace(job, finished_at=now, failed=await _count(connection, job.wanted))
-            values = {"done": job.done, "failed": job.failed, "finished_at": job.finished_at}
+            values = {
+                "done": job.done,
+                "failed": job.failed,
+                "reached": job.reached,
+                "finished_at": job.finished_at,
+            }
             await connection.execute(update(jobs).where(this).values(values))
             return job
 
@@ -92,4 +103,5 @@ def _job(row: Any) -> Job:
         done=row.done,
         failed=row.failed,
         finished_at=row.finished_at,
+        reached=row.reached,
     )

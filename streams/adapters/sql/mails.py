@@ -50,7 +50,13 @@ class SqlMails:
             return [OwedMail(_mail(row), tuple(row.emails)) for row in await connection.execute(query)]
 
     async def settle(self, mail: Mail) -> None:
-        values = {"tries": mail.tries, "due_at": mail.due_at, "sent_at": mail.sent_at, "trouble": mail.trouble}
+        values = {
+            "tries": mail.tries,
+            "due_at": mail.due_at,
+            "sent_at": mail.sent_at,
+            "trouble": mail.trouble,
+            "unreached": mail.unreached,
+        }
         async with self._database.transaction() as connection:
             await connection.execute(update(mails).where(mails.c.id == mail.id).values(values))
 
@@ -124,4 +130,5 @@ def _mail(row: Any) -> Mail:
         due_at=row.due_at,
         sent_at=row.sent_at,
         trouble=row.trouble,
+        unreached=tuple(row.unreached or ()),
     )

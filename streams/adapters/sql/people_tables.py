@@ -100,6 +100,7 @@ jobs = Table(
     Column("done", BigInteger, nullable=False),
     Column("failed", BigInteger, nullable=False),
     Column("finished_at", Moment),
+    Column("reached", Moment),
     Index(None, "account_id", "created_at", "id"),
 )
 Index(
@@ -125,5 +126,6 @@ mails = Table(
     Column("due_at", Moment, index=True),
     Column("sent_at", Moment),
     Column("trouble", Text),
+    Column("unreached", Json),
     Index(None, "account_id", "created_at", "id"),
 )
