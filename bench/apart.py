@@ -9,6 +9,8 @@ import typer
 from bench.stack import Stack, percentile, running, say
 
 SHARES = [0.05, 0.2]
+# Until what was not answered has been tried again: by then every part has met that, the broker's compiler too.
+SETTLED_SECONDS = 45
 
 
 def neighbours(
@@ -26,6 +28,9 @@ def neighbours(
         sent: dict[str, float] = {}
         healthy: set[str] = set()
 
+        def settle(number: int) -> None:
+            stack.publish(f"early_{number}", accounts[number % webhooks])
+
         def publish(number: int) -> None:
             event_id, hook = f"evt_{number}", number % webhooks
             sent[event_id] = time.monotonic()
@@ -34,6 +39,7 @@ def neighbours(
             stack.publish(event_id, accounts[hook])
 
         stack.warm_up(accounts[broken:])
+        stack.at_rate(rate, SETTLED_SECONDS, settle)
         stack.at_rate(rate, seconds, publish)
         deadline = time.monotonic() + 60
         receipts = stack.take()

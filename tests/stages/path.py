@@ -170,13 +170,13 @@ class Path:
         self.outbox.remove(webhook_id)
         await quiet()
 
-    async def enable(self, choice: HeldChoice = HeldChoice.DELIVER) -> None:
-        """End the pause of `wh_crm`."""
+    async def enable(self, choice: HeldChoice = HeldChoice.DELIVER, webhook_id: str = "wh_crm") -> None:
+        """End the pause of a webhook."""
 
         def awake(known: Registration) -> Registration:
             return replace(known, webhook=replace(known.webhook, status=Status.ACTIVE, pause=None))
 
-        await self.outbox.change("wh_crm", awake, choice)
+        await self.outbox.change(webhook_id, awake, choice)
         await quiet()
 
     async def happen(self, *events: Event) -> None:

@@ -15,6 +15,8 @@ from streams.core.event import Event
 from streams.core.held import FIRST_ROOM, HeldChoice
 from streams.core.outcome import Answer
 from streams.core.request import Request
+from streams.core.webhook import Pause, PauseReason, Status
+from streams.stages import drain as drain_module
 from streams.topics import DELIVERIES
 
 
@@ -63,6 +65,23 @@ async def test_the_room_grows_with_what_is_attempted(path: Path) -> None:
     await path.enable()
     assert await drain(path, 4) == [FIRST_ROOM, 2 * FIRST_ROOM, 4 * FIRST_ROOM, 60 - 7 * FIRST_ROOM]
     assert states(path) == {State.DELIVERED}
+
+
+async def test_several_webhooks_are_sent_what_they_hold_in_one_cycle_each_with_a_room_of_its_own(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain_module, "WEBHOOKS_AT_ONCE", 2)
+    monkeypatch.setattr(drain_module, "ASK_AT_ONCE", 3)
+    names = [f"wh_{number}" for number in range(5)]
+    for name in names:
+        pause = Pause(f"pause_{name}", PauseReason.MANUAL)
+        await path.register(webhook(id=name, status=Status.PAUSED, pause=pause))
+    await path.happen(*events(FIRST_ROOM + 1))
+    for name in names[:4]:
+        await path.enable(webhook_id=name)
+    assert await drain(path, 3) == [4 * FIRST_ROOM, 4, 0]
+    left = {(one.webhook_id, one.state) for one in path.recorder.standings.values()}
+    assert left == {*((name, State.DELIVERED) for name in names[:4]), (names[4], State.HELD)}
 
 
 async def test_no_more_than_there_is_room_for_is_under_way(path: Path) -> None:
