@@ -99,6 +99,7 @@ def first_delivery(times: Annotated[int, typer.Option(help="How often.")] = 20) 
 def replay(
     dead_letters: Annotated[int, typer.Option(help="How many are sent again.")] = 100_000,
     rate: Annotated[float, typer.Option(help="Events a second to another webhook meanwhile.")] = 50,
+    settle: Annotated[float, typer.Option(help="How long it goes on before the other webhook is looked at.")] = 30,
 ) -> dict[str, object]:
     """How fast dead letters are sent again by one call, and what another webhook notices of it."""
     with running(_with_api()) as stack:
@@ -121,7 +122,9 @@ def replay(
             began = time.monotonic()
             answer = client.post("/v1/dead-letters/retry", json={"filter": {"webhookId": webhook}})
             job = answer.raise_for_status().json()["id"]
+            paced(stack, other, rate, settle, "early")
             meanwhile = paced(stack, other, rate, 30, "meanwhile")
+            left = dead_letters - stack.states(webhook).get("delivered", 0)
             until(lambda: "finishedAt" in client.get(f"/v1/jobs/{job}").json(), 600)
             told = client.get(f"/v1/jobs/{job}").json()
             stack.wait_for_states({"delivered": dead_letters}, 900, webhook)
@@ -134,6 +137,7 @@ def replay(
             job_seconds=round(_moment(told["finishedAt"]) - _moment(told["createdAt"]), 1),
             replayed_per_second=round(dead_letters / (max(arrived.values()) - began)),
             doubled=received - len(arrived),
+            left_when_measured=left,
             p99_ms_before=round(percentile(before, 0.99), 1),
             p99_ms_meanwhile=round(percentile(meanwhile, 0.99), 1),
         )
