@@ -10,6 +10,7 @@ import typer
 
 from bench.stack import Stack, cpu, running, say
 from bench.steps import sampled
+from e2e.system import until
 
 
 class Stage(StrEnum):
@@ -70,8 +71,5 @@ def alone(
 
 def _until_done(stack: Stack, stage: Stage, records: float) -> float:
     """When a stage had done so many; asked seldom, for to answer takes as long as ten records."""
-    deadline = time.monotonic() + 300
-    while stack.system.metric(stage, _DONE[stage]) < records:
-        assert time.monotonic() < deadline, f"not within 300 s: {records} records of {stage}"
-        time.sleep(0.5)
+    until(lambda: stack.system.metric(stage, _DONE[stage]) >= records, 300, f"{records} records of {stage}", every=0.5)
     return time.monotonic()

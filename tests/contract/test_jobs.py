@@ -77,7 +77,7 @@ async def test_a_portion_and_its_count_are_one_so_that_a_crash_between_portions_
     assert replace(seen, finished_at=None).done == 5
 
 
-async def test_each_portion_begins_where_the_one_before_it_ended(
+async def test_each_portion_begins_where_the_one_before_it_ended_and_what_was_recorded_late_is_done_last(
     database: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs_module, "PORTION", 2)
@@ -92,6 +92,8 @@ async def test_each_portion_begins_where_the_one_before_it_ended(
     reached = []
     while (seen := await database.jobs.advance("job_1")).finished_at is None:
         assert seen.reached is not None
-        reached.append(NOON - seen.reached)
-    assert reached == [timedelta(minutes=4), timedelta(minutes=4), timedelta(0)]
-    assert (seen.done, seen.failed) == (5, 0)
+        reached.append((NOON - seen.reached) // timedelta(minutes=1))
+        late = delivery(event_id="evt_late", step=7, attempt=7, first_seen_at=NOON - timedelta(minutes=9))
+        await database.recorder.record(fold([Fact(dead_letter(delivery=late), NOON)]))
+    assert reached == [4, 4, 0, 9]
+    assert (seen.done, seen.failed) == (6, 0)

@@ -23,12 +23,12 @@ STAGES = ("publish", "fan-out", "deliver", "record")
 START_SECONDS = 60
 
 
-def until(condition: Callable[[], object], seconds: float = 60, words: str = "") -> None:
-    """Wait for a condition; AssertionError with `words` at the deadline."""
+def until(condition: Callable[[], object], seconds: float = 60, words: str = "", every: float = 0.05) -> None:
+    """Wait for a condition, asked `every` so many seconds; AssertionError with `words` at the deadline."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {words or condition}"
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 class System:

@@ -54,9 +54,11 @@ class SqlJobs:
             if job.finished_at is not None:
                 return job
             # From where it was: what is acted on stays in the index until it is vacuumed, and would be searched again.
-            ids = await _DO[job.kind](
-                connection, replace(job.wanted, limit=PORTION, since=job.reached or job.wanted.since), now
-            )
+            wanted = replace(job.wanted, limit=PORTION)
+            ids = await _DO[job.kind](connection, replace(wanted, since=job.reached or wanted.since), now)
+            if not ids and job.reached:
+                # What was recorded late may lie before that.
+                ids = await _DO[job.kind](connection, wanted, now)
             job = replace(job, done=job.done + len(ids))
             if ids:
                 seen = select(func.max(deliveries.c.first_seen_at)).where(deliveries.c.id.in_(ids))
