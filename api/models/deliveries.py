@@ -1,6 +1,5 @@
 """Deliveries, dead letters, jobs and events as requests and answers show them."""
 
-import json
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
@@ -57,7 +56,7 @@ class Attempt(Model):
 class DeliveryWithAttempts(Delivery):
     """The same with the payload and every attempt, oldest first."""
 
-    payload: Any
+    payload: Annotated[Any, Field(description="Absent until it is recorded, and once it is no longer kept.")] = None
     made: list[Attempt]
 
 
@@ -108,12 +107,8 @@ def delivery_of(standing: Standing) -> Delivery:
 
 def delivery_with_attempts(seen: DeliverySeen) -> DeliveryWithAttempts:
     """A delivery with all that is known of it."""
-    try:
-        payload = json.loads(seen.body)
-    except ValueError:
-        payload = seen.body.decode(errors="replace")
     return DeliveryWithAttempts(
-        **_fields(seen.standing), payload=payload, made=[_attempt(attempt) for attempt in seen.attempts]
+        **_fields(seen.standing), payload=seen.payload, made=[_attempt(attempt) for attempt in seen.attempts]
     )
 
 

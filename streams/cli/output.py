@@ -141,13 +141,9 @@ def standing_fields(standing: Standing) -> dict[str, Any]:
 
 def delivery_fields(seen: DeliverySeen) -> dict[str, Any]:
     """A delivery with its payload and attempts."""
-    try:
-        payload = json.loads(seen.body)
-    except ValueError:
-        payload = seen.body.decode(errors="replace")
     return {
         **standing_fields(seen.standing),
-        "payload": payload,
+        "payload": seen.payload,
         "madeAttempts": [_attempt_fields(attempt) for attempt in seen.attempts],
     }
 

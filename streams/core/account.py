@@ -1,8 +1,10 @@
 """An account: the owner of webhooks, and what a person may see of its deliveries."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from streams.core.delivery import State
 from streams.core.page import Cursor
@@ -56,11 +58,24 @@ class AttemptSeen:
 
 @dataclass(frozen=True, slots=True)
 class DeliverySeen:
-    """A delivery with its body and every attempt, oldest first."""
+    """A delivery with its body and every attempt, oldest first.
+
+    The body comes by another topic than the attempts: it is None until it was recorded, and once it is no longer kept.
+    """
 
     standing: Standing
-    body: bytes
+    body: bytes | None
     attempts: Sequence[AttemptSeen]
+
+    @property
+    def payload(self) -> Any:
+        """The body's JSON; text where it is none."""
+        if self.body is None:
+            return None
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return self.body.decode(errors="replace")
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,6 @@ class TrialService:
     async def _outcome(self, delivery_id: str) -> DeliverySeen:
         while True:
             seen = await self._deliveries.find(delivery_id)
-            if seen is not None and seen.standing.state is not State.WAITING:
+            if seen is not None and seen.body is not None and seen.standing.state is not State.WAITING:
                 return seen
             await asyncio.sleep(ASK_EVERY_SECONDS)

@@ -36,6 +36,13 @@ async def test_deliveries_are_listed_newest_first_and_by_every_filter(store: Sto
     assert list(tallies["wh_lrs"]) == [Tally(State.WAITING, None, None, 1)]
 
 
+async def test_a_delivery_of_which_only_an_attempt_was_recorded_has_no_body_yet(store: Store) -> None:
+    await store.recorder.record(fold([Fact(attempt(), NOON)]))
+    seen = await store.log.find(delivery().id)
+    assert seen is not None
+    assert (seen.standing.state, seen.body, seen.payload) == (State.DELIVERED, None, None)
+
+
 async def test_a_delivery_is_found_with_its_body_and_every_attempt_oldest_first(store: Store) -> None:
     made = [attempt(number=number, generation=generation) for generation, number in ((2, 1), (1, 2), (1, 1))]
     await store.recorder.record(fold([Fact(delivery(), NOON), *(Fact(attempt, NOON) for attempt in made)]))

@@ -119,7 +119,9 @@ def test_from_registration_to_the_first_event_by_http_alone(api: Api, receiver: 
     until(lambda: "evt_1" in receiver.ids("/crm"), 20, "the event at the customer")
     until(lambda: api("GET", "/v1/deliveries?event=evt_1&state=delivered")["data"], 20, "its delivery")
     [delivery] = api("GET", "/v1/deliveries?event=evt_1")["data"]
-    shown = api("GET", f"/v1/deliveries/{delivery['id']}")
+    path = f"/v1/deliveries/{delivery['id']}"
+    until(lambda: "payload" in api("GET", path), 20, "its payload")
+    shown = api("GET", path)
     standardwebhooks.Webhook(made["secret"]).verify(
         json.dumps(shown["payload"], separators=(",", ":")).encode(),
         {name.lower(): value for name, value in shown["made"][0]["requestHeaders"].items()},

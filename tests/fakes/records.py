@@ -93,7 +93,7 @@ class FakeDeliveryLog:
             return None
         made = [attempt for attempt in self.recorder.attempts.values() if attempt.delivery_id == delivery_id]
         made.sort(key=lambda attempt: (attempt.generation, attempt.number))
-        body = self.recorder.bodies.get((standing.account_id, standing.event_id), b"")
+        body = self.recorder.bodies.get((standing.account_id, standing.event_id))
         return DeliverySeen(standing, body, [_seen(attempt) for attempt in made])
 
     async def tally(self) -> Mapping[str, Sequence[Tally]]:

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from builders import NOON, attempt, delivery
 from rest.office import Office, errors_of, open_office
+from streams.adapters.avro import AvroCodec
 from streams.core.attempt import DeadLetter, Followed
 from streams.core.delivery import DeathReason, Delivery
 from streams.core.outcome import Kind
 from streams.stages.errands import run_jobs
+from streams.topics import TEST_DELIVERIES
 
 
 async def owed(office: Office, number: int, **changes: Any) -> Delivery:
@@ -59,6 +61,22 @@ async def test_deliveries_are_found_by_each_filter_newest_first(office: Office) 
         ("event=%00", "event"),
     ):
         assert field in errors_of(await office.acme.ask("GET", f"{path}?{query}"))
+
+
+async def test_a_payload_is_absent_until_it_is_recorded_and_a_test_waits_for_it(office: Office) -> None:
+    hook = await office.acme.webhook()
+    asked = asyncio.create_task(office.acme.post(f"/v1/webhooks/{hook['id']}/test", {"type": "session.completed"}))
+    async with asyncio.timeout(10):
+        while not (sent := office.log.topic(TEST_DELIVERIES)):
+            await asyncio.sleep(0.01)
+    made = AvroCodec().decode(sent[0].value or b"")
+    assert isinstance(made, Delivery)
+    theirs = {name: getattr(made, name) for name in ("account_id", "event_id", "event_type", "webhook_id", "trigger")}
+    await office.record(attempt(**theirs))
+    assert "payload" not in await office.acme.get(f"/v1/deliveries/{made.id}")
+    await office.record(made)
+    seen = await asked
+    assert (seen["state"], seen["payload"]["test"], len(seen["made"])) == ("delivered", True, 1)
 
 
 async def test_a_delivery_shows_its_payload_and_every_attempt_with_what_was_answered(office: Office) -> None:

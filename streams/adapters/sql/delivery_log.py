@@ -40,7 +40,7 @@ class SqlDeliveryLog:
                 .where(attempts.c.delivery_id == delivery_id)
                 .order_by(attempts.c.generation, attempts.c.number)
             )
-            return DeliverySeen(to_standing(row), body or b"", [_attempt(attempt) for attempt in made])
+            return DeliverySeen(to_standing(row), body, [_attempt(attempt) for attempt in made])
 
     async def tally(self) -> Mapping[str, Sequence[Tally]]:
         place = (deliveries.c.webhook_id, deliveries.c.state, deliveries.c.tier, deliveries.c.reason)
