@@ -16,6 +16,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
+from streams.adapters.http_answers import Handler
 from streams.core.address import Network, is_allowed
 
 # Every address of a host name; OSError when it has none.
@@ -26,31 +27,10 @@ LOOKUP_KEPT_SECONDS = 10
 # As many as attempts at a time: a name whose servers are silent holds its thread for longer than an attempt
 # lasts, and in the small pool of an event loop a few of them would keep everybody else waiting.
 LOOKUP_THREADS = 256
-# Far more than is read of an answer; only headers or interim answers without end come to so much.
-MOST_RECEIVED_BYTES = 512 * 1024
 
 
 class ForbiddenAddress(OSError):
     """The host leads to an address that webhooks may not reach."""
-
-
-class EndlessAnswer(Exception):
-    """The endpoint went on and on before its answer began."""
-
-
-class Handler(ResponseHandler):
-    """A connection that knows when it was opened and how much came since its last request left."""
-
-    opened_at = 0.0
-    received_bytes = 0
-
-    def data_received(self, data: bytes) -> None:
-        self.received_bytes += len(data)
-        if self.received_bytes > MOST_RECEIVED_BYTES:
-            self.abort()
-            self.set_exception(EndlessAnswer())
-        else:
-            super().data_received(data)
 
 
 @dataclass(slots=True)
@@ -119,7 +99,6 @@ class GuardedConnector(TCPConnector):
             elif not self._may_serve(handler, trail):
                 connection.close()
                 continue
-            handler.received_bytes = 0
             trail.handler = handler
             return connection
 

@@ -9,9 +9,9 @@ from aiohttp import (
     ClientPayloadError,
     ClientSSLError,
 )
-from aiohttp.http_exceptions import HttpProcessingError
 
-from streams.adapters.guarded_connector import EndlessAnswer, ForbiddenAddress, Trail
+from streams.adapters.guarded_connector import ForbiddenAddress, Trail
+from streams.adapters.http_answers import EndlessAnswer, JunkAnswer, printable
 from streams.core.outcome import Failure, Kind
 
 MOST_DETAIL_CHARACTERS = 200
@@ -24,9 +24,8 @@ def failure_of(error: Exception, trail: Trail) -> Failure:
             return _no_connection(error)
         case TimeoutError():
             return _too_late(trail)
-        case HttpProcessingError():
-            # Behind the colon is what was read, as Python writes bytes.
-            return Failure(Kind.JUNK_ANSWER, brief(error.message.partition(":")[0]))
+        case JunkAnswer():
+            return Failure(Kind.JUNK_ANSWER, brief(str(error)))
         case EndlessAnswer():
             return Failure(Kind.JUNK_ANSWER, "headers or interim answers without end")
         case ClientPayloadError():
@@ -79,10 +78,3 @@ def brief(text: str) -> str:
     """The first line, printable and short."""
     line = text.strip().partition("\n")[0].rstrip(" :.")[:MOST_DETAIL_CHARACTERS]
     return printable(line)
-
-
-def printable(text: str) -> str:
-    """The text as a page or a log line can show it."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -129,6 +129,22 @@ async def test_answers(raw: bytes, status: int, body: bytes) -> None:
     assert (answer.status, answer.body) == (status, body)
 
 
+async def test_an_answer_that_comes_byte_by_byte() -> None:
+    async def drip(request: Received, writer: asyncio.StreamWriter) -> None:
+        for byte in b"HTTP/1.1 103 Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 2\r\n\r\nok":
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    answer = answered(await sent(drip))
+    assert (answer.status, answer.body, answer.headers) == (200, b"ok", {"server": "x", "content-length": "2"})
+
+
+async def test_what_follows_the_body_is_no_header_of_the_answer() -> None:
+    raw = b"HTTP/1.1 429 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\nRetry-After: 30\r\n\r\n"
+    assert answered(await sent(saying(raw))).headers == {"transfer-encoding": "chunked"}
+
+
 async def test_headers_of_an_answer_are_few_short_and_printable() -> None:
     many = b"".join(b"X-%d: y\r\n" % number for number in range(90))
     raw = b"HTTP/1.1 429 No\r\nA: %b\r\nB: caf\xe9\tz\r\na: two\r\n%bRetry-After: 30\r\n\r\n"
