@@ -2,7 +2,7 @@
 
 import asyncio
 
-from aiohttp import ClientConnectionError, ClientOSError, ClientPayloadError, ServerDisconnectedError
+from aiohttp import ClientOSError, ClientPayloadError, ServerDisconnectedError
 from aiohttp.client_proto import ResponseHandler
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 

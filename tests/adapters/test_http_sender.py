@@ -131,7 +131,9 @@ async def test_answers(raw: bytes, status: int, body: bytes) -> None:
 
 async def test_an_answer_that_comes_byte_by_byte() -> None:
     async def drip(request: Received, writer: asyncio.StreamWriter) -> None:
-        for byte in b"HTTP/1.1 103 Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 2\r\n\r\nok":
+        for (
+            byte
+        ) in b"HTTP/1.1 103 Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 2\r\n\r\nok":
             writer.write(bytes([byte]))
             await writer.drain()
             await asyncio.sleep(0)
