@@ -62,12 +62,18 @@ class Line(Generic[Ticket]):
     def length(self) -> int:
         return len(self.fresh) + len(self.again)
 
+    def has_room(self, errand: Errand) -> bool:
+        """Whether the cap lets one more go; retries hold at most half of it."""
+        if errand is Errand.AGAIN and self.again_flying >= max(1, self.cap // 2):
+            return False
+        return len(self.flying) < self.cap
+
     @property
     def next_errand(self) -> Errand | None:
-        """Who goes next: first come, first served, but retries hold at most half the cap; None when nobody may."""
+        """Who goes next: first come, first served; None when nobody may."""
         if len(self.flying) >= self.cap:
             return None
-        again = self.again and self.again_flying < max(1, self.cap // 2)
+        again = self.again and self.has_room(Errand.AGAIN)
         if again and not (self.fresh and self.fresh[0] < self.again[0]):
             return Errand.AGAIN
         return Errand.FRESH if self.fresh else None

@@ -12,8 +12,9 @@ IDLE_LINES_KEPT = 10_000
 class Slots(Generic[Ticket]):
     """Every line has a cap that adapts, lines of one repute have a share, and lines that wait take turns.
 
-    A state machine without I/O or clock (`now` is in seconds): `ask` queues a ticket, `grant` names the tickets
-    that may go now, `release` gives a slot back and `spill` names those that would wait for too long.
+    A state machine without I/O or clock (`now` is in seconds): `seize` takes a slot where nobody waits, `ask` queues a
+    ticket, `grant` names the tickets that may go now, `release` gives a slot back and `spill` names those that would
+    wait for too long.
     Lines that fail or are slow hold at most a quarter of all slots together, those that never answered yet at most
     half, and the last free slot is kept for tests.
     """
@@ -47,13 +48,18 @@ class Slots(Generic[Ticket]):
         """How many wait for a slot."""
         return sum(line.length for line in self._lines.values() if line.length)
 
+    def seize(self, name: str, ticket: Ticket, now: float, errand: Errand = Errand.FRESH, ceiling: int = 32) -> bool:
+        """Take a slot at once, as `ask` and `grant` would give it; False where anybody waits, or there is none."""
+        line = self._line(name, errand, ceiling)
+        if any(self._turns.values()) or line.length or not line.has_room(errand) or not self._has_slot(line.repute):
+            return False
+        self._idle.pop(name, None)
+        self._fly(line, ticket, errand, now)
+        return True
+
     def ask(self, name: str, ticket: Ticket, errand: Errand = Errand.FRESH, ceiling: int = 32) -> None:
         """Queue `ticket` in the line of that name; tests need a line of their own. `ceiling` bounds the line's cap."""
-        line = self._lines.get(name)
-        if line is None:
-            line = self._open_line(name, errand, ceiling)
-        line.ceiling = ceiling
-        line.cap = min(line.cap, ceiling)
+        line = self._line(name, errand, ceiling)
         self._asked += 1
         (line.again if errand is Errand.AGAIN else line.fresh).append((self._asked, ticket))
         self._idle.pop(name, None)
@@ -96,28 +102,35 @@ class Slots(Generic[Ticket]):
                 self._forget_idle(line)
         return spilled
 
-    def _open_line(self, name: str, errand: Errand, ceiling: int) -> Line[Ticket]:
-        test = errand is Errand.TEST
-        cap, repute = (TEST_CAP, Repute.TEST) if test else (START_CAP, Repute.UNPROVEN)
-        line = self._lines[name] = Line[Ticket](name, ceiling, min(cap, ceiling), repute)
+    def _line(self, name: str, errand: Errand, ceiling: int) -> Line[Ticket]:
+        line = self._lines.get(name)
+        if line is None:
+            cap, repute = (TEST_CAP, Repute.TEST) if errand is Errand.TEST else (START_CAP, Repute.UNPROVEN)
+            line = self._lines[name] = Line[Ticket](name, ceiling, cap, repute)
+        line.ceiling = ceiling
+        line.cap = min(line.cap, ceiling)
         return line
+
+    def _has_slot(self, repute: Repute) -> bool:
+        reserved = 0 if repute is Repute.TEST else self._reserved
+        return self._free > reserved and self._held[repute] < self._shares[repute]
 
     def _grant_one(self, now: float) -> tuple[str, Ticket] | None:
         for _ in range(len(self._rotation)):
             repute = self._rotation[0]
             self._rotation.rotate(-1)
-            if self._free <= (0 if repute is Repute.TEST else self._reserved):
-                continue
             turns = self._turns[repute]
-            while self._held[repute] < self._shares[repute] and turns:
+            while turns and self._has_slot(repute):
                 _, line = turns.popitem(last=False)
                 # Its cap may have been halved since it was listed.
                 if (errand := line.next_errand) is not None:
-                    return line.name, self._fly(line, errand, now)
+                    _, ticket = (line.again if errand is Errand.AGAIN else line.fresh).popleft()
+                    self._fly(line, ticket, errand, now)
+                    self._enlist(line)
+                    return line.name, ticket
         return None
 
-    def _fly(self, line: Line[Ticket], errand: Errand, now: float) -> Ticket:
-        _, ticket = (line.again if errand is Errand.AGAIN else line.fresh).popleft()
+    def _fly(self, line: Line[Ticket], ticket: Ticket, errand: Errand, now: float) -> None:
         if not line.flying:
             line.moved_at = now
         line.flying[ticket] = now, errand
@@ -125,8 +138,6 @@ class Slots(Generic[Ticket]):
         self._free -= 1
         self._held[line.repute] += 1
         self._by_age.append((now, line.name, ticket))
-        self._enlist(line)
-        return ticket
 
     def _mark_slow(self, now: float) -> None:
         while self._by_age and self._by_age[0][0] < now - SLOW_SECONDS:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from datetime import timedelta
+from functools import partial
 
 from streams.core.attempt import DeadLetter
 from streams.core.delivery import DeathReason, Delivery, HoldReason, Target, Trigger
@@ -13,7 +14,7 @@ from streams.core.outcome import Kind
 from streams.core.schedule import Bury, Divert, Following, Hold, Wait, before_attempt
 from streams.core.webhook import Webhook
 from streams.ports import Noun, Outgoing, Record
-from streams.stages.intake import Mine
+from streams.stages.intake import Mine, Work
 from streams.stages.invalid import parked
 from streams.stages.post import Manner, Post, World
 from streams.stages.repeats import Repeats
@@ -30,7 +31,7 @@ _NOT_ATTEMPTED = {
 
 
 class Deliver:
-    """Attends to one record at a time; whoever calls completes it only after `handle` returned."""
+    """Attends to one record at a time; whoever calls completes it only after the work has returned."""
 
     def __init__(self, world: World, manner: Manner, slots: SlotKeeper, repeats: Repeats | None = None) -> None:
         self._world = world
@@ -39,17 +40,18 @@ class Deliver:
         self._repeats = repeats or Repeats()
         self._fallbacks: defaultdict[str, FallbackHealth] = defaultdict(FallbackHealth)
 
-    async def handle(self, record: Record, mine: Mine = lambda: True) -> None:
-        """Attempt a delivery, or hold or bury it; returns when all that follows is acknowledged.
+    def take(self, record: Record) -> Work:
+        """Attempt a delivery, or hold or bury it; the work returns when all that follows is acknowledged.
 
-        Raises CancelledError when the record is not `mine` any more before its request has left.
+        It raises CancelledError when the record is not the caller's any more before its request has left.
         """
-        world = self._world
         try:
-            delivery = self._read(record)
+            return partial(self._handle, record, self._read(record))
         except Unreadable as wrong:
-            await self._park(record, str(wrong))
-            return
+            return partial(self._park, record, str(wrong))
+
+    async def _handle(self, record: Record, delivery: Delivery, mine: Mine) -> None:
+        world = self._world
         if delivery.trigger is Trigger.TEST:
             await world.directory.catch_up()
         else:
@@ -62,12 +64,12 @@ class Deliver:
 
     async def _attend(self, record: Record, delivery: Delivery, mine: Mine) -> None:
         world = self._world
-        if await self._is_superseded(delivery, record):
+        if tier_of(record.partition.topic) is not None and await self._is_superseded(delivery):
             world.report.count("superseded_dropped_total")
             return
         webhook = world.directory.find(delivery.webhook_id)
         if webhook is not None and webhook.account_id != delivery.account_id:
-            await self._park(record, "the delivery's account is not the account of its webhook")
+            await self._park(record, "the delivery's account is not the account of its webhook", mine)
             return
         late = world.clock.now() - record.appended_at > TEST_EXPIRES
         if delivery.trigger is Trigger.TEST and late:
@@ -76,10 +78,8 @@ class Deliver:
         else:
             await world.log.produce(await self._consequences(delivery, mine))
 
-    async def _is_superseded(self, delivery: Delivery, record: Record) -> bool:
+    async def _is_superseded(self, delivery: Delivery) -> bool:
         """Whether a replay took the place of what waited in a tier."""
-        if tier_of(record.partition.topic) is None:
-            return False
         newest = await self._world.generations.newest(delivery.id)
         return newest is not None and newest > delivery.generation
 
@@ -89,7 +89,7 @@ class Deliver:
             raise Unreadable(f"a {type(delivery).__name__.lower()} is not a delivery")
         return delivery
 
-    async def _park(self, record: Record, error: str) -> None:
+    async def _park(self, record: Record, error: str, mine: Mine) -> None:
         self._world.report.count("deliveries_invalid_total")
         self._world.report.tell("delivery parked", topic=record.partition.topic, offset=record.offset, why=error)
         await self._world.log.produce([parked(record, error)])
@@ -99,7 +99,7 @@ class Deliver:
         if instead is not None or webhook is None:
             return self._follow(instead)
         try:
-            async with self._slots.slot(_line(delivery), _errand(delivery), webhook.max_concurrency) as turn:
+            with await self._slots.slot(_line(delivery), _errand(delivery), webhook.max_concurrency) as turn:
                 if not mine():
                     raise asyncio.CancelledError
                 # It may have been paused or changed while this delivery waited for its slot.

@@ -6,7 +6,7 @@ from types import TracebackType
 
 from streams.core.delivery import Delivery
 
-_Identity = tuple[str, int, int]
+_Identity = str
 
 
 class Repeats:
@@ -20,7 +20,9 @@ class Repeats:
 
     def turn(self, delivery: Delivery) -> "RepeatsTurn":
         """To be entered: True for who is to attend; a twin waits, and has its turn only if the first one failed."""
-        return RepeatsTurn(self, (delivery.id, delivery.generation, delivery.step))
+        # Not the delivery's id, which costs more to compute than to ask; a webhook belongs to one account.
+        identity = f"{delivery.event_id} {delivery.webhook_id} {delivery.generation} {delivery.step}"
+        return RepeatsTurn(self, identity)
 
     async def begin(self, identity: _Identity) -> bool:
         while (twins := self._in_hand.get(identity)) is not None:

@@ -11,9 +11,6 @@ from streams.ports import Report
 
 TICK_SECONDS = 0.25
 
-Waiter = asyncio.Future[None]
-
-
 class Busy(ScormWebhooksError):
     """The endpoint is too slow for what waits in its line: this one had better wait elsewhere."""
 
@@ -21,37 +18,41 @@ class Busy(ScormWebhooksError):
 class SlotKeeper:
     """`slot` waits for its turn; after `close` nobody gets one any more. `now` is the loop's time unless given."""
 
-    def __init__(self, slots: Slots[Waiter], now: Callable[[], float] | None = None) -> None:
+    def __init__(self, slots: Slots["Turn"], now: Callable[[], float] | None = None) -> None:
         self._slots = slots
         self._now = now or asyncio.get_running_loop().time
-        self._waiting: set[Waiter] = set()
+        self._waiting: set[Turn] = set()
         self._closed = False
 
-    def slot(self, line: str, errand: Errand, ceiling: int) -> "Turn":
-        """To be entered: a slot, held until the end of the block."""
-        return Turn(self, line, errand, ceiling)
+    async def slot(self, line: str, errand: Errand, ceiling: int) -> "Turn":
+        """A slot, held until the end of a `with`.
 
-    async def wait(self, line: str, errand: Errand, ceiling: int) -> Waiter:
-        """Wait for a slot; raises `Busy` when the line is too long, CancelledError when the keeper closes first."""
+        Raises `Busy` when the line is too long, CancelledError when the keeper closes first.
+        """
         if self._closed:
             raise asyncio.CancelledError
-        waiter: Waiter = asyncio.get_running_loop().create_future()
-        self._waiting.add(waiter)
-        self._slots.ask(line, waiter, errand, ceiling)
-        self._grant()
-        if not waiter.done():
-            self._spill([line])
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self.give_back(line, waiter, None)
-            raise
-        return waiter
+        turn = Turn(self, line)
+        if not self._slots.seize(line, turn, self._now(), errand, ceiling):
+            await self._wait(turn, errand, ceiling)
+        return turn
 
-    def give_back(self, line: str, waiter: Waiter, delivered: bool | None) -> None:
-        """The slot is free again; `delivered` says how the attempt ended, None that none was made."""
-        self._slots.release(line, waiter, self._now(), delivered)
+    async def _wait(self, turn: "Turn", errand: Errand, ceiling: int) -> None:
+        turn.comes = asyncio.get_running_loop().create_future()
+        self._waiting.add(turn)
+        self._slots.ask(turn.line, turn, errand, ceiling)
+        self._grant()
+        if not turn.comes.done():
+            self._spill([turn.line])
+        try:
+            await turn.comes
+        except asyncio.CancelledError:
+            if turn.comes.done() and not turn.comes.cancelled() and turn.comes.exception() is None:
+                self.give_back(turn)
+            raise
+
+    def give_back(self, turn: "Turn") -> None:
+        """The slot is free again."""
+        self._slots.release(turn.line, turn, self._now(), turn.delivered)
         self._grant()
 
     async def tick(self, report: Report) -> None:
@@ -71,8 +72,8 @@ class SlotKeeper:
     def close(self) -> None:
         """Cancel whoever waits: what has not left yet stays uncommitted and is sent after the restart."""
         self._closed = True
-        for waiter in self._waiting:
-            waiter.cancel()
+        for turn in self._waiting:
+            turn.comes.cancel()
         self._waiting.clear()
 
     def _grant(self) -> None:
@@ -81,43 +82,39 @@ class SlotKeeper:
         now, again = self._now(), True
         while again:
             again = False
-            for line, waiter in self._slots.grant(now):
-                self._waiting.discard(waiter)
-                if waiter.cancelled():
-                    self._slots.release(line, waiter, now, None)
+            for line, turn in self._slots.grant(now):
+                self._waiting.discard(turn)
+                if turn.comes.cancelled():
+                    self._slots.release(line, turn, now, None)
                     again = True
                 else:
-                    waiter.set_result(None)
+                    turn.comes.set_result(None)
 
     def _spill(self, lines: list[str] | None) -> None:
         if self._closed:
             return
-        for waiter in self._slots.spill(self._now(), lines):
-            self._waiting.discard(waiter)
-            if not waiter.cancelled():
-                waiter.set_exception(Busy("the endpoint is too slow for what is owed to it"))
+        for turn in self._slots.spill(self._now(), lines):
+            self._waiting.discard(turn)
+            if not turn.comes.cancelled():
+                turn.comes.set_exception(Busy("the endpoint is too slow for what is owed to it"))
 
 
 class Turn:
-    """A slot to be entered; `delivered` is set to how the attempt ended, None when none was made.
+    """A slot of a line; `delivered` is set to how the attempt ended, None when none was made."""
 
-    A class, because a generator costs more, and every delivery pays for it.
-    """
+    __slots__ = ("_keeper", "comes", "delivered", "line")
 
-    __slots__ = ("_ceiling", "_errand", "_keeper", "_line", "_waiter", "delivered")
+    comes: asyncio.Future[None]
 
-    def __init__(self, keeper: SlotKeeper, line: str, errand: Errand, ceiling: int) -> None:
+    def __init__(self, keeper: SlotKeeper, line: str) -> None:
         self._keeper = keeper
-        self._line = line
-        self._errand = errand
-        self._ceiling = ceiling
+        self.line = line
         self.delivered: bool | None = None
 
-    async def __aenter__(self) -> "Turn":
-        self._waiter = await self._keeper.wait(self._line, self._errand, self._ceiling)
+    def __enter__(self) -> "Turn":
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._keeper.give_back(self._line, self._waiter, self.delivered)
+        self._keeper.give_back(self)

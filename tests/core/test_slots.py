@@ -40,6 +40,21 @@ class SlotsMachine(RuleBasedStateMachine):
         self.ceilings[name] = ceiling
         self.slots.ask(name, ticket, errand, ceiling)
 
+    @rule(name=names, errand=st.sampled_from((Errand.FRESH, Errand.AGAIN)), ceiling=st.integers(1, 10))
+    def seize(self, name: str, errand: Errand, ceiling: int) -> None:
+        waiting, ticket = self.slots.waiting(), len(self.asked)
+        if self.slots.seize(name, ticket, self.now, errand, ceiling):
+            # Just what asking and granting would have done; whoever may go goes first.
+            assert self.slots.grant(self.now) == []
+            assert self.slots.waiting() == waiting
+            self.asked[ticket] = name, errand
+            self.ceilings[name] = ceiling
+            self.granted.append(ticket)
+            self.flying[ticket] = name
+            assert Counter(self.flying.values())[name] <= ceiling
+        else:
+            self._ask(name, errand, ceiling)
+
     @rule(seconds=st.floats(0.01, 3))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
@@ -142,6 +157,16 @@ class World:
 
     def in_use(self, name: str) -> int:
         return sum(of == name for of in self.flying.values())
+
+
+def test_a_slot_is_taken_at_once_where_nobody_waits_and_only_there() -> None:
+    slots = Slots[str](START_CAP + 2)
+    taken = [slots.seize("a", f"a{number}", 0.0) for number in range(START_CAP + 1)]
+    assert taken == [True] * 5 + [False] * 4  # one is for tests, and half for those that never answered
+    slots.ask("b", "b")
+    slots.release("a", "a0", 0.1, None)
+    assert not slots.seize("a", "late", 0.1)
+    assert slots.grant(0.1) == [("b", "b")]
 
 
 def test_a_line_starts_with_eight_and_wins_one_with_each_success_up_to_its_ceiling() -> None:

@@ -81,7 +81,7 @@ async def test_a_long_line_stays_in_memory_while_the_loop_is_late_and_is_sent_aw
 
     async def send() -> None:
         try:
-            async with keeper.slot("webhook", Errand.FRESH, 32):
+            with await keeper.slot("webhook", Errand.FRESH, 32):
                 await asyncio.Event().wait()
         except Busy as busy:
             sent_away.append(busy)

@@ -35,7 +35,7 @@ class Crowd:
     async def _stay(self, name: str, webhook: str, cap: int, errand: Errand) -> None:
         self._leave[name] = asyncio.Event()
         try:
-            async with self.keeper.slot(webhook, errand, cap) as turn:
+            with await self.keeper.slot(webhook, errand, cap) as turn:
                 self.inside.append(name)
                 try:
                     await self._leave[name].wait()
@@ -78,10 +78,11 @@ async def test_no_webhook_has_more_than_its_cap() -> None:
 async def test_a_slot_comes_back_when_its_holder_fails() -> None:
     keeper = SlotKeeper(Slots(2))
     with pytest.raises(RuntimeError, match="broken"):
-        async with keeper.slot("wh_crm", Errand.FRESH, 1):
+        with await keeper.slot("wh_crm", Errand.FRESH, 1):
             raise RuntimeError("broken")
-    async with asyncio.timeout(1), keeper.slot("wh_crm", Errand.FRESH, 1):
-        pass
+    async with asyncio.timeout(1):
+        with await keeper.slot("wh_crm", Errand.FRESH, 1):
+            pass
 
 
 async def test_a_slot_comes_back_when_its_holder_is_cancelled() -> None:
@@ -107,7 +108,7 @@ async def test_who_gives_up_waiting_keeps_nobody_else_waiting() -> None:
 
 async def test_who_gives_up_at_the_very_moment_of_its_turn_gives_the_slot_back() -> None:
     async with crowd(total=1) as them:
-        async with them.keeper.slot("wh_crm", Errand.FRESH, 8):
+        with await them.keeper.slot("wh_crm", Errand.FRESH, 8):
             unlucky = them.come("a")
             them.come("b")
             await quiet()

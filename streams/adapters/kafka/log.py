@@ -68,7 +68,8 @@ class KafkaLog:
             return ()
         pending = _Pending(len(records))
         for index, record in enumerate(records):
-            await self._hand_over(pending, index, record)
+            while wait := self._hand_over(pending, index, record):
+                await asyncio.sleep(wait)
         await pending.done
         return pending.appended
 
@@ -79,26 +80,26 @@ class KafkaLog:
             await asyncio.sleep(10 * SOON_SECONDS)
         self._timer.cancel()
 
-    async def _hand_over(self, pending: _Pending, index: int, record: Outgoing) -> None:
-        while True:
-            if self._broken is not None:
-                raise LogBroken(f"Kafka producer: {self._broken}")
-            try:
-                self._producer.produce(
-                    self._prefix + record.topic,
-                    key=record.key,
-                    value=record.value,
-                    headers=list(record.headers),
-                    on_delivery=partial(self._acknowledged, pending, index, record),
-                )
-                self._look_soon()
-                return
-            except BufferError:
-                # The local queue is full: wait for acknowledgements to make room.
-                await asyncio.sleep(0.01)
-            except KafkaException as error:
-                self._take_note(error.args[0])
-                await asyncio.sleep(RETRY_SECONDS)
+    def _hand_over(self, pending: _Pending, index: int, record: Outgoing) -> float:
+        """In how many seconds to try again; 0 when librdkafka has it."""
+        if self._broken is not None:
+            raise LogBroken(f"Kafka producer: {self._broken}")
+        try:
+            self._producer.produce(
+                self._prefix + record.topic,
+                key=record.key,
+                value=record.value,
+                headers=list(record.headers),
+                on_delivery=partial(self._acknowledged, pending, index, record),
+            )
+        except BufferError:
+            # The local queue is full: wait for acknowledgements to make room.
+            return 0.01
+        except KafkaException as error:
+            self._take_note(error.args[0])
+            return RETRY_SECONDS
+        self._look_soon()
+        return 0
 
     def _look(self) -> None:
         try:
@@ -147,7 +148,8 @@ class KafkaLog:
     async def _later(self, pending: _Pending, index: int, record: Outgoing) -> None:
         await asyncio.sleep(RETRY_SECONDS)
         try:
-            await self._hand_over(pending, index, record)
+            while wait := self._hand_over(pending, index, record):
+                await asyncio.sleep(wait)
         except LogBroken as broken:
             if not pending.done.done():
                 pending.done.set_exception(broken)
