@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Literal
 
 import structlog
@@ -87,6 +88,10 @@ class PrometheusReport:
 
     def observe(self, metric: str, value: float, /, **labels: str) -> None:
         self._histograms[metric].observe(value)
+
+    @cached_property
+    def is_heard(self) -> bool:
+        return bool(self._log.is_enabled_for(logging.INFO))
 
     def tell(self, fact: str, /, **ids: object) -> None:
         self._log.info(fact, **{name: value for name, value in ids.items() if value is not None})

@@ -1,6 +1,7 @@
 """One POST and its answer over a connection of aiohttp's pool."""
 
 import re
+from collections.abc import Collection
 from typing import cast
 
 from aiohttp import ClientRequest, ClientTimeout
@@ -15,7 +16,7 @@ FRAMING = {"connection", "content-length", "expect", "host", "te", "trailer", "t
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
 _NO_TIMEOUT = ClientTimeout()
 # A customer's gateway may want others. Without the second one, any compression would be acceptable.
-_DEFAULTS = {"accept": "Accept: */*", "accept-encoding": "Accept-Encoding: identity"}
+_DEFAULTS = {"accept": "Accept: */*\r\n", "accept-encoding": "Accept-Encoding: identity\r\n"}
 
 
 class Target:
@@ -23,7 +24,7 @@ class Target:
 
     def __init__(self, url: URL) -> None:
         self.dial = ClientRequest("POST", url)
-        self.begins = f"POST {url.raw_path_qs} HTTP/1.1\nHost: {self.dial.headers['Host']}\n"
+        self.begins = f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {self.dial.headers['Host']}\r\n"
 
 
 async def exchange(connector: GuardedConnector, target: Target, request: Request) -> Answer:
@@ -51,14 +52,17 @@ def _head(target: Target, request: Request) -> bytes:
 
     Connections to a host are shared by its customers: nobody may make his request swallow the next one.
     """
-    for name in request.private:
-        if not _TOKEN.fullmatch(name) or name.lower() in FRAMING:
-            raise ValueError(f"the header {name} cannot be set by a webhook")
-    theirs = {name.lower() for name in request.private}
-    lines = [line for name, line in _DEFAULTS.items() if name not in theirs]
-    lines += [f"{name}: {value}" for name, value in request.headers.items()]
-    lines.append(f"Content-Length: {len(request.body)}")
-    text = "\n".join(lines)
-    if text.count("\n") >= len(lines) or "\r" in text or "\0" in text:
+    defaults: Collection[str] = _DEFAULTS.values()
+    if request.private:
+        for name in request.private:
+            if not _TOKEN.fullmatch(name) or name.lower() in FRAMING:
+                raise ValueError(f"the header {name} cannot be set by a webhook")
+        theirs = {name.lower() for name in request.private}
+        defaults = [line for name, line in _DEFAULTS.items() if name not in theirs]
+    headers = [f"{name}: {value}\r\n" for name, value in request.headers.items()]
+    text = f"{target.begins}{''.join(defaults)}{''.join(headers)}Content-Length: {len(request.body)}\r\n\r\n"
+    # The request line, Host, Content-Length and the end.
+    lines = 4 + len(defaults) + len(headers)
+    if text.count("\n") != lines or text.count("\r") != lines or "\0" in text:
         raise ValueError("a header holds a line break or a null")
-    return f"{target.begins}{text}\n\n".replace("\n", "\r\n").encode()
+    return text.encode()

@@ -53,16 +53,21 @@ class HttpSender:
         """What the endpoint answered, or why it did not; raises nothing but `CancelledError`."""
         trail = Trail()
         TRAIL.set(trail)
+        # Needs the running loop, so the first attempt makes it. What begins at the end of a connection's life may
+        # last for one timeout more.
+        self._connector = connector = self._connector or GuardedConnector(
+            self._opened, self._tls, self._lookup, CONNECTION_LIFE_SECONDS - self._timeout_seconds, self._monotonic
+        )
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                try:
-                    return await self._post(request)
-                except ClientConnectionError:
-                    if not trail.stale:
-                        raise
-                # The endpoint had closed the idle connection as it may; that is no failure of its.
-                trail.start_over()
-                return await self._post(request)
+                while True:
+                    try:
+                        return await exchange(connector, self._target(request.url), request)
+                    except ClientConnectionError:
+                        if not trail.stale:
+                            raise
+                    # The endpoint had closed the idle connection as it may; that is no failure of its.
+                    trail.start_over()
         except Exception as error:
             return failure_of(error, trail)
 
@@ -70,14 +75,6 @@ class HttpSender:
         """To be called when every attempt has ended."""
         if self._connector:
             await self._connector.close()
-
-    async def _post(self, request: Request) -> Answer | Failure:
-        # Needs the running loop, so the first attempt makes it. What begins at the end of a connection's life may
-        # last for one timeout more.
-        self._connector = self._connector or GuardedConnector(
-            self._opened, self._tls, self._lookup, CONNECTION_LIFE_SECONDS - self._timeout_seconds, self._monotonic
-        )
-        return await exchange(self._connector, self._target(request.url), request)
 
 
 @cache

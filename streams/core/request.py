@@ -20,8 +20,10 @@ class Request:
     private: frozenset[str] = frozenset()
 
     @property
-    def public_headers(self) -> dict[str, str]:
+    def public_headers(self) -> Mapping[str, str]:
         """The headers as people may see them: the customer's own keep their names, not their values."""
+        if not self.private:
+            return self.headers
         return {name: "•••" if name in self.private else value for name, value in self.headers.items()}
 
 

@@ -83,6 +83,10 @@ class Lease(Protocol):
 class Report(Protocol):
     """What an operator sees: metrics by their declared names, and one wide log line for a fact."""
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether what is told is written at all; who tells of every record asks first."""
+
     def count(self, metric: str, amount: float = 1, /, **labels: str) -> None: ...
 
     def gauge(self, metric: str, value: float, /, **labels: str) -> None: ...

@@ -56,7 +56,7 @@ class Deliver:
             await world.directory.catch_up()
         else:
             await world.directory.wait_for(delivery.seen)
-        async with self._repeats.turn(delivery) as first:
+        with await self._repeats.turn(delivery) as first:
             if first:
                 await self._attend(record, delivery, mine)
             else:
@@ -71,8 +71,8 @@ class Deliver:
         if webhook is not None and webhook.account_id != delivery.account_id:
             await self._park(record, "the delivery's account is not the account of its webhook", mine)
             return
-        late = world.clock.now() - record.appended_at > TEST_EXPIRES
-        if delivery.trigger is Trigger.TEST and late:
+        is_test = delivery.trigger is Trigger.TEST
+        if is_test and world.clock.now() - record.appended_at > TEST_EXPIRES:
             world.report.count("tests_expired_total")
             await world.log.produce(self._follow(Bury(DeathReason.EXPIRED, delivery.ended(attempted=False))))
         else:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
+from typing import cast
 
 from streams.core.errors import Unavailable
 from streams.core.ledger import WINDOW_OFFSETS, Commit, Ledger
@@ -162,7 +163,6 @@ class Intake:
             lane = self._turns.popleft()
             task = asyncio.create_task(self._attend(lane, *lane.arrived.popleft()))
             lane.tasks.add(task)
-            task.add_done_callback(lane.tasks.discard)
             if lane.arrived:
                 self._turns.append(lane)
         self._beginning = bool(self._turns)
@@ -177,6 +177,7 @@ class Intake:
             lane.arrived.clear()
 
     async def _attend(self, lane: _Lane, offset: int, work: Work) -> None:
+        task = cast("asyncio.Task[None]", asyncio.current_task())
         try:
             await work(lambda: not lane.closed)
         except asyncio.CancelledError:
@@ -187,6 +188,7 @@ class Intake:
             return
         finally:
             self._open -= 1
+            lane.tasks.discard(task)
         lane.ledger.complete(offset)
         if "window" in lane.stops and lane.ledger.has_room(lane.stopped_at + WINDOW_OFFSETS // 2):
             self._go_on(lane, "window")

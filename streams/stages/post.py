@@ -99,13 +99,17 @@ class Post:
         return request, await self._world.sender.send(request)
 
     def _tell(self, attempt: Attempt) -> None:
-        report = self._world.report
+        report, milliseconds = self._world.report, attempt.milliseconds
         report.count("attempts_total", outcome=attempt.kind)
-        report.observe("attempt_seconds", attempt.milliseconds / 1000)
+        report.observe("attempt_seconds", milliseconds / 1000)
         if attempt.kind is Kind.DELIVERED:
             delay = (attempt.ended_at - attempt.first_seen_at).total_seconds()
             report.observe("event_to_delivered_seconds", max(delay, 0.0))
-        report.tell(
+        if report.is_heard:
+            self._log(attempt, milliseconds)
+
+    def _log(self, attempt: Attempt, milliseconds: float) -> None:
+        self._world.report.tell(
             "attempt",
             delivery_id=attempt.delivery_id,
             event_id=attempt.event_id,
@@ -116,7 +120,7 @@ class Post:
             target=attempt.target,
             outcome=attempt.kind,
             status=attempt.status,
-            milliseconds=round(attempt.milliseconds, 1),
+            milliseconds=round(milliseconds, 1),
             followed=attempt.followed,
             tier=attempt.tier,
         )

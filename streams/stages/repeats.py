@@ -6,35 +6,30 @@ from types import TracebackType
 
 from streams.core.delivery import Delivery
 
-_Identity = str
-
 
 class Repeats:
     """The newest acknowledged (delivery, generation, step); forgetting one costs a repeat, never a loss."""
 
     def __init__(self, limit: int = 100_000) -> None:
         self._limit = limit
-        self._known: OrderedDict[_Identity, None] = OrderedDict()
+        self._known: OrderedDict[str, None] = OrderedDict()
         # Those in hand, each with the twins that wait for it.
-        self._in_hand: dict[_Identity, list[asyncio.Future[None]]] = {}
+        self._in_hand: dict[str, list[asyncio.Future[None]]] = {}
 
-    def turn(self, delivery: Delivery) -> "RepeatsTurn":
+    async def turn(self, delivery: Delivery) -> "RepeatsTurn":
         """To be entered: True for who is to attend; a twin waits, and has its turn only if the first one failed."""
         # Not the delivery's id, which costs more to compute than to ask; a webhook belongs to one account.
         identity = f"{delivery.event_id} {delivery.webhook_id} {delivery.generation} {delivery.step}"
-        return RepeatsTurn(self, identity)
-
-    async def begin(self, identity: _Identity) -> bool:
         while (twins := self._in_hand.get(identity)) is not None:
             ended = asyncio.get_running_loop().create_future()
             twins.append(ended)
             await ended
-        if identity in self._known:
-            return False
-        self._in_hand[identity] = []
-        return True
+        first = identity not in self._known
+        if first:
+            self._in_hand[identity] = []
+        return RepeatsTurn(self, identity, first)
 
-    def end(self, identity: _Identity, *, done: bool) -> None:
+    def end(self, identity: str, *, done: bool) -> None:
         if done:
             self._known[identity] = None
             if len(self._known) > self._limit:
@@ -49,15 +44,15 @@ class RepeatsTurn:
 
     __slots__ = ("_first", "_identity", "_repeats")
 
-    def __init__(self, repeats: Repeats, identity: _Identity) -> None:
+    def __init__(self, repeats: Repeats, identity: str, first: bool) -> None:
         self._repeats = repeats
         self._identity = identity
+        self._first = first
 
-    async def __aenter__(self) -> bool:
-        self._first = await self._repeats.begin(self._identity)
+    def __enter__(self) -> bool:
         return self._first
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._first:

@@ -11,6 +11,7 @@ from streams.ports import Report
 
 TICK_SECONDS = 0.25
 
+
 class Busy(ScormWebhooksError):
     """The endpoint is too slow for what waits in its line: this one had better wait elsewhere."""
 

@@ -260,7 +260,10 @@ async def test_a_retry_is_never_taken_before_it_is_due_and_what_comes_behind_it_
         taken.received([record])
 
     feed = cluster.feed(topic)
-    async with cluster.log() as log, running(Intake(feed, lambda record: partial(work, record), SystemClock(), FakeReport()).run()):
+    async with (
+        cluster.log() as log,
+        running(Intake(feed, lambda record: partial(work, record), SystemClock(), FakeReport()).run()),
+    ):
         await log.produce(numbered(topic, 20))
         await until(lambda: len(late) == 20)
         await log.produce(numbered(topic, 20))

@@ -84,6 +84,7 @@ class FakeReport:
     gauges: dict[str, float] = field(default_factory=dict)
     observed: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     facts: list[tuple[str, dict[str, object]]] = field(default_factory=list)
+    is_heard: bool = True
 
     def count(self, metric: str, amount: float = 1, /, **labels: str) -> None:
         self.counts[metric] += int(amount)

@@ -10,7 +10,7 @@ from streams.stages.repeats import Repeats
 
 
 async def attend(repeats: Repeats, until: "asyncio.Future[None]") -> bool:
-    async with repeats.turn(delivery()) as first:
+    with await repeats.turn(delivery()) as first:
         if first:
             await until
         return first

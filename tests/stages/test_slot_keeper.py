@@ -77,9 +77,8 @@ async def test_no_webhook_has_more_than_its_cap() -> None:
 
 async def test_a_slot_comes_back_when_its_holder_fails() -> None:
     keeper = SlotKeeper(Slots(2))
-    with pytest.raises(RuntimeError, match="broken"):
-        with await keeper.slot("wh_crm", Errand.FRESH, 1):
-            raise RuntimeError("broken")
+    with pytest.raises(RuntimeError, match="broken"), await keeper.slot("wh_crm", Errand.FRESH, 1):
+        raise RuntimeError("broken")
     async with asyncio.timeout(1):
         with await keeper.slot("wh_crm", Errand.FRESH, 1):
             pass
