@@ -7,6 +7,9 @@ MAKEFLAGS += --no-print-directory
 
 UV := $(or $(shell uv --version >/dev/null 2>&1 && command -v uv),.uv/bin/uv)
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo -n)
+# A distribution's Python is built with profile-guided optimisation, which is worth a seventh of the time of a stage.
+PYTHON := $(shell /usr/bin/python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && echo /usr/bin/python3)
+VENV = $(UV) venv --quiet $(addprefix --python ,$(PYTHON))
 ENV_RUN := .venv/.run
 ENV_TEST := .venv/.test
 # Tests mostly wait: two files at a time, each process with brokers and databases of its own. `make test WORKERS=0` takes one.
@@ -40,7 +43,7 @@ test: setup
 ifeq ($(CI),true)
 # What is published is what is tested: the wheel, and never the checkout (hence the safe path).
 	rm -rf dist && $(UV) build --quiet --wheel
-	$(UV) venv --quiet --clear .venv-wheel
+	$(VENV) --clear .venv-wheel
 	$(UV) pip sync --quiet --python .venv-wheel requirements/test.txt
 	$(UV) pip install --quiet --python .venv-wheel --no-deps dist/*.whl
 	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest $(TOGETHER) $(ARGS)
@@ -75,7 +78,7 @@ lock: | $(UV)
 	$(LOCK) --extra demo --extra registry --group test -c requirements/run.txt -o requirements/test.txt $(ARGS)
 
 .venv/bin/python: | $(UV)
-	$(UV) venv --quiet --allow-existing .venv
+	$(VENV) --allow-existing .venv
 
 # `install`, not `sync`: a developer who looks at the demo keeps the tools.
 $(ENV_RUN): requirements/run.txt pyproject.toml | .venv/bin/python
