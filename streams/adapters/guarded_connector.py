@@ -1,6 +1,7 @@
 """An aiohttp connector that opens sockets to allowed addresses only and uses none of them for long."""
 
 import asyncio
+import math
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,8 +36,9 @@ class ForbiddenAddress(OSError):
 
 @dataclass(slots=True)
 class Trail:
-    """How far an attempt came, which aiohttp's errors do not tell."""
+    """How far an attempt came, which aiohttp's errors do not tell; its `deadline` is in the loop's time."""
 
+    deadline: float = math.inf
     fresh_only: bool = False
     opening: bool = False
     handler: Handler | None = None
@@ -101,6 +103,16 @@ class GuardedConnector(TCPConnector):
                 continue
             trail.handler = handler
             return connection
+
+    async def _create_connection(
+        self,
+        req: ClientRequest,
+        traces: list[Trace],
+        timeout: ClientTimeout,  # noqa: ASYNC109
+    ) -> ResponseHandler:
+        # Only here: a timer for each attempt would cost more than to send it over a connection that is there.
+        async with asyncio.timeout_at(TRAIL.get().deadline):
+            return await super()._create_connection(req, traces, timeout)
 
     async def close(self, *, abort_ssl: bool = False) -> None:
         await super().close(abort_ssl=abort_ssl)

@@ -46,6 +46,7 @@ class Handler(ResponseHandler):
         )
         self._is_whole = False
         self._status: int | None = None
+        self._alarm: asyncio.TimerHandle | None = None
 
     @property
     def may_be_asked_again(self) -> bool:
@@ -53,10 +54,11 @@ class Handler(ResponseHandler):
         sent = self.transport is not None and not self.transport.get_write_buffer_size()
         return sent and self._is_whole and not self.should_close
 
-    def ask(self, request: bytes) -> asyncio.Future[Answer]:
+    def ask(self, request: bytes, deadline: float) -> asyncio.Future[Answer]:
         """Send a request; its answer, of whose body 64 KiB are read and `ANSWER_KEPT_BYTES` kept.
 
-        The future fails with what aiohttp raises for a connection that is lost, `JunkAnswer` or `EndlessAnswer`.
+        The future fails with what aiohttp raises for a connection that is lost, `JunkAnswer`, `EndlessAnswer`, or
+        TimeoutError at `deadline`, in the loop's time.
         """
         self._is_whole, self._status, self.received_bytes = False, None, 0
         self._asked = self._loop.create_future()
@@ -64,6 +66,7 @@ class Handler(ResponseHandler):
             self._asked.set_exception(ServerDisconnectedError())
         else:
             self.transport.write(request)
+            self._alarm = self._loop.call_at(deadline, self._fail, TimeoutError())
         return self._asked
 
     def data_received(self, data: bytes) -> None:
@@ -85,6 +88,8 @@ class Handler(ResponseHandler):
         self._llhttp = None  # it refers to this
         if self._asked is not None and not self._asked.done():
             self._end(exc)
+        if self._alarm is not None:
+            self._alarm.cancel()
         super().connection_lost(exc)
 
     # -- what llhttp finds -------------------------------------------------------------------------------------
@@ -135,6 +140,8 @@ class Handler(ResponseHandler):
     def _answer(self) -> None:
         if self._asked is not None and not self._asked.done():
             assert self._status is not None
+            assert self._alarm is not None
+            self._alarm.cancel()
             self._asked.set_result(Answer(self._status, self._headers, self._body))
 
     def _fail(self, error: Exception) -> None:

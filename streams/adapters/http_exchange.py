@@ -27,8 +27,8 @@ class Target:
         self.begins = f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {self.dial.headers['Host']}\r\n"
 
 
-async def exchange(connector: GuardedConnector, target: Target, request: Request) -> Answer:
-    """Send the request's bytes as they are; the answer, as much of it as `Handler` reads and keeps.
+async def exchange(connector: GuardedConnector, target: Target, request: Request, deadline: float) -> Answer:
+    """Send the request's bytes as they are; the answer, as much of it as `Handler` reads and keeps until `deadline`.
 
     aiohttp opens, checks and keeps connections, llhttp parses; aiohttp's session, which would build anew for each
     request what is known already, costs more than all of that (decision 0002). Raises what these raise, ValueError
@@ -38,7 +38,7 @@ async def exchange(connector: GuardedConnector, target: Target, request: Request
     connection = await connector.connect(target.dial, [], _NO_TIMEOUT)
     try:
         handler = cast(Handler, connection.protocol)
-        answer = await handler.ask(head + request.body)
+        answer = await handler.ask(head + request.body, deadline)
         if handler.may_be_asked_again:
             connection.release()
         return answer

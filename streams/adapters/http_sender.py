@@ -51,7 +51,7 @@ class HttpSender:
 
     async def send(self, request: Request) -> Answer | Failure:
         """What the endpoint answered, or why it did not; raises nothing but `CancelledError`."""
-        trail = Trail()
+        trail = Trail(asyncio.get_running_loop().time() + self._timeout_seconds)
         TRAIL.set(trail)
         # Needs the running loop, so the first attempt makes it. What begins at the end of a connection's life may
         # last for one timeout more.
@@ -59,15 +59,14 @@ class HttpSender:
             self._opened, self._tls, self._lookup, CONNECTION_LIFE_SECONDS - self._timeout_seconds, self._monotonic
         )
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                while True:
-                    try:
-                        return await exchange(connector, self._target(request.url), request)
-                    except ClientConnectionError:
-                        if not trail.stale:
-                            raise
-                    # The endpoint had closed the idle connection as it may; that is no failure of its.
-                    trail.start_over()
+            while True:
+                try:
+                    return await exchange(connector, self._target(request.url), request, trail.deadline)
+                except ClientConnectionError:
+                    if not trail.stale:
+                        raise
+                # The endpoint had closed the idle connection as it may; that is no failure of its.
+                trail.start_over()
         except Exception as error:
             return failure_of(error, trail)
 
