@@ -102,7 +102,7 @@ def attempt(**changes: Any) -> Attempt:
         words="The endpoint answered 200.",
         followed=Followed.DONE,
     )
-    return replace(succeeded, **changes)
+    return succeeded._replace(**changes)
 
 
 def dead_letter(**changes: Any) -> DeadLetter:

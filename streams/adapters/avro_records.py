@@ -1,7 +1,7 @@
 """Nouns as Avro records and back: which field becomes which, and what is converted on the way."""
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from operator import attrgetter, itemgetter
 from typing import Any
@@ -22,10 +22,10 @@ Convert = Callable[[Any], Any]
 
 
 class _Shape:
-    """A dataclass as an Avro record with the same fields, in camelCase; `special` fields are converted."""
+    """A noun as an Avro record with the same fields, in camelCase; `special` fields are converted."""
 
-    def __init__(self, noun: type, **special: tuple[Convert, Convert]) -> None:
-        names = [field.name for field in fields(noun)]
+    def __init__(self, noun: Any, **special: tuple[Convert, Convert]) -> None:
+        names = [field.name for field in fields(noun)] if is_dataclass(noun) else noun._fields
         self.fields = [_camel(name) for name in names]
         self._noun = noun
         self._attributes = attrgetter(*names)

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Collection
+from functools import cached_property
 from typing import cast
 
 from aiohttp import ClientRequest, ClientTimeout
+from aiohttp.client_reqrep import ConnectionKey
 from yarl import URL
 
 from streams.adapters.guarded_connector import GuardedConnector
@@ -19,11 +21,19 @@ _NO_TIMEOUT = ClientTimeout()
 _DEFAULTS = {"accept": "Accept: */*\r\n", "accept-encoding": "Accept-Encoding: identity\r\n"}
 
 
+class _Dial(ClientRequest):
+    """What aiohttp's connector has to know of a URL; its key to the pool is made once and not for each request."""
+
+    @cached_property
+    def connection_key(self) -> ConnectionKey:
+        return super().connection_key
+
+
 class Target:
     """Where a URL leads: how aiohttp's connector knows it, and how each request to it begins. Needs a running loop."""
 
     def __init__(self, url: URL) -> None:
-        self.dial = ClientRequest("POST", url)
+        self.dial = _Dial("POST", url)
         self.begins = f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {self.dial.headers['Host']}\r\n"
 
 

@@ -107,7 +107,7 @@ def stripped(fact: Fact) -> Fact:
     if not isinstance(fact.noun, Attempt):
         return fact
     words = f"({fact.noun.kind}; the details could not be stored)"
-    bare = replace(fact.noun, request_headers={}, answer_headers={}, answer=b"", words=words, url="")
+    bare = fact.noun._replace(request_headers={}, answer_headers={}, answer=b"", words=words, url="")
     return replace(fact, noun=bare)
 
 

@@ -158,7 +158,7 @@ def failed(number: int, **changes: object) -> Fact:
         tier="30s",
         status=500,
     )
-    return Fact(replace(made, **changes), start)  # type: ignore[arg-type]
+    return Fact(made._replace(**changes), start)  # type: ignore[arg-type]
 
 
 def history(event_id: str) -> list[Fact]:

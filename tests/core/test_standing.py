@@ -132,6 +132,8 @@ def at(noun: Delivery | Attempt | DeadLetter, webhook: str, generation: int, ste
     if isinstance(noun, DeadLetter):
         inner = replace(noun.delivery, webhook_id=webhook, generation=generation, step=step)
         return fact(replace(noun, delivery=inner))
+    if isinstance(noun, Attempt):
+        return fact(noun._replace(webhook_id=webhook, generation=generation, step=step))
     return fact(replace(noun, webhook_id=webhook, generation=generation, step=step))
 
 
