@@ -10,7 +10,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 import schemas
 from schemas import Schema
-from streams.adapters.avro_records import NOUNS, Convert
+from streams.adapters.avro_records import EVENT, NOUNS, Convert
 from streams.core.errors import FieldError, Invalid, Unreadable
 from streams.core.event import Event
 from streams.ports import Noun
@@ -91,9 +91,11 @@ class AvroCodec:
 def _decode(value: bytes, start: int, reader: _Reader) -> Noun:
     body = BytesIO(value)
     body.seek(start)
+    # Only an event's data is one of several records; to be told which takes a tenth of the time.
+    names = reader.name == EVENT
     try:
         record: Any = schemaless_reader(
-            body, reader.written, reader.wanted, return_record_name=True, return_record_name_override=True
+            body, reader.written, reader.wanted, return_record_name=names, return_record_name_override=names
         )
     except EOFError:
         raise Unreadable(f"{reader.name}: it ends after {len(value)} bytes, before its last field") from None

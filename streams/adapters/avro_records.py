@@ -148,9 +148,11 @@ def _event(record: Record) -> Event:
 
 # -- all of them ---------------------------------------------------------------------------------------------
 
+EVENT = "session_event"
+
 # By the name of the schema: the noun, and how it becomes a record and back.
 NOUNS: dict[str, tuple[type, Convert, Convert]] = {
-    "session_event": (Event, _event_record, _event),
+    EVENT: (Event, _event_record, _event),
     "delivery": (Delivery, _DELIVERY.to_record, _DELIVERY.to_noun),
     "attempt": (Attempt, _ATTEMPT.to_record, _ATTEMPT.to_noun),
     "dead_letter": (DeadLetter, _DEAD_LETTER.to_record, _DEAD_LETTER.to_noun),

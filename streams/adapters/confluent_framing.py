@@ -10,6 +10,7 @@ from fastavro.schema import SchemaParseException, UnknownType
 import schemas
 from schemas import Schema
 from streams.adapters.avro import HEADER_BYTES, AvroCodec
+from streams.adapters.avro_records import EVENT
 from streams.core.errors import Misconfigured, Unavailable, Unreadable
 from streams.core.event import Event
 from streams.ports import Noun
@@ -19,7 +20,6 @@ PREFIX = "SCHEMA_REGISTRY_CONFIG_"
 
 _MAGIC = b"\0"
 _FRAME_BYTES = 5
-_EVENT = "session_event"
 _UNKNOWN = (404, 40403)
 
 
@@ -90,7 +90,7 @@ class ConfluentCodec:
         if self._subject is None or not isinstance(noun, Event):
             return value
         if self._frame is None:
-            schema_id = self._registry.register(self._subject, schemas.current(_EVENT))
+            schema_id = self._registry.register(self._subject, schemas.current(EVENT))
             self._frame = _MAGIC + schema_id.to_bytes(_FRAME_BYTES - 1, "big")
         return self._frame + value[HEADER_BYTES:]
 
@@ -101,7 +101,7 @@ class ConfluentCodec:
         if len(value) < _FRAME_BYTES:
             raise Unreadable(f"it ends after {len(value)} bytes, within Confluent's framing")
         schema_id = int.from_bytes(value[1:_FRAME_BYTES], "big")
-        return self._inner.decode_written(value, _FRAME_BYTES, _EVENT, self._schema(schema_id))
+        return self._inner.decode_written(value, _FRAME_BYTES, EVENT, self._schema(schema_id))
 
     def _schema(self, schema_id: int) -> Schema:
         known = self._written.get(schema_id)

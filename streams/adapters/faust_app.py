@@ -70,6 +70,7 @@ class FaustStage:
             datadir=self._folder.name,
             broker_credentials=faust_security(properties),
         )
+        self._arrived: asyncio.Queue[Any] | None = None
         self._channel = self._app.topic(prefix + topic, key_serializer="raw", value_serializer="raw")
 
     def troubles(self) -> list[str]:
@@ -81,6 +82,7 @@ class FaustStage:
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         async def agent(stream: Any) -> None:
+            self._arrived = stream.channel.queue
             async for events in _batches(stream):
                 try:
                     await handle([_record(event, self._topic) for event in events])
@@ -95,6 +97,7 @@ class FaustStage:
         try:
             await self._start()
             self._set_fetch_wait()
+            self._spare_tasks()
             crashed = asyncio.create_task(self._until_crashed())
             await asyncio.wait({failed, crashed}, return_when=asyncio.FIRST_COMPLETED)
             crashed.cancel()
@@ -124,6 +127,24 @@ class FaustStage:
         if self._fetch_wait_ms is not None:
             consumer: Any = self._app.consumer
             consumer._thread._consumer._fetcher._fetch_max_wait_ms = self._fetch_wait_ms
+
+    def _spare_tasks(self) -> None:
+        """Hand an event to the agent at once where it need not wait for room.
+
+        Faust makes four tasks for each, so as to give up one that waits when its flow is suspended.
+        """
+        consumer: Any = self._app.consumer
+        wait_first = consumer.wait_first
+
+        async def hand_over(*waits: Any, **limit: Any) -> Any:
+            flows = self._app.flow_control.is_active() and not consumer.suspend_flow.is_set()
+            if len(waits) != 2 or not flows or self._arrived is None or self._arrived.full():
+                return await wait_first(*waits, **limit)
+            handing_over, suspended = waits
+            suspended.close()
+            return await handing_over
+
+        consumer.wait_first = hand_over
 
     async def _until_crashed(self) -> None:
         while not self._app.crashed and not self._app.consumer.should_stop:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from streams.core.delivery import Target, Trigger
 from streams.core.outcome import NETWORK_KINDS, Kind
@@ -34,8 +35,7 @@ class FallbackHealth:
         self.rests_until = now + timedelta(seconds=FALLBACK_REST_SECONDS) if resting else None
 
 
-@dataclass(frozen=True, slots=True)
-class Attempted:
+class Attempted(NamedTuple):
     """What health needs to know of one recorded attempt."""
 
     health_epoch: int
@@ -86,7 +86,7 @@ class Health:
         return self if attempt.kind in NOT_COUNTED else self._fail(attempt)
 
     def _succeed(self, attempt: Attempted) -> "Health":
-        if self.last_failed_at is not None and attempt.ended_at <= self.last_failed_at:
+        if self.last_failed_at is None or attempt.ended_at <= self.last_failed_at:
             return self
         return Health(self.epoch)
 

@@ -1,16 +1,17 @@
 """Where each delivery stands, folded from what was recorded about it in any order and any number of times."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from streams.core.attempt import Attempt, DeadLetter, Followed
 from streams.core.delivery import Delivery, HoldReason, State, Target, Trigger
 from streams.core.schedule import Tier
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+# Tuples, as an attempt is: each fact that is recorded makes one of both.
+class Standing(NamedTuple):
     """One delivery's state; `attempts` is how many were made in this generation, `reason` why it is held or dead.
 
     `target_attempt` is the number (from 1) within the target of the attempt to be made next.
@@ -56,8 +57,7 @@ class Tally:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """A noun as read from its topic, with when it was appended."""
 
     noun: Delivery | Attempt | DeadLetter
@@ -108,7 +108,7 @@ def stripped(fact: Fact) -> Fact:
         return fact
     words = f"({fact.noun.kind}; the details could not be stored)"
     bare = fact.noun._replace(request_headers={}, answer_headers={}, answer=b"", words=words, url="")
-    return replace(fact, noun=bare)
+    return fact._replace(noun=bare)
 
 
 def standing_of(fact: Fact) -> Standing | None:

@@ -1,6 +1,7 @@
 """Numbers about a webhook: its attempts by the hour, and its run of failures."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -34,18 +35,14 @@ class Failing:
 
 def by_hour(attempts: Iterable[Attempt]) -> list[Hour]:
     """What these attempts add up to, in the order of their keys; a test counts for nothing (R5)."""
-    sums: dict[tuple[str, datetime, str], Hour] = {}
+    alike: defaultdict[tuple[str, datetime, str], list[Attempt]] = defaultdict(list)
     for attempt in attempts:
-        if attempt.trigger is Trigger.TEST:
-            continue
-        key = (attempt.webhook_id, attempt.started_at.replace(minute=0, second=0, microsecond=0), str(attempt.kind))
-        took_ms = (attempt.ended_at - attempt.started_at).total_seconds() * 1000
-        known = sums.get(key) or Hour(*key, 0, 0.0, 0.0, attempt.ended_at)
-        sums[key] = Hour(
-            *key,
-            attempts=known.attempts + 1,
-            milliseconds=known.milliseconds + took_ms,
-            slowest_ms=max(known.slowest_ms, took_ms),
-            last_at=max(known.last_at, attempt.ended_at),
-        )
-    return [sums[key] for key in sorted(sums)]
+        if attempt.trigger is not Trigger.TEST:
+            hour = attempt.started_at.replace(minute=0, second=0, microsecond=0)
+            alike[attempt.webhook_id, hour, str(attempt.kind)].append(attempt)
+    return [_hour(key, made) for key, made in sorted(alike.items())]
+
+
+def _hour(key: tuple[str, datetime, str], made: Sequence[Attempt]) -> Hour:
+    took_ms = [attempt.milliseconds for attempt in made]
+    return Hour(*key, len(made), sum(took_ms), max(took_ms), max(attempt.ended_at for attempt in made))

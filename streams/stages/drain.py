@@ -149,7 +149,7 @@ class Drain:
             return Outgoing(DEAD_LETTERS, key, self._codec.encode(letter)), standing_of_owed(letter, now)
         standing = standing_of_owed(delivery, now)
         if one.choice is HeldChoice.DISCARD:
-            return None, replace(standing, state=State.DISCARDED, due_at=None, words=DISCARDED_WORDS)
+            return None, standing._replace(state=State.DISCARDED, due_at=None, words=DISCARDED_WORDS)
         return Outgoing(DELIVERIES, key, self._codec.encode(delivery)), standing
 
 

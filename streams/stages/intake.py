@@ -22,10 +22,7 @@ _TIERS_SHARE = 0.75
 
 # Whether a record is still this process's to attend to: its partition may have gone to another.
 Mine = Callable[[], bool]
-# What there is to do for a record, once its turn has come.
-Work = Callable[[Mine], Awaitable[None]]
-# Reads a record as it arrives: many one after the other cost half of what each costs amid other work.
-Take = Callable[[Record], Work]
+Work = Callable[[Record, Mine], Awaitable[None]]
 
 # Calls a function in so many seconds.
 Later = Callable[[float, Callable[[], None]], object]
@@ -42,7 +39,7 @@ class _Lane:
         self.ledger = Ledger(committed.offset, committed.metadata) if committed else Ledger()
         self.stops: set[str] = set()
         self.stopped_at = 0
-        self.arrived: deque[tuple[int, Work]] = deque()
+        self.arrived: deque[Record] = deque()
         self.tasks: set[asyncio.Task[None]] = set()
         self.closed = False
 
@@ -59,14 +56,14 @@ class Intake:
     def __init__(
         self,
         feed: Feed,
-        take: Take,
+        work: Work,
         clock: Clock,
         report: Report,
         max_open: int = 4000,
         later: Later | None = None,
     ) -> None:
         self._feed = feed
-        self._take = take
+        self._work = work
         self._clock = clock
         self._report = report
         self._max_open = max_open
@@ -146,7 +143,7 @@ class Intake:
             self._open += 1
             if not lane.arrived:
                 self._turns.append(lane)
-            lane.arrived.append((record.offset, self._take(record)))
+            lane.arrived.append(record)
 
     def _hold_back(self) -> None:
         """Read no further where too much is in hand: what has arrived is kept, for to read it again costs more."""
@@ -161,7 +158,7 @@ class Intake:
             if not self._turns:
                 break
             lane = self._turns.popleft()
-            task = asyncio.create_task(self._attend(lane, *lane.arrived.popleft()))
+            task = asyncio.create_task(self._attend(lane, lane.arrived.popleft()))
             lane.tasks.add(task)
             if lane.arrived:
                 self._turns.append(lane)
@@ -176,10 +173,10 @@ class Intake:
             self._open -= len(lane.arrived)
             lane.arrived.clear()
 
-    async def _attend(self, lane: _Lane, offset: int, work: Work) -> None:
+    async def _attend(self, lane: _Lane, record: Record) -> None:
         task = cast("asyncio.Task[None]", asyncio.current_task())
         try:
-            await work(lambda: not lane.closed)
+            await self._work(record, lambda: not lane.closed)
         except asyncio.CancelledError:
             return
         except Exception as unexpected:
@@ -189,7 +186,7 @@ class Intake:
         finally:
             self._open -= 1
             lane.tasks.discard(task)
-        lane.ledger.complete(offset)
+        lane.ledger.complete(record.offset)
         if "window" in lane.stops and lane.ledger.has_room(lane.stopped_at + WINDOW_OFFSETS // 2):
             self._go_on(lane, "window")
         self._make_room()

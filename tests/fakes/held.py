@@ -85,7 +85,7 @@ class FakeReplays:
     async def discard(self, wanted: DeliveryFilter, deed: Deed | None = None) -> Sequence[str]:
         dead = [standing for standing in await self._chosen(wanted) if standing.state is State.DEAD]
         for standing in dead:
-            ended = replace(standing, state=State.DISCARDED, step=standing.step + 1)
+            ended = standing._replace(state=State.DISCARDED, step=standing.step + 1)
             self.recorder.standings[standing.delivery_id] = ended
         return [standing.delivery_id for standing in dead]
 
@@ -100,8 +100,7 @@ class FakeReplays:
         return lives and standing.state is not State.HELD and standing.trigger is not Trigger.TEST
 
     def _replay(self, standing: Standing) -> str:
-        self.recorder.standings[standing.delivery_id] = replace(
-            standing,
+        self.recorder.standings[standing.delivery_id] = standing._replace(
             generation=standing.generation + 1,
             step=1,
             trigger=Trigger.MANUAL,

@@ -67,7 +67,7 @@ class FakeRecorder:
         webhook = registered.webhook
         known = self.health.get(webhook.id)
         before = known if known and known.epoch == webhook.health_epoch else Health(webhook.health_epoch)
-        attempted = Attempted(**{part.name: getattr(attempt, part.name) for part in fields(Attempted)})
+        attempted = Attempted(**{name: getattr(attempt, name) for name in Attempted._fields})
         self.health[webhook.id] = after = before.after([attempted], own_network_is_down=own_network_is_down)
         if after.pause and webhook.status is Status.ACTIVE:
             self.webhooks.put(replace(webhook, status=Status.PAUSED, pause=Pause("pause_1", after.pause)))

@@ -1,7 +1,7 @@
 """Store what happened: attempts, standings, bodies, numbers by the hour; health is counted in the same transaction."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from operator import attrgetter
 from typing import Any
 
@@ -116,13 +116,11 @@ def _raise_only(statement: Any) -> Any:
     return statement.on_conflict_do_update(index_elements=[known.id], set_=changes, where=wins)
 
 
-_STANDING = [field.name for field in fields(Standing)]
-_STANDING_ROW = ["id" if name == "delivery_id" else name for name in _STANDING]
-_VALUES = attrgetter(*_STANDING)
+_STANDING_ROW = ["id" if name == "delivery_id" else name for name in Standing._fields]
 
 
 def _standing_row(standing: Standing) -> dict[str, Any]:
-    return dict(zip(_STANDING_ROW, _VALUES(standing), strict=True))
+    return dict(zip(_STANDING_ROW, standing, strict=True))
 
 
 def _attempt_row(attempt: Attempt) -> dict[str, Any]:
