@@ -107,7 +107,7 @@ class DeliverProcess:
             report=report,
         )
         manner = Manner(settings.retry_schedule, settings.attempt_timeout_seconds, settings.signature_header)
-        self._intake = Intake(self._feed, Deliver(world, manner, self._slots).handle, deployment.clock, report)
+        self._intake = Intake(self._feed, Deliver(world, manner, self._slots).take, deployment.clock, report)
 
     async def run(self) -> None:
         try:

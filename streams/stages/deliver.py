@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from datetime import timedelta
+from functools import partial
 
 from streams.core.attempt import DeadLetter
 from streams.core.delivery import DeathReason, Delivery, HoldReason, Target, Trigger
@@ -13,7 +14,7 @@ from streams.core.outcome import Kind
 from streams.core.schedule import Bury, Divert, Following, Hold, Wait, before_attempt
 from streams.core.webhook import Webhook
 from streams.ports import Noun, Outgoing, Record
-from streams.stages.intake import Mine
+from streams.stages.intake import Mine, Work
 from streams.stages.invalid import parked
 from streams.stages.post import Manner, Post, World
 from streams.stages.repeats import Repeats
@@ -30,7 +31,7 @@ _NOT_ATTEMPTED = {
 
 
 class Deliver:
-    """Attends to one record at a time; whoever calls completes it only after `handle` returned."""
+    """Attends to one record at a time; whoever calls completes it only after the work has returned."""
 
     def __init__(self, world: World, manner: Manner, slots: SlotKeeper, repeats: Repeats | None = None) -> None:
         self._world = world
@@ -39,17 +40,18 @@ class Deliver:
         self._repeats = repeats or Repeats()
         self._fallbacks: defaultdict[str, FallbackHealth] = defaultdict(FallbackHealth)
 
-    async def handle(self, record: Record, mine: Mine = lambda: True) -> None:
-        """Attempt a delivery, or hold or bury it; returns when all that follows is acknowledged.
+    def take(self, record: Record) -> Work:
+        """Attempt a delivery, or hold or bury it; the work returns when all that follows is acknowledged.
 
-        Raises CancelledError when the record is not `mine` any more before its request has left.
+        It raises CancelledError when the record is not the caller's any more before its request has left.
         """
-        world = self._world
         try:
-            delivery = self._read(record)
+            return partial(self._handle, record, self._read(record))
         except Unreadable as wrong:
-            await self._park(record, str(wrong))
-            return
+            return partial(self._park, record, str(wrong))
+
+    async def _handle(self, record: Record, delivery: Delivery, mine: Mine) -> None:
+        world = self._world
         if delivery.trigger is Trigger.TEST:
             await world.directory.catch_up()
         else:
@@ -67,7 +69,7 @@ class Deliver:
             return
         webhook = world.directory.find(delivery.webhook_id)
         if webhook is not None and webhook.account_id != delivery.account_id:
-            await self._park(record, "the delivery's account is not the account of its webhook")
+            await self._park(record, "the delivery's account is not the account of its webhook", mine)
             return
         is_test = delivery.trigger is Trigger.TEST
         if is_test and world.clock.now() - record.appended_at > TEST_EXPIRES:
@@ -87,7 +89,7 @@ class Deliver:
             raise Unreadable(f"a {type(delivery).__name__.lower()} is not a delivery")
         return delivery
 
-    async def _park(self, record: Record, error: str) -> None:
+    async def _park(self, record: Record, error: str, mine: Mine) -> None:
         self._world.report.count("deliveries_invalid_total")
         self._world.report.tell("delivery parked", topic=record.partition.topic, offset=record.offset, why=error)
         await self._world.log.produce([parked(record, error)])

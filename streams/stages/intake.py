@@ -22,7 +22,10 @@ _TIERS_SHARE = 0.75
 
 # Whether a record is still this process's to attend to: its partition may have gone to another.
 Mine = Callable[[], bool]
-Work = Callable[[Record, Mine], Awaitable[None]]
+# What there is to do for a record, once its turn has come.
+Work = Callable[[Mine], Awaitable[None]]
+# Reads a record as it arrives: many one after the other cost far less than each amid other work.
+Take = Callable[[Record], Work]
 
 # Calls a function in so many seconds.
 Later = Callable[[float, Callable[[], None]], object]
@@ -39,7 +42,7 @@ class _Lane:
         self.ledger = Ledger(committed.offset, committed.metadata) if committed else Ledger()
         self.stops: set[str] = set()
         self.stopped_at = 0
-        self.arrived: deque[Record] = deque()
+        self.arrived: deque[tuple[int, Work]] = deque()
         self.tasks: set[asyncio.Task[None]] = set()
         self.closed = False
 
@@ -56,14 +59,14 @@ class Intake:
     def __init__(
         self,
         feed: Feed,
-        work: Work,
+        take: Take,
         clock: Clock,
         report: Report,
         max_open: int = 4000,
         later: Later | None = None,
     ) -> None:
         self._feed = feed
-        self._work = work
+        self._take = take
         self._clock = clock
         self._report = report
         self._max_open = max_open
@@ -143,7 +146,7 @@ class Intake:
             self._open += 1
             if not lane.arrived:
                 self._turns.append(lane)
-            lane.arrived.append(record)
+            lane.arrived.append((record.offset, self._take(record)))
 
     def _hold_back(self) -> None:
         """Read no further where too much is in hand: what has arrived is kept, for to read it again costs more."""
@@ -158,7 +161,7 @@ class Intake:
             if not self._turns:
                 break
             lane = self._turns.popleft()
-            task = asyncio.create_task(self._attend(lane, lane.arrived.popleft()))
+            task = asyncio.create_task(self._attend(lane, *lane.arrived.popleft()))
             lane.tasks.add(task)
             if lane.arrived:
                 self._turns.append(lane)
@@ -173,10 +176,10 @@ class Intake:
             self._open -= len(lane.arrived)
             lane.arrived.clear()
 
-    async def _attend(self, lane: _Lane, record: Record) -> None:
+    async def _attend(self, lane: _Lane, offset: int, work: Work) -> None:
         task = cast("asyncio.Task[None]", asyncio.current_task())
         try:
-            await self._work(record, lambda: not lane.closed)
+            await work(lambda: not lane.closed)
         except asyncio.CancelledError:
             return
         except Exception as unexpected:
@@ -186,7 +189,7 @@ class Intake:
         finally:
             self._open -= 1
             lane.tasks.discard(task)
-        lane.ledger.complete(record.offset)
+        lane.ledger.complete(offset)
         if "window" in lane.stops and lane.ledger.has_room(lane.stopped_at + WINDOW_OFFSETS // 2):
             self._go_on(lane, "window")
         self._make_room()

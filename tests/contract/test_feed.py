@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -259,7 +260,10 @@ async def test_a_retry_is_never_taken_before_it_is_due_and_what_comes_behind_it_
         taken.received([record])
 
     feed = cluster.feed(topic)
-    async with cluster.log() as log, running(Intake(feed, work, SystemClock(), FakeReport()).run()):
+    async with (
+        cluster.log() as log,
+        running(Intake(feed, lambda record: partial(work, record), SystemClock(), FakeReport()).run()),
+    ):
         await log.produce(numbered(topic, 20))
         await until(lambda: len(late) == 20)
         await log.produce(numbered(topic, 20))

@@ -119,7 +119,7 @@ class Path:
         due = FakeFeed(log, "deliver", [DELIVERIES, TEST_DELIVERIES, *map(retry_topic, SCHEDULE.tiers)])
         self.feed = due
         due = self._port("deliver.feed", due)
-        intake = Intake(due, deliver.handle, self.clock, self.report, later=self.clock.later)
+        intake = Intake(due, deliver.take, self.clock, self.report, later=self.clock.later)
         done = FakeFeed(log, "record", [DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
         done = self._port("record.feed", done)
         record = RecordStage(done, CODEC, self._port("record.recorder", recorder), log, self.report)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,7 +32,9 @@ class Shop:
         self.clock = clock
         self.report = FakeReport()
         self.feed = FakeFeed(log, "deliver", [DELIVERIES, TEST_DELIVERIES, RETRY], at_once)
-        self.intake = Intake(self.feed, self._work, clock, self.report, max_open, clock.later)
+        self.intake = Intake(
+            self.feed, lambda record: partial(self._work, record), clock, self.report, max_open, clock.later
+        )
         self.running = asyncio.create_task(self.intake.run())
         self.begun: list[Record] = []
         self._results: dict[tuple[Partition, int], asyncio.Future[None]] = {}

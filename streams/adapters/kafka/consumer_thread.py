@@ -16,7 +16,8 @@ from streams.core.ledger import Commit
 from streams.ports import Partition, Record
 
 POLL_SECONDS = 0.02
-RECORDS_AT_ONCE = 500
+# The loop reads them all before it does anything else.
+RECORDS_AT_ONCE = 100
 ASK_EVERY_SECONDS = 1.0
 # What a handler may take for a revocation, plus room for the commit behind it.
 REVOKE_SECONDS = 8.0
