@@ -18,8 +18,10 @@ class Repeats:
 
     async def turn(self, delivery: Delivery) -> "RepeatsTurn":
         """To be entered: True for who is to attend; a twin waits, and has its turn only if the first one failed."""
-        # Not the delivery's id, which costs more to compute than to ask; a webhook belongs to one account.
-        identity = f"{delivery.event_id} {delivery.webhook_id} {delivery.generation} {delivery.step}"
+        # What the delivery's id is computed from, which takes longer. The account is part of it: a record
+        # that names the wrong one is parked, and must not pass for the right one.
+        known = delivery.account_id, delivery.event_id, delivery.webhook_id, delivery.generation, delivery.step
+        identity = " ".join(map(str, known))
         while (twins := self._in_hand.get(identity)) is not None:
             ended = asyncio.get_running_loop().create_future()
             twins.append(ended)

@@ -42,3 +42,10 @@ async def test_only_so_many_are_remembered() -> None:
     repeats, at_once = Repeats(limit=0), asyncio.Future[None]()
     at_once.set_result(None)
     assert [await attend(repeats, at_once) for _ in range(2)] == [True, True]
+
+
+async def test_what_another_account_wrote_for_the_same_event_and_webhook_is_no_twin() -> None:
+    repeats = Repeats()
+    for account in ("strangers", "acme"):
+        with await repeats.turn(delivery(account_id=account)) as first:
+            assert first
