@@ -50,6 +50,7 @@ class Slots(Generic[Ticket]):
 
     def seize(self, name: str, ticket: Ticket, now: float, errand: Errand = Errand.FRESH, ceiling: int = 32) -> bool:
         """Take a slot at once, as `ask` and `grant` would give it; False where anybody waits, or there is none."""
+        self._mark_slow(now)
         line = self._line(name, errand, ceiling)
         if any(self._turns.values()) or line.length or not line.has_room(errand) or not self._has_slot(line.repute):
             return False

@@ -169,6 +169,12 @@ def test_a_slot_is_taken_at_once_where_nobody_waits_and_only_there() -> None:
     assert slots.grant(0.1) == [("b", "b")]
 
 
+def test_a_line_that_hangs_takes_no_more_at_once_than_its_quarter() -> None:
+    slots = Slots[str](8)
+    assert [slots.seize("a", f"a{number}", 0.0) for number in range(2)] == [True, True]
+    assert not slots.seize("a", "late", SLOW_SECONDS + 0.1)
+
+
 def test_a_line_starts_with_eight_and_wins_one_with_each_success_up_to_its_ceiling() -> None:
     world = World()
     world.ask("a", 100, ceiling=20)
