@@ -248,9 +248,15 @@ def cpu(pid: int) -> float:
 
 def _tree(pid: int) -> float:
     """Of a process, its children, and those of them that ended."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    ended = (int(fields[13]) + int(fields[14])) / _TICKS
-    return ended + sum(map(cpu, _family(pid)))
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ended = (int(fields[13]) + int(fields[14])) / _TICKS
+        return ended + sum(map(cpu, _family(pid)))
+    except (FileNotFoundError, ProcessLookupError):
+        if not Path(f"/proc/{pid}").exists():
+            raise
+        # A child ended meanwhile, as PostgreSQL's vacuum workers do: its time is among that of the ended now.
+        return _tree(pid)
 
 
 def _family(pid: int) -> list[int]:

@@ -37,6 +37,11 @@ class Standing(NamedTuple):
     pause_id: str | None = None
     target_attempt: int = 1
 
+    @property
+    def is_first(self) -> bool:
+        """Whether it is what fan-out wrote, which supersedes nothing."""
+        return self.generation == 1 and self.step == 1 and self.state is not State.DELIVERED
+
     def supersedes(self, known: "Standing") -> bool:
         """State only moves up in (generation, step); *delivered* ends its generation, whatever its step."""
         if self.generation == known.generation:

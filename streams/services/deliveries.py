@@ -125,4 +125,4 @@ async def _in_portions(
 def _why_not(standing: Standing) -> str:
     if standing.trigger is Trigger.TEST:
         return "is a test, which is not sent again: send a new one"
-    return "cannot be sent again: its webhook was deleted, or its payload is no longer kept"
+    return "cannot be sent again: its webhook was deleted, or its payload is no longer kept, or not recorded yet"

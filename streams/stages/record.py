@@ -1,8 +1,8 @@
 """record: make visible in SQL what happened to each delivery, count health, pause."""
 
 import asyncio
-from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from streams.core.attempt import Attempt, DeadLetter
@@ -12,10 +12,10 @@ from streams.core.ledger import Commit
 from streams.core.network import OwnNetwork
 from streams.core.standing import Fact, fold, stripped
 from streams.ports import Codec, Feed, Log, Partition, Record, Recorder, Report
+from streams.stages.inbox import Inbox
 from streams.stages.invalid import parked
 
 BATCH_RECORDS = 1000
-HIGH_WATER = 5000
 RETRY_SECONDS = 1.0
 
 
@@ -30,11 +30,10 @@ class RecordStage:
         self._report = report
         self._network = OwnNetwork()
         self._network_is_down = False
-        self._waiting: deque[Record] = deque()
-        self._partitions: set[Partition] = set()
-        self._full = False
-        self._draining = False
+        self._inbox = Inbox(feed)
+        self._now = asyncio.get_running_loop().time
         self._arrived = asyncio.Event()
+        self._drained = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -52,34 +51,24 @@ class RecordStage:
             await asyncio.gather(feed, writer, return_exceptions=True)
 
     async def drain(self, seconds: float) -> None:
-        """Let the batch in hand be written; what is buffered behind it is read again after the restart."""
-        self._draining = True
-        self._waiting.clear()
-        await asyncio.wait_for(self._idle.wait(), seconds)
+        """Take nothing more and store what has come; raises `TimeoutError` when that takes longer."""
+        self._inbox.close()
+        self._arrived.set()
+        await asyncio.wait_for(self._drained.wait(), seconds)
 
     # -- what the feed tells ----------------------------------------------------------------------------------
 
     def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
-        self._partitions |= partitions.keys()
+        self._inbox.open(partitions)
         self._report.tell("partitions assigned", count=len(partitions))
 
     def received(self, records: Sequence[Record]) -> None:
-        # Whatever followed the records that a drain dropped would commit past them.
-        if self._draining:
-            return
-        self._waiting.extend(records)
-        if len(self._waiting) >= HIGH_WATER:
-            self._full = True
-            for partition in self._partitions:
-                self._feed.pause(partition)
+        self._inbox.add(records, self._now())
         self._arrived.set()
 
     async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
-        gone = set(partitions)
-        self._waiting = deque(record for record in self._waiting if record.partition not in gone)
-        self._partitions -= gone
-        self._make_room()
-        self._report.tell("partitions lost" if lost else "partitions revoked", count=len(gone))
+        self._inbox.forget(partitions)
+        self._report.tell("partitions lost" if lost else "partitions revoked", count=len(partitions))
         if not lost:
             # The batch in hand commits for itself; waiting for it spares the next member its records.
             await asyncio.wait({asyncio.ensure_future(self._idle.wait())}, timeout=3)
@@ -89,18 +78,20 @@ class RecordStage:
 
     async def _write_regularly(self) -> None:
         while True:
-            await self._arrived.wait()
             self._arrived.clear()
-            while self._waiting:
+            if batch := self._inbox.take(BATCH_RECORDS, self._now()):
                 self._idle.clear()
                 try:
-                    await self._write(self._next_batch())
+                    await self._write(batch)
                 finally:
                     self._idle.set()
-                self._make_room()
-
-    def _next_batch(self) -> list[Record]:
-        return [self._waiting.popleft() for _ in range(min(BATCH_RECORDS, len(self._waiting)))]
+            elif self._inbox.closed:
+                self._drained.set()
+                await self._arrived.wait()
+            else:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(self._inbox.next_at()):
+                        await self._arrived.wait()
 
     async def _write(self, records: Sequence[Record]) -> None:
         facts, unreadable = self._read(records)
@@ -179,9 +170,3 @@ class RecordStage:
                 if told:
                     self._report.tell("database available again")
                 return
-
-    def _make_room(self) -> None:
-        if self._full and len(self._waiting) <= HIGH_WATER // 2:
-            self._full = False
-            for partition in self._partitions:
-                self._feed.resume(partition)

@@ -71,6 +71,25 @@ def test_attempt_and_delivery_speak_of_the_same_delivery() -> None:
     assert standing(attempt()).delivery_id == standing(delivery()).delivery_id == delivery().id
 
 
+Noun = Delivery | Attempt | DeadLetter
+NOUNS: list[Noun] = [
+    delivery(),
+    delivery(hold_reason=HoldReason.PAUSED, pause_id="pause_1"),
+    dead_letter(),
+    RETRIED,
+    attempt(followed=Followed.HELD, kind=Kind.TIMEOUT),
+]
+
+
+def at(noun: Noun, webhook: str, generation: int, step: int) -> Fact:
+    if isinstance(noun, DeadLetter):
+        inner = replace(noun.delivery, webhook_id=webhook, generation=generation, step=step)
+        return fact(replace(noun, delivery=inner))
+    if isinstance(noun, Attempt):
+        return fact(noun._replace(webhook_id=webhook, generation=generation, step=step))
+    return fact(replace(noun, webhook_id=webhook, generation=generation, step=step))
+
+
 # -- what supersedes what ------------------------------------------------------------------------------------
 
 
@@ -100,6 +119,15 @@ def test_delivered_twice_is_delivered_whichever_came_first() -> None:
         assert found.state is State.DELIVERED
 
 
+@given(st.sampled_from(NOUNS), st.sampled_from(NOUNS), st.integers(1, 3), st.integers(1, 6))
+def test_what_fan_out_wrote_supersedes_nothing(noun: Noun, other: Noun, generation: int, step: int) -> None:
+    first = standing_of(at(noun, "wh_a", 1, 1))
+    known = standing_of(at(other, "wh_a", generation, step))
+    if first is not None and known is not None:
+        assert first.is_first
+        assert not first.supersedes(known)
+
+
 # -- the fold ------------------------------------------------------------------------------------------------
 
 
@@ -117,24 +145,6 @@ def test_the_same_event_id_of_two_accounts_has_two_bodies() -> None:
 
 def test_nothing_folds_to_nothing() -> None:
     assert fold([]) == Batch()
-
-
-NOUNS: list[Delivery | Attempt | DeadLetter] = [
-    delivery(),
-    delivery(hold_reason=HoldReason.PAUSED, pause_id="pause_1"),
-    dead_letter(),
-    RETRIED,
-    attempt(followed=Followed.HELD, kind=Kind.TIMEOUT),
-]
-
-
-def at(noun: Delivery | Attempt | DeadLetter, webhook: str, generation: int, step: int) -> Fact:
-    if isinstance(noun, DeadLetter):
-        inner = replace(noun.delivery, webhook_id=webhook, generation=generation, step=step)
-        return fact(replace(noun, delivery=inner))
-    if isinstance(noun, Attempt):
-        return fact(noun._replace(webhook_id=webhook, generation=generation, step=step))
-    return fact(replace(noun, webhook_id=webhook, generation=generation, step=step))
 
 
 @st.composite

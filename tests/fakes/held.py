@@ -31,7 +31,8 @@ class FakeHeld:
         standings = [standing for standing in self._standings(State.HELD) if standing.webhook_id == webhook_id]
         standings.sort(key=lambda standing: (standing.first_seen_at, standing.delivery_id))
         choices = [(standing, self._choice(standing)) for standing in standings]
-        return [Held(self._delivery(standing), choice) for standing, choice in choices if choice][:limit]
+        able = [(standing, choice) for standing, choice in choices if choice and self.recorder.has_body(standing)]
+        return [Held(self._delivery(standing), choice) for standing, choice in able[:limit]]
 
     async def progress(self, delivery_ids: Sequence[str]) -> Sequence[Progress]:
         self._check()
@@ -97,7 +98,12 @@ class FakeReplays:
 
     def _may_be_sent(self, standing: Standing) -> bool:
         lives = self.recorder.webhooks.live(standing.webhook_id) is not None
-        return lives and standing.state is not State.HELD and standing.trigger is not Trigger.TEST
+        return (
+            lives
+            and self.recorder.has_body(standing)
+            and standing.state is not State.HELD
+            and standing.trigger is not Trigger.TEST
+        )
 
     def _replay(self, standing: Standing) -> str:
         self.recorder.standings[standing.delivery_id] = standing._replace(

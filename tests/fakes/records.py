@@ -57,6 +57,9 @@ class FakeRecorder:
         standing = None if self.away else self.standings.get(delivery_id)
         return standing.generation if standing else None
 
+    def has_body(self, standing: Standing) -> bool:
+        return (standing.account_id, standing.event_id) in self.bodies
+
     def of(self, webhook_id: str) -> list[Standing]:
         return [standing for standing in self.standings.values() if standing.webhook_id == webhook_id]
 

@@ -17,6 +17,7 @@ from streams.core.outcome import Kind
 from streams.core.standing import Batch
 from streams.core.webhook import Status
 from streams.ports import Noun, Outgoing, Partition
+from streams.stages import inbox as inbox_module
 from streams.stages import record as record_module
 from streams.stages.record import RecordStage
 from streams.topics import ATTEMPTS, DEAD_LETTERS, DELIVERIES, HELD, INVALID
@@ -51,6 +52,7 @@ class Ledgers:
 @pytest_asyncio.fixture
 async def it(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ledgers]:
     monkeypatch.setattr(record_module, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(inbox_module, "LINGER_SECONDS", 0)
     yield Ledgers()
     await cancel_others()
 
@@ -152,12 +154,12 @@ async def test_a_row_that_is_refused_even_stripped_stops_nobody(it: Ledgers) -> 
 
 
 async def test_a_slow_database_stops_the_feed_and_nothing_is_lost(it: Ledgers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record_module, "HIGH_WATER", 8)
+    monkeypatch.setattr(inbox_module, "HIGH_WATER", 8)
     monkeypatch.setattr(record_module, "BATCH_RECORDS", 3)
     it.recorder.away = True
     it.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(40)))
     await quiet()
-    assert it.feed.paused == {Partition(topic, 0) for topic in (DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS)}
+    assert it.feed.paused == {Partition(topic, 0) for topic in (HELD, DEAD_LETTERS, ATTEMPTS)}
     it.recorder.away = False
     await until(lambda: it.committed(ATTEMPTS) == 40)
     assert len(it.recorder.attempts) == it.feed.read == 40
@@ -166,7 +168,7 @@ async def test_a_slow_database_stops_the_feed_and_nothing_is_lost(it: Ledgers, m
 async def test_the_feed_goes_on_when_what_filled_the_room_has_gone(
     it: Ledgers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record_module, "HIGH_WATER", 8)
+    monkeypatch.setattr(inbox_module, "HIGH_WATER", 8)
     it.recorder.away = True
     it.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(1010)))
     await quiet()
@@ -193,10 +195,14 @@ async def test_what_waits_of_a_partition_that_goes_is_left_to_its_next_owner(
     assert it.committed(ATTEMPTS) == len(it.recorder.attempts) == 1
 
 
-async def test_no_commit_passes_what_a_drain_left_unread(it: Ledgers, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_drain_stores_what_has_come_and_no_commit_passes_what_it_left_unread(
+    it: Ledgers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(record_module, "BATCH_RECORDS", 1)
+    monkeypatch.setattr(inbox_module, "LINGER_SECONDS", 60)
     it.recorder.away = True
     it.add(ATTEMPTS, attempt(event_id="evt_0"), attempt(event_id="evt_1"))
+    it.add(DELIVERIES, delivery())
     await quiet()
     draining = asyncio.create_task(it.stage.drain(5))
     await quiet()
@@ -204,8 +210,38 @@ async def test_no_commit_passes_what_a_drain_left_unread(it: Ledgers, monkeypatc
     await quiet()
     it.recorder.away = False
     await draining
+    assert it.committed(ATTEMPTS) == len(it.recorder.attempts) == 2
+    assert it.committed(DELIVERIES) == len(it.recorder.bodies) == 1
+
+
+async def test_a_drain_that_takes_too_long_is_given_up(it: Ledgers) -> None:
+    it.recorder.away = True
+    it.add(ATTEMPTS, attempt())
     await quiet()
-    assert it.committed(ATTEMPTS) == len(it.recorder.attempts) == 1
+    with pytest.raises(TimeoutError):
+        await it.stage.drain(0.01)
+
+
+async def test_a_delivery_lingers_for_its_attempt_and_is_stored_once(
+    it: Ledgers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_module, "LINGER_SECONDS", 60)
+    it.add(DELIVERIES, delivery())
+    await quiet()
+    assert it.recorder.calls == 0
+    it.add(ATTEMPTS, attempt())
+    await until(lambda: it.committed(ATTEMPTS) == 1)
+    assert [standing.state for standing in it.recorder.standings.values()] == [State.DELIVERED]
+    assert it.committed(DELIVERIES) == 0
+
+
+async def test_a_delivery_without_an_attempt_becomes_visible_after_a_moment(
+    it: Ledgers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_module, "LINGER_SECONDS", 0.05)
+    it.add(DELIVERIES, delivery())
+    await until(lambda: it.committed(DELIVERIES) == 1)
+    assert [standing.state for standing in it.recorder.standings.values()] == [State.WAITING]
 
 
 async def test_an_unexpected_failure_ends_the_run(it: Ledgers) -> None:

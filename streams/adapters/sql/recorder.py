@@ -31,6 +31,7 @@ class SqlRecorder:
         self._deliveries = Bulk(deliveries, is_sqlite=database.is_sqlite)
         self._hours = Bulk(hours, is_sqlite=database.is_sqlite)
         self._add_up = _add_up(self._hours.statement, is_sqlite=database.is_sqlite)
+        self._begin = self._deliveries.statement.on_conflict_do_nothing()
         self._raise = _raise_only(self._deliveries.statement)
 
     async def record(self, batch: Batch) -> None:
@@ -80,9 +81,12 @@ class SqlRecorder:
             await connection.execute(self._bodies.statement.on_conflict_do_nothing(), self._bodies.parameters(rows))
 
     async def _raise_standings(self, connection: AsyncConnection, standings: Sequence[Standing]) -> None:
-        rows = [_standing_row(standing) for standing in sorted(standings, key=attrgetter("delivery_id"))]
-        if rows:
-            await connection.execute(self._raise, self._deliveries.parameters(rows))
+        ordered = sorted(standings, key=attrgetter("delivery_id"))
+        # What supersedes nothing need not lock what is there, nor be compared with it.
+        for statement, first in ((self._begin, True), (self._raise, False)):
+            rows = [_standing_row(standing) for standing in ordered if standing.is_first is first]
+            if rows:
+                await connection.execute(statement, self._deliveries.parameters(rows))
 
 
 def _add_up(statement: Any, *, is_sqlite: bool) -> Any:

@@ -1,0 +1,98 @@
+"""What `record` has read and not stored yet: what fan-out wrote stays a moment, for its attempt says more."""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from streams.ports import Feed, Partition, Record
+from streams.topics import DELIVERIES
+
+# A delivery that is stored before its attempt is written twice, and nearly all are attempted sooner than this.
+LINGER_SECONDS = 0.5
+# Behind a flood of attempts nothing stays longer.
+PATIENCE_SECONDS = 10.0
+HIGH_WATER = 5000
+
+
+@dataclass(slots=True)
+class _Lane:
+    """Records in the order in which they came, each with when it did."""
+
+    arrived: deque[tuple[float, Record]] = field(default_factory=deque)
+    partitions: set[Partition] = field(default_factory=set)
+    full: bool = False
+
+    def since(self, moment: float) -> bool:
+        """Whether the oldest has been here since then."""
+        return bool(self.arrived) and self.arrived[0][0] <= moment
+
+    def take(self, most: int, until: float) -> list[Record]:
+        taken: list[Record] = []
+        while len(taken) < most and self.since(until):
+            taken.append(self.arrived.popleft()[1])
+        return taken
+
+
+class Inbox:
+    """Two lanes, `deliveries` and all other topics; the records of each partition leave in their order.
+
+    A lane that is full is fed no more until half of it has left. Times are seconds of any one clock.
+    """
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._prompt = _Lane()
+        self._patient = _Lane()
+        self.closed = False
+
+    def open(self, partitions: Iterable[Partition]) -> None:
+        for partition in partitions:
+            self._lane(partition).partitions.add(partition)
+
+    def close(self) -> None:
+        """Nothing more comes, and nothing lingers."""
+        self.closed = True
+
+    def forget(self, partitions: Iterable[Partition]) -> None:
+        """Partitions that another member reads now."""
+        gone = set(partitions)
+        for lane in (self._prompt, self._patient):
+            lane.partitions -= gone
+            lane.arrived = deque(one for one in lane.arrived if one[1].partition not in gone)
+        self._make_room()
+
+    def add(self, records: Sequence[Record], now: float) -> None:
+        # What followed the last one that was kept would be committed past what lies between.
+        if self.closed:
+            return
+        for record in records:
+            self._lane(record.partition).arrived.append((now, record))
+        for lane in (self._prompt, self._patient):
+            if len(lane.arrived) >= HIGH_WATER:
+                lane.full = True
+                for partition in lane.partitions:
+                    self._feed.pause(partition)
+
+    def take(self, most: int, now: float) -> list[Record]:
+        """What is to be stored now."""
+        share = most // 2 if self._patient.since(now - PATIENCE_SECONDS) else most
+        taken = self._prompt.take(share, now)
+        taken += self._patient.take(most - len(taken), now if self.closed else now - LINGER_SECONDS)
+        self._make_room()
+        return taken
+
+    def next_at(self) -> float | None:
+        """When there is something to take, if nothing more comes."""
+        if self._prompt.arrived:
+            return self._prompt.arrived[0][0]
+        return self._patient.arrived[0][0] + LINGER_SECONDS if self._patient.arrived else None
+
+    def _lane(self, partition: Partition) -> _Lane:
+        return self._patient if partition.topic == DELIVERIES else self._prompt
+
+    def _make_room(self) -> None:
+        for lane in (self._prompt, self._patient):
+            if lane.full and len(lane.arrived) <= HIGH_WATER // 2:
+                lane.full = False
+                for partition in lane.partitions:
+                    self._feed.resume(partition)
