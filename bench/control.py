@@ -123,7 +123,9 @@ def replay(
             answer = client.post("/v1/dead-letters/retry", json={"filter": {"webhookId": webhook}})
             job = answer.raise_for_status().json()["id"]
             paced(stack, other, rate, settle, "early")
+            cpu_before = stack.cpu_seconds()
             meanwhile = paced(stack, other, rate, 30, "meanwhile")
+            cpu_after = stack.cpu_seconds()
             left = dead_letters - stack.states(webhook).get("delivered", 0)
             until(lambda: "finishedAt" in client.get(f"/v1/jobs/{job}").json(), 600)
             told = client.get(f"/v1/jobs/{job}").json()
@@ -140,6 +142,7 @@ def replay(
             left_when_measured=left,
             p99_ms_before=round(percentile(before, 0.99), 1),
             p99_ms_meanwhile=round(percentile(meanwhile, 0.99), 1),
+            cpu_share_meanwhile={part: round((cpu_after[part] - cpu_before[part]) / 30, 2) for part in cpu_after},
         )
 
 

@@ -8,7 +8,7 @@ from streams.ports import Feed, Partition, Record
 from streams.topics import DELIVERIES
 
 # A delivery that is stored before its attempt is written twice, and nearly all are attempted sooner than this.
-LINGER_SECONDS = 0.5
+LINGER_SECONDS = 1.0
 # Behind a flood of attempts nothing stays longer.
 PATIENCE_SECONDS = 10.0
 HIGH_WATER = 5000

@@ -1,11 +1,14 @@
 """Each filter that the API offers is answered by an index, and not by reading an account's every delivery."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import Connection, event, select, text
 
 from builders import NOON, attempt, dead_letter, delivery
 from contract.stores import SqlStore
@@ -13,7 +16,7 @@ from streams.adapters.sql.delivery_log import matching
 from streams.adapters.sql.pages import newest_first
 from streams.adapters.sql.tables import deliveries
 from streams.core.account import DeliveryFilter
-from streams.core.delivery import State
+from streams.core.delivery import HoldReason, State
 from streams.core.page import Cursor
 from streams.core.standing import Fact, fold
 
@@ -51,3 +54,40 @@ async def test_a_filter_has_its_index(database: SqlStore, index: str, wanted: di
         explain = "EXPLAIN QUERY PLAN" if database.database.is_sqlite else "EXPLAIN"
         plan = " ".join(str(row) for row in await connection.exec_driver_sql(f"{explain} {compiled}"))
     assert re.search(index, plan), plan
+
+
+@contextmanager
+def plans(store: SqlStore) -> Iterator[list[str]]:
+    """How PostgreSQL would do again what it was asked for in order, within the same transaction."""
+    found: list[str] = []
+
+    def explain(connection: Connection, _: object, statement: str, parameters: Any, *__: object) -> None:
+        if "ORDER BY deliveries.first_seen_at" in statement and not statement.startswith("EXPLAIN"):
+            rows = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)
+            found.append("\n".join(row[0] for row in rows))
+
+    engine = store.database._engine.sync_engine
+    event.listen(engine, "after_cursor_execute", explain)
+    yield found
+    event.remove(engine, "after_cursor_execute", explain)
+
+
+async def test_however_many_there_are_a_portion_is_found_by_walking_an_index(database: SqlStore) -> None:
+    if database.database.is_sqlite:
+        pytest.skip("SQLite walks an index wherever there is one")
+    owed = [delivery(event_id=f"evt_{number}", first_seen_at=NOON + timedelta(seconds=number)) for number in range(900)]
+    held = [one.held(HoldReason.BUSY, None, attempted=False) for one in owed[:300]]
+    dead = [dead_letter(delivery=one) for one in owed[300:]]
+    async with database.database.transaction() as connection:
+        await connection.execute(text("ANALYZE"))
+    await database.recorder.record(fold(Fact(noun, NOON) for noun in [*held, *dead]))
+    mine = DeliveryFilter(account_id="acme", webhook_id="wh_crm", limit=10)
+    with plans(database) as found:
+        await database.held.oldest("wh_crm", 10)
+        await database.replays.again(replace(mine, state=State.DEAD))
+        await database.replays.discard(replace(mine, state=State.DEAD))
+        for wanted in (mine, replace(mine, state=State.DEAD), replace(mine, event_type="session.completed")):
+            await database.log.list(wanted)
+    assert len(found) == 6
+    for plan in found:
+        assert not re.search(r"(?<!Incremental )Sort  ", plan), plan

@@ -29,10 +29,10 @@ class _Pending:
 
     __slots__ = ("appended", "done", "left")
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, loop: asyncio.AbstractEventLoop) -> None:
         self.left = count
         self.appended: list[datetime] = [_EPOCH] * count
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.done: asyncio.Future[None] = loop.create_future()
 
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -66,7 +66,7 @@ class KafkaLog:
         """
         if not records:
             return ()
-        pending = _Pending(len(records))
+        pending = _Pending(len(records), self._loop)
         for index, record in enumerate(records):
             while wait := self._hand_over(pending, index, record):
                 await asyncio.sleep(wait)

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.pages import newest_first, page_of
+from streams.adapters.sql.pages import in_order, newest_first, page_of
 from streams.adapters.sql.tables import NOT_DELIVERED, attempts, bodies, deliveries
 from streams.core.account import AttemptSeen, DeliveryFilter, DeliverySeen
 from streams.core.delivery import State, Target, Trigger
@@ -24,6 +24,7 @@ class SqlDeliveryLog:
         query = select(deliveries).where(*matching(wanted))
         query = newest_first(query, deliveries.c.first_seen_at, deliveries.c.id, wanted.after, wanted.limit)
         async with self._database.reading() as connection:
+            await in_order(connection)
             found = [to_standing(row) for row in await connection.execute(query)]
         return page_of(found, wanted.limit, lambda standing: Cursor(standing.first_seen_at, standing.delivery_id))
 

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import or_, select, text
 
 from streams.adapters.sql.database import Database
+from streams.adapters.sql.pages import in_order
 from streams.adapters.sql.tables import bodies, deliveries, pauses
 from streams.core.delivery import Delivery, HoldReason, State, Target, Trigger, ViewPosition
 from streams.core.held import Held, HeldChoice, Progress
@@ -54,6 +55,7 @@ class SqlHeld:
             .limit(limit)
         )
         async with self._database.reading() as connection:
+            await in_order(connection)
             return [_held(row) for row in await connection.execute(query)]
 
     async def progress(self, delivery_ids: Sequence[str]) -> Sequence[Progress]:

@@ -3,11 +3,22 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Select, literal, tuple_
+from sqlalchemy import Column, Select, literal, text, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.core.page import Cursor, Page
 
 Row = TypeVar("Row")
+
+
+async def in_order(connection: AsyncConnection) -> None:
+    """For this transaction: what is asked for in order, and no more than so many, is found by walking an index.
+
+    PostgreSQL takes what matches several columns that depend on each other (a webhook has one account) for a few
+    rows, and would rather collect and sort them all, for every portion anew.
+    """
+    if connection.dialect.name == "postgresql":
+        await connection.execute(text("SET LOCAL enable_sort = off"))
 
 
 def newest_first(
