@@ -80,7 +80,8 @@ async def test_however_many_there_are_a_portion_is_found_by_walking_an_index(dat
     dead = [dead_letter(delivery=one) for one in owed[300:]]
     async with database.database.transaction() as connection:
         await connection.execute(text("ANALYZE"))
-    await database.recorder.record(fold(Fact(noun, NOON) for noun in [*held, *dead]))
+    await database.recorder.record(fold(Fact(one, NOON) for one in held))
+    await database.recorder.record(fold(Fact(one, NOON) for one in dead))
     mine = DeliveryFilter(account_id="acme", webhook_id="wh_crm", limit=10)
     with plans(database) as found:
         await database.held.oldest("wh_crm", 10)

@@ -36,7 +36,7 @@ class Reading:
         offsets = range(self._offset, self._offset + count)
         self._offset += count
         at = NOON + timedelta(seconds=now)
-        self.inbox.add([Record(Partition(topic, number), offset, at, b"wh_crm", b"") for offset in offsets], now)
+        self.inbox.add([Record(Partition(topic, number), offset, b"wh_crm", b"", at) for offset in offsets], now)
 
     def take(self, now: float, most: int = 1000) -> list[str]:
         return [record.partition.topic for record in self.inbox.take(most, now)]
