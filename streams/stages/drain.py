@@ -1,6 +1,7 @@
 """Send on what is held, oldest first, to webhooks that can take it and at the pace that they show."""
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +18,10 @@ from streams.topics import DEAD_LETTERS, DELIVERIES
 
 CYCLE_SECONDS = 0.1
 IDLE_SECONDS = 0.5
+REST_SECONDS = 0.02
+# A cycle's records leave in at most so many bites.
+BITES = 10
+SMALLEST_BITE = 10
 # Whoever publishes beside this has the database too.
 QUESTIONS_AT_ONCE = 4
 WEBHOOKS_AT_ONCE = 32
@@ -71,9 +76,11 @@ class Drain:
         """Serve until cancelled; a database outage is waited out."""
         while True:
             # Whoever publishes beside this tells of it.
+            began = asyncio.get_running_loop().time()
             with suppress(Unavailable):
                 await self.cycle()
-            await asyncio.sleep(CYCLE_SECONDS if self._lanes else IDLE_SECONDS)
+            took = asyncio.get_running_loop().time() - began
+            await asyncio.sleep(max(CYCLE_SECONDS - took, REST_SECONDS) if self._lanes else IDLE_SECONDS)
 
     async def cycle(self) -> int:
         """One look at every webhook that holds something and can take it; how many deliveries left."""
@@ -118,7 +125,7 @@ class Drain:
             return 0
         seen = await self._subscriptions.catch_up()
         moved = [self._move(one, seen) for one in held]
-        await self._log.produce([outgoing for outgoing, _ in moved if outgoing is not None])
+        await self._produce([outgoing for outgoing, _ in moved if outgoing is not None])
         await self._recorder.record(Batch([standing for _, standing in moved]))
         sent, ended = Counter[str](), Counter[str]()
         for one, (_, standing) in zip(held, moved, strict=True):
@@ -134,6 +141,14 @@ class Drain:
         for name, count in ended.items():
             self._lanes[name].room = self._lanes[name].room.after(count, 0)
         return len(held)
+
+    async def _produce(self, records: Sequence[Outgoing]) -> None:
+        """Evenly over a cycle: between the bites whoever delivers them attends to what comes new."""
+        size = max(SMALLEST_BITE, math.ceil(len(records) / BITES))
+        for start in range(0, len(records), size):
+            if start:
+                await asyncio.sleep(CYCLE_SECONDS / BITES)
+            await self._log.produce(records[start : start + size])
 
     async def _oldest(self, webhook_id: str, room: int) -> Sequence[Held]:
         async with self._asking:

@@ -1,7 +1,9 @@
 """What is held is sent on by its state: oldest first, as was chosen, and no more than the webhook takes."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -16,6 +18,7 @@ from streams.core.held import FIRST_ROOM, HeldChoice
 from streams.core.outcome import Answer
 from streams.core.request import Request
 from streams.core.webhook import Pause, PauseReason, Status
+from streams.ports import Outgoing
 from streams.stages import drain as drain_module
 from streams.topics import DELIVERIES
 
@@ -93,6 +96,27 @@ async def test_no_more_than_there_is_room_for_is_under_way(path: Path) -> None:
     await path.crash()
     await quiet()
     assert await drain(path) == [0]
+
+
+async def test_many_leave_in_bites_so_that_what_comes_new_is_attended_to_in_between(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain_module, "SMALLEST_BITE", 2)
+    monkeypatch.setattr(drain_module, "BITES", 4)
+    bites: list[int] = []
+    produce = path.log.produce
+
+    async def counted(records: Sequence[Outgoing]) -> Sequence[datetime]:
+        if records[0].topic == DELIVERIES:
+            bites.append(len(records))
+        return await produce(records)
+
+    await hold(path, FIRST_ROOM - 1)
+    await path.enable()
+    monkeypatch.setattr(path.log, "produce", counted)
+    assert await drain(path) == [FIRST_ROOM - 1]
+    assert bites == [2, 2, 2, 1]
+    assert states(path) == {State.DELIVERED}
 
 
 async def test_no_more_leave_in_a_second_than_is_set_however_fast_the_endpoint_is(path: Path) -> None:
