@@ -62,7 +62,7 @@ class Settings(BaseModel):
     held_rate: Annotated[
         int,
         Field(ge=1, le=100_000, description="held deliveries and replays sent on to one webhook in a second, at most"),
-    ] = 1200
+    ] = 1100
     api_host: Annotated[str, Field(description="where `api` listens")] = "127.0.0.1"
     api_port: Annotated[int, Field(ge=0, le=65535, description="where `api` listens; 0: any free port")] = 8080
     operator_keys: Annotated[
