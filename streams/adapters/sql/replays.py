@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.delivery_log import matching
+from streams.adapters.sql.delivery_log import is_walkable, matching
 from streams.adapters.sql.pages import in_order
 from streams.adapters.sql.tables import bodies, deliveries, webhooks
 from streams.core.account import DeliveryFilter
@@ -86,7 +86,8 @@ async def _change(
         .order_by(deliveries.c.first_seen_at, deliveries.c.id)
         .limit(wanted.limit)
     )
-    await in_order(connection)
+    if is_walkable(wanted):
+        await in_order(connection)
     ids: list[str] = []
     while not ids and (chosen := [row.id for row in await connection.execute(oldest)]):
         # Whoever records locks in the order of ids: in another one the two could wait for each other.
