@@ -1,7 +1,9 @@
 """Look up deliveries, send them again, discard dead ones; one, some, or all that match."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 from streams.core.account import DeliveryFilter, DeliverySeen
 from streams.core.audit import Deed
@@ -14,6 +16,10 @@ from streams.ports import Clock, DeliveryLog, Jobs, Replays
 from streams.services.deeds import Deeds
 
 AT_ONCE = 500
+# A payload is recorded a second or so after the attempt, unless `record` is behind.
+ASK_TIMES = 30
+ASK_EVERY_SECONDS = 0.1
+FRESH = timedelta(seconds=30)
 
 
 class DeliveryService:
@@ -52,13 +58,23 @@ class DeliveryService:
 
         Raises `NotFound`, or `Invalid` where it cannot be sent again.
         """
-        standing = (await self.find(delivery_id, account_id)).standing
+        standing = (await self._find_whole(delivery_id, account_id)).standing
         if standing.state is State.HELD:
             raise Invalid(FieldError("delivery", f"is held and leaves by itself: {standing.words}"))
         deed = self._deed(by, "delivery.retried", delivery_id, standing.account_id)
         if not await self._replays.again(DeliveryFilter(ids=[delivery_id]), deed):
             raise Invalid(FieldError("delivery", _why_not(standing)))
         return (await self.find(delivery_id)).standing
+
+    async def _find_whole(self, delivery_id: str, account_id: str | None) -> DeliverySeen:
+        """With its payload, for which it waits a moment where something has just happened."""
+        seen = await self.find(delivery_id, account_id)
+        for _ in range(ASK_TIMES):
+            if seen.body is not None or self._clock.now() - seen.standing.changed_at > FRESH:
+                break
+            await asyncio.sleep(ASK_EVERY_SECONDS)
+            seen = await self.find(delivery_id, account_id)
+        return seen
 
     # -- dead letters -------------------------------------------------------------------------------------------
 
@@ -125,4 +141,4 @@ async def _in_portions(
 def _why_not(standing: Standing) -> str:
     if standing.trigger is Trigger.TEST:
         return "is a test, which is not sent again: send a new one"
-    return "cannot be sent again: its webhook was deleted, or its payload is no longer kept, or not recorded yet"
+    return "cannot be sent again: its webhook was deleted, or its payload is not kept"

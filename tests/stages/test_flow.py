@@ -22,6 +22,7 @@ from streams.services import deliveries as deliveries_module
 from streams.services import trials as trials_module
 from streams.services.deliveries import DeliveryService
 from streams.services.trials import TrialService
+from streams.stages import inbox as inbox_module
 from streams.topics import DEAD_LETTERS, DELIVERIES, TEST_DELIVERIES, retry_topic
 
 # -- tests (R5) ------------------------------------------------------------------------------------------------
@@ -124,6 +125,29 @@ async def test_what_waits_in_a_tier_is_sent_now_and_not_when_it_was_due(path: Pa
     await path.wait_out(SCHEDULE.tiers[0])
     assert len(path.sender.requests) == 2
     assert path.report.counts["superseded_dropped_total"] == 1
+
+
+async def test_a_retry_waits_for_a_payload_that_is_not_recorded_yet(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_module, "LINGER_SECONDS", 0.2)
+    await path.register(webhook())
+    path.sender.answers(URL, BROKEN, Answer(200, {}))
+    await path.happen(event())
+    assert path.recorder.bodies == {}
+    retried = await deliveries(path).retry(path.standing().delivery_id, by="ada")
+    assert (retried.state, retried.generation) == (State.HELD, 2)
+
+
+async def test_a_payload_that_does_not_come_is_not_waited_for_for_ever(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_module, "LINGER_SECONDS", 60)
+    monkeypatch.setattr(deliveries_module, "ASK_EVERY_SECONDS", 0)
+    await path.register(webhook())
+    await path.happen(event())
+    with pytest.raises(Invalid, match="its payload is not kept"):
+        await deliveries(path).retry(path.standing().delivery_id, by="ada")
 
 
 async def test_while_the_database_is_away_a_retry_is_sent_although_it_might_be_superseded(path: Path) -> None:
