@@ -14,6 +14,7 @@ from bench.stack import Stack, percentile, running, say
 from e2e.system import STAGES, until
 from real.process import free_ports
 
+MEASURED_SECONDS = 30
 ROWS = """
 INSERT INTO deliveries (id, account_id, event_id, event_type, webhook_id, trigger, first_seen_at, generation, step,
                         state, attempts, target, changed_at, reason, target_attempt)
@@ -112,7 +113,7 @@ def replay(
             )
             [(other, _)] = stack.register(["/ok/other"])
             stack.warm_up([other])
-            before = paced(stack, other, rate, 30, "before")
+            before = paced(stack, other, rate, MEASURED_SECONDS, "before")
             client.post(f"/v1/webhooks/{webhook}/pause").raise_for_status()
             stack.publish_many("dead", [made["id"]], dead_letters)
             stack.wait_for_states({"held": dead_letters}, 600, webhook)
@@ -124,7 +125,7 @@ def replay(
             job = answer.raise_for_status().json()["id"]
             paced(stack, other, rate, settle, "early")
             cpu_before = stack.cpu_seconds()
-            meanwhile = paced(stack, other, rate, 30, "meanwhile")
+            meanwhile = paced(stack, other, rate, MEASURED_SECONDS, "meanwhile")
             cpu_after = stack.cpu_seconds()
             left = dead_letters - stack.states(webhook).get("delivered", 0)
             until(lambda: "finishedAt" in client.get(f"/v1/jobs/{job}").json(), 600)
@@ -142,7 +143,9 @@ def replay(
             left_when_measured=left,
             p99_ms_before=round(percentile(before, 0.99), 1),
             p99_ms_meanwhile=round(percentile(meanwhile, 0.99), 1),
-            cpu_share_meanwhile={part: round((cpu_after[part] - cpu_before[part]) / 30, 2) for part in cpu_after},
+            cpu_share_meanwhile={
+                part: round((cpu_after[part] - cpu_before[part]) / MEASURED_SECONDS, 2) for part in cpu_after
+            },
         )
 
 

@@ -19,7 +19,7 @@ from streams.topics import DEAD_LETTERS, DELIVERIES
 CYCLE_SECONDS = 0.1
 IDLE_SECONDS = 0.5
 REST_SECONDS = 0.02
-# A cycle's records leave in at most so many bites.
+# What leaves at once leaves in at most so many bites.
 BITES = 10
 SMALLEST_BITE = 10
 # Whoever publishes beside this has the database too.
@@ -75,8 +75,8 @@ class Drain:
     async def run(self) -> None:
         """Serve until cancelled; a database outage is waited out."""
         while True:
-            # Whoever publishes beside this tells of it.
             began = asyncio.get_running_loop().time()
+            # Whoever publishes beside this tells of it.
             with suppress(Unavailable):
                 await self.cycle()
             took = asyncio.get_running_loop().time() - began
@@ -92,8 +92,9 @@ class Drain:
         }
         rooms = {name: self._room(name, under_way, now) for name, under_way in can_take.items()}
         left = 0
-        for some in _bites({name: room for name, room in rooms.items() if room > 0}):
-            left += await self._drain(some)
+        portions = list(_portions({name: room for name, room in rooms.items() if room > 0}))
+        for some in portions:
+            left += await self._drain(some, CYCLE_SECONDS / len(portions))
         return left
 
     async def _learn(self, now: float) -> None:
@@ -117,15 +118,15 @@ class Drain:
         lane = self._lanes.setdefault(webhook_id, _Lane(Pace(self._per_second)))
         return 0 if now < lane.rests_until else min(lane.room.size - under_way, lane.pace.room(now))
 
-    async def _drain(self, rooms: Mapping[str, int]) -> int:
-        """Send on what there is room for, of several webhooks at once: they share the waits."""
+    async def _drain(self, rooms: Mapping[str, int], seconds: float) -> int:
+        """Send on what there is room for, of several webhooks at once, within so long: they share the waits."""
         found = await asyncio.gather(*(self._oldest(name, room) for name, room in rooms.items()))
         held = [one for some in found for one in some]
         if not held:
             return 0
         seen = await self._subscriptions.catch_up()
         moved = [self._move(one, seen) for one in held]
-        await self._produce([outgoing for outgoing, _ in moved if outgoing is not None])
+        await self._produce([outgoing for outgoing, _ in moved if outgoing is not None], seconds)
         await self._recorder.record(Batch([standing for _, standing in moved]))
         sent, ended = Counter[str](), Counter[str]()
         for one, (_, standing) in zip(held, moved, strict=True):
@@ -142,12 +143,12 @@ class Drain:
             self._lanes[name].room = self._lanes[name].room.after(count, 0)
         return len(held)
 
-    async def _produce(self, records: Sequence[Outgoing]) -> None:
-        """Evenly over a cycle: between the bites whoever delivers them attends to what comes new."""
+    async def _produce(self, records: Sequence[Outgoing], seconds: float) -> None:
+        """Evenly over so long: between the bites whoever delivers them attends to what comes new."""
         size = max(SMALLEST_BITE, math.ceil(len(records) / BITES))
         for start in range(0, len(records), size):
             if start:
-                await asyncio.sleep(CYCLE_SECONDS / BITES)
+                await asyncio.sleep(seconds / BITES)
             await self._log.produce(records[start : start + size])
 
     async def _oldest(self, webhook_id: str, room: int) -> Sequence[Held]:
@@ -172,13 +173,13 @@ def _waits(progress: Progress, sent: tuple[int, int]) -> bool:
     return progress.state is State.WAITING and (progress.generation, progress.step) == sent
 
 
-def _bites(rooms: Mapping[str, int]) -> Iterator[dict[str, int]]:
+def _portions(rooms: Mapping[str, int]) -> Iterator[dict[str, int]]:
     """The rooms in portions of so many webhooks and so many deliveries as may be in memory at once."""
-    bite: dict[str, int] = {}
+    portion: dict[str, int] = {}
     for name, room in rooms.items():
-        if bite and (len(bite) == WEBHOOKS_AT_ONCE or sum(bite.values()) + room > DELIVERIES_AT_ONCE):
-            yield bite
-            bite = {}
-        bite[name] = room
-    if bite:
-        yield bite
+        if portion and (len(portion) == WEBHOOKS_AT_ONCE or sum(portion.values()) + room > DELIVERIES_AT_ONCE):
+            yield portion
+            portion = {}
+        portion[name] = room
+    if portion:
+        yield portion

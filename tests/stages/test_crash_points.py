@@ -12,6 +12,7 @@ from streams.core.delivery import State
 from streams.core.outcome import Answer
 from streams.core.webhook import Status
 from streams.ports import Outgoing, Record
+from streams.stages import drain as drain_module
 from streams.stages.publish import Publish
 from streams.topics import DELIVERIES, HELD, SUBSCRIPTIONS
 
@@ -209,6 +210,21 @@ async def test_publish(path: Path, port: str, method: str, after: bool, written_
 
 
 # -- held drain: read what is held → produce → acknowledged → recorded ---------------------------------------------
+
+
+async def test_held_drain_between_two_bites(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drain_module, "SMALLEST_BITE", 1)
+    await path.register(paused())
+    await path.happen(*EVENTS)
+    await path.register(webhook(status=Status.ACTIVE))
+    await path.die("drain.log", "produce", after=True)
+    await die(path, path.drain.cycle)
+    assert len([one for one in path.deliveries(DELIVERIES) if one.step > 1]) == 1
+    await path.drain.cycle()
+    await quiet()
+    assert lost(path) == set()
+    assert doubled(path) <= 1
+    assert {standing.state for standing in path.recorder.standings.values()} == {State.DELIVERED}
 
 
 @pytest.mark.parametrize(

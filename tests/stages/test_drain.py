@@ -119,6 +119,32 @@ async def test_many_leave_in_bites_so_that_what_comes_new_is_attended_to_in_betw
     assert states(path) == {State.DELIVERED}
 
 
+async def test_however_many_webhooks_there_are_their_bites_share_one_cycle(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain_module, "WEBHOOKS_AT_ONCE", 1)
+    monkeypatch.setattr(drain_module, "SMALLEST_BITE", 1)
+    names = [f"wh_{number}" for number in range(3)]
+    for name in names:
+        await path.register(webhook(id=name, status=Status.PAUSED, pause=Pause(f"pause_{name}", PauseReason.MANUAL)))
+    await path.happen(*events(FIRST_ROOM))
+    for name in names:
+        await path.enable(webhook_id=name)
+    me, sleep = asyncio.current_task(), asyncio.sleep
+    slept: list[float] = []
+
+    async def counted(seconds: float) -> None:
+        if asyncio.current_task() is me:
+            slept.append(seconds)
+        await sleep(0)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "sleep", counted)
+        assert await path.drain.cycle() == 3 * FIRST_ROOM
+    assert len([seconds for seconds in slept if seconds]) == 3 * (FIRST_ROOM - 1)
+    assert sum(slept) <= drain_module.CYCLE_SECONDS
+
+
 async def test_no_more_leave_in_a_second_than_is_set_however_fast_the_endpoint_is(path: Path) -> None:
     await hold(path, HELD_RATE)
     await path.enable()

@@ -73,7 +73,7 @@ def test_a_lane_that_is_full_stops_its_own_topics_until_half_of_it_has_left() ->
     it = Reading()
     it.add(DELIVERIES, HIGH_WATER, now=0)
     assert it.feed.paused == {Partition(DELIVERIES, 0), Partition(DELIVERIES, 1)}
-    it.take(now=1, most=HIGH_WATER // 2)
+    it.take(now=LINGER_SECONDS, most=HIGH_WATER // 2)
     assert it.feed.paused == set()
 
 
@@ -83,7 +83,7 @@ def test_of_a_partition_that_is_forgotten_nothing_is_taken() -> None:
         it.add(ATTEMPTS, 1, now=0, number=number)
         it.add(DELIVERIES, 1, now=0, number=number)
     it.inbox.forget([Partition(ATTEMPTS, 0), Partition(DELIVERIES, 0)])
-    assert {record.partition.number for record in it.inbox.take(1000, now=1)} == {1}
+    assert {record.partition.number for record in it.inbox.take(1000, now=LINGER_SECONDS)} == {1}
 
 
 @given(st.lists(st.tuples(st.sampled_from(TOPICS), st.integers(0, 1), st.integers(1, 5), st.integers(0, 9))))

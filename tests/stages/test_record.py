@@ -107,6 +107,20 @@ async def test_a_restart_from_the_last_commit_changes_nothing(it: Ledgers) -> No
     assert (it.recorder.standings, it.recorder.attempts, it.recorder.health) == before
 
 
+async def test_what_lingers_when_the_process_dies_is_read_again(it: Ledgers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox_module, "LINGER_SECONDS", 60)
+    it.add(DELIVERIES, delivery())
+    it.add(ATTEMPTS, attempt())
+    await until(lambda: it.committed(ATTEMPTS) == 1)
+    assert it.recorder.bodies == {}
+    await cancel_others()
+    monkeypatch.setattr(inbox_module, "LINGER_SECONDS", 0)
+    it.start()
+    await until(lambda: it.committed(DELIVERIES) == 1)
+    assert len(it.recorder.bodies) == 1
+    assert [standing.state for standing in it.recorder.standings.values()] == [State.DELIVERED]
+
+
 # -- poison --------------------------------------------------------------------------------------------------
 
 

@@ -81,10 +81,12 @@ class SqlRecorder:
             await connection.execute(self._bodies.statement.on_conflict_do_nothing(), self._bodies.parameters(rows))
 
     async def _raise_standings(self, connection: AsyncConnection, standings: Sequence[Standing]) -> None:
-        ordered = sorted(standings, key=attrgetter("delivery_id"))
+        first: list[dict[str, Any]] = []
+        later: list[dict[str, Any]] = []
+        for standing in sorted(standings, key=attrgetter("delivery_id")):
+            (first if standing.is_first else later).append(_standing_row(standing))
         # What supersedes nothing need not lock what is there, nor be compared with it.
-        for statement, first in ((self._begin, True), (self._raise, False)):
-            rows = [_standing_row(standing) for standing in ordered if standing.is_first is first]
+        for statement, rows in ((self._begin, first), (self._raise, later)):
             if rows:
                 await connection.execute(statement, self._deliveries.parameters(rows))
 
