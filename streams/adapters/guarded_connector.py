@@ -18,6 +18,7 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
 from streams.adapters.http_answers import Handler
+from streams.adapters.http_rounds import Deadlines, Departures
 from streams.core.address import Network, is_allowed
 
 # Every address of a host name; OSError when it has none.
@@ -80,8 +81,10 @@ class GuardedConnector(TCPConnector):
             ttl_dns_cache=LOOKUP_KEPT_SECONDS,
             socket_factory=partial(_open_socket, opened),
         )
+        loop = asyncio.get_running_loop()
+        new_handler = partial(Handler, loop, Departures(loop), Deadlines(loop))
         # The one thing here for which aiohttp has no public way.
-        self._factory = partial(cast(type[ResponseHandler], Handler), loop=asyncio.get_running_loop())
+        self._factory = cast("partial[ResponseHandler]", new_handler)
         self._life_seconds = life_seconds
         self._monotonic = monotonic
 

@@ -6,6 +6,7 @@ from aiohttp import ClientOSError, ClientPayloadError, ServerDisconnectedError
 from aiohttp.client_proto import ResponseHandler
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from streams.adapters.http_rounds import Deadlines, Departures
 from streams.core.attempt import ANSWER_KEPT_BYTES
 from streams.core.outcome import Answer
 
@@ -36,8 +37,10 @@ class Handler(ResponseHandler):
     opened_at = 0.0
     received_bytes = 0
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, departures: Departures, deadlines: Deadlines) -> None:
         super().__init__(loop)
+        self._departures = departures
+        self._deadlines = deadlines
         self._asked: asyncio.Future[Answer] | None = None
         self._llhttp: HttpResponseParser | None = HttpResponseParser(self)
         # What servers in the field get wrong, and aiohttp puts up with too.
@@ -46,7 +49,6 @@ class Handler(ResponseHandler):
         )
         self._is_whole = False
         self._status: int | None = None
-        self._alarm: asyncio.TimerHandle | None = None
 
     @property
     def may_be_asked_again(self) -> bool:
@@ -65,9 +67,12 @@ class Handler(ResponseHandler):
         if self.transport is None:
             self._asked.set_exception(ServerDisconnectedError())
         else:
-            self.transport.write(request)
-            self._alarm = self._loop.call_at(deadline, self._fail, TimeoutError())
+            self._departures.add(self.transport, request)
+            self._deadlines.set(self, deadline)
         return self._asked
+
+    def expire(self) -> None:
+        self._fail(TimeoutError())
 
     def data_received(self, data: bytes) -> None:
         self.received_bytes += len(data)
@@ -88,8 +93,7 @@ class Handler(ResponseHandler):
         self._llhttp = None  # it refers to this
         if self._asked is not None and not self._asked.done():
             self._end(exc)
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._deadlines.clear(self)
         super().connection_lost(exc)
 
     # -- what llhttp finds -------------------------------------------------------------------------------------
@@ -140,8 +144,7 @@ class Handler(ResponseHandler):
     def _answer(self) -> None:
         if self._asked is not None and not self._asked.done():
             assert self._status is not None
-            assert self._alarm is not None
-            self._alarm.cancel()
+            self._deadlines.clear(self)
             self._asked.set_result(Answer(self._status, self._headers, self._body))
 
     def _fail(self, error: Exception) -> None:

@@ -17,7 +17,7 @@ REVOKE_SECONDS = 3.0
 DRAIN_SECONDS = 12.0
 COMMIT_EVERY_SECONDS = 0.5
 # Between so many beginnings the loop looks after what was begun before.
-BEGIN_AT_ONCE = 4
+BEGIN_AT_ONCE = 16
 _TIERS_SHARE = 0.75
 
 # Whether a record is still this process's to attend to: its partition may have gone to another.
