@@ -53,7 +53,7 @@ def memory(
             made.account_id, "", "session.launched", made.id, datetime.now(UTC), ViewPosition("", 0), b"x" * 500
         )
         for number in range(waiting):
-            produce(topic, f"wh_{number % 1000}", codec.encode(replace(waits, event_id=f"evt_{number}", step=2)))
+            produce(topic, f"wh_{number % 1000}", codec.encode(waits._replace(event_id=f"evt_{number}", step=2)))
         assert producer.flush(300) == 0
         most = 0.0
         deadline = time.monotonic() + WATCHED_SECONDS

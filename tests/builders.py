@@ -73,7 +73,7 @@ def delivery(**changes: Any) -> Delivery:
         seen=ViewPosition("first", 0),
         body=render(event()),
     )
-    return replace(owed, **changes)
+    return owed._replace(**changes)
 
 
 def attempt(**changes: Any) -> Attempt:

@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from streams.core.attempt import DeadLetter
 from streams.core.delivery import DeathReason, State, ViewPosition
@@ -159,7 +159,7 @@ class Drain:
         """The record that ends a hold, if any, and how the delivery stands then."""
         now = self._clock.now()
         key = one.delivery.webhook_id.encode()
-        delivery = replace(one.delivery.sent_on(), seen=seen)
+        delivery = one.delivery.sent_on()._replace(seen=seen)
         if one.choice is HeldChoice.KEEP:
             letter = DeadLetter(delivery, DeathReason.KEPT, KEPT_WORDS)
             return Outgoing(DEAD_LETTERS, key, self._codec.encode(letter)), standing_of_owed(letter, now)

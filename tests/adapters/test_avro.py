@@ -73,6 +73,7 @@ deliveries = st.builds(
     attempt=counts,
     target=st.sampled_from(Target),
     target_attempt=counts,
+    primary_attempts=st.integers(0, 2**31 - 1),
     hold_reason=st.none() | st.sampled_from(HoldReason),
     pause_id=st.none() | ids,
     trace_parent=st.none() | texts,

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import func, select
@@ -165,10 +165,10 @@ def history(event_id: str) -> list[Fact]:
     """What can happen to one delivery: it waits, is tried, held, given up, replayed, and answered at last."""
     first = delivery(event_id=event_id)
     nouns: list[Delivery | Attempt | DeadLetter] = [
-        *(replace(first, step=step) for step in (1, 3)),
+        *(first._replace(step=step) for step in (1, 3)),
         first.held(HoldReason.PAUSED, "pause_1", attempted=False),
-        dead_letter(delivery=replace(first, step=7, attempt=7)),
-        *(replace(first, generation=2, step=step) for step in (8, 10)),
+        dead_letter(delivery=first._replace(step=7, attempt=7)),
+        *(first._replace(generation=2, step=step) for step in (8, 10)),
         *(attempt(event_id=event_id, generation=1, step=step, number=step, followed=Followed.DONE) for step in (2, 4)),
         attempt(event_id=event_id, generation=2, step=9, followed=Followed.TIER, tier="30s", kind=Kind.SERVER_ERROR),
         attempt(event_id=event_id, generation=2, step=11, number=2, followed=Followed.DONE),

@@ -134,7 +134,7 @@ async def test_a_delivery_leaves_as_it_came(store: Store) -> None:
     owed = held(1, None, trace_parent=trace)
     await record(store, owed)
     [found] = await store.held.oldest("wh_crm", 1)
-    assert replace(found.delivery, seen=owed.seen) == owed
+    assert found.delivery._replace(seen=owed.seen) == owed
     assert (found.delivery.attempt, found.delivery.target_attempt) == (3, 3)
 
 

@@ -49,7 +49,7 @@ async def test_records_of_the_old_generation_change_nothing_any_more(store: Stor
     letter = dead(1)
     await record(store, letter)
     await store.replays.again(DEAD)
-    await record(store, replace(letter, delivery=replace(letter.delivery, step=99)))
+    await record(store, replace(letter, delivery=letter.delivery._replace(step=99)))
     assert (await standing(store, letter.delivery.id)).state is State.HELD
 
 

@@ -83,11 +83,9 @@ NOUNS: list[Noun] = [
 
 def at(noun: Noun, webhook: str, generation: int, step: int) -> Fact:
     if isinstance(noun, DeadLetter):
-        inner = replace(noun.delivery, webhook_id=webhook, generation=generation, step=step)
+        inner = noun.delivery._replace(webhook_id=webhook, generation=generation, step=step)
         return fact(replace(noun, delivery=inner))
-    if isinstance(noun, Attempt):
-        return fact(noun._replace(webhook_id=webhook, generation=generation, step=step))
-    return fact(replace(noun, webhook_id=webhook, generation=generation, step=step))
+    return fact(noun._replace(webhook_id=webhook, generation=generation, step=step))
 
 
 # -- what supersedes what ------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import asyncio
 import tempfile
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,7 +22,7 @@ async def owed(office: Office, number: int, **changes: Any) -> Delivery:
     """A delivery of account `acme` that waits, first seen `number` seconds after noon."""
     seen = NOON + timedelta(seconds=number)
     made = delivery(account_id=office.acme.account_id, event_id=f"evt_{number}", first_seen_at=seen)
-    made = replace(made, **changes)
+    made = made._replace(**changes)
     await office.record(made, at=seen)
     return made
 
@@ -31,7 +30,7 @@ async def owed(office: Office, number: int, **changes: Any) -> Delivery:
 async def given_up(office: Office, number: int, reason: DeathReason = DeathReason.EXHAUSTED, **changes: Any) -> str:
     """A dead letter; its id."""
     made = await owed(office, number, step=7, attempt=7, **changes)
-    letter = DeadLetter(replace(made, step=8), reason, "The endpoint answered 500: its server failed.")
+    letter = DeadLetter(made._replace(step=8), reason, "The endpoint answered 500: its server failed.")
     await office.record(letter, at=NOON + timedelta(seconds=number))
     return made.id
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -173,7 +172,7 @@ async def test_what_was_chosen_holds_for_late_arrivals_too(
     await hold(path, 3)
     late = path.deliveries("deliveries.held")[0]
     await path.enable(choice)
-    await path.put("deliveries.held", replace(late, event_id="evt_late"))
+    await path.put("deliveries.held", late._replace(event_id="evt_late"))
     await drain(path)
     assert states(path) == {state}
     assert len(path.recorder.standings) == 4

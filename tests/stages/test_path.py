@@ -401,7 +401,7 @@ async def test_the_repeat_of_a_delivery_that_is_under_way_is_not_sent_beside_it(
 async def test_a_replay_is_no_repeat(path: Path) -> None:
     await path.register(webhook())
     await path.happen(event())
-    await path.put(DELIVERIES, replace(path.deliveries()[0], generation=2))
+    await path.put(DELIVERIES, path.deliveries()[0]._replace(generation=2))
     assert len(path.sender.requests) == 2
 
 
