@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -71,6 +71,7 @@ class FaustStage:
             broker_credentials=faust_security(properties),
         )
         self._arrived: asyncio.Queue[Any] | None = None
+        self._room = asyncio.Event()
         self._channel = self._app.topic(prefix + topic, key_serializer="raw", value_serializer="raw")
 
     def troubles(self) -> list[str]:
@@ -84,6 +85,7 @@ class FaustStage:
         async def agent(stream: Any) -> None:
             self._arrived = stream.channel.queue
             async for events in _batches(stream):
+                self._room.set()
                 try:
                     await handle([_record(event, self._topic) for event in events])
                 except Exception as unexpected:
@@ -129,22 +131,33 @@ class FaustStage:
             consumer._thread._consumer._fetcher._fetch_max_wait_ms = self._fetch_wait_ms
 
     def _spare_tasks(self) -> None:
-        """Hand an event to the agent at once where it need not wait for room.
+        """Hand an event to the agent at once where it need not wait for room, and wait for room for many.
 
-        Faust makes four tasks for each, so as to give up one that waits when its flow is suspended.
+        Faust makes four tasks for each, so as to give up one that waits when its flow is suspended; and behind a
+        backlog every third one would wait.
         """
         consumer: Any = self._app.consumer
         wait_first = consumer.wait_first
 
         async def hand_over(*waits: Any, **limit: Any) -> Any:
             flows = self._app.flow_control.is_active() and not consumer.suspend_flow.is_set()
-            if len(waits) != 2 or not flows or self._arrived is None or self._arrived.full():
+            if len(waits) != 2 or not flows or self._arrived is None:
                 return await wait_first(*waits, **limit)
             handing_over, suspended = waits
+            if self._arrived.full():
+                return await wait_first(self._once_there_is_room(handing_over), suspended, **limit)
             suspended.close()
             return await handing_over
 
         consumer.wait_first = hand_over
+
+    async def _once_there_is_room(self, handing_over: Coroutine[Any, Any, Any]) -> None:
+        self._room.clear()
+        try:
+            await self._room.wait()
+            await handing_over
+        finally:
+            handing_over.close()
 
     async def _until_crashed(self) -> None:
         while not self._app.crashed and not self._app.consumer.should_stop:

@@ -11,8 +11,12 @@ from confluent_kafka import Producer
 from faust.transport.consumer import Consumer
 
 from contract.clusters import SECONDS, KafkaCluster, numbered, running, until
+from streams.adapters.faust_app import FaustStage
 from streams.ports import Outgoing, Record
 from streams.topics import SESSION_EVENTS
+
+# More than Faust keeps in memory.
+BACKLOG = 6000
 
 
 async def test_faust_reads_whatever_a_producer_compresses_with(kafka_cluster: KafkaCluster) -> None:
@@ -70,6 +74,56 @@ async def test_a_stage_that_is_cancelled_in_mid_batch_loses_nothing(kafka_cluste
         await until(lambda: bool(in_hand))
     async with running(kafka_cluster.faust().run(all_of_it)):
         await until(lambda: again == set(range(300)))
+
+
+async def test_behind_a_backlog_that_fills_its_buffer_faust_hands_each_event_over_once_and_in_order(
+    kafka_cluster: KafkaCluster,
+) -> None:
+    async with kafka_cluster.log() as log:
+        await log.produce(numbered(SESSION_EVENTS, BACKLOG))
+    stage = kafka_cluster.faust()
+    done: list[Record] = []
+
+    async def handle(records: Sequence[Record]) -> None:
+        if not done:
+            await until(lambda: is_full(stage))
+        done.extend(records)
+
+    async with running(stage.run(handle)):
+        await until(lambda: len(done) >= BACKLOG)
+    assert sorted(int(record.value or b"") for record in done) == list(range(BACKLOG))
+    for partition in {record.partition for record in done}:
+        offsets = [record.offset for record in done if record.partition == partition]
+        assert offsets == list(range(len(offsets)))
+
+
+@pytest.mark.real
+async def test_a_member_that_joins_while_the_other_has_no_room_loses_nothing(apache: KafkaCluster) -> None:
+    # The embedded broker may refuse two members of Faust's kind that join at once.
+    async with apache.log() as log:
+        await log.produce(numbered(SESSION_EVENTS, BACKLOG))
+    first, second = apache.faust(), apache.faust()
+    done: set[int] = set()
+    joined = asyncio.Event()
+
+    async def with_no_room(records: Sequence[Record]) -> None:
+        if not joined.is_set():
+            await until(lambda: is_full(first))
+            await joined.wait()
+        done.update(int(record.value or b"") for record in records)
+
+    async def newcomer(records: Sequence[Record]) -> None:
+        joined.set()
+        done.update(int(record.value or b"") for record in records)
+
+    async with running(first.run(with_no_room)):
+        await until(lambda: is_full(first))
+        async with running(second.run(newcomer)):
+            await until(lambda: joined.is_set() and done == set(range(BACKLOG)))
+
+
+def is_full(stage: FaustStage) -> bool:
+    return stage._arrived is not None and stage._arrived.full()
 
 
 async def test_what_was_done_while_a_commit_was_on_its_way_is_committed_by_a_stop(
