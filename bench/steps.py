@@ -18,7 +18,7 @@ STEPS = {
     "body": r"core/event",
     "match": r"wants \(|view_reader|kafka/(end|view)|streams/stages/fan_out",
     "sign": r"core/(request|signing)\.py|hmac|base64",
-    "send": r"http_sender|http_exchange|http_answers|aiohttp|guarded_connector|asyncio/timeouts|yarl",
+    "send": r"http_sender|http_exchange|http_answers|http_rounds|aiohttp|guarded_connector|asyncio/timeouts|yarl",
     "encode": r"AvroCodec\.encode|\.to_record",
     "produce": r"kafka/log\.py",
     "slots": r"slot_keeper|core/slots|core/line|contextlib",

@@ -11,7 +11,7 @@ from bench.stack import WARM_DELIVERIES, Stack, percentile, running, say
 
 def throughput(
     webhooks: Annotated[int, typer.Option(help="How many webhooks there are, each of an account of its own.")] = 100,
-    deliveries: Annotated[int, typer.Option(help="How many are owed at once.")] = 60_000,
+    deliveries: Annotated[int, typer.Option(help="How many are owed at once: most of a minute's work.")] = 240_000,
     delivers: Annotated[int, typer.Option(help="How many processes `deliver` has.")] = 1,
     fan_outs: Annotated[int, typer.Option(help="How many processes `fan-out` has.")] = 1,
 ) -> dict[str, object]:

@@ -16,7 +16,7 @@ from streams.topics import TEST_DELIVERIES, tier_of
 REVOKE_SECONDS = 3.0
 DRAIN_SECONDS = 12.0
 COMMIT_EVERY_SECONDS = 0.5
-# Between so many beginnings the loop looks after what was begun before.
+# Between so many beginnings the loop looks after what was begun before. What begins together is sent together.
 BEGIN_AT_ONCE = 16
 _TIERS_SHARE = 0.75
 
