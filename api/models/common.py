@@ -1,7 +1,8 @@
 """What all models share."""
 
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
 from pydantic import (
@@ -27,6 +28,10 @@ class Model(BaseModel):
     """An object of an answer."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        # Many hold what nobody but who asked may see.
+        return ()
 
 
 class Input(Model):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -49,7 +49,7 @@ class AttemptSeen:
     request_headers: Mapping[str, str]
     status: int | None
     answer_headers: Mapping[str, str]
-    answer: bytes
+    answer: bytes = field(repr=False)
     outcome: str
     words: str
     followed: str
@@ -64,7 +64,7 @@ class DeliverySeen:
     """
 
     standing: Standing
-    body: bytes | None
+    body: bytes | None = field(repr=False)
     attempts: Sequence[AttemptSeen]
 
     @property

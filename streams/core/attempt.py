@@ -55,6 +55,9 @@ class Attempt(NamedTuple):
     followed: Followed
     tier: str | None = None
 
+    def __repr__(self) -> str:
+        return f"Attempt({self.account_id}, {self.event_id}, {self.webhook_id}, {self.generation}, {self.number})"
+
     @property
     def delivery_id(self) -> str:
         return delivery_id(self.account_id, self.event_id, self.webhook_id)

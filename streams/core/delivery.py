@@ -84,6 +84,9 @@ class Delivery(NamedTuple):
     pause_id: str | None = None
     trace_parent: str | None = None
 
+    def __repr__(self) -> str:
+        return f"Delivery({self.account_id}, {self.event_id}, {self.webhook_id}, {self.generation}, {self.step})"
+
     @property
     def id(self) -> str:
         return delivery_id(self.account_id, self.event_id, self.webhook_id)

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,7 +27,7 @@ class Event:
     type: str
     account_id: str
     occurred_at: datetime
-    data: Data
+    data: Data = field(repr=False)
     trace_parent: str | None = None
     test: bool = False
 

@@ -1,7 +1,7 @@
 """A mail owed to an account: what it is about, when to try again, and its words."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from html import escape
@@ -49,8 +49,8 @@ class Letter:
     """A mail as it is read; `text` and `html` say the same."""
 
     subject: str
-    text: str
-    html: str
+    text: str = field(repr=False)
+    html: str = field(repr=False)
 
 
 def due_again(tries: int, now: datetime) -> datetime | None:

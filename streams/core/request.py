@@ -1,7 +1,7 @@
 """A request: the exact bytes and headers that leave for one attempt."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from streams.core.delivery import Delivery, Target
 from streams.core.signing import sign_platform, sign_standard
@@ -15,8 +15,8 @@ class Request:
     """One POST: the body is sent as it is, so the signature holds for it; `private` names the customer's headers."""
 
     url: str
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
     private: frozenset[str] = frozenset()
 
     @property

@@ -78,7 +78,7 @@ class Batch:
 
     standings: Sequence[Standing] = ()
     attempts: Sequence[Attempt] = ()
-    bodies: Mapping[tuple[str, str], bytes] = field(default_factory=dict)
+    bodies: Mapping[tuple[str, str], bytes] = field(default_factory=dict, repr=False)
     traces: Mapping[tuple[str, str], str] = field(default_factory=dict)
     own_network_is_down: bool = False
 

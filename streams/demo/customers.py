@@ -23,7 +23,7 @@ class Customer:
     name: str
     says: str
     answer: Answer
-    secret: str = ""
+    secret: str = field(default="", repr=False)
     tries: dict[str, int] = field(default_factory=dict)
     accepted_at: dict[str, float] = field(default_factory=dict)
     forged: int = 0

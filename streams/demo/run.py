@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -49,7 +49,7 @@ class Demo:
     customers: list[Customer]
     webhook_ids: dict[str, str]
     course: Course
-    api_key: str
+    api_key: str = field(repr=False)
 
     async def scene(self) -> Scene:
         tallies = await self.deployment.deliveries().tally()

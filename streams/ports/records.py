@@ -31,6 +31,9 @@ class Record(NamedTuple):
     appended_at: datetime
     headers: Sequence[tuple[str, bytes]] = ()
 
+    def __repr__(self) -> str:
+        return f"Record({self.partition.topic}, {self.partition.number}, {self.offset})"
+
 
 class Outgoing(NamedTuple):
     """One record to be produced; the key decides the partition (murmur2)."""
@@ -39,6 +42,9 @@ class Outgoing(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
+
+    def __repr__(self) -> str:
+        return f"Outgoing({self.topic}, {self.key!r})"
 
 
 @dataclass(frozen=True, slots=True)

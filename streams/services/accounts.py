@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streams.core.access import make_key
@@ -22,7 +22,7 @@ class Opened:
     """A new account; `api_key` is shown once and stored only as its hash."""
 
     account: Account
-    api_key: str
+    api_key: str = field(repr=False)
 
 
 class AccountService:

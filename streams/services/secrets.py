@@ -1,7 +1,7 @@
 """Show, rotate and re-encrypt the secrets of webhooks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from streams.core.errors import Conflict, FieldError, Invalid
@@ -21,7 +21,7 @@ class Rotated:
     """The webhook with its new secret; the old one counts until `old_until`, if at all."""
 
     changed: Changed
-    secret: str
+    secret: str = field(repr=False)
     old_until: datetime | None
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -33,7 +33,7 @@ class Registered:
     """A new webhook with its signing secret."""
 
     changed: Changed
-    secret: str
+    secret: str = field(repr=False)
 
 
 class WebhookService:

@@ -29,7 +29,7 @@ class Wish:
     packages: Sequence[str] = ()
     dispatches: Sequence[str] = ()
     fallback_url: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     max_concurrency: int = DEFAULT_MAX_CONCURRENCY
 
 

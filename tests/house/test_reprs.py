@@ -1,0 +1,69 @@
+"""A traceback or a careless log line shows an object by its repr: no secret, key or payload is in one."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from api.models.webhooks import NewWebhook
+from builders import NOON, attempt, dead_letter, delivery, event
+from streams.core.access import NewKey
+from streams.core.account import DeliverySeen
+from streams.core.held import Held, HeldChoice
+from streams.core.mail import Letter
+from streams.core.outcome import Answer
+from streams.core.request import Request
+from streams.core.standing import Batch, Fact, standing_of_owed
+from streams.ports import Outgoing, Partition, Record
+from streams.products import Products
+from streams.services.accounts import Opened
+from streams.services.secrets import Rotated
+from streams.services.webhooks import Registered
+from streams.services.wishes import Wish
+from streams.settings import load_settings
+
+CANARY = "canary-of-the-tests"
+BYTES = CANARY.encode()
+SEEN: Any = None
+OWED = delivery(body=BYTES)
+ENVIRON = {
+    "DATABASE_URL": f"postgresql+psycopg://user:{CANARY}@localhost/x",
+    "SCORM_WEBHOOKS_OPERATOR_KEYS": CANARY + "-that-is-long-enough",
+}
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        OWED,
+        event(data={"learnerId": CANARY}),
+        attempt(answer=BYTES, request_headers={"X-Key": CANARY}),
+        replace(dead_letter(), delivery=OWED),
+        Fact(OWED, NOON),
+        Held(OWED, HeldChoice.DELIVER),
+        Batch(bodies={("acme", "evt_1"): BYTES}),
+        DeliverySeen(standing_of_owed(OWED, NOON), BYTES, ()),
+        Request("https://crm.example.com", {"X-Key": CANARY}, BYTES, frozenset({"X-Key"})),
+        Answer(200, {"x-echo": CANARY}, BYTES),
+        Record(Partition("deliveries", 0), 1, b"wh_crm", BYTES, NOON, (("x", BYTES),)),
+        Outgoing("deliveries", b"wh_crm", BYTES, (("x", BYTES),)),
+        NewKey(SEEN, CANARY),
+        Opened(SEEN, CANARY),
+        Registered(SEEN, CANARY),
+        Rotated(SEEN, CANARY, None),
+        Wish("acme", "https://crm.example.com", headers={"X-Key": CANARY}),
+        Letter("A webhook is paused", CANARY, CANARY),
+        Products(load_settings(ENVIRON), ENVIRON),
+    ],
+    ids=lambda holder: type(holder).__name__,
+)
+def test_a_repr_tells_who_it_is_and_nothing_that_is_secret(holder: object) -> None:
+    assert type(holder).__name__ in repr(holder)
+    for shown in (repr(holder), str(holder), repr([holder]), f"{holder}"):
+        assert CANARY not in shown
+
+
+def test_what_the_api_is_sent_is_in_no_repr() -> None:
+    asked = NewWebhook.model_validate({"url": "https://crm.example.com", "headers": {"X-Key": CANARY}})
+    assert CANARY not in repr(asked)
+    assert CANARY not in str(asked)
