@@ -9,7 +9,7 @@ from api.auth import Rates
 from api.description import ABOUT, describe
 from api.envelope import Envelope
 from api.problems import add_handlers
-from api.routes import accounts, deliveries, events, meta, webhooks
+from api.routes import accounts, deliveries, events, mend, meta, webhooks
 from api.services import Services
 
 
@@ -25,7 +25,7 @@ def create_app(services: Services, version: str, requests_a_minute: int) -> Fast
     )
     app.state.services = services
     app.state.rates = Rates(requests_a_minute)
-    for module in (webhooks, deliveries, events, accounts, meta):
+    for module in (webhooks, deliveries, events, accounts, mend, meta):
         app.include_router(module.router)
     # The assets of Swagger UI, as that package carries them; nothing else of it is used.
     app.mount("/docs/assets", StaticFiles(directory=str(files("fastapi_offline") / "static")))

@@ -51,7 +51,7 @@ class InsightService:
         self._numbers = numbers
         self._mails = mails
         self._clock = clock
-        self._public_url = public_url
+        self.public_url = public_url
 
     async def health(self, webhook_id: str, account_id: str | None = None) -> HealthSeen:
         """Raises `NotFound`."""
@@ -71,4 +71,4 @@ class InsightService:
     async def mails(self, account_id: str, after: Cursor | None, limit: int) -> Page[MailSeen]:
         """What the account was told, or is to be told; newest first."""
         page = await self._mails.list(account_id, after, limit)
-        return Page([MailSeen(mail, compose(mail, self._public_url)) for mail in page.rows], page.next)
+        return Page([MailSeen(mail, compose(mail, self.public_url)) for mail in page.rows], page.next)

@@ -1,11 +1,14 @@
 """An integrator's night: register by the API, watch, be told of a pause, mend, rotate, replay; all of it real."""
 
 import json
+import re
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from email.message import EmailMessage
 from functools import partial
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from real.process import free_ports
 pytestmark = pytest.mark.e2e
 
 OPERATOR_KEY = "operator-key-canary-of-the-tests"
+PUBLIC_URL = "https://hooks.example.com"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +48,7 @@ def system(
         "SMTP_URL": f"smtp://127.0.0.1:{smtp_port}?tls=none",
         "SCORM_WEBHOOKS_API_PORT": str(api_port),
         "SCORM_WEBHOOKS_OPERATOR_KEYS": OPERATOR_KEY,
-        "SCORM_WEBHOOKS_PUBLIC_URL": "https://hooks.example.com",
+        "SCORM_WEBHOOKS_PUBLIC_URL": PUBLIC_URL,
     }
     folder = tmp_path_factory.mktemp("control")
     for system in prepared(kafka, postgres, random_prefix(), folder, **settings):
@@ -81,6 +85,17 @@ class Api:
             text = problem.read()
         return json.loads(text) if text else None
 
+    def commands(self, page: str) -> list[str]:
+        """What a page of ours says to type, as a browser shows it."""
+        with urllib.request.urlopen(self._base + page, timeout=20) as answer:
+            return [unescape(command) for command in re.findall("<pre>(.*?)</pre>", answer.read().decode(), re.DOTALL)]
+
+    def in_shell(self, settings: str, command: str) -> str:
+        """The command typed by who has the key; its output."""
+        ours = settings.replace(PUBLIC_URL, self._base).replace("KEY=sk_…", f"KEY={self._key}")
+        typed = f"{ours}\n{command}"
+        return subprocess.run(["bash", "-euc", typed], check=True, capture_output=True, text=True, timeout=30).stdout
+
 
 @pytest.fixture
 def account(system: System) -> dict[str, Any]:
@@ -97,11 +112,12 @@ def api(system: System, account: dict[str, Any]) -> Api:
 
 
 def mails_about(mailbox: Mailbox, webhook_id: str) -> list[EmailMessage]:
-    def text(message: EmailMessage) -> str:
-        part = message.get_body(("plain",))
-        return str(part.get_content()) if part else ""
+    return [message for message in mailbox.messages if webhook_id in text_of(message)]
 
-    return [message for message in mailbox.messages if webhook_id in text(message)]
+
+def text_of(message: EmailMessage) -> str:
+    part = message.get_body(("plain",))
+    return str(part.get_content()) if part else ""
 
 
 def test_from_registration_to_the_first_event_by_http_alone(api: Api, receiver: Receiver) -> None:
@@ -149,8 +165,13 @@ def test_a_pause_is_told_by_one_mail_and_what_was_held_flows_again(
     until(lambda: system.states(made["id"]) == {"held": 3}, 30, "everything held")
 
     del receiver.answers["/down"]
-    assert api("POST", f"/v1/webhooks/{made['id']}/enable", {"held": "deliver"})["status"] == "active"
-    until(lambda: system.states(made["id"]) == {"delivered": 3}, 30, "what was held")
+    link = next(line for line in text_of(mail).split() if line.startswith(f"{PUBLIC_URL}/webhooks/"))
+    steps = api.commands(link.removeprefix(PUBLIC_URL))
+    assert json.loads(api.in_shell(*steps[:2]))["status"] == "paused"
+    assert json.loads(api.in_shell(steps[0], steps[2]))["state"] == "delivered"
+    assert json.loads(api.in_shell(steps[0], steps[3]))["status"] == "active"
+    until(lambda: system.states(made["id"]) == {"delivered": 4}, 30, "what was held, and the test")
+    assert json.loads(api.in_shell(steps[0], steps[4]))["total"] == 0
     assert api("GET", health)["consecutiveFailures"] == 0
     assert len(mails_about(mailbox, made["id"])) == 1
 

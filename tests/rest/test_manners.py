@@ -188,6 +188,22 @@ async def test_the_documentation_loads_nothing_from_elsewhere(office: Office) ->
         assert (await office.nobody.ask("GET", path)).status_code == 200
 
 
+async def test_where_a_mail_leads_says_how_to_mend_and_not_whether_there_is_such_a_webhook(office: Office) -> None:
+    known = await office.acme.webhook()
+    pages = [await office.nobody.ask("GET", f"/webhooks/{name}") for name in (known["id"], "wh_nobody_has")]
+    assert [page.status_code for page in pages] == [200, 200]
+    assert pages[0].text.replace(known["id"], "wh_nobody_has") == pages[1].text
+    assert "API=https://hooks.example.com KEY" in pages[1].text
+    assert "/v1/webhooks/wh_nobody_has/enable" in pages[1].text
+    assert "default-src 'none'" in pages[1].headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("name", ["%3Cscript%3E", "wh_1%22", "wh_1%0A", "x" * 65])
+async def test_what_is_no_id_has_no_page(office: Office, name: str) -> None:
+    answer = await office.nobody.ask("GET", f"/webhooks/{name}")
+    assert (answer.status_code, answer.json()["type"]) == (404, "urn:scorm-webhooks:not-found")
+
+
 async def test_the_description_is_openapi_3_1_and_names_the_permission_of_each_operation(office: Office) -> None:
     schema = (await office.nobody.ask("GET", "/openapi.json")).json()
     assert schema["openapi"].startswith("3.1")
