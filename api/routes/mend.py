@@ -31,7 +31,7 @@ pre {{ background: #f3f3f3; color: #111; padding: .75rem 1rem; overflow-x: auto;
 <code>webhooks:write</code> and <code>deliveries:write</code>.</p>
 <pre>API={base} KEY=sk_…</pre>
 {steps}
-<p>All calls, to read and to try: <a href="/docs">the API's documentation</a>.</p>
+<p>All calls, to read and to try: <a href="{base}/docs">the API's documentation</a>.</p>
 </body>
 </html>
 """

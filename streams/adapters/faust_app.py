@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +21,8 @@ COMPANY_SECONDS = 0.02
 SESSION_SECONDS = 10.0
 # Events on a partition that is new wait until the next look at the topic: aiokafka's five minutes are too long.
 REFRESH_MS = 30_000
+
+LOOK_AGAIN_SECONDS = 1.0
 
 # Faust logs some of its troubles and stands still; the process must not.
 WATCH_SECONDS = 1.0
@@ -152,9 +155,13 @@ class FaustStage:
         consumer.wait_first = hand_over
 
     async def _once_there_is_room(self, handing_over: Coroutine[Any, Any, Any]) -> None:
-        self._room.clear()
+        assert self._arrived is not None
         try:
-            await self._room.wait()
+            while self._arrived.full():
+                self._room.clear()
+                # Faust empties the buffer itself when it goes back to what was committed, and tells nobody.
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._room.wait(), LOOK_AGAIN_SECONDS)
             await handing_over
         finally:
             handing_over.close()

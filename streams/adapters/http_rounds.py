@@ -66,4 +66,8 @@ class Deadlines:
         if self._deadlines:
             self._ring_at(min(self._deadlines.values()))
         for whom in late:
-            whom.expire()
+            try:
+                whom.expire()
+            except Exception as error:
+                # Nobody else has a timer for those that are late too.
+                self._loop.call_exception_handler({"message": "a deadline passed unheeded", "exception": error})

@@ -46,9 +46,9 @@ class AttemptSeen:
     url: str
     started_at: datetime
     milliseconds: float
-    request_headers: Mapping[str, str]
+    request_headers: Mapping[str, str] = field(repr=False)
     status: int | None
-    answer_headers: Mapping[str, str]
+    answer_headers: Mapping[str, str] = field(repr=False)
     answer: bytes = field(repr=False)
     outcome: str
     words: str

@@ -57,7 +57,7 @@ class ViewPosition(NamedTuple):
     offset: int
 
 
-# Tuples, for a frozen dataclass of so many fields takes five times as long to make, and each delivery is made thrice.
+# Tuples, for a frozen dataclass of so many fields takes three times as long to make, and each delivery is made thrice.
 class Delivery(NamedTuple):
     """What a delivery's record carries; `attempt` is the number (from 1) of the attempt to be made next.
 

@@ -8,7 +8,7 @@ import pytest
 from api.models.webhooks import NewWebhook
 from builders import NOON, attempt, dead_letter, delivery, event
 from streams.core.access import NewKey
-from streams.core.account import DeliverySeen
+from streams.core.account import AttemptSeen, DeliverySeen
 from streams.core.held import Held, HeldChoice
 from streams.core.mail import Letter
 from streams.core.outcome import Answer
@@ -26,6 +26,22 @@ CANARY = "canary-of-the-tests"
 BYTES = CANARY.encode()
 SEEN: Any = None
 OWED = delivery(body=BYTES)
+SHOWN = AttemptSeen(
+    generation=1,
+    number=1,
+    target="primary",
+    url="https://crm.example.com",
+    started_at=NOON,
+    milliseconds=3.0,
+    request_headers={"X-Key": CANARY},
+    status=200,
+    answer_headers={"x-echo": CANARY},
+    answer=BYTES,
+    outcome="delivered",
+    words="",
+    followed="done",
+    tier=None,
+)
 ENVIRON = {
     "DATABASE_URL": f"postgresql+psycopg://user:{CANARY}@localhost/x",
     "SCORM_WEBHOOKS_OPERATOR_KEYS": CANARY + "-that-is-long-enough",
@@ -42,7 +58,7 @@ ENVIRON = {
         Fact(OWED, NOON),
         Held(OWED, HeldChoice.DELIVER),
         Batch(bodies={("acme", "evt_1"): BYTES}),
-        DeliverySeen(standing_of_owed(OWED, NOON), BYTES, ()),
+        DeliverySeen(standing_of_owed(OWED, NOON), BYTES, (SHOWN,)),
         Request("https://crm.example.com", {"X-Key": CANARY}, BYTES, frozenset({"X-Key"})),
         Answer(200, {"x-echo": CANARY}, BYTES),
         Record(Partition("deliveries", 0), 1, b"wh_crm", BYTES, NOON, (("x", BYTES),)),
