@@ -1,12 +1,13 @@
 """A job: many deliveries that a person acts on at once, in portions that survive a restart."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from streams.core.account import DeliveryFilter
 
 PORTION = 500
+PATIENCE = timedelta(seconds=3)
 
 
 class JobKind(StrEnum):
@@ -34,3 +35,7 @@ class Job:
     failed: int = 0
     finished_at: datetime | None = None
     reached: datetime | None = None
+
+    def gives_up(self, now: datetime) -> bool:
+        """Whether what cannot be acted on is given up: the payload of what has just failed is recorded after it."""
+        return self.kind is JobKind.DISCARD or now - self.created_at >= PATIENCE

@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
-from builders import NOON, dead_letter, delivery
+from builders import NOON, attempt, dead_letter, delivery
 from contract.stores import SqlStore, Store, publish_all
 from streams.adapters.sql import jobs as jobs_module
 from streams.core.account import DeliveryFilter
+from streams.core.attempt import Followed
 from streams.core.audit import Deed
 from streams.core.delivery import State
 from streams.core.job import Job, JobKind
+from streams.core.outcome import Kind
 from streams.core.standing import Fact, fold
 
 DEED = Deed("deed_1", "ada", "dead_letters.retried", "job_1", NOON, "acme")
@@ -32,7 +34,7 @@ async def dead(store: Store, *numbers: int, webhook_id: str = "wh_crm", seconds:
 
 async def finish(store: Store, job_id: str = "job_1") -> Job:
     while (job := await store.jobs.advance(job_id)).finished_at is None:
-        pass
+        store.clock.advance(1)
     return job
 
 
@@ -51,6 +53,18 @@ async def test_a_job_acts_on_all_that_matched_when_it_began_and_counts_what_it_c
     left = (await store.log.list(DeliveryFilter(state=State.DEAD))).rows
     assert {standing.event_id for standing in left} == {"evt_4", "evt_5"}
     assert await store.jobs.find("job_unknown") is None
+
+
+async def test_a_retry_waits_a_moment_for_a_payload_that_is_recorded_after_the_failure(store: Store) -> None:
+    failed = attempt(followed=Followed.TIER, kind=Kind.TIMEOUT, tier="30s")
+    await store.recorder.record(fold([Fact(failed, NOON)]))
+    await store.jobs.add(job(state=State.WAITING, in_tier=True), DEED)
+    store.clock.advance(1)
+    young = await store.jobs.advance("job_1")
+    assert (young.done, young.failed, young.finished_at) == (0, 0, None)
+    await store.recorder.record(fold([Fact(delivery(), NOON)]))
+    done = await finish(store)
+    assert (done.done, done.failed) == (1, 0)
 
 
 async def test_a_job_may_discard_and_keeps_to_its_filter(store: Store) -> None:

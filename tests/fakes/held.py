@@ -149,8 +149,9 @@ class FakeJobs:
             act = self.replays.again if job.kind is JobKind.RETRY else self.replays.discard
             ids = await act(replace(job.wanted, limit=PORTION))
             job = replace(job, done=job.done + len(ids))
-            if not ids:
-                job = replace(job, finished_at=self.clock.now(), failed=await self._count(job.wanted))
+            left = await self._count(job.wanted)
+            if not ids and (not left or job.gives_up(self.clock.now())):
+                job = replace(job, finished_at=self.clock.now(), failed=left)
             self.jobs[job_id] = job
         return job
 

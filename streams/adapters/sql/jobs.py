@@ -64,8 +64,10 @@ class SqlJobs:
                 seen = select(func.max(deliveries.c.first_seen_at)).where(deliveries.c.id.in_(ids))
                 job = replace(job, reached=await connection.scalar(seen))
             else:
-                # What is left cannot be acted on.
-                job = replace(job, finished_at=now, failed=await _count(connection, job.wanted))
+                left = await _count(connection, job.wanted)
+                if left and not job.gives_up(now):
+                    return job
+                job = replace(job, finished_at=now, failed=left)
             values = {
                 "done": job.done,
                 "failed": job.failed,
