@@ -1,6 +1,5 @@
 """Where the link in a mail leads: the calls that mend a webhook, for whoever has a key of its account."""
 
-import re
 from html import escape
 
 from fastapi import APIRouter, Request
@@ -8,10 +7,10 @@ from fastapi.responses import HTMLResponse
 
 from api.services import services_of
 from streams.core.errors import NotFound
+from streams.core.ids import is_id
 
 router = APIRouter(include_in_schema=False)
 
-_ID = re.compile(r"[A-Za-z0-9_]{1,64}", re.ASCII)
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -60,7 +59,7 @@ _STEPS = (
 @router.get("/webhooks/{webhook_id}")
 async def mend(request: Request, webhook_id: str) -> HTMLResponse:
     """The same for every id: whether there is such a webhook is not told to strangers."""
-    if not _ID.fullmatch(webhook_id):
+    if not is_id(webhook_id):
         raise NotFound("there is no such page")
     steps = "\n".join(
         f"<h2>{escape(title)}</h2>\n<pre>{escape(call.format(webhook_id=webhook_id), quote=False)}</pre>"

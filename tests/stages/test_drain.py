@@ -26,6 +26,16 @@ def events(count: int) -> list[Event]:
     return [event(id=f"evt_{number}") for number in range(count)]
 
 
+async def hold_each(path: Path, webhooks: int, count: int) -> list[str]:
+    """So many webhooks that are paused, each with so many deliveries held; their ids."""
+    names = [f"wh_{number}" for number in range(webhooks)]
+    for name in names:
+        pause = Pause(f"pause_{name}", PauseReason.MANUAL)
+        await path.register(webhook(id=name, status=Status.PAUSED, pause=pause))
+    await path.happen(*events(count))
+    return names
+
+
 async def hold(path: Path, count: int) -> None:
     """So many deliveries, held for a paused webhook; the lower number is the older."""
     await path.register(paused())
@@ -74,11 +84,7 @@ async def test_several_webhooks_are_sent_what_they_hold_in_one_cycle_each_with_a
 ) -> None:
     monkeypatch.setattr(drain_module, "WEBHOOKS_AT_ONCE", 2)
     monkeypatch.setattr(drain_module, "ASK_AT_ONCE", 3)
-    names = [f"wh_{number}" for number in range(5)]
-    for name in names:
-        pause = Pause(f"pause_{name}", PauseReason.MANUAL)
-        await path.register(webhook(id=name, status=Status.PAUSED, pause=pause))
-    await path.happen(*events(FIRST_ROOM + 1))
+    names = await hold_each(path, 5, FIRST_ROOM + 1)
     for name in names[:4]:
         await path.enable(webhook_id=name)
     assert await drain(path, 3) == [4 * FIRST_ROOM, 4, 0]
@@ -123,11 +129,7 @@ async def test_however_many_webhooks_there_are_their_bites_share_one_cycle(
 ) -> None:
     monkeypatch.setattr(drain_module, "WEBHOOKS_AT_ONCE", 1)
     monkeypatch.setattr(drain_module, "SMALLEST_BITE", 1)
-    names = [f"wh_{number}" for number in range(3)]
-    for name in names:
-        await path.register(webhook(id=name, status=Status.PAUSED, pause=Pause(f"pause_{name}", PauseReason.MANUAL)))
-    await path.happen(*events(FIRST_ROOM))
-    for name in names:
+    for name in await hold_each(path, 3, FIRST_ROOM):
         await path.enable(webhook_id=name)
     me, sleep = asyncio.current_task(), asyncio.sleep
     slept: list[float] = []
