@@ -1,13 +1,19 @@
 """What an operator sees: every metric, declared once, and one structured log line for a fact."""
 
 import logging
+import math
 import sys
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate
 from typing import Literal
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 NAMESPACE = "scorm_webhooks"
 FAST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -54,40 +60,66 @@ HISTOGRAMS: dict[str, tuple[str, Sequence[float]]] = {
 }
 
 
-class PrometheusReport:
-    """A `Report` with a registry of its own; a metric that is not declared above is a programming error."""
+class _Histogram:
+    """How many values were in each bucket, and their sum."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def buckets(self) -> Sequence[tuple[str, float]]:
+        """Each bucket's upper bound, and how many values were not above it."""
+        return list(zip(map(floatToGoString, (*self.bounds, math.inf)), accumulate(self.counts), strict=True))
+
+
+class PrometheusReport(Collector):
+    """A `Report` with a registry of its own; a metric that is not declared above is a programming error.
+
+    Three of them are told of each delivery, so they are counted here, on the loop alone: the library's own, which
+    threads may share, take ten times as long.
+    """
 
     def __init__(self, stage: str) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(self)
         self._log = structlog.get_logger().bind(stage=stage)
-        self._counters = {
-            name: Counter(name, words, labels, namespace=NAMESPACE, registry=self.registry)
-            for name, (words, labels) in COUNTERS.items()
-        }
-        self._gauges = {
-            name: Gauge(name, words, labels, namespace=NAMESPACE, registry=self.registry)
-            for name, (words, labels) in GAUGES.items()
-        }
-        self._histograms = {
-            name: Histogram(name, words, namespace=NAMESPACE, registry=self.registry, buckets=buckets)
-            for name, (words, buckets) in HISTOGRAMS.items()
-        }
-        self._children: dict[tuple[str, ...], Counter] = {}
+        self._counts = {name: _nothing(labels) for name, (_, labels) in COUNTERS.items()}
+        self._levels = {name: _nothing(labels) for name, (_, labels) in GAUGES.items()}
+        self._histograms = {name: _Histogram(bounds) for name, (_, bounds) in HISTOGRAMS.items()}
 
     def count(self, metric: str, amount: float = 1, /, **labels: str) -> None:
-        key = (metric, *labels.values())
-        child = self._children.get(key)
-        if child is None:
-            counter = self._counters[metric]
-            child = self._children[key] = counter.labels(**labels) if labels else counter
-        child.inc(amount)
+        counts, values = self._counts[metric], tuple(labels.values())
+        if values not in counts:
+            _require(metric, COUNTERS[metric][1], labels)
+        counts[values] = counts.get(values, 0.0) + amount
 
     def gauge(self, metric: str, value: float, /, **labels: str) -> None:
-        gauge = self._gauges[metric]
-        (gauge.labels(**labels) if labels else gauge).set(value)
+        _require(metric, GAUGES[metric][1], labels)
+        self._levels[metric][tuple(labels.values())] = value
 
-    def observe(self, metric: str, value: float, /, **labels: str) -> None:
+    def observe(self, metric: str, value: float, /) -> None:
         self._histograms[metric].observe(value)
+
+    def collect(self) -> Iterator[Metric]:
+        """All of them as the library writes them out."""
+        for name, (words, labels) in COUNTERS.items():
+            counter = CounterMetricFamily(f"{NAMESPACE}_{name}", words, labels=labels)
+            for values, count in self._counts[name].items():
+                counter.add_metric(values, count)
+            yield counter
+        for name, (words, labels) in GAUGES.items():
+            gauge = GaugeMetricFamily(f"{NAMESPACE}_{name}", words, labels=labels)
+            for values, level in self._levels[name].items():
+                gauge.add_metric(values, level)
+            yield gauge
+        for name, (words, _) in HISTOGRAMS.items():
+            found = self._histograms[name]
+            yield HistogramMetricFamily(f"{NAMESPACE}_{name}", words, buckets=found.buckets(), sum_value=found.sum)
 
     @cached_property
     def is_heard(self) -> bool:
@@ -95,6 +127,16 @@ class PrometheusReport:
 
     def tell(self, fact: str, /, **ids: object) -> None:
         self._log.info(fact, **{name: value for name, value in ids.items() if value is not None})
+
+
+def _nothing(labels: Sequence[str]) -> dict[tuple[str, ...], float]:
+    """What nobody has told of yet: 0 where there are no labels, so that it is seen from the start."""
+    return {} if labels else {(): 0.0}
+
+
+def _require(metric: str, declared: Sequence[str], labels: Mapping[str, str]) -> None:
+    if [*labels] != [*declared]:
+        raise ValueError(f"{metric} has the labels {declared}, not {[*labels]}")
 
 
 def configure_logging(style: Literal["console", "json"], level: str) -> None:

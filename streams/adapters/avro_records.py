@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
+from functools import partial
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -25,16 +26,17 @@ class _Shape:
     """A noun as an Avro record with the same fields, in camelCase; `special` fields are converted."""
 
     def __init__(self, noun: Any, **special: tuple[Convert, Convert]) -> None:
-        names = [field.name for field in fields(noun)] if is_dataclass(noun) else noun._fields
+        is_tuple = not is_dataclass(noun)
+        names = noun._fields if is_tuple else [field.name for field in fields(noun)]
+        self._make: Convert = noun._make if is_tuple else partial(_call, noun)
+        self._parts: Convert = _same if is_tuple else attrgetter(*names)
         self.fields = [_camel(name) for name in names]
-        self._noun = noun
-        self._attributes = attrgetter(*names)
         self._values = itemgetter(*self.fields)
         self._writes = [(_camel(name), write) for name, (write, _) in special.items() if write is not _same]
         self._reads = [(_camel(name), read) for name, (_, read) in special.items()]
 
     def to_record(self, noun: Any) -> Record:
-        record = dict(zip(self.fields, self._attributes(noun), strict=True))
+        record = dict(zip(self.fields, self._parts(noun), strict=True))
         for name, write in self._writes:
             record[name] = write(record[name])
         return record
@@ -42,7 +44,7 @@ class _Shape:
     def to_noun(self, record: Record) -> Any:
         for name, read in self._reads:
             record[name] = read(record[name])
-        return self._noun(*self._values(record))
+        return self._make(self._values(record))
 
 
 def _camel(name: str) -> str:
@@ -52,6 +54,10 @@ def _camel(name: str) -> str:
 
 def _same(value: Any) -> Any:
     return value
+
+
+def _call(noun: Callable[..., Any], parts: Any) -> Any:
+    return noun(*parts)
 
 
 def _word(words: type[StrEnum]) -> tuple[Convert, Convert]:

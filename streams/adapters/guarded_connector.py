@@ -1,4 +1,4 @@
-"""An aiohttp connector that opens sockets to allowed addresses only and uses none of them for long."""
+"""An aiohttp connector that opens sockets to allowed addresses only."""
 
 import asyncio
 import math
@@ -15,7 +15,6 @@ from aiohttp import AddrInfoType, ClientRequest, ClientTimeout, TCPConnector
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
-from aiohttp.tracing import Trace
 
 from streams.adapters.http_answers import Handler
 from streams.adapters.http_rounds import Deadlines, Departures
@@ -24,7 +23,6 @@ from streams.core.address import Network, is_allowed
 # Every address of a host name; OSError when it has none.
 Lookup = Callable[[str], Awaitable[Sequence[str]]]
 
-IDLE_SECONDS = 5
 LOOKUP_KEPT_SECONDS = 10
 # As many as attempts at a time: a name whose servers are silent holds its thread for longer than an attempt
 # lasts, and in the small pool of an event loop a few of them would keep everybody else waiting.
@@ -40,42 +38,22 @@ class Trail:
     """How far an attempt came, which aiohttp's errors do not tell; its `deadline` is in the loop's time."""
 
     deadline: float = math.inf
-    fresh_only: bool = False
     opening: bool = False
     handler: Handler | None = None
-
-    @property
-    def stale(self) -> bool:
-        """Whether a connection from an earlier attempt served this one and brought nothing."""
-        return self.handler is not None and not self.opening and self.handler.received_bytes == 0
-
-    def start_over(self) -> None:
-        self.fresh_only, self.handler = True, None
 
 
 # A context variable, because aiohttp resolves and connects in tasks of its own; they inherit the attempt's.
 TRAIL: ContextVar[Trail] = ContextVar("trail")
+_NO_TIMEOUT = ClientTimeout()
 
 
 class GuardedConnector(TCPConnector):
-    """Checks an address where the name resolves, and again where the socket opens.
+    """Checks an address where the name resolves, and again where the socket opens; `Idle` keeps what it opened."""
 
-    After `life_seconds` a connection serves no further attempt: keep-alive would hide for ever that the
-    endpoint's name leads elsewhere by now.
-    """
-
-    def __init__(
-        self,
-        opened: Sequence[Network],
-        tls: SSLContext,
-        lookup: Lookup | None,
-        life_seconds: float,
-        monotonic: Callable[[], float],
-    ) -> None:
+    def __init__(self, opened: Sequence[Network], tls: SSLContext, lookup: Lookup | None) -> None:
         self._guarded = _GuardedResolver(opened, lookup)
         super().__init__(
             limit=0,
-            keepalive_timeout=IDLE_SECONDS,
             ssl=tls,
             resolver=self._guarded,
             ttl_dns_cache=LOOKUP_KEPT_SECONDS,
@@ -85,46 +63,16 @@ class GuardedConnector(TCPConnector):
         new_handler = partial(Handler, loop, Departures(loop), Deadlines(loop))
         # The one thing here for which aiohttp has no public way.
         self._factory = cast("partial[ResponseHandler]", new_handler)
-        self._life_seconds = life_seconds
-        self._monotonic = monotonic
 
-    async def connect(
-        self,
-        req: ClientRequest,
-        traces: list[Trace],
-        timeout: ClientTimeout,  # noqa: ASYNC109 (the signature is aiohttp's)
-    ) -> Connection:
-        trail = TRAIL.get()
-        while True:
-            connection = await super().connect(req, traces, timeout)
-            handler = connection.protocol
-            assert isinstance(handler, Handler)
-            if trail.opening:
-                handler.opened_at = self._monotonic()
-            elif not self._may_serve(handler, trail):
-                connection.close()
-                continue
-            trail.handler = handler
-            return connection
-
-    async def _create_connection(
-        self,
-        req: ClientRequest,
-        traces: list[Trace],
-        timeout: ClientTimeout,  # noqa: ASYNC109
-    ) -> ResponseHandler:
-        # Only here: a timer for each attempt would cost more than to send it over a connection that is there.
-        async with asyncio.timeout_at(TRAIL.get().deadline):
-            return await super()._create_connection(req, traces, timeout)
+    async def open(self, dial: ClientRequest, trail: Trail) -> Connection:
+        """A new connection, until the attempt's deadline."""
+        TRAIL.set(trail)
+        async with asyncio.timeout_at(trail.deadline):
+            return await self.connect(dial, [], _NO_TIMEOUT)
 
     async def close(self, *, abort_ssl: bool = False) -> None:
         await super().close(abort_ssl=abort_ssl)
         await self._guarded.close()
-
-    def _may_serve(self, handler: Handler, trail: Trail) -> bool:
-        """Whether an idle connection may be used: a young one, on which nothing came unasked."""
-        age_seconds = self._monotonic() - handler.opened_at
-        return age_seconds < self._life_seconds and not trail.fresh_only and not handler.should_close
 
 
 class _GuardedResolver(AbstractResolver):

@@ -51,10 +51,15 @@ class Handler(ResponseHandler):
         self._status: int | None = None
 
     @property
+    def is_open(self) -> bool:
+        """Whether it may be asked: its endpoint is there, and sent nothing that it was not asked for."""
+        return self.transport is not None and not self._should_close and not self.transport.is_closing()
+
+    @property
     def may_be_asked_again(self) -> bool:
         """Whether nothing is left of the last answer, nor of a request that was answered early."""
         sent = self.transport is not None and not self.transport.get_write_buffer_size()
-        return sent and self._is_whole and not self.should_close
+        return sent and self._is_whole and self.is_open
 
     def ask(self, request: bytes, deadline: float) -> asyncio.Future[Answer]:
         """Send a request; its answer, of whose body 64 KiB are read and `ANSWER_KEPT_BYTES` kept.

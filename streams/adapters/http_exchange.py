@@ -1,22 +1,23 @@
-"""One POST and its answer over a connection of aiohttp's pool."""
+"""A POST and its answer, over a connection that was kept or is opened for it."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import cached_property
 from typing import cast
 
-from aiohttp import ClientRequest, ClientTimeout
+from aiohttp import ClientConnectionError, ClientRequest
 from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
 from yarl import URL
 
-from streams.adapters.guarded_connector import GuardedConnector
+from streams.adapters.guarded_connector import GuardedConnector, Trail
 from streams.adapters.http_answers import Handler
+from streams.adapters.http_idle import Idle
 from streams.core.outcome import Answer
 from streams.core.request import Request
 
 FRAMING = {"connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"}
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
-_NO_TIMEOUT = ClientTimeout()
 # A customer's gateway may want others. Without the second one, any compression would be acceptable.
 _DEFAULTS = {"accept": "Accept: */*\r\n", "accept-encoding": "Accept-Encoding: identity\r\n"}
 
@@ -37,24 +38,53 @@ class Target:
         self.begins = f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {self.dial.headers['Host']}\r\n"
 
 
-async def exchange(connector: GuardedConnector, target: Target, request: Request, deadline: float) -> Answer:
-    """Send the request's bytes as they are; the answer, as much of it as `Handler` reads and keeps until `deadline`.
+class Exchanges:
+    """Asks endpoints by POST, each over a connection that nobody else uses meanwhile.
 
-    aiohttp opens, checks and keeps connections, llhttp parses; aiohttp's session, which would build anew for each
-    request what is known already, costs more than all of that (decision 0002). Raises what these raise, ValueError
-    for a header that would change where a request ends.
+    aiohttp opens and checks connections, llhttp parses; aiohttp's session and pool, which do anew for each request what
+    is known already, cost more than all of that (decision 0002). No connection serves attempts that begin after
+    `life_seconds`.
     """
-    head = _head(target, request)
-    connection = await connector.connect(target.dial, [], _NO_TIMEOUT)
-    try:
-        handler = cast(Handler, connection.protocol)
-        answer = await handler.ask(head + request.body, deadline)
-        if handler.may_be_asked_again:
-            connection.release()
-        return answer
-    finally:
-        # Whatever is left of the answer, or of a request that was answered early, would be in the next one's way.
-        connection.close()
+
+    def __init__(self, connector: GuardedConnector, life_seconds: float, monotonic: Callable[[], float]) -> None:
+        self._connector = connector
+        self._idle = Idle(life_seconds, monotonic)
+        self._monotonic = monotonic
+
+    async def ask(self, target: Target, request: Request, trail: Trail) -> Answer:
+        """Send the request's bytes as they are; the answer, as much of it as `Handler` reads and keeps.
+
+        Raises what aiohttp and `Handler` raise, ValueError for a header that would change where a request ends.
+        """
+        message = _head(target, request) + request.body
+        key = target.dial.connection_key
+        if (connection := self._idle.take(key)) is not None:
+            try:
+                return await self._ask(key, connection, message, trail)
+            except ClientConnectionError:
+                if trail.handler is None or trail.handler.received_bytes:
+                    raise
+                # The endpoint had closed the idle connection as it may; that is no failure of its.
+                self._idle.forget(key)
+                trail.handler = None
+        connection = await self._connector.open(target.dial, trail)
+        cast(Handler, connection.protocol).opened_at = self._monotonic()
+        return await self._ask(key, connection, message, trail)
+
+    async def close(self) -> None:
+        self._idle.close()
+        await self._connector.close()
+
+    async def _ask(self, key: ConnectionKey, connection: Connection, message: bytes, trail: Trail) -> Answer:
+        trail.handler = handler = cast(Handler, connection.protocol)
+        try:
+            return await handler.ask(message, trail.deadline)
+        finally:
+            if handler.may_be_asked_again:
+                self._idle.keep(key, connection)
+            else:
+                # What is left of the answer, or of a request that was answered early, would be in the next one's way.
+                connection.close()
 
 
 def _head(target: Target, request: Request) -> bytes:

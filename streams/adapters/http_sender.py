@@ -4,14 +4,13 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
-from aiohttp import ClientConnectionError
 from yarl import URL
 
-from streams.adapters.guarded_connector import TRAIL, GuardedConnector, Lookup, Trail
-from streams.adapters.http_exchange import Target, exchange
+from streams.adapters.guarded_connector import GuardedConnector, Lookup, Trail
+from streams.adapters.http_exchange import Exchanges, Target
 from streams.adapters.http_failures import failure_of
 from streams.core.address import Network
 from streams.core.errors import Misconfigured
@@ -46,34 +45,27 @@ class HttpSender:
         self._tls = _tls_context(ca_file)
         self._lookup = lookup
         self._monotonic = monotonic
-        self._connector: GuardedConnector | None = None
         self._target = lru_cache(TARGETS_KEPT)(_target)
 
     async def send(self, request: Request) -> Answer | Failure:
         """What the endpoint answered, or why it did not; raises nothing but `CancelledError`."""
         trail = Trail(asyncio.get_running_loop().time() + self._timeout_seconds)
-        TRAIL.set(trail)
-        # Needs the running loop, so the first attempt makes it. What begins at the end of a connection's life may
-        # last for one timeout more.
-        self._connector = connector = self._connector or GuardedConnector(
-            self._opened, self._tls, self._lookup, CONNECTION_LIFE_SECONDS - self._timeout_seconds, self._monotonic
-        )
         try:
-            while True:
-                try:
-                    return await exchange(connector, self._target(request.url), request, trail.deadline)
-                except ClientConnectionError:
-                    if not trail.stale:
-                        raise
-                # The endpoint had closed the idle connection as it may; that is no failure of its.
-                trail.start_over()
+            return await self._exchanges.ask(self._target(request.url), request, trail)
         except Exception as error:
             return failure_of(error, trail)
 
     async def close(self) -> None:
         """To be called when every attempt has ended."""
-        if self._connector:
-            await self._connector.close()
+        if "_exchanges" in self.__dict__:
+            await self._exchanges.close()
+
+    @cached_property
+    def _exchanges(self) -> Exchanges:
+        # Needs the running loop, so the first attempt makes it. What begins at the end of a connection's life may last
+        # for one timeout more.
+        connector = GuardedConnector(self._opened, self._tls, self._lookup)
+        return Exchanges(connector, CONNECTION_LIFE_SECONDS - self._timeout_seconds, self._monotonic)
 
 
 @cache

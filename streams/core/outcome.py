@@ -1,10 +1,11 @@
 """An outcome: the verdict on one attempt, in words for the person who reads it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Kind(StrEnum):
@@ -31,13 +32,15 @@ class Kind(StrEnum):
 NETWORK_KINDS = frozenset({Kind.DNS, Kind.REFUSED, Kind.CONNECT_TIMEOUT})
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What the endpoint answered; header names are lower-case, `body` is the start of it."""
 
     status: int
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(default=b"", repr=False)
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"Answer({self.status})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,7 @@ class Failure:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The verdict: `words` tell a person, `retry_after` is what the endpoint asked for."""
 
     kind: Kind

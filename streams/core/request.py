@@ -1,7 +1,7 @@
 """A request: the exact bytes and headers that leave for one attempt."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from streams.core.delivery import Delivery, Target
 from streams.core.signing import sign_platform, sign_standard
@@ -10,14 +10,16 @@ from streams.core.webhook import Webhook
 USER_AGENT = "scorm-webhooks/1.0"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One POST: the body is sent as it is, so the signature holds for it; `private` names the customer's headers."""
 
     url: str
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
+    headers: Mapping[str, str]
+    body: bytes
     private: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        return f"Request({self.url})"
 
     @property
     def public_headers(self) -> Mapping[str, str]:

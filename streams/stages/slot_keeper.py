@@ -54,7 +54,8 @@ class SlotKeeper:
     def give_back(self, turn: "Turn") -> None:
         """The slot is free again."""
         self._slots.release(turn.line, turn, self._now(), turn.delivered)
-        self._grant()
+        if self._waiting:
+            self._grant()
 
     async def tick(self, report: Report) -> None:
         """Look after those that hang and those that wait, now and then, until cancelled."""

@@ -1,12 +1,13 @@
 """How long a connection is used, and what is repeated when it had been closed."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
 from real.endpoint import OK, Endpoint, Received, Script, endpoint, leaving, saying, silent
 from real.posting import PATIENCE, SOON, answered, failed, post, sending
+from streams.adapters import http_idle
+from streams.adapters.http_idle import IDLE_SECONDS
 from streams.core.outcome import Failure, Kind
 
 
@@ -28,12 +29,53 @@ async def test_a_connection_is_never_older_than_its_life() -> None:
     clock = Clock()
     async with endpoint() as there, sending(monotonic=clock) as sender:
         answered(await sender.send(post(there)))
-        clock.now += 60 - PATIENCE - 0.1
+        while clock.now < 1060 - PATIENCE - 4:
+            clock.now += 4
+            answered(await sender.send(post(there)))
+        clock.now = 1060 - PATIENCE - 0.1
         answered(await sender.send(post(there)))
         assert there.connections == 1
         clock.now += 0.1  # an attempt that began now could end after the sixtieth second
         answered(await sender.send(post(there)))
         assert there.connections == 2
+
+
+async def test_a_connection_that_was_idle_for_long_serves_no_more() -> None:
+    clock = Clock()
+    async with endpoint() as there, sending(monotonic=clock) as sender:
+        answered(await sender.send(post(there)))
+        clock.now += IDLE_SECONDS
+        answered(await sender.send(post(there)))
+        assert there.connections == 2
+
+
+async def test_connections_that_nobody_needs_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_idle, "IDLE_SECONDS", 0.05)
+    left = asyncio.Barrier(3)
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{")
+        writer.write(OK)
+        await reader.read()
+        async with asyncio.timeout(PATIENCE):
+            await left.wait()
+
+    async with await asyncio.start_server(script, "127.0.0.1", 0) as server, sending() as sender:
+        there = Endpoint(silent, server.sockets[0].getsockname()[1])
+        await asyncio.gather(*(sender.send(post(there)) for _ in range(2)))
+        async with asyncio.timeout(PATIENCE):
+            await left.wait()
+
+
+async def test_the_connection_used_last_is_used_first() -> None:
+    clock = Clock()
+    async with endpoint() as there, sending(monotonic=clock) as sender:
+        await asyncio.gather(*(sender.send(post(there)) for _ in range(3)))
+        clock.now += 3
+        answered(await sender.send(post(there)))
+        clock.now += 3  # the other two have been idle for too long by now
+        answered(await sender.send(post(there)))
+        assert there.connections == 3
 
 
 async def test_what_is_in_flight_outlives_a_change_of_connections() -> None:
@@ -74,7 +116,7 @@ async def test_whoever_answers_before_the_whole_request_has_come_is_not_asked_ag
     async with await asyncio.start_server(early, "127.0.0.1", 0, limit=1024) as server, sending() as sender:
         there = Endpoint(silent, server.sockets[0].getsockname()[1])
         for _ in range(2):
-            answered(await sender.send(replace(post(there), body=bytes(8_000_000))))
+            answered(await sender.send(post(there)._replace(body=bytes(8_000_000))))
     assert len(unread) == 2
 
 

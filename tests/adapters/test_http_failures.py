@@ -3,7 +3,6 @@
 import asyncio
 import errno
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 from aiohttp import ClientConnectorError
@@ -126,7 +125,7 @@ async def test_a_url_that_cannot_be_sent_to(url: str) -> None:
 )
 async def test_a_header_that_cannot_be_sent(headers: dict[str, str]) -> None:
     async with endpoint() as there, sending() as sender:
-        request = replace(post(there), headers=headers, private=frozenset(headers))
+        request = post(there)._replace(headers=headers, private=frozenset(headers))
         assert failed(await sender.send(request)).kind is Kind.UNSENDABLE
     assert there.requests == []
 
@@ -134,7 +133,7 @@ async def test_a_header_that_cannot_be_sent(headers: dict[str, str]) -> None:
 @pytest.mark.parametrize("name", ["Transfer-Encoding", "content-length", "Connection", "Expect", "HOST"])
 async def test_no_customer_sets_where_a_request_ends(name: str) -> None:
     async with endpoint() as there, sending() as sender:
-        request = replace(post(there), headers={name: "chunked"}, private=frozenset({name}))
+        request = post(there)._replace(headers={name: "chunked"}, private=frozenset({name}))
         assert failed(await sender.send(request)).detail == f"the header {name} cannot be set by a webhook"
     assert there.connections == 0
 

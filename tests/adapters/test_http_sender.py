@@ -2,7 +2,6 @@
 
 import asyncio
 import gzip
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -47,7 +46,7 @@ async def test_a_url_without_a_path() -> None:
 @pytest.mark.parametrize("body", [b"", bytes(range(256)) * 4096], ids=["empty", "1 MiB"])
 async def test_any_body_arrives_as_it_is(body: bytes) -> None:
     async with endpoint() as there, sending() as sender:
-        answered(await sender.send(replace(post(there), body=body)))
+        answered(await sender.send(post(there)._replace(body=body)))
     assert there.requests[0].body == body
 
 
@@ -55,7 +54,7 @@ async def test_a_customers_gateway_may_want_another_accept() -> None:
     async with endpoint() as there, sending() as sender:
         request = post(there)
         theirs = {"ACCEPT": "text/plain", **request.headers}
-        answered(await sender.send(replace(request, headers=theirs, private=frozenset({"ACCEPT"}))))
+        answered(await sender.send(request._replace(headers=theirs, private=frozenset({"ACCEPT"}))))
     assert [line for line in there.requests[0].lines if line[0].lower() == "accept"] == [("ACCEPT", "text/plain")]
 
 

@@ -1,7 +1,6 @@
 """The retry schedule, and what comes before and after an attempt."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -78,7 +77,7 @@ def test_every_run_of_failures_ends_after_one_attempt_more_than_there_are_tiers(
     tried = delivery()
     for number in range(1, schedule.attempts + 1):
         assert tried.attempt == number
-        outcome = replace(FAILED, retry_after=data.draw(asked))
+        outcome = FAILED._replace(retry_after=data.draw(asked))
         following = after_attempt(tried, outcome, schedule, webhook())
         if isinstance(following, Wait):
             tried = following.delivery

@@ -92,7 +92,7 @@ class FakeReport:
     def gauge(self, metric: str, value: float, /, **labels: str) -> None:
         self.gauges[metric] = value
 
-    def observe(self, metric: str, value: float, /, **labels: str) -> None:
+    def observe(self, metric: str, value: float, /) -> None:
         self.observed[metric].append(value)
 
     def tell(self, fact: str, /, **ids: object) -> None:

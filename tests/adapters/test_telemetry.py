@@ -1,0 +1,71 @@
+"""What an operator scrapes is what the Prometheus library's own metrics would say."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from streams.telemetry import COUNTERS, FAST_BUCKETS, GAUGES, HISTOGRAMS, NAMESPACE, SLOW_BUCKETS, PrometheusReport
+
+# On a bucket's bound, on either side of it, and beyond the last one.
+SECONDS = st.sampled_from([*FAST_BUCKETS, *SLOW_BUCKETS, 0.0, 0.00499, 0.00501, 21600.5]) | st.floats(0, 1e6)
+WORDS = st.sampled_from(["delivered", "timeout", 'a "quoted" word', "back\\slash", "two\nlines"])
+
+
+class Library:
+    """The same metrics, kept by the library."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        known: dict[str, Any] = {"namespace": NAMESPACE, "registry": self.registry}
+        self.counters = {name: Counter(name, words, labels, **known) for name, (words, labels) in COUNTERS.items()}
+        self.gauges = {name: Gauge(name, words, labels, **known) for name, (words, labels) in GAUGES.items()}
+        self.histograms = {
+            name: Histogram(name, words, buckets=bounds, **known) for name, (words, bounds) in HISTOGRAMS.items()
+        }
+
+
+def exposed(registry: CollectorRegistry) -> list[str]:
+    """What is scraped, without the moments at which the library's metrics were made."""
+    return [line for line in generate_latest(registry).decode().splitlines() if "_created" not in line]
+
+
+@given(
+    outcomes=st.lists(st.tuples(WORDS, st.integers(1, 5))),
+    events=st.integers(0, 3),
+    reputes=st.dictionaries(WORDS, st.floats(0, 1e9)),
+    observed=st.lists(st.tuples(st.sampled_from([*HISTOGRAMS]), SECONDS)),
+)
+def test_a_scrape_is_what_the_library_would_say(
+    outcomes: list[tuple[str, int]], events: int, reputes: dict[str, float], observed: list[tuple[str, float]]
+) -> None:
+    report, library = PrometheusReport("deliver"), Library()
+    for outcome, amount in outcomes:
+        report.count("attempts_total", amount, outcome=outcome)
+        library.counters["attempts_total"].labels(outcome=outcome).inc(amount)
+    for _ in range(events):
+        report.count("deliveries_created_total")
+        library.counters["deliveries_created_total"].inc()
+    for repute, held in reputes.items():
+        report.gauge("slots_in_use", held, repute=repute)
+        library.gauges["slots_in_use"].labels(repute=repute).set(held)
+    for name, seconds in observed:
+        report.observe(name, seconds)
+        library.histograms[name].observe(seconds)
+    assert exposed(report.registry) == exposed(library.registry)
+
+
+def test_what_never_happened_is_seen_as_nothing_from_the_start() -> None:
+    assert f"{NAMESPACE}_events_invalid_total 0.0" in exposed(PrometheusReport("fan-out").registry)
+
+
+def test_a_metric_is_told_with_the_labels_it_was_declared_with() -> None:
+    report = PrometheusReport("deliver")
+    with pytest.raises(ValueError, match="attempts_total has the labels"):
+        report.count("attempts_total", kind="delivered")
+    with pytest.raises(ValueError, match="slots_waiting has the labels"):
+        report.gauge("slots_waiting", 1, repute="proven")
+    with pytest.raises(KeyError):
+        report.count("attempts")
