@@ -33,6 +33,19 @@ class Sentinel:
             raise Unreadable(f"no sentinel: {wrong}") from None
 
 
+class Shelf(MutableMapping[str, Webhook]):
+    """Where a view keeps its webhooks, by id; a version is known without a look at the webhook where that is dear."""
+
+    def version(self, webhook_id: str) -> int:
+        """0 where there is no such webhook."""
+        webhook = self.get(webhook_id)
+        return webhook.version if webhook else 0
+
+
+class _Plain(dict[str, Webhook], Shelf):
+    pass
+
+
 class View:
     """Webhooks by id and by account, fed record by record from the start of the topic.
 
@@ -41,9 +54,8 @@ class View:
     `webhooks` is where they are kept, a dict unless one is given.
     """
 
-    def __init__(self, webhooks: MutableMapping[str, Webhook] | None = None) -> None:
-        self._webhooks = {} if webhooks is None else webhooks
-        self._versions: dict[str, int] = {}
+    def __init__(self, webhooks: Shelf | None = None) -> None:
+        self._webhooks = _Plain() if webhooks is None else webhooks
         self._accounts: dict[str, list[str]] = {}
         self._deleted: dict[str, int] = {}
         self._sentinel: Sentinel | None = None
@@ -60,7 +72,7 @@ class View:
 
     def versions(self) -> dict[str, int]:
         """The version of each webhook, by id."""
-        return dict(self._versions)
+        return {webhook_id: self._webhooks.version(webhook_id) for webhook_id in self._webhooks}
 
     @property
     def incarnation(self) -> str:
@@ -73,7 +85,7 @@ class View:
     def put(self, offset: int, webhook: Webhook, appended_at: datetime) -> None:
         """A webhook's record; the first one of a webhook gives it its creation time."""
         self.position = offset + 1
-        known = self._versions.get(webhook.id, 0)
+        known = self._webhooks.version(webhook.id)
         newest = max(known, self._deleted.get(webhook.id, 0))
         (self.overtaken.add if webhook.version < newest else self.overtaken.discard)(webhook.id)
         if webhook.version <= newest:
@@ -82,7 +94,6 @@ class View:
             created_at = self._webhooks[webhook.id].created_at if known else appended_at
             webhook = replace(webhook, created_at=created_at)
         self._webhooks[webhook.id] = webhook
-        self._versions[webhook.id] = webhook.version
         if not known:
             self._accounts.setdefault(webhook.account_id, []).append(webhook.id)
 
@@ -90,7 +101,7 @@ class View:
         """A tombstone; `version` comes from its header."""
         self.position = offset + 1
         self._deleted_since_sentinel += 1
-        known = self._versions.get(webhook_id, 0)
+        known = self._webhooks.version(webhook_id)
         if version < known:
             self.overtaken.add(webhook_id)
             return
@@ -99,7 +110,6 @@ class View:
         if not known:
             return
         account_id = self._webhooks.pop(webhook_id).account_id
-        del self._versions[webhook_id]
         self._accounts[account_id].remove(webhook_id)
         if not self._accounts[account_id]:
             del self._accounts[account_id]
