@@ -90,8 +90,8 @@ async def test_a_pause_without_a_rewind_neither_loses_nor_repeats_a_record(clust
     feed = cluster.feed(ATTEMPTS)
     handler = Breathing(feed)
     async with cluster.log() as log, running(feed.run(handler)):
-        await log.produce(numbered(ATTEMPTS, 5000))
-        while len(handler.records) < 5000:
+        await log.produce(numbered(ATTEMPTS, 600))
+        while len(handler.records) < 600:
             await until(lambda: handler.is_full)
             handler.go_on()
         await log.produce(numbered(ATTEMPTS, 10))
