@@ -34,6 +34,7 @@ demo: $(ENV_RUN)
 
 setup: $(ENV_TEST)
 
+check: WORKERS = 3
 check: lint
 	.venv/bin/pytest -q $(TOGETHER) -m "not real and not e2e"
 
