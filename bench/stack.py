@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -271,6 +272,11 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def say(**figures: object) -> dict[str, object]:
-    """One JSON line; the same figures."""
-    print(json.dumps(figures), flush=True)
+    """One JSON line, and the same figures as a table; the figures."""
+    print(json.dumps(figures))
+    width = max(map(len, figures))
+    for name, figure in figures.items():
+        parts = figure.items() if isinstance(figure, dict) else ()
+        print(f"  {name:{width}}  {'  '.join(f'{part} {value}' for part, value in parts) or figure}")
+    sys.stdout.flush()
     return figures

@@ -14,8 +14,8 @@ from streams.core.outcome import Kind
 from streams.core.schedule import Bury, Divert, Following, Hold, Wait, before_attempt
 from streams.core.webhook import Webhook
 from streams.ports import Noun, Outgoing, Record
-from streams.stages.intake import Mine, Work
 from streams.stages.invalid import parked
+from streams.stages.lane import Mine, Work
 from streams.stages.post import Manner, Post, World
 from streams.stages.repeats import Repeats
 from streams.stages.slot_keeper import Busy, SlotKeeper, Turn

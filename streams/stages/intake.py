@@ -1,29 +1,22 @@
 """Take records in hand when they are due, many at once, and commit what is complete."""
 
 import asyncio
-import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import cast
 
 from streams.core.errors import Unavailable
-from streams.core.ledger import WINDOW_OFFSETS, Commit, Ledger
+from streams.core.ledger import WINDOW_OFFSETS, Commit
 from streams.ports import Clock, Feed, Partition, Record, Report
-from streams.topics import TEST_DELIVERIES, tier_of
+from streams.stages.lane import TIERS_SHARE, Lane, Work
 
 REVOKE_SECONDS = 3.0
 DRAIN_SECONDS = 12.0
 COMMIT_EVERY_SECONDS = 0.5
 # Between so many beginnings the loop looks after what was begun before. What begins together is sent together.
 BEGIN_AT_ONCE = 16
-_TIERS_SHARE = 0.75
 
-# Whether a record is still this process's to attend to: its partition may have gone to another.
-Mine = Callable[[], bool]
-# What there is to do for a record, once its turn has come.
-Work = Callable[[Mine], Awaitable[None]]
 # Reads a record as it arrives: many one after the other cost far less than each amid other work.
 Take = Callable[[Record], Work]
 
@@ -31,29 +24,13 @@ Take = Callable[[Record], Work]
 Later = Callable[[float, Callable[[], None]], object]
 
 
-class _Lane:
-    """One assigned partition: its ledger, and the reasons for which it stands still."""
-
-    def __init__(self, partition: Partition, committed: Commit | None) -> None:
-        tier = tier_of(partition.topic)
-        self.partition = partition
-        self.wait: timedelta | None = tier.wait if tier else None
-        self.share = math.inf if partition.topic == TEST_DELIVERIES else _TIERS_SHARE if tier else 1.0
-        self.ledger = Ledger(committed.offset, committed.metadata) if committed else Ledger()
-        self.stops: set[str] = set()
-        self.stopped_at = 0
-        self.arrived: deque[tuple[int, Work]] = deque()
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.closed = False
-
-
 class Intake:
     """A feed's handler: due? → open in the ledger → work → complete → commit.
 
     A partition stands still while its head is not due, its window is full, or `max_open` records are in hand and
-    what came with the last of them (retry tiers stop at three quarters, tests never); nothing sleeps, and what was
-    fetched behind a head that is not due is read again. Work that is cancelled leaves its record to whoever reads it
-    next. `later` is the loop's timer unless another one is given.
+    what came with the last of them (retry tiers stop at three quarters, tests never); nothing sleeps, and of what was
+    fetched behind a head that is not due a little is kept and the rest read again. Work that is cancelled leaves its
+    record to whoever reads it next. `later` is the loop's timer unless another one is given.
     """
 
     def __init__(
@@ -74,8 +51,8 @@ class Intake:
         self._open = 0
         self._full = False
         self._draining = False
-        self._lanes: dict[Partition, _Lane] = {}
-        self._turns: deque[_Lane] = deque()
+        self._lanes: dict[Partition, Lane] = {}
+        self._turns: deque[Lane] = deque()
         self._beginning = False
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -105,7 +82,7 @@ class Intake:
 
     def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         for partition, committed in partitions.items():
-            self._lanes[partition] = _Lane(partition, committed)
+            self._lanes[partition] = Lane(self._feed, partition, committed)
         self._report.tell("partitions assigned", count=len(partitions))
 
     def received(self, records: Sequence[Record]) -> None:
@@ -113,11 +90,10 @@ class Intake:
             return
         for record in records:
             lane = self._lanes.get(record.partition)
-            if lane is not None and not lane.stops:
-                self._admit(lane, record)
+            if lane is not None:
+                self._receive(lane, record)
         self._hold_back()
-        if not self._beginning:
-            self._begin()
+        self._begin_soon()
 
     async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
         lanes = [lane for partition in partitions if (lane := self._lanes.pop(partition, None))]
@@ -133,27 +109,52 @@ class Intake:
 
     # -- one record -------------------------------------------------------------------------------------------
 
-    def _admit(self, lane: _Lane, record: Record) -> None:
+    def _receive(self, lane: Lane, record: Record) -> None:
+        if lane.early:
+            lane.keep(record)
+        elif not lane.stops:  # what follows a record at which the lane stopped is read again
+            self._admit(lane, record)
+
+    def _admit(self, lane: Lane, record: Record) -> None:
         if lane.wait is not None:
             early = (record.appended_at + lane.wait - self._clock.now()).total_seconds()
             if early > 0:
-                self._stop(lane, "due", record.offset)
+                lane.stop("due")
+                lane.keep(record)
                 self._later(early + 0.001, partial(self._go_on, lane, "due"))
                 return
         if not lane.ledger.has_room(record.offset):
-            self._stop(lane, "window", record.offset)
+            lane.stop("window", record.offset)
         elif lane.ledger.open(record.offset):
             self._open += 1
             if not lane.arrived:
                 self._turns.append(lane)
             lane.arrived.append((record.offset, self._take(record)))
 
+    def _take_up(self, lane: Lane) -> None:
+        """Go on with what was kept, and then read on."""
+        early, lane.early = lane.early, deque()
+        try:
+            for record in early:
+                self._receive(lane, record)
+        except Exception as unexpected:
+            self._fail(unexpected)
+            return
+        if not lane.stops:
+            lane.read_on()
+        self._hold_back()
+        self._begin_soon()
+
     def _hold_back(self) -> None:
         """Read no further where too much is in hand: what has arrived is kept, for to read it again costs more."""
-        for lane in self._lanes.values() if self._open >= _TIERS_SHARE * self._max_open else ():
+        for lane in self._lanes.values() if self._open >= TIERS_SHARE * self._max_open else ():
             if self._open >= lane.share * self._max_open:
                 self._full = True
-                self._stop(lane, "budget")
+                lane.stop("budget")
+
+    def _begin_soon(self) -> None:
+        if not self._beginning:
+            self._begin()
 
     def _begin(self) -> None:
         """Begin some of what arrived, a record of each partition in turn, and the others in the loop's next round."""
@@ -169,22 +170,22 @@ class Intake:
         if self._beginning:
             asyncio.get_running_loop().call_soon(self._begin)
 
-    def _leave(self, lane: _Lane) -> None:
+    def _leave(self, lane: Lane) -> None:
         """What was not begun stays uncommitted, for whoever reads it next."""
         if lane.arrived:
             self._turns.remove(lane)
             self._open -= len(lane.arrived)
             lane.arrived.clear()
+        lane.early.clear()
 
-    async def _attend(self, lane: _Lane, offset: int, work: Work) -> None:
+    async def _attend(self, lane: Lane, offset: int, work: Work) -> None:
         task = cast("asyncio.Task[None]", asyncio.current_task())
         try:
             await work(lambda: not lane.closed)
         except asyncio.CancelledError:
             return
         except Exception as unexpected:
-            if not self._failure.done():
-                self._failure.set_exception(unexpected)
+            self._fail(unexpected)
             return
         finally:
             self._open -= 1
@@ -194,24 +195,21 @@ class Intake:
             self._go_on(lane, "window")
         self._make_room()
 
+    def _fail(self, unexpected: Exception) -> None:
+        if not self._failure.done():
+            self._failure.set_exception(unexpected)
+
     def _make_room(self) -> None:
         if self._full and self._open <= self._max_open // 2:
             self._full = False
             for other in self._lanes.values():
                 self._go_on(other, "budget")
 
-    def _stop(self, lane: _Lane, reason: str, offset: int | None = None) -> None:
-        """Read no further; `offset` is the first of what arrived and is to be read again."""
-        if not lane.stops:
-            lane.stopped_at = offset or 0
-            self._feed.pause(lane.partition, offset)
-        lane.stops.add(reason)
-
-    def _go_on(self, lane: _Lane, reason: str) -> None:
+    def _go_on(self, lane: Lane, reason: str) -> None:
         if reason in lane.stops:
             lane.stops.remove(reason)
-            if not lane.stops and not lane.closed:
-                self._feed.resume(lane.partition)
+            if not (lane.stops or lane.closed or self._draining):
+                self._take_up(lane)
 
     # -- commits ----------------------------------------------------------------------------------------------
 
@@ -236,7 +234,7 @@ class Intake:
             lanes[partition].ledger.committed(commit)
 
 
-async def _settle(lanes: Sequence[_Lane], seconds: float) -> None:
+async def _settle(lanes: Sequence[Lane], seconds: float) -> None:
     tasks = [task for lane in lanes for task in lane.tasks]
     if tasks:
         await asyncio.wait(tasks, timeout=seconds)

@@ -14,7 +14,8 @@ from streams.adapters.clock import SystemClock
 from streams.core.errors import Unavailable
 from streams.core.ledger import Commit
 from streams.ports import Feed, Partition, Record
-from streams.stages.intake import Intake, Mine
+from streams.stages.intake import Intake
+from streams.stages.lane import Mine
 from streams.topics import ATTEMPTS
 
 # Two keys that neither the product nor the fake puts on the same partition of three.

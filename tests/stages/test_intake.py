@@ -12,7 +12,9 @@ from fakes import FakeClock, FakeFeed, FakeLog, FakeReport, cancel_others, quiet
 from streams.core.ledger import WINDOW_OFFSETS, Commit, Ledger
 from streams.ports import Outgoing, Partition, Record
 from streams.stages import intake as intake_module
-from streams.stages.intake import Intake, Mine
+from streams.stages import lane
+from streams.stages.intake import Intake
+from streams.stages.lane import Mine, Work
 from streams.topics import DELIVERIES, TEST_DELIVERIES
 
 RETRY = "deliveries.retry.30s"
@@ -32,9 +34,8 @@ class Shop:
         self.clock = clock
         self.report = FakeReport()
         self.feed = FakeFeed(log, "deliver", [DELIVERIES, TEST_DELIVERIES, RETRY], at_once)
-        self.intake = Intake(
-            self.feed, lambda record: partial(self._work, record), clock, self.report, max_open, clock.later
-        )
+        self.takes_fail = False
+        self.intake = Intake(self.feed, self._take, clock, self.report, max_open, clock.later)
         self.running = asyncio.create_task(self.intake.run())
         self.begun: list[Record] = []
         self._results: dict[tuple[Partition, int], asyncio.Future[None]] = {}
@@ -56,6 +57,11 @@ class Shop:
     def is_committed(self, offset: int) -> bool:
         commit = self.feed.committed.get(NEW, Commit(0, ""))
         return offset < commit.offset or not Ledger(commit.offset, commit.metadata).open(offset)
+
+    def _take(self, record: Record) -> Work:
+        if self.takes_fail:
+            raise RuntimeError("a bug")
+        return partial(self._work, record)
 
     async def _work(self, record: Record, mine: Mine) -> None:
         self.mine = mine
@@ -132,6 +138,94 @@ async def test_what_stands_behind_a_head_that_is_not_due_comes_in_its_turn() -> 
             assert it.begun_of(LATE) == expected
             it.clock.advance(9.99)
             await quiet()
+
+
+async def test_what_is_read_early_is_not_read_again() -> None:
+    async with shop() as it:
+        for _ in range(10):
+            it.add(topic=RETRY)
+            it.clock.advance(1)
+        await quiet()
+        for number in range(10):
+            it.clock.advance(20.01 if number == 0 else 1)
+            await quiet()
+            assert it.begun_of(LATE) == list(range(number + 1))
+        assert it.feed.read == 10
+        assert it.feed.paused == set()
+
+
+async def test_of_very_many_that_are_read_early_most_are_read_again_and_each_is_taken_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lane, "EARLY_KEPT", 3)
+    async with shop() as it:
+        for _ in range(10):
+            it.add(topic=RETRY)
+            it.clock.advance(1)
+        await quiet()
+        assert it.feed.read == 10
+        it.clock.advance(22.01)  # the first three are due, and so is nothing behind them
+        await quiet()
+        assert it.begun_of(LATE) == [0, 1, 2]
+        it.clock.advance(10)
+        await quiet()
+        assert it.begun_of(LATE) == list(range(10))
+        assert it.feed.paused == set()
+
+
+async def test_what_was_kept_when_its_partition_goes_is_left_to_the_next() -> None:
+    async with shop() as it:
+        it.add(3, topic=RETRY)
+        await quiet()
+        await it.feed.revoke([LATE])
+        it.clock.advance(31)
+        await quiet()
+        assert it.begun == []
+        it.feed.assign([LATE])
+        await quiet()
+        assert it.begun_of(LATE) == [0, 1, 2]
+
+
+async def test_a_bug_met_while_what_was_kept_is_read_ends_the_run_and_leaves_it_uncommitted() -> None:
+    async with shop() as it:
+        it.add(2, topic=RETRY)
+        await quiet()
+        it.takes_fail = True
+        it.clock.advance(31)
+        with pytest.raises(RuntimeError, match="a bug"):
+            await asyncio.wait_for(it.running, 1)
+        assert LATE not in it.feed.committed
+
+
+async def test_what_was_kept_waits_while_the_budget_is_used_up() -> None:
+    async with shop(max_open=8, at_once=8) as it:
+        it.add(2, topic=RETRY)
+        await quiet()
+        it.add(8)
+        await until(lambda: len(it.begun) == 8)
+        it.clock.advance(31)
+        await quiet()
+        assert it.begun_of(LATE) == []
+        it.finish(*range(8))
+        await quiet()
+        assert it.begun_of(LATE) == [0, 1]
+        assert it.feed.read == 10
+
+
+async def test_what_was_kept_waits_for_the_window_behind_a_stuck_record() -> None:
+    async with shop(max_open=10 * WINDOW_OFFSETS) as it:
+        it.add(WINDOW_OFFSETS, topic=RETRY)
+        it.clock.advance(31)
+        await until(lambda: len(it.begun) == WINDOW_OFFSETS)
+        it.finish(*range(1, WINDOW_OFFSETS), partition=LATE)
+        it.add(5, topic=RETRY)
+        await quiet()
+        it.clock.advance(31)
+        await quiet()
+        assert len(it.begun) == WINDOW_OFFSETS
+        it.finish(0, partition=LATE)
+        await until(lambda: len(it.begun) == WINDOW_OFFSETS + 5)
+        assert it.begun_of(LATE) == list(range(WINDOW_OFFSETS + 5))
 
 
 async def test_a_tier_that_waits_holds_nobody_else_up() -> None:
@@ -385,6 +479,17 @@ async def test_a_drain_takes_nothing_more_and_commits_what_is_in_hand() -> None:
         await draining
         assert it.begun_of(NEW) == [0, 1]
         assert it.feed.committed[NEW] == Commit(2, "")
+
+
+async def test_a_drain_leaves_what_was_kept_to_the_next_process() -> None:
+    async with shop() as it:
+        it.add(3, topic=RETRY)
+        await quiet()
+        await it.intake.drain()
+        it.clock.advance(31)
+        await quiet()
+        assert it.begun == []
+        assert LATE not in it.feed.committed
 
 
 async def test_a_drain_leaves_what_takes_too_long_uncommitted() -> None:
