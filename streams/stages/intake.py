@@ -132,7 +132,14 @@ class Intake:
             lane.arrived.append((record.offset, self._take(record)))
 
     def _take_up(self, lane: Lane) -> None:
-        """Go on with what was kept, and then read on."""
+        """Go on with what was kept, and then read on; where too much is in hand, later.
+
+        It stops this lane only, which stands still: of any other the feed may have records on their way.
+        """
+        if self._has_its_share(lane):
+            self._full = True
+            lane.stop("budget")
+            return
         early, lane.early = lane.early, deque()
         try:
             for record in early:
@@ -142,15 +149,17 @@ class Intake:
             return
         if not lane.stops:
             lane.read_on()
-        self._hold_back()
         self._begin_soon()
 
     def _hold_back(self) -> None:
         """Read no further where too much is in hand: what has arrived is kept, for to read it again costs more."""
         for lane in self._lanes.values() if self._open >= TIERS_SHARE * self._max_open else ():
-            if self._open >= lane.share * self._max_open:
+            if self._has_its_share(lane):
                 self._full = True
                 lane.stop("budget")
+
+    def _has_its_share(self, lane: Lane) -> bool:
+        return self._open >= lane.share * self._max_open
 
     def _begin_soon(self) -> None:
         if not self._beginning:

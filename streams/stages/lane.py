@@ -40,7 +40,10 @@ class Lane:
         self.closed = False
 
     def stop(self, reason: str, offset: int | None = None) -> None:
-        """Read no further; `offset` is the first of what arrived and is to be read again."""
+        """Read no further; `offset` is the first of what arrived and is to be read again.
+
+        To be called with what the feed hands over, or while the lane stands still: what is on its way would be lost.
+        """
         if offset is not None:
             self.stopped_at = offset
         if offset is not None or not self._is_paused:

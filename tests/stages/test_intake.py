@@ -212,6 +212,24 @@ async def test_what_was_kept_waits_while_the_budget_is_used_up() -> None:
         assert it.feed.read == 10
 
 
+async def test_what_was_read_when_kept_records_used_up_the_budget_is_not_lost() -> None:
+    async with shop(max_open=8) as it:
+        it.add(3, topic=RETRY)
+        await quiet()
+        it.add(5)
+        await until(lambda: len(it.begun) == 5)
+        # A consumer reads in a thread of its own: these are on their way when the retries fall due.
+        it.add(3)
+        on_their_way = it.feed._fetch()
+        it.clock.advance(31)
+        it.intake.received(on_their_way)
+        await quiet()
+        it.finish(*range(5))
+        await quiet()
+        assert it.begun_of(NEW) == list(range(8))
+        assert it.begun_of(LATE) == [0, 1, 2]
+
+
 async def test_what_was_kept_waits_for_the_window_behind_a_stuck_record() -> None:
     async with shop(max_open=10 * WINDOW_OFFSETS) as it:
         it.add(WINDOW_OFFSETS, topic=RETRY)
