@@ -103,6 +103,7 @@ class FaustStage:
             await self._start()
             self._set_fetch_wait()
             self._spare_tasks()
+            self._lose_nothing_while_the_flow_stands_still()
             crashed = asyncio.create_task(self._until_crashed())
             await asyncio.wait({failed, crashed}, return_when=asyncio.FIRST_COMPLETED)
             crashed.cancel()
@@ -153,6 +154,31 @@ class FaustStage:
             return await handing_over
 
         consumer.wait_first = hand_over
+
+    def _lose_nothing_while_the_flow_stands_still(self) -> None:
+        """Begin again where nothing is committed, and never go on without having gone back.
+
+        Faust drops what it fetches while its flow stands still, as in a rebalance, and goes back to what is committed:
+        of a partition that is new, nowhere. Where going back fails it says so in a log, and goes on behind the gap.
+        """
+        consumer: Any = self._app.consumer
+        seek_to_committed = consumer.seek_to_committed
+
+        async def go_back() -> Mapping[Any, int | None]:
+            assigned, generation = consumer.assignment(), self._app.consumer_generation_id
+            try:
+                committed: Mapping[Any, int | None] = await seek_to_committed()
+                if beginnings := [partition for partition, offset in committed.items() if not offset]:
+                    # Where nothing is kept so early any more, aiokafka takes the earliest.
+                    await consumer.seek_wait(dict.fromkeys(beginnings, 0))
+            except Exception as error:
+                # With another assignment all is read from what is committed anyhow.
+                if assigned and generation == self._app.consumer_generation_id:
+                    await self._app.crash(error)
+                raise
+            return committed
+
+        consumer.seek_to_committed = go_back
 
     async def _once_there_is_room(self, handing_over: Coroutine[Any, Any, Any]) -> None:
         assert self._arrived is not None

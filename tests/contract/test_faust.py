@@ -2,22 +2,30 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from threading import Event
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import GroupAuthorizationFailedError
+from aiokafka.partitioner import murmur2
 from confluent_kafka import Producer
 from faust.transport.consumer import Consumer
 
-from contract.clusters import SECONDS, KafkaCluster, numbered, running, until
-from streams.adapters.faust_app import FaustStage
+from contract.clusters import PARTITIONS, SECONDS, KafkaCluster, numbered, running, until
+from streams.adapters.faust_app import FaustCrashed, FaustStage
 from streams.ports import Outgoing, Record
 from streams.topics import SESSION_EVENTS
 
 # Faust stops to fetch at four fifths of its buffer: what it fetched before fills that only if it is small.
 ROOM = 50
 BACKLOG = 6000
+# One of each partition.
+KEYS = [
+    next(key for key in (b"%d" % n for n in range(100)) if (murmur2(key) & 0x7FFFFFFF) % PARTITIONS == partition)
+    for partition in range(PARTITIONS)
+]
 
 
 async def test_faust_reads_whatever_a_producer_compresses_with(kafka_cluster: KafkaCluster) -> None:
@@ -121,6 +129,59 @@ async def test_a_member_that_joins_while_the_other_has_no_room_loses_nothing(apa
         await until(lambda: is_full(first))
         async with running(second.run(newcomer)):
             await until(lambda: joined.is_set() and done == set(range(BACKLOG)))
+
+
+async def test_what_is_fetched_while_the_flow_stands_still_is_read_again_though_nothing_was_committed(
+    kafka_cluster: KafkaCluster,
+) -> None:
+    """As in a rebalance after a topic grew: Faust drops it, and goes back to what was committed, which is nothing."""
+    stage = kafka_cluster.faust()
+    done: list[bytes | None] = []
+    dropped = 0
+
+    async def handle(records: Sequence[Record]) -> None:
+        done.extend(record.value for record in records)
+
+    async with kafka_cluster.log() as log, running(stage.run(handle)):
+        await until(lambda: stage._app.flow_control.is_active())
+        consumer: Any = stage._app.consumer
+        fetch, still = consumer._wait_next_records, asyncio.Event()
+
+        async def watched(seconds: float) -> Any:
+            nonlocal dropped
+            if not consumer.flow_active:
+                still.set()
+            records, active = await fetch(seconds)
+            dropped += 0 if consumer.flow_active else sum(map(len, records.values()))
+            return records, active
+
+        consumer._wait_next_records = watched
+        for key in KEYS:
+            still.clear()
+            consumer.stop_flow()
+            await log.produce([Outgoing(SESSION_EVENTS, key, key)])
+            await asyncio.wait_for(still.wait(), SECONDS)
+            consumer.resume_flow()
+            await until(partial(done.__contains__, key))
+    assert dropped, "or this test has tried nothing"
+
+
+async def test_a_stage_that_cannot_go_back_to_what_it_dropped_ends(kafka_cluster: KafkaCluster) -> None:
+    stage = kafka_cluster.faust()
+
+    async def broken() -> None:
+        raise GroupAuthorizationFailedError("the group")
+
+    async def handle(records: Sequence[Record]) -> None:
+        """There are none."""
+
+    serving = asyncio.create_task(stage.run(handle))
+    await until(lambda: stage._app.flow_control.is_active())
+    consumer: Any = stage._app.consumer
+    consumer._thread.seek_to_committed = broken
+    consumer.stop_flow()
+    with pytest.raises(FaustCrashed, match="the group"):
+        await asyncio.wait_for(serving, SECONDS)
 
 
 def with_little_room(stage: FaustStage) -> FaustStage:

@@ -58,7 +58,15 @@ class Platform:
     """Publishes and knows which events the broker acknowledged."""
 
     def __init__(self, bootstrap: str, topic: str) -> None:
-        self._producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 0})
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "enable.idempotence": True,
+                "linger.ms": 0,
+                # As Java's clients do.
+                "partitioner": "murmur2_random",
+            }
+        )
         self._topic = topic
         self.acknowledged: list[str] = []
 

@@ -75,6 +75,11 @@ class Receiver:
         """Exactly these events, each once or more."""
         return set(self.ids(path)) == event_ids
 
+    def difference(self, path: str, event_ids: set[str]) -> str:
+        """What keeps `has_all` from being true."""
+        got = set(self.ids(path))
+        return f"{path} misses {sorted(event_ids - got)} and has {sorted(got - event_ids)} beyond"
+
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()

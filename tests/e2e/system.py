@@ -23,11 +23,20 @@ STAGES = ("publish", "fan-out", "deliver", "record")
 START_SECONDS = 60
 
 
-def until(condition: Callable[[], object], seconds: float = 60, words: str = "", every: float = 0.05) -> None:
-    """Wait for a condition, asked `every` so many seconds; AssertionError with `words` at the deadline."""
+def until(
+    condition: Callable[[], object],
+    seconds: float = 60,
+    words: str | Callable[[], str] = "",
+    every: float = 0.05,
+) -> None:
+    """Wait for a condition, asked `every` so many seconds; AssertionError with `words` at the deadline.
+
+    A function is asked for its words then.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {words or condition}"
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"not within {seconds} s: {words() if callable(words) else words or condition}")
         time.sleep(every)
 
 
@@ -143,7 +152,7 @@ class System:
         return self._processes[stage].poll()
 
     def is_ready(self, stage: str) -> bool:
-        return self.trouble(stage) == ""
+        return self.exit_code(stage) is None and self.trouble(stage) == ""
 
     def trouble(self, stage: str) -> str:
         """Why the stage cannot work at the moment; empty when it can."""

@@ -1,11 +1,13 @@
 """A server process that never outlives the test session, however that ends."""
 
 import contextlib
+import fcntl
 import os
 import random
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +15,9 @@ from pathlib import Path
 # Reads a pipe that only we hold: it closes when we end, even by kill -9, and then the group is killed.
 WATCHER = 'read -r _; kill -s KILL -- "-$0"'
 PATIENCE_SECONDS = 60.0
+
+_GIVEN: set[int] = set()
+_SHARED = (Path(tempfile.gettempdir()) / f"scorm-webhooks-ports-{os.getuid()}").open("ab")
 
 
 class Process:
@@ -72,13 +77,26 @@ class Process:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, below those that the kernel gives to clients: none of them comes in between."""
+    """Ports that nobody listens on, below those that the kernel gives to clients: none of them comes in between.
+
+    Nor does another process of these tests, which may look for one before this one's server listens.
+    """
     ports: list[int] = []
     while len(ports) < count:
         port = random.randrange(20_000, 32_000)
-        if port not in ports and _is_free(port):
+        if port not in _GIVEN and _is_ours(port) and _is_free(port):
+            _GIVEN.add(port)
             ports.append(port)
     return ports
+
+
+def _is_ours(port: int) -> bool:
+    """Whether this process has the port's byte of a file that all share; the kernel gives it back when it ends."""
+    try:
+        fcntl.lockf(_SHARED, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_free(port: int) -> bool:
