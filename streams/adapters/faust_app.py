@@ -165,7 +165,7 @@ class FaustStage:
         seek_to_committed = consumer.seek_to_committed
 
         async def go_back() -> Mapping[Any, int | None]:
-            assigned, generation = consumer.assignment(), self._app.consumer_generation_id
+            assigned = consumer.assignment()
             try:
                 committed: Mapping[Any, int | None] = await seek_to_committed()
                 if beginnings := [partition for partition, offset in committed.items() if not offset]:
@@ -173,7 +173,7 @@ class FaustStage:
                     await consumer.seek_wait(dict.fromkeys(beginnings, 0))
             except Exception as error:
                 # With another assignment all is read from what is committed anyhow.
-                if assigned and generation == self._app.consumer_generation_id:
+                if assigned and assigned == consumer.assignment():
                     await self._app.crash(error)
                 raise
             return committed

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import GroupAuthorizationFailedError
+from aiokafka.errors import GroupAuthorizationFailedError, IllegalStateError
 from aiokafka.partitioner import murmur2
 from confluent_kafka import Producer
 from faust.transport.consumer import Consumer
@@ -182,6 +182,34 @@ async def test_a_stage_that_cannot_go_back_to_what_it_dropped_ends(kafka_cluster
     consumer.stop_flow()
     with pytest.raises(FaustCrashed, match="the group"):
         await asyncio.wait_for(serving, SECONDS)
+
+
+async def test_a_stage_whose_partitions_change_while_it_goes_back_goes_on(kafka_cluster: KafkaCluster) -> None:
+    stage = kafka_cluster.faust()
+    done: list[bytes | None] = []
+    reassigned = asyncio.Event()
+
+    async def handle(records: Sequence[Record]) -> None:
+        done.extend(record.value for record in records)
+
+    async with kafka_cluster.log() as log, running(stage.run(handle)):
+        await until(lambda: stage._app.flow_control.is_active())
+        consumer: Any = stage._app.consumer
+        go_back, assignment = consumer._thread.seek_to_committed, consumer.assignment
+
+        async def too_late() -> None:
+            consumer.assignment = set
+            consumer._thread.seek_to_committed = go_back
+            reassigned.set()
+            raise IllegalStateError("not assigned")
+
+        consumer._thread.seek_to_committed = too_late
+        consumer.stop_flow()
+        await asyncio.wait_for(reassigned.wait(), SECONDS)
+        consumer.assignment = assignment
+        consumer.resume_flow()
+        await log.produce([Outgoing(SESSION_EVENTS, b"key", b"after all")])
+        await until(lambda: done == [b"after all"])
 
 
 def with_little_room(stage: FaustStage) -> FaustStage:
