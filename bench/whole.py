@@ -29,10 +29,10 @@ def throughput(
         stack.wait_for(deliveries, 300)
         receipts = stack.take()
         ended = max(at for _, _, at, _ in receipts)
-        stack.wait_for_states({"delivered": deliveries + WARM_DELIVERIES}, 300)
+        stack.wait_for_record(deliveries + WARM_DELIVERIES, 300)
         recorded = time.monotonic()
-        kept = stack.database_bytes() - bytes_before
         after = stack.cpu_seconds()
+        kept = stack.database_bytes() - bytes_before
         cpu = {part: round(1e6 * (after[part] - before[part]) / deliveries) for part in after}
         return say(
             experiment="throughput",

@@ -138,7 +138,9 @@ class RecordProcess:
         self._log = deployment.log(report)
         self._feed = deployment.feed("record", topics, report, in_bulk=True)
         self._database = deployment.database
-        self._stage = RecordStage(self._feed, deployment.codec, deployment.recorder(report), self._log, report)
+        self._stage = RecordStage(
+            self._feed, deployment.codec, deployment.recorder(report), self._log, deployment.clock, report
+        )
 
     async def run(self) -> None:
         try:

@@ -57,7 +57,7 @@ class Outbox(Protocol):
         """These versions are on the topic, and since when; a newer one stays due."""
 
     async def changed(self) -> None:
-        """Wait until something may be due."""
+        """Wait until something may be due, or a moment; may raise `Unavailable`."""
 
 
 class HeldDeliveries(Protocol):

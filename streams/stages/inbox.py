@@ -1,8 +1,10 @@
 """What `record` has read and not stored yet: what fan-out wrote stays a moment, for its attempt says more."""
 
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from streams.ports import Feed, Partition, Record
 from streams.topics import DELIVERIES
@@ -11,19 +13,21 @@ from streams.topics import DELIVERIES
 LINGER_SECONDS = 1.0
 # Behind a flood of attempts nothing stays longer.
 PATIENCE_SECONDS = 10.0
-HIGH_WATER = 5000
+# While attempts come, so many more deliveries than attempts are taken at once: a backlog of them is to end.
+A_FEW = 10
+HIGH_WATER = 8000
 
 
 @dataclass(slots=True)
 class _Lane:
-    """Records in the order in which they came, each with when it did."""
+    """Records in the order in which they came, each with when it may be taken."""
 
     arrived: deque[tuple[float, Record]] = field(default_factory=deque)
     partitions: set[Partition] = field(default_factory=set)
     full: bool = False
 
     def since(self, moment: float) -> bool:
-        """Whether the oldest has been here since then."""
+        """Whether the oldest might have been taken then."""
         return bool(self.arrived) and self.arrived[0][0] <= moment
 
     def take(self, most: int, until: float) -> list[Record]:
@@ -36,13 +40,15 @@ class _Lane:
 class Inbox:
     """Two lanes, `deliveries` and all other topics; the records of each partition leave in their order.
 
-    A lane that is full is fed no more until half of it has left. Times are seconds of any one clock.
+    Where `deliver` is behind, its deliveries are no more urgent than its attempts: of each as many are taken. A lane
+    that is full is fed no more until half of it has left. Times are seconds of any one clock, beside the time of day.
     """
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
         self._prompt = _Lane()
         self._patient = _Lane()
+        self._heard_at = -math.inf
         self.closed = False
 
     def open(self, partitions: Iterable[Partition]) -> None:
@@ -61,12 +67,18 @@ class Inbox:
             lane.arrived = deque(one for one in lane.arrived if one[1].partition not in gone)
         self._make_room()
 
-    def add(self, records: Sequence[Record], now: float) -> None:
+    def add(self, records: Sequence[Record], now: float, today: datetime) -> None:
         # What followed the last one that was kept would be committed past what lies between.
         if self.closed:
             return
         for record in records:
-            self._lane(record.partition).arrived.append((now, record))
+            lane = self._lane(record.partition)
+            wait = 0.0
+            if lane is self._patient:
+                wait = LINGER_SECONDS - max(0.0, (today - record.appended_at).total_seconds())
+            else:
+                self._heard_at = now
+            lane.arrived.append((now + max(0.0, wait), record))
         for lane in (self._prompt, self._patient):
             if len(lane.arrived) >= HIGH_WATER:
                 lane.full = True
@@ -75,9 +87,12 @@ class Inbox:
 
     def take(self, most: int, now: float) -> list[Record]:
         """What is to be stored now."""
-        share = most // 2 if self._patient.since(now - PATIENCE_SECONDS) else most
-        taken = self._prompt.take(share, now)
-        taken += self._patient.take(most - len(taken), now if self.closed else now - LINGER_SECONDS)
+        overdue = self._patient.since(now - PATIENCE_SECONDS)
+        taken = self._prompt.take(most // 2 if overdue else most, now)
+        room = most - len(taken)
+        if not (overdue or self.closed or self._heard_at + LINGER_SECONDS <= now):
+            room = min(room, len(taken) + A_FEW) if taken else 0
+        taken += self._patient.take(room, math.inf if self.closed else now)
         self._make_room()
         return taken
 
@@ -85,7 +100,10 @@ class Inbox:
         """When there is something to take, if nothing more comes."""
         if self._prompt.arrived:
             return self._prompt.arrived[0][0]
-        return self._patient.arrived[0][0] + LINGER_SECONDS if self._patient.arrived else None
+        if not self._patient.arrived:
+            return None
+        ready = self._patient.arrived[0][0]
+        return min(max(ready, self._heard_at + LINGER_SECONDS), ready + PATIENCE_SECONDS)
 
     def _lane(self, partition: Partition) -> _Lane:
         return self._patient if partition.topic == DELIVERIES else self._prompt

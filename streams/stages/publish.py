@@ -115,7 +115,8 @@ class Publish:
         await self._patiently(lambda: self._begin(topic))
         while True:
             if await self._patiently(lambda: self._publish_once(topic)) == 0:
-                await self._outbox.changed()
+                with suppress(Unavailable):  # the next look says so
+                    await self._outbox.changed()
 
     async def _publish_once(self, topic: View) -> int:
         await self._look_back(topic)

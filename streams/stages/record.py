@@ -11,22 +11,24 @@ from streams.core.errors import Refused, Unavailable, Unreadable
 from streams.core.ledger import Commit
 from streams.core.network import OwnNetwork
 from streams.core.standing import Fact, fold, stripped
-from streams.ports import Codec, Feed, Log, Partition, Record, Recorder, Report
+from streams.ports import Clock, Codec, Feed, Log, Partition, Record, Recorder, Report
 from streams.stages.inbox import Inbox
 from streams.stages.invalid import parked
 
-BATCH_RECORDS = 1000
+# What is done once for each webhook of a batch, such as counting its health, is done less often for a large one.
+BATCH_RECORDS = 2000
 RETRY_SECONDS = 1.0
 
 
 class RecordStage:
     """A feed's handler: batches go to SQL in partition order, offsets are committed after the transaction."""
 
-    def __init__(self, feed: Feed, codec: Codec, recorder: Recorder, log: Log, report: Report) -> None:
+    def __init__(self, feed: Feed, codec: Codec, recorder: Recorder, log: Log, clock: Clock, report: Report) -> None:
         self._feed = feed
         self._codec = codec
         self._recorder = recorder
         self._log = log
+        self._clock = clock
         self._report = report
         self._network = OwnNetwork()
         self._network_is_down = False
@@ -63,7 +65,7 @@ class RecordStage:
         self._report.tell("partitions assigned", count=len(partitions))
 
     def received(self, records: Sequence[Record]) -> None:
-        self._inbox.add(records, self._now())
+        self._inbox.add(records, self._now(), self._clock.now())
         self._arrived.set()
 
     async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:

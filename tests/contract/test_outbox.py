@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -136,6 +137,11 @@ async def test_whoever_waits_for_a_change_is_told_of_one(store: Store) -> None:
     waiting = asyncio.create_task(store.outbox.changed())
     await describe(store, "changed")
     await asyncio.wait_for(waiting, 10)
+
+
+async def test_whoever_waits_for_a_change_of_a_database_that_is_away_is_not_left_waiting(away: Store) -> None:
+    with suppress(Unavailable):
+        await asyncio.wait_for(away.outbox.changed(), 10)
 
 
 async def test_a_database_that_is_away_says_so(away: Store) -> None:

@@ -133,6 +133,7 @@ class FakeOutbox:
     async def changed(self) -> None:
         await self._changed.wait()
         self._changed.clear()
+        self._check()
 
     async def is_published(self, webhook_id: str) -> bool:
         self._check()

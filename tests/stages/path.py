@@ -122,7 +122,7 @@ class Path:
         intake = Intake(due, deliver.take, self.clock, self.report, later=self.clock.later)
         done = FakeFeed(log, "record", [DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
         done = self._port("record.feed", done)
-        record = RecordStage(done, CODEC, self._port("record.recorder", recorder), log, self.report)
+        record = RecordStage(done, CODEC, self._port("record.recorder", recorder), log, self.clock, self.report)
         self.drain = Drain(
             self._port("drain.held", FakeHeld(recorder)),
             self._port("drain.recorder", recorder),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from builders import NOON
 from streams.ports import Feed, Partition, Record
-from streams.stages.inbox import HIGH_WATER, LINGER_SECONDS, PATIENCE_SECONDS, Inbox
+from streams.stages.inbox import A_FEW, HIGH_WATER, LINGER_SECONDS, PATIENCE_SECONDS, Inbox
 from streams.topics import ATTEMPTS, DELIVERIES
 
 TOPICS = (ATTEMPTS, DELIVERIES)
@@ -32,11 +32,11 @@ class Reading:
         self.inbox.open(Partition(topic, number) for topic in TOPICS for number in (0, 1))
         self._offset = 0
 
-    def add(self, topic: str, count: int, now: float, number: int = 0) -> None:
+    def add(self, topic: str, count: int, now: float, number: int = 0, age: float = 0) -> None:
         offsets = range(self._offset, self._offset + count)
         self._offset += count
-        at = NOON + timedelta(seconds=now)
-        self.inbox.add([Record(Partition(topic, number), offset, b"wh_crm", b"", at) for offset in offsets], now)
+        at, today = NOON + timedelta(seconds=now - age), NOON + timedelta(seconds=now)
+        self.inbox.add([Record(Partition(topic, number), offset, b"wh_crm", b"", at) for offset in offsets], now, today)
 
     def take(self, now: float, most: int = 1000) -> list[str]:
         return [record.partition.topic for record in self.inbox.take(most, now)]
@@ -48,17 +48,43 @@ def test_attempts_are_taken_at_once_and_deliveries_a_moment_later() -> None:
     it.add(ATTEMPTS, 1, now=0.1)
     assert it.take(now=0.1) == [ATTEMPTS]
     assert it.take(now=0.1) == []
-    assert it.inbox.next_at() == LINGER_SECONDS
-    assert it.take(now=LINGER_SECONDS) == [DELIVERIES]
+    later = it.inbox.next_at()
+    assert later == LINGER_SECONDS + 0.1
+    assert it.take(now=later) == [DELIVERIES]
     assert it.inbox.next_at() is None
+
+
+def test_while_attempts_come_hardly_more_deliveries_than_attempts_are_taken() -> None:
+    it = Reading()
+    it.add(DELIVERIES, 100, now=0)
+    it.add(ATTEMPTS, 5, now=2)
+    assert it.take(now=2) == [ATTEMPTS] * 5 + [DELIVERIES] * (5 + A_FEW)
+    assert it.take(now=2) == []
+    assert it.inbox.next_at() == 2 + LINGER_SECONDS
+    assert it.take(now=2 + LINGER_SECONDS) == [DELIVERIES] * (95 - A_FEW)
+
+
+def test_the_delivery_that_waits_for_attempts_which_go_on_without_it_is_taken_when_it_is_overdue() -> None:
+    it = Reading()
+    it.add(DELIVERIES, 100, now=0)
+    it.add(ATTEMPTS, 1, now=PATIENCE_SECONDS + 0.9)
+    it.take(now=PATIENCE_SECONDS + 0.9)
+    assert it.inbox.next_at() == LINGER_SECONDS + PATIENCE_SECONDS
+    assert it.take(now=LINGER_SECONDS + PATIENCE_SECONDS) == [DELIVERIES] * (99 - A_FEW)
+
+
+def test_a_backlog_of_old_deliveries_does_not_linger() -> None:
+    it = Reading()
+    it.add(DELIVERIES, 3, now=60, age=LINGER_SECONDS)
+    assert it.take(now=60) == [DELIVERIES] * 3
 
 
 def test_behind_a_flood_of_attempts_deliveries_wait_until_they_are_overdue() -> None:
     it = Reading()
     it.add(DELIVERIES, 10, now=0)
     it.add(ATTEMPTS, 40, now=0)
-    assert it.take(now=PATIENCE_SECONDS - 1, most=10) == [ATTEMPTS] * 10
-    assert it.take(now=PATIENCE_SECONDS, most=10) == [ATTEMPTS] * 5 + [DELIVERIES] * 5
+    assert it.take(now=PATIENCE_SECONDS, most=10) == [ATTEMPTS] * 10
+    assert it.take(now=LINGER_SECONDS + PATIENCE_SECONDS, most=10) == [ATTEMPTS] * 5 + [DELIVERIES] * 5
 
 
 def test_one_that_closes_leaves_nothing_behind_and_takes_nothing_more() -> None:

@@ -30,7 +30,8 @@ class Ledgers:
     """The stage on a log of one partition a topic, and the database behind it."""
 
     def __init__(self) -> None:
-        self.log = FakeLog(FakeClock(), partitions=1)
+        self.clock = FakeClock()
+        self.log = FakeLog(self.clock, partitions=1)
         self.recorder = FakeRecorder()
         self.recorder.webhooks.put(webhook())
         self.report = FakeReport()
@@ -38,7 +39,7 @@ class Ledgers:
 
     def start(self) -> None:
         self.feed = FakeFeed(self.log, "record", [DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
-        self.stage = RecordStage(self.feed, CODEC, self.recorder, self.log, self.report)
+        self.stage = RecordStage(self.feed, CODEC, self.recorder, self.log, self.clock, self.report)
         self.running = asyncio.create_task(self.stage.run())
 
     def add(self, topic: str, *nouns: Noun) -> None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from sqlalchemy import event, make_url, select
+from sqlalchemy import Select, event, make_url, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -14,6 +14,7 @@ from streams.core.errors import Misconfigured, Refused, Unavailable
 
 BUSY_SECONDS = 30
 POLL_SECONDS = 0.05
+POLLS = 20
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgres": "postgresql+psycopg",
@@ -42,6 +43,7 @@ class Database:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._engine = _sqlite_engine(url, "BEGIN IMMEDIATE") if self.is_sqlite else _postgres_engine(url, pool_size)
         self._reader = _sqlite_engine(url, "BEGIN") if self.is_sqlite else self._engine
+        self._looker = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def troubles(self) -> list[str]:
         """Why nothing can be stored at the moment."""
@@ -73,9 +75,17 @@ class Database:
         async with self.reading() as connection:
             await connection.execute(select(1))
 
-    async def changed(self) -> None:
-        """Wait a moment; what is due is asked for again then."""
-        await asyncio.sleep(POLL_SECONDS)
+    async def until_any(self, query: Select[Any]) -> None:
+        """Wait until the query finds something, a second at most; raises `Unavailable` when the database is away."""
+        if self.is_sqlite:
+            await asyncio.sleep(POLL_SECONDS)
+            return
+        # One connection without transactions: each look costs a third of what a transaction does.
+        async with self._translated(self._looker) as connection:
+            for _ in range(POLLS):
+                await asyncio.sleep(POLL_SECONDS)
+                if (await connection.execute(query)).first():
+                    return
 
     async def close(self) -> None:
         await self._engine.dispose()

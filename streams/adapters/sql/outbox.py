@@ -67,7 +67,7 @@ class SqlOutbox:
             await connection.execute(_NOT_OWED, rows)
 
     async def changed(self) -> None:
-        await self._database.changed()
+        await self._database.until_any(_ANY)
 
     async def is_published(self, webhook_id: str) -> bool:
         query = select(dirty_webhooks.c.version).where(dirty_webhooks.c.webhook_id == webhook_id)
@@ -75,6 +75,7 @@ class SqlOutbox:
             return (await connection.execute(query)).first() is None
 
 
+_ANY = select(dirty_webhooks.c.webhook_id).limit(1)
 _FIRST_PUBLISHED = (
     update(webhooks)
     .where(webhooks.c.id == bindparam("which"), webhooks.c.published_at.is_(None))
