@@ -13,8 +13,8 @@ from streams.topics import DELIVERIES
 LINGER_SECONDS = 1.0
 # Behind a flood of attempts nothing stays longer.
 PATIENCE_SECONDS = 10.0
-# While attempts come, so many more deliveries than attempts are taken at once: a backlog of them is to end.
-A_FEW = 10
+# So many attempts at once are a flood of them.
+FLOOD_RECORDS = 100
 HIGH_WATER = 8000
 
 
@@ -40,15 +40,15 @@ class _Lane:
 class Inbox:
     """Two lanes, `deliveries` and all other topics; the records of each partition leave in their order.
 
-    Where `deliver` is behind, its deliveries are no more urgent than its attempts: of each as many are taken. A lane
-    that is full is fed no more until half of it has left. Times are seconds of any one clock, beside the time of day.
+    In a flood `deliver` may be behind: then as many deliveries are taken as attempts, and the rest when it has passed.
+    A lane that is full is fed no more until half of it has left. Times are seconds of any one clock, but for `today`.
     """
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
         self._prompt = _Lane()
         self._patient = _Lane()
-        self._heard_at = -math.inf
+        self._flooded_at = -math.inf
         self.closed = False
 
     def open(self, partitions: Iterable[Partition]) -> None:
@@ -76,8 +76,6 @@ class Inbox:
             wait = 0.0
             if lane is self._patient:
                 wait = LINGER_SECONDS - max(0.0, (today - record.appended_at).total_seconds())
-            else:
-                self._heard_at = now
             lane.arrived.append((now + max(0.0, wait), record))
         for lane in (self._prompt, self._patient):
             if len(lane.arrived) >= HIGH_WATER:
@@ -89,9 +87,11 @@ class Inbox:
         """What is to be stored now."""
         overdue = self._patient.since(now - PATIENCE_SECONDS)
         taken = self._prompt.take(most // 2 if overdue else most, now)
+        if len(taken) >= FLOOD_RECORDS:
+            self._flooded_at = now
         room = most - len(taken)
-        if not (overdue or self.closed or self._heard_at + LINGER_SECONDS <= now):
-            room = min(room, len(taken) + A_FEW) if taken else 0
+        if not (overdue or self.closed) and now < self._flooded_at + LINGER_SECONDS:
+            room = min(room, len(taken))
         taken += self._patient.take(room, math.inf if self.closed else now)
         self._make_room()
         return taken
@@ -103,7 +103,7 @@ class Inbox:
         if not self._patient.arrived:
             return None
         ready = self._patient.arrived[0][0]
-        return min(max(ready, self._heard_at + LINGER_SECONDS), ready + PATIENCE_SECONDS)
+        return min(max(ready, self._flooded_at + LINGER_SECONDS), ready + PATIENCE_SECONDS)
 
     def _lane(self, partition: Partition) -> _Lane:
         return self._patient if partition.topic == DELIVERIES else self._prompt

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from builders import NOON
 from streams.ports import Feed, Partition, Record
-from streams.stages.inbox import A_FEW, HIGH_WATER, LINGER_SECONDS, PATIENCE_SECONDS, Inbox
+from streams.stages.inbox import FLOOD_RECORDS, HIGH_WATER, LINGER_SECONDS, PATIENCE_SECONDS, Inbox
 from streams.topics import ATTEMPTS, DELIVERIES
 
 TOPICS = (ATTEMPTS, DELIVERIES)
@@ -48,29 +48,37 @@ def test_attempts_are_taken_at_once_and_deliveries_a_moment_later() -> None:
     it.add(ATTEMPTS, 1, now=0.1)
     assert it.take(now=0.1) == [ATTEMPTS]
     assert it.take(now=0.1) == []
-    later = it.inbox.next_at()
-    assert later == LINGER_SECONDS + 0.1
-    assert it.take(now=later) == [DELIVERIES]
+    assert it.inbox.next_at() == LINGER_SECONDS
+    assert it.take(now=LINGER_SECONDS) == [DELIVERIES]
     assert it.inbox.next_at() is None
 
 
-def test_while_attempts_come_hardly_more_deliveries_than_attempts_are_taken() -> None:
+def test_in_a_flood_of_attempts_as_many_deliveries_are_taken_and_the_rest_when_it_has_passed() -> None:
     it = Reading()
-    it.add(DELIVERIES, 100, now=0)
-    it.add(ATTEMPTS, 5, now=2)
-    assert it.take(now=2) == [ATTEMPTS] * 5 + [DELIVERIES] * (5 + A_FEW)
+    it.add(DELIVERIES, 3 * FLOOD_RECORDS, now=0)
+    it.add(ATTEMPTS, FLOOD_RECORDS, now=2)
+    assert it.take(now=2) == [ATTEMPTS] * FLOOD_RECORDS + [DELIVERIES] * FLOOD_RECORDS
     assert it.take(now=2) == []
+    it.add(ATTEMPTS, 5, now=2.5)
+    assert it.take(now=2.5) == [ATTEMPTS] * 5 + [DELIVERIES] * 5
     assert it.inbox.next_at() == 2 + LINGER_SECONDS
-    assert it.take(now=2 + LINGER_SECONDS) == [DELIVERIES] * (95 - A_FEW)
+    assert it.take(now=2 + LINGER_SECONDS) == [DELIVERIES] * (2 * FLOOD_RECORDS - 5)
 
 
-def test_the_delivery_that_waits_for_attempts_which_go_on_without_it_is_taken_when_it_is_overdue() -> None:
+def test_a_few_attempts_hold_no_delivery_up() -> None:
     it = Reading()
-    it.add(DELIVERIES, 100, now=0)
-    it.add(ATTEMPTS, 1, now=PATIENCE_SECONDS + 0.9)
-    it.take(now=PATIENCE_SECONDS + 0.9)
+    it.add(DELIVERIES, 500, now=0)
+    it.add(ATTEMPTS, 1, now=LINGER_SECONDS)
+    assert it.take(now=LINGER_SECONDS) == [ATTEMPTS] + [DELIVERIES] * 500
+
+
+def test_in_a_flood_that_does_not_end_deliveries_are_taken_when_they_are_overdue() -> None:
+    it = Reading()
+    it.add(DELIVERIES, 300, now=0)
+    it.add(ATTEMPTS, FLOOD_RECORDS, now=PATIENCE_SECONDS + 0.5)
+    assert it.take(now=PATIENCE_SECONDS + 0.5) == [ATTEMPTS] * FLOOD_RECORDS + [DELIVERIES] * FLOOD_RECORDS
     assert it.inbox.next_at() == LINGER_SECONDS + PATIENCE_SECONDS
-    assert it.take(now=LINGER_SECONDS + PATIENCE_SECONDS) == [DELIVERIES] * (99 - A_FEW)
+    assert it.take(now=LINGER_SECONDS + PATIENCE_SECONDS) == [DELIVERIES] * 200
 
 
 def test_a_backlog_of_old_deliveries_does_not_linger() -> None:
