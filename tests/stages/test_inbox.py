@@ -120,7 +120,7 @@ def test_of_a_partition_that_is_forgotten_nothing_is_taken() -> None:
     assert {record.partition.number for record in it.inbox.take(1000, now=LINGER_SECONDS)} == {1}
 
 
-@given(st.lists(st.tuples(st.sampled_from(TOPICS), st.integers(0, 1), st.integers(1, 5), st.integers(0, 9))))
+@given(st.lists(st.tuples(st.sampled_from(TOPICS), st.integers(0, 1), st.integers(1, 150), st.integers(0, 400))))
 def test_every_record_leaves_once_and_each_partition_in_order(
     steps: list[tuple[str, int, int, int]],
 ) -> None:

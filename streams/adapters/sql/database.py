@@ -76,11 +76,14 @@ class Database:
             await connection.execute(select(1))
 
     async def until_any(self, query: Select[Any]) -> None:
-        """Wait until the query finds something, a second at most; raises `Unavailable` when the database is away."""
+        """Wait until the query finds something, a second at most; on SQLite a moment, whatever there is.
+
+        May raise `Unavailable` when the database is away.
+        """
         if self.is_sqlite:
             await asyncio.sleep(POLL_SECONDS)
             return
-        # One connection without transactions: each look costs a third of what a transaction does.
+        # One connection without transactions: a look costs far less than one in a transaction.
         async with self._translated(self._looker) as connection:
             for _ in range(POLLS):
                 await asyncio.sleep(POLL_SECONDS)
