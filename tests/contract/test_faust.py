@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import GroupAuthorizationFailedError, IllegalStateError
-from aiokafka.partitioner import murmur2
 from confluent_kafka import Producer
 from faust.transport.consumer import Consumer
 
 from contract.clusters import PARTITIONS, SECONDS, KafkaCluster, numbered, running, until
+from real.kafka import partition_of
 from streams.adapters.faust_app import FaustCrashed, FaustStage
 from streams.ports import Outgoing, Record
 from streams.topics import SESSION_EVENTS
@@ -23,7 +23,7 @@ ROOM = 50
 BACKLOG = 6000
 # One of each partition.
 KEYS = [
-    next(key for key in (b"%d" % n for n in range(100)) if (murmur2(key) & 0x7FFFFFFF) % PARTITIONS == partition)
+    next(key for key in (b"%d" % n for n in range(100)) if partition_of(key, PARTITIONS) == partition)
     for partition in range(PARTITIONS)
 ]
 

@@ -6,13 +6,13 @@ from functools import partial
 from itertools import count
 
 import pytest
-from aiokafka.partitioner import murmur2
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from e2e.learning_platform import Platform, launched
 from e2e.receiver import Received, Receiver, header
 from e2e.system import STAGES, System, owned, until
+from real.kafka import partition_of
 from streams.adapters.kafka.unread import unread
 
 pytestmark = pytest.mark.e2e
@@ -87,12 +87,8 @@ def customers(system: System, account_id: str, receiver: Receiver) -> Iterator[s
         receiver.answers[path] = now_and_then
         webhook_id = system.webhook(account_id, receiver.url(path))["id"]
         yield path
-        if number > 1 and partition_of(webhook_id, AFTER) in NEW:
+        if number > 1 and partition_of(webhook_id.encode(), AFTER) in NEW:
             return
-
-
-def partition_of(key: str, partitions: int) -> int:
-    return int((murmur2(key.encode()) & 0x7FFFFFFF) % partitions)
 
 
 def grew(system: System, topic: str) -> bool:
@@ -131,7 +127,7 @@ def test_partitions_grow_under_load_without_a_restart_and_with_a_rolling_one(
     until(lambda: owned(system) == AFTER * READ_BY_DELIVER, words="the new partitions at deliver")
     for topic in ("deliveries", "delivery-attempts"):
         until(partial(grew, system, topic), words=f"new partitions of {topic} in use")
-    key = next(key for key in map(str, count()) if partition_of(key, AFTER) in NEW)
+    key = next(key for key in map(str, count()) if partition_of(key.encode(), AFTER) in NEW)
     platform = platform_of(system)
     platform.publish("evt_new", launched("evt_new", mine), key=key)
     platform.flush()

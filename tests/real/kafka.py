@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import uuid4
 
+from aiokafka.partitioner import murmur2
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
@@ -156,3 +157,8 @@ def answers(bootstrap: str, brokers: int = 1) -> bool:
         return len(client.list_topics(timeout=0.5).brokers) >= brokers
     except KafkaException:
         return False
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Where Java's clients put a key, and ours."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
