@@ -79,7 +79,7 @@ class FaustStage:
 
     def troubles(self) -> list[str]:
         """Why nothing can be read at the moment."""
-        return [] if self._app.started else ["it has not joined its group yet"]
+        return [] if self._app.consumer_generation_id else ["it has not joined its group yet"]
 
     async def run(self, handle: Handle) -> None:
         """Serve until cancelled. Raises whatever `handle` raised, before its batch is acknowledged."""
@@ -100,10 +100,10 @@ class FaustStage:
 
         self._app.agent(self._channel, concurrency=1, name=f"{self._topic}.agent")(agent)
         try:
-            await self._start()
-            self._set_fetch_wait()
             self._spare_tasks()
             self._lose_nothing_while_the_flow_stands_still()
+            await self._start()
+            self._set_fetch_wait()
             crashed = asyncio.create_task(self._until_crashed())
             await asyncio.wait({failed, crashed}, return_when=asyncio.FIRST_COMPLETED)
             crashed.cancel()

@@ -1,10 +1,11 @@
 """Faust hands every event over until its batch was fanned out, whatever ends it in between."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from aiokafka import AIOKafkaConsumer
@@ -15,7 +16,7 @@ from faust.transport.consumer import Consumer
 from contract.clusters import PARTITIONS, SECONDS, KafkaCluster, numbered, running, until
 from real.kafka import partition_of
 from streams.adapters.faust_app import FaustCrashed, FaustStage
-from streams.ports import Outgoing, Record
+from streams.ports import Log, Outgoing, Record
 from streams.topics import SESSION_EVENTS
 
 # Faust stops to fetch at four fifths of its buffer: what it fetched before fills that only if it is small.
@@ -26,6 +27,13 @@ KEYS = [
     next(key for key in (b"%d" % n for n in range(100)) if partition_of(key, PARTITIONS) == partition)
     for partition in range(PARTITIONS)
 ]
+
+
+class Reading(NamedTuple):
+    stage: FaustStage
+    log: Log
+    done: list[bytes | None]
+    serving: asyncio.Task[None]
 
 
 async def test_faust_reads_whatever_a_producer_compresses_with(kafka_cluster: KafkaCluster) -> None:
@@ -42,6 +50,18 @@ async def test_faust_reads_whatever_a_producer_compresses_with(kafka_cluster: Ka
 
     async with running(kafka_cluster.faust().run(handle)):
         await until(lambda: len(seen) == 50 * len(codecs))
+
+
+async def test_a_stage_is_ready_once_it_was_given_its_partitions(kafka_cluster: KafkaCluster) -> None:
+    stage = kafka_cluster.faust()
+
+    async def handle(records: Sequence[Record]) -> None:
+        """There are none."""
+
+    assert stage.troubles()
+    async with running(stage.run(handle)):
+        await until(lambda: not stage.troubles())
+        assert len(consumer(stage).assignment()) == PARTITIONS
 
 
 async def test_a_batch_that_fails_ends_faust_and_is_handed_to_the_next_one_again(kafka_cluster: KafkaCluster) -> None:
@@ -135,81 +155,89 @@ async def test_what_is_fetched_while_the_flow_stands_still_is_read_again_though_
     kafka_cluster: KafkaCluster,
 ) -> None:
     """As in a rebalance after a topic grew: Faust drops it, and goes back to what was committed, which is nothing."""
-    stage = kafka_cluster.faust()
-    done: list[bytes | None] = []
-    dropped = 0
-
-    async def handle(records: Sequence[Record]) -> None:
-        done.extend(record.value for record in records)
-
-    async with kafka_cluster.log() as log, running(stage.run(handle)):
-        await until(lambda: stage._app.flow_control.is_active())
-        consumer: Any = stage._app.consumer
-        fetch, still = consumer._wait_next_records, asyncio.Event()
-
-        async def watched(seconds: float) -> Any:
-            nonlocal dropped
-            if not consumer.flow_active:
-                still.set()
-            records, active = await fetch(seconds)
-            dropped += 0 if consumer.flow_active else sum(map(len, records.values()))
-            return records, active
-
-        consumer._wait_next_records = watched
-        for key in KEYS:
-            still.clear()
-            consumer.stop_flow()
+    async with reading(kafka_cluster) as (stage, log, done, _serving):
+        for key in KEYS[1:]:
+            dropped = await drop(stage, key)
             await log.produce([Outgoing(SESSION_EVENTS, key, key)])
-            await asyncio.wait_for(still.wait(), SECONDS)
-            consumer.resume_flow()
+            await asyncio.wait_for(dropped.wait(), SECONDS)
             await until(partial(done.__contains__, key))
-    assert dropped, "or this test has tried nothing"
 
 
 async def test_a_stage_that_cannot_go_back_to_what_it_dropped_ends(kafka_cluster: KafkaCluster) -> None:
-    stage = kafka_cluster.faust()
-
     async def broken() -> None:
         raise GroupAuthorizationFailedError("the group")
 
-    async def handle(records: Sequence[Record]) -> None:
-        """There are none."""
-
-    serving = asyncio.create_task(stage.run(handle))
-    await until(lambda: stage._app.flow_control.is_active())
-    consumer: Any = stage._app.consumer
-    consumer._thread.seek_to_committed = broken
-    consumer.stop_flow()
-    with pytest.raises(FaustCrashed, match="the group"):
-        await asyncio.wait_for(serving, SECONDS)
+    async with reading(kafka_cluster) as (stage, log, _done, serving):
+        consumer(stage)._thread.seek_to_committed = broken
+        await drop(stage, b"key")
+        await log.produce([Outgoing(SESSION_EVENTS, b"key", b"key")])
+        with pytest.raises(FaustCrashed, match="the group"):
+            await asyncio.wait_for(asyncio.shield(serving), SECONDS)
 
 
 async def test_a_stage_whose_partitions_change_while_it_goes_back_goes_on(kafka_cluster: KafkaCluster) -> None:
-    stage = kafka_cluster.faust()
+    async with reading(kafka_cluster) as (stage, log, done, _serving):
+        go_back, assignment = consumer(stage)._thread.seek_to_committed, consumer(stage).assignment
+
+        async def too_late() -> None:
+            # Whoever was given the partitions begins at what is committed, this stage too if it gets them back.
+            consumer(stage)._thread.seek_to_committed = go_back
+            consumer(stage).assignment = set
+            raise IllegalStateError("not assigned")
+
+        consumer(stage)._thread.seek_to_committed = too_late
+        dropped = await drop(stage, b"key")
+        await log.produce([Outgoing(SESSION_EVENTS, b"key", b"key")])
+        await asyncio.wait_for(dropped.wait(), SECONDS)
+        consumer(stage).assignment = assignment
+        await log.produce([Outgoing(SESSION_EVENTS, b"key", b"after all")])
+        await until(partial(done.__contains__, b"after all"))
+
+
+@asynccontextmanager
+async def reading(cluster: KafkaCluster) -> AsyncIterator[Reading]:
+    """A stage that has its partitions, and has read a first event from one of them."""
+    stage = cluster.faust()
     done: list[bytes | None] = []
-    reassigned = asyncio.Event()
 
     async def handle(records: Sequence[Record]) -> None:
         done.extend(record.value for record in records)
 
-    async with kafka_cluster.log() as log, running(stage.run(handle)):
-        await until(lambda: stage._app.flow_control.is_active())
-        consumer: Any = stage._app.consumer
-        go_back, assignment = consumer._thread.seek_to_committed, consumer.assignment
+    async with cluster.log() as log:
+        serving = asyncio.create_task(stage.run(handle))
+        try:
+            await log.produce([Outgoing(SESSION_EVENTS, KEYS[0], b"first")])
+            await until(lambda: done == [b"first"])
+            yield Reading(stage, log, done, serving)
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
 
-        async def too_late() -> None:
-            consumer.assignment = set
-            consumer._thread.seek_to_committed = go_back
-            reassigned.set()
-            raise IllegalStateError("not assigned")
 
-        consumer._thread.seek_to_committed = too_late
-        consumer.stop_flow()
-        await asyncio.wait_for(reassigned.wait(), SECONDS)
-        consumer.assignment = assignment
-        consumer.resume_flow()
-        await log.produce([Outgoing(SESSION_EVENTS, b"key", b"after all")])
-        await until(lambda: done == [b"after all"])
+async def drop(stage: FaustStage, value: bytes) -> asyncio.Event:
+    """Stop the flow when a later fetch brings this record, until Faust has dropped it: that is the event."""
+    fetching, dropped = asyncio.Event(), asyncio.Event()
+    fetch = consumer(stage)._wait_next_records
+
+    async def fetched_in_vain(seconds: float) -> Any:
+        if not consumer(stage).flow_active:
+            consumer(stage)._wait_next_records = fetch
+            consumer(stage).resume_flow()
+            dropped.set()
+            return await fetch(seconds)
+        fetching.set()
+        records, active = await fetch(seconds)
+        if any(record.value == value for records in records.values() for record in records):
+            consumer(stage).stop_flow()
+        return records, active
+
+    consumer(stage)._wait_next_records = fetched_in_vain
+    await asyncio.wait_for(fetching.wait(), SECONDS)
+    return dropped
+
+
+def consumer(stage: FaustStage) -> Any:
+    return stage._app.consumer
 
 
 def with_little_room(stage: FaustStage) -> FaustStage:
