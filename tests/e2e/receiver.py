@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import monotonic
 
+from e2e.system import until
+
 
 @dataclass(frozen=True)
 class Received:
@@ -71,14 +73,14 @@ class Receiver:
     def has_some(self, path: str, event_id: str) -> bool:
         return event_id in self.ids(path)
 
-    def has_all(self, path: str, event_ids: set[str]) -> bool:
-        """Exactly these events, each once or more."""
-        return set(self.ids(path)) == event_ids
+    def wait_for(self, path: str, event_ids: set[str], seconds: float = 60) -> None:
+        """Exactly these events, each once or more; AssertionError with the difference at the deadline."""
 
-    def difference(self, path: str, event_ids: set[str]) -> str:
-        """What keeps `has_all` from being true."""
-        got = set(self.ids(path))
-        return f"{path} misses {sorted(event_ids - got)} and has {sorted(got - event_ids)} beyond"
+        def difference() -> str:
+            got = set(self.ids(path))
+            return f"{path} misses {sorted(event_ids - got)} and has {sorted(got - event_ids)} beyond"
+
+        until(lambda: set(self.ids(path)) == event_ids, seconds, difference)
 
     def close(self) -> None:
         self._server.shutdown()

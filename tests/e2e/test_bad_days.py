@@ -1,7 +1,6 @@
 """Bad days: the broker dies, the database stops, a stage is restarted, a request hangs; nothing is lost."""
 
 import signal
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +44,14 @@ def test_a_broker_that_is_killed_and_comes_back_costs_nothing_and_is_mentioned_o
         account, _ = registered(system, receiver.url("/crm"))
         platform = Platform(own_kafka.bootstrap, "session-events")
         wanted = publish(platform, account, range(50))
-        until(partial(receiver.has_all, "/crm", wanted), words=partial(receiver.difference, "/crm", wanted))
+        receiver.wait_for("/crm", wanted)
 
         own_kafka.kill()
         until(lambda: not system.is_ready("deliver"), 30, "deliver says that it cannot work")
         own_kafka.start()
         wanted |= publish(platform, account, range(50, 100))
 
-        until(partial(receiver.has_all, "/crm", wanted), 90, partial(receiver.difference, "/crm", wanted))
+        receiver.wait_for("/crm", wanted, 90)
         until(lambda: system.states() == {"delivered": 100}, 60, "all of it recorded")
         until(lambda: all(system.is_ready(stage) for stage in STAGES), 60, "every stage ready again")
         # Once by each of its clients that noticed: the view, its look at the topic's end, the feed, the log.
@@ -79,7 +78,7 @@ def test_every_stage_that_is_stopped_while_the_broker_is_away_ends_before_kubern
 
         own_kafka.start()
         system.start()
-        until(partial(receiver.has_all, "/crm", wanted), 90, partial(receiver.difference, "/crm", wanted))
+        receiver.wait_for("/crm", wanted, 90)
         until(lambda: system.states() == {"delivered": 100}, 60, "all of it recorded")
     finally:
         system.close()
@@ -100,7 +99,7 @@ def test_while_the_database_is_away_events_are_delivered_and_recorded_afterwards
         account, _ = registered(system, receiver.url("/crm"))
         own_postgres.stop()
         wanted = publish(Platform(kafka.bootstrap, f"{topic_prefix}session-events"), account, range(100))
-        until(partial(receiver.has_all, "/crm", wanted), 60, partial(receiver.difference, "/crm", wanted))
+        receiver.wait_for("/crm", wanted)
         until(lambda: not system.is_ready("record"), 30, "record says that it cannot work")
         own_postgres.start()
         until(lambda: system.states() == {"delivered": 100}, 60, "all of it recorded")
@@ -120,6 +119,6 @@ def test_sigterm_in_turn_to_every_stage_loses_nothing_and_doubles_nothing(
         wanted |= publish(platform, account, range(round_ * 100, (round_ + 1) * 100))
         assert system.stop(stage) == 0, system.log(stage)[-2000:]
         system.start([stage])
-    until(partial(receiver.has_all, "/crm", wanted), 60, partial(receiver.difference, "/crm", wanted))
+    receiver.wait_for("/crm", wanted)
     until(lambda: system.states() == {"delivered": len(wanted)}, 60, "every delivery recorded")
     assert len(receiver.ids("/crm")) == len(wanted)

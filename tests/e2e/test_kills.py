@@ -68,7 +68,7 @@ def test_kill_9_loses_nothing(victim: str, system: System, platform: Platform, r
     wanted = set(platform.acknowledged)
     assert len(wanted) == EVENTS
     for path in WEBHOOKS:
-        until(partial(receiver.has_all, path, wanted), words=partial(receiver.difference, path, wanted))
+        receiver.wait_for(path, wanted)
     for webhook in webhooks:
         delivered = partial(stands, system, webhook, {"delivered": EVENTS})
         until(delivered, 30, "every delivery recorded as delivered")

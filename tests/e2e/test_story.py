@@ -187,7 +187,7 @@ def test_what_would_be_a_dead_letter_goes_to_the_fallback_url_first(
     webhook = system.webhook(mine, receiver.url("/broken"), "--fallback-url", receiver.url("/spare"))["id"]
     platform.publish("evt_0", launched("evt_0", mine))
     platform.flush()
-    until(partial(receiver.has_all, "/spare", {"evt_0"}), 30, "the event at the fallback URL")
+    receiver.wait_for("/spare", {"evt_0"}, 30)
     until(lambda: system.states(webhook) == {"delivered": 1}, 30, "delivered, as such")
     [delivery] = system.run("deliveries", "list", "--webhook", webhook, "--json")
     seen = system.run("deliveries", "show", delivery["id"], "--json")
@@ -202,7 +202,7 @@ def test_a_deleted_webhook_gets_nothing_more_and_its_waiting_event_is_a_dead_let
     webhook = system.webhook(mine, receiver.url("/broken"))["id"]
     platform.publish("evt_0", launched("evt_0", mine))
     platform.flush()
-    until(partial(receiver.has_all, "/broken", {"evt_0"}), 30, "the first attempt")
+    receiver.wait_for("/broken", {"evt_0"}, 30)
     system.run("webhooks", "delete", webhook, "--json")
     until(lambda: system.states(webhook) == {"dead": 1}, 30, "a dead letter")
     [delivery] = system.run("deliveries", "list", "--webhook", webhook, "--json")

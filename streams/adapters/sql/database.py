@@ -43,7 +43,6 @@ class Database:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._engine = _sqlite_engine(url, "BEGIN IMMEDIATE") if self.is_sqlite else _postgres_engine(url, pool_size)
         self._reader = _sqlite_engine(url, "BEGIN") if self.is_sqlite else self._engine
-        self._looker = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def troubles(self) -> list[str]:
         """Why nothing can be stored at the moment."""
@@ -84,7 +83,7 @@ class Database:
             await asyncio.sleep(POLL_SECONDS)
             return
         # One connection without transactions: a look costs far less than one in a transaction.
-        async with self._translated(self._looker) as connection:
+        async with self._translated(self._engine.execution_options(isolation_level="AUTOCOMMIT")) as connection:
             for _ in range(POLLS):
                 await asyncio.sleep(POLL_SECONDS)
                 if (await connection.execute(query)).first():
