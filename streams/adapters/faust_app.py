@@ -9,6 +9,7 @@ from typing import Any
 
 import faust
 from aiokafka.errors import KafkaError
+from faust.tables import TableManager
 
 from streams.adapters.kafka.config import faust_security
 from streams.core.errors import ScormWebhooksError
@@ -32,6 +33,14 @@ Handle = Callable[[Sequence[Record]], Awaitable[None]]
 
 class FaustCrashed(ScormWebhooksError):
     """Faust could not start, or its consumer ended by itself; the process must exit and start again."""
+
+
+class NoTables(TableManager):
+    """Faust gives tables a second to be declared before it joins its group; here are none to wait for."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class FaustStage:
@@ -69,6 +78,7 @@ class FaustStage:
             consumer_metadata_max_age_ms=_refresh_ms(properties),
             broker_heartbeat_interval=session_seconds / 4,
             store="memory://",
+            TableManager=NoTables,
             # It makes a folder for tables, which we have none of.
             datadir=self._folder.name,
             broker_credentials=faust_security(properties),
