@@ -207,7 +207,7 @@ async def reading(cluster: KafkaCluster) -> AsyncIterator[Reading]:
         serving = asyncio.create_task(stage.run(handle))
         try:
             await log.produce([Outgoing(SESSION_EVENTS, KEYS[0], b"first")])
-            await until(lambda: done == [b"first"])
+            await until(partial(done.__contains__, b"first"))
             yield Reading(stage, log, done, serving)
         finally:
             serving.cancel()
@@ -216,11 +216,11 @@ async def reading(cluster: KafkaCluster) -> AsyncIterator[Reading]:
 
 async def drop(stage: FaustStage, value: bytes) -> asyncio.Event:
     """Stop the flow when a later fetch brings this record, until Faust has dropped it: that is the event."""
-    fetching, dropped = asyncio.Event(), asyncio.Event()
+    fetching, brought, dropped = asyncio.Event(), asyncio.Event(), asyncio.Event()
     fetch = consumer(stage)._wait_next_records
 
     async def fetched_in_vain(seconds: float) -> Any:
-        if not consumer(stage).flow_active:
+        if brought.is_set():
             consumer(stage)._wait_next_records = fetch
             consumer(stage).resume_flow()
             dropped.set()
@@ -229,6 +229,7 @@ async def drop(stage: FaustStage, value: bytes) -> asyncio.Event:
         records, active = await fetch(seconds)
         if any(record.value == value for records in records.values() for record in records):
             consumer(stage).stop_flow()
+            brought.set()
         return records, active
 
     consumer(stage)._wait_next_records = fetched_in_vain
