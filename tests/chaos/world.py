@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psycopg
 
-from chaos.checker import FINAL
 from chaos.crew import Crew
 from chaos.load import Load
+from chaos.settled import is_settled
 from e2e.system import System
 from real.kafka import Kafka
 from real.kafka_cluster import KafkaCluster
@@ -88,19 +88,12 @@ class World:
             return {}
 
     def is_settled(self, act: str) -> bool:
-        """Whether all that is owed is in a final state: what is held by a webhook that can take it is on its way."""
-        states = self.states(act)
-        final = sum(states.get(state, 0) for state in FINAL)
-        return sum(states.values()) == final == self.load.owed and not self._drains()
-
-    def _drains(self) -> bool:
-        # Of a pause that nobody ended nothing leaves.
-        query = """SELECT 1 FROM deliveries JOIN webhooks ON webhooks.id = deliveries.webhook_id
-                   LEFT JOIN pauses ON pauses.id = deliveries.pause_id
-                   WHERE state = 'held' AND status = 'active' AND (pauses.id IS NULL OR choice IS NOT NULL)
-                   LIMIT 1"""
-        with psycopg.connect(self.database_url, connect_timeout=2) as connection:
-            return connection.execute(query).fetchone() is not None
+        """Whether all that is owed is in a final state, and stays there."""
+        try:
+            with psycopg.connect(self.database_url, connect_timeout=2) as connection:
+                return is_settled(connection, act, self.load.owed)
+        except psycopg.OperationalError:
+            return False
 
     def close(self, *, keep_folder: bool = False) -> None:
         self.load.close()

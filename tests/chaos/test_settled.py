@@ -1,0 +1,91 @@
+"""An act is over when all its deliveries are final and nothing is on its way to change them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from chaos.settled import is_settled
+from real.postgres import Postgres
+
+TABLES = """
+    CREATE TABLE deliveries (event_id text, webhook_id text, state text, pause_id text);
+    CREATE TABLE webhooks (id text, status text);
+    CREATE TABLE pauses (id text, choice text);
+    CREATE TABLE jobs (finished_at timestamptz);
+    INSERT INTO webhooks VALUES ('active', 'active'), ('paused', 'paused');
+    INSERT INTO pauses VALUES ('ended', 'deliver'), ('open', NULL);
+"""
+
+
+@pytest.fixture
+def connection(postgres: Postgres) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute(TABLES.encode())
+        yield connection
+
+
+def has(connection: psycopg.Connection, state: str, webhook: str = "active", pause: str | None = None) -> None:
+    query = "INSERT INTO deliveries VALUES ('act:1', %s, %s, %s)"
+    connection.execute(query, [webhook, state, pause])
+
+
+@pytest.mark.parametrize("state", ["delivered", "dead", "discarded"])
+def test_a_final_state_is_settled(connection: psycopg.Connection, state: str) -> None:
+    has(connection, state)
+    assert is_settled(connection, "act", 1)
+
+
+def test_what_waits_or_is_not_known_yet_is_not(connection: psycopg.Connection) -> None:
+    has(connection, "delivered")
+    assert not is_settled(connection, "act", 2)
+    has(connection, "waiting")
+    assert not is_settled(connection, "act", 2)
+
+
+def test_another_acts_events_are_not_looked_at(connection: psycopg.Connection) -> None:
+    has(connection, "waiting")
+    assert is_settled(connection, "other", 0)
+
+
+@pytest.mark.parametrize(
+    ("webhook", "pause", "settled"),
+    [
+        ("paused", "open", True),
+        ("paused", "ended", True),
+        ("active", "open", True),
+        ("active", "ended", False),
+        ("active", None, False),
+    ],
+)
+def test_held_is_settled_unless_the_webhook_can_take_it(
+    connection: psycopg.Connection, webhook: str, pause: str | None, settled: bool
+) -> None:
+    has(connection, "held", webhook, pause)
+    assert is_settled(connection, "act", 1) == settled
+
+
+def test_nothing_is_settled_while_a_job_is_at_work(connection: psycopg.Connection) -> None:
+    has(connection, "dead")
+    connection.execute("INSERT INTO jobs VALUES (NULL)")
+    assert not is_settled(connection, "act", 1)
+    connection.execute("UPDATE jobs SET finished_at = now()")
+    assert is_settled(connection, "act", 1)
+
+
+class AmidDraining:
+    """After each look at the database what is held goes on its way."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, query: str, params: dict[str, Any]) -> Any:
+        found = self._connection.execute(query.encode(), params)
+        self._connection.execute("UPDATE deliveries SET state = 'waiting' WHERE state = 'held'")
+        return found
+
+
+def test_what_leaves_while_one_looks_is_not_settled(connection: psycopg.Connection) -> None:
+    has(connection, "held", "active", "ended")
+    assert not is_settled(AmidDraining(connection), "act", 1)
