@@ -82,6 +82,10 @@ class Batch:
     traces: Mapping[tuple[str, str], str] = field(default_factory=dict)
     own_network_is_down: bool = False
 
+    def webhook_ids(self) -> set[str]:
+        """Every webhook that it tells something of."""
+        return {standing.webhook_id for standing in self.standings} | {made.webhook_id for made in self.attempts}
+
 
 def fold(facts: Iterable[Fact]) -> Batch:
     """The batch that these facts make: the newest standing of each delivery, every attempt, each body once."""

@@ -38,8 +38,7 @@ class SqlRecorder:
         """One transaction: lock → new attempts → standings and bodies → health → pauses."""
         paused: list[dict[str, str]] = []
         async with self._database.transaction() as connection:
-            tried = sorted({attempt.webhook_id for attempt in batch.attempts})
-            epochs = await self._lock(connection, tried)
+            epochs = await self._lock(connection, sorted(batch.webhook_ids()))
             new = await self._insert_attempts(connection, batch.attempts)
             await self._insert_bodies(connection, batch)
             await self._raise_standings(connection, batch.standings)

@@ -1,0 +1,68 @@
+"""Two recorders with the same deliveries in hand, as after a rebalance, wait for each other, never in a circle."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from uuid import uuid4
+
+import pytest_asyncio
+from sqlalchemy import select, text
+
+from builders import NOON, attempt, delivery, webhook
+from contract.stores import SqlStore, sql_store
+from streams.adapters.sql.database import database_url
+from streams.adapters.sql.tables import deliveries
+from streams.core.attempt import Attempt
+from streams.core.delivery import Delivery, State
+from streams.core.standing import Batch, Fact, fold
+from streams.core.webhook import Registration
+
+WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+
+
+@pytest_asyncio.fixture
+async def store(postgresql: str) -> AsyncIterator[SqlStore]:
+    async with sql_store(database_url(postgresql)) as store:
+        await store.webhooks.add(Registration(webhook(id="wh_lms"), NOON))
+        yield store
+
+
+async def test_what_one_has_as_new_and_the_other_as_tried_is_recorded_by_both(store: SqlStore) -> None:
+    crm, lms = delivery(webhook_id="wh_crm"), delivery(webhook_id="wh_lms", event_id="evt_another")
+    busy = delivery(event_id=before(crm))
+    await store.recorder.record(batch(busy))
+    async with store.database.transaction() as somebody:
+        await somebody.execute(select(deliveries).where(deliveries.c.id == busy.id).with_for_update())
+        # This one has written lms and waits for somebody, before it comes to crm.
+        one = asyncio.create_task(store.recorder.record(batch(lms, tried(busy), tried(crm))))
+        await waiting(store, 1)
+        other = asyncio.create_task(store.recorder.record(batch(crm, tried(lms))))
+        await waiting(store, 2)
+    await asyncio.gather(one, other)
+    for made in (busy, crm, lms):
+        seen = await store.log.find(made.id)
+        assert seen is not None
+        assert seen.standing.state is State.DELIVERED
+
+
+def batch(*nouns: Delivery | Attempt) -> Batch:
+    return fold([Fact(noun, NOON) for noun in nouns])
+
+
+def tried(made: Delivery) -> Attempt:
+    return attempt(event_id=made.event_id, webhook_id=made.webhook_id)
+
+
+def before(made: Delivery) -> str:
+    """An event whose delivery to that webhook comes first in the order of ids."""
+    events: Sequence[str] = [uuid4().hex for _ in range(100)]
+    return min(events, key=lambda event: str(delivery(event_id=event, webhook_id=made.webhook_id).id))
+
+
+async def waiting(store: SqlStore, count: int) -> None:
+    """Until so many statements wait for a lock."""
+    async with asyncio.timeout(10):
+        while True:
+            async with store.database.reading() as connection:
+                if await connection.scalar(WAITING) == count:
+                    return
+            await asyncio.sleep(0.01)
