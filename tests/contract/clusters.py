@@ -13,6 +13,7 @@ from streams.adapters.faust_app import SESSION_SECONDS, FaustStage
 from streams.adapters.kafka.config import consumer_config, producer_config, view_config
 from streams.adapters.kafka.feed import KafkaFeed
 from streams.adapters.kafka.log import KafkaLog
+from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.adapters.kafka.view_reader import ViewReader
 from streams.core.ledger import Commit
 from streams.core.schedule import parse_schedule
@@ -74,7 +75,7 @@ class KafkaCluster:
         finally:
             await log.close()
 
-    def feed(self, topic: str, group: str = "group") -> Feed:
+    def feed(self, topic: str, group: str = "group") -> KafkaFeed:
         return KafkaFeed(consumer_config(self.properties, self.prefix + group), [topic], self.prefix, FakeReport())
 
     @asynccontextmanager
@@ -88,6 +89,14 @@ class KafkaCluster:
 
     def faust(self) -> FaustStage:
         return FaustStage(self.properties, "fan-out", SESSION_EVENTS, self.prefix, None, self.session_seconds)
+
+
+def cluster_on(bootstrap: str, prefix: str = "") -> KafkaCluster:
+    """The broker with every topic made."""
+    properties = {"bootstrap.servers": bootstrap}
+    admin = TopicsAdmin(properties, prefix)
+    admin.apply(admin.plan(TOPICS))
+    return KafkaCluster(properties, prefix)
 
 
 @dataclass

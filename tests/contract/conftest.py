@@ -7,10 +7,9 @@ import pytest_asyncio
 from sqlalchemy.engine import URL
 
 from conftest import Broker
-from contract.clusters import TOPICS, Cluster, FakeCluster, KafkaCluster
+from contract.clusters import TOPICS, Cluster, FakeCluster, KafkaCluster, cluster_on
 from contract.stores import SqlStore, Store, fake_store, sql_store, unmigrated
 from streams.adapters.kafka.embedded import EmbeddedBroker
-from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.adapters.sql.database import database_url as url_of
 
 # -- Kafka -----------------------------------------------------------------------------------------------------
@@ -42,10 +41,7 @@ def embedded(topic_prefix: str) -> Iterator[KafkaCluster]:
 
 @pytest.fixture
 def apache(kafka: Broker, topic_prefix: str) -> KafkaCluster:
-    properties = {"bootstrap.servers": kafka.bootstrap}
-    admin = TopicsAdmin(properties, topic_prefix)
-    admin.apply(admin.plan(TOPICS))
-    return KafkaCluster(properties, topic_prefix)
+    return cluster_on(kafka.bootstrap, topic_prefix)
 
 
 # -- the database ----------------------------------------------------------------------------------------------

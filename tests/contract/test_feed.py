@@ -1,6 +1,8 @@
 """A group's records reach its members, whole and in order, through pauses, handovers and restarts."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -8,8 +10,9 @@ from functools import partial
 
 import pytest
 
-from contract.clusters import SECONDS, Cluster, Handler, numbered, running, until
+from contract.clusters import SECONDS, Cluster, Handler, cluster_on, numbered, running, until
 from fakes import FakeReport
+from real.kafka import Kafka
 from streams.adapters.clock import SystemClock
 from streams.core.errors import Unavailable
 from streams.core.ledger import Commit
@@ -150,6 +153,30 @@ async def test_the_next_member_is_told_what_was_committed_with_its_metadata(clus
         await until(lambda: bool(second.records))
     assert second.committed[partition] == Commit(4, "1:gA==")
     assert second.records[0].offset == 4
+
+
+async def test_a_commit_that_waits_for_its_broker_does_not_hide_that_the_broker_is_gone(own_kafka: Kafka) -> None:
+    cluster, handler = cluster_on(own_kafka.bootstrap), Handler()
+    feed = cluster.feed(ATTEMPTS)
+    async with cluster.log() as log:
+        await log.produce(numbered(ATTEMPTS, 1))
+    async with running(feed.run(handler)):
+        await until(lambda: bool(handler.records))
+        partition, thread = handler.records[0].partition, feed._thread
+        # It takes the commit, and does not answer any more.
+        os.kill(own_kafka.pid, signal.SIGSTOP)
+        committing = asyncio.create_task(feed.commit({partition: Commit(1, "")}))
+        await until(lambda: bool(thread and thread.under_way))
+        own_kafka.kill()
+        try:
+            await until(lambda: bool(feed.troubles()))
+            assert not committing.done()
+        finally:
+            await asyncio.to_thread(own_kafka.start)
+        await committing
+        await until(lambda: not feed.troubles())
+    async with running(feed.run(second := Handler())):
+        await until(lambda: second.committed.get(partition) == Commit(1, ""))
 
 
 async def test_whoever_has_left_the_group_commits_no_more(cluster: Cluster) -> None:

@@ -23,6 +23,8 @@ ASK_EVERY_SECONDS = 1.0
 REVOKE_SECONDS = 8.0
 
 Order = Callable[[Consumer], None]
+# Is told how a commit ended.
+Settle = Callable[[KafkaError | None], None]
 
 
 class FeedBroken(ScormWebhooksError):
@@ -61,7 +63,7 @@ class Listener(Protocol):
 
 
 class ConsumerThread:
-    """`run` is the thread's body; `orders` may be appended to from anywhere."""
+    """`run` is the thread's body; `orders` may be appended to from anywhere; `under_way` are commits, in order."""
 
     def __init__(self, config: Mapping[str, Any], topics: Sequence[str], prefix: str, listener: Listener) -> None:
         self._config = config
@@ -74,6 +76,7 @@ class ConsumerThread:
         # What was read is taken before more is read: nothing arrives that was to be paused, or waits without bound.
         self._taken = threading.Event()
         self._taken.set()
+        self.under_way: deque[Settle] = deque()
         self.orders: deque[Order] = deque()
         self.stopping = False
 
@@ -97,7 +100,8 @@ class ConsumerThread:
 
     def _consume(self) -> None:
         self._fatal = None
-        consumer = Consumer({**self._config, "error_cb": self._on_error, "logger": LIBRDKAFKA})
+        callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit, "logger": LIBRDKAFKA}
+        consumer = Consumer({**self._config, **callbacks})
         try:
             self._subscribe(consumer)
             while not self.stopping:
@@ -169,6 +173,18 @@ class ConsumerThread:
                 consumer.list_topics(timeout=ASK_EVERY_SECONDS)
                 self._reasons.forget()
                 self._listener.tell_loop(self._listener.available)
+
+    def commit(self, consumer: Consumer, ends: list[TopicPartition], settle: Settle) -> None:
+        """Part of an order: commit, and read on meanwhile; to wait for a coordinator that is away takes long."""
+        self.under_way.append(settle)
+        try:
+            consumer.commit(offsets=ends, asynchronous=True)
+        except KafkaException as error:
+            self.under_way.pop()(error.args[0])
+
+    def _on_commit(self, error: KafkaError | None, ends: list[TopicPartition]) -> None:
+        refused = (end.error for end in ends if end.error)
+        self.under_way.popleft()(error or next(refused, None))
 
     # -- the group ---------------------------------------------------------------------------------------------
 

@@ -3,9 +3,10 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from streams.adapters.kafka.consumer_thread import ConsumerThread, offsets
 from streams.core.errors import Unavailable
@@ -71,21 +72,14 @@ class KafkaFeed:
         """Commit and wait for the broker's word; raises `Unavailable` when it does not take it."""
         done: asyncio.Future[None] = self._loop.create_future()
 
-        def settle(error: KafkaException | None) -> None:
+        def settle(error: KafkaError | None) -> None:
             if not done.done():
-                done.set_exception(Unavailable(str(error))) if error else done.set_result(None)
+                done.set_exception(Unavailable(error.str())) if error else done.set_result(None)
 
-        def order(consumer: Consumer) -> None:
-            try:
-                consumer.commit(offsets=offsets(self._prefix, commits), asynchronous=False)
-            except KafkaException as error:
-                self.tell_loop(settle, error)
-            else:
-                self.tell_loop(settle, None)
-
-        if self._finished.done() or self._thread is None or self._thread.stopping:
+        thread, ends = self._thread, offsets(self._prefix, commits)
+        if self._finished.done() or thread is None or thread.stopping:
             raise Unavailable("the consumer is closed")
-        self._order(order)
+        self._order(lambda consumer: thread.commit(consumer, ends, partial(self.tell_loop, settle)))
         # A thread that ends meanwhile obeys no more orders.
         await asyncio.wait({done, self._finished}, return_when=asyncio.FIRST_COMPLETED)
         if not done.done():
