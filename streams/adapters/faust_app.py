@@ -22,9 +22,7 @@ COMPANY_SECONDS = 0.02
 SESSION_SECONDS = 10.0
 # Events on a partition that is new wait until the next look at the topic: aiokafka's five minutes are too long.
 REFRESH_MS = 30_000
-
 LOOK_AGAIN_SECONDS = 1.0
-
 # Faust logs some of its troubles and stands still; the process must not.
 WATCH_SECONDS = 1.0
 
@@ -89,7 +87,15 @@ class FaustStage:
 
     def troubles(self) -> list[str]:
         """Why nothing can be read at the moment."""
-        return [] if self._app.consumer_generation_id else ["it has not joined its group yet"]
+        if not self._app.consumer_generation_id:
+            return ["it has not joined its group yet"]
+        return [] if self._client._coordinator.coordinator_id is not None else ["the broker does not answer"]
+
+    @property
+    def _client(self) -> Any:
+        """aiokafka's consumer within Faust's."""
+        consumer: Any = self._app.consumer
+        return consumer._thread._consumer
 
     async def run(self, handle: Handle) -> None:
         """Serve until cancelled. Raises whatever `handle` raised, before its batch is acknowledged."""
@@ -141,8 +147,7 @@ class FaustStage:
         # A Kafka broker answers as soon as there is a record. The embedded one sits the whole wait out, and
         # Faust has no setting for it.
         if self._fetch_wait_ms is not None:
-            consumer: Any = self._app.consumer
-            consumer._thread._consumer._fetcher._fetch_max_wait_ms = self._fetch_wait_ms
+            self._client._fetcher._fetch_max_wait_ms = self._fetch_wait_ms
 
     def _spare_tasks(self) -> None:
         """Hand an event to the agent at once where it need not wait for room, and wait for room for many.

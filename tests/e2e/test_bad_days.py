@@ -15,6 +15,8 @@ from real.postgres import Postgres
 
 pytestmark = pytest.mark.e2e
 
+READERS = ("fan-out", "deliver", "record")
+
 
 def publish(platform: Platform, account: str, numbers: range) -> set[str]:
     for number in numbers:
@@ -47,7 +49,7 @@ def test_a_broker_that_is_killed_and_comes_back_costs_nothing_and_is_mentioned_o
         receiver.wait_for("/crm", wanted)
 
         own_kafka.kill()
-        until(lambda: not system.is_ready("deliver"), 30, "deliver says that it cannot work")
+        until(lambda: not any(map(system.is_ready, READERS)), 30, "every reader says that it cannot work")
         own_kafka.start()
         wanted |= publish(platform, account, range(50, 100))
 
