@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 import sys
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,10 @@ from prometheus_client.utils import floatToGoString
 NAMESPACE = "scorm_webhooks"
 FAST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 SLOW_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 30, 120, 600, 3600, 21600)
+
+SPARING_SECONDS = 60.0
+SPARING_KINDS = 1000
+_NUMBERS = re.compile(r"\d+")
 
 COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     "events_total": ("Events fanned out, by type.", ["type"]),
@@ -157,12 +162,40 @@ def configure_logging(style: Literal["console", "json"], level: str) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Sparing())
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[_strip, renderer], foreign_pre_chain=shared))
     logging.basicConfig(
         handlers=[handler],
         level=max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]),
         force=True,
     )
+
+
+class Sparing(logging.Filter):
+    """Shows a line that differs from an earlier one by numbers only once a minute, with how many came between.
+
+    In an outage Kafka's clients say twenty times a second that they cannot connect.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[tuple[str, int, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info:
+            return True
+        text = record.getMessage()
+        kind = (record.name, record.levelno, _NUMBERS.sub("", text))
+        shown, more = self.seen.get(kind, (-math.inf, 0))
+        if record.created < shown + SPARING_SECONDS:
+            self.seen[kind] = shown, more + 1
+            return False
+        if more:
+            record.msg, record.args = f"{text} ({more} more like it since the last one)", ()
+        if len(self.seen) >= SPARING_KINDS:
+            self.seen.clear()
+        self.seen[kind] = record.created, 0
+        return True
 
 
 def _strip(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

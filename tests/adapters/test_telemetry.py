@@ -1,5 +1,6 @@
 """What an operator scrapes is what the Prometheus library's own metrics would say."""
 
+import logging
 from typing import Any
 
 import pytest
@@ -7,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from streams.telemetry import COUNTERS, FAST_BUCKETS, GAUGES, HISTOGRAMS, NAMESPACE, SLOW_BUCKETS, PrometheusReport
+from streams.telemetry import (
+    COUNTERS,
+    FAST_BUCKETS,
+    GAUGES,
+    HISTOGRAMS,
+    NAMESPACE,
+    SLOW_BUCKETS,
+    PrometheusReport,
+    Sparing,
+)
 
 # On a bucket's bound, on either side of it, and beyond the last one.
 SECONDS = st.sampled_from([*FAST_BUCKETS, *SLOW_BUCKETS, 0.0, 0.00499, 0.00501, 21600.5]) | st.floats(0, 1e6)
@@ -69,3 +79,46 @@ def test_a_metric_is_told_with_the_labels_it_was_declared_with() -> None:
         report.gauge("slots_waiting", 1, repute="proven")
     with pytest.raises(KeyError):
         report.count("attempts")
+
+
+# -- the lines of other libraries ----------------------------------------------------------------------------
+
+
+def line(second: float, text: str, *values: object, **more: Any) -> logging.LogRecord:
+    record = logging.makeLogRecord(
+        {"name": "librdkafka", "levelno": logging.ERROR, "msg": text, "args": values, **more}
+    )
+    record.created = second
+    return record
+
+
+def shown(*lines: logging.LogRecord) -> list[str]:
+    sparing = Sparing()
+    return [record.getMessage() for record in lines if sparing.filter(record)]
+
+
+def test_a_line_that_repeats_itself_but_for_numbers_is_shown_once_a_minute_with_how_many_came() -> None:
+    refused = [line(second / 20, "%s refused (after %dms)", "broker-1:9092", second) for second in range(3000)]
+    assert shown(*refused) == [
+        "broker-1:9092 refused (after 0ms)",
+        "broker-1:9092 refused (after 1200ms) (1199 more like it since the last one)",
+        "broker-1:9092 refused (after 2400ms) (1199 more like it since the last one)",
+    ]
+
+
+def test_lines_that_differ_are_all_shown() -> None:
+    texts = ["broker a refused", "broker b refused"]
+    lines = [line(0, texts[0]), line(0, texts[1]), line(0, texts[0], name="aiokafka"), line(0, texts[0], levelno=30)]
+    assert shown(*lines) == [*texts, texts[0], texts[0]]
+
+
+def test_what_has_a_traceback_is_always_shown() -> None:
+    broken = (ValueError, ValueError("a"), None)
+    assert len(shown(line(0, "task failed", exc_info=broken), line(0, "task failed", exc_info=broken))) == 2
+
+
+def test_lines_that_never_repeat_are_not_remembered_for_ever() -> None:
+    sparing = Sparing()
+    for number in range(10_000):
+        sparing.filter(line(0, "session " + "".join(chr(97 + int(digit)) for digit in str(number))))
+    assert len(sparing.seen) <= 1000
