@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from contract.clusters import SECONDS, Cluster, Handler, cluster_on, numbered, running, until
+from contract.clusters import SECONDS, Cluster, Handler, KafkaCluster, cluster_on, numbered, running, until
 from fakes import FakeReport
 from real.kafka import Kafka
 from streams.adapters.clock import SystemClock
@@ -137,6 +137,22 @@ async def test_a_handler_that_fails_ends_the_feed_and_its_records_are_read_again
     handler = Handler()
     async with running(cluster.feed(ATTEMPTS).run(handler)):
         await until(lambda: len(handler.records) == 3000)
+
+
+class Clinging(Handler):
+    """Has a bug that shows when a partition goes."""
+
+    async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
+        raise RuntimeError("a bug")
+
+
+async def test_a_handler_that_fails_to_let_go_ends_the_feed(kafka_cluster: KafkaCluster) -> None:
+    clinging = Clinging()
+    feeding = asyncio.create_task(kafka_cluster.feed(ATTEMPTS).run(clinging))
+    await until(lambda: bool(clinging.committed))
+    async with running(kafka_cluster.feed(ATTEMPTS).run(Handler())):
+        with pytest.raises(RuntimeError, match="a bug"):
+            await asyncio.wait_for(feeding, SECONDS)
 
 
 async def test_the_next_member_is_told_what_was_committed_with_its_metadata(cluster: Cluster) -> None:

@@ -56,7 +56,7 @@ class Listener(Protocol):
 
     def last_commit_failed(self, error: str) -> None: ...
 
-    def finished(self, error: ScormWebhooksError | None) -> None: ...
+    def finished(self, error: Exception | None) -> None: ...
 
     @property
     def is_away(self) -> bool: ...
@@ -85,7 +85,7 @@ class ConsumerThread:
         self.stopping = True
 
     def run(self) -> None:
-        outcome: ScormWebhooksError | None = None
+        outcome: Exception | None = None
         try:
             while not self.stopping:
                 try:
@@ -96,6 +96,9 @@ class ConsumerThread:
                     time.sleep(ASK_EVERY_SECONDS)
         except (KafkaException, FeedBroken) as error:
             outcome = FeedBroken(f"Kafka consumer: {error}")
+        except Exception as unexpected:
+            # A thread that ended without a word would leave a process that is ready and reads nothing.
+            outcome = unexpected
         self._listener.tell_loop(self._listener.finished, outcome)
 
     def _consume(self) -> None:
