@@ -20,8 +20,10 @@ NAMESPACE = "scorm_webhooks"
 FAST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 SLOW_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 30, 120, 600, 3600, 21600)
 
+SPARED = ("aiokafka", "librdkafka")
 SPARING_SECONDS = 60.0
-SPARING_KINDS = 1000
+SPARED_LINES = 3
+SPARED_KINDS = 1000
 _NUMBERS = re.compile(r"\d+")
 
 COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
@@ -172,30 +174,32 @@ def configure_logging(style: Literal["console", "json"], level: str) -> None:
 
 
 class Sparing(logging.Filter):
-    """Shows a line that differs from an earlier one by numbers only once a minute, with how many came between.
+    """Of what Kafka's clients repeat, but for numbers, shows a few lines a minute, and then how many more there were.
 
-    In an outage Kafka's clients say twenty times a second that they cannot connect.
+    In an outage they say twenty times a second that they cannot connect.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: dict[tuple[str, int, str], tuple[float, int]] = {}
+        self.seen: dict[tuple[int, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info:
+        if record.name.partition(".")[0] not in SPARED or record.exc_info or record.stack_info:
             return True
-        text = record.getMessage()
-        kind = (record.name, record.levelno, _NUMBERS.sub("", text))
-        shown, more = self.seen.get(kind, (-math.inf, 0))
-        if record.created < shown + SPARING_SECONDS:
-            self.seen[kind] = shown, more + 1
-            return False
-        if more:
-            record.msg, record.args = f"{text} ({more} more like it since the last one)", ()
-        if len(self.seen) >= SPARING_KINDS:
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError):
+            return True  # whoever writes it says what is wrong with it
+        kind = (record.levelno, _NUMBERS.sub("", text))
+        since, count = self.seen.get(kind, (-math.inf, 0))
+        if not 0 <= record.created - since < SPARING_SECONDS:
+            if count > SPARED_LINES:
+                record.msg, record.args = f"{text} ({count - SPARED_LINES} more like it before)", ()
+            since, count = record.created, 0
+        if len(self.seen) >= SPARED_KINDS:
             self.seen.clear()
-        self.seen[kind] = record.created, 0
-        return True
+        self.seen[kind] = since, count + 1
+        return count < SPARED_LINES
 
 
 def _strip(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

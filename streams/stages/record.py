@@ -33,6 +33,9 @@ class RecordStage:
         self._network = OwnNetwork()
         self._network_is_down = False
         self._inbox = Inbox(feed)
+        self._owned: set[Partition] = set()
+        # Where to read on, for what is stored and not known to be committed.
+        self._stored: dict[Partition, Commit] = {}
         self._now = asyncio.get_running_loop().time
         self._arrived = asyncio.Event()
         self._drained = asyncio.Event()
@@ -62,6 +65,7 @@ class RecordStage:
 
     def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         self._inbox.open(partitions)
+        self._owned.update(partitions)
         self._report.tell("partitions assigned", count=len(partitions))
 
     def received(self, records: Sequence[Record]) -> None:
@@ -72,9 +76,11 @@ class RecordStage:
         self._inbox.forget(partitions)
         self._report.tell("partitions lost" if lost else "partitions revoked", count=len(partitions))
         if not lost:
-            # The batch in hand commits for itself; waiting for it spares the next member its records.
+            # Waiting for the batch in hand spares the next member its records.
             await asyncio.wait({asyncio.ensure_future(self._idle.wait())}, timeout=3)
-        return {}
+        self._owned.difference_update(partitions)
+        ends = {partition: end for partition in partitions if (end := self._stored.pop(partition, None))}
+        return {} if lost else ends
 
     # -- batches ----------------------------------------------------------------------------------------------
 
@@ -87,6 +93,7 @@ class RecordStage:
                     await self._write(batch)
                 finally:
                     self._idle.set()
+                await self._commit()
             elif self._inbox.closed:
                 self._drained.set()
                 await self._arrived.wait()
@@ -102,10 +109,20 @@ class RecordStage:
             await self._log.produce([parked(record, error) for record, error in unreadable])
         await self._store(facts)
         ends = {record.partition: Commit(record.offset + 1, "") for record in records}
+        self._stored |= {partition: end for partition, end in ends.items() if partition in self._owned}
+
+    async def _commit(self) -> None:
+        ends = dict(self._stored)
+        if not ends:
+            return
         try:
             await self._feed.commit(ends)
         except Unavailable as away:
             self._report.tell("commit failed", why=str(away))
+            return
+        for partition, end in ends.items():
+            if self._stored.get(partition) == end:
+                del self._stored[partition]
 
     def _read(self, records: Sequence[Record]) -> tuple[list[Fact], list[tuple[Record, str]]]:
         facts: list[Fact] = []

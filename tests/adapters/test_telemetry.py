@@ -97,24 +97,34 @@ def shown(*lines: logging.LogRecord) -> list[str]:
     return [record.getMessage() for record in lines if sparing.filter(record)]
 
 
-def test_a_line_that_repeats_itself_but_for_numbers_is_shown_once_a_minute_with_how_many_came() -> None:
-    refused = [line(second / 20, "%s refused (after %dms)", "broker-1:9092", second) for second in range(3000)]
+def test_of_lines_that_differ_by_numbers_a_few_a_minute_are_shown_with_how_many_came_before() -> None:
+    refused = [line(second / 20, "%s refused (after %dms)", "broker-1:9092", second) for second in range(2400)]
     assert shown(*refused) == [
         "broker-1:9092 refused (after 0ms)",
-        "broker-1:9092 refused (after 1200ms) (1199 more like it since the last one)",
-        "broker-1:9092 refused (after 2400ms) (1199 more like it since the last one)",
+        "broker-1:9092 refused (after 1ms)",
+        "broker-1:9092 refused (after 2ms)",
+        "broker-1:9092 refused (after 1200ms) (1197 more like it before)",
+        "broker-1:9092 refused (after 1201ms)",
+        "broker-1:9092 refused (after 1202ms)",
     ]
 
 
-def test_lines_that_differ_are_all_shown() -> None:
-    texts = ["broker a refused", "broker b refused"]
-    lines = [line(0, texts[0]), line(0, texts[1]), line(0, texts[0], name="aiokafka"), line(0, texts[0], levelno=30)]
-    assert shown(*lines) == [*texts, texts[0], texts[0]]
+def test_lines_that_differ_by_words_or_level_are_all_shown() -> None:
+    lines = [line(0, f"broker {name} refused", levelno=level) for name in "abcdef" for level in (30, 40)]
+    assert len(shown(*lines)) == 12
 
 
-def test_what_has_a_traceback_is_always_shown() -> None:
-    broken = (ValueError, ValueError("a"), None)
-    assert len(shown(line(0, "task failed", exc_info=broken), line(0, "task failed", exc_info=broken))) == 2
+@pytest.mark.parametrize("more", [{"name": "faust"}, {"exc_info": (ValueError, ValueError("a"), None)}])
+def test_what_others_say_and_what_has_a_traceback_is_always_shown(more: dict[str, Any]) -> None:
+    assert len(shown(*(line(0, "task failed", **more) for _ in range(10)))) == 10
+
+
+def test_a_clock_that_is_set_back_hides_nothing() -> None:
+    assert len(shown(*(line(second, "broker refused") for second in (7200, 7201, 7202, 7203, 3600)))) == 4
+
+
+def test_a_line_that_cannot_be_put_together_is_left_to_the_handler_to_tell_of() -> None:
+    assert Sparing().filter(line(0, "after %d ms", "soon"))
 
 
 def test_lines_that_never_repeat_are_not_remembered_for_ever() -> None:

@@ -44,7 +44,7 @@ def test_what_waits_or_is_not_known_yet_is_not(connection: psycopg.Connection) -
     assert not is_settled(connection, "act", 2)
 
 
-def test_another_acts_events_are_not_looked_at(connection: psycopg.Connection) -> None:
+def test_another_acts_events_may_wait(connection: psycopg.Connection) -> None:
     has(connection, "waiting")
     assert is_settled(connection, "other", 0)
 

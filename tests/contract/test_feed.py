@@ -179,17 +179,19 @@ async def test_a_commit_that_waits_for_its_broker_does_not_hide_that_the_broker_
     async with running(feed.run(handler)):
         await until(lambda: bool(handler.records))
         partition, thread = handler.records[0].partition, feed._thread
+        assert thread
         # It takes the commit, and does not answer any more.
         os.kill(own_kafka.pid, signal.SIGSTOP)
-        committing = asyncio.create_task(feed.commit({partition: Commit(1, "")}))
-        await until(lambda: bool(thread and thread.under_way))
-        own_kafka.kill()
         try:
+            committing = asyncio.create_task(feed.commit({partition: Commit(1, "")}))
+            await until(lambda: bool(thread.under_way))
+            own_kafka.kill()
             await until(lambda: bool(feed.troubles()))
             assert not committing.done()
         finally:
+            own_kafka.kill()
             await asyncio.to_thread(own_kafka.start)
-        await committing
+        await asyncio.wait_for(committing, SECONDS)
         await until(lambda: not feed.troubles())
     async with running(feed.run(second := Handler())):
         await until(lambda: second.committed.get(partition) == Commit(1, ""))

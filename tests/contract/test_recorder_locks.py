@@ -30,14 +30,13 @@ async def test_what_one_has_as_new_and_the_other_as_tried_is_recorded_by_both(st
     crm, lms = delivery(webhook_id="wh_crm"), delivery(webhook_id="wh_lms", event_id="evt_another")
     busy = delivery(event_id=before(crm))
     await store.recorder.record(batch(busy))
-    async with store.database.transaction() as somebody:
+    async with asyncio.TaskGroup() as recording, store.database.transaction() as somebody:
         await somebody.execute(select(deliveries).where(deliveries.c.id == busy.id).with_for_update())
         # This one has written lms and waits for somebody, before it comes to crm.
-        one = asyncio.create_task(store.recorder.record(batch(lms, tried(busy), tried(crm))))
+        recording.create_task(store.recorder.record(batch(lms, tried(busy), tried(crm))))
         await waiting(store, 1)
-        other = asyncio.create_task(store.recorder.record(batch(crm, tried(lms))))
+        recording.create_task(store.recorder.record(batch(crm, tried(lms))))
         await waiting(store, 2)
-    await asyncio.gather(one, other)
     for made in (busy, crm, lms):
         seen = await store.log.find(made.id)
         assert seen is not None

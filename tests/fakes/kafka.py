@@ -108,6 +108,8 @@ class FakeFeed:
         self.committed = log.groups[group]
         self.paused: set[Partition] = set()
         self.away = False
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def run(self, handler: FeedHandler) -> None:
         self._handler = handler
@@ -149,6 +151,7 @@ class FakeFeed:
     async def commit(self, commits: Mapping[Partition, Commit]) -> None:
         if self.away or self._handler is None:
             raise Unavailable("the coordinator is away")
+        await self.answers.wait()
         for partition, commit in commits.items():
             assert partition not in self.committed or commit.offset >= self.committed[partition].offset
         self.committed.update(commits)

@@ -210,6 +210,25 @@ async def test_what_waits_of_a_partition_that_goes_is_left_to_its_next_owner(
     assert it.committed(ATTEMPTS) == len(it.recorder.attempts) == 1
 
 
+async def test_a_partition_goes_with_what_is_stored_committed_and_waits_for_no_commit_under_way(it: Ledgers) -> None:
+    it.feed.answers.clear()
+    it.add(ATTEMPTS, attempt())
+    await until(lambda: len(it.recorder.attempts) == 1)
+    await asyncio.wait_for(it.feed.revoke([Partition(ATTEMPTS, 0)]), 1)
+    assert it.committed(ATTEMPTS) == 1
+
+
+async def test_a_commit_that_failed_is_made_up_for_by_the_next_one_of_any_partition(it: Ledgers) -> None:
+    it.feed.away = True
+    it.add(ATTEMPTS, attempt())
+    await until(lambda: len(it.recorder.attempts) == 1)
+    await quiet()
+    it.feed.away = False
+    it.add(HELD, delivery().held(HoldReason.PAUSED, "pause_1", attempted=False))
+    await until(lambda: it.committed(HELD) == 1)
+    assert it.committed(ATTEMPTS) == 1
+
+
 async def test_a_drain_stores_what_has_come_and_no_commit_passes_what_it_left_unread(
     it: Ledgers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

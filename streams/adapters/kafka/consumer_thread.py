@@ -25,6 +25,8 @@ REVOKE_SECONDS = 8.0
 Order = Callable[[Consumer], None]
 # Is told how a commit ended.
 Settle = Callable[[KafkaError | None], None]
+# Topic, partition, offset.
+End = tuple[str, int, int]
 
 
 class FeedBroken(ScormWebhooksError):
@@ -63,7 +65,7 @@ class Listener(Protocol):
 
 
 class ConsumerThread:
-    """`run` is the thread's body; `orders` may be appended to from anywhere; `under_way` are commits, in order."""
+    """`run` is the thread's body; `orders` may be appended to from anywhere; `under_way` are the commits."""
 
     def __init__(self, config: Mapping[str, Any], topics: Sequence[str], prefix: str, listener: Listener) -> None:
         self._config = config
@@ -76,7 +78,7 @@ class ConsumerThread:
         # What was read is taken before more is read: nothing arrives that was to be paused, or waits without bound.
         self._taken = threading.Event()
         self._taken.set()
-        self.under_way: deque[Settle] = deque()
+        self.under_way: list[tuple[frozenset[End], Settle]] = []
         self.orders: deque[Order] = deque()
         self.stopping = False
 
@@ -119,6 +121,10 @@ class ConsumerThread:
             self._obey(consumer)
         finally:
             consumer.close()
+            # A commit that is dropped on the way is answered too: somebody waits for it.
+            for _, settle in self.under_way:
+                settle(KafkaError(KafkaError._DESTROY))
+            self.under_way.clear()
 
     def _subscribe(self, consumer: Consumer) -> None:
         consumer.subscribe(
@@ -179,15 +185,21 @@ class ConsumerThread:
 
     def commit(self, consumer: Consumer, ends: list[TopicPartition], settle: Settle) -> None:
         """Part of an order: commit, and read on meanwhile; to wait for a coordinator that is away takes long."""
-        self.under_way.append(settle)
+        self.under_way.append((_named(ends), settle))
         try:
             consumer.commit(offsets=ends, asynchronous=True)
         except KafkaException as error:
-            self.under_way.pop()(error.args[0])
+            self.under_way.pop()
+            settle(error.args[0])
 
     def _on_commit(self, error: KafkaError | None, ends: list[TopicPartition]) -> None:
         refused = (end.error for end in ends if end.error)
-        self.under_way.popleft()(error or next(refused, None))
+        # One that was tried again is answered after a later one.
+        for place, (names, settle) in enumerate(self.under_way):
+            if names == _named(ends):
+                del self.under_way[place]
+                settle(error or next(refused, None))
+                return
 
     # -- the group ---------------------------------------------------------------------------------------------
 
@@ -205,7 +217,7 @@ class ConsumerThread:
         partitions = [self._partition(tp) for tp in revoked]
         try:
             commits = self._listener.ask_handler(partitions, lost=lost, seconds=REVOKE_SECONDS)
-            # Older commits may still wait here, and are not to overwrite the last words.
+            # Older commits may still wait here: they leave first, and do not overwrite the last words.
             self._obey(consumer)
             if commits and not lost:
                 consumer.commit(offsets=offsets(self._prefix, commits), asynchronous=False)
@@ -214,6 +226,10 @@ class ConsumerThread:
 
     def _partition(self, tp: TopicPartition) -> Partition:
         return Partition(tp.topic.removeprefix(self._prefix), tp.partition)
+
+
+def _named(ends: Sequence[TopicPartition]) -> frozenset[End]:
+    return frozenset((end.topic, end.partition, end.offset) for end in ends)
 
 
 def offsets(prefix: str, commits: Mapping[Partition, Commit]) -> list[TopicPartition]:

@@ -132,7 +132,7 @@ class ViewReader:
     # -- the thread --------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        outcome: ViewBroken | None = None
+        outcome: Exception | None = None
         try:
             fixed = {"auto.offset.reset": "error", "error_cb": self._reasons, "logger": LIBRDKAFKA}
             consumer = Consumer({**self._config, **fixed})
@@ -146,6 +146,9 @@ class ViewReader:
             consumer.close()
         except KafkaException as error:
             outcome = ViewBroken(f"Kafka consumer of {SUBSCRIPTIONS}: {error}")
+        except Exception as unexpected:
+            # A thread that ended without a word would leave a process that knows of no more changes.
+            outcome = unexpected
         self._loop.call_soon_threadsafe(self._finish, outcome)
 
     def _wait_until_applied(self) -> None:
