@@ -188,7 +188,7 @@ class Sparing(logging.Filter):
             return True
         try:
             text = record.getMessage()
-        except (TypeError, ValueError):
+        except Exception:
             return True  # whoever writes it says what is wrong with it
         kind = (record.levelno, _NUMBERS.sub("", text))
         since, count = self.seen.get(kind, (-math.inf, 0))
