@@ -118,6 +118,14 @@ async def test_a_topic_that_was_made_anew_ends_the_view_though_its_consumer_says
         await asyncio.wait_for(running, SECONDS)
 
 
+async def test_a_bug_in_the_thread_ends_the_view(kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(view_reader, "RECORDS_AT_ONCE", None)
+    async with kafka_cluster.log() as log:
+        await log.produce([sentinel(0)])
+    with pytest.raises(TypeError):
+        await asyncio.wait_for(kafka_cluster.reader().run(), SECONDS)
+
+
 async def test_a_sentinel_of_another_incarnation_ends_the_view(kafka_cluster: KafkaCluster) -> None:
     reader = kafka_cluster.reader()
     async with kafka_cluster.log() as log:

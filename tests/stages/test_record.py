@@ -218,6 +218,19 @@ async def test_a_partition_goes_with_what_is_stored_committed_and_waits_for_no_c
     assert it.committed(ATTEMPTS) == 1
 
 
+async def test_what_is_stored_of_a_partition_that_was_lost_meanwhile_is_not_committed_over_its_next_owner(
+    it: Ledgers,
+) -> None:
+    it.recorder.away = True
+    it.add(ATTEMPTS, attempt())
+    await quiet()
+    await it.feed.revoke([Partition(ATTEMPTS, 0)], lost=True)
+    it.recorder.away = False
+    await until(lambda: len(it.recorder.attempts) == 1)
+    await quiet()
+    assert it.committed(ATTEMPTS) == 0
+
+
 async def test_a_commit_that_failed_is_made_up_for_by_the_next_one_of_any_partition(it: Ledgers) -> None:
     it.feed.away = True
     it.add(ATTEMPTS, attempt())

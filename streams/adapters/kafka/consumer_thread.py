@@ -193,10 +193,10 @@ class ConsumerThread:
             settle(error.args[0])
 
     def _on_commit(self, error: KafkaError | None, ends: list[TopicPartition]) -> None:
-        refused = (end.error for end in ends if end.error)
+        named, refused = _named(ends), (end.error for end in ends if end.error)
         # One that was tried again is answered after a later one.
         for place, (names, settle) in enumerate(self.under_way):
-            if names == _named(ends):
+            if names == named:
                 del self.under_way[place]
                 settle(error or next(refused, None))
                 return
