@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Iterator
 from importlib.metadata import version
 
@@ -11,8 +10,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.app import create_app
 from api.services import Services
+from streams.adapters.listening import listen
 from streams.adapters.sql.answers import SqlAnswers
-from streams.core.errors import Misconfigured, Unavailable
+from streams.core.errors import Unavailable
 from streams.prerequisites import require_database, require_topics
 from streams.stages.intake import DRAIN_SECONDS
 from streams.telemetry import PrometheusReport
@@ -60,7 +60,7 @@ class ApiProcess:
             server_header=False,
             timeout_graceful_shutdown=int(DRAIN_SECONDS),
         )
-        self._socket = _listen(settings.api_host, settings.api_port)
+        self._socket = listen(settings.api_host, settings.api_port, "SCORM_WEBHOOKS_API_PORT")
         self._server = _Server(config)
         self._ended = asyncio.Event()
 
@@ -104,16 +104,3 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), backlog=2048, family=_family(host))
-    except OSError as error:
-        raise Misconfigured(
-            f"SCORM_WEBHOOKS_API_PORT: cannot listen on {host}:{port} ({error.strerror}); choose another port"
-        ) from None
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from streams.adapters.health_server import serving
 from streams.adapters.kafka.embedded import EmbeddedBroker
+from streams.adapters.listening import listen
 from streams.adapters.sql.migrate import upgrade
 from streams.adapters.supervisor import Supervisor
 from streams.core.delivery import State
@@ -65,7 +66,11 @@ async def serve_up(deployment: Deployment) -> None:
     settings = deployment.settings
     async with (
         system(deployment, report) as supervisor,
-        serving(settings.health_host, settings.health_port, supervisor.troubles, report.registry) as port,
+        serving(
+            listen(settings.health_host, settings.health_port, f"{PREFIX}HEALTH_PORT"),
+            supervisor.troubles,
+            report.registry,
+        ) as port,
     ):
         report.tell("up", health=f"http://{settings.health_host}:{port}/readyz", data_dir=str(settings.data_dir))
         await _until(stopping, supervisor)

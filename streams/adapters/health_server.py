@@ -1,17 +1,16 @@
 """A small HTTP port for probes and metrics."""
 
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from streams.core.errors import Misconfigured
-
 
 @asynccontextmanager
 async def serving(
-    host: str, port: int, troubles: Callable[[], Awaitable[list[str]]], registry: CollectorRegistry
+    listening: socket.socket, troubles: Callable[[], Awaitable[list[str]]], registry: CollectorRegistry
 ) -> AsyncIterator[int]:
     """Serve `/healthz` (the process), `/readyz` (503 naming what is missing) and `/metrics`; yields the port."""
 
@@ -30,10 +29,7 @@ async def serving(
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            raise Misconfigured(f"cannot listen on {host}:{port} ({error.strerror}); choose another port") from None
+        await web.SockSite(runner, listening).start()
         yield int(runner.addresses[0][1])
     finally:
         await runner.cleanup()

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -37,12 +38,11 @@ async def run_process(
     stage: Runnable,
     report: Report,
     registry: CollectorRegistry,
-    host: str,
-    port: int,
+    listening: socket.socket,
     *,
     until_stdin_closes: bool,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. Raises what the stage raised, so that the process fails.
+    """Serve until SIGTERM or SIGINT, with health on `listening`, then drain. Raises what the stage raised.
 
     The process ends `STOP_SECONDS` after the signal at the latest, whoever is away by then.
     """
@@ -58,7 +58,7 @@ async def run_process(
     async def troubles() -> list[str]:
         return stage.troubles()
 
-    async with serving(host, port, troubles, registry) as bound:
+    async with serving(listening, troubles, registry) as bound:
         report.tell("started", health_port=bound)
         running = asyncio.create_task(stage.run())
         watching = asyncio.create_task(_keep_ready_gauge(stage, report))

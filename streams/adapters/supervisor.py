@@ -76,7 +76,7 @@ class Supervisor:
             if self._stopping:
                 return
             if code == EXIT_MISCONFIGURED:
-                raise Misconfigured(f"{child.stage} cannot start; its own line says what to set")
+                raise Misconfigured(f"{child.stage} cannot start{self._why(child)}")
             if time.monotonic() - started > SETTLED_SECONDS:
                 backoff = FIRST_BACKOFF_SECONDS
             child.restarts += 1
@@ -85,12 +85,9 @@ class Supervisor:
             backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
 
     async def _run_once(self, child: Child) -> int:
-        child.port = _free_port()
-        environ = {
-            **self.environ,
-            "SCORM_WEBHOOKS_HEALTH_HOST": "127.0.0.1",
-            "SCORM_WEBHOOKS_HEALTH_PORT": str(child.port),
-        }
+        # Made here and inherited: of a port that is only chosen here somebody else can be first.
+        listening = socket.create_server(("127.0.0.1", 0))
+        child.port = listening.getsockname()[1]
         output = (self.logs / f"{child.stage}.log").open("ab") if self.logs else None
         try:
             child.process = await asyncio.create_subprocess_exec(
@@ -98,8 +95,10 @@ class Supervisor:
                 "-m",
                 "streams",
                 child.stage,
-                "--until-stdin-closes",
-                env=environ,
+                "--supervised",
+                str(listening.fileno()),
+                env=self.environ,
+                pass_fds=[listening.fileno()],
                 # The other end is ours alone: if we die, however we die, the child reads the end and stops.
                 stdin=asyncio.subprocess.PIPE,
                 stdout=output,
@@ -108,9 +107,16 @@ class Supervisor:
                 start_new_session=True,
             )
         finally:
+            listening.close()
             if output:
                 output.close()
         return await child.process.wait()
+
+    def _why(self, child: Child) -> str:
+        if self.logs is None:
+            return "; its own line says what to set"
+        said = (self.logs / f"{child.stage}.log").read_text(errors="replace").splitlines()
+        return ": " + said[-1].removeprefix("error: ") if said else ""
 
     async def _stop(self, keeping: Sequence["asyncio.Task[None]"]) -> None:
         running = [
@@ -135,9 +141,3 @@ async def _ask(session: aiohttp.ClientSession, child: Child) -> str:
             return "" if answer.status == 200 else "; ".join(text.splitlines())
     except (aiohttp.ClientError, TimeoutError):
         return "is starting"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -55,11 +55,11 @@ STAGE_HELP = {
 
 def _add_stage(name: str, words: str) -> None:
     def run(
-        until_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,
+        supervised: Annotated[int | None, typer.Option(hidden=True)] = None,
     ) -> None:
         from streams.cli.stages import run_stage
 
-        run_stage(name, until_stdin_closes)
+        run_stage(name, supervised)
 
     app.command(name, help=words, rich_help_panel="Stages")(run)
 
@@ -70,7 +70,7 @@ for _name, _words in STAGE_HELP.items():
 
 @app.command(rich_help_panel="Stages")
 def publish(
-    until_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,
+    supervised: Annotated[int | None, typer.Option(hidden=True)] = None,
     reconcile: Annotated[
         bool, typer.Option("--reconcile", help="Make `subscriptions` what SQL says, once, and end: after a restore.")
     ] = False,
@@ -84,7 +84,7 @@ def publish(
     if reconcile:
         run_reconciliation(lambda strangers: yes or _may_delete(strangers))
     else:
-        run_stage("publish", until_stdin_closes)
+        run_stage("publish", supervised)
 
 
 def _may_delete(webhook_ids: Sequence[str]) -> bool:

@@ -1,6 +1,7 @@
 """Run one stage, or all of them, until a signal ends it."""
 
 import os
+import socket
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -8,8 +9,9 @@ from streams.core.errors import Misconfigured
 from streams.telemetry import PrometheusReport, configure_logging
 
 
-def run_stage(name: str, until_stdin_closes: bool) -> None:
-    """The process of one stage."""
+def run_stage(name: str, supervised: int | None) -> None:
+    """The process of one stage; `supervised` is its health port's socket, the number of the supervisor's descriptor."""
+    from streams.adapters.listening import listen
     from streams.adapters.process import run_process
     from streams.products import Products
     from streams.running import STAGES
@@ -18,17 +20,14 @@ def run_stage(name: str, until_stdin_closes: bool) -> None:
     settings = products.settings
     configure_logging(settings.log_format, settings.log_level)
     report = PrometheusReport(name)
+    if supervised is None:
+        listening = listen(settings.health_host, settings.health_port, "SCORM_WEBHOOKS_HEALTH_PORT")
+    else:
+        listening = socket.socket(fileno=supervised)
 
     async def run() -> None:
         stage = STAGES[name](products, report)
-        await run_process(
-            stage,
-            report,
-            report.registry,
-            settings.health_host,
-            settings.health_port,
-            until_stdin_closes=until_stdin_closes,
-        )
+        await run_process(stage, report, report.registry, listening, until_stdin_closes=supervised is not None)
 
     _run(run())
 
