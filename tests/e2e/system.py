@@ -171,7 +171,7 @@ class System:
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.split("{")[0].split(" ")[0] == full)
 
     def metrics(self, stage: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[stage]}/metrics", timeout=2) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[stage]}/metrics", timeout=20) as answer:
             return str(answer.read().decode())
 
     def kill(self, stage: str) -> None:

@@ -223,9 +223,9 @@ def test_no_secret_key_or_payload_is_in_any_log_line_or_metric(
 
 def test_the_documentation_of_the_running_api_is_there(system: System, tmp_path: Path) -> None:
     port = system.env["SCORM_WEBHOOKS_API_PORT"]
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/docs", timeout=5) as page:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/docs", timeout=20) as page:
         assert b"swagger-ui" in page.read()
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=20) as answer:
         assert answer.read() == b"ready\n"
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
         assert b"scorm_webhooks_api_requests_total" in answer.read()

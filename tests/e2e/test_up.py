@@ -1,7 +1,6 @@
 """`up` on one machine: one command, no broker and no database to bring, found by every other command."""
 
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -13,6 +12,7 @@ import pytest
 from conftest import Broker
 from e2e.receiver import Receiver
 from e2e.system import System, until
+from real.process import free_ports
 
 pytestmark = pytest.mark.e2e
 
@@ -20,9 +20,7 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[System]:
     """`up` in a data directory of its own, ready."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    [port] = free_ports(1)
     system = System(tmp_path, {"SCORM_WEBHOOKS_HEALTH_PORT": str(port), "SCORM_WEBHOOKS_API_PORT": "0"})
     del system.env["SCORM_WEBHOOKS_ENCRYPTION_KEYS"]
     with (tmp_path / "up.log").open("ab") as log:

@@ -193,7 +193,7 @@ async def test_a_bug_met_while_what_was_kept_is_read_ends_the_run_and_leaves_it_
         it.takes_fail = True
         it.clock.advance(31)
         with pytest.raises(RuntimeError, match="a bug"):
-            await asyncio.wait_for(it.running, 1)
+            await asyncio.wait_for(it.running, 10)
         assert LATE not in it.feed.committed
 
 

@@ -214,7 +214,7 @@ async def test_a_partition_goes_with_what_is_stored_committed_and_waits_for_no_c
     it.feed.answers.clear()
     it.add(ATTEMPTS, attempt())
     await until(lambda: len(it.recorder.attempts) == 1)
-    await asyncio.wait_for(it.feed.revoke([Partition(ATTEMPTS, 0)]), 1)
+    await asyncio.wait_for(it.feed.revoke([Partition(ATTEMPTS, 0)]), 10)
     assert it.committed(ATTEMPTS) == 1
 
 
