@@ -9,10 +9,23 @@ from bench.alone import Stage, alone
 from bench.apart import held, neighbours, pairs
 from bench.control import first_delivery, listing, replay
 from bench.memory import memory
+from bench.producer import producer
 from bench.whole import latency, throughput
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-for experiment in (throughput, latency, alone, neighbours, pairs, held, memory, listing, first_delivery, replay):
+for experiment in (
+    throughput,
+    latency,
+    producer,
+    alone,
+    neighbours,
+    pairs,
+    held,
+    memory,
+    listing,
+    first_delivery,
+    replay,
+):
     app.command()(experiment)
 
 SET: tuple[Callable[[], dict[str, object]], ...] = (
@@ -20,6 +33,7 @@ SET: tuple[Callable[[], dict[str, object]], ...] = (
     partial(throughput, 100),
     partial(throughput, 100, delivers=2, fan_outs=2),
     partial(latency, 50),
+    producer,
     partial(alone, Stage.FAN_OUT),
     partial(alone, Stage.DELIVER),
     partial(alone, Stage.RECORD),
@@ -34,6 +48,7 @@ SET: tuple[Callable[[], dict[str, object]], ...] = (
 COLUMNS = {
     "throughput": ("webhooks", "delivers", "fan_outs", "per_second", "cpu_ms_a_delivery"),
     "latency": ("rate", "p50_ms", "p99_ms"),
+    "producer": ("linger_ms", "p50_ms", "p99_ms", "flood_per_second"),
     "alone": ("stage", "per_second", "per_cpu_second", "cpu_us"),
     "pairs": ("p99_ratio_median", "all_healthy_delivered"),
     "held": ("deliveries", "drained_per_second", "doubled", "p99_ms_before", "p99_ms_meanwhile"),

@@ -68,7 +68,12 @@ class Stack:
         )
         self.system.prepare()
         self._producer = Producer(
-            {"bootstrap.servers": self._kafka.bootstrap, "linger.ms": 1, "queue.buffering.max.messages": 1_000_000}
+            {
+                "bootstrap.servers": self._kafka.bootstrap,
+                "linger.ms": 1,
+                "queue.buffering.max.messages": 1_000_000,
+                "log_level": 2,
+            }
         )
         self._more: list[tuple[System, Sequence[str]]] = []
         self.acknowledged = 0

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from bench.producer import launch
 from bench.stack import WARM_DELIVERIES, Stack, percentile, running, say
+from streams.producer import EventProducer
 
 
 def throughput(
@@ -54,17 +56,18 @@ def latency(
     rate: Annotated[float, typer.Option(help="Events a second.")] = 50,
     seconds: Annotated[float, typer.Option(help="How long events are published.")] = 20,
 ) -> dict[str, object]:
-    """From the call of produce to the request's arrival at the sink."""
-    with running(Stack()) as stack:
+    """From the call of `EventProducer.publish` to the request's arrival at the sink."""
+    with running(Stack()) as stack, EventProducer(stack.bootstrap) as producer:
         stack.start()
         accounts = [account for account, _ in stack.register([f"/ok/{n}" for n in range(10)])]
         sent: dict[str, float] = {}
 
         def publish(number: int) -> None:
             sent[f"evt_{number}"] = time.monotonic()
-            stack.publish(f"evt_{number}", accounts[number % len(accounts)])
+            producer.publish(launch(f"evt_{number}", accounts[number % len(accounts)]))
 
         stack.warm_up(accounts)
+        producer.publish(launch("evt_of_nobody", "acc_without_a_webhook")).result()
         before = stack.cpu_seconds()
         count = stack.at_rate(rate, seconds, publish)
         stack.wait_for(count, 30)

@@ -61,7 +61,8 @@ class EventProducer:
             ack = producer.publish({"type": "session.launched", ...}).result(timeout=10)
 
     Keep one for the life of the process, made after any fork. `properties` are librdkafka's, such as
-    `{"security.protocol": "ssl"}`; how many events may wait is `queue.buffering.max.messages` (100 000).
+    `{"security.protocol": "ssl"}`; how many events may wait is `queue.buffering.max.messages` (100 000). An event
+    leaves at once; who publishes thousands a second spares the brokers work by `"linger.ms": 5`.
     `codec` writes the events; without one they are in Avro's single-object encoding, which needs no registry
     (`confluent_codec` makes one for Confluent's framing).
     Raises `Misconfigured` for a property that is unknown or that this class sets itself.
@@ -82,7 +83,7 @@ class EventProducer:
         self._reasons = Reasons()
         fixed = {"error_cb": self._reasons, "logger": LIBRDKAFKA}
         try:
-            self._producer = Producer({**producer_config(base, linger_ms=5), **fixed})
+            self._producer = Producer({**producer_config(base), **fixed})
         except KafkaException as error:
             raise Misconfigured(error.args[0].str()) from None
         self._topic = topic

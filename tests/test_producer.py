@@ -1,9 +1,11 @@
 """A producer team publishes an event, is never kept waiting, and learns what became of it."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ FIELDS = {
 }
 LAUNCHED = Event("evt_1", "session.launched", "acc_1", datetime(2026, 4, 10, 14, 32, tzinfo=UTC), SESSION)
 NOWHERE = "127.0.0.1:1"
+README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,12 @@ def test_an_event_is_where_its_acknowledgement_says(producer: EventProducer, bro
     assert record.key() == b"sess_1"
     assert isinstance(value, bytes)
     assert AvroCodec().decode(value) == LAUNCHED
+
+
+def test_the_readme_shows_how_to_publish(brokers: str, capsys: pytest.CaptureFixture[str]) -> None:
+    [shown] = re.findall(r"```python\n(from streams.producer.*?)```", README.read_text(), re.DOTALL)
+    exec(shown.replace("kafka:9092", brokers), {})
+    assert capsys.readouterr().out.startswith("Ack(event_id='evt_")
 
 
 def test_an_event_without_an_id_gets_one(producer: EventProducer) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
 from streams.adapters.kafka.messages import LIBRDKAFKA
 from streams.core.errors import ScormWebhooksError
@@ -24,7 +24,7 @@ class End:
 
     def __init__(self, config: Mapping[str, Any], prefix: str, report: Report) -> None:
         self._asker = Consumer({**config, "enable.partition.eof": False, "logger": LIBRDKAFKA})
-        self._partition = TopicPartition(prefix + SUBSCRIPTIONS, 0)
+        self._topic = prefix + SUBSCRIPTIONS
         self._report = report
 
     async def beyond(self, read: int) -> int:
@@ -38,10 +38,16 @@ class End:
         told = False
         while True:
             try:
-                _, end = await asyncio.to_thread(self._asker.get_watermark_offsets, self._partition, ASK_SECONDS)
-                return int(end)
+                return await asyncio.to_thread(self._latest)
             except KafkaException as error:
                 if not told:
                     self._report.tell("broker unavailable; waiting", why=error.args[0].str())
                 told = True
                 await asyncio.sleep(RETRY_SECONDS)
+
+    def _latest(self) -> int:
+        # One request: for `get_watermark_offsets` it would be two.
+        [latest] = self._asker.offsets_for_times([TopicPartition(self._topic, 0, OFFSET_END)], ASK_SECONDS)
+        if latest.error is not None:
+            raise KafkaException(latest.error)
+        return int(latest.offset)

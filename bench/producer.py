@@ -1,0 +1,84 @@
+"""What a platform's own part costs: `EventProducer`, from the call to the broker's acknowledgement."""
+
+import statistics
+import time
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+from bench.stack import cpu, percentile, say
+from real.kafka import Kafka
+from streams.adapters.kafka.topics_admin import TopicsAdmin
+from streams.core.schedule import parse_schedule
+from streams.producer import Ack, EventProducer
+from streams.topics import declare
+
+# The broker's compiler wants single events and many at once: so many a second, for so many seconds.
+_WARM = (1000, 20)
+_FLOOD_EVENTS = 40_000
+
+
+def launch(event_id: str, account_id: str) -> dict[str, Any]:
+    """A launched session, as a platform hands it over."""
+    return {
+        "id": event_id,
+        "type": "session.launched",
+        "accountId": account_id,
+        "createdAt": datetime.now(UTC).isoformat(),
+        "data": {"sessionId": event_id, "packageId": "pkg_1", "learnerId": "learner-42"},
+    }
+
+
+def producer(
+    rate: Annotated[float, typer.Option(help="Events a second, while it is timed.")] = 30,
+    seconds: Annotated[float, typer.Option(help="How long it is timed.")] = 10,
+    linger_ms: Annotated[float, typer.Option(help="How long an event waits for company.")] = 0,
+) -> dict[str, object]:
+    """From the call to the acknowledgement at this rate; then as many events as there is time for, and their CPU."""
+    kafka = Kafka()
+    try:
+        admin = TopicsAdmin({"bootstrap.servers": kafka.bootstrap}, "")
+        admin.apply(admin.plan(declare(parse_schedule("1s"), 12, 12)))
+        with EventProducer(kafka.bootstrap, properties={"linger.ms": linger_ms}) as producing:
+            _at_rate(producing, *_WARM)
+            _flood(producing, _FLOOD_EVENTS)
+            waits = _at_rate(producing, rate, seconds)
+            before, own, began = cpu(kafka.pid), time.process_time(), time.monotonic()
+            _flood(producing, _FLOOD_EVENTS)
+            took, own, broker = time.monotonic() - began, time.process_time() - own, cpu(kafka.pid) - before
+    finally:
+        kafka.stop()
+    return say(
+        experiment="producer",
+        linger_ms=linger_ms,
+        rate=rate,
+        p50_ms=round(statistics.median(waits), 1),
+        p99_ms=round(percentile(waits, 0.99), 1),
+        flood_per_second=round(_FLOOD_EVENTS / took),
+        flood_cpu_us={"producer": round(1e6 * own / _FLOOD_EVENTS), "kafka": round(1e6 * broker / _FLOOD_EVENTS)},
+    )
+
+
+def _at_rate(producing: EventProducer, rate: float, seconds: float) -> list[float]:
+    """How many milliseconds each event took."""
+    waits: list[float] = []
+
+    def taken(called: float, _: Future[Ack]) -> None:
+        waits.append(1000 * (time.monotonic() - called))
+
+    began = time.monotonic()
+    for number in range(int(rate * seconds)):
+        time.sleep(max(0, began + number / rate - time.monotonic()))
+        called = time.monotonic()
+        producing.publish(launch(f"evt_{number}", "acc_1")).add_done_callback(partial(taken, called))
+    producing.flush()
+    return waits
+
+
+def _flood(producing: EventProducer, count: int) -> None:
+    futures: list[Future[Ack]] = [producing.publish(launch(f"evt_{number}", "acc_1")) for number in range(count)]
+    for future in futures:
+        future.result()
