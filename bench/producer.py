@@ -50,7 +50,7 @@ def producer(
             _flood(producing, _FLOOD_EVENTS)
             took, own, broker = time.monotonic() - began, time.process_time() - own, cpu(kafka.pid) - before
     finally:
-        kafka.stop()
+        kafka.remove()
     return say(
         experiment="producer",
         linger_ms=linger_ms,
@@ -66,7 +66,8 @@ def _at_rate(producing: EventProducer, rate: float, seconds: float) -> list[floa
     """How many milliseconds each event took."""
     waits: list[float] = []
 
-    def taken(called: float, _: Future[Ack]) -> None:
+    def taken(called: float, future: Future[Ack]) -> None:
+        future.result()
         waits.append(1000 * (time.monotonic() - called))
 
     began = time.monotonic()
@@ -74,7 +75,8 @@ def _at_rate(producing: EventProducer, rate: float, seconds: float) -> list[floa
         time.sleep(max(0, began + number / rate - time.monotonic()))
         called = time.monotonic()
         producing.publish(launch(f"evt_{number}", "acc_1")).add_done_callback(partial(taken, called))
-    producing.flush()
+    assert producing.flush()
+    assert len(waits) == int(rate * seconds)
     return waits
 
 

@@ -60,7 +60,7 @@ class ApiProcess:
             server_header=False,
             timeout_graceful_shutdown=int(DRAIN_SECONDS),
         )
-        self._socket = listen(settings.api_host, settings.api_port, "SCORM_WEBHOOKS_API_PORT")
+        self._socket = listen(settings.api_host, settings.api_port, "SCORM_WEBHOOKS_API")
         self._server = _Server(config)
         self._ended = asyncio.Event()
 

@@ -67,7 +67,7 @@ async def serve_up(deployment: Deployment) -> None:
     async with (
         system(deployment, report) as supervisor,
         serving(
-            listen(settings.health_host, settings.health_port, f"{PREFIX}HEALTH_PORT"),
+            listen(settings.health_host, settings.health_port, f"{PREFIX}HEALTH"),
             supervisor.troubles,
             report.registry,
         ) as port,

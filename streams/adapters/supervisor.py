@@ -62,7 +62,7 @@ class Supervisor:
 
     async def troubles(self) -> list[str]:
         """What keeps any stage from working; empty when all can."""
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.5)) as session:
             answers = await asyncio.gather(*(_ask(session, child) for child in self.children.values()))
         return [
             f"{child.stage}: {words}" for child, words in zip(self.children.values(), answers, strict=True) if words
@@ -85,7 +85,7 @@ class Supervisor:
             backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
 
     async def _run_once(self, child: Child) -> int:
-        # Made here and inherited: of a port that is only chosen here somebody else can be first.
+        # The child inherits it: a port that is only chosen here somebody else could take before the child listens.
         listening = socket.create_server(("127.0.0.1", 0))
         child.port = listening.getsockname()[1]
         output = (self.logs / f"{child.stage}.log").open("ab") if self.logs else None
@@ -95,7 +95,7 @@ class Supervisor:
                 "-m",
                 "streams",
                 child.stage,
-                "--supervised",
+                "--health-fd",
                 str(listening.fileno()),
                 env=self.environ,
                 pass_fds=[listening.fileno()],

@@ -55,11 +55,11 @@ STAGE_HELP = {
 
 def _add_stage(name: str, words: str) -> None:
     def run(
-        supervised: Annotated[int | None, typer.Option(hidden=True)] = None,
+        health_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     ) -> None:
         from streams.cli.stages import run_stage
 
-        run_stage(name, supervised)
+        run_stage(name, health_fd)
 
     app.command(name, help=words, rich_help_panel="Stages")(run)
 
@@ -70,7 +70,7 @@ for _name, _words in STAGE_HELP.items():
 
 @app.command(rich_help_panel="Stages")
 def publish(
-    supervised: Annotated[int | None, typer.Option(hidden=True)] = None,
+    health_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     reconcile: Annotated[
         bool, typer.Option("--reconcile", help="Make `subscriptions` what SQL says, once, and end: after a restore.")
     ] = False,
@@ -84,7 +84,7 @@ def publish(
     if reconcile:
         run_reconciliation(lambda strangers: yes or _may_delete(strangers))
     else:
-        run_stage("publish", supervised)
+        run_stage("publish", health_fd)
 
 
 def _may_delete(webhook_ids: Sequence[str]) -> bool:

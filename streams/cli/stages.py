@@ -9,8 +9,8 @@ from streams.core.errors import Misconfigured
 from streams.telemetry import PrometheusReport, configure_logging
 
 
-def run_stage(name: str, supervised: int | None) -> None:
-    """The process of one stage; `supervised` is its health port's socket, the number of the supervisor's descriptor."""
+def run_stage(name: str, health_fd: int | None) -> None:
+    """The process of one stage; with a health port inherited from a supervisor it ends when its input closes, too."""
     from streams.adapters.listening import listen
     from streams.adapters.process import run_process
     from streams.products import Products
@@ -20,14 +20,14 @@ def run_stage(name: str, supervised: int | None) -> None:
     settings = products.settings
     configure_logging(settings.log_format, settings.log_level)
     report = PrometheusReport(name)
-    if supervised is None:
-        listening = listen(settings.health_host, settings.health_port, "SCORM_WEBHOOKS_HEALTH_PORT")
+    if health_fd is None:
+        listening = listen(settings.health_host, settings.health_port, "SCORM_WEBHOOKS_HEALTH")
     else:
-        listening = socket.socket(fileno=supervised)
+        listening = socket.socket(fileno=health_fd)
 
     async def run() -> None:
         stage = STAGES[name](products, report)
-        await run_process(stage, report, report.registry, listening, until_stdin_closes=supervised is not None)
+        await run_process(stage, report, report.registry, listening, until_stdin_closes=health_fd is not None)
 
     _run(run())
 

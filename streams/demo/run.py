@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.live import Live
 
 from streams.core.delivery import State
-from streams.core.errors import ScormWebhooksError
+from streams.core.errors import Misconfigured, ScormWebhooksError
 from streams.demo.course import Course
 from streams.demo.customers import Customer, make_customers, open_for_business
 from streams.demo.screen import CustomerLine, Scene, draw, percentile
@@ -134,10 +134,10 @@ async def _running(folder: Path, seed: int) -> AsyncIterator[Demo]:
 
 def _free_port() -> int:
     """One that is still free when `api` comes to listen on it: the kernel gives none so low to whoever asks for any."""
-    while True:
-        port = random.randrange(10_000, 20_000)
+    for port in random.sample(range(10_000, 20_000), 100):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
+    raise Misconfigured("the demo found no free port on 127.0.0.1 between 10000 and 20000")
 
 
 async def _show(

@@ -33,12 +33,19 @@ async def test_the_health_port_of_a_stage_is_taken_before_the_stage_starts(tmp_p
 
 
 async def test_a_stage_that_cannot_start_is_named_with_its_own_words_where_they_went_to_a_file(tmp_path: Path) -> None:
-    supervisor = Supervisor(["deliver"], OURS, FakeReport(), tmp_path)
+    supervisor = Supervisor(["deliver"], alone_in(tmp_path), FakeReport(), tmp_path)
     with pytest.raises(Misconfigured, match="deliver cannot start: KAFKA_BOOTSTRAP_SERVERS is not set"):
         await asyncio.wait_for(supervisor.run(), SECONDS)
 
 
-async def test_a_stage_that_cannot_start_is_named_where_it_speaks_for_itself(capfd: pytest.CaptureFixture[str]) -> None:
+async def test_a_stage_that_cannot_start_is_named_where_it_speaks_for_itself(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(Misconfigured, match="deliver cannot start; its own line says what to set"):
-        await asyncio.wait_for(Supervisor(["deliver"], OURS, FakeReport()).run(), SECONDS)
+        await asyncio.wait_for(Supervisor(["deliver"], alone_in(tmp_path), FakeReport()).run(), SECONDS)
     assert "error: KAFKA_BOOTSTRAP_SERVERS is not set" in capfd.readouterr().err
+
+
+def alone_in(folder: Path) -> dict[str, str]:
+    """No `scorm-webhooks up` of somebody else is found, whose broker this would be."""
+    return {**OURS, "SCORM_WEBHOOKS_DATA_DIR": str(folder)}

@@ -1,6 +1,7 @@
 """Brokers that die, and a topic that is made anew."""
 
 import time
+from itertools import cycle, islice
 
 from confluent_kafka.admin import AdminClient
 
@@ -26,12 +27,12 @@ def kill(act: Act, times: int) -> None:
 
 
 def kill_leader(act: Act, times: int) -> None:
-    """The broker that leads the first partition of `deliveries`, of three with two copies in sync at least."""
+    """Whoever leads `subscriptions`, or the first of `deliveries`, of three with two copies in sync at least."""
     cluster = act.world.kafka
     assert isinstance(cluster, KafkaCluster)
-    for _ in range(times):
-        before = {stage: act.crew.progress(stage) for stage in ("deliver", "record")}
-        leader = leader_of(act, "deliveries")
+    for topic in islice(cycle(("subscriptions", "deliveries")), times):
+        before = {stage: act.crew.progress(stage) for stage in ("fan-out", "deliver", "record")}
+        leader = leader_of(act, topic)
         at = time.time()
         cluster.kill_node(leader)
         act.kills += 1

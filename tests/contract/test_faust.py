@@ -16,6 +16,7 @@ from faust.transport.consumer import Consumer
 from contract.clusters import PARTITIONS, SECONDS, KafkaCluster, numbered, running, until
 from real.kafka import partition_of
 from streams.adapters.faust_app import FaustCrashed, FaustStage
+from streams.adapters.kafka.config import producer_config
 from streams.ports import Log, Outgoing, Record
 from streams.topics import SESSION_EVENTS
 
@@ -240,8 +241,8 @@ def consumer(stage: FaustStage) -> Any:
 
 
 def owe(cluster: KafkaCluster, count: int) -> None:
-    """Numbered events in large batches: of small ones Faust takes four fifths of its buffer, and no more to fill it."""
-    producer = Producer({"bootstrap.servers": cluster.properties["bootstrap.servers"], "linger.ms": 1000})
+    """Events in large batches: at four fifths of its buffer Faust asks no more, and small ones never fill it."""
+    producer = Producer(producer_config(cluster.properties, linger_ms=1000))
     for event in numbered(SESSION_EVENTS, count):
         producer.produce(cluster.prefix + event.topic, event.value, event.key)
     assert producer.flush(30) == 0

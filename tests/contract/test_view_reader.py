@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from builders import webhook
-from contract.clusters import CODEC, SECONDS, KafkaCluster, running, until
+from contract.clusters import CODEC, SECONDS, KafkaCluster, cluster_on, running, until
 from real.kafka import Kafka
 from streams.adapters.avro import AvroCodec
 from streams.adapters.kafka import view_reader
@@ -116,6 +116,22 @@ async def test_a_topic_that_was_made_anew_ends_the_view_though_its_consumer_says
     admin.create_topics([NewTopic(SUBSCRIPTIONS, 1, 1)])[SUBSCRIPTIONS].result(SECONDS)
     with pytest.raises(ViewBroken, match="made anew"):
         await asyncio.wait_for(running, SECONDS)
+
+
+async def test_while_the_broker_is_away_the_view_says_that_it_may_be_behind(
+    own_kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view_reader, "WATCH_SECONDS", 0.2)
+    cluster = cluster_on(own_kafka.bootstrap)
+    reader = cluster.reader()
+    async with cluster.log() as log:
+        await log.produce([sentinel(0)])
+        async with running(reader.run()):
+            await asyncio.wait_for(reader.wait_until_ready(), SECONDS)
+            own_kafka.kill()
+            await until(lambda: reader.troubles() == ["the broker does not say whether the webhooks are all read"])
+            own_kafka.start()
+            await until(lambda: reader.troubles() == [])
 
 
 async def test_a_bug_in_the_thread_ends_the_view(kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch) -> None:

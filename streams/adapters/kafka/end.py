@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.adapters.kafka.messages import LIBRDKAFKA
 from streams.core.errors import ScormWebhooksError
@@ -26,6 +27,7 @@ class End:
         self._asker = Consumer({**config, "enable.partition.eof": False, "logger": LIBRDKAFKA})
         self._topic = prefix + SUBSCRIPTIONS
         self._report = report
+        self.is_away = False
 
     async def beyond(self, read: int) -> int:
         """The next offset that will be written; waits an outage out. Raises `ViewBroken` when it is before `read`."""
@@ -35,19 +37,27 @@ class End:
         return end
 
     async def _ask(self) -> int:
-        told = False
         while True:
             try:
-                return await asyncio.to_thread(self._latest)
+                end = await asyncio.to_thread(self._latest)
             except KafkaException as error:
-                if not told:
+                if not self.is_away:
                     self._report.tell("broker unavailable; waiting", why=error.args[0].str())
-                told = True
+                self.is_away = True
                 await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.to_thread(self._find_leader)
+            else:
+                self.is_away = False
+                return end
 
     def _latest(self) -> int:
         # One request: for `get_watermark_offsets` it would be two.
         [latest] = self._asker.offsets_for_times([TopicPartition(self._topic, 0, OFFSET_END)], ASK_SECONDS)
-        if latest.error is not None:
-            raise KafkaException(latest.error)
+        if latest.error is not None or latest.offset < 0:
+            raise KafkaException(latest.error or KafkaError(KafkaError._NO_OFFSET))
         return int(latest.offset)
+
+    def _find_leader(self) -> None:
+        # This client is assigned nothing: of itself it would look for the successor of a dead one after 15 minutes.
+        with suppress(KafkaException):
+            self._asker.list_topics(self._topic, timeout=ASK_SECONDS)

@@ -61,7 +61,9 @@ class ViewReader:
             return [f"this machine's clock is {self._skew_seconds:+.0f} s off the broker's: set it right"]
         if self._doubts_clock:
             return ["the last sentinel is old: either this machine's clock is fast or `publish` is away"]
-        return [] if self.is_ready else [f"the webhooks are not all read yet (topic {SUBSCRIPTIONS})"]
+        if not self.is_ready:
+            return [f"the webhooks are not all read yet (topic {SUBSCRIPTIONS})"]
+        return ["the broker does not say whether the webhooks are all read"] if self._end.is_away else []
 
     @property
     def _is_clock_wrong(self) -> bool:
