@@ -13,6 +13,8 @@ def listen(host: str, port: int, settings: str) -> socket.socket:
         return socket.create_server((host, port), family=_family(host, port), backlog=socket.SOMAXCONN)
     except socket.gaierror as error:
         wrong, why, instead = "HOST", error.strerror, "an address of this machine"
+    except UnicodeError:
+        wrong, why, instead = "HOST", "it is no name of a host", "an address of this machine"
     except OSError as error:
         # What socket.create_server says repeats the address.
         why = os.strerror(error.errno or 0)

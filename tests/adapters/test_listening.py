@@ -1,5 +1,6 @@
 """Where a process cannot listen, one line names the setting that is wrong."""
 
+import re
 import socket
 
 import pytest
@@ -28,9 +29,10 @@ def test_a_port_in_use_is_named_by_its_setting() -> None:
     )
 
 
-@pytest.mark.parametrize("host", ["nowhere.invalid", "192.0.2.1"])
+@pytest.mark.parametrize("host", ["no host", "two..dots", "192.0.2.1"])
 def test_an_address_that_is_not_this_machines_is_named_by_its_setting(host: str) -> None:
     with pytest.raises(
-        Misconfigured, match=rf"^X_HOST: cannot listen on {host}:0 \([^()]+\); choose an address of this machine$"
+        Misconfigured,
+        match=rf"^X_HOST: cannot listen on {re.escape(host)}:0 \([^()]+\); choose an address of this machine$",
     ):
         listen(host, 0, "X")
