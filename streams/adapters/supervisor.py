@@ -62,7 +62,7 @@ class Supervisor:
 
     async def troubles(self) -> list[str]:
         """What keeps any stage from working; empty when all can."""
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.5)) as session:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session:
             answers = await asyncio.gather(*(_ask(session, child) for child in self.children.values()))
         return [
             f"{child.stage}: {words}" for child, words in zip(self.children.values(), answers, strict=True) if words

@@ -2,6 +2,9 @@
 
 import re
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +39,17 @@ def test_an_address_that_is_not_this_machines_is_named_by_its_setting(host: str)
         match=rf"^X_HOST: cannot listen on {re.escape(host)}:0 \([^()]+\); choose an address of this machine$",
     ):
         listen(host, 0, "X")
+
+
+def test_a_stage_says_that_its_health_port_is_in_use_though_kafka_is_away(tmp_path: Path) -> None:
+    with listen("127.0.0.1", 0, "X") as taken:
+        environ = {
+            "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+            "SCORM_WEBHOOKS_DATA_DIR": str(tmp_path),
+            "SCORM_WEBHOOKS_HEALTH_PORT": str(taken.getsockname()[1]),
+        }
+        # A stage waits a minute for Kafka.
+        command = [sys.executable, "-m", "streams", "deliver"]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=50)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: SCORM_WEBHOOKS_HEALTH_PORT: cannot listen on 127.0.0.1:")

@@ -18,7 +18,7 @@ NOWHERE = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
 
 
 async def test_the_health_port_of_a_stage_is_taken_before_the_stage_starts(tmp_path: Path) -> None:
-    supervisor = Supervisor(["deliver"], {**OURS, **NOWHERE}, FakeReport(), tmp_path)
+    supervisor = Supervisor(["deliver"], {**alone_in(tmp_path), **NOWHERE}, FakeReport(), tmp_path)
     supervising = asyncio.create_task(supervisor.run())
     try:
         async with asyncio.timeout(SECONDS):

@@ -19,6 +19,8 @@ _BETWEEN_ORDERS_SECONDS = 0.002
 class EmbeddedBroker:
     """Started when made; every topic has the partitions it was declared with. Close it to end it."""
 
+    brokers = 1
+
     def __init__(self, topics: Iterable[Topic] = (), prefix: str = "") -> None:
         self._lib = _library()
         error = ctypes.create_string_buffer(_TEXT_BYTES)
@@ -27,7 +29,7 @@ class EmbeddedBroker:
         self._client = self._lib.rd_kafka_new(_PRODUCER, conf, error, _TEXT_BYTES)
         if not self._client:
             raise Misconfigured(f"the embedded broker did not start: {error.value.decode(errors='replace')}")
-        self._cluster = self._lib.rd_kafka_mock_cluster_new(self._client, 1)
+        self._cluster = self._lib.rd_kafka_mock_cluster_new(self._client, self.brokers)
         # Nobody else will join in the next three seconds: do not wait for them.
         self._lib.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
         # Every three seconds is too seldom for whoever waits for a group's new members.

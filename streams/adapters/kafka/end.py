@@ -58,6 +58,6 @@ class End:
         return int(latest.offset)
 
     def _find_leader(self) -> None:
-        # This client is assigned nothing: of itself it would look for the successor of a dead one after 15 minutes.
+        # This client is assigned nothing: of itself it goes on asking a broker that is dead, for minutes.
         with suppress(KafkaException):
             self._asker.list_topics(self._topic, timeout=ASK_SECONDS)
