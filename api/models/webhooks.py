@@ -7,12 +7,13 @@ from pydantic import Field
 
 from api.models.common import Input, Model, Text, Time
 from streams.core.held import HeldChoice
+from streams.core.limits import DESCRIPTION_CHARACTERS
 from streams.core.standing import Tally
 from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, PauseReason, Registration, Status
 from streams.services.insight import HealthSeen, Stats
 from streams.services.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS
 from streams.services.webhooks import Changed
-from streams.services.wishes import ALL_EVENTS, MAX_CONCURRENCY, MAX_DESCRIPTION, Wish
+from streams.services.wishes import ALL_EVENTS, MAX_CONCURRENCY, Wish
 
 _URL = "https://example.com/webhooks"
 Url = Annotated[Text, Field(examples=[_URL], description="https, at most 2048 characters, no credentials in it.")]
@@ -26,7 +27,7 @@ Headers = Annotated[
     Field(examples=[{"X-Gateway-Key": "k-123"}], description="Up to ten of your own, sent with every request."),
 ]
 Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY, description="Requests at once, at most.")]
-Description = Annotated[Text, Field(max_length=MAX_DESCRIPTION, examples=["The CRM of the sales team"])]
+Description = Annotated[Text, Field(max_length=DESCRIPTION_CHARACTERS, examples=["The CRM of the sales team"])]
 
 
 class NewWebhook(Input):

@@ -11,8 +11,6 @@ from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES, data_errors
 from streams.core.ids import ID_WORDS, is_id
 
-MAX_BODY_BYTES = 256 * 1024
-
 _TRACE_PARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _TIME_WORDS = "must be a time with a zone such as 2026-04-10T14:32:00Z"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from streams.core.errors import FieldError
 from streams.core.ids import ID_PATTERN, ID_WORDS, is_id
+from streams.core.limits import DURATION_CHARACTERS, TEXT_CHARACTERS
 
 _DURATION = re.compile(
     r"P(?=.)(\d+(\.\d+)?Y)?(\d+(\.\d+)?M)?(\d+(\.\d+)?W)?(\d+(\.\d+)?D)?"
@@ -24,8 +25,8 @@ def _id(value: Any) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    ok = isinstance(value, str) and 0 < len(value) <= 1024 and is_unicode(value)
-    return None if ok else "must be a text of 1 to 1024 characters"
+    ok = isinstance(value, str) and 0 < len(value) <= TEXT_CHARACTERS and is_unicode(value)
+    return None if ok else f"must be a text of 1 to {TEXT_CHARACTERS} characters"
 
 
 def is_unicode(value: str) -> bool:
@@ -49,6 +50,8 @@ def _whole(value: Any) -> str | None:
 
 
 def _duration(value: Any) -> str | None:
+    if isinstance(value, str) and len(value) > DURATION_CHARACTERS:
+        return f"must have at most {DURATION_CHARACTERS} characters"
     ok = isinstance(value, str) and _DURATION.fullmatch(value) is not None
     return None if ok else "must be an ISO 8601 duration such as PT12M34S"
 
@@ -72,11 +75,11 @@ def _one_of(*values: str | int) -> Kind:
 
 
 _ID = Kind(_id, {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$"})
-_TEXT = Kind(_text, {"type": "string", "minLength": 1, "maxLength": 1024})
+_TEXT = Kind(_text, {"type": "string", "minLength": 1, "maxLength": TEXT_CHARACTERS})
 _NUMBER = Kind(_number, {"type": "number"})
 _SCALED = Kind(_scaled, {"type": "number", "minimum": -1, "maximum": 1})
 _WHOLE = Kind(_whole, {"type": "integer", "minimum": 0})
-_LENGTH = Kind(_duration, {"type": "string", "format": "duration"})
+_LENGTH = Kind(_duration, {"type": "string", "format": "duration", "maxLength": DURATION_CHARACTERS})
 _MONTH = Kind(_period, {"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"})
 
 

@@ -5,8 +5,7 @@ from ipaddress import IPv4Address
 from urllib.parse import urlsplit
 
 from streams.core.errors import FieldError
-
-MAX_URL_CHARACTERS = 2048
+from streams.core.limits import URL_CHARACTERS
 
 _PRINTABLE = re.compile(r"[!-~]+", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]", re.ASCII)
@@ -26,8 +25,8 @@ def url_errors(field: str, url: object, *, allow_http: bool = False) -> list[Fie
 def _problem(url: object, allow_http: bool) -> str | None:
     if not isinstance(url, str) or not url:
         return "must be a URL such as https://example.com/webhooks"
-    if len(url) > MAX_URL_CHARACTERS:
-        return f"must have at most {MAX_URL_CHARACTERS} characters"
+    if len(url) > URL_CHARACTERS:
+        return f"must have at most {URL_CHARACTERS} characters"
     if not _PRINTABLE.fullmatch(url) or "\\" in url:
         return "must be plain ASCII without spaces, control characters or backslashes (percent-encode them)"
     try:

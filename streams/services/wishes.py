@@ -6,14 +6,18 @@ from dataclasses import dataclass, field
 from streams.core.errors import FieldError
 from streams.core.event_data import EVENT_TYPES
 from streams.core.ids import ID_WORDS, is_id
+from streams.core.limits import (
+    DESCRIPTION_CHARACTERS,
+    HEADER_NAME_CHARACTERS,
+    HEADER_VALUE_CHARACTERS,
+    HEADERS,
+    SCOPE_IDS,
+)
 from streams.core.url import url_errors
 from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, Registration
 
 ALL_EVENTS = "*"
 MAX_CONCURRENCY = 256
-MAX_HEADERS = 10
-MAX_DESCRIPTION = 500
-MAX_SCOPE = 1000
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 _OURS = frozenset({"host", "transfer-encoding", "connection", "user-agent", "te", "trailer", "upgrade", "traceparent"})
 
@@ -70,12 +74,14 @@ def wish_errors(wish: Wish, allow_http: bool = False) -> list[FieldError]:
         if not is_id(value)
     ]
     errors += [
-        FieldError(scope, f"at most {MAX_SCOPE} ids")
+        FieldError(scope, f"at most {SCOPE_IDS} ids")
         for scope, values in (("packages", wish.packages), ("dispatches", wish.dispatches))
-        if len(values) > MAX_SCOPE
+        if len(values) > SCOPE_IDS
     ]
-    if len(wish.description) > MAX_DESCRIPTION or "\0" in wish.description:
-        errors.append(FieldError("description", f"must have at most {MAX_DESCRIPTION} characters, none of them NUL"))
+    if len(wish.description) > DESCRIPTION_CHARACTERS or "\0" in wish.description:
+        errors.append(
+            FieldError("description", f"must have at most {DESCRIPTION_CHARACTERS} characters, none of them NUL")
+        )
     if not 1 <= wish.max_concurrency <= MAX_CONCURRENCY:
         errors.append(FieldError("maxConcurrency", f"must be from 1 to {MAX_CONCURRENCY}"))
     return errors + header_errors(wish.headers)
@@ -83,15 +89,20 @@ def wish_errors(wish: Wish, allow_http: bool = False) -> list[FieldError]:
 
 def header_errors(headers: Mapping[str, str]) -> list[FieldError]:
     """What is wrong with a customer's own headers (RFC 9110 §5): ours cannot be replaced."""
-    errors = [FieldError("headers", f"at most {MAX_HEADERS} headers")] if len(headers) > MAX_HEADERS else []
+    errors = [FieldError("headers", f"at most {HEADERS} headers")] if len(headers) > HEADERS else []
     for name, value in headers.items():
         lower = name.lower()
+        if len(name) > HEADER_NAME_CHARACTERS:
+            start = name[:HEADER_NAME_CHARACTERS]
+            errors.append(
+                FieldError("headers", f"the name {start!r}… has more than {HEADER_NAME_CHARACTERS} characters")
+            )
+            continue
         if not name or not set(lower) <= _TOKEN:
             errors.append(FieldError("headers", f"{name!r} is no header name"))
         elif lower in _OURS or lower.startswith(("content-", "webhook-")) or "-signature" in lower:
             errors.append(FieldError("headers", f"{name} is a header that we set"))
-        if not all(" " <= character <= "~" for character in value) or len(value) > 1024:
-            errors.append(
-                FieldError("headers", f"the value of {name!r} must be printable ASCII, at most 1024 characters")
-            )
+        if not all(" " <= character <= "~" for character in value) or len(value) > HEADER_VALUE_CHARACTERS:
+            words = f"must be printable ASCII, at most {HEADER_VALUE_CHARACTERS} characters"
+            errors.append(FieldError("headers", f"the value of {name!r} {words}"))
     return errors

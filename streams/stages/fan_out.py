@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from streams.core.delivery import Delivery, ViewPosition
 from streams.core.errors import Invalid, Unavailable, Unreadable
-from streams.core.event import MAX_BODY_BYTES, Event, check_event, render
+from streams.core.event import Event, check_event, render
 from streams.core.event_data import EVENT_TYPES
 from streams.core.webhook import wants
 from streams.ports import Codec, Log, Outgoing, Record, Report, Subscriptions
@@ -87,7 +87,4 @@ class FanOut:
             raise Unreadable(f"a {type(event).__name__.lower()} is not an event")
         if event.type not in EVENT_TYPES:
             raise Unreadable(f"unknown event type {event.type!r}; a newer version may know it")
-        body = render(check_event(event))
-        if len(body) > MAX_BODY_BYTES:
-            raise Unreadable(f"the payload has {len(body)} bytes; at most {MAX_BODY_BYTES} are sent")
-        return event, body
+        return event, render(check_event(event))

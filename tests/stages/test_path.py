@@ -326,7 +326,7 @@ INVALID_FIELD = CODEC.encode(event(data={**EXAMPLE, "totalTime": "12:34"}))
         (CODEC.encode(event())[:-5], "session_event: it ends"),
         (CODEC.encode(delivery()), "a delivery is not an event"),
         (UNKNOWN_TYPE, "unknown event type 'session.relaunch'; a newer version may know it"),
-        (TOO_LARGE, "at most 262144 are sent"),
+        (TOO_LARGE, "data.totalTime: must have at most 64 characters"),
         (INVALID_FIELD, "data.totalTime: must be an ISO 8601 duration"),
     ],
     ids=["junk", "nothing", "cut short", "no event", "unknown type", "too large", "wrong field"],

@@ -1,0 +1,30 @@
+"""The limit of every field that comes from outside, each with its reason.
+
+An event or a webhook within these limits fits through every topic on its way: `tests/house/test_sizes.py` adds up the
+worst case. Limits of text count characters.
+"""
+
+# -- fields of events and webhooks ---------------------------------------------------------------------------------
+
+# An id becomes a record's key, a header's value and a part of an index.
+ID_CHARACTERS = 128
+# "P" and seven numbers of eight digits fit; a longer duration is no time that a learner spent.
+DURATION_CHARACTERS = 64
+# A learner's id may be an e-mail address or a distinguished name; a title is shown on one line.
+TEXT_CHARACTERS = 1024
+# Far more than the fields above can come to (about 20 KiB), and what serverless receivers take without a thought.
+PAYLOAD_BYTES = 64 * 1024
+
+# -- a webhook's own headers ---------------------------------------------------------------------------------------
+
+HEADERS = 10
+HEADER_NAME_CHARACTERS = 64
+# Room for a bearer token; most servers refuse a request with more than 8 KiB of headers.
+HEADER_VALUE_CHARACTERS = 1024
+
+# -- lists ---------------------------------------------------------------------------------------------------------
+
+# Scopes of one webhook, each at most an id long: 128 KiB of a record of `subscriptions`.
+SCOPE_IDS = 1000
+DESCRIPTION_CHARACTERS = 500
+URL_CHARACTERS = 2048
