@@ -32,6 +32,10 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
         "Records of session-events that nobody can use; kept in session-events.invalid.",
         [],
     ),
+    "events_unmatched_total": (
+        "Events that no webhook gets, by reason: no_webhook, type, scope, newcomer.",
+        ["reason"],
+    ),
     "deliveries_created_total": ("Deliveries written by fan-out.", []),
     "deliveries_invalid_total": ("Records of the delivery topics that nobody can use; kept.", []),
     "deliveries_held_total": ("Deliveries held, by reason.", ["reason"]),
@@ -44,8 +48,14 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     "facts_recorded_total": ("Facts stored in SQL.", []),
     "facts_refused_total": ("Facts that the database refused; stored stripped.", []),
     "records_unreadable_total": ("Records that record could not read; kept in session-events.invalid.", []),
+    "records_parked_total": ("Records kept in session-events.invalid, by the topic they come from.", ["topic"]),
+    "records_not_parked_total": (
+        "Invalid records of which session-events.invalid takes not even the start, by the topic they are in.",
+        ["topic"],
+    ),
     "webhooks_paused_total": ("Webhooks paused automatically, by reason.", ["reason"]),
     "webhooks_published_total": ("Webhooks written to subscriptions.", []),
+    "webhooks_refused_total": ("Webhooks that could not be written to subscriptions, and hold no other up.", []),
     "view_unreadable_total": ("Records of subscriptions that could not be read.", []),
     "mails_total": ("Tries to send a mail, by outcome: sent, again, given_up.", ["outcome"]),
     "rows_pruned_total": ("Rows taken away because they were kept for long enough, by kind.", ["kind"]),
@@ -133,7 +143,20 @@ class PrometheusReport(Collector):
         return bool(self._log.is_enabled_for(logging.INFO))
 
     def tell(self, fact: str, /, **ids: object) -> None:
-        self._log.info(fact, **{name: value for name, value in ids.items() if value is not None})
+        self._log.info(fact, **_present(ids))
+
+    def debug(self, fact: str, /, **ids: object) -> None:
+        self._log.debug(fact, **_present(ids))
+
+    def warning(self, fact: str, /, **ids: object) -> None:
+        self._log.warning(fact, **_present(ids))
+
+    def error(self, fact: str, /, **ids: object) -> None:
+        self._log.error(fact, **_present(ids))
+
+
+def _present(ids: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in ids.items() if value is not None}
 
 
 def _nothing(labels: Sequence[str]) -> dict[tuple[str, ...], float]:

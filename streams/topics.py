@@ -19,6 +19,13 @@ RETRY_PREFIX = "deliveries.retry."
 # Who reads the retry topics: what this group has not committed waits.
 DELIVER_GROUP = "deliver"
 
+# What Kafka's brokers take by default, of a batch as it is sent; `declare` sets it, so that nobody's default counts.
+RECORD_BYTES = 1_048_588
+# A parked record is as large as any, and has its origin besides.
+LARGEST_RECORD_BYTES = 2 * 1024 * 1024
+# Of a batch of several records, before compression.
+BATCH_BYTES = 1_000_000
+
 RETENTION = timedelta(days=7)
 LONG_RETENTION = timedelta(days=30)
 
@@ -75,14 +82,10 @@ def declare(schedule: Schedule, event_partitions: int, delivery_partitions: int)
             event_partitions,
             _delete(RETENTION),
         ),
-        Topic(INVALID, "as read", min(3, event_partitions), {**_delete(LONG_RETENTION), **_ROOMY}),
+        Topic(INVALID, "as read", min(3, event_partitions), _delete(LONG_RETENTION, LARGEST_RECORD_BYTES)),
         Topic(SUBSCRIPTIONS, "webhook id", 1, _compact(RETENTION)),
         *family,
     ]
-
-
-# A record as large as the broker takes is parked with headers that tell its origin: it must still fit.
-_ROOMY = {"max.message.bytes": "2097152"}
 
 
 def _check_retention(schedule: Schedule) -> None:
@@ -98,11 +101,12 @@ def _milliseconds(time: timedelta) -> str:
     return str(int(time.total_seconds() * 1000))
 
 
-def _delete(retention: timedelta) -> Mapping[str, str]:
+def _delete(retention: timedelta, record_bytes: int = RECORD_BYTES) -> Mapping[str, str]:
     return {
         "cleanup.policy": "delete",
         "retention.ms": _milliseconds(retention),
         "retention.bytes": "-1",
+        "max.message.bytes": str(record_bytes),
         "message.timestamp.type": "LogAppendTime",
     }
 
@@ -111,5 +115,6 @@ def _compact(tombstones: timedelta) -> Mapping[str, str]:
     return {
         "cleanup.policy": "compact",
         "delete.retention.ms": _milliseconds(tombstones),
+        "max.message.bytes": str(RECORD_BYTES),
         "message.timestamp.type": "LogAppendTime",
     }

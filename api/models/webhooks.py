@@ -7,13 +7,13 @@ from pydantic import Field
 
 from api.models.common import Input, Model, Text, Time
 from streams.core.held import HeldChoice
-from streams.core.limits import DESCRIPTION_CHARACTERS
+from streams.core.limits import CONCURRENCY, DESCRIPTION_CHARACTERS
 from streams.core.standing import Tally
 from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, PauseReason, Registration, Status
 from streams.services.insight import HealthSeen, Stats
 from streams.services.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS
 from streams.services.webhooks import Changed
-from streams.services.wishes import ALL_EVENTS, MAX_CONCURRENCY, Wish
+from streams.services.wishes import ALL_EVENTS, Wish
 
 _URL = "https://example.com/webhooks"
 Url = Annotated[Text, Field(examples=[_URL], description="https, at most 2048 characters, no credentials in it.")]
@@ -26,7 +26,7 @@ Headers = Annotated[
     dict[Text, Text],
     Field(examples=[{"X-Gateway-Key": "k-123"}], description="Up to ten of your own, sent with every request."),
 ]
-Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY, description="Requests at once, at most.")]
+Concurrency = Annotated[int, Field(ge=1, le=CONCURRENCY, description="Requests at once, at most.")]
 Description = Annotated[Text, Field(max_length=DESCRIPTION_CHARACTERS, examples=["The CRM of the sales team"])]
 
 

@@ -107,6 +107,8 @@ def _decode(value: bytes, start: int, reader: _Reader) -> Noun:
         noun: Noun = reader.to_noun(record)
     except Unreadable as error:
         raise Unreadable(f"{reader.name}: {error}") from None
+    except Exception as error:  # a field of another kind than any of ours
+        raise Unreadable(f"{reader.name}: it is damaged ({type(error).__name__}: {error})") from error
     return noun
 
 

@@ -13,6 +13,7 @@ from streams.core.errors import FieldError, Invalid, Unreadable
 from streams.core.event import Event
 from streams.core.event_data import EVENT_TYPES
 from streams.core.outcome import Kind
+from streams.core.record_checks import check_attempt, check_dead_letter, check_delivery, check_webhook
 from streams.core.webhook import Pause, PauseReason, SealedSecret, Status, Webhook
 
 Record = dict[str, Any]
@@ -156,11 +157,17 @@ def _event(record: Record) -> Event:
 
 EVENT = "session_event"
 
+
+def _checked(shape: _Shape, check: Convert) -> Convert:
+    """A record as a noun, once it is known to be one of ours."""
+    return lambda record: check(shape.to_noun(record))
+
+
 # By the name of the schema: the noun, and how it becomes a record and back.
 NOUNS: dict[str, tuple[type, Convert, Convert]] = {
     EVENT: (Event, _event_record, _event),
-    "delivery": (Delivery, _DELIVERY.to_record, _DELIVERY.to_noun),
-    "attempt": (Attempt, _ATTEMPT.to_record, _ATTEMPT.to_noun),
-    "dead_letter": (DeadLetter, _DEAD_LETTER.to_record, _DEAD_LETTER.to_noun),
-    "webhook": (Webhook, _WEBHOOK.to_record, _WEBHOOK.to_noun),
+    "delivery": (Delivery, _DELIVERY.to_record, _checked(_DELIVERY, check_delivery)),
+    "attempt": (Attempt, _ATTEMPT.to_record, _checked(_ATTEMPT, check_attempt)),
+    "dead_letter": (DeadLetter, _DEAD_LETTER.to_record, _checked(_DEAD_LETTER, check_dead_letter)),
+    "webhook": (Webhook, _WEBHOOK.to_record, _checked(_WEBHOOK, check_webhook)),
 }

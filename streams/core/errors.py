@@ -1,7 +1,8 @@
 """What can be wrong with what we were given, told so that a person can mend it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class ScormWebhooksError(Exception):
     ├── Misconfigured  a setting that must change before a start    (the operator's fault)
     ├── Unreadable     bytes that no schema of ours explains        (the producer's fault)
     ├── Refused        a row that the database will not take        (kept aside, counted)
+    ├── RecordsRefused records that Kafka never takes               (kept aside, counted)
     └── Unavailable    a broker or database that is away            (nobody's fault: wait)
         └── Partly     a mail that only some of those it is for took
     """
@@ -71,6 +73,18 @@ class Unreadable(ScormWebhooksError):
 
 class Refused(ScormWebhooksError):
     """The database answers, and refuses this very row."""
+
+
+class RecordsRefused(ScormWebhooksError):
+    """Kafka never takes some of the records; `reasons` says why, by their index. All others are acknowledged.
+
+    `appended` says when each of the others was appended, by its index.
+    """
+
+    def __init__(self, reasons: Mapping[int, str], appended: Mapping[int, datetime]) -> None:
+        super().__init__("; ".join(sorted(set(reasons.values()))))
+        self.reasons = reasons
+        self.appended = appended
 
 
 class Unavailable(ScormWebhooksError):

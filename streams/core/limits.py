@@ -28,3 +28,8 @@ HEADER_VALUE_CHARACTERS = 1024
 SCOPE_IDS = 1000
 DESCRIPTION_CHARACTERS = 500
 URL_CHARACTERS = 2048
+
+# -- a webhook's other settings ------------------------------------------------------------------------------------
+
+# Requests to one endpoint at once: no endpoint is given more than a `deliver` has slots by default.
+CONCURRENCY = 256

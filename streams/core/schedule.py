@@ -13,6 +13,9 @@ from streams.core.webhook import Status, Webhook
 _WAIT = re.compile(r"([1-9]\d{0,6})(s|m|h|d)", re.ASCII)
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
+# No topic keeps its records for so long.
+LONGEST_WAIT = timedelta(days=366)
+
 FALLBACK_RETRIES = 2
 
 
@@ -27,7 +30,10 @@ class Tier:
         match = _WAIT.fullmatch(self.name)
         if match is None:
             raise Invalid(FieldError("tier", f"{self.name!r} is not a wait such as 30s, 2m, 6h or 1d"))
-        return timedelta(seconds=int(match[1]) * _UNIT_SECONDS[match[2]])
+        wait = timedelta(seconds=int(match[1]) * _UNIT_SECONDS[match[2]])
+        if wait > LONGEST_WAIT:
+            raise Invalid(FieldError("tier", f"{self.name!r} is longer than {LONGEST_WAIT.days} days"))
+        return wait
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ class Sentinel:
         try:
             fields = json.loads(value)
             return cls(str(fields["incarnation"]), int(fields["live"]))
-        except (ValueError, KeyError, TypeError) as wrong:
-            raise Unreadable(f"no sentinel: {wrong}") from None
+        except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as wrong:
+            raise Unreadable(f"no sentinel: {type(wrong).__name__}: {wrong}") from None
 
 
 class Shelf(MutableMapping[str, Webhook]):

@@ -1,5 +1,6 @@
 """A webhook: one registration of an account, and which events it wants."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -87,6 +88,28 @@ def wants(webhook: Webhook, event: Event) -> bool:
     if package is None and dispatch is None:
         return True
     return package in webhook.packages or dispatch in webhook.dispatches
+
+
+class Unmatched(StrEnum):
+    """Why an event has no delivery."""
+
+    NO_WEBHOOK = "no_webhook"
+    TYPE = "type"
+    SCOPE = "scope"
+    NEWCOMER = "newcomer"
+
+
+def unmatched_reason(webhooks: Iterable[Webhook], event: Event) -> Unmatched:
+    """Why none of the account's webhooks gets `event`: the reason of the one that came nearest to it."""
+    reasons = {_unmatched(webhook, event) for webhook in webhooks if webhook.account_id == event.account_id}
+    nearest = (Unmatched.NEWCOMER, Unmatched.SCOPE, Unmatched.TYPE)
+    return next((reason for reason in nearest if reason in reasons), Unmatched.NO_WEBHOOK)
+
+
+def _unmatched(webhook: Webhook, event: Event) -> Unmatched:
+    if webhook.event_types and event.type not in webhook.event_types:
+        return Unmatched.TYPE
+    return Unmatched.NEWCOMER if wants(webhook, event) else Unmatched.SCOPE
 
 
 @dataclass(frozen=True, slots=True)

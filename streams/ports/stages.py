@@ -26,7 +26,10 @@ class Log(Protocol):
     """Where records are produced."""
 
     async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
-        """Wait until all are acknowledged, an outage included; when each was appended."""
+        """Wait until all are acknowledged, an outage included; when each was appended.
+
+        Raises `RecordsRefused` when Kafka never takes some of them, once all others are acknowledged.
+        """
 
 
 class Recorder(Protocol):
@@ -94,6 +97,15 @@ class Report(Protocol):
     def observe(self, metric: str, value: float, /) -> None: ...
 
     def tell(self, fact: str, /, **ids: object) -> None: ...
+
+    def debug(self, fact: str, /, **ids: object) -> None:
+        """What one looks for only when it is missed."""
+
+    def warning(self, fact: str, /, **ids: object) -> None:
+        """What heals by itself, but somebody should know."""
+
+    def error(self, fact: str, /, **ids: object) -> None:
+        """What needs a person."""
 
 
 class Clock(Protocol):

@@ -7,6 +7,7 @@ from streams.core.errors import FieldError
 from streams.core.event_data import EVENT_TYPES
 from streams.core.ids import ID_WORDS, is_id
 from streams.core.limits import (
+    CONCURRENCY,
     DESCRIPTION_CHARACTERS,
     HEADER_NAME_CHARACTERS,
     HEADER_VALUE_CHARACTERS,
@@ -17,7 +18,6 @@ from streams.core.url import url_errors
 from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, Registration
 
 ALL_EVENTS = "*"
-MAX_CONCURRENCY = 256
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 _OURS = frozenset({"host", "transfer-encoding", "connection", "user-agent", "te", "trailer", "upgrade", "traceparent"})
 
@@ -82,8 +82,8 @@ def wish_errors(wish: Wish, allow_http: bool = False) -> list[FieldError]:
         errors.append(
             FieldError("description", f"must have at most {DESCRIPTION_CHARACTERS} characters, none of them NUL")
         )
-    if not 1 <= wish.max_concurrency <= MAX_CONCURRENCY:
-        errors.append(FieldError("maxConcurrency", f"must be from 1 to {MAX_CONCURRENCY}"))
+    if not 1 <= wish.max_concurrency <= CONCURRENCY:
+        errors.append(FieldError("maxConcurrency", f"must be from 1 to {CONCURRENCY}"))
     return errors + header_errors(wish.headers)
 
 

@@ -14,7 +14,7 @@ from streams.core.outcome import Kind
 from streams.core.schedule import Bury, Divert, Following, Hold, Wait, before_attempt
 from streams.core.webhook import Webhook
 from streams.ports import Noun, Outgoing, Record
-from streams.stages.invalid import parked
+from streams.stages.invalid import park, produce_or_park, tried
 from streams.stages.lane import Mine, Work
 from streams.stages.post import Manner, Post, World
 from streams.stages.repeats import Repeats
@@ -46,7 +46,7 @@ class Deliver:
         It raises CancelledError when the record is not the caller's any more before its request has left.
         """
         try:
-            return partial(self._handle, record, self._read(record))
+            return partial(self._handle, record, tried(lambda: self._read(record)))
         except Unreadable as wrong:
             return partial(self._park, record, str(wrong))
 
@@ -57,10 +57,13 @@ class Deliver:
         else:
             await world.directory.wait_for(delivery.seen)
         with await self._repeats.turn(delivery) as first:
-            if first:
-                await self._attend(record, delivery, mine)
-            else:
+            if not first:
                 world.report.count("repeats_dropped_total")
+                return
+            try:
+                await self._attend(record, delivery, mine)
+            except Unreadable as wrong:
+                await self._park(record, str(wrong))
 
     async def _attend(self, record: Record, delivery: Delivery, mine: Mine) -> None:
         world = self._world
@@ -69,14 +72,16 @@ class Deliver:
             return
         webhook = world.directory.find(delivery.webhook_id)
         if webhook is not None and webhook.account_id != delivery.account_id:
-            await self._park(record, "the delivery's account is not the account of its webhook", mine)
+            await self._park(record, "the delivery's account is not the account of its webhook")
             return
         is_test = delivery.trigger is Trigger.TEST
         if is_test and world.clock.now() - record.appended_at > TEST_EXPIRES:
             world.report.count("tests_expired_total")
-            await world.log.produce(self._follow(Bury(DeathReason.EXPIRED, delivery.ended(attempted=False))))
+            bury = Bury(DeathReason.EXPIRED, delivery.ended(attempted=False))
+            outgoing = tried(lambda: self._follow(bury))
         else:
-            await world.log.produce(await self._consequences(delivery, mine))
+            outgoing = await self._consequences(delivery, mine)
+        await produce_or_park(world.log, world.report, [(one, record) for one in outgoing])
 
     async def _is_superseded(self, delivery: Delivery) -> bool:
         """Whether a replay took the place of what waited in a tier."""
@@ -89,23 +94,23 @@ class Deliver:
             raise Unreadable(f"a {type(delivery).__name__.lower()} is not a delivery")
         return delivery
 
-    async def _park(self, record: Record, error: str, mine: Mine) -> None:
+    async def _park(self, record: Record, error: str, mine: Mine | None = None) -> None:
         self._world.report.count("deliveries_invalid_total")
-        self._world.report.tell("delivery parked", topic=record.partition.topic, offset=record.offset, why=error)
-        await self._world.log.produce([parked(record, error)])
+        await park(self._world.log, self._world.report, [(record, error)])
 
     async def _consequences(self, delivery: Delivery, mine: Mine) -> list[Outgoing]:
-        instead, webhook = self._instead(delivery)
+        """What follows; `Unreadable` where our own code fails at this delivery."""
+        instead, webhook = tried(lambda: self._instead(delivery))
         if instead is not None or webhook is None:
-            return self._follow(instead)
+            return tried(lambda: self._follow(instead))
         try:
             with await self._slots.slot(_line(delivery), _errand(delivery), webhook.max_concurrency) as turn:
                 if not mine():
                     raise asyncio.CancelledError
                 # It may have been paused or changed while this delivery waited for its slot.
-                instead, webhook = self._instead(delivery)
+                instead, webhook = tried(lambda: self._instead(delivery))
                 if instead is not None or webhook is None:
-                    return self._follow(instead)
+                    return tried(lambda: self._follow(instead))
                 return await self._attempt(delivery, webhook, turn)
         except Busy:
             return self._follow(Hold(delivery.held(HoldReason.BUSY, None, attempted=False)))
@@ -122,7 +127,12 @@ class Deliver:
         turn.delivered = attempt.kind is Kind.DELIVERED
         if delivery.target is Target.FALLBACK:
             self._fallbacks[webhook.id].learn(turn.delivered, attempt.ended_at)
-        return [self._outgoing(ATTEMPTS, delivery.webhook_id, attempt), *self._follow(following, attempt.words)]
+        return tried(
+            lambda: [
+                self._outgoing(ATTEMPTS, delivery.webhook_id, attempt),
+                *self._follow(following, attempt.words),
+            ]
+        )
 
     def _follow(self, following: Following | None, words: str | None = None) -> list[Outgoing]:
         match following:

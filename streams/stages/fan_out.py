@@ -1,16 +1,17 @@
 """fan-out: join each event with the webhooks that want it, and write one delivery for each."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import partial
 
 from streams.core.delivery import Delivery, ViewPosition
 from streams.core.errors import Invalid, Unavailable, Unreadable
 from streams.core.event import Event, check_event, render
 from streams.core.event_data import EVENT_TYPES
-from streams.core.webhook import wants
+from streams.core.webhook import Webhook, unmatched_reason, wants
 from streams.ports import Codec, Log, Outgoing, Record, Report, Subscriptions
-from streams.stages.invalid import parked
+from streams.stages.invalid import park, produce_or_park, tried
 from streams.topics import DELIVERIES
 
 # A backlog must not flood a webhook that was registered long after its events happened.
@@ -35,16 +36,24 @@ class FanOut:
         """Fan a batch out; returns when every delivery of it is acknowledged."""
         read = [await self._read_patiently(record) for record in records]
         seen = await self._subscriptions.catch_up()
-        pairs = zip(records, read, strict=True)
-        await self._log.produce(
-            [outgoing for record, found in pairs for outgoing in self._consequences(record, found, seen)]
-        )
+        outgoing: list[tuple[Outgoing, Record]] = []
+        invalid: list[tuple[Record, str]] = []
+        for record, found in zip(records, read, strict=True):
+            try:
+                if isinstance(found, Exception):
+                    raise found
+                outgoing += tried(partial(self._deliveries, record, *found, seen))
+            except (Unreadable, Invalid) as wrong:
+                self._report.count("events_invalid_total")
+                invalid.append((record, str(wrong)))
+        await produce_or_park(self._log, self._report, outgoing)
+        await park(self._log, self._report, invalid)
 
     async def _read_patiently(self, record: Record) -> Found:
         """What the record holds, or what is wrong with it; a schema registry that is away is waited for."""
         while True:
             try:
-                found: Found = self._read(record)
+                found: Found = tried(lambda: self._read(record))
             except (Unreadable, Invalid) as wrong:
                 found = wrong
             except Unavailable as away:
@@ -56,20 +65,12 @@ class FanOut:
             self._waits = False
             return found
 
-    def _consequences(self, record: Record, found: Found, seen: ViewPosition) -> Iterator[Outgoing]:
-        if isinstance(found, Exception):
-            self._report.count("events_invalid_total")
-            self._report.tell("event parked", offset=record.offset, partition=record.partition.number, why=str(found))
-            yield parked(record, str(found))
-            return
-        event, body = found
-        self._report.count("events_total", type=event.type)
-        for webhook in self._subscriptions.of_account(event.account_id):
-            late = webhook.created_at is not None and webhook.created_at - record.appended_at > NEWCOMER_AFTER
-            if late or not wants(webhook, event):
-                continue
-            self._report.count("deliveries_created_total")
-            delivery = Delivery(
+    def _deliveries(
+        self, record: Record, event: Event, body: bytes, seen: ViewPosition
+    ) -> list[tuple[Outgoing, Record]]:
+        """One delivery for each webhook that wants the event."""
+        deliveries = [
+            Delivery(
                 account_id=event.account_id,
                 event_id=event.id,
                 event_type=event.type,
@@ -79,7 +80,23 @@ class FanOut:
                 body=body,
                 trace_parent=event.trace_parent,
             )
-            yield Outgoing(DELIVERIES, webhook.id.encode(), self._codec.encode(delivery))
+            for webhook in self._wanting(event, record.appended_at)
+        ]
+        outgoing = [Outgoing(DELIVERIES, one.webhook_id.encode(), self._codec.encode(one)) for one in deliveries]
+        self._report.count("events_total", type=event.type)
+        self._report.count("deliveries_created_total", len(deliveries))
+        return [(one, record) for one in outgoing]
+
+    def _wanting(self, event: Event, appended_at: datetime) -> list[Webhook]:
+        """The webhooks that want the event; where there is none, it is counted why."""
+        webhooks = self._subscriptions.of_account(event.account_id)
+        wanting = [webhook for webhook in webhooks if wants(webhook, event)]
+        timely = [webhook for webhook in wanting if not _is_newcomer(webhook, appended_at)]
+        if not timely:
+            reason = unmatched_reason(webhooks, event)
+            self._report.count("events_unmatched_total", reason=reason)
+            self._report.debug("event_unmatched", event_id=event.id, account_id=event.account_id, reason=reason)
+        return timely
 
     def _read(self, record: Record) -> tuple[Event, bytes]:
         event = self._codec.decode(record.value or b"")
@@ -88,3 +105,8 @@ class FanOut:
         if event.type not in EVENT_TYPES:
             raise Unreadable(f"unknown event type {event.type!r}; a newer version may know it")
         return event, render(check_event(event))
+
+
+def _is_newcomer(webhook: Webhook, appended_at: datetime) -> bool:
+    """Whether the webhook was registered long after the event happened."""
+    return webhook.created_at is not None and webhook.created_at - appended_at > NEWCOMER_AFTER

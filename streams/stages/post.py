@@ -11,6 +11,7 @@ from streams.core.request import Request, build_request, endpoint
 from streams.core.schedule import Bury, Discard, Divert, Done, Following, Hold, Schedule, Wait, after_attempt
 from streams.core.webhook import Webhook
 from streams.ports import Clock, Codec, Directory, Generations, Log, Report, Sealed, Sender
+from streams.stages.invalid import tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,30 @@ class Post:
         self._manner = manner
 
     async def attempt(self, delivery: Delivery, webhook: Webhook) -> tuple[Attempt, Following]:
-        """POST once; the attempt as it is recorded, and what follows it."""
-        world, manner = self._world, self._manner
-        started_at = world.clock.now()
+        """POST once; the attempt as it is recorded, and what follows it.
+
+        Raises `Unreadable` where our own code fails at what came of it.
+        """
+        started_at = self._world.clock.now()
         url = endpoint(delivery, webhook) or webhook.url
         request, result = await self._send(delivery, webhook, url, started_at)
-        ended_at = world.clock.now()
-        outcome = judge(result, ended_at, manner.timeout_seconds)
-        following = after_attempt(delivery, outcome, manner.schedule, webhook)
+        ended_at = self._world.clock.now()
+        attempt, following = tried(lambda: self._judge(delivery, webhook, url, request, result, started_at, ended_at))
+        self._tell(attempt)
+        return attempt, following
+
+    def _judge(
+        self,
+        delivery: Delivery,
+        webhook: Webhook,
+        url: str,
+        request: Request | None,
+        result: Answer | Failure,
+        started_at: datetime,
+        ended_at: datetime,
+    ) -> tuple[Attempt, Following]:
+        outcome = judge(result, ended_at, self._manner.timeout_seconds)
+        following = after_attempt(delivery, outcome, self._manner.schedule, webhook)
         answer = result if isinstance(result, Answer) else None
         attempt = Attempt(
             account_id=delivery.account_id,
@@ -78,7 +95,6 @@ class Post:
             followed=_followed(following),
             tier=following.tier.name if isinstance(following, Wait) else None,
         )
-        self._tell(attempt)
         return attempt, following
 
     async def _send(

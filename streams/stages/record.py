@@ -4,16 +4,17 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
-from streams.core.errors import Refused, Unavailable, Unreadable
+from streams.core.errors import Invalid, Refused, Unavailable, Unreadable
 from streams.core.ledger import Commit
 from streams.core.network import OwnNetwork
 from streams.core.standing import Fact, fold, stripped
 from streams.ports import Clock, Codec, Feed, Log, Partition, Record, Recorder, Report
 from streams.stages.inbox import Inbox
-from streams.stages.invalid import parked
+from streams.stages.invalid import park, tried
 
 # What is done once for each webhook of a batch, such as counting its health, is done less often for a large one.
 BATCH_RECORDS = 2000
@@ -106,7 +107,7 @@ class RecordStage:
         facts, unreadable = self._read(records)
         self._look_at_the_network(facts)
         if unreadable:
-            await self._log.produce([parked(record, error) for record, error in unreadable])
+            await park(self._log, self._report, unreadable)
         await self._store(facts)
         ends = {record.partition: Commit(record.offset + 1, "") for record in records}
         self._stored |= {partition: end for partition, end in ends.items() if partition in self._owned}
@@ -129,17 +130,18 @@ class RecordStage:
         unreadable: list[tuple[Record, str]] = []
         for record in records:
             try:
-                noun = self._codec.decode(record.value or b"")
-            except Unreadable as wrong:
+                facts.append(tried(partial(self._fact, record)))
+            except (Unreadable, Invalid) as wrong:
                 unreadable.append((record, str(wrong)))
-                continue
-            if isinstance(noun, Delivery | Attempt | DeadLetter):
-                facts.append(Fact(noun, record.appended_at))
-            else:
-                unreadable.append((record, f"a {type(noun).__name__.lower()} does not belong here"))
         if unreadable:
             self._report.count("records_unreadable_total", len(unreadable))
         return facts, unreadable
+
+    def _fact(self, record: Record) -> Fact:
+        noun = self._codec.decode(record.value or b"")
+        if not isinstance(noun, Delivery | Attempt | DeadLetter):
+            raise Unreadable(f"a {type(noun).__name__.lower()} does not belong here")
+        return Fact(noun, record.appended_at)
 
     def _look_at_the_network(self, facts: Sequence[Fact]) -> None:
         self._network.learn(fact.noun for fact in facts if isinstance(fact.noun, Attempt))

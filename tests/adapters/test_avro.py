@@ -21,7 +21,9 @@ from streams.core.delivery import DeathReason, Delivery, HoldReason, Target, Tri
 from streams.core.errors import Invalid, Unreadable
 from streams.core.event import Event
 from streams.core.event_data import EVENT_TYPES
+from streams.core.limits import CONCURRENCY
 from streams.core.outcome import Kind
+from streams.core.record_checks import LARGEST_COUNT
 from streams.core.webhook import Pause, PauseReason, SealedSecret, Status, Webhook
 from streams.ports import Noun
 
@@ -30,11 +32,11 @@ NOON = datetime(2026, 4, 10, 12, tzinfo=UTC)
 
 # -- any noun ------------------------------------------------------------------------------------------------
 
-texts = st.text(st.characters(codec="utf-8"), max_size=20)
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 ids = st.from_regex(r"[A-Za-z0-9_:-]{1,128}", fullmatch=True)
-counts = st.integers(1, 2**31 - 1)
+counts = st.integers(1, LARGEST_COUNT)
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)
-moments = st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC))
+moments = st.datetimes(datetime(1970, 1, 1), datetime(9899, 12, 31), timezones=st.just(UTC))
 headers = st.dictionaries(texts, texts, max_size=3)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("scoreRaw", "scoreMin", "scoreMax", "scoreScaled"), numbers),
@@ -73,11 +75,13 @@ deliveries = st.builds(
     attempt=counts,
     target=st.sampled_from(Target),
     target_attempt=counts,
-    primary_attempts=st.integers(0, 2**31 - 1),
+    primary_attempts=st.integers(0, LARGEST_COUNT - 1),
     hold_reason=st.none() | st.sampled_from(HoldReason),
     pause_id=st.none() | ids,
     trace_parent=st.none() | texts,
 )
+tiers = st.builds("{}{}".format, st.integers(1, 366), st.sampled_from("smhd"))
+urls = st.builds("https://{}.example/{}".format, st.from_regex(r"[a-z]{1,20}", fullmatch=True), ids)
 attempts = st.builds(
     Attempt,
     account_id=ids,
@@ -102,21 +106,21 @@ attempts = st.builds(
     kind=st.sampled_from(Kind),
     words=texts,
     followed=st.sampled_from(Followed),
-    tier=st.none() | texts,
+    tier=st.none() | tiers,
 )
 dead_letters = st.builds(DeadLetter, deliveries, st.sampled_from(DeathReason), texts)
 webhooks = st.builds(
     Webhook,
     id=ids,
     account_id=ids,
-    url=texts,
+    url=urls,
     secrets=st.lists(st.builds(SealedSecret, texts, st.none() | moments), max_size=2).map(tuple),
     event_types=st.frozensets(texts, max_size=3),
     packages=st.frozensets(ids, max_size=3),
     dispatches=st.frozensets(ids, max_size=3),
-    fallback_url=st.none() | texts,
+    fallback_url=st.none() | urls,
     sealed_headers=st.none() | texts,
-    max_concurrency=counts,
+    max_concurrency=st.integers(1, CONCURRENCY),
     status=st.sampled_from(Status),
     pause=st.none() | st.builds(Pause, ids, st.sampled_from(PauseReason)),
     health_epoch=counts,

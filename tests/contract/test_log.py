@@ -1,10 +1,15 @@
 """Whatever is acknowledged is on the topic: whole, in order, and with the time at which it was appended."""
 
+import random
 from datetime import UTC, datetime, timedelta
 
-from contract.clusters import Cluster, Handler, numbered, running, until
+import pytest
+
+from contract.clusters import Cluster, Handler, KafkaCluster, cluster_on, numbered, running, until
+from real.kafka import Kafka
+from streams.core.errors import RecordsRefused
 from streams.ports import Outgoing, Partition
-from streams.topics import ATTEMPTS
+from streams.topics import ATTEMPTS, LARGEST_RECORD_BYTES, RECORD_BYTES
 
 
 async def test_what_is_acknowledged_is_read_in_order_with_the_time_it_was_appended(cluster: Cluster) -> None:
@@ -61,3 +66,35 @@ async def test_records_of_one_key_are_read_in_the_order_in_which_they_were_produ
 async def test_to_produce_nothing_is_done_at_once(cluster: Cluster) -> None:
     async with cluster.log() as log:
         assert list(await log.produce([])) == []
+
+
+async def test_a_record_too_large_is_refused_alone(cluster: Cluster) -> None:
+    good = numbered(ATTEMPTS, 20)
+    too_large = Outgoing(ATTEMPTS, b"large", bytes(LARGEST_RECORD_BYTES + 1))
+    async with cluster.log() as log:
+        with pytest.raises(RecordsRefused) as refused:
+            await log.produce([*good[:10], too_large, *good[10:]])
+        assert list(refused.value.reasons) == [10]
+        assert len(refused.value.appended) == 20
+        assert len(await log.produce(good)) == 20
+    handler = Handler()
+    async with running(cluster.feed(ATTEMPTS).run(handler)):
+        await until(lambda: len(handler.records) == 40)
+
+
+@pytest.mark.real
+async def test_a_record_that_only_the_broker_refuses_spoils_no_batch(own_kafka: Kafka) -> None:
+    """Larger than the topic takes, and so in one batch with what is good."""
+    cluster: KafkaCluster = cluster_on(own_kafka.bootstrap)
+    noise = random.Random(1).randbytes(RECORD_BYTES + 1000)
+    good = numbered(ATTEMPTS, 200, key=b"wh_1")
+    async with cluster.log() as log:
+        with pytest.raises(RecordsRefused) as refused:
+            await log.produce([*good[:100], Outgoing(ATTEMPTS, b"wh_1", noise), *good[100:]])
+        assert list(refused.value.reasons) == [100]
+        assert "too large" in refused.value.reasons[100]
+        await log.produce(good[:1])
+    handler = Handler()
+    async with running(cluster.feed(ATTEMPTS).run(handler)):
+        await until(lambda: len(handler.records) == 201)
+    assert {record.value for record in handler.records} == {record.value for record in good}

@@ -175,7 +175,7 @@ def test_a_record_that_nobody_can_read_is_kept_byte_for_byte_and_stops_nothing(
     platform.flush()
 
     until(lambda: receiver.ids("/crm") == ["evt_1"], words="the event behind the poison")
-    [parked] = [fact for fact in system.facts("fan-out") if fact["event"] == "event parked"]
+    [parked] = [fact for fact in system.facts("fan-out") if fact["event"] == "record_parked"]
     assert "Confluent" in parked["why"]
 
 

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from streams.core.errors import Unavailable
+from streams.core.errors import RecordsRefused, Unavailable
 from streams.core.ledger import Commit
 from streams.ports import Clock, FeedHandler, Outgoing, Partition, Record
-from streams.topics import SUBSCRIPTIONS
+from streams.topics import LARGEST_RECORD_BYTES, SUBSCRIPTIONS
 
 
 class FakeLog:
@@ -17,6 +17,7 @@ class FakeLog:
 
     Away, it makes whoever produces wait. After `die_in(n)` the n-th call to `produce` is the last thing that
     its process did, before or after the records were appended: no call returns any more until `revive`.
+    A record of more than `most_bytes` (of its topic, where one is named) is refused for ever.
     """
 
     def __init__(self, clock: Clock, partitions: int = 2) -> None:
@@ -31,12 +32,17 @@ class FakeLog:
         self.groups: defaultdict[str, dict[Partition, Commit]] = defaultdict(dict)
         self.members: defaultdict[str, list[FakeFeed]] = defaultdict(list)
         self.appended: list[Callable[[], None]] = []
+        self.most_bytes: defaultdict[str, int] = defaultdict(lambda: LARGEST_RECORD_BYTES)
 
     async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
         await asyncio.sleep(0)
         await self._here.wait()
         await self._live_through(records)
-        return [self.append(record).appended_at for record in records]
+        refused = {n: "too large" for n, record in enumerate(records) if _size(record) > self.most_bytes[record.topic]}
+        appended = {n: self.append(record).appended_at for n, record in enumerate(records) if n not in refused}
+        if refused:
+            raise RecordsRefused(refused, appended)
+        return list(appended.values())
 
     def append(self, outgoing: Outgoing) -> Record:
         partition = self.partition_of(outgoing)
@@ -88,6 +94,11 @@ class FakeLog:
                 self.append(record)
         if self.is_dead:
             await asyncio.Event().wait()
+
+
+def _size(record: Outgoing) -> int:
+    headers = sum(len(name) + len(value) for name, value in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers
 
 
 class FakeFeed:

@@ -98,6 +98,8 @@ class FakeReport:
     def tell(self, fact: str, /, **ids: object) -> None:
         self.facts.append((fact, ids))
 
+    debug = warning = error = tell
+
     def told(self, fact: str) -> int:
         """How often this was told."""
         return sum(1 for told, _ in self.facts if told == fact)

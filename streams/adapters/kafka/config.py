@@ -9,6 +9,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streams.core.errors import Misconfigured
+from streams.topics import BATCH_BYTES, LARGEST_RECORD_BYTES
 
 if TYPE_CHECKING:
     from faust.types.auth import CredentialsT
@@ -19,7 +20,15 @@ SERVERS = "KAFKA_BOOTSTRAP_SERVERS"
 PREFIX = "KAFKA_CONFIG_"
 
 # Not lost, not twice, not on another partition: these decide it, so nobody else sets them.
-_PRODUCER = {"enable.idempotence": True, "acks": "all", "partitioner": "murmur2_random"}
+_PRODUCER = {
+    "enable.idempotence": True,
+    "acks": "all",
+    "partitioner": "murmur2_random",
+    # The largest record that any of our topics takes, before compression; librdkafka's default refuses it.
+    "message.max.bytes": LARGEST_RECORD_BYTES,
+    # A batch of many records always fits where a record of ours does.
+    "batch.size": BATCH_BYTES,
+}
 _CONSUMER = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,

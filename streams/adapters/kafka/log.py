@@ -9,8 +9,9 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.adapters.kafka.messages import LIBRDKAFKA
+from streams.adapters.kafka.produce_errors import ProduceError, class_of
 from streams.adapters.kafka.reasons import Reasons
-from streams.core.errors import ScormWebhooksError
+from streams.core.errors import RecordsRefused, ScormWebhooksError
 from streams.ports import Outgoing, Report
 
 # How soon acknowledgements are looked for while some are awaited, and how often librdkafka's other news.
@@ -25,17 +26,33 @@ class LogBroken(ScormWebhooksError):
 
 
 class _Pending:
-    """One call of `produce`: how many acknowledgements are still awaited, and when each record was appended."""
+    """One call of `produce`: how many records are not settled, when each was appended, which are refused and why."""
 
-    __slots__ = ("appended", "done", "left")
+    __slots__ = ("appended", "done", "left", "reasons", "records")
 
-    def __init__(self, count: int, loop: asyncio.AbstractEventLoop) -> None:
-        self.left = count
-        self.appended: list[datetime] = [_EPOCH] * count
+    def __init__(self, records: Sequence[Outgoing], loop: asyncio.AbstractEventLoop) -> None:
+        self.records = records
+        self.left = len(records)
+        self.appended: dict[int, datetime] = {}
+        self.reasons: dict[int, str] = {}
         self.done: asyncio.Future[None] = loop.create_future()
 
+    def append(self, index: int, at: datetime) -> None:
+        self.appended[index] = at
+        self._settle()
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
+    def refuse(self, index: int, reason: str) -> None:
+        self.reasons[index] = reason
+        self._settle()
+
+    def fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def _settle(self) -> None:
+        self.left -= 1
+        if self.left == 0 and not self.done.done():
+            self.done.set_result(None)
 
 
 class KafkaLog:
@@ -46,7 +63,9 @@ class KafkaLog:
 
     def __init__(self, config: Mapping[str, Any], prefix: str, report: Report) -> None:
         self._reasons = Reasons(self._away)
-        self._producer = Producer({**config, "error_cb": self._reasons, "logger": LIBRDKAFKA})
+        self._config = {**config, "error_cb": self._reasons, "logger": LIBRDKAFKA}
+        self._producer = Producer(self._config)
+        self._alone: Producer | None = None
         self._prefix = prefix
         self._report = report
         self._loop = asyncio.get_running_loop()
@@ -62,50 +81,68 @@ class KafkaLog:
     async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
         """Wait until all are acknowledged, an outage included; when each was appended.
 
-        Raises `LogBroken` when the producer met a fatal error.
+        Raises `RecordsRefused` when Kafka never takes some of them, once all others are acknowledged, and `LogBroken`
+        when the producer met a fatal error.
         """
         if not records:
             return ()
-        pending = _Pending(len(records), self._loop)
-        for index, record in enumerate(records):
-            while wait := self._hand_over(pending, index, record):
-                await asyncio.sleep(wait)
+        pending = _Pending(records, self._loop)
+        for index in range(len(records)):
+            await self._hand_over(pending, index, self._producer)
         await pending.done
-        return pending.appended
+        if pending.reasons:
+            raise RecordsRefused(pending.reasons, pending.appended)
+        return [pending.appended[index] for index in range(len(records))]
 
     async def close(self) -> None:
         """Wait for what was handed over, for a while, and stop."""
         deadline = self._loop.time() + FLUSH_SECONDS
-        while len(self._producer) and self._loop.time() < deadline:
+        while self._waiting() and self._loop.time() < deadline:
             await asyncio.sleep(10 * SOON_SECONDS)
         self._timer.cancel()
 
-    def _hand_over(self, pending: _Pending, index: int, record: Outgoing) -> float:
-        """In how many seconds to try again; 0 when librdkafka has it."""
+    async def _hand_over(self, pending: _Pending, index: int, producer: Producer) -> None:
+        """Give a record to librdkafka, once it has room; its acknowledgement settles the record."""
+        while wait := self._try_to_hand_over(pending, index, producer):
+            await asyncio.sleep(wait)
+
+    def _try_to_hand_over(self, pending: _Pending, index: int, producer: Producer) -> float:
+        """In how many seconds to try again; 0 when librdkafka has the record, or it is refused."""
         if self._broken is not None:
             raise LogBroken(f"Kafka producer: {self._broken}")
+        record = pending.records[index]
         try:
-            self._producer.produce(
+            producer.produce(
                 self._prefix + record.topic,
                 key=record.key,
                 value=record.value,
                 headers=list(record.headers),
-                on_delivery=partial(self._acknowledged, pending, index, record),
+                on_delivery=partial(self._delivered, pending, index, producer),
             )
         except BufferError:
             # The local queue is full: wait for acknowledgements to make room.
             return 0.01
-        except KafkaException as error:
-            self._take_note(error.args[0])
+        except KafkaException as raised:
+            error: KafkaError = raised.args[0]
+            # librdkafka itself measures this record alone.
+            if self._class_of(error) is ProduceError.REFUSED:
+                pending.refuse(index, error.str())
+                return 0
             return RETRY_SECONDS
         self._look_soon()
         return 0
 
+    def _waiting(self) -> int:
+        """How many records librdkafka has that are not acknowledged."""
+        return len(self._producer) + (len(self._alone) if self._alone else 0)
+
     def _look(self) -> None:
         try:
             self._producer.poll(0)
+            if self._alone:
+                self._alone.poll(0)
         finally:
-            self._looks_soon = len(self._producer) > 0
+            self._looks_soon = self._waiting() > 0
             seconds = SOON_SECONDS if self._looks_soon else SELDOM_SECONDS
             self._timer = self._loop.call_later(seconds, self._look)
 
@@ -117,48 +154,56 @@ class KafkaLog:
 
     def _away(self, error: KafkaError) -> None:
         """Said while records wait, which themselves would say no more than "timed out", and only after minutes."""
-        if len(self._producer):
+        if self._waiting():
             self._tell_once(error)
 
-    def _acknowledged(
-        self, pending: _Pending, index: int, record: Outgoing, error: KafkaError | None, message: Message
+    def _delivered(
+        self, pending: _Pending, index: int, producer: Producer, error: KafkaError | None, message: Message
     ) -> None:
-        if error is not None:
-            self._again(pending, index, record, error)
+        if error is None:
+            if self._told:
+                self._told = False
+                self._report.tell("broker available again")
+            self._reasons.forget()
+            pending.append(index, _time(message.timestamp()[1]))
             return
-        if self._told:
-            self._told = False
-            self._report.tell("broker available again")
-        self._reasons.forget()
-        pending.appended[index] = _time(message.timestamp()[1])
-        pending.left -= 1
-        if pending.left == 0 and not pending.done.done():
-            pending.done.set_result(None)
+        match self._class_of(error):
+            case ProduceError.OURS:
+                pending.fail(LogBroken(f"Kafka producer: {error}"))
+            case ProduceError.REFUSED if producer is self._alone:
+                pending.refuse(index, error.str())
+            case ProduceError.REFUSED:
+                # Its whole batch was refused: by itself it shows whether it is the one at fault.
+                self._produce_later(pending, index, self._by_itself(), 0)
+            case ProduceError.AWAY:
+                self._produce_later(pending, index, producer, RETRY_SECONDS)
 
-    def _again(self, pending: _Pending, index: int, record: Outgoing, error: KafkaError) -> None:
-        self._take_note(error)
-        if self._broken is not None or error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-            if not pending.done.done():
-                pending.done.set_exception(LogBroken(f"Kafka producer: {error}"))
-            return
+    def _by_itself(self) -> Producer:
+        """A producer that sends one record at a time."""
+        if self._alone is None:
+            self._alone = Producer({**self._config, "batch.num.messages": 1})
+        return self._alone
+
+    def _produce_later(self, pending: _Pending, index: int, producer: Producer, seconds: float) -> None:
         if not pending.done.done():
-            task = asyncio.ensure_future(self._later(pending, index, record))
+            task = asyncio.ensure_future(self._later(pending, index, producer, seconds))
             pending.done.add_done_callback(lambda _: task.cancel())
 
-    async def _later(self, pending: _Pending, index: int, record: Outgoing) -> None:
-        await asyncio.sleep(RETRY_SECONDS)
+    async def _later(self, pending: _Pending, index: int, producer: Producer, seconds: float) -> None:
+        await asyncio.sleep(seconds)
         try:
-            while wait := self._hand_over(pending, index, record):
-                await asyncio.sleep(wait)
+            await self._hand_over(pending, index, producer)
         except LogBroken as broken:
-            if not pending.done.done():
-                pending.done.set_exception(broken)
+            pending.fail(broken)
 
-    def _take_note(self, error: KafkaError) -> None:
+    def _class_of(self, error: KafkaError) -> ProduceError:
         self._report.count("produce_errors_total")
-        if error.fatal():
+        found = class_of(error)
+        if found is ProduceError.OURS:
             self._broken = error
-        self._tell_once(error)
+        elif found is ProduceError.AWAY:
+            self._tell_once(error)
+        return found
 
     def _tell_once(self, error: KafkaError) -> None:
         if not self._told:

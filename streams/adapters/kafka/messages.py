@@ -25,7 +25,7 @@ def to_record(message: Message, prefix: str) -> Record:
         offset=offset,
         key=message.key(),
         value=message.value(),
-        appended_at=datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC),
+        appended_at=append_time(message.timestamp()[1] / 1000),
         headers=_headers(message),
     )
 
@@ -35,8 +35,23 @@ def _partition(topic: str, prefix: str, number: int) -> Partition:
     return Partition(topic.removeprefix(prefix), number)
 
 
+def append_time(seconds: float) -> datetime:
+    """When a record was appended; a time that no calendar has, which only a producer's clock can tell, is 1970."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, UTC)
+
+
+# In the place of headers that cannot be read; the record itself may be as good as any.
+UNREADABLE_HEADERS = (("unreadable-headers", b"true"),)
+
+
 def _headers(message: Message) -> tuple[tuple[str, bytes], ...]:
-    pairs: Any = message.headers() or ()
+    try:
+        pairs: Any = message.headers() or ()
+    except (SystemError, UnicodeError):  # a name that is not UTF-8, which the client does not foresee
+        return UNREADABLE_HEADERS
     return tuple((name, value if value is not None else b"") for name, value in pairs)
 
 

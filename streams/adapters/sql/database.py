@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Select, event, make_url, select
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from streams.core.errors import Misconfigured, Refused, Unavailable
@@ -67,6 +67,8 @@ class Database:
             # A full disk, a damaged file, a missing table: only a person can mend it, and nothing is dropped meanwhile.
             self._away = _words(error)
             raise Unavailable(self._away) from error
+        except StatementError as error:  # a value that cannot be told to the database at all
+            raise Refused(_words(error)) from error
         self._away = None
 
     async def ping(self) -> None:
@@ -96,7 +98,7 @@ class Database:
 
 def _words(error: Exception) -> str:
     # The statement and its parameters hold payloads and secrets; the driver's own first line does not.
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    cause = error.orig if isinstance(error, StatementError) and error.orig is not None else error
     return f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}"
 
 
