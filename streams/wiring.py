@@ -48,7 +48,7 @@ class Deployment(Products):
         return SqlHeld(self.database)
 
     def outbox(self) -> SqlOutbox:
-        return SqlOutbox(self.database)
+        return SqlOutbox(self.database, self.clock)
 
     def lease(self, name: str) -> SqlLease:
         """What only one process of the deployment may do at a time."""
@@ -106,7 +106,7 @@ class Deployment(Products):
         return WebhookService(
             SqlWebhooks(self.database, self.clock),
             SqlAccounts(self.database),
-            SqlOutbox(self.database),
+            SqlOutbox(self.database, self.clock),
             self.sealing,
             ResolvedAddresses(self.settings.allowed_networks),
             self.clock,

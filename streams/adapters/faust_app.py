@@ -4,7 +4,6 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 
 import faust
@@ -12,6 +11,8 @@ from aiokafka.errors import KafkaError
 from faust.tables import TableManager
 
 from streams.adapters.kafka.config import faust_security
+from streams.adapters.kafka.lenient_records import read_leniently
+from streams.adapters.kafka.messages import append_time
 from streams.core.errors import ScormWebhooksError
 from streams.ports import Partition, Record
 
@@ -56,6 +57,7 @@ class FaustStage:
         instance_id: str | None,
         session_seconds: float = SESSION_SECONDS,
     ) -> None:
+        read_leniently()
         self._topic = topic
         self._folder = tempfile.TemporaryDirectory(prefix="faust-")
         wait = properties.get("fetch.wait.max.ms")
@@ -240,11 +242,11 @@ def _record(event: faust.EventT[bytes], topic: str) -> Record:
         offset=message.offset,
         key=message.key,
         value=message.value,
-        appended_at=datetime.fromtimestamp(message.timestamp, UTC),
+        appended_at=append_time(message.timestamp),
         headers=_headers(message.headers),
     )
 
 
 def _headers(headers: Any) -> tuple[tuple[str, bytes], ...]:
     pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
-    return tuple((name, value) for name, value in pairs)
+    return tuple((name, value if value is not None else b"") for name, value in pairs)

@@ -1,7 +1,7 @@
 """The view: the webhooks as `subscriptions` tells them, ready only when all of them are there."""
 
 import json
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -75,6 +75,15 @@ class View:
         return {webhook_id: self._webhooks.version(webhook_id) for webhook_id in self._webhooks}
 
     @property
+    def tombstones(self) -> Mapping[str, int]:
+        """The version of each deletion, by the webhook's id."""
+        return self._deleted
+
+    def newest(self, webhook_id: str) -> int:
+        """The newest version that was read of a webhook, its deletion included; 0 where nothing was."""
+        return max(self._webhooks.version(webhook_id), self._deleted.get(webhook_id, 0))
+
+    @property
     def incarnation(self) -> str:
         return self._sentinel.incarnation if self._sentinel else ""
 
@@ -85,8 +94,7 @@ class View:
     def put(self, offset: int, webhook: Webhook, appended_at: datetime) -> None:
         """A webhook's record; the first one of a webhook gives it its creation time."""
         self.position = offset + 1
-        known = self._webhooks.version(webhook.id)
-        newest = max(known, self._deleted.get(webhook.id, 0))
+        known, newest = self._webhooks.version(webhook.id), self.newest(webhook.id)
         (self.overtaken.add if webhook.version < newest else self.overtaken.discard)(webhook.id)
         if webhook.version <= newest:
             return
@@ -94,6 +102,7 @@ class View:
             created_at = self._webhooks[webhook.id].created_at if known else appended_at
             webhook = replace(webhook, created_at=created_at)
         self._webhooks[webhook.id] = webhook
+        self._deleted.pop(webhook.id, None)
         if not known:
             self._accounts.setdefault(webhook.account_id, []).append(webhook.id)
 

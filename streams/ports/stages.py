@@ -45,14 +45,18 @@ class Recorder(Protocol):
 class Outbox(Protocol):
     """The webhooks whose newest state is not on the topic yet."""
 
-    async def compare(self, versions: Mapping[str, int]) -> Sequence[str]:
+    async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int]) -> Sequence[str]:
         """Make due what differs from the topic's versions (by webhook id); the ids that SQL does not know at all.
 
-        What the topic has in a newer version (after a restore of SQL) becomes due in one that is newer still.
+        What SQL has in no newer version than the topic (after a restore of SQL) becomes due in one that is newer than
+        the topic's, its tombstone's and the clock, so that nobody who remembers one of these takes it for old.
         """
 
-    async def owe(self, webhook_ids: Sequence[str]) -> None:
-        """Make these due again, as they are; those that SQL does not know are passed over."""
+    async def owe(self, newest: Mapping[str, int]) -> None:
+        """Make these due again, in a version that is not below the one that the topic has (by webhook id).
+
+        Those that SQL does not know are passed over.
+        """
 
     async def due(self, limit: int) -> Sequence[Due]: ...
 

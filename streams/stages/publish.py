@@ -4,11 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
-from streams.core.errors import ScormWebhooksError, Unavailable
+from streams.core.errors import RecordsRefused, ScormWebhooksError, Unavailable, Unreadable
 from streams.core.view import SENTINEL_KEY, VERSION_HEADER, Sentinel, View
 from streams.ports import Codec, Due, Lease, Log, Outbox, Outgoing, Report
+from streams.stages.invalid import tried
 from streams.topics import SUBSCRIPTIONS
 
 BATCH_WEBHOOKS = 500
@@ -56,6 +59,8 @@ class Publish:
         self._new_incarnation = new_incarnation
         self._live: set[str] = set()
         self._sentinel: Sentinel | None = None
+        # Webhooks that could not be written, each with the version in which that was.
+        self._refused: dict[str, int] = {}
         self._marked_at = self._compared_at = 0.0
         self._incarnation = ""
         self._waiting = False
@@ -125,15 +130,18 @@ class Publish:
     async def _look_back(self, topic: View) -> None:
         """Publish again whatever is not the last word on the topic: an old publisher may have woken up and written."""
         if topic.overtaken:
-            overtaken = sorted(topic.overtaken)
-            self._report.tell("another writer spoke last of some webhooks; publishing them again", count=len(overtaken))
+            overtaken = {webhook_id: topic.newest(webhook_id) for webhook_id in sorted(topic.overtaken)}
+            self._report.warning("another_writer_on_subscriptions", webhooks=len(overtaken))
             await self._outbox.owe(overtaken)
+            if SENTINEL_KEY in overtaken:
+                self._sentinel = None
             # Told again only if it happens again.
             topic.overtaken.clear()
         now = asyncio.get_running_loop().time()
         if now - self._compared_at >= COMPARE_EVERY_SECONDS:
             self._compared_at = now
-            await self._outbox.compare(topic.versions())
+            await self._outbox.compare(topic.versions(), topic.tombstones)
+            self._refused.clear()
 
     async def _patiently(self, step: Callable[[], Awaitable[Result]]) -> Result:
         """Wait a database outage out; it is told once, whoever meets it."""
@@ -150,7 +158,7 @@ class Publish:
                 return result
 
     async def _begin(self, topic: View) -> Sequence[str]:
-        strangers = await self._outbox.compare(topic.versions())
+        strangers = await self._outbox.compare(topic.versions(), topic.tombstones)
         if strangers:
             # After a restore from an older dump: deleting them needs a person's word.
             self._report.tell("webhooks on the topic that the database does not know", count=len(strangers))
@@ -162,18 +170,44 @@ class Publish:
         return strangers
 
     async def publish_due(self) -> int:
-        """Publish what is due now, at most one batch; how many webhooks that were."""
-        due = await self._outbox.due(BATCH_WEBHOOKS)
+        """Publish what is due now, at most one batch; how many webhooks that were.
+
+        A webhook that Kafka does not take holds no other up: it stays due, and is tried again when it has changed or
+        a minute has passed.
+        """
+        due = await self._outbox.due(BATCH_WEBHOOKS + len(self._refused))
+        due = [one for one in due if self._refused.get(one.webhook_id) != one.version][:BATCH_WEBHOOKS]
         if due:
-            appended = await self._log.produce([self._outgoing(webhook) for webhook in due])
-            await self._outbox.published(list(zip(due, appended, strict=True)))
-            for webhook in due:
-                (self._live.discard if webhook.webhook is None else self._live.add)(webhook.webhook_id)
-            self._report.count("webhooks_published_total", len(due))
+            published = await self._publish(due)
+            await self._outbox.published(published)
+            for one, _ in published:
+                (self._live.discard if one.webhook is None else self._live.add)(one.webhook_id)
+            self._report.count("webhooks_published_total", len(published))
         # The first sentinel of an incarnation says that every webhook is there: it waits for the last of them.
         if self._sentinel is not None or len(due) < BATCH_WEBHOOKS:
             await self._mark()
         return len(due)
+
+    async def _publish(self, due: Sequence[Due]) -> list[tuple[Due, datetime]]:
+        """Those of them that are on the topic now, and since when."""
+        encoded: list[tuple[Due, Outgoing]] = []
+        for one in due:
+            try:
+                encoded.append((one, tried(partial(self._outgoing, one))))
+            except Unreadable as wrong:
+                self._refuse(one, str(wrong))
+        try:
+            appended = await self._log.produce([outgoing for _, outgoing in encoded])
+        except RecordsRefused as refused:
+            for index, why in refused.reasons.items():
+                self._refuse(encoded[index][0], why)
+            return [(encoded[index][0], at) for index, at in refused.appended.items()]
+        return [(one, at) for (one, _), at in zip(encoded, appended, strict=True)]
+
+    def _refuse(self, due: Due, why: str) -> None:
+        self._refused[due.webhook_id] = due.version
+        self._report.count("webhooks_refused_total")
+        self._report.error("webhook_not_published", webhook_id=due.webhook_id, why=why)
 
     async def _mark(self) -> None:
         """Write the sentinel when it changed, and now and then all the same: stages set their clocks against it."""

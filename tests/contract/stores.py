@@ -121,7 +121,7 @@ async def sql_store(url: URL) -> AsyncIterator[SqlStore]:
 async def unmigrated(url: URL) -> AsyncIterator[SqlStore]:
     """A database that can do nothing: its tables are missing."""
     database, clock = Database(url), FakeClock()
-    ids, outbox = iter(range(1, 1_000_000)), SqlOutbox(database)
+    ids, outbox = iter(range(1, 1_000_000)), SqlOutbox(database, clock)
     yield SqlStore(
         clock=clock,
         recorder=SqlRecorder(database, clock, FakeReport(), lambda prefix: f"{prefix}_{next(ids)}"),

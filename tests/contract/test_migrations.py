@@ -120,10 +120,10 @@ def test_an_empty_database_is_told_what_it_needs(url: URL) -> None:
 async def test_without_the_tables_a_stage_waits_for_a_person_and_drops_nothing(url: URL) -> None:
     database, words = Database(url), r"no such table|does not exist"
     with pytest.raises(Unavailable, match=words):
-        await SqlOutbox(database).due(1)
+        await SqlOutbox(database, FakeClock()).due(1)
     assert re.search(words, database.troubles()[0])
     migrate.upgrade(url)
-    assert await SqlOutbox(database).due(1) == []
+    assert await SqlOutbox(database, FakeClock()).due(1) == []
     assert database.troubles() == []
     await database.close()
 
@@ -177,7 +177,7 @@ async def test_a_database_that_was_away_is_used_again_when_it_is_back(own_postgr
     url = url_of(own_postgres.url())
     migrate.upgrade(url)
     database = Database(url)
-    outbox = SqlOutbox(database)
+    outbox = SqlOutbox(database, FakeClock())
     assert await outbox.due(1) == []
     own_postgres.stop()
     with pytest.raises(Unavailable):

@@ -117,9 +117,9 @@ async def test_a_webhook_was_created_when_its_first_record_was_appended(store: S
 async def test_comparing_with_the_topic_makes_due_what_differs_and_names_strangers(store: Store) -> None:
     [due] = await store.outbox.due(10)
     await publish_all(store)
-    assert await store.outbox.compare({"wh_crm": due.version}) == []
+    assert await store.outbox.compare({"wh_crm": due.version}, {}) == []
     assert await store.outbox.due(10) == []
-    assert await store.outbox.compare({"wh_ghost": 1}) == ["wh_ghost"]
+    assert await store.outbox.compare({"wh_ghost": 1}, {}) == ["wh_ghost"]
     assert await due_ids(store) == ["wh_crm"]
 
 
@@ -127,9 +127,9 @@ async def test_a_deleted_webhook_that_is_still_on_the_topic_is_due_again(store: 
     await store.webhooks.change("wh_crm", lambda r: None)
     [due] = await store.outbox.due(10)
     await publish_all(store)
-    assert await store.outbox.compare({}) == []
+    assert await store.outbox.compare({}, {}) == []
     assert await store.outbox.due(10) == []
-    await store.outbox.compare({"wh_crm": due.version})
+    await store.outbox.compare({"wh_crm": due.version}, {})
     assert await store.outbox.due(10) == [due]
 
 
@@ -148,7 +148,7 @@ async def test_a_database_that_is_away_says_so(away: Store) -> None:
     due = Due("wh_crm", 1, webhook())
     for work in (
         away.outbox.due(10),
-        away.outbox.compare({}),
+        away.outbox.compare({}, {}),
         away.outbox.published([(due, NOON)]),
         away.propagation.is_published("wh_crm"),
         away.webhooks.list(),

@@ -114,15 +114,18 @@ async def test_a_webhook_was_created_when_its_first_record_was_appended(board: B
     assert first.created_at == second.created_at is not None
 
 
-async def test_whoever_waits_for_what_another_process_saw_waits_until_it_is_here(board: Board) -> None:
+async def test_what_another_process_saw_is_there_after_a_wait(board: Board) -> None:
     await board.mark(0)
     seen = await board.caught_up()
-    await asyncio.wait_for(board.view.wait_for(seen), SECONDS)
-    waiting = begun(board.view.wait_for(ViewPosition("one", seen.offset + 1)))
-    assert await is_waiting(waiting)
     await board.put("wh_0")
-    await asyncio.wait_for(waiting, SECONDS)
+    await asyncio.wait_for(board.view.wait_for(ViewPosition("one", seen.offset + 1)), SECONDS)
     assert board.view.find("wh_0") is not None
+
+
+async def test_a_position_beyond_the_end_is_not_waited_for(board: Board) -> None:
+    await board.mark(0)
+    await board.caught_up()
+    await asyncio.wait_for(board.view.wait_for(ViewPosition("one", 2**62)), SECONDS)
 
 
 async def test_what_was_seen_on_a_topic_that_is_no_more_is_waited_for_by_nobody(board: Board) -> None:

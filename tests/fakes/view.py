@@ -4,30 +4,41 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from fakes.kafka import FakeLog
+from streams.adapters.subscription_records import apply, key_of
 from streams.core.delivery import ViewPosition
 from streams.core.errors import Unreadable
-from streams.core.view import SENTINEL_KEY, VERSION_HEADER, Sentinel, View
+from streams.core.view import View
 from streams.core.webhook import Webhook
-from streams.ports import Codec, Record
+from streams.ports import Codec
 from streams.topics import SUBSCRIPTIONS
 
 
 class FakeView:
-    """`Subscriptions` and `Directory`: a `View` of what the log's topic holds."""
+    """`Subscriptions` and `Directory`: a `View` of what the log's topic holds; it can be made to fall behind."""
 
     def __init__(self, log: FakeLog, codec: Codec) -> None:
         self.view = View()
         self._log = log
         self._codec = codec
         self._moved = asyncio.Event()
+        self._is_behind = False
         log.appended.append(self._moved.set)
+
+    def fall_behind(self) -> None:
+        """Read no further, until `read_on`."""
+        self._is_behind = True
+
+    def read_on(self) -> None:
+        self._is_behind = False
+        self._moved.set()
 
     async def catch_up(self) -> ViewPosition:
         await self._read_until(self.view.is_complete)
         return self.view.seen
 
     async def wait_for(self, seen: ViewPosition) -> None:
-        await self._read_until(lambda: self.view.is_complete() and self.view.has_reached(seen))
+        known = seen._replace(offset=min(seen.offset, len(self._log.topic(SUBSCRIPTIONS))))
+        await self._read_until(lambda: self.view.is_complete() and self.view.has_reached(known))
 
     def find(self, webhook_id: str) -> Webhook | None:
         self._read()
@@ -44,20 +55,10 @@ class FakeView:
             self._read()
 
     def _read(self) -> None:
+        if self._is_behind:
+            return
         for record in self._log.topic(SUBSCRIPTIONS)[self.view.position :]:
             try:
-                self._apply(record)
+                apply(self.view, self._codec, record)
             except Unreadable:
-                self.view.spoil(record.offset, (record.key or b"").decode(errors="replace"))
-
-    def _apply(self, record: Record) -> None:
-        key = (record.key or b"").decode()
-        if record.value is None:
-            self.view.remove(record.offset, key, int(dict(record.headers)[VERSION_HEADER]))
-        elif key == SENTINEL_KEY:
-            self.view.mark(record.offset, Sentinel.decode(record.value))
-        else:
-            noun = self._codec.decode(record.value)
-            if not isinstance(noun, Webhook):
-                raise Unreadable("not a webhook")
-            self.view.put(record.offset, noun, record.appended_at)
+                self.view.spoil(record.offset, key_of(record))

@@ -95,22 +95,29 @@ class FakeOutbox:
 
     # -- what the publisher does -------------------------------------------------------------------------------
 
-    async def compare(self, versions: Mapping[str, int]) -> Sequence[str]:
+    async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int]) -> Sequence[str]:
         self._check()
         for webhook_id, stored in self._stored.items():
             version, on_topic = stored.webhook.version, versions.get(webhook_id)
             if on_topic == (None if webhook_id in self._deleted else version):
                 continue
-            if on_topic is not None and on_topic > version:
-                version = on_topic + 1
-                self._stored[webhook_id] = replace(stored, webhook=replace(stored.webhook, version=version))
-            self._dirty[webhook_id] = version
+            newest = max(on_topic or 0, tombstones.get(webhook_id, 0))
+            comes_back = on_topic is None and webhook_id in tombstones
+            self._owe(webhook_id, newest, is_behind=newest > version or comes_back)
         return sorted(versions.keys() - self._stored.keys())
 
-    async def owe(self, webhook_ids: Sequence[str]) -> None:
+    async def owe(self, newest: Mapping[str, int]) -> None:
         self._check()
-        known = self._stored.keys() & set(webhook_ids)
-        self._dirty |= {webhook_id: self._stored[webhook_id].webhook.version for webhook_id in known}
+        for webhook_id in self._stored.keys() & newest.keys():
+            version = self._stored[webhook_id].webhook.version
+            self._owe(webhook_id, newest[webhook_id], is_behind=newest[webhook_id] > version)
+
+    def _owe(self, webhook_id: str, newest: int, *, is_behind: bool) -> None:
+        stored = self._stored[webhook_id]
+        if is_behind:
+            stored = replace(stored, webhook=replace(stored.webhook, version=newest + 1))
+            self._stored[webhook_id] = stored
+        self._dirty[webhook_id] = stored.webhook.version
 
     async def due(self, limit: int) -> Sequence[Due]:
         self._check()

@@ -303,10 +303,19 @@ async def test_what_is_owed_to_a_deleted_webhook_is_a_dead_letter_with_its_body(
 
 async def test_a_webhook_that_this_process_does_not_know_yet_is_waited_for(path: Path) -> None:
     await path.register()
-    ahead = len(path.log.topic(SUBSCRIPTIONS)) + 1
-    await path.put(DELIVERIES, delivery(seen=ViewPosition("first", ahead)))
-    assert path.letters() == []
+    path.view.fall_behind()
     await path.register(webhook())
+    await path.put(DELIVERIES, delivery(seen=ViewPosition("first", len(path.log.topic(SUBSCRIPTIONS)))))
+    assert path.letters() == []
+    assert path.sender.requests == []
+    path.view.read_on()
+    await quiet()
+    assert len(path.sender.requests) == 1
+
+
+async def test_a_position_beyond_the_end_is_not_waited_for(path: Path) -> None:
+    await path.register(webhook())
+    await path.put(DELIVERIES, delivery(seen=ViewPosition("first", 2**62)))
     assert len(path.sender.requests) == 1
 
 

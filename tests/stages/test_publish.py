@@ -304,7 +304,7 @@ async def test_an_older_state_that_another_publisher_wrote_last_is_overwritten(i
     last = CODEC.decode([record.value for record in it.topic if record.key == b"wh_a"][-1] or b"")
     assert isinstance(last, Webhook)
     assert (last.version, last.url) == (2, "https://new.example.com")
-    assert it.report.told("another writer spoke last of some webhooks; publishing them again") == 1
+    assert it.report.told("another_writer_on_subscriptions") == 1
 
 
 async def test_what_the_topic_has_newer_than_a_restored_database_is_published_newer_still(it: Press) -> None:

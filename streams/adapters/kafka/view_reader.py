@@ -11,9 +11,10 @@ from streams.adapters.kafka.end import End, ViewBroken
 from streams.adapters.kafka.messages import LIBRDKAFKA, to_record
 from streams.adapters.kafka.reasons import Reasons
 from streams.adapters.packed import Packed
+from streams.adapters.subscription_records import apply, key_of
 from streams.core.delivery import ViewPosition
 from streams.core.errors import Unreadable
-from streams.core.view import SENTINEL_KEY, VERSION_HEADER, Sentinel, View
+from streams.core.view import SENTINEL_KEY, View
 from streams.core.webhook import Webhook
 from streams.ports import Clock, Codec, Record, Report
 from streams.topics import SUBSCRIPTIONS
@@ -104,15 +105,18 @@ class ViewReader:
         return self.view.seen
 
     async def wait_for(self, seen: ViewPosition) -> None:
-        """Wait until the view knows all that the writer of a delivery knew."""
+        """Wait until the view knows all that the writer of a delivery can have known."""
         if seen.incarnation != self.view.incarnation:
             # One of the two read a topic that is no more. If it was we, the end of this one tells.
             await self.catch_up()
             return
         if self.is_ready and self.view.has_reached(seen):
             return
+        # Nobody has read beyond the end: a record that says so would wait for ever, and its partition with it.
+        end = await self._end.beyond(self.view.position)
+        known = ViewPosition(seen.incarnation, min(seen.offset, end))
         async with self._moved:
-            await self._moved.wait_for(lambda: self.is_ready and self.view.has_reached(seen))
+            await self._moved.wait_for(lambda: self.is_ready and self.view.has_reached(known))
 
     def find(self, webhook_id: str) -> Webhook | None:
         return self.view.find(webhook_id)
@@ -223,26 +227,17 @@ class ViewReader:
         self._skew_seconds = skew if self._at_end else min(skew, 0.0)
         self._doubts_clock = False
 
-    def _mark(self, record: Record, sentinel: Sentinel) -> None:
-        if self._at_end and self.view.incarnation not in ("", sentinel.incarnation):
-            raise ViewBroken(f"{SUBSCRIPTIONS} has another incarnation than what was read: it was made anew")
-        self.view.mark(record.offset, sentinel)
-        self._compare_clocks(record)
-
     def _put(self, record: Record) -> None:
-        key = (record.key or b"").decode(errors="replace")
-        headers = dict(record.headers)
+        known = self.view.incarnation
         try:
-            if key == SENTINEL_KEY and record.value is not None:
-                self._mark(record, Sentinel.decode(record.value))
-            elif record.value is None:
-                self.view.remove(record.offset, key, int(headers.get(VERSION_HEADER, b"0")))
-            else:
-                noun = self._codec.decode(record.value)
-                if not isinstance(noun, Webhook):
-                    raise Unreadable(f"a {type(noun).__name__.lower()} is not a webhook")
-                self.view.put(record.offset, noun, record.appended_at)
-        except (Unreadable, ValueError, KeyError) as wrong:
+            apply(self.view, self._codec, record)
+        except Unreadable as wrong:
+            key = key_of(record)
             self.view.spoil(record.offset, key)
             self._report.count("view_unreadable_total")
-            self._report.tell("webhook record unreadable", webhook_id=key, offset=record.offset, why=str(wrong))
+            self._report.warning("subscription_unreadable", webhook_id=key, offset=record.offset, why=str(wrong))
+            return
+        if key_of(record) == SENTINEL_KEY:
+            if self._at_end and known not in ("", self.view.incarnation):
+                raise ViewBroken(f"{SUBSCRIPTIONS} has another incarnation than what was read: it was made anew")
+            self._compare_clocks(record)

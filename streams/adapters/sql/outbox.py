@@ -2,50 +2,64 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.tables import dirty_webhooks, leases, webhooks
-from streams.adapters.sql.versions import make_dirty
+from streams.adapters.sql.versions import make_dirty, version_after
 from streams.adapters.sql.webhook_rows import to_webhook
 from streams.ports import Clock, Due
 
 LEASE_SECONDS = 15.0
+# What was published so recently may not be read back yet.
+JUST_PUBLISHED = timedelta(seconds=10)
 
 
 class SqlOutbox:
     """An `Outbox` and a `Propagation`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
+        self._clock = clock
         self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
-    async def compare(self, versions: Mapping[str, int]) -> Sequence[str]:
+    async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int]) -> Sequence[str]:
         async with self._database.transaction() as connection:
-            rows = await connection.execute(select(webhooks.c.id, webhooks.c.version, webhooks.c.deleted_at))
-            stored = {row.id: (row.version, row.deleted_at is not None) for row in rows}
-            for webhook_id, (version, deleted) in sorted(stored.items()):
-                on_topic = versions.get(webhook_id)
-                if on_topic == (None if deleted else version):
+            stored = {row.id: row for row in await connection.execute(_STATES)}
+            for row in stored.values():
+                is_deleted, on_topic = row.deleted_at is not None, versions.get(row.id)
+                if on_topic == (None if is_deleted else row.version):
                     continue
-                if on_topic is not None and on_topic > version:
-                    version = on_topic + 1
-                    await connection.execute(
-                        update(webhooks).where(webhooks.c.id == webhook_id).values(version=version)
-                    )
-                await make_dirty(connection, self._insert, webhook_id, version)
+                tombstone = tombstones.get(row.id, 0)
+                newest = max(on_topic or 0, tombstone)
+                comes_back = on_topic is None and (tombstone == row.version or self._was_published(row))
+                await self._owe(connection, row, newest, is_behind=newest > row.version or comes_back)
         return sorted(versions.keys() - stored.keys())
 
-    async def owe(self, webhook_ids: Sequence[str]) -> None:
+    async def owe(self, newest: Mapping[str, int]) -> None:
         async with self._database.transaction() as connection:
-            rows = await connection.execute(
-                select(webhooks.c.id, webhooks.c.version).where(webhooks.c.id.in_(webhook_ids)).order_by(webhooks.c.id)
-            )
-            for row in rows.all():
-                await make_dirty(connection, self._insert, row.id, row.version)
+            for row in (await connection.execute(_STATES.where(webhooks.c.id.in_(newest)))).all():
+                await self._owe(connection, row, newest[row.id], is_behind=newest[row.id] > row.version)
+
+    async def _owe(self, connection: AsyncConnection, row: Any, newest: int, *, is_behind: bool) -> None:
+        """Make a webhook due, first raising its version where the topic has, or may have, one as new."""
+        version = row.version
+        if is_behind:
+            version = version_after(max(version, newest), self._clock.now())
+            # Whoever has changed it meanwhile has made it due in a newer version.
+            same = (webhooks.c.id == row.id) & (webhooks.c.version == row.version)
+            if not (await connection.execute(update(webhooks).where(same).values(version=version))).rowcount:
+                return
+        await make_dirty(connection, self._insert, row.id, version)
+
+    def _was_published(self, row: Any) -> bool:
+        """Whether the topic had it once: a tombstone that is compacted away may be remembered by a stage."""
+        return row.published_at is not None and row.published_at < self._clock.now() - JUST_PUBLISHED
 
     async def due(self, limit: int) -> Sequence[Due]:
         query = (
@@ -75,6 +89,10 @@ class SqlOutbox:
             return (await connection.execute(query)).first() is None
 
 
+# In id order, as everybody locks them.
+_STATES = select(webhooks.c.id, webhooks.c.version, webhooks.c.deleted_at, webhooks.c.published_at).order_by(
+    webhooks.c.id
+)
 _ANY = select(dirty_webhooks.c.webhook_id).limit(1)
 _FIRST_PUBLISHED = (
     update(webhooks)

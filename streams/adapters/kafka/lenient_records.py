@@ -1,0 +1,73 @@
+"""aiokafka's records with header names that are not UTF-8, at which it would stand still for ever."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from aiokafka.consumer import fetcher
+from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.memory_records import MemoryRecords
+
+# A batch begins with its offset (8 bytes) and the length of what follows that (4 bytes, big-endian).
+_LENGTH_AT, _BEGINS_BYTES = 8, 12
+
+
+def read_leniently() -> None:
+    """Let every consumer of aiokafka in this process read header names with replacement characters."""
+    fetcher.MemoryRecords = LenientRecords
+
+
+class LenientRecords:
+    """aiokafka's `MemoryRecords`; a batch that its quick parser refuses for a name is read by its Python one."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+        self._position = 0
+        self._records: Any = MemoryRecords(data)
+
+    def size_in_bytes(self) -> int:
+        return int(self._records.size_in_bytes())
+
+    def has_next(self) -> bool:
+        return bool(self._records.has_next())
+
+    def next_batch(self) -> "_LenientBatch":
+        start = self._position
+        length_at = start + _LENGTH_AT
+        self._position += _BEGINS_BYTES + int.from_bytes(self._data[length_at : length_at + 4])
+        return _LenientBatch(self._records.next_batch(), self._data[start : self._position])
+
+
+class _LenientBatch:
+    def __init__(self, batch: Any, data: memoryview) -> None:
+        self._batch = batch
+        self._data = data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            records = list(self._batch)
+        except UnicodeDecodeError:
+            records = list(_in_python(self._data))
+        return iter(records)
+
+
+def _in_python(data: memoryview) -> Any:
+    batch = _DefaultRecordBatchPy(data)
+    batch._maybe_uncompress()
+    batch._buffer = _Buffer(batch._buffer)
+    return batch
+
+
+class _Buffer(bytearray):
+    """Bytes whose slices decode to text in any case."""
+
+    def __getitem__(self, where: Any) -> Any:
+        found = super().__getitem__(where)
+        return _Slice(found) if isinstance(where, slice) else found
+
+
+class _Slice(bytearray):
+    def decode(self, encoding: str = "utf-8", errors: str = "replace") -> str:
+        return super().decode(encoding, "replace")
