@@ -3,6 +3,7 @@
 import logging
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import methodcaller
 from typing import Any
 
 from confluent_kafka import Message, TopicPartition
@@ -38,19 +39,22 @@ def _partition(topic: str, prefix: str, number: int) -> Partition:
 def append_time(seconds: float) -> datetime:
     """When a record was appended; a time that no calendar has, which only a producer's clock can tell, is 1970."""
     try:
-        return datetime.fromtimestamp(seconds, UTC)
+        return datetime.fromtimestamp(max(seconds, 0), UTC)
     except (ValueError, OverflowError, OSError):
         return datetime.fromtimestamp(0, UTC)
 
 
+# Of a name that is not UTF-8 the client makes no text, and returns all the same with an error set. The interpreter's
+# quick calls overlook that, and raise it wherever they are next; a call from C, as this one, raises it here.
+_HEADERS_OF = methodcaller("headers")
 # In the place of headers that cannot be read; the record itself may be as good as any.
 UNREADABLE_HEADERS = (("unreadable-headers", b"true"),)
 
 
 def _headers(message: Message) -> tuple[tuple[str, bytes], ...]:
     try:
-        pairs: Any = message.headers() or ()
-    except (SystemError, UnicodeError):  # a name that is not UTF-8, which the client does not foresee
+        pairs: Any = _HEADERS_OF(message) or ()
+    except (SystemError, UnicodeError):
         return UNREADABLE_HEADERS
     return tuple((name, value if value is not None else b"") for name, value in pairs)
 

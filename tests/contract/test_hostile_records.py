@@ -1,0 +1,49 @@
+"""A record that its client can hardly read comes through, and so does all that stands beside it."""
+
+import asyncio
+from collections.abc import Sequence
+
+from contract.clusters import Handler, KafkaCluster, numbered, running, until
+from real.strange_producer import VALUE, produce_strange_records
+from streams.ports import Record
+from streams.topics import DELIVERIES, SESSION_EVENTS
+
+
+async def hostile(cluster: KafkaCluster, topic: str) -> int:
+    """Strange records between good ones; how many there are in all."""
+    async with cluster.log() as log:
+        await log.produce(numbered(topic, 100))
+        bootstrap = str(cluster.properties["bootstrap.servers"])
+        strange = await asyncio.to_thread(produce_strange_records, bootstrap, cluster.prefix + topic)
+        await log.produce(numbered(topic, 100))
+    return 200 + strange
+
+
+async def test_librdkafka_reads_strange_records_and_all_others(kafka_cluster: KafkaCluster) -> None:
+    count = await hostile(kafka_cluster, DELIVERIES)
+    handler = Handler()
+    async with running(kafka_cluster.feed(DELIVERIES).run(handler)):
+        await until(lambda: len(handler.records) >= count)
+    check(handler.records, count)
+
+
+async def test_faust_reads_strange_records_and_all_others(kafka_cluster: KafkaCluster) -> None:
+    count = await hostile(kafka_cluster, SESSION_EVENTS)
+    records: list[Record] = []
+
+    async def handle(batch: Sequence[Record]) -> None:
+        records.extend(batch)
+
+    async with running(kafka_cluster.faust().run(handle)):
+        await until(lambda: len(records) >= count)
+    check(records, count)
+
+
+def check(records: Sequence[Record], count: int) -> None:
+    values = [record.value or b"" for record in records]
+    strange = {value for value in values if value.startswith(VALUE)}
+    assert len(strange) == count - 200
+    assert {int(value) for value in values if not value.startswith(VALUE)} == set(range(100))
+    for record in records:
+        assert all(isinstance(name, str) and isinstance(value, bytes) for name, value in record.headers)
+        assert record.appended_at.year >= 1970
