@@ -12,7 +12,7 @@ from faust.tables import TableManager
 
 from streams.adapters.kafka.config import faust_security
 from streams.adapters.kafka.lenient_records import read_leniently
-from streams.adapters.kafka.messages import append_time
+from streams.adapters.kafka.messages import append_time, headers_of
 from streams.core.errors import ScormWebhooksError
 from streams.ports import Partition, Record
 
@@ -243,10 +243,5 @@ def _record(event: faust.EventT[bytes], topic: str) -> Record:
         key=message.key,
         value=message.value,
         appended_at=append_time(message.timestamp),
-        headers=_headers(message.headers),
+        headers=headers_of(message.headers.items() if isinstance(message.headers, Mapping) else message.headers),
     )
-
-
-def _headers(headers: Any) -> tuple[tuple[str, bytes], ...]:
-    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
-    return tuple((name, value if value is not None else b"") for name, value in pairs)

@@ -28,9 +28,12 @@ class Sentinel:
         """Raises `Unreadable` for what is no sentinel."""
         try:
             fields = json.loads(value)
-            return cls(str(fields["incarnation"]), int(fields["live"]))
+            incarnation, live = fields["incarnation"], fields["live"]
         except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as wrong:
             raise Unreadable(f"no sentinel: {type(wrong).__name__}: {wrong}") from None
+        if not isinstance(incarnation, str) or type(live) is not int or live < 0:
+            raise Unreadable("no sentinel: incarnation is a text, and live a number of webhooks")
+        return cls(incarnation, live)
 
 
 class Shelf(MutableMapping[str, Webhook]):

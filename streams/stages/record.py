@@ -11,7 +11,7 @@ from streams.core.delivery import Delivery
 from streams.core.errors import Invalid, Refused, Unavailable, Unreadable
 from streams.core.ledger import Commit
 from streams.core.network import OwnNetwork
-from streams.core.standing import Fact, fold, stripped
+from streams.core.standing import Batch, Fact, fold, stripped
 from streams.ports import Clock, Codec, Feed, Log, Partition, Record, Recorder, Report
 from streams.stages.inbox import Inbox
 from streams.stages.invalid import park, tried
@@ -19,6 +19,9 @@ from streams.stages.invalid import park, tried
 # What is done once for each webhook of a batch, such as counting its health, is done less often for a large one.
 BATCH_RECORDS = 2000
 RETRY_SECONDS = 1.0
+
+# A record, and what it tells.
+Read = tuple[Record, Fact]
 
 
 class RecordStage:
@@ -104,11 +107,10 @@ class RecordStage:
                         await self._arrived.wait()
 
     async def _write(self, records: Sequence[Record]) -> None:
-        facts, unreadable = self._read(records)
-        self._look_at_the_network(facts)
-        if unreadable:
-            await park(self._log, self._report, unreadable)
-        await self._store(facts)
+        read, invalid = self._read(records)
+        self._look_at_the_network([fact for _, fact in read])
+        invalid += await self._store(read)
+        await park(self._log, self._report, invalid)
         ends = {record.partition: Commit(record.offset + 1, "") for record in records}
         self._stored |= {partition: end for partition, end in ends.items() if partition in self._owned}
 
@@ -125,17 +127,16 @@ class RecordStage:
             if self._stored.get(partition) == end:
                 del self._stored[partition]
 
-    def _read(self, records: Sequence[Record]) -> tuple[list[Fact], list[tuple[Record, str]]]:
-        facts: list[Fact] = []
-        unreadable: list[tuple[Record, str]] = []
+    def _read(self, records: Sequence[Record]) -> tuple[list[Read], list[tuple[Record, str]]]:
+        read: list[Read] = []
+        invalid: list[tuple[Record, str]] = []
         for record in records:
             try:
-                facts.append(tried(partial(self._fact, record)))
+                read.append((record, tried(partial(self._fact, record))))
             except (Unreadable, Invalid) as wrong:
-                unreadable.append((record, str(wrong)))
-        if unreadable:
-            self._report.count("records_unreadable_total", len(unreadable))
-        return facts, unreadable
+                self._report.count("records_unreadable_total")
+                invalid.append((record, str(wrong)))
+        return read, invalid
 
     def _fact(self, record: Record) -> Fact:
         noun = self._codec.decode(record.value or b"")
@@ -152,32 +153,36 @@ class RecordStage:
         self._network_is_down = is_down
         self._report.gauge("own_network_down", is_down)
 
-    async def _store(self, facts: Sequence[Fact]) -> None:
-        """Record the facts; a row that the database refuses is found by halving and never stops the others."""
-        if not facts:
-            return
-        try:
-            await self._until_available(facts)
-        except Refused as wrong:
-            if len(facts) > 1:
-                middle = len(facts) // 2
-                await self._store(facts[:middle])
-                await self._store(facts[middle:])
-                return
-            await self._store_stripped(facts[0], wrong)
-        else:
-            self._report.count("facts_recorded_total", len(facts))
+    async def _store(self, read: Sequence[Read]) -> list[tuple[Record, str]]:
+        """Record the facts; those that cannot be stored at all, and why.
 
-    async def _store_stripped(self, fact: Fact, wrong: Refused) -> None:
+        A row that the database refuses, or that our own code fails at, is found by halving and stops no others.
+        """
+        if not read:
+            return []
+        facts = [fact for _, fact in read]
+        try:
+            await self._until_available(tried(partial(fold, facts)))
+        except (Refused, Unreadable) as wrong:
+            if len(read) == 1:
+                return await self._store_stripped(*read[0], wrong)
+            middle = len(read) // 2
+            return [*await self._store(read[:middle]), *await self._store(read[middle:])]
+        self._report.count("facts_recorded_total", len(facts))
+        return []
+
+    async def _store_stripped(self, record: Record, fact: Fact, wrong: Exception) -> list[tuple[Record, str]]:
         self._report.count("facts_refused_total")
-        self._report.tell("fact refused by the database; stored stripped", why=str(wrong))
+        self._report.warning("fact_stored_without_details", topic=record.partition.topic, offset=record.offset,
+                             why=str(wrong))  # fmt: skip
         try:
-            await self._until_available([stripped(fact)])
-        except Refused as still_wrong:
-            self._report.tell("fact refused by the database even stripped", why=str(still_wrong))
+            await self._until_available(tried(lambda: fold([stripped(fact)])))
+        except (Refused, Unreadable) as still_wrong:
+            return [(record, f"it cannot be stored: {still_wrong}")]
+        return []
 
-    async def _until_available(self, facts: Sequence[Fact]) -> None:
-        batch = replace(fold(facts), own_network_is_down=self._network_is_down)
+    async def _until_available(self, folded: Batch) -> None:
+        batch = replace(folded, own_network_is_down=self._network_is_down)
         told = False
         while True:
             try:

@@ -157,3 +157,24 @@ async def test_a_database_that_is_away_says_so(away: Store) -> None:
     ):
         with pytest.raises(Unavailable):
             await work
+
+
+async def test_a_live_webhook_with_a_tombstone_is_due_in_a_newer_version(store: Store) -> None:
+    [due] = await store.outbox.due(10)
+    await publish_all(store)
+    tombstone = due.version + 1000
+    await store.outbox.compare({}, {"wh_crm": tombstone})
+    [again] = await store.outbox.due(10)
+    assert again.version > tombstone
+    assert again.webhook is not None
+    assert again.webhook.version == again.version
+
+
+async def test_what_another_writer_overtook_is_due_in_a_version_not_below_its(store: Store) -> None:
+    [due] = await store.outbox.due(10)
+    await publish_all(store)
+    await store.outbox.owe({"wh_crm": due.version, "wh_ghost": 1})
+    assert [one.version for one in await store.outbox.due(10)] == [due.version]
+    await store.outbox.owe({"wh_crm": due.version + 1000})
+    [again] = await store.outbox.due(10)
+    assert again.version > due.version + 1000

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 VALUE = b"strange"
 
@@ -32,7 +33,7 @@ class RawName(str):
 async def main(bootstrap: str, topic: str) -> None:
     from aiokafka import AIOKafkaProducer
 
-    records = [
+    records: list[dict[str, Any]] = [
         {"headers": [(RawName("raw"), b"1")]},
         {"headers": [("fine", b"1"), (RawName("raw"), b"\xff"), ("none", None)]},
         {"timestamp_ms": 2**62},

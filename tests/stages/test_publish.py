@@ -340,3 +340,66 @@ async def test_a_confirmed_reconciliation_leaves_on_the_topic_what_the_database_
     assert view.find("wh_b") is not None
     assert view.view.sentinel == Sentinel("first", 1)
     assert await it.reconcile(lambda webhook_ids: True) == Reconciled(published=0, deleted=0, left=0)
+
+
+# -- what comes back, and what Kafka refuses --------------------------------------------------------------------
+
+
+async def test_a_webhook_restored_after_its_deletion_is_back(it: Press) -> None:
+    """The topic's tombstone is newer than what an older dump of SQL has."""
+    it.outbox.put(webhook(id="wh_a"))
+    it.outbox.put(webhook(id="wh_b"))
+    tombstone = Outgoing(SUBSCRIPTIONS, b"wh_a", None, ((VERSION_HEADER, b"9"),))
+    write(it, version=3)
+    it.log.append(tombstone)
+    running = it.view()
+    running.find("")
+    it.start()
+    await quiet()
+    for view in (running, it.view()):
+        found = view.find("wh_a")
+        assert found is not None
+        assert found.version == 10
+        assert view.view.is_complete()
+    written = len(it.topic)
+    it.read()
+    await quiet()
+    assert len(it.topic) == written
+
+
+async def test_a_webhook_that_kafka_refuses_holds_no_other_up(it: Press) -> None:
+    it.log.most_bytes[SUBSCRIPTIONS] = 2000
+    it.outbox.put(webhook(id="wh_large", packages=frozenset(f"pkg_{n:0100}" for n in range(30))))
+    it.outbox.put(webhook(id="wh_small"))
+    it.start()
+    await quiet()
+    view = it.view()
+    assert view.find("wh_small") is not None
+    assert view.view.is_complete()
+    assert not await it.outbox.is_published("wh_large")
+    assert it.report.counts["webhooks_refused_total"] == 1
+    it.outbox.put(webhook(id="wh_large"))
+    await quiet()
+    assert it.view().find("wh_large") is not None
+    assert await it.outbox.is_published("wh_large")
+
+
+async def test_a_webhook_that_cannot_be_encoded_holds_no_other_up(it: Press) -> None:
+    it.outbox.put(webhook(id="wh_odd", max_concurrency="many"))
+    it.outbox.put(webhook(id="wh_small"))
+    it.start()
+    await quiet()
+    assert it.view().find("wh_small") is not None
+    assert it.report.counts["webhooks_refused_total"] == 1
+
+
+async def test_a_sentinel_of_nonsense_is_written_over_at_once(it: Press) -> None:
+    it.outbox.put(webhook(id="wh_a"))
+    it.start()
+    await quiet()
+    it.log.append(Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), b'{"incarnation": [], "live": Infinity}'))
+    it.read()
+    it.outbox.put(webhook(id="wh_b"))
+    await quiet()
+    assert it.keys[-1] == SENTINEL_KEY
+    assert Sentinel.decode(it.topic[-1].value or b"") == Sentinel("first", 2)

@@ -1,7 +1,7 @@
 """What happened becomes visible once, whatever the database takes, refuses, or keeps waiting."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 import pytest
@@ -10,11 +10,11 @@ import pytest_asyncio
 from builders import NOON, attempt, dead_letter, delivery, event, webhook
 from fakes import FakeClock, FakeFeed, FakeLog, FakeRecorder, FakeReport, cancel_others, quiet, until
 from streams.adapters.avro import AvroCodec
-from streams.core.attempt import Followed
+from streams.core.attempt import Attempt, Followed
 from streams.core.delivery import HoldReason, State
 from streams.core.ledger import Commit
 from streams.core.outcome import Kind
-from streams.core.standing import Batch
+from streams.core.standing import Batch, Fact, fold
 from streams.core.webhook import Status
 from streams.ports import Noun, Outgoing, Partition
 from streams.stages import inbox as inbox_module
@@ -162,7 +162,23 @@ async def test_a_row_that_is_refused_even_stripped_stops_nobody(it: Ledgers) -> 
     it.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(3)))
     await until(lambda: it.committed(ATTEMPTS) == 3)
     assert {attempt.event_id for attempt in it.recorder.attempts.values()} == {"evt_0", "evt_2"}
-    assert it.report.told("fact refused by the database even stripped") == 1
+    (kept,) = it.log.topic(INVALID)
+    assert kept.value == CODEC.encode(attempt(event_id="evt_1"))
+    assert b"cannot be stored" in dict(kept.headers)["error"]
+
+
+async def test_a_fact_that_our_own_code_fails_at_is_parked_alone(it: Ledgers, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(facts: Sequence[Fact]) -> Batch:
+        if any(fact.noun.event_id == "evt_1" for fact in facts if isinstance(fact.noun, Attempt)):
+            raise ZeroDivisionError("a defect")
+        return fold(facts)
+
+    monkeypatch.setattr(record_module, "fold", broken)
+    it.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(3)))
+    await until(lambda: it.committed(ATTEMPTS) == 3)
+    assert {attempt.event_id for attempt in it.recorder.attempts.values()} == {"evt_0", "evt_2"}
+    (kept,) = it.log.topic(INVALID)
+    assert b"ZeroDivisionError: a defect" in dict(kept.headers)["error"]
 
 
 # -- room, and the end ---------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What librdkafka hands over, as nouns of ours."""
 
 import logging
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from operator import methodcaller
@@ -56,7 +57,12 @@ def _headers(message: Message) -> tuple[tuple[str, bytes], ...]:
         pairs: Any = _HEADERS_OF(message) or ()
     except (SystemError, UnicodeError):
         return UNREADABLE_HEADERS
-    return tuple((name, value if value is not None else b"") for name, value in pairs)
+    return headers_of(pairs)
+
+
+def headers_of(pairs: Iterable[tuple[str, bytes | None]] | None) -> tuple[tuple[str, bytes], ...]:
+    """A client's headers as ours: a header without a value has an empty one."""
+    return tuple((name, value if value is not None else b"") for name, value in pairs or ())
 
 
 def commit_of(tp: TopicPartition) -> Commit | None:

@@ -1,0 +1,140 @@
+"""Whatever can be decoded can be handled: what our own code would fail at is refused before."""
+
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from builders import NOON, SECRET, attempt, dead_letter, delivery, event, webhook
+from streams.adapters.avro import AvroCodec
+from streams.core.attempt import Attempt, DeadLetter
+from streams.core.delivery import Delivery, ViewPosition
+from streams.core.errors import Invalid, Unreadable
+from streams.core.event import Event, check_event, render
+from streams.core.limits import PAYLOAD_BYTES
+from streams.core.outcome import Answer, judge
+from streams.core.record_checks import check_attempt, check_delivery, check_webhook
+from streams.core.request import build_request
+from streams.core.schedule import after_attempt, before_attempt, parse_schedule
+from streams.core.standing import Fact, fold, stripped
+from streams.core.stats import by_hour
+from streams.core.webhook import Webhook, wants
+from streams.ports import Noun
+
+CODEC = AvroCodec()
+SCHEDULE = parse_schedule("30s,2m")
+RECORDS = [CODEC.encode(noun) for noun in (event(), delivery(), attempt(), dead_letter(), webhook())]
+HUGE = 2**62
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"webhook_id": "wh\r\nx"}, "webhookId"),
+        ({"account_id": "x" * 129}, "accountId"),
+        ({"event_id": "a.b"}, "eventId"),
+        ({"body": bytes(PAYLOAD_BYTES + 1)}, "at most 65536"),
+        ({"step": 2**31 - 1}, "is not a count"),
+        ({"generation": 0}, "is not a count"),
+        ({"attempt": HUGE}, "is not a count"),
+        ({"first_seen_at": datetime(9999, 12, 31, tzinfo=UTC)}, "is not a time"),
+        ({"pause_id": "a\0b"}, "null"),
+    ],
+)
+def test_a_delivery_beyond_our_limits_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(Unreadable, match=words):
+        check_delivery(delivery(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"status": 99_999}, "no HTTP status"),
+        ({"tier": "soon"}, "not a wait"),
+        ({"tier": "9999999d"}, "longer than 366 days"),
+        ({"number": HUGE}, "is not a count"),
+        ({"words": "a\0b"}, "null"),
+        ({"ended_at": datetime(9950, 1, 1, tzinfo=UTC)}, "is not a time"),
+    ],
+)
+def test_an_attempt_beyond_our_limits_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(Unreadable, match=words):
+        check_attempt(attempt(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"max_concurrency": 0}, "maxConcurrency"),
+        ({"max_concurrency": HUGE}, "maxConcurrency"),
+        ({"url": "file:///etc/passwd"}, "url"),
+        ({"fallback_url": "https://a\r\nb"}, "fallbackUrl"),
+        ({"packages": frozenset(f"pkg_{n}" for n in range(1001))}, "at most 1000"),
+        ({"health_epoch": -1}, "is not a count"),
+    ],
+)
+def test_a_webhook_beyond_our_limits_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(Unreadable, match=words):
+        check_webhook(webhook(**changes))
+
+
+@st.composite
+def mutations(draw: st.DrawFn) -> bytes:
+    """A real record with some bytes changed, taken out or put in."""
+    value = bytearray(draw(st.sampled_from(RECORDS)))
+    for _ in range(draw(st.integers(1, 6))):
+        at = draw(st.integers(10, len(value)))
+        match draw(st.sampled_from(("change", "cut", "insert"))):
+            case "change":
+                value[at : at + 1] = draw(st.binary(min_size=1, max_size=1))
+            case "cut":
+                del value[at : at + draw(st.integers(1, 20))]
+            case _:
+                value[at:at] = draw(st.binary(max_size=12))
+    return bytes(value)
+
+
+def handle(noun: Noun) -> None:
+    """All that a stage does with it before it waits for anybody."""
+    match noun:
+        case Event():
+            body = render(check_event(noun))
+            assert len(body) <= PAYLOAD_BYTES
+            wants(webhook(), noun)
+        case Delivery():
+            fold([Fact(noun, NOON)])
+            known = webhook(fallback_url="https://backup.example.com")
+            before_attempt(noun, known)
+            with suppress(ValueError):  # an attempt says that it cannot be sent
+                build_request(noun, known.url, [SECRET], {}, 0, "X-Signature")
+            for status in (200, 410, 429, 500):
+                outcome = judge(Answer(status, {"retry-after": "9" * 400}), NOON, 10)
+                following = after_attempt(noun, outcome, SCHEDULE, known)
+                if isinstance(following, object) and hasattr(following, "delivery"):
+                    CODEC.encode(following.delivery)
+        case Attempt() | DeadLetter():
+            facts = [Fact(noun, NOON + timedelta(days=1))]
+            batch = fold(facts)
+            by_hour(batch.attempts)
+            fold([stripped(fact) for fact in facts])
+        case Webhook():
+            noun.valid_secrets(NOON)
+            wants(noun, event())
+            CODEC.encode(noun)
+
+
+@settings(max_examples=1000)
+@given(mutations() | st.binary(max_size=200))
+@example(CODEC.encode(delivery(seen=ViewPosition("first", 2**63 - 1))))
+def test_whatever_decodes_can_be_handled(value: bytes) -> None:
+    try:
+        noun = CODEC.decode(value)
+    except Unreadable:
+        return
+    try:
+        handle(noun)
+    except Invalid:
+        assert isinstance(noun, Event)

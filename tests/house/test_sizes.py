@@ -1,0 +1,149 @@
+"""Whatever our limits let in fits through every topic on its way: the worst case is added up from the limits."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from cryptography.fernet import Fernet
+
+from builders import NOON, attempt, delivery, event, webhook
+from streams.adapters.avro import AvroCodec
+from streams.adapters.http_answers import MOST_HEAD_BYTES, MOST_HEADERS
+from streams.adapters.sealing import Sealing
+from streams.core.attempt import ANSWER_KEPT_BYTES, DeadLetter
+from streams.core.delivery import DeathReason
+from streams.core.event import Event, check_event, render
+from streams.core.event_data import EVENT_TYPES
+from streams.core.limits import (
+    HEADER_NAME_CHARACTERS,
+    HEADER_VALUE_CHARACTERS,
+    HEADERS,
+    ID_CHARACTERS,
+    PAYLOAD_BYTES,
+    SCOPE_IDS,
+    TEXT_CHARACTERS,
+    URL_CHARACTERS,
+)
+from streams.core.record_checks import check_attempt, check_delivery, check_webhook
+from streams.core.signing import SECRET_BYTES, make_secret
+from streams.core.webhook import SealedSecret
+from streams.ports import Partition, Record
+from streams.services.wishes import header_errors
+from streams.stages.invalid import KEPT_BYTES, parked
+from streams.topics import BATCH_BYTES, INVALID, LARGEST_RECORD_BYTES, RECORD_BYTES
+
+CODEC = AvroCodec()
+ID = "i" * ID_CHARACTERS
+# JSON writes a control character in six bytes, more than UTF-8 needs for any.
+TEXT = "\x01" * TEXT_CHARACTERS
+# A batch with one record: its header, and lengths, offsets and times of the record.
+BATCH_OVERHEAD_BYTES = 200
+DURATION = "P" + "1" * 54 + "Y1M1DT1S"
+
+WIDEST: dict[str, Any] = {
+    "sessionId": ID,
+    "packageId": ID,
+    "dispatchId": ID,
+    "learnerId": TEXT,
+    "version": TEXT,
+    "title": TEXT,
+    "completionStatus": "not attempted",
+    "successStatus": "unknown",
+    "scoreRaw": -1.7976931348623157e308,
+    "scoreMin": -1.7976931348623157e308,
+    "scoreMax": -1.7976931348623157e308,
+    "scoreScaled": -0.12345678901234567,
+    "totalTime": DURATION,
+    "period": "2026-04",
+    "launches": 2**63 - 1,
+    "limit": 2**63 - 1,
+    "thresholdPercent": 100,
+}
+
+
+def widest_events() -> list[Event]:
+    """The largest event of each type."""
+    return [
+        event(
+            id=ID,
+            type=name,
+            account_id=ID,
+            occurred_at=datetime(2026, 4, 10, 14, 32, 0, 999000, tzinfo=UTC),
+            data={field: WIDEST[field] for field in fields},
+        )
+        for name, fields in EVENT_TYPES.items()
+    ]
+
+
+WIDEST_DELIVERY = check_delivery(
+    delivery(account_id=ID, event_id=ID, webhook_id=ID, pause_id=ID, body=bytes(PAYLOAD_BYTES), trace_parent="0" * 55)
+)
+
+
+def fits(value: bytes) -> bool:
+    return len(value) + ID_CHARACTERS + BATCH_OVERHEAD_BYTES <= RECORD_BYTES
+
+
+def test_the_largest_event_makes_a_payload_within_its_limit() -> None:
+    for widest in widest_events():
+        assert len(render(check_event(widest))) <= PAYLOAD_BYTES
+
+
+def test_the_largest_event_fits_its_topic() -> None:
+    assert all(fits(CODEC.encode(widest)) for widest in widest_events())
+
+
+def test_the_largest_delivery_and_dead_letter_fit_their_topics() -> None:
+    assert fits(CODEC.encode(WIDEST_DELIVERY))
+    assert fits(CODEC.encode(DeadLetter(WIDEST_DELIVERY, DeathReason.EXHAUSTED, "w" * 4096)))
+
+
+def test_the_largest_attempt_fits_its_topic() -> None:
+    names = {f"{n}{'n' * HEADER_NAME_CHARACTERS}"[:HEADER_NAME_CHARACTERS]: "•••" for n in range(HEADERS)}
+    ours = {f"header-{n}": "v" * 512 for n in range(10)}
+    # An invalid byte of an answer's header is kept as a character of three bytes.
+    answered = {f"{n}": "\ufffd" * (MOST_HEAD_BYTES // MOST_HEADERS) for n in range(MOST_HEADERS + 1)}
+    widest = attempt(
+        account_id=ID,
+        event_id=ID,
+        webhook_id=ID,
+        url="u" * URL_CHARACTERS,
+        request_headers=names | ours,
+        answer_headers=answered,
+        answer=bytes(ANSWER_KEPT_BYTES),
+        words="w" * 4096,
+    )
+    assert fits(CODEC.encode(check_attempt(widest)))
+
+
+def test_the_largest_webhook_fits_its_topic() -> None:
+    sealing = Sealing([Fernet.generate_key().decode()])
+    own = {f"{n:0{HEADER_NAME_CHARACTERS}}": "v" * HEADER_VALUE_CHARACTERS for n in range(HEADERS)}
+    assert header_errors(own) == []
+    ids = frozenset(f"{n:0{ID_CHARACTERS}}" for n in range(SCOPE_IDS))
+    url = "https://example.com/" + "u" * (URL_CHARACTERS - 20)
+    widest = webhook(
+        id=ID,
+        account_id=ID,
+        url=url,
+        fallback_url=url[:-1] + "f",
+        secrets=tuple(SealedSecret(sealing.seal(make_secret(bytes(SECRET_BYTES))), NOON) for _ in range(4)),
+        sealed_headers=sealing.seal(json.dumps(own)),
+        packages=ids,
+        dispatches=ids,
+        event_types=frozenset(EVENT_TYPES),
+    )
+    assert fits(CODEC.encode(check_webhook(widest)))
+
+
+def test_the_largest_record_that_is_kept_whole_fits_the_topic_of_invalid_ones() -> None:
+    value = bytes(KEPT_BYTES)
+    outgoing = parked(Record(Partition("deliveries.dead-letter", 10_000), 2**62, None, value, NOON), "e" * 100_000)
+    headers = sum(len(name) + len(content) + 20 for name, content in outgoing.headers)
+    assert outgoing.topic == INVALID
+    assert len(outgoing.value or b"") + headers + BATCH_OVERHEAD_BYTES <= LARGEST_RECORD_BYTES
+    assert outgoing.value == value
+
+
+def test_a_batch_of_many_records_fits_wherever_one_of_ours_does() -> None:
+    assert BATCH_BYTES + BATCH_OVERHEAD_BYTES <= RECORD_BYTES <= LARGEST_RECORD_BYTES

@@ -1,0 +1,155 @@
+"""One record that is too large, or at which our own code fails, is kept aside; all others arrive."""
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from builders import EXAMPLE, delivery, event, webhook
+from fakes import quiet
+from stages.path import CODEC, URL, Path
+from streams.core.delivery import ViewPosition
+from streams.core.event import Event
+from streams.core.outcome import judge
+from streams.core.webhook import Webhook, wants
+from streams.ports import Outgoing
+from streams.stages import fan_out as fan_out_module
+from streams.stages import post as post_module
+from streams.stages.invalid import KEPT_BYTES, START_BYTES
+from streams.topics import ATTEMPTS, DELIVERIES, INVALID, SESSION_EVENTS
+
+OTHER = "https://other.example.com/hooks"
+
+
+def other(**changes: Any) -> Webhook:
+    """Another account's webhook."""
+    return webhook(id="wh_other", account_id="globex", url=OTHER, **changes)
+
+
+def sent_to(path: Path, url: str) -> list[str]:
+    return [request.headers["webhook-id"] for request in path.sender.requests if request.url == url]
+
+
+async def test_a_huge_record_is_kept_as_its_start(path: Path) -> None:
+    huge = b"{" + bytes(KEPT_BYTES)
+    await path.register(other())
+    await path.fan_out.handle([path.publish_bytes(huge), path.publish_event(event(account_id="globex"))])
+    await quiet()
+    ((value, headers),) = path.parked()
+    assert value == huge[:START_BYTES]
+    assert headers["value-bytes"] == str(len(huge)).encode()
+    assert headers["value-sha256"] == hashlib.sha256(huge).hexdigest().encode()
+    assert headers["origin-topic"] == SESSION_EVENTS.encode()
+    assert sent_to(path, OTHER) == [event().id]
+
+
+async def test_a_record_with_huge_headers_is_kept_as_its_start(path: Path) -> None:
+    record = path.log.append(Outgoing(SESSION_EVENTS, b"k", b"junk", [("x" * KEPT_BYTES, b"y")]))
+    await path.fan_out.handle([record])
+    ((value, headers),) = path.parked()
+    assert value == b"junk"
+    assert "x" * KEPT_BYTES not in headers
+
+
+async def test_where_even_the_start_is_refused_the_others_go_on(path: Path) -> None:
+    path.log.most_bytes[INVALID] = 10
+    await path.register(other())
+    await path.fan_out.handle([path.publish_bytes(b"junk"), path.publish_event(event(account_id="globex"))])
+    await quiet()
+    assert path.parked() == []
+    assert path.report.counts["records_not_parked_total"] == 1
+    assert sent_to(path, OTHER) == [event().id]
+
+
+async def test_an_event_whose_delivery_kafka_refuses_is_parked_once(path: Path) -> None:
+    path.log.most_bytes[DELIVERIES] = 1000
+    await path.register(webhook(), webhook(id="wh_2"), other())
+    large = event(id="evt_large", data={**EXAMPLE, "learnerId": "x" * 1000})
+    await path.happen(large, event(account_id="globex"))
+    ((value, headers),) = path.parked()
+    assert value == CODEC.encode(large)
+    assert b"Kafka refuses what follows from it" in headers["error"]
+    assert sent_to(path, URL) == []
+    assert sent_to(path, OTHER) == [event().id]
+
+
+async def test_a_delivery_whose_attempt_kafka_refuses_is_parked(path: Path) -> None:
+    path.log.most_bytes[ATTEMPTS] = 100
+    await path.register(webhook())
+    await path.happen(event())
+    ((value, headers),) = path.parked()
+    assert value == CODEC.encode(path.deliveries()[0])
+    assert headers["origin-topic"] == DELIVERIES.encode()
+
+
+async def test_an_event_at_which_fan_out_fails_is_parked_after_three_tries(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+
+    def failing(known: Webhook, happened: Event) -> bool:
+        if happened.id == "evt_bad":
+            tries.append(happened.id)
+            raise ZeroDivisionError("a defect")
+        return wants(known, happened)
+
+    monkeypatch.setattr(fan_out_module, "wants", failing)
+    await path.register(webhook(), other())
+    await path.happen(event(id="evt_bad"), event(account_id="globex"))
+    ((value, headers),) = path.parked()
+    assert value == CODEC.encode(event(id="evt_bad"))
+    assert b"ZeroDivisionError: a defect" in headers["error"]
+    assert len(tries) == 3
+    assert sent_to(path, OTHER) == [event().id]
+
+
+async def test_a_delivery_at_which_deliver_fails_is_sent_once_and_parked(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*arguments: Any) -> Any:
+        if path.sender.requests[-1].url == URL:
+            raise ZeroDivisionError("a defect")
+        return judge(*arguments)
+
+    monkeypatch.setattr(post_module, "judge", failing)
+    await path.register(webhook(), other())
+    await path.happen(event())
+    await path.happen(event(account_id="globex"))
+    assert sent_to(path, URL) == [event().id]
+    assert sent_to(path, OTHER) == [event().id]
+    ((_, headers),) = path.parked()
+    assert b"ZeroDivisionError: a defect" in headers["error"]
+
+
+async def test_a_shortage_of_memory_parks_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any) -> bool:
+        raise MemoryError
+
+    monkeypatch.setattr(fan_out_module, "wants", failing)
+    await path.register(webhook())
+    with pytest.raises(MemoryError):
+        await path.happen(event())
+    assert path.parked() == []
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"seen": ViewPosition("first", 2**62)},
+        {"seen": ViewPosition("nobody's", 2**62)},
+        {"generation": 2**31 - 1},
+        {"step": 2**31 - 1},
+        {"attempt": 2**62},
+        {"webhook_id": "wh_\r\nX-Evil: 1"},
+        {"event_id": "evt\0"},
+        {"body": bytes(200_000)},
+        {"trace_parent": "\r\nX-Evil: 1"},
+    ],
+    ids=str,
+)
+async def test_a_strangers_delivery_stops_nobody(path: Path, hostile: dict[str, Any]) -> None:
+    await path.register(webhook(), other())
+    await path.put(DELIVERIES, delivery(**hostile))
+    await path.happen(event(account_id="globex"))
+    assert sent_to(path, OTHER) == [event().id]
+    assert not any(task.done() for task in path.running)
