@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from streams.adapters.http_sender import HttpSender
+from streams.adapters.http_shortage import most_connections
 from streams.adapters.process import Runnable
 from streams.core.slots import Slots
 from streams.ports import Record, Report
@@ -92,10 +93,14 @@ class DeliverProcess:
             timeout_seconds=settings.attempt_timeout_seconds,
             opened=settings.allowed_networks,
             ca_file=settings.ca_file,
+            control_name=settings.control_name,
         )
         self._report = report
         self._attention = Attention()
-        self._slots = SlotKeeper(Slots(settings.slots), self._attention.now)
+        slots = min(settings.slots, most_connections())
+        if slots < settings.slots:
+            report.warning("fewer_slots_than_set", slots=slots, why="the limit of open files (ulimit -n) is too low")
+        self._slots = SlotKeeper(Slots(slots), self._attention.now)
         world = World(
             codec=deployment.codec,
             directory=self._view,

@@ -54,6 +54,13 @@ class Settings(BaseModel):
     ] = ()
     allow_http: Annotated[bool, Field(description="let webhooks have http:// URLs")] = False
     ca_file: Annotated[Path | None, Field(description="certificates trusted beside the system's, in PEM")] = None
+    control_name: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[A-Za-z0-9.-]{1,253}$",
+            description="a host name that always resolves: while it does not, no failed look-up is an endpoint's fault",
+        ),
+    ] = None
     signature_header: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$", description="the platform's own signature header")
     ] = "X-AllureConnect-Signature"

@@ -42,6 +42,7 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     "deliveries_sent_on_total": ("Held deliveries that left, by what was chosen for them.", ["choice"]),
     "dead_letters_total": ("Deliveries given up, by reason.", ["reason"]),
     "attempts_total": ("Attempts made, by outcome.", ["outcome"]),
+    "attempts_postponed_total": ("Attempts put off because this machine is short of something; they do not count.", []),
     "repeats_dropped_total": ("Delivery records that this process had already attended to.", []),
     "superseded_dropped_total": ("Retries that were not sent because a replay took their place.", []),
     "tests_expired_total": ("Test deliveries that were too old to be sent.", []),

@@ -64,6 +64,11 @@ class GuardedConnector(TCPConnector):
         # The one thing here for which aiohttp has no public way.
         self._factory = cast("partial[ResponseHandler]", new_handler)
 
+    @property
+    def lookup(self) -> Lookup:
+        """How host names are looked up."""
+        return self._guarded.lookup
+
     async def open(self, dial: ClientRequest, trail: Trail) -> Connection:
         """A new connection, until the attempt's deadline."""
         TRAIL.set(trail)
@@ -81,12 +86,12 @@ class _GuardedResolver(AbstractResolver):
     def __init__(self, opened: Sequence[Network], lookup: Lookup | None) -> None:
         self._opened = opened
         self._threads = ThreadPoolExecutor(LOOKUP_THREADS, "lookup")
-        self._lookup = lookup or self._ask_system
+        self.lookup = lookup or self._ask_system
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        addresses = await self._lookup(host)
+        addresses = await self.lookup(host)
         if not addresses:
             raise OSError("the name has no address")
         if not all(is_allowed(address, self._opened) for address in addresses):

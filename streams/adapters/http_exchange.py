@@ -13,6 +13,7 @@ from yarl import URL
 from streams.adapters.guarded_connector import GuardedConnector, Trail
 from streams.adapters.http_answers import Handler
 from streams.adapters.http_idle import Idle
+from streams.core.errors import Unavailable
 from streams.core.outcome import Answer
 from streams.core.request import Request
 
@@ -43,20 +44,36 @@ class Exchanges:
 
     aiohttp opens and checks connections, llhttp parses; aiohttp's session and pool, which do anew for each request what
     is known already, cost more than all of that (decision 0002). No connection serves attempts that begin after
-    `life_seconds`.
+    `life_seconds`, and no more than `most_connections` are open.
     """
 
-    def __init__(self, connector: GuardedConnector, life_seconds: float, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        connector: GuardedConnector,
+        life_seconds: float,
+        monotonic: Callable[[], float],
+        most_connections: int,
+    ) -> None:
         self._connector = connector
         self._idle = Idle(life_seconds, monotonic)
         self._monotonic = monotonic
+        self._most_connections = most_connections
+        self._in_use = 0
 
     async def ask(self, target: Target, request: Request, trail: Trail) -> Answer:
         """Send the request's bytes as they are; the answer, as much of it as `Handler` reads and keeps.
 
-        Raises what aiohttp and `Handler` raise, ValueError for a header that would change where a request ends.
+        Raises what aiohttp and `Handler` raise, ValueError for a header that would change where a request ends, and
+        `Unavailable` when all connections are in use.
         """
         message = _head(target, request) + request.body
+        self._in_use += 1
+        try:
+            return await self._exchange(target, message, trail)
+        finally:
+            self._in_use -= 1
+
+    async def _exchange(self, target: Target, message: bytes, trail: Trail) -> Answer:
         key = target.dial.connection_key
         if (connection := self._idle.take(key)) is not None:
             try:
@@ -67,9 +84,17 @@ class Exchanges:
                 # The endpoint had closed the idle connection as it may; that is no failure of its.
                 self._idle.forget(key)
                 trail.handler = None
+        self._make_room()
         connection = await self._connector.open(target.dial, trail)
         cast(Handler, connection.protocol).opened_at = self._monotonic()
         return await self._ask(key, connection, message, trail)
+
+    def _make_room(self) -> None:
+        """For one more connection; the one that asks is counted as in use."""
+        if self._in_use > self._most_connections:
+            raise Unavailable(f"all {self._most_connections} connections that this process may open are in use")
+        while self._idle.count and self._in_use + self._idle.count > self._most_connections:
+            self._idle.close_one()
 
     async def close(self) -> None:
         self._idle.close()

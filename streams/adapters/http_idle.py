@@ -24,6 +24,7 @@ class Idle:
         self._life_seconds = life_seconds
         self._monotonic = monotonic
         self._waiting: dict[ConnectionKey, deque[tuple[Connection, float]]] = {}
+        self.count = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def take(self, key: ConnectionKey) -> Connection | None:
@@ -31,6 +32,7 @@ class Idle:
         waiting, now = self._waiting.get(key), self._monotonic()
         while waiting:
             connection, since = waiting.pop()
+            self.count -= 1
             handler = cast(Handler, connection.protocol)
             if handler.is_open and since > now - IDLE_SECONDS and handler.opened_at > now - self._life_seconds:
                 return connection
@@ -43,11 +45,22 @@ class Idle:
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep)
         waiting.append((connection, self._monotonic()))
+        self.count += 1
+
+    def close_one(self) -> None:
+        """Close the one that has waited longest where the first host's wait; there is at least one."""
+        key = next(key for key, waiting in self._waiting.items() if waiting)
+        self._close_oldest(self._waiting[key])
+
+    def _close_oldest(self, waiting: deque[tuple[Connection, float]]) -> None:
+        waiting.popleft()[0].close()
+        self.count -= 1
 
     def forget(self, key: ConnectionKey) -> None:
         """Close those that lead there: one of them was of no use."""
-        for connection, _ in self._waiting.pop(key, ()):
-            connection.close()
+        waiting = self._waiting.pop(key, deque())
+        while waiting:
+            self._close_oldest(waiting)
 
     def close(self) -> None:
         for key in [*self._waiting]:
@@ -59,7 +72,7 @@ class Idle:
         idle_since = self._monotonic() - IDLE_SECONDS
         for key, waiting in [*self._waiting.items()]:
             while waiting and waiting[0][1] <= idle_since:
-                waiting.popleft()[0].close()
+                self._close_oldest(waiting)
             if not waiting:
                 del self._waiting[key]
         again = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep) if self._waiting else None

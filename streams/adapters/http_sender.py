@@ -12,8 +12,9 @@ from yarl import URL
 from streams.adapters.guarded_connector import GuardedConnector, Lookup, Trail
 from streams.adapters.http_exchange import Exchanges, Target
 from streams.adapters.http_failures import failure_of
+from streams.adapters.http_shortage import ControlName, most_connections, shortage_of
 from streams.core.address import Network
-from streams.core.errors import Misconfigured
+from streams.core.errors import Misconfigured, Unavailable
 from streams.core.outcome import Answer, Failure
 from streams.core.request import Request
 from streams.core.url import url_errors
@@ -28,7 +29,8 @@ class HttpSender:
 
     `timeout_seconds` bounds a whole attempt, from the look-up of the name to the answer's last byte.
     `ca_file` is trusted beside the system's authorities; nothing turns verification off. `lookup` is asked
-    for a host's addresses instead of the system. Raises `Misconfigured` when `ca_file` cannot be used.
+    for a host's addresses instead of the system. While `control_name` does not resolve, no look-up that fails is the
+    endpoint's fault. Raises `Misconfigured` when `ca_file` cannot be used.
     """
 
     def __init__(
@@ -38,22 +40,36 @@ class HttpSender:
         timeout_seconds: float = TIMEOUT_SECONDS,
         ca_file: Path | None = None,
         lookup: Lookup | None = None,
+        control_name: str | None = None,
+        connections: int | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._opened = opened
         self._timeout_seconds = timeout_seconds
         self._tls = _tls_context(ca_file)
         self._lookup = lookup
+        self._control_name = control_name
+        self._connections = connections or most_connections()
         self._monotonic = monotonic
         self._target = lru_cache(TARGETS_KEPT)(_target)
 
     async def send(self, request: Request) -> Answer | Failure:
-        """What the endpoint answered, or why it did not; raises nothing but `CancelledError`."""
+        """What the endpoint answered, or why it did not.
+
+        Raises `Unavailable` when this machine is short of something, which says nothing of the endpoint.
+        """
         trail = Trail(asyncio.get_running_loop().time() + self._timeout_seconds)
         try:
             return await self._exchanges.ask(self._target(request.url), request, trail)
+        except Unavailable:
+            raise
         except Exception as error:
-            return failure_of(error, trail)
+            if shortage := shortage_of(error):
+                raise Unavailable(shortage) from error
+            failure = failure_of(error, trail)
+        if shortage := await self._control.blames_us(failure):
+            raise Unavailable(shortage)
+        return failure
 
     async def close(self) -> None:
         """To be called when every attempt has ended."""
@@ -64,8 +80,16 @@ class HttpSender:
     def _exchanges(self) -> Exchanges:
         # Needs the running loop, so the first attempt makes it. What begins at the end of a connection's life may last
         # for one timeout more.
-        connector = GuardedConnector(self._opened, self._tls, self._lookup)
-        return Exchanges(connector, CONNECTION_LIFE_SECONDS - self._timeout_seconds, self._monotonic)
+        life_seconds = CONNECTION_LIFE_SECONDS - self._timeout_seconds
+        return Exchanges(self._connector, life_seconds, self._monotonic, self._connections)
+
+    @cached_property
+    def _connector(self) -> GuardedConnector:
+        return GuardedConnector(self._opened, self._tls, self._lookup)
+
+    @cached_property
+    def _control(self) -> ControlName:
+        return ControlName(self._control_name, self._connector.lookup, self._monotonic)
 
 
 @cache

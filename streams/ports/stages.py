@@ -121,7 +121,8 @@ class Clock(Protocol):
 class Sender(Protocol):
     """One POST within the whole attempt's time; a network's trouble is a `Failure`, never an exception."""
 
-    async def send(self, request: Request) -> Answer | Failure: ...
+    async def send(self, request: Request) -> Answer | Failure:
+        """Raises `Unavailable` when this machine is short of something, which says nothing of the endpoint."""
 
 
 class Sealed(Protocol):

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections import defaultdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from streams.core.attempt import DeadLetter
 from streams.core.delivery import DeathReason, Delivery, HoldReason, Target, Trigger
-from streams.core.errors import Unreadable
+from streams.core.errors import Unavailable, Unreadable
 from streams.core.health import FallbackHealth
 from streams.core.line import Errand
 from streams.core.outcome import Kind
@@ -22,6 +22,8 @@ from streams.stages.slot_keeper import Busy, SlotKeeper, Turn
 from streams.topics import ATTEMPTS, DEAD_LETTERS, DELIVERIES, HELD, retry_topic, tier_of
 
 TEST_EXPIRES = timedelta(seconds=12)
+SHORTAGE_SECONDS = 1.0
+SHORTAGE_SAID_EVERY = timedelta(seconds=10)
 
 _NOT_ATTEMPTED = {
     DeathReason.DELETED: "The webhook was deleted before the event could be delivered.",
@@ -38,6 +40,7 @@ class Deliver:
         self._post = Post(world, manner)
         self._slots = slots
         self._repeats = repeats or Repeats()
+        self._short_since: datetime | None = None
         self._fallbacks: defaultdict[str, FallbackHealth] = defaultdict(FallbackHealth)
 
     def take(self, record: Record) -> Work:
@@ -74,14 +77,28 @@ class Deliver:
         if webhook is not None and webhook.account_id != delivery.account_id:
             await self._park(record, "the delivery's account is not the account of its webhook")
             return
-        is_test = delivery.trigger is Trigger.TEST
-        if is_test and world.clock.now() - record.appended_at > TEST_EXPIRES:
-            world.report.count("tests_expired_total")
-            bury = Bury(DeathReason.EXPIRED, delivery.ended(attempted=False))
-            outgoing = tried(lambda: self._follow(bury))
-        else:
-            outgoing = await self._consequences(delivery, mine)
+        outgoing = await self._consequences_once_we_can(record, delivery, mine)
         await produce_or_park(world.log, world.report, [(one, record) for one in outgoing])
+
+    async def _consequences_once_we_can(self, record: Record, delivery: Delivery, mine: Mine) -> list[Outgoing]:
+        """What follows; while this machine is short of something the delivery waits, and nothing counts."""
+        world = self._world
+        while True:
+            if delivery.trigger is Trigger.TEST and world.clock.now() - record.appended_at > TEST_EXPIRES:
+                world.report.count("tests_expired_total")
+                return tried(lambda: self._follow(Bury(DeathReason.EXPIRED, delivery.ended(attempted=False))))
+            try:
+                return await self._consequences(delivery, mine)
+            except Unavailable as shortage:
+                world.report.count("attempts_postponed_total")
+                self._say_what_is_short(str(shortage))
+                await asyncio.sleep(SHORTAGE_SECONDS)
+
+    def _say_what_is_short(self, why: str) -> None:
+        now = self._world.clock.now()
+        if self._short_since is None or now - self._short_since >= SHORTAGE_SAID_EVERY:
+            self._short_since = now
+            self._world.report.warning("attempts_postponed", why=why)
 
     async def _is_superseded(self, delivery: Delivery) -> bool:
         """Whether a replay took the place of what waited in a tier."""

@@ -15,6 +15,7 @@ from fakes import (
 )
 from stages.path import BACKUP, BROKEN, CODEC, SLOTS, URL, WAITS, Path
 from streams.core.delivery import DeathReason, Delivery, HoldReason, State, Target, ViewPosition
+from streams.core.errors import Unavailable
 from streams.core.event import render
 from streams.core.ledger import Commit, Ledger
 from streams.core.outcome import Answer, Failure, Kind
@@ -22,6 +23,7 @@ from streams.core.request import Request
 from streams.core.signing import sign_platform
 from streams.core.webhook import PauseReason
 from streams.ports import Outgoing
+from streams.stages import deliver as deliver_module
 from streams.topics import (
     DEAD_LETTERS,
     DELIVERIES,
@@ -469,3 +471,30 @@ async def test_a_crash_of_fan_out_repeats_deliveries_under_the_same_ids(path: Pa
     assert len(path.deliveries()) == 4
     assert len({owed.id for owed in path.deliveries()}) == len(path.recorder.standings) == 2
     assert {standing.state for standing in path.recorder.standings.values()} == {State.DELIVERED}
+
+
+# -- a shortage of ours ----------------------------------------------------------------------------------------
+
+
+async def test_a_shortage_of_ours_postpones_an_attempt_and_counts_for_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver_module, "SHORTAGE_SECONDS", 0)
+    short = True
+
+    async def endpoint(_: Request) -> Answer:
+        if short:
+            raise Unavailable("Too many open files")
+        return Answer(200, {})
+
+    path.sender.put(URL, endpoint)
+    await path.register(webhook())
+    await path.happen(event())
+    assert path.attempts() == []
+    assert path.standing().state is State.WAITING
+    assert path.report.told("attempts_postponed") == 1
+    short = False
+    await until(lambda: bool(path.attempts()))
+    (attempt,) = path.attempts()
+    assert (attempt.number, attempt.kind) == (1, Kind.DELIVERED)
+    assert path.standing().state is State.DELIVERED

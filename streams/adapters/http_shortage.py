@@ -1,0 +1,83 @@
+"""Whether this machine, and not the endpoint, is why a request could not be sent."""
+
+import errno
+import resource
+import socket
+import time
+from collections.abc import Callable
+
+from aiohttp import ClientConnectorError
+
+from streams.adapters.guarded_connector import Lookup
+from streams.core.outcome import Failure, Kind
+
+# No endpoint can cause these: no descriptor, memory or buffer is left here.
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+# Left to Kafka's and the database's clients, the health port, files and name servers.
+RESERVED_DESCRIPTORS = 64
+LEAST_CONNECTIONS = 4
+# A look-up that fails opens a file and a socket or two on its way.
+DESCRIPTORS_OF_A_LOOKUP = 3
+CONTROL_KEPT_SECONDS = 5.0
+
+
+def most_connections() -> int:
+    """How many connections to endpoints this process may have open at once."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(LEAST_CONNECTIONS, descriptors - RESERVED_DESCRIPTORS)
+
+
+def shortage_of(error: BaseException) -> str | None:
+    """What is short here; None where the error says nothing of that."""
+    reason = error.os_error if isinstance(error, ClientConnectorError) else error
+    if isinstance(reason, MemoryError):
+        return "no memory is left"
+    if isinstance(reason, RuntimeError) and "start new thread" in str(reason):
+        return "no thread can be started"
+    if isinstance(reason, OSError) and reason.errno in _SHORTAGES:
+        return str(reason.strerror)
+    return None
+
+
+class ControlName:
+    """Tells whether a failed look-up is ours: no descriptor is left, or a name that always resolves does not.
+
+    `name` is that control name; without one a failed look-up is the endpoint's. Its look-up is kept for a while.
+    """
+
+    def __init__(self, name: str | None, lookup: Lookup, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._name = name
+        self._lookup = lookup
+        self._monotonic = monotonic
+        self._asked: tuple[float, str | None] | None = None
+
+    async def blames_us(self, failure: Failure) -> str | None:
+        """Why the failure is ours; None where it is the endpoint's."""
+        if failure.kind is not Kind.DNS:
+            return None
+        if not _can_open(DESCRIPTORS_OF_A_LOOKUP):
+            return "no file descriptor is left for a look-up"
+        if self._name is None:
+            return None
+        now = self._monotonic()
+        if self._asked is None or now - self._asked[0] >= CONTROL_KEPT_SECONDS:
+            self._asked = now, await self._ask(self._name)
+        return self._asked[1]
+
+    async def _ask(self, name: str) -> str | None:
+        try:
+            return None if await self._lookup(name) else f"{name} does not resolve either"
+        except OSError:
+            return f"{name} does not resolve either"
+
+
+def _can_open(count: int) -> bool:
+    opened: list[socket.socket] = []
+    try:
+        opened += (socket.socket() for _ in range(count))
+    except OSError:
+        return False
+    finally:
+        for one in opened:
+            one.close()
+    return True

@@ -1,0 +1,94 @@
+"""What this machine is short of is no endpoint's failure."""
+
+import asyncio
+import errno
+import os
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from contract.clusters import until
+from real.endpoint import endpoint, silent
+from real.posting import answered, at, failed, post, sending
+from streams.core.errors import Unavailable
+from streams.core.outcome import Kind
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Nothing more can be opened in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spare = os.dup(0)
+    os.close(spare)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (spare, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_without_a_descriptor_the_endpoint_is_not_blamed() -> None:
+    async with endpoint() as there, sending() as sender:
+        with no_descriptor_left(), pytest.raises(Unavailable, match="Too many open files"):
+            await sender.send(post(there))
+        assert answered(await sender.send(post(there))).status == 200
+
+
+async def test_a_look_up_without_a_descriptor_is_ours() -> None:
+    async def lookup(host: str) -> Sequence[str]:
+        raise OSError(-3, "Temporary failure in name resolution")
+
+    async with endpoint() as there, sending(lookup=lookup) as sender:
+        with no_descriptor_left(), pytest.raises(Unavailable, match="no file descriptor"):
+            await sender.send(post(there, host="crm.example.com"))
+        assert failed(await sender.send(post(there, host="crm.example.com"))).kind is Kind.DNS
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOMEM, "Cannot allocate memory"), MemoryError(), RuntimeError("can't start new thread")],
+)
+async def test_without_memory_or_threads_the_endpoint_is_not_blamed(error: Exception) -> None:
+    async def lookup(host: str) -> Sequence[str]:
+        raise error
+
+    async with endpoint() as there, sending(lookup=lookup) as sender:
+        with pytest.raises(Unavailable):
+            await sender.send(post(there, host="crm.example.com"))
+
+
+async def test_while_the_control_name_fails_no_look_up_counts() -> None:
+    known, now = {"control.example.com"}, 0.0
+
+    async def lookup(host: str) -> Sequence[str]:
+        if host not in known:
+            raise OSError("no such name")
+        return ["127.0.0.1"]
+
+    options = {"lookup": lookup, "control_name": "control.example.com", "monotonic": lambda: now}
+    async with endpoint() as there, sending(**options) as sender:
+        gone = post(there, host="gone.example.com")
+        assert failed(await sender.send(gone)).kind is Kind.DNS
+        known.clear()
+        now += 6
+        with pytest.raises(Unavailable, match=r"control\.example\.com does not resolve either"):
+            await sender.send(gone)
+
+
+async def test_no_more_connections_are_open_than_allowed() -> None:
+    async with endpoint(silent) as slow, endpoint() as quick, sending(connections=1) as sender:
+        hanging = asyncio.create_task(sender.send(post(slow)))
+        await until(lambda: bool(slow.requests))
+        with pytest.raises(Unavailable, match="all 1 connections"):
+            await sender.send(post(quick))
+        hanging.cancel()
+        await asyncio.gather(hanging, return_exceptions=True)
+        assert answered(await sender.send(post(quick))).status == 200
+
+
+async def test_an_idle_connection_makes_room_for_another_host() -> None:
+    async with endpoint() as one, endpoint() as other, sending(connections=1, lookup=at("127.0.0.1")) as sender:
+        for there in (one, other, one):
+            assert answered(await sender.send(post(there))).status == 200
