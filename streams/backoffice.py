@@ -30,6 +30,7 @@ class PublishProcess:
             self._log,
             deployment.codec,
             report,
+            deployment.encryption_check,
             new_incarnation=lambda: str(ULID()),
         )
         self._deployment, self._report = deployment, report
@@ -89,7 +90,7 @@ class PublishProcess:
         return
 
     def troubles(self) -> list[str]:
-        return [*self._database.troubles(), *self._log.troubles()]
+        return [*self._deployment.encryption_check.problems(), *self._database.troubles(), *self._log.troubles()]
 
 
 class NotifyProcess:

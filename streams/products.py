@@ -1,7 +1,7 @@
 """A deployment's settings, and the products that follow from them."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -154,8 +154,9 @@ class Products:
     def log(self, report: Report, linger_ms: float = 0) -> KafkaLog:
         return KafkaLog(producer_config(self.kafka, linger_ms=linger_ms), self.settings.topic_prefix, report)
 
-    def view_reader(self, report: Report) -> ViewReader:
-        return ViewReader(view_config(self.kafka), self.settings.topic_prefix, self.codec, report, self.clock)
+    def view_reader(self, report: Report, opens_check: Callable[[str], bool] = lambda sealed: True) -> ViewReader:
+        prefix = self.settings.topic_prefix
+        return ViewReader(view_config(self.kafka), prefix, self.codec, report, self.clock, opens_check)
 
     def feed(self, group: str, topics: list[str], report: Report, *, in_bulk: bool = False) -> KafkaFeed:
         """A consumer group; `in_bulk` waits up to a tenth of a second for more records, which spares the broker."""

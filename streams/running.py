@@ -84,7 +84,7 @@ class DeliverProcess:
         family = [DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS]
         existing = require_topics(deployment, [SUBSCRIPTIONS, *family, INVALID])
         settings = deployment.settings
-        self._view = deployment.view_reader(report)
+        self._view = deployment.view_reader(report, deployment.sealing.opens_check)
         self._log = deployment.log(report, LINGER_MS)
         # Every tier that exists, so that a changed schedule strands nobody.
         topics = [DELIVERIES, TEST_DELIVERIES, *sorted(name for name in existing if tier_of(name))]

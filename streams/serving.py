@@ -13,7 +13,7 @@ from api.services import Services
 from streams.adapters.listening import listen
 from streams.adapters.sql.answers import SqlAnswers
 from streams.core.errors import Unavailable
-from streams.prerequisites import require_database, require_topics
+from streams.prerequisites import require_database, require_topics, together
 from streams.stages.intake import DRAIN_SECONDS
 from streams.telemetry import PrometheusReport
 from streams.topics import SESSION_EVENTS, TEST_DELIVERIES
@@ -30,6 +30,7 @@ class ApiProcess:
         require_database(deployment)
         self._admin = deployment.topics_admin()
         self._database = deployment.database
+        self._keys = deployment.encryption_check
         self._log = deployment.log(report)
         self._report = report
         self._looked: tuple[float, list[str]] | None = None
@@ -68,7 +69,7 @@ class ApiProcess:
         host, port = self._socket.getsockname()[:2]
         self._report.tell("api", address=f"http://{host}:{port}", documentation=f"http://{host}:{port}/docs")
         try:
-            await self._server.serve(sockets=[self._socket])
+            await together(lambda: self._server.serve(sockets=[self._socket]), self._keys.watch)
         finally:
             self._ended.set()
             await self._log.close()
@@ -79,7 +80,7 @@ class ApiProcess:
         await self._ended.wait()
 
     def troubles(self) -> list[str]:
-        return [*self._database.troubles(), *self._log.troubles()]
+        return [*self._keys.problems(), *self._database.troubles(), *self._log.troubles()]
 
     async def _troubles_now(self) -> list[str]:
         """What is missing, asked at most once a second, however often strangers want to know."""
@@ -94,7 +95,7 @@ class ApiProcess:
         try:
             await asyncio.to_thread(self._admin.existing, KAFKA_SECONDS)
         except Unavailable as away:
-            return [*self._database.troubles(), f"Kafka does not answer: {away}"]
+            return [*self._keys.problems(), *self._database.troubles(), f"Kafka does not answer: {away}"]
         return self.troubles()
 
 

@@ -5,6 +5,7 @@ import secrets
 import socket
 import ssl
 from datetime import timedelta
+from functools import cached_property
 
 from ulid import ULID
 
@@ -13,6 +14,7 @@ from streams.adapters.smtp import LoggedPost, SmtpPost, smtp_server
 from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
+from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.held import SqlHeld
 from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.mails import SqlMails
@@ -38,6 +40,10 @@ __all__ = ["Deployment", "new_id"]
 
 class Deployment(Products):
     """One deployment, ready to be asked for what it needs."""
+
+    @cached_property
+    def encryption_check(self) -> SqlEncryptionCheck:
+        return SqlEncryptionCheck(self.database, self.sealing)
 
     # -- for stages --------------------------------------------------------------------------------------------
 
@@ -104,7 +110,7 @@ class Deployment(Products):
 
     def webhooks(self) -> WebhookService:
         return WebhookService(
-            SqlWebhooks(self.database, self.clock),
+            SqlWebhooks(self.database, self.clock, self.encryption_check),
             SqlAccounts(self.database),
             SqlOutbox(self.database, self.clock),
             self.sealing,
@@ -118,9 +124,10 @@ class Deployment(Products):
     def secrets(self) -> SecretService:
         return SecretService(
             self.webhooks(),
-            SqlWebhooks(self.database, self.clock),
+            SqlWebhooks(self.database, self.clock, self.encryption_check),
             self.sealing,
             self.sealing,
+            self.encryption_check,
             self.audit(),
             self.clock,
             new_id,
@@ -131,7 +138,10 @@ class Deployment(Products):
         return SqlAuditLog(self.database)
 
     def trials(self, log: Log) -> TrialService:
-        webhooks, deliveries = SqlWebhooks(self.database, self.clock), SqlDeliveryLog(self.database)
+        webhooks, deliveries = (
+            SqlWebhooks(self.database, self.clock, self.encryption_check),
+            SqlDeliveryLog(self.database),
+        )
         return TrialService(webhooks, deliveries, log, self.codec, self.clock, new_id)
 
     def deliveries(self) -> DeliveryService:

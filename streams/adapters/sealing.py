@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
+from streams.core.encryption import CHECK_TEXT
 from streams.core.errors import Misconfigured, Unreadable
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -36,6 +37,15 @@ class Sealing:
             return self._fernet.rotate(sealed.encode()).decode()
         except InvalidToken:
             raise Unreadable(_NO_KEY) from None
+
+    def seal_check(self) -> str:
+        return self.seal(CHECK_TEXT)
+
+    def opens_check(self, sealed: str) -> bool:
+        try:
+            return self._unseal(sealed) == CHECK_TEXT
+        except Unreadable:
+            return False
 
     def secret(self, sealed: str) -> str:
         return self._secret(sealed)

@@ -15,25 +15,30 @@ VERSION_HEADER = "version"
 
 @dataclass(frozen=True, slots=True)
 class Sentinel:
-    """Written after the webhooks: which incarnation of the topic this is, and how many were live then."""
+    """Written after the webhooks: which incarnation of the topic this is, and how many were live then.
+
+    `check` is a text, encrypted as the webhooks' secrets are: who cannot open it cannot sign for them.
+    """
 
     incarnation: str
     live: int
+    check: str | None = None
 
     def encode(self) -> bytes:
-        return json.dumps({"incarnation": self.incarnation, "live": self.live}).encode()
+        fields = {"incarnation": self.incarnation, "live": self.live, "check": self.check}
+        return json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
 
     @classmethod
     def decode(cls, value: bytes) -> "Sentinel":
         """Raises `Unreadable` for what is no sentinel."""
         try:
             fields = json.loads(value)
-            incarnation, live = fields["incarnation"], fields["live"]
-        except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as wrong:
+            incarnation, live, check = fields["incarnation"], fields["live"], fields.get("check")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as wrong:
             raise Unreadable(f"no sentinel: {type(wrong).__name__}: {wrong}") from None
         if not isinstance(incarnation, str) or type(live) is not int or live < 0:
             raise Unreadable("no sentinel: incarnation is a text, and live a number of webhooks")
-        return cls(incarnation, live)
+        return cls(incarnation, live, check if isinstance(check, str) else None)
 
 
 class Shelf(MutableMapping[str, Webhook]):

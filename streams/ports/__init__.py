@@ -13,7 +13,18 @@ from streams.ports.control import (
     Pruning,
     Users,
 )
-from streams.ports.people import Addresses, DeliveryLog, Jobs, Numbers, Propagation, Replays, Sealer, Webhooks
+from streams.ports.people import (
+    Addresses,
+    CheckSealer,
+    DeliveryLog,
+    EncryptionCheck,
+    Jobs,
+    Numbers,
+    Propagation,
+    Replays,
+    Sealer,
+    Webhooks,
+)
 from streams.ports.records import Due, Noun, Outgoing, Partition, Record
 from streams.ports.stages import (
     Clock,
@@ -40,11 +51,13 @@ __all__ = [
     "Answers",
     "ApiKeys",
     "AuditLog",
+    "CheckSealer",
     "Clock",
     "Codec",
     "DeliveryLog",
     "Directory",
     "Due",
+    "EncryptionCheck",
     "Feed",
     "FeedHandler",
     "Generations",

@@ -107,6 +107,24 @@ class Sealer(Protocol):
         """The same, encrypted with the newest key. Raises `Unreadable` when no key of ours fits."""
 
 
+class CheckSealer(Protocol):
+    """Encrypts the text that tells whether keys are the right ones, and says whether a key of ours opens it."""
+
+    def seal_check(self) -> str: ...
+
+    def opens_check(self, sealed: str) -> bool: ...
+
+
+class EncryptionCheck(Protocol):
+    """Whether this process has the keys with which the others encrypt."""
+
+    async def verified(self) -> str:
+        """The check text, encrypted. Raises `Unavailable` when no key of ours opens it."""
+
+    async def reseal(self) -> None:
+        """Encrypt it with the newest key; raises what `verified` raises."""
+
+
 class Addresses(Protocol):
     """Where host names lead."""
 

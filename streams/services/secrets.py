@@ -8,7 +8,7 @@ from streams.core.errors import Conflict, FieldError, Invalid
 from streams.core.event import format_time
 from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.webhook import Registration, SealedSecret
-from streams.ports import AuditLog, Clock, Sealed, Sealer, Webhooks
+from streams.ports import AuditLog, Clock, EncryptionCheck, Sealed, Sealer, Webhooks
 from streams.services.deeds import Deeds
 from streams.services.webhooks import Changed, WebhookService
 
@@ -34,6 +34,7 @@ class SecretService:
         stored: Webhooks,
         sealer: Sealer,
         sealed: Sealed,
+        check: EncryptionCheck,
         audit: AuditLog,
         clock: Clock,
         new_id: Callable[[str], str],
@@ -43,6 +44,7 @@ class SecretService:
         self._stored = stored
         self._sealer = sealer
         self._sealed = sealed
+        self._check = check
         self._audit = audit
         self._clock = clock
         self._new_key = new_key
@@ -109,6 +111,7 @@ class SecretService:
             deed = self._deed(by, "webhook.reencrypted", webhook.id, webhook.account_id)
             await self._stored.change(webhook.id, self._resealed, deed=deed)
             told(count, len(found))
+        await self._check.reseal()
         return len(found)
 
     def _resealed(self, known: Registration) -> Registration:

@@ -1,6 +1,7 @@
 """publish: project the webhooks of SQL onto `subscriptions`, as its only writer."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TypeVar
 
 from streams.core.errors import RecordsRefused, ScormWebhooksError, Unavailable, Unreadable
 from streams.core.view import SENTINEL_KEY, VERSION_HEADER, Sentinel, View
-from streams.ports import Codec, Due, Lease, Log, Outbox, Outgoing, Report
+from streams.ports import Codec, Due, EncryptionCheck, Lease, Log, Outbox, Outgoing, Report
 from streams.stages.invalid import tried
 from streams.topics import SUBSCRIPTIONS
 
@@ -49,6 +50,7 @@ class Publish:
         log: Log,
         codec: Codec,
         report: Report,
+        keys: EncryptionCheck,
         new_incarnation: Callable[[], str],
     ) -> None:
         self._outbox = outbox
@@ -56,6 +58,8 @@ class Publish:
         self._log = log
         self._codec = codec
         self._report = report
+        self._keys = keys
+        self._check: str | None = None
         self._new_incarnation = new_incarnation
         self._live: set[str] = set()
         self._sentinel: Sentinel | None = None
@@ -63,7 +67,8 @@ class Publish:
         self._refused: dict[str, int] = {}
         self._marked_at = self._compared_at = 0.0
         self._incarnation = ""
-        self._waiting = False
+        # How many of us wait, by what for.
+        self._waits_for: Counter[str] = Counter()
 
     async def take_lease(self) -> None:
         """Wait until this is the only publisher."""
@@ -138,26 +143,34 @@ class Publish:
             # Told again only if it happens again.
             topic.overtaken.clear()
         now = asyncio.get_running_loop().time()
+        if now - self._marked_at >= REPEAT_SENTINEL_SECONDS:
+            self._check = await self._keys.verified()
         if now - self._compared_at >= COMPARE_EVERY_SECONDS:
             self._compared_at = now
             await self._outbox.compare(topic.versions(), topic.tombstones)
             self._refused.clear()
 
     async def _patiently(self, step: Callable[[], Awaitable[Result]]) -> Result:
-        """Wait a database outage out; it is told once, whoever meets it."""
+        """Wait until the database is there and our keys fit; it is told once, whoever meets it."""
+        met: str | None = None
         while True:
             try:
                 result = await step()
             except Unavailable as away:
-                if not self._waiting:
-                    self._report.tell("database unavailable; waiting", why=str(away))
-                self._waiting = True
+                if met is None:
+                    met = str(away)
+                    if not self._waits_for[met]:
+                        self._report.warning("publish_waits", why=met)
+                    self._waits_for[met] += 1
                 await asyncio.sleep(RETRY_SECONDS)
             else:
-                self._waiting = False
+                if met is not None:
+                    self._waits_for[met] -= 1
                 return result
 
     async def _begin(self, topic: View) -> Sequence[str]:
+        # Nothing is written by who has other keys than the rest.
+        self._check = await self._keys.verified()
         strangers = await self._outbox.compare(topic.versions(), topic.tombstones)
         if strangers:
             # After a restore from an older dump: deleting them needs a person's word.
@@ -211,7 +224,7 @@ class Publish:
 
     async def _mark(self) -> None:
         """Write the sentinel when it changed, and now and then all the same: stages set their clocks against it."""
-        sentinel, now = Sentinel(self._incarnation, len(self._live)), asyncio.get_running_loop().time()
+        sentinel, now = Sentinel(self._incarnation, len(self._live), self._check), asyncio.get_running_loop().time()
         if sentinel != self._sentinel or now - self._marked_at >= REPEAT_SENTINEL_SECONDS:
             await self._log.produce([Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), sentinel.encode())])
             self._sentinel, self._marked_at = sentinel, now

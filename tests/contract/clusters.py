@@ -84,8 +84,10 @@ class KafkaCluster:
         async with running(reader.run()):
             yield reader
 
-    def reader(self, codec: Codec = CODEC, clock: Clock = CLOCK) -> ViewReader:
-        return ViewReader(view_config(self.properties), self.prefix, codec, FakeReport(), clock)
+    def reader(
+        self, codec: Codec = CODEC, clock: Clock = CLOCK, opens_check: Callable[[str], bool] = lambda sealed: True
+    ) -> ViewReader:
+        return ViewReader(view_config(self.properties), self.prefix, codec, FakeReport(), clock, opens_check)
 
     def faust(self) -> FaustStage:
         return FaustStage(self.properties, "fan-out", SESSION_EVENTS, self.prefix, None, self.session_seconds)

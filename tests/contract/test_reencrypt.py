@@ -1,5 +1,6 @@
 """A new encryption key takes the place of an old one, and no webhook notices."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,9 @@ from streams.adapters.addresses import ResolvedAddresses
 from streams.adapters.sealing import Sealing, generate_key
 from streams.adapters.sql.accounts import SqlAccounts
 from streams.adapters.sql.audit import SqlAuditLog
-from streams.core.errors import Unreadable
+from streams.adapters.sql.encryption_check import SqlEncryptionCheck
+from streams.adapters.sql.registry import SqlWebhooks
+from streams.core.errors import Unavailable, Unreadable
 from streams.core.webhook import Registration, SealedSecret
 from streams.services.secrets import SecretService
 from streams.services.webhooks import WebhookService
@@ -18,6 +21,7 @@ from streams.services.webhooks import WebhookService
 
 def service(store: SqlStore, sealing: Sealing) -> SecretService:
     audit, ids = SqlAuditLog(store.database), iter(range(1000))
+    check = SqlEncryptionCheck(store.database, sealing)
 
     def new_id(prefix: str) -> str:
         return f"{prefix}_{next(ids)}"
@@ -32,7 +36,7 @@ def service(store: SqlStore, sealing: Sealing) -> SecretService:
         new_id,
         bytes,
     )
-    return SecretService(webhooks, store.webhooks, sealing, sealing, audit, store.clock, new_id, bytes)
+    return SecretService(webhooks, store.webhooks, sealing, sealing, check, audit, store.clock, new_id, bytes)
 
 
 async def sealed_with(store: SqlStore, sealing: Sealing) -> None:
@@ -81,3 +85,33 @@ async def test_a_webhook_that_was_deleted_meanwhile_is_passed_over(database: Sql
     await database.webhooks.change("wh_crm", lambda known: None)
     await database.webhooks.change("wh_lrs", lambda known: None)
     assert await service(database, Sealing([generate_key(), old])).reencrypt(by="ada") == 0
+
+
+async def test_only_who_has_a_key_that_opens_the_check_may_change_anything(database: SqlStore) -> None:
+    ours, theirs = (Sealing([generate_key()]) for _ in range(2))
+    await SqlEncryptionCheck(database.database, ours).verified()
+    check = SqlEncryptionCheck(database.database, theirs)
+    webhooks = SqlWebhooks(database.database, database.clock, check)
+    with pytest.raises(Unavailable, match="SCORM_WEBHOOKS_ENCRYPTION_KEYS"):
+        await webhooks.change("wh_crm", lambda known: replace(known, description="sealed with a wrong key"))
+    [known] = await webhooks.list()
+    assert known.description == ""
+    assert check.problems()
+
+
+async def test_any_of_the_keys_opens_the_check(database: SqlStore) -> None:
+    old, new = generate_key(), generate_key()
+    await SqlEncryptionCheck(database.database, Sealing([old])).verified()
+    both = SqlEncryptionCheck(database.database, Sealing([new, old]))
+    await both.verified()
+    await both.reseal()
+    await SqlEncryptionCheck(database.database, Sealing([new])).verified()
+    with pytest.raises(Unavailable):
+        await SqlEncryptionCheck(database.database, Sealing([old])).verified()
+    assert both.problems() == []
+
+
+async def test_two_who_look_first_agree_on_one_check(database: SqlStore) -> None:
+    sealing = Sealing([generate_key()])
+    checks = [SqlEncryptionCheck(database.database, sealing) for _ in range(5)]
+    assert len(set(await asyncio.gather(*(check.verified() for check in checks)))) == 1

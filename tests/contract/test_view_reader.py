@@ -10,15 +10,15 @@ from builders import webhook
 from contract.clusters import CODEC, SECONDS, KafkaCluster, cluster_on, running, until
 from real.kafka import Kafka
 from streams.adapters.avro import AvroCodec
-from streams.adapters.kafka import view_reader
+from streams.adapters.kafka import broker_clock, view_reader
 from streams.adapters.kafka.end import ViewBroken
 from streams.core.view import SENTINEL_KEY, Sentinel
 from streams.ports import Noun, Outgoing
 from streams.topics import SUBSCRIPTIONS
 
 
-def sentinel(live: int) -> Outgoing:
-    return Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), Sentinel("one", live).encode())
+def sentinel(live: int, check: str | None = None) -> Outgoing:
+    return Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), Sentinel("one", live, check).encode())
 
 
 async def test_the_view_is_ready_with_its_sentinel_only(kafka_cluster: KafkaCluster) -> None:
@@ -68,7 +68,7 @@ async def test_an_old_sentinel_makes_a_stage_wait_for_the_next_one_which_tells_w
 async def test_a_stage_does_not_wait_for_ever_for_a_publisher_that_is_away(
     kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(view_reader, "NEXT_SENTINEL_SECONDS", 0.2)
+    monkeypatch.setattr(broker_clock, "NEXT_SENTINEL_SECONDS", 0.2)
     async with kafka_cluster.log() as log:
         await log.produce([sentinel(0)])
     reader = kafka_cluster.reader(clock=FastClock())
@@ -165,3 +165,13 @@ async def test_a_bug_met_while_reading_ends_the_view_rather_than_lose_a_webhook(
         await log.produce([Outgoing(SUBSCRIPTIONS, b"wh_0", CODEC.encode(webhook(id="wh_0"))), sentinel(1)])
     with pytest.raises(RuntimeError, match="a bug"):
         await asyncio.wait_for(kafka_cluster.reader(codec=BrokenCodec()).run(), SECONDS)
+
+
+async def test_without_the_right_encryption_keys_a_stage_is_not_ready(kafka_cluster: KafkaCluster) -> None:
+    reader = kafka_cluster.reader(opens_check=lambda sealed: sealed == "ours")
+    async with kafka_cluster.log() as log, running(reader.run()):
+        await log.produce([sentinel(0, "theirs")])
+        await until(lambda: any("SCORM_WEBHOOKS_ENCRYPTION_KEYS" in problem for problem in reader.troubles()))
+        assert not reader.is_ready
+        await log.produce([sentinel(0, "ours")])
+        await asyncio.wait_for(reader.wait_until_ready(), SECONDS)

@@ -6,11 +6,12 @@ from fakes.kafka import FakeFeed, FakeLog
 from fakes.records import FakeDeliveryLog, FakeRecorder
 from fakes.view import FakeView
 from fakes.webhooks import FakeLease, FakeOutbox
-from fakes.world import FakeReport, FakeSealed, FakeSender
+from fakes.world import FakeEncryptionCheck, FakeReport, FakeSealed, FakeSender
 
 __all__ = [
     "FakeClock",
     "FakeDeliveryLog",
+    "FakeEncryptionCheck",
     "FakeFeed",
     "FakeHeld",
     "FakeJobs",

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from fakes.clock import FakeClock
-from streams.core.errors import Unreadable
+from streams.core.encryption import WRONG_KEYS
+from streams.core.errors import Unavailable, Unreadable
 from streams.core.outcome import Answer, Failure
 from streams.core.request import Request
 
@@ -74,6 +75,22 @@ class FakeSealed:
     def headers(self, sealed: str | None) -> Mapping[str, str]:
         headers: dict[str, str] = json.loads(self.secret(sealed)) if sealed else {}
         return headers
+
+
+@dataclass
+class FakeEncryptionCheck:
+    """An `EncryptionCheck`; with `wrong` keys nothing opens it."""
+
+    wrong: bool = False
+    sealed: str = "sealed:check 1"
+
+    async def verified(self) -> str:
+        if self.wrong:
+            raise Unavailable(WRONG_KEYS)
+        return self.sealed
+
+    async def reseal(self) -> None:
+        self.sealed += "+"
 
 
 @dataclass

@@ -26,6 +26,7 @@ from streams.adapters.sql.answers import SqlAnswers
 from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.database import Database, database_url
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
+from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.mails import SqlMails
 from streams.adapters.sql.numbers import SqlNumbers
@@ -193,7 +194,15 @@ async def open_office(url: str, *, requests_a_minute: int = 100_000) -> AsyncIte
         accounts=account_service,
         webhooks=webhook_service,
         secrets=SecretService(
-            webhook_service, webhooks, sealing, sealing, audit, clock, new_id, lambda size: next(numbers).to_bytes(size)
+            webhook_service,
+            webhooks,
+            sealing,
+            sealing,
+            SqlEncryptionCheck(database, sealing),
+            audit,
+            clock,
+            new_id,
+            lambda size: next(numbers).to_bytes(size),
         ),
         deliveries=DeliveryService(deliveries, SqlReplays(database, clock), jobs, clock, new_id),
         insight=InsightService(

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 
 from fakes import (
     FakeClock,
+    FakeEncryptionCheck,
     FakeFeed,
     FakeHeld,
     FakeLease,
@@ -109,6 +110,7 @@ class Path:
             self._port("publish.log", log),
             CODEC,
             self.report,
+            FakeEncryptionCheck(),
             lambda: "first",
         )
         sealed, sender = FakeSealed(), self._port("deliver.sender", self.sender)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from builders import NOON, event, paused, webhook
-from fakes import FakeLease, cancel_others, quiet, until
+from fakes import FakeEncryptionCheck, FakeLease, cancel_others, quiet, until
 from stages.path import BROKEN, CODEC, SCHEDULE, URL, Path
 from streams.core.delivery import State
 from streams.core.outcome import Answer
@@ -92,7 +92,7 @@ async def test_view(path: Path) -> None:
 async def an_incomplete_topic(path: Path) -> Sequence[Outgoing]:
     """A webhook's record, as `publish` left it when it died before its first sentinel."""
     path.outbox.put(webhook())
-    publish = Publish(path.outbox, FakeLease(), path.log, CODEC, path.report, lambda: "first")
+    publish = Publish(path.outbox, FakeLease(), path.log, CODEC, path.report, FakeEncryptionCheck(), lambda: "first")
     [due] = await path.outbox.due(10)
     return [publish._outgoing(due)]
 

@@ -10,6 +10,7 @@ import pytest_asyncio
 from builders import webhook
 from fakes import (
     FakeClock,
+    FakeEncryptionCheck,
     FakeLease,
     FakeLog,
     FakeOutbox,
@@ -39,6 +40,7 @@ class Press:
         self.lease = FakeLease()
         self.rival = self.lease.rival()
         self.report = FakeReport()
+        self.keys = FakeEncryptionCheck()
         self.incarnations = iter(["first", "second"])
 
     def start(self) -> asyncio.Task[None]:
@@ -54,7 +56,9 @@ class Press:
         return await self._publish().reconcile(view.view, may_delete)
 
     def _publish(self) -> Publish:
-        return Publish(self.outbox, self.lease, self.log, CODEC, self.report, lambda: next(self.incarnations))
+        return Publish(
+            self.outbox, self.lease, self.log, CODEC, self.report, self.keys, lambda: next(self.incarnations)
+        )
 
     async def _run(self, publish: Publish) -> None:
         await publish.take_lease()
@@ -71,7 +75,7 @@ class Press:
         return self.log.topic(SUBSCRIPTIONS)
 
     @property
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         return [(record.key or b"").decode() for record in self.topic]
 
 
@@ -91,8 +95,8 @@ async def test_the_sentinel_comes_last_and_counts_the_webhooks(it: Press) -> Non
         it.outbox.put(webhook(id=webhook_id))
     it.start()
     await quiet()
-    assert it.keys == ["wh_a", "wh_b", SENTINEL_KEY]
-    assert Sentinel.decode(it.topic[-1].value or b"") == Sentinel("first", 2)
+    assert it.names == ["wh_a", "wh_b", SENTINEL_KEY]
+    assert Sentinel.decode(it.topic[-1].value or b"") == Sentinel("first", 2, it.keys.sealed)
 
 
 async def test_the_first_sentinel_waits_for_the_last_batch(it: Press, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,13 +105,13 @@ async def test_the_first_sentinel_waits_for_the_last_batch(it: Press, monkeypatc
         it.outbox.put(webhook(id=f"wh_{number}"))
     it.start()
     await quiet()
-    assert it.keys == ["wh_0", "wh_1", "wh_2", "wh_3", "wh_4", SENTINEL_KEY]
+    assert it.names == ["wh_0", "wh_1", "wh_2", "wh_3", "wh_4", SENTINEL_KEY]
 
 
 async def test_no_webhooks_are_announced_too(it: Press) -> None:
     it.start()
     await quiet()
-    assert it.keys == [SENTINEL_KEY]
+    assert it.names == [SENTINEL_KEY]
     assert (await it.view().catch_up()).incarnation == "first"
 
 
@@ -117,10 +121,10 @@ async def test_the_sentinel_is_written_again_only_when_the_number_of_webhooks_ch
     await quiet()
     it.outbox.put(webhook(id="wh_a", url="https://new.example.com"))
     await quiet()
-    assert it.keys == ["wh_a", SENTINEL_KEY, "wh_a"]
+    assert it.names == ["wh_a", SENTINEL_KEY, "wh_a"]
     it.outbox.remove("wh_a")
     await quiet()
-    assert it.keys == ["wh_a", SENTINEL_KEY, "wh_a", "wh_a", SENTINEL_KEY]
+    assert it.names == ["wh_a", SENTINEL_KEY, "wh_a", "wh_a", SENTINEL_KEY]
 
 
 async def test_a_restart_goes_on_with_the_topics_incarnation(it: Press) -> None:
@@ -131,8 +135,8 @@ async def test_a_restart_goes_on_with_the_topics_incarnation(it: Press) -> None:
     it.outbox.put(webhook(id="wh_b"))
     it.start()
     await quiet()
-    assert it.keys == ["wh_a", SENTINEL_KEY, "wh_b", SENTINEL_KEY]
-    assert Sentinel.decode(it.topic[-1].value or b"") == Sentinel("first", 2)
+    assert it.names == ["wh_a", SENTINEL_KEY, "wh_b", SENTINEL_KEY]
+    assert Sentinel.decode(it.topic[-1].value or b"") == Sentinel("first", 2, it.keys.sealed)
 
 
 # -- versions ------------------------------------------------------------------------------------------------
@@ -184,7 +188,7 @@ async def test_a_crash_after_the_acknowledgement_publishes_the_same_version_agai
     it.log.revive()
     it.start()
     await quiet()
-    assert it.keys == ["wh_a", "wh_a", SENTINEL_KEY]
+    assert it.names == ["wh_a", "wh_a", SENTINEL_KEY]
     assert [dict(record.headers)[VERSION_HEADER] for record in it.topic[:2]] == [b"1", b"1"]
     assert it.view().find("wh_a") is not None
 
@@ -197,7 +201,7 @@ async def test_a_topic_that_lost_a_webhook_gets_it_again(it: Press) -> None:
     it.log = FakeLog(FakeClock())
     it.start()
     await quiet()
-    assert it.keys == ["wh_a", SENTINEL_KEY]
+    assert it.names == ["wh_a", SENTINEL_KEY]
     assert it.view().find("wh_a") is not None
     assert (await it.view().catch_up()).incarnation == "second"
 
@@ -214,7 +218,7 @@ async def test_a_sentinel_that_an_unaware_publisher_left_on_a_topic_made_anew_do
     it.log.append(Outgoing(SUBSCRIPTIONS, left.key, left.value))
     it.start()
     await quiet()
-    assert it.keys == [SENTINEL_KEY, "wh_a", SENTINEL_KEY]
+    assert it.names == [SENTINEL_KEY, "wh_a", SENTINEL_KEY]
     assert (await it.view().catch_up()).incarnation == "second"
 
 
@@ -269,9 +273,9 @@ async def test_a_database_outage_is_waited_out_and_told_once(it: Press) -> None:
     it.outbox.put(webhook())
     await quiet()
     assert not running.done()
-    assert it.report.told("database unavailable; waiting") == 1
+    assert it.report.told("publish_waits") == 1
     it.outbox.away = it.lease.away = False
-    await until(lambda: "wh_crm" in it.keys)
+    await until(lambda: "wh_crm" in it.names)
 
 
 async def test_a_publisher_may_end_during_an_outage(it: Press) -> None:
@@ -338,7 +342,7 @@ async def test_a_confirmed_reconciliation_leaves_on_the_topic_what_the_database_
     view = it.view()
     assert view.find("wh_a") is None
     assert view.find("wh_b") is not None
-    assert view.view.sentinel == Sentinel("first", 1)
+    assert view.view.sentinel == Sentinel("first", 1, it.keys.sealed)
     assert await it.reconcile(lambda webhook_ids: True) == Reconciled(published=0, deleted=0, left=0)
 
 
@@ -401,5 +405,30 @@ async def test_a_sentinel_of_nonsense_is_written_over_at_once(it: Press) -> None
     it.read()
     it.outbox.put(webhook(id="wh_b"))
     await quiet()
-    assert it.keys[-1] == SENTINEL_KEY
-    assert Sentinel.decode(it.topic[-1].value or b"") == Sentinel("first", 2)
+    assert it.names[-1] == SENTINEL_KEY
+    assert Sentinel.decode(it.topic[-1].value or b"") == Sentinel("first", 2, it.keys.sealed)
+
+
+# -- keys ------------------------------------------------------------------------------------------------------
+
+
+async def test_with_the_wrong_encryption_keys_nothing_is_published(it: Press) -> None:
+    it.keys.wrong = True
+    it.outbox.put(webhook(id="wh_a"))
+    it.start()
+    await quiet()
+    assert it.topic == []
+    assert it.report.told("publish_waits") == 1
+    it.keys.wrong = False
+    await until(lambda: SENTINEL_KEY in it.names)
+
+
+async def test_the_sentinel_carries_the_encryption_check(it: Press, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish_module, "REPEAT_SENTINEL_SECONDS", 0)
+    it.outbox.put(webhook(id="wh_a"))
+    it.start()
+    await quiet()
+    await it.keys.reseal()
+    it.outbox.put(webhook(id="wh_b"))
+    await quiet()
+    assert Sentinel.decode(it.topic[-1].value or b"").check == it.keys.sealed

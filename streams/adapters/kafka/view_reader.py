@@ -2,17 +2,19 @@
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from streams.adapters.kafka.broker_clock import BrokerClock
 from streams.adapters.kafka.end import End, ViewBroken
 from streams.adapters.kafka.messages import LIBRDKAFKA, to_record
 from streams.adapters.kafka.reasons import Reasons
 from streams.adapters.packed import Packed
 from streams.adapters.subscription_records import apply, key_of
 from streams.core.delivery import ViewPosition
+from streams.core.encryption import WRONG_KEYS
 from streams.core.errors import Unreadable
 from streams.core.view import SENTINEL_KEY, View
 from streams.core.webhook import Webhook
@@ -24,26 +26,32 @@ RECORDS_AT_ONCE = 500
 # Whether the topic is the one that was read is looked after so often; one that stands still so often is given up.
 WATCH_SECONDS = 5.0
 STANDSTILLS = 3
-# Receivers reject timestamps that are five minutes off, and a tier would end early.
-MAX_SKEW_SECONDS = 60.0
-# The sentinel is repeated every ten seconds.
-NEXT_SENTINEL_SECONDS = 20.0
 
 
 class ViewReader:
-    """`Subscriptions` and `Directory` on Kafka; what was read is applied on the event loop."""
+    """`Subscriptions` and `Directory` on Kafka; what was read is applied on the event loop.
 
-    def __init__(self, config: Mapping[str, Any], prefix: str, codec: Codec, report: Report, clock: Clock) -> None:
+    Who is to sign gives `opens_check`: it is not ready while no key of its own opens what `publish` encrypted.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        prefix: str,
+        codec: Codec,
+        report: Report,
+        clock: Clock,
+        opens_check: Callable[[str], bool] = lambda sealed: True,
+    ) -> None:
         self.view = View(Packed(codec))
         self._config = dict(config)
         self._prefix = prefix
         self._codec = codec
         self._report = report
-        self._clock = clock
-        self._skew_seconds = 0.0
-        self._sentinel_is_old = False
+        self._broker_clock = BrokerClock(clock.now, self._notify_soon)
+        self._opens_check = opens_check
+        self._has_wrong_keys = False
         self._at_end = False
-        self._doubts_clock = False
         self._moved = asyncio.Condition()
         self._applied = threading.Event()
         self._stopping = False
@@ -53,22 +61,17 @@ class ViewReader:
 
     @property
     def is_ready(self) -> bool:
-        """The end was reached, every webhook that the sentinel counted is there, and the clock can be trusted."""
-        return self._at_end and self.view.is_complete() and not self._doubts_clock and not self._is_clock_wrong
+        """The end was reached, every webhook that the sentinel counted is there, and clock and keys are right."""
+        is_trusted = self._broker_clock.is_trusted and not self._has_wrong_keys
+        return self._at_end and self.view.is_complete() and is_trusted
 
     def troubles(self) -> list[str]:
         """Why it cannot be relied on at the moment."""
-        if self._is_clock_wrong:
-            return [f"this machine's clock is {self._skew_seconds:+.0f} s off the broker's: set it right"]
-        if self._doubts_clock:
-            return ["the last sentinel is old: either this machine's clock is fast or `publish` is away"]
+        if problems := [*([WRONG_KEYS] if self._has_wrong_keys else []), *self._broker_clock.problems()]:
+            return problems
         if not self.is_ready:
             return [f"the webhooks are not all read yet (topic {SUBSCRIPTIONS})"]
         return ["the broker does not say whether the webhooks are all read"] if self._end.is_away else []
-
-    @property
-    def _is_clock_wrong(self) -> bool:
-        return abs(self._skew_seconds) > MAX_SKEW_SECONDS
 
     async def run(self) -> None:
         """Read until cancelled. Raises `ViewBroken` when the topic was made anew, and whatever nobody foresaw."""
@@ -209,23 +212,9 @@ class ViewReader:
             self._moved.notify_all()
 
     def _reach_end(self) -> None:
-        if not self._at_end and self._sentinel_is_old:
-            # The next one tells which; without one `publish` is away, and nobody is to wait for that.
-            self._doubts_clock = True
-            self._loop.call_later(NEXT_SENTINEL_SECONDS, self._trust_clock)
+        if not self._at_end:
+            self._broker_clock.reach_end()
         self._at_end = True
-
-    def _trust_clock(self) -> None:
-        self._doubts_clock = False
-        self._notify_soon()
-
-    def _compare_clocks(self, record: Record) -> None:
-        # `publish` repeats the sentinel, so at the end of the topic its append time is the broker's time now; an
-        # older one can only show a clock that is behind.
-        skew = (self._clock.now() - record.appended_at).total_seconds()
-        self._sentinel_is_old = skew > MAX_SKEW_SECONDS
-        self._skew_seconds = skew if self._at_end else min(skew, 0.0)
-        self._doubts_clock = False
 
     def _put(self, record: Record) -> None:
         known = self.view.incarnation
@@ -240,4 +229,6 @@ class ViewReader:
         if key_of(record) == SENTINEL_KEY:
             if self._at_end and known not in ("", self.view.incarnation):
                 raise ViewBroken(f"{SUBSCRIPTIONS} has another incarnation than what was read: it was made anew")
-            self._compare_clocks(record)
+            self._broker_clock.compare(record.appended_at, at_end=self._at_end)
+            check = self.view.sentinel.check if self.view.sentinel else None
+            self._has_wrong_keys = check is not None and not self._opens_check(check)

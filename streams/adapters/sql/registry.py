@@ -1,6 +1,7 @@
 """Webhooks: what people register and change."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 
@@ -11,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
+from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.pages import newest_first, page_of
 from streams.adapters.sql.tables import pauses, webhooks
 from streams.adapters.sql.versions import make_dirty, version_after
@@ -23,21 +25,30 @@ from streams.ports import Clock
 
 
 class SqlWebhooks:
-    """`Webhooks` in SQL."""
+    """`Webhooks` in SQL; with the wrong encryption `keys` nothing changes: `Unavailable` says so."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, keys: SqlEncryptionCheck | None = None) -> None:
         self._database = database
         self._clock = clock
+        self._keys = keys
         self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
     async def add(self, registration: Registration, deed: Deed | None = None) -> Registration:
         version = version_after(0, self._clock.now())
         registration = replace(registration, webhook=replace(registration.webhook, version=version))
-        async with self._database.transaction() as connection:
+        async with self._changing() as connection:
             await connection.execute(insert(webhooks).values(from_registration(registration)))
             await make_dirty(connection, self._insert, registration.webhook.id, version)
             await note(connection, deed)
         return registration
+
+    @asynccontextmanager
+    async def _changing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction in which nothing is stored that the other processes could not decrypt."""
+        async with self._database.transaction() as connection:
+            if self._keys is not None:
+                await self._keys.verify_in(connection)
+            yield connection
 
     async def list(self, account_id: str | None = None) -> Sequence[Registration]:
         query = select(webhooks).where(webhooks.c.deleted_at.is_(None)).order_by(webhooks.c.created_at, webhooks.c.id)
@@ -68,7 +79,7 @@ class SqlWebhooks:
     ) -> Registration | None:
         now = self._clock.now()
         this = (webhooks.c.id == webhook_id) & webhooks.c.deleted_at.is_(None)
-        async with self._database.transaction() as connection:
+        async with self._changing() as connection:
             row = (await connection.execute(select(webhooks).where(this).with_for_update())).one_or_none()
             if row is None:
                 return None

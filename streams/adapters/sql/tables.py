@@ -53,6 +53,14 @@ dirty_webhooks = Table(
     Column("version", BigInteger, nullable=False),
 )
 
+# One row: a text that only the right encryption keys open.
+encryption_check = Table(
+    "encryption_check",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("sealed", Text, nullable=False),
+)
+
 leases = Table(
     "leases",
     metadata,

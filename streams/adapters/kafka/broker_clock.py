@@ -1,0 +1,54 @@
+"""This machine's clock beside the broker's, by the time at which the sentinel was appended."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+# Receivers reject timestamps that are five minutes off, and a tier would end early.
+MAX_SKEW_SECONDS = 60.0
+# The sentinel is repeated every ten seconds.
+NEXT_SENTINEL_SECONDS = 20.0
+
+
+class BrokerClock:
+    """Compares clocks at each sentinel; at the end of the topic its append time is the broker's time now.
+
+    An older sentinel can only show a clock that is behind. `changed` is called when time alone ends a doubt.
+    """
+
+    def __init__(self, now: Callable[[], datetime], changed: Callable[[], None]) -> None:
+        self._now = now
+        self._changed = changed
+        self._skew_seconds = 0.0
+        self._sentinel_is_old = False
+        self._is_doubted = False
+
+    @property
+    def is_trusted(self) -> bool:
+        return not self.problems()
+
+    def problems(self) -> list[str]:
+        """Why no time can be trusted."""
+        if abs(self._skew_seconds) > MAX_SKEW_SECONDS:
+            return [f"this machine's clock is {self._skew_seconds:+.0f} s off the broker's: set it right"]
+        if self._is_doubted:
+            return ["the last sentinel is old: either this machine's clock is fast or `publish` is away"]
+        return []
+
+    def compare(self, appended_at: datetime, *, at_end: bool) -> None:
+        """A sentinel was read."""
+        skew = (self._now() - appended_at).total_seconds()
+        self._sentinel_is_old = skew > MAX_SKEW_SECONDS
+        self._skew_seconds = skew if at_end else min(skew, 0.0)
+        self._is_doubted = False
+
+    def reach_end(self) -> None:
+        """The end of the topic was reached for the first time."""
+        if self._sentinel_is_old:
+            # The next one tells which; without one `publish` is away, and nobody is to wait for that.
+            self._is_doubted = True
+            asyncio.get_running_loop().call_later(NEXT_SENTINEL_SECONDS, self._trust)
+
+    def _trust(self) -> None:
+        self._is_doubted = False
+        self._changed()

@@ -1,0 +1,63 @@
+"""Whether this process has the keys with which the others encrypt: a text in SQL that one of them must open."""
+
+import asyncio
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.tables import encryption_check
+from streams.core.encryption import WRONG_KEYS
+from streams.core.errors import Unavailable
+from streams.ports import CheckSealer
+
+LOOK_EVERY_SECONDS = 5.0
+_ONLY_ROW = 1
+
+
+class SqlEncryptionCheck:
+    """An `EncryptionCheck`. Whoever looks first writes the text, encrypted with its first key."""
+
+    def __init__(self, database: Database, sealer: CheckSealer) -> None:
+        self._database = database
+        self._sealer = sealer
+        self._problem: str | None = "the encryption keys are not checked yet"
+
+    async def verified(self) -> str:
+        async with self._database.transaction() as connection:
+            return await self.verify_in(connection)
+
+    async def verify_in(self, connection: AsyncConnection) -> str:
+        """The same within a transaction, so that nothing is stored that was encrypted with another key."""
+        query = select(encryption_check.c.sealed)
+        sealed = (await connection.execute(query)).scalar_one_or_none()
+        if sealed is None:
+            insert = sqlite_insert if self._database.is_sqlite else postgres_insert
+            first = insert(encryption_check).values(id=_ONLY_ROW, sealed=self._sealer.seal_check())
+            await connection.execute(first.on_conflict_do_nothing())
+            sealed = (await connection.execute(query)).scalar_one()
+        if not self._sealer.opens_check(sealed):
+            self._problem = WRONG_KEYS
+            raise Unavailable(WRONG_KEYS)
+        self._problem = None
+        return str(sealed)
+
+    async def reseal(self) -> None:
+        async with self._database.transaction() as connection:
+            await self.verify_in(connection)
+            await connection.execute(encryption_check.update().values(sealed=self._sealer.seal_check()))
+
+    async def watch(self) -> None:
+        """Look now and then, for `problems`, until cancelled."""
+        while True:
+            try:
+                await self.verified()
+            except Unavailable as wrong:
+                self._problem = str(wrong)
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+    def problems(self) -> list[str]:
+        """Why secrets can neither be read nor written here."""
+        return [self._problem] if self._problem else []
