@@ -44,6 +44,10 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     "attempts_total": ("Attempts made, by outcome.", ["outcome"]),
     "attempts_postponed_total": ("Attempts put off because this machine is short of something; they do not count.", []),
     "repeats_dropped_total": ("Delivery records that this process had already attended to.", []),
+    "conflicting_ids_total": (
+        "Deliveries not made because their event's id stands for another body; kept in session-events.invalid.",
+        [],
+    ),
     "superseded_dropped_total": ("Retries that were not sent because a replay took their place.", []),
     "tests_expired_total": ("Test deliveries that were too old to be sent.", []),
     "facts_recorded_total": ("Facts stored in SQL.", []),

@@ -28,6 +28,7 @@ class ScormWebhooksError(Exception):
     ├── Stale          somebody changed the object meanwhile        (the caller's fault)
     ├── Misconfigured  a setting that must change before a start    (the operator's fault)
     ├── Unreadable     bytes that no schema of ours explains        (the producer's fault)
+    │   └── ConflictingId  an event's id that stands for another body (the producer's fault)
     ├── Refused        a row that the database will not take        (kept aside, counted)
     ├── RecordsRefused records that Kafka never takes               (kept aside, counted)
     └── Unavailable    a broker or database that is away            (nobody's fault: wait)
@@ -69,6 +70,16 @@ class Misconfigured(ScormWebhooksError):
 
 class Unreadable(ScormWebhooksError):
     """Bytes that cannot be decoded: they are kept, never dropped."""
+
+
+class ConflictingId(Unreadable):
+    """An event with an id under which another body was taken before; the first one stays."""
+
+    def __init__(self, account_id: str, event_id: str) -> None:
+        super().__init__(
+            f"conflicting id: account {account_id} has published event {event_id} with another body before; "
+            "the first one counts"
+        )
 
 
 class Refused(ScormWebhooksError):

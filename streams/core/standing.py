@@ -69,17 +69,21 @@ class Fact(NamedTuple):
     appended_at: datetime
 
 
+# Account id, event id: ids of events are their producers'.
+EventKey = tuple[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one transaction records; bodies and trace parents are keyed by (account id, event id).
+    """What one transaction records; bodies and trace parents are those of each event.
 
     With `own_network_is_down` no endpoint is blamed for being out of reach.
     """
 
     standings: Sequence[Standing] = ()
     attempts: Sequence[Attempt] = ()
-    bodies: Mapping[tuple[str, str], bytes] = field(default_factory=dict, repr=False)
-    traces: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    bodies: Mapping[EventKey, bytes] = field(default_factory=dict, repr=False)
+    traces: Mapping[EventKey, str] = field(default_factory=dict)
     own_network_is_down: bool = False
 
     def webhook_ids(self) -> set[str]:
@@ -91,15 +95,16 @@ def fold(facts: Iterable[Fact]) -> Batch:
     """The batch that these facts make: the newest standing of each delivery, every attempt, each body once."""
     standings: dict[str, Standing] = {}
     attempts: list[Attempt] = []
-    bodies: dict[tuple[str, str], bytes] = {}
-    traces: dict[tuple[str, str], str] = {}
+    bodies: dict[EventKey, bytes] = {}
+    traces: dict[EventKey, str] = {}
     for fact in facts:
         noun = fact.noun
         if isinstance(noun, Attempt):
             attempts.append(noun)
         else:
             delivery = noun.delivery if isinstance(noun, DeadLetter) else noun
-            bodies[delivery.account_id, delivery.event_id] = delivery.body
+            # The first body of an event is the one that counts.
+            bodies.setdefault((delivery.account_id, delivery.event_id), delivery.body)
             if delivery.trace_parent is not None:
                 traces[delivery.account_id, delivery.event_id] = delivery.trace_parent
         standing = standing_of(fact)

@@ -1,6 +1,6 @@
 """What moves records: broker, database, endpoints, clock, operator."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from streams.core.held import Held, Progress
 from streams.core.ledger import Commit
 from streams.core.outcome import Answer, Failure
 from streams.core.request import Request
-from streams.core.standing import Batch
+from streams.core.standing import Batch, EventKey
 from streams.core.webhook import Webhook
 from streams.ports.records import Due, Noun, Outgoing, Partition, Record
 
@@ -35,8 +35,8 @@ class Log(Protocol):
 class Recorder(Protocol):
     """Where it is made visible what happened."""
 
-    async def record(self, batch: Batch) -> None:
-        """One transaction; a batch recorded twice changes nothing.
+    async def record(self, batch: Batch) -> Collection[EventKey]:
+        """One transaction; a batch recorded twice changes nothing. The events that keep another body than the batch's.
 
         Raises `Refused` for a row that the database will not take, `Unavailable` when it is away.
         """

@@ -7,7 +7,7 @@ from functools import partial
 
 from streams.core.attempt import DeadLetter
 from streams.core.delivery import DeathReason, Delivery, HoldReason, Target, Trigger
-from streams.core.errors import Unavailable, Unreadable
+from streams.core.errors import ConflictingId, Unavailable, Unreadable
 from streams.core.health import FallbackHealth
 from streams.core.line import Errand
 from streams.core.outcome import Kind
@@ -59,7 +59,13 @@ class Deliver:
             await world.directory.catch_up()
         else:
             await world.directory.wait_for(delivery.seen)
-        with await self._repeats.turn(delivery) as first:
+        try:
+            turn = await self._repeats.turn(delivery)
+        except ConflictingId as wrong:
+            world.report.count("conflicting_ids_total")
+            await self._park(record, str(wrong))
+            return
+        with turn as first:
             if not first:
                 world.report.count("repeats_dropped_total")
                 return

@@ -1,17 +1,17 @@
 """record: make visible in SQL what happened to each delivery, count health, pause."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
-from streams.core.errors import Invalid, Refused, Unavailable, Unreadable
+from streams.core.errors import ConflictingId, Invalid, Refused, Unavailable, Unreadable
 from streams.core.ledger import Commit
 from streams.core.network import OwnNetwork
-from streams.core.standing import Batch, Fact, fold, stripped
+from streams.core.standing import Batch, EventKey, Fact, fold, stripped
 from streams.ports import Clock, Codec, Feed, Log, Partition, Record, Recorder, Report
 from streams.stages.inbox import Inbox
 from streams.stages.invalid import park, tried
@@ -162,14 +162,30 @@ class RecordStage:
             return []
         facts = [fact for _, fact in read]
         try:
-            await self._until_available(tried(partial(fold, facts)))
+            folded = tried(partial(fold, facts))
+            conflicts = await self._until_available(folded)
         except (Refused, Unreadable) as wrong:
             if len(read) == 1:
                 return await self._store_stripped(*read[0], wrong)
             middle = len(read) // 2
             return [*await self._store(read[:middle]), *await self._store(read[middle:])]
         self._report.count("facts_recorded_total", len(facts))
-        return []
+        return self._conflicting(read, folded, conflicts)
+
+    def _conflicting(
+        self, read: Sequence[Read], folded: Batch, conflicts: Collection[EventKey]
+    ) -> list[tuple[Record, str]]:
+        """Those whose event has another body than the one that is stored."""
+        invalid: list[tuple[Record, str]] = []
+        for record, fact in read:
+            if isinstance(fact.noun, Attempt):
+                continue
+            delivery = fact.noun.delivery if isinstance(fact.noun, DeadLetter) else fact.noun
+            key = delivery.account_id, delivery.event_id
+            if key in conflicts or delivery.body != folded.bodies[key]:
+                self._report.count("conflicting_ids_total")
+                invalid.append((record, str(ConflictingId(*key))))
+        return invalid
 
     async def _store_stripped(self, record: Record, fact: Fact, wrong: Exception) -> list[tuple[Record, str]]:
         self._report.count("facts_refused_total")
@@ -181,12 +197,12 @@ class RecordStage:
             return [(record, f"it cannot be stored: {still_wrong}")]
         return []
 
-    async def _until_available(self, folded: Batch) -> None:
+    async def _until_available(self, folded: Batch) -> Collection[EventKey]:
         batch = replace(folded, own_network_is_down=self._network_is_down)
         told = False
         while True:
             try:
-                await self._recorder.record(batch)
+                conflicts = await self._recorder.record(batch)
             except Unavailable as away:
                 if not told:
                     self._report.tell("database unavailable; waiting", why=str(away))
@@ -195,4 +211,4 @@ class RecordStage:
             else:
                 if told:
                     self._report.tell("database available again")
-                return
+                return conflicts

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from builders import NOON, attempt, delivery, paused
+from builders import NOON, attempt, delivery, event, paused
 from contract.stores import Store, failed, history, publish_all
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import State
@@ -141,3 +141,14 @@ async def test_a_pause_by_hand_stays_what_it_is(store: Store) -> None:
     pause = (await only_webhook(store)).pause
     assert pause
     assert pause.reason is PauseReason.MANUAL
+
+
+async def test_an_event_keeps_its_first_body_and_the_conflict_is_told(store: Store) -> None:
+    assert not await store.recorder.record(fold([Fact(delivery(), NOON)]))
+    again = fold([Fact(delivery(webhook_id="wh_2"), NOON), Fact(delivery(event_id="evt_other"), NOON)])
+    assert not await store.recorder.record(again)
+    conflicting = fold([Fact(delivery(body=b"another"), NOON), Fact(delivery(event_id="evt_third"), NOON)])
+    assert await store.recorder.record(conflicting) == {("acme", event().id)}
+    seen = await store.log.find(delivery().id)
+    assert seen is not None
+    assert seen.body == delivery().body

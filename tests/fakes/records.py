@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from streams.core.attempt import Attempt
 from streams.core.errors import Refused, Unavailable
 from streams.core.health import Attempted, Health
 from streams.core.page import Cursor, Page
-from streams.core.standing import Batch, Standing, Tally
+from streams.core.standing import Batch, EventKey, Standing, Tally
 from streams.core.webhook import Pause, Status
 
 
@@ -33,7 +33,7 @@ class FakeRecorder:
     traces: dict[tuple[str, str], str] = field(default_factory=dict)
     health: dict[str, Health] = field(default_factory=dict)
 
-    async def record(self, batch: Batch) -> None:
+    async def record(self, batch: Batch) -> Collection[EventKey]:
         self.calls += 1
         await asyncio.sleep(0)
         if self.away:
@@ -52,6 +52,7 @@ class FakeRecorder:
             known = self.standings.get(standing.delivery_id)
             if known is None or standing.supersedes(known):
                 self.standings[standing.delivery_id] = standing
+        return {key for key, body in batch.bodies.items() if self.bodies[key] != body}
 
     async def newest(self, delivery_id: str) -> int | None:
         standing = None if self.away else self.standings.get(delivery_id)

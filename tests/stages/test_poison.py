@@ -9,7 +9,7 @@ from builders import EXAMPLE, delivery, event, webhook
 from fakes import quiet
 from stages.path import CODEC, URL, Path
 from streams.core.delivery import ViewPosition
-from streams.core.event import Event
+from streams.core.event import Event, render
 from streams.core.outcome import judge
 from streams.core.webhook import Webhook, wants
 from streams.ports import Outgoing
@@ -153,3 +153,23 @@ async def test_a_strangers_delivery_stops_nobody(path: Path, hostile: dict[str, 
     await path.happen(event(account_id="globex"))
     assert sent_to(path, OTHER) == [event().id]
     assert not any(task.done() for task in path.running)
+
+
+async def test_the_first_body_of_an_event_id_counts(path: Path) -> None:
+    await path.register(webhook())
+    await path.happen(event())
+    await path.happen(event(data={**EXAMPLE, "scoreRaw": 13}))
+    assert [request.body for request in path.sender.requests] == [render(event())]
+    assert path.recorder.bodies == {("acme", event().id): render(event())}
+    origins = [(headers["origin-topic"], b"conflicting id" in headers["error"]) for _, headers in path.parked()]
+    assert origins == [(DELIVERIES.encode(), True)] * 2
+
+
+async def test_after_a_crash_record_still_knows_the_first_body(path: Path) -> None:
+    """What `deliver` remembers is gone: both bodies may leave, but the second one is kept aside and named."""
+    await path.register(webhook())
+    await path.happen(event())
+    await path.crash()
+    await path.happen(event(data={**EXAMPLE, "scoreRaw": 13}))
+    assert path.recorder.bodies == {("acme", event().id): render(event())}
+    assert any(b"conflicting id" in headers["error"] for _, headers in path.parked())

@@ -6,6 +6,7 @@ import pytest
 
 from builders import delivery
 from fakes import quiet
+from streams.core.errors import ConflictingId
 from streams.stages.repeats import Repeats
 
 
@@ -49,3 +50,13 @@ async def test_what_another_account_wrote_for_the_same_event_and_webhook_is_no_t
     for account in ("strangers", "acme"):
         with await repeats.turn(delivery(account_id=account)) as first:
             assert first
+
+
+async def test_another_body_under_the_same_id_is_a_conflict() -> None:
+    repeats = Repeats()
+    with await repeats.turn(delivery()) as first:
+        assert first
+    with pytest.raises(ConflictingId, match="with another body before"):
+        await repeats.turn(delivery(body=b"another"))
+    with await repeats.turn(delivery()) as again:
+        assert not again

@@ -1,11 +1,11 @@
 """Store what happened: attempts, standings, bodies, numbers by the hour; health is counted in the same transaction."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.bulk import Bulk
@@ -14,7 +14,7 @@ from streams.adapters.sql.healths import Healths
 from streams.adapters.sql.tables import attempts, bodies, deliveries, hours, webhooks
 from streams.core.attempt import Attempt
 from streams.core.delivery import State
-from streams.core.standing import Batch, Standing
+from streams.core.standing import Batch, EventKey, Standing
 from streams.core.stats import by_hour
 from streams.ports import Clock, Report
 
@@ -34,13 +34,13 @@ class SqlRecorder:
         self._begin = self._deliveries.statement.on_conflict_do_nothing()
         self._raise = _raise_only(self._deliveries.statement)
 
-    async def record(self, batch: Batch) -> None:
+    async def record(self, batch: Batch) -> Collection[EventKey]:
         """One transaction: lock → new attempts → standings and bodies → health → pauses."""
         paused: list[dict[str, str]] = []
         async with self._database.transaction() as connection:
             epochs = await self._lock(connection, sorted(batch.webhook_ids()))
             new = await self._insert_attempts(connection, batch.attempts)
-            await self._insert_bodies(connection, batch)
+            conflicts = await self._insert_bodies(connection, batch)
             await self._raise_standings(connection, batch.standings)
             if new:
                 counted = by_hour(attempt for attempt in batch.attempts if attempt.id in new)
@@ -50,6 +50,7 @@ class SqlRecorder:
         for pause in paused:
             self._report.count("webhooks_paused_total", reason=pause["reason"])
             self._report.tell("webhook paused", **pause)
+        return conflicts
 
     async def _lock(self, connection: AsyncConnection, webhook_ids: Sequence[str]) -> dict[str, int]:
         """The current health epochs; their rows are locked in id order, so two recorders cannot wait in a circle."""
@@ -71,13 +72,22 @@ class SqlRecorder:
         result = await connection.execute(statement, self._attempts.parameters(list(first.values())))
         return {row.id for row in result}
 
-    async def _insert_bodies(self, connection: AsyncConnection, batch: Batch) -> None:
+    async def _insert_bodies(self, connection: AsyncConnection, batch: Batch) -> Collection[EventKey]:
+        """Store each event's body once; the events of which another one is stored."""
         rows = [
             {"account_id": key[0], "event_id": key[1], "body": body, "trace_parent": batch.traces.get(key)}
             for key, body in sorted(batch.bodies.items())
         ]
-        if rows:
-            await connection.execute(self._bodies.statement.on_conflict_do_nothing(), self._bodies.parameters(rows))
+        if not rows:
+            return ()
+        statement = self._bodies.statement.on_conflict_do_nothing()
+        done = await connection.execute(statement, self._bodies.parameters(rows))
+        if done.rowcount == len(rows):
+            return ()
+        # Nearly always the same body, of an event that several webhooks want.
+        query = select(bodies).where(tuple_(bodies.c.account_id, bodies.c.event_id).in_(sorted(batch.bodies)))
+        stored = {(row.account_id, row.event_id): row.body for row in await connection.execute(query)}
+        return {key for key, body in batch.bodies.items() if stored.get(key, body) != body}
 
     async def _raise_standings(self, connection: AsyncConnection, standings: Sequence[Standing]) -> None:
         first: list[dict[str, Any]] = []
