@@ -7,7 +7,7 @@ from aiohttp.client_proto import ResponseHandler
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from streams.adapters.http_rounds import Deadlines, Departures
-from streams.core.attempt import ANSWER_KEPT_BYTES
+from streams.core.limits import ANSWER_KEPT_BYTES
 from streams.core.outcome import Answer
 
 ANSWER_READ_BYTES = 64 * 1024

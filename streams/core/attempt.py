@@ -10,8 +10,6 @@ from streams.core.delivery import DeathReason, Delivery, Target, Trigger
 from streams.core.ids import attempt_id, delivery_id
 from streams.core.outcome import Kind
 
-ANSWER_KEPT_BYTES = 4096
-
 
 class Followed(StrEnum):
     """What followed an attempt."""

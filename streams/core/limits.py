@@ -22,6 +22,11 @@ HEADER_NAME_CHARACTERS = 64
 # Room for a bearer token; most servers refuse a request with more than 8 KiB of headers.
 HEADER_VALUE_CHARACTERS = 1024
 
+# -- an endpoint's answer ------------------------------------------------------------------------------------------
+
+# Enough to tell a person what went wrong; it is stored with each attempt.
+ANSWER_KEPT_BYTES = 4096
+
 # -- lists ---------------------------------------------------------------------------------------------------------
 
 # Scopes of one webhook, each at most an id long: 128 KiB of a record of `subscriptions`.

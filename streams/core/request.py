@@ -4,9 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from streams.core.delivery import Delivery, Target
+from streams.core.limits import ANSWER_KEPT_BYTES
+from streams.core.outcome import Answer
 from streams.core.signing import sign_platform, sign_standard
 from streams.core.webhook import Webhook
 
+MASK = "•••"
+SHORTEST_SECRET = 6
 USER_AGENT = "scorm-webhooks/1.0"
 
 
@@ -26,7 +30,26 @@ class Request(NamedTuple):
         """The headers as people may see them: the customer's own keep their names, not their values."""
         if not self.private:
             return self.headers
-        return {name: "•••" if name in self.private else value for name, value in self.headers.items()}
+        return {name: MASK if name in self.private else value for name, value in self.headers.items()}
+
+    def mask(self, answer: Answer) -> Answer:
+        """The answer without the values of the customer's own headers, which some endpoints send back."""
+        secrets = [part for name in self.private for part in _secret_parts(self.headers[name])]
+        if not secrets:
+            return answer
+        headers, body = dict(answer.headers), answer.body
+        for secret in sorted(secrets, key=len, reverse=True):
+            headers = {name: value.replace(secret, MASK) for name, value in headers.items()}
+            body = body.replace(secret.encode(), MASK.encode())
+        return answer._replace(headers=headers, body=body[:ANSWER_KEPT_BYTES])
+
+
+def _secret_parts(value: str) -> list[str]:
+    """The value, and each part of it that may be a secret by itself, as in `Bearer <token>`.
+
+    What is shorter is no secret, and to mask it would make an answer unreadable.
+    """
+    return [part for part in {value, *value.split()} if len(part) >= SHORTEST_SECRET]
 
 
 def endpoint(delivery: Delivery, webhook: Webhook) -> str | None:

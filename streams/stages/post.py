@@ -70,6 +70,8 @@ class Post:
         outcome = judge(result, ended_at, self._manner.timeout_seconds)
         following = after_attempt(delivery, outcome, self._manner.schedule, webhook)
         answer = result if isinstance(result, Answer) else None
+        if answer and request and request.private:
+            answer = request.mask(answer)
         attempt = Attempt(
             account_id=delivery.account_id,
             event_id=delivery.event_id,

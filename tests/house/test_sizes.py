@@ -10,11 +10,12 @@ from builders import NOON, attempt, delivery, event, webhook
 from streams.adapters.avro import AvroCodec
 from streams.adapters.http_answers import MOST_HEAD_BYTES, MOST_HEADERS
 from streams.adapters.sealing import Sealing
-from streams.core.attempt import ANSWER_KEPT_BYTES, DeadLetter
+from streams.core.attempt import DeadLetter
 from streams.core.delivery import DeathReason
 from streams.core.event import Event, check_event, render
 from streams.core.event_data import EVENT_TYPES
 from streams.core.limits import (
+    ANSWER_KEPT_BYTES,
     HEADER_NAME_CHARACTERS,
     HEADER_VALUE_CHARACTERS,
     HEADERS,
