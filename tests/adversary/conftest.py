@@ -1,0 +1,72 @@
+"""Each act is done to the embedded system of one command, and to the stages on a real Kafka and PostgreSQL."""
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adversary.place import OPERATOR_KEY, Place
+from conftest import Broker, random_prefix
+from e2e.conftest import prepared
+from e2e.receiver import Receiver
+from e2e.system import STAGES, System, until
+from real.postgres import Postgres
+from real.process import free_ports
+
+SETTINGS = {"SCORM_WEBHOOKS_OPERATOR_KEYS": OPERATOR_KEY, "SCORM_WEBHOOKS_RATE_LIMIT": "100000"}
+
+
+@pytest.fixture(scope="session", params=["embedded", pytest.param("clustered", marks=pytest.mark.real)])
+def anywhere(request: pytest.FixtureRequest) -> Place:
+    place: Place = request.getfixturevalue(request.param)
+    return place
+
+
+@pytest.fixture
+def place(anywhere: Place) -> Iterator[Place]:
+    """The system; when the act is over, the law is held against it."""
+    yield anywhere
+    anywhere.assert_the_law()
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """`scorm-webhooks up`: an embedded broker and SQLite."""
+    folder, receiver = tmp_path_factory.mktemp("embedded"), Receiver()
+    health_port, api_port = free_ports(2)
+    ports = {"SCORM_WEBHOOKS_HEALTH_PORT": str(health_port), "SCORM_WEBHOOKS_API_PORT": str(api_port)}
+    system = System(folder, {**SETTINGS, **ports})
+    with (folder / "up.log").open("ab") as log:
+        up = subprocess.Popen([sys.executable, "-m", "streams", "up"], env=system.env, cwd=folder, stderr=log)
+    try:
+        until(lambda: is_ready(health_port), 90, f"every stage ready; the log is in {folder}")
+        broker = json.loads((folder / ".scorm-webhooks" / "broker.json").read_text())
+        yield Place(system, receiver, broker["bootstrap"], "", api_port)
+    finally:
+        up.send_signal(signal.SIGTERM)
+        up.wait(timeout=60)
+        receiver.close()
+
+
+@pytest.fixture(scope="session")
+def clustered(kafka: Broker, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Each stage a process, on Kafka and PostgreSQL."""
+    folder, receiver, prefix = tmp_path_factory.mktemp("clustered"), Receiver(), random_prefix()
+    [api_port] = free_ports(1)
+    settings = {**SETTINGS, "SCORM_WEBHOOKS_API_PORT": str(api_port)}
+    for system in prepared(kafka, postgres, prefix, Path(folder), **settings):
+        system.start((*STAGES, "api"))
+        yield Place(system, receiver, kafka.bootstrap, prefix, api_port)
+    receiver.close()
+
+
+def is_ready(port: int) -> bool:
+    try:
+        return bool(urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2).status == 200)
+    except OSError:
+        return False

@@ -1,0 +1,137 @@
+"""A whole system with two customers: one is hostile, the other one must not notice."""
+
+import itertools
+import json
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from e2e.learning_platform import Platform, launched
+from e2e.receiver import Receiver
+from e2e.system import System, until
+
+OPERATOR_KEY = "operator-key-canary-of-the-tests"
+# The law: whatever one customer does, another one's event arrives within this time.
+LAW_SECONDS = 5.0
+
+
+@dataclass
+class Account:
+    """A customer: its id and its API key."""
+
+    id: str
+    key: str
+
+
+@dataclass
+class Answer:
+    """What the API answered."""
+
+    status: int
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Place:
+    """One running system, reached as a customer and as a stranger on Kafka reach it."""
+
+    system: System
+    receiver: Receiver
+    bootstrap: str
+    prefix: str
+    api_port: int
+    hostile: Account = field(init=False)
+    bystander: Account = field(init=False)
+    _numbers: Any = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        self.platform = Platform(self.bootstrap, f"{self.prefix}session-events")
+        self.hostile, self.bystander = self.open_account("Hostile"), self.open_account("Bystander")
+        self.register(self.bystander, self.receiver.url("/bystander"))
+        self.register(self.hostile, self.receiver.url("/hostile"))
+
+    # -- customers -----------------------------------------------------------------------------------------------
+
+    def open_account(self, name: str) -> Account:
+        made = self.call("POST", "/v1/accounts", {"name": name, "emails": []}, key=OPERATOR_KEY)
+        assert made.status == 201, made.body
+        return Account(made.json["id"], made.json["apiKey"])
+
+    def register(self, account: Account, url: str, **more: Any) -> str:
+        """A new webhook's id, known to every stage."""
+        made = self.call("POST", "/v1/webhooks", {"url": url, **more}, key=account.key)
+        assert made.status == 201, made.body
+        assert made.json["propagated"], made.body
+        return str(made.json["id"])
+
+    def call(self, method: str, path: str, body: Any = None, *, key: str | None = None) -> Answer:
+        """The API's answer; `body` is JSON, or the very bytes."""
+        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+        url = f"http://127.0.0.1:{self.api_port}{path}"
+        request = urllib.request.Request(url, data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return Answer(answer.status, answer.read())
+        except urllib.error.HTTPError as problem:
+            return Answer(problem.code, problem.read())
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    def new_id(self, name: str) -> str:
+        return f"{name}:{next(self._numbers)}"
+
+    def publish(self, account: Account, name: str = "event") -> str:
+        """An event of the account on Kafka, as the platform itself publishes; its id."""
+        event_id = self.new_id(name)
+        self.platform.publish(event_id, launched(event_id, account.id))
+        self.platform.flush()
+        return event_id
+
+    def assert_the_law(self) -> None:
+        """The bystander's event arrives in time."""
+        event_id = self.publish(self.bystander, "bystander")
+        begun = time.monotonic()
+        until(lambda: self.receiver.has_some("/bystander", event_id), 60, "the bystander's event, at any time")
+        took = time.monotonic() - begun
+        assert took <= LAW_SECONDS, f"the bystander's event took {took:.1f} s"
+
+    # -- a stranger on Kafka -------------------------------------------------------------------------------------
+
+    def write(self, topic: str, value: bytes | None, key: bytes | None = b"stranger", **more: Any) -> None:
+        """A record on a topic of ours, acknowledged; `compression` and `headers` as given."""
+        producer = Producer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "message.max.bytes": 200_000_000,
+                "compression.type": more.get("compression", "none"),
+                "log_level": 2,
+            }
+        )
+        refused: list[str] = []
+        producer.produce(
+            self.prefix + topic,
+            value,
+            key,
+            headers=more.get("headers", []),
+            on_delivery=lambda error, _: refused.append(error.str()) if error else None,
+        )
+        assert producer.flush(30) == 0
+        assert refused == []
+
+    def count_invalid(self) -> int:
+        """How many records `session-events.invalid` ever had."""
+        asker = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "none", "log_level": 2})
+        topic = f"{self.prefix}session-events.invalid"
+        partitions = asker.list_topics(topic, timeout=10).topics[topic].partitions
+        ends = [asker.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1] for number in partitions]
+        asker.close()
+        return sum(ends)

@@ -1,0 +1,152 @@
+"""Whoever may write to the topics can write anything there; no other customer notices."""
+
+import asyncio
+import json
+import random
+
+import pytest
+
+from adversary.place import Place
+from builders import attempt, dead_letter, delivery, webhook
+from e2e.learning_platform import completed
+from e2e.system import until
+from real.strange_producer import produce_strange_records
+from streams.adapters.avro import AvroCodec
+from streams.core.delivery import ViewPosition
+from streams.core.view import SENTINEL_KEY, VERSION_HEADER
+
+pytestmark = pytest.mark.e2e
+
+CODEC = AvroCodec()
+READ_BY_STAGES = ("session-events", "deliveries", "deliveries.test", "deliveries.retry.1s", "delivery-attempts")
+FAR_AHEAD = 2**62
+DAY_AHEAD_MS = 86_400_000
+VERSION = [(VERSION_HEADER, b"%d" % (2**63 - 1))]
+
+
+@pytest.mark.parametrize("topic", READ_BY_STAGES)
+@pytest.mark.parametrize(
+    "value",
+    [None, b"", b"junk", b"\xc3\x01", b"\xc3\x01" + bytes(8), b"[" * 200_000, bytes(900_000)],
+    ids=["no value", "empty", "junk", "cut short", "unknown", "nested", "large"],
+)
+def test_a_record_that_is_nothing_of_ours(place: Place, topic: str, value: bytes | None) -> None:
+    before = place.count_invalid()
+    place.write(topic, value)
+    until(lambda: place.count_invalid() > before, 30, "it is parked")
+
+
+@pytest.mark.parametrize("topic", READ_BY_STAGES)
+def test_a_record_that_is_small_only_while_compressed(place: Place, topic: str) -> None:
+    before = place.count_invalid()
+    place.write(topic, b"\xc3\x01" + bytes(2_000_000), compression="zstd")
+    until(lambda: place.count_invalid() > before, 30, "its start is parked")
+
+
+@pytest.mark.parametrize("topic", READ_BY_STAGES)
+def test_headers_and_times_that_no_client_writes(place: Place, topic: str) -> None:
+    before = place.count_invalid()
+    count = produce_strange_records(place.bootstrap, place.prefix + topic)
+    until(lambda: place.count_invalid() >= before + count, 30, "they are parked")
+
+
+def test_an_event_with_a_very_long_duration(place: Place) -> None:
+    before = place.count_invalid()
+    place.write("session-events", completed("evt_long", place.hostile.id, totalTime=f"PT{'1' * 999_700}S"))
+    until(lambda: place.count_invalid() > before, 30, "it is parked")
+
+
+@pytest.mark.parametrize("topic", ["deliveries", "deliveries.retry.1s"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seen": ViewPosition("nobody's", FAR_AHEAD)},
+        {"generation": 2**31 - 1},
+        {"step": FAR_AHEAD},
+        {"attempt": FAR_AHEAD},
+        {"webhook_id": "wh_\r\nX: 1"},
+        {"event_id": "evt\0"},
+        {"body": bytes(900_000)},
+        {"trace_parent": "\r\nX: 1"},
+        {"account_id": "nobody"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_delivery_with_fields_that_nobody_writes(place: Place, topic: str, changes: dict[str, object]) -> None:
+    place.write(topic, CODEC.encode(delivery(**changes)))
+
+
+def test_a_delivery_that_claims_to_have_read_what_is_not_there(place: Place) -> None:
+    incarnation = current_incarnation(place)
+    place.write("deliveries", CODEC.encode(delivery(seen=ViewPosition(incarnation, FAR_AHEAD))))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"number": FAR_AHEAD}, {"tier": "9999999d"}, {"status": 10**9}, {"words": "\0"}, {"answer": bytes(900_000)}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_an_attempt_with_fields_that_nobody_writes(place: Place, changes: dict[str, object]) -> None:
+    place.write("delivery-attempts", CODEC.encode(attempt(**changes)))
+
+
+def test_a_dead_letter_of_nobody(place: Place) -> None:
+    place.write("deliveries.dead-letter", CODEC.encode(dead_letter()))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (SENTINEL_KEY, b"junk"),
+        (SENTINEL_KEY, b"[" * 200_000),
+        (SENTINEL_KEY, b'{"incarnation": null, "live": Infinity}'),
+        (SENTINEL_KEY, json.dumps({"incarnation": "x", "live": -1}).encode()),
+        (SENTINEL_KEY, None),
+        ("wh_stranger", b"junk"),
+        ("wh_stranger", CODEC.encode(webhook(id="wh_stranger", version=2**63 - 1))),
+        ("wh_stranger", CODEC.encode(webhook(id="wh_stranger", max_concurrency=0, version=1))),
+        ("wh_stranger", CODEC.encode(delivery())),
+        ("wh_other", CODEC.encode(webhook(id="wh_stranger"))),
+        ("wh_stranger", None),
+        ("", None),
+    ],
+)
+def test_a_record_of_subscriptions_that_publish_never_writes(place: Place, key: str, value: bytes | None) -> None:
+    place.write("subscriptions", value, key.encode(), headers=VERSION if value is None else [])
+
+
+def test_the_webhook_of_another_in_a_version_far_ahead(place: Place) -> None:
+    """It is ignored, and what SQL says is published over it: its owner still gets events."""
+    mine = place.register(place.hostile, place.receiver.url("/mine"))
+    place.write("subscriptions", None, mine.encode(), headers=VERSION)
+    event_id = place.publish(place.hostile)
+    until(lambda: place.receiver.has_some("/mine", event_id), 30, "the webhook's event")
+
+
+def test_mutated_records_on_every_topic(place: Place) -> None:
+    """One in two is a real record with some bytes changed."""
+    dice = random.Random(18)
+    real = [CODEC.encode(noun) for noun in (delivery(), attempt(), dead_letter(), webhook())]
+    real.append(completed("evt_mutated", place.hostile.id))
+    for topic in READ_BY_STAGES:
+        for _ in range(40):
+            value = bytearray(dice.choice(real) if dice.random() < 0.5 else dice.randbytes(dice.randrange(200)))
+            for _ in range(dice.randrange(1, 6)):
+                if value:
+                    value[dice.randrange(len(value))] = dice.randrange(256)
+            place.write(topic, bytes(value))
+
+
+def current_incarnation(place: Place) -> str:
+    """As the sentinel tells it."""
+    from contract.clusters import KafkaCluster, running
+
+    cluster = KafkaCluster({"bootstrap.servers": place.bootstrap}, place.prefix)
+
+    async def read() -> str:
+        reader = cluster.reader()
+        async with running(reader.run()):
+            await asyncio.wait_for(reader.wait_until_ready(), 30)
+            return reader.view.incarnation
+
+    return asyncio.run(read())
