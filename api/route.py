@@ -18,8 +18,9 @@ class Route(APIRoute):
         repeatable = "POST" in (self.methods or ())
 
         async def handler(request: Request) -> Response:
+            # Before the body is read: without a key nobody makes us hold it.
+            await known_caller(request)
             if strangers := sorted(request.query_params.keys() - known):
-                await known_caller(request)
                 words = f"is no parameter here; there are {', '.join(sorted(known)) or 'none'}"
                 raise Invalid(*(FieldError(name, words) for name in strangers))
             key = request.headers.get("idempotency-key") if repeatable else None

@@ -65,6 +65,9 @@ class Settings(BaseModel):
     ] = 1100
     api_host: Annotated[str, Field(description="where `api` listens")] = "127.0.0.1"
     api_port: Annotated[int, Field(ge=0, le=65535, description="where `api` listens; 0: any free port")] = 8080
+    api_connections: Annotated[
+        int, Field(ge=1, le=100_000, description="open connections to one api process; more get 503")
+    ] = 500
     operator_keys: Annotated[
         tuple[SecretStr, ...],
         BeforeValidator(lambda v: _split(v)),

@@ -10,6 +10,8 @@ import uvicorn
 from builders import attempt
 from rest.office import Office, open_office
 from streams.adapters.avro import AvroCodec
+from streams.adapters.connection_limits import ConnectionLimits, ConnectionObserver
+from streams.adapters.http_server import server_config
 from streams.core.delivery import Delivery, Trigger
 from streams.topics import TEST_DELIVERIES
 
@@ -23,8 +25,11 @@ class _Server(uvicorn.Server):
 class Server:
     """Serves from when it is made until it is stopped; a test event that it is asked for is delivered at once."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, limits: ConnectionLimits | None = None) -> None:
         self.url = ""
+        self.port = 0
+        self.closed: list[str] = []
+        self._limits = limits or ConnectionLimits()
         self.office: Office
         self._started = threading.Event()
         self._error: BaseException | None = None
@@ -32,6 +37,10 @@ class Server:
         self._thread.start()
         if not self._started.wait(60) or self._error:
             raise RuntimeError("the server did not start") from self._error
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._server.server_state.connections)
 
     def stop(self) -> None:
         self._server.should_exit = True
@@ -49,13 +58,13 @@ class Server:
         async with open_office(database_url) as office:
             self.office = office
             office.log.appended.append(self._deliver)
-            config = uvicorn.Config(office.app, port=0, log_config=None, lifespan="off")
+            config = server_config(office.app, self._limits, ConnectionObserver(self.closed.append), port=0)
             self._server = _Server(config)
             serving = asyncio.create_task(self._server.serve())
             while not self._server.started:
                 await asyncio.sleep(0.01)
-            port = self._server.servers[0].sockets[0].getsockname()[1]
-            self.url = f"http://127.0.0.1:{port}"
+            self.port = self._server.servers[0].sockets[0].getsockname()[1]
+            self.url = f"http://127.0.0.1:{self.port}"
             self._started.set()
             await serving
 
