@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -23,8 +24,8 @@ class _Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        assert isinstance(transport, asyncio.Transport)
-        self._timer = asyncio.get_running_loop().call_later(CONNECTION_SECONDS, transport.abort)
+        # uvloop's transports are no subclass of asyncio's.
+        self._timer = self._loop.call_later(CONNECTION_SECONDS, cast(asyncio.Transport, transport).abort)
         open_ones = self._manager.connections if self._manager else []
         for oldest in open_ones[: len(open_ones) - CONNECTIONS]:
             if oldest.transport is not None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 import pytest_asyncio
+import uvloop
 from prometheus_client import CollectorRegistry
 
 from streams.adapters import health_server
@@ -50,3 +51,18 @@ async def test_idle_connections_do_not_keep_probes_out(port: int) -> None:
             for _ in range(health_server.CONNECTIONS * 3):
                 stack.enter_context(socket.create_connection(("127.0.0.1", port)))
                 assert (await client.get("/healthz")).status_code == 200
+
+
+def test_it_serves_on_uvloop_too() -> None:
+    async def answer() -> bytes:
+        async def ready() -> list[str]:
+            return []
+
+        async with health_server.serving(listen("127.0.0.1", 0, "HEALTH"), ready, CollectorRegistry()) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
+            async with asyncio.timeout(5):
+                return await reader.read()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(answer()).endswith(b"ready\n")

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
+import uvloop
 
 from builders import attempt
 from rest.office import Office, open_office
@@ -14,6 +15,8 @@ from streams.adapters.connection_limits import ConnectionLimits, ConnectionObser
 from streams.adapters.http_server import server_config
 from streams.core.delivery import Delivery, Trigger
 from streams.topics import TEST_DELIVERIES
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 class _Server(uvicorn.Server):
@@ -25,10 +28,16 @@ class _Server(uvicorn.Server):
 class Server:
     """Serves from when it is made until it is stopped; a test event that it is asked for is delivered at once."""
 
-    def __init__(self, database_url: str, limits: ConnectionLimits | None = None) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        limits: ConnectionLimits | None = None,
+        loop_factory: LoopFactory = uvloop.new_event_loop,
+    ) -> None:
         self.url = ""
         self.port = 0
         self.closed: list[str] = []
+        self._loop_factory = loop_factory
         self._limits = limits or ConnectionLimits()
         self.office: Office
         self._started = threading.Event()
@@ -48,7 +57,8 @@ class Server:
 
     def _run(self, database_url: str) -> None:
         try:
-            asyncio.run(self._serve(database_url))
+            with asyncio.Runner(loop_factory=self._loop_factory) as runner:
+                runner.run(self._serve(database_url))
         except BaseException as error:
             self._error = error
         finally:

@@ -1,5 +1,6 @@
 """What a client without a key can cost: sockets against a real server, with short limits."""
 
+import asyncio
 import contextlib
 import socket
 import time
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+import uvloop
 
 from rest.server import Server
 from streams.adapters.connection_limits import ConnectionLimits
@@ -23,9 +25,9 @@ ENOUGH_SECONDS = 5.0
 HEAD = b"Host: api.example.com\r\n"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(f"sqlite:///{tmp_path_factory.mktemp('connections')}/db.sqlite", LIMITS)
+@pytest.fixture(scope="module", params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(f"sqlite:///{tmp_path_factory.mktemp('connections')}/db.sqlite", LIMITS, request.param)
     yield server
     server.stop()
 
