@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from api.models.common import Input, Model
+from streams.core.limits import EVENT_TYPE_CHARACTERS
 
 _EVENT = {
     "type": "session.completed",
@@ -41,4 +42,6 @@ class EventType(Model):
 class NewTest(Input):
     """Which type of event to send."""
 
-    type: Annotated[str, Field(examples=["session.completed"])] = "session.completed"
+    type: Annotated[str, Field(min_length=1, max_length=EVENT_TYPE_CHARACTERS, examples=["session.launched"])] = (
+        "session.completed"
+    )

@@ -13,6 +13,7 @@ from streams.core.errors import FieldError, Invalid
 from streams.core.event import render
 from streams.core.event_data import EVENT_TYPES, data_schema
 from streams.core.samples import sample_event
+from streams.services.ingest import check_count
 
 router = APIRouter(tags=["Events"], route_class=Route)
 
@@ -29,17 +30,8 @@ async def publish(
     account). The answer comes once Kafka has acknowledged all; 503 otherwise, and then the same request, with the
     same `Idempotency-Key` or the same ids, may be made again without harm.
     """
-    items = body.get("events", [body])
-    if not isinstance(items, list):
-        raise Invalid(FieldError("events", "must be a list of events"))
-    if "events" in body and len(body) > 1:
-        raise Invalid(*(FieldError(name, "is not a field beside events") for name in body if name != "events"))
-    if errors := [
-        FieldError(f"events[{n}]", "must be an object") for n, i in enumerate(items) if not isinstance(i, dict)
-    ]:
-        raise Invalid(*errors)
     repeat_key = getattr(request.state, "repeat_key", None)
-    return Taken(ids=list(await services_of(request).ingest.publish(items, caller.account_id, repeat_key)))
+    return Taken(ids=list(await services_of(request).ingest.publish(_items(body), caller.account_id, repeat_key)))
 
 
 @router.get("/v1/event-types", summary="List the types of events")
@@ -54,3 +46,18 @@ async def event_types(caller: MayReadWebhooks, request: Request) -> list[EventTy
         )
         for name in EVENT_TYPES
     ]
+
+
+def _items(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The events of a request. Raises `Invalid` before it looks into more of them than there may be."""
+    items = body.get("events", [body])
+    if not isinstance(items, list):
+        raise Invalid(FieldError("events", "must be a list of events"))
+    if "events" in body and len(body) > 1:
+        raise Invalid(*(FieldError(name, "is not a field beside events") for name in body if name != "events"))
+    check_count(items)
+    if errors := [
+        FieldError(f"events[{n}]", "must be an object") for n, i in enumerate(items) if not isinstance(i, dict)
+    ]:
+        raise Invalid(*errors)
+    return items

@@ -7,6 +7,7 @@ from typing import Any
 from streams.core.errors import FieldError, Invalid, Unavailable
 from streams.core.event import Event, parse_event, partition_key
 from streams.core.ids import derived_id
+from streams.core.limits import REQUEST_FIELDS
 from streams.ports import Codec, Log, Outgoing
 from streams.topics import SESSION_EVENTS
 
@@ -31,8 +32,7 @@ class IngestService:
         same one each time. Raises `Invalid` naming each item by its index and field, and `Unavailable` when Kafka
         does not acknowledge them within ten seconds: then some may have been taken, and the same ids may be sent again.
         """
-        if not 1 <= len(items) <= MOST_EVENTS:
-            raise Invalid(FieldError("events", f"must be from 1 to {MOST_EVENTS} events"))
+        check_count(items)
         events = _parse_all(items, account_id, self._ids(repeat_key))
         records = [
             Outgoing(SESSION_EVENTS, partition_key(event).encode(), self._codec.encode(event)) for event in events
@@ -50,6 +50,12 @@ class IngestService:
         return lambda index: derived_id("evt", repeat_key, str(index))
 
 
+def check_count(items: Sequence[object]) -> None:
+    """Raises `Invalid` unless there are from 1 to 500."""
+    if not 1 <= len(items) <= MOST_EVENTS:
+        raise Invalid(FieldError("events", f"must be from 1 to {MOST_EVENTS} events"))
+
+
 def _parse_all(items: Sequence[Mapping[str, Any]], account_id: str | None, id_of: Callable[[int], str]) -> list[Event]:
     events, errors = [], []
     for index, item in enumerate(items):
@@ -62,7 +68,20 @@ def _parse_all(items: Sequence[Mapping[str, Any]], account_id: str | None, id_of
     return events
 
 
+def _check_shape(item: Mapping[str, Any]) -> None:
+    """Refuse what would cost much to refuse field by field."""
+    data = item.get("data")
+    if len(item) > REQUEST_FIELDS:
+        raise Invalid(FieldError("body", f"must have at most {REQUEST_FIELDS} fields"))
+    if isinstance(data, Mapping) and len(data) > REQUEST_FIELDS:
+        raise Invalid(FieldError("data", f"must have at most {REQUEST_FIELDS} fields"))
+    for name in ("type", "traceParent"):
+        if not isinstance(item.get(name), str | None):
+            raise Invalid(FieldError(name, "must be a text"))
+
+
 def _parse(item: Mapping[str, Any], account_id: str | None, default_id: str) -> Event:
+    _check_shape(item)
     if account_id is None:
         return parse_event(item, default_id=default_id)
     if item.get("accountId", account_id) != account_id:

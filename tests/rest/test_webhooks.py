@@ -68,7 +68,7 @@ async def test_everything_that_a_webhook_can_have_is_kept(office: Office) -> Non
         ({"url": URL, "fallbackUrl": URL}, "fallbackUrl", "another URL"),
         ({"url": URL, "events": []}, "events", "must name event types"),
         ({"url": URL, "events": ["session.started"]}, "events", "is no event type"),
-        ({"url": URL, "packages": ["no dots. or spaces"]}, "packages", "is no id"),
+        ({"url": URL, "packages": ["no dots. or spaces"]}, "packages[0]", "must be an id"),
         ({"url": URL, "headers": {"Webhook-Id": "mine"}}, "headers", "a header that we set"),
         ({"url": URL, "headers": {f"X-{n}": "v" for n in range(11)}}, "headers", "at most 10"),
         ({"url": URL, "maxConcurrency": 0}, "maxConcurrency", "greater than or equal to 1"),
