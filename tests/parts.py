@@ -1,4 +1,4 @@
-"""Brings the real parts that tests run against (Java, Kafka, PostgreSQL, Node and packages for it) and says where they are.
+"""Brings the real parts that tests run against (Java, Kafka, PostgreSQL, Node, packages) and says where they are.
 
 `python3 tests/parts.py` runs before there is any environment, so the standard library has to do.
 """
