@@ -25,10 +25,24 @@ EVENT_EXAMPLES = {
 }
 
 
+class TakenEvent(Model):
+    """One event that was taken."""
+
+    id: str
+    webhooks: Annotated[
+        int | None,
+        Field(
+            description="How many webhooks of the account want it as things are now, paused ones included; "
+            "0 is a hint that none is registered for it. Absent while the database is away."
+        ),
+    ] = None
+
+
 class Taken(Model):
-    """The ids of the events, in their order; Kafka has acknowledged all of them."""
+    """The events in their order, and their ids; Kafka has acknowledged all of them."""
 
     ids: list[str]
+    events: list[TakenEvent]
 
 
 class EventType(Model):

@@ -29,6 +29,9 @@ SCOPE_IDS = 1000
 DESCRIPTION_CHARACTERS = 500
 URL_CHARACTERS = 2048
 
+# Every event of an account is compared with each of its webhooks.
+WEBHOOKS_PER_ACCOUNT = 1000
+
 # -- requests to the API -------------------------------------------------------------------------------------------
 
 # Longest address that mail takes (RFC 5321 §4.5.3.1.3).

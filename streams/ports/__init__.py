@@ -13,7 +13,17 @@ from streams.ports.control import (
     Pruning,
     Users,
 )
-from streams.ports.people import Addresses, DeliveryLog, Jobs, Numbers, Propagation, Replays, Sealer, Webhooks
+from streams.ports.people import (
+    AccountWebhooks,
+    Addresses,
+    DeliveryLog,
+    Jobs,
+    Numbers,
+    Propagation,
+    Replays,
+    Sealer,
+    Webhooks,
+)
 from streams.ports.records import Due, Noun, Outgoing, Partition, Record
 from streams.ports.stages import (
     Clock,
@@ -34,6 +44,7 @@ from streams.ports.stages import (
 )
 
 __all__ = [
+    "AccountWebhooks",
     "Accounts",
     "Addresses",
     "Answered",

@@ -95,7 +95,7 @@ def python_client(described: Path) -> Iterator[str]:
     folder = described.parent
     program = Path(sys.executable).with_name("openapi-python-client")
     (folder / "config.yaml").write_text("post_hooks: []")
-    options = ["--path", described, "--output-path", folder / "made_client", "--meta", "none"]
+    options: list[str | Path] = ["--path", described, "--output-path", folder / "made_client", "--meta", "none"]
     options += ["--config", folder / "config.yaml", "--fail-on-warning"]
     made = subprocess.run([program, "generate", *options], capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stdout + made.stderr
