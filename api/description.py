@@ -5,7 +5,9 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from api.event_schemas import BATCH, EVENT, event_schemas
 from api.problems import MEDIA_TYPE
+from streams.core.limits import ERRORS_SHOWN
 
 ABOUT = """
 Register webhooks, see what was delivered to them and why something was not, and act on it.
@@ -27,6 +29,7 @@ _PROBLEM: dict[str, Any] = {
         "detail": {"type": "string"},
         "errors": {
             "type": "array",
+            "maxItems": ERRORS_SHOWN,
             "items": {
                 "type": "object",
                 "required": ["field", "message"],
@@ -36,6 +39,7 @@ _PROBLEM: dict[str, Any] = {
                 },
             },
         },
+        "omittedErrors": {"type": "integer", "minimum": 1, "description": "How many errors are not shown."},
         "requestId": {"type": "string", "examples": ["req_01HYX9K2M3N4P5Q6R7S8T9V0W1"]},
     },
 }
@@ -47,8 +51,10 @@ _WHEN = {
     "405": "Not a method of this resource.",
     "409": "Not while things stand as they do.",
     "412": "It has changed since it was read.",
+    "408": "The request took too long to arrive.",
     "413": "The body is larger than 1 MiB.",
     "422": "Some fields are wrong.",
+    "431": "The URL and the headers are larger than 64 KiB.",
     "429": "Too many requests: `Retry-After` says how long to wait.",
     "503": "A part that is needed does not answer: try again.",
 }
@@ -87,6 +93,9 @@ def _whole(schema: dict[str, Any]) -> dict[str, Any]:
         }
         for status, words in _WHEN.items()
     }
+    components["schemas"] |= event_schemas()
+    body = schema["paths"]["/v1/events"]["post"]["requestBody"]["content"]["application/json"]
+    body["schema"] = {"anyOf": [{"$ref": EVENT}, {"$ref": BATCH}], "title": "One event or several"}
     for operations in schema["paths"].values():
         for method, operation in operations.items():
             operation["responses"] |= {status: {"$ref": f"#/components/responses/Problem{status}"} for status in _WHEN}

@@ -6,7 +6,7 @@ import traceback
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
@@ -14,6 +14,8 @@ from api.problems import problem
 from api.services import Services
 
 MOST_BODY_BYTES = 1024 * 1024
+# In metrics and logs: the client went away before its request was complete. Nobody gets this status.
+CLIENT_CLOSED = 499
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _METHODS = {"GET", "HEAD", "POST", "PATCH", "DELETE"}
 _QUIET = {"/healthz", "/readyz", "/metrics"}
@@ -51,6 +53,8 @@ class Envelope:
 
         try:
             await self._app(scope, _capped(scope, receive), sending)
+        except ClientDisconnect:
+            status = CLIENT_CLOSED
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             # The error's own words may hold what a customer sent.

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from fastapi import Request, Response
@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from api.auth import known_caller
 from api.services import services_of
 from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
-from streams.ports import Answered
+from streams.ports import Answered, Answers
 
 _KEY = re.compile(r"[!-~]{1,255}")
 # One that began longer ago has died on the way; whoever repeats it then begins anew.
@@ -23,7 +23,7 @@ _KEPT_HEADERS = ("etag", "location")
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-async def once(request: Request, key: str, handle: Handler) -> Response:
+async def once(request: Request, key: str, handle: Handler, works_without_database: bool = False) -> Response:
     """The same request with the same key, by the same caller within a day, is answered and not done again.
 
     Only what succeeded is kept, encrypted, for it may hold a secret. What failed did nothing and may be tried again.
@@ -33,14 +33,16 @@ async def once(request: Request, key: str, handle: Handler) -> Response:
     services, caller = services_of(request), (await known_caller(request)).actor
     fingerprint = await _fingerprint(request)
     now = services.clock.now()
-    known = await services.answers.begin(caller, key, fingerprint, now)
-    if known is not None and known.status is None and now - known.begun_at > UNDER_WAY:
-        await services.answers.forget(caller, key, known.begun_at)
-        known = await services.answers.begin(caller, key, fingerprint, now)
-    if known is not None:
-        return _again(request, known, fingerprint)
     # The request belongs to it: a key that is used for another one, a day later, names other events.
     request.state.repeat_key = f"{caller}/{key}/{fingerprint}"
+    try:
+        known = await _begin(services.answers, caller, key, fingerprint, now)
+    except Unavailable:
+        if not works_without_database:
+            raise
+        return await handle(request)
+    if known is not None:
+        return _again(request, known, fingerprint)
     try:
         response = await handle(request)
     except BaseException:
@@ -54,6 +56,15 @@ async def once(request: Request, key: str, handle: Handler) -> Response:
         # It is done all the same, and whoever asked is to hear of it.
         services.report.tell("answer not kept", request_id=request.state.request_id, why=str(away))
     return response
+
+
+async def _begin(answers: Answers, caller: str, key: str, fingerprint: str, now: datetime) -> Answered | None:
+    """What is known of an earlier request; None when this one is the first, or the first one died on its way."""
+    known = await answers.begin(caller, key, fingerprint, now)
+    if known is not None and known.status is None and now - known.begun_at > UNDER_WAY:
+        await answers.forget(caller, key, known.begun_at)
+        return await answers.begin(caller, key, fingerprint, now)
+    return known
 
 
 def _again(request: Request, known: Answered, fingerprint: str) -> Response:

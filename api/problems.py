@@ -21,6 +21,13 @@ from streams.core.errors import (
     Unavailable,
     Unreadable,
 )
+from streams.core.ids import ID_PATTERN, ID_WORDS
+from streams.core.limits import (
+    ERROR_DETAIL_CHARACTERS,
+    ERROR_FIELD_CHARACTERS,
+    ERROR_MESSAGE_CHARACTERS,
+    ERRORS_SHOWN,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -60,19 +67,28 @@ def problem(
     errors: Sequence[FieldError] = (),
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """A problem's answer; `type` is a URN, for programs to tell problems apart."""
+    """A problem's answer, at most 64 KiB; `type` is a URN, for programs to tell problems apart."""
     body: dict[str, Any] = {"type": f"urn:scorm-webhooks:{name}", "title": title, "status": status}
     if detail:
-        body["detail"] = detail
+        body["detail"] = _short(detail, ERROR_DETAIL_CHARACTERS)
     if errors:
-        # A name that came with the request may be anything, half of a surrogate pair too.
-        body["errors"] = [{"field": _utf8(error.field), "message": _utf8(error.message)} for error in errors]
+        body["errors"] = [
+            {
+                "field": _short(error.field, ERROR_FIELD_CHARACTERS),
+                "message": _short(error.message, ERROR_MESSAGE_CHARACTERS),
+            }
+            for error in errors[:ERRORS_SHOWN]
+        ]
+    if len(errors) > ERRORS_SHOWN:
+        body["omittedErrors"] = len(errors) - ERRORS_SHOWN
     body["requestId"] = request.state.request_id
     return JSONResponse(body, status, dict(headers or {}), MEDIA_TYPE)
 
 
-def _utf8(text: str) -> str:
-    return text.encode(errors="replace").decode()
+def _short(text: str, characters: int) -> str:
+    # A name that came with the request may be anything, half of a surrogate pair too.
+    shown = text if len(text) <= characters else text[: characters - 1] + "…"
+    return shown.encode(errors="replace").decode()
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -107,13 +123,24 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
     found = error.errors()
     if any(one["type"] == "json_invalid" for one in found):
         return problem(request, 400, "bad-request", "The body is not JSON", str(found[0].get("ctx", {}).get("error")))
-    errors = [FieldError(path(one["loc"]), _OUR_WORDS.get(one["type"], one["msg"])) for one in found]
+    errors = [FieldError(path(one["loc"]), _message(one)) for one in found]
     return problem(request, 422, "invalid", "Some fields are wrong", errors=errors)
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    if ID_PATTERN.pattern in error.get("ctx", {}).get("pattern", ""):
+        return f"must be an id: {ID_WORDS}"
+    # Pydantic puts this before what our own validators say.
+    return _OUR_WORDS.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     name = _HTTP_NAMES.get(error.status_code, "error")
+    if error.status_code == 400:  # FastAPI could not parse the body, for another reason than its syntax
+        too_deep = isinstance(error.__cause__, RecursionError)
+        detail = "It is nested too deeply." if too_deep else "It holds a number or a text that cannot be read."
+        return problem(request, 400, name, "The body cannot be read as JSON", detail)
     return problem(request, error.status_code, name, str(error.detail), headers=error.headers)
 
 

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from streams.adapters.http_sender import HttpSender
-from streams.adapters.http_shortage import most_connections
+from streams.adapters.http_sender import MOST_CONNECTIONS, HttpSender
+from streams.adapters.open_files import connections_that_fit
 from streams.adapters.process import Runnable
 from streams.core.slots import Slots
 from streams.ports import Record, Report
@@ -89,7 +89,9 @@ class DeliverProcess:
         # Every tier that exists, so that a changed schedule strands nobody.
         topics = [DELIVERIES, TEST_DELIVERIES, *sorted(name for name in existing if tier_of(name))]
         self._feed = deployment.feed(DELIVER_GROUP, topics, report)
+        connections = connections_that_fit(MOST_CONNECTIONS)
         self._sender = HttpSender(
+            connections=connections,
             timeout_seconds=settings.attempt_timeout_seconds,
             opened=settings.allowed_networks,
             ca_file=settings.ca_file,
@@ -97,7 +99,7 @@ class DeliverProcess:
         )
         self._report = report
         self._attention = Attention()
-        slots = min(settings.slots, most_connections())
+        slots = min(settings.slots, connections)
         if slots < settings.slots:
             report.warning("fewer_slots_than_set", slots=slots, why="the limit of open files (ulimit -n) is too low")
         self._slots = SlotKeeper(Slots(slots), self._attention.now)

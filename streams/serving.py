@@ -10,9 +10,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.app import create_app
 from api.services import Services
+from streams.adapters.connection_limits import ConnectionLimits, ConnectionObserver
+from streams.adapters.http_server import server_config
 from streams.adapters.listening import listen
+from streams.adapters.open_files import connections_that_fit
 from streams.adapters.sql.answers import SqlAnswers
 from streams.core.errors import Unavailable
+from streams.ports import Report
 from streams.prerequisites import require_database, require_topics, together
 from streams.stages.intake import DRAIN_SECONDS
 from streams.telemetry import PrometheusReport
@@ -53,12 +57,13 @@ class ApiProcess:
             troubles=self._troubles_now,
             metrics=lambda: (generate_latest(report.registry), CONTENT_TYPE_LATEST),
         )
-        config = uvicorn.Config(
+        config = server_config(
             create_app(services, version("scorm-webhooks"), settings.rate_limit),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            server_header=False,
+            ConnectionLimits(connections=_connections(settings.api_connections, report)),
+            ConnectionObserver(
+                closed=lambda reason: report.count("api_connections_closed_total", reason=reason),
+                counted=lambda count: report.gauge("api_connections", count),
+            ),
             timeout_graceful_shutdown=int(DRAIN_SECONDS),
         )
         self._socket = listen(settings.api_host, settings.api_port, "SCORM_WEBHOOKS_API")
@@ -97,6 +102,13 @@ class ApiProcess:
         except Unavailable as away:
             return [*self._keys.problems(), *self._database.troubles(), f"Kafka does not answer: {away}"]
         return self.troubles()
+
+
+def _connections(wanted: int, report: Report) -> int:
+    count = connections_that_fit(wanted)
+    if count < wanted:
+        report.tell("api_connections_reduced", wanted=wanted, connections=count, why="the limit of open files")
+    return count
 
 
 class _Server(uvicorn.Server):

@@ -9,8 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from streams.core.access import parse_operator_keys
 from streams.core.address import parse_networks
 from streams.core.errors import Invalid, Misconfigured
+from streams.core.limits import WEBHOOKS_PER_ACCOUNT
 from streams.core.schedule import Schedule, parse_schedule
 
 PREFIX = "SCORM_WEBHOOKS_"
@@ -72,12 +74,18 @@ class Settings(BaseModel):
     ] = 1100
     api_host: Annotated[str, Field(description="where `api` listens")] = "127.0.0.1"
     api_port: Annotated[int, Field(ge=0, le=65535, description="where `api` listens; 0: any free port")] = 8080
+    api_connections: Annotated[
+        int, Field(ge=1, le=100_000, description="open connections to one api process; more get 503")
+    ] = 500
     operator_keys: Annotated[
         tuple[SecretStr, ...],
         BeforeValidator(lambda v: _split(v)),
         AfterValidator(lambda v: _long_enough(v)),
-        Field(description="open accounts by `/v1/accounts`; comma-separated, 24 characters or more each"),
+        Field(description="open accounts by `/v1/accounts`; comma-separated `name=key`, keys of 24 characters or more"),
     ] = ()
+    webhooks_per_account: Annotated[int, Field(ge=1, le=100_000, description="webhooks that one account may have")] = (
+        WEBHOOKS_PER_ACCOUNT
+    )
     rate_limit: Annotated[
         int, Field(ge=1, le=1_000_000, description="requests a minute with one API key, at one api process")
     ] = 1200
@@ -163,8 +171,7 @@ def _split(value: object) -> object:
 
 
 def _long_enough(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-    if any(len(key.get_secret_value()) < 24 for key in keys):
-        raise ValueError("each key must have at least 24 characters; `openssl rand -hex 24` makes one")
+    parse_operator_keys(key.get_secret_value() for key in keys)
     return keys
 
 

@@ -65,10 +65,12 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     "mails_total": ("Tries to send a mail, by outcome: sent, again, given_up.", ["outcome"]),
     "rows_pruned_total": ("Rows taken away because they were kept for long enough, by kind.", ["kind"]),
     "api_requests_total": ("Requests to the API, by method, route and status.", ["method", "route", "status"]),
+    "api_connections_closed_total": ("Connections to the API that a limit closed, by reason.", ["reason"]),
     "produce_errors_total": ("Records that had to be produced again.", []),
 }
 GAUGES: dict[str, tuple[str, Sequence[str]]] = {
     "ready": ("1 when this stage can work.", []),
+    "api_connections": ("Open connections to the API.", []),
     "view_webhooks": ("Webhooks in this process's view.", []),
     "records_open": ("Records in hand in deliver.", []),
     "own_network_down": ("1 while most endpoints are out of reach and none is blamed for it.", []),

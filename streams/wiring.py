@@ -11,6 +11,7 @@ from ulid import ULID
 
 from streams.adapters.addresses import ResolvedAddresses
 from streams.adapters.smtp import LoggedPost, SmtpPost, smtp_server
+from streams.adapters.sql.account_webhooks import SqlAccountWebhooks
 from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
@@ -31,6 +32,7 @@ from streams.services.accounts import AccountService
 from streams.services.deliveries import DeliveryService
 from streams.services.ingest import IngestService
 from streams.services.insight import InsightService
+from streams.services.recipients import RecipientService
 from streams.services.secrets import SecretService
 from streams.services.trials import TrialService
 from streams.services.webhooks import WebhookService
@@ -119,6 +121,7 @@ class Deployment(Products):
             new_id,
             secrets.token_bytes,
             self.settings.allow_http,
+            self.settings.webhooks_per_account,
         )
 
     def secrets(self) -> SecretService:
@@ -152,7 +155,10 @@ class Deployment(Products):
         return InsightService(self.webhooks(), SqlNumbers(self.database), self.mails(), self.clock, self.settings.url)
 
     def ingest(self, log: Log) -> IngestService:
-        return IngestService(log, self.event_codec, new_id)
+        return IngestService(log, self.event_codec, self.recipients(), new_id)
+
+    def recipients(self) -> RecipientService:
+        return RecipientService(SqlAccountWebhooks(self.database))
 
 
 def _new_token() -> str:

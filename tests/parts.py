@@ -1,4 +1,4 @@
-"""Brings the real parts that tests run against (Java, Kafka, PostgreSQL, Node, verifiers) and says where they are.
+"""Brings the real parts that tests run against (Java, Kafka, PostgreSQL, Node, packages) and says where they are.
 
 `python3 tests/parts.py` runs before there is any environment, so the standard library has to do.
 """
@@ -12,14 +12,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ROOT / ".parts"
 KAFKA_LIB = PARTS / "kafka" / "lib"
 VERIFIERS = PARTS / "verifiers"
-VERIFIERS_LOCK = ROOT / "tests" / "real" / "verifiers" / "package-lock.json"
+CLIENTS = PARTS / "clients"
 KAFKA_POM = ROOT / "tests" / "real" / "kafka-pom.xml"
 COPY_JARS = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
 JAVA_PACKAGES = ("openjdk-25-jre-headless", "openjdk-21-jre-headless", "openjdk-17-jre-headless")
@@ -73,9 +73,21 @@ def node() -> Path | None:
 
 def verifiers() -> Path | None:
     """The folder with the official verifiers for Node, as the lock has them."""
-    brought = VERIFIERS / "package-lock.json"
-    whole = (VERIFIERS / "node_modules" / "svix" / "package.json").exists()
-    return VERIFIERS if whole and brought.read_text() == VERIFIERS_LOCK.read_text() else None
+    return VERIFIERS if has_packages(VERIFIERS, "svix") else None
+
+
+def clients() -> Path | None:
+    """The folder with the generator of TypeScript clients, as the lock has it."""
+    return CLIENTS if has_packages(CLIENTS, "typescript") else None
+
+
+def has_packages(folder: Path, one_of_them: str) -> bool:
+    whole = (folder / "node_modules" / one_of_them / "package.json").exists()
+    return whole and (folder / "package-lock.json").read_text() == lock_of(folder).read_text()
+
+
+def lock_of(folder: Path) -> Path:
+    return ROOT / "tests" / "real" / folder.name / "package-lock.json"
 
 
 def docker() -> Path | None:
@@ -154,13 +166,13 @@ def bring_node() -> None:
     apt("nodejs")
 
 
-def bring_verifiers() -> None:
+def bring_packages(folder: Path) -> None:
     if not shutil.which("npm"):
         apt("npm")
-    shutil.rmtree(VERIFIERS, ignore_errors=True)
-    shutil.copytree(VERIFIERS_LOCK.parent, VERIFIERS)
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(lock_of(folder).parent, folder)
     npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    subprocess.run(npm, cwd=VERIFIERS, check=True, capture_output=True)
+    subprocess.run(npm, cwd=folder, check=True, capture_output=True)
 
 
 # name, where it is, how it is brought, what to install by hand; Java comes first because Kafka needs it
@@ -170,7 +182,8 @@ ALL: list[Part] = [
     ("Kafka", kafka, bring_kafka, "Java and Maven: apt-get install maven"),
     ("PostgreSQL", postgres, bring_postgres, "apt-get install postgresql"),
     ("Node", node, bring_node, "apt-get install nodejs"),
-    ("verifiers for Node", verifiers, bring_verifiers, "npm: apt-get install npm"),
+    ("verifiers for Node", verifiers, partial(bring_packages, VERIFIERS), "npm: apt-get install npm"),
+    ("generator of TypeScript clients", clients, partial(bring_packages, CLIENTS), "npm: apt-get install npm"),
 ]
 
 

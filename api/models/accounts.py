@@ -4,17 +4,26 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from api.models.common import Input, Model, Moment, Text, Time
+from api.models.common import UNCHANGED, Changes, Input, Model, Moment, Text, Time, at_most
 from streams.core.access import ApiKey, Scope
 from streams.core.account import Account, User
 from streams.core.audit import Deed
+from streams.core.limits import EMAIL_CHARACTERS, NAME_CHARACTERS
 from streams.core.mail import MailKind
 from streams.services.accounts import MOST_EMAILS
 from streams.services.insight import MailSeen
 
-Name = Annotated[Text, Field(min_length=1, max_length=200, examples=["Acme Training"])]
+Name = Annotated[Text, Field(min_length=1, max_length=NAME_CHARACTERS, examples=["Acme Training"])]
+Email = Annotated[Text, Field(max_length=EMAIL_CHARACTERS)]
 Emails = Annotated[
-    list[Text], Field(max_length=MOST_EMAILS, examples=[["ops@example.com"]], description="Who gets its mails.")
+    list[Email],
+    Field(max_length=MOST_EMAILS, examples=[["ops@example.com"]], description="Who gets its mails."),
+    at_most(MOST_EMAILS, "addresses"),
+]
+Scopes = Annotated[
+    list[Annotated[Scope, Field(strict=False)]],
+    Field(min_length=1, max_length=len(Scope)),
+    at_most(len(Scope), "scopes"),
 ]
 PlanLimit = Annotated[int, Field(ge=1, lt=2**63, description="Launches a calendar month.", examples=[1000])]
 
@@ -27,17 +36,13 @@ class NewAccount(Input):
     plan_limit: PlanLimit | None = None
 
 
-class AccountChanges(Input):
-    """What to change of an account; what is left out stays as it is."""
+class AccountChanges(Changes):
+    """What to change of an account; what is left out stays as it is. `planLimit: null` removes the limit."""
 
-    name: Name = ""
-    emails: Emails = Field(default_factory=list)
-    plan_limit: PlanLimit | None = None
-    weekly_digest: bool = True
-
-    def given(self) -> dict[str, Any]:
-        """Only what the request names."""
-        return {name: getattr(self, name) for name in self.model_fields_set}
+    name: Name = UNCHANGED
+    emails: Emails = UNCHANGED
+    plan_limit: PlanLimit | None = UNCHANGED
+    weekly_digest: bool = UNCHANGED
 
 
 class AccountSeen(Model):
@@ -60,8 +65,8 @@ class AccountWithKey(AccountSeen):
 class NewKey(Input):
     """An API key to make."""
 
-    name: Annotated[Text, Field(min_length=1, max_length=200, examples=["The nightly export"])]
-    scopes: Annotated[list[Scope], Field(min_length=1)]
+    name: Annotated[Text, Field(min_length=1, max_length=NAME_CHARACTERS, examples=["The nightly export"])]
+    scopes: Scopes
     expires_at: Moment | None = None
 
 
@@ -87,7 +92,7 @@ class KeyWithText(Key):
 class NewUser(Input):
     """Who may sign in to the account's dashboard."""
 
-    email: Annotated[Text, Field(min_length=3, max_length=254, examples=["ada@example.com"])]
+    email: Annotated[Email, Field(min_length=3, examples=["ada@example.com"])]
 
 
 class UserSeen(Model):

@@ -14,11 +14,14 @@ from pydantic import (
     PlainSerializer,
     StringConstraints,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 
 from streams.core.event import format_time, parse_time
 from streams.core.event_data import is_unicode
+from streams.core.ids import ID_PATTERN
+from streams.core.limits import CURSOR_CHARACTERS, REQUEST_FIELDS
 from streams.core.page import MOST_ROWS, Cursor, parse_cursor
 
 Row = TypeVar("Row")
@@ -37,7 +40,38 @@ class Model(BaseModel):
 class Input(Model):
     """An object of a request: a field that it does not have is an error, for it may be a slip of the pen."""
 
-    model_config = ConfigDict(extra="forbid")
+    # Strict: `true` is no number and "5" is none either. JSON has no enums, so those fields are not strict.
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _limit_fields(cls, given: Any) -> Any:
+        # Pydantic makes an error for each unknown field: a hundred thousand of them would take much memory.
+        if isinstance(given, dict) and len(given) > REQUEST_FIELDS:
+            raise ValueError(f"must have at most {REQUEST_FIELDS} fields")
+        return given
+
+
+def _without_defaults(schema: dict[str, Any]) -> None:
+    for field in schema.get("properties", {}).values():
+        field.pop("default", None)
+
+
+# The default of a field of `Changes`, whatever its type: `given` leaves it out.
+UNCHANGED: Any = None
+
+
+class Changes(Input):
+    """What to change; a field that is left out stays as it is.
+
+    No field has a default in the schema: a generated client would send it, and change what nobody named.
+    """
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
+
+    def given(self) -> dict[str, Any]:
+        """The fields that the request names."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
 
 
 class Page(Model, Generic[Row]):
@@ -62,17 +96,38 @@ def _storable(text: str) -> str:
     return text
 
 
+def at_most(count: int, noun: str) -> BeforeValidator:
+    """Limit a list or an object before pydantic looks into it.
+
+    `Field(max_length=…)` alone makes an error for each wrong item first: a body of 1 MiB took 900 MB.
+    """
+
+    def check(given: Any) -> Any:
+        if isinstance(given, list | dict) and len(given) > count:
+            raise ValueError(f"must have at most {count} {noun}")
+        return given
+
+    return BeforeValidator(check)
+
+
 Time = Annotated[
     datetime,
     PlainSerializer(format_time, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
 ]
 Moment = Annotated[AwareDatetime, BeforeValidator(_in_utc)]
-Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_:-]{1,128}$")]
+Id = Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN.pattern}$")]
 Text = Annotated[str, AfterValidator(_storable)]
 
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="At most so many rows.")]
-After = Annotated[str | None, Query(alias="cursor", description="The `nextCursor` of the page before this one.")]
+After = Annotated[
+    str | None,
+    Query(
+        alias="cursor",
+        max_length=CURSOR_CHARACTERS,
+        description="The `nextCursor` of the page before this one.",
+    ),
+]
 
 
 def cursor_of(text: str | None) -> Cursor | None:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from api.models.common import Id, Input, Model, Moment, Time
+from api.models.common import Id, Input, Model, Moment, Time, at_most
 from streams.core.account import AttemptSeen, DeliveryFilter, DeliverySeen
 from streams.core.delivery import DeathReason, State, Target, Trigger
 from streams.core.job import Job, JobKind
@@ -66,7 +66,7 @@ class DeadLetterFilter(Input):
     webhook_id: Id | None = None
     event_id: Id | None = None
     event_type: EventType | None = None
-    reason: DeathReason | None = None
+    reason: Annotated[DeathReason, Field(strict=False)] | None = None
     since: Moment | None = None
     until: Moment | None = None
 
@@ -78,7 +78,7 @@ class DeadLetterFilter(Input):
 class DeadLetterChoice(Input):
     """Either `ids` or a `filter`."""
 
-    ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_ROWS)] | None = None
+    ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_ROWS), at_most(MOST_ROWS, "ids")] | None = None
     filter: DeadLetterFilter | None = None
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from api.models.common import Input, Model
+from streams.core.limits import EVENT_TYPE_CHARACTERS
 
 _EVENT = {
     "type": "session.completed",
@@ -24,10 +25,24 @@ EVENT_EXAMPLES = {
 }
 
 
+class TakenEvent(Model):
+    """One event that was taken."""
+
+    id: str
+    webhooks: Annotated[
+        int | None,
+        Field(
+            description="How many webhooks of the account want it as things are now, paused ones included; "
+            "0 is a hint that none is registered for it. Absent while the database is away."
+        ),
+    ] = None
+
+
 class Taken(Model):
-    """The ids of the events, in their order; Kafka has acknowledged all of them."""
+    """The events in their order, and their ids; Kafka has acknowledged all of them."""
 
     ids: list[str]
+    events: list[TakenEvent]
 
 
 class EventType(Model):
@@ -41,4 +56,6 @@ class EventType(Model):
 class NewTest(Input):
     """Which type of event to send."""
 
-    type: Annotated[str, Field(examples=["session.completed"])] = "session.completed"
+    type: Annotated[str, Field(min_length=1, max_length=EVENT_TYPE_CHARACTERS, examples=["session.launched"])] = (
+        "session.completed"
+    )

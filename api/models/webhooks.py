@@ -5,9 +5,19 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from api.models.common import Input, Model, Text, Time
+from api.models.common import UNCHANGED, Changes, Id, Input, Model, Text, Time, at_most
 from streams.core.held import HeldChoice
-from streams.core.limits import CONCURRENCY, DESCRIPTION_CHARACTERS
+from streams.core.limits import (
+    CONCURRENCY,
+    DESCRIPTION_CHARACTERS,
+    EVENT_TYPE_CHARACTERS,
+    EVENT_TYPES_LISTED,
+    HEADER_NAME_CHARACTERS,
+    HEADER_VALUE_CHARACTERS,
+    HEADERS,
+    SCOPE_IDS,
+    URL_CHARACTERS,
+)
 from streams.core.standing import Tally
 from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, PauseReason, Registration, Status
 from streams.services.insight import HealthSeen, Stats
@@ -15,16 +25,41 @@ from streams.services.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS
 from streams.services.webhooks import Changed
 from streams.services.wishes import ALL_EVENTS, Wish
 
-_URL = "https://example.com/webhooks"
-Url = Annotated[Text, Field(examples=[_URL], description="https, at most 2048 characters, no credentials in it.")]
-Events = Annotated[
-    list[Text], Field(examples=[["session.completed"]], description="Types of events, or `*` for all.", max_length=50)
+Url = Annotated[
+    Text,
+    Field(
+        max_length=URL_CHARACTERS,
+        examples=["https://example.com/webhooks"],
+        description="https, without credentials.",
+        json_schema_extra={"pattern": "^https?://[!-~]+$"},
+    ),
 ]
-Packages = Annotated[list[Text], Field(examples=[["pkg_def456"]], description="Only events of these packages.")]
-Dispatches = Annotated[list[Text], Field(examples=[["dsp_ghi789"]], description="Only events of these dispatches.")]
+Events = Annotated[
+    list[Annotated[Text, Field(max_length=EVENT_TYPE_CHARACTERS)]],
+    Field(max_length=EVENT_TYPES_LISTED, examples=[["session.completed"]], description="Types, or `*` for all."),
+    at_most(EVENT_TYPES_LISTED, "types"),
+]
+Packages = Annotated[
+    list[Id],
+    Field(max_length=SCOPE_IDS, examples=[["pkg_def456"]], description="Only events of these packages."),
+    at_most(SCOPE_IDS, "ids"),
+]
+Dispatches = Annotated[
+    list[Id],
+    Field(max_length=SCOPE_IDS, examples=[["dsp_ghi789"]], description="Only events of these dispatches."),
+    at_most(SCOPE_IDS, "ids"),
+]
 Headers = Annotated[
-    dict[Text, Text],
-    Field(examples=[{"X-Gateway-Key": "k-123"}], description="Up to ten of your own, sent with every request."),
+    dict[
+        Annotated[Text, Field(max_length=HEADER_NAME_CHARACTERS)],
+        Annotated[Text, Field(max_length=HEADER_VALUE_CHARACTERS)],
+    ],
+    Field(
+        max_length=HEADERS,
+        examples=[{"X-Gateway-Key": "k-123"}],
+        description="Headers of your own, sent with every request.",
+    ),
+    at_most(HEADERS, "headers"),
 ]
 Concurrency = Annotated[int, Field(ge=1, le=CONCURRENCY, description="Requests at once, at most.")]
 Description = Annotated[Text, Field(max_length=DESCRIPTION_CHARACTERS, examples=["The CRM of the sales team"])]
@@ -47,28 +82,24 @@ class NewWebhook(Input):
         return Wish(account_id, **dict(self))
 
 
-class WebhookChanges(Input):
+class WebhookChanges(Changes):
     """What to change; what is left out stays as it is. `fallbackUrl: null` removes it."""
 
-    url: Url = _URL
-    events: Events = Field(default_factory=lambda: [ALL_EVENTS])
-    description: Description = ""
-    packages: Packages = Field(default_factory=list)
-    dispatches: Dispatches = Field(default_factory=list)
-    fallback_url: Url | None = None
-    headers: Headers = Field(default_factory=dict)
-    max_concurrency: Concurrency = DEFAULT_MAX_CONCURRENCY
-    status: Status = Status.ACTIVE
-
-    def given(self) -> dict[str, Any]:
-        """Only what the request names."""
-        return {name: getattr(self, name) for name in self.model_fields_set}
+    url: Url = UNCHANGED
+    events: Events = UNCHANGED
+    description: Description = UNCHANGED
+    packages: Packages = UNCHANGED
+    dispatches: Dispatches = UNCHANGED
+    fallback_url: Url | None = UNCHANGED
+    headers: Headers = UNCHANGED
+    max_concurrency: Concurrency = UNCHANGED
+    status: Annotated[Status, Field(strict=False)] = UNCHANGED
 
 
 class Enabling(Input):
     """What becomes of what is held: sent on oldest first, kept as dead letters, or discarded."""
 
-    held: HeldChoice = HeldChoice.DELIVER
+    held: Annotated[HeldChoice, Field(strict=False)] = HeldChoice.DELIVER
 
 
 class Rotation(Input):

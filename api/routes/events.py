@@ -6,18 +6,20 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request
 
 from api.auth import MayPublish, MayReadWebhooks
-from api.models.events import EVENT_EXAMPLES, EventType, Taken
-from api.route import Route
+from api.models.events import EVENT_EXAMPLES, EventType, Taken, TakenEvent
+from api.route import PublishRoute, Route
 from api.services import services_of
 from streams.core.errors import FieldError, Invalid
 from streams.core.event import render
 from streams.core.event_data import EVENT_TYPES, data_schema
 from streams.core.samples import sample_event
+from streams.services.ingest import check_count
 
 router = APIRouter(tags=["Events"], route_class=Route)
+publishing = APIRouter(tags=["Events"], route_class=PublishRoute)
 
 
-@router.post("/v1/events", status_code=202, summary="Publish events")
+@publishing.post("/v1/events", status_code=202, summary="Publish events", response_model_exclude_none=True)
 async def publish(
     body: Annotated[dict[str, Any], Body(openapi_examples=EVENT_EXAMPLES)],
     caller: MayPublish,
@@ -27,19 +29,15 @@ async def publish(
 
     An event is the payload that webhooks get, `id` and `accountId` optional (an operator's key must name the
     account). The answer comes once Kafka has acknowledged all; 503 otherwise, and then the same request, with the
-    same `Idempotency-Key` or the same ids, may be made again without harm.
+    same `Idempotency-Key` or the same ids, may be made again without harm. `webhooks` says how
+    many webhooks want each event as things are now.
     """
-    items = body.get("events", [body])
-    if not isinstance(items, list):
-        raise Invalid(FieldError("events", "must be a list of events"))
-    if "events" in body and len(body) > 1:
-        raise Invalid(*(FieldError(name, "is not a field beside events") for name in body if name != "events"))
-    if errors := [
-        FieldError(f"events[{n}]", "must be an object") for n, i in enumerate(items) if not isinstance(i, dict)
-    ]:
-        raise Invalid(*errors)
     repeat_key = getattr(request.state, "repeat_key", None)
-    return Taken(ids=list(await services_of(request).ingest.publish(items, caller.account_id, repeat_key)))
+    accepted = await services_of(request).ingest.publish(_items(body), caller.account_id, repeat_key)
+    return Taken(
+        ids=[event.id for event in accepted],
+        events=[TakenEvent(id=event.id, webhooks=event.webhooks) for event in accepted],
+    )
 
 
 @router.get("/v1/event-types", summary="List the types of events")
@@ -54,3 +52,21 @@ async def event_types(caller: MayReadWebhooks, request: Request) -> list[EventTy
         )
         for name in EVENT_TYPES
     ]
+
+
+router.include_router(publishing)
+
+
+def _items(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The events of a request. Raises `Invalid` before it looks into more of them than there may be."""
+    items = body.get("events", [body])
+    if not isinstance(items, list):
+        raise Invalid(FieldError("events", "must be a list of events"))
+    if "events" in body and len(body) > 1:
+        raise Invalid(*(FieldError(name, "is not a field beside events") for name in body if name != "events"))
+    check_count(items)
+    if errors := [
+        FieldError(f"events[{n}]", "must be an object") for n, i in enumerate(items) if not isinstance(i, dict)
+    ]:
+        raise Invalid(*errors)
+    return items

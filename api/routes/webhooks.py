@@ -33,7 +33,10 @@ from streams.services.insight import MOST_HOURS
 router = APIRouter(prefix="/v1/webhooks", tags=["Webhooks"], route_class=Route)
 
 IfMatch = Annotated[
-    str | None, Header(alias="If-Match", description="The webhook's `ETag`: change it only if it is still that one.")
+    str | None,
+    Header(
+        alias="If-Match", max_length=200, description="The webhook's `ETag`: change it only if it is still that one."
+    ),
 ]
 _ETAG = re.compile(r'"([0-9]{1,19})"')
 

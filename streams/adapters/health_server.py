@@ -1,11 +1,44 @@
 """A small HTTP port for probes and metrics."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+# A probe or a scrape takes milliseconds, and its connection serves no other request.
+CONNECTION_SECONDS = 15.0
+CONNECTIONS = 32
+
+
+class _Connection(web.RequestHandler):
+    """Ends in time, whatever the client sends or leaves out; aiohttp limits sizes alone.
+
+    One connection too many ends the oldest one, so that idle connections do not keep probes out.
+    """
+
+    __slots__ = ("_timer",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # uvloop's transports are no subclass of asyncio's.
+        self._timer = self._loop.call_later(CONNECTION_SECONDS, cast(asyncio.Transport, transport).abort)
+        open_ones = self._manager.connections if self._manager else []
+        for oldest in open_ones[: len(open_ones) - CONNECTIONS]:
+            if oldest.transport is not None:
+                oldest.transport.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._timer.cancel()
+        super().connection_lost(exc)
+
+
+async def _close_after_response(request: web.Request, response: web.StreamResponse) -> None:
+    response.force_close()
+    response.headers["Connection"] = "close"
 
 
 @asynccontextmanager
@@ -26,10 +59,14 @@ async def serving(
 
     app = web.Application()
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
-    runner = web.AppRunner(app, access_log=None)
+    app.on_response_prepare.append(_close_after_response)
+    runner = web.AppRunner(app)
     await runner.setup()
+    manager, loop = runner.server, asyncio.get_running_loop()
+    assert manager is not None
+    server = await loop.create_server(lambda: _Connection(manager, loop=loop, access_log=None), sock=listening)  # type: ignore[arg-type]
     try:
-        await web.SockSite(runner, listening).start()
-        yield int(runner.addresses[0][1])
+        yield int(listening.getsockname()[1])
     finally:
+        server.close()
         await runner.cleanup()

@@ -14,10 +14,10 @@ from streams.adapters.guarded_connector import GuardedConnector, Trail
 from streams.adapters.http_answers import Handler
 from streams.adapters.http_idle import Idle
 from streams.core.errors import Unavailable
+from streams.core.headers import is_connection_header
 from streams.core.outcome import Answer
 from streams.core.request import Request
 
-FRAMING = {"connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"}
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
 # A customer's gateway may want others. Without the second one, any compression would be acceptable.
 _DEFAULTS = {"accept": "Accept: */*\r\n", "accept-encoding": "Accept-Encoding: identity\r\n"}
@@ -120,7 +120,7 @@ def _head(target: Target, request: Request) -> bytes:
     defaults: Collection[str] = _DEFAULTS.values()
     if request.private:
         for name in request.private:
-            if not _TOKEN.fullmatch(name) or name.lower() in FRAMING:
+            if not _TOKEN.fullmatch(name) or is_connection_header(name):
                 raise ValueError(f"the header {name} cannot be set by a webhook")
         theirs = {name.lower() for name in request.private}
         defaults = [line for name, line in _DEFAULTS.items() if name not in theirs]

@@ -12,7 +12,7 @@ from yarl import URL
 from streams.adapters.guarded_connector import GuardedConnector, Lookup, Trail
 from streams.adapters.http_exchange import Exchanges, Target
 from streams.adapters.http_failures import failure_of
-from streams.adapters.http_shortage import ControlName, most_connections, shortage_of
+from streams.adapters.http_shortage import ControlName, shortage_of
 from streams.core.address import Network
 from streams.core.errors import Misconfigured, Unavailable
 from streams.core.outcome import Answer, Failure
@@ -22,6 +22,8 @@ from streams.core.url import url_errors
 TIMEOUT_SECONDS = 10.0
 CONNECTION_LIFE_SECONDS = 60.0
 TARGETS_KEPT = 1024
+# In use and idle; what a deployment has room for is its own to say.
+MOST_CONNECTIONS = 4096
 
 
 class HttpSender:
@@ -30,7 +32,7 @@ class HttpSender:
     `timeout_seconds` bounds a whole attempt, from the look-up of the name to the answer's last byte.
     `ca_file` is trusted beside the system's authorities; nothing turns verification off. `lookup` is asked
     for a host's addresses instead of the system. While `control_name` does not resolve, no look-up that fails is the
-    endpoint's fault. Raises `Misconfigured` when `ca_file` cannot be used.
+    endpoint's fault. No more than `connections` are open at once. Raises `Misconfigured` when `ca_file` cannot be used.
     """
 
     def __init__(
@@ -41,7 +43,7 @@ class HttpSender:
         ca_file: Path | None = None,
         lookup: Lookup | None = None,
         control_name: str | None = None,
-        connections: int | None = None,
+        connections: int = MOST_CONNECTIONS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._opened = opened
@@ -49,7 +51,7 @@ class HttpSender:
         self._tls = _tls_context(ca_file)
         self._lookup = lookup
         self._control_name = control_name
-        self._connections = connections or most_connections()
+        self._connections = connections
         self._monotonic = monotonic
         self._target = lru_cache(TARGETS_KEPT)(_target)
 

@@ -1,7 +1,6 @@
 """Whether this machine, and not the endpoint, is why a request could not be sent."""
 
 import errno
-import resource
 import socket
 import time
 from collections.abc import Callable
@@ -13,18 +12,9 @@ from streams.core.outcome import Failure, Kind
 
 # No endpoint can cause these: no descriptor, memory or buffer is left here.
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
-# Left to Kafka's and the database's clients, the health port, files and name servers.
-RESERVED_DESCRIPTORS = 64
-LEAST_CONNECTIONS = 4
 # A look-up that fails opens a file and a socket or two on its way.
 DESCRIPTORS_OF_A_LOOKUP = 3
 CONTROL_KEPT_SECONDS = 5.0
-
-
-def most_connections() -> int:
-    """How many connections to endpoints this process may have open at once."""
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(LEAST_CONNECTIONS, descriptors - RESERVED_DESCRIPTORS)
 
 
 def shortage_of(error: BaseException) -> str | None:

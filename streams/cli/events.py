@@ -2,12 +2,13 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from streams.cli.output import JsonOption, show
+from streams.cli.output import JsonOption, in_deployment, show
 from streams.core.errors import FieldError, Invalid
 from streams.core.event import Event, parse_event
 
@@ -19,7 +20,10 @@ def events_publish(
     file: Annotated[str, typer.Argument(help="A file of JSON events, one a line; - for standard input.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Publish events: the payload's JSON plus `accountId`, one a line. All are checked before the first is sent."""
+    """Publish events: the payload's JSON plus `accountId`, one a line. All are checked before the first is sent.
+
+    Says how many webhooks want them. Without the database, accounts are not checked and webhooks not counted.
+    """
     from rich.progress import track
 
     from streams.producer import EventProducer
@@ -27,8 +31,11 @@ def events_publish(
     from streams.wiring import Deployment
 
     deployment = Deployment.from_environment()
-    lines = sys.stdin.read() if file == "-" else _read(file)
-    found = [parse_line(number, line) for number, line in enumerate(lines.splitlines(), 1) if line.strip()]
+    text = sys.stdin.read() if file == "-" else _read(file)
+    lines = {number: line for number, line in enumerate(text.splitlines(), 1) if line.strip()}
+    found = [parse_line(number, line) for number, line in lines.items()]
+    fields = [f"line {number}: accountId" for number in lines]
+    counts = in_deployment(lambda deployment: deployment.recipients().count(found, fields))
     properties = dict(deployment.kafka)
     servers = properties.pop("bootstrap.servers")
     topic = deployment.settings.topic_prefix + SESSION_EVENTS
@@ -37,9 +44,24 @@ def events_publish(
         quiet = as_json or not sys.stderr.isatty()
         acks = [ack.result(timeout=60) for ack in track(sent, "publishing", disable=quiet)]
     if as_json:
-        show({"published": len(acks), "ids": [ack.event_id for ack in acks]}, as_json)
+        show(_published([ack.event_id for ack in acks], counts), as_json)
     else:
-        typer.echo(f"{len(acks)} events published")
+        typer.echo(f"{len(acks)} events published{_explain(counts)}")
+
+
+def _published(ids: Sequence[str], counts: Sequence[int] | None) -> dict[str, Any]:
+    events: list[dict[str, Any]] = [{"id": name} for name in ids]
+    for event, count in zip(events, counts or (), strict=False):
+        event["webhooks"] = count
+    return {"published": len(ids), "ids": list(ids), "events": events}
+
+
+def _explain(counts: Sequence[int] | None) -> str:
+    if counts is None:
+        return "; the database does not answer, so accounts were not checked and webhooks not counted"
+    if unwanted := counts.count(0):
+        return f"; no webhook wants {unwanted} of them: see `scorm-webhooks webhooks list`"
+    return ""
 
 
 def _read(file: str) -> str:

@@ -1,6 +1,7 @@
 """Who may do what: API keys, what they permit, and the caller behind a request."""
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +27,8 @@ class Scope(StrEnum):
 OPERATOR = "operator"
 
 EVERYTHING = frozenset(Scope)
+OPERATOR_KEY_CHARACTERS = 24
+_OPERATOR_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,40 @@ class Caller:
     actor: str
     permissions: frozenset[str]
     account_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorKey:
+    """A key of the platform's operators, known by its hash; `name` tells operators apart in the audit log."""
+
+    name: str
+    sha256: str
+
+
+def parse_operator_key(text: str) -> OperatorKey:
+    """An operator's key from `name=key`, or from a bare key, which is named by the start of its hash.
+
+    Raises ValueError, whose text does not repeat the key.
+    """
+    name, sign, key = text.partition("=")
+    if not sign or not key.strip("="):  # a key in Base64 may end in "="
+        name, key = "", text
+    if len(key) < OPERATOR_KEY_CHARACTERS:
+        raise ValueError(
+            f"each key must have at least {OPERATOR_KEY_CHARACTERS} characters; `openssl rand -hex 24` makes one"
+        )
+    if name and not _OPERATOR_NAME.fullmatch(name):
+        raise ValueError("a key's name must be 1 to 32 of a-z A-Z 0-9 . _ -, as in ada=<key>")
+    sha256 = digest(key)
+    return OperatorKey(name or sha256[:8], sha256)
+
+
+def parse_operator_keys(texts: Iterable[str]) -> tuple[OperatorKey, ...]:
+    """All of them. Raises ValueError where two have one name or one key."""
+    keys = tuple(map(parse_operator_key, texts))
+    if len({key.name for key in keys}) < len(keys) or len({key.sha256 for key in keys}) < len(keys):
+        raise ValueError("each key must have a name of its own, and no two names the same key")
+    return keys
 
 
 def digest(token: str) -> str:

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from streams.core.errors import FieldError, Invalid
@@ -12,6 +12,10 @@ from streams.core.event_data import EVENT_TYPES, data_errors
 from streams.core.ids import ID_WORDS, is_id
 
 _TRACE_PARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+_RFC_3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt]((?:[01]\d|2[0-3]):[0-5]\d):([0-5]\d|60)(\.\d+)?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
+    re.ASCII,
+)
 _TIME_WORDS = "must be a time with a zone such as 2026-04-10T14:32:00Z"
 
 Data = Mapping[str, str | int | float]
@@ -67,11 +71,23 @@ def check_event(event: Event) -> Event:
 
 
 def parse_time(text: Any) -> datetime | None:
-    """An aware UTC time from RFC 3339 text, or None when it is not one."""
+    """An aware UTC time from RFC 3339 text (section 5.6), or None when it is anything else.
+
+    Digits beyond microseconds are dropped. A leap second, 23:59:60 in UTC, is read as the second after it.
+    """
+    found = _RFC_3339.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        return None
+    day, minute, second, fraction, offset = found.groups("")
+    is_leap = second == "60"
     try:
-        parsed = datetime.fromisoformat(text)
-        return parsed.astimezone(UTC) if parsed.tzinfo else None
-    except (TypeError, ValueError, OverflowError):
+        read = datetime.fromisoformat(f"{day}T{minute}:{'59' if is_leap else second}{fraction[:7]}{offset.upper()}")
+        moment = read.astimezone(UTC)
+        if not is_leap:
+            return moment
+        ends_day = (moment.hour, moment.minute) == (23, 59)
+        return moment.replace(microsecond=0) + timedelta(seconds=1) if ends_day else None
+    except (ValueError, OverflowError):
         return None
 
 

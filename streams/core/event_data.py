@@ -78,7 +78,7 @@ _ID = Kind(_id, {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$"})
 _TEXT = Kind(_text, {"type": "string", "minLength": 1, "maxLength": TEXT_CHARACTERS})
 _NUMBER = Kind(_number, {"type": "number"})
 _SCALED = Kind(_scaled, {"type": "number", "minimum": -1, "maximum": 1})
-_WHOLE = Kind(_whole, {"type": "integer", "minimum": 0})
+_WHOLE = Kind(_whole, {"type": "integer", "minimum": 0, "maximum": 2**63 - 1})
 _LENGTH = Kind(_duration, {"type": "string", "format": "duration", "maxLength": DURATION_CHARACTERS})
 _MONTH = Kind(_period, {"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"})
 

@@ -38,3 +38,28 @@ URL_CHARACTERS = 2048
 
 # Requests to one endpoint at once: no endpoint is given more than a `deliver` has slots by default.
 CONCURRENCY = 256
+
+# Every event of an account is compared with each of its webhooks.
+WEBHOOKS_PER_ACCOUNT = 1000
+
+# -- requests to the API -------------------------------------------------------------------------------------------
+
+# Longest address that mail takes (RFC 5321 §4.5.3.1.3).
+EMAIL_CHARACTERS = 254
+# Names are for people, and are shown on one line.
+NAME_CHARACTERS = 200
+EVENT_TYPE_CHARACTERS = 64
+# Far more types than there are: a list of them may repeat some.
+EVENT_TYPES_LISTED = 50
+# A time and an id.
+CURSOR_CHARACTERS = 256
+# No object of a request has so many fields; each unknown one costs an error.
+REQUEST_FIELDS = 50
+
+# -- error answers -------------------------------------------------------------------------------------------------
+
+# Twenty errors at these lengths fit into 64 KiB, whatever their characters are.
+ERRORS_SHOWN = 20
+ERROR_FIELD_CHARACTERS = 128
+ERROR_MESSAGE_CHARACTERS = 256
+ERROR_DETAIL_CHARACTERS = 1024

@@ -14,6 +14,7 @@ from streams.ports.control import (
     Users,
 )
 from streams.ports.people import (
+    AccountWebhooks,
     Addresses,
     CheckSealer,
     DeliveryLog,
@@ -45,6 +46,7 @@ from streams.ports.stages import (
 )
 
 __all__ = [
+    "AccountWebhooks",
     "Accounts",
     "Addresses",
     "Answered",

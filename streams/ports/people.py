@@ -1,6 +1,6 @@
 """What people's work on webhooks and deliveries needs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -11,7 +11,7 @@ from streams.core.job import Job
 from streams.core.page import Cursor, Page
 from streams.core.standing import Standing, Tally
 from streams.core.stats import Failing, Hour
-from streams.core.webhook import Registration
+from streams.core.webhook import Registration, Webhook
 
 
 class Replays(Protocol):
@@ -27,7 +27,8 @@ class Replays(Protocol):
 class Webhooks(Protocol):
     """The webhooks in SQL; every change becomes due for the topic, and its deed is noted, in the same transaction."""
 
-    async def add(self, registration: Registration, deed: Deed | None = None) -> Registration: ...
+    async def add(self, registration: Registration, deed: Deed | None = None, limit: int | None = None) -> Registration:
+        """Raises `Conflict` when the account has `limit` webhooks already."""
 
     async def list(self, account_id: str | None = None) -> Sequence[Registration]: ...
 
@@ -48,6 +49,13 @@ class Webhooks(Protocol):
         If it ends a pause, `held` is what becomes of what that pause holds. What is stored now (of a deleted one:
         what it was), or None when there is no such webhook. What `change` raises leaves everything as it was.
         """
+
+
+class AccountWebhooks(Protocol):
+    """Which webhooks accounts have."""
+
+    async def of_accounts(self, account_ids: Collection[str]) -> Mapping[str, Sequence[Webhook]]:
+        """The webhooks of each account, with the fields that `wants` reads. An unknown account is absent."""
 
 
 class Propagation(Protocol):

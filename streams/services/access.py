@@ -1,12 +1,24 @@
 """Give access to an account and take it away; know who asks."""
 
+import contextlib
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from hmac import compare_digest
 
-from streams.core.access import OPERATOR, ApiKey, Caller, NewKey, Scope, digest, make_key, scope_errors
+from streams.core.access import (
+    OPERATOR,
+    ApiKey,
+    Caller,
+    NewKey,
+    Scope,
+    digest,
+    make_key,
+    parse_operator_keys,
+    scope_errors,
+)
 from streams.core.account import User
-from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized
+from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized, Unavailable
 from streams.ports import Accounts, ApiKeys, Clock, Users
 from streams.services.accounts import email_errors
 from streams.services.deeds import Deeds
@@ -14,10 +26,13 @@ from streams.services.deeds import Deeds
 LINK_MINUTES = 15
 # More often than this it is not written down that a key was used.
 USE_NOTED_EVERY = timedelta(minutes=1)
+# A database outage does not keep events out: for so long, keys of so many callers are known without it.
+KNOWN_FOR = timedelta(minutes=5)
+KNOWN_KEYS = 10_000
 
 
 class AccessService:
-    """`operator_keys` are those of the platform's operators, `new_token` makes an unguessable text."""
+    """`operator_keys` are the texts of the setting; `new_token` makes an unguessable text."""
 
     def __init__(
         self,
@@ -35,21 +50,43 @@ class AccessService:
         self._clock = clock
         self._new_id = new_id
         self._new_token = new_token
-        self._operators = [digest(key) for key in operator_keys]
+        self._operators = parse_operator_keys(operator_keys)
+        self._recent: OrderedDict[str, tuple[ApiKey, datetime]] = OrderedDict()
         self._deed = Deeds(clock, new_id)
 
     async def caller(self, token: str) -> Caller:
-        """Who has this key. Raises `Unauthorized`."""
+        """Who has this key. Raises `Unauthorized`, and `Unavailable` for a key that was not used of late."""
         sha256 = digest(token)
-        if sum(compare_digest(sha256, known) for known in self._operators):
-            return Caller("operator", frozenset({OPERATOR, Scope.EVENTS_WRITE}))
-        key = await self._keys.find(sha256)
+        # All are compared, so that the time does not tell which one it was.
+        if operators := [known for known in self._operators if compare_digest(sha256, known.sha256)]:
+            return Caller(f"operator:{operators[0].name}", frozenset({OPERATOR, Scope.EVENTS_WRITE}))
         now = self._clock.now()
+        key = await self._find_key(sha256, now)
         if key is None or not key.opens(now):
             raise Unauthorized("the API key is unknown, revoked or expired")
-        if key.last_used_at is None or now - key.last_used_at >= USE_NOTED_EVERY:
-            await self._keys.used(key.id, now)
         return Caller(f"key:{key.id}", key.scopes, key.account_id)
+
+    async def _find_key(self, sha256: str, now: datetime) -> ApiKey | None:
+        """The key as the database has it; while that is away, as this process saw it a few minutes ago."""
+        try:
+            key = await self._keys.find(sha256)
+        except Unavailable:
+            recent, seen_at = self._recent.get(sha256, (None, now))
+            if recent is None or now - seen_at > KNOWN_FOR:
+                raise
+            return recent
+        self._remember(sha256, key, now)
+        if key and key.opens(now) and (key.last_used_at is None or now - key.last_used_at >= USE_NOTED_EVERY):
+            with contextlib.suppress(Unavailable):
+                await self._keys.used(key.id, now)
+        return key
+
+    def _remember(self, sha256: str, key: ApiKey | None, now: datetime) -> None:
+        self._recent.pop(sha256, None)
+        if key is not None:
+            self._recent[sha256] = key, now
+            if len(self._recent) > KNOWN_KEYS:
+                self._recent.popitem(last=False)
 
     # -- keys ---------------------------------------------------------------------------------------------------
 
@@ -81,6 +118,8 @@ class AccessService:
         """It opens nothing any more, at once. Raises `NotFound`."""
         if not await self._keys.revoke(account_id, key_id, self._deed(by, "key.revoked", key_id, account_id)):
             raise NotFound(f"there is no key {key_id} in this account")
+        for sha256 in [sha256 for sha256, (key, _) in self._recent.items() if key.id == key_id]:
+            del self._recent[sha256]
 
     # -- users --------------------------------------------------------------------------------------------------
 

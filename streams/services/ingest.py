@@ -2,38 +2,51 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from streams.core.errors import FieldError, Invalid, Unavailable
 from streams.core.event import Event, parse_event, partition_key
 from streams.core.ids import derived_id
+from streams.core.limits import REQUEST_FIELDS
 from streams.ports import Codec, Log, Outgoing
+from streams.services.recipients import RecipientService
 from streams.topics import SESSION_EVENTS
 
 MOST_EVENTS = 500
 ACKNOWLEDGED_SECONDS = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class AcceptedEvent:
+    """An event that Kafka has acknowledged; `webhooks` counts those that want it, None when that is not known."""
+
+    id: str
+    webhooks: int | None
+
+
 class IngestService:
     """`codec` writes events as the platform's own producers do; `new_id` mints ids by their prefix."""
 
-    def __init__(self, log: Log, codec: Codec, new_id: Callable[[str], str]) -> None:
+    def __init__(self, log: Log, codec: Codec, recipients: RecipientService, new_id: Callable[[str], str]) -> None:
         self._log = log
         self._codec = codec
+        self._recipients = recipients
         self._new_id = new_id
 
     async def publish(
         self, items: Sequence[Mapping[str, Any]], account_id: str | None, repeat_key: str | None = None
-    ) -> Sequence[str]:
-        """Check all, then produce all; their ids once every one is acknowledged.
+    ) -> Sequence[AcceptedEvent]:
+        """Check all, then produce all; the events once every one is acknowledged.
 
         Without an `account_id` each event names its own. With a `repeat_key` an event that brings no id gets the
         same one each time. Raises `Invalid` naming each item by its index and field, and `Unavailable` when Kafka
         does not acknowledge them within ten seconds: then some may have been taken, and the same ids may be sent again.
+        While the database is away, events are taken without the check of their accounts.
         """
-        if not 1 <= len(items) <= MOST_EVENTS:
-            raise Invalid(FieldError("events", f"must be from 1 to {MOST_EVENTS} events"))
+        check_count(items)
         events = _parse_all(items, account_id, self._ids(repeat_key))
+        counts = await self._recipients.count(events, [f"events[{index}].accountId" for index in range(len(events))])
         records = [
             Outgoing(SESSION_EVENTS, partition_key(event).encode(), self._codec.encode(event)) for event in events
         ]
@@ -42,12 +55,18 @@ class IngestService:
                 await self._log.produce(records)
         except TimeoutError:
             raise Unavailable("Kafka did not acknowledge the events; send them again with the same ids") from None
-        return [event.id for event in events]
+        return [AcceptedEvent(event.id, counts[index] if counts else None) for index, event in enumerate(events)]
 
     def _ids(self, repeat_key: str | None) -> Callable[[int], str]:
         if repeat_key is None:
             return lambda index: self._new_id("evt")
         return lambda index: derived_id("evt", repeat_key, str(index))
+
+
+def check_count(items: Sequence[object]) -> None:
+    """Raises `Invalid` unless there are from 1 to 500."""
+    if not 1 <= len(items) <= MOST_EVENTS:
+        raise Invalid(FieldError("events", f"must be from 1 to {MOST_EVENTS} events"))
 
 
 def _parse_all(items: Sequence[Mapping[str, Any]], account_id: str | None, id_of: Callable[[int], str]) -> list[Event]:
@@ -62,7 +81,20 @@ def _parse_all(items: Sequence[Mapping[str, Any]], account_id: str | None, id_of
     return events
 
 
+def _check_shape(item: Mapping[str, Any]) -> None:
+    """Refuse what would cost much to refuse field by field."""
+    data = item.get("data")
+    if len(item) > REQUEST_FIELDS:
+        raise Invalid(FieldError("body", f"must have at most {REQUEST_FIELDS} fields"))
+    if isinstance(data, Mapping) and len(data) > REQUEST_FIELDS:
+        raise Invalid(FieldError("data", f"must have at most {REQUEST_FIELDS} fields"))
+    for name in ("type", "traceParent"):
+        if not isinstance(item.get(name), str | None):
+            raise Invalid(FieldError(name, "must be a text"))
+
+
 def _parse(item: Mapping[str, Any], account_id: str | None, default_id: str) -> Event:
+    _check_shape(item)
     if account_id is None:
         return parse_event(item, default_id=default_id)
     if item.get("accountId", account_id) != account_id:

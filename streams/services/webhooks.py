@@ -9,6 +9,7 @@ from typing import Any
 
 from streams.core.errors import FieldError, Invalid, NotFound, Stale, Unavailable
 from streams.core.held import HeldChoice
+from streams.core.limits import WEBHOOKS_PER_ACCOUNT
 from streams.core.page import Cursor, Page
 from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.webhook import Pause, PauseReason, Registration, SealedSecret, Status, Webhook
@@ -53,6 +54,7 @@ class WebhookService:
         new_id: Callable[[str], str],
         new_key: Callable[[int], bytes],
         allow_http: bool = False,
+        webhooks_per_account: int = WEBHOOKS_PER_ACCOUNT,
     ) -> None:
         self._webhooks = webhooks
         self._accounts = accounts
@@ -63,10 +65,11 @@ class WebhookService:
         self._new_id = new_id
         self._new_key = new_key
         self._allow_http = allow_http
+        self._webhooks_per_account = webhooks_per_account
         self._deed = Deeds(clock, new_id)
 
     async def register(self, wish: Wish, *, by: str) -> Registered:
-        """A new, active webhook. Raises `Invalid` naming each field, `NotFound` for an unknown account."""
+        """A new, active webhook. Raises `Invalid` naming each field, `NotFound` or `Conflict` about the account."""
         errors: Sequence[FieldError] = wish_errors(wish, self._allow_http)
         if errors := errors or await self._address_errors(wish):
             raise Invalid(*errors)
@@ -86,7 +89,8 @@ class WebhookService:
             max_concurrency=wish.max_concurrency,
         )
         deed = self._deed(by, "webhook.created", webhook.id, wish.account_id, url=wish.url)
-        registration = await self._webhooks.add(Registration(webhook, self._clock.now(), wish.description), deed)
+        new = Registration(webhook, self._clock.now(), wish.description)
+        registration = await self._webhooks.add(new, deed, self._webhooks_per_account)
         return Registered(await self._changed(registration), secret)
 
     async def list(self, account_id: str | None = None) -> Sequence[Registration]:

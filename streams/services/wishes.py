@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from streams.core.errors import FieldError
 from streams.core.event_data import EVENT_TYPES
+from streams.core.headers import is_connection_header
 from streams.core.ids import ID_WORDS, is_id
 from streams.core.limits import (
     CONCURRENCY,
@@ -19,7 +20,7 @@ from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, Registration
 
 ALL_EVENTS = "*"
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
-_OURS = frozenset({"host", "transfer-encoding", "connection", "user-agent", "te", "trailer", "upgrade", "traceparent"})
+_OURS = frozenset({"user-agent", "traceparent"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,8 @@ def header_errors(headers: Mapping[str, str]) -> list[FieldError]:
             continue
         if not name or not set(lower) <= _TOKEN:
             errors.append(FieldError("headers", f"{name!r} is no header name"))
+        elif is_connection_header(name):
+            errors.append(FieldError("headers", f"{name} belongs to the connection and cannot be set"))
         elif lower in _OURS or lower.startswith(("content-", "webhook-")) or "-signature" in lower:
             errors.append(FieldError("headers", f"{name} is a header that we set"))
         if not all(" " <= character <= "~" for character in value) or len(value) > HEADER_VALUE_CHARACTERS:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from adversary.place import OPERATOR_KEY, Place
+
 from conftest import Broker, random_prefix
 from e2e.conftest import prepared
 from e2e.receiver import Receiver

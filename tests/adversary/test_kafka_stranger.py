@@ -5,8 +5,8 @@ import json
 import random
 
 import pytest
-
 from adversary.place import Place
+
 from builders import attempt, dead_letter, delivery, webhook
 from e2e.learning_platform import completed
 from e2e.system import until

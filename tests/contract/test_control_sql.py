@@ -1,11 +1,13 @@
 """What the tables of the control plane keep: access, answers, mails, numbers; and what is taken away in time."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
 from builders import NOON, attempt, dead_letter, delivery, webhook
 from contract.stores import SqlStore, failed
+from streams.adapters.sql.account_webhooks import SqlAccountWebhooks
 from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.adapters.sql.answers import SqlAnswers
 from streams.adapters.sql.audit import SqlAuditLog
@@ -16,6 +18,7 @@ from streams.adapters.sql.tables import attempts, bodies, deliveries
 from streams.core.access import ApiKey, Scope
 from streams.core.account import DeliveryFilter, User
 from streams.core.audit import Deed
+from streams.core.errors import Conflict
 from streams.core.mail import MailKind
 from streams.core.page import Cursor
 from streams.core.standing import Fact, fold
@@ -220,3 +223,23 @@ async def test_every_other_kind_is_taken_away_by_its_age(database: SqlStore) -> 
     await mails.settle(replace(owed.mail, due_at=None, sent_at=NOON))
     assert await pruning.prune(Prunable.MAILS, NOON + DAY, 10) == 1
     assert await pruning.prune(Prunable.JOBS, NOON + DAY, 10) == 0
+
+
+# -- webhooks of accounts --------------------------------------------------------------------------------------
+
+
+async def test_registrations_at_once_do_not_exceed_the_limit(database: SqlStore) -> None:
+    new = [Registration(webhook(id=f"wh_new_{number}"), NOON) for number in range(5)]
+    done = await asyncio.gather(
+        *(database.webhooks.add(one, limit=3) for one in new),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(result, Conflict) for result in done) == 3
+    assert len(await database.webhooks.list("acme")) == 3
+
+
+async def test_unknown_accounts_are_absent_and_deleted_webhooks_too(database: SqlStore) -> None:
+    await database.webhooks.add(Registration(webhook(id="wh_gone"), NOON))
+    await database.webhooks.change("wh_gone", lambda known: None)
+    known = await SqlAccountWebhooks(database.database).of_accounts({"acme", "nobody"})
+    assert {account: [one.id for one in theirs] for account, theirs in known.items()} == {"acme": ["wh_crm"]}

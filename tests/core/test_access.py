@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOON, attempt
-from streams.core.access import ApiKey, digest, scope_errors
+from streams.core.access import (
+    ApiKey,
+    OperatorKey,
+    digest,
+    parse_operator_key,
+    parse_operator_keys,
+    scope_errors,
+)
 from streams.core.delivery import Trigger
 from streams.core.errors import Invalid
 from streams.core.ids import derived_id, is_id
@@ -29,6 +36,39 @@ def test_unknown_scopes_are_named_and_none_at_all_is_an_error() -> None:
     assert scope_errors(["webhooks:read", "events:write"]) == []
     assert "'all' is no scope" in scope_errors(["all"])[0].message
     assert "at least one" in scope_errors([])[0].message
+
+
+# -- operators -------------------------------------------------------------------------------------------------
+
+KEY = "k" * 24
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "key"),
+    [
+        (f"ada={KEY}", "ada", KEY),
+        (f"ada={KEY}==", "ada", f"{KEY}=="),
+        (KEY, digest(KEY)[:8], KEY),
+        (f"{KEY}==", digest(f"{KEY}==")[:8], f"{KEY}=="),
+    ],
+)
+def test_an_operators_key_has_a_name(text: str, name: str, key: str) -> None:
+    assert parse_operator_key(text) == OperatorKey(name, digest(key))
+
+
+@pytest.mark.parametrize(
+    "text", ["short", "ada=short", f"a-name-of-its-own={KEY[:-1]}", f"a name={KEY}", f"={KEY[:-1]}"]
+)
+def test_a_wrong_operators_key_is_refused_without_its_text(text: str) -> None:
+    with pytest.raises(ValueError, match="must") as refused:
+        parse_operator_key(text)
+    assert text not in str(refused.value)
+
+
+@pytest.mark.parametrize("texts", [[f"ada={KEY}", f"ada={KEY}2"], [f"ada={KEY}", f"bob={KEY}"], [KEY, f"ada={KEY}"]])
+def test_operators_share_neither_name_nor_key(texts: list[str]) -> None:
+    with pytest.raises(ValueError, match="name of its own"):
+        parse_operator_keys(texts)
 
 
 # -- cursors ---------------------------------------------------------------------------------------------------

@@ -47,7 +47,12 @@ def test_an_event_published_from_the_command_line_is_delivered_and_what_waits_is
         f'{{"type":"package.updated","accountId":"{account}","createdAt":"2026-04-10T14:32:00Z",'
         '"data":{"packageId":"pkg_1","version":"2"}}'
     )
-    [event_id] = up.run("events", "publish", "-", "--json", stdin=event)["ids"]
+    [published] = up.run("events", "publish", "-", "--json", stdin=event)["events"]
+    event_id = published["id"]
+    assert published["webhooks"] == 1
+    unknown = up.attempt("events", "publish", "-", stdin=event.replace(account, "acc_nobody"))
+    assert unknown.returncode == 1
+    assert "line 1: accountId: there is no account acc_nobody" in unknown.stderr
     until(lambda: receiver.ids("/crm") == [event_id], 30, "the event at the customer")
     until(lambda: up.run("deliveries", "list", "--state", "delivered", "--json"), 30, "recorded")
 

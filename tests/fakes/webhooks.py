@@ -9,7 +9,7 @@ from itertools import count as counting
 from builders import NOON
 from fakes.clock import FakeClock
 from streams.core.audit import Deed
-from streams.core.errors import Refused, Unavailable
+from streams.core.errors import Conflict, Refused, Unavailable
 from streams.core.held import HeldChoice
 from streams.core.page import Cursor, Page
 from streams.core.webhook import Registration, Status, Webhook
@@ -50,8 +50,10 @@ class FakeOutbox:
 
     # -- what people do ----------------------------------------------------------------------------------------
 
-    async def add(self, registration: Registration, deed: Deed | None = None) -> Registration:
+    async def add(self, registration: Registration, deed: Deed | None = None, limit: int | None = None) -> Registration:
         self._check()
+        if limit is not None and len(await self.list(registration.webhook.account_id)) >= limit:
+            raise Conflict(f"at most {limit} webhooks")
         if registration.webhook.id in self._stored:
             raise Refused("there is one of this id")
         self._note(deed)

@@ -73,8 +73,9 @@ def test_files_stay_short() -> None:
     assert {path: length for path, length in lengths.items() if length > LONGEST_FILE} == {}
 
 
-def test_the_lock_of_the_verifiers_names_no_host() -> None:
-    lock = (ROOT / "tests" / "real" / "verifiers" / "package-lock.json").read_text()
+@pytest.mark.parametrize("folder", ["verifiers", "clients"])
+def test_a_lock_for_node_names_no_host(folder: str) -> None:
+    lock = (ROOT / "tests" / "real" / folder / "package-lock.json").read_text()
     assert '"integrity": "sha512-' in lock
     assert "://" not in lock
 

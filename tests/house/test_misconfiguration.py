@@ -25,6 +25,9 @@ from streams.wiring import Deployment
         ("SCORM_WEBHOOKS_API_PORT", "tcp://10.0.0.1:80", "enableServiceLinks: false"),
         ("SCORM_WEBHOOKS_SLOTS", "many", "SCORM_WEBHOOKS_SLOTS"),
         ("SCORM_WEBHOOKS_SIGNATURE_HEADER", "X Y", "SCORM_WEBHOOKS_SIGNATURE_HEADER"),
+        ("SCORM_WEBHOOKS_OPERATOR_KEYS", "ada=too-short", "at least 24 characters"),
+        ("SCORM_WEBHOOKS_OPERATOR_KEYS", f"ada={'a' * 24},ada={'b' * 24}", "a name of its own"),
+        ("SCORM_WEBHOOKS_API_CONNECTIONS", "0", "SCORM_WEBHOOKS_API_CONNECTIONS"),
     ],
 )
 def test_a_bad_setting_is_named(name: str, value: str, words: str) -> None:

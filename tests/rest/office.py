@@ -1,9 +1,10 @@
 """The API on a real database and a Kafka in memory, with people who ask it."""
 
 import asyncio
+import contextlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,7 +13,9 @@ from itertools import count
 from typing import Any
 
 import httpx
+import pytest
 from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.app import create_app
 from api.services import Services
@@ -21,6 +24,7 @@ from fakes import FakeClock, FakeLog, FakeReport
 from streams.adapters.avro import AvroCodec
 from streams.adapters.sealing import Sealing, generate_key
 from streams.adapters.sql import migrate
+from streams.adapters.sql.account_webhooks import SqlAccountWebhooks
 from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.adapters.sql.answers import SqlAnswers
 from streams.adapters.sql.audit import SqlAuditLog
@@ -35,17 +39,20 @@ from streams.adapters.sql.registry import SqlWebhooks
 from streams.adapters.sql.replays import SqlReplays
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
+from streams.core.errors import Unavailable
 from streams.core.standing import Fact, fold
 from streams.services.access import AccessService
 from streams.services.accounts import AccountService
 from streams.services.deliveries import DeliveryService
 from streams.services.ingest import IngestService
 from streams.services.insight import InsightService
+from streams.services.recipients import RecipientService
 from streams.services.secrets import SecretService
 from streams.services.trials import TrialService
 from streams.services.webhooks import WebhookService
 
 OPERATOR_KEY = "operator-key-of-the-tests"
+OTHER_OPERATOR_KEY = "other-operator-key-of-the-tests"
 URL = "https://crm.example.com/hooks"
 
 
@@ -138,6 +145,19 @@ class Office:
         made = await self.access.add_key(account_id, "narrow", scopes, by="test")
         return Person(self.client, made.api_key, account_id)
 
+    @contextlib.contextmanager
+    def database_away(self) -> Iterator[None]:
+        """The database does not answer for a while."""
+
+        @asynccontextmanager
+        async def away(engine: object) -> AsyncIterator[AsyncConnection]:
+            raise Unavailable("connection to 10.0.0.5 refused")
+            yield
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self.database, "_translated", away)
+            yield
+
     async def record(self, *nouns: Delivery | Attempt | DeadLetter, at: datetime = NOON) -> None:
         """What the stages told of."""
         await self.recorder.record(fold([Fact(noun, at) for noun in nouns]))
@@ -155,7 +175,9 @@ def _migrated() -> str:
 
 
 @asynccontextmanager
-async def open_office(url: str, *, requests_a_minute: int = 100_000) -> AsyncIterator[Office]:
+async def open_office(
+    url: str, *, requests_a_minute: int = 100_000, webhooks_per_account: int = 1000
+) -> AsyncIterator[Office]:
     """The API on this database; what it needs of Kafka is in memory."""
     place = database_url(url)
     if place.get_backend_name() == "sqlite":
@@ -179,10 +201,18 @@ async def open_office(url: str, *, requests_a_minute: int = 100_000) -> AsyncIte
         clock,
         new_id,
         lambda: f"token-{next(numbers):030}",
-        [OPERATOR_KEY],
+        [f"ada={OPERATOR_KEY}", OTHER_OPERATOR_KEY],
     )
     webhook_service = WebhookService(
-        webhooks, accounts, publisher, sealing, FakeAddresses(), clock, new_id, lambda size: bytes(range(size))
+        webhooks,
+        accounts,
+        publisher,
+        sealing,
+        FakeAddresses(),
+        clock,
+        new_id,
+        lambda size: bytes(range(size)),
+        webhooks_per_account=webhooks_per_account,
     )
     troubles: list[str] = []
 
@@ -209,7 +239,7 @@ async def open_office(url: str, *, requests_a_minute: int = 100_000) -> AsyncIte
             webhook_service, SqlNumbers(database), SqlMails(database, new_id), clock, "https://hooks.example.com"
         ),
         trials=TrialService(webhooks, deliveries, log, codec, clock, new_id),
-        ingest=IngestService(log, codec, new_id),
+        ingest=IngestService(log, codec, RecipientService(SqlAccountWebhooks(database)), new_id),
         audit=audit,
         answers=SqlAnswers(database),
         sealer=sealing,

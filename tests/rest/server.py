@@ -3,15 +3,20 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
+import uvloop
 
 from builders import attempt
 from rest.office import Office, open_office
 from streams.adapters.avro import AvroCodec
+from streams.adapters.connection_limits import ConnectionLimits, ConnectionObserver
+from streams.adapters.http_server import server_config
 from streams.core.delivery import Delivery, Trigger
 from streams.topics import TEST_DELIVERIES
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 class _Server(uvicorn.Server):
@@ -23,8 +28,17 @@ class _Server(uvicorn.Server):
 class Server:
     """Serves from when it is made until it is stopped; a test event that it is asked for is delivered at once."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        limits: ConnectionLimits | None = None,
+        loop_factory: LoopFactory = uvloop.new_event_loop,
+    ) -> None:
         self.url = ""
+        self.port = 0
+        self.closed: list[str] = []
+        self._loop_factory = loop_factory
+        self._limits = limits or ConnectionLimits()
         self.office: Office
         self._started = threading.Event()
         self._error: BaseException | None = None
@@ -33,13 +47,18 @@ class Server:
         if not self._started.wait(60) or self._error:
             raise RuntimeError("the server did not start") from self._error
 
+    @property
+    def open_connections(self) -> int:
+        return len(self._server.server_state.connections)
+
     def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join(30)
 
     def _run(self, database_url: str) -> None:
         try:
-            asyncio.run(self._serve(database_url))
+            with asyncio.Runner(loop_factory=self._loop_factory) as runner:
+                runner.run(self._serve(database_url))
         except BaseException as error:
             self._error = error
         finally:
@@ -49,13 +68,13 @@ class Server:
         async with open_office(database_url) as office:
             self.office = office
             office.log.appended.append(self._deliver)
-            config = uvicorn.Config(office.app, port=0, log_config=None, lifespan="off")
+            config = server_config(office.app, self._limits, ConnectionObserver(self.closed.append), port=0)
             self._server = _Server(config)
             serving = asyncio.create_task(self._server.serve())
             while not self._server.started:
                 await asyncio.sleep(0.01)
-            port = self._server.servers[0].sockets[0].getsockname()[1]
-            self.url = f"http://127.0.0.1:{port}"
+            self.port = self._server.servers[0].sockets[0].getsockname()[1]
+            self.url = f"http://127.0.0.1:{self.port}"
             self._started.set()
             await serving
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from rest.office import Office, Person, errors_of
+from rest.office import OTHER_OPERATOR_KEY, Office, Person, errors_of
+from streams.core.access import digest
 from streams.core.errors import Unauthorized
 
 
@@ -106,3 +107,20 @@ async def test_operators_see_who_did_what_in_all_accounts(office: Office) -> Non
         ("test", "account.opened"),
     ]
     assert made["apiKey"] not in str(deeds)
+
+
+async def test_two_operators_are_two_actors(office: Office) -> None:
+    other = Person(office.client, OTHER_OPERATOR_KEY)
+    await office.operator.post("/v1/accounts", {"name": "first"})
+    await other.post("/v1/accounts", {"name": "second"})
+    deeds = (await office.operator.get("/v1/audit"))["data"]
+    assert [deed["actor"] for deed in deeds[:2]] == [f"operator:{digest(OTHER_OPERATOR_KEY)[:8]}", "operator:ada"]
+
+
+async def test_operators_do_not_share_idempotency_keys(office: Office) -> None:
+    other, headers = Person(office.client, OTHER_OPERATOR_KEY), {"Idempotency-Key": "open"}
+    first = await office.operator.ask("POST", "/v1/accounts", {"name": "Acme"}, headers=headers)
+    second = await other.ask("POST", "/v1/accounts", {"name": "Acme"}, headers=headers)
+    again = await office.operator.ask("POST", "/v1/accounts", {"name": "Acme"}, headers=headers)
+    assert first.json()["id"] != second.json()["id"]
+    assert again.json() == first.json()

@@ -29,7 +29,7 @@ async def test_an_event_is_on_the_topic_when_it_is_answered(office: Office) -> N
     answer = await office.acme.ask("POST", "/v1/events", COMPLETED)
     assert answer.status_code == 202
     [event] = published(office)
-    assert answer.json() == {"ids": [event.id]}
+    assert answer.json() == {"ids": [event.id], "events": [{"id": event.id, "webhooks": 0}]}
     assert event.account_id == office.acme.account_id
     assert event.data["learnerId"] == "learner-42"
 

@@ -2,11 +2,12 @@
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rest.office import URL, FakePublisher, Office, errors_of
+from rest.office import URL, FakePublisher, Office, errors_of, open_office
 from streams.core.errors import Unavailable
 
 SECRET_PREFIX = "whsec_"
@@ -68,8 +69,10 @@ async def test_everything_that_a_webhook_can_have_is_kept(office: Office) -> Non
         ({"url": URL, "fallbackUrl": URL}, "fallbackUrl", "another URL"),
         ({"url": URL, "events": []}, "events", "must name event types"),
         ({"url": URL, "events": ["session.started"]}, "events", "is no event type"),
-        ({"url": URL, "packages": ["no dots. or spaces"]}, "packages", "is no id"),
+        ({"url": URL, "packages": ["no dots. or spaces"]}, "packages[0]", "must be an id"),
         ({"url": URL, "headers": {"Webhook-Id": "mine"}}, "headers", "a header that we set"),
+        ({"url": URL, "headers": {"Expect": "100-continue"}}, "headers", "belongs to the connection"),
+        ({"url": URL, "headers": {"Proxy-Authorization": "x"}}, "headers", "belongs to the connection"),
         ({"url": URL, "headers": {f"X-{n}": "v" for n in range(11)}}, "headers", "at most 10"),
         ({"url": URL, "maxConcurrency": 0}, "maxConcurrency", "greater than or equal to 1"),
         ({"url": URL, "description": "\0"}, "description", "NUL"),
@@ -246,3 +249,14 @@ async def test_the_audit_log_says_who_did_what_and_never_a_secret(office: Office
     assert {deed["objectId"] for deed in (await office.globex.get("/v1/account/audit"))["data"]} == {
         office.globex.account_id
     }
+
+
+async def test_an_account_has_a_limited_number_of_webhooks(tmp_path: Path) -> None:
+    async with open_office(f"sqlite:///{tmp_path}/db.sqlite", webhooks_per_account=2) as office:
+        first, _ = await office.acme.webhook(), await office.acme.webhook()
+        answer = await office.acme.ask("POST", "/v1/webhooks", {"url": URL})
+        assert answer.status_code == 409
+        assert "at most 2: delete one first" in answer.json()["detail"]
+        assert (await office.globex.ask("POST", "/v1/webhooks", {"url": URL})).status_code == 201
+        await office.acme.delete(f"/v1/webhooks/{first['id']}")
+        assert (await office.acme.ask("POST", "/v1/webhooks", {"url": URL})).status_code == 201

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,10 +14,12 @@ from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.pages import newest_first, page_of
+from streams.adapters.sql.people_tables import accounts
 from streams.adapters.sql.tables import pauses, webhooks
 from streams.adapters.sql.versions import make_dirty, version_after
 from streams.adapters.sql.webhook_rows import from_registration, to_registration
 from streams.core.audit import Deed
+from streams.core.errors import Conflict
 from streams.core.held import HeldChoice
 from streams.core.page import Cursor, Page
 from streams.core.webhook import Registration, Webhook
@@ -33,10 +35,12 @@ class SqlWebhooks:
         self._keys = keys
         self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
-    async def add(self, registration: Registration, deed: Deed | None = None) -> Registration:
+    async def add(self, registration: Registration, deed: Deed | None = None, limit: int | None = None) -> Registration:
         version = version_after(0, self._clock.now())
         registration = replace(registration, webhook=replace(registration.webhook, version=version))
         async with self._changing() as connection:
+            if limit is not None:
+                await _require_room(connection, registration.webhook.account_id, limit)
             await connection.execute(insert(webhooks).values(from_registration(registration)))
             await make_dirty(connection, self._insert, registration.webhook.id, version)
             await note(connection, deed)
@@ -96,6 +100,15 @@ class SqlWebhooks:
             await _turn_pauses(connection, before.webhook, after.webhook if after else None, held, now)
             await note(connection, deed)
         return kept
+
+
+async def _require_room(connection: AsyncConnection, account_id: str, limit: int) -> None:
+    # Of two registrations at once the second waits here, and counts the first.
+    await connection.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update())
+    live = (webhooks.c.account_id == account_id) & webhooks.c.deleted_at.is_(None)
+    count = (await connection.execute(select(func.count()).select_from(webhooks).where(live))).scalar_one()
+    if count >= limit:
+        raise Conflict(f"the account has {count} webhooks, and may have at most {limit}: delete one first")
 
 
 async def _turn_pauses(

@@ -1,0 +1,49 @@
+"""JSON Schemas of events that a request brings, from the limits that the code checks."""
+
+from typing import Any
+
+from streams.core.event_data import EVENT_TYPES, data_schema
+from streams.core.ids import ID_PATTERN
+from streams.services.ingest import MOST_EVENTS
+
+EVENT = "#/components/schemas/NewEvent"
+BATCH = "#/components/schemas/NewEvents"
+_ID = {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$"}
+
+
+def event_schemas() -> dict[str, Any]:
+    """The components of the OpenAPI description, by name."""
+    data = {_data_name(name): {**data_schema(name), "title": _data_name(name)} for name in EVENT_TYPES}
+    for schema in data.values():
+        # Which of two fields must be there is said in words: few generators understand it.
+        if schema.pop("anyOf", None):
+            schema["description"] = "scoreRaw or scoreScaled is required."
+    event = {
+        "title": "NewEvent",
+        "description": "An event to publish. Each type has its own `data`: see GET /v1/event-types.",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["type", "createdAt", "data"],
+        "properties": {
+            "id": {**_ID, "description": "Yours, the same for each repetition of the event; else one is made."},
+            "type": {"type": "string", "enum": list(EVENT_TYPES)},
+            "createdAt": {"type": "string", "format": "date-time", "description": "When it happened (RFC 3339)."},
+            "accountId": {**_ID, "description": "Required with an operator's key; else the key's account."},
+            "traceParent": {"type": "string", "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"},
+            "data": {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in data]},
+        },
+    }
+    batch = {
+        "title": "NewEvents",
+        "description": "Events to publish together: all are taken or none.",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["events"],
+        "properties": {"events": {"type": "array", "minItems": 1, "maxItems": MOST_EVENTS, "items": {"$ref": EVENT}}},
+    }
+    return {"NewEvent": event, "NewEvents": batch, **data}
+
+
+def _data_name(event_type: str) -> str:
+    """`SessionCompletedData` for `session.completed`."""
+    return "".join(part.capitalize() for part in event_type.split(".")) + "Data"

@@ -1,0 +1,29 @@
+"""What a connection to an HTTP server may cost, and who is told of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """Limits of an HTTP server's connections. Sizes count bytes as the client sends them, times are seconds."""
+
+    connections: int = 500
+    header_bytes: int = 64 * 1024
+    header_lines: int = 100
+    # The application takes 1 MiB; the rest is for chunk sizes and trailers, which it never sees.
+    body_bytes: int = 2 * 1024 * 1024
+    pipelined_requests: int = 10
+    header_seconds: float = 10
+    body_seconds: float = 30
+    idle_seconds: float = 15
+    write_seconds: float = 30
+    linger_seconds: float = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionObserver:
+    """`closed` takes the reason of each connection that a limit closes, `counted` the number of open connections."""
+
+    closed: Callable[[str], None] = lambda reason: None
+    counted: Callable[[int], None] = lambda count: None

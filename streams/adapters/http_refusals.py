@@ -1,0 +1,87 @@
+"""Answers that the HTTP server gives itself, before a request reaches the application."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from ulid import ULID
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a connection is closed: `reason` is the metric's label, the rest is a problem of RFC 9457."""
+
+    reason: str
+    status: HTTPStatus
+    title: str
+    detail: str
+    retry_after_seconds: int | None = None
+
+    def response(self, default_headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
+        """The whole HTTP response. It closes the connection."""
+        request_id = f"req_{ULID()}"
+        problem = {
+            "type": f"urn:scorm-webhooks:{self.reason.replace('_', '-')}",
+            "title": self.title,
+            "status": self.status.value,
+            "detail": self.detail,
+            "requestId": request_id,
+        }
+        body = json.dumps(problem).encode()
+        headers = [
+            ("Content-Type", "application/problem+json"),
+            ("Content-Length", str(len(body))),
+            ("X-Request-Id", request_id),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Cache-Control", "no-store"),
+            ("Connection", "close"),
+        ]
+        if self.retry_after_seconds is not None:
+            headers.append(("Retry-After", str(self.retry_after_seconds)))
+        head = [f"HTTP/1.1 {self.status.value} {self.status.phrase}".encode()]
+        head += [name + b": " + value for name, value in default_headers]
+        head += [f"{name}: {value}".encode() for name, value in headers]
+        return b"\r\n".join([*head, b"", body])
+
+
+BAD_REQUEST = Refusal(
+    "bad_request", HTTPStatus.BAD_REQUEST, "The request is not valid HTTP", "Send a request that RFC 9112 allows."
+)
+BAD_HOST = Refusal(
+    "bad_request", HTTPStatus.BAD_REQUEST, "The request is not valid HTTP", "Send exactly one Host header."
+)
+BAD_LENGTH = Refusal(
+    "bad_request",
+    HTTPStatus.BAD_REQUEST,
+    "The request is not valid HTTP",
+    "Send one Content-Length, or Transfer-Encoding: chunked, and not both.",
+)
+TOO_MANY_PIPELINED = Refusal(
+    "bad_request",
+    HTTPStatus.BAD_REQUEST,
+    "Too many requests without waiting for a response",
+    "Wait for the responses before you send more requests on this connection.",
+)
+HEADERS_TOO_LARGE = Refusal(
+    "headers_too_large",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "The headers are too large",
+    "Send at most 64 KiB of URL and headers, in at most 100 lines.",
+)
+BODY_TOO_LARGE = Refusal(
+    "too_large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large", "Send a body of at most 1 MiB."
+)
+TIMEOUT = Refusal(
+    "timeout",
+    HTTPStatus.REQUEST_TIMEOUT,
+    "The request took too long to arrive",
+    "Send the headers within 10 seconds and the body within 30 seconds.",
+)
+TOO_MANY_CONNECTIONS = Refusal(
+    "too_many_connections",
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "Too many connections",
+    "Try again in a few seconds, and reuse connections.",
+    retry_after_seconds=5,
+)

@@ -1,0 +1,39 @@
+"""The number of connections follows the limit of open files."""
+
+import subprocess
+import sys
+
+import pytest
+
+ASK = """
+import resource, sys
+soft, hard, wanted = map(int, sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+from streams.adapters.open_files import connections_that_fit
+print(connections_that_fit(wanted), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+def ask(soft: int, hard: int, wanted: int) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: a hard limit does not rise again."""
+    command = [sys.executable, "-c", ASK, str(soft), str(hard), str(wanted)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted", "fit", "raised"),
+    [
+        (1000, 1000, 500, 500, 1000),
+        (256, 1000, 500, 500, 564),
+        (256, 300, 500, 236, 300),
+        (80, 80, 500, 16, 80),
+    ],
+)
+def test_as_many_connections_as_fit(soft: int, hard: int, wanted: int, fit: int, raised: int) -> None:
+    assert ask(soft, hard, wanted).stdout.split() == [str(fit), str(raised)]
+
+
+def test_too_few_open_files_are_named() -> None:
+    refused = ask(64, 64, 500)
+    assert refused.returncode == 1
+    assert "the limit of open files is 64, too low: set it to 564 or more" in refused.stderr

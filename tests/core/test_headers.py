@@ -1,0 +1,31 @@
+"""Which headers a webhook may not set."""
+
+import pytest
+
+from streams.core.headers import is_connection_header
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Host",
+        "Expect",
+        "TE",
+        "Trailer",
+        "Upgrade",
+        "Keep-Alive",
+        "connection",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Proxy-Authorization",
+        "proxy-connection",
+        "HTTP2-Settings",
+    ],
+)
+def test_a_header_of_the_connection_is_known(name: str) -> None:
+    assert is_connection_header(name)
+
+
+@pytest.mark.parametrize("name", ["Authorization", "X-Proxy-Id", "Accept", "X-Keep-Alive"])
+def test_other_headers_are_not(name: str) -> None:
+    assert not is_connection_header(name)

@@ -1,0 +1,141 @@
+"""The OpenAPI description and docs/api.md have the limit of every field of a request."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.app import create_app
+from api.event_schemas import event_schemas
+from streams.core.event_data import EVENT_TYPES, data_schema
+
+ROOT = Path(__file__).parents[2]
+
+
+def openapi() -> dict[str, Any]:
+    services: Any = None  # nothing is asked of them
+    return create_app(services, "1.2.3", 1).openapi()
+
+
+SCHEMA = openapi()
+COMPONENTS: dict[str, Any] = SCHEMA["components"]["schemas"]
+BOUNDS_TEXT = {"maxLength", "pattern", "enum", "const", "format"}
+
+
+def request_models(schema: Any) -> set[str]:
+    """The names of all components that a request may hold."""
+    found: set[str] = set()
+    open_parts = [schema]
+    while open_parts:
+        part = open_parts.pop()
+        if isinstance(part, dict):
+            name = part.get("$ref", "").rpartition("/")[2]
+            if name and name not in found:
+                found.add(name)
+                open_parts.append(COMPONENTS[name])
+        if isinstance(part, dict | list):
+            open_parts += part.values() if isinstance(part, dict) else part
+    return found
+
+
+def request_schemas() -> dict[str, Any]:
+    """Each schema of a body or parameter, by where it is."""
+    found: dict[str, Any] = {}
+    for path, operations in SCHEMA["paths"].items():
+        for method, operation in operations.items():
+            for parameter in operation.get("parameters", []):
+                found[f"{method} {path} {parameter['name']}"] = parameter["schema"]
+            for name in request_models(operation.get("requestBody", {})):
+                found[name] = COMPONENTS[name]
+    return found
+
+
+def unbounded(schema: dict[str, Any], where: str) -> Iterator[str]:
+    """The places where something of any size would fit."""
+    for part in ("anyOf", "oneOf", "allOf"):
+        for option in schema.get(part, []):
+            yield from unbounded(option, where)
+    match schema.get("type"):
+        case "string" if not BOUNDS_TEXT & schema.keys():
+            yield where
+        case "integer" if "maximum" not in schema and "exclusiveMaximum" not in schema:
+            yield where
+        case "array":
+            if "maxItems" not in schema:
+                yield where
+            yield from unbounded(schema["items"], f"{where}[]")
+        case "object":
+            extra = schema.get("additionalProperties")
+            if isinstance(extra, dict):
+                yield from [where] if "maxProperties" not in schema else unbounded(extra, f"{where}.*")
+                yield from unbounded(schema.get("propertyNames", {"type": "string"}) | {"type": "string"}, f"{where}.*")
+            elif extra is not False:
+                yield where
+            for name, field in schema.get("properties", {}).items():
+                yield from unbounded(field, f"{where}.{name}")
+
+
+# Numbers in an event's data: a double holds any of them, and the code bounds the whole ones.
+NUMBERS = {"UsageThresholdData.launches", "UsageThresholdData.limit"}
+REQUESTS = request_schemas()
+
+
+def test_there_are_requests_to_look_at() -> None:
+    assert {"NewWebhook", "WebhookChanges", "NewEvent", "SessionCompletedData", "DeadLetterFilter"} <= REQUESTS.keys()
+
+
+@pytest.mark.parametrize("where", sorted(REQUESTS))
+def test_every_field_of_a_request_has_a_limit(where: str) -> None:
+    assert set(unbounded(REQUESTS[where], where)) - NUMBERS == set()
+
+
+@pytest.mark.parametrize("event_type", EVENT_TYPES)
+def test_event_types_tell_the_limits_of_data(event_type: str) -> None:
+    assert set(unbounded(data_schema(event_type), "UsageThresholdData")) - NUMBERS == set()
+
+
+def test_the_schema_of_an_event_has_each_type() -> None:
+    [event] = [schema for name, schema in event_schemas().items() if name == "NewEvent"]
+    assert event["properties"]["type"]["enum"] == list(EVENT_TYPES)
+    assert len(event["properties"]["data"]["anyOf"]) == len(EVENT_TYPES)
+
+
+# -- docs/api.md -----------------------------------------------------------------------------------------------
+
+
+def limit_rows() -> dict[str, str]:
+    text = (ROOT / "docs" / "api.md").read_text()
+    table = text.partition("## Limits of fields")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (.*?) \| (.*) \|$", table, re.MULTILINE)
+    return {name: limit for names, limit in rows for name in re.findall(r"`(\w+)`", names)}
+
+
+def numbers_of(schema: dict[str, Any]) -> set[str]:
+    """The limits of a field and of what it holds."""
+    numbers = {
+        f"{schema[key]:.0f}"
+        for key in ("maxLength", "maxItems", "maxProperties", "maximum", "minimum")
+        if key in schema
+    }
+    inner = [schema.get(key) for key in ("items", "propertyNames", "additionalProperties")]
+    for part in [*schema.get("anyOf", []), *(one for one in inner if isinstance(one, dict))]:
+        numbers |= numbers_of(part)
+    return numbers
+
+
+FIELDS = {
+    (name, field): schema
+    for name, model in REQUESTS.items()
+    if not name.endswith("Data") and name not in ("NewEvent", "NewEvents")
+    for field, schema in model.get("properties", {}).items()
+    if numbers_of(schema)
+}
+
+
+@pytest.mark.parametrize(("model", "field"), FIELDS)
+def test_the_table_of_limits_has_each_field(model: str, field: str) -> None:
+    row = limit_rows()[field]
+    for number in numbers_of(FIELDS[model, field]) - {"1"}:
+        assert re.search(rf"\b{number}\b", row), f"{number} is not in: {row}"

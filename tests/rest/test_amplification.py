@@ -1,0 +1,182 @@
+"""A request costs little more than its bytes: limits hold before anything is looked into."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from api.models import accounts, deliveries, events, webhooks
+from api.models.common import Input
+from rest.office import OPERATOR_KEY, URL, Office
+from rest.server import Server
+from streams.core.limits import ERRORS_SHOWN
+from streams.services.ingest import MOST_EVENTS
+
+MOST_ANSWER_BYTES = 64 * 1024
+MEBIBYTE = 1024 * 1024
+
+
+def as_long_as_may_be(item: str, begin: str, end: str) -> str:
+    return begin + ",".join([item] * ((MEBIBYTE - 1000) // (len(item) + 1))) + end
+
+
+def as_many_as_may_be(event: str) -> str:
+    return '{"events":[' + ",".join([event] * MOST_EVENTS) + "]}"
+
+
+def many_fields(begin: str, end: str) -> str:
+    return begin + ",".join(f'"{n:x}":1' for n in range(90_000)) + end
+
+
+NESTED = 200_000
+BODIES = {
+    "packages": ("POST", "/v1/webhooks", as_long_as_may_be("1", '{"packages":[', "]}")),
+    "events": ("POST", "/v1/webhooks", as_long_as_may_be('"x"', f'{{"url":"{URL}","events":[', "]}")),
+    "packages of a change": ("PATCH", "/v1/webhooks/wh_1", as_long_as_may_be("{}", '{"dispatches":[', "]}")),
+    "headers": ("POST", "/v1/webhooks", many_fields('{"headers":{', "}}")),
+    "unknown fields": ("POST", "/v1/webhooks", many_fields("{", "}")),
+    "a long name": ("POST", "/v1/webhooks", '{"%s":1}' % ("\\u0001" * 170_000)),
+    "a long value": ("POST", "/v1/webhooks", '{"url":"%s"}' % ("x" * 1_000_000)),
+    "ids": ("POST", "/v1/dead-letters/retry", as_long_as_may_be("1", '{"ids":[', "]}")),
+    "no events": ("POST", "/v1/events", as_long_as_may_be("1", '{"events":[', "]}")),
+    "empty events": ("POST", "/v1/events", as_long_as_may_be("{}", '{"events":[', "]}")),
+    "500 events": ("POST", "/v1/events", as_many_as_may_be('{"a":1,"b":2,"data":{"c":3}}')),
+    "fields of an event": ("POST", "/v1/events", many_fields("{", "}")),
+    "data": ("POST", "/v1/events", many_fields('{"data":{', "}}")),
+    "emails": ("POST", "/v1/accounts", as_long_as_may_be("1", '{"name":"A","emails":[', "]}")),
+    "scopes": ("POST", "/v1/accounts/acc_1/keys", as_long_as_may_be("1", '{"name":"A","scopes":[', "]}")),
+    "nested lists": ("POST", "/v1/webhooks", "[" * NESTED + "]" * NESTED),
+    "nested objects": ("POST", "/v1/events", '{"a":' * 100_000 + "1" + "}" * 100_000),
+    "nested type": ("POST", "/v1/events", '{"type":' + "[" * 900 + "]" * 900 + "}"),
+    "nested id": ("POST", "/v1/events", '{"id":' + "[" * 900 + "]" * 900 + "}"),
+    "a long number": ("POST", "/v1/webhooks", '{"maxConcurrency":%s}' % ("9" * 1_000_000)),
+    "a number beyond any": ("POST", "/v1/webhooks", '{"maxConcurrency":1e999}'),
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(f"sqlite:///{tmp_path_factory.mktemp('amplification')}/db.sqlite")
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize(("method", "path", "body"), BODIES.values(), ids=BODIES.keys())
+def test_an_error_answer_is_small(server: Server, method: str, path: str, body: str) -> None:
+    key = OPERATOR_KEY if path.startswith("/v1/accounts") else server.office.acme.key
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    assert len(body) <= MEBIBYTE
+    response = httpx.request(method, server.url + path, content=body, headers=headers, timeout=20)
+    assert response.status_code in (400, 422), response.text[:500]
+    assert response.headers["content-type"] == "application/problem+json"
+    assert len(response.content) <= MOST_ANSWER_BYTES
+    assert len(response.json().get("errors", [])) <= ERRORS_SHOWN
+
+
+def test_the_api_answers_others_meanwhile(server: Server) -> None:
+    method, path, body = BODIES["packages"]
+    headers = {"Authorization": f"Bearer {server.office.acme.key}", "Content-Type": "application/json"}
+    sending = [
+        threading.Thread(
+            target=httpx.request, args=(method, server.url + path), kwargs={"content": body, "headers": headers}
+        )
+        for _ in range(4)
+    ]
+    slowest = 0.0
+    with httpx.Client(base_url=server.url) as client:
+        for thread in sending:
+            thread.start()
+        while any(thread.is_alive() for thread in sending):
+            began = time.monotonic()
+            assert client.get("/healthz").status_code == 200
+            slowest = max(slowest, time.monotonic() - began)
+    assert slowest < 2
+
+
+async def test_an_answer_says_how_many_errors_it_leaves_out(office: Office) -> None:
+    answer = await office.acme.ask("POST", "/v1/webhooks", {"url": URL, "packages": ["a b"] * 1000})
+    assert answer.status_code == 422
+    assert len(answer.json()["errors"]) == ERRORS_SHOWN
+    assert answer.json()["omittedErrors"] == 1000 - ERRORS_SHOWN
+
+
+async def test_deep_json_is_called_too_deep(office: Office) -> None:
+    deep, headers = "[" * NESTED + "]" * NESTED, {"Content-Type": "application/json"}
+    answer = await office.acme.ask("POST", "/v1/webhooks", content=deep, headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == "It is nested too deeply."
+
+
+# -- every model -----------------------------------------------------------------------------------------------
+
+INPUTS = [
+    model
+    for module in (accounts, deliveries, events, webhooks)
+    for model in vars(module).values()
+    if isinstance(model, type) and issubclass(model, Input) and model.model_fields
+]
+LISTS = [
+    (model, field)
+    for model in INPUTS
+    for field, schema in model.model_json_schema()["properties"].items()
+    if "array" in json.dumps(schema) or '"object"' in json.dumps(schema)
+]
+
+
+def test_there_are_models_and_lists_to_look_at() -> None:
+    assert len(INPUTS) >= 9
+    assert len(LISTS) >= 10
+
+
+@pytest.mark.parametrize(("model", "field"), LISTS)
+def test_a_list_is_counted_before_its_items_are_checked(model: type[BaseModel], field: str) -> None:
+    wrong: Any = {str(n): n for n in range(2000)} if field == "headers" else [None] * 2000
+    with pytest.raises(ValidationError) as raised:
+        model.model_validate({field: wrong})
+    errors = [error for error in raised.value.errors() if error["loc"][0] == field]
+    assert len(errors) == 1
+    assert "must have at most" in errors[0]["msg"]
+
+
+@pytest.mark.parametrize("model", INPUTS)
+def test_many_unknown_fields_are_one_error(model: type[BaseModel]) -> None:
+    with pytest.raises(ValidationError) as raised:
+        model.model_validate({str(n): n for n in range(1000)})
+    assert raised.value.error_count() == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "given"),
+    [
+        (webhooks.NewWebhook, {"url": URL, "maxConcurrency": True}),
+        (webhooks.NewWebhook, {"url": URL, "maxConcurrency": "5"}),
+        (webhooks.NewWebhook, {"url": URL, "maxConcurrency": 5.0}),
+        (webhooks.NewWebhook, {"url": 5}),
+        (webhooks.Rotation, {"overlapHours": False}),
+        (accounts.NewAccount, {"name": "A", "planLimit": True}),
+        (accounts.AccountChanges, {"weeklyDigest": 1}),
+        (accounts.AccountChanges, {"weeklyDigest": "yes"}),
+        (deliveries.DeadLetterFilter, {"since": 5}),
+    ],
+)
+def test_no_value_is_turned_into_another_type(model: type[BaseModel], given: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        model.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    ("model", "given"),
+    [
+        (webhooks.WebhookChanges, {"status": "paused"}),
+        (webhooks.Enabling, {"held": "discard"}),
+        (deliveries.DeadLetterFilter, {"reason": "exhausted", "since": "2026-04-10T14:32:00Z"}),
+        (accounts.NewKey, {"name": "A", "scopes": ["events:write"], "expiresAt": "2026-04-10T14:32:00Z"}),
+    ],
+)
+def test_texts_that_mean_a_value_are_taken(model: type[BaseModel], given: dict[str, Any]) -> None:
+    model.model_validate(given)

@@ -1,0 +1,304 @@
+"""What a client without a key can cost: sockets against a real server, with short limits."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import uvloop
+
+from rest.server import Server
+from streams.adapters.connection_limits import ConnectionLimits
+
+LIMITS = ConnectionLimits(
+    connections=20,
+    header_seconds=0.3,
+    body_seconds=0.5,
+    idle_seconds=0.4,
+    write_seconds=0.5,
+    linger_seconds=0.3,
+)
+ENOUGH_SECONDS = 5.0
+HEAD = b"Host: api.example.com\r\n"
+
+
+@pytest.fixture(scope="module", params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(f"sqlite:///{tmp_path_factory.mktemp('connections')}/db.sqlite", LIMITS, request.param)
+    yield server
+    server.stop()
+
+
+@contextlib.contextmanager
+def connected(server: Server) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", server.port), ENOUGH_SECONDS) as client:
+        yield client
+
+
+def everything(client: socket.socket) -> bytes:
+    """All that the server sends until it closes the connection."""
+    received = bytearray()
+    with contextlib.suppress(ConnectionResetError):
+        while part := client.recv(65536):
+            received += part
+    return bytes(received)
+
+
+def answer(server: Server, request: bytes) -> bytes:
+    with connected(server) as client:
+        client.sendall(request)
+        return everything(client)
+
+
+def status(response: bytes) -> int:
+    return int(response.split(b" ", 2)[1]) if response else 0
+
+
+def await_no_connections(server: Server) -> None:
+    deadline = time.monotonic() + ENOUGH_SECONDS
+    while server.open_connections and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert server.open_connections == 0
+
+
+def send_much(client: socket.socket, part: bytes, size: int) -> None:
+    with contextlib.suppress(ConnectionError):
+        for _ in range(size // len(part)):
+            client.sendall(part)
+
+
+# -- size ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"GET / HTTP/1.1\r\n" + HEAD, b"GET / HTTP/1.1\r\n" + HEAD + b"X-One: ", b"GET /", b"\r\n"],
+    ids=["many lines", "one line", "a long URL", "empty lines"],
+)
+def test_headers_over_64_kib_get_431(server: Server, start: bytes) -> None:
+    part = {b"GET / HTTP/1.1\r\n" + HEAD: b"X-Header: value\r\n", b"\r\n": b"\r\n"}.get(start, b"x")
+    with connected(server) as client:
+        client.sendall(start)
+        send_much(client, part * (8192 // len(part)), 8 * 1024 * 1024)
+        response = everything(client)
+    assert status(response) == 431
+    assert b"urn:scorm-webhooks:headers-too-large" in response
+    assert b"connection: close" in response.lower()
+
+
+def test_headers_in_one_packet_count_too(server: Server) -> None:
+    request = b"GET /healthz HTTP/1.1\r\n" + HEAD + b"X-A: " + b"x" * 65536 + b"\r\n\r\n"
+    assert status(answer(server, request)) == 431
+    lines = b"".join(b"X-%d: y\r\n" % n for n in range(120))
+    assert status(answer(server, b"GET /healthz HTTP/1.1\r\n" + HEAD + lines + b"\r\n")) == 431
+
+
+def test_a_body_without_an_end_gets_413(server: Server) -> None:
+    with connected(server) as client:
+        client.sendall(b"POST /healthz HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        send_much(client, b"2000\r\n" + b"x" * 8192 + b"\r\n", 32 * 1024 * 1024)
+        assert everything(client)
+    assert "too_large" in server.closed
+
+
+def test_a_trailer_is_limited_too(server: Server) -> None:
+    with connected(server) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-Trailer: ")
+        send_much(client, b"x" * 65536, 32 * 1024 * 1024)
+        assert everything(client)
+    assert server.closed[-1] == "too_large"
+
+
+# -- time ------------------------------------------------------------------------------------------------------
+
+
+def test_a_silent_connection_is_closed(server: Server) -> None:
+    with connected(server) as client:
+        assert everything(client) == b""
+
+
+@pytest.mark.parametrize(
+    "request_start",
+    [b"GET /hea", b"GET /healthz HTTP/1.1\r\nHost: api", b"\r\n"],
+    ids=["half a line", "half the headers", "an empty line"],
+)
+def test_half_headers_get_408(server: Server, request_start: bytes) -> None:
+    response = answer(server, request_start)
+    assert status(response) == 408
+    assert b'"urn:scorm-webhooks:timeout"' in response
+
+
+def test_half_a_body_gets_408(server: Server) -> None:
+    head = b"POST /v1/webhooks HTTP/1.1\r\n" + HEAD + b"Authorization: Bearer %b\r\n" % key(server)
+    assert status(answer(server, head + b"Content-Length: 10\r\n\r\n{")) == 408
+    assert status(answer(server, head + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")) == 408
+
+
+def test_a_client_that_goes_away_is_not_our_defect(server: Server) -> None:
+    head = b"POST /v1/webhooks HTTP/1.1\r\n" + HEAD + b"Authorization: Bearer %b\r\n" % key(server)
+    assert status(answer(server, head + b"Idempotency-Key: one\r\nContent-Length: 10\r\n\r\n{")) == 408
+    await_no_connections(server)
+    assert "request broke" not in {fact for fact, _ in server.office.report.facts}
+    assert 499 in {ids.get("status") for _, ids in server.office.report.facts}
+
+
+def key(server: Server) -> bytes:
+    assert server.office.acme.key
+    return server.office.acme.key.encode()
+
+
+def test_dripped_headers_do_not_extend_the_time(server: Server) -> None:
+    began = time.monotonic()
+    with connected(server) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\n" + HEAD)
+        client.settimeout(0.02)
+        while time.monotonic() - began < ENOUGH_SECONDS:
+            with contextlib.suppress(TimeoutError):
+                assert status(client.recv(65536)) == 408
+                break
+            client.sendall(b"X: y\r\n")
+    assert time.monotonic() - began < 2
+
+
+def test_an_idle_connection_is_closed_after_an_answer(server: Server) -> None:
+    response = answer(server, b"GET /healthz HTTP/1.1\r\n" + HEAD + b"\r\n")
+    assert status(response) == 200
+    assert response.endswith(b"ok\n")
+
+
+def test_a_body_that_never_ends_is_not_idle(server: Server) -> None:
+    response = answer(server, b"GET /healthz HTTP/1.1\r\n" + HEAD + b"Content-Length: 5\r\n\r\nab")
+    assert status(response) == 200
+    await_no_connections(server)
+
+
+def test_a_client_that_does_not_read_is_dropped(server: Server) -> None:
+    request = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\n" + HEAD + b"\r\n"
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(ENOUGH_SECONDS)
+        client.connect(("127.0.0.1", server.port))
+        client.sendall(request * 3)
+        deadline = time.monotonic() + ENOUGH_SECONDS
+        while "slow_reader" not in server.closed and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert "slow_reader" in server.closed
+    await_no_connections(server)
+
+
+# -- number ----------------------------------------------------------------------------------------------------
+
+
+def test_one_connection_too_many_gets_503(server: Server) -> None:
+    await_no_connections(server)
+    with contextlib.ExitStack() as stack:
+        for _ in range(LIMITS.connections):
+            stack.enter_context(connected(server))
+        response = answer(server, b"GET /healthz HTTP/1.1\r\n" + HEAD + b"\r\n")
+        assert status(response) == 503
+        assert b"Retry-After: 5" in response
+        for _ in range(60):
+            with connected(server) as client:
+                everything(client)
+    await_no_connections(server)
+    assert httpx.get(f"{server.url}/healthz").status_code == 200
+
+
+def test_a_hundred_half_requests_do_not_end_the_service(server: Server) -> None:
+    starts = [
+        b"",
+        b"GET",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n1",
+    ]
+    with contextlib.ExitStack() as stack:
+        for number in range(100):
+            client = stack.enter_context(connected(server))
+            with contextlib.suppress(ConnectionError):
+                client.sendall(starts[number % len(starts)])
+        await_no_connections(server)
+        assert httpx.get(f"{server.url}/healthz").status_code == 200
+
+
+def test_too_many_pipelined_requests_close_the_connection(server: Server) -> None:
+    response = answer(server, (b"GET /healthz HTTP/1.1\r\n" + HEAD + b"\r\n") * 2000)
+    assert 1 <= response.count(b"HTTP/1.1 200") <= LIMITS.pipelined_requests + 1
+    few = answer(server, (b"GET /healthz HTTP/1.1\r\n" + HEAD + b"\r\n") * 5)
+    assert few.count(b"HTTP/1.1 200") == 5
+
+
+# -- what is not HTTP ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: a b\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost:\r\n\r\n",
+        b"GET /healthz HTTP/2.0\r\nHost: a\r\n\r\n",
+        b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /h\xc3\xa4 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: a\r\nX\x00: a\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost : a\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
+    ],
+)
+def test_a_malformed_request_gets_400(server: Server, request_: bytes) -> None:
+    response = answer(server, request_)
+    assert status(response) == 400
+    assert b"application/problem+json" in response
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: -1",
+        b"Content-Length: x",
+        b"Content-Length: +5",
+        b"Content-Length: 5, 5",
+        b"Content-Length: 0x5",
+        b"Content-Length: " + b"9" * 31,
+        b"Content-Length: 5\r\nContent-Length: 6",
+        b"Content-Length: 5\r\nContent-Length: 5",
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 5",
+        b"Transfer-Encoding: gzip",
+        b"Transfer-Encoding: chunked, gzip",
+    ],
+)
+def test_a_wrong_length_gets_400(server: Server, framing: bytes) -> None:
+    response = answer(server, b"POST /v1/webhooks HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\nhello")
+    assert status(response) == 400
+    assert response.count(b"HTTP/1.1") == 1
+
+
+def test_a_trailer_does_not_authenticate(server: Server) -> None:
+    trailer = b"Authorization: Bearer %b\r\n" % key(server)
+    head = (
+        b"POST /v1/webhooks HTTP/1.1\r\n" + HEAD + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+    )
+    response = answer(server, head + b"\r\n2\r\n{}\r\n0\r\n" + trailer + b"\r\n")
+    assert status(response) == 401
+
+
+def test_an_upgrade_is_answered_without_it(server: Server) -> None:
+    for protocol in (b"websocket", b"h2c"):
+        upgrade = b"Connection: Upgrade\r\nUpgrade: %b\r\nSec-WebSocket-Key: a\r\n\r\n" % protocol
+        response = answer(server, b"GET /healthz HTTP/1.1\r\n" + HEAD + upgrade + b"GET / HTTP/1.1\r\n")
+        assert status(response) == 200
+        assert response.count(b"HTTP/1.1") == 1
+
+
+def test_a_client_that_is_told_to_continue_can_send_its_body(server: Server) -> None:
+    head = b"POST /v1/webhooks HTTP/1.1\r\n" + HEAD + b"Authorization: Bearer %b\r\n" % key(server)
+    with connected(server) as client:
+        client.sendall(head + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        assert status(client.recv(65536)) == 100
+        client.sendall(b"{}")
+        assert status(client.recv(65536)) == 422

@@ -1,0 +1,99 @@
+"""An integrator sees whether anybody wants an event, and events of unknown accounts are refused."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from builders import EXAMPLE
+from rest.office import URL, Office, errors_of
+from rest.test_events import COMPLETED, published
+from streams.services.access import KNOWN_FOR
+
+
+async def test_an_answer_counts_the_webhooks_that_want_each_event(office: Office) -> None:
+    await office.acme.webhook()
+    await office.acme.webhook(events=["session.launched"])
+    await office.acme.webhook(packages=["pkg_other"])
+    paused = await office.acme.webhook(packages=[EXAMPLE["packageId"]])
+    await office.acme.post(f"/v1/webhooks/{paused['id']}/pause")
+    deleted = await office.acme.webhook()
+    await office.acme.delete(f"/v1/webhooks/{deleted['id']}")
+    await office.globex.webhook()
+    updated = {**COMPLETED, "type": "package.updated", "data": {"packageId": "pkg_other", "version": "2"}}
+    answer = await office.acme.post("/v1/events", {"events": [COMPLETED, updated]})
+    assert [one["webhooks"] for one in answer["events"]] == [2, 2]
+    assert [one["id"] for one in answer["events"]] == answer["ids"]
+
+
+@pytest.fixture
+def queries(office: Office) -> Iterator[list[str]]:
+    made: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if "JOIN webhooks" in statement:
+            made.append(statement)
+
+    engine = office.database._reader.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    yield made
+    event.remove(engine, "before_cursor_execute", note)
+
+
+async def test_a_request_asks_the_database_once(office: Office, queries: list[str]) -> None:
+    accounts = [office.acme.account_id, office.globex.account_id]
+    events = [{**COMPLETED, "accountId": accounts[number % 2]} for number in range(100)]
+    await office.operator.post("/v1/events", {"events": events})
+    assert len(queries) == 1
+
+
+async def test_an_unknown_account_is_named_and_nothing_is_taken(office: Office) -> None:
+    known = {**COMPLETED, "accountId": office.acme.account_id}
+    answer = await office.operator.ask("POST", "/v1/events", {"events": [known, {**COMPLETED, "accountId": "acme"}]})
+    assert answer.status_code == 422
+    assert "there is no account acme" in errors_of(answer)["events[1].accountId"]
+    assert published(office) == []
+
+
+# -- without the database --------------------------------------------------------------------------------------
+
+
+async def test_an_operators_event_is_taken_without_the_database(office: Office) -> None:
+    with office.database_away():
+        answer = await office.operator.ask("POST", "/v1/events", {**COMPLETED, "accountId": office.acme.account_id})
+    assert answer.status_code == 202
+    assert answer.json()["events"] == [{"id": answer.json()["ids"][0]}]
+    assert len(published(office)) == 1
+
+
+async def test_a_recent_key_publishes_without_the_database(office: Office) -> None:
+    await office.acme.get("/v1/webhooks")
+    with office.database_away():
+        assert (await office.acme.ask("POST", "/v1/events", COMPLETED)).status_code == 202
+        assert (await office.globex.ask("POST", "/v1/events", COMPLETED)).status_code == 503
+        assert (await office.acme.ask("GET", "/v1/webhooks")).status_code == 503
+        office.clock.advance(KNOWN_FOR.total_seconds() + 1)
+        assert (await office.acme.ask("POST", "/v1/events", COMPLETED)).status_code == 503
+
+
+async def test_a_revoked_key_is_forgotten_at_once(office: Office) -> None:
+    path = f"/v1/accounts/{office.acme.account_id}/keys"
+    [key] = await office.operator.get(path)
+    await office.acme.get("/v1/webhooks")
+    await office.operator.delete(f"{path}/{key['id']}")
+    with office.database_away():
+        assert (await office.acme.ask("POST", "/v1/events", COMPLETED)).status_code == 503
+    assert (await office.acme.ask("POST", "/v1/events", COMPLETED)).status_code == 401
+
+
+async def test_a_repetition_without_the_database_has_the_same_id(office: Office) -> None:
+    headers = {"Idempotency-Key": "order-7"}
+    await office.acme.get("/v1/webhooks")
+    with office.database_away():
+        first = await office.acme.ask("POST", "/v1/events", COMPLETED, headers=headers)
+        again = await office.acme.ask("POST", "/v1/events", COMPLETED, headers=headers)
+        other = await office.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers=headers)
+    later = await office.acme.ask("POST", "/v1/events", COMPLETED, headers=headers)
+    assert [answer.status_code for answer in (first, again, later, other)] == [202, 202, 202, 503]
+    assert first.json()["ids"] == again.json()["ids"] == later.json()["ids"]
