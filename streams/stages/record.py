@@ -15,11 +15,17 @@ from streams.core.standing import Batch, EventKey, Fact, fold, stripped
 from streams.ports import Clock, Codec, Feed, Log, Partition, Record, Recorder, Report
 from streams.stages.inbox import Inbox
 from streams.stages.invalid import park, tried
+from streams.topics import ATTEMPTS, DEAD_LETTERS
 
 # What is done once for each webhook of a batch, such as counting its health, is done less often for a large one.
 BATCH_RECORDS = 2000
 RETRY_SECONDS = 1.0
 
+# What each topic holds; the others hold deliveries.
+_NOUNS: dict[str, type[Delivery] | type[Attempt] | type[DeadLetter]] = {
+    ATTEMPTS: Attempt,
+    DEAD_LETTERS: DeadLetter,
+}
 # A record, and what it tells.
 Read = tuple[Record, Fact]
 
@@ -140,7 +146,8 @@ class RecordStage:
 
     def _fact(self, record: Record) -> Fact:
         noun = self._codec.decode(record.value or b"")
-        if not isinstance(noun, Delivery | Attempt | DeadLetter):
+        expected = _NOUNS.get(record.partition.topic, Delivery)
+        if not isinstance(noun, expected):
             raise Unreadable(f"a {type(noun).__name__.lower()} does not belong here")
         return Fact(noun, record.appended_at)
 

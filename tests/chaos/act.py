@@ -52,11 +52,15 @@ class Act:
 
     def customer(self, path: str, behaviour: str = "", types: str = "") -> str:
         """A webhook of an account of its own, busy as long as this scenario lasts."""
-        account, load = self.world.account(), self.world.load
+        account = self.world.account()
         webhook = self.world.webhook(account, f"{self.name}-{path}", behaviour, types)
-        load.busy |= {account}
-        self._own.add(account)
+        self.add(account)
         return webhook
+
+    def add(self, account: str) -> None:
+        """From now on as long as this scenario lasts the account has events."""
+        self.world.load.busy |= {account}
+        self._own.add(account)
 
     @contextmanager
     def member(self, name: str) -> Iterator[System]:

@@ -45,6 +45,27 @@ def restore(act: Act) -> None:
     act.await_progress("record", 0, began_at)
 
 
+def restore_with_deletions(act: Act) -> None:
+    """A webhook that was deleted after the dump is back, with events, though the topic's tombstone is newer."""
+    account, run = act.world.account(), act.world.system.run
+    webhook = act.world.webhook(account, f"{act.name}-back")
+    dump = act.world.folder / f"{act.name}.dump"
+    _run("pg_dump", "-Fc", "-f", dump, act.world.database_url)
+    assert run("webhooks", "delete", webhook, "--json")["propagated"]
+    recorded, began_at = act.crew.progress("record"), time.time()
+    until(lambda: act.crew.progress("record") > recorded + 100, 60, "work after the deletion")
+    for stage in ("publish", "record"):
+        assert act.crew.stop(stage) == 0
+    _run("pg_restore", "--clean", "--if-exists", "-d", act.world.database_url, dump)
+    read_again(act)
+    run("publish", "--reconcile", "--yes")
+    act.crew.start("record", "publish")
+    act.await_progress("record", 0, began_at)
+    act.crew.wait_until_ready()
+    act.add(account)
+    until(lambda: act.world.system.states(webhook).get("delivered", 0) > 0, 60, "events of the webhook that is back")
+
+
 def read_again(act: Act) -> None:
     """What `kafka-consumer-groups --reset-offsets --to-earliest` does for the group of record."""
     admin = AdminClient({"bootstrap.servers": act.world.kafka.bootstrap})

@@ -11,7 +11,17 @@ from confluent_kafka import KafkaError, Producer
 from e2e.learning_platform import completed, encoded, launched
 
 TYPES = ("session.launched", "session.completed", "package.updated")
-POISON = (b"", b"\x00\x00\x00\x00\x07not ours", b"\xc3\x01too short", b"{}")
+POISON = (
+    b"",
+    b"\x00\x00\x00\x00\x07not ours",
+    b"\xc3\x01too short",
+    b"{}",
+    b"[" * 200_000,
+    bytes(900_000),
+    completed("evt_long", "acme", totalTime="PT" + "1" * 500_000 + "S"),
+    completed("evt.dotted", "acme"),
+    completed("evt_nan", "acme", scoreRaw=float("nan")),
+)
 FLUSH_SECONDS = 120.0
 
 

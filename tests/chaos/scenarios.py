@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from chaos import brokers, clocks, databases, freezes, kills, members, webhooks
+from chaos import brokers, clocks, databases, freezes, hostile, kills, members, webhooks
 from chaos.act import Scenario
 from e2e.system import STAGES
 
@@ -43,5 +43,9 @@ def _both(patient: bool) -> list[Scenario]:
         Scenario("wrong-clock", partial(clocks.wrong, cases=misled[: how(2, 4)], seconds=how(3, 30))),
         Scenario("topic-made-anew", brokers.make_subscriptions_anew),
         Scenario("database-restore", databases.restore),
+        Scenario("restore-with-deletions", databases.restore_with_deletions),
+        Scenario("hostile-records", partial(hostile.records, times=times), copies=3, poison=0.02),
+        Scenario("wrong-key", partial(hostile.wrong_key, seconds=how(3, 20))),
+        Scenario("file-descriptors", partial(hostile.file_descriptors, seconds=how(3, 20))),
         Scenario("leader-kill", partial(brokers.kill_leader, times=times), apart=True),
     ]

@@ -1,0 +1,120 @@
+"""Records that a stranger writes to every topic, and settings that are wrong, while stages are killed."""
+
+import resource
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import psycopg
+from confluent_kafka import Producer
+
+from builders import attempt, dead_letter, delivery
+from chaos.act import Act
+from chaos.kills import parked
+from e2e.system import System, until
+from real.strange_producer import produce_strange_records
+from streams.adapters.avro import AvroCodec
+from streams.adapters.sealing import generate_key
+
+CODEC = AvroCodec()
+WRITE_EVERY_SECONDS = 0.2
+# Nothing that a stage could take for one of ours: what becomes of it is not the checker's to know.
+ANYWHERE = (b"", b"junk", b"\xc3\x01", b"[" * 100_000, bytes(900_000), CODEC.encode(delivery())[:-3])
+DELIVERIES = (
+    *ANYWHERE,
+    CODEC.encode(delivery(step=2**62)),
+    CODEC.encode(delivery(webhook_id="wh\r\n")),
+    CODEC.encode(delivery(body=bytes(200_000))),
+    CODEC.encode(attempt()),
+)
+HOSTILE = {
+    "deliveries": DELIVERIES,
+    "deliveries.retry.1s": DELIVERIES,
+    "delivery-attempts": (*ANYWHERE, CODEC.encode(attempt(number=2**62)), CODEC.encode(attempt(tier="9999999d"))),
+    "deliveries.held": (*ANYWHERE, CODEC.encode(delivery(generation=0))),
+    "deliveries.dead-letter": (*ANYWHERE, CODEC.encode(dead_letter())[:-2]),
+    "subscriptions": (*ANYWHERE, CODEC.encode(delivery())),
+}
+
+
+def records(act: Act, times: int) -> None:
+    """One event in fifty is hostile, and so are records of every other topic; each stage is killed meanwhile."""
+    world = act.world
+    produce_strange_records(world.kafka.bootstrap, f"{world.prefix}session-events")
+    with stranger(act) as written:
+        for stage in ("fan-out", "deliver", "record") * times:
+            act.kill(stage)
+        until(lambda: world.load.poisoned >= 5 and len(written) >= 20, 60, "some hostile records")
+    act.end()
+    until(lambda: parked(act) >= world.load.poisoned, 60, "all of it parked")
+
+
+@contextmanager
+def stranger(act: Act) -> Iterator[list[str]]:
+    """Writes a hostile record now and then; the topics of those that were taken."""
+    world, enough, written = act.world, threading.Event(), list[str]()
+    producer = Producer({"bootstrap.servers": world.kafka.bootstrap, "message.max.bytes": 10**7, "log_level": 2})
+
+    def write() -> None:
+        while not enough.wait(WRITE_EVERY_SECONDS):
+            topic = act.dice.choice(sorted(HOSTILE))
+            producer.produce(world.prefix + topic, act.dice.choice(HOSTILE[topic]), b"stranger")
+            producer.flush(30)
+            written.append(topic)
+
+    writing = threading.Thread(target=write, daemon=True)
+    writing.start()
+    try:
+        yield written
+    finally:
+        enough.set()
+        writing.join()
+
+
+def wrong_key(act: Act, seconds: float) -> None:
+    """`deliver` and `publish` with a key that opens nothing say so and spend nobody's attempts."""
+    system = act.world.system
+    sent = act.crew.progress("deliver")
+    until(lambda: act.crew.progress("deliver") > sent + 50, 60, "deliveries before")
+    for stage in ("deliver", "publish"):
+        assert act.crew.stop(stage) == 0
+        act.crew.start(stage, SCORM_WEBHOOKS_ENCRYPTION_KEYS=generate_key())
+    for stage in ("deliver", "publish"):
+        until(partial(says_keys, system, stage), 60, f"{stage} says what is wrong")
+    sent = act.crew.progress("deliver")
+    act.last(seconds)
+    assert act.crew.progress("deliver") == sent, "deliver went on with a wrong key"
+    for stage in ("deliver", "publish"):
+        act.crew.stop(stage)
+        act.crew.start(stage)
+    act.await_progress("deliver", sent, time.time())
+    assert count_attempts(act, "outcome = 'unsendable'") == 0
+
+
+def says_keys(system: System, stage: str) -> bool:
+    return "ENCRYPTION_KEYS" in system.trouble(stage)
+
+
+def file_descriptors(act: Act, seconds: float) -> None:
+    """`deliver` can open nothing more for a while: its deliveries wait, and no endpoint is blamed."""
+    pid = act.world.system.pid("deliver")
+    sent = act.crew.progress("deliver")
+    until(lambda: act.crew.progress("deliver") > sent + 50, 60, "deliveries before")
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (8, before[1]))
+    try:
+        # Its health port cannot answer either: what its log says has to do.
+        until(lambda: "attempts_postponed" in act.world.system.log("deliver"), 90, "attempts postponed")
+        act.last(seconds)
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    act.await_progress("deliver", act.crew.progress("deliver"), time.time())
+    assert count_attempts(act, "words LIKE '%open files%'") == 0
+
+
+def count_attempts(act: Act, where: str) -> int:
+    with psycopg.connect(act.world.database_url) as connection:
+        [count] = connection.execute(f"SELECT count(*) FROM attempts WHERE {where}".encode()).fetchone() or [0]
+        return int(count)
