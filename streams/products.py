@@ -1,7 +1,7 @@
 """A deployment's settings, and the products that follow from them."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +44,8 @@ class Products:
 
     settings: Settings
     environ: Mapping[str, str] = field(repr=False)
+    # On an embedded broker `up` runs one process of each stage, and nobody else joins its groups.
+    sole_member: bool = False
 
     @classmethod
     def from_environment(cls: type[Made], environ: Mapping[str, str] | None = None) -> Made:
@@ -157,8 +159,8 @@ class Products:
     def view_reader(self, report: Report) -> ViewReader:
         return ViewReader(view_config(self.kafka), self.settings.topic_prefix, self.codec, report, self.clock)
 
-    def feed(self, group: str, topics: list[str], report: Report, *, in_bulk: bool = False) -> KafkaFeed:
+    def feed(self, group: str, topics: Sequence[str], report: Report, *, in_bulk: bool = False) -> KafkaFeed:
         """A consumer group; `in_bulk` waits up to a tenth of a second for more records, which spares the broker."""
         prefix = self.settings.topic_prefix
         config = consumer_config(self.kafka, prefix + group, self.settings.instance_id, in_bulk=in_bulk)
-        return KafkaFeed(config, topics, prefix, report)
+        return KafkaFeed(config, topics, prefix, report, sole_member=self.sole_member)

@@ -13,10 +13,8 @@ from api.services import Services
 from streams.adapters.listening import listen
 from streams.adapters.sql.answers import SqlAnswers
 from streams.core.errors import Unavailable
-from streams.prerequisites import require_database, require_topics
 from streams.stages.intake import DRAIN_SECONDS
 from streams.telemetry import PrometheusReport
-from streams.topics import SESSION_EVENTS, TEST_DELIVERIES
 from streams.wiring import Deployment
 
 KAFKA_SECONDS = 2.0
@@ -26,8 +24,6 @@ class ApiProcess:
     """`api`."""
 
     def __init__(self, deployment: Deployment, report: PrometheusReport) -> None:
-        require_topics(deployment, [SESSION_EVENTS, TEST_DELIVERIES])
-        require_database(deployment)
         self._admin = deployment.topics_admin()
         self._database = deployment.database
         self._log = deployment.log(report)

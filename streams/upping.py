@@ -17,8 +17,8 @@ from streams.adapters.sql.migrate import upgrade
 from streams.adapters.supervisor import Supervisor
 from streams.core.delivery import State
 from streams.core.errors import Misconfigured
-from streams.running import STAGES
 from streams.settings import PREFIX, Settings
+from streams.startup import STAGES
 from streams.telemetry import PrometheusReport
 from streams.wiring import Deployment
 
@@ -35,7 +35,8 @@ async def system(
     """All stages of a deployment, running in the block; its broker's address is left in the data directory."""
     with _alone_in(deployment.settings.data_dir), _broker(deployment, report) as environ:
         upgrade(deployment.database_url)
-        supervisor = Supervisor(list(STAGES), environ, report, logs)
+        options = () if deployment.environ.get("KAFKA_BOOTSTRAP_SERVERS") else ("--sole-member",)
+        supervisor = Supervisor(list(STAGES), environ, report, logs, options)
         running = asyncio.create_task(supervisor.run())
         try:
             # Let it start its children before anybody asks for them.

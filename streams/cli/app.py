@@ -56,10 +56,11 @@ STAGE_HELP = {
 def _add_stage(name: str, words: str) -> None:
     def run(
         health_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+        sole_member: Annotated[bool, typer.Option(hidden=True)] = False,
     ) -> None:
         from streams.cli.stages import run_stage
 
-        run_stage(name, health_fd)
+        run_stage(name, health_fd, sole_member=sole_member)
 
     app.command(name, help=words, rich_help_panel="Stages")(run)
 
@@ -71,6 +72,7 @@ for _name, _words in STAGE_HELP.items():
 @app.command(rich_help_panel="Stages")
 def publish(
     health_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    sole_member: Annotated[bool, typer.Option(hidden=True)] = False,
     reconcile: Annotated[
         bool, typer.Option("--reconcile", help="Make `subscriptions` what SQL says, once, and end: after a restore.")
     ] = False,
@@ -84,7 +86,7 @@ def publish(
     if reconcile:
         run_reconciliation(lambda strangers: yes or _may_delete(strangers))
     else:
-        run_stage("publish", health_fd)
+        run_stage("publish", health_fd, sole_member=sole_member)
 
 
 def _may_delete(webhook_ids: Sequence[str]) -> bool:

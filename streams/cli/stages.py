@@ -3,20 +3,24 @@
 import os
 import socket
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 from streams.core.errors import Misconfigured
 from streams.telemetry import PrometheusReport, configure_logging
 
 
-def run_stage(name: str, health_fd: int | None) -> None:
-    """The process of one stage; with a health port inherited from a supervisor it ends when its input closes, too."""
+def run_stage(name: str, health_fd: int | None, *, sole_member: bool = False) -> None:
+    """The process of one stage; with a health port inherited from a supervisor it ends when its input closes, too.
+
+    `sole_member` says that no other process joins its consumer group.
+    """
     from streams.adapters.listening import listen
     from streams.adapters.process import run_process
     from streams.products import Products
-    from streams.running import STAGES
+    from streams.startup import StageStartup
 
-    products = Products.from_environment()
+    products = replace(Products.from_environment(), sole_member=sole_member)
     settings = products.settings
     configure_logging(settings.log_format, settings.log_level)
     report = PrometheusReport(name)
@@ -26,8 +30,8 @@ def run_stage(name: str, health_fd: int | None) -> None:
         listening = socket.socket(fileno=health_fd)
 
     async def run() -> None:
-        stage = STAGES[name](products, report)
-        await run_process(stage, report, report.registry, listening, until_stdin_closes=health_fd is not None)
+        startup = StageStartup(name, products, report)
+        await run_process(startup, report, report.registry, listening, until_stdin_closes=health_fd is not None)
 
     _run(run())
 
@@ -35,10 +39,12 @@ def run_stage(name: str, health_fd: int | None) -> None:
 def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
     """One reconciliation, and what it did."""
     from streams.backoffice import PublishProcess
+    from streams.startup import STAGES
     from streams.wiring import Deployment
 
     deployment = Deployment.from_environment()
     configure_logging(deployment.settings.log_format, deployment.settings.log_level)
+    STAGES["publish"].prerequisites(deployment).require(deployment)
 
     async def run() -> None:
         done = await PublishProcess(deployment, PrometheusReport("publish")).reconcile(may_delete)

@@ -13,6 +13,8 @@ from streams.topics import Topic
 _PRODUCER = 0
 _TEXT_BYTES = 512
 _HEARTBEAT_MS = 500
+# How long a killed member keeps its partitions from the process that is started in its place.
+_SESSION_MS = 6_000
 _BETWEEN_ORDERS_SECONDS = 0.002
 
 
@@ -34,6 +36,7 @@ class EmbeddedBroker:
         self._lib.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
         # Every three seconds is too seldom for whoever waits for a group's new members.
         self._lib.rd_kafka_mock_set_group_consumer_heartbeat_interval_ms(self._cluster, _HEARTBEAT_MS)
+        self._lib.rd_kafka_mock_set_group_consumer_session_timeout_ms(self._cluster, _SESSION_MS)
         for topic in topics:
             self.create(prefix + topic.name, topic.partitions)
 
@@ -91,4 +94,5 @@ def _library() -> ctypes.CDLL:
     lib.rd_kafka_mock_topic_create.argtypes = [pointer, text, number, number]
     lib.rd_kafka_mock_group_initial_rebalance_delay_ms.argtypes = [pointer, ctypes.c_int32]
     lib.rd_kafka_mock_set_group_consumer_heartbeat_interval_ms.argtypes = [pointer, number]
+    lib.rd_kafka_mock_set_group_consumer_session_timeout_ms.argtypes = [pointer, number]
     return lib
