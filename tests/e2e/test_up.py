@@ -1,10 +1,14 @@
 """`up` on one machine: one command, no broker and no database to bring, found by every other command."""
 
+import json
+import os
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,25 +21,52 @@ from real.process import free_ports
 pytestmark = pytest.mark.e2e
 
 
+@contextmanager
+def running_up(folder: Path, env: dict[str, str]) -> Iterator[tuple[System, "subprocess.Popen[bytes]"]]:
+    """`up` in a data directory of its own; at the end SIGTERM, and exit code 0."""
+    [port] = free_ports(1)
+    ports = {"SCORM_WEBHOOKS_HEALTH_PORT": str(port), "SCORM_WEBHOOKS_API_PORT": "0"}
+    system = System(folder, {**ports, **env})
+    if "KAFKA_BOOTSTRAP_SERVERS" not in env:
+        del system.env["SCORM_WEBHOOKS_ENCRYPTION_KEYS"]
+    with (folder / "up.log").open("ab") as log:
+        running = subprocess.Popen([sys.executable, "-m", "streams", "up"], env=system.env, cwd=folder, stderr=log)
+    try:
+        yield system, running
+    finally:
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(timeout=40) == 0
+
+
+def reasons(system: System) -> str:
+    """Why `up` is not ready; empty when it is."""
+    try:
+        url = f"http://127.0.0.1:{system.env['SCORM_WEBHOOKS_HEALTH_PORT']}/readyz"
+        urllib.request.urlopen(url, timeout=2).close()
+    except urllib.error.HTTPError as answer:
+        return answer.read().decode()
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+def is_ready(system: System) -> bool:
+    return reasons(system) == ""
+
+
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[System]:
-    """`up` in a data directory of its own, ready."""
-    [port] = free_ports(1)
-    system = System(tmp_path, {"SCORM_WEBHOOKS_HEALTH_PORT": str(port), "SCORM_WEBHOOKS_API_PORT": "0"})
-    del system.env["SCORM_WEBHOOKS_ENCRYPTION_KEYS"]
-    with (tmp_path / "up.log").open("ab") as log:
-        running = subprocess.Popen([sys.executable, "-m", "streams", "up"], env=system.env, cwd=tmp_path, stderr=log)
+    """`up` on an embedded broker, ready."""
+    with running_up(tmp_path, {}) as (system, _):
+        until(lambda: is_ready(system), 90, "every stage can work")
+        yield system
 
-    def ready() -> bool:
-        try:
-            return bool(urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2).status == 200)
-        except OSError:
-            return False
 
-    until(ready, 90, "every stage can work")
-    yield system
-    running.send_signal(signal.SIGTERM)
-    assert running.wait(timeout=40) == 0
+def child_of(running_up: int, stage: str) -> int:
+    """The process of one stage of `up`."""
+    children = Path(f"/proc/{running_up}/task/{running_up}/children").read_text().split()
+    [found] = (int(pid) for pid in children if f"\0{stage}\0" in Path(f"/proc/{pid}/cmdline").read_text())
+    return found
 
 
 def test_an_event_published_from_the_command_line_is_delivered_and_what_waits_is_named_at_the_end(
@@ -52,18 +83,37 @@ def test_an_event_published_from_the_command_line_is_delivered_and_what_waits_is
     until(lambda: up.run("deliveries", "list", "--state", "delivered", "--json"), 30, "recorded")
 
 
-def test_up_ends_with_2_when_a_stage_says_that_it_is_misconfigured(
-    kafka: Broker, topic_prefix: str, tmp_path: Path
-) -> None:
-    env = {
-        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
-        "SCORM_WEBHOOKS_TOPIC_PREFIX": topic_prefix,
-        "SCORM_WEBHOOKS_API_PORT": "0",
-    }
-    done = System(tmp_path, env).attempt("up")
+def test_up_goes_on_by_itself_once_its_topics_exist(kafka: Broker, topic_prefix: str, tmp_path: Path) -> None:
+    env = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "SCORM_WEBHOOKS_TOPIC_PREFIX": topic_prefix}
+    with running_up(tmp_path, env) as (system, running):
+        until(lambda: "run `scorm-webhooks topics apply`" in reasons(system), 60)
+        assert f"{topic_prefix}deliveries.retry.1s" in reasons(system)
+        system.run("topics", "apply")
+        until(lambda: is_ready(system), 90, lambda: reasons(system))
+        assert running.poll() is None
+
+
+def test_up_ends_with_2_when_a_stage_says_that_it_is_misconfigured(tmp_path: Path) -> None:
+    done = System(tmp_path, {"SCORM_WEBHOOKS_API_HOST": "no such host"}).attempt("up")
     assert done.returncode == 2, done.stderr
-    assert "run `scorm-webhooks topics apply`" in done.stderr
+    assert "SCORM_WEBHOOKS_API_HOST" in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+
+
+def test_up_is_ready_again_only_when_it_reads_everything(up: System, receiver: Receiver) -> None:
+    account = up.account()
+    up.webhook(account, receiver.url("/crm"))
+    broker = json.loads((up.folder / ".scorm-webhooks" / "broker.json").read_text())
+    os.kill(child_of(broker["pid"], "deliver"), signal.SIGKILL)
+    until(lambda: not is_ready(up), 10, "the kill is seen")
+    until(lambda: is_ready(up), 30, lambda: reasons(up))
+    events = [
+        f'{{"type":"package.updated","accountId":"{account}","createdAt":"2026-04-10T14:32:00Z",'
+        f'"id":"evt_{number}","data":{{"packageId":"pkg_1","version":"2"}}}}'
+        for number in range(20)
+    ]
+    up.run("events", "publish", "-", "--json", stdin="\n".join(events))
+    until(lambda: len(receiver.ids("/crm")) == 20, 5, "every event")
 
 
 def test_a_second_up_in_the_same_directory_is_refused_in_one_line(up: System) -> None:
