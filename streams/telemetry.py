@@ -1,20 +1,25 @@
 """What an operator sees: every metric, declared once, and one structured log line for a fact."""
 
+import io
 import logging
 import math
+import os
 import re
 import sys
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, TextIO, cast
 
 import structlog
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
+
+from streams.core.text import escape_controls
 
 NAMESPACE = "scorm_webhooks"
 FAST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -24,6 +29,8 @@ SPARED = ("aiokafka", "librdkafka")
 SPARING_SECONDS = 60.0
 SPARED_LINES = 3
 SPARED_KINDS = 1000
+# A traceback's lines stay lines.
+MANY_LINES = ("exception", "stack")
 _NUMBERS = re.compile(r"\d+")
 
 COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
@@ -148,29 +155,58 @@ def _require(metric: str, declared: Sequence[str], labels: Mapping[str, str]) ->
 
 def configure_logging(style: Literal["console", "json"], level: str) -> None:
     """Log lines to standard error; other libraries' lines pass through the same renderer."""
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    renderers: list[structlog.typing.Processor] = (
+        [
+            structlog.processors.format_exc_info,
+            _escape,
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
         if style == "console"
-        else structlog.processors.JSONRenderer(default=str)
+        else [structlog.processors.JSONRenderer(default=str)]
     )
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    lines = WholeLines(sys.stderr)
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, lines)),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(lines)
     handler.addFilter(Sparing())
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[_strip, renderer], foreign_pre_chain=shared))
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[_strip, *renderers], foreign_pre_chain=shared))
     logging.basicConfig(
         handlers=[handler],
         level=max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]),
         force=True,
     )
+
+
+class WholeLines(io.TextIOBase):
+    """Writes each log line by one call of the system: lines of several processes on one stream never mix.
+
+    A stream that takes no more (closed, full) costs log lines, and never the process.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        try:
+            self._descriptor: int | None = stream.fileno()
+        except (OSError, ValueError):  # a stream in memory
+            self._descriptor = None
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            if self._descriptor is None:
+                self._stream.write(text)
+            else:
+                os.write(self._descriptor, text.encode(errors="backslashreplace"))
+        return len(text)
 
 
 class Sparing(logging.Filter):
@@ -200,6 +236,15 @@ class Sparing(logging.Filter):
             self.seen.clear()
         self.seen[kind] = since, count + 1
         return count < SPARED_LINES
+
+
+def _escape(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Text of a stranger steers no terminal; JSON escapes it by itself."""
+    # What is no text is written by its repr, which escapes.
+    return {
+        name: escape_controls(value, "\n\t" if name in MANY_LINES else "") if isinstance(value, str) else value
+        for name, value in event.items()
+    }
 
 
 def _strip(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
