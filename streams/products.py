@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
     from streams.adapters.sql.database import Database
 
 Made = TypeVar("Made", bound="Products")
+
+
+def _private(path: str, flags: int) -> int:
+    """An opener: nobody else may read the file, at no moment."""
+    return os.open(path, flags, 0o600)
 
 
 def new_id(prefix: str) -> str:
@@ -138,11 +144,11 @@ class Products:
 
         path = self.make_data_dir() / "encryption.key"
         try:
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            with suppress(FileExistsError), open(path, "x", opener=_private) as file:
                 file.write(generate_key())
-        except FileExistsError:
-            pass
-        return path.read_text().strip()
+            return path.read_text().strip()
+        except OSError as error:
+            raise Misconfigured(f"SCORM_WEBHOOKS_DATA_DIR: {path}: {error.strerror}") from None
 
     def generations(self, report: Report) -> Generations:
         """What `deliver` asks of SQL; without a database it does without."""

@@ -94,7 +94,10 @@ def _broker(deployment: Deployment, report: PrometheusReport) -> Iterator[dict[s
     settings = deployment.settings
     report.tell(EMBEDDED_WARNING)
     with EmbeddedBroker(deployment.topics, settings.topic_prefix) as broker:
-        settings.broker_file.write_text(json.dumps({"bootstrap": broker.bootstrap, "pid": os.getpid()}))
+        try:
+            settings.broker_file.write_text(json.dumps({"bootstrap": broker.bootstrap, "pid": os.getpid()}))
+        except OSError as error:
+            raise Misconfigured(f"SCORM_WEBHOOKS_DATA_DIR: {settings.broker_file}: {error.strerror}") from None
         try:
             yield {**_QUICK, **environ, "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap, **_partitions(settings)}
         finally:

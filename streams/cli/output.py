@@ -6,6 +6,7 @@ Customers write much of what is shown: `say` and `show` escape what would steer 
 import asyncio
 import getpass
 import json
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from streams.core.account import AttemptSeen, DeliverySeen
+from streams.core.errors import Unavailable
 from streams.core.event import format_time
 from streams.core.standing import Standing
 from streams.core.text import escape_controls, escape_json
@@ -26,20 +28,32 @@ Result = TypeVar("Result")
 
 def me() -> str:
     """Who does it, for the audit log."""
-    return f"cli:{getpass.getuser()}"
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # a container may run with an id that has no name
+        return f"cli:uid-{os.getuid()}"
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def in_deployment(work: Callable[["Deployment"], Awaitable[Result]]) -> Result:
-    """Run `work` on this environment's deployment, and close what it opened."""
+    """Run `work` on this environment's deployment, and close what it opened.
+
+    Raises `Misconfigured` where the database has not this version's schema.
+    """
     from streams.wiring import Deployment  # stages start by these commands too, and not all of them have use for it
 
     async def run() -> Result:
         deployment = Deployment.from_environment()
         try:
             return await work(deployment)
+        except Unavailable:
+            from streams.adapters.sql.migrate import require_head
+
+            # Of a missing table the database tells only that; this says what to do.
+            await asyncio.to_thread(require_head, deployment.database_url)
+            raise
         finally:
             await deployment.database.close()
 
