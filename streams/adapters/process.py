@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
@@ -111,10 +112,9 @@ async def run_process(
         running.cancel()
         waiting.cancel()
         await asyncio.gather(watching, waiting, return_exceptions=True)
-        try:
+        with suppress(asyncio.CancelledError):
             await running
-        except asyncio.CancelledError:
-            report.tell("stopped")
+        report.tell("stopped")
 
 
 def _end_in_time(report: Report) -> None:

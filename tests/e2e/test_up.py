@@ -17,6 +17,7 @@ from conftest import Broker
 from e2e.receiver import Receiver
 from e2e.system import System, until
 from real.process import free_ports
+from streams.startup import STAGES
 
 pytestmark = pytest.mark.e2e
 
@@ -107,12 +108,7 @@ def test_up_is_ready_again_only_when_it_reads_everything(up: System, receiver: R
     os.kill(child_of(broker["pid"], "deliver"), signal.SIGKILL)
     until(lambda: not is_ready(up), 10, "the kill is seen")
     until(lambda: is_ready(up), 30, lambda: reasons(up))
-    events = [
-        f'{{"type":"package.updated","accountId":"{account}","createdAt":"2026-04-10T14:32:00Z",'
-        f'"id":"evt_{number}","data":{{"packageId":"pkg_1","version":"2"}}}}'
-        for number in range(20)
-    ]
-    up.run("events", "publish", "-", "--json", stdin="\n".join(events))
+    up.run("events", "publish", "-", stdin="\n".join(updated(account, number) for number in range(20)))
     until(lambda: len(receiver.ids("/crm")) == 20, 5, "every event")
 
 
@@ -120,3 +116,29 @@ def test_a_second_up_in_the_same_directory_is_refused_in_one_line(up: System) ->
     second = up.attempt("up")
     assert second.returncode == 2
     assert second.stderr.strip().splitlines()[-1].startswith("error: SCORM_WEBHOOKS_DATA_DIR: another")
+
+
+def test_a_stop_amid_traffic_logs_no_error(tmp_path: Path, receiver: Receiver) -> None:
+    receiver.answers["/crm"] = lambda request: 500 if request.number % 3 == 0 else 200
+    with running_up(tmp_path, {"SCORM_WEBHOOKS_LOG_FORMAT": "json"}) as (system, _):
+        until(lambda: is_ready(system), 90, "every stage can work")
+        account = system.account()
+        system.webhook(account, receiver.url("/crm"))
+        system.run("events", "publish", "-", stdin="\n".join(updated(account, number) for number in range(500)))
+        until(lambda: len(receiver.ids("/crm")) > 20, 30, "deliveries under way")
+    lines = (tmp_path / "up.log").read_text().splitlines()
+    facts = [json.loads(line) for line in lines]
+    assert {fact["level"] for fact in facts} == {"info"}
+    assert {fact["stage"] for fact in facts if fact["event"] == "stopped"} == set(STAGES)
+
+
+def updated(account: str, number: int) -> str:
+    """One line for `events publish`."""
+    event = {
+        "id": f"evt_{number}",
+        "type": "package.updated",
+        "accountId": account,
+        "createdAt": "2026-04-10T14:32:00Z",
+        "data": {"packageId": "pkg_1", "version": "2"},
+    }
+    return json.dumps(event)

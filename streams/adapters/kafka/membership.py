@@ -35,11 +35,11 @@ class Membership:
 
     def troubles(self) -> list[str]:
         """Why not everything is read that should be."""
+        if not self._joined and (self._begun_at is None or time.monotonic() - self._begun_at < JOIN_SECONDS):
+            return ["has no partitions yet: its group assigns them"]
         if self._sole_member and len(self._partitions) < max(1, self._expected):
             return [
                 f"reads {len(self._partitions)} of {self._expected} partitions; a member that was killed keeps the "
                 "others until its session ends"
             ]
-        if not self._joined and (self._begun_at is None or time.monotonic() - self._begun_at < JOIN_SECONDS):
-            return ["has no partitions yet: its group assigns them"]
         return []

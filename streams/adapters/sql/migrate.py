@@ -12,6 +12,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
 
+from streams.adapters.sql.sqlite_file import make_private_file
 from streams.core.errors import Misconfigured, Unavailable
 
 # Two processes that start at once must not both migrate.
@@ -78,6 +79,8 @@ def _config() -> Config:
 def _connection(url: URL) -> Iterator[Connection]:
     sync = url.set(drivername="sqlite") if url.get_backend_name() == "sqlite" else url
     options = {"connect_timeout": CONNECT_SECONDS} if sync.get_backend_name() == "postgresql" else {}
+    if sync.get_backend_name() == "sqlite":
+        make_private_file(url)
     engine = create_engine(sync, hide_parameters=True, connect_args=options)
     try:
         with engine.begin() as connection:
