@@ -1,14 +1,11 @@
 """What an operator sees: every metric, declared once, and one structured log line for a fact."""
 
-import io
 import logging
 import math
-import os
 import re
 import sys
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
 from itertools import accumulate
 from typing import Literal, TextIO, cast
@@ -19,7 +16,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from streams.core.text import escape_controls
+from streams.log_lines import WholeLines, escape_event
 
 NAMESPACE = "scorm_webhooks"
 FAST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -29,8 +26,6 @@ SPARED = ("aiokafka", "librdkafka")
 SPARING_SECONDS = 60.0
 SPARED_LINES = 3
 SPARED_KINDS = 1000
-# A traceback's lines stay lines.
-MANY_LINES = ("exception", "stack")
 _NUMBERS = re.compile(r"\d+")
 
 COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
@@ -158,7 +153,7 @@ def configure_logging(style: Literal["console", "json"], level: str) -> None:
     renderers: list[structlog.typing.Processor] = (
         [
             structlog.processors.format_exc_info,
-            _escape,
+            escape_event,
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
             ),
@@ -185,28 +180,6 @@ def configure_logging(style: Literal["console", "json"], level: str) -> None:
         level=max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]),
         force=True,
     )
-
-
-class WholeLines(io.TextIOBase):
-    """Writes each log line by one call of the system: lines of several processes on one stream never mix.
-
-    A stream that takes no more (closed, full) costs log lines, and never the process.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        try:
-            self._descriptor: int | None = stream.fileno()
-        except (OSError, ValueError):  # a stream in memory
-            self._descriptor = None
-
-    def write(self, text: str) -> int:
-        with suppress(OSError, ValueError):
-            if self._descriptor is None:
-                self._stream.write(text)
-            else:
-                os.write(self._descriptor, text.encode(errors="backslashreplace"))
-        return len(text)
 
 
 class Sparing(logging.Filter):
@@ -236,15 +209,6 @@ class Sparing(logging.Filter):
             self.seen.clear()
         self.seen[kind] = since, count + 1
         return count < SPARED_LINES
-
-
-def _escape(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Text of a stranger steers no terminal; JSON escapes it by itself."""
-    # What is no text is written by its repr, which escapes.
-    return {
-        name: escape_controls(value, "\n\t" if name in MANY_LINES else "") if isinstance(value, str) else value
-        for name, value in event.items()
-    }
 
 
 def _strip(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
