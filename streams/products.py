@@ -1,6 +1,7 @@
 """A deployment's settings, and the products that follow from them."""
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,9 +35,16 @@ if TYPE_CHECKING:
 Made = TypeVar("Made", bound="Products")
 
 
-def _private(path: str, flags: int) -> int:
-    """An opener: nobody else may read the file, at no moment."""
-    return os.open(path, flags, 0o600)
+def _write_once(path: Path, text: str) -> None:
+    """Write a file that only its owner may read; of several processes the first one's text stays, and is whole."""
+    descriptor, draft = tempfile.mkstemp(dir=path.parent)
+    try:
+        with open(descriptor, "w") as file:
+            file.write(text)
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        os.unlink(draft)
 
 
 def new_id(prefix: str) -> str:
@@ -144,8 +152,8 @@ class Products:
 
         path = self.make_data_dir() / "encryption.key"
         try:
-            with suppress(FileExistsError), open(path, "x", opener=_private) as file:
-                file.write(generate_key())
+            if not path.exists():
+                _write_once(path, generate_key())
             return path.read_text().strip()
         except OSError as error:
             raise Misconfigured(f"SCORM_WEBHOOKS_DATA_DIR: {path}: {error.strerror}") from None

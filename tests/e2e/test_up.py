@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,8 +24,10 @@ pytestmark = pytest.mark.e2e
 
 
 @contextmanager
-def running_up(folder: Path, env: dict[str, str]) -> Iterator[tuple[System, "subprocess.Popen[bytes]"]]:
-    """`up` in a data directory of its own; at the end SIGTERM, and exit code 0."""
+def running_up(
+    folder: Path, env: dict[str, str], end: signal.Signals = signal.SIGTERM
+) -> Iterator[tuple[System, "subprocess.Popen[bytes]"]]:
+    """`up` in a data directory of its own; at the end SIGTERM, and exit code 0, or another signal."""
     [port] = free_ports(1)
     ports = {"SCORM_WEBHOOKS_HEALTH_PORT": str(port), "SCORM_WEBHOOKS_API_PORT": "0"}
     system = System(folder, {**ports, **env})
@@ -35,8 +38,8 @@ def running_up(folder: Path, env: dict[str, str]) -> Iterator[tuple[System, "sub
     try:
         yield system, running
     finally:
-        running.send_signal(signal.SIGTERM)
-        assert running.wait(timeout=40) == 0
+        running.send_signal(end)
+        assert running.wait(timeout=40) == (0 if end is signal.SIGTERM else -end)
 
 
 def reasons(system: System) -> str:
@@ -126,10 +129,33 @@ def test_a_stop_amid_traffic_logs_no_error(tmp_path: Path, receiver: Receiver) -
         system.webhook(account, receiver.url("/crm"))
         system.run("events", "publish", "-", stdin="\n".join(updated(account, number) for number in range(500)))
         until(lambda: len(receiver.ids("/crm")) > 20, 30, "deliveries under way")
-    lines = (tmp_path / "up.log").read_text().splitlines()
-    facts = [json.loads(line) for line in lines]
+    facts = facts_of(tmp_path)
     assert {fact["level"] for fact in facts} == {"info"}
     assert {fact["stage"] for fact in facts if fact["event"] == "stopped"} == set(STAGES)
+
+
+def test_what_a_killed_broker_forgot_is_dead_and_can_be_retried(tmp_path: Path, receiver: Receiver) -> None:
+    env = {"SCORM_WEBHOOKS_RETRY_SCHEDULE": "1h", "SCORM_WEBHOOKS_LOG_FORMAT": "json"}
+    receiver.answers["/crm"] = lambda request: 500 if request.number == 1 else 200
+    with running_up(tmp_path, env, signal.SIGKILL) as (system, _):
+        until(lambda: is_ready(system), 90, "every stage can work")
+        account = system.account()
+        system.webhook(account, receiver.url("/crm"))
+        system.run("events", "publish", "-", stdin=updated(account, 1))
+        until(lambda: system.run("deliveries", "list", "--state", "waiting", "--json"), 30, "it waits in its tier")
+    (tmp_path / "up.log").unlink()
+    with running_up(tmp_path, env) as (system, _):
+        until(lambda: is_ready(system), 90, lambda: reasons(system))
+        [fact] = [fact for fact in facts_of(tmp_path) if "dead letters now" in fact["event"]]
+        assert fact["deliveries"] == 1
+        retried = system.run("dead-letters", "retry", "--all", "--reason", "broker_restarted", "--json")
+        assert retried == {"retried": 1}
+        until(lambda: system.run("deliveries", "list", "--state", "delivered", "--json"), 30, "delivered at last")
+
+
+def facts_of(folder: Path) -> list[dict[str, Any]]:
+    """The log lines of `up` and its stages."""
+    return [json.loads(line) for line in (folder / "up.log").read_text().splitlines()]
 
 
 def updated(account: str, number: int) -> str:
