@@ -35,10 +35,26 @@ class WholeLines(io.TextIOBase):
         return len(text)
 
 
+class _Quoted:
+    """A value that structlog's console shows by its repr, quoted and escaped once."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return repr(self._value)
+
+
 def escape_event(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Text of a stranger steers no terminal; JSON escapes it by itself."""
+    return {name: _safe(name, value) for name, value in event.items()}
+
+
+def _safe(name: str, value: object) -> object:
     # What is no text is written by its repr, which escapes.
-    return {
-        name: escape_controls(value, "\n\t" if name in MANY_LINES else "") if isinstance(value, str) else value
-        for name, value in event.items()
-    }
+    if not isinstance(value, str):
+        return value
+    if name in MANY_LINES:
+        return escape_controls(value, keep="\n\t")
+    escaped = escape_controls(value)
+    return escaped if name == "event" or escaped == value else _Quoted(value)

@@ -1,6 +1,7 @@
 """Keeps a consumer subscribed to topics that come and go."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -9,6 +10,8 @@ from streams.core.errors import Unavailable
 
 LOOK_EVERY_SECONDS = 3.0
 ASK_SECONDS = 2.0
+# A broker that has just started may not know every topic yet: to drop one for that would move its partitions.
+GONE_AFTER_LOOKS = 3
 
 
 class Subscriber(Protocol):
@@ -37,6 +40,8 @@ class TopicsWatch:
         self._is_read = is_read
         self._required = required
         self._every_seconds = every_seconds
+        self._known: dict[str, int] = {}
+        self._absent: Counter[str] = Counter()
         self.missing: list[str] = []
 
     async def run(self) -> None:
@@ -51,6 +56,14 @@ class TopicsWatch:
             existing = await in_daemon_thread(lambda: self._existing(ASK_SECONDS))
         except Unavailable:
             return
-        self.missing = [name for name in self._required if name not in existing]
-        if partitions := {name: count for name, count in existing.items() if self._is_read(name)}:
+        self._update(existing)
+        self.missing = [name for name in self._required if name not in self._known]
+        if partitions := {name: count for name, count in self._known.items() if self._is_read(name)}:
             self._subscriber.subscribe(partitions)
+
+    def _update(self, existing: Mapping[str, int]) -> None:
+        self._absent.update(self._known.keys() - existing.keys())
+        for name in existing:
+            self._absent.pop(name, None)
+        kept = {name: count for name, count in self._known.items() if self._absent[name] < GONE_AFTER_LOOKS}
+        self._known = {**kept, **existing}
