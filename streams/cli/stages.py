@@ -1,7 +1,9 @@
 """Run one stage, or all of them, until a signal ends it."""
 
 import os
+import signal
 import socket
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +17,7 @@ def run_stage(name: str, health_fd: int | None, *, sole_member: bool = False) ->
 
     `sole_member` says that no other process joins its consumer group.
     """
+    _end_quietly_on_sigterm()
     from streams.adapters.listening import listen
     from streams.adapters.process import run_process
     from streams.products import Products
@@ -33,7 +36,7 @@ def run_stage(name: str, health_fd: int | None, *, sole_member: bool = False) ->
         startup = StageStartup(name, products, report)
         await run_process(startup, report, report.registry, listening, until_stdin_closes=health_fd is not None)
 
-    _run(run())
+    _run(run)
 
 
 def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
@@ -51,17 +54,18 @@ def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
         unknown = f", {done.left} left that the database does not know" if done.left else ""
         print(f"{done.published} webhooks published again, {done.deleted} deleted{unknown}")
 
-    _run(run())
+    _run(run)
 
 
 def run_up() -> None:
     """All stages, each in a child process."""
+    _end_quietly_on_sigterm()
     from streams.upping import serve_up
     from streams.wiring import Deployment
 
     deployment = Deployment.from_environment({"SCORM_WEBHOOKS_LOG_FORMAT": "console", **os.environ})
     configure_logging(deployment.settings.log_format, deployment.settings.log_level)
-    _run(serve_up(deployment))
+    _run(lambda: serve_up(deployment))
 
 
 def run_the_demo(events: int | None, leave: bool, seed: int) -> None:
@@ -71,10 +75,15 @@ def run_the_demo(events: int | None, leave: bool, seed: int) -> None:
     except ModuleNotFoundError as missing:
         raise Misconfigured(f"the demo needs {missing.name}: pip install 'scorm-webhooks[demo]'") from None
 
-    _run(run_demo(events, leave, seed))
+    _run(lambda: run_demo(events, leave, seed))
 
 
-def _run(work: Coroutine[Any, Any, None]) -> None:
+def _end_quietly_on_sigterm() -> None:
+    """Until the process has work in hand and drains at a signal."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     import uvloop
 
-    uvloop.run(work)
+    uvloop.run(work())

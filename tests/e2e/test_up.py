@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -168,3 +169,13 @@ def updated(account: str, number: int) -> str:
         "data": {"packageId": "pkg_1", "version": "2"},
     }
     return json.dumps(event)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 1.5, 2.0, 3.0])
+def test_a_stop_while_it_starts_is_quiet_too(tmp_path: Path, seconds: float) -> None:
+    # Whatever it does after so long on this machine.
+    with running_up(tmp_path, {"SCORM_WEBHOOKS_LOG_FORMAT": "json"}):
+        started = time.monotonic()
+        until(lambda: "embedded broker" in (tmp_path / "up.log").read_text(), 30, "the first line")
+        until(lambda: time.monotonic() > started + seconds)
+    assert {fact["level"] for fact in facts_of(tmp_path)} == {"info"}
