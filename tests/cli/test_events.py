@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,6 +67,25 @@ class FakeProducer:
         else:
             future.set_result(Ack(event.id, "session-events", 0, 0))
         return future
+
+    def __enter__(self) -> "FakeProducer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_a_failure_says_how_many_are_published_and_which_line_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    producer = FakeProducer({"evt_3", "evt_4"})
+    monkeypatch.setattr("streams.producer.EventProducer", lambda *_, **__: producer)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
+    file = tmp_path / "events"
+    file.write_text("\n".join(line(id=f"evt_{number}") for number in range(1, 6)))
+    with pytest.raises(Unavailable, match="line 3: .*; 3 of 5 events are published"):
+        events.events_publish(str(file), as_json=True)
+    assert json.loads(capsys.readouterr().out) == {"published": 3, "ids": ["evt_1", "evt_2", "evt_5"]}
 
 
 def five_lines() -> list[Line]:
