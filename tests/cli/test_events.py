@@ -75,7 +75,7 @@ class FakeProducer:
         pass
 
 
-def test_a_failure_says_how_many_are_published_and_which_line_failed(
+def test_a_failure_names_its_line_and_counts_what_is_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     producer = FakeProducer({"evt_3", "evt_4"})
@@ -83,7 +83,7 @@ def test_a_failure_says_how_many_are_published_and_which_line_failed(
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
     file = tmp_path / "events"
     file.write_text("\n".join(line(id=f"evt_{number}") for number in range(1, 6)))
-    with pytest.raises(Unavailable, match="line 3: .*; 3 of 5 events are published"):
+    with pytest.raises(Unavailable, match=r"line 3: .*; 3 of 5 events are published"):
         events.events_publish(str(file), as_json=True)
     assert json.loads(capsys.readouterr().out) == {"published": 3, "ids": ["evt_1", "evt_2", "evt_5"]}
 
