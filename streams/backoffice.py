@@ -5,13 +5,12 @@ from collections.abc import Callable, Sequence
 from ulid import ULID
 
 from streams.ports import Report
-from streams.prerequisites import require_database, require_topics, together
+from streams.prerequisites import together
 from streams.stages.drain import Drain
 from streams.stages.errands import prune_regularly, run_jobs
 from streams.stages.intake import DRAIN_SECONDS
 from streams.stages.notify import Notify
 from streams.stages.publish import Publish, Reconciled
-from streams.topics import SUBSCRIPTIONS
 from streams.wiring import Deployment
 
 
@@ -19,8 +18,6 @@ class PublishProcess:
     """`publish`."""
 
     def __init__(self, deployment: Deployment, report: Report) -> None:
-        require_topics(deployment, [SUBSCRIPTIONS])
-        require_database(deployment)
         self._view = deployment.view_reader(report)
         self._log = deployment.log(report)
         self._database = deployment.database
@@ -97,7 +94,6 @@ class NotifyProcess:
     """`notify`."""
 
     def __init__(self, deployment: Deployment, report: Report) -> None:
-        require_database(deployment)
         self._database = deployment.database
         self._stage = Notify(
             deployment.mails(),

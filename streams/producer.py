@@ -1,5 +1,8 @@
 """What a producer team imports: events go to Kafka without ever blocking the caller."""
 
+import atexit
+import logging
+import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -19,6 +22,10 @@ from streams.core.errors import Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, check_event, parse_event, partition_key
 from streams.ports import Codec
 
+EXIT_SECONDS = 5.0
+NAMED_AT_EXIT = 10
+
+_logger = logging.getLogger("streams.producer")
 _POLL_SECONDS = 0.1
 _OURS_TO_MEND = frozenset(
     {
@@ -60,12 +67,16 @@ class EventProducer:
         with EventProducer("kafka:9092") as producer:
             ack = producer.publish({"type": "session.launched", ...}).result(timeout=10)
 
-    Keep one for the life of the process, made after any fork. `properties` are librdkafka's, such as
-    `{"security.protocol": "ssl"}`; how many events may wait is `queue.buffering.max.messages` (100 000). An event
-    leaves at once; who publishes thousands a second spares the brokers work by `"linger.ms": 5`.
+    Keep one for the life of the process, and make it after any fork (in gunicorn: in `post_fork`): in a child of the
+    process that made it, `publish` raises `Misconfigured`. Close it at the end; without that, the exit of the
+    interpreter waits up to five seconds for acknowledgements, and logs what nobody acknowledged.
+    `properties` are librdkafka's, such as `{"security.protocol": "ssl"}`; how many events may wait is
+    `queue.buffering.max.messages` (100 000). An event leaves at once; who publishes thousands a second spares the
+    brokers work by `"linger.ms": 5`.
     `codec` writes the events; without one they are in Avro's single-object encoding, which needs no registry
     (`confluent_codec` makes one for Confluent's framing).
-    Raises `Misconfigured` for a property that is unknown or that this class sets itself.
+    Raises `Misconfigured` for an address that is empty, and for a property that is unknown or that this class sets
+    itself.
     """
 
     def __init__(
@@ -79,6 +90,8 @@ class EventProducer:
         base = dict(properties or {})
         if owned := sorted(OWNED & base.keys()):
             raise Misconfigured(f"{owned[0]} cannot be set: what EventProducer promises rests on it")
+        if not bootstrap_servers.replace(",", " ").strip():
+            raise Misconfigured("bootstrap_servers is empty: give one or more host:port, separated by commas")
         base["bootstrap.servers"] = bootstrap_servers
         self._reasons = Reasons()
         fixed = {"error_cb": self._reasons, "logger": LIBRDKAFKA}
@@ -89,9 +102,12 @@ class EventProducer:
         self._topic = topic
         self._codec = codec or AvroCodec()
         self._open = True
+        self._made_in = os.getpid()
+        self._unacknowledged: set[str] = set()
         self._lock = threading.Lock()  # nothing is queued once `close` has begun
         self._poller = threading.Thread(target=self._poll, name="event-producer", daemon=True)
         self._poller.start()
+        atexit.register(self._close_at_exit)
 
     def publish(self, event: Event | Mapping[str, Any]) -> Future[Ack]:
         """Queue an event and return at once; the future has the acknowledgement.
@@ -99,10 +115,12 @@ class EventProducer:
         `event` is an `Event` or the payload's fields with `accountId`. Without an `id` one is minted; give
         your own where you may publish the same event again, so that its receivers see one.
 
-        Raises `Invalid`, naming each field that is wrong, and `Unavailable` when the local queue is full. The
-        future fails with `Unavailable`, or `Misconfigured` where the topic or a permission is missing. Its
-        callbacks run in this producer's thread; in asyncio, `await asyncio.wrap_future(...)`.
+        Raises `Invalid`, naming each field that is wrong, `Unavailable` when the local queue is full, and
+        `Misconfigured` in a child of the process that made this producer. The future fails with `Unavailable`, or
+        `Misconfigured` where the topic or a permission is missing. Its callbacks run in this producer's thread; in
+        asyncio, `await asyncio.wrap_future(...)`.
         """
+        self._refuse_in_a_child()
         if isinstance(event, Event):
             check_event(event)
         else:
@@ -113,6 +131,7 @@ class EventProducer:
         event_id = event.id
 
         def settle(error: KafkaError | None, message: Any) -> None:
+            self._unacknowledged.discard(event_id)
             if error is None:
                 self._reasons.forget()
                 future.set_result(Ack(event_id, message.topic(), message.partition(), message.offset()))
@@ -122,20 +141,30 @@ class EventProducer:
         with self._lock:
             if not self._open:
                 raise Unavailable("this producer is closed")
+            self._unacknowledged.add(event_id)
             try:
                 self._producer.produce(self._topic, value, partition_key(event), on_delivery=settle)
             except BufferError:
+                self._unacknowledged.discard(event_id)
                 raise Unavailable("the local queue is full: Kafka takes no events, or too slowly") from None
             except KafkaException as error:
+                self._unacknowledged.discard(event_id)
                 raise _in_words(error.args[0], None) from error
         return future
 
     def flush(self, timeout_seconds: float = 10) -> bool:
         """Wait for all that was published; False when some of it is not acknowledged in time."""
+        self._refuse_in_a_child()
         return self._producer.flush(timeout_seconds) == 0
 
     def close(self, timeout_seconds: float = 10) -> bool:
-        """Flush and stop; False when some of it was not acknowledged in time, and then its futures fail."""
+        """Flush and stop; False when some of it was not acknowledged in time, and then its futures fail.
+
+        In a child of the process that made this producer it does nothing.
+        """
+        if os.getpid() != self._made_in:
+            return True
+        atexit.unregister(self._close_at_exit)
         with self._lock:
             self._open = False
         flushed = self.flush(timeout_seconds)
@@ -151,6 +180,26 @@ class EventProducer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _refuse_in_a_child(self) -> None:
+        # Neither librdkafka's threads nor ours live on in a child: an event would wait in it for ever.
+        if os.getpid() != self._made_in:
+            raise Misconfigured(
+                f"this EventProducer was made in process {self._made_in}, before a fork: make one in each process"
+            )
+
+    def _close_at_exit(self) -> None:
+        if os.getpid() != self._made_in:
+            return
+        if not self.flush(EXIT_SECONDS):
+            left = sorted(self._unacknowledged)
+            _logger.error(
+                "the interpreter ends, and Kafka has not acknowledged all events; missing: %d, with the ids %s%s",
+                len(left),
+                ", ".join(left[:NAMED_AT_EXIT]),
+                ", …" if len(left) > NAMED_AT_EXIT else "",
+            )
+        self.close(0)
 
     def _poll(self) -> None:
         while self._open or len(self._producer):

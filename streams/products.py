@@ -1,7 +1,9 @@
 """A deployment's settings, and the products that follow from them."""
 
 import os
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +35,18 @@ if TYPE_CHECKING:
 Made = TypeVar("Made", bound="Products")
 
 
+def _write_once(path: Path, text: str) -> None:
+    """Write a file that only its owner may read; of several processes the first one's text stays, and is whole."""
+    descriptor, draft = tempfile.mkstemp(dir=path.parent)
+    try:
+        with open(descriptor, "w") as file:
+            file.write(text)
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        os.unlink(draft)
+
+
 def new_id(prefix: str) -> str:
     """`wh_` + ULID and the like."""
     return f"{prefix}_{ULID()}"
@@ -44,6 +58,8 @@ class Products:
 
     settings: Settings
     environ: Mapping[str, str] = field(repr=False)
+    # On an embedded broker `up` runs one process of each stage, and nobody else joins its groups.
+    sole_member: bool = False
 
     @classmethod
     def from_environment(cls: type[Made], environ: Mapping[str, str] | None = None) -> Made:
@@ -136,11 +152,11 @@ class Products:
 
         path = self.make_data_dir() / "encryption.key"
         try:
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(generate_key())
-        except FileExistsError:
-            pass
-        return path.read_text().strip()
+            if not path.exists():
+                _write_once(path, generate_key())
+            return path.read_text().strip()
+        except OSError as error:
+            raise Misconfigured(f"SCORM_WEBHOOKS_DATA_DIR: {path}: {error.strerror}") from None
 
     def generations(self, report: Report) -> Generations:
         """What `deliver` asks of SQL; without a database it does without."""
@@ -158,8 +174,8 @@ class Products:
         prefix = self.settings.topic_prefix
         return ViewReader(view_config(self.kafka), prefix, self.codec, report, self.clock, opens_check)
 
-    def feed(self, group: str, topics: list[str], report: Report, *, in_bulk: bool = False) -> KafkaFeed:
+    def feed(self, group: str, topics: Sequence[str], report: Report, *, in_bulk: bool = False) -> KafkaFeed:
         """A consumer group; `in_bulk` waits up to a tenth of a second for more records, which spares the broker."""
         prefix = self.settings.topic_prefix
         config = consumer_config(self.kafka, prefix + group, self.settings.instance_id, in_bulk=in_bulk)
-        return KafkaFeed(config, topics, prefix, report)
+        return KafkaFeed(config, topics, prefix, report, sole_member=self.sole_member)

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from streams.adapters.http_sender import MOST_CONNECTIONS, HttpSender
+from streams.adapters.kafka.topics_watch import Subscriber, TopicsWatch
 from streams.adapters.open_files import connections_that_fit
-from streams.adapters.process import Runnable
 from streams.core.slots import Slots
 from streams.ports import Record, Report
-from streams.prerequisites import require_database, require_topics, together
+from streams.prerequisites import missing_topics, together
 from streams.products import Products
 from streams.stages.attention import Attention
 from streams.stages.deliver import Deliver
@@ -18,17 +18,13 @@ from streams.stages.intake import DRAIN_SECONDS, Intake
 from streams.stages.post import Manner, World
 from streams.stages.record import RecordStage
 from streams.stages.slot_keeper import SlotKeeper
-from streams.telemetry import PrometheusReport
 from streams.topics import (
-    ATTEMPTS,
-    DEAD_LETTERS,
     DELIVER_GROUP,
     DELIVERIES,
-    HELD,
-    INVALID,
+    RECORDED,
     SESSION_EVENTS,
-    SUBSCRIPTIONS,
     TEST_DELIVERIES,
+    retry_topic,
     tier_of,
 )
 
@@ -39,13 +35,23 @@ if TYPE_CHECKING:
 LINGER_MS = 20
 
 
+# What `deliver` reads beside the retry topics.
+DELIVERED = (DELIVERIES, TEST_DELIVERIES)
+
+
+def watch(
+    deployment: Products, subscriber: Subscriber, is_read: Callable[[str], bool], required: Sequence[str]
+) -> TopicsWatch:
+    """Keep a stage's consumer subscribed to the deployment's topics as they are."""
+    return TopicsWatch(deployment.topics_admin().existing, subscriber, is_read, required)
+
+
 class FanOutProcess:
     """`fan-out`: Faust feeds it, and stops before a batch that would not be finished."""
 
     def __init__(self, deployment: Products, report: Report) -> None:
         from streams.adapters.faust_app import FaustStage  # megabytes, and only fan-out has use for them
 
-        require_topics(deployment, [SESSION_EVENTS, INVALID, SUBSCRIPTIONS, DELIVERIES])
         self._view = deployment.view_reader(report)
         self._log = deployment.log(report)
         self._fan_out = FanOut(deployment.event_codec, self._view, self._log, report)
@@ -81,14 +87,14 @@ class DeliverProcess:
     """`deliver`."""
 
     def __init__(self, deployment: Products, report: Report) -> None:
-        family = [DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS]
-        existing = require_topics(deployment, [SUBSCRIPTIONS, *family, INVALID])
         settings = deployment.settings
+        self._prefix = settings.topic_prefix
         self._view = deployment.view_reader(report, deployment.sealing.opens_check)
         self._log = deployment.log(report, LINGER_MS)
+        retries = [retry_topic(tier) for tier in deployment.tiers]
+        self._feed = deployment.feed(DELIVER_GROUP, [*DELIVERED, *retries], report)
         # Every tier that exists, so that a changed schedule strands nobody.
-        topics = [DELIVERIES, TEST_DELIVERIES, *sorted(name for name in existing if tier_of(name))]
-        self._feed = deployment.feed(DELIVER_GROUP, topics, report)
+        self._topics = watch(deployment, self._feed, lambda name: name in DELIVERED or bool(tier_of(name)), retries)
         connections = connections_that_fit(MOST_CONNECTIONS)
         self._sender = HttpSender(
             connections=connections,
@@ -125,25 +131,30 @@ class DeliverProcess:
 
     async def _take_in(self) -> None:
         await self._view.wait_until_ready()
-        await self._intake.run()
+        await self._topics.look()
+        await together(self._topics.run, self._intake.run)
 
     async def drain(self) -> None:
         self._slots.close()
         await self._intake.drain()
 
     def troubles(self) -> list[str]:
-        return [*self._view.troubles(), *self._log.troubles(), *self._feed.troubles()]
+        missing = self._topics.missing
+        return [
+            *([missing_topics(missing, self._prefix)] if missing else []),
+            *self._view.troubles(),
+            *self._log.troubles(),
+            *self._feed.troubles(),
+        ]
 
 
 class RecordProcess:
     """`record`."""
 
     def __init__(self, deployment: "Deployment", report: Report) -> None:
-        topics = [DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS]
-        require_topics(deployment, [*topics, INVALID])
-        require_database(deployment)
         self._log = deployment.log(report)
-        self._feed = deployment.feed("record", topics, report, in_bulk=True)
+        self._feed = deployment.feed("record", RECORDED, report, in_bulk=True)
+        self._topics = watch(deployment, self._feed, lambda name: name in RECORDED, ())
         self._database = deployment.database
         self._stage = RecordStage(
             self._feed, deployment.codec, deployment.recorder(report), self._log, deployment.clock, report
@@ -151,7 +162,7 @@ class RecordProcess:
 
     async def run(self) -> None:
         try:
-            await self._stage.run()
+            await together(self._topics.run, self._stage.run)
         finally:
             await self._log.close()
             await self._database.close()
@@ -161,43 +172,3 @@ class RecordProcess:
 
     def troubles(self) -> list[str]:
         return [*self._database.troubles(), *self._log.troubles(), *self._feed.troubles()]
-
-
-def _publish(deployment: "Deployment", report: PrometheusReport) -> Runnable:
-    from streams.backoffice import PublishProcess
-
-    return PublishProcess(deployment, report)
-
-
-def _notify(deployment: "Deployment", report: PrometheusReport) -> Runnable:
-    from streams.backoffice import NotifyProcess
-
-    return NotifyProcess(deployment, report)
-
-
-def _api(deployment: "Deployment", report: PrometheusReport) -> Runnable:
-    from streams.serving import ApiProcess
-
-    return ApiProcess(deployment, report)
-
-
-def _with_sql(process: Callable[["Deployment", PrometheusReport], Runnable]) -> "Factory":
-    """For those that work with a database, which is megabytes that `fan-out` and `deliver` do without."""
-
-    def make(products: Products, report: PrometheusReport) -> Runnable:
-        from streams.wiring import Deployment
-
-        return process(Deployment(products.settings, products.environ), report)
-
-    return make
-
-
-Factory = Callable[[Products, PrometheusReport], Runnable]
-STAGES: dict[str, Factory] = {
-    "fan-out": FanOutProcess,
-    "deliver": DeliverProcess,
-    "record": _with_sql(RecordProcess),
-    "publish": _with_sql(_publish),
-    "notify": _with_sql(_notify),
-    "api": _with_sql(_api),
-}

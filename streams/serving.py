@@ -17,10 +17,9 @@ from streams.adapters.open_files import connections_that_fit
 from streams.adapters.sql.answers import SqlAnswers
 from streams.core.errors import Unavailable
 from streams.ports import Report
-from streams.prerequisites import require_database, require_topics, together
+from streams.prerequisites import together
 from streams.stages.intake import DRAIN_SECONDS
 from streams.telemetry import PrometheusReport
-from streams.topics import SESSION_EVENTS, TEST_DELIVERIES
 from streams.wiring import Deployment
 
 KAFKA_SECONDS = 2.0
@@ -30,8 +29,6 @@ class ApiProcess:
     """`api`."""
 
     def __init__(self, deployment: Deployment, report: PrometheusReport) -> None:
-        require_topics(deployment, [SESSION_EVENTS, TEST_DELIVERIES])
-        require_database(deployment)
         self._admin = deployment.topics_admin()
         self._database = deployment.database
         self._keys = deployment.encryption_check

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import socket
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -18,6 +19,7 @@ from streams.core.schedule import Schedule, parse_schedule
 PREFIX = "SCORM_WEBHOOKS_"
 # Where `up` leaves the embedded broker's address for the other commands of the same data directory.
 BROKER_FILE = "broker.json"
+CONNECT_SECONDS = 2.0
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
@@ -193,10 +195,13 @@ def find_broker(environ: Mapping[str, str], settings: Settings) -> dict[str, str
     if environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         return dict(environ)
     try:
-        left = json.loads(settings.broker_file.read_text())
-    except (OSError, ValueError):
+        bootstrap = str(json.loads(settings.broker_file.read_text())["bootstrap"])
+        host, _, port = bootstrap.rpartition(":")
+        # An `up` that was killed leaves its address behind.
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except (OSError, ValueError, LookupError, TypeError):
         raise Misconfigured(
             "KAFKA_BOOTSTRAP_SERVERS is not set, and no `scorm-webhooks up` runs in "
             f"{settings.data_dir}: set it, or start `scorm-webhooks up` first"
         ) from None
-    return {**environ, "KAFKA_BOOTSTRAP_SERVERS": left["bootstrap"]}
+    return {**environ, "KAFKA_BOOTSTRAP_SERVERS": bootstrap}

@@ -8,13 +8,15 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, TextIO, cast
 
 import structlog
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
+
+from streams.log_lines import WholeLines, escape_event
 
 NAMESPACE = "scorm_webhooks"
 FAST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -178,24 +180,31 @@ def _require(metric: str, declared: Sequence[str], labels: Mapping[str, str]) ->
 
 def configure_logging(style: Literal["console", "json"], level: str) -> None:
     """Log lines to standard error; other libraries' lines pass through the same renderer."""
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    renderers: list[structlog.typing.Processor] = (
+        [
+            structlog.processors.format_exc_info,
+            escape_event,
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
         if style == "console"
-        else structlog.processors.JSONRenderer(default=str)
+        else [structlog.processors.JSONRenderer(default=str)]
     )
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    lines = WholeLines(sys.stderr)
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, lines)),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(lines)
     handler.addFilter(Sparing())
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[_strip, renderer], foreign_pre_chain=shared))
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[_strip, *renderers], foreign_pre_chain=shared))
     logging.basicConfig(
         handlers=[handler],
         level=max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]),

@@ -15,6 +15,8 @@ TEST_DELIVERIES = "deliveries.test"
 HELD = "deliveries.held"
 DEAD_LETTERS = "deliveries.dead-letter"
 ATTEMPTS = "delivery-attempts"
+# What `record` reads.
+RECORDED = (DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS)
 RETRY_PREFIX = "deliveries.retry."
 # Who reads the retry topics: what this group has not committed waits.
 DELIVER_GROUP = "deliver"

@@ -14,11 +14,12 @@ from streams.adapters.health_server import serving
 from streams.adapters.kafka.embedded import EmbeddedBroker
 from streams.adapters.listening import listen
 from streams.adapters.sql.migrate import upgrade
+from streams.adapters.sql.outbox import LEASE_SECONDS, SqlLease
 from streams.adapters.supervisor import Supervisor
-from streams.core.delivery import State
+from streams.core.delivery import DeathReason, State
 from streams.core.errors import Misconfigured
-from streams.running import STAGES
 from streams.settings import PREFIX, Settings
+from streams.startup import STAGES
 from streams.telemetry import PrometheusReport
 from streams.wiring import Deployment
 
@@ -33,9 +34,13 @@ async def system(
     deployment: Deployment, report: PrometheusReport, logs: Path | None = None
 ) -> AsyncIterator[Supervisor]:
     """All stages of a deployment, running in the block; its broker's address is left in the data directory."""
-    with _alone_in(deployment.settings.data_dir), _broker(deployment, report) as environ:
+    deployment.make_data_dir()
+    with _broker(deployment, report) as environ:
         upgrade(deployment.database_url)
-        supervisor = Supervisor(list(STAGES), environ, report, logs)
+        if _is_embedded(deployment):
+            await _end_what_was_forgotten(deployment, report)
+        options = ("--sole-member",) if _is_embedded(deployment) else ()
+        supervisor = Supervisor(list(STAGES), environ, report, logs, options)
         running = asyncio.create_task(supervisor.run())
         try:
             # Let it start its children before anybody asks for them.
@@ -47,14 +52,47 @@ async def system(
                 running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await running
-            if not deployment.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+            if _is_embedded(deployment):
                 await _say_what_is_lost(deployment, report)
+
+
+def _is_embedded(deployment: Deployment) -> bool:
+    return not deployment.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+
+
+async def _end_what_was_forgotten(deployment: Deployment, report: PrometheusReport) -> None:
+    """Nothing is in the new broker yet: what waits by SQL was in the last one."""
+    lease = deployment.lease("publish")
+    # A data directory has one `up` at a time; to a database on a server another deployment may be connected.
+    if not deployment.database.is_sqlite and not await _take(lease):
+        report.tell("another deployment uses this database: its deliveries are left as they are")
+        return
+    if ended := await deployment.forgotten().end():
+        report.count("dead_letters_total", ended, reason=str(DeathReason.BROKER_RESTARTED))
+        report.tell(
+            "the last embedded broker ended with deliveries in it; they are dead letters now: "
+            "`scorm-webhooks dead-letters retry --all --reason broker_restarted` sends them",
+            deliveries=ended,
+        )
+    await lease.release()
+
+
+async def _take(lease: SqlLease) -> bool:
+    """A publisher that was killed holds its lease for some seconds more."""
+    for _ in range(int(LEASE_SECONDS) + 2):
+        if await lease.renew():
+            return True
+        await asyncio.sleep(1)
+    return False
 
 
 async def _say_what_is_lost(deployment: Deployment, report: PrometheusReport) -> None:
     tallies = (tally for found in (await deployment.deliveries().tally()).values() for tally in found)
     if lost := sum(tally.count for tally in tallies if tally.state is State.WAITING):
-        report.tell("the embedded broker ends; deliveries that still waited in it are lost", deliveries=lost)
+        report.tell(
+            "the embedded broker ends; deliveries that wait in it become dead letters at the next start",
+            deliveries=lost,
+        )
 
 
 async def serve_up(deployment: Deployment) -> None:
@@ -63,18 +101,26 @@ async def serve_up(deployment: Deployment) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    with _alone_in(deployment.make_data_dir()):
+        await _serve(deployment, report, stopping)
+
+
+async def _serve(deployment: Deployment, report: PrometheusReport, stopping: asyncio.Event) -> None:
     settings = deployment.settings
-    async with (
-        system(deployment, report) as supervisor,
-        serving(
-            listen(settings.health_host, settings.health_port, f"{PREFIX}HEALTH"),
-            supervisor.troubles,
-            report.registry,
-        ) as port,
-    ):
-        report.tell("up", health=f"http://{settings.health_host}:{port}/readyz", data_dir=str(settings.data_dir))
-        await _until(stopping, supervisor)
-        report.tell("stopping")
+    listening = listen(settings.health_host, settings.health_port, f"{PREFIX}HEALTH")
+    started: list[Supervisor] = []
+
+    async def troubles() -> list[str]:
+        return await started[0].troubles() if started else ["is starting"]
+
+    try:
+        async with serving(listening, troubles, report.registry) as port, system(deployment, report) as supervisor:
+            started.append(supervisor)
+            report.tell("up", health=f"http://{settings.health_host}:{port}/readyz", data_dir=str(settings.data_dir))
+            await _until(stopping, supervisor)
+            report.tell("stopping")
+    finally:
+        await deployment.database.close()
 
 
 async def _until(stopping: asyncio.Event, supervisor: Supervisor) -> None:
@@ -87,13 +133,16 @@ async def _until(stopping: asyncio.Event, supervisor: Supervisor) -> None:
 def _broker(deployment: Deployment, report: PrometheusReport) -> Iterator[dict[str, str]]:
     """The environment for the stages, with a broker's address in it."""
     environ = dict(deployment.environ)
-    if environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+    if not _is_embedded(deployment):
         yield environ
         return
     settings = deployment.settings
     report.tell(EMBEDDED_WARNING)
     with EmbeddedBroker(deployment.topics, settings.topic_prefix) as broker:
-        settings.broker_file.write_text(json.dumps({"bootstrap": broker.bootstrap, "pid": os.getpid()}))
+        try:
+            settings.broker_file.write_text(json.dumps({"bootstrap": broker.bootstrap, "pid": os.getpid()}))
+        except OSError as error:
+            raise Misconfigured(f"SCORM_WEBHOOKS_DATA_DIR: {settings.broker_file}: {error.strerror}") from None
         try:
             yield {**_QUICK, **environ, "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap, **_partitions(settings)}
         finally:
@@ -116,7 +165,6 @@ def _partitions(settings: Settings) -> dict[str, str]:
 def _alone_in(data_dir: Path) -> Iterator[None]:
     """Two `up` in one data directory would fight over its database and its broker's address."""
     try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (data_dir / "up.lock").open("w")
     except OSError as error:
         raise Misconfigured(f"SCORM_WEBHOOKS_DATA_DIR: {data_dir}: {error.strerror}") from None

@@ -16,6 +16,7 @@ from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
+from streams.adapters.sql.forgotten import SqlForgotten
 from streams.adapters.sql.held import SqlHeld
 from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.mails import SqlMails
@@ -54,6 +55,9 @@ class Deployment(Products):
 
     def held(self) -> SqlHeld:
         return SqlHeld(self.database)
+
+    def forgotten(self) -> SqlForgotten:
+        return SqlForgotten(self.database, self.clock)
 
     def outbox(self) -> SqlOutbox:
         return SqlOutbox(self.database, self.clock)

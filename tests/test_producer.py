@@ -2,6 +2,9 @@
 
 import asyncio
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -113,6 +116,62 @@ def test_a_full_queue_is_said_at_once() -> None:
         producer.publish(FIELDS)
     assert not any(future.done() for future in waiting)
     producer.close(0)
+
+
+@pytest.mark.parametrize("empty", ["", "  ", ","])
+def test_an_empty_address_is_refused(empty: str) -> None:
+    with pytest.raises(Misconfigured, match="bootstrap_servers is empty"):
+        EventProducer(empty)
+
+
+AFTER_A_FORK = """
+import os, sys
+from streams.core.errors import Misconfigured
+from streams.producer import EventProducer
+producer = EventProducer(sys.argv[1])
+if os.fork() == 0:
+    try:
+        producer.publish({})
+    except Misconfigured as refused:
+        print(refused, flush=True)
+    with producer:
+        pass
+    sys.exit(0)
+_, status = os.wait()
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+WITHOUT_CLOSE = f"""
+import sys
+from streams.producer import EventProducer
+producer = EventProducer(sys.argv[1], properties={{"log_level": 0}})
+future = producer.publish({{**{FIELDS!r}, "id": "evt_last"}})
+future.add_done_callback(lambda done: print(done.exception() or done.result(), flush=True))
+"""
+
+
+def in_a_process(code: str, address: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, "-c", code, address], capture_output=True, text=True, timeout=30)
+
+
+def test_a_child_of_a_fork_is_told_to_make_its_own() -> None:
+    done = in_a_process(AFTER_A_FORK, NOWHERE)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert re.match(r"this EventProducer was made in process \d+, before a fork", done.stdout)
+
+
+def test_the_exit_waits_for_what_was_published(brokers: str) -> None:
+    done = in_a_process(WITHOUT_CLOSE, brokers)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Ack(event_id='evt_last'")
+
+
+def test_the_exit_says_what_nobody_acknowledged() -> None:
+    started = time.monotonic()
+    done = in_a_process(WITHOUT_CLOSE, NOWHERE)
+    assert time.monotonic() - started < 15
+    assert done.returncode == 0
+    assert "Kafka has not acknowledged all events; missing: 1, with the ids evt_last" in done.stderr
+    assert "Kafka did not take the event" in done.stdout
 
 
 def test_closing_leaves_no_future_open() -> None:

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
@@ -22,6 +23,16 @@ GARBAGE_THRESHOLDS = (50_000, 20, 20)
 STOP_SECONDS = 25.0
 
 
+class Startup(Protocol):
+    """What must happen before a stage runs; the health port is served meanwhile."""
+
+    async def prepare(self) -> "Runnable":
+        """Wait for what the stage needs, then make the stage."""
+
+    def troubles(self) -> list[str]:
+        """What it waits for."""
+
+
 class Runnable(Protocol):
     """What a process runs: until cancelled, or until something unexpected ends it."""
 
@@ -34,8 +45,32 @@ class Runnable(Protocol):
         """Why it cannot work at the moment; empty when it can."""
 
 
+class _Stage:
+    """A stage from its start: not ready until it is made, then the stage itself."""
+
+    def __init__(self, startup: Startup) -> None:
+        self._startup = startup
+        self._stage: Runnable | None = None
+
+    @property
+    def is_made(self) -> bool:
+        return self._stage is not None
+
+    async def run(self) -> None:
+        self._stage = await self._startup.prepare()
+        gc.freeze()  # what was imported stays
+        await self._stage.run()
+
+    async def drain(self) -> None:
+        if self._stage:
+            await self._stage.drain()
+
+    def troubles(self) -> list[str]:
+        return (self._stage or self._startup).troubles()
+
+
 async def run_process(
-    stage: Runnable,
+    startup: Startup,
     report: Report,
     registry: CollectorRegistry,
     listening: socket.socket,
@@ -44,9 +79,9 @@ async def run_process(
 ) -> None:
     """Serve until SIGTERM or SIGINT, with health on `listening`, then drain. Raises what the stage raised.
 
-    The process ends `STOP_SECONDS` after the signal at the latest, whoever is away by then.
+    `/healthz` answers before the stage is made; `/readyz` says what the start waits for. A signal ends that wait at
+    once. The process ends `STOP_SECONDS` after the signal at the latest, whoever is away by then.
     """
-    gc.freeze()  # what was imported stays
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -54,6 +89,8 @@ async def run_process(
         loop.add_signal_handler(number, stopping.set)
     if until_stdin_closes:
         _watch_stdin(stopping.set)
+
+    stage = _Stage(startup)
 
     async def troubles() -> list[str]:
         return stage.troubles()
@@ -65,20 +102,19 @@ async def run_process(
         waiting = asyncio.create_task(stopping.wait())
         await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
         watching.cancel()
-        if not running.done():
+        if not running.done() and stage.is_made:
             report.tell("draining")
             _end_in_time(report)
             try:
                 await stage.drain()
             except TimeoutError:
                 report.tell("not all that is in hand could be finished; it is done again by whoever reads it next")
-            running.cancel()
+        running.cancel()
         waiting.cancel()
         await asyncio.gather(watching, waiting, return_exceptions=True)
-        try:
+        with suppress(asyncio.CancelledError):
             await running
-        except asyncio.CancelledError:
-            report.tell("stopped")
+        report.tell("stopped")
 
 
 def _end_in_time(report: Report) -> None:
@@ -93,7 +129,7 @@ def _end_in_time(report: Report) -> None:
     timer.start()
 
 
-async def _keep_ready_gauge(stage: Runnable, report: Report) -> None:
+async def _keep_ready_gauge(stage: _Stage, report: Report) -> None:
     told: list[str] = []
     while True:
         troubles = stage.troubles()

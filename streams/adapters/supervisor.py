@@ -34,12 +34,16 @@ class Child:
 
 @dataclass(slots=True)
 class Supervisor:
-    """Runs `stages` with `environ`; their output goes to `logs` (a folder), else where ours goes."""
+    """Runs `stages` with `environ`; their output goes to `logs` (a folder), else where ours goes.
+
+    Each gets `options` on its command line.
+    """
 
     stages: Sequence[str]
     environ: Mapping[str, str]
     report: Report
     logs: Path | None = None
+    options: Sequence[str] = ()
     children: dict[str, Child] = field(default_factory=dict)
     _stopping: bool = False
 
@@ -97,6 +101,7 @@ class Supervisor:
                 child.stage,
                 "--health-fd",
                 str(listening.fileno()),
+                *self.options,
                 env=self.environ,
                 pass_fds=[listening.fileno()],
                 # The other end is ours alone: if we die, however we die, the child reads the end and stops.

@@ -8,8 +8,9 @@ import typer
 from streams.cli.access import accounts, api_keys, audit, users
 from streams.cli.deliveries import dead_letters, deliveries
 from streams.cli.events import events
-from streams.cli.output import JsonOption, show
+from streams.cli.output import JsonOption, say, show
 from streams.cli.webhooks import webhooks
+from streams.core.text import escape_controls
 
 app = typer.Typer(
     name="scorm-webhooks",
@@ -56,10 +57,11 @@ STAGE_HELP = {
 def _add_stage(name: str, words: str) -> None:
     def run(
         health_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+        sole_member: Annotated[bool, typer.Option(hidden=True)] = False,
     ) -> None:
         from streams.cli.stages import run_stage
 
-        run_stage(name, health_fd)
+        run_stage(name, health_fd, sole_member=sole_member)
 
     app.command(name, help=words, rich_help_panel="Stages")(run)
 
@@ -71,6 +73,7 @@ for _name, _words in STAGE_HELP.items():
 @app.command(rich_help_panel="Stages")
 def publish(
     health_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    sole_member: Annotated[bool, typer.Option(hidden=True)] = False,
     reconcile: Annotated[
         bool, typer.Option("--reconcile", help="Make `subscriptions` what SQL says, once, and end: after a restore.")
     ] = False,
@@ -84,13 +87,13 @@ def publish(
     if reconcile:
         run_reconciliation(lambda strangers: yes or _may_delete(strangers))
     else:
-        run_stage("publish", health_fd)
+        run_stage("publish", health_fd, sole_member=sole_member)
 
 
 def _may_delete(webhook_ids: Sequence[str]) -> bool:
     shown = ", ".join(webhook_ids[:10]) + (", …" if len(webhook_ids) > 10 else "")
     words = f"{len(webhook_ids)} webhooks on the topic are unknown to the database ({shown}). Delete them there?"
-    return typer.confirm(words)
+    return typer.confirm(escape_controls(words))
 
 
 @app.command()
@@ -148,8 +151,8 @@ def topics_apply(
     admin.apply(plan, deployment.settings.replication_factor)
     done = [change for change in plan if change.is_to_be_made]
     for change in done:
-        typer.echo(f"{change.action}: {deployment.settings.topic_prefix}{change.topic.name}: {change.words}")
-    typer.echo(f"{len(done)} of {len(plan)} topics changed")
+        say(f"{change.action}: {deployment.settings.topic_prefix}{change.topic.name}: {change.words}")
+    say(f"{len(done)} of {len(plan)} topics changed")
 
 
 @db.command("upgrade")
@@ -160,7 +163,7 @@ def db_upgrade() -> None:
 
     url = Deployment.from_environment().database_url
     upgrade(url)
-    typer.echo(f"{url.render_as_string(hide_password=True)} is up to date")
+    say(f"{url.render_as_string(hide_password=True)} is up to date")
 
 
 @keys.command("generate")
@@ -168,7 +171,7 @@ def keys_generate() -> None:
     """Print a new key for SCORM_WEBHOOKS_ENCRYPTION_KEYS; put it first, keep the old ones behind it."""
     from streams.adapters.sealing import generate_key
 
-    typer.echo(generate_key())
+    say(generate_key())
 
 
 @secrets.command("reencrypt")
@@ -188,4 +191,4 @@ def secrets_reencrypt() -> None:
                 lambda count, total: progress.update(task, completed=count, total=total), by=me()
             )
         )
-    typer.echo(f"{done} webhooks encrypted with the first key")
+    say(f"{done} webhooks encrypted with the first key")

@@ -2,17 +2,37 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.output import JsonOption, in_deployment, show
-from streams.core.errors import FieldError, Invalid
+from streams.cli.output import JsonOption, in_deployment, say, show
+from streams.core.errors import FieldError, Invalid, Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, parse_event
 
+if TYPE_CHECKING:
+    from streams.producer import Ack, EventProducer
+
+# As many wait in the producer at once; it has room for ten times as many.
+LINES_AT_ONCE = 10_000
+ACK_SECONDS = 60.0
+# Of a file of wrong lines a person reads the first few.
+MOST_ERRORS = 20
+
 events = typer.Typer(no_args_is_help=True, help="What happened at the platform.")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One event, and the number (from 1) of its line."""
+
+    number: int
+    event: Event
 
 
 @events.command("publish")
@@ -24,29 +44,65 @@ def events_publish(
 
     Says how many webhooks want them. Without the database, accounts are not checked and webhooks not counted.
     """
-    from rich.progress import track
-
     from streams.producer import EventProducer
     from streams.topics import SESSION_EVENTS
     from streams.wiring import Deployment
 
     deployment = Deployment.from_environment()
-    text = sys.stdin.read() if file == "-" else _read(file)
-    lines = {number: line for number, line in enumerate(text.splitlines(), 1) if line.strip()}
-    found = [parse_line(number, line) for number, line in lines.items()]
-    fields = [f"line {number}: accountId" for number in lines]
-    counts = in_deployment(lambda deployment: deployment.recipients().count(found, fields))
+    lines = parse_lines(_read(file))
+    events = [line.event for line in lines]
+    fields = [f"line {line.number}: accountId" for line in lines]
+    counts = in_deployment(lambda deployment: deployment.recipients().count(events, fields))
     properties = dict(deployment.kafka)
     servers = properties.pop("bootstrap.servers")
     topic = deployment.settings.topic_prefix + SESSION_EVENTS
     with EventProducer(servers, topic=topic, properties=properties, codec=deployment.event_codec) as producer:
-        sent = [producer.publish(event) for event in found]
-        quiet = as_json or not sys.stderr.isatty()
-        acks = [ack.result(timeout=60) for ack in track(sent, "publishing", disable=quiet)]
+        sent = publish_all(producer, lines, quiet=as_json or not sys.stderr.isatty())
+    acks = [ack for _, future in sent if (ack := _ack(future))]
     if as_json:
-        show(_published([ack.event_id for ack in acks], counts), as_json)
+        counted = [count for count, (_, future) in zip(counts, sent, strict=False) if _ack(future)] if counts else None
+        show(_published([ack.event_id for ack in acks], counted), as_json)
     else:
-        typer.echo(f"{len(acks)} events published{_explain(counts)}")
+        say(f"{len(acks)} events published{_explain(counts)}")
+    for line, future in sent:
+        if error := future.exception(timeout=0):
+            kind = Misconfigured if isinstance(error, Misconfigured) else Unavailable
+            raise kind(f"line {line.number}: {error}; {len(acks)} of {len(lines)} events are published")
+
+
+def publish_all(producer: "EventProducer", lines: Sequence[Line], *, quiet: bool) -> "list[tuple[Line, Future[Ack]]]":
+    """Publish in order; stop after the first portion of which something was not acknowledged in time.
+
+    The futures that are not done then are done once the producer is closed.
+    """
+    from rich.progress import Progress
+
+    sent: list[tuple[Line, Future[Ack]]] = []
+    with Progress(disable=quiet, transient=True) as progress:
+        task = progress.add_task("publishing", total=len(lines))
+        for start in range(0, len(lines), LINES_AT_ONCE):
+            portion = [(line, _publish(producer, line.event)) for line in lines[start : start + LINES_AT_ONCE]]
+            sent += portion
+            wait([future for _, future in portion], ACK_SECONDS)
+            if not all(future.done() and future.exception() is None for _, future in portion):
+                break
+            progress.advance(task, len(portion))
+    return sent
+
+
+def _publish(producer: "EventProducer", event: Event) -> "Future[Ack]":
+    try:
+        return producer.publish(event)
+    except ScormWebhooksError as error:
+        refused: Future[Ack] = Future()
+        refused.set_exception(error)
+        return refused
+
+
+def _ack(future: "Future[Ack]") -> "Ack | None":
+    with suppress(ScormWebhooksError):
+        return future.result(timeout=0)
+    return None
 
 
 def _published(ids: Sequence[str], counts: Sequence[int] | None) -> dict[str, Any]:
@@ -65,10 +121,34 @@ def _explain(counts: Sequence[int] | None) -> str:
 
 
 def _read(file: str) -> str:
+    if file == "-" and sys.stdin is None:
+        raise Invalid(FieldError("standard input", "is closed"))
     try:
-        return Path(file).read_text()
+        return (sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise Invalid(FieldError(file, str(error))) from None
+        raise Invalid(FieldError("standard input" if file == "-" else file, str(error))) from None
+
+
+def parse_lines(text: str) -> list[Line]:
+    """The events of all lines. Raises `Invalid`, naming each line that is wrong."""
+    lines: list[Line] = []
+    errors: list[FieldError] = []
+    wrong = 0
+    for number, line in _lines(text):
+        try:
+            lines.append(Line(number, parse_line(number, line)))
+        except Invalid as invalid:
+            wrong += 1
+            errors += invalid.errors
+    if errors:
+        words = f"{wrong} of {wrong + len(lines)} lines are wrong: nothing is published"
+        raise Invalid(*errors[:MOST_ERRORS], FieldError("events", words))
+    return lines
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    # `splitlines` also splits at U+2028 and others, which JSON may hold.
+    return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
 
 
 def parse_line(number: int, line: str) -> Event:
@@ -84,3 +164,5 @@ def parse_line(number: int, line: str) -> Event:
         raise Invalid(*(FieldError(f"line {number}: {e.field}", e.message) for e in wrong.errors)) from None
     except ValueError as error:
         raise Invalid(FieldError(f"line {number}", f"is not JSON: {error}")) from None
+    except RecursionError:
+        raise Invalid(FieldError(f"line {number}", "is nested too deeply")) from None

@@ -1,8 +1,12 @@
-"""What commands share: a deployment to work in, a table for people, camelCase JSON for programs."""
+"""What commands share: a deployment to work in, a table for people, camelCase JSON for programs.
+
+Customers write much of what is shown: `say` and `show` escape what would steer a terminal.
+"""
 
 import asyncio
 import getpass
 import json
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -10,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from streams.core.account import AttemptSeen, DeliverySeen
+from streams.core.errors import Unavailable
 from streams.core.event import format_time
 from streams.core.standing import Standing
+from streams.core.text import escape_controls, escape_json
 from streams.core.webhook import Registration
 
 if TYPE_CHECKING:
@@ -22,20 +28,32 @@ Result = TypeVar("Result")
 
 def me() -> str:
     """Who does it, for the audit log."""
-    return f"cli:{getpass.getuser()}"
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # a container may run with an id that has no name
+        return f"cli:uid-{os.getuid()}"
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def in_deployment(work: Callable[["Deployment"], Awaitable[Result]]) -> Result:
-    """Run `work` on this environment's deployment, and close what it opened."""
+    """Run `work` on this environment's deployment, and close what it opened.
+
+    Raises `Misconfigured` where the database has not this version's schema.
+    """
     from streams.wiring import Deployment  # stages start by these commands too, and not all of them have use for it
 
     async def run() -> Result:
         deployment = Deployment.from_environment()
         try:
             return await work(deployment)
+        except Unavailable:
+            from streams.adapters.sql.migrate import require_head
+
+            # Of a missing table the database tells only that; this says what to do.
+            await asyncio.to_thread(require_head, deployment.database_url)
+            raise
         finally:
             await deployment.database.close()
 
@@ -46,11 +64,17 @@ def show(fields: Mapping[str, Any] | Sequence[Mapping[str, Any]], as_json: bool)
     """Print one object or a list of them; absent values are left out."""
     if as_json:
         rows = fields if isinstance(fields, Mapping) else [_present(row) for row in fields]
-        typer.echo(json.dumps(_present(rows) if isinstance(rows, Mapping) else rows, ensure_ascii=False))
+        text = json.dumps(_present(rows) if isinstance(rows, Mapping) else rows, ensure_ascii=False)
+        typer.echo(escape_json(text))
     elif isinstance(fields, Mapping):
         _print_fields(_present(fields))
     else:
         _print_table([_present(row) for row in fields])
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print one line for people."""
+    typer.echo(escape_controls(text), err=err)
 
 
 def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,23 +93,23 @@ def _print_fields(fields: Mapping[str, Any], indent: str = "") -> None:
     width = max((len(name) for name in fields), default=0)
     for name, value in fields.items():
         if isinstance(value, list) and value and isinstance(value[0], Mapping):
-            typer.echo(f"{indent}{name}")
+            say(f"{indent}{name}")
             for item in value:
                 _print_fields(item, indent + "  ")
-                typer.echo("")
+                say("")
         else:
-            typer.echo(f"{indent}{name:<{width}}  {_text(value)}")
+            say(f"{indent}{name:<{width}}  {_text(value)}")
 
 
 def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
-        typer.echo("none")
+        say("none")
         return
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [[_text(row.get(name, "")) for name in names] for row in rows]
     widths = [max(len(line[i]) for line in [names, *cells]) for i in range(len(names))]
     for line in [names, *cells]:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _text(value: Any) -> str:
@@ -93,7 +117,8 @@ def _text(value: Any) -> str:
         return ", ".join(map(_text, value))
     if isinstance(value, Mapping):
         return "  ".join(f"{name}: {_text(item)}" for name, item in value.items())
-    return str(value)
+    # Here, so that columns have the width of what is shown.
+    return escape_controls(str(value))
 
 
 # -- nouns as the API will show them ----------------------------------------------------------------------------

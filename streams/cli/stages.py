@@ -1,22 +1,29 @@
 """Run one stage, or all of them, until a signal ends it."""
 
 import os
+import signal
 import socket
+import sys
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 from streams.core.errors import Misconfigured
 from streams.telemetry import PrometheusReport, configure_logging
 
 
-def run_stage(name: str, health_fd: int | None) -> None:
-    """The process of one stage; with a health port inherited from a supervisor it ends when its input closes, too."""
+def run_stage(name: str, health_fd: int | None, *, sole_member: bool = False) -> None:
+    """The process of one stage; with a health port inherited from a supervisor it ends when its input closes, too.
+
+    `sole_member` says that no other process joins its consumer group.
+    """
+    _end_quietly_on_sigterm()
     from streams.adapters.listening import listen
     from streams.adapters.process import run_process
     from streams.products import Products
-    from streams.running import STAGES
+    from streams.startup import StageStartup
 
-    products = Products.from_environment()
+    products = replace(Products.from_environment(), sole_member=sole_member)
     settings = products.settings
     configure_logging(settings.log_format, settings.log_level)
     report = PrometheusReport(name)
@@ -26,36 +33,39 @@ def run_stage(name: str, health_fd: int | None) -> None:
         listening = socket.socket(fileno=health_fd)
 
     async def run() -> None:
-        stage = STAGES[name](products, report)
-        await run_process(stage, report, report.registry, listening, until_stdin_closes=health_fd is not None)
+        startup = StageStartup(name, products, report)
+        await run_process(startup, report, report.registry, listening, until_stdin_closes=health_fd is not None)
 
-    _run(run())
+    _run(run)
 
 
 def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
     """One reconciliation, and what it did."""
     from streams.backoffice import PublishProcess
+    from streams.startup import STAGES
     from streams.wiring import Deployment
 
     deployment = Deployment.from_environment()
     configure_logging(deployment.settings.log_format, deployment.settings.log_level)
+    STAGES["publish"].prerequisites(deployment).require(deployment)
 
     async def run() -> None:
         done = await PublishProcess(deployment, PrometheusReport("publish")).reconcile(may_delete)
         unknown = f", {done.left} left that the database does not know" if done.left else ""
         print(f"{done.published} webhooks published again, {done.deleted} deleted{unknown}")
 
-    _run(run())
+    _run(run)
 
 
 def run_up() -> None:
     """All stages, each in a child process."""
+    _end_quietly_on_sigterm()
     from streams.upping import serve_up
     from streams.wiring import Deployment
 
     deployment = Deployment.from_environment({"SCORM_WEBHOOKS_LOG_FORMAT": "console", **os.environ})
     configure_logging(deployment.settings.log_format, deployment.settings.log_level)
-    _run(serve_up(deployment))
+    _run(lambda: serve_up(deployment))
 
 
 def run_the_demo(events: int | None, leave: bool, seed: int) -> None:
@@ -65,10 +75,15 @@ def run_the_demo(events: int | None, leave: bool, seed: int) -> None:
     except ModuleNotFoundError as missing:
         raise Misconfigured(f"the demo needs {missing.name}: pip install 'scorm-webhooks[demo]'") from None
 
-    _run(run_demo(events, leave, seed))
+    _run(lambda: run_demo(events, leave, seed))
 
 
-def _run(work: Coroutine[Any, Any, None]) -> None:
+def _end_quietly_on_sigterm() -> None:
+    """Until the process has work in hand and drains at a signal."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     import uvloop
 
-    uvloop.run(work)
+    uvloop.run(work())

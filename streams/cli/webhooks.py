@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.cli.output import JsonOption, delivery_fields, in_deployment, me, show, webhook_fields
+from streams.cli.output import JsonOption, delivery_fields, in_deployment, me, say, show, webhook_fields
 from streams.core.account import DeliverySeen
 from streams.core.delivery import State
 from streams.core.errors import FieldError, Invalid
@@ -183,7 +183,7 @@ def _show_changed(changed: Changed, as_json: bool) -> None:
 
 def _warn(changed: Changed) -> None:
     if not changed.propagated:
-        typer.echo("stored, but not on the topic yet: is `publish` running?", err=True)
+        say("stored, but not on the topic yet: is `publish` running?", err=True)
 
 
 def _headers(lines: list[str] | tuple[str, ...]) -> dict[str, str]:

@@ -48,6 +48,7 @@ class DeathReason(StrEnum):
     GONE = "gone"
     EXPIRED = "expired"
     KEPT = "kept"
+    BROKER_RESTARTED = "broker_restarted"
 
 
 class ViewPosition(NamedTuple):

@@ -1,11 +1,13 @@
 """A mail owed to an account: what it is about, when to try again, and its words."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from html import escape
 from typing import Any
+
+from streams.core.text import escape_controls
 
 # After the first of these tries, the second, … ; then every hour, for about three days.
 WAITS = (timedelta(seconds=30), timedelta(minutes=2), timedelta(minutes=10))
@@ -62,6 +64,7 @@ def due_again(tries: int, now: datetime) -> datetime | None:
 
 def compose(mail: Mail, public_url: str) -> Letter:
     """The letter, with a link to where the webhook is mended, and the call that does it."""
+    mail = replace(mail, facts={name: _shown(fact) for name, fact in mail.facts.items()})
     name = mail.facts.get("description") or mail.facts.get("url") or mail.webhook_id
     base = public_url.rstrip("/")
     link = f"{base}/webhooks/{mail.webhook_id}"
@@ -73,6 +76,11 @@ def compose(mail: Mail, public_url: str) -> Letter:
         call = f"POST {base}/v1/dead-letters/retry"
     paragraphs.append(f"By the API: {call}")
     return Letter(_one_line(subject), _text(paragraphs, table, link), _html(paragraphs, table, link))
+
+
+def _shown(fact: Any) -> Any:
+    """A fact as a mail shows it: text of a customer or of an endpoint is one line that steers no mail program."""
+    return escape_controls(" ".join(fact.split())) if isinstance(fact, str) else fact
 
 
 def _one_line(subject: str) -> str:

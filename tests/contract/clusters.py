@@ -11,6 +11,7 @@ from streams.adapters.avro import AvroCodec
 from streams.adapters.clock import SystemClock
 from streams.adapters.faust_app import SESSION_SECONDS, FaustStage
 from streams.adapters.kafka.config import consumer_config, producer_config, view_config
+from streams.adapters.kafka.embedded import EmbeddedBroker
 from streams.adapters.kafka.feed import KafkaFeed
 from streams.adapters.kafka.log import KafkaLog
 from streams.adapters.kafka.topics_admin import TopicsAdmin
@@ -66,6 +67,7 @@ class KafkaCluster:
     properties: Mapping[str, str]
     prefix: str
     session_seconds: float = SESSION_SECONDS
+    embedded: EmbeddedBroker | None = None
 
     @asynccontextmanager
     async def log(self) -> AsyncIterator[Log]:

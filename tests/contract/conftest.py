@@ -36,7 +36,7 @@ def embedded(topic_prefix: str) -> Iterator[KafkaCluster]:
     with EmbeddedBroker(TOPICS, topic_prefix) as broker:
         properties = {"bootstrap.servers": broker.bootstrap, "fetch.wait.max.ms": "20"}
         # It lets the next member of a classic group wait for the session of the one that left.
-        yield KafkaCluster(properties, topic_prefix, session_seconds=2.0)
+        yield KafkaCluster(properties, topic_prefix, session_seconds=2.0, embedded=broker)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from real.secured_kafka import PASSWORD, USER, SecuredKafka
 from streams import prerequisites
 from streams.adapters.faust_app import FaustCrashed, FaustStage
 from streams.adapters.kafka import log as kafka_log
-from streams.adapters.kafka import topics_admin
 from streams.adapters.kafka.config import kafka_properties
 from streams.adapters.kafka.log import KafkaLog
 from streams.adapters.kafka.topics_admin import TopicsAdmin
@@ -177,9 +176,8 @@ def test_a_stage_that_may_not_come_in_says_so_at_its_start(
 ) -> None:
     environ, words = refused
     monkeypatch.setattr(prerequisites, "START_SECONDS", 0.0)
-    monkeypatch.setattr(topics_admin, "ASK_SECONDS", 2.0)
     with pytest.raises(Misconfigured, match=words) as told:
-        prerequisites.require_topics(Deployment.from_environment(environ), [ATTEMPTS])
+        prerequisites.Prerequisites([ATTEMPTS]).require(Deployment.from_environment(environ))
     assert "\n" not in str(told.value)
 
 

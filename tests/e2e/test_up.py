@@ -1,11 +1,17 @@
 """`up` on one machine: one command, no broker and no database to bring, found by every other command."""
 
+import json
+import os
 import signal
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,29 +19,59 @@ from conftest import Broker
 from e2e.receiver import Receiver
 from e2e.system import System, until
 from real.process import free_ports
+from streams.startup import STAGES
 
 pytestmark = pytest.mark.e2e
 
 
+@contextmanager
+def running_up(
+    folder: Path, env: dict[str, str], end: signal.Signals = signal.SIGTERM
+) -> Iterator[tuple[System, "subprocess.Popen[bytes]"]]:
+    """`up` in a data directory of its own; at the end SIGTERM, and exit code 0, or another signal."""
+    [port] = free_ports(1)
+    ports = {"SCORM_WEBHOOKS_HEALTH_PORT": str(port), "SCORM_WEBHOOKS_API_PORT": "0"}
+    system = System(folder, {**ports, **env})
+    if "KAFKA_BOOTSTRAP_SERVERS" not in env:
+        del system.env["SCORM_WEBHOOKS_ENCRYPTION_KEYS"]
+    with (folder / "up.log").open("ab") as log:
+        running = subprocess.Popen([sys.executable, "-m", "streams", "up"], env=system.env, cwd=folder, stderr=log)
+    try:
+        yield system, running
+    finally:
+        running.send_signal(end)
+        assert running.wait(timeout=40) == (0 if end is signal.SIGTERM else -end)
+
+
+def reasons(system: System) -> str:
+    """Why `up` is not ready; empty when it is."""
+    try:
+        url = f"http://127.0.0.1:{system.env['SCORM_WEBHOOKS_HEALTH_PORT']}/readyz"
+        urllib.request.urlopen(url, timeout=2).close()
+    except urllib.error.HTTPError as answer:
+        return answer.read().decode()
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+def is_ready(system: System) -> bool:
+    return reasons(system) == ""
+
+
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[System]:
-    """`up` in a data directory of its own, ready."""
-    [port] = free_ports(1)
-    system = System(tmp_path, {"SCORM_WEBHOOKS_HEALTH_PORT": str(port), "SCORM_WEBHOOKS_API_PORT": "0"})
-    del system.env["SCORM_WEBHOOKS_ENCRYPTION_KEYS"]
-    with (tmp_path / "up.log").open("ab") as log:
-        running = subprocess.Popen([sys.executable, "-m", "streams", "up"], env=system.env, cwd=tmp_path, stderr=log)
+    """`up` on an embedded broker, ready."""
+    with running_up(tmp_path, {}) as (system, _):
+        until(lambda: is_ready(system), 90, "every stage can work")
+        yield system
 
-    def ready() -> bool:
-        try:
-            return bool(urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2).status == 200)
-        except OSError:
-            return False
 
-    until(ready, 90, "every stage can work")
-    yield system
-    running.send_signal(signal.SIGTERM)
-    assert running.wait(timeout=40) == 0
+def child_of(running_up: int, stage: str) -> int:
+    """The process of one stage of `up`."""
+    children = Path(f"/proc/{running_up}/task/{running_up}/children").read_text().split()
+    [found] = (int(pid) for pid in children if f"\0{stage}\0" in Path(f"/proc/{pid}/cmdline").read_text())
+    return found
 
 
 def test_an_event_published_from_the_command_line_is_delivered_and_what_waits_is_named_at_the_end(
@@ -57,21 +93,94 @@ def test_an_event_published_from_the_command_line_is_delivered_and_what_waits_is
     until(lambda: up.run("deliveries", "list", "--state", "delivered", "--json"), 30, "recorded")
 
 
-def test_up_ends_with_2_when_a_stage_says_that_it_is_misconfigured(
-    kafka: Broker, topic_prefix: str, tmp_path: Path
-) -> None:
-    env = {
-        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
-        "SCORM_WEBHOOKS_TOPIC_PREFIX": topic_prefix,
-        "SCORM_WEBHOOKS_API_PORT": "0",
-    }
-    done = System(tmp_path, env).attempt("up")
+def test_up_goes_on_by_itself_once_its_topics_exist(kafka: Broker, topic_prefix: str, tmp_path: Path) -> None:
+    env = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "SCORM_WEBHOOKS_TOPIC_PREFIX": topic_prefix}
+    with running_up(tmp_path, env) as (system, running):
+        until(lambda: "run `scorm-webhooks topics apply`" in reasons(system), 60)
+        assert f"{topic_prefix}deliveries.retry.1s" in reasons(system)
+        system.run("topics", "apply")
+        until(lambda: is_ready(system), 90, lambda: reasons(system))
+        assert running.poll() is None
+
+
+def test_up_ends_with_2_when_a_stage_says_that_it_is_misconfigured(tmp_path: Path) -> None:
+    done = System(tmp_path, {"SCORM_WEBHOOKS_API_HOST": "no such host"}).attempt("up")
     assert done.returncode == 2, done.stderr
-    assert "run `scorm-webhooks topics apply`" in done.stderr
+    assert "SCORM_WEBHOOKS_API_HOST" in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+
+
+def test_up_is_ready_again_only_when_it_reads_everything(up: System, receiver: Receiver) -> None:
+    account = up.account()
+    up.webhook(account, receiver.url("/crm"))
+    broker = json.loads((up.folder / ".scorm-webhooks" / "broker.json").read_text())
+    os.kill(child_of(broker["pid"], "deliver"), signal.SIGKILL)
+    until(lambda: not is_ready(up), 10, "the kill is seen")
+    until(lambda: is_ready(up), 30, lambda: reasons(up))
+    up.run("events", "publish", "-", stdin="\n".join(updated(account, number) for number in range(20)))
+    until(lambda: len(receiver.ids("/crm")) == 20, 5, "every event")
 
 
 def test_a_second_up_in_the_same_directory_is_refused_in_one_line(up: System) -> None:
     second = up.attempt("up")
     assert second.returncode == 2
     assert second.stderr.strip().splitlines()[-1].startswith("error: SCORM_WEBHOOKS_DATA_DIR: another")
+
+
+def test_a_stop_amid_traffic_logs_no_error(tmp_path: Path, receiver: Receiver) -> None:
+    receiver.answers["/crm"] = lambda request: 500 if request.number % 3 == 0 else 200
+    with running_up(tmp_path, {"SCORM_WEBHOOKS_LOG_FORMAT": "json"}) as (system, _):
+        until(lambda: is_ready(system), 90, "every stage can work")
+        account = system.account()
+        system.webhook(account, receiver.url("/crm"))
+        system.run("events", "publish", "-", stdin="\n".join(updated(account, number) for number in range(500)))
+        until(lambda: len(receiver.ids("/crm")) > 20, 30, "deliveries under way")
+    facts = facts_of(tmp_path)
+    assert {fact["level"] for fact in facts} == {"info"}
+    assert {fact["stage"] for fact in facts if fact["event"] == "stopped"} == set(STAGES)
+
+
+def test_what_a_killed_broker_forgot_is_dead_and_can_be_retried(tmp_path: Path, receiver: Receiver) -> None:
+    env = {"SCORM_WEBHOOKS_RETRY_SCHEDULE": "1h", "SCORM_WEBHOOKS_LOG_FORMAT": "json"}
+    receiver.answers["/crm"] = lambda request: 500 if request.number == 1 else 200
+    with running_up(tmp_path, env, signal.SIGKILL) as (system, _):
+        until(lambda: is_ready(system), 90, "every stage can work")
+        account = system.account()
+        system.webhook(account, receiver.url("/crm"))
+        system.run("events", "publish", "-", stdin=updated(account, 1))
+        until(lambda: system.run("deliveries", "list", "--state", "waiting", "--json"), 30, "it waits in its tier")
+    (tmp_path / "up.log").unlink()
+    with running_up(tmp_path, env) as (system, _):
+        until(lambda: is_ready(system), 90, lambda: reasons(system))
+        [fact] = [fact for fact in facts_of(tmp_path) if "dead letters now" in fact["event"]]
+        assert fact["deliveries"] == 1
+        retried = system.run("dead-letters", "retry", "--all", "--reason", "broker_restarted", "--json")
+        assert retried == {"retried": 1}
+        until(lambda: system.run("deliveries", "list", "--state", "delivered", "--json"), 30, "delivered at last")
+
+
+def facts_of(folder: Path) -> list[dict[str, Any]]:
+    """The log lines of `up` and its stages."""
+    return [json.loads(line) for line in (folder / "up.log").read_text().splitlines()]
+
+
+def updated(account: str, number: int) -> str:
+    """One line for `events publish`."""
+    event = {
+        "id": f"evt_{number}",
+        "type": "package.updated",
+        "accountId": account,
+        "createdAt": "2026-04-10T14:32:00Z",
+        "data": {"packageId": "pkg_1", "version": "2"},
+    }
+    return json.dumps(event)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 1.5, 2.0, 3.0])
+def test_a_stop_while_it_starts_is_quiet_too(tmp_path: Path, seconds: float) -> None:
+    # Whatever it does after so long on this machine.
+    with running_up(tmp_path, {"SCORM_WEBHOOKS_LOG_FORMAT": "json"}):
+        started = time.monotonic()
+        until(lambda: "embedded broker" in (tmp_path / "up.log").read_text(), 30, "the first line")
+        until(lambda: time.monotonic() > started + seconds)
+    assert {fact["level"] for fact in facts_of(tmp_path)} == {"info"}

@@ -108,7 +108,7 @@ class ConsumerThread:
         callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit, "logger": LIBRDKAFKA}
         consumer = Consumer({**self._config, **callbacks})
         try:
-            self._subscribe(consumer)
+            self.subscribe(consumer, self._topics)
             while not self.stopping:
                 taken = self._taken.wait(POLL_SECONDS)
                 self._obey(consumer)
@@ -126,9 +126,11 @@ class ConsumerThread:
                 settle(KafkaError(KafkaError._DESTROY))
             self.under_way.clear()
 
-    def _subscribe(self, consumer: Consumer) -> None:
+    def subscribe(self, consumer: Consumer, topics: Sequence[str]) -> None:
+        """Part of an order, too: with KIP-848 the partitions of topics that stay are not revoked."""
+        self._topics = topics
         consumer.subscribe(
-            [self._prefix + topic for topic in self._topics],
+            [self._prefix + topic for topic in topics],
             on_assign=self._on_assign,
             on_revoke=lambda consumer, partitions: self._on_revoke(consumer, partitions, lost=False),
             on_lost=lambda consumer, partitions: self._on_revoke(consumer, partitions, lost=True),

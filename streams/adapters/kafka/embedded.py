@@ -1,8 +1,10 @@
 """A broker inside this process, for trying, tests and demos: librdkafka's mock cluster. It keeps nothing."""
 
 import ctypes
+import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import files
 from types import TracebackType
 from typing import Self
@@ -13,6 +15,8 @@ from streams.topics import Topic
 _PRODUCER = 0
 _TEXT_BYTES = 512
 _HEARTBEAT_MS = 500
+# How long a killed member keeps its partitions from the process that is started in its place.
+_SESSION_MS = 6_000
 _BETWEEN_ORDERS_SECONDS = 0.002
 
 
@@ -26,14 +30,16 @@ class EmbeddedBroker:
         error = ctypes.create_string_buffer(_TEXT_BYTES)
         conf = self._lib.rd_kafka_conf_new()
         self._lib.rd_kafka_conf_set(conf, b"log_level", b"2", error, _TEXT_BYTES)
-        self._client = self._lib.rd_kafka_new(_PRODUCER, conf, error, _TEXT_BYTES)
-        if not self._client:
-            raise Misconfigured(f"the embedded broker did not start: {error.value.decode(errors='replace')}")
-        self._cluster = self._lib.rd_kafka_mock_cluster_new(self._client, self.brokers)
+        with _signals_for_others():
+            self._client = self._lib.rd_kafka_new(_PRODUCER, conf, error, _TEXT_BYTES)
+            if not self._client:
+                raise Misconfigured(f"the embedded broker did not start: {error.value.decode(errors='replace')}")
+            self._cluster = self._lib.rd_kafka_mock_cluster_new(self._client, self.brokers)
         # Nobody else will join in the next three seconds: do not wait for them.
         self._lib.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
         # Every three seconds is too seldom for whoever waits for a group's new members.
         self._lib.rd_kafka_mock_set_group_consumer_heartbeat_interval_ms(self._cluster, _HEARTBEAT_MS)
+        self._lib.rd_kafka_mock_set_group_consumer_session_timeout_ms(self._cluster, _SESSION_MS)
         for topic in topics:
             self.create(prefix + topic.name, topic.partitions)
 
@@ -65,6 +71,16 @@ class EmbeddedBroker:
         self.close()
 
 
+@contextmanager
+def _signals_for_others() -> Iterator[None]:
+    """A thread that starts here gets no signal: the broker's would complain of an interrupted call."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _library() -> ctypes.CDLL:
     """The librdkafka that the confluent-kafka wheel carries."""
     bundled = [file for file in files("confluent-kafka") or () if "librdkafka" in file.name and ".so" in file.name]
@@ -91,4 +107,5 @@ def _library() -> ctypes.CDLL:
     lib.rd_kafka_mock_topic_create.argtypes = [pointer, text, number, number]
     lib.rd_kafka_mock_group_initial_rebalance_delay_ms.argtypes = [pointer, ctypes.c_int32]
     lib.rd_kafka_mock_set_group_consumer_heartbeat_interval_ms.argtypes = [pointer, number]
+    lib.rd_kafka_mock_set_group_consumer_session_timeout_ms.argtypes = [pointer, number]
     return lib

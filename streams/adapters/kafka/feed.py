@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from streams.adapters.kafka.consumer_thread import ConsumerThread, offsets
+from streams.adapters.kafka.membership import Membership
 from streams.core.errors import Unavailable
 from streams.core.ledger import Commit
 from streams.ports import FeedHandler, Partition, Record, Report
@@ -17,9 +18,20 @@ News = TypeVar("News")
 
 
 class KafkaFeed:
-    """A `Feed`; `topics` names what to read, `prefix` is put before each name."""
+    """A `Feed`; `topics` names what to read, `prefix` is put before each name.
 
-    def __init__(self, config: Mapping[str, Any], topics: Sequence[str], prefix: str, report: Report) -> None:
+    The only member of its group (`sole_member`) is not ready until it has every partition.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        topics: Sequence[str],
+        prefix: str,
+        report: Report,
+        *,
+        sole_member: bool = False,
+    ) -> None:
         self._config = dict(config)
         self._topics = topics
         self._prefix = prefix
@@ -27,6 +39,7 @@ class KafkaFeed:
         self._thread: ConsumerThread | None = None
         self._away = False
         self._name_taken = False
+        self._membership = Membership(sole_member=sole_member)
 
     async def run(self, handler: FeedHandler) -> None:
         """Feed `handler` until cancelled, then leave the group.
@@ -36,6 +49,7 @@ class KafkaFeed:
         self._handler = handler
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[None] = self._loop.create_future()
+        self._membership.begin()
         self._thread = ConsumerThread(self._config, self._topics, self._prefix, self)
         thread = threading.Thread(target=self._thread.run, name="kafka-feed", daemon=True)
         thread.start()
@@ -48,7 +62,19 @@ class KafkaFeed:
     def troubles(self) -> list[str]:
         """Why nothing can be read at the moment."""
         waiting = ["the group still has a member of this instance id"] if self._name_taken else []
-        return [*waiting, *(["the broker does not answer"] if self._away else [])]
+        if self._away:
+            return [*waiting, "the broker does not answer"]
+        return waiting or self._membership.troubles()
+
+    def subscribe(self, partitions: Mapping[str, int]) -> None:
+        """Read these topics, given with their partitions, from now on; what is read already goes on undisturbed."""
+        self._membership.expect(sum(partitions.values()))
+        topics = sorted(partitions)
+        if topics == sorted(self._topics):
+            return
+        self._topics = topics
+        if thread := self._thread:
+            self._order(lambda consumer: thread.subscribe(consumer, topics))
 
     # -- orders for the thread ---------------------------------------------------------------------------------
 
@@ -97,6 +123,7 @@ class KafkaFeed:
 
     def ask_handler(self, partitions: Sequence[Partition], *, lost: bool, seconds: float) -> Mapping[Partition, Commit]:
         """Wait, on the thread, for the handler to finish with these partitions; what to commit last."""
+        self.tell_loop(self._membership.revoked, partitions)
         finishing = asyncio.run_coroutine_threadsafe(self._handler.revoked(partitions, lost=lost), self._loop)
         return finishing.result(seconds)
 
@@ -104,6 +131,7 @@ class KafkaFeed:
 
     def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         self._name_taken = False
+        self._membership.assigned(partitions)
         self._tell_handler(self._handler.assigned, partitions)
 
     def received(self, records: Sequence[Record]) -> None:

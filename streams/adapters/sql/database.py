@@ -10,9 +10,9 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from streams.adapters.sql.sqlite_file import BUSY_SECONDS, SqliteConnections
 from streams.core.errors import Misconfigured, Refused, Unavailable
 
-BUSY_SECONDS = 30
 POLL_SECONDS = 0.05
 POLLS = 20
 _DRIVERS = {
@@ -41,8 +41,12 @@ class Database:
         self.url = url
         self._away: str | None = None
         self.is_sqlite = url.get_backend_name() == "sqlite"
-        self._engine = _sqlite_engine(url, "BEGIN IMMEDIATE") if self.is_sqlite else _postgres_engine(url, pool_size)
-        self._reader = _sqlite_engine(url, "BEGIN") if self.is_sqlite else self._engine
+        self._connections = SqliteConnections(url) if self.is_sqlite else None
+        if self._connections:
+            self._engine = _sqlite_engine(url, self._connections, "BEGIN IMMEDIATE")
+            self._reader = _sqlite_engine(url, self._connections, "BEGIN")
+        else:
+            self._engine = self._reader = _postgres_engine(url, pool_size)
 
     def troubles(self) -> list[str]:
         """Why nothing can be stored at the moment."""
@@ -94,6 +98,8 @@ class Database:
     async def close(self) -> None:
         await self._engine.dispose()
         await self._reader.dispose()
+        if self._connections:
+            await self._connections.wait_until_ended()
 
 
 def _words(error: Exception) -> str:
@@ -112,8 +118,8 @@ def _postgres_engine(url: URL, pool_size: int) -> AsyncEngine:
     )
 
 
-def _sqlite_engine(url: URL, begin_statement: str) -> AsyncEngine:
-    engine = create_async_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS})
+def _sqlite_engine(url: URL, connections: SqliteConnections, begin_statement: str) -> AsyncEngine:
+    engine = create_async_engine(url, hide_parameters=True, async_creator=connections.open)
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _: Any) -> None:

@@ -12,10 +12,16 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
 
+from streams.adapters.sql.sqlite_file import make_private_file
 from streams.core.errors import Misconfigured, Unavailable
 
 # Two processes that start at once must not both migrate.
 _LOCK = 5_271_009
+CONNECT_SECONDS = 5
+
+
+class SchemaDiffers(Misconfigured):
+    """The database answers, and its schema is not that of this version."""
 
 
 def upgrade(url: URL, revision: str = "head") -> None:
@@ -39,15 +45,18 @@ def differences(url: URL) -> None:
 
 
 def require_head(url: URL) -> None:
-    """Raises `Misconfigured` unless the database has this version's schema."""
-    wanted = ScriptDirectory.from_config(_config()).get_current_head()
+    """Raises `SchemaDiffers` unless the database has this version's schema."""
+    scripts = ScriptDirectory.from_config(_config())
+    wanted = scripts.get_current_head()
     with _connection(url) as connection:
         found = MigrationContext.configure(connection).get_current_revision()
-    if found != wanted:
-        raise Misconfigured(
-            f"DATABASE_URL: the database's schema is {found or 'empty'}, this version needs {wanted}: "
-            "run `scorm-webhooks db upgrade`"
-        )
+    if found == wanted:
+        return
+    is_known = found is None or any(script.revision == found for script in scripts.walk_revisions())
+    advice = "run `scorm-webhooks db upgrade`" if is_known else "it belongs to a newer release: upgrade this process"
+    raise SchemaDiffers(
+        f"DATABASE_URL: the database's schema is {found or 'empty'}, this version needs {wanted}: {advice}"
+    )
 
 
 def _run(url: URL, verb: Callable[[Config], object]) -> None:
@@ -69,7 +78,10 @@ def _config() -> Config:
 @contextmanager
 def _connection(url: URL) -> Iterator[Connection]:
     sync = url.set(drivername="sqlite") if url.get_backend_name() == "sqlite" else url
-    engine = create_engine(sync, hide_parameters=True)
+    options = {"connect_timeout": CONNECT_SECONDS} if sync.get_backend_name() == "postgresql" else {}
+    if sync.get_backend_name() == "sqlite":
+        make_private_file(url)
+    engine = create_engine(sync, hide_parameters=True, connect_args=options)
     try:
         with engine.begin() as connection:
             yield connection

@@ -1,0 +1,45 @@
+"""Whether a member of a consumer group reads what it should."""
+
+import time
+from collections.abc import Iterable
+
+from streams.ports import Partition
+
+# A group with more members than partitions gives some of them none, and tells them nothing.
+JOIN_SECONDS = 15.0
+
+
+class Membership:
+    """Counts the partitions of this member; on the event loop alone."""
+
+    def __init__(self, *, sole_member: bool) -> None:
+        self._sole_member = sole_member
+        self._partitions: set[Partition] = set()
+        self._expected = 0
+        self._joined = False
+        self._begun_at: float | None = None
+
+    def begin(self) -> None:
+        self._begun_at = time.monotonic()
+
+    def expect(self, count: int) -> None:
+        """So many partitions are there to be read."""
+        self._expected = count
+
+    def assigned(self, partitions: Iterable[Partition]) -> None:
+        self._joined = True
+        self._partitions.update(partitions)
+
+    def revoked(self, partitions: Iterable[Partition]) -> None:
+        self._partitions.difference_update(partitions)
+
+    def troubles(self) -> list[str]:
+        """Why not everything is read that should be."""
+        if not self._joined and (self._begun_at is None or time.monotonic() - self._begun_at < JOIN_SECONDS):
+            return ["has no partitions yet: its group assigns them"]
+        if self._sole_member and len(self._partitions) < max(1, self._expected):
+            return [
+                f"reads {len(self._partitions)} of {self._expected} partitions; a member that was killed keeps the "
+                "others until its session ends"
+            ]
+        return []

@@ -1,0 +1,53 @@
+"""SQLite's file, which only its owner may read, and the threads of its connections."""
+
+import asyncio
+import os
+import threading
+import time
+from contextlib import suppress
+from weakref import WeakSet
+
+import aiosqlite
+from sqlalchemy.engine import URL
+
+BUSY_SECONDS = 30
+THREADS_SECONDS = 5.0
+LOOK_SECONDS = 0.002
+
+
+def make_private_file(url: URL) -> None:
+    """Create the database's file with mode 0600 if it is not there; SQLite gives `-wal` and `-shm` the same mode.
+
+    Where it cannot be created, SQLite says so when it opens it.
+    """
+    path = url.database
+    if path and path != ":memory:" and not path.startswith("file:"):
+        with suppress(OSError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+class SqliteConnections:
+    """Opens connections by aiosqlite, which gives each a thread, and knows these threads."""
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        arguments, self._options = url.get_dialect()().create_connect_args(url)
+        self._path = arguments[0]
+        self._threads: WeakSet[threading.Thread] = WeakSet()
+
+    async def open(self) -> aiosqlite.Connection:
+        """For SQLAlchemy's `async_creator`."""
+        make_private_file(self._url)
+        connection = aiosqlite.connect(self._path, **{**self._options, "timeout": BUSY_SECONDS})
+        connection._thread.daemon = True
+        self._threads.add(connection._thread)
+        return await connection
+
+    async def wait_until_ended(self) -> None:
+        """Wait for the threads of connections that are closed, or whose use was cancelled.
+
+        A thread that outlives the loop has nobody to hand its last result to, and ends with a traceback.
+        """
+        deadline = time.monotonic() + THREADS_SECONDS
+        while any(thread.is_alive() for thread in self._threads) and time.monotonic() < deadline:
+            await asyncio.sleep(LOOK_SECONDS)

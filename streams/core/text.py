@@ -1,0 +1,29 @@
+"""Text that came from outside, made safe to show in a terminal or a mail."""
+
+import re
+
+# What moves a cursor, ends a line, hides text or turns its direction: C0 and C1 controls, DEL, line separators,
+# bidirectional and other invisible format characters, lone surrogates. Joiners stay: some scripts need them.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def escape_controls(text: str, keep: str = "") -> str:
+    r"""`text` with each unsafe character written as an escape such as `\x1b`; those in `keep` stay."""
+    return _UNSAFE.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+
+
+def escape_json(text: str) -> str:
+    r"""JSON with each unsafe character within its strings written as `\uXXXX`."""
+    return _UNSAFE.sub(lambda found: "".join(f"\\u{unit:04x}" for unit in _utf16(found[0])), text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _utf16(character: str) -> list[int]:
+    encoded = character.encode("utf-16-be", errors="surrogatepass")
+    return [int.from_bytes(encoded[at : at + 2], "big") for at in range(0, len(encoded), 2)]

@@ -1,0 +1,68 @@
+"""Log lines of several processes stay whole, and text of a stranger steers no terminal."""
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from streams.telemetry import PrometheusReport, configure_logging
+
+STEERING = "\x1b[2J\r\x9b1m\u202e\nfake line"
+TALKING = """
+import sys
+from streams.telemetry import PrometheusReport, configure_logging
+configure_logging(sys.argv[1], "info")
+report = PrometheusReport("deliver")
+for number in range(300):
+    report.tell("fact", number=number, words="x" * 200)
+"""
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize("style", ["console", "json"])
+def test_a_log_line_escapes_what_steers_a_terminal(style: str, capfd: pytest.CaptureFixture[str]) -> None:
+    configure_logging(style, "info")  # type: ignore[arg-type]
+    PrometheusReport("deliver").tell("fact", words=STEERING)
+    logging.getLogger("library").error("failed: %s", STEERING)
+    try:
+        raise ValueError(STEERING)
+    except ValueError:
+        structlog.get_logger().error("broken", exc_info=True)
+    said = capfd.readouterr().err
+    assert not any(character in said for character in "\x1b\r\x9b\u202e")
+    assert "\\u202e" in said
+    if style == "json":
+        assert said.count("\n") == 3
+
+
+@pytest.mark.parametrize("style", ["console", "json"])
+def test_lines_of_several_processes_never_mix(style: str) -> None:
+    reading, writing = os.pipe()
+    talking = [subprocess.Popen([sys.executable, "-c", TALKING, style], stderr=writing) for _ in range(3)]
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        lines = stream.read().splitlines()
+    assert [process.wait() for process in talking] == [0, 0, 0]
+    assert len(lines) == 900
+    assert all(line.count("x" * 200) == 1 and "fact" in line for line in lines)
+
+
+def test_a_closed_stream_costs_lines_and_not_the_process() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    talking = subprocess.Popen([sys.executable, "-c", TALKING, "json"], stderr=writing)
+    os.close(writing)
+    assert talking.wait() == 0

@@ -1,0 +1,57 @@
+"""Which topics a consumer is subscribed to, as topics come and go."""
+
+from collections.abc import Mapping
+
+from streams.adapters.kafka.topics_watch import GONE_AFTER_LOOKS, TopicsWatch
+from streams.core.errors import Unavailable
+
+
+class FakeCluster:
+    """Answers with its topics, or not at all."""
+
+    def __init__(self) -> None:
+        self.topics: dict[str, int] | None = {"deliveries": 4, "other": 1}
+
+    def existing(self, seconds: float) -> Mapping[str, int]:
+        if self.topics is None:
+            raise Unavailable("no broker")
+        return self.topics
+
+
+class FakeConsumer:
+    """Remembers what it is subscribed to."""
+
+    subscribed: Mapping[str, int] | None = None
+
+    def subscribe(self, partitions: Mapping[str, int]) -> None:
+        self.subscribed = partitions
+
+
+async def test_topics_come_at_once_and_go_after_some_looks() -> None:
+    cluster, consumer = FakeCluster(), FakeConsumer()
+    watch = TopicsWatch(cluster.existing, consumer, lambda name: name.startswith("deliveries"), ["deliveries.retry"])
+    await watch.look()
+    assert (consumer.subscribed, watch.missing) == ({"deliveries": 4}, ["deliveries.retry"])
+    cluster.topics = {"deliveries": 6, "deliveries.retry": 4}
+    await watch.look()
+    assert (consumer.subscribed, watch.missing) == (cluster.topics, [])
+    cluster.topics = {"deliveries": 6}
+    for _ in range(GONE_AFTER_LOOKS - 1):
+        await watch.look()
+        assert consumer.subscribed == {"deliveries": 6, "deliveries.retry": 4}
+    await watch.look()
+    assert (consumer.subscribed, watch.missing) == ({"deliveries": 6}, ["deliveries.retry"])
+
+
+async def test_without_an_answer_everything_stays() -> None:
+    cluster, consumer = FakeCluster(), FakeConsumer()
+    watch = TopicsWatch(cluster.existing, consumer, lambda _: True, [])
+    cluster.topics = None
+    await watch.look()
+    assert consumer.subscribed is None
+    cluster.topics = {"deliveries": 4}
+    await watch.look()
+    cluster.topics = None
+    for _ in range(10):
+        await watch.look()
+    assert consumer.subscribed == {"deliveries": 4}

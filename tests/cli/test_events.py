@@ -1,0 +1,111 @@
+"""`events publish`: all lines are checked before the first is sent, and what Kafka took is counted."""
+
+import json
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.cli import events
+from streams.cli.events import Line, parse_lines, publish_all
+from streams.core.errors import Invalid, Unavailable
+from streams.producer import Ack
+
+EVENT = {
+    "type": "package.updated",
+    "accountId": "acc_1",
+    "createdAt": "2026-04-10T14:32:00Z",
+    "data": {"packageId": "pkg_1", "version": "2"},
+}
+
+
+def line(**changes: Any) -> str:
+    return json.dumps({**EVENT, **changes}, ensure_ascii=False)
+
+
+def messages(text: str) -> list[str]:
+    with pytest.raises(Invalid) as refused:
+        parse_lines(text)
+    return [str(error) for error in refused.value.errors]
+
+
+def test_a_line_separator_within_json_splits_no_line() -> None:
+    title = "one\u2028two\u2029three\x85four"
+    found = parse_lines(line(data={**EVENT["data"], "title": title}) + "\r\n\n" + line())  # type: ignore[dict-item]
+    assert [one.number for one in found] == [1, 3]
+    assert found[0].event.data["title"] == title
+
+
+def test_every_wrong_line_is_named_and_nothing_is_published() -> None:
+    said = messages("\n".join([line(), line(type="no.such"), line(), "{", "[" * 100_000]))
+    assert [words.split(":")[0] for words in said] == ["line 2", "line 4", "line 5", "events"]
+    assert said[2] == "line 5: is nested too deeply"
+    assert said[-1] == "events: 3 of 5 lines are wrong: nothing is published"
+
+
+def test_of_many_wrong_lines_the_first_are_named() -> None:
+    said = messages("{\n" * 1000)
+    assert len(said) == events.MOST_ERRORS + 1
+    assert said[-1] == "events: 1000 of 1000 lines are wrong: nothing is published"
+
+
+class FakeProducer:
+    """Acknowledges all but some events; its queue has no room after `room` of them."""
+
+    def __init__(self, refused: set[str], room: int = 1000) -> None:
+        self.refused, self.room = refused, room
+        self.published: list[str] = []
+
+    def publish(self, event: Any) -> "Future[Ack]":
+        if len(self.published) >= self.room:
+            raise Unavailable("the local queue is full")
+        self.published.append(event.id)
+        future: Future[Ack] = Future()
+        if event.id in self.refused:
+            future.set_exception(Unavailable("Kafka did not take the event"))
+        else:
+            future.set_result(Ack(event.id, "session-events", 0, 0))
+        return future
+
+    def __enter__(self) -> "FakeProducer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_a_failure_names_its_line_and_counts_what_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    producer = FakeProducer({"evt_3", "evt_4"})
+    monkeypatch.setattr("streams.producer.EventProducer", lambda *_, **__: producer)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
+    file = tmp_path / "events"
+    file.write_text("\n".join(line(id=f"evt_{number}") for number in range(1, 6)))
+    with pytest.raises(Unavailable, match=r"line 3: .*; 3 of 5 events are published"):
+        events.events_publish(str(file), as_json=True)
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["published"], shown["ids"]) == (3, ["evt_1", "evt_2", "evt_5"])
+
+
+def five_lines() -> list[Line]:
+    return parse_lines("\n".join(line(id=f"evt_{number}") for number in range(1, 6)))
+
+
+def failed(producer: FakeProducer) -> list[int]:
+    sent = publish_all(producer, five_lines(), quiet=True)  # type: ignore[arg-type]
+    return [one.number for one, future in sent if future.exception(timeout=0)]
+
+
+def test_the_lines_that_kafka_refused_are_known() -> None:
+    assert failed(FakeProducer({"evt_3", "evt_4"})) == [3, 4]
+    assert failed(FakeProducer(set(), room=4)) == [5]
+    assert failed(FakeProducer(set())) == []
+
+
+def test_nothing_is_sent_after_a_portion_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "LINES_AT_ONCE", 2)
+    producer = FakeProducer({"evt_3"})
+    assert failed(producer) == [3]
+    assert producer.published == ["evt_1", "evt_2", "evt_3", "evt_4"]

@@ -1,0 +1,37 @@
+"""A customer's text cannot fake a row, clear a screen or break a program that reads the JSON."""
+
+import getpass
+import json
+import os
+
+import pytest
+
+from streams.cli.output import me, show
+
+STEERING = "\x1b[2J\rfake\x9b1m\u202e\u2028\nnext"
+RAW = "\x1b\r\x9b\u202e\u2028"
+
+
+def test_a_table_and_a_sheet_show_no_raw_controls(capsys: pytest.CaptureFixture[str]) -> None:
+    show([{"id": "one", "description": STEERING}, {"id": "two"}], as_json=False)
+    show({"id": "one", "headers": {STEERING: STEERING}, "tags": [STEERING], STEERING: 1}, as_json=False)
+    said = capsys.readouterr().out
+    assert not any(character in said for character in RAW)
+    assert said.count("\n") == 3 + 4
+    assert "\\x1b[2J\\rfake\\x9b1m\\u202e\\u2028\\nnext" in said
+
+
+def test_json_says_the_same_in_characters_that_are_safe(capsys: pytest.CaptureFixture[str]) -> None:
+    show({"description": STEERING + "é"}, as_json=True)
+    said = capsys.readouterr().out
+    assert json.loads(said) == {"description": STEERING + "é"}
+    assert not any(character in said for character in RAW)
+    assert "é" in said
+
+
+def test_a_user_without_a_name_is_known_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    assert me() == f"cli:uid-{os.getuid()}"

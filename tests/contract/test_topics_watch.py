@@ -1,0 +1,33 @@
+"""A consumer reads a topic that is created later, and goes on reading those that it has."""
+
+from contract.clusters import PARTITIONS, Handler, KafkaCluster, numbered, running, until
+from streams.adapters.kafka.topics_admin import TopicsAdmin
+from streams.adapters.kafka.topics_watch import TopicsWatch
+from streams.core.schedule import parse_schedule
+from streams.topics import TEST_DELIVERIES, declare, tier_of
+
+LATER = "deliveries.retry.9s"
+WITHIN_SECONDS = 10.0
+
+
+def create_later(cluster: KafkaCluster) -> None:
+    """What `topics apply` does after a change of the schedule."""
+    if cluster.embedded:
+        cluster.embedded.create(cluster.prefix + LATER, PARTITIONS)
+        return
+    admin = TopicsAdmin(cluster.properties, cluster.prefix)
+    admin.apply(admin.plan(declare(parse_schedule("1s,2s,9s"), PARTITIONS, PARTITIONS)))
+
+
+async def test_a_new_retry_topic_is_read_without_a_restart(kafka_cluster: KafkaCluster) -> None:
+    feed, handler = kafka_cluster.feed(TEST_DELIVERIES), Handler()
+    admin = TopicsAdmin(kafka_cluster.properties, kafka_cluster.prefix)
+    watch = TopicsWatch(admin.existing, feed, lambda name: name == TEST_DELIVERIES or bool(tier_of(name)), [LATER])
+    async with kafka_cluster.log() as log, running(feed.run(handler)), running(watch.run()):
+        await log.produce(numbered(TEST_DELIVERIES, 10))
+        await until(lambda: len(handler.records) == 10 and watch.missing == [LATER])
+        create_later(kafka_cluster)
+        await until(lambda: any(partition.topic == LATER for partition in handler.committed), WITHIN_SECONDS)
+        await log.produce([*numbered(LATER, 10), *numbered(TEST_DELIVERIES, 10)])
+        await until(lambda: len(handler.records) == 30)
+        assert (handler.gone, watch.missing) == ([], [])

@@ -1,0 +1,103 @@
+"""What goes wrong on the command line is one line and an exit code, never a traceback."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import random_prefix
+from e2e.system import System
+
+pytestmark = pytest.mark.e2e
+
+EVENT = (
+    '{"type":"package.updated","accountId":"acc_1","createdAt":"2026-04-10T14:32:00Z",'
+    '"data":{"packageId":"pkg_1","version":"2"}}'
+)
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    """Commands with SQLite in their data directory."""
+    system = System(tmp_path, {"SCORM_WEBHOOKS_TOPIC_PREFIX": random_prefix()})
+    del system.env["SCORM_WEBHOOKS_ENCRYPTION_KEYS"]
+    return system
+
+
+def one_line(done: "subprocess.CompletedProcess[str]", code: int) -> str:
+    """The only line of a failed command."""
+    [line] = done.stderr.splitlines()
+    assert (done.returncode, line[:7]) == (code, "error: "), done.stderr
+    return line
+
+
+@pytest.mark.parametrize("command", [["accounts", "create", "Acme"], ["deliveries", "list"], ["dead-letters", "list"]])
+def test_before_a_migration_a_command_says_what_to_run(system: System, command: list[str]) -> None:
+    assert "run `scorm-webhooks db upgrade`" in one_line(system.attempt(*command), 2)
+
+
+def test_the_address_of_a_killed_up_is_not_believed(system: System) -> None:
+    (system.folder / ".scorm-webhooks").mkdir()
+    broker = system.folder / ".scorm-webhooks" / "broker.json"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    broken: list[object] = [{"bootstrap": f"127.0.0.1:{port}", "pid": 1}, {}, [], {"bootstrap": None}]
+    for left in broken:
+        broker.write_text(json.dumps(left))
+        said = one_line(system.attempt("events", "publish", "-", stdin=EVENT), 2)
+        assert "start `scorm-webhooks up` first" in said
+
+
+def test_a_data_directory_that_takes_no_file_is_named(system: System) -> None:
+    system.env["SCORM_WEBHOOKS_DATA_DIR"] = "/proc/self"
+    for command in (["up"], ["webhooks", "list"]):
+        said = system.attempt(*command)
+        assert said.returncode in (2, 3)
+        assert "Traceback" not in said.stderr
+        assert said.stderr.splitlines()[-1].startswith("error: SCORM_WEBHOOKS_DATA_DIR: /proc/self")
+
+
+@pytest.mark.parametrize("command", ["accounts list", "accounts list --json", "--help", "keys generate"])
+def test_a_full_output_is_one_line(system: System, command: str) -> None:
+    system.run("db", "upgrade")
+    with open("/dev/full", "w") as full:
+        done = running(system, command, stdout=full)
+        _, said = done.communicate(timeout=60)
+    assert (done.returncode, said) == (3, b"error: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize("command", ["accounts list", "--help"])
+def test_a_closed_output_is_quiet(system: System, command: str) -> None:
+    system.run("db", "upgrade")
+    done = running(system, command, stdout=subprocess.PIPE)
+    assert done.stdout
+    done.stdout.close()
+    done.stdout = None
+    _, said = done.communicate(timeout=60)
+    assert said == b""
+    assert done.returncode == 1
+
+
+def test_ctrl_c_is_quiet(system: System) -> None:
+    (system.folder / ".scorm-webhooks").mkdir()
+    fifo = system.folder / "events"
+    os.mkfifo(fifo)
+    with socket.create_server(("127.0.0.1", 0)) as broker:
+        left = {"bootstrap": f"127.0.0.1:{broker.getsockname()[1]}"}
+        (system.folder / ".scorm-webhooks" / "broker.json").write_text(json.dumps(left))
+        done = running(system, f"events publish {fifo}", stdout=subprocess.PIPE)
+        with open(fifo, "w"):  # returns once the command reads
+            done.send_signal(signal.SIGINT)
+            said = done.communicate(timeout=20)
+    assert (done.returncode, said) == (130, (b"", b""))
+
+
+def running(system: System, command: str, **streams: Any) -> "subprocess.Popen[bytes]":
+    arguments = [sys.executable, "-m", "streams", *command.split()]
+    return subprocess.Popen(arguments, env=system.env, cwd=system.folder, stderr=subprocess.PIPE, **streams)

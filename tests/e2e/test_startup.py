@@ -1,0 +1,91 @@
+"""A stage that starts before what it needs is live at once, says what it waits for, and goes on by itself."""
+
+import signal
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import Broker
+from e2e.system import System, until
+from real.kafka import Kafka
+from real.postgres import Postgres
+
+pytestmark = pytest.mark.e2e
+
+EVERY_STAGE = ("fan-out", "deliver", "record", "publish", "notify", "api")
+NOWHERE = "127.0.0.1:1"
+# Far less than a liveness probe's patience; a process takes a second to import what it needs.
+SOON_SECONDS = 10.0
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[System]:
+    """Stages whose Kafka and database do not answer."""
+    database = f"postgresql://nobody@{NOWHERE}/nothing"
+    env = {"KAFKA_BOOTSTRAP_SERVERS": NOWHERE, "DATABASE_URL": database, "SCORM_WEBHOOKS_API_PORT": "0"}
+    system = System(tmp_path, env)
+    yield system
+    system.close()
+
+
+def is_live(system: System, stage: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{system._ports[stage]}/healthz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("stage", EVERY_STAGE)
+def test_a_stage_without_kafka_is_live_and_says_why(alone: System, stage: str) -> None:
+    missing = "DATABASE_URL" if stage == "notify" else f"KAFKA_BOOTSTRAP_SERVERS is {NOWHERE}"
+    alone.launch(stage)
+    until(lambda: is_live(alone, stage), SOON_SECONDS, "live")
+    until(lambda: missing in alone.trouble(stage), SOON_SECONDS, lambda: alone.trouble(stage))
+    alone.send(stage, signal.SIGTERM)
+    until(lambda: alone.exit_code(stage) is not None, 3, "the end at once")
+    assert alone.exit_code(stage) == 0
+    told = [fact["event"] for fact in alone.facts(stage) if "stage" in fact]
+    assert (set(told), told[-1]) == ({"started", "not ready", "stopped"}, "stopped")
+    assert "Traceback" not in alone.log(stage)
+
+
+def test_a_wrong_setting_is_not_hidden_behind_the_wait(alone: System) -> None:
+    alone.launch("deliver", SCORM_WEBHOOKS_ENCRYPTION_KEYS="short")
+    until(lambda: alone.exit_code("deliver") is not None, SOON_SECONDS, "the end")
+    assert alone.exit_code("deliver") == 2
+    assert alone.log("deliver").splitlines()[-1].startswith("error: SCORM_WEBHOOKS_ENCRYPTION_KEYS")
+
+
+def test_a_stage_starts_by_itself_once_kafka_answers(own_kafka: Kafka, alone: System) -> None:
+    alone.env["KAFKA_BOOTSTRAP_SERVERS"] = own_kafka.bootstrap
+    alone.run("topics", "apply")
+    own_kafka.kill()
+    alone.launch("fan-out")
+    until(lambda: "Kafka does not answer" in alone.trouble("fan-out"), SOON_SECONDS)
+    own_kafka.start()
+    # Without `publish` there is no sentinel: it waits for that next.
+    until(lambda: "the webhooks are not all read yet" in alone.trouble("fan-out"), 30, lambda: alone.log("fan-out"))
+
+
+def test_missing_topics_and_tables_are_waited_for(
+    kafka: Broker, postgres: Postgres, topic_prefix: str, tmp_path: Path
+) -> None:
+    env = {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
+        "DATABASE_URL": postgres.url(),
+        "SCORM_WEBHOOKS_TOPIC_PREFIX": topic_prefix,
+    }
+    system = System(tmp_path, env)
+    try:
+        system.launch("record")
+        until(lambda: f"{topic_prefix}deliveries.held" in system.trouble("record"), SOON_SECONDS)
+        assert "run `scorm-webhooks topics apply`" in system.trouble("record")
+        system.run("topics", "apply")
+        until(lambda: "run `scorm-webhooks db upgrade`" in system.trouble("record"), SOON_SECONDS)
+        system.run("db", "upgrade")
+        until(lambda: system.is_ready("record"), 30, lambda: system.log("record"))
+    finally:
+        system.close()
