@@ -46,6 +46,7 @@ def _both(patient: bool) -> list[Scenario]:
         Scenario("restore-with-deletions", databases.restore_with_deletions),
         Scenario("hostile-records", partial(hostile.records, times=times), copies=3, poison=0.02),
         Scenario("wrong-key", partial(hostile.wrong_key, seconds=how(3, 20))),
+        Scenario("missing-topic", hostile.missing_topic),
         Scenario("file-descriptors", partial(hostile.file_descriptors, seconds=how(3, 20))),
         Scenario("leader-kill", partial(brokers.kill_leader, times=times), apart=True),
     ]
