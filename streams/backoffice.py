@@ -44,12 +44,15 @@ class PublishProcess:
 
     async def run(self) -> None:
         try:
-            # The topic is read only once nobody else writes to it.
-            await self._stage.take_lease()
-            await together(self._view.run, self._publish, self._send_on, self._do_jobs, self._prune)
+            await together(self._deployment.encryption_check.watch, self._work)
         finally:
             await self._log.close()
             await self._database.close()
+
+    async def _work(self) -> None:
+        # The topic is read only once nobody else writes to it.
+        await self._stage.take_lease()
+        await together(self._view.run, self._publish, self._send_on, self._do_jobs, self._prune)
 
     async def _publish(self) -> None:
         await self._view.wait_until_read()

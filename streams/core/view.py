@@ -83,9 +83,9 @@ class View:
         return {webhook_id: self._webhooks.version(webhook_id) for webhook_id in self._webhooks}
 
     @property
-    def tombstones(self) -> Mapping[str, int]:
-        """The version of each deletion, by the webhook's id."""
-        return self._deleted
+    def tombstones(self) -> Mapping[str, int] | None:
+        """The version of each deletion, by the webhook's id; None for a topic that has no sentinel yet."""
+        return self._deleted if self._sentinel else None
 
     def newest(self, webhook_id: str) -> int:
         """The newest version that was read of a webhook, its deletion included; 0 where nothing was."""

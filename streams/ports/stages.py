@@ -45,11 +45,12 @@ class Recorder(Protocol):
 class Outbox(Protocol):
     """The webhooks whose newest state is not on the topic yet."""
 
-    async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int]) -> Sequence[str]:
+    async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
         """Make due what differs from the topic's versions (by webhook id); the ids that SQL does not know at all.
 
         What SQL has in no newer version than the topic (after a restore of SQL) becomes due in one that is newer than
-        the topic's, its tombstone's and the clock, so that nobody who remembers one of these takes it for old.
+        the topic's, its tombstone's and the clock, so that nobody who remembers one of these takes it for old. Of a
+        topic that is new (no `tombstones`) nobody remembers anything.
         """
 
     async def owe(self, newest: Mapping[str, int]) -> None:

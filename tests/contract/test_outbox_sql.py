@@ -18,3 +18,21 @@ async def test_a_comparison_that_began_before_a_change_does_not_make_the_older_v
         await make_dirty(connection, insert, "wh_crm", older.version)
     await database.outbox.published([(older, NOON)])
     assert not await database.propagation.is_published("wh_crm")
+
+
+async def test_what_was_taken_from_the_topic_comes_back_in_a_version_newer_than_the_clock(database: SqlStore) -> None:
+    """Its tombstone may be compacted away, and remembered by a stage that runs."""
+    [due] = await database.outbox.due(10)
+    await database.outbox.published([(due, NOON)])
+    database.clock.advance(60)
+    await database.outbox.compare({}, {})
+    [again] = await database.outbox.due(10)
+    assert again.version >= int(database.clock.now().timestamp() * 1000) > due.version
+
+
+async def test_on_a_new_topic_versions_stay_as_they_are(database: SqlStore) -> None:
+    [due] = await database.outbox.due(10)
+    await database.outbox.published([(due, NOON)])
+    database.clock.advance(60)
+    await database.outbox.compare({}, None)
+    assert [one.version for one in await database.outbox.due(10)] == [due.version]

@@ -97,8 +97,9 @@ class FakeOutbox:
 
     # -- what the publisher does -------------------------------------------------------------------------------
 
-    async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int]) -> Sequence[str]:
+    async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
         self._check()
+        tombstones = tombstones or {}
         for webhook_id, stored in self._stored.items():
             version, on_topic = stored.webhook.version, versions.get(webhook_id)
             if on_topic == (None if webhook_id in self._deleted else version):

@@ -15,8 +15,11 @@ from streams.adapters.avro import header
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
 from streams.core.event_data import EVENT_TYPES
+from streams.core.ids import ID_WORDS
+from streams.core.limits import ID_CHARACTERS
 from streams.core.webhook import Webhook
 
+EVENT_TYPES_BY_RECORD = {name.title().replace(".", ""): fields for name, fields in EVENT_TYPES.items()}
 HOW_TO_ADD_A_VERSION = (
     "schemas/{name}.avsc has changed: copy it to schemas/history/{name}.{next}.avsc and leave the versions "
     "before it as they are, because records were written with them (schemas/README.md)"
@@ -119,3 +122,14 @@ def without_doc(schema: Any) -> Any:
     if isinstance(schema, dict):
         return {key: without_doc(part) for key, part in schema.items() if key != "doc"}
     return [without_doc(part) for part in schema] if isinstance(schema, list) else schema
+
+
+def test_the_schema_of_events_says_the_limit_of_each_text() -> None:
+    [data] = [field for field in schemas.current("session_event")["fields"] if field["name"] == "data"]
+    for record in data["type"]:
+        for field in record["fields"]:
+            kind = EVENT_TYPES_BY_RECORD[record["name"]][field["name"]].kind
+            if kind.schema.get("pattern", "").endswith(f"{{1,{ID_CHARACTERS}}}$"):
+                assert ID_WORDS in field["doc"], field
+            elif "maxLength" in kind.schema:
+                assert f"{kind.schema['maxLength']} characters" in field["doc"], field

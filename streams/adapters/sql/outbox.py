@@ -28,16 +28,17 @@ class SqlOutbox:
         self._clock = clock
         self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
-    async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int]) -> Sequence[str]:
+    async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
         async with self._database.transaction() as connection:
             stored = {row.id: row for row in await connection.execute(_STATES)}
             for row in stored.values():
                 is_deleted, on_topic = row.deleted_at is not None, versions.get(row.id)
                 if on_topic == (None if is_deleted else row.version):
                     continue
-                tombstone = tombstones.get(row.id, 0)
+                tombstone = (tombstones or {}).get(row.id, 0)
                 newest = max(on_topic or 0, tombstone)
-                comes_back = on_topic is None and (tombstone == row.version or self._was_published(row))
+                may_be_remembered = tombstones is not None and self._was_published(row)
+                comes_back = on_topic is None and (tombstone == row.version or may_be_remembered)
                 await self._owe(connection, row, newest, is_behind=newest > row.version or comes_back)
         return sorted(versions.keys() - stored.keys())
 
