@@ -84,8 +84,8 @@ class View:
 
     @property
     def tombstones(self) -> Mapping[str, int] | None:
-        """The version of each deletion, by the webhook's id; None for a topic that has no sentinel yet."""
-        return self._deleted if self._sentinel else None
+        """The version of each deletion, by the webhook's id; None for a topic on which nothing was yet."""
+        return self._deleted if self._sentinel or self._deleted or self._webhooks else None
 
     def newest(self, webhook_id: str) -> int:
         """The newest version that was read of a webhook, its deletion included; 0 where nothing was."""
