@@ -33,6 +33,11 @@ class Ledger:
         self._done: set[int] = set()
         self._restored = _decode(start, metadata)
         self._committed = Commit(start, metadata)
+        self._is_untouched = True
+
+    def begins_after(self, offset: int) -> bool:
+        """Whether the first record that came lies before what was committed: the log is another, or was cut."""
+        return self._is_untouched and offset < self._next
 
     @property
     def open_count(self) -> int:
@@ -46,6 +51,7 @@ class Ledger:
         """Take a record in hand; False when it was complete before the last restart and must not be done again."""
         if offset < self._next:
             raise ValueError(f"offset {offset} is opened after {self._next - 1}")
+        self._is_untouched = False
         self._next = offset + 1
         if not self._open:
             self._base = offset

@@ -34,6 +34,11 @@ class Record(NamedTuple):
     def __repr__(self) -> str:
         return f"Record({self.partition.topic}, {self.partition.number}, {self.offset})"
 
+    @property
+    def place(self) -> dict[str, str | int]:
+        """Where it is, for a log line."""
+        return {"topic": self.partition.topic, "partition": self.partition.number, "offset": self.offset}
+
 
 class Outgoing(NamedTuple):
     """One record to be produced; the key decides the partition (murmur2)."""

@@ -69,7 +69,7 @@ async def park(log: Log, report: Report, invalid: Sequence[tuple[Record, str]]) 
     """Park each of these records, with what is wrong with it: whole, or its start where Kafka refuses all of it."""
     for record, error in invalid:
         report.count("records_parked_total", topic=record.partition.topic)
-        report.warning("record_parked", **_where(record), why=error)
+        report.warning("record_parked", **record.place, why=error)
     refused = await _produce(log, [parked(record, error) for record, error in invalid])
     smaller = [invalid[index] for index in refused]
     refused = await _produce(log, [parked_start(record, error) for record, error in smaller])
@@ -77,7 +77,7 @@ async def park(log: Log, report: Report, invalid: Sequence[tuple[Record, str]]) 
         # It stays where it is for as long as its topic keeps it.
         record, _ = smaller[index]
         report.count("records_not_parked_total", topic=record.partition.topic)
-        report.error("record_not_parked", **_where(record), why=why)
+        report.error("record_not_parked", **record.place, why=why)
 
 
 async def _produce(log: Log, records: Sequence[Outgoing]) -> Mapping[int, str]:
@@ -88,10 +88,6 @@ async def _produce(log: Log, records: Sequence[Outgoing]) -> Mapping[int, str]:
     except RecordsRefused as refused:
         return refused.reasons
     return {}
-
-
-def _where(record: Record) -> dict[str, str | int]:
-    return {"topic": record.partition.topic, "partition": record.partition.number, "offset": record.offset}
 
 
 def tried(work: Callable[[], Result]) -> Result:

@@ -196,8 +196,7 @@ class RecordStage:
 
     async def _store_stripped(self, record: Record, fact: Fact, wrong: Exception) -> list[tuple[Record, str]]:
         self._report.count("facts_refused_total")
-        self._report.warning("fact_stored_without_details", topic=record.partition.topic, offset=record.offset,
-                             why=str(wrong))  # fmt: skip
+        self._report.warning("fact_stored_without_details", **record.place, why=str(wrong))
         try:
             await self._until_available(tried(lambda: fold([stripped(fact)])))
         except (Refused, Unreadable) as still_wrong:

@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
-from contract.clusters import SECONDS, Cluster, Handler, KafkaCluster, cluster_on, numbered, running, until
+from contract.clusters import PARTITIONS, SECONDS, Cluster, Handler, KafkaCluster, cluster_on, numbered, running, until
 from fakes import FakeReport
 from real.kafka import Kafka
 from streams.adapters.clock import SystemClock
@@ -18,7 +19,7 @@ from streams.core.errors import Unavailable
 from streams.core.ledger import Commit
 from streams.ports import Feed, Partition, Record
 from streams.stages.intake import Intake
-from streams.stages.lane import Mine
+from streams.stages.lane import Mine, Work
 from streams.topics import ATTEMPTS
 
 # Two keys that neither the product nor the fake puts on the same partition of three.
@@ -319,3 +320,24 @@ async def test_a_retry_is_never_taken_before_it_is_due_and_what_comes_behind_it_
     for number in range(3):
         offsets = taken.offsets(Partition(topic, number))
         assert offsets == list(range(len(offsets)))
+
+
+async def test_a_group_whose_offsets_lie_beyond_the_end_reads_what_there_is(kafka_cluster: KafkaCluster) -> None:
+    async with kafka_cluster.log() as log:
+        await log.produce(numbered(ATTEMPTS, 60))
+    group = f"{kafka_cluster.prefix}group"
+    setter = Consumer({**kafka_cluster.properties, "group.id": group, "enable.auto.commit": False})
+    ends = [TopicPartition(kafka_cluster.prefix + ATTEMPTS, number, 2**62) for number in range(PARTITIONS)]
+    setter.commit(offsets=ends, asynchronous=False)
+    setter.close()
+    taken: set[int] = set()
+
+    def take(record: Record) -> Work:
+        async def work(_: Mine) -> None:
+            taken.add(int(record.value or b""))
+
+        return work
+
+    intake = Intake(kafka_cluster.feed(ATTEMPTS), take, SystemClock(), FakeReport())
+    async with running(intake.run()):
+        await until(lambda: taken == set(range(60)))

@@ -535,3 +535,17 @@ async def test_a_drain_leaves_what_was_not_begun_to_the_next_process(monkeypatch
     async with shop() as it:
         begun = await begun_of_eight(it, it.intake.drain())
         assert it.feed.committed[NEW] == Commit(begun, "")
+
+
+async def test_a_commit_beyond_the_end_of_the_log_stops_nothing() -> None:
+    """The log was cut, or somebody set the group's offsets: the consumer goes back to what there is."""
+    clock = FakeClock()
+    log = FakeLog(clock, partitions=1)
+    log.groups["deliver"][NEW] = Commit(2**62, "")
+    async with shop(log, clock) as it:
+        it.add(3)
+        await quiet()
+        assert it.begun_of(NEW) == [0, 1, 2]
+        it.finish(0, 1, 2)
+        await until(lambda: log.groups["deliver"][NEW] == Commit(3, ""))
+        assert it.report.told("committed_offset_beyond_end") == 1
