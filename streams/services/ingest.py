@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streams.core.errors import FieldError, Invalid, Unavailable
+from streams.core.errors import FieldError, Invalid, RecordsRefused, Unavailable
 from streams.core.event import Event, parse_event, partition_key
 from streams.core.ids import derived_id
 from streams.core.limits import REQUEST_FIELDS
@@ -55,6 +55,11 @@ class IngestService:
                 await self._log.produce(records)
         except TimeoutError:
             raise Unavailable("Kafka did not acknowledge the events; send them again with the same ids") from None
+        except RecordsRefused as refused:
+            # A topic that takes less than `topics plan` asks for: all other events are taken.
+            raise Invalid(
+                *(FieldError(f"events[{n}]", f"Kafka refuses it: {why}") for n, why in refused.reasons.items())
+            ) from None
         return [AcceptedEvent(event.id, counts[index] if counts else None) for index, event in enumerate(events)]
 
     def _ids(self, repeat_key: str | None) -> Callable[[int], str]:

@@ -127,3 +127,12 @@ async def test_the_examples_of_the_documentation_are_taken(office: Office) -> No
     content = schema["paths"]["/v1/events"]["post"]["requestBody"]["content"]["application/json"]
     for example in content["examples"].values():
         assert (await office.acme.ask("POST", "/v1/events", example["value"])).status_code == 202
+
+
+async def test_an_event_that_kafka_refuses_is_named(office: Office) -> None:
+    office.log.most_bytes[SESSION_EVENTS] = 600
+    large = {**COMPLETED, "data": {**EXAMPLE, "learnerId": "x" * 1000}}
+    answer = await office.acme.ask("POST", "/v1/events", {"events": [COMPLETED, large]})
+    assert answer.status_code == 422
+    assert "Kafka refuses it" in errors_of(answer)["events[1]"]
+    assert len(published(office)) == 1
