@@ -73,9 +73,12 @@ class ApiProcess:
         try:
             await together(lambda: self._server.serve(sockets=[self._socket]), self._keys.watch)
         finally:
-            self._ended.set()
-            await self._log.close()
-            await self._database.close()
+            try:
+                await self._log.close()
+                await self._database.close()
+            finally:
+                # Whoever drains cancels what still runs then.
+                self._ended.set()
 
     async def drain(self) -> None:
         self._server.should_exit = True

@@ -136,7 +136,7 @@ def test_a_stop_amid_traffic_logs_no_error(tmp_path: Path, receiver: Receiver) -
         system.run("events", "publish", "-", stdin="\n".join(updated(account, number) for number in range(500)))
         until(lambda: len(receiver.ids("/crm")) > 20, 30, "deliveries under way")
     facts = facts_of(tmp_path)
-    assert {fact["level"] for fact in facts} == {"info"}
+    assert [fact for fact in facts if fact["level"] != "info"] == []
     assert {fact["stage"] for fact in facts if fact["event"] == "stopped"} == set(STAGES)
 
 
