@@ -117,7 +117,7 @@ def file_descriptors(act: Act, seconds: float) -> None:
 def missing_topic(act: Act) -> None:
     """A schedule of which one topic is missing: `deliver` names it, and goes on by itself once it is made."""
     system, longer = act.world.system, {"SCORM_WEBHOOKS_RETRY_SCHEDULE": "1s,2s,3s,4s"}
-    flaky = act.customer("refusing", "refuse=3")
+    flaky = act.customer("refusing", "refuse=20")
     assert act.crew.stop("deliver") == 0
     began_at, sent = time.time(), act.crew.progress("deliver")
     act.crew.start("deliver", **longer)
