@@ -101,7 +101,7 @@ def add_handlers(app: FastAPI) -> None:
 
 async def _ours(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ScormWebhooksError)
-    status, name, title = _KINDS[type(error)]
+    status, name, title = next(_KINDS[kind] for kind in type(error).__mro__ if kind in _KINDS)
     headers: dict[str, str] = {}
     if isinstance(error, Invalid):
         return problem(request, status, name, title, errors=error.errors)

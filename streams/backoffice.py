@@ -28,6 +28,7 @@ class PublishProcess:
             deployment.codec,
             report,
             deployment.encryption_check,
+            deployment.clock,
             new_incarnation=lambda: str(ULID()),
         )
         self._deployment, self._report = deployment, report

@@ -173,7 +173,7 @@ class FaustStage:
         consumer.wait_first = hand_over
 
     def _lose_nothing_while_the_flow_stands_still(self) -> None:
-        """Begin again where nothing is committed, and never go on without having gone back.
+        """Begin again where nothing is committed, or what is lies beyond the end; never go on without having gone back.
 
         Faust drops what it fetches while its flow stands still, as in a rebalance, and goes back to what is committed:
         of a partition that is new, nowhere. Where going back fails it says so in a log, and goes on behind the gap.
@@ -185,6 +185,9 @@ class FaustStage:
             assigned = consumer.assignment()
             try:
                 committed: Mapping[Any, int | None] = await seek_to_committed()
+                # The topic was cut, or somebody set offsets: Faust would drop all that comes before such an offset.
+                ends = await consumer.highwaters(*committed) if committed else {}
+                committed = {tp: 0 if offset and offset > ends[tp] else offset for tp, offset in committed.items()}
                 if beginnings := [partition for partition, offset in committed.items() if not offset]:
                     # Where nothing is kept so early any more, aiokafka takes the earliest.
                     await consumer.seek_wait(dict.fromkeys(beginnings, 0))

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
@@ -50,8 +51,14 @@ _NO_TIMEOUT = ClientTimeout()
 class GuardedConnector(TCPConnector):
     """Checks an address where the name resolves, and again where the socket opens; `Idle` keeps what it opened."""
 
-    def __init__(self, opened: Sequence[Network], tls: SSLContext, lookup: Lookup | None) -> None:
-        self._guarded = _GuardedResolver(opened, lookup)
+    def __init__(
+        self,
+        opened: Sequence[Network],
+        tls: SSLContext,
+        lookup: Lookup | None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._guarded = _GuardedResolver(opened, lookup, monotonic)
         super().__init__(
             limit=0,
             ssl=tls,
@@ -69,6 +76,11 @@ class GuardedConnector(TCPConnector):
         """How host names are looked up."""
         return self._guarded.lookup
 
+    @property
+    def resolved_at(self) -> float:
+        """When a name was last resolved, by the clock that was given."""
+        return self._guarded.resolved_at
+
     async def open(self, dial: ClientRequest, trail: Trail) -> Connection:
         """A new connection, until the attempt's deadline."""
         TRAIL.set(trail)
@@ -83,8 +95,10 @@ class GuardedConnector(TCPConnector):
 class _GuardedResolver(AbstractResolver):
     """Refuses a name if any of its addresses is forbidden: such a mixture is an attack or a mistake."""
 
-    def __init__(self, opened: Sequence[Network], lookup: Lookup | None) -> None:
+    def __init__(self, opened: Sequence[Network], lookup: Lookup | None, monotonic: Callable[[], float]) -> None:
         self._opened = opened
+        self._monotonic = monotonic
+        self.resolved_at = -math.inf
         self._threads = ThreadPoolExecutor(LOOKUP_THREADS, "lookup")
         self.lookup = lookup or self._ask_system
 
@@ -94,6 +108,7 @@ class _GuardedResolver(AbstractResolver):
         addresses = await self.lookup(host)
         if not addresses:
             raise OSError("the name has no address")
+        self.resolved_at = self._monotonic()
         if not all(is_allowed(address, self._opened) for address in addresses):
             raise ForbiddenAddress(host)
         return [

@@ -87,11 +87,12 @@ class HttpSender:
 
     @cached_property
     def _connector(self) -> GuardedConnector:
-        return GuardedConnector(self._opened, self._tls, self._lookup)
+        return GuardedConnector(self._opened, self._tls, self._lookup, self._monotonic)
 
     @cached_property
     def _control(self) -> ControlName:
-        return ControlName(self._control_name, self._connector.lookup, self._monotonic)
+        connector = self._connector
+        return ControlName(self._control_name, connector.lookup, lambda: connector.resolved_at, self._monotonic)
 
 
 @cache

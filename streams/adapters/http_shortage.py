@@ -1,6 +1,8 @@
 """Whether this machine, and not the endpoint, is why a request could not be sent."""
 
+import asyncio
 import errno
+import math
 import socket
 import time
 from collections.abc import Callable
@@ -15,6 +17,7 @@ _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 # A look-up that fails opens a file and a socket or two on its way.
 DESCRIPTORS_OF_A_LOOKUP = 3
 CONTROL_KEPT_SECONDS = 5.0
+CONTROL_SECONDS = 2.0
 
 
 def shortage_of(error: BaseException) -> str | None:
@@ -33,13 +36,23 @@ class ControlName:
     """Tells whether a failed look-up is ours: no descriptor is left, or a name that always resolves does not.
 
     `name` is that control name; without one a failed look-up is the endpoint's. Its look-up is kept for a while.
+    `resolved_at` says when any name was last resolved: since then the name servers answer, and the control name itself
+    is wrong.
     """
 
-    def __init__(self, name: str | None, lookup: Lookup, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        name: str | None,
+        lookup: Lookup,
+        resolved_at: Callable[[], float],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._name = name
         self._lookup = lookup
+        self._resolved_at = resolved_at
         self._monotonic = monotonic
-        self._asked: tuple[float, str | None] | None = None
+        self._asked_at = -math.inf
+        self._failing_since: float | None = None
 
     async def blames_us(self, failure: Failure) -> str | None:
         """Why the failure is ours; None where it is the endpoint's."""
@@ -50,15 +63,22 @@ class ControlName:
         if self._name is None:
             return None
         now = self._monotonic()
-        if self._asked is None or now - self._asked[0] >= CONTROL_KEPT_SECONDS:
-            self._asked = now, await self._ask(self._name)
-        return self._asked[1]
+        if now - self._asked_at >= CONTROL_KEPT_SECONDS:
+            self._asked_at = now
+            if await self._resolves(self._name):
+                self._failing_since = None
+            elif self._failing_since is None:
+                self._failing_since = now
+        if self._failing_since is None or self._resolved_at() > self._failing_since:
+            return None
+        return f"{self._name} does not resolve either"
 
-    async def _ask(self, name: str) -> str | None:
+    async def _resolves(self, name: str) -> bool:
         try:
-            return None if await self._lookup(name) else f"{name} does not resolve either"
-        except OSError:
-            return f"{name} does not resolve either"
+            async with asyncio.timeout(CONTROL_SECONDS):
+                return bool(await self._lookup(name))
+        except (OSError, TimeoutError):
+            return False
 
 
 def _can_open(count: int) -> bool:

@@ -44,7 +44,13 @@ class Sealing:
     def opens_check(self, sealed: str) -> bool:
         try:
             return self._unseal(sealed) == CHECK_TEXT
-        except Unreadable:
+        except (Unreadable, ValueError):
+            return False
+
+    def opens(self, sealed: str) -> bool:
+        try:
+            return bool(self._unseal(sealed))
+        except (Unreadable, ValueError):
             return False
 
     def secret(self, sealed: str) -> str:

@@ -48,6 +48,7 @@ class DeathReason(StrEnum):
     GONE = "gone"
     EXPIRED = "expired"
     KEPT = "kept"
+    REFUSED = "refused"
     BROKER_RESTARTED = "broker_restarted"
 
 

@@ -35,10 +35,6 @@ class Ledger:
         self._committed = Commit(start, metadata)
         self._is_untouched = True
 
-    def begins_after(self, offset: int) -> bool:
-        """Whether the first record that came lies before what was committed: the log is another, or was cut."""
-        return self._is_untouched and offset < self._next
-
     @property
     def open_count(self) -> int:
         return len(self._open) - len(self._done)
@@ -49,6 +45,10 @@ class Ledger:
 
     def open(self, offset: int) -> bool:
         """Take a record in hand; False when it was complete before the last restart and must not be done again."""
+        if self._is_untouched and offset < self._next:
+            # What was committed lies beyond the end: the log was cut, or somebody set the offset.
+            self._base = self._next = offset
+            self._restored.clear()
         if offset < self._next:
             raise ValueError(f"offset {offset} is opened after {self._next - 1}")
         self._is_untouched = False

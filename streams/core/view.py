@@ -7,10 +7,13 @@ from datetime import datetime
 
 from streams.core.delivery import ViewPosition
 from streams.core.errors import Unreadable
+from streams.core.ids import is_id
 from streams.core.webhook import Webhook
 
 SENTINEL_KEY = "__sentinel__"
 VERSION_HEADER = "version"
+# A short text as it is encrypted.
+CHECK_CHARACTERS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +39,11 @@ class Sentinel:
             incarnation, live, check = fields["incarnation"], fields["live"], fields.get("check")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as wrong:
             raise Unreadable(f"no sentinel: {type(wrong).__name__}: {wrong}") from None
-        if not isinstance(incarnation, str) or type(live) is not int or live < 0:
-            raise Unreadable("no sentinel: incarnation is a text, and live a number of webhooks")
-        return cls(incarnation, live, check if isinstance(check, str) else None)
+        if not is_id(incarnation) or type(live) is not int or live < 0:
+            raise Unreadable("no sentinel: incarnation is an id, and live a number of webhooks")
+        if check is not None and not (isinstance(check, str) and check.isascii() and len(check) <= CHECK_CHARACTERS):
+            raise Unreadable(f"no sentinel: check is an ASCII text of at most {CHECK_CHARACTERS} characters")
+        return cls(incarnation, live, check)
 
 
 class Shelf(MutableMapping[str, Webhook]):

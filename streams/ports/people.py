@@ -122,6 +122,9 @@ class CheckSealer(Protocol):
 
     def opens_check(self, sealed: str) -> bool: ...
 
+    def opens(self, sealed: str) -> bool:
+        """Whether a key of ours opens this secret."""
+
 
 class EncryptionCheck(Protocol):
     """Whether this process has the keys with which the others encrypt."""

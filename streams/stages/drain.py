@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from streams.core.attempt import DeadLetter
 from streams.core.delivery import DeathReason, State, ViewPosition
-from streams.core.errors import Unavailable
+from streams.core.errors import RecordsRefused, Unavailable, Unreadable
 from streams.core.held import Held, HeldChoice, Progress, Room
 from streams.core.rate import Pace
 from streams.core.standing import Batch, Standing, standing_of_owed
 from streams.ports import Clock, Codec, HeldDeliveries, Log, Outgoing, Recorder, Report, Subscriptions
+from streams.stages.invalid import tried
 from streams.topics import DEAD_LETTERS, DELIVERIES
 
 CYCLE_SECONDS = 0.1
@@ -30,6 +32,10 @@ ASK_AT_ONCE = 1000
 
 KEPT_WORDS = "The webhook was enabled with the choice to keep what it was owed as dead letters."
 DISCARDED_WORDS = "The webhook was enabled with the choice to discard what it was owed."
+
+
+# The record that ends a hold, if any, and how the delivery stands then.
+Moved = tuple[Outgoing | None, Standing]
 
 
 @dataclass(slots=True)
@@ -125,8 +131,9 @@ class Drain:
         if not held:
             return 0
         seen = await self._subscriptions.catch_up()
-        moved = [self._move(one, seen) for one in held]
-        await self._produce([outgoing for outgoing, _ in moved if outgoing is not None], seconds)
+        moved = [self._try_to_move(one, seen) for one in held]
+        refused = await self._produce([outgoing for outgoing, _ in moved if outgoing is not None], seconds)
+        moved = [self._given_up(one, refused[id(one[0])]) if id(one[0]) in refused else one for one in moved]
         await self._recorder.record(Batch([standing for _, standing in moved]))
         sent, ended = Counter[str](), Counter[str]()
         for one, (_, standing) in zip(held, moved, strict=True):
@@ -143,19 +150,41 @@ class Drain:
             self._lanes[name].room = self._lanes[name].room.after(count, 0)
         return len(held)
 
-    async def _produce(self, records: Sequence[Outgoing], seconds: float) -> None:
-        """Evenly over so long: between the bites whoever delivers them attends to what comes new."""
+    async def _produce(self, records: Sequence[Outgoing], seconds: float) -> Mapping[int, str]:
+        """Evenly over so long: between the bites whoever delivers them attends to what comes new.
+
+        By their `id`: the records that Kafka never takes, and why.
+        """
         size = max(SMALLEST_BITE, math.ceil(len(records) / BITES))
+        reasons: dict[int, str] = {}
         for start in range(0, len(records), size):
             if start:
                 await asyncio.sleep(seconds / BITES)
-            await self._log.produce(records[start : start + size])
+            bite = records[start : start + size]
+            try:
+                await self._log.produce(bite)
+            except RecordsRefused as refused:
+                reasons |= {id(bite[index]): why for index, why in refused.reasons.items()}
+        return reasons
+
+    def _try_to_move(self, one: Held, seen: ViewPosition) -> Moved:
+        try:
+            return tried(partial(self._move, one, seen))
+        except Unreadable as wrong:
+            delivery = one.delivery.sent_on()._replace(seen=seen)
+            return self._given_up((None, standing_of_owed(delivery, self._clock.now())), str(wrong))
+
+    def _given_up(self, moved: Moved, why: str) -> Moved:
+        """One that can never be sent on becomes a dead letter, and holds no other up."""
+        self._report.count("dead_letters_total", reason=DeathReason.REFUSED)
+        words = f"It cannot be sent on: {why}"
+        return None, moved[1]._replace(state=State.DEAD, due_at=None, reason=str(DeathReason.REFUSED), words=words)
 
     async def _oldest(self, webhook_id: str, room: int) -> Sequence[Held]:
         async with self._asking:
             return await self._held.oldest(webhook_id, room)
 
-    def _move(self, one: Held, seen: ViewPosition) -> tuple[Outgoing | None, Standing]:
+    def _move(self, one: Held, seen: ViewPosition) -> Moved:
         """The record that ends a hold, if any, and how the delivery stands then."""
         now = self._clock.now()
         key = one.delivery.webhook_id.encode()

@@ -17,6 +17,7 @@ from streams.topics import DELIVERIES
 # A backlog must not flood a webhook that was registered long after its events happened.
 NEWCOMER_AFTER = timedelta(minutes=5)
 RETRY_SECONDS = 1.0
+PRODUCE_AT_ONCE = 1000
 
 # An event with its body, or what is wrong with the record.
 Found = tuple[Event, bytes] | Unreadable | Invalid
@@ -46,6 +47,10 @@ class FanOut:
             except (Unreadable, Invalid) as wrong:
                 self._report.count("events_invalid_total")
                 invalid.append((record, str(wrong)))
+            if len(outgoing) >= PRODUCE_AT_ONCE:
+                # An event may have a thousand deliveries: neither memory nor the loop is to be full of them.
+                await produce_or_park(self._log, self._report, outgoing)
+                outgoing = []
         await produce_or_park(self._log, self._report, outgoing)
         await park(self._log, self._report, invalid)
 

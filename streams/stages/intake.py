@@ -7,7 +7,7 @@ from functools import partial
 from typing import cast
 
 from streams.core.errors import Unavailable
-from streams.core.ledger import WINDOW_OFFSETS, Commit, Ledger
+from streams.core.ledger import WINDOW_OFFSETS, Commit
 from streams.ports import Clock, Feed, Partition, Record, Report
 from streams.stages.lane import TIERS_SHARE, Lane, Work
 
@@ -123,9 +123,6 @@ class Intake:
                 lane.keep(record)
                 self._later(early + 0.001, partial(self._go_on, lane, "due"))
                 return
-        if lane.ledger.begins_after(record.offset):
-            self._report.warning("committed_offset_beyond_end", **record.place)
-            lane.ledger = Ledger(record.offset)
         if not lane.ledger.has_room(record.offset):
             lane.stop("window", record.offset)
         elif lane.ledger.open(record.offset):

@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 KEPT_BYTES = 1024 * 1024
 START_BYTES = 4096
 ERROR_BYTES = 1024
-# What our own code fails at so often in a row is the record's fault: to end the process would stop all others.
+# After so many failures in a row the record is parked: to end the process would stop all others.
 TRIES = 3
 
 

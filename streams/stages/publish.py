@@ -1,18 +1,19 @@
 """publish: project the webhooks of SQL onto `subscriptions`, as its only writer."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TypeVar
 
+from streams.core.encryption import WrongKeys
 from streams.core.errors import RecordsRefused, ScormWebhooksError, Unavailable, Unreadable
+from streams.core.subscription_record import read
 from streams.core.view import SENTINEL_KEY, VERSION_HEADER, Sentinel, View
-from streams.ports import Codec, Due, EncryptionCheck, Lease, Log, Outbox, Outgoing, Report
+from streams.ports import Clock, Codec, Due, EncryptionCheck, Lease, Log, Outbox, Outgoing, Report
 from streams.stages.invalid import tried
+from streams.stages.patience import Patience, Result
 from streams.topics import SUBSCRIPTIONS
 
 BATCH_WEBHOOKS = 500
@@ -20,8 +21,6 @@ RENEW_EVERY_SECONDS = 3.0
 RETRY_SECONDS = 1.0
 REPEAT_SENTINEL_SECONDS = 10.0
 COMPARE_EVERY_SECONDS = 60.0
-
-Result = TypeVar("Result")
 
 
 class LeaseLost(ScormWebhooksError):
@@ -51,6 +50,7 @@ class Publish:
         codec: Codec,
         report: Report,
         keys: EncryptionCheck,
+        clock: Clock,
         new_incarnation: Callable[[], str],
     ) -> None:
         self._outbox = outbox
@@ -59,6 +59,7 @@ class Publish:
         self._codec = codec
         self._report = report
         self._keys = keys
+        self._clock = clock
         self._check: str | None = None
         self._new_incarnation = new_incarnation
         self._live: set[str] = set()
@@ -67,12 +68,13 @@ class Publish:
         self._refused: dict[str, int] = {}
         self._marked_at = self._compared_at = 0.0
         self._incarnation = ""
-        # How many of us wait, by what for.
-        self._waits_for: Counter[str] = Counter()
+        self._patience = Patience(report, "publish_waits")
 
     async def take_lease(self) -> None:
         """Wait until this is the only publisher."""
         told = False
+        # With other keys than the rest nothing can be written: the lease is for who can.
+        await self._patiently(self._keys.verified)
         while not await self._renew():
             if not told:
                 self._report.tell("another publisher holds the lease; waiting")
@@ -108,6 +110,12 @@ class Publish:
             await asyncio.sleep(RENEW_EVERY_SECONDS)
             if not await self._patiently(self._lease.renew):
                 raise LeaseLost("another publisher took the lease over")
+            try:
+                await self._keys.verified()
+            except WrongKeys as wrong:
+                raise LeaseLost(str(wrong)) from None
+            except Unavailable:
+                continue
 
     async def reconcile(self, topic: View, may_delete: Callable[[Sequence[str]], bool]) -> Reconciled:
         """Make the topic what SQL says, once; `may_delete` is asked about webhooks that SQL does not know."""
@@ -151,25 +159,11 @@ class Publish:
             self._refused.clear()
 
     async def _patiently(self, step: Callable[[], Awaitable[Result]]) -> Result:
-        """Wait until the database is there and our keys fit; it is told once, whoever meets it."""
-        met: str | None = None
-        while True:
-            try:
-                result = await step()
-            except Unavailable as away:
-                if met is None:
-                    met = str(away)
-                    if not self._waits_for[met]:
-                        self._report.warning("publish_waits", why=met)
-                    self._waits_for[met] += 1
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
-                if met is not None:
-                    self._waits_for[met] -= 1
-                return result
+        """Wait until the database is there and our keys fit."""
+        return await self._patience.until_done(step, RETRY_SECONDS)
 
     async def _begin(self, topic: View) -> Sequence[str]:
-        # Nothing is written by who has other keys than the rest.
+        # A process with other keys writes nothing.
         self._check = await self._keys.verified()
         strangers = await self._outbox.compare(topic.versions(), topic.tombstones)
         if strangers:
@@ -192,7 +186,8 @@ class Publish:
         due = [one for one in due if self._refused.get(one.webhook_id) != one.version][:BATCH_WEBHOOKS]
         if due:
             published = await self._publish(due)
-            await self._outbox.published(published)
+            if published:
+                await self._outbox.published(published)
             for one, _ in published:
                 (self._live.discard if one.webhook is None else self._live.add)(one.webhook_id)
             self._report.count("webhooks_published_total", len(published))
@@ -230,8 +225,11 @@ class Publish:
             self._sentinel, self._marked_at = sentinel, now
 
     def _outgoing(self, due: Due) -> Outgoing:
+        """The webhook's record. Raises `Unreadable` for one that no stage would take: they would wait for it."""
         value = self._codec.encode(due.webhook) if due.webhook else None
-        return _outgoing(due.webhook_id, due.version, value)
+        outgoing = _outgoing(due.webhook_id, due.version, value)
+        read(outgoing.key, outgoing.value, outgoing.headers, self._clock.now(), self._codec.decode)
+        return outgoing
 
 
 def _outgoing(webhook_id: str, version: int, value: bytes | None = None) -> Outgoing:

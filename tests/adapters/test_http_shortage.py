@@ -92,3 +92,20 @@ async def test_an_idle_connection_makes_room_for_another_host() -> None:
     async with endpoint() as one, endpoint() as other, sending(connections=1, lookup=at("127.0.0.1")) as sender:
         for there in (one, other, one):
             assert answered(await sender.send(post(there))).status == 200
+
+
+async def test_a_control_name_that_is_wrong_itself_blames_nobody_else() -> None:
+    async def lookup(host: str) -> Sequence[str]:
+        if host == "crm.example.com":
+            return ["127.0.0.1"]
+        raise OSError("no such name")
+
+    now = 0.0
+    options = {"lookup": lookup, "control_name": "mistyped.example.com", "monotonic": lambda: now}
+    async with endpoint() as there, sending(**options) as sender:
+        gone = post(there, host="gone.example.com")
+        with pytest.raises(Unavailable):
+            await sender.send(gone)
+        now += 1
+        assert answered(await sender.send(post(there, host="crm.example.com"))).status == 200
+        assert failed(await sender.send(gone)).kind is Kind.DNS

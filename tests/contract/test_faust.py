@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import GroupAuthorizationFailedError, IllegalStateError
-from confluent_kafka import Producer
+from confluent_kafka import Consumer as RealConsumer
+from confluent_kafka import Producer, TopicPartition
 from faust.transport.consumer import Consumer
 
 from contract.clusters import PARTITIONS, SECONDS, KafkaCluster, numbered, running, until
@@ -292,3 +293,34 @@ async def test_what_was_done_while_a_commit_was_on_its_way_is_committed_by_a_sto
             await log.produce([Outgoing(SESSION_EVENTS, b"key", b"third")])
             await until(lambda: b"third" in done)
     assert done == [b"first", b"second", b"third"]
+
+
+async def test_offsets_beyond_the_end_lose_no_event(kafka_cluster: KafkaCluster) -> None:
+    """A topic that was cut, or offsets that somebody set: aiokafka goes back to the earliest event."""
+    async with kafka_cluster.log() as log:
+        await log.produce(numbered(SESSION_EVENTS, 30))
+    group = f"{kafka_cluster.prefix}fan-out"
+    setter = RealConsumer({**kafka_cluster.properties, "group.id": group, "enable.auto.commit": False})
+    ends = [TopicPartition(kafka_cluster.prefix + SESSION_EVENTS, number, 1000) for number in range(PARTITIONS)]
+    setter.commit(offsets=ends, asynchronous=False)
+    setter.close()
+    done: set[int] = set()
+
+    async def handle(records: Sequence[Record]) -> None:
+        done.update(int(record.value or b"") for record in records)
+
+    async with running(kafka_cluster.faust().run(handle)):
+        await until(lambda: done == set(range(30)))
+        async with kafka_cluster.log() as log:
+            await log.produce([Outgoing(SESSION_EVENTS, key, b"100") for key in KEYS])
+        await until(lambda: 100 in done)
+    again: set[int] = set()
+
+    async def count(records: Sequence[Record]) -> None:
+        again.update(int(record.value or b"") for record in records)
+
+    async with kafka_cluster.log() as log:
+        await log.produce([Outgoing(SESSION_EVENTS, key, b"101") for key in KEYS])
+    async with running(kafka_cluster.faust().run(count)):
+        await until(lambda: 101 in again)
+    assert again == {101}

@@ -36,3 +36,19 @@ async def test_on_a_new_topic_versions_stay_as_they_are(database: SqlStore) -> N
     database.clock.advance(60)
     await database.outbox.compare({}, None)
     assert [one.version for one in await database.outbox.due(10)] == [due.version]
+
+
+async def test_a_version_of_a_clock_days_ahead_is_taken_back(database: SqlStore) -> None:
+    database.clock.advance(3 * 86_400)
+    await database.webhooks.change("wh_crm", lambda known: replace(known, description="by a wrong clock"))
+    database.clock.advance(-3 * 86_400)
+    await database.outbox.compare({}, {})
+    [due] = await database.outbox.due(10)
+    assert due.version <= int(database.clock.now().timestamp() * 1000) + 1
+    await database.outbox.published([(due, NOON)])
+    assert await database.propagation.is_published("wh_crm")
+
+
+async def test_to_have_published_nothing_changes_nothing(database: SqlStore) -> None:
+    await database.outbox.published([])
+    assert len(await database.outbox.due(10)) == 1

@@ -13,6 +13,7 @@ from streams.adapters.sql.accounts import SqlAccounts
 from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.registry import SqlWebhooks
+from streams.core.encryption import WrongKeys
 from streams.core.errors import Unavailable, Unreadable
 from streams.core.webhook import Registration, SealedSecret
 from streams.services.secrets import SecretService
@@ -89,6 +90,7 @@ async def test_a_webhook_that_was_deleted_meanwhile_is_passed_over(database: Sql
 
 async def test_only_who_has_a_key_that_opens_the_check_may_change_anything(database: SqlStore) -> None:
     ours, theirs = (Sealing([generate_key()]) for _ in range(2))
+    await sealed_with(database, ours)
     await SqlEncryptionCheck(database.database, ours).verified()
     check = SqlEncryptionCheck(database.database, theirs)
     webhooks = SqlWebhooks(database.database, database.clock, check)
@@ -101,6 +103,7 @@ async def test_only_who_has_a_key_that_opens_the_check_may_change_anything(datab
 
 async def test_any_of_the_keys_opens_the_check(database: SqlStore) -> None:
     old, new = generate_key(), generate_key()
+    await sealed_with(database, Sealing([old]))
     await SqlEncryptionCheck(database.database, Sealing([old])).verified()
     both = SqlEncryptionCheck(database.database, Sealing([new, old]))
     await both.verified()
@@ -113,5 +116,14 @@ async def test_any_of_the_keys_opens_the_check(database: SqlStore) -> None:
 
 async def test_two_who_look_first_agree_on_one_check(database: SqlStore) -> None:
     sealing = Sealing([generate_key()])
+    await sealed_with(database, sealing)
     checks = [SqlEncryptionCheck(database.database, sealing) for _ in range(5)]
     assert len(set(await asyncio.gather(*(check.verified() for check in checks)))) == 1
+
+
+async def test_who_cannot_open_what_is_there_does_not_write_the_check(database: SqlStore) -> None:
+    ours, theirs = (Sealing([generate_key()]) for _ in range(2))
+    await sealed_with(database, ours)
+    with pytest.raises(WrongKeys):
+        await SqlEncryptionCheck(database.database, theirs).verified()
+    await SqlEncryptionCheck(database.database, ours).verified()

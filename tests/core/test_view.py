@@ -1,14 +1,17 @@
 """The view of webhooks: complete or not ready, the newest version of each, whatever compaction took away."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOON, webhook
 from streams.core.delivery import ViewPosition
+from streams.core.errors import Unreadable
 from streams.core.view import Sentinel, View
 from streams.core.webhook import Webhook
 
@@ -216,3 +219,20 @@ def test_reading_a_record_twice_changes_nothing(data: st.DataObject) -> None:
     twice = [line for line in log for _ in range(data.draw(st.integers(1, 2)))]
     assert read(twice).versions() == read(log).versions()
     assert read(twice).is_complete()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"incarnation": "\0", "live": 0},
+        {"incarnation": "\ud800", "live": 0},
+        {"incarnation": "x" * 900_000, "live": 0},
+        {"incarnation": "one", "live": True},
+        {"incarnation": "one", "live": 0, "check": "\ud800"},
+        {"incarnation": "one", "live": 0, "check": "x" * 900_000},
+        {"incarnation": "one", "live": 0, "check": 7},
+    ],
+)
+def test_a_sentinel_that_publish_never_writes_is_unreadable(value: dict[str, object]) -> None:
+    with pytest.raises(Unreadable):
+        Sentinel.decode(json.dumps(value).encode())

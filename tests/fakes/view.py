@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from fakes.kafka import FakeLog
-from streams.adapters.subscription_records import apply, key_of
+from streams.adapters.subscription_records import apply
 from streams.core.delivery import ViewPosition
 from streams.core.errors import Unreadable
+from streams.core.subscription_record import key_of
 from streams.core.view import View
 from streams.core.webhook import Webhook
 from streams.ports import Codec
@@ -61,4 +62,4 @@ class FakeView:
             try:
                 apply(self.view, self._codec, record)
             except Unreadable:
-                self.view.spoil(record.offset, key_of(record))
+                self.view.spoil(record.offset, key_of(record.key))

@@ -36,6 +36,12 @@ class FakeOutbox:
         known = self._stored.get(webhook.id)
         self._store(replace(known, webhook=webhook) if known else Registration(webhook, NOON))
 
+    def set_version(self, webhook_id: str, version: int) -> None:
+        """As a clock that is wrong would."""
+        stored = self._stored[webhook_id]
+        self._stored[webhook_id] = replace(stored, webhook=replace(stored.webhook, version=version))
+        self._dirty[webhook_id] = version
+
     def remove(self, webhook_id: str) -> None:
         self._deleted.add(webhook_id)
         self._store(self._stored[webhook_id])

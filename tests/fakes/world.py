@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from fakes.clock import FakeClock
-from streams.core.encryption import WRONG_KEYS
-from streams.core.errors import Unavailable, Unreadable
+from streams.core.encryption import WrongKeys
+from streams.core.errors import Unreadable
 from streams.core.outcome import Answer, Failure
 from streams.core.request import Request
 
@@ -86,7 +86,7 @@ class FakeEncryptionCheck:
 
     async def verified(self) -> str:
         if self.wrong:
-            raise Unavailable(WRONG_KEYS)
+            raise WrongKeys
         return self.sealed
 
     async def reseal(self) -> None:

@@ -111,6 +111,7 @@ class Path:
             CODEC,
             self.report,
             FakeEncryptionCheck(),
+            self.clock,
             lambda: "first",
         )
         sealed, sender = FakeSealed(), self._port("deliver.sender", self.sender)

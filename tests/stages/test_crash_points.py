@@ -92,7 +92,9 @@ async def test_view(path: Path) -> None:
 async def an_incomplete_topic(path: Path) -> Sequence[Outgoing]:
     """A webhook's record, as `publish` left it when it died before its first sentinel."""
     path.outbox.put(webhook())
-    publish = Publish(path.outbox, FakeLease(), path.log, CODEC, path.report, FakeEncryptionCheck(), lambda: "first")
+    publish = Publish(
+        path.outbox, FakeLease(), path.log, CODEC, path.report, FakeEncryptionCheck(), path.clock, lambda: "first"
+    )
     [due] = await path.outbox.due(10)
     return [publish._outgoing(due)]
 

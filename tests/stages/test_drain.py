@@ -246,3 +246,13 @@ async def test_a_database_that_is_away_is_waited_for(path: Path) -> None:
         await path.drain.cycle()
     path.recorder.away = False
     assert await drain(path) == [3]
+
+
+async def test_what_kafka_refuses_becomes_a_dead_letter_and_holds_no_other_up(path: Path) -> None:
+    await hold(path, 3)
+    path.log.most_bytes[DELIVERIES] = 10
+    await path.enable()
+    assert await drain(path) == [3]
+    assert states(path) == {State.DEAD}
+    reasons = {standing.reason for standing in path.recorder.standings.values()}
+    assert reasons == {"refused"}

@@ -548,4 +548,3 @@ async def test_a_commit_beyond_the_end_of_the_log_stops_nothing() -> None:
         assert it.begun_of(NEW) == [0, 1, 2]
         it.finish(0, 1, 2)
         await until(lambda: log.groups["deliver"][NEW] == Commit(3, ""))
-        assert it.report.told("committed_offset_beyond_end") == 1

@@ -1,8 +1,9 @@
 """The whole path of an event in memory: published, fanned out, delivered, recorded."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 import standardwebhooks
@@ -24,6 +25,7 @@ from streams.core.signing import sign_platform
 from streams.core.webhook import PauseReason
 from streams.ports import Outgoing
 from streams.stages import deliver as deliver_module
+from streams.stages import fan_out as fan_out_module
 from streams.topics import (
     DEAD_LETTERS,
     DELIVERIES,
@@ -498,3 +500,20 @@ async def test_a_shortage_of_ours_postpones_an_attempt_and_counts_for_nothing(
     (attempt,) = path.attempts()
     assert (attempt.number, attempt.kind) == (1, Kind.DELIVERED)
     assert path.standing().state is State.DELIVERED
+
+
+async def test_an_event_that_very_many_want_is_fanned_out_in_portions(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fan_out_module, "PRODUCE_AT_ONCE", 10)
+    await path.register(*(webhook(id=f"wh_{number}", url=f"https://{number}.example.com") for number in range(25)))
+    portions: list[int] = []
+    produce = path.log.produce
+
+    async def counted(records: Sequence[Outgoing]) -> Sequence[datetime]:
+        portions.append(len(records))
+        return await produce(records)
+
+    monkeypatch.setattr(path.log, "produce", counted)
+    await path.fan_out.handle([path.publish_event(event(id=f"evt_{number}")) for number in range(3)])
+    assert portions[:3] == [25, 25, 25]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -35,7 +36,8 @@ class Press:
     """A publisher, the database's dirty set before it and the topic behind it."""
 
     def __init__(self) -> None:
-        self.log = FakeLog(FakeClock())
+        self.clock = FakeClock()
+        self.log = FakeLog(self.clock)
         self.outbox = FakeOutbox()
         self.lease = FakeLease()
         self.rival = self.lease.rival()
@@ -57,7 +59,14 @@ class Press:
 
     def _publish(self) -> Publish:
         return Publish(
-            self.outbox, self.lease, self.log, CODEC, self.report, self.keys, lambda: next(self.incarnations)
+            self.outbox,
+            self.lease,
+            self.log,
+            CODEC,
+            self.report,
+            self.keys,
+            self.clock,
+            lambda: next(self.incarnations),
         )
 
     async def _run(self, publish: Publish) -> None:
@@ -432,3 +441,24 @@ async def test_the_sentinel_carries_the_encryption_check(it: Press, monkeypatch:
     it.outbox.put(webhook(id="wh_b"))
     await quiet()
     assert Sentinel.decode(it.topic[-1].value or b"").check == it.keys.sealed
+
+
+async def test_a_webhook_that_no_stage_would_take_is_not_counted(it: Press) -> None:
+    """Its version comes from a clock that is days ahead: stages would wait for it for ever."""
+    ahead = int((it.clock.now() + timedelta(days=3)).timestamp() * 1000)
+    it.outbox.put(webhook(id="wh_ahead", version=1))
+    it.outbox.put(webhook(id="wh_a"))
+    it.outbox.set_version("wh_ahead", ahead)
+    it.start()
+    await quiet()
+    view = it.view()
+    assert view.find("wh_a") is not None
+    assert view.view.is_complete()
+    assert it.report.counts["webhooks_refused_total"] == 1
+
+
+async def test_with_the_wrong_encryption_keys_the_lease_is_left_to_others(it: Press) -> None:
+    it.keys.wrong = True
+    it.start()
+    await quiet()
+    assert await it.rival.renew()

@@ -12,10 +12,11 @@ from streams.adapters.kafka.end import End, ViewBroken
 from streams.adapters.kafka.messages import LIBRDKAFKA, to_record
 from streams.adapters.kafka.reasons import Reasons
 from streams.adapters.packed import Packed
-from streams.adapters.subscription_records import apply, key_of
+from streams.adapters.subscription_records import apply
 from streams.core.delivery import ViewPosition
 from streams.core.encryption import WRONG_KEYS
 from streams.core.errors import Unreadable
+from streams.core.subscription_record import key_of
 from streams.core.view import SENTINEL_KEY, View
 from streams.core.webhook import Webhook
 from streams.ports import Clock, Codec, Record, Report
@@ -31,7 +32,7 @@ STANDSTILLS = 3
 class ViewReader:
     """`Subscriptions` and `Directory` on Kafka; what was read is applied on the event loop.
 
-    Who is to sign gives `opens_check`: it is not ready while no key of its own opens what `publish` encrypted.
+    A stage that signs passes `opens_check`: it is not ready until a key of its own opens the check text.
     """
 
     def __init__(
@@ -221,12 +222,12 @@ class ViewReader:
         try:
             apply(self.view, self._codec, record)
         except Unreadable as wrong:
-            key = key_of(record)
+            key = key_of(record.key)
             self.view.spoil(record.offset, key)
             self._report.count("view_unreadable_total")
             self._report.warning("subscription_unreadable", webhook_id=key, offset=record.offset, why=str(wrong))
             return
-        if key_of(record) == SENTINEL_KEY:
+        if key_of(record.key) == SENTINEL_KEY:
             if self._at_end and known not in ("", self.view.incarnation):
                 raise ViewBroken(f"{SUBSCRIPTIONS} has another incarnation than what was read: it was made anew")
             self._broker_clock.compare(record.appended_at, at_end=self._at_end)

@@ -8,8 +8,8 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.tables import encryption_check
-from streams.core.encryption import WRONG_KEYS
+from streams.adapters.sql.tables import encryption_check, webhooks
+from streams.core.encryption import WRONG_KEYS, WrongKeys
 from streams.core.errors import Unavailable
 from streams.ports import CheckSealer
 
@@ -34,15 +34,24 @@ class SqlEncryptionCheck:
         query = select(encryption_check.c.sealed)
         sealed = (await connection.execute(query)).scalar_one_or_none()
         if sealed is None:
+            await self._require_our_secrets(connection)
             insert = sqlite_insert if self._database.is_sqlite else postgres_insert
             first = insert(encryption_check).values(id=_ONLY_ROW, sealed=self._sealer.seal_check())
             await connection.execute(first.on_conflict_do_nothing())
             sealed = (await connection.execute(query)).scalar_one()
         if not self._sealer.opens_check(sealed):
             self._problem = WRONG_KEYS
-            raise Unavailable(WRONG_KEYS)
+            raise WrongKeys
         self._problem = None
         return str(sealed)
+
+    async def _require_our_secrets(self, connection: AsyncConnection) -> None:
+        """Nobody with wrong keys is to write the text: what is encrypted already tells."""
+        query = select(webhooks.c.secrets).where(webhooks.c.deleted_at.is_(None)).limit(1)
+        secrets = (await connection.execute(query)).scalar_one_or_none()
+        if secrets and not any(self._sealer.opens(secret["sealed"]) for secret in secrets):
+            self._problem = WRONG_KEYS
+            raise WrongKeys
 
     async def reseal(self) -> None:
         async with self._database.transaction() as connection:

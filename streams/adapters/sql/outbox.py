@@ -13,6 +13,7 @@ from streams.adapters.sql.database import Database
 from streams.adapters.sql.tables import dirty_webhooks, leases, webhooks
 from streams.adapters.sql.versions import make_dirty, version_after
 from streams.adapters.sql.webhook_rows import to_webhook
+from streams.core.subscription_record import newest_allowed
 from streams.ports import Clock, Due
 
 LEASE_SECONDS = 15.0
@@ -37,6 +38,9 @@ class SqlOutbox:
                     continue
                 tombstone = (tombstones or {}).get(row.id, 0)
                 newest = max(on_topic or 0, tombstone)
+                if row.version > newest_allowed(self._clock.now()):
+                    await self._take_back(connection, row, newest)
+                    continue
                 may_be_remembered = tombstones is not None and self._was_published(row)
                 comes_back = on_topic is None and (tombstone == row.version or may_be_remembered)
                 await self._owe(connection, row, newest, is_behind=newest > row.version or comes_back)
@@ -58,6 +62,14 @@ class SqlOutbox:
                 return
         await make_dirty(connection, self._insert, row.id, version)
 
+    async def _take_back(self, connection: AsyncConnection, row: Any, newest: int) -> None:
+        """A version of a clock that was far ahead, which no stage takes, becomes one of today."""
+        version = version_after(newest, self._clock.now())
+        same = (webhooks.c.id == row.id) & (webhooks.c.version == row.version)
+        if (await connection.execute(update(webhooks).where(same).values(version=version))).rowcount:
+            await connection.execute(delete(dirty_webhooks).where(dirty_webhooks.c.webhook_id == row.id))
+            await make_dirty(connection, self._insert, row.id, version)
+
     def _was_published(self, row: Any) -> bool:
         """Whether the topic had it once: a tombstone that is compacted away may be remembered by a stage."""
         return row.published_at is not None and row.published_at < self._clock.now() - JUST_PUBLISHED
@@ -74,6 +86,8 @@ class SqlOutbox:
         return [Due(row.id, row.version, None if row.deleted_at else to_webhook(row)) for row in rows]
 
     async def published(self, appended: Sequence[tuple[Due, datetime]]) -> None:
+        if not appended:
+            return
         by_id = sorted(appended, key=lambda one: one[0].webhook_id)
         rows = [{"which": due.webhook_id, "what": due.version, "since": since} for due, since in by_id]
         # Whoever changes a webhook locks its row before its debt; in another order two of us could wait for each other.

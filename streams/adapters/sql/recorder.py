@@ -80,14 +80,16 @@ class SqlRecorder:
         ]
         if not rows:
             return ()
-        statement = self._bodies.statement.on_conflict_do_nothing()
-        done = await connection.execute(statement, self._bodies.parameters(rows))
-        if done.rowcount == len(rows):
-            return ()
+        key = bodies.c.account_id, bodies.c.event_id
+        statement = self._bodies.statement.on_conflict_do_nothing().returning(*key)
+        new = {tuple(row) for row in await connection.execute(statement, self._bodies.parameters(rows))}
         # Nearly always the same body, of an event that several webhooks want.
-        query = select(bodies).where(tuple_(bodies.c.account_id, bodies.c.event_id).in_(sorted(batch.bodies)))
+        known = sorted(batch.bodies.keys() - new)
+        if not known:
+            return ()
+        query = select(*key, bodies.c.body).where(tuple_(*key).in_(known))
         stored = {(row.account_id, row.event_id): row.body for row in await connection.execute(query)}
-        return {key for key, body in batch.bodies.items() if stored.get(key, body) != body}
+        return {one for one in known if stored.get(one) != batch.bodies[one]}
 
     async def _raise_standings(self, connection: AsyncConnection, standings: Sequence[Standing]) -> None:
         first: list[dict[str, Any]] = []

@@ -1,0 +1,68 @@
+"""What a record of `subscriptions` says; whoever writes one reads it the same way first."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from streams.core.errors import Unreadable
+from streams.core.view import SENTINEL_KEY, VERSION_HEADER, Sentinel
+from streams.core.webhook import Webhook
+
+# A version is the time of a change in milliseconds. We never write one so far ahead: it would hide every later change.
+FARTHEST_AHEAD = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """A webhook was deleted, in this version."""
+
+    webhook_id: str
+    version: int
+
+
+def key_of(key: bytes | None) -> str:
+    """The id of the webhook that a record is about, or the sentinel's key."""
+    return (key or b"").decode(errors="replace")
+
+
+def newest_allowed(at: datetime) -> int:
+    """The newest version that a record appended at this time may have."""
+    return int((at + FARTHEST_AHEAD).timestamp() * 1000)
+
+
+def read(
+    key: bytes | None,
+    value: bytes | None,
+    headers: Sequence[tuple[str, bytes]],
+    appended_at: datetime,
+    decode: Callable[[bytes], object],
+) -> Sentinel | Tombstone | Webhook:
+    """What the record says. Raises `Unreadable` for what `publish` does not write."""
+    name = key_of(key)
+    if name == SENTINEL_KEY:
+        if value is None:
+            raise Unreadable("a sentinel is never deleted")
+        return Sentinel.decode(value)
+    if value is None:
+        version = _version(dict(headers))
+        _check_version(version, appended_at)
+        return Tombstone(name, version)
+    webhook = decode(value)
+    if not isinstance(webhook, Webhook):
+        raise Unreadable(f"a {type(webhook).__name__.lower()} is not a webhook")
+    if webhook.id != name:
+        raise Unreadable(f"its key is {name!r}, and the webhook in it is {webhook.id}")
+    _check_version(webhook.version, appended_at)
+    return webhook
+
+
+def _version(headers: Mapping[str, bytes]) -> int:
+    text = headers.get(VERSION_HEADER, b"")
+    if not text.isdigit() or len(text) > 19:
+        raise Unreadable(f"a tombstone's version is a number, not {text[:40]!r}")
+    return int(text)
+
+
+def _check_version(version: int, appended_at: datetime) -> None:
+    if not 0 < version <= newest_allowed(appended_at):
+        raise Unreadable(f"version {version} is not a time in milliseconds up to a day after the record's")
