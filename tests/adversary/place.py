@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.message import Message
 from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -36,7 +37,7 @@ class Answer:
 
     status: int
     body: bytes
-    headers: Mapping[str, str]
+    headers: "Message[str, str]"
 
     @property
     def json(self) -> Any:
@@ -65,7 +66,7 @@ class Place:
     def __post_init__(self) -> None:
         self.platform = Platform(self.bootstrap, f"{self.prefix}session-events")
         self.hostile, self.bystander = self.open_account("Hostile"), self.open_account("Bystander")
-        self.register(self.bystander, self.receiver.url("/bystander"))
+        self.bystander_webhook = self.register(self.bystander, self.receiver.url("/bystander"))
         self.register(self.hostile, self.receiver.url("/hostile"))
 
     # -- customers -----------------------------------------------------------------------------------------------
