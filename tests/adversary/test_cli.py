@@ -1,7 +1,11 @@
 """What a customer wrote cannot steer the terminal of whoever reads it, and no input ends a command in a traceback."""
 
 import json
+import sys
 import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +14,7 @@ from adversary.place import Account, Place
 
 from builders import EXAMPLE
 from e2e.system import until
+from streams.__main__ import main
 
 pytestmark = pytest.mark.e2e
 
@@ -22,33 +27,79 @@ MOST_LINES = 21
 MOST_CHARACTERS = 64 * 1024
 
 
+@dataclass
+class Done:
+    """What a command did."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def command(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run a command in this process: a new one takes a second, and there are many."""
+    monkeypatch.chdir(place.system.folder)
+    for name, value in place.system.env.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["scorm-webhooks", *arguments])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def publish(command: Command, tmp_path: Path) -> Command:
+    """`events publish` of a text."""
+
+    def run(text: str) -> Done:
+        file = tmp_path / "events"
+        file.write_text(text)
+        return command("events", "publish", str(file))
+
+    return run
+
+
 @pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["table", "JSON"])
-def test_a_customers_text_cannot_steer_a_terminal(place: Place, account: Account, as_json: tuple[str, ...]) -> None:
+def test_a_customers_text_cannot_steer_a_terminal(
+    place: Place, account: Account, command: Command, as_json: tuple[str, ...]
+) -> None:
     changed = place.call(
         "PATCH", f"/v1/webhooks/{register(place, account)}", {"description": HOSTILE_TEXT}, key=account.key
     )
     assert changed.status == 200
-    assert_steers_nothing(output(place, "webhooks", "list", "--account", account.id, *as_json), "0 errors")
+    assert_steers_nothing(output(command, "webhooks", "list", "--account", account.id, *as_json), "0 errors")
 
 
 @pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["table", "JSON"])
 @pytest.mark.parametrize("behaviour", [ODD_BODY, ODD_HEADERS], ids=["body", "headers"])
 def test_an_endpoints_answer_cannot_steer_a_terminal(
-    place: Place, account: Account, behaviour: Any, as_json: tuple[str, ...]
+    place: Place, account: Account, command: Command, behaviour: Any, as_json: tuple[str, ...]
 ) -> None:
     with listening(behaviour) as endpoint:
         webhook_id = place.register(account, endpoint.url())
         place.publish(account)
         until(lambda: [row for row in place.deliveries(account, webhook_id) if row["attempts"]], 20, "an attempt")
         [row] = place.deliveries(account, webhook_id)
-        assert_steers_nothing(output(place, "deliveries", "show", row["id"], *as_json), "server_error")
-        assert_steers_nothing(output(place, "deliveries", "list", "--account", account.id, *as_json), row["id"])
+        assert_steers_nothing(output(command, "deliveries", "show", row["id"], *as_json), "server_error")
+        assert_steers_nothing(output(command, "deliveries", "list", "--account", account.id, *as_json), row["id"])
 
 
-def test_an_operators_text_cannot_steer_a_terminal(place: Place) -> None:
+def test_an_operators_text_cannot_steer_a_terminal(place: Place, command: Command) -> None:
     named = place.open_account(HOSTILE_TEXT)
     for as_json in ((), ("--json",)):
-        assert_steers_nothing(output(place, "accounts", "list", *as_json), named.id)
+        assert_steers_nothing(output(command, "accounts", "list", *as_json), named.id)
 
 
 @pytest.mark.parametrize(
@@ -71,28 +122,27 @@ def test_an_operators_text_cannot_steer_a_terminal(place: Place) -> None:
     ],
     ids=lambda value: repr(value[:12]),
 )
-def test_input_that_is_no_event_ends_in_words(place: Place, text: str, named: str) -> None:
-    assert_refused(place, text, named)
+def test_input_that_is_no_event_ends_in_words(publish: Command, text: str, named: str) -> None:
+    assert_refused(publish, text, named)
 
 
-def test_an_event_of_an_unknown_account_ends_in_words(place: Place) -> None:
-    assert_refused(place, line("evt_nobody", "acc_nobody"), "accountId")
+def test_an_event_of_an_unknown_account_ends_in_words(publish: Command) -> None:
+    assert_refused(publish, line("evt_nobody", "acc_nobody"), "accountId")
 
 
-def test_one_wrong_line_publishes_nothing(place: Place, account: Account) -> None:
+def test_one_wrong_line_publishes_nothing(place: Place, account: Account, publish: Command) -> None:
     webhook_id = register(place, account)
-    assert_refused(place, line("evt_first", account.id) + "\njunk\n", "line 2")
+    assert_refused(publish, line("evt_first", account.id) + "\njunk\n", "line 2")
     last = place.publish(account)
     until(lambda: place.deliveries(account, webhook_id), 20, "the event after it")
     assert [row["eventId"] for row in place.deliveries(account, webhook_id)] == [last]
 
 
-def test_a_line_separator_in_a_text_is_no_end_of_line(place: Place, account: Account) -> None:
+def test_a_line_separator_in_a_text_is_no_end_of_line(place: Place, account: Account, publish: Command) -> None:
     place.register(account, place.receiver.url("/separators"))
     event_id = place.new_id("evt_separator")
-    place.system.run(
-        "events", "publish", "-", stdin=line(event_id, account.id, learnerId="one\u2028two\u2029three\x85four")
-    )
+    text = line(event_id, account.id, learnerId="one\u2028two\u2029three\x85four")
+    assert publish(text).code == 0
     until(lambda: place.receiver.has_some("/separators", event_id), 20, "the event")
     [request] = place.receiver.at("/separators")
     assert json.loads(request.body)["data"]["learnerId"] == "one\u2028two\u2029three\x85four"
@@ -117,11 +167,10 @@ def line(event_id: str, account_id: str, **changes: Any) -> str:
     return json.dumps(event, ensure_ascii=False)
 
 
-def output(place: Place, *arguments: str) -> str:
+def output(command: Command, *arguments: str) -> str:
     """What a command writes to stdout."""
-    done = place.system.attempt(*arguments)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    done = command(*arguments)
+    assert (done.code, done.stderr) == (0, "")
     return done.stdout
 
 
@@ -134,10 +183,10 @@ def assert_steers_nothing(text: str, expected: str) -> None:
     assert steering(text) == set()
 
 
-def assert_refused(place: Place, text: str, named: str) -> None:
+def assert_refused(publish: Command, text: str, named: str) -> None:
     """Exit code 1, nothing on stdout, and on stderr a few lines that begin with `error: `."""
-    done = place.system.attempt("events", "publish", "-", stdin=text)
-    assert (done.returncode, done.stdout) == (BAD_INPUT, "")
+    done = publish(text)
+    assert (done.code, done.stdout) == (BAD_INPUT, "")
     lines = done.stderr.splitlines()
     assert named in lines[0]
     assert all(one.startswith("error: ") for one in lines)
