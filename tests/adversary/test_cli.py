@@ -126,6 +126,13 @@ def test_input_that_is_no_event_ends_in_words(publish: Command, text: str, named
     assert_refused(publish, text, named)
 
 
+def test_standard_input_that_is_no_event_ends_in_words(place: Place) -> None:
+    done = place.system.attempt("events", "publish", "-", stdin="[" * 200_000)
+    assert (done.returncode, done.stdout) == (BAD_INPUT, "")
+    assert done.stderr.startswith("error: line 1")
+    assert "Traceback" not in done.stderr
+
+
 def test_an_event_of_an_unknown_account_ends_in_words(publish: Command) -> None:
     assert_refused(publish, line("evt_nobody", "acc_nobody"), "accountId")
 

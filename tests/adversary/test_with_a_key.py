@@ -267,6 +267,18 @@ def test_ids_of_another_account_are_not_acted_on(place: Place, account: Account)
         assert (answer.status, answer.json["ids"]) == (200, [])
 
 
+def test_a_job_of_another_account_is_not_there(place: Place, account: Account) -> None:
+    job = place.call("POST", "/v1/dead-letters/retry", {"filter": {}}, key=place.bystander.key)
+    assert job.status == 202
+    assert place.call("GET", f"/v1/jobs/{job.json['id']}", key=account.key).status == 404
+
+
+def test_a_job_for_a_webhook_of_another_account_does_nothing(place: Place, account: Account) -> None:
+    chosen = {"filter": {"webhookId": place.bystander_webhook}}
+    job = place.call("POST", "/v1/dead-letters/discard", chosen, key=account.key)
+    assert (job.status, job.json["total"]) == (202, 0)
+
+
 def test_an_operators_calls_need_an_operators_key(place: Place, account: Account) -> None:
     for method, path in (("GET", "/v1/accounts"), ("POST", "/v1/accounts"), ("GET", "/v1/audit")):
         answer = place.call(method, path, {"name": "Mine", "emails": []}, key=account.key)
