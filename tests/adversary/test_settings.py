@@ -31,7 +31,6 @@ STEERING = "\x1b[2J\r\n"
         ("record", {"DATABASE_URL": f"junk{STEERING}"}),
         ("publish", {"DATABASE_URL": "mysql://user:secret-canary@127.0.0.1/name"}),
         ("fan-out", {"SCHEMA_REGISTRY_URL": "junk"}),
-        ("fan-out", {"SCORM_WEBHOOKS_TOPIC_PREFIX": "elsewhere."}),
         ("deliver", {"KAFKA_CONFIG_NONSENSE": "1"}),
         ("deliver", {"KAFKA_CONFIG_ACKS": "0"}),
     ],
