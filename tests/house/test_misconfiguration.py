@@ -11,8 +11,8 @@ import pytest
 from fakes import FakeReport
 from streams import prerequisites
 from streams.__main__ import MISCONFIGURED, main
+from streams.cli.app import STAGE_HELP
 from streams.core.errors import Misconfigured, Unavailable
-from streams.running import STAGES
 from streams.settings import PREFIX, names
 from streams.wiring import Deployment
 
@@ -87,7 +87,7 @@ WRONG = {
     f"SLOTS{STEERING}": ("1",),
     "y" * 5000: ("1",),
 }
-COMMANDS = ["up", *STAGES]
+COMMANDS = ["up", "publish", *STAGE_HELP]
 MOST_CHARACTERS = 500
 
 
