@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from streams.core.access import parse_operator_keys
 from streams.core.address import parse_networks
 from streams.core.errors import Invalid, Misconfigured
+from streams.core.headers import is_fixed_header
 from streams.core.limits import WEBHOOKS_PER_ACCOUNT
 from streams.core.schedule import Schedule, parse_schedule
 
@@ -20,6 +21,12 @@ PREFIX = "SCORM_WEBHOOKS_"
 # Where `up` leaves the embedded broker's address for the other commands of the same data directory.
 BROKER_FILE = "broker.json"
 CONNECT_SECONDS = 2.0
+
+# A host name or an IP address, a zone included.
+_HOST = r"^[A-Za-z0-9._:%-]{1,253}$"
+# \p{C} is every control, format or unassigned character.
+_MAIL_FROM = r"^[^\p{C}]*[^\s\p{C}<>@]+@[^\s\p{C}<>@]+>?$"
+_MOST_SHOWN_CHARACTERS = 200
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
@@ -66,15 +73,17 @@ class Settings(BaseModel):
         ),
     ] = None
     signature_header: Annotated[
-        str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$", description="the platform's own signature header")
+        str,
+        Field(pattern=r"^[A-Za-z0-9-]{1,64}$", description="the platform's own signature header"),
+        AfterValidator(lambda v: _free_header(v)),
     ] = "X-AllureConnect-Signature"
-    attempt_timeout_seconds: Annotated[float, Field(gt=0, le=60, description="the whole attempt's time")] = 10
+    attempt_timeout_seconds: Annotated[float, Field(ge=0.1, le=60, description="the whole attempt's time")] = 10
     slots: Annotated[int, Field(ge=2, le=100_000, description="requests in flight at once in one deliver")] = 256
     held_rate: Annotated[
         int,
         Field(ge=1, le=100_000, description="held deliveries and replays sent on to one webhook in a second, at most"),
     ] = 1100
-    api_host: Annotated[str, Field(description="where `api` listens")] = "127.0.0.1"
+    api_host: Annotated[str, Field(pattern=_HOST, description="where `api` listens")] = "127.0.0.1"
     api_port: Annotated[int, Field(ge=0, le=65535, description="where `api` listens; 0: any free port")] = 8080
     api_connections: Annotated[
         int, Field(ge=1, le=100_000, description="open connections to one api process; more get 503")
@@ -95,7 +104,7 @@ class Settings(BaseModel):
         str | None,
         Field(pattern=r"^https?://[!-~]+$", description="where people reach the API and the dashboard; for mails"),
     ] = None
-    mail_from: Annotated[str, Field(pattern=r"^[^\r\n]*[^\s<>@]+@[^\s<>@]+>?$", description="whom mails come from")] = (
+    mail_from: Annotated[str, Field(pattern=_MAIL_FROM, description="whom mails come from")] = (
         "scorm-webhooks@localhost"
     )
     retention_days: Annotated[
@@ -105,10 +114,17 @@ class Settings(BaseModel):
         int | None, Field(ge=1, le=36_500, description="dead letters are kept; empty: until somebody decides")
     ] = None
     audit_retention_days: Annotated[int, Field(ge=1, le=36_500, description="the audit log is kept")] = 365
-    health_host: Annotated[str, Field(description="where a stage serves health and metrics")] = "127.0.0.1"
+    health_host: Annotated[str, Field(pattern=_HOST, description="where a stage serves health and metrics")] = (
+        "127.0.0.1"
+    )
     health_port: Annotated[int, Field(ge=0, le=65535, description="the same; 0: any free port, logged")] = 0
     instance_id: Annotated[
-        str | None, Field(description="static membership: a name that survives a restart, such as the pod's")
+        str | None,
+        # What Kafka takes as group.instance.id.
+        Field(
+            pattern=r"^[A-Za-z0-9._-]{1,249}$",
+            description="static membership: a name that survives a restart, such as the pod's",
+        ),
     ] = None
     log_format: Annotated[Literal["console", "json"], Field(description="how log lines are written")] = "json"
     log_level: Annotated[
@@ -149,15 +165,16 @@ def names() -> list[str]:
 
 def _refuse_unknown(given: Mapping[str, str]) -> None:
     for name, value in given.items():
+        shown = _shown(PREFIX + name.upper())
         if value.startswith("tcp://"):
             raise Misconfigured(
-                f"{PREFIX}{name.upper()}={value} was put there by Kubernetes for a Service of that name: "
+                f"{shown}={_shown(value)} was put there by Kubernetes for a Service of that name: "
                 "set enableServiceLinks: false in the pod"
             )
         if name not in Settings.model_fields:
             close = difflib.get_close_matches(name, Settings.model_fields, n=1)
             hint = f"did you mean {PREFIX}{close[0].upper()}?" if close else "see docs/settings.md"
-            raise Misconfigured(f"{PREFIX}{name.upper()} is not a setting; {hint}")
+            raise Misconfigured(f"{shown} is not a setting; {hint}")
 
 
 def _words(error: ValidationError) -> str:
@@ -165,7 +182,19 @@ def _words(error: ValidationError) -> str:
     name = str(first["loc"][0])
     reason = first.get("ctx", {}).get("error")
     words = str(reason) if reason else first["msg"]
-    return f"{PREFIX}{name.upper()}: {words} ({Settings.model_fields[name].description})"
+    return f"{PREFIX}{name.upper()}: {_shown(words)} ({Settings.model_fields[name].description})"
+
+
+def _shown(text: str) -> str:
+    """Short, on one line, and without a character that steers a terminal."""
+    shown = text if text.isprintable() else text.encode("unicode_escape").decode()
+    return shown if len(shown) <= _MOST_SHOWN_CHARACTERS else f"{shown[:_MOST_SHOWN_CHARACTERS]}…"
+
+
+def _free_header(name: str) -> str:
+    if is_fixed_header(name):
+        raise ValueError("must be a header that no request has otherwise, such as X-Signature")
+    return name
 
 
 def _split(value: object) -> object:

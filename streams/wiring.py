@@ -10,6 +10,7 @@ from functools import cached_property
 from ulid import ULID
 
 from streams.adapters.addresses import ResolvedAddresses
+from streams.adapters.certificates import trust
 from streams.adapters.smtp import LoggedPost, SmtpPost, smtp_server
 from streams.adapters.sql.account_webhooks import SqlAccountWebhooks
 from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
@@ -98,8 +99,7 @@ class Deployment(Products):
         if not url:
             return LoggedPost(report)
         tls = ssl.create_default_context()
-        if self.settings.ca_file:
-            tls.load_verify_locations(self.settings.ca_file)
+        trust(tls, self.settings.ca_file)
         return SmtpPost(smtp_server(url), self.settings.mail_from, tls)
 
     # -- services ----------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 from streams.core.attempt import Attempt, DeadLetter, Followed
 from streams.core.delivery import DeathReason, Delivery, Target, Trigger, ViewPosition
 from streams.core.event import Data, Event, render
+from streams.core.limits import ID_CHARACTERS, TEXT_CHARACTERS
 from streams.core.outcome import Kind
 from streams.core.webhook import Pause, PauseReason, SealedSecret, Status, Webhook
 
@@ -26,6 +27,30 @@ EXAMPLE: Data = {
     "scoreRaw": 92,
     "scoreMax": 100,
     "totalTime": "PT12M34S",
+}
+
+_WIDEST_ID = "i" * ID_CHARACTERS
+# JSON writes a control character in six bytes, more than UTF-8 needs for any.
+_WIDEST_TEXT = "\x01" * TEXT_CHARACTERS
+# The largest value of every field of an event's data.
+WIDEST: dict[str, Any] = {
+    "sessionId": _WIDEST_ID,
+    "packageId": _WIDEST_ID,
+    "dispatchId": _WIDEST_ID,
+    "learnerId": _WIDEST_TEXT,
+    "version": _WIDEST_TEXT,
+    "title": _WIDEST_TEXT,
+    "completionStatus": "not attempted",
+    "successStatus": "unknown",
+    "scoreRaw": -1.7976931348623157e308,
+    "scoreMin": -1.7976931348623157e308,
+    "scoreMax": -1.7976931348623157e308,
+    "scoreScaled": -0.12345678901234567,
+    "totalTime": "P" + "1" * 54 + "Y1M1DT1S",
+    "period": "2026-04",
+    "launches": 2**63 - 1,
+    "limit": 2**63 - 1,
+    "thresholdPercent": 100,
 }
 
 

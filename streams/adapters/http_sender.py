@@ -9,12 +9,13 @@ from pathlib import Path
 
 from yarl import URL
 
+from streams.adapters.certificates import trust
 from streams.adapters.guarded_connector import GuardedConnector, Lookup, Trail
 from streams.adapters.http_exchange import Exchanges, Target
 from streams.adapters.http_failures import failure_of
 from streams.adapters.http_shortage import ControlName, shortage_of
 from streams.core.address import Network
-from streams.core.errors import Misconfigured, Unavailable
+from streams.core.errors import Unavailable
 from streams.core.outcome import Answer, Failure
 from streams.core.request import Request
 from streams.core.url import url_errors
@@ -100,13 +101,7 @@ def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    if ca_file:
-        try:
-            context.load_verify_locations(ca_file)
-        except OSError as error:
-            raise Misconfigured(
-                f"SCORM_WEBHOOKS_CA_FILE: {ca_file} must hold certificates in PEM form ({error})"
-            ) from None
+    trust(context, ca_file)
     return context
 
 

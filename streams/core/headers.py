@@ -21,3 +21,10 @@ def is_connection_header(name: str) -> bool:
     """Whether a header belongs to the connection; no customer sets it, whatever its case."""
     lower = name.lower()
     return lower in _OF_A_CONNECTION or lower.startswith("proxy-")
+
+
+def is_fixed_header(name: str) -> bool:
+    """Whether every request has the header, or it describes the body; no setting can take its place."""
+    lower = name.lower()
+    fixed = lower in ("accept", "accept-encoding", "authorization", "traceparent", "user-agent")
+    return fixed or lower.startswith(("content-", "webhook-")) or is_connection_header(name)

@@ -27,6 +27,11 @@ HEADER_VALUE_CHARACTERS = 1024
 # Enough to tell a person what went wrong; it is stored with each attempt.
 ANSWER_KEPT_BYTES = 4096
 
+# -- the retry schedule --------------------------------------------------------------------------------------------
+
+# Each tier is a topic with as many partitions as `deliveries`.
+RETRY_TIERS = 20
+
 # -- lists ---------------------------------------------------------------------------------------------------------
 
 # Scopes of one webhook, each at most an id long: 128 KiB of a record of `subscriptions`.

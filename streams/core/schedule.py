@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from streams.core.delivery import DeathReason, Delivery, HoldReason, Target, Trigger
 from streams.core.errors import FieldError, Invalid
+from streams.core.limits import RETRY_TIERS
 from streams.core.outcome import Kind, Outcome
 from streams.core.webhook import Status, Webhook
 
@@ -61,7 +62,10 @@ class Schedule:
 
 def parse_schedule(text: str) -> Schedule:
     """`30s,2m,10m,1h,6h` as a schedule; `Invalid` says what would be right."""
-    tiers = tuple(Tier(part.strip()) for part in text.split(","))
+    parts = text.split(",")
+    if len(parts) > RETRY_TIERS:
+        raise Invalid(FieldError("schedule", f"must have at most {RETRY_TIERS} waits"))
+    tiers = tuple(Tier(part.strip()) for part in parts)
     waits = [tier.wait for tier in tiers]
     if any(later <= earlier for earlier, later in pairwise(waits)):
         raise Invalid(FieldError("schedule", "each wait must be longer than the one before, as in 30s,2m,10m,1h,6h"))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from adversary.place import OPERATOR_KEY, Place
+from adversary.place import API_CONNECTIONS, OPERATOR_KEY, WEBHOOKS_PER_ACCOUNT, Account, Place
 
 from conftest import Broker, random_prefix
 from e2e.conftest import prepared
@@ -18,7 +18,14 @@ from e2e.system import STAGES, System, until
 from real.postgres import Postgres
 from real.process import free_ports
 
-SETTINGS = {"SCORM_WEBHOOKS_OPERATOR_KEYS": OPERATOR_KEY, "SCORM_WEBHOOKS_RATE_LIMIT": "100000"}
+# Low limits are reached soon, and a short timeout lets an endpoint hang more often within one test.
+SETTINGS = {
+    "SCORM_WEBHOOKS_OPERATOR_KEYS": OPERATOR_KEY,
+    "SCORM_WEBHOOKS_RATE_LIMIT": "100000",
+    "SCORM_WEBHOOKS_API_CONNECTIONS": str(API_CONNECTIONS),
+    "SCORM_WEBHOOKS_WEBHOOKS_PER_ACCOUNT": str(WEBHOOKS_PER_ACCOUNT),
+    "SCORM_WEBHOOKS_ATTEMPT_TIMEOUT_SECONDS": "2",
+}
 
 
 @pytest.fixture(scope="session", params=["embedded", pytest.param("clustered", marks=pytest.mark.real)])
@@ -34,6 +41,12 @@ def place(anywhere: Place) -> Iterator[Place]:
     anywhere.assert_the_law()
 
 
+@pytest.fixture
+def account(place: Place) -> Account:
+    """A hostile account that no other act has used."""
+    return place.open_account("Hostile")
+
+
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """`scorm-webhooks up`: an embedded broker and SQLite."""
@@ -44,9 +57,10 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with (folder / "up.log").open("ab") as log:
         up = subprocess.Popen([sys.executable, "-m", "streams", "up"], env=system.env, cwd=folder, stderr=log)
     try:
-        until(lambda: is_ready(health_port), 90, f"every stage ready; the log is in {folder}")
+        until(lambda: is_ready(health_port) or up.poll() is not None, 90, f"every stage ready; the log is in {folder}")
+        assert up.poll() is None, (folder / "up.log").read_text()
         broker = json.loads((folder / ".scorm-webhooks" / "broker.json").read_text())
-        yield Place(system, receiver, broker["bootstrap"], "", api_port)
+        yield Place(system, receiver, broker["bootstrap"], "", api_port, health_port)
     finally:
         up.send_signal(signal.SIGTERM)
         up.wait(timeout=60)
@@ -61,7 +75,7 @@ def clustered(kafka: Broker, postgres: Postgres, tmp_path_factory: pytest.TempPa
     settings = {**SETTINGS, "SCORM_WEBHOOKS_API_PORT": str(api_port)}
     for system in prepared(kafka, postgres, prefix, Path(folder), **settings):
         system.start((*STAGES, "api"))
-        yield Place(system, receiver, kafka.bootstrap, prefix, api_port)
+        yield Place(system, receiver, kafka.bootstrap, prefix, api_port, system.health_port("deliver"))
     receiver.close()
 
 

@@ -5,7 +5,9 @@ import json
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.message import Message
 from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -15,6 +17,8 @@ from e2e.receiver import Receiver
 from e2e.system import System, until
 
 OPERATOR_KEY = "operator-key-canary-of-the-tests"
+API_CONNECTIONS = 60
+WEBHOOKS_PER_ACCOUNT = 10
 # The law: whatever one customer does, another one's event arrives within this time.
 LAW_SECONDS = 5.0
 
@@ -33,10 +37,16 @@ class Answer:
 
     status: int
     body: bytes
+    headers: "Message[str, str]"
 
     @property
     def json(self) -> Any:
         return json.loads(self.body)
+
+    @property
+    def wrong_fields(self) -> set[str]:
+        """The fields that a problem names."""
+        return {error["field"] for error in self.json["errors"]}
 
 
 @dataclass
@@ -48,6 +58,7 @@ class Place:
     bootstrap: str
     prefix: str
     api_port: int
+    health_port: int
     hostile: Account = field(init=False)
     bystander: Account = field(init=False)
     _numbers: Any = field(default_factory=itertools.count)
@@ -55,7 +66,7 @@ class Place:
     def __post_init__(self) -> None:
         self.platform = Platform(self.bootstrap, f"{self.prefix}session-events")
         self.hostile, self.bystander = self.open_account("Hostile"), self.open_account("Bystander")
-        self.register(self.bystander, self.receiver.url("/bystander"))
+        self.bystander_webhook = self.register(self.bystander, self.receiver.url("/bystander"))
         self.register(self.hostile, self.receiver.url("/hostile"))
 
     # -- customers -----------------------------------------------------------------------------------------------
@@ -72,17 +83,33 @@ class Place:
         assert made.json["propagated"], made.body
         return str(made.json["id"])
 
-    def call(self, method: str, path: str, body: Any = None, *, key: str | None = None) -> Answer:
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
         """The API's answer; `body` is JSON, or the very bytes."""
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+        authorization = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {"Content-Type": "application/json", **authorization, **(headers or {})}
         url = f"http://127.0.0.1:{self.api_port}{path}"
         request = urllib.request.Request(url, data, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
-                return Answer(answer.status, answer.read())
+                return Answer(answer.status, answer.read(), answer.headers)
         except urllib.error.HTTPError as problem:
-            return Answer(problem.code, problem.read())
+            return Answer(problem.code, problem.read(), problem.headers)
+
+    def is_api_alive(self) -> bool:
+        """Whether a new connection to the API gets an answer from `/healthz`."""
+        try:
+            return self.call("GET", "/healthz").status == 200
+        except OSError:
+            return False
 
     # -- events --------------------------------------------------------------------------------------------------
 
@@ -91,10 +118,30 @@ class Place:
 
     def publish(self, account: Account, name: str = "event") -> str:
         """An event of the account on Kafka, as the platform itself publishes; its id."""
-        event_id = self.new_id(name)
-        self.platform.publish(event_id, launched(event_id, account.id))
-        self.platform.flush()
+        [event_id] = self.publish_many(account, 1, name)
         return event_id
+
+    def publish_many(self, account: Account, count: int, name: str = "event") -> list[str]:
+        """The same with more events than one; their ids."""
+        event_ids = [self.new_id(name) for _ in range(count)]
+        for event_id in event_ids:
+            self.platform.publish(event_id, launched(event_id, account.id))
+        self.platform.flush()
+        return event_ids
+
+    def deliveries(self, account: Account, webhook_id: str) -> list[dict[str, Any]]:
+        """The newest 500 deliveries of a webhook, as its owner sees them."""
+        answer = self.call("GET", f"/v1/deliveries?webhook={webhook_id}&limit=500", key=account.key)
+        assert answer.status == 200, answer.body
+        rows: list[dict[str, Any]] = answer.json["data"]
+        return rows
+
+    def delivery(self, account: Account, delivery_id: str) -> dict[str, Any]:
+        """A delivery with its payload and its attempts."""
+        answer = self.call("GET", f"/v1/deliveries/{delivery_id}", key=account.key)
+        assert answer.status == 200, answer.body
+        found: dict[str, Any] = answer.json
+        return found
 
     def assert_the_law(self) -> None:
         """The bystander's event arrives in time."""

@@ -184,6 +184,9 @@ class System:
         self.send(stage, signal.SIGTERM)
         return self._processes[stage].wait(timeout=30)
 
+    def health_port(self, stage: str) -> int:
+        return self._ports[stage]
+
     def pid(self, stage: str) -> int:
         return self._processes[stage].pid
 

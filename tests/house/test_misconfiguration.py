@@ -11,7 +11,9 @@ import pytest
 from fakes import FakeReport
 from streams import prerequisites
 from streams.__main__ import MISCONFIGURED, main
+from streams.cli.app import STAGE_HELP
 from streams.core.errors import Misconfigured
+from streams.settings import PREFIX, names
 from streams.wiring import Deployment
 
 
@@ -37,6 +39,79 @@ def test_a_bad_setting_is_named(name: str, value: str, words: str) -> None:
     assert name in text
     assert words in text
     assert "\n" not in text
+
+
+MANY_WAITS = ",".join(f"{seconds}s" for seconds in range(1, 5000))
+STEERING = "\x1b[2J\r\n\u202e"
+NOT_A_NUMBER = ("many", "1e3", "\u0661\u0662", "9" * 5000, "0", "-1", "1.5", STEERING)
+NO_PORT = ("-1", "65536", "http", "tcp://10.0.0.1:80", STEERING)
+NO_HOST = ("no host", "host\n", f"host{STEERING}", "x" * 254, "http://host")
+# Values that no deployment can mean; `up` and every stage refuse them before they do anything else.
+WRONG = {
+    "ENCRYPTION_KEYS": (),
+    "DATA_DIR": (),
+    "CA_FILE": (),
+    "RETRY_SCHEDULE": ("soon", ",", "0s", "-1s", "2m,30s", "1s,1s", "400d", "9" * 5000 + "d", STEERING, MANY_WAITS),
+    "TOPIC_PREFIX": ("a b", "x" * 65, "\u00e4", STEERING),
+    "EVENT_PARTITIONS": NOT_A_NUMBER,
+    "DELIVERY_PARTITIONS": NOT_A_NUMBER,
+    "REPLICATION_FACTOR": NOT_A_NUMBER,
+    "EVENT_FRAMING": ("avro", STEERING),
+    "ALLOWED_NETWORKS": ("10.0.0.0/99", "127.0.0.1/8", "localhost", "x" * 100_000, STEERING),
+    "ALLOW_HTTP": ("maybe", "2", STEERING),
+    "CONTROL_NAME": ("a b", "x" * 254, STEERING),
+    "SIGNATURE_HEADER": ("X Y", "X:", "x" * 65, "Host", "content-length", "Webhook-Id", "User-Agent", STEERING),
+    "ATTEMPT_TIMEOUT_SECONDS": ("0", "-1", "nan", "inf", "1e-300", "61", "soon", STEERING),
+    "SLOTS": (*NOT_A_NUMBER, "1", "100001"),
+    "HELD_RATE": NOT_A_NUMBER,
+    "API_HOST": NO_HOST,
+    "API_PORT": NO_PORT,
+    "API_CONNECTIONS": NOT_A_NUMBER,
+    "OPERATOR_KEYS": ("ada=short", f"ada={'a' * 24},ada={'b' * 24}", f"{'a' * 24},{'a' * 24}", STEERING),
+    "WEBHOOKS_PER_ACCOUNT": NOT_A_NUMBER,
+    "RATE_LIMIT": NOT_A_NUMBER,
+    "PUBLIC_URL": ("hooks.example.com", "ftp://example.com", "https://", "https://a b", STEERING),
+    "MAIL_FROM": ("nobody", "a@b\r\nBcc: c@d", "\x1b[2J@example.com", "a@\u202eb", STEERING),
+    "RETENTION_DAYS": NOT_A_NUMBER,
+    "DEAD_LETTER_RETENTION_DAYS": NOT_A_NUMBER,
+    "AUDIT_RETENTION_DAYS": NOT_A_NUMBER,
+    "HEALTH_HOST": NO_HOST,
+    "HEALTH_PORT": NO_PORT,
+    "INSTANCE_ID": ("a b", "x" * 250, "a/b", "\u00e4", STEERING),
+    "LOG_FORMAT": ("xml", STEERING),
+    "LOG_LEVEL": ("TRACE", STEERING),
+    # Names that are no setting.
+    "X": ("1",),
+    "x": ("1",),
+    "SLOTS_": ("1",),
+    f"SLOTS{STEERING}": ("1",),
+    "y" * 5000: ("1",),
+}
+COMMANDS = ["up", "publish", *STAGE_HELP]
+MOST_CHARACTERS = 500
+
+
+def test_the_table_of_wrong_values_has_every_setting() -> None:
+    assert {name.removeprefix(PREFIX) for name in names()} <= WRONG.keys()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("name", WRONG, ids=lambda name: repr(name[:12]))
+def test_each_stage_refuses_a_wrong_value_in_one_line(
+    name: str, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["scorm-webhooks", command])
+    monkeypatch.setattr("streams.cli.stages._run", lambda _: pytest.fail("the stage starts"))
+    for value in WRONG[name]:
+        monkeypatch.setenv(PREFIX + name, value)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        assert (ended.value.code, said.out) == (MISCONFIGURED, "")
+        assert said.err.startswith(f"error: {PREFIX}{name[:5].upper()}")
+        assert said.err.removesuffix("\n").isprintable()
+        assert len(said.err) <= MOST_CHARACTERS
 
 
 Part = Callable[[Deployment], object]

@@ -2,11 +2,10 @@
 
 import json
 from datetime import UTC, datetime
-from typing import Any
 
 from cryptography.fernet import Fernet
 
-from builders import NOON, attempt, delivery, event, webhook
+from builders import NOON, WIDEST, attempt, delivery, event, webhook
 from streams.adapters.avro import AvroCodec
 from streams.adapters.http_answers import MOST_HEAD_BYTES, MOST_HEADERS
 from streams.adapters.sealing import Sealing
@@ -22,7 +21,6 @@ from streams.core.limits import (
     ID_CHARACTERS,
     PAYLOAD_BYTES,
     SCOPE_IDS,
-    TEXT_CHARACTERS,
     URL_CHARACTERS,
 )
 from streams.core.record_checks import check_attempt, check_delivery, check_webhook
@@ -35,31 +33,8 @@ from streams.topics import BATCH_BYTES, INVALID, LARGEST_RECORD_BYTES, RECORD_BY
 
 CODEC = AvroCodec()
 ID = "i" * ID_CHARACTERS
-# JSON writes a control character in six bytes, more than UTF-8 needs for any.
-TEXT = "\x01" * TEXT_CHARACTERS
 # A batch with one record: its header, and lengths, offsets and times of the record.
 BATCH_OVERHEAD_BYTES = 200
-DURATION = "P" + "1" * 54 + "Y1M1DT1S"
-
-WIDEST: dict[str, Any] = {
-    "sessionId": ID,
-    "packageId": ID,
-    "dispatchId": ID,
-    "learnerId": TEXT,
-    "version": TEXT,
-    "title": TEXT,
-    "completionStatus": "not attempted",
-    "successStatus": "unknown",
-    "scoreRaw": -1.7976931348623157e308,
-    "scoreMin": -1.7976931348623157e308,
-    "scoreMax": -1.7976931348623157e308,
-    "scoreScaled": -0.12345678901234567,
-    "totalTime": DURATION,
-    "period": "2026-04",
-    "launches": 2**63 - 1,
-    "limit": 2**63 - 1,
-    "thresholdPercent": 100,
-}
 
 
 def widest_events() -> list[Event]:

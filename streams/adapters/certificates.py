@@ -1,0 +1,16 @@
+"""Certificate authorities that are trusted beside the system's."""
+
+import ssl
+from pathlib import Path
+
+from streams.core.errors import Misconfigured
+
+
+def trust(context: ssl.SSLContext, ca_file: Path | None) -> None:
+    """Trust the authorities of a PEM file too. Raises `Misconfigured` where it cannot be used."""
+    if ca_file is None:
+        return
+    try:
+        context.load_verify_locations(ca_file)
+    except OSError as error:
+        raise Misconfigured(f"SCORM_WEBHOOKS_CA_FILE: {ca_file} must hold certificates in PEM form ({error})") from None

@@ -1,0 +1,202 @@
+"""What a customer wrote cannot steer the terminal of whoever reads it, and no input ends a command in a traceback."""
+
+import json
+import sys
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from adversary.hostile_endpoint import ODD_BODY, ODD_HEADERS, listening
+from adversary.place import Account, Place
+
+from builders import EXAMPLE
+from e2e.system import until
+from streams.__main__ import main
+
+pytestmark = pytest.mark.e2e
+
+# Erases the screen, overwrites its line, sets a window's title, a C1 introducer, turns text around, splits lines.
+HOSTILE_TEXT = "\x1b[2J\r0 errors\x1b]0;pwned\x07\x9b31m\u202egnp.exe\u2028next\x7f\x85end"
+# Controls, formats (bidi) and separators of lines; a command itself writes line feeds.
+STEERING = {"Cc", "Cf", "Zl", "Zp"}
+BAD_INPUT = 1
+MOST_LINES = 21
+MOST_CHARACTERS = 64 * 1024
+
+
+@dataclass
+class Done:
+    """What a command did."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def command(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run a command in this process: a new one takes a second, and there are many."""
+    monkeypatch.chdir(place.system.folder)
+    for name, value in place.system.env.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["scorm-webhooks", *arguments])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def publish(command: Command, tmp_path: Path) -> Command:
+    """`events publish` of a text."""
+
+    def run(text: str) -> Done:
+        file = tmp_path / "events"
+        file.write_text(text)
+        return command("events", "publish", str(file))
+
+    return run
+
+
+@pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["table", "JSON"])
+def test_a_customers_text_cannot_steer_a_terminal(
+    place: Place, account: Account, command: Command, as_json: tuple[str, ...]
+) -> None:
+    changed = place.call(
+        "PATCH", f"/v1/webhooks/{register(place, account)}", {"description": HOSTILE_TEXT}, key=account.key
+    )
+    assert changed.status == 200
+    assert_steers_nothing(output(command, "webhooks", "list", "--account", account.id, *as_json), "0 errors")
+
+
+@pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["table", "JSON"])
+@pytest.mark.parametrize("behaviour", [ODD_BODY, ODD_HEADERS], ids=["body", "headers"])
+def test_an_endpoints_answer_cannot_steer_a_terminal(
+    place: Place, account: Account, command: Command, behaviour: Any, as_json: tuple[str, ...]
+) -> None:
+    with listening(behaviour) as endpoint:
+        webhook_id = place.register(account, endpoint.url())
+        place.publish(account)
+        until(lambda: [row for row in place.deliveries(account, webhook_id) if row["attempts"]], 20, "an attempt")
+        [row] = place.deliveries(account, webhook_id)
+        assert_steers_nothing(output(command, "deliveries", "show", row["id"], *as_json), "server_error")
+        assert_steers_nothing(output(command, "deliveries", "list", "--account", account.id, *as_json), row["id"])
+
+
+def test_an_operators_text_cannot_steer_a_terminal(place: Place, command: Command) -> None:
+    named = place.open_account(HOSTILE_TEXT)
+    for as_json in ((), ("--json",)):
+        assert_steers_nothing(output(command, "accounts", "list", *as_json), named.id)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("junk", "line 1"),
+        ("\x1b[2J\r", "line 1"),
+        ("null", "line 1"),
+        ("[]", "line 1"),
+        ("{}", "line 1"),
+        ("NaN", "line 1"),
+        ("[" * 200_000, "line 1"),
+        ('{"a":' * 200_000, "line 1"),
+        ('{"type":' + "9" * 10_000 + "}", "line 1"),
+        ("x" * 20_000_000, "line 1"),
+        ('{"type":"' + "x" * 5_000_000 + '"}', "line 1"),
+        ('{"\\u001b[2J":"\\u202e"}', "line 1"),
+        ("junk\n" * 10_000, "line 1"),
+        ('{"type":"\\ud800"}', "line 1"),
+    ],
+    ids=lambda value: repr(value[:12]),
+)
+def test_input_that_is_no_event_ends_in_words(publish: Command, text: str, named: str) -> None:
+    assert_refused(publish, text, named)
+
+
+def test_standard_input_that_is_no_event_ends_in_words(place: Place) -> None:
+    done = place.system.attempt("events", "publish", "-", stdin="[" * 200_000)
+    assert (done.returncode, done.stdout) == (BAD_INPUT, "")
+    assert done.stderr.startswith("error: line 1")
+    assert "Traceback" not in done.stderr
+
+
+def test_an_event_of_an_unknown_account_ends_in_words(publish: Command) -> None:
+    assert_refused(publish, line("evt_nobody", "acc_nobody"), "accountId")
+
+
+def test_one_wrong_line_publishes_nothing(place: Place, account: Account, publish: Command) -> None:
+    webhook_id = register(place, account)
+    assert_refused(publish, line("evt_first", account.id) + "\njunk\n", "line 2")
+    last = place.publish(account)
+    until(lambda: place.deliveries(account, webhook_id), 20, "the event after it")
+    assert [row["eventId"] for row in place.deliveries(account, webhook_id)] == [last]
+
+
+def test_a_line_separator_in_a_text_is_no_end_of_line(place: Place, account: Account, publish: Command) -> None:
+    place.register(account, place.receiver.url("/separators"))
+    event_id = place.new_id("evt_separator")
+    text = line(event_id, account.id, learnerId="one\u2028two\u2029three\x85four")
+    assert publish(text).code == 0
+    until(lambda: place.receiver.has_some("/separators", event_id), 20, "the event")
+    [request] = place.receiver.at("/separators")
+    assert json.loads(request.body)["data"]["learnerId"] == "one\u2028two\u2029three\x85four"
+
+
+# ------------------------------------------------------------------------------------------------------------------
+
+
+def register(place: Place, account: Account) -> str:
+    return place.register(account, place.receiver.url("/cli"))
+
+
+def line(event_id: str, account_id: str, **changes: Any) -> str:
+    """An event as `events publish` reads it."""
+    event = {
+        "id": event_id,
+        "accountId": account_id,
+        "type": "session.completed",
+        "createdAt": "2026-04-10T14:32:00Z",
+        "data": {**EXAMPLE, **changes},
+    }
+    return json.dumps(event, ensure_ascii=False)
+
+
+def output(command: Command, *arguments: str) -> str:
+    """What a command writes to stdout."""
+    done = command(*arguments)
+    assert (done.code, done.stderr) == (0, "")
+    return done.stdout
+
+
+def steering(text: str) -> set[str]:
+    return {character for character in text.replace("\n", "") if unicodedata.category(character) in STEERING}
+
+
+def assert_steers_nothing(text: str, expected: str) -> None:
+    assert expected in text
+    assert steering(text) == set()
+
+
+def assert_refused(publish: Command, text: str, named: str) -> None:
+    """Exit code 1, nothing on stdout, and on stderr a few lines that begin with `error: `."""
+    done = publish(text)
+    assert (done.code, done.stdout) == (BAD_INPUT, "")
+    lines = done.stderr.splitlines()
+    assert named in lines[0]
+    assert all(one.startswith("error: ") for one in lines)
+    assert len(lines) <= MOST_LINES
+    assert len(done.stderr) <= MOST_CHARACTERS
+    assert steering(done.stderr) == set()

@@ -1,0 +1,142 @@
+"""An endpoint can do anything to a request: its own deliveries say what happened, and no other customer notices."""
+
+import contextlib
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from adversary import hostile_endpoint as hostile
+from adversary.hostile_endpoint import Behaviour, HostileEndpoint, listening, never_accepting
+from adversary.place import WEBHOOKS_PER_ACCOUNT, Account, Place
+
+from e2e.system import until
+
+pytestmark = pytest.mark.e2e
+
+EVENTS = 50
+CONNECTIONS_AT_ONCE = 40
+VISIBLE_SECONDS = 20
+# Retries wait at most 3 s here, whatever an endpoint asks for.
+LONGEST_WAIT = timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "outcome"),
+    [
+        (hostile.is_silent, "timeout"),
+        (hostile.reads_and_is_silent, "timeout"),
+        (hostile.drips_its_answer, "timeout"),
+        (hostile.drips_its_headers, "timeout"),
+        (hostile.answers_100_megabytes, "delivered"),
+        (hostile.answers_without_end, "delivered"),
+        (hostile.answers_a_gzip_bomb, "delivered"),
+        (hostile.sets_many_cookies, "delivered"),
+        (hostile.answers_before_the_request, "delivered"),
+        (hostile.answers_twice, "delivered"),
+        (hostile.answers_a_megabyte_of_headers, "junk_answer"),
+        (hostile.floods_with_interim_answers, "junk_answer"),
+        (hostile.closes_at_once, "reset"),
+        (hostile.closes_in_its_answer, "reset"),
+        pytest.param(hostile.JUNK, "junk_answer", id="junk"),
+        pytest.param(hostile.BAD_STATUS, "junk_answer", id="status 999"),
+        pytest.param(hostile.LONG_STATUS, "junk_answer", id="a long status"),
+        pytest.param(hostile.SWITCHES_PROTOCOL, "junk_answer", id="101"),
+        pytest.param(hostile.ODD_BODY, "server_error", id="an odd body"),
+        pytest.param(hostile.ODD_HEADERS, "server_error", id="odd headers"),
+        pytest.param(hostile.NUL_IN_A_HEADER, "server_error", id="NUL in a header"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_an_endpoint_harms_its_own_account_only(
+    place: Place, account: Account, behaviour: Behaviour, outcome: str
+) -> None:
+    with listening(behaviour) as endpoint, under_attack(place, account, endpoint) as webhook_id:
+        attempt = first_attempt(place, account, webhook_id)
+        assert attempt["outcome"] == outcome
+        assert attempt["explanation"].isprintable()
+        assert len(attempt["answer"]) <= 4096
+        assert all(text.isprintable() for header in attempt["answerHeaders"].items() for text in header)
+
+
+def test_an_endpoint_that_accepts_no_connection(place: Place, account: Account) -> None:
+    with never_accepting() as endpoint, under_attack(place, account, endpoint) as webhook_id:
+        assert first_attempt(place, account, webhook_id)["outcome"] == "connect_timeout"
+
+
+@pytest.mark.parametrize("wait", ["1" + "0" * 30, "-1", "\xb2", "Fri, 31 Dec 9999 23:59:59 GMT", "9" * 4000])
+def test_a_retry_after_beyond_reason_is_not_waited_for(place: Place, account: Account, wait: str) -> None:
+    with listening(hostile.asks_to_wait(wait)) as endpoint, under_attack(place, account, endpoint) as webhook_id:
+        assert first_attempt(place, account, webhook_id)["status"] == 503
+        latest = datetime.now(UTC) + LONGEST_WAIT
+        due = [row["dueAt"] for row in place.deliveries(account, webhook_id) if "dueAt" in row]
+        assert all(datetime.fromisoformat(moment) < latest for moment in due)
+
+
+def test_an_endpoint_that_is_gone_pauses_its_webhook(place: Place, account: Account) -> None:
+    with listening(hostile.GONE) as endpoint, under_attack(place, account, endpoint) as webhook_id:
+        until(lambda: shown(place, account, webhook_id)["status"] == "paused", VISIBLE_SECONDS, "it is paused")
+        assert shown(place, account, webhook_id)["pauseReason"] == "gone"
+
+
+@pytest.mark.parametrize("location", ["health port", "API", "itself", "nowhere"])
+def test_a_redirect_is_not_followed(place: Place, account: Account, location: str) -> None:
+    with listening(hostile.is_silent) as other:
+        target = {
+            "health port": f"http://127.0.0.1:{place.health_port}/metrics",
+            "API": f"http://127.0.0.1:{place.api_port}/healthz",
+            "itself": other.url(),
+            "nowhere": "//[::1",
+        }[location]
+        with listening(hostile.redirects_to(target)) as endpoint, under_attack(place, account, endpoint) as webhook_id:
+            attempt = first_attempt(place, account, webhook_id)
+            assert (attempt["outcome"], attempt["status"], attempt["answer"]) == ("redirect", 307, "")
+        assert other.connections == 0
+
+
+def test_silent_endpoints_that_want_every_slot(place: Place) -> None:
+    """Each webhook is new, and together they want more requests at once than a `deliver` sends."""
+    accounts = [place.open_account("Hostile") for _ in range(4)]
+    with listening(hostile.is_silent) as endpoint:
+        for account in accounts:
+            for number in range(WEBHOOKS_PER_ACCOUNT):
+                place.register(account, endpoint.url(f"/{number}"))
+        for account in accounts:
+            place.publish_many(account, EVENTS)
+        place.assert_the_law()
+        until(lambda: endpoint.connections > CONNECTIONS_AT_ONCE, VISIBLE_SECONDS, "many requests hang")
+        place.assert_the_law()
+
+
+# ------------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def under_attack(place: Place, account: Account, endpoint: HostileEndpoint) -> Iterator[str]:
+    """A webhook whose endpoint holds up events while the bystander's event arrives; each of them is visible."""
+    webhook_id = place.register(account, endpoint.url())
+    event_ids = set(place.publish_many(account, EVENTS))
+    place.assert_the_law()
+    until(lambda: visible(place, account, webhook_id) == event_ids, VISIBLE_SECONDS, "every delivery is visible")
+    yield webhook_id
+    place.assert_the_law()
+
+
+def visible(place: Place, account: Account, webhook_id: str) -> set[str]:
+    return {row["eventId"] for row in place.deliveries(account, webhook_id)}
+
+
+def first_attempt(place: Place, account: Account, webhook_id: str) -> dict[str, Any]:
+    """The first attempt of some delivery, once there is one."""
+
+    def attempted() -> list[dict[str, Any]]:
+        return [row for row in place.deliveries(account, webhook_id) if row["attempts"]]
+
+    until(attempted, VISIBLE_SECONDS, "an attempt is visible")
+    attempt: dict[str, Any] = place.delivery(account, attempted()[0]["id"])["made"][0]
+    return attempt
+
+
+def shown(place: Place, account: Account, webhook_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = place.call("GET", f"/v1/webhooks/{webhook_id}", key=account.key).json
+    return found

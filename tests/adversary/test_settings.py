@@ -1,0 +1,51 @@
+"""A stage with a setting that it alone can check ends at start in one line; the running ones do not notice.
+
+What every stage checks is in `tests/house/test_misconfiguration.py`.
+"""
+
+import subprocess
+import sys
+
+import pytest
+from adversary.place import Place
+
+pytestmark = pytest.mark.e2e
+
+MISCONFIGURED = 2
+# On a loaded machine a process takes its time to start.
+SECONDS = 60
+STEERING = "\x1b[2J\r\n"
+
+
+# It ends before it asks Kafka or the database for more than what is there, so one system is enough.
+@pytest.mark.parametrize("anywhere", ["embedded"], indirect=True)
+@pytest.mark.parametrize(
+    ("stage", "settings"),
+    [
+        ("deliver", {"SCORM_WEBHOOKS_CA_FILE": "/nowhere"}),
+        ("notify", {"SCORM_WEBHOOKS_CA_FILE": "/nowhere", "SMTP_URL": "smtp://127.0.0.1:25?tls=none"}),
+        ("notify", {"SMTP_URL": "mail.example.com"}),
+        ("api", {"SCORM_WEBHOOKS_API_HOST": "203.0.113.1"}),
+        ("api", {"SCORM_WEBHOOKS_ENCRYPTION_KEYS": "short"}),
+        ("record", {"SCORM_WEBHOOKS_HEALTH_HOST": "203.0.113.1"}),
+        ("record", {"DATABASE_URL": f"junk{STEERING}"}),
+        ("publish", {"DATABASE_URL": "mysql://user:secret-canary@127.0.0.1/name"}),
+        ("fan-out", {"SCHEMA_REGISTRY_URL": "junk"}),
+        ("deliver", {"KAFKA_CONFIG_NONSENSE": "1"}),
+        ("deliver", {"KAFKA_CONFIG_ACKS": "0"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_a_stage_that_cannot_start_ends_in_one_line(place: Place, stage: str, settings: dict[str, str]) -> None:
+    own = {"KAFKA_BOOTSTRAP_SERVERS": place.bootstrap, "SCORM_WEBHOOKS_HEALTH_PORT": "0"}
+    environ = {**place.system.env, **own, **settings}
+    command = [sys.executable, "-m", "streams", stage]
+    done = subprocess.run(
+        command, env=environ, cwd=place.system.folder, capture_output=True, text=True, timeout=SECONDS
+    )
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    assert (done.returncode, done.stdout, len(errors)) == (MISCONFIGURED, "", 1), done.stderr
+    assert errors[0].startswith("error: ")
+    assert next(iter(settings)) in errors[0]
+    assert errors[0].isprintable()
+    assert "secret-canary" not in done.stderr

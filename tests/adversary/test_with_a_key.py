@@ -1,0 +1,381 @@
+"""A customer with a key of its own can ask the API for anything: it stays small, and no other customer notices."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from adversary.place import WEBHOOKS_PER_ACCOUNT, Account, Answer, Place
+
+from builders import EXAMPLE, WIDEST
+from e2e.receiver import header
+from e2e.system import until
+from streams.core.event_data import EVENT_TYPES
+from streams.core.limits import (
+    CONCURRENCY,
+    DESCRIPTION_CHARACTERS,
+    HEADER_NAME_CHARACTERS,
+    HEADER_VALUE_CHARACTERS,
+    HEADERS,
+    ID_CHARACTERS,
+    SCOPE_IDS,
+    URL_CHARACTERS,
+)
+
+pytestmark = pytest.mark.e2e
+
+MEBIBYTE = 1024 * 1024
+SMALL_ANSWER_BYTES = 64 * 1024
+EVENTS_IN_A_REQUEST = 50
+# The first one and a retry for each tier of `System`.
+ATTEMPTS = 4
+COMPLETED = {"type": "session.completed", "createdAt": "2026-04-10T14:32:00Z", "data": dict(EXAMPLE)}
+
+
+# -- size ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_duration_of_a_million_digits_is_named(place: Place, account: Account) -> None:
+    event = {**COMPLETED, "data": {**EXAMPLE, "totalTime": f"PT{'1' * 999_700}S"}}
+    answer = place.call("POST", "/v1/events", event, key=account.key)
+    assert (answer.status, answer.wrong_fields) == (422, {"events[0].data.totalTime"})
+    assert len(answer.body) < SMALL_ANSWER_BYTES
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"headers": {"x" * 800_000: "value"}}, "headers"),
+        ({"headers": {"X-Name": "v" * 800_000}}, "headers.X-Name"),
+        ({"headers": {f"X-{number}": "v" for number in range(50_000)}}, "headers"),
+        ({"packages": [1] * (MEBIBYTE // 3 - 100)}, "packages"),
+        ({"packages": [f"pkg_{number}" for number in range(SCOPE_IDS + 1)]}, "packages"),
+        ({"dispatches": [f"dsp_{number}" for number in range(SCOPE_IDS + 1)]}, "dispatches"),
+        ({"events": ["session.completed"] * 20_000}, "events"),
+        ({"description": "\u202e" * 150_000}, "description"),
+        ({"fallbackUrl": "https://example.com/" + "x" * 900_000}, "fallbackUrl"),
+        ({"maxConcurrency": int("9" * 4000)}, "maxConcurrency"),
+        ({"x" * 900_000: 1}, None),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_webhook_beyond_a_limit_is_refused(
+    place: Place, account: Account, body: dict[str, Any], field: str | None
+) -> None:
+    answer = place.call("POST", "/v1/webhooks", {"url": place.receiver.url("/x"), **body}, key=account.key)
+    assert answer.status == 422
+    assert field is None or any(name.startswith(field) for name in answer.wrong_fields)
+    assert len(answer.body) < SMALL_ANSWER_BYTES
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * 500_000, b'{"a":' * 200_000, b'{"maxConcurrency":' + b"9" * 900_000 + b"}", b'{"url":"\xff"}', b"\0" * 9],
+    ids=["deep lists", "deep objects", "a long number", "not UTF-8", "NUL"],
+)
+def test_json_that_cannot_be_read_gets_400(place: Place, account: Account, body: bytes) -> None:
+    answer = place.call("POST", "/v1/webhooks", body, key=account.key)
+    assert answer.status == 400
+    assert len(answer.body) < SMALL_ANSWER_BYTES
+
+
+def test_500_events_at_every_limit_are_delivered(place: Place, account: Account) -> None:
+    place.register(account, place.receiver.url("/widest"))
+    events = [widest_event(name, number) for number in range(100) for name in EVENT_TYPES]
+    for start in range(0, len(events), EVENTS_IN_A_REQUEST):
+        publish(place, account, events[start : start + EVENTS_IN_A_REQUEST])
+    place.assert_the_law()
+    place.receiver.wait_for("/widest", {event["id"] for event in events})
+
+
+def test_a_webhook_at_every_limit_gets_its_events(place: Place, account: Account) -> None:
+    own_headers = {f"{number:x>{HEADER_NAME_CHARACTERS}}": "v" * HEADER_VALUE_CHARACTERS for number in range(HEADERS)}
+    url = f"{place.receiver.url('/wide')}?{'u' * URL_CHARACTERS}"[:URL_CHARACTERS]
+    place.register(
+        account,
+        url,
+        fallbackUrl=url[:-1] + "f",
+        description="\U0001f4a5" * DESCRIPTION_CHARACTERS,
+        packages=[f"{number:p>{ID_CHARACTERS}}" for number in range(SCOPE_IDS)],
+        dispatches=[f"{number:d>{ID_CHARACTERS}}" for number in range(SCOPE_IDS)],
+        events=list(EVENT_TYPES),
+        headers=own_headers,
+        maxConcurrency=CONCURRENCY,
+    )
+    event_id = place.new_id("evt_wide")
+    data = {**EXAMPLE, "packageId": f"{SCOPE_IDS - 1:p>{ID_CHARACTERS}}"}
+    publish(place, account, [{**COMPLETED, "id": event_id, "data": data}])
+    path = url.removeprefix(place.receiver.url(""))
+    place.receiver.wait_for(path, {event_id})
+    [request] = place.receiver.at(path)
+    assert all(header(request, name) == value for name, value in own_headers.items())
+
+
+# -- number --------------------------------------------------------------------------------------------------------
+
+
+def test_an_account_has_a_limited_number_of_webhooks(place: Place, account: Account) -> None:
+    """Requests at the same time do not get past the limit either."""
+    with ThreadPoolExecutor(8) as pool:
+        body = {"url": place.receiver.url("/many")}
+        asked = pool.map(
+            lambda _: place.call("POST", "/v1/webhooks", body, key=account.key), range(WEBHOOKS_PER_ACCOUNT * 3)
+        )
+        statuses = [answer.status for answer in asked]
+    assert statuses.count(201) == WEBHOOKS_PER_ACCOUNT
+    assert statuses.count(409) == WEBHOOKS_PER_ACCOUNT * 2
+    place.register(place.open_account("Neighbour"), place.receiver.url("/neighbour"))
+
+
+def test_one_idempotency_key_at_the_same_time_acts_once(place: Place, account: Account) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        body = {"url": place.receiver.url("/once")}
+        headers = {"Idempotency-Key": "once"}
+        answers = list(
+            pool.map(lambda _: place.call("POST", "/v1/webhooks", body, key=account.key, headers=headers), range(16))
+        )
+    assert {answer.status for answer in answers} <= {201, 409}
+    assert len({answer.json["id"] for answer in answers if answer.status == 201}) == 1
+    assert len(place.call("GET", "/v1/webhooks", key=account.key).json["data"]) == 1
+
+
+# -- addresses -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254/latest/meta-data",
+        "http://10.0.0.1/",
+        "http://192.168.0.1/",
+        "http://100.100.100.200/",
+        "http://168.63.129.16/",
+        "http://0.0.0.0/",
+        "http://224.0.0.1/",
+        "http://255.255.255.255/",
+        "http://[::]/",
+        "http://[::1]/",
+        "http://[::1%25lo]/",
+        "http://[fe80::1]/",
+        "http://[fd00:ec2::254]/",
+        "http://[::ffff:10.0.0.1]/",
+        "http://[64:ff9b::a9fe:a9fe]/",
+        "http://[2002:a9fe:a9fe::]/",
+        "http://10.0.0.1./",
+        "http://127.1/",
+        "http://2130706433/",
+        "http://0x7f000001/",
+        "http://0177.0.0.1/",
+        "http://user:password@example.com/",
+        "http://example.com\\@10.0.0.1/",
+        "http://example.com#@10.0.0.1/",
+        "http://example.com:0/",
+        "http://example.com:65536/",
+        "http://example.com:-1/",
+        "http://example.com/\r\nX-Injected: yes",
+        "http://example.com/\0",
+        "http://\u24d4\u24e7\u24d0\u24dc\u24df\u24db\u24d4.com/",
+        "http://ex\u3002ample.com/",
+        "http:///path",
+        "http://",
+        "//example.com/",
+        "file:///etc/passwd",
+        "gopher://example.com/",
+        "javascript:alert(1)",
+        "",
+        "http://example.com/" + "x" * 2048,
+    ],
+    ids=lambda url: repr(url[:40]),
+)
+def test_a_url_that_leads_inside_or_nowhere_is_refused(place: Place, account: Account, url: str) -> None:
+    for field in ("url", "fallbackUrl"):
+        body = {"url": place.receiver.url("/x"), field: url}
+        answer = place.call("POST", "/v1/webhooks", body, key=account.key)
+        assert (answer.status, answer.wrong_fields) == (422, {field})
+
+
+# -- the platform as its own endpoint ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["events", "test", "pause", "enable", "retry-waiting", "secret"])
+def test_the_api_as_an_endpoint_does_not_loop(place: Place, account: Account, target: str) -> None:
+    """The webhook's own headers bring a key: each delivery is an authorised request to the API."""
+    webhook_id = place.register(account, place.receiver.url("/first"))
+    path = "/v1/events" if target == "events" else f"/v1/webhooks/{webhook_id}/{target}"
+    changes = {"url": f"http://127.0.0.1:{place.api_port}{path}", "headers": {"Authorization": f"Bearer {account.key}"}}
+    changed = place.call("PATCH", f"/v1/webhooks/{webhook_id}", changes, key=account.key)
+    assert (changed.status, changed.json["propagated"]) == (200, True)
+    event_ids = set(place.publish_many(account, 20))
+    place.assert_the_law()
+    until(lambda: handled(place, account, webhook_id) == event_ids, 20, "each event is attempted or held")
+    rows = place.deliveries(account, webhook_id)
+    assert len(rows) == len(event_ids)
+    assert all(row["attempts"] <= ATTEMPTS and row["generation"] == 1 for row in rows)
+
+
+def test_the_health_port_as_an_endpoint_tells_nothing(place: Place, account: Account) -> None:
+    webhook_id = place.register(account, f"http://127.0.0.1:{place.health_port}/metrics")
+    place.publish(account)
+    until(lambda: attempted(place, account, webhook_id), 20, "the health port got the event")
+    [row] = attempted(place, account, webhook_id)
+    attempt = place.delivery(account, row["id"])["made"][0]
+    assert attempt["outcome"] == "client_error"
+    assert "scorm_webhooks_" not in attempt["answer"]
+
+
+# -- what belongs to others ----------------------------------------------------------------------------------------
+
+
+def test_ids_of_another_account_are_not_there(place: Place, account: Account) -> None:
+    event_id = place.publish(place.bystander)
+    until(lambda: delivery_ids(place, place.bystander, place.bystander_webhook, event_id), 20, "the delivery is seen")
+    [delivery_id] = delivery_ids(place, place.bystander, place.bystander_webhook, event_id)
+    webhook, delivery = f"/v1/webhooks/{place.bystander_webhook}", f"/v1/deliveries/{delivery_id}"
+    requests: list[tuple[str, str, object]] = [
+        ("GET", webhook, None),
+        ("PATCH", webhook, {"url": place.receiver.url("/stolen")}),
+        ("DELETE", webhook, None),
+        *(("POST", f"{webhook}/{what}", None) for what in ("test", "pause", "enable", "retry-waiting")),
+        *(("POST", f"{webhook}/secret{what}", None) for what in ("", "/rotate", "/finish-rotation")),
+        ("GET", f"{webhook}/health", None),
+        ("GET", f"{webhook}/stats", None),
+        ("GET", delivery, None),
+        ("POST", f"{delivery}/retry", None),
+    ]
+    for method, path, body in requests:
+        answer = place.call(method, path, body, key=account.key)
+        assert answer.status == 404, (method, path, answer.body)
+        assert b"/bystander" not in answer.body
+
+
+@pytest.mark.parametrize("path", ["/v1/deliveries", "/v1/dead-letters", "/v1/webhooks", "/v1/account/audit"])
+def test_a_list_shows_nothing_of_another_account(place: Place, account: Account, path: str) -> None:
+    """Not even with a filter that names what belongs to it."""
+    named = f"?webhook={place.bystander_webhook}" if path in ("/v1/deliveries", "/v1/dead-letters") else ""
+    answer = place.call("GET", path + named, key=account.key)
+    assert answer.status == 200
+    assert place.bystander.id.encode() not in answer.body
+    assert place.bystander_webhook.encode() not in answer.body
+
+
+def test_ids_of_another_account_are_not_acted_on(place: Place, account: Account) -> None:
+    event_id = place.publish(place.bystander)
+    until(lambda: delivery_ids(place, place.bystander, place.bystander_webhook, event_id), 20, "the delivery is seen")
+    ids = delivery_ids(place, place.bystander, place.bystander_webhook, event_id)
+    for what in ("retry", "discard"):
+        answer = place.call("POST", f"/v1/dead-letters/{what}", {"ids": ids}, key=account.key)
+        assert (answer.status, answer.json["ids"]) == (200, [])
+
+
+def test_a_job_of_another_account_is_not_there(place: Place, account: Account) -> None:
+    job = place.call("POST", "/v1/dead-letters/retry", {"filter": {}}, key=place.bystander.key)
+    assert job.status == 202
+    assert place.call("GET", f"/v1/jobs/{job.json['id']}", key=account.key).status == 404
+
+
+def test_a_job_for_a_webhook_of_another_account_does_nothing(place: Place, account: Account) -> None:
+    chosen = {"filter": {"webhookId": place.bystander_webhook}}
+    job = place.call("POST", "/v1/dead-letters/discard", chosen, key=account.key)
+    assert (job.status, job.json["total"]) == (202, 0)
+
+
+def test_an_operators_calls_need_an_operators_key(place: Place, account: Account) -> None:
+    for method, path in (("GET", "/v1/accounts"), ("POST", "/v1/accounts"), ("GET", "/v1/audit")):
+        answer = place.call(method, path, {"name": "Mine", "emails": []}, key=account.key)
+        assert answer.status == 403
+    keys = place.call("POST", f"/v1/accounts/{place.bystander.id}/keys", {"name": "Mine"}, key=account.key)
+    assert keys.status == 403
+
+
+def test_an_event_of_another_account_is_refused(place: Place, account: Account) -> None:
+    event = {**COMPLETED, "accountId": place.bystander.id}
+    answer = place.call("POST", "/v1/events", event, key=account.key)
+    assert (answer.status, answer.wrong_fields) == (422, {"events[0].accountId"})
+
+
+def test_the_event_id_of_another_account_changes_nothing(place: Place, account: Account) -> None:
+    """Both accounts publish the same id; each gets its own event."""
+    place.register(account, place.receiver.url("/same"))
+    event_id = place.new_id("evt_same")
+    publish(place, account, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "learnerId": "hostile"}}])
+    publish(place, place.bystander, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "learnerId": "bystander"}}])
+    for path, learner in (("/same", "hostile"), ("/bystander", "bystander")):
+        until(lambda path=path: place.receiver.has_some(path, event_id), 20, f"the event at {path}")  # type: ignore[misc]
+        bodies = [request.body for request in place.receiver.at(path) if header(request, "webhook-id") == event_id]
+        assert {json.loads(body)["data"]["learnerId"] for body in bodies} == {learner}
+
+
+def test_an_event_id_with_another_body_keeps_the_first(place: Place, account: Account) -> None:
+    webhook_id = place.register(account, place.receiver.url("/twice"))
+    event_id, before = place.new_id("evt_twice"), place.count_invalid()
+    publish(place, account, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "learnerId": "first"}}])
+    until(lambda: place.receiver.has_some("/twice", event_id), 20, "the first body")
+    publish(place, account, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "learnerId": "second"}}])
+    until(lambda: place.count_invalid() > before, 20, "the second body is kept aside")
+    assert {json.loads(request.body)["data"]["learnerId"] for request in place.receiver.at("/twice")} == {"first"}
+    until(lambda: delivery_ids(place, account, webhook_id, event_id), 20, "the delivery is seen")
+    [delivery_id] = delivery_ids(place, account, webhook_id, event_id)
+    until(lambda: "payload" in place.delivery(account, delivery_id), 20, "the payload is recorded")
+    assert place.delivery(account, delivery_id)["payload"]["data"]["learnerId"] == "first"
+
+
+def test_an_idempotency_key_of_another_account_is_free(place: Place, account: Account) -> None:
+    """The same request with the same key gets an answer of its own, with a secret of its own."""
+    body, headers = {"url": place.receiver.url("/shared")}, {"Idempotency-Key": place.new_id("shared")}
+    neighbour = place.open_account("Neighbour")
+    answers = [
+        place.call("POST", "/v1/webhooks", body, key=key, headers=headers) for key in (neighbour.key, account.key)
+    ]
+    assert [answer.status for answer in answers] == [201, 201]
+    assert answers[0].json["id"] != answers[1].json["id"]
+    assert answers[0].json["secret"] != answers[1].json["secret"]
+
+
+@pytest.mark.parametrize("value", ["", "x" * 256, "a b", "\xff", "a\tb"], ids=repr)
+def test_an_odd_idempotency_key_is_refused(place: Place, account: Account, value: str) -> None:
+    answer = place.call("POST", "/v1/events", COMPLETED, key=account.key, headers={"Idempotency-Key": value})
+    assert (answer.status, answer.wrong_fields) == (422, {"Idempotency-Key"})
+
+
+def test_an_idempotency_key_with_another_body_is_refused(place: Place, account: Account) -> None:
+    headers = {"Idempotency-Key": "again"}
+    assert place.call("POST", "/v1/events", COMPLETED, key=account.key, headers=headers).status == 202
+    other = {**COMPLETED, "createdAt": "2026-04-10T14:32:01Z"}
+    answer = place.call("POST", "/v1/events", other, key=account.key, headers=headers)
+    assert (answer.status, answer.wrong_fields) == (422, {"Idempotency-Key"})
+
+
+# ------------------------------------------------------------------------------------------------------------------
+
+
+def widest_event(name: str, number: int) -> dict[str, Any]:
+    """An event with the largest value in every field."""
+    data = {field: WIDEST[field] for field in EVENT_TYPES[name]}
+    event_id = f"{name.replace('.', '-')}:{number:0>4}".rjust(ID_CHARACTERS, "i")
+    return {"id": event_id, "type": name, "createdAt": "2026-04-10T14:32:00.999999+02:00", "data": data}
+
+
+def publish(place: Place, account: Account, events: list[dict[str, Any]]) -> None:
+    """The same events again where the API has no room for them, until Kafka acknowledges them."""
+    answers: list[Answer] = []
+
+    def is_taken() -> bool:
+        answers.append(place.call("POST", "/v1/events", {"events": events}, key=account.key))
+        return answers[-1].status != 503
+
+    until(is_taken, 30, "the API takes the events")
+    assert answers[-1].status == 202, answers[-1].body
+
+
+def attempted(place: Place, account: Account, webhook_id: str) -> list[dict[str, Any]]:
+    return [row for row in place.deliveries(account, webhook_id) if row["attempts"]]
+
+
+def handled(place: Place, account: Account, webhook_id: str) -> set[str]:
+    """The events whose delivery was attempted, or is held."""
+    rows = place.deliveries(account, webhook_id)
+    return {row["eventId"] for row in rows if row["attempts"] or row["state"] == "held"}
+
+
+def delivery_ids(place: Place, account: Account, webhook_id: str, event_id: str) -> list[str]:
+    return [row["id"] for row in place.deliveries(account, webhook_id) if row["eventId"] == event_id]

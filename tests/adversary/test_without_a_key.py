@@ -1,0 +1,185 @@
+"""A client without a key can send anything to the API: it stays up, and no customer notices."""
+
+import contextlib
+import http.client
+import socket
+from collections.abc import Iterator
+
+import pytest
+from adversary.place import API_CONNECTIONS, Place
+from adversary.raw_http import connected, exchange, read_all, send_repeatedly, status
+
+from e2e.system import until
+
+pytestmark = pytest.mark.e2e
+
+HOST = b"Host: api.example.com\r\n"
+JSON = b"Content-Type: application/json\r\n"
+CLOSE = b"Connection: close\r\n"
+MEBIBYTE = 1024 * 1024
+# The API gives a client 10 s for its headers; the rest is for a slow machine.
+HEADER_SECONDS = 25
+HALF_REQUESTS = {
+    "silent": b"",
+    "half a request line": b"GET /heal",
+    "half the headers": b"GET /healthz HTTP/1.1\r\nHost: api",
+    "half a body": b"POST /v1/webhooks HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: 1000\r\n\r\n{",
+    "half a chunk": b"POST /v1/events HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nffff\r\n{",
+}
+
+
+@pytest.fixture(autouse=True)
+def api_answers_afterwards(place: Place) -> Iterator[None]:
+    yield
+    until(place.is_api_alive, 10, "the API answers after the act")
+
+
+# -- size ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("line", [b"X-Header: value\r\n", b"x" * 16], ids=["many lines", "one line"])
+def test_64_mib_of_headers_get_431(place: Place, line: bytes) -> None:
+    with connected(place.api_port) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\n" + HOST)
+        send_repeatedly(client, line * 4096, 64 * MEBIBYTE)
+        assert status(read_all(client)) == 431
+
+
+def test_a_body_without_a_key_is_not_read(place: Place) -> None:
+    with connected(place.api_port) as client:
+        client.sendall(b"POST /v1/events HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: %d\r\n\r\n" % (64 * MEBIBYTE))
+        send_repeatedly(client, b"[" * MEBIBYTE, 64 * MEBIBYTE)
+        assert status(read_all(client)) in (401, 413)
+
+
+def test_deep_json_without_a_key_gets_401(place: Place) -> None:
+    deep = b"[" * 500_000
+    head = b"POST /v1/webhooks HTTP/1.1\r\n" + HOST + JSON + CLOSE
+    assert status(exchange(place.api_port, head + b"Content-Length: %d\r\n\r\n" % len(deep) + deep)) == 401
+
+
+# -- time and number -----------------------------------------------------------------------------------------------
+
+
+def test_half_requests_stop_the_api_for_seconds_only(place: Place) -> None:
+    """They fill every connection of the API, stay open, and are closed one after the other."""
+    with contextlib.ExitStack() as held:
+        for number in range(API_CONNECTIONS * 3):
+            client = held.enter_context(connected(place.api_port))
+            with contextlib.suppress(ConnectionError):
+                client.sendall(list(HALF_REQUESTS.values())[number % len(HALF_REQUESTS)])
+        place.assert_the_law()
+        until(place.is_api_alive, HEADER_SECONDS, "the API answers while the half requests stay open", every=0.25)
+
+
+def test_silent_connections_beyond_the_limit_get_503(place: Place) -> None:
+    with contextlib.ExitStack() as held:
+        for _ in range(API_CONNECTIONS):
+            held.enter_context(connected(place.api_port))
+        response = exchange(place.api_port, b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert status(response) == 503
+        assert b"Retry-After: " in response
+        place.assert_the_law()
+
+
+def test_slow_readers_leave_the_api_to_others(place: Place) -> None:
+    request = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\n" + HOST + b"\r\n"
+    with contextlib.ExitStack() as held:
+        for _ in range(20):
+            client = held.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", place.api_port))
+            client.sendall(request * 5)
+        assert place.is_api_alive()
+        place.assert_the_law()
+
+
+def test_pipelined_requests_are_cut_short(place: Place) -> None:
+    response = exchange(place.api_port, (b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n") * 2000)
+    assert 1 <= response.count(b"HTTP/1.1 200") <= 11
+
+
+def test_500_wrong_keys_get_401(place: Place) -> None:
+    shapes = ["sk_%d", "%d", "sk_' OR 1=1 -- %d", "operator-%d", "%d" + "k" * 8000, "Basic %d", "\xff%d"]
+    client = http.client.HTTPConnection("127.0.0.1", place.api_port, timeout=20)
+    statuses = set()
+    for number in range(500):
+        token = shapes[number % len(shapes)] % number
+        client.request("GET", "/v1/webhooks", headers={"Authorization": f"Bearer {token}"})
+        with client.getresponse() as response:
+            response.read()
+            statuses.add(response.status)
+    client.close()
+    assert statuses == {401}
+    assert place.call("GET", "/v1/webhooks", key=place.hostile.key).status == 200
+
+
+# -- what is not HTTP ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        HOST * 2,
+        b"Host: a\r\nHost: b\r\n",
+        b"Host: a, b\r\n",
+        b"Host: a\r\nHost : b\r\n",
+        HOST + b"Content-Length: -1\r\n",
+        HOST + b"Content-Length: 1" + b"0" * 30 + b"\r\n",
+        HOST + b"Content-Length: 18446744073709551617\r\n",
+        HOST + b"Content-Length: 5\r\nContent-Length: 6\r\n",
+        HOST + b"Content-Length: 5, 5\r\n",
+        HOST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        HOST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        HOST + b"Transfer-Encoding: chunked, identity\r\n",
+        HOST + b"Transfer-Encoding : chunked\r\n",
+        HOST + b"X: a\rX: b\r\n",
+        HOST + b"\x00: a\r\n",
+    ],
+)
+def test_a_request_without_a_clear_end_gets_400(place: Place, head: bytes) -> None:
+    response = exchange(
+        place.api_port, b"POST /v1/events HTTP/1.1\r\n" + head + b"\r\nhello" + b"GET / HTTP/1.1\r\n\r\n"
+    )
+    assert status(response) == 400
+    assert response.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_key_in_a_trailer_gets_401(place: Place) -> None:
+    head = b"POST /v1/webhooks HTTP/1.1\r\n" + HOST + JSON + CLOSE + b"Transfer-Encoding: chunked\r\n"
+    trailer = b"Authorization: Bearer %b\r\n" % place.hostile.key.encode()
+    assert status(exchange(place.api_port, head + b"\r\n2\r\n{}\r\n0\r\n" + trailer + b"\r\n")) == 401
+
+
+@pytest.mark.parametrize(
+    ("request_line", "expected"),
+    [
+        (b"GET /\x00 HTTP/1.1", 400),
+        (b"GET /\xff\xfe HTTP/1.1", 400),
+        (b"GET /\x1b[2J HTTP/1.1", 400),
+        (b"get /healthz HTTP/1.1", 400),
+        (b"G\xcbT /healthz HTTP/1.1", 400),
+        (b"PRI * HTTP/2.0", 400),
+        (b"GET /healthz HTTP/9.9", 400),
+        (b"CONNECT 169.254.169.254:80 HTTP/1.1", 400),
+        (b"TRACE /healthz HTTP/1.1", 405),
+        (b"DELETE /healthz HTTP/1.1", 405),
+        (b"PROPFIND /v1/webhooks HTTP/1.1", 405),
+        (b"GET /%00 HTTP/1.1", 404),
+        (b"GET /%ff%fe HTTP/1.1", 404),
+        (b"GET /v1/%2e%2e/%2e%2e/etc/passwd HTTP/1.1", 404),
+        (b"GET /docs/assets/../../../../etc/passwd HTTP/1.1", 404),
+        (b"GET /docs/assets/%2e%2e%2f%2e%2e%2fetc%2fpasswd HTTP/1.1", 404),
+        (b"GET //169.254.169.254/latest HTTP/1.1", 404),
+        (b"GET http://169.254.169.254/latest HTTP/1.1", 404),
+        pytest.param(b"GET /" + b"a" * 60_000 + b" HTTP/1.1", 404, id="a long path"),
+        (b"GET /v1/webhooks/%0d%0aX-Injected:%20yes HTTP/1.1", 401),
+        pytest.param(b"GET /v1/deliveries?" + b"a=1&" * 10_000 + b" HTTP/1.1", 401, id="a long query"),
+    ],
+)
+def test_an_odd_request_line_gets_an_error(place: Place, request_line: bytes, expected: int) -> None:
+    response = exchange(place.api_port, request_line + b"\r\n" + HOST + CLOSE + b"\r\n")
+    assert status(response) == expected
+    assert b"\r\nX-Injected" not in response
+    assert len(response) < 64 * 1024
