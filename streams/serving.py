@@ -15,6 +15,7 @@ from streams.adapters.http_server import server_config
 from streams.adapters.listening import listen
 from streams.adapters.open_files import connections_that_fit
 from streams.adapters.sql.answers import SqlAnswers
+from streams.adapters.threads import in_worker_thread
 from streams.core.errors import Unavailable
 from streams.ports import Report
 from streams.prerequisites import together
@@ -98,7 +99,7 @@ class ApiProcess:
         with contextlib.suppress(Unavailable):
             await self._database.ping()
         try:
-            await asyncio.to_thread(self._admin.existing, KAFKA_SECONDS)
+            await in_worker_thread(lambda: self._admin.existing(KAFKA_SECONDS))
         except Unavailable as away:
             return [*self._keys.problems(), *self._database.troubles(), f"Kafka does not answer: {away}"]
         return self.troubles()

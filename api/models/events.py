@@ -33,7 +33,8 @@ class TakenEvent(Model):
         int | None,
         Field(
             description="How many webhooks of the account want it as things are now, paused ones included; "
-            "0 is a hint that none is registered for it. Absent while the database is away."
+            "0 is a hint that none is registered for it. Absent while the database is away, and where the webhooks "
+            "or their scopes are too many to compare."
         ),
     ] = None
 

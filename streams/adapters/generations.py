@@ -11,7 +11,8 @@ from urllib.parse import quote
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from streams.core.errors import Misconfigured
+from streams.adapters.threads import in_worker_thread
+from streams.core.errors import Misconfigured, Unavailable
 from streams.ports import Generations, Report
 
 ASK_AT_ONCE = 1000
@@ -70,7 +71,7 @@ class SqlGenerations:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 found = await self._table.find(ids)
-        except (TimeoutError, OSError, psycopg.Error, sqlite3.Error) as away:
+        except (TimeoutError, OSError, Unavailable, psycopg.Error, sqlite3.Error) as away:
             self._rests_until = asyncio.get_running_loop().time() + REST_SECONDS
             if not self._away:
                 words = f"{type(away).__name__}: {str(away).partition(chr(10))[0]}"
@@ -126,7 +127,7 @@ class SqliteTable:
         self._address = f"file:{quote(str(path))}?mode=rw"
 
     async def find(self, ids: list[str]) -> Mapping[str, int]:
-        return await asyncio.to_thread(self._find, ids)
+        return await in_worker_thread(lambda: self._find(ids))
 
     def _find(self, ids: list[str]) -> Mapping[str, int]:
         marks = ", ".join("?" * len(ids))

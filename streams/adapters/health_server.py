@@ -27,7 +27,7 @@ class _Connection(web.RequestHandler):
         # uvloop's transports are no subclass of asyncio's.
         self._timer = self._loop.call_later(CONNECTION_SECONDS, cast(asyncio.Transport, transport).abort)
         open_ones = self._manager.connections if self._manager else []
-        for oldest in open_ones[: len(open_ones) - CONNECTIONS]:
+        for oldest in open_ones[: max(0, len(open_ones) - CONNECTIONS)]:
             if oldest.transport is not None:
                 oldest.transport.abort()
 

@@ -1,6 +1,5 @@
 """Mail by SMTP; without a server, a line in the log."""
 
-import asyncio
 import smtplib
 import ssl
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from email.message import EmailMessage
 from email.utils import formatdate, parseaddr
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from streams.adapters.threads import in_worker_thread
 from streams.core.errors import Misconfigured, Partly, Refused, Unavailable
 from streams.core.mail import Letter
 from streams.ports import Report
@@ -58,7 +58,7 @@ class SmtpPost:
     async def send(self, message_id: str, emails: Sequence[str], letter: Letter) -> str | None:
         message = _message(message_id, self._sender, emails, letter)
         try:
-            refused = await asyncio.to_thread(self._hand_over, message, emails)
+            refused = await in_worker_thread(lambda: self._hand_over(message, emails))
         except smtplib.SMTPRecipientsRefused as refusal:
             raise _verdict(min(code for code, _ in refusal.recipients.values()), _words(refusal.recipients)) from None
         except smtplib.SMTPDataError as answer:

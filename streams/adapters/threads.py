@@ -1,10 +1,12 @@
-"""Blocking calls on threads that nobody waits for."""
+"""Run blocking calls on threads. Both functions raise `Unavailable` while this machine starts no thread."""
 
 import asyncio
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TypeVar
+
+from streams.core.errors import Unavailable
 
 Result = TypeVar("Result")
 
@@ -35,5 +37,26 @@ async def in_daemon_thread(call: Callable[[], Result]) -> Result:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=run, name="blocking-call", daemon=True).start()
+    thread = threading.Thread(target=run, name="blocking-call", daemon=True)
+    with _thread_shortage():
+        thread.start()
     return await done
+
+
+async def in_worker_thread(call: Callable[[], Result]) -> Result:
+    """Run `call` on a thread of the loop's pool and return its result.
+
+    This costs less than a thread of its own, but the end of the loop waits for the call.
+    """
+    with _thread_shortage():
+        # Apart from the await, so that a RuntimeError of `call` itself passes unchanged.
+        running = asyncio.get_running_loop().run_in_executor(None, call)
+    return await running
+
+
+@contextmanager
+def _thread_shortage() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise Unavailable(f"this machine starts no thread at the moment: {error}") from error

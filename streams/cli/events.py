@@ -105,16 +105,18 @@ def _ack(future: "Future[Ack]") -> "Ack | None":
     return None
 
 
-def _published(ids: Sequence[str], counts: Sequence[int] | None) -> dict[str, Any]:
+def _published(ids: Sequence[str], counts: Sequence[int | None] | None) -> dict[str, Any]:
     events: list[dict[str, Any]] = [{"id": name} for name in ids]
     for event, count in zip(events, counts or (), strict=False):
         event["webhooks"] = count
     return {"published": len(ids), "ids": list(ids), "events": events}
 
 
-def _explain(counts: Sequence[int] | None) -> str:
+def _explain(counts: Sequence[int | None] | None) -> str:
     if counts is None:
         return "; the database does not answer, so accounts were not checked and webhooks not counted"
+    if None in counts:
+        return "; their accounts have too many webhooks or scope ids, so webhooks were not counted"
     if unwanted := counts.count(0):
         return f"; no webhook wants {unwanted} of them: see `scorm-webhooks webhooks list`"
     return ""

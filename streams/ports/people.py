@@ -52,10 +52,18 @@ class Webhooks(Protocol):
 
 
 class AccountWebhooks(Protocol):
-    """Which webhooks accounts have."""
+    """Which accounts exist, and which of their webhooks take an event's type."""
 
-    async def of_accounts(self, account_ids: Collection[str]) -> Mapping[str, Sequence[Webhook]]:
-        """The webhooks of each account, with the fields that `wants` reads. An unknown account is absent."""
+    async def existing_accounts(self, account_ids: Collection[str]) -> Collection[str]:
+        """Those of these accounts that exist."""
+
+    async def that_take(
+        self, account_ids: Collection[str], event_types: Collection[str]
+    ) -> Mapping[str, Sequence[Webhook]] | None:
+        """The webhooks that take one of the types, by account, with the fields that `wants` reads.
+
+        None when they, or their scopes, are too many to compare within a request.
+        """
 
 
 class Propagation(Protocol):

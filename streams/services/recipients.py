@@ -1,7 +1,7 @@
 """Say which webhooks an event reaches, as things are now, and refuse events of accounts that do not exist."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from streams.core.errors import FieldError, Invalid, Unavailable
 from streams.core.event import Event
@@ -10,6 +10,8 @@ from streams.ports import AccountWebhooks
 
 # A hint for people; events do not wait longer for it.
 LOOK_UP_SECONDS = 2.0
+# Every other caller of this process waits while they are compared, a few milliseconds.
+COMPARISONS_AT_ONCE = 5_000
 
 
 class RecipientService:
@@ -18,26 +20,42 @@ class RecipientService:
     def __init__(self, webhooks: AccountWebhooks) -> None:
         self._webhooks = webhooks
 
-    async def count(self, events: Sequence[Event], fields: Sequence[str]) -> Sequence[int] | None:
+    async def count(self, events: Sequence[Event], fields: Sequence[str]) -> Sequence[int | None] | None:
         """How many webhooks want each event, paused ones included; None when the database does not answer.
 
-        `fields` names the account of each event in errors. Raises `Invalid` for accounts that do not exist.
+        Each event has None when their webhooks are too many to compare. `fields` names the account of each event in
+        errors. Raises `Invalid` for accounts that do not exist.
         """
+        accounts = {event.account_id for event in events}
         try:
             async with asyncio.timeout(LOOK_UP_SECONDS):
-                known = await self._webhooks.of_accounts({event.account_id for event in events})
+                existing = await self._webhooks.existing_accounts(accounts)
+                _require_accounts(existing, events, fields)
+                found = await self._webhooks.that_take(accounts, {event.type for event in events})
         except (Unavailable, TimeoutError):
             return None
-        errors = [
-            FieldError(field, f"there is no account {event.account_id}: open it first, or correct the id")
-            for event, field in zip(events, fields, strict=True)
-            if event.account_id not in known
-        ]
-        if errors:
-            raise Invalid(*errors)
-        return [await self._count(event, known[event.account_id]) for event in events]
+        if found is None:
+            return [None] * len(events)
+        return await _count_all(events, [found.get(event.account_id, ()) for event in events])
 
-    async def _count(self, event: Event, webhooks: Sequence[Webhook]) -> int:
-        # An account may have a thousand webhooks, and a request 500 events: others have their turn in between.
-        await asyncio.sleep(0)
-        return sum(wants(webhook, event) for webhook in webhooks)
+
+def _require_accounts(existing: Collection[str], events: Sequence[Event], fields: Sequence[str]) -> None:
+    errors = [
+        FieldError(field, f"there is no account {event.account_id}: open it first, or correct the id")
+        for event, field in zip(events, fields, strict=True)
+        if event.account_id not in existing
+    ]
+    if errors:
+        raise Invalid(*errors)
+
+
+async def _count_all(events: Sequence[Event], candidates: Sequence[Sequence[Webhook]]) -> Sequence[int]:
+    counts: list[int] = []
+    compared = 0
+    for event, webhooks in zip(events, candidates, strict=True):
+        compared += len(webhooks)
+        if compared > COMPARISONS_AT_ONCE:
+            compared = 0
+            await asyncio.sleep(0)
+        counts.append(sum(wants(webhook, event) for webhook in webhooks))
+    return counts

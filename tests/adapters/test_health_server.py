@@ -45,6 +45,25 @@ async def test_a_connection_serves_one_request(port: int) -> None:
     writer.close()
 
 
+async def test_slow_connections_below_the_limit_all_stay() -> None:
+    async def ready() -> list[str]:
+        return []
+
+    async with contextlib.AsyncExitStack() as stack:
+        port = await stack.enter_async_context(
+            health_server.serving(listen("127.0.0.1", 0, "HEALTH"), ready, CollectorRegistry())
+        )
+        connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
+        for _, writer in connections:
+            stack.callback(writer.close)
+            writer.write(b"GET /healthz HTTP/1.1\r\n")
+            await writer.drain()
+        async with asyncio.timeout(5):
+            for reader, writer in reversed(connections):
+                writer.write(b"Host: a\r\n\r\n")
+                assert (await reader.read()).endswith(b"ok\n")
+
+
 async def test_idle_connections_do_not_keep_probes_out(port: int) -> None:
     with contextlib.ExitStack() as stack:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:

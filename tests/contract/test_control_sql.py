@@ -5,8 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from builders import NOON, attempt, dead_letter, delivery, webhook
 from contract.stores import SqlStore, failed
+from streams.adapters.sql import account_webhooks
 from streams.adapters.sql.account_webhooks import SqlAccountWebhooks
 from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.adapters.sql.answers import SqlAnswers
@@ -241,5 +244,47 @@ async def test_registrations_at_once_do_not_exceed_the_limit(database: SqlStore)
 async def test_unknown_accounts_are_absent_and_deleted_webhooks_too(database: SqlStore) -> None:
     await database.webhooks.add(Registration(webhook(id="wh_gone"), NOON))
     await database.webhooks.change("wh_gone", lambda known: None)
-    known = await SqlAccountWebhooks(database.database).of_accounts({"acme", "nobody"})
-    assert {account: [one.id for one in theirs] for account, theirs in known.items()} == {"acme": ["wh_crm"]}
+    existing = SqlAccountWebhooks(database.database).existing_accounts
+    assert set(await existing({"acme", "nobody"})) == {"acme"}
+    assert await ids_that_take(database, "session.completed") == {"wh_crm"}
+
+
+async def ids_that_take(database: SqlStore, *event_types: str) -> set[str] | None:
+    found = await SqlAccountWebhooks(database.database).that_take({"acme", "nobody"}, event_types)
+    return None if found is None else {one.id for theirs in found.values() for one in theirs}
+
+
+async def test_webhooks_that_take_other_types_are_left_out(database: SqlStore) -> None:
+    launched = webhook(id="wh_launched", event_types=frozenset({"session.launched"}))
+    await database.webhooks.add(Registration(launched, NOON))
+    assert await ids_that_take(database, "session.completed") == {"wh_crm"}
+    assert await ids_that_take(database, "session.launched", "usage.threshold") == {"wh_crm", "wh_launched"}
+
+
+async def test_webhooks_are_read_in_portions(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(account_webhooks, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(account_webhooks, "SCOPE_CHARACTERS_AT_ONCE", 40)
+    scoped = [webhook(id=f"wh_{n}", packages=frozenset({f"pkg_{n}", "é"}), dispatches=frozenset()) for n in range(7)]
+    for one in scoped:
+        await database.webhooks.add(Registration(one, NOON))
+    found = await SqlAccountWebhooks(database.database).that_take({"acme"}, {"session.completed"})
+    assert found is not None
+    packages = {one.id: one.packages for one in found["acme"]}
+    assert packages == {"wh_crm": frozenset(), **{one.id: one.packages for one in scoped}}
+
+
+async def test_more_webhooks_than_the_limit_are_not_read(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    await database.webhooks.add(Registration(webhook(id="wh_two"), NOON))
+    monkeypatch.setattr(account_webhooks, "MOST_WEBHOOKS", 1)
+    assert await ids_that_take(database, "session.completed") is None
+
+
+async def test_only_scopes_of_webhooks_that_take_a_type_count(
+    database: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scope = frozenset(f"pkg_{number}" for number in range(100))
+    scoped = webhook(id="wh_scoped", event_types=frozenset({"session.launched"}), packages=scope)
+    await database.webhooks.add(Registration(scoped, NOON))
+    monkeypatch.setattr(account_webhooks, "MOST_SCOPE_CHARACTERS", 500)
+    assert await ids_that_take(database, "session.completed") == {"wh_crm"}
+    assert await ids_that_take(database, "session.launched") is None

@@ -9,6 +9,7 @@ from sqlalchemy import event
 from builders import EXAMPLE
 from rest.office import URL, Office, errors_of
 from rest.test_events import COMPLETED, published
+from streams.adapters.sql import account_webhooks
 from streams.services.access import KNOWN_FOR
 
 
@@ -32,7 +33,7 @@ def queries(office: Office) -> Iterator[list[str]]:
     made: list[str] = []
 
     def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        if "JOIN webhooks" in statement:
+        if "FROM webhooks" in statement and "account_id IN" in statement:
             made.append(statement)
 
     engine = office.database._reader.sync_engine
@@ -46,6 +47,18 @@ async def test_a_request_asks_the_database_once(office: Office, queries: list[st
     events = [{**COMPLETED, "accountId": accounts[number % 2]} for number in range(100)]
     await office.operator.post("/v1/events", {"events": events})
     assert len(queries) == 1
+
+
+async def test_an_event_with_too_many_scopes_is_taken_uncounted(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account_webhooks, "MOST_SCOPE_CHARACTERS", 100)
+    await office.acme.webhook(packages=[f"pkg_{number}" for number in range(100)])
+    answer = await office.acme.post("/v1/events", COMPLETED)
+    assert answer["events"] == [{"id": answer["ids"][0]}]
+    assert len(published(office)) == 1
+    unknown = await office.operator.ask("POST", "/v1/events", {**COMPLETED, "accountId": "acme"})
+    assert unknown.status_code == 422
 
 
 async def test_an_unknown_account_is_named_and_nothing_is_taken(office: Office) -> None:

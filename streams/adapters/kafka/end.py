@@ -8,7 +8,8 @@ from typing import Any
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.adapters.kafka.messages import LIBRDKAFKA
-from streams.core.errors import ScormWebhooksError
+from streams.adapters.threads import in_worker_thread
+from streams.core.errors import ScormWebhooksError, Unavailable
 from streams.ports import Report
 from streams.topics import SUBSCRIPTIONS
 
@@ -39,16 +40,23 @@ class End:
     async def _ask(self) -> int:
         while True:
             try:
-                end = await asyncio.to_thread(self._latest)
+                end = await in_worker_thread(self._latest)
             except KafkaException as error:
-                if not self.is_away:
-                    self._report.tell("broker unavailable; waiting", why=error.args[0].str())
-                self.is_away = True
+                self._warn_once("broker unavailable; waiting", error.args[0].str())
                 await asyncio.sleep(RETRY_SECONDS)
-                await asyncio.to_thread(self._find_leader)
+                with suppress(Unavailable):
+                    await in_worker_thread(self._find_leader)
+            except Unavailable as shortage:
+                self._warn_once("no thread to ask the broker with; waiting", str(shortage))
+                await asyncio.sleep(RETRY_SECONDS)
             else:
                 self.is_away = False
                 return end
+
+    def _warn_once(self, fact: str, why: str) -> None:
+        if not self.is_away:
+            self._report.warning(fact, why=why)
+        self.is_away = True
 
     def _latest(self) -> int:
         # One request: for `get_watermark_offsets` it would be two.

@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.adapters.kafka.messages import LIBRDKAFKA
 from streams.adapters.kafka.produce_errors import ProduceError, class_of
+from streams.adapters.kafka.produce_outages import ProduceOutages
 from streams.adapters.kafka.reasons import Reasons
 from streams.core.errors import RecordsRefused, ScormWebhooksError
 from streams.ports import Outgoing, Report
@@ -28,31 +29,42 @@ class LogBroken(ScormWebhooksError):
 class _Pending:
     """One call of `produce`: how many records are not settled, when each was appended, which are refused and why."""
 
-    __slots__ = ("appended", "done", "left", "reasons", "records")
+    __slots__ = ("appended", "done", "left", "reasons", "records", "retries")
 
     def __init__(self, records: Sequence[Outgoing], loop: asyncio.AbstractEventLoop) -> None:
         self.records = records
         self.left = len(records)
         self.appended: dict[int, datetime] = {}
         self.reasons: dict[int, str] = {}
+        # One task at most for each record, and none once the record is settled or nobody waits any more.
+        self.retries: dict[int, asyncio.Task[None]] = {}
         self.done: asyncio.Future[None] = loop.create_future()
 
     def append(self, index: int, at: datetime) -> None:
         self.appended[index] = at
-        self._settle()
+        self._settle(index)
 
     def refuse(self, index: int, reason: str) -> None:
         self.reasons[index] = reason
-        self._settle()
+        self._settle(index)
 
     def fail(self, error: Exception) -> None:
         if not self.done.done():
             self.done.set_exception(error)
 
-    def _settle(self) -> None:
+    def _settle(self, index: int) -> None:
+        if self.retries:
+            self.retries.pop(index, None)
         self.left -= 1
         if self.left == 0 and not self.done.done():
             self.done.set_result(None)
+
+    def end(self) -> None:
+        """Nobody waits any more: what is not acknowledged yet is not produced again."""
+        self.done.cancel()
+        for task in self.retries.values():
+            task.cancel()
+        self.retries.clear()
 
 
 class KafkaLog:
@@ -70,13 +82,13 @@ class KafkaLog:
         self._report = report
         self._loop = asyncio.get_running_loop()
         self._broken: KafkaError | None = None
-        self._told = False
+        self._outages = ProduceOutages(report)
         self._looks_soon = False
         self._timer = self._loop.call_soon(self._look)
 
     def troubles(self) -> list[str]:
-        """Why nothing can be produced at the moment."""
-        return ["the broker takes no records"] if self._told else []
+        """Why some records cannot be produced at the moment; names the topics that take none."""
+        return self._outages.problems()
 
     async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
         """Wait until all are acknowledged, an outage included; when each was appended.
@@ -87,9 +99,12 @@ class KafkaLog:
         if not records:
             return ()
         pending = _Pending(records, self._loop)
-        for index in range(len(records)):
-            await self._hand_over(pending, index, self._producer)
-        await pending.done
+        try:
+            for index in range(len(records)):
+                await self._hand_over(pending, index, self._producer)
+            await pending.done
+        finally:
+            pending.end()
         if pending.reasons:
             raise RecordsRefused(pending.reasons, pending.appended)
         return [pending.appended[index] for index in range(len(records))]
@@ -125,7 +140,7 @@ class KafkaLog:
         except KafkaException as raised:
             error: KafkaError = raised.args[0]
             # librdkafka itself measures this record alone.
-            if self._class_of(error) is ProduceError.REFUSED:
+            if self._class_of(error, record.topic) is ProduceError.REFUSED:
                 pending.refuse(index, error.str())
                 return 0
             return RETRY_SECONDS
@@ -155,19 +170,18 @@ class KafkaLog:
     def _away(self, error: KafkaError) -> None:
         """Said while records wait, which themselves would say no more than "timed out", and only after minutes."""
         if self._waiting():
-            self._tell_once(error)
+            self._outages.no_broker_answers(error)
 
     def _delivered(
         self, pending: _Pending, index: int, producer: Producer, error: KafkaError | None, message: Message
     ) -> None:
+        topic = pending.records[index].topic
         if error is None:
-            if self._told:
-                self._told = False
-                self._report.tell("broker available again")
+            self._outages.succeeded(topic)
             self._reasons.forget()
             pending.append(index, _time(message.timestamp()[1]))
             return
-        match self._class_of(error):
+        match self._class_of(error, topic):
             case ProduceError.OURS:
                 pending.fail(LogBroken(f"Kafka producer: {error}"))
             case ProduceError.REFUSED if producer is self._alone:
@@ -186,8 +200,7 @@ class KafkaLog:
 
     def _produce_later(self, pending: _Pending, index: int, producer: Producer, seconds: float) -> None:
         if not pending.done.done():
-            task = asyncio.ensure_future(self._later(pending, index, producer, seconds))
-            pending.done.add_done_callback(lambda _: task.cancel())
+            pending.retries[index] = self._loop.create_task(self._later(pending, index, producer, seconds))
 
     async def _later(self, pending: _Pending, index: int, producer: Producer, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -196,19 +209,14 @@ class KafkaLog:
         except LogBroken as broken:
             pending.fail(broken)
 
-    def _class_of(self, error: KafkaError) -> ProduceError:
+    def _class_of(self, error: KafkaError, topic: str) -> ProduceError:
         self._report.count("produce_errors_total")
         found = class_of(error)
         if found is ProduceError.OURS:
             self._broken = error
         elif found is ProduceError.AWAY:
-            self._tell_once(error)
+            self._outages.failed(topic, error)
         return found
-
-    def _tell_once(self, error: KafkaError) -> None:
-        if not self._told:
-            self._told = True
-            self._report.tell("broker unavailable; producing again until it takes the records", why=error.str())
 
 
 def _time(milliseconds: int) -> datetime:

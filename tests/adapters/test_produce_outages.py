@@ -1,0 +1,71 @@
+"""An outage is told once for each topic, and readiness names the topics that take no records."""
+
+from confluent_kafka import KafkaError
+
+from fakes import FakeReport
+from streams.adapters.kafka.produce_outages import ProduceOutages
+
+DENIED = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+DOWN = KafkaError(KafkaError._ALL_BROKERS_DOWN)
+TIMED_OUT = KafkaError(KafkaError._MSG_TIMED_OUT)
+
+
+def test_another_topics_success_ends_no_outage() -> None:
+    report = FakeReport()
+    outages = ProduceOutages(report)
+    for _ in range(3):
+        outages.failed("delivery-attempts", DENIED)
+        outages.succeeded("deliveries")
+        assert outages.problems() == [f"the topic delivery-attempts takes no records: {DENIED.str()}"]
+    assert len(report.facts) == 1
+    outages.succeeded("delivery-attempts")
+    assert outages.problems() == []
+    assert report.facts[1:] == [("topic available again", {"topic": "delivery-attempts"})]
+
+
+def test_each_topic_has_an_outage_of_its_own() -> None:
+    report = FakeReport()
+    outages = ProduceOutages(report)
+    for topic in ["b", "a", "b"]:
+        outages.failed(topic, DENIED)
+    assert [about["topic"] for _, about in report.facts] == ["b", "a"]
+    outages.succeeded("b")
+    assert outages.problems() == [f"the topic a takes no records: {DENIED.str()}"]
+    outages.failed("b", DENIED)
+    assert report.told("topic unavailable; producing again until it takes the records") == 3
+
+
+def test_an_outage_of_the_broker_blames_no_topic() -> None:
+    report = FakeReport()
+    outages = ProduceOutages(report)
+    outages.no_broker_answers(DOWN)
+    outages.no_broker_answers(DOWN)
+    outages.failed("a", TIMED_OUT)
+    assert outages.problems() == ["the broker takes no records"]
+    outages.succeeded("a")
+    assert outages.problems() == []
+    assert [fact for fact, _ in report.facts] == [
+        "broker unavailable; producing again until it takes the records",
+        "broker available again",
+    ]
+
+
+def test_a_broker_that_refuses_a_topic_is_there_again() -> None:
+    outages = ProduceOutages(FakeReport())
+    outages.no_broker_answers(DOWN)
+    outages.failed("a", DENIED)
+    assert outages.problems() == [f"the topic a takes no records: {DENIED.str()}"]
+
+
+def test_an_outage_is_a_warning_and_its_end_is_not() -> None:
+    class Warnings(FakeReport):
+        def warning(self, fact: str, /, **ids: object) -> None:
+            warned.append(fact)
+
+    warned: list[str] = []
+    outages = ProduceOutages(Warnings())
+    outages.no_broker_answers(DOWN)
+    outages.succeeded("a")
+    outages.failed("a", DENIED)
+    outages.succeeded("a")
+    assert [fact.partition(";")[0] for fact in warned] == ["broker unavailable", "topic unavailable"]

@@ -1,0 +1,104 @@
+"""A topic that may be read but not written: records wait for the permission, and cost no memory meanwhile."""
+
+import asyncio
+import ctypes
+import gc
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import KafkaError
+
+from contract.clusters import numbered, until
+from fakes import FakeReport
+from streams.adapters.kafka import log as kafka_log
+from streams.adapters.kafka.config import producer_config
+from streams.adapters.kafka.embedded import EmbeddedBroker
+from streams.adapters.kafka.log import KafkaLog
+from streams.topics import ATTEMPTS, DELIVERIES, Topic
+
+PRODUCE_REQUEST = 0
+DENIED = KafkaError.TOPIC_AUTHORIZATION_FAILED
+# Of one produce request alone: after `DENIED` librdkafka itself fails each record for some seconds.
+REFUSED = KafkaError.POLICY_VIOLATION
+
+
+class DenyingBroker(EmbeddedBroker):
+    """Refuses produce requests, or denies a topic."""
+
+    def __init__(self) -> None:
+        super().__init__([Topic(ATTEMPTS, "webhook id", 1), Topic(DELIVERIES, "webhook id", 1)])
+        self._lib.rd_kafka_mock_push_request_errors_array.argtypes = [
+            ctypes.c_void_p,
+            ctypes.c_int16,
+            ctypes.c_size_t,
+            ctypes.POINTER(ctypes.c_int),
+        ]
+        self._lib.rd_kafka_mock_topic_set_error.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
+
+    def refuse_requests(self, count: int) -> None:
+        errors = (ctypes.c_int * count)(*[REFUSED] * count)
+        self._lib.rd_kafka_mock_push_request_errors_array(self._cluster, PRODUCE_REQUEST, count, errors)
+
+    def deny_topic(self, topic: str) -> None:
+        self._lib.rd_kafka_mock_topic_set_error(self._cluster, topic.encode(), DENIED)
+
+    def allow_topic(self, topic: str) -> None:
+        self._lib.rd_kafka_mock_topic_set_error(self._cluster, topic.encode(), KafkaError.NO_ERROR)
+
+
+@pytest.fixture
+def broker() -> Iterator[DenyingBroker]:
+    with DenyingBroker() as broker:
+        yield broker
+
+
+def log_on(broker: DenyingBroker, report: FakeReport) -> KafkaLog:
+    return KafkaLog(producer_config({"bootstrap.servers": broker.bootstrap}), "", report)
+
+
+def tasks_in_memory() -> int:
+    gc.collect()
+    return sum(isinstance(one, asyncio.Task) for one in gc.get_objects())
+
+
+async def test_failed_retries_of_a_record_leave_nothing(broker: DenyingBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_log, "RETRY_SECONDS", 0.005)
+    report = FakeReport()
+    log = log_on(broker, report)
+    broker.refuse_requests(60)
+    before = tasks_in_memory()
+    producing = asyncio.create_task(log.produce(numbered(ATTEMPTS, 1)))
+    await until(lambda: report.counts["produce_errors_total"] >= 50)
+    assert tasks_in_memory() - before <= 3
+    assert len(await producing) == 1
+    await log.close()
+
+
+async def test_a_denied_topic_is_named_while_others_take_records(broker: DenyingBroker) -> None:
+    report = FakeReport()
+    log = log_on(broker, report)
+    broker.deny_topic(ATTEMPTS)
+    producing = asyncio.create_task(log.produce(numbered(ATTEMPTS, 5)))
+    await until(lambda: bool(log.troubles()))
+    for _ in range(3):
+        await log.produce(numbered(DELIVERIES, 5))
+        assert [ATTEMPTS in line for line in log.troubles()] == [True]
+    assert len(report.facts) == 1
+    broker.allow_topic(ATTEMPTS)
+    assert len(await producing) == 5
+    assert log.troubles() == []
+    assert [fact.partition(";")[0] for fact, _ in report.facts] == ["topic unavailable", "topic available again"]
+    await log.close()
+
+
+async def test_a_cancelled_produce_retries_nothing(broker: DenyingBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_log, "RETRY_SECONDS", 0.005)
+    report = FakeReport()
+    log = log_on(broker, report)
+    broker.refuse_requests(1000)
+    before = asyncio.all_tasks()
+    producing = asyncio.create_task(log.produce(numbered(ATTEMPTS, 1)))
+    await until(lambda: report.counts["produce_errors_total"] >= 3)
+    producing.cancel()
+    await until(lambda: asyncio.all_tasks() == before)
+    await log.close()
