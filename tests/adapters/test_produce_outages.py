@@ -14,12 +14,12 @@ def test_another_topics_success_ends_no_outage() -> None:
     report = FakeReport()
     outages = ProduceOutages(report)
     for _ in range(3):
-        outages.failed("delivery-attempts", DENIED)
+        outages.failed("delivery-attempts", DENIED, 0.0)
         outages.succeeded("deliveries")
-        assert outages.problems() == [f"the topic delivery-attempts takes no records: {DENIED.str()}"]
+        assert outages.problems(0.0, idle=False) == [f"the topic delivery-attempts takes no records: {DENIED.str()}"]
     assert len(report.facts) == 1
     outages.succeeded("delivery-attempts")
-    assert outages.problems() == []
+    assert outages.problems(0.0, idle=False) == []
     assert report.facts[1:] == [("topic available again", {"topic": "delivery-attempts"})]
 
 
@@ -27,11 +27,11 @@ def test_each_topic_has_an_outage_of_its_own() -> None:
     report = FakeReport()
     outages = ProduceOutages(report)
     for topic in ["b", "a", "b"]:
-        outages.failed(topic, DENIED)
+        outages.failed(topic, DENIED, 0.0)
     assert [about["topic"] for _, about in report.facts] == ["b", "a"]
     outages.succeeded("b")
-    assert outages.problems() == [f"the topic a takes no records: {DENIED.str()}"]
-    outages.failed("b", DENIED)
+    assert outages.problems(0.0, idle=False) == [f"the topic a takes no records: {DENIED.str()}"]
+    outages.failed("b", DENIED, 0.0)
     assert report.told("topic unavailable; producing again until it takes the records") == 3
 
 
@@ -40,10 +40,10 @@ def test_an_outage_of_the_broker_blames_no_topic() -> None:
     outages = ProduceOutages(report)
     outages.no_broker_answers(DOWN)
     outages.no_broker_answers(DOWN)
-    outages.failed("a", TIMED_OUT)
-    assert outages.problems() == ["the broker takes no records"]
+    outages.failed("a", TIMED_OUT, 0.0)
+    assert outages.problems(0.0, idle=False) == ["the broker takes no records"]
     outages.succeeded("a")
-    assert outages.problems() == []
+    assert outages.problems(0.0, idle=False) == []
     assert [fact for fact, _ in report.facts] == [
         "broker unavailable; producing again until it takes the records",
         "broker available again",
@@ -53,8 +53,8 @@ def test_an_outage_of_the_broker_blames_no_topic() -> None:
 def test_a_broker_that_refuses_a_topic_is_there_again() -> None:
     outages = ProduceOutages(FakeReport())
     outages.no_broker_answers(DOWN)
-    outages.failed("a", DENIED)
-    assert outages.problems() == [f"the topic a takes no records: {DENIED.str()}"]
+    outages.failed("a", DENIED, 0.0)
+    assert outages.problems(0.0, idle=False) == [f"the topic a takes no records: {DENIED.str()}"]
 
 
 def test_an_outage_is_a_warning_and_its_end_is_not() -> None:
@@ -66,6 +66,14 @@ def test_an_outage_is_a_warning_and_its_end_is_not() -> None:
     outages = ProduceOutages(Warnings())
     outages.no_broker_answers(DOWN)
     outages.succeeded("a")
-    outages.failed("a", DENIED)
+    outages.failed("a", DENIED, 0.0)
     outages.succeeded("a")
     assert [fact.partition(";")[0] for fact in warned] == ["broker unavailable", "topic unavailable"]
+
+
+def test_an_outage_that_nobody_tries_any_more_is_forgotten() -> None:
+    outages = ProduceOutages(FakeReport())
+    outages.failed("session-events", DENIED, 100.0)
+    assert outages.problems(105.0, idle=True)
+    assert outages.problems(115.0, idle=False)
+    assert outages.problems(115.0, idle=True) == []

@@ -88,7 +88,7 @@ class KafkaLog:
 
     def troubles(self) -> list[str]:
         """Why some records cannot be produced at the moment; names the topics that take none."""
-        return self._outages.problems()
+        return self._outages.problems(self._loop.time(), idle=not self._waiting())
 
     async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
         """Wait until all are acknowledged, an outage included; when each was appended.
@@ -215,7 +215,7 @@ class KafkaLog:
         if found is ProduceError.OURS:
             self._broken = error
         elif found is ProduceError.AWAY:
-            self._outages.failed(topic, error)
+            self._outages.failed(topic, error, self._loop.time())
         return found
 
 
