@@ -60,7 +60,9 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         until(lambda: is_ready(health_port) or up.poll() is not None, 90, f"every stage ready; the log is in {folder}")
         assert up.poll() is None, (folder / "up.log").read_text()
         broker = json.loads((folder / ".scorm-webhooks" / "broker.json").read_text())
-        yield Place(system, receiver, broker["bootstrap"], "", api_port, health_port)
+        place = Place(system, receiver, broker["bootstrap"], "", api_port, health_port)
+        yield place
+        print(f"\nembedded: {place.figures()}")  # seen with -s
     finally:
         up.send_signal(signal.SIGTERM)
         up.wait(timeout=60)
@@ -75,7 +77,9 @@ def clustered(kafka: Broker, postgres: Postgres, tmp_path_factory: pytest.TempPa
     settings = {**SETTINGS, "SCORM_WEBHOOKS_API_PORT": str(api_port)}
     for system in prepared(kafka, postgres, prefix, Path(folder), **settings):
         system.start((*STAGES, "api"))
-        yield Place(system, receiver, kafka.bootstrap, prefix, api_port, system.health_port("deliver"))
+        place = Place(system, receiver, kafka.bootstrap, prefix, api_port, system.health_port("deliver"))
+        yield place
+        print(f"\nclustered: {place.figures()}")
     receiver.close()
 
 
