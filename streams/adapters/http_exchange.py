@@ -67,13 +67,6 @@ class Exchanges:
         `Unavailable` when all connections are in use.
         """
         message = _head(target, request) + request.body
-        self._in_use += 1
-        try:
-            return await self._exchange(target, message, trail)
-        finally:
-            self._in_use -= 1
-
-    async def _exchange(self, target: Target, message: bytes, trail: Trail) -> Answer:
         key = target.dial.connection_key
         if (connection := self._idle.take(key)) is not None:
             try:
@@ -85,15 +78,22 @@ class Exchanges:
                 self._idle.forget(key)
                 trail.handler = None
         self._make_room()
-        connection = await self._connector.open(target.dial, trail)
+        connection = await self._open(target, trail)
         cast(Handler, connection.protocol).opened_at = self._monotonic()
         return await self._ask(key, connection, message, trail)
 
+    async def _open(self, target: Target, trail: Trail) -> Connection:
+        self._in_use += 1
+        try:
+            return await self._connector.open(target.dial, trail)
+        finally:
+            self._in_use -= 1
+
     def _make_room(self) -> None:
-        """For one more connection; the one that asks is counted as in use."""
-        if self._in_use > self._most_connections:
+        """For one more connection."""
+        if self._in_use >= self._most_connections:
             raise Unavailable(f"all {self._most_connections} connections that this process may open are in use")
-        while self._idle.count and self._in_use + self._idle.count > self._most_connections:
+        while self._idle.count and self._in_use + self._idle.count >= self._most_connections:
             self._idle.close_one()
 
     async def close(self) -> None:
@@ -102,9 +102,11 @@ class Exchanges:
 
     async def _ask(self, key: ConnectionKey, connection: Connection, message: bytes, trail: Trail) -> Answer:
         trail.handler = handler = cast(Handler, connection.protocol)
+        self._in_use += 1
         try:
             return await handler.ask(message, trail.deadline)
         finally:
+            self._in_use -= 1
             if handler.may_be_asked_again:
                 self._idle.keep(key, connection)
             else:

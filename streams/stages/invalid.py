@@ -55,7 +55,8 @@ async def produce_or_park(log: Log, report: Report, outgoing: Sequence[tuple[Out
 
     Returns when all of it is acknowledged. Nothing that one record holds keeps the others from it.
     """
-    refused = await _produce(log, [one for one, _ in outgoing])
+    if not (refused := await _produce(log, [one for one, _ in outgoing])):
+        return
     # An event that several webhooks want is parked once.
     sources = {(*outgoing[index][1].partition, outgoing[index][1].offset): index for index in refused}
     await park(
@@ -67,6 +68,8 @@ async def produce_or_park(log: Log, report: Report, outgoing: Sequence[tuple[Out
 
 async def park(log: Log, report: Report, invalid: Sequence[tuple[Record, str]]) -> None:
     """Park each of these records, with what is wrong with it: whole, or its start where Kafka refuses all of it."""
+    if not invalid:
+        return
     for record, error in invalid:
         report.count("records_parked_total", topic=record.partition.topic)
         report.warning("record_parked", **record.place, why=error)

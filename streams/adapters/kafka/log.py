@@ -101,7 +101,9 @@ class KafkaLog:
         pending = _Pending(records, self._loop)
         try:
             for index in range(len(records)):
-                await self._hand_over(pending, index, self._producer)
+                # Nearly always it is handed over at once, without a coroutine of its own.
+                while wait := self._try_to_hand_over(pending, index, self._producer):
+                    await asyncio.sleep(wait)
             await pending.done
         finally:
             pending.end()
