@@ -124,17 +124,18 @@ def test_the_webhook_of_another_in_a_version_far_ahead(place: Place) -> None:
 
 
 def test_mutated_records_on_every_topic(place: Place) -> None:
-    """One in two is a real record with some bytes changed."""
+    """One in two is a real record with some bytes changed; the headers are anything."""
     dice = random.Random(18)
     real = [CODEC.encode(noun) for noun in (delivery(), attempt(), dead_letter(), webhook())]
     real.append(completed("evt_mutated", place.hostile.id))
-    for topic in READ_BY_STAGES:
+    for topic in (*READ_BY_STAGES, "deliveries.held", "deliveries.dead-letter", "subscriptions"):
         for _ in range(40):
+            headers = [(chr(dice.randrange(1, 0xD7FF)), dice.randbytes(dice.randrange(20))) for _ in range(3)]
             value = bytearray(dice.choice(real) if dice.random() < 0.5 else dice.randbytes(dice.randrange(200)))
             for _ in range(dice.randrange(1, 6)):
                 if value:
                     value[dice.randrange(len(value))] = dice.randrange(256)
-            place.write(topic, bytes(value))
+            place.write(topic, bytes(value), headers=headers)
 
 
 def current_incarnation(place: Place) -> str:
