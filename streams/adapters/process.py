@@ -80,7 +80,7 @@ async def run_process(
     """Serve until SIGTERM or SIGINT, with health on `listening`, then drain. Raises what the stage raised.
 
     `/healthz` answers before the stage is made; `/readyz` says what the start waits for. A signal ends that wait at
-    once. The process ends `STOP_SECONDS` after the signal at the latest, whoever is away by then.
+    once. The process ends `STOP_SECONDS` after the signal at the latest, even if no broker answers.
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     stopping = asyncio.Event()

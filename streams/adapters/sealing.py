@@ -42,16 +42,14 @@ class Sealing:
         return self.seal(CHECK_TEXT)
 
     def opens_check(self, sealed: str) -> bool:
-        try:
-            return self._unseal(sealed) == CHECK_TEXT
-        except (Unreadable, ValueError):
-            return False
+        return self.opens(sealed) and self._unseal(sealed) == CHECK_TEXT
 
     def opens(self, sealed: str) -> bool:
         try:
-            return bool(self._unseal(sealed))
-        except (Unreadable, ValueError):
+            self._unseal(sealed)
+        except (Unreadable, ValueError):  # no text of ours, or text that is no ASCII
             return False
+        return True
 
     def secret(self, sealed: str) -> str:
         return self._secret(sealed)

@@ -73,7 +73,7 @@ class Publish:
     async def take_lease(self) -> None:
         """Wait until this is the only publisher."""
         told = False
-        # With other keys than the rest nothing can be written: the lease is for who can.
+        # A process with wrong keys can publish nothing: another one may have the right keys.
         await self._patiently(self._keys.verified)
         while not await self._renew():
             if not told:
@@ -113,9 +113,10 @@ class Publish:
             try:
                 await self._keys.verified()
             except WrongKeys as wrong:
+                # Another publisher may have the right ones.
                 raise LeaseLost(str(wrong)) from None
             except Unavailable:
-                continue
+                pass  # the next renewal waits for the database
 
     async def reconcile(self, topic: View, may_delete: Callable[[Sequence[str]], bool]) -> Reconciled:
         """Make the topic what SQL says, once; `may_delete` is asked about webhooks that SQL does not know."""

@@ -13,6 +13,7 @@ from streams.core.outcome import Answer
 from streams.core.webhook import Status
 from streams.ports import Outgoing, Record
 from streams.stages import drain as drain_module
+from streams.stages import fan_out as fan_out_module
 from streams.stages.publish import Publish
 from streams.topics import DELIVERIES, HELD, SUBSCRIPTIONS
 
@@ -68,6 +69,20 @@ async def test_fan_out(path: Path, port: str, method: str, after: bool, written_
     assert len({one.id for one in path.deliveries()}) == 3
     assert lost(path) == set()
     assert {standing.state for standing in path.recorder.standings.values()} == {State.DELIVERED}
+
+
+async def test_fan_out_between_two_portions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first portion is acknowledged, the others are not: the batch is read again, and sent once."""
+    monkeypatch.setattr(fan_out_module, "PRODUCE_AT_ONCE", 1)
+    await path.register(webhook())
+    await path.die("fan-out.log", "produce", after=AFTER)
+    batch = publish_events(path)
+    await die(path, lambda: path.fan_out.handle(batch))
+    assert len(path.deliveries()) == 1
+    await path.fan_out.handle(batch)
+    await quiet()
+    assert len({one.id for one in path.deliveries()}) == 3
+    assert (lost(path), doubled(path)) == (set(), 0)
 
 
 # -- view: read from the start → the sentinel → the end --------------------------------------------------------

@@ -462,3 +462,15 @@ async def test_with_the_wrong_encryption_keys_the_lease_is_left_to_others(it: Pr
     it.start()
     await quiet()
     assert await it.rival.renew()
+
+
+async def test_a_publisher_whose_keys_become_wrong_gives_the_lease_back(
+    it: Press, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish_module, "RENEW_EVERY_SECONDS", 0)
+    running = it.start()
+    await until(lambda: SENTINEL_KEY in it.names)
+    it.keys.wrong = True
+    with pytest.raises(LeaseLost, match="SCORM_WEBHOOKS_ENCRYPTION_KEYS"):
+        await running
+    assert await it.rival.renew()

@@ -181,6 +181,21 @@ async def test_a_fact_that_our_own_code_fails_at_is_parked_alone(it: Ledgers, mo
     assert b"ZeroDivisionError: a defect" in dict(kept.headers)["error"]
 
 
+async def test_a_death_between_storing_and_parking_parks_after_the_restart(it: Ledgers) -> None:
+    it.log.append(Outgoing(ATTEMPTS, b"wh_crm", b"junk"))
+    it.add(ATTEMPTS, attempt())
+    it.log.die_in(1)
+    await until(lambda: it.log.is_dead)
+    assert len(it.recorder.attempts) == 1
+    assert it.committed(ATTEMPTS) == 0
+    await cancel_others()
+    it.log.revive()
+    it.start()
+    await until(lambda: it.committed(ATTEMPTS) == 2)
+    assert [record.value for record in it.log.topic(INVALID)] == [b"junk"]
+    assert len(it.recorder.attempts) == 1
+
+
 # -- room, and the end ---------------------------------------------------------------------------------------
 
 

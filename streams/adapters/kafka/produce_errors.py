@@ -9,7 +9,7 @@ class ProduceError(Enum):
     """The three classes of errors that a producer meets."""
 
     AWAY = auto()  # a broker, a network or a permission that comes back: produce the record again
-    REFUSED = auto()  # Kafka never takes this record, whoever sends it and however often
+    REFUSED = auto()  # Kafka never takes this record: retrying does not help
     OURS = auto()  # this producer or its settings are wrong: it can do nothing more
 
 
@@ -57,7 +57,7 @@ _OURS = frozenset(
 def class_of(error: KafkaError) -> ProduceError:
     """The class of an error; an unknown code is waited out, for waiting loses nothing.
 
-    A missing permission or topic is `AWAY` too: an operator mends it without a restart, and readiness says so.
+    A missing permission or topic is `AWAY` too: an operator can fix it without a restart, and `/readyz` names it.
     """
     if error.fatal() or error.code() in _OURS:
         return ProduceError.OURS

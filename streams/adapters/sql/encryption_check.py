@@ -15,6 +15,7 @@ from streams.ports import CheckSealer
 
 LOOK_EVERY_SECONDS = 5.0
 _ONLY_ROW = 1
+_STORED = select(encryption_check.c.sealed)
 
 
 class SqlEncryptionCheck:
@@ -26,24 +27,31 @@ class SqlEncryptionCheck:
         self._problem: str | None = "the encryption keys are not checked yet"
 
     async def verified(self) -> str:
+        # Asked every few seconds: nearly always the text is there, and a look needs no write lock.
+        async with self._database.reading() as connection:
+            sealed = (await connection.execute(_STORED)).scalar_one_or_none()
+        if sealed is not None:
+            return self._checked(sealed)
         async with self._database.transaction() as connection:
             return await self.verify_in(connection)
 
     async def verify_in(self, connection: AsyncConnection) -> str:
         """The same within a transaction, so that nothing is stored that was encrypted with another key."""
-        query = select(encryption_check.c.sealed)
-        sealed = (await connection.execute(query)).scalar_one_or_none()
+        sealed = (await connection.execute(_STORED)).scalar_one_or_none()
         if sealed is None:
             await self._require_our_secrets(connection)
             insert = sqlite_insert if self._database.is_sqlite else postgres_insert
             first = insert(encryption_check).values(id=_ONLY_ROW, sealed=self._sealer.seal_check())
             await connection.execute(first.on_conflict_do_nothing())
-            sealed = (await connection.execute(query)).scalar_one()
+            sealed = (await connection.execute(_STORED)).scalar_one()
+        return self._checked(sealed)
+
+    def _checked(self, sealed: str) -> str:
         if not self._sealer.opens_check(sealed):
             self._problem = WRONG_KEYS
             raise WrongKeys
         self._problem = None
-        return str(sealed)
+        return sealed
 
     async def _require_our_secrets(self, connection: AsyncConnection) -> None:
         """Nobody with wrong keys is to write the text: what is encrypted already tells."""
