@@ -101,8 +101,7 @@ class KafkaLog:
         pending = _Pending(records, self._loop)
         try:
             for index in range(len(records)):
-                # Nearly always it is handed over at once, without a coroutine of its own.
-                while wait := self._try_to_hand_over(pending, index, self._producer):
+                while wait := self._hand_over(pending, index, self._producer):
                     await asyncio.sleep(wait)
             await pending.done
         finally:
@@ -118,13 +117,11 @@ class KafkaLog:
             await asyncio.sleep(10 * SOON_SECONDS)
         self._timer.cancel()
 
-    async def _hand_over(self, pending: _Pending, index: int, producer: Producer) -> None:
-        """Give a record to librdkafka, once it has room; its acknowledgement settles the record."""
-        while wait := self._try_to_hand_over(pending, index, producer):
-            await asyncio.sleep(wait)
+    def _hand_over(self, pending: _Pending, index: int, producer: Producer) -> float:
+        """Give a record to librdkafka; its acknowledgement settles the record.
 
-    def _try_to_hand_over(self, pending: _Pending, index: int, producer: Producer) -> float:
-        """In how many seconds to try again; 0 when librdkafka has the record, or it is refused."""
+        In how many seconds to try again; 0 when librdkafka has the record, or it is refused.
+        """
         if self._broken is not None:
             raise LogBroken(f"Kafka producer: {self._broken}")
         record = pending.records[index]
@@ -207,7 +204,8 @@ class KafkaLog:
     async def _later(self, pending: _Pending, index: int, producer: Producer, seconds: float) -> None:
         await asyncio.sleep(seconds)
         try:
-            await self._hand_over(pending, index, producer)
+            while wait := self._hand_over(pending, index, producer):
+                await asyncio.sleep(wait)
         except LogBroken as broken:
             pending.fail(broken)
 
