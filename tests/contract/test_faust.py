@@ -303,24 +303,29 @@ async def test_offsets_beyond_the_end_lose_no_event(kafka_cluster: KafkaCluster)
     setter = RealConsumer({**kafka_cluster.properties, "group.id": group, "enable.auto.commit": False})
     ends = [TopicPartition(kafka_cluster.prefix + SESSION_EVENTS, number, 1000) for number in range(PARTITIONS)]
     setter.commit(offsets=ends, asynchronous=False)
-    setter.close()
     done: set[int] = set()
 
     async def handle(records: Sequence[Record]) -> None:
         done.update(int(record.value or b"") for record in records)
 
+    def committed() -> int:
+        return sum(found.offset for found in setter.committed(ends, timeout=SECONDS))
+
     async with running(kafka_cluster.faust().run(handle)):
         await until(lambda: done == set(range(30)))
+        later = range(100, 100 + len(KEYS))
         async with kafka_cluster.log() as log:
-            await log.produce([Outgoing(SESSION_EVENTS, key, b"100") for key in KEYS])
-        await until(lambda: 100 in done)
+            await log.produce([Outgoing(SESSION_EVENTS, key, b"%d" % n) for n, key in zip(later, KEYS, strict=True)])
+        await until(lambda: committed() == 30 + len(later))
+    setter.close()
+    assert done.issuperset(later)
     again: set[int] = set()
 
     async def count(records: Sequence[Record]) -> None:
         again.update(int(record.value or b"") for record in records)
 
     async with kafka_cluster.log() as log:
-        await log.produce([Outgoing(SESSION_EVENTS, key, b"101") for key in KEYS])
+        await log.produce([Outgoing(SESSION_EVENTS, key, b"200") for key in KEYS])
     async with running(kafka_cluster.faust().run(count)):
-        await until(lambda: 101 in again)
-    assert again == {101}
+        await until(lambda: 200 in again)
+    assert again == {200}
