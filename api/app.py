@@ -5,11 +5,11 @@ from importlib.resources import files
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from api.auth import Rates
-from api.description import ABOUT, describe
-from api.envelope import Envelope
+from api.auth import RateLimits
+from api.middleware import RequestMiddleware
+from api.openapi import ABOUT, describe
 from api.problems import add_handlers
-from api.routes import accounts, deliveries, events, mend, meta, webhooks
+from api.routes import accounts, deliveries, events, help_page, probes, webhooks
 from api.services import Services
 
 
@@ -24,12 +24,12 @@ def create_app(services: Services, version: str, requests_a_minute: int) -> Fast
         redirect_slashes=False,
     )
     app.state.services = services
-    app.state.rates = Rates(requests_a_minute)
-    for module in (webhooks, deliveries, events, accounts, mend, meta):
+    app.state.rates = RateLimits(requests_a_minute)
+    for module in (webhooks, deliveries, events, accounts, help_page, probes):
         app.include_router(module.router)
     # The assets of Swagger UI, as that package carries them; nothing else of it is used.
     app.mount("/docs/assets", StaticFiles(directory=str(files("fastapi_offline") / "static")))
     add_handlers(app)
     describe(app)
-    app.add_middleware(Envelope, services=services)
+    app.add_middleware(RequestMiddleware, services=services)
     return app

@@ -11,7 +11,7 @@ from api.problems import TooMany
 from api.services import services_of
 from streams.core.access import OPERATOR, Caller, Scope
 from streams.core.errors import Forbidden, Unauthorized
-from streams.core.rate import PERIOD_SECONDS, Bucket
+from streams.core.rate import PERIOD_SECONDS, TokenBucket
 
 MOST_KEYS = 10_000
 
@@ -22,15 +22,15 @@ _bearer = HTTPBearer(
 )
 
 
-class Rates:
+class RateLimits:
     """A bucket for each key, in this process; the ones used longest ago are forgotten first, and begin full again."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
-    def take(self, actor: str, now: float) -> tuple[bool, Bucket]:
-        bucket = self._buckets.pop(actor, None) or Bucket.full(self._limit, now)
+    def take(self, actor: str, now: float) -> tuple[bool, TokenBucket]:
+        bucket = self._buckets.pop(actor, None) or TokenBucket.full(self._limit, now)
         self._buckets[actor] = bucket
         if len(self._buckets) > MOST_KEYS:
             self._buckets.popitem(last=False)

@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from api.auth import known_caller
 from api.services import services_of
 from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
-from streams.ports import Answered, Answers
+from streams.ports import EarlierRequest, IdempotencyStore
 
 _KEY = re.compile(r"[!-~]{1,255}")
 # One that began longer ago has died on the way; whoever repeats it then begins anew.
@@ -58,7 +58,9 @@ async def once(request: Request, key: str, handle: Handler, works_without_databa
     return response
 
 
-async def _begin(answers: Answers, caller: str, key: str, fingerprint: str, now: datetime) -> Answered | None:
+async def _begin(
+    answers: IdempotencyStore, caller: str, key: str, fingerprint: str, now: datetime
+) -> EarlierRequest | None:
     """What is known of an earlier request; None when this one is the first, or the first one died on its way."""
     known = await answers.begin(caller, key, fingerprint, now)
     if known is not None and known.status is None and now - known.begun_at > UNDER_WAY:
@@ -67,7 +69,7 @@ async def _begin(answers: Answers, caller: str, key: str, fingerprint: str, now:
     return known
 
 
-def _again(request: Request, known: Answered, fingerprint: str) -> Response:
+def _again(request: Request, known: EarlierRequest, fingerprint: str) -> Response:
     if known.fingerprint != fingerprint:
         raise Invalid(FieldError("Idempotency-Key", "was used for another request: take a new one"))
     if known.status is None or known.sealed_answer is None:

@@ -13,13 +13,13 @@ from streams.core.errors import (
     FieldError,
     Forbidden,
     Invalid,
+    InvalidRecord,
     NotFound,
     Refused,
     ScormWebhooksError,
     Stale,
     Unauthorized,
     Unavailable,
-    Unreadable,
 )
 from streams.core.ids import ID_PATTERN, ID_WORDS
 from streams.core.limits import (
@@ -50,7 +50,7 @@ _KINDS: Mapping[type[ScormWebhooksError], tuple[int, str, str]] = {
     Stale: (412, "stale", "It has changed since it was read"),
     TooMany: (429, "too-many-requests", "Too many requests"),
     Refused: (422, "refused", "The database does not take this"),
-    Unreadable: (500, "unreadable", "Something stored cannot be read"),
+    InvalidRecord: (500, "unreadable", "Something stored cannot be read"),
     Unavailable: (503, "unavailable", "A part that is needed does not answer"),
 }
 # What pydantic says as if to its own kind.
@@ -113,7 +113,7 @@ async def _ours(request: Request, error: Exception) -> JSONResponse:
         headers["Retry-After"] = "5"
     # What the database says of itself is for operators, who find it in the log.
     detail = "try again in a few seconds" if isinstance(error, Unavailable | Refused) else str(error)
-    if isinstance(error, Unavailable | Refused | Unreadable):
+    if isinstance(error, Unavailable | Refused | InvalidRecord):
         request.app.state.services.report.tell("request failed", request_id=request.state.request_id, why=str(error))
     return problem(request, status, name, title, detail, headers=headers)
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from streams.ports import Answers, AuditLog, Clock, Report, Sealed, Sealer
+from streams.ports import AuditLog, Clock, IdempotencyStore, Sealed, Sealer, Telemetry
 from streams.services.access import AccessService
 from streams.services.accounts import AccountService
 from streams.services.deliveries import DeliveryService
 from streams.services.ingest import IngestService
-from streams.services.insight import InsightService
 from streams.services.secrets import SecretService
-from streams.services.trials import TrialService
+from streams.services.synthetic_events import SyntheticEventService
+from streams.services.webhook_stats import WebhookStatsService
 from streams.services.webhooks import WebhookService
 
 
@@ -25,15 +25,15 @@ class Services:
     webhooks: WebhookService
     secrets: SecretService
     deliveries: DeliveryService
-    insight: InsightService
-    trials: TrialService
+    insight: WebhookStatsService
+    trials: SyntheticEventService
     ingest: IngestService
     audit: AuditLog
-    answers: Answers
+    answers: IdempotencyStore
     sealer: Sealer
     sealed: Sealed
     clock: Clock
-    report: Report
+    report: Telemetry
     troubles: Callable[[], Awaitable[list[str]]]
     metrics: Callable[[], tuple[bytes, str]]
 

@@ -11,9 +11,9 @@ from typing import cast
 
 import uvloop
 
-from streams.adapters.http_sender import HttpSender
+from streams.adapters.http.sender import HttpSender
 from streams.core.address import parse_networks
-from streams.core.outcome import Answer
+from streams.core.outcome import Response
 from streams.core.request import USER_AGENT, Request
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
@@ -29,7 +29,7 @@ HEADERS = {
 
 
 class Sink(asyncio.Protocol):
-    """Answers whenever a request's body has come: each is one POST whose length is known."""
+    """Responses whenever a request's body has come: each is one POST whose length is known."""
 
     def __init__(self, body_bytes: int) -> None:
         self.body_bytes = body_bytes
@@ -65,7 +65,7 @@ async def measure(port: int, asked: argparse.Namespace) -> list[tuple[float, flo
     async def lane() -> None:
         for _ in range(each):
             answer = await sender.send(request)
-            assert isinstance(answer, Answer), answer
+            assert isinstance(answer, Response), answer
 
     figures = []
     for _ in range(asked.runs + 1):

@@ -24,8 +24,8 @@ from real import kafka
 from real.kafka import Kafka
 from real.postgres import Postgres
 from streams.core.webhook import Webhook
-from streams.services.wishes import Wish
-from streams.wiring import Deployment
+from streams.runtime.bootstrap import SqlDeployment
+from streams.services.webhook_input import WebhookInput
 
 _SCHEMA = schemas.current("session_event")
 _PARSED = fastavro.parse_schema(_SCHEMA)
@@ -101,11 +101,11 @@ class Stack:
 
     def register_whole(self, paths: Sequence[str], max_concurrency: int = 32) -> list[Webhook]:
         """An account with one webhook for each path of the sink."""
-        deployment = Deployment.from_environment(self.system.env)
+        deployment = SqlDeployment.from_environment(self.system.env)
 
         async def open_one(path: str) -> Webhook:
             opened = await deployment.accounts().open(path, (), by="bench")
-            wish = Wish(opened.account.id, self.sink.url(path), max_concurrency=max_concurrency)
+            wish = WebhookInput(opened.account.id, self.sink.url(path), max_concurrency=max_concurrency)
             made = await deployment.webhooks().register(wish, by="bench")
             return made.changed.registration.webhook
 

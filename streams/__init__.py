@@ -7,5 +7,5 @@ Producers write Avro to `session-events`.
 `record` makes what happened visible in SQL, counts each webhook's health and pauses it.
 `publish` projects the webhooks of SQL onto the compacted topic `subscriptions`, which `fan-out` and `deliver` read.
 
-Nouns live in `streams.core`, verbs in `streams.stages`, products in `streams.adapters`; `streams.wiring` joins them.
+Nouns live in `streams.core`, verbs in `streams.stages`, products in `streams.adapters`; `streams.runtime.bootstrap` joins them.
 """

@@ -13,11 +13,11 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 from ulid import ULID
 
-from streams.adapters.avro import AvroCodec
-from streams.adapters.confluent_framing import ConfluentCodec, ConfluentRegistry
+from streams.adapters.avro.codec import AvroCodec
+from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry
 from streams.adapters.kafka.config import OWNED, producer_config
+from streams.adapters.kafka.connection_errors import ConnectionErrors
 from streams.adapters.kafka.messages import LIBRDKAFKA
-from streams.adapters.kafka.reasons import Reasons
 from streams.core.errors import Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, check_event, parse_event, partition_key
 from streams.ports import Codec
@@ -93,7 +93,7 @@ class EventProducer:
         if not bootstrap_servers.replace(",", " ").strip():
             raise Misconfigured("bootstrap_servers is empty: give one or more host:port, separated by commas")
         base["bootstrap.servers"] = bootstrap_servers
-        self._reasons = Reasons()
+        self._reasons = ConnectionErrors()
         fixed = {"error_cb": self._reasons, "logger": LIBRDKAFKA}
         try:
             self._producer = Producer({**producer_config(base), **fixed})

@@ -103,8 +103,8 @@ class _Histogram:
         return list(zip(map(floatToGoString, (*self.bounds, math.inf)), accumulate(self.counts), strict=True))
 
 
-class PrometheusReport(Collector):
-    """A `Report` with a registry of its own; a metric that is not declared above is a programming error.
+class PrometheusTelemetry(Collector):
+    """A `Telemetry` with a registry of its own; a metric that is not declared above is a programming error.
 
     Three of them are told of each delivery, so they are counted here, on the loop alone: the library's own, which
     threads may share, take ten times as long.
@@ -203,7 +203,7 @@ def configure_logging(style: Literal["console", "json"], level: str) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(lines)
-    handler.addFilter(Sparing())
+    handler.addFilter(RepeatedLineFilter())
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[_strip, *renderers], foreign_pre_chain=shared))
     logging.basicConfig(
         handlers=[handler],
@@ -212,7 +212,7 @@ def configure_logging(style: Literal["console", "json"], level: str) -> None:
     )
 
 
-class Sparing(logging.Filter):
+class RepeatedLineFilter(logging.Filter):
     """Of what Kafka's clients repeat, but for numbers, shows a few lines a minute, and then how many more there were.
 
     In an outage they say twenty times a second that they cannot connect.

@@ -4,8 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from streams.core.attempt import Attempt, DeadLetter, Followed
-from streams.core.delivery import DeathReason, Delivery, Target, Trigger, ViewPosition
+from streams.core.attempt import Attempt, DeadLetter, NextStep
+from streams.core.delivery import DeathReason, Delivery, SubscriptionsPosition, Target, Trigger
 from streams.core.event import Data, Event, render
 from streams.core.limits import ID_CHARACTERS, TEXT_CHARACTERS
 from streams.core.outcome import Kind
@@ -95,7 +95,7 @@ def delivery(**changes: Any) -> Delivery:
         event_type="session.completed",
         webhook_id="wh_crm",
         first_seen_at=NOON,
-        seen=ViewPosition("first", 0),
+        seen=SubscriptionsPosition("first", 0),
         body=render(event()),
     )
     return owed._replace(**changes)
@@ -125,7 +125,7 @@ def attempt(**changes: Any) -> Attempt:
         answer=b"thanks",
         kind=Kind.DELIVERED,
         words="The endpoint answered 200.",
-        followed=Followed.DONE,
+        followed=NextStep.DONE,
     )
     return succeeded._replace(**changes)
 

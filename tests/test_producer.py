@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-from streams.adapters.avro import AvroCodec
+from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.kafka.config import view_config
 from streams.core.errors import Invalid, Misconfigured, Unavailable
 from streams.core.event import Event, partition_key

@@ -7,11 +7,11 @@ from pydantic import Field
 from api.models.common import UNCHANGED, Changes, Input, Model, Moment, Text, Time, at_most
 from streams.core.access import ApiKey, Scope
 from streams.core.account import Account, User
-from streams.core.audit import Deed
+from streams.core.audit import AuditEntry
 from streams.core.limits import EMAIL_CHARACTERS, NAME_CHARACTERS
 from streams.core.mail import MailKind
 from streams.services.accounts import MOST_EMAILS
-from streams.services.insight import MailSeen
+from streams.services.webhook_stats import MailDetails
 
 Name = Annotated[Text, Field(min_length=1, max_length=NAME_CHARACTERS, examples=["Acme Training"])]
 Email = Annotated[Text, Field(max_length=EMAIL_CHARACTERS)]
@@ -45,7 +45,7 @@ class AccountChanges(Changes):
     weekly_digest: bool = UNCHANGED
 
 
-class AccountSeen(Model):
+class AccountDetails(Model):
     """An account; with `weeklyDigest` it is reminded of dead letters each week."""
 
     id: str
@@ -56,7 +56,7 @@ class AccountSeen(Model):
     created_at: Time
 
 
-class AccountWithKey(AccountSeen):
+class AccountWithKey(AccountDetails):
     """The same with its first API key, which is shown this once."""
 
     api_key: Annotated[str, Field(examples=["sk_3JtZlpXKk0xq…"])]
@@ -95,7 +95,7 @@ class NewUser(Input):
     email: Annotated[Email, Field(min_length=3, examples=["ada@example.com"])]
 
 
-class UserSeen(Model):
+class UserDetails(Model):
     """Somebody who may sign in."""
 
     id: str
@@ -109,7 +109,7 @@ class SignInToken(Model):
     token: str
 
 
-class DeedSeen(Model):
+class AuditLogEntry(Model):
     """Who did what to which object."""
 
     id: str
@@ -162,14 +162,14 @@ def key_fields(key: ApiKey) -> dict[str, Any]:
     }
 
 
-def user_of(user: User) -> UserSeen:
+def user_of(user: User) -> UserDetails:
     """A user."""
-    return UserSeen(id=user.id, email=user.email, created_at=user.created_at)
+    return UserDetails(id=user.id, email=user.email, created_at=user.created_at)
 
 
-def deed_of(deed: Deed) -> DeedSeen:
+def deed_of(deed: AuditEntry) -> AuditLogEntry:
     """A deed."""
-    return DeedSeen(
+    return AuditLogEntry(
         id=deed.id,
         at=deed.at,
         actor=deed.actor,
@@ -180,7 +180,7 @@ def deed_of(deed: Deed) -> DeedSeen:
     )
 
 
-def notification_of(seen: MailSeen) -> Notification:
+def notification_of(seen: MailDetails) -> Notification:
     """A mail."""
     mail = seen.mail
     return Notification(

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints
 
 from api.models.common import Id, Input, Model, Moment, Time, at_most
-from streams.core.account import AttemptSeen, DeliveryFilter, DeliverySeen
+from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
 from streams.core.delivery import DeathReason, State, Target, Trigger
+from streams.core.delivery_state import DeliveryState
 from streams.core.job import Job, JobKind
 from streams.core.page import MOST_ROWS
-from streams.core.standing import Standing
 
 EventType = Annotated[str, StringConstraints(pattern=r"^[a-z.]{1,64}$"), Field(examples=["session.completed"])]
 
@@ -82,13 +82,13 @@ class DeadLetterChoice(Input):
     filter: DeadLetterFilter | None = None
 
 
-class Acted(Model):
+class AffectedDeliveries(Model):
     """The deliveries that it was done to; the others of the ids are no dead letters."""
 
     ids: list[str]
 
 
-class JobSeen(Model):
+class JobDetails(Model):
     """Work on many deliveries; `finishedAt` is absent while it goes on."""
 
     id: str
@@ -100,21 +100,21 @@ class JobSeen(Model):
     finished_at: Time | None = None
 
 
-def delivery_of(standing: Standing) -> Delivery:
+def delivery_of(standing: DeliveryState) -> Delivery:
     """A delivery."""
     return Delivery(**_fields(standing))
 
 
-def delivery_with_attempts(seen: DeliverySeen) -> DeliveryWithAttempts:
+def delivery_with_attempts(seen: DeliveryDetails) -> DeliveryWithAttempts:
     """A delivery with all that is known of it."""
     return DeliveryWithAttempts(
         **_fields(seen.standing), payload=seen.payload, made=[_attempt(attempt) for attempt in seen.attempts]
     )
 
 
-def job_of(job: Job) -> JobSeen:
+def job_of(job: Job) -> JobDetails:
     """A job."""
-    return JobSeen(
+    return JobDetails(
         id=job.id,
         kind=job.kind,
         total=job.total,
@@ -125,7 +125,7 @@ def job_of(job: Job) -> JobSeen:
     )
 
 
-def _fields(standing: Standing) -> dict[str, Any]:
+def _fields(standing: DeliveryState) -> dict[str, Any]:
     return {
         "id": standing.delivery_id,
         "webhook_id": standing.webhook_id,
@@ -145,7 +145,7 @@ def _fields(standing: Standing) -> dict[str, Any]:
     }
 
 
-def _attempt(seen: AttemptSeen) -> Attempt:
+def _attempt(seen: AttemptDetails) -> Attempt:
     return Attempt(
         generation=seen.generation,
         number=seen.number,

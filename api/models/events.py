@@ -25,7 +25,7 @@ EVENT_EXAMPLES = {
 }
 
 
-class TakenEvent(Model):
+class AcceptedEventDetails(Model):
     """One event that was taken."""
 
     id: str
@@ -39,11 +39,11 @@ class TakenEvent(Model):
     ] = None
 
 
-class Taken(Model):
+class AcceptedEvents(Model):
     """The events in their order, and their ids; Kafka has acknowledged all of them."""
 
     ids: list[str]
-    events: list[TakenEvent]
+    events: list[AcceptedEventDetails]
 
 
 class EventType(Model):

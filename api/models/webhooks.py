@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from api.models.common import UNCHANGED, Changes, Id, Input, Model, Text, Time, at_most
+from streams.core.delivery_state import StateCount
 from streams.core.held import HeldChoice
 from streams.core.limits import (
     CONCURRENCY,
@@ -18,12 +19,11 @@ from streams.core.limits import (
     SCOPE_IDS,
     URL_CHARACTERS,
 )
-from streams.core.standing import Tally
 from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, PauseReason, Registration, Status
-from streams.services.insight import HealthSeen, Stats
 from streams.services.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS
+from streams.services.webhook_input import ALL_EVENTS, WebhookInput
+from streams.services.webhook_stats import HealthDetails, StatsSummary
 from streams.services.webhooks import Changed
-from streams.services.wishes import ALL_EVENTS, Wish
 
 Url = Annotated[
     Text,
@@ -77,9 +77,9 @@ class NewWebhook(Input):
     headers: Headers = Field(default_factory=dict)
     max_concurrency: Concurrency = DEFAULT_MAX_CONCURRENCY
 
-    def wish(self, account_id: str) -> Wish:
+    def wish(self, account_id: str) -> WebhookInput:
         """The same for an account."""
-        return Wish(account_id, **dict(self))
+        return WebhookInput(account_id, **dict(self))
 
 
 class WebhookChanges(Changes):
@@ -212,7 +212,7 @@ def changed_webhook(changed: Changed, now: datetime) -> Webhook:
     return Webhook(**webhook_fields(changed.registration, now), propagated=changed.propagated)
 
 
-def health_of(seen: HealthSeen) -> Health:
+def health_of(seen: HealthDetails) -> Health:
     """How a webhook is."""
     webhook, failing = seen.registration.webhook, seen.failing
     return Health(
@@ -228,7 +228,7 @@ def health_of(seen: HealthSeen) -> Health:
     )
 
 
-def statistics_of(stats: Stats) -> Statistics:
+def statistics_of(stats: StatsSummary) -> Statistics:
     """A webhook's numbers."""
     hours = [
         Hour(
@@ -243,5 +243,5 @@ def statistics_of(stats: Stats) -> Statistics:
     return Statistics(since=stats.since, hours=hours, unfinished=[_unfinished(tally) for tally in stats.unfinished])
 
 
-def _unfinished(tally: Tally) -> Unfinished:
+def _unfinished(tally: StateCount) -> Unfinished:
     return Unfinished(state=tally.state, tier=tally.tier, reason=tally.reason, count=tally.count)

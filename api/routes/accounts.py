@@ -7,9 +7,9 @@ from fastapi import APIRouter, Request
 from api.auth import MayReadWebhooks, Operator
 from api.models.accounts import (
     AccountChanges,
-    AccountSeen,
+    AccountDetails,
     AccountWithKey,
-    DeedSeen,
+    AuditLogEntry,
     Key,
     KeyWithText,
     NewAccount,
@@ -17,7 +17,7 @@ from api.models.accounts import (
     NewUser,
     Notification,
     SignInToken,
-    UserSeen,
+    UserDetails,
     account_fields,
     deed_of,
     key_fields,
@@ -25,10 +25,10 @@ from api.models.accounts import (
     user_of,
 )
 from api.models.common import After, Id, Limit, Page, cursor_of, text_of
-from api.route import Route
 from api.services import services_of
+from api.strict_route import StrictRoute
 
-router = APIRouter(route_class=Route)
+router = APIRouter(route_class=StrictRoute)
 OPERATORS: list[str | Enum] = ["Accounts (operators)"]
 
 
@@ -42,24 +42,24 @@ async def open_account(body: NewAccount, caller: Operator, request: Request) -> 
 
 
 @router.get("/v1/accounts", tags=OPERATORS, summary="List accounts", response_model_exclude_none=True)
-async def list_accounts(caller: Operator, request: Request) -> list[AccountSeen]:
+async def list_accounts(caller: Operator, request: Request) -> list[AccountDetails]:
     """Oldest first."""
-    return [AccountSeen(**account_fields(account)) for account in await services_of(request).accounts.list()]
+    return [AccountDetails(**account_fields(account)) for account in await services_of(request).accounts.list()]
 
 
 @router.get("/v1/accounts/{account_id}", tags=OPERATORS, summary="Show an account", response_model_exclude_none=True)
-async def show_account(account_id: Id, caller: Operator, request: Request) -> AccountSeen:
+async def show_account(account_id: Id, caller: Operator, request: Request) -> AccountDetails:
     """Its name, notification addresses and plan."""
-    return AccountSeen(**account_fields(await services_of(request).accounts.find(account_id)))
+    return AccountDetails(**account_fields(await services_of(request).accounts.find(account_id)))
 
 
 @router.patch(
     "/v1/accounts/{account_id}", tags=OPERATORS, summary="Change an account", response_model_exclude_none=True
 )
-async def change_account(account_id: Id, body: AccountChanges, caller: Operator, request: Request) -> AccountSeen:
+async def change_account(account_id: Id, body: AccountChanges, caller: Operator, request: Request) -> AccountDetails:
     """What the body leaves out stays as it is. `planLimit: null` is no limit."""
     changed = await services_of(request).accounts.change(account_id, body.given(), by=caller.actor)
-    return AccountSeen(**account_fields(changed))
+    return AccountDetails(**account_fields(changed))
 
 
 @router.post(
@@ -90,13 +90,13 @@ async def revoke_key(account_id: Id, key_id: Id, caller: Operator, request: Requ
 
 
 @router.post("/v1/accounts/{account_id}/users", status_code=201, tags=OPERATORS, summary="Let somebody sign in")
-async def add_user(account_id: Id, body: NewUser, caller: Operator, request: Request) -> UserSeen:
+async def add_user(account_id: Id, body: NewUser, caller: Operator, request: Request) -> UserDetails:
     """Somebody who is there already stays as they are."""
     return user_of(await services_of(request).access.add_user(account_id, body.email, by=caller.actor))
 
 
 @router.get("/v1/accounts/{account_id}/users", tags=OPERATORS, summary="List who may sign in")
-async def list_users(account_id: Id, caller: Operator, request: Request) -> list[UserSeen]:
+async def list_users(account_id: Id, caller: Operator, request: Request) -> list[UserDetails]:
     """Oldest first."""
     return [user_of(user) for user in await services_of(request).access.users(account_id)]
 
@@ -122,7 +122,7 @@ async def make_sign_in_token(account_id: Id, user_id: Id, caller: Operator, requ
 
 
 @router.get("/v1/audit", tags=OPERATORS, summary="Who did what, in all accounts", response_model_exclude_none=True)
-async def audit(caller: Operator, request: Request, limit: Limit = 50, cursor: After = None) -> Page[DeedSeen]:
+async def audit(caller: Operator, request: Request, limit: Limit = 50, cursor: After = None) -> Page[AuditLogEntry]:
     """Newest first."""
     page = await services_of(request).audit.list(None, cursor_of(cursor), limit)
     return Page(data=[deed_of(deed) for deed in page.rows], next_cursor=text_of(page.next))
@@ -134,7 +134,7 @@ async def audit(caller: Operator, request: Request, limit: Limit = 50, cursor: A
 @router.get("/v1/account/audit", tags=["Account"], summary="Who did what", response_model_exclude_none=True)
 async def own_audit(
     caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
-) -> Page[DeedSeen]:
+) -> Page[AuditLogEntry]:
     """In this account, newest first."""
     page = await services_of(request).audit.list(caller.account_id, cursor_of(cursor), limit)
     return Page(data=[deed_of(deed) for deed in page.rows], next_cursor=text_of(page.next))

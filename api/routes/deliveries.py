@@ -8,24 +8,24 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from api.auth import MayReadDeliveries, MayWriteDeliveries, Member
 from api.models.common import After, Id, Limit, Moment, Page, cursor_of, text_of
 from api.models.deliveries import (
-    Acted,
+    AffectedDeliveries,
     DeadLetterChoice,
     Delivery,
     DeliveryWithAttempts,
     EventType,
-    JobSeen,
+    JobDetails,
     delivery_of,
     delivery_with_attempts,
     job_of,
 )
-from api.route import Route
 from api.services import services_of
+from api.strict_route import StrictRoute
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import FieldError, Invalid
 from streams.core.job import JobKind
 
-router = APIRouter(route_class=Route)
+router = APIRouter(route_class=StrictRoute)
 
 OfWebhook = Annotated[Id | None, Query(alias="webhook", description="Only this webhook's.")]
 OfEvent = Annotated[Id | None, Query(alias="event", description="Only of the event with this id.")]
@@ -108,16 +108,16 @@ async def list_dead_letters(
     tags=["Dead letters"],
     summary="Send dead letters again",
     response_model_exclude_none=True,
-    responses={202: {"model": JobSeen, "description": "By filter: a job does it"}},
+    responses={202: {"model": JobDetails, "description": "By filter: a job does it"}},
 )
 async def retry_dead(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
-) -> Acted | JobSeen:
+) -> AffectedDeliveries | JobDetails:
     """By `ids` at once, by `filter` as a job; either at the pace that their webhooks can take."""
     if (job := await _start(JobKind.RETRY, body, caller, request, response)) is not None:
         return job
     wanted = DeliveryFilter(account_id=caller.account_id, ids=_ids(body))
-    return Acted(ids=list(await services_of(request).deliveries.retry_dead(wanted, by=caller.actor)))
+    return AffectedDeliveries(ids=list(await services_of(request).deliveries.retry_dead(wanted, by=caller.actor)))
 
 
 @router.post(
@@ -125,27 +125,27 @@ async def retry_dead(
     tags=["Dead letters"],
     summary="Discard dead letters",
     response_model_exclude_none=True,
-    responses={202: {"model": JobSeen, "description": "By filter: a job does it"}},
+    responses={202: {"model": JobDetails, "description": "By filter: a job does it"}},
 )
 async def discard_dead(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
-) -> Acted | JobSeen:
+) -> AffectedDeliveries | JobDetails:
     """For good: nothing of them is sent any more. By `ids` at once, by `filter` as a job."""
     if (job := await _start(JobKind.DISCARD, body, caller, request, response)) is not None:
         return job
     wanted = DeliveryFilter(account_id=caller.account_id, ids=_ids(body))
-    return Acted(ids=list(await services_of(request).deliveries.discard_dead(wanted, by=caller.actor)))
+    return AffectedDeliveries(ids=list(await services_of(request).deliveries.discard_dead(wanted, by=caller.actor)))
 
 
 @router.get("/v1/jobs/{job_id}", tags=["Dead letters"], summary="Show a job", response_model_exclude_none=True)
-async def show_job(job_id: Id, caller: MayReadDeliveries, request: Request) -> JobSeen:
+async def show_job(job_id: Id, caller: MayReadDeliveries, request: Request) -> JobDetails:
     """How far it has come; it survives a restart."""
     return job_of(await services_of(request).deliveries.job(job_id, caller.account_id))
 
 
 async def _start(
     kind: JobKind, body: DeadLetterChoice, caller: Member, request: Request, response: Response
-) -> JobSeen | None:
+) -> JobDetails | None:
     """The job that a filter becomes; None where there is no filter alone."""
     if body.filter is None or body.ids is not None:
         return None

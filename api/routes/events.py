@@ -6,16 +6,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request
 
 from api.auth import MayPublish, MayReadWebhooks
-from api.models.events import EVENT_EXAMPLES, EventType, Taken, TakenEvent
-from api.route import PublishRoute, Route
+from api.models.events import EVENT_EXAMPLES, AcceptedEventDetails, AcceptedEvents, EventType
 from api.services import services_of
+from api.strict_route import PublishRoute, StrictRoute
 from streams.core.errors import FieldError, Invalid
 from streams.core.event import render
 from streams.core.event_data import EVENT_TYPES, data_schema
 from streams.core.samples import sample_event
 from streams.services.ingest import check_count
 
-router = APIRouter(tags=["Events"], route_class=Route)
+router = APIRouter(tags=["Events"], route_class=StrictRoute)
 publishing = APIRouter(tags=["Events"], route_class=PublishRoute)
 
 
@@ -24,7 +24,7 @@ async def publish(
     body: Annotated[dict[str, Any], Body(openapi_examples=EVENT_EXAMPLES)],
     caller: MayPublish,
     request: Request,
-) -> Taken:
+) -> AcceptedEvents:
     """One event, or up to 500 under `events`; all of them are taken or none.
 
     An event is the payload that webhooks get, `id` and `accountId` optional (an operator's key must name the
@@ -34,9 +34,9 @@ async def publish(
     """
     repeat_key = getattr(request.state, "repeat_key", None)
     accepted = await services_of(request).ingest.publish(_items(body), caller.account_id, repeat_key)
-    return Taken(
+    return AcceptedEvents(
         ids=[event.id for event in accepted],
-        events=[TakenEvent(id=event.id, webhooks=event.webhooks) for event in accepted],
+        events=[AcceptedEventDetails(id=event.id, webhooks=event.webhooks) for event in accepted],
     )
 
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from api.auth import MayReadWebhooks, MayWriteDeliveries, MayWriteWebhooks
 from api.models.common import After, Id, Limit, Page, cursor_of, text_of
-from api.models.deliveries import DeliveryWithAttempts, JobSeen, delivery_with_attempts, job_of
+from api.models.deliveries import DeliveryWithAttempts, JobDetails, delivery_with_attempts, job_of
 from api.models.events import NewTest
 from api.models.webhooks import (
     Enabling,
@@ -24,13 +24,13 @@ from api.models.webhooks import (
     statistics_of,
     webhook_fields,
 )
-from api.route import Route
 from api.services import services_of
+from api.strict_route import StrictRoute
 from streams.core.errors import Stale
 from streams.core.webhook import Registration
-from streams.services.insight import MOST_HOURS
+from streams.services.webhook_stats import MOST_HOURS
 
-router = APIRouter(prefix="/v1/webhooks", tags=["Webhooks"], route_class=Route)
+router = APIRouter(prefix="/v1/webhooks", tags=["Webhooks"], route_class=StrictRoute)
 
 IfMatch = Annotated[
     str | None,
@@ -138,7 +138,7 @@ async def enable(webhook_id: Id, caller: MayWriteWebhooks, request: Request, bod
     summary="Send all that waits for a retry now",
     response_model_exclude_none=True,
 )
-async def retry_waiting(webhook_id: Id, caller: MayWriteDeliveries, request: Request) -> JobSeen:
+async def retry_waiting(webhook_id: Id, caller: MayWriteDeliveries, request: Request) -> JobDetails:
     """For after a repair. It becomes a job; each delivery gets a fresh schedule."""
     services = services_of(request)
     await services.webhooks.find(webhook_id, caller.account_id)

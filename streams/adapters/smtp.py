@@ -10,9 +10,9 @@ from email.utils import formatdate, parseaddr
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from streams.adapters.threads import in_worker_thread
-from streams.core.errors import Misconfigured, Partly, Refused, Unavailable
-from streams.core.mail import Letter
-from streams.ports import Report
+from streams.core.errors import Misconfigured, PartiallySent, Refused, Unavailable
+from streams.core.mail import RenderedMail
+from streams.ports import Telemetry
 
 # For each step of the conversation.
 TIMEOUT_SECONDS = 10.0
@@ -47,15 +47,15 @@ def smtp_server(url: str) -> SmtpServer:
     return SmtpServer(parts.hostname, port, tls, unquote(parts.username or ""), unquote(parts.password or ""))
 
 
-class SmtpPost:
-    """A `Post` that hands each mail to one server; the standard library's client, in a thread."""
+class SmtpTransport:
+    """A `MailTransport` that hands each mail to one server; the standard library's client, in a thread."""
 
     def __init__(self, server: SmtpServer, sender: str, tls: ssl.SSLContext) -> None:
         self._server = server
         self._sender = sender
         self._tls = tls
 
-    async def send(self, message_id: str, emails: Sequence[str], letter: Letter) -> str | None:
+    async def send(self, message_id: str, emails: Sequence[str], letter: RenderedMail) -> str | None:
         message = _message(message_id, self._sender, emails, letter)
         try:
             refused = await in_worker_thread(lambda: self._hand_over(message, emails))
@@ -69,7 +69,7 @@ class SmtpPost:
         except (smtplib.SMTPException, OSError) as trouble:
             raise Unavailable(f"the mail server: {type(trouble).__name__}: {trouble}") from None
         if unreached := [email for email, (code, _) in refused.items() if not _is_for_good(code)]:
-            raise Partly(f"the mail server refused some for now: {_words(refused)}", unreached)
+            raise PartiallySent(f"the mail server refused some for now: {_words(refused)}", unreached)
         return f"some were refused: {_words(refused)}" if refused else None
 
     def _hand_over(self, message: EmailMessage, emails: Sequence[str]) -> dict[str, tuple[int, bytes]]:
@@ -93,18 +93,18 @@ class SmtpPost:
             client.close()
 
 
-class LoggedPost:
-    """A `Post` where no server is configured: a line in the log, and the mail is in the API."""
+class LoggingTransport:
+    """A `MailTransport` where no server is configured: a line in the log, and the mail is in the API."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Telemetry) -> None:
         self._report = report
 
-    async def send(self, message_id: str, emails: Sequence[str], letter: Letter) -> str | None:
+    async def send(self, message_id: str, emails: Sequence[str], letter: RenderedMail) -> str | None:
         self._report.tell("SMTP_URL is not set; mail not sent", mail_id=message_id, subject=letter.subject)
         return "SMTP_URL is not set: it was logged, and is shown here"
 
 
-def _message(message_id: str, sender: str, emails: Sequence[str], letter: Letter) -> EmailMessage:
+def _message(message_id: str, sender: str, emails: Sequence[str], letter: RenderedMail) -> EmailMessage:
     message = EmailMessage()
     message["Subject"] = letter.subject
     message["From"] = sender

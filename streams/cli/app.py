@@ -127,9 +127,9 @@ def demo(
 @topics.command("plan")
 def topics_plan(as_json: JsonOption = False) -> None:
     """Show what `apply` would do. Changes nothing."""
-    from streams.wiring import Deployment
+    from streams.runtime.bootstrap import SqlDeployment
 
-    deployment = Deployment.from_environment()
+    deployment = SqlDeployment.from_environment()
     plan = deployment.topics_admin().plan(deployment.topics)
     prefix = deployment.settings.topic_prefix
     show([{"action": str(c.action), "topic": prefix + c.topic.name, "why": c.words} for c in plan], as_json)
@@ -143,9 +143,9 @@ def topics_apply(
     ] = False,
 ) -> None:
     """Create what is missing, grow what is too small, set what differs. A second time changes nothing."""
-    from streams.wiring import Deployment
+    from streams.runtime.bootstrap import SqlDeployment
 
-    deployment = Deployment.from_environment()
+    deployment = SqlDeployment.from_environment()
     admin = deployment.topics_admin()
     plan = admin.plan(deployment.topics, remove_retired=remove_retired)
     admin.apply(plan, deployment.settings.replication_factor)
@@ -159,9 +159,9 @@ def topics_apply(
 def db_upgrade() -> None:
     """Bring the database of DATABASE_URL to this version's schema. A second time changes nothing."""
     from streams.adapters.sql.migrate import upgrade
-    from streams.wiring import Deployment
+    from streams.runtime.bootstrap import SqlDeployment
 
-    url = Deployment.from_environment().database_url
+    url = SqlDeployment.from_environment().database_url
     upgrade(url)
     say(f"{url.render_as_string(hide_password=True)} is up to date")
 
@@ -169,7 +169,7 @@ def db_upgrade() -> None:
 @keys.command("generate")
 def keys_generate() -> None:
     """Print a new key for SCORM_WEBHOOKS_ENCRYPTION_KEYS; put it first, keep the old ones behind it."""
-    from streams.adapters.sealing import generate_key
+    from streams.adapters.encryption import generate_key
 
     say(generate_key())
 

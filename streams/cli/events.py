@@ -28,7 +28,7 @@ events = typer.Typer(no_args_is_help=True, help="What happened at the platform."
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class InputLine:
     """One event, and the number (from 1) of its line."""
 
     number: int
@@ -45,10 +45,10 @@ def events_publish(
     Says how many webhooks want them. Without the database, accounts are not checked and webhooks not counted.
     """
     from streams.producer import EventProducer
+    from streams.runtime.bootstrap import SqlDeployment
     from streams.topics import SESSION_EVENTS
-    from streams.wiring import Deployment
 
-    deployment = Deployment.from_environment()
+    deployment = SqlDeployment.from_environment()
     lines = parse_lines(_read(file))
     events = [line.event for line in lines]
     fields = [f"line {line.number}: accountId" for line in lines]
@@ -70,14 +70,16 @@ def events_publish(
             raise kind(f"line {line.number}: {error}; {len(acks)} of {len(lines)} events are published")
 
 
-def publish_all(producer: "EventProducer", lines: Sequence[Line], *, quiet: bool) -> "list[tuple[Line, Future[Ack]]]":
+def publish_all(
+    producer: "EventProducer", lines: Sequence[InputLine], *, quiet: bool
+) -> "list[tuple[InputLine, Future[Ack]]]":
     """Publish in order; stop after the first portion of which something was not acknowledged in time.
 
     The futures that are not done then are done once the producer is closed.
     """
     from rich.progress import Progress
 
-    sent: list[tuple[Line, Future[Ack]]] = []
+    sent: list[tuple[InputLine, Future[Ack]]] = []
     with Progress(disable=quiet, transient=True) as progress:
         task = progress.add_task("publishing", total=len(lines))
         for start in range(0, len(lines), LINES_AT_ONCE):
@@ -131,14 +133,14 @@ def _read(file: str) -> str:
         raise Invalid(FieldError("standard input" if file == "-" else file, str(error))) from None
 
 
-def parse_lines(text: str) -> list[Line]:
+def parse_lines(text: str) -> list[InputLine]:
     """The events of all lines. Raises `Invalid`, naming each line that is wrong."""
-    lines: list[Line] = []
+    lines: list[InputLine] = []
     errors: list[FieldError] = []
     wrong = 0
     for number, line in _lines(text):
         try:
-            lines.append(Line(number, parse_line(number, line)))
+            lines.append(InputLine(number, parse_line(number, line)))
         except Invalid as invalid:
             wrong += 1
             errors += invalid.errors
@@ -155,7 +157,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 def parse_line(number: int, line: str) -> Event:
     """The event of one line; `Invalid` names the line and the field."""
-    from streams.products import new_id
+    from streams.runtime.deployment import new_id
 
     try:
         fields = json.loads(line)

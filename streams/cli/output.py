@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from streams.core.account import AttemptSeen, DeliverySeen
+from streams.core.account import AttemptDetails, DeliveryDetails
+from streams.core.delivery_state import DeliveryState
 from streams.core.errors import Unavailable
 from streams.core.event import format_time
-from streams.core.standing import Standing
 from streams.core.text import escape_controls, escape_json
 from streams.core.webhook import Registration
 
 if TYPE_CHECKING:
-    from streams.wiring import Deployment
+    from streams.runtime.bootstrap import SqlDeployment
 
 Result = TypeVar("Result")
 
@@ -37,15 +37,17 @@ def me() -> str:
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
-def in_deployment(work: Callable[["Deployment"], Awaitable[Result]]) -> Result:
+def in_deployment(work: Callable[["SqlDeployment"], Awaitable[Result]]) -> Result:
     """Run `work` on this environment's deployment, and close what it opened.
 
     Raises `Misconfigured` where the database has not this version's schema.
     """
-    from streams.wiring import Deployment  # stages start by these commands too, and not all of them have use for it
+    from streams.runtime.bootstrap import (
+        SqlDeployment,  # stages start by these commands too, and not all of them have use for it
+    )
 
     async def run() -> Result:
-        deployment = Deployment.from_environment()
+        deployment = SqlDeployment.from_environment()
         try:
             return await work(deployment)
         except Unavailable:
@@ -144,7 +146,7 @@ def webhook_fields(registration: Registration) -> dict[str, Any]:
     }
 
 
-def standing_fields(standing: Standing) -> dict[str, Any]:
+def standing_fields(standing: DeliveryState) -> dict[str, Any]:
     """A delivery as it stands."""
     return {
         "id": standing.delivery_id,
@@ -164,7 +166,7 @@ def standing_fields(standing: Standing) -> dict[str, Any]:
     }
 
 
-def delivery_fields(seen: DeliverySeen) -> dict[str, Any]:
+def delivery_fields(seen: DeliveryDetails) -> dict[str, Any]:
     """A delivery with its payload and attempts."""
     return {
         **standing_fields(seen.standing),
@@ -173,7 +175,7 @@ def delivery_fields(seen: DeliverySeen) -> dict[str, Any]:
     }
 
 
-def _attempt_fields(attempt: AttemptSeen) -> dict[str, Any]:
+def _attempt_fields(attempt: AttemptDetails) -> dict[str, Any]:
     return {
         "generation": attempt.generation,
         "number": attempt.number,

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from streams.core.errors import Misconfigured
-from streams.telemetry import PrometheusReport, configure_logging
+from streams.telemetry import PrometheusTelemetry, configure_logging
 
 
 def run_stage(name: str, health_fd: int | None, *, sole_member: bool = False) -> None:
@@ -18,15 +18,15 @@ def run_stage(name: str, health_fd: int | None, *, sole_member: bool = False) ->
     `sole_member` says that no other process joins its consumer group.
     """
     _end_quietly_on_sigterm()
-    from streams.adapters.listening import listen
-    from streams.adapters.process import run_process
-    from streams.products import Products
-    from streams.startup import StageStartup
+    from streams.runtime.deployment import Deployment
+    from streams.runtime.process import run_process
+    from streams.runtime.sockets import listen
+    from streams.runtime.startup import StageStartup
 
-    products = replace(Products.from_environment(), sole_member=sole_member)
+    products = replace(Deployment.from_environment(), sole_member=sole_member)
     settings = products.settings
     configure_logging(settings.log_format, settings.log_level)
-    report = PrometheusReport(name)
+    report = PrometheusTelemetry(name)
     if health_fd is None:
         listening = listen(settings.health_host, settings.health_port, "SCORM_WEBHOOKS_HEALTH")
     else:
@@ -41,16 +41,16 @@ def run_stage(name: str, health_fd: int | None, *, sole_member: bool = False) ->
 
 def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
     """One reconciliation, and what it did."""
-    from streams.backoffice import PublishProcess
-    from streams.startup import STAGES
-    from streams.wiring import Deployment
+    from streams.runtime.bootstrap import SqlDeployment
+    from streams.runtime.sql_stages import PublishProcess
+    from streams.runtime.startup import STAGES
 
-    deployment = Deployment.from_environment()
+    deployment = SqlDeployment.from_environment()
     configure_logging(deployment.settings.log_format, deployment.settings.log_level)
     STAGES["publish"].prerequisites(deployment).require(deployment)
 
     async def run() -> None:
-        done = await PublishProcess(deployment, PrometheusReport("publish")).reconcile(may_delete)
+        done = await PublishProcess(deployment, PrometheusTelemetry("publish")).reconcile(may_delete)
         unknown = f", {done.left} left that the database does not know" if done.left else ""
         print(f"{done.published} webhooks published again, {done.deleted} deleted{unknown}")
 
@@ -60,10 +60,10 @@ def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
 def run_up() -> None:
     """All stages, each in a child process."""
     _end_quietly_on_sigterm()
-    from streams.upping import serve_up
-    from streams.wiring import Deployment
+    from streams.runtime.bootstrap import SqlDeployment
+    from streams.runtime.local import serve_up
 
-    deployment = Deployment.from_environment({"SCORM_WEBHOOKS_LOG_FORMAT": "console", **os.environ})
+    deployment = SqlDeployment.from_environment({"SCORM_WEBHOOKS_LOG_FORMAT": "console", **os.environ})
     configure_logging(deployment.settings.log_format, deployment.settings.log_level)
     _run(lambda: serve_up(deployment))
 

@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streams.cli.output import JsonOption, delivery_fields, in_deployment, me, say, show, webhook_fields
-from streams.core.account import DeliverySeen
+from streams.core.account import DeliveryDetails
 from streams.core.delivery import State
 from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES
 from streams.core.held import HeldChoice
 from streams.services.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS
+from streams.services.webhook_input import WebhookInput
 from streams.services.webhooks import Changed
-from streams.services.wishes import Wish
 
 if TYPE_CHECKING:
-    from streams.wiring import Deployment
+    from streams.runtime.bootstrap import SqlDeployment
 
 webhooks = typer.Typer(no_args_is_help=True, help="Where events are sent.")
 
@@ -34,7 +34,7 @@ def webhooks_create(
     as_json: JsonOption = False,
 ) -> None:
     """Register a webhook and show its signing secret."""
-    wish = Wish(
+    wish = WebhookInput(
         account_id=account,
         url=url,
         events=[part.strip() for part in events.split(",") if part.strip()],
@@ -97,10 +97,10 @@ def webhooks_test(
 ) -> None:
     """Send one test event, even to a paused webhook, and show the answer. Exit code 1 if it was not delivered."""
 
-    from streams.telemetry import PrometheusReport
+    from streams.telemetry import PrometheusTelemetry
 
-    async def send(deployment: "Deployment") -> DeliverySeen:
-        log = deployment.log(PrometheusReport("test"))
+    async def send(deployment: "SqlDeployment") -> DeliveryDetails:
+        log = deployment.log(PrometheusTelemetry("test"))
         try:
             return await deployment.trials(log).send(webhook_id, event)
         finally:

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from streams.core.delivery import State
+from streams.core.delivery_state import DeliveryState
 from streams.core.page import Cursor
-from streams.core.standing import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptSeen:
+class AttemptDetails:
     """One attempt as it was recorded."""
 
     generation: int
@@ -57,15 +57,15 @@ class AttemptSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class DeliverySeen:
+class DeliveryDetails:
     """A delivery with its body and every attempt, oldest first.
 
     The body comes by another topic than the attempts: it is None until it was recorded, and once it is no longer kept.
     """
 
-    standing: Standing
+    standing: DeliveryState
     body: bytes | None = field(repr=False)
-    attempts: Sequence[AttemptSeen]
+    attempts: Sequence[AttemptDetails]
 
     @property
     def payload(self) -> Any:

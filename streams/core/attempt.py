@@ -11,7 +11,7 @@ from streams.core.ids import attempt_id, delivery_id
 from streams.core.outcome import Kind
 
 
-class Followed(StrEnum):
+class NextStep(StrEnum):
     """What followed an attempt."""
 
     DONE = "done"
@@ -50,7 +50,7 @@ class Attempt(NamedTuple):
     answer: bytes
     kind: Kind
     words: str
-    followed: Followed
+    followed: NextStep
     tier: str | None = None
 
     def __repr__(self) -> str:

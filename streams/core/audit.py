@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class AuditEntry:
     """One thing that somebody did, in the past tense (`webhook.paused`); `details` never hold a secret.
 
     `actor` is `key:<id>`, `operator`, `user:<id>`, `cli:<name>` or the stage that acted by itself.

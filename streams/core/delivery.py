@@ -52,7 +52,7 @@ class DeathReason(StrEnum):
     BROKER_RESTARTED = "broker_restarted"
 
 
-class ViewPosition(NamedTuple):
+class SubscriptionsPosition(NamedTuple):
     """What a writer had read of `subscriptions`: the topic's incarnation and the next offset in it."""
 
     incarnation: str
@@ -73,7 +73,7 @@ class Delivery(NamedTuple):
     event_type: str
     webhook_id: str
     first_seen_at: datetime
-    seen: ViewPosition
+    seen: SubscriptionsPosition
     body: bytes
     trigger: Trigger = Trigger.EVENT
     generation: int = 1

@@ -68,11 +68,11 @@ class Misconfigured(ScormWebhooksError):
     """A process cannot start like this; the text is one line that says what to set."""
 
 
-class Unreadable(ScormWebhooksError):
+class InvalidRecord(ScormWebhooksError):
     """Bytes that cannot be decoded: they are kept, never dropped."""
 
 
-class ConflictingId(Unreadable):
+class ConflictingId(InvalidRecord):
     """An event with an id under which another body was taken before; the first one stays."""
 
     def __init__(self, account_id: str, event_id: str) -> None:
@@ -102,7 +102,7 @@ class Unavailable(ScormWebhooksError):
     """A part we depend on does not answer at the moment."""
 
 
-class Partly(Unavailable):
+class PartiallySent(Unavailable):
     """Some took it; `unreached` may take it later."""
 
     def __init__(self, words: str, unreached: Iterable[str]) -> None:

@@ -35,7 +35,7 @@ class FallbackHealth:
         self.rests_until = now + timedelta(seconds=FALLBACK_REST_SECONDS) if resting else None
 
 
-class Attempted(NamedTuple):
+class HealthSample(NamedTuple):
     """What health needs to know of one recorded attempt."""
 
     health_epoch: int
@@ -63,7 +63,7 @@ class Health:
     last_status: int | None = None
     last_words: str | None = None
 
-    def after(self, attempts: Iterable[Attempted], *, own_network_is_down: bool = False) -> "Health":
+    def after(self, attempts: Iterable[HealthSample], *, own_network_is_down: bool = False) -> "Health":
         """The health once these new attempts, in the order of their partition, are counted.
 
         While our own network is down, what looks like that is not counted.
@@ -74,7 +74,7 @@ class Health:
                 health = health._count(attempt)
         return health
 
-    def _count(self, attempt: Attempted) -> "Health":
+    def _count(self, attempt: HealthSample) -> "Health":
         if attempt.health_epoch != self.epoch or self.pause is not None:
             return self
         if attempt.trigger is not Trigger.EVENT or attempt.target is not Target.PRIMARY:
@@ -85,12 +85,12 @@ class Health:
             return replace(self._fail(attempt), pause=PauseReason.GONE)
         return self if attempt.kind in NOT_COUNTED else self._fail(attempt)
 
-    def _succeed(self, attempt: Attempted) -> "Health":
+    def _succeed(self, attempt: HealthSample) -> "Health":
         if self.last_failed_at is None or attempt.ended_at <= self.last_failed_at:
             return self
         return Health(self.epoch)
 
-    def _fail(self, attempt: Attempted) -> "Health":
+    def _fail(self, attempt: HealthSample) -> "Health":
         # Requests in flight together fail together: only one that started after the last failure counts again.
         if self.last_failed_at is not None and attempt.started_at < self.last_failed_at:
             return self

@@ -47,7 +47,7 @@ class Mail:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class RenderedMail:
     """A mail as it is read; `text` and `html` say the same."""
 
     subject: str
@@ -62,7 +62,7 @@ def due_again(tries: int, now: datetime) -> datetime | None:
     return now + (WAITS[tries - 1] if tries <= len(WAITS) else LONGEST_WAIT)
 
 
-def compose(mail: Mail, public_url: str) -> Letter:
+def compose(mail: Mail, public_url: str) -> RenderedMail:
     """The letter, with a link to where the webhook is mended, and the call that does it."""
     mail = replace(mail, facts={name: _shown(fact) for name, fact in mail.facts.items()})
     name = mail.facts.get("description") or mail.facts.get("url") or mail.webhook_id
@@ -75,7 +75,7 @@ def compose(mail: Mail, public_url: str) -> Letter:
         subject, paragraphs, table = _dead_letters(mail, name)
         call = f"POST {base}/v1/dead-letters/retry"
     paragraphs.append(f"By the API: {call}")
-    return Letter(_one_line(subject), _text(paragraphs, table, link), _html(paragraphs, table, link))
+    return RenderedMail(_one_line(subject), _text(paragraphs, table, link), _html(paragraphs, table, link))
 
 
 def _shown(fact: Any) -> Any:

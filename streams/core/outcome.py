@@ -24,7 +24,7 @@ class Kind(StrEnum):
     RESET = "reset"
     TLS = "tls"
     FORBIDDEN_ADDRESS = "forbidden_address"
-    JUNK_ANSWER = "junk_answer"
+    INVALID_RESPONSE = "junk_answer"
     UNSENDABLE = "unsendable"
 
 
@@ -32,7 +32,7 @@ class Kind(StrEnum):
 NETWORK_KINDS = frozenset({Kind.DNS, Kind.REFUSED, Kind.CONNECT_TIMEOUT})
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """What the endpoint answered; header names are lower-case, `body` is the start of it."""
 
     status: int
@@ -71,12 +71,12 @@ _FAILURE_WORDS = {
     Kind.RESET: "The endpoint closed the connection before it answered.",
     Kind.TLS: "The TLS connection failed: check the endpoint's certificate and that it speaks TLS 1.2 or newer.",
     Kind.FORBIDDEN_ADDRESS: "The endpoint's host name leads to an address that webhooks may not reach.",
-    Kind.JUNK_ANSWER: "The endpoint answered with something that is not HTTP.",
+    Kind.INVALID_RESPONSE: "The endpoint answered with something that is not HTTP.",
     Kind.UNSENDABLE: "The request could not be built for this webhook.",
 }
 
 
-def judge(result: Answer | Failure, now: datetime, timeout_seconds: float) -> Outcome:
+def judge(result: Response | Failure, now: datetime, timeout_seconds: float) -> Outcome:
     """2xx is success; everything else, a redirect too, is a failure of its own kind (R7)."""
     if isinstance(result, Failure):
         words = _FAILURE_WORDS[result.kind].format(timeout=timeout_seconds)

@@ -9,7 +9,7 @@ CATCH_UP_SECONDS = 0.5
 
 
 @dataclass(slots=True)
-class Bucket:
+class TokenBucket:
     """`limit` requests a minute, all of them at once if need be; times are seconds of one monotonic clock."""
 
     limit: int
@@ -17,7 +17,7 @@ class Bucket:
     filled_at: float
 
     @classmethod
-    def full(cls, limit: int, now: float) -> "Bucket":
+    def full(cls, limit: int, now: float) -> "TokenBucket":
         return cls(limit, float(limit), now)
 
     def take(self, now: float) -> bool:

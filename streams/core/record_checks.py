@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
-from streams.core.errors import Invalid, Unreadable
+from streams.core.errors import Invalid, InvalidRecord
 from streams.core.ids import ID_PATTERN, ID_WORDS, is_id
 from streams.core.limits import CONCURRENCY, PAYLOAD_BYTES, SCOPE_IDS, URL_CHARACTERS
 from streams.core.schedule import Tier
@@ -20,7 +20,7 @@ LATEST = datetime(9900, 1, 1, tzinfo=UTC)
 
 
 def check_delivery(delivery: Delivery) -> Delivery:
-    """The delivery itself. Raises `Unreadable`, naming what no delivery of ours can have."""
+    """The delivery itself. Raises `InvalidRecord`, naming what no delivery of ours can have."""
     _check_owner(delivery)
     _check_counts(
         delivery.generation, delivery.step, delivery.attempt, delivery.target_attempt, delivery.primary_attempts + 1
@@ -28,43 +28,43 @@ def check_delivery(delivery: Delivery) -> Delivery:
     _check_times(delivery.first_seen_at)
     _check_texts(delivery.event_type, delivery.seen.incarnation, delivery.pause_id or "", delivery.trace_parent or "")
     if len(delivery.body) > PAYLOAD_BYTES:
-        raise Unreadable(f"body: it has {len(delivery.body)} bytes; at most {PAYLOAD_BYTES} are sent")
+        raise InvalidRecord(f"body: it has {len(delivery.body)} bytes; at most {PAYLOAD_BYTES} are sent")
     return delivery
 
 
 def check_dead_letter(letter: DeadLetter) -> DeadLetter:
-    """The dead letter itself, or `Unreadable`."""
+    """The dead letter itself, or `InvalidRecord`."""
     check_delivery(letter.delivery)
     _check_texts(letter.words)
     return letter
 
 
 def check_attempt(attempt: Attempt) -> Attempt:
-    """The attempt itself, or `Unreadable`."""
+    """The attempt itself, or `InvalidRecord`."""
     _check_owner(attempt)
     _check_counts(attempt.generation, attempt.step, attempt.number, attempt.target_attempt, attempt.health_epoch)
     _check_times(attempt.first_seen_at, attempt.started_at, attempt.ended_at)
     if attempt.status is not None and not 100 <= attempt.status <= 999:
-        raise Unreadable(f"status: {attempt.status} is no HTTP status")
+        raise InvalidRecord(f"status: {attempt.status} is no HTTP status")
     if attempt.tier is not None and (problem := _tier_problem(attempt.tier)):
-        raise Unreadable(problem)
+        raise InvalidRecord(problem)
     _check_texts(attempt.event_type, attempt.words, attempt.url)
     return attempt
 
 
 def check_webhook(webhook: Webhook) -> Webhook:
-    """The webhook itself, or `Unreadable`."""
+    """The webhook itself, or `InvalidRecord`."""
     _ids(("id", webhook.id), ("accountId", webhook.account_id))
     _ids(*(("packages", one) for one in webhook.packages), *(("dispatches", one) for one in webhook.dispatches))
     if max(len(webhook.packages), len(webhook.dispatches)) > SCOPE_IDS:
-        raise Unreadable(f"scopes: at most {SCOPE_IDS} ids")
+        raise InvalidRecord(f"scopes: at most {SCOPE_IDS} ids")
     _check_counts(webhook.health_epoch)
     if not 1 <= webhook.max_concurrency <= CONCURRENCY:
-        raise Unreadable(f"maxConcurrency: {webhook.max_concurrency} is not from 1 to {CONCURRENCY}")
+        raise InvalidRecord(f"maxConcurrency: {webhook.max_concurrency} is not from 1 to {CONCURRENCY}")
     for name, url in (("url", webhook.url), ("fallbackUrl", webhook.fallback_url)):
         # Which URLs may be registered may change; those that are stay readable.
         if url is not None and not (url.isascii() and url.isprintable() and len(url) <= URL_CHARACTERS):
-            raise Unreadable(f"{name}: must be printable ASCII of at most {URL_CHARACTERS} characters")
+            raise InvalidRecord(f"{name}: must be printable ASCII of at most {URL_CHARACTERS} characters")
     return webhook
 
 
@@ -86,20 +86,20 @@ def _check_owner(noun: Delivery | Attempt) -> None:
 def _ids(*named: tuple[str, str]) -> None:
     for name, value in named:
         if not is_id(value):
-            raise Unreadable(f"{name}: {value[:40]!r} is not an id: {ID_WORDS}")
+            raise InvalidRecord(f"{name}: {value[:40]!r} is not an id: {ID_WORDS}")
 
 
 def _check_counts(*values: int) -> None:
     if min(values) < 1 or max(values) > LARGEST_COUNT:
-        raise Unreadable(f"one of {values} is not a count from 1 to {LARGEST_COUNT}")
+        raise InvalidRecord(f"one of {values} is not a count from 1 to {LARGEST_COUNT}")
 
 
 def _check_times(*moments: datetime) -> None:
     for moment in moments:
         if not EARLIEST <= moment <= LATEST:
-            raise Unreadable(f"{moment.isoformat()} is not a time at which anything of ours happened")
+            raise InvalidRecord(f"{moment.isoformat()} is not a time at which anything of ours happened")
 
 
 def _check_texts(*values: str) -> None:
     if "\0" in "".join(values):
-        raise Unreadable("a text holds a null, which no database takes")
+        raise InvalidRecord("a text holds a null, which no database takes")

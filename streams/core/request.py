@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from streams.core.delivery import Delivery, Target
 from streams.core.limits import ANSWER_KEPT_BYTES
-from streams.core.outcome import Answer
+from streams.core.outcome import Response
 from streams.core.signing import sign_platform, sign_standard
 from streams.core.webhook import Webhook
 
@@ -32,7 +32,7 @@ class Request(NamedTuple):
             return self.headers
         return {name: MASK if name in self.private else value for name, value in self.headers.items()}
 
-    def mask(self, answer: Answer) -> Answer:
+    def mask(self, answer: Response) -> Response:
         """The answer without the values of the customer's own headers, which some endpoints send back."""
         secrets = [part for name in self.private for part in _secret_parts(self.headers[name])]
         if not secrets:

@@ -81,7 +81,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class RetryLater:
     """The next attempt is due after the tier's wait."""
 
     tier: Tier
@@ -89,7 +89,7 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Divert:
+class UseFallback:
     """The next attempt goes to the fallback endpoint, at once."""
 
     delivery: Delivery
@@ -103,7 +103,7 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class Bury:
+class GiveUp:
     """Given up: a dead letter."""
 
     reason: DeathReason
@@ -115,12 +115,12 @@ class Discard:
     """A test that failed: nothing follows."""
 
 
-Following = Done | Wait | Divert | Hold | Bury | Discard
+Decision = Done | RetryLater | UseFallback | Hold | GiveUp | Discard
 
 
 def before_attempt(
     delivery: Delivery, webhook: Webhook, *, fallback_rests: bool = False
-) -> Divert | Hold | Bury | None:
+) -> UseFallback | Hold | GiveUp | None:
     """What to do instead of an attempt, or None to go ahead: a paused webhook's deliveries are held (R10), tests apart.
 
     An automatic pause sends them to the fallback URL where there is one. A delivery whose fallback URL was
@@ -135,13 +135,13 @@ def before_attempt(
         if not (pause and pause.reason.automatic and webhook.fallback_url is not None):
             return Hold(delivery.held(HoldReason.PAUSED, pause.id if pause else None, attempted=False))
         if not to_fallback:
-            return Divert(delivery.diverted(attempted=False))
+            return UseFallback(delivery.diverted(attempted=False))
     elif to_fallback and webhook.fallback_url is None:
         return Hold(delivery.held(HoldReason.BUSY, None, attempted=False))
     return _fallback_failed(delivery, webhook, attempted=False) if to_fallback and fallback_rests else None
 
 
-def after_attempt(delivery: Delivery, outcome: Outcome, schedule: Schedule, webhook: Webhook) -> Following:
+def after_attempt(delivery: Delivery, outcome: Outcome, schedule: Schedule, webhook: Webhook) -> Decision:
     """What follows an attempt: done, the next tier, the fallback URL, held, or a dead letter (R7, R9)."""
     if outcome.delivered:
         return Done()
@@ -152,23 +152,23 @@ def after_attempt(delivery: Delivery, outcome: Outcome, schedule: Schedule, webh
     if outcome.kind is Kind.GONE:
         return _given_up(delivery, DeathReason.GONE, webhook)
     tier = schedule.tier_after(delivery.target_attempt, outcome.retry_after)
-    return Wait(tier, delivery.retried()) if tier else _given_up(delivery, DeathReason.EXHAUSTED, webhook)
+    return RetryLater(tier, delivery.retried()) if tier else _given_up(delivery, DeathReason.EXHAUSTED, webhook)
 
 
-def _given_up(delivery: Delivery, reason: DeathReason, webhook: Webhook) -> Divert | Bury:
+def _given_up(delivery: Delivery, reason: DeathReason, webhook: Webhook) -> UseFallback | GiveUp:
     if webhook.fallback_url is not None:
-        return Divert(delivery.diverted(attempted=True))
-    return Bury(reason, delivery.ended(attempted=True))
+        return UseFallback(delivery.diverted(attempted=True))
+    return GiveUp(reason, delivery.ended(attempted=True))
 
 
-def _after_fallback(delivery: Delivery, outcome: Outcome, schedule: Schedule, webhook: Webhook) -> Following:
+def _after_fallback(delivery: Delivery, outcome: Outcome, schedule: Schedule, webhook: Webhook) -> Decision:
     tier = schedule.tier_after(delivery.target_attempt, outcome.retry_after)
     if delivery.target_attempt <= FALLBACK_RETRIES and tier is not None and outcome.kind is not Kind.GONE:
-        return Wait(tier, delivery.retried())
+        return RetryLater(tier, delivery.retried())
     return _fallback_failed(delivery, webhook, attempted=True)
 
 
-def _fallback_failed(delivery: Delivery, webhook: Webhook, *, attempted: bool) -> Hold | Bury:
+def _fallback_failed(delivery: Delivery, webhook: Webhook, *, attempted: bool) -> Hold | GiveUp:
     if webhook.status is Status.PAUSED and webhook.pause is not None and webhook.pause.reason.automatic:
         return Hold(delivery.held(HoldReason.PAUSED, webhook.pause.id, attempted=attempted))
-    return Bury(DeathReason.EXHAUSTED, delivery.ended(attempted=attempted))
+    return GiveUp(DeathReason.EXHAUSTED, delivery.ended(attempted=attempted))

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from streams.core.errors import Unreadable
-from streams.core.view import SENTINEL_KEY, VERSION_HEADER, Sentinel
+from streams.core.errors import InvalidRecord
+from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
 from streams.core.webhook import Webhook
 
 # A version is the time of a change in milliseconds. We never write one so far ahead: it would hide every later change.
@@ -37,11 +37,11 @@ def read(
     appended_at: datetime,
     decode: Callable[[bytes], object],
 ) -> Sentinel | Tombstone | Webhook:
-    """What the record says. Raises `Unreadable` for what `publish` does not write."""
+    """What the record says. Raises `InvalidRecord` for what `publish` does not write."""
     name = key_of(key)
     if name == SENTINEL_KEY:
         if value is None:
-            raise Unreadable("a sentinel is never deleted")
+            raise InvalidRecord("a sentinel is never deleted")
         return Sentinel.decode(value)
     if value is None:
         version = _version(dict(headers))
@@ -49,9 +49,9 @@ def read(
         return Tombstone(name, version)
     webhook = decode(value)
     if not isinstance(webhook, Webhook):
-        raise Unreadable(f"a {type(webhook).__name__.lower()} is not a webhook")
+        raise InvalidRecord(f"a {type(webhook).__name__.lower()} is not a webhook")
     if webhook.id != name:
-        raise Unreadable(f"its key is {name!r}, and the webhook in it is {webhook.id}")
+        raise InvalidRecord(f"its key is {name!r}, and the webhook in it is {webhook.id}")
     _check_version(webhook.version, appended_at)
     return webhook
 
@@ -59,10 +59,10 @@ def read(
 def _version(headers: Mapping[str, bytes]) -> int:
     text = headers.get(VERSION_HEADER, b"")
     if not text.isdigit() or len(text) > 19:
-        raise Unreadable(f"a tombstone's version is a number, not {text[:40]!r}")
+        raise InvalidRecord(f"a tombstone's version is a number, not {text[:40]!r}")
     return int(text)
 
 
 def _check_version(version: int, appended_at: datetime) -> None:
     if not 0 < version <= newest_allowed(appended_at):
-        raise Unreadable(f"version {version} is not a time in milliseconds up to a day after the record's")
+        raise InvalidRecord(f"version {version} is not a time in milliseconds up to a day after the record's")

@@ -13,7 +13,7 @@ from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
 Event = dict[str, Any]
-Answer = Callable[["Customer", Event], Awaitable[int]]
+Response = Callable[["Customer", Event], Awaitable[int]]
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class Customer:
 
     name: str
     says: str
-    answer: Answer
+    answer: Response
     secret: str = field(default="", repr=False)
     tries: dict[str, int] = field(default_factory=dict)
     accepted_at: dict[str, float] = field(default_factory=dict)

@@ -21,11 +21,11 @@ from streams.core.delivery import State
 from streams.core.errors import Misconfigured, ScormWebhooksError
 from streams.demo.course import Course
 from streams.demo.customers import Customer, make_customers, open_for_business
-from streams.demo.screen import CustomerLine, Scene, draw, percentile
-from streams.services.wishes import Wish
-from streams.telemetry import PrometheusReport, configure_logging
-from streams.upping import system
-from streams.wiring import Deployment
+from streams.demo.screen import CustomerRow, Snapshot, draw, percentile
+from streams.runtime.bootstrap import SqlDeployment
+from streams.runtime.local import system
+from streams.services.webhook_input import WebhookInput
+from streams.telemetry import PrometheusTelemetry, configure_logging
 
 START_SECONDS = 90.0
 SETTLE_SECONDS = 120.0
@@ -46,21 +46,21 @@ class Unaccounted(ScormWebhooksError):
 class Demo:
     """What is running, and what it takes to draw it."""
 
-    deployment: Deployment
+    deployment: SqlDeployment
     customers: list[Customer]
     webhook_ids: dict[str, str]
     course: Course
     api_key: str = field(repr=False)
 
-    async def scene(self) -> Scene:
+    async def scene(self) -> Snapshot:
         tallies = await self.deployment.deliveries().tally()
         status = {found.webhook.id: str(found.webhook.status) for found in await self.deployment.webhooks().list()}
         lines = [
-            CustomerLine(customer.name, customer.says, status[webhook_id], tallies.get(webhook_id, ()))
+            CustomerRow(customer.name, customer.says, status[webhook_id], tallies.get(webhook_id, ()))
             for customer in self.customers
             if (webhook_id := self.webhook_ids[customer.name])
         ]
-        return Scene(len(self.course.published_at), lines, self.delays(), self._commands())
+        return Snapshot(len(self.course.published_at), lines, self.delays(), self._commands())
 
     def delays(self) -> list[float]:
         published = self.course.published_at
@@ -106,12 +106,15 @@ async def run_demo(events: int | None, leave: bool, seed: int) -> None:
 async def _running(folder: Path, seed: int) -> AsyncIterator[Demo]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("SCORM_", "KAFKA_", "DATABASE_"))}
     places = {"SCORM_WEBHOOKS_DATA_DIR": str(folder / "data"), "SCORM_WEBHOOKS_API_PORT": str(_free_port())}
-    deployment = Deployment.from_environment({**ours, **ACCELERATED, **places})
+    deployment = SqlDeployment.from_environment({**ours, **ACCELERATED, **places})
     configure_logging("console", "error")
     logs = folder / "logs"
     logs.mkdir()
     customers = make_customers()
-    async with system(deployment, PrometheusReport("demo"), logs) as supervisor, open_for_business(customers) as port:
+    async with (
+        system(deployment, PrometheusTelemetry("demo"), logs) as supervisor,
+        open_for_business(customers) as port,
+    ):
         deadline = time.monotonic() + START_SECONDS
         while await supervisor.troubles():
             if time.monotonic() > deadline or not supervisor.is_running:
@@ -120,7 +123,9 @@ async def _running(folder: Path, seed: int) -> AsyncIterator[Demo]:
         opened = await deployment.accounts().open("Acme Learning", ["ops@acme.example"], by="demo")
         webhook_ids = {}
         for customer in customers:
-            wish = Wish(opened.account.id, f"http://127.0.0.1:{port}/{customer.name}", description=customer.says)
+            wish = WebhookInput(
+                opened.account.id, f"http://127.0.0.1:{port}/{customer.name}", description=customer.says
+            )
             registered = await deployment.webhooks().register(wish, by="demo")
             customer.secret = registered.secret
             webhook_ids[customer.name] = registered.changed.registration.webhook.id
@@ -160,11 +165,11 @@ async def _show(
                 await asyncio.wait_for(stopping.wait(), REFRESH_SECONDS)
 
 
-def _is_settled(demo: Demo, scene: Scene) -> bool:
+def _is_settled(demo: Demo, scene: Snapshot) -> bool:
     return all(_settled(line) == len(demo.course.published_at) for line in scene.customers)
 
 
-def _settled(line: CustomerLine) -> int:
+def _settled(line: CustomerRow) -> int:
     return sum(line.count(state) for state in (State.DELIVERED, State.HELD, State.DEAD))
 
 

@@ -9,35 +9,35 @@ from rich.table import Table
 from rich.text import Text
 
 from streams.core.delivery import State
-from streams.core.standing import Tally
+from streams.core.delivery_state import StateCount
 
 STYLES = {State.DELIVERED: "green", State.WAITING: "yellow", State.HELD: "cyan", State.DEAD: "red"}
 
 
 @dataclass(frozen=True, slots=True)
-class CustomerLine:
+class CustomerRow:
     """One customer's row: its name, what it does, its webhook's status, and its deliveries by state."""
 
     name: str
     says: str
     status: str
-    tallies: Sequence[Tally]
+    tallies: Sequence[StateCount]
 
     def count(self, state: State) -> int:
         return sum(tally.count for tally in self.tallies if tally.state is state)
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class Snapshot:
     """Everything that one picture shows; `delays` are seconds from publishing to the healthy customer's 2xx."""
 
     events: int
-    customers: Sequence[CustomerLine]
+    customers: Sequence[CustomerRow]
     delays: Sequence[float]
     commands: str
 
 
-def draw(scene: Scene) -> RenderableType:
+def draw(scene: Snapshot) -> RenderableType:
     table = Table(expand=True, box=None, header_style="bold")
     table.add_column("customer")
     table.add_column("its server")
@@ -55,7 +55,7 @@ def draw(scene: Scene) -> RenderableType:
     )
 
 
-def _by(scene: Scene, state: State, key: str) -> dict[str, int]:
+def _by(scene: Snapshot, state: State, key: str) -> dict[str, int]:
     counts: dict[str, int] = {}
     for tally in (tally for line in scene.customers for tally in line.tallies if tally.state is state):
         name = getattr(tally, key) or "now"
@@ -67,15 +67,15 @@ def _words(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
 
 
-def _tiers(scene: Scene) -> str:
+def _tiers(scene: Snapshot) -> str:
     return f"waiting, by tier       {_words(_by(scene, State.WAITING, 'tier'))}"
 
 
-def _reasons(scene: Scene) -> str:
+def _reasons(scene: Snapshot) -> str:
     return f"dead letters, by why   {_words(_by(scene, State.DEAD, 'reason'))}"
 
 
-def _delays(scene: Scene) -> str:
+def _delays(scene: Snapshot) -> str:
     if not scene.delays:
         return "event to 2xx           no delivery yet"
     p50, p99 = (percentile(scene.delays, share) * 1000 for share in (0.5, 0.99))

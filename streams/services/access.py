@@ -21,7 +21,7 @@ from streams.core.account import User
 from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized, Unavailable
 from streams.ports import Accounts, ApiKeys, Clock, Users
 from streams.services.accounts import email_errors
-from streams.services.deeds import Deeds
+from streams.services.audit_trail import AuditTrail
 
 LINK_MINUTES = 15
 # More often than this it is not written down that a key was used.
@@ -52,7 +52,7 @@ class AccessService:
         self._new_token = new_token
         self._operators = parse_operator_keys(operator_keys)
         self._recent: OrderedDict[str, tuple[ApiKey, datetime]] = OrderedDict()
-        self._deed = Deeds(clock, new_id)
+        self._deed = AuditTrail(clock, new_id)
 
     async def caller(self, token: str) -> Caller:
         """Who has this key. Raises `Unauthorized`, and `Unavailable` for a key that was not used of late."""

@@ -9,7 +9,7 @@ from streams.core.access import make_key
 from streams.core.account import Account
 from streams.core.errors import FieldError, Invalid, NotFound
 from streams.ports import Accounts, Clock
-from streams.services.deeds import Deeds, camel
+from streams.services.audit_trail import AuditTrail, camel
 
 MOST_EMAILS = 20
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=^_`{|}~-]+"
@@ -18,7 +18,7 @@ _HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedAccount:
     """A new account; `api_key` is shown once and stored only as its hash."""
 
     account: Account
@@ -39,9 +39,11 @@ class AccountService:
         self._clock = clock
         self._new_id = new_id
         self._new_token = new_token
-        self._deed = Deeds(clock, new_id)
+        self._deed = AuditTrail(clock, new_id)
 
-    async def open(self, name: str, emails: Sequence[str] = (), plan_limit: int | None = None, *, by: str) -> Opened:
+    async def open(
+        self, name: str, emails: Sequence[str] = (), plan_limit: int | None = None, *, by: str
+    ) -> OpenedAccount:
         """A new account with a first key, which may do everything in it. Raises `Invalid`."""
         now = self._clock.now()
         account = Account(self._new_id("acc"), name.strip(), tuple(emails), now, plan_limit)
@@ -49,7 +51,7 @@ class AccountService:
             raise Invalid(*errors)
         first = make_key(self._new_id("key"), account.id, "first key", self._new_token(), now)
         await self._accounts.add(account, first.key, self._deed(by, "account.opened", account.id, account.id))
-        return Opened(account, first.api_key)
+        return OpenedAccount(account, first.api_key)
 
     async def list(self) -> Sequence[Account]:
         """Oldest first."""

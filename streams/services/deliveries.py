@@ -5,15 +5,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from streams.core.account import DeliveryFilter, DeliverySeen
-from streams.core.audit import Deed
+from streams.core.account import DeliveryDetails, DeliveryFilter
+from streams.core.audit import AuditEntry
 from streams.core.delivery import State, Trigger
+from streams.core.delivery_state import DeliveryState, StateCount
 from streams.core.errors import FieldError, Invalid, NotFound
 from streams.core.job import Job, JobKind
 from streams.core.page import Page
-from streams.core.standing import Standing, Tally
 from streams.ports import Clock, DeliveryLog, Jobs, Replays
-from streams.services.deeds import Deeds
+from streams.services.audit_trail import AuditTrail
 
 AT_ONCE = 500
 # A payload is recorded a second or so after the attempt, unless `record` is behind.
@@ -36,24 +36,24 @@ class DeliveryService:
         self._jobs = jobs
         self._clock = clock
         self._new_id = new_id
-        self._deed = Deeds(clock, new_id)
+        self._deed = AuditTrail(clock, new_id)
 
-    async def list(self, wanted: DeliveryFilter) -> Page[Standing]:
+    async def list(self, wanted: DeliveryFilter) -> Page[DeliveryState]:
         """Newest first."""
         return await self._log.list(wanted)
 
-    async def find(self, delivery_id: str, account_id: str | None = None) -> DeliverySeen:
+    async def find(self, delivery_id: str, account_id: str | None = None) -> DeliveryDetails:
         """Raises `NotFound`."""
         seen = await self._log.find(delivery_id)
         if seen is None or account_id not in (None, seen.standing.account_id):
             raise NotFound(f"there is no delivery {delivery_id}")
         return seen
 
-    async def tally(self) -> Mapping[str, Sequence[Tally]]:
+    async def tally(self) -> Mapping[str, Sequence[StateCount]]:
         """How many deliveries stand where, by webhook id."""
         return await self._log.tally()
 
-    async def retry(self, delivery_id: str, *, by: str, account_id: str | None = None) -> Standing:
+    async def retry(self, delivery_id: str, *, by: str, account_id: str | None = None) -> DeliveryState:
         """Send a delivery again with a fresh schedule, whether it is dead, delivered, discarded or still waits.
 
         Raises `NotFound`, or `Invalid` where it cannot be sent again.
@@ -66,7 +66,7 @@ class DeliveryService:
             raise Invalid(FieldError("delivery", _why_not(standing)))
         return (await self.find(delivery_id)).standing
 
-    async def _find_whole(self, delivery_id: str, account_id: str | None) -> DeliverySeen:
+    async def _find_whole(self, delivery_id: str, account_id: str | None) -> DeliveryDetails:
         """With its payload, for which it waits a moment where something has just happened."""
         seen = await self.find(delivery_id, account_id)
         for _ in range(ASK_TIMES):
@@ -83,7 +83,7 @@ class DeliveryService:
     ) -> Sequence[str]:
         """Send every dead letter that matches again; their ids. `told` hears of each portion."""
 
-        def deed() -> Deed:
+        def deed() -> AuditEntry:
             return self._deed(by, "dead_letters.retried", wanted.webhook_id or "*", wanted.account_id)
 
         return await _in_portions(lambda some: self._replays.again(some, deed()), wanted, told)
@@ -93,7 +93,7 @@ class DeliveryService:
     ) -> Sequence[str]:
         """Give every dead letter that matches up for good; their ids."""
 
-        def deed() -> Deed:
+        def deed() -> AuditEntry:
             return self._deed(by, "dead_letters.discarded", wanted.webhook_id or "*", wanted.account_id)
 
         return await _in_portions(lambda some: self._replays.discard(some, deed()), wanted, told)
@@ -138,7 +138,7 @@ async def _in_portions(
     return done
 
 
-def _why_not(standing: Standing) -> str:
+def _why_not(standing: DeliveryState) -> str:
     if standing.trigger is Trigger.TEST:
         return "is a test, which is not sent again: send a new one"
     return "cannot be sent again: its webhook was deleted, or its payload is not kept"

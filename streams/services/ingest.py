@@ -9,7 +9,7 @@ from streams.core.errors import FieldError, Invalid, RecordsRefused, Unavailable
 from streams.core.event import Event, parse_event, partition_key
 from streams.core.ids import derived_id
 from streams.core.limits import REQUEST_FIELDS
-from streams.ports import Codec, Log, Outgoing
+from streams.ports import Codec, Outgoing, RecordProducer
 from streams.services.recipients import RecipientService
 from streams.topics import SESSION_EVENTS
 
@@ -28,7 +28,9 @@ class AcceptedEvent:
 class IngestService:
     """`codec` writes events as the platform's own producers do; `new_id` mints ids by their prefix."""
 
-    def __init__(self, log: Log, codec: Codec, recipients: RecipientService, new_id: Callable[[str], str]) -> None:
+    def __init__(
+        self, log: RecordProducer, codec: Codec, recipients: RecipientService, new_id: Callable[[str], str]
+    ) -> None:
         self._log = log
         self._codec = codec
         self._recipients = recipients

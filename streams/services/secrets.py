@@ -9,7 +9,7 @@ from streams.core.event import format_time
 from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.webhook import Registration, SealedSecret
 from streams.ports import AuditLog, Clock, EncryptionCheck, Sealed, Sealer, Webhooks
-from streams.services.deeds import Deeds
+from streams.services.audit_trail import AuditTrail
 from streams.services.webhooks import Changed, WebhookService
 
 MOST_OVERLAP_HOURS = 168
@@ -48,7 +48,7 @@ class SecretService:
         self._audit = audit
         self._clock = clock
         self._new_key = new_key
-        self._deed = Deeds(clock, new_id)
+        self._deed = AuditTrail(clock, new_id)
 
     async def show(self, webhook_id: str, *, by: str, account_id: str | None = None) -> str:
         """The newest secret. Raises `NotFound`."""
@@ -103,7 +103,7 @@ class SecretService:
     async def reencrypt(self, told: Callable[[int, int], None] = lambda done, total: None, *, by: str) -> int:
         """Encrypt every webhook's secrets and headers with the newest key; how many webhooks there were.
 
-        Raises `Unreadable` for one that no key of ours opens; those before it are done.
+        Raises `InvalidRecord` for one that no key of ours opens; those before it are done.
         """
         found = await self._stored.list()
         for count, known in enumerate(found, 1):

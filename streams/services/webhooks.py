@@ -13,9 +13,9 @@ from streams.core.limits import WEBHOOKS_PER_ACCOUNT
 from streams.core.page import Cursor, Page
 from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.webhook import Pause, PauseReason, Registration, SealedSecret, Status, Webhook
-from streams.ports import Accounts, Addresses, Clock, Propagation, Sealer, Webhooks
-from streams.services.deeds import Deeds, camel
-from streams.services.wishes import ALL_EVENTS, Wish, wish_errors, wish_of
+from streams.ports import Accounts, Clock, DnsCheck, PublicationStatus, Sealer, Webhooks
+from streams.services.audit_trail import AuditTrail, camel
+from streams.services.webhook_input import ALL_EVENTS, WebhookInput, input_errors, webhook_input
 
 PROPAGATION_SECONDS = 2.0
 ASK_EVERY_SECONDS = 0.02
@@ -47,9 +47,9 @@ class WebhookService:
         self,
         webhooks: Webhooks,
         accounts: Accounts,
-        propagation: Propagation,
+        propagation: PublicationStatus,
         sealer: Sealer,
-        addresses: Addresses,
+        addresses: DnsCheck,
         clock: Clock,
         new_id: Callable[[str], str],
         new_key: Callable[[int], bytes],
@@ -66,11 +66,11 @@ class WebhookService:
         self._new_key = new_key
         self._allow_http = allow_http
         self._webhooks_per_account = webhooks_per_account
-        self._deed = Deeds(clock, new_id)
+        self._deed = AuditTrail(clock, new_id)
 
-    async def register(self, wish: Wish, *, by: str) -> Registered:
+    async def register(self, wish: WebhookInput, *, by: str) -> Registered:
         """A new, active webhook. Raises `Invalid` naming each field, `NotFound` or `Conflict` about the account."""
-        errors: Sequence[FieldError] = wish_errors(wish, self._allow_http)
+        errors: Sequence[FieldError] = input_errors(wish, self._allow_http)
         if errors := errors or await self._address_errors(wish):
             raise Invalid(*errors)
         if await self._accounts.find(wish.account_id) is None:
@@ -116,7 +116,7 @@ class WebhookService:
         account_id: str | None = None,
         version: int | None = None,
     ) -> Changed:
-        """Set some fields of a `Wish`, and `status`; with a `version` only while it is that one.
+        """Set some fields of a `WebhookInput`, and `status`; with a `version` only while it is that one.
 
         Raises `Invalid` naming each field, `NotFound`, `Stale`.
         """
@@ -124,18 +124,18 @@ class WebhookService:
         status, now = changes.get("status"), self._clock.now()
         pause = Pause(self._new_id("pause"), PauseReason.MANUAL)
         if errors := await self._address_errors(
-            Wish("", wanted.get("url", ""), fallback_url=wanted.get("fallback_url"))
+            WebhookInput("", wanted.get("url", ""), fallback_url=wanted.get("fallback_url"))
         ):
             raise Invalid(*errors)
 
         def changed(known: Registration) -> Registration:
             if version is not None and known.webhook.version != version:
                 raise Stale(f"webhook {webhook_id} has changed since it was read: read it again")
-            before = wish_of(known)
+            before = webhook_input(known)
             after = replace(before, **wanted)
             # What was right when it was registered stays, whatever the rules have become since.
-            already = wish_errors(before, self._allow_http)
-            if errors := [error for error in wish_errors(after, self._allow_http) if error not in already]:
+            already = input_errors(before, self._allow_http)
+            if errors := [error for error in input_errors(after, self._allow_http) if error not in already]:
                 raise Invalid(*errors)
             result = self._revised(known, after, wanted)
             if status is Status.PAUSED:
@@ -200,7 +200,7 @@ class WebhookService:
             return Changed(registration, propagated=False)
         return Changed(registration, propagated=True)
 
-    def _revised(self, known: Registration, wish: Wish, wanted: Mapping[str, Any]) -> Registration:
+    def _revised(self, known: Registration, wish: WebhookInput, wanted: Mapping[str, Any]) -> Registration:
         webhook = known.webhook
         moved = wish.url != webhook.url
         revised = replace(
@@ -217,7 +217,7 @@ class WebhookService:
         )
         return replace(known, webhook=revised, description=wish.description)
 
-    async def _address_errors(self, wish: Wish) -> Sequence[FieldError]:
+    async def _address_errors(self, wish: WebhookInput) -> Sequence[FieldError]:
         errors = []
         for name, url in (("url", wish.url), ("fallbackUrl", wish.fallback_url)):
             if url and (problem := await self._addresses.problem(url)):
@@ -232,7 +232,7 @@ def _unknown(webhook_id: str) -> NotFound:
     return NotFound(f"there is no webhook {webhook_id}")
 
 
-def _types(wish: Wish) -> frozenset[str]:
+def _types(wish: WebhookInput) -> frozenset[str]:
     return frozenset() if ALL_EVENTS in wish.events else frozenset(wish.events)
 
 

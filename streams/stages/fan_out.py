@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
-from streams.core.delivery import Delivery, ViewPosition
-from streams.core.errors import Invalid, Unavailable, Unreadable
+from streams.core.delivery import Delivery, SubscriptionsPosition
+from streams.core.errors import Invalid, InvalidRecord, Unavailable
 from streams.core.event import Event, check_event, render
 from streams.core.event_data import EVENT_TYPES
 from streams.core.webhook import Webhook, unmatched_reason, wants
-from streams.ports import Codec, Log, Outgoing, Record, Report, Subscriptions
-from streams.stages.invalid import park, produce_or_park, tried
+from streams.ports import Codec, Outgoing, Record, RecordProducer, Subscriptions, Telemetry
+from streams.stages.invalid_records import park, produce_or_park, tried
 from streams.topics import DELIVERIES
 
 # A backlog must not flood a webhook that was registered long after its events happened.
@@ -20,13 +20,13 @@ RETRY_SECONDS = 1.0
 PRODUCE_AT_ONCE = 1000
 
 # An event with its body, or what is wrong with the record.
-Found = tuple[Event, bytes] | Unreadable | Invalid
+Found = tuple[Event, bytes] | InvalidRecord | Invalid
 
 
 class FanOut:
     """1 event → n deliveries; the caller acknowledges a batch only after `handle` returned."""
 
-    def __init__(self, codec: Codec, subscriptions: Subscriptions, log: Log, report: Report) -> None:
+    def __init__(self, codec: Codec, subscriptions: Subscriptions, log: RecordProducer, report: Telemetry) -> None:
         self._codec = codec
         self._subscriptions = subscriptions
         self._log = log
@@ -44,7 +44,7 @@ class FanOut:
                 if isinstance(found, Exception):
                     raise found
                 outgoing += tried(partial(self._deliveries, record, *found, seen))
-            except (Unreadable, Invalid) as wrong:
+            except (InvalidRecord, Invalid) as wrong:
                 self._report.count("events_invalid_total")
                 invalid.append((record, str(wrong)))
             if len(outgoing) >= PRODUCE_AT_ONCE:
@@ -59,7 +59,7 @@ class FanOut:
         while True:
             try:
                 found: Found = tried(lambda: self._read(record))
-            except (Unreadable, Invalid) as wrong:
+            except (InvalidRecord, Invalid) as wrong:
                 found = wrong
             except Unavailable as away:
                 if not self._waits:
@@ -71,7 +71,7 @@ class FanOut:
             return found
 
     def _deliveries(
-        self, record: Record, event: Event, body: bytes, seen: ViewPosition
+        self, record: Record, event: Event, body: bytes, seen: SubscriptionsPosition
     ) -> list[tuple[Outgoing, Record]]:
         """One delivery for each webhook that wants the event."""
         deliveries = [
@@ -106,9 +106,9 @@ class FanOut:
     def _read(self, record: Record) -> tuple[Event, bytes]:
         event = self._codec.decode(record.value or b"")
         if not isinstance(event, Event):
-            raise Unreadable(f"a {type(event).__name__.lower()} is not an event")
+            raise InvalidRecord(f"a {type(event).__name__.lower()} is not an event")
         if event.type not in EVENT_TYPES:
-            raise Unreadable(f"unknown event type {event.type!r}; a newer version may know it")
+            raise InvalidRecord(f"unknown event type {event.type!r}; a newer version may know it")
         return event, render(check_event(event))
 
 

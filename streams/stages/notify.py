@@ -6,9 +6,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from streams.core.errors import Partly, Refused, Unavailable
+from streams.core.errors import PartiallySent, Refused, Unavailable
 from streams.core.mail import Mail, compose, due_again
-from streams.ports import Clock, Lease, Mails, OwedMail, Post, Report
+from streams.ports import Clock, Lease, Mails, MailTransport, OwedMail, Telemetry
 
 LOOK_EVERY_SECONDS = 0.5
 REMIND_EVERY_SECONDS = 600.0
@@ -25,7 +25,9 @@ class Notify:
     Both have the same Message-ID, by which mailboxes know them for one.
     """
 
-    def __init__(self, mails: Mails, post: Post, lease: Lease, clock: Clock, report: Report, public_url: str) -> None:
+    def __init__(
+        self, mails: Mails, post: MailTransport, lease: Lease, clock: Clock, report: Telemetry, public_url: str
+    ) -> None:
         self._mails = mails
         self._post = post
         self._lease = lease
@@ -91,7 +93,7 @@ class Notify:
             return replace(mail, due_at=None, trouble=NOBODY_LEFT if mail.unreached else NOBODY)
         try:
             note = await self._post.send(mail.id, emails, compose(mail, self._public_url))
-        except Partly as trouble:
+        except PartiallySent as trouble:
             again = due_again(mail.tries, self._clock.now())
             return replace(mail, due_at=again, trouble=str(trouble), unreached=trouble.unreached)
         except Unavailable as trouble:

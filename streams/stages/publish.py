@@ -8,12 +8,12 @@ from datetime import datetime
 from functools import partial
 
 from streams.core.encryption import WrongKeys
-from streams.core.errors import RecordsRefused, ScormWebhooksError, Unavailable, Unreadable
+from streams.core.errors import InvalidRecord, RecordsRefused, ScormWebhooksError, Unavailable
 from streams.core.subscription_record import read
-from streams.core.view import SENTINEL_KEY, VERSION_HEADER, Sentinel, View
-from streams.ports import Clock, Codec, Due, EncryptionCheck, Lease, Log, Outbox, Outgoing, Report
-from streams.stages.invalid import tried
-from streams.stages.patience import Patience, Result
+from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel, SubscriptionsTable
+from streams.ports import Clock, Codec, Due, EncryptionCheck, Lease, Outbox, Outgoing, RecordProducer, Telemetry
+from streams.stages.invalid_records import tried
+from streams.stages.outage import OutageRetry, Result
 from streams.topics import SUBSCRIPTIONS
 
 BATCH_WEBHOOKS = 500
@@ -46,9 +46,9 @@ class Publish:
         self,
         outbox: Outbox,
         lease: Lease,
-        log: Log,
+        log: RecordProducer,
         codec: Codec,
-        report: Report,
+        report: Telemetry,
         keys: EncryptionCheck,
         clock: Clock,
         new_incarnation: Callable[[], str],
@@ -68,7 +68,7 @@ class Publish:
         self._refused: dict[str, int] = {}
         self._marked_at = self._compared_at = 0.0
         self._incarnation = ""
-        self._patience = Patience(report, "publish_waits")
+        self._patience = OutageRetry(report, "publish_waits")
 
     async def take_lease(self) -> None:
         """Wait until this is the only publisher."""
@@ -81,7 +81,7 @@ class Publish:
             told = True
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def run(self, topic: View) -> None:
+    async def run(self, topic: SubscriptionsTable) -> None:
         """Publish until cancelled, starting from the topic as it is; raises `LeaseLost` when another took over."""
         renewing = asyncio.create_task(self._keep_lease())
         publishing = asyncio.create_task(self._publish_regularly(topic))
@@ -118,7 +118,7 @@ class Publish:
             except Unavailable:
                 pass  # the next renewal waits for the database
 
-    async def reconcile(self, topic: View, may_delete: Callable[[Sequence[str]], bool]) -> Reconciled:
+    async def reconcile(self, topic: SubscriptionsTable, may_delete: Callable[[Sequence[str]], bool]) -> Reconciled:
         """Make the topic what SQL says, once; `may_delete` is asked about webhooks that SQL does not know."""
         strangers = await self._begin(topic)
         deleted = strangers if strangers and may_delete(strangers) else ()
@@ -130,18 +130,18 @@ class Publish:
             published += count
         return Reconciled(published, len(deleted), len(strangers) - len(deleted))
 
-    async def _publish_regularly(self, topic: View) -> None:
+    async def _publish_regularly(self, topic: SubscriptionsTable) -> None:
         await self._patiently(lambda: self._begin(topic))
         while True:
             if await self._patiently(lambda: self._publish_once(topic)) == 0:
                 with suppress(Unavailable):  # the next look says so
                     await self._outbox.changed()
 
-    async def _publish_once(self, topic: View) -> int:
+    async def _publish_once(self, topic: SubscriptionsTable) -> int:
         await self._look_back(topic)
         return await self.publish_due()
 
-    async def _look_back(self, topic: View) -> None:
+    async def _look_back(self, topic: SubscriptionsTable) -> None:
         """Publish again whatever is not the last word on the topic: an old publisher may have woken up and written."""
         if topic.overtaken:
             overtaken = {webhook_id: topic.newest(webhook_id) for webhook_id in sorted(topic.overtaken)}
@@ -163,7 +163,7 @@ class Publish:
         """Wait until the database is there and our keys fit."""
         return await self._patience.until_done(step, RETRY_SECONDS)
 
-    async def _begin(self, topic: View) -> Sequence[str]:
+    async def _begin(self, topic: SubscriptionsTable) -> Sequence[str]:
         # A process with other keys writes nothing.
         self._check = await self._keys.verified()
         strangers = await self._outbox.compare(topic.versions(), topic.tombstones)
@@ -203,7 +203,7 @@ class Publish:
         for one in due:
             try:
                 encoded.append((one, tried(partial(self._outgoing, one))))
-            except Unreadable as wrong:
+            except InvalidRecord as wrong:
                 self._refuse(one, str(wrong))
         try:
             appended = await self._log.produce([outgoing for _, outgoing in encoded])
@@ -226,7 +226,7 @@ class Publish:
             self._sentinel, self._marked_at = sentinel, now
 
     def _outgoing(self, due: Due) -> Outgoing:
-        """The webhook's record. Raises `Unreadable` for one that no stage would take: they would wait for it."""
+        """The webhook's record. Raises `InvalidRecord` for one that no stage would take: they would wait for it."""
         value = self._codec.encode(due.webhook) if due.webhook else None
         outgoing = _outgoing(due.webhook_id, due.version, value)
         read(outgoing.key, outgoing.value, outgoing.headers, self._clock.now(), self._codec.decode)

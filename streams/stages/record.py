@@ -8,13 +8,13 @@ from functools import partial
 
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
-from streams.core.errors import ConflictingId, Invalid, Refused, Unavailable, Unreadable
-from streams.core.ledger import Commit
+from streams.core.delivery_state import Batch, EventKey, RecordedValue, fold, stripped
+from streams.core.errors import ConflictingId, Invalid, InvalidRecord, Refused, Unavailable
 from streams.core.network import OwnNetwork
-from streams.core.standing import Batch, EventKey, Fact, fold, stripped
-from streams.ports import Clock, Codec, Feed, Log, Partition, Record, Recorder, Report
-from streams.stages.inbox import Inbox
-from streams.stages.invalid import park, tried
+from streams.core.offset_tracker import Commit
+from streams.ports import Clock, Codec, Partition, Record, RecordConsumer, Recorder, RecordProducer, Telemetry
+from streams.stages.consuming.write_buffer import WriteBuffer
+from streams.stages.invalid_records import park, tried
 from streams.topics import ATTEMPTS, DEAD_LETTERS
 
 # What is done once for each webhook of a batch, such as counting its health, is done less often for a large one.
@@ -27,13 +27,21 @@ _NOUNS: dict[str, type[Delivery] | type[Attempt] | type[DeadLetter]] = {
     DEAD_LETTERS: DeadLetter,
 }
 # A record, and what it tells.
-Read = tuple[Record, Fact]
+Read = tuple[Record, RecordedValue]
 
 
 class RecordStage:
     """A feed's handler: batches go to SQL in partition order, offsets are committed after the transaction."""
 
-    def __init__(self, feed: Feed, codec: Codec, recorder: Recorder, log: Log, clock: Clock, report: Report) -> None:
+    def __init__(
+        self,
+        feed: RecordConsumer,
+        codec: Codec,
+        recorder: Recorder,
+        log: RecordProducer,
+        clock: Clock,
+        report: Telemetry,
+    ) -> None:
         self._feed = feed
         self._codec = codec
         self._recorder = recorder
@@ -42,7 +50,7 @@ class RecordStage:
         self._report = report
         self._network = OwnNetwork()
         self._network_is_down = False
-        self._inbox = Inbox(feed)
+        self._inbox = WriteBuffer(feed)
         self._owned: set[Partition] = set()
         # Where to read on, for what is stored and not known to be committed.
         self._stored: dict[Partition, Commit] = {}
@@ -139,19 +147,19 @@ class RecordStage:
         for record in records:
             try:
                 read.append((record, tried(partial(self._fact, record))))
-            except (Unreadable, Invalid) as wrong:
+            except (InvalidRecord, Invalid) as wrong:
                 self._report.count("records_unreadable_total")
                 invalid.append((record, str(wrong)))
         return read, invalid
 
-    def _fact(self, record: Record) -> Fact:
+    def _fact(self, record: Record) -> RecordedValue:
         noun = self._codec.decode(record.value or b"")
         expected = _NOUNS.get(record.partition.topic, Delivery)
         if not isinstance(noun, expected):
-            raise Unreadable(f"a {type(noun).__name__.lower()} does not belong here")
-        return Fact(noun, record.appended_at)
+            raise InvalidRecord(f"a {type(noun).__name__.lower()} does not belong here")
+        return RecordedValue(noun, record.appended_at)
 
-    def _look_at_the_network(self, facts: Sequence[Fact]) -> None:
+    def _look_at_the_network(self, facts: Sequence[RecordedValue]) -> None:
         self._network.learn(fact.noun for fact in facts if isinstance(fact.noun, Attempt))
         is_down = self._network.is_down()
         if is_down != self._network_is_down:
@@ -171,7 +179,7 @@ class RecordStage:
         try:
             folded = tried(partial(fold, facts))
             conflicts = await self._until_available(folded)
-        except (Refused, Unreadable) as wrong:
+        except (Refused, InvalidRecord) as wrong:
             if len(read) == 1:
                 return await self._store_stripped(*read[0], wrong)
             middle = len(read) // 2
@@ -194,12 +202,12 @@ class RecordStage:
                 invalid.append((record, str(ConflictingId(*key))))
         return invalid
 
-    async def _store_stripped(self, record: Record, fact: Fact, wrong: Exception) -> list[tuple[Record, str]]:
+    async def _store_stripped(self, record: Record, fact: RecordedValue, wrong: Exception) -> list[tuple[Record, str]]:
         self._report.count("facts_refused_total")
         self._report.warning("fact_stored_without_details", **record.place, why=str(wrong))
         try:
             await self._until_available(tried(lambda: fold([stripped(fact)])))
-        except (Refused, Unreadable) as still_wrong:
+        except (Refused, InvalidRecord) as still_wrong:
             return [(record, f"it cannot be stored: {still_wrong}")]
         return []
 

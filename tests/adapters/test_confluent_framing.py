@@ -9,19 +9,19 @@ from pytest_httpserver import HTTPServer
 
 import schemas
 from builders import delivery, event
-from fakes import FakeReport
+from fakes import FakeTelemetry
 from schemas import Schema
-from streams.adapters.avro import AvroCodec
-from streams.adapters.confluent_framing import ConfluentCodec, ConfluentRegistry, registry_properties
-from streams.core.delivery import ViewPosition
-from streams.core.errors import Misconfigured, Unavailable, Unreadable
+from streams.adapters.avro.codec import AvroCodec
+from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry, registry_properties
+from streams.core.delivery import SubscriptionsPosition
+from streams.core.errors import InvalidRecord, Misconfigured, Unavailable
 from streams.core.webhook import Webhook
 from streams.ports import Outgoing, Partition, Record
 from streams.producer import EventProducer, confluent_codec
+from streams.runtime.bootstrap import SqlDeployment
 from streams.stages import fan_out as fan_out_module
 from streams.stages.fan_out import FanOut
 from streams.topics import INVALID
-from streams.wiring import Deployment
 
 NOON = event().occurred_at
 
@@ -67,7 +67,7 @@ def test_what_a_producer_wrote_with_a_schema_of_its_own_order_is_resolved(regist
 )
 def test_what_cannot_be_read_says_why(registry: ConfluentRegistry, value: bytes, words: str) -> None:
     codec(registry).encode(event())
-    with pytest.raises(Unreadable, match=words):
+    with pytest.raises(InvalidRecord, match=words):
         codec(registry).decode(value)
 
 
@@ -88,7 +88,7 @@ def test_a_registry_is_asked_once_for_a_schema(httpserver: HTTPServer) -> None:
 
 @pytest.mark.parametrize(
     ("status", "code", "error"),
-    [(404, 40403, Unreadable), (401, 401, Misconfigured), (500, 50001, Unavailable), (429, 429, Unavailable)],
+    [(404, 40403, InvalidRecord), (401, 401, Misconfigured), (500, 50001, Unavailable), (429, 429, Unavailable)],
 )
 def test_each_refusal_is_told_from_an_outage(
     httpserver: HTTPServer, status: int, code: int, error: type[Exception]
@@ -116,18 +116,24 @@ def test_a_password_from_the_environment_reaches_the_registry(httpserver: HTTPSe
 # -- where it is used ------------------------------------------------------------------------------------------
 
 
-class Nobody:
+class NoWebhooks:
     """`Subscriptions` without webhooks."""
 
-    async def catch_up(self) -> ViewPosition:
-        return ViewPosition("one", 0)
+    async def catch_up(self) -> SubscriptionsPosition:
+        return SubscriptionsPosition("one", 0)
+
+    async def wait_for(self, seen: SubscriptionsPosition) -> None:
+        """All of it is read."""
+
+    def find(self, webhook_id: str) -> Webhook | None:
+        return None
 
     def of_account(self, account_id: str) -> Sequence[Webhook]:
         return []
 
 
 class Kept:
-    """A `Log` that keeps what is produced."""
+    """A `RecordProducer` that keeps what is produced."""
 
     def __init__(self) -> None:
         self.records: list[Outgoing] = []
@@ -147,7 +153,7 @@ class AwayTwice:
         self.asked += 1
         if self.asked < 3:
             raise Unavailable("the schema registry does not answer")
-        raise Unreadable("the schema registry has no schema of id 7")
+        raise InvalidRecord("the schema registry has no schema of id 7")
 
     def register(self, subject: str, schema: Schema) -> int:
         raise Unavailable("the schema registry does not answer")
@@ -157,8 +163,8 @@ async def test_fan_out_waits_for_a_registry_that_is_away_and_parks_only_what_it_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(fan_out_module, "RETRY_SECONDS", 0)
-    registry, log, report = AwayTwice(), Kept(), FakeReport()
-    fan_out = FanOut(ConfluentCodec(AvroCodec(), registry), Nobody(), log, report)
+    registry, log, report = AwayTwice(), Kept(), FakeTelemetry()
+    fan_out = FanOut(ConfluentCodec(AvroCodec(), registry), NoWebhooks(), log, report)
     value = b"\0\0\0\0\x07junk"
     await fan_out.handle([Record(Partition("session-events", 0), 0, None, value, NOON)])
     assert registry.asked == 3
@@ -168,14 +174,14 @@ async def test_fan_out_waits_for_a_registry_that_is_away_and_parks_only_what_it_
 
 def test_a_deployment_reads_the_framing_where_a_registry_is_set_and_writes_it_when_told_to() -> None:
     environ = {"KAFKA_BOOTSTRAP_SERVERS": "kafka:9092", "SCHEMA_REGISTRY_URL": "mock://"}
-    reads = Deployment.from_environment(environ).event_codec
+    reads = SqlDeployment.from_environment(environ).event_codec
     assert reads.encode(event())[:2] == b"\xc3\x01"
-    writes = Deployment.from_environment({**environ, "SCORM_WEBHOOKS_EVENT_FRAMING": "confluent"}).event_codec
+    writes = SqlDeployment.from_environment({**environ, "SCORM_WEBHOOKS_EVENT_FRAMING": "confluent"}).event_codec
     assert writes.encode(event())[:1] == b"\0"
     with pytest.raises(Misconfigured, match="SCHEMA_REGISTRY_URL is not set"):
-        _ = Deployment.from_environment({"SCORM_WEBHOOKS_EVENT_FRAMING": "confluent"}).event_codec
+        _ = SqlDeployment.from_environment({"SCORM_WEBHOOKS_EVENT_FRAMING": "confluent"}).event_codec
     with pytest.raises(Misconfigured, match="SCHEMA_REGISTRY_URL"):
-        _ = Deployment.from_environment({**environ, "SCHEMA_REGISTRY_CONFIG_NONSENSE": "1"}).event_codec
+        _ = SqlDeployment.from_environment({**environ, "SCHEMA_REGISTRY_CONFIG_NONSENSE": "1"}).event_codec
 
 
 def test_a_producer_team_may_choose_the_framing() -> None:

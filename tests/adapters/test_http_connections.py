@@ -6,8 +6,8 @@ import pytest
 
 from real.endpoint import OK, Endpoint, Received, Script, endpoint, leaving, saying, silent
 from real.posting import PATIENCE, SOON, answered, failed, post, sending
-from streams.adapters import http_idle
-from streams.adapters.http_idle import IDLE_SECONDS
+from streams.adapters.http import idle_connections
+from streams.adapters.http.idle_connections import IDLE_SECONDS
 from streams.core.outcome import Failure, Kind
 
 
@@ -50,7 +50,7 @@ async def test_a_connection_that_was_idle_for_long_serves_no_more() -> None:
 
 
 async def test_connections_that_nobody_needs_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_idle, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(idle_connections, "IDLE_SECONDS", 0.05)
     left = asyncio.Barrier(3)
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

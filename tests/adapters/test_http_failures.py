@@ -10,8 +10,8 @@ from aiohttp.client_reqrep import ConnectionKey
 
 from real.endpoint import OK, Received, endpoint, saying, silent
 from real.posting import SOON, answered, at, failed, post, sending, sent
-from streams.adapters.guarded_connector import Trail
-from streams.adapters.http_failures import failure_of
+from streams.adapters.http.connector import ConnectTrace
+from streams.adapters.http.failures import failure_of
 from streams.core.outcome import Failure, Kind
 from streams.core.request import Request
 
@@ -51,7 +51,7 @@ async def test_many_interim_answers_are_borne_but_not_for_ever() -> None:
             writer.write(hint * 1000)
             await writer.drain()
 
-    assert failed(await sent(endless)).kind is Kind.JUNK_ANSWER
+    assert failed(await sent(endless)).kind is Kind.INVALID_RESPONSE
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ async def test_many_interim_answers_are_borne_but_not_for_ever() -> None:
 )
 async def test_what_is_not_http_is_junk(raw: bytes) -> None:
     failure = failed(await sent(saying(raw)))
-    assert failure.kind is Kind.JUNK_ANSWER
+    assert failure.kind is Kind.INVALID_RESPONSE
     assert failure.detail.isprintable()
     assert len(failure.detail) <= 200
 
@@ -104,12 +104,12 @@ async def test_a_port_where_nobody_listens() -> None:
 @pytest.mark.parametrize("reason", [errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EMFILE])
 def test_what_cannot_be_reached_is_as_if_nobody_answered(reason: int) -> None:
     key = ConnectionKey("hooks.example", 443, True, True, None, None, None)
-    failure = failure_of(ClientConnectorError(key, OSError(reason, "said")), Trail(opening=True))
+    failure = failure_of(ClientConnectorError(key, OSError(reason, "said")), ConnectTrace(opening=True))
     assert failure == Failure(Kind.CONNECT_TIMEOUT, "said")
 
 
 def test_a_mistake_of_ours_is_shown_and_loses_nothing() -> None:
-    assert failure_of(RuntimeError("oh"), Trail()) == Failure(Kind.UNSENDABLE, "RuntimeError('oh')")
+    assert failure_of(RuntimeError("oh"), ConnectTrace()) == Failure(Kind.UNSENDABLE, "RuntimeError('oh')")
 
 
 @pytest.mark.parametrize("url", ["", "ftp://h/", "http://h/\r\nX: y", "http://u:p@h/", "http://h:0/", "http://127.1/"])

@@ -10,8 +10,8 @@ import svix
 
 from real.endpoint import OK, Received, endpoint, saying
 from real.posting import PATIENCE, answered, at, post, sending, sent
-from streams.core.delivery import Delivery, ViewPosition
-from streams.core.outcome import Answer
+from streams.core.delivery import Delivery, SubscriptionsPosition
+from streams.core.outcome import Response
 from streams.core.request import build_request
 from streams.core.signing import make_secret, sign_platform
 
@@ -20,7 +20,9 @@ from streams.core.signing import make_secret, sign_platform
 
 async def test_the_bytes_that_leave() -> None:
     async with endpoint() as there, sending() as sender:
-        assert await sender.send(post(there, "/a%2fb/../c?x=%2B+&y=%3d")) == Answer(200, {"content-length": "2"}, b"ok")
+        assert await sender.send(post(there, "/a%2fb/../c?x=%2B+&y=%3d")) == Response(
+            200, {"content-length": "2"}, b"ok"
+        )
     (request,) = there.requests
     assert request.body == b'{"id":"evt_1"}'
     assert request.head.decode().split("\r\n") == [
@@ -62,7 +64,7 @@ async def test_the_official_verifiers_accept_what_arrives() -> None:
     old, new = make_secret(b"o" * 32), make_secret(b"n" * 32)
     now = datetime.now(UTC)
     body = '{"id":"evt_1","data":{"title":"Zürich – 安全"}}'.encode()
-    delivery = Delivery("acc", "evt_1", "session.completed", "wh", now, ViewPosition("i", 0), body)
+    delivery = Delivery("acc", "evt_1", "session.completed", "wh", now, SubscriptionsPosition("i", 0), body)
     async with endpoint() as there, sending() as sender:
         url = post(there).url
         timestamp = int(now.timestamp())

@@ -10,9 +10,9 @@ import trustme
 
 from real.endpoint import Received, endpoint
 from real.posting import SOON, answered, at, failed, post, sending
-from streams.adapters.http_sender import HttpSender
+from streams.adapters.http.sender import HttpSender
 from streams.core.errors import Misconfigured
-from streams.core.outcome import Answer, Failure, Kind
+from streams.core.outcome import Failure, Kind, Response
 from streams.core.request import Request
 
 
@@ -33,7 +33,7 @@ def serving(certificate: trustme.LeafCert) -> ssl.SSLContext:
     return context
 
 
-async def sent_by_tls(tls: ssl.SSLContext, ca_file: Path | None) -> Answer | Failure:
+async def sent_by_tls(tls: ssl.SSLContext, ca_file: Path | None) -> Response | Failure:
     async with endpoint(tls=tls) as there, sending(ca_file=ca_file, lookup=at("127.0.0.1")) as sender:
         result = await sender.send(post(there, scheme="https", host="hooks.example"))
         again = await sender.send(post(there, scheme="https", host="hooks.example"))

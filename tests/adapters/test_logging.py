@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from streams.telemetry import PrometheusReport, configure_logging
+from streams.telemetry import PrometheusTelemetry, configure_logging
 
 STEERING = "\x1b[2J\r\x9b1m\u202e\nfake line"
 TALKING = """
@@ -35,7 +35,7 @@ def logging_as_it_was() -> Iterator[None]:
 @pytest.mark.parametrize("style", ["console", "json"])
 def test_a_log_line_escapes_what_steers_a_terminal(style: str, capfd: pytest.CaptureFixture[str]) -> None:
     configure_logging(style, "info")  # type: ignore[arg-type]
-    PrometheusReport("deliver").tell("fact", words=STEERING)
+    PrometheusTelemetry("deliver").tell("fact", words=STEERING)
     logging.getLogger("library").error("failed: %s", STEERING)
     try:
         raise ValueError(STEERING)

@@ -2,7 +2,7 @@
 
 from confluent_kafka import KafkaError
 
-from fakes import FakeReport
+from fakes import FakeTelemetry
 from streams.adapters.kafka.produce_outages import ProduceOutages
 
 DENIED = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
@@ -11,7 +11,7 @@ TIMED_OUT = KafkaError(KafkaError._MSG_TIMED_OUT)
 
 
 def test_another_topics_success_ends_no_outage() -> None:
-    report = FakeReport()
+    report = FakeTelemetry()
     outages = ProduceOutages(report)
     for _ in range(3):
         outages.failed("delivery-attempts", DENIED, 0.0)
@@ -24,7 +24,7 @@ def test_another_topics_success_ends_no_outage() -> None:
 
 
 def test_each_topic_has_an_outage_of_its_own() -> None:
-    report = FakeReport()
+    report = FakeTelemetry()
     outages = ProduceOutages(report)
     for topic in ["b", "a", "b"]:
         outages.failed(topic, DENIED, 0.0)
@@ -36,7 +36,7 @@ def test_each_topic_has_an_outage_of_its_own() -> None:
 
 
 def test_an_outage_of_the_broker_blames_no_topic() -> None:
-    report = FakeReport()
+    report = FakeTelemetry()
     outages = ProduceOutages(report)
     outages.no_broker_answers(DOWN)
     outages.no_broker_answers(DOWN)
@@ -51,14 +51,14 @@ def test_an_outage_of_the_broker_blames_no_topic() -> None:
 
 
 def test_a_broker_that_refuses_a_topic_is_there_again() -> None:
-    outages = ProduceOutages(FakeReport())
+    outages = ProduceOutages(FakeTelemetry())
     outages.no_broker_answers(DOWN)
     outages.failed("a", DENIED, 0.0)
     assert outages.problems(0.0, idle=False) == [f"the topic a takes no records: {DENIED.str()}"]
 
 
 def test_an_outage_is_a_warning_and_its_end_is_not() -> None:
-    class Warnings(FakeReport):
+    class Warnings(FakeTelemetry):
         def warning(self, fact: str, /, **ids: object) -> None:
             warned.append(fact)
 
@@ -72,7 +72,7 @@ def test_an_outage_is_a_warning_and_its_end_is_not() -> None:
 
 
 def test_an_outage_that_nobody_tries_any_more_is_forgotten() -> None:
-    outages = ProduceOutages(FakeReport())
+    outages = ProduceOutages(FakeTelemetry())
     outages.failed("session-events", DENIED, 100.0)
     assert outages.problems(105.0, idle=True)
     assert outages.problems(115.0, idle=False)

@@ -14,11 +14,11 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 from builders import NOON
 from real.process import free_ports
 from streams.adapters import smtp
-from streams.adapters.smtp import SmtpPost, smtp_server
-from streams.core.errors import Misconfigured, Partly, Refused, Unavailable
-from streams.core.mail import Letter, Mail, MailKind, compose
+from streams.adapters.smtp import SmtpTransport, smtp_server
+from streams.core.errors import Misconfigured, PartiallySent, Refused, Unavailable
+from streams.core.mail import Mail, MailKind, RenderedMail, compose
 
-LETTER = Letter("Webhook paused: Größe", "Hello — text\n", "<!doctype html><p>Hello — html</p>\n")
+LETTER = RenderedMail("Webhook paused: Größe", "Hello — text\n", "<!doctype html><p>Hello — html</p>\n")
 SENDER = "Webhooks <hooks@platform.example>"
 
 
@@ -83,8 +83,10 @@ def server(mailbox: Mailbox) -> Iterator[Server]:
     server.stop()
 
 
-def post(port: int, options: str = "?tls=none", trusted: ssl.SSLContext | None = None) -> SmtpPost:
-    return SmtpPost(smtp_server(f"smtp://127.0.0.1:{port}{options}"), SENDER, trusted or ssl.create_default_context())
+def post(port: int, options: str = "?tls=none", trusted: ssl.SSLContext | None = None) -> SmtpTransport:
+    return SmtpTransport(
+        smtp_server(f"smtp://127.0.0.1:{port}{options}"), SENDER, trusted or ssl.create_default_context()
+    )
 
 
 async def test_a_mail_arrives_as_text_and_html_with_a_message_id_of_its_own(mailbox: Mailbox, server: Server) -> None:
@@ -158,7 +160,7 @@ async def test_when_some_are_refused_for_now_they_alone_are_named_for_another_tr
     mailbox: Mailbox, server: Server
 ) -> None:
     mailbox.refuses = {"a@acme.example": "450 greylisted", "c@acme.example": "550 no such user"}
-    with pytest.raises(Partly, match="450 greylisted; 550 no such user") as some:
+    with pytest.raises(PartiallySent, match="450 greylisted; 550 no such user") as some:
         await post(server.port).send("mail_1", ["a@acme.example", "b@acme.example", "c@acme.example"], LETTER)
     assert some.value.unreached == ("a@acme.example",)
     assert mailbox.recipients == [["b@acme.example"]]
@@ -181,9 +183,9 @@ async def test_starttls_is_required_and_the_password_is_sent_only_then(mailbox: 
     authority.configure_trust(trusted)
     server = Server(mailbox, tls)
 
-    def at(user: str, trusted: ssl.SSLContext | None) -> SmtpPost:
+    def at(user: str, trusted: ssl.SSLContext | None) -> SmtpTransport:
         url = f"smtp://{user}@localhost:{server.port}"
-        return SmtpPost(smtp_server(url), SENDER, trusted or ssl.create_default_context())
+        return SmtpTransport(smtp_server(url), SENDER, trusted or ssl.create_default_context())
 
     try:
         await at("me:pass%2Fword", trusted).send("mail_1", ["a@acme.example"], LETTER)

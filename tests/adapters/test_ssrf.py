@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from real.endpoint import endpoint, saying
-from streams.adapters import guarded_connector
-from streams.adapters.http_sender import HttpSender
+from streams.adapters.http import connector
+from streams.adapters.http.sender import HttpSender
 from streams.core.address import parse_networks
-from streams.core.outcome import Answer, Failure, Kind
+from streams.core.outcome import Failure, Kind, Response
 from streams.core.request import Request
 
 NOWHERE = {Kind.FORBIDDEN_ADDRESS, Kind.UNSENDABLE, Kind.DNS}
@@ -173,7 +173,7 @@ async def test_a_redirect_inside(inside: Inside, status: int, where: str) -> Non
     script = saying(f"HTTP/1.1 {status} Moved\r\n{headers}\r\n\r\n".encode())
     async with endpoint(script, host=OUTSIDE) as there, sending(opened=OPENED) as sender:
         result = await sender.send(to(f"http://{OUTSIDE}:{there.port}/"))
-    assert isinstance(result, Answer)
+    assert isinstance(result, Response)
     assert result.status == status
 
 
@@ -183,7 +183,7 @@ async def test_the_addresses_that_were_checked_are_those_connected_to(inside: In
         endpoint(host=OUTSIDE) as there,
         sending([OUTSIDE], ["127.0.0.1"], opened=OPENED) as sender,
     ):
-        assert isinstance(await sender.send(to(f"http://rebound.example:{there.port}/")), Answer)
+        assert isinstance(await sender.send(to(f"http://rebound.example:{there.port}/")), Response)
         result = await sender.send(to(f"http://rebound.example:{inside.port}/"))
     assert result == Failure(Kind.FORBIDDEN_ADDRESS, "rebound.example")
 
@@ -192,30 +192,30 @@ async def test_keep_alive_does_not_outlive_a_change_of_the_record_by_more_than_i
     inside: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(guarded_connector, "LOOKUP_KEPT_SECONDS", 0)
+    monkeypatch.setattr(connector, "LOOKUP_KEPT_SECONDS", 0)
     answers = ([OUTSIDE], ["127.0.0.1"])
     async with (
         endpoint(host=OUTSIDE) as there,
         sending(*answers, opened=OPENED, monotonic=lambda: now[0]) as sender,
     ):
         request = to(f"http://moving.example:{there.port}/")
-        assert isinstance(await sender.send(request), Answer)
+        assert isinstance(await sender.send(request), Response)
         while now[0] < 48:
             now[0] += 4
-            assert isinstance(await sender.send(request), Answer)  # on the connection that was open
+            assert isinstance(await sender.send(request), Response)  # on the connection that was open
         now[0] = 60
         assert await sender.send(request) == Failure(Kind.FORBIDDEN_ADDRESS, "moving.example")
     assert there.connections == 1
 
 
 async def test_a_repetition_is_checked_like_a_first_time(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guarded_connector, "LOOKUP_KEPT_SECONDS", 0)
+    monkeypatch.setattr(connector, "LOOKUP_KEPT_SECONDS", 0)
     async with (
         endpoint(host=OUTSIDE) as there,
         sending([OUTSIDE], ["127.0.0.1"], opened=OPENED) as sender,
     ):
         request = to(f"http://rebound.example:{there.port}/")
-        assert isinstance(await sender.send(request), Answer)
+        assert isinstance(await sender.send(request), Response)
         there.script = saying(b"", close=True)
         assert await sender.send(request) == Failure(Kind.FORBIDDEN_ADDRESS, "rebound.example")
     assert len(there.requests) == 2
@@ -226,7 +226,7 @@ async def test_a_proxy_of_the_environment_inside(inside: Inside, monkeypatch: py
         monkeypatch.setenv(name, f"http://127.0.0.1:{inside.port}")
     monkeypatch.setenv("no_proxy", "")
     async with endpoint(host=OUTSIDE) as there, sending([OUTSIDE], opened=OPENED) as sender:
-        assert isinstance(await sender.send(to(f"http://hooks.example:{there.port}/")), Answer)
+        assert isinstance(await sender.send(to(f"http://hooks.example:{there.port}/")), Response)
 
 
 async def test_a_host_header_changes_nothing(inside: Inside) -> None:

@@ -15,8 +15,8 @@ from streams.telemetry import (
     HISTOGRAMS,
     NAMESPACE,
     SLOW_BUCKETS,
-    PrometheusReport,
-    Sparing,
+    PrometheusTelemetry,
+    RepeatedLineFilter,
 )
 
 # On a bucket's bound, on either side of it, and beyond the last one.
@@ -51,7 +51,7 @@ def exposed(registry: CollectorRegistry) -> list[str]:
 def test_a_scrape_is_what_the_library_would_say(
     outcomes: list[tuple[str, int]], events: int, reputes: dict[str, float], observed: list[tuple[str, float]]
 ) -> None:
-    report, library = PrometheusReport("deliver"), Library()
+    report, library = PrometheusTelemetry("deliver"), Library()
     for outcome, amount in outcomes:
         report.count("attempts_total", amount, outcome=outcome)
         library.counters["attempts_total"].labels(outcome=outcome).inc(amount)
@@ -68,11 +68,11 @@ def test_a_scrape_is_what_the_library_would_say(
 
 
 def test_what_never_happened_is_seen_as_nothing_from_the_start() -> None:
-    assert f"{NAMESPACE}_events_invalid_total 0.0" in exposed(PrometheusReport("fan-out").registry)
+    assert f"{NAMESPACE}_events_invalid_total 0.0" in exposed(PrometheusTelemetry("fan-out").registry)
 
 
 def test_a_metric_is_told_with_the_labels_it_was_declared_with() -> None:
-    report = PrometheusReport("deliver")
+    report = PrometheusTelemetry("deliver")
     with pytest.raises(ValueError, match="attempts_total has the labels"):
         report.count("attempts_total", kind="delivered")
     with pytest.raises(ValueError, match="slots_waiting has the labels"):
@@ -93,7 +93,7 @@ def line(second: float, text: str, *values: object, **more: Any) -> logging.LogR
 
 
 def shown(*lines: logging.LogRecord) -> list[str]:
-    sparing = Sparing()
+    sparing = RepeatedLineFilter()
     return [record.getMessage() for record in lines if sparing.filter(record)]
 
 
@@ -124,11 +124,11 @@ def test_a_clock_that_is_set_back_hides_nothing() -> None:
 
 
 def test_a_line_that_cannot_be_put_together_is_left_to_the_handler_to_tell_of() -> None:
-    assert Sparing().filter(line(0, "after %d ms", "soon"))
+    assert RepeatedLineFilter().filter(line(0, "after %d ms", "soon"))
 
 
 def test_lines_that_never_repeat_are_not_remembered_for_ever() -> None:
-    sparing = Sparing()
+    sparing = RepeatedLineFilter()
     for number in range(10_000):
         sparing.filter(line(0, "session " + "".join(chr(97 + int(digit)) for digit in str(number))))
     assert len(sparing.seen) <= 1000

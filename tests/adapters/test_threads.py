@@ -8,12 +8,12 @@ from typing import Any, Self
 
 import pytest
 
-from fakes import FakeReport
-from streams.adapters.generations import SqlGenerations, SqliteTable
+from fakes import FakeTelemetry
 from streams.adapters.kafka.config import view_config
 from streams.adapters.kafka.embedded import EmbeddedBroker
-from streams.adapters.kafka.end import End
+from streams.adapters.kafka.end_offset import EndOffset
 from streams.adapters.kafka.topics_watch import TopicsWatch
+from streams.adapters.replay_lookup import SqliteTable, SqlReplayLookup
 from streams.adapters.threads import in_daemon_thread, in_worker_thread
 from streams.core.errors import Unavailable
 from streams.topics import SUBSCRIPTIONS
@@ -67,10 +67,10 @@ async def test_topics_stay_as_they_are_without_a_thread() -> None:
 
 
 async def test_the_end_offset_is_asked_again_without_a_thread() -> None:
-    report = FakeReport()
+    report = FakeTelemetry()
     with EmbeddedBroker() as broker:
         broker.create(SUBSCRIPTIONS, 1)
-        end = End(view_config({"bootstrap.servers": broker.bootstrap}), "", report)
+        end = EndOffset(view_config({"bootstrap.servers": broker.bootstrap}), "", report)
         async with asyncio.timeout(SECONDS):
             with ThreadShortage() as shortage:
                 asking = asyncio.create_task(end.beyond(0))
@@ -84,4 +84,4 @@ async def test_the_end_offset_is_asked_again_without_a_thread() -> None:
 
 async def test_a_retry_is_sent_unasked_without_a_thread(tmp_path: Path) -> None:
     with ThreadShortage():
-        assert await SqlGenerations(SqliteTable(tmp_path / "db"), FakeReport()).newest("dlv_1") is None
+        assert await SqlReplayLookup(SqliteTable(tmp_path / "db"), FakeTelemetry()).newest("dlv_1") is None

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from adversary.place import API_CONNECTIONS, OPERATOR_KEY, WEBHOOKS_PER_ACCOUNT, Account, Place
+from adversary.system import API_CONNECTIONS, OPERATOR_KEY, WEBHOOKS_PER_ACCOUNT, Account, AdversarySystem
 
 from conftest import Broker, random_prefix
 from e2e.conftest import prepared
@@ -29,26 +29,26 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="session", params=["embedded", pytest.param("clustered", marks=pytest.mark.real)])
-def anywhere(request: pytest.FixtureRequest) -> Place:
-    place: Place = request.getfixturevalue(request.param)
+def anywhere(request: pytest.FixtureRequest) -> AdversarySystem:
+    place: AdversarySystem = request.getfixturevalue(request.param)
     return place
 
 
 @pytest.fixture
-def place(anywhere: Place) -> Iterator[Place]:
+def place(anywhere: AdversarySystem) -> Iterator[AdversarySystem]:
     """The system; when the act is over, the law is held against it."""
     yield anywhere
     anywhere.assert_the_law()
 
 
 @pytest.fixture
-def account(place: Place) -> Account:
+def account(place: AdversarySystem) -> Account:
     """A hostile account that no other act has used."""
     return place.open_account("Hostile")
 
 
 @pytest.fixture(scope="session")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdversarySystem]:
     """`scorm-webhooks up`: an embedded broker and SQLite."""
     folder, receiver = tmp_path_factory.mktemp("embedded"), Receiver()
     health_port, api_port = free_ports(2)
@@ -60,7 +60,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         until(lambda: is_ready(health_port) or up.poll() is not None, 90, f"every stage ready; the log is in {folder}")
         assert up.poll() is None, (folder / "up.log").read_text()
         broker = json.loads((folder / ".scorm-webhooks" / "broker.json").read_text())
-        place = Place(system, receiver, broker["bootstrap"], "", api_port, health_port)
+        place = AdversarySystem(system, receiver, broker["bootstrap"], "", api_port, health_port)
         yield place
         print(f"\nembedded: {place.figures()}")  # seen with -s
     finally:
@@ -70,14 +70,14 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 @pytest.fixture(scope="session")
-def clustered(kafka: Broker, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def clustered(kafka: Broker, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdversarySystem]:
     """Each stage a process, on Kafka and PostgreSQL."""
     folder, receiver, prefix = tmp_path_factory.mktemp("clustered"), Receiver(), random_prefix()
     [api_port] = free_ports(1)
     settings = {**SETTINGS, "SCORM_WEBHOOKS_API_PORT": str(api_port)}
     for system in prepared(kafka, postgres, prefix, Path(folder), **settings):
         system.start((*STAGES, "api"))
-        place = Place(system, receiver, kafka.bootstrap, prefix, api_port, system.health_port("deliver"))
+        place = AdversarySystem(system, receiver, kafka.bootstrap, prefix, api_port, system.health_port("deliver"))
         yield place
         print(f"\nclustered: {place.figures()}")
     receiver.close()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from adversary.hostile_endpoint import ODD_BODY, ODD_HEADERS, listening
-from adversary.place import Account, Place
+from adversary.system import Account, AdversarySystem
 
 from builders import EXAMPLE
 from e2e.system import until
@@ -40,7 +40,7 @@ Command = Callable[..., Done]
 
 
 @pytest.fixture
-def command(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def command(place: AdversarySystem, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Run a command in this process: a new one takes a second, and there are many."""
     monkeypatch.chdir(place.system.folder)
     for name, value in place.system.env.items():
@@ -73,7 +73,7 @@ def publish(command: Command, tmp_path: Path) -> Command:
 
 @pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["table", "JSON"])
 def test_a_customers_text_cannot_steer_a_terminal(
-    place: Place, account: Account, command: Command, as_json: tuple[str, ...]
+    place: AdversarySystem, account: Account, command: Command, as_json: tuple[str, ...]
 ) -> None:
     changed = place.call(
         "PATCH", f"/v1/webhooks/{register(place, account)}", {"description": HOSTILE_TEXT}, key=account.key
@@ -85,7 +85,7 @@ def test_a_customers_text_cannot_steer_a_terminal(
 @pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["table", "JSON"])
 @pytest.mark.parametrize("behaviour", [ODD_BODY, ODD_HEADERS], ids=["body", "headers"])
 def test_an_endpoints_answer_cannot_steer_a_terminal(
-    place: Place, account: Account, command: Command, behaviour: Any, as_json: tuple[str, ...]
+    place: AdversarySystem, account: Account, command: Command, behaviour: Any, as_json: tuple[str, ...]
 ) -> None:
     with listening(behaviour) as endpoint:
         webhook_id = place.register(account, endpoint.url())
@@ -96,7 +96,7 @@ def test_an_endpoints_answer_cannot_steer_a_terminal(
         assert_steers_nothing(output(command, "deliveries", "list", "--account", account.id, *as_json), row["id"])
 
 
-def test_an_operators_text_cannot_steer_a_terminal(place: Place, command: Command) -> None:
+def test_an_operators_text_cannot_steer_a_terminal(place: AdversarySystem, command: Command) -> None:
     named = place.open_account(HOSTILE_TEXT)
     for as_json in ((), ("--json",)):
         assert_steers_nothing(output(command, "accounts", "list", *as_json), named.id)
@@ -126,7 +126,7 @@ def test_input_that_is_no_event_ends_in_words(publish: Command, text: str, named
     assert_refused(publish, text, named)
 
 
-def test_standard_input_that_is_no_event_ends_in_words(place: Place) -> None:
+def test_standard_input_that_is_no_event_ends_in_words(place: AdversarySystem) -> None:
     done = place.system.attempt("events", "publish", "-", stdin="[" * 200_000)
     assert (done.returncode, done.stdout) == (BAD_INPUT, "")
     assert done.stderr.startswith("error: line 1")
@@ -137,7 +137,7 @@ def test_an_event_of_an_unknown_account_ends_in_words(publish: Command) -> None:
     assert_refused(publish, line("evt_nobody", "acc_nobody"), "accountId")
 
 
-def test_one_wrong_line_publishes_nothing(place: Place, account: Account, publish: Command) -> None:
+def test_one_wrong_line_publishes_nothing(place: AdversarySystem, account: Account, publish: Command) -> None:
     webhook_id = register(place, account)
     assert_refused(publish, line("evt_first", account.id) + "\njunk\n", "line 2")
     last = place.publish(account)
@@ -145,7 +145,9 @@ def test_one_wrong_line_publishes_nothing(place: Place, account: Account, publis
     assert [row["eventId"] for row in place.deliveries(account, webhook_id)] == [last]
 
 
-def test_a_line_separator_in_a_text_is_no_end_of_line(place: Place, account: Account, publish: Command) -> None:
+def test_a_line_separator_in_a_text_is_no_end_of_line(
+    place: AdversarySystem, account: Account, publish: Command
+) -> None:
     place.register(account, place.receiver.url("/separators"))
     event_id = place.new_id("evt_separator")
     text = line(event_id, account.id, learnerId="one\u2028two\u2029three\x85four")
@@ -158,7 +160,7 @@ def test_a_line_separator_in_a_text_is_no_end_of_line(place: Place, account: Acc
 # ------------------------------------------------------------------------------------------------------------------
 
 
-def register(place: Place, account: Account) -> str:
+def register(place: AdversarySystem, account: Account) -> str:
     return place.register(account, place.receiver.url("/cli"))
 
 

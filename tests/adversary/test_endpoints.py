@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from adversary import hostile_endpoint as hostile
 from adversary.hostile_endpoint import Behaviour, HostileEndpoint, listening, never_accepting
-from adversary.place import WEBHOOKS_PER_ACCOUNT, Account, Place
+from adversary.system import WEBHOOKS_PER_ACCOUNT, Account, AdversarySystem
 
 from e2e.system import until
 
@@ -49,7 +49,7 @@ LONGEST_WAIT = timedelta(minutes=1)
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_an_endpoint_harms_its_own_account_only(
-    place: Place, account: Account, behaviour: Behaviour, outcome: str
+    place: AdversarySystem, account: Account, behaviour: Behaviour, outcome: str
 ) -> None:
     with listening(behaviour) as endpoint, under_attack(place, account, endpoint) as webhook_id:
         attempt = first_attempt(place, account, webhook_id)
@@ -59,13 +59,13 @@ def test_an_endpoint_harms_its_own_account_only(
         assert all(text.isprintable() for header in attempt["answerHeaders"].items() for text in header)
 
 
-def test_an_endpoint_that_accepts_no_connection(place: Place, account: Account) -> None:
+def test_an_endpoint_that_accepts_no_connection(place: AdversarySystem, account: Account) -> None:
     with never_accepting() as endpoint, under_attack(place, account, endpoint) as webhook_id:
         assert first_attempt(place, account, webhook_id)["outcome"] == "connect_timeout"
 
 
 @pytest.mark.parametrize("wait", ["1" + "0" * 30, "-1", "\xb2", "Fri, 31 Dec 9999 23:59:59 GMT", "9" * 4000])
-def test_a_retry_after_beyond_reason_is_not_waited_for(place: Place, account: Account, wait: str) -> None:
+def test_a_retry_after_beyond_reason_is_not_waited_for(place: AdversarySystem, account: Account, wait: str) -> None:
     with listening(hostile.asks_to_wait(wait)) as endpoint, under_attack(place, account, endpoint) as webhook_id:
         assert first_attempt(place, account, webhook_id)["status"] == 503
         latest = datetime.now(UTC) + LONGEST_WAIT
@@ -73,14 +73,14 @@ def test_a_retry_after_beyond_reason_is_not_waited_for(place: Place, account: Ac
         assert all(datetime.fromisoformat(moment) < latest for moment in due)
 
 
-def test_an_endpoint_that_is_gone_pauses_its_webhook(place: Place, account: Account) -> None:
+def test_an_endpoint_that_is_gone_pauses_its_webhook(place: AdversarySystem, account: Account) -> None:
     with listening(hostile.GONE) as endpoint, under_attack(place, account, endpoint) as webhook_id:
         until(lambda: shown(place, account, webhook_id)["status"] == "paused", VISIBLE_SECONDS, "it is paused")
         assert shown(place, account, webhook_id)["pauseReason"] == "gone"
 
 
 @pytest.mark.parametrize("location", ["health port", "API", "itself", "nowhere"])
-def test_a_redirect_is_not_followed(place: Place, account: Account, location: str) -> None:
+def test_a_redirect_is_not_followed(place: AdversarySystem, account: Account, location: str) -> None:
     with listening(hostile.is_silent) as other:
         target = {
             "health port": f"http://127.0.0.1:{place.health_port}/metrics",
@@ -94,7 +94,7 @@ def test_a_redirect_is_not_followed(place: Place, account: Account, location: st
         assert other.connections == 0
 
 
-def test_silent_endpoints_that_want_every_slot(place: Place) -> None:
+def test_silent_endpoints_that_want_every_slot(place: AdversarySystem) -> None:
     """Each webhook is new, and together they want more requests at once than a `deliver` sends."""
     accounts = [place.open_account("Hostile") for _ in range(4)]
     with listening(hostile.is_silent) as endpoint:
@@ -112,7 +112,7 @@ def test_silent_endpoints_that_want_every_slot(place: Place) -> None:
 
 
 @contextlib.contextmanager
-def under_attack(place: Place, account: Account, endpoint: HostileEndpoint) -> Iterator[str]:
+def under_attack(place: AdversarySystem, account: Account, endpoint: HostileEndpoint) -> Iterator[str]:
     """A webhook whose endpoint holds up events while the bystander's event arrives; each of them is visible."""
     webhook_id = place.register(account, endpoint.url())
     event_ids = set(place.publish_many(account, EVENTS))
@@ -122,11 +122,11 @@ def under_attack(place: Place, account: Account, endpoint: HostileEndpoint) -> I
     place.assert_the_law()
 
 
-def visible(place: Place, account: Account, webhook_id: str) -> set[str]:
+def visible(place: AdversarySystem, account: Account, webhook_id: str) -> set[str]:
     return {row["eventId"] for row in place.deliveries(account, webhook_id)}
 
 
-def first_attempt(place: Place, account: Account, webhook_id: str) -> dict[str, Any]:
+def first_attempt(place: AdversarySystem, account: Account, webhook_id: str) -> dict[str, Any]:
     """The first attempt of some delivery, once there is one."""
 
     def attempted() -> list[dict[str, Any]]:
@@ -137,6 +137,6 @@ def first_attempt(place: Place, account: Account, webhook_id: str) -> dict[str, 
     return attempt
 
 
-def shown(place: Place, account: Account, webhook_id: str) -> dict[str, Any]:
+def shown(place: AdversarySystem, account: Account, webhook_id: str) -> dict[str, Any]:
     found: dict[str, Any] = place.call("GET", f"/v1/webhooks/{webhook_id}", key=account.key).json
     return found

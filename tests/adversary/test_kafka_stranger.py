@@ -5,15 +5,15 @@ import json
 import random
 
 import pytest
-from adversary.place import Place
+from adversary.system import AdversarySystem
 
 from builders import attempt, dead_letter, delivery, webhook
 from e2e.learning_platform import completed
 from e2e.system import until
 from real.strange_producer import produce_strange_records
-from streams.adapters.avro import AvroCodec
-from streams.core.delivery import ViewPosition
-from streams.core.view import SENTINEL_KEY, VERSION_HEADER
+from streams.adapters.avro.codec import AvroCodec
+from streams.core.delivery import SubscriptionsPosition
+from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER
 
 pytestmark = pytest.mark.e2e
 
@@ -30,27 +30,27 @@ VERSION = [(VERSION_HEADER, b"%d" % (2**63 - 1))]
     [None, b"", b"junk", b"\xc3\x01", b"\xc3\x01" + bytes(8), b"[" * 200_000, bytes(900_000)],
     ids=["no value", "empty", "junk", "cut short", "unknown", "nested", "large"],
 )
-def test_a_record_that_is_nothing_of_ours(place: Place, topic: str, value: bytes | None) -> None:
+def test_a_record_that_is_nothing_of_ours(place: AdversarySystem, topic: str, value: bytes | None) -> None:
     before = place.count_invalid()
     place.write(topic, value)
     until(lambda: place.count_invalid() > before, 30, "it is parked")
 
 
 @pytest.mark.parametrize("topic", READ_BY_STAGES)
-def test_a_record_that_is_small_only_while_compressed(place: Place, topic: str) -> None:
+def test_a_record_that_is_small_only_while_compressed(place: AdversarySystem, topic: str) -> None:
     before = place.count_invalid()
     place.write(topic, b"\xc3\x01" + bytes(2_000_000), compression="zstd")
     until(lambda: place.count_invalid() > before, 30, "its start is parked")
 
 
 @pytest.mark.parametrize("topic", READ_BY_STAGES)
-def test_headers_and_times_that_no_client_writes(place: Place, topic: str) -> None:
+def test_headers_and_times_that_no_client_writes(place: AdversarySystem, topic: str) -> None:
     before = place.count_invalid()
     count = produce_strange_records(place.bootstrap, place.prefix + topic)
     until(lambda: place.count_invalid() >= before + count, 30, "they are parked")
 
 
-def test_an_event_with_a_very_long_duration(place: Place) -> None:
+def test_an_event_with_a_very_long_duration(place: AdversarySystem) -> None:
     before = place.count_invalid()
     place.write("session-events", completed("evt_long", place.hostile.id, totalTime=f"PT{'1' * 999_700}S"))
     until(lambda: place.count_invalid() > before, 30, "it is parked")
@@ -60,7 +60,7 @@ def test_an_event_with_a_very_long_duration(place: Place) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"seen": ViewPosition("nobody's", FAR_AHEAD)},
+        {"seen": SubscriptionsPosition("nobody's", FAR_AHEAD)},
         {"generation": 2**31 - 1},
         {"step": FAR_AHEAD},
         {"attempt": FAR_AHEAD},
@@ -72,13 +72,15 @@ def test_an_event_with_a_very_long_duration(place: Place) -> None:
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_a_delivery_with_fields_that_nobody_writes(place: Place, topic: str, changes: dict[str, object]) -> None:
+def test_a_delivery_with_fields_that_nobody_writes(
+    place: AdversarySystem, topic: str, changes: dict[str, object]
+) -> None:
     place.write(topic, CODEC.encode(delivery(**changes)))
 
 
-def test_a_delivery_that_claims_to_have_read_what_is_not_there(place: Place) -> None:
+def test_a_delivery_that_claims_to_have_read_what_is_not_there(place: AdversarySystem) -> None:
     incarnation = current_incarnation(place)
-    place.write("deliveries", CODEC.encode(delivery(seen=ViewPosition(incarnation, FAR_AHEAD))))
+    place.write("deliveries", CODEC.encode(delivery(seen=SubscriptionsPosition(incarnation, FAR_AHEAD))))
 
 
 @pytest.mark.parametrize(
@@ -86,11 +88,11 @@ def test_a_delivery_that_claims_to_have_read_what_is_not_there(place: Place) -> 
     [{"number": FAR_AHEAD}, {"tier": "9999999d"}, {"status": 10**9}, {"words": "\0"}, {"answer": bytes(900_000)}],
     ids=lambda changes: next(iter(changes)),
 )
-def test_an_attempt_with_fields_that_nobody_writes(place: Place, changes: dict[str, object]) -> None:
+def test_an_attempt_with_fields_that_nobody_writes(place: AdversarySystem, changes: dict[str, object]) -> None:
     place.write("delivery-attempts", CODEC.encode(attempt(**changes)))
 
 
-def test_a_dead_letter_of_nobody(place: Place) -> None:
+def test_a_dead_letter_of_nobody(place: AdversarySystem) -> None:
     place.write("deliveries.dead-letter", CODEC.encode(dead_letter()))
 
 
@@ -111,11 +113,13 @@ def test_a_dead_letter_of_nobody(place: Place) -> None:
         ("", None),
     ],
 )
-def test_a_record_of_subscriptions_that_publish_never_writes(place: Place, key: str, value: bytes | None) -> None:
+def test_a_record_of_subscriptions_that_publish_never_writes(
+    place: AdversarySystem, key: str, value: bytes | None
+) -> None:
     place.write("subscriptions", value, key.encode(), headers=VERSION if value is None else [])
 
 
-def test_the_webhook_of_another_in_a_version_far_ahead(place: Place) -> None:
+def test_the_webhook_of_another_in_a_version_far_ahead(place: AdversarySystem) -> None:
     """It is ignored, and what SQL says is published over it: its owner still gets events."""
     mine = place.register(place.hostile, place.receiver.url("/mine"))
     place.write("subscriptions", None, mine.encode(), headers=VERSION)
@@ -123,7 +127,7 @@ def test_the_webhook_of_another_in_a_version_far_ahead(place: Place) -> None:
     until(lambda: place.receiver.has_some("/mine", event_id), 30, "the webhook's event")
 
 
-def test_mutated_records_on_every_topic(place: Place) -> None:
+def test_mutated_records_on_every_topic(place: AdversarySystem) -> None:
     """One in two is a real record with some bytes changed; the headers are anything."""
     dice = random.Random(18)
     real = [CODEC.encode(noun) for noun in (delivery(), attempt(), dead_letter(), webhook())]
@@ -138,7 +142,7 @@ def test_mutated_records_on_every_topic(place: Place) -> None:
             place.write(topic, bytes(value), headers=headers)
 
 
-def current_incarnation(place: Place) -> str:
+def current_incarnation(place: AdversarySystem) -> str:
     """As the sentinel tells it."""
     from contract.clusters import KafkaCluster, running
 

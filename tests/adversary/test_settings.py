@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from adversary.place import Place
+from adversary.system import AdversarySystem
 
 pytestmark = pytest.mark.e2e
 
@@ -36,7 +36,9 @@ STEERING = "\x1b[2J\r\n"
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
-def test_a_stage_that_cannot_start_ends_in_one_line(place: Place, stage: str, settings: dict[str, str]) -> None:
+def test_a_stage_that_cannot_start_ends_in_one_line(
+    place: AdversarySystem, stage: str, settings: dict[str, str]
+) -> None:
     own = {"KAFKA_BOOTSTRAP_SERVERS": place.bootstrap, "SCORM_WEBHOOKS_HEALTH_PORT": "0"}
     environ = {**place.system.env, **own, **settings}
     command = [sys.executable, "-m", "streams", stage]

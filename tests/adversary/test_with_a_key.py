@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from adversary.place import WEBHOOKS_PER_ACCOUNT, Account, Answer, Place
+from adversary.system import WEBHOOKS_PER_ACCOUNT, Account, AdversarySystem, Response
 
 from builders import EXAMPLE, WIDEST
 from e2e.receiver import header
@@ -35,7 +35,7 @@ COMPLETED = {"type": "session.completed", "createdAt": "2026-04-10T14:32:00Z", "
 # -- size ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_duration_of_a_million_digits_is_named(place: Place, account: Account) -> None:
+def test_a_duration_of_a_million_digits_is_named(place: AdversarySystem, account: Account) -> None:
     event = {**COMPLETED, "data": {**EXAMPLE, "totalTime": f"PT{'1' * 999_700}S"}}
     answer = place.call("POST", "/v1/events", event, key=account.key)
     assert (answer.status, answer.wrong_fields) == (422, {"events[0].data.totalTime"})
@@ -60,7 +60,7 @@ def test_a_duration_of_a_million_digits_is_named(place: Place, account: Account)
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_webhook_beyond_a_limit_is_refused(
-    place: Place, account: Account, body: dict[str, Any], field: str | None
+    place: AdversarySystem, account: Account, body: dict[str, Any], field: str | None
 ) -> None:
     answer = place.call("POST", "/v1/webhooks", {"url": place.receiver.url("/x"), **body}, key=account.key)
     assert answer.status == 422
@@ -73,13 +73,13 @@ def test_a_webhook_beyond_a_limit_is_refused(
     [b"[" * 500_000, b'{"a":' * 200_000, b'{"maxConcurrency":' + b"9" * 900_000 + b"}", b'{"url":"\xff"}', b"\0" * 9],
     ids=["deep lists", "deep objects", "a long number", "not UTF-8", "NUL"],
 )
-def test_json_that_cannot_be_read_gets_400(place: Place, account: Account, body: bytes) -> None:
+def test_json_that_cannot_be_read_gets_400(place: AdversarySystem, account: Account, body: bytes) -> None:
     answer = place.call("POST", "/v1/webhooks", body, key=account.key)
     assert answer.status == 400
     assert len(answer.body) < SMALL_ANSWER_BYTES
 
 
-def test_500_events_at_every_limit_are_delivered(place: Place, account: Account) -> None:
+def test_500_events_at_every_limit_are_delivered(place: AdversarySystem, account: Account) -> None:
     place.register(account, place.receiver.url("/widest"))
     events = [widest_event(name, number) for number in range(100) for name in EVENT_TYPES]
     for start in range(0, len(events), EVENTS_IN_A_REQUEST):
@@ -88,7 +88,7 @@ def test_500_events_at_every_limit_are_delivered(place: Place, account: Account)
     place.receiver.wait_for("/widest", {event["id"] for event in events})
 
 
-def test_a_webhook_at_every_limit_gets_its_events(place: Place, account: Account) -> None:
+def test_a_webhook_at_every_limit_gets_its_events(place: AdversarySystem, account: Account) -> None:
     own_headers = {f"{number:x>{HEADER_NAME_CHARACTERS}}": "v" * HEADER_VALUE_CHARACTERS for number in range(HEADERS)}
     url = f"{place.receiver.url('/wide')}?{'u' * URL_CHARACTERS}"[:URL_CHARACTERS]
     place.register(
@@ -114,7 +114,7 @@ def test_a_webhook_at_every_limit_gets_its_events(place: Place, account: Account
 # -- number --------------------------------------------------------------------------------------------------------
 
 
-def test_an_account_has_a_limited_number_of_webhooks(place: Place, account: Account) -> None:
+def test_an_account_has_a_limited_number_of_webhooks(place: AdversarySystem, account: Account) -> None:
     """Requests at the same time do not get past the limit either."""
     with ThreadPoolExecutor(8) as pool:
         body = {"url": place.receiver.url("/many")}
@@ -127,7 +127,7 @@ def test_an_account_has_a_limited_number_of_webhooks(place: Place, account: Acco
     place.register(place.open_account("Neighbour"), place.receiver.url("/neighbour"))
 
 
-def test_one_idempotency_key_at_the_same_time_acts_once(place: Place, account: Account) -> None:
+def test_one_idempotency_key_at_the_same_time_acts_once(place: AdversarySystem, account: Account) -> None:
     with ThreadPoolExecutor(8) as pool:
         body = {"url": place.receiver.url("/once")}
         headers = {"Idempotency-Key": "once"}
@@ -187,7 +187,7 @@ def test_one_idempotency_key_at_the_same_time_acts_once(place: Place, account: A
     ],
     ids=lambda url: repr(url[:40]),
 )
-def test_a_url_that_leads_inside_or_nowhere_is_refused(place: Place, account: Account, url: str) -> None:
+def test_a_url_that_leads_inside_or_nowhere_is_refused(place: AdversarySystem, account: Account, url: str) -> None:
     for field in ("url", "fallbackUrl"):
         body = {"url": place.receiver.url("/x"), field: url}
         answer = place.call("POST", "/v1/webhooks", body, key=account.key)
@@ -198,7 +198,7 @@ def test_a_url_that_leads_inside_or_nowhere_is_refused(place: Place, account: Ac
 
 
 @pytest.mark.parametrize("target", ["events", "test", "pause", "enable", "retry-waiting", "secret"])
-def test_the_api_as_an_endpoint_does_not_loop(place: Place, account: Account, target: str) -> None:
+def test_the_api_as_an_endpoint_does_not_loop(place: AdversarySystem, account: Account, target: str) -> None:
     """The webhook's own headers bring a key: each delivery is an authorised request to the API."""
     webhook_id = place.register(account, place.receiver.url("/first"))
     path = "/v1/events" if target == "events" else f"/v1/webhooks/{webhook_id}/{target}"
@@ -213,7 +213,7 @@ def test_the_api_as_an_endpoint_does_not_loop(place: Place, account: Account, ta
     assert all(row["attempts"] <= ATTEMPTS and row["generation"] == 1 for row in rows)
 
 
-def test_the_health_port_as_an_endpoint_tells_nothing(place: Place, account: Account) -> None:
+def test_the_health_port_as_an_endpoint_tells_nothing(place: AdversarySystem, account: Account) -> None:
     webhook_id = place.register(account, f"http://127.0.0.1:{place.health_port}/metrics")
     place.publish(account)
     until(lambda: attempted(place, account, webhook_id), 20, "the health port got the event")
@@ -226,7 +226,7 @@ def test_the_health_port_as_an_endpoint_tells_nothing(place: Place, account: Acc
 # -- what belongs to others ----------------------------------------------------------------------------------------
 
 
-def test_ids_of_another_account_are_not_there(place: Place, account: Account) -> None:
+def test_ids_of_another_account_are_not_there(place: AdversarySystem, account: Account) -> None:
     event_id = place.publish(place.bystander)
     until(lambda: delivery_ids(place, place.bystander, place.bystander_webhook, event_id), 20, "the delivery is seen")
     [delivery_id] = delivery_ids(place, place.bystander, place.bystander_webhook, event_id)
@@ -249,7 +249,7 @@ def test_ids_of_another_account_are_not_there(place: Place, account: Account) ->
 
 
 @pytest.mark.parametrize("path", ["/v1/deliveries", "/v1/dead-letters", "/v1/webhooks", "/v1/account/audit"])
-def test_a_list_shows_nothing_of_another_account(place: Place, account: Account, path: str) -> None:
+def test_a_list_shows_nothing_of_another_account(place: AdversarySystem, account: Account, path: str) -> None:
     """Not even with a filter that names what belongs to it."""
     named = f"?webhook={place.bystander_webhook}" if path in ("/v1/deliveries", "/v1/dead-letters") else ""
     answer = place.call("GET", path + named, key=account.key)
@@ -258,7 +258,7 @@ def test_a_list_shows_nothing_of_another_account(place: Place, account: Account,
     assert place.bystander_webhook.encode() not in answer.body
 
 
-def test_ids_of_another_account_are_not_acted_on(place: Place, account: Account) -> None:
+def test_ids_of_another_account_are_not_acted_on(place: AdversarySystem, account: Account) -> None:
     event_id = place.publish(place.bystander)
     until(lambda: delivery_ids(place, place.bystander, place.bystander_webhook, event_id), 20, "the delivery is seen")
     ids = delivery_ids(place, place.bystander, place.bystander_webhook, event_id)
@@ -267,33 +267,33 @@ def test_ids_of_another_account_are_not_acted_on(place: Place, account: Account)
         assert (answer.status, answer.json["ids"]) == (200, [])
 
 
-def test_a_job_of_another_account_is_not_there(place: Place, account: Account) -> None:
+def test_a_job_of_another_account_is_not_there(place: AdversarySystem, account: Account) -> None:
     job = place.call("POST", "/v1/dead-letters/retry", {"filter": {}}, key=place.bystander.key)
     assert job.status == 202
     assert place.call("GET", f"/v1/jobs/{job.json['id']}", key=account.key).status == 404
 
 
-def test_a_job_for_a_webhook_of_another_account_does_nothing(place: Place, account: Account) -> None:
+def test_a_job_for_a_webhook_of_another_account_does_nothing(place: AdversarySystem, account: Account) -> None:
     chosen = {"filter": {"webhookId": place.bystander_webhook}}
     job = place.call("POST", "/v1/dead-letters/discard", chosen, key=account.key)
     assert (job.status, job.json["total"]) == (202, 0)
 
 
-def test_an_operators_calls_need_an_operators_key(place: Place, account: Account) -> None:
+def test_an_operators_calls_need_an_operators_key(place: AdversarySystem, account: Account) -> None:
     for method, path in (("GET", "/v1/accounts"), ("POST", "/v1/accounts"), ("GET", "/v1/audit")):
-        answer = place.call(method, path, {"name": "Mine", "emails": []}, key=account.key)
+        answer = place.call(method, path, {"name": "StillAssigned", "emails": []}, key=account.key)
         assert answer.status == 403
-    keys = place.call("POST", f"/v1/accounts/{place.bystander.id}/keys", {"name": "Mine"}, key=account.key)
+    keys = place.call("POST", f"/v1/accounts/{place.bystander.id}/keys", {"name": "StillAssigned"}, key=account.key)
     assert keys.status == 403
 
 
-def test_an_event_of_another_account_is_refused(place: Place, account: Account) -> None:
+def test_an_event_of_another_account_is_refused(place: AdversarySystem, account: Account) -> None:
     event = {**COMPLETED, "accountId": place.bystander.id}
     answer = place.call("POST", "/v1/events", event, key=account.key)
     assert (answer.status, answer.wrong_fields) == (422, {"events[0].accountId"})
 
 
-def test_the_event_id_of_another_account_changes_nothing(place: Place, account: Account) -> None:
+def test_the_event_id_of_another_account_changes_nothing(place: AdversarySystem, account: Account) -> None:
     """Both accounts publish the same id; each gets its own event."""
     place.register(account, place.receiver.url("/same"))
     event_id = place.new_id("evt_same")
@@ -305,7 +305,7 @@ def test_the_event_id_of_another_account_changes_nothing(place: Place, account: 
         assert {json.loads(body)["data"]["learnerId"] for body in bodies} == {learner}
 
 
-def test_an_event_id_with_another_body_keeps_the_first(place: Place, account: Account) -> None:
+def test_an_event_id_with_another_body_keeps_the_first(place: AdversarySystem, account: Account) -> None:
     webhook_id = place.register(account, place.receiver.url("/twice"))
     event_id, before = place.new_id("evt_twice"), place.count_invalid()
     publish(place, account, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "learnerId": "first"}}])
@@ -319,7 +319,7 @@ def test_an_event_id_with_another_body_keeps_the_first(place: Place, account: Ac
     assert place.delivery(account, delivery_id)["payload"]["data"]["learnerId"] == "first"
 
 
-def test_an_idempotency_key_of_another_account_is_free(place: Place, account: Account) -> None:
+def test_an_idempotency_key_of_another_account_is_free(place: AdversarySystem, account: Account) -> None:
     """The same request with the same key gets an answer of its own, with a secret of its own."""
     body, headers = {"url": place.receiver.url("/shared")}, {"Idempotency-Key": place.new_id("shared")}
     neighbour = place.open_account("Neighbour")
@@ -332,12 +332,12 @@ def test_an_idempotency_key_of_another_account_is_free(place: Place, account: Ac
 
 
 @pytest.mark.parametrize("value", ["", "x" * 256, "a b", "\xff", "a\tb"], ids=repr)
-def test_an_odd_idempotency_key_is_refused(place: Place, account: Account, value: str) -> None:
+def test_an_odd_idempotency_key_is_refused(place: AdversarySystem, account: Account, value: str) -> None:
     answer = place.call("POST", "/v1/events", COMPLETED, key=account.key, headers={"Idempotency-Key": value})
     assert (answer.status, answer.wrong_fields) == (422, {"Idempotency-Key"})
 
 
-def test_an_idempotency_key_with_another_body_is_refused(place: Place, account: Account) -> None:
+def test_an_idempotency_key_with_another_body_is_refused(place: AdversarySystem, account: Account) -> None:
     headers = {"Idempotency-Key": "again"}
     assert place.call("POST", "/v1/events", COMPLETED, key=account.key, headers=headers).status == 202
     other = {**COMPLETED, "createdAt": "2026-04-10T14:32:01Z"}
@@ -355,9 +355,9 @@ def widest_event(name: str, number: int) -> dict[str, Any]:
     return {"id": event_id, "type": name, "createdAt": "2026-04-10T14:32:00.999999+02:00", "data": data}
 
 
-def publish(place: Place, account: Account, events: list[dict[str, Any]]) -> None:
+def publish(place: AdversarySystem, account: Account, events: list[dict[str, Any]]) -> None:
     """The same events again where the API has no room for them, until Kafka acknowledges them."""
-    answers: list[Answer] = []
+    answers: list[Response] = []
 
     def is_taken() -> bool:
         answers.append(place.call("POST", "/v1/events", {"events": events}, key=account.key))
@@ -367,15 +367,15 @@ def publish(place: Place, account: Account, events: list[dict[str, Any]]) -> Non
     assert answers[-1].status == 202, answers[-1].body
 
 
-def attempted(place: Place, account: Account, webhook_id: str) -> list[dict[str, Any]]:
+def attempted(place: AdversarySystem, account: Account, webhook_id: str) -> list[dict[str, Any]]:
     return [row for row in place.deliveries(account, webhook_id) if row["attempts"]]
 
 
-def handled(place: Place, account: Account, webhook_id: str) -> set[str]:
+def handled(place: AdversarySystem, account: Account, webhook_id: str) -> set[str]:
     """The events whose delivery was attempted, or is held."""
     rows = place.deliveries(account, webhook_id)
     return {row["eventId"] for row in rows if row["attempts"] or row["state"] == "held"}
 
 
-def delivery_ids(place: Place, account: Account, webhook_id: str, event_id: str) -> list[str]:
+def delivery_ids(place: AdversarySystem, account: Account, webhook_id: str, event_id: str) -> list[str]:
     return [row["id"] for row in place.deliveries(account, webhook_id) if row["eventId"] == event_id]

@@ -6,8 +6,8 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from adversary.place import API_CONNECTIONS, Place
 from adversary.raw_http import connected, exchange, read_all, send_repeatedly, status
+from adversary.system import API_CONNECTIONS, AdversarySystem
 
 from e2e.system import until
 
@@ -29,7 +29,7 @@ HALF_REQUESTS = {
 
 
 @pytest.fixture(autouse=True)
-def api_answers_afterwards(place: Place) -> Iterator[None]:
+def api_answers_afterwards(place: AdversarySystem) -> Iterator[None]:
     yield
     until(place.is_api_alive, 10, "the API answers after the act")
 
@@ -38,21 +38,21 @@ def api_answers_afterwards(place: Place) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("line", [b"X-Header: value\r\n", b"x" * 16], ids=["many lines", "one line"])
-def test_64_mib_of_headers_get_431(place: Place, line: bytes) -> None:
+def test_64_mib_of_headers_get_431(place: AdversarySystem, line: bytes) -> None:
     with connected(place.api_port) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\n" + HOST)
         send_repeatedly(client, line * 4096, 64 * MEBIBYTE)
         assert status(read_all(client)) == 431
 
 
-def test_a_body_without_a_key_is_not_read(place: Place) -> None:
+def test_a_body_without_a_key_is_not_read(place: AdversarySystem) -> None:
     with connected(place.api_port) as client:
         client.sendall(b"POST /v1/events HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: %d\r\n\r\n" % (64 * MEBIBYTE))
         send_repeatedly(client, b"[" * MEBIBYTE, 64 * MEBIBYTE)
         assert status(read_all(client)) in (401, 413)
 
 
-def test_deep_json_without_a_key_gets_401(place: Place) -> None:
+def test_deep_json_without_a_key_gets_401(place: AdversarySystem) -> None:
     deep = b"[" * 500_000
     head = b"POST /v1/webhooks HTTP/1.1\r\n" + HOST + JSON + CLOSE
     assert status(exchange(place.api_port, head + b"Content-Length: %d\r\n\r\n" % len(deep) + deep)) == 401
@@ -61,7 +61,7 @@ def test_deep_json_without_a_key_gets_401(place: Place) -> None:
 # -- time and number -----------------------------------------------------------------------------------------------
 
 
-def test_half_requests_stop_the_api_for_seconds_only(place: Place) -> None:
+def test_half_requests_stop_the_api_for_seconds_only(place: AdversarySystem) -> None:
     """They fill every connection of the API, stay open, and are closed one after the other."""
     with contextlib.ExitStack() as held:
         for number in range(API_CONNECTIONS * 3):
@@ -72,7 +72,7 @@ def test_half_requests_stop_the_api_for_seconds_only(place: Place) -> None:
         until(place.is_api_alive, HEADER_SECONDS, "the API answers while the half requests stay open", every=0.25)
 
 
-def test_silent_connections_beyond_the_limit_get_503(place: Place) -> None:
+def test_silent_connections_beyond_the_limit_get_503(place: AdversarySystem) -> None:
     with contextlib.ExitStack() as held:
         for _ in range(API_CONNECTIONS):
             held.enter_context(connected(place.api_port))
@@ -82,7 +82,7 @@ def test_silent_connections_beyond_the_limit_get_503(place: Place) -> None:
         place.assert_the_law()
 
 
-def test_slow_readers_leave_the_api_to_others(place: Place) -> None:
+def test_slow_readers_leave_the_api_to_others(place: AdversarySystem) -> None:
     request = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\n" + HOST + b"\r\n"
     with contextlib.ExitStack() as held:
         for _ in range(20):
@@ -94,12 +94,12 @@ def test_slow_readers_leave_the_api_to_others(place: Place) -> None:
         place.assert_the_law()
 
 
-def test_pipelined_requests_are_cut_short(place: Place) -> None:
+def test_pipelined_requests_are_cut_short(place: AdversarySystem) -> None:
     response = exchange(place.api_port, (b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n") * 2000)
     assert 1 <= response.count(b"HTTP/1.1 200") <= 11
 
 
-def test_500_wrong_keys_get_401(place: Place) -> None:
+def test_500_wrong_keys_get_401(place: AdversarySystem) -> None:
     shapes = ["sk_%d", "%d", "sk_' OR 1=1 -- %d", "operator-%d", "%d" + "k" * 8000, "Basic %d", "\xff%d"]
     client = http.client.HTTPConnection("127.0.0.1", place.api_port, timeout=20)
     statuses = set()
@@ -138,7 +138,7 @@ def test_500_wrong_keys_get_401(place: Place) -> None:
         HOST + b"\x00: a\r\n",
     ],
 )
-def test_a_request_without_a_clear_end_gets_400(place: Place, head: bytes) -> None:
+def test_a_request_without_a_clear_end_gets_400(place: AdversarySystem, head: bytes) -> None:
     response = exchange(
         place.api_port, b"POST /v1/events HTTP/1.1\r\n" + head + b"\r\nhello" + b"GET / HTTP/1.1\r\n\r\n"
     )
@@ -146,7 +146,7 @@ def test_a_request_without_a_clear_end_gets_400(place: Place, head: bytes) -> No
     assert response.count(b"HTTP/1.1 ") == 1
 
 
-def test_a_key_in_a_trailer_gets_401(place: Place) -> None:
+def test_a_key_in_a_trailer_gets_401(place: AdversarySystem) -> None:
     head = b"POST /v1/webhooks HTTP/1.1\r\n" + HOST + JSON + CLOSE + b"Transfer-Encoding: chunked\r\n"
     trailer = b"Authorization: Bearer %b\r\n" % place.hostile.key.encode()
     assert status(exchange(place.api_port, head + b"\r\n2\r\n{}\r\n0\r\n" + trailer + b"\r\n")) == 401
@@ -178,7 +178,7 @@ def test_a_key_in_a_trailer_gets_401(place: Place) -> None:
         pytest.param(b"GET /v1/deliveries?" + b"a=1&" * 10_000 + b" HTTP/1.1", 401, id="a long query"),
     ],
 )
-def test_an_odd_request_line_gets_an_error(place: Place, request_line: bytes, expected: int) -> None:
+def test_an_odd_request_line_gets_an_error(place: AdversarySystem, request_line: bytes, expected: int) -> None:
     response = exchange(place.api_port, request_line + b"\r\n" + HOST + CLOSE + b"\r\n")
     assert status(response) == expected
     assert b"\r\nX-Injected" not in response

@@ -6,8 +6,8 @@ import signal
 import sys
 
 from chaos.scenarios import scenarios
+from chaos.servers import Servers
 from chaos.table import line, table
-from chaos.theatre import Theatre
 
 
 def main() -> int:
@@ -28,7 +28,7 @@ def main() -> int:
     rows = []
     # Whoever ends this ends all that it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    with Theatre(given.seed) as theatre:
+    with Servers(given.seed) as theatre:
         for scenario in chosen:
             row = theatre.play(scenario)
             rows.append(row)

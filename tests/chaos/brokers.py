@@ -5,13 +5,13 @@ from itertools import cycle, islice
 
 from confluent_kafka.admin import AdminClient
 
-from chaos.act import Act
+from chaos.scenario import ScenarioRun
 from e2e.system import STAGES, until
 from real.kafka import Kafka
 from real.kafka_cluster import KafkaCluster
 
 
-def kill(act: Act, times: int) -> None:
+def kill(act: ScenarioRun, times: int) -> None:
     """kill -9 of the only one, and back on the same data."""
     kafka = act.world.kafka
     assert isinstance(kafka, Kafka)
@@ -26,7 +26,7 @@ def kill(act: Act, times: int) -> None:
             act.await_progress(stage, done, at)
 
 
-def kill_leader(act: Act, times: int) -> None:
+def kill_leader(act: ScenarioRun, times: int) -> None:
     """Whoever leads `subscriptions`, or the first of `deliveries`, of three with two copies in sync at least."""
     cluster = act.world.kafka
     assert isinstance(cluster, KafkaCluster)
@@ -42,7 +42,7 @@ def kill_leader(act: Act, times: int) -> None:
         until(lambda: all_in_sync(act), 60, "every copy in sync again")
 
 
-def make_subscriptions_anew(act: Act) -> None:
+def make_subscriptions_anew(act: ScenarioRun) -> None:
     """Deleted and created empty: a stage that goes on would match nothing and lose every event in silence."""
     topic = f"{act.world.prefix}subscriptions"
     # A restart raises the epochs of the leaders: to consumers a new topic, which begins at the first, seems old.
@@ -59,13 +59,13 @@ def make_subscriptions_anew(act: Act) -> None:
             act.await_progress(stage, before[stage], at)
 
 
-def leader_of(act: Act, topic: str) -> int:
+def leader_of(act: ScenarioRun, topic: str) -> int:
     admin = AdminClient({"bootstrap.servers": act.world.kafka.bootstrap})
     found = admin.list_topics(f"{act.world.prefix}{topic}", timeout=10)
     return int(found.topics[f"{act.world.prefix}{topic}"].partitions[0].leader)
 
 
-def all_in_sync(act: Act) -> bool:
+def all_in_sync(act: ScenarioRun) -> bool:
     admin = AdminClient({"bootstrap.servers": act.world.kafka.bootstrap})
     topics = admin.list_topics(timeout=10).topics.values()
     return all(len(p.isrs) == len(p.replicas) for topic in topics for p in topic.partitions.values())

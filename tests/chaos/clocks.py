@@ -4,20 +4,20 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from chaos.act import Act
 from chaos.checker import read_receipts
+from chaos.scenario import ScenarioRun
 from e2e.system import until
 
 WRONG_CLOCK = Path(__file__).with_name("wrong_clock")
 
 
-def wrong(act: Act, cases: Sequence[tuple[str, int]], seconds: float) -> None:
+def wrong(act: ScenarioRun, cases: Sequence[tuple[str, int]], seconds: float) -> None:
     """Minutes fast or slow: the stage is not ready, and does nothing."""
     for stage, offset in cases:
         _mislead(act, stage, offset, seconds)
 
 
-def _mislead(act: Act, stage: str, offset: int, seconds: float) -> None:
+def _mislead(act: ScenarioRun, stage: str, offset: int, seconds: float) -> None:
     fake = {"PYTHONPATH": str(WRONG_CLOCK), "WRONG_CLOCK_SECONDS": str(offset)}
     assert act.crew.stop(stage) == 0
     before, sent = act.crew.progress(stage), len(read_receipts(act.world.folder))

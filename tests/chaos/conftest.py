@@ -2,7 +2,7 @@
 
 import pytest
 
-from chaos.act import Row
+from chaos.scenario import Row
 from chaos.table import table
 
 ROWS = pytest.StashKey[list[Row]]()

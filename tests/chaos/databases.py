@@ -8,11 +8,11 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicP
 from confluent_kafka.admin import AdminClient
 
 import parts
-from chaos.act import Act
+from chaos.scenario import ScenarioRun
 from e2e.system import until
 
 
-def stop(act: Act, seconds: float) -> None:
+def stop(act: ScenarioRun, seconds: float) -> None:
     """Events are delivered all the same, and recorded afterwards."""
     act.world.postgres.stop()
     began_at = time.time()
@@ -24,7 +24,7 @@ def stop(act: Act, seconds: float) -> None:
     act.await_progress("record", recorded, time.time())
 
 
-def restore(act: Act) -> None:
+def restore(act: ScenarioRun) -> None:
     """An older dump: what was recorded since is read again, and the topic is made what the database says."""
     act.customer("known")
     young = act.world.account()
@@ -45,7 +45,7 @@ def restore(act: Act) -> None:
     act.await_progress("record", 0, began_at)
 
 
-def restore_with_deletions(act: Act) -> None:
+def restore_with_deletions(act: ScenarioRun) -> None:
     """A webhook that was deleted after the dump is back, with events, though the topic's tombstone is newer."""
     account, run = act.world.account(), act.world.system.run
     webhook = act.world.webhook(account, f"{act.name}-back")
@@ -66,7 +66,7 @@ def restore_with_deletions(act: Act) -> None:
     until(lambda: act.world.system.states(webhook).get("delivered", 0) > 0, 60, "events of the webhook that is back")
 
 
-def read_again(act: Act) -> None:
+def read_again(act: ScenarioRun) -> None:
     """What `kafka-consumer-groups --reset-offsets --to-earliest` does for the group of record."""
     admin = AdminClient({"bootstrap.servers": act.world.kafka.bootstrap})
     group = f"{act.world.prefix}record"

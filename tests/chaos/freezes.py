@@ -2,8 +2,8 @@
 
 import time
 
-from chaos.act import Act
 from chaos.members import holder
+from chaos.scenario import ScenarioRun
 from e2e.system import System, until
 
 # Topics that `deliver` reads (first attempts, tests, three tiers) times their partitions.
@@ -12,7 +12,7 @@ NEWS = {"partitions assigned": 1, "partitions revoked": -1, "partitions lost": -
 LEASE_LOST = 3
 
 
-def deliver(act: Act, seconds: float) -> None:
+def deliver(act: ScenarioRun, seconds: float) -> None:
     """Another member takes over; the sleeper wakes up with requests in hand that are not its own any more."""
     with act.member("rival") as rival:
         rival.start(["deliver"])
@@ -27,7 +27,7 @@ def deliver(act: Act, seconds: float) -> None:
         assert rival.stop("deliver") == 0
 
 
-def publish(act: Act, seconds: float) -> None:
+def publish(act: ScenarioRun, seconds: float) -> None:
     """A rival takes the lease over and publishes; the sleeper must not write what is older."""
     webhook = act.customer("watched")
     with act.member("rival") as rival:

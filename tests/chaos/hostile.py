@@ -11,12 +11,12 @@ import psycopg
 from confluent_kafka import Producer
 
 from builders import attempt, dead_letter, delivery
-from chaos.act import Act
 from chaos.kills import parked
+from chaos.scenario import ScenarioRun
 from e2e.system import System, until
 from real.strange_producer import produce_strange_records
-from streams.adapters.avro import AvroCodec
-from streams.adapters.sealing import generate_key
+from streams.adapters.avro.codec import AvroCodec
+from streams.adapters.encryption import generate_key
 
 CODEC = AvroCodec()
 WRITE_EVERY_SECONDS = 0.2
@@ -39,7 +39,7 @@ HOSTILE = {
 }
 
 
-def records(act: Act, times: int) -> None:
+def records(act: ScenarioRun, times: int) -> None:
     """One event in fifty is hostile, and so are records of every other topic; each stage is killed meanwhile."""
     world = act.world
     produce_strange_records(world.kafka.bootstrap, f"{world.prefix}session-events")
@@ -52,7 +52,7 @@ def records(act: Act, times: int) -> None:
 
 
 @contextmanager
-def stranger(act: Act) -> Iterator[list[str]]:
+def stranger(act: ScenarioRun) -> Iterator[list[str]]:
     """Writes a hostile record now and then; the topics of those that were taken."""
     world, enough, written = act.world, threading.Event(), list[str]()
     producer = Producer({"bootstrap.servers": world.kafka.bootstrap, "message.max.bytes": 10**7, "log_level": 2})
@@ -73,7 +73,7 @@ def stranger(act: Act) -> Iterator[list[str]]:
         writing.join()
 
 
-def wrong_key(act: Act, seconds: float) -> None:
+def wrong_key(act: ScenarioRun, seconds: float) -> None:
     """`deliver` and `publish` with a key that opens nothing say so and spend nobody's attempts."""
     system = act.world.system
     sent = act.crew.progress("deliver")
@@ -97,7 +97,7 @@ def says_keys(system: System, stage: str) -> bool:
     return "ENCRYPTION_KEYS" in system.trouble(stage)
 
 
-def file_descriptors(act: Act, seconds: float) -> None:
+def file_descriptors(act: ScenarioRun, seconds: float) -> None:
     """`deliver` can open nothing more for a while: its deliveries wait, and no endpoint is blamed."""
     pid = act.world.system.pid("deliver")
     sent = act.crew.progress("deliver")
@@ -114,7 +114,7 @@ def file_descriptors(act: Act, seconds: float) -> None:
     assert count(act, b"SELECT count(*) FROM attempts WHERE strpos(words, 'open files') > 0") == 0
 
 
-def missing_topic(act: Act) -> None:
+def missing_topic(act: ScenarioRun) -> None:
     """A schedule of which one topic is missing: `deliver` names it, and goes on by itself once it is made."""
     system, longer = act.world.system, {"SCORM_WEBHOOKS_RETRY_SCHEDULE": "1s,2s,3s,4s"}
     flaky = act.customer("refusing", "refuse=20")
@@ -134,7 +134,7 @@ def missing_topic(act: Act) -> None:
     act.crew.start("deliver")
 
 
-def count(act: Act, query: bytes, *parameters: str) -> int:
+def count(act: ScenarioRun, query: bytes, *parameters: str) -> int:
     with psycopg.connect(act.world.database_url) as connection:
         [found] = connection.execute(query, parameters).fetchone() or [0]
         return int(found)

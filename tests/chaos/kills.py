@@ -7,18 +7,18 @@ from threading import Event
 
 from confluent_kafka import Consumer, TopicPartition
 
-from chaos.act import Act
+from chaos.scenario import ScenarioRun
 from e2e.system import STAGES, until
 
 FIDGET_SECONDS = 1.0
 
 
-def kill(act: Act, stage: str, times: int) -> None:
+def kill(act: ScenarioRun, stage: str, times: int) -> None:
     with restless_customer(act):
         _kill(act, stage, times)
 
 
-def kill_all(act: Act, times: int, publish_times: int) -> None:
+def kill_all(act: ScenarioRun, times: int, publish_times: int) -> None:
     """Each stage at a pace of its own, without regard for the others."""
     with restless_customer(act), ThreadPoolExecutor() as pool:
         # A killed publisher's lease lasts for 15 seconds more.
@@ -27,13 +27,13 @@ def kill_all(act: Act, times: int, publish_times: int) -> None:
             killer.result()
 
 
-def _kill(act: Act, stage: str, times: int) -> None:
+def _kill(act: ScenarioRun, stage: str, times: int) -> None:
     for _ in range(times):
         act.last(act.dice.random())
         act.kill(stage)
 
 
-def restart_in_turn(act: Act, rounds: int) -> None:
+def restart_in_turn(act: ScenarioRun, rounds: int) -> None:
     """SIGTERM, with requests in flight that take their time."""
     act.customer("slow", "think=2500", types="package.updated")
     with restless_customer(act):
@@ -42,7 +42,7 @@ def restart_in_turn(act: Act, rounds: int) -> None:
                 act.restart(stage)
 
 
-def poison(act: Act, times: int) -> None:
+def poison(act: ScenarioRun, times: int) -> None:
     """What nobody can read is parked; an endpoint that refuses some events has them as dead letters."""
     act.customer("strict", "refuse=40")
     for stage in ("fan-out", "record") * times:
@@ -54,7 +54,7 @@ def poison(act: Act, times: int) -> None:
     until(lambda: parked(act) >= act.world.load.poisoned, 30, "all of it parked")
 
 
-def parked(act: Act) -> int:
+def parked(act: ScenarioRun) -> int:
     """How many records the topic of the invalid ones ever had."""
     asker = Consumer({"bootstrap.servers": act.world.kafka.bootstrap, "group.id": "none"})
     topic = f"{act.world.prefix}session-events.invalid"
@@ -64,7 +64,7 @@ def parked(act: Act) -> int:
 
 
 @contextmanager
-def restless_customer(act: Act) -> Iterator[None]:
+def restless_customer(act: ScenarioRun) -> Iterator[None]:
     """Somebody who pauses and enables a webhook now and then, and leaves it enabled: work for `publish`."""
     webhook, enough = act.customer("restless"), Event()
 

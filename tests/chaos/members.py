@@ -7,13 +7,13 @@ from itertools import count
 
 import psycopg
 
-from chaos.act import Act
+from chaos.scenario import ScenarioRun
 from e2e.system import until
 
 EXTRA_MEMBERS = 3
 
 
-def storm(act: Act, seconds: float) -> None:
+def storm(act: ScenarioRun, seconds: float) -> None:
     """Every second another member of deliver joins, or leaves as it should."""
     ends_at = time.monotonic() + seconds
     with ExitStack() as stack:
@@ -33,7 +33,7 @@ def storm(act: Act, seconds: float) -> None:
         act.await_progress("deliver", before, at)
 
 
-def two_publishers(act: Act) -> None:
+def two_publishers(act: ScenarioRun) -> None:
     """Two that start at once: one works, the other takes over when that one is told to stop."""
     webhook, ours = act.customer("watched"), act.world.system
     assert act.crew.stop("publish") == 0
@@ -55,7 +55,7 @@ def two_publishers(act: Act) -> None:
             act.crew.start("publish")
 
 
-def holder(act: Act) -> int:
+def holder(act: ScenarioRun) -> int:
     """Whose the lease is, by process id; 0: nobody's."""
     with psycopg.connect(act.world.database_url) as connection:
         row = connection.execute("SELECT holder FROM leases WHERE expires_at > now()").fetchone()

@@ -3,7 +3,7 @@
 from functools import partial
 
 from chaos import brokers, clocks, databases, freezes, hostile, kills, members, webhooks
-from chaos.act import Scenario
+from chaos.scenario import Scenario
 from e2e.system import STAGES
 
 

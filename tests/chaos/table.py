@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from chaos.act import Row
+from chaos.scenario import Row
 
 COLUMNS = ("events", "deliveries", "kills", "lost", "doubled", "allowed", "recovery s")
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 import parts
-from chaos.act import Row, Scenario
+from chaos.scenario import Row, Scenario
 from chaos.scenarios import scenarios
-from chaos.theatre import Theatre
+from chaos.servers import Servers
 from conftest import left_out
 
 pytestmark = [pytest.mark.chaos, pytest.mark.e2e, pytest.mark.real]
@@ -19,18 +19,18 @@ NEEDS = {"Java": parts.java, "Kafka": parts.kafka, "PostgreSQL": parts.postgres}
 
 
 @pytest.fixture(scope="module")
-def theatre() -> Iterator[Theatre]:
+def theatre() -> Iterator[Servers]:
     for part, place in NEEDS.items():
         if not place():
             left_out(part)
     print(f"CHAOS_SEED={SEED}")  # seen when a scenario fails
-    with Theatre(SEED) as theatre:
+    with Servers(SEED) as theatre:
         yield theatre
 
 
 @pytest.mark.parametrize("scenario", scenarios(patient=False), ids=lambda scenario: scenario.name)
 def test_nothing_is_lost_and_no_more_is_doubled_than_was_in_doubt(
-    theatre: Theatre, rows: list[Row], scenario: Scenario
+    theatre: Servers, rows: list[Row], scenario: Scenario
 ) -> None:
     row = theatre.play(scenario)
     rows.append(row)

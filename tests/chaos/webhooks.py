@@ -5,13 +5,13 @@ from functools import partial
 
 import psycopg
 
-from chaos.act import Act
+from chaos.scenario import ScenarioRun
 from e2e.system import until
 
 CHOICES = {"deliver": "delivered", "keep": "dead", "discard": "discarded"}
 
 
-def pause_and_enable(act: Act, rounds: int) -> None:
+def pause_and_enable(act: ScenarioRun, rounds: int) -> None:
     """Each choice for what is held, on a webhook of its own; what was held ends as was chosen."""
     webhooks = {choice: act.customer(choice) for choice in CHOICES}
     run = act.world.system.run
@@ -32,7 +32,7 @@ def pause_and_enable(act: Act, rounds: int) -> None:
         until(partial(has, act, webhook, CHOICES[choice]), 60, f"something {CHOICES[choice]}")
 
 
-def rotate_and_replay(act: Act, rounds: int, also: tuple[str, ...]) -> None:
+def rotate_and_replay(act: ScenarioRun, rounds: int, also: tuple[str, ...]) -> None:
     """A webhook gets new secrets, and what it was owed while paused is given up and sent again.
 
     `also` are killed beside `deliver` and `record`.
@@ -57,12 +57,12 @@ def rotate_and_replay(act: Act, rounds: int, also: tuple[str, ...]) -> None:
     until(partial(has, act, webhook, "delivered"), 60, "something delivered")
 
 
-def kill_in_turn(act: Act, *stages: str) -> None:
+def kill_in_turn(act: ScenarioRun, *stages: str) -> None:
     for stage in stages:
         act.kill(stage)
 
 
-def has(act: Act, webhook: str, state: str) -> bool:
+def has(act: ScenarioRun, webhook: str, state: str) -> bool:
     query = "SELECT 1 FROM deliveries WHERE webhook_id = %s AND state = %s LIMIT 1"
     with psycopg.connect(act.world.database_url) as connection:
         return connection.execute(query, [webhook, state]).fetchone() is not None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streams.cli import events
-from streams.cli.events import Line, parse_lines, publish_all
+from streams.cli.events import InputLine, parse_lines, publish_all
 from streams.core.errors import Invalid, Unavailable
 from streams.producer import Ack
 
@@ -89,7 +89,7 @@ def test_a_failure_names_its_line_and_counts_what_is_published(
     assert (shown["published"], shown["ids"]) == (3, ["evt_1", "evt_2", "evt_5"])
 
 
-def five_lines() -> list[Line]:
+def five_lines() -> list[InputLine]:
     return parse_lines("\n".join(line(id=f"evt_{number}") for number in range(1, 6)))
 
 

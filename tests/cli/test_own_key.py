@@ -3,7 +3,7 @@
 import threading
 from pathlib import Path
 
-from streams.products import Products
+from streams.runtime.deployment import Deployment
 
 
 def test_processes_that_start_at_once_agree_on_one_key(tmp_path: Path) -> None:
@@ -11,7 +11,7 @@ def test_processes_that_start_at_once_agree_on_one_key(tmp_path: Path) -> None:
     together = threading.Barrier(20)
 
     def start(folder: Path) -> None:
-        products = Products.from_environment({"SCORM_WEBHOOKS_DATA_DIR": str(folder)})
+        products = Deployment.from_environment({"SCORM_WEBHOOKS_DATA_DIR": str(folder)})
         together.wait()
         made.append(products._own_key())
 

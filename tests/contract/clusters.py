@@ -6,19 +6,19 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from fakes import FakeFeed, FakeLog, FakeReport, FakeView
-from streams.adapters.avro import AvroCodec
+from fakes import FakeRecordConsumer, FakeRecordProducer, FakeSubscriptions, FakeTelemetry
+from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.clock import SystemClock
 from streams.adapters.faust_app import SESSION_SECONDS, FaustStage
 from streams.adapters.kafka.config import consumer_config, producer_config, view_config
 from streams.adapters.kafka.embedded import EmbeddedBroker
-from streams.adapters.kafka.feed import KafkaFeed
-from streams.adapters.kafka.log import KafkaLog
+from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
+from streams.adapters.kafka.record_producer import KafkaRecordProducer
+from streams.adapters.kafka.subscriptions_reader import SubscriptionsReader
 from streams.adapters.kafka.topics_admin import TopicsAdmin
-from streams.adapters.kafka.view_reader import ViewReader
-from streams.core.ledger import Commit
+from streams.core.offset_tracker import Commit
 from streams.core.schedule import parse_schedule
-from streams.ports import Clock, Codec, Directory, Feed, Log, Outgoing, Partition, Record, Subscriptions
+from streams.ports import Clock, Codec, Outgoing, Partition, Record, RecordConsumer, RecordProducer, Subscriptions
 from streams.topics import SESSION_EVENTS, declare
 
 PARTITIONS = 3
@@ -28,36 +28,32 @@ CODEC = AvroCodec()
 CLOCK = SystemClock()
 
 
-class WebhookView(Subscriptions, Directory, Protocol):
-    """Both ports that look at the webhooks of the topic."""
-
-
 class Cluster(Protocol):
     """A Kafka with every topic made, for one test alone."""
 
-    def log(self) -> AbstractAsyncContextManager[Log]: ...
+    def log(self) -> AbstractAsyncContextManager[RecordProducer]: ...
 
-    def feed(self, topic: str, group: str = "group") -> Feed: ...
+    def feed(self, topic: str, group: str = "group") -> RecordConsumer: ...
 
-    def view(self) -> AbstractAsyncContextManager[WebhookView]: ...
+    def view(self) -> AbstractAsyncContextManager[Subscriptions]: ...
 
 
 class FakeCluster:
     """In memory, at this machine's own clock."""
 
     def __init__(self) -> None:
-        self._log = FakeLog(CLOCK, PARTITIONS)
+        self._log = FakeRecordProducer(CLOCK, PARTITIONS)
 
     @asynccontextmanager
-    async def log(self) -> AsyncIterator[Log]:
+    async def log(self) -> AsyncIterator[RecordProducer]:
         yield self._log
 
-    def feed(self, topic: str, group: str = "group") -> Feed:
-        return FakeFeed(self._log, group, [topic])
+    def feed(self, topic: str, group: str = "group") -> RecordConsumer:
+        return FakeRecordConsumer(self._log, group, [topic])
 
     @asynccontextmanager
-    async def view(self) -> AsyncIterator[WebhookView]:
-        yield FakeView(self._log, CODEC)
+    async def view(self) -> AsyncIterator[Subscriptions]:
+        yield FakeSubscriptions(self._log, CODEC)
 
 
 @dataclass(frozen=True)
@@ -70,26 +66,30 @@ class KafkaCluster:
     embedded: EmbeddedBroker | None = None
 
     @asynccontextmanager
-    async def log(self) -> AsyncIterator[Log]:
-        log = KafkaLog(producer_config(self.properties), self.prefix, FakeReport())
+    async def log(self) -> AsyncIterator[RecordProducer]:
+        log = KafkaRecordProducer(producer_config(self.properties), self.prefix, FakeTelemetry())
         try:
             yield log
         finally:
             await log.close()
 
-    def feed(self, topic: str, group: str = "group") -> KafkaFeed:
-        return KafkaFeed(consumer_config(self.properties, self.prefix + group), [topic], self.prefix, FakeReport())
+    def feed(self, topic: str, group: str = "group") -> KafkaRecordConsumer:
+        return KafkaRecordConsumer(
+            consumer_config(self.properties, self.prefix + group), [topic], self.prefix, FakeTelemetry()
+        )
 
     @asynccontextmanager
-    async def view(self) -> AsyncIterator[WebhookView]:
+    async def view(self) -> AsyncIterator[Subscriptions]:
         reader = self.reader()
         async with running(reader.run()):
             yield reader
 
     def reader(
         self, codec: Codec = CODEC, clock: Clock = CLOCK, opens_check: Callable[[str], bool] = lambda sealed: True
-    ) -> ViewReader:
-        return ViewReader(view_config(self.properties), self.prefix, codec, FakeReport(), clock, opens_check)
+    ) -> SubscriptionsReader:
+        return SubscriptionsReader(
+            view_config(self.properties), self.prefix, codec, FakeTelemetry(), clock, opens_check
+        )
 
     def faust(self) -> FaustStage:
         return FaustStage(self.properties, "fan-out", SESSION_EVENTS, self.prefix, None, self.session_seconds)
@@ -104,7 +104,7 @@ def cluster_on(bootstrap: str, prefix: str = "") -> KafkaCluster:
 
 
 @dataclass
-class Handler:
+class RecordCollector:
     """Remembers what a feed tells; commits on revocation what it was told to."""
 
     records: list[Record] = field(default_factory=list)

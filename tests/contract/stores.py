@@ -18,35 +18,35 @@ from fakes import (
     FakeOutbox,
     FakeRecorder,
     FakeReplays,
-    FakeReport,
+    FakeTelemetry,
 )
-from streams.adapters.generations import generations
+from streams.adapters.replay_lookup import replay_lookup
 from streams.adapters.sql import migrate
 from streams.adapters.sql.accounts import SqlAccounts
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
-from streams.adapters.sql.held import SqlHeld
+from streams.adapters.sql.held import SqlHeldDeliveries
 from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.outbox import SqlLease, SqlOutbox
 from streams.adapters.sql.recorder import SqlRecorder
-from streams.adapters.sql.registry import SqlWebhooks
 from streams.adapters.sql.replays import SqlReplays
+from streams.adapters.sql.webhooks import SqlWebhooks
 from streams.core.access import ApiKey
 from streams.core.account import Account
-from streams.core.attempt import Attempt, DeadLetter, Followed
+from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import Delivery, HoldReason
+from streams.core.delivery_state import Batch, RecordedValue
 from streams.core.outcome import Kind
-from streams.core.standing import Batch, Fact
 from streams.core.webhook import Registration
 from streams.ports import (
     DeliveryLog,
-    Generations,
     HeldDeliveries,
     Jobs,
     Lease,
     Outbox,
-    Propagation,
+    PublicationStatus,
     Recorder,
+    ReplayLookup,
     Replays,
     Webhooks,
 )
@@ -60,12 +60,12 @@ class Store:
     recorder: Recorder
     webhooks: Webhooks
     outbox: Outbox
-    propagation: Propagation
+    propagation: PublicationStatus
     log: DeliveryLog
     held: HeldDeliveries
     replays: Replays
     jobs: Jobs
-    generations: Generations
+    replay_lookup: ReplayLookup
     lease: Callable[[str], Lease]
 
 
@@ -101,7 +101,7 @@ def fake_store(*, away: bool = False) -> Store:
         held=FakeHeld(recorder),
         replays=FakeReplays(recorder),
         jobs=FakeJobs(FakeReplays(recorder), clock),
-        generations=recorder,
+        replay_lookup=recorder,
         lease=lease.rival,
     )
 
@@ -124,15 +124,15 @@ async def unmigrated(url: URL) -> AsyncIterator[SqlStore]:
     ids, outbox = iter(range(1, 1_000_000)), SqlOutbox(database, clock)
     yield SqlStore(
         clock=clock,
-        recorder=SqlRecorder(database, clock, FakeReport(), lambda prefix: f"{prefix}_{next(ids)}"),
+        recorder=SqlRecorder(database, clock, FakeTelemetry(), lambda prefix: f"{prefix}_{next(ids)}"),
         webhooks=SqlWebhooks(database, clock),
         outbox=outbox,
         propagation=outbox,
         log=SqlDeliveryLog(database),
-        held=SqlHeld(database),
+        held=SqlHeldDeliveries(database),
         replays=SqlReplays(database, clock),
         jobs=SqlJobs(database, clock),
-        generations=generations(url.render_as_string(hide_password=False), FakeReport()),
+        replay_lookup=replay_lookup(url.render_as_string(hide_password=False), FakeTelemetry()),
         lease=lambda holder: SqlLease(database, clock, "publish", holder),
         database=database,
     )
@@ -146,7 +146,7 @@ async def publish_all(store: Store) -> None:
 # -- facts -----------------------------------------------------------------------------------------------------
 
 
-def failed(number: int, **changes: object) -> Fact:
+def failed(number: int, **changes: object) -> RecordedValue:
     """Attempt `number` of an event of its own, a second after the one before."""
     start = NOON + timedelta(seconds=number)
     made = attempt(
@@ -154,14 +154,14 @@ def failed(number: int, **changes: object) -> Fact:
         started_at=start,
         ended_at=start + timedelta(milliseconds=5),
         kind=Kind.SERVER_ERROR,
-        followed=Followed.TIER,
+        followed=NextStep.TIER,
         tier="30s",
         status=500,
     )
-    return Fact(made._replace(**changes), start)  # type: ignore[arg-type]
+    return RecordedValue(made._replace(**changes), start)  # type: ignore[arg-type]
 
 
-def history(event_id: str) -> list[Fact]:
+def history(event_id: str) -> list[RecordedValue]:
     """What can happen to one delivery: it waits, is tried, held, given up, replayed, and answered at last."""
     first = delivery(event_id=event_id)
     nouns: list[Delivery | Attempt | DeadLetter] = [
@@ -169,8 +169,8 @@ def history(event_id: str) -> list[Fact]:
         first.held(HoldReason.PAUSED, "pause_1", attempted=False),
         dead_letter(delivery=first._replace(step=7, attempt=7)),
         *(first._replace(generation=2, step=step) for step in (8, 10)),
-        *(attempt(event_id=event_id, generation=1, step=step, number=step, followed=Followed.DONE) for step in (2, 4)),
-        attempt(event_id=event_id, generation=2, step=9, followed=Followed.TIER, tier="30s", kind=Kind.SERVER_ERROR),
-        attempt(event_id=event_id, generation=2, step=11, number=2, followed=Followed.DONE),
+        *(attempt(event_id=event_id, generation=1, step=step, number=step, followed=NextStep.DONE) for step in (2, 4)),
+        attempt(event_id=event_id, generation=2, step=9, followed=NextStep.TIER, tier="30s", kind=Kind.SERVER_ERROR),
+        attempt(event_id=event_id, generation=2, step=11, number=2, followed=NextStep.DONE),
     ]
-    return [Fact(noun, NOON + timedelta(seconds=second)) for second, noun in enumerate(nouns)]
+    return [RecordedValue(noun, NOON + timedelta(seconds=second)) for second, noun in enumerate(nouns)]

@@ -12,27 +12,27 @@ from contract.stores import SqlStore, failed
 from streams.adapters.sql import account_webhooks
 from streams.adapters.sql.account_webhooks import SqlAccountWebhooks
 from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
-from streams.adapters.sql.answers import SqlAnswers
 from streams.adapters.sql.audit import SqlAuditLog
+from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.adapters.sql.mails import SqlMails
-from streams.adapters.sql.numbers import SqlNumbers
 from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.tables import attempts, bodies, deliveries
+from streams.adapters.sql.webhook_stats import SqlWebhookStats
 from streams.core.access import ApiKey, Scope
 from streams.core.account import DeliveryFilter, User
-from streams.core.audit import Deed
+from streams.core.audit import AuditEntry
+from streams.core.delivery_state import RecordedValue, fold
 from streams.core.errors import Conflict
 from streams.core.mail import MailKind
 from streams.core.page import Cursor
-from streams.core.standing import Fact, fold
 from streams.core.webhook import Registration
 from streams.ports import Prunable
 
 DAY = timedelta(days=1)
 
 
-def deed(number: int | str = 1, **changes: object) -> Deed:
-    made = Deed(f"deed_{number}", "ada", "key.created", "key_2", NOON, "acme")
+def deed(number: int | str = 1, **changes: object) -> AuditEntry:
+    made = AuditEntry(f"deed_{number}", "ada", "key.created", "key_2", NOON, "acme")
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -96,7 +96,7 @@ async def test_the_audit_log_is_read_in_pages_newest_first(database: SqlStore) -
 
 
 async def test_the_first_request_of_a_key_goes_on_and_every_other_hears_of_it(database: SqlStore) -> None:
-    answers = SqlAnswers(database.database)
+    answers = SqlIdempotencyStore(database.database)
     assert await answers.begin("key:1", "k", "same", NOON) is None
     under_way = await answers.begin("key:1", "k", "other", NOON + DAY)
     assert under_way is not None
@@ -120,12 +120,14 @@ async def test_of_dead_letters_a_day_old_one_mail_is_owed_and_one_more_each_week
     database: SqlStore,
 ) -> None:
     mails = SqlMails(database.database, iter_ids())
-    await database.recorder.record(fold([Fact(dead_letter(), NOON)]))
+    await database.recorder.record(fold([RecordedValue(dead_letter(), NOON)]))
     assert await mails.owe_reminders(NOON + DAY - timedelta(seconds=1)) == 0
     assert await mails.owe_reminders(NOON + DAY) == 1
     assert await mails.owe_reminders(NOON + 2 * DAY) == 0
     # Another one that was dead already when they were told, and one that was not.
-    await database.recorder.record(fold([Fact(dead_letter(delivery=delivery(event_id="evt_2")), NOON + DAY / 2)]))
+    await database.recorder.record(
+        fold([RecordedValue(dead_letter(delivery=delivery(event_id="evt_2")), NOON + DAY / 2)])
+    )
     await database.replays.discard(DeliveryFilter(event_id=delivery().event_id))
     assert await mails.owe_reminders(NOON + 3 * DAY) == 0
     [owed] = await mails.due(NOON + DAY, 10)
@@ -134,7 +136,7 @@ async def test_of_dead_letters_a_day_old_one_mail_is_owed_and_one_more_each_week
     assert await mails.owe_reminders(NOON + 8 * DAY) == 1
     await database.replays.discard(DeliveryFilter(event_id="evt_2"))
     later = dead_letter(delivery=delivery(event_id="evt_3"))
-    await database.recorder.record(fold([Fact(later, NOON + 10 * DAY)]))
+    await database.recorder.record(fold([RecordedValue(later, NOON + 10 * DAY)]))
     assert await mails.owe_reminders(NOON + 10 * DAY) == 0
     accounts = SqlAccounts(database.database)
     await accounts.change("acme", lambda known: replace(known, weekly_digest=False))
@@ -150,12 +152,12 @@ def iter_ids() -> Callable[[str], str]:
 
 
 async def test_numbers_add_up_over_batches_and_a_batch_that_comes_twice_counts_once(database: SqlStore) -> None:
-    numbers = SqlNumbers(database.database)
+    numbers = SqlWebhookStats(database.database)
     for _ in range(2):
         for number in (1, 2, 3):
             await database.recorder.record(fold([failed(number)]))
     end = NOON + timedelta(milliseconds=40)
-    await database.recorder.record(fold([Fact(attempt(ended_at=end), NOON)]))
+    await database.recorder.record(fold([RecordedValue(attempt(ended_at=end), NOON)]))
     seen = {hour.outcome: hour for hour in await numbers.hours("wh_crm", NOON)}
     assert (seen["server_error"].attempts, seen["server_error"].milliseconds) == (3, 15.0)
     assert (seen["delivered"].attempts, seen["delivered"].slowest_ms) == (1, 40.0)
@@ -182,8 +184,8 @@ async def test_a_delivery_that_is_done_is_taken_away_with_all_that_is_its_own_an
         shared = {"event_id": f"evt_{number}"}
         for hook in ("wh_crm", "wh_lrs"):
             owed = delivery(**shared, webhook_id=hook)
-            await database.recorder.record(fold([Fact(owed, NOON)]))
-        await database.recorder.record(fold([Fact(attempt(**shared), NOON)]))
+            await database.recorder.record(fold([RecordedValue(owed, NOON)]))
+        await database.recorder.record(fold([RecordedValue(attempt(**shared), NOON)]))
     assert await pruning.prune(Prunable.DELIVERIES, NOON, 10) == 0
     assert await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2) == 2
     assert await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2) == 1
@@ -194,14 +196,16 @@ async def test_a_delivery_that_is_done_is_taken_away_with_all_that_is_its_own_an
     assert await database.count(bodies) == 3
     for number in range(3):
         told = attempt(event_id=f"evt_{number}", webhook_id="wh_lrs")
-        await database.recorder.record(fold([Fact(told, NOON)]))
+        await database.recorder.record(fold([RecordedValue(told, NOON)]))
     assert await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 10) == 3
     assert await database.count(bodies) == await database.count(deliveries) == 0
 
 
 async def test_what_is_dead_or_held_or_waits_stays_until_somebody_decides(database: SqlStore) -> None:
     pruning = SqlPruning(database.database)
-    await database.recorder.record(fold([Fact(dead_letter(), NOON), Fact(delivery(event_id="evt_2"), NOON)]))
+    await database.recorder.record(
+        fold([RecordedValue(dead_letter(), NOON), RecordedValue(delivery(event_id="evt_2"), NOON)])
+    )
     assert await pruning.prune(Prunable.DELIVERIES, NOON + 365 * DAY, 10) == 0
     assert await pruning.prune(Prunable.DEAD_LETTERS, NOON, 10) == 0
     assert await pruning.prune(Prunable.DEAD_LETTERS, NOON + DAY, 10) == 1
@@ -211,7 +215,7 @@ async def test_what_is_dead_or_held_or_waits_stays_until_somebody_decides(databa
 async def test_every_other_kind_is_taken_away_by_its_age(database: SqlStore) -> None:
     base, pruning = database.database, SqlPruning(database.database)
     await SqlAuditLog(base).add(deed())
-    await SqlAnswers(base).begin("key:1", "k", "same", NOON)
+    await SqlIdempotencyStore(base).begin("key:1", "k", "same", NOON)
     users = SqlUsers(base)
     await users.add(User("usr_1", "acme", "ada@acme.example", NOON), deed(2))
     await users.add_link("one", "usr_1", NOON, deed("link"))

@@ -18,7 +18,7 @@ from contract.clusters import PARTITIONS, SECONDS, KafkaCluster, numbered, runni
 from real.kafka import partition_of
 from streams.adapters.faust_app import FaustCrashed, FaustStage
 from streams.adapters.kafka.config import producer_config
-from streams.ports import Log, Outgoing, Record
+from streams.ports import Outgoing, Record, RecordProducer
 from streams.topics import SESSION_EVENTS
 
 # Faust stops to fetch at four fifths of its buffer: what it fetched before fills that only if it is small.
@@ -33,7 +33,7 @@ KEYS = [
 
 class Reading(NamedTuple):
     stage: FaustStage
-    log: Log
+    log: RecordProducer
     done: list[bytes | None]
     serving: asyncio.Task[None]
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from contract.clusters import Handler, KafkaCluster, numbered, running, until
+from contract.clusters import KafkaCluster, RecordCollector, numbered, running, until
 from real.strange_producer import VALUE, produce_strange_records
 from streams.ports import Record
 from streams.topics import DELIVERIES, SESSION_EVENTS
@@ -21,7 +21,7 @@ async def hostile(cluster: KafkaCluster, topic: str) -> int:
 
 async def test_librdkafka_reads_strange_records_and_all_others(kafka_cluster: KafkaCluster) -> None:
     count = await hostile(kafka_cluster, DELIVERIES)
-    handler = Handler()
+    handler = RecordCollector()
     async with running(kafka_cluster.feed(DELIVERIES).run(handler)):
         await until(lambda: len(handler.records) >= count)
     check(handler.records, count)

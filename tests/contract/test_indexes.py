@@ -14,8 +14,8 @@ from builders import NOON, attempt, dead_letter, delivery
 from contract.stores import SqlStore
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import HoldReason, State
+from streams.core.delivery_state import RecordedValue, fold
 from streams.core.page import Cursor
-from streams.core.standing import Fact, fold
 
 FILTERS: dict[str, dict[str, Any]] = {
     "ix_deliveries_account_id_first_seen_at_id": {},
@@ -27,7 +27,7 @@ FILTERS: dict[str, dict[str, Any]] = {
 }
 
 
-def fact(number: int) -> Fact:
+def fact(number: int) -> RecordedValue:
     """One in fifty is dead, one in fifty is of each webhook, one in a hundred is scored."""
     owed = delivery(
         event_id=f"evt_{number}",
@@ -36,7 +36,9 @@ def fact(number: int) -> Fact:
         event_type="session.completed" if number % 100 else "session.scored",
     )
     done = attempt(event_id=owed.event_id, webhook_id=owed.webhook_id, event_type=owed.event_type)
-    return Fact(done._replace(first_seen_at=owed.first_seen_at) if number % 49 else dead_letter(delivery=owed), NOON)
+    return RecordedValue(
+        done._replace(first_seen_at=owed.first_seen_at) if number % 49 else dead_letter(delivery=owed), NOON
+    )
 
 
 @contextmanager
@@ -78,8 +80,8 @@ async def test_however_many_there_are_a_portion_is_found_by_walking_an_index(dat
     dead = [dead_letter(delivery=one) for one in owed[300:]]
     async with database.database.transaction() as connection:
         await connection.execute(text("ANALYZE"))
-    await database.recorder.record(fold(Fact(one, NOON) for one in held))
-    await database.recorder.record(fold(Fact(one, NOON) for one in dead))
+    await database.recorder.record(fold(RecordedValue(one, NOON) for one in held))
+    await database.recorder.record(fold(RecordedValue(one, NOON) for one in dead))
     mine = DeliveryFilter(account_id="acme", webhook_id="wh_crm", limit=10)
     with plans(database) as found:
         await database.held.oldest("wh_crm", 10)

@@ -10,14 +10,14 @@ from builders import NOON, attempt, dead_letter, delivery
 from contract.stores import SqlStore, Store, publish_all
 from streams.adapters.sql import jobs as jobs_module
 from streams.core.account import DeliveryFilter
-from streams.core.attempt import Followed
-from streams.core.audit import Deed
+from streams.core.attempt import NextStep
+from streams.core.audit import AuditEntry
 from streams.core.delivery import State
+from streams.core.delivery_state import RecordedValue, fold
 from streams.core.job import Job, JobKind
 from streams.core.outcome import Kind
-from streams.core.standing import Fact, fold
 
-DEED = Deed("deed_1", "ada", "dead_letters.retried", "job_1", NOON, "acme")
+DEED = AuditEntry("deed_1", "ada", "dead_letters.retried", "job_1", NOON, "acme")
 
 
 def job(kind: JobKind = JobKind.RETRY, **wanted: Any) -> Job:
@@ -29,7 +29,7 @@ async def dead(store: Store, *numbers: int, webhook_id: str = "wh_crm", seconds:
     """Dead letters since so long after noon."""
     owed = [delivery(event_id=f"evt_{number}", webhook_id=webhook_id, step=7, attempt=7) for number in numbers]
     at = NOON + timedelta(seconds=seconds)
-    await store.recorder.record(fold([Fact(dead_letter(delivery=one), at) for one in owed]))
+    await store.recorder.record(fold([RecordedValue(dead_letter(delivery=one), at) for one in owed]))
 
 
 async def finish(store: Store, job_id: str = "job_1") -> Job:
@@ -56,13 +56,13 @@ async def test_a_job_acts_on_all_that_matched_when_it_began_and_counts_what_it_c
 
 
 async def test_a_retry_waits_a_moment_for_a_payload_that_is_recorded_after_the_failure(store: Store) -> None:
-    failed = attempt(followed=Followed.TIER, kind=Kind.TIMEOUT, tier="30s")
-    await store.recorder.record(fold([Fact(failed, NOON)]))
+    failed = attempt(followed=NextStep.TIER, kind=Kind.TIMEOUT, tier="30s")
+    await store.recorder.record(fold([RecordedValue(failed, NOON)]))
     await store.jobs.add(job(state=State.WAITING, in_tier=True), DEED)
     store.clock.advance(1)
     young = await store.jobs.advance("job_1")
     assert (young.done, young.failed, young.finished_at) == (0, 0, None)
-    await store.recorder.record(fold([Fact(delivery(), NOON)]))
+    await store.recorder.record(fold([RecordedValue(delivery(), NOON)]))
     done = await finish(store)
     assert (done.done, done.failed) == (1, 0)
 
@@ -100,7 +100,7 @@ async def test_each_portion_begins_where_the_one_before_it_ended_and_what_was_re
         delivery(event_id=f"evt_{number}", step=7, attempt=7, first_seen_at=NOON - age)
         for number, age in enumerate(ages)
     ]
-    await database.recorder.record(fold([Fact(dead_letter(delivery=one), NOON) for one in owed]))
+    await database.recorder.record(fold([RecordedValue(dead_letter(delivery=one), NOON) for one in owed]))
     await publish_all(database)
     await database.jobs.add(job(), DEED)
     reached = []
@@ -108,6 +108,6 @@ async def test_each_portion_begins_where_the_one_before_it_ended_and_what_was_re
         assert seen.reached is not None
         reached.append((NOON - seen.reached) // timedelta(minutes=1))
         late = delivery(event_id="evt_late", step=7, attempt=7, first_seen_at=NOON - timedelta(minutes=9))
-        await database.recorder.record(fold([Fact(dead_letter(delivery=late), NOON)]))
+        await database.recorder.record(fold([RecordedValue(dead_letter(delivery=late), NOON)]))
     assert reached == [4, 4, 0, 9]
     assert (seen.done, seen.failed) == (6, 0)

@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.engine import URL
 
 from builders import NOON, attempt, delivery, webhook
-from fakes import FakeClock, FakeReport
+from fakes import FakeClock, FakeTelemetry
 from real.postgres import Postgres
 from streams.adapters.sql import migrate
 from streams.adapters.sql.accounts import SqlAccounts
@@ -22,12 +22,12 @@ from streams.adapters.sql.database import database_url as url_of
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
 from streams.adapters.sql.outbox import SqlOutbox
 from streams.adapters.sql.recorder import SqlRecorder
-from streams.adapters.sql.registry import SqlWebhooks
 from streams.adapters.sql.schema import metadata
+from streams.adapters.sql.webhooks import SqlWebhooks
 from streams.core.access import EVERYTHING, ApiKey
 from streams.core.account import Account, DeliveryFilter
+from streams.core.delivery_state import Batch, RecordedValue, fold
 from streams.core.errors import Misconfigured, Unavailable
-from streams.core.standing import Batch, Fact, fold
 from streams.core.webhook import Registration
 
 
@@ -48,8 +48,8 @@ async def fill(url: URL) -> int:
             ApiKey("key_1", "acme", "first", "sk_", "hash", NOON),
         )
         await SqlWebhooks(database, FakeClock()).add(Registration(webhook(), NOON))
-        recorder = SqlRecorder(database, FakeClock(), FakeReport(), str)
-        await recorder.record(fold([Fact(delivery(), NOON), Fact(attempt(), NOON)]))
+        recorder = SqlRecorder(database, FakeClock(), FakeTelemetry(), str)
+        await recorder.record(fold([RecordedValue(delivery(), NOON), RecordedValue(attempt(), NOON)]))
         return len((await SqlDeliveryLog(database).list(DeliveryFilter())).rows)
     finally:
         await database.close()
@@ -137,7 +137,7 @@ async def test_a_damaged_sqlite_file_is_waited_out_and_nothing_is_taken_for_stor
             verb(url)
     database = Database(url)
     with pytest.raises(Unavailable, match="not a database"):
-        await SqlRecorder(database, FakeClock(), FakeReport(), str).record(Batch(attempts=(attempt(),)))
+        await SqlRecorder(database, FakeClock(), FakeTelemetry(), str).record(Batch(attempts=(attempt(),)))
     assert "not a database" in database.troubles()[0]
     await database.close()
 
@@ -162,8 +162,8 @@ async def test_a_full_disk_is_waited_out_and_nothing_is_taken_for_stored(tmp_pat
     url = url_of(f"sqlite:///{tmp_path}/db.sqlite")
     migrate.upgrade(url)
     database = Database(url)
-    recorder = SqlRecorder(database, FakeClock(), FakeReport(), str)
-    batch = fold([Fact(attempt(event_id=f"evt_{number}", answer=b"x" * 4096), NOON) for number in range(200)])
+    recorder = SqlRecorder(database, FakeClock(), FakeTelemetry(), str)
+    batch = fold([RecordedValue(attempt(event_id=f"evt_{number}", answer=b"x" * 4096), NOON) for number in range(200)])
     with full_disk(256 * 1024), pytest.raises(Unavailable):
         await recorder.record(batch)
     assert database.troubles()

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from builders import NOON
 from contract.stores import SqlStore
-from streams.adapters.sql.versions import make_dirty
+from streams.adapters.sql.dirty_webhooks import make_dirty
 
 
 async def test_a_comparison_that_began_before_a_change_does_not_make_the_older_version_due(database: SqlStore) -> None:

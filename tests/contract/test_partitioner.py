@@ -1,6 +1,6 @@
 """Other clients of the same Kafka look for a key where we put it."""
 
-from contract.clusters import PARTITIONS, Handler, KafkaCluster, running, until
+from contract.clusters import PARTITIONS, KafkaCluster, RecordCollector, running, until
 from streams.ports import Outgoing, Partition
 from streams.topics import ATTEMPTS
 
@@ -15,7 +15,7 @@ def partition_of(key: bytes) -> Partition:
 async def test_a_key_goes_to_the_partition_where_every_kafka_client_puts_it(kafka_cluster: KafkaCluster) -> None:
     async with kafka_cluster.log() as log:
         await log.produce([Outgoing(ATTEMPTS, key, b"") for key in KNOWN_HASHES])
-    handler = Handler()
+    handler = RecordCollector()
     async with running(kafka_cluster.feed(ATTEMPTS).run(handler)):
         await until(lambda: len(handler.records) == len(KNOWN_HASHES))
     assert {record.key: record.partition for record in handler.records} == {k: partition_of(k) for k in KNOWN_HASHES}

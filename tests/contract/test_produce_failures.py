@@ -9,11 +9,11 @@ import pytest
 from confluent_kafka import KafkaError
 
 from contract.clusters import numbered, until
-from fakes import FakeReport
-from streams.adapters.kafka import log as kafka_log
+from fakes import FakeTelemetry
+from streams.adapters.kafka import record_producer as kafka_log
 from streams.adapters.kafka.config import producer_config
 from streams.adapters.kafka.embedded import EmbeddedBroker
-from streams.adapters.kafka.log import KafkaLog
+from streams.adapters.kafka.record_producer import KafkaRecordProducer
 from streams.topics import ATTEMPTS, DELIVERIES, Topic
 
 PRODUCE_REQUEST = 0
@@ -52,8 +52,8 @@ def broker() -> Iterator[DenyingBroker]:
         yield broker
 
 
-def log_on(broker: DenyingBroker, report: FakeReport) -> KafkaLog:
-    return KafkaLog(producer_config({"bootstrap.servers": broker.bootstrap}), "", report)
+def log_on(broker: DenyingBroker, report: FakeTelemetry) -> KafkaRecordProducer:
+    return KafkaRecordProducer(producer_config({"bootstrap.servers": broker.bootstrap}), "", report)
 
 
 def tasks_in_memory() -> int:
@@ -63,7 +63,7 @@ def tasks_in_memory() -> int:
 
 async def test_failed_retries_of_a_record_leave_nothing(broker: DenyingBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka_log, "RETRY_SECONDS", 0.005)
-    report = FakeReport()
+    report = FakeTelemetry()
     log = log_on(broker, report)
     broker.refuse_requests(60)
     before = tasks_in_memory()
@@ -75,7 +75,7 @@ async def test_failed_retries_of_a_record_leave_nothing(broker: DenyingBroker, m
 
 
 async def test_a_denied_topic_is_named_while_others_take_records(broker: DenyingBroker) -> None:
-    report = FakeReport()
+    report = FakeTelemetry()
     log = log_on(broker, report)
     broker.deny_topic(ATTEMPTS)
     producing = asyncio.create_task(log.produce(numbered(ATTEMPTS, 5)))
@@ -93,7 +93,7 @@ async def test_a_denied_topic_is_named_while_others_take_records(broker: Denying
 
 async def test_a_cancelled_produce_retries_nothing(broker: DenyingBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka_log, "RETRY_SECONDS", 0.005)
-    report = FakeReport()
+    report = FakeTelemetry()
     log = log_on(broker, report)
     broker.refuse_requests(1000)
     before = asyncio.all_tasks()

@@ -8,13 +8,13 @@ from builders import NOON, attempt, delivery, event, paused
 from contract.stores import Store, failed, history, publish_all
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import State
+from streams.core.delivery_state import DeliveryState, RecordedValue, fold
 from streams.core.errors import Refused, Unavailable
 from streams.core.outcome import Kind
-from streams.core.standing import Fact, Standing, fold
 from streams.core.webhook import PauseReason, Status, Webhook
 
 
-async def only_standing(store: Store) -> Standing:
+async def only_standing(store: Store) -> DeliveryState:
     (standing,) = (await store.log.list(DeliveryFilter())).rows
     return standing
 
@@ -28,7 +28,7 @@ async def only_webhook(store: Store) -> Webhook:
 
 
 async def test_a_batch_that_is_recorded_twice_changes_nothing(store: Store) -> None:
-    batch = fold([Fact(delivery(), NOON), Fact(attempt(), NOON)])
+    batch = fold([RecordedValue(delivery(), NOON), RecordedValue(attempt(), NOON)])
     await store.recorder.record(batch)
     once = await store.log.find(delivery().id)
     await store.recorder.record(batch)
@@ -49,14 +49,14 @@ async def test_the_order_in_which_facts_arrive_does_not_matter(store: Store) -> 
 
 async def test_an_answer_of_any_bytes_is_stored(store: Store) -> None:
     wild = attempt(answer=bytes(range(256)))
-    await store.recorder.record(fold([Fact(wild, NOON)]))
+    await store.recorder.record(fold([RecordedValue(wild, NOON)]))
     seen = await store.log.find(wild.delivery_id)
     assert seen is not None
     assert seen.attempts[0].answer == bytes(range(256))
 
 
 async def test_of_a_batch_with_a_row_that_is_refused_nothing_is_recorded(store: Store) -> None:
-    batch = fold([Fact(delivery(), NOON), Fact(attempt(event_id="evt_odd", words=None), NOON)])
+    batch = fold([RecordedValue(delivery(), NOON), RecordedValue(attempt(event_id="evt_odd", words=None), NOON)])
     with pytest.raises(Refused):
         await store.recorder.record(batch)
     assert (await store.log.list(DeliveryFilter())).rows == []
@@ -64,7 +64,7 @@ async def test_of_a_batch_with_a_row_that_is_refused_nothing_is_recorded(store: 
 
 async def test_a_database_that_is_away_records_nothing_and_says_so(away: Store) -> None:
     with pytest.raises(Unavailable):
-        await away.recorder.record(fold([Fact(attempt(), NOON)]))
+        await away.recorder.record(fold([RecordedValue(attempt(), NOON)]))
 
 
 # -- failures in a row -----------------------------------------------------------------------------------------
@@ -144,10 +144,14 @@ async def test_a_pause_by_hand_stays_what_it_is(store: Store) -> None:
 
 
 async def test_an_event_keeps_its_first_body_and_the_conflict_is_told(store: Store) -> None:
-    assert not await store.recorder.record(fold([Fact(delivery(), NOON)]))
-    again = fold([Fact(delivery(webhook_id="wh_2"), NOON), Fact(delivery(event_id="evt_other"), NOON)])
+    assert not await store.recorder.record(fold([RecordedValue(delivery(), NOON)]))
+    again = fold(
+        [RecordedValue(delivery(webhook_id="wh_2"), NOON), RecordedValue(delivery(event_id="evt_other"), NOON)]
+    )
     assert not await store.recorder.record(again)
-    conflicting = fold([Fact(delivery(body=b"another"), NOON), Fact(delivery(event_id="evt_third"), NOON)])
+    conflicting = fold(
+        [RecordedValue(delivery(body=b"another"), NOON), RecordedValue(delivery(event_id="evt_third"), NOON)]
+    )
     assert await store.recorder.record(conflicting) == {("acme", event().id)}
     seen = await store.log.find(delivery().id)
     assert seen is not None

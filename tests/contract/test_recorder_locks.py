@@ -13,7 +13,7 @@ from streams.adapters.sql.database import database_url
 from streams.adapters.sql.tables import deliveries
 from streams.core.attempt import Attempt
 from streams.core.delivery import Delivery, State
-from streams.core.standing import Batch, Fact, fold
+from streams.core.delivery_state import Batch, RecordedValue, fold
 from streams.core.webhook import Registration
 
 WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
@@ -44,7 +44,7 @@ async def test_what_one_has_as_new_and_the_other_as_tried_is_recorded_by_both(st
 
 
 def batch(*nouns: Delivery | Attempt) -> Batch:
-    return fold([Fact(noun, NOON) for noun in nouns])
+    return fold([RecordedValue(noun, NOON) for noun in nouns])
 
 
 def tried(made: Delivery) -> Attempt:

@@ -7,12 +7,12 @@ import pytest
 from builders import NOON, attempt
 from contract.stores import SqlStore, failed, history
 from fakes import FakeRecorder
-from streams.adapters.sql.people_tables import mails
+from streams.adapters.sql.account_tables import mails
 from streams.adapters.sql.tables import attempts
 from streams.core.account import DeliveryFilter
 from streams.core.attempt import Attempt
+from streams.core.delivery_state import RecordedValue, fold
 from streams.core.errors import Refused
-from streams.core.standing import Fact, fold
 
 HISTORY = history("evt_1") + history("evt_2")
 
@@ -41,9 +41,9 @@ async def test_a_pause_owes_one_mail_however_often_the_webhook_fails(database: S
 async def test_a_row_that_the_database_refuses_is_refused_and_not_waited_for(database: SqlStore) -> None:
     poison: Attempt = attempt(words="a\0b")
     if database.database.is_sqlite:  # which takes a NUL in a text
-        await database.recorder.record(fold([Fact(poison, NOON)]))
+        await database.recorder.record(fold([RecordedValue(poison, NOON)]))
         assert await database.count(attempts) == 1
         return
     with pytest.raises(Refused, match="unsupported Unicode"):
-        await database.recorder.record(fold([Fact(poison, NOON)]))
+        await database.recorder.record(fold([RecordedValue(poison, NOON)]))
     assert await database.count(attempts) == 0

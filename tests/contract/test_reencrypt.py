@@ -7,14 +7,14 @@ import pytest
 
 from builders import SECRET, webhook
 from contract.stores import SqlStore, publish_all
-from streams.adapters.addresses import ResolvedAddresses
-from streams.adapters.sealing import Sealing, generate_key
+from streams.adapters.dns_check import SystemDnsCheck
+from streams.adapters.encryption import Sealing, generate_key
 from streams.adapters.sql.accounts import SqlAccounts
 from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
-from streams.adapters.sql.registry import SqlWebhooks
+from streams.adapters.sql.webhooks import SqlWebhooks
 from streams.core.encryption import WrongKeys
-from streams.core.errors import Unavailable, Unreadable
+from streams.core.errors import InvalidRecord, Unavailable
 from streams.core.webhook import Registration, SealedSecret
 from streams.services.secrets import SecretService
 from streams.services.webhooks import WebhookService
@@ -32,7 +32,7 @@ def service(store: SqlStore, sealing: Sealing) -> SecretService:
         SqlAccounts(store.database),
         store.propagation,
         sealing,
-        ResolvedAddresses(()),
+        SystemDnsCheck(()),
         store.clock,
         new_id,
         bytes,
@@ -74,7 +74,7 @@ async def test_after_it_the_newest_key_alone_opens_everything_and_each_webhook_i
 async def test_what_no_key_opens_is_named_and_left_as_it_is(database: SqlStore) -> None:
     await sealed_with(database, Sealing([generate_key()]))
     before = await database.webhooks.find("wh_crm")
-    with pytest.raises(Unreadable, match="a key that is not configured here"):
+    with pytest.raises(InvalidRecord, match="a key that is not configured here"):
         await service(database, Sealing([generate_key()])).reencrypt(by="ada")
     assert await database.webhooks.find("wh_crm") == before
 

@@ -8,11 +8,11 @@ import pytest
 from builders import NOON, attempt, dead_letter, delivery
 from contract.stores import Store, publish_all
 from streams.core.account import DeliveryFilter
-from streams.core.attempt import Attempt, DeadLetter, Followed
+from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery, HoldReason, State, Trigger
+from streams.core.delivery_state import DeliveryState, RecordedValue, fold
 from streams.core.errors import Unavailable
 from streams.core.outcome import Kind
-from streams.core.standing import Fact, Standing, fold
 
 DEAD = DeliveryFilter(state=State.DEAD)
 
@@ -24,10 +24,10 @@ def dead(number: int, reason: DeathReason = DeathReason.EXHAUSTED) -> DeadLetter
 
 
 async def record(store: Store, *nouns: Delivery | Attempt | DeadLetter) -> None:
-    await store.recorder.record(fold(Fact(noun, NOON) for noun in nouns))
+    await store.recorder.record(fold(RecordedValue(noun, NOON) for noun in nouns))
 
 
-async def standing(store: Store, delivery_id: str) -> Standing:
+async def standing(store: Store, delivery_id: str) -> DeliveryState:
     seen = await store.log.find(delivery_id)
     assert seen is not None
     return seen.standing
@@ -55,11 +55,11 @@ async def test_records_of_the_old_generation_change_nothing_any_more(store: Stor
 
 async def test_what_was_delivered_or_waits_can_be_sent_again(store: Store) -> None:
     await record(store, delivery(event_id="evt_1"), attempt(event_id="evt_1"))
-    waits = attempt(event_id="evt_2", followed=Followed.TIER, tier="30s", kind=Kind.TIMEOUT)
+    waits = attempt(event_id="evt_2", followed=NextStep.TIER, tier="30s", kind=Kind.TIMEOUT)
     await record(store, delivery(event_id="evt_2"), waits)
     for event_id in ("evt_1", "evt_2"):
         assert len(await store.replays.again(DeliveryFilter(event_id=event_id))) == 1
-        assert await store.generations.newest(delivery(event_id=event_id).id) == 2
+        assert await store.replay_lookup.newest(delivery(event_id=event_id).id) == 2
 
 
 async def test_what_is_held_a_test_and_what_a_deleted_webhook_is_owed_is_not_sent_again(store: Store) -> None:
@@ -94,13 +94,13 @@ async def test_the_newest_generation_of_many_is_known_and_of_strangers_is_not(st
     letters = [dead(number) for number in range(5)]
     await record(store, *letters)
     await store.replays.again(replace(DEAD, ids=[letters[0].delivery.id]))
-    asked = [store.generations.newest(letter.delivery.id) for letter in letters]
+    asked = [store.replay_lookup.newest(letter.delivery.id) for letter in letters]
     assert [await answer for answer in asked] == [2, 1, 1, 1, 1]
-    assert await store.generations.newest("unknown") is None
+    assert await store.replay_lookup.newest("unknown") is None
 
 
 async def test_a_database_that_is_away_says_so_but_keeps_no_delivery_waiting(away: Store) -> None:
     for work in (away.replays.again(DEAD), away.replays.discard(DEAD)):
         with pytest.raises(Unavailable):
             await work
-    assert await away.generations.newest("some") is None
+    assert await away.replay_lookup.newest("some") is None

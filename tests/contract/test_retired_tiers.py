@@ -25,7 +25,7 @@ def changes(plan: Sequence[Change]) -> dict[str, tuple[Action, str]]:
     return {c.topic.name: (c.action, c.words) for c in plan if c.action is not Action.KEEP}
 
 
-class Deployment:
+class SqlDeployment:
     """Its topics are those of the schedule 1s,2s; then 2s leaves it."""
 
     def __init__(self, bootstrap: str, prefix: str) -> None:
@@ -66,11 +66,11 @@ class Deployment:
 
 
 @pytest.fixture
-def deployment(kafka: Broker, topic_prefix: str) -> Deployment:
-    return Deployment(kafka.bootstrap, topic_prefix)
+def deployment(kafka: Broker, topic_prefix: str) -> SqlDeployment:
+    return SqlDeployment(kafka.bootstrap, topic_prefix)
 
 
-def test_a_plan_tells_how_many_wait_in_a_retired_tier(deployment: Deployment) -> None:
+def test_a_plan_tells_how_many_wait_in_a_retired_tier(deployment: SqlDeployment) -> None:
     kept = "no longer in the schedule, but still read; "
     assert deployment.plan() == {RETIRED: (Action.RETIRED, kept + "no records still wait in it")}
     deployment.wait([3, 4])
@@ -81,12 +81,12 @@ def test_a_plan_tells_how_many_wait_in_a_retired_tier(deployment: Deployment) ->
     assert deployment.plan() == {RETIRED: (Action.RETIRED, kept + "1 record still waits in it")}
 
 
-def test_a_retired_tier_is_kept_unless_told_even_when_nobody_waits_in_it(deployment: Deployment) -> None:
+def test_a_retired_tier_is_kept_unless_told_even_when_nobody_waits_in_it(deployment: SqlDeployment) -> None:
     deployment.admin.apply(deployment.admin.plan(topics("1s")))
     assert RETIRED in deployment.admin.existing()
 
 
-def test_a_retired_tier_where_nobody_waits_is_removed_and_the_rest_is_kept(deployment: Deployment) -> None:
+def test_a_retired_tier_where_nobody_waits_is_removed_and_the_rest_is_kept(deployment: SqlDeployment) -> None:
     deployment.wait([3, 4])
     deployment.commit([3, 4])
     deployment.remove()
@@ -94,7 +94,7 @@ def test_a_retired_tier_where_nobody_waits_is_removed_and_the_rest_is_kept(deplo
     assert deployment.plan() == {}
 
 
-def test_one_that_was_never_written_to_is_removed_though_nobody_committed_anything(deployment: Deployment) -> None:
+def test_one_that_was_never_written_to_is_removed_though_nobody_committed_anything(deployment: SqlDeployment) -> None:
     deployment.remove()
     assert RETIRED not in deployment.admin.existing()
 
@@ -108,7 +108,7 @@ def test_one_that_was_never_written_to_is_removed_though_nobody_committed_anythi
     ],
 )
 def test_one_that_somebody_waits_in_is_not_removed_and_nothing_else_is_changed(
-    deployment: Deployment, offsets: Sequence[int], metadata: str, group: str, left: str
+    deployment: SqlDeployment, offsets: Sequence[int], metadata: str, group: str, left: str
 ) -> None:
     deployment.wait([3, 4])
     deployment.commit(offsets, metadata, group)
@@ -118,12 +118,12 @@ def test_one_that_somebody_waits_in_is_not_removed_and_nothing_else_is_changed(
     assert deployment.admin.existing() == before
 
 
-def test_a_tier_of_the_schedule_is_never_removed(deployment: Deployment) -> None:
+def test_a_tier_of_the_schedule_is_never_removed(deployment: SqlDeployment) -> None:
     deployment.admin.apply(deployment.admin.plan(topics("1s,2s"), remove_retired=True))
     assert RETIRED in deployment.admin.existing()
 
 
-def test_a_retired_tier_that_stays_grows_with_its_family(deployment: Deployment) -> None:
+def test_a_retired_tier_that_stays_grows_with_its_family(deployment: SqlDeployment) -> None:
     deployment.wait([3, 4])
     action, words = deployment.plan(partitions=3)[RETIRED]
     assert action is Action.GROW
@@ -133,7 +133,7 @@ def test_a_retired_tier_that_stays_grows_with_its_family(deployment: Deployment)
     assert "7 records" in deployment.plan(partitions=3)[RETIRED][1]
 
 
-def test_what_retention_took_away_does_not_wait(deployment: Deployment) -> None:
+def test_what_retention_took_away_does_not_wait(deployment: SqlDeployment) -> None:
     deployment.wait([3, 4])
     deployment.forget([3, 4])
     deployment.remove()

@@ -10,22 +10,22 @@ import pytest
 import trustme
 
 from builders import webhook
-from fakes import FakeReport, until
+from fakes import FakeTelemetry, until
 from real.secured_kafka import PASSWORD, USER, SecuredKafka
-from streams import prerequisites
 from streams.adapters.faust_app import FaustCrashed, FaustStage
-from streams.adapters.kafka import log as kafka_log
+from streams.adapters.kafka import record_producer as kafka_log
 from streams.adapters.kafka.config import kafka_properties
-from streams.adapters.kafka.log import KafkaLog
+from streams.adapters.kafka.record_producer import KafkaRecordProducer
 from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.core.errors import Misconfigured, Unavailable
-from streams.core.ledger import Commit
+from streams.core.offset_tracker import Commit
 from streams.core.schedule import parse_schedule
-from streams.core.view import SENTINEL_KEY, Sentinel
+from streams.core.subscriptions_table import SENTINEL_KEY, Sentinel
 from streams.ports import Outgoing, Partition, Record
 from streams.producer import EventProducer
+from streams.runtime import startup_checks
+from streams.runtime.bootstrap import SqlDeployment
 from streams.topics import ATTEMPTS, SESSION_EVENTS, SUBSCRIPTIONS, declare
-from streams.wiring import Deployment
 
 Environ = Mapping[str, str]
 TOPICS = declare(parse_schedule("1s"), 1, 1)
@@ -59,7 +59,7 @@ def by_certificate(kafka: SecuredKafka) -> Environ:
     }
 
 
-class Handler:
+class RecordCollector:
     """Remembers the records that a feed hands over."""
 
     def __init__(self) -> None:
@@ -100,8 +100,8 @@ def environ(request: pytest.FixtureRequest, secured_kafka: SecuredKafka, topic_p
 
 
 @asynccontextmanager
-async def log_of(deployment: Deployment) -> AsyncIterator[KafkaLog]:
-    log = deployment.log(FakeReport())
+async def log_of(deployment: SqlDeployment) -> AsyncIterator[KafkaRecordProducer]:
+    log = deployment.log(FakeTelemetry())
     try:
         yield log
     finally:
@@ -109,13 +109,13 @@ async def log_of(deployment: Deployment) -> AsyncIterator[KafkaLog]:
 
 
 def test_topics_are_made_and_seen(environ: Environ) -> None:
-    existing = Deployment.from_environment(environ).topics_admin().existing()
+    existing = SqlDeployment.from_environment(environ).topics_admin().existing()
     assert existing == {topic.name: topic.partitions for topic in TOPICS}
 
 
 async def test_what_a_log_produces_a_feed_reads_and_commits(environ: Environ) -> None:
-    deployment, handler = Deployment.from_environment(environ), Handler()
-    feed = deployment.feed("record", [ATTEMPTS], FakeReport())
+    deployment, handler = SqlDeployment.from_environment(environ), RecordCollector()
+    feed = deployment.feed("record", [ATTEMPTS], FakeTelemetry())
     async with log_of(deployment) as log, in_background(feed.run(handler)):
         await asyncio.wait_for(log.produce([Outgoing(ATTEMPTS, b"key", b"value")]), SECONDS)
         await until(lambda: bool(handler.records), SECONDS)
@@ -124,8 +124,8 @@ async def test_what_a_log_produces_a_feed_reads_and_commits(environ: Environ) ->
 
 
 async def test_the_view_is_read(environ: Environ) -> None:
-    deployment = Deployment.from_environment(environ)
-    view = deployment.view_reader(FakeReport())
+    deployment = SqlDeployment.from_environment(environ)
+    view = deployment.view_reader(FakeTelemetry())
     async with log_of(deployment) as log, in_background(view.run()):
         known = Outgoing(SUBSCRIPTIONS, b"wh_1", deployment.codec.encode(webhook(id="wh_1")))
         all_of_them = Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), Sentinel("one", 1).encode())
@@ -175,24 +175,24 @@ def test_a_stage_that_may_not_come_in_says_so_at_its_start(
     refused: tuple[Environ, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environ, words = refused
-    monkeypatch.setattr(prerequisites, "START_SECONDS", 0.0)
+    monkeypatch.setattr(startup_checks, "START_SECONDS", 0.0)
     with pytest.raises(Misconfigured, match=words) as told:
-        prerequisites.Prerequisites([ATTEMPTS]).require(Deployment.from_environment(environ))
+        startup_checks.StartupChecks([ATTEMPTS]).require(SqlDeployment.from_environment(environ))
     assert "\n" not in str(told.value)
 
 
-Run = Callable[[Deployment, FakeReport], Coroutine[Any, Any, Any]]
+Run = Callable[[SqlDeployment, FakeTelemetry], Coroutine[Any, Any, Any]]
 
 
-async def feed_runs(deployment: Deployment, report: FakeReport) -> None:
-    await deployment.feed("record", [ATTEMPTS], report).run(Handler())
+async def feed_runs(deployment: SqlDeployment, report: FakeTelemetry) -> None:
+    await deployment.feed("record", [ATTEMPTS], report).run(RecordCollector())
 
 
-async def view_runs(deployment: Deployment, report: FakeReport) -> None:
+async def view_runs(deployment: SqlDeployment, report: FakeTelemetry) -> None:
     await deployment.view_reader(report).run()
 
 
-async def log_produces(deployment: Deployment, report: FakeReport) -> None:
+async def log_produces(deployment: SqlDeployment, report: FakeTelemetry) -> None:
     log = deployment.log(report)
     try:
         await log.produce([Outgoing(ATTEMPTS, b"key", b"value")])
@@ -206,8 +206,8 @@ async def test_a_client_that_may_no_longer_come_in_says_why_once_and_can_be_stop
 ) -> None:
     environ, words = refused
     monkeypatch.setattr(kafka_log, "FLUSH_SECONDS", 1.0)
-    report = FakeReport()
-    async with in_background(run(Deployment.from_environment(environ), report)):
+    report = FakeTelemetry()
+    async with in_background(run(SqlDeployment.from_environment(environ), report)):
         await until(lambda: bool(report.facts), SECONDS)
     [(fact, about)] = report.facts
     assert fact.startswith("broker unavailable")

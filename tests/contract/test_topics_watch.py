@@ -1,6 +1,6 @@
 """A consumer reads a topic that is created later, and goes on reading those that it has."""
 
-from contract.clusters import PARTITIONS, Handler, KafkaCluster, numbered, running, until
+from contract.clusters import PARTITIONS, KafkaCluster, RecordCollector, numbered, running, until
 from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.adapters.kafka.topics_watch import TopicsWatch
 from streams.core.schedule import parse_schedule
@@ -20,7 +20,7 @@ def create_later(cluster: KafkaCluster) -> None:
 
 
 async def test_a_new_retry_topic_is_read_without_a_restart(kafka_cluster: KafkaCluster) -> None:
-    feed, handler = kafka_cluster.feed(TEST_DELIVERIES), Handler()
+    feed, handler = kafka_cluster.feed(TEST_DELIVERIES), RecordCollector()
     admin = TopicsAdmin(kafka_cluster.properties, kafka_cluster.prefix)
     watch = TopicsWatch(admin.existing, feed, lambda name: name == TEST_DELIVERIES or bool(tier_of(name)), [LATER])
     async with kafka_cluster.log() as log, running(feed.run(handler)), running(watch.run()):

@@ -21,8 +21,8 @@ from streams.core.ids import derived_id, is_id
 from streams.core.mail import MOST_TRIES, Mail, MailKind, compose, due_again
 from streams.core.outcome import Kind
 from streams.core.page import Cursor, parse_cursor
-from streams.core.rate import CATCH_UP_SECONDS, Bucket, Pace
-from streams.core.stats import by_hour
+from streams.core.rate import CATCH_UP_SECONDS, Pace, TokenBucket
+from streams.core.webhook_stats import by_hour
 
 
 def test_a_key_opens_until_it_expires_or_is_revoked() -> None:
@@ -90,7 +90,7 @@ def test_any_other_text_is_refused_by_its_name(text: str) -> None:
 
 @given(st.integers(1, 100), st.lists(st.floats(0, 30), max_size=200))
 def test_a_bucket_never_lets_more_pass_than_its_limit_and_what_flowed_in(limit: int, waits: list[float]) -> None:
-    bucket, now, passed = Bucket.full(limit, 0.0), 0.0, 0
+    bucket, now, passed = TokenBucket.full(limit, 0.0), 0.0, 0
     for wait in waits:
         now += wait
         passed += bucket.take(now)
@@ -100,7 +100,7 @@ def test_a_bucket_never_lets_more_pass_than_its_limit_and_what_flowed_in(limit: 
 
 
 def test_after_the_wait_that_it_names_a_bucket_lets_one_pass() -> None:
-    bucket = Bucket.full(7, 0.0)
+    bucket = TokenBucket.full(7, 0.0)
     while bucket.take(0.0):
         pass
     wait = bucket.next_in_seconds

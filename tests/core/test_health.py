@@ -13,9 +13,9 @@ from streams.core.health import (
     FALLBACK_FAILURES_TO_REST,
     FALLBACK_REST_SECONDS,
     NOT_COUNTED,
-    Attempted,
     FallbackHealth,
     Health,
+    HealthSample,
 )
 from streams.core.outcome import Kind
 from streams.core.webhook import PauseReason
@@ -28,13 +28,13 @@ def tried(
     epoch: int = 1,
     trigger: Trigger = Trigger.EVENT,
     target: Target = Target.PRIMARY,
-) -> Attempted:
+) -> HealthSample:
     """An attempt from second `start` to second `end`."""
     began, ended = (NOON + timedelta(seconds=second) for second in (start, end))
-    return Attempted(epoch, trigger, target, kind, began, ended)
+    return HealthSample(epoch, trigger, target, kind, began, ended)
 
 
-def in_a_row(count: int) -> list[Attempted]:
+def in_a_row(count: int) -> list[HealthSample]:
     return [tried(second, second + 1) for second in range(count)]
 
 
@@ -108,13 +108,13 @@ attempts = st.lists(one_attempt, max_size=30)
 
 
 @given(attempts, st.integers(0, 30))
-def test_batches_do_not_matter(attempts: list[Attempted], cut: int) -> None:
+def test_batches_do_not_matter(attempts: list[HealthSample], cut: int) -> None:
     at_once = Health().after(attempts)
     assert Health().after(attempts[:cut]).after(attempts[cut:]) == at_once
 
 
 @given(attempts)
-def test_a_webhook_is_paused_exactly_at_the_limit(attempts: list[Attempted]) -> None:
+def test_a_webhook_is_paused_exactly_at_the_limit(attempts: list[HealthSample]) -> None:
     health = Health().after(attempts)
     assert 0 <= health.failures <= FAILURES_TO_PAUSE
     assert (health.pause is None) is (health.failures < FAILURES_TO_PAUSE)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from builders import NOON, attempt
 from streams.core.attempt import Attempt
-from streams.core.health import Attempted, Health
+from streams.core.health import Health, HealthSample
 from streams.core.network import OwnNetwork
 from streams.core.outcome import Kind
 
@@ -69,7 +69,7 @@ def test_the_record_of_an_older_attempt_changes_nothing() -> None:
 def test_while_it_is_down_no_endpoint_is_blamed_for_being_out_of_reach() -> None:
     def failures(kind: Kind) -> int:
         made = [
-            Attempted(
+            HealthSample(
                 1, a.trigger, a.target, a.kind, a.started_at + timedelta(seconds=n), a.ended_at + timedelta(seconds=n)
             )
             for n in range(3)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOON
-from streams.core.outcome import NETWORK_KINDS, Answer, Failure, Kind, judge, retry_after
+from streams.core.outcome import NETWORK_KINDS, Failure, Kind, Response, judge, retry_after
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ from streams.core.outcome import NETWORK_KINDS, Answer, Failure, Kind, judge, re
 def test_2xx_is_success_and_everything_else_a_failure_of_its_own_kind(
     status: int, headers: dict[str, str], kind: Kind
 ) -> None:
-    outcome = judge(Answer(status, headers), NOON, 10)
+    outcome = judge(Response(status, headers), NOON, 10)
     assert outcome.kind is kind
     assert outcome.delivered is (kind is Kind.DELIVERED)
     assert (outcome.retry_after is not None) is (kind is Kind.THROTTLED)
@@ -53,7 +53,7 @@ FAILURES = [
     Kind.RESET,
     Kind.TLS,
     Kind.FORBIDDEN_ADDRESS,
-    Kind.JUNK_ANSWER,
+    Kind.INVALID_RESPONSE,
     Kind.UNSENDABLE,
 ]
 
@@ -77,7 +77,7 @@ def test_an_endpoint_that_answers_is_never_our_own_network() -> None:
 
 
 def test_a_throttled_answer_says_how_long_to_wait() -> None:
-    outcome = judge(Answer(503, {"retry-after": "90"}), NOON, 10)
+    outcome = judge(Response(503, {"retry-after": "90"}), NOON, 10)
     assert outcome.words == "The endpoint answered 503 and asked to wait 90 seconds."
 
 

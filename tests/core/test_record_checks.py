@@ -9,20 +9,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from builders import NOON, SECRET, attempt, dead_letter, delivery, event, webhook
-from streams.adapters.avro import AvroCodec
+from streams.adapters.avro.codec import AvroCodec
 from streams.core.attempt import Attempt, DeadLetter
-from streams.core.delivery import Delivery, ViewPosition
-from streams.core.errors import Invalid, Unreadable
+from streams.core.delivery import Delivery, SubscriptionsPosition
+from streams.core.delivery_state import RecordedValue, fold, stripped
+from streams.core.errors import Invalid, InvalidRecord
 from streams.core.event import Event, check_event, render
 from streams.core.limits import PAYLOAD_BYTES
-from streams.core.outcome import Answer, judge
+from streams.core.outcome import Response, judge
 from streams.core.record_checks import check_attempt, check_delivery, check_webhook
 from streams.core.request import build_request
 from streams.core.schedule import after_attempt, before_attempt, parse_schedule
-from streams.core.standing import Fact, fold, stripped
-from streams.core.stats import by_hour
 from streams.core.webhook import Webhook, wants
-from streams.ports import Noun
+from streams.core.webhook_stats import by_hour
+from streams.ports import RecordValue
 
 CODEC = AvroCodec()
 SCHEDULE = parse_schedule("30s,2m")
@@ -45,7 +45,7 @@ HUGE = 2**62
     ],
 )
 def test_a_delivery_beyond_our_limits_is_refused(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(Unreadable, match=words):
+    with pytest.raises(InvalidRecord, match=words):
         check_delivery(delivery(**changes))
 
 
@@ -61,7 +61,7 @@ def test_a_delivery_beyond_our_limits_is_refused(changes: dict[str, Any], words:
     ],
 )
 def test_an_attempt_beyond_our_limits_is_refused(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(Unreadable, match=words):
+    with pytest.raises(InvalidRecord, match=words):
         check_attempt(attempt(**changes))
 
 
@@ -77,7 +77,7 @@ def test_an_attempt_beyond_our_limits_is_refused(changes: dict[str, Any], words:
     ],
 )
 def test_a_webhook_beyond_our_limits_is_refused(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(Unreadable, match=words):
+    with pytest.raises(InvalidRecord, match=words):
         check_webhook(webhook(**changes))
 
 
@@ -97,7 +97,7 @@ def mutations(draw: st.DrawFn) -> bytes:
     return bytes(value)
 
 
-def handle(noun: Noun) -> None:
+def handle(noun: RecordValue) -> None:
     """All that a stage does with it before it waits for anybody."""
     match noun:
         case Event():
@@ -105,18 +105,18 @@ def handle(noun: Noun) -> None:
             assert len(body) <= PAYLOAD_BYTES
             wants(webhook(), noun)
         case Delivery():
-            fold([Fact(noun, NOON)])
+            fold([RecordedValue(noun, NOON)])
             known = webhook(fallback_url="https://backup.example.com")
             before_attempt(noun, known)
             with suppress(ValueError):  # an attempt says that it cannot be sent
                 build_request(noun, known.url, [SECRET], {}, 0, "X-Signature")
             for status in (200, 410, 429, 500):
-                outcome = judge(Answer(status, {"retry-after": "9" * 400}), NOON, 10)
+                outcome = judge(Response(status, {"retry-after": "9" * 400}), NOON, 10)
                 following = after_attempt(noun, outcome, SCHEDULE, known)
                 if isinstance(following, object) and hasattr(following, "delivery"):
                     CODEC.encode(following.delivery)
         case Attempt() | DeadLetter():
-            facts = [Fact(noun, NOON + timedelta(days=1))]
+            facts = [RecordedValue(noun, NOON + timedelta(days=1))]
             batch = fold(facts)
             by_hour(batch.attempts)
             fold([stripped(fact) for fact in facts])
@@ -128,11 +128,11 @@ def handle(noun: Noun) -> None:
 
 @settings(max_examples=1000)
 @given(mutations() | st.binary(max_size=200))
-@example(CODEC.encode(delivery(seen=ViewPosition("first", 2**63 - 1))))
+@example(CODEC.encode(delivery(seen=SubscriptionsPosition("first", 2**63 - 1))))
 def test_whatever_decodes_can_be_handled(value: bytes) -> None:
     try:
         noun = CODEC.decode(value)
-    except Unreadable:
+    except InvalidRecord:
         return
     try:
         handle(noun)

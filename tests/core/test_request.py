@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from builders import NEW_SECRET, SECRET, delivery, event, webhook
 from streams.core.delivery import Target
 from streams.core.event import render
-from streams.core.outcome import Answer
+from streams.core.outcome import Response
 from streams.core.request import Request, build_request, endpoint
 from streams.core.signing import make_secret, sign_platform, sign_standard
 
@@ -102,7 +102,7 @@ def test_no_secret_is_ever_shown(secrets: list[str], customer: dict[str, str]) -
 def test_an_answer_that_repeats_a_private_header_is_kept_without_it() -> None:
     own = {"Authorization": "Bearer s3cret-token", "X-Debug": "on"}
     request = build_request(delivery(), webhook().url, [SECRET], own, 0, "X-Signature")
-    echo = Answer(500, {"x-echo": "got s3cret-token"}, b'{"authorization": "Bearer s3cret-token", "debug": "on"}')
+    echo = Response(500, {"x-echo": "got s3cret-token"}, b'{"authorization": "Bearer s3cret-token", "debug": "on"}')
     masked = request.mask(echo)
     assert masked.headers == {"x-echo": "got •••"}
     assert masked.body.decode() == '{"authorization": "•••", "debug": "on"}'

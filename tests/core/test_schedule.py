@@ -13,13 +13,13 @@ from streams.core.errors import Invalid
 from streams.core.outcome import Kind, Outcome
 from streams.core.schedule import (
     FALLBACK_RETRIES,
-    Bury,
-    Divert,
     Done,
+    GiveUp,
     Hold,
+    RetryLater,
     Schedule,
     Tier,
-    Wait,
+    UseFallback,
     after_attempt,
     before_attempt,
     parse_schedule,
@@ -79,9 +79,9 @@ def test_every_run_of_failures_ends_after_one_attempt_more_than_there_are_tiers(
         assert tried.attempt == number
         outcome = FAILED._replace(retry_after=data.draw(asked))
         following = after_attempt(tried, outcome, schedule, webhook())
-        if isinstance(following, Wait):
+        if isinstance(following, RetryLater):
             tried = following.delivery
-    assert isinstance(following, Bury)
+    assert isinstance(following, GiveUp)
     assert following.delivery.attempt == schedule.attempts + 1
 
 
@@ -123,7 +123,7 @@ def test_what_was_paused_automatically_is_held_without_a_fallback_url(reason: Pa
 def test_what_was_paused_automatically_goes_to_the_fallback_url(reason: PauseReason) -> None:
     broken = paused(reason, fallback_url=FALLBACK_URL)
     diverted = before_attempt(delivery(), broken)
-    assert diverted == Divert(delivery().diverted(attempted=False))
+    assert diverted == UseFallback(delivery().diverted(attempted=False))
     assert before_attempt(diverted.delivery, broken) is None
 
 
@@ -151,18 +151,18 @@ def test_what_was_delivered_is_done(target: Target) -> None:
 
 def test_a_failure_waits_in_the_next_tier() -> None:
     first = after_attempt(delivery(), FAILED, SCHEDULE, webhook())
-    assert first == Wait(Tier("30s"), delivery().retried())
+    assert first == RetryLater(Tier("30s"), delivery().retried())
     second = after_attempt(first.delivery, FAILED, SCHEDULE, webhook())
-    assert second == Wait(Tier("2m"), delivery().retried().retried())
+    assert second == RetryLater(Tier("2m"), delivery().retried().retried())
 
 
 def test_the_last_failure_is_a_dead_letter() -> None:
     last = delivery(attempt=6, target_attempt=6, step=6)
-    assert after_attempt(last, FAILED, SCHEDULE, webhook()) == Bury(DeathReason.EXHAUSTED, last.ended(attempted=True))
+    assert after_attempt(last, FAILED, SCHEDULE, webhook()) == GiveUp(DeathReason.EXHAUSTED, last.ended(attempted=True))
 
 
 def test_an_endpoint_that_is_gone_gets_no_retry() -> None:
-    assert after_attempt(delivery(), GONE, SCHEDULE, webhook()) == Bury(
+    assert after_attempt(delivery(), GONE, SCHEDULE, webhook()) == GiveUp(
         DeathReason.GONE, delivery().ended(attempted=True)
     )
 
@@ -171,7 +171,7 @@ def test_an_endpoint_that_is_gone_gets_no_retry() -> None:
 def test_what_would_be_a_dead_letter_goes_to_the_fallback_url_first(attempt: int, outcome: Outcome) -> None:
     last = delivery(attempt=attempt, target_attempt=attempt)
     following = after_attempt(last, outcome, SCHEDULE, webhook(fallback_url=FALLBACK_URL))
-    assert following == Divert(last.diverted(attempted=True))
+    assert following == UseFallback(last.diverted(attempted=True))
 
 
 def after_fallback(hook: Webhook, outcomes: Sequence[Outcome]) -> list[object]:
@@ -180,7 +180,7 @@ def after_fallback(hook: Webhook, outcomes: Sequence[Outcome]) -> list[object]:
     for outcome in outcomes:
         following = after_attempt(tried, outcome, SCHEDULE, hook)
         followed.append(following)
-        if isinstance(following, Wait):
+        if isinstance(following, RetryLater):
             tried = following.delivery
     return followed
 
@@ -188,16 +188,16 @@ def after_fallback(hook: Webhook, outcomes: Sequence[Outcome]) -> list[object]:
 def test_the_fallback_url_is_tried_once_and_after_the_first_two_tiers() -> None:
     hook = webhook(fallback_url=FALLBACK_URL)
     one, two, end = after_fallback(hook, [FAILED] * (FALLBACK_RETRIES + 1))
-    assert isinstance(one, Wait)
-    assert isinstance(two, Wait)
+    assert isinstance(one, RetryLater)
+    assert isinstance(two, RetryLater)
     assert [one.tier, two.tier] == [Tier("30s"), Tier("2m")]
-    assert isinstance(end, Bury)
+    assert isinstance(end, GiveUp)
     assert (end.reason, end.delivery.attempt) == (DeathReason.EXHAUSTED, 10)
 
 
 def test_a_fallback_url_that_is_gone_is_not_tried_again() -> None:
     (end,) = after_fallback(webhook(fallback_url=FALLBACK_URL), [GONE])
-    assert isinstance(end, Bury)
+    assert isinstance(end, GiveUp)
 
 
 @pytest.mark.parametrize("reason", AUTOMATIC)

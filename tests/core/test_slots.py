@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from streams.core.line import PATIENCE_SECONDS, SLOW_SECONDS, START_CAP, STEADY_SECONDS, TEST_CAP, Errand, Repute
+from streams.core.endpoint_queue import (
+    PATIENCE_SECONDS,
+    SLOW_SECONDS,
+    START_CAP,
+    STEADY_SECONDS,
+    TEST_CAP,
+    EndpointClass,
+    Priority,
+)
 from streams.core.slots import Slots
 
 TOTAL = 12
@@ -20,28 +28,28 @@ class SlotsMachine(RuleBasedStateMachine):
         super().__init__()
         self.slots: Slots[int] = Slots(TOTAL)
         self.now = 0.0
-        self.asked: dict[int, tuple[str, Errand]] = {}
+        self.asked: dict[int, tuple[str, Priority]] = {}
         self.ceilings: dict[str, int] = {}
         self.flying: dict[int, str] = {}
         self.granted: list[int] = []
         self.spilled: list[int] = []
 
-    @rule(name=names, errand=st.sampled_from((Errand.FRESH, Errand.AGAIN)), ceiling=st.integers(1, 10))
-    def ask(self, name: str, errand: Errand, ceiling: int) -> None:
+    @rule(name=names, errand=st.sampled_from((Priority.FRESH, Priority.AGAIN)), ceiling=st.integers(1, 10))
+    def ask(self, name: str, errand: Priority, ceiling: int) -> None:
         self._ask(name, errand, ceiling)
 
     @rule(name=names)
     def ask_for_a_test(self, name: str) -> None:
-        self._ask(f"{name}/test", Errand.TEST, 32)
+        self._ask(f"{name}/test", Priority.TEST, 32)
 
-    def _ask(self, name: str, errand: Errand, ceiling: int) -> None:
+    def _ask(self, name: str, errand: Priority, ceiling: int) -> None:
         ticket = len(self.asked)
         self.asked[ticket] = name, errand
         self.ceilings[name] = ceiling
         self.slots.ask(name, ticket, errand, ceiling)
 
-    @rule(name=names, errand=st.sampled_from((Errand.FRESH, Errand.AGAIN)), ceiling=st.integers(1, 10))
-    def seize(self, name: str, errand: Errand, ceiling: int) -> None:
+    @rule(name=names, errand=st.sampled_from((Priority.FRESH, Priority.AGAIN)), ceiling=st.integers(1, 10))
+    def seize(self, name: str, errand: Priority, ceiling: int) -> None:
         waiting, ticket = self.slots.waiting(), len(self.asked)
         if self.slots.seize(name, ticket, self.now, errand, ceiling):
             # Just what asking and granting would have done; whoever may go goes first.
@@ -64,7 +72,7 @@ class SlotsMachine(RuleBasedStateMachine):
         before = Counter(self.flying.values())
         # Those that turned slow meanwhile are known from here on.
         self.slots.spill(self.now, [])
-        suspects = self.slots.held(Repute.SUSPECT)
+        suspects = self.slots.held(EndpointClass.SUSPECT)
         for name, ticket in self.slots.grant(self.now):
             assert self.asked[ticket][0] == name
             self.granted.append(ticket)
@@ -72,7 +80,7 @@ class SlotsMachine(RuleBasedStateMachine):
         for name, count in Counter(self.flying.values()).items():
             assert count <= max(self.ceilings[name], before[name])
         # A line that turned suspect keeps what it had; suspects are granted nothing beyond their quarter.
-        assert self.slots.held(Repute.SUSPECT) <= max(TOTAL // 4, suspects)
+        assert self.slots.held(EndpointClass.SUSPECT) <= max(TOTAL // 4, suspects)
         assert self.slots.grant(self.now) == []
 
     @precondition(lambda self: self.flying)
@@ -87,7 +95,7 @@ class SlotsMachine(RuleBasedStateMachine):
     @invariant()
     def the_total_is_never_exceeded(self) -> None:
         assert len(self.flying) + self.slots.free == TOTAL
-        assert sum(self.slots.held(repute) for repute in Repute) == len(self.flying)
+        assert sum(self.slots.held(repute) for repute in EndpointClass) == len(self.flying)
 
     @invariant()
     def the_last_slot_is_for_tests(self) -> None:
@@ -97,7 +105,7 @@ class SlotsMachine(RuleBasedStateMachine):
     @invariant()
     def retries_hold_at_most_half_of_a_cap(self) -> None:
         for name in "abcd":
-            again = [t for t, of in self.flying.items() if of == name and self.asked[t][1] is Errand.AGAIN]
+            again = [t for t, of in self.flying.items() if of == name and self.asked[t][1] is Priority.AGAIN]
             assert len(again) <= max(START_CAP, 10) // 2
 
     @invariant()
@@ -134,7 +142,7 @@ class World:
         self.flying: dict[str, str] = {}
         self._count = 0
 
-    def ask(self, name: str, count: int = 1, errand: Errand = Errand.FRESH, ceiling: int = 32) -> None:
+    def ask(self, name: str, count: int = 1, errand: Priority = Priority.FRESH, ceiling: int = 32) -> None:
         for _ in range(count):
             self._count += 1
             self.slots.ask(name, f"{name} {errand} {self._count}", errand, ceiling)
@@ -254,7 +262,7 @@ def test_lines_that_hang_become_suspect_before_their_first_timeout() -> None:
     world.now = SLOW_SECONDS + 0.1
     world.ask("new", 8)
     assert world.grant() == ["new"] * 8
-    assert world.slots.held(Repute.SUSPECT) == 20
+    assert world.slots.held(EndpointClass.SUSPECT) == 20
 
 
 def test_one_success_ends_the_suspicion() -> None:
@@ -264,15 +272,15 @@ def test_one_success_ends_the_suspicion() -> None:
     world.end("a", delivered=False)
     world.ask("a", 2)
     world.grant()
-    assert world.slots.held(Repute.SUSPECT) == 2
+    assert world.slots.held(EndpointClass.SUSPECT) == 2
     world.end("a", delivered=True)
-    assert world.slots.held(Repute.SUSPECT) == 0
-    assert world.slots.held(Repute.PROVEN) == 1
+    assert world.slots.held(EndpointClass.SUSPECT) == 0
+    assert world.slots.held(EndpointClass.PROVEN) == 1
 
 
 def test_retries_leave_half_of_the_cap_to_new_events() -> None:
     world = World()
-    world.ask("a", 20, Errand.AGAIN)
+    world.ask("a", 20, Priority.AGAIN)
     world.grant()
     assert world.in_use("a") == START_CAP // 2
     world.ask("a", 20)
@@ -282,9 +290,9 @@ def test_retries_leave_half_of_the_cap_to_new_events() -> None:
 
 def test_a_cap_of_one_serves_new_events_and_retries_as_they_came() -> None:
     world = World()
-    world.ask("a", 1, Errand.AGAIN, ceiling=1)
-    world.ask("a", 1, Errand.FRESH, ceiling=1)
-    world.ask("a", 1, Errand.AGAIN, ceiling=1)
+    world.ask("a", 1, Priority.AGAIN, ceiling=1)
+    world.ask("a", 1, Priority.FRESH, ceiling=1)
+    world.ask("a", 1, Priority.AGAIN, ceiling=1)
     order = []
     while world.grant():
         order.append(next(iter(world.flying)).split()[1])
@@ -299,13 +307,13 @@ def test_a_test_finds_a_slot_however_busy_the_others_are() -> None:
         world.ask(name, 100)
     world.grant()
     assert world.slots.free == 1
-    world.ask("a/test", errand=Errand.TEST)
+    world.ask("a/test", errand=Priority.TEST)
     assert world.grant() == ["a/test"]
 
 
 def test_one_customers_tests_take_two_slots_at_most() -> None:
     world = World()
-    world.ask("a/test", 5, Errand.TEST)
+    world.ask("a/test", 5, Priority.TEST)
     assert len(world.grant()) == TEST_CAP
 
 
@@ -412,7 +420,7 @@ def test_nobody_is_sent_away_because_the_process_itself_is_the_bottleneck() -> N
 
 def test_tests_are_never_sent_away() -> None:
     world = World()
-    world.ask("a/test", 50, Errand.TEST)
+    world.ask("a/test", 50, Priority.TEST)
     world.grant()
     world.now = 9.0
     assert world.slots.spill(world.now) == []
@@ -425,4 +433,4 @@ def test_a_line_that_was_forgotten_starts_anew() -> None:
         world.prove(f"line {number}")
     world.ask("first", 100)
     world.grant()
-    assert world.slots.held(Repute.UNPROVEN) == START_CAP
+    assert world.slots.held(EndpointClass.UNPROVEN) == START_CAP

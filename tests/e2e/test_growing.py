@@ -13,7 +13,7 @@ from e2e.learning_platform import Platform, launched
 from e2e.receiver import Received, Receiver, header
 from e2e.system import STAGES, System, owned, until
 from real.kafka import partition_of
-from streams.adapters.kafka.unread import unread
+from streams.adapters.kafka.consumer_lag import consumer_lag
 
 pytestmark = pytest.mark.e2e
 
@@ -104,7 +104,7 @@ def left_unread(system: System, group: str, topics: list[str]) -> int:
     """How many records a stage has not committed."""
     prefix = system.env["SCORM_WEBHOOKS_TOPIC_PREFIX"]
     admin = AdminClient({"bootstrap.servers": system.env["KAFKA_BOOTSTRAP_SERVERS"]})
-    return sum(unread(admin, prefix + group, {prefix + topic: AFTER for topic in topics}, 20).values())
+    return sum(consumer_lag(admin, prefix + group, {prefix + topic: AFTER for topic in topics}, 20).values())
 
 
 def test_partitions_grow_under_load_without_a_restart_and_with_a_rolling_one(

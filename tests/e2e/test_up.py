@@ -19,7 +19,7 @@ from conftest import Broker
 from e2e.receiver import Receiver
 from e2e.system import System, until
 from real.process import free_ports
-from streams.startup import STAGES
+from streams.runtime.startup import STAGES
 
 pytestmark = pytest.mark.e2e
 

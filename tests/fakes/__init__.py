@@ -1,29 +1,29 @@
 """The ports that the stages need, in memory; `tests/contract` holds them to the same suites as the products."""
 
 from fakes.clock import FakeClock, cancel_others, quiet, until
+from fakes.delivery import FakeEncryptionCheck, FakeSealed, FakeSender, FakeTelemetry
 from fakes.held import FakeHeld, FakeJobs, FakeReplays
-from fakes.kafka import FakeFeed, FakeLog
+from fakes.kafka import FakeRecordConsumer, FakeRecordProducer
 from fakes.records import FakeDeliveryLog, FakeRecorder
-from fakes.view import FakeView
+from fakes.subscriptions import FakeSubscriptions
 from fakes.webhooks import FakeLease, FakeOutbox
-from fakes.world import FakeEncryptionCheck, FakeReport, FakeSealed, FakeSender
 
 __all__ = [
     "FakeClock",
     "FakeDeliveryLog",
     "FakeEncryptionCheck",
-    "FakeFeed",
     "FakeHeld",
     "FakeJobs",
     "FakeLease",
-    "FakeLog",
     "FakeOutbox",
+    "FakeRecordConsumer",
+    "FakeRecordProducer",
     "FakeRecorder",
     "FakeReplays",
-    "FakeReport",
     "FakeSealed",
     "FakeSender",
-    "FakeView",
+    "FakeSubscriptions",
+    "FakeTelemetry",
     "cancel_others",
     "quiet",
     "until",

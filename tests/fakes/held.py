@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from fakes.clock import FakeClock
 from fakes.records import FakeDeliveryLog, FakeRecorder
 from streams.core.account import DeliveryFilter
-from streams.core.audit import Deed
-from streams.core.delivery import Delivery, HoldReason, State, Target, Trigger, ViewPosition
+from streams.core.audit import AuditEntry
+from streams.core.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
+from streams.core.delivery_state import HELD_WORDS, DeliveryState
 from streams.core.errors import Unavailable
 from streams.core.held import Held, HeldChoice, Progress
 from streams.core.job import PORTION, Job, JobKind
-from streams.core.standing import HELD_WORDS, Standing
 
 
 @dataclass
@@ -39,13 +39,13 @@ class FakeHeld:
         known = [self.recorder.standings[name] for name in delivery_ids if name in self.recorder.standings]
         return [Progress(one.delivery_id, one.state, one.generation, one.step) for one in known]
 
-    def _standings(self, state: State) -> list[Standing]:
+    def _standings(self, state: State) -> list[DeliveryState]:
         return [standing for standing in self.recorder.standings.values() if standing.state is state]
 
-    def _choice(self, standing: Standing) -> HeldChoice | None:
+    def _choice(self, standing: DeliveryState) -> HeldChoice | None:
         return self.recorder.webhooks.pauses.get(standing.pause_id or "", HeldChoice.DELIVER)
 
-    def _delivery(self, standing: Standing) -> Delivery:
+    def _delivery(self, standing: DeliveryState) -> Delivery:
         key = standing.account_id, standing.event_id
         return Delivery(
             account_id=standing.account_id,
@@ -53,7 +53,7 @@ class FakeHeld:
             event_type=standing.event_type,
             webhook_id=standing.webhook_id,
             first_seen_at=standing.first_seen_at,
-            seen=ViewPosition("", 0),
+            seen=SubscriptionsPosition("", 0),
             body=self.recorder.bodies[key],
             trigger=standing.trigger,
             generation=standing.generation,
@@ -70,7 +70,7 @@ class FakeHeld:
             raise Unavailable("the database is away")
 
 
-def _is_under_way(standing: Standing) -> bool:
+def _is_under_way(standing: DeliveryState) -> bool:
     return standing.state is State.WAITING and standing.tier is None and standing.step > 1
 
 
@@ -80,23 +80,23 @@ class FakeReplays:
 
     recorder: FakeRecorder
 
-    async def again(self, wanted: DeliveryFilter, deed: Deed | None = None) -> Sequence[str]:
+    async def again(self, wanted: DeliveryFilter, deed: AuditEntry | None = None) -> Sequence[str]:
         return [self._replay(standing) for standing in await self._chosen(wanted) if self._may_be_sent(standing)]
 
-    async def discard(self, wanted: DeliveryFilter, deed: Deed | None = None) -> Sequence[str]:
+    async def discard(self, wanted: DeliveryFilter, deed: AuditEntry | None = None) -> Sequence[str]:
         dead = [standing for standing in await self._chosen(wanted) if standing.state is State.DEAD]
         for standing in dead:
             ended = standing._replace(state=State.DISCARDED, step=standing.step + 1)
             self.recorder.standings[standing.delivery_id] = ended
         return [standing.delivery_id for standing in dead]
 
-    async def _chosen(self, wanted: DeliveryFilter) -> Sequence[Standing]:
+    async def _chosen(self, wanted: DeliveryFilter) -> Sequence[DeliveryState]:
         if self.recorder.away:
             raise Unavailable("the database is away")
         newest_first = await FakeDeliveryLog(self.recorder).list(replace(wanted, limit=10**9))
         return newest_first.rows[::-1][: wanted.limit]
 
-    def _may_be_sent(self, standing: Standing) -> bool:
+    def _may_be_sent(self, standing: DeliveryState) -> bool:
         lives = self.recorder.webhooks.live(standing.webhook_id) is not None
         return (
             lives
@@ -105,7 +105,7 @@ class FakeReplays:
             and standing.trigger is not Trigger.TEST
         )
 
-    def _replay(self, standing: Standing) -> str:
+    def _replay(self, standing: DeliveryState) -> str:
         self.recorder.standings[standing.delivery_id] = standing._replace(
             generation=standing.generation + 1,
             step=1,
@@ -130,9 +130,9 @@ class FakeJobs:
     replays: FakeReplays
     clock: FakeClock
     jobs: dict[str, Job] = field(default_factory=dict)
-    deeds: list[Deed] = field(default_factory=list)
+    deeds: list[AuditEntry] = field(default_factory=list)
 
-    async def add(self, job: Job, deed: Deed) -> Job:
+    async def add(self, job: Job, deed: AuditEntry) -> Job:
         self.jobs[job.id] = replace(job, total=await self._count(job.wanted))
         self.deeds.append(deed)
         return self.jobs[job.id]

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from streams.core.errors import RecordsRefused, Unavailable
-from streams.core.ledger import Commit
-from streams.ports import Clock, FeedHandler, Outgoing, Partition, Record
+from streams.core.offset_tracker import Commit
+from streams.ports import Clock, Outgoing, Partition, Record, RecordHandler
 from streams.topics import LARGEST_RECORD_BYTES, SUBSCRIPTIONS
 
 
-class FakeLog:
-    """A Kafka: a `Log`, its records by partition, and what each group committed.
+class FakeRecordProducer:
+    """A Kafka: a `RecordProducer`, its records by partition, and what each group committed.
 
     Away, it makes whoever produces wait. After `die_in(n)` the n-th call to `produce` is the last thing that
     its process did, before or after the records were appended: no call returns any more until `revive`.
@@ -30,7 +30,7 @@ class FakeLog:
         self._calls_left: int | None = None
         self._append_last = False
         self.groups: defaultdict[str, dict[Partition, Commit]] = defaultdict(dict)
-        self.members: defaultdict[str, list[FakeFeed]] = defaultdict(list)
+        self.members: defaultdict[str, list[FakeRecordConsumer]] = defaultdict(list)
         self.appended: list[Callable[[], None]] = []
         self.most_bytes: defaultdict[str, int] = defaultdict(lambda: LARGEST_RECORD_BYTES)
 
@@ -101,20 +101,20 @@ def _size(record: Outgoing) -> int:
     return len(record.key or b"") + len(record.value or b"") + headers
 
 
-class FakeFeed:
-    """A `Feed`: a member of a group on a `FakeLog`; whoever ends leaves with its last words, unless it is killed.
+class FakeRecordConsumer:
+    """A `RecordConsumer`: a member of a group on a `FakeRecordProducer`; whoever ends leaves with its last words, unless it is killed.
 
     It hands over `at_once` records of a partition at most; `read` counts them all.
     """
 
-    def __init__(self, log: FakeLog, group: str, topics: Sequence[str], at_once: int = 500) -> None:
+    def __init__(self, log: FakeRecordProducer, group: str, topics: Sequence[str], at_once: int = 500) -> None:
         self._log = log
         self._partitions = [partition for topic in topics for partition in log.partitions(topic)]
         self._positions: dict[Partition, int] = {}
         self._more = asyncio.Event()
         self._at_once = at_once
         self.read = 0
-        self._handler: FeedHandler | None = None
+        self._handler: RecordHandler | None = None
         self._members = log.members[group]
         self.committed = log.groups[group]
         self.paused: set[Partition] = set()
@@ -122,7 +122,7 @@ class FakeFeed:
         self.answers = asyncio.Event()
         self.answers.set()
 
-    async def run(self, handler: FeedHandler) -> None:
+    async def run(self, handler: RecordHandler) -> None:
         self._handler = handler
         self._log.appended.append(self._more.set)
         self._members.append(self)

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
 from fakes.webhooks import FakeOutbox
-from streams.core.account import AttemptSeen, DeliveryFilter, DeliverySeen
+from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
 from streams.core.attempt import Attempt
+from streams.core.delivery_state import Batch, DeliveryState, EventKey, StateCount
 from streams.core.errors import Refused, Unavailable
-from streams.core.health import Attempted, Health
+from streams.core.health import Health, HealthSample
 from streams.core.page import Cursor, Page
-from streams.core.standing import Batch, EventKey, Standing, Tally
 from streams.core.webhook import Pause, Status
 
 
 @dataclass
 class FakeRecorder:
-    """A `Recorder` and `Generations`: standings, attempts and bodies by their ids, health by webhook.
+    """A `Recorder` and `ReplayLookup`: standings, attempts and bodies by their ids, health by webhook.
 
     It pauses as a database does.
     """
@@ -27,7 +27,7 @@ class FakeRecorder:
     refuses: Callable[[Batch], bool] = lambda batch: False
     away: bool = False
     calls: int = 0
-    standings: dict[str, Standing] = field(default_factory=dict)
+    standings: dict[str, DeliveryState] = field(default_factory=dict)
     attempts: dict[str, Attempt] = field(default_factory=dict)
     bodies: dict[tuple[str, str], bytes] = field(default_factory=dict)
     traces: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -58,10 +58,10 @@ class FakeRecorder:
         standing = None if self.away else self.standings.get(delivery_id)
         return standing.generation if standing else None
 
-    def has_body(self, standing: Standing) -> bool:
+    def has_body(self, standing: DeliveryState) -> bool:
         return (standing.account_id, standing.event_id) in self.bodies
 
-    def of(self, webhook_id: str) -> list[Standing]:
+    def of(self, webhook_id: str) -> list[DeliveryState]:
         return [standing for standing in self.standings.values() if standing.webhook_id == webhook_id]
 
     def _count(self, attempt: Attempt, own_network_is_down: bool) -> None:
@@ -71,7 +71,7 @@ class FakeRecorder:
         webhook = registered.webhook
         known = self.health.get(webhook.id)
         before = known if known and known.epoch == webhook.health_epoch else Health(webhook.health_epoch)
-        attempted = Attempted(**{name: getattr(attempt, name) for name in Attempted._fields})
+        attempted = HealthSample(**{name: getattr(attempt, name) for name in HealthSample._fields})
         self.health[webhook.id] = after = before.after([attempted], own_network_is_down=own_network_is_down)
         if after.pause and webhook.status is Status.ACTIVE:
             self.webhooks.put(replace(webhook, status=Status.PAUSED, pause=Pause("pause_1", after.pause)))
@@ -83,7 +83,7 @@ class FakeDeliveryLog:
 
     recorder: FakeRecorder
 
-    async def list(self, wanted: DeliveryFilter) -> Page[Standing]:
+    async def list(self, wanted: DeliveryFilter) -> Page[DeliveryState]:
         found = [standing for standing in self.recorder.standings.values() if _is_wanted(standing, wanted)]
         found.sort(key=_place, reverse=True)
         if wanted.after is not None:
@@ -91,24 +91,24 @@ class FakeDeliveryLog:
         rows = found[: wanted.limit]
         return Page(rows, Cursor(*_place(rows[-1])) if len(found) > wanted.limit else None)
 
-    async def find(self, delivery_id: str) -> DeliverySeen | None:
+    async def find(self, delivery_id: str) -> DeliveryDetails | None:
         standing = self.recorder.standings.get(delivery_id)
         if standing is None:
             return None
         made = [attempt for attempt in self.recorder.attempts.values() if attempt.delivery_id == delivery_id]
         made.sort(key=lambda attempt: (attempt.generation, attempt.number))
         body = self.recorder.bodies.get((standing.account_id, standing.event_id))
-        return DeliverySeen(standing, body, [_seen(attempt) for attempt in made])
+        return DeliveryDetails(standing, body, [_seen(attempt) for attempt in made])
 
-    async def tally(self) -> Mapping[str, Sequence[Tally]]:
+    async def tally(self) -> Mapping[str, Sequence[StateCount]]:
         alike = Counter((s.webhook_id, s.state, s.tier, s.reason) for s in self.recorder.standings.values())
-        tallies: dict[str, list[Tally]] = {}
+        tallies: dict[str, list[StateCount]] = {}
         for (webhook_id, state, tier, reason), how_many in alike.items():
-            tallies.setdefault(webhook_id, []).append(Tally(state, tier, reason, how_many))
+            tallies.setdefault(webhook_id, []).append(StateCount(state, tier, reason, how_many))
         return tallies
 
 
-def _is_wanted(standing: Standing, wanted: DeliveryFilter) -> bool:
+def _is_wanted(standing: DeliveryState, wanted: DeliveryFilter) -> bool:
     names = ("account_id", "webhook_id", "event_id", "event_type", "state", "reason")
     named = wanted.ids is None or standing.delivery_id in wanted.ids
     alike = all(getattr(wanted, name) in (None, getattr(standing, name)) for name in names)
@@ -120,10 +120,10 @@ def _is_wanted(standing: Standing, wanted: DeliveryFilter) -> bool:
     return named and alike and in_time and (standing.tier is not None or not wanted.in_tier)
 
 
-def _place(standing: Standing) -> tuple[datetime, str]:
+def _place(standing: DeliveryState) -> tuple[datetime, str]:
     return standing.first_seen_at, standing.delivery_id
 
 
-def _seen(attempt: Attempt) -> AttemptSeen:
-    alike = {part.name: getattr(attempt, part.name) for part in fields(AttemptSeen) if part.name != "outcome"}
-    return AttemptSeen(**alike, outcome=attempt.kind)
+def _seen(attempt: Attempt) -> AttemptDetails:
+    alike = {part.name: getattr(attempt, part.name) for part in fields(AttemptDetails) if part.name != "outcome"}
+    return AttemptDetails(**alike, outcome=attempt.kind)

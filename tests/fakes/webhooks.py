@@ -8,7 +8,7 @@ from itertools import count as counting
 
 from builders import NOON
 from fakes.clock import FakeClock
-from streams.core.audit import Deed
+from streams.core.audit import AuditEntry
 from streams.core.errors import Conflict, Refused, Unavailable
 from streams.core.held import HeldChoice
 from streams.core.page import Cursor, Page
@@ -17,7 +17,7 @@ from streams.ports import Due
 
 
 class FakeOutbox:
-    """`Webhooks`, the `Outbox` that their changes fill and its `Propagation`; versions count all changes."""
+    """`Webhooks`, the `Outbox` that their changes fill and its `PublicationStatus`; versions count all changes."""
 
     def __init__(self) -> None:
         self._stored: dict[str, Registration] = {}
@@ -28,7 +28,7 @@ class FakeOutbox:
         self._changed = asyncio.Event()
         # By pause: what becomes of what it holds; None while it lasts.
         self.pauses: dict[str, HeldChoice | None] = {}
-        self.deeds: list[Deed] = []
+        self.deeds: list[AuditEntry] = []
         self.away = False
 
     def put(self, webhook: Webhook) -> None:
@@ -56,7 +56,9 @@ class FakeOutbox:
 
     # -- what people do ----------------------------------------------------------------------------------------
 
-    async def add(self, registration: Registration, deed: Deed | None = None, limit: int | None = None) -> Registration:
+    async def add(
+        self, registration: Registration, deed: AuditEntry | None = None, limit: int | None = None
+    ) -> Registration:
         self._check()
         if limit is not None and len(await self.list(registration.webhook.account_id)) >= limit:
             raise Conflict(f"at most {limit} webhooks")
@@ -87,7 +89,7 @@ class FakeOutbox:
         webhook_id: str,
         change: Callable[[Registration], Registration | None],
         held: HeldChoice = HeldChoice.DELIVER,
-        deed: Deed | None = None,
+        deed: AuditEntry | None = None,
     ) -> Registration | None:
         self._check()
         before = self.live(webhook_id)
@@ -176,7 +178,7 @@ class FakeOutbox:
         live = self.live(webhook_id)
         return Due(webhook_id, self._stored[webhook_id].webhook.version, live.webhook if live else None)
 
-    def _note(self, deed: Deed | None) -> None:
+    def _note(self, deed: AuditEntry | None) -> None:
         self.deeds += [deed] if deed else []
 
     def _check(self) -> None:

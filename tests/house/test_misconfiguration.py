@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from fakes import FakeReport
-from streams import prerequisites
+from fakes import FakeTelemetry
 from streams.__main__ import MISCONFIGURED, main
 from streams.cli.app import STAGE_HELP
 from streams.core.errors import Misconfigured
+from streams.runtime import startup_checks
+from streams.runtime.bootstrap import SqlDeployment
 from streams.settings import PREFIX, names
-from streams.wiring import Deployment
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ from streams.wiring import Deployment
 )
 def test_a_bad_setting_is_named(name: str, value: str, words: str) -> None:
     with pytest.raises(Misconfigured) as refused:
-        Deployment.from_environment({name: value})
+        SqlDeployment.from_environment({name: value})
     text = str(refused.value)
     assert name in text
     assert words in text
@@ -114,7 +114,7 @@ def test_each_stage_refuses_a_wrong_value_in_one_line(
         assert len(said.err) <= MOST_CHARACTERS
 
 
-Part = Callable[[Deployment], object]
+Part = Callable[[SqlDeployment], object]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ Part = Callable[[Deployment], object]
     [
         ({"DATABASE_URL": "mysql://x/y"}, lambda d: d.database_url, "use postgresql:// or sqlite:///"),
         ({"DATABASE_URL": "nonsense"}, lambda d: d.database_url, "DATABASE_URL: must be a URL"),
-        ({"DATABASE_URL": "mysql://x/y"}, lambda d: d.generations(FakeReport()), "DATABASE_URL: must be a URL"),
+        ({"DATABASE_URL": "mysql://x/y"}, lambda d: d.replay_lookup(FakeTelemetry()), "DATABASE_URL: must be a URL"),
         ({"DATABASE_URL": "postgresql://x/y"}, lambda d: d.sealing, "SCORM_WEBHOOKS_ENCRYPTION_KEYS is not set"),
         ({"SCORM_WEBHOOKS_ENCRYPTION_KEYS": "short"}, lambda d: d.sealing, "32 bytes in url-safe base64"),
         ({"SCORM_WEBHOOKS_RETRY_SCHEDULE": "30s,5d"}, lambda d: d.topics, "longer than half of the topics' retention"),
@@ -131,18 +131,18 @@ Part = Callable[[Deployment], object]
 )
 def test_a_part_that_cannot_be_made_says_what_to_set(environ: dict[str, str], part: Part, words: str) -> None:
     with pytest.raises(Misconfigured) as refused:
-        part(Deployment.from_environment(environ))
+        part(SqlDeployment.from_environment(environ))
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def test_a_command_names_a_broker_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prerequisites, "START_SECONDS", 0.0)
-    monkeypatch.setattr(prerequisites, "ASK_SECONDS", 0.1)
-    deployment = Deployment.from_environment({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
+    monkeypatch.setattr(startup_checks, "START_SECONDS", 0.0)
+    monkeypatch.setattr(startup_checks, "ASK_SECONDS", 0.1)
+    deployment = SqlDeployment.from_environment({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
     words = "KAFKA_BOOTSTRAP_SERVERS is 127.0.0.1:1 .*; gave up after 0 seconds"
     with pytest.raises(Misconfigured, match=words):
-        prerequisites.Prerequisites(["session-events"]).require(deployment)
+        startup_checks.StartupChecks(["session-events"]).require(deployment)
 
 
 @pytest.mark.parametrize(

@@ -8,25 +8,25 @@ import pytest
 from api.models.webhooks import NewWebhook
 from builders import NOON, attempt, dead_letter, delivery, event
 from streams.core.access import NewKey
-from streams.core.account import AttemptSeen, DeliverySeen
+from streams.core.account import AttemptDetails, DeliveryDetails
+from streams.core.delivery_state import Batch, RecordedValue, standing_of_owed
 from streams.core.held import Held, HeldChoice
-from streams.core.mail import Letter
-from streams.core.outcome import Answer
+from streams.core.mail import RenderedMail
+from streams.core.outcome import Response
 from streams.core.request import Request
-from streams.core.standing import Batch, Fact, standing_of_owed
 from streams.ports import Outgoing, Partition, Record
-from streams.products import Products
-from streams.services.accounts import Opened
+from streams.runtime.deployment import Deployment
+from streams.services.accounts import OpenedAccount
 from streams.services.secrets import Rotated
+from streams.services.webhook_input import WebhookInput
 from streams.services.webhooks import Registered
-from streams.services.wishes import Wish
 from streams.settings import load_settings
 
 CANARY = "canary-of-the-tests"
 BYTES = CANARY.encode()
 SEEN: Any = None
 OWED = delivery(body=BYTES)
-SHOWN = AttemptSeen(
+SHOWN = AttemptDetails(
     generation=1,
     number=1,
     target="primary",
@@ -55,21 +55,21 @@ ENVIRON = {
         event(data={"learnerId": CANARY}),
         attempt(answer=BYTES, request_headers={"X-Key": CANARY}),
         replace(dead_letter(), delivery=OWED),
-        Fact(OWED, NOON),
+        RecordedValue(OWED, NOON),
         Held(OWED, HeldChoice.DELIVER),
         Batch(bodies={("acme", "evt_1"): BYTES}),
-        DeliverySeen(standing_of_owed(OWED, NOON), BYTES, (SHOWN,)),
+        DeliveryDetails(standing_of_owed(OWED, NOON), BYTES, (SHOWN,)),
         Request("https://crm.example.com", {"X-Key": CANARY}, BYTES, frozenset({"X-Key"})),
-        Answer(200, {"x-echo": CANARY}, BYTES),
+        Response(200, {"x-echo": CANARY}, BYTES),
         Record(Partition("deliveries", 0), 1, b"wh_crm", BYTES, NOON, (("x", BYTES),)),
         Outgoing("deliveries", b"wh_crm", BYTES, (("x", BYTES),)),
         NewKey(SEEN, CANARY),
-        Opened(SEEN, CANARY),
+        OpenedAccount(SEEN, CANARY),
         Registered(SEEN, CANARY),
         Rotated(SEEN, CANARY, None),
-        Wish("acme", "https://crm.example.com", headers={"X-Key": CANARY}),
-        Letter("A webhook is paused", CANARY, CANARY),
-        Products(load_settings(ENVIRON), ENVIRON),
+        WebhookInput("acme", "https://crm.example.com", headers={"X-Key": CANARY}),
+        RenderedMail("A webhook is paused", CANARY, CANARY),
+        Deployment(load_settings(ENVIRON), ENVIRON),
     ],
     ids=lambda holder: type(holder).__name__,
 )

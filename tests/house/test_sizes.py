@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from cryptography.fernet import Fernet
 
 from builders import NOON, WIDEST, attempt, delivery, event, webhook
-from streams.adapters.avro import AvroCodec
-from streams.adapters.http_answers import MOST_HEAD_BYTES, MOST_HEADERS
-from streams.adapters.sealing import Sealing
+from streams.adapters.avro.codec import AvroCodec
+from streams.adapters.encryption import Sealing
+from streams.adapters.http.response_parser import MOST_HEAD_BYTES, MOST_HEADERS
 from streams.core.attempt import DeadLetter
 from streams.core.delivery import DeathReason
 from streams.core.event import Event, check_event, render
@@ -27,8 +27,8 @@ from streams.core.record_checks import check_attempt, check_delivery, check_webh
 from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.webhook import SealedSecret
 from streams.ports import Partition, Record
-from streams.services.wishes import header_errors
-from streams.stages.invalid import KEPT_BYTES, parked
+from streams.services.webhook_input import header_errors
+from streams.stages.invalid_records import KEPT_BYTES, parked
 from streams.topics import BATCH_BYTES, INVALID, LARGEST_RECORD_BYTES, RECORD_BYTES
 
 CODEC = AvroCodec()

@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from real.endpoint import Endpoint, Script, endpoint
-from streams.adapters.guarded_connector import Lookup
-from streams.adapters.http_sender import HttpSender
+from streams.adapters.http.connector import Lookup
+from streams.adapters.http.sender import HttpSender
 from streams.core.address import parse_networks
-from streams.core.outcome import Answer, Failure
+from streams.core.outcome import Failure, Response
 from streams.core.request import Request
 
 LOOPBACK = parse_networks("127.0.0.0/8,::1/128")
@@ -31,18 +31,18 @@ async def sending(**options: Any) -> AsyncIterator[HttpSender]:
         await sender.close()
 
 
-async def sent(script: Script, **options: Any) -> Answer | Failure:
+async def sent(script: Script, **options: Any) -> Response | Failure:
     """What becomes of one POST to an endpoint with this script."""
     async with endpoint(script) as there, sending(**options) as sender:
         return await sender.send(post(there))
 
 
-def answered(result: Answer | Failure) -> Answer:
-    assert isinstance(result, Answer), result
+def answered(result: Response | Failure) -> Response:
+    assert isinstance(result, Response), result
     return result
 
 
-def failed(result: Answer | Failure) -> Failure:
+def failed(result: Response | Failure) -> Failure:
     assert isinstance(result, Failure), result
     return result
 

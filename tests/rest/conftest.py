@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest_asyncio
 
-from rest.office import Office, open_office
+from rest.api_fixture import ApiFixture, open_office
 
 
 @pytest_asyncio.fixture
-async def office(tmp_path: Path) -> AsyncIterator[Office]:
+async def office(tmp_path: Path) -> AsyncIterator[ApiFixture]:
     async with open_office(f"sqlite:///{tmp_path}/db.sqlite") as office:
         yield office

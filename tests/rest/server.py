@@ -9,10 +9,10 @@ import uvicorn
 import uvloop
 
 from builders import attempt
-from rest.office import Office, open_office
-from streams.adapters.avro import AvroCodec
-from streams.adapters.connection_limits import ConnectionLimits, ConnectionObserver
-from streams.adapters.http_server import server_config
+from rest.api_fixture import ApiFixture, open_office
+from streams.adapters.avro.codec import AvroCodec
+from streams.adapters.http_server.connection_limits import ConnectionLimits, ConnectionObserver
+from streams.adapters.http_server.server import server_config
 from streams.core.delivery import Delivery, Trigger
 from streams.topics import TEST_DELIVERIES
 
@@ -39,7 +39,7 @@ class Server:
         self.closed: list[str] = []
         self._loop_factory = loop_factory
         self._limits = limits or ConnectionLimits()
-        self.office: Office
+        self.office: ApiFixture
         self._started = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(database_url,), daemon=True)

@@ -2,12 +2,12 @@
 
 import pytest
 
-from rest.office import OTHER_OPERATOR_KEY, Office, Person, errors_of
+from rest.api_fixture import OTHER_OPERATOR_KEY, ApiFixture, Person, errors_of
 from streams.core.access import digest
 from streams.core.errors import Unauthorized
 
 
-async def test_an_account_is_opened_with_a_key_that_may_do_everything_in_it(office: Office) -> None:
+async def test_an_account_is_opened_with_a_key_that_may_do_everything_in_it(office: ApiFixture) -> None:
     made = await office.operator.post("/v1/accounts", {"name": " Initech ", "emails": ["a@b.example"], "planLimit": 9})
     key = made.pop("apiKey")
     assert made == {
@@ -24,7 +24,7 @@ async def test_an_account_is_opened_with_a_key_that_may_do_everything_in_it(offi
     assert key not in str(await office.operator.get(f"/v1/accounts/{made['id']}/keys"))
 
 
-async def test_an_account_is_changed_field_by_field(office: Office) -> None:
+async def test_an_account_is_changed_field_by_field(office: ApiFixture) -> None:
     path = f"/v1/accounts/{office.acme.account_id}"
     changed = await office.operator.patch(path, {"planLimit": 1000, "weeklyDigest": False})
     assert (changed["name"], changed["planLimit"], changed["weeklyDigest"]) == ("acme", 1000, False)
@@ -49,12 +49,12 @@ async def test_an_account_is_changed_field_by_field(office: Office) -> None:
         "é@c.example",
     ],
 )
-async def test_what_a_mails_header_would_not_take_is_no_address(office: Office, email: str) -> None:
+async def test_what_a_mails_header_would_not_take_is_no_address(office: ApiFixture, email: str) -> None:
     answer = await office.operator.ask("POST", "/v1/accounts", {"name": "Initech", "emails": [email]})
     assert "is no e-mail address" in errors_of(answer)["emails"]
 
 
-async def test_a_key_names_its_scopes_and_an_unknown_one_is_named(office: Office) -> None:
+async def test_a_key_names_its_scopes_and_an_unknown_one_is_named(office: ApiFixture) -> None:
     path = f"/v1/accounts/{office.acme.account_id}/keys"
     made = await office.operator.post(path, {"name": "export", "scopes": ["deliveries:read"]})
     assert made["scopes"] == ["deliveries:read"]
@@ -70,7 +70,7 @@ async def test_a_key_names_its_scopes_and_an_unknown_one_is_named(office: Office
     assert (await office.operator.ask("DELETE", elsewhere)).status_code == 404
 
 
-async def test_a_user_is_let_in_by_a_token_once_and_for_a_quarter_of_an_hour(office: Office) -> None:
+async def test_a_user_is_let_in_by_a_token_once_and_for_a_quarter_of_an_hour(office: ApiFixture) -> None:
     path = f"/v1/accounts/{office.acme.account_id}/users"
     user = await office.operator.post(path, {"email": "Ada@Acme.example"})
     assert user["email"] == "ada@acme.example"
@@ -91,7 +91,7 @@ async def test_a_user_is_let_in_by_a_token_once_and_for_a_quarter_of_an_hour(off
     assert (await office.operator.ask("POST", f"{path}/{user['id']}/sign-in-token")).status_code == 404
 
 
-async def test_operators_see_who_did_what_in_all_accounts(office: Office) -> None:
+async def test_operators_see_who_did_what_in_all_accounts(office: ApiFixture) -> None:
     await office.acme.webhook()
     path = f"/v1/accounts/{office.acme.account_id}/keys"
     made = await office.operator.post(path, {"name": "short", "scopes": ["webhooks:read"]})
@@ -109,7 +109,7 @@ async def test_operators_see_who_did_what_in_all_accounts(office: Office) -> Non
     assert made["apiKey"] not in str(deeds)
 
 
-async def test_two_operators_are_two_actors(office: Office) -> None:
+async def test_two_operators_are_two_actors(office: ApiFixture) -> None:
     other = Person(office.client, OTHER_OPERATOR_KEY)
     await office.operator.post("/v1/accounts", {"name": "first"})
     await other.post("/v1/accounts", {"name": "second"})
@@ -117,7 +117,7 @@ async def test_two_operators_are_two_actors(office: Office) -> None:
     assert [deed["actor"] for deed in deeds[:2]] == [f"operator:{digest(OTHER_OPERATOR_KEY)[:8]}", "operator:ada"]
 
 
-async def test_operators_do_not_share_idempotency_keys(office: Office) -> None:
+async def test_operators_do_not_share_idempotency_keys(office: ApiFixture) -> None:
     other, headers = Person(office.client, OTHER_OPERATOR_KEY), {"Idempotency-Key": "open"}
     first = await office.operator.ask("POST", "/v1/accounts", {"name": "Acme"}, headers=headers)
     second = await other.ask("POST", "/v1/accounts", {"name": "Acme"}, headers=headers)

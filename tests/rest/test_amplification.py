@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from api.models import accounts, deliveries, events, webhooks
 from api.models.common import Input
-from rest.office import OPERATOR_KEY, URL, Office
+from rest.api_fixture import OPERATOR_KEY, URL, ApiFixture
 from rest.server import Server
 from streams.core.limits import ERRORS_SHOWN
 from streams.services.ingest import MOST_EVENTS
@@ -98,14 +98,14 @@ def test_the_api_answers_others_meanwhile(server: Server) -> None:
     assert slowest < 2
 
 
-async def test_an_answer_says_how_many_errors_it_leaves_out(office: Office) -> None:
+async def test_an_answer_says_how_many_errors_it_leaves_out(office: ApiFixture) -> None:
     answer = await office.acme.ask("POST", "/v1/webhooks", {"url": URL, "packages": ["a b"] * 1000})
     assert answer.status_code == 422
     assert len(answer.json()["errors"]) == ERRORS_SHOWN
     assert answer.json()["omittedErrors"] == 1000 - ERRORS_SHOWN
 
 
-async def test_deep_json_is_called_too_deep(office: Office) -> None:
+async def test_deep_json_is_called_too_deep(office: ApiFixture) -> None:
     deep, headers = "[" * NESTED + "]" * NESTED, {"Content-Type": "application/json"}
     answer = await office.acme.ask("POST", "/v1/webhooks", content=deep, headers=headers)
     assert answer.status_code == 400

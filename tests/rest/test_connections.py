@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from rest.server import Server
-from streams.adapters.connection_limits import ConnectionLimits
+from streams.adapters.http_server.connection_limits import ConnectionLimits
 
 LIMITS = ConnectionLimits(
     connections=20,

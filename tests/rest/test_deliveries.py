@@ -9,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import NOON, attempt, delivery
-from rest.office import Office, errors_of, open_office
-from streams.adapters.avro import AvroCodec
-from streams.core.attempt import DeadLetter, Followed
+from rest.api_fixture import ApiFixture, errors_of, open_office
+from streams.adapters.avro.codec import AvroCodec
+from streams.core.attempt import DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery
 from streams.core.job import PATIENCE
 from streams.core.outcome import Kind
-from streams.stages.errands import run_jobs
+from streams.stages.maintenance import run_jobs
 from streams.topics import TEST_DELIVERIES
 
 
-async def owed(office: Office, number: int, **changes: Any) -> Delivery:
+async def owed(office: ApiFixture, number: int, **changes: Any) -> Delivery:
     """A delivery of account `acme` that waits, first seen `number` seconds after noon."""
     seen = NOON + timedelta(seconds=number)
     made = delivery(account_id=office.acme.account_id, event_id=f"evt_{number}", first_seen_at=seen)
@@ -28,7 +28,7 @@ async def owed(office: Office, number: int, **changes: Any) -> Delivery:
     return made
 
 
-async def given_up(office: Office, number: int, reason: DeathReason = DeathReason.EXHAUSTED, **changes: Any) -> str:
+async def given_up(office: ApiFixture, number: int, reason: DeathReason = DeathReason.EXHAUSTED, **changes: Any) -> str:
     """A dead letter; its id."""
     made = await owed(office, number, step=7, attempt=7, **changes)
     letter = DeadLetter(made._replace(step=8), reason, "The endpoint answered 500: its server failed.")
@@ -36,11 +36,11 @@ async def given_up(office: Office, number: int, reason: DeathReason = DeathReaso
     return made.id
 
 
-async def ids(office: Office, path: str, **params: Any) -> list[str]:
+async def ids(office: ApiFixture, path: str, **params: Any) -> list[str]:
     return [row["eventId"] for row in (await office.acme.get(path, **params))["data"]]
 
 
-async def test_deliveries_are_found_by_each_filter_newest_first(office: Office) -> None:
+async def test_deliveries_are_found_by_each_filter_newest_first(office: ApiFixture) -> None:
     await owed(office, 1)
     await owed(office, 2, webhook_id="wh_lrs", event_type="session.scored")
     await given_up(office, 3)
@@ -63,7 +63,7 @@ async def test_deliveries_are_found_by_each_filter_newest_first(office: Office) 
         assert field in errors_of(await office.acme.ask("GET", f"{path}?{query}"))
 
 
-async def test_a_payload_is_absent_until_it_is_recorded_and_a_test_waits_for_it(office: Office) -> None:
+async def test_a_payload_is_absent_until_it_is_recorded_and_a_test_waits_for_it(office: ApiFixture) -> None:
     hook = await office.acme.webhook()
     asked = asyncio.create_task(office.acme.post(f"/v1/webhooks/{hook['id']}/test", {"type": "session.completed"}))
     async with asyncio.timeout(10):
@@ -79,7 +79,7 @@ async def test_a_payload_is_absent_until_it_is_recorded_and_a_test_waits_for_it(
     assert (seen["state"], seen["payload"]["test"], len(seen["made"])) == ("delivered", True, 1)
 
 
-async def test_a_delivery_shows_its_payload_and_every_attempt_with_what_was_answered(office: Office) -> None:
+async def test_a_delivery_shows_its_payload_and_every_attempt_with_what_was_answered(office: ApiFixture) -> None:
     made = await owed(office, 1)
     failed = attempt(
         account_id=made.account_id,
@@ -88,7 +88,7 @@ async def test_a_delivery_shows_its_payload_and_every_attempt_with_what_was_answ
         answer=b"oops \xff\x00",
         kind=Kind.SERVER_ERROR,
         words="The endpoint answered 500: its server failed.",
-        followed=Followed.TIER,
+        followed=NextStep.TIER,
         tier="30s",
         ended_at=NOON + timedelta(milliseconds=12),
     )
@@ -110,7 +110,7 @@ async def test_pages_skip_nothing_and_show_nothing_twice_while_deliveries_arrive
             await _walk(office, data)
 
 
-async def _walk(office: Office, data: st.DataObject) -> None:
+async def _walk(office: ApiFixture, data: st.DataObject) -> None:
     seconds = st.integers(0, 3)
     first = [await owed(office, 0, event_id=f"old_{n}", first_seen_at=_at(data.draw(seconds))) for n in range(7)]
     seen: list[str] = []
@@ -135,7 +135,7 @@ def _at(seconds: int) -> datetime:
 # -- acting ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_delivery_is_sent_again_whatever_became_of_it_but_for_one_that_is_held(office: Office) -> None:
+async def test_a_delivery_is_sent_again_whatever_became_of_it_but_for_one_that_is_held(office: ApiFixture) -> None:
     webhook = await office.acme.webhook()
     dead = await given_up(office, 1, webhook_id=webhook["id"])
     answer = await office.acme.ask("POST", f"/v1/deliveries/{dead}/retry")
@@ -147,7 +147,7 @@ async def test_a_delivery_is_sent_again_whatever_became_of_it_but_for_one_that_i
     assert "deleted" in errors_of(await office.acme.ask("POST", f"/v1/deliveries/{orphan}/retry"))["delivery"]
 
 
-async def test_dead_letters_are_found_by_their_reason_and_acted_on_by_their_ids(office: Office) -> None:
+async def test_dead_letters_are_found_by_their_reason_and_acted_on_by_their_ids(office: ApiFixture) -> None:
     webhook = (await office.acme.webhook())["id"]
     dead = [await given_up(office, n, webhook_id=webhook) for n in range(3)]
     await given_up(office, 3, DeathReason.GONE, webhook_id=webhook)
@@ -162,7 +162,7 @@ async def test_dead_letters_are_found_by_their_reason_and_acted_on_by_their_ids(
         assert "either" in errors_of(await office.acme.ask("POST", "/v1/dead-letters/retry", body))["ids"]
 
 
-async def test_by_a_filter_a_job_acts_on_what_was_dead_when_it_began(office: Office) -> None:
+async def test_by_a_filter_a_job_acts_on_what_was_dead_when_it_began(office: ApiFixture) -> None:
     webhook = (await office.acme.webhook())["id"]
     for n in range(3):
         await given_up(office, n, webhook_id=webhook)
@@ -181,19 +181,19 @@ async def test_by_a_filter_a_job_acts_on_what_was_dead_when_it_began(office: Off
     assert await ids(office, "/v1/dead-letters") == ["evt_200"]
 
 
-async def test_everything_that_waits_in_a_tier_is_sent_now(office: Office) -> None:
+async def test_everything_that_waits_in_a_tier_is_sent_now(office: ApiFixture) -> None:
     webhook = (await office.acme.webhook())["id"]
     waits = await owed(office, 1, webhook_id=webhook)
     await owed(office, 2, webhook_id=webhook)
     told = {"account_id": waits.account_id, "webhook_id": webhook, "event_id": "evt_1", "first_seen_at": NOON}
-    await office.record(attempt(**told, kind=Kind.SERVER_ERROR, followed=Followed.TIER, tier="30s"))
+    await office.record(attempt(**told, kind=Kind.SERVER_ERROR, followed=NextStep.TIER, tier="30s"))
     job = await office.acme.post(f"/v1/webhooks/{webhook}/retry-waiting")
     assert job["total"] == 1
     await finish(office, job["id"])
     assert await ids(office, "/v1/deliveries", state="held") == ["evt_1"]
 
 
-async def finish(office: Office, job_id: str) -> None:
+async def finish(office: ApiFixture, job_id: str) -> None:
     """Let the publisher's errands run until the job is done."""
     office.clock.advance(PATIENCE.total_seconds())
     running = asyncio.create_task(run_jobs(office.jobs, office.report))
@@ -207,7 +207,7 @@ async def finish(office: Office, job_id: str) -> None:
 # -- health and numbers ----------------------------------------------------------------------------------------
 
 
-async def test_health_tells_of_the_run_of_failures_and_of_the_pause_that_follows(office: Office) -> None:
+async def test_health_tells_of_the_run_of_failures_and_of_the_pause_that_follows(office: ApiFixture) -> None:
     webhook = (await office.acme.webhook())["id"]
     path = f"/v1/webhooks/{webhook}/health"
     assert await office.acme.get(path) == {"status": "active", "consecutiveFailures": 0}
@@ -226,7 +226,7 @@ async def test_health_tells_of_the_run_of_failures_and_of_the_pause_that_follows
     assert (mail["tries"], mail["dueAt"]) == (0, "2026-04-10T12:00:00Z")
 
 
-async def test_stats_count_attempts_by_hour_and_outcome_and_what_is_not_finished(office: Office) -> None:
+async def test_stats_count_attempts_by_hour_and_outcome_and_what_is_not_finished(office: ApiFixture) -> None:
     webhook = (await office.acme.webhook())["id"]
     fine = attempt(account_id=office.acme.account_id, webhook_id=webhook, ended_at=NOON + timedelta(milliseconds=20))
     await office.record(fine, failure(office, webhook, 1), failure(office, webhook, 2))
@@ -241,7 +241,7 @@ async def test_stats_count_attempts_by_hour_and_outcome_and_what_is_not_finished
     assert "hours" in errors_of(await office.acme.ask("GET", f"/v1/webhooks/{webhook}/stats?hours=0"))
 
 
-def failure(office: Office, webhook: str, number: int) -> Any:
+def failure(office: ApiFixture, webhook: str, number: int) -> Any:
     start = NOON + timedelta(seconds=number)
     return attempt(
         account_id=office.acme.account_id,
@@ -252,6 +252,6 @@ def failure(office: Office, webhook: str, number: int) -> Any:
         status=500,
         kind=Kind.SERVER_ERROR,
         words="The endpoint answered 500: its server failed.",
-        followed=Followed.TIER,
+        followed=NextStep.TIER,
         tier="30s",
     )

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from builders import EXAMPLE
-from rest.office import Office, errors_of
-from streams.adapters.avro import AvroCodec
+from rest.api_fixture import ApiFixture, errors_of
+from streams.adapters.avro.codec import AvroCodec
 from streams.core.event import Event, render
 from streams.core.event_data import EVENT_TYPES, data_errors
 from streams.services import ingest
@@ -15,7 +15,7 @@ from streams.topics import SESSION_EVENTS
 COMPLETED = {"type": "session.completed", "createdAt": "2026-04-10T14:32:00Z", "data": dict(EXAMPLE)}
 
 
-def published(office: Office) -> list[Event]:
+def published(office: ApiFixture) -> list[Event]:
     codec = AvroCodec()
     found = [
         codec.decode(record.value or b"")
@@ -25,7 +25,7 @@ def published(office: Office) -> list[Event]:
     return [noun for noun in found if isinstance(noun, Event)]
 
 
-async def test_an_event_is_on_the_topic_when_it_is_answered(office: Office) -> None:
+async def test_an_event_is_on_the_topic_when_it_is_answered(office: ApiFixture) -> None:
     answer = await office.acme.ask("POST", "/v1/events", COMPLETED)
     assert answer.status_code == 202
     [event] = published(office)
@@ -34,7 +34,7 @@ async def test_an_event_is_on_the_topic_when_it_is_answered(office: Office) -> N
     assert event.data["learnerId"] == "learner-42"
 
 
-async def test_up_to_500_come_at_once_with_ids_of_their_own(office: Office) -> None:
+async def test_up_to_500_come_at_once_with_ids_of_their_own(office: ApiFixture) -> None:
     events = [{**COMPLETED, "id": f"evt_{n}"} for n in range(500)]
     assert (await office.acme.post("/v1/events", {"events": events}))["ids"] == [f"evt_{n}" for n in range(500)]
     assert len(published(office)) == 500
@@ -56,7 +56,7 @@ async def test_up_to_500_come_at_once_with_ids_of_their_own(office: Office) -> N
     ],
 )
 async def test_one_bad_item_stops_all_and_is_named_by_its_index_and_field(
-    office: Office, body: Any, field: str, words: str
+    office: ApiFixture, body: Any, field: str, words: str
 ) -> None:
     answer = await office.acme.ask("POST", "/v1/events", body)
     assert answer.status_code == 422
@@ -64,7 +64,7 @@ async def test_one_bad_item_stops_all_and_is_named_by_its_index_and_field(
     assert published(office) == []
 
 
-async def test_an_operators_key_publishes_for_any_account_and_must_name_it(office: Office) -> None:
+async def test_an_operators_key_publishes_for_any_account_and_must_name_it(office: ApiFixture) -> None:
     unnamed = await office.operator.ask("POST", "/v1/events", COMPLETED)
     assert "must be an id" in errors_of(unnamed)["events[0].accountId"]
     await office.operator.post("/v1/events", {**COMPLETED, "accountId": office.globex.account_id})
@@ -72,7 +72,7 @@ async def test_an_operators_key_publishes_for_any_account_and_must_name_it(offic
 
 
 async def test_while_kafka_does_not_acknowledge_the_answer_is_503_and_a_repeat_has_the_same_ids(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    office: ApiFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ingest, "ACKNOWLEDGED_SECONDS", 0.05)
     headers = {"Idempotency-Key": "order-7"}
@@ -89,7 +89,7 @@ async def test_while_kafka_does_not_acknowledge_the_answer_is_503_and_a_repeat_h
     assert set(other.json()["ids"]).isdisjoint(second.json()["ids"])
 
 
-async def test_a_key_that_is_used_again_a_day_later_for_another_event_names_another_event(office: Office) -> None:
+async def test_a_key_that_is_used_again_a_day_later_for_another_event_names_another_event(office: ApiFixture) -> None:
     headers = {"Idempotency-Key": "nightly-export"}
     first = await office.acme.ask("POST", "/v1/events", COMPLETED, headers=headers)
     services = office.app.state.services
@@ -100,13 +100,13 @@ async def test_a_key_that_is_used_again_a_day_later_for_another_event_names_anot
     assert first.json()["ids"] != second.json()["ids"]
 
 
-async def test_a_name_that_no_utf_8_can_carry_is_refused_in_words(office: Office) -> None:
+async def test_a_name_that_no_utf_8_can_carry_is_refused_in_words(office: ApiFixture) -> None:
     body, headers = b'{"type": "package.updated", "\\ud800": 1}', {"Content-Type": "application/json"}
     answer = await office.acme.ask("POST", "/v1/events", content=body, headers=headers)
     assert errors_of(answer)["events[0].?"] == "is not a field of an event"
 
 
-async def test_each_type_of_event_has_a_schema_and_an_example_that_fits_it(office: Office) -> None:
+async def test_each_type_of_event_has_a_schema_and_an_example_that_fits_it(office: ApiFixture) -> None:
     types = await office.acme.get("/v1/event-types")
     assert [one["type"] for one in types] == list(EVENT_TYPES)
     for one in types:
@@ -116,20 +116,20 @@ async def test_each_type_of_event_has_a_schema_and_an_example_that_fits_it(offic
         assert set(one["dataSchema"]["required"]) <= data.keys()
 
 
-async def test_what_is_published_is_what_a_receiver_gets(office: Office) -> None:
+async def test_what_is_published_is_what_a_receiver_gets(office: ApiFixture) -> None:
     await office.acme.post("/v1/events", {**COMPLETED, "id": "evt_1"})
     [event] = published(office)
     assert b'"scoreRaw":92' in render(event)
 
 
-async def test_the_examples_of_the_documentation_are_taken(office: Office) -> None:
+async def test_the_examples_of_the_documentation_are_taken(office: ApiFixture) -> None:
     schema = (await office.nobody.ask("GET", "/openapi.json")).json()
     content = schema["paths"]["/v1/events"]["post"]["requestBody"]["content"]["application/json"]
     for example in content["examples"].values():
         assert (await office.acme.ask("POST", "/v1/events", example["value"])).status_code == 202
 
 
-async def test_an_event_that_kafka_refuses_is_named(office: Office) -> None:
+async def test_an_event_that_kafka_refuses_is_named(office: ApiFixture) -> None:
     office.log.most_bytes[SESSION_EVENTS] = 600
     large = {**COMPLETED, "data": {**EXAMPLE, "learnerId": "x" * 1000}}
     answer = await office.acme.ask("POST", "/v1/events", {"events": [COMPLETED, large]})

@@ -11,7 +11,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 import parts
-from rest.office import OPERATOR_KEY
+from rest.api_fixture import OPERATOR_KEY
 from rest.server import Server
 from rest.test_permissions import NEEDS
 

@@ -14,7 +14,7 @@ import pytest
 import parts
 from api.models import accounts, webhooks
 from api.models.common import Changes
-from rest.office import OPERATOR_KEY, URL, Office
+from rest.api_fixture import OPERATOR_KEY, URL, ApiFixture
 from rest.server import Server
 
 WISH = {
@@ -166,7 +166,7 @@ def test_no_field_of_a_change_has_a_default(model: type[Changes]) -> None:
     assert "required" not in schema
 
 
-async def test_every_patch_takes_changes(office: Office) -> None:
+async def test_every_patch_takes_changes(office: ApiFixture) -> None:
     schema = (await office.nobody.ask("GET", "/openapi.json")).json()
     bodies = [
         operations["patch"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
@@ -176,7 +176,7 @@ async def test_every_patch_takes_changes(office: Office) -> None:
     assert sorted(bodies) == sorted(model.__name__ for model in CHANGES)
 
 
-async def test_an_example_is_never_a_default(office: Office) -> None:
+async def test_an_example_is_never_a_default(office: ApiFixture) -> None:
     schema = (await office.nobody.ask("GET", "/openapi.json")).json()
     for name, model in schema["components"]["schemas"].items():
         for field, described in model.get("properties", {}).items():

@@ -7,7 +7,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from builders import attempt, delivery
-from rest.office import Office, Person
+from rest.api_fixture import ApiFixture, Person
 from streams.core.access import OPERATOR, Scope
 
 OPEN = {"/healthz", "/readyz", "/metrics", "/docs", "/docs/start.js", "/webhooks/{webhook_id}"}
@@ -58,14 +58,14 @@ BODIES: dict[str, Any] = {
     "POST /v1/dead-letters/retry": {"ids": ["some"]},
     "POST /v1/dead-letters/discard": {"ids": ["some"]},
     "POST /v1/events": {"type": "package.updated"},
-    "POST /v1/accounts": {"name": "Mine"},
-    "PATCH /v1/accounts/{account_id}": {"name": "Mine"},
+    "POST /v1/accounts": {"name": "StillAssigned"},
+    "PATCH /v1/accounts/{account_id}": {"name": "StillAssigned"},
     "POST /v1/accounts/{account_id}/keys": {"name": "mine", "scopes": ["webhooks:read"]},
     "POST /v1/accounts/{account_id}/users": {"email": "me@example.com"},
 }
 
 
-def routes(office: Office) -> list[str]:
+def routes(office: ApiFixture) -> list[str]:
     found = [route for route in walk(office.app.routes) if route.path not in OPEN]
     return [f"{method} {route.path}" for route in found for method in route.methods or ()]
 
@@ -87,18 +87,18 @@ async def call(person: Person, route: str, **ids: str) -> tuple[int, str]:
     return answer.status_code, "" if answer.is_success else answer.json()["type"]
 
 
-async def test_every_route_is_in_the_list_of_what_it_needs(office: Office) -> None:
+async def test_every_route_is_in_the_list_of_what_it_needs(office: ApiFixture) -> None:
     assert sorted(routes(office)) == sorted(NEEDS)
 
 
-async def test_every_route_refuses_who_brings_no_key_or_a_wrong_one(office: Office) -> None:
+async def test_every_route_refuses_who_brings_no_key_or_a_wrong_one(office: ApiFixture) -> None:
     for route in NEEDS:
         for person in (office.nobody, Person(office.client, "sk_unknown")):
             answer = await call(person, route)
             assert answer == (401, "urn:scorm-webhooks:unauthorized"), route
 
 
-async def test_every_route_refuses_a_key_that_permits_everything_else(office: Office) -> None:
+async def test_every_route_refuses_a_key_that_permits_everything_else(office: ApiFixture) -> None:
     for route, needed in NEEDS.items():
         if needed == OPERATOR:
             person = office.acme
@@ -108,20 +108,20 @@ async def test_every_route_refuses_a_key_that_permits_everything_else(office: Of
         assert await call(person, route) == (403, "urn:scorm-webhooks:forbidden"), route
 
 
-async def test_every_route_lets_a_key_in_that_permits_just_that(office: Office) -> None:
+async def test_every_route_lets_a_key_in_that_permits_just_that(office: ApiFixture) -> None:
     for route, needed in NEEDS.items():
         one = office.operator if needed == OPERATOR else await office.with_scopes(office.acme.account_id, needed)
         status, _ = await call(one, route)
         assert status not in (401, 403), route
 
 
-async def test_an_operator_opens_accounts_and_does_nothing_within_them(office: Office) -> None:
+async def test_an_operator_opens_accounts_and_does_nothing_within_them(office: ApiFixture) -> None:
     for route, needed in NEEDS.items():
         if needed not in (OPERATOR, Scope.EVENTS_WRITE):
             assert await call(office.operator, route) == (403, "urn:scorm-webhooks:forbidden"), route
 
 
-async def test_what_belongs_to_another_account_is_not_there(office: Office) -> None:
+async def test_what_belongs_to_another_account_is_not_there(office: ApiFixture) -> None:
     mine = await office.acme.webhook()
     owed = delivery(account_id=office.acme.account_id, webhook_id=mine["id"])
     await office.record(owed, attempt(account_id=owed.account_id, webhook_id=mine["id"]))
@@ -143,7 +143,7 @@ async def test_what_belongs_to_another_account_is_not_there(office: Office) -> N
 
 
 @pytest.mark.parametrize("end", ["revoked", "expired"])
-async def test_a_key_that_was_revoked_or_has_expired_opens_nothing(office: Office, end: str) -> None:
+async def test_a_key_that_was_revoked_or_has_expired_opens_nothing(office: ApiFixture, end: str) -> None:
     path = f"/v1/accounts/{office.acme.account_id}/keys"
     soon = {"expiresAt": "2026-04-10T13:00:00Z"} if end == "expired" else {}
     made = await office.operator.post(path, {"name": "short", "scopes": ["webhooks:read"], **soon})

@@ -7,13 +7,13 @@ import pytest
 from sqlalchemy import event
 
 from builders import EXAMPLE
-from rest.office import URL, Office, errors_of
+from rest.api_fixture import URL, ApiFixture, errors_of
 from rest.test_events import COMPLETED, published
 from streams.adapters.sql import account_webhooks
 from streams.services.access import KNOWN_FOR
 
 
-async def test_an_answer_counts_the_webhooks_that_want_each_event(office: Office) -> None:
+async def test_an_answer_counts_the_webhooks_that_want_each_event(office: ApiFixture) -> None:
     await office.acme.webhook()
     await office.acme.webhook(events=["session.launched"])
     await office.acme.webhook(packages=["pkg_other"])
@@ -29,7 +29,7 @@ async def test_an_answer_counts_the_webhooks_that_want_each_event(office: Office
 
 
 @pytest.fixture
-def queries(office: Office) -> Iterator[list[str]]:
+def queries(office: ApiFixture) -> Iterator[list[str]]:
     made: list[str] = []
 
     def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
@@ -42,7 +42,7 @@ def queries(office: Office) -> Iterator[list[str]]:
     event.remove(engine, "before_cursor_execute", note)
 
 
-async def test_a_request_asks_the_database_once(office: Office, queries: list[str]) -> None:
+async def test_a_request_asks_the_database_once(office: ApiFixture, queries: list[str]) -> None:
     accounts = [office.acme.account_id, office.globex.account_id]
     events = [{**COMPLETED, "accountId": accounts[number % 2]} for number in range(100)]
     await office.operator.post("/v1/events", {"events": events})
@@ -50,7 +50,7 @@ async def test_a_request_asks_the_database_once(office: Office, queries: list[st
 
 
 async def test_an_event_with_too_many_scopes_is_taken_uncounted(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    office: ApiFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(account_webhooks, "MOST_SCOPE_CHARACTERS", 100)
     await office.acme.webhook(packages=[f"pkg_{number}" for number in range(100)])
@@ -61,7 +61,7 @@ async def test_an_event_with_too_many_scopes_is_taken_uncounted(
     assert unknown.status_code == 422
 
 
-async def test_an_unknown_account_is_named_and_nothing_is_taken(office: Office) -> None:
+async def test_an_unknown_account_is_named_and_nothing_is_taken(office: ApiFixture) -> None:
     known = {**COMPLETED, "accountId": office.acme.account_id}
     answer = await office.operator.ask("POST", "/v1/events", {"events": [known, {**COMPLETED, "accountId": "acme"}]})
     assert answer.status_code == 422
@@ -72,7 +72,7 @@ async def test_an_unknown_account_is_named_and_nothing_is_taken(office: Office) 
 # -- without the database --------------------------------------------------------------------------------------
 
 
-async def test_an_operators_event_is_taken_without_the_database(office: Office) -> None:
+async def test_an_operators_event_is_taken_without_the_database(office: ApiFixture) -> None:
     with office.database_away():
         answer = await office.operator.ask("POST", "/v1/events", {**COMPLETED, "accountId": office.acme.account_id})
     assert answer.status_code == 202
@@ -80,7 +80,7 @@ async def test_an_operators_event_is_taken_without_the_database(office: Office) 
     assert len(published(office)) == 1
 
 
-async def test_a_recent_key_publishes_without_the_database(office: Office) -> None:
+async def test_a_recent_key_publishes_without_the_database(office: ApiFixture) -> None:
     await office.acme.get("/v1/webhooks")
     with office.database_away():
         assert (await office.acme.ask("POST", "/v1/events", COMPLETED)).status_code == 202
@@ -90,7 +90,7 @@ async def test_a_recent_key_publishes_without_the_database(office: Office) -> No
         assert (await office.acme.ask("POST", "/v1/events", COMPLETED)).status_code == 503
 
 
-async def test_a_revoked_key_is_forgotten_at_once(office: Office) -> None:
+async def test_a_revoked_key_is_forgotten_at_once(office: ApiFixture) -> None:
     path = f"/v1/accounts/{office.acme.account_id}/keys"
     [key] = await office.operator.get(path)
     await office.acme.get("/v1/webhooks")
@@ -100,7 +100,7 @@ async def test_a_revoked_key_is_forgotten_at_once(office: Office) -> None:
     assert (await office.acme.ask("POST", "/v1/events", COMPLETED)).status_code == 401
 
 
-async def test_a_repetition_without_the_database_has_the_same_id(office: Office) -> None:
+async def test_a_repetition_without_the_database_has_the_same_id(office: ApiFixture) -> None:
     headers = {"Idempotency-Key": "order-7"}
     await office.acme.get("/v1/webhooks")
     with office.database_away():

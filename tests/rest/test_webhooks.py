@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from rest.office import URL, FakePublisher, Office, errors_of, open_office
+from rest.api_fixture import URL, ApiFixture, FakePublisher, errors_of, open_office
 from streams.core.errors import Unavailable
 
 SECRET_PREFIX = "whsec_"
 
 
-async def test_a_webhook_is_registered_with_its_url_alone_and_the_answer_shows_its_secret(office: Office) -> None:
+async def test_a_webhook_is_registered_with_its_url_alone_and_the_answer_shows_its_secret(office: ApiFixture) -> None:
     answer = await office.acme.ask("POST", "/v1/webhooks", {"url": URL})
     assert answer.status_code == 201
     made = answer.json()
@@ -37,7 +37,7 @@ async def test_a_webhook_is_registered_with_its_url_alone_and_the_answer_shows_i
     assert (await office.acme.get("/v1/webhooks"))["data"] == [made]
 
 
-async def test_everything_that_a_webhook_can_have_is_kept(office: Office) -> None:
+async def test_everything_that_a_webhook_can_have_is_kept(office: ApiFixture) -> None:
     wish = {
         "url": URL,
         "events": ["session.completed", "package.updated"],
@@ -82,7 +82,7 @@ async def test_everything_that_a_webhook_can_have_is_kept(office: Office) -> Non
     ],
 )
 async def test_bad_input_names_the_field_and_what_would_be_right(
-    office: Office, wish: dict[str, Any], field: str, words: str
+    office: ApiFixture, wish: dict[str, Any], field: str, words: str
 ) -> None:
     # Spelled in ASCII, as JSON may: half of a surrogate pair could not be sent otherwise.
     spelled, headers = json.dumps(wish).encode(), {"Content-Type": "application/json"}
@@ -92,7 +92,7 @@ async def test_bad_input_names_the_field_and_what_would_be_right(
     assert (await office.acme.get("/v1/webhooks"))["data"] == []
 
 
-async def test_what_a_change_leaves_out_stays_as_it_is(office: Office) -> None:
+async def test_what_a_change_leaves_out_stays_as_it_is(office: ApiFixture) -> None:
     made = await office.acme.webhook(events=["session.completed"], headers={"X-Key": "k"}, fallbackUrl=f"{URL}/2")
     changed = await office.acme.patch(f"/v1/webhooks/{made['id']}", {"description": "The CRM", "fallbackUrl": None})
     assert changed["description"] == "The CRM"
@@ -103,7 +103,7 @@ async def test_what_a_change_leaves_out_stays_as_it_is(office: Office) -> None:
     assert without["hasHeaders"] is False
 
 
-async def test_a_change_made_to_what_somebody_else_changed_meanwhile_is_refused(office: Office) -> None:
+async def test_a_change_made_to_what_somebody_else_changed_meanwhile_is_refused(office: ApiFixture) -> None:
     made = await office.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
     etag = (await office.acme.ask("GET", path)).headers["etag"]
@@ -118,7 +118,7 @@ async def test_a_change_made_to_what_somebody_else_changed_meanwhile_is_refused(
     assert (await office.acme.ask("PATCH", path, {}, headers={"If-Match": "*"})).status_code == 200
 
 
-async def test_a_bad_change_changes_nothing(office: Office) -> None:
+async def test_a_bad_change_changes_nothing(office: ApiFixture) -> None:
     made = await office.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
     answer = await office.acme.ask("PATCH", path, {"description": "new", "url": "http://plain.example.com"})
@@ -126,7 +126,7 @@ async def test_a_bad_change_changes_nothing(office: Office) -> None:
     assert (await office.acme.get(path))["description"] == ""
 
 
-async def test_it_is_paused_and_enabled_by_their_own_calls_or_by_its_status(office: Office) -> None:
+async def test_it_is_paused_and_enabled_by_their_own_calls_or_by_its_status(office: ApiFixture) -> None:
     made = await office.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
     for calls in (
@@ -142,7 +142,7 @@ async def test_it_is_paused_and_enabled_by_their_own_calls_or_by_its_status(offi
         assert "pauseReason" not in enabled
 
 
-async def test_a_deleted_webhook_is_gone(office: Office) -> None:
+async def test_a_deleted_webhook_is_gone(office: ApiFixture) -> None:
     made = await office.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
     assert (await office.acme.ask("DELETE", path)).status_code == 204
@@ -152,7 +152,7 @@ async def test_a_deleted_webhook_is_gone(office: Office) -> None:
     assert (await office.acme.get("/v1/webhooks"))["data"] == []
 
 
-async def test_a_list_is_read_in_pages_newest_first(office: Office) -> None:
+async def test_a_list_is_read_in_pages_newest_first(office: ApiFixture) -> None:
     made = [await office.acme.webhook(description=str(n)) for n in range(5)]
     seen, cursor = [], None
     while True:
@@ -166,14 +166,14 @@ async def test_a_list_is_read_in_pages_newest_first(office: Office) -> None:
 
 
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-04-10", "x"])
-async def test_a_cursor_that_somebody_made_up_is_refused(office: Office, at: str) -> None:
+async def test_a_cursor_that_somebody_made_up_is_refused(office: ApiFixture, at: str) -> None:
     cursor = base64.urlsafe_b64encode(f"{at} wh_1".encode()).decode()
     answer = await office.acme.ask("GET", "/v1/webhooks", params={"cursor": cursor})
     assert "nextCursor" in errors_of(answer)["cursor"]
 
 
 async def test_while_the_database_is_away_after_the_change_the_change_is_answered(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    office: ApiFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(self: FakePublisher, webhook_id: str) -> bool:
         raise Unavailable("the database is away")
@@ -184,7 +184,7 @@ async def test_while_the_database_is_away_after_the_change_the_change_is_answere
     assert made["secret"].startswith(SECRET_PREFIX)
 
 
-async def test_when_nobody_publishes_the_answer_says_that_the_change_is_not_everywhere_yet(office: Office) -> None:
+async def test_when_nobody_publishes_the_answer_says_that_the_change_is_not_everywhere_yet(office: ApiFixture) -> None:
     office.publisher.works = False
     assert (await office.acme.webhook())["propagated"] is False
 
@@ -192,7 +192,7 @@ async def test_when_nobody_publishes_the_answer_says_that_the_change_is_not_ever
 # -- secrets ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_rotated_secret_counts_beside_the_old_one_until_its_overlap_ends(office: Office) -> None:
+async def test_a_rotated_secret_counts_beside_the_old_one_until_its_overlap_ends(office: ApiFixture) -> None:
     made = await office.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
     rotated = await office.acme.post(f"{path}/secret/rotate", {"overlapHours": 2})
@@ -206,7 +206,7 @@ async def test_a_rotated_secret_counts_beside_the_old_one_until_its_overlap_ends
     assert (await office.acme.post(f"{path}/secret/rotate"))["oldSecretUntil"] == "2026-04-11T14:00:00Z"
 
 
-async def test_a_rotation_is_finished_early_or_has_no_overlap_at_all(office: Office) -> None:
+async def test_a_rotation_is_finished_early_or_has_no_overlap_at_all(office: ApiFixture) -> None:
     made = await office.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
     await office.acme.post(f"{path}/secret/rotate")
@@ -219,7 +219,7 @@ async def test_a_rotation_is_finished_early_or_has_no_overlap_at_all(office: Off
     assert "168" in errors_of(too_long)["overlapHours"]
 
 
-async def test_the_audit_log_says_who_did_what_and_never_a_secret(office: Office) -> None:
+async def test_the_audit_log_says_who_did_what_and_never_a_secret(office: ApiFixture) -> None:
     made = await office.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
     await office.acme.patch(path, {"description": "new", "maxConcurrency": 2})

@@ -11,7 +11,7 @@ from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaIncompati
 
 import schemas
 from schemas import Schema
-from streams.adapters.avro import header
+from streams.adapters.avro.codec import header
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
 from streams.core.event_data import EVENT_TYPES

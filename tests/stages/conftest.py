@@ -7,14 +7,14 @@ import pytest_asyncio
 
 from fakes import cancel_others
 from stages.path import Path
-from streams.stages import inbox as inbox_module
-from streams.stages import intake as intake_module
+from streams.stages.consuming import partition_consumer as partition_consumer_module
+from streams.stages.consuming import write_buffer as write_buffer_module
 
 
 @pytest_asyncio.fixture
 async def path(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
-    monkeypatch.setattr(intake_module, "COMMIT_EVERY_SECONDS", 0)
-    monkeypatch.setattr(inbox_module, "LINGER_SECONDS", 0)
+    monkeypatch.setattr(partition_consumer_module, "COMMIT_EVERY_SECONDS", 0)
+    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0)
     path = Path()
     yield path
     assert not any(task.done() for task in path.running)

@@ -8,39 +8,39 @@ from typing import Any, TypeVar, cast
 from fakes import (
     FakeClock,
     FakeEncryptionCheck,
-    FakeFeed,
     FakeHeld,
     FakeLease,
-    FakeLog,
     FakeOutbox,
+    FakeRecordConsumer,
     FakeRecorder,
+    FakeRecordProducer,
     FakeReplays,
-    FakeReport,
     FakeSealed,
     FakeSender,
-    FakeView,
+    FakeSubscriptions,
+    FakeTelemetry,
     cancel_others,
     quiet,
 )
-from streams.adapters.avro import AvroCodec
+from streams.adapters.avro.codec import AvroCodec
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
+from streams.core.delivery_state import DeliveryState
 from streams.core.event import Event
 from streams.core.held import HeldChoice
-from streams.core.outcome import Answer
+from streams.core.outcome import Response
 from streams.core.schedule import Tier, parse_schedule
 from streams.core.slots import Slots
-from streams.core.standing import Standing
 from streams.core.webhook import Registration, Status, Webhook
-from streams.ports import Noun, Outgoing, Record
+from streams.ports import Outgoing, Record, RecordValue
+from streams.stages.attempt import DeliverPorts, DeliveryPolicy
+from streams.stages.consuming.partition_consumer import PartitionConsumer
 from streams.stages.deliver import Deliver
-from streams.stages.drain import Drain
 from streams.stages.fan_out import FanOut
-from streams.stages.intake import Intake
-from streams.stages.post import Manner, World
+from streams.stages.limiting.slot_limiter import SlotLimiter
 from streams.stages.publish import Publish
 from streams.stages.record import RecordStage
-from streams.stages.slot_keeper import SlotKeeper
+from streams.stages.release_held import ReleaseHeld
 from streams.topics import (
     ATTEMPTS,
     DEAD_LETTERS,
@@ -56,7 +56,7 @@ CODEC = AvroCodec()
 SCHEDULE = parse_schedule("30s,2m,10m")
 WAITS = [30, 120, 600]
 URL, BACKUP = "https://crm.example.com/hooks", "https://backup.example.com/hooks"
-BROKEN = Answer(500, {"content-type": "text/plain"}, b"out of order")
+BROKEN = Response(500, {"content-type": "text/plain"}, b"out of order")
 SLOTS = 4
 HELD_RATE = 200
 
@@ -90,19 +90,19 @@ class Path:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.log = FakeLog(self.clock)
+        self.log = FakeRecordProducer(self.clock)
         self.outbox = FakeOutbox()
         self.sender = FakeSender(self.clock)
         self.recorder = FakeRecorder(self.outbox)
         self.replays = FakeReplays(self.recorder)
-        self.report = FakeReport()
+        self.report = FakeTelemetry()
         self.dying: dict[str, tuple[str, bool]] = {}
         self.died: list[Dying] = []
         self.start()
 
     def start(self) -> None:
         log, recorder = self.log, self.recorder
-        self.view = FakeView(log, CODEC)
+        self.view = FakeSubscriptions(log, CODEC)
         self.fan_out = FanOut(CODEC, self._port("fan-out.view", self.view), self._port("fan-out.log", log), self.report)
         publish = Publish(
             self._port("publish.outbox", self.outbox),
@@ -116,17 +116,17 @@ class Path:
         )
         sealed, sender = FakeSealed(), self._port("deliver.sender", self.sender)
         to_log = self._port("deliver.log", log)
-        world = World(CODEC, self.view, recorder, sealed, sender, to_log, self.clock, self.report)
-        self.slots = SlotKeeper(Slots(SLOTS), lambda: self.clock.now().timestamp())
-        deliver = Deliver(world, Manner(SCHEDULE), self.slots)
-        due = FakeFeed(log, "deliver", [DELIVERIES, TEST_DELIVERIES, *map(retry_topic, SCHEDULE.tiers)])
+        world = DeliverPorts(CODEC, self.view, recorder, sealed, sender, to_log, self.clock, self.report)
+        self.slots = SlotLimiter(Slots(SLOTS), lambda: self.clock.now().timestamp())
+        deliver = Deliver(world, DeliveryPolicy(SCHEDULE), self.slots)
+        due = FakeRecordConsumer(log, "deliver", [DELIVERIES, TEST_DELIVERIES, *map(retry_topic, SCHEDULE.tiers)])
         self.feed = due
         due = self._port("deliver.feed", due)
-        intake = Intake(due, deliver.take, self.clock, self.report, later=self.clock.later)
-        done = FakeFeed(log, "record", [DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
+        intake = PartitionConsumer(due, deliver.take, self.clock, self.report, later=self.clock.later)
+        done = FakeRecordConsumer(log, "record", [DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
         done = self._port("record.feed", done)
         record = RecordStage(done, CODEC, self._port("record.recorder", recorder), log, self.clock, self.report)
-        self.drain = Drain(
+        self.drain = ReleaseHeld(
             self._port("drain.held", FakeHeld(recorder)),
             self._port("drain.recorder", recorder),
             self.view,
@@ -192,7 +192,7 @@ class Path:
     def publish_bytes(self, value: bytes | None) -> Record:
         return self.log.append(Outgoing(SESSION_EVENTS, b"sess_abc123", value, [("trace", b"1")]))
 
-    async def put(self, topic: str, noun: Noun) -> None:
+    async def put(self, topic: str, noun: RecordValue) -> None:
         self.log.append(Outgoing(topic, b"wh_crm", CODEC.encode(noun)))
         await quiet()
 
@@ -220,7 +220,7 @@ class Path:
     def attempts(self) -> list[Attempt]:
         return sorted(self.recorder.attempts.values(), key=lambda attempt: attempt.number)
 
-    def standing(self) -> Standing:
+    def standing(self) -> DeliveryState:
         (standing,) = self.recorder.standings.values()
         return standing
 

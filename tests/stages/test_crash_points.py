@@ -9,11 +9,11 @@ from builders import NOON, event, paused, webhook
 from fakes import FakeEncryptionCheck, FakeLease, cancel_others, quiet, until
 from stages.path import BROKEN, CODEC, SCHEDULE, URL, Path
 from streams.core.delivery import State
-from streams.core.outcome import Answer
+from streams.core.outcome import Response
 from streams.core.webhook import Status
 from streams.ports import Outgoing, Record
-from streams.stages import drain as drain_module
 from streams.stages import fan_out as fan_out_module
+from streams.stages import release_held as release_held_module
 from streams.stages.publish import Publish
 from streams.topics import DELIVERIES, HELD, SUBSCRIPTIONS
 
@@ -154,7 +154,7 @@ async def test_deliver(path: Path, port: str, method: str, after: bool, at_most_
 
 @pytest.mark.parametrize("after", [BEFORE, AFTER], ids=["failed → the tier", "the tier → complete"])
 async def test_deliver_to_a_tier(path: Path, after: bool) -> None:
-    path.sender.answers(URL, BROKEN, BROKEN, BROKEN, BROKEN, BROKEN, BROKEN, Answer(200, {}))
+    path.sender.answers(URL, BROKEN, BROKEN, BROKEN, BROKEN, BROKEN, BROKEN, Response(200, {}))
     await path.register(webhook())
     await path.die("deliver.log", "produce", after=after)
 
@@ -230,7 +230,7 @@ async def test_publish(path: Path, port: str, method: str, after: bool, written_
 
 
 async def test_held_drain_between_two_bites(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain_module, "SMALLEST_BITE", 1)
+    monkeypatch.setattr(release_held_module, "SMALLEST_BITE", 1)
     await path.register(paused())
     await path.happen(*EVENTS)
     await path.register(webhook(status=Status.ACTIVE))

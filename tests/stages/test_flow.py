@@ -9,19 +9,19 @@ from fakes import FakeDeliveryLog, FakeJobs, cancel_others, quiet
 from stages.path import BACKUP, BROKEN, CODEC, SCHEDULE, URL, Path
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import Delivery, State, Trigger
+from streams.core.endpoint_queue import SLOW_SECONDS
 from streams.core.errors import Invalid, NotFound, Unavailable
 from streams.core.health import FALLBACK_FAILURES_TO_REST, FALLBACK_REST_SECONDS
 from streams.core.held import HeldChoice
-from streams.core.line import SLOW_SECONDS
-from streams.core.outcome import Answer
+from streams.core.outcome import Response
 from streams.core.request import Request
 from streams.core.webhook import PauseReason
 from streams.ports import Outgoing
 from streams.services import deliveries as deliveries_module
-from streams.services import trials as trials_module
+from streams.services import synthetic_events as synthetic_events_module
 from streams.services.deliveries import DeliveryService
-from streams.services.trials import TrialService
-from streams.stages import inbox as inbox_module
+from streams.services.synthetic_events import SyntheticEventService
+from streams.stages.consuming import write_buffer as write_buffer_module
 from streams.topics import DEAD_LETTERS, DELIVERIES, TEST_DELIVERIES, retry_topic
 
 # -- tests (R5) ------------------------------------------------------------------------------------------------
@@ -31,10 +31,10 @@ def a_test(**changes: object) -> Delivery:
     return delivery(trigger=Trigger.TEST)._replace(**changes)  # type: ignore[arg-type]
 
 
-def trials(path: Path) -> TrialService:
+def trials(path: Path) -> SyntheticEventService:
     ids = (f"evt_test_{number}" for number in range(100))
     log = FakeDeliveryLog(path.recorder)
-    return TrialService(path.outbox, log, path.log, CODEC, path.clock, lambda prefix: next(ids))
+    return SyntheticEventService(path.outbox, log, path.log, CODEC, path.clock, lambda prefix: next(ids))
 
 
 @pytest.mark.parametrize("registered", [webhook(), paused()], ids=["active", "paused"])
@@ -42,7 +42,7 @@ async def test_a_test_is_sent_whatever_the_webhooks_status_and_its_answer_is_see
     path: Path, registered: object
 ) -> None:
     await path.register(registered)  # type: ignore[arg-type]
-    path.sender.answers(URL, Answer(202, {"server": "theirs"}, b"thanks"))
+    path.sender.answers(URL, Response(202, {"server": "theirs"}, b"thanks"))
     seen = await trials(path).send("wh_crm", "session.scored")
     assert seen.standing.state is State.DELIVERED
     [attempt] = seen.attempts
@@ -86,7 +86,7 @@ async def test_a_test_for_a_webhook_that_is_gone_meanwhile_is_discarded(path: Pa
 
 
 async def test_without_deliver_the_wait_for_a_test_ends_in_words(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials_module, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(synthetic_events_module, "WAIT_SECONDS", 0.05)
     await path.register(webhook())
     for task in path.running:
         task.cancel()
@@ -114,7 +114,7 @@ def deliveries(path: Path) -> DeliveryService:
 
 async def test_what_waits_in_a_tier_is_sent_now_and_not_when_it_was_due(path: Path) -> None:
     await path.register(webhook())
-    path.sender.answers(URL, BROKEN, Answer(200, {}))
+    path.sender.answers(URL, BROKEN, Response(200, {}))
     await path.happen(event())
     assert path.standing().state is State.WAITING
     await deliveries(path).retry(path.standing().delivery_id, by="ada")
@@ -129,9 +129,9 @@ async def test_what_waits_in_a_tier_is_sent_now_and_not_when_it_was_due(path: Pa
 async def test_a_retry_waits_for_a_payload_that_is_not_recorded_yet(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inbox_module, "LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0.2)
     await path.register(webhook())
-    path.sender.answers(URL, BROKEN, Answer(200, {}))
+    path.sender.answers(URL, BROKEN, Response(200, {}))
     await path.happen(event())
     assert path.recorder.bodies == {}
     retried = await deliveries(path).retry(path.standing().delivery_id, by="ada")
@@ -141,7 +141,7 @@ async def test_a_retry_waits_for_a_payload_that_is_not_recorded_yet(
 async def test_a_payload_that_does_not_come_is_not_waited_for_for_ever(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inbox_module, "LINGER_SECONDS", 60)
+    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 60)
     monkeypatch.setattr(deliveries_module, "ASK_EVERY_SECONDS", 0)
     await path.register(webhook())
     await path.happen(event())
@@ -151,7 +151,7 @@ async def test_a_payload_that_does_not_come_is_not_waited_for_for_ever(
 
 async def test_while_the_database_is_away_a_retry_is_sent_although_it_might_be_superseded(path: Path) -> None:
     await path.register(webhook())
-    path.sender.answers(URL, BROKEN, Answer(200, {}))
+    path.sender.answers(URL, BROKEN, Response(200, {}))
     await path.happen(event())
     path.recorder.away = True
     await path.wait_out(SCHEDULE.tiers[0])
@@ -217,7 +217,7 @@ async def test_a_fallback_endpoint_that_fails_five_times_in_a_row_rests_for_ten_
     [skipped] = [s for s in path.recorder.standings.values() if s.event_id == "evt_skipped"]
     assert (skipped.state, skipped.reason, skipped.attempts) == (State.HELD, "paused", 0)
 
-    path.sender.answers(BACKUP, Answer(200, {}))
+    path.sender.answers(BACKUP, Response(200, {}))
     await path.wait(FALLBACK_REST_SECONDS)
     await path.happen(event(id="evt_later"))
     assert "evt_later" in {request.headers["webhook-id"] for request in path.sender.to(BACKUP)}
@@ -229,9 +229,9 @@ async def test_a_fallback_endpoint_that_fails_five_times_in_a_row_rests_for_ten_
 async def test_what_a_hanging_endpoint_cannot_take_is_held_and_nobody_else_waits(path: Path) -> None:
     gate = asyncio.Event()
 
-    async def hang(request: Request) -> Answer:
+    async def hang(request: Request) -> Response:
         await gate.wait()
-        return Answer(200, {})
+        return Response(200, {})
 
     path.sender.put(URL, hang)
     await path.register(webhook(), webhook(id="wh_other", url=BACKUP))
@@ -271,9 +271,9 @@ async def test_retries_keep_the_tier_they_were_due_in_when_they_are_held_meanwhi
 async def test_what_waits_for_a_slot_when_its_partition_goes_is_left_to_the_next_owner(path: Path) -> None:
     gate = asyncio.Event()
 
-    async def answer(request: Request) -> Answer:
+    async def answer(request: Request) -> Response:
         await gate.wait()
-        return Answer(200, {})
+        return Response(200, {})
 
     path.sender.put(URL, answer)
     await path.register(webhook(max_concurrency=1))

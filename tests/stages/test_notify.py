@@ -10,26 +10,26 @@ import pytest_asyncio
 from sqlalchemy import update
 
 from contract.stores import SqlStore, failed, sql_store
-from fakes import FakeLease, FakeReport
+from fakes import FakeLease, FakeTelemetry
+from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.database import database_url
 from streams.adapters.sql.mails import SqlMails
-from streams.adapters.sql.people_tables import accounts
-from streams.core.errors import Partly, Refused, Unavailable
-from streams.core.mail import Letter, Mail
-from streams.core.standing import fold
+from streams.core.delivery_state import fold
+from streams.core.errors import PartiallySent, Refused, Unavailable
+from streams.core.mail import Mail, RenderedMail
 from streams.stages import notify as notify_module
 from streams.stages.notify import Notify
 
 
 @dataclass
-class FakePost:
-    """A `Post` whose server is in turn as the script says, and well after that."""
+class FakeMailTransport:
+    """A `AttemptSender` whose server is in turn as the script says, and well after that."""
 
     script: list[Exception] = field(default_factory=list)
-    sent: list[tuple[str, tuple[str, ...], Letter]] = field(default_factory=list)
+    sent: list[tuple[str, tuple[str, ...], RenderedMail]] = field(default_factory=list)
     told: Callable[[], object] = lambda: None
 
-    async def send(self, message_id: str, emails: Sequence[str], letter: Letter) -> str | None:
+    async def send(self, message_id: str, emails: Sequence[str], letter: RenderedMail) -> str | None:
         await asyncio.sleep(0)
         if self.script:
             raise self.script.pop(0)
@@ -39,14 +39,14 @@ class FakePost:
 
 
 @dataclass
-class Office:
+class ApiFixture:
     """A stage with a database that owes one mail."""
 
     store: SqlStore
     mails: SqlMails
-    post: FakePost
+    post: FakeMailTransport
     lease: FakeLease
-    report: FakeReport
+    report: FakeTelemetry
 
     def stage(self) -> Notify:
         return Notify(self.mails, self.post, self.lease, self.store.clock, self.report, "https://hooks.example.com")
@@ -68,16 +68,16 @@ class Office:
 
 
 @pytest_asyncio.fixture
-async def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Office]:
+async def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiFixture]:
     monkeypatch.setattr(notify_module, "LOOK_EVERY_SECONDS", 0.005)
     async with sql_store(database_url(f"sqlite:///{tmp_path}/db.sqlite")) as store:
         for number in range(5):
             await store.recorder.record(fold([failed(number)]))
         mails = SqlMails(store.database, lambda prefix: f"{prefix}_new")
-        yield Office(store, mails, FakePost(), FakeLease(clock=store.clock), FakeReport())
+        yield ApiFixture(store, mails, FakeMailTransport(), FakeLease(clock=store.clock), FakeTelemetry())
 
 
-async def test_a_pause_is_told_once_to_the_accounts_addresses(office: Office) -> None:
+async def test_a_pause_is_told_once_to_the_accounts_addresses(office: ApiFixture) -> None:
     mail = await office.runs_until(lambda mail: mail.sent_at is not None)
     assert (mail.tries, mail.due_at, mail.trouble) == (1, None, None)
     [(message_id, emails, letter)] = office.post.sent
@@ -88,7 +88,7 @@ async def test_a_pause_is_told_once_to_the_accounts_addresses(office: Office) ->
     assert len(office.post.sent) == 1
 
 
-async def test_while_the_mail_server_is_away_it_is_tried_again_later_and_later(office: Office) -> None:
+async def test_while_the_mail_server_is_away_it_is_tried_again_later_and_later(office: ApiFixture) -> None:
     office.post.script = [Unavailable("connection refused")] * 3
     mail = await office.runs_until(lambda mail: mail.tries == 1)
     assert (mail.trouble, mail.sent_at) == ("connection refused", None)
@@ -102,10 +102,10 @@ async def test_while_the_mail_server_is_away_it_is_tried_again_later_and_later(o
     assert (mail.tries, mail.trouble) == (4, None)
 
 
-async def test_who_is_refused_for_now_is_tried_again_and_nobody_gets_it_twice(office: Office) -> None:
+async def test_who_is_refused_for_now_is_tried_again_and_nobody_gets_it_twice(office: ApiFixture) -> None:
     async with office.store.database.transaction() as connection:
         await connection.execute(update(accounts).values(emails=["ops@acme.example", "cto@acme.example"]))
-    office.post.script = [Partly("450 greylisted", ["cto@acme.example"]), Unavailable("connection refused")]
+    office.post.script = [PartiallySent("450 greylisted", ["cto@acme.example"]), Unavailable("connection refused")]
     mail = await office.runs_until(lambda mail: mail.tries == 1)
     assert (mail.trouble, mail.sent_at, mail.unreached) == ("450 greylisted", None, ("cto@acme.example",))
     for seconds in (30, 120):
@@ -115,8 +115,8 @@ async def test_who_is_refused_for_now_is_tried_again_and_nobody_gets_it_twice(of
     assert [emails for _, emails, _ in office.post.sent] == [("cto@acme.example",)]
 
 
-async def test_who_was_yet_to_get_a_mail_may_leave_the_account(office: Office) -> None:
-    office.post.script = [Partly("450 greylisted", ["former@acme.example"])]
+async def test_who_was_yet_to_get_a_mail_may_leave_the_account(office: ApiFixture) -> None:
+    office.post.script = [PartiallySent("450 greylisted", ["former@acme.example"])]
     await office.runs_until(lambda mail: mail.tries == 1)
     office.store.clock.advance(30)
     mail = await office.runs_until(lambda mail: mail.tries == 2)
@@ -124,20 +124,20 @@ async def test_who_was_yet_to_get_a_mail_may_leave_the_account(office: Office) -
     assert office.post.sent == []
 
 
-async def test_what_the_mail_server_will_never_take_is_given_up_and_says_why(office: Office) -> None:
+async def test_what_the_mail_server_will_never_take_is_given_up_and_says_why(office: ApiFixture) -> None:
     office.post.script = [Refused("550 no such user")]
     mail = await office.runs_until(lambda mail: mail.tries == 1)
     assert (mail.due_at, mail.sent_at, mail.trouble) == (None, None, "550 no such user")
     assert office.report.told("mail given up") == 1
 
 
-async def test_a_mail_that_cannot_be_built_keeps_no_other_from_being_sent(office: Office) -> None:
+async def test_a_mail_that_cannot_be_built_keeps_no_other_from_being_sent(office: ApiFixture) -> None:
     office.post.script = [ValueError("header with a line break")]
     mail = await office.runs_until(lambda mail: mail.tries == 1)
     assert (mail.due_at, mail.sent_at, mail.trouble) == (None, None, "a defect of ours: ValueError")
 
 
-async def test_a_crash_between_sending_and_keeping_that_sends_the_same_mail_once_more(office: Office) -> None:
+async def test_a_crash_between_sending_and_keeping_that_sends_the_same_mail_once_more(office: ApiFixture) -> None:
     stage = asyncio.create_task(office.stage().run())
     # The server has it, and this is the last thing that the process did.
     office.post.told = stage.cancel
@@ -148,7 +148,7 @@ async def test_a_crash_between_sending_and_keeping_that_sends_the_same_mail_once
     assert [message_id for message_id, _, _ in office.post.sent] == [(await office.mail()).id] * 2
 
 
-async def test_only_the_holder_of_the_lease_sends(office: Office) -> None:
+async def test_only_the_holder_of_the_lease_sends(office: ApiFixture) -> None:
     rival = office.lease.rival()
     assert await rival.renew()
     await office.runs_until(lambda mail: True)
@@ -157,7 +157,7 @@ async def test_only_the_holder_of_the_lease_sends(office: Office) -> None:
     await office.runs_until(lambda mail: mail.sent_at is not None)
 
 
-async def test_a_drain_ends_between_two_mails_and_gives_the_lease_back(office: Office) -> None:
+async def test_a_drain_ends_between_two_mails_and_gives_the_lease_back(office: ApiFixture) -> None:
     stage = office.stage()
     running = asyncio.create_task(stage.run())
     async with asyncio.timeout(5):

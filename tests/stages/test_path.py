@@ -15,11 +15,11 @@ from fakes import (
     until,
 )
 from stages.path import BACKUP, BROKEN, CODEC, SLOTS, URL, WAITS, Path
-from streams.core.delivery import DeathReason, Delivery, HoldReason, State, Target, ViewPosition
+from streams.core.delivery import DeathReason, Delivery, HoldReason, State, SubscriptionsPosition, Target
 from streams.core.errors import Unavailable
 from streams.core.event import render
-from streams.core.ledger import Commit, Ledger
-from streams.core.outcome import Answer, Failure, Kind
+from streams.core.offset_tracker import Commit, OffsetTracker
+from streams.core.outcome import Failure, Kind, Response
 from streams.core.request import Request
 from streams.core.signing import sign_platform
 from streams.core.webhook import PauseReason
@@ -50,7 +50,7 @@ async def test_an_event_reaches_the_webhook_that_wants_it_signed_in_both_styles(
 
 
 async def test_what_was_delivered_is_visible_with_its_attempt_and_its_body(path: Path) -> None:
-    path.sender.answers(URL, Answer(202, {"server": "crm"}, b"thanks"))
+    path.sender.answers(URL, Response(202, {"server": "crm"}, b"thanks"))
     await path.register(webhook())
     await path.happen(event())
     (attempt,) = path.attempts()
@@ -154,7 +154,7 @@ async def test_what_fails_to_the_end_is_a_dead_letter_with_its_body(path: Path) 
 
 
 async def test_an_endpoint_that_recovers_gets_its_event(path: Path) -> None:
-    path.sender.answers(URL, BROKEN, Failure(Kind.TIMEOUT), Answer(200, {}))
+    path.sender.answers(URL, BROKEN, Failure(Kind.TIMEOUT), Response(200, {}))
     await path.register(webhook())
     await path.happen(event())
     await path.wait(30.01)
@@ -165,7 +165,7 @@ async def test_an_endpoint_that_recovers_gets_its_event(path: Path) -> None:
 
 
 async def test_an_endpoint_that_asks_for_time_gets_it(path: Path) -> None:
-    path.sender.answers(URL, Answer(429, {"retry-after": "60"}), Answer(200, {}))
+    path.sender.answers(URL, Response(429, {"retry-after": "60"}), Response(200, {}))
     await path.register(webhook())
     await path.happen(event())
     await path.wait(119)
@@ -209,7 +209,7 @@ async def test_a_webhook_without_a_usable_secret_stops_nobody(path: Path, secret
 
 
 async def test_what_would_be_a_dead_letter_goes_to_the_fallback_url(path: Path) -> None:
-    path.sender.answers(URL, Answer(410, {}))
+    path.sender.answers(URL, Response(410, {}))
     await path.register(webhook(fallback_url=BACKUP))
     await path.happen(event())
     (request,) = path.sender.to(BACKUP)
@@ -231,7 +231,7 @@ async def test_a_fallback_url_that_fails_too_makes_it_a_dead_letter(path: Path) 
 
 
 async def test_once_a_webhook_is_gone_a_fallback_url_that_fails_too_means_held(path: Path) -> None:
-    path.sender.answers(URL, Answer(410, {}))
+    path.sender.answers(URL, Response(410, {}))
     path.sender.answers(BACKUP, BROKEN)
     await path.register(webhook(fallback_url=BACKUP))
     await path.happen(event())
@@ -309,7 +309,7 @@ async def test_a_webhook_that_this_process_does_not_know_yet_is_waited_for(path:
     await path.register()
     path.view.fall_behind()
     await path.register(webhook())
-    await path.put(DELIVERIES, delivery(seen=ViewPosition("first", len(path.log.topic(SUBSCRIPTIONS)))))
+    await path.put(DELIVERIES, delivery(seen=SubscriptionsPosition("first", len(path.log.topic(SUBSCRIPTIONS)))))
     assert path.letters() == []
     assert path.sender.requests == []
     path.view.read_on()
@@ -319,7 +319,7 @@ async def test_a_webhook_that_this_process_does_not_know_yet_is_waited_for(path:
 
 async def test_a_position_beyond_the_end_is_not_waited_for(path: Path) -> None:
     await path.register(webhook())
-    await path.put(DELIVERIES, delivery(seen=ViewPosition("first", 2**62)))
+    await path.put(DELIVERIES, delivery(seen=SubscriptionsPosition("first", 2**62)))
     assert len(path.sender.requests) == 1
 
 
@@ -425,15 +425,15 @@ def complete(path: Path) -> set[str]:
         commit = path.log.groups["deliver"].get(record.partition, Commit(0, ""))
         owed = CODEC.decode(record.value or b"")
         assert isinstance(owed, Delivery)
-        if record.offset < commit.offset or not Ledger(commit.offset, commit.metadata).open(record.offset):
+        if record.offset < commit.offset or not OffsetTracker(commit.offset, commit.metadata).open(record.offset):
             done.add(owed.event_id)
     return done
 
 
-async def answers_out_of_order(request: Request) -> Answer:
+async def answers_out_of_order(request: Request) -> Response:
     for _ in range(int(request.headers["webhook-id"].removeprefix("evt_")) * 7 % 5):
         await asyncio.sleep(0)
-    return Answer(200, {})
+    return Response(200, {})
 
 
 @pytest.mark.parametrize("appended", [False, True], ids=["before the append", "after the append"])
@@ -484,10 +484,10 @@ async def test_a_shortage_of_ours_postpones_an_attempt_and_counts_for_nothing(
     monkeypatch.setattr(deliver_module, "SHORTAGE_SECONDS", 0)
     short = True
 
-    async def endpoint(_: Request) -> Answer:
+    async def endpoint(_: Request) -> Response:
         if short:
             raise Unavailable("Too many open files")
-        return Answer(200, {})
+        return Response(200, {})
 
     path.sender.put(URL, endpoint)
     await path.register(webhook())

@@ -8,14 +8,14 @@ import pytest
 from builders import EXAMPLE, delivery, event, webhook
 from fakes import quiet
 from stages.path import CODEC, URL, Path
-from streams.core.delivery import ViewPosition
+from streams.core.delivery import SubscriptionsPosition
 from streams.core.event import Event, render
 from streams.core.outcome import judge
 from streams.core.webhook import Webhook, wants
 from streams.ports import Outgoing
+from streams.stages import attempt as attempt_module
 from streams.stages import fan_out as fan_out_module
-from streams.stages import post as post_module
-from streams.stages.invalid import KEPT_BYTES, START_BYTES
+from streams.stages.invalid_records import KEPT_BYTES, START_BYTES
 from streams.topics import ATTEMPTS, DELIVERIES, INVALID, SESSION_EVENTS
 
 OTHER = "https://other.example.com/hooks"
@@ -111,7 +111,7 @@ async def test_a_delivery_at_which_deliver_fails_is_sent_once_and_parked(
             raise ZeroDivisionError("a defect")
         return judge(*arguments)
 
-    monkeypatch.setattr(post_module, "judge", failing)
+    monkeypatch.setattr(attempt_module, "judge", failing)
     await path.register(webhook(), other())
     await path.happen(event())
     await path.happen(event(account_id="globex"))
@@ -135,8 +135,8 @@ async def test_a_shortage_of_memory_parks_nothing(path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     "hostile",
     [
-        {"seen": ViewPosition("first", 2**62)},
-        {"seen": ViewPosition("nobody's", 2**62)},
+        {"seen": SubscriptionsPosition("first", 2**62)},
+        {"seen": SubscriptionsPosition("nobody's", 2**62)},
         {"generation": 2**31 - 1},
         {"step": 2**31 - 1},
         {"attempt": 2**62},

@@ -13,16 +13,16 @@ from fakes import (
     FakeClock,
     FakeEncryptionCheck,
     FakeLease,
-    FakeLog,
     FakeOutbox,
-    FakeReport,
-    FakeView,
+    FakeRecordProducer,
+    FakeSubscriptions,
+    FakeTelemetry,
     cancel_others,
     quiet,
     until,
 )
-from streams.adapters.avro import AvroCodec
-from streams.core.view import SENTINEL_KEY, VERSION_HEADER, Sentinel
+from streams.adapters.avro.codec import AvroCodec
+from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
 from streams.core.webhook import Webhook
 from streams.ports import Outgoing, Record
 from streams.stages import publish as publish_module
@@ -37,11 +37,11 @@ class Press:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.log = FakeLog(self.clock)
+        self.log = FakeRecordProducer(self.clock)
         self.outbox = FakeOutbox()
         self.lease = FakeLease()
         self.rival = self.lease.rival()
-        self.report = FakeReport()
+        self.report = FakeTelemetry()
         self.keys = FakeEncryptionCheck()
         self.incarnations = iter(["first", "second"])
 
@@ -75,9 +75,9 @@ class Press:
         self.read()
         await publish.run(self._tail.view)
 
-    def view(self) -> FakeView:
+    def view(self) -> FakeSubscriptions:
         """A reader that starts at the beginning of the topic."""
-        return FakeView(self.log, CODEC)
+        return FakeSubscriptions(self.log, CODEC)
 
     @property
     def topic(self) -> list[Record]:
@@ -207,7 +207,7 @@ async def test_a_topic_that_lost_a_webhook_gets_it_again(it: Press) -> None:
     it.start()
     await quiet()
     await cancel_others()
-    it.log = FakeLog(FakeClock())
+    it.log = FakeRecordProducer(FakeClock())
     it.start()
     await quiet()
     assert it.names == ["wh_a", SENTINEL_KEY]
@@ -223,7 +223,7 @@ async def test_a_sentinel_that_an_unaware_publisher_left_on_a_topic_made_anew_do
     await quiet()
     await cancel_others()
     left = it.topic[-1]
-    it.log = FakeLog(FakeClock())
+    it.log = FakeRecordProducer(FakeClock())
     it.log.append(Outgoing(SUBSCRIPTIONS, left.key, left.value))
     it.start()
     await quiet()

@@ -8,41 +8,50 @@ import pytest
 import pytest_asyncio
 
 from builders import NOON, attempt, dead_letter, delivery, event, webhook
-from fakes import FakeClock, FakeFeed, FakeLog, FakeRecorder, FakeReport, cancel_others, quiet, until
-from streams.adapters.avro import AvroCodec
-from streams.core.attempt import Attempt, Followed
+from fakes import (
+    FakeClock,
+    FakeRecordConsumer,
+    FakeRecorder,
+    FakeRecordProducer,
+    FakeTelemetry,
+    cancel_others,
+    quiet,
+    until,
+)
+from streams.adapters.avro.codec import AvroCodec
+from streams.core.attempt import Attempt, NextStep
 from streams.core.delivery import HoldReason, State
-from streams.core.ledger import Commit
+from streams.core.delivery_state import Batch, RecordedValue, fold
+from streams.core.offset_tracker import Commit
 from streams.core.outcome import Kind
-from streams.core.standing import Batch, Fact, fold
 from streams.core.webhook import Status
-from streams.ports import Noun, Outgoing, Partition
-from streams.stages import inbox as inbox_module
+from streams.ports import Outgoing, Partition, RecordValue
 from streams.stages import record as record_module
+from streams.stages.consuming import write_buffer as write_buffer_module
 from streams.stages.record import RecordStage
 from streams.topics import ATTEMPTS, DEAD_LETTERS, DELIVERIES, HELD, INVALID
 
 CODEC = AvroCodec()
-TOPICS: dict[str, Noun] = {ATTEMPTS: attempt(), DELIVERIES: delivery(), DEAD_LETTERS: dead_letter()}
+TOPICS: dict[str, RecordValue] = {ATTEMPTS: attempt(), DELIVERIES: delivery(), DEAD_LETTERS: dead_letter()}
 
 
-class Ledgers:
+class OffsetTrackerMachine:
     """The stage on a log of one partition a topic, and the database behind it."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.log = FakeLog(self.clock, partitions=1)
+        self.log = FakeRecordProducer(self.clock, partitions=1)
         self.recorder = FakeRecorder()
         self.recorder.webhooks.put(webhook())
-        self.report = FakeReport()
+        self.report = FakeTelemetry()
         self.start()
 
     def start(self) -> None:
-        self.feed = FakeFeed(self.log, "record", [DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
+        self.feed = FakeRecordConsumer(self.log, "record", [DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
         self.stage = RecordStage(self.feed, CODEC, self.recorder, self.log, self.clock, self.report)
         self.running = asyncio.create_task(self.stage.run())
 
-    def add(self, topic: str, *nouns: Noun) -> None:
+    def add(self, topic: str, *nouns: RecordValue) -> None:
         for noun in nouns:
             self.log.append(Outgoing(topic, b"wh_crm", CODEC.encode(noun)))
 
@@ -51,14 +60,14 @@ class Ledgers:
 
 
 @pytest_asyncio.fixture
-async def it(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ledgers]:
+async def it(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OffsetTrackerMachine]:
     monkeypatch.setattr(record_module, "RETRY_SECONDS", 0)
-    monkeypatch.setattr(inbox_module, "LINGER_SECONDS", 0)
-    yield Ledgers()
+    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0)
+    yield OffsetTrackerMachine()
     await cancel_others()
 
 
-async def test_a_delivery_its_attempts_and_its_body_become_visible(it: Ledgers) -> None:
+async def test_a_delivery_its_attempts_and_its_body_become_visible(it: OffsetTrackerMachine) -> None:
     it.add(DELIVERIES, delivery())
     it.add(ATTEMPTS, attempt())
     await quiet()
@@ -68,7 +77,7 @@ async def test_a_delivery_its_attempts_and_its_body_become_visible(it: Ledgers) 
     assert it.recorder.bodies == {("acme", event().id): delivery().body}
 
 
-async def test_what_is_held_and_what_is_dead_becomes_visible(it: Ledgers) -> None:
+async def test_what_is_held_and_what_is_dead_becomes_visible(it: OffsetTrackerMachine) -> None:
     it.add(HELD, delivery(event_id="evt_1").held(HoldReason.PAUSED, "pause_1", attempted=False))
     it.add(DEAD_LETTERS, dead_letter(delivery=delivery(event_id="evt_2")))
     await quiet()
@@ -76,7 +85,7 @@ async def test_what_is_held_and_what_is_dead_becomes_visible(it: Ledgers) -> Non
     assert states == {"evt_1": State.HELD, "evt_2": State.DEAD}
 
 
-async def test_offsets_are_committed_after_the_transaction(it: Ledgers) -> None:
+async def test_offsets_are_committed_after_the_transaction(it: OffsetTrackerMachine) -> None:
     it.recorder.away = True
     it.add(ATTEMPTS, attempt())
     await quiet()
@@ -86,7 +95,7 @@ async def test_offsets_are_committed_after_the_transaction(it: Ledgers) -> None:
     assert it.recorder.attempts
 
 
-async def test_a_database_that_is_away_is_waited_for_and_told_once(it: Ledgers) -> None:
+async def test_a_database_that_is_away_is_waited_for_and_told_once(it: OffsetTrackerMachine) -> None:
     it.recorder.away = True
     it.add(ATTEMPTS, attempt())
     await until(lambda: it.recorder.calls > 5)
@@ -97,7 +106,7 @@ async def test_a_database_that_is_away_is_waited_for_and_told_once(it: Ledgers) 
     assert it.report.told("database available again") == 1
 
 
-async def test_a_restart_from_the_last_commit_changes_nothing(it: Ledgers) -> None:
+async def test_a_restart_from_the_last_commit_changes_nothing(it: OffsetTrackerMachine) -> None:
     it.add(ATTEMPTS, *(attempt(number=number, kind=Kind.TIMEOUT) for number in (1, 2, 3)))
     await quiet()
     before = it.recorder.standings.copy(), it.recorder.attempts.copy(), it.recorder.health.copy()
@@ -108,14 +117,16 @@ async def test_a_restart_from_the_last_commit_changes_nothing(it: Ledgers) -> No
     assert (it.recorder.standings, it.recorder.attempts, it.recorder.health) == before
 
 
-async def test_what_lingers_when_the_process_dies_is_read_again(it: Ledgers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox_module, "LINGER_SECONDS", 60)
+async def test_what_lingers_when_the_process_dies_is_read_again(
+    it: OffsetTrackerMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 60)
     it.add(DELIVERIES, delivery())
     it.add(ATTEMPTS, attempt())
     await until(lambda: it.committed(ATTEMPTS) == 1)
     assert it.recorder.bodies == {}
     await cancel_others()
-    monkeypatch.setattr(inbox_module, "LINGER_SECONDS", 0)
+    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0)
     it.start()
     await until(lambda: it.committed(DELIVERIES) == 1)
     assert len(it.recorder.bodies) == 1
@@ -128,7 +139,7 @@ async def test_what_lingers_when_the_process_dies_is_read_again(it: Ledgers, mon
 @pytest.mark.parametrize("topic", list(TOPICS))
 @pytest.mark.parametrize("poison", [b"\xff\x00 junk", None, b"", CODEC.encode(webhook())])
 async def test_a_record_that_nobody_can_read_is_parked_and_the_next_one_goes_on(
-    it: Ledgers, topic: str, poison: bytes | None
+    it: OffsetTrackerMachine, topic: str, poison: bytes | None
 ) -> None:
     it.log.append(Outgoing(topic, b"wh_crm", poison, [("trace", b"1")]))
     it.add(topic, TOPICS[topic])
@@ -142,7 +153,7 @@ async def test_a_record_that_nobody_can_read_is_parked_and_the_next_one_goes_on(
     assert len(it.recorder.standings) == 1
 
 
-async def test_a_row_that_the_database_refuses_is_found_and_stored_stripped(it: Ledgers) -> None:
+async def test_a_row_that_the_database_refuses_is_found_and_stored_stripped(it: OffsetTrackerMachine) -> None:
     def has_zero(batch: Batch) -> bool:
         return any(b"\0" in attempt.answer for attempt in batch.attempts)
 
@@ -157,7 +168,7 @@ async def test_a_row_that_the_database_refuses_is_found_and_stored_stripped(it: 
     assert it.report.counts["facts_recorded_total"] == 8
 
 
-async def test_a_row_that_is_refused_even_stripped_stops_nobody(it: Ledgers) -> None:
+async def test_a_row_that_is_refused_even_stripped_stops_nobody(it: OffsetTrackerMachine) -> None:
     it.recorder.refuses = lambda batch: any(attempt.event_id == "evt_1" for attempt in batch.attempts)
     it.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(3)))
     await until(lambda: it.committed(ATTEMPTS) == 3)
@@ -167,8 +178,10 @@ async def test_a_row_that_is_refused_even_stripped_stops_nobody(it: Ledgers) -> 
     assert b"cannot be stored" in dict(kept.headers)["error"]
 
 
-async def test_a_fact_that_our_own_code_fails_at_is_parked_alone(it: Ledgers, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(facts: Sequence[Fact]) -> Batch:
+async def test_a_fact_that_our_own_code_fails_at_is_parked_alone(
+    it: OffsetTrackerMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(facts: Sequence[RecordedValue]) -> Batch:
         if any(fact.noun.event_id == "evt_1" for fact in facts if isinstance(fact.noun, Attempt)):
             raise ZeroDivisionError("a defect")
         return fold(facts)
@@ -181,7 +194,7 @@ async def test_a_fact_that_our_own_code_fails_at_is_parked_alone(it: Ledgers, mo
     assert b"ZeroDivisionError: a defect" in dict(kept.headers)["error"]
 
 
-async def test_a_death_between_storing_and_parking_parks_after_the_restart(it: Ledgers) -> None:
+async def test_a_death_between_storing_and_parking_parks_after_the_restart(it: OffsetTrackerMachine) -> None:
     it.log.append(Outgoing(ATTEMPTS, b"wh_crm", b"junk"))
     it.add(ATTEMPTS, attempt())
     it.log.die_in(1)
@@ -199,8 +212,10 @@ async def test_a_death_between_storing_and_parking_parks_after_the_restart(it: L
 # -- room, and the end ---------------------------------------------------------------------------------------
 
 
-async def test_a_slow_database_stops_the_feed_and_nothing_is_lost(it: Ledgers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox_module, "HIGH_WATER", 8)
+async def test_a_slow_database_stops_the_feed_and_nothing_is_lost(
+    it: OffsetTrackerMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_buffer_module, "HIGH_WATER", 8)
     monkeypatch.setattr(record_module, "BATCH_RECORDS", 3)
     it.recorder.away = True
     it.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(40)))
@@ -212,9 +227,9 @@ async def test_a_slow_database_stops_the_feed_and_nothing_is_lost(it: Ledgers, m
 
 
 async def test_the_feed_goes_on_when_what_filled_the_room_has_gone(
-    it: Ledgers, monkeypatch: pytest.MonkeyPatch
+    it: OffsetTrackerMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inbox_module, "HIGH_WATER", 8)
+    monkeypatch.setattr(write_buffer_module, "HIGH_WATER", 8)
     it.recorder.away = True
     it.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(1010)))
     await quiet()
@@ -227,7 +242,7 @@ async def test_the_feed_goes_on_when_what_filled_the_room_has_gone(
 
 
 async def test_what_waits_of_a_partition_that_goes_is_left_to_its_next_owner(
-    it: Ledgers, monkeypatch: pytest.MonkeyPatch
+    it: OffsetTrackerMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(record_module, "BATCH_RECORDS", 1)
     it.recorder.away = True
@@ -241,7 +256,9 @@ async def test_what_waits_of_a_partition_that_goes_is_left_to_its_next_owner(
     assert it.committed(ATTEMPTS) == len(it.recorder.attempts) == 1
 
 
-async def test_a_partition_goes_with_what_is_stored_committed_and_waits_for_no_commit_under_way(it: Ledgers) -> None:
+async def test_a_partition_goes_with_what_is_stored_committed_and_waits_for_no_commit_under_way(
+    it: OffsetTrackerMachine,
+) -> None:
     it.feed.answers.clear()
     it.add(ATTEMPTS, attempt())
     await until(lambda: len(it.recorder.attempts) == 1)
@@ -250,7 +267,7 @@ async def test_a_partition_goes_with_what_is_stored_committed_and_waits_for_no_c
 
 
 async def test_what_is_stored_of_a_partition_that_was_lost_meanwhile_is_not_committed_over_its_next_owner(
-    it: Ledgers,
+    it: OffsetTrackerMachine,
 ) -> None:
     it.recorder.away = True
     it.add(ATTEMPTS, attempt())
@@ -262,7 +279,7 @@ async def test_what_is_stored_of_a_partition_that_was_lost_meanwhile_is_not_comm
     assert it.committed(ATTEMPTS) == 0
 
 
-async def test_a_commit_that_failed_is_made_up_for_by_the_next_one_of_any_partition(it: Ledgers) -> None:
+async def test_a_commit_that_failed_is_made_up_for_by_the_next_one_of_any_partition(it: OffsetTrackerMachine) -> None:
     it.feed.away = True
     it.add(ATTEMPTS, attempt())
     await until(lambda: len(it.recorder.attempts) == 1)
@@ -274,10 +291,10 @@ async def test_a_commit_that_failed_is_made_up_for_by_the_next_one_of_any_partit
 
 
 async def test_a_drain_stores_what_has_come_and_no_commit_passes_what_it_left_unread(
-    it: Ledgers, monkeypatch: pytest.MonkeyPatch
+    it: OffsetTrackerMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(record_module, "BATCH_RECORDS", 1)
-    monkeypatch.setattr(inbox_module, "LINGER_SECONDS", 60)
+    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 60)
     it.recorder.away = True
     it.add(ATTEMPTS, attempt(event_id="evt_0"), attempt(event_id="evt_1"))
     it.add(DELIVERIES, delivery())
@@ -292,7 +309,7 @@ async def test_a_drain_stores_what_has_come_and_no_commit_passes_what_it_left_un
     assert it.committed(DELIVERIES) == len(it.recorder.bodies) == 1
 
 
-async def test_a_drain_that_takes_too_long_is_given_up(it: Ledgers) -> None:
+async def test_a_drain_that_takes_too_long_is_given_up(it: OffsetTrackerMachine) -> None:
     it.recorder.away = True
     it.add(ATTEMPTS, attempt())
     await quiet()
@@ -301,9 +318,9 @@ async def test_a_drain_that_takes_too_long_is_given_up(it: Ledgers) -> None:
 
 
 async def test_a_delivery_lingers_for_its_attempt_and_is_stored_once(
-    it: Ledgers, monkeypatch: pytest.MonkeyPatch
+    it: OffsetTrackerMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inbox_module, "LINGER_SECONDS", 60)
+    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 60)
     it.add(DELIVERIES, delivery())
     await quiet()
     assert it.recorder.calls == 0
@@ -314,15 +331,15 @@ async def test_a_delivery_lingers_for_its_attempt_and_is_stored_once(
 
 
 async def test_a_delivery_without_an_attempt_becomes_visible_after_a_moment(
-    it: Ledgers, monkeypatch: pytest.MonkeyPatch
+    it: OffsetTrackerMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inbox_module, "LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0.05)
     it.add(DELIVERIES, delivery())
     await until(lambda: it.committed(DELIVERIES) == 1)
     assert [standing.state for standing in it.recorder.standings.values()] == [State.WAITING]
 
 
-async def test_an_unexpected_failure_ends_the_run(it: Ledgers) -> None:
+async def test_an_unexpected_failure_ends_the_run(it: OffsetTrackerMachine) -> None:
     def broken(batch: Batch) -> bool:
         raise RuntimeError("a bug")
 
@@ -333,7 +350,7 @@ async def test_an_unexpected_failure_ends_the_run(it: Ledgers) -> None:
     assert it.committed(ATTEMPTS) == 0
 
 
-async def test_a_dead_network_of_ours_is_told_once_and_pauses_nobody(it: Ledgers) -> None:
+async def test_a_dead_network_of_ours_is_told_once_and_pauses_nobody(it: OffsetTrackerMachine) -> None:
     hooks = [f"wh_{number}" for number in range(30)]
     for hook in hooks:
         it.recorder.webhooks.put(webhook(id=hook))
@@ -345,7 +362,7 @@ async def test_a_dead_network_of_ours_is_told_once_and_pauses_nobody(it: Ledgers
                 event_id=f"evt_{second}",
                 url=f"https://{hook}.example.com",
                 kind=Kind.REFUSED,
-                followed=Followed.TIER,
+                followed=NextStep.TIER,
                 tier="30s",
                 started_at=at,
                 ended_at=at,

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from streams.adapters.kafka.connection_errors import ConnectionErrors
 from streams.adapters.kafka.messages import LIBRDKAFKA, commit_of, to_record
-from streams.adapters.kafka.reasons import Reasons
 from streams.core.errors import ScormWebhooksError
-from streams.core.ledger import Commit
+from streams.core.offset_tracker import Commit
 from streams.ports import Partition, Record
 
 POLL_SECONDS = 0.02
@@ -26,14 +26,14 @@ Order = Callable[[Consumer], None]
 # Is told how a commit ended.
 Settle = Callable[[KafkaError | None], None]
 # Topic, partition, offset.
-End = tuple[str, int, int]
+PartitionEnd = tuple[str, int, int]
 
 
-class FeedBroken(ScormWebhooksError):
+class ConsumerFailed(ScormWebhooksError):
     """The consumer can do nothing more; the process must exit and start again."""
 
 
-class _InstanceInUse(FeedBroken):
+class _InstanceInUse(ConsumerFailed):
     """A member of our static name is still in the group."""
 
 
@@ -73,12 +73,12 @@ class ConsumerThread:
         self._prefix = prefix
         self._listener = listener
         self._fatal: KafkaError | None = None
-        self._reasons = Reasons(lambda why: listener.tell_loop(listener.unavailable, why))
+        self._reasons = ConnectionErrors(lambda why: listener.tell_loop(listener.unavailable, why))
         self._ask_at = 0.0
         # What was read is taken before more is read: nothing arrives that was to be paused, or waits without bound.
         self._taken = threading.Event()
         self._taken.set()
-        self.under_way: list[tuple[frozenset[End], Settle]] = []
+        self.under_way: list[tuple[frozenset[PartitionEnd], Settle]] = []
         self.orders: deque[Order] = deque()
         self.stopping = False
 
@@ -96,8 +96,8 @@ class ConsumerThread:
                     # Our predecessor of this name was killed: the broker keeps its place for a session timeout.
                     self._listener.tell_loop(self._listener.name_taken)
                     time.sleep(ASK_EVERY_SECONDS)
-        except (KafkaException, FeedBroken) as error:
-            outcome = FeedBroken(f"Kafka consumer: {error}")
+        except (KafkaException, ConsumerFailed) as error:
+            outcome = ConsumerFailed(f"Kafka consumer: {error}")
         except Exception as unexpected:
             # A thread that ended without a word would leave a process that is ready and reads nothing.
             outcome = unexpected
@@ -117,7 +117,7 @@ class ConsumerThread:
                 self._ask_again(consumer)
                 if self._fatal is not None:
                     in_use = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str() in self._fatal.str()
-                    raise (_InstanceInUse if in_use else FeedBroken)(self._fatal)
+                    raise (_InstanceInUse if in_use else ConsumerFailed)(self._fatal)
             self._obey(consumer)
         finally:
             consumer.close()
@@ -165,7 +165,7 @@ class ConsumerThread:
         if error.fatal() or error.code() == KafkaError._FATAL:
             self._fatal = error
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-            raise FeedBroken(str(error))
+            raise ConsumerFailed(str(error))
         else:
             self._listener.tell_loop(self._listener.unavailable, error)
         return False
@@ -230,7 +230,7 @@ class ConsumerThread:
         return Partition(tp.topic.removeprefix(self._prefix), tp.partition)
 
 
-def _named(ends: Sequence[TopicPartition]) -> frozenset[End]:
+def _named(ends: Sequence[TopicPartition]) -> frozenset[PartitionEnd]:
     return frozenset((end.topic, end.partition, end.offset) for end in ends)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from confluent_kafka import Message, TopicPartition
 
-from streams.core.ledger import Commit
+from streams.core.offset_tracker import Commit
 from streams.ports import Partition, Record
 
 # librdkafka would write to standard error in a form of its own.

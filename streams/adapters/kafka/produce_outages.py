@@ -2,7 +2,7 @@
 
 from confluent_kafka import KafkaError
 
-from streams.ports import Report
+from streams.ports import Telemetry
 
 # librdkafka's own codes for what a broker's metadata said; all other codes of a broker are positive.
 _ANSWERS = frozenset({KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
@@ -17,7 +17,7 @@ class ProduceOutages:
     A record that one topic takes says nothing about the other topics.
     """
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Telemetry) -> None:
         self._report = report
         self._no_broker = False
         self._topics: dict[str, str] = {}

@@ -12,9 +12,9 @@ from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, Config
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
+from streams.adapters.kafka.connection_errors import ConnectionErrors
+from streams.adapters.kafka.consumer_lag import consumer_lag
 from streams.adapters.kafka.messages import LIBRDKAFKA
-from streams.adapters.kafka.reasons import Reasons
-from streams.adapters.kafka.unread import unread
 from streams.core.errors import Misconfigured, Unavailable
 from streams.topics import DELIVER_GROUP, DELIVERIES, Topic, tier_of
 
@@ -51,7 +51,7 @@ class TopicsAdmin:
     """Plans and applies; `prefix` is put before every declared name. Raises `Unavailable` when nobody answers."""
 
     def __init__(self, properties: Mapping[str, Any], prefix: str) -> None:
-        self._reasons = Reasons()
+        self._reasons = ConnectionErrors()
         # What only a consumer knows would be warned of at every start.
         known = {name: value for name, value in properties.items() if not name.startswith(("fetch.", "queued."))}
         config: dict[str, Any] = {**known, "error_cb": self._reasons, "logger": LIBRDKAFKA}
@@ -134,7 +134,7 @@ class TopicsAdmin:
     def _waiting(self, tiers: Mapping[str, int]) -> dict[str, int]:
         """How many records wait in each of these tiers, given with its partitions."""
         topics = {self._prefix + name: partitions for name, partitions in tiers.items()}
-        found = unread(self._admin, self._prefix + DELIVER_GROUP, topics, ASK_SECONDS) if topics else {}
+        found = consumer_lag(self._admin, self._prefix + DELIVER_GROUP, topics, ASK_SECONDS) if topics else {}
         return {name.removeprefix(self._prefix): count for name, count in found.items()}
 
     def _compare(self, declared: Sequence[Topic], existing: Mapping[str, int]) -> list[Change]:

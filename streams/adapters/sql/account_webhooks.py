@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import Text, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.people_tables import accounts
 from streams.adapters.sql.tables import webhooks
 from streams.core.webhook import Webhook
 

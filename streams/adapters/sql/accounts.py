@@ -9,12 +9,12 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from streams.adapters.sql.account_tables import accounts, api_keys, sign_in_links, users
 from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.people_tables import accounts, api_keys, sign_in_links, users
 from streams.core.access import ApiKey, Scope
 from streams.core.account import Account, User
-from streams.core.audit import Deed
+from streams.core.audit import AuditEntry
 
 
 class SqlAccounts:
@@ -23,7 +23,7 @@ class SqlAccounts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, account: Account, key: ApiKey, deed: Deed | None = None) -> None:
+    async def add(self, account: Account, key: ApiKey, deed: AuditEntry | None = None) -> None:
         async with self._database.transaction() as connection:
             await connection.execute(insert(accounts).values(_account_row(account)))
             await connection.execute(insert(api_keys).values(_key_row(key)))
@@ -40,7 +40,7 @@ class SqlAccounts:
             return [_account(row) for row in rows]
 
     async def change(
-        self, account_id: str, change: Callable[[Account], Account], deed: Deed | None = None
+        self, account_id: str, change: Callable[[Account], Account], deed: AuditEntry | None = None
     ) -> Account | None:
         this = accounts.c.id == account_id
         async with self._database.transaction() as connection:
@@ -61,7 +61,7 @@ class SqlApiKeys:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, key: ApiKey, deed: Deed) -> None:
+    async def add(self, key: ApiKey, deed: AuditEntry) -> None:
         async with self._database.transaction() as connection:
             await connection.execute(insert(api_keys).values(_key_row(key)))
             await note(connection, deed)
@@ -78,7 +78,7 @@ class SqlApiKeys:
             row = (await connection.execute(select(api_keys).where(api_keys.c.sha256 == sha256))).one_or_none()
             return _key(row) if row else None
 
-    async def revoke(self, account_id: str, key_id: str, deed: Deed) -> bool:
+    async def revoke(self, account_id: str, key_id: str, deed: AuditEntry) -> bool:
         this = (api_keys.c.id == key_id) & (api_keys.c.account_id == account_id)
         async with self._database.transaction() as connection:
             row = (await connection.execute(select(api_keys).where(this).with_for_update())).one_or_none()
@@ -99,7 +99,7 @@ class SqlUsers:
         self._database = database
         self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
-    async def add(self, user: User, deed: Deed) -> User:
+    async def add(self, user: User, deed: AuditEntry) -> User:
         statement = self._insert(users).values(asdict(user)).on_conflict_do_nothing().returning(users.c.id)
         known = (users.c.account_id == user.account_id) & (users.c.email == user.email)
         async with self._database.transaction() as connection:
@@ -112,7 +112,7 @@ class SqlUsers:
         async with self._database.reading() as connection:
             return [User(*row) for row in await connection.execute(query)]
 
-    async def remove(self, account_id: str, user_id: str, deed: Deed) -> bool:
+    async def remove(self, account_id: str, user_id: str, deed: AuditEntry) -> bool:
         this = (users.c.id == user_id) & (users.c.account_id == account_id)
         async with self._database.transaction() as connection:
             gone = (await connection.execute(delete(users).where(this).returning(users.c.id))).first() is not None
@@ -125,7 +125,7 @@ class SqlUsers:
             row = (await connection.execute(select(users).where(users.c.id == user_id))).one_or_none()
             return User(*row) if row else None
 
-    async def add_link(self, sha256: str, user_id: str, expires_at: datetime, deed: Deed) -> None:
+    async def add_link(self, sha256: str, user_id: str, expires_at: datetime, deed: AuditEntry) -> None:
         link = {"sha256": sha256, "user_id": user_id, "expires_at": expires_at}
         async with self._database.transaction() as connection:
             await connection.execute(insert(sign_in_links).values(link))

@@ -7,14 +7,14 @@ from typing import Any
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from streams.adapters.sql.account_tables import audit
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.pages import newest_first, page_of
-from streams.adapters.sql.people_tables import audit
-from streams.core.audit import Deed
+from streams.adapters.sql.keyset import newest_first, page_of
+from streams.core.audit import AuditEntry
 from streams.core.page import Cursor, Page
 
 
-async def note(connection: AsyncConnection, deed: Deed | None) -> None:
+async def note(connection: AsyncConnection, deed: AuditEntry | None) -> None:
     """Keep who did what; without a deed nothing is kept."""
     if deed is not None:
         await connection.execute(insert(audit).values(asdict(deed)))
@@ -26,18 +26,18 @@ class SqlAuditLog:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, deed: Deed) -> None:
+    async def add(self, deed: AuditEntry) -> None:
         async with self._database.transaction() as connection:
             await note(connection, deed)
 
-    async def list(self, account_id: str | None, after: Cursor | None, limit: int) -> Page[Deed]:
+    async def list(self, account_id: str | None, after: Cursor | None, limit: int) -> Page[AuditEntry]:
         query = newest_first(select(audit), audit.c.at, audit.c.id, after, limit)
         if account_id is not None:
             query = query.where(audit.c.account_id == account_id)
         async with self._database.reading() as connection:
-            deeds: Sequence[Deed] = [_deed(row) for row in await connection.execute(query)]
+            deeds: Sequence[AuditEntry] = [_deed(row) for row in await connection.execute(query)]
         return page_of(deeds, limit, lambda deed: Cursor(deed.at, deed.id))
 
 
-def _deed(row: Any) -> Deed:
-    return Deed(row.id, row.actor, row.action, row.object_id, row.at, row.account_id, row.details)
+def _deed(row: Any) -> AuditEntry:
+    return AuditEntry(row.id, row.actor, row.action, row.object_id, row.at, row.account_id, row.details)

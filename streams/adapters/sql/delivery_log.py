@@ -6,12 +6,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.pages import in_order, newest_first, page_of
+from streams.adapters.sql.keyset import in_order, newest_first, page_of
 from streams.adapters.sql.tables import NOT_DELIVERED, attempts, bodies, deliveries
-from streams.core.account import AttemptSeen, DeliveryFilter, DeliverySeen
+from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
 from streams.core.delivery import State, Target, Trigger
+from streams.core.delivery_state import DeliveryState, StateCount
 from streams.core.page import Cursor, Page
-from streams.core.standing import Standing, Tally
 
 
 class SqlDeliveryLog:
@@ -20,7 +20,7 @@ class SqlDeliveryLog:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def list(self, wanted: DeliveryFilter) -> Page[Standing]:
+    async def list(self, wanted: DeliveryFilter) -> Page[DeliveryState]:
         query = select(deliveries).where(*matching(wanted))
         query = newest_first(query, deliveries.c.first_seen_at, deliveries.c.id, wanted.after, wanted.limit)
         async with self._database.reading() as connection:
@@ -29,7 +29,7 @@ class SqlDeliveryLog:
             found = [to_standing(row) for row in await connection.execute(query)]
         return page_of(found, wanted.limit, lambda standing: Cursor(standing.first_seen_at, standing.delivery_id))
 
-    async def find(self, delivery_id: str) -> DeliverySeen | None:
+    async def find(self, delivery_id: str) -> DeliveryDetails | None:
         async with self._database.reading() as connection:
             row = (await connection.execute(select(deliveries).where(deliveries.c.id == delivery_id))).one_or_none()
             if row is None:
@@ -42,15 +42,15 @@ class SqlDeliveryLog:
                 .where(attempts.c.delivery_id == delivery_id)
                 .order_by(attempts.c.generation, attempts.c.number)
             )
-            return DeliverySeen(to_standing(row), body, [_attempt(attempt) for attempt in made])
+            return DeliveryDetails(to_standing(row), body, [_attempt(attempt) for attempt in made])
 
-    async def tally(self) -> Mapping[str, Sequence[Tally]]:
+    async def tally(self) -> Mapping[str, Sequence[StateCount]]:
         place = (deliveries.c.webhook_id, deliveries.c.state, deliveries.c.tier, deliveries.c.reason)
         query = select(*place, func.count().label("how_many")).group_by(*place)
-        tallies: dict[str, list[Tally]] = {}
+        tallies: dict[str, list[StateCount]] = {}
         async with self._database.reading() as connection:
             for row in await connection.execute(query):
-                tally = Tally(State(row.state), row.tier, row.reason, row.how_many)
+                tally = StateCount(State(row.state), row.tier, row.reason, row.how_many)
                 tallies.setdefault(row.webhook_id, []).append(tally)
         return tallies
 
@@ -86,9 +86,9 @@ def matching(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def to_standing(row: Any) -> Standing:
+def to_standing(row: Any) -> DeliveryState:
     """A row of `deliveries`."""
-    return Standing(
+    return DeliveryState(
         delivery_id=row.id,
         account_id=row.account_id,
         event_id=row.event_id,
@@ -111,8 +111,8 @@ def to_standing(row: Any) -> Standing:
     )
 
 
-def _attempt(row: Any) -> AttemptSeen:
-    return AttemptSeen(
+def _attempt(row: Any) -> AttemptDetails:
+    return AttemptDetails(
         generation=row.generation,
         number=row.number,
         target=row.target,

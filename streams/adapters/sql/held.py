@@ -6,9 +6,9 @@ from typing import Any
 from sqlalchemy import or_, select, text
 
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.pages import in_order
+from streams.adapters.sql.keyset import in_order
 from streams.adapters.sql.tables import bodies, deliveries, pauses
-from streams.core.delivery import Delivery, HoldReason, State, Target, Trigger, ViewPosition
+from streams.core.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
 from streams.core.held import Held, HeldChoice, Progress
 
 # Steps from one webhook to the next in the index: of a webhook with a million held deliveries one entry is read.
@@ -32,7 +32,7 @@ _CAN_TAKE = text(
 )
 
 
-class SqlHeld:
+class SqlHeldDeliveries:
     """A `HeldDeliveries` in SQL."""
 
     def __init__(self, database: Database) -> None:
@@ -73,7 +73,7 @@ def _held(row: Any) -> Held:
         event_type=row.event_type,
         webhook_id=row.webhook_id,
         first_seen_at=row.first_seen_at,
-        seen=ViewPosition("", 0),
+        seen=SubscriptionsPosition("", 0),
         body=row.body,
         trigger=Trigger(row.trigger),
         generation=row.generation,

@@ -8,14 +8,14 @@ from typing import Any
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from streams.adapters.sql.account_tables import jobs
 from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_log import matching
-from streams.adapters.sql.people_tables import jobs
 from streams.adapters.sql.replays import discard, replay
 from streams.adapters.sql.tables import deliveries
 from streams.core.account import DeliveryFilter
-from streams.core.audit import Deed
+from streams.core.audit import AuditEntry
 from streams.core.delivery import State
 from streams.core.job import PORTION, Job, JobKind
 from streams.ports import Clock
@@ -30,7 +30,7 @@ class SqlJobs:
         self._database = database
         self._clock = clock
 
-    async def add(self, job: Job, deed: Deed) -> Job:
+    async def add(self, job: Job, deed: AuditEntry) -> Job:
         async with self._database.transaction() as connection:
             job = replace(job, total=await _count(connection, job.wanted))
             await connection.execute(insert(jobs).values({**asdict(job), "wanted": _to_json(job.wanted)}))

@@ -9,9 +9,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from streams.adapters.sql.account_tables import accounts, mails
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.pages import newest_first, page_of
-from streams.adapters.sql.people_tables import accounts, mails
+from streams.adapters.sql.keyset import newest_first, page_of
 from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, webhooks
 from streams.core.delivery import State
 from streams.core.event import format_time

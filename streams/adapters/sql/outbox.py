@@ -10,8 +10,8 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.database import Database
+from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
 from streams.adapters.sql.tables import dirty_webhooks, leases, webhooks
-from streams.adapters.sql.versions import make_dirty, version_after
 from streams.adapters.sql.webhook_rows import to_webhook
 from streams.core.subscription_record import newest_allowed
 from streams.ports import Clock, Due
@@ -22,7 +22,7 @@ JUST_PUBLISHED = timedelta(seconds=10)
 
 
 class SqlOutbox:
-    """An `Outbox` and a `Propagation`."""
+    """An `Outbox` and a `PublicationStatus`."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database

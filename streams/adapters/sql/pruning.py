@@ -5,8 +5,8 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, delete, exists, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from streams.adapters.sql.account_tables import audit, idempotency, jobs, mails, sign_in_links
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.people_tables import audit, idempotency, jobs, mails, sign_in_links
 from streams.adapters.sql.tables import DONE, NOT_DELIVERED, attempts, bodies, deliveries, hours
 from streams.core.delivery import State
 from streams.ports import Prunable

@@ -8,24 +8,24 @@ from typing import Any
 from sqlalchemy import and_, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.bulk import Bulk
+from streams.adapters.sql.bulk_insert import Bulk
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.healths import Healths
 from streams.adapters.sql.tables import attempts, bodies, deliveries, hours, webhooks
+from streams.adapters.sql.webhook_health import WebhookHealth
 from streams.core.attempt import Attempt
 from streams.core.delivery import State
-from streams.core.standing import Batch, EventKey, Standing
-from streams.core.stats import by_hour
-from streams.ports import Clock, Report
+from streams.core.delivery_state import Batch, DeliveryState, EventKey
+from streams.core.webhook_stats import by_hour
+from streams.ports import Clock, Telemetry
 
 
 class SqlRecorder:
     """A `Recorder`; `new_id` mints the ids of pauses and mails."""
 
-    def __init__(self, database: Database, clock: Clock, report: Report, new_id: Callable[[str], str]) -> None:
+    def __init__(self, database: Database, clock: Clock, report: Telemetry, new_id: Callable[[str], str]) -> None:
         self._database = database
         self._report = report
-        self._healths = Healths(clock, new_id, is_sqlite=database.is_sqlite)
+        self._healths = WebhookHealth(clock, new_id, is_sqlite=database.is_sqlite)
         self._attempts = Bulk(attempts, is_sqlite=database.is_sqlite)
         self._bodies = Bulk(bodies, is_sqlite=database.is_sqlite)
         self._deliveries = Bulk(deliveries, is_sqlite=database.is_sqlite)
@@ -91,7 +91,7 @@ class SqlRecorder:
         stored = {(row.account_id, row.event_id): row.body for row in await connection.execute(query)}
         return {one for one in known if stored.get(one) != batch.bodies[one]}
 
-    async def _raise_standings(self, connection: AsyncConnection, standings: Sequence[Standing]) -> None:
+    async def _raise_standings(self, connection: AsyncConnection, standings: Sequence[DeliveryState]) -> None:
         first: list[dict[str, Any]] = []
         later: list[dict[str, Any]] = []
         for standing in sorted(standings, key=attrgetter("delivery_id")):
@@ -126,17 +126,17 @@ def _raise_only(statement: Any) -> Any:
         and_(same_generation, new.step > known.step),
         and_(same_generation, new.state == State.DELIVERED),
     )
-    # The same rule as `Standing.supersedes`.
+    # The same rule as `DeliveryState.supersedes`.
     wins = and_(higher, ~and_(same_generation, known.state == State.DELIVERED))
     keep = {"id", "account_id", "event_id", "event_type", "webhook_id", "first_seen_at"}
     changes = {column.name: new[column.name] for column in known if column.name not in keep}
     return statement.on_conflict_do_update(index_elements=[known.id], set_=changes, where=wins)
 
 
-_STANDING_ROW = ["id" if name == "delivery_id" else name for name in Standing._fields]
+_STANDING_ROW = ["id" if name == "delivery_id" else name for name in DeliveryState._fields]
 
 
-def _standing_row(standing: Standing) -> dict[str, Any]:
+def _standing_row(standing: DeliveryState) -> dict[str, Any]:
     return dict(zip(_STANDING_ROW, standing, strict=True))
 
 

@@ -10,12 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_log import is_walkable, matching
-from streams.adapters.sql.pages import in_order
+from streams.adapters.sql.keyset import in_order
 from streams.adapters.sql.tables import bodies, deliveries, webhooks
 from streams.core.account import DeliveryFilter
-from streams.core.audit import Deed
+from streams.core.audit import AuditEntry
 from streams.core.delivery import HoldReason, State, Target, Trigger
-from streams.core.standing import HELD_WORDS
+from streams.core.delivery_state import HELD_WORDS
 from streams.ports import Clock
 
 DISCARDED_WORDS = "A person discarded it."
@@ -28,17 +28,17 @@ class SqlReplays:
         self._database = database
         self._clock = clock
 
-    async def again(self, wanted: DeliveryFilter, deed: Deed | None = None) -> Sequence[str]:
+    async def again(self, wanted: DeliveryFilter, deed: AuditEntry | None = None) -> Sequence[str]:
         async with self._database.transaction() as connection:
             return await replay(connection, wanted, self._clock.now(), deed)
 
-    async def discard(self, wanted: DeliveryFilter, deed: Deed | None = None) -> Sequence[str]:
+    async def discard(self, wanted: DeliveryFilter, deed: AuditEntry | None = None) -> Sequence[str]:
         async with self._database.transaction() as connection:
             return await discard(connection, wanted, self._clock.now(), deed)
 
 
 async def replay(
-    connection: AsyncConnection, wanted: DeliveryFilter, now: datetime, deed: Deed | None = None
+    connection: AsyncConnection, wanted: DeliveryFilter, now: datetime, deed: AuditEntry | None = None
 ) -> Sequence[str]:
     """Start a new generation of up to `wanted.limit` that match, oldest first; their ids."""
     known = deliveries.c
@@ -64,7 +64,7 @@ async def replay(
 
 
 async def discard(
-    connection: AsyncConnection, wanted: DeliveryFilter, now: datetime, deed: Deed | None = None
+    connection: AsyncConnection, wanted: DeliveryFilter, now: datetime, deed: AuditEntry | None = None
 ) -> Sequence[str]:
     """Give up to `wanted.limit` dead letters that match up for good, oldest first; their ids."""
     known = deliveries.c
@@ -77,7 +77,7 @@ async def _change(
     wanted: DeliveryFilter,
     fit: Sequence[Any],
     values: dict[str, Any],
-    deed: Deed | None,
+    deed: AuditEntry | None,
 ) -> Sequence[str]:
     wanted_now = [*matching(wanted), *fit]
     oldest = (

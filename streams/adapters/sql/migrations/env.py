@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from streams.adapters.sql import people_tables, tables  # noqa: F401 (to import them is to declare them)
+from streams.adapters.sql import account_tables, tables  # noqa: F401 (to import them is to declare them)
 from streams.adapters.sql.schema import metadata
 
 connection = context.config.attributes["connection"]

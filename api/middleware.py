@@ -1,0 +1,115 @@
+"""What every request gets: an id, a limit of size, headers, a line in the log and numbers in the metrics."""
+
+import re
+import time
+import traceback
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from ulid import ULID
+
+from api.problems import problem
+from api.services import Services
+
+MOST_BODY_BYTES = 1024 * 1024
+# In metrics and logs: the client went away before its request was complete. Nobody gets this status.
+CLIENT_CLOSED = 499
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+_METHODS = {"GET", "HEAD", "POST", "PATCH", "DELETE"}
+_QUIET = {"/healthz", "/readyz", "/metrics"}
+
+
+class TooLarge(HTTPException):
+    """The request's body is larger than any that has a use."""
+
+    def __init__(self) -> None:
+        super().__init__(413, f"The body is larger than {MOST_BODY_BYTES // 1024} KiB")
+
+
+class RequestMiddleware:
+    """The outermost middleware; what the application raises unexpectedly ends here as a problem without details."""
+
+    def __init__(self, app: ASGIApp, services: Services) -> None:
+        self._app = app
+        self._report = services.report
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{ULID()}"
+        scope.setdefault("state", {})["request_id"] = request_id
+        began, status = time.perf_counter(), 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _add_headers(MutableHeaders(scope=message), scope, request_id)
+            await send(message)
+
+        try:
+            await self._app(scope, _capped(scope, receive), sending)
+        except ClientDisconnect:
+            status = CLIENT_CLOSED
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            # The error's own words may hold what a customer sent.
+            self._report.tell(
+                "request broke",
+                request_id=request_id,
+                error=type(error).__name__,
+                where=f"{where.filename}:{where.lineno}",
+            )
+            if status == 0:
+                broken = problem(Request(scope), 500, "broken", "The request could not be served: a defect of ours")
+                await broken(scope, receive, sending)
+        finally:
+            self._note(scope, status, time.perf_counter() - began)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        if scope["path"] in _QUIET:
+            return
+        # The template and not the path: ids would make as many series.
+        route = getattr(scope.get("route"), "path", "unknown")
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._report.count("api_requests_total", method=method, route=route, status=str(status))
+        self._report.observe("api_request_seconds", seconds)
+        caller = scope["state"].get("caller")
+        self._report.tell(
+            "request",
+            request_id=scope["state"]["request_id"],
+            method=method,
+            route=route,
+            status=status,
+            milliseconds=round(seconds * 1000, 1),
+            by=caller.actor if caller else None,
+        )
+
+
+def _add_headers(headers: MutableHeaders, scope: Scope, request_id: str) -> None:
+    headers["X-Request-Id"] = request_id
+    headers["X-Content-Type-Options"] = "nosniff"
+    if scope["path"].startswith("/v1/"):
+        headers.setdefault("Cache-Control", "no-store")
+    for name, value in scope["state"].get("rate_headers", {}).items():
+        headers[name] = value
+
+
+def _capped(scope: Scope, receive: Receive) -> Receive:
+    length = Headers(scope=scope).get("content-length", "0")
+    announced = int(length) if length.isascii() and length.isdigit() else 0
+    received = 0
+
+    async def receiving() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if max(announced, received) > MOST_BODY_BYTES:
+            raise TooLarge()
+        return message
+
+    return receiving

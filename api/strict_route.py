@@ -1,0 +1,45 @@
+"""How every route behaves: it knows its parameters, and a POST may be repeated."""
+
+from fastapi import Request, Response
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+
+from api.auth import known_caller
+from api.idempotency import Handler, once
+from streams.core.errors import FieldError, Invalid
+
+
+class StrictRoute(APIRoute):
+    """A parameter that it does not have is an error: a filter with a slip of the pen would find everything."""
+
+    # Whether a POST with an Idempotency-Key is done though its answer cannot be kept: a repetition then does it again.
+    works_without_database = False
+
+    def get_route_handler(self) -> Handler:
+        handle = super().get_route_handler()
+        known = _query_names(self.dependant)
+        repeatable = "POST" in (self.methods or ())
+
+        async def handler(request: Request) -> Response:
+            # Before the body is read: without a key nobody makes us hold it.
+            await known_caller(request)
+            if strangers := sorted(request.query_params.keys() - known):
+                words = f"is no parameter here; there are {', '.join(sorted(known)) or 'none'}"
+                raise Invalid(*(FieldError(name, words) for name in strangers))
+            key = request.headers.get("idempotency-key") if repeatable else None
+            return (
+                await handle(request) if key is None else await once(request, key, handle, self.works_without_database)
+            )
+
+        return handler
+
+
+class PublishRoute(StrictRoute):
+    """Events are not lost because the database is away; a repetition has the same ids, so receivers drop it."""
+
+    works_without_database = True
+
+
+def _query_names(dependant: Dependant) -> set[str]:
+    own = {parameter.alias for parameter in dependant.query_params}
+    return own.union(*(_query_names(part) for part in dependant.dependencies))

@@ -1,0 +1,1 @@
+"""Avro: record values as single-object encoding or in Confluent's framing."""

@@ -1,0 +1,127 @@
+"""Events in Confluent's framing: a zero byte, the schema's id in a registry (4 bytes, big-endian), the Avro."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from fastavro import parse_schema
+from fastavro.schema import SchemaParseException, UnknownType
+
+import schemas
+from schemas import Schema
+from streams.adapters.avro.codec import HEADER_BYTES, AvroCodec
+from streams.adapters.avro.records import EVENT
+from streams.core.errors import InvalidRecord, Misconfigured, Unavailable
+from streams.core.event import Event
+from streams.ports import RecordValue
+
+URL = "SCHEMA_REGISTRY_URL"
+PREFIX = "SCHEMA_REGISTRY_CONFIG_"
+
+_MAGIC = b"\0"
+_FRAME_BYTES = 5
+_UNKNOWN = (404, 40403)
+
+
+class Registry(Protocol):
+    """Where schemas have ids. Raises `Unavailable`; `Misconfigured` when it refuses us."""
+
+    def schema(self, schema_id: int) -> Schema:
+        """Raises `InvalidRecord` for an id that it does not know."""
+
+    def register(self, subject: str, schema: Schema) -> int:
+        """The id of a schema, which is a new one only the first time."""
+
+
+class ConfluentRegistry:
+    """A `Registry` by confluent-kafka's client."""
+
+    def __init__(self, url: str, properties: Mapping[str, Any]) -> None:
+        try:
+            from confluent_kafka.schema_registry import SchemaRegistryClient
+        except ModuleNotFoundError as missing:
+            hint = "pip install 'scorm-webhooks[registry]'"
+            raise Misconfigured(f"{URL} is set, and the registry's client needs {missing.name}: {hint}") from None
+        try:
+            self._client = SchemaRegistryClient.new_client({"url": url, **properties})
+        except (TypeError, ValueError) as error:
+            raise Misconfigured(f"{URL}: {error}") from None
+
+    def schema(self, schema_id: int) -> Schema:
+        found: Schema = json.loads(self._ask(lambda: self._client.get_schema(schema_id), schema_id).schema_str)
+        return found
+
+    def register(self, subject: str, schema: Schema) -> int:
+        from confluent_kafka.schema_registry import Schema as Registered
+
+        registered = Registered(json.dumps(schema), "AVRO")
+        return int(self._ask(lambda: self._client.register_schema(subject, registered), None))
+
+    def _ask(self, ask: Any, schema_id: int | None) -> Any:
+        from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+        try:
+            return ask()
+        except SchemaRegistryError as error:
+            if schema_id is not None and (error.http_status_code in _UNKNOWN or error.error_code in _UNKNOWN):
+                raise InvalidRecord(f"the schema registry has no schema of id {schema_id}") from None
+            if 400 <= error.http_status_code < 500 and error.http_status_code != 429:
+                raise Misconfigured(f"{URL}: the registry refuses: {error.error_message}") from None
+            raise Unavailable(f"the schema registry fails: {error.error_message}") from None
+        except Exception as error:  # whatever its HTTP client raises
+            raise Unavailable(f"the schema registry does not answer: {type(error).__name__}: {error}") from None
+
+
+class ConfluentCodec:
+    """A `Codec` that reads events in both framings, and writes Confluent's where it has a `subject`.
+
+    All else is in single-object encoding: only producers and their topic know of a registry.
+    """
+
+    def __init__(self, inner: AvroCodec, registry: Registry, subject: str | None = None) -> None:
+        self._inner = inner
+        self._registry = registry
+        self._subject = subject
+        self._written: dict[int, Schema] = {}
+        self._frame: bytes | None = None
+
+    def encode(self, noun: RecordValue) -> bytes:
+        value = self._inner.encode(noun)
+        if self._subject is None or not isinstance(noun, Event):
+            return value
+        if self._frame is None:
+            schema_id = self._registry.register(self._subject, schemas.current(EVENT))
+            self._frame = _MAGIC + schema_id.to_bytes(_FRAME_BYTES - 1, "big")
+        return self._frame + value[HEADER_BYTES:]
+
+    def decode(self, value: bytes) -> RecordValue:
+        """Raises `Unavailable` while the registry is away: the record is no worse for that."""
+        if value[:1] != _MAGIC:
+            return self._inner.decode(value)
+        if len(value) < _FRAME_BYTES:
+            raise InvalidRecord(f"it ends after {len(value)} bytes, within Confluent's framing")
+        schema_id = int.from_bytes(value[1:_FRAME_BYTES], "big")
+        return self._inner.decode_written(value, _FRAME_BYTES, EVENT, self._schema(schema_id))
+
+    def _schema(self, schema_id: int) -> Schema:
+        known = self._written.get(schema_id)
+        if known is None:
+            written = self._registry.schema(schema_id)
+            try:
+                known = self._written[schema_id] = _parsed(written)
+            except (SchemaParseException, UnknownType, KeyError, TypeError) as error:
+                raise InvalidRecord(f"the registry's schema {schema_id} is no Avro that we can read: {error}") from None
+        return known
+
+
+def _parsed(schema: Schema) -> Any:
+    return parse_schema(schema)
+
+
+def registry_properties(environ: Mapping[str, str]) -> dict[str, str]:
+    """The client's properties from every `SCHEMA_REGISTRY_CONFIG_<PROPERTY>`, dots written as underscores."""
+    return {
+        name.removeprefix(PREFIX).lower().replace("_", "."): value
+        for name, value in environ.items()
+        if name.startswith(PREFIX)
+    }

@@ -1,0 +1,173 @@
+"""Nouns as Avro records and back: which field becomes which, and what is converted on the way."""
+
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from enum import StrEnum
+from functools import partial
+from operator import attrgetter, itemgetter
+from typing import Any
+
+from streams.core.attempt import Attempt, DeadLetter, NextStep
+from streams.core.delivery import DeathReason, Delivery, HoldReason, SubscriptionsPosition, Target, Trigger
+from streams.core.errors import FieldError, Invalid, InvalidRecord
+from streams.core.event import Event
+from streams.core.event_data import EVENT_TYPES
+from streams.core.outcome import Kind
+from streams.core.record_checks import check_attempt, check_dead_letter, check_delivery, check_webhook
+from streams.core.webhook import Pause, PauseReason, SealedSecret, Status, Webhook
+
+Record = dict[str, Any]
+Convert = Callable[[Any], Any]
+
+
+# -- nouns and records ---------------------------------------------------------------------------------------
+
+
+class _Shape:
+    """A noun as an Avro record with the same fields, in camelCase; `special` fields are converted."""
+
+    def __init__(self, noun: Any, **special: tuple[Convert, Convert]) -> None:
+        is_tuple = not is_dataclass(noun)
+        names = noun._fields if is_tuple else [field.name for field in fields(noun)]
+        self._make: Convert = noun._make if is_tuple else partial(_call, noun)
+        self._parts: Convert = _same if is_tuple else attrgetter(*names)
+        self.fields = [_camel(name) for name in names]
+        self._values = itemgetter(*self.fields)
+        self._writes = [(_camel(name), write) for name, (write, _) in special.items() if write is not _same]
+        self._reads = [(_camel(name), read) for name, (_, read) in special.items()]
+
+    def to_record(self, noun: Any) -> Record:
+        record = dict(zip(self.fields, self._parts(noun), strict=True))
+        for name, write in self._writes:
+            record[name] = write(record[name])
+        return record
+
+    def to_noun(self, record: Record) -> Any:
+        for name, read in self._reads:
+            record[name] = read(record[name])
+        return self._make(self._values(record))
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(word.title() for word in rest)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _call(noun: Callable[..., Any], parts: Any) -> Any:
+    return noun(*parts)
+
+
+def _word(words: type[StrEnum]) -> tuple[Convert, Convert]:
+    """A word of a fixed list; in the schema it is a string, so that a new word is no new schema."""
+    known = {word.value: word for word in words}
+
+    def read(value: str) -> StrEnum:
+        try:
+            return known[value]
+        except KeyError:
+            raise InvalidRecord(f"{value[:40]!r} is no {words.__name__}; known are {', '.join(known)}") from None
+
+    return _same, read
+
+
+def _nested(shape: _Shape) -> tuple[Convert, Convert]:
+    return shape.to_record, shape.to_noun
+
+
+def _optional(convert: tuple[Convert, Convert]) -> tuple[Convert, Convert]:
+    write, read = convert
+    maybe_write = write if write is _same else lambda value: None if value is None else write(value)
+    return maybe_write, lambda value: None if value is None else read(value)
+
+
+def _all(convert: tuple[Convert, Convert]) -> tuple[Convert, Convert]:
+    write, read = convert
+    return lambda values: [write(value) for value in values], lambda values: tuple(map(read, values))
+
+
+# Sorted, so that the same webhook is always the same bytes.
+_SET: tuple[Convert, Convert] = (sorted, frozenset)
+
+_DELIVERY = _Shape(
+    Delivery,
+    seen=_nested(_Shape(SubscriptionsPosition)),
+    trigger=_word(Trigger),
+    target=_word(Target),
+    hold_reason=_optional(_word(HoldReason)),
+)
+_ATTEMPT = _Shape(Attempt, trigger=_word(Trigger), target=_word(Target), kind=_word(Kind), followed=_word(NextStep))
+_DEAD_LETTER = _Shape(DeadLetter, delivery=_nested(_DELIVERY), reason=_word(DeathReason))
+_WEBHOOK = _Shape(
+    Webhook,
+    secrets=_all(_nested(_Shape(SealedSecret))),
+    event_types=_SET,
+    packages=_SET,
+    dispatches=_SET,
+    status=_word(Status),
+    pause=_optional(_nested(_Shape(Pause, reason=_word(PauseReason)))),
+)
+
+
+# -- events --------------------------------------------------------------------------------------------------
+
+# `session.launched` carries the record SessionLaunched, and so on.
+_DATA = {name: "scormwebhooks.v1." + name.title().replace(".", "") for name in EVENT_TYPES}
+
+
+def _event_record(event: Event) -> Record:
+    errors = []
+    if event.type not in _DATA:
+        errors.append(FieldError("type", "must be one of: " + ", ".join(_DATA)))
+    if event.occurred_at.tzinfo is None:
+        errors.append(FieldError("createdAt", "must be a time with a zone"))
+    if event.test:
+        errors.append(FieldError("test", "a test event is never published: it would be taken for a real one"))
+    if errors:
+        raise Invalid(*errors)
+    return {
+        "id": event.id,
+        "type": event.type,
+        "accountId": event.account_id,
+        "occurredAt": event.occurred_at,
+        "traceParent": event.trace_parent,
+        # The branch is named, because records that share fields could be taken for one another.
+        "data": (_DATA[event.type], dict(event.data)),
+    }
+
+
+def _event(record: Record) -> Event:
+    type_, (branch, data) = record["type"], record["data"]
+    if _DATA.get(type_, branch) != branch:
+        raise InvalidRecord(f"type is {type_} but data is a {branch.rpartition('.')[2]}")
+    return Event(
+        id=record["id"],
+        type=type_,
+        account_id=record["accountId"],
+        occurred_at=record["occurredAt"],
+        data={name: value for name, value in data.items() if value is not None},
+        trace_parent=record["traceParent"],
+    )
+
+
+# -- all of them ---------------------------------------------------------------------------------------------
+
+EVENT = "session_event"
+
+
+def _checked(shape: _Shape, check: Convert) -> Convert:
+    """A record as a noun, once it is known to be one of ours."""
+    return lambda record: check(shape.to_noun(record))
+
+
+# By the name of the schema: the noun, and how it becomes a record and back.
+NOUNS: dict[str, tuple[type, Convert, Convert]] = {
+    EVENT: (Event, _event_record, _event),
+    "delivery": (Delivery, _DELIVERY.to_record, _checked(_DELIVERY, check_delivery)),
+    "attempt": (Attempt, _ATTEMPT.to_record, _checked(_ATTEMPT, check_attempt)),
+    "dead_letter": (DeadLetter, _DEAD_LETTER.to_record, _checked(_DEAD_LETTER, check_dead_letter)),
+    "webhook": (Webhook, _WEBHOOK.to_record, _checked(_WEBHOOK, check_webhook)),
+}

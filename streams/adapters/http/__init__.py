@@ -1,0 +1,1 @@
+"""POST to endpoints over aiohttp, to allowed addresses only."""

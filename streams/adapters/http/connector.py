@@ -1,0 +1,133 @@
+"""An aiohttp connector that opens sockets to allowed addresses only."""
+
+import asyncio
+import math
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from ssl import SSLContext
+from typing import cast
+
+from aiohttp import AddrInfoType, ClientRequest, ClientTimeout, TCPConnector
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+
+from streams.adapters.http.batching import BatchedWrites, Deadlines
+from streams.adapters.http.response_parser import EndpointConnection
+from streams.core.address import Network, is_allowed
+
+# Every address of a host name; OSError when it has none.
+Lookup = Callable[[str], Awaitable[Sequence[str]]]
+
+LOOKUP_KEPT_SECONDS = 10
+# As many as attempts at a time: a name whose servers are silent holds its thread for longer than an attempt
+# lasts, and in the small pool of an event loop a few of them would keep everybody else waiting.
+LOOKUP_THREADS = 256
+
+
+class ForbiddenAddress(OSError):
+    """The host leads to an address that webhooks may not reach."""
+
+
+@dataclass(slots=True)
+class ConnectTrace:
+    """How far an attempt came, which aiohttp's errors do not tell; its `deadline` is in the loop's time."""
+
+    deadline: float = math.inf
+    opening: bool = False
+    handler: EndpointConnection | None = None
+
+
+# A context variable, because aiohttp resolves and connects in tasks of its own; they inherit the attempt's.
+TRAIL: ContextVar[ConnectTrace] = ContextVar("trail")
+_NO_TIMEOUT = ClientTimeout()
+
+
+class GuardedConnector(TCPConnector):
+    """Checks an address where the name resolves, and again where the socket opens; `IdleConnections` keeps what it opened."""
+
+    def __init__(
+        self,
+        opened: Sequence[Network],
+        tls: SSLContext,
+        lookup: Lookup | None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._guarded = _GuardedResolver(opened, lookup, monotonic)
+        super().__init__(
+            limit=0,
+            ssl=tls,
+            resolver=self._guarded,
+            ttl_dns_cache=LOOKUP_KEPT_SECONDS,
+            socket_factory=partial(_open_socket, opened),
+        )
+        loop = asyncio.get_running_loop()
+        new_handler = partial(EndpointConnection, loop, BatchedWrites(loop), Deadlines(loop))
+        # The one thing here for which aiohttp has no public way.
+        self._factory = cast("partial[ResponseHandler]", new_handler)
+
+    @property
+    def lookup(self) -> Lookup:
+        """How host names are looked up."""
+        return self._guarded.lookup
+
+    @property
+    def resolved_at(self) -> float:
+        """When a name was last resolved, by the clock that was given."""
+        return self._guarded.resolved_at
+
+    async def open(self, dial: ClientRequest, trail: ConnectTrace) -> Connection:
+        """A new connection, until the attempt's deadline."""
+        TRAIL.set(trail)
+        async with asyncio.timeout_at(trail.deadline):
+            return await self.connect(dial, [], _NO_TIMEOUT)
+
+    async def close(self, *, abort_ssl: bool = False) -> None:
+        await super().close(abort_ssl=abort_ssl)
+        await self._guarded.close()
+
+
+class _GuardedResolver(AbstractResolver):
+    """Refuses a name if any of its addresses is forbidden: such a mixture is an attack or a mistake."""
+
+    def __init__(self, opened: Sequence[Network], lookup: Lookup | None, monotonic: Callable[[], float]) -> None:
+        self._opened = opened
+        self._monotonic = monotonic
+        self.resolved_at = -math.inf
+        self._threads = ThreadPoolExecutor(LOOKUP_THREADS, "lookup")
+        self.lookup = lookup or self._ask_system
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        addresses = await self.lookup(host)
+        if not addresses:
+            raise OSError("the name has no address")
+        self.resolved_at = self._monotonic()
+        if not all(is_allowed(address, self._opened) for address in addresses):
+            raise ForbiddenAddress(host)
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=0)
+            for address in addresses
+        ]
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _ask_system(self, host: str) -> Sequence[str]:
+        ask = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        return [str(address[0]) for *_, address in found]
+
+
+def _open_socket(opened: Sequence[Network], info: AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, address = info
+    if not is_allowed(str(address[0]), opened):
+        raise ForbiddenAddress(address[0])
+    TRAIL.get().opening = True
+    return socket.socket(family, kind, protocol)

@@ -1,0 +1,79 @@
+"""Connections that nobody uses at the moment, for whoever asks the same host next."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import cast
+
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
+
+from streams.adapters.http.response_parser import EndpointConnection
+
+IDLE_SECONDS = 5.0
+
+
+class IdleConnections:
+    """By where they lead. The last one that was used is taken first, so that whatever is not needed is closed soon.
+
+    After `life_seconds` a connection serves no further attempt: keep-alive would hide for ever that the endpoint's
+    name leads elsewhere by now.
+    """
+
+    def __init__(self, life_seconds: float, monotonic: Callable[[], float]) -> None:
+        self._life_seconds = life_seconds
+        self._monotonic = monotonic
+        self._waiting: dict[ConnectionKey, deque[tuple[Connection, float]]] = {}
+        self.count = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def take(self, key: ConnectionKey) -> Connection | None:
+        """One that may serve another attempt: a young one, on which nothing came unasked."""
+        waiting, now = self._waiting.get(key), self._monotonic()
+        while waiting:
+            connection, since = waiting.pop()
+            self.count -= 1
+            handler = cast(EndpointConnection, connection.protocol)
+            if handler.is_open and since > now - IDLE_SECONDS and handler.opened_at > now - self._life_seconds:
+                return connection
+            connection.close()
+        return None
+
+    def keep(self, key: ConnectionKey, connection: Connection) -> None:
+        if (waiting := self._waiting.get(key)) is None:
+            waiting = self._waiting[key] = deque()
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep)
+        waiting.append((connection, self._monotonic()))
+        self.count += 1
+
+    def close_one(self) -> None:
+        """Close the one that has waited longest where the first host's wait; there is at least one."""
+        key = next(key for key, waiting in self._waiting.items() if waiting)
+        self._close_oldest(self._waiting[key])
+
+    def _close_oldest(self, waiting: deque[tuple[Connection, float]]) -> None:
+        waiting.popleft()[0].close()
+        self.count -= 1
+
+    def forget(self, key: ConnectionKey) -> None:
+        """Close those that lead there: one of them was of no use."""
+        waiting = self._waiting.pop(key, deque())
+        while waiting:
+            self._close_oldest(waiting)
+
+    def close(self) -> None:
+        for key in [*self._waiting]:
+            self.forget(key)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _sweep(self) -> None:
+        idle_since = self._monotonic() - IDLE_SECONDS
+        for key, waiting in [*self._waiting.items()]:
+            while waiting and waiting[0][1] <= idle_since:
+                self._close_oldest(waiting)
+            if not waiting:
+                del self._waiting[key]
+        again = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep) if self._waiting else None
+        self._timer = again

@@ -1,0 +1,93 @@
+"""Whether this machine, and not the endpoint, is why a request could not be sent."""
+
+import asyncio
+import errno
+import math
+import socket
+import time
+from collections.abc import Callable
+
+from aiohttp import ClientConnectorError
+
+from streams.adapters.http.connector import Lookup
+from streams.core.outcome import Failure, Kind
+
+# No endpoint can cause these: no descriptor, memory or buffer is left here.
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+# A look-up that fails opens a file and a socket or two on its way.
+DESCRIPTORS_OF_A_LOOKUP = 3
+CONTROL_KEPT_SECONDS = 5.0
+CONTROL_SECONDS = 2.0
+
+
+def shortage_of(error: BaseException) -> str | None:
+    """What is short here; None where the error says nothing of that."""
+    reason = error.os_error if isinstance(error, ClientConnectorError) else error
+    if isinstance(reason, MemoryError):
+        return "no memory is left"
+    if isinstance(reason, RuntimeError) and "start new thread" in str(reason):
+        return "no thread can be started"
+    if isinstance(reason, OSError) and reason.errno in _SHORTAGES:
+        return str(reason.strerror)
+    return None
+
+
+class ControlName:
+    """Tells whether a failed look-up is ours: no descriptor is left, or a name that always resolves does not.
+
+    `name` is that control name; without one a failed look-up is the endpoint's. Its look-up is kept for a while.
+    `resolved_at` says when any name was last resolved: since then the name servers answer, and the control name itself
+    is wrong.
+    """
+
+    def __init__(
+        self,
+        name: str | None,
+        lookup: Lookup,
+        resolved_at: Callable[[], float],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name = name
+        self._lookup = lookup
+        self._resolved_at = resolved_at
+        self._monotonic = monotonic
+        self._asked_at = -math.inf
+        self._failing_since: float | None = None
+
+    async def blames_us(self, failure: Failure) -> str | None:
+        """Why the failure is ours; None where it is the endpoint's."""
+        if failure.kind is not Kind.DNS:
+            return None
+        if not _can_open(DESCRIPTORS_OF_A_LOOKUP):
+            return "no file descriptor is left for a look-up"
+        if self._name is None:
+            return None
+        now = self._monotonic()
+        if now - self._asked_at >= CONTROL_KEPT_SECONDS:
+            self._asked_at = now
+            if await self._resolves(self._name):
+                self._failing_since = None
+            elif self._failing_since is None:
+                self._failing_since = now
+        if self._failing_since is None or self._resolved_at() > self._failing_since:
+            return None
+        return f"{self._name} does not resolve either"
+
+    async def _resolves(self, name: str) -> bool:
+        try:
+            async with asyncio.timeout(CONTROL_SECONDS):
+                return bool(await self._lookup(name))
+        except (OSError, TimeoutError):
+            return False
+
+
+def _can_open(count: int) -> bool:
+    opened: list[socket.socket] = []
+    try:
+        opened += (socket.socket() for _ in range(count))
+    except OSError:
+        return False
+    finally:
+        for one in opened:
+            one.close()
+    return True

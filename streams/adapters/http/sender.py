@@ -1,0 +1,112 @@
+"""Sends the POST of one attempt by aiohttp: the bytes as they were signed, all of it within one deadline."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from functools import cache, cached_property, lru_cache
+from pathlib import Path
+
+from yarl import URL
+
+from streams.adapters.certificates import trust
+from streams.adapters.http.connector import ConnectTrace, GuardedConnector, Lookup
+from streams.adapters.http.exchange import PostExchange, Target
+from streams.adapters.http.failures import failure_of
+from streams.adapters.http.local_shortage import ControlName, shortage_of
+from streams.core.address import Network
+from streams.core.errors import Unavailable
+from streams.core.outcome import Failure, Response
+from streams.core.request import Request
+from streams.core.url import url_errors
+
+TIMEOUT_SECONDS = 10.0
+CONNECTION_LIFE_SECONDS = 60.0
+TARGETS_KEPT = 1024
+# In use and idle; what a deployment has room for is its own to say.
+MOST_CONNECTIONS = 4096
+
+
+class HttpSender:
+    """A `Sender` that reaches public addresses and the networks that the operator `opened`.
+
+    `timeout_seconds` bounds a whole attempt, from the look-up of the name to the answer's last byte.
+    `ca_file` is trusted beside the system's authorities; nothing turns verification off. `lookup` is asked
+    for a host's addresses instead of the system. While `control_name` does not resolve, no look-up that fails is the
+    endpoint's fault. No more than `connections` are open at once. Raises `Misconfigured` when `ca_file` cannot be used.
+    """
+
+    def __init__(
+        self,
+        opened: Sequence[Network] = (),
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        ca_file: Path | None = None,
+        lookup: Lookup | None = None,
+        control_name: str | None = None,
+        connections: int = MOST_CONNECTIONS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._opened = opened
+        self._timeout_seconds = timeout_seconds
+        self._tls = _tls_context(ca_file)
+        self._lookup = lookup
+        self._control_name = control_name
+        self._connections = connections
+        self._monotonic = monotonic
+        self._target = lru_cache(TARGETS_KEPT)(_target)
+
+    async def send(self, request: Request) -> Response | Failure:
+        """What the endpoint answered, or why it did not.
+
+        Raises `Unavailable` when this machine is short of something, which says nothing of the endpoint.
+        """
+        trail = ConnectTrace(asyncio.get_running_loop().time() + self._timeout_seconds)
+        try:
+            return await self._exchanges.ask(self._target(request.url), request, trail)
+        except Unavailable:
+            raise
+        except Exception as error:
+            if shortage := shortage_of(error):
+                raise Unavailable(shortage) from error
+            failure = failure_of(error, trail)
+        if shortage := await self._control.blames_us(failure):
+            raise Unavailable(shortage)
+        return failure
+
+    async def close(self) -> None:
+        """To be called when every attempt has ended."""
+        if "_exchanges" in self.__dict__:
+            await self._exchanges.close()
+
+    @cached_property
+    def _exchanges(self) -> PostExchange:
+        # Needs the running loop, so the first attempt makes it. What begins at the end of a connection's life may last
+        # for one timeout more.
+        life_seconds = CONNECTION_LIFE_SECONDS - self._timeout_seconds
+        return PostExchange(self._connector, life_seconds, self._monotonic, self._connections)
+
+    @cached_property
+    def _connector(self) -> GuardedConnector:
+        return GuardedConnector(self._opened, self._tls, self._lookup, self._monotonic)
+
+    @cached_property
+    def _control(self) -> ControlName:
+        connector = self._connector
+        return ControlName(self._control_name, connector.lookup, lambda: connector.resolved_at, self._monotonic)
+
+
+@cache
+def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    trust(context, ca_file)
+    return context
+
+
+def _target(url: str) -> Target:
+    """The URL exactly as it was registered; ValueError when it is one that cannot be."""
+    if errors := url_errors("url", url, allow_http=True):
+        raise ValueError(f"the URL {errors[0].message}")
+    return Target(URL(url, encoded=True))

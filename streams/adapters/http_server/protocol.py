@@ -1,0 +1,211 @@
+"""One HTTP connection, limited in size and time, before anybody shows a key."""
+
+import asyncio
+import re
+from enum import Enum, auto
+from typing import Any, ClassVar, NoReturn
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from streams.adapters.http_server import refusals
+from streams.adapters.http_server.connection_limits import ConnectionLimits, ConnectionObserver
+from streams.adapters.http_server.refusals import Refusal
+
+# Refused connections that may stay open for a moment, so that the client can read why.
+LINGERING_CONNECTIONS = 16
+_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]+")
+
+
+class _Part(Enum):
+    """What the parser reads."""
+
+    NOTHING = auto()
+    HEADERS = auto()
+    BODY = auto()
+
+
+class LimitedHttpProtocol(HttpToolsProtocol):
+    """One connection. What exceeds a limit gets a 4xx or 503 answer, and the connection is closed.
+
+    uvicorn's own protocol has no limits for headers, for slow clients and for slow readers.
+    """
+
+    limits: ClassVar[ConnectionLimits]
+    observer: ClassVar[ConnectionObserver]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._part = _Part.NOTHING
+        self._part_bytes = 0
+        self._refusal: Refusal | None = None
+        self._ignores_input = False
+        self._read_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+
+    # -- asyncio.Protocol --------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.observer.counted(len(self.connections))
+        self._expect(_Part.HEADERS, self.limits.header_seconds)
+        excess = len(self.connections) - self.limits.connections
+        if excess > 0:
+            self._refuse(refusals.TOO_MANY_CONNECTIONS)
+        if excess > LINGERING_CONNECTIONS:
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._read_timer, self._write_timer):
+            if timer is not None:
+                timer.cancel()
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+        self.observer.counted(len(self.connections))
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        # One read may bring far more than the headers may have.
+        for start in range(0, len(data), self.limits.header_bytes):
+            if self._ignores_input:
+                return
+            self._feed(data[start : start + self.limits.header_bytes])
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._limit_write()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._write_timer is not None and not self.transport.is_closing():
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    # -- uvicorn's parser --------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._part is not _Part.HEADERS:
+            self._expect(_Part.HEADERS, self.limits.header_seconds)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._part is _Part.BODY:
+            return  # a trailer, which must not pass for a header
+        super().on_header(name, value)
+        if len(self.headers) > self.limits.header_lines:
+            self._fail(refusals.HEADERS_TOO_LARGE)
+
+    def on_headers_complete(self) -> None:
+        self._check_headers()
+        super().on_headers_complete()
+        self._expect(_Part.BODY, self.limits.body_seconds)
+        if self.parser.should_upgrade():
+            self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        # An early answer has started no timer that still runs.
+        answered = self.cycle.response_complete
+        self._expect(_Part.NOTHING, self.limits.idle_seconds if answered else None)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._limit_write()
+
+    def timeout_keep_alive_handler(self) -> None:
+        self._close()
+
+    # -- limits ------------------------------------------------------------------------------------------------
+
+    def _feed(self, data: bytes) -> None:
+        if self._part is _Part.NOTHING:
+            self._expect(_Part.HEADERS, self.limits.header_seconds)
+        self._part_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # The request is answered as if it had not asked for another protocol; nothing can follow it.
+            self._ignores_input = True
+        except httptools.HttpParserError:
+            self._refuse(self._refusal or refusals.BAD_REQUEST)
+        else:
+            if self._part is _Part.HEADERS and self._part_bytes > self.limits.header_bytes:
+                self._refuse(refusals.HEADERS_TOO_LARGE)
+            elif self._part is _Part.BODY and self._part_bytes > self.limits.body_bytes:
+                self._refuse(refusals.BODY_TOO_LARGE)
+
+    def _check_headers(self) -> None:
+        """Check what the parser does not. Raises what makes the parser stop."""
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > self.limits.header_bytes:
+            self._fail(refusals.HEADERS_TOO_LARGE)
+        if (version := self.parser.get_http_version()) not in ("1.0", "1.1"):
+            self._fail(refusals.BAD_REQUEST)
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) > 1 or not all(map(_HOST.fullmatch, hosts)) or (not hosts and version == "1.1"):
+            self._fail(refusals.BAD_HOST)
+        names = {name for name, _ in self.headers}
+        if {b"content-length", b"transfer-encoding"} <= names:
+            self._fail(refusals.BAD_LENGTH)
+        if len(self.pipeline) >= self.limits.pipelined_requests:
+            self._fail(refusals.TOO_MANY_PIPELINED)
+
+    def _fail(self, refusal: Refusal) -> NoReturn:
+        self._refusal = refusal
+        raise ValueError(refusal.title)
+
+    def _expect(self, part: _Part, seconds: float | None) -> None:
+        """The client is to send the rest of this part in time."""
+        self._part, self._part_bytes = part, 0
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+        self._read_timer = None if seconds is None else self.loop.call_later(seconds, self._late, seconds)
+
+    def _late(self, seconds: float) -> None:
+        if self.flow.read_paused:  # then it is not the client that is slow
+            self._read_timer = self.loop.call_later(seconds, self._late, seconds)
+        elif self._part is _Part.NOTHING or (self._part is _Part.HEADERS and not self._part_bytes):
+            self._close()
+        else:
+            self._refuse(refusals.TIMEOUT)
+
+    def _limit_write(self) -> None:
+        """The client is to read what it was sent in time, or the memory is taken back."""
+        if self._write_timer is None:
+            self._write_timer = self.loop.call_later(self.limits.write_seconds, self._drop)
+
+    def _drop(self) -> None:
+        self.observer.closed("slow_reader")
+        self.transport.abort()
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._limit_write()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer, if it is this request's turn, and close the connection."""
+        self.observer.closed(refusal.reason)
+        self._ignores_input = True
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+        cycle, in_body = self.cycle, self._part is _Part.BODY
+        if cycle is None or cycle.response_complete:
+            self._end(None if in_body else refusal)
+        elif in_body and not cycle.response_started and not self.pipeline:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            self._end(refusal)
+        elif in_body:
+            self._close()
+        else:
+            cycle.keep_alive = False  # an earlier request, whose answer closes the connection
+
+    def _end(self, refusal: Refusal | None) -> None:
+        """Close so that the client can still read the answer, which a reset would take from it."""
+        if refusal is not None:
+            self.transport.write(refusal.response(self.server_state.default_headers))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+        self._read_timer = self.loop.call_later(self.limits.linger_seconds, self.transport.abort)

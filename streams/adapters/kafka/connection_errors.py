@@ -1,0 +1,24 @@
+"""Why brokers cannot be reached: librdkafka says it apart from the call that fails, which only says that it did."""
+
+from collections.abc import Callable
+
+from confluent_kafka import KafkaError
+
+
+class ConnectionErrors:
+    """An `error_cb`: remembers what was said last, and passes it on once no broker is left."""
+
+    def __init__(self, away: Callable[[KafkaError], object] | None = None) -> None:
+        self._away = away
+        self.last: KafkaError | None = None
+
+    def __call__(self, error: KafkaError) -> None:
+        # One broker's connection comes and goes; that all of them are gone is an outage.
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self.last = error
+        elif self._away:
+            self._away(self.last or error)
+
+    def forget(self) -> None:
+        """A broker answered: what was said before explains nothing that comes later."""
+        self.last = None

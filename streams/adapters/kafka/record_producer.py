@@ -1,0 +1,229 @@
+"""Produce records with librdkafka, until every one of them is acknowledged."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from streams.adapters.kafka.connection_errors import ConnectionErrors
+from streams.adapters.kafka.messages import LIBRDKAFKA
+from streams.adapters.kafka.produce_errors import ProduceError, class_of
+from streams.adapters.kafka.produce_outages import ProduceOutages
+from streams.core.errors import RecordsRefused, ScormWebhooksError
+from streams.ports import Outgoing, Telemetry
+
+# How soon acknowledgements are looked for while some are awaited, and how often librdkafka's other news.
+SOON_SECONDS = 0.001
+SELDOM_SECONDS = 0.1
+RETRY_SECONDS = 0.5
+FLUSH_SECONDS = 10.0
+
+
+class ProducerFailed(ScormWebhooksError):
+    """The producer can do nothing more; the process must exit and start again."""
+
+
+class _Pending:
+    """One call of `produce`: how many records are not settled, when each was appended, which are refused and why."""
+
+    __slots__ = ("appended", "done", "left", "reasons", "records", "retries")
+
+    def __init__(self, records: Sequence[Outgoing], loop: asyncio.AbstractEventLoop) -> None:
+        self.records = records
+        self.left = len(records)
+        self.appended: dict[int, datetime] = {}
+        self.reasons: dict[int, str] = {}
+        # One task at most for each record, and none once the record is settled or nobody waits any more.
+        self.retries: dict[int, asyncio.Task[None]] = {}
+        self.done: asyncio.Future[None] = loop.create_future()
+
+    def append(self, index: int, at: datetime) -> None:
+        self.appended[index] = at
+        self._settle(index)
+
+    def refuse(self, index: int, reason: str) -> None:
+        self.reasons[index] = reason
+        self._settle(index)
+
+    def fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def _settle(self, index: int) -> None:
+        if self.retries:
+            self.retries.pop(index, None)
+        self.left -= 1
+        if self.left == 0 and not self.done.done():
+            self.done.set_result(None)
+
+    def end(self) -> None:
+        """Nobody waits any more: what is not acknowledged yet is not produced again."""
+        self.done.cancel()
+        for task in self.retries.values():
+            task.cancel()
+        self.retries.clear()
+
+
+class KafkaRecordProducer:
+    """A `RecordProducer` on a real or embedded broker; topics get the deployment's prefix.
+
+    Acknowledgements are looked for on the loop: a thread would take the interpreter from it for each of them.
+    """
+
+    def __init__(self, config: Mapping[str, Any], prefix: str, report: Telemetry) -> None:
+        self._reasons = ConnectionErrors(self._away)
+        self._config = {**config, "error_cb": self._reasons, "logger": LIBRDKAFKA}
+        self._producer = Producer(self._config)
+        self._alone: Producer | None = None
+        self._prefix = prefix
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self._broken: KafkaError | None = None
+        self._outages = ProduceOutages(report)
+        self._looks_soon = False
+        self._timer = self._loop.call_soon(self._look)
+
+    def troubles(self) -> list[str]:
+        """Why some records cannot be produced at the moment; names the topics that take none."""
+        return self._outages.problems(self._loop.time(), idle=not self._waiting())
+
+    async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
+        """Wait until all are acknowledged, an outage included; when each was appended.
+
+        Raises `RecordsRefused` when Kafka never takes some of them, once all others are acknowledged, and `ProducerFailed`
+        when the producer met a fatal error.
+        """
+        if not records:
+            return ()
+        pending = _Pending(records, self._loop)
+        try:
+            for index in range(len(records)):
+                while wait := self._hand_over(pending, index, self._producer):
+                    await asyncio.sleep(wait)
+            await pending.done
+        finally:
+            pending.end()
+        if pending.reasons:
+            raise RecordsRefused(pending.reasons, pending.appended)
+        return [pending.appended[index] for index in range(len(records))]
+
+    async def close(self) -> None:
+        """Wait for what was handed over, for a while, and stop."""
+        deadline = self._loop.time() + FLUSH_SECONDS
+        while self._waiting() and self._loop.time() < deadline:
+            await asyncio.sleep(10 * SOON_SECONDS)
+        self._timer.cancel()
+
+    def _hand_over(self, pending: _Pending, index: int, producer: Producer) -> float:
+        """Give a record to librdkafka; its acknowledgement settles the record.
+
+        In how many seconds to try again; 0 when librdkafka has the record, or it is refused.
+        """
+        if self._broken is not None:
+            raise ProducerFailed(f"Kafka producer: {self._broken}")
+        record = pending.records[index]
+        try:
+            producer.produce(
+                self._prefix + record.topic,
+                key=record.key,
+                value=record.value,
+                headers=list(record.headers),
+                on_delivery=partial(self._delivered, pending, index, producer),
+            )
+        except BufferError:
+            # The local queue is full: wait for acknowledgements to make room.
+            return 0.01
+        except KafkaException as raised:
+            error: KafkaError = raised.args[0]
+            # librdkafka itself measures this record alone.
+            if self._class_of(error, record.topic) is ProduceError.REFUSED:
+                pending.refuse(index, error.str())
+                return 0
+            return RETRY_SECONDS
+        self._look_soon()
+        return 0
+
+    def _waiting(self) -> int:
+        """How many records librdkafka has that are not acknowledged."""
+        return len(self._producer) + (len(self._alone) if self._alone else 0)
+
+    def _look(self) -> None:
+        try:
+            self._producer.poll(0)
+            if self._alone:
+                self._alone.poll(0)
+        finally:
+            self._looks_soon = self._waiting() > 0
+            seconds = SOON_SECONDS if self._looks_soon else SELDOM_SECONDS
+            self._timer = self._loop.call_later(seconds, self._look)
+
+    def _look_soon(self) -> None:
+        if not self._looks_soon:
+            self._looks_soon = True
+            self._timer.cancel()
+            self._timer = self._loop.call_later(SOON_SECONDS, self._look)
+
+    def _away(self, error: KafkaError) -> None:
+        """Said while records wait, which themselves would say no more than "timed out", and only after minutes."""
+        if self._waiting():
+            self._outages.no_broker_answers(error)
+
+    def _delivered(
+        self, pending: _Pending, index: int, producer: Producer, error: KafkaError | None, message: Message
+    ) -> None:
+        topic = pending.records[index].topic
+        if error is None:
+            self._outages.succeeded(topic)
+            self._reasons.forget()
+            pending.append(index, _time(message.timestamp()[1]))
+            return
+        match self._class_of(error, topic):
+            case ProduceError.OURS:
+                pending.fail(ProducerFailed(f"Kafka producer: {error}"))
+            case ProduceError.REFUSED if producer is self._alone:
+                pending.refuse(index, error.str())
+            case ProduceError.REFUSED:
+                # Its whole batch was refused: by itself it shows whether it is the one at fault.
+                self._produce_later(pending, index, self._by_itself(), 0)
+            case ProduceError.AWAY:
+                self._produce_later(pending, index, producer, RETRY_SECONDS)
+
+    def _by_itself(self) -> Producer:
+        """A producer that sends one record at a time."""
+        if self._alone is None:
+            self._alone = Producer({**self._config, "batch.num.messages": 1})
+        return self._alone
+
+    def _produce_later(self, pending: _Pending, index: int, producer: Producer, seconds: float) -> None:
+        if not pending.done.done():
+            pending.retries[index] = self._loop.create_task(self._later(pending, index, producer, seconds))
+
+    async def _later(self, pending: _Pending, index: int, producer: Producer, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        try:
+            while wait := self._hand_over(pending, index, producer):
+                await asyncio.sleep(wait)
+        except ProducerFailed as broken:
+            pending.fail(broken)
+
+    def _class_of(self, error: KafkaError, topic: str) -> ProduceError:
+        self._report.count("produce_errors_total")
+        found = class_of(error)
+        if found is ProduceError.OURS:
+            self._broken = error
+        elif found is ProduceError.AWAY:
+            self._outages.failed(topic, error, self._loop.time())
+        return found
+
+
+def _time(milliseconds: int) -> datetime:
+    # The embedded broker acknowledges with a made-up time of 1970.
+    if milliseconds < _PLAUSIBLE_MS:
+        return datetime.now(UTC)
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+_PLAUSIBLE_MS = 1_000_000_000_000

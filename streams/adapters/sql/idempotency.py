@@ -1,0 +1,44 @@
+"""What was answered to requests that carry an Idempotency-Key."""
+
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from streams.adapters.sql.account_tables import idempotency
+from streams.adapters.sql.database import Database
+from streams.ports import EarlierRequest
+
+
+class SqlIdempotencyStore:
+    """`IdempotencyStore` in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
+
+    async def begin(self, caller: str, key: str, fingerprint: str, now: datetime) -> EarlierRequest | None:
+        row = {"caller": caller, "key": key, "fingerprint": fingerprint, "begun_at": now}
+        statement = self._insert(idempotency).values(row).on_conflict_do_nothing().returning(idempotency.c.key)
+        async with self._database.transaction() as connection:
+            while (await connection.execute(statement)).first() is None:
+                known = (await connection.execute(select(idempotency).where(_this(caller, key)))).one_or_none()
+                if known is not None:  # else it was forgotten in between
+                    return EarlierRequest(known.fingerprint, known.begun_at, known.status, known.sealed_answer)
+        return None
+
+    async def finish(self, caller: str, key: str, begun_at: datetime, status: int, sealed_answer: str) -> None:
+        values = {"status": status, "sealed_answer": sealed_answer}
+        async with self._database.transaction() as connection:
+            this = _this(caller, key) & (idempotency.c.begun_at == begun_at)
+            await connection.execute(update(idempotency).where(this).values(values))
+
+    async def forget(self, caller: str, key: str, begun_at: datetime) -> None:
+        async with self._database.transaction() as connection:
+            this = _this(caller, key) & (idempotency.c.begun_at == begun_at)
+            await connection.execute(delete(idempotency).where(this))
+
+
+def _this(caller: str, key: str) -> ColumnElement[bool]:
+    return (idempotency.c.caller == caller) & (idempotency.c.key == key)

@@ -1,0 +1,37 @@
+"""Deliveries that wait, by SQL, in a broker that no longer has them."""
+
+from sqlalchemy import case, update
+
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.tables import deliveries
+from streams.core.delivery import DeathReason, State, Trigger
+from streams.ports import Clock
+
+WORDS = "The embedded broker, which keeps nothing, ended while the delivery waited in it."
+
+
+class SqlLostDeliveries:
+    """Ends what an embedded broker forgot; run before anything is in the new broker."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def end(self) -> int:
+        """Make each waiting delivery a dead letter, which a person may retry; how many. A test is discarded."""
+        known = deliveries.c
+        statement = (
+            update(deliveries)
+            .where(known.state == State.WAITING)
+            .values(
+                step=known.step + 1,
+                state=case((known.trigger == Trigger.TEST, State.DISCARDED), else_=State.DEAD),
+                reason=DeathReason.BROKER_RESTARTED,
+                words=WORDS,
+                tier=None,
+                due_at=None,
+                changed_at=self._clock.now(),
+            )
+        )
+        async with self._database.transaction() as connection:
+            return (await connection.execute(statement)).rowcount

@@ -1,0 +1,166 @@
+"""Count the health of webhooks, and pause those over the limit by compare-and-set, a mail owed."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.sql.account_tables import mails
+from streams.adapters.sql.audit import note
+from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
+from streams.adapters.sql.tables import health, pauses, webhooks
+from streams.core.attempt import Attempt
+from streams.core.audit import AuditEntry
+from streams.core.delivery_state import Batch
+from streams.core.event import format_time
+from streams.core.health import Health, HealthSample
+from streams.core.mail import MailKind
+from streams.core.webhook import Status
+from streams.ports import Clock
+
+
+class WebhookHealth:
+    """The healths in SQL, within a recorder's transaction that has locked their webhooks."""
+
+    def __init__(self, clock: Clock, new_id: Callable[[str], str], *, is_sqlite: bool) -> None:
+        self._clock = clock
+        self._new_id = new_id
+        self._insert = sqlite_insert if is_sqlite else postgres_insert
+
+    async def count(
+        self, connection: AsyncConnection, batch: Batch, new: Collection[str], epochs: Mapping[str, int]
+    ) -> list[dict[str, str]]:
+        """Count these new attempts; what was paused for them, in words for the log."""
+        by_webhook: dict[str, list[Attempt]] = defaultdict(list)
+        for attempt in batch.attempts:
+            if attempt.id in new and attempt.webhook_id in epochs:
+                by_webhook[attempt.webhook_id].append(attempt)
+        known = await self._stored(connection, sorted(by_webhook), epochs)
+        paused = []
+        changed = []
+        for webhook_id, made in sorted(by_webhook.items()):
+            before = known[webhook_id]
+            after = before.after(map(_attempted, made), own_network_is_down=batch.own_network_is_down)
+            if after != before:
+                changed.append({"webhook_id": webhook_id, **_health_row(after)})
+            if after.pause is not None and (pause := await self._pause(connection, webhook_id, after)):
+                paused.append(pause)
+        if changed:
+            statement = self._insert(health)
+            columns = [column for column in health.c if column.name != "webhook_id"]
+            await connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=[health.c.webhook_id],
+                    set_={column.name: statement.excluded[column.name] for column in columns},
+                ),
+                changed,
+            )
+        return paused
+
+    async def _stored(
+        self, connection: AsyncConnection, webhook_ids: Sequence[str], epochs: Mapping[str, int]
+    ) -> dict[str, Health]:
+        rows = await connection.execute(select(health).where(health.c.webhook_id.in_(webhook_ids)))
+        stored = {
+            row.webhook_id: Health(
+                row.epoch,
+                row.failures,
+                row.first_failed_at,
+                row.last_failed_at,
+                last_status=row.last_status,
+                last_words=row.last_words,
+            )
+            for row in rows
+        }
+        return {
+            webhook_id: stored[webhook_id]
+            if webhook_id in stored and stored[webhook_id].epoch == epochs[webhook_id]
+            else Health(epochs[webhook_id])
+            for webhook_id in webhook_ids
+        }
+
+    async def _pause(self, connection: AsyncConnection, webhook_id: str, seen: Health) -> dict[str, str] | None:
+        """Pause if it is still active in the same epoch; the mail is owed in the same transaction."""
+        now = self._clock.now()
+        pause_id, reason = self._new_id("pause"), str(seen.pause)
+        this = (
+            (webhooks.c.id == webhook_id)
+            & (webhooks.c.status == Status.ACTIVE)
+            & (webhooks.c.health_epoch == seen.epoch)
+            & webhooks.c.deleted_at.is_(None)
+        )
+        row = (await connection.execute(select(webhooks).where(this))).one_or_none()
+        if row is None:
+            return None
+        version = version_after(row.version, now)
+        await connection.execute(
+            update(webhooks)
+            .where(this)
+            .values(status=Status.PAUSED, pause_id=pause_id, pause_reason=reason, paused_at=now, version=version)
+        )
+        await make_dirty(connection, self._insert, webhook_id, version)
+        await connection.execute(
+            pauses.insert().values(id=pause_id, webhook_id=webhook_id, reason=reason, began_at=now)
+        )
+        await connection.execute(mails.insert().values(self._mail(row, seen, pause_id, now)))
+        deed = AuditEntry(
+            self._new_id("deed"), "record", "webhook.paused", webhook_id, now, row.account_id, {"reason": reason}
+        )
+        await note(connection, deed)
+        return {
+            "webhook_id": webhook_id,
+            "account_id": row.account_id,
+            "pause_id": pause_id,
+            "reason": reason,
+        }
+
+    def _mail(self, webhook: Any, seen: Health, pause_id: str, now: datetime) -> dict[str, Any]:
+        facts = {
+            "reason": str(seen.pause),
+            "url": webhook.url,
+            "description": webhook.description or None,
+            "failures": seen.failures,
+            "since": format_time(seen.first_failed_at) if seen.first_failed_at else None,
+            "lastAt": format_time(seen.last_failed_at) if seen.last_failed_at else None,
+            "lastStatus": seen.last_status,
+            "lastWords": seen.last_words,
+        }
+        return {
+            "id": self._new_id("mail"),
+            "key": f"{MailKind.PAUSED}/{pause_id}",
+            "account_id": webhook.account_id,
+            "webhook_id": webhook.id,
+            "kind": MailKind.PAUSED,
+            "facts": {name: value for name, value in facts.items() if value is not None},
+            "created_at": now,
+            "due_at": now,
+        }
+
+
+def _attempted(attempt: Attempt) -> HealthSample:
+    return HealthSample(
+        health_epoch=attempt.health_epoch,
+        trigger=attempt.trigger,
+        target=attempt.target,
+        kind=attempt.kind,
+        started_at=attempt.started_at,
+        ended_at=attempt.ended_at,
+        status=attempt.status,
+        words=attempt.words,
+    )
+
+
+def _health_row(state: Health) -> dict[str, int | str | datetime | None]:
+    return {
+        "epoch": state.epoch,
+        "failures": state.failures,
+        "first_failed_at": state.first_failed_at,
+        "last_failed_at": state.last_failed_at,
+        "last_status": state.last_status,
+        "last_words": state.last_words,
+    }

@@ -1,0 +1,126 @@
+"""Webhooks: what people register and change."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.sql.account_tables import accounts
+from streams.adapters.sql.audit import note
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
+from streams.adapters.sql.encryption_check import SqlEncryptionCheck
+from streams.adapters.sql.keyset import newest_first, page_of
+from streams.adapters.sql.tables import pauses, webhooks
+from streams.adapters.sql.webhook_rows import from_registration, to_registration
+from streams.core.audit import AuditEntry
+from streams.core.errors import Conflict
+from streams.core.held import HeldChoice
+from streams.core.page import Cursor, Page
+from streams.core.webhook import Registration, Webhook
+from streams.ports import Clock
+
+
+class SqlWebhooks:
+    """`Webhooks` in SQL; with the wrong encryption `keys` nothing changes: `Unavailable` says so."""
+
+    def __init__(self, database: Database, clock: Clock, keys: SqlEncryptionCheck | None = None) -> None:
+        self._database = database
+        self._clock = clock
+        self._keys = keys
+        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
+
+    async def add(
+        self, registration: Registration, deed: AuditEntry | None = None, limit: int | None = None
+    ) -> Registration:
+        version = version_after(0, self._clock.now())
+        registration = replace(registration, webhook=replace(registration.webhook, version=version))
+        async with self._changing() as connection:
+            if limit is not None:
+                await _require_room(connection, registration.webhook.account_id, limit)
+            await connection.execute(insert(webhooks).values(from_registration(registration)))
+            await make_dirty(connection, self._insert, registration.webhook.id, version)
+            await note(connection, deed)
+        return registration
+
+    @asynccontextmanager
+    async def _changing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction in which nothing is stored that the other processes could not decrypt."""
+        async with self._database.transaction() as connection:
+            if self._keys is not None:
+                await self._keys.verify_in(connection)
+            yield connection
+
+    async def list(self, account_id: str | None = None) -> Sequence[Registration]:
+        query = select(webhooks).where(webhooks.c.deleted_at.is_(None)).order_by(webhooks.c.created_at, webhooks.c.id)
+        if account_id is not None:
+            query = query.where(webhooks.c.account_id == account_id)
+        async with self._database.reading() as connection:
+            return [to_registration(row) for row in await connection.execute(query)]
+
+    async def page(self, account_id: str, after: Cursor | None, limit: int) -> Page[Registration]:
+        query = select(webhooks).where(webhooks.c.deleted_at.is_(None), webhooks.c.account_id == account_id)
+        query = newest_first(query, webhooks.c.created_at, webhooks.c.id, after, limit)
+        async with self._database.reading() as connection:
+            found = [to_registration(row) for row in await connection.execute(query)]
+        return page_of(found, limit, lambda one: Cursor(one.created_at, one.webhook.id))
+
+    async def find(self, webhook_id: str) -> Registration | None:
+        this = (webhooks.c.id == webhook_id) & webhooks.c.deleted_at.is_(None)
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(webhooks).where(this))).one_or_none()
+            return to_registration(row) if row else None
+
+    async def change(
+        self,
+        webhook_id: str,
+        change: Callable[[Registration], Registration | None],
+        held: HeldChoice = HeldChoice.DELIVER,
+        deed: AuditEntry | None = None,
+    ) -> Registration | None:
+        now = self._clock.now()
+        this = (webhooks.c.id == webhook_id) & webhooks.c.deleted_at.is_(None)
+        async with self._changing() as connection:
+            row = (await connection.execute(select(webhooks).where(this).with_for_update())).one_or_none()
+            if row is None:
+                return None
+            before = to_registration(row)
+            after = change(before)
+            if after == before:
+                return before
+            version = version_after(row.version, now)
+            kept = after or before
+            kept = replace(kept, webhook=replace(kept.webhook, version=version))
+            deleted = {} if after else {"deleted_at": now}
+            await connection.execute(update(webhooks).where(this).values(**from_registration(kept), **deleted))
+            await make_dirty(connection, self._insert, webhook_id, version)
+            await _turn_pauses(connection, before.webhook, after.webhook if after else None, held, now)
+            await note(connection, deed)
+        return kept
+
+
+async def _require_room(connection: AsyncConnection, account_id: str, limit: int) -> None:
+    # Of two registrations at once the second waits here, and counts the first.
+    await connection.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update())
+    live = (webhooks.c.account_id == account_id) & webhooks.c.deleted_at.is_(None)
+    count = (await connection.execute(select(func.count()).select_from(webhooks).where(live))).scalar_one()
+    if count >= limit:
+        raise Conflict(f"the account has {count} webhooks, and may have at most {limit}: delete one first")
+
+
+async def _turn_pauses(
+    connection: AsyncConnection, before: Webhook, after: Webhook | None, held: HeldChoice, now: datetime
+) -> None:
+    """Note the pause that ends, with what becomes of what it holds, and the one that begins."""
+    old, new = before.pause, after.pause if after else None
+    if old is not None and (new is None or new.id != old.id):
+        ended = update(pauses).where(pauses.c.id == old.id).values(ended_at=now, choice=held)
+        await connection.execute(ended)
+    if new is not None and (old is None or new.id != old.id):
+        begun = insert(pauses).values(id=new.id, webhook_id=before.id, reason=new.reason, began_at=now)
+        await connection.execute(begun)

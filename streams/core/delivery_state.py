@@ -1,0 +1,226 @@
+"""Where each delivery stands, folded from what was recorded about it in any order and any number of times."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from streams.core.attempt import Attempt, DeadLetter, NextStep
+from streams.core.delivery import Delivery, HoldReason, State, Target, Trigger
+from streams.core.schedule import Tier
+
+
+# Tuples, as an attempt is: each fact that is recorded makes one of both.
+class DeliveryState(NamedTuple):
+    """One delivery's state; `attempts` is how many were made in this generation, `reason` why it is held or dead.
+
+    `target_attempt` is the number (from 1) within the target of the attempt to be made next.
+    """
+
+    delivery_id: str
+    account_id: str
+    event_id: str
+    event_type: str
+    webhook_id: str
+    trigger: Trigger
+    first_seen_at: datetime
+    generation: int
+    step: int
+    state: State
+    attempts: int
+    target: Target
+    changed_at: datetime
+    tier: str | None = None
+    due_at: datetime | None = None
+    reason: str | None = None
+    words: str | None = None
+    pause_id: str | None = None
+    target_attempt: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is what fan-out wrote, which supersedes nothing."""
+        return self.generation == 1 and self.step == 1 and self.state is not State.DELIVERED
+
+    def supersedes(self, known: "DeliveryState") -> bool:
+        """State only moves up in (generation, step); *delivered* ends its generation, whatever its step."""
+        if self.generation == known.generation:
+            if known.state is State.DELIVERED:
+                return False
+            if self.state is State.DELIVERED:
+                return True
+        return (self.generation, self.step) > (known.generation, known.step)
+
+
+@dataclass(frozen=True, slots=True)
+class StateCount:
+    """How many deliveries of a webhook stand alike."""
+
+    state: State
+    tier: str | None
+    reason: str | None
+    count: int
+
+
+class RecordedValue(NamedTuple):
+    """A noun as read from its topic, with when it was appended."""
+
+    noun: Delivery | Attempt | DeadLetter
+    appended_at: datetime
+
+
+# Account id, event id: ids of events are their producers'.
+EventKey = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one transaction records; bodies and trace parents are those of each event.
+
+    With `own_network_is_down` no endpoint is blamed for being out of reach.
+    """
+
+    standings: Sequence[DeliveryState] = ()
+    attempts: Sequence[Attempt] = ()
+    bodies: Mapping[EventKey, bytes] = field(default_factory=dict, repr=False)
+    traces: Mapping[EventKey, str] = field(default_factory=dict)
+    own_network_is_down: bool = False
+
+    def webhook_ids(self) -> set[str]:
+        """Every webhook that it tells something of."""
+        return {standing.webhook_id for standing in self.standings} | {made.webhook_id for made in self.attempts}
+
+
+def fold(facts: Iterable[RecordedValue]) -> Batch:
+    """The batch that these facts make: the newest standing of each delivery, every attempt, each body once."""
+    standings: dict[str, DeliveryState] = {}
+    attempts: list[Attempt] = []
+    bodies: dict[EventKey, bytes] = {}
+    traces: dict[EventKey, str] = {}
+    for fact in facts:
+        noun = fact.noun
+        if isinstance(noun, Attempt):
+            attempts.append(noun)
+        else:
+            delivery = noun.delivery if isinstance(noun, DeadLetter) else noun
+            # The first body of an event is the one that counts.
+            bodies.setdefault((delivery.account_id, delivery.event_id), delivery.body)
+            if delivery.trace_parent is not None:
+                traces[delivery.account_id, delivery.event_id] = delivery.trace_parent
+        standing = standing_of(fact)
+        if standing is None:
+            continue
+        known = standings.get(standing.delivery_id)
+        if known is None or standing.supersedes(known):
+            standings[standing.delivery_id] = standing
+    return Batch(tuple(standings.values()), tuple(attempts), bodies, traces)
+
+
+def stripped(fact: RecordedValue) -> RecordedValue:
+    """The fact without what came from outside: what is left can be stored anywhere."""
+    if not isinstance(fact.noun, Attempt):
+        return fact
+    words = f"({fact.noun.kind}; the details could not be stored)"
+    bare = fact.noun._replace(request_headers={}, answer_headers={}, answer=b"", words=words, url="")
+    return fact._replace(noun=bare)
+
+
+def standing_of(fact: RecordedValue) -> DeliveryState | None:
+    """What a record says of its delivery's state.
+
+    None for an attempt whose consequence (fallback, held, dead) has a record of its own that says it.
+    """
+    if isinstance(fact.noun, Attempt):
+        return _of_attempt(fact.noun, fact.appended_at)
+    return standing_of_owed(fact.noun, fact.appended_at)
+
+
+def standing_of_owed(noun: Delivery | DeadLetter, at: datetime) -> DeliveryState:
+    """What the record of a delivery, or of its end as a dead letter, says of its state since `at`."""
+    match noun:
+        case DeadLetter() as letter:
+            # Nobody is asked to act on a test.
+            state = State.DISCARDED if letter.delivery.trigger is Trigger.TEST else State.DEAD
+            return _of_delivery(letter.delivery, state, at, reason=str(letter.reason), words=letter.words)
+        case delivery if delivery.hold_reason is not None:
+            return _of_delivery(
+                delivery,
+                State.HELD,
+                at,
+                reason=str(delivery.hold_reason),
+                words=HELD_WORDS[delivery.hold_reason],
+                pause_id=delivery.pause_id,
+            )
+        case delivery:
+            return _of_delivery(delivery, State.WAITING, at, due_at=at)
+
+
+HELD_WORDS = {
+    HoldReason.PAUSED: "The webhook is paused.",
+    HoldReason.BUSY: "The endpoint cannot take more at the moment.",
+    HoldReason.REPLAY: "It is sent again as soon as the webhook can take it.",
+}
+
+
+def _of_delivery(
+    delivery: Delivery,
+    state: State,
+    at: datetime,
+    due_at: datetime | None = None,
+    reason: str | None = None,
+    words: str | None = None,
+    pause_id: str | None = None,
+) -> DeliveryState:
+    return DeliveryState(
+        delivery_id=delivery.id,
+        account_id=delivery.account_id,
+        event_id=delivery.event_id,
+        event_type=delivery.event_type,
+        webhook_id=delivery.webhook_id,
+        trigger=delivery.trigger,
+        first_seen_at=delivery.first_seen_at,
+        generation=delivery.generation,
+        step=delivery.step,
+        state=state,
+        attempts=delivery.attempt - 1,
+        target=delivery.target,
+        changed_at=at,
+        due_at=due_at,
+        reason=reason,
+        words=words,
+        pause_id=pause_id,
+        target_attempt=delivery.target_attempt,
+    )
+
+
+_FOLLOWED_STATES = {
+    NextStep.DONE: State.DELIVERED,
+    NextStep.TIER: State.WAITING,
+    NextStep.DISCARDED: State.DISCARDED,
+}
+
+
+def _of_attempt(attempt: Attempt, at: datetime) -> DeliveryState | None:
+    state = _FOLLOWED_STATES.get(attempt.followed)
+    if state is None:
+        return None
+    waiting = state is State.WAITING and attempt.tier is not None
+    return DeliveryState(
+        delivery_id=attempt.delivery_id,
+        account_id=attempt.account_id,
+        event_id=attempt.event_id,
+        event_type=attempt.event_type,
+        webhook_id=attempt.webhook_id,
+        trigger=attempt.trigger,
+        first_seen_at=attempt.first_seen_at,
+        generation=attempt.generation,
+        step=attempt.step,
+        state=state,
+        attempts=attempt.number,
+        target=attempt.target,
+        changed_at=at,
+        tier=attempt.tier,
+        due_at=at + Tier(attempt.tier).wait if waiting and attempt.tier else None,
+        words=attempt.words,
+        target_attempt=attempt.target_attempt + 1,
+    )

@@ -1,0 +1,171 @@
+"""The view: the webhooks as `subscriptions` tells them, ready only when all of them are there."""
+
+import json
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from streams.core.delivery import SubscriptionsPosition
+from streams.core.errors import InvalidRecord
+from streams.core.ids import is_id
+from streams.core.webhook import Webhook
+
+SENTINEL_KEY = "__sentinel__"
+VERSION_HEADER = "version"
+# A short text as it is encrypted.
+CHECK_CHARACTERS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Sentinel:
+    """Written after the webhooks: which incarnation of the topic this is, and how many were live then.
+
+    `check` is a text, encrypted as the webhooks' secrets are: who cannot open it cannot sign for them.
+    """
+
+    incarnation: str
+    live: int
+    check: str | None = None
+
+    def encode(self) -> bytes:
+        fields = {"incarnation": self.incarnation, "live": self.live, "check": self.check}
+        return json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
+
+    @classmethod
+    def decode(cls, value: bytes) -> "Sentinel":
+        """Raises `InvalidRecord` for what is no sentinel."""
+        try:
+            fields = json.loads(value)
+            incarnation, live, check = fields["incarnation"], fields["live"], fields.get("check")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as wrong:
+            raise InvalidRecord(f"no sentinel: {type(wrong).__name__}: {wrong}") from None
+        if not is_id(incarnation) or type(live) is not int or live < 0:
+            raise InvalidRecord("no sentinel: incarnation is an id, and live a number of webhooks")
+        if check is not None and not (isinstance(check, str) and check.isascii() and len(check) <= CHECK_CHARACTERS):
+            raise InvalidRecord(f"no sentinel: check is an ASCII text of at most {CHECK_CHARACTERS} characters")
+        return cls(incarnation, live, check)
+
+
+class WebhookStore(MutableMapping[str, Webhook]):
+    """Where a view keeps its webhooks, by id; a version is known without a look at the webhook where that is dear."""
+
+    def version(self, webhook_id: str) -> int:
+        """0 where there is no such webhook."""
+        webhook = self.get(webhook_id)
+        return webhook.version if webhook else 0
+
+
+class _Plain(dict[str, Webhook], WebhookStore):
+    pass
+
+
+class SubscriptionsTable:
+    """Webhooks by id and by account, fed record by record from the start of the topic.
+
+    An older version of a webhook is ignored, but whoever reads the topic after its compaction sees it alone: such
+    webhooks are `overtaken` until their newest version is written again. `position` is the next offset to read.
+    `webhooks` is where they are kept, a dict unless one is given.
+    """
+
+    def __init__(self, webhooks: WebhookStore | None = None) -> None:
+        self._webhooks = _Plain() if webhooks is None else webhooks
+        self._accounts: dict[str, list[str]] = {}
+        self._deleted: dict[str, int] = {}
+        self._sentinel: Sentinel | None = None
+        self._deleted_since_sentinel = 0
+        self.overtaken: set[str] = set()
+        self.position = 0
+
+    def __len__(self) -> int:
+        return len(self._webhooks)
+
+    @property
+    def sentinel(self) -> Sentinel | None:
+        return self._sentinel
+
+    def versions(self) -> dict[str, int]:
+        """The version of each webhook, by id."""
+        return {webhook_id: self._webhooks.version(webhook_id) for webhook_id in self._webhooks}
+
+    @property
+    def tombstones(self) -> Mapping[str, int] | None:
+        """The version of each deletion, by the webhook's id; None for a topic on which nothing was yet."""
+        return self._deleted if self._sentinel or self._deleted or self._webhooks else None
+
+    def newest(self, webhook_id: str) -> int:
+        """The newest version that was read of a webhook, its deletion included; 0 where nothing was."""
+        return max(self._webhooks.version(webhook_id), self._deleted.get(webhook_id, 0))
+
+    @property
+    def incarnation(self) -> str:
+        return self._sentinel.incarnation if self._sentinel else ""
+
+    @property
+    def seen(self) -> SubscriptionsPosition:
+        return SubscriptionsPosition(self.incarnation, self.position)
+
+    def put(self, offset: int, webhook: Webhook, appended_at: datetime) -> None:
+        """A webhook's record; the first one of a webhook gives it its creation time."""
+        self.position = offset + 1
+        known, newest = self._webhooks.version(webhook.id), self.newest(webhook.id)
+        (self.overtaken.add if webhook.version < newest else self.overtaken.discard)(webhook.id)
+        if webhook.version <= newest:
+            return
+        if webhook.created_at is None:
+            created_at = self._webhooks[webhook.id].created_at if known else appended_at
+            webhook = replace(webhook, created_at=created_at)
+        self._webhooks[webhook.id] = webhook
+        self._deleted.pop(webhook.id, None)
+        if not known:
+            self._accounts.setdefault(webhook.account_id, []).append(webhook.id)
+
+    def remove(self, offset: int, webhook_id: str, version: int) -> None:
+        """A tombstone; `version` comes from its header."""
+        self.position = offset + 1
+        self._deleted_since_sentinel += 1
+        known = self._webhooks.version(webhook_id)
+        if version < known:
+            self.overtaken.add(webhook_id)
+            return
+        self.overtaken.discard(webhook_id)
+        self._deleted[webhook_id] = max(version, self._deleted.get(webhook_id, 0))
+        if not known:
+            return
+        account_id = self._webhooks.pop(webhook_id).account_id
+        self._accounts[account_id].remove(webhook_id)
+        if not self._accounts[account_id]:
+            del self._accounts[account_id]
+
+    def mark(self, offset: int, sentinel: Sentinel) -> None:
+        """The sentinel's record."""
+        self.position = offset + 1
+        self._sentinel = sentinel
+        self._deleted_since_sentinel = 0
+
+    def spoil(self, offset: int, webhook_id: str) -> None:
+        """A record of this webhook that cannot be read: what was known stays in force."""
+        self.position = offset + 1
+        self.overtaken.add(webhook_id)
+
+    def skip(self, offset: int) -> None:
+        """A record that says nothing to this view, or the end of the partition before `offset` + 1."""
+        self.position = max(self.position, offset + 1)
+
+    def is_complete(self) -> bool:
+        """Whether all webhooks that were live at the last sentinel are there or were deleted since.
+
+        False for an empty or re-created topic: matching nothing would lose every event silently.
+        """
+        sentinel = self._sentinel
+        return sentinel is not None and len(self._webhooks) + self._deleted_since_sentinel >= sentinel.live
+
+    def has_reached(self, seen: SubscriptionsPosition) -> bool:
+        """Whether this view knows all that the writer of a delivery knew; another incarnation counts as reached."""
+        return seen.incarnation != self.incarnation or self.position >= seen.offset
+
+    def find(self, webhook_id: str) -> Webhook | None:
+        return self._webhooks.get(webhook_id)
+
+    def of_account(self, account_id: str) -> Sequence[Webhook]:
+        """The account's webhooks, in no promised order."""
+        return [self._webhooks[webhook_id] for webhook_id in self._accounts.get(account_id, ())]

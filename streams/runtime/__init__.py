@@ -1,0 +1,1 @@
+"""Run stages as processes: settings in, wired parts out."""

@@ -1,0 +1,185 @@
+"""A deployment's settings, and the products that follow from them."""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ulid import ULID
+
+from streams.adapters.avro.codec import AvroCodec
+from streams.adapters.avro.confluent import URL as REGISTRY_URL
+from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry, registry_properties
+from streams.adapters.clock import SystemClock
+from streams.adapters.kafka.config import consumer_config, kafka_properties, producer_config, view_config
+from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
+from streams.adapters.kafka.record_producer import KafkaRecordProducer
+from streams.adapters.kafka.subscriptions_reader import SubscriptionsReader
+from streams.adapters.kafka.topics_admin import TopicsAdmin
+from streams.core.errors import Misconfigured
+from streams.core.schedule import Tier
+from streams.ports import Codec, ReplayLookup, Telemetry
+from streams.settings import Settings, find_broker, load_settings
+from streams.topics import SESSION_EVENTS, Topic, declare
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+    from streams.adapters.encryption import Sealing
+    from streams.adapters.sql.database import Database
+
+AnyDeployment = TypeVar("AnyDeployment", bound="Deployment")
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Write a file that only its owner may read; of several processes the first one's text stays, and is whole."""
+    descriptor, draft = tempfile.mkstemp(dir=path.parent)
+    try:
+        with open(descriptor, "w") as file:
+            file.write(text)
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        os.unlink(draft)
+
+
+def new_id(prefix: str) -> str:
+    """`wh_` + ULID and the like."""
+    return f"{prefix}_{ULID()}"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Parts are made when first asked for."""
+
+    settings: Settings
+    environ: Mapping[str, str] = field(repr=False)
+    # On an embedded broker `up` runs one process of each stage, and nobody else joins its groups.
+    sole_member: bool = False
+
+    @classmethod
+    def from_environment(cls: type[AnyDeployment], environ: Mapping[str, str] | None = None) -> AnyDeployment:
+        """Raises `Misconfigured` for a setting that is unknown or wrong."""
+        environ = os.environ if environ is None else environ
+        return cls(load_settings(environ), dict(environ))
+
+    # -- where things are --------------------------------------------------------------------------------------
+
+    @cached_property
+    def kafka(self) -> dict[str, Any]:
+        """librdkafka's properties for this deployment's broker."""
+        return kafka_properties(find_broker(self.environ, self.settings))
+
+    @cached_property
+    def database_address(self) -> str:
+        """DATABASE_URL, or that of the file in the data directory."""
+        if given := self.environ.get("DATABASE_URL"):
+            return given
+        return f"sqlite:///{self.make_data_dir().absolute()}/scorm-webhooks.db"
+
+    @cached_property
+    def database_url(self) -> "URL":
+        from streams.adapters.sql.database import database_url  # megabytes, and not every stage has use for them
+
+        return database_url(self.database_address)
+
+    @cached_property
+    def topics(self) -> list[Topic]:
+        settings = self.settings
+        return declare(settings.retry_schedule, settings.event_partitions, settings.delivery_partitions)
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        return self.settings.retry_schedule.tiers
+
+    def make_data_dir(self) -> Path:
+        """Where an embedded deployment keeps its things; `Misconfigured` where it cannot be made."""
+        try:
+            self.settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise Misconfigured(f"SCORM_WEBHOOKS_DATA_DIR: {self.settings.data_dir}: {error.strerror}") from None
+        return self.settings.data_dir
+
+    # -- products ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def codec(self) -> AvroCodec:
+        return AvroCodec()
+
+    @cached_property
+    def event_codec(self) -> Codec:
+        """The same for events, which producers may write in Confluent's framing where there is a registry."""
+        url = self.environ.get(REGISTRY_URL)
+        confluent = self.settings.event_framing == "confluent"
+        if not url:
+            if confluent:
+                raise Misconfigured(f"SCORM_WEBHOOKS_EVENT_FRAMING is confluent, but {REGISTRY_URL} is not set")
+            return self.codec
+        subject = f"{self.settings.topic_prefix}{SESSION_EVENTS}-value" if confluent else None
+        return ConfluentCodec(self.codec, ConfluentRegistry(url, registry_properties(self.environ)), subject)
+
+    @cached_property
+    def clock(self) -> SystemClock:
+        return SystemClock()
+
+    @cached_property
+    def database(self) -> "Database":
+        from streams.adapters.sql.database import Database
+
+        return Database(self.database_url)
+
+    @cached_property
+    def sealing(self) -> "Sealing":
+        from streams.adapters.encryption import Sealing  # megabytes, and fan-out has no use for them
+
+        keys = [key.get_secret_value() for key in self.settings.encryption_keys]
+        if keys:
+            return Sealing(keys)
+        if not self.database_address.startswith("sqlite"):
+            raise Misconfigured(
+                "SCORM_WEBHOOKS_ENCRYPTION_KEYS is not set: webhooks' secrets are encrypted; "
+                "`scorm-webhooks keys generate` makes a key"
+            )
+        return Sealing([self._own_key()])
+
+    def _own_key(self) -> str:
+        """The key that an embedded deployment made for itself; two processes that start at once agree on one."""
+        from streams.adapters.encryption import generate_key
+
+        path = self.make_data_dir() / "encryption.key"
+        try:
+            if not path.exists():
+                _write_once(path, generate_key())
+            return path.read_text().strip()
+        except OSError as error:
+            raise Misconfigured(f"SCORM_WEBHOOKS_DATA_DIR: {path}: {error.strerror}") from None
+
+    def replay_lookup(self, report: Telemetry) -> ReplayLookup:
+        """What `deliver` asks of SQL; without a database it does without."""
+        from streams.adapters.replay_lookup import replay_lookup
+
+        return replay_lookup(self.database_address, report)
+
+    def topics_admin(self) -> TopicsAdmin:
+        return TopicsAdmin(self.kafka, self.settings.topic_prefix)
+
+    def log(self, report: Telemetry, linger_ms: float = 0) -> KafkaRecordProducer:
+        return KafkaRecordProducer(producer_config(self.kafka, linger_ms=linger_ms), self.settings.topic_prefix, report)
+
+    def view_reader(
+        self, report: Telemetry, opens_check: Callable[[str], bool] = lambda sealed: True
+    ) -> SubscriptionsReader:
+        prefix = self.settings.topic_prefix
+        return SubscriptionsReader(view_config(self.kafka), prefix, self.codec, report, self.clock, opens_check)
+
+    def feed(
+        self, group: str, topics: Sequence[str], report: Telemetry, *, in_bulk: bool = False
+    ) -> KafkaRecordConsumer:
+        """A consumer group; `in_bulk` waits up to a tenth of a second for more records, which spares the broker."""
+        prefix = self.settings.topic_prefix
+        config = consumer_config(self.kafka, prefix + group, self.settings.instance_id, in_bulk=in_bulk)
+        return KafkaRecordConsumer(config, topics, prefix, report, sole_member=self.sole_member)

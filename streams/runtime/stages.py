@@ -1,0 +1,174 @@
+"""Each stage with its parts, as a process runs it."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from streams.adapters.http.sender import MOST_CONNECTIONS, HttpSender
+from streams.adapters.kafka.topics_watch import Subscriber, TopicsWatch
+from streams.adapters.open_files import connections_that_fit
+from streams.core.slots import Slots
+from streams.ports import Record, Telemetry
+from streams.runtime.deployment import Deployment
+from streams.runtime.startup_checks import missing_topics, together
+from streams.stages.attempt import DeliverPorts, DeliveryPolicy
+from streams.stages.consuming.partition_consumer import DRAIN_SECONDS, PartitionConsumer
+from streams.stages.deliver import Deliver
+from streams.stages.fan_out import FanOut
+from streams.stages.limiting.loop_clock import LoopClock
+from streams.stages.limiting.slot_limiter import SlotLimiter
+from streams.stages.record import RecordStage
+from streams.topics import (
+    DELIVER_GROUP,
+    DELIVERIES,
+    RECORDED,
+    SESSION_EVENTS,
+    TEST_DELIVERIES,
+    retry_topic,
+    tier_of,
+)
+
+if TYPE_CHECKING:
+    from streams.runtime.bootstrap import SqlDeployment
+
+# The customer has its event by then: what is told of it may wait for company, which spares the broker many requests.
+LINGER_MS = 20
+
+
+# What `deliver` reads beside the retry topics.
+DELIVERED = (DELIVERIES, TEST_DELIVERIES)
+
+
+def watch(
+    deployment: Deployment, subscriber: Subscriber, is_read: Callable[[str], bool], required: Sequence[str]
+) -> TopicsWatch:
+    """Keep a stage's consumer subscribed to the deployment's topics as they are."""
+    return TopicsWatch(deployment.topics_admin().existing, subscriber, is_read, required)
+
+
+class FanOutProcess:
+    """`fan-out`: Faust feeds it, and stops before a batch that would not be finished."""
+
+    def __init__(self, deployment: Deployment, report: Telemetry) -> None:
+        from streams.adapters.faust_app import FaustStage  # megabytes, and only fan-out has use for them
+
+        self._view = deployment.view_reader(report)
+        self._log = deployment.log(report)
+        self._fan_out = FanOut(deployment.event_codec, self._view, self._log, report)
+        settings = deployment.settings
+        self._faust = FaustStage(
+            deployment.kafka, "fan-out", SESSION_EVENTS, settings.topic_prefix, settings.instance_id
+        )
+        self._batch = asyncio.Lock()
+
+    async def run(self) -> None:
+        try:
+            await together(self._view.run, self._feed)
+        finally:
+            await self._log.close()
+
+    async def _feed(self) -> None:
+        # To ask for the topic's end opens a connection of its own: the first event need not wait for that.
+        await self._view.catch_up()
+        await self._faust.run(self._handle)
+
+    async def _handle(self, records: Sequence[Record]) -> None:
+        async with self._batch:
+            await self._fan_out.handle(records)
+
+    async def drain(self) -> None:
+        await asyncio.wait_for(self._batch.acquire(), DRAIN_SECONDS)
+
+    def troubles(self) -> list[str]:
+        return [*self._view.troubles(), *self._log.troubles(), *self._faust.troubles()]
+
+
+class DeliverProcess:
+    """`deliver`."""
+
+    def __init__(self, deployment: Deployment, report: Telemetry) -> None:
+        settings = deployment.settings
+        self._prefix = settings.topic_prefix
+        self._view = deployment.view_reader(report, deployment.sealing.opens_check)
+        self._log = deployment.log(report, LINGER_MS)
+        retries = [retry_topic(tier) for tier in deployment.tiers]
+        self._feed = deployment.feed(DELIVER_GROUP, [*DELIVERED, *retries], report)
+        # Every tier that exists, so that a changed schedule strands nobody.
+        self._topics = watch(deployment, self._feed, lambda name: name in DELIVERED or bool(tier_of(name)), retries)
+        connections = connections_that_fit(MOST_CONNECTIONS)
+        self._sender = HttpSender(
+            connections=connections,
+            timeout_seconds=settings.attempt_timeout_seconds,
+            opened=settings.allowed_networks,
+            ca_file=settings.ca_file,
+            control_name=settings.control_name,
+        )
+        self._report = report
+        self._attention = LoopClock()
+        slots = min(settings.slots, connections)
+        if slots < settings.slots:
+            report.warning("fewer_slots_than_set", slots=slots, why="the limit of open files (ulimit -n) is too low")
+        self._slots = SlotLimiter(Slots(slots), self._attention.now)
+        world = DeliverPorts(
+            codec=deployment.codec,
+            directory=self._view,
+            replay_lookup=deployment.replay_lookup(report),
+            sealed=deployment.sealing,
+            sender=self._sender,
+            log=self._log,
+            clock=deployment.clock,
+            report=report,
+        )
+        manner = DeliveryPolicy(settings.retry_schedule, settings.attempt_timeout_seconds, settings.signature_header)
+        self._intake = PartitionConsumer(self._feed, Deliver(world, manner, self._slots).take, deployment.clock, report)
+
+    async def run(self) -> None:
+        try:
+            await together(self._view.run, self._take_in, self._attention.run, lambda: self._slots.tick(self._report))
+        finally:
+            await self._sender.close()
+            await self._log.close()
+
+    async def _take_in(self) -> None:
+        await self._view.wait_until_ready()
+        await self._topics.look()
+        await together(self._topics.run, self._intake.run)
+
+    async def drain(self) -> None:
+        self._slots.close()
+        await self._intake.drain()
+
+    def troubles(self) -> list[str]:
+        missing = self._topics.missing
+        return [
+            *([missing_topics(missing, self._prefix)] if missing else []),
+            *self._view.troubles(),
+            *self._log.troubles(),
+            *self._feed.troubles(),
+        ]
+
+
+class RecordProcess:
+    """`record`."""
+
+    def __init__(self, deployment: "SqlDeployment", report: Telemetry) -> None:
+        self._log = deployment.log(report)
+        self._feed = deployment.feed("record", RECORDED, report, in_bulk=True)
+        self._topics = watch(deployment, self._feed, lambda name: name in RECORDED, ())
+        self._database = deployment.database
+        self._stage = RecordStage(
+            self._feed, deployment.codec, deployment.recorder(report), self._log, deployment.clock, report
+        )
+
+    async def run(self) -> None:
+        try:
+            await together(self._topics.run, self._stage.run)
+        finally:
+            await self._log.close()
+            await self._database.close()
+
+    async def drain(self) -> None:
+        await self._stage.drain(DRAIN_SECONDS)
+
+    def troubles(self) -> list[str]:
+        return [*self._database.troubles(), *self._log.troubles(), *self._feed.troubles()]

@@ -1,0 +1,27 @@
+"""Name a deed for the audit log."""
+
+from collections.abc import Callable
+
+from streams.core.audit import AuditEntry
+from streams.ports import Clock
+
+
+class AuditTrail:
+    """`new_id` mints ids by their prefix."""
+
+    def __init__(self, clock: Clock, new_id: Callable[[str], str]) -> None:
+        self._clock = clock
+        self._new_id = new_id
+
+    def __call__(
+        self, by: str, action: str, object_id: str, account_id: str | None = None, **details: object
+    ) -> AuditEntry:
+        """What `by` does now; details are named as in the API."""
+        present = {camel(name): value for name, value in details.items() if value is not None}
+        return AuditEntry(self._new_id("deed"), by, action, object_id, self._clock.now(), account_id, present)
+
+
+def camel(name: str) -> str:
+    """`max_concurrency` as people know it: `maxConcurrency`."""
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))

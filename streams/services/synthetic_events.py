@@ -1,0 +1,76 @@
+"""Send a test event to one webhook by the real path, and wait for what becomes of it (R5)."""
+
+import asyncio
+from collections.abc import Callable
+
+from streams.core.account import DeliveryDetails
+from streams.core.delivery import Delivery, State, SubscriptionsPosition, Trigger
+from streams.core.errors import FieldError, Invalid, NotFound, Unavailable
+from streams.core.event import render
+from streams.core.event_data import EVENT_TYPES
+from streams.core.samples import sample_event
+from streams.ports import Clock, Codec, DeliveryLog, Outgoing, RecordProducer, Webhooks
+from streams.topics import TEST_DELIVERIES
+
+# A test that left within its 12 s may take the whole time of an attempt.
+WAIT_SECONDS = 12.0
+ASK_EVERY_SECONDS = 0.05
+
+
+class SyntheticEventService:
+    """A test is sent even to a paused webhook, once, and counts for nothing; `new_id` mints its event's id."""
+
+    def __init__(
+        self,
+        webhooks: Webhooks,
+        deliveries: DeliveryLog,
+        log: RecordProducer,
+        codec: Codec,
+        clock: Clock,
+        new_id: Callable[[str], str],
+    ) -> None:
+        self._webhooks = webhooks
+        self._deliveries = deliveries
+        self._log = log
+        self._codec = codec
+        self._clock = clock
+        self._new_id = new_id
+
+    async def send(self, webhook_id: str, event_type: str, account_id: str | None = None) -> DeliveryDetails:
+        """The test's delivery with its attempt, once there is an outcome; with an `account_id` only to its webhooks.
+
+        Raises `NotFound`, `Invalid` for an unknown type, `Unavailable` when 12 seconds bring no outcome.
+        """
+        if event_type not in EVENT_TYPES:
+            raise Invalid(FieldError("type", "must be one of: " + ", ".join(EVENT_TYPES)))
+        registration = await self._webhooks.find(webhook_id)
+        if registration is None or account_id not in (None, registration.webhook.account_id):
+            raise NotFound(f"there is no webhook {webhook_id}")
+        owner, now = registration.webhook.account_id, self._clock.now()
+        event = sample_event(event_type, self._new_id("evt"), owner, now)
+        delivery = Delivery(
+            account_id=owner,
+            event_id=event.id,
+            event_type=event.type,
+            webhook_id=webhook_id,
+            first_seen_at=now,
+            # Whoever sends it reads all of `subscriptions` first: we have read nothing.
+            seen=SubscriptionsPosition("", 0),
+            body=render(event),
+            trigger=Trigger.TEST,
+        )
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._log.produce([Outgoing(TEST_DELIVERIES, webhook_id.encode(), self._codec.encode(delivery))])
+                return await self._outcome(delivery.id)
+        except TimeoutError:
+            raise Unavailable(
+                f"no outcome of the test within {WAIT_SECONDS:g} seconds: are `deliver` and `record` running?"
+            ) from None
+
+    async def _outcome(self, delivery_id: str) -> DeliveryDetails:
+        while True:
+            seen = await self._deliveries.find(delivery_id)
+            if seen is not None and seen.body is not None and seen.standing.state is not State.WAITING:
+                return seen
+            await asyncio.sleep(ASK_EVERY_SECONDS)

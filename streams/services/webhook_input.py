@@ -1,0 +1,111 @@
+"""What a person may ask for when registering a webhook, and what is wrong with it, field by field."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from streams.core.errors import FieldError
+from streams.core.event_data import EVENT_TYPES
+from streams.core.headers import is_connection_header
+from streams.core.ids import ID_WORDS, is_id
+from streams.core.limits import (
+    CONCURRENCY,
+    DESCRIPTION_CHARACTERS,
+    HEADER_NAME_CHARACTERS,
+    HEADER_VALUE_CHARACTERS,
+    HEADERS,
+    SCOPE_IDS,
+)
+from streams.core.url import url_errors
+from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, Registration
+
+ALL_EVENTS = "*"
+_TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
+_OURS = frozenset({"user-agent", "traceparent"})
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookInput:
+    """What a person asks for when registering a webhook; `events` holds types, or `*` for all."""
+
+    account_id: str
+    url: str
+    events: Sequence[str] = (ALL_EVENTS,)
+    description: str = ""
+    packages: Sequence[str] = ()
+    dispatches: Sequence[str] = ()
+    fallback_url: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    max_concurrency: int = DEFAULT_MAX_CONCURRENCY
+
+
+def webhook_input(known: Registration) -> WebhookInput:
+    """What was asked for when it became what it is; its headers apart, which are sealed."""
+    webhook = known.webhook
+    return WebhookInput(
+        account_id=webhook.account_id,
+        url=webhook.url,
+        events=sorted(webhook.event_types) or (ALL_EVENTS,),
+        description=known.description,
+        packages=sorted(webhook.packages),
+        dispatches=sorted(webhook.dispatches),
+        fallback_url=webhook.fallback_url,
+        max_concurrency=webhook.max_concurrency,
+    )
+
+
+def input_errors(wish: WebhookInput, allow_http: bool = False) -> list[FieldError]:
+    """What is wrong with a registration, field by field."""
+    errors = url_errors("url", wish.url, allow_http=allow_http)
+    if wish.fallback_url is not None:
+        errors += url_errors("fallbackUrl", wish.fallback_url, allow_http=allow_http)
+        if wish.fallback_url == wish.url:
+            errors.append(FieldError("fallbackUrl", "must be another URL than url"))
+    if not wish.events:
+        errors.append(FieldError("events", f"must name event types, or {ALL_EVENTS} for all"))
+    known = ", ".join(EVENT_TYPES)
+    errors += [
+        FieldError("events", f"{name!r} is no event type; there are {known} and {ALL_EVENTS}")
+        for name in wish.events
+        if name != ALL_EVENTS and name not in EVENT_TYPES
+    ]
+    errors += [
+        FieldError(scope, f"{value!r} is no id: {ID_WORDS}")
+        for scope, values in (("packages", wish.packages), ("dispatches", wish.dispatches))
+        for value in values
+        if not is_id(value)
+    ]
+    errors += [
+        FieldError(scope, f"at most {SCOPE_IDS} ids")
+        for scope, values in (("packages", wish.packages), ("dispatches", wish.dispatches))
+        if len(values) > SCOPE_IDS
+    ]
+    if len(wish.description) > DESCRIPTION_CHARACTERS or "\0" in wish.description:
+        errors.append(
+            FieldError("description", f"must have at most {DESCRIPTION_CHARACTERS} characters, none of them NUL")
+        )
+    if not 1 <= wish.max_concurrency <= CONCURRENCY:
+        errors.append(FieldError("maxConcurrency", f"must be from 1 to {CONCURRENCY}"))
+    return errors + header_errors(wish.headers)
+
+
+def header_errors(headers: Mapping[str, str]) -> list[FieldError]:
+    """What is wrong with a customer's own headers (RFC 9110 §5): ours cannot be replaced."""
+    errors = [FieldError("headers", f"at most {HEADERS} headers")] if len(headers) > HEADERS else []
+    for name, value in headers.items():
+        lower = name.lower()
+        if len(name) > HEADER_NAME_CHARACTERS:
+            start = name[:HEADER_NAME_CHARACTERS]
+            errors.append(
+                FieldError("headers", f"the name {start!r}… has more than {HEADER_NAME_CHARACTERS} characters")
+            )
+            continue
+        if not name or not set(lower) <= _TOKEN:
+            errors.append(FieldError("headers", f"{name!r} is no header name"))
+        elif is_connection_header(name):
+            errors.append(FieldError("headers", f"{name} belongs to the connection and cannot be set"))
+        elif lower in _OURS or lower.startswith(("content-", "webhook-")) or "-signature" in lower:
+            errors.append(FieldError("headers", f"{name} is a header that we set"))
+        if not all(" " <= character <= "~" for character in value) or len(value) > HEADER_VALUE_CHARACTERS:
+            words = f"must be printable ASCII, at most {HEADER_VALUE_CHARACTERS} characters"
+            errors.append(FieldError("headers", f"the value of {name!r} {words}"))
+    return errors

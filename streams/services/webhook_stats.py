@@ -1,0 +1,78 @@
+"""How a webhook is: its health and its numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from streams.core.delivery_state import StateCount
+from streams.core.errors import FieldError, Invalid
+from streams.core.mail import Mail, RenderedMail, compose
+from streams.core.outcome import Kind
+from streams.core.page import Cursor, Page
+from streams.core.webhook import Registration
+from streams.core.webhook_stats import FailureStreak, Hour
+from streams.ports import Clock, Mails, WebhookStats
+from streams.services.webhooks import WebhookService
+
+MOST_HOURS = 24 * 31
+
+
+@dataclass(frozen=True, slots=True)
+class HealthDetails:
+    """A webhook with its run of failures, and when it last got an event."""
+
+    registration: Registration
+    failing: FailureStreak
+    last_delivered_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StatsSummary:
+    """Attempts by the hour since `since`, oldest first, and what is not finished now."""
+
+    since: datetime
+    hours: Sequence[Hour]
+    unfinished: Sequence[StateCount]
+
+
+@dataclass(frozen=True, slots=True)
+class MailDetails:
+    """A mail with its words."""
+
+    mail: Mail
+    letter: RenderedMail
+
+
+class WebhookStatsService:
+    """What people see of webhooks in sum; with an `account_id` only what belongs to it is there."""
+
+    def __init__(
+        self, webhooks: WebhookService, numbers: WebhookStats, mails: Mails, clock: Clock, public_url: str
+    ) -> None:
+        self._webhooks = webhooks
+        self._numbers = numbers
+        self._mails = mails
+        self._clock = clock
+        self.public_url = public_url
+
+    async def health(self, webhook_id: str, account_id: str | None = None) -> HealthDetails:
+        """Raises `NotFound`."""
+        registration = await self._webhooks.find(webhook_id, account_id)
+        failing = await self._numbers.failing(webhook_id)
+        return HealthDetails(registration, failing, await self._numbers.last_at(webhook_id, Kind.DELIVERED))
+
+    async def stats(self, webhook_id: str, hours: int = 24, account_id: str | None = None) -> StatsSummary:
+        """The current hour and those before it, `hours` in all. Raises `Invalid`, `NotFound`."""
+        if not 1 <= hours <= MOST_HOURS:
+            raise Invalid(FieldError("hours", f"must be from 1 to {MOST_HOURS}"))
+        await self._webhooks.find(webhook_id, account_id)
+        this_hour = self._clock.now().replace(minute=0, second=0, microsecond=0)
+        since = this_hour - timedelta(hours=hours - 1)
+        return StatsSummary(
+            since, await self._numbers.hours(webhook_id, since), await self._numbers.unfinished(webhook_id)
+        )
+
+    async def mails(self, account_id: str, after: Cursor | None, limit: int) -> Page[MailDetails]:
+        """What the account was told, or is to be told; newest first."""
+        page = await self._mails.list(account_id, after, limit)
+        return Page([MailDetails(mail, compose(mail, self.public_url)) for mail in page.rows], page.next)

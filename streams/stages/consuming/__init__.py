@@ -1,0 +1,1 @@
+"""Consume partitions: concurrent records, deduplication, batched writes."""

@@ -1,0 +1,1 @@
+"""Limit requests in flight per endpoint."""

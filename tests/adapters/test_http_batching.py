@@ -1,0 +1,135 @@
+"""What connections share: requests of one round leave in a row, and one timer is enough for all deadlines."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.adapters.http.batching import BatchedWrites, Deadlines
+
+
+class Wire:
+    """A transport that keeps what is written."""
+
+    def __init__(self, written: list[bytes]) -> None:
+        self._written = written
+        self.closing = False
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def write(self, data: bytes) -> None:
+        assert not self.closing
+        self._written.append(data)
+
+
+class Timer:
+    def __init__(self, at: float, call: Callable[[], None]) -> None:
+        self.at = at
+        self.call = call
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class FakeLoop:
+    """A loop's clock and its timers, of which the newest is kept; `pass_to` lets them ring on the way."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[Timer] = []
+        self.troubles: list[dict[str, object]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, at: float, call: Callable[[], None]) -> Timer:
+        self.timers.append(Timer(at, call))
+        return self.timers[-1]
+
+    def call_exception_handler(self, trouble: dict[str, object]) -> None:
+        self.troubles.append(trouble)
+
+    @property
+    def set_timers(self) -> list[Timer]:
+        return [timer for timer in self.timers if not timer.cancelled]
+
+    def pass_to(self, now: float) -> None:
+        while due := [timer for timer in self.set_timers if timer.at <= now]:
+            first = min(due, key=lambda timer: timer.at)
+            self.timers.remove(first)
+            self.now = max(self.now, first.at)
+            first.call()
+        self.now = now
+
+
+class Asked:
+    def __init__(self, loop: FakeLoop) -> None:
+        self._loop = loop
+        self.expired_at: list[float] = []
+
+    def expire(self) -> None:
+        self.expired_at.append(self._loop.now)
+
+
+@pytest.mark.asyncio
+async def test_requests_of_one_round_leave_together_in_their_order() -> None:
+    written: list[bytes] = []
+    departures = BatchedWrites(asyncio.get_running_loop())
+    for request in (b"first", b"second"):
+        departures.add(Wire(written), request)  # type: ignore[arg-type]
+        assert not written
+    await asyncio.sleep(0)
+    assert written == [b"first", b"second"]
+    departures.add(Wire(written), b"third")  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    assert written == [b"first", b"second", b"third"]
+
+
+@pytest.mark.asyncio
+async def test_a_connection_that_closes_before_its_request_leaves_holds_up_no_other() -> None:
+    written: list[bytes] = []
+    gone, here = Wire(written), Wire(written)
+    departures = BatchedWrites(asyncio.get_running_loop())
+    departures.add(gone, b"lost")  # type: ignore[arg-type]
+    departures.add(here, b"sent")  # type: ignore[arg-type]
+    gone.closing = True
+    await asyncio.sleep(0)
+    assert written == [b"sent"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 10), st.none() | st.integers(0, 9)), max_size=12))
+def test_whoever_is_not_answered_expires_once_and_at_the_deadline(asked: list[tuple[int, int, int | None]]) -> None:
+    loop = FakeLoop()
+    deadlines = Deadlines(loop)  # type: ignore[arg-type]
+    all_of_them = [(begins, begins + patience, answered, Asked(loop)) for begins, patience, answered in asked]
+    for now in range(40):
+        loop.pass_to(now)
+        for begins, deadline, answered, whom in all_of_them:
+            if begins == now:
+                deadlines.set(whom, deadline)
+            if answered is not None and begins + answered == now:
+                deadlines.clear(whom)
+        assert len(loop.set_timers) <= 1
+    for begins, deadline, answered, whom in all_of_them:
+        in_time = answered is not None and begins + answered < deadline
+        assert whom.expired_at == ([] if in_time else [deadline])
+
+
+def test_a_deadline_that_fails_takes_no_other_with_it() -> None:
+    class Broken:
+        def expire(self) -> None:
+            raise RuntimeError("broken")
+
+    loop = FakeLoop()
+    deadlines, other = Deadlines(loop), Asked(loop)  # type: ignore[arg-type]
+    later = Asked(loop)
+    deadlines.set(Broken(), 1)
+    deadlines.set(other, 1)
+    deadlines.set(later, 2)
+    loop.pass_to(2)
+    assert (other.expired_at, later.expired_at) == ([1], [2])
+    assert [str(trouble["exception"]) for trouble in loop.troubles] == ["broken"]

@@ -1,0 +1,194 @@
+"""A whole system with two customers: one is hostile, the other one must not notice."""
+
+import itertools
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.message import Message
+from typing import Any
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from e2e.learning_platform import Platform, launched
+from e2e.receiver import Receiver
+from e2e.system import System, until
+
+OPERATOR_KEY = "operator-key-canary-of-the-tests"
+API_CONNECTIONS = 60
+WEBHOOKS_PER_ACCOUNT = 10
+# The law: whatever one customer does, another one's event arrives within this time.
+LAW_SECONDS = 5.0
+
+
+@dataclass
+class Account:
+    """A customer: its id and its API key."""
+
+    id: str
+    key: str
+
+
+@dataclass
+class Response:
+    """What the API answered."""
+
+    status: int
+    body: bytes
+    headers: "Message[str, str]"
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def wrong_fields(self) -> set[str]:
+        """The fields that a problem names."""
+        return {error["field"] for error in self.json["errors"]}
+
+
+@dataclass
+class AdversarySystem:
+    """One running system, reached as a customer and as a stranger on Kafka reach it."""
+
+    system: System
+    receiver: Receiver
+    bootstrap: str
+    prefix: str
+    api_port: int
+    health_port: int
+    hostile: Account = field(init=False)
+    bystander: Account = field(init=False)
+    _numbers: Any = field(default_factory=itertools.count)
+    _took: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.platform = Platform(self.bootstrap, f"{self.prefix}session-events")
+        self.hostile, self.bystander = self.open_account("Hostile"), self.open_account("Bystander")
+        self.bystander_webhook = self.register(self.bystander, self.receiver.url("/bystander"))
+        self.register(self.hostile, self.receiver.url("/hostile"))
+
+    # -- customers -----------------------------------------------------------------------------------------------
+
+    def open_account(self, name: str) -> Account:
+        made = self.call("POST", "/v1/accounts", {"name": name, "emails": []}, key=OPERATOR_KEY)
+        assert made.status == 201, made.body
+        return Account(made.json["id"], made.json["apiKey"])
+
+    def register(self, account: Account, url: str, **more: Any) -> str:
+        """A new webhook's id, known to every stage."""
+        made = self.call("POST", "/v1/webhooks", {"url": url, **more}, key=account.key)
+        assert made.status == 201, made.body
+        assert made.json["propagated"], made.body
+        return str(made.json["id"])
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """The API's answer; `body` is JSON, or the very bytes."""
+        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        authorization = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {"Content-Type": "application/json", **authorization, **(headers or {})}
+        url = f"http://127.0.0.1:{self.api_port}{path}"
+        request = urllib.request.Request(url, data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return Response(answer.status, answer.read(), answer.headers)
+        except urllib.error.HTTPError as problem:
+            return Response(problem.code, problem.read(), problem.headers)
+
+    def is_api_alive(self) -> bool:
+        """Whether a new connection to the API gets an answer from `/healthz`."""
+        try:
+            return self.call("GET", "/healthz").status == 200
+        except OSError:
+            return False
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    def new_id(self, name: str) -> str:
+        return f"{name}:{next(self._numbers)}"
+
+    def publish(self, account: Account, name: str = "event") -> str:
+        """An event of the account on Kafka, as the platform itself publishes; its id."""
+        [event_id] = self.publish_many(account, 1, name)
+        return event_id
+
+    def publish_many(self, account: Account, count: int, name: str = "event") -> list[str]:
+        """The same with more events than one; their ids."""
+        event_ids = [self.new_id(name) for _ in range(count)]
+        for event_id in event_ids:
+            self.platform.publish(event_id, launched(event_id, account.id))
+        self.platform.flush()
+        return event_ids
+
+    def deliveries(self, account: Account, webhook_id: str) -> list[dict[str, Any]]:
+        """The newest 500 deliveries of a webhook, as its owner sees them."""
+        answer = self.call("GET", f"/v1/deliveries?webhook={webhook_id}&limit=500", key=account.key)
+        assert answer.status == 200, answer.body
+        rows: list[dict[str, Any]] = answer.json["data"]
+        return rows
+
+    def delivery(self, account: Account, delivery_id: str) -> dict[str, Any]:
+        """A delivery with its payload and its attempts."""
+        answer = self.call("GET", f"/v1/deliveries/{delivery_id}", key=account.key)
+        assert answer.status == 200, answer.body
+        found: dict[str, Any] = answer.json
+        return found
+
+    def assert_the_law(self) -> None:
+        """The bystander's event arrives in time."""
+        event_id = self.publish(self.bystander, "bystander")
+        begun = time.monotonic()
+        until(lambda: self.receiver.has_some("/bystander", event_id), 60, "the bystander's event", every=0.005)
+        took = self.receiver.at("/bystander")[-1].at - begun
+        self._took.append(took)
+        assert took <= LAW_SECONDS, f"the bystander's event took {took:.1f} s"
+
+    def figures(self) -> str:
+        """What the bystander noticed of all acts."""
+        took = sorted(seconds * 1000 for seconds in self._took)
+        if not took:
+            return "nobody looked"
+        middle, late = took[len(took) // 2], took[len(took) * 99 // 100]
+        return f"{len(took)} looks: {middle:.0f} ms at p50, {late:.0f} at p99, {took[-1]:.0f} at most"
+
+    # -- a stranger on Kafka -------------------------------------------------------------------------------------
+
+    def write(self, topic: str, value: bytes | None, key: bytes | None = b"stranger", **more: Any) -> None:
+        """A record on a topic of ours, acknowledged; `compression` and `headers` as given."""
+        producer = Producer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "message.max.bytes": 200_000_000,
+                "compression.type": more.get("compression", "none"),
+                "log_level": 2,
+            }
+        )
+        refused: list[str] = []
+        producer.produce(
+            self.prefix + topic,
+            value,
+            key,
+            headers=more.get("headers", []),
+            on_delivery=lambda error, _: refused.append(error.str()) if error else None,
+        )
+        assert producer.flush(30) == 0
+        assert refused == []
+
+    def count_invalid(self) -> int:
+        """How many records `session-events.invalid` ever had."""
+        asker = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "none", "log_level": 2})
+        topic = f"{self.prefix}session-events.invalid"
+        partitions = asker.list_topics(topic, timeout=10).topics[topic].partitions
+        ends = [asker.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1] for number in partitions]
+        asker.close()
+        return sum(ends)

@@ -1,0 +1,103 @@
+"""A whole system under load: broker, database, stages, customers."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+
+from chaos.load import Load
+from chaos.settled import is_settled
+from chaos.supervisor import StageSupervisor
+from e2e.system import System
+from real.kafka import Kafka
+from real.kafka_cluster import KafkaCluster
+from real.postgres import Postgres
+
+THINK_MS = 20
+
+
+class HastyKafka(Kafka):
+    """Gives a killed member's place away after three seconds: kills in quick succession."""
+
+    def _properties(self, port: int, controller: int) -> str:
+        hasty = "group.consumer.session.timeout.ms=3000\ngroup.consumer.heartbeat.interval.ms=500\n"
+        return super()._properties(port, controller) + hasty
+
+
+class LoadedSystem:
+    """Scenarios are played in it one after another, with the same stages and customers."""
+
+    def __init__(self, kafka: Kafka | KafkaCluster, postgres: Postgres, prefix: str) -> None:
+        self.kafka, self.postgres, self.prefix = kafka, postgres, prefix
+        self.folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+        self.database_url = postgres.url()
+        env = {
+            "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
+            "DATABASE_URL": self.database_url,
+            "SCORM_WEBHOOKS_TOPIC_PREFIX": prefix,
+        }
+        self.system = System(self.folder, env)
+        self.system.prepare()
+        self.crew = StageSupervisor(self.system, kafka.bootstrap, prefix)
+        self.load = Load(self.folder, kafka.bootstrap, f"{prefix}session-events")
+        self._receiver = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("receiver.py"), self.folder / "receipts"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._receiver.stdout
+        self._port = int(self._receiver.stdout.readline())
+        self.crew.start()
+        self.crew.wait_until_ready()
+        with ThreadPoolExecutor(2) as pool:
+            first, second = pool.map(lambda _: self.account(), range(2))
+            customers = [
+                (first, "crm", f"think={THINK_MS}", ""),
+                (first, "lms", f"think={THINK_MS}", "session.completed"),
+                (first, "flaky", "flaky=7", ""),
+                (second, "other", f"think={THINK_MS}", ""),
+            ]
+            list(pool.map(lambda customer: self.webhook(*customer), customers))
+        self.load.busy = frozenset({first, second})
+
+    def account(self) -> str:
+        return self.system.account()
+
+    def webhook(self, account: str, path: str, behaviour: str = "", types: str = "") -> str:
+        """A new webhook's id; an account that is busy already must not get one, or nobody knew what is owed to it."""
+        assert account not in self.load.busy
+        url = f"http://127.0.0.1:{self._port}/{path}?{behaviour}"
+        webhook: str = self.system.webhook(account, url, *(("--events", types) if types else ()))["id"]
+        with (self.folder / "paths").open("a") as paths:
+            paths.write(f"/{path} {webhook}\n")
+        self.load.wants(account, webhook, types)
+        return webhook
+
+    def states(self, act: str) -> dict[str, int]:
+        """How many deliveries of the act's events are in which state."""
+        query = "SELECT state, count(*) FROM deliveries WHERE event_id LIKE %s GROUP BY state"
+        try:
+            with psycopg.connect(self.database_url, connect_timeout=2) as connection:
+                return dict(connection.execute(query, [f"{act}:%"]).fetchall())
+        except psycopg.OperationalError:
+            return {}
+
+    def is_settled(self, act: str) -> bool:
+        """Whether all that is owed is in a final state, and stays there."""
+        try:
+            with psycopg.connect(self.database_url, connect_timeout=2) as connection:
+                return is_settled(connection, act, self.load.owed)
+        except psycopg.OperationalError:
+            return False
+
+    def close(self, *, keep_folder: bool = False) -> None:
+        self.load.close()
+        self.crew.close()
+        self._receiver.communicate()
+        if not keep_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)

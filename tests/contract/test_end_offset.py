@@ -1,0 +1,45 @@
+"""Where the topic of webhooks ends is answered again, soon after a broker died, by whoever leads it then."""
+
+import asyncio
+import ctypes
+
+import pytest
+
+from contract.clusters import SECONDS
+from fakes import FakeTelemetry
+from streams.adapters.kafka.config import view_config
+from streams.adapters.kafka.embedded import EmbeddedBroker
+from streams.adapters.kafka.end_offset import EndOffset
+from streams.topics import SUBSCRIPTIONS
+
+TOPIC = SUBSCRIPTIONS.encode()
+
+
+class TwoBrokers(EmbeddedBroker):
+    """The first leads."""
+
+    brokers = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        pointer, number = ctypes.c_void_p, ctypes.c_int32
+        self._lib.rd_kafka_mock_partition_set_leader.argtypes = [pointer, ctypes.c_char_p, number, number]
+        self._lib.rd_kafka_mock_broker_set_down.argtypes = [pointer, number]
+        self.create(SUBSCRIPTIONS, 1)
+        self._lead(1)
+
+    def lose_the_leader(self) -> None:
+        self._lead(2)
+        assert self._lib.rd_kafka_mock_broker_set_down(self._cluster, 1) == 0
+
+    def _lead(self, broker: int) -> None:
+        assert self._lib.rd_kafka_mock_partition_set_leader(self._cluster, TOPIC, 0, broker) == 0
+
+
+@pytest.mark.parametrize("asks", [1, 20])
+async def test_the_next_leader_is_asked_when_the_broker_that_led_is_gone(asks: int) -> None:
+    with TwoBrokers() as brokers:
+        end = EndOffset(view_config({"bootstrap.servers": brokers.bootstrap}), "", FakeTelemetry())
+        assert [await end.beyond(0) for _ in range(asks)] == [0] * asks
+        brokers.lose_the_leader()
+        assert await asyncio.wait_for(end.beyond(0), SECONDS) == 0

@@ -1,0 +1,35 @@
+"""What an embedded broker forgot becomes dead letters that can be retried."""
+
+from builders import NOON, attempt, delivery
+from contract.stores import SqlStore
+from streams.adapters.sql.lost_deliveries import SqlLostDeliveries
+from streams.core.account import DeliveryFilter
+from streams.core.attempt import NextStep
+from streams.core.delivery import DeathReason, HoldReason, State, Trigger
+from streams.core.delivery_state import RecordedValue, fold
+from streams.core.outcome import Kind
+
+
+async def test_what_waits_is_ended_and_nothing_else(database: SqlStore) -> None:
+    waiting = delivery(event_id="evt_waiting")
+    in_tier = attempt(event_id="evt_tier", followed=NextStep.TIER, tier="30s", kind=Kind.TIMEOUT)
+    held = delivery(event_id="evt_held").held(HoldReason.PAUSED, "pause_1", attempted=False)
+    test = delivery(event_id="evt_test", trigger=Trigger.TEST)
+    delivered = attempt(event_id="evt_done")
+    await database.recorder.record(
+        fold(RecordedValue(noun, NOON) for noun in (waiting, in_tier, held, test, delivered))
+    )
+    database.clock.advance(3600)
+    assert await SqlLostDeliveries(database.database, database.clock).end() == 3
+    found = {one.event_id: one for one in (await database.log.list(DeliveryFilter())).rows}
+    assert {event_id: one.state for event_id, one in found.items()} == {
+        "evt_waiting": State.DEAD,
+        "evt_tier": State.DEAD,
+        "evt_held": State.HELD,
+        "evt_test": State.DISCARDED,
+        "evt_done": State.DELIVERED,
+    }
+    dead = found["evt_tier"]
+    assert (dead.reason, dead.tier, dead.due_at) == (DeathReason.BROKER_RESTARTED, None, None)
+    assert dead.changed_at == database.clock.now()
+    assert await SqlLostDeliveries(database.database, database.clock).end() == 0

@@ -1,0 +1,156 @@
+"""The webhooks of the topic: all of them or none, the newest of each, and never less than another process saw."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+
+import pytest_asyncio
+
+from builders import attempt, webhook
+from contract.clusters import CODEC, SECONDS, Cluster, Subscriptions, until
+from fakes import quiet
+from streams.core.delivery import SubscriptionsPosition
+from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
+from streams.ports import Outgoing, RecordProducer
+from streams.topics import SUBSCRIPTIONS
+
+
+class Board:
+    """The topic as `publish` writes it, and one view of it."""
+
+    def __init__(self, log: RecordProducer, view: Subscriptions) -> None:
+        self._log = log
+        self.view = view
+
+    async def put(self, webhook_id: str, version: int = 1, url: str = "https://crm.example.com/hooks") -> None:
+        await self.write(webhook_id, CODEC.encode(webhook(id=webhook_id, version=version, url=url)))
+
+    async def remove(self, webhook_id: str, version: int) -> None:
+        tombstone = Outgoing(SUBSCRIPTIONS, webhook_id.encode(), None, ((VERSION_HEADER, b"%d" % version),))
+        await self._log.produce([tombstone])
+
+    async def mark(self, live: int, incarnation: str = "one") -> None:
+        await self.write(SENTINEL_KEY, Sentinel(incarnation, live).encode())
+
+    async def write(self, key: str, value: bytes) -> None:
+        await self._log.produce([Outgoing(SUBSCRIPTIONS, key.encode(), value)])
+
+    async def caught_up(self) -> SubscriptionsPosition:
+        return await asyncio.wait_for(self.view.catch_up(), SECONDS)
+
+    def url_of(self, webhook_id: str) -> str | None:
+        found = self.view.find(webhook_id)
+        return found.url if found else None
+
+
+@pytest_asyncio.fixture
+async def board(cluster: Cluster) -> AsyncIterator[Board]:
+    async with cluster.log() as log, cluster.view() as view:
+        yield Board(log, view)
+
+
+async def is_waiting(task: asyncio.Task[SubscriptionsPosition] | asyncio.Task[None]) -> bool:
+    await quiet()
+    return not task.done()
+
+
+def begun(waiting: Awaitable[None]) -> asyncio.Task[None]:
+    async def wait() -> None:
+        await waiting
+
+    return asyncio.create_task(wait())
+
+
+async def test_what_was_just_published_is_seen_by_whoever_catches_up(board: Board) -> None:
+    await board.put("wh_0")
+    await board.mark(1)
+    for number in range(1, 6):
+        await board.put(f"wh_{number}", version=number + 1)
+        await board.caught_up()
+        assert board.view.find(f"wh_{number}") is not None
+    await board.remove("wh_3", version=9)
+    await board.caught_up()
+    assert board.view.find("wh_3") is None
+    assert len(board.view.of_account("acme")) == 5
+    assert board.view.of_account("nobody") == []
+
+
+async def test_nobody_has_caught_up_before_the_sentinel_is_read_and_all_that_it_counts(board: Board) -> None:
+    await board.put("wh_0")
+    catching_up = asyncio.create_task(board.view.catch_up())
+    await until(lambda: board.view.find("wh_0") is not None)
+    assert await is_waiting(catching_up)
+    await board.mark(live=2)
+    await board.put("wh_0", version=2, url="https://marked.example.com")
+    await until(lambda: board.url_of("wh_0") == "https://marked.example.com")
+    assert await is_waiting(catching_up)
+    await board.put("wh_1")
+    seen = await asyncio.wait_for(catching_up, SECONDS)
+    assert seen == SubscriptionsPosition("one", 4)
+
+
+async def test_an_older_version_that_comes_later_changes_nothing(board: Board) -> None:
+    await board.mark(0)
+    await board.put("wh_0", version=5, url="https://new.example.com")
+    await board.put("wh_0", version=4, url="https://old.example.com")
+    await board.caught_up()
+    assert board.url_of("wh_0") == "https://new.example.com"
+    await board.remove("wh_0", version=6)
+    await board.put("wh_0", version=5)
+    await board.caught_up()
+    assert board.view.find("wh_0") is None
+
+
+async def test_a_webhook_was_created_when_its_first_record_was_appended(board: Board) -> None:
+    await board.mark(0)
+    await board.put("wh_0")
+    await board.caught_up()
+    first = board.view.find("wh_0")
+    await board.put("wh_0", version=2)
+    await board.caught_up()
+    second = board.view.find("wh_0")
+    assert first
+    assert second
+    assert second.version == 2
+    assert first.created_at == second.created_at is not None
+
+
+async def test_what_another_process_saw_is_there_after_a_wait(board: Board) -> None:
+    await board.mark(0)
+    seen = await board.caught_up()
+    await board.put("wh_0")
+    await asyncio.wait_for(board.view.wait_for(SubscriptionsPosition("one", seen.offset + 1)), SECONDS)
+    assert board.view.find("wh_0") is not None
+
+
+async def test_a_position_beyond_the_end_is_not_waited_for(board: Board) -> None:
+    await board.mark(0)
+    await board.caught_up()
+    await asyncio.wait_for(board.view.wait_for(SubscriptionsPosition("one", 2**62)), SECONDS)
+
+
+async def test_what_was_seen_on_a_topic_that_is_no_more_is_waited_for_by_nobody(board: Board) -> None:
+    await board.mark(0)
+    await board.caught_up()
+    await asyncio.wait_for(board.view.wait_for(SubscriptionsPosition("another", 1_000_000)), SECONDS)
+
+
+UNREADABLE = [
+    ("wh_0", b"\xff\x00 junk"),
+    ("wh_0", CODEC.encode(attempt())),
+    (SENTINEL_KEY, b"junk"),
+    (SENTINEL_KEY, b"{}"),
+    (SENTINEL_KEY, b"[]"),
+    (SENTINEL_KEY, b'{"incarnation": "one", "live": null}'),
+]
+
+
+async def test_records_that_nobody_can_read_leave_in_force_what_was_known(board: Board) -> None:
+    await board.mark(0)
+    await board.put("wh_0", url="https://known.example.com")
+    for number, (key, value) in enumerate(UNREADABLE, start=1):
+        await board.write(key, value)
+        await board.put(f"wh_{number}")
+        await board.caught_up()
+        assert board.view.find(f"wh_{number}") is not None
+    assert board.url_of("wh_0") == "https://known.example.com"
+    assert await board.caught_up() == SubscriptionsPosition("one", 2 + 2 * len(UNREADABLE))

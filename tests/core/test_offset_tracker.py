@@ -1,0 +1,183 @@
+"""The ledger: out of order in, a contiguous prefix out, and a restart loses nothing."""
+
+import base64
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.core.offset_tracker import MAX_METADATA_BYTES, WINDOW_OFFSETS, Commit, OffsetTracker
+
+# Offsets may have holes: compaction and control records take some.
+offsets = st.lists(st.integers(1, 40), min_size=1, max_size=40).map(lambda gaps: list(sums(gaps)))
+
+
+def sums(gaps: list[int]) -> Iterator[int]:
+    total = 0
+    for gap in gaps:
+        total += gap
+        yield total
+
+
+def done_by(commit: Commit, offset: int) -> bool:
+    """Whether a process that starts from this commit takes `offset` for complete."""
+    return offset < commit.offset or not OffsetTracker(commit.offset, commit.metadata).open(offset)
+
+
+def commit_of(ledger: OffsetTracker, before: Commit) -> Commit:
+    commit = ledger.pending()
+    if commit is None:
+        return before
+    ledger.committed(commit)
+    return commit
+
+
+@given(offsets, st.data())
+def test_no_commit_passes_an_open_record_and_none_forgets_a_complete_one(
+    offsets: list[int], data: st.DataObject
+) -> None:
+    ledger, commit = OffsetTracker(), Commit(0, "")
+    unread, opened, complete = list(offsets), set[int](), set[int]()
+    while unread or opened:
+        if unread and (not opened or data.draw(st.booleans())):
+            opened.add(offset := unread.pop(0))
+            assert ledger.open(offset)
+        else:
+            opened.remove(offset := data.draw(st.sampled_from(sorted(opened))))
+            complete.add(offset)
+            ledger.complete(offset)
+        commit = commit_of(ledger, commit)
+        assert ledger.open_count == len(opened)
+        assert {offset for offset in offsets if done_by(commit, offset)} == complete
+    assert commit == Commit(offsets[-1] + 1, "")
+
+
+@given(offsets, st.data())
+def test_after_any_number_of_crashes_every_record_was_done_and_only_uncommitted_ones_twice(
+    offsets: list[int], data: st.DataObject
+) -> None:
+    committed = Commit(0, "")
+    times = dict.fromkeys(offsets, 0)
+    for crash in range(4):
+        ledger, opened = OffsetTracker(committed.offset, committed.metadata), set[int]()
+        safe = {offset for offset in offsets if done_by(committed, offset)}
+        for offset in offsets:
+            if offset < committed.offset:
+                continue
+            if ledger.open(offset):
+                assert offset not in safe
+                opened.add(offset)
+        for offset in data.draw(st.permutations(sorted(opened))):
+            times[offset] += 1
+            ledger.complete(offset)
+            if data.draw(st.booleans()):
+                committed = commit_of(ledger, committed)
+            if crash < 3 and data.draw(st.booleans()):
+                break
+    assert all(times.values())
+
+
+def test_what_is_complete_beyond_the_first_open_record_travels_in_the_metadata() -> None:
+    ledger = OffsetTracker(100)
+    for offset in range(100, 110):
+        ledger.open(offset)
+    for offset in (101, 105, 109):
+        ledger.complete(offset)
+    commit = ledger.pending()
+    assert commit is not None
+    assert commit.offset == 100
+    restarted = OffsetTracker(commit.offset, commit.metadata)
+    assert [offset for offset in range(100, 110) if not restarted.open(offset)] == [101, 105, 109]
+
+
+def test_a_full_window_fits_into_the_metadata_of_a_commit() -> None:
+    ledger = OffsetTracker()
+    offset = 0
+    while ledger.has_room(offset):
+        ledger.open(offset)
+        offset += 1
+    assert offset == WINDOW_OFFSETS
+    for odd in range(1, offset, 2):
+        ledger.complete(odd)
+    ledger.complete(offset - 2)
+    commit = ledger.pending()
+    assert commit is not None
+    assert commit.offset == 0
+    assert len(commit.metadata.encode()) <= MAX_METADATA_BYTES
+
+
+def test_there_is_room_again_when_the_first_open_record_is_complete() -> None:
+    ledger = OffsetTracker(window=10)
+    for offset in range(10):
+        ledger.open(offset)
+    assert not ledger.has_room(10)
+    ledger.complete(5)
+    assert not ledger.has_room(10)
+    ledger.complete(0)
+    assert ledger.has_room(10)
+    assert not ledger.has_room(11)
+
+
+def test_a_jump_of_offsets_while_nothing_is_open_is_no_record_left_open() -> None:
+    ledger = OffsetTracker(5)
+    assert ledger.pending() is None
+    assert ledger.has_room(10**9)
+    ledger.open(10**9)
+    assert ledger.pending() == Commit(10**9, "")
+    ledger.complete(10**9)
+    assert ledger.pending() == Commit(10**9 + 1, "")
+
+
+def test_what_was_complete_and_is_gone_from_the_topic_since_does_not_matter() -> None:
+    before = OffsetTracker()
+    for offset in range(4):
+        before.open(offset)
+    before.complete(2)
+    commit = before.pending()
+    assert commit is not None
+    after = OffsetTracker(commit.offset, commit.metadata)
+    assert after.open(3)
+    after.complete(3)
+    assert after.pending() == Commit(4, "")
+
+
+def test_a_commit_that_the_broker_has_is_not_pending() -> None:
+    ledger = OffsetTracker()
+    ledger.open(0)
+    ledger.complete(0)
+    commit = ledger.pending()
+    assert commit is not None
+    ledger.committed(commit)
+    assert ledger.pending() is None
+
+
+def test_a_restart_has_nothing_to_commit() -> None:
+    ledger = OffsetTracker()
+    for offset in range(3):
+        ledger.open(offset)
+    ledger.complete(1)
+    commit = ledger.pending()
+    assert commit is not None
+    assert OffsetTracker(commit.offset, commit.metadata).pending() is None
+
+
+def test_an_offset_is_opened_once() -> None:
+    ledger = OffsetTracker()
+    ledger.open(3)
+    with pytest.raises(ValueError, match="offset 3 is opened after 3"):
+        ledger.open(3)
+
+
+@given(st.integers(0, 100), st.text(max_size=50) | st.binary(max_size=50).map(lambda raw: "1:" + raw.hex()))
+def test_metadata_of_another_program_stops_nothing(start: int, metadata: str) -> None:
+    ledger = OffsetTracker(start, metadata)
+    for offset in range(start, start + 500):
+        if ledger.open(offset):
+            ledger.complete(offset)
+    assert ledger.open_count == 0
+
+
+def test_metadata_that_is_not_ours_means_that_everything_is_done_again() -> None:
+    for metadata in ("", "2:" + base64.b64encode(b"\xff").decode(), "1:%%%", "1:ä", "checkpoint"):
+        assert OffsetTracker(0, metadata).open(0)

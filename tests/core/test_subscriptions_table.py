@@ -1,0 +1,238 @@
+"""The view of webhooks: complete or not ready, the newest version of each, whatever compaction took away."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import NOON, webhook
+from streams.core.delivery import SubscriptionsPosition
+from streams.core.errors import InvalidRecord
+from streams.core.subscriptions_table import Sentinel, SubscriptionsTable
+from streams.core.webhook import Webhook
+
+A, B = webhook(id="wh_a"), webhook(id="wh_b")
+
+
+def view_of(*webhooks: Webhook, live: int | None = None) -> SubscriptionsTable:
+    view = SubscriptionsTable()
+    for offset, hook in enumerate(webhooks):
+        view.put(offset, hook, NOON)
+    if live is not None:
+        view.mark(len(webhooks), Sentinel("first", live))
+    return view
+
+
+# -- ready or not --------------------------------------------------------------------------------------------
+
+
+def test_an_empty_topic_is_not_complete() -> None:
+    assert not SubscriptionsTable().is_complete()
+
+
+def test_webhooks_without_a_sentinel_are_not_complete() -> None:
+    assert not view_of(A, B).is_complete()
+
+
+def test_fewer_webhooks_than_the_sentinel_counted_are_not_complete() -> None:
+    assert not view_of(A, live=2).is_complete()
+    assert view_of(A, B, live=2).is_complete()
+
+
+def test_no_webhook_at_all_is_complete_when_the_sentinel_says_so() -> None:
+    assert view_of(live=0).is_complete()
+
+
+def test_what_was_deleted_after_the_sentinel_is_not_missed() -> None:
+    view = view_of(A, B, live=2)
+    view.remove(3, A.id, 2)
+    assert view.is_complete()
+    view.mark(4, Sentinel("first", 1))
+    assert view.is_complete()
+
+
+def test_what_was_deleted_before_the_sentinel_makes_up_for_nothing() -> None:
+    view = view_of(A, B, live=2)
+    view.remove(3, A.id, 2)
+    view.mark(4, Sentinel("first", 2))
+    assert not view.is_complete()
+
+
+def test_a_sentinel_is_read_as_it_was_written() -> None:
+    sentinel = Sentinel("first", 7)
+    assert Sentinel.decode(sentinel.encode()) == sentinel
+
+
+# -- versions ------------------------------------------------------------------------------------------------
+
+
+def test_an_older_version_is_ignored() -> None:
+    newer = replace(A, version=5, url="https://new.example.com")
+    view = view_of(newer, replace(A, version=4), replace(A, version=5, url="https://same.example.com"))
+    assert view.find(A.id) == replace(newer, created_at=NOON)
+    assert view.position == 3
+
+
+def test_a_deleted_webhook_stays_deleted_when_an_older_version_follows() -> None:
+    view = view_of(replace(A, version=5))
+    view.remove(1, A.id, 6)
+    view.put(2, replace(A, version=5), NOON)
+    assert view.find(A.id) is None
+    assert view.of_account("acme") == []
+
+
+def test_a_tombstone_of_an_older_version_deletes_nothing() -> None:
+    view = view_of(replace(A, version=5))
+    view.remove(1, A.id, 4)
+    assert view.find(A.id) is not None
+
+
+def test_a_tombstone_of_a_webhook_that_compaction_took_is_remembered_too() -> None:
+    view = SubscriptionsTable()
+    view.remove(0, A.id, 6)
+    view.put(1, replace(A, version=5), NOON)
+    assert view.find(A.id) is None
+
+
+def test_versions_are_those_of_the_topic() -> None:
+    assert view_of(replace(A, version=3), B).versions() == {"wh_a": 3, "wh_b": 1}
+
+
+def test_a_webhook_was_created_when_its_first_record_was_appended() -> None:
+    view = view_of(A)
+    view.put(1, replace(A, version=2), NOON + timedelta(hours=1))
+    found = view.find(A.id)
+    assert found is not None
+    assert (found.version, found.created_at) == (2, NOON)
+    view.put(2, replace(A, version=3, created_at=NOON - timedelta(days=1)), NOON)
+    found = view.find(A.id)
+    assert found is not None
+    assert found.created_at == NOON - timedelta(days=1)
+
+
+# -- positions -----------------------------------------------------------------------------------------------
+
+
+def test_a_view_has_reached_what_a_writer_saw_once_it_read_as_far() -> None:
+    view = view_of(A, live=1)
+    assert view.seen == SubscriptionsPosition("first", 2)
+    assert view.has_reached(SubscriptionsPosition("first", 2))
+    assert not view.has_reached(SubscriptionsPosition("first", 3))
+    view.skip(2)
+    assert view.has_reached(SubscriptionsPosition("first", 3))
+
+
+def test_what_was_written_under_another_incarnation_counts_as_reached() -> None:
+    assert view_of(A, live=1).has_reached(SubscriptionsPosition("earlier", 999))
+
+
+# -- accounts ------------------------------------------------------------------------------------------------
+
+
+def test_an_account_sees_its_own_webhooks_only() -> None:
+    view = view_of(A, replace(B, account_id="globex"))
+    assert [hook.id for hook in view.of_account("acme")] == ["wh_a"]
+    assert [hook.id for hook in view.of_account("globex")] == ["wh_b"]
+    assert view.of_account("nobody") == []
+
+
+# -- compaction ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EndpointQueue:
+    """A record of the topic: a sentinel (no webhook), a tombstone (no version left alive), or a webhook."""
+
+    offset: int
+    key: str
+    version: int = 0
+    live: int | None = None
+    deleted: bool = False
+
+    def feed(self, view: SubscriptionsTable) -> None:
+        if self.live is not None:
+            view.mark(self.offset, Sentinel("first", self.live))
+        elif self.deleted:
+            view.remove(self.offset, self.key, self.version)
+        else:
+            # As `publish` writes it: the creation time is known from the second version on.
+            created_at = NOON if self.version > 1 else None
+            view.put(self.offset, webhook(id=self.key, version=self.version, created_at=created_at), NOON)
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[EndpointQueue]:
+    """What a publisher writes: batches of changes, a sentinel after each batch."""
+    log: list[EndpointQueue] = []
+    versions: dict[str, int] = {}
+    live: set[str] = set()
+    for batch in draw(st.lists(st.lists(st.sampled_from("abcd"), max_size=4), min_size=1, max_size=6)):
+        for key in batch:
+            versions[key] = versions.get(key, 0) + 1
+            deleted = key in live and draw(st.booleans())
+            (live.discard if deleted else live.add)(key)
+            log.append(EndpointQueue(len(log), key, versions[key], deleted=deleted))
+        log.append(EndpointQueue(len(log), "", live=len(live)))
+    return log
+
+
+@st.composite
+def compacted(draw: st.DrawFn, log: Sequence[EndpointQueue]) -> list[EndpointQueue]:
+    """What may be left: of each key the last record; an old tombstone may go when nothing is before it."""
+    last = {line.key: line.offset for line in log}
+    sentinel = last[""]
+    kept = [line for line in log if line.offset == last[line.key] or draw(st.booleans())]
+    keys = [line.key for line in kept]
+    return [
+        line
+        for line in kept
+        if not (line.deleted and line.offset < sentinel and keys.count(line.key) == 1 and draw(st.booleans()))
+    ]
+
+
+def read(log: Sequence[EndpointQueue]) -> SubscriptionsTable:
+    view = SubscriptionsTable()
+    for line in log:
+        line.feed(view)
+    return view
+
+
+@given(st.data())
+def test_every_compaction_leaves_the_same_view_and_a_complete_one(data: st.DataObject) -> None:
+    log = data.draw(logs())
+    whole, rest = read(log), read(data.draw(compacted(log)))
+    assert whole.is_complete()
+    assert rest.is_complete()
+    assert rest.versions() == whole.versions()
+    assert rest.seen == whole.seen
+    for webhook_id in whole.versions():
+        assert rest.find(webhook_id) == whole.find(webhook_id)
+
+
+@given(st.data())
+def test_reading_a_record_twice_changes_nothing(data: st.DataObject) -> None:
+    log = data.draw(logs())
+    twice = [line for line in log for _ in range(data.draw(st.integers(1, 2)))]
+    assert read(twice).versions() == read(log).versions()
+    assert read(twice).is_complete()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"incarnation": "\0", "live": 0},
+        {"incarnation": "\ud800", "live": 0},
+        {"incarnation": "x" * 900_000, "live": 0},
+        {"incarnation": "one", "live": True},
+        {"incarnation": "one", "live": 0, "check": "\ud800"},
+        {"incarnation": "one", "live": 0, "check": "x" * 900_000},
+        {"incarnation": "one", "live": 0, "check": 7},
+    ],
+)
+def test_a_sentinel_that_publish_never_writes_is_unreadable(value: dict[str, object]) -> None:
+    with pytest.raises(InvalidRecord):
+        Sentinel.decode(json.dumps(value).encode())

@@ -1,0 +1,65 @@
+"""The view of webhooks on a log in memory, read whenever somebody looks."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from fakes.kafka import FakeRecordProducer
+from streams.adapters.kafka.subscription_records import apply
+from streams.core.delivery import SubscriptionsPosition
+from streams.core.errors import InvalidRecord
+from streams.core.subscription_record import key_of
+from streams.core.subscriptions_table import SubscriptionsTable
+from streams.core.webhook import Webhook
+from streams.ports import Codec
+from streams.topics import SUBSCRIPTIONS
+
+
+class FakeSubscriptions:
+    """`Subscriptions` and `Subscriptions`: a `SubscriptionsTable` of what the log's topic holds; it can be made to fall behind."""
+
+    def __init__(self, log: FakeRecordProducer, codec: Codec) -> None:
+        self.view = SubscriptionsTable()
+        self._log = log
+        self._codec = codec
+        self._moved = asyncio.Event()
+        self._is_behind = False
+        log.appended.append(self._moved.set)
+
+    def fall_behind(self) -> None:
+        """Read no further, until `read_on`."""
+        self._is_behind = True
+
+    def read_on(self) -> None:
+        self._is_behind = False
+        self._moved.set()
+
+    async def catch_up(self) -> SubscriptionsPosition:
+        await self._read_until(self.view.is_complete)
+        return self.view.seen
+
+    async def wait_for(self, seen: SubscriptionsPosition) -> None:
+        known = seen._replace(offset=min(seen.offset, len(self._log.topic(SUBSCRIPTIONS))))
+        await self._read_until(lambda: self.view.is_complete() and self.view.has_reached(known))
+
+    def find(self, webhook_id: str) -> Webhook | None:
+        self._read()
+        return self.view.find(webhook_id)
+
+    def of_account(self, account_id: str) -> Sequence[Webhook]:
+        return self.view.of_account(account_id)
+
+    async def _read_until(self, condition: Callable[[], bool]) -> None:
+        self._read()
+        while not condition():
+            self._moved.clear()
+            await self._moved.wait()
+            self._read()
+
+    def _read(self) -> None:
+        if self._is_behind:
+            return
+        for record in self._log.topic(SUBSCRIPTIONS)[self.view.position :]:
+            try:
+                apply(self.view, self._codec, record)
+            except InvalidRecord:
+                self.view.spoil(record.offset, key_of(record.key))

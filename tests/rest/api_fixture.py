@@ -1,0 +1,270 @@
+"""The API on a real database and a Kafka in memory, with people who ask it."""
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from itertools import count
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.app import create_app
+from api.services import Services
+from builders import NOON
+from fakes import FakeClock, FakeRecordProducer, FakeTelemetry
+from streams.adapters.avro.codec import AvroCodec
+from streams.adapters.encryption import Sealing, generate_key
+from streams.adapters.sql import migrate
+from streams.adapters.sql.account_webhooks import SqlAccountWebhooks
+from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
+from streams.adapters.sql.audit import SqlAuditLog
+from streams.adapters.sql.database import Database, database_url
+from streams.adapters.sql.delivery_log import SqlDeliveryLog
+from streams.adapters.sql.encryption_check import SqlEncryptionCheck
+from streams.adapters.sql.idempotency import SqlIdempotencyStore
+from streams.adapters.sql.jobs import SqlJobs
+from streams.adapters.sql.mails import SqlMails
+from streams.adapters.sql.recorder import SqlRecorder
+from streams.adapters.sql.replays import SqlReplays
+from streams.adapters.sql.webhook_stats import SqlWebhookStats
+from streams.adapters.sql.webhooks import SqlWebhooks
+from streams.core.attempt import Attempt, DeadLetter
+from streams.core.delivery import Delivery
+from streams.core.delivery_state import RecordedValue, fold
+from streams.core.errors import Unavailable
+from streams.services.access import AccessService
+from streams.services.accounts import AccountService
+from streams.services.deliveries import DeliveryService
+from streams.services.ingest import IngestService
+from streams.services.recipients import RecipientService
+from streams.services.secrets import SecretService
+from streams.services.synthetic_events import SyntheticEventService
+from streams.services.webhook_stats import WebhookStatsService
+from streams.services.webhooks import WebhookService
+
+OPERATOR_KEY = "operator-key-of-the-tests"
+OTHER_OPERATOR_KEY = "other-operator-key-of-the-tests"
+URL = "https://crm.example.com/hooks"
+
+
+@dataclass
+class FakePublisher:
+    """A `PublicationStatus` that has published everything, unless it is told that nobody publishes."""
+
+    works: bool = True
+
+    async def is_published(self, webhook_id: str) -> bool:
+        return self.works
+
+
+@dataclass
+class FakeDnsCheck:
+    """`DnsCheck`: hosts below `internal.example.com` lead inside."""
+
+    async def problem(self, url: str) -> str | None:
+        return "leads to 10.0.0.1, which is not a public address" if ".internal.example.com" in url else None
+
+
+@dataclass
+class Person:
+    """Somebody with a key; without one, anybody."""
+
+    client: httpx.AsyncClient
+    key: str | None = None
+    account_id: str = ""
+
+    async def ask(self, method: str, path: str, json: Any = None, **more: Any) -> httpx.Response:
+        headers = {**({"Authorization": f"Bearer {self.key}"} if self.key else {}), **more.pop("headers", {})}
+        return await self.client.request(method, path, json=json, headers=headers, **more)
+
+    async def get(self, path: str, **params: Any) -> Any:
+        """The JSON of a success."""
+        return _json(await self.ask("GET", path, params=params))
+
+    async def post(self, path: str, json: Any = None) -> Any:
+        return _json(await self.ask("POST", path, json))
+
+    async def patch(self, path: str, json: Any) -> Any:
+        return _json(await self.ask("PATCH", path, json))
+
+    async def delete(self, path: str) -> Any:
+        return _json(await self.ask("DELETE", path))
+
+    async def webhook(self, **wish: Any) -> dict[str, Any]:
+        """A new webhook."""
+        made: dict[str, Any] = await self.post("/v1/webhooks", {"url": URL, **wish})
+        return made
+
+
+def _json(answer: httpx.Response) -> Any:
+    assert answer.is_success, answer.text
+    return answer.json() if answer.content else None
+
+
+@dataclass
+class ApiFixture:
+    """The application, what it stands on, and two accounts with a key each."""
+
+    app: FastAPI
+    database: Database
+    recorder: SqlRecorder
+    client: httpx.AsyncClient
+    access: AccessService
+    jobs: SqlJobs
+    clock: FakeClock
+    log: FakeRecordProducer
+    report: FakeTelemetry
+    publisher: FakePublisher
+    operator: Person
+    troubles: list[str]
+    people: dict[str, Person] = field(default_factory=dict)
+
+    @property
+    def nobody(self) -> Person:
+        return Person(self.client)
+
+    @property
+    def acme(self) -> Person:
+        return self.people["acme"]
+
+    @property
+    def globex(self) -> Person:
+        return self.people["globex"]
+
+    async def with_scopes(self, account_id: str, *scopes: str) -> Person:
+        """Somebody whose key permits just that."""
+        made = await self.access.add_key(account_id, "narrow", scopes, by="test")
+        return Person(self.client, made.api_key, account_id)
+
+    @contextlib.contextmanager
+    def database_away(self) -> Iterator[None]:
+        """The database does not answer for a while."""
+
+        @asynccontextmanager
+        async def away(engine: object) -> AsyncIterator[AsyncConnection]:
+            raise Unavailable("connection to 10.0.0.5 refused")
+            yield
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self.database, "_translated", away)
+            yield
+
+    async def record(self, *nouns: Delivery | Attempt | DeadLetter, at: datetime = NOON) -> None:
+        """What the stages told of."""
+        await self.recorder.record(fold([RecordedValue(noun, at) for noun in nouns]))
+
+
+_FOLDER = tempfile.TemporaryDirectory()
+
+
+@cache
+def _migrated() -> str:
+    """An empty SQLite database of this version: to copy it takes a hundredth of the time that it takes to make one."""
+    path = f"{_FOLDER.name}/db.sqlite"
+    migrate.upgrade(database_url(f"sqlite:///{path}"))
+    return path
+
+
+@asynccontextmanager
+async def open_office(
+    url: str, *, requests_a_minute: int = 100_000, webhooks_per_account: int = 1000
+) -> AsyncIterator[ApiFixture]:
+    """The API on this database; what it needs of Kafka is in memory."""
+    place = database_url(url)
+    if place.get_backend_name() == "sqlite":
+        await asyncio.to_thread(shutil.copyfile, _migrated(), str(place.database))
+    else:
+        await asyncio.to_thread(migrate.upgrade, place)
+    database, clock, report = Database(place), FakeClock(), FakeTelemetry()
+    numbers = count(1)
+
+    def new_id(prefix: str) -> str:
+        return f"{prefix}_{next(numbers):06}"
+
+    log, publisher, sealing = FakeRecordProducer(clock), FakePublisher(), Sealing([generate_key()])
+    webhooks, accounts, audit = SqlWebhooks(database, clock), SqlAccounts(database), SqlAuditLog(database)
+    deliveries, jobs, codec = SqlDeliveryLog(database), SqlJobs(database, clock), AvroCodec()
+    account_service = AccountService(accounts, clock, new_id, lambda: f"token-{next(numbers):030}")
+    access = AccessService(
+        accounts,
+        SqlApiKeys(database),
+        SqlUsers(database),
+        clock,
+        new_id,
+        lambda: f"token-{next(numbers):030}",
+        [f"ada={OPERATOR_KEY}", OTHER_OPERATOR_KEY],
+    )
+    webhook_service = WebhookService(
+        webhooks,
+        accounts,
+        publisher,
+        sealing,
+        FakeDnsCheck(),
+        clock,
+        new_id,
+        lambda size: bytes(range(size)),
+        webhooks_per_account=webhooks_per_account,
+    )
+    troubles: list[str] = []
+
+    async def look() -> list[str]:
+        return troubles
+
+    services = Services(
+        access=access,
+        accounts=account_service,
+        webhooks=webhook_service,
+        secrets=SecretService(
+            webhook_service,
+            webhooks,
+            sealing,
+            sealing,
+            SqlEncryptionCheck(database, sealing),
+            audit,
+            clock,
+            new_id,
+            lambda size: next(numbers).to_bytes(size),
+        ),
+        deliveries=DeliveryService(deliveries, SqlReplays(database, clock), jobs, clock, new_id),
+        insight=WebhookStatsService(
+            webhook_service, SqlWebhookStats(database), SqlMails(database, new_id), clock, "https://hooks.example.com"
+        ),
+        trials=SyntheticEventService(webhooks, deliveries, log, codec, clock, new_id),
+        ingest=IngestService(log, codec, RecipientService(SqlAccountWebhooks(database)), new_id),
+        audit=audit,
+        answers=SqlIdempotencyStore(database),
+        sealer=sealing,
+        sealed=sealing,
+        clock=clock,
+        report=report,
+        troubles=look,
+        metrics=lambda: (b"numbers\n", "text/plain"),
+    )
+    app = create_app(services, "1.2.3", requests_a_minute)
+    recorder = SqlRecorder(database, clock, report, new_id)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://hooks.example.com") as client:
+        operator = Person(client, OPERATOR_KEY)
+        office = ApiFixture(
+            app, database, recorder, client, access, jobs, clock, log, report, publisher, operator, troubles
+        )
+        for name in ("acme", "globex"):
+            opened = await account_service.open(name, [f"ops@{name}.example"], by="test")
+            office.people[name] = Person(client, opened.api_key, opened.account.id)
+        yield office
+    await database.close()
+
+
+def errors_of(answer: httpx.Response) -> dict[str, str]:
+    """The fields that a problem names."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    found: list[Mapping[str, str]] = answer.json()["errors"]
+    return {error["field"]: error["message"] for error in found}

@@ -1,0 +1,216 @@
+"""How the API behaves whatever is asked: ids, limits, repeats, and errors without a secret in them."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rest.api_fixture import URL, ApiFixture, errors_of, open_office
+from streams.adapters.sql.idempotency import SqlIdempotencyStore
+from streams.core.errors import Unavailable
+from streams.services.webhooks import WebhookService
+
+
+async def test_every_answer_has_the_requests_id_or_a_new_one(office: ApiFixture) -> None:
+    mine = await office.acme.ask("GET", "/v1/webhooks", headers={"X-Request-Id": "mine-1"})
+    assert mine.headers["x-request-id"] == "mine-1"
+    for given in ("", "x" * 200, "a b"):
+        answer = await office.nobody.ask("GET", "/v1/webhooks", headers={"X-Request-Id": given})
+        assert answer.headers["x-request-id"].startswith("req_")
+        assert answer.json()["requestId"] == answer.headers["x-request-id"]
+
+
+async def test_an_error_is_a_problem_with_a_type_a_title_and_a_status(office: ApiFixture) -> None:
+    for method, path, status, name in (
+        ("GET", "/v1/nothing", 404, "not-found"),
+        ("PUT", "/v1/webhooks", 405, "method-not-allowed"),
+        ("GET", "/v1/webhooks/wh_unknown", 404, "not-found"),
+    ):
+        answer = await office.acme.ask(method, path)
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert {"type": f"urn:scorm-webhooks:{name}", "status": status}.items() <= answer.json().items()
+    torn = await office.acme.ask(
+        "POST", "/v1/webhooks", content=b'{"url": ', headers={"Content-Type": "application/json"}
+    )
+    assert (torn.status_code, torn.json()["title"]) == (400, "The body is not JSON")
+
+
+async def test_a_parameter_that_is_none_is_named_and_does_not_find_everything(office: ApiFixture) -> None:
+    answer = await office.acme.ask("GET", "/v1/deliveries?stat=dead&state=dead")
+    assert answer.status_code == 422
+    assert errors_of(answer)["stat"].startswith("is no parameter here; there are cursor, event, limit")
+    assert "none" in errors_of(await office.acme.ask("GET", "/v1/webhooks/wh_1?x=1"))["x"]
+    assert (await office.nobody.ask("GET", "/v1/deliveries?stat=dead")).status_code == 401
+
+
+async def test_a_body_of_more_than_a_mebibyte_is_refused_whether_announced_or_not(office: ApiFixture) -> None:
+    async def chunks() -> Any:
+        for _ in range(20):
+            yield b" " * 65536
+
+    announced = await office.acme.ask("POST", "/v1/webhooks", {"url": URL, "description": "x" * 1024 * 1024})
+    streamed = await office.acme.ask("POST", "/v1/webhooks", content=chunks())
+    for answer in (announced, streamed):
+        assert (answer.status_code, answer.json()["type"]) == (413, "urn:scorm-webhooks:too-large")
+
+
+async def test_a_key_that_asks_too_often_hears_how_long_to_wait(tmp_path: Path) -> None:
+    async with open_office(f"sqlite:///{tmp_path}/db.sqlite", requests_a_minute=3) as office:
+        answers = [await office.acme.ask("GET", "/v1/webhooks") for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        assert [answer.headers["ratelimit-remaining"] for answer in answers] == ["2", "1", "0", "0"]
+        assert answers[0].headers["ratelimit-limit"] == "3, 3;w=60"
+        assert 0 < int(answers[3].headers["retry-after"]) <= 20
+        assert (await office.globex.ask("GET", "/v1/webhooks")).status_code == 200
+
+
+async def test_a_post_that_is_repeated_with_its_key_is_done_once(office: ApiFixture) -> None:
+    headers = {"Idempotency-Key": "register-crm"}
+    first = await office.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers=headers)
+    again = await office.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers=headers)
+    assert (again.status_code, again.json()) == (201, first.json())
+    assert again.headers["idempotent-replayed"] == "true"
+    assert (again.headers["etag"], again.headers["location"]) == (first.headers["etag"], first.headers["location"])
+    assert len((await office.acme.get("/v1/webhooks"))["data"]) == 1
+    other = await office.acme.ask("POST", "/v1/webhooks", {"url": f"{URL}/2"}, headers=headers)
+    assert "another request" in errors_of(other)["Idempotency-Key"]
+    elsewhere = await office.globex.ask("POST", "/v1/webhooks", {"url": URL}, headers=headers)
+    assert elsewhere.json()["id"] != first.json()["id"]
+    assert "Idempotency-Key" in errors_of(
+        await office.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers={"Idempotency-Key": "x" * 256})
+    )
+
+
+async def test_a_repeat_while_the_first_is_under_way_is_told_to_wait(
+    office: ApiFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, going, register = asyncio.Event(), asyncio.Event(), WebhookService.register
+
+    async def slowly(self: WebhookService, *args: Any, **more: Any) -> Any:
+        begun.set()
+        await going.wait()
+        return await register(self, *args, **more)
+
+    monkeypatch.setattr(WebhookService, "register", slowly)
+    headers = {"Idempotency-Key": "register-crm"}
+    first = asyncio.create_task(office.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers=headers))
+    await asyncio.wait_for(begun.wait(), 5)
+    second = await office.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers=headers)
+    assert (second.status_code, "under way" in second.json()["detail"]) == (409, True)
+    going.set()
+    assert (await first).status_code == 201
+
+
+async def test_what_was_done_is_answered_although_the_answer_could_not_be_kept(
+    office: ApiFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*args: object) -> None:
+        raise Unavailable("the database is away")
+
+    monkeypatch.setattr(SqlIdempotencyStore, "finish", away)
+    answer = await office.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers={"Idempotency-Key": "register-crm"})
+    assert (answer.status_code, "secret" in answer.json()) == (201, True)
+    assert "answer not kept" in [fact for fact, _ in office.report.facts]
+
+
+async def test_what_failed_is_not_kept_and_what_died_on_the_way_is_begun_anew(
+    office: ApiFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = {"Idempotency-Key": "register-crm"}
+    bad = await office.acme.ask("POST", "/v1/webhooks", {"url": "http://x.example.com"}, headers=headers)
+    assert bad.status_code == 422
+    services = office.app.state.services
+    key = (await office.operator.get(f"/v1/accounts/{office.acme.account_id}/keys"))[0]["id"]
+    await services.answers.begin(f"key:{key}", "register-lrs", "the same or not", office.clock.now())
+    office.clock.advance(61)
+    begun_anew = await office.acme.ask(
+        "POST", "/v1/webhooks", {"url": URL}, headers={"Idempotency-Key": "register-lrs"}
+    )
+    assert begun_anew.status_code == 201
+    assert (await office.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers=headers)).status_code == 201
+
+
+async def test_a_defect_of_ours_tells_nothing_but_the_requests_id(
+    office: ApiFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*args: object, **more: object) -> None:
+        raise RuntimeError("canary: what a customer sent")
+
+    monkeypatch.setattr(WebhookService, "page", broken)
+    answer = await office.acme.ask("GET", "/v1/webhooks")
+    assert (answer.status_code, answer.json()["type"]) == (500, "urn:scorm-webhooks:broken")
+    assert "canary" not in answer.text
+    assert "canary" not in str(office.report.facts)
+    [told] = [ids for fact, ids in office.report.facts if fact == "request broke"]
+    assert (told["error"], told["request_id"]) == ("RuntimeError", answer.headers["x-request-id"])
+
+
+async def test_while_the_database_is_away_the_answer_is_503_without_its_words(
+    office: ApiFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*args: object, **more: object) -> None:
+        raise Unavailable("connection to 10.0.0.5 refused")
+
+    monkeypatch.setattr(WebhookService, "page", away)
+    answer = await office.acme.ask("GET", "/v1/webhooks")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "10.0.0.5" not in answer.text
+
+
+async def test_every_request_leaves_a_line_and_a_number_without_its_ids_or_its_key(office: ApiFixture) -> None:
+    await office.acme.ask("GET", "/v1/webhooks/wh_unknown")
+    [line] = [ids for fact, ids in office.report.facts if fact == "request"]
+    assert (line["route"], line["status"]) == ("/v1/webhooks/{webhook_id}", 404)
+    assert str(line["by"]).startswith("key:")
+    assert office.acme.key
+    assert office.acme.key not in str(office.report.facts)
+    assert office.report.counts["api_requests_total"] == 1
+    assert len(office.report.observed["api_request_seconds"]) == 1
+
+
+async def test_probes_and_metrics_need_no_key(office: ApiFixture) -> None:
+    assert (await office.nobody.ask("GET", "/healthz")).text == "ok\n"
+    assert (await office.nobody.ask("GET", "/readyz")).text == "ready\n"
+    assert (await office.nobody.ask("GET", "/metrics")).text == "numbers\n"
+    office.troubles.append("Kafka does not answer: kafka-1.internal:9092 refused")
+    answer = await office.nobody.ask("GET", "/readyz")
+    assert (answer.status_code, answer.text) == (503, "Kafka does not answer\n")
+
+
+async def test_the_documentation_loads_nothing_from_elsewhere(office: ApiFixture) -> None:
+    page = await office.nobody.ask("GET", "/docs")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "http" not in page.text.replace("http-equiv", "")
+    for path in ("/docs/assets/swagger-ui.css", "/docs/assets/swagger-ui-bundle.js", "/docs/start.js", "/openapi.json"):
+        assert path in page.text or path in (await office.nobody.ask("GET", "/docs/start.js")).text
+        assert (await office.nobody.ask("GET", path)).status_code == 200
+
+
+async def test_where_a_mail_leads_says_how_to_mend_and_not_whether_there_is_such_a_webhook(office: ApiFixture) -> None:
+    known = await office.acme.webhook()
+    pages = [await office.nobody.ask("GET", f"/webhooks/{name}") for name in (known["id"], "wh_nobody_has")]
+    assert [page.status_code for page in pages] == [200, 200]
+    assert pages[0].text.replace(known["id"], "wh_nobody_has") == pages[1].text
+    assert "API=https://hooks.example.com KEY" in pages[1].text
+    assert "/v1/webhooks/wh_nobody_has/enable" in pages[1].text
+    assert "default-src 'none'" in pages[1].headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("name", ["%3Cscript%3E", "wh_1%22", "wh_1%0A", "x" * 129])
+async def test_what_is_no_id_has_no_page(office: ApiFixture, name: str) -> None:
+    answer = await office.nobody.ask("GET", f"/webhooks/{name}")
+    assert (answer.status_code, answer.json()["type"]) == (404, "urn:scorm-webhooks:not-found")
+
+
+async def test_the_description_is_openapi_3_1_and_names_the_permission_of_each_operation(office: ApiFixture) -> None:
+    schema = (await office.nobody.ask("GET", "/openapi.json")).json()
+    assert schema["openapi"].startswith("3.1")
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            [security] = operation["security"]
+            assert security["apiKey"], f"{method} {path}"
+            assert operation["summary"], f"{method} {path}"
+            assert {"401", "403", "422"} <= operation["responses"].keys()
+            assert operation["responses"]["422"] == {"$ref": "#/components/responses/Problem422"}

@@ -1,0 +1,87 @@
+"""The health port answers probes, whatever else is connected to it."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+import pytest_asyncio
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from streams.runtime import health_server
+from streams.runtime.sockets import listen
+
+
+@pytest_asyncio.fixture
+async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    monkeypatch.setattr(health_server, "CONNECTION_SECONDS", 0.5)
+
+    async def ready() -> list[str]:
+        return []
+
+    async with health_server.serving(listen("127.0.0.1", 0, "HEALTH"), ready, CollectorRegistry()) as port:
+        yield port
+
+
+@pytest.mark.parametrize("start", [b"", b"GET /hea", b"GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n1"])
+async def test_a_connection_ends_in_time(port: int, start: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(start)
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionResetError):
+            await reader.read()
+    writer.close()
+
+
+async def test_a_connection_serves_one_request(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+    async with asyncio.timeout(5):
+        response = await reader.read()
+    assert b"connection: close" in response.lower()
+    writer.close()
+
+
+async def test_slow_connections_below_the_limit_all_stay() -> None:
+    async def ready() -> list[str]:
+        return []
+
+    async with contextlib.AsyncExitStack() as stack:
+        port = await stack.enter_async_context(
+            health_server.serving(listen("127.0.0.1", 0, "HEALTH"), ready, CollectorRegistry())
+        )
+        connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
+        for _, writer in connections:
+            stack.callback(writer.close)
+            writer.write(b"GET /healthz HTTP/1.1\r\n")
+            await writer.drain()
+        async with asyncio.timeout(5):
+            for reader, writer in reversed(connections):
+                writer.write(b"Host: a\r\n\r\n")
+                assert (await reader.read()).endswith(b"ok\n")
+
+
+async def test_idle_connections_do_not_keep_probes_out(port: int) -> None:
+    with contextlib.ExitStack() as stack:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            for _ in range(health_server.CONNECTIONS * 3):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+                assert (await client.get("/healthz")).status_code == 200
+
+
+def test_it_serves_on_uvloop_too() -> None:
+    async def answer() -> bytes:
+        async def ready() -> list[str]:
+            return []
+
+        async with health_server.serving(listen("127.0.0.1", 0, "HEALTH"), ready, CollectorRegistry()) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
+            async with asyncio.timeout(5):
+                return await reader.read()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(answer()).endswith(b"ready\n")

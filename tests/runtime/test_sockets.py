@@ -1,0 +1,55 @@
+"""Where a process cannot listen, one line names the setting that is wrong."""
+
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from streams.core.errors import Misconfigured
+from streams.runtime.sockets import listen
+
+
+def test_any_free_port_is_listened_on() -> None:
+    with listen("127.0.0.1", 0, "X") as listening:
+        socket.create_connection(listening.getsockname()).close()
+
+
+def test_a_name_is_listened_on_by_its_older_address() -> None:
+    with listen("localhost", 0, "X") as listening:
+        assert listening.getsockname()[0] == "127.0.0.1"
+
+
+def test_a_port_in_use_is_named_by_its_setting() -> None:
+    with listen("127.0.0.1", 0, "X") as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Misconfigured) as refused:
+            listen("127.0.0.1", port, "X")
+    assert str(refused.value) == (
+        f"X_PORT: cannot listen on 127.0.0.1:{port} (Address already in use); choose another port"
+    )
+
+
+@pytest.mark.parametrize("host", ["no host", "two..dots", "192.0.2.1"])
+def test_an_address_that_is_not_this_machines_is_named_by_its_setting(host: str) -> None:
+    with pytest.raises(
+        Misconfigured,
+        match=rf"^X_HOST: cannot listen on {re.escape(host)}:0 \([^()]+\); choose an address of this machine$",
+    ):
+        listen(host, 0, "X")
+
+
+def test_a_stage_says_that_its_health_port_is_in_use_though_kafka_is_away(tmp_path: Path) -> None:
+    with listen("127.0.0.1", 0, "X") as taken:
+        environ = {
+            "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+            "SCORM_WEBHOOKS_DATA_DIR": str(tmp_path),
+            "SCORM_WEBHOOKS_HEALTH_PORT": str(taken.getsockname()[1]),
+        }
+        # A stage waits a minute for Kafka.
+        command = [sys.executable, "-m", "streams", "deliver"]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=50)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: SCORM_WEBHOOKS_HEALTH_PORT: cannot listen on 127.0.0.1:")

@@ -1,0 +1,62 @@
+"""A delivery's record that comes twice is attended to once, unless whoever had it in hand gave up."""
+
+import asyncio
+
+import pytest
+
+from builders import delivery
+from fakes import quiet
+from streams.core.errors import ConflictingId
+from streams.stages.consuming.deduplicator import Deduplicator
+
+
+async def attend(repeats: Deduplicator, until: "asyncio.Future[None]") -> bool:
+    with await repeats.turn(delivery()) as first:
+        if first:
+            await until
+        return first
+
+
+async def test_a_twin_waits_until_the_first_is_done_and_is_a_repeat_then() -> None:
+    repeats, done = Deduplicator(), asyncio.Future[None]()
+    first, twin = (asyncio.create_task(attend(repeats, done)) for _ in range(2))
+    await quiet()
+    assert not twin.done()
+    done.set_result(None)
+    assert (await first, await twin) == (True, False)
+
+
+async def test_a_twin_has_its_turn_when_the_first_gives_up() -> None:
+    repeats, never, at_once = Deduplicator(), asyncio.Future[None](), asyncio.Future[None]()
+    at_once.set_result(None)
+    first = asyncio.create_task(attend(repeats, never))
+    await quiet()
+    twin = asyncio.create_task(attend(repeats, at_once))
+    await quiet()
+    first.cancel()
+    assert await twin is True
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_only_so_many_are_remembered() -> None:
+    repeats, at_once = Deduplicator(limit=0), asyncio.Future[None]()
+    at_once.set_result(None)
+    assert [await attend(repeats, at_once) for _ in range(2)] == [True, True]
+
+
+async def test_what_another_account_wrote_for_the_same_event_and_webhook_is_no_twin() -> None:
+    repeats = Deduplicator()
+    for account in ("strangers", "acme"):
+        with await repeats.turn(delivery(account_id=account)) as first:
+            assert first
+
+
+async def test_another_body_under_the_same_id_is_a_conflict() -> None:
+    repeats = Deduplicator()
+    with await repeats.turn(delivery()) as first:
+        assert first
+    with pytest.raises(ConflictingId, match="with another body before"):
+        await repeats.turn(delivery(body=b"another"))
+    with await repeats.turn(delivery()) as again:
+        assert not again

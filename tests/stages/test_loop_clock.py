@@ -1,0 +1,103 @@
+"""The clock of the slots counts what an endpoint takes, and not what the process itself is late."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from fakes import quiet
+from streams.core.endpoint_queue import SLOW_SECONDS, Priority
+from streams.core.slots import Slots
+from streams.stages.limiting.loop_clock import BEAT_SECONDS, LATE_SECONDS, LoopClock
+from streams.stages.limiting.slot_limiter import EndpointBusy, SlotLimiter
+
+
+class Stopwatch:
+    """Real time, as a test says."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def counted(beats: Sequence[float]) -> float:
+    """What the clock shows after beats that came so long after each other."""
+    real = Stopwatch()
+    attention = LoopClock(real)
+    for passed in beats:
+        real.seconds += passed
+        attention.beat()
+    return attention.now()
+
+
+def test_beats_in_time_are_counted_as_long_as_they_took() -> None:
+    assert counted([BEAT_SECONDS, BEAT_SECONDS + LATE_SECONDS / 2]) == pytest.approx(0.0215)
+
+
+def test_a_late_beat_counts_for_a_fifth_of_its_time() -> None:
+    assert counted([BEAT_SECONDS, 0.02, 5.0, BEAT_SECONDS]) == pytest.approx(2 * BEAT_SECONDS + 5.02 / 5)
+
+
+def test_a_server_that_takes_nine_seconds_is_slow_however_busy_this_process_is() -> None:
+    assert counted([0.05] * 180) > SLOW_SECONDS
+
+
+def test_nothing_passes_between_two_beats() -> None:
+    real = Stopwatch()
+    attention = LoopClock(real)
+    real.seconds += BEAT_SECONDS
+    attention.beat()
+    before = attention.now()
+    real.seconds += 1.0
+    assert attention.now() == before
+
+
+async def test_a_loop_that_has_time_counts_nearly_all_of_it_and_one_that_has_none_little() -> None:
+    attention = LoopClock()
+    beating = asyncio.create_task(attention.run())
+    began_at = time.monotonic()
+    while attention.now() < 0.2:
+        await asyncio.sleep(0.01)
+    # A shared machine may be late for reasons of its own.
+    assert time.monotonic() - began_at < 10
+    counted_idle, busy_until = attention.now(), time.monotonic() + 0.3
+    while time.monotonic() < busy_until:
+        piece = time.monotonic() + 2 * BEAT_SECONDS
+        while time.monotonic() < piece:
+            pass
+        await asyncio.sleep(0)
+    assert attention.now() - counted_idle < 0.15
+    beating.cancel()
+
+
+async def test_a_long_line_stays_in_memory_while_the_loop_is_late_and_is_sent_away_when_the_endpoint_is() -> None:
+    real = Stopwatch()
+    attention = LoopClock(real)
+    keeper = SlotLimiter(Slots(64), attention.now)
+    sent_away: list[EndpointBusy] = []
+
+    async def send() -> None:
+        try:
+            with await keeper.slot("webhook", Priority.FRESH, 32):
+                await asyncio.Event().wait()
+        except EndpointBusy as busy:
+            sent_away.append(busy)
+
+    async def pass_by(beats: int, seconds: float) -> None:
+        for _ in range(beats):
+            real.seconds += seconds
+            attention.beat()
+        keeper.look_after()
+        await quiet()
+
+    sending = [asyncio.create_task(send()) for _ in range(500)]
+    await pass_by(30, 0.05)
+    assert sent_away == []
+    await pass_by(300, BEAT_SECONDS)
+    assert len(sent_away) > 400
+    for one in sending:
+        one.cancel()
+    await asyncio.gather(*sending, return_exceptions=True)

@@ -1,0 +1,50 @@
+"""The errands of the one publisher go on through outages, a little at a time."""
+
+import asyncio
+from collections import Counter
+from datetime import datetime, timedelta
+
+import pytest
+
+from builders import NOON
+from fakes import FakeClock, FakeTelemetry, cancel_others
+from streams.core.errors import Unavailable
+from streams.ports import Prunable
+from streams.stages import maintenance
+from streams.stages.maintenance import prune_regularly
+
+
+class Attic:
+    """A `Pruning` with so many old rows of each kind; away at first, if it is told."""
+
+    def __init__(self, *, away: int = 0, **rows: int) -> None:
+        self.rows = Counter({Prunable[name]: count for name, count in rows.items()})
+        self.before: dict[Prunable, datetime] = {}
+        self.away = away
+
+    async def prune(self, what: Prunable, before: datetime, limit: int) -> int:
+        await asyncio.sleep(0)
+        if self.away:
+            self.away -= 1
+            raise Unavailable("the database is away")
+        self.before[what] = before
+        gone = min(limit, self.rows[what])
+        self.rows[what] -= gone
+        return gone
+
+
+async def test_what_is_old_is_taken_away_in_batches_by_how_long_its_kind_is_kept_through_an_outage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("BREATH_SECONDS", "PRUNE_EVERY_SECONDS"):
+        monkeypatch.setattr(maintenance, name, 0)
+    attic, report = Attic(away=1, DELIVERIES=2500, AUDIT=1), FakeTelemetry()
+    keep = {Prunable.DELIVERIES: timedelta(days=30), Prunable.AUDIT: timedelta(days=365)}
+    running = asyncio.create_task(prune_regularly(attic, keep, FakeClock(), report))
+    async with asyncio.timeout(5):
+        while attic.rows.total():
+            assert not running.done()
+            await asyncio.sleep(0)
+    await cancel_others()
+    assert report.counts["rows_pruned_total"] == 2501
+    assert attic.before == {what: NOON - kept for what, kept in keep.items()}

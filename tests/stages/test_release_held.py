@@ -1,0 +1,258 @@
+"""What is held is sent on by its state: oldest first, as was chosen, and no more than the webhook takes."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+
+import pytest
+
+from builders import event, paused, webhook
+from fakes import quiet
+from stages.path import HELD_RATE, URL, Path
+from streams.core.account import DeliveryFilter
+from streams.core.delivery import DeathReason, State, Trigger
+from streams.core.errors import Unavailable
+from streams.core.event import Event
+from streams.core.held import FIRST_ROOM, HeldChoice
+from streams.core.outcome import Response
+from streams.core.request import Request
+from streams.core.webhook import Pause, PauseReason, Status
+from streams.ports import Outgoing
+from streams.stages import release_held as release_held_module
+from streams.topics import DELIVERIES
+
+
+def events(count: int) -> list[Event]:
+    return [event(id=f"evt_{number}") for number in range(count)]
+
+
+async def hold_each(path: Path, webhooks: int, count: int) -> list[str]:
+    """So many webhooks that are paused, each with so many deliveries held; their ids."""
+    names = [f"wh_{number}" for number in range(webhooks)]
+    for name in names:
+        pause = Pause(f"pause_{name}", PauseReason.MANUAL)
+        await path.register(webhook(id=name, status=Status.PAUSED, pause=pause))
+    await path.happen(*events(count))
+    return names
+
+
+async def hold(path: Path, count: int) -> None:
+    """So many deliveries, held for a paused webhook; the lower number is the older."""
+    await path.register(paused())
+    for one in events(count):
+        await path.happen(one)
+        path.clock.advance(1)
+
+
+async def drain(path: Path, cycles: int = 1) -> list[int]:
+    """How many left in each cycle."""
+    left = []
+    for _ in range(cycles):
+        left.append(await path.drain.cycle())
+        await quiet()
+    return left
+
+
+def states(path: Path) -> set[State]:
+    return {standing.state for standing in path.recorder.standings.values()}
+
+
+async def test_nothing_leaves_while_the_webhook_is_paused(path: Path) -> None:
+    await hold(path, 3)
+    assert await drain(path) == [0]
+    assert path.sender.requests == []
+
+
+async def test_the_oldest_leave_first_under_their_old_numbers(path: Path) -> None:
+    await hold(path, 3)
+    await path.enable()
+    assert await drain(path) == [3]
+    assert [request.headers["webhook-id"] for request in path.sender.requests] == ["evt_0", "evt_1", "evt_2"]
+    assert {request.headers["webhook-attempt"] for request in path.sender.requests} == {"1"}
+    assert states(path) == {State.DELIVERED}
+
+
+async def test_the_room_grows_with_what_is_attempted(path: Path) -> None:
+    await hold(path, 60)
+    await path.enable()
+    assert await drain(path, 4) == [FIRST_ROOM, 2 * FIRST_ROOM, 4 * FIRST_ROOM, 60 - 7 * FIRST_ROOM]
+    assert states(path) == {State.DELIVERED}
+
+
+async def test_several_webhooks_are_sent_what_they_hold_in_one_cycle_each_with_a_room_of_its_own(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(release_held_module, "WEBHOOKS_AT_ONCE", 2)
+    monkeypatch.setattr(release_held_module, "ASK_AT_ONCE", 3)
+    names = await hold_each(path, 5, FIRST_ROOM + 1)
+    for name in names[:4]:
+        await path.enable(webhook_id=name)
+    assert await drain(path, 3) == [4 * FIRST_ROOM, 4, 0]
+    left = {(one.webhook_id, one.state) for one in path.recorder.standings.values()}
+    assert left == {*((name, State.DELIVERED) for name in names[:4]), (names[4], State.HELD)}
+
+
+async def test_no_more_than_there_is_room_for_is_under_way(path: Path) -> None:
+    path.sender.put(URL, never)
+    await hold(path, 60)
+    await path.enable()
+    assert await drain(path, 3) == [FIRST_ROOM, 0, 0]
+    # Whoever takes over knows what is under way already.
+    await path.crash()
+    await quiet()
+    assert await drain(path) == [0]
+
+
+async def test_many_leave_in_bites_so_that_what_comes_new_is_attended_to_in_between(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(release_held_module, "SMALLEST_BITE", 2)
+    monkeypatch.setattr(release_held_module, "BITES", 4)
+    bites: list[int] = []
+    produce = path.log.produce
+
+    async def counted(records: Sequence[Outgoing]) -> Sequence[datetime]:
+        if records[0].topic == DELIVERIES:
+            bites.append(len(records))
+        return await produce(records)
+
+    await hold(path, FIRST_ROOM - 1)
+    await path.enable()
+    monkeypatch.setattr(path.log, "produce", counted)
+    assert await drain(path) == [FIRST_ROOM - 1]
+    assert bites == [2, 2, 2, 1]
+    assert states(path) == {State.DELIVERED}
+
+
+async def test_however_many_webhooks_there_are_their_bites_share_one_cycle(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(release_held_module, "WEBHOOKS_AT_ONCE", 1)
+    monkeypatch.setattr(release_held_module, "SMALLEST_BITE", 1)
+    for name in await hold_each(path, 3, FIRST_ROOM):
+        await path.enable(webhook_id=name)
+    me, sleep = asyncio.current_task(), asyncio.sleep
+    slept: list[float] = []
+
+    async def counted(seconds: float) -> None:
+        if asyncio.current_task() is me:
+            slept.append(seconds)
+        await sleep(0)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "sleep", counted)
+        assert await path.drain.cycle() == 3 * FIRST_ROOM
+    assert len([seconds for seconds in slept if seconds]) == 3 * (FIRST_ROOM - 1)
+    assert sum(slept) <= release_held_module.CYCLE_SECONDS
+
+
+async def test_no_more_leave_in_a_second_than_is_set_however_fast_the_endpoint_is(path: Path) -> None:
+    await hold(path, HELD_RATE)
+    await path.enable()
+    left = await drain(path, 12)
+    assert sum(left) == HELD_RATE // 2  # what half a second left unused
+    path.clock.advance(0.1)
+    assert sum(await drain(path, 2)) == pytest.approx(HELD_RATE // 10, abs=1)
+
+
+async def never(request: Request) -> Response:
+    await asyncio.Event().wait()
+    return Response(200, {})
+
+
+@pytest.mark.parametrize(
+    ("choice", "state", "sent"),
+    [
+        (HeldChoice.DELIVER, State.DELIVERED, 4),
+        (HeldChoice.KEEP, State.DEAD, 0),
+        (HeldChoice.DISCARD, State.DISCARDED, 0),
+    ],
+)
+async def test_what_was_chosen_holds_for_late_arrivals_too(
+    path: Path, choice: HeldChoice, state: State, sent: int
+) -> None:
+    await hold(path, 3)
+    late = path.deliveries("deliveries.held")[0]
+    await path.enable(choice)
+    await path.put("deliveries.held", late._replace(event_id="evt_late"))
+    await drain(path)
+    assert states(path) == {state}
+    assert len(path.recorder.standings) == 4
+    assert len(path.sender.requests) == sent
+
+
+async def test_what_is_kept_is_a_dead_letter_that_can_be_sent_again(path: Path) -> None:
+    await hold(path, 1)
+    await path.enable(HeldChoice.KEEP)
+    await drain(path)
+    (letter,) = path.letters()
+    assert (letter.reason, letter.delivery.event_id) == (DeathReason.KEPT, "evt_0")
+    assert await path.replays.again(DeliveryFilter(state=State.DEAD)) == [letter.delivery.id]
+    await drain(path)
+    assert path.standing().state is State.DELIVERED
+    assert path.standing().generation == 2
+    assert [one.trigger for one in path.deliveries(DELIVERIES)][-1] is Trigger.MANUAL
+
+
+@pytest.mark.parametrize("choice", [HeldChoice.KEEP, HeldChoice.DISCARD])
+async def test_what_asks_nothing_of_the_endpoint_does_not_keep_its_pace(path: Path, choice: HeldChoice) -> None:
+    await hold(path, 50)
+    await path.enable(choice)
+    assert await drain(path, 3) == [8, 16, 26]
+
+
+async def test_what_a_deleted_webhook_was_owed_becomes_dead_letters(path: Path) -> None:
+    await hold(path, 2)
+    await path.remove("wh_crm")
+    await drain(path)
+    assert [letter.reason for letter in path.letters()] == [DeathReason.DELETED] * 2
+
+
+async def test_a_second_pause_stops_the_flow_and_loses_nothing(path: Path) -> None:
+    await hold(path, 40)
+    await path.enable()
+    await drain(path)
+    await path.register(paused())
+    assert await drain(path) == [0]
+    await path.enable()
+    await drain(path, 4)
+    assert states(path) == {State.DELIVERED}
+    assert set(path.sent().values()) == {1}
+
+
+async def test_what_the_endpoint_cannot_take_comes_back_and_waits_longer_each_time(path: Path) -> None:
+    path.sender.put(URL, never)
+    await path.register(webhook())
+    await path.happen(*events(30))
+    # Nobody answered for half a minute: what stands in its line would wait too long.
+    path.clock.advance(9)
+    path.slots.look_after()
+    await quiet()
+    held = [standing for standing in path.recorder.standings.values() if standing.state is State.HELD]
+    assert held
+    assert {standing.reason for standing in held} == {"busy"}
+    first, *rest = await drain(path, 5)
+    assert first > 0
+    assert rest == [0, 0, 0, 0]
+    path.clock.advance(1.1)
+    assert sum(await drain(path, 3)) > 0
+
+
+async def test_a_database_that_is_away_is_waited_for(path: Path) -> None:
+    await hold(path, 3)
+    await path.enable()
+    path.recorder.away = True
+    with pytest.raises(Unavailable):
+        await path.drain.cycle()
+    path.recorder.away = False
+    assert await drain(path) == [3]
+
+
+async def test_what_kafka_refuses_becomes_a_dead_letter_and_holds_no_other_up(path: Path) -> None:
+    await hold(path, 3)
+    path.log.most_bytes[DELIVERIES] = 10
+    await path.enable()
+    assert await drain(path) == [3]
+    assert states(path) == {State.DEAD}
+    reasons = {standing.reason for standing in path.recorder.standings.values()}
+    assert reasons == {"refused"}

@@ -1,0 +1,168 @@
+"""Coroutines wait for their slot, and nobody's end costs the others one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from fakes import cancel_others, quiet
+from streams.core.endpoint_queue import Priority
+from streams.core.slots import Slots
+from streams.stages.limiting.slot_limiter import EndpointBusy, SlotLimiter
+
+
+class Crowd:
+    """Coroutines that hold a slot until they are told to leave."""
+
+    def __init__(self, total: int) -> None:
+        # One more: the last one is kept for tests.
+        self.now = 0.0
+        self.keeper = SlotLimiter(Slots(total + 1), lambda: self.now)
+        self.inside: list[str] = []
+        self.sent_away: list[str] = []
+        self._leave: dict[str, asyncio.Event] = {}
+
+    def come(
+        self, name: str, webhook: str = "wh_crm", cap: int = 8, errand: Priority = Priority.FRESH
+    ) -> asyncio.Task[None]:
+        return asyncio.create_task(self._stay(name, webhook, cap, errand))
+
+    async def leave(self, name: str) -> None:
+        self._leave[name].set()
+        await quiet()
+
+    async def _stay(self, name: str, webhook: str, cap: int, errand: Priority) -> None:
+        self._leave[name] = asyncio.Event()
+        try:
+            with await self.keeper.slot(webhook, errand, cap) as turn:
+                self.inside.append(name)
+                try:
+                    await self._leave[name].wait()
+                    turn.delivered = True
+                finally:
+                    self.inside.remove(name)
+        except EndpointBusy:
+            self.sent_away.append(name)
+
+
+@asynccontextmanager
+async def crowd(total: int = 2) -> AsyncIterator[Crowd]:
+    yield Crowd(total)
+    await cancel_others()
+
+
+async def test_as_many_are_inside_as_there_are_slots() -> None:
+    async with crowd(total=2) as them:
+        # One that answered already: an unknown one may take half of the slots only.
+        them.come("first")
+        await quiet()
+        await them.leave("first")
+        for name in "abc":
+            them.come(name)
+        await quiet()
+        assert them.inside == ["a", "b"]
+        await them.leave("a")
+        assert them.inside == ["b", "c"]
+
+
+async def test_no_webhook_has_more_than_its_cap() -> None:
+    async with crowd(total=8) as them:
+        for name in "abc":
+            them.come(name, "wh_slow", cap=2)
+        them.come("d", "wh_quick")
+        await quiet()
+        assert them.inside == ["a", "b", "d"]
+
+
+async def test_a_slot_comes_back_when_its_holder_fails() -> None:
+    keeper = SlotLimiter(Slots(2))
+    with pytest.raises(RuntimeError, match="broken"), await keeper.slot("wh_crm", Priority.FRESH, 1):
+        raise RuntimeError("broken")
+    async with asyncio.timeout(10):
+        with await keeper.slot("wh_crm", Priority.FRESH, 1):
+            pass
+
+
+async def test_a_slot_comes_back_when_its_holder_is_cancelled() -> None:
+    async with crowd(total=1) as them:
+        first = them.come("a")
+        them.come("b")
+        await quiet()
+        first.cancel()
+        await quiet()
+        assert them.inside == ["b"]
+
+
+async def test_who_gives_up_waiting_keeps_nobody_else_waiting() -> None:
+    async with crowd(total=1) as them:
+        them.come("a")
+        impatient = them.come("b")
+        them.come("c")
+        await quiet()
+        impatient.cancel()
+        await them.leave("a")
+        assert them.inside == ["c"]
+
+
+async def test_who_gives_up_at_the_very_moment_of_its_turn_gives_the_slot_back() -> None:
+    async with crowd(total=1) as them:
+        with await them.keeper.slot("wh_crm", Priority.FRESH, 8):
+            unlucky = them.come("a")
+            them.come("b")
+            await quiet()
+        # Its turn was granted just now, and it has not woken up yet.
+        unlucky.cancel()
+        await quiet()
+        assert them.inside == ["b"]
+
+
+async def test_after_the_close_nobody_who_waits_gets_a_slot() -> None:
+    async with crowd(total=1) as them:
+        them.come("a")
+        waiting = them.come("b")
+        await quiet()
+        them.keeper.close()
+        await them.leave("a")
+        assert waiting.cancelled()
+        assert them.inside == []
+
+
+async def test_after_the_close_nobody_who_asks_waits() -> None:
+    async with crowd(total=1) as them:
+        them.keeper.close()
+        late = them.come("a")
+        await quiet()
+        assert late.cancelled()
+
+
+async def test_who_is_inside_finishes_after_the_close() -> None:
+    async with crowd(total=1) as them:
+        first = them.come("a")
+        await quiet()
+        them.keeper.close()
+        await them.leave("a")
+        assert first.done()
+        assert not first.cancelled()
+
+
+async def test_who_would_wait_too_long_is_sent_away_and_the_others_stay() -> None:
+    async with crowd(total=8) as them:
+        for name in "abcd":
+            them.come(name, cap=1)
+        await quiet()
+        them.now = 4.0
+        them.keeper.look_after()
+        await quiet()
+        assert (them.inside, them.sent_away) == (["a"], ["d", "c"])
+        await them.leave("a")
+        assert them.inside == ["b"]
+
+
+async def test_a_test_goes_in_while_everybody_else_waits() -> None:
+    async with crowd(total=1) as them:
+        for name in "ab":
+            them.come(name)
+        them.come("test", "wh_crm/test", errand=Priority.TEST)
+        await quiet()
+        assert them.inside == ["a", "test"]
