@@ -36,7 +36,7 @@ async def once(request: Request, key: str, handle: Handler, works_without_databa
     # The request belongs to it: a key that is used for another one, a day later, names other events.
     request.state.repeat_key = f"{caller}/{key}/{fingerprint}"
     try:
-        known = await _begin(services.answers, caller, key, fingerprint, now)
+        known = await _begin(services.responses, caller, key, fingerprint, now)
     except Unavailable:
         if not works_without_database:
             raise
@@ -46,35 +46,35 @@ async def once(request: Request, key: str, handle: Handler, works_without_databa
     try:
         response = await handle(request)
     except BaseException:
-        await services.answers.forget(caller, key, now)
+        await services.responses.forget(caller, key, now)
         raise
     headers = {name: value for name in _KEPT_HEADERS if (value := response.headers.get(name))}
-    answer = services.sealer.seal(json.dumps([bytes(response.body).decode(), headers]))
+    kept = services.encryption.encrypt(json.dumps([bytes(response.body).decode(), headers]))
     try:
-        await services.answers.finish(caller, key, now, response.status_code, answer)
+        await services.responses.finish(caller, key, now, response.status_code, kept)
     except Unavailable as away:
         # It is done all the same, and whoever asked is to hear of it.
-        services.report.tell("answer not kept", request_id=request.state.request_id, why=str(away))
+        services.telemetry.info("answer not kept", request_id=request.state.request_id, why=str(away))
     return response
 
 
 async def _begin(
-    answers: IdempotencyStore, caller: str, key: str, fingerprint: str, now: datetime
+    responses: IdempotencyStore, caller: str, key: str, fingerprint: str, now: datetime
 ) -> EarlierRequest | None:
     """What is known of an earlier request; None when this one is the first, or the first one died on its way."""
-    known = await answers.begin(caller, key, fingerprint, now)
+    known = await responses.begin(caller, key, fingerprint, now)
     if known is not None and known.status is None and now - known.begun_at > UNDER_WAY:
-        await answers.forget(caller, key, known.begun_at)
-        return await answers.begin(caller, key, fingerprint, now)
+        await responses.forget(caller, key, known.begun_at)
+        return await responses.begin(caller, key, fingerprint, now)
     return known
 
 
 def _again(request: Request, known: EarlierRequest, fingerprint: str) -> Response:
     if known.fingerprint != fingerprint:
         raise Invalid(FieldError("Idempotency-Key", "was used for another request: take a new one"))
-    if known.status is None or known.sealed_answer is None:
+    if known.status is None or known.encrypted_response is None:
         raise Conflict("the first request with this Idempotency-Key is still under way: try again in a moment")
-    body, headers = json.loads(services_of(request).sealed.secret(known.sealed_answer))
+    body, headers = json.loads(services_of(request).encryption.decrypt(known.encrypted_response))
     headers["Idempotent-Replayed"] = "true"
     return Response(body, known.status, headers, "application/json" if body else None)
 

@@ -33,7 +33,7 @@ class RequestMiddleware:
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
-        self._report = services.report
+        self._telemetry = services.telemetry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,7 +58,7 @@ class RequestMiddleware:
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             # The error's own words may hold what a customer sent.
-            self._report.tell(
+            self._telemetry.info(
                 "request broke",
                 request_id=request_id,
                 error=type(error).__name__,
@@ -76,10 +76,10 @@ class RequestMiddleware:
         # The template and not the path: ids would make as many series.
         route = getattr(scope.get("route"), "path", "unknown")
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._report.count("api_requests_total", method=method, route=route, status=str(status))
-        self._report.observe("api_request_seconds", seconds)
+        self._telemetry.count("api_requests_total", method=method, route=route, status=str(status))
+        self._telemetry.observe("api_request_seconds", seconds)
         caller = scope["state"].get("caller")
-        self._report.tell(
+        self._telemetry.info(
             "request",
             request_id=scope["state"]["request_id"],
             method=method,

@@ -88,10 +88,10 @@ def _whole(schema: dict[str, Any]) -> dict[str, Any]:
     components["schemas"]["Problem"] = _PROBLEM
     components["responses"] = {
         f"Problem{status}": {
-            "description": words,
+            "description": message,
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
-        for status, words in _WHEN.items()
+        for status, message in _WHEN.items()
     }
     components["schemas"] |= event_schemas()
     body = schema["paths"]["/v1/events"]["post"]["requestBody"]["content"]["application/json"]

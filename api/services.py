@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from streams.ports import AuditLog, Clock, IdempotencyStore, Sealed, Sealer, Telemetry
+from streams.ports import AuditLog, Clock, Encryption, IdempotencyStore, Telemetry
 from streams.services.access import AccessService
 from streams.services.accounts import AccountService
 from streams.services.deliveries import DeliveryService
@@ -18,23 +18,22 @@ from streams.services.webhooks import WebhookService
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The services and the few ports that routes use; `troubles` says why requests cannot be served now."""
+    """The services and the few ports that routes use; `readiness_problems` says why requests cannot be served now."""
 
     access: AccessService
     accounts: AccountService
     webhooks: WebhookService
     secrets: SecretService
     deliveries: DeliveryService
-    insight: WebhookStatsService
-    trials: SyntheticEventService
+    webhook_stats: WebhookStatsService
+    synthetic_events: SyntheticEventService
     ingest: IngestService
     audit: AuditLog
-    answers: IdempotencyStore
-    sealer: Sealer
-    sealed: Sealed
+    responses: IdempotencyStore
+    encryption: Encryption
     clock: Clock
-    report: Telemetry
-    troubles: Callable[[], Awaitable[list[str]]]
+    telemetry: Telemetry
+    readiness_problems: Callable[[], Awaitable[list[str]]]
     metrics: Callable[[], tuple[bytes, str]]
 
 

@@ -24,8 +24,8 @@ class StrictRoute(APIRoute):
             # Before the body is read: without a key nobody makes us hold it.
             await known_caller(request)
             if strangers := sorted(request.query_params.keys() - known):
-                words = f"is no parameter here; there are {', '.join(sorted(known)) or 'none'}"
-                raise Invalid(*(FieldError(name, words) for name in strangers))
+                message = f"is no parameter here; there are {', '.join(sorted(known)) or 'none'}"
+                raise Invalid(*(FieldError(name, message) for name in strangers))
             key = request.headers.get("idempotency-key") if repeatable else None
             return (
                 await handle(request) if key is None else await once(request, key, handle, self.works_without_database)

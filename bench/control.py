@@ -80,8 +80,8 @@ def first_delivery(times: Annotated[int, typer.Option(help="How often.")] = 20) 
             for number in range(times + 1):
                 began = time.monotonic()
                 path = f"/ok/{number}"
-                answer = client.post("/v1/webhooks", json={"url": stack.sink.url(path)}).raise_for_status().json()
-                assert answer["propagated"], answer
+                response = client.post("/v1/webhooks", json={"url": stack.sink.url(path)}).raise_for_status().json()
+                assert response["propagated"], response
                 answered.append(1000 * (time.monotonic() - began))
                 stack.publish(f"evt_{number}", made["id"])
                 stack.flush()
@@ -121,8 +121,8 @@ def replay(
             stack.wait_for_states({"dead": dead_letters}, 600, webhook)
             stack.take()
             began = time.monotonic()
-            answer = client.post("/v1/dead-letters/retry", json={"filter": {"webhookId": webhook}})
-            job = answer.raise_for_status().json()["id"]
+            response = client.post("/v1/dead-letters/retry", json={"filter": {"webhookId": webhook}})
+            job = response.raise_for_status().json()["id"]
             paced(stack, other, rate, settle, "early")
             cpu_before = stack.cpu_seconds()
             meanwhile = paced(stack, other, rate, MEASURED_SECONDS, "meanwhile")
@@ -167,8 +167,8 @@ def _two_pages(client: httpx.Client, query: dict[str, Any]) -> list[float]:
     took, cursor = [], None
     for _ in range(2):
         began = time.perf_counter()
-        answer = client.get("/v1/deliveries", params={**query, **({"cursor": cursor} if cursor else {})})
+        response = client.get("/v1/deliveries", params={**query, **({"cursor": cursor} if cursor else {})})
         took.append(1000 * (time.perf_counter() - began))
-        assert answer.status_code == 200, answer.text
-        cursor = answer.json().get("nextCursor")
+        assert response.status_code == 200, response.text
+        cursor = response.json().get("nextCursor")
     return took

@@ -64,8 +64,8 @@ async def measure(port: int, asked: argparse.Namespace) -> list[tuple[float, flo
 
     async def lane() -> None:
         for _ in range(each):
-            answer = await sender.send(request)
-            assert isinstance(answer, Response), answer
+            response = await sender.send(request)
+            assert isinstance(response, Response), response
 
     figures = []
     for _ in range(asked.runs + 1):

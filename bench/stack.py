@@ -105,8 +105,8 @@ class Stack:
 
         async def open_one(path: str) -> Webhook:
             opened = await deployment.accounts().open(path, (), by="bench")
-            wish = WebhookInput(opened.account.id, self.sink.url(path), max_concurrency=max_concurrency)
-            made = await deployment.webhooks().register(wish, by="bench")
+            webhook_input = WebhookInput(opened.account.id, self.sink.url(path), max_concurrency=max_concurrency)
+            made = await deployment.webhooks().register(webhook_input, by="bench")
             return made.changed.registration.webhook
 
         async def open_all() -> list[Webhook]:

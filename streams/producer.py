@@ -207,11 +207,11 @@ class EventProducer:
 
 
 def _in_words(error: KafkaError, reason: KafkaError | None) -> ScormWebhooksError:
-    words = f"Kafka did not take the event: {error.str()}"
+    message = f"Kafka did not take the event: {error.str()}"
     if error.fatal():
-        return Unavailable(f"{words}; this producer is broken for good, make a new one")
+        return Unavailable(f"{message}; this producer is broken for good, make a new one")
     if reason and error.code() in _WAITED_IN_VAIN:
-        error, words = reason, f"{words} ({reason.str()})"
+        error, message = reason, f"{message} ({reason.str()})"
     # A handshake that fails on a certificate is sometimes told as a broken transport.
     ours = error.code() in _OURS_TO_MEND or "certificate verify failed" in error.str()
-    return Misconfigured(words) if ours else Unavailable(words)
+    return Misconfigured(message) if ours else Unavailable(message)

@@ -181,8 +181,8 @@ def _words(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     name = str(first["loc"][0])
     reason = first.get("ctx", {}).get("error")
-    words = str(reason) if reason else first["msg"]
-    return f"{PREFIX}{name.upper()}: {_shown(words)} ({Settings.model_fields[name].description})"
+    message = str(reason) if reason else first["msg"]
+    return f"{PREFIX}{name.upper()}: {_shown(message)} ({Settings.model_fields[name].description})"
 
 
 def _shown(text: str) -> str:

@@ -113,7 +113,7 @@ class PrometheusTelemetry(Collector):
     def __init__(self, stage: str) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(self)
-        self._log = structlog.get_logger().bind(stage=stage)
+        self._logger = structlog.get_logger().bind(stage=stage)
         self._counts = {name: _nothing(labels) for name, (_, labels) in COUNTERS.items()}
         self._levels = {name: _nothing(labels) for name, (_, labels) in GAUGES.items()}
         self._histograms = {name: _Histogram(bounds) for name, (_, bounds) in HISTOGRAMS.items()}
@@ -133,35 +133,35 @@ class PrometheusTelemetry(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All of them as the library writes them out."""
-        for name, (words, labels) in COUNTERS.items():
-            counter = CounterMetricFamily(f"{NAMESPACE}_{name}", words, labels=labels)
+        for name, (message, labels) in COUNTERS.items():
+            counter = CounterMetricFamily(f"{NAMESPACE}_{name}", message, labels=labels)
             for values, count in self._counts[name].items():
                 counter.add_metric(values, count)
             yield counter
-        for name, (words, labels) in GAUGES.items():
-            gauge = GaugeMetricFamily(f"{NAMESPACE}_{name}", words, labels=labels)
+        for name, (message, labels) in GAUGES.items():
+            gauge = GaugeMetricFamily(f"{NAMESPACE}_{name}", message, labels=labels)
             for values, level in self._levels[name].items():
                 gauge.add_metric(values, level)
             yield gauge
-        for name, (words, _) in HISTOGRAMS.items():
+        for name, (message, _) in HISTOGRAMS.items():
             found = self._histograms[name]
-            yield HistogramMetricFamily(f"{NAMESPACE}_{name}", words, buckets=found.buckets(), sum_value=found.sum)
+            yield HistogramMetricFamily(f"{NAMESPACE}_{name}", message, buckets=found.buckets(), sum_value=found.sum)
 
     @cached_property
-    def is_heard(self) -> bool:
-        return bool(self._log.is_enabled_for(logging.INFO))
+    def is_info_enabled(self) -> bool:
+        return bool(self._logger.is_enabled_for(logging.INFO))
 
-    def tell(self, fact: str, /, **ids: object) -> None:
-        self._log.info(fact, **_present(ids))
+    def info(self, event: str, /, **ids: object) -> None:
+        self._logger.info(event, **_present(ids))
 
-    def debug(self, fact: str, /, **ids: object) -> None:
-        self._log.debug(fact, **_present(ids))
+    def debug(self, event: str, /, **ids: object) -> None:
+        self._logger.debug(event, **_present(ids))
 
-    def warning(self, fact: str, /, **ids: object) -> None:
-        self._log.warning(fact, **_present(ids))
+    def warning(self, event: str, /, **ids: object) -> None:
+        self._logger.warning(event, **_present(ids))
 
-    def error(self, fact: str, /, **ids: object) -> None:
-        self._log.error(fact, **_present(ids))
+    def error(self, event: str, /, **ids: object) -> None:
+        self._logger.error(event, **_present(ids))
 
 
 def _present(ids: Mapping[str, object]) -> dict[str, object]:

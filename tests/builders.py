@@ -9,7 +9,7 @@ from streams.core.delivery import DeathReason, Delivery, SubscriptionsPosition, 
 from streams.core.event import Data, Event, render
 from streams.core.limits import ID_CHARACTERS, TEXT_CHARACTERS
 from streams.core.outcome import Kind
-from streams.core.webhook import Pause, PauseReason, SealedSecret, Status, Webhook
+from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
 
 NOON = datetime(2026, 4, 10, 12, tzinfo=UTC)
 # The secret of Standard Webhooks' own known answer.
@@ -72,7 +72,7 @@ def webhook(**changes: Any) -> Webhook:
         id="wh_crm",
         account_id="acme",
         url="https://crm.example.com/hooks",
-        secrets=(sealed(SECRET),),
+        secrets=(ciphertext(SECRET),),
     )
     return replace(everything, **changes)
 
@@ -82,9 +82,9 @@ def paused(reason: PauseReason = PauseReason.MANUAL, **changes: Any) -> Webhook:
     return webhook(status=Status.PAUSED, pause=Pause("pause_1", reason), **changes)
 
 
-def sealed(secret: str, valid_until: datetime | None = None) -> SealedSecret:
-    """A secret as `FakeSealed` opens it."""
-    return SealedSecret("sealed:" + secret, valid_until)
+def ciphertext(secret: str, valid_until: datetime | None = None) -> EncryptedSecret:
+    """A secret as `FakeEncryption` opens it."""
+    return EncryptedSecret("sealed:" + secret, valid_until)
 
 
 def delivery(**changes: Any) -> Delivery:
@@ -121,11 +121,11 @@ def attempt(**changes: Any) -> Attempt:
         ended_at=NOON,
         request_headers={"webhook-id": event().id},
         status=200,
-        answer_headers={"content-type": "text/plain"},
-        answer=b"thanks",
+        response_headers={"content-type": "text/plain"},
+        response_body=b"thanks",
         kind=Kind.DELIVERED,
-        words="The endpoint answered 200.",
-        followed=NextStep.DONE,
+        message="The endpoint answered 200.",
+        next_step=NextStep.DONE,
     )
     return succeeded._replace(**changes)
 

@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.kafka.config import view_config
+from streams.adapters.kafka.config import subscriptions_config
 from streams.core.errors import Invalid, Misconfigured, Unavailable
 from streams.core.event import Event, partition_key
 from streams.producer import Ack, EventProducer
@@ -208,7 +208,7 @@ def test_the_key_is_the_session_else_the_package_else_the_account(data: dict[str
 
 
 def record_at(brokers: str, ack: Ack) -> Message:
-    consumer = Consumer(view_config({"bootstrap.servers": brokers}))
+    consumer = Consumer(subscriptions_config({"bootstrap.servers": brokers}))
     consumer.assign([TopicPartition(ack.topic, ack.partition, ack.offset)])
     record = consumer.poll(10)
     consumer.close()

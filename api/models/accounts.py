@@ -133,7 +133,7 @@ class Notification(Model):
     tries: int
     due_at: Time | None = None
     sent_at: Time | None = None
-    trouble: str | None = None
+    problem: str | None = None
 
 
 def account_fields(account: Account) -> dict[str, Any]:
@@ -167,16 +167,16 @@ def user_of(user: User) -> UserDetails:
     return UserDetails(id=user.id, email=user.email, created_at=user.created_at)
 
 
-def deed_of(deed: AuditEntry) -> AuditLogEntry:
+def audit_entry_of(audit_entry: AuditEntry) -> AuditLogEntry:
     """A deed."""
     return AuditLogEntry(
-        id=deed.id,
-        at=deed.at,
-        actor=deed.actor,
-        action=deed.action,
-        account_id=deed.account_id,
-        object_id=deed.object_id,
-        details=dict(deed.details),
+        id=audit_entry.id,
+        at=audit_entry.at,
+        actor=audit_entry.actor,
+        action=audit_entry.action,
+        account_id=audit_entry.account_id,
+        object_id=audit_entry.object_id,
+        details=dict(audit_entry.details),
     )
 
 
@@ -193,5 +193,5 @@ def notification_of(seen: MailDetails) -> Notification:
         tries=mail.tries,
         due_at=mail.due_at,
         sent_at=mail.sent_at,
-        trouble=mail.trouble,
+        problem=mail.problem,
     )

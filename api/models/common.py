@@ -96,7 +96,7 @@ def _storable(text: str) -> str:
     return text
 
 
-def at_most(count: int, noun: str) -> BeforeValidator:
+def at_most(count: int, value: str) -> BeforeValidator:
     """Limit a list or an object before pydantic looks into it.
 
     `Field(max_length=…)` alone makes an error for each wrong item first: a body of 1 MiB took 900 MB.
@@ -104,7 +104,7 @@ def at_most(count: int, noun: str) -> BeforeValidator:
 
     def check(given: Any) -> Any:
         if isinstance(given, list | dict) and len(given) > count:
-            raise ValueError(f"must have at most {count} {noun}")
+            raise ValueError(f"must have at most {count} {value}")
         return given
 
     return BeforeValidator(check)

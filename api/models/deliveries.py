@@ -45,11 +45,11 @@ class Attempt(Model):
     milliseconds: float
     request_headers: dict[str, str]
     status: int | None = None
-    answer_headers: dict[str, str]
-    answer: str
+    response_headers: dict[str, str]
+    response_body: str
     outcome: str
     explanation: str
-    followed: Annotated[str, Field(description="What became of the delivery after it.")]
+    next_step: Annotated[str, Field(description="What became of the delivery after it.")]
     tier: str | None = None
 
 
@@ -100,15 +100,15 @@ class JobDetails(Model):
     finished_at: Time | None = None
 
 
-def delivery_of(standing: DeliveryState) -> Delivery:
+def delivery_of(delivery_state: DeliveryState) -> Delivery:
     """A delivery."""
-    return Delivery(**_fields(standing))
+    return Delivery(**_fields(delivery_state))
 
 
 def delivery_with_attempts(seen: DeliveryDetails) -> DeliveryWithAttempts:
     """A delivery with all that is known of it."""
     return DeliveryWithAttempts(
-        **_fields(seen.standing), payload=seen.payload, made=[_attempt(attempt) for attempt in seen.attempts]
+        **_fields(seen.delivery_state), payload=seen.payload, made=[_attempt(attempt) for attempt in seen.attempts]
     )
 
 
@@ -125,23 +125,23 @@ def job_of(job: Job) -> JobDetails:
     )
 
 
-def _fields(standing: DeliveryState) -> dict[str, Any]:
+def _fields(delivery_state: DeliveryState) -> dict[str, Any]:
     return {
-        "id": standing.delivery_id,
-        "webhook_id": standing.webhook_id,
-        "event_id": standing.event_id,
-        "event_type": standing.event_type,
-        "trigger": standing.trigger,
-        "state": standing.state,
-        "reason": standing.reason,
-        "explanation": standing.words,
-        "attempts": standing.attempts,
-        "generation": standing.generation,
-        "target": standing.target,
-        "tier": standing.tier,
-        "due_at": standing.due_at,
-        "first_seen_at": standing.first_seen_at,
-        "changed_at": standing.changed_at,
+        "id": delivery_state.delivery_id,
+        "webhook_id": delivery_state.webhook_id,
+        "event_id": delivery_state.event_id,
+        "event_type": delivery_state.event_type,
+        "trigger": delivery_state.trigger,
+        "state": delivery_state.state,
+        "reason": delivery_state.reason,
+        "explanation": delivery_state.message,
+        "attempts": delivery_state.attempts,
+        "generation": delivery_state.generation,
+        "target": delivery_state.target,
+        "tier": delivery_state.tier,
+        "due_at": delivery_state.due_at,
+        "first_seen_at": delivery_state.first_seen_at,
+        "changed_at": delivery_state.changed_at,
     }
 
 
@@ -155,10 +155,10 @@ def _attempt(seen: AttemptDetails) -> Attempt:
         milliseconds=round(seen.milliseconds, 1),
         request_headers=dict(seen.request_headers),
         status=seen.status,
-        answer_headers=dict(seen.answer_headers),
-        answer=seen.answer.decode(errors="replace"),
+        response_headers=dict(seen.response_headers),
+        response_body=seen.response_body.decode(errors="replace"),
         outcome=seen.outcome,
-        explanation=seen.words,
-        followed=seen.followed,
+        explanation=seen.message,
+        next_step=seen.next_step,
         tier=seen.tier,
     )

@@ -77,7 +77,7 @@ class NewWebhook(Input):
     headers: Headers = Field(default_factory=dict)
     max_concurrency: Concurrency = DEFAULT_MAX_CONCURRENCY
 
-    def wish(self, account_id: str) -> WebhookInput:
+    def webhook_input(self, account_id: str) -> WebhookInput:
         """The same for an account."""
         return WebhookInput(account_id, **dict(self))
 
@@ -196,7 +196,7 @@ def webhook_fields(known: Registration, now: datetime) -> dict[str, Any]:
         "packages": sorted(webhook.packages),
         "dispatches": sorted(webhook.dispatches),
         "fallback_url": webhook.fallback_url,
-        "has_headers": webhook.sealed_headers is not None,
+        "has_headers": webhook.encrypted_headers is not None,
         "max_concurrency": webhook.max_concurrency,
         "status": webhook.status,
         "pause_reason": webhook.pause.reason if webhook.pause else None,
@@ -223,7 +223,7 @@ def health_of(seen: HealthDetails) -> Health:
         failing_since=failing.first_failed_at,
         last_failed_at=failing.last_failed_at,
         last_status=failing.last_status,
-        last_failure=failing.last_words,
+        last_failure=failing.last_message,
         last_delivered_at=seen.last_delivered_at,
     )
 
@@ -240,8 +240,12 @@ def statistics_of(stats: StatsSummary) -> Statistics:
         )
         for hour in stats.hours
     ]
-    return Statistics(since=stats.since, hours=hours, unfinished=[_unfinished(tally) for tally in stats.unfinished])
+    return Statistics(
+        since=stats.since, hours=hours, unfinished=[_unfinished(count_states) for count_states in stats.unfinished]
+    )
 
 
-def _unfinished(tally: StateCount) -> Unfinished:
-    return Unfinished(state=tally.state, tier=tally.tier, reason=tally.reason, count=tally.count)
+def _unfinished(count_states: StateCount) -> Unfinished:
+    return Unfinished(
+        state=count_states.state, tier=count_states.tier, reason=count_states.reason, count=count_states.count
+    )

@@ -19,7 +19,7 @@ from api.models.accounts import (
     SignInToken,
     UserDetails,
     account_fields,
-    deed_of,
+    audit_entry_of,
     key_fields,
     notification_of,
     user_of,
@@ -125,7 +125,7 @@ async def make_sign_in_token(account_id: Id, user_id: Id, caller: Operator, requ
 async def audit(caller: Operator, request: Request, limit: Limit = 50, cursor: After = None) -> Page[AuditLogEntry]:
     """Newest first."""
     page = await services_of(request).audit.list(None, cursor_of(cursor), limit)
-    return Page(data=[deed_of(deed) for deed in page.rows], next_cursor=text_of(page.next))
+    return Page(data=[audit_entry_of(audit_entry) for audit_entry in page.rows], next_cursor=text_of(page.next))
 
 
 # -- what an account sees of itself ----------------------------------------------------------------------------
@@ -137,7 +137,7 @@ async def own_audit(
 ) -> Page[AuditLogEntry]:
     """In this account, newest first."""
     page = await services_of(request).audit.list(caller.account_id, cursor_of(cursor), limit)
-    return Page(data=[deed_of(deed) for deed in page.rows], next_cursor=text_of(page.next))
+    return Page(data=[audit_entry_of(audit_entry) for audit_entry in page.rows], next_cursor=text_of(page.next))
 
 
 @router.get(
@@ -147,5 +147,5 @@ async def notifications(
     caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
 ) -> Page[Notification]:
     """Owed, sent or given up, newest first."""
-    page = await services_of(request).insight.mails(caller.account_id, cursor_of(cursor), limit)
+    page = await services_of(request).webhook_stats.mails(caller.account_id, cursor_of(cursor), limit)
     return Page(data=[notification_of(seen) for seen in page.rows], next_cursor=text_of(page.next))

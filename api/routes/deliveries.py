@@ -88,8 +88,10 @@ async def show(delivery_id: Id, caller: MayReadDeliveries, request: Request) -> 
 )
 async def retry(delivery_id: Id, caller: MayWriteDeliveries, request: Request) -> Delivery:
     """With a fresh schedule: one that is dead, was delivered or discarded, or waits for a retry."""
-    standing = await services_of(request).deliveries.retry(delivery_id, by=caller.actor, account_id=caller.account_id)
-    return delivery_of(standing)
+    delivery_state = await services_of(request).deliveries.retry(
+        delivery_id, by=caller.actor, account_id=caller.account_id
+    )
+    return delivery_of(delivery_state)
 
 
 @router.get("/v1/dead-letters", tags=["Dead letters"], summary="List dead letters", response_model_exclude_none=True)
@@ -156,7 +158,7 @@ async def _start(
 
 async def _page(request: Request, wanted: DeliveryFilter) -> Page[Delivery]:
     page = await services_of(request).deliveries.list(wanted)
-    return Page(data=[delivery_of(standing) for standing in page.rows], next_cursor=text_of(page.next))
+    return Page(data=[delivery_of(delivery_state) for delivery_state in page.rows], next_cursor=text_of(page.next))
 
 
 def _ids(body: DeadLetterChoice) -> list[str]:

@@ -65,7 +65,7 @@ async def mend(request: Request, webhook_id: str) -> HTMLResponse:
         f"<h2>{escape(title)}</h2>\n<pre>{escape(call.format(webhook_id=webhook_id), quote=False)}</pre>"
         for title, call in _STEPS
     )
-    base = escape(services_of(request).insight.public_url.rstrip("/"))
+    base = escape(services_of(request).webhook_stats.public_url.rstrip("/"))
     page = _PAGE.format(webhook_id=webhook_id, base=base, steps=steps)
     return HTMLResponse(
         page, headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:"}

@@ -48,7 +48,7 @@ async def healthz() -> PlainTextResponse:
 @router.get("/readyz")
 async def readyz(request: Request) -> PlainTextResponse:
     """Whether it can serve; 503 names what is missing. The details are on the health port: this one faces strangers."""
-    missing = await services_of(request).troubles()
+    missing = await services_of(request).readiness_problems()
     told = "".join(f"{line.partition(':')[0]}\n" for line in missing)
     return PlainTextResponse(told or "ready\n", 503 if missing else 200)
 

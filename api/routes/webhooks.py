@@ -51,7 +51,7 @@ async def register(
     before they do may pass it by.
     """
     services = services_of(request)
-    registered = await services.webhooks.register(body.wish(caller.account_id), by=caller.actor)
+    registered = await services.webhooks.register(body.webhook_input(caller.account_id), by=caller.actor)
     known = registered.changed.registration
     response.headers["ETag"] = _etag(known)
     response.headers["Location"] = f"/v1/webhooks/{known.webhook.id}"
@@ -112,7 +112,7 @@ async def send_test(
     The answer comes with the outcome, within 12 seconds; 503 when there is none by then. It is not retried and
     counts for nothing.
     """
-    seen = await services_of(request).trials.send(webhook_id, (body or NewTest()).type, caller.account_id)
+    seen = await services_of(request).synthetic_events.send(webhook_id, (body or NewTest()).type, caller.account_id)
     return delivery_with_attempts(seen)
 
 
@@ -178,7 +178,7 @@ async def finish_rotation(webhook_id: Id, caller: MayWriteWebhooks, request: Req
 @router.get("/{webhook_id}/health", summary="How a webhook is", response_model_exclude_none=True)
 async def health(webhook_id: Id, caller: MayReadWebhooks, request: Request) -> Health:
     """Its run of failures and its pause."""
-    return health_of(await services_of(request).insight.health(webhook_id, caller.account_id))
+    return health_of(await services_of(request).webhook_stats.health(webhook_id, caller.account_id))
 
 
 @router.get("/{webhook_id}/stats", summary="A webhook in numbers", response_model_exclude_none=True)
@@ -189,7 +189,7 @@ async def stats(
     hours: Annotated[int, Query(ge=1, le=MOST_HOURS, description="How many, the current one included.")] = 24,
 ) -> Statistics:
     """Attempts by the hour and outcome; what waits, is held, or dead now."""
-    return statistics_of(await services_of(request).insight.stats(webhook_id, hours, caller.account_id))
+    return statistics_of(await services_of(request).webhook_stats.stats(webhook_id, hours, caller.account_id))
 
 
 def _etag(known: Registration) -> str:

@@ -1,4 +1,4 @@
-"""Secrets at rest and in the topic: Fernet, with keys that can be rotated."""
+"""Encrypt secrets at rest and on the topic: Fernet, with keys that can be rotated."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,8 @@ REMEMBERED = 20_000
 _NO_KEY = "the webhook's secret was encrypted with a key that is not configured here"
 
 
-class Sealing:
-    """A `Sealer` and a `Sealed`; the first key seals, every key opens. What was opened is remembered."""
+class FernetEncryption:
+    """An `Encryption` with Fernet: the first key encrypts, every key decrypts. Decrypted texts are cached."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         try:
@@ -26,45 +26,42 @@ class Sealing:
                 "SCORM_WEBHOOKS_ENCRYPTION_KEYS: each key must be 32 bytes in url-safe base64, separated by commas; "
                 "`scorm-webhooks keys generate` makes one"
             ) from None
-        self._secret = lru_cache(REMEMBERED)(self._unseal)
-        self._headers = lru_cache(REMEMBERED)(self._unseal_headers)
+        self._decrypted = lru_cache(REMEMBERED)(self._decrypt)
+        self._decrypted_headers = lru_cache(REMEMBERED)(self._decrypt_headers)
 
-    def seal(self, plain: str) -> str:
+    def encrypt(self, plain: str) -> str:
         return self._fernet.encrypt(plain.encode()).decode()
 
-    def reseal(self, sealed: str) -> str:
+    def reencrypt(self, ciphertext: str) -> str:
         try:
-            return self._fernet.rotate(sealed.encode()).decode()
+            return self._fernet.rotate(ciphertext.encode()).decode()
         except InvalidToken:
             raise InvalidRecord(_NO_KEY) from None
 
-    def seal_check(self) -> str:
-        return self.seal(CHECK_TEXT)
+    def opens_check(self, ciphertext: str) -> bool:
+        return self.can_decrypt(ciphertext) and self._decrypt(ciphertext) == CHECK_TEXT
 
-    def opens_check(self, sealed: str) -> bool:
-        return self.opens(sealed) and self._unseal(sealed) == CHECK_TEXT
-
-    def opens(self, sealed: str) -> bool:
+    def can_decrypt(self, ciphertext: str) -> bool:
         try:
-            self._unseal(sealed)
+            self._decrypt(ciphertext)
         except (InvalidRecord, ValueError):  # no text of ours, or text that is no ASCII
             return False
         return True
 
-    def secret(self, sealed: str) -> str:
-        return self._secret(sealed)
+    def decrypt(self, ciphertext: str) -> str:
+        return self._decrypted(ciphertext)
 
-    def headers(self, sealed: str | None) -> Mapping[str, str]:
-        return _NO_HEADERS if sealed is None else self._headers(sealed)
+    def decrypt_headers(self, ciphertext: str | None) -> Mapping[str, str]:
+        return _NO_HEADERS if ciphertext is None else self._decrypted_headers(ciphertext)
 
-    def _unseal(self, sealed: str) -> str:
+    def _decrypt(self, ciphertext: str) -> str:
         try:
-            return self._fernet.decrypt(sealed.encode()).decode()
+            return self._fernet.decrypt(ciphertext.encode()).decode()
         except InvalidToken:
             raise InvalidRecord(_NO_KEY) from None
 
-    def _unseal_headers(self, sealed: str) -> Mapping[str, str]:
-        headers: dict[str, str] = json.loads(self._unseal(sealed))
+    def _decrypt_headers(self, ciphertext: str) -> Mapping[str, str]:
+        headers: dict[str, str] = json.loads(self._decrypt(ciphertext))
         return headers
 
 

@@ -87,7 +87,7 @@ class FaustStage:
         self._room = asyncio.Event()
         self._channel = self._app.topic(prefix + topic, key_serializer="raw", value_serializer="raw")
 
-    def troubles(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         """Why nothing can be read at the moment."""
         if not self._app.consumer_generation_id:
             return ["it has not joined its group yet"]

@@ -31,9 +31,9 @@ class Table(Protocol):
 class SqlReplayLookup:
     """A `ReplayLookup` that fails open."""
 
-    def __init__(self, table: Table, report: Telemetry) -> None:
+    def __init__(self, table: Table, telemetry: Telemetry) -> None:
         self._table = table
-        self._report = report
+        self._telemetry = telemetry
         self._asked: dict[str, asyncio.Future[int | None]] = {}
         self._asking: asyncio.Task[None] | None = None
         self._rests_until = 0.0
@@ -43,27 +43,27 @@ class SqlReplayLookup:
         loop = asyncio.get_running_loop()
         if loop.time() < self._rests_until:
             return None
-        answer = self._asked.setdefault(delivery_id, loop.create_future())
+        response = self._asked.setdefault(delivery_id, loop.create_future())
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask())
-        return await answer
+        return await response
 
     async def _ask(self) -> None:
         """Answer until nobody asks; whoever asks meanwhile is in the next query."""
         try:
             while self._asked:
                 asked = dict(list(self._asked.items())[:ASK_AT_ONCE])
-                self._asked = {name: answer for name, answer in self._asked.items() if name not in asked}
+                self._asked = {name: response for name, response in self._asked.items() if name not in asked}
                 try:
                     found = await self._find(list(asked))
-                    for delivery_id, answer in asked.items():
-                        if not answer.done():
-                            answer.set_result(found.get(delivery_id))
+                    for delivery_id, response in asked.items():
+                        if not response.done():
+                            response.set_result(found.get(delivery_id))
                 except Exception as unexpected:
                     # Whoever asked ends with it, and does not wait for ever.
-                    for answer in asked.values():
-                        if not answer.done():
-                            answer.set_exception(unexpected)
+                    for response in asked.values():
+                        if not response.done():
+                            response.set_exception(unexpected)
         finally:
             self._asking = None
 
@@ -74,8 +74,8 @@ class SqlReplayLookup:
         except (TimeoutError, OSError, Unavailable, psycopg.Error, sqlite3.Error) as away:
             self._rests_until = asyncio.get_running_loop().time() + REST_SECONDS
             if not self._away:
-                words = f"{type(away).__name__}: {str(away).partition(chr(10))[0]}"
-                self._report.tell("database unavailable; what is due is sent without asking it", why=words)
+                message = f"{type(away).__name__}: {str(away).partition(chr(10))[0]}"
+                self._telemetry.info("database unavailable; what is due is sent without asking it", why=message)
             self._away = True
             return {}
         self._away = False
@@ -138,16 +138,16 @@ class SqliteTable:
             connection.close()
 
 
-def replay_lookup(url: str, report: Telemetry) -> ReplayLookup:
+def replay_lookup(url: str, telemetry: Telemetry) -> ReplayLookup:
     """What `deliver` asks of the database at `url`, a `DATABASE_URL`; `Misconfigured` says what would be right."""
     scheme, _, rest = url.partition(":")
     if scheme.startswith("sqlite"):
         path = Path(rest.removeprefix("///").partition("?")[0])
-        return SqlReplayLookup(SqliteTable(path), report) if path.exists() else NoReplayLookup()
+        return SqlReplayLookup(SqliteTable(path), telemetry) if path.exists() else NoReplayLookup()
     try:
         # A driver may be named, as in `postgresql+psycopg`; libpq knows of none.
         libpq = f"{scheme.partition('+')[0]}:{rest}"
         conninfo_to_dict(libpq)
     except psycopg.Error:
         raise Misconfigured("DATABASE_URL: must be a URL such as postgresql://user@host/name") from None
-    return SqlReplayLookup(PostgresTable(libpq), report)
+    return SqlReplayLookup(PostgresTable(libpq), telemetry)

@@ -55,19 +55,19 @@ class SmtpTransport:
         self._sender = sender
         self._tls = tls
 
-    async def send(self, message_id: str, emails: Sequence[str], letter: RenderedMail) -> str | None:
-        message = _message(message_id, self._sender, emails, letter)
+    async def send(self, message_id: str, emails: Sequence[str], mail_text: RenderedMail) -> str | None:
+        message = _message(message_id, self._sender, emails, mail_text)
         try:
             refused = await in_worker_thread(lambda: self._hand_over(message, emails))
         except smtplib.SMTPRecipientsRefused as refusal:
             raise _verdict(min(code for code, _ in refusal.recipients.values()), _words(refusal.recipients)) from None
-        except smtplib.SMTPDataError as answer:
-            raise _verdict(answer.smtp_code, f"{answer.smtp_code} {_text(answer.smtp_error)}") from None
-        except smtplib.SMTPResponseException as answer:
+        except smtplib.SMTPDataError as response:
+            raise _verdict(response.smtp_code, f"{response.smtp_code} {_text(response.smtp_error)}") from None
+        except smtplib.SMTPResponseException as response:
             # Who may send at all, and as whom, is an operator's to mend: the mail waits for that.
-            raise Unavailable(f"the mail server: {answer.smtp_code} {_text(answer.smtp_error)}") from None
-        except (smtplib.SMTPException, OSError) as trouble:
-            raise Unavailable(f"the mail server: {type(trouble).__name__}: {trouble}") from None
+            raise Unavailable(f"the mail server: {response.smtp_code} {_text(response.smtp_error)}") from None
+        except (smtplib.SMTPException, OSError) as problem:
+            raise Unavailable(f"the mail server: {type(problem).__name__}: {problem}") from None
         if unreached := [email for email, (code, _) in refused.items() if not _is_for_good(code)]:
             raise PartiallySent(f"the mail server refused some for now: {_words(refused)}", unreached)
         return f"some were refused: {_words(refused)}" if refused else None
@@ -96,32 +96,32 @@ class SmtpTransport:
 class LoggingTransport:
     """A `MailTransport` where no server is configured: a line in the log, and the mail is in the API."""
 
-    def __init__(self, report: Telemetry) -> None:
-        self._report = report
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
 
-    async def send(self, message_id: str, emails: Sequence[str], letter: RenderedMail) -> str | None:
-        self._report.tell("SMTP_URL is not set; mail not sent", mail_id=message_id, subject=letter.subject)
+    async def send(self, message_id: str, emails: Sequence[str], mail_text: RenderedMail) -> str | None:
+        self._telemetry.info("SMTP_URL is not set; mail not sent", mail_id=message_id, subject=mail_text.subject)
         return "SMTP_URL is not set: it was logged, and is shown here"
 
 
-def _message(message_id: str, sender: str, emails: Sequence[str], letter: RenderedMail) -> EmailMessage:
+def _message(message_id: str, sender: str, emails: Sequence[str], mail_text: RenderedMail) -> EmailMessage:
     message = EmailMessage()
-    message["Subject"] = letter.subject
+    message["Subject"] = mail_text.subject
     message["From"] = sender
     message["To"] = ", ".join(emails)
     message["Date"] = formatdate()
     # The same at each try: whoever gets it twice sees it once.
     message["Message-ID"] = f"<{message_id}@{parseaddr(sender)[1].rpartition('@')[2] or 'localhost'}>"
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(letter.text)
-    message.add_alternative(letter.html, subtype="html")
+    message.set_content(mail_text.text)
+    message.add_alternative(mail_text.html, subtype="html")
     return message
 
 
-def _verdict(code: int, words: str) -> Refused | Unavailable:
+def _verdict(code: int, message: str) -> Refused | Unavailable:
     if _is_for_good(code):
-        return Refused(f"the mail server refused it: {words}")
-    return Unavailable(f"the mail server: {words}")
+        return Refused(f"the mail server refused it: {message}")
+    return Unavailable(f"the mail server: {message}")
 
 
 def _is_for_good(code: int) -> bool:
@@ -130,9 +130,9 @@ def _is_for_good(code: int) -> bool:
 
 
 def _words(recipients: dict[str, tuple[int, bytes]]) -> str:
-    return "; ".join(f"{code} {_text(words)}" for code, words in sorted(recipients.values()))
+    return "; ".join(f"{code} {_text(message)}" for code, message in sorted(recipients.values()))
 
 
-def _text(words: bytes | str) -> str:
-    text = words.decode(errors="replace") if isinstance(words, bytes) else words
+def _text(message: bytes | str) -> str:
+    text = message.decode(errors="replace") if isinstance(message, bytes) else message
     return "".join(character if character.isprintable() else " " for character in text)

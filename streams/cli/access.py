@@ -134,14 +134,14 @@ def audit_list(
     show(
         [
             {
-                "at": deed.at,
-                "actor": deed.actor,
-                "action": deed.action,
-                "accountId": deed.account_id,
-                "objectId": deed.object_id,
-                "details": dict(deed.details),
+                "at": audit_entry.at,
+                "actor": audit_entry.actor,
+                "action": audit_entry.action,
+                "accountId": audit_entry.account_id,
+                "objectId": audit_entry.object_id,
+                "details": dict(audit_entry.details),
             }
-            for deed in page.rows
+            for audit_entry in page.rows
         ],
         as_json,
     )

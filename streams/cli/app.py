@@ -54,7 +54,7 @@ STAGE_HELP = {
 }
 
 
-def _add_stage(name: str, words: str) -> None:
+def _add_stage(name: str, message: str) -> None:
     def run(
         health_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
         sole_member: Annotated[bool, typer.Option(hidden=True)] = False,
@@ -63,7 +63,7 @@ def _add_stage(name: str, words: str) -> None:
 
         run_stage(name, health_fd, sole_member=sole_member)
 
-    app.command(name, help=words, rich_help_panel="Stages")(run)
+    app.command(name, help=message, rich_help_panel="Stages")(run)
 
 
 for _name, _words in STAGE_HELP.items():
@@ -92,8 +92,8 @@ def publish(
 
 def _may_delete(webhook_ids: Sequence[str]) -> bool:
     shown = ", ".join(webhook_ids[:10]) + (", …" if len(webhook_ids) > 10 else "")
-    words = f"{len(webhook_ids)} webhooks on the topic are unknown to the database ({shown}). Delete them there?"
-    return typer.confirm(escape_controls(words))
+    message = f"{len(webhook_ids)} webhooks on the topic are unknown to the database ({shown}). Delete them there?"
+    return typer.confirm(escape_controls(message))
 
 
 @app.command()
@@ -132,7 +132,7 @@ def topics_plan(as_json: JsonOption = False) -> None:
     deployment = SqlDeployment.from_environment()
     plan = deployment.topics_admin().plan(deployment.topics)
     prefix = deployment.settings.topic_prefix
-    show([{"action": str(c.action), "topic": prefix + c.topic.name, "why": c.words} for c in plan], as_json)
+    show([{"action": str(c.action), "topic": prefix + c.topic.name, "why": c.message} for c in plan], as_json)
 
 
 @topics.command("apply")
@@ -151,7 +151,7 @@ def topics_apply(
     admin.apply(plan, deployment.settings.replication_factor)
     done = [change for change in plan if change.is_to_be_made]
     for change in done:
-        say(f"{change.action}: {deployment.settings.topic_prefix}{change.topic.name}: {change.words}")
+        say(f"{change.action}: {deployment.settings.topic_prefix}{change.topic.name}: {change.message}")
     say(f"{len(done)} of {len(plan)} topics changed")
 
 

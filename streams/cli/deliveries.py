@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.output import JsonOption, delivery_fields, in_deployment, me, show, standing_fields
+from streams.cli.output import JsonOption, delivery_fields, delivery_state_fields, in_deployment, me, show
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import FieldError, Invalid
@@ -37,7 +37,7 @@ def deliveries_list(
     """List deliveries, newest first."""
     wanted = DeliveryFilter(account, webhook, event, state, limit, event_type)
     found = in_deployment(lambda deployment: deployment.deliveries().list(wanted))
-    show([standing_fields(standing) for standing in found.rows], as_json)
+    show([delivery_state_fields(delivery_state) for delivery_state in found.rows], as_json)
 
 
 DeliveryId = Annotated[str, typer.Argument(metavar="DELIVERY", help="The delivery's id.")]
@@ -53,7 +53,8 @@ def deliveries_show(delivery_id: DeliveryId, as_json: JsonOption = False) -> Non
 def deliveries_retry(delivery_id: DeliveryId, as_json: JsonOption = False) -> None:
     """Send a delivery again, with a fresh schedule: one that is dead, was delivered, or still waits in a tier."""
     show(
-        standing_fields(in_deployment(lambda deployment: deployment.deliveries().retry(delivery_id, by=me()))), as_json
+        delivery_state_fields(in_deployment(lambda deployment: deployment.deliveries().retry(delivery_id, by=me()))),
+        as_json,
     )
 
 
@@ -70,7 +71,7 @@ def dead_letters_list(
     """List dead letters, newest first, with why they were given up."""
     wanted = DeliveryFilter(account, webhook, event, State.DEAD, limit, event_type, reason)
     found = in_deployment(lambda deployment: deployment.deliveries().list(wanted))
-    show([standing_fields(standing) for standing in found.rows], as_json)
+    show([delivery_state_fields(delivery_state) for delivery_state in found.rows], as_json)
 
 
 @dead_letters.command("retry")
@@ -117,7 +118,7 @@ def _wanted(
 
 
 def _with_progress(
-    words: str,
+    message: str,
     wanted: DeliveryFilter,
     act: Callable[..., Awaitable[Sequence[str]]],
     quiet: bool,
@@ -125,7 +126,7 @@ def _with_progress(
     from rich.progress import Progress
 
     with Progress(disable=quiet, transient=True) as progress:
-        task = progress.add_task(words, total=None)
+        task = progress.add_task(message, total=None)
         done = in_deployment(
             lambda deployment: act(
                 deployment.deliveries(), wanted, lambda count: progress.advance(task, count), by=me()

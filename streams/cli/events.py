@@ -145,8 +145,8 @@ def parse_lines(text: str) -> list[InputLine]:
             wrong += 1
             errors += invalid.errors
     if errors:
-        words = f"{wrong} of {wrong + len(lines)} lines are wrong: nothing is published"
-        raise Invalid(*errors[:MOST_ERRORS], FieldError("events", words))
+        message = f"{wrong} of {wrong + len(lines)} lines are wrong: nothing is published"
+        raise Invalid(*errors[:MOST_ERRORS], FieldError("events", message))
     return lines
 
 

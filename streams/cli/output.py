@@ -146,30 +146,30 @@ def webhook_fields(registration: Registration) -> dict[str, Any]:
     }
 
 
-def standing_fields(standing: DeliveryState) -> dict[str, Any]:
+def delivery_state_fields(delivery_state: DeliveryState) -> dict[str, Any]:
     """A delivery as it stands."""
     return {
-        "id": standing.delivery_id,
-        "accountId": standing.account_id,
-        "webhookId": standing.webhook_id,
-        "eventId": standing.event_id,
-        "eventType": standing.event_type,
-        "state": str(standing.state),
-        "reason": standing.reason,
-        "attempts": standing.attempts,
-        "generation": standing.generation,
-        "tier": standing.tier,
-        "dueAt": standing.due_at,
-        "firstSeenAt": standing.first_seen_at,
-        "changedAt": standing.changed_at,
-        "explanation": standing.words,
+        "id": delivery_state.delivery_id,
+        "accountId": delivery_state.account_id,
+        "webhookId": delivery_state.webhook_id,
+        "eventId": delivery_state.event_id,
+        "eventType": delivery_state.event_type,
+        "state": str(delivery_state.state),
+        "reason": delivery_state.reason,
+        "attempts": delivery_state.attempts,
+        "generation": delivery_state.generation,
+        "tier": delivery_state.tier,
+        "dueAt": delivery_state.due_at,
+        "firstSeenAt": delivery_state.first_seen_at,
+        "changedAt": delivery_state.changed_at,
+        "explanation": delivery_state.message,
     }
 
 
 def delivery_fields(seen: DeliveryDetails) -> dict[str, Any]:
     """A delivery with its payload and attempts."""
     return {
-        **standing_fields(seen.standing),
+        **delivery_state_fields(seen.delivery_state),
         "payload": seen.payload,
         "madeAttempts": [_attempt_fields(attempt) for attempt in seen.attempts],
     }
@@ -185,10 +185,10 @@ def _attempt_fields(attempt: AttemptDetails) -> dict[str, Any]:
         "milliseconds": round(attempt.milliseconds, 1),
         "status": attempt.status,
         "outcome": attempt.outcome,
-        "explanation": attempt.words,
-        "followed": attempt.followed,
+        "explanation": attempt.message,
+        "nextStep": attempt.next_step,
         "tier": attempt.tier,
         "requestHeaders": dict(attempt.request_headers),
-        "answerHeaders": dict(attempt.answer_headers),
-        "answer": attempt.answer.decode(errors="replace"),
+        "responseHeaders": dict(attempt.response_headers),
+        "responseBody": attempt.response_body.decode(errors="replace"),
     }

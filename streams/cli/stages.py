@@ -26,15 +26,15 @@ def run_stage(name: str, health_fd: int | None, *, sole_member: bool = False) ->
     products = replace(Deployment.from_environment(), sole_member=sole_member)
     settings = products.settings
     configure_logging(settings.log_format, settings.log_level)
-    report = PrometheusTelemetry(name)
+    telemetry = PrometheusTelemetry(name)
     if health_fd is None:
         listening = listen(settings.health_host, settings.health_port, "SCORM_WEBHOOKS_HEALTH")
     else:
         listening = socket.socket(fileno=health_fd)
 
     async def run() -> None:
-        startup = StageStartup(name, products, report)
-        await run_process(startup, report, report.registry, listening, until_stdin_closes=health_fd is not None)
+        startup = StageStartup(name, products, telemetry)
+        await run_process(startup, telemetry, telemetry.registry, listening, until_stdin_closes=health_fd is not None)
 
     _run(run)
 

@@ -34,7 +34,7 @@ def webhooks_create(
     as_json: JsonOption = False,
 ) -> None:
     """Register a webhook and show its signing secret."""
-    wish = WebhookInput(
+    webhook_input = WebhookInput(
         account_id=account,
         url=url,
         events=[part.strip() for part in events.split(",") if part.strip()],
@@ -45,7 +45,7 @@ def webhooks_create(
         headers=_headers(header or ()),
         max_concurrency=max_concurrency,
     )
-    registered = in_deployment(lambda deployment: deployment.webhooks().register(wish, by=me()))
+    registered = in_deployment(lambda deployment: deployment.webhooks().register(webhook_input, by=me()))
     changed = registered.changed
     show(
         {
@@ -100,15 +100,15 @@ def webhooks_test(
     from streams.telemetry import PrometheusTelemetry
 
     async def send(deployment: "SqlDeployment") -> DeliveryDetails:
-        log = deployment.log(PrometheusTelemetry("test"))
+        producer = deployment.producer(PrometheusTelemetry("test"))
         try:
-            return await deployment.trials(log).send(webhook_id, event)
+            return await deployment.synthetic_events(producer).send(webhook_id, event)
         finally:
-            await log.close()
+            await producer.close()
 
     seen = in_deployment(send)
     show(delivery_fields(seen), as_json)
-    if seen.standing.state is not State.DELIVERED:
+    if seen.delivery_state.state is not State.DELIVERED:
         raise typer.Exit(1)
 
 

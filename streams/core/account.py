@@ -48,11 +48,11 @@ class AttemptDetails:
     milliseconds: float
     request_headers: Mapping[str, str] = field(repr=False)
     status: int | None
-    answer_headers: Mapping[str, str] = field(repr=False)
-    answer: bytes = field(repr=False)
+    response_headers: Mapping[str, str] = field(repr=False)
+    response_body: bytes = field(repr=False)
     outcome: str
-    words: str
-    followed: str
+    message: str
+    next_step: str
     tier: str | None
 
 
@@ -63,7 +63,7 @@ class DeliveryDetails:
     The body comes by another topic than the attempts: it is None until it was recorded, and once it is no longer kept.
     """
 
-    standing: DeliveryState
+    delivery_state: DeliveryState
     body: bytes | None = field(repr=False)
     attempts: Sequence[AttemptDetails]
 

@@ -26,7 +26,7 @@ class NextStep(StrEnum):
 class Attempt(NamedTuple):
     """One POST, as its record tells it; `step` is the step of what followed it, `tier` the wait's name.
 
-    Values of the customer's own headers are not in `request_headers`; `answer` is at most 4 KiB.
+    Values of the customer's own headers are not in `request_headers`; `response` is at most 4 KiB.
     """
 
     account_id: str
@@ -46,11 +46,11 @@ class Attempt(NamedTuple):
     ended_at: datetime
     request_headers: Mapping[str, str]
     status: int | None
-    answer_headers: Mapping[str, str]
-    answer: bytes
+    response_headers: Mapping[str, str]
+    response_body: bytes
     kind: Kind
-    words: str
-    followed: NextStep
+    message: str
+    next_step: NextStep
     tier: str | None = None
 
     def __repr__(self) -> str:
@@ -75,4 +75,4 @@ class DeadLetter:
 
     delivery: Delivery
     reason: DeathReason
-    words: str
+    message: str

@@ -33,7 +33,7 @@ class DeliveryState(NamedTuple):
     tier: str | None = None
     due_at: datetime | None = None
     reason: str | None = None
-    words: str | None = None
+    message: str | None = None
     pause_id: str | None = None
     target_attempt: int = 1
 
@@ -65,7 +65,7 @@ class StateCount:
 class RecordedValue(NamedTuple):
     """A noun as read from its topic, with when it was appended."""
 
-    noun: Delivery | Attempt | DeadLetter
+    value: Delivery | Attempt | DeadLetter
     appended_at: datetime
 
 
@@ -80,7 +80,7 @@ class Batch:
     With `own_network_is_down` no endpoint is blamed for being out of reach.
     """
 
-    standings: Sequence[DeliveryState] = ()
+    delivery_states: Sequence[DeliveryState] = ()
     attempts: Sequence[Attempt] = ()
     bodies: Mapping[EventKey, bytes] = field(default_factory=dict, repr=False)
     traces: Mapping[EventKey, str] = field(default_factory=dict)
@@ -88,74 +88,76 @@ class Batch:
 
     def webhook_ids(self) -> set[str]:
         """Every webhook that it tells something of."""
-        return {standing.webhook_id for standing in self.standings} | {made.webhook_id for made in self.attempts}
+        return {delivery_state.webhook_id for delivery_state in self.delivery_states} | {
+            made.webhook_id for made in self.attempts
+        }
 
 
-def fold(facts: Iterable[RecordedValue]) -> Batch:
+def fold(entries: Iterable[RecordedValue]) -> Batch:
     """The batch that these facts make: the newest standing of each delivery, every attempt, each body once."""
-    standings: dict[str, DeliveryState] = {}
+    delivery_states: dict[str, DeliveryState] = {}
     attempts: list[Attempt] = []
     bodies: dict[EventKey, bytes] = {}
     traces: dict[EventKey, str] = {}
-    for fact in facts:
-        noun = fact.noun
-        if isinstance(noun, Attempt):
-            attempts.append(noun)
+    for entry in entries:
+        value = entry.value
+        if isinstance(value, Attempt):
+            attempts.append(value)
         else:
-            delivery = noun.delivery if isinstance(noun, DeadLetter) else noun
+            delivery = value.delivery if isinstance(value, DeadLetter) else value
             # The first body of an event is the one that counts.
             bodies.setdefault((delivery.account_id, delivery.event_id), delivery.body)
             if delivery.trace_parent is not None:
                 traces[delivery.account_id, delivery.event_id] = delivery.trace_parent
-        standing = standing_of(fact)
-        if standing is None:
+        delivery_state = delivery_state_of(entry)
+        if delivery_state is None:
             continue
-        known = standings.get(standing.delivery_id)
-        if known is None or standing.supersedes(known):
-            standings[standing.delivery_id] = standing
-    return Batch(tuple(standings.values()), tuple(attempts), bodies, traces)
+        known = delivery_states.get(delivery_state.delivery_id)
+        if known is None or delivery_state.supersedes(known):
+            delivery_states[delivery_state.delivery_id] = delivery_state
+    return Batch(tuple(delivery_states.values()), tuple(attempts), bodies, traces)
 
 
-def stripped(fact: RecordedValue) -> RecordedValue:
+def stripped(entry: RecordedValue) -> RecordedValue:
     """The fact without what came from outside: what is left can be stored anywhere."""
-    if not isinstance(fact.noun, Attempt):
-        return fact
-    words = f"({fact.noun.kind}; the details could not be stored)"
-    bare = fact.noun._replace(request_headers={}, answer_headers={}, answer=b"", words=words, url="")
-    return fact._replace(noun=bare)
+    if not isinstance(entry.value, Attempt):
+        return entry
+    message = f"({entry.value.kind}; the details could not be stored)"
+    bare = entry.value._replace(request_headers={}, response_headers={}, response_body=b"", message=message, url="")
+    return entry._replace(value=bare)
 
 
-def standing_of(fact: RecordedValue) -> DeliveryState | None:
+def delivery_state_of(entry: RecordedValue) -> DeliveryState | None:
     """What a record says of its delivery's state.
 
     None for an attempt whose consequence (fallback, held, dead) has a record of its own that says it.
     """
-    if isinstance(fact.noun, Attempt):
-        return _of_attempt(fact.noun, fact.appended_at)
-    return standing_of_owed(fact.noun, fact.appended_at)
+    if isinstance(entry.value, Attempt):
+        return _of_attempt(entry.value, entry.appended_at)
+    return state_of_record(entry.value, entry.appended_at)
 
 
-def standing_of_owed(noun: Delivery | DeadLetter, at: datetime) -> DeliveryState:
+def state_of_record(value: Delivery | DeadLetter, at: datetime) -> DeliveryState:
     """What the record of a delivery, or of its end as a dead letter, says of its state since `at`."""
-    match noun:
+    match value:
         case DeadLetter() as letter:
             # Nobody is asked to act on a test.
             state = State.DISCARDED if letter.delivery.trigger is Trigger.TEST else State.DEAD
-            return _of_delivery(letter.delivery, state, at, reason=str(letter.reason), words=letter.words)
+            return _of_delivery(letter.delivery, state, at, reason=str(letter.reason), message=letter.message)
         case delivery if delivery.hold_reason is not None:
             return _of_delivery(
                 delivery,
                 State.HELD,
                 at,
                 reason=str(delivery.hold_reason),
-                words=HELD_WORDS[delivery.hold_reason],
+                message=HELD_MESSAGES[delivery.hold_reason],
                 pause_id=delivery.pause_id,
             )
         case delivery:
             return _of_delivery(delivery, State.WAITING, at, due_at=at)
 
 
-HELD_WORDS = {
+HELD_MESSAGES = {
     HoldReason.PAUSED: "The webhook is paused.",
     HoldReason.BUSY: "The endpoint cannot take more at the moment.",
     HoldReason.REPLAY: "It is sent again as soon as the webhook can take it.",
@@ -168,7 +170,7 @@ def _of_delivery(
     at: datetime,
     due_at: datetime | None = None,
     reason: str | None = None,
-    words: str | None = None,
+    message: str | None = None,
     pause_id: str | None = None,
 ) -> DeliveryState:
     return DeliveryState(
@@ -187,13 +189,13 @@ def _of_delivery(
         changed_at=at,
         due_at=due_at,
         reason=reason,
-        words=words,
+        message=message,
         pause_id=pause_id,
         target_attempt=delivery.target_attempt,
     )
 
 
-_FOLLOWED_STATES = {
+_STATE_AFTER = {
     NextStep.DONE: State.DELIVERED,
     NextStep.TIER: State.WAITING,
     NextStep.DISCARDED: State.DISCARDED,
@@ -201,7 +203,7 @@ _FOLLOWED_STATES = {
 
 
 def _of_attempt(attempt: Attempt, at: datetime) -> DeliveryState | None:
-    state = _FOLLOWED_STATES.get(attempt.followed)
+    state = _STATE_AFTER.get(attempt.next_step)
     if state is None:
         return None
     waiting = state is State.WAITING and attempt.tier is not None
@@ -221,6 +223,6 @@ def _of_attempt(attempt: Attempt, at: datetime) -> DeliveryState | None:
         changed_at=at,
         tier=attempt.tier,
         due_at=at + Tier(attempt.tier).wait if waiting and attempt.tier else None,
-        words=attempt.words,
+        message=attempt.message,
         target_attempt=attempt.target_attempt + 1,
     )

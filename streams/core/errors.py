@@ -105,6 +105,6 @@ class Unavailable(ScormWebhooksError):
 class PartiallySent(Unavailable):
     """Some took it; `unreached` may take it later."""
 
-    def __init__(self, words: str, unreached: Iterable[str]) -> None:
-        super().__init__(words)
+    def __init__(self, message: str, unreached: Iterable[str]) -> None:
+        super().__init__(message)
         self.unreached = tuple(unreached)

@@ -70,8 +70,10 @@ class Kind:
 
 
 def _one_of(*values: str | int) -> Kind:
-    words = "must be one of: " + ", ".join(map(str, values))
-    return Kind(lambda value: None if type(value) in (str, int) and value in values else words, {"enum": list(values)})
+    message = "must be one of: " + ", ".join(map(str, values))
+    return Kind(
+        lambda value: None if type(value) in (str, int) and value in values else message, {"enum": list(values)}
+    )
 
 
 _ID = Kind(_id, {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$"})

@@ -45,14 +45,14 @@ class HealthSample(NamedTuple):
     started_at: datetime
     ended_at: datetime
     status: int | None = None
-    words: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
     """A webhook's run of failures in its current epoch; `pause` says that the run is over the limit.
 
-    `last_status` and `last_words` are of the last failure.
+    `last_status` and `last_message` are of the last failure.
     """
 
     epoch: int = 1
@@ -61,7 +61,7 @@ class Health:
     last_failed_at: datetime | None = None
     pause: PauseReason | None = None
     last_status: int | None = None
-    last_words: str | None = None
+    last_message: str | None = None
 
     def after(self, attempts: Iterable[HealthSample], *, own_network_is_down: bool = False) -> "Health":
         """The health once these new attempts, in the order of their partition, are counted.
@@ -102,5 +102,5 @@ class Health:
             last_failed_at=attempt.ended_at,
             pause=PauseReason.FAILURES if failures >= FAILURES_TO_PAUSE else None,
             last_status=attempt.status,
-            last_words=attempt.words,
+            last_message=attempt.message,
         )

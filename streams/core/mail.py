@@ -28,7 +28,7 @@ class Mail:
 
     `unreached` are those who are yet to get it when others have it; it is empty when nobody has it, or everybody.
 
-    `facts` of a pause: reason, url, description, failures, since, lastAt, lastStatus, lastWords; of dead letters:
+    `details` of a pause: reason, url, description, failures, since, lastAt, lastStatus, lastWords; of dead letters:
     url, description, count, since, reminder. Absent values are left out; times are texts.
     """
 
@@ -37,12 +37,12 @@ class Mail:
     account_id: str
     webhook_id: str
     kind: MailKind
-    facts: Mapping[str, Any]
+    details: Mapping[str, Any]
     created_at: datetime
     tries: int = 0
     due_at: datetime | None = None
     sent_at: datetime | None = None
-    trouble: str | None = None
+    problem: str | None = None
     unreached: tuple[str, ...] = ()
 
 
@@ -64,8 +64,8 @@ def due_again(tries: int, now: datetime) -> datetime | None:
 
 def compose(mail: Mail, public_url: str) -> RenderedMail:
     """The letter, with a link to where the webhook is mended, and the call that does it."""
-    mail = replace(mail, facts={name: _shown(fact) for name, fact in mail.facts.items()})
-    name = mail.facts.get("description") or mail.facts.get("url") or mail.webhook_id
+    mail = replace(mail, details={name: _shown(entry) for name, entry in mail.details.items()})
+    name = mail.details.get("description") or mail.details.get("url") or mail.webhook_id
     base = public_url.rstrip("/")
     link = f"{base}/webhooks/{mail.webhook_id}"
     if mail.kind is MailKind.PAUSED:
@@ -78,9 +78,9 @@ def compose(mail: Mail, public_url: str) -> RenderedMail:
     return RenderedMail(_one_line(subject), _text(paragraphs, table, link), _html(paragraphs, table, link))
 
 
-def _shown(fact: Any) -> Any:
+def _shown(entry: Any) -> Any:
     """A fact as a mail shows it: text of a customer or of an endpoint is one line that steers no mail program."""
-    return escape_controls(" ".join(fact.split())) if isinstance(fact, str) else fact
+    return escape_controls(" ".join(entry.split())) if isinstance(entry, str) else entry
 
 
 def _one_line(subject: str) -> str:
@@ -92,12 +92,12 @@ _Parts = tuple[str, list[str], dict[str, str]]
 
 
 def _paused(mail: Mail, name: str) -> _Parts:
-    facts = mail.facts
-    if facts.get("reason") == "gone":
+    details = mail.details
+    if details.get("reason") == "gone":
         why = "Its endpoint answered 410 Gone, which asks for no more events, so we stopped at once."
         advice = "If that was not meant, make the endpoint answer 2xx again, send a test event, and enable the webhook."
     else:
-        why = f"{facts.get('failures', 5)} attempts in a row failed, so we stopped sending."
+        why = f"{details.get('failures', 5)} attempts in a row failed, so we stopped sending."
         advice = (
             "To avoid the next pause: answer with a 2xx status within 10 seconds and do the work afterwards; "
             "answer 429 or 503 with Retry-After while the endpoint is busy, which does not count as a failure."
@@ -107,25 +107,25 @@ def _paused(mail: Mail, name: str) -> _Parts:
         "kept as dead letters, or discarded."
     )
     table = {
-        "Endpoint": facts.get("url"),
-        "Failing since": facts.get("since"),
-        "Last attempt": facts.get("lastAt"),
-        "Last status": facts.get("lastStatus"),
-        "What happened": facts.get("lastWords"),
+        "Endpoint": details.get("url"),
+        "Failing since": details.get("since"),
+        "Last attempt": details.get("lastAt"),
+        "Last status": details.get("lastStatus"),
+        "What happened": details.get("lastMessage"),
     }
     return f"Webhook paused: {name}", [f"The webhook “{name}” is paused. {why}", nothing_lost, advice], _present(table)
 
 
 def _dead_letters(mail: Mail, name: str) -> _Parts:
-    facts = mail.facts
-    count = facts.get("count", 1)
+    details = mail.details
+    count = details.get("count", 1)
     events = f"{count} events" if count != 1 else "1 event"
-    subject = f"{'Still undelivered' if facts.get('reminder') else 'Undelivered'}: {events} for {name}"
+    subject = f"{'Still undelivered' if details.get('reminder') else 'Undelivered'}: {events} for {name}"
     paragraphs = [
         f"{events} could not be delivered to the webhook “{name}”: every attempt failed. Dead letters, we call them.",
         "They are kept. Mend the endpoint and send them again, one, some or all of them, or discard them.",
     ]
-    return subject, paragraphs, _present({"Endpoint": facts.get("url"), "Oldest since": facts.get("since")})
+    return subject, paragraphs, _present({"Endpoint": details.get("url"), "Oldest since": details.get("since")})
 
 
 def _present(table: Mapping[str, Any]) -> dict[str, str]:
@@ -142,6 +142,6 @@ def _html(paragraphs: list[str], table: Mapping[str, str], link: str) -> str:
         f'<tr><td style="padding-right:1em;color:#555">{escape(name)}</td><td>{escape(value)}</td></tr>'
         for name, value in table.items()
     )
-    first, *others = (f"<p>{escape(words)}</p>" for words in paragraphs)
+    first, *others = (f"<p>{escape(message)}</p>" for message in paragraphs)
     button = f'<p><a href="{escape(link, quote=True)}">See it and act</a></p>'
     return f"<!doctype html><html><body>{first}<table>{rows}</table>{''.join(others)}{button}</body></html>\n"

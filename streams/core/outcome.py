@@ -24,7 +24,7 @@ class Kind(StrEnum):
     RESET = "reset"
     TLS = "tls"
     FORBIDDEN_ADDRESS = "forbidden_address"
-    INVALID_RESPONSE = "junk_answer"
+    INVALID_RESPONSE = "invalid_response"
     UNSENDABLE = "unsendable"
 
 
@@ -52,10 +52,10 @@ class Failure:
 
 
 class Outcome(NamedTuple):
-    """The verdict: `words` tell a person, `retry_after` is what the endpoint asked for."""
+    """The verdict: `message` tell a person, `retry_after` is what the endpoint asked for."""
 
     kind: Kind
-    words: str
+    message: str
     retry_after: timedelta | None = None
 
     @property
@@ -63,7 +63,7 @@ class Outcome(NamedTuple):
         return self.kind is Kind.DELIVERED
 
 
-_FAILURE_WORDS = {
+_FAILURE_MESSAGES = {
     Kind.TIMEOUT: "The endpoint did not answer within {timeout:g} seconds.",
     Kind.CONNECT_TIMEOUT: "No connection to the endpoint could be opened in time.",
     Kind.DNS: "The endpoint's host name could not be resolved.",
@@ -79,8 +79,8 @@ _FAILURE_WORDS = {
 def judge(result: Response | Failure, now: datetime, timeout_seconds: float) -> Outcome:
     """2xx is success; everything else, a redirect too, is a failure of its own kind (R7)."""
     if isinstance(result, Failure):
-        words = _FAILURE_WORDS[result.kind].format(timeout=timeout_seconds)
-        return Outcome(result.kind, f"{words} ({result.detail})" if result.detail else words)
+        message = _FAILURE_MESSAGES[result.kind].format(timeout=timeout_seconds)
+        return Outcome(result.kind, f"{message} ({result.detail})" if result.detail else message)
     status = result.status
     if 200 <= status < 300:
         return Outcome(Kind.DELIVERED, f"The endpoint answered {status}.")

@@ -35,7 +35,7 @@ def check_delivery(delivery: Delivery) -> Delivery:
 def check_dead_letter(letter: DeadLetter) -> DeadLetter:
     """The dead letter itself, or `InvalidRecord`."""
     check_delivery(letter.delivery)
-    _check_texts(letter.words)
+    _check_texts(letter.message)
     return letter
 
 
@@ -48,7 +48,7 @@ def check_attempt(attempt: Attempt) -> Attempt:
         raise InvalidRecord(f"status: {attempt.status} is no HTTP status")
     if attempt.tier is not None and (problem := _tier_problem(attempt.tier)):
         raise InvalidRecord(problem)
-    _check_texts(attempt.event_type, attempt.words, attempt.url)
+    _check_texts(attempt.event_type, attempt.message, attempt.url)
     return attempt
 
 
@@ -77,10 +77,10 @@ def _tier_problem(name: str) -> str | None:
     return None
 
 
-def _check_owner(noun: Delivery | Attempt) -> None:
+def _check_owner(value: Delivery | Attempt) -> None:
     # Every record is checked: to name the field beforehand would cost more than the check.
-    if not (_is_id(noun.account_id) and _is_id(noun.event_id) and _is_id(noun.webhook_id)):
-        _ids(("accountId", noun.account_id), ("eventId", noun.event_id), ("webhookId", noun.webhook_id))
+    if not (_is_id(value.account_id) and _is_id(value.event_id) and _is_id(value.webhook_id)):
+        _ids(("accountId", value.account_id), ("eventId", value.event_id), ("webhookId", value.webhook_id))
 
 
 def _ids(*named: tuple[str, str]) -> None:

@@ -32,16 +32,16 @@ class Request(NamedTuple):
             return self.headers
         return {name: MASK if name in self.private else value for name, value in self.headers.items()}
 
-    def mask(self, answer: Response) -> Response:
+    def mask(self, response: Response) -> Response:
         """The answer without the values of the customer's own headers, which some endpoints send back."""
         secrets = [part for name in self.private for part in _secret_parts(self.headers[name])]
         if not secrets:
-            return answer
-        headers, body = dict(answer.headers), answer.body
+            return response
+        headers, body = dict(response.headers), response.body
         for secret in sorted(secrets, key=len, reverse=True):
             headers = {name: value.replace(secret, MASK) for name, value in headers.items()}
             body = body.replace(secret.encode(), MASK.encode())
-        return answer._replace(headers=headers, body=body[:ANSWER_KEPT_BYTES])
+        return response._replace(headers=headers, body=body[:ANSWER_KEPT_BYTES])
 
 
 def _secret_parts(value: str) -> list[str]:

@@ -38,10 +38,10 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class SealedSecret:
+class EncryptedSecret:
     """A signing secret, encrypted; during a rotation the old one has a time at which it stops to count."""
 
-    sealed: str
+    ciphertext: str
     valid_until: datetime | None = None
 
 
@@ -55,12 +55,12 @@ class Webhook:
     id: str
     account_id: str
     url: str
-    secrets: tuple[SealedSecret, ...]
+    secrets: tuple[EncryptedSecret, ...]
     event_types: frozenset[str] = frozenset()
     packages: frozenset[str] = frozenset()
     dispatches: frozenset[str] = frozenset()
     fallback_url: str | None = None
-    sealed_headers: str | None = None
+    encrypted_headers: str | None = None
     max_concurrency: int = DEFAULT_MAX_CONCURRENCY
     status: Status = Status.ACTIVE
     pause: Pause | None = None
@@ -68,7 +68,7 @@ class Webhook:
     version: int = 1
     created_at: datetime | None = None
 
-    def valid_secrets(self, now: datetime) -> tuple[SealedSecret, ...]:
+    def valid_secrets(self, now: datetime) -> tuple[EncryptedSecret, ...]:
         """The secrets to sign with, oldest first: one, or two during a rotation's overlap."""
         return tuple(s for s in self.secrets if s.valid_until is None or now < s.valid_until)
 

@@ -30,7 +30,7 @@ class FailureStreak:
     first_failed_at: datetime | None = None
     last_failed_at: datetime | None = None
     last_status: int | None = None
-    last_words: str | None = None
+    last_message: str | None = None
 
 
 def by_hour(attempts: Iterable[Attempt]) -> list[Hour]:

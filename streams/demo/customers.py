@@ -18,11 +18,11 @@ Response = Callable[["Customer", Event], Awaitable[int]]
 
 @dataclass(slots=True)
 class Customer:
-    """One customer's server: `answer` gives the status for an event once its signature holds."""
+    """One customer's server: `response` gives the status for an event once its signature holds."""
 
     name: str
     says: str
-    answer: Response
+    response: Response
     secret: str = field(default="", repr=False)
     tries: dict[str, int] = field(default_factory=dict)
     accepted_at: dict[str, float] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Customer:
             return web.Response(status=401)
         event = json.loads(body)
         self.tries[event["id"]] = self.tries.get(event["id"], 0) + 1
-        status = await self.answer(self, event)
+        status = await self.response(self, event)
         if status < 300:
             self.accepted_at.setdefault(event["id"], time.monotonic())
         return web.Response(status=status, text="thank you" if status < 300 else "not today")

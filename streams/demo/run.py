@@ -53,10 +53,10 @@ class Demo:
     api_key: str = field(repr=False)
 
     async def scene(self) -> Snapshot:
-        tallies = await self.deployment.deliveries().tally()
+        state_counts = await self.deployment.deliveries().count_states()
         status = {found.webhook.id: str(found.webhook.status) for found in await self.deployment.webhooks().list()}
         lines = [
-            CustomerRow(customer.name, customer.says, status[webhook_id], tallies.get(webhook_id, ()))
+            CustomerRow(customer.name, customer.says, status[webhook_id], state_counts.get(webhook_id, ()))
             for customer in self.customers
             if (webhook_id := self.webhook_ids[customer.name])
         ]
@@ -116,17 +116,17 @@ async def _running(folder: Path, seed: int) -> AsyncIterator[Demo]:
         open_for_business(customers) as port,
     ):
         deadline = time.monotonic() + START_SECONDS
-        while await supervisor.troubles():
+        while await supervisor.readiness_problems():
             if time.monotonic() > deadline or not supervisor.is_running:
-                raise Unaccounted("the stages did not start: " + "; ".join(await supervisor.troubles()))
+                raise Unaccounted("the stages did not start: " + "; ".join(await supervisor.readiness_problems()))
             await asyncio.sleep(0.1)
         opened = await deployment.accounts().open("Acme Learning", ["ops@acme.example"], by="demo")
         webhook_ids = {}
         for customer in customers:
-            wish = WebhookInput(
+            webhook_input = WebhookInput(
                 opened.account.id, f"http://127.0.0.1:{port}/{customer.name}", description=customer.says
             )
-            registered = await deployment.webhooks().register(wish, by="demo")
+            registered = await deployment.webhooks().register(webhook_input, by="demo")
             customer.secret = registered.secret
             webhook_ids[customer.name] = registered.changed.registration.webhook.id
         course = Course(deployment.kafka["bootstrap.servers"], opened.account.id, seed)
@@ -193,8 +193,8 @@ async def _account(console: Console, demo: Demo) -> None:
     if not console.is_terminal:
         console.print()  # a picture that is not drawn over ends without a line of its own
     states = {state: sum(line.count(state) for line in scene.customers) for state in State}
-    words = ", ".join(f"{count} {state}" for state, count in states.items() if count)
+    message = ", ".join(f"{count} {state}" for state, count in states.items() if count)
     p50, p99 = (percentile(demo.delays(), share) * 1000 for share in (0.5, 0.99))
-    console.print(f"{len(published)} events × {len(scene.customers)} webhooks = {words}: every one accounted for")
+    console.print(f"{len(published)} events × {len(scene.customers)} webhooks = {message}: every one accounted for")
     console.print(f"event to 2xx at {healthy.name}: p50 {p50:.0f} ms, p99 {p99:.0f} ms")
     sys.stdout.flush()

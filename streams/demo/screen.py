@@ -21,10 +21,10 @@ class CustomerRow:
     name: str
     says: str
     status: str
-    tallies: Sequence[StateCount]
+    state_counts: Sequence[StateCount]
 
     def count(self, state: State) -> int:
-        return sum(tally.count for tally in self.tallies if tally.state is state)
+        return sum(count_states.count for count_states in self.state_counts if count_states.state is state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,11 @@ def draw(scene: Snapshot) -> RenderableType:
 
 def _by(scene: Snapshot, state: State, key: str) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for tally in (tally for line in scene.customers for tally in line.tallies if tally.state is state):
-        name = getattr(tally, key) or "now"
-        counts[name] = counts.get(name, 0) + tally.count
+    for count_states in (
+        count_states for line in scene.customers for count_states in line.state_counts if count_states.state is state
+    ):
+        name = getattr(count_states, key) or "now"
+        counts[name] = counts.get(name, 0) + count_states.count
     return counts
 
 

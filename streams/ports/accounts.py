@@ -16,14 +16,14 @@ from streams.core.page import Cursor, Page
 class Accounts(Protocol):
     """The accounts."""
 
-    async def add(self, account: Account, key: ApiKey, deed: AuditEntry | None = None) -> None: ...
+    async def add(self, account: Account, key: ApiKey, audit_entry: AuditEntry | None = None) -> None: ...
 
     async def find(self, account_id: str) -> Account | None: ...
 
     async def list(self) -> Sequence[Account]: ...
 
     async def change(
-        self, account_id: str, change: Callable[[Account], Account], deed: AuditEntry | None = None
+        self, account_id: str, change: Callable[[Account], Account], audit_entry: AuditEntry | None = None
     ) -> Account | None:
         """What is stored now; None when there is no such account."""
 
@@ -31,13 +31,13 @@ class Accounts(Protocol):
 class ApiKeys(Protocol):
     """The keys of accounts, which are never shown again."""
 
-    async def add(self, key: ApiKey, deed: AuditEntry) -> None: ...
+    async def add(self, key: ApiKey, audit_entry: AuditEntry) -> None: ...
 
     async def list(self, account_id: str) -> Sequence[ApiKey]: ...
 
     async def find(self, sha256: str) -> ApiKey | None: ...
 
-    async def revoke(self, account_id: str, key_id: str, deed: AuditEntry) -> bool:
+    async def revoke(self, account_id: str, key_id: str, audit_entry: AuditEntry) -> bool:
         """False when the account has no such key; a second time changes nothing."""
 
     async def used(self, key_id: str, at: datetime) -> None: ...
@@ -46,16 +46,16 @@ class ApiKeys(Protocol):
 class Users(Protocol):
     """Who may sign in to an account's dashboard, and the links by which they do, once each."""
 
-    async def add(self, user: User, deed: AuditEntry) -> User:
+    async def add(self, user: User, audit_entry: AuditEntry) -> User:
         """The account's user with this e-mail address, who may have been there."""
 
     async def list(self, account_id: str) -> Sequence[User]: ...
 
-    async def remove(self, account_id: str, user_id: str, deed: AuditEntry) -> bool: ...
+    async def remove(self, account_id: str, user_id: str, audit_entry: AuditEntry) -> bool: ...
 
     async def find(self, user_id: str) -> User | None: ...
 
-    async def add_link(self, sha256: str, user_id: str, expires_at: datetime, deed: AuditEntry) -> None: ...
+    async def add_link(self, sha256: str, user_id: str, expires_at: datetime, audit_entry: AuditEntry) -> None: ...
 
     async def redeem(self, sha256: str, now: datetime) -> User | None:
         """Whose link it is; None when it is unknown, used or expired."""
@@ -64,7 +64,7 @@ class Users(Protocol):
 class AuditLog(Protocol):
     """Who did what, newest first."""
 
-    async def add(self, deed: AuditEntry) -> None:
+    async def add(self, audit_entry: AuditEntry) -> None:
         """Note a deed that changed nothing."""
 
     async def list(self, account_id: str | None, after: Cursor | None, limit: int) -> Page[AuditEntry]: ...
@@ -77,7 +77,7 @@ class EarlierRequest:
     fingerprint: str
     begun_at: datetime
     status: int | None = None
-    sealed_answer: str | None = None
+    encrypted_response: str | None = None
 
 
 class IdempotencyStore(Protocol):
@@ -86,7 +86,7 @@ class IdempotencyStore(Protocol):
     async def begin(self, caller: str, key: str, fingerprint: str, now: datetime) -> EarlierRequest | None:
         """None when this is the first of its key, which it holds from now on."""
 
-    async def finish(self, caller: str, key: str, begun_at: datetime, status: int, sealed_answer: str) -> None:
+    async def finish(self, caller: str, key: str, begun_at: datetime, status: int, encrypted_response: str) -> None:
         """The one that was begun then was answered so."""
 
     async def forget(self, caller: str, key: str, begun_at: datetime) -> None:

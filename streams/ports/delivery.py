@@ -17,7 +17,7 @@ from streams.ports.kafka import Due, Outgoing, Partition, Record, RecordValue
 class Codec(Protocol):
     """Nouns as bytes and back; `decode` raises `InvalidRecord`."""
 
-    def encode(self, noun: RecordValue) -> bytes: ...
+    def encode(self, value: RecordValue) -> bytes: ...
 
     def decode(self, value: bytes) -> RecordValue: ...
 
@@ -92,7 +92,7 @@ class Telemetry(Protocol):
     """What an operator sees: metrics by their declared names, and one wide log line for a fact."""
 
     @property
-    def is_heard(self) -> bool:
+    def is_info_enabled(self) -> bool:
         """Whether what is told is written at all; who tells of every record asks first."""
 
     def count(self, metric: str, amount: float = 1, /, **labels: str) -> None: ...
@@ -101,15 +101,15 @@ class Telemetry(Protocol):
 
     def observe(self, metric: str, value: float, /) -> None: ...
 
-    def tell(self, fact: str, /, **ids: object) -> None: ...
+    def info(self, event: str, /, **ids: object) -> None: ...
 
-    def debug(self, fact: str, /, **ids: object) -> None:
+    def debug(self, event: str, /, **ids: object) -> None:
         """What one looks for only when it is missed."""
 
-    def warning(self, fact: str, /, **ids: object) -> None:
+    def warning(self, event: str, /, **ids: object) -> None:
         """What heals by itself, but somebody should know."""
 
-    def error(self, fact: str, /, **ids: object) -> None:
+    def error(self, event: str, /, **ids: object) -> None:
         """What needs a person."""
 
 
@@ -124,14 +124,6 @@ class Sender(Protocol):
 
     async def send(self, request: Request) -> Response | Failure:
         """Raises `Unavailable` when this machine is short of something, which says nothing of the endpoint."""
-
-
-class Sealed(Protocol):
-    """What is encrypted in a webhook, opened; raises `InvalidRecord` when no key of ours fits."""
-
-    def secret(self, sealed: str) -> str: ...
-
-    def headers(self, sealed: str | None) -> Mapping[str, str]: ...
 
 
 class Subscriptions(Protocol):

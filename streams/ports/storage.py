@@ -17,10 +17,10 @@ from streams.core.webhook_stats import FailureStreak, Hour
 class Replays(Protocol):
     """Deliveries that people act on; the deed is noted if there were any."""
 
-    async def again(self, wanted: DeliveryFilter, deed: AuditEntry | None = None) -> Sequence[str]:
+    async def replay(self, wanted: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
         """Start a new generation of those that match and whose webhook lives; their ids."""
 
-    async def discard(self, wanted: DeliveryFilter, deed: AuditEntry | None = None) -> Sequence[str]:
+    async def discard(self, wanted: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
         """Give those that match up for good; their ids."""
 
 
@@ -28,7 +28,7 @@ class Webhooks(Protocol):
     """The webhooks in SQL; every change becomes due for the topic, and its deed is noted, in the same transaction."""
 
     async def add(
-        self, registration: Registration, deed: AuditEntry | None = None, limit: int | None = None
+        self, registration: Registration, audit_entry: AuditEntry | None = None, limit: int | None = None
     ) -> Registration:
         """Raises `Conflict` when the account has `limit` webhooks already."""
 
@@ -44,7 +44,7 @@ class Webhooks(Protocol):
         webhook_id: str,
         change: Callable[[Registration], Registration | None],
         held: HeldChoice = HeldChoice.DELIVER,
-        deed: AuditEntry | None = None,
+        audit_entry: AuditEntry | None = None,
     ) -> Registration | None:
         """Apply `change` to the current state and raise the version; None from it deletes.
 
@@ -81,7 +81,7 @@ class DeliveryLog(Protocol):
 
     async def find(self, delivery_id: str) -> DeliveryDetails | None: ...
 
-    async def tally(self) -> Mapping[str, Sequence[StateCount]]:
+    async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
         """How many deliveries stand where, by webhook id."""
 
 
@@ -104,7 +104,7 @@ class WebhookStats(Protocol):
 class Jobs(Protocol):
     """What people start on many deliveries at once."""
 
-    async def add(self, job: Job, deed: AuditEntry) -> Job:
+    async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
         """The job with its total."""
 
     async def find(self, job_id: str) -> Job | None: ...
@@ -116,24 +116,18 @@ class Jobs(Protocol):
         """Do one more portion, and note it, in one transaction."""
 
 
-class Sealer(Protocol):
-    """Encrypts what must not be read at rest."""
+class Encryption(Protocol):
+    """Encrypts what must not be readable at rest or on a topic. Raises `InvalidRecord` when no configured key fits."""
 
-    def seal(self, plain: str) -> str: ...
+    def encrypt(self, plain: str) -> str: ...
 
-    def reseal(self, sealed: str) -> str:
-        """The same, encrypted with the newest key. Raises `InvalidRecord` when no key of ours fits."""
+    def reencrypt(self, ciphertext: str) -> str:
+        """The same text, encrypted with the newest key."""
 
+    def decrypt(self, ciphertext: str) -> str: ...
 
-class CheckSealer(Protocol):
-    """Encrypts the text that tells whether keys are the right ones, and says whether a key of ours opens it."""
-
-    def seal_check(self) -> str: ...
-
-    def opens_check(self, sealed: str) -> bool: ...
-
-    def opens(self, sealed: str) -> bool:
-        """Whether a key of ours opens this secret."""
+    def decrypt_headers(self, ciphertext: str | None) -> Mapping[str, str]:
+        """A webhook's own headers; none for None."""
 
 
 class EncryptionCheck(Protocol):
@@ -142,7 +136,7 @@ class EncryptionCheck(Protocol):
     async def verified(self) -> str:
         """The check text, encrypted. Raises `Unavailable` when no key of ours opens it."""
 
-    async def reseal(self) -> None:
+    async def reencrypt(self) -> None:
         """Encrypt it with the newest key; raises what `verified` raises."""
 
 

@@ -29,12 +29,12 @@ KAFKA_SECONDS = 2.0
 class ApiProcess:
     """`api`."""
 
-    def __init__(self, deployment: SqlDeployment, report: PrometheusTelemetry) -> None:
+    def __init__(self, deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> None:
         self._admin = deployment.topics_admin()
         self._database = deployment.database
         self._keys = deployment.encryption_check
-        self._log = deployment.log(report)
-        self._report = report
+        self._producer = deployment.producer(telemetry)
+        self._telemetry = telemetry
         self._looked: tuple[float, list[str]] | None = None
         settings = deployment.settings
         services = Services(
@@ -43,24 +43,23 @@ class ApiProcess:
             webhooks=deployment.webhooks(),
             secrets=deployment.secrets(),
             deliveries=deployment.deliveries(),
-            insight=deployment.insight(),
-            trials=deployment.trials(self._log),
-            ingest=deployment.ingest(self._log),
+            webhook_stats=deployment.webhook_stats(),
+            synthetic_events=deployment.synthetic_events(self._producer),
+            ingest=deployment.ingest(self._producer),
             audit=deployment.audit(),
-            answers=SqlIdempotencyStore(self._database),
-            sealer=deployment.sealing,
-            sealed=deployment.sealing,
+            responses=SqlIdempotencyStore(self._database),
+            encryption=deployment.encryption,
             clock=deployment.clock,
-            report=report,
-            troubles=self._troubles_now,
-            metrics=lambda: (generate_latest(report.registry), CONTENT_TYPE_LATEST),
+            telemetry=telemetry,
+            readiness_problems=self._problems_now,
+            metrics=lambda: (generate_latest(telemetry.registry), CONTENT_TYPE_LATEST),
         )
         config = server_config(
             create_app(services, version("scorm-webhooks"), settings.rate_limit),
-            ConnectionLimits(connections=_connections(settings.api_connections, report)),
+            ConnectionLimits(connections=_connections(settings.api_connections, telemetry)),
             ConnectionObserver(
-                closed=lambda reason: report.count("api_connections_closed_total", reason=reason),
-                counted=lambda count: report.gauge("api_connections", count),
+                closed=lambda reason: telemetry.count("api_connections_closed_total", reason=reason),
+                counted=lambda count: telemetry.gauge("api_connections", count),
             ),
             timeout_graceful_shutdown=int(DRAIN_SECONDS),
         )
@@ -70,12 +69,12 @@ class ApiProcess:
 
     async def run(self) -> None:
         host, port = self._socket.getsockname()[:2]
-        self._report.tell("api", address=f"http://{host}:{port}", documentation=f"http://{host}:{port}/docs")
+        self._telemetry.info("api", address=f"http://{host}:{port}", documentation=f"http://{host}:{port}/docs")
         try:
             await together(lambda: self._server.serve(sockets=[self._socket]), self._keys.watch)
         finally:
             try:
-                await self._log.close()
+                await self._producer.close()
                 await self._database.close()
             finally:
                 # Whoever drains cancels what still runs then.
@@ -85,10 +84,10 @@ class ApiProcess:
         self._server.should_exit = True
         await self._ended.wait()
 
-    def troubles(self) -> list[str]:
-        return [*self._keys.problems(), *self._database.troubles(), *self._log.troubles()]
+    def readiness_problems(self) -> list[str]:
+        return [*self._keys.problems(), *self._database.readiness_problems(), *self._producer.readiness_problems()]
 
-    async def _troubles_now(self) -> list[str]:
+    async def _problems_now(self) -> list[str]:
         """What is missing, asked at most once a second, however often strangers want to know."""
         now = asyncio.get_running_loop().time()
         if self._looked is None or now - self._looked[0] >= 1:
@@ -101,14 +100,14 @@ class ApiProcess:
         try:
             await in_worker_thread(lambda: self._admin.existing(KAFKA_SECONDS))
         except Unavailable as away:
-            return [*self._keys.problems(), *self._database.troubles(), f"Kafka does not answer: {away}"]
-        return self.troubles()
+            return [*self._keys.problems(), *self._database.readiness_problems(), f"Kafka does not answer: {away}"]
+        return self.readiness_problems()
 
 
-def _connections(wanted: int, report: Telemetry) -> int:
+def _connections(wanted: int, telemetry: Telemetry) -> int:
     count = connections_that_fit(wanted)
     if count < wanted:
-        report.tell("api_connections_reduced", wanted=wanted, connections=count, why="the limit of open files")
+        telemetry.info("api_connections_reduced", wanted=wanted, connections=count, why="the limit of open files")
     return count
 
 

@@ -47,12 +47,12 @@ class SqlDeployment(Deployment):
 
     @cached_property
     def encryption_check(self) -> SqlEncryptionCheck:
-        return SqlEncryptionCheck(self.database, self.sealing)
+        return SqlEncryptionCheck(self.database, self.encryption)
 
     # -- for stages --------------------------------------------------------------------------------------------
 
-    def recorder(self, report: Telemetry) -> SqlRecorder:
-        return SqlRecorder(self.database, self.clock, report, new_id)
+    def recorder(self, telemetry: Telemetry) -> SqlRecorder:
+        return SqlRecorder(self.database, self.clock, telemetry, new_id)
 
     def held(self) -> SqlHeldDeliveries:
         return SqlHeldDeliveries(self.database)
@@ -93,11 +93,11 @@ class SqlDeployment(Deployment):
     def mails(self) -> Mails:
         return SqlMails(self.database, new_id)
 
-    def post(self, report: Telemetry) -> MailTransport:
+    def transport(self, telemetry: Telemetry) -> MailTransport:
         """The way to the mail server of SMTP_URL, or into the log."""
         url = self.environ.get("SMTP_URL")
         if not url:
-            return LoggingTransport(report)
+            return LoggingTransport(telemetry)
         tls = ssl.create_default_context()
         trust(tls, self.settings.ca_file)
         return SmtpTransport(smtp_server(url), self.settings.mail_from, tls)
@@ -119,7 +119,7 @@ class SqlDeployment(Deployment):
             SqlWebhooks(self.database, self.clock, self.encryption_check),
             SqlAccounts(self.database),
             SqlOutbox(self.database, self.clock),
-            self.sealing,
+            self.encryption,
             SystemDnsCheck(self.settings.allowed_networks),
             self.clock,
             new_id,
@@ -132,8 +132,7 @@ class SqlDeployment(Deployment):
         return SecretService(
             self.webhooks(),
             SqlWebhooks(self.database, self.clock, self.encryption_check),
-            self.sealing,
-            self.sealing,
+            self.encryption,
             self.encryption_check,
             self.audit(),
             self.clock,
@@ -144,24 +143,24 @@ class SqlDeployment(Deployment):
     def audit(self) -> SqlAuditLog:
         return SqlAuditLog(self.database)
 
-    def trials(self, log: RecordProducer) -> SyntheticEventService:
+    def synthetic_events(self, producer: RecordProducer) -> SyntheticEventService:
         webhooks, deliveries = (
             SqlWebhooks(self.database, self.clock, self.encryption_check),
             SqlDeliveryLog(self.database),
         )
-        return SyntheticEventService(webhooks, deliveries, log, self.codec, self.clock, new_id)
+        return SyntheticEventService(webhooks, deliveries, producer, self.codec, self.clock, new_id)
 
     def deliveries(self) -> DeliveryService:
         replays = SqlReplays(self.database, self.clock)
         return DeliveryService(SqlDeliveryLog(self.database), replays, self.jobs(), self.clock, new_id)
 
-    def insight(self) -> WebhookStatsService:
+    def webhook_stats(self) -> WebhookStatsService:
         return WebhookStatsService(
             self.webhooks(), SqlWebhookStats(self.database), self.mails(), self.clock, self.settings.url
         )
 
-    def ingest(self, log: RecordProducer) -> IngestService:
-        return IngestService(log, self.event_codec, self.recipients(), new_id)
+    def ingest(self, producer: RecordProducer) -> IngestService:
+        return IngestService(producer, self.event_codec, self.recipients(), new_id)
 
     def recipients(self) -> RecipientService:
         return RecipientService(SqlAccountWebhooks(self.database))

@@ -15,7 +15,7 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.avro.confluent import URL as REGISTRY_URL
 from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry, registry_properties
 from streams.adapters.clock import SystemClock
-from streams.adapters.kafka.config import consumer_config, kafka_properties, producer_config, view_config
+from streams.adapters.kafka.config import consumer_config, kafka_properties, producer_config, subscriptions_config
 from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.record_producer import KafkaRecordProducer
 from streams.adapters.kafka.subscriptions_reader import SubscriptionsReader
@@ -29,7 +29,7 @@ from streams.topics import SESSION_EVENTS, Topic, declare
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
-    from streams.adapters.encryption import Sealing
+    from streams.adapters.encryption import FernetEncryption
     from streams.adapters.sql.database import Database
 
 AnyDeployment = TypeVar("AnyDeployment", bound="Deployment")
@@ -133,18 +133,18 @@ class Deployment:
         return Database(self.database_url)
 
     @cached_property
-    def sealing(self) -> "Sealing":
-        from streams.adapters.encryption import Sealing  # megabytes, and fan-out has no use for them
+    def encryption(self) -> "FernetEncryption":
+        from streams.adapters.encryption import FernetEncryption  # megabytes, and fan-out has no use for them
 
         keys = [key.get_secret_value() for key in self.settings.encryption_keys]
         if keys:
-            return Sealing(keys)
+            return FernetEncryption(keys)
         if not self.database_address.startswith("sqlite"):
             raise Misconfigured(
                 "SCORM_WEBHOOKS_ENCRYPTION_KEYS is not set: webhooks' secrets are encrypted; "
                 "`scorm-webhooks keys generate` makes a key"
             )
-        return Sealing([self._own_key()])
+        return FernetEncryption([self._own_key()])
 
     def _own_key(self) -> str:
         """The key that an embedded deployment made for itself; two processes that start at once agree on one."""
@@ -158,28 +158,32 @@ class Deployment:
         except OSError as error:
             raise Misconfigured(f"SCORM_WEBHOOKS_DATA_DIR: {path}: {error.strerror}") from None
 
-    def replay_lookup(self, report: Telemetry) -> ReplayLookup:
+    def replay_lookup(self, telemetry: Telemetry) -> ReplayLookup:
         """What `deliver` asks of SQL; without a database it does without."""
         from streams.adapters.replay_lookup import replay_lookup
 
-        return replay_lookup(self.database_address, report)
+        return replay_lookup(self.database_address, telemetry)
 
     def topics_admin(self) -> TopicsAdmin:
         return TopicsAdmin(self.kafka, self.settings.topic_prefix)
 
-    def log(self, report: Telemetry, linger_ms: float = 0) -> KafkaRecordProducer:
-        return KafkaRecordProducer(producer_config(self.kafka, linger_ms=linger_ms), self.settings.topic_prefix, report)
+    def producer(self, telemetry: Telemetry, linger_ms: float = 0) -> KafkaRecordProducer:
+        return KafkaRecordProducer(
+            producer_config(self.kafka, linger_ms=linger_ms), self.settings.topic_prefix, telemetry
+        )
 
-    def view_reader(
-        self, report: Telemetry, opens_check: Callable[[str], bool] = lambda sealed: True
+    def subscriptions_reader(
+        self, telemetry: Telemetry, opens_check: Callable[[str], bool] = lambda ciphertext: True
     ) -> SubscriptionsReader:
         prefix = self.settings.topic_prefix
-        return SubscriptionsReader(view_config(self.kafka), prefix, self.codec, report, self.clock, opens_check)
+        return SubscriptionsReader(
+            subscriptions_config(self.kafka), prefix, self.codec, telemetry, self.clock, opens_check
+        )
 
-    def feed(
-        self, group: str, topics: Sequence[str], report: Telemetry, *, in_bulk: bool = False
+    def consumer(
+        self, group: str, topics: Sequence[str], telemetry: Telemetry, *, in_bulk: bool = False
     ) -> KafkaRecordConsumer:
         """A consumer group; `in_bulk` waits up to a tenth of a second for more records, which spares the broker."""
         prefix = self.settings.topic_prefix
         config = consumer_config(self.kafka, prefix + group, self.settings.instance_id, in_bulk=in_bulk)
-        return KafkaRecordConsumer(config, topics, prefix, report, sole_member=self.sole_member)
+        return KafkaRecordConsumer(config, topics, prefix, telemetry, sole_member=self.sole_member)

@@ -43,7 +43,7 @@ async def _close_after_response(request: web.Request, response: web.StreamRespon
 
 @asynccontextmanager
 async def serving(
-    listening: socket.socket, troubles: Callable[[], Awaitable[list[str]]], registry: CollectorRegistry
+    listening: socket.socket, readiness_problems: Callable[[], Awaitable[list[str]]], registry: CollectorRegistry
 ) -> AsyncIterator[int]:
     """Serve `/healthz` (the process), `/readyz` (503 naming what is missing) and `/metrics`; yields the port."""
 
@@ -51,7 +51,7 @@ async def serving(
         return web.Response(text="ok\n")
 
     async def readyz(request: web.Request) -> web.Response:
-        missing = await troubles()
+        missing = await readiness_problems()
         return web.Response(text="".join(f"{line}\n" for line in missing) or "ready\n", status=503 if missing else 200)
 
     async def metrics(request: web.Request) -> web.Response:

@@ -31,16 +31,16 @@ EMBEDDED_WARNING = (
 
 @asynccontextmanager
 async def system(
-    deployment: SqlDeployment, report: PrometheusTelemetry, logs: Path | None = None
+    deployment: SqlDeployment, telemetry: PrometheusTelemetry, logs: Path | None = None
 ) -> AsyncIterator[Supervisor]:
     """All stages of a deployment, running in the block; its broker's address is left in the data directory."""
     deployment.make_data_dir()
-    with _broker(deployment, report) as environ:
+    with _broker(deployment, telemetry) as environ:
         upgrade(deployment.database_url)
         if _is_embedded(deployment):
-            await _end_what_was_forgotten(deployment, report)
+            await _end_what_was_forgotten(deployment, telemetry)
         options = ("--sole-member",) if _is_embedded(deployment) else ()
-        supervisor = Supervisor(list(STAGES), environ, report, logs, options)
+        supervisor = Supervisor(list(STAGES), environ, telemetry, logs, options)
         running = asyncio.create_task(supervisor.run())
         try:
             # Let it start its children before anybody asks for them.
@@ -53,23 +53,23 @@ async def system(
             with contextlib.suppress(asyncio.CancelledError):
                 await running
             if _is_embedded(deployment):
-                await _say_what_is_lost(deployment, report)
+                await _say_what_is_lost(deployment, telemetry)
 
 
 def _is_embedded(deployment: SqlDeployment) -> bool:
     return not deployment.environ.get("KAFKA_BOOTSTRAP_SERVERS")
 
 
-async def _end_what_was_forgotten(deployment: SqlDeployment, report: PrometheusTelemetry) -> None:
+async def _end_what_was_forgotten(deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> None:
     """Nothing is in the new broker yet: what waits by SQL was in the last one."""
     lease = deployment.lease("publish")
     # A data directory has one `up` at a time; to a database on a server another deployment may be connected.
     if not deployment.database.is_sqlite and not await _take(lease):
-        report.tell("another deployment uses this database: its deliveries are left as they are")
+        telemetry.info("another deployment uses this database: its deliveries are left as they are")
         return
     if ended := await deployment.forgotten().end():
-        report.count("dead_letters_total", ended, reason=str(DeathReason.BROKER_RESTARTED))
-        report.tell(
+        telemetry.count("dead_letters_total", ended, reason=str(DeathReason.BROKER_RESTARTED))
+        telemetry.info(
             "the last embedded broker ended with deliveries in it; they are dead letters now: "
             "`scorm-webhooks dead-letters retry --all --reason broker_restarted` sends them",
             deliveries=ended,
@@ -86,10 +86,12 @@ async def _take(lease: SqlLease) -> bool:
     return False
 
 
-async def _say_what_is_lost(deployment: SqlDeployment, report: PrometheusTelemetry) -> None:
-    tallies = (tally for found in (await deployment.deliveries().tally()).values() for tally in found)
-    if lost := sum(tally.count for tally in tallies if tally.state is State.WAITING):
-        report.tell(
+async def _say_what_is_lost(deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> None:
+    state_counts = (
+        count_states for found in (await deployment.deliveries().count_states()).values() for count_states in found
+    )
+    if lost := sum(count_states.count for count_states in state_counts if count_states.state is State.WAITING):
+        telemetry.info(
             "the embedded broker ends; deliveries that wait in it become dead letters at the next start",
             deliveries=lost,
         )
@@ -97,28 +99,31 @@ async def _say_what_is_lost(deployment: SqlDeployment, report: PrometheusTelemet
 
 async def serve_up(deployment: SqlDeployment) -> None:
     """`up` until SIGTERM or SIGINT. Raises `Misconfigured` when a stage cannot start."""
-    report = PrometheusTelemetry("up")
+    telemetry = PrometheusTelemetry("up")
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     with _alone_in(deployment.make_data_dir()):
-        await _serve(deployment, report, stopping)
+        await _serve(deployment, telemetry, stopping)
 
 
-async def _serve(deployment: SqlDeployment, report: PrometheusTelemetry, stopping: asyncio.Event) -> None:
+async def _serve(deployment: SqlDeployment, telemetry: PrometheusTelemetry, stopping: asyncio.Event) -> None:
     settings = deployment.settings
     listening = listen(settings.health_host, settings.health_port, f"{PREFIX}HEALTH")
     started: list[Supervisor] = []
 
-    async def troubles() -> list[str]:
-        return await started[0].troubles() if started else ["is starting"]
+    async def readiness_problems() -> list[str]:
+        return await started[0].readiness_problems() if started else ["is starting"]
 
     try:
-        async with serving(listening, troubles, report.registry) as port, system(deployment, report) as supervisor:
+        async with (
+            serving(listening, readiness_problems, telemetry.registry) as port,
+            system(deployment, telemetry) as supervisor,
+        ):
             started.append(supervisor)
-            report.tell("up", health=f"http://{settings.health_host}:{port}/readyz", data_dir=str(settings.data_dir))
+            telemetry.info("up", health=f"http://{settings.health_host}:{port}/readyz", data_dir=str(settings.data_dir))
             await _until(stopping, supervisor)
-            report.tell("stopping")
+            telemetry.info("stopping")
     finally:
         await deployment.database.close()
 
@@ -130,14 +135,14 @@ async def _until(stopping: asyncio.Event, supervisor: Supervisor) -> None:
 
 
 @contextmanager
-def _broker(deployment: SqlDeployment, report: PrometheusTelemetry) -> Iterator[dict[str, str]]:
+def _broker(deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> Iterator[dict[str, str]]:
     """The environment for the stages, with a broker's address in it."""
     environ = dict(deployment.environ)
     if not _is_embedded(deployment):
         yield environ
         return
     settings = deployment.settings
-    report.tell(EMBEDDED_WARNING)
+    telemetry.info(EMBEDDED_WARNING)
     with EmbeddedBroker(deployment.topics, settings.topic_prefix) as broker:
         try:
             settings.broker_file.write_text(json.dumps({"bootstrap": broker.bootstrap, "pid": os.getpid()}))

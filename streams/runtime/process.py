@@ -29,7 +29,7 @@ class Startup(Protocol):
     async def prepare(self) -> "Runnable":
         """Wait for what the stage needs, then make the stage."""
 
-    def troubles(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         """What it waits for."""
 
 
@@ -41,7 +41,7 @@ class Runnable(Protocol):
     async def drain(self) -> None:
         """Take nothing new and finish what is in hand; may raise `TimeoutError` after 12 seconds."""
 
-    def troubles(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         """Why it cannot work at the moment; empty when it can."""
 
 
@@ -65,13 +65,13 @@ class _Stage:
         if self._stage:
             await self._stage.drain()
 
-    def troubles(self) -> list[str]:
-        return (self._stage or self._startup).troubles()
+    def readiness_problems(self) -> list[str]:
+        return (self._stage or self._startup).readiness_problems()
 
 
 async def run_process(
     startup: Startup,
-    report: Telemetry,
+    telemetry: Telemetry,
     registry: CollectorRegistry,
     listening: socket.socket,
     *,
@@ -92,36 +92,36 @@ async def run_process(
 
     stage = _Stage(startup)
 
-    async def troubles() -> list[str]:
-        return stage.troubles()
+    async def readiness_problems() -> list[str]:
+        return stage.readiness_problems()
 
-    async with serving(listening, troubles, registry) as bound:
-        report.tell("started", health_port=bound)
+    async with serving(listening, readiness_problems, registry) as bound:
+        telemetry.info("started", health_port=bound)
         running = asyncio.create_task(stage.run())
-        watching = asyncio.create_task(_keep_ready_gauge(stage, report))
+        watching = asyncio.create_task(_keep_ready_gauge(stage, telemetry))
         waiting = asyncio.create_task(stopping.wait())
         await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
         watching.cancel()
         if not running.done() and stage.is_made:
-            report.tell("draining")
-            _end_in_time(report)
+            telemetry.info("draining")
+            _end_in_time(telemetry)
             try:
                 await stage.drain()
             except TimeoutError:
-                report.tell("not all that is in hand could be finished; it is done again by whoever reads it next")
+                telemetry.info("not all that is in hand could be finished; it is done again by whoever reads it next")
         running.cancel()
         waiting.cancel()
         await asyncio.gather(watching, waiting, return_exceptions=True)
         with suppress(asyncio.CancelledError):
             await running
-        report.tell("stopped")
+        telemetry.info("stopped")
 
 
-def _end_in_time(report: Telemetry) -> None:
+def _end_in_time(telemetry: Telemetry) -> None:
     """A broker that is away answers no last commit, and no client of it can be told to stop waiting for one."""
 
     def end() -> None:
-        report.tell("whoever is away does not answer; ending without it: what is not committed is done again")
+        telemetry.info("whoever is away does not answer; ending without it: what is not committed is done again")
         os._exit(1)
 
     timer = threading.Timer(STOP_SECONDS, end)
@@ -129,14 +129,14 @@ def _end_in_time(report: Telemetry) -> None:
     timer.start()
 
 
-async def _keep_ready_gauge(stage: _Stage, report: Telemetry) -> None:
+async def _keep_ready_gauge(stage: _Stage, telemetry: Telemetry) -> None:
     told: list[str] = []
     while True:
-        troubles = stage.troubles()
-        report.gauge("ready", 0 if troubles else 1)
-        if troubles != told:
-            report.tell("not ready" if troubles else "ready", why="; ".join(troubles) or None)
-            told = troubles
+        readiness_problems = stage.readiness_problems()
+        telemetry.gauge("ready", 0 if readiness_problems else 1)
+        if readiness_problems != told:
+            telemetry.info("not ready" if readiness_problems else "ready", why="; ".join(readiness_problems) or None)
+            told = readiness_problems
         await asyncio.sleep(0.2)
 
 

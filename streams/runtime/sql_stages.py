@@ -17,29 +17,29 @@ from streams.stages.release_held import ReleaseHeld
 class PublishProcess:
     """`publish`."""
 
-    def __init__(self, deployment: SqlDeployment, report: Telemetry) -> None:
-        self._view = deployment.view_reader(report)
-        self._log = deployment.log(report)
+    def __init__(self, deployment: SqlDeployment, telemetry: Telemetry) -> None:
+        self._subscriptions = deployment.subscriptions_reader(telemetry)
+        self._producer = deployment.producer(telemetry)
         self._database = deployment.database
         self._stage = Publish(
             deployment.outbox(),
             deployment.lease("publish"),
-            self._log,
+            self._producer,
             deployment.codec,
-            report,
+            telemetry,
             deployment.encryption_check,
             deployment.clock,
             new_incarnation=lambda: str(ULID()),
         )
-        self._deployment, self._report = deployment, report
+        self._deployment, self._telemetry = deployment, telemetry
         self._drain = ReleaseHeld(
             deployment.held(),
-            deployment.recorder(report),
-            self._view,
-            self._log,
+            deployment.recorder(telemetry),
+            self._subscriptions,
+            self._producer,
             deployment.codec,
             deployment.clock,
-            report,
+            telemetry,
             deployment.settings.held_rate,
         )
 
@@ -47,28 +47,28 @@ class PublishProcess:
         try:
             await together(self._deployment.encryption_check.watch, self._work)
         finally:
-            await self._log.close()
+            await self._producer.close()
             await self._database.close()
 
     async def _work(self) -> None:
         # The topic is read only once nobody else writes to it.
         await self._stage.take_lease()
-        await together(self._view.run, self._publish, self._send_on, self._do_jobs, self._prune)
+        await together(self._subscriptions.run, self._publish, self._send_on, self._do_jobs, self._prune)
 
     async def _publish(self) -> None:
-        await self._view.wait_until_read()
-        await self._stage.run(self._view.view)
+        await self._subscriptions.wait_until_read()
+        await self._stage.run(self._subscriptions.table)
 
     async def _send_on(self) -> None:
-        await self._view.wait_until_ready()
+        await self._subscriptions.wait_until_ready()
         await self._drain.run()
 
     async def _do_jobs(self) -> None:
-        await run_jobs(self._deployment.jobs(), self._report)
+        await run_jobs(self._deployment.jobs(), self._telemetry)
 
     async def _prune(self) -> None:
         deployment = self._deployment
-        await prune_regularly(deployment.pruning(), deployment.keep(), deployment.clock, self._report)
+        await prune_regularly(deployment.pruning(), deployment.keep(), deployment.clock, self._telemetry)
 
     async def reconcile(self, may_delete: Callable[[Sequence[str]], bool]) -> Reconciled:
         """Make the topic what SQL says, once, as the only publisher."""
@@ -76,35 +76,39 @@ class PublishProcess:
         done: list[Reconciled] = []
 
         async def once() -> None:
-            await self._view.wait_until_read()
-            done.append(await self._stage.reconcile(self._view.view, may_delete))
+            await self._subscriptions.wait_until_read()
+            done.append(await self._stage.reconcile(self._subscriptions.table, may_delete))
 
         try:
-            await together(self._view.run, once)
+            await together(self._subscriptions.run, once)
         finally:
             await self._stage.give_lease_back()
-            await self._log.close()
+            await self._producer.close()
             await self._database.close()
         return done[0]
 
     async def drain(self) -> None:
         return
 
-    def troubles(self) -> list[str]:
-        return [*self._deployment.encryption_check.problems(), *self._database.troubles(), *self._log.troubles()]
+    def readiness_problems(self) -> list[str]:
+        return [
+            *self._deployment.encryption_check.problems(),
+            *self._database.readiness_problems(),
+            *self._producer.readiness_problems(),
+        ]
 
 
 class NotifyProcess:
     """`notify`."""
 
-    def __init__(self, deployment: SqlDeployment, report: Telemetry) -> None:
+    def __init__(self, deployment: SqlDeployment, telemetry: Telemetry) -> None:
         self._database = deployment.database
         self._stage = Notify(
             deployment.mails(),
-            deployment.post(report),
+            deployment.transport(telemetry),
             deployment.lease("notify"),
             deployment.clock,
-            report,
+            telemetry,
             deployment.settings.url,
         )
 
@@ -117,5 +121,5 @@ class NotifyProcess:
     async def drain(self) -> None:
         await self._stage.drain(DRAIN_SECONDS)
 
-    def troubles(self) -> list[str]:
-        return self._database.troubles()
+    def readiness_problems(self) -> list[str]:
+        return self._database.readiness_problems()

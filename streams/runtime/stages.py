@@ -49,12 +49,12 @@ def watch(
 class FanOutProcess:
     """`fan-out`: Faust feeds it, and stops before a batch that would not be finished."""
 
-    def __init__(self, deployment: Deployment, report: Telemetry) -> None:
+    def __init__(self, deployment: Deployment, telemetry: Telemetry) -> None:
         from streams.adapters.faust_app import FaustStage  # megabytes, and only fan-out has use for them
 
-        self._view = deployment.view_reader(report)
-        self._log = deployment.log(report)
-        self._fan_out = FanOut(deployment.event_codec, self._view, self._log, report)
+        self._subscriptions = deployment.subscriptions_reader(telemetry)
+        self._producer = deployment.producer(telemetry)
+        self._fan_out = FanOut(deployment.event_codec, self._subscriptions, self._producer, telemetry)
         settings = deployment.settings
         self._faust = FaustStage(
             deployment.kafka, "fan-out", SESSION_EVENTS, settings.topic_prefix, settings.instance_id
@@ -63,13 +63,13 @@ class FanOutProcess:
 
     async def run(self) -> None:
         try:
-            await together(self._view.run, self._feed)
+            await together(self._subscriptions.run, self._consumer)
         finally:
-            await self._log.close()
+            await self._producer.close()
 
-    async def _feed(self) -> None:
+    async def _consumer(self) -> None:
         # To ask for the topic's end opens a connection of its own: the first event need not wait for that.
-        await self._view.catch_up()
+        await self._subscriptions.catch_up()
         await self._faust.run(self._handle)
 
     async def _handle(self, records: Sequence[Record]) -> None:
@@ -79,22 +79,26 @@ class FanOutProcess:
     async def drain(self) -> None:
         await asyncio.wait_for(self._batch.acquire(), DRAIN_SECONDS)
 
-    def troubles(self) -> list[str]:
-        return [*self._view.troubles(), *self._log.troubles(), *self._faust.troubles()]
+    def readiness_problems(self) -> list[str]:
+        return [
+            *self._subscriptions.readiness_problems(),
+            *self._producer.readiness_problems(),
+            *self._faust.readiness_problems(),
+        ]
 
 
 class DeliverProcess:
     """`deliver`."""
 
-    def __init__(self, deployment: Deployment, report: Telemetry) -> None:
+    def __init__(self, deployment: Deployment, telemetry: Telemetry) -> None:
         settings = deployment.settings
         self._prefix = settings.topic_prefix
-        self._view = deployment.view_reader(report, deployment.sealing.opens_check)
-        self._log = deployment.log(report, LINGER_MS)
+        self._subscriptions = deployment.subscriptions_reader(telemetry, deployment.encryption.opens_check)
+        self._producer = deployment.producer(telemetry, LINGER_MS)
         retries = [retry_topic(tier) for tier in deployment.tiers]
-        self._feed = deployment.feed(DELIVER_GROUP, [*DELIVERED, *retries], report)
+        self._consumer = deployment.consumer(DELIVER_GROUP, [*DELIVERED, *retries], telemetry)
         # Every tier that exists, so that a changed schedule strands nobody.
-        self._topics = watch(deployment, self._feed, lambda name: name in DELIVERED or bool(tier_of(name)), retries)
+        self._topics = watch(deployment, self._consumer, lambda name: name in DELIVERED or bool(tier_of(name)), retries)
         connections = connections_that_fit(MOST_CONNECTIONS)
         self._sender = HttpSender(
             connections=connections,
@@ -103,34 +107,38 @@ class DeliverProcess:
             ca_file=settings.ca_file,
             control_name=settings.control_name,
         )
-        self._report = report
+        self._telemetry = telemetry
         self._attention = LoopClock()
         slots = min(settings.slots, connections)
         if slots < settings.slots:
-            report.warning("fewer_slots_than_set", slots=slots, why="the limit of open files (ulimit -n) is too low")
+            telemetry.warning("fewer_slots_than_set", slots=slots, why="the limit of open files (ulimit -n) is too low")
         self._slots = SlotLimiter(Slots(slots), self._attention.now)
         world = DeliverPorts(
             codec=deployment.codec,
-            directory=self._view,
-            replay_lookup=deployment.replay_lookup(report),
-            sealed=deployment.sealing,
+            subscriptions=self._subscriptions,
+            replay_lookup=deployment.replay_lookup(telemetry),
+            encryption=deployment.encryption,
             sender=self._sender,
-            log=self._log,
+            producer=self._producer,
             clock=deployment.clock,
-            report=report,
+            telemetry=telemetry,
         )
-        manner = DeliveryPolicy(settings.retry_schedule, settings.attempt_timeout_seconds, settings.signature_header)
-        self._intake = PartitionConsumer(self._feed, Deliver(world, manner, self._slots).take, deployment.clock, report)
+        policy = DeliveryPolicy(settings.retry_schedule, settings.attempt_timeout_seconds, settings.signature_header)
+        self._intake = PartitionConsumer(
+            self._consumer, Deliver(world, policy, self._slots).take, deployment.clock, telemetry
+        )
 
     async def run(self) -> None:
         try:
-            await together(self._view.run, self._take_in, self._attention.run, lambda: self._slots.tick(self._report))
+            await together(
+                self._subscriptions.run, self._take_in, self._attention.run, lambda: self._slots.tick(self._telemetry)
+            )
         finally:
             await self._sender.close()
-            await self._log.close()
+            await self._producer.close()
 
     async def _take_in(self) -> None:
-        await self._view.wait_until_ready()
+        await self._subscriptions.wait_until_ready()
         await self._topics.look()
         await together(self._topics.run, self._intake.run)
 
@@ -138,37 +146,46 @@ class DeliverProcess:
         self._slots.close()
         await self._intake.drain()
 
-    def troubles(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         missing = self._topics.missing
         return [
             *([missing_topics(missing, self._prefix)] if missing else []),
-            *self._view.troubles(),
-            *self._log.troubles(),
-            *self._feed.troubles(),
+            *self._subscriptions.readiness_problems(),
+            *self._producer.readiness_problems(),
+            *self._consumer.readiness_problems(),
         ]
 
 
 class RecordProcess:
     """`record`."""
 
-    def __init__(self, deployment: "SqlDeployment", report: Telemetry) -> None:
-        self._log = deployment.log(report)
-        self._feed = deployment.feed("record", RECORDED, report, in_bulk=True)
-        self._topics = watch(deployment, self._feed, lambda name: name in RECORDED, ())
+    def __init__(self, deployment: "SqlDeployment", telemetry: Telemetry) -> None:
+        self._producer = deployment.producer(telemetry)
+        self._consumer = deployment.consumer("record", RECORDED, telemetry, in_bulk=True)
+        self._topics = watch(deployment, self._consumer, lambda name: name in RECORDED, ())
         self._database = deployment.database
         self._stage = RecordStage(
-            self._feed, deployment.codec, deployment.recorder(report), self._log, deployment.clock, report
+            self._consumer,
+            deployment.codec,
+            deployment.recorder(telemetry),
+            self._producer,
+            deployment.clock,
+            telemetry,
         )
 
     async def run(self) -> None:
         try:
             await together(self._topics.run, self._stage.run)
         finally:
-            await self._log.close()
+            await self._producer.close()
             await self._database.close()
 
     async def drain(self) -> None:
         await self._stage.drain(DRAIN_SECONDS)
 
-    def troubles(self) -> list[str]:
-        return [*self._database.troubles(), *self._log.troubles(), *self._feed.troubles()]
+    def readiness_problems(self) -> list[str]:
+        return [
+            *self._database.readiness_problems(),
+            *self._producer.readiness_problems(),
+            *self._consumer.readiness_problems(),
+        ]

@@ -48,18 +48,18 @@ class StageSpec:
 class StageStartup:
     """A `Startup` of the stage of this name."""
 
-    def __init__(self, name: str, products: Deployment, report: PrometheusTelemetry) -> None:
+    def __init__(self, name: str, products: Deployment, telemetry: PrometheusTelemetry) -> None:
         self._kind = STAGES[name]
-        self._products, self._report = products, report
+        self._products, self._telemetry = products, telemetry
         self._waits_for = "is starting"
 
     async def prepare(self) -> Runnable:
         await in_daemon_thread(lambda: self._kind.check(self._products))
         await self._kind.prerequisites(self._products).wait(self._products, self._tell)
         factory = await in_daemon_thread(self._kind.load)
-        return factory(self._products, self._report)
+        return factory(self._products, self._telemetry)
 
-    def troubles(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         return [self._waits_for]
 
     def _tell(self, reason: str) -> None:
@@ -107,8 +107,8 @@ def _with_sql(process: Callable[["SqlDeployment", PrometheusTelemetry], Runnable
     """For those that work with a database, which is megabytes that `fan-out` and `deliver` do without."""
     from streams.runtime.bootstrap import SqlDeployment
 
-    return lambda products, report: process(
-        SqlDeployment(products.settings, products.environ, products.sole_member), report
+    return lambda products, telemetry: process(
+        SqlDeployment(products.settings, products.environ, products.sole_member), telemetry
     )
 
 
@@ -121,7 +121,7 @@ STAGES: dict[str, StageSpec] = {
     "deliver": StageSpec(
         topics=lambda products: [SUBSCRIPTIONS, *delivery_family(products.tiers), INVALID],
         load=_deliver,
-        check=lambda products: products.sealing,
+        check=lambda products: products.encryption,
     ),
     "record": StageSpec(topics=lambda _: [*RECORDED, INVALID], load=_record, database=True),
     # It sends held deliveries on to `deliveries`, and ends others in `deliveries.dead-letter`.
@@ -131,6 +131,6 @@ STAGES: dict[str, StageSpec] = {
         topics=lambda _: [SESSION_EVENTS, TEST_DELIVERIES],
         load=_api,
         database=True,
-        check=lambda products: products.sealing,
+        check=lambda products: products.encryption,
     ),
 }

@@ -41,7 +41,7 @@ class Supervisor:
 
     stages: Sequence[str]
     environ: Mapping[str, str]
-    report: Telemetry
+    telemetry: Telemetry
     logs: Path | None = None
     options: Sequence[str] = ()
     children: dict[str, Child] = field(default_factory=dict)
@@ -64,12 +64,14 @@ class Supervisor:
         """False once a stage could not be started at all."""
         return not self._stopping
 
-    async def troubles(self) -> list[str]:
+    async def readiness_problems(self) -> list[str]:
         """What keeps any stage from working; empty when all can."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session:
-            answers = await asyncio.gather(*(_ask(session, child) for child in self.children.values()))
+            responses = await asyncio.gather(*(_ask(session, child) for child in self.children.values()))
         return [
-            f"{child.stage}: {words}" for child, words in zip(self.children.values(), answers, strict=True) if words
+            f"{child.stage}: {message}"
+            for child, message in zip(self.children.values(), responses, strict=True)
+            if message
         ]
 
     async def _keep(self, child: Child) -> None:
@@ -84,7 +86,7 @@ class Supervisor:
             if time.monotonic() - started > SETTLED_SECONDS:
                 backoff = FIRST_BACKOFF_SECONDS
             child.restarts += 1
-            self.report.tell("stage ended; starting it again", stage=child.stage, code=code, after_seconds=backoff)
+            self.telemetry.info("stage ended; starting it again", stage=child.stage, code=code, after_seconds=backoff)
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
 
@@ -141,8 +143,8 @@ class Supervisor:
 
 async def _ask(session: aiohttp.ClientSession, child: Child) -> str:
     try:
-        async with session.get(f"http://127.0.0.1:{child.port}/readyz") as answer:
-            text = await answer.text()
-            return "" if answer.status == 200 else "; ".join(text.splitlines())
+        async with session.get(f"http://127.0.0.1:{child.port}/readyz") as response:
+            text = await response.text()
+            return "" if response.status == 200 else "; ".join(text.splitlines())
     except (aiohttp.ClientError, TimeoutError):
         return "is starting"

@@ -105,8 +105,8 @@ class AccessService:
         allowed = frozenset(map(Scope, scopes))
         made = make_key(self._new_id("key"), account_id, name.strip(), self._new_token(), now, allowed, expires_at)
         key = made.key
-        deed = self._deed(by, "key.created", key.id, account_id, name=key.name, scopes=sorted(key.scopes))
-        await self._keys.add(key, deed)
+        audit_entry = self._deed(by, "key.created", key.id, account_id, name=key.name, scopes=sorted(key.scopes))
+        await self._keys.add(key, audit_entry)
         return made
 
     async def keys(self, account_id: str) -> Sequence[ApiKey]:
@@ -148,8 +148,8 @@ class AccessService:
             raise NotFound(f"there is no user {user_id} in this account")
         token = self._new_token()
         expires_at = self._clock.now() + timedelta(minutes=LINK_MINUTES)
-        deed = self._deed(by, "user.sign_in_token_made", user_id, account_id)
-        await self._users.add_link(digest(token), user_id, expires_at, deed)
+        audit_entry = self._deed(by, "user.sign_in_token_made", user_id, account_id)
+        await self._users.add_link(digest(token), user_id, expires_at, audit_entry)
         return token
 
     async def sign_in(self, token: str) -> User:

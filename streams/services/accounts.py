@@ -71,8 +71,8 @@ class AccountService:
                 raise Invalid(*errors)
             return after
 
-        deed = self._deed(by, "account.changed", account_id, account_id, fields=sorted(map(camel, changes)))
-        return _there(await self._accounts.change(account_id, changed, deed), account_id)
+        audit_entry = self._deed(by, "account.changed", account_id, account_id, fields=sorted(map(camel, changes)))
+        return _there(await self._accounts.change(account_id, changed, audit_entry), account_id)
 
 
 def _there(account: Account | None, account_id: str) -> Account:

@@ -29,9 +29,9 @@ class DeliveryService:
     """
 
     def __init__(
-        self, log: DeliveryLog, replays: Replays, jobs: Jobs, clock: Clock, new_id: Callable[[str], str]
+        self, deliveries: DeliveryLog, replays: Replays, jobs: Jobs, clock: Clock, new_id: Callable[[str], str]
     ) -> None:
-        self._log = log
+        self._deliveries = deliveries
         self._replays = replays
         self._jobs = jobs
         self._clock = clock
@@ -40,37 +40,37 @@ class DeliveryService:
 
     async def list(self, wanted: DeliveryFilter) -> Page[DeliveryState]:
         """Newest first."""
-        return await self._log.list(wanted)
+        return await self._deliveries.list(wanted)
 
     async def find(self, delivery_id: str, account_id: str | None = None) -> DeliveryDetails:
         """Raises `NotFound`."""
-        seen = await self._log.find(delivery_id)
-        if seen is None or account_id not in (None, seen.standing.account_id):
+        seen = await self._deliveries.find(delivery_id)
+        if seen is None or account_id not in (None, seen.delivery_state.account_id):
             raise NotFound(f"there is no delivery {delivery_id}")
         return seen
 
-    async def tally(self) -> Mapping[str, Sequence[StateCount]]:
+    async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
         """How many deliveries stand where, by webhook id."""
-        return await self._log.tally()
+        return await self._deliveries.count_states()
 
     async def retry(self, delivery_id: str, *, by: str, account_id: str | None = None) -> DeliveryState:
         """Send a delivery again with a fresh schedule, whether it is dead, delivered, discarded or still waits.
 
         Raises `NotFound`, or `Invalid` where it cannot be sent again.
         """
-        standing = (await self._find_whole(delivery_id, account_id)).standing
-        if standing.state is State.HELD:
-            raise Invalid(FieldError("delivery", f"is held and leaves by itself: {standing.words}"))
-        deed = self._deed(by, "delivery.retried", delivery_id, standing.account_id)
-        if not await self._replays.again(DeliveryFilter(ids=[delivery_id]), deed):
-            raise Invalid(FieldError("delivery", _why_not(standing)))
-        return (await self.find(delivery_id)).standing
+        delivery_state = (await self._find_whole(delivery_id, account_id)).delivery_state
+        if delivery_state.state is State.HELD:
+            raise Invalid(FieldError("delivery", f"is held and leaves by itself: {delivery_state.message}"))
+        audit_entry = self._deed(by, "delivery.retried", delivery_id, delivery_state.account_id)
+        if not await self._replays.replay(DeliveryFilter(ids=[delivery_id]), audit_entry):
+            raise Invalid(FieldError("delivery", _why_not(delivery_state)))
+        return (await self.find(delivery_id)).delivery_state
 
     async def _find_whole(self, delivery_id: str, account_id: str | None) -> DeliveryDetails:
         """With its payload, for which it waits a moment where something has just happened."""
         seen = await self.find(delivery_id, account_id)
         for _ in range(ASK_TIMES):
-            if seen.body is not None or self._clock.now() - seen.standing.changed_at > FRESH:
+            if seen.body is not None or self._clock.now() - seen.delivery_state.changed_at > FRESH:
                 break
             await asyncio.sleep(ASK_EVERY_SECONDS)
             seen = await self.find(delivery_id, account_id)
@@ -83,20 +83,20 @@ class DeliveryService:
     ) -> Sequence[str]:
         """Send every dead letter that matches again; their ids. `told` hears of each portion."""
 
-        def deed() -> AuditEntry:
+        def audit_entry() -> AuditEntry:
             return self._deed(by, "dead_letters.retried", wanted.webhook_id or "*", wanted.account_id)
 
-        return await _in_portions(lambda some: self._replays.again(some, deed()), wanted, told)
+        return await _in_portions(lambda some: self._replays.replay(some, audit_entry()), wanted, told)
 
     async def discard_dead(
         self, wanted: DeliveryFilter, told: Callable[[int], None] = lambda count: None, *, by: str
     ) -> Sequence[str]:
         """Give every dead letter that matches up for good; their ids."""
 
-        def deed() -> AuditEntry:
+        def audit_entry() -> AuditEntry:
             return self._deed(by, "dead_letters.discarded", wanted.webhook_id or "*", wanted.account_id)
 
-        return await _in_portions(lambda some: self._replays.discard(some, deed()), wanted, told)
+        return await _in_portions(lambda some: self._replays.discard(some, audit_entry()), wanted, told)
 
     # -- jobs ---------------------------------------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ async def _in_portions(
     return done
 
 
-def _why_not(standing: DeliveryState) -> str:
-    if standing.trigger is Trigger.TEST:
+def _why_not(delivery_state: DeliveryState) -> str:
+    if delivery_state.trigger is Trigger.TEST:
         return "is a test, which is not sent again: send a new one"
     return "cannot be sent again: its webhook was deleted, or its payload is not kept"

@@ -29,9 +29,9 @@ class IngestService:
     """`codec` writes events as the platform's own producers do; `new_id` mints ids by their prefix."""
 
     def __init__(
-        self, log: RecordProducer, codec: Codec, recipients: RecipientService, new_id: Callable[[str], str]
+        self, producer: RecordProducer, codec: Codec, recipients: RecipientService, new_id: Callable[[str], str]
     ) -> None:
-        self._log = log
+        self._producer = producer
         self._codec = codec
         self._recipients = recipients
         self._new_id = new_id
@@ -54,7 +54,7 @@ class IngestService:
         ]
         try:
             async with asyncio.timeout(ACKNOWLEDGED_SECONDS):
-                await self._log.produce(records)
+                await self._producer.produce(records)
         except TimeoutError:
             raise Unavailable("Kafka did not acknowledge the events; send them again with the same ids") from None
         except RecordsRefused as refused:

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from streams.core.errors import Conflict, FieldError, Invalid
 from streams.core.event import format_time
 from streams.core.signing import SECRET_BYTES, make_secret
-from streams.core.webhook import Registration, SealedSecret
-from streams.ports import AuditLog, Clock, EncryptionCheck, Sealed, Sealer, Webhooks
+from streams.core.webhook import EncryptedSecret, Registration
+from streams.ports import AuditLog, Clock, Encryption, EncryptionCheck, Webhooks
 from streams.services.audit_trail import AuditTrail
 from streams.services.webhooks import Changed, WebhookService
 
@@ -32,8 +32,7 @@ class SecretService:
         self,
         webhooks: WebhookService,
         stored: Webhooks,
-        sealer: Sealer,
-        sealed: Sealed,
+        encryption: Encryption,
         check: EncryptionCheck,
         audit: AuditLog,
         clock: Clock,
@@ -42,19 +41,18 @@ class SecretService:
     ) -> None:
         self._webhooks = webhooks
         self._stored = stored
-        self._sealer = sealer
-        self._sealed = sealed
+        self._encryption = encryption
         self._check = check
         self._audit = audit
         self._clock = clock
         self._new_key = new_key
-        self._deed = AuditTrail(clock, new_id)
+        self._audit_trail = AuditTrail(clock, new_id)
 
     async def show(self, webhook_id: str, *, by: str, account_id: str | None = None) -> str:
         """The newest secret. Raises `NotFound`."""
         webhook = (await self._webhooks.find(webhook_id, account_id)).webhook
-        await self._audit.add(self._deed(by, "webhook.secret_shown", webhook_id, webhook.account_id))
-        return self._sealed.secret(webhook.secrets[-1].sealed)
+        await self._audit.add(self._audit_trail(by, "webhook.secret_shown", webhook_id, webhook.account_id))
+        return self._encryption.decrypt(webhook.secrets[-1].ciphertext)
 
     async def rotate(
         self,
@@ -73,7 +71,7 @@ class SecretService:
             raise Invalid(FieldError("overlapHours", f"must be from 0 to {MOST_OVERLAP_HOURS}"))
         now = self._clock.now()
         secret = make_secret(self._new_key(SECRET_BYTES))
-        new = SealedSecret(self._sealer.seal(secret))
+        new = EncryptedSecret(self._encryption.encrypt(secret))
         old_until = now + timedelta(hours=overlap_hours) if overlap_hours else None
 
         def rotated(known: Registration) -> Registration:
@@ -108,23 +106,23 @@ class SecretService:
         found = await self._stored.list()
         for count, known in enumerate(found, 1):
             webhook = known.webhook
-            deed = self._deed(by, "webhook.reencrypted", webhook.id, webhook.account_id)
-            await self._stored.change(webhook.id, self._resealed, deed=deed)
+            audit_entry = self._audit_trail(by, "webhook.reencrypted", webhook.id, webhook.account_id)
+            await self._stored.change(webhook.id, self._resealed, audit_entry=audit_entry)
             told(count, len(found))
-        await self._check.reseal()
+        await self._check.reencrypt()
         return len(found)
 
     def _resealed(self, known: Registration) -> Registration:
-        webhook, reseal = known.webhook, self._sealer.reseal
+        webhook, reencrypt = known.webhook, self._encryption.reencrypt
         return replace(
             known,
             webhook=replace(
                 webhook,
-                secrets=tuple(replace(secret, sealed=reseal(secret.sealed)) for secret in webhook.secrets),
-                sealed_headers=reseal(webhook.sealed_headers) if webhook.sealed_headers else None,
+                secrets=tuple(replace(secret, ciphertext=reencrypt(secret.ciphertext)) for secret in webhook.secrets),
+                encrypted_headers=reencrypt(webhook.encrypted_headers) if webhook.encrypted_headers else None,
             ),
         )
 
 
-def _with(known: Registration, *secrets: SealedSecret) -> Registration:
+def _with(known: Registration, *secrets: EncryptedSecret) -> Registration:
     return replace(known, webhook=replace(known.webhook, secrets=secrets))

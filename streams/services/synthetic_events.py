@@ -24,14 +24,14 @@ class SyntheticEventService:
         self,
         webhooks: Webhooks,
         deliveries: DeliveryLog,
-        log: RecordProducer,
+        producer: RecordProducer,
         codec: Codec,
         clock: Clock,
         new_id: Callable[[str], str],
     ) -> None:
         self._webhooks = webhooks
         self._deliveries = deliveries
-        self._log = log
+        self._producer = producer
         self._codec = codec
         self._clock = clock
         self._new_id = new_id
@@ -61,7 +61,9 @@ class SyntheticEventService:
         )
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                await self._log.produce([Outgoing(TEST_DELIVERIES, webhook_id.encode(), self._codec.encode(delivery))])
+                await self._producer.produce(
+                    [Outgoing(TEST_DELIVERIES, webhook_id.encode(), self._codec.encode(delivery))]
+                )
                 return await self._outcome(delivery.id)
         except TimeoutError:
             raise Unavailable(
@@ -71,6 +73,6 @@ class SyntheticEventService:
     async def _outcome(self, delivery_id: str) -> DeliveryDetails:
         while True:
             seen = await self._deliveries.find(delivery_id)
-            if seen is not None and seen.body is not None and seen.standing.state is not State.WAITING:
+            if seen is not None and seen.body is not None and seen.delivery_state.state is not State.WAITING:
                 return seen
             await asyncio.sleep(ASK_EVERY_SECONDS)

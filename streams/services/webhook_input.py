@@ -53,39 +53,39 @@ def webhook_input(known: Registration) -> WebhookInput:
     )
 
 
-def input_errors(wish: WebhookInput, allow_http: bool = False) -> list[FieldError]:
+def input_errors(webhook_input: WebhookInput, allow_http: bool = False) -> list[FieldError]:
     """What is wrong with a registration, field by field."""
-    errors = url_errors("url", wish.url, allow_http=allow_http)
-    if wish.fallback_url is not None:
-        errors += url_errors("fallbackUrl", wish.fallback_url, allow_http=allow_http)
-        if wish.fallback_url == wish.url:
+    errors = url_errors("url", webhook_input.url, allow_http=allow_http)
+    if webhook_input.fallback_url is not None:
+        errors += url_errors("fallbackUrl", webhook_input.fallback_url, allow_http=allow_http)
+        if webhook_input.fallback_url == webhook_input.url:
             errors.append(FieldError("fallbackUrl", "must be another URL than url"))
-    if not wish.events:
+    if not webhook_input.events:
         errors.append(FieldError("events", f"must name event types, or {ALL_EVENTS} for all"))
     known = ", ".join(EVENT_TYPES)
     errors += [
         FieldError("events", f"{name!r} is no event type; there are {known} and {ALL_EVENTS}")
-        for name in wish.events
+        for name in webhook_input.events
         if name != ALL_EVENTS and name not in EVENT_TYPES
     ]
     errors += [
         FieldError(scope, f"{value!r} is no id: {ID_WORDS}")
-        for scope, values in (("packages", wish.packages), ("dispatches", wish.dispatches))
+        for scope, values in (("packages", webhook_input.packages), ("dispatches", webhook_input.dispatches))
         for value in values
         if not is_id(value)
     ]
     errors += [
         FieldError(scope, f"at most {SCOPE_IDS} ids")
-        for scope, values in (("packages", wish.packages), ("dispatches", wish.dispatches))
+        for scope, values in (("packages", webhook_input.packages), ("dispatches", webhook_input.dispatches))
         if len(values) > SCOPE_IDS
     ]
-    if len(wish.description) > DESCRIPTION_CHARACTERS or "\0" in wish.description:
+    if len(webhook_input.description) > DESCRIPTION_CHARACTERS or "\0" in webhook_input.description:
         errors.append(
             FieldError("description", f"must have at most {DESCRIPTION_CHARACTERS} characters, none of them NUL")
         )
-    if not 1 <= wish.max_concurrency <= CONCURRENCY:
+    if not 1 <= webhook_input.max_concurrency <= CONCURRENCY:
         errors.append(FieldError("maxConcurrency", f"must be from 1 to {CONCURRENCY}"))
-    return errors + header_errors(wish.headers)
+    return errors + header_errors(webhook_input.headers)
 
 
 def header_errors(headers: Mapping[str, str]) -> list[FieldError]:
@@ -106,6 +106,6 @@ def header_errors(headers: Mapping[str, str]) -> list[FieldError]:
         elif lower in _OURS or lower.startswith(("content-", "webhook-")) or "-signature" in lower:
             errors.append(FieldError("headers", f"{name} is a header that we set"))
         if not all(" " <= character <= "~" for character in value) or len(value) > HEADER_VALUE_CHARACTERS:
-            words = f"must be printable ASCII, at most {HEADER_VALUE_CHARACTERS} characters"
-            errors.append(FieldError("headers", f"the value of {name!r} {words}"))
+            message = f"must be printable ASCII, at most {HEADER_VALUE_CHARACTERS} characters"
+            errors.append(FieldError("headers", f"the value of {name!r} {message}"))
     return errors

@@ -47,10 +47,10 @@ class WebhookStatsService:
     """What people see of webhooks in sum; with an `account_id` only what belongs to it is there."""
 
     def __init__(
-        self, webhooks: WebhookService, numbers: WebhookStats, mails: Mails, clock: Clock, public_url: str
+        self, webhooks: WebhookService, stats: WebhookStats, mails: Mails, clock: Clock, public_url: str
     ) -> None:
         self._webhooks = webhooks
-        self._numbers = numbers
+        self._stats = stats
         self._mails = mails
         self._clock = clock
         self.public_url = public_url
@@ -58,8 +58,8 @@ class WebhookStatsService:
     async def health(self, webhook_id: str, account_id: str | None = None) -> HealthDetails:
         """Raises `NotFound`."""
         registration = await self._webhooks.find(webhook_id, account_id)
-        failing = await self._numbers.failing(webhook_id)
-        return HealthDetails(registration, failing, await self._numbers.last_at(webhook_id, Kind.DELIVERED))
+        failing = await self._stats.failing(webhook_id)
+        return HealthDetails(registration, failing, await self._stats.last_at(webhook_id, Kind.DELIVERED))
 
     async def stats(self, webhook_id: str, hours: int = 24, account_id: str | None = None) -> StatsSummary:
         """The current hour and those before it, `hours` in all. Raises `Invalid`, `NotFound`."""
@@ -68,9 +68,7 @@ class WebhookStatsService:
         await self._webhooks.find(webhook_id, account_id)
         this_hour = self._clock.now().replace(minute=0, second=0, microsecond=0)
         since = this_hour - timedelta(hours=hours - 1)
-        return StatsSummary(
-            since, await self._numbers.hours(webhook_id, since), await self._numbers.unfinished(webhook_id)
-        )
+        return StatsSummary(since, await self._stats.hours(webhook_id, since), await self._stats.unfinished(webhook_id))
 
     async def mails(self, account_id: str, after: Cursor | None, limit: int) -> Page[MailDetails]:
         """What the account was told, or is to be told; newest first."""

@@ -12,8 +12,8 @@ from streams.core.held import HeldChoice
 from streams.core.limits import WEBHOOKS_PER_ACCOUNT
 from streams.core.page import Cursor, Page
 from streams.core.signing import SECRET_BYTES, make_secret
-from streams.core.webhook import Pause, PauseReason, Registration, SealedSecret, Status, Webhook
-from streams.ports import Accounts, Clock, DnsCheck, PublicationStatus, Sealer, Webhooks
+from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Registration, Status, Webhook
+from streams.ports import Accounts, Clock, DnsCheck, Encryption, PublicationStatus, Webhooks
 from streams.services.audit_trail import AuditTrail, camel
 from streams.services.webhook_input import ALL_EVENTS, WebhookInput, input_errors, webhook_input
 
@@ -48,8 +48,8 @@ class WebhookService:
         webhooks: Webhooks,
         accounts: Accounts,
         propagation: PublicationStatus,
-        sealer: Sealer,
-        addresses: DnsCheck,
+        encryption: Encryption,
+        dns_check: DnsCheck,
         clock: Clock,
         new_id: Callable[[str], str],
         new_key: Callable[[int], bytes],
@@ -59,8 +59,8 @@ class WebhookService:
         self._webhooks = webhooks
         self._accounts = accounts
         self._propagation = propagation
-        self._sealer = sealer
-        self._addresses = addresses
+        self._encryption = encryption
+        self._dns_check = dns_check
         self._clock = clock
         self._new_id = new_id
         self._new_key = new_key
@@ -68,29 +68,29 @@ class WebhookService:
         self._webhooks_per_account = webhooks_per_account
         self._deed = AuditTrail(clock, new_id)
 
-    async def register(self, wish: WebhookInput, *, by: str) -> Registered:
+    async def register(self, webhook_input: WebhookInput, *, by: str) -> Registered:
         """A new, active webhook. Raises `Invalid` naming each field, `NotFound` or `Conflict` about the account."""
-        errors: Sequence[FieldError] = input_errors(wish, self._allow_http)
-        if errors := errors or await self._address_errors(wish):
+        errors: Sequence[FieldError] = input_errors(webhook_input, self._allow_http)
+        if errors := errors or await self._address_errors(webhook_input):
             raise Invalid(*errors)
-        if await self._accounts.find(wish.account_id) is None:
-            raise NotFound(f"there is no account {wish.account_id}")
+        if await self._accounts.find(webhook_input.account_id) is None:
+            raise NotFound(f"there is no account {webhook_input.account_id}")
         secret = make_secret(self._new_key(SECRET_BYTES))
         webhook = Webhook(
             id=self._new_id("wh"),
-            account_id=wish.account_id,
-            url=wish.url,
-            secrets=(SealedSecret(self._sealer.seal(secret)),),
-            event_types=_types(wish),
-            packages=frozenset(wish.packages),
-            dispatches=frozenset(wish.dispatches),
-            fallback_url=wish.fallback_url,
-            sealed_headers=self._seal_headers(wish.headers),
-            max_concurrency=wish.max_concurrency,
+            account_id=webhook_input.account_id,
+            url=webhook_input.url,
+            secrets=(EncryptedSecret(self._encryption.encrypt(secret)),),
+            event_types=_types(webhook_input),
+            packages=frozenset(webhook_input.packages),
+            dispatches=frozenset(webhook_input.dispatches),
+            fallback_url=webhook_input.fallback_url,
+            encrypted_headers=self._seal_headers(webhook_input.headers),
+            max_concurrency=webhook_input.max_concurrency,
         )
-        deed = self._deed(by, "webhook.created", webhook.id, wish.account_id, url=wish.url)
-        new = Registration(webhook, self._clock.now(), wish.description)
-        registration = await self._webhooks.add(new, deed, self._webhooks_per_account)
+        audit_entry = self._deed(by, "webhook.created", webhook.id, webhook_input.account_id, url=webhook_input.url)
+        new = Registration(webhook, self._clock.now(), webhook_input.description)
+        registration = await self._webhooks.add(new, audit_entry, self._webhooks_per_account)
         return Registered(await self._changed(registration), secret)
 
     async def list(self, account_id: str | None = None) -> Sequence[Registration]:
@@ -184,8 +184,8 @@ class WebhookService:
     ) -> Changed:
         """Any change, with the deed's name and details. Raises `NotFound`, and what `change` raises."""
         before = await self.find(webhook_id, account_id)
-        deed = self._deed(by, action, webhook_id, before.webhook.account_id, **details)
-        registration = await self._webhooks.change(webhook_id, change, choice, deed)
+        audit_entry = self._deed(by, action, webhook_id, before.webhook.account_id, **details)
+        registration = await self._webhooks.change(webhook_id, change, choice, audit_entry)
         if registration is None:
             raise _unknown(webhook_id)
         return await self._changed(registration)
@@ -200,40 +200,42 @@ class WebhookService:
             return Changed(registration, propagated=False)
         return Changed(registration, propagated=True)
 
-    def _revised(self, known: Registration, wish: WebhookInput, wanted: Mapping[str, Any]) -> Registration:
+    def _revised(self, known: Registration, webhook_input: WebhookInput, wanted: Mapping[str, Any]) -> Registration:
         webhook = known.webhook
-        moved = wish.url != webhook.url
+        moved = webhook_input.url != webhook.url
         revised = replace(
             webhook,
-            url=wish.url,
-            fallback_url=wish.fallback_url,
-            event_types=_types(wish),
-            packages=frozenset(wish.packages),
-            dispatches=frozenset(wish.dispatches),
-            sealed_headers=self._seal_headers(wish.headers) if "headers" in wanted else webhook.sealed_headers,
-            max_concurrency=wish.max_concurrency,
+            url=webhook_input.url,
+            fallback_url=webhook_input.fallback_url,
+            event_types=_types(webhook_input),
+            packages=frozenset(webhook_input.packages),
+            dispatches=frozenset(webhook_input.dispatches),
+            encrypted_headers=self._seal_headers(webhook_input.headers)
+            if "headers" in wanted
+            else webhook.encrypted_headers,
+            max_concurrency=webhook_input.max_concurrency,
             # What the old endpoint failed is not held against the new one.
             health_epoch=webhook.health_epoch + 1 if moved else webhook.health_epoch,
         )
-        return replace(known, webhook=revised, description=wish.description)
+        return replace(known, webhook=revised, description=webhook_input.description)
 
-    async def _address_errors(self, wish: WebhookInput) -> Sequence[FieldError]:
+    async def _address_errors(self, webhook_input: WebhookInput) -> Sequence[FieldError]:
         errors = []
-        for name, url in (("url", wish.url), ("fallbackUrl", wish.fallback_url)):
-            if url and (problem := await self._addresses.problem(url)):
+        for name, url in (("url", webhook_input.url), ("fallbackUrl", webhook_input.fallback_url)):
+            if url and (problem := await self._dns_check.problem(url)):
                 errors.append(FieldError(name, problem))
         return errors
 
     def _seal_headers(self, headers: Mapping[str, str]) -> str | None:
-        return self._sealer.seal(json.dumps(dict(headers))) if headers else None
+        return self._encryption.encrypt(json.dumps(dict(headers))) if headers else None
 
 
 def _unknown(webhook_id: str) -> NotFound:
     return NotFound(f"there is no webhook {webhook_id}")
 
 
-def _types(wish: WebhookInput) -> frozenset[str]:
-    return frozenset() if ALL_EVENTS in wish.events else frozenset(wish.events)
+def _types(webhook_input: WebhookInput) -> frozenset[str]:
+    return frozenset() if ALL_EVENTS in webhook_input.events else frozenset(webhook_input.events)
 
 
 def _paused(known: Registration, pause: Pause, now: datetime) -> Registration:

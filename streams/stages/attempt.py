@@ -20,8 +20,8 @@ from streams.core.schedule import (
     after_attempt,
 )
 from streams.core.webhook import Webhook
-from streams.ports import Clock, Codec, RecordProducer, ReplayLookup, Sealed, Sender, Subscriptions, Telemetry
-from streams.stages.invalid_records import tried
+from streams.ports import Clock, Codec, Encryption, RecordProducer, ReplayLookup, Sender, Subscriptions, Telemetry
+from streams.stages.invalid_records import run_pure
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,32 +38,34 @@ class DeliverPorts:
     """The ports that `deliver` needs."""
 
     codec: Codec
-    directory: Subscriptions
+    subscriptions: Subscriptions
     replay_lookup: ReplayLookup
-    sealed: Sealed
+    encryption: Encryption
     sender: Sender
-    log: RecordProducer
+    producer: RecordProducer
     clock: Clock
-    report: Telemetry
+    telemetry: Telemetry
 
 
 class AttemptSender:
     """Sends for any webhook; a failure of the endpoint or of the network is an outcome, never an exception."""
 
-    def __init__(self, world: DeliverPorts, manner: DeliveryPolicy) -> None:
-        self._world = world
-        self._manner = manner
+    def __init__(self, ports: DeliverPorts, policy: DeliveryPolicy) -> None:
+        self._ports = ports
+        self._policy = policy
 
     async def attempt(self, delivery: Delivery, webhook: Webhook) -> tuple[Attempt, Decision]:
         """POST once; the attempt as it is recorded, and what follows it.
 
         Raises `InvalidRecord` where our own code fails at what came of it.
         """
-        started_at = self._world.clock.now()
+        started_at = self._ports.clock.now()
         url = endpoint(delivery, webhook) or webhook.url
         request, result = await self._send(delivery, webhook, url, started_at)
-        ended_at = self._world.clock.now()
-        attempt, following = tried(lambda: self._judge(delivery, webhook, url, request, result, started_at, ended_at))
+        ended_at = self._ports.clock.now()
+        attempt, following = run_pure(
+            lambda: self._judge(delivery, webhook, url, request, result, started_at, ended_at)
+        )
         self._tell(attempt)
         return attempt, following
 
@@ -77,11 +79,11 @@ class AttemptSender:
         started_at: datetime,
         ended_at: datetime,
     ) -> tuple[Attempt, Decision]:
-        outcome = judge(result, ended_at, self._manner.timeout_seconds)
-        following = after_attempt(delivery, outcome, self._manner.schedule, webhook)
-        answer = result if isinstance(result, Response) else None
-        if answer and request and request.private:
-            answer = request.mask(answer)
+        outcome = judge(result, ended_at, self._policy.timeout_seconds)
+        following = after_attempt(delivery, outcome, self._policy.schedule, webhook)
+        response = result if isinstance(result, Response) else None
+        if response and request and request.private:
+            response = request.mask(response)
         attempt = Attempt(
             account_id=delivery.account_id,
             event_id=delivery.event_id,
@@ -99,12 +101,12 @@ class AttemptSender:
             started_at=started_at,
             ended_at=ended_at,
             request_headers=request.public_headers if request else {},
-            status=answer.status if answer else None,
-            answer_headers=answer.headers if answer else {},
-            answer=answer.body if answer else b"",
+            status=response.status if response else None,
+            response_headers=response.headers if response else {},
+            response_body=response.body if response else b"",
             kind=outcome.kind,
-            words=outcome.words,
-            followed=_followed(following),
+            message=outcome.message,
+            next_step=_followed(following),
             tier=following.tier.name if isinstance(following, RetryLater) else None,
         )
         return attempt, following
@@ -116,28 +118,28 @@ class AttemptSender:
             request = build_request(
                 delivery,
                 url,
-                [self._world.sealed.secret(secret.sealed) for secret in webhook.valid_secrets(now)],
-                self._world.sealed.headers(webhook.sealed_headers),
+                [self._ports.encryption.decrypt(secret.ciphertext) for secret in webhook.valid_secrets(now)],
+                self._ports.encryption.decrypt_headers(webhook.encrypted_headers),
                 int(now.timestamp()),
-                self._manner.signature_header,
+                self._policy.signature_header,
             )
         except (InvalidRecord, ValueError) as wrong:
             # What cannot be signed for one webhook waits like any failure; it stops no other.
             return None, Failure(Kind.UNSENDABLE, str(wrong))
-        return request, await self._world.sender.send(request)
+        return request, await self._ports.sender.send(request)
 
     def _tell(self, attempt: Attempt) -> None:
-        report, milliseconds = self._world.report, attempt.milliseconds
-        report.count("attempts_total", outcome=attempt.kind)
-        report.observe("attempt_seconds", milliseconds / 1000)
+        telemetry, milliseconds = self._ports.telemetry, attempt.milliseconds
+        telemetry.count("attempts_total", outcome=attempt.kind)
+        telemetry.observe("attempt_seconds", milliseconds / 1000)
         if attempt.kind is Kind.DELIVERED:
             delay = (attempt.ended_at - attempt.first_seen_at).total_seconds()
-            report.observe("event_to_delivered_seconds", max(delay, 0.0))
-        if report.is_heard:
-            self._log(attempt, milliseconds)
+            telemetry.observe("event_to_delivered_seconds", max(delay, 0.0))
+        if telemetry.is_info_enabled:
+            self._producer(attempt, milliseconds)
 
-    def _log(self, attempt: Attempt, milliseconds: float) -> None:
-        self._world.report.tell(
+    def _producer(self, attempt: Attempt, milliseconds: float) -> None:
+        self._ports.telemetry.info(
             "attempt",
             delivery_id=attempt.delivery_id,
             event_id=attempt.event_id,
@@ -149,7 +151,7 @@ class AttemptSender:
             outcome=attempt.kind,
             status=attempt.status,
             milliseconds=round(milliseconds, 1),
-            followed=attempt.followed,
+            next_step=attempt.next_step,
             tier=attempt.tier,
         )
 

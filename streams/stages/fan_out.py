@@ -11,7 +11,7 @@ from streams.core.event import Event, check_event, render
 from streams.core.event_data import EVENT_TYPES
 from streams.core.webhook import Webhook, unmatched_reason, wants
 from streams.ports import Codec, Outgoing, Record, RecordProducer, Subscriptions, Telemetry
-from streams.stages.invalid_records import park, produce_or_park, tried
+from streams.stages.invalid_records import produce_or_store_invalid, run_pure, store_invalid
 from streams.topics import DELIVERIES
 
 # A backlog must not flood a webhook that was registered long after its events happened.
@@ -26,11 +26,13 @@ Found = tuple[Event, bytes] | InvalidRecord | Invalid
 class FanOut:
     """1 event → n deliveries; the caller acknowledges a batch only after `handle` returned."""
 
-    def __init__(self, codec: Codec, subscriptions: Subscriptions, log: RecordProducer, report: Telemetry) -> None:
+    def __init__(
+        self, codec: Codec, subscriptions: Subscriptions, producer: RecordProducer, telemetry: Telemetry
+    ) -> None:
         self._codec = codec
         self._subscriptions = subscriptions
-        self._log = log
-        self._report = report
+        self._producer = producer
+        self._telemetry = telemetry
         self._waits = False
 
     async def handle(self, records: Sequence[Record]) -> None:
@@ -43,27 +45,27 @@ class FanOut:
             try:
                 if isinstance(found, Exception):
                     raise found
-                outgoing += tried(partial(self._deliveries, record, *found, seen))
+                outgoing += run_pure(partial(self._deliveries, record, *found, seen))
             except (InvalidRecord, Invalid) as wrong:
-                self._report.count("events_invalid_total")
+                self._telemetry.count("events_invalid_total")
                 invalid.append((record, str(wrong)))
             if len(outgoing) >= PRODUCE_AT_ONCE:
                 # An event may have a thousand deliveries: neither memory nor the loop is to be full of them.
-                await produce_or_park(self._log, self._report, outgoing)
+                await produce_or_store_invalid(self._producer, self._telemetry, outgoing)
                 outgoing = []
-        await produce_or_park(self._log, self._report, outgoing)
-        await park(self._log, self._report, invalid)
+        await produce_or_store_invalid(self._producer, self._telemetry, outgoing)
+        await store_invalid(self._producer, self._telemetry, invalid)
 
     async def _read_patiently(self, record: Record) -> Found:
         """What the record holds, or what is wrong with it; a schema registry that is away is waited for."""
         while True:
             try:
-                found: Found = tried(lambda: self._read(record))
+                found: Found = run_pure(lambda: self._read(record))
             except (InvalidRecord, Invalid) as wrong:
                 found = wrong
             except Unavailable as away:
                 if not self._waits:
-                    self._report.tell("events cannot be read yet; waiting", why=str(away))
+                    self._telemetry.info("events cannot be read yet; waiting", why=str(away))
                 self._waits = True
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
@@ -88,8 +90,8 @@ class FanOut:
             for webhook in self._wanting(event, record.appended_at)
         ]
         outgoing = [Outgoing(DELIVERIES, one.webhook_id.encode(), self._codec.encode(one)) for one in deliveries]
-        self._report.count("events_total", type=event.type)
-        self._report.count("deliveries_created_total", len(deliveries))
+        self._telemetry.count("events_total", type=event.type)
+        self._telemetry.count("deliveries_created_total", len(deliveries))
         return [(one, record) for one in outgoing]
 
     def _wanting(self, event: Event, appended_at: datetime) -> list[Webhook]:
@@ -99,8 +101,8 @@ class FanOut:
         timely = [webhook for webhook in wanting if not _is_newcomer(webhook, appended_at)]
         if not timely:
             reason = unmatched_reason(webhooks, event)
-            self._report.count("events_unmatched_total", reason=reason)
-            self._report.debug("event_unmatched", event_id=event.id, account_id=event.account_id, reason=reason)
+            self._telemetry.count("events_unmatched_total", reason=reason)
+            self._telemetry.debug("event_unmatched", event_id=event.id, account_id=event.account_id, reason=reason)
         return timely
 
     def _read(self, record: Record) -> tuple[Event, bytes]:

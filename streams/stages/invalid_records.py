@@ -18,7 +18,7 @@ ERROR_BYTES = 1024
 TRIES = 3
 
 
-def parked(record: Record, error: str) -> Outgoing:
+def to_invalid_record(record: Record, error: str) -> Outgoing:
     """The record for `session-events.invalid`: same key, value and headers, its origin and error added.
 
     Of a record of more than `KEPT_BYTES` the start of the value is kept, with its length and its SHA-256.
@@ -26,11 +26,11 @@ def parked(record: Record, error: str) -> Outgoing:
     size = len(record.key or b"") + len(record.value or b"")
     size += sum(len(name.encode(errors="replace")) + len(value) for name, value in record.headers)
     if size > KEPT_BYTES:
-        return parked_start(record, error)
+        return to_truncated_invalid_record(record, error)
     return Outgoing(INVALID, record.key, record.value, (*record.headers, *_origin(record, error)))
 
 
-def parked_start(record: Record, error: str) -> Outgoing:
+def to_truncated_invalid_record(record: Record, error: str) -> Outgoing:
     """The same, small whatever the record is: the start of its value, the length of all of it, and its SHA-256."""
     value = record.value or b""
     whole = (
@@ -50,50 +50,52 @@ def _origin(record: Record, error: str) -> tuple[tuple[str, bytes], ...]:
     )
 
 
-async def produce_or_park(log: RecordProducer, report: Telemetry, outgoing: Sequence[tuple[Outgoing, Record]]) -> None:
+async def produce_or_store_invalid(
+    producer: RecordProducer, telemetry: Telemetry, outgoing: Sequence[tuple[Outgoing, Record]]
+) -> None:
     """Produce each with the record that it follows from; where Kafka refuses it for ever, park that record instead.
 
     Returns when all of it is acknowledged. Nothing that one record holds keeps the others from it.
     """
-    if not (refused := await _produce(log, [one for one, _ in outgoing])):
+    if not (refused := await _produce(producer, [one for one, _ in outgoing])):
         return
     # An event that several webhooks want is parked once.
     sources = {(*outgoing[index][1].partition, outgoing[index][1].offset): index for index in refused}
-    await park(
-        log,
-        report,
+    await store_invalid(
+        producer,
+        telemetry,
         [(outgoing[index][1], f"Kafka refuses what follows from it: {refused[index]}") for index in sources.values()],
     )
 
 
-async def park(log: RecordProducer, report: Telemetry, invalid: Sequence[tuple[Record, str]]) -> None:
+async def store_invalid(producer: RecordProducer, telemetry: Telemetry, invalid: Sequence[tuple[Record, str]]) -> None:
     """Park each of these records, with what is wrong with it: whole, or its start where Kafka refuses all of it."""
     if not invalid:
         return
     for record, error in invalid:
-        report.count("records_parked_total", topic=record.partition.topic)
-        report.warning("record_parked", **record.place, why=error)
-    refused = await _produce(log, [parked(record, error) for record, error in invalid])
+        telemetry.count("records_parked_total", topic=record.partition.topic)
+        telemetry.warning("record_parked", **record.place, why=error)
+    refused = await _produce(producer, [to_invalid_record(record, error) for record, error in invalid])
     smaller = [invalid[index] for index in refused]
-    refused = await _produce(log, [parked_start(record, error) for record, error in smaller])
+    refused = await _produce(producer, [to_truncated_invalid_record(record, error) for record, error in smaller])
     for index, why in refused.items():
         # It stays where it is for as long as its topic keeps it.
         record, _ = smaller[index]
-        report.count("records_not_parked_total", topic=record.partition.topic)
-        report.error("record_not_parked", **record.place, why=why)
+        telemetry.count("records_not_parked_total", topic=record.partition.topic)
+        telemetry.error("record_not_parked", **record.place, why=why)
 
 
-async def _produce(log: RecordProducer, records: Sequence[Outgoing]) -> Mapping[int, str]:
+async def _produce(producer: RecordProducer, records: Sequence[Outgoing]) -> Mapping[int, str]:
     """Which of them Kafka refuses for ever, by their index, and why."""
     try:
         if records:
-            await log.produce(records)
+            await producer.produce(records)
     except RecordsRefused as refused:
         return refused.reasons
     return {}
 
 
-def tried(work: Callable[[], Result]) -> Result:
+def run_pure(work: Callable[[], Result]) -> Result:
     """What pure work on one record returns; `InvalidRecord` when it fails in a way that nobody foresaw, each time.
 
     An error of ours keeps its meaning, and so does a fault of the machine: neither says anything of the record.

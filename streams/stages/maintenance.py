@@ -14,7 +14,7 @@ BREATH_SECONDS = 0.2
 PRUNE_EVERY_SECONDS = 300.0
 
 
-async def run_jobs(jobs: Jobs, report: Telemetry) -> None:
+async def run_jobs(jobs: Jobs, telemetry: Telemetry) -> None:
     """Advance every unfinished job by one portion in turn, so that a long one keeps no other waiting."""
     while True:
         try:
@@ -22,21 +22,21 @@ async def run_jobs(jobs: Jobs, report: Telemetry) -> None:
             for job in unfinished:
                 job = await jobs.advance(job.id)
                 if job.finished_at is not None:
-                    report.tell("job finished", job_id=job.id, kind=str(job.kind), done=job.done, failed=job.failed)
+                    telemetry.info("job finished", job_id=job.id, kind=str(job.kind), done=job.done, failed=job.failed)
         except Unavailable:
             unfinished = []
         await asyncio.sleep(BREATH_SECONDS if unfinished else LOOK_EVERY_SECONDS)
 
 
 async def prune_regularly(
-    pruning: Pruning, keep: Mapping[Prunable, timedelta], clock: Clock, report: Telemetry
+    pruning: Pruning, keep: Mapping[Prunable, timedelta], clock: Clock, telemetry: Telemetry
 ) -> None:
     """Take away what is older than its kind is kept, a small batch at a time."""
     while True:
         for what, kept in keep.items():
             try:
                 while gone := await pruning.prune(what, clock.now() - kept, BATCH_ROWS):
-                    report.count("rows_pruned_total", gone, kind=what.name.lower())
+                    telemetry.count("rows_pruned_total", gone, kind=what.name.lower())
                     await asyncio.sleep(BREATH_SECONDS)
             except Unavailable:
                 break

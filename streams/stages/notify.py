@@ -26,13 +26,13 @@ class Notify:
     """
 
     def __init__(
-        self, mails: Mails, post: MailTransport, lease: Lease, clock: Clock, report: Telemetry, public_url: str
+        self, mails: Mails, transport: MailTransport, lease: Lease, clock: Clock, telemetry: Telemetry, public_url: str
     ) -> None:
         self._mails = mails
-        self._post = post
+        self._transport = transport
         self._lease = lease
         self._clock = clock
-        self._report = report
+        self._telemetry = telemetry
         self._public_url = public_url
         self._reminded_at: float | None = None
         self._stopping = False
@@ -72,9 +72,9 @@ class Notify:
             mail = await self._holding(self._try(owed))
             await self._mails.settle(mail)
             outcome = "sent" if mail.sent_at else "again" if mail.due_at else "given_up"
-            self._report.count("mails_total", outcome=outcome)
-            self._report.tell(
-                f"mail {outcome.replace('_', ' ')}", mail_id=mail.id, kind=str(mail.kind), why=mail.trouble
+            self._telemetry.count("mails_total", outcome=outcome)
+            self._telemetry.info(
+                f"mail {outcome.replace('_', ' ')}", mail_id=mail.id, kind=str(mail.kind), why=mail.problem
             )
 
     async def _holding(self, trying: Coroutine[Any, Any, Mail]) -> Mail:
@@ -90,17 +90,17 @@ class Notify:
         mail = replace(owed.mail, tries=owed.mail.tries + 1)
         emails = [email for email in owed.emails if email in mail.unreached] if mail.unreached else owed.emails
         if not emails:
-            return replace(mail, due_at=None, trouble=NOBODY_LEFT if mail.unreached else NOBODY)
+            return replace(mail, due_at=None, problem=NOBODY_LEFT if mail.unreached else NOBODY)
         try:
-            note = await self._post.send(mail.id, emails, compose(mail, self._public_url))
-        except PartiallySent as trouble:
+            note = await self._transport.send(mail.id, emails, compose(mail, self._public_url))
+        except PartiallySent as problem:
             again = due_again(mail.tries, self._clock.now())
-            return replace(mail, due_at=again, trouble=str(trouble), unreached=trouble.unreached)
-        except Unavailable as trouble:
-            return replace(mail, due_at=due_again(mail.tries, self._clock.now()), trouble=str(trouble))
+            return replace(mail, due_at=again, problem=str(problem), unreached=problem.unreached)
+        except Unavailable as problem:
+            return replace(mail, due_at=due_again(mail.tries, self._clock.now()), problem=str(problem))
         except Refused as refusal:
-            return replace(mail, due_at=None, trouble=str(refusal))
+            return replace(mail, due_at=None, problem=str(refusal))
         except Exception as defect:
             # One mail that cannot be built must not keep all others from being sent.
-            return replace(mail, due_at=None, trouble=f"a defect of ours: {type(defect).__name__}")
-        return replace(mail, due_at=None, sent_at=self._clock.now(), trouble=note, unreached=())
+            return replace(mail, due_at=None, problem=f"a defect of ours: {type(defect).__name__}")
+        return replace(mail, due_at=None, sent_at=self._clock.now(), problem=note, unreached=())

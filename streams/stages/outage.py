@@ -14,9 +14,9 @@ Result = TypeVar("Result")
 class OutageRetry:
     """Repeats a step while what it needs is `Unavailable`; several may wait for the same, and it is told once."""
 
-    def __init__(self, report: Telemetry, fact: str) -> None:
-        self._report = report
-        self._fact = fact
+    def __init__(self, telemetry: Telemetry, entry: str) -> None:
+        self._telemetry = telemetry
+        self._fact = entry
         # How many wait, by what for.
         self._waits_for: Counter[str] = Counter()
 
@@ -30,7 +30,7 @@ class OutageRetry:
                 if met is None:
                     met = str(away)
                     if not self._waits_for[met]:
-                        self._report.warning(self._fact, why=met)
+                        self._telemetry.warning(self._fact, why=met)
                     self._waits_for[met] += 1
                 await asyncio.sleep(every_seconds)
             else:

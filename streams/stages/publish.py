@@ -12,7 +12,7 @@ from streams.core.errors import InvalidRecord, RecordsRefused, ScormWebhooksErro
 from streams.core.subscription_record import read
 from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel, SubscriptionsTable
 from streams.ports import Clock, Codec, Due, EncryptionCheck, Lease, Outbox, Outgoing, RecordProducer, Telemetry
-from streams.stages.invalid_records import tried
+from streams.stages.invalid_records import run_pure
 from streams.stages.outage import OutageRetry, Result
 from streams.topics import SUBSCRIPTIONS
 
@@ -46,18 +46,18 @@ class Publish:
         self,
         outbox: Outbox,
         lease: Lease,
-        log: RecordProducer,
+        producer: RecordProducer,
         codec: Codec,
-        report: Telemetry,
+        telemetry: Telemetry,
         keys: EncryptionCheck,
         clock: Clock,
         new_incarnation: Callable[[], str],
     ) -> None:
         self._outbox = outbox
         self._lease = lease
-        self._log = log
+        self._producer = producer
         self._codec = codec
-        self._report = report
+        self._telemetry = telemetry
         self._keys = keys
         self._clock = clock
         self._check: str | None = None
@@ -68,7 +68,7 @@ class Publish:
         self._refused: dict[str, int] = {}
         self._marked_at = self._compared_at = 0.0
         self._incarnation = ""
-        self._patience = OutageRetry(report, "publish_waits")
+        self._patience = OutageRetry(telemetry, "publish_waits")
 
     async def take_lease(self) -> None:
         """Wait until this is the only publisher."""
@@ -77,7 +77,7 @@ class Publish:
         await self._patiently(self._keys.verified)
         while not await self._renew():
             if not told:
-                self._report.tell("another publisher holds the lease; waiting")
+                self._telemetry.info("another publisher holds the lease; waiting")
             told = True
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -123,7 +123,7 @@ class Publish:
         strangers = await self._begin(topic)
         deleted = strangers if strangers and may_delete(strangers) else ()
         versions = topic.versions()
-        await self._log.produce([_outgoing(name, versions[name] + 1) for name in deleted])
+        await self._producer.produce([_outgoing(name, versions[name] + 1) for name in deleted])
         self._live -= set(deleted)
         published = 0
         while count := await self.publish_due():
@@ -145,7 +145,7 @@ class Publish:
         """Publish again whatever is not the last word on the topic: an old publisher may have woken up and written."""
         if topic.overtaken:
             overtaken = {webhook_id: topic.newest(webhook_id) for webhook_id in sorted(topic.overtaken)}
-            self._report.warning("another_writer_on_subscriptions", webhooks=len(overtaken))
+            self._telemetry.warning("another_writer_on_subscriptions", webhooks=len(overtaken))
             await self._outbox.owe(overtaken)
             if SENTINEL_KEY in overtaken:
                 self._sentinel = None
@@ -169,7 +169,7 @@ class Publish:
         strangers = await self._outbox.compare(topic.versions(), topic.tombstones)
         if strangers:
             # After a restore from an older dump: deleting them needs a person's word.
-            self._report.tell("webhooks on the topic that the database does not know", count=len(strangers))
+            self._telemetry.info("webhooks on the topic that the database does not know", count=len(strangers))
         self._live = set(topic.versions())
         # One that counts more than are there was left by a publisher that had not noticed a topic made anew.
         self._sentinel = topic.sentinel if topic.is_complete() else None
@@ -191,7 +191,7 @@ class Publish:
                 await self._outbox.published(published)
             for one, _ in published:
                 (self._live.discard if one.webhook is None else self._live.add)(one.webhook_id)
-            self._report.count("webhooks_published_total", len(published))
+            self._telemetry.count("webhooks_published_total", len(published))
         # The first sentinel of an incarnation says that every webhook is there: it waits for the last of them.
         if self._sentinel is not None or len(due) < BATCH_WEBHOOKS:
             await self._mark()
@@ -202,11 +202,11 @@ class Publish:
         encoded: list[tuple[Due, Outgoing]] = []
         for one in due:
             try:
-                encoded.append((one, tried(partial(self._outgoing, one))))
+                encoded.append((one, run_pure(partial(self._outgoing, one))))
             except InvalidRecord as wrong:
                 self._refuse(one, str(wrong))
         try:
-            appended = await self._log.produce([outgoing for _, outgoing in encoded])
+            appended = await self._producer.produce([outgoing for _, outgoing in encoded])
         except RecordsRefused as refused:
             for index, why in refused.reasons.items():
                 self._refuse(encoded[index][0], why)
@@ -215,14 +215,14 @@ class Publish:
 
     def _refuse(self, due: Due, why: str) -> None:
         self._refused[due.webhook_id] = due.version
-        self._report.count("webhooks_refused_total")
-        self._report.error("webhook_not_published", webhook_id=due.webhook_id, why=why)
+        self._telemetry.count("webhooks_refused_total")
+        self._telemetry.error("webhook_not_published", webhook_id=due.webhook_id, why=why)
 
     async def _mark(self) -> None:
         """Write the sentinel when it changed, and now and then all the same: stages set their clocks against it."""
         sentinel, now = Sentinel(self._incarnation, len(self._live), self._check), asyncio.get_running_loop().time()
         if sentinel != self._sentinel or now - self._marked_at >= REPEAT_SENTINEL_SECONDS:
-            await self._log.produce([Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), sentinel.encode())])
+            await self._producer.produce([Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), sentinel.encode())])
             self._sentinel, self._marked_at = sentinel, now
 
     def _outgoing(self, due: Due) -> Outgoing:

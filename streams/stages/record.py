@@ -14,7 +14,7 @@ from streams.core.network import OwnNetwork
 from streams.core.offset_tracker import Commit
 from streams.ports import Clock, Codec, Partition, Record, RecordConsumer, Recorder, RecordProducer, Telemetry
 from streams.stages.consuming.write_buffer import WriteBuffer
-from streams.stages.invalid_records import park, tried
+from streams.stages.invalid_records import run_pure, store_invalid
 from streams.topics import ATTEMPTS, DEAD_LETTERS
 
 # What is done once for each webhook of a batch, such as counting its health, is done less often for a large one.
@@ -22,7 +22,7 @@ BATCH_RECORDS = 2000
 RETRY_SECONDS = 1.0
 
 # What each topic holds; the others hold deliveries.
-_NOUNS: dict[str, type[Delivery] | type[Attempt] | type[DeadLetter]] = {
+_VALUE_TYPES: dict[str, type[Delivery] | type[Attempt] | type[DeadLetter]] = {
     ATTEMPTS: Attempt,
     DEAD_LETTERS: DeadLetter,
 }
@@ -35,22 +35,22 @@ class RecordStage:
 
     def __init__(
         self,
-        feed: RecordConsumer,
+        consumer: RecordConsumer,
         codec: Codec,
         recorder: Recorder,
-        log: RecordProducer,
+        producer: RecordProducer,
         clock: Clock,
-        report: Telemetry,
+        telemetry: Telemetry,
     ) -> None:
-        self._feed = feed
+        self._consumer = consumer
         self._codec = codec
         self._recorder = recorder
-        self._log = log
+        self._producer = producer
         self._clock = clock
-        self._report = report
+        self._telemetry = telemetry
         self._network = OwnNetwork()
         self._network_is_down = False
-        self._inbox = WriteBuffer(feed)
+        self._inbox = WriteBuffer(consumer)
         self._owned: set[Partition] = set()
         # Where to read on, for what is stored and not known to be committed.
         self._stored: dict[Partition, Commit] = {}
@@ -62,16 +62,16 @@ class RecordStage:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        feed = asyncio.create_task(self._feed.run(self))
+        consumer = asyncio.create_task(self._consumer.run(self))
         writer = asyncio.create_task(self._write_regularly())
         try:
-            done, _ = await asyncio.wait({feed, writer}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({consumer, writer}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 await task
         finally:
-            feed.cancel()
+            consumer.cancel()
             writer.cancel()
-            await asyncio.gather(feed, writer, return_exceptions=True)
+            await asyncio.gather(consumer, writer, return_exceptions=True)
 
     async def drain(self, seconds: float) -> None:
         """Take nothing more and store what has come; raises `TimeoutError` when that takes longer."""
@@ -84,7 +84,7 @@ class RecordStage:
     def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         self._inbox.open(partitions)
         self._owned.update(partitions)
-        self._report.tell("partitions assigned", count=len(partitions))
+        self._telemetry.info("partitions assigned", count=len(partitions))
 
     def received(self, records: Sequence[Record]) -> None:
         self._inbox.add(records, self._now(), self._clock.now())
@@ -92,7 +92,7 @@ class RecordStage:
 
     async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
         self._inbox.forget(partitions)
-        self._report.tell("partitions lost" if lost else "partitions revoked", count=len(partitions))
+        self._telemetry.info("partitions lost" if lost else "partitions revoked", count=len(partitions))
         if not lost:
             # Waiting for the batch in hand spares the next member its records.
             await asyncio.wait({asyncio.ensure_future(self._idle.wait())}, timeout=3)
@@ -122,9 +122,9 @@ class RecordStage:
 
     async def _write(self, records: Sequence[Record]) -> None:
         read, invalid = self._read(records)
-        self._look_at_the_network([fact for _, fact in read])
+        self._look_at_the_network([entry for _, entry in read])
         invalid += await self._store(read)
-        await park(self._log, self._report, invalid)
+        await store_invalid(self._producer, self._telemetry, invalid)
         ends = {record.partition: Commit(record.offset + 1, "") for record in records}
         self._stored |= {partition: end for partition, end in ends.items() if partition in self._owned}
 
@@ -133,9 +133,9 @@ class RecordStage:
         if not ends:
             return
         try:
-            await self._feed.commit(ends)
+            await self._consumer.commit(ends)
         except Unavailable as away:
-            self._report.tell("commit failed", why=str(away))
+            self._telemetry.info("commit failed", why=str(away))
             return
         for partition, end in ends.items():
             if self._stored.get(partition) == end:
@@ -146,27 +146,27 @@ class RecordStage:
         invalid: list[tuple[Record, str]] = []
         for record in records:
             try:
-                read.append((record, tried(partial(self._fact, record))))
+                read.append((record, run_pure(partial(self._fact, record))))
             except (InvalidRecord, Invalid) as wrong:
-                self._report.count("records_unreadable_total")
+                self._telemetry.count("records_unreadable_total")
                 invalid.append((record, str(wrong)))
         return read, invalid
 
     def _fact(self, record: Record) -> RecordedValue:
-        noun = self._codec.decode(record.value or b"")
-        expected = _NOUNS.get(record.partition.topic, Delivery)
-        if not isinstance(noun, expected):
-            raise InvalidRecord(f"a {type(noun).__name__.lower()} does not belong here")
-        return RecordedValue(noun, record.appended_at)
+        value = self._codec.decode(record.value or b"")
+        expected = _VALUE_TYPES.get(record.partition.topic, Delivery)
+        if not isinstance(value, expected):
+            raise InvalidRecord(f"a {type(value).__name__.lower()} does not belong here")
+        return RecordedValue(value, record.appended_at)
 
-    def _look_at_the_network(self, facts: Sequence[RecordedValue]) -> None:
-        self._network.learn(fact.noun for fact in facts if isinstance(fact.noun, Attempt))
+    def _look_at_the_network(self, entries: Sequence[RecordedValue]) -> None:
+        self._network.learn(entry.value for entry in entries if isinstance(entry.value, Attempt))
         is_down = self._network.is_down()
         if is_down != self._network_is_down:
-            words = "our own network seems to be down: no webhook is blamed" if is_down else "our own network is back"
-            self._report.tell(words)
+            message = "our own network seems to be down: no webhook is blamed" if is_down else "our own network is back"
+            self._telemetry.info(message)
         self._network_is_down = is_down
-        self._report.gauge("own_network_down", is_down)
+        self._telemetry.gauge("own_network_down", is_down)
 
     async def _store(self, read: Sequence[Read]) -> list[tuple[Record, str]]:
         """Record the facts; those that cannot be stored at all, and why.
@@ -175,16 +175,16 @@ class RecordStage:
         """
         if not read:
             return []
-        facts = [fact for _, fact in read]
+        entries = [entry for _, entry in read]
         try:
-            folded = tried(partial(fold, facts))
+            folded = run_pure(partial(fold, entries))
             conflicts = await self._until_available(folded)
         except (Refused, InvalidRecord) as wrong:
             if len(read) == 1:
                 return await self._store_stripped(*read[0], wrong)
             middle = len(read) // 2
             return [*await self._store(read[:middle]), *await self._store(read[middle:])]
-        self._report.count("facts_recorded_total", len(facts))
+        self._telemetry.count("facts_recorded_total", len(entries))
         return self._conflicting(read, folded, conflicts)
 
     def _conflicting(
@@ -192,21 +192,21 @@ class RecordStage:
     ) -> list[tuple[Record, str]]:
         """Those whose event has another body than the one that is stored."""
         invalid: list[tuple[Record, str]] = []
-        for record, fact in read:
-            if isinstance(fact.noun, Attempt):
+        for record, entry in read:
+            if isinstance(entry.value, Attempt):
                 continue
-            delivery = fact.noun.delivery if isinstance(fact.noun, DeadLetter) else fact.noun
+            delivery = entry.value.delivery if isinstance(entry.value, DeadLetter) else entry.value
             key = delivery.account_id, delivery.event_id
             if key in conflicts or delivery.body != folded.bodies[key]:
-                self._report.count("conflicting_ids_total")
+                self._telemetry.count("conflicting_ids_total")
                 invalid.append((record, str(ConflictingId(*key))))
         return invalid
 
-    async def _store_stripped(self, record: Record, fact: RecordedValue, wrong: Exception) -> list[tuple[Record, str]]:
-        self._report.count("facts_refused_total")
-        self._report.warning("fact_stored_without_details", **record.place, why=str(wrong))
+    async def _store_stripped(self, record: Record, entry: RecordedValue, wrong: Exception) -> list[tuple[Record, str]]:
+        self._telemetry.count("facts_refused_total")
+        self._telemetry.warning("fact_stored_without_details", **record.place, why=str(wrong))
         try:
-            await self._until_available(tried(lambda: fold([stripped(fact)])))
+            await self._until_available(run_pure(lambda: fold([stripped(entry)])))
         except (Refused, InvalidRecord) as still_wrong:
             return [(record, f"it cannot be stored: {still_wrong}")]
         return []
@@ -219,10 +219,10 @@ class RecordStage:
                 conflicts = await self._recorder.record(batch)
             except Unavailable as away:
                 if not told:
-                    self._report.tell("database unavailable; waiting", why=str(away))
+                    self._telemetry.info("database unavailable; waiting", why=str(away))
                 told = True
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 if told:
-                    self._report.tell("database available again")
+                    self._telemetry.info("database available again")
                 return conflicts

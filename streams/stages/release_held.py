@@ -10,12 +10,12 @@ from functools import partial
 
 from streams.core.attempt import DeadLetter
 from streams.core.delivery import DeathReason, State, SubscriptionsPosition
-from streams.core.delivery_state import Batch, DeliveryState, standing_of_owed
+from streams.core.delivery_state import Batch, DeliveryState, state_of_record
 from streams.core.errors import InvalidRecord, RecordsRefused, Unavailable
 from streams.core.held import Held, HeldChoice, Progress, Room
 from streams.core.rate import Pace
 from streams.ports import Clock, Codec, HeldDeliveries, Outgoing, Recorder, RecordProducer, Subscriptions, Telemetry
-from streams.stages.invalid_records import tried
+from streams.stages.invalid_records import run_pure
 from streams.topics import DEAD_LETTERS, DELIVERIES
 
 CYCLE_SECONDS = 0.1
@@ -31,7 +31,7 @@ DELIVERIES_AT_ONCE = 2000
 ASK_AT_ONCE = 1000
 
 KEPT_WORDS = "The webhook was enabled with the choice to keep what it was owed as dead letters."
-DISCARDED_WORDS = "The webhook was enabled with the choice to discard what it was owed."
+DISCARDED_MESSAGE = "The webhook was enabled with the choice to discard what it was owed."
 
 
 # The record that ends a hold, if any, and how the delivery stands then.
@@ -61,19 +61,19 @@ class ReleaseHeld:
         held: HeldDeliveries,
         recorder: Recorder,
         subscriptions: Subscriptions,
-        log: RecordProducer,
+        producer: RecordProducer,
         codec: Codec,
         clock: Clock,
-        report: Telemetry,
+        telemetry: Telemetry,
         per_second: int,
     ) -> None:
         self._held = held
         self._recorder = recorder
         self._subscriptions = subscriptions
-        self._log = log
+        self._producer = producer
         self._codec = codec
         self._clock = clock
-        self._report = report
+        self._telemetry = telemetry
         self._per_second = per_second
         self._asking = asyncio.Semaphore(QUESTIONS_AT_ONCE)
         self._lanes: dict[str, _ProduceLane] = {}
@@ -134,15 +134,18 @@ class ReleaseHeld:
         moved = [self._try_to_move(one, seen) for one in held]
         refused = await self._produce([outgoing for outgoing, _ in moved if outgoing is not None], seconds)
         moved = [self._given_up(one, refused[id(one[0])]) if id(one[0]) in refused else one for one in moved]
-        await self._recorder.record(Batch([standing for _, standing in moved]))
+        await self._recorder.record(Batch([delivery_state for _, delivery_state in moved]))
         sent, ended = Counter[str](), Counter[str]()
-        for one, (_, standing) in zip(held, moved, strict=True):
-            self._report.count("deliveries_sent_on_total", choice=one.choice)
-            if standing.state is State.WAITING:
-                self._lanes[standing.webhook_id].sent[standing.delivery_id] = standing.generation, standing.step
-                sent[standing.webhook_id] += 1
+        for one, (_, delivery_state) in zip(held, moved, strict=True):
+            self._telemetry.count("deliveries_sent_on_total", choice=one.choice)
+            if delivery_state.state is State.WAITING:
+                self._lanes[delivery_state.webhook_id].sent[delivery_state.delivery_id] = (
+                    delivery_state.generation,
+                    delivery_state.step,
+                )
+                sent[delivery_state.webhook_id] += 1
             else:
-                ended[standing.webhook_id] += 1
+                ended[delivery_state.webhook_id] += 1
         for name, count in sent.items():
             self._lanes[name].pace.take(count)
         # What is kept or discarded asks nothing of the endpoint, whose pace it need not keep.
@@ -162,23 +165,23 @@ class ReleaseHeld:
                 await asyncio.sleep(seconds / BITES)
             bite = records[start : start + size]
             try:
-                await self._log.produce(bite)
+                await self._producer.produce(bite)
             except RecordsRefused as refused:
                 reasons |= {id(bite[index]): why for index, why in refused.reasons.items()}
         return reasons
 
     def _try_to_move(self, one: Held, seen: SubscriptionsPosition) -> Moved:
         try:
-            return tried(partial(self._move, one, seen))
+            return run_pure(partial(self._move, one, seen))
         except InvalidRecord as wrong:
             delivery = one.delivery.sent_on()._replace(seen=seen)
-            return self._given_up((None, standing_of_owed(delivery, self._clock.now())), str(wrong))
+            return self._given_up((None, state_of_record(delivery, self._clock.now())), str(wrong))
 
     def _given_up(self, moved: Moved, why: str) -> Moved:
         """One that can never be sent on becomes a dead letter, and holds no other up."""
-        self._report.count("dead_letters_total", reason=DeathReason.REFUSED)
-        words = f"It cannot be sent on: {why}"
-        return None, moved[1]._replace(state=State.DEAD, due_at=None, reason=str(DeathReason.REFUSED), words=words)
+        self._telemetry.count("dead_letters_total", reason=DeathReason.REFUSED)
+        message = f"It cannot be sent on: {why}"
+        return None, moved[1]._replace(state=State.DEAD, due_at=None, reason=str(DeathReason.REFUSED), message=message)
 
     async def _oldest(self, webhook_id: str, room: int) -> Sequence[Held]:
         async with self._asking:
@@ -191,11 +194,11 @@ class ReleaseHeld:
         delivery = one.delivery.sent_on()._replace(seen=seen)
         if one.choice is HeldChoice.KEEP:
             letter = DeadLetter(delivery, DeathReason.KEPT, KEPT_WORDS)
-            return Outgoing(DEAD_LETTERS, key, self._codec.encode(letter)), standing_of_owed(letter, now)
-        standing = standing_of_owed(delivery, now)
+            return Outgoing(DEAD_LETTERS, key, self._codec.encode(letter)), state_of_record(letter, now)
+        delivery_state = state_of_record(delivery, now)
         if one.choice is HeldChoice.DISCARD:
-            return None, standing._replace(state=State.DISCARDED, due_at=None, words=DISCARDED_WORDS)
-        return Outgoing(DELIVERIES, key, self._codec.encode(delivery)), standing
+            return None, delivery_state._replace(state=State.DISCARDED, due_at=None, message=DISCARDED_MESSAGE)
+        return Outgoing(DELIVERIES, key, self._codec.encode(delivery)), delivery_state
 
 
 def _waits(progress: Progress, sent: tuple[int, int]) -> bool:

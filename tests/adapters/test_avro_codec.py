@@ -24,7 +24,7 @@ from streams.core.event_data import EVENT_TYPES
 from streams.core.limits import CONCURRENCY
 from streams.core.outcome import Kind
 from streams.core.record_checks import LARGEST_COUNT
-from streams.core.webhook import Pause, PauseReason, SealedSecret, Status, Webhook
+from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
 from streams.ports import RecordValue
 
 CODEC = AvroCodec()
@@ -101,11 +101,11 @@ attempts = st.builds(
     ended_at=moments,
     request_headers=headers,
     status=st.none() | st.integers(100, 999),
-    answer_headers=headers,
-    answer=st.binary(max_size=50),
+    response_headers=headers,
+    response=st.binary(max_size=50),
     kind=st.sampled_from(Kind),
-    words=texts,
-    followed=st.sampled_from(NextStep),
+    message=texts,
+    next_step=st.sampled_from(NextStep),
     tier=st.none() | tiers,
 )
 dead_letters = st.builds(DeadLetter, deliveries, st.sampled_from(DeathReason), texts)
@@ -114,12 +114,12 @@ webhooks = st.builds(
     id=ids,
     account_id=ids,
     url=urls,
-    secrets=st.lists(st.builds(SealedSecret, texts, st.none() | moments), max_size=2).map(tuple),
+    secrets=st.lists(st.builds(EncryptedSecret, texts, st.none() | moments), max_size=2).map(tuple),
     event_types=st.frozensets(texts, max_size=3),
     packages=st.frozensets(ids, max_size=3),
     dispatches=st.frozensets(ids, max_size=3),
     fallback_url=st.none() | urls,
-    sealed_headers=st.none() | texts,
+    encrypted_headers=st.none() | texts,
     max_concurrency=st.integers(1, CONCURRENCY),
     status=st.sampled_from(Status),
     pause=st.none() | st.builds(Pause, ids, st.sampled_from(PauseReason)),
@@ -127,15 +127,15 @@ webhooks = st.builds(
     version=st.integers(1, 2**63 - 1),
     created_at=st.none() | moments,
 )
-nouns: st.SearchStrategy[RecordValue] = st.one_of(events(), deliveries, attempts, dead_letters, webhooks)
+values: st.SearchStrategy[RecordValue] = st.one_of(events(), deliveries, attempts, dead_letters, webhooks)
 
 
 # -- there and back ------------------------------------------------------------------------------------------
 
 
-@given(nouns)
-def test_a_noun_comes_back_as_it_was(noun: RecordValue) -> None:
-    assert CODEC.decode(CODEC.encode(noun)) == noun
+@given(values)
+def test_a_noun_comes_back_as_it_was(value: RecordValue) -> None:
+    assert CODEC.decode(CODEC.encode(value)) == value
 
 
 @given(webhooks)
@@ -280,29 +280,29 @@ def test_any_bytes_after_a_known_fingerprint_are_read_or_refused(name: str, body
     read_or_refuse(header(schemas.current(name)) + body)
 
 
-@given(nouns, st.data())
-def test_a_flipped_bit_is_read_or_refused(noun: RecordValue, data: st.DataObject) -> None:
-    value = bytearray(CODEC.encode(noun))
-    bit = data.draw(st.integers(0, len(value) * 8 - 1))
-    value[bit // 8] ^= 1 << bit % 8
-    read_or_refuse(bytes(value))
+@given(values, st.data())
+def test_a_flipped_bit_is_read_or_refused(value: RecordValue, data: st.DataObject) -> None:
+    encoded = bytearray(CODEC.encode(value))
+    bit = data.draw(st.integers(0, len(encoded) * 8 - 1))
+    encoded[bit // 8] ^= 1 << bit % 8
+    read_or_refuse(bytes(encoded))
 
 
-@given(nouns, st.data())
-def test_a_truncated_noun_is_refused(noun: RecordValue, data: st.DataObject) -> None:
-    value = CODEC.encode(noun)
+@given(values, st.data())
+def test_a_truncated_noun_is_refused(value: RecordValue, data: st.DataObject) -> None:
+    encoded = CODEC.encode(value)
     with pytest.raises(InvalidRecord):
-        CODEC.decode(value[: data.draw(st.integers(0, len(value) - 1))])
+        CODEC.decode(encoded[: data.draw(st.integers(0, len(encoded) - 1))])
 
 
-@given(nouns, st.binary(min_size=1, max_size=5))
-def test_bytes_that_follow_a_noun_are_refused(noun: RecordValue, rest: bytes) -> None:
+@given(values, st.binary(min_size=1, max_size=5))
+def test_bytes_that_follow_a_noun_are_refused(value: RecordValue, rest: bytes) -> None:
     with pytest.raises(InvalidRecord, match=f"{len(rest)} bytes follow its last field"):
-        CODEC.decode(CODEC.encode(noun) + rest)
+        CODEC.decode(CODEC.encode(value) + rest)
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
+    ("value", "message"),
     [
         (b"", "it begins with nothing, not with c3 01"),
         (b'{"id": 1}', "it begins with 7b 22, not with c3 01 (Avro single-object encoding)"),
@@ -319,10 +319,10 @@ def test_bytes_that_follow_a_noun_are_refused(noun: RecordValue, rest: bytes) ->
         ),
     ],
 )
-def test_what_is_refused_is_explained(value: bytes, words: str) -> None:
+def test_what_is_refused_is_explained(value: bytes, message: str) -> None:
     with pytest.raises(InvalidRecord) as refused:
         CODEC.decode(value)
-    assert words in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_a_word_that_is_not_on_the_list_is_named() -> None:

@@ -58,16 +58,16 @@ def test_what_a_producer_wrote_with_a_schema_of_its_own_order_is_resolved(regist
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
+    ("value", "message"),
     [
         (b"\0\0\0", "within Confluent's framing"),
         (b"\0\x00\x00\x30\x39junk", "no schema of id 12345"),
         (b"\0\x00\x00\x00\x01\xff", "session_event"),
     ],
 )
-def test_what_cannot_be_read_says_why(registry: ConfluentRegistry, value: bytes, words: str) -> None:
+def test_what_cannot_be_read_says_why(registry: ConfluentRegistry, value: bytes, message: str) -> None:
     codec(registry).encode(event())
-    with pytest.raises(InvalidRecord, match=words):
+    with pytest.raises(InvalidRecord, match=message):
         codec(registry).decode(value)
 
 
@@ -79,8 +79,8 @@ def over_http(server: HTTPServer, **properties: Any) -> ConfluentRegistry:
 
 
 def test_a_registry_is_asked_once_for_a_schema(httpserver: HTTPServer) -> None:
-    answer = {"schema": json.dumps(schemas.current("session_event")), "schemaType": "AVRO"}
-    httpserver.expect_ordered_request("/schemas/ids/7").respond_with_json(answer)
+    response = {"schema": json.dumps(schemas.current("session_event")), "schemaType": "AVRO"}
+    httpserver.expect_ordered_request("/schemas/ids/7").respond_with_json(response)
     reading = codec(over_http(httpserver), None)
     value = b"\0\0\0\0\x07" + AvroCodec().encode(event())[10:]
     assert [reading.decode(value), reading.decode(value)] == [event(), event()]
@@ -163,13 +163,13 @@ async def test_fan_out_waits_for_a_registry_that_is_away_and_parks_only_what_it_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(fan_out_module, "RETRY_SECONDS", 0)
-    registry, log, report = AwayTwice(), Kept(), FakeTelemetry()
-    fan_out = FanOut(ConfluentCodec(AvroCodec(), registry), NoWebhooks(), log, report)
+    registry, log, telemetry = AwayTwice(), Kept(), FakeTelemetry()
+    fan_out = FanOut(ConfluentCodec(AvroCodec(), registry), NoWebhooks(), log, telemetry)
     value = b"\0\0\0\0\x07junk"
     await fan_out.handle([Record(Partition("session-events", 0), 0, None, value, NOON)])
     assert registry.asked == 3
     assert [(one.topic, one.value) for one in log.records] == [(INVALID, value)]
-    assert report.told("events cannot be read yet; waiting") == 1
+    assert telemetry.told("events cannot be read yet; waiting") == 1
 
 
 def test_a_deployment_reads_the_framing_where_a_registry_is_set_and_writes_it_when_told_to() -> None:

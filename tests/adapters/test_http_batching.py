@@ -41,7 +41,7 @@ class FakeLoop:
     def __init__(self) -> None:
         self.now = 0.0
         self.timers: list[Timer] = []
-        self.troubles: list[dict[str, object]] = []
+        self.readiness_problems: list[dict[str, object]] = []
 
     def time(self) -> float:
         return self.now
@@ -50,8 +50,8 @@ class FakeLoop:
         self.timers.append(Timer(at, call))
         return self.timers[-1]
 
-    def call_exception_handler(self, trouble: dict[str, object]) -> None:
-        self.troubles.append(trouble)
+    def call_exception_handler(self, problem: dict[str, object]) -> None:
+        self.readiness_problems.append(problem)
 
     @property
     def set_timers(self) -> list[Timer]:
@@ -132,4 +132,4 @@ def test_a_deadline_that_fails_takes_no_other_with_it() -> None:
     deadlines.set(later, 2)
     loop.pass_to(2)
     assert (other.expired_at, later.expired_at) == ([1], [2])
-    assert [str(trouble["exception"]) for trouble in loop.troubles] == ["broken"]
+    assert [str(problem["exception"]) for problem in loop.readiness_problems] == ["broken"]

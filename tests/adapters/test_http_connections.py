@@ -123,16 +123,16 @@ async def test_whoever_answers_before_the_whole_request_has_come_is_not_asked_ag
 class Restarting:
     """Answers the first requests, then closes every connection it has when it is used again."""
 
-    def __init__(self, answers: int, then: Script) -> None:
-        self.answers = answers
+    def __init__(self, responses: int, then: Script) -> None:
+        self.responses = responses
         self.then = then
         self.old: set[asyncio.StreamWriter] = set()
-        self.together = asyncio.Barrier(answers)
+        self.together = asyncio.Barrier(responses)
 
     async def __call__(self, request: Received, writer: asyncio.StreamWriter) -> None:
         if writer in self.old:
             writer.close()
-        elif len(self.old) < self.answers:
+        elif len(self.old) < self.responses:
             self.old.add(writer)
             await self.together.wait()  # so that each has a connection of its own
             writer.write(OK)

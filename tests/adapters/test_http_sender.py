@@ -126,8 +126,8 @@ async def test_a_redirect_is_not_followed(status: int) -> None:
     ],
 )
 async def test_answers(raw: bytes, status: int, body: bytes) -> None:
-    answer = answered(await sent(saying(raw, close=True)))
-    assert (answer.status, answer.body) == (status, body)
+    response = answered(await sent(saying(raw, close=True)))
+    assert (response.status, response.body) == (status, body)
 
 
 async def test_an_answer_that_comes_byte_by_byte() -> None:
@@ -139,8 +139,8 @@ async def test_an_answer_that_comes_byte_by_byte() -> None:
             await writer.drain()
             await asyncio.sleep(0)
 
-    answer = answered(await sent(drip))
-    assert (answer.status, answer.body, answer.headers) == (200, b"ok", {"server": "x", "content-length": "2"})
+    response = answered(await sent(drip))
+    assert (response.status, response.body, response.headers) == (200, b"ok", {"server": "x", "content-length": "2"})
 
 
 async def test_what_follows_the_body_is_no_header_of_the_answer() -> None:
@@ -151,11 +151,11 @@ async def test_what_follows_the_body_is_no_header_of_the_answer() -> None:
 async def test_headers_of_an_answer_are_few_short_and_printable() -> None:
     many = b"".join(b"X-%d: y\r\n" % number for number in range(90))
     raw = b"HTTP/1.1 429 No\r\nA: %b\r\nB: caf\xe9\tz\r\na: two\r\n%bRetry-After: 30\r\n\r\n"
-    answer = answered(await sent(saying(raw % (b"x" * 5000, many), close=True)))
-    assert len(answer.headers) == 33
-    assert answer.headers["a"] == "x" * 1024
-    assert answer.headers["b"] == "caf\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}z"
-    assert answer.headers["retry-after"] == "30"
+    response = answered(await sent(saying(raw % (b"x" * 5000, many), close=True)))
+    assert len(response.headers) == 33
+    assert response.headers["a"] == "x" * 1024
+    assert response.headers["b"] == "caf\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}z"
+    assert response.headers["retry-after"] == "30"
 
 
 async def test_of_a_long_answer_only_the_start_is_read() -> None:
@@ -174,8 +174,8 @@ async def test_of_a_long_answer_only_the_start_is_read() -> None:
             left.set()
 
     async with endpoint(endless) as there, sending() as sender:
-        answer = answered(await sender.send(post(there)))
-        assert answer.body == b"x" * 4096
+        response = answered(await sender.send(post(there)))
+        assert response.body == b"x" * 4096
         await asyncio.wait_for(left.wait(), PATIENCE)  # the connection is closed, though the sender is not
     assert written < 100_000_000  # the buffers of the sockets, and no more
 

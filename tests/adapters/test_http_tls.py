@@ -75,14 +75,14 @@ async def refusing(request: Received, writer: asyncio.StreamWriter) -> None:
     raise AssertionError("a TLS hello is no request")
 
 
-@pytest.mark.parametrize("words", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""], ids=["plain http", "nothing"])
-async def test_https_to_a_port_that_does_not_speak_it(words: bytes) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+@pytest.mark.parametrize("message", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""], ids=["plain http", "nothing"])
+async def test_https_to_a_port_that_does_not_speak_it(message: bytes) -> None:
+    async def response(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
-        writer.write(words)
+        writer.write(message)
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(response, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server, sending() as sender:
         failure = failed(await sender.send(Request(f"https://127.0.0.1:{port}/", {}, b"")))

@@ -16,7 +16,7 @@ from streams.adapters.kafka.config import (
     faust_security,
     kafka_properties,
     producer_config,
-    view_config,
+    subscriptions_config,
 )
 from streams.core.errors import Misconfigured
 
@@ -88,7 +88,7 @@ def test_a_new_group_reads_what_was_there_before_it(base: dict[str, Any]) -> Non
 
 def test_a_view_reads_from_the_start_and_is_told_where_the_end_is(base: dict[str, Any]) -> None:
     produced = produce(base, "viewed", ["a"])
-    consumer = Consumer(view_config(base))
+    consumer = Consumer(subscriptions_config(base))
     consumer.assign([TopicPartition("viewed", produced["a"].partition() or 0, 0)])
     assert read(consumer, 1) == ["a"]
     end = next(message for message in iter(lambda: consumer.poll(10), None))
@@ -176,7 +176,7 @@ def test_variables_are_properties() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environ", "words"),
+    ("environ", "message"),
     [
         ({}, "KAFKA_BOOTSTRAP_SERVERS is not set"),
         ({"KAFKA_BOOTSTRAP_SERVERS": " "}, "KAFKA_BOOTSTRAP_SERVERS is not set"),
@@ -201,10 +201,10 @@ def test_variables_are_properties() -> None:
         ),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line_that_names_the_variable(environ: dict[str, str], words: str) -> None:
+def test_what_cannot_be_is_refused_in_one_line_that_names_the_variable(environ: dict[str, str], message: str) -> None:
     with pytest.raises(Misconfigured) as refused:
         kafka_properties(environ)
-    assert words in str(refused.value)
+    assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
@@ -273,7 +273,7 @@ def test_faust_signs_in_with_a_password(protocol: str, mechanism: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("properties", "words"),
+    ("properties", "message"),
     [
         (
             {"sasl.mechanism": "OAUTHBEARER"},
@@ -285,7 +285,7 @@ def test_faust_signs_in_with_a_password(protocol: str, mechanism: str) -> None:
         ({"ssl.ca.location": "/nowhere.pem"}, "KAFKA_CONFIG_SSL_CA_LOCATION: [Errno 2]"),
     ],
 )
-def test_what_faust_cannot_do_is_refused_rather_than_ignored(properties: dict[str, str], words: str) -> None:
+def test_what_faust_cannot_do_is_refused_rather_than_ignored(properties: dict[str, str], message: str) -> None:
     with pytest.raises(Misconfigured) as refused:
         faust_security({"security.protocol": "sasl_ssl", **properties})
-    assert words in str(refused.value)
+    assert message in str(refused.value)

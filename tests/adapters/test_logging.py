@@ -35,7 +35,7 @@ def logging_as_it_was() -> Iterator[None]:
 @pytest.mark.parametrize("style", ["console", "json"])
 def test_a_log_line_escapes_what_steers_a_terminal(style: str, capfd: pytest.CaptureFixture[str]) -> None:
     configure_logging(style, "info")  # type: ignore[arg-type]
-    PrometheusTelemetry("deliver").tell("fact", words=STEERING)
+    PrometheusTelemetry("deliver").info("fact", message=STEERING)
     logging.getLogger("library").error("failed: %s", STEERING)
     try:
         raise ValueError(STEERING)

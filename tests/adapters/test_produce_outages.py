@@ -11,40 +11,40 @@ TIMED_OUT = KafkaError(KafkaError._MSG_TIMED_OUT)
 
 
 def test_another_topics_success_ends_no_outage() -> None:
-    report = FakeTelemetry()
-    outages = ProduceOutages(report)
+    telemetry = FakeTelemetry()
+    outages = ProduceOutages(telemetry)
     for _ in range(3):
         outages.failed("delivery-attempts", DENIED, 0.0)
         outages.succeeded("deliveries")
         assert outages.problems(0.0, idle=False) == [f"the topic delivery-attempts takes no records: {DENIED.str()}"]
-    assert len(report.facts) == 1
+    assert len(telemetry.logged) == 1
     outages.succeeded("delivery-attempts")
     assert outages.problems(0.0, idle=False) == []
-    assert report.facts[1:] == [("topic available again", {"topic": "delivery-attempts"})]
+    assert telemetry.logged[1:] == [("topic available again", {"topic": "delivery-attempts"})]
 
 
 def test_each_topic_has_an_outage_of_its_own() -> None:
-    report = FakeTelemetry()
-    outages = ProduceOutages(report)
+    telemetry = FakeTelemetry()
+    outages = ProduceOutages(telemetry)
     for topic in ["b", "a", "b"]:
         outages.failed(topic, DENIED, 0.0)
-    assert [about["topic"] for _, about in report.facts] == ["b", "a"]
+    assert [about["topic"] for _, about in telemetry.logged] == ["b", "a"]
     outages.succeeded("b")
     assert outages.problems(0.0, idle=False) == [f"the topic a takes no records: {DENIED.str()}"]
     outages.failed("b", DENIED, 0.0)
-    assert report.told("topic unavailable; producing again until it takes the records") == 3
+    assert telemetry.told("topic unavailable; producing again until it takes the records") == 3
 
 
 def test_an_outage_of_the_broker_blames_no_topic() -> None:
-    report = FakeTelemetry()
-    outages = ProduceOutages(report)
+    telemetry = FakeTelemetry()
+    outages = ProduceOutages(telemetry)
     outages.no_broker_answers(DOWN)
     outages.no_broker_answers(DOWN)
     outages.failed("a", TIMED_OUT, 0.0)
     assert outages.problems(0.0, idle=False) == ["the broker takes no records"]
     outages.succeeded("a")
     assert outages.problems(0.0, idle=False) == []
-    assert [fact for fact, _ in report.facts] == [
+    assert [fact for fact, _ in telemetry.logged] == [
         "broker unavailable; producing again until it takes the records",
         "broker available again",
     ]

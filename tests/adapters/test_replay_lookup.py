@@ -14,19 +14,19 @@ from streams.adapters.replay_lookup import SqlReplayLookup, replay_lookup
 
 
 async def test_without_a_database_nothing_is_known(tmp_path: Path) -> None:
-    report = FakeTelemetry()
-    assert await replay_lookup(f"sqlite:///{tmp_path}/none.db", report).newest("some") is None
-    assert report.told("database unavailable; what is due is sent without asking it") == 0
+    telemetry = FakeTelemetry()
+    assert await replay_lookup(f"sqlite:///{tmp_path}/none.db", telemetry).newest("some") is None
+    assert telemetry.told("database unavailable; what is due is sent without asking it") == 0
 
 
 async def test_a_database_that_fails_rests_and_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay_lookup_module, "REST_SECONDS", 0.0)
-    report, path = FakeTelemetry(), tmp_path / "broken #1.db"
+    telemetry, path = FakeTelemetry(), tmp_path / "broken #1.db"
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE other (id TEXT)")
-    asked = replay_lookup(f"sqlite:///{path}", report)
+    asked = replay_lookup(f"sqlite:///{path}", telemetry)
     assert [await asked.newest("some"), await asked.newest("some")] == [None, None]
-    assert report.told("database unavailable; what is due is sent without asking it") == 1
+    assert telemetry.told("database unavailable; what is due is sent without asking it") == 1
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE deliveries (id TEXT, generation INTEGER)")
         database.execute("INSERT INTO deliveries VALUES ('some', 3)")
@@ -34,17 +34,17 @@ async def test_a_database_that_fails_rests_and_is_asked_again(tmp_path: Path, mo
 
 
 async def test_a_server_that_is_away_is_not_asked_while_it_rests() -> None:
-    report = FakeTelemetry()
-    asked = replay_lookup("postgresql+psycopg://nobody:secret@127.0.0.1:1/none", report)
+    telemetry = FakeTelemetry()
+    asked = replay_lookup("postgresql+psycopg://nobody:secret@127.0.0.1:1/none", telemetry)
     assert [await asked.newest("some"), await asked.newest("some")] == [None, None]
-    assert report.told("database unavailable; what is due is sent without asking it") == 1
-    assert "secret" not in str(report.facts)
+    assert telemetry.told("database unavailable; what is due is sent without asking it") == 1
+    assert "secret" not in str(telemetry.logged)
 
 
 @pytest.mark.real
 async def test_a_connection_that_the_server_has_cut_is_made_anew_at_once(postgresql: str) -> None:
-    report = FakeTelemetry()
-    asked = replay_lookup(postgresql, report)
+    telemetry = FakeTelemetry()
+    asked = replay_lookup(postgresql, telemetry)
     async with await psycopg.AsyncConnection.connect(postgresql, autocommit=True) as other:
         await other.execute("CREATE TABLE deliveries (id text, generation int)")
         await other.execute("INSERT INTO deliveries VALUES ('some', 3)")
@@ -54,7 +54,7 @@ async def test_a_connection_that_the_server_has_cut_is_made_anew_at_once(postgre
             [other.info.backend_pid],
         )
         assert await asked.newest("some") == 3
-    assert report.facts == []
+    assert telemetry.logged == []
 
 
 async def test_what_nobody_foresaw_ends_whoever_asked_and_keeps_no_later_one_waiting() -> None:
@@ -64,7 +64,7 @@ async def test_what_nobody_foresaw_ends_whoever_asked_and_keeps_no_later_one_wai
 
     asked = SqlReplayLookup(Broken(), FakeTelemetry())
     for _ in range(2):
-        answers = await asyncio.wait_for(
+        responses = await asyncio.wait_for(
             asyncio.gather(asked.newest("one"), asked.newest("two"), return_exceptions=True), 5
         )
-        assert [type(answer) for answer in answers] == [ZeroDivisionError, ZeroDivisionError]
+        assert [type(response) for response in responses] == [ZeroDivisionError, ZeroDivisionError]

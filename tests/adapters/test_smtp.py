@@ -29,7 +29,7 @@ class Mailbox:
         self.messages: list[EmailMessage] = []
         self.recipients: list[list[str]] = []
         self.refuses: dict[str, str] = {}
-        self.answer = "250 taken"
+        self.response_body = "250 taken"
         self.farewell = "221 Bye"
         self.greeting = "250 OK"
 
@@ -47,11 +47,11 @@ class Mailbox:
         return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
-        if self.answer.startswith("250"):
+        if self.response_body.startswith("250"):
             assert isinstance(envelope.content, bytes)
             self.messages.append(message_from_bytes(envelope.content, policy=policy.default))
             self.recipients.append(envelope.rcpt_tos)
-        return self.answer
+        return self.response_body
 
 
 class Server:
@@ -83,14 +83,14 @@ def server(mailbox: Mailbox) -> Iterator[Server]:
     server.stop()
 
 
-def post(port: int, options: str = "?tls=none", trusted: ssl.SSLContext | None = None) -> SmtpTransport:
+def transport(port: int, options: str = "?tls=none", trusted: ssl.SSLContext | None = None) -> SmtpTransport:
     return SmtpTransport(
         smtp_server(f"smtp://127.0.0.1:{port}{options}"), SENDER, trusted or ssl.create_default_context()
     )
 
 
 async def test_a_mail_arrives_as_text_and_html_with_a_message_id_of_its_own(mailbox: Mailbox, server: Server) -> None:
-    assert await post(server.port).send("mail_1", ["a@acme.example", "b@acme.example"], LETTER) is None
+    assert await transport(server.port).send("mail_1", ["a@acme.example", "b@acme.example"], LETTER) is None
     [message] = mailbox.messages
     assert message["subject"] == LETTER.subject
     assert message["message-id"] == "<mail_1@platform.example>"
@@ -106,44 +106,44 @@ async def test_a_mail_arrives_as_text_and_html_with_a_message_id_of_its_own(mail
 async def test_a_server_that_is_not_there_or_asks_for_time_may_do_later(mailbox: Mailbox, server: Server) -> None:
     [nobody] = free_ports(1)
     with pytest.raises(Unavailable, match="ConnectionRefusedError"):
-        await post(nobody).send("mail_1", ["a@acme.example"], LETTER)
-    mailbox.answer = "451 try again"
+        await transport(nobody).send("mail_1", ["a@acme.example"], LETTER)
+    mailbox.response_body = "451 try again"
     with pytest.raises(Unavailable, match="451 try again"):
-        await post(server.port).send("mail_1", ["a@acme.example"], LETTER)
+        await transport(server.port).send("mail_1", ["a@acme.example"], LETTER)
     mailbox.refuses = {"a@acme.example": "450 greylisted"}
     with pytest.raises(Unavailable, match="450 greylisted"):
-        await post(server.port).send("mail_1", ["a@acme.example"], LETTER)
-    mailbox.refuses, mailbox.answer = {}, "250 taken"
-    await post(server.port).send("mail_1", ["a@acme.example"], LETTER)
+        await transport(server.port).send("mail_1", ["a@acme.example"], LETTER)
+    mailbox.refuses, mailbox.response_body = {}, "250 taken"
+    await transport(server.port).send("mail_1", ["a@acme.example"], LETTER)
     assert len(mailbox.messages) == 1
 
 
 async def test_a_refusal_for_good_is_one(mailbox: Mailbox, server: Server) -> None:
-    mailbox.answer = "554 no spam"
+    mailbox.response_body = "554 no spam"
     with pytest.raises(Refused, match="554 no spam"):
-        await post(server.port).send("mail_1", ["a@acme.example"], LETTER)
+        await transport(server.port).send("mail_1", ["a@acme.example"], LETTER)
     mailbox.refuses = {"a@acme.example": "550 no such user"}
     with pytest.raises(Refused, match="550 no such user"):
-        await post(server.port).send("mail_1", ["a@acme.example"], LETTER)
+        await transport(server.port).send("mail_1", ["a@acme.example"], LETTER)
 
 
 async def test_how_a_server_takes_leave_does_not_matter_once_it_has_the_mail(mailbox: Mailbox, server: Server) -> None:
     mailbox.farewell = "421 too late"
-    assert await post(server.port).send("mail_1", ["a@acme.example"], LETTER) is None
+    assert await transport(server.port).send("mail_1", ["a@acme.example"], LETTER) is None
     assert len(mailbox.messages) == 1
 
 
 async def test_a_sender_that_may_not_send_waits_for_an_operator(mailbox: Mailbox, server: Server) -> None:
     mailbox.greeting = "550 not from you"
     with pytest.raises(Unavailable, match="550 not from you"):
-        await post(server.port).send("mail_1", ["a@acme.example"], LETTER)
+        await transport(server.port).send("mail_1", ["a@acme.example"], LETTER)
 
 
 async def test_a_subject_that_looks_encoded_adds_no_header(mailbox: Mailbox, server: Server) -> None:
     word = "=?utf-8?q?=0d=0aBcc:_evil=40example.com=0d=0a=0d=0aown body?="
-    facts = {"description": word}
-    mail = Mail("mail_1", "key", "acme", "wh_crm", MailKind.PAUSED, facts, NOON)
-    await post(server.port).send("mail_1", ["a@acme.example"], compose(mail, "https://hooks.example.com"))
+    details = {"description": word}
+    mail = Mail("mail_1", "key", "acme", "wh_crm", MailKind.PAUSED, details, NOON)
+    await transport(server.port).send("mail_1", ["a@acme.example"], compose(mail, "https://hooks.example.com"))
     [message] = mailbox.messages
     assert message["bcc"] is None
     assert mailbox.recipients == [["a@acme.example"]]
@@ -151,7 +151,7 @@ async def test_a_subject_that_looks_encoded_adds_no_header(mailbox: Mailbox, ser
 
 async def test_when_some_are_refused_the_others_get_it_and_that_is_told(mailbox: Mailbox, server: Server) -> None:
     mailbox.refuses = {"a@acme.example": "550 no such user"}
-    told = await post(server.port).send("mail_1", ["a@acme.example", "b@acme.example"], LETTER)
+    told = await transport(server.port).send("mail_1", ["a@acme.example", "b@acme.example"], LETTER)
     assert told == "some were refused: 550 no such user"
     assert mailbox.recipients == [["b@acme.example"]]
 
@@ -161,7 +161,7 @@ async def test_when_some_are_refused_for_now_they_alone_are_named_for_another_tr
 ) -> None:
     mailbox.refuses = {"a@acme.example": "450 greylisted", "c@acme.example": "550 no such user"}
     with pytest.raises(PartiallySent, match="450 greylisted; 550 no such user") as some:
-        await post(server.port).send("mail_1", ["a@acme.example", "b@acme.example", "c@acme.example"], LETTER)
+        await transport(server.port).send("mail_1", ["a@acme.example", "b@acme.example", "c@acme.example"], LETTER)
     assert some.value.unreached == ("a@acme.example",)
     assert mailbox.recipients == [["b@acme.example"]]
 
@@ -173,7 +173,7 @@ async def test_a_server_that_says_nothing_is_left_after_a_while(
 
     monkeypatch.setattr(smtp, "TIMEOUT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Unavailable, match="timed out"):
-        await post(silent.getsockname()[1]).send("mail_1", ["a@acme.example"], LETTER)
+        await transport(silent.getsockname()[1]).send("mail_1", ["a@acme.example"], LETTER)
 
 
 async def test_starttls_is_required_and_the_password_is_sent_only_then(mailbox: Mailbox) -> None:

@@ -54,14 +54,14 @@ def to(url: str, headers: dict[str, str] | None = None) -> Request:
 
 
 @asynccontextmanager
-async def sending(*answers: Sequence[str], **options: Any) -> AsyncIterator[HttpSender]:
+async def sending(*responses: Sequence[str], **options: Any) -> AsyncIterator[HttpSender]:
     """A sender whose look-ups give these answers in turn, and the last one for ever."""
-    left = list(answers)
+    left = list(responses)
 
     async def lookup(host: str) -> Sequence[str]:
         return left.pop(0) if len(left) > 1 else left[0]
 
-    sender = HttpSender(lookup=lookup if answers else None, **options)
+    sender = HttpSender(lookup=lookup if responses else None, **options)
     try:
         yield sender
     finally:
@@ -193,10 +193,10 @@ async def test_keep_alive_does_not_outlive_a_change_of_the_record_by_more_than_i
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(connector, "LOOKUP_KEPT_SECONDS", 0)
-    answers = ([OUTSIDE], ["127.0.0.1"])
+    responses = ([OUTSIDE], ["127.0.0.1"])
     async with (
         endpoint(host=OUTSIDE) as there,
-        sending(*answers, opened=OPENED, monotonic=lambda: now[0]) as sender,
+        sending(*responses, opened=OPENED, monotonic=lambda: now[0]) as sender,
     ):
         request = to(f"http://moving.example:{there.port}/")
         assert isinstance(await sender.send(request), Response)

@@ -30,10 +30,10 @@ class Library:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         known: dict[str, Any] = {"namespace": NAMESPACE, "registry": self.registry}
-        self.counters = {name: Counter(name, words, labels, **known) for name, (words, labels) in COUNTERS.items()}
-        self.gauges = {name: Gauge(name, words, labels, **known) for name, (words, labels) in GAUGES.items()}
+        self.counters = {name: Counter(name, message, labels, **known) for name, (message, labels) in COUNTERS.items()}
+        self.gauges = {name: Gauge(name, message, labels, **known) for name, (message, labels) in GAUGES.items()}
         self.histograms = {
-            name: Histogram(name, words, buckets=bounds, **known) for name, (words, bounds) in HISTOGRAMS.items()
+            name: Histogram(name, message, buckets=bounds, **known) for name, (message, bounds) in HISTOGRAMS.items()
         }
 
 
@@ -51,20 +51,20 @@ def exposed(registry: CollectorRegistry) -> list[str]:
 def test_a_scrape_is_what_the_library_would_say(
     outcomes: list[tuple[str, int]], events: int, reputes: dict[str, float], observed: list[tuple[str, float]]
 ) -> None:
-    report, library = PrometheusTelemetry("deliver"), Library()
+    telemetry, library = PrometheusTelemetry("deliver"), Library()
     for outcome, amount in outcomes:
-        report.count("attempts_total", amount, outcome=outcome)
+        telemetry.count("attempts_total", amount, outcome=outcome)
         library.counters["attempts_total"].labels(outcome=outcome).inc(amount)
     for _ in range(events):
-        report.count("deliveries_created_total")
+        telemetry.count("deliveries_created_total")
         library.counters["deliveries_created_total"].inc()
     for repute, held in reputes.items():
-        report.gauge("slots_in_use", held, repute=repute)
+        telemetry.gauge("slots_in_use", held, repute=repute)
         library.gauges["slots_in_use"].labels(repute=repute).set(held)
     for name, seconds in observed:
-        report.observe(name, seconds)
+        telemetry.observe(name, seconds)
         library.histograms[name].observe(seconds)
-    assert exposed(report.registry) == exposed(library.registry)
+    assert exposed(telemetry.registry) == exposed(library.registry)
 
 
 def test_what_never_happened_is_seen_as_nothing_from_the_start() -> None:
@@ -72,13 +72,13 @@ def test_what_never_happened_is_seen_as_nothing_from_the_start() -> None:
 
 
 def test_a_metric_is_told_with_the_labels_it_was_declared_with() -> None:
-    report = PrometheusTelemetry("deliver")
+    telemetry = PrometheusTelemetry("deliver")
     with pytest.raises(ValueError, match="attempts_total has the labels"):
-        report.count("attempts_total", kind="delivered")
+        telemetry.count("attempts_total", kind="delivered")
     with pytest.raises(ValueError, match="slots_waiting has the labels"):
-        report.gauge("slots_waiting", 1, repute="proven")
+        telemetry.gauge("slots_waiting", 1, repute="proven")
     with pytest.raises(KeyError):
-        report.count("attempts")
+        telemetry.count("attempts")
 
 
 # -- the lines of other libraries ----------------------------------------------------------------------------

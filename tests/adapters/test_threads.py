@@ -9,7 +9,7 @@ from typing import Any, Self
 import pytest
 
 from fakes import FakeTelemetry
-from streams.adapters.kafka.config import view_config
+from streams.adapters.kafka.config import subscriptions_config
 from streams.adapters.kafka.embedded import EmbeddedBroker
 from streams.adapters.kafka.end_offset import EndOffset
 from streams.adapters.kafka.topics_watch import TopicsWatch
@@ -67,10 +67,10 @@ async def test_topics_stay_as_they_are_without_a_thread() -> None:
 
 
 async def test_the_end_offset_is_asked_again_without_a_thread() -> None:
-    report = FakeTelemetry()
+    telemetry = FakeTelemetry()
     with EmbeddedBroker() as broker:
         broker.create(SUBSCRIPTIONS, 1)
-        end = EndOffset(view_config({"bootstrap.servers": broker.bootstrap}), "", report)
+        end = EndOffset(subscriptions_config({"bootstrap.servers": broker.bootstrap}), "", telemetry)
         async with asyncio.timeout(SECONDS):
             with ThreadShortage() as shortage:
                 asking = asyncio.create_task(end.beyond(0))
@@ -78,7 +78,7 @@ async def test_the_end_offset_is_asked_again_without_a_thread() -> None:
                     await asyncio.sleep(0.01)
                 assert end.is_away
             assert await asking == 0
-    assert [fact for fact, _ in report.facts] == ["no thread to ask the broker with; waiting"]
+    assert [fact for fact, _ in telemetry.logged] == ["no thread to ask the broker with; waiting"]
     assert not end.is_away
 
 

@@ -205,7 +205,7 @@ def answers_twice(connection: Connection) -> None:
 # -- content -------------------------------------------------------------------------------------------------------
 
 
-def answers(response: bytes) -> Behaviour:
+def responses(response: bytes) -> Behaviour:
     """The same bytes to each request."""
 
     def behave(connection: Connection) -> None:
@@ -216,19 +216,21 @@ def answers(response: bytes) -> Behaviour:
 
 
 ODD_TEXT = b"\x00\x1b[2J\r\x9b31m\xe2\x80\xae\xff\xfe\xc3"
-JUNK = answers(bytes(range(256)) * 100)
-ODD_BODY = answers(b"HTTP/1.1 500 \x1b[2J\r\nContent-Length: %d\r\n\r\n%b" % (len(ODD_TEXT) * 500, ODD_TEXT * 500))
-ODD_HEADERS = answers(b"HTTP/1.1 500 Oops\r\nX-Odd: \x1b]0;pwned\x07\xff\xfe\xe2\x80\xae\r\nContent-Length: 0\r\n\r\n")
-NUL_IN_A_HEADER = answers(b"HTTP/1.1 500 Oops\r\nX-Odd: a\x00b\r\nContent-Length: 0\r\n\r\n")
-BAD_STATUS = answers(b"HTTP/1.1 999 \xff\r\nContent-Length: 0\r\n\r\n")
-LONG_STATUS = answers(b"HTTP/1.1 " + b"2" * 100_000 + b" OK\r\n\r\n")
-SWITCHES_PROTOCOL = answers(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
-GONE = answers(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
+JUNK = responses(bytes(range(256)) * 100)
+ODD_BODY = responses(b"HTTP/1.1 500 \x1b[2J\r\nContent-Length: %d\r\n\r\n%b" % (len(ODD_TEXT) * 500, ODD_TEXT * 500))
+ODD_HEADERS = responses(
+    b"HTTP/1.1 500 Oops\r\nX-Odd: \x1b]0;pwned\x07\xff\xfe\xe2\x80\xae\r\nContent-Length: 0\r\n\r\n"
+)
+NUL_IN_A_HEADER = responses(b"HTTP/1.1 500 Oops\r\nX-Odd: a\x00b\r\nContent-Length: 0\r\n\r\n")
+BAD_STATUS = responses(b"HTTP/1.1 999 \xff\r\nContent-Length: 0\r\n\r\n")
+LONG_STATUS = responses(b"HTTP/1.1 " + b"2" * 100_000 + b" OK\r\n\r\n")
+SWITCHES_PROTOCOL = responses(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+GONE = responses(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
 
 
 def asks_to_wait(seconds: str) -> Behaviour:
-    return answers(f"HTTP/1.1 503 Busy\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\n\r\n".encode())
+    return responses(f"HTTP/1.1 503 Busy\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\n\r\n".encode())
 
 
 def redirects_to(location: str) -> Behaviour:
-    return answers(f"HTTP/1.1 307 Temporary Redirect\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode())
+    return responses(f"HTTP/1.1 307 Temporary Redirect\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode())

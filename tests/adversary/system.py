@@ -100,8 +100,8 @@ class AdversarySystem:
         url = f"http://127.0.0.1:{self.api_port}{path}"
         request = urllib.request.Request(url, data, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return Response(answer.status, answer.read(), answer.headers)
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return Response(response.status, response.read(), response.headers)
         except urllib.error.HTTPError as problem:
             return Response(problem.code, problem.read(), problem.headers)
 
@@ -132,16 +132,16 @@ class AdversarySystem:
 
     def deliveries(self, account: Account, webhook_id: str) -> list[dict[str, Any]]:
         """The newest 500 deliveries of a webhook, as its owner sees them."""
-        answer = self.call("GET", f"/v1/deliveries?webhook={webhook_id}&limit=500", key=account.key)
-        assert answer.status == 200, answer.body
-        rows: list[dict[str, Any]] = answer.json["data"]
+        response = self.call("GET", f"/v1/deliveries?webhook={webhook_id}&limit=500", key=account.key)
+        assert response.status == 200, response.body
+        rows: list[dict[str, Any]] = response.json["data"]
         return rows
 
     def delivery(self, account: Account, delivery_id: str) -> dict[str, Any]:
         """A delivery with its payload and its attempts."""
-        answer = self.call("GET", f"/v1/deliveries/{delivery_id}", key=account.key)
-        assert answer.status == 200, answer.body
-        found: dict[str, Any] = answer.json
+        response = self.call("GET", f"/v1/deliveries/{delivery_id}", key=account.key)
+        assert response.status == 200, response.body
+        found: dict[str, Any] = response.json
         return found
 
     def assert_the_law(self) -> None:

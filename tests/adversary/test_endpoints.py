@@ -34,14 +34,14 @@ LONGEST_WAIT = timedelta(minutes=1)
         (hostile.sets_many_cookies, "delivered"),
         (hostile.answers_before_the_request, "delivered"),
         (hostile.answers_twice, "delivered"),
-        (hostile.answers_a_megabyte_of_headers, "junk_answer"),
-        (hostile.floods_with_interim_answers, "junk_answer"),
+        (hostile.answers_a_megabyte_of_headers, "invalid_response"),
+        (hostile.floods_with_interim_answers, "invalid_response"),
         (hostile.closes_at_once, "reset"),
         (hostile.closes_in_its_answer, "reset"),
-        pytest.param(hostile.JUNK, "junk_answer", id="junk"),
-        pytest.param(hostile.BAD_STATUS, "junk_answer", id="status 999"),
-        pytest.param(hostile.LONG_STATUS, "junk_answer", id="a long status"),
-        pytest.param(hostile.SWITCHES_PROTOCOL, "junk_answer", id="101"),
+        pytest.param(hostile.JUNK, "invalid_response", id="junk"),
+        pytest.param(hostile.BAD_STATUS, "invalid_response", id="status 999"),
+        pytest.param(hostile.LONG_STATUS, "invalid_response", id="a long status"),
+        pytest.param(hostile.SWITCHES_PROTOCOL, "invalid_response", id="101"),
         pytest.param(hostile.ODD_BODY, "server_error", id="an odd body"),
         pytest.param(hostile.ODD_HEADERS, "server_error", id="odd headers"),
         pytest.param(hostile.NUL_IN_A_HEADER, "server_error", id="NUL in a header"),
@@ -55,8 +55,8 @@ def test_an_endpoint_harms_its_own_account_only(
         attempt = first_attempt(place, account, webhook_id)
         assert attempt["outcome"] == outcome
         assert attempt["explanation"].isprintable()
-        assert len(attempt["answer"]) <= 4096
-        assert all(text.isprintable() for header in attempt["answerHeaders"].items() for text in header)
+        assert len(attempt["responseBody"]) <= 4096
+        assert all(text.isprintable() for header in attempt["responseHeaders"].items() for text in header)
 
 
 def test_an_endpoint_that_accepts_no_connection(place: AdversarySystem, account: Account) -> None:
@@ -90,7 +90,7 @@ def test_a_redirect_is_not_followed(place: AdversarySystem, account: Account, lo
         }[location]
         with listening(hostile.redirects_to(target)) as endpoint, under_attack(place, account, endpoint) as webhook_id:
             attempt = first_attempt(place, account, webhook_id)
-            assert (attempt["outcome"], attempt["status"], attempt["answer"]) == ("redirect", 307, "")
+            assert (attempt["outcome"], attempt["status"], attempt["responseBody"]) == ("redirect", 307, "")
         assert other.connections == 0
 
 

@@ -85,7 +85,13 @@ def test_a_delivery_that_claims_to_have_read_what_is_not_there(place: AdversaryS
 
 @pytest.mark.parametrize(
     "changes",
-    [{"number": FAR_AHEAD}, {"tier": "9999999d"}, {"status": 10**9}, {"words": "\0"}, {"answer": bytes(900_000)}],
+    [
+        {"number": FAR_AHEAD},
+        {"tier": "9999999d"},
+        {"status": 10**9},
+        {"message": "\0"},
+        {"responseBody": bytes(900_000)},
+    ],
     ids=lambda changes: next(iter(changes)),
 )
 def test_an_attempt_with_fields_that_nobody_writes(place: AdversarySystem, changes: dict[str, object]) -> None:
@@ -130,7 +136,7 @@ def test_the_webhook_of_another_in_a_version_far_ahead(place: AdversarySystem) -
 def test_mutated_records_on_every_topic(place: AdversarySystem) -> None:
     """One in two is a real record with some bytes changed; the headers are anything."""
     dice = random.Random(18)
-    real = [CODEC.encode(noun) for noun in (delivery(), attempt(), dead_letter(), webhook())]
+    real = [CODEC.encode(value) for value in (delivery(), attempt(), dead_letter(), webhook())]
     real.append(completed("evt_mutated", place.hostile.id))
     for topic in (*READ_BY_STAGES, "deliveries.held", "deliveries.dead-letter", "subscriptions"):
         for _ in range(40):
@@ -152,6 +158,6 @@ def current_incarnation(place: AdversarySystem) -> str:
         reader = cluster.reader()
         async with running(reader.run()):
             await asyncio.wait_for(reader.wait_until_ready(), 30)
-            return reader.view.incarnation
+            return reader.table.incarnation
 
     return asyncio.run(read())

@@ -37,9 +37,9 @@ COMPLETED = {"type": "session.completed", "createdAt": "2026-04-10T14:32:00Z", "
 
 def test_a_duration_of_a_million_digits_is_named(place: AdversarySystem, account: Account) -> None:
     event = {**COMPLETED, "data": {**EXAMPLE, "totalTime": f"PT{'1' * 999_700}S"}}
-    answer = place.call("POST", "/v1/events", event, key=account.key)
-    assert (answer.status, answer.wrong_fields) == (422, {"events[0].data.totalTime"})
-    assert len(answer.body) < SMALL_ANSWER_BYTES
+    response = place.call("POST", "/v1/events", event, key=account.key)
+    assert (response.status, response.wrong_fields) == (422, {"events[0].data.totalTime"})
+    assert len(response.body) < SMALL_ANSWER_BYTES
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,10 @@ def test_a_duration_of_a_million_digits_is_named(place: AdversarySystem, account
 def test_a_webhook_beyond_a_limit_is_refused(
     place: AdversarySystem, account: Account, body: dict[str, Any], field: str | None
 ) -> None:
-    answer = place.call("POST", "/v1/webhooks", {"url": place.receiver.url("/x"), **body}, key=account.key)
-    assert answer.status == 422
-    assert field is None or any(name.startswith(field) for name in answer.wrong_fields)
-    assert len(answer.body) < SMALL_ANSWER_BYTES
+    response = place.call("POST", "/v1/webhooks", {"url": place.receiver.url("/x"), **body}, key=account.key)
+    assert response.status == 422
+    assert field is None or any(name.startswith(field) for name in response.wrong_fields)
+    assert len(response.body) < SMALL_ANSWER_BYTES
 
 
 @pytest.mark.parametrize(
@@ -74,9 +74,9 @@ def test_a_webhook_beyond_a_limit_is_refused(
     ids=["deep lists", "deep objects", "a long number", "not UTF-8", "NUL"],
 )
 def test_json_that_cannot_be_read_gets_400(place: AdversarySystem, account: Account, body: bytes) -> None:
-    answer = place.call("POST", "/v1/webhooks", body, key=account.key)
-    assert answer.status == 400
-    assert len(answer.body) < SMALL_ANSWER_BYTES
+    response = place.call("POST", "/v1/webhooks", body, key=account.key)
+    assert response.status == 400
+    assert len(response.body) < SMALL_ANSWER_BYTES
 
 
 def test_500_events_at_every_limit_are_delivered(place: AdversarySystem, account: Account) -> None:
@@ -121,7 +121,7 @@ def test_an_account_has_a_limited_number_of_webhooks(place: AdversarySystem, acc
         asked = pool.map(
             lambda _: place.call("POST", "/v1/webhooks", body, key=account.key), range(WEBHOOKS_PER_ACCOUNT * 3)
         )
-        statuses = [answer.status for answer in asked]
+        statuses = [response.status for response in asked]
     assert statuses.count(201) == WEBHOOKS_PER_ACCOUNT
     assert statuses.count(409) == WEBHOOKS_PER_ACCOUNT * 2
     place.register(place.open_account("Neighbour"), place.receiver.url("/neighbour"))
@@ -131,11 +131,11 @@ def test_one_idempotency_key_at_the_same_time_acts_once(place: AdversarySystem, 
     with ThreadPoolExecutor(8) as pool:
         body = {"url": place.receiver.url("/once")}
         headers = {"Idempotency-Key": "once"}
-        answers = list(
+        responses = list(
             pool.map(lambda _: place.call("POST", "/v1/webhooks", body, key=account.key, headers=headers), range(16))
         )
-    assert {answer.status for answer in answers} <= {201, 409}
-    assert len({answer.json["id"] for answer in answers if answer.status == 201}) == 1
+    assert {response.status for response in responses} <= {201, 409}
+    assert len({response.json["id"] for response in responses if response.status == 201}) == 1
     assert len(place.call("GET", "/v1/webhooks", key=account.key).json["data"]) == 1
 
 
@@ -190,8 +190,8 @@ def test_one_idempotency_key_at_the_same_time_acts_once(place: AdversarySystem, 
 def test_a_url_that_leads_inside_or_nowhere_is_refused(place: AdversarySystem, account: Account, url: str) -> None:
     for field in ("url", "fallbackUrl"):
         body = {"url": place.receiver.url("/x"), field: url}
-        answer = place.call("POST", "/v1/webhooks", body, key=account.key)
-        assert (answer.status, answer.wrong_fields) == (422, {field})
+        response = place.call("POST", "/v1/webhooks", body, key=account.key)
+        assert (response.status, response.wrong_fields) == (422, {field})
 
 
 # -- the platform as its own endpoint ------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ def test_the_health_port_as_an_endpoint_tells_nothing(place: AdversarySystem, ac
     [row] = attempted(place, account, webhook_id)
     attempt = place.delivery(account, row["id"])["made"][0]
     assert attempt["outcome"] == "client_error"
-    assert "scorm_webhooks_" not in attempt["answer"]
+    assert "scorm_webhooks_" not in attempt["responseBody"]
 
 
 # -- what belongs to others ----------------------------------------------------------------------------------------
@@ -243,19 +243,19 @@ def test_ids_of_another_account_are_not_there(place: AdversarySystem, account: A
         ("POST", f"{delivery}/retry", None),
     ]
     for method, path, body in requests:
-        answer = place.call(method, path, body, key=account.key)
-        assert answer.status == 404, (method, path, answer.body)
-        assert b"/bystander" not in answer.body
+        response = place.call(method, path, body, key=account.key)
+        assert response.status == 404, (method, path, response.body)
+        assert b"/bystander" not in response.body
 
 
 @pytest.mark.parametrize("path", ["/v1/deliveries", "/v1/dead-letters", "/v1/webhooks", "/v1/account/audit"])
 def test_a_list_shows_nothing_of_another_account(place: AdversarySystem, account: Account, path: str) -> None:
     """Not even with a filter that names what belongs to it."""
     named = f"?webhook={place.bystander_webhook}" if path in ("/v1/deliveries", "/v1/dead-letters") else ""
-    answer = place.call("GET", path + named, key=account.key)
-    assert answer.status == 200
-    assert place.bystander.id.encode() not in answer.body
-    assert place.bystander_webhook.encode() not in answer.body
+    response = place.call("GET", path + named, key=account.key)
+    assert response.status == 200
+    assert place.bystander.id.encode() not in response.body
+    assert place.bystander_webhook.encode() not in response.body
 
 
 def test_ids_of_another_account_are_not_acted_on(place: AdversarySystem, account: Account) -> None:
@@ -263,8 +263,8 @@ def test_ids_of_another_account_are_not_acted_on(place: AdversarySystem, account
     until(lambda: delivery_ids(place, place.bystander, place.bystander_webhook, event_id), 20, "the delivery is seen")
     ids = delivery_ids(place, place.bystander, place.bystander_webhook, event_id)
     for what in ("retry", "discard"):
-        answer = place.call("POST", f"/v1/dead-letters/{what}", {"ids": ids}, key=account.key)
-        assert (answer.status, answer.json["ids"]) == (200, [])
+        response = place.call("POST", f"/v1/dead-letters/{what}", {"ids": ids}, key=account.key)
+        assert (response.status, response.json["ids"]) == (200, [])
 
 
 def test_a_job_of_another_account_is_not_there(place: AdversarySystem, account: Account) -> None:
@@ -281,16 +281,16 @@ def test_a_job_for_a_webhook_of_another_account_does_nothing(place: AdversarySys
 
 def test_an_operators_calls_need_an_operators_key(place: AdversarySystem, account: Account) -> None:
     for method, path in (("GET", "/v1/accounts"), ("POST", "/v1/accounts"), ("GET", "/v1/audit")):
-        answer = place.call(method, path, {"name": "StillAssigned", "emails": []}, key=account.key)
-        assert answer.status == 403
+        response = place.call(method, path, {"name": "StillAssigned", "emails": []}, key=account.key)
+        assert response.status == 403
     keys = place.call("POST", f"/v1/accounts/{place.bystander.id}/keys", {"name": "StillAssigned"}, key=account.key)
     assert keys.status == 403
 
 
 def test_an_event_of_another_account_is_refused(place: AdversarySystem, account: Account) -> None:
     event = {**COMPLETED, "accountId": place.bystander.id}
-    answer = place.call("POST", "/v1/events", event, key=account.key)
-    assert (answer.status, answer.wrong_fields) == (422, {"events[0].accountId"})
+    response = place.call("POST", "/v1/events", event, key=account.key)
+    assert (response.status, response.wrong_fields) == (422, {"events[0].accountId"})
 
 
 def test_the_event_id_of_another_account_changes_nothing(place: AdversarySystem, account: Account) -> None:
@@ -323,26 +323,26 @@ def test_an_idempotency_key_of_another_account_is_free(place: AdversarySystem, a
     """The same request with the same key gets an answer of its own, with a secret of its own."""
     body, headers = {"url": place.receiver.url("/shared")}, {"Idempotency-Key": place.new_id("shared")}
     neighbour = place.open_account("Neighbour")
-    answers = [
+    responses = [
         place.call("POST", "/v1/webhooks", body, key=key, headers=headers) for key in (neighbour.key, account.key)
     ]
-    assert [answer.status for answer in answers] == [201, 201]
-    assert answers[0].json["id"] != answers[1].json["id"]
-    assert answers[0].json["secret"] != answers[1].json["secret"]
+    assert [response.status for response in responses] == [201, 201]
+    assert responses[0].json["id"] != responses[1].json["id"]
+    assert responses[0].json["secret"] != responses[1].json["secret"]
 
 
 @pytest.mark.parametrize("value", ["", "x" * 256, "a b", "\xff", "a\tb"], ids=repr)
 def test_an_odd_idempotency_key_is_refused(place: AdversarySystem, account: Account, value: str) -> None:
-    answer = place.call("POST", "/v1/events", COMPLETED, key=account.key, headers={"Idempotency-Key": value})
-    assert (answer.status, answer.wrong_fields) == (422, {"Idempotency-Key"})
+    response = place.call("POST", "/v1/events", COMPLETED, key=account.key, headers={"Idempotency-Key": value})
+    assert (response.status, response.wrong_fields) == (422, {"Idempotency-Key"})
 
 
 def test_an_idempotency_key_with_another_body_is_refused(place: AdversarySystem, account: Account) -> None:
     headers = {"Idempotency-Key": "again"}
     assert place.call("POST", "/v1/events", COMPLETED, key=account.key, headers=headers).status == 202
     other = {**COMPLETED, "createdAt": "2026-04-10T14:32:01Z"}
-    answer = place.call("POST", "/v1/events", other, key=account.key, headers=headers)
-    assert (answer.status, answer.wrong_fields) == (422, {"Idempotency-Key"})
+    response = place.call("POST", "/v1/events", other, key=account.key, headers=headers)
+    assert (response.status, response.wrong_fields) == (422, {"Idempotency-Key"})
 
 
 # ------------------------------------------------------------------------------------------------------------------
@@ -357,14 +357,14 @@ def widest_event(name: str, number: int) -> dict[str, Any]:
 
 def publish(place: AdversarySystem, account: Account, events: list[dict[str, Any]]) -> None:
     """The same events again where the API has no room for them, until Kafka acknowledges them."""
-    answers: list[Response] = []
+    responses: list[Response] = []
 
     def is_taken() -> bool:
-        answers.append(place.call("POST", "/v1/events", {"events": events}, key=account.key))
-        return answers[-1].status != 503
+        responses.append(place.call("POST", "/v1/events", {"events": events}, key=account.key))
+        return responses[-1].status != 503
 
     until(is_taken, 30, "the API takes the events")
-    assert answers[-1].status == 202, answers[-1].body
+    assert responses[-1].status == 202, responses[-1].body
 
 
 def attempted(place: AdversarySystem, account: Account, webhook_id: str) -> list[dict[str, Any]]:

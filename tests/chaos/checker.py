@@ -94,7 +94,9 @@ class Verdict:
             "that nobody published or wanted": self.ghosts,
             "whose body was not always the same": self.altered,
         }
-        lines = [f"{len(things)} {words}: {sorted(map(str, things))[:3]}" for words, things in found.items() if things]
+        lines = [
+            f"{len(things)} {message}: {sorted(map(str, things))[:3]}" for message, things in found.items() if things
+        ]
         if not self.is_balanced:
             lines.append(f"{len(self.owed)} are owed, the states are {dict(self.states)}")
         return lines

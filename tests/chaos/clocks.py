@@ -22,10 +22,10 @@ def _mislead(act: ScenarioRun, stage: str, offset: int, seconds: float) -> None:
     assert act.crew.stop(stage) == 0
     before, sent = act.crew.progress(stage), len(read_receipts(act.world.folder))
     act.crew.start(stage, **fake)
-    words = f"clock is {'+' if offset > 0 else '-'}"
-    until(lambda: words in act.world.system.trouble(stage), 30, f"{stage} says that its clock is wrong")
+    message = f"clock is {'+' if offset > 0 else '-'}"
+    until(lambda: message in act.world.system.problem(stage), 30, f"{stage} says that its clock is wrong")
     act.last(seconds)
-    assert words in act.world.system.trouble(stage)
+    assert message in act.world.system.problem(stage)
     assert act.crew.progress(stage) == before, f"{stage} worked on"
     if stage == "deliver":
         assert len(read_receipts(act.world.folder)) == sent, "requests left"

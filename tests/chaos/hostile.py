@@ -11,7 +11,7 @@ import psycopg
 from confluent_kafka import Producer
 
 from builders import attempt, dead_letter, delivery
-from chaos.kills import parked
+from chaos.kills import to_invalid_record
 from chaos.scenario import ScenarioRun
 from e2e.system import System, until
 from real.strange_producer import produce_strange_records
@@ -48,7 +48,7 @@ def records(act: ScenarioRun, times: int) -> None:
             act.kill(stage)
         until(lambda: world.load.poisoned >= 5 and len(written) >= 20, 60, "some hostile records")
     act.end()
-    until(lambda: parked(act) >= world.load.poisoned, 60, "all of it parked")
+    until(lambda: to_invalid_record(act) >= world.load.poisoned, 60, "all of it parked")
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def wrong_key(act: ScenarioRun, seconds: float) -> None:
 
 
 def says_keys(system: System, stage: str) -> bool:
-    return "ENCRYPTION_KEYS" in system.trouble(stage)
+    return "ENCRYPTION_KEYS" in system.problem(stage)
 
 
 def file_descriptors(act: ScenarioRun, seconds: float) -> None:
@@ -121,8 +121,8 @@ def missing_topic(act: ScenarioRun) -> None:
     assert act.crew.stop("deliver") == 0
     began_at, sent = time.time(), act.crew.progress("deliver")
     act.crew.start("deliver", **longer)
-    until(lambda: "deliveries.retry.4s" in system.trouble("deliver"), 60, "deliver names the missing topic")
-    assert "topics apply" in system.trouble("deliver")
+    until(lambda: "deliveries.retry.4s" in system.problem("deliver"), 60, "deliver names the missing topic")
+    assert "topics apply" in system.problem("deliver")
     with act.member("planner") as planner:
         planner.env |= longer
         planner.run("topics", "apply")

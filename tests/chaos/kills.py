@@ -51,10 +51,10 @@ def poison(act: ScenarioRun, times: int) -> None:
     # While others are delivered: an endpoint that only fails is paused, and what it is owed is held.
     until(lambda: act.world.states(act.name).get("dead", 0) > 0, 60, "dead letters")
     act.end()
-    until(lambda: parked(act) >= act.world.load.poisoned, 30, "all of it parked")
+    until(lambda: to_invalid_record(act) >= act.world.load.poisoned, 30, "all of it parked")
 
 
-def parked(act: ScenarioRun) -> int:
+def to_invalid_record(act: ScenarioRun) -> int:
     """How many records the topic of the invalid ones ever had."""
     asker = Consumer({"bootstrap.servers": act.world.kafka.bootstrap, "group.id": "none"})
     topic = f"{act.world.prefix}session-events.invalid"

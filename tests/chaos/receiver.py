@@ -18,7 +18,7 @@ from aiohttp import web
 async def serve(receipts: Path) -> None:
     with receipts.open("a", buffering=1) as log:
 
-        async def answer(request: web.Request) -> web.Response:
+        async def response(request: web.Request) -> web.Response:
             at = time.time()
             body = await request.read()
             event, attempt = request.headers["webhook-id"], int(request.headers["webhook-attempt"])
@@ -36,7 +36,7 @@ async def serve(receipts: Path) -> None:
             return web.Response(status=status)
 
         app = web.Application()
-        app.router.add_post("/{name}", answer)
+        app.router.add_post("/{name}", response)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()

@@ -39,7 +39,7 @@ def test_a_line_separator_within_json_splits_no_line() -> None:
 
 def test_every_wrong_line_is_named_and_nothing_is_published() -> None:
     said = messages("\n".join([line(), line(type="no.such"), line(), "{", "[" * 100_000]))
-    assert [words.split(":")[0] for words in said] == ["line 2", "line 4", "line 5", "events"]
+    assert [message.split(":")[0] for message in said] == ["line 2", "line 4", "line 5", "events"]
     assert said[2] == "line 5: is nested too deeply"
     assert said[-1] == "events: 3 of 5 lines are wrong: nothing is published"
 

@@ -6,11 +6,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from fakes import FakeRecordConsumer, FakeRecordProducer, FakeSubscriptions, FakeTelemetry
+from fakes import FakeKafka, FakeRecordConsumer, FakeSubscriptions, FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.clock import SystemClock
 from streams.adapters.faust_app import SESSION_SECONDS, FaustStage
-from streams.adapters.kafka.config import consumer_config, producer_config, view_config
+from streams.adapters.kafka.config import consumer_config, producer_config, subscriptions_config
 from streams.adapters.kafka.embedded import EmbeddedBroker
 from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.record_producer import KafkaRecordProducer
@@ -31,29 +31,29 @@ CLOCK = SystemClock()
 class Cluster(Protocol):
     """A Kafka with every topic made, for one test alone."""
 
-    def log(self) -> AbstractAsyncContextManager[RecordProducer]: ...
+    def producer(self) -> AbstractAsyncContextManager[RecordProducer]: ...
 
-    def feed(self, topic: str, group: str = "group") -> RecordConsumer: ...
+    def consumer(self, topic: str, group: str = "group") -> RecordConsumer: ...
 
-    def view(self) -> AbstractAsyncContextManager[Subscriptions]: ...
+    def subscriptions(self) -> AbstractAsyncContextManager[Subscriptions]: ...
 
 
 class FakeCluster:
     """In memory, at this machine's own clock."""
 
     def __init__(self) -> None:
-        self._log = FakeRecordProducer(CLOCK, PARTITIONS)
+        self._kafka = FakeKafka(CLOCK, PARTITIONS)
 
     @asynccontextmanager
-    async def log(self) -> AsyncIterator[RecordProducer]:
-        yield self._log
+    async def producer(self) -> AsyncIterator[RecordProducer]:
+        yield self._kafka
 
-    def feed(self, topic: str, group: str = "group") -> RecordConsumer:
-        return FakeRecordConsumer(self._log, group, [topic])
+    def consumer(self, topic: str, group: str = "group") -> RecordConsumer:
+        return FakeRecordConsumer(self._kafka, group, [topic])
 
     @asynccontextmanager
-    async def view(self) -> AsyncIterator[Subscriptions]:
-        yield FakeSubscriptions(self._log, CODEC)
+    async def subscriptions(self) -> AsyncIterator[Subscriptions]:
+        yield FakeSubscriptions(self._kafka, CODEC)
 
 
 @dataclass(frozen=True)
@@ -66,29 +66,29 @@ class KafkaCluster:
     embedded: EmbeddedBroker | None = None
 
     @asynccontextmanager
-    async def log(self) -> AsyncIterator[RecordProducer]:
-        log = KafkaRecordProducer(producer_config(self.properties), self.prefix, FakeTelemetry())
+    async def producer(self) -> AsyncIterator[RecordProducer]:
+        producer = KafkaRecordProducer(producer_config(self.properties), self.prefix, FakeTelemetry())
         try:
-            yield log
+            yield producer
         finally:
-            await log.close()
+            await producer.close()
 
-    def feed(self, topic: str, group: str = "group") -> KafkaRecordConsumer:
+    def consumer(self, topic: str, group: str = "group") -> KafkaRecordConsumer:
         return KafkaRecordConsumer(
             consumer_config(self.properties, self.prefix + group), [topic], self.prefix, FakeTelemetry()
         )
 
     @asynccontextmanager
-    async def view(self) -> AsyncIterator[Subscriptions]:
+    async def subscriptions(self) -> AsyncIterator[Subscriptions]:
         reader = self.reader()
         async with running(reader.run()):
             yield reader
 
     def reader(
-        self, codec: Codec = CODEC, clock: Clock = CLOCK, opens_check: Callable[[str], bool] = lambda sealed: True
+        self, codec: Codec = CODEC, clock: Clock = CLOCK, opens_check: Callable[[str], bool] = lambda ciphertext: True
     ) -> SubscriptionsReader:
         return SubscriptionsReader(
-            view_config(self.properties), self.prefix, codec, FakeTelemetry(), clock, opens_check
+            subscriptions_config(self.properties), self.prefix, codec, FakeTelemetry(), clock, opens_check
         )
 
     def faust(self) -> FaustStage:
@@ -110,7 +110,7 @@ class RecordCollector:
     records: list[Record] = field(default_factory=list)
     committed: dict[Partition, Commit | None] = field(default_factory=dict)
     gone: list[Partition] = field(default_factory=list)
-    last_words: dict[Partition, Commit] = field(default_factory=dict)
+    final_commits: dict[Partition, Commit] = field(default_factory=dict)
 
     def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         self.committed.update(partitions)
@@ -120,7 +120,7 @@ class RecordCollector:
 
     async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
         self.gone += partitions
-        return {partition: self.last_words[partition] for partition in partitions if partition in self.last_words}
+        return {partition: self.final_commits[partition] for partition in partitions if partition in self.final_commits}
 
     def offsets(self, partition: Partition) -> list[int]:
         return [record.offset for record in self.records if record.partition == partition]

@@ -61,7 +61,7 @@ class Store:
     webhooks: Webhooks
     outbox: Outbox
     propagation: PublicationStatus
-    log: DeliveryLog
+    producer: DeliveryLog
     held: HeldDeliveries
     replays: Replays
     jobs: Jobs
@@ -84,7 +84,7 @@ def fake_store(*, away: bool = False) -> Store:
     """In memory; it refuses what the tables refuse."""
 
     def lacks_words(batch: Batch) -> bool:
-        return any(made.words is None for made in batch.attempts)
+        return any(made.message is None for made in batch.attempts)
 
     clock, outbox = FakeClock(), FakeOutbox()
     outbox.put(webhook())
@@ -97,7 +97,7 @@ def fake_store(*, away: bool = False) -> Store:
         webhooks=outbox,
         outbox=outbox,
         propagation=outbox,
-        log=FakeDeliveryLog(recorder),
+        producer=FakeDeliveryLog(recorder),
         held=FakeHeld(recorder),
         replays=FakeReplays(recorder),
         jobs=FakeJobs(FakeReplays(recorder), clock),
@@ -128,7 +128,7 @@ async def unmigrated(url: URL) -> AsyncIterator[SqlStore]:
         webhooks=SqlWebhooks(database, clock),
         outbox=outbox,
         propagation=outbox,
-        log=SqlDeliveryLog(database),
+        producer=SqlDeliveryLog(database),
         held=SqlHeldDeliveries(database),
         replays=SqlReplays(database, clock),
         jobs=SqlJobs(database, clock),
@@ -154,7 +154,7 @@ def failed(number: int, **changes: object) -> RecordedValue:
         started_at=start,
         ended_at=start + timedelta(milliseconds=5),
         kind=Kind.SERVER_ERROR,
-        followed=NextStep.TIER,
+        next_step=NextStep.TIER,
         tier="30s",
         status=500,
     )
@@ -164,13 +164,13 @@ def failed(number: int, **changes: object) -> RecordedValue:
 def history(event_id: str) -> list[RecordedValue]:
     """What can happen to one delivery: it waits, is tried, held, given up, replayed, and answered at last."""
     first = delivery(event_id=event_id)
-    nouns: list[Delivery | Attempt | DeadLetter] = [
+    values: list[Delivery | Attempt | DeadLetter] = [
         *(first._replace(step=step) for step in (1, 3)),
         first.held(HoldReason.PAUSED, "pause_1", attempted=False),
         dead_letter(delivery=first._replace(step=7, attempt=7)),
         *(first._replace(generation=2, step=step) for step in (8, 10)),
-        *(attempt(event_id=event_id, generation=1, step=step, number=step, followed=NextStep.DONE) for step in (2, 4)),
-        attempt(event_id=event_id, generation=2, step=9, followed=NextStep.TIER, tier="30s", kind=Kind.SERVER_ERROR),
-        attempt(event_id=event_id, generation=2, step=11, number=2, followed=NextStep.DONE),
+        *(attempt(event_id=event_id, generation=1, step=step, number=step, next_step=NextStep.DONE) for step in (2, 4)),
+        attempt(event_id=event_id, generation=2, step=9, next_step=NextStep.TIER, tier="30s", kind=Kind.SERVER_ERROR),
+        attempt(event_id=event_id, generation=2, step=11, number=2, next_step=NextStep.DONE),
     ]
-    return [RecordedValue(noun, NOON + timedelta(seconds=second)) for second, noun in enumerate(nouns)]
+    return [RecordedValue(value, NOON + timedelta(seconds=second)) for second, value in enumerate(values)]

@@ -31,7 +31,7 @@ from streams.ports import Prunable
 DAY = timedelta(days=1)
 
 
-def deed(number: int | str = 1, **changes: object) -> AuditEntry:
+def audit_entry(number: int | str = 1, **changes: object) -> AuditEntry:
     made = AuditEntry(f"deed_{number}", "ada", "key.created", "key_2", NOON, "acme")
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -42,15 +42,15 @@ def deed(number: int | str = 1, **changes: object) -> AuditEntry:
 async def test_a_key_is_found_by_its_hash_and_belongs_to_one_account(database: SqlStore) -> None:
     keys = SqlApiKeys(database.database)
     key = ApiKey("key_2", "acme", "export", "sk_abc", "sha", NOON, frozenset({Scope.EVENTS_WRITE}), NOON + DAY)
-    await keys.add(key, deed())
+    await keys.add(key, audit_entry())
     assert await keys.find("sha") == key
     assert await keys.find("other") is None
     assert [known.id for known in await keys.list("acme")] == ["key_1", "key_2"]
     assert await keys.list("globex") == []
-    assert not await keys.revoke("globex", "key_2", deed(2))
+    assert not await keys.revoke("globex", "key_2", audit_entry(2))
     await keys.used("key_2", NOON + timedelta(hours=1))
-    assert await keys.revoke("acme", "key_2", deed(3, at=NOON + timedelta(hours=2)))
-    assert await keys.revoke("acme", "key_2", deed(4, at=NOON + timedelta(hours=3)))
+    assert await keys.revoke("acme", "key_2", audit_entry(3, at=NOON + timedelta(hours=2)))
+    assert await keys.revoke("acme", "key_2", audit_entry(4, at=NOON + timedelta(hours=3)))
     seen = await keys.find("sha")
     assert seen is not None
     assert (seen.last_used_at, seen.revoked_at) == (NOON + timedelta(hours=1), NOON + timedelta(hours=2))
@@ -60,57 +60,61 @@ async def test_a_key_is_found_by_its_hash_and_belongs_to_one_account(database: S
 
 async def test_an_account_is_changed_and_one_that_is_not_there_is_not(database: SqlStore) -> None:
     accounts = SqlAccounts(database.database)
-    changed = await accounts.change("acme", lambda known: replace(known, plan_limit=7, weekly_digest=False), deed())
+    changed = await accounts.change(
+        "acme", lambda known: replace(known, plan_limit=7, weekly_digest=False), audit_entry()
+    )
     assert changed is not None
     assert await accounts.find("acme") == changed
     assert (changed.plan_limit, changed.weekly_digest) == (7, False)
-    assert await accounts.change("globex", lambda known: known, deed()) is None
+    assert await accounts.change("globex", lambda known: known, audit_entry()) is None
 
 
 async def test_a_link_lets_its_user_in_once_until_it_expires(database: SqlStore) -> None:
     users = SqlUsers(database.database)
     ada = User("usr_1", "acme", "ada@acme.example", NOON)
-    assert await users.add(ada, deed()) == ada
-    assert await users.add(replace(ada, id="usr_2"), deed(2)) == ada
+    assert await users.add(ada, audit_entry()) == ada
+    assert await users.add(replace(ada, id="usr_2"), audit_entry(2)) == ada
     for name in ("one", "two", "three"):
-        await users.add_link(name, "usr_1", NOON + timedelta(minutes=15), deed(name))
+        await users.add_link(name, "usr_1", NOON + timedelta(minutes=15), audit_entry(name))
     assert await users.redeem("one", NOON) == ada
     assert await users.redeem("one", NOON) is None
     assert await users.redeem("two", NOON + timedelta(minutes=15)) is None
-    assert not await users.remove("globex", "usr_1", deed(3))
-    assert await users.remove("acme", "usr_1", deed(4))
+    assert not await users.remove("globex", "usr_1", audit_entry(3))
+    assert await users.remove("acme", "usr_1", audit_entry(4))
     assert await users.redeem("three", NOON) is None
     assert await users.find("usr_1") is None
 
 
 async def test_the_audit_log_is_read_in_pages_newest_first(database: SqlStore) -> None:
-    log = SqlAuditLog(database.database)
+    producer = SqlAuditLog(database.database)
     for number in range(4):
-        await log.add(deed(number, at=NOON + timedelta(seconds=number // 2), account_id="acme" if number else None))
-    first = await log.list(None, None, 3)
+        await producer.add(
+            audit_entry(number, at=NOON + timedelta(seconds=number // 2), account_id="acme" if number else None)
+        )
+    first = await producer.list(None, None, 3)
     assert [one.id for one in first.rows] == ["deed_3", "deed_2", "deed_1"]
     assert first.next == Cursor(NOON, "deed_1")
-    rest = await log.list(None, first.next, 3)
+    rest = await producer.list(None, first.next, 3)
     assert ([one.id for one in rest.rows], rest.next) == (["deed_0"], None)
-    assert len((await log.list("acme", None, 10)).rows) == 3
+    assert len((await producer.list("acme", None, 10)).rows) == 3
 
 
 async def test_the_first_request_of_a_key_goes_on_and_every_other_hears_of_it(database: SqlStore) -> None:
-    answers = SqlIdempotencyStore(database.database)
-    assert await answers.begin("key:1", "k", "same", NOON) is None
-    under_way = await answers.begin("key:1", "k", "other", NOON + DAY)
+    responses = SqlIdempotencyStore(database.database)
+    assert await responses.begin("key:1", "k", "same", NOON) is None
+    under_way = await responses.begin("key:1", "k", "other", NOON + DAY)
     assert under_way is not None
     assert (under_way.fingerprint, under_way.begun_at, under_way.status) == ("same", NOON, None)
-    assert await answers.begin("key:2", "k", "same", NOON) is None
-    await answers.finish("key:1", "k", NOON + DAY, 500, "of another")
-    await answers.finish("key:1", "k", NOON, 201, "sealed")
-    done = await answers.begin("key:1", "k", "same", NOON)
+    assert await responses.begin("key:2", "k", "same", NOON) is None
+    await responses.finish("key:1", "k", NOON + DAY, 500, "of another")
+    await responses.finish("key:1", "k", NOON, 201, "ciphertext")
+    done = await responses.begin("key:1", "k", "same", NOON)
     assert done is not None
-    assert (done.status, done.sealed_answer) == (201, "sealed")
-    await answers.forget("key:1", "k", NOON + DAY)
-    assert await answers.begin("key:1", "k", "same", NOON) is not None
-    await answers.forget("key:1", "k", NOON)
-    assert await answers.begin("key:1", "k", "same", NOON) is None
+    assert (done.status, done.encrypted_response) == (201, "ciphertext")
+    await responses.forget("key:1", "k", NOON + DAY)
+    assert await responses.begin("key:1", "k", "same", NOON) is not None
+    await responses.forget("key:1", "k", NOON)
+    assert await responses.begin("key:1", "k", "same", NOON) is None
 
 
 # -- mails and numbers -----------------------------------------------------------------------------------------
@@ -132,7 +136,7 @@ async def test_of_dead_letters_a_day_old_one_mail_is_owed_and_one_more_each_week
     assert await mails.owe_reminders(NOON + 3 * DAY) == 0
     [owed] = await mails.due(NOON + DAY, 10)
     assert (owed.emails, owed.mail.kind) == (("ops@acme.example",), MailKind.DEAD_LETTERS)
-    assert owed.mail.facts == {"url": "https://crm.example.com/hooks", "count": 1, "since": "2026-04-10T12:00:00Z"}
+    assert owed.mail.details == {"url": "https://crm.example.com/hooks", "count": 1, "since": "2026-04-10T12:00:00Z"}
     assert await mails.owe_reminders(NOON + 8 * DAY) == 1
     await database.replays.discard(DeliveryFilter(event_id="evt_2"))
     later = dead_letter(delivery=delivery(event_id="evt_3"))
@@ -143,7 +147,7 @@ async def test_of_dead_letters_a_day_old_one_mail_is_owed_and_one_more_each_week
     assert await mails.owe_reminders(NOON + 11 * DAY) == 1
     assert await mails.owe_reminders(NOON + 30 * DAY) == 0
     await mails.settle(replace(owed.mail, due_at=None, sent_at=NOON + DAY, tries=1))
-    assert [one.mail.facts.get("reminder") for one in await mails.due(NOON + 30 * DAY, 10)] == [True, None]
+    assert [one.mail.details.get("reminder") for one in await mails.due(NOON + 30 * DAY, 10)] == [True, None]
 
 
 def iter_ids() -> Callable[[str], str]:
@@ -190,8 +194,8 @@ async def test_a_delivery_that_is_done_is_taken_away_with_all_that_is_its_own_an
     assert await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2) == 2
     assert await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2) == 1
     assert await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2) == 0
-    left = (await database.log.list(DeliveryFilter())).rows
-    assert {standing.webhook_id for standing in left} == {"wh_lrs"}
+    left = (await database.producer.list(DeliveryFilter())).rows
+    assert {delivery_state.webhook_id for delivery_state in left} == {"wh_lrs"}
     assert await database.count(attempts) == 0
     assert await database.count(bodies) == 3
     for number in range(3):
@@ -214,11 +218,11 @@ async def test_what_is_dead_or_held_or_waits_stays_until_somebody_decides(databa
 
 async def test_every_other_kind_is_taken_away_by_its_age(database: SqlStore) -> None:
     base, pruning = database.database, SqlPruning(database.database)
-    await SqlAuditLog(base).add(deed())
+    await SqlAuditLog(base).add(audit_entry())
     await SqlIdempotencyStore(base).begin("key:1", "k", "same", NOON)
     users = SqlUsers(base)
-    await users.add(User("usr_1", "acme", "ada@acme.example", NOON), deed(2))
-    await users.add_link("one", "usr_1", NOON, deed("link"))
+    await users.add(User("usr_1", "acme", "ada@acme.example", NOON), audit_entry(2))
+    await users.add_link("one", "usr_1", NOON, audit_entry("link"))
     for number in range(5):
         await database.recorder.record(fold([failed(number)]))
     mails = SqlMails(base, iter_ids())

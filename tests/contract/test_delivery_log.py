@@ -11,7 +11,7 @@ from streams.core.delivery_state import RecordedValue, StateCount, fold
 
 
 async def test_deliveries_are_listed_newest_first_and_by_every_filter(store: Store) -> None:
-    facts = [
+    entries = [
         RecordedValue(delivery(event_id="evt_1", first_seen_at=NOON), NOON),
         RecordedValue(delivery(event_id="evt_2", first_seen_at=NOON + timedelta(seconds=2), webhook_id="wh_lrs"), NOON),
         RecordedValue(delivery(event_id="evt_3", first_seen_at=NOON + timedelta(seconds=1), account_id="other"), NOON),
@@ -19,10 +19,12 @@ async def test_deliveries_are_listed_newest_first_and_by_every_filter(store: Sto
             dead_letter(delivery=delivery(event_id="evt_4", first_seen_at=NOON - timedelta(seconds=1))), NOON
         ),
     ]
-    await store.recorder.record(fold(facts))
+    await store.recorder.record(fold(entries))
 
     async def listed(**wanted: Any) -> list[str]:
-        return [standing.event_id for standing in (await store.log.list(DeliveryFilter(**wanted))).rows]
+        return [
+            delivery_state.event_id for delivery_state in (await store.producer.list(DeliveryFilter(**wanted))).rows
+        ]
 
     assert await listed() == ["evt_2", "evt_3", "evt_1", "evt_4"]
     assert await listed(limit=2) == ["evt_2", "evt_3"]
@@ -32,20 +34,20 @@ async def test_deliveries_are_listed_newest_first_and_by_every_filter(store: Sto
     assert await listed(state=State.DEAD) == ["evt_4"]
     assert await listed(account_id="acme", state=State.WAITING) == ["evt_2", "evt_1"]
     assert await listed(account_id="nobody") == []
-    assert await store.log.find("no such delivery") is None
-    tallies = await store.log.tally()
-    assert set(tallies["wh_crm"]) == {
+    assert await store.producer.find("no such delivery") is None
+    state_counts = await store.producer.count_states()
+    assert set(state_counts["wh_crm"]) == {
         StateCount(State.WAITING, None, None, 2),
         StateCount(State.DEAD, None, "exhausted", 1),
     }
-    assert list(tallies["wh_lrs"]) == [StateCount(State.WAITING, None, None, 1)]
+    assert list(state_counts["wh_lrs"]) == [StateCount(State.WAITING, None, None, 1)]
 
 
 async def test_a_delivery_of_which_only_an_attempt_was_recorded_has_no_body_yet(store: Store) -> None:
     await store.recorder.record(fold([RecordedValue(attempt(), NOON)]))
-    seen = await store.log.find(delivery().id)
+    seen = await store.producer.find(delivery().id)
     assert seen is not None
-    assert (seen.standing.state, seen.body, seen.payload) == (State.DELIVERED, None, None)
+    assert (seen.delivery_state.state, seen.body, seen.payload) == (State.DELIVERED, None, None)
 
 
 async def test_a_delivery_is_found_with_its_body_and_every_attempt_oldest_first(store: Store) -> None:
@@ -53,10 +55,10 @@ async def test_a_delivery_is_found_with_its_body_and_every_attempt_oldest_first(
     await store.recorder.record(
         fold([RecordedValue(delivery(), NOON), *(RecordedValue(attempt, NOON) for attempt in made)])
     )
-    seen = await store.log.find(delivery().id)
+    seen = await store.producer.find(delivery().id)
     assert seen is not None
     assert seen.body == delivery().body
     assert [(attempt.generation, attempt.number) for attempt in seen.attempts] == [(1, 1), (1, 2), (2, 1)]
     first = seen.attempts[0]
-    assert (first.status, first.outcome, first.words) == (200, "delivered", "The endpoint answered 200.")
-    assert (first.request_headers, first.answer_headers) == (attempt().request_headers, attempt().answer_headers)
+    assert (first.status, first.outcome, first.message) == (200, "delivered", "The endpoint answered 200.")
+    assert (first.request_headers, first.response_headers) == (attempt().request_headers, attempt().response_headers)

@@ -4,30 +4,32 @@ import json
 
 import pytest
 
-from fakes import FakeSealed
-from streams.adapters.encryption import Sealing, generate_key
+from fakes import FakeEncryption
+from streams.adapters.encryption import FernetEncryption, generate_key
 from streams.core.errors import InvalidRecord
 
 
 @pytest.fixture(params=["fake", "fernet"])
-def sealing(request: pytest.FixtureRequest) -> FakeSealed | Sealing:
-    return FakeSealed() if request.param == "fake" else Sealing([generate_key()])
+def encryption(request: pytest.FixtureRequest) -> FakeEncryption | FernetEncryption:
+    return FakeEncryption() if request.param == "fake" else FernetEncryption([generate_key()])
 
 
-def test_a_secret_is_opened_as_it_was_sealed(sealing: FakeSealed | Sealing) -> None:
-    sealed = sealing.seal("whsec_ä")
-    assert sealed != "whsec_ä"
-    assert sealing.secret(sealed) == sealing.secret(sealed) == "whsec_ä"
+def test_a_secret_is_opened_as_it_was_sealed(encryption: FakeEncryption | FernetEncryption) -> None:
+    ciphertext = encryption.encrypt("whsec_ä")
+    assert ciphertext != "whsec_ä"
+    assert encryption.decrypt(ciphertext) == encryption.decrypt(ciphertext) == "whsec_ä"
 
 
-def test_headers_are_opened_as_they_were_sealed_and_none_are_none(sealing: FakeSealed | Sealing) -> None:
-    sealed = sealing.seal(json.dumps({"Authorization": "Bearer abc"}))
-    assert sealing.headers(sealed) == {"Authorization": "Bearer abc"}
-    assert sealing.headers(None) == {}
+def test_headers_are_opened_as_they_were_sealed_and_none_are_none(
+    encryption: FakeEncryption | FernetEncryption,
+) -> None:
+    ciphertext = encryption.encrypt(json.dumps({"Authorization": "Bearer abc"}))
+    assert encryption.decrypt_headers(ciphertext) == {"Authorization": "Bearer abc"}
+    assert encryption.decrypt_headers(None) == {}
 
 
-def test_what_no_key_of_ours_sealed_is_unreadable(sealing: FakeSealed | Sealing) -> None:
+def test_what_no_key_of_ours_sealed_is_unreadable(encryption: FakeEncryption | FernetEncryption) -> None:
     with pytest.raises(InvalidRecord):
-        sealing.secret("strange")
+        encryption.decrypt("strange")
     with pytest.raises(InvalidRecord):
-        sealing.headers("strange")
+        encryption.decrypt_headers("strange")

@@ -7,7 +7,7 @@ import pytest
 
 from contract.clusters import SECONDS
 from fakes import FakeTelemetry
-from streams.adapters.kafka.config import view_config
+from streams.adapters.kafka.config import subscriptions_config
 from streams.adapters.kafka.embedded import EmbeddedBroker
 from streams.adapters.kafka.end_offset import EndOffset
 from streams.topics import SUBSCRIPTIONS
@@ -39,7 +39,7 @@ class TwoBrokers(EmbeddedBroker):
 @pytest.mark.parametrize("asks", [1, 20])
 async def test_the_next_leader_is_asked_when_the_broker_that_led_is_gone(asks: int) -> None:
     with TwoBrokers() as brokers:
-        end = EndOffset(view_config({"bootstrap.servers": brokers.bootstrap}), "", FakeTelemetry())
+        end = EndOffset(subscriptions_config({"bootstrap.servers": brokers.bootstrap}), "", FakeTelemetry())
         assert [await end.beyond(0) for _ in range(asks)] == [0] * asks
         brokers.lose_the_leader()
         assert await asyncio.wait_for(end.beyond(0), SECONDS) == 0

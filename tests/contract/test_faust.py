@@ -33,7 +33,7 @@ KEYS = [
 
 class Reading(NamedTuple):
     stage: FaustStage
-    log: RecordProducer
+    producer: RecordProducer
     done: list[bytes | None]
     serving: asyncio.Task[None]
 
@@ -60,15 +60,15 @@ async def test_a_stage_is_ready_once_it_was_given_its_partitions(kafka_cluster: 
     async def handle(records: Sequence[Record]) -> None:
         """There are none."""
 
-    assert stage.troubles()
+    assert stage.readiness_problems()
     async with running(stage.run(handle)):
-        await until(lambda: not stage.troubles())
+        await until(lambda: not stage.readiness_problems())
         assert len(consumer(stage).assignment()) == PARTITIONS
 
 
 async def test_a_batch_that_fails_ends_faust_and_is_handed_to_the_next_one_again(kafka_cluster: KafkaCluster) -> None:
-    async with kafka_cluster.log() as log:
-        await log.produce(numbered(SESSION_EVENTS, 500))
+    async with kafka_cluster.producer() as producer:
+        await producer.produce(numbered(SESSION_EVENTS, 500))
     done: set[int] = set()
 
     async def half(records: Sequence[Record]) -> None:
@@ -89,8 +89,8 @@ async def test_a_batch_that_fails_ends_faust_and_is_handed_to_the_next_one_again
 
 
 async def test_a_stage_that_is_cancelled_in_mid_batch_loses_nothing(kafka_cluster: KafkaCluster) -> None:
-    async with kafka_cluster.log() as log:
-        await log.produce(numbered(SESSION_EVENTS, 300))
+    async with kafka_cluster.producer() as producer:
+        await producer.produce(numbered(SESSION_EVENTS, 300))
     in_hand: list[Record] = []
     again: set[int] = set()
 
@@ -155,10 +155,10 @@ async def test_what_is_fetched_while_the_flow_stands_still_is_read_again_though_
     kafka_cluster: KafkaCluster,
 ) -> None:
     """As in a rebalance after a topic grew: Faust drops it, and goes back to what was committed, which is nothing."""
-    async with reading(kafka_cluster) as (stage, log, done, _serving):
+    async with reading(kafka_cluster) as (stage, producer, done, _serving):
         for key in KEYS[1:]:
             dropped = await drop(stage, key)
-            await log.produce([Outgoing(SESSION_EVENTS, key, key)])
+            await producer.produce([Outgoing(SESSION_EVENTS, key, key)])
             await asyncio.wait_for(dropped.wait(), SECONDS)
             await until(partial(done.__contains__, key))
 
@@ -167,16 +167,16 @@ async def test_a_stage_that_cannot_go_back_to_what_it_dropped_ends(kafka_cluster
     async def broken() -> None:
         raise GroupAuthorizationFailedError("the group")
 
-    async with reading(kafka_cluster) as (stage, log, _done, serving):
+    async with reading(kafka_cluster) as (stage, producer, _done, serving):
         consumer(stage)._thread.seek_to_committed = broken
         await drop(stage, b"key")
-        await log.produce([Outgoing(SESSION_EVENTS, b"key", b"key")])
+        await producer.produce([Outgoing(SESSION_EVENTS, b"key", b"key")])
         with pytest.raises(FaustCrashed, match="the group"):
             await asyncio.wait_for(asyncio.shield(serving), SECONDS)
 
 
 async def test_a_stage_whose_partitions_change_while_it_goes_back_goes_on(kafka_cluster: KafkaCluster) -> None:
-    async with reading(kafka_cluster) as (stage, log, done, _serving):
+    async with reading(kafka_cluster) as (stage, producer, done, _serving):
         go_back, assignment = consumer(stage)._thread.seek_to_committed, consumer(stage).assignment
 
         async def too_late() -> None:
@@ -187,10 +187,10 @@ async def test_a_stage_whose_partitions_change_while_it_goes_back_goes_on(kafka_
 
         consumer(stage)._thread.seek_to_committed = too_late
         dropped = await drop(stage, b"key")
-        await log.produce([Outgoing(SESSION_EVENTS, b"key", b"key")])
+        await producer.produce([Outgoing(SESSION_EVENTS, b"key", b"key")])
         await asyncio.wait_for(dropped.wait(), SECONDS)
         consumer(stage).assignment = assignment
-        await log.produce([Outgoing(SESSION_EVENTS, b"key", b"after all")])
+        await producer.produce([Outgoing(SESSION_EVENTS, b"key", b"after all")])
         await until(partial(done.__contains__, b"after all"))
 
 
@@ -203,12 +203,12 @@ async def reading(cluster: KafkaCluster) -> AsyncIterator[Reading]:
     async def handle(records: Sequence[Record]) -> None:
         done.extend(record.value for record in records)
 
-    async with cluster.log() as log:
+    async with cluster.producer() as producer:
         serving = asyncio.create_task(stage.run(handle))
         try:
-            await log.produce([Outgoing(SESSION_EVENTS, KEYS[0], b"first")])
+            await producer.produce([Outgoing(SESSION_EVENTS, KEYS[0], b"first")])
             await until(partial(done.__contains__, b"first"))
-            yield Reading(stage, log, done, serving)
+            yield Reading(stage, producer, done, serving)
         finally:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
@@ -283,22 +283,22 @@ async def test_what_was_done_while_a_commit_was_on_its_way_is_committed_by_a_sto
     async def handle(records: Sequence[Record]) -> None:
         done.extend(record.value for record in records)
 
-    async with kafka_cluster.log() as log:
+    async with kafka_cluster.producer() as producer:
         async with running(kafka_cluster.faust().run(handle)):
-            await log.produce([Outgoing(SESSION_EVENTS, b"key", b"first")])
+            await producer.produce([Outgoing(SESSION_EVENTS, b"key", b"first")])
             await until(on_its_way.is_set)
-            await log.produce([Outgoing(SESSION_EVENTS, b"key", b"second")])
+            await producer.produce([Outgoing(SESSION_EVENTS, b"key", b"second")])
             await until(lambda: done == [b"first", b"second"])
         async with running(kafka_cluster.faust().run(handle)):
-            await log.produce([Outgoing(SESSION_EVENTS, b"key", b"third")])
+            await producer.produce([Outgoing(SESSION_EVENTS, b"key", b"third")])
             await until(lambda: b"third" in done)
     assert done == [b"first", b"second", b"third"]
 
 
 async def test_offsets_beyond_the_end_lose_no_event(kafka_cluster: KafkaCluster) -> None:
     """A topic that was cut, or offsets that somebody set: aiokafka goes back to the earliest event."""
-    async with kafka_cluster.log() as log:
-        await log.produce(numbered(SESSION_EVENTS, 30))
+    async with kafka_cluster.producer() as producer:
+        await producer.produce(numbered(SESSION_EVENTS, 30))
     group = f"{kafka_cluster.prefix}fan-out"
     setter = RealConsumer({**kafka_cluster.properties, "group.id": group, "enable.auto.commit": False})
     ends = [TopicPartition(kafka_cluster.prefix + SESSION_EVENTS, number, 1000) for number in range(PARTITIONS)]
@@ -314,8 +314,10 @@ async def test_offsets_beyond_the_end_lose_no_event(kafka_cluster: KafkaCluster)
     async with running(kafka_cluster.faust().run(handle)):
         await until(lambda: done == set(range(30)))
         later = range(100, 100 + len(KEYS))
-        async with kafka_cluster.log() as log:
-            await log.produce([Outgoing(SESSION_EVENTS, key, b"%d" % n) for n, key in zip(later, KEYS, strict=True)])
+        async with kafka_cluster.producer() as producer:
+            await producer.produce(
+                [Outgoing(SESSION_EVENTS, key, b"%d" % n) for n, key in zip(later, KEYS, strict=True)]
+            )
         await until(lambda: committed() == 30 + len(later))
     setter.close()
     assert done.issuperset(later)
@@ -324,8 +326,8 @@ async def test_offsets_beyond_the_end_lose_no_event(kafka_cluster: KafkaCluster)
     async def count(records: Sequence[Record]) -> None:
         again.update(int(record.value or b"") for record in records)
 
-    async with kafka_cluster.log() as log:
-        await log.produce([Outgoing(SESSION_EVENTS, key, b"200") for key in KEYS])
+    async with kafka_cluster.producer() as producer:
+        await producer.produce([Outgoing(SESSION_EVENTS, key, b"200") for key in KEYS])
     async with running(kafka_cluster.faust().run(count)):
         await until(lambda: 200 in again)
     assert again == {200}

@@ -110,7 +110,7 @@ async def test_an_automatic_pause_holds_until_it_is_ended(store: Store) -> None:
         attempt(
             event_id=f"evt_{second}",
             kind=Kind.SERVER_ERROR,
-            followed=NextStep.TIER,
+            next_step=NextStep.TIER,
             tier="30s",
             started_at=NOON + timedelta(seconds=second),
             ended_at=NOON + timedelta(seconds=second),
@@ -145,7 +145,7 @@ async def test_what_was_sent_on_and_not_yet_attempted_is_under_way(store: Store)
     await record(store, one.sent_on(), two.sent_on())
     # What fan-out wrote and what waits in a tier is not.
     await record(store, delivery(event_id="evt_new"))
-    tier = attempt(event_id="evt_tier", followed=NextStep.TIER, tier="30s", kind=Kind.TIMEOUT)
+    tier = attempt(event_id="evt_tier", next_step=NextStep.TIER, tier="30s", kind=Kind.TIMEOUT)
     await store.recorder.record(fold([RecordedValue(tier, NOON)]))
     assert await store.held.webhooks() == {"wh_crm": 2}
     done = attempt(event_id="evt_1", step=one.step + 2, number=3)

@@ -11,18 +11,18 @@ from streams.topics import DELIVERIES, SESSION_EVENTS
 
 async def hostile(cluster: KafkaCluster, topic: str) -> int:
     """Strange records between good ones; how many there are in all."""
-    async with cluster.log() as log:
-        await log.produce(numbered(topic, 100))
+    async with cluster.producer() as producer:
+        await producer.produce(numbered(topic, 100))
         bootstrap = str(cluster.properties["bootstrap.servers"])
         strange = await asyncio.to_thread(produce_strange_records, bootstrap, cluster.prefix + topic)
-        await log.produce(numbered(topic, 100))
+        await producer.produce(numbered(topic, 100))
     return 200 + strange
 
 
 async def test_librdkafka_reads_strange_records_and_all_others(kafka_cluster: KafkaCluster) -> None:
     count = await hostile(kafka_cluster, DELIVERIES)
     handler = RecordCollector()
-    async with running(kafka_cluster.feed(DELIVERIES).run(handler)):
+    async with running(kafka_cluster.consumer(DELIVERIES).run(handler)):
         await until(lambda: len(handler.records) >= count)
     check(handler.records, count)
 

@@ -27,7 +27,7 @@ FILTERS: dict[str, dict[str, Any]] = {
 }
 
 
-def fact(number: int) -> RecordedValue:
+def entry(number: int) -> RecordedValue:
     """One in fifty is dead, one in fifty is of each webhook, one in a hundred is scored."""
     owed = delivery(
         event_id=f"evt_{number}",
@@ -62,12 +62,12 @@ def plans(store: SqlStore) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize(("index", "wanted"), FILTERS.items())
 async def test_a_filter_has_its_index(database: SqlStore, index: str, wanted: dict[str, Any]) -> None:
-    await database.recorder.record(fold([fact(number) for number in range(5000)]))
+    await database.recorder.record(fold([entry(number) for number in range(5000)]))
     async with database.database.transaction() as connection:
         await connection.execute(text("ANALYZE"))
     after = Cursor(NOON + timedelta(days=1), "zzz")
     with plans(database) as found:
-        await database.log.list(DeliveryFilter(account_id="acme", after=after, limit=50, **wanted))
+        await database.producer.list(DeliveryFilter(account_id="acme", after=after, limit=50, **wanted))
     (plan,) = found
     assert re.search(index, plan), plan
 
@@ -85,10 +85,10 @@ async def test_however_many_there_are_a_portion_is_found_by_walking_an_index(dat
     mine = DeliveryFilter(account_id="acme", webhook_id="wh_crm", limit=10)
     with plans(database) as found:
         await database.held.oldest("wh_crm", 10)
-        await database.replays.again(replace(mine, state=State.DEAD))
+        await database.replays.replay(replace(mine, state=State.DEAD))
         await database.replays.discard(replace(mine, state=State.DEAD))
         for wanted in (mine, replace(mine, state=State.DEAD), replace(mine, event_type="session.completed")):
-            await database.log.list(wanted)
+            await database.producer.list(wanted)
     assert len(found) == 6
     for plan in found:
         assert not re.search(r"(?<!Incremental )Sort  ", plan), plan

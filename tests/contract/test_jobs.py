@@ -50,13 +50,13 @@ async def test_a_job_acts_on_all_that_matched_when_it_began_and_counts_what_it_c
     assert await store.jobs.find("job_1") == done
     assert await store.jobs.unfinished() == []
     assert await store.jobs.advance("job_1") == done
-    left = (await store.log.list(DeliveryFilter(state=State.DEAD))).rows
-    assert {standing.event_id for standing in left} == {"evt_4", "evt_5"}
+    left = (await store.producer.list(DeliveryFilter(state=State.DEAD))).rows
+    assert {delivery_state.event_id for delivery_state in left} == {"evt_4", "evt_5"}
     assert await store.jobs.find("job_unknown") is None
 
 
 async def test_a_retry_waits_a_moment_for_a_payload_that_is_recorded_after_the_failure(store: Store) -> None:
-    failed = attempt(followed=NextStep.TIER, kind=Kind.TIMEOUT, tier="30s")
+    failed = attempt(next_step=NextStep.TIER, kind=Kind.TIMEOUT, tier="30s")
     await store.recorder.record(fold([RecordedValue(failed, NOON)]))
     await store.jobs.add(job(state=State.WAITING, in_tier=True), DEED)
     store.clock.advance(1)
@@ -72,7 +72,10 @@ async def test_a_job_may_discard_and_keeps_to_its_filter(store: Store) -> None:
     wanted = {"event_id": "evt_2", "since": NOON - timedelta(days=1), "reason": "exhausted"}
     await store.jobs.add(job(JobKind.DISCARD, **wanted), DEED)
     assert (await finish(store)).done == 1
-    states = {standing.event_id: standing.state for standing in (await store.log.list(DeliveryFilter())).rows}
+    states = {
+        delivery_state.event_id: delivery_state.state
+        for delivery_state in (await store.producer.list(DeliveryFilter())).rows
+    }
     assert states == {"evt_1": State.DEAD, "evt_2": State.DISCARDED}
 
 
@@ -85,7 +88,7 @@ async def test_a_portion_and_its_count_are_one_so_that_a_crash_between_portions_
     await database.jobs.add(job(), DEED)
     counts = []
     while (seen := await database.jobs.advance("job_1")).finished_at is None:
-        held = (await database.log.list(DeliveryFilter(state=State.HELD, limit=10))).rows
+        held = (await database.producer.list(DeliveryFilter(state=State.HELD, limit=10))).rows
         counts.append((seen.done, len(held)))
     assert counts == [(2, 2), (4, 4), (5, 5)]
     assert replace(seen, finished_at=None).done == 5

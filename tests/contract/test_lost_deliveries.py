@@ -12,16 +12,16 @@ from streams.core.outcome import Kind
 
 async def test_what_waits_is_ended_and_nothing_else(database: SqlStore) -> None:
     waiting = delivery(event_id="evt_waiting")
-    in_tier = attempt(event_id="evt_tier", followed=NextStep.TIER, tier="30s", kind=Kind.TIMEOUT)
+    in_tier = attempt(event_id="evt_tier", next_step=NextStep.TIER, tier="30s", kind=Kind.TIMEOUT)
     held = delivery(event_id="evt_held").held(HoldReason.PAUSED, "pause_1", attempted=False)
     test = delivery(event_id="evt_test", trigger=Trigger.TEST)
     delivered = attempt(event_id="evt_done")
     await database.recorder.record(
-        fold(RecordedValue(noun, NOON) for noun in (waiting, in_tier, held, test, delivered))
+        fold(RecordedValue(value, NOON) for value in (waiting, in_tier, held, test, delivered))
     )
     database.clock.advance(3600)
     assert await SqlLostDeliveries(database.database, database.clock).end() == 3
-    found = {one.event_id: one for one in (await database.log.list(DeliveryFilter())).rows}
+    found = {one.event_id: one for one in (await database.producer.list(DeliveryFilter())).rows}
     assert {event_id: one.state for event_id, one in found.items()} == {
         "evt_waiting": State.DEAD,
         "evt_tier": State.DEAD,

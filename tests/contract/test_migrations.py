@@ -118,13 +118,13 @@ def test_an_empty_database_is_told_what_it_needs(url: URL) -> None:
 
 
 async def test_without_the_tables_a_stage_waits_for_a_person_and_drops_nothing(url: URL) -> None:
-    database, words = Database(url), r"no such table|does not exist"
-    with pytest.raises(Unavailable, match=words):
+    database, message = Database(url), r"no such table|does not exist"
+    with pytest.raises(Unavailable, match=message):
         await SqlOutbox(database, FakeClock()).due(1)
-    assert re.search(words, database.troubles()[0])
+    assert re.search(message, database.readiness_problems()[0])
     migrate.upgrade(url)
     assert await SqlOutbox(database, FakeClock()).due(1) == []
-    assert database.troubles() == []
+    assert database.readiness_problems() == []
     await database.close()
 
 
@@ -138,7 +138,7 @@ async def test_a_damaged_sqlite_file_is_waited_out_and_nothing_is_taken_for_stor
     database = Database(url)
     with pytest.raises(Unavailable, match="not a database"):
         await SqlRecorder(database, FakeClock(), FakeTelemetry(), str).record(Batch(attempts=(attempt(),)))
-    assert "not a database" in database.troubles()[0]
+    assert "not a database" in database.readiness_problems()[0]
     await database.close()
 
 
@@ -163,10 +163,12 @@ async def test_a_full_disk_is_waited_out_and_nothing_is_taken_for_stored(tmp_pat
     migrate.upgrade(url)
     database = Database(url)
     recorder = SqlRecorder(database, FakeClock(), FakeTelemetry(), str)
-    batch = fold([RecordedValue(attempt(event_id=f"evt_{number}", answer=b"x" * 4096), NOON) for number in range(200)])
+    batch = fold(
+        [RecordedValue(attempt(event_id=f"evt_{number}", response_body=b"x" * 4096), NOON) for number in range(200)]
+    )
     with full_disk(256 * 1024), pytest.raises(Unavailable):
         await recorder.record(batch)
-    assert database.troubles()
+    assert database.readiness_problems()
     assert (await SqlDeliveryLog(database).list(DeliveryFilter())).rows == []
     await recorder.record(batch)
     assert len((await SqlDeliveryLog(database).list(DeliveryFilter(limit=1000))).rows) == 200
@@ -184,8 +186,8 @@ async def test_a_database_that_was_away_is_used_again_when_it_is_back(own_postgr
         await outbox.due(1)
     with pytest.raises(Unavailable, match=r"^DATABASE_URL: "):
         migrate.require_head(url)
-    assert database.troubles()
+    assert database.readiness_problems()
     own_postgres.start()
     assert await outbox.due(1) == []
-    assert database.troubles() == []
+    assert database.readiness_problems() == []
     await database.close()

@@ -13,9 +13,9 @@ def partition_of(key: bytes) -> Partition:
 
 
 async def test_a_key_goes_to_the_partition_where_every_kafka_client_puts_it(kafka_cluster: KafkaCluster) -> None:
-    async with kafka_cluster.log() as log:
-        await log.produce([Outgoing(ATTEMPTS, key, b"") for key in KNOWN_HASHES])
+    async with kafka_cluster.producer() as producer:
+        await producer.produce([Outgoing(ATTEMPTS, key, b"") for key in KNOWN_HASHES])
     handler = RecordCollector()
-    async with running(kafka_cluster.feed(ATTEMPTS).run(handler)):
+    async with running(kafka_cluster.consumer(ATTEMPTS).run(handler)):
         await until(lambda: len(handler.records) == len(KNOWN_HASHES))
     assert {record.key: record.partition for record in handler.records} == {k: partition_of(k) for k in KNOWN_HASHES}

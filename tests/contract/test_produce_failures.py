@@ -52,8 +52,8 @@ def broker() -> Iterator[DenyingBroker]:
         yield broker
 
 
-def log_on(broker: DenyingBroker, report: FakeTelemetry) -> KafkaRecordProducer:
-    return KafkaRecordProducer(producer_config({"bootstrap.servers": broker.bootstrap}), "", report)
+def log_on(broker: DenyingBroker, telemetry: FakeTelemetry) -> KafkaRecordProducer:
+    return KafkaRecordProducer(producer_config({"bootstrap.servers": broker.bootstrap}), "", telemetry)
 
 
 def tasks_in_memory() -> int:
@@ -63,42 +63,42 @@ def tasks_in_memory() -> int:
 
 async def test_failed_retries_of_a_record_leave_nothing(broker: DenyingBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka_log, "RETRY_SECONDS", 0.005)
-    report = FakeTelemetry()
-    log = log_on(broker, report)
+    telemetry = FakeTelemetry()
+    producer = log_on(broker, telemetry)
     broker.refuse_requests(60)
     before = tasks_in_memory()
-    producing = asyncio.create_task(log.produce(numbered(ATTEMPTS, 1)))
-    await until(lambda: report.counts["produce_errors_total"] >= 50)
+    producing = asyncio.create_task(producer.produce(numbered(ATTEMPTS, 1)))
+    await until(lambda: telemetry.counts["produce_errors_total"] >= 50)
     assert tasks_in_memory() - before <= 3
     assert len(await producing) == 1
-    await log.close()
+    await producer.close()
 
 
 async def test_a_denied_topic_is_named_while_others_take_records(broker: DenyingBroker) -> None:
-    report = FakeTelemetry()
-    log = log_on(broker, report)
+    telemetry = FakeTelemetry()
+    producer = log_on(broker, telemetry)
     broker.deny_topic(ATTEMPTS)
-    producing = asyncio.create_task(log.produce(numbered(ATTEMPTS, 5)))
-    await until(lambda: bool(log.troubles()))
+    producing = asyncio.create_task(producer.produce(numbered(ATTEMPTS, 5)))
+    await until(lambda: bool(producer.readiness_problems()))
     for _ in range(3):
-        await log.produce(numbered(DELIVERIES, 5))
-        assert [ATTEMPTS in line for line in log.troubles()] == [True]
-    assert len(report.facts) == 1
+        await producer.produce(numbered(DELIVERIES, 5))
+        assert [ATTEMPTS in line for line in producer.readiness_problems()] == [True]
+    assert len(telemetry.logged) == 1
     broker.allow_topic(ATTEMPTS)
     assert len(await producing) == 5
-    assert log.troubles() == []
-    assert [fact.partition(";")[0] for fact, _ in report.facts] == ["topic unavailable", "topic available again"]
-    await log.close()
+    assert producer.readiness_problems() == []
+    assert [entry.partition(";")[0] for entry, _ in telemetry.logged] == ["topic unavailable", "topic available again"]
+    await producer.close()
 
 
 async def test_a_cancelled_produce_retries_nothing(broker: DenyingBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka_log, "RETRY_SECONDS", 0.005)
-    report = FakeTelemetry()
-    log = log_on(broker, report)
+    telemetry = FakeTelemetry()
+    producer = log_on(broker, telemetry)
     broker.refuse_requests(1000)
     before = asyncio.all_tasks()
-    producing = asyncio.create_task(log.produce(numbered(ATTEMPTS, 1)))
-    await until(lambda: report.counts["produce_errors_total"] >= 3)
+    producing = asyncio.create_task(producer.produce(numbered(ATTEMPTS, 1)))
+    await until(lambda: telemetry.counts["produce_errors_total"] >= 3)
     producing.cancel()
     await until(lambda: asyncio.all_tasks() == before)
-    await log.close()
+    await producer.close()

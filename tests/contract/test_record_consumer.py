@@ -39,9 +39,9 @@ ONE, OTHER = b"21", b"a-little-bit-long-string"
 class Pausing(RecordCollector):
     """Pauses the partition of a key at an offset, once, as `PartitionConsumer` does at a record that is not due."""
 
-    def __init__(self, feed: RecordConsumer, key: bytes, offset: int) -> None:
+    def __init__(self, consumer: RecordConsumer, key: bytes, offset: int) -> None:
         super().__init__()
-        self.feed, self.key, self.offset = feed, key, offset
+        self.consumer, self.key, self.offset = consumer, key, offset
         self.paused: Partition | None = None
         self.was_paused = False
         self.told_while_paused = 0
@@ -51,24 +51,24 @@ class Pausing(RecordCollector):
         for record in records:
             if (record.key, record.offset) == (self.key, self.offset) and not self.was_paused:
                 self.paused, self.was_paused = record.partition, True
-                self.feed.pause(record.partition, self.offset)
+                self.consumer.pause(record.partition, self.offset)
             if record.partition != self.paused:
                 self.records.append(record)
 
     def resume(self) -> None:
         assert self.paused
-        self.feed.resume(self.paused)
+        self.consumer.resume(self.paused)
         self.paused = None
 
 
 async def test_a_paused_partition_goes_on_at_its_offset_and_holds_nobody_up(cluster: Cluster) -> None:
-    feed = cluster.feed(ATTEMPTS)
-    handler = Pausing(feed, ONE, 50)
-    async with cluster.log() as log:
-        await log.produce(numbered(ATTEMPTS, 2000, key=ONE))  # several lists, fetched before the pause is obeyed
-    async with cluster.log() as log, running(feed.run(handler)):
+    consumer = cluster.consumer(ATTEMPTS)
+    handler = Pausing(consumer, ONE, 50)
+    async with cluster.producer() as producer:
+        await producer.produce(numbered(ATTEMPTS, 2000, key=ONE))  # several lists, fetched before the pause is obeyed
+    async with cluster.producer() as producer, running(consumer.run(handler)):
         await until(lambda: handler.paused is not None)
-        await log.produce([*numbered(ATTEMPTS, 20, key=OTHER), *numbered(ATTEMPTS, 20, key=ONE)])
+        await producer.produce([*numbered(ATTEMPTS, 20, key=OTHER), *numbered(ATTEMPTS, 20, key=ONE)])
         await until(lambda: len(handler.records) == 50 + 20)
         one, other = handler.partition_of(ONE), handler.partition_of(OTHER)
         assert one != other
@@ -82,9 +82,9 @@ async def test_a_paused_partition_goes_on_at_its_offset_and_holds_nobody_up(clus
 class Breathing(RecordCollector):
     """Pauses its partitions after each list, as a stage does whose hands are full, and goes on a moment later."""
 
-    def __init__(self, feed: RecordConsumer) -> None:
+    def __init__(self, consumer: RecordConsumer) -> None:
         super().__init__()
-        self.feed = feed
+        self.consumer = consumer
         self.told_while_paused = 0
         self.is_full = False
 
@@ -93,23 +93,23 @@ class Breathing(RecordCollector):
         super().received(records)
         self.is_full = True
         for partition in self.committed:
-            self.feed.pause(partition)
+            self.consumer.pause(partition)
 
     def go_on(self) -> None:
         self.is_full = False
         for partition in self.committed:
-            self.feed.resume(partition)
+            self.consumer.resume(partition)
 
 
 async def test_a_pause_without_a_rewind_neither_loses_nor_repeats_a_record(cluster: Cluster) -> None:
-    feed = cluster.feed(ATTEMPTS)
-    handler = Breathing(feed)
-    async with cluster.log() as log, running(feed.run(handler)):
-        await log.produce(numbered(ATTEMPTS, 600))
+    consumer = cluster.consumer(ATTEMPTS)
+    handler = Breathing(consumer)
+    async with cluster.producer() as producer, running(consumer.run(handler)):
+        await producer.produce(numbered(ATTEMPTS, 600))
         while len(handler.records) < 600:
             await until(lambda: handler.is_full)
             handler.go_on()
-        await log.produce(numbered(ATTEMPTS, 10))
+        await producer.produce(numbered(ATTEMPTS, 10))
         await until(lambda: handler.is_full)
     assert not handler.told_while_paused
     for partition in handler.committed:
@@ -118,12 +118,12 @@ async def test_a_pause_without_a_rewind_neither_loses_nor_repeats_a_record(clust
 
 
 async def test_every_group_reads_everything(cluster: Cluster) -> None:
-    async with cluster.log() as log:
-        await log.produce(numbered(ATTEMPTS, 30))
+    async with cluster.producer() as producer:
+        await producer.produce(numbered(ATTEMPTS, 30))
     first, second = RecordCollector(), RecordCollector()
     async with (
-        running(cluster.feed(ATTEMPTS, "deliver").run(first)),
-        running(cluster.feed(ATTEMPTS, "record").run(second)),
+        running(cluster.consumer(ATTEMPTS, "deliver").run(first)),
+        running(cluster.consumer(ATTEMPTS, "record").run(second)),
     ):
         await until(lambda: len(first.records) == len(second.records) == 30)
 
@@ -139,14 +139,14 @@ class Broken(RecordCollector):
 
 
 async def test_a_handler_that_fails_ends_the_feed_and_its_records_are_read_again(cluster: Cluster) -> None:
-    async with cluster.log() as log:
-        await log.produce(numbered(ATTEMPTS, 3000))
+    async with cluster.producer() as producer:
+        await producer.produce(numbered(ATTEMPTS, 3000))
     broken = Broken()
     with pytest.raises(RuntimeError, match="a bug"):
-        await asyncio.wait_for(cluster.feed(ATTEMPTS).run(broken), SECONDS)
+        await asyncio.wait_for(cluster.consumer(ATTEMPTS).run(broken), SECONDS)
     assert broken.lists == 1
     handler = RecordCollector()
-    async with running(cluster.feed(ATTEMPTS).run(handler)):
+    async with running(cluster.consumer(ATTEMPTS).run(handler)):
         await until(lambda: len(handler.records) == 3000)
 
 
@@ -159,24 +159,24 @@ class Clinging(RecordCollector):
 
 async def test_a_handler_that_fails_to_let_go_ends_the_feed(kafka_cluster: KafkaCluster) -> None:
     clinging = Clinging()
-    feeding = asyncio.create_task(kafka_cluster.feed(ATTEMPTS).run(clinging))
+    feeding = asyncio.create_task(kafka_cluster.consumer(ATTEMPTS).run(clinging))
     await until(lambda: bool(clinging.committed))
-    async with running(kafka_cluster.feed(ATTEMPTS).run(RecordCollector())):
+    async with running(kafka_cluster.consumer(ATTEMPTS).run(RecordCollector())):
         with pytest.raises(RuntimeError, match="a bug"):
             await asyncio.wait_for(feeding, SECONDS)
 
 
 async def test_the_next_member_is_told_what_was_committed_with_its_metadata(cluster: Cluster) -> None:
-    async with cluster.log() as log:
-        await log.produce(numbered(ATTEMPTS, 10, key=b"one"))
-    first, feed = RecordCollector(), cluster.feed(ATTEMPTS)
-    async with running(feed.run(first)):
+    async with cluster.producer() as producer:
+        await producer.produce(numbered(ATTEMPTS, 10, key=b"one"))
+    first, consumer = RecordCollector(), cluster.consumer(ATTEMPTS)
+    async with running(consumer.run(first)):
         await until(lambda: len(first.records) == 10)
         partition = first.records[0].partition
-        await feed.commit({partition: Commit(3, "1:AAE=")})
-        first.last_words = {partition: Commit(4, "1:gA==")}
+        await consumer.commit({partition: Commit(3, "1:AAE=")})
+        first.final_commits = {partition: Commit(4, "1:gA==")}
     second = RecordCollector()
-    async with running(cluster.feed(ATTEMPTS).run(second)):
+    async with running(cluster.consumer(ATTEMPTS).run(second)):
         await until(lambda: bool(second.records))
     assert second.committed[partition] == Commit(4, "1:gA==")
     assert second.records[0].offset == 4
@@ -184,56 +184,56 @@ async def test_the_next_member_is_told_what_was_committed_with_its_metadata(clus
 
 async def test_a_commit_that_waits_for_its_broker_does_not_hide_that_the_broker_is_gone(own_kafka: Kafka) -> None:
     cluster, handler = cluster_on(own_kafka.bootstrap), RecordCollector()
-    feed = cluster.feed(ATTEMPTS)
-    async with cluster.log() as log:
-        await log.produce(numbered(ATTEMPTS, 1))
-    async with running(feed.run(handler)):
+    consumer = cluster.consumer(ATTEMPTS)
+    async with cluster.producer() as producer:
+        await producer.produce(numbered(ATTEMPTS, 1))
+    async with running(consumer.run(handler)):
         await until(lambda: bool(handler.records))
-        partition, thread = handler.records[0].partition, feed._thread
+        partition, thread = handler.records[0].partition, consumer._thread
         assert thread
         # It takes the commit, and does not answer any more.
         os.kill(own_kafka.pid, signal.SIGSTOP)
         try:
-            committing = asyncio.create_task(feed.commit({partition: Commit(1, "")}))
+            committing = asyncio.create_task(consumer.commit({partition: Commit(1, "")}))
             await until(lambda: bool(thread.under_way))
             own_kafka.kill()
-            await until(lambda: bool(feed.troubles()))
+            await until(lambda: bool(consumer.readiness_problems()))
             assert not committing.done()
         finally:
             own_kafka.kill()
             await asyncio.to_thread(own_kafka.start)
         await asyncio.wait_for(committing, SECONDS)
-        await until(lambda: not feed.troubles())
-    async with running(feed.run(second := RecordCollector())):
+        await until(lambda: not consumer.readiness_problems())
+    async with running(consumer.run(second := RecordCollector())):
         await until(lambda: second.committed.get(partition) == Commit(1, ""))
 
 
 async def test_whoever_has_left_the_group_commits_no_more(cluster: Cluster) -> None:
-    async with cluster.log() as log:
-        await log.produce(numbered(ATTEMPTS, 10, key=b"one"))
-    first, feed = RecordCollector(), cluster.feed(ATTEMPTS)
-    async with running(feed.run(first)):
+    async with cluster.producer() as producer:
+        await producer.produce(numbered(ATTEMPTS, 10, key=b"one"))
+    first, consumer = RecordCollector(), cluster.consumer(ATTEMPTS)
+    async with running(consumer.run(first)):
         await until(lambda: len(first.records) == 10)
     with pytest.raises(Unavailable):
-        await feed.commit({first.records[0].partition: Commit(10, "")})
+        await consumer.commit({first.records[0].partition: Commit(10, "")})
     second = RecordCollector()
-    async with running(cluster.feed(ATTEMPTS).run(second)):
+    async with running(cluster.consumer(ATTEMPTS).run(second)):
         await until(lambda: len(second.records) == 10)
     assert set(second.committed.values()) == {None}
 
 
 async def test_a_partition_is_handed_over_while_its_first_member_lives_with_its_last_words(cluster: Cluster) -> None:
     first, second = RecordCollector(), RecordCollector()
-    async with cluster.log() as log, running(cluster.feed(ATTEMPTS).run(first)):
-        await log.produce(numbered(ATTEMPTS, 90))
+    async with cluster.producer() as producer, running(cluster.consumer(ATTEMPTS).run(first)):
+        await producer.produce(numbered(ATTEMPTS, 90))
         await until(lambda: len(first.records) == 90)
         ends = {partition: len(first.offsets(partition)) for partition in first.committed}
-        first.last_words = {partition: Commit(end, "1:gA==") for partition, end in ends.items()}
-        async with running(cluster.feed(ATTEMPTS).run(second)):
+        first.final_commits = {partition: Commit(end, "1:gA==") for partition, end in ends.items()}
+        async with running(cluster.consumer(ATTEMPTS).run(second)):
             await until(lambda: bool(second.committed))
             assert set(first.gone) == set(second.committed) < set(ends)
-            assert second.committed == {partition: first.last_words[partition] for partition in first.gone}
-            await log.produce(numbered(ATTEMPTS, 90))
+            assert second.committed == {partition: first.final_commits[partition] for partition in first.gone}
+            await producer.produce(numbered(ATTEMPTS, 90))
             await until(lambda: len(first.records) + len(second.records) >= 180)
             assert {record.partition for record in second.records} == set(second.committed)
             for partition, end in ends.items():
@@ -243,9 +243,9 @@ async def test_a_partition_is_handed_over_while_its_first_member_lives_with_its_
 class Committing(RecordCollector):
     """Still commits when it is told that its partitions go, as a stage does that commits at regular times."""
 
-    def __init__(self, feed: RecordConsumer) -> None:
+    def __init__(self, consumer: RecordConsumer) -> None:
         super().__init__()
-        self.feed = feed
+        self.consumer = consumer
         self.commits: list[asyncio.Task[None]] = []
 
     async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
@@ -255,53 +255,55 @@ class Committing(RecordCollector):
 
     async def _commit(self, commits: Mapping[Partition, Commit]) -> None:
         with suppress(Unavailable):  # who is leaving may be too late
-            await self.feed.commit(commits)
+            await self.consumer.commit(commits)
 
 
 async def test_the_last_words_are_the_last_even_when_an_older_commit_is_under_way(cluster: Cluster) -> None:
-    feed, second = cluster.feed(ATTEMPTS), RecordCollector()
-    first = Committing(feed)
-    async with cluster.log() as log, running(feed.run(first)):
-        await log.produce(numbered(ATTEMPTS, 90))
+    consumer, second = cluster.consumer(ATTEMPTS), RecordCollector()
+    first = Committing(consumer)
+    async with cluster.producer() as producer, running(consumer.run(first)):
+        await producer.produce(numbered(ATTEMPTS, 90))
         await until(lambda: len(first.records) == 90)
-        first.last_words = {partition: Commit(len(first.offsets(partition)), "1:gA==") for partition in first.committed}
-        async with running(cluster.feed(ATTEMPTS).run(second)):
+        first.final_commits = {
+            partition: Commit(len(first.offsets(partition)), "1:gA==") for partition in first.committed
+        }
+        async with running(cluster.consumer(ATTEMPTS).run(second)):
             await until(lambda: bool(second.committed))
-            assert second.committed == {partition: first.last_words[partition] for partition in first.gone}
+            assert second.committed == {partition: first.final_commits[partition] for partition in first.gone}
             await asyncio.gather(*first.commits)
 
 
 async def test_who_stays_goes_on_where_the_member_that_left_had_committed(cluster: Cluster) -> None:
     first, second = RecordCollector(), RecordCollector()
-    async with cluster.log() as log, running(cluster.feed(ATTEMPTS).run(first)):
+    async with cluster.producer() as producer, running(cluster.consumer(ATTEMPTS).run(first)):
         await until(lambda: bool(first.committed))
-        async with running(cluster.feed(ATTEMPTS).run(second)):
+        async with running(cluster.consumer(ATTEMPTS).run(second)):
             await until(lambda: bool(second.committed))
-            await log.produce(numbered(ATTEMPTS, 90))
+            await producer.produce(numbered(ATTEMPTS, 90))
             await until(lambda: len(first.records) + len(second.records) == 90)
-            second.last_words = {
+            second.final_commits = {
                 partition: Commit(len(second.offsets(partition)), "1:gA==") for partition in second.committed
             }
-        await until(lambda: first.committed.items() >= second.last_words.items())
-        await log.produce(numbered(ATTEMPTS, 90))
+        await until(lambda: first.committed.items() >= second.final_commits.items())
+        await producer.produce(numbered(ATTEMPTS, 90))
         await until(lambda: len(first.records) + len(second.records) >= 180)
-        for partition in second.last_words:
+        for partition in second.final_commits:
             offsets = [*second.offsets(partition), *first.offsets(partition)]
             assert offsets == list(range(len(offsets)))
 
 
 async def test_a_partition_that_was_paused_when_it_went_is_read_when_it_comes_back(cluster: Cluster) -> None:
-    first, second, feed = RecordCollector(), RecordCollector(), cluster.feed(ATTEMPTS)
-    async with cluster.log() as log, running(feed.run(first)):
-        await log.produce(numbered(ATTEMPTS, 90))
+    first, second, consumer = RecordCollector(), RecordCollector(), cluster.consumer(ATTEMPTS)
+    async with cluster.producer() as producer, running(consumer.run(first)):
+        await producer.produce(numbered(ATTEMPTS, 90))
         await until(lambda: len(first.records) == 90)
         ends = {partition: len(first.offsets(partition)) for partition in first.committed}
-        first.last_words = {partition: Commit(end, "") for partition, end in ends.items()}
+        first.final_commits = {partition: Commit(end, "") for partition, end in ends.items()}
         for partition, end in ends.items():
-            feed.pause(partition, end)
-        async with running(cluster.feed(ATTEMPTS).run(second)):
+            consumer.pause(partition, end)
+        async with running(cluster.consumer(ATTEMPTS).run(second)):
             await until(lambda: bool(second.committed))
-        await log.produce(numbered(ATTEMPTS, 90))
+        await producer.produce(numbered(ATTEMPTS, 90))
         back = set(second.committed)
         await until(lambda: all(len(first.offsets(partition)) == 2 * ends[partition] for partition in back))
         # Nobody resumed those that stayed.
@@ -316,15 +318,17 @@ async def test_a_retry_is_never_taken_before_it_is_due_and_what_comes_behind_it_
         late.append((datetime.now(UTC) - due).total_seconds())
         taken.received([record])
 
-    feed = cluster.feed(topic)
+    consumer = cluster.consumer(topic)
     async with (
-        cluster.log() as log,
-        running(PartitionConsumer(feed, lambda record: partial(work, record), SystemClock(), FakeTelemetry()).run()),
+        cluster.producer() as producer,
+        running(
+            PartitionConsumer(consumer, lambda record: partial(work, record), SystemClock(), FakeTelemetry()).run()
+        ),
     ):
-        await log.produce(numbered(topic, 20))
+        await producer.produce(numbered(topic, 20))
         await until(lambda: len(late) == 20)
-        await log.produce(numbered(topic, 20))
-        await log.produce(numbered(topic, 20))
+        await producer.produce(numbered(topic, 20))
+        await producer.produce(numbered(topic, 20))
         await until(lambda: len(late) == 60)
     assert min(late) >= 0
     for number in range(3):
@@ -333,8 +337,8 @@ async def test_a_retry_is_never_taken_before_it_is_due_and_what_comes_behind_it_
 
 
 async def test_a_group_whose_offsets_lie_beyond_the_end_reads_what_there_is(kafka_cluster: KafkaCluster) -> None:
-    async with kafka_cluster.log() as log:
-        await log.produce(numbered(ATTEMPTS, 60))
+    async with kafka_cluster.producer() as producer:
+        await producer.produce(numbered(ATTEMPTS, 60))
     group = f"{kafka_cluster.prefix}group"
     setter = Consumer({**kafka_cluster.properties, "group.id": group, "enable.auto.commit": False})
     ends = [TopicPartition(kafka_cluster.prefix + ATTEMPTS, number, 2**62) for number in range(PARTITIONS)]
@@ -348,6 +352,6 @@ async def test_a_group_whose_offsets_lie_beyond_the_end_reads_what_there_is(kafk
 
         return work
 
-    intake = PartitionConsumer(kafka_cluster.feed(ATTEMPTS), take, SystemClock(), FakeTelemetry())
+    intake = PartitionConsumer(kafka_cluster.consumer(ATTEMPTS), take, SystemClock(), FakeTelemetry())
     async with running(intake.run()):
         await until(lambda: taken == set(range(60)))

@@ -14,12 +14,12 @@ from streams.topics import ATTEMPTS, LARGEST_RECORD_BYTES, RECORD_BYTES
 
 async def test_what_is_acknowledged_is_read_in_order_with_the_time_it_was_appended(cluster: Cluster) -> None:
     before = datetime.now(UTC) - timedelta(seconds=5)
-    async with cluster.log() as log:
-        appended = await log.produce(numbered(ATTEMPTS, 300))
+    async with cluster.producer() as producer:
+        appended = await producer.produce(numbered(ATTEMPTS, 300))
     assert len(appended) == 300
     assert all(before < at < before + timedelta(seconds=60) for at in appended)
     handler = RecordCollector()
-    async with running(cluster.feed(ATTEMPTS).run(handler)):
+    async with running(cluster.consumer(ATTEMPTS).run(handler)):
         await until(lambda: len(handler.records) == 300)
     assert {int(record.value or b"") for record in handler.records} == set(range(300))
     for number in range(3):
@@ -29,8 +29,8 @@ async def test_what_is_acknowledged_is_read_in_order_with_the_time_it_was_append
 
 async def test_a_record_is_read_as_it_was_produced(cluster: Cluster) -> None:
     headers = (("version", b"7"), ("trace", b"\x00\xff"), ("trace", b"again"))
-    async with cluster.log() as log:
-        await log.produce(
+    async with cluster.producer() as producer:
+        await producer.produce(
             [
                 Outgoing(ATTEMPTS, b"full", b"\x00value", headers),
                 Outgoing(ATTEMPTS, b"deleted", None, headers[:1]),
@@ -39,7 +39,7 @@ async def test_a_record_is_read_as_it_was_produced(cluster: Cluster) -> None:
             ]
         )
     handler = RecordCollector()
-    async with running(cluster.feed(ATTEMPTS).run(handler)):
+    async with running(cluster.consumer(ATTEMPTS).run(handler)):
         await until(lambda: len(handler.records) == 4)
     assert {record.key: (record.value, tuple(record.headers)) for record in handler.records} == {
         b"full": (b"\x00value", headers),
@@ -51,11 +51,11 @@ async def test_a_record_is_read_as_it_was_produced(cluster: Cluster) -> None:
 
 async def test_records_of_one_key_are_read_in_the_order_in_which_they_were_produced(cluster: Cluster) -> None:
     keys = [b"wh_%d" % number for number in range(8)]
-    async with cluster.log() as log:
+    async with cluster.producer() as producer:
         for number in range(20):
-            await log.produce([Outgoing(ATTEMPTS, key, b"%d" % number) for key in keys])
+            await producer.produce([Outgoing(ATTEMPTS, key, b"%d" % number) for key in keys])
     handler = RecordCollector()
-    async with running(cluster.feed(ATTEMPTS).run(handler)):
+    async with running(cluster.consumer(ATTEMPTS).run(handler)):
         await until(lambda: len(handler.records) == 20 * len(keys))
     assert len({handler.partition_of(key) for key in keys}) > 1
     for key in keys:
@@ -64,21 +64,21 @@ async def test_records_of_one_key_are_read_in_the_order_in_which_they_were_produ
 
 
 async def test_to_produce_nothing_is_done_at_once(cluster: Cluster) -> None:
-    async with cluster.log() as log:
-        assert list(await log.produce([])) == []
+    async with cluster.producer() as producer:
+        assert list(await producer.produce([])) == []
 
 
 async def test_a_record_too_large_is_refused_alone(cluster: Cluster) -> None:
     good = numbered(ATTEMPTS, 20)
     too_large = Outgoing(ATTEMPTS, b"large", bytes(LARGEST_RECORD_BYTES + 1))
-    async with cluster.log() as log:
+    async with cluster.producer() as producer:
         with pytest.raises(RecordsRefused) as refused:
-            await log.produce([*good[:10], too_large, *good[10:]])
+            await producer.produce([*good[:10], too_large, *good[10:]])
         assert list(refused.value.reasons) == [10]
         assert len(refused.value.appended) == 20
-        assert len(await log.produce(good)) == 20
+        assert len(await producer.produce(good)) == 20
     handler = RecordCollector()
-    async with running(cluster.feed(ATTEMPTS).run(handler)):
+    async with running(cluster.consumer(ATTEMPTS).run(handler)):
         await until(lambda: len(handler.records) == 40)
 
 
@@ -88,13 +88,13 @@ async def test_a_record_that_only_the_broker_refuses_spoils_no_batch(own_kafka: 
     cluster: KafkaCluster = cluster_on(own_kafka.bootstrap)
     noise = random.Random(1).randbytes(RECORD_BYTES + 1000)
     good = numbered(ATTEMPTS, 200, key=b"wh_1")
-    async with cluster.log() as log:
+    async with cluster.producer() as producer:
         with pytest.raises(RecordsRefused) as refused:
-            await log.produce([*good[:100], Outgoing(ATTEMPTS, b"wh_1", noise), *good[100:]])
+            await producer.produce([*good[:100], Outgoing(ATTEMPTS, b"wh_1", noise), *good[100:]])
         assert list(refused.value.reasons) == [100]
         assert "too large" in refused.value.reasons[100]
-        await log.produce(good[:1])
+        await producer.produce(good[:1])
     handler = RecordCollector()
-    async with running(cluster.feed(ATTEMPTS).run(handler)):
+    async with running(cluster.consumer(ATTEMPTS).run(handler)):
         await until(lambda: len(handler.records) == 201)
     assert {record.value for record in handler.records} == {record.value for record in good}

@@ -15,8 +15,8 @@ from streams.core.webhook import PauseReason, Status, Webhook
 
 
 async def only_standing(store: Store) -> DeliveryState:
-    (standing,) = (await store.log.list(DeliveryFilter())).rows
-    return standing
+    (delivery_state,) = (await store.producer.list(DeliveryFilter())).rows
+    return delivery_state
 
 
 async def only_webhook(store: Store) -> Webhook:
@@ -30,36 +30,36 @@ async def only_webhook(store: Store) -> Webhook:
 async def test_a_batch_that_is_recorded_twice_changes_nothing(store: Store) -> None:
     batch = fold([RecordedValue(delivery(), NOON), RecordedValue(attempt(), NOON)])
     await store.recorder.record(batch)
-    once = await store.log.find(delivery().id)
+    once = await store.producer.find(delivery().id)
     await store.recorder.record(batch)
-    assert await store.log.find(delivery().id) == once
+    assert await store.producer.find(delivery().id) == once
     assert once is not None
-    assert (once.standing.state, once.body, len(once.attempts)) == (State.DELIVERED, delivery().body, 1)
+    assert (once.delivery_state.state, once.body, len(once.attempts)) == (State.DELIVERED, delivery().body, 1)
 
 
 async def test_the_order_in_which_facts_arrive_does_not_matter(store: Store) -> None:
-    for fact in reversed(history("evt_1")):
-        await store.recorder.record(fold([fact]))
+    for entry in reversed(history("evt_1")):
+        await store.recorder.record(fold([entry]))
     backwards = await only_standing(store)
-    for fact in history("evt_1"):
-        await store.recorder.record(fold([fact]))
+    for entry in history("evt_1"):
+        await store.recorder.record(fold([entry]))
     assert await only_standing(store) == backwards
     assert (backwards.state, backwards.generation) == (State.DELIVERED, 2)
 
 
 async def test_an_answer_of_any_bytes_is_stored(store: Store) -> None:
-    wild = attempt(answer=bytes(range(256)))
+    wild = attempt(response_body=bytes(range(256)))
     await store.recorder.record(fold([RecordedValue(wild, NOON)]))
-    seen = await store.log.find(wild.delivery_id)
+    seen = await store.producer.find(wild.delivery_id)
     assert seen is not None
-    assert seen.attempts[0].answer == bytes(range(256))
+    assert seen.attempts[0].response_body == bytes(range(256))
 
 
 async def test_of_a_batch_with_a_row_that_is_refused_nothing_is_recorded(store: Store) -> None:
-    batch = fold([RecordedValue(delivery(), NOON), RecordedValue(attempt(event_id="evt_odd", words=None), NOON)])
+    batch = fold([RecordedValue(delivery(), NOON), RecordedValue(attempt(event_id="evt_odd", message=None), NOON)])
     with pytest.raises(Refused):
         await store.recorder.record(batch)
-    assert (await store.log.list(DeliveryFilter())).rows == []
+    assert (await store.producer.list(DeliveryFilter())).rows == []
 
 
 async def test_a_database_that_is_away_records_nothing_and_says_so(away: Store) -> None:
@@ -72,11 +72,11 @@ async def test_a_database_that_is_away_records_nothing_and_says_so(away: Store) 
 
 async def test_five_failures_in_a_row_pause_once_and_make_the_webhook_due(store: Store) -> None:
     await publish_all(store)
-    facts = [failed(number) for number in range(1, 8)]
-    await store.recorder.record(fold(facts[:4]))
+    entries = [failed(number) for number in range(1, 8)]
+    await store.recorder.record(fold(entries[:4]))
     assert await store.outbox.due(10) == []
-    for fact in facts[4:]:
-        await store.recorder.record(fold([fact]))
+    for entry in entries[4:]:
+        await store.recorder.record(fold([entry]))
     [due] = await store.outbox.due(10)
     assert due.webhook
     assert due.webhook.pause
@@ -131,7 +131,7 @@ async def test_what_a_deleted_webhook_was_sent_is_recorded_and_pauses_nobody(sto
     await store.webhooks.change("wh_crm", lambda r: None)
     await publish_all(store)
     await store.recorder.record(fold([failed(number) for number in range(1, 9)]))
-    assert len((await store.log.list(DeliveryFilter())).rows) == 8
+    assert len((await store.producer.list(DeliveryFilter())).rows) == 8
     assert await store.outbox.due(10) == []
 
 
@@ -153,6 +153,6 @@ async def test_an_event_keeps_its_first_body_and_the_conflict_is_told(store: Sto
         [RecordedValue(delivery(body=b"another"), NOON), RecordedValue(delivery(event_id="evt_third"), NOON)]
     )
     assert await store.recorder.record(conflicting) == {("acme", event().id)}
-    seen = await store.log.find(delivery().id)
+    seen = await store.producer.find(delivery().id)
     assert seen is not None
     assert seen.body == delivery().body

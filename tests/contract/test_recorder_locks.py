@@ -33,21 +33,21 @@ async def test_what_one_has_as_new_and_the_other_as_tried_is_recorded_by_both(st
     async with asyncio.TaskGroup() as recording, store.database.transaction() as somebody:
         await somebody.execute(select(deliveries).where(deliveries.c.id == busy.id).with_for_update())
         # This one has written lms and waits for somebody, before it comes to crm.
-        recording.create_task(store.recorder.record(batch(lms, tried(busy), tried(crm))))
+        recording.create_task(store.recorder.record(batch(lms, run_pure(busy), run_pure(crm))))
         await waiting(store, 1)
-        recording.create_task(store.recorder.record(batch(crm, tried(lms))))
+        recording.create_task(store.recorder.record(batch(crm, run_pure(lms))))
         await waiting(store, 2)
     for made in (busy, crm, lms):
-        seen = await store.log.find(made.id)
+        seen = await store.producer.find(made.id)
         assert seen is not None
-        assert seen.standing.state is State.DELIVERED
+        assert seen.delivery_state.state is State.DELIVERED
 
 
-def batch(*nouns: Delivery | Attempt) -> Batch:
-    return fold([RecordedValue(noun, NOON) for noun in nouns])
+def batch(*values: Delivery | Attempt) -> Batch:
+    return fold([RecordedValue(value, NOON) for value in values])
 
 
-def tried(made: Delivery) -> Attempt:
+def run_pure(made: Delivery) -> Attempt:
     return attempt(event_id=made.event_id, webhook_id=made.webhook_id)
 
 

@@ -23,13 +23,16 @@ async def test_random_batches_in_any_order_leave_what_the_fake_of_the_stages_kee
         batch = fold(dice.choices(HISTORY, k=dice.randint(1, 6)))
         await database.recorder.record(batch)
         await fake.record(batch)
-        stored = {standing.delivery_id: standing for standing in (await database.log.list(DeliveryFilter())).rows}
-        assert stored == fake.standings
+        stored = {
+            delivery_state.delivery_id: delivery_state
+            for delivery_state in (await database.producer.list(DeliveryFilter())).rows
+        }
+        assert stored == fake.delivery_states
     assert await database.count(attempts) == len(fake.attempts)
-    for delivery_id, standing in fake.standings.items():
-        seen = await database.log.find(delivery_id)
+    for delivery_id, delivery_state in fake.delivery_states.items():
+        seen = await database.producer.find(delivery_id)
         assert seen is not None
-        assert seen.body == fake.bodies.get((standing.account_id, standing.event_id), b"")
+        assert seen.body == fake.bodies.get((delivery_state.account_id, delivery_state.event_id), b"")
 
 
 async def test_a_pause_owes_one_mail_however_often_the_webhook_fails(database: SqlStore) -> None:
@@ -39,7 +42,7 @@ async def test_a_pause_owes_one_mail_however_often_the_webhook_fails(database: S
 
 
 async def test_a_row_that_the_database_refuses_is_refused_and_not_waited_for(database: SqlStore) -> None:
-    poison: Attempt = attempt(words="a\0b")
+    poison: Attempt = attempt(message="a\0b")
     if database.database.is_sqlite:  # which takes a NUL in a text
         await database.recorder.record(fold([RecordedValue(poison, NOON)]))
         assert await database.count(attempts) == 1

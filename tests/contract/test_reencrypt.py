@@ -8,21 +8,21 @@ import pytest
 from builders import SECRET, webhook
 from contract.stores import SqlStore, publish_all
 from streams.adapters.dns_check import SystemDnsCheck
-from streams.adapters.encryption import Sealing, generate_key
+from streams.adapters.encryption import FernetEncryption, generate_key
 from streams.adapters.sql.accounts import SqlAccounts
 from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.webhooks import SqlWebhooks
 from streams.core.encryption import WrongKeys
 from streams.core.errors import InvalidRecord, Unavailable
-from streams.core.webhook import Registration, SealedSecret
+from streams.core.webhook import EncryptedSecret, Registration
 from streams.services.secrets import SecretService
 from streams.services.webhooks import WebhookService
 
 
-def service(store: SqlStore, sealing: Sealing) -> SecretService:
+def service(store: SqlStore, encryption: FernetEncryption) -> SecretService:
     audit, ids = SqlAuditLog(store.database), iter(range(1000))
-    check = SqlEncryptionCheck(store.database, sealing)
+    check = SqlEncryptionCheck(store.database, encryption)
 
     def new_id(prefix: str) -> str:
         return f"{prefix}_{next(ids)}"
@@ -31,22 +31,22 @@ def service(store: SqlStore, sealing: Sealing) -> SecretService:
         store.webhooks,
         SqlAccounts(store.database),
         store.propagation,
-        sealing,
+        encryption,
         SystemDnsCheck(()),
         store.clock,
         new_id,
         bytes,
     )
-    return SecretService(webhooks, store.webhooks, sealing, sealing, check, audit, store.clock, new_id, bytes)
+    return SecretService(webhooks, store.webhooks, encryption, check, audit, store.clock, new_id, bytes)
 
 
-async def sealed_with(store: SqlStore, sealing: Sealing) -> None:
+async def sealed_with(store: SqlStore, encryption: FernetEncryption) -> None:
     """The one webhook of the store has a secret and a header that this key sealed."""
 
     def locked(known: Registration) -> Registration:
-        secrets = (SealedSecret(sealing.seal(SECRET)),)
-        headers = sealing.seal('{"X-Gateway-Key": "k"}')
-        return replace(known, webhook=replace(known.webhook, secrets=secrets, sealed_headers=headers))
+        secrets = (EncryptedSecret(encryption.encrypt(SECRET)),)
+        headers = encryption.encrypt('{"X-Gateway-Key": "k"}')
+        return replace(known, webhook=replace(known.webhook, secrets=secrets, encrypted_headers=headers))
 
     await store.webhooks.change("wh_crm", locked)
     await publish_all(store)
@@ -56,40 +56,40 @@ async def test_after_it_the_newest_key_alone_opens_everything_and_each_webhook_i
     database: SqlStore,
 ) -> None:
     old, new = generate_key(), generate_key()
-    await sealed_with(database, Sealing([old]))
+    await sealed_with(database, FernetEncryption([old]))
     told: list[tuple[int, int]] = []
-    done = await service(database, Sealing([new, old])).reencrypt(lambda *seen: told.append(seen), by="ada")
+    done = await service(database, FernetEncryption([new, old])).reencrypt(lambda *seen: told.append(seen), by="ada")
     assert (done, told) == (1, [(1, 1)])
     found = await database.webhooks.find("wh_crm")
     assert found is not None
-    only_new = Sealing([new])
-    assert only_new.secret(found.webhook.secrets[0].sealed) == SECRET
-    assert only_new.headers(found.webhook.sealed_headers) == {"X-Gateway-Key": "k"}
+    only_new = FernetEncryption([new])
+    assert only_new.decrypt(found.webhook.secrets[0].ciphertext) == SECRET
+    assert only_new.decrypt_headers(found.webhook.encrypted_headers) == {"X-Gateway-Key": "k"}
     [due] = await database.outbox.due(10)
     assert due.webhook == found.webhook
-    [deed] = (await SqlAuditLog(database.database).list("acme", None, 10)).rows
-    assert (deed.action, deed.object_id) == ("webhook.reencrypted", "wh_crm")
+    [audit_entry] = (await SqlAuditLog(database.database).list("acme", None, 10)).rows
+    assert (audit_entry.action, audit_entry.object_id) == ("webhook.reencrypted", "wh_crm")
 
 
 async def test_what_no_key_opens_is_named_and_left_as_it_is(database: SqlStore) -> None:
-    await sealed_with(database, Sealing([generate_key()]))
+    await sealed_with(database, FernetEncryption([generate_key()]))
     before = await database.webhooks.find("wh_crm")
     with pytest.raises(InvalidRecord, match="a key that is not configured here"):
-        await service(database, Sealing([generate_key()])).reencrypt(by="ada")
+        await service(database, FernetEncryption([generate_key()])).reencrypt(by="ada")
     assert await database.webhooks.find("wh_crm") == before
 
 
 async def test_a_webhook_that_was_deleted_meanwhile_is_passed_over(database: SqlStore) -> None:
     old = generate_key()
-    await sealed_with(database, Sealing([old]))
+    await sealed_with(database, FernetEncryption([old]))
     await database.webhooks.add(Registration(replace(webhook(), id="wh_lrs"), database.clock.now()))
     await database.webhooks.change("wh_crm", lambda known: None)
     await database.webhooks.change("wh_lrs", lambda known: None)
-    assert await service(database, Sealing([generate_key(), old])).reencrypt(by="ada") == 0
+    assert await service(database, FernetEncryption([generate_key(), old])).reencrypt(by="ada") == 0
 
 
 async def test_only_who_has_a_key_that_opens_the_check_may_change_anything(database: SqlStore) -> None:
-    ours, theirs = (Sealing([generate_key()]) for _ in range(2))
+    ours, theirs = (FernetEncryption([generate_key()]) for _ in range(2))
     await sealed_with(database, ours)
     await SqlEncryptionCheck(database.database, ours).verified()
     check = SqlEncryptionCheck(database.database, theirs)
@@ -103,26 +103,26 @@ async def test_only_who_has_a_key_that_opens_the_check_may_change_anything(datab
 
 async def test_any_of_the_keys_opens_the_check(database: SqlStore) -> None:
     old, new = generate_key(), generate_key()
-    await sealed_with(database, Sealing([old]))
-    await SqlEncryptionCheck(database.database, Sealing([old])).verified()
-    both = SqlEncryptionCheck(database.database, Sealing([new, old]))
+    await sealed_with(database, FernetEncryption([old]))
+    await SqlEncryptionCheck(database.database, FernetEncryption([old])).verified()
+    both = SqlEncryptionCheck(database.database, FernetEncryption([new, old]))
     await both.verified()
-    await both.reseal()
-    await SqlEncryptionCheck(database.database, Sealing([new])).verified()
+    await both.reencrypt()
+    await SqlEncryptionCheck(database.database, FernetEncryption([new])).verified()
     with pytest.raises(Unavailable):
-        await SqlEncryptionCheck(database.database, Sealing([old])).verified()
+        await SqlEncryptionCheck(database.database, FernetEncryption([old])).verified()
     assert both.problems() == []
 
 
 async def test_two_who_look_first_agree_on_one_check(database: SqlStore) -> None:
-    sealing = Sealing([generate_key()])
-    await sealed_with(database, sealing)
-    checks = [SqlEncryptionCheck(database.database, sealing) for _ in range(5)]
+    encryption = FernetEncryption([generate_key()])
+    await sealed_with(database, encryption)
+    checks = [SqlEncryptionCheck(database.database, encryption) for _ in range(5)]
     assert len(set(await asyncio.gather(*(check.verified() for check in checks)))) == 1
 
 
 async def test_who_cannot_open_what_is_there_does_not_write_the_check(database: SqlStore) -> None:
-    ours, theirs = (Sealing([generate_key()]) for _ in range(2))
+    ours, theirs = (FernetEncryption([generate_key()]) for _ in range(2))
     await sealed_with(database, ours)
     with pytest.raises(WrongKeys):
         await SqlEncryptionCheck(database.database, theirs).verified()

@@ -23,22 +23,22 @@ def dead(number: int, reason: DeathReason = DeathReason.EXHAUSTED) -> DeadLetter
     return dead_letter(delivery=owed, reason=reason)
 
 
-async def record(store: Store, *nouns: Delivery | Attempt | DeadLetter) -> None:
-    await store.recorder.record(fold(RecordedValue(noun, NOON) for noun in nouns))
+async def record(store: Store, *values: Delivery | Attempt | DeadLetter) -> None:
+    await store.recorder.record(fold(RecordedValue(value, NOON) for value in values))
 
 
-async def standing(store: Store, delivery_id: str) -> DeliveryState:
-    seen = await store.log.find(delivery_id)
+async def delivery_state(store: Store, delivery_id: str) -> DeliveryState:
+    seen = await store.producer.find(delivery_id)
     assert seen is not None
-    return seen.standing
+    return seen.delivery_state
 
 
 async def test_a_dead_letter_starts_a_new_generation_with_a_fresh_schedule(store: Store) -> None:
     await publish_all(store)
     letter = dead(1)
     await record(store, letter)
-    assert await store.replays.again(DEAD) == [letter.delivery.id]
-    now = await standing(store, letter.delivery.id)
+    assert await store.replays.replay(DEAD) == [letter.delivery.id]
+    now = await delivery_state(store, letter.delivery.id)
     assert (now.state, now.reason, now.generation, now.step) == (State.HELD, HoldReason.REPLAY, 2, 1)
     [held] = await store.held.oldest("wh_crm", 10)
     assert (held.delivery.attempt, held.delivery.target_attempt) == (1, 1)
@@ -48,17 +48,17 @@ async def test_a_dead_letter_starts_a_new_generation_with_a_fresh_schedule(store
 async def test_records_of_the_old_generation_change_nothing_any_more(store: Store) -> None:
     letter = dead(1)
     await record(store, letter)
-    await store.replays.again(DEAD)
+    await store.replays.replay(DEAD)
     await record(store, replace(letter, delivery=letter.delivery._replace(step=99)))
-    assert (await standing(store, letter.delivery.id)).state is State.HELD
+    assert (await delivery_state(store, letter.delivery.id)).state is State.HELD
 
 
 async def test_what_was_delivered_or_waits_can_be_sent_again(store: Store) -> None:
     await record(store, delivery(event_id="evt_1"), attempt(event_id="evt_1"))
-    waits = attempt(event_id="evt_2", followed=NextStep.TIER, tier="30s", kind=Kind.TIMEOUT)
+    waits = attempt(event_id="evt_2", next_step=NextStep.TIER, tier="30s", kind=Kind.TIMEOUT)
     await record(store, delivery(event_id="evt_2"), waits)
     for event_id in ("evt_1", "evt_2"):
-        assert len(await store.replays.again(DeliveryFilter(event_id=event_id))) == 1
+        assert len(await store.replays.replay(DeliveryFilter(event_id=event_id))) == 1
         assert await store.replay_lookup.newest(delivery(event_id=event_id).id) == 2
 
 
@@ -67,40 +67,40 @@ async def test_what_is_held_a_test_and_what_a_deleted_webhook_is_owed_is_not_sen
     await record(
         store, delivery(event_id="evt_2", trigger=Trigger.TEST), attempt(event_id="evt_2", trigger=Trigger.TEST)
     )
-    assert await store.replays.again(DeliveryFilter()) == []
+    assert await store.replays.replay(DeliveryFilter()) == []
     await record(store, dead(3))
     await store.webhooks.change("wh_crm", lambda known: None)
-    assert await store.replays.again(DEAD) == []
+    assert await store.replays.replay(DEAD) == []
 
 
 async def test_only_those_that_match_are_sent_again_the_oldest_first(store: Store) -> None:
     await record(store, dead(3), dead(1), dead(2, DeathReason.GONE))
     exhausted = replace(DEAD, reason=DeathReason.EXHAUSTED)
-    assert await store.replays.again(replace(exhausted, limit=1)) == [dead(1).delivery.id]
-    assert await store.replays.again(replace(DEAD, ids=["unknown"])) == []
-    assert await store.replays.again(replace(DEAD, ids=[dead(2).delivery.id])) == [dead(2).delivery.id]
-    assert await store.replays.again(exhausted) == [dead(3).delivery.id]
+    assert await store.replays.replay(replace(exhausted, limit=1)) == [dead(1).delivery.id]
+    assert await store.replays.replay(replace(DEAD, ids=["unknown"])) == []
+    assert await store.replays.replay(replace(DEAD, ids=[dead(2).delivery.id])) == [dead(2).delivery.id]
+    assert await store.replays.replay(exhausted) == [dead(3).delivery.id]
 
 
 async def test_only_what_is_dead_is_discarded_and_then_stays_so(store: Store) -> None:
     await record(store, dead(1), delivery(event_id="evt_2"))
     assert await store.replays.discard(DeliveryFilter()) == [dead(1).delivery.id]
     await record(store, dead(1))
-    assert (await standing(store, dead(1).delivery.id)).state is State.DISCARDED
+    assert (await delivery_state(store, dead(1).delivery.id)).state is State.DISCARDED
     assert await store.replays.discard(DeliveryFilter()) == []
 
 
 async def test_the_newest_generation_of_many_is_known_and_of_strangers_is_not(store: Store) -> None:
     letters = [dead(number) for number in range(5)]
     await record(store, *letters)
-    await store.replays.again(replace(DEAD, ids=[letters[0].delivery.id]))
+    await store.replays.replay(replace(DEAD, ids=[letters[0].delivery.id]))
     asked = [store.replay_lookup.newest(letter.delivery.id) for letter in letters]
-    assert [await answer for answer in asked] == [2, 1, 1, 1, 1]
+    assert [await response for response in asked] == [2, 1, 1, 1, 1]
     assert await store.replay_lookup.newest("unknown") is None
 
 
 async def test_a_database_that_is_away_says_so_but_keeps_no_delivery_waiting(away: Store) -> None:
-    for work in (away.replays.again(DEAD), away.replays.discard(DEAD)):
+    for work in (away.replays.replay(DEAD), away.replays.discard(DEAD)):
         with pytest.raises(Unavailable):
             await work
     assert await away.replay_lookup.newest("some") is None

@@ -22,7 +22,7 @@ def topics(schedule: str, partitions: int = PARTITIONS) -> list[Topic]:
 
 def changes(plan: Sequence[Change]) -> dict[str, tuple[Action, str]]:
     """What is not kept."""
-    return {c.topic.name: (c.action, c.words) for c in plan if c.action is not Action.KEEP}
+    return {c.topic.name: (c.action, c.message) for c in plan if c.action is not Action.KEEP}
 
 
 class SqlDeployment:
@@ -125,9 +125,9 @@ def test_a_tier_of_the_schedule_is_never_removed(deployment: SqlDeployment) -> N
 
 def test_a_retired_tier_that_stays_grows_with_its_family(deployment: SqlDeployment) -> None:
     deployment.wait([3, 4])
-    action, words = deployment.plan(partitions=3)[RETIRED]
+    action, message = deployment.plan(partitions=3)[RETIRED]
     assert action is Action.GROW
-    assert words == "retired tier, grows with its family to 3 partitions; 7 records still wait in it"
+    assert message == "retired tier, grows with its family to 3 partitions; 7 records still wait in it"
     deployment.admin.apply(deployment.admin.plan(topics("1s", 3)))
     assert deployment.admin.existing()[RETIRED] == 3
     assert "7 records" in deployment.plan(partitions=3)[RETIRED][1]

@@ -101,11 +101,11 @@ def environ(request: pytest.FixtureRequest, secured_kafka: SecuredKafka, topic_p
 
 @asynccontextmanager
 async def log_of(deployment: SqlDeployment) -> AsyncIterator[KafkaRecordProducer]:
-    log = deployment.log(FakeTelemetry())
+    producer = deployment.producer(FakeTelemetry())
     try:
-        yield log
+        yield producer
     finally:
-        await log.close()
+        await producer.close()
 
 
 def test_topics_are_made_and_seen(environ: Environ) -> None:
@@ -115,24 +115,24 @@ def test_topics_are_made_and_seen(environ: Environ) -> None:
 
 async def test_what_a_log_produces_a_feed_reads_and_commits(environ: Environ) -> None:
     deployment, handler = SqlDeployment.from_environment(environ), RecordCollector()
-    feed = deployment.feed("record", [ATTEMPTS], FakeTelemetry())
-    async with log_of(deployment) as log, in_background(feed.run(handler)):
-        await asyncio.wait_for(log.produce([Outgoing(ATTEMPTS, b"key", b"value")]), SECONDS)
+    consumer = deployment.consumer("record", [ATTEMPTS], FakeTelemetry())
+    async with log_of(deployment) as producer, in_background(consumer.run(handler)):
+        await asyncio.wait_for(producer.produce([Outgoing(ATTEMPTS, b"key", b"value")]), SECONDS)
         await until(lambda: bool(handler.records), SECONDS)
-        await asyncio.wait_for(feed.commit({handler.records[0].partition: Commit(1, "")}), SECONDS)
+        await asyncio.wait_for(consumer.commit({handler.records[0].partition: Commit(1, "")}), SECONDS)
     assert handler.records[0].value == b"value"
 
 
 async def test_the_view_is_read(environ: Environ) -> None:
     deployment = SqlDeployment.from_environment(environ)
-    view = deployment.view_reader(FakeTelemetry())
-    async with log_of(deployment) as log, in_background(view.run()):
+    subscriptions = deployment.subscriptions_reader(FakeTelemetry())
+    async with log_of(deployment) as producer, in_background(subscriptions.run()):
         known = Outgoing(SUBSCRIPTIONS, b"wh_1", deployment.codec.encode(webhook(id="wh_1")))
         all_of_them = Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), Sentinel("one", 1).encode())
-        await asyncio.wait_for(log.produce([known, all_of_them]), SECONDS)
-        await asyncio.wait_for(view.wait_until_ready(), SECONDS)
-        await asyncio.wait_for(view.catch_up(), SECONDS)
-        assert view.find("wh_1")
+        await asyncio.wait_for(producer.produce([known, all_of_them]), SECONDS)
+        await asyncio.wait_for(subscriptions.wait_until_ready(), SECONDS)
+        await asyncio.wait_for(subscriptions.catch_up(), SECONDS)
+        assert subscriptions.find("wh_1")
 
 
 async def test_faust_reads_what_a_producer_team_publishes(environ: Environ, topic_prefix: str) -> None:
@@ -174,9 +174,9 @@ def refused(request: pytest.FixtureRequest, secured_kafka: SecuredKafka, tmp_pat
 def test_a_stage_that_may_not_come_in_says_so_at_its_start(
     refused: tuple[Environ, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environ, words = refused
+    environ, message = refused
     monkeypatch.setattr(startup_checks, "START_SECONDS", 0.0)
-    with pytest.raises(Misconfigured, match=words) as told:
+    with pytest.raises(Misconfigured, match=message) as told:
         startup_checks.StartupChecks([ATTEMPTS]).require(SqlDeployment.from_environment(environ))
     assert "\n" not in str(told.value)
 
@@ -184,40 +184,40 @@ def test_a_stage_that_may_not_come_in_says_so_at_its_start(
 Run = Callable[[SqlDeployment, FakeTelemetry], Coroutine[Any, Any, Any]]
 
 
-async def feed_runs(deployment: SqlDeployment, report: FakeTelemetry) -> None:
-    await deployment.feed("record", [ATTEMPTS], report).run(RecordCollector())
+async def feed_runs(deployment: SqlDeployment, telemetry: FakeTelemetry) -> None:
+    await deployment.consumer("record", [ATTEMPTS], telemetry).run(RecordCollector())
 
 
-async def view_runs(deployment: SqlDeployment, report: FakeTelemetry) -> None:
-    await deployment.view_reader(report).run()
+async def view_runs(deployment: SqlDeployment, telemetry: FakeTelemetry) -> None:
+    await deployment.subscriptions_reader(telemetry).run()
 
 
-async def log_produces(deployment: SqlDeployment, report: FakeTelemetry) -> None:
-    log = deployment.log(report)
+async def log_produces(deployment: SqlDeployment, telemetry: FakeTelemetry) -> None:
+    producer = deployment.producer(telemetry)
     try:
-        await log.produce([Outgoing(ATTEMPTS, b"key", b"value")])
+        await producer.produce([Outgoing(ATTEMPTS, b"key", b"value")])
     finally:
-        await log.close()
+        await producer.close()
 
 
 @pytest.mark.parametrize("run", [feed_runs, view_runs, log_produces])
 async def test_a_client_that_may_no_longer_come_in_says_why_once_and_can_be_stopped(
     run: Run, refused: tuple[Environ, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environ, words = refused
+    environ, message = refused
     monkeypatch.setattr(kafka_log, "FLUSH_SECONDS", 1.0)
-    report = FakeTelemetry()
-    async with in_background(run(SqlDeployment.from_environment(environ), report)):
-        await until(lambda: bool(report.facts), SECONDS)
-    [(fact, about)] = report.facts
-    assert fact.startswith("broker unavailable")
-    assert words in str(about["why"])
+    telemetry = FakeTelemetry()
+    async with in_background(run(SqlDeployment.from_environment(environ), telemetry)):
+        await until(lambda: bool(telemetry.logged), SECONDS)
+    [(entry, about)] = telemetry.logged
+    assert entry.startswith("broker unavailable")
+    assert message in str(about["why"])
 
 
 async def test_faust_ends_and_its_log_says_why(
     refused: tuple[Environ, str], topic_prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    environ, words = refused
+    environ, message = refused
     stage = FaustStage(kafka_properties(environ), "fan-out", SESSION_EVENTS, topic_prefix, None)
 
     async def handle(records: Sequence[Record]) -> None: ...
@@ -225,14 +225,14 @@ async def test_faust_ends_and_its_log_says_why(
     with pytest.raises(FaustCrashed, match="Unable to bootstrap"):
         await asyncio.wait_for(stage.run(handle), SECONDS)
     # Python's TLS hears of a refused certificate only as a connection that closed.
-    assert (words if words != "alert bad" else "closed") in caplog.text
+    assert (message if message != "alert bad" else "closed") in caplog.text
 
 
 def test_a_producer_team_that_may_not_come_in_is_told_why(refused: tuple[Environ, str]) -> None:
-    environ, words = refused
+    environ, message = refused
     theirs = {name: value for name, value in kafka_properties(environ).items() if name != "bootstrap.servers"}
     patience = {"message.timeout.ms": "3000"}
     with EventProducer(environ["KAFKA_BOOTSTRAP_SERVERS"], properties={**theirs, **patience}) as producer:
         error = producer.publish(EVENT).exception(SECONDS)
-    assert isinstance(error, Unavailable if words == "alert bad" else Misconfigured)
-    assert words in str(error)
+    assert isinstance(error, Unavailable if message == "alert bad" else Misconfigured)
+    assert message in str(error)

@@ -23,14 +23,14 @@ def sentinel(live: int, check: str | None = None) -> Outgoing:
 
 async def test_the_view_is_ready_with_its_sentinel_only(kafka_cluster: KafkaCluster) -> None:
     reader = kafka_cluster.reader()
-    async with kafka_cluster.log() as log, running(reader.run()):
-        await log.produce([Outgoing(SUBSCRIPTIONS, b"wh_0", CODEC.encode(webhook(id="wh_0")))])
+    async with kafka_cluster.producer() as producer, running(reader.run()):
+        await producer.produce([Outgoing(SUBSCRIPTIONS, b"wh_0", CODEC.encode(webhook(id="wh_0")))])
         await asyncio.wait_for(reader.wait_until_read(), SECONDS)
         assert not reader.is_ready
-        assert "not all read yet" in reader.troubles()[0]
-        await log.produce([sentinel(1)])
+        assert "not all read yet" in reader.readiness_problems()[0]
+        await producer.produce([sentinel(1)])
         await asyncio.wait_for(reader.wait_until_ready(), SECONDS)
-        assert reader.troubles() == []
+        assert reader.readiness_problems() == []
 
 
 class FastClock:
@@ -42,39 +42,39 @@ class FastClock:
 
 async def test_a_stage_whose_clock_is_wrong_is_not_ready_and_says_so(kafka_cluster: KafkaCluster) -> None:
     reader = kafka_cluster.reader(clock=FastClock())
-    async with kafka_cluster.log() as log, running(reader.run()):
+    async with kafka_cluster.producer() as producer, running(reader.run()):
         await asyncio.wait_for(reader.wait_until_read(), SECONDS)
-        await log.produce([sentinel(0)])
-        await until(lambda: reader.view.is_complete())
+        await producer.produce([sentinel(0)])
+        await until(lambda: reader.table.is_complete())
         assert not reader.is_ready
-        assert "clock is +600 s off" in reader.troubles()[0]
+        assert "clock is +600 s off" in reader.readiness_problems()[0]
 
 
 async def test_an_old_sentinel_makes_a_stage_wait_for_the_next_one_which_tells_whose_clock_is_wrong(
     kafka_cluster: KafkaCluster,
 ) -> None:
-    async with kafka_cluster.log() as log:
-        await log.produce([sentinel(0)])
+    async with kafka_cluster.producer() as producer:
+        await producer.produce([sentinel(0)])
         reader = kafka_cluster.reader(clock=FastClock())
         async with running(reader.run()):
             await asyncio.wait_for(reader.wait_until_read(), SECONDS)
-            await until(lambda: reader.view.is_complete())
+            await until(lambda: reader.table.is_complete())
             assert not reader.is_ready
-            assert "either this machine's clock is fast or `publish` is away" in reader.troubles()[0]
-            await log.produce([sentinel(0)])
-            await until(lambda: "clock is +600 s off" in reader.troubles()[0])
+            assert "either this machine's clock is fast or `publish` is away" in reader.readiness_problems()[0]
+            await producer.produce([sentinel(0)])
+            await until(lambda: "clock is +600 s off" in reader.readiness_problems()[0])
 
 
 async def test_a_stage_does_not_wait_for_ever_for_a_publisher_that_is_away(
     kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broker_clock, "NEXT_SENTINEL_SECONDS", 0.2)
-    async with kafka_cluster.log() as log:
-        await log.produce([sentinel(0)])
+    async with kafka_cluster.producer() as producer:
+        await producer.produce([sentinel(0)])
     reader = kafka_cluster.reader(clock=FastClock())
     async with running(reader.run()):
         await asyncio.wait_for(reader.wait_until_ready(), SECONDS)
-        assert reader.troubles() == []
+        assert reader.readiness_problems() == []
 
 
 async def test_a_record_that_is_appended_while_the_end_is_asked_for_is_no_sign_of_another_topic(
@@ -86,12 +86,12 @@ async def test_a_record_that_is_appended_while_the_end_is_asked_for_is_no_sign_o
         while not done.is_set():
             await reader.catch_up()
 
-    async with kafka_cluster.log() as log, running(reader.run()):
-        await log.produce([sentinel(0)])
+    async with kafka_cluster.producer() as producer, running(reader.run()):
+        await producer.produce([sentinel(0)])
         await asyncio.wait_for(reader.wait_until_ready(), SECONDS)
         asking = [asyncio.create_task(ask_again_and_again()) for _ in range(4)]
         for _ in range(300):
-            await log.produce([sentinel(0)])
+            await producer.produce([sentinel(0)])
         done.set()
         await asyncio.wait_for(asyncio.gather(*asking), SECONDS)
 
@@ -107,8 +107,8 @@ async def test_a_topic_that_was_made_anew_ends_the_view_though_its_consumer_says
     own_kafka.start()
     cluster = KafkaCluster({"bootstrap.servers": own_kafka.bootstrap}, "")
     reader = cluster.reader()
-    async with cluster.log() as log:
-        await log.produce([sentinel(0), sentinel(0)])
+    async with cluster.producer() as producer:
+        await producer.produce([sentinel(0), sentinel(0)])
     running = asyncio.create_task(reader.run())
     await asyncio.wait_for(reader.wait_until_ready(), SECONDS)
     admin.delete_topics([SUBSCRIPTIONS])[SUBSCRIPTIONS].result(SECONDS)
@@ -124,31 +124,33 @@ async def test_while_the_broker_is_away_the_view_says_that_it_may_be_behind(
     monkeypatch.setattr(subscriptions_reader, "WATCH_SECONDS", 0.2)
     cluster = cluster_on(own_kafka.bootstrap)
     reader = cluster.reader()
-    async with cluster.log() as log:
-        await log.produce([sentinel(0)])
+    async with cluster.producer() as producer:
+        await producer.produce([sentinel(0)])
         async with running(reader.run()):
             await asyncio.wait_for(reader.wait_until_ready(), SECONDS)
             own_kafka.kill()
-            await until(lambda: reader.troubles() == ["the broker does not say whether the webhooks are all read"])
+            await until(
+                lambda: reader.readiness_problems() == ["the broker does not say whether the webhooks are all read"]
+            )
             own_kafka.start()
-            await until(lambda: reader.troubles() == [])
+            await until(lambda: reader.readiness_problems() == [])
 
 
 async def test_a_bug_in_the_thread_ends_the_view(kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriptions_reader, "RECORDS_AT_ONCE", None)
-    async with kafka_cluster.log() as log:
-        await log.produce([sentinel(0)])
+    async with kafka_cluster.producer() as producer:
+        await producer.produce([sentinel(0)])
     with pytest.raises(TypeError):
         await asyncio.wait_for(kafka_cluster.reader().run(), SECONDS)
 
 
 async def test_a_sentinel_of_another_incarnation_ends_the_view(kafka_cluster: KafkaCluster) -> None:
     reader = kafka_cluster.reader()
-    async with kafka_cluster.log() as log:
-        await log.produce([sentinel(0)])
+    async with kafka_cluster.producer() as producer:
+        await producer.produce([sentinel(0)])
         running = asyncio.create_task(reader.run())
         await asyncio.wait_for(reader.wait_until_ready(), SECONDS)
-        await log.produce([Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), Sentinel("two", 0).encode())])
+        await producer.produce([Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), Sentinel("two", 0).encode())])
         with pytest.raises(SubscriptionsReaderFailed, match="another incarnation"):
             await asyncio.wait_for(running, SECONDS)
 
@@ -161,17 +163,17 @@ class BrokenCodec(AvroCodec):
 
 
 async def test_a_bug_met_while_reading_ends_the_view_rather_than_lose_a_webhook(kafka_cluster: KafkaCluster) -> None:
-    async with kafka_cluster.log() as log:
-        await log.produce([Outgoing(SUBSCRIPTIONS, b"wh_0", CODEC.encode(webhook(id="wh_0"))), sentinel(1)])
+    async with kafka_cluster.producer() as producer:
+        await producer.produce([Outgoing(SUBSCRIPTIONS, b"wh_0", CODEC.encode(webhook(id="wh_0"))), sentinel(1)])
     with pytest.raises(RuntimeError, match="a bug"):
         await asyncio.wait_for(kafka_cluster.reader(codec=BrokenCodec()).run(), SECONDS)
 
 
 async def test_without_the_right_encryption_keys_a_stage_is_not_ready(kafka_cluster: KafkaCluster) -> None:
-    reader = kafka_cluster.reader(opens_check=lambda sealed: sealed == "ours")
-    async with kafka_cluster.log() as log, running(reader.run()):
-        await log.produce([sentinel(0, "theirs")])
-        await until(lambda: any("SCORM_WEBHOOKS_ENCRYPTION_KEYS" in problem for problem in reader.troubles()))
+    reader = kafka_cluster.reader(opens_check=lambda ciphertext: ciphertext == "ours")
+    async with kafka_cluster.producer() as producer, running(reader.run()):
+        await producer.produce([sentinel(0, "theirs")])
+        await until(lambda: any("SCORM_WEBHOOKS_ENCRYPTION_KEYS" in problem for problem in reader.readiness_problems()))
         assert not reader.is_ready
-        await log.produce([sentinel(0, "ours")])
+        await producer.produce([sentinel(0, "ours")])
         await asyncio.wait_for(reader.wait_until_ready(), SECONDS)

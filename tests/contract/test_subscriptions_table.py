@@ -6,46 +6,46 @@ from collections.abc import AsyncIterator, Awaitable
 import pytest_asyncio
 
 from builders import attempt, webhook
-from contract.clusters import CODEC, SECONDS, Cluster, Subscriptions, until
+from contract.clusters import CODEC, SECONDS, Cluster, until
 from fakes import quiet
 from streams.core.delivery import SubscriptionsPosition
 from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
-from streams.ports import Outgoing, RecordProducer
+from streams.ports import Outgoing, RecordProducer, Subscriptions
 from streams.topics import SUBSCRIPTIONS
 
 
 class Board:
     """The topic as `publish` writes it, and one view of it."""
 
-    def __init__(self, log: RecordProducer, view: Subscriptions) -> None:
-        self._log = log
-        self.view = view
+    def __init__(self, producer: RecordProducer, subscriptions: Subscriptions) -> None:
+        self._kafka = producer
+        self.table = subscriptions
 
     async def put(self, webhook_id: str, version: int = 1, url: str = "https://crm.example.com/hooks") -> None:
         await self.write(webhook_id, CODEC.encode(webhook(id=webhook_id, version=version, url=url)))
 
     async def remove(self, webhook_id: str, version: int) -> None:
         tombstone = Outgoing(SUBSCRIPTIONS, webhook_id.encode(), None, ((VERSION_HEADER, b"%d" % version),))
-        await self._log.produce([tombstone])
+        await self._kafka.produce([tombstone])
 
     async def mark(self, live: int, incarnation: str = "one") -> None:
         await self.write(SENTINEL_KEY, Sentinel(incarnation, live).encode())
 
     async def write(self, key: str, value: bytes) -> None:
-        await self._log.produce([Outgoing(SUBSCRIPTIONS, key.encode(), value)])
+        await self._kafka.produce([Outgoing(SUBSCRIPTIONS, key.encode(), value)])
 
     async def caught_up(self) -> SubscriptionsPosition:
-        return await asyncio.wait_for(self.view.catch_up(), SECONDS)
+        return await asyncio.wait_for(self.table.catch_up(), SECONDS)
 
     def url_of(self, webhook_id: str) -> str | None:
-        found = self.view.find(webhook_id)
+        found = self.table.find(webhook_id)
         return found.url if found else None
 
 
 @pytest_asyncio.fixture
 async def board(cluster: Cluster) -> AsyncIterator[Board]:
-    async with cluster.log() as log, cluster.view() as view:
-        yield Board(log, view)
+    async with cluster.producer() as producer, cluster.subscriptions() as subscriptions:
+        yield Board(producer, subscriptions)
 
 
 async def is_waiting(task: asyncio.Task[SubscriptionsPosition] | asyncio.Task[None]) -> bool:
@@ -66,18 +66,18 @@ async def test_what_was_just_published_is_seen_by_whoever_catches_up(board: Boar
     for number in range(1, 6):
         await board.put(f"wh_{number}", version=number + 1)
         await board.caught_up()
-        assert board.view.find(f"wh_{number}") is not None
+        assert board.table.find(f"wh_{number}") is not None
     await board.remove("wh_3", version=9)
     await board.caught_up()
-    assert board.view.find("wh_3") is None
-    assert len(board.view.of_account("acme")) == 5
-    assert board.view.of_account("nobody") == []
+    assert board.table.find("wh_3") is None
+    assert len(board.table.of_account("acme")) == 5
+    assert board.table.of_account("nobody") == []
 
 
 async def test_nobody_has_caught_up_before_the_sentinel_is_read_and_all_that_it_counts(board: Board) -> None:
     await board.put("wh_0")
-    catching_up = asyncio.create_task(board.view.catch_up())
-    await until(lambda: board.view.find("wh_0") is not None)
+    catching_up = asyncio.create_task(board.table.catch_up())
+    await until(lambda: board.table.find("wh_0") is not None)
     assert await is_waiting(catching_up)
     await board.mark(live=2)
     await board.put("wh_0", version=2, url="https://marked.example.com")
@@ -97,17 +97,17 @@ async def test_an_older_version_that_comes_later_changes_nothing(board: Board) -
     await board.remove("wh_0", version=6)
     await board.put("wh_0", version=5)
     await board.caught_up()
-    assert board.view.find("wh_0") is None
+    assert board.table.find("wh_0") is None
 
 
 async def test_a_webhook_was_created_when_its_first_record_was_appended(board: Board) -> None:
     await board.mark(0)
     await board.put("wh_0")
     await board.caught_up()
-    first = board.view.find("wh_0")
+    first = board.table.find("wh_0")
     await board.put("wh_0", version=2)
     await board.caught_up()
-    second = board.view.find("wh_0")
+    second = board.table.find("wh_0")
     assert first
     assert second
     assert second.version == 2
@@ -118,20 +118,20 @@ async def test_what_another_process_saw_is_there_after_a_wait(board: Board) -> N
     await board.mark(0)
     seen = await board.caught_up()
     await board.put("wh_0")
-    await asyncio.wait_for(board.view.wait_for(SubscriptionsPosition("one", seen.offset + 1)), SECONDS)
-    assert board.view.find("wh_0") is not None
+    await asyncio.wait_for(board.table.wait_for(SubscriptionsPosition("one", seen.offset + 1)), SECONDS)
+    assert board.table.find("wh_0") is not None
 
 
 async def test_a_position_beyond_the_end_is_not_waited_for(board: Board) -> None:
     await board.mark(0)
     await board.caught_up()
-    await asyncio.wait_for(board.view.wait_for(SubscriptionsPosition("one", 2**62)), SECONDS)
+    await asyncio.wait_for(board.table.wait_for(SubscriptionsPosition("one", 2**62)), SECONDS)
 
 
 async def test_what_was_seen_on_a_topic_that_is_no_more_is_waited_for_by_nobody(board: Board) -> None:
     await board.mark(0)
     await board.caught_up()
-    await asyncio.wait_for(board.view.wait_for(SubscriptionsPosition("another", 1_000_000)), SECONDS)
+    await asyncio.wait_for(board.table.wait_for(SubscriptionsPosition("another", 1_000_000)), SECONDS)
 
 
 UNREADABLE = [
@@ -151,6 +151,6 @@ async def test_records_that_nobody_can_read_leave_in_force_what_was_known(board:
         await board.write(key, value)
         await board.put(f"wh_{number}")
         await board.caught_up()
-        assert board.view.find(f"wh_{number}") is not None
+        assert board.table.find(f"wh_{number}") is not None
     assert board.url_of("wh_0") == "https://known.example.com"
     assert await board.caught_up() == SubscriptionsPosition("one", 2 + 2 * len(UNREADABLE))

@@ -47,7 +47,7 @@ def test_a_config_that_is_not_as_declared_is_named_and_set(admin: TopicsAdmin) -
         for topic in topics("1s,2s", 2)
     ]
     [change] = [change for change in admin.plan(shorter) if change.action is not Action.KEEP]
-    assert (change.action, change.words) == (Action.CONFIGURE, "retention.ms 604800000 → 3600000")
+    assert (change.action, change.message) == (Action.CONFIGURE, "retention.ms 604800000 → 3600000")
     admin.apply([change])
     assert actions(admin.plan(shorter)) == {Action.KEEP}
 
@@ -69,7 +69,7 @@ def test_whoever_asks_right_after_apply_sees_what_it_made(empty: TopicsAdmin) ->
 def test_a_tier_that_left_the_schedule_is_named_and_kept(admin: TopicsAdmin) -> None:
     [retired] = [change for change in admin.plan(topics("1s", 2)) if change.action is Action.RETIRED]
     assert retired.topic.name == "deliveries.retry.2s"
-    assert "still read" in retired.words
+    assert "still read" in retired.message
 
 
 def test_fewer_partitions_are_refused_in_words_and_nothing_is_changed(admin: TopicsAdmin) -> None:

@@ -171,8 +171,8 @@ def test_attempts_are_counted_by_the_hour_they_began_in_tests_apart() -> None:
 # -- mails -----------------------------------------------------------------------------------------------------
 
 
-def mail(kind: MailKind = MailKind.PAUSED, **facts: object) -> Mail:
-    return Mail("mail_1", "key", "acme", "wh_crm", kind, facts, NOON)
+def mail(kind: MailKind = MailKind.PAUSED, **details: object) -> Mail:
+    return Mail("mail_1", "key", "acme", "wh_crm", kind, details, NOON)
 
 
 def test_a_pause_is_told_with_what_failed_since_when_and_how_to_avoid_the_next_one() -> None:
@@ -188,7 +188,7 @@ def test_a_pause_is_told_with_what_failed_since_when_and_how_to_avoid_the_next_o
         "https://hooks.example.com/",
     )
     assert letter.subject == "Webhook paused: https://crm.example.com/<hooks>"
-    for words in (
+    for message in (
         "5 attempts in a row failed",
         "Failing since:  2026-04-10T12:00:00Z",
         "its server failed.",
@@ -196,7 +196,7 @@ def test_a_pause_is_told_with_what_failed_since_when_and_how_to_avoid_the_next_o
         "within 10 seconds",
         "https://hooks.example.com/webhooks/wh_crm",
     ):
-        assert words in letter.text
+        assert message in letter.text
     assert "&lt;hooks&gt;" in letter.html
     assert "<hooks>" not in letter.html
     assert "Last attempt" not in letter.text
@@ -217,13 +217,13 @@ def test_a_subject_is_one_line_whatever_the_description_is() -> None:
     [(1, False, "Undelivered: 1 event for CRM"), (3, True, "Still undelivered: 3 events for CRM")],
 )
 def test_dead_letters_are_told_with_how_many_there_are(count: int, reminder: bool, subject: str) -> None:
-    facts = {
+    details = {
         "description": "CRM",
         "count": count,
         "since": "2026-04-10T12:00:00Z",
         **({"reminder": True} if reminder else {}),
     }
-    assert compose(mail(MailKind.DEAD_LETTERS, **facts), "https://x").subject == subject
+    assert compose(mail(MailKind.DEAD_LETTERS, **details), "https://x").subject == subject
 
 
 def test_a_mail_is_tried_for_about_three_days() -> None:

@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 from builders import NOON, attempt, dead_letter, delivery
 from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery, HoldReason, State
-from streams.core.delivery_state import Batch, DeliveryState, RecordedValue, fold, standing_of, stripped
+from streams.core.delivery_state import Batch, DeliveryState, RecordedValue, delivery_state_of, fold, stripped
 from streams.core.outcome import Kind
 
 RETRIED = attempt(
-    kind=Kind.SERVER_ERROR, words="The endpoint answered 500.", status=500, followed=NextStep.TIER, tier="30s"
+    kind=Kind.SERVER_ERROR, message="The endpoint answered 500.", status=500, next_step=NextStep.TIER, tier="30s"
 )
 
 
-def fact(noun: Delivery | Attempt | DeadLetter) -> RecordedValue:
-    return RecordedValue(noun, NOON)
+def entry(value: Delivery | Attempt | DeadLetter) -> RecordedValue:
+    return RecordedValue(value, NOON)
 
 
-def standing(noun: Delivery | Attempt | DeadLetter) -> DeliveryState:
-    found = standing_of(fact(noun))
+def delivery_state(value: Delivery | Attempt | DeadLetter) -> DeliveryState:
+    found = delivery_state_of(entry(value))
     assert found is not None
     return found
 
@@ -33,42 +33,42 @@ def standing(noun: Delivery | Attempt | DeadLetter) -> DeliveryState:
 
 
 def test_a_new_delivery_waits_and_is_due_at_once() -> None:
-    new = standing(delivery())
+    new = delivery_state(delivery())
     assert (new.state, new.attempts, new.due_at, new.tier) == (State.WAITING, 0, NOON, None)
 
 
 def test_a_retry_waits_for_its_tier() -> None:
-    waiting = standing(RETRIED)
+    waiting = delivery_state(RETRIED)
     assert (waiting.state, waiting.attempts, waiting.tier) == (State.WAITING, 1, "30s")
     assert waiting.due_at == NOON + timedelta(seconds=30)
-    assert waiting.words == "The endpoint answered 500."
+    assert waiting.message == "The endpoint answered 500."
 
 
 def test_a_delivered_attempt_is_a_delivered_delivery() -> None:
-    done = standing(attempt(number=3))
+    done = delivery_state(attempt(number=3))
     assert (done.state, done.attempts, done.due_at) == (State.DELIVERED, 3, None)
 
 
 @pytest.mark.parametrize("reason", list(HoldReason))
 def test_a_held_delivery_says_why(reason: HoldReason) -> None:
-    held = standing(delivery().held(reason, "pause_1", attempted=False))
+    held = delivery_state(delivery().held(reason, "pause_1", attempted=False))
     assert (held.state, held.reason, held.pause_id) == (State.HELD, reason, "pause_1")
-    assert held.words
+    assert held.message
 
 
 def test_a_dead_letter_says_why_and_what_the_endpoint_said_last() -> None:
-    dead = standing(dead_letter())
+    dead = delivery_state(dead_letter())
     assert (dead.state, dead.reason, dead.attempts) == (State.DEAD, DeathReason.EXHAUSTED, 6)
-    assert dead.words == "The endpoint answered 500: its server failed."
+    assert dead.message == "The endpoint answered 500: its server failed."
 
 
-@pytest.mark.parametrize("followed", [NextStep.FALLBACK, NextStep.HELD, NextStep.DEAD])
-def test_an_attempt_whose_consequence_has_a_record_of_its_own_says_nothing(followed: NextStep) -> None:
-    assert standing_of(fact(attempt(kind=Kind.TIMEOUT, followed=followed))) is None
+@pytest.mark.parametrize("nextStep", [NextStep.FALLBACK, NextStep.HELD, NextStep.DEAD])
+def test_an_attempt_whose_consequence_has_a_record_of_its_own_says_nothing(next_step: NextStep) -> None:
+    assert delivery_state_of(entry(attempt(kind=Kind.TIMEOUT, next_step=next_step))) is None
 
 
 def test_attempt_and_delivery_speak_of_the_same_delivery() -> None:
-    assert standing(attempt()).delivery_id == standing(delivery()).delivery_id == delivery().id
+    assert delivery_state(attempt()).delivery_id == delivery_state(delivery()).delivery_id == delivery().id
 
 
 RecordValue = Delivery | Attempt | DeadLetter
@@ -77,52 +77,52 @@ NOUNS: list[RecordValue] = [
     delivery(hold_reason=HoldReason.PAUSED, pause_id="pause_1"),
     dead_letter(),
     RETRIED,
-    attempt(followed=NextStep.HELD, kind=Kind.TIMEOUT),
+    attempt(next_step=NextStep.HELD, kind=Kind.TIMEOUT),
 ]
 
 
-def at(noun: RecordValue, webhook: str, generation: int, step: int) -> RecordedValue:
-    if isinstance(noun, DeadLetter):
-        inner = noun.delivery._replace(webhook_id=webhook, generation=generation, step=step)
-        return fact(replace(noun, delivery=inner))
-    return fact(noun._replace(webhook_id=webhook, generation=generation, step=step))
+def at(value: RecordValue, webhook: str, generation: int, step: int) -> RecordedValue:
+    if isinstance(value, DeadLetter):
+        inner = value.delivery._replace(webhook_id=webhook, generation=generation, step=step)
+        return entry(replace(value, delivery=inner))
+    return entry(value._replace(webhook_id=webhook, generation=generation, step=step))
 
 
 # -- what supersedes what ------------------------------------------------------------------------------------
 
 
 def test_a_later_step_supersedes_an_earlier_one_and_never_itself() -> None:
-    early, late = standing(delivery()), standing(RETRIED)
+    early, late = delivery_state(delivery()), delivery_state(RETRIED)
     assert late.supersedes(early)
     assert not early.supersedes(late)
     assert not late.supersedes(late)
 
 
 def test_delivered_ends_its_generation_whatever_its_step() -> None:
-    delivered, later = standing(attempt(step=2)), standing(delivery(step=9))
+    delivered, later = delivery_state(attempt(step=2)), delivery_state(delivery(step=9))
     assert delivered.supersedes(later)
     assert not later.supersedes(delivered)
 
 
 def test_a_replay_begins_a_new_generation() -> None:
-    delivered, replayed = standing(attempt()), standing(delivery(generation=2))
+    delivered, replayed = delivery_state(attempt()), delivery_state(delivery(generation=2))
     assert replayed.supersedes(delivered)
     assert not delivered.supersedes(replayed)
 
 
 def test_delivered_twice_is_delivered_whichever_came_first() -> None:
-    once, twice = fact(attempt(step=2)), fact(attempt(step=3, number=2))
-    for facts in ([once, twice], [twice, once]):
-        (found,) = fold(facts).standings
+    once, twice = entry(attempt(step=2)), entry(attempt(step=3, number=2))
+    for entries in ([once, twice], [twice, once]):
+        (found,) = fold(entries).delivery_states
         assert found.state is State.DELIVERED
 
 
 @given(st.sampled_from(NOUNS), st.sampled_from(NOUNS), st.integers(1, 3), st.integers(1, 6))
 def test_what_fan_out_wrote_supersedes_nothing(
-    noun: RecordValue, other: RecordValue, generation: int, step: int
+    value: RecordValue, other: RecordValue, generation: int, step: int
 ) -> None:
-    first = standing_of(at(noun, "wh_a", 1, 1))
-    known = standing_of(at(other, "wh_a", generation, step))
+    first = delivery_state_of(at(value, "wh_a", 1, 1))
+    known = delivery_state_of(at(other, "wh_a", generation, step))
     if first is not None and known is not None:
         assert first.is_first
         assert not first.supersedes(known)
@@ -132,14 +132,14 @@ def test_what_fan_out_wrote_supersedes_nothing(
 
 
 def test_a_batch_has_every_attempt_and_each_body_once() -> None:
-    batch = fold([fact(delivery()), fact(RETRIED), fact(dead_letter())])
+    batch = fold([entry(delivery()), entry(RETRIED), entry(dead_letter())])
     assert batch.attempts == (RETRIED,)
     assert batch.bodies == {("acme", delivery().event_id): delivery().body}
-    assert [standing.state for standing in batch.standings] == [State.DEAD]
+    assert [delivery_state.state for delivery_state in batch.delivery_states] == [State.DEAD]
 
 
 def test_the_same_event_id_of_two_accounts_has_two_bodies() -> None:
-    bodies = fold([fact(delivery()), fact(delivery(account_id="globex", body=b"{}"))]).bodies
+    bodies = fold([entry(delivery()), entry(delivery(account_id="globex", body=b"{}"))]).bodies
     assert len(bodies) == 2
 
 
@@ -152,47 +152,47 @@ def histories(draw: st.DrawFn) -> list[RecordedValue]:
     """Records of two deliveries with distinct (generation, step), at most one delivered in a generation."""
     webhooks = st.sampled_from(("wh_a", "wh_b"))
     places = st.lists(st.tuples(webhooks, st.integers(1, 3), st.integers(1, 6)), unique=True, max_size=12)
-    facts = []
+    entries = []
     delivered = set()
     for webhook, generation, step in draw(places):
-        noun = draw(st.sampled_from(NOUNS))
+        value = draw(st.sampled_from(NOUNS))
         if (webhook, generation) not in delivered and draw(st.booleans()):
             delivered.add((webhook, generation))
-            noun = attempt()
-        facts.append(at(noun, webhook, generation, step))
-    return facts
+            value = attempt()
+        entries.append(at(value, webhook, generation, step))
+    return entries
 
 
-def standings(batches: Sequence[Batch]) -> dict[str, DeliveryState]:
+def delivery_states(batches: Sequence[Batch]) -> dict[str, DeliveryState]:
     """As a database would have them after these batches."""
     known: dict[str, DeliveryState] = {}
     for batch in batches:
-        for standing in batch.standings:
-            before = known.get(standing.delivery_id)
-            if before is None or standing.supersedes(before):
-                known[standing.delivery_id] = standing
+        for delivery_state in batch.delivery_states:
+            before = known.get(delivery_state.delivery_id)
+            if before is None or delivery_state.supersedes(before):
+                known[delivery_state.delivery_id] = delivery_state
     return known
 
 
 @given(histories(), st.data())
-def test_neither_order_nor_repetition_nor_batches_matter(facts: list[RecordedValue], data: st.DataObject) -> None:
-    again = data.draw(st.lists(st.sampled_from(facts), max_size=6)) if facts else []
-    shuffled = data.draw(st.permutations(facts + again))
+def test_neither_order_nor_repetition_nor_batches_matter(entries: list[RecordedValue], data: st.DataObject) -> None:
+    again = data.draw(st.lists(st.sampled_from(entries), max_size=6)) if entries else []
+    shuffled = data.draw(st.permutations(entries + again))
     cut = data.draw(st.integers(0, len(shuffled)))
-    assert standings([fold(shuffled[:cut]), fold(shuffled[cut:])]) == standings([fold(facts)])
+    assert delivery_states([fold(shuffled[:cut]), fold(shuffled[cut:])]) == delivery_states([fold(entries)])
 
 
 # -- what the database refuses -------------------------------------------------------------------------------
 
 
 def test_a_stripped_attempt_keeps_what_is_ours_and_nothing_from_outside() -> None:
-    bare = stripped(fact(RETRIED)).noun
+    bare = stripped(entry(RETRIED)).value
     assert isinstance(bare, Attempt)
-    assert (bare.id, bare.kind, bare.status, bare.followed) == (RETRIED.id, RETRIED.kind, 500, NextStep.TIER)
-    assert bare.answer == b""
-    assert bare.answer_headers == bare.request_headers == {}
-    assert (bare.url, bare.words) == ("", "(server_error; the details could not be stored)")
+    assert (bare.id, bare.kind, bare.status, bare.next_step) == (RETRIED.id, RETRIED.kind, 500, NextStep.TIER)
+    assert bare.response_body == b""
+    assert bare.response_headers == bare.request_headers == {}
+    assert (bare.url, bare.message) == ("", "(server_error; the details could not be stored)")
 
 
 def test_a_delivery_is_ours_already() -> None:
-    assert stripped(fact(delivery())) == fact(delivery())
+    assert stripped(entry(delivery())) == entry(delivery())

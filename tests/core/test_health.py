@@ -21,7 +21,7 @@ from streams.core.outcome import Kind
 from streams.core.webhook import PauseReason
 
 
-def tried(
+def run_pure(
     start: float,
     end: float,
     kind: Kind = Kind.SERVER_ERROR,
@@ -35,7 +35,7 @@ def tried(
 
 
 def in_a_row(count: int) -> list[HealthSample]:
-    return [tried(second, second + 1) for second in range(count)]
+    return [run_pure(second, second + 1) for second in range(count)]
 
 
 def test_five_failures_in_a_row_pause_the_webhook() -> None:
@@ -50,22 +50,24 @@ def test_what_follows_the_pause_is_not_counted() -> None:
 
 
 def test_a_blip_with_eight_requests_in_flight_is_one_failure() -> None:
-    blip = [tried(start=number / 10, end=1 + number / 10) for number in range(8)]
+    blip = [run_pure(start=number / 10, end=1 + number / 10) for number in range(8)]
     assert Health().after(blip).failures == 1
 
 
 def test_a_failure_that_started_when_the_last_one_ended_counts() -> None:
-    assert Health().after([tried(0, 1), tried(1, 2)]).failures == 2
+    assert Health().after([run_pure(0, 1), run_pure(1, 2)]).failures == 2
 
 
 def test_a_success_ends_the_run() -> None:
-    health = Health().after([*in_a_row(4), tried(4, 5, Kind.DELIVERED)])
+    health = Health().after([*in_a_row(4), run_pure(4, 5, Kind.DELIVERED)])
     assert health == Health()
     assert health.after(in_a_row(4)).pause is None
 
 
 def test_a_success_that_ended_before_the_last_failure_did_says_nothing() -> None:
-    assert Health().after([tried(0, 10), tried(0, 10, Kind.DELIVERED), tried(0, 9, Kind.DELIVERED)]).failures == 1
+    assert (
+        Health().after([run_pure(0, 10), run_pure(0, 10, Kind.DELIVERED), run_pure(0, 9, Kind.DELIVERED)]).failures == 1
+    )
 
 
 @pytest.mark.parametrize("epoch", [1, 3])
@@ -75,16 +77,16 @@ def test_attempts_of_another_epoch_are_ignored(epoch: int) -> None:
 
 
 def test_410_pauses_at_once() -> None:
-    assert Health().after([tried(0, 1, Kind.GONE)]).pause is PauseReason.GONE
+    assert Health().after([run_pure(0, 1, Kind.GONE)]).pause is PauseReason.GONE
 
 
 def test_410_pauses_even_when_another_request_failed_meanwhile() -> None:
-    assert Health().after([tried(0, 2), tried(1, 2, Kind.GONE)]).pause is PauseReason.GONE
+    assert Health().after([run_pure(0, 2), run_pure(1, 2, Kind.GONE)]).pause is PauseReason.GONE
 
 
 @pytest.mark.parametrize("kind", sorted(NOT_COUNTED))
 def test_an_endpoint_that_asks_for_time_is_not_broken(kind: Kind) -> None:
-    asked = [tried(second, second + 1, kind) for second in range(9)]
+    asked = [run_pure(second, second + 1, kind) for second in range(9)]
     assert Health().after(asked) == Health()
     assert Health().after([*in_a_row(4), *asked]).failures == 4
 
@@ -96,14 +98,14 @@ def test_an_endpoint_that_asks_for_time_is_not_broken(kind: Kind) -> None:
 )
 @pytest.mark.parametrize("kind", [Kind.SERVER_ERROR, Kind.GONE, Kind.DELIVERED])
 def test_only_events_at_the_primary_endpoint_count(changes: dict[str, Trigger | Target], kind: Kind) -> None:
-    uncounted = tried(10, 11, kind)._replace(**changes)  # type: ignore[arg-type]
+    uncounted = run_pure(10, 11, kind)._replace(**changes)  # type: ignore[arg-type]
     failing = Health().after(in_a_row(4))
     assert failing.after([uncounted]) == failing
 
 
 starts, durations = st.integers(0, 50), st.integers(0, 10)
 kinds = st.sampled_from([Kind.DELIVERED, Kind.SERVER_ERROR, Kind.TIMEOUT, Kind.THROTTLED])
-one_attempt = st.builds(lambda start, takes, kind: tried(start, start + takes, kind), starts, durations, kinds)
+one_attempt = st.builds(lambda start, takes, kind: run_pure(start, start + takes, kind), starts, durations, kinds)
 attempts = st.lists(one_attempt, max_size=30)
 
 

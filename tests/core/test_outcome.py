@@ -42,7 +42,7 @@ def test_2xx_is_success_and_everything_else_a_failure_of_its_own_kind(
     assert outcome.kind is kind
     assert outcome.delivered is (kind is Kind.DELIVERED)
     assert (outcome.retry_after is not None) is (kind is Kind.THROTTLED)
-    assert str(status) in outcome.words
+    assert str(status) in outcome.message
 
 
 FAILURES = [
@@ -63,13 +63,13 @@ def test_every_failure_of_the_network_has_words(kind: Kind) -> None:
     outcome = judge(Failure(kind, "{errno} 111"), NOON, 10)
     assert outcome.kind is kind
     assert not outcome.delivered
-    assert outcome.words.endswith(". ({errno} 111)")
-    assert judge(Failure(kind), NOON, 10).words.endswith(".")
+    assert outcome.message.endswith(". ({errno} 111)")
+    assert judge(Failure(kind), NOON, 10).message.endswith(".")
 
 
 def test_a_timeout_says_how_long_was_waited() -> None:
-    words = judge(Failure(Kind.TIMEOUT), NOON, 2.5).words
-    assert words == "The endpoint did not answer within 2.5 seconds."
+    message = judge(Failure(Kind.TIMEOUT), NOON, 2.5).message
+    assert message == "The endpoint did not answer within 2.5 seconds."
 
 
 def test_an_endpoint_that_answers_is_never_our_own_network() -> None:
@@ -78,7 +78,7 @@ def test_an_endpoint_that_answers_is_never_our_own_network() -> None:
 
 def test_a_throttled_answer_says_how_long_to_wait() -> None:
     outcome = judge(Response(503, {"retry-after": "90"}), NOON, 10)
-    assert outcome.words == "The endpoint answered 503 and asked to wait 90 seconds."
+    assert outcome.message == "The endpoint answered 503 and asked to wait 90 seconds."
 
 
 # -- Retry-After ---------------------------------------------------------------------------------------------

@@ -26,12 +26,12 @@ from streams.ports import RecordValue
 
 CODEC = AvroCodec()
 SCHEDULE = parse_schedule("30s,2m")
-RECORDS = [CODEC.encode(noun) for noun in (event(), delivery(), attempt(), dead_letter(), webhook())]
+RECORDS = [CODEC.encode(value) for value in (event(), delivery(), attempt(), dead_letter(), webhook())]
 HUGE = 2**62
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"webhook_id": "wh\r\nx"}, "webhookId"),
         ({"account_id": "x" * 129}, "accountId"),
@@ -44,29 +44,29 @@ HUGE = 2**62
         ({"pause_id": "a\0b"}, "null"),
     ],
 )
-def test_a_delivery_beyond_our_limits_is_refused(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(InvalidRecord, match=words):
+def test_a_delivery_beyond_our_limits_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRecord, match=message):
         check_delivery(delivery(**changes))
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"status": 99_999}, "no HTTP status"),
         ({"tier": "soon"}, "not a wait"),
         ({"tier": "9999999d"}, "longer than 366 days"),
         ({"number": HUGE}, "is not a count"),
-        ({"words": "a\0b"}, "null"),
+        ({"message": "a\0b"}, "null"),
         ({"ended_at": datetime(9950, 1, 1, tzinfo=UTC)}, "is not a time"),
     ],
 )
-def test_an_attempt_beyond_our_limits_is_refused(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(InvalidRecord, match=words):
+def test_an_attempt_beyond_our_limits_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRecord, match=message):
         check_attempt(attempt(**changes))
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"max_concurrency": 0}, "maxConcurrency"),
         ({"max_concurrency": HUGE}, "maxConcurrency"),
@@ -76,8 +76,8 @@ def test_an_attempt_beyond_our_limits_is_refused(changes: dict[str, Any], words:
         ({"health_epoch": -1}, "is not a count"),
     ],
 )
-def test_a_webhook_beyond_our_limits_is_refused(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(InvalidRecord, match=words):
+def test_a_webhook_beyond_our_limits_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRecord, match=message):
         check_webhook(webhook(**changes))
 
 
@@ -97,44 +97,44 @@ def mutations(draw: st.DrawFn) -> bytes:
     return bytes(value)
 
 
-def handle(noun: RecordValue) -> None:
+def handle(value: RecordValue) -> None:
     """All that a stage does with it before it waits for anybody."""
-    match noun:
+    match value:
         case Event():
-            body = render(check_event(noun))
+            body = render(check_event(value))
             assert len(body) <= PAYLOAD_BYTES
-            wants(webhook(), noun)
+            wants(webhook(), value)
         case Delivery():
-            fold([RecordedValue(noun, NOON)])
+            fold([RecordedValue(value, NOON)])
             known = webhook(fallback_url="https://backup.example.com")
-            before_attempt(noun, known)
+            before_attempt(value, known)
             with suppress(ValueError):  # an attempt says that it cannot be sent
-                build_request(noun, known.url, [SECRET], {}, 0, "X-Signature")
+                build_request(value, known.url, [SECRET], {}, 0, "X-Signature")
             for status in (200, 410, 429, 500):
                 outcome = judge(Response(status, {"retry-after": "9" * 400}), NOON, 10)
-                following = after_attempt(noun, outcome, SCHEDULE, known)
+                following = after_attempt(value, outcome, SCHEDULE, known)
                 if isinstance(following, object) and hasattr(following, "delivery"):
                     CODEC.encode(following.delivery)
         case Attempt() | DeadLetter():
-            facts = [RecordedValue(noun, NOON + timedelta(days=1))]
-            batch = fold(facts)
+            entries = [RecordedValue(value, NOON + timedelta(days=1))]
+            batch = fold(entries)
             by_hour(batch.attempts)
-            fold([stripped(fact) for fact in facts])
+            fold([stripped(entry) for entry in entries])
         case Webhook():
-            noun.valid_secrets(NOON)
-            wants(noun, event())
-            CODEC.encode(noun)
+            value.valid_secrets(NOON)
+            wants(value, event())
+            CODEC.encode(value)
 
 
 @settings(max_examples=1000)
 @given(mutations() | st.binary(max_size=200))
 @example(CODEC.encode(delivery(seen=SubscriptionsPosition("first", 2**63 - 1))))
-def test_whatever_decodes_can_be_handled(value: bytes) -> None:
+def test_whatever_decodes_can_be_handled(encoded: bytes) -> None:
     try:
-        noun = CODEC.decode(value)
+        value = CODEC.decode(encoded)
     except InvalidRecord:
         return
     try:
-        handle(noun)
+        handle(value)
     except Invalid:
-        assert isinstance(noun, Event)
+        assert isinstance(value, Event)

@@ -46,7 +46,7 @@ def test_spaces_and_days_are_understood() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("", "tier: '' is not a wait such as 30s, 2m, 6h or 1d"),
         ("30s,", "tier: '' is not a wait such as 30s, 2m, 6h or 1d"),
@@ -58,10 +58,10 @@ def test_spaces_and_days_are_understood() -> None:
         ("60s,1m", "schedule: each wait must be longer than the one before, as in 30s,2m,10m,1h,6h"),
     ],
 )
-def test_a_wrong_schedule_says_what_would_be_right(text: str, words: str) -> None:
+def test_a_wrong_schedule_says_what_would_be_right(text: str, message: str) -> None:
     with pytest.raises(Invalid) as wrong:
         parse_schedule(text)
-    assert str(wrong.value) == words
+    assert str(wrong.value) == message
 
 
 schedules = st.lists(st.integers(1, 10**6), min_size=1, max_size=8, unique=True).map(
@@ -74,13 +74,13 @@ asked = st.none() | st.timedeltas(timedelta(0), timedelta(days=30))
 def test_every_run_of_failures_ends_after_one_attempt_more_than_there_are_tiers(
     schedule: Schedule, data: st.DataObject
 ) -> None:
-    tried = delivery()
+    run_pure = delivery()
     for number in range(1, schedule.attempts + 1):
-        assert tried.attempt == number
+        assert run_pure.attempt == number
         outcome = FAILED._replace(retry_after=data.draw(asked))
-        following = after_attempt(tried, outcome, schedule, webhook())
+        following = after_attempt(run_pure, outcome, schedule, webhook())
         if isinstance(following, RetryLater):
-            tried = following.delivery
+            run_pure = following.delivery
     assert isinstance(following, GiveUp)
     assert following.delivery.attempt == schedule.attempts + 1
 
@@ -175,14 +175,14 @@ def test_what_would_be_a_dead_letter_goes_to_the_fallback_url_first(attempt: int
 
 
 def after_fallback(hook: Webhook, outcomes: Sequence[Outcome]) -> list[object]:
-    tried = delivery(attempt=6, target_attempt=6).diverted(attempted=True)
-    followed: list[object] = []
+    run_pure = delivery(attempt=6, target_attempt=6).diverted(attempted=True)
+    next_step: list[object] = []
     for outcome in outcomes:
-        following = after_attempt(tried, outcome, SCHEDULE, hook)
-        followed.append(following)
+        following = after_attempt(run_pure, outcome, SCHEDULE, hook)
+        next_step.append(following)
         if isinstance(following, RetryLater):
-            tried = following.delivery
-    return followed
+            run_pure = following.delivery
+    return next_step
 
 
 def test_the_fallback_url_is_tried_once_and_after_the_first_two_tiers() -> None:
@@ -220,15 +220,15 @@ def test_a_held_delivery_goes_on_with_the_attempt_at_the_primary_endpoint_that_w
     at = delivery()
     primary = 0
     for move in moves:
-        tried = move != "divert"
+        run_pure = move != "divert"
         if move == "retry":
             after = at.retried()
         elif at.target is Target.PRIMARY:
-            after = at.diverted(attempted=tried)
+            after = at.diverted(attempted=run_pure)
         else:
             continue
-        assert (after.step, after.attempt) == (at.step + 1, at.attempt + tried)
-        primary += tried and at.target is Target.PRIMARY
+        assert (after.step, after.attempt) == (at.step + 1, at.attempt + run_pure)
+        primary += run_pure and at.target is Target.PRIMARY
         at = after
     held = at.held(HoldReason.PAUSED, "pause_1", attempted=attempted)
     primary += attempted and at.target is Target.PRIMARY

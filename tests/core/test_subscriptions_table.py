@@ -19,12 +19,12 @@ A, B = webhook(id="wh_a"), webhook(id="wh_b")
 
 
 def view_of(*webhooks: Webhook, live: int | None = None) -> SubscriptionsTable:
-    view = SubscriptionsTable()
+    table = SubscriptionsTable()
     for offset, hook in enumerate(webhooks):
-        view.put(offset, hook, NOON)
+        table.put(offset, hook, NOON)
     if live is not None:
-        view.mark(len(webhooks), Sentinel("first", live))
-    return view
+        table.mark(len(webhooks), Sentinel("first", live))
+    return table
 
 
 # -- ready or not --------------------------------------------------------------------------------------------
@@ -48,18 +48,18 @@ def test_no_webhook_at_all_is_complete_when_the_sentinel_says_so() -> None:
 
 
 def test_what_was_deleted_after_the_sentinel_is_not_missed() -> None:
-    view = view_of(A, B, live=2)
-    view.remove(3, A.id, 2)
-    assert view.is_complete()
-    view.mark(4, Sentinel("first", 1))
-    assert view.is_complete()
+    table = view_of(A, B, live=2)
+    table.remove(3, A.id, 2)
+    assert table.is_complete()
+    table.mark(4, Sentinel("first", 1))
+    assert table.is_complete()
 
 
 def test_what_was_deleted_before_the_sentinel_makes_up_for_nothing() -> None:
-    view = view_of(A, B, live=2)
-    view.remove(3, A.id, 2)
-    view.mark(4, Sentinel("first", 2))
-    assert not view.is_complete()
+    table = view_of(A, B, live=2)
+    table.remove(3, A.id, 2)
+    table.mark(4, Sentinel("first", 2))
+    assert not table.is_complete()
 
 
 def test_a_sentinel_is_read_as_it_was_written() -> None:
@@ -72,30 +72,30 @@ def test_a_sentinel_is_read_as_it_was_written() -> None:
 
 def test_an_older_version_is_ignored() -> None:
     newer = replace(A, version=5, url="https://new.example.com")
-    view = view_of(newer, replace(A, version=4), replace(A, version=5, url="https://same.example.com"))
-    assert view.find(A.id) == replace(newer, created_at=NOON)
-    assert view.position == 3
+    table = view_of(newer, replace(A, version=4), replace(A, version=5, url="https://same.example.com"))
+    assert table.find(A.id) == replace(newer, created_at=NOON)
+    assert table.position == 3
 
 
 def test_a_deleted_webhook_stays_deleted_when_an_older_version_follows() -> None:
-    view = view_of(replace(A, version=5))
-    view.remove(1, A.id, 6)
-    view.put(2, replace(A, version=5), NOON)
-    assert view.find(A.id) is None
-    assert view.of_account("acme") == []
+    table = view_of(replace(A, version=5))
+    table.remove(1, A.id, 6)
+    table.put(2, replace(A, version=5), NOON)
+    assert table.find(A.id) is None
+    assert table.of_account("acme") == []
 
 
 def test_a_tombstone_of_an_older_version_deletes_nothing() -> None:
-    view = view_of(replace(A, version=5))
-    view.remove(1, A.id, 4)
-    assert view.find(A.id) is not None
+    table = view_of(replace(A, version=5))
+    table.remove(1, A.id, 4)
+    assert table.find(A.id) is not None
 
 
 def test_a_tombstone_of_a_webhook_that_compaction_took_is_remembered_too() -> None:
-    view = SubscriptionsTable()
-    view.remove(0, A.id, 6)
-    view.put(1, replace(A, version=5), NOON)
-    assert view.find(A.id) is None
+    table = SubscriptionsTable()
+    table.remove(0, A.id, 6)
+    table.put(1, replace(A, version=5), NOON)
+    assert table.find(A.id) is None
 
 
 def test_versions_are_those_of_the_topic() -> None:
@@ -103,13 +103,13 @@ def test_versions_are_those_of_the_topic() -> None:
 
 
 def test_a_webhook_was_created_when_its_first_record_was_appended() -> None:
-    view = view_of(A)
-    view.put(1, replace(A, version=2), NOON + timedelta(hours=1))
-    found = view.find(A.id)
+    table = view_of(A)
+    table.put(1, replace(A, version=2), NOON + timedelta(hours=1))
+    found = table.find(A.id)
     assert found is not None
     assert (found.version, found.created_at) == (2, NOON)
-    view.put(2, replace(A, version=3, created_at=NOON - timedelta(days=1)), NOON)
-    found = view.find(A.id)
+    table.put(2, replace(A, version=3, created_at=NOON - timedelta(days=1)), NOON)
+    found = table.find(A.id)
     assert found is not None
     assert found.created_at == NOON - timedelta(days=1)
 
@@ -118,12 +118,12 @@ def test_a_webhook_was_created_when_its_first_record_was_appended() -> None:
 
 
 def test_a_view_has_reached_what_a_writer_saw_once_it_read_as_far() -> None:
-    view = view_of(A, live=1)
-    assert view.seen == SubscriptionsPosition("first", 2)
-    assert view.has_reached(SubscriptionsPosition("first", 2))
-    assert not view.has_reached(SubscriptionsPosition("first", 3))
-    view.skip(2)
-    assert view.has_reached(SubscriptionsPosition("first", 3))
+    table = view_of(A, live=1)
+    assert table.seen == SubscriptionsPosition("first", 2)
+    assert table.has_reached(SubscriptionsPosition("first", 2))
+    assert not table.has_reached(SubscriptionsPosition("first", 3))
+    table.skip(2)
+    assert table.has_reached(SubscriptionsPosition("first", 3))
 
 
 def test_what_was_written_under_another_incarnation_counts_as_reached() -> None:
@@ -134,10 +134,10 @@ def test_what_was_written_under_another_incarnation_counts_as_reached() -> None:
 
 
 def test_an_account_sees_its_own_webhooks_only() -> None:
-    view = view_of(A, replace(B, account_id="globex"))
-    assert [hook.id for hook in view.of_account("acme")] == ["wh_a"]
-    assert [hook.id for hook in view.of_account("globex")] == ["wh_b"]
-    assert view.of_account("nobody") == []
+    table = view_of(A, replace(B, account_id="globex"))
+    assert [hook.id for hook in table.of_account("acme")] == ["wh_a"]
+    assert [hook.id for hook in table.of_account("globex")] == ["wh_b"]
+    assert table.of_account("nobody") == []
 
 
 # -- compaction ----------------------------------------------------------------------------------------------
@@ -153,15 +153,15 @@ class EndpointQueue:
     live: int | None = None
     deleted: bool = False
 
-    def feed(self, view: SubscriptionsTable) -> None:
+    def feed(self, table: SubscriptionsTable) -> None:
         if self.live is not None:
-            view.mark(self.offset, Sentinel("first", self.live))
+            table.mark(self.offset, Sentinel("first", self.live))
         elif self.deleted:
-            view.remove(self.offset, self.key, self.version)
+            table.remove(self.offset, self.key, self.version)
         else:
             # As `publish` writes it: the creation time is known from the second version on.
             created_at = NOON if self.version > 1 else None
-            view.put(self.offset, webhook(id=self.key, version=self.version, created_at=created_at), NOON)
+            table.put(self.offset, webhook(id=self.key, version=self.version, created_at=created_at), NOON)
 
 
 @st.composite
@@ -195,10 +195,10 @@ def compacted(draw: st.DrawFn, log: Sequence[EndpointQueue]) -> list[EndpointQue
 
 
 def read(log: Sequence[EndpointQueue]) -> SubscriptionsTable:
-    view = SubscriptionsTable()
+    table = SubscriptionsTable()
     for line in log:
-        line.feed(view)
-    return view
+        line.feed(table)
+    return table
 
 
 @given(st.data())

@@ -98,13 +98,13 @@ def test_good_urls(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "words"),
-    [pytest.param(url, words, id=repr(url)[:50]) for words, urls in BAD.items() for url in urls],
+    ("url", "message"),
+    [pytest.param(url, message, id=repr(url)[:50]) for message, urls in BAD.items() for url in urls],
 )
-def test_bad_urls_are_told_what_would_be_right(url: object, words: str) -> None:
+def test_bad_urls_are_told_what_would_be_right(url: object, message: str) -> None:
     (error,) = url_errors("fallbackUrl", url)
     assert error.field == "fallbackUrl"
-    assert words in error.message
+    assert message in error.message
 
 
 def test_plain_http_only_where_it_is_allowed() -> None:

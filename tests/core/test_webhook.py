@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import NEW_SECRET, NOON, SECRET, event, sealed, webhook
+from builders import NEW_SECRET, NOON, SECRET, ciphertext, event, webhook
 from streams.core.event import Event
 from streams.core.event_data import EVENT_TYPES
 from streams.core.webhook import Webhook, wants
@@ -99,6 +99,6 @@ def test_a_wider_scope_loses_nothing(webhook: Webhook, event: Event, package: st
 
 def test_both_secrets_are_valid_until_the_overlap_ends() -> None:
     ends_at = NOON + timedelta(hours=24)
-    rotating = webhook(secrets=(sealed(SECRET, ends_at), sealed(NEW_SECRET)))
+    rotating = webhook(secrets=(ciphertext(SECRET, ends_at), ciphertext(NEW_SECRET)))
     assert rotating.valid_secrets(NOON) == rotating.secrets
     assert rotating.valid_secrets(ends_at) == rotating.secrets[1:]

@@ -22,12 +22,12 @@ class Received:
 
 
 class Receiver:
-    """Listens on loopback; `answers[path]` gives the status for a request, else it is 200."""
+    """Listens on loopback; `responses[path]` gives the status for a request, else it is 200."""
 
     def __init__(self) -> None:
         self.requests: list[Received] = []
         self._at: defaultdict[str, list[Received]] = defaultdict(list)
-        self.answers: dict[str, Callable[[Received], int]] = {}
+        self.responses: dict[str, Callable[[Received], int]] = {}
         self._lock = threading.Lock()
         receiver = self
 
@@ -91,8 +91,8 @@ class Receiver:
             request = Received(path, headers, body, monotonic(), len(self._at[path]) + 1)
             self._at[path].append(request)
             self.requests.append(request)
-        answer = self.answers.get(path)
-        return answer(request) if answer else 200
+        response = self.responses.get(path)
+        return response(request) if response else 200
 
 
 def header(request: Received, name: str) -> str:

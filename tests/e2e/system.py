@@ -26,17 +26,17 @@ START_SECONDS = 60
 def until(
     condition: Callable[[], object],
     seconds: float = 60,
-    words: str | Callable[[], str] = "",
+    message: str | Callable[[], str] = "",
     every: float = 0.05,
 ) -> None:
-    """Wait for a condition, asked `every` so many seconds; AssertionError with `words` at the deadline.
+    """Wait for a condition, asked `every` so many seconds; AssertionError with `message` at the deadline.
 
     A function is asked for its words then.
     """
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() >= deadline:
-            raise AssertionError(f"not within {seconds} s: {words() if callable(words) else words or condition}")
+            raise AssertionError(f"not within {seconds} s: {message() if callable(message) else message or condition}")
         time.sleep(every)
 
 
@@ -152,14 +152,14 @@ class System:
         return self._processes[stage].poll()
 
     def is_ready(self, stage: str) -> bool:
-        return self.exit_code(stage) is None and self.trouble(stage) == ""
+        return self.exit_code(stage) is None and self.problem(stage) == ""
 
-    def trouble(self, stage: str) -> str:
+    def problem(self, stage: str) -> str:
         """Why the stage cannot work at the moment; empty when it can."""
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{self._ports[stage]}/readyz", timeout=2).close()
-        except urllib.error.HTTPError as answer:
-            return answer.read().decode()
+        except urllib.error.HTTPError as response:
+            return response.read().decode()
         except OSError as error:
             return str(error)
         return ""
@@ -171,8 +171,8 @@ class System:
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.split("{")[0].split(" ")[0] == full)
 
     def metrics(self, stage: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[stage]}/metrics", timeout=20) as answer:
-            return str(answer.read().decode())
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[stage]}/metrics", timeout=20) as response:
+            return str(response.read().decode())
 
     def kill(self, stage: str) -> None:
         """kill -9."""

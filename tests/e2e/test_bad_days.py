@@ -32,8 +32,8 @@ def registered(system: System, url: str, *more: str) -> tuple[str, str]:
     return account, str(webhook["id"])
 
 
-def told(system: System, stage: str, words: str) -> int:
-    return sum(words in fact["event"] for fact in system.facts(stage))
+def told(system: System, stage: str, message: str) -> int:
+    return sum(message in fact["event"] for fact in system.facts(stage))
 
 
 def test_a_broker_that_is_killed_and_comes_back_costs_nothing_and_is_mentioned_once(
@@ -74,7 +74,7 @@ def test_every_stage_that_is_stopped_while_the_broker_is_away_ends_before_kubern
         system.start()
         account, _ = registered(system, receiver.url("/crm"))
         wanted = publish(Platform(own_kafka.bootstrap, "session-events"), account, range(100))
-        until(lambda: len(receiver.ids("/crm")) > 50, words="a good part of the hundred")
+        until(lambda: len(receiver.ids("/crm")) > 50, message="a good part of the hundred")
         own_kafka.kill()
 
         for stage in STAGES:

@@ -55,7 +55,7 @@ def test_a_burst_to_a_fast_webhook_is_never_held(system: System, platform: Platf
     held_before = system.metric("deliver", "deliveries_held_total")
     wanted = publish(platform, mine, "burst", BURST)
     until(partial(sink.has_all, "/fast", wanted), 120, "every event")
-    until(lambda: system.states(hook) == {"delivered": BURST}, words="every delivery recorded")
+    until(lambda: system.states(hook) == {"delivered": BURST}, message="every delivery recorded")
     assert system.metric("deliver", "deliveries_held_total") == held_before
     assert len(sink.ids("/fast")) == BURST
 
@@ -68,7 +68,7 @@ def test_a_webhook_that_answers_in_nine_seconds_is_held_as_busy_and_its_partitio
     slow = system.webhook(mine, sink.url("/slow"))["id"]
     system.webhook(other, sink.url("/quick"))
     owed = publish(platform, mine, "slow", 300)
-    until(lambda: system.states(slow).get("held", 0) > 100, words="what it cannot take held")
+    until(lambda: system.states(slow).get("held", 0) > 100, message="what it cannot take held")
     assert {row["reason"] for row in system.deliveries(slow) if row["state"] == "held"} == {"busy"}
 
     for round_ in range(3):

@@ -79,16 +79,18 @@ class Api:
             method=method,
         )
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                text = answer.read()
+            with urllib.request.urlopen(request, timeout=20) as response:
+                text = response.read()
         except urllib.error.HTTPError as problem:
             text = problem.read()
         return json.loads(text) if text else None
 
     def commands(self, page: str) -> list[str]:
         """What a page of ours says to type, as a browser shows it."""
-        with urllib.request.urlopen(self._base + page, timeout=20) as answer:
-            return [unescape(command) for command in re.findall("<pre>(.*?)</pre>", answer.read().decode(), re.DOTALL)]
+        with urllib.request.urlopen(self._base + page, timeout=20) as response:
+            return [
+                unescape(command) for command in re.findall("<pre>(.*?)</pre>", response.read().decode(), re.DOTALL)
+            ]
 
     def in_shell(self, settings: str, command: str) -> str:
         """The command typed by who has the key; its output."""
@@ -149,7 +151,7 @@ def test_from_registration_to_the_first_event_by_http_alone(api: Api, receiver: 
 def test_a_pause_is_told_by_one_mail_and_what_was_held_flows_again(
     system: System, api: Api, account: dict[str, Any], platform: Platform, receiver: Receiver, mailbox: Mailbox
 ) -> None:
-    receiver.answers["/down"] = lambda request: 500
+    receiver.responses["/down"] = lambda request: 500
     made = api("POST", "/v1/webhooks", {"url": receiver.url("/down"), "description": "The CRM"})
     for number in range(3):
         platform.publish(f"evt_{number}", launched(f"evt_{number}", account["id"]))
@@ -165,7 +167,7 @@ def test_a_pause_is_told_by_one_mail_and_what_was_held_flows_again(
     assert [told["subject"] for told in notifications()["data"]] == ["Webhook paused: The CRM"]
     until(lambda: system.states(made["id"]) == {"held": 3}, 30, "everything held")
 
-    del receiver.answers["/down"]
+    del receiver.responses["/down"]
     link = next(line for line in text_of(mail).split() if line.startswith(f"{PUBLIC_URL}/webhooks/"))
     steps = api.commands(link.removeprefix(PUBLIC_URL))
     assert json.loads(api.in_shell(*steps[:2]))["status"] == "paused"
@@ -180,8 +182,8 @@ def test_a_pause_is_told_by_one_mail_and_what_was_held_flows_again(
 def test_during_a_rotation_both_secrets_verify_and_dead_letters_are_sent_again_by_a_job(
     system: System, api: Api, account: dict[str, Any], platform: Platform, receiver: Receiver
 ) -> None:
-    answers = {"status": 410}
-    receiver.answers["/moved"] = lambda request: answers["status"]
+    responses = {"status": 410}
+    receiver.responses["/moved"] = lambda request: responses["status"]
     made = api("POST", "/v1/webhooks", {"url": receiver.url("/moved")})
     platform.publish("evt_1", completed("evt_1", account["id"]))
     platform.flush()
@@ -190,7 +192,7 @@ def test_during_a_rotation_both_secrets_verify_and_dead_letters_are_sent_again_b
     assert api("POST", f"{path}/enable", {"held": "keep"})["status"] == "active"
     until(lambda: system.states(made["id"]) == {"dead": 1}, 30, "a dead letter")
     rotated = api("POST", f"{path}/secret/rotate")
-    answers["status"] = 200
+    responses["status"] = 200
     job = api("POST", "/v1/dead-letters/retry", {"filter": {"webhookId": made["id"]}})
     until(lambda: "finishedAt" in api("GET", f"/v1/jobs/{job['id']}"), 30, "the job")
     until(lambda: system.states(made["id"]) == {"delivered": 1}, 30, "its delivery")
@@ -225,7 +227,7 @@ def test_the_documentation_of_the_running_api_is_there(system: System, tmp_path:
     port = system.env["SCORM_WEBHOOKS_API_PORT"]
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/docs", timeout=20) as page:
         assert b"swagger-ui" in page.read()
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=20) as answer:
-        assert answer.read() == b"ready\n"
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
-        assert b"scorm_webhooks_api_requests_total" in answer.read()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=20) as response:
+        assert response.read() == b"ready\n"
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as response:
+        assert b"scorm_webhooks_api_requests_total" in response.read()

@@ -33,13 +33,13 @@ def test_enabling_decides_what_becomes_of_what_was_held(
     hook = system.webhook(mine, receiver.url("/crm"))["id"]
     system.run("webhooks", "pause", hook)
     publish(platform, mine, ids("held", 40))
-    until(lambda: system.states(hook) == {"held": 40}, words="all of it held")
+    until(lambda: system.states(hook) == {"held": 40}, message="all of it held")
     assert not receiver.requests
 
     system.run("webhooks", "enable", hook, "--held", choice)
-    until(lambda: system.states(hook) == {ends_as: 40}, words=f"all of it {ends_as}")
+    until(lambda: system.states(hook) == {ends_as: 40}, message=f"all of it {ends_as}")
     publish(platform, mine, ["evt_new"])
-    until(lambda: "evt_new" in receiver.ids("/crm"), words="what came after the pause")
+    until(lambda: "evt_new" in receiver.ids("/crm"), message="what came after the pause")
     wanted = ids("held", 40) if choice == "deliver" else []
     assert sorted(receiver.ids("/crm")) == sorted([*wanted, "evt_new"])
     assert {header(request, "webhook-attempt") for request in receiver.requests} == {"1"}
@@ -51,9 +51,9 @@ def test_what_was_held_arrives_oldest_first(system: System, platform: Platform, 
     system.run("webhooks", "pause", hook)
     for event_id in ids("held", 12):
         publish(platform, mine, [event_id])
-        until(lambda: len(system.deliveries(hook)) == len(platform.acknowledged), words="each in its turn")
+        until(lambda: len(system.deliveries(hook)) == len(platform.acknowledged), message="each in its turn")
     system.run("webhooks", "enable", hook)
-    until(lambda: system.states(hook) == {"delivered": 12}, words="all of it delivered")
+    until(lambda: system.states(hook) == {"delivered": 12}, message="all of it delivered")
     assert receiver.ids("/crm") == ids("held", 12)
 
 
@@ -61,15 +61,15 @@ def test_a_dead_letter_is_sent_again_with_the_same_bytes_and_only_then_is_no_dea
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
     mine = system.account()
-    receiver.answers["/crm"] = lambda request: 500 if header(request, "webhook-id") == "evt_bad" else 200
+    receiver.responses["/crm"] = lambda request: 500 if header(request, "webhook-id") == "evt_bad" else 200
     hook = system.webhook(mine, receiver.url("/crm"))["id"]
     publish(platform, mine, ["evt_bad"])
-    until(lambda: system.states(hook) == {"dead": 1}, words="a dead letter")
+    until(lambda: system.states(hook) == {"dead": 1}, message="a dead letter")
     [dead] = system.run("dead-letters", "list", "--webhook", hook, "--reason", "exhausted", "--json")
 
-    del receiver.answers["/crm"]
+    del receiver.responses["/crm"]
     assert system.run("dead-letters", "retry", "--all", "--webhook", hook, "--json") == {"retried": 1}
-    until(lambda: system.states(hook) == {"delivered": 1}, words="it delivered")
+    until(lambda: system.states(hook) == {"delivered": 1}, message="it delivered")
     assert len({request.body for request in receiver.at("/crm")}) == 1
     seen = system.run("deliveries", "show", dead["id"], "--json")
     assert [(a["generation"], a["number"]) for a in seen["madeAttempts"]] == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1)]
@@ -80,7 +80,7 @@ def test_a_test_goes_out_at_once_even_to_a_paused_webhook_and_counts_for_nothing
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
     mine = system.account()
-    receiver.answers["/crm"] = lambda request: 500
+    receiver.responses["/crm"] = lambda request: 500
     hook = system.webhook(mine, receiver.url("/crm"))["id"]
     system.run("webhooks", "pause", hook)
     for _ in range(6):
@@ -88,7 +88,7 @@ def test_a_test_goes_out_at_once_even_to_a_paused_webhook_and_counts_for_nothing
         assert done.returncode == 1
         assert '"state": "discarded"' in done.stdout
         assert '"status": 500' in done.stdout
-    del receiver.answers["/crm"]
+    del receiver.responses["/crm"]
     sent = system.run("webhooks", "test", hook, "--event", "session.scored", "--json")
     assert (sent["state"], sent["payload"]["test"]) == ("delivered", True)
     assert len(receiver.requests) == 7

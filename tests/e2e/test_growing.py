@@ -84,7 +84,7 @@ def customers(system: System, account_id: str, receiver: Receiver) -> Iterator[s
     """Paths of new webhooks, the last of which moves to a new partition."""
     for number in count():
         path = f"/customer-{number}"
-        receiver.answers[path] = now_and_then
+        receiver.responses[path] = now_and_then
         webhook_id = system.webhook(account_id, receiver.url(path))["id"]
         yield path
         if number > 1 and partition_of(webhook_id.encode(), AFTER) in NEW:
@@ -114,7 +114,7 @@ def test_partitions_grow_under_load_without_a_restart_and_with_a_rolling_one(
     mine = system.account()
     paths = list(customers(system, mine, receiver))
     course = Course(system, mine)
-    until(lambda: any(row["tier"] == "1s" for row in system.deliveries()), words="some retries waiting")
+    until(lambda: any(row["tier"] == "1s" for row in system.deliveries()), message="some retries waiting")
 
     system.env["SCORM_WEBHOOKS_EVENT_PARTITIONS"] = str(AFTER)
     system.env["SCORM_WEBHOOKS_DELIVERY_PARTITIONS"] = str(AFTER)
@@ -124,14 +124,14 @@ def test_partitions_grow_under_load_without_a_restart_and_with_a_rolling_one(
     grows = {line.split(": ")[1].removeprefix(prefix) for line in grown if line.startswith("grow: ")}
     assert grows == {"session-events", *FAMILY}, "the tier that is retired now as well"
 
-    until(lambda: owned(system) == AFTER * READ_BY_DELIVER, words="the new partitions at deliver")
+    until(lambda: owned(system) == AFTER * READ_BY_DELIVER, message="the new partitions at deliver")
     for topic in ("deliveries", "delivery-attempts"):
-        until(partial(grew, system, topic), words=f"new partitions of {topic} in use")
+        until(partial(grew, system, topic), message=f"new partitions of {topic} in use")
     key = next(key for key in map(str, count()) if partition_of(key.encode(), AFTER) in NEW)
     platform = platform_of(system)
     platform.publish("evt_new", launched("evt_new", mine), key=key)
     platform.flush()
-    until(partial(receiver.has_some, paths[0], "evt_new"), words="an event on a new partition")
+    until(partial(receiver.has_some, paths[0], "evt_new"), message="an event on a new partition")
 
     for stage in STAGES:
         assert system.stop(stage) == 0, system.log(stage)[-2000:]
@@ -140,8 +140,8 @@ def test_partitions_grow_under_load_without_a_restart_and_with_a_rolling_one(
 
     for path in paths:
         receiver.wait_for(path, wanted)
-    until(lambda: system.states() == {"delivered": len(wanted) * len(paths)}, words="every delivery recorded")
+    until(lambda: system.states() == {"delivered": len(wanted) * len(paths)}, message="every delivery recorded")
     tiers = [topic for topic in FAMILY if ".retry." in topic]
-    until(lambda: left_unread(system, "fan-out", ["session-events"]) == 0, words="fan-out at the end")
-    until(lambda: left_unread(system, "deliver", ["deliveries", "deliveries.test", *tiers]) == 0, words="deliver too")
-    until(lambda: left_unread(system, "record", [t for t in FAMILY if t not in tiers]) == 0, words="record too")
+    until(lambda: left_unread(system, "fan-out", ["session-events"]) == 0, message="fan-out at the end")
+    until(lambda: left_unread(system, "deliver", ["deliveries", "deliveries.test", *tiers]) == 0, message="deliver too")
+    until(lambda: left_unread(system, "record", [t for t in FAMILY if t not in tiers]) == 0, message="record too")

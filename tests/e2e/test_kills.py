@@ -33,7 +33,7 @@ def running(kafka: Broker, postgres: Postgres, tmp_path_factory: pytest.TempPath
         for stage in STAGES:
             system.launch(stage, SCORM_WEBHOOKS_INSTANCE_ID=f"{stage}-0")
         for stage in STAGES:
-            until(partial(system.is_ready, stage), words=f"{stage} ready")
+            until(partial(system.is_ready, stage), message=f"{stage} ready")
         yield system
 
 
@@ -45,14 +45,14 @@ def system(running: System) -> System:
 @pytest.mark.parametrize("victim", STAGES)
 def test_kill_9_loses_nothing(victim: str, system: System, platform: Platform, receiver: Receiver) -> None:
     account = system.account()
-    receiver.answers = dict.fromkeys(WEBHOOKS, slowly(200))
-    receiver.answers["/flaky"] = now_and_then
+    receiver.responses = dict.fromkeys(WEBHOOKS, slowly(200))
+    receiver.responses["/flaky"] = now_and_then
     made = [
         system.run("webhooks", "create", "--account", account, "--url", receiver.url(p), "--json") for p in WEBHOOKS
     ]
     webhooks = [webhook["id"] for webhook in made]
     # A publisher that was killed leaves a lease, which the next one waits for.
-    until(system.has_published, words="the webhooks known to every stage")
+    until(system.has_published, message="the webhooks known to every stage")
 
     in_doubt = 0
     for kill in range(KILLS):
@@ -60,7 +60,7 @@ def test_kill_9_loses_nothing(victim: str, system: System, platform: Platform, r
         for number in range(kill * EVENTS // KILLS, (kill + 1) * EVENTS // KILLS):
             platform.publish(f"evt_{number}", launched(f"evt_{number}", account), key=f"sess_{number}")
         platform.flush()
-        until(partial(receiver.has_got, before + 50), words="work under way")
+        until(partial(receiver.has_got, before + 50), message="work under way")
         system.kill(victim)
         in_doubt += sent_of_late(receiver, time.monotonic()) + SLOTS * len(WATCHED)
         system.start([victim], SCORM_WEBHOOKS_INSTANCE_ID=f"{victim}-0")
@@ -99,8 +99,8 @@ def now_and_then(request: Received) -> int:
 def slowly(status: int) -> Callable[[Received], int]:
     """An endpoint that thinks before it answers, so that a kill finds requests in flight."""
 
-    def answer(request: Received) -> int:
+    def response(request: Received) -> int:
         time.sleep(THINKS_SECONDS)
         return status
 
-    return answer
+    return response

@@ -46,7 +46,7 @@ def test_a_changed_schedule_strands_nobody_and_the_retired_tier_can_then_be_remo
     # Two failures of two events are one too few for a pause.
     for path in CUSTOMERS:
         system.webhook(mine, receiver.url(path))
-        receiver.answers[path] = lambda request: 500 if int(header(request, "webhook-attempt")) < 3 else 200
+        receiver.responses[path] = lambda request: 500 if int(header(request, "webhook-attempt")) < 3 else 200
     publish(platform, mine, ["evt_1", "evt_2"])
     until(lambda: system.states() == {"waiting": 4} and {row["tier"] for row in system.deliveries()} == {RETIRED})
 
@@ -62,7 +62,7 @@ def test_a_changed_schedule_strands_nobody_and_the_retired_tier_can_then_be_remo
     system.start()
     back_at = time.monotonic()
 
-    until(lambda: system.states() == {"delivered": 4}, words="everything delivered")
+    until(lambda: system.states() == {"delivered": 4}, message="everything delivered")
     tries = [request for path in CUSTOMERS for request in receiver.at(path)]
     for path, event_id in product(CUSTOMERS, ["evt_1", "evt_2"]):
         first, second, third = (r.at for r in tries if (r.path, header(r, "webhook-id")) == (path, event_id))
@@ -73,11 +73,11 @@ def test_a_changed_schedule_strands_nobody_and_the_retired_tier_can_then_be_remo
     until(lambda: words_of(system, f"deliveries.retry.{RETIRED}") == [f"{kept}; no records still wait in it"])
     system.run("topics", "apply", "--remove-retired")
     assert words_of(system, f"deliveries.retry.{RETIRED}") == []
-    until(lambda: owned(system) == PARTITIONS * FAMILY_READ, words="its partitions given up")
-    receiver.answers.clear()
+    until(lambda: owned(system) == PARTITIONS * FAMILY_READ, message="its partitions given up")
+    receiver.responses.clear()
     publish(platform, mine, ["evt_after"])
     for path in CUSTOMERS:
-        until(partial(receiver.has_some, path, "evt_after"), words="an event after the removal")
+        until(partial(receiver.has_some, path, "evt_after"), message="an event after the removal")
     assert system.is_ready("deliver")
     assert "unavailable" not in system.log("deliver")
 
@@ -89,10 +89,10 @@ def test_what_waits_in_a_tier_is_sent_now_and_not_once_more_when_it_was_due(
     system.prepare()
     system.start()
     mine = system.account()
-    receiver.answers["/crm"] = lambda request: 500 if request.number == 1 else 200
+    receiver.responses["/crm"] = lambda request: 500 if request.number == 1 else 200
     hook = system.webhook(mine, receiver.url("/crm"))["id"]
     publish(platform, mine, ["evt_1"])
-    until(lambda: [row["tier"] for row in system.deliveries(hook)] == ["15s"], words="it waiting")
+    until(lambda: [row["tier"] for row in system.deliveries(hook)] == ["15s"], message="it waiting")
     [waiting] = system.deliveries(hook)
     system.run("deliveries", "retry", waiting["id"])
     until(lambda: system.states(hook) == {"delivered": 1}, 10, "it delivered before it was due")

@@ -32,8 +32,8 @@ def alone(tmp_path: Path) -> Iterator[System]:
 
 def is_live(system: System, stage: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{system._ports[stage]}/healthz", timeout=2) as answer:
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(f"http://127.0.0.1:{system._ports[stage]}/healthz", timeout=2) as response:
+            return bool(response.status == 200)
     except OSError:
         return False
 
@@ -43,7 +43,7 @@ def test_a_stage_without_kafka_is_live_and_says_why(alone: System, stage: str) -
     missing = "DATABASE_URL" if stage == "notify" else f"KAFKA_BOOTSTRAP_SERVERS is {NOWHERE}"
     alone.launch(stage)
     until(lambda: is_live(alone, stage), SOON_SECONDS, "live")
-    until(lambda: missing in alone.trouble(stage), SOON_SECONDS, lambda: alone.trouble(stage))
+    until(lambda: missing in alone.problem(stage), SOON_SECONDS, lambda: alone.problem(stage))
     alone.send(stage, signal.SIGTERM)
     until(lambda: alone.exit_code(stage) is not None, 3, "the end at once")
     assert alone.exit_code(stage) == 0
@@ -64,10 +64,10 @@ def test_a_stage_starts_by_itself_once_kafka_answers(own_kafka: Kafka, alone: Sy
     alone.run("topics", "apply")
     own_kafka.kill()
     alone.launch("fan-out")
-    until(lambda: "Kafka does not answer" in alone.trouble("fan-out"), SOON_SECONDS)
+    until(lambda: "Kafka does not answer" in alone.problem("fan-out"), SOON_SECONDS)
     own_kafka.start()
     # Without `publish` there is no sentinel: it waits for that next.
-    until(lambda: "the webhooks are not all read yet" in alone.trouble("fan-out"), 30, lambda: alone.log("fan-out"))
+    until(lambda: "the webhooks are not all read yet" in alone.problem("fan-out"), 30, lambda: alone.log("fan-out"))
 
 
 def test_missing_topics_and_tables_are_waited_for(
@@ -81,10 +81,10 @@ def test_missing_topics_and_tables_are_waited_for(
     system = System(tmp_path, env)
     try:
         system.launch("record")
-        until(lambda: f"{topic_prefix}deliveries.held" in system.trouble("record"), SOON_SECONDS)
-        assert "run `scorm-webhooks topics apply`" in system.trouble("record")
+        until(lambda: f"{topic_prefix}deliveries.held" in system.problem("record"), SOON_SECONDS)
+        assert "run `scorm-webhooks topics apply`" in system.problem("record")
         system.run("topics", "apply")
-        until(lambda: "run `scorm-webhooks db upgrade`" in system.trouble("record"), SOON_SECONDS)
+        until(lambda: "run `scorm-webhooks db upgrade`" in system.problem("record"), SOON_SECONDS)
         system.run("db", "upgrade")
         until(lambda: system.is_ready("record"), 30, lambda: system.log("record"))
     finally:

@@ -44,7 +44,7 @@ def test_a_completion_reaches_the_customer_signed_so_that_every_official_verifie
     platform.publish("evt_done", completed("evt_done", mine))
     platform.flush()
 
-    until(lambda: receiver.at("/crm"), words="the completion at the customer")
+    until(lambda: receiver.at("/crm"), message="the completion at the customer")
     [request] = receiver.at("/crm")
     assert json.loads(request.body) == {
         "id": "evt_done",
@@ -88,7 +88,7 @@ def test_the_official_verifiers_for_node_accept_what_was_sent_and_nothing_else(
     secret = system.webhook(mine, receiver.url("/node"))["secret"]
     platform.publish("evt_node", completed("evt_node", mine, learnerId="Größe"))
     platform.flush()
-    until(lambda: receiver.at("/node"), words="the event at the customer")
+    until(lambda: receiver.at("/node"), message="the event at the customer")
     [request] = receiver.at("/node")
     headers = json.dumps({name.lower(): value for name, value in request.headers.items()})
 
@@ -112,14 +112,14 @@ def test_a_failing_endpoint_is_tried_through_every_tier_never_early_and_ends_as_
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
     mine = system.account()
-    receiver.answers["/broken"] = lambda request: 500
+    receiver.responses["/broken"] = lambda request: 500
     broken = system.webhook(mine, receiver.url("/broken"))["id"]
     healthy = system.webhook(mine, receiver.url("/healthy"))["id"]
 
     platform.publish("evt_1", launched("evt_1", mine))
     platform.flush()
 
-    until(lambda: system.states(broken) == {"dead": 1}, words="a dead letter")
+    until(lambda: system.states(broken) == {"dead": 1}, message="a dead letter")
     tries = receiver.at("/broken")
     waits = [later.at - earlier.at for earlier, later in pairwise(tries)]
     assert len(tries) == 4
@@ -131,7 +131,7 @@ def test_a_failing_endpoint_is_tried_through_every_tier_never_early_and_ends_as_
     [dead] = system.deliveries(broken)
     seen = system.run("deliveries", "show", dead["id"], "--json")
     assert (seen["reason"], seen["payload"]["id"]) == ("exhausted", "evt_1")
-    assert [(a["number"], a["status"], a["followed"]) for a in seen["madeAttempts"]] == [
+    assert [(a["number"], a["status"], a["nextStep"]) for a in seen["madeAttempts"]] == [
         (1, 500, "tier"),
         (2, 500, "tier"),
         (3, 500, "tier"),
@@ -145,20 +145,20 @@ def test_five_failures_pause_a_webhook_once_and_what_is_owed_is_held(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
     mine = system.account()
-    receiver.answers["/down"] = lambda request: 503
+    receiver.responses["/down"] = lambda request: 503
     down = system.webhook(mine, receiver.url("/down"))["id"]
 
     for number in range(1, 4):
         platform.publish(f"evt_{number}", launched(f"evt_{number}", mine))
         platform.flush()
-        until(partial(receiver.has_some, "/down", f"evt_{number}"), words="an attempt")
+        until(partial(receiver.has_some, "/down", f"evt_{number}"), message="an attempt")
 
-    until(lambda: system.states(down) == {"held": 3}, words="everything held")
+    until(lambda: system.states(down) == {"held": 3}, message="everything held")
     [found] = system.run("webhooks", "list", "--account", mine, "--json")
     assert found["status"] == "paused"
     platform.publish("evt_late", launched("evt_late", mine))
     platform.flush()
-    until(lambda: system.states(down) == {"held": 4}, words="what came later held too")
+    until(lambda: system.states(down) == {"held": 4}, message="what came later held too")
     assert "evt_late" not in receiver.ids("/down")
     pauses = [fact for fact in system.facts("record") if fact["event"] == "webhook paused"]
     assert [pause["webhook_id"] for pause in pauses].count(down) == 1
@@ -174,15 +174,15 @@ def test_a_record_that_nobody_can_read_is_kept_byte_for_byte_and_stops_nothing(
     platform.publish("evt_1", launched("evt_1", mine))
     platform.flush()
 
-    until(lambda: receiver.ids("/crm") == ["evt_1"], words="the event behind the poison")
-    [parked] = [fact for fact in system.facts("fan-out") if fact["event"] == "record_parked"]
-    assert "Confluent" in parked["why"]
+    until(lambda: receiver.ids("/crm") == ["evt_1"], message="the event behind the poison")
+    [to_invalid_record] = [fact for fact in system.facts("fan-out") if fact["event"] == "record_parked"]
+    assert "Confluent" in to_invalid_record["why"]
 
 
 def test_what_would_be_a_dead_letter_goes_to_the_fallback_url_first(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
-    receiver.answers["/broken"] = lambda request: 500
+    receiver.responses["/broken"] = lambda request: 500
     mine = system.account()
     webhook = system.webhook(mine, receiver.url("/broken"), "--fallback-url", receiver.url("/spare"))["id"]
     platform.publish("evt_0", launched("evt_0", mine))
@@ -197,7 +197,7 @@ def test_what_would_be_a_dead_letter_goes_to_the_fallback_url_first(
 def test_a_deleted_webhook_gets_nothing_more_and_its_waiting_event_is_a_dead_letter(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
-    receiver.answers["/broken"] = lambda request: 500
+    receiver.responses["/broken"] = lambda request: 500
     mine = system.account()
     webhook = system.webhook(mine, receiver.url("/broken"))["id"]
     platform.publish("evt_0", launched("evt_0", mine))

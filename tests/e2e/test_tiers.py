@@ -72,7 +72,7 @@ class Story:
         self._account = str(system.run("accounts", "create", "Acme", "--json")["id"])
         self.paths: dict[str, str] = {}
         for path in WEBHOOKS:
-            receiver.answers[path] = self._answer
+            receiver.responses[path] = self._answer
             url = receiver.url(path)
             made = system.run("webhooks", "create", "--account", self._account, "--url", url, "--json")
             self.paths[made["id"]] = path
@@ -119,7 +119,7 @@ def test_no_retry_is_early_nor_a_second_late_through_restart_rebalance_and_kill(
     first = partial(system.start, ["deliver"], SCORM_WEBHOOKS_INSTANCE_ID="deliver-0")
     first()
     story = Story(system, platform, receiver)
-    until(lambda: owned(system) == OWNED, words="every partition owned")
+    until(lambda: owned(system) == OWNED, message="every partition owned")
 
     story.publish("rest-1", fails=2)
     story.end()
@@ -137,7 +137,7 @@ def test_no_retry_is_early_nor_a_second_late_through_restart_rebalance_and_kill(
     story.wait_for("join-1", 1)
     second.start(["deliver"])
     story.publish("join-2", fails=1)
-    until(lambda: owned(second) > 0, words="some partitions at the newcomer")
+    until(lambda: owned(second) > 0, message="some partitions at the newcomer")
     story.publish("join-3", fails=1)
     story.end()
 
@@ -145,7 +145,7 @@ def test_no_retry_is_early_nor_a_second_late_through_restart_rebalance_and_kill(
     story.wait_for("leave-1", 1)
     assert second.stop("deliver") == 0, second.log("deliver")[-2000:]
     story.publish("leave-2", fails=1)
-    until(lambda: owned(system) == OWNED, words="every partition back at the first")
+    until(lambda: owned(system) == OWNED, message="every partition back at the first")
     story.publish("leave-3", fails=1)
     story.end()
 
@@ -160,7 +160,7 @@ def test_no_retry_is_early_nor_a_second_late_through_restart_rebalance_and_kill(
 
     changes = [*ownership(system), *ownership(second), (killed_at, -OWNED)]
     waits = measured(receiver, appended(kafka.bootstrap, topic_prefix, story.paths), gaps(changes))
-    print(*report(waits), sep="\n")
+    print(*telemetry(waits), sep="\n")
     assert min(wait.late for wait in waits) >= 0
     assert max(wait.overdue for wait in waits) <= LATE_SECONDS
     # A change of members that no due time fell into would have proved nothing.
@@ -199,7 +199,7 @@ def measured(receiver: Receiver, due: dict[Try, list[float]], gaps: Sequence[tup
     return waits
 
 
-def report(waits: Sequence[Waited]) -> Iterator[str]:
+def telemetry(waits: Sequence[Waited]) -> Iterator[str]:
     for chapter in dict.fromkeys(wait.chapter for wait in waits):
         mine = [wait for wait in waits if wait.chapter == chapter]
         crossing = [wait for wait in mine if wait.crosses_change]

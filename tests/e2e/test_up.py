@@ -48,8 +48,8 @@ def reasons(system: System) -> str:
     try:
         url = f"http://127.0.0.1:{system.env['SCORM_WEBHOOKS_HEALTH_PORT']}/readyz"
         urllib.request.urlopen(url, timeout=2).close()
-    except urllib.error.HTTPError as answer:
-        return answer.read().decode()
+    except urllib.error.HTTPError as response:
+        return response.read().decode()
     except OSError as error:
         return str(error)
     return ""
@@ -128,7 +128,7 @@ def test_a_second_up_in_the_same_directory_is_refused_in_one_line(up: System) ->
 
 
 def test_a_stop_amid_traffic_logs_no_error(tmp_path: Path, receiver: Receiver) -> None:
-    receiver.answers["/crm"] = lambda request: 500 if request.number % 3 == 0 else 200
+    receiver.responses["/crm"] = lambda request: 500 if request.number % 3 == 0 else 200
     with running_up(tmp_path, {"SCORM_WEBHOOKS_LOG_FORMAT": "json"}) as (system, _):
         until(lambda: is_ready(system), 90, "every stage can work")
         account = system.account()
@@ -142,7 +142,7 @@ def test_a_stop_amid_traffic_logs_no_error(tmp_path: Path, receiver: Receiver) -
 
 def test_what_a_killed_broker_forgot_is_dead_and_can_be_retried(tmp_path: Path, receiver: Receiver) -> None:
     env = {"SCORM_WEBHOOKS_RETRY_SCHEDULE": "1h", "SCORM_WEBHOOKS_LOG_FORMAT": "json"}
-    receiver.answers["/crm"] = lambda request: 500 if request.number == 1 else 200
+    receiver.responses["/crm"] = lambda request: 500 if request.number == 1 else 200
     with running_up(tmp_path, env, signal.SIGKILL) as (system, _):
         until(lambda: is_ready(system), 90, "every stage can work")
         account = system.account()

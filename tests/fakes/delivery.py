@@ -28,13 +28,13 @@ class FakeSender:
     async def send(self, request: Request) -> Response | Failure:
         self.requests.append(request)
         self.sent_at.append(self._clock.now())
-        answer = self._endpoints.get(request.url)
-        return await answer(request) if answer else Response(200, {})
+        response = self._endpoints.get(request.url)
+        return await response(request) if response else Response(200, {})
 
     def put(self, url: str, endpoint: Endpoint) -> None:
         self._endpoints[url] = endpoint
 
-    def answers(self, url: str, *script: Response | Failure) -> None:
+    def responses(self, url: str, *script: Response | Failure) -> None:
         """The answers in turn; the last one stays."""
         left = list(script)
 
@@ -58,22 +58,22 @@ class FakeSender:
         return [request for request in self.requests if request.url == url]
 
 
-class FakeSealed:
-    """`Sealed` and `Sealer`: what is sealed begins with `sealed:`."""
+class FakeEncryption:
+    """`Encryption` and `Encryption`: what is sealed begins with `ciphertext:`."""
 
-    def seal(self, plain: str) -> str:
+    def encrypt(self, plain: str) -> str:
         return "sealed:" + plain
 
-    def reseal(self, sealed: str) -> str:
-        return self.seal(self.secret(sealed))
+    def reencrypt(self, ciphertext: str) -> str:
+        return self.encrypt(self.decrypt(ciphertext))
 
-    def secret(self, sealed: str) -> str:
-        if not sealed.startswith("sealed:"):
+    def decrypt(self, ciphertext: str) -> str:
+        if not ciphertext.startswith("sealed:"):
             raise InvalidRecord("no key of ours fits")
-        return sealed.removeprefix("sealed:")
+        return ciphertext.removeprefix("sealed:")
 
-    def headers(self, sealed: str | None) -> Mapping[str, str]:
-        headers: dict[str, str] = json.loads(self.secret(sealed)) if sealed else {}
+    def decrypt_headers(self, ciphertext: str | None) -> Mapping[str, str]:
+        headers: dict[str, str] = json.loads(self.decrypt(ciphertext)) if ciphertext else {}
         return headers
 
 
@@ -82,15 +82,15 @@ class FakeEncryptionCheck:
     """An `EncryptionCheck`; with `wrong` keys nothing opens it."""
 
     wrong: bool = False
-    sealed: str = "sealed:check 1"
+    ciphertext: str = "sealed:check 1"
 
     async def verified(self) -> str:
         if self.wrong:
             raise WrongKeys
-        return self.sealed
+        return self.ciphertext
 
-    async def reseal(self) -> None:
-        self.sealed += "+"
+    async def reencrypt(self) -> None:
+        self.ciphertext += "+"
 
 
 @dataclass
@@ -100,8 +100,8 @@ class FakeTelemetry:
     counts: Counter[str] = field(default_factory=Counter)
     gauges: dict[str, float] = field(default_factory=dict)
     observed: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    facts: list[tuple[str, dict[str, object]]] = field(default_factory=list)
-    is_heard: bool = True
+    logged: list[tuple[str, dict[str, object]]] = field(default_factory=list)
+    is_info_enabled: bool = True
 
     def count(self, metric: str, amount: float = 1, /, **labels: str) -> None:
         self.counts[metric] += int(amount)
@@ -112,11 +112,11 @@ class FakeTelemetry:
     def observe(self, metric: str, value: float, /) -> None:
         self.observed[metric].append(value)
 
-    def tell(self, fact: str, /, **ids: object) -> None:
-        self.facts.append((fact, ids))
+    def info(self, event: str, /, **ids: object) -> None:
+        self.logged.append((event, ids))
 
-    debug = warning = error = tell
+    debug = warning = error = info
 
-    def told(self, fact: str) -> int:
+    def told(self, event: str) -> int:
         """How often this was told."""
-        return sum(1 for told, _ in self.facts if told == fact)
+        return sum(1 for told, _ in self.logged if told == event)

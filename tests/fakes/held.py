@@ -8,7 +8,7 @@ from fakes.records import FakeDeliveryLog, FakeRecorder
 from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
 from streams.core.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
-from streams.core.delivery_state import HELD_WORDS, DeliveryState
+from streams.core.delivery_state import HELD_MESSAGES, DeliveryState
 from streams.core.errors import Unavailable
 from streams.core.held import Held, HeldChoice, Progress
 from streams.core.job import PORTION, Job, JobKind
@@ -22,46 +22,54 @@ class FakeHeld:
 
     async def webhooks(self) -> Mapping[str, int]:
         self._check()
-        holding = {standing.webhook_id for standing in self._standings(State.HELD)}
+        holding = {delivery_state.webhook_id for delivery_state in self._standings(State.HELD)}
         able = sorted(filter(self.recorder.webhooks.can_take, holding))
         return {webhook_id: sum(map(_is_under_way, self.recorder.of(webhook_id))) for webhook_id in able}
 
     async def oldest(self, webhook_id: str, limit: int) -> Sequence[Held]:
         self._check()
-        standings = [standing for standing in self._standings(State.HELD) if standing.webhook_id == webhook_id]
-        standings.sort(key=lambda standing: (standing.first_seen_at, standing.delivery_id))
-        choices = [(standing, self._choice(standing)) for standing in standings]
-        able = [(standing, choice) for standing, choice in choices if choice and self.recorder.has_body(standing)]
-        return [Held(self._delivery(standing), choice) for standing, choice in able[:limit]]
+        delivery_states = [
+            delivery_state for delivery_state in self._standings(State.HELD) if delivery_state.webhook_id == webhook_id
+        ]
+        delivery_states.sort(key=lambda delivery_state: (delivery_state.first_seen_at, delivery_state.delivery_id))
+        choices = [(delivery_state, self._choice(delivery_state)) for delivery_state in delivery_states]
+        able = [
+            (delivery_state, choice)
+            for delivery_state, choice in choices
+            if choice and self.recorder.has_body(delivery_state)
+        ]
+        return [Held(self._delivery(delivery_state), choice) for delivery_state, choice in able[:limit]]
 
     async def progress(self, delivery_ids: Sequence[str]) -> Sequence[Progress]:
         self._check()
-        known = [self.recorder.standings[name] for name in delivery_ids if name in self.recorder.standings]
+        known = [self.recorder.delivery_states[name] for name in delivery_ids if name in self.recorder.delivery_states]
         return [Progress(one.delivery_id, one.state, one.generation, one.step) for one in known]
 
     def _standings(self, state: State) -> list[DeliveryState]:
-        return [standing for standing in self.recorder.standings.values() if standing.state is state]
+        return [
+            delivery_state for delivery_state in self.recorder.delivery_states.values() if delivery_state.state is state
+        ]
 
-    def _choice(self, standing: DeliveryState) -> HeldChoice | None:
-        return self.recorder.webhooks.pauses.get(standing.pause_id or "", HeldChoice.DELIVER)
+    def _choice(self, delivery_state: DeliveryState) -> HeldChoice | None:
+        return self.recorder.webhooks.pauses.get(delivery_state.pause_id or "", HeldChoice.DELIVER)
 
-    def _delivery(self, standing: DeliveryState) -> Delivery:
-        key = standing.account_id, standing.event_id
+    def _delivery(self, delivery_state: DeliveryState) -> Delivery:
+        key = delivery_state.account_id, delivery_state.event_id
         return Delivery(
-            account_id=standing.account_id,
-            event_id=standing.event_id,
-            event_type=standing.event_type,
-            webhook_id=standing.webhook_id,
-            first_seen_at=standing.first_seen_at,
+            account_id=delivery_state.account_id,
+            event_id=delivery_state.event_id,
+            event_type=delivery_state.event_type,
+            webhook_id=delivery_state.webhook_id,
+            first_seen_at=delivery_state.first_seen_at,
             seen=SubscriptionsPosition("", 0),
             body=self.recorder.bodies[key],
-            trigger=standing.trigger,
-            generation=standing.generation,
-            step=standing.step,
-            attempt=standing.attempts + 1,
-            target_attempt=standing.target_attempt,
-            hold_reason=HoldReason(standing.reason or ""),
-            pause_id=standing.pause_id,
+            trigger=delivery_state.trigger,
+            generation=delivery_state.generation,
+            step=delivery_state.step,
+            attempt=delivery_state.attempts + 1,
+            target_attempt=delivery_state.target_attempt,
+            hold_reason=HoldReason(delivery_state.reason or ""),
+            pause_id=delivery_state.pause_id,
             trace_parent=self.recorder.traces.get(key),
         )
 
@@ -70,8 +78,8 @@ class FakeHeld:
             raise Unavailable("the database is away")
 
 
-def _is_under_way(standing: DeliveryState) -> bool:
-    return standing.state is State.WAITING and standing.tier is None and standing.step > 1
+def _is_under_way(delivery_state: DeliveryState) -> bool:
+    return delivery_state.state is State.WAITING and delivery_state.tier is None and delivery_state.step > 1
 
 
 @dataclass
@@ -80,15 +88,19 @@ class FakeReplays:
 
     recorder: FakeRecorder
 
-    async def again(self, wanted: DeliveryFilter, deed: AuditEntry | None = None) -> Sequence[str]:
-        return [self._replay(standing) for standing in await self._chosen(wanted) if self._may_be_sent(standing)]
+    async def replay(self, wanted: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
+        return [
+            self._replay(delivery_state)
+            for delivery_state in await self._chosen(wanted)
+            if self._may_be_sent(delivery_state)
+        ]
 
-    async def discard(self, wanted: DeliveryFilter, deed: AuditEntry | None = None) -> Sequence[str]:
-        dead = [standing for standing in await self._chosen(wanted) if standing.state is State.DEAD]
-        for standing in dead:
-            ended = standing._replace(state=State.DISCARDED, step=standing.step + 1)
-            self.recorder.standings[standing.delivery_id] = ended
-        return [standing.delivery_id for standing in dead]
+    async def discard(self, wanted: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
+        dead = [delivery_state for delivery_state in await self._chosen(wanted) if delivery_state.state is State.DEAD]
+        for delivery_state in dead:
+            ended = delivery_state._replace(state=State.DISCARDED, step=delivery_state.step + 1)
+            self.recorder.delivery_states[delivery_state.delivery_id] = ended
+        return [delivery_state.delivery_id for delivery_state in dead]
 
     async def _chosen(self, wanted: DeliveryFilter) -> Sequence[DeliveryState]:
         if self.recorder.away:
@@ -96,23 +108,23 @@ class FakeReplays:
         newest_first = await FakeDeliveryLog(self.recorder).list(replace(wanted, limit=10**9))
         return newest_first.rows[::-1][: wanted.limit]
 
-    def _may_be_sent(self, standing: DeliveryState) -> bool:
-        lives = self.recorder.webhooks.live(standing.webhook_id) is not None
+    def _may_be_sent(self, delivery_state: DeliveryState) -> bool:
+        lives = self.recorder.webhooks.live(delivery_state.webhook_id) is not None
         return (
             lives
-            and self.recorder.has_body(standing)
-            and standing.state is not State.HELD
-            and standing.trigger is not Trigger.TEST
+            and self.recorder.has_body(delivery_state)
+            and delivery_state.state is not State.HELD
+            and delivery_state.trigger is not Trigger.TEST
         )
 
-    def _replay(self, standing: DeliveryState) -> str:
-        self.recorder.standings[standing.delivery_id] = standing._replace(
-            generation=standing.generation + 1,
+    def _replay(self, delivery_state: DeliveryState) -> str:
+        self.recorder.delivery_states[delivery_state.delivery_id] = delivery_state._replace(
+            generation=delivery_state.generation + 1,
             step=1,
             trigger=Trigger.MANUAL,
             state=State.HELD,
             reason=HoldReason.REPLAY,
-            words=HELD_WORDS[HoldReason.REPLAY],
+            message=HELD_MESSAGES[HoldReason.REPLAY],
             attempts=0,
             target=Target.PRIMARY,
             target_attempt=1,
@@ -120,7 +132,7 @@ class FakeReplays:
             due_at=None,
             pause_id=None,
         )
-        return standing.delivery_id
+        return delivery_state.delivery_id
 
 
 @dataclass
@@ -130,11 +142,11 @@ class FakeJobs:
     replays: FakeReplays
     clock: FakeClock
     jobs: dict[str, Job] = field(default_factory=dict)
-    deeds: list[AuditEntry] = field(default_factory=list)
+    audit_trail: list[AuditEntry] = field(default_factory=list)
 
-    async def add(self, job: Job, deed: AuditEntry) -> Job:
+    async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
         self.jobs[job.id] = replace(job, total=await self._count(job.wanted))
-        self.deeds.append(deed)
+        self.audit_trail.append(audit_entry)
         return self.jobs[job.id]
 
     async def find(self, job_id: str) -> Job | None:
@@ -146,7 +158,7 @@ class FakeJobs:
     async def advance(self, job_id: str) -> Job:
         job = self.jobs[job_id]
         if job.finished_at is None:
-            act = self.replays.again if job.kind is JobKind.RETRY else self.replays.discard
+            act = self.replays.replay if job.kind is JobKind.RETRY else self.replays.discard
             ids = await act(replace(job.wanted, limit=PORTION))
             job = replace(job, done=job.done + len(ids))
             left = await self._count(job.wanted)

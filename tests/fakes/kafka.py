@@ -12,7 +12,7 @@ from streams.ports import Clock, Outgoing, Partition, Record, RecordHandler
 from streams.topics import LARGEST_RECORD_BYTES, SUBSCRIPTIONS
 
 
-class FakeRecordProducer:
+class FakeKafka:
     """A Kafka: a `RecordProducer`, its records by partition, and what each group committed.
 
     Away, it makes whoever produces wait. After `die_in(n)` the n-th call to `produce` is the last thing that
@@ -51,8 +51,8 @@ class FakeRecordProducer:
         record = Record(partition, len(records), outgoing.key, outgoing.value, now, tuple(outgoing.headers))
         records.append(record)
         self._topics[outgoing.topic].append(record)
-        for tell in self.appended:
-            tell()
+        for notify in self.appended:
+            notify()
         return record
 
     def partition_of(self, outgoing: Outgoing) -> Partition:
@@ -102,29 +102,29 @@ def _size(record: Outgoing) -> int:
 
 
 class FakeRecordConsumer:
-    """A `RecordConsumer`: a member of a group on a `FakeRecordProducer`; whoever ends leaves with its last words, unless it is killed.
+    """A `RecordConsumer`: a member of a group on a `FakeKafka`; whoever ends leaves with its last words, unless it is killed.
 
     It hands over `at_once` records of a partition at most; `read` counts them all.
     """
 
-    def __init__(self, log: FakeRecordProducer, group: str, topics: Sequence[str], at_once: int = 500) -> None:
-        self._log = log
-        self._partitions = [partition for topic in topics for partition in log.partitions(topic)]
+    def __init__(self, kafka: FakeKafka, group: str, topics: Sequence[str], at_once: int = 500) -> None:
+        self._kafka = kafka
+        self._partitions = [partition for topic in topics for partition in kafka.partitions(topic)]
         self._positions: dict[Partition, int] = {}
         self._more = asyncio.Event()
         self._at_once = at_once
         self.read = 0
         self._handler: RecordHandler | None = None
-        self._members = log.members[group]
-        self.committed = log.groups[group]
+        self._members = kafka.members[group]
+        self.committed = kafka.groups[group]
         self.paused: set[Partition] = set()
         self.away = False
-        self.answers = asyncio.Event()
-        self.answers.set()
+        self.responses = asyncio.Event()
+        self.responses.set()
 
     async def run(self, handler: RecordHandler) -> None:
         self._handler = handler
-        self._log.appended.append(self._more.set)
+        self._kafka.appended.append(self._more.set)
         self._members.append(self)
         try:
             await self._share()
@@ -135,7 +135,7 @@ class FakeRecordConsumer:
                     handler.received(records)
                 await self._more.wait()
         finally:
-            self._log.appended.remove(self._more.set)
+            self._kafka.appended.remove(self._more.set)
             self._members.remove(self)
             await asyncio.sleep(0)  # whoever is killed gets no further
             await self.revoke(list(self._positions))
@@ -147,7 +147,7 @@ class FakeRecordConsumer:
         for partition in partitions:
             commit = self.committed.get(partition)
             # Beyond the end there is nothing to go on at: the earliest, as consumers are told.
-            end = len(self._log.records(partition))
+            end = len(self._kafka.records(partition))
             self._positions[partition] = commit.offset if commit and commit.offset <= end else 0
         self._handler.assigned({partition: self.committed.get(partition) for partition in partitions})
         self._more.set()
@@ -164,10 +164,10 @@ class FakeRecordConsumer:
     async def commit(self, commits: Mapping[Partition, Commit]) -> None:
         if self.away or self._handler is None:
             raise Unavailable("the coordinator is away")
-        await self.answers.wait()
+        await self.responses.wait()
         for partition, commit in commits.items():
             known = self.committed.get(partition)
-            is_cut = known is not None and known.offset > len(self._log.records(partition))
+            is_cut = known is not None and known.offset > len(self._kafka.records(partition))
             assert known is None or is_cut or commit.offset >= known.offset
         self.committed.update(commits)
         await asyncio.sleep(0)
@@ -186,17 +186,19 @@ class FakeRecordConsumer:
         fetched: list[Record] = []
         for partition, position in self._positions.items():
             if partition not in self.paused:
-                records = self._log.records(partition)[position : position + self._at_once]
+                records = self._kafka.records(partition)[position : position + self._at_once]
                 fetched += records
                 self._positions[partition] = position + len(records)
         return fetched
 
     async def _share(self) -> None:
         """Give every member its part; nobody gets what another one has not let go of."""
-        parts = {feed: self._partitions[index :: len(self._members)] for index, feed in enumerate(self._members)}
-        for feed, part in parts.items():
-            if going := [partition for partition in feed._positions if partition not in part]:
-                await feed.revoke(going)
-        for feed, part in parts.items():
-            if coming := [partition for partition in part if partition not in feed._positions]:
-                feed.assign(coming)
+        parts = {
+            consumer: self._partitions[index :: len(self._members)] for index, consumer in enumerate(self._members)
+        }
+        for consumer, part in parts.items():
+            if going := [partition for partition in consumer._positions if partition not in part]:
+                await consumer.revoke(going)
+        for consumer, part in parts.items():
+            if coming := [partition for partition in part if partition not in consumer._positions]:
+                consumer.assign(coming)

@@ -27,7 +27,7 @@ class FakeRecorder:
     refuses: Callable[[Batch], bool] = lambda batch: False
     away: bool = False
     calls: int = 0
-    standings: dict[str, DeliveryState] = field(default_factory=dict)
+    delivery_states: dict[str, DeliveryState] = field(default_factory=dict)
     attempts: dict[str, Attempt] = field(default_factory=dict)
     bodies: dict[tuple[str, str], bytes] = field(default_factory=dict)
     traces: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -48,21 +48,25 @@ class FakeRecorder:
             if key not in self.bodies:
                 self.bodies[key] = body
                 self.traces |= {key: batch.traces[key]} if key in batch.traces else {}
-        for standing in batch.standings:
-            known = self.standings.get(standing.delivery_id)
-            if known is None or standing.supersedes(known):
-                self.standings[standing.delivery_id] = standing
+        for delivery_state in batch.delivery_states:
+            known = self.delivery_states.get(delivery_state.delivery_id)
+            if known is None or delivery_state.supersedes(known):
+                self.delivery_states[delivery_state.delivery_id] = delivery_state
         return {key for key, body in batch.bodies.items() if self.bodies[key] != body}
 
     async def newest(self, delivery_id: str) -> int | None:
-        standing = None if self.away else self.standings.get(delivery_id)
-        return standing.generation if standing else None
+        delivery_state = None if self.away else self.delivery_states.get(delivery_id)
+        return delivery_state.generation if delivery_state else None
 
-    def has_body(self, standing: DeliveryState) -> bool:
-        return (standing.account_id, standing.event_id) in self.bodies
+    def has_body(self, delivery_state: DeliveryState) -> bool:
+        return (delivery_state.account_id, delivery_state.event_id) in self.bodies
 
     def of(self, webhook_id: str) -> list[DeliveryState]:
-        return [standing for standing in self.standings.values() if standing.webhook_id == webhook_id]
+        return [
+            delivery_state
+            for delivery_state in self.delivery_states.values()
+            if delivery_state.webhook_id == webhook_id
+        ]
 
     def _count(self, attempt: Attempt, own_network_is_down: bool) -> None:
         registered = self.webhooks.live(attempt.webhook_id)
@@ -84,44 +88,52 @@ class FakeDeliveryLog:
     recorder: FakeRecorder
 
     async def list(self, wanted: DeliveryFilter) -> Page[DeliveryState]:
-        found = [standing for standing in self.recorder.standings.values() if _is_wanted(standing, wanted)]
+        found = [
+            delivery_state
+            for delivery_state in self.recorder.delivery_states.values()
+            if _is_wanted(delivery_state, wanted)
+        ]
         found.sort(key=_place, reverse=True)
         if wanted.after is not None:
-            found = [standing for standing in found if _place(standing) < (wanted.after.at, wanted.after.id)]
+            found = [
+                delivery_state
+                for delivery_state in found
+                if _place(delivery_state) < (wanted.after.at, wanted.after.id)
+            ]
         rows = found[: wanted.limit]
         return Page(rows, Cursor(*_place(rows[-1])) if len(found) > wanted.limit else None)
 
     async def find(self, delivery_id: str) -> DeliveryDetails | None:
-        standing = self.recorder.standings.get(delivery_id)
-        if standing is None:
+        delivery_state = self.recorder.delivery_states.get(delivery_id)
+        if delivery_state is None:
             return None
         made = [attempt for attempt in self.recorder.attempts.values() if attempt.delivery_id == delivery_id]
         made.sort(key=lambda attempt: (attempt.generation, attempt.number))
-        body = self.recorder.bodies.get((standing.account_id, standing.event_id))
-        return DeliveryDetails(standing, body, [_seen(attempt) for attempt in made])
+        body = self.recorder.bodies.get((delivery_state.account_id, delivery_state.event_id))
+        return DeliveryDetails(delivery_state, body, [_seen(attempt) for attempt in made])
 
-    async def tally(self) -> Mapping[str, Sequence[StateCount]]:
-        alike = Counter((s.webhook_id, s.state, s.tier, s.reason) for s in self.recorder.standings.values())
-        tallies: dict[str, list[StateCount]] = {}
+    async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
+        alike = Counter((s.webhook_id, s.state, s.tier, s.reason) for s in self.recorder.delivery_states.values())
+        state_counts: dict[str, list[StateCount]] = {}
         for (webhook_id, state, tier, reason), how_many in alike.items():
-            tallies.setdefault(webhook_id, []).append(StateCount(state, tier, reason, how_many))
-        return tallies
+            state_counts.setdefault(webhook_id, []).append(StateCount(state, tier, reason, how_many))
+        return state_counts
 
 
-def _is_wanted(standing: DeliveryState, wanted: DeliveryFilter) -> bool:
+def _is_wanted(delivery_state: DeliveryState, wanted: DeliveryFilter) -> bool:
     names = ("account_id", "webhook_id", "event_id", "event_type", "state", "reason")
-    named = wanted.ids is None or standing.delivery_id in wanted.ids
-    alike = all(getattr(wanted, name) in (None, getattr(standing, name)) for name in names)
+    named = wanted.ids is None or delivery_state.delivery_id in wanted.ids
+    alike = all(getattr(wanted, name) in (None, getattr(delivery_state, name)) for name in names)
     in_time = (
-        (wanted.since is None or standing.first_seen_at >= wanted.since)
-        and (wanted.until is None or standing.first_seen_at < wanted.until)
-        and (wanted.changed_until is None or standing.changed_at <= wanted.changed_until)
+        (wanted.since is None or delivery_state.first_seen_at >= wanted.since)
+        and (wanted.until is None or delivery_state.first_seen_at < wanted.until)
+        and (wanted.changed_until is None or delivery_state.changed_at <= wanted.changed_until)
     )
-    return named and alike and in_time and (standing.tier is not None or not wanted.in_tier)
+    return named and alike and in_time and (delivery_state.tier is not None or not wanted.in_tier)
 
 
-def _place(standing: DeliveryState) -> tuple[datetime, str]:
-    return standing.first_seen_at, standing.delivery_id
+def _place(delivery_state: DeliveryState) -> tuple[datetime, str]:
+    return delivery_state.first_seen_at, delivery_state.delivery_id
 
 
 def _seen(attempt: Attempt) -> AttemptDetails:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from fakes.kafka import FakeRecordProducer
+from fakes.kafka import FakeKafka
 from streams.adapters.kafka.subscription_records import apply
 from streams.core.delivery import SubscriptionsPosition
 from streams.core.errors import InvalidRecord
@@ -17,13 +17,13 @@ from streams.topics import SUBSCRIPTIONS
 class FakeSubscriptions:
     """`Subscriptions` and `Subscriptions`: a `SubscriptionsTable` of what the log's topic holds; it can be made to fall behind."""
 
-    def __init__(self, log: FakeRecordProducer, codec: Codec) -> None:
-        self.view = SubscriptionsTable()
-        self._log = log
+    def __init__(self, kafka: FakeKafka, codec: Codec) -> None:
+        self.table = SubscriptionsTable()
+        self._kafka = kafka
         self._codec = codec
         self._moved = asyncio.Event()
         self._is_behind = False
-        log.appended.append(self._moved.set)
+        kafka.appended.append(self._moved.set)
 
     def fall_behind(self) -> None:
         """Read no further, until `read_on`."""
@@ -34,19 +34,19 @@ class FakeSubscriptions:
         self._moved.set()
 
     async def catch_up(self) -> SubscriptionsPosition:
-        await self._read_until(self.view.is_complete)
-        return self.view.seen
+        await self._read_until(self.table.is_complete)
+        return self.table.seen
 
     async def wait_for(self, seen: SubscriptionsPosition) -> None:
-        known = seen._replace(offset=min(seen.offset, len(self._log.topic(SUBSCRIPTIONS))))
-        await self._read_until(lambda: self.view.is_complete() and self.view.has_reached(known))
+        known = seen._replace(offset=min(seen.offset, len(self._kafka.topic(SUBSCRIPTIONS))))
+        await self._read_until(lambda: self.table.is_complete() and self.table.has_reached(known))
 
     def find(self, webhook_id: str) -> Webhook | None:
         self._read()
-        return self.view.find(webhook_id)
+        return self.table.find(webhook_id)
 
     def of_account(self, account_id: str) -> Sequence[Webhook]:
-        return self.view.of_account(account_id)
+        return self.table.of_account(account_id)
 
     async def _read_until(self, condition: Callable[[], bool]) -> None:
         self._read()
@@ -58,8 +58,8 @@ class FakeSubscriptions:
     def _read(self) -> None:
         if self._is_behind:
             return
-        for record in self._log.topic(SUBSCRIPTIONS)[self.view.position :]:
+        for record in self._kafka.topic(SUBSCRIPTIONS)[self.table.position :]:
             try:
-                apply(self.view, self._codec, record)
+                apply(self.table, self._codec, record)
             except InvalidRecord:
-                self.view.spoil(record.offset, key_of(record.key))
+                self.table.spoil(record.offset, key_of(record.key))

@@ -28,7 +28,7 @@ class FakeOutbox:
         self._changed = asyncio.Event()
         # By pause: what becomes of what it holds; None while it lasts.
         self.pauses: dict[str, HeldChoice | None] = {}
-        self.deeds: list[AuditEntry] = []
+        self.audit_trail: list[AuditEntry] = []
         self.away = False
 
     def put(self, webhook: Webhook) -> None:
@@ -57,14 +57,14 @@ class FakeOutbox:
     # -- what people do ----------------------------------------------------------------------------------------
 
     async def add(
-        self, registration: Registration, deed: AuditEntry | None = None, limit: int | None = None
+        self, registration: Registration, audit_entry: AuditEntry | None = None, limit: int | None = None
     ) -> Registration:
         self._check()
         if limit is not None and len(await self.list(registration.webhook.account_id)) >= limit:
             raise Conflict(f"at most {limit} webhooks")
         if registration.webhook.id in self._stored:
             raise Refused("there is one of this id")
-        self._note(deed)
+        self._note(audit_entry)
         return self._store(registration)
 
     async def list(self, account_id: str | None = None) -> Sequence[Registration]:
@@ -89,7 +89,7 @@ class FakeOutbox:
         webhook_id: str,
         change: Callable[[Registration], Registration | None],
         held: HeldChoice = HeldChoice.DELIVER,
-        deed: AuditEntry | None = None,
+        audit_entry: AuditEntry | None = None,
     ) -> Registration | None:
         self._check()
         before = self.live(webhook_id)
@@ -100,7 +100,7 @@ class FakeOutbox:
             return before
         if after is None:
             self._deleted.add(webhook_id)
-        self._note(deed)
+        self._note(audit_entry)
         return self._store(after or before, held)
 
     # -- what the publisher does -------------------------------------------------------------------------------
@@ -178,8 +178,8 @@ class FakeOutbox:
         live = self.live(webhook_id)
         return Due(webhook_id, self._stored[webhook_id].webhook.version, live.webhook if live else None)
 
-    def _note(self, deed: AuditEntry | None) -> None:
-        self.deeds += [deed] if deed else []
+    def _note(self, audit_entry: AuditEntry | None) -> None:
+        self.audit_trail += [audit_entry] if audit_entry else []
 
     def _check(self) -> None:
         if self.away:

@@ -109,9 +109,9 @@ def days(milliseconds: str) -> str:
 
 
 def declared_metrics() -> dict[str, list[str]]:
-    counters = {name: ["counter", ", ".join(labels) or "–", words] for name, (words, labels) in COUNTERS.items()}
-    gauges = {name: ["gauge", ", ".join(labels) or "–", words] for name, (words, labels) in GAUGES.items()}
-    histograms = {name: ["histogram", "–", words] for name, (words, _) in HISTOGRAMS.items()}
+    counters = {name: ["counter", ", ".join(labels) or "–", message] for name, (message, labels) in COUNTERS.items()}
+    gauges = {name: ["gauge", ", ".join(labels) or "–", message] for name, (message, labels) in GAUGES.items()}
+    histograms = {name: ["histogram", "–", message] for name, (message, _) in HISTOGRAMS.items()}
     every = {**counters, **gauges, **histograms}
     return {f"{telemetry.NAMESPACE}_{name}": cells for name, cells in every.items()}
 
@@ -176,28 +176,28 @@ def our_commands() -> list[list[str]]:
     shell = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
     prose = "\n".join(re.findall(r"`(scorm-webhooks [^`]*)`", README))
     found = re.findall(r"scorm-webhooks ([^|&;)#\n]+)", f"{shell}\n{prose}")
-    return [shlex.split(words) for words in found]
+    return [shlex.split(message) for message in found]
 
 
-def command_of(words: list[str]) -> tuple[Any, list[str]]:
+def command_of(message: list[str]) -> tuple[Any, list[str]]:
     """The command that some words lead to, and the words left over; KeyError when there is none."""
     command: Any = typer.main.get_command(app)  # typer's click has no public type
     while hasattr(command, "commands"):
-        command, words = command.commands[words[0]], words[1:]
-    return command, words
+        command, message = command.commands[message[0]], message[1:]
+    return command, message
 
 
 def test_every_command_that_the_readme_names_is_there_with_its_options() -> None:
     found = our_commands()
     assert len(found) > 12
-    for words in found:
-        command, rest = command_of(words)
+    for message in found:
+        command, rest = command_of(message)
         options = {name for parameter in command.params for name in parameter.opts}
-        assert {word for word in rest if word.startswith("--")} <= options, " ".join(words)
+        assert {word for word in rest if word.startswith("--")} <= options, " ".join(message)
 
 
 def test_every_stage_is_in_the_readme() -> None:
-    assert {"fan-out", "deliver", "record", "publish", "notify", "api"} <= {words[0] for words in our_commands()}
+    assert {"fan-out", "deliver", "record", "publish", "notify", "api"} <= {message[0] for message in our_commands()}
 
 
 def test_every_verb_of_make_that_a_document_names_is_there() -> None:
@@ -210,5 +210,5 @@ def test_every_verb_of_make_that_a_document_names_is_there() -> None:
 
 
 def test_the_two_commands_come_first() -> None:
-    assert [words[:2] for words in blocks(README)[:2]] == [["make", "demo"], ["make", "test"]]
+    assert [message[:2] for message in blocks(README)[:2]] == [["make", "demo"], ["make", "test"]]
     assert ["make", "demo", "ARGS=--events 200 --exit"] in blocks(README)

@@ -18,7 +18,7 @@ from streams.settings import PREFIX, names
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "words"),
+    ("name", "value", "message"),
     [
         ("SCORM_WEBHOOKS_RETRY_SHEDULE", "1s", "did you mean SCORM_WEBHOOKS_RETRY_SCHEDULE?"),
         ("SCORM_WEBHOOKS_RETRY_SCHEDULE", "2m,30s", "each wait must be longer"),
@@ -32,12 +32,12 @@ from streams.settings import PREFIX, names
         ("SCORM_WEBHOOKS_API_CONNECTIONS", "0", "SCORM_WEBHOOKS_API_CONNECTIONS"),
     ],
 )
-def test_a_bad_setting_is_named(name: str, value: str, words: str) -> None:
+def test_a_bad_setting_is_named(name: str, value: str, message: str) -> None:
     with pytest.raises(Misconfigured) as refused:
         SqlDeployment.from_environment({name: value})
     text = str(refused.value)
     assert name in text
-    assert words in text
+    assert message in text
     assert "\n" not in text
 
 
@@ -118,21 +118,21 @@ Part = Callable[[SqlDeployment], object]
 
 
 @pytest.mark.parametrize(
-    ("environ", "part", "words"),
+    ("environ", "part", "message"),
     [
         ({"DATABASE_URL": "mysql://x/y"}, lambda d: d.database_url, "use postgresql:// or sqlite:///"),
         ({"DATABASE_URL": "nonsense"}, lambda d: d.database_url, "DATABASE_URL: must be a URL"),
         ({"DATABASE_URL": "mysql://x/y"}, lambda d: d.replay_lookup(FakeTelemetry()), "DATABASE_URL: must be a URL"),
-        ({"DATABASE_URL": "postgresql://x/y"}, lambda d: d.sealing, "SCORM_WEBHOOKS_ENCRYPTION_KEYS is not set"),
-        ({"SCORM_WEBHOOKS_ENCRYPTION_KEYS": "short"}, lambda d: d.sealing, "32 bytes in url-safe base64"),
+        ({"DATABASE_URL": "postgresql://x/y"}, lambda d: d.encryption, "SCORM_WEBHOOKS_ENCRYPTION_KEYS is not set"),
+        ({"SCORM_WEBHOOKS_ENCRYPTION_KEYS": "short"}, lambda d: d.encryption, "32 bytes in url-safe base64"),
         ({"SCORM_WEBHOOKS_RETRY_SCHEDULE": "30s,5d"}, lambda d: d.topics, "longer than half of the topics' retention"),
         ({"SCORM_WEBHOOKS_DATA_DIR": "/nowhere"}, lambda d: d.kafka, "start `scorm-webhooks up` first"),
     ],
 )
-def test_a_part_that_cannot_be_made_says_what_to_set(environ: dict[str, str], part: Part, words: str) -> None:
+def test_a_part_that_cannot_be_made_says_what_to_set(environ: dict[str, str], part: Part, message: str) -> None:
     with pytest.raises(Misconfigured) as refused:
         part(SqlDeployment.from_environment(environ))
-    assert words in str(refused.value)
+    assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
@@ -140,8 +140,8 @@ def test_a_command_names_a_broker_that_never_answers(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(startup_checks, "START_SECONDS", 0.0)
     monkeypatch.setattr(startup_checks, "ASK_SECONDS", 0.1)
     deployment = SqlDeployment.from_environment({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
-    words = "KAFKA_BOOTSTRAP_SERVERS is 127.0.0.1:1 .*; gave up after 0 seconds"
-    with pytest.raises(Misconfigured, match=words):
+    message = "KAFKA_BOOTSTRAP_SERVERS is 127.0.0.1:1 .*; gave up after 0 seconds"
+    with pytest.raises(Misconfigured, match=message):
         startup_checks.StartupChecks(["session-events"]).require(deployment)
 
 

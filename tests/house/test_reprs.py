@@ -9,7 +9,7 @@ from api.models.webhooks import NewWebhook
 from builders import NOON, attempt, dead_letter, delivery, event
 from streams.core.access import NewKey
 from streams.core.account import AttemptDetails, DeliveryDetails
-from streams.core.delivery_state import Batch, RecordedValue, standing_of_owed
+from streams.core.delivery_state import Batch, RecordedValue, state_of_record
 from streams.core.held import Held, HeldChoice
 from streams.core.mail import RenderedMail
 from streams.core.outcome import Response
@@ -35,11 +35,11 @@ SHOWN = AttemptDetails(
     milliseconds=3.0,
     request_headers={"X-Key": CANARY},
     status=200,
-    answer_headers={"x-echo": CANARY},
-    answer=BYTES,
+    response_headers={"x-echo": CANARY},
+    response_body=BYTES,
     outcome="delivered",
-    words="",
-    followed="done",
+    message="",
+    next_step="done",
     tier=None,
 )
 ENVIRON = {
@@ -53,12 +53,12 @@ ENVIRON = {
     [
         OWED,
         event(data={"learnerId": CANARY}),
-        attempt(answer=BYTES, request_headers={"X-Key": CANARY}),
+        attempt(response_body=BYTES, request_headers={"X-Key": CANARY}),
         replace(dead_letter(), delivery=OWED),
         RecordedValue(OWED, NOON),
         Held(OWED, HeldChoice.DELIVER),
         Batch(bodies={("acme", "evt_1"): BYTES}),
-        DeliveryDetails(standing_of_owed(OWED, NOON), BYTES, (SHOWN,)),
+        DeliveryDetails(state_of_record(OWED, NOON), BYTES, (SHOWN,)),
         Request("https://crm.example.com", {"X-Key": CANARY}, BYTES, frozenset({"X-Key"})),
         Response(200, {"x-echo": CANARY}, BYTES),
         Record(Partition("deliveries", 0), 1, b"wh_crm", BYTES, NOON, (("x", BYTES),)),

@@ -7,7 +7,7 @@ from cryptography.fernet import Fernet
 
 from builders import NOON, WIDEST, attempt, delivery, event, webhook
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.encryption import Sealing
+from streams.adapters.encryption import FernetEncryption
 from streams.adapters.http.response_parser import MOST_HEAD_BYTES, MOST_HEADERS
 from streams.core.attempt import DeadLetter
 from streams.core.delivery import DeathReason
@@ -25,10 +25,10 @@ from streams.core.limits import (
 )
 from streams.core.record_checks import check_attempt, check_delivery, check_webhook
 from streams.core.signing import SECRET_BYTES, make_secret
-from streams.core.webhook import SealedSecret
+from streams.core.webhook import EncryptedSecret
 from streams.ports import Partition, Record
 from streams.services.webhook_input import header_errors
-from streams.stages.invalid_records import KEPT_BYTES, parked
+from streams.stages.invalid_records import KEPT_BYTES, to_invalid_record
 from streams.topics import BATCH_BYTES, INVALID, LARGEST_RECORD_BYTES, RECORD_BYTES
 
 CODEC = AvroCodec()
@@ -85,15 +85,15 @@ def test_the_largest_attempt_fits_its_topic() -> None:
         webhook_id=ID,
         url="u" * URL_CHARACTERS,
         request_headers=names | ours,
-        answer_headers=answered,
-        answer=bytes(ANSWER_KEPT_BYTES),
-        words="w" * 4096,
+        response_headers=answered,
+        response=bytes(ANSWER_KEPT_BYTES),
+        message="w" * 4096,
     )
     assert fits(CODEC.encode(check_attempt(widest)))
 
 
 def test_the_largest_webhook_fits_its_topic() -> None:
-    sealing = Sealing([Fernet.generate_key().decode()])
+    encryption = FernetEncryption([Fernet.generate_key().decode()])
     own = {f"{n:0{HEADER_NAME_CHARACTERS}}": "v" * HEADER_VALUE_CHARACTERS for n in range(HEADERS)}
     assert header_errors(own) == []
     ids = frozenset(f"{n:0{ID_CHARACTERS}}" for n in range(SCOPE_IDS))
@@ -103,8 +103,8 @@ def test_the_largest_webhook_fits_its_topic() -> None:
         account_id=ID,
         url=url,
         fallback_url=url[:-1] + "f",
-        secrets=tuple(SealedSecret(sealing.seal(make_secret(bytes(SECRET_BYTES))), NOON) for _ in range(4)),
-        sealed_headers=sealing.seal(json.dumps(own)),
+        secrets=tuple(EncryptedSecret(encryption.encrypt(make_secret(bytes(SECRET_BYTES))), NOON) for _ in range(4)),
+        encrypted_headers=encryption.encrypt(json.dumps(own)),
         packages=ids,
         dispatches=ids,
         event_types=frozenset(EVENT_TYPES),
@@ -114,7 +114,9 @@ def test_the_largest_webhook_fits_its_topic() -> None:
 
 def test_the_largest_record_that_is_kept_whole_fits_the_topic_of_invalid_ones() -> None:
     value = bytes(KEPT_BYTES)
-    outgoing = parked(Record(Partition("deliveries.dead-letter", 10_000), 2**62, None, value, NOON), "e" * 100_000)
+    outgoing = to_invalid_record(
+        Record(Partition("deliveries.dead-letter", 10_000), 2**62, None, value, NOON), "e" * 100_000
+    )
     headers = sum(len(name) + len(content) + 20 for name, content in outgoing.headers)
     assert outgoing.topic == INVALID
     assert len(outgoing.value or b"") + headers + BATCH_OVERHEAD_BYTES <= LARGEST_RECORD_BYTES

@@ -16,7 +16,7 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.image import DockerImage
 
 import parts
-from real.kafka import LIGHT, PROPERTIES, answers
+from real.kafka import LIGHT, PROPERTIES, responses
 from real.process import PATIENCE_SECONDS, free_ports
 
 TAG = "scorm-webhooks-tests-kafka"
@@ -66,7 +66,7 @@ class KafkaInContainer:
 
     def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not answers(self.bootstrap):
+        while not responses(self.bootstrap):
             if self._is_gone() or time.monotonic() > deadline:
                 self.remove()
                 self._listening.join(PATIENCE_SECONDS)

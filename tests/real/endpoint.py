@@ -54,9 +54,9 @@ class Endpoint:
             writer.close()
 
 
-def saying(*answers: bytes, close: bool = False) -> Script:
+def saying(*responses: bytes, close: bool = False) -> Script:
     """Answers with each in turn, then with the last one for ever; `close` after each without a word of it."""
-    left = list(answers)
+    left = list(responses)
 
     async def script(request: Received, writer: asyncio.StreamWriter) -> None:
         writer.write(left.pop(0) if len(left) > 1 else left[0])

@@ -84,7 +84,7 @@ class Kafka:
 
     def start(self) -> None:
         self.launch()
-        self.wait_until(lambda: answers(self.bootstrap))
+        self.wait_until(lambda: responses(self.bootstrap))
 
     def launch(self) -> None:
         """Start it, and do not wait until it answers."""
@@ -150,7 +150,7 @@ class Kafka:
         subprocess.run(command, check=True, capture_output=True)
 
 
-def answers(bootstrap: str, brokers: int = 1) -> bool:
+def responses(bootstrap: str, brokers: int = 1) -> bool:
     """Whether at least so many brokers are up."""
     client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     try:

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Sequence
 from uuid import uuid4
 
-from real.kafka import Kafka, answers
+from real.kafka import Kafka, responses
 from real.process import free_ports
 
 NODES = (1, 2, 3)
@@ -73,7 +73,7 @@ class KafkaCluster:
             node.remove()
 
     def _await(self, node: int) -> None:
-        self._nodes[node].wait_until(lambda: answers(self.bootstrap, brokers=len(NODES)))
+        self._nodes[node].wait_until(lambda: responses(self.bootstrap, brokers=len(NODES)))
 
 
 def identity() -> str:

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 import parts
 from conftest import Broker
 from real.container import KafkaInContainer
-from real.kafka import Kafka, answers
+from real.kafka import Kafka, responses
 from real.postgres import Postgres
 
 
@@ -133,4 +133,4 @@ def test_a_server_does_not_outlive_a_killed_session(tmp_path: Path) -> None:
 def test_a_container_does_not_outlive_a_killed_session() -> None:
     bootstrap = said_by_a_killed_session("KafkaInContainer().bootstrap")
     assert bootstrap
-    until_not(lambda: answers(bootstrap))
+    until_not(lambda: responses(bootstrap))

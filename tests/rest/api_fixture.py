@@ -20,9 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.app import create_app
 from api.services import Services
 from builders import NOON
-from fakes import FakeClock, FakeRecordProducer, FakeTelemetry
+from fakes import FakeClock, FakeKafka, FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.encryption import Sealing, generate_key
+from streams.adapters.encryption import FernetEncryption, generate_key
 from streams.adapters.sql import migrate
 from streams.adapters.sql.account_webhooks import SqlAccountWebhooks
 from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
@@ -99,15 +99,15 @@ class Person:
     async def delete(self, path: str) -> Any:
         return _json(await self.ask("DELETE", path))
 
-    async def webhook(self, **wish: Any) -> dict[str, Any]:
+    async def webhook(self, **webhook_input: Any) -> dict[str, Any]:
         """A new webhook."""
-        made: dict[str, Any] = await self.post("/v1/webhooks", {"url": URL, **wish})
+        made: dict[str, Any] = await self.post("/v1/webhooks", {"url": URL, **webhook_input})
         return made
 
 
-def _json(answer: httpx.Response) -> Any:
-    assert answer.is_success, answer.text
-    return answer.json() if answer.content else None
+def _json(response: httpx.Response) -> Any:
+    assert response.is_success, response.text
+    return response.json() if response.content else None
 
 
 @dataclass
@@ -121,11 +121,11 @@ class ApiFixture:
     access: AccessService
     jobs: SqlJobs
     clock: FakeClock
-    log: FakeRecordProducer
-    report: FakeTelemetry
+    kafka: FakeKafka
+    telemetry: FakeTelemetry
     publisher: FakePublisher
     operator: Person
-    troubles: list[str]
+    readiness_problems: list[str]
     people: dict[str, Person] = field(default_factory=dict)
 
     @property
@@ -158,9 +158,9 @@ class ApiFixture:
             patch.setattr(self.database, "_translated", away)
             yield
 
-    async def record(self, *nouns: Delivery | Attempt | DeadLetter, at: datetime = NOON) -> None:
+    async def record(self, *values: Delivery | Attempt | DeadLetter, at: datetime = NOON) -> None:
         """What the stages told of."""
-        await self.recorder.record(fold([RecordedValue(noun, at) for noun in nouns]))
+        await self.recorder.record(fold([RecordedValue(value, at) for value in values]))
 
 
 _FOLDER = tempfile.TemporaryDirectory()
@@ -184,13 +184,13 @@ async def open_office(
         await asyncio.to_thread(shutil.copyfile, _migrated(), str(place.database))
     else:
         await asyncio.to_thread(migrate.upgrade, place)
-    database, clock, report = Database(place), FakeClock(), FakeTelemetry()
+    database, clock, telemetry = Database(place), FakeClock(), FakeTelemetry()
     numbers = count(1)
 
     def new_id(prefix: str) -> str:
         return f"{prefix}_{next(numbers):06}"
 
-    log, publisher, sealing = FakeRecordProducer(clock), FakePublisher(), Sealing([generate_key()])
+    kafka, publisher, encryption = FakeKafka(clock), FakePublisher(), FernetEncryption([generate_key()])
     webhooks, accounts, audit = SqlWebhooks(database, clock), SqlAccounts(database), SqlAuditLog(database)
     deliveries, jobs, codec = SqlDeliveryLog(database), SqlJobs(database, clock), AvroCodec()
     account_service = AccountService(accounts, clock, new_id, lambda: f"token-{next(numbers):030}")
@@ -207,17 +207,17 @@ async def open_office(
         webhooks,
         accounts,
         publisher,
-        sealing,
+        encryption,
         FakeDnsCheck(),
         clock,
         new_id,
         lambda size: bytes(range(size)),
         webhooks_per_account=webhooks_per_account,
     )
-    troubles: list[str] = []
+    readiness_problems: list[str] = []
 
     async def look() -> list[str]:
-        return troubles
+        return readiness_problems
 
     services = Services(
         access=access,
@@ -226,35 +226,44 @@ async def open_office(
         secrets=SecretService(
             webhook_service,
             webhooks,
-            sealing,
-            sealing,
-            SqlEncryptionCheck(database, sealing),
+            encryption,
+            SqlEncryptionCheck(database, encryption),
             audit,
             clock,
             new_id,
             lambda size: next(numbers).to_bytes(size),
         ),
         deliveries=DeliveryService(deliveries, SqlReplays(database, clock), jobs, clock, new_id),
-        insight=WebhookStatsService(
+        webhook_stats=WebhookStatsService(
             webhook_service, SqlWebhookStats(database), SqlMails(database, new_id), clock, "https://hooks.example.com"
         ),
-        trials=SyntheticEventService(webhooks, deliveries, log, codec, clock, new_id),
-        ingest=IngestService(log, codec, RecipientService(SqlAccountWebhooks(database)), new_id),
+        synthetic_events=SyntheticEventService(webhooks, deliveries, kafka, codec, clock, new_id),
+        ingest=IngestService(kafka, codec, RecipientService(SqlAccountWebhooks(database)), new_id),
         audit=audit,
-        answers=SqlIdempotencyStore(database),
-        sealer=sealing,
-        sealed=sealing,
+        responses=SqlIdempotencyStore(database),
+        encryption=encryption,
         clock=clock,
-        report=report,
-        troubles=look,
+        telemetry=telemetry,
+        readiness_problems=look,
         metrics=lambda: (b"numbers\n", "text/plain"),
     )
     app = create_app(services, "1.2.3", requests_a_minute)
-    recorder = SqlRecorder(database, clock, report, new_id)
+    recorder = SqlRecorder(database, clock, telemetry, new_id)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://hooks.example.com") as client:
         operator = Person(client, OPERATOR_KEY)
         office = ApiFixture(
-            app, database, recorder, client, access, jobs, clock, log, report, publisher, operator, troubles
+            app,
+            database,
+            recorder,
+            client,
+            access,
+            jobs,
+            clock,
+            kafka,
+            telemetry,
+            publisher,
+            operator,
+            readiness_problems,
         )
         for name in ("acme", "globex"):
             opened = await account_service.open(name, [f"ops@{name}.example"], by="test")
@@ -263,8 +272,8 @@ async def open_office(
     await database.close()
 
 
-def errors_of(answer: httpx.Response) -> dict[str, str]:
+def errors_of(response: httpx.Response) -> dict[str, str]:
     """The fields that a problem names."""
-    assert answer.headers["content-type"] == "application/problem+json"
-    found: list[Mapping[str, str]] = answer.json()["errors"]
+    assert response.headers["content-type"] == "application/problem+json"
+    found: list[Mapping[str, str]] = response.json()["errors"]
     return {error["field"]: error["message"] for error in found}

@@ -67,7 +67,7 @@ class Server:
     async def _serve(self, database_url: str) -> None:
         async with open_office(database_url) as office:
             self.office = office
-            office.log.appended.append(self._deliver)
+            office.kafka.appended.append(self._deliver)
             config = server_config(office.app, self._limits, ConnectionObserver(self.closed.append), port=0)
             self._server = _Server(config)
             serving = asyncio.create_task(self._server.serve())
@@ -82,8 +82,8 @@ class Server:
         self._delivering = asyncio.ensure_future(self._deliver_tests())
 
     async def _deliver_tests(self) -> None:
-        log, codec = self.office.log, AvroCodec()
-        for record in log.topic(TEST_DELIVERIES)[-1:]:
+        kafka, codec = self.office.kafka, AvroCodec()
+        for record in kafka.topic(TEST_DELIVERIES)[-1:]:
             owed = codec.decode(record.value or b"")
             assert isinstance(owed, Delivery)
             told = {"account_id": owed.account_id, "event_id": owed.event_id, "webhook_id": owed.webhook_id}

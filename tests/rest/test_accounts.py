@@ -50,8 +50,8 @@ async def test_an_account_is_changed_field_by_field(office: ApiFixture) -> None:
     ],
 )
 async def test_what_a_mails_header_would_not_take_is_no_address(office: ApiFixture, email: str) -> None:
-    answer = await office.operator.ask("POST", "/v1/accounts", {"name": "Initech", "emails": [email]})
-    assert "is no e-mail address" in errors_of(answer)["emails"]
+    response = await office.operator.ask("POST", "/v1/accounts", {"name": "Initech", "emails": [email]})
+    assert "is no e-mail address" in errors_of(response)["emails"]
 
 
 async def test_a_key_names_its_scopes_and_an_unknown_one_is_named(office: ApiFixture) -> None:
@@ -97,8 +97,8 @@ async def test_operators_see_who_did_what_in_all_accounts(office: ApiFixture) ->
     made = await office.operator.post(path, {"name": "short", "scopes": ["webhooks:read"]})
     await office.operator.delete(f"{path}/{made['id']}")
     await office.operator.delete(f"{path}/{made['id']}")
-    deeds = (await office.operator.get("/v1/audit"))["data"]
-    told = [(deed["actor"].partition(":")[0], deed["action"]) for deed in deeds]
+    audit_trail = (await office.operator.get("/v1/audit"))["data"]
+    told = [(audit_entry["actor"].partition(":")[0], audit_entry["action"]) for audit_entry in audit_trail]
     assert told == [
         ("operator", "key.revoked"),
         ("operator", "key.created"),
@@ -106,15 +106,18 @@ async def test_operators_see_who_did_what_in_all_accounts(office: ApiFixture) ->
         ("test", "account.opened"),
         ("test", "account.opened"),
     ]
-    assert made["apiKey"] not in str(deeds)
+    assert made["apiKey"] not in str(audit_trail)
 
 
 async def test_two_operators_are_two_actors(office: ApiFixture) -> None:
     other = Person(office.client, OTHER_OPERATOR_KEY)
     await office.operator.post("/v1/accounts", {"name": "first"})
     await other.post("/v1/accounts", {"name": "second"})
-    deeds = (await office.operator.get("/v1/audit"))["data"]
-    assert [deed["actor"] for deed in deeds[:2]] == [f"operator:{digest(OTHER_OPERATOR_KEY)[:8]}", "operator:ada"]
+    audit_trail = (await office.operator.get("/v1/audit"))["data"]
+    assert [audit_entry["actor"] for audit_entry in audit_trail[:2]] == [
+        f"operator:{digest(OTHER_OPERATOR_KEY)[:8]}",
+        "operator:ada",
+    ]
 
 
 async def test_operators_do_not_share_idempotency_keys(office: ApiFixture) -> None:

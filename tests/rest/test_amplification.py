@@ -99,17 +99,17 @@ def test_the_api_answers_others_meanwhile(server: Server) -> None:
 
 
 async def test_an_answer_says_how_many_errors_it_leaves_out(office: ApiFixture) -> None:
-    answer = await office.acme.ask("POST", "/v1/webhooks", {"url": URL, "packages": ["a b"] * 1000})
-    assert answer.status_code == 422
-    assert len(answer.json()["errors"]) == ERRORS_SHOWN
-    assert answer.json()["omittedErrors"] == 1000 - ERRORS_SHOWN
+    response = await office.acme.ask("POST", "/v1/webhooks", {"url": URL, "packages": ["a b"] * 1000})
+    assert response.status_code == 422
+    assert len(response.json()["errors"]) == ERRORS_SHOWN
+    assert response.json()["omittedErrors"] == 1000 - ERRORS_SHOWN
 
 
 async def test_deep_json_is_called_too_deep(office: ApiFixture) -> None:
     deep, headers = "[" * NESTED + "]" * NESTED, {"Content-Type": "application/json"}
-    answer = await office.acme.ask("POST", "/v1/webhooks", content=deep, headers=headers)
-    assert answer.status_code == 400
-    assert answer.json()["detail"] == "It is nested too deeply."
+    response = await office.acme.ask("POST", "/v1/webhooks", content=deep, headers=headers)
+    assert response.status_code == 400
+    assert response.json()["detail"] == "It is nested too deeply."
 
 
 # -- every model -----------------------------------------------------------------------------------------------

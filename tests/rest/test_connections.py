@@ -47,7 +47,7 @@ def everything(client: socket.socket) -> bytes:
     return bytes(received)
 
 
-def answer(server: Server, request: bytes) -> bytes:
+def respond(server: Server, request: bytes) -> bytes:
     with connected(server) as client:
         client.sendall(request)
         return everything(client)
@@ -91,9 +91,9 @@ def test_headers_over_64_kib_get_431(server: Server, start: bytes) -> None:
 
 def test_headers_in_one_packet_count_too(server: Server) -> None:
     request = b"GET /healthz HTTP/1.1\r\n" + HEAD + b"X-A: " + b"x" * 65536 + b"\r\n\r\n"
-    assert status(answer(server, request)) == 431
+    assert status(respond(server, request)) == 431
     lines = b"".join(b"X-%d: y\r\n" % n for n in range(120))
-    assert status(answer(server, b"GET /healthz HTTP/1.1\r\n" + HEAD + lines + b"\r\n")) == 431
+    assert status(respond(server, b"GET /healthz HTTP/1.1\r\n" + HEAD + lines + b"\r\n")) == 431
 
 
 def test_a_body_without_an_end_gets_413(server: Server) -> None:
@@ -126,23 +126,23 @@ def test_a_silent_connection_is_closed(server: Server) -> None:
     ids=["half a line", "half the headers", "an empty line"],
 )
 def test_half_headers_get_408(server: Server, request_start: bytes) -> None:
-    response = answer(server, request_start)
+    response = respond(server, request_start)
     assert status(response) == 408
     assert b'"urn:scorm-webhooks:timeout"' in response
 
 
 def test_half_a_body_gets_408(server: Server) -> None:
     head = b"POST /v1/webhooks HTTP/1.1\r\n" + HEAD + b"Authorization: Bearer %b\r\n" % key(server)
-    assert status(answer(server, head + b"Content-Length: 10\r\n\r\n{")) == 408
-    assert status(answer(server, head + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")) == 408
+    assert status(respond(server, head + b"Content-Length: 10\r\n\r\n{")) == 408
+    assert status(respond(server, head + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")) == 408
 
 
 def test_a_client_that_goes_away_is_not_our_defect(server: Server) -> None:
     head = b"POST /v1/webhooks HTTP/1.1\r\n" + HEAD + b"Authorization: Bearer %b\r\n" % key(server)
-    assert status(answer(server, head + b"Idempotency-Key: one\r\nContent-Length: 10\r\n\r\n{")) == 408
+    assert status(respond(server, head + b"Idempotency-Key: one\r\nContent-Length: 10\r\n\r\n{")) == 408
     await_no_connections(server)
-    assert "request broke" not in {fact for fact, _ in server.office.report.facts}
-    assert 499 in {ids.get("status") for _, ids in server.office.report.facts}
+    assert "request broke" not in {fact for fact, _ in server.office.telemetry.logged}
+    assert 499 in {ids.get("status") for _, ids in server.office.telemetry.logged}
 
 
 def key(server: Server) -> bytes:
@@ -164,13 +164,13 @@ def test_dripped_headers_do_not_extend_the_time(server: Server) -> None:
 
 
 def test_an_idle_connection_is_closed_after_an_answer(server: Server) -> None:
-    response = answer(server, b"GET /healthz HTTP/1.1\r\n" + HEAD + b"\r\n")
+    response = respond(server, b"GET /healthz HTTP/1.1\r\n" + HEAD + b"\r\n")
     assert status(response) == 200
     assert response.endswith(b"ok\n")
 
 
 def test_a_body_that_never_ends_is_not_idle(server: Server) -> None:
-    response = answer(server, b"GET /healthz HTTP/1.1\r\n" + HEAD + b"Content-Length: 5\r\n\r\nab")
+    response = respond(server, b"GET /healthz HTTP/1.1\r\n" + HEAD + b"Content-Length: 5\r\n\r\nab")
     assert status(response) == 200
     await_no_connections(server)
 
@@ -197,7 +197,7 @@ def test_one_connection_too_many_gets_503(server: Server) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(LIMITS.connections):
             stack.enter_context(connected(server))
-        response = answer(server, b"GET /healthz HTTP/1.1\r\n" + HEAD + b"\r\n")
+        response = respond(server, b"GET /healthz HTTP/1.1\r\n" + HEAD + b"\r\n")
         assert status(response) == 503
         assert b"Retry-After: 5" in response
         for _ in range(60):
@@ -224,9 +224,9 @@ def test_a_hundred_half_requests_do_not_end_the_service(server: Server) -> None:
 
 
 def test_too_many_pipelined_requests_close_the_connection(server: Server) -> None:
-    response = answer(server, (b"GET /healthz HTTP/1.1\r\n" + HEAD + b"\r\n") * 2000)
+    response = respond(server, (b"GET /healthz HTTP/1.1\r\n" + HEAD + b"\r\n") * 2000)
     assert 1 <= response.count(b"HTTP/1.1 200") <= LIMITS.pipelined_requests + 1
-    few = answer(server, (b"GET /healthz HTTP/1.1\r\n" + HEAD + b"\r\n") * 5)
+    few = respond(server, (b"GET /healthz HTTP/1.1\r\n" + HEAD + b"\r\n") * 5)
     assert few.count(b"HTTP/1.1 200") == 5
 
 
@@ -250,7 +250,7 @@ def test_too_many_pipelined_requests_close_the_connection(server: Server) -> Non
     ],
 )
 def test_a_malformed_request_gets_400(server: Server, request_: bytes) -> None:
-    response = answer(server, request_)
+    response = respond(server, request_)
     assert status(response) == 400
     assert b"application/problem+json" in response
 
@@ -273,7 +273,7 @@ def test_a_malformed_request_gets_400(server: Server, request_: bytes) -> None:
     ],
 )
 def test_a_wrong_length_gets_400(server: Server, framing: bytes) -> None:
-    response = answer(server, b"POST /v1/webhooks HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\nhello")
+    response = respond(server, b"POST /v1/webhooks HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\nhello")
     assert status(response) == 400
     assert response.count(b"HTTP/1.1") == 1
 
@@ -283,14 +283,14 @@ def test_a_trailer_does_not_authenticate(server: Server) -> None:
     head = (
         b"POST /v1/webhooks HTTP/1.1\r\n" + HEAD + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
     )
-    response = answer(server, head + b"\r\n2\r\n{}\r\n0\r\n" + trailer + b"\r\n")
+    response = respond(server, head + b"\r\n2\r\n{}\r\n0\r\n" + trailer + b"\r\n")
     assert status(response) == 401
 
 
 def test_an_upgrade_is_answered_without_it(server: Server) -> None:
     for protocol in (b"websocket", b"h2c"):
         upgrade = b"Connection: Upgrade\r\nUpgrade: %b\r\nSec-WebSocket-Key: a\r\n\r\n" % protocol
-        response = answer(server, b"GET /healthz HTTP/1.1\r\n" + HEAD + upgrade + b"GET / HTTP/1.1\r\n")
+        response = respond(server, b"GET /healthz HTTP/1.1\r\n" + HEAD + upgrade + b"GET / HTTP/1.1\r\n")
         assert status(response) == 200
         assert response.count(b"HTTP/1.1") == 1
 

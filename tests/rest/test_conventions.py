@@ -16,9 +16,9 @@ async def test_every_answer_has_the_requests_id_or_a_new_one(office: ApiFixture)
     mine = await office.acme.ask("GET", "/v1/webhooks", headers={"X-Request-Id": "mine-1"})
     assert mine.headers["x-request-id"] == "mine-1"
     for given in ("", "x" * 200, "a b"):
-        answer = await office.nobody.ask("GET", "/v1/webhooks", headers={"X-Request-Id": given})
-        assert answer.headers["x-request-id"].startswith("req_")
-        assert answer.json()["requestId"] == answer.headers["x-request-id"]
+        response = await office.nobody.ask("GET", "/v1/webhooks", headers={"X-Request-Id": given})
+        assert response.headers["x-request-id"].startswith("req_")
+        assert response.json()["requestId"] == response.headers["x-request-id"]
 
 
 async def test_an_error_is_a_problem_with_a_type_a_title_and_a_status(office: ApiFixture) -> None:
@@ -27,10 +27,10 @@ async def test_an_error_is_a_problem_with_a_type_a_title_and_a_status(office: Ap
         ("PUT", "/v1/webhooks", 405, "method-not-allowed"),
         ("GET", "/v1/webhooks/wh_unknown", 404, "not-found"),
     ):
-        answer = await office.acme.ask(method, path)
-        assert answer.status_code == status
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert {"type": f"urn:scorm-webhooks:{name}", "status": status}.items() <= answer.json().items()
+        response = await office.acme.ask(method, path)
+        assert response.status_code == status
+        assert response.headers["content-type"] == "application/problem+json"
+        assert {"type": f"urn:scorm-webhooks:{name}", "status": status}.items() <= response.json().items()
     torn = await office.acme.ask(
         "POST", "/v1/webhooks", content=b'{"url": ', headers={"Content-Type": "application/json"}
     )
@@ -38,9 +38,9 @@ async def test_an_error_is_a_problem_with_a_type_a_title_and_a_status(office: Ap
 
 
 async def test_a_parameter_that_is_none_is_named_and_does_not_find_everything(office: ApiFixture) -> None:
-    answer = await office.acme.ask("GET", "/v1/deliveries?stat=dead&state=dead")
-    assert answer.status_code == 422
-    assert errors_of(answer)["stat"].startswith("is no parameter here; there are cursor, event, limit")
+    response = await office.acme.ask("GET", "/v1/deliveries?stat=dead&state=dead")
+    assert response.status_code == 422
+    assert errors_of(response)["stat"].startswith("is no parameter here; there are cursor, event, limit")
     assert "none" in errors_of(await office.acme.ask("GET", "/v1/webhooks/wh_1?x=1"))["x"]
     assert (await office.nobody.ask("GET", "/v1/deliveries?stat=dead")).status_code == 401
 
@@ -52,17 +52,17 @@ async def test_a_body_of_more_than_a_mebibyte_is_refused_whether_announced_or_no
 
     announced = await office.acme.ask("POST", "/v1/webhooks", {"url": URL, "description": "x" * 1024 * 1024})
     streamed = await office.acme.ask("POST", "/v1/webhooks", content=chunks())
-    for answer in (announced, streamed):
-        assert (answer.status_code, answer.json()["type"]) == (413, "urn:scorm-webhooks:too-large")
+    for response in (announced, streamed):
+        assert (response.status_code, response.json()["type"]) == (413, "urn:scorm-webhooks:too-large")
 
 
 async def test_a_key_that_asks_too_often_hears_how_long_to_wait(tmp_path: Path) -> None:
     async with open_office(f"sqlite:///{tmp_path}/db.sqlite", requests_a_minute=3) as office:
-        answers = [await office.acme.ask("GET", "/v1/webhooks") for _ in range(4)]
-        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
-        assert [answer.headers["ratelimit-remaining"] for answer in answers] == ["2", "1", "0", "0"]
-        assert answers[0].headers["ratelimit-limit"] == "3, 3;w=60"
-        assert 0 < int(answers[3].headers["retry-after"]) <= 20
+        responses = [await office.acme.ask("GET", "/v1/webhooks") for _ in range(4)]
+        assert [response.status_code for response in responses] == [200, 200, 200, 429]
+        assert [response.headers["ratelimit-remaining"] for response in responses] == ["2", "1", "0", "0"]
+        assert responses[0].headers["ratelimit-limit"] == "3, 3;w=60"
+        assert 0 < int(responses[3].headers["retry-after"]) <= 20
         assert (await office.globex.ask("GET", "/v1/webhooks")).status_code == 200
 
 
@@ -110,9 +110,9 @@ async def test_what_was_done_is_answered_although_the_answer_could_not_be_kept(
         raise Unavailable("the database is away")
 
     monkeypatch.setattr(SqlIdempotencyStore, "finish", away)
-    answer = await office.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers={"Idempotency-Key": "register-crm"})
-    assert (answer.status_code, "secret" in answer.json()) == (201, True)
-    assert "answer not kept" in [fact for fact, _ in office.report.facts]
+    response = await office.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers={"Idempotency-Key": "register-crm"})
+    assert (response.status_code, "secret" in response.json()) == (201, True)
+    assert "answer not kept" in [fact for fact, _ in office.telemetry.logged]
 
 
 async def test_what_failed_is_not_kept_and_what_died_on_the_way_is_begun_anew(
@@ -123,7 +123,7 @@ async def test_what_failed_is_not_kept_and_what_died_on_the_way_is_begun_anew(
     assert bad.status_code == 422
     services = office.app.state.services
     key = (await office.operator.get(f"/v1/accounts/{office.acme.account_id}/keys"))[0]["id"]
-    await services.answers.begin(f"key:{key}", "register-lrs", "the same or not", office.clock.now())
+    await services.responses.begin(f"key:{key}", "register-lrs", "the same or not", office.clock.now())
     office.clock.advance(61)
     begun_anew = await office.acme.ask(
         "POST", "/v1/webhooks", {"url": URL}, headers={"Idempotency-Key": "register-lrs"}
@@ -139,12 +139,12 @@ async def test_a_defect_of_ours_tells_nothing_but_the_requests_id(
         raise RuntimeError("canary: what a customer sent")
 
     monkeypatch.setattr(WebhookService, "page", broken)
-    answer = await office.acme.ask("GET", "/v1/webhooks")
-    assert (answer.status_code, answer.json()["type"]) == (500, "urn:scorm-webhooks:broken")
-    assert "canary" not in answer.text
-    assert "canary" not in str(office.report.facts)
-    [told] = [ids for fact, ids in office.report.facts if fact == "request broke"]
-    assert (told["error"], told["request_id"]) == ("RuntimeError", answer.headers["x-request-id"])
+    response = await office.acme.ask("GET", "/v1/webhooks")
+    assert (response.status_code, response.json()["type"]) == (500, "urn:scorm-webhooks:broken")
+    assert "canary" not in response.text
+    assert "canary" not in str(office.telemetry.logged)
+    [told] = [ids for fact, ids in office.telemetry.logged if fact == "request broke"]
+    assert (told["error"], told["request_id"]) == ("RuntimeError", response.headers["x-request-id"])
 
 
 async def test_while_the_database_is_away_the_answer_is_503_without_its_words(
@@ -154,29 +154,29 @@ async def test_while_the_database_is_away_the_answer_is_503_without_its_words(
         raise Unavailable("connection to 10.0.0.5 refused")
 
     monkeypatch.setattr(WebhookService, "page", away)
-    answer = await office.acme.ask("GET", "/v1/webhooks")
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-    assert "10.0.0.5" not in answer.text
+    response = await office.acme.ask("GET", "/v1/webhooks")
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+    assert "10.0.0.5" not in response.text
 
 
 async def test_every_request_leaves_a_line_and_a_number_without_its_ids_or_its_key(office: ApiFixture) -> None:
     await office.acme.ask("GET", "/v1/webhooks/wh_unknown")
-    [line] = [ids for fact, ids in office.report.facts if fact == "request"]
+    [line] = [ids for fact, ids in office.telemetry.logged if fact == "request"]
     assert (line["route"], line["status"]) == ("/v1/webhooks/{webhook_id}", 404)
     assert str(line["by"]).startswith("key:")
     assert office.acme.key
-    assert office.acme.key not in str(office.report.facts)
-    assert office.report.counts["api_requests_total"] == 1
-    assert len(office.report.observed["api_request_seconds"]) == 1
+    assert office.acme.key not in str(office.telemetry.logged)
+    assert office.telemetry.counts["api_requests_total"] == 1
+    assert len(office.telemetry.observed["api_request_seconds"]) == 1
 
 
 async def test_probes_and_metrics_need_no_key(office: ApiFixture) -> None:
     assert (await office.nobody.ask("GET", "/healthz")).text == "ok\n"
     assert (await office.nobody.ask("GET", "/readyz")).text == "ready\n"
     assert (await office.nobody.ask("GET", "/metrics")).text == "numbers\n"
-    office.troubles.append("Kafka does not answer: kafka-1.internal:9092 refused")
-    answer = await office.nobody.ask("GET", "/readyz")
-    assert (answer.status_code, answer.text) == (503, "Kafka does not answer\n")
+    office.readiness_problems.append("Kafka does not answer: kafka-1.internal:9092 refused")
+    response = await office.nobody.ask("GET", "/readyz")
+    assert (response.status_code, response.text) == (503, "Kafka does not answer\n")
 
 
 async def test_the_documentation_loads_nothing_from_elsewhere(office: ApiFixture) -> None:
@@ -200,8 +200,8 @@ async def test_where_a_mail_leads_says_how_to_mend_and_not_whether_there_is_such
 
 @pytest.mark.parametrize("name", ["%3Cscript%3E", "wh_1%22", "wh_1%0A", "x" * 129])
 async def test_what_is_no_id_has_no_page(office: ApiFixture, name: str) -> None:
-    answer = await office.nobody.ask("GET", f"/webhooks/{name}")
-    assert (answer.status_code, answer.json()["type"]) == (404, "urn:scorm-webhooks:not-found")
+    response = await office.nobody.ask("GET", f"/webhooks/{name}")
+    assert (response.status_code, response.json()["type"]) == (404, "urn:scorm-webhooks:not-found")
 
 
 async def test_the_description_is_openapi_3_1_and_names_the_permission_of_each_operation(office: ApiFixture) -> None:

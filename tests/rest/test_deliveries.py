@@ -67,7 +67,7 @@ async def test_a_payload_is_absent_until_it_is_recorded_and_a_test_waits_for_it(
     hook = await office.acme.webhook()
     asked = asyncio.create_task(office.acme.post(f"/v1/webhooks/{hook['id']}/test", {"type": "session.completed"}))
     async with asyncio.timeout(10):
-        while not (sent := office.log.topic(TEST_DELIVERIES)):
+        while not (sent := office.kafka.topic(TEST_DELIVERIES)):
             await asyncio.sleep(0.01)
     made = AvroCodec().decode(sent[0].value or b"")
     assert isinstance(made, Delivery)
@@ -85,10 +85,10 @@ async def test_a_delivery_shows_its_payload_and_every_attempt_with_what_was_answ
         account_id=made.account_id,
         event_id=made.event_id,
         status=500,
-        answer=b"oops \xff\x00",
+        response=b"oops \xff\x00",
         kind=Kind.SERVER_ERROR,
-        words="The endpoint answered 500: its server failed.",
-        followed=NextStep.TIER,
+        message="The endpoint answered 500: its server failed.",
+        next_step=NextStep.TIER,
         tier="30s",
         ended_at=NOON + timedelta(milliseconds=12),
     )
@@ -99,7 +99,7 @@ async def test_a_delivery_shows_its_payload_and_every_attempt_with_what_was_answ
     [made_one] = seen["made"]
     assert made_one["requestHeaders"]["webhook-id"] == failed.request_headers["webhook-id"]
     assert (made_one["status"], made_one["milliseconds"], made_one["outcome"]) == (500, 12.0, "server_error")
-    assert made_one["answer"] == "oops \ufffd\0"
+    assert made_one["responseBody"] == "oops \ufffd\0"
 
 
 @settings(max_examples=15)
@@ -138,9 +138,9 @@ def _at(seconds: int) -> datetime:
 async def test_a_delivery_is_sent_again_whatever_became_of_it_but_for_one_that_is_held(office: ApiFixture) -> None:
     webhook = await office.acme.webhook()
     dead = await given_up(office, 1, webhook_id=webhook["id"])
-    answer = await office.acme.ask("POST", f"/v1/deliveries/{dead}/retry")
-    again = answer.json()
-    assert (answer.status_code, again["state"], again["reason"], again["generation"]) == (202, "held", "replay", 2)
+    response = await office.acme.ask("POST", f"/v1/deliveries/{dead}/retry")
+    again = response.json()
+    assert (response.status_code, again["state"], again["reason"], again["generation"]) == (202, "held", "replay", 2)
     refused = await office.acme.ask("POST", f"/v1/deliveries/{dead}/retry")
     assert "leaves by itself" in errors_of(refused)["delivery"]
     orphan = await given_up(office, 2, webhook_id="wh_gone")
@@ -168,9 +168,9 @@ async def test_by_a_filter_a_job_acts_on_what_was_dead_when_it_began(office: Api
         await given_up(office, n, webhook_id=webhook)
     await given_up(office, 3, webhook_id="wh_gone")
     office.clock.advance(60)
-    answer = await office.acme.ask("POST", "/v1/dead-letters/retry", {"filter": {"eventType": "session.completed"}})
-    job = answer.json()
-    assert (answer.status_code, job["total"], job["done"]) == (202, 4, 0)
+    response = await office.acme.ask("POST", "/v1/dead-letters/retry", {"filter": {"eventType": "session.completed"}})
+    job = response.json()
+    assert (response.status_code, job["total"], job["done"]) == (202, 4, 0)
     await given_up(office, 200, webhook_id=webhook)
     await finish(office, job["id"])
     done = await office.acme.get(f"/v1/jobs/{job['id']}")
@@ -186,7 +186,7 @@ async def test_everything_that_waits_in_a_tier_is_sent_now(office: ApiFixture) -
     waits = await owed(office, 1, webhook_id=webhook)
     await owed(office, 2, webhook_id=webhook)
     told = {"account_id": waits.account_id, "webhook_id": webhook, "event_id": "evt_1", "first_seen_at": NOON}
-    await office.record(attempt(**told, kind=Kind.SERVER_ERROR, followed=NextStep.TIER, tier="30s"))
+    await office.record(attempt(**told, kind=Kind.SERVER_ERROR, next_step=NextStep.TIER, tier="30s"))
     job = await office.acme.post(f"/v1/webhooks/{webhook}/retry-waiting")
     assert job["total"] == 1
     await finish(office, job["id"])
@@ -196,7 +196,7 @@ async def test_everything_that_waits_in_a_tier_is_sent_now(office: ApiFixture) -
 async def finish(office: ApiFixture, job_id: str) -> None:
     """Let the publisher's errands run until the job is done."""
     office.clock.advance(PATIENCE.total_seconds())
-    running = asyncio.create_task(run_jobs(office.jobs, office.report))
+    running = asyncio.create_task(run_jobs(office.jobs, office.telemetry))
     async with asyncio.timeout(10):
         while (await office.jobs.find(job_id)).finished_at is None:  # type: ignore[union-attr]
             await asyncio.sleep(0.01)
@@ -251,7 +251,7 @@ def failure(office: ApiFixture, webhook: str, number: int) -> Any:
         ended_at=start + timedelta(milliseconds=5),
         status=500,
         kind=Kind.SERVER_ERROR,
-        words="The endpoint answered 500: its server failed.",
-        followed=NextStep.TIER,
+        message="The endpoint answered 500: its server failed.",
+        next_step=NextStep.TIER,
         tier="30s",
     )

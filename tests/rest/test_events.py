@@ -19,17 +19,17 @@ def published(office: ApiFixture) -> list[Event]:
     codec = AvroCodec()
     found = [
         codec.decode(record.value or b"")
-        for partition in office.log.partitions(SESSION_EVENTS)
-        for record in office.log.records(partition)
+        for partition in office.kafka.partitions(SESSION_EVENTS)
+        for record in office.kafka.records(partition)
     ]
-    return [noun for noun in found if isinstance(noun, Event)]
+    return [value for value in found if isinstance(value, Event)]
 
 
 async def test_an_event_is_on_the_topic_when_it_is_answered(office: ApiFixture) -> None:
-    answer = await office.acme.ask("POST", "/v1/events", COMPLETED)
-    assert answer.status_code == 202
+    response = await office.acme.ask("POST", "/v1/events", COMPLETED)
+    assert response.status_code == 202
     [event] = published(office)
-    assert answer.json() == {"ids": [event.id], "events": [{"id": event.id, "webhooks": 0}]}
+    assert response.json() == {"ids": [event.id], "events": [{"id": event.id, "webhooks": 0}]}
     assert event.account_id == office.acme.account_id
     assert event.data["learnerId"] == "learner-42"
 
@@ -43,7 +43,7 @@ async def test_up_to_500_come_at_once_with_ids_of_their_own(office: ApiFixture) 
 
 
 @pytest.mark.parametrize(
-    ("body", "field", "words"),
+    ("body", "field", "message"),
     [
         ({"events": [COMPLETED, {**COMPLETED, "type": "session.ended"}]}, "events[1].type", "must be one of"),
         ({**COMPLETED, "data": {}}, "events[0].data.sessionId", "is required"),
@@ -56,11 +56,11 @@ async def test_up_to_500_come_at_once_with_ids_of_their_own(office: ApiFixture) 
     ],
 )
 async def test_one_bad_item_stops_all_and_is_named_by_its_index_and_field(
-    office: ApiFixture, body: Any, field: str, words: str
+    office: ApiFixture, body: Any, field: str, message: str
 ) -> None:
-    answer = await office.acme.ask("POST", "/v1/events", body)
-    assert answer.status_code == 422
-    assert words in errors_of(answer)[field]
+    response = await office.acme.ask("POST", "/v1/events", body)
+    assert response.status_code == 422
+    assert message in errors_of(response)[field]
     assert published(office) == []
 
 
@@ -76,10 +76,10 @@ async def test_while_kafka_does_not_acknowledge_the_answer_is_503_and_a_repeat_h
 ) -> None:
     monkeypatch.setattr(ingest, "ACKNOWLEDGED_SECONDS", 0.05)
     headers = {"Idempotency-Key": "order-7"}
-    office.log.leave()
+    office.kafka.leave()
     first = await office.acme.ask("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
     assert (first.status_code, first.headers["retry-after"]) == (503, "5")
-    office.log.come_back()
+    office.kafka.come_back()
     second = await office.acme.ask("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
     third = await office.acme.ask("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
     assert second.json() == third.json()
@@ -94,7 +94,7 @@ async def test_a_key_that_is_used_again_a_day_later_for_another_event_names_anot
     first = await office.acme.ask("POST", "/v1/events", COMPLETED, headers=headers)
     services = office.app.state.services
     [key] = await office.operator.get(f"/v1/accounts/{office.acme.account_id}/keys")
-    await services.answers.forget(f"key:{key['id']}", "nightly-export", office.clock.now())
+    await services.responses.forget(f"key:{key['id']}", "nightly-export", office.clock.now())
     later = {**COMPLETED, "createdAt": "2026-04-11T14:32:00Z"}
     second = await office.acme.ask("POST", "/v1/events", later, headers=headers)
     assert first.json()["ids"] != second.json()["ids"]
@@ -102,8 +102,8 @@ async def test_a_key_that_is_used_again_a_day_later_for_another_event_names_anot
 
 async def test_a_name_that_no_utf_8_can_carry_is_refused_in_words(office: ApiFixture) -> None:
     body, headers = b'{"type": "package.updated", "\\ud800": 1}', {"Content-Type": "application/json"}
-    answer = await office.acme.ask("POST", "/v1/events", content=body, headers=headers)
-    assert errors_of(answer)["events[0].?"] == "is not a field of an event"
+    response = await office.acme.ask("POST", "/v1/events", content=body, headers=headers)
+    assert errors_of(response)["events[0].?"] == "is not a field of an event"
 
 
 async def test_each_type_of_event_has_a_schema_and_an_example_that_fits_it(office: ApiFixture) -> None:
@@ -130,9 +130,9 @@ async def test_the_examples_of_the_documentation_are_taken(office: ApiFixture) -
 
 
 async def test_an_event_that_kafka_refuses_is_named(office: ApiFixture) -> None:
-    office.log.most_bytes[SESSION_EVENTS] = 600
+    office.kafka.most_bytes[SESSION_EVENTS] = 600
     large = {**COMPLETED, "data": {**EXAMPLE, "learnerId": "x" * 1000}}
-    answer = await office.acme.ask("POST", "/v1/events", {"events": [COMPLETED, large]})
-    assert answer.status_code == 422
-    assert "Kafka refuses it" in errors_of(answer)["events[1]"]
+    response = await office.acme.ask("POST", "/v1/events", {"events": [COMPLETED, large]})
+    assert response.status_code == 422
+    assert "Kafka refuses it" in errors_of(response)["events[1]"]
     assert len(published(office)) == 1

@@ -76,12 +76,12 @@ def test_an_operation_answers_anything_as_it_is_described(
         phases=[Phase.explicit, Phase.generate],
     )
     @given(case=cases)
-    def answers(case: Any) -> None:
+    def responses(case: Any) -> None:
         # What is no HTTP never comes to us.
         assume("transfer-encoding" not in {name.lower() for name in case.headers or ()})
         case.call_and_validate(headers={"Authorization": f"Bearer {key_of(server, path)}"}, excluded_checks=TOO_STRICT)
 
-    answers()
+    responses()
 
 
 def test_operations_one_after_another_answer_as_they_are_described(description: Any, server: Server) -> None:

@@ -110,8 +110,8 @@ def test_a_python_client_changes_one_field_of_a_webhook(server: Server, python_c
     call = importlib.import_module(f"{python_client}.api.webhooks.change_v1_webhooks_webhook_id_patch")
     models, made = importlib.import_module(f"{python_client}.models"), importlib.import_module(python_client)
     client = made.AuthenticatedClient(base_url=server.url, token=caller.key)
-    answer = call.sync_detailed(before["id"], client=client, body=models.WebhookChanges(description="after"))
-    assert answer.status_code == 200, answer.content
+    response = call.sync_detailed(before["id"], client=client, body=models.WebhookChanges(description="after"))
+    assert response.status_code == 200, response.content
     after = caller.ask("GET", f"/v1/webhooks/{before['id']}")
     assert changed_fields(before, after) == {"description": "after"}
 
@@ -122,8 +122,8 @@ def test_a_python_client_changes_one_field_of_an_account(server: Server, python_
     name = f"{python_client}.api.accounts_operators.change_account_v1_accounts_account_id_patch"
     call, models = importlib.import_module(name), importlib.import_module(f"{python_client}.models")
     client = importlib.import_module(python_client).AuthenticatedClient(base_url=server.url, token=caller.key)
-    answer = call.sync_detailed(before["id"], client=client, body=models.AccountChanges(weekly_digest=False))
-    assert answer.status_code == 200, answer.content
+    response = call.sync_detailed(before["id"], client=client, body=models.AccountChanges(weekly_digest=False))
+    assert response.status_code == 200, response.content
     after = caller.ask("GET", f"/v1/accounts/{before['id']}")
     assert changed_fields(before, after) == {"weeklyDigest": False}
 

@@ -83,8 +83,8 @@ async def call(person: Person, route: str, **ids: str) -> tuple[int, str]:
     """The status and the problem's type."""
     method, path = route.split(" ")
     names = {"webhook_id": "wh_1", "delivery_id": "d_1", "job_id": "job_1", "key_id": "key_1", "user_id": "usr_1"}
-    answer = await person.ask(method, path.format(**{"account_id": "acc_1", **names, **ids}), BODIES.get(route))
-    return answer.status_code, "" if answer.is_success else answer.json()["type"]
+    response = await person.ask(method, path.format(**{"account_id": "acc_1", **names, **ids}), BODIES.get(route))
+    return response.status_code, "" if response.is_success else response.json()["type"]
 
 
 async def test_every_route_is_in_the_list_of_what_it_needs(office: ApiFixture) -> None:
@@ -94,8 +94,8 @@ async def test_every_route_is_in_the_list_of_what_it_needs(office: ApiFixture) -
 async def test_every_route_refuses_who_brings_no_key_or_a_wrong_one(office: ApiFixture) -> None:
     for route in NEEDS:
         for person in (office.nobody, Person(office.client, "sk_unknown")):
-            answer = await call(person, route)
-            assert answer == (401, "urn:scorm-webhooks:unauthorized"), route
+            response = await call(person, route)
+            assert response == (401, "urn:scorm-webhooks:unauthorized"), route
 
 
 async def test_every_route_refuses_a_key_that_permits_everything_else(office: ApiFixture) -> None:

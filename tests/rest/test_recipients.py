@@ -23,9 +23,9 @@ async def test_an_answer_counts_the_webhooks_that_want_each_event(office: ApiFix
     await office.acme.delete(f"/v1/webhooks/{deleted['id']}")
     await office.globex.webhook()
     updated = {**COMPLETED, "type": "package.updated", "data": {"packageId": "pkg_other", "version": "2"}}
-    answer = await office.acme.post("/v1/events", {"events": [COMPLETED, updated]})
-    assert [one["webhooks"] for one in answer["events"]] == [2, 2]
-    assert [one["id"] for one in answer["events"]] == answer["ids"]
+    response = await office.acme.post("/v1/events", {"events": [COMPLETED, updated]})
+    assert [one["webhooks"] for one in response["events"]] == [2, 2]
+    assert [one["id"] for one in response["events"]] == response["ids"]
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ async def test_an_event_with_too_many_scopes_is_taken_uncounted(
 ) -> None:
     monkeypatch.setattr(account_webhooks, "MOST_SCOPE_CHARACTERS", 100)
     await office.acme.webhook(packages=[f"pkg_{number}" for number in range(100)])
-    answer = await office.acme.post("/v1/events", COMPLETED)
-    assert answer["events"] == [{"id": answer["ids"][0]}]
+    response = await office.acme.post("/v1/events", COMPLETED)
+    assert response["events"] == [{"id": response["ids"][0]}]
     assert len(published(office)) == 1
     unknown = await office.operator.ask("POST", "/v1/events", {**COMPLETED, "accountId": "acme"})
     assert unknown.status_code == 422
@@ -63,9 +63,9 @@ async def test_an_event_with_too_many_scopes_is_taken_uncounted(
 
 async def test_an_unknown_account_is_named_and_nothing_is_taken(office: ApiFixture) -> None:
     known = {**COMPLETED, "accountId": office.acme.account_id}
-    answer = await office.operator.ask("POST", "/v1/events", {"events": [known, {**COMPLETED, "accountId": "acme"}]})
-    assert answer.status_code == 422
-    assert "there is no account acme" in errors_of(answer)["events[1].accountId"]
+    response = await office.operator.ask("POST", "/v1/events", {"events": [known, {**COMPLETED, "accountId": "acme"}]})
+    assert response.status_code == 422
+    assert "there is no account acme" in errors_of(response)["events[1].accountId"]
     assert published(office) == []
 
 
@@ -74,9 +74,9 @@ async def test_an_unknown_account_is_named_and_nothing_is_taken(office: ApiFixtu
 
 async def test_an_operators_event_is_taken_without_the_database(office: ApiFixture) -> None:
     with office.database_away():
-        answer = await office.operator.ask("POST", "/v1/events", {**COMPLETED, "accountId": office.acme.account_id})
-    assert answer.status_code == 202
-    assert answer.json()["events"] == [{"id": answer.json()["ids"][0]}]
+        response = await office.operator.ask("POST", "/v1/events", {**COMPLETED, "accountId": office.acme.account_id})
+    assert response.status_code == 202
+    assert response.json()["events"] == [{"id": response.json()["ids"][0]}]
     assert len(published(office)) == 1
 
 
@@ -108,5 +108,5 @@ async def test_a_repetition_without_the_database_has_the_same_id(office: ApiFixt
         again = await office.acme.ask("POST", "/v1/events", COMPLETED, headers=headers)
         other = await office.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers=headers)
     later = await office.acme.ask("POST", "/v1/events", COMPLETED, headers=headers)
-    assert [answer.status_code for answer in (first, again, later, other)] == [202, 202, 202, 503]
+    assert [response.status_code for response in (first, again, later, other)] == [202, 202, 202, 503]
     assert first.json()["ids"] == again.json()["ids"] == later.json()["ids"]

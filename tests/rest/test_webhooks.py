@@ -14,10 +14,10 @@ SECRET_PREFIX = "whsec_"
 
 
 async def test_a_webhook_is_registered_with_its_url_alone_and_the_answer_shows_its_secret(office: ApiFixture) -> None:
-    answer = await office.acme.ask("POST", "/v1/webhooks", {"url": URL})
-    assert answer.status_code == 201
-    made = answer.json()
-    assert answer.headers["location"] == f"/v1/webhooks/{made['id']}"
+    response = await office.acme.ask("POST", "/v1/webhooks", {"url": URL})
+    assert response.status_code == 201
+    made = response.json()
+    assert response.headers["location"] == f"/v1/webhooks/{made['id']}"
     assert made.pop("secret").startswith(SECRET_PREFIX)
     assert made.pop("propagated") is True
     assert made == {
@@ -38,7 +38,7 @@ async def test_a_webhook_is_registered_with_its_url_alone_and_the_answer_shows_i
 
 
 async def test_everything_that_a_webhook_can_have_is_kept(office: ApiFixture) -> None:
-    wish = {
+    webhook_input = {
         "url": URL,
         "events": ["session.completed", "package.updated"],
         "description": "The CRM",
@@ -48,17 +48,19 @@ async def test_everything_that_a_webhook_can_have_is_kept(office: ApiFixture) ->
         "headers": {"X-Gateway-Key": "canary-of-the-gateway"},
         "maxConcurrency": 4,
     }
-    made = await office.acme.post("/v1/webhooks", wish)
+    made = await office.acme.post("/v1/webhooks", webhook_input)
     seen = await office.acme.get(f"/v1/webhooks/{made['id']}")
-    headers = wish.pop("headers")
+    headers = webhook_input.pop("headers")
     assert headers
-    assert {name: seen[name] for name in wish} == wish | {"events": ["package.updated", "session.completed"]}
+    assert {name: seen[name] for name in webhook_input} == webhook_input | {
+        "events": ["package.updated", "session.completed"]
+    }
     assert seen["hasHeaders"] is True
     assert "canary" not in str(seen)
 
 
 @pytest.mark.parametrize(
-    ("wish", "field", "words"),
+    ("wish", "field", "message"),
     [
         ({"url": "http://crm.example.com"}, "url", "must start with https://"),
         ({"url": "https://user:pass@crm.example.com"}, "url", "must not hold a user name"),
@@ -82,13 +84,13 @@ async def test_everything_that_a_webhook_can_have_is_kept(office: ApiFixture) ->
     ],
 )
 async def test_bad_input_names_the_field_and_what_would_be_right(
-    office: ApiFixture, wish: dict[str, Any], field: str, words: str
+    office: ApiFixture, webhook_input: dict[str, Any], field: str, message: str
 ) -> None:
     # Spelled in ASCII, as JSON may: half of a surrogate pair could not be sent otherwise.
-    spelled, headers = json.dumps(wish).encode(), {"Content-Type": "application/json"}
-    answer = await office.acme.ask("POST", "/v1/webhooks", content=spelled, headers=headers)
-    assert answer.status_code == 422
-    assert words in errors_of(answer)[field]
+    spelled, headers = json.dumps(webhook_input).encode(), {"Content-Type": "application/json"}
+    response = await office.acme.ask("POST", "/v1/webhooks", content=spelled, headers=headers)
+    assert response.status_code == 422
+    assert message in errors_of(response)[field]
     assert (await office.acme.get("/v1/webhooks"))["data"] == []
 
 
@@ -121,8 +123,8 @@ async def test_a_change_made_to_what_somebody_else_changed_meanwhile_is_refused(
 async def test_a_bad_change_changes_nothing(office: ApiFixture) -> None:
     made = await office.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
-    answer = await office.acme.ask("PATCH", path, {"description": "new", "url": "http://plain.example.com"})
-    assert "https" in errors_of(answer)["url"]
+    response = await office.acme.ask("PATCH", path, {"description": "new", "url": "http://plain.example.com"})
+    assert "https" in errors_of(response)["url"]
     assert (await office.acme.get(path))["description"] == ""
 
 
@@ -147,8 +149,8 @@ async def test_a_deleted_webhook_is_gone(office: ApiFixture) -> None:
     path = f"/v1/webhooks/{made['id']}"
     assert (await office.acme.ask("DELETE", path)).status_code == 204
     for method, where in (("GET", path), ("DELETE", path), ("POST", f"{path}/pause"), ("POST", f"{path}/test")):
-        answer = await office.acme.ask(method, where)
-        assert (answer.status_code, answer.json()["type"]) == (404, "urn:scorm-webhooks:not-found")
+        response = await office.acme.ask(method, where)
+        assert (response.status_code, response.json()["type"]) == (404, "urn:scorm-webhooks:not-found")
     assert (await office.acme.get("/v1/webhooks"))["data"] == []
 
 
@@ -161,15 +163,15 @@ async def test_a_list_is_read_in_pages_newest_first(office: ApiFixture) -> None:
         if (cursor := page.get("nextCursor")) is None:
             break
     assert seen == [webhook["id"] for webhook in reversed(made)]
-    answer = await office.acme.ask("GET", "/v1/webhooks?cursor=nonsense")
-    assert "nextCursor" in errors_of(answer)["cursor"]
+    response = await office.acme.ask("GET", "/v1/webhooks?cursor=nonsense")
+    assert "nextCursor" in errors_of(response)["cursor"]
 
 
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-04-10", "x"])
 async def test_a_cursor_that_somebody_made_up_is_refused(office: ApiFixture, at: str) -> None:
     cursor = base64.urlsafe_b64encode(f"{at} wh_1".encode()).decode()
-    answer = await office.acme.ask("GET", "/v1/webhooks", params={"cursor": cursor})
-    assert "nextCursor" in errors_of(answer)["cursor"]
+    response = await office.acme.ask("GET", "/v1/webhooks", params={"cursor": cursor})
+    assert "nextCursor" in errors_of(response)["cursor"]
 
 
 async def test_while_the_database_is_away_after_the_change_the_change_is_answered(
@@ -229,8 +231,8 @@ async def test_the_audit_log_says_who_did_what_and_never_a_secret(office: ApiFix
     await office.acme.post(f"{path}/secret")
     await office.acme.post(f"{path}/secret/rotate")
     await office.acme.delete(path)
-    deeds = (await office.acme.get("/v1/account/audit"))["data"]
-    assert [deed["action"].removeprefix("webhook.") for deed in reversed(deeds)] == [
+    audit_trail = (await office.acme.get("/v1/account/audit"))["data"]
+    assert [audit_entry["action"].removeprefix("webhook.") for audit_entry in reversed(audit_trail)] == [
         "account.opened",
         "created",
         "changed",
@@ -240,13 +242,13 @@ async def test_the_audit_log_says_who_did_what_and_never_a_secret(office: ApiFix
         "secret_rotated",
         "deleted",
     ]
-    assert {deed["actor"].partition(":")[0] for deed in deeds} == {"key", "test"}
-    details = {deed["action"].removeprefix("webhook."): deed["details"] for deed in deeds}
+    assert {audit_entry["actor"].partition(":")[0] for audit_entry in audit_trail} == {"key", "test"}
+    details = {audit_entry["action"].removeprefix("webhook."): audit_entry["details"] for audit_entry in audit_trail}
     assert details["enabled"] == {"held": "keep"}
     assert details["changed"] == {"fields": ["description", "maxConcurrency"]}
     assert details["secret_rotated"] == {"overlapHours": 24}
-    assert made["secret"] not in str(deeds)
-    assert {deed["objectId"] for deed in (await office.globex.get("/v1/account/audit"))["data"]} == {
+    assert made["secret"] not in str(audit_trail)
+    assert {audit_entry["objectId"] for audit_entry in (await office.globex.get("/v1/account/audit"))["data"]} == {
         office.globex.account_id
     }
 
@@ -254,9 +256,9 @@ async def test_the_audit_log_says_who_did_what_and_never_a_secret(office: ApiFix
 async def test_an_account_has_a_limited_number_of_webhooks(tmp_path: Path) -> None:
     async with open_office(f"sqlite:///{tmp_path}/db.sqlite", webhooks_per_account=2) as office:
         first, _ = await office.acme.webhook(), await office.acme.webhook()
-        answer = await office.acme.ask("POST", "/v1/webhooks", {"url": URL})
-        assert answer.status_code == 409
-        assert "at most 2: delete one first" in answer.json()["detail"]
+        response = await office.acme.ask("POST", "/v1/webhooks", {"url": URL})
+        assert response.status_code == 409
+        assert "at most 2: delete one first" in response.json()["detail"]
         assert (await office.globex.ask("POST", "/v1/webhooks", {"url": URL})).status_code == 201
         await office.acme.delete(f"/v1/webhooks/{first['id']}")
         assert (await office.acme.ask("POST", "/v1/webhooks", {"url": URL})).status_code == 201

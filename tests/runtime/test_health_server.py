@@ -73,7 +73,7 @@ async def test_idle_connections_do_not_keep_probes_out(port: int) -> None:
 
 
 def test_it_serves_on_uvloop_too() -> None:
-    async def answer() -> bytes:
+    async def response() -> bytes:
         async def ready() -> list[str]:
             return []
 
@@ -84,4 +84,4 @@ def test_it_serves_on_uvloop_too() -> None:
                 return await reader.read()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        assert runner.run(answer()).endswith(b"ready\n")
+        assert runner.run(response()).endswith(b"ready\n")

@@ -39,8 +39,8 @@ every_older_version = pytest.mark.parametrize(
 @every_schema
 def test_the_current_schema_is_the_newest_in_history(name: str) -> None:
     history = schemas.history(name)
-    words = HOW_TO_ADD_A_VERSION.format(name=name, next=len(history) + 1)
-    assert without_doc(schemas.current(name)) == without_doc(history[-1]), words
+    message = HOW_TO_ADD_A_VERSION.format(name=name, next=len(history) + 1)
+    assert without_doc(schemas.current(name)) == without_doc(history[-1]), message
 
 
 @every_older_version
@@ -83,9 +83,9 @@ def test_what_may_be_absent_is_null_by_default(name: str) -> None:
     ("name", "noun"),
     [("delivery", Delivery), ("attempt", Attempt), ("dead_letter", DeadLetter), ("webhook", Webhook)],
 )
-def test_a_record_has_the_fields_of_its_noun(name: str, noun: type) -> None:
+def test_a_record_has_the_fields_of_its_noun(name: str, value: type) -> None:
     in_schema = [field["name"].lower() for field in schemas.current(name)["fields"]]
-    assert in_schema == [field.replace("_", "") for field in get_annotations(noun)]
+    assert in_schema == [field.replace("_", "") for field in get_annotations(value)]
 
 
 def test_an_event_has_a_record_for_each_type_with_the_fields_of_that_type() -> None:

@@ -7,15 +7,15 @@ from typing import Any, TypeVar, cast
 
 from fakes import (
     FakeClock,
+    FakeEncryption,
     FakeEncryptionCheck,
     FakeHeld,
+    FakeKafka,
     FakeLease,
     FakeOutbox,
     FakeRecordConsumer,
     FakeRecorder,
-    FakeRecordProducer,
     FakeReplays,
-    FakeSealed,
     FakeSender,
     FakeSubscriptions,
     FakeTelemetry,
@@ -85,59 +85,61 @@ class Dying:
 class Path:
     """Every stage with its ports in memory; `start` is also what follows a crash.
 
-    `dying` names ports (`sender`, `drain.log` …) and where their process dies, once.
+    `dying` names ports (`sender`, `drain.kafka` …) and where their process dies, once.
     """
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.log = FakeRecordProducer(self.clock)
+        self.kafka = FakeKafka(self.clock)
         self.outbox = FakeOutbox()
         self.sender = FakeSender(self.clock)
         self.recorder = FakeRecorder(self.outbox)
         self.replays = FakeReplays(self.recorder)
-        self.report = FakeTelemetry()
+        self.telemetry = FakeTelemetry()
         self.dying: dict[str, tuple[str, bool]] = {}
         self.died: list[Dying] = []
         self.start()
 
     def start(self) -> None:
-        log, recorder = self.log, self.recorder
-        self.view = FakeSubscriptions(log, CODEC)
-        self.fan_out = FanOut(CODEC, self._port("fan-out.view", self.view), self._port("fan-out.log", log), self.report)
+        kafka, recorder = self.kafka, self.recorder
+        self.table = FakeSubscriptions(kafka, CODEC)
+        self.fan_out = FanOut(
+            CODEC, self._port("fan-out.view", self.table), self._port("fan-out.log", kafka), self.telemetry
+        )
         publish = Publish(
             self._port("publish.outbox", self.outbox),
             FakeLease(),
-            self._port("publish.log", log),
+            self._port("publish.log", kafka),
             CODEC,
-            self.report,
+            self.telemetry,
             FakeEncryptionCheck(),
             self.clock,
             lambda: "first",
         )
-        sealed, sender = FakeSealed(), self._port("deliver.sender", self.sender)
-        to_log = self._port("deliver.log", log)
-        world = DeliverPorts(CODEC, self.view, recorder, sealed, sender, to_log, self.clock, self.report)
+        encryption, sender = FakeEncryption(), self._port("deliver.sender", self.sender)
+        to_log = self._port("deliver.log", kafka)
+        ports = DeliverPorts(CODEC, self.table, recorder, encryption, sender, to_log, self.clock, self.telemetry)
         self.slots = SlotLimiter(Slots(SLOTS), lambda: self.clock.now().timestamp())
-        deliver = Deliver(world, DeliveryPolicy(SCHEDULE), self.slots)
-        due = FakeRecordConsumer(log, "deliver", [DELIVERIES, TEST_DELIVERIES, *map(retry_topic, SCHEDULE.tiers)])
-        self.feed = due
+        deliver = Deliver(ports, DeliveryPolicy(SCHEDULE), self.slots)
+        due = FakeRecordConsumer(kafka, "deliver", [DELIVERIES, TEST_DELIVERIES, *map(retry_topic, SCHEDULE.tiers)])
+        self.consumer = due
         due = self._port("deliver.feed", due)
-        intake = PartitionConsumer(due, deliver.take, self.clock, self.report, later=self.clock.later)
-        done = FakeRecordConsumer(log, "record", [DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
+        intake = PartitionConsumer(due, deliver.take, self.clock, self.telemetry, later=self.clock.later)
+        done = FakeRecordConsumer(kafka, "record", [DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
         done = self._port("record.feed", done)
-        record = RecordStage(done, CODEC, self._port("record.recorder", recorder), log, self.clock, self.report)
+        record = RecordStage(done, CODEC, self._port("record.recorder", recorder), kafka, self.clock, self.telemetry)
         self.drain = ReleaseHeld(
             self._port("drain.held", FakeHeld(recorder)),
             self._port("drain.recorder", recorder),
-            self.view,
-            self._port("drain.log", log),
+            self.table,
+            self._port("drain.log", kafka),
             CODEC,
             self.clock,
-            self.report,
+            self.telemetry,
             HELD_RATE,
         )
-        self.view.find("")
-        parts = publish.run(self.view.view), intake.run(), record.run()
+        self.table.find("")
+        parts = publish.run(self.table.table), intake.run(), record.run()
         self.running = [asyncio.create_task(part) for part in parts]
 
     def _port(self, name: str, port: Port) -> Port:
@@ -161,7 +163,7 @@ class Path:
     async def crash(self) -> None:
         """All processes at once; only what a broker and a database keep is left."""
         await cancel_others()
-        self.log.revive()
+        self.kafka.revive()
         self.start()
 
     async def register(self, *webhooks: Webhook) -> None:
@@ -190,10 +192,10 @@ class Path:
         return self.publish_bytes(CODEC.encode(event))
 
     def publish_bytes(self, value: bytes | None) -> Record:
-        return self.log.append(Outgoing(SESSION_EVENTS, b"sess_abc123", value, [("trace", b"1")]))
+        return self.kafka.append(Outgoing(SESSION_EVENTS, b"sess_abc123", value, [("trace", b"1")]))
 
-    async def put(self, topic: str, noun: RecordValue) -> None:
-        self.log.append(Outgoing(topic, b"wh_crm", CODEC.encode(noun)))
+    async def put(self, topic: str, value: RecordValue) -> None:
+        self.kafka.append(Outgoing(topic, b"wh_crm", CODEC.encode(value)))
         await quiet()
 
     async def wait(self, seconds: float) -> None:
@@ -210,19 +212,19 @@ class Path:
         return Counter(request.headers["webhook-id"] for request in self.sender.requests)
 
     def deliveries(self, topic: str = DELIVERIES) -> list[Delivery]:
-        nouns = [CODEC.decode(record.value or b"") for record in self.log.topic(topic)]
-        return [noun for noun in nouns if isinstance(noun, Delivery)]
+        values = [CODEC.decode(record.value or b"") for record in self.kafka.topic(topic)]
+        return [value for value in values if isinstance(value, Delivery)]
 
     def letters(self) -> list[DeadLetter]:
-        nouns = [CODEC.decode(record.value or b"") for record in self.log.topic(DEAD_LETTERS)]
-        return [noun for noun in nouns if isinstance(noun, DeadLetter)]
+        values = [CODEC.decode(record.value or b"") for record in self.kafka.topic(DEAD_LETTERS)]
+        return [value for value in values if isinstance(value, DeadLetter)]
 
     def attempts(self) -> list[Attempt]:
         return sorted(self.recorder.attempts.values(), key=lambda attempt: attempt.number)
 
-    def standing(self) -> DeliveryState:
-        (standing,) = self.recorder.standings.values()
-        return standing
+    def delivery_state(self) -> DeliveryState:
+        (delivery_state,) = self.recorder.delivery_states.values()
+        return delivery_state
 
-    def parked(self) -> list[tuple[bytes | None, dict[str, bytes]]]:
-        return [(record.value, dict(record.headers)) for record in self.log.topic(INVALID)]
+    def to_invalid_record(self) -> list[tuple[bytes | None, dict[str, bytes]]]:
+        return [(record.value, dict(record.headers)) for record in self.kafka.topic(INVALID)]

@@ -68,7 +68,7 @@ async def test_fan_out(path: Path, port: str, method: str, after: bool, written_
     assert len(path.deliveries()) == 3 + written_twice
     assert len({one.id for one in path.deliveries()}) == 3
     assert lost(path) == set()
-    assert {standing.state for standing in path.recorder.standings.values()} == {State.DELIVERED}
+    assert {delivery_state.state for delivery_state in path.recorder.delivery_states.values()} == {State.DELIVERED}
 
 
 async def test_fan_out_between_two_portions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +92,7 @@ async def test_view(path: Path) -> None:
     """Read anew, before the sentinel is there: nothing is matched yet, and nothing is lost."""
     await cancel_others()
     for outgoing in await an_incomplete_topic(path):
-        path.log.append(outgoing)
+        path.kafka.append(outgoing)
     batch = publish_events(path)
     handling = asyncio.ensure_future(path.fan_out.handle(batch))
     await quiet()
@@ -108,7 +108,7 @@ async def an_incomplete_topic(path: Path) -> Sequence[Outgoing]:
     """A webhook's record, as `publish` left it when it died before its first sentinel."""
     path.outbox.put(webhook())
     publish = Publish(
-        path.outbox, FakeLease(), path.log, CODEC, path.report, FakeEncryptionCheck(), path.clock, lambda: "first"
+        path.outbox, FakeLease(), path.kafka, CODEC, path.telemetry, FakeEncryptionCheck(), path.clock, lambda: "first"
     )
     [due] = await path.outbox.due(10)
     return [publish._outgoing(due)]
@@ -148,13 +148,13 @@ async def test_deliver(path: Path, port: str, method: str, after: bool, at_most_
     assert lost(path) == set()
     assert doubled(path) <= at_most_doubled
     assert len({request.body for request in path.sender.requests}) == 3
-    assert {standing.state for standing in path.recorder.standings.values()} == {State.DELIVERED}
+    assert {delivery_state.state for delivery_state in path.recorder.delivery_states.values()} == {State.DELIVERED}
     assert len(path.recorder.attempts) == 3
 
 
 @pytest.mark.parametrize("after", [BEFORE, AFTER], ids=["failed → the tier", "the tier → complete"])
 async def test_deliver_to_a_tier(path: Path, after: bool) -> None:
-    path.sender.answers(URL, BROKEN, BROKEN, BROKEN, BROKEN, BROKEN, BROKEN, Response(200, {}))
+    path.sender.responses(URL, BROKEN, BROKEN, BROKEN, BROKEN, BROKEN, BROKEN, Response(200, {}))
     await path.register(webhook())
     await path.die("deliver.log", "produce", after=after)
 
@@ -168,7 +168,10 @@ async def test_deliver_to_a_tier(path: Path, after: bool) -> None:
     assert lost(path) == set()
     # Twins of an attempt have its id; each of them is visible once.
     assert len(path.recorder.attempts) == len({attempt.id for attempt in path.recorder.attempts.values()})
-    assert {standing.state for standing in path.recorder.standings.values()} <= {State.DELIVERED, State.WAITING}
+    assert {delivery_state.state for delivery_state in path.recorder.delivery_states.values()} <= {
+        State.DELIVERED,
+        State.WAITING,
+    }
 
 
 # -- record: transaction → COMMIT → offsets ------------------------------------------------------------------------
@@ -185,7 +188,7 @@ async def test_deliver_to_a_tier(path: Path, after: bool) -> None:
     ids=["read → transaction", "COMMIT → offsets", "before the offsets", "after the offsets"],
 )
 async def test_record(path: Path, port: str, method: str, after: bool) -> None:
-    path.sender.answers(URL, BROKEN)
+    path.sender.responses(URL, BROKEN)
     await path.register(webhook())
     await path.die(port, method, after=after)
 
@@ -194,7 +197,7 @@ async def test_record(path: Path, port: str, method: str, after: bool) -> None:
         await asyncio.Event().wait()
 
     await die(path, record)
-    assert path.standing().state is State.WAITING
+    assert path.delivery_state().state is State.WAITING
     assert len(path.recorder.attempts) == 1
     # A failure that is read twice is one failure.
     assert path.recorder.health["wh_crm"].failures == 1
@@ -219,10 +222,10 @@ async def test_publish(path: Path, port: str, method: str, after: bool, written_
     path.dying[port] = method, after
     path.start()
     await die(path, asyncio.Event().wait)
-    written = [record for record in path.log.topic(SUBSCRIPTIONS) if record.key == b"wh_crm"]
+    written = [record for record in path.kafka.topic(SUBSCRIPTIONS) if record.key == b"wh_crm"]
     assert len(written) <= 1 + written_twice
-    assert path.view.find("wh_crm") is not None
-    assert path.view.view.is_complete()
+    assert path.table.find("wh_crm") is not None
+    assert path.table.table.is_complete()
     assert await path.outbox.due(10) == []
 
 
@@ -241,7 +244,7 @@ async def test_held_drain_between_two_bites(path: Path, monkeypatch: pytest.Monk
     await quiet()
     assert lost(path) == set()
     assert doubled(path) <= 1
-    assert {standing.state for standing in path.recorder.standings.values()} == {State.DELIVERED}
+    assert {delivery_state.state for delivery_state in path.recorder.delivery_states.values()} == {State.DELIVERED}
 
 
 @pytest.mark.parametrize(
@@ -258,7 +261,7 @@ async def test_held_drain_between_two_bites(path: Path, monkeypatch: pytest.Monk
 async def test_held_drain(path: Path, port: str, method: str, after: bool, at_most_doubled: int) -> None:
     await path.register(paused())
     await path.happen(*EVENTS)
-    assert len(path.log.topic(HELD)) == 3
+    assert len(path.kafka.topic(HELD)) == 3
     await path.register(webhook(status=Status.ACTIVE))
     await path.die(port, method, after=after)
     await die(path, path.drain.cycle)
@@ -266,7 +269,7 @@ async def test_held_drain(path: Path, port: str, method: str, after: bool, at_mo
     await quiet()
     assert lost(path) == set()
     assert doubled(path) <= at_most_doubled
-    assert {standing.state for standing in path.recorder.standings.values()} == {State.DELIVERED}
+    assert {delivery_state.state for delivery_state in path.recorder.delivery_states.values()} == {State.DELIVERED}
     # Whatever was sent on twice is the same record: same generation, same step.
     sent_on = [one for one in path.deliveries(DELIVERIES) if one.step > 1]
     assert len({(one.id, one.generation, one.step) for one in sent_on}) == 3

@@ -31,10 +31,10 @@ def a_test(**changes: object) -> Delivery:
     return delivery(trigger=Trigger.TEST)._replace(**changes)  # type: ignore[arg-type]
 
 
-def trials(path: Path) -> SyntheticEventService:
+def synthetic_events(path: Path) -> SyntheticEventService:
     ids = (f"evt_test_{number}" for number in range(100))
-    log = FakeDeliveryLog(path.recorder)
-    return SyntheticEventService(path.outbox, log, path.log, CODEC, path.clock, lambda prefix: next(ids))
+    kafka = FakeDeliveryLog(path.recorder)
+    return SyntheticEventService(path.outbox, kafka, path.kafka, CODEC, path.clock, lambda prefix: next(ids))
 
 
 @pytest.mark.parametrize("registered", [webhook(), paused()], ids=["active", "paused"])
@@ -42,11 +42,15 @@ async def test_a_test_is_sent_whatever_the_webhooks_status_and_its_answer_is_see
     path: Path, registered: object
 ) -> None:
     await path.register(registered)  # type: ignore[arg-type]
-    path.sender.answers(URL, Response(202, {"server": "theirs"}, b"thanks"))
-    seen = await trials(path).send("wh_crm", "session.scored")
-    assert seen.standing.state is State.DELIVERED
+    path.sender.responses(URL, Response(202, {"server": "theirs"}, b"thanks"))
+    seen = await synthetic_events(path).send("wh_crm", "session.scored")
+    assert seen.delivery_state.state is State.DELIVERED
     [attempt] = seen.attempts
-    assert (attempt.status, attempt.answer, dict(attempt.answer_headers)) == (202, b"thanks", {"server": "theirs"})
+    assert (attempt.status, attempt.response_body, dict(attempt.response_headers)) == (
+        202,
+        b"thanks",
+        {"server": "theirs"},
+    )
     [request] = path.sender.requests
     assert b'"test":true' in request.body
     assert request.body == seen.body
@@ -54,35 +58,35 @@ async def test_a_test_is_sent_whatever_the_webhooks_status_and_its_answer_is_see
 
 async def test_a_test_that_fails_is_not_retried_and_counts_for_nothing(path: Path) -> None:
     await path.register(webhook(fallback_url=BACKUP))
-    path.sender.answers(URL, BROKEN)
-    tests = trials(path)
+    path.sender.responses(URL, BROKEN)
+    tests = synthetic_events(path)
     for _ in range(6):
         seen = await tests.send("wh_crm", "session.completed")
-        assert (seen.standing.state, seen.attempts[0].status) == (State.DISCARDED, 500)
+        assert (seen.delivery_state.state, seen.attempts[0].status) == (State.DISCARDED, 500)
     await path.wait_out(SCHEDULE.tiers[-1])
     assert len(path.sender.requests) == 6
-    assert path.log.topic(DEAD_LETTERS) == []
+    assert path.kafka.topic(DEAD_LETTERS) == []
     assert path.recorder.health["wh_crm"].failures == 0
 
 
 async def test_a_test_that_is_too_old_is_not_sent_and_says_so(path: Path) -> None:
     await path.register(webhook())
     await cancel_others()
-    path.log.append(Outgoing(TEST_DELIVERIES, b"wh_crm", CODEC.encode(a_test())))
+    path.kafka.append(Outgoing(TEST_DELIVERIES, b"wh_crm", CODEC.encode(a_test())))
     path.clock.advance(13)
     await path.crash()
     await quiet()
     assert path.sender.requests == []
-    assert (path.standing().state, path.standing().reason) == (State.DISCARDED, "expired")
-    assert path.report.counts["tests_expired_total"] == 1
-    assert path.report.counts["dead_letters_total"] == 0
+    assert (path.delivery_state().state, path.delivery_state().reason) == (State.DISCARDED, "expired")
+    assert path.telemetry.counts["tests_expired_total"] == 1
+    assert path.telemetry.counts["dead_letters_total"] == 0
 
 
 async def test_a_test_for_a_webhook_that_is_gone_meanwhile_is_discarded(path: Path) -> None:
     await path.register(webhook())
     await path.remove("wh_crm")
     await path.put(TEST_DELIVERIES, a_test())
-    assert (path.standing().state, path.standing().reason) == (State.DISCARDED, "deleted")
+    assert (path.delivery_state().state, path.delivery_state().reason) == (State.DISCARDED, "deleted")
 
 
 async def test_without_deliver_the_wait_for_a_test_ends_in_words(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,16 +95,16 @@ async def test_without_deliver_the_wait_for_a_test_ends_in_words(path: Path, mon
     for task in path.running:
         task.cancel()
     with pytest.raises(Unavailable, match=r"are `deliver` and `record` running\?"):
-        await trials(path).send("wh_crm", "session.completed")
+        await synthetic_events(path).send("wh_crm", "session.completed")
     await path.crash()
 
 
 async def test_bad_tests_are_refused(path: Path) -> None:
     await path.register(webhook())
     with pytest.raises(Invalid, match="type: must be one of"):
-        await trials(path).send("wh_crm", "session.started")
+        await synthetic_events(path).send("wh_crm", "session.started")
     with pytest.raises(NotFound):
-        await trials(path).send("wh_other", "session.completed")
+        await synthetic_events(path).send("wh_other", "session.completed")
 
 
 # -- what people send again ------------------------------------------------------------------------------------
@@ -114,16 +118,16 @@ def deliveries(path: Path) -> DeliveryService:
 
 async def test_what_waits_in_a_tier_is_sent_now_and_not_when_it_was_due(path: Path) -> None:
     await path.register(webhook())
-    path.sender.answers(URL, BROKEN, Response(200, {}))
+    path.sender.responses(URL, BROKEN, Response(200, {}))
     await path.happen(event())
-    assert path.standing().state is State.WAITING
-    await deliveries(path).retry(path.standing().delivery_id, by="ada")
+    assert path.delivery_state().state is State.WAITING
+    await deliveries(path).retry(path.delivery_state().delivery_id, by="ada")
     await path.drain.cycle()
     await quiet()
-    assert path.standing().state is State.DELIVERED
+    assert path.delivery_state().state is State.DELIVERED
     await path.wait_out(SCHEDULE.tiers[0])
     assert len(path.sender.requests) == 2
-    assert path.report.counts["superseded_dropped_total"] == 1
+    assert path.telemetry.counts["superseded_dropped_total"] == 1
 
 
 async def test_a_retry_waits_for_a_payload_that_is_not_recorded_yet(
@@ -131,10 +135,10 @@ async def test_a_retry_waits_for_a_payload_that_is_not_recorded_yet(
 ) -> None:
     monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0.2)
     await path.register(webhook())
-    path.sender.answers(URL, BROKEN, Response(200, {}))
+    path.sender.responses(URL, BROKEN, Response(200, {}))
     await path.happen(event())
     assert path.recorder.bodies == {}
-    retried = await deliveries(path).retry(path.standing().delivery_id, by="ada")
+    retried = await deliveries(path).retry(path.delivery_state().delivery_id, by="ada")
     assert (retried.state, retried.generation) == (State.HELD, 2)
 
 
@@ -146,12 +150,12 @@ async def test_a_payload_that_does_not_come_is_not_waited_for_for_ever(
     await path.register(webhook())
     await path.happen(event())
     with pytest.raises(Invalid, match="its payload is not kept"):
-        await deliveries(path).retry(path.standing().delivery_id, by="ada")
+        await deliveries(path).retry(path.delivery_state().delivery_id, by="ada")
 
 
 async def test_while_the_database_is_away_a_retry_is_sent_although_it_might_be_superseded(path: Path) -> None:
     await path.register(webhook())
-    path.sender.answers(URL, BROKEN, Response(200, {}))
+    path.sender.responses(URL, BROKEN, Response(200, {}))
     await path.happen(event())
     path.recorder.away = True
     await path.wait_out(SCHEDULE.tiers[0])
@@ -161,13 +165,13 @@ async def test_while_the_database_is_away_a_retry_is_sent_although_it_might_be_s
 async def test_a_replay_has_a_fresh_schedule_and_never_pauses_its_webhook(path: Path) -> None:
     await path.register(webhook())
     await path.happen(event())
-    path.sender.answers(URL, BROKEN)
-    await deliveries(path).retry(path.standing().delivery_id, by="ada")
+    path.sender.responses(URL, BROKEN)
+    await deliveries(path).retry(path.delivery_state().delivery_id, by="ada")
     await path.drain.cycle()
     for tier in SCHEDULE.tiers:
         await path.wait_out(tier)
-    assert (path.standing().state, path.standing().reason) == (State.DEAD, "exhausted")
-    assert path.standing().attempts == SCHEDULE.attempts
+    assert (path.delivery_state().state, path.delivery_state().reason) == (State.DEAD, "exhausted")
+    assert path.delivery_state().attempts == SCHEDULE.attempts
     assert path.recorder.health["wh_crm"].failures == 0
 
 
@@ -175,15 +179,15 @@ async def test_why_something_cannot_be_sent_again_is_said(path: Path) -> None:
     await path.register(paused())
     await path.happen(event())
     with pytest.raises(Invalid, match="is held and leaves by itself: The webhook is paused"):
-        await deliveries(path).retry(path.standing().delivery_id, by="ada")
+        await deliveries(path).retry(path.delivery_state().delivery_id, by="ada")
     with pytest.raises(NotFound):
         await deliveries(path).retry("unknown", by="ada")
     await path.remove("wh_crm")
     await path.drain.cycle()
     await quiet()
-    assert path.standing().state is State.DEAD
+    assert path.delivery_state().state is State.DEAD
     with pytest.raises(Invalid, match="its webhook was deleted"):
-        await deliveries(path).retry(path.standing().delivery_id, by="ada")
+        await deliveries(path).retry(path.delivery_state().delivery_id, by="ada")
 
 
 async def test_all_dead_letters_that_match_are_retried_or_discarded_in_portions(
@@ -207,17 +211,17 @@ async def test_all_dead_letters_that_match_are_retried_or_discarded_in_portions(
 
 
 async def test_a_fallback_endpoint_that_fails_five_times_in_a_row_rests_for_ten_minutes(path: Path) -> None:
-    path.sender.answers(BACKUP, BROKEN)
+    path.sender.responses(BACKUP, BROKEN)
     await path.register(paused(PauseReason.FAILURES, fallback_url=BACKUP))
     for number in range(FALLBACK_FAILURES_TO_REST):
         await path.happen(event(id=f"evt_{number}"))
     assert len(path.sender.to(BACKUP)) == FALLBACK_FAILURES_TO_REST
     await path.happen(event(id="evt_skipped"))
     assert len(path.sender.to(BACKUP)) == FALLBACK_FAILURES_TO_REST
-    [skipped] = [s for s in path.recorder.standings.values() if s.event_id == "evt_skipped"]
+    [skipped] = [s for s in path.recorder.delivery_states.values() if s.event_id == "evt_skipped"]
     assert (skipped.state, skipped.reason, skipped.attempts) == (State.HELD, "paused", 0)
 
-    path.sender.answers(BACKUP, Response(200, {}))
+    path.sender.responses(BACKUP, Response(200, {}))
     await path.wait(FALLBACK_REST_SECONDS)
     await path.happen(event(id="evt_later"))
     assert "evt_later" in {request.headers["webhook-id"] for request in path.sender.to(BACKUP)}
@@ -251,17 +255,17 @@ async def test_what_a_hanging_endpoint_cannot_take_is_held_and_nobody_else_waits
         path.clock.advance(31)
         await path.drain.cycle()
         await quiet()
-    assert {s.state for s in path.recorder.standings.values()} == {State.DELIVERED}
+    assert {s.state for s in path.recorder.delivery_states.values()} == {State.DELIVERED}
     assert set(path.sent().values()) == {2}
 
 
 async def test_retries_keep_the_tier_they_were_due_in_when_they_are_held_meanwhile(path: Path) -> None:
-    path.sender.answers(URL, BROKEN)
+    path.sender.responses(URL, BROKEN)
     await path.register(webhook())
     await path.happen(event())
     await path.register(paused())
     await path.wait_out(SCHEDULE.tiers[0])
-    assert path.standing().state is State.HELD
+    assert path.delivery_state().state is State.HELD
     await path.register(webhook())
     await path.drain.cycle()
     await quiet()
@@ -271,20 +275,20 @@ async def test_retries_keep_the_tier_they_were_due_in_when_they_are_held_meanwhi
 async def test_what_waits_for_a_slot_when_its_partition_goes_is_left_to_the_next_owner(path: Path) -> None:
     gate = asyncio.Event()
 
-    async def answer(request: Request) -> Response:
+    async def response(request: Request) -> Response:
         await gate.wait()
         return Response(200, {})
 
-    path.sender.put(URL, answer)
+    path.sender.put(URL, response)
     await path.register(webhook(max_concurrency=1))
     await path.happen(*(event(id=f"evt_{number}") for number in range(3)))
-    partitions = path.log.partitions(DELIVERIES)
-    going = asyncio.ensure_future(path.feed.revoke(partitions))
+    partitions = path.kafka.partitions(DELIVERIES)
+    going = asyncio.ensure_future(path.consumer.revoke(partitions))
     await quiet()
     gate.set()
     await going
     await quiet()
     assert len(path.sender.requests) == 1
-    path.feed.assign(partitions)
+    path.consumer.assign(partitions)
     await quiet()
     assert path.sent() == {"evt_0": 1, "evt_1": 1, "evt_2": 1}

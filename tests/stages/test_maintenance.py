@@ -38,13 +38,13 @@ async def test_what_is_old_is_taken_away_in_batches_by_how_long_its_kind_is_kept
 ) -> None:
     for name in ("BREATH_SECONDS", "PRUNE_EVERY_SECONDS"):
         monkeypatch.setattr(maintenance, name, 0)
-    attic, report = Attic(away=1, DELIVERIES=2500, AUDIT=1), FakeTelemetry()
+    attic, telemetry = Attic(away=1, DELIVERIES=2500, AUDIT=1), FakeTelemetry()
     keep = {Prunable.DELIVERIES: timedelta(days=30), Prunable.AUDIT: timedelta(days=365)}
-    running = asyncio.create_task(prune_regularly(attic, keep, FakeClock(), report))
+    running = asyncio.create_task(prune_regularly(attic, keep, FakeClock(), telemetry))
     async with asyncio.timeout(5):
         while attic.rows.total():
             assert not running.done()
             await asyncio.sleep(0)
     await cancel_others()
-    assert report.counts["rows_pruned_total"] == 2501
+    assert telemetry.counts["rows_pruned_total"] == 2501
     assert attic.before == {what: NOON - kept for what, kept in keep.items()}

@@ -29,11 +29,11 @@ class FakeMailTransport:
     sent: list[tuple[str, tuple[str, ...], RenderedMail]] = field(default_factory=list)
     told: Callable[[], object] = lambda: None
 
-    async def send(self, message_id: str, emails: Sequence[str], letter: RenderedMail) -> str | None:
+    async def send(self, message_id: str, emails: Sequence[str], mail_text: RenderedMail) -> str | None:
         await asyncio.sleep(0)
         if self.script:
             raise self.script.pop(0)
-        self.sent.append((message_id, tuple(emails), letter))
+        self.sent.append((message_id, tuple(emails), mail_text))
         self.told()
         return None
 
@@ -44,12 +44,14 @@ class ApiFixture:
 
     store: SqlStore
     mails: SqlMails
-    post: FakeMailTransport
+    transport: FakeMailTransport
     lease: FakeLease
-    report: FakeTelemetry
+    telemetry: FakeTelemetry
 
     def stage(self) -> Notify:
-        return Notify(self.mails, self.post, self.lease, self.store.clock, self.report, "https://hooks.example.com")
+        return Notify(
+            self.mails, self.transport, self.lease, self.store.clock, self.telemetry, "https://hooks.example.com"
+        )
 
     async def mail(self) -> Mail:
         [mail] = (await self.mails.list("acme", None, 10)).rows
@@ -79,19 +81,19 @@ async def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 async def test_a_pause_is_told_once_to_the_accounts_addresses(office: ApiFixture) -> None:
     mail = await office.runs_until(lambda mail: mail.sent_at is not None)
-    assert (mail.tries, mail.due_at, mail.trouble) == (1, None, None)
-    [(message_id, emails, letter)] = office.post.sent
+    assert (mail.tries, mail.due_at, mail.problem) == (1, None, None)
+    [(message_id, emails, mail_text)] = office.transport.sent
     assert (message_id, emails) == (mail.id, ("ops@acme.example",))
-    assert "5 attempts in a row failed" in letter.text
+    assert "5 attempts in a row failed" in mail_text.text
     office.store.clock.advance(7 * 86_400)
     await office.runs_until(lambda mail: True)
-    assert len(office.post.sent) == 1
+    assert len(office.transport.sent) == 1
 
 
 async def test_while_the_mail_server_is_away_it_is_tried_again_later_and_later(office: ApiFixture) -> None:
-    office.post.script = [Unavailable("connection refused")] * 3
+    office.transport.script = [Unavailable("connection refused")] * 3
     mail = await office.runs_until(lambda mail: mail.tries == 1)
-    assert (mail.trouble, mail.sent_at) == ("connection refused", None)
+    assert (mail.problem, mail.sent_at) == ("connection refused", None)
     for tries, seconds in ((2, 30), (3, 120)):
         office.store.clock.advance(seconds - 1)
         assert (await office.runs_until(lambda mail: True)).tries == tries - 1
@@ -99,60 +101,60 @@ async def test_while_the_mail_server_is_away_it_is_tried_again_later_and_later(o
         await office.runs_until(lambda mail, tries=tries: mail.tries == tries)  # type: ignore[misc]
     office.store.clock.advance(600)
     mail = await office.runs_until(lambda mail: mail.sent_at is not None)
-    assert (mail.tries, mail.trouble) == (4, None)
+    assert (mail.tries, mail.problem) == (4, None)
 
 
 async def test_who_is_refused_for_now_is_tried_again_and_nobody_gets_it_twice(office: ApiFixture) -> None:
     async with office.store.database.transaction() as connection:
         await connection.execute(update(accounts).values(emails=["ops@acme.example", "cto@acme.example"]))
-    office.post.script = [PartiallySent("450 greylisted", ["cto@acme.example"]), Unavailable("connection refused")]
+    office.transport.script = [PartiallySent("450 greylisted", ["cto@acme.example"]), Unavailable("connection refused")]
     mail = await office.runs_until(lambda mail: mail.tries == 1)
-    assert (mail.trouble, mail.sent_at, mail.unreached) == ("450 greylisted", None, ("cto@acme.example",))
+    assert (mail.problem, mail.sent_at, mail.unreached) == ("450 greylisted", None, ("cto@acme.example",))
     for seconds in (30, 120):
         office.store.clock.advance(seconds)
         mail = await office.runs_until(lambda mail, tries=mail.tries + 1: mail.tries == tries)  # type: ignore[misc]
-    assert (mail.trouble, mail.unreached, mail.sent_at is not None) == (None, (), True)
-    assert [emails for _, emails, _ in office.post.sent] == [("cto@acme.example",)]
+    assert (mail.problem, mail.unreached, mail.sent_at is not None) == (None, (), True)
+    assert [emails for _, emails, _ in office.transport.sent] == [("cto@acme.example",)]
 
 
 async def test_who_was_yet_to_get_a_mail_may_leave_the_account(office: ApiFixture) -> None:
-    office.post.script = [PartiallySent("450 greylisted", ["former@acme.example"])]
+    office.transport.script = [PartiallySent("450 greylisted", ["former@acme.example"])]
     await office.runs_until(lambda mail: mail.tries == 1)
     office.store.clock.advance(30)
     mail = await office.runs_until(lambda mail: mail.tries == 2)
-    assert (mail.due_at, mail.trouble) == (None, notify_module.NOBODY_LEFT)
-    assert office.post.sent == []
+    assert (mail.due_at, mail.problem) == (None, notify_module.NOBODY_LEFT)
+    assert office.transport.sent == []
 
 
 async def test_what_the_mail_server_will_never_take_is_given_up_and_says_why(office: ApiFixture) -> None:
-    office.post.script = [Refused("550 no such user")]
+    office.transport.script = [Refused("550 no such user")]
     mail = await office.runs_until(lambda mail: mail.tries == 1)
-    assert (mail.due_at, mail.sent_at, mail.trouble) == (None, None, "550 no such user")
-    assert office.report.told("mail given up") == 1
+    assert (mail.due_at, mail.sent_at, mail.problem) == (None, None, "550 no such user")
+    assert office.telemetry.told("mail given up") == 1
 
 
 async def test_a_mail_that_cannot_be_built_keeps_no_other_from_being_sent(office: ApiFixture) -> None:
-    office.post.script = [ValueError("header with a line break")]
+    office.transport.script = [ValueError("header with a line break")]
     mail = await office.runs_until(lambda mail: mail.tries == 1)
-    assert (mail.due_at, mail.sent_at, mail.trouble) == (None, None, "a defect of ours: ValueError")
+    assert (mail.due_at, mail.sent_at, mail.problem) == (None, None, "a defect of ours: ValueError")
 
 
 async def test_a_crash_between_sending_and_keeping_that_sends_the_same_mail_once_more(office: ApiFixture) -> None:
     stage = asyncio.create_task(office.stage().run())
     # The server has it, and this is the last thing that the process did.
-    office.post.told = stage.cancel
+    office.transport.told = stage.cancel
     await asyncio.wait_for(asyncio.gather(stage, return_exceptions=True), 5)
     assert (await office.mail()).sent_at is None
-    office.post.told = lambda: None
+    office.transport.told = lambda: None
     await office.runs_until(lambda mail: mail.sent_at is not None)
-    assert [message_id for message_id, _, _ in office.post.sent] == [(await office.mail()).id] * 2
+    assert [message_id for message_id, _, _ in office.transport.sent] == [(await office.mail()).id] * 2
 
 
 async def test_only_the_holder_of_the_lease_sends(office: ApiFixture) -> None:
     rival = office.lease.rival()
     assert await rival.renew()
     await office.runs_until(lambda mail: True)
-    assert office.post.sent == []
+    assert office.transport.sent == []
     await rival.release()
     await office.runs_until(lambda mail: mail.sent_at is not None)
 
@@ -161,7 +163,7 @@ async def test_a_drain_ends_between_two_mails_and_gives_the_lease_back(office: A
     stage = office.stage()
     running = asyncio.create_task(stage.run())
     async with asyncio.timeout(5):
-        while not office.post.sent:
+        while not office.transport.sent:
             await asyncio.sleep(0.005)
     await stage.drain(5)
     await running

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fakes import FakeClock, FakeRecordConsumer, FakeRecordProducer, FakeTelemetry, cancel_others, quiet, until
+from fakes import FakeClock, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, quiet, until
 from streams.core.offset_tracker import WINDOW_OFFSETS, Commit, OffsetTracker
 from streams.ports import Outgoing, Partition, Record
 from streams.stages.consuming import partition_consumer as partition_consumer_module
@@ -29,20 +29,20 @@ def _commits_often(monkeypatch: pytest.MonkeyPatch) -> None:
 class Shop:
     """An intake whose work waits for `finish`, on a log with a topic of new records and a tier of 30 s."""
 
-    def __init__(self, log: FakeRecordProducer, clock: FakeClock, max_open: int, at_once: int) -> None:
-        self.log = log
+    def __init__(self, kafka: FakeKafka, clock: FakeClock, max_open: int, at_once: int) -> None:
+        self.kafka = kafka
         self.clock = clock
-        self.report = FakeTelemetry()
-        self.feed = FakeRecordConsumer(log, "deliver", [DELIVERIES, TEST_DELIVERIES, RETRY], at_once)
+        self.telemetry = FakeTelemetry()
+        self.consumer = FakeRecordConsumer(kafka, "deliver", [DELIVERIES, TEST_DELIVERIES, RETRY], at_once)
         self.takes_fail = False
-        self.intake = PartitionConsumer(self.feed, self._take, clock, self.report, max_open, clock.later)
+        self.intake = PartitionConsumer(self.consumer, self._take, clock, self.telemetry, max_open, clock.later)
         self.running = asyncio.create_task(self.intake.run())
         self.begun: list[Record] = []
         self._results: dict[tuple[Partition, int], asyncio.Future[None]] = {}
 
     def add(self, count: int = 1, topic: str = DELIVERIES) -> None:
         for _ in range(count):
-            self.log.append(Outgoing(topic, None, b"delivery"))
+            self.kafka.append(Outgoing(topic, None, b"delivery"))
 
     def begun_of(self, partition: Partition) -> list[int]:
         return [record.offset for record in self.begun if record.partition == partition]
@@ -55,7 +55,7 @@ class Shop:
         self._results[NEW, offset].set_exception(error)
 
     def is_committed(self, offset: int) -> bool:
-        commit = self.feed.committed.get(NEW, Commit(0, ""))
+        commit = self.consumer.committed.get(NEW, Commit(0, ""))
         return offset < commit.offset or not OffsetTracker(commit.offset, commit.metadata).open(offset)
 
     def _take(self, record: Record) -> Handler:
@@ -73,10 +73,10 @@ class Shop:
 
 @asynccontextmanager
 async def shop(
-    log: FakeRecordProducer | None = None, clock: FakeClock | None = None, max_open: int = 4000, at_once: int = 500
+    kafka: FakeKafka | None = None, clock: FakeClock | None = None, max_open: int = 4000, at_once: int = 500
 ) -> AsyncIterator[Shop]:
     clock = clock or FakeClock()
-    yield Shop(log or FakeRecordProducer(clock, partitions=1), clock, max_open, at_once)
+    yield Shop(kafka or FakeKafka(clock, partitions=1), clock, max_open, at_once)
     await cancel_others()
 
 
@@ -150,8 +150,8 @@ async def test_what_is_read_early_is_not_read_again() -> None:
             it.clock.advance(20.01 if number == 0 else 1)
             await quiet()
             assert it.begun_of(LATE) == list(range(number + 1))
-        assert it.feed.read == 10
-        assert it.feed.paused == set()
+        assert it.consumer.read == 10
+        assert it.consumer.paused == set()
 
 
 async def test_of_very_many_that_are_read_early_most_are_read_again_and_each_is_taken_once(
@@ -163,25 +163,25 @@ async def test_of_very_many_that_are_read_early_most_are_read_again_and_each_is_
             it.add(topic=RETRY)
             it.clock.advance(1)
         await quiet()
-        assert it.feed.read == 10
+        assert it.consumer.read == 10
         it.clock.advance(22.01)  # the first three are due, and so is nothing behind them
         await quiet()
         assert it.begun_of(LATE) == [0, 1, 2]
         it.clock.advance(10)
         await quiet()
         assert it.begun_of(LATE) == list(range(10))
-        assert it.feed.paused == set()
+        assert it.consumer.paused == set()
 
 
 async def test_what_was_kept_when_its_partition_goes_is_left_to_the_next() -> None:
     async with shop() as it:
         it.add(3, topic=RETRY)
         await quiet()
-        await it.feed.revoke([LATE])
+        await it.consumer.revoke([LATE])
         it.clock.advance(31)
         await quiet()
         assert it.begun == []
-        it.feed.assign([LATE])
+        it.consumer.assign([LATE])
         await quiet()
         assert it.begun_of(LATE) == [0, 1, 2]
 
@@ -194,7 +194,7 @@ async def test_a_bug_met_while_what_was_kept_is_read_ends_the_run_and_leaves_it_
         it.clock.advance(31)
         with pytest.raises(RuntimeError, match="a bug"):
             await asyncio.wait_for(it.running, 10)
-        assert LATE not in it.feed.committed
+        assert LATE not in it.consumer.committed
 
 
 async def test_what_was_kept_waits_while_the_budget_is_used_up() -> None:
@@ -209,7 +209,7 @@ async def test_what_was_kept_waits_while_the_budget_is_used_up() -> None:
         it.finish(*range(8))
         await quiet()
         assert it.begun_of(LATE) == [0, 1]
-        assert it.feed.read == 10
+        assert it.consumer.read == 10
 
 
 async def test_what_was_read_when_kept_records_used_up_the_budget_is_not_lost() -> None:
@@ -220,7 +220,7 @@ async def test_what_was_read_when_kept_records_used_up_the_budget_is_not_lost() 
         await until(lambda: len(it.begun) == 5)
         # A consumer reads in a thread of its own: these are on their way when the retries fall due.
         it.add(3)
-        on_their_way = it.feed._fetch()
+        on_their_way = it.consumer._fetch()
         it.clock.advance(31)
         it.intake.received(on_their_way)
         await quiet()
@@ -252,7 +252,7 @@ async def test_a_tier_that_waits_holds_nobody_else_up() -> None:
         await quiet()
         it.add(3)
         await quiet()
-        assert it.feed.paused == {LATE}
+        assert it.consumer.paused == {LATE}
         assert it.begun_of(NEW) == [0, 1, 2]
 
 
@@ -268,7 +268,7 @@ async def test_many_records_are_in_hand_at_once_and_end_in_any_order() -> None:
         await until(lambda: it.is_committed(3))
         assert [it.is_committed(offset) for offset in range(4)] == [False, True, False, True]
         it.finish(0, 2)
-        await until(lambda: it.feed.committed.get(NEW) == Commit(4, ""))
+        await until(lambda: it.consumer.committed.get(NEW) == Commit(4, ""))
 
 
 async def test_after_a_restart_only_what_was_not_committed_is_done_again() -> None:
@@ -277,21 +277,21 @@ async def test_after_a_restart_only_what_was_not_committed_is_done_again() -> No
         await quiet()
         before.finish(1, 2)
         await until(lambda: before.is_committed(2))
-    async with shop(before.log, before.clock) as after:
+    async with shop(before.kafka, before.clock) as after:
         await quiet()
         assert after.begun_of(NEW) == [0, 3]
 
 
 async def test_a_commit_that_the_broker_does_not_take_is_told_and_tried_again() -> None:
     async with shop() as it:
-        it.feed.away = True
+        it.consumer.away = True
         it.add()
         await quiet()
         it.finish(0)
-        await until(lambda: it.report.told("commit failed") > 0)
-        assert it.feed.committed == {}
-        it.feed.away = False
-        await until(lambda: it.feed.committed.get(NEW) == Commit(1, ""))
+        await until(lambda: it.telemetry.told("commit failed") > 0)
+        assert it.consumer.committed == {}
+        it.consumer.away = False
+        await until(lambda: it.consumer.committed.get(NEW) == Commit(1, ""))
 
 
 async def test_an_unexpected_failure_ends_the_run_and_leaves_its_record_uncommitted() -> None:
@@ -339,12 +339,12 @@ async def test_what_arrives_together_is_taken_together_and_nothing_is_read_twice
         it.add(20)
         await until(lambda: len(it.begun) == 12)
         await quiet()
-        assert it.feed.paused == {NEW, LATE}
+        assert it.consumer.paused == {NEW, LATE}
         it.finish(*range(8))
         await until(lambda: len(it.begun) == 18)
         it.finish(*range(8, 18))
         await until(lambda: len(it.begun) == 20)
-        assert it.feed.read == 20
+        assert it.consumer.read == 20
 
 
 async def test_what_stood_still_goes_on_when_those_that_took_the_room_have_left(
@@ -355,9 +355,9 @@ async def test_what_stood_still_goes_on_when_those_that_took_the_room_have_left(
     async with shop(max_open=8) as it:
         it.add(8)
         await until(lambda: len(it.begun) == 2)
-        assert LATE in it.feed.paused
-        await it.feed.revoke([NEW])
-        assert it.feed.paused == set()
+        assert LATE in it.consumer.paused
+        await it.consumer.revoke([NEW])
+        assert it.consumer.paused == set()
 
 
 async def test_tests_wait_for_nobody() -> None:
@@ -402,20 +402,20 @@ async def test_a_partition_that_goes_is_finished_and_committed_first() -> None:
     async with shop() as it:
         it.add(2)
         await quiet()
-        going = asyncio.create_task(it.feed.revoke([NEW]))
+        going = asyncio.create_task(it.consumer.revoke([NEW]))
         await quiet()
         assert not going.done()
         it.finish(0, 1)
         await going
-        assert it.feed.committed[NEW] == Commit(2, "")
+        assert it.consumer.committed[NEW] == Commit(2, "")
 
 
 async def test_what_was_not_begun_when_its_partition_goes_is_left_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_consumer_module, "BEGIN_AT_ONCE", 1)
     async with shop(max_open=8) as it:
-        begun = await begun_of_eight(it, it.feed.revoke([NEW]))
-        assert it.feed.committed[NEW] == Commit(begun, "")
-        it.feed.assign([NEW])
+        begun = await begun_of_eight(it, it.consumer.revoke([NEW]))
+        assert it.consumer.committed[NEW] == Commit(begun, "")
+        it.consumer.assign([NEW])
         it.add(begun)
         # All of the budget is there again.
         await until(lambda: it.begun_of(NEW) == list(range(begun + 8)))
@@ -427,7 +427,7 @@ async def test_a_partition_that_goes_does_not_wait_for_ever(monkeypatch: pytest.
         it.add(2)
         await quiet()
         it.finish(1)
-        await it.feed.revoke([NEW])
+        await it.consumer.revoke([NEW])
         assert [it.is_committed(offset) for offset in (0, 1)] == [False, True]
 
 
@@ -438,7 +438,7 @@ async def test_work_can_tell_that_its_partition_has_gone(monkeypatch: pytest.Mon
         it.add()
         await quiet()
         assert it.mine()
-        await it.feed.revoke([NEW], lost=lost)
+        await it.consumer.revoke([NEW], lost=lost)
         assert not it.mine()
 
 
@@ -446,10 +446,10 @@ async def test_of_a_lost_partition_nothing_is_committed() -> None:
     async with shop() as it:
         it.add()
         await quiet()
-        await it.feed.revoke([NEW], lost=True)
+        await it.consumer.revoke([NEW], lost=True)
         it.finish(0)
         await quiet()
-        assert NEW not in it.feed.committed
+        assert NEW not in it.consumer.committed
 
 
 async def test_a_partition_that_comes_back_goes_on_where_it_was_committed() -> None:
@@ -458,8 +458,8 @@ async def test_a_partition_that_comes_back_goes_on_where_it_was_committed() -> N
         await quiet()
         it.finish(0, 2)
         await until(lambda: it.is_committed(2))
-        await it.feed.revoke([NEW], lost=True)
-        it.feed.assign([NEW])
+        await it.consumer.revoke([NEW], lost=True)
+        it.consumer.assign([NEW])
         await quiet()
         assert it.begun_of(NEW) == [0, 1, 2, 1]
 
@@ -468,14 +468,14 @@ async def test_the_timer_of_an_earlier_assignment_does_not_wake_the_new_one() ->
     async with shop() as it:
         it.add(topic=RETRY)
         await quiet()
-        await it.feed.revoke([LATE])
+        await it.consumer.revoke([LATE])
         it.clock.advance(20)
-        it.log.groups["deliver"][LATE] = Commit(1, "")
+        it.kafka.groups["deliver"][LATE] = Commit(1, "")
         it.add(topic=RETRY)
-        it.feed.assign([LATE])
+        it.consumer.assign([LATE])
         await quiet()
         it.clock.advance(15)
-        assert it.feed.paused == {LATE}
+        assert it.consumer.paused == {LATE}
         it.clock.advance(15.01)
         await quiet()
         assert it.begun_of(LATE) == [1]
@@ -496,7 +496,7 @@ async def test_a_drain_takes_nothing_more_and_commits_what_is_in_hand() -> None:
         it.finish(0, 1)
         await draining
         assert it.begun_of(NEW) == [0, 1]
-        assert it.feed.committed[NEW] == Commit(2, "")
+        assert it.consumer.committed[NEW] == Commit(2, "")
 
 
 async def test_a_drain_leaves_what_was_kept_to_the_next_process() -> None:
@@ -507,7 +507,7 @@ async def test_a_drain_leaves_what_was_kept_to_the_next_process() -> None:
         it.clock.advance(31)
         await quiet()
         assert it.begun == []
-        assert LATE not in it.feed.committed
+        assert LATE not in it.consumer.committed
 
 
 async def test_a_drain_leaves_what_takes_too_long_uncommitted() -> None:
@@ -522,10 +522,10 @@ async def test_a_drain_leaves_what_takes_too_long_uncommitted() -> None:
 async def test_a_partition_that_comes_during_a_drain_is_not_begun() -> None:
     async with shop() as it:
         await quiet()
-        await it.feed.revoke([NEW])
+        await it.consumer.revoke([NEW])
         it.add(2)
         await it.intake.drain()
-        it.feed.assign([NEW])
+        it.consumer.assign([NEW])
         await quiet()
         assert it.begun == []
 
@@ -534,17 +534,17 @@ async def test_a_drain_leaves_what_was_not_begun_to_the_next_process(monkeypatch
     monkeypatch.setattr(partition_consumer_module, "BEGIN_AT_ONCE", 1)
     async with shop() as it:
         begun = await begun_of_eight(it, it.intake.drain())
-        assert it.feed.committed[NEW] == Commit(begun, "")
+        assert it.consumer.committed[NEW] == Commit(begun, "")
 
 
 async def test_a_commit_beyond_the_end_of_the_log_stops_nothing() -> None:
     """The log was cut, or somebody set the group's offsets: the consumer goes back to what there is."""
     clock = FakeClock()
-    log = FakeRecordProducer(clock, partitions=1)
-    log.groups["deliver"][NEW] = Commit(2**62, "")
-    async with shop(log, clock) as it:
+    kafka = FakeKafka(clock, partitions=1)
+    kafka.groups["deliver"][NEW] = Commit(2**62, "")
+    async with shop(kafka, clock) as it:
         it.add(3)
         await quiet()
         assert it.begun_of(NEW) == [0, 1, 2]
         it.finish(0, 1, 2)
-        await until(lambda: log.groups["deliver"][NEW] == Commit(3, ""))
+        await until(lambda: kafka.groups["deliver"][NEW] == Commit(3, ""))

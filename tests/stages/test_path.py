@@ -50,14 +50,14 @@ async def test_an_event_reaches_the_webhook_that_wants_it_signed_in_both_styles(
 
 
 async def test_what_was_delivered_is_visible_with_its_attempt_and_its_body(path: Path) -> None:
-    path.sender.answers(URL, Response(202, {"server": "crm"}, b"thanks"))
+    path.sender.responses(URL, Response(202, {"server": "crm"}, b"thanks"))
     await path.register(webhook())
     await path.happen(event())
     (attempt,) = path.attempts()
-    assert (attempt.status, attempt.answer, attempt.words) == (202, b"thanks", "The endpoint answered 202.")
-    assert (path.standing().state, path.standing().attempts) == (State.DELIVERED, 1)
+    assert (attempt.status, attempt.response_body, attempt.message) == (202, b"thanks", "The endpoint answered 202.")
+    assert (path.delivery_state().state, path.delivery_state().attempts) == (State.DELIVERED, 1)
     assert path.recorder.bodies == {("acme", event().id): render(event())}
-    assert path.log.topic(DEAD_LETTERS) == path.log.topic(HELD) == path.log.topic(INVALID) == []
+    assert path.kafka.topic(DEAD_LETTERS) == path.kafka.topic(HELD) == path.kafka.topic(INVALID) == []
 
 
 async def test_every_webhook_that_wants_an_event_gets_the_same_bytes(path: Path) -> None:
@@ -68,7 +68,7 @@ async def test_every_webhook_that_wants_an_event_gets_the_same_bytes(path: Path)
 
 
 async def test_the_customers_own_headers_are_sent_and_never_recorded(path: Path) -> None:
-    await path.register(webhook(sealed_headers='sealed:{"Authorization": "Bearer abc"}'))
+    await path.register(webhook(encrypted_headers='sealed:{"Authorization": "Bearer abc"}'))
     await path.happen(event())
     assert path.sender.requests[0].headers["Authorization"] == "Bearer abc"
     assert path.attempts()[0].request_headers["Authorization"] == "•••"
@@ -76,9 +76,9 @@ async def test_the_customers_own_headers_are_sent_and_never_recorded(path: Path)
 
 async def test_an_event_published_right_after_a_registration_finds_it(path: Path) -> None:
     path.outbox.put(webhook())
-    await until(lambda: b"wh_crm" in [record.key for record in path.log.topic(SUBSCRIPTIONS)])
+    await until(lambda: b"wh_crm" in [record.key for record in path.kafka.topic(SUBSCRIPTIONS)])
     await path.happen(event())
-    assert path.standing().state is State.DELIVERED
+    assert path.delivery_state().state is State.DELIVERED
 
 
 # -- who wants what ------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ async def test_a_delivery_of_another_account_is_parked_and_never_sent(path: Path
     await path.register(webhook())
     await path.put(DELIVERIES, delivery(account_id="globex"))
     assert path.sender.requests == []
-    ((_, headers),) = path.parked()
+    ((_, headers),) = path.to_invalid_record()
     assert headers["error"] == b"the delivery's account is not the account of its webhook"
 
 
@@ -126,11 +126,11 @@ async def test_a_backlog_does_not_flood_a_webhook_that_was_registered_later(path
 
 
 async def test_a_failing_endpoint_is_tried_in_each_tier_and_never_early(path: Path) -> None:
-    path.sender.answers(URL, BROKEN)
+    path.sender.responses(URL, BROKEN)
     await path.register(webhook())
     await path.happen(event())
     for number, seconds in enumerate(WAITS, start=1):
-        assert path.standing().due_at == path.clock.now() + timedelta(seconds=seconds)
+        assert path.delivery_state().due_at == path.clock.now() + timedelta(seconds=seconds)
         await path.wait(seconds - 0.01)
         assert len(path.sender.requests) == number
         await path.wait(0.02)
@@ -140,42 +140,42 @@ async def test_a_failing_endpoint_is_tried_in_each_tier_and_never_early(path: Pa
 
 
 async def test_what_fails_to_the_end_is_a_dead_letter_with_its_body(path: Path) -> None:
-    path.sender.answers(URL, BROKEN)
+    path.sender.responses(URL, BROKEN)
     await path.register(webhook())
     await path.happen(event())
     for seconds in WAITS:
         await path.wait(seconds + 0.01)
     (letter,) = path.letters()
     assert (letter.reason, letter.delivery.body) == (DeathReason.EXHAUSTED, render(event()))
-    assert letter.words == "The endpoint answered 500: its server failed."
-    assert (path.standing().state, path.standing().attempts) == (State.DEAD, 4)
-    assert [attempt.answer for attempt in path.attempts()] == [b"out of order"] * 4
+    assert letter.message == "The endpoint answered 500: its server failed."
+    assert (path.delivery_state().state, path.delivery_state().attempts) == (State.DEAD, 4)
+    assert [attempt.response_body for attempt in path.attempts()] == [b"out of order"] * 4
     assert path.recorder.health["wh_crm"].failures == 4
 
 
 async def test_an_endpoint_that_recovers_gets_its_event(path: Path) -> None:
-    path.sender.answers(URL, BROKEN, Failure(Kind.TIMEOUT), Response(200, {}))
+    path.sender.responses(URL, BROKEN, Failure(Kind.TIMEOUT), Response(200, {}))
     await path.register(webhook())
     await path.happen(event())
     await path.wait(30.01)
     await path.wait(120.01)
     assert [attempt.kind for attempt in path.attempts()] == [Kind.SERVER_ERROR, Kind.TIMEOUT, Kind.DELIVERED]
-    assert path.standing().state is State.DELIVERED
+    assert path.delivery_state().state is State.DELIVERED
     assert path.recorder.health["wh_crm"].failures == 0
 
 
 async def test_an_endpoint_that_asks_for_time_gets_it(path: Path) -> None:
-    path.sender.answers(URL, Response(429, {"retry-after": "60"}), Response(200, {}))
+    path.sender.responses(URL, Response(429, {"retry-after": "60"}), Response(200, {}))
     await path.register(webhook())
     await path.happen(event())
     await path.wait(119)
     assert len(path.sender.requests) == 1
     await path.wait(1.01)
-    assert path.standing().state is State.DELIVERED
+    assert path.delivery_state().state is State.DELIVERED
 
 
 async def test_a_change_of_the_url_reaches_what_already_waits(path: Path) -> None:
-    path.sender.answers(URL, BROKEN)
+    path.sender.responses(URL, BROKEN)
     await path.register(webhook())
     await path.happen(event())
     await path.register(webhook(url="https://new.example.com"))
@@ -184,18 +184,18 @@ async def test_a_change_of_the_url_reaches_what_already_waits(path: Path) -> Non
 
 
 async def test_a_webhook_whose_secret_cannot_be_opened_waits_and_is_not_blamed(path: Path) -> None:
-    locked = replace(webhook().secrets[0], sealed="locked")
+    locked = replace(webhook().secrets[0], ciphertext="locked")
     await path.register(webhook(secrets=(locked,)))
     await path.happen(event())
     assert path.sender.requests == []
     assert path.attempts()[0].kind is Kind.UNSENDABLE
-    assert (path.standing().state, path.standing().tier) == (State.WAITING, "30s")
+    assert (path.delivery_state().state, path.delivery_state().tier) == (State.WAITING, "30s")
     assert path.recorder.health["wh_crm"].failures == 0
 
 
 @pytest.mark.parametrize("secret", [(), ("sealed:whsec_not base64!",)])
 async def test_a_webhook_without_a_usable_secret_stops_nobody(path: Path, secret: tuple[str, ...]) -> None:
-    secrets = tuple(replace(webhook().secrets[0], sealed=text) for text in secret)
+    secrets = tuple(replace(webhook().secrets[0], ciphertext=text) for text in secret)
     await path.register(webhook(id="wh_odd", secrets=secrets), webhook())
     await path.happen(event())
     assert [request.url for request in path.sender.requests] == [URL]
@@ -209,37 +209,37 @@ async def test_a_webhook_without_a_usable_secret_stops_nobody(path: Path, secret
 
 
 async def test_what_would_be_a_dead_letter_goes_to_the_fallback_url(path: Path) -> None:
-    path.sender.answers(URL, Response(410, {}))
+    path.sender.responses(URL, Response(410, {}))
     await path.register(webhook(fallback_url=BACKUP))
     await path.happen(event())
     (request,) = path.sender.to(BACKUP)
     assert request.headers["X-AllureConnect-Signature"] == sign_platform(SECRET, render(event()))
-    assert (path.standing().state, path.standing().target) == (State.DELIVERED, Target.FALLBACK)
+    assert (path.delivery_state().state, path.delivery_state().target) == (State.DELIVERED, Target.FALLBACK)
     assert path.recorder.health["wh_crm"].pause is PauseReason.GONE
 
 
 async def test_a_fallback_url_that_fails_too_makes_it_a_dead_letter(path: Path) -> None:
-    path.sender.answers(URL, BROKEN)
-    path.sender.answers(BACKUP, BROKEN)
+    path.sender.responses(URL, BROKEN)
+    path.sender.responses(BACKUP, BROKEN)
     await path.register(webhook(fallback_url=BACKUP))
     await path.happen(event())
     for seconds in [*WAITS, *WAITS[:2]]:
         await path.wait(seconds + 0.01)
     assert len(path.sender.to(URL)) == 4
     assert len(path.sender.to(BACKUP)) == 3
-    assert (path.standing().state, path.standing().attempts) == (State.DEAD, 7)
+    assert (path.delivery_state().state, path.delivery_state().attempts) == (State.DEAD, 7)
 
 
 async def test_once_a_webhook_is_gone_a_fallback_url_that_fails_too_means_held(path: Path) -> None:
-    path.sender.answers(URL, Response(410, {}))
-    path.sender.answers(BACKUP, BROKEN)
+    path.sender.responses(URL, Response(410, {}))
+    path.sender.responses(BACKUP, BROKEN)
     await path.register(webhook(fallback_url=BACKUP))
     await path.happen(event())
     await path.wait(30.01)
     await path.wait(120.01)
     assert len(path.sender.to(BACKUP)) == 3
     assert len(path.sender.to(URL)) == 1
-    assert (path.standing().state, path.standing().attempts) == (State.HELD, 4)
+    assert (path.delivery_state().state, path.delivery_state().attempts) == (State.HELD, 4)
 
 
 # -- paused and deleted --------------------------------------------------------------------------------------
@@ -251,12 +251,12 @@ async def test_what_a_paused_webhook_wants_is_held_and_nothing_leaves(path: Path
     await path.happen(event())
     (held,) = path.deliveries(HELD)
     assert (held.hold_reason, held.pause_id, held.body) == (HoldReason.PAUSED, "pause_1", render(event()))
-    assert (path.standing().state, path.standing().reason) == (State.HELD, "paused")
+    assert (path.delivery_state().state, path.delivery_state().reason) == (State.HELD, "paused")
     assert path.sender.requests == []
 
 
 async def test_five_failures_in_a_row_pause_a_webhook_and_what_comes_next_is_held(path: Path) -> None:
-    path.sender.answers(URL, BROKEN)
+    path.sender.responses(URL, BROKEN)
     await path.register(webhook())
     for number in range(6):
         await path.happen(event(id=f"evt_{number}"))
@@ -265,7 +265,7 @@ async def test_five_failures_in_a_row_pause_a_webhook_and_what_comes_next_is_hel
 
 
 async def test_what_comes_due_while_a_webhook_is_paused_is_held_with_its_number(path: Path) -> None:
-    path.sender.answers(URL, BROKEN)
+    path.sender.responses(URL, BROKEN)
     await path.register(webhook())
     await path.happen(event())
     await path.register(paused())
@@ -290,29 +290,29 @@ async def test_an_automatic_pause_sends_to_the_fallback_url_instead(path: Path) 
     await path.register(paused(PauseReason.FAILURES, fallback_url=BACKUP))
     await path.happen(event())
     assert [request.url for request in path.sender.requests] == [BACKUP]
-    assert path.standing().state is State.DELIVERED
+    assert path.delivery_state().state is State.DELIVERED
 
 
 async def test_what_is_owed_to_a_deleted_webhook_is_a_dead_letter_with_its_body(path: Path) -> None:
-    path.sender.answers(URL, BROKEN)
+    path.sender.responses(URL, BROKEN)
     await path.register(webhook())
     await path.happen(event())
     await path.remove("wh_crm")
     await path.wait(30.01)
     (letter,) = path.letters()
     assert (letter.reason, letter.delivery.body) == (DeathReason.DELETED, render(event()))
-    assert path.standing().reason == "deleted"
+    assert path.delivery_state().reason == "deleted"
     assert len(path.sender.requests) == 1
 
 
 async def test_a_webhook_that_this_process_does_not_know_yet_is_waited_for(path: Path) -> None:
     await path.register()
-    path.view.fall_behind()
+    path.table.fall_behind()
     await path.register(webhook())
-    await path.put(DELIVERIES, delivery(seen=SubscriptionsPosition("first", len(path.log.topic(SUBSCRIPTIONS)))))
+    await path.put(DELIVERIES, delivery(seen=SubscriptionsPosition("first", len(path.kafka.topic(SUBSCRIPTIONS)))))
     assert path.letters() == []
     assert path.sender.requests == []
-    path.view.read_on()
+    path.table.read_on()
     await quiet()
     assert len(path.sender.requests) == 1
 
@@ -332,7 +332,7 @@ INVALID_FIELD = CODEC.encode(event(data={**EXAMPLE, "totalTime": "12:34"}))
 
 
 @pytest.mark.parametrize(
-    ("poison", "words"),
+    ("poison", "message"),
     [
         (b"{}", "it begins with 7b 7d, not with c3 01"),
         (None, "it begins with nothing"),
@@ -345,17 +345,17 @@ INVALID_FIELD = CODEC.encode(event(data={**EXAMPLE, "totalTime": "12:34"}))
     ids=["junk", "nothing", "cut short", "no event", "unknown type", "too large", "wrong field"],
 )
 async def test_an_event_that_cannot_be_fanned_out_is_parked_byte_for_byte_and_the_next_one_goes_on(
-    path: Path, poison: bytes | None, words: str
+    path: Path, poison: bytes | None, message: str
 ) -> None:
     await path.register(webhook())
     await path.fan_out.handle([path.publish_bytes(poison), path.publish_event(event())])
     await quiet()
-    ((value, headers),) = path.parked()
+    ((value, headers),) = path.to_invalid_record()
     assert value == poison
-    assert words in headers["error"].decode()
+    assert message in headers["error"].decode()
     assert headers["trace"] == b"1"
     assert (headers["origin-topic"], headers["origin-offset"]) == (SESSION_EVENTS.encode(), b"0")
-    assert path.standing().state is State.DELIVERED
+    assert path.delivery_state().state is State.DELIVERED
 
 
 @pytest.mark.parametrize("poison", [b"{}", None, CODEC.encode(delivery())[:-1], CODEC.encode(webhook())], ids=repr)
@@ -364,10 +364,12 @@ async def test_a_delivery_that_cannot_be_read_is_parked_byte_for_byte_and_the_ne
     path: Path, topic: str, poison: bytes | None
 ) -> None:
     await path.register(webhook())
-    path.log.append(Outgoing(topic, b"wh_crm", poison))
+    path.kafka.append(Outgoing(topic, b"wh_crm", poison))
     await path.put(topic, delivery())
     await path.wait(31)
-    by_deliver = [(value, headers) for value, headers in path.parked() if headers["origin-topic"] == topic.encode()]
+    by_deliver = [
+        (value, headers) for value, headers in path.to_invalid_record() if headers["origin-topic"] == topic.encode()
+    ]
     assert by_deliver[0][0] == poison
     assert len(path.sender.requests) == 1
 
@@ -378,36 +380,36 @@ async def test_a_delivery_that_cannot_be_read_is_parked_byte_for_byte_and_the_ne
 async def test_while_the_broker_is_away_everything_waits_and_nothing_is_lost(path: Path) -> None:
     await path.register(webhook())
     record = path.publish_event(event())
-    path.log.leave()
+    path.kafka.leave()
     fanning_out = asyncio.create_task(path.fan_out.handle([record]))
     await quiet()
     assert not fanning_out.done()
-    path.log.come_back()
+    path.kafka.come_back()
     await quiet()
-    assert path.standing().state is State.DELIVERED
+    assert path.delivery_state().state is State.DELIVERED
 
 
 async def test_the_repeat_of_a_delivery_is_dropped(path: Path) -> None:
     await path.register(webhook())
     await path.happen(event())
-    await path.fan_out.handle([path.log.topic(SESSION_EVENTS)[0]])
+    await path.fan_out.handle([path.kafka.topic(SESSION_EVENTS)[0]])
     await quiet()
     assert len(path.deliveries()) == 2
     assert len(path.sender.requests) == 1
-    assert path.report.counts["repeats_dropped_total"] == 1
+    assert path.telemetry.counts["repeats_dropped_total"] == 1
 
 
 async def test_the_repeat_of_a_delivery_that_is_under_way_is_not_sent_beside_it(path: Path) -> None:
     release = path.sender.hangs(URL)
     await path.register(webhook())
     await path.happen(event())
-    await path.fan_out.handle([path.log.topic(SESSION_EVENTS)[0]])
+    await path.fan_out.handle([path.kafka.topic(SESSION_EVENTS)[0]])
     await quiet()
     assert len(path.sender.requests) == 1
     release.set()
     await quiet()
     assert len(path.sender.requests) == 1
-    assert path.report.counts["repeats_dropped_total"] == 1
+    assert path.telemetry.counts["repeats_dropped_total"] == 1
     assert complete(path) == {event().id}
 
 
@@ -421,8 +423,8 @@ async def test_a_replay_is_no_repeat(path: Path) -> None:
 def complete(path: Path) -> set[str]:
     """The events whose delivery is complete by what is committed."""
     done = set()
-    for record in path.log.topic(DELIVERIES):
-        commit = path.log.groups["deliver"].get(record.partition, Commit(0, ""))
+    for record in path.kafka.topic(DELIVERIES):
+        commit = path.kafka.groups["deliver"].get(record.partition, Commit(0, ""))
         owed = CODEC.decode(record.value or b"")
         assert isinstance(owed, Delivery)
         if record.offset < commit.offset or not OffsetTracker(commit.offset, commit.metadata).open(record.offset):
@@ -445,8 +447,8 @@ async def test_a_crash_repeats_only_what_was_not_committed_and_loses_nothing(
     await path.register(webhook())
     events = [event(id=f"evt_{number}") for number in range(12)]
     await path.fan_out.handle([path.publish_event(event) for event in events])
-    path.log.die_in(calls, appended=appended)
-    await until(lambda: path.log.is_dead)
+    path.kafka.die_in(calls, appended=appended)
+    await until(lambda: path.kafka.is_dead)
     await cancel_others()
     before, safe = path.sent(), complete(path)
     assert safe <= before.keys()
@@ -457,22 +459,22 @@ async def test_a_crash_repeats_only_what_was_not_committed_and_loses_nothing(
     after = path.sent()
     assert after.keys() == {event.id for event in events}
     assert {event_id for event_id, times in after.items() if times > 1} == before.keys() - safe
-    assert {standing.state for standing in path.recorder.standings.values()} == {State.DELIVERED}
-    assert len(path.recorder.standings) == len(path.recorder.attempts) == len(events)
+    assert {delivery_state.state for delivery_state in path.recorder.delivery_states.values()} == {State.DELIVERED}
+    assert len(path.recorder.delivery_states) == len(path.recorder.attempts) == len(events)
 
 
 async def test_a_crash_of_fan_out_repeats_deliveries_under_the_same_ids(path: Path) -> None:
     await path.register(webhook(), webhook(id="wh_other", url=BACKUP))
     record = path.publish_event(event())
-    path.log.die_in(1, appended=True)
+    path.kafka.die_in(1, appended=True)
     asyncio.create_task(path.fan_out.handle([record]))  # noqa: RUF006 – it ends with the process
-    await until(lambda: path.log.is_dead)
+    await until(lambda: path.kafka.is_dead)
     await path.crash()
     await path.fan_out.handle([record])
     await quiet()
     assert len(path.deliveries()) == 4
-    assert len({owed.id for owed in path.deliveries()}) == len(path.recorder.standings) == 2
-    assert {standing.state for standing in path.recorder.standings.values()} == {State.DELIVERED}
+    assert len({owed.id for owed in path.deliveries()}) == len(path.recorder.delivery_states) == 2
+    assert {delivery_state.state for delivery_state in path.recorder.delivery_states.values()} == {State.DELIVERED}
 
 
 # -- a shortage of ours ----------------------------------------------------------------------------------------
@@ -493,13 +495,13 @@ async def test_a_shortage_of_ours_postpones_an_attempt_and_counts_for_nothing(
     await path.register(webhook())
     await path.happen(event())
     assert path.attempts() == []
-    assert path.standing().state is State.WAITING
-    assert path.report.told("attempts_postponed") == 1
+    assert path.delivery_state().state is State.WAITING
+    assert path.telemetry.told("attempts_postponed") == 1
     short = False
     await until(lambda: bool(path.attempts()))
     (attempt,) = path.attempts()
     assert (attempt.number, attempt.kind) == (1, Kind.DELIVERED)
-    assert path.standing().state is State.DELIVERED
+    assert path.delivery_state().state is State.DELIVERED
 
 
 async def test_an_event_that_very_many_want_is_fanned_out_in_portions(
@@ -508,12 +510,12 @@ async def test_an_event_that_very_many_want_is_fanned_out_in_portions(
     monkeypatch.setattr(fan_out_module, "PRODUCE_AT_ONCE", 10)
     await path.register(*(webhook(id=f"wh_{number}", url=f"https://{number}.example.com") for number in range(25)))
     portions: list[int] = []
-    produce = path.log.produce
+    produce = path.kafka.produce
 
     async def counted(records: Sequence[Outgoing]) -> Sequence[datetime]:
         portions.append(len(records))
         return await produce(records)
 
-    monkeypatch.setattr(path.log, "produce", counted)
+    monkeypatch.setattr(path.kafka, "produce", counted)
     await path.fan_out.handle([path.publish_event(event(id=f"evt_{number}")) for number in range(3)])
     assert portions[:3] == [25, 25, 25]

@@ -35,7 +35,7 @@ async def test_a_huge_record_is_kept_as_its_start(path: Path) -> None:
     await path.register(other())
     await path.fan_out.handle([path.publish_bytes(huge), path.publish_event(event(account_id="globex"))])
     await quiet()
-    ((value, headers),) = path.parked()
+    ((value, headers),) = path.to_invalid_record()
     assert value == huge[:START_BYTES]
     assert headers["value-bytes"] == str(len(huge)).encode()
     assert headers["value-sha256"] == hashlib.sha256(huge).hexdigest().encode()
@@ -44,29 +44,29 @@ async def test_a_huge_record_is_kept_as_its_start(path: Path) -> None:
 
 
 async def test_a_record_with_huge_headers_is_kept_as_its_start(path: Path) -> None:
-    record = path.log.append(Outgoing(SESSION_EVENTS, b"k", b"junk", [("x" * KEPT_BYTES, b"y")]))
+    record = path.kafka.append(Outgoing(SESSION_EVENTS, b"k", b"junk", [("x" * KEPT_BYTES, b"y")]))
     await path.fan_out.handle([record])
-    ((value, headers),) = path.parked()
+    ((value, headers),) = path.to_invalid_record()
     assert value == b"junk"
     assert "x" * KEPT_BYTES not in headers
 
 
 async def test_where_even_the_start_is_refused_the_others_go_on(path: Path) -> None:
-    path.log.most_bytes[INVALID] = 10
+    path.kafka.most_bytes[INVALID] = 10
     await path.register(other())
     await path.fan_out.handle([path.publish_bytes(b"junk"), path.publish_event(event(account_id="globex"))])
     await quiet()
-    assert path.parked() == []
-    assert path.report.counts["records_not_parked_total"] == 1
+    assert path.to_invalid_record() == []
+    assert path.telemetry.counts["records_not_parked_total"] == 1
     assert sent_to(path, OTHER) == [event().id]
 
 
 async def test_an_event_whose_delivery_kafka_refuses_is_parked_once(path: Path) -> None:
-    path.log.most_bytes[DELIVERIES] = 1000
+    path.kafka.most_bytes[DELIVERIES] = 1000
     await path.register(webhook(), webhook(id="wh_2"), other())
     large = event(id="evt_large", data={**EXAMPLE, "learnerId": "x" * 1000})
     await path.happen(large, event(account_id="globex"))
-    ((value, headers),) = path.parked()
+    ((value, headers),) = path.to_invalid_record()
     assert value == CODEC.encode(large)
     assert b"Kafka refuses what follows from it" in headers["error"]
     assert sent_to(path, URL) == []
@@ -74,10 +74,10 @@ async def test_an_event_whose_delivery_kafka_refuses_is_parked_once(path: Path) 
 
 
 async def test_a_delivery_whose_attempt_kafka_refuses_is_parked(path: Path) -> None:
-    path.log.most_bytes[ATTEMPTS] = 100
+    path.kafka.most_bytes[ATTEMPTS] = 100
     await path.register(webhook())
     await path.happen(event())
-    ((value, headers),) = path.parked()
+    ((value, headers),) = path.to_invalid_record()
     assert value == CODEC.encode(path.deliveries()[0])
     assert headers["origin-topic"] == DELIVERIES.encode()
 
@@ -96,7 +96,7 @@ async def test_an_event_at_which_fan_out_fails_is_parked_after_three_tries(
     monkeypatch.setattr(fan_out_module, "wants", failing)
     await path.register(webhook(), other())
     await path.happen(event(id="evt_bad"), event(account_id="globex"))
-    ((value, headers),) = path.parked()
+    ((value, headers),) = path.to_invalid_record()
     assert value == CODEC.encode(event(id="evt_bad"))
     assert b"ZeroDivisionError: a defect" in headers["error"]
     assert len(tries) == 3
@@ -117,7 +117,7 @@ async def test_a_delivery_at_which_deliver_fails_is_sent_once_and_parked(
     await path.happen(event(account_id="globex"))
     assert sent_to(path, URL) == [event().id]
     assert sent_to(path, OTHER) == [event().id]
-    ((_, headers),) = path.parked()
+    ((_, headers),) = path.to_invalid_record()
     assert b"ZeroDivisionError: a defect" in headers["error"]
 
 
@@ -129,7 +129,7 @@ async def test_a_shortage_of_memory_parks_nothing(path: Path, monkeypatch: pytes
     await path.register(webhook())
     with pytest.raises(MemoryError):
         await path.happen(event())
-    assert path.parked() == []
+    assert path.to_invalid_record() == []
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,9 @@ async def test_the_first_body_of_an_event_id_counts(path: Path) -> None:
     await path.happen(event(data={**EXAMPLE, "scoreRaw": 13}))
     assert [request.body for request in path.sender.requests] == [render(event())]
     assert path.recorder.bodies == {("acme", event().id): render(event())}
-    origins = [(headers["origin-topic"], b"conflicting id" in headers["error"]) for _, headers in path.parked()]
+    origins = [
+        (headers["origin-topic"], b"conflicting id" in headers["error"]) for _, headers in path.to_invalid_record()
+    ]
     assert origins == [(DELIVERIES.encode(), True)] * 2
 
 
@@ -172,4 +174,4 @@ async def test_after_a_crash_record_still_knows_the_first_body(path: Path) -> No
     await path.crash()
     await path.happen(event(data={**EXAMPLE, "scoreRaw": 13}))
     assert path.recorder.bodies == {("acme", event().id): render(event())}
-    assert any(b"conflicting id" in headers["error"] for _, headers in path.parked())
+    assert any(b"conflicting id" in headers["error"] for _, headers in path.to_invalid_record())

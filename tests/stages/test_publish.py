@@ -12,9 +12,9 @@ from builders import webhook
 from fakes import (
     FakeClock,
     FakeEncryptionCheck,
+    FakeKafka,
     FakeLease,
     FakeOutbox,
-    FakeRecordProducer,
     FakeSubscriptions,
     FakeTelemetry,
     cancel_others,
@@ -37,11 +37,11 @@ class Press:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.log = FakeRecordProducer(self.clock)
+        self.kafka = FakeKafka(self.clock)
         self.outbox = FakeOutbox()
         self.lease = FakeLease()
         self.rival = self.lease.rival()
-        self.report = FakeTelemetry()
+        self.telemetry = FakeTelemetry()
         self.keys = FakeEncryptionCheck()
         self.incarnations = iter(["first", "second"])
 
@@ -53,17 +53,17 @@ class Press:
         self._tail.find("")
 
     async def reconcile(self, may_delete: Callable[[Sequence[str]], bool]) -> Reconciled:
-        view = self.view()
-        view.find("")
-        return await self._publish().reconcile(view.view, may_delete)
+        subscriptions = self.subscriptions()
+        subscriptions.find("")
+        return await self._publish().reconcile(subscriptions.table, may_delete)
 
     def _publish(self) -> Publish:
         return Publish(
             self.outbox,
             self.lease,
-            self.log,
+            self.kafka,
             CODEC,
-            self.report,
+            self.telemetry,
             self.keys,
             self.clock,
             lambda: next(self.incarnations),
@@ -71,17 +71,17 @@ class Press:
 
     async def _run(self, publish: Publish) -> None:
         await publish.take_lease()
-        self._tail = self.view()
+        self._tail = self.subscriptions()
         self.read()
-        await publish.run(self._tail.view)
+        await publish.run(self._tail.table)
 
-    def view(self) -> FakeSubscriptions:
+    def subscriptions(self) -> FakeSubscriptions:
         """A reader that starts at the beginning of the topic."""
-        return FakeSubscriptions(self.log, CODEC)
+        return FakeSubscriptions(self.kafka, CODEC)
 
     @property
     def topic(self) -> list[Record]:
-        return self.log.topic(SUBSCRIPTIONS)
+        return self.kafka.topic(SUBSCRIPTIONS)
 
     @property
     def names(self) -> list[str]:
@@ -105,7 +105,7 @@ async def test_the_sentinel_comes_last_and_counts_the_webhooks(it: Press) -> Non
     it.start()
     await quiet()
     assert it.names == ["wh_a", "wh_b", SENTINEL_KEY]
-    assert Sentinel.decode(it.topic[-1].value or b"") == Sentinel("first", 2, it.keys.sealed)
+    assert Sentinel.decode(it.topic[-1].value or b"") == Sentinel("first", 2, it.keys.ciphertext)
 
 
 async def test_the_first_sentinel_waits_for_the_last_batch(it: Press, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ async def test_no_webhooks_are_announced_too(it: Press) -> None:
     it.start()
     await quiet()
     assert it.names == [SENTINEL_KEY]
-    assert (await it.view().catch_up()).incarnation == "first"
+    assert (await it.subscriptions().catch_up()).incarnation == "first"
 
 
 async def test_the_sentinel_is_written_again_only_when_the_number_of_webhooks_changed(it: Press) -> None:
@@ -145,7 +145,7 @@ async def test_a_restart_goes_on_with_the_topics_incarnation(it: Press) -> None:
     it.start()
     await quiet()
     assert it.names == ["wh_a", SENTINEL_KEY, "wh_b", SENTINEL_KEY]
-    assert Sentinel.decode(it.topic[-1].value or b"") == Sentinel("first", 2, it.keys.sealed)
+    assert Sentinel.decode(it.topic[-1].value or b"") == Sentinel("first", 2, it.keys.ciphertext)
 
 
 # -- versions ------------------------------------------------------------------------------------------------
@@ -157,8 +157,8 @@ async def test_each_change_is_published_with_its_version(it: Press) -> None:
     await quiet()
     it.outbox.put(webhook(id="wh_a", url="https://new.example.com"))
     await quiet()
-    view = it.view()
-    found = view.find("wh_a")
+    subscriptions = it.subscriptions()
+    found = subscriptions.find("wh_a")
     assert found is not None
     assert (found.version, found.url) == (2, "https://new.example.com")
     assert [dict(record.headers).get(VERSION_HEADER) for record in it.topic] == [b"1", None, b"2"]
@@ -172,34 +172,34 @@ async def test_a_deleted_webhook_leaves_a_tombstone_with_its_version(it: Press) 
     await quiet()
     tombstone = it.topic[2]
     assert (tombstone.value, tombstone.headers) == (None, ((VERSION_HEADER, b"2"),))
-    assert it.view().find("wh_a") is None
+    assert it.subscriptions().find("wh_a") is None
 
 
 async def test_a_change_while_the_last_one_is_produced_is_published_next(it: Press) -> None:
-    it.log.leave()
+    it.kafka.leave()
     it.outbox.put(webhook(id="wh_a"))
     it.start()
     await quiet()
     it.outbox.put(webhook(id="wh_a", url="https://new.example.com"))
-    it.log.come_back()
+    it.kafka.come_back()
     await quiet()
-    found = it.view().find("wh_a")
+    found = it.subscriptions().find("wh_a")
     assert found is not None
     assert (found.version, found.url) == (2, "https://new.example.com")
 
 
 async def test_a_crash_after_the_acknowledgement_publishes_the_same_version_again(it: Press) -> None:
     it.outbox.put(webhook(id="wh_a"))
-    it.log.die_in(1, appended=True)
+    it.kafka.die_in(1, appended=True)
     it.start()
-    await until(lambda: it.log.is_dead)
+    await until(lambda: it.kafka.is_dead)
     await cancel_others()
-    it.log.revive()
+    it.kafka.revive()
     it.start()
     await quiet()
     assert it.names == ["wh_a", "wh_a", SENTINEL_KEY]
     assert [dict(record.headers)[VERSION_HEADER] for record in it.topic[:2]] == [b"1", b"1"]
-    assert it.view().find("wh_a") is not None
+    assert it.subscriptions().find("wh_a") is not None
 
 
 async def test_a_topic_that_lost_a_webhook_gets_it_again(it: Press) -> None:
@@ -207,12 +207,12 @@ async def test_a_topic_that_lost_a_webhook_gets_it_again(it: Press) -> None:
     it.start()
     await quiet()
     await cancel_others()
-    it.log = FakeRecordProducer(FakeClock())
+    it.kafka = FakeKafka(FakeClock())
     it.start()
     await quiet()
     assert it.names == ["wh_a", SENTINEL_KEY]
-    assert it.view().find("wh_a") is not None
-    assert (await it.view().catch_up()).incarnation == "second"
+    assert it.subscriptions().find("wh_a") is not None
+    assert (await it.subscriptions().catch_up()).incarnation == "second"
 
 
 async def test_a_sentinel_that_an_unaware_publisher_left_on_a_topic_made_anew_does_not_name_its_incarnation(
@@ -223,12 +223,12 @@ async def test_a_sentinel_that_an_unaware_publisher_left_on_a_topic_made_anew_do
     await quiet()
     await cancel_others()
     left = it.topic[-1]
-    it.log = FakeRecordProducer(FakeClock())
-    it.log.append(Outgoing(SUBSCRIPTIONS, left.key, left.value))
+    it.kafka = FakeKafka(FakeClock())
+    it.kafka.append(Outgoing(SUBSCRIPTIONS, left.key, left.value))
     it.start()
     await quiet()
     assert it.names == [SENTINEL_KEY, "wh_a", SENTINEL_KEY]
-    assert (await it.view().catch_up()).incarnation == "second"
+    assert (await it.subscriptions().catch_up()).incarnation == "second"
 
 
 async def test_a_webhook_that_the_database_does_not_know_is_told_and_left_alone(it: Press) -> None:
@@ -239,8 +239,8 @@ async def test_a_webhook_that_the_database_does_not_know_is_told_and_left_alone(
     it.outbox = FakeOutbox()
     it.start()
     await quiet()
-    assert it.report.told("webhooks on the topic that the database does not know") == 1
-    assert it.view().find("wh_a") is not None
+    assert it.telemetry.told("webhooks on the topic that the database does not know") == 1
+    assert it.subscriptions().find("wh_a") is not None
 
 
 # -- the lease, and outages ----------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ async def test_a_second_publisher_waits_and_says_so_once(it: Press) -> None:
     it.outbox.put(webhook())
     it.start()
     await quiet()
-    assert it.report.told("another publisher holds the lease; waiting") == 1
+    assert it.telemetry.told("another publisher holds the lease; waiting") == 1
     assert it.topic == []
     await it.rival.release()
     await until(lambda: len(it.topic) == 2)
@@ -282,7 +282,7 @@ async def test_a_database_outage_is_waited_out_and_told_once(it: Press) -> None:
     it.outbox.put(webhook())
     await quiet()
     assert not running.done()
-    assert it.report.told("publish_waits") == 1
+    assert it.telemetry.told("publish_waits") == 1
     it.outbox.away = it.lease.away = False
     await until(lambda: "wh_crm" in it.names)
 
@@ -302,7 +302,7 @@ async def test_a_publisher_may_end_during_an_outage(it: Press) -> None:
 def write(it: Press, version: int, **changes: Any) -> None:
     """Somebody else's record of `wh_a`."""
     value = CODEC.encode(webhook(id="wh_a", version=version, **changes))
-    it.log.append(Outgoing(SUBSCRIPTIONS, b"wh_a", value, ((VERSION_HEADER, b"%d" % version),)))
+    it.kafka.append(Outgoing(SUBSCRIPTIONS, b"wh_a", value, ((VERSION_HEADER, b"%d" % version),)))
 
 
 async def test_an_older_state_that_another_publisher_wrote_last_is_overwritten(it: Press) -> None:
@@ -317,7 +317,7 @@ async def test_an_older_state_that_another_publisher_wrote_last_is_overwritten(i
     last = CODEC.decode([record.value for record in it.topic if record.key == b"wh_a"][-1] or b"")
     assert isinstance(last, Webhook)
     assert (last.version, last.url) == (2, "https://new.example.com")
-    assert it.report.told("another_writer_on_subscriptions") == 1
+    assert it.telemetry.told("another_writer_on_subscriptions") == 1
 
 
 async def test_what_the_topic_has_newer_than_a_restored_database_is_published_newer_still(it: Press) -> None:
@@ -325,7 +325,7 @@ async def test_what_the_topic_has_newer_than_a_restored_database_is_published_ne
     write(it, version=9, url="https://lost.example.com")
     it.start()
     await quiet()
-    found = it.view().find("wh_a")
+    found = it.subscriptions().find("wh_a")
     assert found is not None
     assert (found.version, found.url) == (10, webhook().url)
 
@@ -341,17 +341,17 @@ async def test_a_reconciliation_asks_before_it_deletes_what_the_database_does_no
 
     assert await it.reconcile(refuse) == Reconciled(published=1, deleted=0, left=1)
     assert asked == [["wh_a"]]
-    assert it.view().find("wh_a") is not None
+    assert it.subscriptions().find("wh_a") is not None
 
 
 async def test_a_confirmed_reconciliation_leaves_on_the_topic_what_the_database_knows(it: Press) -> None:
     it.outbox.put(webhook(id="wh_b"))
     write(it, version=9)
     assert await it.reconcile(lambda webhook_ids: True) == Reconciled(published=1, deleted=1, left=0)
-    view = it.view()
-    assert view.find("wh_a") is None
-    assert view.find("wh_b") is not None
-    assert view.view.sentinel == Sentinel("first", 1, it.keys.sealed)
+    subscriptions = it.subscriptions()
+    assert subscriptions.find("wh_a") is None
+    assert subscriptions.find("wh_b") is not None
+    assert subscriptions.table.sentinel == Sentinel("first", 1, it.keys.ciphertext)
     assert await it.reconcile(lambda webhook_ids: True) == Reconciled(published=0, deleted=0, left=0)
 
 
@@ -364,16 +364,16 @@ async def test_a_webhook_restored_after_its_deletion_is_back(it: Press) -> None:
     it.outbox.put(webhook(id="wh_b"))
     tombstone = Outgoing(SUBSCRIPTIONS, b"wh_a", None, ((VERSION_HEADER, b"9"),))
     write(it, version=3)
-    it.log.append(tombstone)
-    running = it.view()
+    it.kafka.append(tombstone)
+    running = it.subscriptions()
     running.find("")
     it.start()
     await quiet()
-    for view in (running, it.view()):
-        found = view.find("wh_a")
+    for subscriptions in (running, it.subscriptions()):
+        found = subscriptions.find("wh_a")
         assert found is not None
         assert found.version == 10
-        assert view.view.is_complete()
+        assert subscriptions.table.is_complete()
     written = len(it.topic)
     it.read()
     await quiet()
@@ -381,19 +381,19 @@ async def test_a_webhook_restored_after_its_deletion_is_back(it: Press) -> None:
 
 
 async def test_a_webhook_that_kafka_refuses_holds_no_other_up(it: Press) -> None:
-    it.log.most_bytes[SUBSCRIPTIONS] = 2000
+    it.kafka.most_bytes[SUBSCRIPTIONS] = 2000
     it.outbox.put(webhook(id="wh_large", packages=frozenset(f"pkg_{n:0100}" for n in range(30))))
     it.outbox.put(webhook(id="wh_small"))
     it.start()
     await quiet()
-    view = it.view()
-    assert view.find("wh_small") is not None
-    assert view.view.is_complete()
+    subscriptions = it.subscriptions()
+    assert subscriptions.find("wh_small") is not None
+    assert subscriptions.table.is_complete()
     assert not await it.outbox.is_published("wh_large")
-    assert it.report.counts["webhooks_refused_total"] == 1
+    assert it.telemetry.counts["webhooks_refused_total"] == 1
     it.outbox.put(webhook(id="wh_large"))
     await quiet()
-    assert it.view().find("wh_large") is not None
+    assert it.subscriptions().find("wh_large") is not None
     assert await it.outbox.is_published("wh_large")
 
 
@@ -402,20 +402,20 @@ async def test_a_webhook_that_cannot_be_encoded_holds_no_other_up(it: Press) -> 
     it.outbox.put(webhook(id="wh_small"))
     it.start()
     await quiet()
-    assert it.view().find("wh_small") is not None
-    assert it.report.counts["webhooks_refused_total"] == 1
+    assert it.subscriptions().find("wh_small") is not None
+    assert it.telemetry.counts["webhooks_refused_total"] == 1
 
 
 async def test_a_sentinel_of_nonsense_is_written_over_at_once(it: Press) -> None:
     it.outbox.put(webhook(id="wh_a"))
     it.start()
     await quiet()
-    it.log.append(Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), b'{"incarnation": [], "live": Infinity}'))
+    it.kafka.append(Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), b'{"incarnation": [], "live": Infinity}'))
     it.read()
     it.outbox.put(webhook(id="wh_b"))
     await quiet()
     assert it.names[-1] == SENTINEL_KEY
-    assert Sentinel.decode(it.topic[-1].value or b"") == Sentinel("first", 2, it.keys.sealed)
+    assert Sentinel.decode(it.topic[-1].value or b"") == Sentinel("first", 2, it.keys.ciphertext)
 
 
 # -- keys ------------------------------------------------------------------------------------------------------
@@ -427,7 +427,7 @@ async def test_with_the_wrong_encryption_keys_nothing_is_published(it: Press) ->
     it.start()
     await quiet()
     assert it.topic == []
-    assert it.report.told("publish_waits") == 1
+    assert it.telemetry.told("publish_waits") == 1
     it.keys.wrong = False
     await until(lambda: SENTINEL_KEY in it.names)
 
@@ -437,10 +437,10 @@ async def test_the_sentinel_carries_the_encryption_check(it: Press, monkeypatch:
     it.outbox.put(webhook(id="wh_a"))
     it.start()
     await quiet()
-    await it.keys.reseal()
+    await it.keys.reencrypt()
     it.outbox.put(webhook(id="wh_b"))
     await quiet()
-    assert Sentinel.decode(it.topic[-1].value or b"").check == it.keys.sealed
+    assert Sentinel.decode(it.topic[-1].value or b"").check == it.keys.ciphertext
 
 
 async def test_a_webhook_that_no_stage_would_take_is_not_counted(it: Press) -> None:
@@ -451,10 +451,10 @@ async def test_a_webhook_that_no_stage_would_take_is_not_counted(it: Press) -> N
     it.outbox.set_version("wh_ahead", ahead)
     it.start()
     await quiet()
-    view = it.view()
-    assert view.find("wh_a") is not None
-    assert view.view.is_complete()
-    assert it.report.counts["webhooks_refused_total"] == 1
+    subscriptions = it.subscriptions()
+    assert subscriptions.find("wh_a") is not None
+    assert subscriptions.table.is_complete()
+    assert it.telemetry.counts["webhooks_refused_total"] == 1
 
 
 async def test_with_the_wrong_encryption_keys_the_lease_is_left_to_others(it: Press) -> None:

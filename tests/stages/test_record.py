@@ -10,9 +10,9 @@ import pytest_asyncio
 from builders import NOON, attempt, dead_letter, delivery, event, webhook
 from fakes import (
     FakeClock,
+    FakeKafka,
     FakeRecordConsumer,
     FakeRecorder,
-    FakeRecordProducer,
     FakeTelemetry,
     cancel_others,
     quiet,
@@ -40,23 +40,23 @@ class OffsetTrackerMachine:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.log = FakeRecordProducer(self.clock, partitions=1)
+        self.kafka = FakeKafka(self.clock, partitions=1)
         self.recorder = FakeRecorder()
         self.recorder.webhooks.put(webhook())
-        self.report = FakeTelemetry()
+        self.telemetry = FakeTelemetry()
         self.start()
 
     def start(self) -> None:
-        self.feed = FakeRecordConsumer(self.log, "record", [DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
-        self.stage = RecordStage(self.feed, CODEC, self.recorder, self.log, self.clock, self.report)
+        self.consumer = FakeRecordConsumer(self.kafka, "record", [DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
+        self.stage = RecordStage(self.consumer, CODEC, self.recorder, self.kafka, self.clock, self.telemetry)
         self.running = asyncio.create_task(self.stage.run())
 
-    def add(self, topic: str, *nouns: RecordValue) -> None:
-        for noun in nouns:
-            self.log.append(Outgoing(topic, b"wh_crm", CODEC.encode(noun)))
+    def add(self, topic: str, *values: RecordValue) -> None:
+        for value in values:
+            self.kafka.append(Outgoing(topic, b"wh_crm", CODEC.encode(value)))
 
     def committed(self, topic: str) -> int:
-        return self.feed.committed.get(Partition(topic, 0), Commit(0, "")).offset
+        return self.consumer.committed.get(Partition(topic, 0), Commit(0, "")).offset
 
 
 @pytest_asyncio.fixture
@@ -71,8 +71,8 @@ async def test_a_delivery_its_attempts_and_its_body_become_visible(it: OffsetTra
     it.add(DELIVERIES, delivery())
     it.add(ATTEMPTS, attempt())
     await quiet()
-    (standing,) = it.recorder.standings.values()
-    assert (standing.state, standing.attempts) == (State.DELIVERED, 1)
+    (delivery_state,) = it.recorder.delivery_states.values()
+    assert (delivery_state.state, delivery_state.attempts) == (State.DELIVERED, 1)
     assert list(it.recorder.attempts) == [attempt().id]
     assert it.recorder.bodies == {("acme", event().id): delivery().body}
 
@@ -81,7 +81,7 @@ async def test_what_is_held_and_what_is_dead_becomes_visible(it: OffsetTrackerMa
     it.add(HELD, delivery(event_id="evt_1").held(HoldReason.PAUSED, "pause_1", attempted=False))
     it.add(DEAD_LETTERS, dead_letter(delivery=delivery(event_id="evt_2")))
     await quiet()
-    states = {standing.event_id: standing.state for standing in it.recorder.standings.values()}
+    states = {delivery_state.event_id: delivery_state.state for delivery_state in it.recorder.delivery_states.values()}
     assert states == {"evt_1": State.HELD, "evt_2": State.DEAD}
 
 
@@ -99,22 +99,22 @@ async def test_a_database_that_is_away_is_waited_for_and_told_once(it: OffsetTra
     it.recorder.away = True
     it.add(ATTEMPTS, attempt())
     await until(lambda: it.recorder.calls > 5)
-    assert it.report.told("database unavailable; waiting") == 1
+    assert it.telemetry.told("database unavailable; waiting") == 1
     it.recorder.away = False
     await until(lambda: len(it.recorder.attempts) == 1)
     await quiet()
-    assert it.report.told("database available again") == 1
+    assert it.telemetry.told("database available again") == 1
 
 
 async def test_a_restart_from_the_last_commit_changes_nothing(it: OffsetTrackerMachine) -> None:
     it.add(ATTEMPTS, *(attempt(number=number, kind=Kind.TIMEOUT) for number in (1, 2, 3)))
     await quiet()
-    before = it.recorder.standings.copy(), it.recorder.attempts.copy(), it.recorder.health.copy()
+    before = it.recorder.delivery_states.copy(), it.recorder.attempts.copy(), it.recorder.health.copy()
     await cancel_others()
-    it.feed.committed.clear()
+    it.consumer.committed.clear()
     it.start()
     await until(lambda: it.committed(ATTEMPTS) == 3)
-    assert (it.recorder.standings, it.recorder.attempts, it.recorder.health) == before
+    assert (it.recorder.delivery_states, it.recorder.attempts, it.recorder.health) == before
 
 
 async def test_what_lingers_when_the_process_dies_is_read_again(
@@ -130,7 +130,7 @@ async def test_what_lingers_when_the_process_dies_is_read_again(
     it.start()
     await until(lambda: it.committed(DELIVERIES) == 1)
     assert len(it.recorder.bodies) == 1
-    assert [standing.state for standing in it.recorder.standings.values()] == [State.DELIVERED]
+    assert [delivery_state.state for delivery_state in it.recorder.delivery_states.values()] == [State.DELIVERED]
 
 
 # -- poison --------------------------------------------------------------------------------------------------
@@ -141,31 +141,35 @@ async def test_what_lingers_when_the_process_dies_is_read_again(
 async def test_a_record_that_nobody_can_read_is_parked_and_the_next_one_goes_on(
     it: OffsetTrackerMachine, topic: str, poison: bytes | None
 ) -> None:
-    it.log.append(Outgoing(topic, b"wh_crm", poison, [("trace", b"1")]))
+    it.kafka.append(Outgoing(topic, b"wh_crm", poison, [("trace", b"1")]))
     it.add(topic, TOPICS[topic])
     await until(lambda: it.committed(topic) == 2)
-    (parked,) = it.log.topic(INVALID)
-    assert (parked.key, parked.value, parked.headers[0]) == (b"wh_crm", poison, ("trace", b"1"))
-    headers = dict(parked.headers)
+    (to_invalid_record,) = it.kafka.topic(INVALID)
+    assert (to_invalid_record.key, to_invalid_record.value, to_invalid_record.headers[0]) == (
+        b"wh_crm",
+        poison,
+        ("trace", b"1"),
+    )
+    headers = dict(to_invalid_record.headers)
     assert headers["origin-topic"] == topic.encode()
     assert headers["origin-offset"] == b"0"
     assert headers["error"]
-    assert len(it.recorder.standings) == 1
+    assert len(it.recorder.delivery_states) == 1
 
 
 async def test_a_row_that_the_database_refuses_is_found_and_stored_stripped(it: OffsetTrackerMachine) -> None:
     def has_zero(batch: Batch) -> bool:
-        return any(b"\0" in attempt.answer for attempt in batch.attempts)
+        return any(b"\0" in attempt.response_body for attempt in batch.attempts)
 
     it.recorder.refuses = has_zero
     made = [attempt(event_id=f"evt_{number}") for number in range(9)]
-    made[5] = attempt(event_id="evt_5", answer=b"a\0b")
+    made[5] = attempt(event_id="evt_5", response_body=b"a\0b")
     it.add(ATTEMPTS, *made)
     await until(lambda: it.committed(ATTEMPTS) == 9)
-    kept = {attempt.event_id: attempt.answer for attempt in it.recorder.attempts.values()}
+    kept = {attempt.event_id: attempt.response_body for attempt in it.recorder.attempts.values()}
     assert kept == {f"evt_{number}": b"" if number == 5 else b"thanks" for number in range(9)}
-    assert it.report.counts["facts_refused_total"] == 1
-    assert it.report.counts["facts_recorded_total"] == 8
+    assert it.telemetry.counts["facts_refused_total"] == 1
+    assert it.telemetry.counts["facts_recorded_total"] == 8
 
 
 async def test_a_row_that_is_refused_even_stripped_stops_nobody(it: OffsetTrackerMachine) -> None:
@@ -173,7 +177,7 @@ async def test_a_row_that_is_refused_even_stripped_stops_nobody(it: OffsetTracke
     it.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(3)))
     await until(lambda: it.committed(ATTEMPTS) == 3)
     assert {attempt.event_id for attempt in it.recorder.attempts.values()} == {"evt_0", "evt_2"}
-    (kept,) = it.log.topic(INVALID)
+    (kept,) = it.kafka.topic(INVALID)
     assert kept.value == CODEC.encode(attempt(event_id="evt_1"))
     assert b"cannot be stored" in dict(kept.headers)["error"]
 
@@ -181,31 +185,31 @@ async def test_a_row_that_is_refused_even_stripped_stops_nobody(it: OffsetTracke
 async def test_a_fact_that_our_own_code_fails_at_is_parked_alone(
     it: OffsetTrackerMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(facts: Sequence[RecordedValue]) -> Batch:
-        if any(fact.noun.event_id == "evt_1" for fact in facts if isinstance(fact.noun, Attempt)):
+    def broken(entries: Sequence[RecordedValue]) -> Batch:
+        if any(entry.value.event_id == "evt_1" for entry in entries if isinstance(entry.value, Attempt)):
             raise ZeroDivisionError("a defect")
-        return fold(facts)
+        return fold(entries)
 
     monkeypatch.setattr(record_module, "fold", broken)
     it.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(3)))
     await until(lambda: it.committed(ATTEMPTS) == 3)
     assert {attempt.event_id for attempt in it.recorder.attempts.values()} == {"evt_0", "evt_2"}
-    (kept,) = it.log.topic(INVALID)
+    (kept,) = it.kafka.topic(INVALID)
     assert b"ZeroDivisionError: a defect" in dict(kept.headers)["error"]
 
 
 async def test_a_death_between_storing_and_parking_parks_after_the_restart(it: OffsetTrackerMachine) -> None:
-    it.log.append(Outgoing(ATTEMPTS, b"wh_crm", b"junk"))
+    it.kafka.append(Outgoing(ATTEMPTS, b"wh_crm", b"junk"))
     it.add(ATTEMPTS, attempt())
-    it.log.die_in(1)
-    await until(lambda: it.log.is_dead)
+    it.kafka.die_in(1)
+    await until(lambda: it.kafka.is_dead)
     assert len(it.recorder.attempts) == 1
     assert it.committed(ATTEMPTS) == 0
     await cancel_others()
-    it.log.revive()
+    it.kafka.revive()
     it.start()
     await until(lambda: it.committed(ATTEMPTS) == 2)
-    assert [record.value for record in it.log.topic(INVALID)] == [b"junk"]
+    assert [record.value for record in it.kafka.topic(INVALID)] == [b"junk"]
     assert len(it.recorder.attempts) == 1
 
 
@@ -220,10 +224,10 @@ async def test_a_slow_database_stops_the_feed_and_nothing_is_lost(
     it.recorder.away = True
     it.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(40)))
     await quiet()
-    assert it.feed.paused == {Partition(topic, 0) for topic in (HELD, DEAD_LETTERS, ATTEMPTS)}
+    assert it.consumer.paused == {Partition(topic, 0) for topic in (HELD, DEAD_LETTERS, ATTEMPTS)}
     it.recorder.away = False
     await until(lambda: it.committed(ATTEMPTS) == 40)
-    assert len(it.recorder.attempts) == it.feed.read == 40
+    assert len(it.recorder.attempts) == it.consumer.read == 40
 
 
 async def test_the_feed_goes_on_when_what_filled_the_room_has_gone(
@@ -233,10 +237,10 @@ async def test_the_feed_goes_on_when_what_filled_the_room_has_gone(
     it.recorder.away = True
     it.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(1010)))
     await quiet()
-    assert Partition(HELD, 0) in it.feed.paused
-    going = asyncio.create_task(it.feed.revoke([Partition(ATTEMPTS, 0)]))
+    assert Partition(HELD, 0) in it.consumer.paused
+    going = asyncio.create_task(it.consumer.revoke([Partition(ATTEMPTS, 0)]))
     await quiet()
-    assert it.feed.paused == set()
+    assert it.consumer.paused == set()
     it.recorder.away = False
     await going
 
@@ -248,7 +252,7 @@ async def test_what_waits_of_a_partition_that_goes_is_left_to_its_next_owner(
     it.recorder.away = True
     it.add(ATTEMPTS, attempt(), attempt(event_id="evt_2"))
     await quiet()
-    going = asyncio.create_task(it.feed.revoke([Partition(ATTEMPTS, 0)]))
+    going = asyncio.create_task(it.consumer.revoke([Partition(ATTEMPTS, 0)]))
     await quiet()
     it.recorder.away = False
     await going
@@ -259,10 +263,10 @@ async def test_what_waits_of_a_partition_that_goes_is_left_to_its_next_owner(
 async def test_a_partition_goes_with_what_is_stored_committed_and_waits_for_no_commit_under_way(
     it: OffsetTrackerMachine,
 ) -> None:
-    it.feed.answers.clear()
+    it.consumer.responses.clear()
     it.add(ATTEMPTS, attempt())
     await until(lambda: len(it.recorder.attempts) == 1)
-    await asyncio.wait_for(it.feed.revoke([Partition(ATTEMPTS, 0)]), 10)
+    await asyncio.wait_for(it.consumer.revoke([Partition(ATTEMPTS, 0)]), 10)
     assert it.committed(ATTEMPTS) == 1
 
 
@@ -272,7 +276,7 @@ async def test_what_is_stored_of_a_partition_that_was_lost_meanwhile_is_not_comm
     it.recorder.away = True
     it.add(ATTEMPTS, attempt())
     await quiet()
-    await it.feed.revoke([Partition(ATTEMPTS, 0)], lost=True)
+    await it.consumer.revoke([Partition(ATTEMPTS, 0)], lost=True)
     it.recorder.away = False
     await until(lambda: len(it.recorder.attempts) == 1)
     await quiet()
@@ -280,11 +284,11 @@ async def test_what_is_stored_of_a_partition_that_was_lost_meanwhile_is_not_comm
 
 
 async def test_a_commit_that_failed_is_made_up_for_by_the_next_one_of_any_partition(it: OffsetTrackerMachine) -> None:
-    it.feed.away = True
+    it.consumer.away = True
     it.add(ATTEMPTS, attempt())
     await until(lambda: len(it.recorder.attempts) == 1)
     await quiet()
-    it.feed.away = False
+    it.consumer.away = False
     it.add(HELD, delivery().held(HoldReason.PAUSED, "pause_1", attempted=False))
     await until(lambda: it.committed(HELD) == 1)
     assert it.committed(ATTEMPTS) == 1
@@ -326,7 +330,7 @@ async def test_a_delivery_lingers_for_its_attempt_and_is_stored_once(
     assert it.recorder.calls == 0
     it.add(ATTEMPTS, attempt())
     await until(lambda: it.committed(ATTEMPTS) == 1)
-    assert [standing.state for standing in it.recorder.standings.values()] == [State.DELIVERED]
+    assert [delivery_state.state for delivery_state in it.recorder.delivery_states.values()] == [State.DELIVERED]
     assert it.committed(DELIVERIES) == 0
 
 
@@ -336,7 +340,7 @@ async def test_a_delivery_without_an_attempt_becomes_visible_after_a_moment(
     monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0.05)
     it.add(DELIVERIES, delivery())
     await until(lambda: it.committed(DELIVERIES) == 1)
-    assert [standing.state for standing in it.recorder.standings.values()] == [State.WAITING]
+    assert [delivery_state.state for delivery_state in it.recorder.delivery_states.values()] == [State.WAITING]
 
 
 async def test_an_unexpected_failure_ends_the_run(it: OffsetTrackerMachine) -> None:
@@ -362,7 +366,7 @@ async def test_a_dead_network_of_ours_is_told_once_and_pauses_nobody(it: OffsetT
                 event_id=f"evt_{second}",
                 url=f"https://{hook}.example.com",
                 kind=Kind.REFUSED,
-                followed=NextStep.TIER,
+                next_step=NextStep.TIER,
                 tier="30s",
                 started_at=at,
                 ended_at=at,
@@ -373,11 +377,11 @@ async def test_a_dead_network_of_ours_is_told_once_and_pauses_nobody(it: OffsetT
         await quiet()
     live = [it.recorder.webhooks.live(hook) for hook in hooks]
     assert {found.webhook.status for found in live if found} == {Status.ACTIVE}
-    assert it.report.told("our own network seems to be down: no webhook is blamed") == 1
-    assert it.report.gauges["own_network_down"] == 1
+    assert it.telemetry.told("our own network seems to be down: no webhook is blamed") == 1
+    assert it.telemetry.gauges["own_network_down"] == 1
     it.add(
         ATTEMPTS, *(attempt(webhook_id=hook, event_id="evt_9", ended_at=NOON + timedelta(seconds=9)) for hook in hooks)
     )
     await quiet()
-    assert it.report.told("our own network is back") == 1
-    assert it.report.gauges["own_network_down"] == 0
+    assert it.telemetry.told("our own network is back") == 1
+    assert it.telemetry.gauges["own_network_down"] == 0

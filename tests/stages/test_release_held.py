@@ -54,7 +54,7 @@ async def drain(path: Path, cycles: int = 1) -> list[int]:
 
 
 def states(path: Path) -> set[State]:
-    return {standing.state for standing in path.recorder.standings.values()}
+    return {delivery_state.state for delivery_state in path.recorder.delivery_states.values()}
 
 
 async def test_nothing_leaves_while_the_webhook_is_paused(path: Path) -> None:
@@ -88,7 +88,7 @@ async def test_several_webhooks_are_sent_what_they_hold_in_one_cycle_each_with_a
     for name in names[:4]:
         await path.enable(webhook_id=name)
     assert await drain(path, 3) == [4 * FIRST_ROOM, 4, 0]
-    left = {(one.webhook_id, one.state) for one in path.recorder.standings.values()}
+    left = {(one.webhook_id, one.state) for one in path.recorder.delivery_states.values()}
     assert left == {*((name, State.DELIVERED) for name in names[:4]), (names[4], State.HELD)}
 
 
@@ -109,7 +109,7 @@ async def test_many_leave_in_bites_so_that_what_comes_new_is_attended_to_in_betw
     monkeypatch.setattr(release_held_module, "SMALLEST_BITE", 2)
     monkeypatch.setattr(release_held_module, "BITES", 4)
     bites: list[int] = []
-    produce = path.log.produce
+    produce = path.kafka.produce
 
     async def counted(records: Sequence[Outgoing]) -> Sequence[datetime]:
         if records[0].topic == DELIVERIES:
@@ -118,7 +118,7 @@ async def test_many_leave_in_bites_so_that_what_comes_new_is_attended_to_in_betw
 
     await hold(path, FIRST_ROOM - 1)
     await path.enable()
-    monkeypatch.setattr(path.log, "produce", counted)
+    monkeypatch.setattr(path.kafka, "produce", counted)
     assert await drain(path) == [FIRST_ROOM - 1]
     assert bites == [2, 2, 2, 1]
     assert states(path) == {State.DELIVERED}
@@ -177,7 +177,7 @@ async def test_what_was_chosen_holds_for_late_arrivals_too(
     await path.put("deliveries.held", late._replace(event_id="evt_late"))
     await drain(path)
     assert states(path) == {state}
-    assert len(path.recorder.standings) == 4
+    assert len(path.recorder.delivery_states) == 4
     assert len(path.sender.requests) == sent
 
 
@@ -187,10 +187,10 @@ async def test_what_is_kept_is_a_dead_letter_that_can_be_sent_again(path: Path) 
     await drain(path)
     (letter,) = path.letters()
     assert (letter.reason, letter.delivery.event_id) == (DeathReason.KEPT, "evt_0")
-    assert await path.replays.again(DeliveryFilter(state=State.DEAD)) == [letter.delivery.id]
+    assert await path.replays.replay(DeliveryFilter(state=State.DEAD)) == [letter.delivery.id]
     await drain(path)
-    assert path.standing().state is State.DELIVERED
-    assert path.standing().generation == 2
+    assert path.delivery_state().state is State.DELIVERED
+    assert path.delivery_state().generation == 2
     assert [one.trigger for one in path.deliveries(DELIVERIES)][-1] is Trigger.MANUAL
 
 
@@ -228,9 +228,13 @@ async def test_what_the_endpoint_cannot_take_comes_back_and_waits_longer_each_ti
     path.clock.advance(9)
     path.slots.look_after()
     await quiet()
-    held = [standing for standing in path.recorder.standings.values() if standing.state is State.HELD]
+    held = [
+        delivery_state
+        for delivery_state in path.recorder.delivery_states.values()
+        if delivery_state.state is State.HELD
+    ]
     assert held
-    assert {standing.reason for standing in held} == {"busy"}
+    assert {delivery_state.reason for delivery_state in held} == {"busy"}
     first, *rest = await drain(path, 5)
     assert first > 0
     assert rest == [0, 0, 0, 0]
@@ -250,9 +254,9 @@ async def test_a_database_that_is_away_is_waited_for(path: Path) -> None:
 
 async def test_what_kafka_refuses_becomes_a_dead_letter_and_holds_no_other_up(path: Path) -> None:
     await hold(path, 3)
-    path.log.most_bytes[DELIVERIES] = 10
+    path.kafka.most_bytes[DELIVERIES] = 10
     await path.enable()
     assert await drain(path) == [3]
     assert states(path) == {State.DEAD}
-    reasons = {standing.reason for standing in path.recorder.standings.values()}
+    reasons = {delivery_state.reason for delivery_state in path.recorder.delivery_states.values()}
     assert reasons == {"refused"}

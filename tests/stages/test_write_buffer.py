@@ -33,8 +33,8 @@ class Reading:
     """Two partitions of each topic, and what was taken of them."""
 
     def __init__(self) -> None:
-        self.feed = Stops()
-        self.inbox = WriteBuffer(cast("RecordConsumer", self.feed))
+        self.consumer = Stops()
+        self.inbox = WriteBuffer(cast("RecordConsumer", self.consumer))
         self.inbox.open(Partition(topic, number) for topic in TOPICS for number in (0, 1))
         self._offset = 0
 
@@ -112,9 +112,9 @@ def test_one_that_closes_leaves_nothing_behind_and_takes_nothing_more() -> None:
 def test_a_lane_that_is_full_stops_its_own_topics_until_half_of_it_has_left() -> None:
     it = Reading()
     it.add(DELIVERIES, HIGH_WATER, now=0)
-    assert it.feed.paused == {Partition(DELIVERIES, 0), Partition(DELIVERIES, 1)}
+    assert it.consumer.paused == {Partition(DELIVERIES, 0), Partition(DELIVERIES, 1)}
     it.take(now=LINGER_SECONDS, most=HIGH_WATER // 2)
-    assert it.feed.paused == set()
+    assert it.consumer.paused == set()
 
 
 def test_of_a_partition_that_is_forgotten_nothing_is_taken() -> None:

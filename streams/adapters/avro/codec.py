@@ -10,7 +10,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 import schemas
 from schemas import Schema
-from streams.adapters.avro.records import EVENT, NOUNS, Convert
+from streams.adapters.avro.records import EVENT, VALUES, Convert
 from streams.core.errors import FieldError, Invalid, InvalidRecord
 from streams.core.event import Event
 from streams.ports import RecordValue
@@ -31,7 +31,7 @@ class _Reader:
     name: str
     written: Schema
     wanted: Schema | None
-    to_noun: Convert
+    to_value: Convert
 
 
 class AvroCodec:
@@ -45,13 +45,13 @@ class AvroCodec:
         self._writers: dict[type, _Writer] = {}
         self._readers: dict[bytes, _Reader] = {}
         for name, known in (versions or {name: schemas.history(name) for name in schemas.NAMES}).items():
-            noun, to_record, to_noun = NOUNS[name]
+            value, to_record, to_value = VALUES[name]
             current = _Writer(header(known[-1]), _parsed(known[-1]), to_record)
-            self._writers[noun] = current
+            self._writers[value] = current
             for schema in known:
                 # Nothing to resolve for the current version, which saves a third of the time.
                 wanted = None if header(schema) == current.header else current.schema
-                self._register(header(schema), _Reader(name, _parsed(schema), wanted, to_noun))
+                self._register(header(schema), _Reader(name, _parsed(schema), wanted, to_value))
 
     def _register(self, header: bytes, reader: _Reader) -> None:
         other = self._readers.setdefault(header, reader)
@@ -61,16 +61,16 @@ class AvroCodec:
                 "a change of logicalType needs a new field"
             )
 
-    def encode(self, noun: RecordValue) -> bytes:
+    def encode(self, value: RecordValue) -> bytes:
         """The noun in single-object encoding; `Invalid` for an event that its schema cannot hold."""
-        writer = self._writers[type(noun)]
+        writer = self._writers[type(value)]
         out = BytesIO()
         out.write(writer.header)
-        record = writer.to_record(noun)
+        record = writer.to_record(value)
         try:
             schemaless_writer(out, writer.schema, record, strict_allow_default=True)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            if isinstance(noun, Event):
+            if isinstance(value, Event):
                 raise Invalid(FieldError("event", f"does not fit its schema: {error}")) from error
             raise
         return out.getvalue()
@@ -84,8 +84,8 @@ class AvroCodec:
 
     def decode_written(self, value: bytes, start: int, name: str, written: Schema) -> RecordValue:
         """The noun of schema `name` in `value` from byte `start` on, as another schema wrote it; or `InvalidRecord`."""
-        noun, _, to_noun = NOUNS[name]
-        return _decode(value, start, _Reader(name, written, self._writers[noun].schema, to_noun))
+        value_type, _, to_value = VALUES[name]
+        return _decode(value, start, _Reader(name, written, self._writers[value_type].schema, to_value))
 
 
 def _decode(value: bytes, start: int, reader: _Reader) -> RecordValue:
@@ -104,12 +104,12 @@ def _decode(value: bytes, start: int, reader: _Reader) -> RecordValue:
     if rest := len(value) - body.tell():
         raise InvalidRecord(f"{reader.name}: {rest} bytes follow its last field")
     try:
-        noun: RecordValue = reader.to_noun(record)
+        decoded: RecordValue = reader.to_value(record)
     except InvalidRecord as error:
         raise InvalidRecord(f"{reader.name}: {error}") from None
     except Exception as error:  # a field of another kind than any of ours
         raise InvalidRecord(f"{reader.name}: it is damaged ({type(error).__name__}: {error})") from error
-    return noun
+    return decoded
 
 
 def header(schema: Schema) -> bytes:

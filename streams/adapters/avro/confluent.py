@@ -85,14 +85,14 @@ class ConfluentCodec:
         self._written: dict[int, Schema] = {}
         self._frame: bytes | None = None
 
-    def encode(self, noun: RecordValue) -> bytes:
-        value = self._inner.encode(noun)
-        if self._subject is None or not isinstance(noun, Event):
-            return value
+    def encode(self, value: RecordValue) -> bytes:
+        encoded = self._inner.encode(value)
+        if self._subject is None or not isinstance(value, Event):
+            return encoded
         if self._frame is None:
             schema_id = self._registry.register(self._subject, schemas.current(EVENT))
             self._frame = _MAGIC + schema_id.to_bytes(_FRAME_BYTES - 1, "big")
-        return self._frame + value[HEADER_BYTES:]
+        return self._frame + encoded[HEADER_BYTES:]
 
     def decode(self, value: bytes) -> RecordValue:
         """Raises `Unavailable` while the registry is away: the record is no worse for that."""

@@ -14,7 +14,7 @@ from streams.core.event import Event
 from streams.core.event_data import EVENT_TYPES
 from streams.core.outcome import Kind
 from streams.core.record_checks import check_attempt, check_dead_letter, check_delivery, check_webhook
-from streams.core.webhook import Pause, PauseReason, SealedSecret, Status, Webhook
+from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
 
 Record = dict[str, Any]
 Convert = Callable[[Any], Any]
@@ -26,23 +26,23 @@ Convert = Callable[[Any], Any]
 class _Shape:
     """A noun as an Avro record with the same fields, in camelCase; `special` fields are converted."""
 
-    def __init__(self, noun: Any, **special: tuple[Convert, Convert]) -> None:
-        is_tuple = not is_dataclass(noun)
-        names = noun._fields if is_tuple else [field.name for field in fields(noun)]
-        self._make: Convert = noun._make if is_tuple else partial(_call, noun)
+    def __init__(self, value: Any, **special: tuple[Convert, Convert]) -> None:
+        is_tuple = not is_dataclass(value)
+        names = value._fields if is_tuple else [field.name for field in fields(value)]
+        self._make: Convert = value._make if is_tuple else partial(_call, value)
         self._parts: Convert = _same if is_tuple else attrgetter(*names)
         self.fields = [_camel(name) for name in names]
         self._values = itemgetter(*self.fields)
         self._writes = [(_camel(name), write) for name, (write, _) in special.items() if write is not _same]
         self._reads = [(_camel(name), read) for name, (_, read) in special.items()]
 
-    def to_record(self, noun: Any) -> Record:
-        record = dict(zip(self.fields, self._parts(noun), strict=True))
+    def to_record(self, value: Any) -> Record:
+        record = dict(zip(self.fields, self._parts(value), strict=True))
         for name, write in self._writes:
             record[name] = write(record[name])
         return record
 
-    def to_noun(self, record: Record) -> Any:
+    def to_value(self, record: Record) -> Any:
         for name, read in self._reads:
             record[name] = read(record[name])
         return self._make(self._values(record))
@@ -57,25 +57,25 @@ def _same(value: Any) -> Any:
     return value
 
 
-def _call(noun: Callable[..., Any], parts: Any) -> Any:
-    return noun(*parts)
+def _call(value: Callable[..., Any], parts: Any) -> Any:
+    return value(*parts)
 
 
-def _word(words: type[StrEnum]) -> tuple[Convert, Convert]:
+def _word(message: type[StrEnum]) -> tuple[Convert, Convert]:
     """A word of a fixed list; in the schema it is a string, so that a new word is no new schema."""
-    known = {word.value: word for word in words}
+    known = {word.value: word for word in message}
 
     def read(value: str) -> StrEnum:
         try:
             return known[value]
         except KeyError:
-            raise InvalidRecord(f"{value[:40]!r} is no {words.__name__}; known are {', '.join(known)}") from None
+            raise InvalidRecord(f"{value[:40]!r} is no {message.__name__}; known are {', '.join(known)}") from None
 
     return _same, read
 
 
 def _nested(shape: _Shape) -> tuple[Convert, Convert]:
-    return shape.to_record, shape.to_noun
+    return shape.to_record, shape.to_value
 
 
 def _optional(convert: tuple[Convert, Convert]) -> tuple[Convert, Convert]:
@@ -99,11 +99,11 @@ _DELIVERY = _Shape(
     target=_word(Target),
     hold_reason=_optional(_word(HoldReason)),
 )
-_ATTEMPT = _Shape(Attempt, trigger=_word(Trigger), target=_word(Target), kind=_word(Kind), followed=_word(NextStep))
+_ATTEMPT = _Shape(Attempt, trigger=_word(Trigger), target=_word(Target), kind=_word(Kind), next_step=_word(NextStep))
 _DEAD_LETTER = _Shape(DeadLetter, delivery=_nested(_DELIVERY), reason=_word(DeathReason))
 _WEBHOOK = _Shape(
     Webhook,
-    secrets=_all(_nested(_Shape(SealedSecret))),
+    secrets=_all(_nested(_Shape(EncryptedSecret))),
     event_types=_SET,
     packages=_SET,
     dispatches=_SET,
@@ -160,11 +160,11 @@ EVENT = "session_event"
 
 def _checked(shape: _Shape, check: Convert) -> Convert:
     """A record as a noun, once it is known to be one of ours."""
-    return lambda record: check(shape.to_noun(record))
+    return lambda record: check(shape.to_value(record))
 
 
 # By the name of the schema: the noun, and how it becomes a record and back.
-NOUNS: dict[str, tuple[type, Convert, Convert]] = {
+VALUES: dict[str, tuple[type, Convert, Convert]] = {
     EVENT: (Event, _event_record, _event),
     "delivery": (Delivery, _DELIVERY.to_record, _checked(_DELIVERY, check_delivery)),
     "attempt": (Attempt, _ATTEMPT.to_record, _checked(_ATTEMPT, check_attempt)),

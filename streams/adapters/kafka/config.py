@@ -98,7 +98,7 @@ def consumer_config(
     return {**_PREFETCH, **bulk, **base, **_CONSUMER, **_GROUP, "group.id": group, **static}
 
 
-def view_config(base: Mapping[str, Any]) -> Properties:
+def subscriptions_config(base: Mapping[str, Any]) -> Properties:
     """Of a consumer that is assigned its partitions, reads them from the start, and never commits."""
     # librdkafka asks every consumer for a group's name; one that only assigns never joins it.
     return {
@@ -140,9 +140,9 @@ def _try(properties: Properties) -> None:
     try:
         AdminClient({**properties, "log_level": 0})
     except KafkaException as error:
-        words = error.args[0].str().strip()
-        named = [variable(name) for name in properties if name in words]
-        raise Misconfigured(f"{', '.join(named) or PREFIX + '*'}: {words}") from None
+        message = error.args[0].str().strip()
+        named = [variable(name) for name in properties if name in message]
+        raise Misconfigured(f"{', '.join(named) or PREFIX + '*'}: {message}") from None
     except (AttributeError, TypeError, ValueError) as error:  # a callback, which no text can be
         raise Misconfigured(f"{PREFIX}*: {error}") from None
 

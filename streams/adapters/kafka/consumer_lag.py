@@ -35,13 +35,13 @@ def consumer_lag(admin: AdminClient, group: str, topics: Mapping[str, int], seco
     partitions = [TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)]
 
     def committed() -> list[TopicPartition]:
-        [answer] = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, partitions)]).values()
-        found: list[TopicPartition] = answer.result(seconds).topic_partitions
+        [response] = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, partitions)]).values()
+        found: list[TopicPartition] = response.result(seconds).topic_partitions
         return found
 
     def edge(which: OffsetSpec) -> dict[TopicPartition, int]:
-        answers = admin.list_offsets(dict.fromkeys(partitions, which))
-        return {partition: answer.result(seconds).offset for partition, answer in answers.items()}
+        responses = admin.list_offsets(dict.fromkeys(partitions, which))
+        return {partition: response.result(seconds).offset for partition, response in responses.items()}
 
     # The end last: what is appended meanwhile is seen as unread.
     done = _patiently(committed, seconds)

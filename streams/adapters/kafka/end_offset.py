@@ -24,10 +24,10 @@ class SubscriptionsReaderFailed(ScormWebhooksError):
 class EndOffset:
     """Asks on a client of its own: on one that tails, the question would queue behind its fetch, half a second."""
 
-    def __init__(self, config: Mapping[str, Any], prefix: str, report: Telemetry) -> None:
+    def __init__(self, config: Mapping[str, Any], prefix: str, telemetry: Telemetry) -> None:
         self._asker = Consumer({**config, "enable.partition.eof": False, "logger": LIBRDKAFKA})
         self._topic = prefix + SUBSCRIPTIONS
-        self._report = report
+        self._telemetry = telemetry
         self.is_away = False
 
     async def beyond(self, read: int) -> int:
@@ -55,7 +55,7 @@ class EndOffset:
 
     def _warn_once(self, fact: str, why: str) -> None:
         if not self.is_away:
-            self._report.warning(fact, why=why)
+            self._telemetry.warning(fact, why=why)
         self.is_away = True
 
     def _latest(self) -> int:

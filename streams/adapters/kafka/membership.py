@@ -33,7 +33,7 @@ class Membership:
     def revoked(self, partitions: Iterable[Partition]) -> None:
         self._partitions.difference_update(partitions)
 
-    def troubles(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         """Why not everything is read that should be."""
         if not self._joined and (self._begun_at is None or time.monotonic() - self._begun_at < JOIN_SECONDS):
             return ["has no partitions yet: its group assigns them"]

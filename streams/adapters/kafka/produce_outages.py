@@ -17,8 +17,8 @@ class ProduceOutages:
     A record that one topic takes says nothing about the other topics.
     """
 
-    def __init__(self, report: Telemetry) -> None:
-        self._report = report
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
         self._no_broker = False
         self._topics: dict[str, str] = {}
         self._failed_at = 0.0
@@ -37,7 +37,7 @@ class ProduceOutages:
         """Note that all brokers are away."""
         if not self._no_broker:
             self._no_broker = True
-            self._report.warning("broker unavailable; producing again until it takes the records", why=error.str())
+            self._telemetry.warning("broker unavailable; producing again until it takes the records", why=error.str())
 
     def failed(self, topic: str, error: KafkaError, now: float) -> None:
         """Note that a record of `topic` was not produced."""
@@ -47,7 +47,7 @@ class ProduceOutages:
         # While no broker answers, a timeout says nothing about the topic.
         if not self._no_broker and topic not in self._topics:
             self._topics[topic] = error.str()
-            self._report.warning(
+            self._telemetry.warning(
                 "topic unavailable; producing again until it takes the records", topic=topic, why=error.str()
             )
 
@@ -55,9 +55,9 @@ class ProduceOutages:
         """Note that a record of `topic` was acknowledged."""
         self._broker_answered()
         if self._topics and self._topics.pop(topic, None) is not None:
-            self._report.tell("topic available again", topic=topic)
+            self._telemetry.info("topic available again", topic=topic)
 
     def _broker_answered(self) -> None:
         if self._no_broker:
             self._no_broker = False
-            self._report.tell("broker available again")
+            self._telemetry.info("broker available again")

@@ -28,14 +28,14 @@ class KafkaRecordConsumer:
         config: Mapping[str, Any],
         topics: Sequence[str],
         prefix: str,
-        report: Telemetry,
+        telemetry: Telemetry,
         *,
         sole_member: bool = False,
     ) -> None:
         self._config = dict(config)
         self._topics = topics
         self._prefix = prefix
-        self._report = report
+        self._telemetry = telemetry
         self._thread: ConsumerThread | None = None
         self._away = False
         self._name_taken = False
@@ -59,12 +59,12 @@ class KafkaRecordConsumer:
             self._thread.stop()
             await _uninterrupted(asyncio.to_thread(thread.join))
 
-    def troubles(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         """Why nothing can be read at the moment."""
         waiting = ["the group still has a member of this instance id"] if self._name_taken else []
         if self._away:
             return [*waiting, "the broker does not answer"]
-        return waiting or self._membership.troubles()
+        return waiting or self._membership.readiness_problems()
 
     def subscribe(self, partitions: Mapping[str, int]) -> None:
         """Read these topics, given with their partitions, from now on; what is read already goes on undisturbed."""
@@ -150,7 +150,7 @@ class KafkaRecordConsumer:
     def available(self) -> None:
         if self._away:
             self._away = False
-            self._report.tell("broker available again")
+            self._telemetry.info("broker available again")
 
     @property
     def is_away(self) -> bool:
@@ -159,15 +159,15 @@ class KafkaRecordConsumer:
     def unavailable(self, error: KafkaError) -> None:
         if not self._away:
             self._away = True
-            self._report.tell("broker unavailable; waiting", why=error.str())
+            self._telemetry.info("broker unavailable; waiting", why=error.str())
 
     def name_taken(self) -> None:
         if not self._name_taken:
             self._name_taken = True
-            self._report.tell("the group still has a member of this instance id; waiting until it is given up")
+            self._telemetry.info("the group still has a member of this instance id; waiting until it is given up")
 
     def last_commit_failed(self, error: str) -> None:
-        self._report.tell("the last commit of revoked partitions failed; their records are repeated", why=error)
+        self._telemetry.info("the last commit of revoked partitions failed; their records are repeated", why=error)
 
     def finished(self, error: Exception | None) -> None:
         if not self._finished.done():

@@ -73,20 +73,20 @@ class KafkaRecordProducer:
     Acknowledgements are looked for on the loop: a thread would take the interpreter from it for each of them.
     """
 
-    def __init__(self, config: Mapping[str, Any], prefix: str, report: Telemetry) -> None:
+    def __init__(self, config: Mapping[str, Any], prefix: str, telemetry: Telemetry) -> None:
         self._reasons = ConnectionErrors(self._away)
         self._config = {**config, "error_cb": self._reasons, "logger": LIBRDKAFKA}
         self._producer = Producer(self._config)
         self._alone: Producer | None = None
         self._prefix = prefix
-        self._report = report
+        self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
         self._broken: KafkaError | None = None
-        self._outages = ProduceOutages(report)
+        self._outages = ProduceOutages(telemetry)
         self._looks_soon = False
         self._timer = self._loop.call_soon(self._look)
 
-    def troubles(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         """Why some records cannot be produced at the moment; names the topics that take none."""
         return self._outages.problems(self._loop.time(), idle=not self._waiting())
 
@@ -210,7 +210,7 @@ class KafkaRecordProducer:
             pending.fail(broken)
 
     def _class_of(self, error: KafkaError, topic: str) -> ProduceError:
-        self._report.count("produce_errors_total")
+        self._telemetry.count("produce_errors_total")
         found = class_of(error)
         if found is ProduceError.OURS:
             self._broken = error

@@ -40,15 +40,15 @@ class SubscriptionsReader:
         config: Mapping[str, Any],
         prefix: str,
         codec: Codec,
-        report: Telemetry,
+        telemetry: Telemetry,
         clock: Clock,
-        opens_check: Callable[[str], bool] = lambda sealed: True,
+        opens_check: Callable[[str], bool] = lambda ciphertext: True,
     ) -> None:
-        self.view = SubscriptionsTable(CompactSubscriptions(codec))
+        self.table = SubscriptionsTable(CompactSubscriptions(codec))
         self._config = dict(config)
         self._prefix = prefix
         self._codec = codec
-        self._report = report
+        self._telemetry = telemetry
         self._broker_clock = BrokerClock(clock.now, self._notify_soon)
         self._opens_check = opens_check
         self._has_wrong_keys = False
@@ -58,15 +58,15 @@ class SubscriptionsReader:
         self._stopping = False
         self._away = False
         self._reasons = ConnectionErrors(lambda why: self._loop.call_soon_threadsafe(self._unavailable, why))
-        self._end = EndOffset(config, prefix, report)
+        self._end = EndOffset(config, prefix, telemetry)
 
     @property
     def is_ready(self) -> bool:
         """The end was reached, every webhook that the sentinel counted is there, and clock and keys are right."""
         is_trusted = self._broker_clock.is_trusted and not self._has_wrong_keys
-        return self._at_end and self.view.is_complete() and is_trusted
+        return self._at_end and self.table.is_complete() and is_trusted
 
-    def troubles(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         """Why it cannot be relied on at the moment."""
         if problems := [*([WRONG_KEYS] if self._has_wrong_keys else []), *self._broker_clock.problems()]:
             return problems
@@ -102,41 +102,41 @@ class SubscriptionsReader:
         """Wait until every webhook whose record was appended by now is here; where the view then stands."""
         await self.wait_until_ready()
         # Read before the question: what is appended while it is answered is no sign of another topic.
-        end = await self._end.beyond(self.view.position)
-        if self.view.position < end:
+        end = await self._end.beyond(self.table.position)
+        if self.table.position < end:
             async with self._moved:
-                await self._moved.wait_for(lambda: self.view.position >= end)
-        return self.view.seen
+                await self._moved.wait_for(lambda: self.table.position >= end)
+        return self.table.seen
 
     async def wait_for(self, seen: SubscriptionsPosition) -> None:
         """Wait until the view knows all that the writer of a delivery can have known."""
-        if seen.incarnation != self.view.incarnation:
+        if seen.incarnation != self.table.incarnation:
             # One of the two read a topic that is no more. If it was we, the end of this one tells.
             await self.catch_up()
             return
-        if self.is_ready and self.view.has_reached(seen):
+        if self.is_ready and self.table.has_reached(seen):
             return
         # Nobody has read beyond the end: a record that says so would wait for ever, and its partition with it.
-        end = await self._end.beyond(self.view.position)
+        end = await self._end.beyond(self.table.position)
         known = SubscriptionsPosition(seen.incarnation, min(seen.offset, end))
         async with self._moved:
-            await self._moved.wait_for(lambda: self.is_ready and self.view.has_reached(known))
+            await self._moved.wait_for(lambda: self.is_ready and self.table.has_reached(known))
 
     def find(self, webhook_id: str) -> Webhook | None:
-        return self.view.find(webhook_id)
+        return self.table.find(webhook_id)
 
     def of_account(self, account_id: str) -> Sequence[Webhook]:
-        return self.view.of_account(account_id)
+        return self.table.of_account(account_id)
 
     async def _watch(self) -> None:
         """A consumer whose topic was made anew may stand still without a word: its leader's epoch began again."""
         await self.wait_until_read()
         standstills = 0
         while standstills < STANDSTILLS:
-            read = self.view.position
+            read = self.table.position
             await asyncio.sleep(WATCH_SECONDS)
-            end = await self._end.beyond(self.view.position)
-            standstills = standstills + 1 if read == self.view.position < end else 0
+            end = await self._end.beyond(self.table.position)
+            standstills = standstills + 1 if read == self.table.position < end else 0
         raise SubscriptionsReaderFailed(
             f"{SUBSCRIPTIONS} ends at {end}, and nothing behind {read} comes: it was made anew"
         )
@@ -172,7 +172,7 @@ class SubscriptionsReader:
     def _unavailable(self, error: KafkaError) -> None:
         if not self._away:
             self._away = True
-            self._report.tell("broker unavailable; waiting", why=error.str())
+            self._telemetry.info("broker unavailable; waiting", why=error.str())
 
     def _available(self) -> None:
         self._reasons.forget()
@@ -191,7 +191,7 @@ class SubscriptionsReader:
             self._apply_each(messages)
         except Exception as unexpected:
             self._finish(unexpected)
-        self._report.gauge("view_webhooks", len(self.view))
+        self._telemetry.gauge("view_webhooks", len(self.table))
         self._notify_soon()
 
     def _apply_each(self, messages: Sequence[Message]) -> None:
@@ -201,7 +201,7 @@ class SubscriptionsReader:
                 self._available()
                 self._put(to_record(message, self._prefix))
             elif error.code() == KafkaError._PARTITION_EOF:
-                self.view.skip((message.offset() or 0) - 1)
+                self.table.skip((message.offset() or 0) - 1)
                 self._reach_end()
             elif error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:
                 self._finish(SubscriptionsReaderFailed(f"{SUBSCRIPTIONS}: {error}; it was made anew"))
@@ -220,20 +220,20 @@ class SubscriptionsReader:
         self._at_end = True
 
     def _put(self, record: Record) -> None:
-        known = self.view.incarnation
+        known = self.table.incarnation
         try:
-            apply(self.view, self._codec, record)
+            apply(self.table, self._codec, record)
         except InvalidRecord as wrong:
             key = key_of(record.key)
-            self.view.spoil(record.offset, key)
-            self._report.count("view_unreadable_total")
-            self._report.warning("subscription_unreadable", webhook_id=key, offset=record.offset, why=str(wrong))
+            self.table.spoil(record.offset, key)
+            self._telemetry.count("view_unreadable_total")
+            self._telemetry.warning("subscription_unreadable", webhook_id=key, offset=record.offset, why=str(wrong))
             return
         if key_of(record.key) == SENTINEL_KEY:
-            if self._at_end and known not in ("", self.view.incarnation):
+            if self._at_end and known not in ("", self.table.incarnation):
                 raise SubscriptionsReaderFailed(
                     f"{SUBSCRIPTIONS} has another incarnation than what was read: it was made anew"
                 )
             self._broker_clock.compare(record.appended_at, at_end=self._at_end)
-            check = self.view.sentinel.check if self.view.sentinel else None
+            check = self.table.sentinel.check if self.table.sentinel else None
             self._has_wrong_keys = check is not None and not self._opens_check(check)

@@ -40,7 +40,7 @@ class Change:
 
     action: Action
     topic: Topic
-    words: str
+    message: str
 
     @property
     def is_to_be_made(self) -> bool:
@@ -87,7 +87,7 @@ class TopicsAdmin:
     def apply(self, plan: Sequence[Change], replication: int | None = None) -> None:
         """Carry a plan out. Raises `Misconfigured` before anything is changed when a part of it is refused."""
         if refused := [change for change in plan if change.action is Action.REFUSE]:
-            raise Misconfigured("; ".join(f"{change.topic.name}: {change.words}" for change in refused))
+            raise Misconfigured("; ".join(f"{change.topic.name}: {change.message}" for change in refused))
         copies = replication or min(3, len(self._admin.list_topics(timeout=ASK_SECONDS).brokers))
         durable = {"min.insync.replicas": str(max(1, copies - 1))}
         creates = [
@@ -165,11 +165,11 @@ def _change(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> 
     if partitions is None:
         return Change(Action.CREATE, topic, f"{topic.partitions} partitions")
     if partitions > topic.partitions:
-        words = (
+        message = (
             f"has {partitions} partitions, more than the {topic.partitions} that the settings say; partitions cannot "
             "be taken away without losing records: raise the setting"
         )
-        return Change(Action.REFUSE, topic, words)
+        return Change(Action.REFUSE, topic, message)
     if partitions < topic.partitions:
         return Change(Action.GROW, topic, f"from {partitions} to {topic.partitions} partitions")
     different = [

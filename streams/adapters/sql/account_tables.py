@@ -85,7 +85,7 @@ idempotency = Table(
     Column("fingerprint", Text, nullable=False),
     Column("begun_at", Moment, nullable=False, index=True),
     Column("status", Integer),
-    Column("sealed_answer", Text),
+    Column("encrypted_response", Text),
 )
 
 jobs = Table(
@@ -119,7 +119,7 @@ mails = Table(
     Column("account_id", Text, nullable=False),
     Column("webhook_id", Text, nullable=False),
     Column("kind", Text, nullable=False),
-    Column("facts", Json, nullable=False),
+    Column("details", Json, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("tries", Integer, nullable=False, server_default=text("0")),
     # When to try (again); None once it was sent or given up.

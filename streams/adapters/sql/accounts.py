@@ -23,11 +23,11 @@ class SqlAccounts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, account: Account, key: ApiKey, deed: AuditEntry | None = None) -> None:
+    async def add(self, account: Account, key: ApiKey, audit_entry: AuditEntry | None = None) -> None:
         async with self._database.transaction() as connection:
             await connection.execute(insert(accounts).values(_account_row(account)))
             await connection.execute(insert(api_keys).values(_key_row(key)))
-            await note(connection, deed)
+            await note(connection, audit_entry)
 
     async def find(self, account_id: str) -> Account | None:
         async with self._database.reading() as connection:
@@ -40,7 +40,7 @@ class SqlAccounts:
             return [_account(row) for row in rows]
 
     async def change(
-        self, account_id: str, change: Callable[[Account], Account], deed: AuditEntry | None = None
+        self, account_id: str, change: Callable[[Account], Account], audit_entry: AuditEntry | None = None
     ) -> Account | None:
         this = accounts.c.id == account_id
         async with self._database.transaction() as connection:
@@ -51,7 +51,7 @@ class SqlAccounts:
             after = change(before)
             if after != before:
                 await connection.execute(update(accounts).where(this).values(_account_row(after)))
-                await note(connection, deed)
+                await note(connection, audit_entry)
             return after
 
 
@@ -61,10 +61,10 @@ class SqlApiKeys:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, key: ApiKey, deed: AuditEntry) -> None:
+    async def add(self, key: ApiKey, audit_entry: AuditEntry) -> None:
         async with self._database.transaction() as connection:
             await connection.execute(insert(api_keys).values(_key_row(key)))
-            await note(connection, deed)
+            await note(connection, audit_entry)
 
     async def list(self, account_id: str) -> Sequence[ApiKey]:
         query = (
@@ -78,13 +78,13 @@ class SqlApiKeys:
             row = (await connection.execute(select(api_keys).where(api_keys.c.sha256 == sha256))).one_or_none()
             return _key(row) if row else None
 
-    async def revoke(self, account_id: str, key_id: str, deed: AuditEntry) -> bool:
+    async def revoke(self, account_id: str, key_id: str, audit_entry: AuditEntry) -> bool:
         this = (api_keys.c.id == key_id) & (api_keys.c.account_id == account_id)
         async with self._database.transaction() as connection:
             row = (await connection.execute(select(api_keys).where(this).with_for_update())).one_or_none()
             if row is not None and row.revoked_at is None:
-                await connection.execute(update(api_keys).where(this).values(revoked_at=deed.at))
-                await note(connection, deed)
+                await connection.execute(update(api_keys).where(this).values(revoked_at=audit_entry.at))
+                await note(connection, audit_entry)
             return row is not None
 
     async def used(self, key_id: str, at: datetime) -> None:
@@ -99,12 +99,12 @@ class SqlUsers:
         self._database = database
         self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
-    async def add(self, user: User, deed: AuditEntry) -> User:
+    async def add(self, user: User, audit_entry: AuditEntry) -> User:
         statement = self._insert(users).values(asdict(user)).on_conflict_do_nothing().returning(users.c.id)
         known = (users.c.account_id == user.account_id) & (users.c.email == user.email)
         async with self._database.transaction() as connection:
             if (await connection.execute(statement)).first() is not None:
-                await note(connection, deed)
+                await note(connection, audit_entry)
             return User(*(await connection.execute(select(users).where(known))).one())
 
     async def list(self, account_id: str) -> Sequence[User]:
@@ -112,12 +112,12 @@ class SqlUsers:
         async with self._database.reading() as connection:
             return [User(*row) for row in await connection.execute(query)]
 
-    async def remove(self, account_id: str, user_id: str, deed: AuditEntry) -> bool:
+    async def remove(self, account_id: str, user_id: str, audit_entry: AuditEntry) -> bool:
         this = (users.c.id == user_id) & (users.c.account_id == account_id)
         async with self._database.transaction() as connection:
             gone = (await connection.execute(delete(users).where(this).returning(users.c.id))).first() is not None
             if gone:
-                await note(connection, deed)
+                await note(connection, audit_entry)
             return gone
 
     async def find(self, user_id: str) -> User | None:
@@ -125,11 +125,11 @@ class SqlUsers:
             row = (await connection.execute(select(users).where(users.c.id == user_id))).one_or_none()
             return User(*row) if row else None
 
-    async def add_link(self, sha256: str, user_id: str, expires_at: datetime, deed: AuditEntry) -> None:
+    async def add_link(self, sha256: str, user_id: str, expires_at: datetime, audit_entry: AuditEntry) -> None:
         link = {"sha256": sha256, "user_id": user_id, "expires_at": expires_at}
         async with self._database.transaction() as connection:
             await connection.execute(insert(sign_in_links).values(link))
-            await note(connection, deed)
+            await note(connection, audit_entry)
 
     async def redeem(self, sha256: str, now: datetime) -> User | None:
         # To delete it is to use it: of two who come with one link only one gets in.

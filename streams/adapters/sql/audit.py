@@ -14,10 +14,10 @@ from streams.core.audit import AuditEntry
 from streams.core.page import Cursor, Page
 
 
-async def note(connection: AsyncConnection, deed: AuditEntry | None) -> None:
+async def note(connection: AsyncConnection, audit_entry: AuditEntry | None) -> None:
     """Keep who did what; without a deed nothing is kept."""
-    if deed is not None:
-        await connection.execute(insert(audit).values(asdict(deed)))
+    if audit_entry is not None:
+        await connection.execute(insert(audit).values(asdict(audit_entry)))
 
 
 class SqlAuditLog:
@@ -26,17 +26,17 @@ class SqlAuditLog:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, deed: AuditEntry) -> None:
+    async def add(self, audit_entry: AuditEntry) -> None:
         async with self._database.transaction() as connection:
-            await note(connection, deed)
+            await note(connection, audit_entry)
 
     async def list(self, account_id: str | None, after: Cursor | None, limit: int) -> Page[AuditEntry]:
         query = newest_first(select(audit), audit.c.at, audit.c.id, after, limit)
         if account_id is not None:
             query = query.where(audit.c.account_id == account_id)
         async with self._database.reading() as connection:
-            deeds: Sequence[AuditEntry] = [_deed(row) for row in await connection.execute(query)]
-        return page_of(deeds, limit, lambda deed: Cursor(deed.at, deed.id))
+            audit_trail: Sequence[AuditEntry] = [_deed(row) for row in await connection.execute(query)]
+        return page_of(audit_trail, limit, lambda audit_entry: Cursor(audit_entry.at, audit_entry.id))
 
 
 def _deed(row: Any) -> AuditEntry:

@@ -48,7 +48,7 @@ class Database:
         else:
             self._engine = self._reader = _postgres_engine(url, pool_size)
 
-    def troubles(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         """Why nothing can be stored at the moment."""
         return [f"the database does not answer: {self._away}"] if self._away else []
 

@@ -26,8 +26,10 @@ class SqlDeliveryLog:
         async with self._database.reading() as connection:
             if is_walkable(wanted):
                 await in_order(connection)
-            found = [to_standing(row) for row in await connection.execute(query)]
-        return page_of(found, wanted.limit, lambda standing: Cursor(standing.first_seen_at, standing.delivery_id))
+            found = [to_delivery_state(row) for row in await connection.execute(query)]
+        return page_of(
+            found, wanted.limit, lambda delivery_state: Cursor(delivery_state.first_seen_at, delivery_state.delivery_id)
+        )
 
     async def find(self, delivery_id: str) -> DeliveryDetails | None:
         async with self._database.reading() as connection:
@@ -42,17 +44,17 @@ class SqlDeliveryLog:
                 .where(attempts.c.delivery_id == delivery_id)
                 .order_by(attempts.c.generation, attempts.c.number)
             )
-            return DeliveryDetails(to_standing(row), body, [_attempt(attempt) for attempt in made])
+            return DeliveryDetails(to_delivery_state(row), body, [_attempt(attempt) for attempt in made])
 
-    async def tally(self) -> Mapping[str, Sequence[StateCount]]:
+    async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
         place = (deliveries.c.webhook_id, deliveries.c.state, deliveries.c.tier, deliveries.c.reason)
         query = select(*place, func.count().label("how_many")).group_by(*place)
-        tallies: dict[str, list[StateCount]] = {}
+        state_counts: dict[str, list[StateCount]] = {}
         async with self._database.reading() as connection:
             for row in await connection.execute(query):
-                tally = StateCount(State(row.state), row.tier, row.reason, row.how_many)
-                tallies.setdefault(row.webhook_id, []).append(tally)
-        return tallies
+                count_states = StateCount(State(row.state), row.tier, row.reason, row.how_many)
+                state_counts.setdefault(row.webhook_id, []).append(count_states)
+        return state_counts
 
 
 def is_walkable(wanted: DeliveryFilter) -> bool:
@@ -86,7 +88,7 @@ def matching(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def to_standing(row: Any) -> DeliveryState:
+def to_delivery_state(row: Any) -> DeliveryState:
     """A row of `deliveries`."""
     return DeliveryState(
         delivery_id=row.id,
@@ -105,7 +107,7 @@ def to_standing(row: Any) -> DeliveryState:
         tier=row.tier,
         due_at=row.due_at,
         reason=row.reason,
-        words=row.words,
+        message=row.message,
         pause_id=row.pause_id,
         target_attempt=row.target_attempt,
     )
@@ -121,10 +123,10 @@ def _attempt(row: Any) -> AttemptDetails:
         milliseconds=(row.ended_at - row.started_at).total_seconds() * 1000,
         request_headers=row.request_headers,
         status=row.status,
-        answer_headers=row.answer_headers,
-        answer=row.answer,
+        response_headers=row.response_headers,
+        response_body=row.response_body,
         outcome=row.outcome,
-        words=row.words,
-        followed=row.followed,
+        message=row.message,
+        next_step=row.next_step,
         tier=row.tier,
     )

@@ -7,64 +7,64 @@ from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from streams.adapters.encryption import FernetEncryption
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.tables import encryption_check, webhooks
-from streams.core.encryption import WRONG_KEYS, WrongKeys
+from streams.core.encryption import CHECK_TEXT, WRONG_KEYS, WrongKeys
 from streams.core.errors import Unavailable
-from streams.ports import CheckSealer
 
 LOOK_EVERY_SECONDS = 5.0
 _ONLY_ROW = 1
-_STORED = select(encryption_check.c.sealed)
+_STORED = select(encryption_check.c.ciphertext)
 
 
 class SqlEncryptionCheck:
     """An `EncryptionCheck`. Whoever looks first writes the text, encrypted with its first key."""
 
-    def __init__(self, database: Database, sealer: CheckSealer) -> None:
+    def __init__(self, database: Database, encryption: FernetEncryption) -> None:
         self._database = database
-        self._sealer = sealer
+        self._encryption = encryption
         self._problem: str | None = "the encryption keys are not checked yet"
 
     async def verified(self) -> str:
         # Asked every few seconds: nearly always the text is there, and a look needs no write lock.
         async with self._database.reading() as connection:
-            sealed = (await connection.execute(_STORED)).scalar_one_or_none()
-        if sealed is not None:
-            return self._checked(sealed)
+            ciphertext = (await connection.execute(_STORED)).scalar_one_or_none()
+        if ciphertext is not None:
+            return self._checked(ciphertext)
         async with self._database.transaction() as connection:
             return await self.verify_in(connection)
 
     async def verify_in(self, connection: AsyncConnection) -> str:
         """The same within a transaction, so that nothing is stored that was encrypted with another key."""
-        sealed = (await connection.execute(_STORED)).scalar_one_or_none()
-        if sealed is None:
+        ciphertext = (await connection.execute(_STORED)).scalar_one_or_none()
+        if ciphertext is None:
             await self._require_our_secrets(connection)
             insert = sqlite_insert if self._database.is_sqlite else postgres_insert
-            first = insert(encryption_check).values(id=_ONLY_ROW, sealed=self._sealer.seal_check())
+            first = insert(encryption_check).values(id=_ONLY_ROW, ciphertext=self._encryption.encrypt(CHECK_TEXT))
             await connection.execute(first.on_conflict_do_nothing())
-            sealed = (await connection.execute(_STORED)).scalar_one()
-        return self._checked(sealed)
+            ciphertext = (await connection.execute(_STORED)).scalar_one()
+        return self._checked(ciphertext)
 
-    def _checked(self, sealed: str) -> str:
-        if not self._sealer.opens_check(sealed):
+    def _checked(self, ciphertext: str) -> str:
+        if not self._encryption.opens_check(ciphertext):
             self._problem = WRONG_KEYS
             raise WrongKeys
         self._problem = None
-        return sealed
+        return ciphertext
 
     async def _require_our_secrets(self, connection: AsyncConnection) -> None:
         """Nobody with wrong keys is to write the text: what is encrypted already tells."""
         query = select(webhooks.c.secrets).where(webhooks.c.deleted_at.is_(None)).limit(1)
         secrets = (await connection.execute(query)).scalar_one_or_none()
-        if secrets and not any(self._sealer.opens(secret["sealed"]) for secret in secrets):
+        if secrets and not any(self._encryption.can_decrypt(secret["ciphertext"]) for secret in secrets):
             self._problem = WRONG_KEYS
             raise WrongKeys
 
-    async def reseal(self) -> None:
+    async def reencrypt(self) -> None:
         async with self._database.transaction() as connection:
             await self.verify_in(connection)
-            await connection.execute(encryption_check.update().values(sealed=self._sealer.seal_check()))
+            await connection.execute(encryption_check.update().values(ciphertext=self._encryption.encrypt(CHECK_TEXT)))
 
     async def watch(self) -> None:
         """Look now and then, for `problems`, until cancelled."""

@@ -25,11 +25,11 @@ class SqlIdempotencyStore:
             while (await connection.execute(statement)).first() is None:
                 known = (await connection.execute(select(idempotency).where(_this(caller, key)))).one_or_none()
                 if known is not None:  # else it was forgotten in between
-                    return EarlierRequest(known.fingerprint, known.begun_at, known.status, known.sealed_answer)
+                    return EarlierRequest(known.fingerprint, known.begun_at, known.status, known.encrypted_response)
         return None
 
-    async def finish(self, caller: str, key: str, begun_at: datetime, status: int, sealed_answer: str) -> None:
-        values = {"status": status, "sealed_answer": sealed_answer}
+    async def finish(self, caller: str, key: str, begun_at: datetime, status: int, encrypted_response: str) -> None:
+        values = {"status": status, "encrypted_response": encrypted_response}
         async with self._database.transaction() as connection:
             this = _this(caller, key) & (idempotency.c.begun_at == begun_at)
             await connection.execute(update(idempotency).where(this).values(values))

@@ -30,11 +30,11 @@ class SqlJobs:
         self._database = database
         self._clock = clock
 
-    async def add(self, job: Job, deed: AuditEntry) -> Job:
+    async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
         async with self._database.transaction() as connection:
             job = replace(job, total=await _count(connection, job.wanted))
             await connection.execute(insert(jobs).values({**asdict(job), "wanted": _to_json(job.wanted)}))
-            await note(connection, deed)
+            await note(connection, audit_entry)
         return job
 
     async def find(self, job_id: str) -> Job | None:

@@ -27,7 +27,7 @@ class SqlLostDeliveries:
                 step=known.step + 1,
                 state=case((known.trigger == Trigger.TEST, State.DISCARDED), else_=State.DEAD),
                 reason=DeathReason.BROKER_RESTARTED,
-                words=WORDS,
+                message=WORDS,
                 tier=None,
                 due_at=None,
                 changed_at=self._clock.now(),

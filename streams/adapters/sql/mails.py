@@ -54,7 +54,7 @@ class SqlMails:
             "tries": mail.tries,
             "due_at": mail.due_at,
             "sent_at": mail.sent_at,
-            "trouble": mail.trouble,
+            "trouble": mail.problem,
             "unreached": mail.unreached,
         }
         async with self._database.transaction() as connection:
@@ -89,7 +89,7 @@ class SqlMails:
 
     def _reminder(self, row: Any, now: datetime) -> Mail:
         again = row.told_at is not None and row.since <= row.told_at
-        facts = {
+        details = {
             "url": row.url,
             "description": row.description or None,
             "count": row.how_many,
@@ -103,7 +103,7 @@ class SqlMails:
             account_id=row.account_id,
             webhook_id=row.id,
             kind=MailKind.DEAD_LETTERS,
-            facts={name: value for name, value in facts.items() if value is not None},
+            details={name: value for name, value in details.items() if value is not None},
             created_at=now,
             due_at=now,
         )
@@ -124,11 +124,11 @@ def _mail(row: Any) -> Mail:
         account_id=row.account_id,
         webhook_id=row.webhook_id,
         kind=MailKind(row.kind),
-        facts=row.facts,
+        details=row.details,
         created_at=row.created_at,
         tries=row.tries,
         due_at=row.due_at,
         sent_at=row.sent_at,
-        trouble=row.trouble,
+        problem=row.problem,
         unreached=tuple(row.unreached or ()),
     )

@@ -22,9 +22,9 @@ from streams.ports import Clock, Telemetry
 class SqlRecorder:
     """A `Recorder`; `new_id` mints the ids of pauses and mails."""
 
-    def __init__(self, database: Database, clock: Clock, report: Telemetry, new_id: Callable[[str], str]) -> None:
+    def __init__(self, database: Database, clock: Clock, telemetry: Telemetry, new_id: Callable[[str], str]) -> None:
         self._database = database
-        self._report = report
+        self._telemetry = telemetry
         self._healths = WebhookHealth(clock, new_id, is_sqlite=database.is_sqlite)
         self._attempts = Bulk(attempts, is_sqlite=database.is_sqlite)
         self._bodies = Bulk(bodies, is_sqlite=database.is_sqlite)
@@ -41,15 +41,15 @@ class SqlRecorder:
             epochs = await self._lock(connection, sorted(batch.webhook_ids()))
             new = await self._insert_attempts(connection, batch.attempts)
             conflicts = await self._insert_bodies(connection, batch)
-            await self._raise_standings(connection, batch.standings)
+            await self._raise_standings(connection, batch.delivery_states)
             if new:
                 counted = by_hour(attempt for attempt in batch.attempts if attempt.id in new)
                 if counted:
                     await connection.execute(self._add_up, self._hours.parameters([asdict(hour) for hour in counted]))
                 paused = await self._healths.count(connection, batch, new, epochs)
         for pause in paused:
-            self._report.count("webhooks_paused_total", reason=pause["reason"])
-            self._report.tell("webhook paused", **pause)
+            self._telemetry.count("webhooks_paused_total", reason=pause["reason"])
+            self._telemetry.info("webhook paused", **pause)
         return conflicts
 
     async def _lock(self, connection: AsyncConnection, webhook_ids: Sequence[str]) -> dict[str, int]:
@@ -91,11 +91,11 @@ class SqlRecorder:
         stored = {(row.account_id, row.event_id): row.body for row in await connection.execute(query)}
         return {one for one in known if stored.get(one) != batch.bodies[one]}
 
-    async def _raise_standings(self, connection: AsyncConnection, standings: Sequence[DeliveryState]) -> None:
+    async def _raise_standings(self, connection: AsyncConnection, delivery_states: Sequence[DeliveryState]) -> None:
         first: list[dict[str, Any]] = []
         later: list[dict[str, Any]] = []
-        for standing in sorted(standings, key=attrgetter("delivery_id")):
-            (first if standing.is_first else later).append(_standing_row(standing))
+        for delivery_state in sorted(delivery_states, key=attrgetter("delivery_id")):
+            (first if delivery_state.is_first else later).append(_standing_row(delivery_state))
         # What supersedes nothing need not lock what is there, nor be compared with it.
         for statement, rows in ((self._begin, first), (self._raise, later)):
             if rows:
@@ -136,8 +136,8 @@ def _raise_only(statement: Any) -> Any:
 _STANDING_ROW = ["id" if name == "delivery_id" else name for name in DeliveryState._fields]
 
 
-def _standing_row(standing: DeliveryState) -> dict[str, Any]:
-    return dict(zip(_STANDING_ROW, standing, strict=True))
+def _standing_row(delivery_state: DeliveryState) -> dict[str, Any]:
+    return dict(zip(_STANDING_ROW, delivery_state, strict=True))
 
 
 def _attempt_row(attempt: Attempt) -> dict[str, Any]:
@@ -154,10 +154,10 @@ def _attempt_row(attempt: Attempt) -> dict[str, Any]:
         "ended_at": attempt.ended_at,
         "request_headers": dict(attempt.request_headers),
         "status": attempt.status,
-        "answer_headers": dict(attempt.answer_headers),
-        "answer": attempt.answer,
+        "response_headers": dict(attempt.response_headers),
+        "response_body": attempt.response_body,
         "outcome": attempt.kind,
-        "words": attempt.words,
-        "followed": attempt.followed,
+        "message": attempt.message,
+        "next_step": attempt.next_step,
         "tier": attempt.tier,
     }

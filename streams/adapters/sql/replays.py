@@ -15,10 +15,10 @@ from streams.adapters.sql.tables import bodies, deliveries, webhooks
 from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
 from streams.core.delivery import HoldReason, State, Target, Trigger
-from streams.core.delivery_state import HELD_WORDS
+from streams.core.delivery_state import HELD_MESSAGES
 from streams.ports import Clock
 
-DISCARDED_WORDS = "A person discarded it."
+DISCARDED_MESSAGE = "A person discarded it."
 
 
 class SqlReplays:
@@ -28,17 +28,17 @@ class SqlReplays:
         self._database = database
         self._clock = clock
 
-    async def again(self, wanted: DeliveryFilter, deed: AuditEntry | None = None) -> Sequence[str]:
+    async def replay(self, wanted: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
         async with self._database.transaction() as connection:
-            return await replay(connection, wanted, self._clock.now(), deed)
+            return await replay(connection, wanted, self._clock.now(), audit_entry)
 
-    async def discard(self, wanted: DeliveryFilter, deed: AuditEntry | None = None) -> Sequence[str]:
+    async def discard(self, wanted: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
         async with self._database.transaction() as connection:
-            return await discard(connection, wanted, self._clock.now(), deed)
+            return await discard(connection, wanted, self._clock.now(), audit_entry)
 
 
 async def replay(
-    connection: AsyncConnection, wanted: DeliveryFilter, now: datetime, deed: AuditEntry | None = None
+    connection: AsyncConnection, wanted: DeliveryFilter, now: datetime, audit_entry: AuditEntry | None = None
 ) -> Sequence[str]:
     """Start a new generation of up to `wanted.limit` that match, oldest first; their ids."""
     known = deliveries.c
@@ -50,7 +50,7 @@ async def replay(
         "trigger": Trigger.MANUAL,
         "state": State.HELD,
         "reason": HoldReason.REPLAY,
-        "words": HELD_WORDS[HoldReason.REPLAY],
+        "message": HELD_MESSAGES[HoldReason.REPLAY],
         "attempts": 0,
         "target": Target.PRIMARY,
         "target_attempt": 1,
@@ -60,16 +60,16 @@ async def replay(
     }
     # What is held leaves by itself, and a test is made anew.
     fit = [known.state != State.HELD, known.trigger != Trigger.TEST, has_body, lives]
-    return await _change(connection, wanted, fit, {**anew, "changed_at": now}, deed)
+    return await _change(connection, wanted, fit, {**anew, "changed_at": now}, audit_entry)
 
 
 async def discard(
-    connection: AsyncConnection, wanted: DeliveryFilter, now: datetime, deed: AuditEntry | None = None
+    connection: AsyncConnection, wanted: DeliveryFilter, now: datetime, audit_entry: AuditEntry | None = None
 ) -> Sequence[str]:
     """Give up to `wanted.limit` dead letters that match up for good, oldest first; their ids."""
     known = deliveries.c
-    end = {"step": known.step + 1, "state": State.DISCARDED, "words": DISCARDED_WORDS, "changed_at": now}
-    return await _change(connection, wanted, [known.state == State.DEAD], end, deed)
+    end = {"step": known.step + 1, "state": State.DISCARDED, "message": DISCARDED_MESSAGE, "changed_at": now}
+    return await _change(connection, wanted, [known.state == State.DEAD], end, audit_entry)
 
 
 async def _change(
@@ -77,7 +77,7 @@ async def _change(
     wanted: DeliveryFilter,
     fit: Sequence[Any],
     values: dict[str, Any],
-    deed: AuditEntry | None,
+    audit_entry: AuditEntry | None,
 ) -> Sequence[str]:
     wanted_now = [*matching(wanted), *fit]
     oldest = (
@@ -95,5 +95,5 @@ async def _change(
         ids = [row.id for row in await connection.execute(lock.with_for_update())]
     if ids:
         await connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(values))
-        await note(connection, deed)
+        await note(connection, audit_entry)
     return ids

@@ -32,7 +32,7 @@ webhooks = Table(
     Column("packages", Json, nullable=False),
     Column("dispatches", Json, nullable=False),
     Column("secrets", Json, nullable=False),
-    Column("sealed_headers", Text),
+    Column("encrypted_headers", Text),
     Column("max_concurrency", Integer, nullable=False),
     Column("status", Text, nullable=False),
     Column("pause_id", Text),
@@ -58,7 +58,7 @@ encryption_check = Table(
     "encryption_check",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("sealed", Text, nullable=False),
+    Column("ciphertext", Text, nullable=False),
 )
 
 leases = Table(
@@ -97,7 +97,7 @@ deliveries = Table(
     Column("tier", Text),
     Column("due_at", Moment),
     Column("reason", Text),
-    Column("words", Text),
+    Column("message", Text),
     Column("pause_id", Text),
     Column("target_attempt", Integer, nullable=False, server_default=text("1")),
     Index(None, "account_id", "first_seen_at", "id"),
@@ -153,11 +153,11 @@ attempts = Table(
     Column("ended_at", Moment, nullable=False),
     Column("request_headers", Json, nullable=False),
     Column("status", Integer),
-    Column("answer_headers", Json, nullable=False),
-    Column("answer", LargeBinary, nullable=False),
+    Column("response_headers", Json, nullable=False),
+    Column("response_body", LargeBinary, nullable=False),
     Column("outcome", Text, nullable=False),
-    Column("words", Text, nullable=False),
-    Column("followed", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("next_step", Text, nullable=False),
     Column("tier", Text),
 )
 
@@ -170,7 +170,7 @@ health = Table(
     Column("first_failed_at", Moment),
     Column("last_failed_at", Moment),
     Column("last_status", Integer),
-    Column("last_words", Text),
+    Column("last_message", Text),
 )
 
 # Attempts counted by webhook, hour and outcome, so that what they add up to is known without looking at each.

@@ -73,7 +73,7 @@ class WebhookHealth:
                 row.first_failed_at,
                 row.last_failed_at,
                 last_status=row.last_status,
-                last_words=row.last_words,
+                last_message=row.last_message,
             )
             for row in rows
         }
@@ -108,10 +108,10 @@ class WebhookHealth:
             pauses.insert().values(id=pause_id, webhook_id=webhook_id, reason=reason, began_at=now)
         )
         await connection.execute(mails.insert().values(self._mail(row, seen, pause_id, now)))
-        deed = AuditEntry(
+        audit_entry = AuditEntry(
             self._new_id("deed"), "record", "webhook.paused", webhook_id, now, row.account_id, {"reason": reason}
         )
-        await note(connection, deed)
+        await note(connection, audit_entry)
         return {
             "webhook_id": webhook_id,
             "account_id": row.account_id,
@@ -120,7 +120,7 @@ class WebhookHealth:
         }
 
     def _mail(self, webhook: Any, seen: Health, pause_id: str, now: datetime) -> dict[str, Any]:
-        facts = {
+        details = {
             "reason": str(seen.pause),
             "url": webhook.url,
             "description": webhook.description or None,
@@ -128,7 +128,7 @@ class WebhookHealth:
             "since": format_time(seen.first_failed_at) if seen.first_failed_at else None,
             "lastAt": format_time(seen.last_failed_at) if seen.last_failed_at else None,
             "lastStatus": seen.last_status,
-            "lastWords": seen.last_words,
+            "lastMessage": seen.last_message,
         }
         return {
             "id": self._new_id("mail"),
@@ -136,7 +136,7 @@ class WebhookHealth:
             "account_id": webhook.account_id,
             "webhook_id": webhook.id,
             "kind": MailKind.PAUSED,
-            "facts": {name: value for name, value in facts.items() if value is not None},
+            "details": {name: value for name, value in details.items() if value is not None},
             "created_at": now,
             "due_at": now,
         }
@@ -151,7 +151,7 @@ def _attempted(attempt: Attempt) -> HealthSample:
         started_at=attempt.started_at,
         ended_at=attempt.ended_at,
         status=attempt.status,
-        words=attempt.words,
+        message=attempt.message,
     )
 
 
@@ -162,5 +162,5 @@ def _health_row(state: Health) -> dict[str, int | str | datetime | None]:
         "first_failed_at": state.first_failed_at,
         "last_failed_at": state.last_failed_at,
         "last_status": state.last_status,
-        "last_words": state.last_words,
+        "last_message": state.last_message,
     }

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from streams.core.webhook import Pause, PauseReason, Registration, SealedSecret, Status, Webhook
+from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Registration, Status, Webhook
 
 
 def to_webhook(row: Any) -> Webhook:
@@ -12,12 +12,14 @@ def to_webhook(row: Any) -> Webhook:
         id=row.id,
         account_id=row.account_id,
         url=row.url,
-        secrets=tuple(SealedSecret(secret["sealed"], _moment(secret.get("valid_until"))) for secret in row.secrets),
+        secrets=tuple(
+            EncryptedSecret(secret["ciphertext"], _moment(secret.get("valid_until"))) for secret in row.secrets
+        ),
         event_types=frozenset(row.event_types),
         packages=frozenset(row.packages),
         dispatches=frozenset(row.dispatches),
         fallback_url=row.fallback_url,
-        sealed_headers=row.sealed_headers,
+        encrypted_headers=row.encrypted_headers,
         max_concurrency=row.max_concurrency,
         status=Status(row.status),
         pause=Pause(row.pause_id, PauseReason(row.pause_reason)) if row.pause_id else None,
@@ -46,12 +48,12 @@ def from_registration(registration: Registration) -> dict[str, Any]:
         "dispatches": sorted(webhook.dispatches),
         "secrets": [
             {
-                "sealed": secret.sealed,
+                "ciphertext": secret.ciphertext,
                 "valid_until": secret.valid_until.isoformat() if secret.valid_until else None,
             }
             for secret in webhook.secrets
         ],
-        "sealed_headers": webhook.sealed_headers,
+        "encrypted_headers": webhook.encrypted_headers,
         "max_concurrency": webhook.max_concurrency,
         "status": webhook.status,
         "pause_id": webhook.pause.id if webhook.pause else None,

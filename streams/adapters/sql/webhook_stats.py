@@ -28,7 +28,7 @@ class SqlWebhookStats:
             row = (await connection.execute(query)).one_or_none()
         if row is None:
             return FailureStreak()
-        return FailureStreak(row.failures, row.first_failed_at, row.last_failed_at, row.last_status, row.last_words)
+        return FailureStreak(row.failures, row.first_failed_at, row.last_failed_at, row.last_status, row.last_message)
 
     async def hours(self, webhook_id: str, since: datetime) -> Sequence[Hour]:
         query = select(hours).where(hours.c.webhook_id == webhook_id, hours.c.hour >= since)

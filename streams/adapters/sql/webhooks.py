@@ -36,7 +36,7 @@ class SqlWebhooks:
         self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
     async def add(
-        self, registration: Registration, deed: AuditEntry | None = None, limit: int | None = None
+        self, registration: Registration, audit_entry: AuditEntry | None = None, limit: int | None = None
     ) -> Registration:
         version = version_after(0, self._clock.now())
         registration = replace(registration, webhook=replace(registration.webhook, version=version))
@@ -45,7 +45,7 @@ class SqlWebhooks:
                 await _require_room(connection, registration.webhook.account_id, limit)
             await connection.execute(insert(webhooks).values(from_registration(registration)))
             await make_dirty(connection, self._insert, registration.webhook.id, version)
-            await note(connection, deed)
+            await note(connection, audit_entry)
         return registration
 
     @asynccontextmanager
@@ -81,7 +81,7 @@ class SqlWebhooks:
         webhook_id: str,
         change: Callable[[Registration], Registration | None],
         held: HeldChoice = HeldChoice.DELIVER,
-        deed: AuditEntry | None = None,
+        audit_entry: AuditEntry | None = None,
     ) -> Registration | None:
         now = self._clock.now()
         this = (webhooks.c.id == webhook_id) & webhooks.c.deleted_at.is_(None)
@@ -100,7 +100,7 @@ class SqlWebhooks:
             await connection.execute(update(webhooks).where(this).values(**from_registration(kept), **deleted))
             await make_dirty(connection, self._insert, webhook_id, version)
             await _turn_pauses(connection, before.webhook, after.webhook if after else None, held, now)
-            await note(connection, deed)
+            await note(connection, audit_entry)
         return kept
 
 

@@ -35,17 +35,17 @@ class PartitionConsumer:
 
     def __init__(
         self,
-        feed: RecordConsumer,
+        consumer: RecordConsumer,
         take: Prepare,
         clock: Clock,
-        report: Telemetry,
+        telemetry: Telemetry,
         max_open: int = 4000,
         later: Later | None = None,
     ) -> None:
-        self._feed = feed
+        self._consumer = consumer
         self._take = take
         self._clock = clock
-        self._report = report
+        self._telemetry = telemetry
         self._max_open = max_open
         self._later: Later = later or asyncio.get_running_loop().call_later
         self._open = 0
@@ -58,17 +58,17 @@ class PartitionConsumer:
 
     async def run(self) -> None:
         """Serve until cancelled; raises what an unexpected failure of the work raised, with that record uncommitted."""
-        feed = asyncio.create_task(self._feed.run(self))
+        consumer = asyncio.create_task(self._consumer.run(self))
         committer = asyncio.create_task(self._commit_regularly())
         try:
-            await asyncio.wait({feed, committer, self._failure}, return_when=asyncio.FIRST_COMPLETED)
-            for done in (self._failure, feed, committer):
+            await asyncio.wait({consumer, committer, self._failure}, return_when=asyncio.FIRST_COMPLETED)
+            for done in (self._failure, consumer, committer):
                 if done.done():
                     await done
         finally:
             committer.cancel()
-            feed.cancel()
-            await asyncio.gather(feed, committer, return_exceptions=True)
+            consumer.cancel()
+            await asyncio.gather(consumer, committer, return_exceptions=True)
 
     async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
         """Take nothing more, finish what is in hand within `seconds`, and commit it."""
@@ -82,8 +82,8 @@ class PartitionConsumer:
 
     def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         for partition, committed in partitions.items():
-            self._lanes[partition] = PartitionState(self._feed, partition, committed)
-        self._report.tell("partitions assigned", count=len(partitions))
+            self._lanes[partition] = PartitionState(self._consumer, partition, committed)
+        self._telemetry.info("partitions assigned", count=len(partitions))
 
     def received(self, records: Sequence[Record]) -> None:
         if self._draining:
@@ -101,7 +101,7 @@ class PartitionConsumer:
             lane.closed = True
             self._leave(lane)
         self._make_room()
-        self._report.tell("partitions lost" if lost else "partitions revoked", count=len(lanes))
+        self._telemetry.info("partitions lost" if lost else "partitions revoked", count=len(lanes))
         if lost:
             return {}
         await _settle(lanes, REVOKE_SECONDS)
@@ -225,7 +225,7 @@ class PartitionConsumer:
     async def _commit_regularly(self) -> None:
         while True:
             await asyncio.sleep(COMMIT_EVERY_SECONDS)
-            self._report.gauge("records_open", self._open)
+            self._telemetry.gauge("records_open", self._open)
             await self._commit()
 
     async def _commit(self) -> None:
@@ -234,10 +234,10 @@ class PartitionConsumer:
         if not commits:
             return
         try:
-            await self._feed.commit(commits)
+            await self._consumer.commit(commits)
         except Unavailable as away:
             # What is not committed is done again after a restart: repeats, no loss.
-            self._report.tell("commit failed", why=str(away))
+            self._telemetry.info("commit failed", why=str(away))
             return
         for partition, commit in commits.items():
             lanes[partition].ledger.committed(commit)

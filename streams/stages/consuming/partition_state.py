@@ -24,9 +24,9 @@ Handler = Callable[[StillAssigned], Awaitable[None]]
 class PartitionState:
     """One assignment of a partition; `share` is how much of the budget may be used when it is still read."""
 
-    def __init__(self, feed: RecordConsumer, partition: Partition, committed: Commit | None) -> None:
+    def __init__(self, consumer: RecordConsumer, partition: Partition, committed: Commit | None) -> None:
         tier = tier_of(partition.topic)
-        self._feed = feed
+        self._consumer = consumer
         self._is_paused = self._is_rewound = False
         self.partition = partition
         self.wait: timedelta | None = tier.wait if tier else None
@@ -48,7 +48,7 @@ class PartitionState:
             self.stopped_at = offset
         if offset is not None or not self._is_paused:
             self._is_paused = True
-            self._feed.pause(self.partition, offset)
+            self._consumer.pause(self.partition, offset)
         self.stops.add(reason)
 
     def keep(self, record: Record) -> None:
@@ -57,8 +57,8 @@ class PartitionState:
             self.early.append(record)
         elif not self._is_rewound:
             self._is_rewound = True
-            self._feed.pause(self.partition, record.offset)
+            self._consumer.pause(self.partition, record.offset)
 
     def read_on(self) -> None:
         self._is_paused = self._is_rewound = False
-        self._feed.resume(self.partition)
+        self._consumer.resume(self.partition)

@@ -44,8 +44,8 @@ class WriteBuffer:
     A lane that is full is fed no more until half of it has left. Times are seconds of any one clock, but for `today`.
     """
 
-    def __init__(self, feed: RecordConsumer) -> None:
-        self._feed = feed
+    def __init__(self, consumer: RecordConsumer) -> None:
+        self._consumer = consumer
         self._prompt = _ProduceLane()
         self._patient = _ProduceLane()
         self._flooded_at = -math.inf
@@ -81,7 +81,7 @@ class WriteBuffer:
             if len(lane.arrived) >= HIGH_WATER:
                 lane.full = True
                 for partition in lane.partitions:
-                    self._feed.pause(partition)
+                    self._consumer.pause(partition)
 
     def take(self, most: int, now: float) -> list[Record]:
         """What is to be stored now."""
@@ -113,4 +113,4 @@ class WriteBuffer:
             if lane.full and len(lane.arrived) <= HIGH_WATER // 2:
                 lane.full = False
                 for partition in lane.partitions:
-                    self._feed.resume(partition)
+                    self._consumer.resume(partition)

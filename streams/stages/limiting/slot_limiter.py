@@ -57,14 +57,14 @@ class SlotLimiter:
         if self._waiting:
             self._grant()
 
-    async def tick(self, report: Telemetry) -> None:
+    async def tick(self, telemetry: Telemetry) -> None:
         """Look after those that hang and those that wait, now and then, until cancelled."""
         while True:
             await asyncio.sleep(TICK_SECONDS)
             self.look_after()
             for repute in EndpointClass:
-                report.gauge("slots_in_use", self._slots.held(repute), repute=repute)
-            report.gauge("slots_waiting", len(self._waiting))
+                telemetry.gauge("slots_in_use", self._slots.held(repute), repute=repute)
+            telemetry.gauge("slots_waiting", len(self._waiting))
 
     def look_after(self) -> None:
         """Grant what became free by the passing of time, and send away whoever would wait too long."""

@@ -86,7 +86,7 @@ def _add_work() -> None:
         sa.Column("fingerprint", sa.Text(), nullable=False),
         sa.Column("begun_at", TIME, nullable=False),
         sa.Column("status", sa.Integer(), nullable=True),
-        sa.Column("sealed_answer", sa.Text(), nullable=True),
+        sa.Column("encrypted_response", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("caller", "key", name=op.f("pk_idempotency")),
     )
     op.create_index("ix_idempotency_begun_at", "idempotency", ["begun_at"])
@@ -109,7 +109,7 @@ def _add_work() -> None:
 
 def _add_numbers() -> None:
     op.add_column("health", sa.Column("last_status", sa.Integer(), nullable=True))
-    op.add_column("health", sa.Column("last_words", sa.Text(), nullable=True))
+    op.add_column("health", sa.Column("last_message", sa.Text(), nullable=True))
     op.create_table(
         "hours",
         sa.Column("webhook_id", sa.Text(), nullable=False),
@@ -133,7 +133,7 @@ def _turn_mails() -> None:
         sa.Column("account_id", sa.Text(), nullable=False),
         sa.Column("webhook_id", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("facts", sa.JSON(), nullable=False),
+        sa.Column("details", sa.JSON(), nullable=False),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False, server_default=sa.text("0")),
         sa.Column("due_at", TIME, nullable=True),
@@ -165,7 +165,7 @@ def downgrade() -> None:
     for table in ("hours", "jobs", "idempotency", "audit", "sign_in_links", "users"):
         op.drop_table(table)
     with op.batch_alter_table("health") as health:
-        health.drop_column("last_words")
+        health.drop_column("last_message")
         health.drop_column("last_status")
     with op.batch_alter_table("api_keys") as keys:
         for name in ("last_used_at", "revoked_at", "expires_at", "scopes"):

@@ -13,7 +13,7 @@ def upgrade() -> None:
     op.create_table(
         "encryption_check",
         sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("sealed", sa.Text(), nullable=False),
+        sa.Column("ciphertext", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_encryption_check")),
     )
 
