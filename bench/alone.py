@@ -27,7 +27,7 @@ _BEFORE: dict[Stage, list[Stage]] = {
     Stage.DELIVER: [Stage.FAN_OUT],
     Stage.RECORD: [Stage.FAN_OUT, Stage.DELIVER],
 }
-_DONE = {Stage.FAN_OUT: "events_total", Stage.DELIVER: "attempts_total", Stage.RECORD: "facts_recorded_total"}
+_DONE = {Stage.FAN_OUT: "events_total", Stage.DELIVER: "attempts_total", Stage.RECORD: "records_stored_total"}
 
 
 def alone(

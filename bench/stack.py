@@ -192,7 +192,7 @@ class Stack:
     def wait_for_record(self, deliveries: int, seconds: float) -> None:
         """Until so many are recorded with their one attempt; asked of `record`, for to count rows is work for SQL."""
         facts = 2 * deliveries
-        until(lambda: self.system.metric("record", "facts_recorded_total") >= facts, seconds, f"{facts} facts", 0.2)
+        until(lambda: self.system.metric("record", "records_stored_total") >= facts, seconds, f"{facts} facts", 0.2)
         self.wait_for_states({"delivered": deliveries}, 10)
 
     def wait_for_states(self, wanted: dict[str, int], seconds: float, webhook_id: str | None = None) -> None:

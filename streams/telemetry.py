@@ -41,29 +41,29 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     "deliveries_created_total": ("Deliveries written by fan-out.", []),
     "deliveries_invalid_total": ("Records of the delivery topics that nobody can use; kept.", []),
     "deliveries_held_total": ("Deliveries held, by reason.", ["reason"]),
-    "deliveries_sent_on_total": ("Held deliveries that left, by what was chosen for them.", ["choice"]),
+    "deliveries_released_total": ("Held deliveries that left, by what was chosen for them.", ["choice"]),
     "dead_letters_total": ("Deliveries given up, by reason.", ["reason"]),
     "attempts_total": ("Attempts made, by outcome.", ["outcome"]),
     "attempts_postponed_total": ("Attempts put off because this machine is short of something; they do not count.", []),
-    "repeats_dropped_total": ("Delivery records that this process had already attended to.", []),
+    "duplicates_dropped_total": ("Delivery records that this process had already attended to.", []),
     "conflicting_ids_total": (
         "Deliveries not made because their event's id stands for another body; kept in session-events.invalid.",
         [],
     ),
-    "superseded_dropped_total": ("Retries that were not sent because a replay took their place.", []),
+    "retries_superseded_total": ("Retries that were not sent because a replay took their place.", []),
     "tests_expired_total": ("Test deliveries that were too old to be sent.", []),
-    "facts_recorded_total": ("Facts stored in SQL.", []),
-    "facts_refused_total": ("Facts that the database refused; stored stripped.", []),
+    "records_stored_total": ("Facts stored in SQL.", []),
+    "records_refused_total": ("Facts that the database refused; stored stripped.", []),
     "records_unreadable_total": ("Records that record could not read; kept in session-events.invalid.", []),
-    "records_parked_total": ("Records kept in session-events.invalid, by the topic they come from.", ["topic"]),
-    "records_not_parked_total": (
+    "invalid_records_total": ("Records kept in session-events.invalid, by the topic they come from.", ["topic"]),
+    "invalid_records_not_stored_total": (
         "Invalid records of which session-events.invalid takes not even the start, by the topic they are in.",
         ["topic"],
     ),
     "webhooks_paused_total": ("Webhooks paused automatically, by reason.", ["reason"]),
     "webhooks_published_total": ("Webhooks written to subscriptions.", []),
     "webhooks_refused_total": ("Webhooks that could not be written to subscriptions, and hold no other up.", []),
-    "view_unreadable_total": ("Records of subscriptions that could not be read.", []),
+    "subscriptions_invalid_total": ("Records of subscriptions that could not be read.", []),
     "mails_total": ("Tries to send a mail, by outcome: sent, again, given_up.", ["outcome"]),
     "rows_pruned_total": ("Rows taken away because they were kept for long enough, by kind.", ["kind"]),
     "api_requests_total": ("Requests to the API, by method, route and status.", ["method", "route", "status"]),
@@ -73,7 +73,7 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
 GAUGES: dict[str, tuple[str, Sequence[str]]] = {
     "ready": ("1 when this stage can work.", []),
     "api_connections": ("Open connections to the API.", []),
-    "view_webhooks": ("Webhooks in this process's view.", []),
+    "subscriptions_webhooks": ("Webhooks in this process's view.", []),
     "records_open": ("Records in hand in deliver.", []),
     "own_network_down": ("1 while most endpoints are out of reach and none is blamed for it.", []),
     "slots_in_use": ("Requests in flight, by what is known of their endpoints.", ["repute"]),
@@ -148,8 +148,8 @@ class PrometheusTelemetry(Collector):
             yield HistogramMetricFamily(f"{NAMESPACE}_{name}", message, buckets=found.buckets(), sum_value=found.sum)
 
     @cached_property
-    def is_info_enabled(self) -> bool:
-        return bool(self._logger.is_enabled_for(logging.INFO))
+    def is_debug_enabled(self) -> bool:
+        return bool(self._logger.is_enabled_for(logging.DEBUG))
 
     def info(self, event: str, /, **ids: object) -> None:
         self._logger.info(event, **_present(ids))

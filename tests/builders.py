@@ -8,7 +8,7 @@ from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery, SubscriptionsPosition, Target, Trigger
 from streams.core.event import Data, Event, render
 from streams.core.limits import ID_CHARACTERS, TEXT_CHARACTERS
-from streams.core.outcome import Kind
+from streams.core.outcome import OutcomeKind
 from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
 
 NOON = datetime(2026, 4, 10, 12, tzinfo=UTC)
@@ -95,7 +95,7 @@ def delivery(**changes: Any) -> Delivery:
         event_type="session.completed",
         webhook_id="wh_crm",
         first_seen_at=NOON,
-        seen=SubscriptionsPosition("first", 0),
+        subscriptions_position=SubscriptionsPosition("first", 0),
         body=render(event()),
     )
     return owed._replace(**changes)
@@ -123,7 +123,7 @@ def attempt(**changes: Any) -> Attempt:
         status=200,
         response_headers={"content-type": "text/plain"},
         response_body=b"thanks",
-        kind=Kind.DELIVERED,
+        outcome=OutcomeKind.DELIVERED,
         message="The endpoint answered 200.",
         next_step=NextStep.DONE,
     )

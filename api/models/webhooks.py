@@ -1,6 +1,9 @@
 """Webhooks as requests and answers show them."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -20,6 +23,7 @@ from streams.core.limits import (
     URL_CHARACTERS,
 )
 from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, PauseReason, Registration, Status
+from streams.core.webhook_stats import ResponseTimes, percentile_ms
 from streams.services.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS
 from streams.services.webhook_input import ALL_EVENTS, WebhookInput
 from streams.services.webhook_stats import HealthDetails, StatsSummary
@@ -167,6 +171,15 @@ class Hour(Model):
     slowest_milliseconds: float
 
 
+class ResponseTime(Model):
+    """How long attempts within an hour took until their response, estimated from a histogram."""
+
+    hour: Time
+    attempts: int
+    p50_milliseconds: float
+    p95_milliseconds: float
+
+
 class Unfinished(Model):
     """Deliveries that stand alike."""
 
@@ -181,6 +194,7 @@ class Statistics(Model):
 
     since: Time
     hours: list[Hour]
+    response_times: list[ResponseTime]
     unfinished: list[Unfinished]
 
 
@@ -241,11 +255,24 @@ def statistics_of(stats: StatsSummary) -> Statistics:
         for hour in stats.hours
     ]
     return Statistics(
-        since=stats.since, hours=hours, unfinished=[_unfinished(count_states) for count_states in stats.unfinished]
+        since=stats.since,
+        hours=hours,
+        response_times=[_response_time(hour, list(times)) for hour, times in groupby(stats.response_times, _hour)],
+        unfinished=[_unfinished(count) for count in stats.unfinished],
     )
 
 
-def _unfinished(count_states: StateCount) -> Unfinished:
-    return Unfinished(
-        state=count_states.state, tier=count_states.tier, reason=count_states.reason, count=count_states.count
+_hour = attrgetter("hour")
+
+
+def _response_time(hour: datetime, times: Sequence[ResponseTimes]) -> ResponseTime:
+    return ResponseTime(
+        hour=hour,
+        attempts=sum(one.attempts for one in times),
+        p50_milliseconds=round(percentile_ms(times, 0.5) or 0.0, 1),
+        p95_milliseconds=round(percentile_ms(times, 0.95) or 0.0, 1),
     )
+
+
+def _unfinished(count: StateCount) -> Unfinished:
+    return Unfinished(state=count.state, tier=count.tier, reason=count.reason, count=count.count)

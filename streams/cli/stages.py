@@ -23,8 +23,8 @@ def run_stage(name: str, health_fd: int | None, *, sole_member: bool = False) ->
     from streams.runtime.sockets import listen
     from streams.runtime.startup import StageStartup
 
-    products = replace(Deployment.from_environment(), sole_member=sole_member)
-    settings = products.settings
+    deployment = replace(Deployment.from_environment(), sole_member=sole_member)
+    settings = deployment.settings
     configure_logging(settings.log_format, settings.log_level)
     telemetry = PrometheusTelemetry(name)
     if health_fd is None:
@@ -33,7 +33,7 @@ def run_stage(name: str, health_fd: int | None, *, sole_member: bool = False) ->
         listening = socket.socket(fileno=health_fd)
 
     async def run() -> None:
-        startup = StageStartup(name, products, telemetry)
+        startup = StageStartup(name, deployment, telemetry)
         await run_process(startup, telemetry, telemetry.registry, listening, until_stdin_closes=health_fd is not None)
 
     _run(run)
@@ -47,7 +47,7 @@ def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
 
     deployment = SqlDeployment.from_environment()
     configure_logging(deployment.settings.log_format, deployment.settings.log_level)
-    STAGES["publish"].prerequisites(deployment).require(deployment)
+    STAGES["publish"].checks(deployment).require(deployment)
 
     async def run() -> None:
         done = await PublishProcess(deployment, PrometheusTelemetry("publish")).reconcile(may_delete)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from streams.core.delivery import DeathReason, Delivery, Target, Trigger
 from streams.core.ids import attempt_id, delivery_id
-from streams.core.outcome import Kind
+from streams.core.outcome import OutcomeKind
 
 
 class NextStep(StrEnum):
@@ -48,7 +48,7 @@ class Attempt(NamedTuple):
     status: int | None
     response_headers: Mapping[str, str]
     response_body: bytes
-    kind: Kind
+    outcome: OutcomeKind
     message: str
     next_step: NextStep
     tier: str | None = None

@@ -73,7 +73,7 @@ class Delivery(NamedTuple):
     event_type: str
     webhook_id: str
     first_seen_at: datetime
-    seen: SubscriptionsPosition
+    subscriptions_position: SubscriptionsPosition
     body: bytes
     trigger: Trigger = Trigger.EVENT
     generation: int = 1

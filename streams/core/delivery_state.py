@@ -73,17 +73,27 @@ class RecordedValue(NamedTuple):
 EventKey = tuple[str, str]
 
 
+class RecordedEvent(NamedTuple):
+    """What is kept of an event, once for all its deliveries."""
+
+    first_seen_at: datetime
+    body: bytes
+    trace_parent: str | None = None
+
+    def __repr__(self) -> str:
+        return f"RecordedEvent({self.first_seen_at})"
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one transaction records; bodies and trace parents are those of each event.
+    """What one transaction records.
 
     With `own_network_is_down` no endpoint is blamed for being out of reach.
     """
 
     delivery_states: Sequence[DeliveryState] = ()
     attempts: Sequence[Attempt] = ()
-    bodies: Mapping[EventKey, bytes] = field(default_factory=dict, repr=False)
-    traces: Mapping[EventKey, str] = field(default_factory=dict)
+    events: Mapping[EventKey, RecordedEvent] = field(default_factory=dict, repr=False)
     own_network_is_down: bool = False
 
     def webhook_ids(self) -> set[str]:
@@ -97,8 +107,7 @@ def fold(entries: Iterable[RecordedValue]) -> Batch:
     """The batch that these facts make: the newest standing of each delivery, every attempt, each body once."""
     delivery_states: dict[str, DeliveryState] = {}
     attempts: list[Attempt] = []
-    bodies: dict[EventKey, bytes] = {}
-    traces: dict[EventKey, str] = {}
+    events: dict[EventKey, RecordedEvent] = {}
     for entry in entries:
         value = entry.value
         if isinstance(value, Attempt):
@@ -106,23 +115,22 @@ def fold(entries: Iterable[RecordedValue]) -> Batch:
         else:
             delivery = value.delivery if isinstance(value, DeadLetter) else value
             # The first body of an event is the one that counts.
-            bodies.setdefault((delivery.account_id, delivery.event_id), delivery.body)
-            if delivery.trace_parent is not None:
-                traces[delivery.account_id, delivery.event_id] = delivery.trace_parent
+            recorded = RecordedEvent(delivery.first_seen_at, delivery.body, delivery.trace_parent)
+            events.setdefault((delivery.account_id, delivery.event_id), recorded)
         delivery_state = delivery_state_of(entry)
         if delivery_state is None:
             continue
         known = delivery_states.get(delivery_state.delivery_id)
         if known is None or delivery_state.supersedes(known):
             delivery_states[delivery_state.delivery_id] = delivery_state
-    return Batch(tuple(delivery_states.values()), tuple(attempts), bodies, traces)
+    return Batch(tuple(delivery_states.values()), tuple(attempts), events)
 
 
 def stripped(entry: RecordedValue) -> RecordedValue:
     """The fact without what came from outside: what is left can be stored anywhere."""
     if not isinstance(entry.value, Attempt):
         return entry
-    message = f"({entry.value.kind}; the details could not be stored)"
+    message = f"({entry.value.outcome}; the details could not be stored)"
     bare = entry.value._replace(request_headers={}, response_headers={}, response_body=b"", message=message, url="")
     return entry._replace(value=bare)
 

@@ -1,4 +1,4 @@
-"""A line: those who want to send to one endpoint, what is known of it, and how much it is given at once."""
+"""The queue of one endpoint: requests in flight, deliveries that wait, and a cap that adapts."""
 
 from collections import deque
 from collections.abc import Hashable
@@ -10,105 +10,113 @@ Waiter = TypeVar("Waiter", bound=Hashable)
 
 START_CAP = 8
 TEST_CAP = 2
-# A request older than this makes its line slow: it may be the first of many that hang.
+# A request in flight for longer makes its endpoint suspect: it may be the first of many that hang.
 SLOW_SECONDS = 1.0
-# What a line's own cap delays by more than this does not wait in memory.
-PATIENCE_SECONDS = 5.0
-# A healthy line has to look like that for so long: a machine that is busy elsewhere makes any endpoint slow at times.
+# A delivery that the endpoint's own cap would delay by more does not wait in memory.
+LONGEST_WAIT_SECONDS = 5.0
+# A healthy endpoint must look too slow for this long: a busy machine makes any endpoint look slow for a moment.
 STEADY_SECONDS = 0.5
 _NEWEST_WEIGHT = 0.2
 
 
 class EndpointClass(StrEnum):
-    """What is known of a line; the lines of one repute together have a share of all slots."""
+    """What is known of an endpoint. All endpoints of a class share a part of the slots."""
 
-    PROVEN = "proven"
-    UNPROVEN = "unproven"
+    HEALTHY = "healthy"
+    NEW = "new"
     SUSPECT = "suspect"
     TEST = "test"
 
 
 class Priority(StrEnum):
-    """Why a slot is wanted: an event's first attempt, one of those that come after, or a test."""
+    """What a slot is for: a first attempt, a later one, or a test."""
 
-    FRESH = "fresh"
-    AGAIN = "again"
+    FIRST = "first"
+    RETRY = "retry"
     TEST = "test"
 
 
 @dataclass(slots=True)
 class EndpointQueue(Generic[Waiter]):
-    """Those who want to send to one endpoint: `flying` hold a slot since the time given, the others wait for one.
+    """State of one endpoint. `in_flight` maps each waiter that has a slot to its start (seconds) and priority.
 
-    `seconds` is how long answers take of late; `moved_at` when the last one came back, or when the first one left;
-    `too_long_since` since when the last of those who wait would wait too long.
+    `seconds` is the moving average of response times. `moved_at` is when the last response came, or the first request
+    of an idle endpoint left. `too_long_since` is since when the wait at the end of the queue is too long.
     """
 
     name: str
     ceiling: int
     cap: int
-    repute: EndpointClass
+    endpoint_class: EndpointClass
     failing: bool = False
     seconds: float | None = None
     moved_at: float = 0.0
     too_long_since: float | None = None
-    flying: dict[Waiter, tuple[float, Priority]] = field(default_factory=dict)
-    again_flying: int = 0
+    in_flight: dict[Waiter, tuple[float, Priority]] = field(default_factory=dict)
+    retries_in_flight: int = 0
     slow: set[Waiter] = field(default_factory=set)
-    fresh: deque[tuple[int, Waiter]] = field(default_factory=deque)
-    again: deque[tuple[int, Waiter]] = field(default_factory=deque)
+    first_attempts: deque[tuple[int, Waiter]] = field(default_factory=deque)
+    retries: deque[tuple[int, Waiter]] = field(default_factory=deque)
 
     @property
-    def length(self) -> int:
-        return len(self.fresh) + len(self.again)
+    def waiting(self) -> int:
+        return len(self.first_attempts) + len(self.retries)
 
-    def has_room(self, errand: Priority) -> bool:
-        """Whether the cap lets one more go; retries hold at most half of it."""
-        if errand is Priority.AGAIN and self.again_flying >= max(1, self.cap // 2):
+    def has_room(self, priority: Priority) -> bool:
+        """Whether the cap allows one more request; retries use at most half of it."""
+        if priority is Priority.RETRY and self.retries_in_flight >= max(1, self.cap // 2):
             return False
-        return len(self.flying) < self.cap
+        return len(self.in_flight) < self.cap
 
     @property
-    def next_errand(self) -> Priority | None:
-        """Who goes next: first come, first served; None when nobody may."""
-        if len(self.flying) >= self.cap:
+    def next_priority(self) -> Priority | None:
+        """The priority of the waiter that goes next, oldest first; None when none may go."""
+        if len(self.in_flight) >= self.cap:
             return None
-        again = self.again and self.has_room(Priority.AGAIN)
-        if again and not (self.fresh and self.fresh[0] < self.again[0]):
-            return Priority.AGAIN
-        return Priority.FRESH if self.fresh else None
+        retry_may_go = self.retries and self.has_room(Priority.RETRY)
+        if retry_may_go and not (self.first_attempts and self.first_attempts[0] < self.retries[0]):
+            return Priority.RETRY
+        return Priority.FIRST if self.first_attempts else None
 
-    def judged(self) -> EndpointClass:
-        if self.repute is EndpointClass.TEST:
+    def pop_next(self, priority: Priority) -> Waiter:
+        return (self.retries if priority is Priority.RETRY else self.first_attempts).popleft()[1]
+
+    def pop_newest(self) -> Waiter:
+        """Remove the waiter that came last; there is one."""
+        first, retries = self.first_attempts, self.retries
+        return (retries if not first or (retries and retries[-1] > first[-1]) else first).pop()[1]
+
+    def classify(self) -> EndpointClass:
+        if self.endpoint_class is EndpointClass.TEST:
             return EndpointClass.TEST
         if self.failing or self.slow or (self.seconds or 0.0) > SLOW_SECONDS:
             return EndpointClass.SUSPECT
-        return EndpointClass.UNPROVEN if self.seconds is None else EndpointClass.PROVEN
+        return EndpointClass.NEW if self.seconds is None else EndpointClass.HEALTHY
 
     def delay(self, now: float) -> float:
-        """Seconds that the last in the line would wait at the pace observed, as far as the line itself is the reason.
+        """Seconds that a delivery at the end of the queue would wait because of the endpoint's own cap and pace.
 
-        A healthy line may still grow to its ceiling; a suspect one is taken at what it has.
+        A healthy endpoint can still grow to its ceiling; a suspect one is expected to stay as it is.
         """
-        suspect = self.repute is EndpointClass.SUSPECT
-        if not suspect and len(self.flying) < self.cap:
+        suspect = self.endpoint_class is EndpointClass.SUSPECT
+        if not suspect and len(self.in_flight) < self.cap:
             return 0.0
-        # While nothing comes back, an answer takes at least as long as that.
-        stalled = now - self.moved_at if self.flying else 0.0
-        at_once = max(1, len(self.flying)) if suspect else self.ceiling
-        return self.length * max(self.seconds or 0.0, stalled) / at_once
+        # While no response comes, one takes at least this long.
+        stalled = now - self.moved_at if self.in_flight else 0.0
+        at_once = max(1, len(self.in_flight)) if suspect else self.ceiling
+        return self.waiting * max(self.seconds or 0.0, stalled) / at_once
 
     def is_too_long(self, now: float) -> bool:
-        """Whether the last one had better wait elsewhere; asked now and then, for only what lasts counts."""
-        if self.delay(now) <= PATIENCE_SECONDS:
+        """Whether the wait is too long; asked repeatedly, because only what lasts counts."""
+        if self.delay(now) <= LONGEST_WAIT_SECONDS:
             self.too_long_since = None
             return False
         if self.too_long_since is None:
             self.too_long_since = now
-        return self.repute is EndpointClass.SUSPECT or now - self.too_long_since >= STEADY_SECONDS
+        return self.endpoint_class is EndpointClass.SUSPECT or now - self.too_long_since >= STEADY_SECONDS
 
-    def learn(self, delivered: bool, seconds: float) -> None:
-        """An answer came, or none in time: the cap grows by one, or is halved."""
+    def record_result(self, delivered: bool, seconds: float) -> None:
+        """Adapt to the result of an attempt: the cap grows by one, or is halved on failure."""
         self.failing = not delivered
         self.cap = min(self.cap + 1, self.ceiling) if delivered else max(1, self.cap // 2)
         known = seconds if self.seconds is None else self.seconds

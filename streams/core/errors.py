@@ -108,3 +108,7 @@ class PartiallySent(Unavailable):
     def __init__(self, message: str, unreached: Iterable[str]) -> None:
         super().__init__(message)
         self.unreached = tuple(unreached)
+
+
+class Abandoned(ScormWebhooksError):
+    """This process leaves a record to the next owner of its partition; nothing of it is committed."""

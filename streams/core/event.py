@@ -5,11 +5,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from streams.core.errors import FieldError, Invalid
-from streams.core.event_data import EVENT_TYPES, data_errors
+from streams.core.event_data import EVENT_TYPES, data_errors, is_unicode
 from streams.core.ids import ID_WORDS, is_id
+from streams.core.limits import TEXT_CHARACTERS
 
 _TRACE_PARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _RFC_3339 = re.compile(
@@ -65,6 +66,30 @@ def check_event(event: Event) -> Event:
     if errors:
         raise Invalid(*errors)
     return event
+
+
+class EventSubjects(NamedTuple):
+    """Whom and what an event is about, as far as it says so."""
+
+    session_id: str | None = None
+    learner_id: str | None = None
+    package_id: str | None = None
+    dispatch_id: str | None = None
+
+
+def subjects_of(body: bytes) -> EventSubjects:
+    """The subjects named in a rendered body; none where it is no event of ours."""
+    try:
+        data = json.loads(body)["data"]
+        session, learner, package, dispatch = (data.get(name) for name in _SUBJECTS)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return EventSubjects()
+    is_learner = isinstance(learner, str) and is_unicode(learner) and len(learner) <= TEXT_CHARACTERS
+    ids = [value if isinstance(value, str) and is_id(value) else None for value in (session, package, dispatch)]
+    return EventSubjects(ids[0], learner if is_learner else None, ids[1], ids[2])
+
+
+_SUBJECTS = ("sessionId", "learnerId", "packageId", "dispatchId")
 
 
 # -- JSON in and out -------------------------------------------------------------------------------------------

@@ -62,34 +62,34 @@ def _period(value: Any) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FieldType:
     """What a field may hold: `check` returns what is wrong with a value or None, `schema` tells programs the same."""
 
     check: Check
     schema: Mapping[str, Any]
 
 
-def _one_of(*values: str | int) -> Kind:
+def _one_of(*values: str | int) -> FieldType:
     message = "must be one of: " + ", ".join(map(str, values))
-    return Kind(
+    return FieldType(
         lambda value: None if type(value) in (str, int) and value in values else message, {"enum": list(values)}
     )
 
 
-_ID = Kind(_id, {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$"})
-_TEXT = Kind(_text, {"type": "string", "minLength": 1, "maxLength": TEXT_CHARACTERS})
-_NUMBER = Kind(_number, {"type": "number"})
-_SCALED = Kind(_scaled, {"type": "number", "minimum": -1, "maximum": 1})
-_WHOLE = Kind(_whole, {"type": "integer", "minimum": 0, "maximum": 2**63 - 1})
-_LENGTH = Kind(_duration, {"type": "string", "format": "duration", "maxLength": DURATION_CHARACTERS})
-_MONTH = Kind(_period, {"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"})
+_ID = FieldType(_id, {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$"})
+_TEXT = FieldType(_text, {"type": "string", "minLength": 1, "maxLength": TEXT_CHARACTERS})
+_NUMBER = FieldType(_number, {"type": "number"})
+_SCALED = FieldType(_scaled, {"type": "number", "minimum": -1, "maximum": 1})
+_WHOLE = FieldType(_whole, {"type": "integer", "minimum": 0, "maximum": 2**63 - 1})
+_LENGTH = FieldType(_duration, {"type": "string", "format": "duration", "maxLength": DURATION_CHARACTERS})
+_MONTH = FieldType(_period, {"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"})
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
     """One field of an event type's `data`."""
 
-    kind: Kind
+    kind: FieldType
     required: bool = True
 
 

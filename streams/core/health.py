@@ -6,13 +6,13 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from streams.core.delivery import Target, Trigger
-from streams.core.outcome import NETWORK_KINDS, Kind
+from streams.core.outcome import NETWORK_KINDS, OutcomeKind
 from streams.core.webhook import PauseReason
 
 FAILURES_TO_PAUSE = 5
 
 # The endpoint asked for time, or the fault is ours: neither says that the endpoint is broken.
-NOT_COUNTED = frozenset({Kind.THROTTLED, Kind.UNSENDABLE})
+NOT_COUNTED = frozenset({OutcomeKind.THROTTLED, OutcomeKind.UNSENDABLE})
 
 FALLBACK_FAILURES_TO_REST = 5
 FALLBACK_REST_SECONDS = 600.0
@@ -41,7 +41,7 @@ class HealthSample(NamedTuple):
     health_epoch: int
     trigger: Trigger
     target: Target
-    kind: Kind
+    outcome: OutcomeKind
     started_at: datetime
     ended_at: datetime
     status: int | None = None
@@ -70,7 +70,7 @@ class Health:
         """
         health = self
         for attempt in attempts:
-            if not (own_network_is_down and attempt.kind in NETWORK_KINDS):
+            if not (own_network_is_down and attempt.outcome in NETWORK_KINDS):
                 health = health._count(attempt)
         return health
 
@@ -79,11 +79,11 @@ class Health:
             return self
         if attempt.trigger is not Trigger.EVENT or attempt.target is not Target.PRIMARY:
             return self
-        if attempt.kind is Kind.DELIVERED:
+        if attempt.outcome is OutcomeKind.DELIVERED:
             return self._succeed(attempt)
-        if attempt.kind is Kind.GONE:
+        if attempt.outcome is OutcomeKind.GONE:
             return replace(self._fail(attempt), pause=PauseReason.GONE)
-        return self if attempt.kind in NOT_COUNTED else self._fail(attempt)
+        return self if attempt.outcome in NOT_COUNTED else self._fail(attempt)
 
     def _succeed(self, attempt: HealthSample) -> "Health":
         if self.last_failed_at is None or attempt.ended_at <= self.last_failed_at:

@@ -28,7 +28,7 @@ class Job:
     id: str
     account_id: str
     kind: JobKind
-    wanted: DeliveryFilter
+    filter: DeliveryFilter
     created_at: datetime
     total: int = 0
     done: int = 0

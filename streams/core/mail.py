@@ -28,7 +28,7 @@ class Mail:
 
     `unreached` are those who are yet to get it when others have it; it is empty when nobody has it, or everybody.
 
-    `details` of a pause: reason, url, description, failures, since, lastAt, lastStatus, lastWords; of dead letters:
+    `details` of a pause: reason, url, description, failures, since, lastAt, lastStatus, lastMessage; of dead letters:
     url, description, count, since, reminder. Absent values are left out; times are texts.
     """
 

@@ -37,7 +37,7 @@ class OwnNetwork:
             known = self._newest.get(attempt.webhook_id)
             if known is None or known.ended_at <= attempt.ended_at:
                 self._newest[attempt.webhook_id] = _Newest(_host(attempt.url), attempt.ended_at)
-                failed = attempt.kind in NETWORK_KINDS
+                failed = attempt.outcome in NETWORK_KINDS
                 (self._failed.add if failed else self._failed.discard)(attempt.webhook_id)
             self._now = max(self._now or attempt.ended_at, attempt.ended_at)
         if len(self._newest) > self._prune_beyond:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
-class Kind(StrEnum):
+class OutcomeKind(StrEnum):
     """What happened to an attempt; only `DELIVERED` is success."""
 
     DELIVERED = "delivered"
@@ -29,7 +29,7 @@ class Kind(StrEnum):
 
 
 # What our own broken network looks like; an endpoint that answers at all is never one of these.
-NETWORK_KINDS = frozenset({Kind.DNS, Kind.REFUSED, Kind.CONNECT_TIMEOUT})
+NETWORK_KINDS = frozenset({OutcomeKind.DNS, OutcomeKind.REFUSED, OutcomeKind.CONNECT_TIMEOUT})
 
 
 class Response(NamedTuple):
@@ -47,32 +47,32 @@ class Response(NamedTuple):
 class Failure:
     """Why there was no answer; `detail` is the network's own words."""
 
-    kind: Kind
+    kind: OutcomeKind
     detail: str = ""
 
 
 class Outcome(NamedTuple):
     """The verdict: `message` tell a person, `retry_after` is what the endpoint asked for."""
 
-    kind: Kind
+    kind: OutcomeKind
     message: str
     retry_after: timedelta | None = None
 
     @property
     def delivered(self) -> bool:
-        return self.kind is Kind.DELIVERED
+        return self.kind is OutcomeKind.DELIVERED
 
 
 _FAILURE_MESSAGES = {
-    Kind.TIMEOUT: "The endpoint did not answer within {timeout:g} seconds.",
-    Kind.CONNECT_TIMEOUT: "No connection to the endpoint could be opened in time.",
-    Kind.DNS: "The endpoint's host name could not be resolved.",
-    Kind.REFUSED: "The endpoint's server refused the connection.",
-    Kind.RESET: "The endpoint closed the connection before it answered.",
-    Kind.TLS: "The TLS connection failed: check the endpoint's certificate and that it speaks TLS 1.2 or newer.",
-    Kind.FORBIDDEN_ADDRESS: "The endpoint's host name leads to an address that webhooks may not reach.",
-    Kind.INVALID_RESPONSE: "The endpoint answered with something that is not HTTP.",
-    Kind.UNSENDABLE: "The request could not be built for this webhook.",
+    OutcomeKind.TIMEOUT: "The endpoint did not answer within {timeout:g} seconds.",
+    OutcomeKind.CONNECT_TIMEOUT: "No connection to the endpoint could be opened in time.",
+    OutcomeKind.DNS: "The endpoint's host name could not be resolved.",
+    OutcomeKind.REFUSED: "The endpoint's server refused the connection.",
+    OutcomeKind.RESET: "The endpoint closed the connection before it answered.",
+    OutcomeKind.TLS: "The TLS connection failed: check the endpoint's certificate and that it speaks TLS 1.2 or newer.",
+    OutcomeKind.FORBIDDEN_ADDRESS: "The endpoint's host name leads to an address that webhooks may not reach.",
+    OutcomeKind.INVALID_RESPONSE: "The endpoint answered with something that is not HTTP.",
+    OutcomeKind.UNSENDABLE: "The request could not be built for this webhook.",
 }
 
 
@@ -83,17 +83,21 @@ def judge(result: Response | Failure, now: datetime, timeout_seconds: float) -> 
         return Outcome(result.kind, f"{message} ({result.detail})" if result.detail else message)
     status = result.status
     if 200 <= status < 300:
-        return Outcome(Kind.DELIVERED, f"The endpoint answered {status}.")
+        return Outcome(OutcomeKind.DELIVERED, f"The endpoint answered {status}.")
     if 300 <= status < 400:
-        return Outcome(Kind.REDIRECT, f"The endpoint answered {status}, a redirect; webhooks do not follow redirects.")
+        return Outcome(
+            OutcomeKind.REDIRECT, f"The endpoint answered {status}, a redirect; webhooks do not follow redirects."
+        )
     if status == 410:
-        return Outcome(Kind.GONE, "The endpoint answered 410 Gone: it asks for no more events.")
+        return Outcome(OutcomeKind.GONE, "The endpoint answered 410 Gone: it asks for no more events.")
     if status in (429, 503) and (wait := retry_after(result.headers.get("retry-after"), now)) is not None:
         seconds = round(wait.total_seconds())
-        return Outcome(Kind.THROTTLED, f"The endpoint answered {status} and asked to wait {seconds} seconds.", wait)
+        return Outcome(
+            OutcomeKind.THROTTLED, f"The endpoint answered {status} and asked to wait {seconds} seconds.", wait
+        )
     if 400 <= status < 500:
-        return Outcome(Kind.CLIENT_ERROR, f"The endpoint answered {status}, so it did not accept the event.")
-    return Outcome(Kind.SERVER_ERROR, f"The endpoint answered {status}: its server failed.")
+        return Outcome(OutcomeKind.CLIENT_ERROR, f"The endpoint answered {status}, so it did not accept the event.")
+    return Outcome(OutcomeKind.SERVER_ERROR, f"The endpoint answered {status}: its server failed.")
 
 
 def retry_after(value: str | None, now: datetime) -> timedelta | None:

@@ -26,7 +26,12 @@ def check_delivery(delivery: Delivery) -> Delivery:
         delivery.generation, delivery.step, delivery.attempt, delivery.target_attempt, delivery.primary_attempts + 1
     )
     _check_times(delivery.first_seen_at)
-    _check_texts(delivery.event_type, delivery.seen.incarnation, delivery.pause_id or "", delivery.trace_parent or "")
+    _check_texts(
+        delivery.event_type,
+        delivery.subscriptions_position.incarnation,
+        delivery.pause_id or "",
+        delivery.trace_parent or "",
+    )
     if len(delivery.body) > PAYLOAD_BYTES:
         raise InvalidRecord(f"body: it has {len(delivery.body)} bytes; at most {PAYLOAD_BYTES} are sent")
     return delivery

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from streams.core.delivery import Delivery, Target
+from streams.core.delivery import Delivery
 from streams.core.limits import ANSWER_KEPT_BYTES
 from streams.core.outcome import Response
 from streams.core.signing import sign_platform, sign_standard
-from streams.core.webhook import Webhook
 
 MASK = "•••"
 SHORTEST_SECRET = 6
@@ -50,11 +49,6 @@ def _secret_parts(value: str) -> list[str]:
     What is shorter is no secret, and to mask it would make an answer unreadable.
     """
     return [part for part in {value, *value.split()} if len(part) >= SHORTEST_SECRET]
-
-
-def endpoint(delivery: Delivery, webhook: Webhook) -> str | None:
-    """The URL of the delivery's target; None when the webhook has no fallback URL (any more)."""
-    return webhook.url if delivery.target is Target.PRIMARY else webhook.fallback_url
 
 
 def build_request(

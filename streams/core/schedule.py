@@ -1,14 +1,15 @@
-"""The retry schedule: its tiers, and what follows an attempt."""
+"""The retry schedule, and the decisions before and after each attempt."""
 
 import re
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 
+from streams.core.attempt import NextStep
 from streams.core.delivery import DeathReason, Delivery, HoldReason, Target, Trigger
 from streams.core.errors import FieldError, Invalid
 from streams.core.limits import RETRY_TIERS
-from streams.core.outcome import Kind, Outcome
+from streams.core.outcome import Outcome, OutcomeKind
 from streams.core.webhook import Status, Webhook
 
 _WAIT = re.compile(r"([1-9]\d{0,6})(s|m|h|d)", re.ASCII)
@@ -18,6 +19,8 @@ _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 LONGEST_WAIT = timedelta(days=366)
 
 FALLBACK_RETRIES = 2
+# A test is sent while somebody waits for its outcome, and never later.
+TEST_EXPIRES = timedelta(seconds=12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +75,22 @@ def parse_schedule(text: str) -> Schedule:
     return Schedule(tiers)
 
 
-# -- what follows an attempt -----------------------------------------------------------------------------------
+# -- decisions about a delivery -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SendNow:
+    """Make an attempt at this URL."""
+
+    webhook: Webhook
+    url: str
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
     """The event is delivered."""
+
+    next_step = NextStep.DONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +99,7 @@ class RetryLater:
 
     tier: Tier
     delivery: Delivery
+    next_step = NextStep.TIER
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +107,7 @@ class UseFallback:
     """The next attempt goes to the fallback endpoint, at once."""
 
     delivery: Delivery
+    next_step = NextStep.FALLBACK
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,62 +115,78 @@ class Hold:
     """No request leaves until the webhook can take it."""
 
     delivery: Delivery
+    next_step = NextStep.HELD
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Given up: a dead letter."""
+    """The delivery becomes a dead letter."""
 
     reason: DeathReason
     delivery: Delivery
+    next_step = NextStep.DEAD
 
 
 @dataclass(frozen=True, slots=True)
 class Discard:
     """A test that failed: nothing follows."""
 
+    next_step = NextStep.DISCARDED
+
 
 Decision = Done | RetryLater | UseFallback | Hold | GiveUp | Discard
 
 
 def before_attempt(
-    delivery: Delivery, webhook: Webhook, *, fallback_rests: bool = False
-) -> UseFallback | Hold | GiveUp | None:
-    """What to do instead of an attempt, or None to go ahead: a paused webhook's deliveries are held (R10), tests apart.
+    delivery: Delivery,
+    webhook: Webhook | None,
+    *,
+    waited: timedelta = timedelta(),
+    fallback_rests: bool = False,
+) -> SendNow | UseFallback | Hold | GiveUp:
+    """Decide whether to attempt a delivery now; `webhook` is None when it was deleted.
 
-    An automatic pause sends them to the fallback URL where there is one. A delivery whose fallback URL was
-    taken away meanwhile is held as well: it flows on at the primary endpoint. While the fallback endpoint rests,
-    what was diverted to it ends as if it had failed there.
+    - A test is sent even to a paused webhook, unless it `waited` longer than `TEST_EXPIRES`.
+    - A paused webhook's deliveries are held; during an automatic pause they go to the fallback URL, if there is one.
+    - A delivery whose fallback URL was removed is held, and goes on at the primary endpoint.
+    - While the fallback endpoint rests, a delivery to it ends as if it had failed there.
     """
+    if webhook is None:
+        return GiveUp(DeathReason.DELETED, delivery.ended(attempted=False))
     if delivery.trigger is Trigger.TEST:
-        return None
-    to_fallback = delivery.target is Target.FALLBACK
+        if waited > TEST_EXPIRES:
+            return GiveUp(DeathReason.EXPIRED, delivery.ended(attempted=False))
+        return SendNow(webhook, webhook.url)
     if webhook.status is Status.PAUSED:
         pause = webhook.pause
         if not (pause and pause.reason.automatic and webhook.fallback_url is not None):
             return Hold(delivery.held(HoldReason.PAUSED, pause.id if pause else None, attempted=False))
-        if not to_fallback:
+        if delivery.target is Target.PRIMARY:
             return UseFallback(delivery.diverted(attempted=False))
-    elif to_fallback and webhook.fallback_url is None:
+    if delivery.target is Target.PRIMARY:
+        return SendNow(webhook, webhook.url)
+    if webhook.fallback_url is None:
         return Hold(delivery.held(HoldReason.BUSY, None, attempted=False))
-    return _fallback_failed(delivery, webhook, attempted=False) if to_fallback and fallback_rests else None
+    if fallback_rests:
+        return _fallback_failed(delivery, webhook, attempted=False)
+    return SendNow(webhook, webhook.fallback_url)
 
 
 def after_attempt(delivery: Delivery, outcome: Outcome, schedule: Schedule, webhook: Webhook) -> Decision:
-    """What follows an attempt: done, the next tier, the fallback URL, held, or a dead letter (R7, R9)."""
+    """Decide what follows an attempt."""
     if outcome.delivered:
         return Done()
     if delivery.trigger is Trigger.TEST:
         return Discard()
     if delivery.target is Target.FALLBACK:
         return _after_fallback(delivery, outcome, schedule, webhook)
-    if outcome.kind is Kind.GONE:
-        return _given_up(delivery, DeathReason.GONE, webhook)
+    if outcome.kind is OutcomeKind.GONE:
+        return _give_up(delivery, DeathReason.GONE, webhook)
     tier = schedule.tier_after(delivery.target_attempt, outcome.retry_after)
-    return RetryLater(tier, delivery.retried()) if tier else _given_up(delivery, DeathReason.EXHAUSTED, webhook)
+    return RetryLater(tier, delivery.retried()) if tier else _give_up(delivery, DeathReason.EXHAUSTED, webhook)
 
 
-def _given_up(delivery: Delivery, reason: DeathReason, webhook: Webhook) -> UseFallback | GiveUp:
+def _give_up(delivery: Delivery, reason: DeathReason, webhook: Webhook) -> UseFallback | GiveUp:
     if webhook.fallback_url is not None:
         return UseFallback(delivery.diverted(attempted=True))
     return GiveUp(reason, delivery.ended(attempted=True))
@@ -163,7 +194,7 @@ def _given_up(delivery: Delivery, reason: DeathReason, webhook: Webhook) -> UseF
 
 def _after_fallback(delivery: Delivery, outcome: Outcome, schedule: Schedule, webhook: Webhook) -> Decision:
     tier = schedule.tier_after(delivery.target_attempt, outcome.retry_after)
-    if delivery.target_attempt <= FALLBACK_RETRIES and tier is not None and outcome.kind is not Kind.GONE:
+    if delivery.target_attempt <= FALLBACK_RETRIES and tier is not None and outcome.kind is not OutcomeKind.GONE:
         return RetryLater(tier, delivery.retried())
     return _fallback_failed(delivery, webhook, attempted=True)
 

@@ -1,4 +1,4 @@
-"""Slots: who may send next, so that no endpoint takes what is due to the others."""
+"""Slots for requests in flight, shared fairly between endpoints."""
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
@@ -14,33 +14,32 @@ from streams.core.endpoint_queue import (
     Waiter,
 )
 
-IDLE_LINES_KEPT = 10_000
+IDLE_QUEUES_KEPT = 10_000
 
 
 class Slots(Generic[Waiter]):
-    """Every line has a cap that adapts, lines of one repute have a share, and lines that wait take turns.
+    """Each endpoint has a queue with a cap that adapts, and queues that wait take turns.
 
-    A state machine without I/O or clock (`now` is in seconds): `seize` takes a slot where nobody waits, `ask` queues a
-    ticket, `grant` names the tickets that may go now, `release` gives a slot back and `spill` names those that would
-    wait for too long.
-    Lines that fail or are slow hold at most a quarter of all slots together, those that never answered yet at most
-    half, and the last free slot is kept for tests.
+    A state machine without I/O or clock (`now` is in seconds). `try_acquire` takes a slot at once, `enqueue` adds a
+    waiter, `grant` returns the waiters that may go now, `release` frees a slot, and `shed` removes the waiters that
+    would wait too long. Suspect endpoints use at most a quarter of all slots together, new ones at most half. The last
+    free slot is reserved for tests.
     """
 
     def __init__(self, total: int) -> None:
         self._free = total
         self._reserved = 1 if total > 1 else 0
         self._shares = {
-            EndpointClass.PROVEN: total,
-            EndpointClass.UNPROVEN: max(1, total // 2),
+            EndpointClass.HEALTHY: total,
+            EndpointClass.NEW: max(1, total // 2),
             EndpointClass.SUSPECT: max(1, total // 4),
             EndpointClass.TEST: total,
         }
-        self._held = dict.fromkeys(EndpointClass, 0)
-        self._lines: dict[str, EndpointQueue[Waiter]] = {}
+        self._in_use = dict.fromkeys(EndpointClass, 0)
+        self._queues: dict[str, EndpointQueue[Waiter]] = {}
         self._idle: OrderedDict[str, None] = OrderedDict()
-        self._turns: dict[EndpointClass, OrderedDict[str, EndpointQueue[Waiter]]] = {
-            repute: OrderedDict() for repute in EndpointClass
+        self._ready: dict[EndpointClass, OrderedDict[str, EndpointQueue[Waiter]]] = {
+            endpoint_class: OrderedDict() for endpoint_class in EndpointClass
         }
         self._rotation = deque(EndpointClass)
         self._by_age: deque[tuple[float, str, Waiter]] = deque()
@@ -50,139 +49,138 @@ class Slots(Generic[Waiter]):
     def free(self) -> int:
         return self._free
 
-    def held(self, repute: EndpointClass) -> int:
-        """How many slots the lines of this repute have together."""
-        return self._held[repute]
+    def in_use(self, endpoint_class: EndpointClass) -> int:
+        """Slots in use by all endpoints of a class."""
+        return self._in_use[endpoint_class]
 
     def waiting(self) -> int:
-        """How many wait for a slot."""
-        return sum(line.length for line in self._lines.values() if line.length)
+        """The number of waiters in all queues."""
+        return sum(queue.waiting for queue in self._queues.values() if queue.waiting)
 
-    def seize(
-        self, name: str, ticket: Waiter, now: float, errand: Priority = Priority.FRESH, ceiling: int = 32
+    def try_acquire(
+        self, name: str, waiter: Waiter, now: float, priority: Priority = Priority.FIRST, ceiling: int = 32
     ) -> bool:
-        """Take a slot at once, as `ask` and `grant` would give it; False where anybody waits, or there is none."""
+        """Take a slot at once, as `enqueue` and `grant` would give it. False when another waits, or no slot is free."""
         self._mark_slow(now)
-        line = self._line(name, errand, ceiling)
-        if any(self._turns.values()) or line.length or not line.has_room(errand) or not self._has_slot(line.repute):
+        queue = self._queue(name, priority, ceiling)
+        others_wait = any(self._ready.values()) or queue.waiting
+        if others_wait or not queue.has_room(priority) or not self._has_slot(queue.endpoint_class):
             return False
         self._idle.pop(name, None)
-        self._fly(line, ticket, errand, now)
+        self._take_slot(queue, waiter, priority, now)
         return True
 
-    def ask(self, name: str, ticket: Waiter, errand: Priority = Priority.FRESH, ceiling: int = 32) -> None:
-        """Queue `ticket` in the line of that name; tests need a line of their own. `ceiling` bounds the line's cap."""
-        line = self._line(name, errand, ceiling)
+    def enqueue(self, name: str, waiter: Waiter, priority: Priority = Priority.FIRST, ceiling: int = 32) -> None:
+        """Add a waiter to an endpoint's queue; tests need a queue of their own. `ceiling` limits the queue's cap."""
+        queue = self._queue(name, priority, ceiling)
         self._asked += 1
-        (line.again if errand is Priority.AGAIN else line.fresh).append((self._asked, ticket))
+        (queue.retries if priority is Priority.RETRY else queue.first_attempts).append((self._asked, waiter))
         self._idle.pop(name, None)
-        self._enlist(line)
+        self._make_ready(queue)
 
     def grant(self, now: float) -> list[tuple[str, Waiter]]:
-        """The lines and tickets that may go now, in turn; each holds a slot until it is released."""
+        """The queues' names and waiters that may go now, in turn; each has a slot until it is released."""
         self._mark_slow(now)
         granted: list[tuple[str, Waiter]] = []
-        while any(self._turns.values()) and (one := self._grant_one(now)) is not None:
+        while any(self._ready.values()) and (one := self._grant_one(now)) is not None:
             granted.append(one)
         return granted
 
-    def release(self, name: str, ticket: Waiter, now: float, delivered: bool | None) -> None:
-        """The slot is free again; `delivered` says how the attempt ended, None that none was made."""
-        line = self._lines[name]
-        since, errand = line.flying.pop(ticket)
-        line.again_flying -= errand is Priority.AGAIN
-        line.slow.discard(ticket)
-        line.moved_at = now
+    def release(self, name: str, waiter: Waiter, now: float, delivered: bool | None) -> None:
+        """Free a slot; `delivered` says how the attempt ended, None that none was made."""
+        queue = self._queues[name]
+        since, priority = queue.in_flight.pop(waiter)
+        queue.retries_in_flight -= priority is Priority.RETRY
+        queue.slow.discard(waiter)
+        queue.moved_at = now
         self._free += 1
-        self._held[line.repute] -= 1
+        self._in_use[queue.endpoint_class] -= 1
         if delivered is not None:
-            line.learn(delivered, now - since)
-        self._judge(line)
-        self._enlist(line)
-        self._forget_idle(line)
+            queue.record_result(delivered, now - since)
+        self._reclassify(queue)
+        self._make_ready(queue)
+        self._forget_idle(queue)
 
-    def spill(self, now: float, names: Iterable[str] | None = None) -> list[Waiter]:
-        """Take out who would wait too long for the line's own sake, the last come first; all lines unless named."""
+    def shed(self, now: float, names: Iterable[str] | None = None) -> list[Waiter]:
+        """Remove the waiters that would wait too long because of their endpoint, newest first; all queues unless named."""
         self._mark_slow(now)
-        lines = list(self._lines.values()) if names is None else [self._lines[name] for name in names]
-        spilled: list[Waiter] = []
-        for line in lines:
-            while line.length and line.repute is not EndpointClass.TEST and line.is_too_long(now):
-                last = line.again if not line.fresh or (line.again and line.again[-1] > line.fresh[-1]) else line.fresh
-                spilled.append(last.pop()[1])
-            if not line.length:
-                self._turns[line.repute].pop(line.name, None)
-                self._forget_idle(line)
-        return spilled
+        queues = list(self._queues.values()) if names is None else [self._queues[name] for name in names]
+        removed: list[Waiter] = []
+        for queue in queues:
+            while queue.waiting and queue.endpoint_class is not EndpointClass.TEST and queue.is_too_long(now):
+                removed.append(queue.pop_newest())
+            if not queue.waiting:
+                self._ready[queue.endpoint_class].pop(queue.name, None)
+                self._forget_idle(queue)
+        return removed
 
-    def _line(self, name: str, errand: Priority, ceiling: int) -> EndpointQueue[Waiter]:
-        line = self._lines.get(name)
-        if line is None:
-            cap, repute = (
-                (TEST_CAP, EndpointClass.TEST) if errand is Priority.TEST else (START_CAP, EndpointClass.UNPROVEN)
-            )
-            line = self._lines[name] = EndpointQueue[Waiter](name, ceiling, cap, repute)
-        line.ceiling = ceiling
-        line.cap = min(line.cap, ceiling)
-        return line
+    def _queue(self, name: str, priority: Priority, ceiling: int) -> EndpointQueue[Waiter]:
+        queue = self._queues.get(name)
+        if queue is None:
+            is_test = priority is Priority.TEST
+            cap, endpoint_class = (TEST_CAP, EndpointClass.TEST) if is_test else (START_CAP, EndpointClass.NEW)
+            queue = self._queues[name] = EndpointQueue[Waiter](name, ceiling, cap, endpoint_class)
+        queue.ceiling = ceiling
+        queue.cap = min(queue.cap, ceiling)
+        return queue
 
-    def _has_slot(self, repute: EndpointClass) -> bool:
-        reserved = 0 if repute is EndpointClass.TEST else self._reserved
-        return self._free > reserved and self._held[repute] < self._shares[repute]
+    def _has_slot(self, endpoint_class: EndpointClass) -> bool:
+        reserved = 0 if endpoint_class is EndpointClass.TEST else self._reserved
+        return self._free > reserved and self._in_use[endpoint_class] < self._shares[endpoint_class]
 
     def _grant_one(self, now: float) -> tuple[str, Waiter] | None:
         for _ in range(len(self._rotation)):
-            repute = self._rotation[0]
+            endpoint_class = self._rotation[0]
             self._rotation.rotate(-1)
-            turns = self._turns[repute]
-            while turns and self._has_slot(repute):
-                _, line = turns.popitem(last=False)
-                # Its cap may have been halved since it was listed.
-                if (errand := line.next_errand) is not None:
-                    _, ticket = (line.again if errand is Priority.AGAIN else line.fresh).popleft()
-                    self._fly(line, ticket, errand, now)
-                    self._enlist(line)
-                    return line.name, ticket
+            ready = self._ready[endpoint_class]
+            while ready and self._has_slot(endpoint_class):
+                _, queue = ready.popitem(last=False)
+                # Its cap may have been halved since it became ready.
+                if (priority := queue.next_priority) is not None:
+                    waiter = queue.pop_next(priority)
+                    self._take_slot(queue, waiter, priority, now)
+                    self._make_ready(queue)
+                    return queue.name, waiter
         return None
 
-    def _fly(self, line: EndpointQueue[Waiter], ticket: Waiter, errand: Priority, now: float) -> None:
-        if not line.flying:
-            line.moved_at = now
-        line.flying[ticket] = now, errand
-        line.again_flying += errand is Priority.AGAIN
+    def _take_slot(self, queue: EndpointQueue[Waiter], waiter: Waiter, priority: Priority, now: float) -> None:
+        if not queue.in_flight:
+            queue.moved_at = now
+        queue.in_flight[waiter] = now, priority
+        queue.retries_in_flight += priority is Priority.RETRY
         self._free -= 1
-        self._held[line.repute] += 1
-        self._by_age.append((now, line.name, ticket))
+        self._in_use[queue.endpoint_class] += 1
+        self._by_age.append((now, queue.name, waiter))
 
     def _mark_slow(self, now: float) -> None:
         while self._by_age and self._by_age[0][0] < now - SLOW_SECONDS:
-            since, name, ticket = self._by_age.popleft()
-            line = self._lines.get(name)
-            if line and line.flying.get(ticket, (None,))[0] == since:
-                line.slow.add(ticket)
-                self._judge(line)
+            since, name, waiter = self._by_age.popleft()
+            queue = self._queues.get(name)
+            if queue and queue.in_flight.get(waiter, (None,))[0] == since:
+                queue.slow.add(waiter)
+                self._reclassify(queue)
 
-    def _judge(self, line: EndpointQueue[Waiter]) -> None:
-        """Move the line to where its repute belongs, with what it holds and its turn."""
-        before, after = line.repute, line.judged()
+    def _reclassify(self, queue: EndpointQueue[Waiter]) -> None:
+        """Move an endpoint to the class that fits it now, with its slots and its turn."""
+        before, after = queue.endpoint_class, queue.classify()
         if before is after:
             return
-        line.repute = after
-        self._held[before] -= len(line.flying)
-        self._held[after] += len(line.flying)
-        if self._turns[before].pop(line.name, None):
-            self._turns[after][line.name] = line
+        queue.endpoint_class = after
+        self._in_use[before] -= len(queue.in_flight)
+        self._in_use[after] += len(queue.in_flight)
+        if self._ready[before].pop(queue.name, None):
+            self._ready[after][queue.name] = queue
 
-    def _enlist(self, line: EndpointQueue[Waiter]) -> None:
-        if line.next_errand is not None:
-            self._turns[line.repute].setdefault(line.name, line)
+    def _make_ready(self, queue: EndpointQueue[Waiter]) -> None:
+        if queue.next_priority is not None:
+            self._ready[queue.endpoint_class].setdefault(queue.name, queue)
 
-    def _forget_idle(self, line: EndpointQueue[Waiter]) -> None:
-        """Keep what was learned of the newest idle lines; to forget one costs it a new start."""
-        if line.flying or line.length:
+    def _forget_idle(self, queue: EndpointQueue[Waiter]) -> None:
+        """Keep the state of the newest idle endpoints; a forgotten one starts as new."""
+        if queue.in_flight or queue.waiting:
             return
-        self._idle[line.name] = None
-        self._idle.move_to_end(line.name)
-        if len(self._idle) > IDLE_LINES_KEPT:
+        self._idle[queue.name] = None
+        self._idle.move_to_end(queue.name)
+        if len(self._idle) > IDLE_QUEUES_KEPT:
             oldest, _ = self._idle.popitem(last=False)
-            del self._lines[oldest]
+            del self._queues[oldest]

@@ -101,7 +101,7 @@ class SubscriptionsTable:
         return self._sentinel.incarnation if self._sentinel else ""
 
     @property
-    def seen(self) -> SubscriptionsPosition:
+    def reached(self) -> SubscriptionsPosition:
         return SubscriptionsPosition(self.incarnation, self.position)
 
     def put(self, offset: int, webhook: Webhook, appended_at: datetime) -> None:

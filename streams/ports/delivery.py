@@ -92,7 +92,7 @@ class Telemetry(Protocol):
     """What an operator sees: metrics by their declared names, and one wide log line for a fact."""
 
     @property
-    def is_info_enabled(self) -> bool:
+    def is_debug_enabled(self) -> bool:
         """Whether what is told is written at all; who tells of every record asks first."""
 
     def count(self, metric: str, amount: float = 1, /, **labels: str) -> None: ...

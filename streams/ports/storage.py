@@ -11,7 +11,7 @@ from streams.core.held import HeldChoice
 from streams.core.job import Job
 from streams.core.page import Cursor, Page
 from streams.core.webhook import Registration, Webhook
-from streams.core.webhook_stats import FailureStreak, Hour
+from streams.core.webhook_stats import FailureStreak, Hour, ResponseTimes
 
 
 class Replays(Protocol):
@@ -92,6 +92,9 @@ class WebhookStats(Protocol):
         """Its run of failures in its current health epoch."""
 
     async def hours(self, webhook_id: str, since: datetime) -> Sequence[Hour]:
+        """Oldest first."""
+
+    async def response_times(self, webhook_id: str, since: datetime) -> Sequence[ResponseTimes]:
         """Oldest first."""
 
     async def last_at(self, webhook_id: str, outcome: str) -> datetime | None:

@@ -79,7 +79,8 @@ class SqlDeployment(Deployment):
         settings = self.settings
         days = {
             Prunable.DELIVERIES: settings.retention_days,
-            Prunable.NUMBERS: max(31, settings.retention_days),
+            Prunable.ATTEMPTS_BY_HOUR: max(31, settings.retention_days),
+            Prunable.RESPONSE_TIMES: max(31, settings.retention_days),
             Prunable.JOBS: settings.retention_days,
             Prunable.MAILS: settings.audit_retention_days,
             Prunable.AUDIT: settings.audit_retention_days,

@@ -32,7 +32,7 @@ class PublishProcess:
             new_incarnation=lambda: str(ULID()),
         )
         self._deployment, self._telemetry = deployment, telemetry
-        self._drain = ReleaseHeld(
+        self._release_held = ReleaseHeld(
             deployment.held(),
             deployment.recorder(telemetry),
             self._subscriptions,
@@ -61,7 +61,7 @@ class PublishProcess:
 
     async def _send_on(self) -> None:
         await self._subscriptions.wait_until_ready()
-        await self._drain.run()
+        await self._release_held.run()
 
     async def _do_jobs(self) -> None:
         await run_jobs(self._deployment.jobs(), self._telemetry)

@@ -108,11 +108,11 @@ class DeliverProcess:
             control_name=settings.control_name,
         )
         self._telemetry = telemetry
-        self._attention = LoopClock()
+        self._loop_clock = LoopClock()
         slots = min(settings.slots, connections)
         if slots < settings.slots:
             telemetry.warning("fewer_slots_than_set", slots=slots, why="the limit of open files (ulimit -n) is too low")
-        self._slots = SlotLimiter(Slots(slots), self._attention.now)
+        self._limiter = SlotLimiter(Slots(slots), self._loop_clock.now)
         world = DeliverPorts(
             codec=deployment.codec,
             subscriptions=self._subscriptions,
@@ -124,14 +124,17 @@ class DeliverProcess:
             telemetry=telemetry,
         )
         policy = DeliveryPolicy(settings.retry_schedule, settings.attempt_timeout_seconds, settings.signature_header)
-        self._intake = PartitionConsumer(
-            self._consumer, Deliver(world, policy, self._slots).take, deployment.clock, telemetry
+        self._partition_consumer = PartitionConsumer(
+            self._consumer, Deliver(world, policy, self._limiter).handler, deployment.clock, telemetry
         )
 
     async def run(self) -> None:
         try:
             await together(
-                self._subscriptions.run, self._take_in, self._attention.run, lambda: self._slots.tick(self._telemetry)
+                self._subscriptions.run,
+                self._take_in,
+                self._loop_clock.run,
+                lambda: self._limiter.run(self._telemetry),
             )
         finally:
             await self._sender.close()
@@ -140,11 +143,11 @@ class DeliverProcess:
     async def _take_in(self) -> None:
         await self._subscriptions.wait_until_ready()
         await self._topics.look()
-        await together(self._topics.run, self._intake.run)
+        await together(self._topics.run, self._partition_consumer.run)
 
     async def drain(self) -> None:
-        self._slots.close()
-        await self._intake.drain()
+        self._limiter.close()
+        await self._partition_consumer.drain()
 
     def readiness_problems(self) -> list[str]:
         missing = self._topics.missing

@@ -39,25 +39,25 @@ class StageSpec:
     database: bool = False
     check: Callable[[Deployment], object] = lambda _: None
 
-    def prerequisites(self, products: Deployment) -> StartupChecks:
+    def checks(self, deployment: Deployment) -> StartupChecks:
         """Raises `Misconfigured` for settings that declare no topics."""
-        _ = products.topics
-        return StartupChecks(self.topics(products), self.database)
+        _ = deployment.topics
+        return StartupChecks(self.topics(deployment), self.database)
 
 
 class StageStartup:
     """A `Startup` of the stage of this name."""
 
-    def __init__(self, name: str, products: Deployment, telemetry: PrometheusTelemetry) -> None:
+    def __init__(self, name: str, deployment: Deployment, telemetry: PrometheusTelemetry) -> None:
         self._kind = STAGES[name]
-        self._products, self._telemetry = products, telemetry
+        self._deployment, self._telemetry = deployment, telemetry
         self._waits_for = "is starting"
 
     async def prepare(self) -> Runnable:
-        await in_daemon_thread(lambda: self._kind.check(self._products))
-        await self._kind.prerequisites(self._products).wait(self._products, self._tell)
+        await in_daemon_thread(lambda: self._kind.check(self._deployment))
+        await self._kind.checks(self._deployment).wait(self._deployment, self._tell)
         factory = await in_daemon_thread(self._kind.load)
-        return factory(self._products, self._telemetry)
+        return factory(self._deployment, self._telemetry)
 
     def readiness_problems(self) -> list[str]:
         return [self._waits_for]
@@ -107,8 +107,8 @@ def _with_sql(process: Callable[["SqlDeployment", PrometheusTelemetry], Runnable
     """For those that work with a database, which is megabytes that `fan-out` and `deliver` do without."""
     from streams.runtime.bootstrap import SqlDeployment
 
-    return lambda products, telemetry: process(
-        SqlDeployment(products.settings, products.environ, products.sole_member), telemetry
+    return lambda deployment, telemetry: process(
+        SqlDeployment(deployment.settings, deployment.environ, deployment.sole_member), telemetry
     )
 
 
@@ -116,12 +116,12 @@ STAGES: dict[str, StageSpec] = {
     "fan-out": StageSpec(
         topics=lambda _: [SESSION_EVENTS, INVALID, SUBSCRIPTIONS, DELIVERIES],
         load=_fan_out,
-        check=lambda products: products.event_codec,
+        check=lambda deployment: deployment.event_codec,
     ),
     "deliver": StageSpec(
-        topics=lambda products: [SUBSCRIPTIONS, *delivery_family(products.tiers), INVALID],
+        topics=lambda deployment: [SUBSCRIPTIONS, *delivery_family(deployment.tiers), INVALID],
         load=_deliver,
-        check=lambda products: products.encryption,
+        check=lambda deployment: deployment.encryption,
     ),
     "record": StageSpec(topics=lambda _: [*RECORDED, INVALID], load=_record, database=True),
     # It sends held deliveries on to `deliveries`, and ends others in `deliveries.dead-letter`.
@@ -131,6 +131,6 @@ STAGES: dict[str, StageSpec] = {
         topics=lambda _: [SESSION_EVENTS, TEST_DELIVERIES],
         load=_api,
         database=True,
-        check=lambda products: products.encryption,
+        check=lambda deployment: deployment.encryption,
     ),
 }

@@ -19,7 +19,7 @@ AT_ONCE = 500
 # A payload is recorded a second or so after the attempt, unless `record` is behind.
 ASK_TIMES = 30
 ASK_EVERY_SECONDS = 0.1
-FRESH = timedelta(seconds=30)
+FIRST = timedelta(seconds=30)
 
 
 class DeliveryService:
@@ -70,7 +70,7 @@ class DeliveryService:
         """With its payload, for which it waits a moment where something has just happened."""
         seen = await self.find(delivery_id, account_id)
         for _ in range(ASK_TIMES):
-            if seen.body is not None or self._clock.now() - seen.delivery_state.changed_at > FRESH:
+            if seen.body is not None or self._clock.now() - seen.delivery_state.changed_at > FIRST:
                 break
             await asyncio.sleep(ASK_EVERY_SECONDS)
             seen = await self.find(delivery_id, account_id)

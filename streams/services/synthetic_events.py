@@ -55,7 +55,7 @@ class SyntheticEventService:
             webhook_id=webhook_id,
             first_seen_at=now,
             # Whoever sends it reads all of `subscriptions` first: we have read nothing.
-            seen=SubscriptionsPosition("", 0),
+            subscriptions_position=SubscriptionsPosition("", 0),
             body=render(event),
             trigger=Trigger.TEST,
         )

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from streams.core.delivery_state import StateCount
 from streams.core.errors import FieldError, Invalid
 from streams.core.mail import Mail, RenderedMail, compose
-from streams.core.outcome import Kind
+from streams.core.outcome import OutcomeKind
 from streams.core.page import Cursor, Page
 from streams.core.webhook import Registration
-from streams.core.webhook_stats import FailureStreak, Hour
+from streams.core.webhook_stats import FailureStreak, Hour, ResponseTimes
 from streams.ports import Clock, Mails, WebhookStats
 from streams.services.webhooks import WebhookService
 
@@ -28,10 +28,11 @@ class HealthDetails:
 
 @dataclass(frozen=True, slots=True)
 class StatsSummary:
-    """Attempts by the hour since `since`, oldest first, and what is not finished now."""
+    """Attempts and response times by the hour since `since`, oldest first, and what is not finished now."""
 
     since: datetime
     hours: Sequence[Hour]
+    response_times: Sequence[ResponseTimes]
     unfinished: Sequence[StateCount]
 
 
@@ -59,7 +60,7 @@ class WebhookStatsService:
         """Raises `NotFound`."""
         registration = await self._webhooks.find(webhook_id, account_id)
         failing = await self._stats.failing(webhook_id)
-        return HealthDetails(registration, failing, await self._stats.last_at(webhook_id, Kind.DELIVERED))
+        return HealthDetails(registration, failing, await self._stats.last_at(webhook_id, OutcomeKind.DELIVERED))
 
     async def stats(self, webhook_id: str, hours: int = 24, account_id: str | None = None) -> StatsSummary:
         """The current hour and those before it, `hours` in all. Raises `Invalid`, `NotFound`."""
@@ -68,7 +69,12 @@ class WebhookStatsService:
         await self._webhooks.find(webhook_id, account_id)
         this_hour = self._clock.now().replace(minute=0, second=0, microsecond=0)
         since = this_hour - timedelta(hours=hours - 1)
-        return StatsSummary(since, await self._stats.hours(webhook_id, since), await self._stats.unfinished(webhook_id))
+        return StatsSummary(
+            since,
+            await self._stats.hours(webhook_id, since),
+            await self._stats.response_times(webhook_id, since),
+            await self._stats.unfinished(webhook_id),
+        )
 
     async def mails(self, account_id: str, after: Cursor | None, limit: int) -> Page[MailDetails]:
         """What the account was told, or is to be told; newest first."""

@@ -1,24 +1,14 @@
-"""One attempt: prepare, send, judge, decide what follows."""
+"""One attempt: build the request, send it, judge the result, decide what follows."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from streams.core.attempt import Attempt, NextStep
+from streams.core.attempt import Attempt
 from streams.core.delivery import Delivery
 from streams.core.errors import InvalidRecord
-from streams.core.outcome import Failure, Kind, Response, judge
-from streams.core.request import Request, build_request, endpoint
-from streams.core.schedule import (
-    Decision,
-    Discard,
-    Done,
-    GiveUp,
-    Hold,
-    RetryLater,
-    Schedule,
-    UseFallback,
-    after_attempt,
-)
+from streams.core.outcome import Failure, OutcomeKind, Response, judge
+from streams.core.request import Request, build_request
+from streams.core.schedule import Decision, RetryLater, Schedule, SendNow, after_attempt
 from streams.core.webhook import Webhook
 from streams.ports import Clock, Codec, Encryption, RecordProducer, ReplayLookup, Sender, Subscriptions, Telemetry
 from streams.stages.invalid_records import run_pure
@@ -26,7 +16,7 @@ from streams.stages.invalid_records import run_pure
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPolicy:
-    """How a deployment delivers: its schedule, the whole attempt's time, the platform's signature header."""
+    """How a deployment delivers: its retry schedule, the timeout of an attempt, the platform's signature header."""
 
     schedule: Schedule
     timeout_seconds: float = 10.0
@@ -48,26 +38,45 @@ class DeliverPorts:
 
 
 class AttemptSender:
-    """Sends for any webhook; a failure of the endpoint or of the network is an outcome, never an exception."""
+    """Makes attempts for any webhook. A failure of the endpoint or the network is an outcome, never an exception."""
 
     def __init__(self, ports: DeliverPorts, policy: DeliveryPolicy) -> None:
         self._ports = ports
         self._policy = policy
 
-    async def attempt(self, delivery: Delivery, webhook: Webhook) -> tuple[Attempt, Decision]:
-        """POST once; the attempt as it is recorded, and what follows it.
+    async def attempt(self, delivery: Delivery, target: SendNow) -> tuple[Attempt, Decision]:
+        """POST once. Returns the attempt as it is recorded, and what follows it.
 
-        Raises `InvalidRecord` where our own code fails at what came of it.
+        Raises `InvalidRecord` where our own code fails at the result, `Unavailable` when this machine is short of
+        something.
         """
         started_at = self._ports.clock.now()
-        url = endpoint(delivery, webhook) or webhook.url
-        request, result = await self._send(delivery, webhook, url, started_at)
+        request: Request | None = None
+        result: Response | Failure
+        try:
+            request = self._build_request(delivery, target, started_at)
+        except (InvalidRecord, ValueError) as wrong:
+            # A request that cannot be signed is retried like any failure. It stops no other webhook.
+            result = Failure(OutcomeKind.UNSENDABLE, str(wrong))
+        else:
+            result = await self._ports.sender.send(request)
         ended_at = self._ports.clock.now()
-        attempt, following = run_pure(
-            lambda: self._judge(delivery, webhook, url, request, result, started_at, ended_at)
+        attempt, decision = run_pure(
+            lambda: self._judge(delivery, target.webhook, target.url, request, result, started_at, ended_at)
         )
-        self._tell(attempt)
-        return attempt, following
+        self._observe(attempt)
+        return attempt, decision
+
+    def _build_request(self, delivery: Delivery, target: SendNow, now: datetime) -> Request:
+        webhook, encryption = target.webhook, self._ports.encryption
+        return build_request(
+            delivery,
+            target.url,
+            [encryption.decrypt(secret.ciphertext) for secret in webhook.valid_secrets(now)],
+            encryption.decrypt_headers(webhook.encrypted_headers),
+            int(now.timestamp()),
+            self._policy.signature_header,
+        )
 
     def _judge(
         self,
@@ -80,7 +89,7 @@ class AttemptSender:
         ended_at: datetime,
     ) -> tuple[Attempt, Decision]:
         outcome = judge(result, ended_at, self._policy.timeout_seconds)
-        following = after_attempt(delivery, outcome, self._policy.schedule, webhook)
+        decision = after_attempt(delivery, outcome, self._policy.schedule, webhook)
         response = result if isinstance(result, Response) else None
         if response and request and request.private:
             response = request.mask(response)
@@ -104,67 +113,33 @@ class AttemptSender:
             status=response.status if response else None,
             response_headers=response.headers if response else {},
             response_body=response.body if response else b"",
-            kind=outcome.kind,
+            outcome=outcome.kind,
             message=outcome.message,
-            next_step=_followed(following),
-            tier=following.tier.name if isinstance(following, RetryLater) else None,
+            next_step=decision.next_step,
+            tier=decision.tier.name if isinstance(decision, RetryLater) else None,
         )
-        return attempt, following
+        return attempt, decision
 
-    async def _send(
-        self, delivery: Delivery, webhook: Webhook, url: str, now: datetime
-    ) -> tuple[Request | None, Response | Failure]:
-        try:
-            request = build_request(
-                delivery,
-                url,
-                [self._ports.encryption.decrypt(secret.ciphertext) for secret in webhook.valid_secrets(now)],
-                self._ports.encryption.decrypt_headers(webhook.encrypted_headers),
-                int(now.timestamp()),
-                self._policy.signature_header,
-            )
-        except (InvalidRecord, ValueError) as wrong:
-            # What cannot be signed for one webhook waits like any failure; it stops no other.
-            return None, Failure(Kind.UNSENDABLE, str(wrong))
-        return request, await self._ports.sender.send(request)
-
-    def _tell(self, attempt: Attempt) -> None:
+    def _observe(self, attempt: Attempt) -> None:
         telemetry, milliseconds = self._ports.telemetry, attempt.milliseconds
-        telemetry.count("attempts_total", outcome=attempt.kind)
+        telemetry.count("attempts_total", outcome=attempt.outcome)
         telemetry.observe("attempt_seconds", milliseconds / 1000)
-        if attempt.kind is Kind.DELIVERED:
+        if attempt.outcome is OutcomeKind.DELIVERED:
             delay = (attempt.ended_at - attempt.first_seen_at).total_seconds()
             telemetry.observe("event_to_delivered_seconds", max(delay, 0.0))
-        if telemetry.is_info_enabled:
-            self._producer(attempt, milliseconds)
-
-    def _producer(self, attempt: Attempt, milliseconds: float) -> None:
-        self._ports.telemetry.info(
-            "attempt",
-            delivery_id=attempt.delivery_id,
-            event_id=attempt.event_id,
-            webhook_id=attempt.webhook_id,
-            account_id=attempt.account_id,
-            generation=attempt.generation,
-            number=attempt.number,
-            target=attempt.target,
-            outcome=attempt.kind,
-            status=attempt.status,
-            milliseconds=round(milliseconds, 1),
-            next_step=attempt.next_step,
-            tier=attempt.tier,
-        )
-
-
-_FOLLOWED: dict[type[Decision], NextStep] = {
-    Done: NextStep.DONE,
-    RetryLater: NextStep.TIER,
-    UseFallback: NextStep.FALLBACK,
-    Hold: NextStep.HELD,
-    GiveUp: NextStep.DEAD,
-    Discard: NextStep.DISCARDED,
-}
-
-
-def _followed(following: Decision) -> NextStep:
-    return _FOLLOWED[type(following)]
+        if telemetry.is_debug_enabled:
+            telemetry.debug(
+                "delivery_attempt_succeeded" if attempt.outcome is OutcomeKind.DELIVERED else "delivery_attempt_failed",
+                delivery_id=attempt.delivery_id,
+                event_id=attempt.event_id,
+                webhook_id=attempt.webhook_id,
+                account_id=attempt.account_id,
+                generation=attempt.generation,
+                number=attempt.number,
+                target=attempt.target,
+                outcome=attempt.outcome,
+                status=attempt.status,
+                milliseconds=round(milliseconds, 1),
+                next_step=attempt.next_step,
+                tier=attempt.tier,
+            )

@@ -1,4 +1,4 @@
-"""deliver: one attempt at a delivery, and a record of what follows."""
+"""deliver: make one attempt at a delivery, and produce the record of what follows."""
 
 import asyncio
 from collections import defaultdict
@@ -8,11 +8,10 @@ from functools import partial
 from streams.core.attempt import DeadLetter
 from streams.core.delivery import DeathReason, Delivery, HoldReason, Target, Trigger
 from streams.core.endpoint_queue import Priority
-from streams.core.errors import ConflictingId, InvalidRecord, Unavailable
+from streams.core.errors import Abandoned, ConflictingId, InvalidRecord, Unavailable
 from streams.core.health import FallbackHealth
-from streams.core.outcome import Kind
-from streams.core.schedule import Decision, GiveUp, Hold, RetryLater, UseFallback, before_attempt
-from streams.core.webhook import Webhook
+from streams.core.outcome import OutcomeKind
+from streams.core.schedule import Decision, GiveUp, Hold, RetryLater, SendNow, UseFallback, before_attempt
 from streams.ports import Outgoing, Record, RecordValue
 from streams.stages.attempt import AttemptSender, DeliverPorts, DeliveryPolicy
 from streams.stages.consuming.deduplicator import Deduplicator
@@ -21,99 +20,38 @@ from streams.stages.invalid_records import produce_or_store_invalid, run_pure, s
 from streams.stages.limiting.slot_limiter import AcquiredSlot, EndpointBusy, SlotLimiter
 from streams.topics import ATTEMPTS, DEAD_LETTERS, DELIVERIES, HELD, retry_topic, tier_of
 
-TEST_EXPIRES = timedelta(seconds=12)
 SHORTAGE_SECONDS = 1.0
-SHORTAGE_SAID_EVERY = timedelta(seconds=10)
+SHORTAGE_LOGGED_EVERY = timedelta(seconds=10)
 
 _NOT_ATTEMPTED = {
     DeathReason.DELETED: "The webhook was deleted before the event could be delivered.",
     DeathReason.EXPIRED: "The test waited for longer than 12 seconds and was not sent.",
-    DeathReason.EXHAUSTED: "The fallback endpoint failed five times in a row and is given ten minutes of rest.",
+    DeathReason.EXHAUSTED: "The fallback endpoint failed five times in a row. It is not tried again for ten minutes.",
 }
 
 
 class Deliver:
-    """Attends to one record at a time; whoever calls completes it only after the work has returned."""
+    """Handles the records of deliveries, each on its own. The caller completes a record when its handler returned."""
 
     def __init__(
-        self, ports: DeliverPorts, policy: DeliveryPolicy, slots: SlotLimiter, repeats: Deduplicator | None = None
+        self, ports: DeliverPorts, policy: DeliveryPolicy, slots: SlotLimiter, deduplicator: Deduplicator | None = None
     ) -> None:
         self._ports = ports
-        self._post = AttemptSender(ports, policy)
+        self._sender = AttemptSender(ports, policy)
         self._slots = slots
-        self._repeats = repeats or Deduplicator()
-        self._short_since: datetime | None = None
+        self._deduplicator = deduplicator or Deduplicator()
+        self._shortage_logged_at: datetime | None = None
         self._fallbacks: defaultdict[str, FallbackHealth] = defaultdict(FallbackHealth)
 
-    def take(self, record: Record) -> Handler:
-        """Attempt a delivery, or hold or bury it; the work returns when all that follows is acknowledged.
+    def handler(self, record: Record) -> Handler:
+        """Decode a record; the handler makes its attempt and returns when all that follows is acknowledged.
 
-        It raises CancelledError when the record is not the caller's any more before its request has left.
+        The handler raises `Abandoned` when the partition was revoked, or the process drains, before its request left.
         """
         try:
             return partial(self._handle, record, run_pure(lambda: self._read(record)))
         except InvalidRecord as wrong:
-            return partial(self._store_invalid, record, str(wrong))
-
-    async def _handle(self, record: Record, delivery: Delivery, mine: StillAssigned) -> None:
-        ports = self._ports
-        if delivery.trigger is Trigger.TEST:
-            await ports.subscriptions.catch_up()
-        else:
-            await ports.subscriptions.wait_for(delivery.seen)
-        try:
-            turn = await self._repeats.turn(delivery)
-        except ConflictingId as wrong:
-            ports.telemetry.count("conflicting_ids_total")
-            await self._store_invalid(record, str(wrong))
-            return
-        with turn as first:
-            if not first:
-                ports.telemetry.count("repeats_dropped_total")
-                return
-            try:
-                await self._attend(record, delivery, mine)
-            except InvalidRecord as wrong:
-                await self._store_invalid(record, str(wrong))
-
-    async def _attend(self, record: Record, delivery: Delivery, mine: StillAssigned) -> None:
-        ports = self._ports
-        if tier_of(record.partition.topic) is not None and await self._is_superseded(delivery):
-            ports.telemetry.count("superseded_dropped_total")
-            return
-        webhook = ports.subscriptions.find(delivery.webhook_id)
-        if webhook is not None and webhook.account_id != delivery.account_id:
-            await self._store_invalid(record, "the delivery's account is not the account of its webhook")
-            return
-        outgoing = await self._consequences_once_we_can(record, delivery, mine)
-        await produce_or_store_invalid(ports.producer, ports.telemetry, [(one, record) for one in outgoing])
-
-    async def _consequences_once_we_can(
-        self, record: Record, delivery: Delivery, mine: StillAssigned
-    ) -> list[Outgoing]:
-        """What follows; while this machine is short of something the delivery waits, and nothing counts."""
-        ports = self._ports
-        while True:
-            if delivery.trigger is Trigger.TEST and ports.clock.now() - record.appended_at > TEST_EXPIRES:
-                ports.telemetry.count("tests_expired_total")
-                return run_pure(lambda: self._follow(GiveUp(DeathReason.EXPIRED, delivery.ended(attempted=False))))
-            try:
-                return await self._consequences(delivery, mine)
-            except Unavailable as shortage:
-                ports.telemetry.count("attempts_postponed_total")
-                self._say_what_is_short(str(shortage))
-                await asyncio.sleep(SHORTAGE_SECONDS)
-
-    def _say_what_is_short(self, why: str) -> None:
-        now = self._ports.clock.now()
-        if self._short_since is None or now - self._short_since >= SHORTAGE_SAID_EVERY:
-            self._short_since = now
-            self._ports.telemetry.warning("attempts_postponed", why=why)
-
-    async def _is_superseded(self, delivery: Delivery) -> bool:
-        """Whether a replay took the place of what waited in a tier."""
-        newest = await self._ports.replay_lookup.newest(delivery.id)
-        return newest is not None and newest > delivery.generation
+            return partial(self._store_invalid, record, wrong)
 
     def _read(self, record: Record) -> Delivery:
         delivery = self._ports.codec.decode(record.value or b"")
@@ -121,48 +59,89 @@ class Deliver:
             raise InvalidRecord(f"a {type(delivery).__name__.lower()} is not a delivery")
         return delivery
 
-    async def _store_invalid(self, record: Record, error: str, mine: StillAssigned | None = None) -> None:
-        self._ports.telemetry.count("deliveries_invalid_total")
-        await store_invalid(self._ports.producer, self._ports.telemetry, [(record, error)])
-
-    async def _consequences(self, delivery: Delivery, mine: StillAssigned) -> list[Outgoing]:
-        """What follows; `InvalidRecord` where our own code fails at this delivery."""
-        instead, webhook = run_pure(lambda: self._instead(delivery))
-        if instead is not None or webhook is None:
-            return run_pure(lambda: self._follow(instead))
+    async def _handle(self, record: Record, delivery: Delivery, still_assigned: StillAssigned) -> None:
+        subscriptions, telemetry = self._ports.subscriptions, self._ports.telemetry
+        if delivery.trigger is Trigger.TEST:
+            await subscriptions.catch_up()
+        else:
+            await subscriptions.wait_for(delivery.subscriptions_position)
         try:
-            with await self._slots.slot(_line(delivery), _errand(delivery), webhook.max_concurrency) as turn:
-                if not mine():
-                    raise asyncio.CancelledError
-                # It may have been paused or changed while this delivery waited for its slot.
-                instead, webhook = run_pure(lambda: self._instead(delivery))
-                if instead is not None or webhook is None:
-                    return run_pure(lambda: self._follow(instead))
-                return await self._attempt(delivery, webhook, turn)
-        except EndpointBusy:
-            return self._follow(Hold(delivery.held(HoldReason.BUSY, None, attempted=False)))
+            turn = await self._deduplicator.turn(delivery)
+        except ConflictingId as wrong:
+            telemetry.count("conflicting_ids_total")
+            await self._store_invalid(record, wrong)
+            return
+        with turn as is_first:
+            if not is_first:
+                telemetry.count("duplicates_dropped_total")
+            elif tier_of(record.partition.topic) is not None and await self._is_replayed(delivery):
+                telemetry.count("retries_superseded_total")
+            else:
+                try:
+                    outgoing = await self._deliver(record, delivery, still_assigned)
+                except InvalidRecord as wrong:
+                    await self._store_invalid(record, wrong)
+                else:
+                    await produce_or_store_invalid(self._ports.producer, telemetry, [(one, record) for one in outgoing])
 
-    def _instead(self, delivery: Delivery) -> tuple[Decision | None, Webhook | None]:
+    async def _is_replayed(self, delivery: Delivery) -> bool:
+        """Whether a replay took the place of what waited in a tier."""
+        newest = await self._ports.replay_lookup.newest(delivery.id)
+        return newest is not None and newest > delivery.generation
+
+    async def _deliver(self, record: Record, delivery: Delivery, still_assigned: StillAssigned) -> list[Outgoing]:
+        """The records that follow. While this machine is short of something the delivery waits, and nothing counts."""
+        while True:
+            decision = run_pure(lambda: self._decide(record, delivery))
+            if not isinstance(decision, SendNow):
+                return run_pure(lambda: self._records_of(decision))
+            try:
+                return await self._attempt(record, delivery, decision, still_assigned)
+            except EndpointBusy:
+                return self._records_of(Hold(delivery.held(HoldReason.BUSY, None, attempted=False)))
+            except Unavailable as shortage:
+                self._ports.telemetry.count("attempts_postponed_total")
+                self._log_shortage(str(shortage))
+                await asyncio.sleep(SHORTAGE_SECONDS)
+
+    def _decide(self, record: Record, delivery: Delivery) -> SendNow | UseFallback | Hold | GiveUp:
         webhook = self._ports.subscriptions.find(delivery.webhook_id)
-        if webhook is None:
-            return GiveUp(DeathReason.DELETED, delivery.ended(attempted=False)), None
-        rests = delivery.target is Target.FALLBACK and self._fallbacks[webhook.id].rests(self._ports.clock.now())
-        return before_attempt(delivery, webhook, fallback_rests=rests), webhook
+        if webhook is not None and webhook.account_id != delivery.account_id:
+            raise InvalidRecord("the delivery's account is not the account of its webhook")
+        now = self._ports.clock.now()
+        rests = delivery.target is Target.FALLBACK and self._fallbacks[delivery.webhook_id].rests(now)
+        return before_attempt(delivery, webhook, waited=now - record.appended_at, fallback_rests=rests)
 
-    async def _attempt(self, delivery: Delivery, webhook: Webhook, turn: AcquiredSlot) -> list[Outgoing]:
-        attempt, following = await self._post.attempt(delivery, webhook)
-        turn.delivered = attempt.kind is Kind.DELIVERED
+    async def _attempt(
+        self, record: Record, delivery: Delivery, target: SendNow, still_assigned: StillAssigned
+    ) -> list[Outgoing]:
+        ceiling = target.webhook.max_concurrency
+        with await self._slots.acquire(_queue_name(delivery), _priority(delivery), ceiling) as slot:
+            if not still_assigned():
+                raise Abandoned
+            if slot.waited:
+                # The webhook may have been paused, changed or deleted meanwhile.
+                decision = run_pure(lambda: self._decide(record, delivery))
+                if not isinstance(decision, SendNow):
+                    return run_pure(lambda: self._records_of(decision))
+                target = decision
+            return await self._send(delivery, target, slot)
+
+    async def _send(self, delivery: Delivery, target: SendNow, slot: AcquiredSlot) -> list[Outgoing]:
+        attempt, decision = await self._sender.attempt(delivery, target)
+        slot.delivered = attempt.outcome is OutcomeKind.DELIVERED
         if delivery.target is Target.FALLBACK:
-            self._fallbacks[webhook.id].learn(turn.delivered, attempt.ended_at)
+            self._fallbacks[delivery.webhook_id].learn(slot.delivered, attempt.ended_at)
         return run_pure(
             lambda: [
                 self._outgoing(ATTEMPTS, delivery.webhook_id, attempt),
-                *self._follow(following, attempt.message),
+                *self._records_of(decision, attempt.message),
             ]
         )
 
-    def _follow(self, following: Decision | None, message: str | None = None) -> list[Outgoing]:
-        match following:
+    def _records_of(self, decision: Decision, message: str | None = None) -> list[Outgoing]:
+        """The record that carries out a decision, if there is one; `message` is the last attempt's."""
+        match decision:
             case RetryLater(tier, delivery):
                 return [self._outgoing(retry_topic(tier), delivery.webhook_id, delivery)]
             case UseFallback(delivery):
@@ -173,6 +152,8 @@ class Deliver:
             case GiveUp(reason, delivery):
                 if delivery.trigger is not Trigger.TEST:
                     self._ports.telemetry.count("dead_letters_total", reason=reason)
+                elif reason is DeathReason.EXPIRED:
+                    self._ports.telemetry.count("tests_expired_total")
                 letter = DeadLetter(delivery, reason, message or _NOT_ATTEMPTED[reason])
                 return [self._outgoing(DEAD_LETTERS, delivery.webhook_id, letter)]
         return []
@@ -180,15 +161,26 @@ class Deliver:
     def _outgoing(self, topic: str, webhook_id: str, value: RecordValue) -> Outgoing:
         return Outgoing(topic, webhook_id.encode(), self._ports.codec.encode(value))
 
+    async def _store_invalid(
+        self, record: Record, wrong: Exception, still_assigned: StillAssigned | None = None
+    ) -> None:
+        await store_invalid(self._ports.producer, self._ports.telemetry, [(record, str(wrong))])
 
-def _line(delivery: Delivery) -> str:
-    """Each endpoint has a line of its own; so have a webhook's tests."""
+    def _log_shortage(self, why: str) -> None:
+        now = self._ports.clock.now()
+        if self._shortage_logged_at is None or now - self._shortage_logged_at >= SHORTAGE_LOGGED_EVERY:
+            self._shortage_logged_at = now
+            self._ports.telemetry.warning("attempts_postponed", why=why)
+
+
+def _queue_name(delivery: Delivery) -> str:
+    """Each endpoint has a queue of its own, and so have a webhook's tests."""
     if delivery.trigger is Trigger.TEST:
         return f"{delivery.webhook_id}/test"
     return delivery.webhook_id if delivery.target is Target.PRIMARY else f"{delivery.webhook_id}/fallback"
 
 
-def _errand(delivery: Delivery) -> Priority:
+def _priority(delivery: Delivery) -> Priority:
     if delivery.trigger is Trigger.TEST:
         return Priority.TEST
-    return Priority.FRESH if delivery.is_first else Priority.AGAIN
+    return Priority.FIRST if delivery.is_first else Priority.RETRY

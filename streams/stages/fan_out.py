@@ -83,7 +83,7 @@ class FanOut:
                 event_type=event.type,
                 webhook_id=webhook.id,
                 first_seen_at=record.appended_at,
-                seen=seen,
+                subscriptions_position=seen,
                 body=body,
                 trace_parent=event.trace_parent,
             )

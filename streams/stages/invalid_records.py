@@ -73,7 +73,7 @@ async def store_invalid(producer: RecordProducer, telemetry: Telemetry, invalid:
     if not invalid:
         return
     for record, error in invalid:
-        telemetry.count("records_parked_total", topic=record.partition.topic)
+        telemetry.count("invalid_records_total", topic=record.partition.topic)
         telemetry.warning("record_parked", **record.place, why=error)
     refused = await _produce(producer, [to_invalid_record(record, error) for record, error in invalid])
     smaller = [invalid[index] for index in refused]
@@ -81,7 +81,7 @@ async def store_invalid(producer: RecordProducer, telemetry: Telemetry, invalid:
     for index, why in refused.items():
         # It stays where it is for as long as its topic keeps it.
         record, _ = smaller[index]
-        telemetry.count("records_not_parked_total", topic=record.partition.topic)
+        telemetry.count("invalid_records_not_stored_total", topic=record.partition.topic)
         telemetry.error("record_not_parked", **record.place, why=why)
 
 

@@ -68,7 +68,7 @@ class Publish:
         self._refused: dict[str, int] = {}
         self._marked_at = self._compared_at = 0.0
         self._incarnation = ""
-        self._patience = OutageRetry(telemetry, "publish_waits")
+        self._outage_retry = OutageRetry(telemetry, "publish_waits")
 
     async def take_lease(self) -> None:
         """Wait until this is the only publisher."""
@@ -161,7 +161,7 @@ class Publish:
 
     async def _patiently(self, step: Callable[[], Awaitable[Result]]) -> Result:
         """Wait until the database is there and our keys fit."""
-        return await self._patience.until_done(step, RETRY_SECONDS)
+        return await self._outage_retry.until_done(step, RETRY_SECONDS)
 
     async def _begin(self, topic: SubscriptionsTable) -> Sequence[str]:
         # A process with other keys writes nothing.

@@ -50,7 +50,7 @@ class RecordStage:
         self._telemetry = telemetry
         self._network = OwnNetwork()
         self._network_is_down = False
-        self._inbox = WriteBuffer(consumer)
+        self._buffer = WriteBuffer(consumer)
         self._owned: set[Partition] = set()
         # Where to read on, for what is stored and not known to be committed.
         self._stored: dict[Partition, Commit] = {}
@@ -75,23 +75,23 @@ class RecordStage:
 
     async def drain(self, seconds: float) -> None:
         """Take nothing more and store what has come; raises `TimeoutError` when that takes longer."""
-        self._inbox.close()
+        self._buffer.close()
         self._arrived.set()
         await asyncio.wait_for(self._drained.wait(), seconds)
 
     # -- what the feed tells ----------------------------------------------------------------------------------
 
     def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
-        self._inbox.open(partitions)
+        self._buffer.open(partitions)
         self._owned.update(partitions)
         self._telemetry.info("partitions assigned", count=len(partitions))
 
     def received(self, records: Sequence[Record]) -> None:
-        self._inbox.add(records, self._now(), self._clock.now())
+        self._buffer.add(records, self._now(), self._clock.now())
         self._arrived.set()
 
     async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
-        self._inbox.forget(partitions)
+        self._buffer.forget(partitions)
         self._telemetry.info("partitions lost" if lost else "partitions revoked", count=len(partitions))
         if not lost:
             # Waiting for the batch in hand spares the next member its records.
@@ -105,19 +105,19 @@ class RecordStage:
     async def _write_regularly(self) -> None:
         while True:
             self._arrived.clear()
-            if batch := self._inbox.take(BATCH_RECORDS, self._now()):
+            if batch := self._buffer.take(BATCH_RECORDS, self._now()):
                 self._idle.clear()
                 try:
                     await self._write(batch)
                 finally:
                     self._idle.set()
                 await self._commit()
-            elif self._inbox.closed:
+            elif self._buffer.closed:
                 self._drained.set()
                 await self._arrived.wait()
             else:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout_at(self._inbox.next_at()):
+                    async with asyncio.timeout_at(self._buffer.next_at()):
                         await self._arrived.wait()
 
     async def _write(self, records: Sequence[Record]) -> None:
@@ -184,7 +184,7 @@ class RecordStage:
                 return await self._store_stripped(*read[0], wrong)
             middle = len(read) // 2
             return [*await self._store(read[:middle]), *await self._store(read[middle:])]
-        self._telemetry.count("facts_recorded_total", len(entries))
+        self._telemetry.count("records_stored_total", len(entries))
         return self._conflicting(read, folded, conflicts)
 
     def _conflicting(
@@ -197,13 +197,13 @@ class RecordStage:
                 continue
             delivery = entry.value.delivery if isinstance(entry.value, DeadLetter) else entry.value
             key = delivery.account_id, delivery.event_id
-            if key in conflicts or delivery.body != folded.bodies[key]:
+            if key in conflicts or delivery.body != folded.events[key].body:
                 self._telemetry.count("conflicting_ids_total")
                 invalid.append((record, str(ConflictingId(*key))))
         return invalid
 
     async def _store_stripped(self, record: Record, entry: RecordedValue, wrong: Exception) -> list[tuple[Record, str]]:
-        self._telemetry.count("facts_refused_total")
+        self._telemetry.count("records_refused_total")
         self._telemetry.warning("fact_stored_without_details", **record.place, why=str(wrong))
         try:
             await self._until_available(run_pure(lambda: fold([stripped(entry)])))

@@ -137,7 +137,7 @@ class ReleaseHeld:
         await self._recorder.record(Batch([delivery_state for _, delivery_state in moved]))
         sent, ended = Counter[str](), Counter[str]()
         for one, (_, delivery_state) in zip(held, moved, strict=True):
-            self._telemetry.count("deliveries_sent_on_total", choice=one.choice)
+            self._telemetry.count("deliveries_released_total", choice=one.choice)
             if delivery_state.state is State.WAITING:
                 self._lanes[delivery_state.webhook_id].sent[delivery_state.delivery_id] = (
                     delivery_state.generation,
@@ -174,7 +174,7 @@ class ReleaseHeld:
         try:
             return run_pure(partial(self._move, one, seen))
         except InvalidRecord as wrong:
-            delivery = one.delivery.sent_on()._replace(seen=seen)
+            delivery = one.delivery.sent_on()._replace(subscriptions_position=seen)
             return self._given_up((None, state_of_record(delivery, self._clock.now())), str(wrong))
 
     def _given_up(self, moved: Moved, why: str) -> Moved:
@@ -191,7 +191,7 @@ class ReleaseHeld:
         """The record that ends a hold, if any, and how the delivery stands then."""
         now = self._clock.now()
         key = one.delivery.webhook_id.encode()
-        delivery = one.delivery.sent_on()._replace(seen=seen)
+        delivery = one.delivery.sent_on()._replace(subscriptions_position=seen)
         if one.choice is HeldChoice.KEEP:
             letter = DeadLetter(delivery, DeathReason.KEPT, KEPT_WORDS)
             return Outgoing(DEAD_LETTERS, key, self._codec.encode(letter)), state_of_record(letter, now)

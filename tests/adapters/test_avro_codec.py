@@ -22,7 +22,7 @@ from streams.core.errors import Invalid, InvalidRecord
 from streams.core.event import Event
 from streams.core.event_data import EVENT_TYPES
 from streams.core.limits import CONCURRENCY
-from streams.core.outcome import Kind
+from streams.core.outcome import OutcomeKind
 from streams.core.record_checks import LARGEST_COUNT
 from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
 from streams.ports import RecordValue
@@ -67,7 +67,7 @@ deliveries = st.builds(
     event_type=texts,
     webhook_id=ids,
     first_seen_at=moments,
-    seen=views,
+    subscriptions_position=views,
     body=st.binary(max_size=50),
     trigger=st.sampled_from(Trigger),
     generation=counts,
@@ -103,7 +103,7 @@ attempts = st.builds(
     status=st.none() | st.integers(100, 999),
     response_headers=headers,
     response=st.binary(max_size=50),
-    kind=st.sampled_from(Kind),
+    outcome=st.sampled_from(OutcomeKind),
     message=texts,
     next_step=st.sampled_from(NextStep),
     tier=st.none() | tiers,

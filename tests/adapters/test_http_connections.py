@@ -8,7 +8,7 @@ from real.endpoint import OK, Endpoint, Received, Script, endpoint, leaving, say
 from real.posting import PATIENCE, SOON, answered, failed, post, sending
 from streams.adapters.http import idle_connections
 from streams.adapters.http.idle_connections import IDLE_SECONDS
-from streams.core.outcome import Failure, Kind
+from streams.core.outcome import Failure, OutcomeKind
 
 
 class Clock:
@@ -154,13 +154,13 @@ async def test_a_stale_connection_is_no_failure(idle: int) -> None:
 async def test_a_request_is_repeated_once_only() -> None:
     async with endpoint(Restarting(1, leaving)) as there, sending() as sender:
         answered(await sender.send(post(there)))
-        assert await sender.send(post(there)) == Failure(Kind.RESET)
+        assert await sender.send(post(there)) == Failure(OutcomeKind.RESET)
     assert len(there.requests) == 3
 
 
 async def test_a_request_on_a_fresh_connection_is_never_repeated() -> None:
     async with endpoint(leaving) as there, sending() as sender:
-        assert await sender.send(post(there)) == Failure(Kind.RESET)
+        assert await sender.send(post(there)) == Failure(OutcomeKind.RESET)
     assert len(there.requests) == 1
 
 
@@ -173,14 +173,14 @@ async def test_an_answer_that_had_begun_is_not_asked_for_again(start: bytes) -> 
 
     async with endpoint(script) as there, sending() as sender:
         answered(await sender.send(post(there)))
-        assert failed(await sender.send(post(there))).kind is Kind.RESET
+        assert failed(await sender.send(post(there))).kind is OutcomeKind.RESET
     assert len(there.requests) == 2
 
 
 async def test_the_repetition_has_what_is_left_of_the_time() -> None:
     async with endpoint(Restarting(1, silent)) as there, sending(timeout_seconds=SOON) as sender:
         answered(await sender.send(post(there)))
-        assert await sender.send(post(there)) == Failure(Kind.TIMEOUT)
+        assert await sender.send(post(there)) == Failure(OutcomeKind.TIMEOUT)
 
 
 async def test_answers_that_nobody_asked_for_answer_nothing() -> None:

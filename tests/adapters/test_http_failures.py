@@ -12,12 +12,12 @@ from real.endpoint import OK, Received, endpoint, saying, silent
 from real.posting import SOON, answered, at, failed, post, sending, sent
 from streams.adapters.http.connector import ConnectTrace
 from streams.adapters.http.failures import failure_of
-from streams.core.outcome import Failure, Kind
+from streams.core.outcome import Failure, OutcomeKind
 from streams.core.request import Request
 
 
 async def test_no_answer() -> None:
-    assert await sent(silent, timeout_seconds=SOON) == Failure(Kind.TIMEOUT)
+    assert await sent(silent, timeout_seconds=SOON) == Failure(OutcomeKind.TIMEOUT)
 
 
 async def test_a_dripping_answer_ends_at_the_deadline() -> None:
@@ -28,7 +28,7 @@ async def test_a_dripping_answer_ends_at_the_deadline() -> None:
             await writer.drain()
             await asyncio.sleep(SOON / 10)
 
-    assert await sent(drip, timeout_seconds=SOON) == Failure(Kind.TIMEOUT)
+    assert await sent(drip, timeout_seconds=SOON) == Failure(OutcomeKind.TIMEOUT)
 
 
 async def test_dripping_headers_end_at_the_deadline() -> None:
@@ -39,7 +39,7 @@ async def test_dripping_headers_end_at_the_deadline() -> None:
             await writer.drain()
             await asyncio.sleep(SOON / 10)
 
-    assert await sent(drip, timeout_seconds=SOON) == Failure(Kind.TIMEOUT)
+    assert await sent(drip, timeout_seconds=SOON) == Failure(OutcomeKind.TIMEOUT)
 
 
 async def test_many_interim_answers_are_borne_but_not_for_ever() -> None:
@@ -51,7 +51,7 @@ async def test_many_interim_answers_are_borne_but_not_for_ever() -> None:
             writer.write(hint * 1000)
             await writer.drain()
 
-    assert failed(await sent(endless)).kind is Kind.INVALID_RESPONSE
+    assert failed(await sent(endless)).kind is OutcomeKind.INVALID_RESPONSE
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ async def test_many_interim_answers_are_borne_but_not_for_ever() -> None:
 )
 async def test_what_is_not_http_is_junk(raw: bytes) -> None:
     failure = failed(await sent(saying(raw)))
-    assert failure.kind is Kind.INVALID_RESPONSE
+    assert failure.kind is OutcomeKind.INVALID_RESPONSE
     assert failure.detail.isprintable()
     assert len(failure.detail) <= 200
 
@@ -91,32 +91,32 @@ async def test_what_is_not_http_is_junk(raw: bytes) -> None:
     ],
 )
 async def test_a_connection_closed_before_the_end_of_an_answer(raw: bytes, detail: str) -> None:
-    assert await sent(saying(raw, close=True)) == Failure(Kind.RESET, detail)
+    assert await sent(saying(raw, close=True)) == Failure(OutcomeKind.RESET, detail)
 
 
 async def test_a_port_where_nobody_listens() -> None:
     async with endpoint() as gone:
         pass
     async with sending() as sender:
-        assert await sender.send(post(gone)) == Failure(Kind.REFUSED, f"port {gone.port}")
+        assert await sender.send(post(gone)) == Failure(OutcomeKind.REFUSED, f"port {gone.port}")
 
 
 @pytest.mark.parametrize("reason", [errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EMFILE])
 def test_what_cannot_be_reached_is_as_if_nobody_answered(reason: int) -> None:
     key = ConnectionKey("hooks.example", 443, True, True, None, None, None)
     failure = failure_of(ClientConnectorError(key, OSError(reason, "said")), ConnectTrace(opening=True))
-    assert failure == Failure(Kind.CONNECT_TIMEOUT, "said")
+    assert failure == Failure(OutcomeKind.CONNECT_TIMEOUT, "said")
 
 
 def test_a_mistake_of_ours_is_shown_and_loses_nothing() -> None:
-    assert failure_of(RuntimeError("oh"), ConnectTrace()) == Failure(Kind.UNSENDABLE, "RuntimeError('oh')")
+    assert failure_of(RuntimeError("oh"), ConnectTrace()) == Failure(OutcomeKind.UNSENDABLE, "RuntimeError('oh')")
 
 
 @pytest.mark.parametrize("url", ["", "ftp://h/", "http://h/\r\nX: y", "http://u:p@h/", "http://h:0/", "http://127.1/"])
 async def test_a_url_that_cannot_be_sent_to(url: str) -> None:
     async with sending() as sender:
         failure = failed(await sender.send(Request(url, {}, b"")))
-    assert failure.kind is Kind.UNSENDABLE
+    assert failure.kind is OutcomeKind.UNSENDABLE
     assert failure.detail.startswith("the URL must ")
 
 
@@ -126,7 +126,7 @@ async def test_a_url_that_cannot_be_sent_to(url: str) -> None:
 async def test_a_header_that_cannot_be_sent(headers: dict[str, str]) -> None:
     async with endpoint() as there, sending() as sender:
         request = post(there)._replace(headers=headers, private=frozenset(headers))
-        assert failed(await sender.send(request)).kind is Kind.UNSENDABLE
+        assert failed(await sender.send(request)).kind is OutcomeKind.UNSENDABLE
     assert there.requests == []
 
 
@@ -167,14 +167,14 @@ async def test_the_next_address_is_tried() -> None:
 async def test_a_name_that_does_not_exist() -> None:
     async with sending() as sender:
         failure = failed(await sender.send(Request("http://hooks.invalid/", {}, b"")))
-    assert failure.kind is Kind.DNS
+    assert failure.kind is OutcomeKind.DNS
     assert failure.detail
 
 
 async def test_a_name_without_addresses() -> None:
     async with sending(lookup=at()) as sender:
         failure = await sender.send(Request("http://hooks.example/", {}, b""))
-    assert failure == Failure(Kind.DNS, "the name has no address")
+    assert failure == Failure(OutcomeKind.DNS, "the name has no address")
 
 
 async def test_name_servers_that_are_silent() -> None:
@@ -183,4 +183,4 @@ async def test_name_servers_that_are_silent() -> None:
         return []
 
     async with sending(lookup=lookup, timeout_seconds=SOON) as sender:
-        assert failed(await sender.send(Request("http://hooks.example/", {}, b""))).kind is Kind.DNS
+        assert failed(await sender.send(Request("http://hooks.example/", {}, b""))).kind is OutcomeKind.DNS

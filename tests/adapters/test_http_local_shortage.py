@@ -13,7 +13,7 @@ from contract.clusters import until
 from real.endpoint import endpoint, silent
 from real.posting import answered, at, failed, post, sending
 from streams.core.errors import Unavailable
-from streams.core.outcome import Kind
+from streams.core.outcome import OutcomeKind
 
 
 @contextmanager
@@ -43,7 +43,7 @@ async def test_a_look_up_without_a_descriptor_is_ours() -> None:
     async with endpoint() as there, sending(lookup=lookup) as sender:
         with no_descriptor_left(), pytest.raises(Unavailable, match="no file descriptor"):
             await sender.send(post(there, host="crm.example.com"))
-        assert failed(await sender.send(post(there, host="crm.example.com"))).kind is Kind.DNS
+        assert failed(await sender.send(post(there, host="crm.example.com"))).kind is OutcomeKind.DNS
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ async def test_while_the_control_name_fails_no_look_up_counts() -> None:
     options = {"lookup": lookup, "control_name": "control.example.com", "monotonic": lambda: now}
     async with endpoint() as there, sending(**options) as sender:
         gone = post(there, host="gone.example.com")
-        assert failed(await sender.send(gone)).kind is Kind.DNS
+        assert failed(await sender.send(gone)).kind is OutcomeKind.DNS
         known.clear()
         now += 6
         with pytest.raises(Unavailable, match=r"control\.example\.com does not resolve either"):
@@ -108,4 +108,4 @@ async def test_a_control_name_that_is_wrong_itself_blames_nobody_else() -> None:
             await sender.send(gone)
         now += 1
         assert answered(await sender.send(post(there, host="crm.example.com"))).status == 200
-        assert failed(await sender.send(gone)).kind is Kind.DNS
+        assert failed(await sender.send(gone)).kind is OutcomeKind.DNS

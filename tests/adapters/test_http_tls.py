@@ -12,7 +12,7 @@ from real.endpoint import Received, endpoint
 from real.posting import SOON, answered, at, failed, post, sending
 from streams.adapters.http.sender import HttpSender
 from streams.core.errors import Misconfigured
-from streams.core.outcome import Failure, Kind, Response
+from streams.core.outcome import Failure, OutcomeKind, Response
 from streams.core.request import Request
 
 
@@ -48,18 +48,18 @@ async def test_a_certificate_of_the_given_authority(authority: trustme.CA, ca_fi
 
 async def test_the_system_does_not_know_that_authority(authority: trustme.CA) -> None:
     failure = await sent_by_tls(serving(authority.issue_cert("hooks.example")), None)
-    assert failure == Failure(Kind.TLS, "unable to get local issuer certificate")
+    assert failure == Failure(OutcomeKind.TLS, "unable to get local issuer certificate")
 
 
 async def test_a_certificate_of_another_host(authority: trustme.CA, ca_file: Path) -> None:
     failure = failed(await sent_by_tls(serving(authority.issue_cert("other.example")), ca_file))
-    assert failure.kind is Kind.TLS
+    assert failure.kind is OutcomeKind.TLS
     assert "not valid for 'hooks.example'" in failure.detail
 
 
 async def test_an_expired_certificate(authority: trustme.CA, ca_file: Path) -> None:
     expired = authority.issue_cert("hooks.example", not_after=datetime(2020, 1, 1, tzinfo=UTC))
-    assert await sent_by_tls(serving(expired), ca_file) == Failure(Kind.TLS, "certificate has expired")
+    assert await sent_by_tls(serving(expired), ca_file) == Failure(OutcomeKind.TLS, "certificate has expired")
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
@@ -68,7 +68,7 @@ async def test_tls_older_than_1_2(authority: trustme.CA, ca_file: Path) -> None:
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = ssl.TLSVersion.TLSv1
     context.maximum_version = ssl.TLSVersion.TLSv1_1
-    assert failed(await sent_by_tls(context, ca_file)).kind is Kind.TLS
+    assert failed(await sent_by_tls(context, ca_file)).kind is OutcomeKind.TLS
 
 
 async def refusing(request: Received, writer: asyncio.StreamWriter) -> None:
@@ -86,13 +86,13 @@ async def test_https_to_a_port_that_does_not_speak_it(message: bytes) -> None:
     port = server.sockets[0].getsockname()[1]
     async with server, sending() as sender:
         failure = failed(await sender.send(Request(f"https://127.0.0.1:{port}/", {}, b"")))
-    assert failure.kind is Kind.TLS
+    assert failure.kind is OutcomeKind.TLS
     assert failure.detail
 
 
 async def test_a_handshake_that_never_ends_is_no_connection() -> None:
     async with endpoint() as there, sending(timeout_seconds=SOON) as sender:
-        assert await sender.send(post(there, scheme="https")) == Failure(Kind.CONNECT_TIMEOUT)
+        assert await sender.send(post(there, scheme="https")) == Failure(OutcomeKind.CONNECT_TIMEOUT)
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])

@@ -11,10 +11,10 @@ from real.endpoint import endpoint, saying
 from streams.adapters.http import connector
 from streams.adapters.http.sender import HttpSender
 from streams.core.address import parse_networks
-from streams.core.outcome import Failure, Kind, Response
+from streams.core.outcome import Failure, OutcomeKind, Response
 from streams.core.request import Request
 
-NOWHERE = {Kind.FORBIDDEN_ADDRESS, Kind.UNSENDABLE, Kind.DNS}
+NOWHERE = {OutcomeKind.FORBIDDEN_ADDRESS, OutcomeKind.UNSENDABLE, OutcomeKind.DNS}
 PUBLIC = "93.184.215.14"
 # An address of loopback that a test opens, to have somewhere to start from; 127.0.0.1 stays forbidden.
 OUTSIDE = "127.0.0.2"
@@ -162,7 +162,7 @@ async def test_hosts_that_lead_inside(inside: Inside, url: str) -> None:
 async def test_a_name_is_refused_if_any_of_its_addresses_is_forbidden(inside: Inside, addresses: list[str]) -> None:
     async with sending(addresses, opened=OPENED) as sender:
         result = await sender.send(to(f"http://rebound.example:{inside.port}/"))
-    assert result == Failure(Kind.FORBIDDEN_ADDRESS, "rebound.example")
+    assert result == Failure(OutcomeKind.FORBIDDEN_ADDRESS, "rebound.example")
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -185,7 +185,7 @@ async def test_the_addresses_that_were_checked_are_those_connected_to(inside: In
     ):
         assert isinstance(await sender.send(to(f"http://rebound.example:{there.port}/")), Response)
         result = await sender.send(to(f"http://rebound.example:{inside.port}/"))
-    assert result == Failure(Kind.FORBIDDEN_ADDRESS, "rebound.example")
+    assert result == Failure(OutcomeKind.FORBIDDEN_ADDRESS, "rebound.example")
 
 
 async def test_keep_alive_does_not_outlive_a_change_of_the_record_by_more_than_its_life(
@@ -204,7 +204,7 @@ async def test_keep_alive_does_not_outlive_a_change_of_the_record_by_more_than_i
             now[0] += 4
             assert isinstance(await sender.send(request), Response)  # on the connection that was open
         now[0] = 60
-        assert await sender.send(request) == Failure(Kind.FORBIDDEN_ADDRESS, "moving.example")
+        assert await sender.send(request) == Failure(OutcomeKind.FORBIDDEN_ADDRESS, "moving.example")
     assert there.connections == 1
 
 
@@ -217,7 +217,7 @@ async def test_a_repetition_is_checked_like_a_first_time(inside: Inside, monkeyp
         request = to(f"http://rebound.example:{there.port}/")
         assert isinstance(await sender.send(request), Response)
         there.script = saying(b"", close=True)
-        assert await sender.send(request) == Failure(Kind.FORBIDDEN_ADDRESS, "rebound.example")
+        assert await sender.send(request) == Failure(OutcomeKind.FORBIDDEN_ADDRESS, "rebound.example")
     assert len(there.requests) == 2
 
 
@@ -239,4 +239,4 @@ async def test_a_host_header_changes_nothing(inside: Inside) -> None:
 async def test_only_what_was_opened_is_open(inside: Inside, opened: str) -> None:
     async with sending(opened=parse_networks(opened)) as sender:
         result = await sender.send(to(f"http://127.0.0.1:{inside.port}/"))
-    assert result == Failure(Kind.FORBIDDEN_ADDRESS, "127.0.0.1")
+    assert result == Failure(OutcomeKind.FORBIDDEN_ADDRESS, "127.0.0.1")

@@ -58,9 +58,9 @@ def test_a_scrape_is_what_the_library_would_say(
     for _ in range(events):
         telemetry.count("deliveries_created_total")
         library.counters["deliveries_created_total"].inc()
-    for repute, held in reputes.items():
-        telemetry.gauge("slots_in_use", held, repute=repute)
-        library.gauges["slots_in_use"].labels(repute=repute).set(held)
+    for endpoint_class, held in reputes.items():
+        telemetry.gauge("slots_in_use", held, endpoint_class=endpoint_class)
+        library.gauges["slots_in_use"].labels(endpoint_class=endpoint_class).set(held)
     for name, seconds in observed:
         telemetry.observe(name, seconds)
         library.histograms[name].observe(seconds)
@@ -76,7 +76,7 @@ def test_a_metric_is_told_with_the_labels_it_was_declared_with() -> None:
     with pytest.raises(ValueError, match="attempts_total has the labels"):
         telemetry.count("attempts_total", kind="delivered")
     with pytest.raises(ValueError, match="slots_waiting has the labels"):
-        telemetry.gauge("slots_waiting", 1, repute="proven")
+        telemetry.gauge("slots_waiting", 1, endpoint_class="healthy")
     with pytest.raises(KeyError):
         telemetry.count("attempts")
 

@@ -60,7 +60,7 @@ def test_an_event_with_a_very_long_duration(place: AdversarySystem) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"seen": SubscriptionsPosition("nobody's", FAR_AHEAD)},
+        {"subscriptions_position": SubscriptionsPosition("nobody's", FAR_AHEAD)},
         {"generation": 2**31 - 1},
         {"step": FAR_AHEAD},
         {"attempt": FAR_AHEAD},
@@ -80,7 +80,9 @@ def test_a_delivery_with_fields_that_nobody_writes(
 
 def test_a_delivery_that_claims_to_have_read_what_is_not_there(place: AdversarySystem) -> None:
     incarnation = current_incarnation(place)
-    place.write("deliveries", CODEC.encode(delivery(seen=SubscriptionsPosition(incarnation, FAR_AHEAD))))
+    place.write(
+        "deliveries", CODEC.encode(delivery(subscriptions_position=SubscriptionsPosition(incarnation, FAR_AHEAD)))
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,8 +129,8 @@ def test_a_record_of_subscriptions_that_publish_never_writes(
 
 def test_the_webhook_of_another_in_a_version_far_ahead(place: AdversarySystem) -> None:
     """It is ignored, and what SQL says is published over it: its owner still gets events."""
-    mine = place.register(place.hostile, place.receiver.url("/mine"))
-    place.write("subscriptions", None, mine.encode(), headers=VERSION)
+    still_assigned = place.register(place.hostile, place.receiver.url("/mine"))
+    place.write("subscriptions", None, still_assigned.encode(), headers=VERSION)
     event_id = place.publish(place.hostile)
     until(lambda: place.receiver.has_some("/mine", event_id), 30, "the webhook's event")
 

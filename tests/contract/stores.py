@@ -36,7 +36,7 @@ from streams.core.account import Account
 from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import Delivery, HoldReason
 from streams.core.delivery_state import Batch, RecordedValue
-from streams.core.outcome import Kind
+from streams.core.outcome import OutcomeKind
 from streams.core.webhook import Registration
 from streams.ports import (
     DeliveryLog,
@@ -153,7 +153,7 @@ def failed(number: int, **changes: object) -> RecordedValue:
         event_id=f"evt_{number}",
         started_at=start,
         ended_at=start + timedelta(milliseconds=5),
-        kind=Kind.SERVER_ERROR,
+        outcome=OutcomeKind.SERVER_ERROR,
         next_step=NextStep.TIER,
         tier="30s",
         status=500,
@@ -170,7 +170,14 @@ def history(event_id: str) -> list[RecordedValue]:
         dead_letter(delivery=first._replace(step=7, attempt=7)),
         *(first._replace(generation=2, step=step) for step in (8, 10)),
         *(attempt(event_id=event_id, generation=1, step=step, number=step, next_step=NextStep.DONE) for step in (2, 4)),
-        attempt(event_id=event_id, generation=2, step=9, next_step=NextStep.TIER, tier="30s", kind=Kind.SERVER_ERROR),
+        attempt(
+            event_id=event_id,
+            generation=2,
+            step=9,
+            next_step=NextStep.TIER,
+            tier="30s",
+            outcome=OutcomeKind.SERVER_ERROR,
+        ),
         attempt(event_id=event_id, generation=2, step=11, number=2, next_step=NextStep.DONE),
     ]
     return [RecordedValue(value, NOON + timedelta(seconds=second)) for second, value in enumerate(values)]

@@ -16,7 +16,7 @@ from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.adapters.sql.mails import SqlMails
 from streams.adapters.sql.pruning import SqlPruning
-from streams.adapters.sql.tables import attempts, bodies, deliveries
+from streams.adapters.sql.tables import attempts, deliveries, events
 from streams.adapters.sql.webhook_stats import SqlWebhookStats
 from streams.core.access import ApiKey, Scope
 from streams.core.account import DeliveryFilter, User
@@ -197,12 +197,12 @@ async def test_a_delivery_that_is_done_is_taken_away_with_all_that_is_its_own_an
     left = (await database.producer.list(DeliveryFilter())).rows
     assert {delivery_state.webhook_id for delivery_state in left} == {"wh_lrs"}
     assert await database.count(attempts) == 0
-    assert await database.count(bodies) == 3
+    assert await database.count(events) == 3
     for number in range(3):
         told = attempt(event_id=f"evt_{number}", webhook_id="wh_lrs")
         await database.recorder.record(fold([RecordedValue(told, NOON)]))
     assert await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 10) == 3
-    assert await database.count(bodies) == await database.count(deliveries) == 0
+    assert await database.count(events) == await database.count(deliveries) == 0
 
 
 async def test_what_is_dead_or_held_or_waits_stays_until_somebody_decides(database: SqlStore) -> None:
@@ -227,7 +227,7 @@ async def test_every_other_kind_is_taken_away_by_its_age(database: SqlStore) -> 
         await database.recorder.record(fold([failed(number)]))
     mails = SqlMails(base, iter_ids())
     [owed] = await mails.due(NOON + DAY, 10)
-    found = {Prunable.AUDIT: 4, Prunable.ANSWERS: 1, Prunable.LINKS: 1, Prunable.NUMBERS: 1, Prunable.MAILS: 0}
+    found = {Prunable.AUDIT: 4, Prunable.ANSWERS: 1, Prunable.LINKS: 1, Prunable.ATTEMPTS_BY_HOUR: 1, Prunable.MAILS: 0}
     for what, count in found.items():
         assert await pruning.prune(what, NOON, 10) == 0, what
         assert await pruning.prune(what, NOON + DAY, 10) == count, what

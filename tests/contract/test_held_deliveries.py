@@ -13,7 +13,7 @@ from streams.core.delivery import Delivery, HoldReason, State
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.errors import Unavailable
 from streams.core.held import HeldChoice, Progress
-from streams.core.outcome import Kind
+from streams.core.outcome import OutcomeKind
 from streams.core.webhook import Pause, PauseReason, Registration, Status
 
 
@@ -109,7 +109,7 @@ async def test_an_automatic_pause_holds_until_it_is_ended(store: Store) -> None:
     failures = [
         attempt(
             event_id=f"evt_{second}",
-            kind=Kind.SERVER_ERROR,
+            outcome=OutcomeKind.SERVER_ERROR,
             next_step=NextStep.TIER,
             tier="30s",
             started_at=NOON + timedelta(seconds=second),
@@ -134,7 +134,7 @@ async def test_a_delivery_leaves_as_it_came(store: Store) -> None:
     owed = held(1, None, trace_parent=trace)
     await record(store, owed)
     [found] = await store.held.oldest("wh_crm", 1)
-    assert found.delivery._replace(seen=owed.seen) == owed
+    assert found.delivery._replace(subscriptions_position=owed.subscriptions_position) == owed
     assert (found.delivery.attempt, found.delivery.target_attempt) == (3, 3)
 
 
@@ -145,7 +145,7 @@ async def test_what_was_sent_on_and_not_yet_attempted_is_under_way(store: Store)
     await record(store, one.sent_on(), two.sent_on())
     # What fan-out wrote and what waits in a tier is not.
     await record(store, delivery(event_id="evt_new"))
-    tier = attempt(event_id="evt_tier", next_step=NextStep.TIER, tier="30s", kind=Kind.TIMEOUT)
+    tier = attempt(event_id="evt_tier", next_step=NextStep.TIER, tier="30s", outcome=OutcomeKind.TIMEOUT)
     await store.recorder.record(fold([RecordedValue(tier, NOON)]))
     assert await store.held.webhooks() == {"wh_crm": 2}
     done = attempt(event_id="evt_1", step=one.step + 2, number=3)

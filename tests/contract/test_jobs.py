@@ -15,7 +15,7 @@ from streams.core.audit import AuditEntry
 from streams.core.delivery import State
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.job import Job, JobKind
-from streams.core.outcome import Kind
+from streams.core.outcome import OutcomeKind
 
 DEED = AuditEntry("deed_1", "ada", "dead_letters.retried", "job_1", NOON, "acme")
 
@@ -56,7 +56,7 @@ async def test_a_job_acts_on_all_that_matched_when_it_began_and_counts_what_it_c
 
 
 async def test_a_retry_waits_a_moment_for_a_payload_that_is_recorded_after_the_failure(store: Store) -> None:
-    failed = attempt(next_step=NextStep.TIER, kind=Kind.TIMEOUT, tier="30s")
+    failed = attempt(next_step=NextStep.TIER, outcome=OutcomeKind.TIMEOUT, tier="30s")
     await store.recorder.record(fold([RecordedValue(failed, NOON)]))
     await store.jobs.add(job(state=State.WAITING, in_tier=True), DEED)
     store.clock.advance(1)

@@ -7,12 +7,12 @@ from streams.core.account import DeliveryFilter
 from streams.core.attempt import NextStep
 from streams.core.delivery import DeathReason, HoldReason, State, Trigger
 from streams.core.delivery_state import RecordedValue, fold
-from streams.core.outcome import Kind
+from streams.core.outcome import OutcomeKind
 
 
 async def test_what_waits_is_ended_and_nothing_else(database: SqlStore) -> None:
     waiting = delivery(event_id="evt_waiting")
-    in_tier = attempt(event_id="evt_tier", next_step=NextStep.TIER, tier="30s", kind=Kind.TIMEOUT)
+    in_tier = attempt(event_id="evt_tier", next_step=NextStep.TIER, tier="30s", outcome=OutcomeKind.TIMEOUT)
     held = delivery(event_id="evt_held").held(HoldReason.PAUSED, "pause_1", attempted=False)
     test = delivery(event_id="evt_test", trigger=Trigger.TEST)
     delivered = attempt(event_id="evt_done")

@@ -313,7 +313,7 @@ async def test_a_partition_that_was_paused_when_it_went_is_read_when_it_comes_ba
 async def test_a_retry_is_never_taken_before_it_is_due_and_what_comes_behind_it_is_taken_too(cluster: Cluster) -> None:
     topic, late, taken = "deliveries.retry.1s", list[float](), RecordCollector()
 
-    async def work(record: Record, mine: StillAssigned) -> None:
+    async def work(record: Record, still_assigned: StillAssigned) -> None:
         due = record.appended_at + timedelta(seconds=1)
         late.append((datetime.now(UTC) - due).total_seconds())
         taken.received([record])
@@ -352,6 +352,6 @@ async def test_a_group_whose_offsets_lie_beyond_the_end_reads_what_there_is(kafk
 
         return work
 
-    intake = PartitionConsumer(kafka_cluster.consumer(ATTEMPTS), take, SystemClock(), FakeTelemetry())
-    async with running(intake.run()):
+    partition_consumer = PartitionConsumer(kafka_cluster.consumer(ATTEMPTS), take, SystemClock(), FakeTelemetry())
+    async with running(partition_consumer.run()):
         await until(lambda: taken == set(range(60)))

@@ -10,7 +10,7 @@ from streams.core.account import DeliveryFilter
 from streams.core.delivery import State
 from streams.core.delivery_state import DeliveryState, RecordedValue, fold
 from streams.core.errors import Refused, Unavailable
-from streams.core.outcome import Kind
+from streams.core.outcome import OutcomeKind
 from streams.core.webhook import PauseReason, Status, Webhook
 
 
@@ -91,13 +91,13 @@ async def test_attempts_that_are_recorded_again_are_not_counted_again(store: Sto
 
 async def test_a_success_in_between_starts_the_count_anew(store: Store) -> None:
     await store.recorder.record(fold([failed(number) for number in range(1, 5)]))
-    await store.recorder.record(fold([failed(5, kind=Kind.DELIVERED)]))
+    await store.recorder.record(fold([failed(5, outcome=OutcomeKind.DELIVERED)]))
     await store.recorder.record(fold([failed(number) for number in range(6, 10)]))
     assert (await only_webhook(store)).status is Status.ACTIVE
 
 
 async def test_an_endpoint_that_is_gone_pauses_at_once(store: Store) -> None:
-    await store.recorder.record(fold([failed(1, kind=Kind.GONE)]))
+    await store.recorder.record(fold([failed(1, outcome=OutcomeKind.GONE)]))
     gone = await only_webhook(store)
     assert gone.pause
     assert (gone.status, gone.pause.reason) == (Status.PAUSED, PauseReason.GONE)
@@ -110,7 +110,7 @@ async def test_failures_of_an_older_health_epoch_do_not_count(store: Store) -> N
 
 
 async def test_while_our_own_network_is_down_nobody_is_paused_for_being_out_of_reach(store: Store) -> None:
-    refused = fold([failed(number, kind=Kind.REFUSED) for number in range(1, 9)])
+    refused = fold([failed(number, outcome=OutcomeKind.REFUSED) for number in range(1, 9)])
     await store.recorder.record(replace(refused, own_network_is_down=True))
     assert (await only_webhook(store)).status is Status.ACTIVE
     broken = fold([failed(number) for number in range(11, 16)])

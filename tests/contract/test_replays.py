@@ -12,7 +12,7 @@ from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery, HoldReason, State, Trigger
 from streams.core.delivery_state import DeliveryState, RecordedValue, fold
 from streams.core.errors import Unavailable
-from streams.core.outcome import Kind
+from streams.core.outcome import OutcomeKind
 
 DEAD = DeliveryFilter(state=State.DEAD)
 
@@ -55,7 +55,7 @@ async def test_records_of_the_old_generation_change_nothing_any_more(store: Stor
 
 async def test_what_was_delivered_or_waits_can_be_sent_again(store: Store) -> None:
     await record(store, delivery(event_id="evt_1"), attempt(event_id="evt_1"))
-    waits = attempt(event_id="evt_2", next_step=NextStep.TIER, tier="30s", kind=Kind.TIMEOUT)
+    waits = attempt(event_id="evt_2", next_step=NextStep.TIER, tier="30s", outcome=OutcomeKind.TIMEOUT)
     await record(store, delivery(event_id="evt_2"), waits)
     for event_id in ("evt_1", "evt_2"):
         assert len(await store.replays.replay(DeliveryFilter(event_id=event_id))) == 1

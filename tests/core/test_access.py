@@ -19,7 +19,7 @@ from streams.core.delivery import Trigger
 from streams.core.errors import Invalid
 from streams.core.ids import derived_id, is_id
 from streams.core.mail import MOST_TRIES, Mail, MailKind, compose, due_again
-from streams.core.outcome import Kind
+from streams.core.outcome import OutcomeKind
 from streams.core.page import Cursor, parse_cursor
 from streams.core.rate import CATCH_UP_SECONDS, Pace, TokenBucket
 from streams.core.webhook_stats import by_hour
@@ -157,7 +157,7 @@ def test_attempts_are_counted_by_the_hour_they_began_in_tests_apart() -> None:
         [
             attempt(ended_at=end),
             attempt(started_at=late, ended_at=late + timedelta(milliseconds=10)),
-            attempt(started_at=late + timedelta(hours=1), ended_at=late + timedelta(hours=1), kind=Kind.DNS),
+            attempt(started_at=late + timedelta(hours=1), ended_at=late + timedelta(hours=1), outcome=OutcomeKind.DNS),
             attempt(trigger=Trigger.TEST),
         ]
     )
@@ -183,7 +183,7 @@ def test_a_pause_is_told_with_what_failed_since_when_and_how_to_avoid_the_next_o
             failures=5,
             since="2026-04-10T12:00:00Z",
             lastStatus=500,
-            lastWords="The endpoint answered 500: its server failed.",
+            lastMessage="The endpoint answered 500: its server failed.",
         ),
         "https://hooks.example.com/",
     )

@@ -11,11 +11,23 @@ from hypothesis import strategies as st
 from builders import NOON, attempt, dead_letter, delivery
 from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery, HoldReason, State
-from streams.core.delivery_state import Batch, DeliveryState, RecordedValue, delivery_state_of, fold, stripped
-from streams.core.outcome import Kind
+from streams.core.delivery_state import (
+    Batch,
+    DeliveryState,
+    RecordedEvent,
+    RecordedValue,
+    delivery_state_of,
+    fold,
+    stripped,
+)
+from streams.core.outcome import OutcomeKind
 
 RETRIED = attempt(
-    kind=Kind.SERVER_ERROR, message="The endpoint answered 500.", status=500, next_step=NextStep.TIER, tier="30s"
+    outcome=OutcomeKind.SERVER_ERROR,
+    message="The endpoint answered 500.",
+    status=500,
+    next_step=NextStep.TIER,
+    tier="30s",
 )
 
 
@@ -62,9 +74,9 @@ def test_a_dead_letter_says_why_and_what_the_endpoint_said_last() -> None:
     assert dead.message == "The endpoint answered 500: its server failed."
 
 
-@pytest.mark.parametrize("nextStep", [NextStep.FALLBACK, NextStep.HELD, NextStep.DEAD])
+@pytest.mark.parametrize("next_step", [NextStep.FALLBACK, NextStep.HELD, NextStep.DEAD])
 def test_an_attempt_whose_consequence_has_a_record_of_its_own_says_nothing(next_step: NextStep) -> None:
-    assert delivery_state_of(entry(attempt(kind=Kind.TIMEOUT, next_step=next_step))) is None
+    assert delivery_state_of(entry(attempt(outcome=OutcomeKind.TIMEOUT, next_step=next_step))) is None
 
 
 def test_attempt_and_delivery_speak_of_the_same_delivery() -> None:
@@ -77,7 +89,7 @@ NOUNS: list[RecordValue] = [
     delivery(hold_reason=HoldReason.PAUSED, pause_id="pause_1"),
     dead_letter(),
     RETRIED,
-    attempt(next_step=NextStep.HELD, kind=Kind.TIMEOUT),
+    attempt(next_step=NextStep.HELD, outcome=OutcomeKind.TIMEOUT),
 ]
 
 
@@ -134,12 +146,12 @@ def test_what_fan_out_wrote_supersedes_nothing(
 def test_a_batch_has_every_attempt_and_each_body_once() -> None:
     batch = fold([entry(delivery()), entry(RETRIED), entry(dead_letter())])
     assert batch.attempts == (RETRIED,)
-    assert batch.bodies == {("acme", delivery().event_id): delivery().body}
+    assert batch.events == {("acme", delivery().event_id): RecordedEvent(NOON, delivery().body)}
     assert [delivery_state.state for delivery_state in batch.delivery_states] == [State.DEAD]
 
 
 def test_the_same_event_id_of_two_accounts_has_two_bodies() -> None:
-    bodies = fold([entry(delivery()), entry(delivery(account_id="globex", body=b"{}"))]).bodies
+    bodies = fold([entry(delivery()), entry(delivery(account_id="globex", body=b"{}"))]).events
     assert len(bodies) == 2
 
 
@@ -188,7 +200,7 @@ def test_neither_order_nor_repetition_nor_batches_matter(entries: list[RecordedV
 def test_a_stripped_attempt_keeps_what_is_ours_and_nothing_from_outside() -> None:
     bare = stripped(entry(RETRIED)).value
     assert isinstance(bare, Attempt)
-    assert (bare.id, bare.kind, bare.status, bare.next_step) == (RETRIED.id, RETRIED.kind, 500, NextStep.TIER)
+    assert (bare.id, bare.outcome, bare.status, bare.next_step) == (RETRIED.id, RETRIED.outcome, 500, NextStep.TIER)
     assert bare.response_body == b""
     assert bare.response_headers == bare.request_headers == {}
     assert (bare.url, bare.message) == ("", "(server_error; the details could not be stored)")

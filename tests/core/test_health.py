@@ -17,14 +17,14 @@ from streams.core.health import (
     Health,
     HealthSample,
 )
-from streams.core.outcome import Kind
+from streams.core.outcome import OutcomeKind
 from streams.core.webhook import PauseReason
 
 
 def run_pure(
     start: float,
     end: float,
-    kind: Kind = Kind.SERVER_ERROR,
+    kind: OutcomeKind = OutcomeKind.SERVER_ERROR,
     epoch: int = 1,
     trigger: Trigger = Trigger.EVENT,
     target: Target = Target.PRIMARY,
@@ -59,14 +59,17 @@ def test_a_failure_that_started_when_the_last_one_ended_counts() -> None:
 
 
 def test_a_success_ends_the_run() -> None:
-    health = Health().after([*in_a_row(4), run_pure(4, 5, Kind.DELIVERED)])
+    health = Health().after([*in_a_row(4), run_pure(4, 5, OutcomeKind.DELIVERED)])
     assert health == Health()
     assert health.after(in_a_row(4)).pause is None
 
 
 def test_a_success_that_ended_before_the_last_failure_did_says_nothing() -> None:
     assert (
-        Health().after([run_pure(0, 10), run_pure(0, 10, Kind.DELIVERED), run_pure(0, 9, Kind.DELIVERED)]).failures == 1
+        Health()
+        .after([run_pure(0, 10), run_pure(0, 10, OutcomeKind.DELIVERED), run_pure(0, 9, OutcomeKind.DELIVERED)])
+        .failures
+        == 1
     )
 
 
@@ -77,15 +80,15 @@ def test_attempts_of_another_epoch_are_ignored(epoch: int) -> None:
 
 
 def test_410_pauses_at_once() -> None:
-    assert Health().after([run_pure(0, 1, Kind.GONE)]).pause is PauseReason.GONE
+    assert Health().after([run_pure(0, 1, OutcomeKind.GONE)]).pause is PauseReason.GONE
 
 
 def test_410_pauses_even_when_another_request_failed_meanwhile() -> None:
-    assert Health().after([run_pure(0, 2), run_pure(1, 2, Kind.GONE)]).pause is PauseReason.GONE
+    assert Health().after([run_pure(0, 2), run_pure(1, 2, OutcomeKind.GONE)]).pause is PauseReason.GONE
 
 
 @pytest.mark.parametrize("kind", sorted(NOT_COUNTED))
-def test_an_endpoint_that_asks_for_time_is_not_broken(kind: Kind) -> None:
+def test_an_endpoint_that_asks_for_time_is_not_broken(kind: OutcomeKind) -> None:
     asked = [run_pure(second, second + 1, kind) for second in range(9)]
     assert Health().after(asked) == Health()
     assert Health().after([*in_a_row(4), *asked]).failures == 4
@@ -96,15 +99,15 @@ def test_an_endpoint_that_asks_for_time_is_not_broken(kind: Kind) -> None:
     [{"trigger": Trigger.TEST}, {"trigger": Trigger.MANUAL}, {"target": Target.FALLBACK}],
     ids=["test", "manual", "fallback"],
 )
-@pytest.mark.parametrize("kind", [Kind.SERVER_ERROR, Kind.GONE, Kind.DELIVERED])
-def test_only_events_at_the_primary_endpoint_count(changes: dict[str, Trigger | Target], kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [OutcomeKind.SERVER_ERROR, OutcomeKind.GONE, OutcomeKind.DELIVERED])
+def test_only_events_at_the_primary_endpoint_count(changes: dict[str, Trigger | Target], kind: OutcomeKind) -> None:
     uncounted = run_pure(10, 11, kind)._replace(**changes)  # type: ignore[arg-type]
     failing = Health().after(in_a_row(4))
     assert failing.after([uncounted]) == failing
 
 
 starts, durations = st.integers(0, 50), st.integers(0, 10)
-kinds = st.sampled_from([Kind.DELIVERED, Kind.SERVER_ERROR, Kind.TIMEOUT, Kind.THROTTLED])
+kinds = st.sampled_from([OutcomeKind.DELIVERED, OutcomeKind.SERVER_ERROR, OutcomeKind.TIMEOUT, OutcomeKind.THROTTLED])
 one_attempt = st.builds(lambda start, takes, kind: run_pure(start, start + takes, kind), starts, durations, kinds)
 attempts = st.lists(one_attempt, max_size=30)
 

@@ -7,14 +7,14 @@ from builders import NOON, attempt
 from streams.core.attempt import Attempt
 from streams.core.health import Health, HealthSample
 from streams.core.network import OwnNetwork
-from streams.core.outcome import Kind
+from streams.core.outcome import OutcomeKind
 
 
-def run_pure(kind: Kind, webhooks: Sequence[int], second: float = 0, hosts: int = 100) -> list[Attempt]:
+def run_pure(kind: OutcomeKind, webhooks: Sequence[int], second: float = 0, hosts: int = 100) -> list[Attempt]:
     """One attempt of each webhook; webhook n is on host n modulo `hosts`."""
     ended_at = NOON + timedelta(seconds=second)
     return [
-        attempt(webhook_id=f"wh_{n}", url=f"https://host-{n % hosts}.example/", kind=kind, ended_at=ended_at)
+        attempt(webhook_id=f"wh_{n}", url=f"https://host-{n % hosts}.example/", outcome=kind, ended_at=ended_at)
         for n in webhooks
     ]
 
@@ -27,55 +27,62 @@ def network(*attempts: list[Attempt]) -> OwnNetwork:
 
 
 def test_half_of_twenty_webhooks_out_of_reach_is_our_network() -> None:
-    assert network(run_pure(Kind.DELIVERED, range(10)), run_pure(Kind.DNS, range(10, 20))).is_down()
-    assert not network(run_pure(Kind.DELIVERED, range(11)), run_pure(Kind.DNS, range(11, 20))).is_down()
+    assert network(run_pure(OutcomeKind.DELIVERED, range(10)), run_pure(OutcomeKind.DNS, range(10, 20))).is_down()
+    assert not network(run_pure(OutcomeKind.DELIVERED, range(11)), run_pure(OutcomeKind.DNS, range(11, 20))).is_down()
 
 
 def test_fewer_than_twenty_webhooks_prove_nothing() -> None:
-    assert not network(run_pure(Kind.REFUSED, range(19))).is_down()
+    assert not network(run_pure(OutcomeKind.REFUSED, range(19))).is_down()
 
 
 def test_fewer_than_ten_hosts_prove_nothing() -> None:
-    assert not network(run_pure(Kind.REFUSED, range(100), hosts=9)).is_down()
+    assert not network(run_pure(OutcomeKind.REFUSED, range(100), hosts=9)).is_down()
 
 
 def test_one_dead_host_with_most_of_the_webhooks_is_not_our_network() -> None:
-    dead = run_pure(Kind.CONNECT_TIMEOUT, range(500), hosts=1)
-    assert not network(dead, run_pure(Kind.DELIVERED, range(500, 520))).is_down()
+    dead = run_pure(OutcomeKind.CONNECT_TIMEOUT, range(500), hosts=1)
+    assert not network(dead, run_pure(OutcomeKind.DELIVERED, range(500, 520))).is_down()
 
 
 def test_endpoints_that_answer_badly_are_not_our_network() -> None:
-    for kind in (Kind.SERVER_ERROR, Kind.TIMEOUT, Kind.TLS, Kind.RESET):
+    for kind in (OutcomeKind.SERVER_ERROR, OutcomeKind.TIMEOUT, OutcomeKind.TLS, OutcomeKind.RESET):
         assert not network(run_pure(kind, range(50))).is_down()
 
 
 def test_an_outage_shows_although_all_were_reached_a_moment_ago_and_so_does_its_end() -> None:
-    known = network(run_pure(Kind.DELIVERED, range(40)), run_pure(Kind.REFUSED, range(20), second=5))
+    known = network(run_pure(OutcomeKind.DELIVERED, range(40)), run_pure(OutcomeKind.REFUSED, range(20), second=5))
     assert known.is_down()
-    known.learn(run_pure(Kind.DELIVERED, range(5), second=6))
+    known.learn(run_pure(OutcomeKind.DELIVERED, range(5), second=6))
     assert not known.is_down()
 
 
 def test_what_was_tried_more_than_a_minute_ago_is_forgotten() -> None:
-    known = network(run_pure(Kind.REFUSED, range(30)), run_pure(Kind.DELIVERED, range(30, 35), second=61))
+    known = network(run_pure(OutcomeKind.REFUSED, range(30)), run_pure(OutcomeKind.DELIVERED, range(30, 35), second=61))
     assert not known.is_down()
 
 
 def test_the_record_of_an_older_attempt_changes_nothing() -> None:
-    known = network(run_pure(Kind.REFUSED, range(30), second=10), run_pure(Kind.DELIVERED, range(30), second=9))
+    known = network(
+        run_pure(OutcomeKind.REFUSED, range(30), second=10), run_pure(OutcomeKind.DELIVERED, range(30), second=9)
+    )
     assert known.is_down()
 
 
 def test_while_it_is_down_no_endpoint_is_blamed_for_being_out_of_reach() -> None:
-    def failures(kind: Kind) -> int:
+    def failures(kind: OutcomeKind) -> int:
         made = [
             HealthSample(
-                1, a.trigger, a.target, a.kind, a.started_at + timedelta(seconds=n), a.ended_at + timedelta(seconds=n)
+                1,
+                a.trigger,
+                a.target,
+                a.outcome,
+                a.started_at + timedelta(seconds=n),
+                a.ended_at + timedelta(seconds=n),
             )
             for n in range(3)
             for a in run_pure(kind, [1])
         ]
         return Health().after(made, own_network_is_down=True).failures
 
-    assert failures(Kind.REFUSED) == 0
-    assert failures(Kind.SERVER_ERROR) == 3
+    assert failures(OutcomeKind.REFUSED) == 0
+    assert failures(OutcomeKind.SERVER_ERROR) == 3

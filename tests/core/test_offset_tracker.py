@@ -25,11 +25,11 @@ def done_by(commit: Commit, offset: int) -> bool:
     return offset < commit.offset or not OffsetTracker(commit.offset, commit.metadata).open(offset)
 
 
-def commit_of(ledger: OffsetTracker, before: Commit) -> Commit:
-    commit = ledger.pending()
+def commit_of(tracker: OffsetTracker, before: Commit) -> Commit:
+    commit = tracker.pending()
     if commit is None:
         return before
-    ledger.committed(commit)
+    tracker.committed(commit)
     return commit
 
 
@@ -37,18 +37,18 @@ def commit_of(ledger: OffsetTracker, before: Commit) -> Commit:
 def test_no_commit_passes_an_open_record_and_none_forgets_a_complete_one(
     offsets: list[int], data: st.DataObject
 ) -> None:
-    ledger, commit = OffsetTracker(), Commit(0, "")
+    tracker, commit = OffsetTracker(), Commit(0, "")
     unread, opened, complete = list(offsets), set[int](), set[int]()
     while unread or opened:
         if unread and (not opened or data.draw(st.booleans())):
             opened.add(offset := unread.pop(0))
-            assert ledger.open(offset)
+            assert tracker.open(offset)
         else:
             opened.remove(offset := data.draw(st.sampled_from(sorted(opened))))
             complete.add(offset)
-            ledger.complete(offset)
-        commit = commit_of(ledger, commit)
-        assert ledger.open_count == len(opened)
+            tracker.complete(offset)
+        commit = commit_of(tracker, commit)
+        assert tracker.open_count == len(opened)
         assert {offset for offset in offsets if done_by(commit, offset)} == complete
     assert commit == Commit(offsets[-1] + 1, "")
 
@@ -60,31 +60,31 @@ def test_after_any_number_of_crashes_every_record_was_done_and_only_uncommitted_
     committed = Commit(0, "")
     times = dict.fromkeys(offsets, 0)
     for crash in range(4):
-        ledger, opened = OffsetTracker(committed.offset, committed.metadata), set[int]()
+        tracker, opened = OffsetTracker(committed.offset, committed.metadata), set[int]()
         safe = {offset for offset in offsets if done_by(committed, offset)}
         for offset in offsets:
             if offset < committed.offset:
                 continue
-            if ledger.open(offset):
+            if tracker.open(offset):
                 assert offset not in safe
                 opened.add(offset)
         for offset in data.draw(st.permutations(sorted(opened))):
             times[offset] += 1
-            ledger.complete(offset)
+            tracker.complete(offset)
             if data.draw(st.booleans()):
-                committed = commit_of(ledger, committed)
+                committed = commit_of(tracker, committed)
             if crash < 3 and data.draw(st.booleans()):
                 break
     assert all(times.values())
 
 
 def test_what_is_complete_beyond_the_first_open_record_travels_in_the_metadata() -> None:
-    ledger = OffsetTracker(100)
+    tracker = OffsetTracker(100)
     for offset in range(100, 110):
-        ledger.open(offset)
+        tracker.open(offset)
     for offset in (101, 105, 109):
-        ledger.complete(offset)
-    commit = ledger.pending()
+        tracker.complete(offset)
+    commit = tracker.pending()
     assert commit is not None
     assert commit.offset == 100
     restarted = OffsetTracker(commit.offset, commit.metadata)
@@ -92,41 +92,41 @@ def test_what_is_complete_beyond_the_first_open_record_travels_in_the_metadata()
 
 
 def test_a_full_window_fits_into_the_metadata_of_a_commit() -> None:
-    ledger = OffsetTracker()
+    tracker = OffsetTracker()
     offset = 0
-    while ledger.has_room(offset):
-        ledger.open(offset)
+    while tracker.has_room(offset):
+        tracker.open(offset)
         offset += 1
     assert offset == WINDOW_OFFSETS
     for odd in range(1, offset, 2):
-        ledger.complete(odd)
-    ledger.complete(offset - 2)
-    commit = ledger.pending()
+        tracker.complete(odd)
+    tracker.complete(offset - 2)
+    commit = tracker.pending()
     assert commit is not None
     assert commit.offset == 0
     assert len(commit.metadata.encode()) <= MAX_METADATA_BYTES
 
 
 def test_there_is_room_again_when_the_first_open_record_is_complete() -> None:
-    ledger = OffsetTracker(window=10)
+    tracker = OffsetTracker(window=10)
     for offset in range(10):
-        ledger.open(offset)
-    assert not ledger.has_room(10)
-    ledger.complete(5)
-    assert not ledger.has_room(10)
-    ledger.complete(0)
-    assert ledger.has_room(10)
-    assert not ledger.has_room(11)
+        tracker.open(offset)
+    assert not tracker.has_room(10)
+    tracker.complete(5)
+    assert not tracker.has_room(10)
+    tracker.complete(0)
+    assert tracker.has_room(10)
+    assert not tracker.has_room(11)
 
 
 def test_a_jump_of_offsets_while_nothing_is_open_is_no_record_left_open() -> None:
-    ledger = OffsetTracker(5)
-    assert ledger.pending() is None
-    assert ledger.has_room(10**9)
-    ledger.open(10**9)
-    assert ledger.pending() == Commit(10**9, "")
-    ledger.complete(10**9)
-    assert ledger.pending() == Commit(10**9 + 1, "")
+    tracker = OffsetTracker(5)
+    assert tracker.pending() is None
+    assert tracker.has_room(10**9)
+    tracker.open(10**9)
+    assert tracker.pending() == Commit(10**9, "")
+    tracker.complete(10**9)
+    assert tracker.pending() == Commit(10**9 + 1, "")
 
 
 def test_what_was_complete_and_is_gone_from_the_topic_since_does_not_matter() -> None:
@@ -143,39 +143,39 @@ def test_what_was_complete_and_is_gone_from_the_topic_since_does_not_matter() ->
 
 
 def test_a_commit_that_the_broker_has_is_not_pending() -> None:
-    ledger = OffsetTracker()
-    ledger.open(0)
-    ledger.complete(0)
-    commit = ledger.pending()
+    tracker = OffsetTracker()
+    tracker.open(0)
+    tracker.complete(0)
+    commit = tracker.pending()
     assert commit is not None
-    ledger.committed(commit)
-    assert ledger.pending() is None
+    tracker.committed(commit)
+    assert tracker.pending() is None
 
 
 def test_a_restart_has_nothing_to_commit() -> None:
-    ledger = OffsetTracker()
+    tracker = OffsetTracker()
     for offset in range(3):
-        ledger.open(offset)
-    ledger.complete(1)
-    commit = ledger.pending()
+        tracker.open(offset)
+    tracker.complete(1)
+    commit = tracker.pending()
     assert commit is not None
     assert OffsetTracker(commit.offset, commit.metadata).pending() is None
 
 
 def test_an_offset_is_opened_once() -> None:
-    ledger = OffsetTracker()
-    ledger.open(3)
+    tracker = OffsetTracker()
+    tracker.open(3)
     with pytest.raises(ValueError, match="offset 3 is opened after 3"):
-        ledger.open(3)
+        tracker.open(3)
 
 
 @given(st.integers(0, 100), st.text(max_size=50) | st.binary(max_size=50).map(lambda raw: "1:" + raw.hex()))
 def test_metadata_of_another_program_stops_nothing(start: int, metadata: str) -> None:
-    ledger = OffsetTracker(start, metadata)
+    tracker = OffsetTracker(start, metadata)
     for offset in range(start, start + 500):
-        if ledger.open(offset):
-            ledger.complete(offset)
-    assert ledger.open_count == 0
+        if tracker.open(offset):
+            tracker.complete(offset)
+    assert tracker.open_count == 0
 
 
 def test_metadata_that_is_not_ours_means_that_everything_is_done_again() -> None:

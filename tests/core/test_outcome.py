@@ -8,58 +8,58 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOON
-from streams.core.outcome import NETWORK_KINDS, Failure, Kind, Response, judge, retry_after
+from streams.core.outcome import NETWORK_KINDS, Failure, OutcomeKind, Response, judge, retry_after
 
 
 @pytest.mark.parametrize(
     ("status", "headers", "kind"),
     [
-        (200, {}, Kind.DELIVERED),
-        (204, {}, Kind.DELIVERED),
-        (299, {}, Kind.DELIVERED),
-        (300, {}, Kind.REDIRECT),
-        (301, {"location": "https://elsewhere.example.com"}, Kind.REDIRECT),
-        (304, {}, Kind.REDIRECT),
-        (400, {}, Kind.CLIENT_ERROR),
-        (404, {}, Kind.CLIENT_ERROR),
-        (410, {}, Kind.GONE),
-        (429, {}, Kind.CLIENT_ERROR),
-        (429, {"retry-after": "60"}, Kind.THROTTLED),
-        (429, {"retry-after": "soon"}, Kind.CLIENT_ERROR),
-        (500, {}, Kind.SERVER_ERROR),
-        (500, {"retry-after": "60"}, Kind.SERVER_ERROR),
-        (503, {}, Kind.SERVER_ERROR),
-        (503, {"retry-after": "60"}, Kind.THROTTLED),
-        (599, {}, Kind.SERVER_ERROR),
-        (101, {}, Kind.SERVER_ERROR),
-        (999, {}, Kind.SERVER_ERROR),
+        (200, {}, OutcomeKind.DELIVERED),
+        (204, {}, OutcomeKind.DELIVERED),
+        (299, {}, OutcomeKind.DELIVERED),
+        (300, {}, OutcomeKind.REDIRECT),
+        (301, {"location": "https://elsewhere.example.com"}, OutcomeKind.REDIRECT),
+        (304, {}, OutcomeKind.REDIRECT),
+        (400, {}, OutcomeKind.CLIENT_ERROR),
+        (404, {}, OutcomeKind.CLIENT_ERROR),
+        (410, {}, OutcomeKind.GONE),
+        (429, {}, OutcomeKind.CLIENT_ERROR),
+        (429, {"retry-after": "60"}, OutcomeKind.THROTTLED),
+        (429, {"retry-after": "soon"}, OutcomeKind.CLIENT_ERROR),
+        (500, {}, OutcomeKind.SERVER_ERROR),
+        (500, {"retry-after": "60"}, OutcomeKind.SERVER_ERROR),
+        (503, {}, OutcomeKind.SERVER_ERROR),
+        (503, {"retry-after": "60"}, OutcomeKind.THROTTLED),
+        (599, {}, OutcomeKind.SERVER_ERROR),
+        (101, {}, OutcomeKind.SERVER_ERROR),
+        (999, {}, OutcomeKind.SERVER_ERROR),
     ],
 )
 def test_2xx_is_success_and_everything_else_a_failure_of_its_own_kind(
-    status: int, headers: dict[str, str], kind: Kind
+    status: int, headers: dict[str, str], kind: OutcomeKind
 ) -> None:
     outcome = judge(Response(status, headers), NOON, 10)
     assert outcome.kind is kind
-    assert outcome.delivered is (kind is Kind.DELIVERED)
-    assert (outcome.retry_after is not None) is (kind is Kind.THROTTLED)
+    assert outcome.delivered is (kind is OutcomeKind.DELIVERED)
+    assert (outcome.retry_after is not None) is (kind is OutcomeKind.THROTTLED)
     assert str(status) in outcome.message
 
 
 FAILURES = [
-    Kind.TIMEOUT,
-    Kind.CONNECT_TIMEOUT,
-    Kind.DNS,
-    Kind.REFUSED,
-    Kind.RESET,
-    Kind.TLS,
-    Kind.FORBIDDEN_ADDRESS,
-    Kind.INVALID_RESPONSE,
-    Kind.UNSENDABLE,
+    OutcomeKind.TIMEOUT,
+    OutcomeKind.CONNECT_TIMEOUT,
+    OutcomeKind.DNS,
+    OutcomeKind.REFUSED,
+    OutcomeKind.RESET,
+    OutcomeKind.TLS,
+    OutcomeKind.FORBIDDEN_ADDRESS,
+    OutcomeKind.INVALID_RESPONSE,
+    OutcomeKind.UNSENDABLE,
 ]
 
 
 @pytest.mark.parametrize("kind", FAILURES)
-def test_every_failure_of_the_network_has_words(kind: Kind) -> None:
+def test_every_failure_of_the_network_has_words(kind: OutcomeKind) -> None:
     outcome = judge(Failure(kind, "{errno} 111"), NOON, 10)
     assert outcome.kind is kind
     assert not outcome.delivered
@@ -68,7 +68,7 @@ def test_every_failure_of_the_network_has_words(kind: Kind) -> None:
 
 
 def test_a_timeout_says_how_long_was_waited() -> None:
-    message = judge(Failure(Kind.TIMEOUT), NOON, 2.5).message
+    message = judge(Failure(OutcomeKind.TIMEOUT), NOON, 2.5).message
     assert message == "The endpoint did not answer within 2.5 seconds."
 
 

@@ -128,7 +128,7 @@ def handle(value: RecordValue) -> None:
 
 @settings(max_examples=1000)
 @given(mutations() | st.binary(max_size=200))
-@example(CODEC.encode(delivery(seen=SubscriptionsPosition("first", 2**63 - 1))))
+@example(CODEC.encode(delivery(subscriptions_position=SubscriptionsPosition("first", 2**63 - 1))))
 def test_whatever_decodes_can_be_handled(encoded: bytes) -> None:
     try:
         value = CODEC.decode(encoded)

@@ -10,7 +10,7 @@ from builders import NEW_SECRET, SECRET, delivery, event, webhook
 from streams.core.delivery import Target
 from streams.core.event import render
 from streams.core.outcome import Response
-from streams.core.request import Request, build_request, endpoint
+from streams.core.request import Request, build_request
 from streams.core.signing import make_secret, sign_platform, sign_standard
 
 URL = "https://crm.example.com/hooks"
@@ -77,13 +77,6 @@ def test_a_customers_header_never_takes_the_place_of_ours() -> None:
             built = request(customer={spelled: "forged"})
             assert built.headers == ours
             assert built.public_headers == ours
-
-
-def test_the_target_decides_the_endpoint() -> None:
-    hook = webhook(fallback_url="https://backup.example.com")
-    assert endpoint(delivery(), hook) == URL
-    assert endpoint(delivery(target=Target.FALLBACK), hook) == "https://backup.example.com"
-    assert endpoint(delivery(target=Target.FALLBACK), webhook()) is None
 
 
 values = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=12, max_size=40)

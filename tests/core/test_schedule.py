@@ -8,16 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import delivery, paused, webhook
-from streams.core.delivery import DeathReason, HoldReason, Target
+from streams.core.delivery import DeathReason, HoldReason, Target, Trigger
 from streams.core.errors import Invalid
-from streams.core.outcome import Kind, Outcome
+from streams.core.outcome import Outcome, OutcomeKind
 from streams.core.schedule import (
     FALLBACK_RETRIES,
+    TEST_EXPIRES,
     Done,
     GiveUp,
     Hold,
     RetryLater,
     Schedule,
+    SendNow,
     Tier,
     UseFallback,
     after_attempt,
@@ -28,9 +30,9 @@ from streams.core.webhook import PauseReason, Status, Webhook
 
 SCHEDULE = parse_schedule("30s,2m,10m,1h,6h")
 FALLBACK_URL = "https://backup.example.com/hooks"
-DELIVERED = Outcome(Kind.DELIVERED, "The endpoint answered 200.")
-FAILED = Outcome(Kind.SERVER_ERROR, "The endpoint answered 500: its server failed.")
-GONE = Outcome(Kind.GONE, "The endpoint answered 410 Gone.")
+DELIVERED = Outcome(OutcomeKind.DELIVERED, "The endpoint answered 200.")
+FAILED = Outcome(OutcomeKind.SERVER_ERROR, "The endpoint answered 500: its server failed.")
+GONE = Outcome(OutcomeKind.GONE, "The endpoint answered 410 Gone.")
 AUTOMATIC = [PauseReason.FAILURES, PauseReason.GONE]
 
 # -- the schedule itself -------------------------------------------------------------------------------------
@@ -102,9 +104,20 @@ def test_what_the_endpoint_asks_for_is_rounded_up_and_never_below_the_scheduled_
 
 
 def test_an_active_webhook_is_tried() -> None:
-    assert before_attempt(delivery(), webhook()) is None
-    to_fallback = delivery().diverted(attempted=True)
-    assert before_attempt(to_fallback, webhook(fallback_url=FALLBACK_URL)) is None
+    active = webhook(fallback_url=FALLBACK_URL)
+    assert before_attempt(delivery(), active) == SendNow(active, active.url)
+    assert before_attempt(delivery().diverted(attempted=True), active) == SendNow(active, FALLBACK_URL)
+
+
+def test_a_deleted_webhook_gets_nothing() -> None:
+    assert before_attempt(delivery(), None) == GiveUp(DeathReason.DELETED, delivery().ended(attempted=False))
+
+
+def test_a_test_is_sent_to_a_paused_webhook_unless_it_is_too_old() -> None:
+    test, held = delivery(trigger=Trigger.TEST), paused(PauseReason.MANUAL)
+    assert before_attempt(test, held, waited=TEST_EXPIRES) == SendNow(held, held.url)
+    too_late = before_attempt(test, held, waited=TEST_EXPIRES + timedelta(seconds=1))
+    assert too_late == GiveUp(DeathReason.EXPIRED, test.ended(attempted=False))
 
 
 @pytest.mark.parametrize("fallback_url", [None, FALLBACK_URL])
@@ -124,7 +137,7 @@ def test_what_was_paused_automatically_goes_to_the_fallback_url(reason: PauseRea
     broken = paused(reason, fallback_url=FALLBACK_URL)
     diverted = before_attempt(delivery(), broken)
     assert diverted == UseFallback(delivery().diverted(attempted=False))
-    assert before_attempt(diverted.delivery, broken) is None
+    assert before_attempt(diverted.delivery, broken) == SendNow(broken, FALLBACK_URL)
 
 
 def test_a_paused_webhook_is_not_tried_even_if_nobody_knows_why_it_is_paused() -> None:

@@ -119,7 +119,7 @@ def test_a_webhook_was_created_when_its_first_record_was_appended() -> None:
 
 def test_a_view_has_reached_what_a_writer_saw_once_it_read_as_far() -> None:
     table = view_of(A, live=1)
-    assert table.seen == SubscriptionsPosition("first", 2)
+    assert table.reached == SubscriptionsPosition("first", 2)
     assert table.has_reached(SubscriptionsPosition("first", 2))
     assert not table.has_reached(SubscriptionsPosition("first", 3))
     table.skip(2)
@@ -208,7 +208,7 @@ def test_every_compaction_leaves_the_same_view_and_a_complete_one(data: st.DataO
     assert whole.is_complete()
     assert rest.is_complete()
     assert rest.versions() == whole.versions()
-    assert rest.seen == whole.seen
+    assert rest.reached == whole.reached
     for webhook_id in whole.versions():
         assert rest.find(webhook_id) == whole.find(webhook_id)
 

@@ -101,7 +101,7 @@ class FakeTelemetry:
     gauges: dict[str, float] = field(default_factory=dict)
     observed: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     logged: list[tuple[str, dict[str, object]]] = field(default_factory=list)
-    is_info_enabled: bool = True
+    is_debug_enabled: bool = True
 
     def count(self, metric: str, amount: float = 1, /, **labels: str) -> None:
         self.counts[metric] += int(amount)

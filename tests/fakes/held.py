@@ -61,8 +61,8 @@ class FakeHeld:
             event_type=delivery_state.event_type,
             webhook_id=delivery_state.webhook_id,
             first_seen_at=delivery_state.first_seen_at,
-            seen=SubscriptionsPosition("", 0),
-            body=self.recorder.bodies[key],
+            subscriptions_position=SubscriptionsPosition("", 0),
+            body=self.recorder.events[key].body,
             trigger=delivery_state.trigger,
             generation=delivery_state.generation,
             step=delivery_state.step,
@@ -70,7 +70,7 @@ class FakeHeld:
             target_attempt=delivery_state.target_attempt,
             hold_reason=HoldReason(delivery_state.reason or ""),
             pause_id=delivery_state.pause_id,
-            trace_parent=self.recorder.traces.get(key),
+            trace_parent=self.recorder.events[key].trace_parent,
         )
 
     def _check(self) -> None:
@@ -145,7 +145,7 @@ class FakeJobs:
     audit_trail: list[AuditEntry] = field(default_factory=list)
 
     async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
-        self.jobs[job.id] = replace(job, total=await self._count(job.wanted))
+        self.jobs[job.id] = replace(job, total=await self._count(job.filter))
         self.audit_trail.append(audit_entry)
         return self.jobs[job.id]
 
@@ -159,9 +159,9 @@ class FakeJobs:
         job = self.jobs[job_id]
         if job.finished_at is None:
             act = self.replays.replay if job.kind is JobKind.RETRY else self.replays.discard
-            ids = await act(replace(job.wanted, limit=PORTION))
+            ids = await act(replace(job.filter, limit=PORTION))
             job = replace(job, done=job.done + len(ids))
-            left = await self._count(job.wanted)
+            left = await self._count(job.filter)
             if not ids and (not left or job.gives_up(self.clock.now())):
                 job = replace(job, finished_at=self.clock.now(), failed=left)
             self.jobs[job_id] = job

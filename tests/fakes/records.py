@@ -9,7 +9,7 @@ from datetime import datetime
 from fakes.webhooks import FakeOutbox
 from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
 from streams.core.attempt import Attempt
-from streams.core.delivery_state import Batch, DeliveryState, EventKey, StateCount
+from streams.core.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
 from streams.core.errors import Refused, Unavailable
 from streams.core.health import Health, HealthSample
 from streams.core.page import Cursor, Page
@@ -29,8 +29,7 @@ class FakeRecorder:
     calls: int = 0
     delivery_states: dict[str, DeliveryState] = field(default_factory=dict)
     attempts: dict[str, Attempt] = field(default_factory=dict)
-    bodies: dict[tuple[str, str], bytes] = field(default_factory=dict)
-    traces: dict[tuple[str, str], str] = field(default_factory=dict)
+    events: dict[EventKey, RecordedEvent] = field(default_factory=dict)
     health: dict[str, Health] = field(default_factory=dict)
 
     async def record(self, batch: Batch) -> Collection[EventKey]:
@@ -44,22 +43,24 @@ class FakeRecorder:
             if attempt.id not in self.attempts:
                 self.attempts[attempt.id] = attempt
                 self._count(attempt, batch.own_network_is_down)
-        for key, body in batch.bodies.items():
-            if key not in self.bodies:
-                self.bodies[key] = body
-                self.traces |= {key: batch.traces[key]} if key in batch.traces else {}
+        for key, event in batch.events.items():
+            self.events.setdefault(key, event)
         for delivery_state in batch.delivery_states:
             known = self.delivery_states.get(delivery_state.delivery_id)
             if known is None or delivery_state.supersedes(known):
                 self.delivery_states[delivery_state.delivery_id] = delivery_state
-        return {key for key, body in batch.bodies.items() if self.bodies[key] != body}
+        return {key for key, event in batch.events.items() if self.events[key].body != event.body}
+
+    @property
+    def bodies(self) -> dict[EventKey, bytes]:
+        return {key: event.body for key, event in self.events.items()}
 
     async def newest(self, delivery_id: str) -> int | None:
         delivery_state = None if self.away else self.delivery_states.get(delivery_id)
         return delivery_state.generation if delivery_state else None
 
     def has_body(self, delivery_state: DeliveryState) -> bool:
-        return (delivery_state.account_id, delivery_state.event_id) in self.bodies
+        return (delivery_state.account_id, delivery_state.event_id) in self.events
 
     def of(self, webhook_id: str) -> list[DeliveryState]:
         return [
@@ -109,8 +110,8 @@ class FakeDeliveryLog:
             return None
         made = [attempt for attempt in self.recorder.attempts.values() if attempt.delivery_id == delivery_id]
         made.sort(key=lambda attempt: (attempt.generation, attempt.number))
-        body = self.recorder.bodies.get((delivery_state.account_id, delivery_state.event_id))
-        return DeliveryDetails(delivery_state, body, [_seen(attempt) for attempt in made])
+        event = self.recorder.events.get((delivery_state.account_id, delivery_state.event_id))
+        return DeliveryDetails(delivery_state, event.body if event else None, [_seen(attempt) for attempt in made])
 
     async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
         alike = Counter((s.webhook_id, s.state, s.tier, s.reason) for s in self.recorder.delivery_states.values())
@@ -138,4 +139,4 @@ def _place(delivery_state: DeliveryState) -> tuple[datetime, str]:
 
 def _seen(attempt: Attempt) -> AttemptDetails:
     alike = {part.name: getattr(attempt, part.name) for part in fields(AttemptDetails) if part.name != "outcome"}
-    return AttemptDetails(**alike, outcome=attempt.kind)
+    return AttemptDetails(**alike, outcome=attempt.outcome)

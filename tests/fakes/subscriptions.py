@@ -35,7 +35,7 @@ class FakeSubscriptions:
 
     async def catch_up(self) -> SubscriptionsPosition:
         await self._read_until(self.table.is_complete)
-        return self.table.seen
+        return self.table.reached
 
     async def wait_for(self, seen: SubscriptionsPosition) -> None:
         known = seen._replace(offset=min(seen.offset, len(self._kafka.topic(SUBSCRIPTIONS))))

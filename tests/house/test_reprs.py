@@ -9,7 +9,7 @@ from api.models.webhooks import NewWebhook
 from builders import NOON, attempt, dead_letter, delivery, event
 from streams.core.access import NewKey
 from streams.core.account import AttemptDetails, DeliveryDetails
-from streams.core.delivery_state import Batch, RecordedValue, state_of_record
+from streams.core.delivery_state import Batch, RecordedEvent, RecordedValue, state_of_record
 from streams.core.held import Held, HeldChoice
 from streams.core.mail import RenderedMail
 from streams.core.outcome import Response
@@ -57,7 +57,7 @@ ENVIRON = {
         replace(dead_letter(), delivery=OWED),
         RecordedValue(OWED, NOON),
         Held(OWED, HeldChoice.DELIVER),
-        Batch(bodies={("acme", "evt_1"): BYTES}),
+        Batch(events={("acme", "evt_1"): RecordedEvent(NOON, BYTES)}),
         DeliveryDetails(state_of_record(OWED, NOON), BYTES, (SHOWN,)),
         Request("https://crm.example.com", {"X-Key": CANARY}, BYTES, frozenset({"X-Key"})),
         Response(200, {"x-echo": CANARY}, BYTES),

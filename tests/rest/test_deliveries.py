@@ -14,7 +14,7 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.core.attempt import DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery
 from streams.core.job import PATIENCE
-from streams.core.outcome import Kind
+from streams.core.outcome import OutcomeKind
 from streams.stages.maintenance import run_jobs
 from streams.topics import TEST_DELIVERIES
 
@@ -86,7 +86,7 @@ async def test_a_delivery_shows_its_payload_and_every_attempt_with_what_was_answ
         event_id=made.event_id,
         status=500,
         response=b"oops \xff\x00",
-        kind=Kind.SERVER_ERROR,
+        outcome=OutcomeKind.SERVER_ERROR,
         message="The endpoint answered 500: its server failed.",
         next_step=NextStep.TIER,
         tier="30s",
@@ -186,7 +186,7 @@ async def test_everything_that_waits_in_a_tier_is_sent_now(office: ApiFixture) -
     waits = await owed(office, 1, webhook_id=webhook)
     await owed(office, 2, webhook_id=webhook)
     told = {"account_id": waits.account_id, "webhook_id": webhook, "event_id": "evt_1", "first_seen_at": NOON}
-    await office.record(attempt(**told, kind=Kind.SERVER_ERROR, next_step=NextStep.TIER, tier="30s"))
+    await office.record(attempt(**told, outcome=OutcomeKind.SERVER_ERROR, next_step=NextStep.TIER, tier="30s"))
     job = await office.acme.post(f"/v1/webhooks/{webhook}/retry-waiting")
     assert job["total"] == 1
     await finish(office, job["id"])
@@ -250,7 +250,7 @@ def failure(office: ApiFixture, webhook: str, number: int) -> Any:
         started_at=start,
         ended_at=start + timedelta(milliseconds=5),
         status=500,
-        kind=Kind.SERVER_ERROR,
+        outcome=OutcomeKind.SERVER_ERROR,
         message="The endpoint answered 500: its server failed.",
         next_step=NextStep.TIER,
         tier="30s",

@@ -60,7 +60,7 @@ async def test_everything_that_a_webhook_can_have_is_kept(office: ApiFixture) ->
 
 
 @pytest.mark.parametrize(
-    ("wish", "field", "message"),
+    ("webhook_input", "field", "message"),
     [
         ({"url": "http://crm.example.com"}, "url", "must start with https://"),
         ({"url": "https://user:pass@crm.example.com"}, "url", "must not hold a user name"),

@@ -80,7 +80,7 @@ def test_what_may_be_absent_is_null_by_default(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "noun"),
+    ("name", "value"),
     [("delivery", Delivery), ("attempt", Attempt), ("dead_letter", DeadLetter), ("webhook", Webhook)],
 )
 def test_a_record_has_the_fields_of_its_noun(name: str, value: type) -> None:

@@ -124,7 +124,9 @@ class Path:
         due = FakeRecordConsumer(kafka, "deliver", [DELIVERIES, TEST_DELIVERIES, *map(retry_topic, SCHEDULE.tiers)])
         self.consumer = due
         due = self._port("deliver.feed", due)
-        intake = PartitionConsumer(due, deliver.take, self.clock, self.telemetry, later=self.clock.later)
+        partition_consumer = PartitionConsumer(
+            due, deliver.handler, self.clock, self.telemetry, call_later=self.clock.later
+        )
         done = FakeRecordConsumer(kafka, "record", [DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
         done = self._port("record.feed", done)
         record = RecordStage(done, CODEC, self._port("record.recorder", recorder), kafka, self.clock, self.telemetry)
@@ -139,7 +141,7 @@ class Path:
             HELD_RATE,
         )
         self.table.find("")
-        parts = publish.run(self.table.table), intake.run(), record.run()
+        parts = publish.run(self.table.table), partition_consumer.run(), record.run()
         self.running = [asyncio.create_task(part) for part in parts]
 
     def _port(self, name: str, port: Port) -> Port:

@@ -10,16 +10,16 @@ from streams.core.errors import ConflictingId
 from streams.stages.consuming.deduplicator import Deduplicator
 
 
-async def attend(repeats: Deduplicator, until: "asyncio.Future[None]") -> bool:
-    with await repeats.turn(delivery()) as first:
+async def attend(deduplicator: Deduplicator, until: "asyncio.Future[None]") -> bool:
+    with await deduplicator.turn(delivery()) as first:
         if first:
             await until
         return first
 
 
 async def test_a_twin_waits_until_the_first_is_done_and_is_a_repeat_then() -> None:
-    repeats, done = Deduplicator(), asyncio.Future[None]()
-    first, twin = (asyncio.create_task(attend(repeats, done)) for _ in range(2))
+    deduplicator, done = Deduplicator(), asyncio.Future[None]()
+    first, twin = (asyncio.create_task(attend(deduplicator, done)) for _ in range(2))
     await quiet()
     assert not twin.done()
     done.set_result(None)
@@ -27,11 +27,11 @@ async def test_a_twin_waits_until_the_first_is_done_and_is_a_repeat_then() -> No
 
 
 async def test_a_twin_has_its_turn_when_the_first_gives_up() -> None:
-    repeats, never, at_once = Deduplicator(), asyncio.Future[None](), asyncio.Future[None]()
+    deduplicator, never, at_once = Deduplicator(), asyncio.Future[None](), asyncio.Future[None]()
     at_once.set_result(None)
-    first = asyncio.create_task(attend(repeats, never))
+    first = asyncio.create_task(attend(deduplicator, never))
     await quiet()
-    twin = asyncio.create_task(attend(repeats, at_once))
+    twin = asyncio.create_task(attend(deduplicator, at_once))
     await quiet()
     first.cancel()
     assert await twin is True
@@ -40,23 +40,23 @@ async def test_a_twin_has_its_turn_when_the_first_gives_up() -> None:
 
 
 async def test_only_so_many_are_remembered() -> None:
-    repeats, at_once = Deduplicator(limit=0), asyncio.Future[None]()
+    deduplicator, at_once = Deduplicator(limit=0), asyncio.Future[None]()
     at_once.set_result(None)
-    assert [await attend(repeats, at_once) for _ in range(2)] == [True, True]
+    assert [await attend(deduplicator, at_once) for _ in range(2)] == [True, True]
 
 
 async def test_what_another_account_wrote_for_the_same_event_and_webhook_is_no_twin() -> None:
-    repeats = Deduplicator()
+    deduplicator = Deduplicator()
     for account in ("strangers", "acme"):
-        with await repeats.turn(delivery(account_id=account)) as first:
+        with await deduplicator.turn(delivery(account_id=account)) as first:
             assert first
 
 
 async def test_another_body_under_the_same_id_is_a_conflict() -> None:
-    repeats = Deduplicator()
-    with await repeats.turn(delivery()) as first:
+    deduplicator = Deduplicator()
+    with await deduplicator.turn(delivery()) as first:
         assert first
     with pytest.raises(ConflictingId, match="with another body before"):
-        await repeats.turn(delivery(body=b"another"))
-    with await repeats.turn(delivery()) as again:
+        await deduplicator.turn(delivery(body=b"another"))
+    with await deduplicator.turn(delivery()) as again:
         assert not again

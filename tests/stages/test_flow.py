@@ -127,7 +127,7 @@ async def test_what_waits_in_a_tier_is_sent_now_and_not_when_it_was_due(path: Pa
     assert path.delivery_state().state is State.DELIVERED
     await path.wait_out(SCHEDULE.tiers[0])
     assert len(path.sender.requests) == 2
-    assert path.telemetry.counts["superseded_dropped_total"] == 1
+    assert path.telemetry.counts["retries_superseded_total"] == 1
 
 
 async def test_a_retry_waits_for_a_payload_that_is_not_recorded_yet(
@@ -242,11 +242,11 @@ async def test_what_a_hanging_endpoint_cannot_take_is_held_and_nobody_else_waits
     await path.happen(*(event(id=f"evt_{number}") for number in range(20)))
     # As soon as it is seen to be slow, its slots are the suspects' and no longer the newcomers'.
     path.clock.advance(SLOW_SECONDS + 0.1)
-    path.slots.look_after()
+    path.slots.maintain()
     await quiet()
     assert len(path.sender.to(BACKUP)) == 20
     path.clock.advance(9)
-    path.slots.look_after()
+    path.slots.maintain()
     await quiet()
     assert {s.reason for s in path.recorder.of("wh_crm") if s.state is State.HELD} == {"busy"}
     gate.set()

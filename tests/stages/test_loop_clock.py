@@ -26,11 +26,11 @@ class Stopwatch:
 def counted(beats: Sequence[float]) -> float:
     """What the clock shows after beats that came so long after each other."""
     real = Stopwatch()
-    attention = LoopClock(real)
+    loop_clock = LoopClock(real)
     for passed in beats:
         real.seconds += passed
-        attention.beat()
-    return attention.now()
+        loop_clock.beat()
+    return loop_clock.now()
 
 
 def test_beats_in_time_are_counted_as_long_as_they_took() -> None:
@@ -47,41 +47,41 @@ def test_a_server_that_takes_nine_seconds_is_slow_however_busy_this_process_is()
 
 def test_nothing_passes_between_two_beats() -> None:
     real = Stopwatch()
-    attention = LoopClock(real)
+    loop_clock = LoopClock(real)
     real.seconds += BEAT_SECONDS
-    attention.beat()
-    before = attention.now()
+    loop_clock.beat()
+    before = loop_clock.now()
     real.seconds += 1.0
-    assert attention.now() == before
+    assert loop_clock.now() == before
 
 
 async def test_a_loop_that_has_time_counts_nearly_all_of_it_and_one_that_has_none_little() -> None:
-    attention = LoopClock()
-    beating = asyncio.create_task(attention.run())
+    loop_clock = LoopClock()
+    beating = asyncio.create_task(loop_clock.run())
     began_at = time.monotonic()
-    while attention.now() < 0.2:
+    while loop_clock.now() < 0.2:
         await asyncio.sleep(0.01)
     # A shared machine may be late for reasons of its own.
     assert time.monotonic() - began_at < 10
-    counted_idle, busy_until = attention.now(), time.monotonic() + 0.3
+    counted_idle, busy_until = loop_clock.now(), time.monotonic() + 0.3
     while time.monotonic() < busy_until:
         piece = time.monotonic() + 2 * BEAT_SECONDS
         while time.monotonic() < piece:
             pass
         await asyncio.sleep(0)
-    assert attention.now() - counted_idle < 0.15
+    assert loop_clock.now() - counted_idle < 0.15
     beating.cancel()
 
 
 async def test_a_long_line_stays_in_memory_while_the_loop_is_late_and_is_sent_away_when_the_endpoint_is() -> None:
     real = Stopwatch()
-    attention = LoopClock(real)
-    keeper = SlotLimiter(Slots(64), attention.now)
+    loop_clock = LoopClock(real)
+    keeper = SlotLimiter(Slots(64), loop_clock.now)
     sent_away: list[EndpointBusy] = []
 
     async def send() -> None:
         try:
-            with await keeper.slot("webhook", Priority.FRESH, 32):
+            with await keeper.acquire("webhook", Priority.FIRST, 32):
                 await asyncio.Event().wait()
         except EndpointBusy as busy:
             sent_away.append(busy)
@@ -89,8 +89,8 @@ async def test_a_long_line_stays_in_memory_while_the_loop_is_late_and_is_sent_aw
     async def pass_by(beats: int, seconds: float) -> None:
         for _ in range(beats):
             real.seconds += seconds
-            attention.beat()
-        keeper.look_after()
+            loop_clock.beat()
+        keeper.maintain()
         await quiet()
 
     sending = [asyncio.create_task(send()) for _ in range(500)]

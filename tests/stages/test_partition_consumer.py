@@ -35,8 +35,10 @@ class Shop:
         self.telemetry = FakeTelemetry()
         self.consumer = FakeRecordConsumer(kafka, "deliver", [DELIVERIES, TEST_DELIVERIES, RETRY], at_once)
         self.takes_fail = False
-        self.intake = PartitionConsumer(self.consumer, self._take, clock, self.telemetry, max_open, clock.later)
-        self.running = asyncio.create_task(self.intake.run())
+        self.partition_consumer = PartitionConsumer(
+            self.consumer, self._take, clock, self.telemetry, max_open, clock.later
+        )
+        self.running = asyncio.create_task(self.partition_consumer.run())
         self.begun: list[Record] = []
         self._results: dict[tuple[Partition, int], asyncio.Future[None]] = {}
 
@@ -63,8 +65,8 @@ class Shop:
             raise RuntimeError("a bug")
         return partial(self._work, record)
 
-    async def _work(self, record: Record, mine: StillAssigned) -> None:
-        self.mine = mine
+    async def _work(self, record: Record, still_assigned: StillAssigned) -> None:
+        self.still_assigned = still_assigned
         self.begun.append(record)
         result = asyncio.get_running_loop().create_future()
         self._results[record.partition, record.offset] = result
@@ -157,7 +159,7 @@ async def test_what_is_read_early_is_not_read_again() -> None:
 async def test_of_very_many_that_are_read_early_most_are_read_again_and_each_is_taken_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(partition_state, "EARLY_KEPT", 3)
+    monkeypatch.setattr(partition_state, "NOT_DUE_KEPT", 3)
     async with shop() as it:
         for _ in range(10):
             it.add(topic=RETRY)
@@ -222,7 +224,7 @@ async def test_what_was_read_when_kept_records_used_up_the_budget_is_not_lost() 
         it.add(3)
         on_their_way = it.consumer._fetch()
         it.clock.advance(31)
-        it.intake.received(on_their_way)
+        it.partition_consumer.received(on_their_way)
         await quiet()
         it.finish(*range(5))
         await quiet()
@@ -350,7 +352,7 @@ async def test_what_arrives_together_is_taken_together_and_nothing_is_read_twice
 async def test_what_stood_still_goes_on_when_those_that_took_the_room_have_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(partition_consumer_module, "BEGIN_AT_ONCE", 1)
+    monkeypatch.setattr(partition_consumer_module, "START_AT_ONCE", 1)
     monkeypatch.setattr(partition_consumer_module, "REVOKE_SECONDS", 0)
     async with shop(max_open=8) as it:
         it.add(8)
@@ -390,7 +392,7 @@ async def test_a_burst_on_one_partition_leaves_the_others_their_turns() -> None:
         await quiet()
         other = Partition(TEST_DELIVERIES, 0)
         burst = [Record(NEW, offset, None, b"delivery", it.clock.now()) for offset in range(400)]
-        it.intake.received([*burst, Record(other, 0, None, b"delivery", it.clock.now())])
+        it.partition_consumer.received([*burst, Record(other, 0, None, b"delivery", it.clock.now())])
         await until(lambda: len(it.begun) == 401)
         assert [record.partition for record in it.begun].index(other) < 8
 
@@ -411,7 +413,7 @@ async def test_a_partition_that_goes_is_finished_and_committed_first() -> None:
 
 
 async def test_what_was_not_begun_when_its_partition_goes_is_left_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition_consumer_module, "BEGIN_AT_ONCE", 1)
+    monkeypatch.setattr(partition_consumer_module, "START_AT_ONCE", 1)
     async with shop(max_open=8) as it:
         begun = await begun_of_eight(it, it.consumer.revoke([NEW]))
         assert it.consumer.committed[NEW] == Commit(begun, "")
@@ -437,9 +439,9 @@ async def test_work_can_tell_that_its_partition_has_gone(monkeypatch: pytest.Mon
     async with shop() as it:
         it.add()
         await quiet()
-        assert it.mine()
+        assert it.still_assigned()
         await it.consumer.revoke([NEW], lost=lost)
-        assert not it.mine()
+        assert not it.still_assigned()
 
 
 async def test_of_a_lost_partition_nothing_is_committed() -> None:
@@ -488,7 +490,7 @@ async def test_a_drain_takes_nothing_more_and_commits_what_is_in_hand() -> None:
     async with shop() as it:
         it.add(2)
         await quiet()
-        draining = asyncio.create_task(it.intake.drain())
+        draining = asyncio.create_task(it.partition_consumer.drain())
         await quiet()
         it.add()
         await quiet()
@@ -503,7 +505,7 @@ async def test_a_drain_leaves_what_was_kept_to_the_next_process() -> None:
     async with shop() as it:
         it.add(3, topic=RETRY)
         await quiet()
-        await it.intake.drain()
+        await it.partition_consumer.drain()
         it.clock.advance(31)
         await quiet()
         assert it.begun == []
@@ -515,7 +517,7 @@ async def test_a_drain_leaves_what_takes_too_long_uncommitted() -> None:
         it.add(2)
         await quiet()
         it.finish(1)
-        await it.intake.drain(seconds=0)
+        await it.partition_consumer.drain(seconds=0)
         assert [it.is_committed(offset) for offset in (0, 1)] == [False, True]
 
 
@@ -524,16 +526,16 @@ async def test_a_partition_that_comes_during_a_drain_is_not_begun() -> None:
         await quiet()
         await it.consumer.revoke([NEW])
         it.add(2)
-        await it.intake.drain()
+        await it.partition_consumer.drain()
         it.consumer.assign([NEW])
         await quiet()
         assert it.begun == []
 
 
 async def test_a_drain_leaves_what_was_not_begun_to_the_next_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition_consumer_module, "BEGIN_AT_ONCE", 1)
+    monkeypatch.setattr(partition_consumer_module, "START_AT_ONCE", 1)
     async with shop() as it:
-        begun = await begun_of_eight(it, it.intake.drain())
+        begun = await begun_of_eight(it, it.partition_consumer.drain())
         assert it.consumer.committed[NEW] == Commit(begun, "")
 
 

@@ -19,7 +19,7 @@ from streams.core.delivery import DeathReason, Delivery, HoldReason, State, Subs
 from streams.core.errors import Unavailable
 from streams.core.event import render
 from streams.core.offset_tracker import Commit, OffsetTracker
-from streams.core.outcome import Failure, Kind, Response
+from streams.core.outcome import Failure, OutcomeKind, Response
 from streams.core.request import Request
 from streams.core.signing import sign_platform
 from streams.core.webhook import PauseReason
@@ -154,12 +154,16 @@ async def test_what_fails_to_the_end_is_a_dead_letter_with_its_body(path: Path) 
 
 
 async def test_an_endpoint_that_recovers_gets_its_event(path: Path) -> None:
-    path.sender.responses(URL, BROKEN, Failure(Kind.TIMEOUT), Response(200, {}))
+    path.sender.responses(URL, BROKEN, Failure(OutcomeKind.TIMEOUT), Response(200, {}))
     await path.register(webhook())
     await path.happen(event())
     await path.wait(30.01)
     await path.wait(120.01)
-    assert [attempt.kind for attempt in path.attempts()] == [Kind.SERVER_ERROR, Kind.TIMEOUT, Kind.DELIVERED]
+    assert [attempt.outcome for attempt in path.attempts()] == [
+        OutcomeKind.SERVER_ERROR,
+        OutcomeKind.TIMEOUT,
+        OutcomeKind.DELIVERED,
+    ]
     assert path.delivery_state().state is State.DELIVERED
     assert path.recorder.health["wh_crm"].failures == 0
 
@@ -188,7 +192,7 @@ async def test_a_webhook_whose_secret_cannot_be_opened_waits_and_is_not_blamed(p
     await path.register(webhook(secrets=(locked,)))
     await path.happen(event())
     assert path.sender.requests == []
-    assert path.attempts()[0].kind is Kind.UNSENDABLE
+    assert path.attempts()[0].outcome is OutcomeKind.UNSENDABLE
     assert (path.delivery_state().state, path.delivery_state().tier) == (State.WAITING, "30s")
     assert path.recorder.health["wh_crm"].failures == 0
 
@@ -199,9 +203,9 @@ async def test_a_webhook_without_a_usable_secret_stops_nobody(path: Path, secret
     await path.register(webhook(id="wh_odd", secrets=secrets), webhook())
     await path.happen(event())
     assert [request.url for request in path.sender.requests] == [URL]
-    assert {attempt.webhook_id: attempt.kind for attempt in path.attempts()} == {
-        "wh_odd": Kind.UNSENDABLE,
-        "wh_crm": Kind.DELIVERED,
+    assert {attempt.webhook_id: attempt.outcome for attempt in path.attempts()} == {
+        "wh_odd": OutcomeKind.UNSENDABLE,
+        "wh_crm": OutcomeKind.DELIVERED,
     }
 
 
@@ -309,7 +313,10 @@ async def test_a_webhook_that_this_process_does_not_know_yet_is_waited_for(path:
     await path.register()
     path.table.fall_behind()
     await path.register(webhook())
-    await path.put(DELIVERIES, delivery(seen=SubscriptionsPosition("first", len(path.kafka.topic(SUBSCRIPTIONS)))))
+    await path.put(
+        DELIVERIES,
+        delivery(subscriptions_position=SubscriptionsPosition("first", len(path.kafka.topic(SUBSCRIPTIONS)))),
+    )
     assert path.letters() == []
     assert path.sender.requests == []
     path.table.read_on()
@@ -319,7 +326,7 @@ async def test_a_webhook_that_this_process_does_not_know_yet_is_waited_for(path:
 
 async def test_a_position_beyond_the_end_is_not_waited_for(path: Path) -> None:
     await path.register(webhook())
-    await path.put(DELIVERIES, delivery(seen=SubscriptionsPosition("first", 2**62)))
+    await path.put(DELIVERIES, delivery(subscriptions_position=SubscriptionsPosition("first", 2**62)))
     assert len(path.sender.requests) == 1
 
 
@@ -396,7 +403,7 @@ async def test_the_repeat_of_a_delivery_is_dropped(path: Path) -> None:
     await quiet()
     assert len(path.deliveries()) == 2
     assert len(path.sender.requests) == 1
-    assert path.telemetry.counts["repeats_dropped_total"] == 1
+    assert path.telemetry.counts["duplicates_dropped_total"] == 1
 
 
 async def test_the_repeat_of_a_delivery_that_is_under_way_is_not_sent_beside_it(path: Path) -> None:
@@ -409,7 +416,7 @@ async def test_the_repeat_of_a_delivery_that_is_under_way_is_not_sent_beside_it(
     release.set()
     await quiet()
     assert len(path.sender.requests) == 1
-    assert path.telemetry.counts["repeats_dropped_total"] == 1
+    assert path.telemetry.counts["duplicates_dropped_total"] == 1
     assert complete(path) == {event().id}
 
 
@@ -500,7 +507,7 @@ async def test_a_shortage_of_ours_postpones_an_attempt_and_counts_for_nothing(
     short = False
     await until(lambda: bool(path.attempts()))
     (attempt,) = path.attempts()
-    assert (attempt.number, attempt.kind) == (1, Kind.DELIVERED)
+    assert (attempt.number, attempt.outcome) == (1, OutcomeKind.DELIVERED)
     assert path.delivery_state().state is State.DELIVERED
 
 

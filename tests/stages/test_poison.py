@@ -57,7 +57,7 @@ async def test_where_even_the_start_is_refused_the_others_go_on(path: Path) -> N
     await path.fan_out.handle([path.publish_bytes(b"junk"), path.publish_event(event(account_id="globex"))])
     await quiet()
     assert path.to_invalid_record() == []
-    assert path.telemetry.counts["records_not_parked_total"] == 1
+    assert path.telemetry.counts["invalid_records_not_stored_total"] == 1
     assert sent_to(path, OTHER) == [event().id]
 
 
@@ -135,8 +135,8 @@ async def test_a_shortage_of_memory_parks_nothing(path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     "hostile",
     [
-        {"seen": SubscriptionsPosition("first", 2**62)},
-        {"seen": SubscriptionsPosition("nobody's", 2**62)},
+        {"subscriptions_position": SubscriptionsPosition("first", 2**62)},
+        {"subscriptions_position": SubscriptionsPosition("nobody's", 2**62)},
         {"generation": 2**31 - 1},
         {"step": 2**31 - 1},
         {"attempt": 2**62},

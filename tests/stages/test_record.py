@@ -23,7 +23,7 @@ from streams.core.attempt import Attempt, NextStep
 from streams.core.delivery import HoldReason, State
 from streams.core.delivery_state import Batch, RecordedValue, fold
 from streams.core.offset_tracker import Commit
-from streams.core.outcome import Kind
+from streams.core.outcome import OutcomeKind
 from streams.core.webhook import Status
 from streams.ports import Outgoing, Partition, RecordValue
 from streams.stages import record as record_module
@@ -107,7 +107,7 @@ async def test_a_database_that_is_away_is_waited_for_and_told_once(it: OffsetTra
 
 
 async def test_a_restart_from_the_last_commit_changes_nothing(it: OffsetTrackerMachine) -> None:
-    it.add(ATTEMPTS, *(attempt(number=number, kind=Kind.TIMEOUT) for number in (1, 2, 3)))
+    it.add(ATTEMPTS, *(attempt(number=number, outcome=OutcomeKind.TIMEOUT) for number in (1, 2, 3)))
     await quiet()
     before = it.recorder.delivery_states.copy(), it.recorder.attempts.copy(), it.recorder.health.copy()
     await cancel_others()
@@ -168,8 +168,8 @@ async def test_a_row_that_the_database_refuses_is_found_and_stored_stripped(it: 
     await until(lambda: it.committed(ATTEMPTS) == 9)
     kept = {attempt.event_id: attempt.response_body for attempt in it.recorder.attempts.values()}
     assert kept == {f"evt_{number}": b"" if number == 5 else b"thanks" for number in range(9)}
-    assert it.telemetry.counts["facts_refused_total"] == 1
-    assert it.telemetry.counts["facts_recorded_total"] == 8
+    assert it.telemetry.counts["records_refused_total"] == 1
+    assert it.telemetry.counts["records_stored_total"] == 8
 
 
 async def test_a_row_that_is_refused_even_stripped_stops_nobody(it: OffsetTrackerMachine) -> None:
@@ -365,7 +365,7 @@ async def test_a_dead_network_of_ours_is_told_once_and_pauses_nobody(it: OffsetT
                 webhook_id=hook,
                 event_id=f"evt_{second}",
                 url=f"https://{hook}.example.com",
-                kind=Kind.REFUSED,
+                outcome=OutcomeKind.REFUSED,
                 next_step=NextStep.TIER,
                 tier="30s",
                 started_at=at,

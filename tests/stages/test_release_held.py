@@ -226,7 +226,7 @@ async def test_what_the_endpoint_cannot_take_comes_back_and_waits_longer_each_ti
     await path.happen(*events(30))
     # Nobody answered for half a minute: what stands in its line would wait too long.
     path.clock.advance(9)
-    path.slots.look_after()
+    path.slots.maintain()
     await quiet()
     held = [
         delivery_state

@@ -18,24 +18,24 @@ class Crowd:
     def __init__(self, total: int) -> None:
         # One more: the last one is kept for tests.
         self.now = 0.0
-        self.keeper = SlotLimiter(Slots(total + 1), lambda: self.now)
+        self.limiter = SlotLimiter(Slots(total + 1), lambda: self.now)
         self.inside: list[str] = []
         self.sent_away: list[str] = []
         self._leave: dict[str, asyncio.Event] = {}
 
     def come(
-        self, name: str, webhook: str = "wh_crm", cap: int = 8, errand: Priority = Priority.FRESH
+        self, name: str, webhook: str = "wh_crm", cap: int = 8, priority: Priority = Priority.FIRST
     ) -> asyncio.Task[None]:
-        return asyncio.create_task(self._stay(name, webhook, cap, errand))
+        return asyncio.create_task(self._stay(name, webhook, cap, priority))
 
     async def leave(self, name: str) -> None:
         self._leave[name].set()
         await quiet()
 
-    async def _stay(self, name: str, webhook: str, cap: int, errand: Priority) -> None:
+    async def _stay(self, name: str, webhook: str, cap: int, priority: Priority) -> None:
         self._leave[name] = asyncio.Event()
         try:
-            with await self.keeper.slot(webhook, errand, cap) as turn:
+            with await self.limiter.acquire(webhook, priority, cap) as turn:
                 self.inside.append(name)
                 try:
                     await self._leave[name].wait()
@@ -76,11 +76,11 @@ async def test_no_webhook_has_more_than_its_cap() -> None:
 
 
 async def test_a_slot_comes_back_when_its_holder_fails() -> None:
-    keeper = SlotLimiter(Slots(2))
-    with pytest.raises(RuntimeError, match="broken"), await keeper.slot("wh_crm", Priority.FRESH, 1):
+    limiter = SlotLimiter(Slots(2))
+    with pytest.raises(RuntimeError, match="broken"), await limiter.acquire("wh_crm", Priority.FIRST, 1):
         raise RuntimeError("broken")
     async with asyncio.timeout(10):
-        with await keeper.slot("wh_crm", Priority.FRESH, 1):
+        with await limiter.acquire("wh_crm", Priority.FIRST, 1):
             pass
 
 
@@ -107,7 +107,7 @@ async def test_who_gives_up_waiting_keeps_nobody_else_waiting() -> None:
 
 async def test_who_gives_up_at_the_very_moment_of_its_turn_gives_the_slot_back() -> None:
     async with crowd(total=1) as them:
-        with await them.keeper.slot("wh_crm", Priority.FRESH, 8):
+        with await them.limiter.acquire("wh_crm", Priority.FIRST, 8):
             unlucky = them.come("a")
             them.come("b")
             await quiet()
@@ -122,7 +122,7 @@ async def test_after_the_close_nobody_who_waits_gets_a_slot() -> None:
         them.come("a")
         waiting = them.come("b")
         await quiet()
-        them.keeper.close()
+        them.limiter.close()
         await them.leave("a")
         assert waiting.cancelled()
         assert them.inside == []
@@ -130,7 +130,7 @@ async def test_after_the_close_nobody_who_waits_gets_a_slot() -> None:
 
 async def test_after_the_close_nobody_who_asks_waits() -> None:
     async with crowd(total=1) as them:
-        them.keeper.close()
+        them.limiter.close()
         late = them.come("a")
         await quiet()
         assert late.cancelled()
@@ -140,7 +140,7 @@ async def test_who_is_inside_finishes_after_the_close() -> None:
     async with crowd(total=1) as them:
         first = them.come("a")
         await quiet()
-        them.keeper.close()
+        them.limiter.close()
         await them.leave("a")
         assert first.done()
         assert not first.cancelled()
@@ -152,7 +152,7 @@ async def test_who_would_wait_too_long_is_sent_away_and_the_others_stay() -> Non
             them.come(name, cap=1)
         await quiet()
         them.now = 4.0
-        them.keeper.look_after()
+        them.limiter.maintain()
         await quiet()
         assert (them.inside, them.sent_away) == (["a"], ["d", "c"])
         await them.leave("a")
@@ -163,6 +163,6 @@ async def test_a_test_goes_in_while_everybody_else_waits() -> None:
     async with crowd(total=1) as them:
         for name in "ab":
             them.come(name)
-        them.come("test", "wh_crm/test", errand=Priority.TEST)
+        them.come("test", "wh_crm/test", priority=Priority.TEST)
         await quiet()
         assert them.inside == ["a", "test"]

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from builders import NOON
 from streams.ports import Partition, Record, RecordConsumer
 from streams.stages.consuming.write_buffer import (
-    FLOOD_RECORDS,
+    BUSY_RECORDS,
     HIGH_WATER,
     LINGER_SECONDS,
-    PATIENCE_SECONDS,
+    LONGEST_WAIT_SECONDS,
     WriteBuffer,
 )
 from streams.topics import ATTEMPTS, DELIVERIES
@@ -34,18 +34,20 @@ class Reading:
 
     def __init__(self) -> None:
         self.consumer = Stops()
-        self.inbox = WriteBuffer(cast("RecordConsumer", self.consumer))
-        self.inbox.open(Partition(topic, number) for topic in TOPICS for number in (0, 1))
+        self.buffer = WriteBuffer(cast("RecordConsumer", self.consumer))
+        self.buffer.open(Partition(topic, number) for topic in TOPICS for number in (0, 1))
         self._offset = 0
 
     def add(self, topic: str, count: int, now: float, number: int = 0, age: float = 0) -> None:
         offsets = range(self._offset, self._offset + count)
         self._offset += count
         at, today = NOON + timedelta(seconds=now - age), NOON + timedelta(seconds=now)
-        self.inbox.add([Record(Partition(topic, number), offset, b"wh_crm", b"", at) for offset in offsets], now, today)
+        self.buffer.add(
+            [Record(Partition(topic, number), offset, b"wh_crm", b"", at) for offset in offsets], now, today
+        )
 
     def take(self, now: float, most: int = 1000) -> list[str]:
-        return [record.partition.topic for record in self.inbox.take(most, now)]
+        return [record.partition.topic for record in self.buffer.take(most, now)]
 
 
 def test_attempts_are_taken_at_once_and_deliveries_a_moment_later() -> None:
@@ -54,21 +56,21 @@ def test_attempts_are_taken_at_once_and_deliveries_a_moment_later() -> None:
     it.add(ATTEMPTS, 1, now=0.1)
     assert it.take(now=0.1) == [ATTEMPTS]
     assert it.take(now=0.1) == []
-    assert it.inbox.next_at() == LINGER_SECONDS
+    assert it.buffer.next_at() == LINGER_SECONDS
     assert it.take(now=LINGER_SECONDS) == [DELIVERIES]
-    assert it.inbox.next_at() is None
+    assert it.buffer.next_at() is None
 
 
 def test_in_a_flood_of_attempts_as_many_deliveries_are_taken_and_the_rest_when_it_has_passed() -> None:
     it = Reading()
-    it.add(DELIVERIES, 3 * FLOOD_RECORDS, now=0)
-    it.add(ATTEMPTS, FLOOD_RECORDS, now=2)
-    assert it.take(now=2) == [ATTEMPTS] * FLOOD_RECORDS + [DELIVERIES] * FLOOD_RECORDS
+    it.add(DELIVERIES, 3 * BUSY_RECORDS, now=0)
+    it.add(ATTEMPTS, BUSY_RECORDS, now=2)
+    assert it.take(now=2) == [ATTEMPTS] * BUSY_RECORDS + [DELIVERIES] * BUSY_RECORDS
     assert it.take(now=2) == []
     it.add(ATTEMPTS, 5, now=2.5)
     assert it.take(now=2.5) == [ATTEMPTS] * 5 + [DELIVERIES] * 5
-    assert it.inbox.next_at() == 2 + LINGER_SECONDS
-    assert it.take(now=2 + LINGER_SECONDS) == [DELIVERIES] * (2 * FLOOD_RECORDS - 5)
+    assert it.buffer.next_at() == 2 + LINGER_SECONDS
+    assert it.take(now=2 + LINGER_SECONDS) == [DELIVERIES] * (2 * BUSY_RECORDS - 5)
 
 
 def test_a_few_attempts_hold_no_delivery_up() -> None:
@@ -81,10 +83,10 @@ def test_a_few_attempts_hold_no_delivery_up() -> None:
 def test_in_a_flood_that_does_not_end_deliveries_are_taken_when_they_are_overdue() -> None:
     it = Reading()
     it.add(DELIVERIES, 300, now=0)
-    it.add(ATTEMPTS, FLOOD_RECORDS, now=PATIENCE_SECONDS + 0.5)
-    assert it.take(now=PATIENCE_SECONDS + 0.5) == [ATTEMPTS] * FLOOD_RECORDS + [DELIVERIES] * FLOOD_RECORDS
-    assert it.inbox.next_at() == LINGER_SECONDS + PATIENCE_SECONDS
-    assert it.take(now=LINGER_SECONDS + PATIENCE_SECONDS) == [DELIVERIES] * 200
+    it.add(ATTEMPTS, BUSY_RECORDS, now=LONGEST_WAIT_SECONDS + 0.5)
+    assert it.take(now=LONGEST_WAIT_SECONDS + 0.5) == [ATTEMPTS] * BUSY_RECORDS + [DELIVERIES] * BUSY_RECORDS
+    assert it.buffer.next_at() == LINGER_SECONDS + LONGEST_WAIT_SECONDS
+    assert it.take(now=LINGER_SECONDS + LONGEST_WAIT_SECONDS) == [DELIVERIES] * 200
 
 
 def test_a_backlog_of_old_deliveries_does_not_linger() -> None:
@@ -97,14 +99,14 @@ def test_behind_a_flood_of_attempts_deliveries_wait_until_they_are_overdue() -> 
     it = Reading()
     it.add(DELIVERIES, 10, now=0)
     it.add(ATTEMPTS, 40, now=0)
-    assert it.take(now=PATIENCE_SECONDS, most=10) == [ATTEMPTS] * 10
-    assert it.take(now=LINGER_SECONDS + PATIENCE_SECONDS, most=10) == [ATTEMPTS] * 5 + [DELIVERIES] * 5
+    assert it.take(now=LONGEST_WAIT_SECONDS, most=10) == [ATTEMPTS] * 10
+    assert it.take(now=LINGER_SECONDS + LONGEST_WAIT_SECONDS, most=10) == [ATTEMPTS] * 5 + [DELIVERIES] * 5
 
 
 def test_one_that_closes_leaves_nothing_behind_and_takes_nothing_more() -> None:
     it = Reading()
     it.add(DELIVERIES, 2, now=0)
-    it.inbox.close()
+    it.buffer.close()
     it.add(DELIVERIES, 1, now=0)
     assert it.take(now=0) == [DELIVERIES] * 2
 
@@ -122,8 +124,8 @@ def test_of_a_partition_that_is_forgotten_nothing_is_taken() -> None:
     for number in (0, 1):
         it.add(ATTEMPTS, 1, now=0, number=number)
         it.add(DELIVERIES, 1, now=0, number=number)
-    it.inbox.forget([Partition(ATTEMPTS, 0), Partition(DELIVERIES, 0)])
-    assert {record.partition.number for record in it.inbox.take(1000, now=LINGER_SECONDS)} == {1}
+    it.buffer.forget([Partition(ATTEMPTS, 0), Partition(DELIVERIES, 0)])
+    assert {record.partition.number for record in it.buffer.take(1000, now=LINGER_SECONDS)} == {1}
 
 
 @given(st.lists(st.tuples(st.sampled_from(TOPICS), st.integers(0, 1), st.integers(1, 150), st.integers(0, 400))))
@@ -134,9 +136,9 @@ def test_every_record_leaves_once_and_each_partition_in_order(
     taken: list[Record] = []
     for second, (topic, number, count, most) in enumerate(steps):
         it.add(topic, count, second, number)
-        taken += it.inbox.take(most, second)
-    it.inbox.close()
-    taken += it.inbox.take(HIGH_WATER, len(steps))
+        taken += it.buffer.take(most, second)
+    it.buffer.close()
+    taken += it.buffer.take(HIGH_WATER, len(steps))
     assert sorted(record.offset for record in taken) == list(range(sum(step[2] for step in steps)))
     for partition in {record.partition for record in taken}:
         offsets = [record.offset for record in taken if record.partition == partition]

@@ -12,7 +12,7 @@ from streams.core.delivery import DeathReason, Delivery, HoldReason, Subscriptio
 from streams.core.errors import FieldError, Invalid, InvalidRecord
 from streams.core.event import Event
 from streams.core.event_data import EVENT_TYPES
-from streams.core.outcome import Kind
+from streams.core.outcome import OutcomeKind
 from streams.core.record_checks import check_attempt, check_dead_letter, check_delivery, check_webhook
 from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
 
@@ -94,12 +94,14 @@ _SET: tuple[Convert, Convert] = (sorted, frozenset)
 
 _DELIVERY = _Shape(
     Delivery,
-    seen=_nested(_Shape(SubscriptionsPosition)),
+    subscriptions_position=_nested(_Shape(SubscriptionsPosition)),
     trigger=_word(Trigger),
     target=_word(Target),
     hold_reason=_optional(_word(HoldReason)),
 )
-_ATTEMPT = _Shape(Attempt, trigger=_word(Trigger), target=_word(Target), kind=_word(Kind), next_step=_word(NextStep))
+_ATTEMPT = _Shape(
+    Attempt, trigger=_word(Trigger), target=_word(Target), outcome=_word(OutcomeKind), next_step=_word(NextStep)
+)
 _DEAD_LETTER = _Shape(DeadLetter, delivery=_nested(_DELIVERY), reason=_word(DeathReason))
 _WEBHOOK = _Shape(
     Webhook,

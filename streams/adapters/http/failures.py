@@ -12,7 +12,7 @@ from aiohttp import (
 
 from streams.adapters.http.connector import ConnectTrace, ForbiddenAddress
 from streams.adapters.http.response_parser import EndlessResponse, InvalidResponse, printable
-from streams.core.outcome import Failure, Kind
+from streams.core.outcome import Failure, OutcomeKind
 
 MOST_DETAIL_CHARACTERS = 200
 
@@ -25,20 +25,20 @@ def failure_of(error: Exception, trail: ConnectTrace) -> Failure:
         case TimeoutError():
             return _too_late(trail)
         case InvalidResponse():
-            return Failure(Kind.INVALID_RESPONSE, brief(str(error)))
+            return Failure(OutcomeKind.INVALID_RESPONSE, brief(str(error)))
         case EndlessResponse():
-            return Failure(Kind.INVALID_RESPONSE, "headers or interim answers without end")
+            return Failure(OutcomeKind.INVALID_RESPONSE, "headers or interim answers without end")
         case ClientPayloadError():
-            return Failure(Kind.RESET, "in the middle of its answer")
+            return Failure(OutcomeKind.RESET, "in the middle of its answer")
         case ClientConnectionError() if isinstance(error.__cause__, ssl.SSLError):
             # With TLS 1.3 an endpoint that wants a certificate of ours says so after the handshake.
-            return Failure(Kind.TLS, _tls_words(error.__cause__))
+            return Failure(OutcomeKind.TLS, _tls_words(error.__cause__))
         case ClientConnectionError():
-            return Failure(Kind.RESET)
+            return Failure(OutcomeKind.RESET)
         case ValueError():
-            return Failure(Kind.UNSENDABLE, brief(str(error)))
+            return Failure(OutcomeKind.UNSENDABLE, brief(str(error)))
     # A mistake of ours; the delivery is not lost by it, and its attempt shows it.
-    return Failure(Kind.UNSENDABLE, brief(repr(error)))
+    return Failure(OutcomeKind.UNSENDABLE, brief(repr(error)))
 
 
 def _no_connection(error: ClientConnectorError) -> Failure:
@@ -46,26 +46,26 @@ def _no_connection(error: ClientConnectorError) -> Failure:
     match reason:
         case ForbiddenAddress():
             # Where a name leads inside of our own network is nothing to tell a customer.
-            return Failure(Kind.FORBIDDEN_ADDRESS, error.host)
+            return Failure(OutcomeKind.FORBIDDEN_ADDRESS, error.host)
         case _ if isinstance(error, ClientConnectorDNSError):
-            return Failure(Kind.DNS, brief(reason.strerror or str(reason)))
+            return Failure(OutcomeKind.DNS, brief(reason.strerror or str(reason)))
         case ssl.SSLError() if isinstance(error, ClientSSLError):
-            return Failure(Kind.TLS, _tls_words(reason))
+            return Failure(OutcomeKind.TLS, _tls_words(reason))
         case ConnectionRefusedError():
-            return Failure(Kind.REFUSED, f"port {error.port}")
+            return Failure(OutcomeKind.REFUSED, f"port {error.port}")
         case ConnectionResetError() | ConnectionAbortedError():
             # Nobody resets a connection that is not open yet: this was the TLS handshake.
-            return Failure(Kind.TLS, "the connection was closed during the handshake")
+            return Failure(OutcomeKind.TLS, "the connection was closed during the handshake")
     # No route to the host or network, or something missing on our side: as when nobody ever answers.
-    return Failure(Kind.CONNECT_TIMEOUT, brief(reason.strerror or str(reason)))
+    return Failure(OutcomeKind.CONNECT_TIMEOUT, brief(reason.strerror or str(reason)))
 
 
 def _too_late(trail: ConnectTrace) -> Failure:
     if trail.handler is not None:
-        return Failure(Kind.TIMEOUT)
+        return Failure(OutcomeKind.TIMEOUT)
     if trail.opening:
-        return Failure(Kind.CONNECT_TIMEOUT)
-    return Failure(Kind.DNS, "the name servers did not answer in time")
+        return Failure(OutcomeKind.CONNECT_TIMEOUT)
+    return Failure(OutcomeKind.DNS, "the name servers did not answer in time")
 
 
 def _tls_words(error: ssl.SSLError) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from aiohttp import ClientConnectorError
 
 from streams.adapters.http.connector import Lookup
-from streams.core.outcome import Failure, Kind
+from streams.core.outcome import Failure, OutcomeKind
 
 # No endpoint can cause these: no descriptor, memory or buffer is left here.
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
@@ -56,7 +56,7 @@ class ControlName:
 
     async def blames_us(self, failure: Failure) -> str | None:
         """Why the failure is ours; None where it is the endpoint's."""
-        if failure.kind is not Kind.DNS:
+        if failure.kind is not OutcomeKind.DNS:
             return None
         if not _can_open(DESCRIPTORS_OF_A_LOOKUP):
             return "no file descriptor is left for a look-up"

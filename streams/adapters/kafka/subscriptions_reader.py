@@ -106,7 +106,7 @@ class SubscriptionsReader:
         if self.table.position < end:
             async with self._moved:
                 await self._moved.wait_for(lambda: self.table.position >= end)
-        return self.table.seen
+        return self.table.reached
 
     async def wait_for(self, seen: SubscriptionsPosition) -> None:
         """Wait until the view knows all that the writer of a delivery can have known."""
@@ -191,7 +191,7 @@ class SubscriptionsReader:
             self._apply_each(messages)
         except Exception as unexpected:
             self._finish(unexpected)
-        self._telemetry.gauge("view_webhooks", len(self.table))
+        self._telemetry.gauge("subscriptions_webhooks", len(self.table))
         self._notify_soon()
 
     def _apply_each(self, messages: Sequence[Message]) -> None:
@@ -226,7 +226,7 @@ class SubscriptionsReader:
         except InvalidRecord as wrong:
             key = key_of(record.key)
             self.table.spoil(record.offset, key)
-            self._telemetry.count("view_unreadable_total")
+            self._telemetry.count("subscriptions_invalid_total")
             self._telemetry.warning("subscription_unreadable", webhook_id=key, offset=record.offset, why=str(wrong))
             return
         if key_of(record.key) == SENTINEL_KEY:

@@ -63,8 +63,8 @@ sign_in_links = Table(
 )
 
 # Who did what; nothing but retention ever changes a row.
-audit = Table(
-    "audit",
+audit_log = Table(
+    "audit_log",
     metadata,
     Column("id", Text, primary_key=True),
     Column("at", Moment, nullable=False, index=True),
@@ -77,8 +77,8 @@ audit = Table(
 )
 
 # What was answered to a request that may be made again; no status: it is under way.
-idempotency = Table(
-    "idempotency",
+idempotency_keys = Table(
+    "idempotency_keys",
     metadata,
     Column("caller", Text, primary_key=True),
     Column("key", Text, primary_key=True),
@@ -94,7 +94,7 @@ jobs = Table(
     Column("id", Text, primary_key=True),
     Column("account_id", Text, ForeignKey("accounts.id"), nullable=False),
     Column("kind", Text, nullable=False),
-    Column("wanted", Json, nullable=False),
+    Column("filter", Json, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("total", BigInteger, nullable=False),
     Column("done", BigInteger, nullable=False),
@@ -125,7 +125,7 @@ mails = Table(
     # When to try (again); None once it was sent or given up.
     Column("due_at", Moment, index=True),
     Column("sent_at", Moment),
-    Column("trouble", Text),
+    Column("problem", Text),
     Column("unreached", Json),
     Index(None, "account_id", "created_at", "id"),
 )

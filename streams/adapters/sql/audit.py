@@ -1,4 +1,4 @@
-"""The audit log in SQL: a deed is noted in the transaction that does it."""
+"""The audit_log log in SQL: a deed is noted in the transaction that does it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.account_tables import audit
+from streams.adapters.sql.account_tables import audit_log
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.keyset import newest_first, page_of
 from streams.core.audit import AuditEntry
@@ -17,7 +17,7 @@ from streams.core.page import Cursor, Page
 async def note(connection: AsyncConnection, audit_entry: AuditEntry | None) -> None:
     """Keep who did what; without a deed nothing is kept."""
     if audit_entry is not None:
-        await connection.execute(insert(audit).values(asdict(audit_entry)))
+        await connection.execute(insert(audit_log).values(asdict(audit_entry)))
 
 
 class SqlAuditLog:
@@ -31,9 +31,9 @@ class SqlAuditLog:
             await note(connection, audit_entry)
 
     async def list(self, account_id: str | None, after: Cursor | None, limit: int) -> Page[AuditEntry]:
-        query = newest_first(select(audit), audit.c.at, audit.c.id, after, limit)
+        query = newest_first(select(audit_log), audit_log.c.at, audit_log.c.id, after, limit)
         if account_id is not None:
-            query = query.where(audit.c.account_id == account_id)
+            query = query.where(audit_log.c.account_id == account_id)
         async with self._database.reading() as connection:
             audit_trail: Sequence[AuditEntry] = [_deed(row) for row in await connection.execute(query)]
         return page_of(audit_trail, limit, lambda audit_entry: Cursor(audit_entry.at, audit_entry.id))

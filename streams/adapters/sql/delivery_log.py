@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, func, select
 
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.keyset import in_order, newest_first, page_of
-from streams.adapters.sql.tables import NOT_DELIVERED, attempts, bodies, deliveries
+from streams.adapters.sql.tables import NOT_DELIVERED, attempts, deliveries, events
 from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
 from streams.core.delivery import State, Target, Trigger
 from streams.core.delivery_state import DeliveryState, StateCount
@@ -37,7 +37,7 @@ class SqlDeliveryLog:
             if row is None:
                 return None
             body = await connection.scalar(
-                select(bodies.c.body).where(bodies.c.account_id == row.account_id, bodies.c.event_id == row.event_id)
+                select(events.c.body).where(events.c.account_id == row.account_id, events.c.event_id == row.event_id)
             )
             made = await connection.execute(
                 select(attempts)

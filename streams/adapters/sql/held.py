@@ -7,7 +7,7 @@ from sqlalchemy import or_, select, text
 
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.keyset import in_order
-from streams.adapters.sql.tables import bodies, deliveries, pauses
+from streams.adapters.sql.tables import deliveries, events, pauses
 from streams.core.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
 from streams.core.held import Held, HeldChoice, Progress
 
@@ -45,8 +45,8 @@ class SqlHeldDeliveries:
     async def oldest(self, webhook_id: str, limit: int) -> Sequence[Held]:
         held = deliveries.c
         query = (
-            select(deliveries, bodies.c.body, bodies.c.trace_parent, pauses.c.choice)
-            .join(bodies, (bodies.c.account_id == held.account_id) & (bodies.c.event_id == held.event_id))
+            select(deliveries, events.c.body, events.c.trace_parent, pauses.c.choice)
+            .join(events, (events.c.account_id == held.account_id) & (events.c.event_id == held.event_id))
             .outerjoin(pauses, pauses.c.id == held.pause_id)
             .where(held.webhook_id == webhook_id, held.state == State.HELD)
             # Of a pause that nobody ended nothing leaves, even if another one was ended since.
@@ -73,7 +73,7 @@ def _held(row: Any) -> Held:
         event_type=row.event_type,
         webhook_id=row.webhook_id,
         first_seen_at=row.first_seen_at,
-        seen=SubscriptionsPosition("", 0),
+        subscriptions_position=SubscriptionsPosition("", 0),
         body=row.body,
         trigger=Trigger(row.trigger),
         generation=row.generation,

@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from streams.adapters.sql.account_tables import idempotency
+from streams.adapters.sql.account_tables import idempotency_keys
 from streams.adapters.sql.database import Database
 from streams.ports import EarlierRequest
 
@@ -20,10 +20,12 @@ class SqlIdempotencyStore:
 
     async def begin(self, caller: str, key: str, fingerprint: str, now: datetime) -> EarlierRequest | None:
         row = {"caller": caller, "key": key, "fingerprint": fingerprint, "begun_at": now}
-        statement = self._insert(idempotency).values(row).on_conflict_do_nothing().returning(idempotency.c.key)
+        statement = (
+            self._insert(idempotency_keys).values(row).on_conflict_do_nothing().returning(idempotency_keys.c.key)
+        )
         async with self._database.transaction() as connection:
             while (await connection.execute(statement)).first() is None:
-                known = (await connection.execute(select(idempotency).where(_this(caller, key)))).one_or_none()
+                known = (await connection.execute(select(idempotency_keys).where(_this(caller, key)))).one_or_none()
                 if known is not None:  # else it was forgotten in between
                     return EarlierRequest(known.fingerprint, known.begun_at, known.status, known.encrypted_response)
         return None
@@ -31,14 +33,14 @@ class SqlIdempotencyStore:
     async def finish(self, caller: str, key: str, begun_at: datetime, status: int, encrypted_response: str) -> None:
         values = {"status": status, "encrypted_response": encrypted_response}
         async with self._database.transaction() as connection:
-            this = _this(caller, key) & (idempotency.c.begun_at == begun_at)
-            await connection.execute(update(idempotency).where(this).values(values))
+            this = _this(caller, key) & (idempotency_keys.c.begun_at == begun_at)
+            await connection.execute(update(idempotency_keys).where(this).values(values))
 
     async def forget(self, caller: str, key: str, begun_at: datetime) -> None:
         async with self._database.transaction() as connection:
-            this = _this(caller, key) & (idempotency.c.begun_at == begun_at)
-            await connection.execute(delete(idempotency).where(this))
+            this = _this(caller, key) & (idempotency_keys.c.begun_at == begun_at)
+            await connection.execute(delete(idempotency_keys).where(this))
 
 
 def _this(caller: str, key: str) -> ColumnElement[bool]:
-    return (idempotency.c.caller == caller) & (idempotency.c.key == key)
+    return (idempotency_keys.c.caller == caller) & (idempotency_keys.c.key == key)

@@ -32,8 +32,8 @@ class SqlJobs:
 
     async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
         async with self._database.transaction() as connection:
-            job = replace(job, total=await _count(connection, job.wanted))
-            await connection.execute(insert(jobs).values({**asdict(job), "wanted": _to_json(job.wanted)}))
+            job = replace(job, total=await _count(connection, job.filter))
+            await connection.execute(insert(jobs).values({**asdict(job), "filter": _to_json(job.filter)}))
             await note(connection, audit_entry)
         return job
 
@@ -54,7 +54,7 @@ class SqlJobs:
             if job.finished_at is not None:
                 return job
             # From where it was: what is acted on stays in the index until it is vacuumed, and would be searched again.
-            wanted = replace(job.wanted, limit=PORTION)
+            wanted = replace(job.filter, limit=PORTION)
             ids = await _DO[job.kind](connection, replace(wanted, since=job.reached or wanted.since), now)
             if not ids and job.reached:
                 # What was recorded late may lie before that.
@@ -64,7 +64,7 @@ class SqlJobs:
                 seen = select(func.max(deliveries.c.first_seen_at)).where(deliveries.c.id.in_(ids))
                 job = replace(job, reached=await connection.scalar(seen))
             else:
-                left = await _count(connection, job.wanted)
+                left = await _count(connection, job.filter)
                 if left and not job.gives_up(now):
                     return job
                 job = replace(job, finished_at=now, failed=left)
@@ -101,7 +101,7 @@ def _job(row: Any) -> Job:
         id=row.id,
         account_id=row.account_id,
         kind=JobKind(row.kind),
-        wanted=_from_json(row.wanted),
+        filter=_from_json(row.filter),
         created_at=row.created_at,
         total=row.total,
         done=row.done,

@@ -54,7 +54,7 @@ class SqlMails:
             "tries": mail.tries,
             "due_at": mail.due_at,
             "sent_at": mail.sent_at,
-            "trouble": mail.problem,
+            "problem": mail.problem,
             "unreached": mail.unreached,
         }
         async with self._database.transaction() as connection:

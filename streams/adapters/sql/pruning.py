@@ -5,9 +5,17 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, delete, exists, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.account_tables import audit, idempotency, jobs, mails, sign_in_links
+from streams.adapters.sql.account_tables import audit_log, idempotency_keys, jobs, mails, sign_in_links
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.tables import DONE, NOT_DELIVERED, attempts, bodies, deliveries, hours
+from streams.adapters.sql.tables import (
+    DONE,
+    NOT_DELIVERED,
+    attempts,
+    deliveries,
+    events,
+    hourly_attempts,
+    response_times,
+)
 from streams.core.delivery import State
 from streams.ports import Prunable
 
@@ -33,7 +41,7 @@ class SqlPruning:
 
 
 async def _prune_deliveries(connection: AsyncConnection, old: ColumnElement[bool], limit: int) -> int:
-    """Deliveries with their attempts, and the bodies that no delivery needs any more."""
+    """Deliveries with their attempts, and the events that no delivery needs any more."""
     chosen = select(deliveries.c.id, deliveries.c.account_id, deliveries.c.event_id).where(old).limit(limit)
     rows = (await connection.execute(chosen.with_for_update(skip_locked=True))).all()
     if not rows:
@@ -42,17 +50,18 @@ async def _prune_deliveries(connection: AsyncConnection, old: ColumnElement[bool
     await connection.execute(delete(attempts).where(attempts.c.delivery_id.in_(ids)))
     await connection.execute(delete(deliveries).where(deliveries.c.id.in_(ids)))
     known = deliveries.c
-    needed = exists().where(known.account_id == bodies.c.account_id, known.event_id == bodies.c.event_id)
-    events = sorted({(row.account_id, row.event_id) for row in rows})
-    of_these = tuple_(bodies.c.account_id, bodies.c.event_id).in_(events)
-    await connection.execute(delete(bodies).where(of_these, ~needed))
+    needed = exists().where(known.account_id == events.c.account_id, known.event_id == events.c.event_id)
+    keys = sorted({(row.account_id, row.event_id) for row in rows})
+    of_these = tuple_(events.c.account_id, events.c.event_id).in_(keys)
+    await connection.execute(delete(events).where(of_these, ~needed))
     return len(rows)
 
 
 _OLD = {
-    Prunable.AUDIT: lambda before: (audit, audit.c.at < before),
-    Prunable.ANSWERS: lambda before: (idempotency, idempotency.c.begun_at < before),
-    Prunable.NUMBERS: lambda before: (hours, hours.c.hour < before),
+    Prunable.AUDIT: lambda before: (audit_log, audit_log.c.at < before),
+    Prunable.ANSWERS: lambda before: (idempotency_keys, idempotency_keys.c.begun_at < before),
+    Prunable.ATTEMPTS_BY_HOUR: lambda before: (hourly_attempts, hourly_attempts.c.hour < before),
+    Prunable.RESPONSE_TIMES: lambda before: (response_times, response_times.c.hour < before),
     Prunable.JOBS: lambda before: (jobs, jobs.c.finished_at < before),
     Prunable.MAILS: lambda before: (mails, mails.c.due_at.is_(None) & (mails.c.created_at < before)),
     Prunable.LINKS: lambda before: (sign_in_links, sign_in_links.c.expires_at < before),

@@ -1,4 +1,4 @@
-"""Store what happened: attempts, standings, bodies, numbers by the hour; health is counted in the same transaction."""
+"""Store attempts, delivery states, events and statistics, and count health, in one transaction."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
@@ -10,12 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.bulk_insert import Bulk
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.tables import attempts, bodies, deliveries, hours, webhooks
+from streams.adapters.sql.tables import attempts, deliveries, events, hourly_attempts, response_times, webhooks
 from streams.adapters.sql.webhook_health import WebhookHealth
 from streams.core.attempt import Attempt
 from streams.core.delivery import State
 from streams.core.delivery_state import Batch, DeliveryState, EventKey
-from streams.core.webhook_stats import by_hour
+from streams.core.event import subjects_of
+from streams.core.webhook_stats import by_hour, response_times_of
 from streams.ports import Clock, Telemetry
 
 
@@ -27,25 +28,25 @@ class SqlRecorder:
         self._telemetry = telemetry
         self._healths = WebhookHealth(clock, new_id, is_sqlite=database.is_sqlite)
         self._attempts = Bulk(attempts, is_sqlite=database.is_sqlite)
-        self._bodies = Bulk(bodies, is_sqlite=database.is_sqlite)
+        self._events = Bulk(events, is_sqlite=database.is_sqlite)
         self._deliveries = Bulk(deliveries, is_sqlite=database.is_sqlite)
-        self._hours = Bulk(hours, is_sqlite=database.is_sqlite)
-        self._add_up = _add_up(self._hours.statement, is_sqlite=database.is_sqlite)
+        self._hours = Bulk(hourly_attempts, is_sqlite=database.is_sqlite)
+        self._add_hours = _add_hours(self._hours.statement, is_sqlite=database.is_sqlite)
+        self._times = Bulk(response_times, is_sqlite=database.is_sqlite)
+        self._add_times = _add_times(self._times.statement)
         self._begin = self._deliveries.statement.on_conflict_do_nothing()
         self._raise = _raise_only(self._deliveries.statement)
 
     async def record(self, batch: Batch) -> Collection[EventKey]:
-        """One transaction: lock → new attempts → standings and bodies → health → pauses."""
+        """One transaction: lock → attempts → events → delivery states → statistics → health → pauses."""
         paused: list[dict[str, str]] = []
         async with self._database.transaction() as connection:
             epochs = await self._lock(connection, sorted(batch.webhook_ids()))
             new = await self._insert_attempts(connection, batch.attempts)
-            conflicts = await self._insert_bodies(connection, batch)
-            await self._raise_standings(connection, batch.delivery_states)
+            conflicts = await self._insert_events(connection, batch)
+            await self._update_deliveries(connection, batch.delivery_states)
             if new:
-                counted = by_hour(attempt for attempt in batch.attempts if attempt.id in new)
-                if counted:
-                    await connection.execute(self._add_up, self._hours.parameters([asdict(hour) for hour in counted]))
+                await self._add_stats(connection, [attempt for attempt in batch.attempts if attempt.id in new])
                 paused = await self._healths.count(connection, batch, new, epochs)
         for pause in paused:
             self._telemetry.count("webhooks_paused_total", reason=pause["reason"])
@@ -72,39 +73,50 @@ class SqlRecorder:
         result = await connection.execute(statement, self._attempts.parameters(list(first.values())))
         return {row.id for row in result}
 
-    async def _insert_bodies(self, connection: AsyncConnection, batch: Batch) -> Collection[EventKey]:
-        """Store each event's body once; the events of which another one is stored."""
+    async def _insert_events(self, connection: AsyncConnection, batch: Batch) -> Collection[EventKey]:
+        """Store each event once. Returns the events of which another body is stored."""
         rows = [
-            {"account_id": key[0], "event_id": key[1], "body": body, "trace_parent": batch.traces.get(key)}
-            for key, body in sorted(batch.bodies.items())
+            {
+                "account_id": key[0],
+                "event_id": key[1],
+                **event._asdict(),
+                **subjects_of(event.body)._asdict(),
+            }
+            for key, event in sorted(batch.events.items())
         ]
         if not rows:
             return ()
-        key = bodies.c.account_id, bodies.c.event_id
-        statement = self._bodies.statement.on_conflict_do_nothing().returning(*key)
-        new = {tuple(row) for row in await connection.execute(statement, self._bodies.parameters(rows))}
+        key = events.c.account_id, events.c.event_id
+        statement = self._events.statement.on_conflict_do_nothing().returning(*key)
+        new = {tuple(row) for row in await connection.execute(statement, self._events.parameters(rows))}
         # Nearly always the same body, of an event that several webhooks want.
-        known = sorted(batch.bodies.keys() - new)
+        known = sorted(batch.events.keys() - new)
         if not known:
             return ()
-        query = select(*key, bodies.c.body).where(tuple_(*key).in_(known))
+        query = select(*key, events.c.body).where(tuple_(*key).in_(known))
         stored = {(row.account_id, row.event_id): row.body for row in await connection.execute(query)}
-        return {one for one in known if stored.get(one) != batch.bodies[one]}
+        return {one for one in known if stored.get(one) != batch.events[one].body}
 
-    async def _raise_standings(self, connection: AsyncConnection, delivery_states: Sequence[DeliveryState]) -> None:
+    async def _add_stats(self, connection: AsyncConnection, new: Sequence[Attempt]) -> None:
+        if hours := by_hour(new):
+            await connection.execute(self._add_hours, self._hours.parameters([asdict(hour) for hour in hours]))
+        if times := response_times_of(new):
+            await connection.execute(self._add_times, self._times.parameters([asdict(one) for one in times]))
+
+    async def _update_deliveries(self, connection: AsyncConnection, delivery_states: Sequence[DeliveryState]) -> None:
         first: list[dict[str, Any]] = []
         later: list[dict[str, Any]] = []
         for delivery_state in sorted(delivery_states, key=attrgetter("delivery_id")):
-            (first if delivery_state.is_first else later).append(_standing_row(delivery_state))
+            (first if delivery_state.is_first else later).append(_delivery_row(delivery_state))
         # What supersedes nothing need not lock what is there, nor be compared with it.
         for statement, rows in ((self._begin, first), (self._raise, later)):
             if rows:
                 await connection.execute(statement, self._deliveries.parameters(rows))
 
 
-def _add_up(statement: Any, *, is_sqlite: bool) -> Any:
+def _add_hours(statement: Any, *, is_sqlite: bool) -> Any:
     """An insert that adds to the hour that is there."""
-    new, known = statement.excluded, hours.c
+    new, known = statement.excluded, hourly_attempts.c
     later = func.max if is_sqlite else func.greatest
     return statement.on_conflict_do_update(
         index_elements=[known.webhook_id, known.hour, known.outcome],
@@ -114,6 +126,15 @@ def _add_up(statement: Any, *, is_sqlite: bool) -> Any:
             "slowest_ms": later(known.slowest_ms, new.slowest_ms),
             "last_at": later(known.last_at, new.last_at),
         },
+    )
+
+
+def _add_times(statement: Any) -> Any:
+    """An insert that adds to the bucket that is there."""
+    new, known = statement.excluded, response_times.c
+    return statement.on_conflict_do_update(
+        index_elements=[known.webhook_id, known.hour, known.up_to_ms],
+        set_={"attempts": known.attempts + new.attempts},
     )
 
 
@@ -133,11 +154,11 @@ def _raise_only(statement: Any) -> Any:
     return statement.on_conflict_do_update(index_elements=[known.id], set_=changes, where=wins)
 
 
-_STANDING_ROW = ["id" if name == "delivery_id" else name for name in DeliveryState._fields]
+_DELIVERY_COLUMNS = ["id" if name == "delivery_id" else name for name in DeliveryState._fields]
 
 
-def _standing_row(delivery_state: DeliveryState) -> dict[str, Any]:
-    return dict(zip(_STANDING_ROW, delivery_state, strict=True))
+def _delivery_row(delivery_state: DeliveryState) -> dict[str, Any]:
+    return dict(zip(_DELIVERY_COLUMNS, delivery_state, strict=True))
 
 
 def _attempt_row(attempt: Attempt) -> dict[str, Any]:
@@ -156,7 +177,7 @@ def _attempt_row(attempt: Attempt) -> dict[str, Any]:
         "status": attempt.status,
         "response_headers": dict(attempt.response_headers),
         "response_body": attempt.response_body,
-        "outcome": attempt.kind,
+        "outcome": attempt.outcome,
         "message": attempt.message,
         "next_step": attempt.next_step,
         "tier": attempt.tier,

@@ -11,7 +11,7 @@ from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_log import is_walkable, matching
 from streams.adapters.sql.keyset import in_order
-from streams.adapters.sql.tables import bodies, deliveries, webhooks
+from streams.adapters.sql.tables import deliveries, events, webhooks
 from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
 from streams.core.delivery import HoldReason, State, Target, Trigger
@@ -42,7 +42,7 @@ async def replay(
 ) -> Sequence[str]:
     """Start a new generation of up to `wanted.limit` that match, oldest first; their ids."""
     known = deliveries.c
-    has_body = exists().where(bodies.c.account_id == known.account_id, bodies.c.event_id == known.event_id)
+    has_body = exists().where(events.c.account_id == known.account_id, events.c.event_id == known.event_id)
     lives = exists().where(webhooks.c.id == known.webhook_id, webhooks.c.deleted_at.is_(None))
     anew = {
         "generation": known.generation + 1,

@@ -14,6 +14,7 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     Text,
+    func,
     literal_column,
     text,
 )
@@ -69,14 +70,39 @@ leases = Table(
     Column("expires_at", Moment, nullable=False),
 )
 
-bodies = Table(
-    "bodies",
+# What is kept of each event, once for all its deliveries; the ids that people search by.
+events = Table(
+    "events",
     metadata,
     Column("account_id", Text, primary_key=True),
     Column("event_id", Text, primary_key=True),
+    Column("first_seen_at", Moment, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("trace_parent", Text),
+    Column("session_id", Text),
+    Column("learner_id", Text),
+    Column("package_id", Text),
+    Column("dispatch_id", Text),
 )
+# PostgreSQL's index entries hold 2700 bytes; a learner's id may have 1024 characters of 4 bytes each.
+LEARNER_PREFIX = 200
+
+
+def learner_prefix(value: Any) -> ColumnElement[str]:
+    """What the index on learners holds of an id."""
+    return func.substr(value, literal_column("1"), literal_column(str(LEARNER_PREFIX)))
+
+
+def _index_subject(name: str, key: ColumnElement[Any], where: ColumnElement[bool]) -> None:
+    known = events.c
+    columns = (known.account_id, key, known.first_seen_at, known.event_id)
+    Index(f"ix_events_{name}", *columns, postgresql_where=where, sqlite_where=where)
+
+
+_index_subject("session", events.c.session_id, events.c.session_id.is_not(None))
+_index_subject("learner", learner_prefix(events.c.learner_id), events.c.learner_id.is_not(None))
+_index_subject("package", events.c.package_id, events.c.package_id.is_not(None))
+_index_subject("dispatch", events.c.dispatch_id, events.c.dispatch_id.is_not(None))
 
 deliveries = Table(
     "deliveries",
@@ -161,8 +187,8 @@ attempts = Table(
     Column("tier", Text),
 )
 
-health = Table(
-    "health",
+webhook_health = Table(
+    "webhook_health",
     metadata,
     Column("webhook_id", Text, primary_key=True),
     Column("epoch", Integer, nullable=False),
@@ -173,9 +199,9 @@ health = Table(
     Column("last_message", Text),
 )
 
-# Attempts counted by webhook, hour and outcome, so that what they add up to is known without looking at each.
-hours = Table(
-    "hours",
+# Attempts added up by webhook, hour and outcome.
+hourly_attempts = Table(
+    "hourly_attempts",
     metadata,
     Column("webhook_id", Text, primary_key=True),
     Column("hour", Moment, primary_key=True),
@@ -184,5 +210,16 @@ hours = Table(
     Column("milliseconds", Float, nullable=False),
     Column("slowest_ms", Float, nullable=False),
     Column("last_at", Moment, nullable=False),
+    Index(None, "hour"),
+)
+
+# A histogram of response times by webhook and hour; `up_to_ms` is the upper bound of a bucket.
+response_times = Table(
+    "response_times",
+    metadata,
+    Column("webhook_id", Text, primary_key=True),
+    Column("hour", Moment, primary_key=True),
+    Column("up_to_ms", Integer, primary_key=True),
+    Column("attempts", BigInteger, nullable=False),
     Index(None, "hour"),
 )

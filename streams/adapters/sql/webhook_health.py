@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.sql.account_tables import mails
 from streams.adapters.sql.audit import note
 from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
-from streams.adapters.sql.tables import health, pauses, webhooks
+from streams.adapters.sql.tables import pauses, webhook_health, webhooks
 from streams.core.attempt import Attempt
 from streams.core.audit import AuditEntry
 from streams.core.delivery_state import Batch
@@ -51,11 +51,11 @@ class WebhookHealth:
             if after.pause is not None and (pause := await self._pause(connection, webhook_id, after)):
                 paused.append(pause)
         if changed:
-            statement = self._insert(health)
-            columns = [column for column in health.c if column.name != "webhook_id"]
+            statement = self._insert(webhook_health)
+            columns = [column for column in webhook_health.c if column.name != "webhook_id"]
             await connection.execute(
                 statement.on_conflict_do_update(
-                    index_elements=[health.c.webhook_id],
+                    index_elements=[webhook_health.c.webhook_id],
                     set_={column.name: statement.excluded[column.name] for column in columns},
                 ),
                 changed,
@@ -65,7 +65,7 @@ class WebhookHealth:
     async def _stored(
         self, connection: AsyncConnection, webhook_ids: Sequence[str], epochs: Mapping[str, int]
     ) -> dict[str, Health]:
-        rows = await connection.execute(select(health).where(health.c.webhook_id.in_(webhook_ids)))
+        rows = await connection.execute(select(webhook_health).where(webhook_health.c.webhook_id.in_(webhook_ids)))
         stored = {
             row.webhook_id: Health(
                 row.epoch,
@@ -147,7 +147,7 @@ def _attempted(attempt: Attempt) -> HealthSample:
         health_epoch=attempt.health_epoch,
         trigger=attempt.trigger,
         target=attempt.target,
-        kind=attempt.kind,
+        outcome=attempt.outcome,
         started_at=attempt.started_at,
         ended_at=attempt.ended_at,
         status=attempt.status,

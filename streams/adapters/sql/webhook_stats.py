@@ -6,10 +6,17 @@ from datetime import datetime
 from sqlalchemy import func, select
 
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, health, hours, webhooks
+from streams.adapters.sql.tables import (
+    NOT_DELIVERED,
+    deliveries,
+    hourly_attempts,
+    response_times,
+    webhook_health,
+    webhooks,
+)
 from streams.core.delivery import State
 from streams.core.delivery_state import StateCount
-from streams.core.webhook_stats import FailureStreak, Hour
+from streams.core.webhook_stats import FailureStreak, Hour, ResponseTimes
 
 
 class SqlWebhookStats:
@@ -20,9 +27,12 @@ class SqlWebhookStats:
 
     async def failing(self, webhook_id: str) -> FailureStreak:
         query = (
-            select(health)
-            .join(webhooks, (webhooks.c.id == health.c.webhook_id) & (webhooks.c.health_epoch == health.c.epoch))
-            .where(health.c.webhook_id == webhook_id)
+            select(webhook_health)
+            .join(
+                webhooks,
+                (webhooks.c.id == webhook_health.c.webhook_id) & (webhooks.c.health_epoch == webhook_health.c.epoch),
+            )
+            .where(webhook_health.c.webhook_id == webhook_id)
         )
         async with self._database.reading() as connection:
             row = (await connection.execute(query)).one_or_none()
@@ -31,15 +41,24 @@ class SqlWebhookStats:
         return FailureStreak(row.failures, row.first_failed_at, row.last_failed_at, row.last_status, row.last_message)
 
     async def hours(self, webhook_id: str, since: datetime) -> Sequence[Hour]:
-        query = select(hours).where(hours.c.webhook_id == webhook_id, hours.c.hour >= since)
+        query = select(hourly_attempts).where(
+            hourly_attempts.c.webhook_id == webhook_id, hourly_attempts.c.hour >= since
+        )
         async with self._database.reading() as connection:
-            found = await connection.execute(query.order_by(hours.c.hour, hours.c.outcome))
+            found = await connection.execute(query.order_by(hourly_attempts.c.hour, hourly_attempts.c.outcome))
             return [Hour(*row) for row in found]
 
-    async def last_at(self, webhook_id: str, outcome: str) -> datetime | None:
-        this = (hours.c.webhook_id == webhook_id) & (hours.c.outcome == outcome)
+    async def response_times(self, webhook_id: str, since: datetime) -> Sequence[ResponseTimes]:
+        known = response_times.c
+        query = select(response_times).where(known.webhook_id == webhook_id, known.hour >= since)
         async with self._database.reading() as connection:
-            found: datetime | None = await connection.scalar(select(func.max(hours.c.last_at)).where(this))
+            found = await connection.execute(query.order_by(known.hour, known.up_to_ms))
+            return [ResponseTimes(*row) for row in found]
+
+    async def last_at(self, webhook_id: str, outcome: str) -> datetime | None:
+        this = (hourly_attempts.c.webhook_id == webhook_id) & (hourly_attempts.c.outcome == outcome)
+        async with self._database.reading() as connection:
+            found: datetime | None = await connection.scalar(select(func.max(hourly_attempts.c.last_at)).where(this))
             return found
 
     async def unfinished(self, webhook_id: str) -> Sequence[StateCount]:

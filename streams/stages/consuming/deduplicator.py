@@ -1,4 +1,4 @@
-"""Attend once to a delivery's record that comes more than once."""
+"""Handle a delivery's record once when it comes more than once."""
 
 import asyncio
 from collections import OrderedDict
@@ -11,62 +11,63 @@ from streams.core.errors import ConflictingId
 class Deduplicator:
     """The newest acknowledged (delivery, generation, step), each with a hash of its body.
 
-    Forgetting one costs a repeat, never a loss.
+    A forgotten one costs a duplicate, never a loss.
     """
 
     def __init__(self, limit: int = 100_000) -> None:
         self._limit = limit
-        self._known: OrderedDict[str, int] = OrderedDict()
-        # Those in hand, each with the twins that wait for it.
-        self._in_hand: dict[str, list[asyncio.Future[None]]] = {}
+        self._acknowledged: OrderedDict[str, int] = OrderedDict()
+        # Records that are handled now, each with the duplicates that wait for it.
+        self._in_progress: dict[str, list[asyncio.Future[None]]] = {}
 
     async def turn(self, delivery: Delivery) -> "DeduplicatorTurn":
-        """To be entered: True for who is to attend; a twin waits, and has its turn only if the first one failed.
+        """To be used in a `with`, which gives True to the first of several duplicates.
 
-        Raises `ConflictingId` for a delivery whose event was delivered with another body.
+        A duplicate waits for the first one, and handles the record itself only if the first one failed. Raises
+        `ConflictingId` for a delivery whose event was acknowledged with another body.
         """
-        # What the delivery's id is computed from, which takes longer. The account is part of it: a record
-        # that names the wrong one is parked, and must not pass for the right one.
-        known = delivery.account_id, delivery.event_id, delivery.webhook_id, delivery.generation, delivery.step
-        identity = " ".join(map(str, known))
-        while (twins := self._in_hand.get(identity)) is not None:
+        # The fields that make up the delivery's id, which takes longer to compute. The account is one of them: a
+        # record with the wrong account is invalid, and must not pass for the right one.
+        fields = delivery.account_id, delivery.event_id, delivery.webhook_id, delivery.generation, delivery.step
+        identity = " ".join(map(str, fields))
+        while (duplicates := self._in_progress.get(identity)) is not None:
             ended = asyncio.get_running_loop().create_future()
-            twins.append(ended)
+            duplicates.append(ended)
             await ended
         body = hash(delivery.body)
-        first = identity not in self._known
-        if first:
-            self._in_hand[identity] = []
-        elif self._known[identity] != body:
+        is_first = identity not in self._acknowledged
+        if is_first:
+            self._in_progress[identity] = []
+        elif self._acknowledged[identity] != body:
             raise ConflictingId(delivery.account_id, delivery.event_id)
-        return DeduplicatorTurn(self, identity, body, first)
+        return DeduplicatorTurn(self, identity, body, is_first)
 
     def end(self, identity: str, body: int, *, done: bool) -> None:
         if done:
-            self._known[identity] = body
-            if len(self._known) > self._limit:
-                self._known.popitem(last=False)
-        for twin in self._in_hand.pop(identity):
-            if not twin.done():
-                twin.set_result(None)
+            self._acknowledged[identity] = body
+            if len(self._acknowledged) > self._limit:
+                self._acknowledged.popitem(last=False)
+        for duplicate in self._in_progress.pop(identity):
+            if not duplicate.done():
+                duplicate.set_result(None)
 
 
 class DeduplicatorTurn:
-    """One delivery's turn; a class, because a generator costs more, and every delivery pays for it."""
+    """The turn of one record; a class, because a generator costs more, and every delivery pays for it."""
 
-    __slots__ = ("_body", "_first", "_identity", "_repeats")
+    __slots__ = ("_body", "_deduplicator", "_identity", "_is_first")
 
-    def __init__(self, repeats: Deduplicator, identity: str, body: int, first: bool) -> None:
-        self._repeats = repeats
+    def __init__(self, deduplicator: Deduplicator, identity: str, body: int, is_first: bool) -> None:
+        self._deduplicator = deduplicator
         self._identity = identity
         self._body = body
-        self._first = first
+        self._is_first = is_first
 
     def __enter__(self) -> bool:
-        return self._first
+        return self._is_first
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._first:
-            self._repeats.end(self._identity, self._body, done=error is None)
+        if self._is_first:
+            self._deduplicator.end(self._identity, self._body, done=error is None)

@@ -1,4 +1,4 @@
-"""Take records in hand when they are due, many at once, and commit what is complete."""
+"""Handle many records at once, each when it is due, and commit what is complete."""
 
 import asyncio
 from collections import deque
@@ -6,58 +6,57 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import cast
 
-from streams.core.errors import Unavailable
+from streams.core.errors import Abandoned, Unavailable
 from streams.core.offset_tracker import WINDOW_OFFSETS, Commit
 from streams.ports import Clock, Partition, Record, RecordConsumer, Telemetry
-from streams.stages.consuming.partition_state import TIERS_SHARE, Handler, PartitionState
+from streams.stages.consuming.partition_state import TIERS_SHARE, Handler, PartitionState, PauseReason
 
 REVOKE_SECONDS = 3.0
 DRAIN_SECONDS = 12.0
 COMMIT_EVERY_SECONDS = 0.5
-# Between so many beginnings the loop looks after what was begun before. What begins together is sent together.
-BEGIN_AT_ONCE = 16
+# Tasks started in one iteration of the loop: their requests are sent together. More would delay the tasks that run.
+START_AT_ONCE = 16
 
-# Reads a record as it arrives: many one after the other cost far less than each amid other work.
+# Decodes a record and returns its handler. Many decoded in a row cost far less than each between other work.
 Prepare = Callable[[Record], Handler]
 
-# Calls a function in so many seconds.
-Later = Callable[[float, Callable[[], None]], object]
+# Calls a function after this many seconds.
+CallLater = Callable[[float, Callable[[], None]], object]
 
 
 class PartitionConsumer:
-    """A feed's handler: due? → open in the ledger → work → complete → commit.
+    """Handles the records of a consumer group: due → tracked as open → handled → complete → committed.
 
-    A partition stands still while its head is not due, its window is full, or `max_open` records are in hand and
-    what came with the last of them (retry tiers stop at three quarters, tests never); nothing sleeps, and of what was
-    fetched behind a head that is not due a little is kept and the rest read again. Work that is cancelled leaves its
-    record to whoever reads it next. `later` is the loop's timer unless another one is given.
+    A partition is paused while its first record is not due, while the window of its offsets is full, or while the
+    process handles too many records: `max_open` for first attempts, three quarters of it for tiers, no limit for
+    tests. A handler that raises `Abandoned`, or is cancelled, leaves its record uncommitted for the next owner.
     """
 
     def __init__(
         self,
         consumer: RecordConsumer,
-        take: Prepare,
+        prepare: Prepare,
         clock: Clock,
         telemetry: Telemetry,
         max_open: int = 4000,
-        later: Later | None = None,
+        call_later: CallLater | None = None,
     ) -> None:
         self._consumer = consumer
-        self._take = take
+        self._prepare = prepare
         self._clock = clock
         self._telemetry = telemetry
         self._max_open = max_open
-        self._later: Later = later or asyncio.get_running_loop().call_later
+        self._call_later: CallLater = call_later or asyncio.get_running_loop().call_later
         self._open = 0
-        self._full = False
+        self._over_budget = False
         self._draining = False
-        self._lanes: dict[Partition, PartitionState] = {}
-        self._turns: deque[PartitionState] = deque()
-        self._beginning = False
+        self._partitions: dict[Partition, PartitionState] = {}
+        self._ready: deque[PartitionState] = deque()
+        self._starting = False
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
-        """Serve until cancelled; raises what an unexpected failure of the work raised, with that record uncommitted."""
+        """Serve until cancelled. An unexpected exception of a handler is raised, and its record stays uncommitted."""
         consumer = asyncio.create_task(self._consumer.run(self))
         committer = asyncio.create_task(self._commit_regularly())
         try:
@@ -71,156 +70,161 @@ class PartitionConsumer:
             await asyncio.gather(consumer, committer, return_exceptions=True)
 
     async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
-        """Take nothing more, finish what is in hand within `seconds`, and commit it."""
+        """Start no more handlers, wait up to `seconds` for those that run, and commit."""
         self._draining = True
-        for lane in self._lanes.values():
-            self._leave(lane)
-        await _settle(list(self._lanes.values()), seconds)
+        for state in self._partitions.values():
+            self._drop_queued(state)
+        await _wait_for_tasks(list(self._partitions.values()), seconds)
         await self._commit()
 
-    # -- what the feed tells ----------------------------------------------------------------------------------
+    # -- called by the consumer --------------------------------------------------------------------------------
 
     def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         for partition, committed in partitions.items():
-            self._lanes[partition] = PartitionState(self._consumer, partition, committed)
-        self._telemetry.info("partitions assigned", count=len(partitions))
+            self._partitions[partition] = PartitionState(self._consumer, partition, committed)
+        self._telemetry.info("partitions_assigned", count=len(partitions))
 
     def received(self, records: Sequence[Record]) -> None:
         if self._draining:
             return
         for record in records:
-            lane = self._lanes.get(record.partition)
-            if lane is not None:
-                self._receive(lane, record)
-        self._hold_back()
-        self._begin_soon()
+            state = self._partitions.get(record.partition)
+            if state is not None:
+                self._receive(state, record)
+        self._pause_over_budget()
+        self._start_soon()
 
     async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
-        lanes = [lane for partition in partitions if (lane := self._lanes.pop(partition, None))]
-        for lane in lanes:
-            lane.closed = True
-            self._leave(lane)
-        self._make_room()
-        self._telemetry.info("partitions lost" if lost else "partitions revoked", count=len(lanes))
+        states = [state for partition in partitions if (state := self._partitions.pop(partition, None))]
+        for state in states:
+            state.revoked = True
+            self._drop_queued(state)
+        self._resume_within_budget()
+        self._telemetry.info("partitions_lost" if lost else "partitions_revoked", count=len(states))
         if lost:
             return {}
-        await _settle(lanes, REVOKE_SECONDS)
-        return {lane.partition: commit for lane in lanes if (commit := lane.ledger.pending())}
+        await _wait_for_tasks(states, REVOKE_SECONDS)
+        return {state.partition: commit for state in states if (commit := state.offsets.pending())}
 
-    # -- one record -------------------------------------------------------------------------------------------
+    # -- one record --------------------------------------------------------------------------------------------
 
-    def _receive(self, lane: PartitionState, record: Record) -> None:
-        if lane.early:
-            lane.keep(record)
-        elif not lane.stops:  # what follows a record at which the lane stopped is read again
-            self._admit(lane, record)
+    def _receive(self, state: PartitionState, record: Record) -> None:
+        if state.not_due:
+            state.keep_not_due(record)
+        elif not state.pause_reasons:  # what follows the record at which it was paused is fetched again
+            self._admit(state, record)
 
-    def _admit(self, lane: PartitionState, record: Record) -> None:
-        if lane.wait is not None:
-            early = (record.appended_at + lane.wait - self._clock.now()).total_seconds()
-            if early > 0:
-                lane.stop("due")
-                lane.keep(record)
-                self._later(early + 0.001, partial(self._go_on, lane, "due"))
+    def _admit(self, state: PartitionState, record: Record) -> None:
+        """Queue a record that is due and within the window; otherwise pause its partition."""
+        if state.wait is not None:
+            seconds = (record.appended_at + state.wait - self._clock.now()).total_seconds()
+            if seconds > 0:
+                state.pause(PauseReason.NOT_DUE)
+                state.keep_not_due(record)
+                self._call_later(seconds + 0.001, partial(self._end_pause, state, PauseReason.NOT_DUE))
                 return
-        if not lane.ledger.has_room(record.offset):
-            lane.stop("window", record.offset)
-        elif lane.ledger.open(record.offset):
+        if not state.offsets.has_room(record.offset):
+            state.pause(PauseReason.WINDOW_FULL, record.offset)
+        elif state.offsets.open(record.offset):
             self._open += 1
-            if not lane.arrived:
-                self._turns.append(lane)
-            lane.arrived.append((record.offset, self._take(record)))
+            if not state.queued:
+                self._ready.append(state)
+            state.queued.append((record.offset, self._prepare(record)))
 
-    def _take_up(self, lane: PartitionState) -> None:
-        """Go on with what was kept, and then read on; where too much is in hand, later.
+    def _start_soon(self) -> None:
+        if not self._starting:
+            self._start_tasks()
 
-        It stops this lane only, which stands still: of any other the feed may have records on their way.
-        """
-        if self._has_its_share(lane):
-            self._full = True
-            lane.stop("budget")
-            return
-        early, lane.early = lane.early, deque()
-        try:
-            for record in early:
-                self._receive(lane, record)
-        except Exception as unexpected:
-            self._fail(unexpected)
-            return
-        if not lane.stops:
-            lane.read_on()
-        self._begin_soon()
-
-    def _hold_back(self) -> None:
-        """Read no further where too much is in hand: what has arrived is kept, for to read it again costs more."""
-        for lane in self._lanes.values() if self._open >= TIERS_SHARE * self._max_open else ():
-            if self._has_its_share(lane):
-                self._full = True
-                lane.stop("budget")
-
-    def _has_its_share(self, lane: PartitionState) -> bool:
-        return self._open >= lane.share * self._max_open
-
-    def _begin_soon(self) -> None:
-        if not self._beginning:
-            self._begin()
-
-    def _begin(self) -> None:
-        """Begin some of what arrived, a record of each partition in turn, and the others in the loop's next round."""
-        for _ in range(BEGIN_AT_ONCE):
-            if not self._turns:
+    def _start_tasks(self) -> None:
+        """Start some handlers, one of each partition in turn, and the others in the next iteration of the loop."""
+        for _ in range(START_AT_ONCE):
+            if not self._ready:
                 break
-            lane = self._turns.popleft()
-            task = asyncio.create_task(self._attend(lane, *lane.arrived.popleft()))
-            lane.tasks.add(task)
-            if lane.arrived:
-                self._turns.append(lane)
-        self._beginning = bool(self._turns)
-        if self._beginning:
-            asyncio.get_running_loop().call_soon(self._begin)
+            state = self._ready.popleft()
+            task = asyncio.create_task(self._handle(state, *state.queued.popleft()))
+            state.tasks.add(task)
+            if state.queued:
+                self._ready.append(state)
+        self._starting = bool(self._ready)
+        if self._starting:
+            asyncio.get_running_loop().call_soon(self._start_tasks)
 
-    def _leave(self, lane: PartitionState) -> None:
-        """What was not begun stays uncommitted, for whoever reads it next."""
-        if lane.arrived:
-            self._turns.remove(lane)
-            self._open -= len(lane.arrived)
-            lane.arrived.clear()
-        lane.early.clear()
-
-    async def _attend(self, lane: PartitionState, offset: int, work: Handler) -> None:
+    async def _handle(self, state: PartitionState, offset: int, handler: Handler) -> None:
         task = cast("asyncio.Task[None]", asyncio.current_task())
         try:
-            await work(lambda: not lane.closed)
-        except asyncio.CancelledError:
+            await handler(lambda: not state.revoked)
+        except (Abandoned, asyncio.CancelledError):
             return
         except Exception as unexpected:
             self._fail(unexpected)
             return
         finally:
             self._open -= 1
-            lane.tasks.discard(task)
-        lane.ledger.complete(offset)
-        if "window" in lane.stops and lane.ledger.has_room(lane.stopped_at + WINDOW_OFFSETS // 2):
-            self._go_on(lane, "window")
-        self._make_room()
+            state.tasks.discard(task)
+        state.offsets.complete(offset)
+        is_window_full = PauseReason.WINDOW_FULL in state.pause_reasons
+        if is_window_full and state.offsets.has_room(state.paused_at_offset + WINDOW_OFFSETS // 2):
+            self._end_pause(state, PauseReason.WINDOW_FULL)
+        self._resume_within_budget()
+
+    def _drop_queued(self, state: PartitionState) -> None:
+        """Drop what was not started: it stays uncommitted for the next owner of the partition."""
+        if state.queued:
+            self._ready.remove(state)
+            self._open -= len(state.queued)
+            state.queued.clear()
+        state.not_due.clear()
 
     def _fail(self, unexpected: Exception) -> None:
         if not self._failure.done():
             self._failure.set_exception(unexpected)
 
-    def _make_room(self) -> None:
-        if self._full and self._open <= self._max_open // 2:
-            self._full = False
-            for other in self._lanes.values():
-                self._go_on(other, "budget")
+    # -- pauses ------------------------------------------------------------------------------------------------
 
-    def _go_on(self, lane: PartitionState, reason: str) -> None:
-        if reason in lane.stops:
-            lane.stops.remove(reason)
-            if not (lane.stops or lane.closed or self._draining):
-                self._take_up(lane)
+    def _pause_over_budget(self) -> None:
+        """Pause the partitions whose share of the budget is used; what arrived is kept: to fetch it again costs more."""
+        if self._open >= TIERS_SHARE * self._max_open:
+            for state in self._partitions.values():
+                if self._is_over_budget(state):
+                    self._over_budget = True
+                    state.pause(PauseReason.OVER_BUDGET)
 
-    # -- commits ----------------------------------------------------------------------------------------------
+    def _is_over_budget(self, state: PartitionState) -> bool:
+        return self._open >= state.share * self._max_open
+
+    def _resume_within_budget(self) -> None:
+        if self._over_budget and self._open <= self._max_open // 2:
+            self._over_budget = False
+            for state in self._partitions.values():
+                self._end_pause(state, PauseReason.OVER_BUDGET)
+
+    def _end_pause(self, state: PartitionState, reason: PauseReason) -> None:
+        if reason in state.pause_reasons:
+            state.pause_reasons.remove(reason)
+            if not (state.pause_reasons or state.revoked or self._draining):
+                self._resume(state)
+
+    def _resume(self, state: PartitionState) -> None:
+        """Go on with the records that were kept, then read on; later if the budget is used.
+
+        Only this partition may be paused here: of any other, records may be on their way.
+        """
+        if self._is_over_budget(state):
+            self._over_budget = True
+            state.pause(PauseReason.OVER_BUDGET)
+            return
+        kept, state.not_due = state.not_due, deque()
+        try:
+            for record in kept:
+                self._receive(state, record)
+        except Exception as unexpected:
+            self._fail(unexpected)
+            return
+        if not state.pause_reasons:
+            state.resume()
+        self._start_soon()
+
+    # -- commits -----------------------------------------------------------------------------------------------
 
     async def _commit_regularly(self) -> None:
         while True:
@@ -229,21 +233,21 @@ class PartitionConsumer:
             await self._commit()
 
     async def _commit(self) -> None:
-        lanes = {lane.partition: lane for lane in self._lanes.values()}
-        commits = {partition: commit for partition, lane in lanes.items() if (commit := lane.ledger.pending())}
+        states = {state.partition: state for state in self._partitions.values()}
+        commits = {partition: commit for partition, state in states.items() if (commit := state.offsets.pending())}
         if not commits:
             return
         try:
             await self._consumer.commit(commits)
         except Unavailable as away:
-            # What is not committed is done again after a restart: repeats, no loss.
-            self._telemetry.info("commit failed", why=str(away))
+            # What is not committed is handled again after a restart: duplicates, no loss.
+            self._telemetry.warning("commit_failed", why=str(away))
             return
         for partition, commit in commits.items():
-            lanes[partition].ledger.committed(commit)
+            states[partition].offsets.committed(commit)
 
 
-async def _settle(lanes: Sequence[PartitionState], seconds: float) -> None:
-    tasks = [task for lane in lanes for task in lane.tasks]
+async def _wait_for_tasks(states: Sequence[PartitionState], seconds: float) -> None:
+    tasks = [task for state in states for task in state.tasks]
     if tasks:
         await asyncio.wait(tasks, timeout=seconds)

@@ -1,28 +1,37 @@
-"""A partition in hand: its ledger, what of it waits, and why it stands still."""
+"""One assigned partition: its offsets, the records that wait, and the reasons why it is paused."""
 
 import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from enum import Enum, auto
 
 from streams.core.offset_tracker import Commit, OffsetTracker
 from streams.ports import Partition, Record, RecordConsumer
 from streams.topics import TEST_DELIVERIES, tier_of
 
-# Of a tier's partition so many records that came early are kept until they are due, and not read again: to go back
-# costs a fetch, and all others wait while the consumer does it.
-EARLY_KEPT = 50
+# Records of a tier that came before they are due: this many are kept, the others are fetched again. A rewind costs a
+# fetch, during which the consumer reads no other partition.
+NOT_DUE_KEPT = 50
 TIERS_SHARE = 0.75
 
-# Whether a record is still this process's to attend to: its partition may have gone to another.
+# False once the record's partition was revoked.
 StillAssigned = Callable[[], bool]
-# What there is to do for a record, once its turn has come.
+# Handles one record; it returns when all that follows is acknowledged.
 Handler = Callable[[StillAssigned], Awaitable[None]]
 
 
+class PauseReason(Enum):
+    """Why a partition is not read at the moment."""
+
+    NOT_DUE = auto()
+    WINDOW_FULL = auto()
+    OVER_BUDGET = auto()
+
+
 class PartitionState:
-    """One assignment of a partition; `share` is how much of the budget may be used when it is still read."""
+    """One assignment of a partition; `share` is the part of the budget at which it is paused."""
 
     def __init__(self, consumer: RecordConsumer, partition: Partition, committed: Commit | None) -> None:
         tier = tier_of(partition.topic)
@@ -31,34 +40,35 @@ class PartitionState:
         self.partition = partition
         self.wait: timedelta | None = tier.wait if tier else None
         self.share = math.inf if partition.topic == TEST_DELIVERIES else TIERS_SHARE if tier else 1.0
-        self.ledger = OffsetTracker(committed.offset, committed.metadata) if committed else OffsetTracker()
-        self.stops: set[str] = set()
-        self.stopped_at = 0
-        self.early: deque[Record] = deque()
-        self.arrived: deque[tuple[int, Handler]] = deque()
+        self.offsets = OffsetTracker(committed.offset, committed.metadata) if committed else OffsetTracker()
+        self.pause_reasons: set[PauseReason] = set()
+        self.paused_at_offset = 0
+        self.not_due: deque[Record] = deque()
+        self.queued: deque[tuple[int, Handler]] = deque()
         self.tasks: set[asyncio.Task[None]] = set()
-        self.closed = False
+        self.revoked = False
 
-    def stop(self, reason: str, offset: int | None = None) -> None:
-        """Read no further; `offset` is the first of what arrived and is to be read again.
+    def pause(self, reason: PauseReason, rewind_to: int | None = None) -> None:
+        """Read no further; with `rewind_to` the records from that offset on are fetched again.
 
-        To be called with what the feed hands over, or while the lane stands still: what is on its way would be lost.
+        Call it while received records are handled, or while the partition is paused: records on their way would be
+        lost otherwise.
         """
-        if offset is not None:
-            self.stopped_at = offset
-        if offset is not None or not self._is_paused:
+        if rewind_to is not None:
+            self.paused_at_offset = rewind_to
+        if rewind_to is not None or not self._is_paused:
             self._is_paused = True
-            self._consumer.pause(self.partition, offset)
-        self.stops.add(reason)
+            self._consumer.pause(self.partition, rewind_to)
+        self.pause_reasons.add(reason)
 
-    def keep(self, record: Record) -> None:
-        """A record that is not due, or stands behind one: keep it, or read it again."""
-        if len(self.early) < EARLY_KEPT:
-            self.early.append(record)
+    def keep_not_due(self, record: Record) -> None:
+        """Keep a record that is not due, or comes after one; beyond a limit it is fetched again."""
+        if len(self.not_due) < NOT_DUE_KEPT:
+            self.not_due.append(record)
         elif not self._is_rewound:
             self._is_rewound = True
             self._consumer.pause(self.partition, record.offset)
 
-    def read_on(self) -> None:
+    def resume(self) -> None:
         self._is_paused = self._is_rewound = False
         self._consumer.resume(self.partition)

@@ -1,23 +1,23 @@
-"""Let coroutines wait for a slot, or tell them that they would wait too long."""
+"""Let coroutines wait for a slot, and refuse those that would wait too long."""
 
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
 
 from streams.core.endpoint_queue import EndpointClass, Priority
-from streams.core.errors import ScormWebhooksError
+from streams.core.errors import Abandoned, ScormWebhooksError
 from streams.core.slots import Slots
 from streams.ports import Telemetry
 
-TICK_SECONDS = 0.25
+MAINTAIN_EVERY_SECONDS = 0.25
 
 
 class EndpointBusy(ScormWebhooksError):
-    """The endpoint is too slow for what waits in its line: this one had better wait elsewhere."""
+    """The endpoint is too slow for the deliveries that wait for it: hold this one."""
 
 
 class SlotLimiter:
-    """`slot` waits for its turn; after `close` nobody gets one any more. `now` is the loop's time unless given."""
+    """Limits requests in flight, by endpoint and in all. `now` is the loop's time in seconds unless given."""
 
     def __init__(self, slots: Slots["AcquiredSlot"], now: Callable[[], float] | None = None) -> None:
         self._slots = slots
@@ -25,57 +25,59 @@ class SlotLimiter:
         self._waiting: set[AcquiredSlot] = set()
         self._closed = False
 
-    async def slot(self, line: str, errand: Priority, ceiling: int) -> "AcquiredSlot":
-        """A slot, held until the end of a `with`.
+    async def acquire(self, queue: str, priority: Priority, ceiling: int) -> "AcquiredSlot":
+        """Wait for a slot, to be used in a `with`; `ceiling` limits the requests in flight to this endpoint.
 
-        Raises `EndpointBusy` when the line is too long, CancelledError when the keeper closes first.
+        Raises `EndpointBusy` when the wait would be too long, `Abandoned` when the limiter closes first.
         """
         if self._closed:
-            raise asyncio.CancelledError
-        turn = AcquiredSlot(self, line)
-        if not self._slots.seize(line, turn, self._now(), errand, ceiling):
-            await self._wait(turn, errand, ceiling)
-        return turn
+            raise Abandoned
+        slot = AcquiredSlot(self, queue)
+        if not self._slots.try_acquire(queue, slot, self._now(), priority, ceiling):
+            await self._wait(slot, priority, ceiling)
+        return slot
 
-    async def _wait(self, turn: "AcquiredSlot", errand: Priority, ceiling: int) -> None:
-        turn.comes = asyncio.get_running_loop().create_future()
-        self._waiting.add(turn)
-        self._slots.ask(turn.line, turn, errand, ceiling)
+    async def _wait(self, slot: "AcquiredSlot", priority: Priority, ceiling: int) -> None:
+        slot.waited = True
+        slot.granted = asyncio.get_running_loop().create_future()
+        self._waiting.add(slot)
+        self._slots.enqueue(slot.queue, slot, priority, ceiling)
         self._grant()
-        if not turn.comes.done():
-            self._spill([turn.line])
+        if not slot.granted.done():
+            self._shed([slot.queue])
         try:
-            await turn.comes
+            await slot.granted
         except asyncio.CancelledError:
-            if turn.comes.done() and not turn.comes.cancelled() and turn.comes.exception() is None:
-                self.give_back(turn)
+            if slot.granted.done() and not slot.granted.cancelled() and slot.granted.exception() is None:
+                self.release(slot)
             raise
 
-    def give_back(self, turn: "AcquiredSlot") -> None:
+    def release(self, slot: "AcquiredSlot") -> None:
         """The slot is free again."""
-        self._slots.release(turn.line, turn, self._now(), turn.delivered)
+        self._slots.release(slot.queue, slot, self._now(), slot.delivered)
         if self._waiting:
             self._grant()
 
-    async def tick(self, telemetry: Telemetry) -> None:
-        """Look after those that hang and those that wait, now and then, until cancelled."""
+    async def run(self, telemetry: Telemetry) -> None:
+        """Maintain the queues and their metrics until cancelled."""
         while True:
-            await asyncio.sleep(TICK_SECONDS)
-            self.look_after()
-            for repute in EndpointClass:
-                telemetry.gauge("slots_in_use", self._slots.held(repute), repute=repute)
+            await asyncio.sleep(MAINTAIN_EVERY_SECONDS)
+            self.maintain()
+            for endpoint_class in EndpointClass:
+                telemetry.gauge("slots_in_use", self._slots.in_use(endpoint_class), endpoint_class=endpoint_class)
             telemetry.gauge("slots_waiting", len(self._waiting))
 
-    def look_after(self) -> None:
-        """Grant what became free by the passing of time, and send away whoever would wait too long."""
+    def maintain(self) -> None:
+        """Grant the slots that time alone made free, and shed those that would wait too long."""
         self._grant()
-        self._spill(None)
+        self._shed(None)
 
     def close(self) -> None:
-        """Cancel whoever waits: what has not left yet stays uncommitted and is sent after the restart."""
+        """Abandon everything that waits: it stays uncommitted and is sent after the restart."""
         self._closed = True
-        for turn in self._waiting:
-            turn.comes.cancel()
+        for slot in self._waiting:
+            if not slot.granted.done():
+                slot.granted.set_exception(Abandoned())
         self._waiting.clear()
 
     def _grant(self) -> None:
@@ -84,34 +86,35 @@ class SlotLimiter:
         now, again = self._now(), True
         while again:
             again = False
-            for line, turn in self._slots.grant(now):
-                self._waiting.discard(turn)
-                if turn.comes.cancelled():
-                    self._slots.release(line, turn, now, None)
+            for queue, slot in self._slots.grant(now):
+                self._waiting.discard(slot)
+                if slot.granted.cancelled():
+                    self._slots.release(queue, slot, now, None)
                     again = True
                 else:
-                    turn.comes.set_result(None)
+                    slot.granted.set_result(None)
 
-    def _spill(self, lines: list[str] | None) -> None:
+    def _shed(self, queues: list[str] | None) -> None:
         if self._closed:
             return
-        for turn in self._slots.spill(self._now(), lines):
-            self._waiting.discard(turn)
-            if not turn.comes.cancelled():
-                turn.comes.set_exception(EndpointBusy("the endpoint is too slow for what is owed to it"))
+        for slot in self._slots.shed(self._now(), queues):
+            self._waiting.discard(slot)
+            if not slot.granted.cancelled():
+                slot.granted.set_exception(EndpointBusy("the endpoint is too slow for the deliveries that wait for it"))
 
 
 class AcquiredSlot:
-    """A slot of a line; `delivered` is set to how the attempt ended, None when none was made."""
+    """A slot of an endpoint; set `delivered` to how the attempt ended, None when none was made."""
 
-    __slots__ = ("_keeper", "comes", "delivered", "line")
+    __slots__ = ("_limiter", "delivered", "granted", "queue", "waited")
 
-    comes: asyncio.Future[None]
+    granted: asyncio.Future[None]
 
-    def __init__(self, keeper: SlotLimiter, line: str) -> None:
-        self._keeper = keeper
-        self.line = line
+    def __init__(self, limiter: SlotLimiter, queue: str) -> None:
+        self._limiter = limiter
+        self.queue = queue
         self.delivered: bool | None = None
+        self.waited = False
 
     def __enter__(self) -> "AcquiredSlot":
         return self
@@ -119,4 +122,4 @@ class AcquiredSlot:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._keeper.give_back(self)
+        self._limiter.release(self)

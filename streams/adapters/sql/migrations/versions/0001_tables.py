@@ -1,0 +1,459 @@
+"""The tables of version 0.1.0."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "accounts",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("emails", sa.JSON(), nullable=False),
+        sa.Column("plan_limit", sa.BigInteger(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("weekly_digest", sa.Boolean(), server_default=sa.true(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_accounts")),
+    )
+    op.create_table(
+        "attempts",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("delivery_id", sa.Text(), nullable=False),
+        sa.Column("webhook_id", sa.Text(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("trigger", sa.Text(), nullable=False),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("request_headers", sa.JSON(), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=True),
+        sa.Column("response_headers", sa.JSON(), nullable=False),
+        sa.Column("response_body", sa.LargeBinary(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("next_step", sa.Text(), nullable=False),
+        sa.Column("tier", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_attempts")),
+    )
+    op.create_index(op.f("ix_attempts_delivery_id"), "attempts", ["delivery_id"], unique=False)
+    op.create_table(
+        "audit_log",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=True),
+        sa.Column("object_id", sa.Text(), nullable=False),
+        sa.Column("details", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_log")),
+    )
+    op.create_index(op.f("ix_audit_log_account_id_at_id"), "audit_log", ["account_id", "at", "id"], unique=False)
+    op.create_index(op.f("ix_audit_log_at"), "audit_log", ["at"], unique=False)
+    op.create_table(
+        "deliveries",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=False),
+        sa.Column("event_type", sa.Text(), nullable=False),
+        sa.Column("webhook_id", sa.Text(), nullable=False),
+        sa.Column("trigger", sa.Text(), nullable=False),
+        sa.Column("first_seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("step", sa.Integer(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("tier", sa.Text(), nullable=True),
+        sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("message", sa.Text(), nullable=True),
+        sa.Column("pause_id", sa.Text(), nullable=True),
+        sa.Column("target_attempt", sa.Integer(), server_default=sa.text("1"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
+    )
+    op.create_index(op.f("ix_deliveries_account_id_event_id"), "deliveries", ["account_id", "event_id"], unique=False)
+    op.create_index(
+        op.f("ix_deliveries_account_id_event_type_first_seen_at_id"),
+        "deliveries",
+        ["account_id", "event_type", "first_seen_at", "id"],
+        unique=False,
+    )
+    op.create_index(
+        op.f("ix_deliveries_account_id_first_seen_at_id"),
+        "deliveries",
+        ["account_id", "first_seen_at", "id"],
+        unique=False,
+    )
+    op.create_index(
+        "ix_deliveries_account_state",
+        "deliveries",
+        ["account_id", "state", "first_seen_at", "id"],
+        unique=False,
+        postgresql_where=sa.text("state != 'delivered'"),
+        sqlite_where=sa.text("state != 'delivered'"),
+    )
+    op.create_index(
+        "ix_deliveries_done",
+        "deliveries",
+        ["changed_at"],
+        unique=False,
+        postgresql_where=sa.text("state IN ('delivered', 'discarded')"),
+        sqlite_where=sa.text("state IN ('delivered', 'discarded')"),
+    )
+    op.create_index(
+        "ix_deliveries_held",
+        "deliveries",
+        ["webhook_id", "first_seen_at"],
+        unique=False,
+        postgresql_where=sa.text("state = 'held'"),
+        sqlite_where=sa.text("state = 'held'"),
+    )
+    op.create_index(
+        "ix_deliveries_under_way",
+        "deliveries",
+        ["webhook_id"],
+        unique=False,
+        postgresql_where=sa.text("state = 'waiting' AND tier IS NULL AND step > 1"),
+        sqlite_where=sa.text("state = 'waiting' AND tier IS NULL AND step > 1"),
+    )
+    op.create_index(
+        op.f("ix_deliveries_webhook_id_first_seen_at_id"),
+        "deliveries",
+        ["webhook_id", "first_seen_at", "id"],
+        unique=False,
+    )
+    op.create_index(
+        "ix_deliveries_webhook_state",
+        "deliveries",
+        ["webhook_id", "state", "first_seen_at", "id"],
+        unique=False,
+        postgresql_where=sa.text("state != 'delivered'"),
+        sqlite_where=sa.text("state != 'delivered'"),
+    )
+    op.create_table(
+        "dirty_webhooks",
+        sa.Column("webhook_id", sa.Text(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("webhook_id", name=op.f("pk_dirty_webhooks")),
+    )
+    op.create_table(
+        "encryption_check",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("ciphertext", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_encryption_check")),
+    )
+    op.create_table(
+        "events",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=False),
+        sa.Column("first_seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("trace_parent", sa.Text(), nullable=True),
+        sa.Column("session_id", sa.Text(), nullable=True),
+        sa.Column("learner_id", sa.Text(), nullable=True),
+        sa.Column("package_id", sa.Text(), nullable=True),
+        sa.Column("dispatch_id", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("account_id", "event_id", name=op.f("pk_events")),
+    )
+    op.create_index(
+        "ix_events_dispatch",
+        "events",
+        ["account_id", "dispatch_id", "first_seen_at", "event_id"],
+        unique=False,
+        postgresql_where=sa.text("dispatch_id IS NOT NULL"),
+        sqlite_where=sa.text("dispatch_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_events_learner",
+        "events",
+        ["account_id", sa.text("substr(learner_id, 1, 200)"), "first_seen_at", "event_id"],
+        unique=False,
+        postgresql_where=sa.text("learner_id IS NOT NULL"),
+        sqlite_where=sa.text("learner_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_events_package",
+        "events",
+        ["account_id", "package_id", "first_seen_at", "event_id"],
+        unique=False,
+        postgresql_where=sa.text("package_id IS NOT NULL"),
+        sqlite_where=sa.text("package_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_events_session",
+        "events",
+        ["account_id", "session_id", "first_seen_at", "event_id"],
+        unique=False,
+        postgresql_where=sa.text("session_id IS NOT NULL"),
+        sqlite_where=sa.text("session_id IS NOT NULL"),
+    )
+    op.create_table(
+        "hourly_attempts",
+        sa.Column("webhook_id", sa.Text(), nullable=False),
+        sa.Column("hour", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.BigInteger(), nullable=False),
+        sa.Column("milliseconds", sa.Float(), nullable=False),
+        sa.Column("slowest_ms", sa.Float(), nullable=False),
+        sa.Column("last_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("webhook_id", "hour", "outcome", name=op.f("pk_hourly_attempts")),
+    )
+    op.create_index(op.f("ix_hourly_attempts_hour"), "hourly_attempts", ["hour"], unique=False)
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("caller", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("begun_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=True),
+        sa.Column("encrypted_response", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("caller", "key", name=op.f("pk_idempotency_keys")),
+    )
+    op.create_index(op.f("ix_idempotency_keys_begun_at"), "idempotency_keys", ["begun_at"], unique=False)
+    op.create_table(
+        "leases",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("holder", sa.Text(), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_leases")),
+    )
+    op.create_table(
+        "mails",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("webhook_id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("details", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("tries", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("problem", sa.Text(), nullable=True),
+        sa.Column("unreached", sa.JSON(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_mails")),
+        sa.UniqueConstraint("key", name=op.f("uq_mails_key")),
+    )
+    op.create_index(
+        op.f("ix_mails_account_id_created_at_id"), "mails", ["account_id", "created_at", "id"], unique=False
+    )
+    op.create_index(op.f("ix_mails_due_at"), "mails", ["due_at"], unique=False)
+    op.create_table(
+        "pauses",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("webhook_id", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("began_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("choice", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_pauses")),
+    )
+    op.create_index(op.f("ix_pauses_webhook_id"), "pauses", ["webhook_id"], unique=False)
+    op.create_table(
+        "response_times",
+        sa.Column("webhook_id", sa.Text(), nullable=False),
+        sa.Column("hour", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("up_to_ms", sa.Integer(), nullable=False),
+        sa.Column("attempts", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("webhook_id", "hour", "up_to_ms", name=op.f("pk_response_times")),
+    )
+    op.create_index(op.f("ix_response_times_hour"), "response_times", ["hour"], unique=False)
+    op.create_table(
+        "webhook_health",
+        sa.Column("webhook_id", sa.Text(), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("first_failed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_failed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_status", sa.Integer(), nullable=True),
+        sa.Column("last_message", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("webhook_id", name=op.f("pk_webhook_health")),
+    )
+    op.create_table(
+        "api_keys",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("prefix", sa.Text(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("scopes", sa.JSON(), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_api_keys_account_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
+        sa.UniqueConstraint("sha256", name=op.f("uq_api_keys_sha256")),
+    )
+    op.create_index(op.f("ix_api_keys_account_id"), "api_keys", ["account_id"], unique=False)
+    op.create_table(
+        "jobs",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("filter", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("total", sa.BigInteger(), nullable=False),
+        sa.Column("done", sa.BigInteger(), nullable=False),
+        sa.Column("failed", sa.BigInteger(), nullable=False),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("reached", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_jobs_account_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
+    )
+    op.create_index(op.f("ix_jobs_account_id_created_at_id"), "jobs", ["account_id", "created_at", "id"], unique=False)
+    op.create_index(
+        "ix_jobs_unfinished",
+        "jobs",
+        ["created_at"],
+        unique=False,
+        postgresql_where=sa.text("finished_at IS NULL"),
+        sqlite_where=sa.text("finished_at IS NULL"),
+    )
+    op.create_table(
+        "users",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("email", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_users_account_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
+        sa.UniqueConstraint("account_id", "email", name=op.f("uq_users_account_id_email")),
+    )
+    op.create_table(
+        "webhooks",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("fallback_url", sa.Text(), nullable=True),
+        sa.Column("description", sa.Text(), server_default="", nullable=False),
+        sa.Column("event_types", sa.JSON(), nullable=False),
+        sa.Column("packages", sa.JSON(), nullable=False),
+        sa.Column("dispatches", sa.JSON(), nullable=False),
+        sa.Column("secrets", sa.JSON(), nullable=False),
+        sa.Column("encrypted_headers", sa.Text(), nullable=True),
+        sa.Column("max_concurrency", sa.Integer(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("pause_id", sa.Text(), nullable=True),
+        sa.Column("pause_reason", sa.Text(), nullable=True),
+        sa.Column("paused_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("health_epoch", sa.Integer(), server_default=sa.text("1"), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("published_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_webhooks_account_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_webhooks")),
+    )
+    op.create_index(op.f("ix_webhooks_account_id"), "webhooks", ["account_id"], unique=False)
+    op.create_table(
+        "sign_in_links",
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_sign_in_links_user_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("sha256", name=op.f("pk_sign_in_links")),
+    )
+    op.create_index(op.f("ix_sign_in_links_user_id"), "sign_in_links", ["user_id"], unique=False)
+
+
+def downgrade() -> None:
+    op.drop_index(op.f("ix_sign_in_links_user_id"), "sign_in_links")
+    op.drop_table("sign_in_links")
+    op.drop_index(op.f("ix_webhooks_account_id"), "webhooks")
+    op.drop_table("webhooks")
+    op.drop_table("users")
+    op.drop_index(
+        "ix_jobs_unfinished",
+        "jobs",
+        postgresql_where=sa.text("finished_at IS NULL"),
+        sqlite_where=sa.text("finished_at IS NULL"),
+    )
+    op.drop_index(op.f("ix_jobs_account_id_created_at_id"), "jobs")
+    op.drop_table("jobs")
+    op.drop_index(op.f("ix_api_keys_account_id"), "api_keys")
+    op.drop_table("api_keys")
+    op.drop_table("webhook_health")
+    op.drop_index(op.f("ix_response_times_hour"), "response_times")
+    op.drop_table("response_times")
+    op.drop_index(op.f("ix_pauses_webhook_id"), "pauses")
+    op.drop_table("pauses")
+    op.drop_index(op.f("ix_mails_due_at"), "mails")
+    op.drop_index(op.f("ix_mails_account_id_created_at_id"), "mails")
+    op.drop_table("mails")
+    op.drop_table("leases")
+    op.drop_index(op.f("ix_idempotency_keys_begun_at"), "idempotency_keys")
+    op.drop_table("idempotency_keys")
+    op.drop_index(op.f("ix_hourly_attempts_hour"), "hourly_attempts")
+    op.drop_table("hourly_attempts")
+    op.drop_index("ix_events_learner", "events")
+    op.drop_index(
+        "ix_events_session",
+        "events",
+        postgresql_where=sa.text("session_id IS NOT NULL"),
+        sqlite_where=sa.text("session_id IS NOT NULL"),
+    )
+    op.drop_index(
+        "ix_events_package",
+        "events",
+        postgresql_where=sa.text("package_id IS NOT NULL"),
+        sqlite_where=sa.text("package_id IS NOT NULL"),
+    )
+    op.drop_index(
+        "ix_events_dispatch",
+        "events",
+        postgresql_where=sa.text("dispatch_id IS NOT NULL"),
+        sqlite_where=sa.text("dispatch_id IS NOT NULL"),
+    )
+    op.drop_table("events")
+    op.drop_table("encryption_check")
+    op.drop_table("dirty_webhooks")
+    op.drop_index(
+        "ix_deliveries_webhook_state",
+        "deliveries",
+        postgresql_where=sa.text("state != 'delivered'"),
+        sqlite_where=sa.text("state != 'delivered'"),
+    )
+    op.drop_index(op.f("ix_deliveries_webhook_id_first_seen_at_id"), "deliveries")
+    op.drop_index(
+        "ix_deliveries_under_way",
+        "deliveries",
+        postgresql_where=sa.text("state = 'waiting' AND tier IS NULL AND step > 1"),
+        sqlite_where=sa.text("state = 'waiting' AND tier IS NULL AND step > 1"),
+    )
+    op.drop_index(
+        "ix_deliveries_held",
+        "deliveries",
+        postgresql_where=sa.text("state = 'held'"),
+        sqlite_where=sa.text("state = 'held'"),
+    )
+    op.drop_index(
+        "ix_deliveries_done",
+        "deliveries",
+        postgresql_where=sa.text("state IN ('delivered', 'discarded')"),
+        sqlite_where=sa.text("state IN ('delivered', 'discarded')"),
+    )
+    op.drop_index(
+        "ix_deliveries_account_state",
+        "deliveries",
+        postgresql_where=sa.text("state != 'delivered'"),
+        sqlite_where=sa.text("state != 'delivered'"),
+    )
+    op.drop_index(op.f("ix_deliveries_account_id_first_seen_at_id"), "deliveries")
+    op.drop_index(op.f("ix_deliveries_account_id_event_type_first_seen_at_id"), "deliveries")
+    op.drop_index(op.f("ix_deliveries_account_id_event_id"), "deliveries")
+    op.drop_table("deliveries")
+    op.drop_index(op.f("ix_audit_log_at"), "audit_log")
+    op.drop_index(op.f("ix_audit_log_account_id_at_id"), "audit_log")
+    op.drop_table("audit_log")
+    op.drop_index(op.f("ix_attempts_delivery_id"), "attempts")
+    op.drop_table("attempts")
+    op.drop_table("accounts")
