@@ -30,16 +30,11 @@ _NUMBERS = re.compile(r"\d+")
 
 COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     "events_total": ("Events fanned out, by type.", ["type"]),
-    "events_invalid_total": (
-        "Records of session-events that nobody can use; kept in session-events.invalid.",
-        [],
-    ),
     "events_unmatched_total": (
         "Events that no webhook gets, by reason: no_webhook, type, scope, newcomer.",
         ["reason"],
     ),
     "deliveries_created_total": ("Deliveries written by fan-out.", []),
-    "deliveries_invalid_total": ("Records of the delivery topics that nobody can use; kept.", []),
     "deliveries_held_total": ("Deliveries held, by reason.", ["reason"]),
     "deliveries_released_total": ("Held deliveries that left, by what was chosen for them.", ["choice"]),
     "dead_letters_total": ("Deliveries given up, by reason.", ["reason"]),
@@ -54,7 +49,6 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     "tests_expired_total": ("Test deliveries that were too old to be sent.", []),
     "records_stored_total": ("Facts stored in SQL.", []),
     "records_refused_total": ("Facts that the database refused; stored stripped.", []),
-    "records_unreadable_total": ("Records that record could not read; kept in session-events.invalid.", []),
     "invalid_records_total": ("Records kept in session-events.invalid, by the topic they come from.", ["topic"]),
     "invalid_records_not_stored_total": (
         "Invalid records of which session-events.invalid takes not even the start, by the topic they are in.",
@@ -76,7 +70,7 @@ GAUGES: dict[str, tuple[str, Sequence[str]]] = {
     "subscriptions_webhooks": ("Webhooks in this process's view.", []),
     "records_open": ("Records in hand in deliver.", []),
     "own_network_down": ("1 while most endpoints are out of reach and none is blamed for it.", []),
-    "slots_in_use": ("Requests in flight, by what is known of their endpoints.", ["repute"]),
+    "slots_in_use": ("Requests in flight, by class of endpoint: healthy, new, suspect, test.", ["endpoint_class"]),
     "slots_waiting": ("Deliveries that wait for a slot in memory.", []),
 }
 HISTOGRAMS: dict[str, tuple[str, Sequence[float]]] = {

@@ -40,7 +40,7 @@ class Response(NamedTuple):
     body: bytes = b""
 
     def __repr__(self) -> str:
-        return f"Answer({self.status})"
+        return f"Response({self.status})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,6 @@ class FanOut:
                     raise found
                 outgoing += run_pure(partial(self._deliveries, record, *found, seen))
             except (InvalidRecord, Invalid) as wrong:
-                self._telemetry.count("events_invalid_total")
                 invalid.append((record, str(wrong)))
             if len(outgoing) >= PRODUCE_AT_ONCE:
                 # An event may have a thousand deliveries: neither memory nor the loop is to be full of them.

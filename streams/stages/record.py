@@ -148,7 +148,6 @@ class RecordStage:
             try:
                 read.append((record, run_pure(partial(self._fact, record))))
             except (InvalidRecord, Invalid) as wrong:
-                self._telemetry.count("records_unreadable_total")
                 invalid.append((record, str(wrong)))
         return read, invalid
 

@@ -102,7 +102,7 @@ attempts = st.builds(
     request_headers=headers,
     status=st.none() | st.integers(100, 999),
     response_headers=headers,
-    response=st.binary(max_size=50),
+    response_body=st.binary(max_size=50),
     outcome=st.sampled_from(OutcomeKind),
     message=texts,
     next_step=st.sampled_from(NextStep),

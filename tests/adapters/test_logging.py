@@ -14,11 +14,11 @@ from streams.telemetry import PrometheusTelemetry, configure_logging
 STEERING = "\x1b[2J\r\x9b1m\u202e\nfake line"
 TALKING = """
 import sys
-from streams.telemetry import PrometheusReport, configure_logging
+from streams.telemetry import PrometheusTelemetry, configure_logging
 configure_logging(sys.argv[1], "info")
-report = PrometheusReport("deliver")
+telemetry = PrometheusTelemetry("deliver")
 for number in range(300):
-    report.tell("fact", number=number, words="x" * 200)
+    telemetry.info("something_happened", number=number, text="x" * 200)
 """
 
 
@@ -57,7 +57,7 @@ def test_lines_of_several_processes_never_mix(style: str) -> None:
         lines = stream.read().splitlines()
     assert [process.wait() for process in talking] == [0, 0, 0]
     assert len(lines) == 900
-    assert all(line.count("x" * 200) == 1 and "fact" in line for line in lines)
+    assert all(line.count("x" * 200) == 1 and "something_happened" in line for line in lines)
 
 
 def test_a_closed_stream_costs_lines_and_not_the_process() -> None:

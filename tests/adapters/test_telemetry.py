@@ -45,11 +45,11 @@ def exposed(registry: CollectorRegistry) -> list[str]:
 @given(
     outcomes=st.lists(st.tuples(WORDS, st.integers(1, 5))),
     events=st.integers(0, 3),
-    reputes=st.dictionaries(WORDS, st.floats(0, 1e9)),
+    classes=st.dictionaries(WORDS, st.floats(0, 1e9)),
     observed=st.lists(st.tuples(st.sampled_from([*HISTOGRAMS]), SECONDS)),
 )
 def test_a_scrape_is_what_the_library_would_say(
-    outcomes: list[tuple[str, int]], events: int, reputes: dict[str, float], observed: list[tuple[str, float]]
+    outcomes: list[tuple[str, int]], events: int, classes: dict[str, float], observed: list[tuple[str, float]]
 ) -> None:
     telemetry, library = PrometheusTelemetry("deliver"), Library()
     for outcome, amount in outcomes:
@@ -58,7 +58,7 @@ def test_a_scrape_is_what_the_library_would_say(
     for _ in range(events):
         telemetry.count("deliveries_created_total")
         library.counters["deliveries_created_total"].inc()
-    for endpoint_class, held in reputes.items():
+    for endpoint_class, held in classes.items():
         telemetry.gauge("slots_in_use", held, endpoint_class=endpoint_class)
         library.gauges["slots_in_use"].labels(endpoint_class=endpoint_class).set(held)
     for name, seconds in observed:
@@ -68,7 +68,7 @@ def test_a_scrape_is_what_the_library_would_say(
 
 
 def test_what_never_happened_is_seen_as_nothing_from_the_start() -> None:
-    assert f"{NAMESPACE}_events_invalid_total 0.0" in exposed(PrometheusTelemetry("fan-out").registry)
+    assert f"{NAMESPACE}_produce_errors_total 0.0" in exposed(PrometheusTelemetry("fan-out").registry)
 
 
 def test_a_metric_is_told_with_the_labels_it_was_declared_with() -> None:

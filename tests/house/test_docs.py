@@ -151,7 +151,7 @@ def test_a_document_leads_nowhere_that_is_not_there(document: Path) -> None:
 def test_the_readme_leads_to_every_stage_and_document() -> None:
     named = set(re.findall(r"[`(]((?:streams|docs)/[\w./-]+)[`)]", README))
     documents = {f"docs/{path.name}" for path in (ROOT / "docs").iterdir()}
-    stages = {f"streams/stages/{name}.py" for name in ("fan_out", "deliver", "record", "publish", "intake")}
+    stages = {f"streams/stages/{name}.py" for name in ("fan_out", "deliver", "record", "publish")}
     assert documents | stages <= named
 
 

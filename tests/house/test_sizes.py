@@ -86,7 +86,7 @@ def test_the_largest_attempt_fits_its_topic() -> None:
         url="u" * URL_CHARACTERS,
         request_headers=names | ours,
         response_headers=answered,
-        response=bytes(ANSWER_KEPT_BYTES),
+        response_body=bytes(ANSWER_KEPT_BYTES),
         message="w" * 4096,
     )
     assert fits(CODEC.encode(check_attempt(widest)))

@@ -85,7 +85,7 @@ async def test_a_delivery_shows_its_payload_and_every_attempt_with_what_was_answ
         account_id=made.account_id,
         event_id=made.event_id,
         status=500,
-        response=b"oops \xff\x00",
+        response_body=b"oops \xff\x00",
         outcome=OutcomeKind.SERVER_ERROR,
         message="The endpoint answered 500: its server failed.",
         next_step=NextStep.TIER,

@@ -290,7 +290,7 @@ async def test_a_commit_that_the_broker_does_not_take_is_told_and_tried_again() 
         it.add()
         await quiet()
         it.finish(0)
-        await until(lambda: it.telemetry.told("commit failed") > 0)
+        await until(lambda: it.telemetry.told("commit_failed") > 0)
         assert it.consumer.committed == {}
         it.consumer.away = False
         await until(lambda: it.consumer.committed.get(NEW) == Commit(1, ""))
