@@ -18,11 +18,9 @@ from confluent_kafka import Producer
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 import schemas
+from bench.servers import ProductionKafka, production_postgres
 from bench.sink import Receipt, Sink
 from e2e.system import STAGES, System, until
-from real import kafka
-from real.kafka import Kafka
-from real.postgres import Postgres
 from streams.core.webhook import Webhook
 from streams.services.wishes import Wish
 from streams.wiring import Deployment
@@ -30,12 +28,6 @@ from streams.wiring import Deployment
 _SCHEMA = schemas.current("session_event")
 _PARSED = fastavro.parse_schema(_SCHEMA)
 _HEADER = b"\xc3\x01" + bytes.fromhex(fingerprint(to_parsing_canonical_form(_SCHEMA), "CRC-64-AVRO"))
-# The heap and the collector of Kafka's own script, with room for what is new: by itself the collector makes that so
-# small on a busy machine that the broker stands still for 50 ms every 0.7 s. The tests' broker is made to start fast.
-_HEAP = ("-Xms1g", "-Xmx1g", "-XX:+UseG1GC", "-Xmn600m", "-XX:+AlwaysPreTouch")
-kafka.LIGHT = (*_HEAP, *kafka.LIGHT[-2:])
-# More of them only take turns on two cores.
-kafka.PROPERTIES += "num.network.threads=1\nnum.io.threads=2\n"
 # The broker's compiler takes half a minute of work to be done.
 WARM_DELIVERIES = 30_000
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -48,8 +40,8 @@ class Stack:
     """Everything is started when made; `close` ends it and takes its data away."""
 
     def __init__(self, **env: str) -> None:
-        self._kafka = Kafka()
-        self._postgres = Postgres()
+        self._kafka = ProductionKafka()
+        self._postgres = production_postgres()
         self._folder = tempfile.TemporaryDirectory(prefix="bench-")
         self.sink = Sink()
         url = self._postgres.url()
