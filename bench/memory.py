@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from confluent_kafka import Producer
 
-from bench.stack import Stack, running, say
+from bench.stack import Stack, running
 from streams.adapters.avro import AvroCodec
 from streams.core.delivery import Delivery, ViewPosition
 from streams.core.schedule import parse_schedule
@@ -60,7 +60,7 @@ def memory(
         while time.monotonic() < deadline:
             most = max(most, stack.memory_mb("deliver"))
             time.sleep(0.5)
-        return say(
+        return stack.say(
             experiment="memory",
             webhooks=webhooks,
             waiting=waiting,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.servers import ProductionKafka
+from bench.servers import ProductionKafka, kafka_settings
 from bench.stack import cpu, percentile, say
 from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.core.schedule import parse_schedule
@@ -52,6 +52,7 @@ def producer(
     finally:
         kafka.remove()
     return say(
+        {"kafka": kafka_settings()},
         experiment="producer",
         linger_ms=linger_ms,
         rate=rate,

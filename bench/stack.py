@@ -18,9 +18,10 @@ from confluent_kafka import Producer
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 import schemas
-from bench.servers import ProductionKafka, production_postgres
+from bench.servers import ProductionKafka, kafka_settings, postgres_settings, production_postgres
 from bench.sink import Receipt, Sink
 from e2e.system import STAGES, System, until
+from real.process import free_ports
 from streams.core.webhook import Webhook
 from streams.services.wishes import Wish
 from streams.wiring import Deployment
@@ -67,9 +68,15 @@ class Stack:
                 "log_level": 2,
             }
         )
+        self._started: set[str] = set()
         self._more: list[tuple[System, Sequence[str]]] = []
         self.acknowledged = 0
         self.receipts: list[Receipt] = []
+
+    @property
+    def api_url(self) -> str:
+        """Where the API is, on a stack that has one."""
+        return f"http://127.0.0.1:{self.system.env['SCORM_WEBHOOKS_API_PORT']}"
 
     @property
     def bootstrap(self) -> str:
@@ -78,6 +85,20 @@ class Stack:
 
     def start(self, stages: Sequence[str] = STAGES) -> None:
         self.system.start(stages)
+        self._started |= set(stages)
+
+    def settings(self) -> dict[str, object]:
+        """What the database, the broker and the stages are set to; no keys."""
+        system = {name: value for name, value in self.system.env.items() if name.startswith("SCORM_WEBHOOKS_")}
+        return {
+            "postgresql": postgres_settings(self.system.env["DATABASE_URL"]),
+            "kafka": kafka_settings(),
+            "stages": {name: value for name, value in system.items() if not name.endswith(("_KEYS", "_PORT"))},
+        }
+
+    def say(self, **figures: object) -> dict[str, object]:
+        """Print the figures of an experiment on this stack; the result."""
+        return say(self.settings(), **figures)
 
     def start_more(self, stages: Sequence[str]) -> None:
         """Further processes of stages that run already."""
@@ -123,11 +144,11 @@ class Stack:
             self.publish(f"{name}_{number}", account_ids[number % len(account_ids)])
         self.flush()
 
-    def warm_up(self, account_ids: Sequence[str]) -> None:
+    def warm_up(self, account_ids: Sequence[str], deliveries: int = WARM_DELIVERIES) -> None:
         """Make the broker's compiler done and every connection open, so that what is measured is the long run."""
-        self.publish_many("warm", account_ids, WARM_DELIVERIES)
-        self.wait_for(WARM_DELIVERIES, 120)
-        until(lambda: sum(self.states().values()) == self.states().get("delivered", 0) >= WARM_DELIVERIES, 60)
+        self.publish_many("warm", account_ids, deliveries)
+        self.wait_for(deliveries, 120)
+        until(lambda: sum(self.states().values()) == self.states().get("delivered", 0) >= deliveries, 60)
         self.take()
 
     def flush(self) -> None:
@@ -155,7 +176,7 @@ class Stack:
             "kafka": self._kafka.pid,
             "sink": self.sink.pid,
             "generator": os.getpid(),
-            **{stage: self.system.pid(stage) for stage in STAGES},
+            **{stage: self.system.pid(stage) for stage in sorted(self._started)},
         }
         parts = {name: cpu(pid) for name, pid in pids.items()}
         for more, stages in self._more:
@@ -218,6 +239,12 @@ class Stack:
         self.acknowledged += 1
 
 
+def stack_with_api(**env: str) -> Stack:
+    """A stack whose API has a port, and a rate limit that no experiment reaches."""
+    [port] = free_ports(1)
+    return Stack(SCORM_WEBHOOKS_API_PORT=str(port), SCORM_WEBHOOKS_RATE_LIMIT="1000000", **env)
+
+
 @contextmanager
 def running(stack: Stack) -> Iterator[Stack]:
     """The stack, closed at the end."""
@@ -274,12 +301,12 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def say(**figures: object) -> dict[str, object]:
-    """One JSON line, and the same figures as a table; the figures."""
+def say(settings: object, **figures: object) -> dict[str, object]:
+    """Print the figures, as one line of JSON and as a table; the result."""
     print(json.dumps(figures))
     width = max(map(len, figures))
     for name, figure in figures.items():
         parts = figure.items() if isinstance(figure, dict) else ()
         print(f"  {name:{width}}  {'  '.join(f'{part} {value}' for part, value in parts) or figure}")
     sys.stdout.flush()
-    return figures
+    return {**figures, "settings": settings}

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bench.producer import launch
-from bench.stack import WARM_DELIVERIES, Stack, percentile, running, say
+from bench.stack import WARM_DELIVERIES, Stack, percentile, running
 from streams.producer import EventProducer
 
 
@@ -36,7 +36,7 @@ def throughput(
         after = stack.cpu_seconds()
         kept = stack.database_bytes() - bytes_before
         cpu = {part: round(1e6 * (after[part] - before[part]) / deliveries) for part in after}
-        return say(
+        return stack.say(
             experiment="throughput",
             webhooks=webhooks,
             deliveries=deliveries,
@@ -73,7 +73,7 @@ def latency(
         stack.wait_for(count, 30)
         after = stack.cpu_seconds()
         waits = [1000 * (at - sent[event_id]) for _, event_id, at, _ in stack.take() if event_id in sent]
-        return say(
+        return stack.say(
             experiment="latency",
             rate=rate,
             events=count,
