@@ -18,6 +18,7 @@ from confluent_kafka import Producer
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 import schemas
+from bench.closed_loop import closed_loop
 from bench.servers import ProductionKafka, kafka_settings, postgres_settings, production_postgres
 from bench.sink import Receipt, Sink
 from e2e.system import STAGES, System, until
@@ -166,6 +167,27 @@ class Stack:
             time.sleep(0.001)
         self.flush()
         return count
+
+    def keep_undelivered(self, limit: int, seconds: float, account_ids: Sequence[str]) -> int:
+        """Publish for so long with at most `limit` events published and undelivered; how many that were.
+
+        Counts what comes in from now on, each event once: call it when nothing is on its way.
+        """
+        ends = time.monotonic() + seconds
+
+        def pause() -> None:
+            self._producer.poll(0)
+            time.sleep(0.001)
+
+        published = closed_loop(
+            limit,
+            delivered=self.sink.count,
+            publish=lambda number: self.publish(f"evt_{number}", account_ids[number % len(account_ids)]),
+            pause=pause,
+            is_over=lambda: time.monotonic() >= ends,
+        )
+        self.flush()
+        return published
 
     def wait_for(self, receipts: int, seconds: float) -> None:
         until(lambda: self.sink.count() >= receipts, seconds, f"{receipts} requests at the sink")
