@@ -7,7 +7,9 @@ import typer
 from bench.alone import Stage, alone
 from bench.apart import held, neighbours, pairs
 from bench.commands import Keep, Results, as_command
+from bench.compare import compare
 from bench.control import first_delivery, listing, replay
+from bench.day import day
 from bench.memory import memory
 from bench.producer import producer
 from bench.results import RESULTS, Experiment, read_runs, run_experiment
@@ -17,6 +19,7 @@ from bench.whole import latency, throughput
 EXPERIMENTS: tuple[Experiment, ...] = (
     throughput,
     latency,
+    day,
     producer,
     alone,
     neighbours,
@@ -31,7 +34,9 @@ SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (throughput, {"webhooks": 1}),
     (throughput, {"webhooks": 100}),
     (throughput, {"webhooks": 100, "delivers": 2, "fan_outs": 2}),
+    (throughput, {"webhooks": 100, "undelivered": 2000}),
     (latency, {"rate": 50}),
+    (day, {}),
     (producer, {}),
     (alone, {"stage": Stage.FAN_OUT}),
     (alone, {"stage": Stage.DELIVER}),
@@ -47,11 +52,13 @@ SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 for experiment in EXPERIMENTS:
     app.command()(as_command(experiment))
+# What follows EXPERIMENT is its own.
+app.command(context_settings={"allow_interspersed_args": False})(compare)
 
 
 @app.command(name="all")
 def run_all(keep: Keep = True, results: Results = RESULTS) -> None:
-    """All of them, about half an hour on an otherwise idle machine."""
+    """All of them, about three quarters of an hour on an otherwise idle machine."""
     folder = results if keep else None
     print(tables([run for each, arguments in SET for run in run_experiment(each, arguments, folder)]))
 
