@@ -33,11 +33,12 @@ def compare(
     """
     runs: list[tuple[Results, Results]] = []
     with ExitStack() as opened:
-        trees = [opened.enter_context(_worktree(revision)) for revision in (old, new)]
+        trees = {name: opened.enter_context(_worktree(revision)) for name, revision in (("old", old), ("new", new))}
         for number in range(count):
             # The first of a pair is the old one and the new one in turn.
-            done = {tree: _run(tree, experiment) for tree in (trees if number % 2 == 0 else trees[::-1])}
-            runs.append((done[trees[0]], done[trees[1]]))
+            order = ("old", "new") if number % 2 == 0 else ("new", "old")
+            done = {name: _run(name, trees[name], experiment) for name in order}
+            runs.append((done["old"], done["new"]))
     print(ratios(runs))
 
 
@@ -91,9 +92,9 @@ def _worktree(revision: str) -> Iterator[Path]:
             _call(ROOT, "git", "worktree", "remove", "--force", str(tree))
 
 
-def _run(tree: Path, experiment: Sequence[str]) -> Results:
+def _run(name: str, tree: Path, experiment: Sequence[str]) -> Results:
     """Run an experiment as that commit has it; an older one may know no option to keep results."""
-    print(f"{tree.parent.name}: {shlex.join(experiment)}", file=sys.stderr)
+    print(f"{name}: {shlex.join(experiment)}", file=sys.stderr)
     said = _call(tree, ".venv/bin/python", "-m", "bench", *experiment, PYTHONPATH="tests:.")
     return [json.loads(line) for line in said.splitlines() if line.startswith("{")]
 
