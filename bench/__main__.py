@@ -10,6 +10,7 @@ from bench.commands import Keep, Results, as_command
 from bench.compare import compare
 from bench.control import first_delivery, listing, replay
 from bench.day import day
+from bench.http_sender import http_sender
 from bench.memory import memory
 from bench.producer import producer
 from bench.results import RESULTS, Experiment, read_runs, run_experiment
@@ -29,6 +30,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     listing,
     first_delivery,
     replay,
+    http_sender,
 )
 SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (throughput, {"webhooks": 1}),
@@ -47,6 +49,7 @@ SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (listing, {}),
     (first_delivery, {}),
     (replay, {}),
+    (http_sender, {}),
 )
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from bench.stack import Stack, cpu, running
+from bench.processes import cpu
+from bench.stack import Stack, running
 from bench.steps import sampled
 from e2e.system import until
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from bench.processes import cpu
 from bench.servers import ProductionKafka, kafka_settings
-from bench.stack import cpu, percentile, say
+from bench.stack import percentile, say
 from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.core.schedule import parse_schedule
 from streams.producer import Ack, EventProducer

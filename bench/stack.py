@@ -19,6 +19,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 import schemas
 from bench.closed_loop import closed_loop
+from bench.processes import cpu, cpu_of_tree, family, memory_mb
 from bench.servers import ProductionKafka, kafka_settings, postgres_settings, production_postgres
 from bench.sink import Receipt, Sink
 from e2e.system import STAGES, System, until
@@ -32,7 +33,6 @@ _PARSED = fastavro.parse_schema(_SCHEMA)
 _HEADER = b"\xc3\x01" + bytes.fromhex(fingerprint(to_parsing_canonical_form(_SCHEMA), "CRC-64-AVRO"))
 # The broker's compiler takes half a minute of work to be done.
 WARM_DELIVERIES = 30_000
-_TICKS = os.sysconf("SC_CLK_TCK")
 # As the CPU requests of a deployment would say it: whoever an event passes on its way comes first.
 _COMES_LATER = ("publish", "record")
 _LATER = "10"
@@ -204,12 +204,11 @@ class Stack:
         for more, stages in self._more:
             for stage in stages:
                 parts[stage] += cpu(more.pid(stage))
-        return {**parts, "postgres": _tree(self._postgres.pid)}
+        return {**parts, "postgres": cpu_of_tree(self._postgres.pid)}
 
     def memory_mb(self, stage: str) -> float:
         """Resident memory of a stage's process."""
-        status = Path(f"/proc/{self.system.pid(stage)}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+        return memory_mb(self.system.pid(stage))
 
     def states(self, webhook_id: str | None = None) -> dict[str, int]:
         """How many deliveries (of one webhook) are in which state."""
@@ -251,7 +250,7 @@ class Stack:
     def _weigh(self) -> None:
         """Each process is a session, to which the kernel gives a share of the cores; some of them get a smaller one."""
         later = [self.system.pid(stage) for stage in _COMES_LATER]
-        for pid in [*later, *_family(self._postgres.pid)]:
+        for pid in [*later, *family(self._postgres.pid)]:
             # A kernel may have no such shares, and a process may be gone.
             with suppress(OSError):
                 Path(f"/proc/{pid}/autogroup").write_text(_LATER)
@@ -291,30 +290,6 @@ def launched(event_id: str, account_id: str) -> bytes:
     }
     fastavro.schemaless_writer(out, _PARSED, record)
     return out.getvalue()
-
-
-def cpu(pid: int) -> float:
-    """CPU seconds of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-def _tree(pid: int) -> float:
-    """Of a process, its children, and those of them that ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ended = (int(fields[13]) + int(fields[14])) / _TICKS
-        return ended + sum(map(cpu, _family(pid)))
-    except (FileNotFoundError, ProcessLookupError):
-        if not Path(f"/proc/{pid}").exists():
-            raise
-        # A child ended meanwhile, as PostgreSQL's vacuum workers do: its time is among that of the ended now.
-        return _tree(pid)
-
-
-def _family(pid: int) -> list[int]:
-    """A process and its children."""
-    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -11,7 +11,7 @@ from bench.results import Run
 COLUMNS: dict[str, Sequence[str]] = {
     "throughput": ("per_second", "recorded_per_second", "cpu_ms_a_delivery", "cpu_us_a_delivery", "doubled"),
     "latency": ("p50_ms", "p99_ms", "cpu_share"),
-    "day": ("p50_ms", "p99_ms", "delivered_per_second", "cpu_ms_per_event_without_load", "cpu_ms_per_event"),
+    "day": ("p50_ms", "p99_ms", "delivered_per_second", "failed", "cpu_ms_per_event_without_load", "cpu_ms_per_event"),
     "producer": ("p50_ms", "p99_ms", "flood_per_second", "flood_cpu_us"),
     "alone": ("per_second", "per_cpu_second", "cpu_us"),
     "neighbours": ("p50_ms", "p99_ms", "max_ms", "healthy_events", "healthy_delivered"),
@@ -20,6 +20,7 @@ COLUMNS: dict[str, Sequence[str]] = {
     "memory": ("memory_mb", "ready_seconds", "deliver_mb_with_waiting"),
     "listing": ("p50_ms", "p99_ms", "p99_ms_by_filter"),
     "first-delivery": ("answered_p50_ms", "arrived_p50_ms", "arrived_max_ms"),
+    "http-sender": ("cpu_us_median", "wall_us_median"),
     "replay": ("replayed_per_second", "doubled", "p99_ms_before", "p99_ms_meanwhile"),
 }
 
