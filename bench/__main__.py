@@ -1,21 +1,26 @@
-"""The experiments: each prints a line of JSON a run; `all` runs the set of docs/performance.md and prints a table."""
+"""Experiments: each prints its figures and keeps them in bench/results. `all` runs those of docs/performance.md."""
 
-from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import typer
 
 from bench.alone import Stage, alone
 from bench.apart import held, neighbours, pairs
+from bench.commands import Keep, Results, as_command
+from bench.compare import compare
 from bench.control import first_delivery, listing, replay
+from bench.day import day
+from bench.http_sender import http_sender
 from bench.memory import memory
 from bench.producer import producer
+from bench.results import RESULTS, Experiment, read_runs, run_experiment
+from bench.table import tables
 from bench.whole import latency, throughput
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-for experiment in (
+EXPERIMENTS: tuple[Experiment, ...] = (
     throughput,
     latency,
+    day,
     producer,
     alone,
     neighbours,
@@ -25,47 +30,49 @@ for experiment in (
     listing,
     first_delivery,
     replay,
-):
-    app.command()(experiment)
-
-SET: tuple[Callable[[], dict[str, object]], ...] = (
-    partial(throughput, 1),
-    partial(throughput, 100),
-    partial(throughput, 100, delivers=2, fan_outs=2),
-    partial(latency, 50),
-    producer,
-    partial(alone, Stage.FAN_OUT),
-    partial(alone, Stage.DELIVER),
-    partial(alone, Stage.RECORD),
-    partial(pairs, 1),
-    held,
-    memory,
-    listing,
-    first_delivery,
-    replay,
+    http_sender,
 )
-# What a table has room for.
-COLUMNS = {
-    "throughput": ("webhooks", "delivers", "fan_outs", "per_second", "cpu_ms_a_delivery"),
-    "latency": ("rate", "p50_ms", "p99_ms"),
-    "producer": ("linger_ms", "p50_ms", "p99_ms", "flood_per_second"),
-    "alone": ("stage", "per_second", "per_cpu_second", "cpu_us"),
-    "pairs": ("p99_ratio_median", "all_healthy_delivered"),
-    "held": ("deliveries", "drained_per_second", "doubled", "p99_ms_before", "p99_ms_meanwhile"),
-    "listing": ("deliveries", "p50_ms", "p99_ms"),
-    "first-delivery": ("answered_p50_ms", "arrived_p50_ms", "arrived_max_ms"),
-    "replay": ("dead_letters", "replayed_per_second", "doubled", "p99_ms_before", "p99_ms_meanwhile"),
-    "memory": ("ready_seconds", "memory_mb", "deliver_mb_with_waiting"),
-}
+SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
+    (throughput, {"webhooks": 1}),
+    (throughput, {"webhooks": 100}),
+    (throughput, {"webhooks": 100, "delivers": 2, "fan_outs": 2}),
+    (throughput, {"webhooks": 100, "undelivered": 2000}),
+    (latency, {"rate": 50}),
+    (day, {}),
+    (producer, {}),
+    (alone, {"stage": Stage.FAN_OUT}),
+    (alone, {"stage": Stage.DELIVER}),
+    (alone, {"stage": Stage.RECORD}),
+    (pairs, {"count": 1}),
+    (held, {}),
+    (memory, {}),
+    (listing, {}),
+    (first_delivery, {}),
+    (replay, {}),
+    (http_sender, {}),
+)
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+for experiment in EXPERIMENTS:
+    app.command()(as_command(experiment))
+# What follows EXPERIMENT is its own.
+app.command(context_settings={"allow_interspersed_args": False})(compare)
 
 
 @app.command(name="all")
-def every() -> None:
-    """All of them, about half an hour on an otherwise idle machine."""
-    results = [run() for run in SET]
-    for result in results:
-        name = str(result["experiment"])
-        print(f"{name:12}", "  ".join(f"{column} {result[column]}" for column in COLUMNS[name]))
+def run_all(keep: Keep = True, results: Results = RESULTS) -> None:
+    """All of them, about three quarters of an hour on an otherwise idle machine."""
+    folder = results if keep else None
+    print(tables([run for each, arguments in SET for run in run_experiment(each, arguments, folder)]))
+
+
+@app.command()
+def table(results: Results = RESULTS) -> None:
+    """Markdown tables of the kept results: one line for each experiment, its parameters and the commit."""
+    runs = read_runs(results)
+    if not runs:
+        raise SystemExit(f"{results} has no results: run an experiment first")
+    print(tables(runs))
 
 
 if __name__ == "__main__":

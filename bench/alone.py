@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from bench.stack import Stack, cpu, running, say
+from bench.processes import cpu
+from bench.stack import Stack, running
 from bench.steps import sampled
 from e2e.system import until
 
@@ -58,7 +59,7 @@ def alone(
             ended, cpu_after, last = reached(0.95)
         cpu_us = 1e6 * (cpu_after - cpu_before) / (last - first)
         shares = {step: count / samples.total() for step, count in samples.most_common()}
-        return say(
+        return stack.say(
             experiment="alone",
             stage=stage.value,
             records=records,

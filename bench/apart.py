@@ -50,7 +50,7 @@ def neighbours(
         for _, event_id, at, _ in receipts:
             first.setdefault(event_id, at)
         waits = [1000 * (first[event_id] - sent[event_id]) for event_id in healthy & first.keys()]
-        return say(
+        return stack.say(
             experiment="neighbours",
             hanging=hanging,
             rate=rate,
@@ -72,13 +72,16 @@ def pairs(
     """`neighbours` without and with webhooks that hang, in turn; for each share the median ratio of their p99."""
     p99: dict[float, list[float]] = {share: [] for share in (0.0, *hanging)}
     complete = True
+    settings: object = None
     for _ in range(count):
         for share, found in p99.items():
             result = neighbours(share, 200, rate, seconds)
             found.append(float(str(result["p99_ms"])))
+            settings = result["settings"]
             complete = complete and result["healthy_events"] == result["healthy_delivered"]
     ratios = {share: [round(b / a, 2) for a, b in zip(p99[0.0], p99[share], strict=True)] for share in hanging}
     return say(
+        settings,
         experiment="pairs",
         rate=rate,
         seconds=seconds,
@@ -112,7 +115,7 @@ def held(
         ended = time.monotonic()
         stack.take()
         arrived = [event_id for at, event_id, _, _ in stack.receipts if at == path]
-        return say(
+        return stack.say(
             experiment="held",
             deliveries=deliveries,
             think_ms=think_ms,

@@ -10,9 +10,8 @@ import psycopg
 import typer
 
 from bench.apart import paced
-from bench.stack import Stack, percentile, running, say
+from bench.stack import Stack, percentile, running, stack_with_api
 from e2e.system import STAGES, until
-from real.process import free_ports
 
 MEASURED_SECONDS = 30
 ROWS = """
@@ -47,7 +46,7 @@ def listing(
     ] = 200,
 ) -> dict[str, object]:
     """How long `GET /v1/deliveries` takes for an account with a million deliveries, by filter."""
-    with running(_with_api()) as stack:
+    with running(stack_with_api()) as stack:
         stack.start((*STAGES, "api"))
         made = stack.system.run("accounts", "create", "Large", "--json")
         with psycopg.connect(stack.system.env["DATABASE_URL"], autocommit=True) as connection:
@@ -60,7 +59,7 @@ def listing(
                 took = [ms for _ in range(requests // 2) for ms in _two_pages(client, query)]
                 everything += took
                 p99[name] = round(percentile(took, 0.99), 1)
-        return say(
+        return stack.say(
             experiment="listing",
             deliveries=deliveries,
             requests=len(everything),
@@ -72,7 +71,7 @@ def listing(
 
 def first_delivery(times: Annotated[int, typer.Option(help="How often.")] = 20) -> dict[str, object]:
     """From the call that registers a webhook to the arrival of an event that was published once it was answered."""
-    with running(_with_api()) as stack:
+    with running(stack_with_api()) as stack:
         stack.start((*STAGES, "api"))
         made = stack.system.run("accounts", "create", "New", "--json")
         answered, arrived = [], []
@@ -88,7 +87,7 @@ def first_delivery(times: Annotated[int, typer.Option(help="How often.")] = 20) 
                 until(lambda path=path: any(at == path for at, _, _, _ in stack.take()), 20)  # type: ignore[misc]
                 arrived.append(1000 * (next(at for where, _, at, _ in stack.receipts if where == path) - began))
         # The first one opens every connection.
-        return say(
+        return stack.say(
             experiment="first-delivery",
             times=times,
             answered_p50_ms=round(statistics.median(answered[1:]), 1),
@@ -103,7 +102,7 @@ def replay(
     settle: Annotated[float, typer.Option(help="How long it goes on before the other webhook is looked at.")] = 30,
 ) -> dict[str, object]:
     """How fast dead letters are sent again by one call, and what another webhook notices of it."""
-    with running(_with_api()) as stack:
+    with running(stack_with_api()) as stack:
         stack.start((*STAGES, "api"))
         made = stack.system.run("accounts", "create", "Broken", "--json")
         with _client(stack, made["apiKey"]) as client:
@@ -134,7 +133,7 @@ def replay(
         stack.take()
         arrived = {event_id: at for path, event_id, at, _ in stack.receipts if path == "/ok/dead"}
         received = sum(path == "/ok/dead" for path, _, _, _ in stack.receipts)
-        return say(
+        return stack.say(
             experiment="replay",
             dead_letters=dead_letters,
             job_seconds=round(_moment(told["finishedAt"]) - _moment(told["createdAt"]), 1),
@@ -153,14 +152,8 @@ def _moment(written: str) -> float:
     return datetime.fromisoformat(written).timestamp()
 
 
-def _with_api() -> Stack:
-    [port] = free_ports(1)
-    return Stack(SCORM_WEBHOOKS_API_PORT=str(port), SCORM_WEBHOOKS_RATE_LIMIT="1000000")
-
-
 def _client(stack: Stack, key: str) -> httpx.Client:
-    base = f"http://127.0.0.1:{stack.system.env['SCORM_WEBHOOKS_API_PORT']}"
-    return httpx.Client(base_url=base, headers={"Authorization": f"Bearer {key}"}, timeout=30)
+    return httpx.Client(base_url=stack.api_url, headers={"Authorization": f"Bearer {key}"}, timeout=30)
 
 
 def _two_pages(client: httpx.Client, query: dict[str, Any]) -> list[float]:

@@ -1,19 +1,19 @@
-"""CPU time of a delivery by `HttpSender` to a sink in another process: `python bench/http_sender.py`."""
+"""The HTTP client of `deliver` alone, sending to a server in another process."""
 
-import argparse
 import asyncio
-import json
 import multiprocessing
 import multiprocessing.connection
 import statistics
 import time
-from typing import cast
+from typing import Annotated, cast
 
+import typer
 import uvloop
 
-from streams.adapters.http.sender import HttpSender
+from bench.stack import say
+from streams.adapters.http_sender import HttpSender
 from streams.core.address import parse_networks
-from streams.core.outcome import Response
+from streams.core.outcome import Answer
 from streams.core.request import USER_AGENT, Request
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
@@ -29,7 +29,7 @@ HEADERS = {
 
 
 class Sink(asyncio.Protocol):
-    """Responses whenever a request's body has come: each is one POST whose length is known."""
+    """Answers whenever a request's body has come: each is one POST whose length is known."""
 
     def __init__(self, body_bytes: int) -> None:
         self.body_bytes = body_bytes
@@ -55,43 +55,45 @@ def sink(body_bytes: int, told: multiprocessing.connection.Connection) -> None:
     uvloop.run(serve())
 
 
-async def measure(port: int, asked: argparse.Namespace) -> list[tuple[float, float]]:
+def http_sender(
+    deliveries: Annotated[int, typer.Option(help="How many each run sends.")] = 20_000,
+    in_flight: Annotated[int, typer.Option(help="How many requests at once.")] = 64,
+    body_bytes: Annotated[int, typer.Option(help="The size of a body.")] = 500,
+    runs: Annotated[int, typer.Option(help="How many runs, after one that warms up.")] = 5,
+) -> dict[str, object]:
+    """CPU and time of a delivery by `HttpSender` alone."""
+    spawning = multiprocessing.get_context("spawn")
+    heard, told = spawning.Pipe(duplex=False)
+    process = spawning.Process(target=sink, args=(body_bytes, told), daemon=True)
+    process.start()
+    figures = uvloop.run(_measure(heard.recv(), deliveries // in_flight, in_flight, body_bytes, runs))
+    process.terminate()
+    cpu, wall = ([round(figure, 1) for figure in column] for column in zip(*figures, strict=True))
+    return say(
+        {},
+        experiment="http-sender",
+        cpu_us=cpu,
+        cpu_us_median=statistics.median(cpu),
+        wall_us=wall,
+        wall_us_median=statistics.median(wall),
+    )
+
+
+async def _measure(port: int, each: int, in_flight: int, body_bytes: int, runs: int) -> list[tuple[float, float]]:
     """CPU µs and wall µs a delivery, for each run after one that warms up."""
     sender = HttpSender(parse_networks("127.0.0.0/8"))
-    request = Request(f"http://127.0.0.1:{port}/webhooks", HEADERS, b"x" * asked.body_bytes)
-    each = asked.deliveries // asked.in_flight
-    millions = each * asked.in_flight / 1e6
+    request = Request(f"http://127.0.0.1:{port}/webhooks", HEADERS, b"x" * body_bytes)
+    millions = each * in_flight / 1e6
 
-    async def lane() -> None:
+    async def send_in_turn() -> None:
         for _ in range(each):
-            response = await sender.send(request)
-            assert isinstance(response, Response), response
+            answer = await sender.send(request)
+            assert isinstance(answer, Answer), answer
 
     figures = []
-    for _ in range(asked.runs + 1):
+    for _ in range(runs + 1):
         cpu, wall = time.process_time(), time.perf_counter()
-        await asyncio.gather(*(lane() for _ in range(asked.in_flight)))
+        await asyncio.gather(*(send_in_turn() for _ in range(in_flight)))
         figures.append(((time.process_time() - cpu) / millions, (time.perf_counter() - wall) / millions))
     await sender.close()
     return figures[1:]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--deliveries", type=int, default=20_000)
-    parser.add_argument("--in-flight", type=int, default=64)
-    parser.add_argument("--body-bytes", type=int, default=500)
-    parser.add_argument("--runs", type=int, default=5)
-    asked = parser.parse_args()
-    spawning = multiprocessing.get_context("spawn")
-    heard, told = spawning.Pipe(duplex=False)
-    process = spawning.Process(target=sink, args=(asked.body_bytes, told), daemon=True)
-    process.start()
-    figures = uvloop.run(measure(heard.recv(), asked))
-    process.terminate()
-    cpu, wall = ([round(figure, 1) for figure in column] for column in zip(*figures, strict=True))
-    print(json.dumps({**vars(asked), "cpu_us": cpu, "cpu_us_median": statistics.median(cpu), "wall_us": wall}))
-
-
-if __name__ == "__main__":
-    main()

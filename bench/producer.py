@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.stack import cpu, percentile, say
-from real.kafka import Kafka
+from bench.processes import cpu
+from bench.servers import ProductionKafka, kafka_settings
+from bench.stack import percentile, say
 from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.core.schedule import parse_schedule
 from streams.producer import Ack, EventProducer
@@ -38,7 +39,7 @@ def producer(
     linger_ms: Annotated[float, typer.Option(help="How long an event waits for company.")] = 0,
 ) -> dict[str, object]:
     """From the call to the acknowledgement at this rate; then as many events as there is time for, and their CPU."""
-    kafka = Kafka()
+    kafka = ProductionKafka()
     try:
         admin = TopicsAdmin({"bootstrap.servers": kafka.bootstrap}, "")
         admin.apply(admin.plan(declare(parse_schedule("1s"), 12, 12)))
@@ -52,6 +53,7 @@ def producer(
     finally:
         kafka.remove()
     return say(
+        {"kafka": kafka_settings()},
         experiment="producer",
         linger_ms=linger_ms,
         rate=rate,

@@ -18,11 +18,12 @@ from confluent_kafka import Producer
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 import schemas
+from bench.closed_loop import closed_loop
+from bench.processes import cpu, cpu_of_tree, family, memory_mb
+from bench.servers import ProductionKafka, kafka_settings, postgres_settings, production_postgres
 from bench.sink import Receipt, Sink
 from e2e.system import STAGES, System, until
-from real import kafka
-from real.kafka import Kafka
-from real.postgres import Postgres
+from real.process import free_ports
 from streams.core.webhook import Webhook
 from streams.runtime.bootstrap import SqlDeployment
 from streams.services.webhook_input import WebhookInput
@@ -30,15 +31,8 @@ from streams.services.webhook_input import WebhookInput
 _SCHEMA = schemas.current("session_event")
 _PARSED = fastavro.parse_schema(_SCHEMA)
 _HEADER = b"\xc3\x01" + bytes.fromhex(fingerprint(to_parsing_canonical_form(_SCHEMA), "CRC-64-AVRO"))
-# The heap and the collector of Kafka's own script, with room for what is new: by itself the collector makes that so
-# small on a busy machine that the broker stands still for 50 ms every 0.7 s. The tests' broker is made to start fast.
-_HEAP = ("-Xms1g", "-Xmx1g", "-XX:+UseG1GC", "-Xmn600m", "-XX:+AlwaysPreTouch")
-kafka.LIGHT = (*_HEAP, *kafka.LIGHT[-2:])
-# More of them only take turns on two cores.
-kafka.PROPERTIES += "num.network.threads=1\nnum.io.threads=2\n"
 # The broker's compiler takes half a minute of work to be done.
 WARM_DELIVERIES = 30_000
-_TICKS = os.sysconf("SC_CLK_TCK")
 # As the CPU requests of a deployment would say it: whoever an event passes on its way comes first.
 _COMES_LATER = ("publish", "record")
 _LATER = "10"
@@ -48,8 +42,8 @@ class Stack:
     """Everything is started when made; `close` ends it and takes its data away."""
 
     def __init__(self, **env: str) -> None:
-        self._kafka = Kafka()
-        self._postgres = Postgres()
+        self._kafka = ProductionKafka()
+        self._postgres = production_postgres()
         self._folder = tempfile.TemporaryDirectory(prefix="bench-")
         self.sink = Sink()
         url = self._postgres.url()
@@ -75,9 +69,15 @@ class Stack:
                 "log_level": 2,
             }
         )
+        self._started: set[str] = set()
         self._more: list[tuple[System, Sequence[str]]] = []
         self.acknowledged = 0
         self.receipts: list[Receipt] = []
+
+    @property
+    def api_url(self) -> str:
+        """Where the API is, on a stack that has one."""
+        return f"http://127.0.0.1:{self.system.env['SCORM_WEBHOOKS_API_PORT']}"
 
     @property
     def bootstrap(self) -> str:
@@ -86,6 +86,20 @@ class Stack:
 
     def start(self, stages: Sequence[str] = STAGES) -> None:
         self.system.start(stages)
+        self._started |= set(stages)
+
+    def settings(self) -> dict[str, object]:
+        """What the database, the broker and the stages are set to; no keys."""
+        system = {name: value for name, value in self.system.env.items() if name.startswith("SCORM_WEBHOOKS_")}
+        return {
+            "postgresql": postgres_settings(self.system.env["DATABASE_URL"]),
+            "kafka": kafka_settings(),
+            "stages": {name: value for name, value in system.items() if not name.endswith(("_KEYS", "_PORT"))},
+        }
+
+    def say(self, **figures: object) -> dict[str, object]:
+        """Print the figures of an experiment on this stack; the result."""
+        return say(self.settings(), **figures)
 
     def start_more(self, stages: Sequence[str]) -> None:
         """Further processes of stages that run already."""
@@ -131,11 +145,11 @@ class Stack:
             self.publish(f"{name}_{number}", account_ids[number % len(account_ids)])
         self.flush()
 
-    def warm_up(self, account_ids: Sequence[str]) -> None:
+    def warm_up(self, account_ids: Sequence[str], deliveries: int = WARM_DELIVERIES) -> None:
         """Make the broker's compiler done and every connection open, so that what is measured is the long run."""
-        self.publish_many("warm", account_ids, WARM_DELIVERIES)
-        self.wait_for(WARM_DELIVERIES, 120)
-        until(lambda: sum(self.states().values()) == self.states().get("delivered", 0) >= WARM_DELIVERIES, 60)
+        self.publish_many("warm", account_ids, deliveries)
+        self.wait_for(deliveries, 120)
+        until(lambda: sum(self.states().values()) == self.states().get("delivered", 0) >= deliveries, 60)
         self.take()
 
     def flush(self) -> None:
@@ -154,6 +168,27 @@ class Stack:
         self.flush()
         return count
 
+    def keep_undelivered(self, limit: int, seconds: float, account_ids: Sequence[str]) -> int:
+        """Publish for so long with at most `limit` events published and undelivered; how many that were.
+
+        Counts what comes in from now on, each event once: call it when nothing is on its way.
+        """
+        ends = time.monotonic() + seconds
+
+        def pause() -> None:
+            self._producer.poll(0)
+            time.sleep(0.001)
+
+        published = closed_loop(
+            limit,
+            delivered=self.sink.count,
+            publish=lambda number: self.publish(f"evt_{number}", account_ids[number % len(account_ids)]),
+            pause=pause,
+            is_over=lambda: time.monotonic() >= ends,
+        )
+        self.flush()
+        return published
+
     def wait_for(self, receipts: int, seconds: float) -> None:
         until(lambda: self.sink.count() >= receipts, seconds, f"{receipts} requests at the sink")
 
@@ -163,18 +198,17 @@ class Stack:
             "kafka": self._kafka.pid,
             "sink": self.sink.pid,
             "generator": os.getpid(),
-            **{stage: self.system.pid(stage) for stage in STAGES},
+            **{stage: self.system.pid(stage) for stage in sorted(self._started)},
         }
         parts = {name: cpu(pid) for name, pid in pids.items()}
         for more, stages in self._more:
             for stage in stages:
                 parts[stage] += cpu(more.pid(stage))
-        return {**parts, "postgres": _tree(self._postgres.pid)}
+        return {**parts, "postgres": cpu_of_tree(self._postgres.pid)}
 
     def memory_mb(self, stage: str) -> float:
         """Resident memory of a stage's process."""
-        status = Path(f"/proc/{self.system.pid(stage)}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+        return memory_mb(self.system.pid(stage))
 
     def states(self, webhook_id: str | None = None) -> dict[str, int]:
         """How many deliveries (of one webhook) are in which state."""
@@ -216,7 +250,7 @@ class Stack:
     def _weigh(self) -> None:
         """Each process is a session, to which the kernel gives a share of the cores; some of them get a smaller one."""
         later = [self.system.pid(stage) for stage in _COMES_LATER]
-        for pid in [*later, *_family(self._postgres.pid)]:
+        for pid in [*later, *family(self._postgres.pid)]:
             # A kernel may have no such shares, and a process may be gone.
             with suppress(OSError):
                 Path(f"/proc/{pid}/autogroup").write_text(_LATER)
@@ -224,6 +258,12 @@ class Stack:
     def _acknowledged(self, error: object, _: object) -> None:
         assert error is None, error
         self.acknowledged += 1
+
+
+def stack_with_api(**env: str) -> Stack:
+    """A stack whose API has a port, and a rate limit that no experiment reaches."""
+    [port] = free_ports(1)
+    return Stack(SCORM_WEBHOOKS_API_PORT=str(port), SCORM_WEBHOOKS_RATE_LIMIT="1000000", **env)
 
 
 @contextmanager
@@ -252,42 +292,18 @@ def launched(event_id: str, account_id: str) -> bytes:
     return out.getvalue()
 
 
-def cpu(pid: int) -> float:
-    """CPU seconds of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-def _tree(pid: int) -> float:
-    """Of a process, its children, and those of them that ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ended = (int(fields[13]) + int(fields[14])) / _TICKS
-        return ended + sum(map(cpu, _family(pid)))
-    except (FileNotFoundError, ProcessLookupError):
-        if not Path(f"/proc/{pid}").exists():
-            raise
-        # A child ended meanwhile, as PostgreSQL's vacuum workers do: its time is among that of the ended now.
-        return _tree(pid)
-
-
-def _family(pid: int) -> list[int]:
-    """A process and its children."""
-    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
-
-
 def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that is not less than this share of all of them."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def say(**figures: object) -> dict[str, object]:
-    """One JSON line, and the same figures as a table; the figures."""
+def say(settings: object, **figures: object) -> dict[str, object]:
+    """Print the figures, as one line of JSON and as a table; the result."""
     print(json.dumps(figures))
     width = max(map(len, figures))
     for name, figure in figures.items():
         parts = figure.items() if isinstance(figure, dict) else ()
         print(f"  {name:{width}}  {'  '.join(f'{part} {value}' for part, value in parts) or figure}")
     sys.stdout.flush()
-    return figures
+    return {**figures, "settings": settings}

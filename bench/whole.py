@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bench.producer import launch
-from bench.stack import WARM_DELIVERIES, Stack, percentile, running, say
+from bench.stack import WARM_DELIVERIES, Stack, percentile, running
 from streams.producer import EventProducer
 
 
@@ -16,40 +16,56 @@ def throughput(
     deliveries: Annotated[int, typer.Option(help="How many are owed at once: most of a minute's work.")] = 240_000,
     delivers: Annotated[int, typer.Option(help="How many processes `deliver` has.")] = 1,
     fan_outs: Annotated[int, typer.Option(help="How many processes `fan-out` has.")] = 1,
+    undelivered: Annotated[
+        int, typer.Option(help="Instead of a backlog: at most so many events are published and undelivered.")
+    ] = 0,
+    seconds: Annotated[float, typer.Option(help="With --undelivered: how long events are published.")] = 60,
+    warm: Annotated[int, typer.Option(help="Deliveries before the measurement.")] = WARM_DELIVERIES,
 ) -> dict[str, object]:
-    """Deliveries a second while a backlog is worked off, and the CPU of every part."""
+    """Deliveries a second, of a backlog or under a sustained load, and the CPU of every part."""
     with running(Stack()) as stack:
-        stack.start()
-        for number in range(1, max(delivers, fan_outs)):
-            stack.start_more([*(["deliver"] if number < delivers else []), *(["fan-out"] if number < fan_outs else [])])
-        accounts = [account for account, _ in stack.register([f"/ok/{n}" for n in range(webhooks)], max_concurrency=64)]
-        stack.warm_up(accounts)
+        accounts = _start(stack, webhooks, delivers, fan_outs)
+        stack.warm_up(accounts, warm)
         bytes_before = stack.database_bytes()
         before, began = stack.cpu_seconds(), time.monotonic()
-        stack.publish_many("evt", accounts, deliveries)
-        published = time.monotonic() - began
-        stack.wait_for(deliveries, 300)
+        if undelivered:
+            published = stack.keep_undelivered(undelivered, seconds, accounts)
+        else:
+            stack.publish_many("evt", accounts, deliveries)
+            published = deliveries
+        published_seconds = time.monotonic() - began
+        stack.wait_for(published, 300)
         receipts = stack.take()
-        ended = max(at for _, _, at, _ in receipts)
-        stack.wait_for_record(deliveries + WARM_DELIVERIES, 300)
+        stack.wait_for_record(published + warm, 300)
         recorded = time.monotonic()
         after = stack.cpu_seconds()
-        kept = stack.database_bytes() - bytes_before
-        cpu = {part: round(1e6 * (after[part] - before[part]) / deliveries) for part in after}
-        return say(
+        ended = began + seconds if undelivered else max(at for _, _, at, _ in receipts)
+        in_time = sum(at <= ended for _, _, at, _ in receipts)
+        cpu = {part: round(1e6 * (after[part] - before[part]) / published) for part in after}
+        return stack.say(
             experiment="throughput",
             webhooks=webhooks,
-            deliveries=deliveries,
             delivers=delivers,
             fan_outs=fan_outs,
-            per_second=round(deliveries / (ended - began)),
-            recorded_per_second=round(deliveries / (recorded - began)),
-            published_seconds=round(published, 1),
+            undelivered=undelivered,
+            per_second=round(in_time / (ended - began)),
+            recorded_per_second=round(published / (recorded - began)),
+            published=published,
+            published_seconds=round(published_seconds, 1),
+            recorded_seconds=round(recorded - began, 1),
             cpu_us_a_delivery=cpu,
             cpu_ms_a_delivery=round(sum(cpu.values()) / 1000, 3),
-            database_bytes_a_delivery=round(kept / deliveries),
-            doubled=len(receipts) - deliveries,
+            database_bytes_a_delivery=round((stack.database_bytes() - bytes_before) / published),
+            doubled=len(receipts) - published,
         )
+
+
+def _start(stack: Stack, webhooks: int, delivers: int, fan_outs: int) -> list[str]:
+    """Start the stages, and register webhooks that take many requests at once; their accounts."""
+    stack.start()
+    for number in range(1, max(delivers, fan_outs)):
+        stack.start_more([*(["deliver"] if number < delivers else []), *(["fan-out"] if number < fan_outs else [])])
+    return [account for account, _ in stack.register([f"/ok/{n}" for n in range(webhooks)], max_concurrency=64)]
 
 
 def latency(
@@ -73,7 +89,7 @@ def latency(
         stack.wait_for(count, 30)
         after = stack.cpu_seconds()
         waits = [1000 * (at - sent[event_id]) for _, event_id, at, _ in stack.take() if event_id in sent]
-        return say(
+        return stack.say(
             experiment="latency",
             rate=rate,
             events=count,

@@ -62,6 +62,7 @@ controlled.shutdown.max.retries=1
 class Kafka:
     """Starts when made; `kill` and `start` bring it back on the same data and the same port."""
 
+    java_options: Sequence[str] = LIGHT
     _format_options: Sequence[str] = ()
 
     def __init__(self, *, started: bool = True) -> None:
@@ -134,7 +135,7 @@ class Kafka:
 
     def _command(self, *options: str) -> list[str | Path]:
         log4j = f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties')}"
-        return [self._java, *LIGHT, *options, log4j, "-cp", self._class_path]
+        return [self._java, *self.java_options, *options, log4j, "-cp", self._class_path]
 
     def _shared(self) -> str:
         return f"-XX:SharedArchiveFile={self._archive}"

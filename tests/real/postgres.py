@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,12 +17,15 @@ from real.process import Process, free_ports
 
 # The data lives as long as the tests do: no fsync, but a killed server process still loses nothing.
 FAST = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "256MB", "max_connections": "200"}
+# A committed transaction survives a power failure.
+PRODUCTION = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "max_connections": "200"}
 
 
 class Postgres:
     """Starts when made; `stop` and `start` bring it back on the same data and the same port."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Mapping[str, str] = FAST) -> None:
+        self._settings = settings
         programs = parts.postgres()
         assert programs, "tests/parts.py brings PostgreSQL"
         self._programs: Path = programs
@@ -43,7 +47,7 @@ class Postgres:
 
     def start(self) -> None:
         assert self._process is None, "it runs"
-        options = [word for key, value in FAST.items() for word in ("-c", f"{key}={value}")]
+        options = [word for key, value in self._settings.items() for word in ("-c", f"{key}={value}")]
         where = ["-D", str(self._folder / "data"), "-p", str(self._port), "-h", "127.0.0.1", "-k", ""]
         command: list[str | Path] = [self._programs / "postgres", *where, *options]
         self._process = Process(command, log=self._folder / "postgres.log", user=self._user)

@@ -1,0 +1,118 @@
+"""An ordinary day: steady rates, far below what the system can do."""
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from enum import StrEnum
+from functools import partial
+from itertools import product
+from typing import Annotated
+
+import typer
+
+from bench.event_senders import CONNECTIONS, EventSender, KafkaSender, RestSender
+from bench.producer import launch
+from bench.stack import WARM_DELIVERIES, Stack, percentile, running, stack_with_api
+from e2e.system import STAGES, until
+
+RATES = [30.0, 150.0, 300.0, 1000.0]
+# Of the load, not of the system.
+_LOAD = ("generator", "sink")
+_OPERATOR_KEY = "only-for-the-experiments-of-bench"
+
+
+class Via(StrEnum):
+    """Where events are published."""
+
+    KAFKA = "kafka"
+    REST = "rest"
+
+
+VIAS = [Via.KAFKA, Via.REST]
+
+
+def day(
+    rate: Annotated[list[float], typer.Option(help="Events a second; may be given again.")] = RATES,
+    via: Annotated[list[Via], typer.Option(help="Where they are published; may be given again.")] = VIAS,
+    seconds: Annotated[float, typer.Option(help="How long each rate is measured.")] = 60,
+    settle: Annotated[float, typer.Option(help="How long each rate runs before that.")] = 5,
+    webhooks: Annotated[int, typer.Option(help="How many webhooks there are, each of an account of its own.")] = 100,
+    warm: Annotated[int, typer.Option(help="Deliveries before the first rate.")] = WARM_DELIVERIES,
+) -> Iterator[dict[str, object]]:
+    """CPU of each part for an event, and the time from publishing to arrival, at each rate through Kafka and REST."""
+    with running(stack_with_api(SCORM_WEBHOOKS_OPERATOR_KEYS=f"bench={_OPERATOR_KEY}")) as stack, ExitStack() as opened:
+        stack.start((*STAGES, "api"))
+        accounts = [account for account, _ in stack.register([f"/ok/{n}" for n in range(webhooks)])]
+        stack.warm_up(accounts, warm)
+        senders: dict[Via, EventSender] = {
+            Via.KAFKA: opened.enter_context(closing(KafkaSender(stack.bootstrap))),
+            Via.REST: opened.enter_context(closing(RestSender(stack.api_url, _OPERATOR_KEY))),
+        }
+        for number, (each, where) in enumerate(product(rate, via)):
+            load = _Load(stack, senders[where], accounts, f"evt-{number}")
+            load.run(each, settle)
+            about: dict[str, object] = {"rate": each, "via": where.value, "seconds": seconds}
+            if where == Via.REST:
+                about |= {"events_a_request": 1, "connections": CONNECTIONS}
+            yield stack.say(experiment="day", **about, **load.run(each, seconds))
+
+
+class _Load:
+    """Events of one sender to accounts in turn; `name` is part of their ids."""
+
+    def __init__(self, stack: Stack, sender: EventSender, accounts: Sequence[str], name: str) -> None:
+        self._stack = stack
+        self._sender = sender
+        self._accounts = accounts
+        self._name = name
+        self._count = 0
+
+    def run(self, rate: float, seconds: float) -> dict[str, object]:
+        """Publish at this rate, wait until all is delivered and recorded; the figures of that time."""
+        before, facts, began = self._stack.cpu_seconds(), self._recorded(), time.monotonic()
+        sent: dict[str, float] = {}
+        count = self._stack.at_rate(rate, seconds, partial(self._publish, sent))
+        published_seconds = time.monotonic() - began
+        failed = self._sender.finish()
+        arrived = self._arrivals(sent, count - failed)
+        assert arrived, f"none of {count} events was accepted"
+        # An event has two facts: its delivery and the attempt.
+        until(lambda: self._recorded() >= facts + 2 * len(arrived), 120, "all events are recorded", 0.2)
+        after = self._stack.cpu_seconds()
+        cpu = {part: round(1000 * (after[part] - before[part]) / count, 3) for part in after}
+        waits = [1000 * (at - sent[event_id]) for event_id, at in arrived.items()]
+        return {
+            "events": count,
+            "failed": failed,
+            "published_per_second": round(count / published_seconds, 1),
+            "delivered_per_second": round(len(arrived) / (max(arrived.values()) - began), 1),
+            "p50_ms": round(statistics.median(waits), 1),
+            "p99_ms": round(percentile(waits, 0.99), 1),
+            "max_ms": round(max(waits), 1),
+            "cpu_ms_per_event_without_load": round(sum(ms for part, ms in cpu.items() if part not in _LOAD), 3),
+            "cpu_ms_per_event": cpu,
+        }
+
+    def _recorded(self) -> float:
+        return self._stack.system.metric("record", "facts_recorded_total")
+
+    def _publish(self, sent: dict[str, float], _: int) -> None:
+        event_id = f"{self._name}-{self._count}"
+        account = self._accounts[self._count % len(self._accounts)]
+        self._count += 1
+        sent[event_id] = time.monotonic()
+        self._sender.send(launch(event_id, account))
+
+    def _arrivals(self, sent: dict[str, float], count: int) -> dict[str, float]:
+        """When each event came in first; returns when `count` of them have."""
+        found: dict[str, float] = {}
+
+        def have_arrived() -> bool:
+            for _, event_id, at, _ in self._stack.take():
+                if event_id in sent:
+                    found.setdefault(event_id, at)
+            return len(found) >= count
+
+        until(have_arrived, 300, lambda: f"{len(found)} of {count} events arrived")
+        return found

@@ -1,0 +1,58 @@
+"""Kafka and PostgreSQL with the settings of a production, and what these settings are."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import psycopg
+
+import parts
+from real.kafka import LIGHT, Kafka
+from real.postgres import PRODUCTION, Postgres
+
+# What a result says of its database beside the settings of PRODUCTION.
+_SHOWN = ("shared_buffers", "max_wal_size")
+# More threads only take turns on two cores.
+_THREADS = "num.network.threads=1\nnum.io.threads=2\n"
+
+
+class ProductionKafka(Kafka):
+    """One broker with the heap and the garbage collector of Kafka's own start script.
+
+    The young generation has a fixed size: on a busy machine the collector makes it so small that the broker stops
+    for 50 ms every 0.7 s.
+    """
+
+    java_options: Sequence[str] = (
+        *("-Xms1g", "-Xmx1g", "-XX:+UseG1GC", "-Xmn600m", "-XX:+AlwaysPreTouch"),
+        *(option for option in LIGHT if option.startswith("-Xlog")),
+    )
+
+    def _properties(self, port: int, controller: int) -> str:
+        return super()._properties(port, controller) + _THREADS
+
+
+def production_postgres() -> Postgres:
+    """A new server that loses no committed transaction in a power failure."""
+    return Postgres(PRODUCTION)
+
+
+def postgres_settings(url: str) -> dict[str, str]:
+    """What the server itself says of its version and settings."""
+    names = {"version": "server_version", **{name: name for name in (*PRODUCTION, *_SHOWN)}}
+    with psycopg.connect(url) as connection:
+        shown = {key: connection.execute(f"SHOW {name}".encode()).fetchone() for key, name in names.items()}
+    return {key: str(row[0]).split()[0] for key, row in shown.items() if row}
+
+
+def kafka_settings() -> Mapping[str, object]:
+    """The broker's version, its Java and Java's options."""
+    jars, java = parts.kafka(), parts.java()
+    assert jars, "tests/parts.py brings Kafka"
+    assert java, "tests/parts.py brings Java"
+    versions = [re.fullmatch(r"kafka_2\.13-([\d.]+)\.jar", jar.name) for jar in jars.iterdir()]
+    return {
+        "version": next(found[1] for found in versions if found),
+        "java": parts.java_version(java),
+        "java_options": " ".join(ProductionKafka.java_options[:-2]),
+        "brokers": 1,
+    }

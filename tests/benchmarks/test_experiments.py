@@ -1,0 +1,67 @@
+"""Short runs of whole experiments: they end, and their figures have the right shape."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import parts
+from bench.day import Via, day
+from bench.results import Experiment, Run, read_runs, run_experiment
+from bench.whole import throughput
+from conftest import left_out
+from e2e.system import STAGES
+
+pytestmark = [pytest.mark.real, pytest.mark.e2e]
+
+PARTS = {*STAGES, "kafka", "postgres", "sink", "generator"}
+
+
+@pytest.fixture(autouse=True)
+def _servers() -> None:
+    if not (parts.java() and parts.kafka()):
+        left_out("Kafka")
+    if not parts.postgres():
+        left_out("PostgreSQL")
+    if not shutil.which("cc"):
+        pytest.skip("the receiver of the experiments needs a C compiler")
+
+
+def kept(experiment: Experiment, folder: Path, **arguments: Any) -> list[Run]:
+    """The runs that an experiment keeps; they say that the database was durable."""
+    run_experiment(experiment, {"webhooks": 3, "warm": 100, **arguments}, folder)
+    runs = read_runs(folder)
+    for run in runs:
+        assert run["settings"]["postgresql"].items() >= {"fsync": "on", "full_page_writes": "on"}.items()
+        assert run["settings"]["kafka"]["version"]
+        assert not any("KEY" in name for name in run["settings"]["stages"])
+    return runs
+
+
+def test_throughput_under_a_sustained_load(tmp_path: Path) -> None:
+    (run,) = kept(throughput, tmp_path, undelivered=50, seconds=2)
+    figures = run["figures"]
+    assert run["command"] == 'make bench ARGS="throughput --webhooks 3 --undelivered 50 --seconds 2 --warm 100"'
+    assert figures["cpu_us_a_delivery"].keys() == PARTS
+    assert 0 < figures["per_second"] <= figures["published"] / 2
+    assert figures["published"] > 50
+
+
+def test_throughput_of_a_backlog(tmp_path: Path) -> None:
+    (run,) = kept(throughput, tmp_path, deliveries=200)
+    assert run["figures"]["published"] == 200
+    assert run["figures"]["per_second"] >= run["figures"]["recorded_per_second"] > 0
+
+
+def test_a_day_has_figures_for_kafka_and_rest(tmp_path: Path) -> None:
+    runs = kept(day, tmp_path, rate=[20.0], seconds=1, settle=0.5)
+    assert [run["parameters"]["via"] for run in runs] == [via.value for via in Via]
+    for run in runs:
+        figures = run["figures"]
+        assert figures["cpu_ms_per_event"].keys() == PARTS | {"api"}
+        assert figures["events"] > 10
+        assert figures["failed"] == 0
+        assert 0 < figures["p50_ms"] <= figures["p99_ms"] <= figures["max_ms"]
+    assert runs[1]["figures"]["events_a_request"] == 1
+    assert runs[1]["settings"]["stages"]["SCORM_WEBHOOKS_RATE_LIMIT"] == "1000000"
