@@ -11,9 +11,9 @@ import typer
 import uvloop
 
 from bench.stack import say
-from streams.adapters.http_sender import HttpSender
+from streams.adapters.http.sender import HttpSender
 from streams.core.address import parse_networks
-from streams.core.outcome import Answer
+from streams.core.outcome import Response
 from streams.core.request import USER_AGENT, Request
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
@@ -87,8 +87,8 @@ async def _measure(port: int, each: int, in_flight: int, body_bytes: int, runs: 
 
     async def send_in_turn() -> None:
         for _ in range(each):
-            answer = await sender.send(request)
-            assert isinstance(answer, Answer), answer
+            response = await sender.send(request)
+            assert isinstance(response, Response), response
 
     figures = []
     for _ in range(runs + 1):

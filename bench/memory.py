@@ -9,8 +9,8 @@ import typer
 from confluent_kafka import Producer
 
 from bench.stack import Stack, running
-from streams.adapters.avro import AvroCodec
-from streams.core.delivery import Delivery, ViewPosition
+from streams.adapters.avro.codec import AvroCodec
+from streams.core.delivery import Delivery, SubscriptionsPosition
 from streams.core.schedule import parse_schedule
 from streams.topics import SUBSCRIPTIONS, retry_topic
 
@@ -50,7 +50,13 @@ def memory(
             memory_mb[stage] = round(stack.memory_mb(stage))
         topic = retry_topic(parse_schedule(stack.system.env["SCORM_WEBHOOKS_RETRY_SCHEDULE"]).tiers[-1])
         waits = Delivery(
-            made.account_id, "", "session.launched", made.id, datetime.now(UTC), ViewPosition("", 0), b"x" * 500
+            made.account_id,
+            "",
+            "session.launched",
+            made.id,
+            datetime.now(UTC),
+            SubscriptionsPosition("", 0),
+            b"x" * 500,
         )
         for number in range(waiting):
             produce(topic, f"wh_{number % 1000}", codec.encode(waits._replace(event_id=f"evt_{number}", step=2)))

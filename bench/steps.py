@@ -13,16 +13,16 @@ from pathlib import Path
 # The innermost frame that one of these finds tells the step.
 STEPS = {
     "probes": r"aiohttp/web|health_server|prometheus_client/(exposition|registry)",
-    "fetch": r"kafka/(messages|consumer_thread|feed)\.py|faust|mode/|aiokafka",
-    "decode": r"AvroCodec\.decode|_decode \(|\.to_noun",
+    "fetch": r"kafka/(messages|consumer_thread|record_consumer)\.py|faust|mode/|aiokafka",
+    "decode": r"AvroCodec\.decode|_decode \(|\.to_value",
     "body": r"core/event",
-    "match": r"wants \(|view_reader|kafka/(end|view)|streams/stages/fan_out",
+    "match": r"wants \(|subscriptions_reader|kafka/end_offset|core/subscriptions_table|streams/stages/fan_out",
     "sign": r"core/(request|signing)\.py|hmac|base64",
-    "send": r"http_sender|http_exchange|http_answers|http_rounds|aiohttp|guarded_connector|asyncio/timeouts|yarl",
+    "send": r"adapters/http/|aiohttp|asyncio/timeouts|yarl",
     "encode": r"AvroCodec\.encode|\.to_record",
-    "produce": r"kafka/log\.py",
-    "slots": r"slot_keeper|core/slots|core/line|contextlib",
-    "store": r"adapters/sql|sqlalchemy|psycopg|asyncpg|core/standing|core/network",
+    "produce": r"kafka/record_producer\.py",
+    "slots": r"slot_limiter|core/slots|core/endpoint_queue|contextlib",
+    "store": r"adapters/sql|sqlalchemy|psycopg|asyncpg|core/delivery_state|core/network",
     "bookkeeping": r"streams/",
 }
 _PATTERNS = {step: re.compile(pattern) for step, pattern in STEPS.items()}

@@ -7,5 +7,6 @@ Producers write Avro to `session-events`.
 `record` makes what happened visible in SQL, counts each webhook's health and pauses it.
 `publish` projects the webhooks of SQL onto the compacted topic `subscriptions`, which `fan-out` and `deliver` read.
 
-Nouns live in `streams.core`, verbs in `streams.stages`, products in `streams.adapters`; `streams.runtime.bootstrap` joins them.
+`streams.core` has pure values and rules, `streams.stages` the stages, `streams.adapters` all input and output.
+`streams.runtime` wires them and runs them as processes.
 """

@@ -54,7 +54,7 @@ STAGE_HELP = {
 }
 
 
-def _add_stage(name: str, message: str) -> None:
+def _add_stage(name: str, description: str) -> None:
     def run(
         health_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
         sole_member: Annotated[bool, typer.Option(hidden=True)] = False,
@@ -63,7 +63,7 @@ def _add_stage(name: str, message: str) -> None:
 
         run_stage(name, health_fd, sole_member=sole_member)
 
-    app.command(name, help=message, rich_help_panel="Stages")(run)
+    app.command(name, help=description, rich_help_panel="Stages")(run)
 
 
 for _name, _words in STAGE_HELP.items():

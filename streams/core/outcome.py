@@ -52,7 +52,7 @@ class Failure:
 
 
 class Outcome(NamedTuple):
-    """The verdict: `message` tell a person, `retry_after` is what the endpoint asked for."""
+    """The verdict: `message` is for a person, `retry_after` is what the endpoint asked for."""
 
     kind: OutcomeKind
     message: str

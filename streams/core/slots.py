@@ -102,7 +102,7 @@ class Slots(Generic[Waiter]):
         self._forget_idle(queue)
 
     def shed(self, now: float, names: Iterable[str] | None = None) -> list[Waiter]:
-        """Remove the waiters that would wait too long because of their endpoint, newest first; all queues unless named."""
+        """Remove the waiters that would wait too long because of their endpoint, newest first."""
         self._mark_slow(now)
         queues = list(self._queues.values()) if names is None else [self._queues[name] for name in names]
         removed: list[Waiter] = []

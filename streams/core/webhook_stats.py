@@ -59,7 +59,7 @@ def by_hour(attempts: Iterable[Attempt]) -> list[Hour]:
 
 
 def response_times_of(attempts: Iterable[Attempt]) -> list[ResponseTimes]:
-    """The histogram of these attempts, in the order of its keys. Tests, and attempts without a response, do not count."""
+    """The histogram of these attempts, in the order of its keys; tests and attempts without a response do not count."""
     counts: Counter[tuple[str, datetime, int]] = Counter()
     for attempt in attempts:
         if attempt.status is not None and attempt.trigger is not Trigger.TEST:

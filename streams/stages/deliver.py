@@ -94,7 +94,7 @@ class Deliver:
         while True:
             decision = run_pure(lambda: self._decide(record, delivery))
             if not isinstance(decision, SendNow):
-                return run_pure(lambda: self._records_of(decision))
+                return run_pure(partial(self._records_of, decision))
             try:
                 return await self._attempt(record, delivery, decision, still_assigned)
             except EndpointBusy:

@@ -129,8 +129,8 @@ def test_a_record_of_subscriptions_that_publish_never_writes(
 
 def test_the_webhook_of_another_in_a_version_far_ahead(place: AdversarySystem) -> None:
     """It is ignored, and what SQL says is published over it: its owner still gets events."""
-    still_assigned = place.register(place.hostile, place.receiver.url("/mine"))
-    place.write("subscriptions", None, still_assigned.encode(), headers=VERSION)
+    mine = place.register(place.hostile, place.receiver.url("/mine"))
+    place.write("subscriptions", None, mine.encode(), headers=VERSION)
     event_id = place.publish(place.hostile)
     until(lambda: place.receiver.has_some("/mine", event_id), 30, "the webhook's event")
 

@@ -82,15 +82,15 @@ async def test_however_many_there_are_a_portion_is_found_by_walking_an_index(dat
         await connection.execute(text("ANALYZE"))
     await database.recorder.record(fold(RecordedValue(one, NOON) for one in held))
     await database.recorder.record(fold(RecordedValue(one, NOON) for one in dead))
-    still_assigned = DeliveryFilter(account_id="acme", webhook_id="wh_crm", limit=10)
+    mine = DeliveryFilter(account_id="acme", webhook_id="wh_crm", limit=10)
     with plans(database) as found:
         await database.held.oldest("wh_crm", 10)
-        await database.replays.replay(replace(still_assigned, state=State.DEAD))
-        await database.replays.discard(replace(still_assigned, state=State.DEAD))
+        await database.replays.replay(replace(mine, state=State.DEAD))
+        await database.replays.discard(replace(mine, state=State.DEAD))
         for wanted in (
-            still_assigned,
-            replace(still_assigned, state=State.DEAD),
-            replace(still_assigned, event_type="session.completed"),
+            mine,
+            replace(mine, state=State.DEAD),
+            replace(mine, event_type="session.completed"),
         ):
             await database.producer.list(wanted)
     assert len(found) == 6

@@ -113,8 +113,8 @@ class SlotsMachine(RuleBasedStateMachine):
         assert not set(self.granted) & set(self.spilled)
         assert len(set(self.spilled)) == len(self.spilled)
         for asked in set(self.asked.values()):
-            still_assigned = [waiter for waiter in self.granted if self.asked[waiter] == asked]
-            assert still_assigned == sorted(set(still_assigned))
+            mine = [waiter for waiter in self.granted if self.asked[waiter] == asked]
+            assert mine == sorted(set(mine))
 
     def _release(self, waiter: int, delivered: bool | None) -> None:
         self.slots.release(self.in_flight.pop(waiter), waiter, self.now, delivered)

@@ -49,11 +49,11 @@ def sink() -> Iterator[Sink]:
 
 
 def test_a_burst_to_a_fast_webhook_is_never_held(system: System, platform: Platform, sink: Sink) -> None:
-    still_assigned = system.account()
+    mine = system.account()
     sink.thinks["/fast"] = lambda: random.uniform(0.005, 0.02)
-    hook = system.webhook(still_assigned, sink.url("/fast"))["id"]
+    hook = system.webhook(mine, sink.url("/fast"))["id"]
     held_before = system.metric("deliver", "deliveries_held_total")
-    wanted = publish(platform, still_assigned, "burst", BURST)
+    wanted = publish(platform, mine, "burst", BURST)
     until(partial(sink.has_all, "/fast", wanted), 120, "every event")
     until(lambda: system.states(hook) == {"delivered": BURST}, message="every delivery recorded")
     assert system.metric("deliver", "deliveries_held_total") == held_before
@@ -63,11 +63,11 @@ def test_a_burst_to_a_fast_webhook_is_never_held(system: System, platform: Platf
 def test_a_webhook_that_answers_in_nine_seconds_is_held_as_busy_and_its_partition_goes_on(
     system: System, platform: Platform, sink: Sink
 ) -> None:
-    still_assigned, other = system.account(), system.account()
+    mine, other = system.account(), system.account()
     sink.thinks["/slow"] = lambda: SLOW_SECONDS
-    slow = system.webhook(still_assigned, sink.url("/slow"))["id"]
+    slow = system.webhook(mine, sink.url("/slow"))["id"]
     system.webhook(other, sink.url("/quick"))
-    owed = publish(platform, still_assigned, "slow", 300)
+    owed = publish(platform, mine, "slow", 300)
     until(lambda: system.states(slow).get("held", 0) > 100, message="what it cannot take held")
     assert {row["reason"] for row in system.deliveries(slow) if row["state"] == "held"} == {"busy"}
 

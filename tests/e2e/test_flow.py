@@ -29,16 +29,16 @@ def ids(prefix: str, count: int) -> list[str]:
 def test_enabling_decides_what_becomes_of_what_was_held(
     system: System, platform: Platform, receiver: Receiver, choice: str, ends_as: str
 ) -> None:
-    still_assigned = system.account()
-    hook = system.webhook(still_assigned, receiver.url("/crm"))["id"]
+    mine = system.account()
+    hook = system.webhook(mine, receiver.url("/crm"))["id"]
     system.run("webhooks", "pause", hook)
-    publish(platform, still_assigned, ids("held", 40))
+    publish(platform, mine, ids("held", 40))
     until(lambda: system.states(hook) == {"held": 40}, message="all of it held")
     assert not receiver.requests
 
     system.run("webhooks", "enable", hook, "--held", choice)
     until(lambda: system.states(hook) == {ends_as: 40}, message=f"all of it {ends_as}")
-    publish(platform, still_assigned, ["evt_new"])
+    publish(platform, mine, ["evt_new"])
     until(lambda: "evt_new" in receiver.ids("/crm"), message="what came after the pause")
     wanted = ids("held", 40) if choice == "deliver" else []
     assert sorted(receiver.ids("/crm")) == sorted([*wanted, "evt_new"])
@@ -46,11 +46,11 @@ def test_enabling_decides_what_becomes_of_what_was_held(
 
 
 def test_what_was_held_arrives_oldest_first(system: System, platform: Platform, receiver: Receiver) -> None:
-    still_assigned = system.account()
-    hook = system.webhook(still_assigned, receiver.url("/crm"), "--max-concurrency", "1")["id"]
+    mine = system.account()
+    hook = system.webhook(mine, receiver.url("/crm"), "--max-concurrency", "1")["id"]
     system.run("webhooks", "pause", hook)
     for event_id in ids("held", 12):
-        publish(platform, still_assigned, [event_id])
+        publish(platform, mine, [event_id])
         until(lambda: len(system.deliveries(hook)) == len(platform.acknowledged), message="each in its turn")
     system.run("webhooks", "enable", hook)
     until(lambda: system.states(hook) == {"delivered": 12}, message="all of it delivered")
@@ -60,10 +60,10 @@ def test_what_was_held_arrives_oldest_first(system: System, platform: Platform, 
 def test_a_dead_letter_is_sent_again_with_the_same_bytes_and_only_then_is_no_dead_letter(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
-    still_assigned = system.account()
+    mine = system.account()
     receiver.responses["/crm"] = lambda request: 500 if header(request, "webhook-id") == "evt_bad" else 200
-    hook = system.webhook(still_assigned, receiver.url("/crm"))["id"]
-    publish(platform, still_assigned, ["evt_bad"])
+    hook = system.webhook(mine, receiver.url("/crm"))["id"]
+    publish(platform, mine, ["evt_bad"])
     until(lambda: system.states(hook) == {"dead": 1}, message="a dead letter")
     [dead] = system.run("dead-letters", "list", "--webhook", hook, "--reason", "exhausted", "--json")
 
@@ -73,15 +73,15 @@ def test_a_dead_letter_is_sent_again_with_the_same_bytes_and_only_then_is_no_dea
     assert len({request.body for request in receiver.at("/crm")}) == 1
     seen = system.run("deliveries", "show", dead["id"], "--json")
     assert [(a["generation"], a["number"]) for a in seen["madeAttempts"]] == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1)]
-    assert system.run("dead-letters", "list", "--account", still_assigned, "--json") == []
+    assert system.run("dead-letters", "list", "--account", mine, "--json") == []
 
 
 def test_a_test_goes_out_at_once_even_to_a_paused_webhook_and_counts_for_nothing(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
-    still_assigned = system.account()
+    mine = system.account()
     receiver.responses["/crm"] = lambda request: 500
-    hook = system.webhook(still_assigned, receiver.url("/crm"))["id"]
+    hook = system.webhook(mine, receiver.url("/crm"))["id"]
     system.run("webhooks", "pause", hook)
     for _ in range(6):
         done = system.attempt("webhooks", "test", hook, "--json")
@@ -92,6 +92,6 @@ def test_a_test_goes_out_at_once_even_to_a_paused_webhook_and_counts_for_nothing
     sent = system.run("webhooks", "test", hook, "--event", "session.scored", "--json")
     assert (sent["state"], sent["payload"]["test"]) == ("delivered", True)
     assert len(receiver.requests) == 7
-    [webhook] = system.run("webhooks", "list", "--account", still_assigned, "--json")
+    [webhook] = system.run("webhooks", "list", "--account", mine, "--json")
     assert webhook["pauseReason"] == "manual"
-    assert system.run("dead-letters", "list", "--account", still_assigned, "--json") == []
+    assert system.run("dead-letters", "list", "--account", mine, "--json") == []

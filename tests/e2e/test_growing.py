@@ -111,9 +111,9 @@ def test_partitions_grow_under_load_without_a_restart_and_with_a_rolling_one(
     system: System, receiver: Receiver
 ) -> None:
     system.start()
-    still_assigned = system.account()
-    paths = list(customers(system, still_assigned, receiver))
-    course = Course(system, still_assigned)
+    mine = system.account()
+    paths = list(customers(system, mine, receiver))
+    course = Course(system, mine)
     until(lambda: any(row["tier"] == "1s" for row in system.deliveries()), message="some retries waiting")
 
     system.env["SCORM_WEBHOOKS_EVENT_PARTITIONS"] = str(AFTER)
@@ -129,7 +129,7 @@ def test_partitions_grow_under_load_without_a_restart_and_with_a_rolling_one(
         until(partial(grew, system, topic), message=f"new partitions of {topic} in use")
     key = next(key for key in map(str, count()) if partition_of(key.encode(), AFTER) in NEW)
     platform = platform_of(system)
-    platform.publish("evt_new", launched("evt_new", still_assigned), key=key)
+    platform.publish("evt_new", launched("evt_new", mine), key=key)
     platform.flush()
     until(partial(receiver.has_some, paths[0], "evt_new"), message="an event on a new partition")
 

@@ -42,12 +42,12 @@ def test_a_changed_schedule_strands_nobody_and_the_retired_tier_can_then_be_remo
     system.env["KAFKA_CONFIG_TOPIC_METADATA_REFRESH_INTERVAL_MS"] = "1000"
     system.prepare()
     system.start()
-    still_assigned = system.account()
+    mine = system.account()
     # Two failures of two events are one too few for a pause.
     for path in CUSTOMERS:
-        system.webhook(still_assigned, receiver.url(path))
+        system.webhook(mine, receiver.url(path))
         receiver.responses[path] = lambda request: 500 if int(header(request, "webhook-attempt")) < 3 else 200
-    publish(platform, still_assigned, ["evt_1", "evt_2"])
+    publish(platform, mine, ["evt_1", "evt_2"])
     until(lambda: system.states() == {"waiting": 4} and {row["tier"] for row in system.deliveries()} == {RETIRED})
 
     system.env["SCORM_WEBHOOKS_RETRY_SCHEDULE"] = "1s,2s"
@@ -75,7 +75,7 @@ def test_a_changed_schedule_strands_nobody_and_the_retired_tier_can_then_be_remo
     assert words_of(system, f"deliveries.retry.{RETIRED}") == []
     until(lambda: owned(system) == PARTITIONS * FAMILY_READ, message="its partitions given up")
     receiver.responses.clear()
-    publish(platform, still_assigned, ["evt_after"])
+    publish(platform, mine, ["evt_after"])
     for path in CUSTOMERS:
         until(partial(receiver.has_some, path, "evt_after"), message="an event after the removal")
     assert system.is_ready("deliver")
@@ -88,10 +88,10 @@ def test_what_waits_in_a_tier_is_sent_now_and_not_once_more_when_it_was_due(
     system.env["SCORM_WEBHOOKS_RETRY_SCHEDULE"] = "15s"
     system.prepare()
     system.start()
-    still_assigned = system.account()
+    mine = system.account()
     receiver.responses["/crm"] = lambda request: 500 if request.number == 1 else 200
-    hook = system.webhook(still_assigned, receiver.url("/crm"))["id"]
-    publish(platform, still_assigned, ["evt_1"])
+    hook = system.webhook(mine, receiver.url("/crm"))["id"]
+    publish(platform, mine, ["evt_1"])
     until(lambda: [row["tier"] for row in system.deliveries(hook)] == ["15s"], message="it waiting")
     [waiting] = system.deliveries(hook)
     system.run("deliveries", "retry", waiting["id"])

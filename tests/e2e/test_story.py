@@ -37,11 +37,11 @@ process.exit(crypto.timingSafeEqual(Buffer.from(signature), Buffer.from(expected
 def test_a_completion_reaches_the_customer_signed_so_that_every_official_verifier_accepts_it(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
-    still_assigned = system.account()
-    secret = system.webhook(still_assigned, receiver.url("/crm"), "--events", "session.completed")["secret"]
+    mine = system.account()
+    secret = system.webhook(mine, receiver.url("/crm"), "--events", "session.completed")["secret"]
 
-    platform.publish("evt_launch", launched("evt_launch", still_assigned))
-    platform.publish("evt_done", completed("evt_done", still_assigned))
+    platform.publish("evt_launch", launched("evt_launch", mine))
+    platform.publish("evt_done", completed("evt_done", mine))
     platform.flush()
 
     until(lambda: receiver.at("/crm"), message="the completion at the customer")
@@ -84,9 +84,9 @@ def test_the_official_verifiers_for_node_accept_what_was_sent_and_nothing_else(
 ) -> None:
     if not parts.verifiers():
         left_out("verifiers for Node")
-    still_assigned = system.account()
-    secret = system.webhook(still_assigned, receiver.url("/node"))["secret"]
-    platform.publish("evt_node", completed("evt_node", still_assigned, learnerId="Größe"))
+    mine = system.account()
+    secret = system.webhook(mine, receiver.url("/node"))["secret"]
+    platform.publish("evt_node", completed("evt_node", mine, learnerId="Größe"))
     platform.flush()
     until(lambda: receiver.at("/node"), message="the event at the customer")
     [request] = receiver.at("/node")
@@ -111,12 +111,12 @@ def customer_accepts(secret: str, request: Received) -> bool:
 def test_a_failing_endpoint_is_tried_through_every_tier_never_early_and_ends_as_a_dead_letter(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
-    still_assigned = system.account()
+    mine = system.account()
     receiver.responses["/broken"] = lambda request: 500
-    broken = system.webhook(still_assigned, receiver.url("/broken"))["id"]
-    healthy = system.webhook(still_assigned, receiver.url("/healthy"))["id"]
+    broken = system.webhook(mine, receiver.url("/broken"))["id"]
+    healthy = system.webhook(mine, receiver.url("/healthy"))["id"]
 
-    platform.publish("evt_1", launched("evt_1", still_assigned))
+    platform.publish("evt_1", launched("evt_1", mine))
     platform.flush()
 
     until(lambda: system.states(broken) == {"dead": 1}, message="a dead letter")
@@ -144,19 +144,19 @@ def test_a_failing_endpoint_is_tried_through_every_tier_never_early_and_ends_as_
 def test_five_failures_pause_a_webhook_once_and_what_is_owed_is_held(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
-    still_assigned = system.account()
+    mine = system.account()
     receiver.responses["/down"] = lambda request: 503
-    down = system.webhook(still_assigned, receiver.url("/down"))["id"]
+    down = system.webhook(mine, receiver.url("/down"))["id"]
 
     for number in range(1, 4):
-        platform.publish(f"evt_{number}", launched(f"evt_{number}", still_assigned))
+        platform.publish(f"evt_{number}", launched(f"evt_{number}", mine))
         platform.flush()
         until(partial(receiver.has_some, "/down", f"evt_{number}"), message="an attempt")
 
     until(lambda: system.states(down) == {"held": 3}, message="everything held")
-    [found] = system.run("webhooks", "list", "--account", still_assigned, "--json")
+    [found] = system.run("webhooks", "list", "--account", mine, "--json")
     assert found["status"] == "paused"
-    platform.publish("evt_late", launched("evt_late", still_assigned))
+    platform.publish("evt_late", launched("evt_late", mine))
     platform.flush()
     until(lambda: system.states(down) == {"held": 4}, message="what came later held too")
     assert "evt_late" not in receiver.ids("/down")
@@ -167,11 +167,11 @@ def test_five_failures_pause_a_webhook_once_and_what_is_owed_is_held(
 def test_a_record_that_nobody_can_read_is_kept_byte_for_byte_and_stops_nothing(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
-    still_assigned = system.account()
-    system.webhook(still_assigned, receiver.url("/crm"))
+    mine = system.account()
+    system.webhook(mine, receiver.url("/crm"))
 
     platform.publish("poison", b"\x00\x00\x00\x00\x07not ours")
-    platform.publish("evt_1", launched("evt_1", still_assigned))
+    platform.publish("evt_1", launched("evt_1", mine))
     platform.flush()
 
     until(lambda: receiver.ids("/crm") == ["evt_1"], message="the event behind the poison")
@@ -183,9 +183,9 @@ def test_what_would_be_a_dead_letter_goes_to_the_fallback_url_first(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
     receiver.responses["/broken"] = lambda request: 500
-    still_assigned = system.account()
-    webhook = system.webhook(still_assigned, receiver.url("/broken"), "--fallback-url", receiver.url("/spare"))["id"]
-    platform.publish("evt_0", launched("evt_0", still_assigned))
+    mine = system.account()
+    webhook = system.webhook(mine, receiver.url("/broken"), "--fallback-url", receiver.url("/spare"))["id"]
+    platform.publish("evt_0", launched("evt_0", mine))
     platform.flush()
     receiver.wait_for("/spare", {"evt_0"}, 30)
     until(lambda: system.states(webhook) == {"delivered": 1}, 30, "delivered, as such")
@@ -198,9 +198,9 @@ def test_a_deleted_webhook_gets_nothing_more_and_its_waiting_event_is_a_dead_let
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
     receiver.responses["/broken"] = lambda request: 500
-    still_assigned = system.account()
-    webhook = system.webhook(still_assigned, receiver.url("/broken"))["id"]
-    platform.publish("evt_0", launched("evt_0", still_assigned))
+    mine = system.account()
+    webhook = system.webhook(mine, receiver.url("/broken"))["id"]
+    platform.publish("evt_0", launched("evt_0", mine))
     platform.flush()
     receiver.wait_for("/broken", {"evt_0"}, 30)
     system.run("webhooks", "delete", webhook, "--json")

@@ -201,11 +201,11 @@ def measured(receiver: Receiver, due: dict[Try, list[float]], gaps: Sequence[tup
 
 def telemetry(waits: Sequence[Waited]) -> Iterator[str]:
     for chapter in dict.fromkeys(wait.chapter for wait in waits):
-        still_assigned = [wait for wait in waits if wait.chapter == chapter]
-        crossing = [wait for wait in still_assigned if wait.crosses_change]
-        rest = [wait.late for wait in still_assigned if not wait.crosses_change]
+        mine = [wait for wait in waits if wait.chapter == chapter]
+        crossing = [wait for wait in mine if wait.crosses_change]
+        rest = [wait.late for wait in mine if not wait.crosses_change]
         yield (
-            f"{chapter}: {len(still_assigned)} retries, the earliest {1000 * min(wait.late for wait in still_assigned):.0f} ms after it "
+            f"{chapter}: {len(mine)} retries, the earliest {1000 * min(wait.late for wait in mine):.0f} ms after it "
             f"was due; at rest at most {1000 * max(rest, default=0):.0f} ms; {len(crossing)} across a change, "
             f"at most {1000 * max((wait.overdue for wait in crossing), default=0):.0f} ms after partitions were owned "
             f"({1000 * max((wait.late for wait in crossing), default=0):.0f} ms after they were due)"

@@ -102,7 +102,7 @@ def _size(record: Outgoing) -> int:
 
 
 class FakeRecordConsumer:
-    """A `RecordConsumer`: a member of a group on a `FakeKafka`; whoever ends leaves with its last words, unless it is killed.
+    """A `RecordConsumer`: a member of a group on a `FakeKafka`. It commits when it leaves, unless it is killed.
 
     It hands over `at_once` records of a partition at most; `read` counts them all.
     """

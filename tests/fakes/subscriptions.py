@@ -1,4 +1,4 @@
-"""The view of webhooks on a log in memory, read whenever somebody looks."""
+"""The subscriptions table on a Kafka in memory, read at each question."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from streams.topics import SUBSCRIPTIONS
 
 
 class FakeSubscriptions:
-    """`Subscriptions` and `Subscriptions`: a `SubscriptionsTable` of what the log's topic holds; it can be made to fall behind."""
+    """`Subscriptions` from the topic of a `FakeKafka`; it can be made to fall behind."""
 
     def __init__(self, kafka: FakeKafka, codec: Codec) -> None:
         self.table = SubscriptionsTable()

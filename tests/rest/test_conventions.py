@@ -13,8 +13,8 @@ from streams.services.webhooks import WebhookService
 
 
 async def test_every_answer_has_the_requests_id_or_a_new_one(office: ApiFixture) -> None:
-    still_assigned = await office.acme.ask("GET", "/v1/webhooks", headers={"X-Request-Id": "mine-1"})
-    assert still_assigned.headers["x-request-id"] == "mine-1"
+    mine = await office.acme.ask("GET", "/v1/webhooks", headers={"X-Request-Id": "mine-1"})
+    assert mine.headers["x-request-id"] == "mine-1"
     for given in ("", "x" * 200, "a b"):
         response = await office.nobody.ask("GET", "/v1/webhooks", headers={"X-Request-Id": given})
         assert response.headers["x-request-id"].startswith("req_")

@@ -122,16 +122,16 @@ async def test_an_operator_opens_accounts_and_does_nothing_within_them(office: A
 
 
 async def test_what_belongs_to_another_account_is_not_there(office: ApiFixture) -> None:
-    still_assigned = await office.acme.webhook()
-    owed = delivery(account_id=office.acme.account_id, webhook_id=still_assigned["id"])
-    await office.record(owed, attempt(account_id=owed.account_id, webhook_id=still_assigned["id"]))
-    job = await office.acme.post(f"/v1/webhooks/{still_assigned['id']}/retry-waiting")
-    ids = {"webhook_id": still_assigned["id"], "delivery_id": owed.id, "job_id": job["id"]}
-    before = await office.acme.get(f"/v1/webhooks/{still_assigned['id']}")
+    mine = await office.acme.webhook()
+    owed = delivery(account_id=office.acme.account_id, webhook_id=mine["id"])
+    await office.record(owed, attempt(account_id=owed.account_id, webhook_id=mine["id"]))
+    job = await office.acme.post(f"/v1/webhooks/{mine['id']}/retry-waiting")
+    ids = {"webhook_id": mine["id"], "delivery_id": owed.id, "job_id": job["id"]}
+    before = await office.acme.get(f"/v1/webhooks/{mine['id']}")
     about_these = [route for route in NEEDS if any(f"{{{name}}}" in route for name in ids)]
     for route in about_these:
         assert await call(office.globex, route, **ids) == (404, "urn:scorm-webhooks:not-found"), route
-    assert await office.acme.get(f"/v1/webhooks/{still_assigned['id']}") == before
+    assert await office.acme.get(f"/v1/webhooks/{mine['id']}") == before
     for path in ("/v1/webhooks", "/v1/deliveries", "/v1/dead-letters", "/v1/notifications"):
         assert (await office.globex.get(path))["data"] == []
     acted = await office.globex.post("/v1/dead-letters/retry", {"ids": [owed.id]})

@@ -61,15 +61,15 @@ def _call(value: Callable[..., Any], parts: Any) -> Any:
     return value(*parts)
 
 
-def _word(message: type[StrEnum]) -> tuple[Convert, Convert]:
+def _enum(values: type[StrEnum]) -> tuple[Convert, Convert]:
     """A word of a fixed list; in the schema it is a string, so that a new word is no new schema."""
-    known = {word.value: word for word in message}
+    known = {word.value: word for word in values}
 
     def read(value: str) -> StrEnum:
         try:
             return known[value]
         except KeyError:
-            raise InvalidRecord(f"{value[:40]!r} is no {message.__name__}; known are {', '.join(known)}") from None
+            raise InvalidRecord(f"{value[:40]!r} is no {values.__name__}; known are {', '.join(known)}") from None
 
     return _same, read
 
@@ -95,22 +95,22 @@ _SET: tuple[Convert, Convert] = (sorted, frozenset)
 _DELIVERY = _Shape(
     Delivery,
     subscriptions_position=_nested(_Shape(SubscriptionsPosition)),
-    trigger=_word(Trigger),
-    target=_word(Target),
-    hold_reason=_optional(_word(HoldReason)),
+    trigger=_enum(Trigger),
+    target=_enum(Target),
+    hold_reason=_optional(_enum(HoldReason)),
 )
 _ATTEMPT = _Shape(
-    Attempt, trigger=_word(Trigger), target=_word(Target), outcome=_word(OutcomeKind), next_step=_word(NextStep)
+    Attempt, trigger=_enum(Trigger), target=_enum(Target), outcome=_enum(OutcomeKind), next_step=_enum(NextStep)
 )
-_DEAD_LETTER = _Shape(DeadLetter, delivery=_nested(_DELIVERY), reason=_word(DeathReason))
+_DEAD_LETTER = _Shape(DeadLetter, delivery=_nested(_DELIVERY), reason=_enum(DeathReason))
 _WEBHOOK = _Shape(
     Webhook,
     secrets=_all(_nested(_Shape(EncryptedSecret))),
     event_types=_SET,
     packages=_SET,
     dispatches=_SET,
-    status=_word(Status),
-    pause=_optional(_nested(_Shape(Pause, reason=_word(PauseReason)))),
+    status=_enum(Status),
+    pause=_optional(_nested(_Shape(Pause, reason=_enum(PauseReason)))),
 )
 
 

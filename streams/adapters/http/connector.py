@@ -49,7 +49,7 @@ _NO_TIMEOUT = ClientTimeout()
 
 
 class GuardedConnector(TCPConnector):
-    """Checks an address where the name resolves, and again where the socket opens; `IdleConnections` keeps what it opened."""
+    """Checks an address where the name resolves, and again where the socket opens."""
 
     def __init__(
         self,

@@ -61,10 +61,10 @@ class PostExchange:
         self._in_use = 0
 
     async def ask(self, target: Target, request: Request, trail: ConnectTrace) -> Response:
-        """Send the request's bytes as they are; the answer, as much of it as `EndpointConnection` reads and keeps.
+        """Send the request's bytes as they are. Returns as much of the response as `EndpointConnection` keeps.
 
-        Raises what aiohttp and `EndpointConnection` raise, ValueError for a header that would change where a request ends, and
-        `Unavailable` when all connections are in use.
+        Raises what aiohttp and `EndpointConnection` raise, ValueError for a header that would change where a request
+        ends, and `Unavailable` when all connections are in use.
         """
         message = _head(target, request) + request.body
         key = target.dial.connection_key

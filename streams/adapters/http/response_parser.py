@@ -62,9 +62,9 @@ class EndpointConnection(ResponseHandler):
         return sent and self._is_whole and self.is_open
 
     def ask(self, request: bytes, deadline: float) -> asyncio.Future[Response]:
-        """Send a request; its answer, of whose body 64 KiB are read and `ANSWER_KEPT_BYTES` kept.
+        """Send a request. Of the response's body 64 KiB are read and `ANSWER_KEPT_BYTES` kept.
 
-        The future fails with what aiohttp raises for a connection that is lost, `InvalidResponse`, `EndlessResponse`, or
+        The future fails with what aiohttp raises for a lost connection, `InvalidResponse`, `EndlessResponse`, or
         TimeoutError at `deadline`, in the loop's time.
         """
         self._is_whole, self._status, self.received_bytes = False, None, 0

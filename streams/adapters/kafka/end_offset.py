@@ -31,7 +31,10 @@ class EndOffset:
         self.is_away = False
 
     async def beyond(self, read: int) -> int:
-        """The next offset that will be written; waits an outage out. Raises `SubscriptionsReaderFailed` when it is before `read`."""
+        """The next offset that will be written. Waits through an outage.
+
+        Raises `SubscriptionsReaderFailed` when the end is before `read`.
+        """
         end = await self._ask()
         if end < read:
             raise SubscriptionsReaderFailed(f"{SUBSCRIPTIONS} ends at {end}, before what was read: it was made anew")

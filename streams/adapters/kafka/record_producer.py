@@ -91,10 +91,10 @@ class KafkaRecordProducer:
         return self._outages.problems(self._loop.time(), idle=not self._waiting())
 
     async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
-        """Wait until all are acknowledged, an outage included; when each was appended.
+        """Produce records and wait until all are acknowledged, through an outage too. Returns their append times.
 
-        Raises `RecordsRefused` when Kafka never takes some of them, once all others are acknowledged, and `ProducerFailed`
-        when the producer met a fatal error.
+        Raises `RecordsRefused` when Kafka refuses some of them for ever, once all others are acknowledged, and
+        `ProducerFailed` on a fatal error of the producer.
         """
         if not records:
             return ()

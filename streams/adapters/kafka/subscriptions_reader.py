@@ -75,7 +75,7 @@ class SubscriptionsReader:
         return ["the broker does not say whether the webhooks are all read"] if self._end.is_away else []
 
     async def run(self) -> None:
-        """Read until cancelled. Raises `SubscriptionsReaderFailed` when the topic was made anew, and whatever nobody foresaw."""
+        """Read until cancelled. Raises `SubscriptionsReaderFailed` when the topic was created anew."""
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[None] = self._loop.create_future()
         thread = threading.Thread(target=self._serve, name="kafka-view", daemon=True)

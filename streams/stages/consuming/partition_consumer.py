@@ -182,7 +182,7 @@ class PartitionConsumer:
     # -- pauses ------------------------------------------------------------------------------------------------
 
     def _pause_over_budget(self) -> None:
-        """Pause the partitions whose share of the budget is used; what arrived is kept: to fetch it again costs more."""
+        """Pause the partitions whose share of the budget is used; records that arrived are kept."""
         if self._open >= TIERS_SHARE * self._max_open:
             for state in self._partitions.values():
                 if self._is_over_budget(state):
