@@ -1,43 +1,49 @@
-"""What the stages and services need of the world: Protocols of a few methods."""
+"""What stages and services need from outside: protocols of a few methods, each with a fake or several implementations."""
 
-from streams.ports.accounts import (
-    Accounts,
-    ApiKeys,
-    AuditLog,
-    EarlierRequest,
-    IdempotencyStore,
-    Mails,
-    MailTransport,
-    OwedMail,
-    Prunable,
-    Pruning,
-    Users,
-)
 from streams.ports.delivery import (
-    Clock,
-    Codec,
-    HeldDeliveries,
-    Lease,
-    Outbox,
-    RecordConsumer,
-    Recorder,
-    RecordHandler,
-    RecordProducer,
-    ReplayLookup,
-    Sender,
-    Subscriptions,
-    Telemetry,
-)
-from streams.ports.kafka import Due, Outgoing, Partition, Record, RecordValue
-from streams.ports.storage import (
-    AccountWebhooks,
-    DeliveryLog,
     DnsCheck,
     Encryption,
     EncryptionCheck,
+    MailTransport,
+    ReplayLookup,
+    Sender,
+    Subscriptions,
+)
+from streams.ports.kafka import (
+    Codec,
+    Outgoing,
+    Partition,
+    Record,
+    RecordConsumer,
+    RecordHandler,
+    RecordProducer,
+    RecordValue,
+)
+from streams.ports.runtime import (
+    Clock,
+    Lease,
+    Telemetry,
+)
+from streams.ports.storage import (
+    Accounts,
+    AccountWebhooks,
+    ApiKeys,
+    AuditLog,
+    DeliveryLog,
+    Due,
+    EarlierRequest,
+    HeldDeliveries,
+    IdempotencyStore,
     Jobs,
+    Mails,
+    Outbox,
+    OwedMail,
+    Prunable,
+    Pruning,
     PublicationStatus,
+    Recorder,
     Replays,
+    Users,
     Webhooks,
     WebhookStats,
 )

@@ -1,21 +1,21 @@
-"""Records as they are read and written."""
+"""Records: how they are read, produced and encoded."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
 from streams.core.event import Event
+from streams.core.offset_tracker import Commit
 from streams.core.webhook import Webhook
 
 RecordValue = Event | Delivery | Attempt | DeadLetter | Webhook
 
 
-# Tuples, for there are several of these to each delivery, and they are made and hashed sooner than dataclasses.
+# Tuples: several of these are made for each delivery, and a dataclass takes longer to make and to hash.
 class Partition(NamedTuple):
-    """One partition of a topic (its name without the deployment's prefix)."""
+    """One partition of a topic; `topic` is without the deployment's prefix."""
 
     topic: str
     number: int
@@ -36,12 +36,12 @@ class Record(NamedTuple):
 
     @property
     def place(self) -> dict[str, str | int]:
-        """Where it is, for a log line."""
+        """Topic, partition and offset, as fields of a log line."""
         return {"topic": self.partition.topic, "partition": self.partition.number, "offset": self.offset}
 
 
 class Outgoing(NamedTuple):
-    """One record to be produced; the key decides the partition (murmur2)."""
+    """One record to produce; its key decides the partition (murmur2)."""
 
     topic: str
     key: bytes | None
@@ -52,10 +52,46 @@ class Outgoing(NamedTuple):
         return f"Outgoing({self.topic}, {self.key!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A webhook to be published at `version`; None in its place means that it was deleted."""
+class Codec(Protocol):
+    """Encodes the values of records. `decode` raises `InvalidRecord`."""
 
-    webhook_id: str
-    version: int
-    webhook: Webhook | None
+    def encode(self, value: RecordValue) -> bytes: ...
+
+    def decode(self, value: bytes) -> RecordValue: ...
+
+
+class RecordProducer(Protocol):
+    """Produces records."""
+
+    async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
+        """Wait until all are acknowledged, through an outage too. Returns their append times.
+
+        Raises `RecordsRefused` when Kafka refuses some of them for ever, once all others are acknowledged.
+        """
+
+
+class RecordHandler(Protocol):
+    """Handles what a consumer reads. All calls come on the event loop, in order."""
+
+    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
+        """These partitions were assigned, each with what was committed last."""
+
+    def received(self, records: Sequence[Record]) -> None: ...
+
+    async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
+        """These partitions go to another member: finish soon. Returns what to commit last."""
+
+
+class RecordConsumer(Protocol):
+    """A member of a consumer group. It reads the next records when `received` has returned."""
+
+    async def run(self, handler: RecordHandler) -> None:
+        """Read until cancelled, then leave the group. An exception of the handler ends the run."""
+
+    async def commit(self, commits: Mapping[Partition, Commit]) -> None:
+        """Raises `Unavailable`."""
+
+    def pause(self, partition: Partition, rewind_to: int | None = None) -> None:
+        """Read no further in this partition. After `resume` it goes on at `rewind_to`, or after what was received."""
+
+    def resume(self, partition: Partition) -> None: ...

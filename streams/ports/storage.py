@@ -1,36 +1,32 @@
-"""What people's work on webhooks and deliveries needs."""
+"""What SQL stores: webhooks, deliveries, accounts, jobs, mails."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum, auto
 from typing import Protocol
 
-from streams.core.account import DeliveryDetails, DeliveryFilter
+from streams.core.access import ApiKey
+from streams.core.account import Account, DeliveryDetails, DeliveryFilter, User
 from streams.core.audit import AuditEntry
-from streams.core.delivery_state import DeliveryState, StateCount
-from streams.core.held import HeldChoice
+from streams.core.delivery_state import Batch, DeliveryState, EventKey, StateCount
+from streams.core.held import Held, HeldChoice, Progress
 from streams.core.job import Job
+from streams.core.mail import Mail
 from streams.core.page import Cursor, Page
 from streams.core.webhook import Registration, Webhook
 from streams.core.webhook_stats import FailureStreak, Hour, ResponseTimes
 
-
-class Replays(Protocol):
-    """Deliveries that people act on; the deed is noted if there were any."""
-
-    async def replay(self, wanted: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
-        """Start a new generation of those that match and whose webhook lives; their ids."""
-
-    async def discard(self, wanted: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
-        """Give those that match up for good; their ids."""
+# -- webhooks ------------------------------------------------------------------------------------------------------
 
 
 class Webhooks(Protocol):
-    """The webhooks in SQL; every change becomes due for the topic, and its deed is noted, in the same transaction."""
+    """The webhooks. Each change marks the webhook as dirty and writes its audit entry, in one transaction."""
 
     async def add(
         self, registration: Registration, audit_entry: AuditEntry | None = None, limit: int | None = None
     ) -> Registration:
-        """Raises `Conflict` when the account has `limit` webhooks already."""
+        """Raises `Conflict` when the account already has `limit` webhooks."""
 
     async def list(self, account_id: str | None = None) -> Sequence[Registration]: ...
 
@@ -46,10 +42,10 @@ class Webhooks(Protocol):
         held: HeldChoice = HeldChoice.DELIVER,
         audit_entry: AuditEntry | None = None,
     ) -> Registration | None:
-        """Apply `change` to the current state and raise the version; None from it deletes.
+        """Apply `change` to the current state and raise the version; when it returns None, delete the webhook.
 
-        If it ends a pause, `held` is what becomes of what that pause holds. What is stored now (of a deleted one:
-        what it was), or None when there is no such webhook. What `change` raises leaves everything as it was.
+        `held` decides about the held deliveries of a pause that ends. Returns what is stored now, or what was stored
+        before a deletion; None when there is no such webhook. If `change` raises, nothing is changed.
         """
 
 
@@ -64,7 +60,7 @@ class AccountWebhooks(Protocol):
     ) -> Mapping[str, Sequence[Webhook]] | None:
         """The webhooks that take one of the types, by account, with the fields that `wants` reads.
 
-        None when they, or their scopes, are too many to compare within a request.
+        None when they or their scopes are too many to compare within a request.
         """
 
 
@@ -74,41 +70,107 @@ class PublicationStatus(Protocol):
     async def is_published(self, webhook_id: str) -> bool: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A webhook to publish at `version`; `webhook` is None when it was deleted."""
+
+    webhook_id: str
+    version: int
+    webhook: Webhook | None
+
+
+class Outbox(Protocol):
+    """The webhooks whose newest version is not on the topic yet."""
+
+    async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
+        """Make due what differs from the topic's versions, by webhook id. Returns the ids that SQL does not know.
+
+        A webhook that SQL has in no newer version than the topic (after a restore of SQL) becomes due in a version
+        that is newer than the topic's, its tombstone's and the clock, so that no reader takes it for old.
+        `tombstones` is None for a topic on which nothing was yet.
+        """
+
+    async def owe(self, newest: Mapping[str, int]) -> None:
+        """Make these due again, in a version that is not below the topic's, by webhook id. Unknown ids are skipped."""
+
+    async def due(self, limit: int) -> Sequence[Due]: ...
+
+    async def published(self, appended: Sequence[tuple[Due, datetime]]) -> None:
+        """These versions are on the topic since these times; a newer version stays due."""
+
+    async def changed(self) -> None:
+        """Wait until something may be due, or for a moment. Raises `Unavailable`."""
+
+
+class WebhookStats(Protocol):
+    """Statistics of one webhook."""
+
+    async def failing(self, webhook_id: str) -> FailureStreak:
+        """Its failure streak in the current health epoch."""
+
+    async def hours(self, webhook_id: str, since: datetime) -> Sequence[Hour]:
+        """Attempts by the hour, oldest first."""
+
+    async def response_times(self, webhook_id: str, since: datetime) -> Sequence[ResponseTimes]:
+        """Response times by the hour, oldest first."""
+
+    async def last_at(self, webhook_id: str, outcome: str) -> datetime | None:
+        """When the last attempt with this outcome ended."""
+
+    async def unfinished(self, webhook_id: str) -> Sequence[StateCount]:
+        """How many deliveries wait, are held or dead."""
+
+
+# -- deliveries ----------------------------------------------------------------------------------------------------
+
+
+class Recorder(Protocol):
+    """Stores what happened to deliveries."""
+
+    async def record(self, batch: Batch) -> Collection[EventKey]:
+        """Store a batch in one transaction; a second time changes nothing. Returns the events stored with another body.
+
+        Raises `Refused` for a row that the database does not take, `Unavailable` when it is away.
+        """
+
+
 class DeliveryLog(Protocol):
-    """What was recorded of deliveries, newest first."""
+    """The stored deliveries, newest first."""
 
     async def list(self, wanted: DeliveryFilter) -> Page[DeliveryState]: ...
 
     async def find(self, delivery_id: str) -> DeliveryDetails | None: ...
 
     async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
-        """How many deliveries stand where, by webhook id."""
+        """How many deliveries are in each state, by webhook id."""
 
 
-class WebhookStats(Protocol):
-    """What is known of a webhook's attempts in numbers."""
+class Replays(Protocol):
+    """Sends deliveries again or discards them. The audit entry is written if there were any."""
 
-    async def failing(self, webhook_id: str) -> FailureStreak:
-        """Its run of failures in its current health epoch."""
+    async def replay(self, wanted: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
+        """Start a new generation of the deliveries that match and whose webhook exists. Returns their ids."""
 
-    async def hours(self, webhook_id: str, since: datetime) -> Sequence[Hour]:
-        """Oldest first."""
+    async def discard(self, wanted: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
+        """Discard the dead letters that match. Returns their ids."""
 
-    async def response_times(self, webhook_id: str, since: datetime) -> Sequence[ResponseTimes]:
-        """Oldest first."""
 
-    async def last_at(self, webhook_id: str, outcome: str) -> datetime | None:
-        """When an attempt last ended so."""
+class HeldDeliveries(Protocol):
+    """Held deliveries of webhooks that are active or deleted, and whose newest version is on the topic."""
 
-    async def unfinished(self, webhook_id: str) -> Sequence[StateCount]:
-        """How many deliveries wait, are held or dead."""
+    async def webhooks(self) -> Mapping[str, int]:
+        """The ids of these webhooks, each with the number of released deliveries that are not yet attempted."""
+
+    async def oldest(self, webhook_id: str, limit: int) -> Sequence[Held]: ...
+
+    async def progress(self, delivery_ids: Sequence[str]) -> Sequence[Progress]: ...
 
 
 class Jobs(Protocol):
-    """What people start on many deliveries at once."""
+    """Work on many deliveries that a person started."""
 
     async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
-        """The job with its total."""
+        """Returns the job with its total."""
 
     async def find(self, job_id: str) -> Job | None: ...
 
@@ -116,35 +178,140 @@ class Jobs(Protocol):
         """Oldest first."""
 
     async def advance(self, job_id: str) -> Job:
-        """Do one more portion, and note it, in one transaction."""
+        """Do one more portion and store the progress, in one transaction."""
 
 
-class Encryption(Protocol):
-    """Encrypts what must not be readable at rest or on a topic. Raises `InvalidRecord` when no configured key fits."""
-
-    def encrypt(self, plain: str) -> str: ...
-
-    def reencrypt(self, ciphertext: str) -> str:
-        """The same text, encrypted with the newest key."""
-
-    def decrypt(self, ciphertext: str) -> str: ...
-
-    def decrypt_headers(self, ciphertext: str | None) -> Mapping[str, str]:
-        """A webhook's own headers; none for None."""
+# -- accounts and access -------------------------------------------------------------------------------------------
 
 
-class EncryptionCheck(Protocol):
-    """Whether this process has the keys with which the others encrypt."""
+class Accounts(Protocol):
+    """The accounts."""
 
-    async def verified(self) -> str:
-        """The check text, encrypted. Raises `Unavailable` when no key of ours opens it."""
+    async def add(self, account: Account, key: ApiKey, audit_entry: AuditEntry | None = None) -> None: ...
 
-    async def reencrypt(self) -> None:
-        """Encrypt it with the newest key; raises what `verified` raises."""
+    async def find(self, account_id: str) -> Account | None: ...
+
+    async def list(self) -> Sequence[Account]: ...
+
+    async def change(
+        self, account_id: str, change: Callable[[Account], Account], audit_entry: AuditEntry | None = None
+    ) -> Account | None:
+        """Returns what is stored now; None when there is no such account."""
 
 
-class DnsCheck(Protocol):
-    """Where host names lead."""
+class ApiKeys(Protocol):
+    """The API keys of accounts, stored as hashes."""
 
-    async def problem(self, url: str) -> str | None:
-        """Why a webhook may not have this URL, told to a person; None when it may, or when that is not known yet."""
+    async def add(self, key: ApiKey, audit_entry: AuditEntry) -> None: ...
+
+    async def list(self, account_id: str) -> Sequence[ApiKey]: ...
+
+    async def find(self, sha256: str) -> ApiKey | None: ...
+
+    async def revoke(self, account_id: str, key_id: str, audit_entry: AuditEntry) -> bool:
+        """False when the account has no such key. A second time changes nothing."""
+
+    async def used(self, key_id: str, at: datetime) -> None: ...
+
+
+class Users(Protocol):
+    """The users of accounts, and the one-time links by which they sign in."""
+
+    async def add(self, user: User, audit_entry: AuditEntry) -> User:
+        """Returns the account's user with this e-mail address, who may have existed before."""
+
+    async def list(self, account_id: str) -> Sequence[User]: ...
+
+    async def remove(self, account_id: str, user_id: str, audit_entry: AuditEntry) -> bool: ...
+
+    async def find(self, user_id: str) -> User | None: ...
+
+    async def add_link(self, sha256: str, user_id: str, expires_at: datetime, audit_entry: AuditEntry) -> None: ...
+
+    async def redeem(self, sha256: str, now: datetime) -> User | None:
+        """The user of a link; None when it is unknown, used or expired."""
+
+
+class AuditLog(Protocol):
+    """Who did what, newest first."""
+
+    async def add(self, audit_entry: AuditEntry) -> None:
+        """Write an entry for something that changed no row."""
+
+    async def list(self, account_id: str | None, after: Cursor | None, limit: int) -> Page[AuditEntry]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRequest:
+    """An earlier request with the same idempotency key; without a status it is still in progress."""
+
+    fingerprint: str
+    begun_at: datetime
+    status: int | None = None
+    encrypted_response: str | None = None
+
+
+class IdempotencyStore(Protocol):
+    """Responses to requests with an idempotency key."""
+
+    async def begin(self, caller: str, key: str, fingerprint: str, now: datetime) -> EarlierRequest | None:
+        """Claim the key for a request. None when it is the first one with this key."""
+
+    async def finish(self, caller: str, key: str, begun_at: datetime, status: int, encrypted_response: str) -> None:
+        """Store the response of the request that began then."""
+
+    async def forget(self, caller: str, key: str, begun_at: datetime) -> None:
+        """Give the key back: the request that began then did nothing."""
+
+
+# -- mails ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OwedMail:
+    """A mail with its recipients."""
+
+    mail: Mail
+    emails: tuple[str, ...]
+
+
+class Mails(Protocol):
+    """The mails of accounts, owed and sent."""
+
+    async def list(self, account_id: str, after: Cursor | None, limit: int) -> Page[Mail]:
+        """Newest first."""
+
+    async def due(self, now: datetime, limit: int) -> Sequence[OwedMail]: ...
+
+    async def settle(self, mail: Mail) -> None:
+        """Store the result of an attempt to send it."""
+
+    async def owe_reminders(self, now: datetime) -> int:
+        """Add a mail for each webhook that has dead letters for a day. Returns how many were added."""
+
+
+# -- retention -----------------------------------------------------------------------------------------------------
+
+
+class Prunable(Enum):
+    """The kinds of rows that are deleted after a time."""
+
+    DELIVERIES = auto()
+    DEAD_LETTERS = auto()
+    AUDIT = auto()
+    RESPONSES = auto()
+    ATTEMPTS_BY_HOUR = auto()
+    RESPONSE_TIMES = auto()
+    JOBS = auto()
+    MAILS = auto()
+    LINKS = auto()
+
+
+class Pruning(Protocol):
+    """Deletes old rows."""
+
+    async def prune(self, what: Prunable, before: datetime, limit: int) -> int:
+        """Delete up to `limit` rows in one transaction. Returns how many.
+
+        Deliveries are deleted when they are delivered or discarded, with their attempts and events.
+        """

@@ -84,7 +84,7 @@ class SqlDeployment(Deployment):
             Prunable.JOBS: settings.retention_days,
             Prunable.MAILS: settings.audit_retention_days,
             Prunable.AUDIT: settings.audit_retention_days,
-            Prunable.ANSWERS: 1,
+            Prunable.RESPONSES: 1,
             Prunable.LINKS: 1,
         }
         if settings.dead_letter_retention_days is not None:

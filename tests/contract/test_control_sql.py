@@ -227,7 +227,13 @@ async def test_every_other_kind_is_taken_away_by_its_age(database: SqlStore) -> 
         await database.recorder.record(fold([failed(number)]))
     mails = SqlMails(base, iter_ids())
     [owed] = await mails.due(NOON + DAY, 10)
-    found = {Prunable.AUDIT: 4, Prunable.ANSWERS: 1, Prunable.LINKS: 1, Prunable.ATTEMPTS_BY_HOUR: 1, Prunable.MAILS: 0}
+    found = {
+        Prunable.AUDIT: 4,
+        Prunable.RESPONSES: 1,
+        Prunable.LINKS: 1,
+        Prunable.ATTEMPTS_BY_HOUR: 1,
+        Prunable.MAILS: 0,
+    }
     for what, count in found.items():
         assert await pruning.prune(what, NOON, 10) == 0, what
         assert await pruning.prune(what, NOON + DAY, 10) == count, what

@@ -59,7 +59,7 @@ async def _prune_deliveries(connection: AsyncConnection, old: ColumnElement[bool
 
 _OLD = {
     Prunable.AUDIT: lambda before: (audit_log, audit_log.c.at < before),
-    Prunable.ANSWERS: lambda before: (idempotency_keys, idempotency_keys.c.begun_at < before),
+    Prunable.RESPONSES: lambda before: (idempotency_keys, idempotency_keys.c.begun_at < before),
     Prunable.ATTEMPTS_BY_HOUR: lambda before: (hourly_attempts, hourly_attempts.c.hour < before),
     Prunable.RESPONSE_TIMES: lambda before: (response_times, response_times.c.hour < before),
     Prunable.JOBS: lambda before: (jobs, jobs.c.finished_at < before),
