@@ -124,7 +124,7 @@ def attempt(**changes: Any) -> Attempt:
         response_headers={"content-type": "text/plain"},
         response_body=b"thanks",
         outcome=OutcomeKind.DELIVERED,
-        message="The endpoint answered 200.",
+        message="The endpoint responded with 200.",
         next_step=NextStep.DONE,
     )
     return succeeded._replace(**changes)
@@ -133,6 +133,6 @@ def attempt(**changes: Any) -> Attempt:
 def dead_letter(**changes: Any) -> DeadLetter:
     """The delivery given up after its last attempt."""
     letter = DeadLetter(
-        delivery(step=7, attempt=7), DeathReason.EXHAUSTED, "The endpoint answered 500: its server failed."
+        delivery(step=7, attempt=7), DeathReason.EXHAUSTED, "The endpoint responded with 500: its server failed."
     )
     return replace(letter, **changes)

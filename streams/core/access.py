@@ -1,4 +1,4 @@
-"""Who may do what: API keys, what they permit, and the caller behind a request."""
+"""API keys, their scopes, and the caller behind a request."""
 
 import hashlib
 import re
@@ -14,7 +14,7 @@ SHOWN_CHARACTERS = 10
 
 
 class Scope(StrEnum):
-    """One thing that an API key may be allowed to do in its account."""
+    """A permission of an API key within its account."""
 
     WEBHOOKS_READ = "webhooks:read"
     WEBHOOKS_WRITE = "webhooks:write"
@@ -23,7 +23,7 @@ class Scope(StrEnum):
     DELIVERIES_WRITE = "deliveries:write"
 
 
-# What only the platform's own operators may do: open accounts and give access to them.
+# Only the platform's own operators have it: to create accounts and give access to them.
 OPERATOR = "operator"
 
 EVERYTHING = frozenset(Scope)
@@ -33,7 +33,7 @@ _OPERATOR_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """An API key as it is stored: never the key itself, its SHA-256 and the start that tells it from others."""
+    """An API key as it is stored: its SHA-256 and its first characters, never the key itself."""
 
     id: str
     account_id: str
@@ -47,13 +47,13 @@ class ApiKey:
     last_used_at: datetime | None = None
 
     def opens(self, now: datetime) -> bool:
-        """Whether it still lets anybody in."""
+        """Whether the key is neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key with its text, which is shown once."""
+    """A new key with its text, which is shown once."""
 
     key: ApiKey
     api_key: str = field(repr=False)
@@ -61,7 +61,7 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever asks: `actor` names them in the audit log; without an account it is an operator."""
+    """Who sends a request; `actor` is the name in the audit log. A caller without an account is an operator."""
 
     actor: str
     permissions: frozenset[str]
@@ -70,19 +70,19 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class OperatorKey:
-    """A key of the platform's operators, known by its hash; `name` tells operators apart in the audit log."""
+    """A key of the platform's operators, stored as a hash; `name` is the operator's in the audit log."""
 
     name: str
     sha256: str
 
 
 def parse_operator_key(text: str) -> OperatorKey:
-    """An operator's key from `name=key`, or from a bare key, which is named by the start of its hash.
+    """Parse `name=key`, or a bare key, which gets the first characters of its hash as its name.
 
-    Raises ValueError, whose text does not repeat the key.
+    Raises ValueError; its text does not contain the key.
     """
     name, sign, key = text.partition("=")
-    if not sign or not key.strip("="):  # a key in Base64 may end in "="
+    if not sign or not key.strip("="):  # A key in Base64 may end in "=".
         name, key = "", text
     if len(key) < OPERATOR_KEY_CHARACTERS:
         raise ValueError(
@@ -95,7 +95,7 @@ def parse_operator_key(text: str) -> OperatorKey:
 
 
 def parse_operator_keys(texts: Iterable[str]) -> tuple[OperatorKey, ...]:
-    """All of them. Raises ValueError where two have one name or one key."""
+    """Parse all keys. Raises ValueError when two have the same name or the same key."""
     keys = tuple(map(parse_operator_key, texts))
     if len({key.name for key in keys}) < len(keys) or len({key.sha256 for key in keys}) < len(keys):
         raise ValueError("each key must have a name of its own, and no two names the same key")
@@ -103,7 +103,7 @@ def parse_operator_keys(texts: Iterable[str]) -> tuple[OperatorKey, ...]:
 
 
 def digest(token: str) -> str:
-    """What is stored of a key or a link: unguessable as they are, they need no salt."""
+    """The hash that is stored of a key or a link. They are random, so they need no salt."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
@@ -116,16 +116,18 @@ def make_key(
     scopes: frozenset[Scope] = EVERYTHING,
     expires_at: datetime | None = None,
 ) -> NewKey:
-    """A key of an account from an unguessable `token`."""
+    """A new key of an account, made from a random `token`."""
     api_key = KEY_PREFIX + token
     shown = api_key[:SHOWN_CHARACTERS]
     return NewKey(ApiKey(key_id, account_id, name, shown, digest(api_key), now, scopes, expires_at), api_key)
 
 
 def scope_errors(names: Iterable[str]) -> list[FieldError]:
-    """What is wrong with the scopes asked for."""
+    """What is wrong with the requested scopes."""
     known = ", ".join(Scope)
     errors = [
-        FieldError("scopes", f"{name!r} is no scope; there are {known}") for name in names if name not in EVERYTHING
+        FieldError("scopes", f"{name!r} is not a scope; the scopes are {known}")
+        for name in names
+        if name not in EVERYTHING
     ]
     return errors if list(names) else [FieldError("scopes", f"must name at least one of {known}")]

@@ -1,4 +1,4 @@
-"""An account: the owner of webhooks, and what a person may see of its deliveries."""
+"""Accounts, their users, and the details of their deliveries."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ from streams.core.page import Cursor
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A customer of the platform; `emails` get its notifications, `plan_limit` is launches a month.
+    """A customer of the platform. `emails` receive its notifications, `plan_limit` is in launches a month.
 
-    With `weekly_digest` it is reminded of dead letters every week for as long as there are any.
+    With `weekly_digest` a mail every week reminds of dead letters, while there are any.
     """
 
     id: str
@@ -38,7 +38,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class AttemptDetails:
-    """One attempt as it was recorded."""
+    """One attempt as it is stored."""
 
     generation: int
     number: int
@@ -60,7 +60,7 @@ class AttemptDetails:
 class DeliveryDetails:
     """A delivery with its body and every attempt, oldest first.
 
-    The body comes by another topic than the attempts: it is None until it was recorded, and once it is no longer kept.
+    The body comes from another topic than the attempts. It is None until it is stored, and after retention.
     """
 
     delivery_state: DeliveryState
@@ -69,7 +69,7 @@ class DeliveryDetails:
 
     @property
     def payload(self) -> Any:
-        """The body's JSON; text where it is none."""
+        """The body's JSON; its text when it is not JSON."""
         if self.body is None:
             return None
         try:
@@ -80,10 +80,10 @@ class DeliveryDetails:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFilter:
-    """Which deliveries are meant; None means any. `reason` is why they are held or dead.
+    """A filter of deliveries; None means any. `reason` is why a delivery is held or dead.
 
-    `since` and `until` bound when they were first seen, `changed_until` when they last changed; `after` is the row
-    of a list, newest first, behind which it goes on.
+    `since` and `until` limit `first_seen_at`, `changed_until` limits `changed_at`. A page of the list, newest first,
+    begins behind the row `after`.
     """
 
     account_id: str | None = None

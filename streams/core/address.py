@@ -1,4 +1,4 @@
-"""Which network addresses a webhook may reach: public unicast ones, and what the operator opened by name."""
+"""Network addresses that a webhook may reach: public unicast ones, and the networks that the operator allowed."""
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -42,7 +42,7 @@ _TEREDO = IPv6Network("2001::/32")
 
 
 def parse_networks(text: str) -> tuple[Network, ...]:
-    """`127.0.0.0/8,::1/128` as networks; ValueError names the part that is none."""
+    """Parse networks such as `127.0.0.0/8,::1/128`. Raises ValueError, which names the part that is not a network."""
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
@@ -56,7 +56,7 @@ def is_allowed(text: str, opened: Sequence[Network] = ()) -> bool:
     if any(_within(candidate, network) for candidate in (address, carried) for network in opened):
         return True
     if isinstance(carried, IPv4Address):
-        # An IPv6 form that carries an IPv4 address goes wherever that address leads.
+        # An IPv6 address that contains an IPv4 address leads to that address.
         return not any(carried in network for network in _FORBIDDEN_V4)
     return carried in _GLOBAL_V6 and not any(carried in network for network in _FORBIDDEN_V6)
 
@@ -66,7 +66,7 @@ def _within(address: Address, network: Network) -> bool:
 
 
 def _carried(address: Address) -> Address:
-    """The IPv4 address that an IPv6 form carries (v4-mapped, NAT64, 6to4, Teredo), else the address itself."""
+    """The IPv4 address within an IPv6 address (v4-mapped, NAT64, 6to4, Teredo), otherwise the address itself."""
     if isinstance(address, IPv4Address):
         return address
     if address.ipv4_mapped is not None:

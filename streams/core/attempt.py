@@ -1,4 +1,4 @@
-"""An attempt: one POST and its outcome; and the dead letter, a delivery given up."""
+"""Attempts, each one POST with its outcome, and dead letters, deliveries that were given up."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from streams.core.outcome import OutcomeKind
 
 
 class NextStep(StrEnum):
-    """What followed an attempt."""
+    """What follows an attempt."""
 
     DONE = "done"
     TIER = "tier"
@@ -22,11 +22,11 @@ class NextStep(StrEnum):
     DISCARDED = "discarded"
 
 
-# A tuple, for a frozen dataclass of so many fields takes three times as long to make.
+# A tuple: a frozen dataclass with this many fields takes three times as long to make.
 class Attempt(NamedTuple):
-    """One POST, as its record tells it; `step` is the step of what followed it, `tier` the wait's name.
+    """One POST, as its record has it. `step` is the step of the record that follows, `tier` the name of its wait.
 
-    Values of the customer's own headers are not in `request_headers`; `response` is at most 4 KiB.
+    The values of the customer's own headers are masked in `request_headers`. `response_body` has at most 4 KiB.
     """
 
     account_id: str
@@ -71,7 +71,7 @@ class Attempt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A delivery given up: why, and the last attempt's words where there was one."""
+    """A delivery that was given up. `message` is the last attempt's, if there was one."""
 
     delivery: Delivery
     reason: DeathReason

@@ -1,4 +1,4 @@
-"""The audit log: who did what to which object."""
+"""Entries of the audit log: who did what to which object."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,9 +8,9 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One thing that somebody did, in the past tense (`webhook.paused`); `details` never hold a secret.
+    """One action in the past tense (`webhook.paused`). `details` never contain a secret.
 
-    `actor` is `key:<id>`, `operator`, `user:<id>`, `cli:<name>` or the stage that acted by itself.
+    `actor` is `key:<id>`, `operator`, `user:<id>`, `cli:<name>`, or the stage that acted by itself.
     """
 
     id: str

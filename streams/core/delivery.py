@@ -1,4 +1,4 @@
-"""A delivery: one event owed to one webhook, and the words for where it stands."""
+"""Deliveries: each is one event owed to one webhook."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -23,7 +23,7 @@ class Target(StrEnum):
 
 
 class State(StrEnum):
-    """Where a delivery stands."""
+    """The state of a delivery."""
 
     WAITING = "waiting"
     HELD = "held"
@@ -53,19 +53,19 @@ class DeathReason(StrEnum):
 
 
 class SubscriptionsPosition(NamedTuple):
-    """What a writer had read of `subscriptions`: the topic's incarnation and the next offset in it."""
+    """How far a process has read `subscriptions`: the topic's incarnation and the next offset in it."""
 
     incarnation: str
     offset: int
 
 
-# Tuples, for a frozen dataclass of so many fields takes three times as long to make, and each delivery is made thrice.
+# A tuple: a frozen dataclass with this many fields takes three times as long to make, and each delivery is made often.
 class Delivery(NamedTuple):
-    """What a delivery's record carries; `attempt` is the number (from 1) of the attempt to be made next.
+    """The value of a delivery's record. `attempt` is the number, from 1, of the attempt to make next.
 
-    `target_attempt` counts (from 1) within the target; a delivery that was diverted to the fallback endpoint
-    remembers in `primary_attempts` how many were made at the primary one.
-    (generation, step) orders the records of one delivery.
+    `target_attempt` is its number, from 1, within the target. A delivery that goes to the fallback endpoint keeps the
+    number of attempts at the primary endpoint in `primary_attempts`. (generation, step) orders the records of one
+    delivery. `subscriptions_position` is how far the record's writer had read `subscriptions`.
     """
 
     account_id: str
@@ -99,7 +99,7 @@ class Delivery(NamedTuple):
 
     @property
     def is_first(self) -> bool:
-        """Whether this is what fan-out wrote, and nobody wrote about it since."""
+        """Whether fan-out wrote this record, as the first one of the delivery."""
         return self.step == 1
 
     def retried(self) -> "Delivery":
@@ -113,7 +113,7 @@ class Delivery(NamedTuple):
         )
 
     def diverted(self, *, attempted: bool) -> "Delivery":
-        """The record for the first attempt at the fallback endpoint; `attempted` when the primary was just tried."""
+        """The record for the first attempt at the fallback endpoint; `attempted` if the primary was just tried."""
         return self._replace(
             step=self.step + 1,
             attempt=self.attempt + attempted,
@@ -125,7 +125,7 @@ class Delivery(NamedTuple):
         )
 
     def held(self, reason: HoldReason, pause_id: str | None, *, attempted: bool) -> "Delivery":
-        """The record that waits for the webhook; it goes on at the primary endpoint with the attempt that was due."""
+        """The record that waits for the webhook. It goes on at the primary endpoint with the attempt that was due."""
         at_primary = self.target is Target.PRIMARY
         target_attempt = self.target_attempt + attempted if at_primary else self.primary_attempts + 1
         return self._replace(
@@ -138,9 +138,9 @@ class Delivery(NamedTuple):
         )
 
     def sent_on(self) -> "Delivery":
-        """The record that ends a hold: the attempt that was due, under its old number."""
+        """The record that ends a hold: the attempt that was due, with the same number."""
         return self._replace(step=self.step + 1, hold_reason=None, pause_id=None)
 
     def ended(self, *, attempted: bool) -> "Delivery":
-        """The record as a dead letter keeps it."""
+        """The record that a dead letter contains."""
         return self._replace(step=self.step + 1, attempt=self.attempt + attempted)

@@ -1,4 +1,4 @@
-"""Where each delivery stands, folded from what was recorded about it in any order and any number of times."""
+"""The state of each delivery, computed from its records in any order and with duplicates."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,11 +10,11 @@ from streams.core.delivery import Delivery, HoldReason, State, Target, Trigger
 from streams.core.schedule import Tier
 
 
-# Tuples, as an attempt is: each fact that is recorded makes one of both.
+# Tuples, like an attempt: each record makes one.
 class DeliveryState(NamedTuple):
-    """One delivery's state; `attempts` is how many were made in this generation, `reason` why it is held or dead.
+    """The state of one delivery. `attempts` is the number made in this generation, `reason` why it is held or dead.
 
-    `target_attempt` is the number (from 1) within the target of the attempt to be made next.
+    `target_attempt` is the number, from 1, within the target of the attempt to make next.
     """
 
     delivery_id: str
@@ -39,11 +39,11 @@ class DeliveryState(NamedTuple):
 
     @property
     def is_first(self) -> bool:
-        """Whether it is what fan-out wrote, which supersedes nothing."""
+        """Whether it comes from fan-out's record, which supersedes nothing."""
         return self.generation == 1 and self.step == 1 and self.state is not State.DELIVERED
 
     def supersedes(self, known: "DeliveryState") -> bool:
-        """State only moves up in (generation, step); *delivered* ends its generation, whatever its step."""
+        """Whether this is the newer state by (generation, step); *delivered* ends its generation at any step."""
         if self.generation == known.generation:
             if known.state is State.DELIVERED:
                 return False
@@ -54,7 +54,7 @@ class DeliveryState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StateCount:
-    """How many deliveries of a webhook stand alike."""
+    """The number of deliveries with the same state, tier and reason."""
 
     state: State
     tier: str | None
@@ -63,13 +63,13 @@ class StateCount:
 
 
 class RecordedValue(NamedTuple):
-    """A noun as read from its topic, with when it was appended."""
+    """The value of a record, with its append time."""
 
     value: Delivery | Attempt | DeadLetter
     appended_at: datetime
 
 
-# Account id, event id: ids of events are their producers'.
+# Account id, event id: producers choose the ids of events.
 EventKey = tuple[str, str]
 
 
@@ -86,10 +86,7 @@ class RecordedEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one transaction records.
-
-    With `own_network_is_down` no endpoint is blamed for being out of reach.
-    """
+    """What one transaction stores. While `own_network_is_down`, network failures do not count for health."""
 
     delivery_states: Sequence[DeliveryState] = ()
     attempts: Sequence[Attempt] = ()
@@ -97,14 +94,14 @@ class Batch:
     own_network_is_down: bool = False
 
     def webhook_ids(self) -> set[str]:
-        """Every webhook that it tells something of."""
+        """Every webhook in the batch."""
         return {delivery_state.webhook_id for delivery_state in self.delivery_states} | {
             made.webhook_id for made in self.attempts
         }
 
 
 def fold(entries: Iterable[RecordedValue]) -> Batch:
-    """The batch that these facts make: the newest standing of each delivery, every attempt, each body once."""
+    """Make a batch: the newest state of each delivery, every attempt, each event once."""
     delivery_states: dict[str, DeliveryState] = {}
     attempts: list[Attempt] = []
     events: dict[EventKey, RecordedEvent] = {}
@@ -127,7 +124,7 @@ def fold(entries: Iterable[RecordedValue]) -> Batch:
 
 
 def stripped(entry: RecordedValue) -> RecordedValue:
-    """The fact without what came from outside: what is left can be stored anywhere."""
+    """The entry without text from outside: any database stores what is left."""
     if not isinstance(entry.value, Attempt):
         return entry
     message = f"({entry.value.outcome}; the details could not be stored)"
@@ -136,9 +133,9 @@ def stripped(entry: RecordedValue) -> RecordedValue:
 
 
 def delivery_state_of(entry: RecordedValue) -> DeliveryState | None:
-    """What a record says of its delivery's state.
+    """The state of a delivery by one record of it.
 
-    None for an attempt whose consequence (fallback, held, dead) has a record of its own that says it.
+    None for an attempt that is followed by a record of its own (fallback, held, dead), which has the state.
     """
     if isinstance(entry.value, Attempt):
         return _of_attempt(entry.value, entry.appended_at)
@@ -146,10 +143,10 @@ def delivery_state_of(entry: RecordedValue) -> DeliveryState | None:
 
 
 def state_of_record(value: Delivery | DeadLetter, at: datetime) -> DeliveryState:
-    """What the record of a delivery, or of its end as a dead letter, says of its state since `at`."""
+    """The state of a delivery since `at`, by its record or its dead letter."""
     match value:
         case DeadLetter() as letter:
-            # Nobody is asked to act on a test.
+            # Nobody has to act on a failed test.
             state = State.DISCARDED if letter.delivery.trigger is Trigger.TEST else State.DEAD
             return _of_delivery(letter.delivery, state, at, reason=str(letter.reason), message=letter.message)
         case delivery if delivery.hold_reason is not None:

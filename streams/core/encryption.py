@@ -1,17 +1,17 @@
-"""What tells that a process has the right encryption keys."""
+"""The check that a process has the right encryption keys."""
 
 from streams.core.errors import Unavailable
 
-# Encrypted once, with the first key; a process of which no key opens it has the wrong ones.
+# Encrypted once, with the first key. A process whose keys do not decrypt it has the wrong keys.
 CHECK_TEXT = "scorm-webhooks"
 WRONG_KEYS = (
-    "SCORM_WEBHOOKS_ENCRYPTION_KEYS: no key opens what is encrypted already. "
-    "Set the keys that the other processes have; during a change of keys, both"
+    "SCORM_WEBHOOKS_ENCRYPTION_KEYS: no key decrypts the secrets that are stored. "
+    "Set the same keys as in the other processes; during a change of keys, set the old and the new one"
 )
 
 
 class WrongKeys(Unavailable):
-    """No key of this process opens what the others encrypt."""
+    """No key of this process decrypts what the others encrypt."""
 
     def __init__(self) -> None:
         super().__init__(WRONG_KEYS)

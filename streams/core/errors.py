@@ -1,4 +1,4 @@
-"""What can be wrong with what we were given, told so that a person can mend it."""
+"""Exceptions, each with a message that says what to do."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One field that is wrong: `field` is its path (`data.scoreRaw`), `message` says what would be right."""
+    """One wrong field. `field` is its path (`data.scoreRaw`), `message` says what would be right."""
 
     field: str
     message: str
@@ -17,22 +17,23 @@ class FieldError:
 
 
 class ScormWebhooksError(Exception):
-    """The root of every error of ours.
+    """The base class of all our exceptions.
 
     ScormWebhooksError
-    ├── Invalid        bad input: `.errors` names each field        (the caller's fault)
-    ├── NotFound       no such object in this account               (the caller's fault)
-    ├── Unauthorized   nobody is known by this key                  (the caller's fault)
-    ├── Forbidden      the key does not permit this                 (the caller's fault)
-    ├── Conflict       not while things stand as they do            (the caller's fault)
-    ├── Stale          somebody changed the object meanwhile        (the caller's fault)
-    ├── Misconfigured  a setting that must change before a start    (the operator's fault)
-    ├── Unreadable     bytes that no schema of ours explains        (the producer's fault)
-    │   └── ConflictingId  an event's id that stands for another body (the producer's fault)
-    ├── Refused        a row that the database will not take        (kept aside, counted)
-    ├── RecordsRefused records that Kafka never takes               (kept aside, counted)
-    └── Unavailable    a broker or database that is away            (nobody's fault: wait)
-        └── Partly     a mail that only some of those it is for took
+    ├── Invalid          bad input: `.errors` names each field         (caller)
+    ├── NotFound         no such object in this account                (caller)
+    ├── Unauthorized     no account has this key                       (caller)
+    ├── Forbidden        the key does not permit this                  (caller)
+    ├── Conflict         conflicts with the object's current state     (caller)
+    ├── Stale            the object was changed meanwhile              (caller)
+    ├── Misconfigured    a setting is wrong: the process exits         (operator)
+    ├── InvalidRecord    a record that no schema of ours explains      (producer: stored, counted)
+    │   └── ConflictingId  an event's id that has another body already (producer: stored, counted)
+    ├── Refused          a row that the database does not accept       (stored elsewhere, counted)
+    ├── RecordsRefused   records that Kafka refuses for ever           (stored elsewhere, counted)
+    ├── Abandoned        a record is left to the partition's next owner
+    └── Unavailable      a broker or database is away: wait
+        └── PartiallySent  a mail that only some recipients have
     """
 
 
@@ -49,31 +50,31 @@ class NotFound(ScormWebhooksError):
 
 
 class Unauthorized(ScormWebhooksError):
-    """Nobody is known by what was given to prove it."""
+    """The credentials are unknown."""
 
 
 class Forbidden(ScormWebhooksError):
-    """Whoever asks is known, and may not do this."""
+    """The caller is known, but has no permission for this."""
 
 
 class Conflict(ScormWebhooksError):
-    """It cannot be done while things stand as they do; the text says what to do first."""
+    """Conflicts with the object's current state; the message says what to do first."""
 
 
 class Stale(ScormWebhooksError):
-    """The object is no longer the one that the caller saw."""
+    """The object was changed since the caller read it."""
 
 
 class Misconfigured(ScormWebhooksError):
-    """A process cannot start like this; the text is one line that says what to set."""
+    """A process cannot start; the message is one line that says what to set."""
 
 
 class InvalidRecord(ScormWebhooksError):
-    """Bytes that cannot be decoded: they are kept, never dropped."""
+    """A record that cannot be used. It is stored in `session-events.invalid`, never dropped."""
 
 
 class ConflictingId(InvalidRecord):
-    """An event with an id under which another body was taken before; the first one stays."""
+    """An event whose id was used before with another body; the first body stays."""
 
     def __init__(self, account_id: str, event_id: str) -> None:
         super().__init__(
@@ -83,13 +84,13 @@ class ConflictingId(InvalidRecord):
 
 
 class Refused(ScormWebhooksError):
-    """The database answers, and refuses this very row."""
+    """The database answers, and does not accept this row."""
 
 
 class RecordsRefused(ScormWebhooksError):
-    """Kafka never takes some of the records; `reasons` says why, by their index. All others are acknowledged.
+    """Kafka refuses some records for ever; `reasons` says why, by index. All others are acknowledged.
 
-    `appended` says when each of the others was appended, by its index.
+    `appended` has the append times of the others, by index.
     """
 
     def __init__(self, reasons: Mapping[int, str], appended: Mapping[int, datetime]) -> None:
@@ -99,11 +100,11 @@ class RecordsRefused(ScormWebhooksError):
 
 
 class Unavailable(ScormWebhooksError):
-    """A part we depend on does not answer at the moment."""
+    """A broker, a database or another part does not answer at the moment."""
 
 
 class PartiallySent(Unavailable):
-    """Some took it; `unreached` may take it later."""
+    """Some recipients have the mail; `unreached` may get it later."""
 
     def __init__(self, message: str, unreached: Iterable[str]) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""An event: what happened at the platform, and the body that every receiver gets."""
+"""Events: what happened at the platform, and the body that every endpoint receives."""
 
 import json
 import re
@@ -24,7 +24,7 @@ Data = Mapping[str, str | int | float]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of one account; `occurred_at` is aware, `data` has the payload's camelCase names, no `None`."""
+    """One event of one account. `occurred_at` is aware; `data` has the payload's camelCase names and no None."""
 
     id: str
     type: str
@@ -43,13 +43,13 @@ class Event:
         return self.text("dispatchId")
 
     def text(self, name: str) -> str | None:
-        """A field of `data` that is a text, None when it is absent."""
+        """A string field of `data`; None when it is absent."""
         value = self.data.get(name)
         return value if isinstance(value, str) else None
 
 
 def check_event(event: Event) -> Event:
-    """The event itself, or `Invalid` naming each field that is wrong."""
+    """Returns the event. Raises `Invalid`, which names each wrong field."""
     errors = [
         FieldError(name, f"must be an id: {ID_WORDS}")
         for name, value in (("id", event.id), ("accountId", event.account_id))
@@ -69,7 +69,7 @@ def check_event(event: Event) -> Event:
 
 
 class EventSubjects(NamedTuple):
-    """Whom and what an event is about, as far as it says so."""
+    """The ids in an event that people search by; None where it has none."""
 
     session_id: str | None = None
     learner_id: str | None = None
@@ -78,7 +78,7 @@ class EventSubjects(NamedTuple):
 
 
 def subjects_of(body: bytes) -> EventSubjects:
-    """The subjects named in a rendered body; none where it is no event of ours."""
+    """The ids in a rendered body; all None when it is not an event."""
     try:
         data = json.loads(body)["data"]
         session, learner, package, dispatch = (data.get(name) for name in _SUBJECTS)
@@ -96,9 +96,9 @@ _SUBJECTS = ("sessionId", "learnerId", "packageId", "dispatchId")
 
 
 def parse_time(text: Any) -> datetime | None:
-    """An aware UTC time from RFC 3339 text (section 5.6), or None when it is anything else.
+    """Parse an RFC 3339 time (section 5.6) to an aware UTC time; None when it is anything else.
 
-    Digits beyond microseconds are dropped. A leap second, 23:59:60 in UTC, is read as the second after it.
+    Digits beyond microseconds are dropped. A leap second, 23:59:60 in UTC, becomes the second after it.
     """
     found = _RFC_3339.fullmatch(text) if isinstance(text, str) else None
     if found is None:
@@ -121,9 +121,9 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def parse_event(fields: Mapping[str, Any], *, default_id: str) -> Event:
-    """An event from the payload's JSON plus `accountId`; without an `id` it gets `default_id`.
+    """Parse an event from the payload's JSON plus `accountId`; without an `id` it gets `default_id`.
 
-    Raises `Invalid`, naming every field that is wrong.
+    Raises `Invalid`, which names every wrong field.
     """
     errors = [FieldError(name, "is not a field of an event") for name in fields if name not in _FIELDS]
     occurred_at, data, trace_parent = (fields.get(name) for name in ("createdAt", "data", "traceParent"))
@@ -151,18 +151,18 @@ def parse_event(fields: Mapping[str, Any], *, default_id: str) -> Event:
 
 
 def partition_key(event: Event) -> str:
-    """What `session-events` is keyed by, so that a session's events keep their order: session, package or account."""
+    """The key of a record on `session-events`: session id, package id or account id. It keeps a session's order."""
     return event.text("sessionId") or event.package_id or event.account_id
 
 
 def format_time(moment: datetime) -> str:
-    """RFC 3339 in UTC with a `Z`; milliseconds only where there are any."""
+    """Format a time by RFC 3339 in UTC, with milliseconds only if there are any."""
     spec = "milliseconds" if moment.microsecond >= 1000 else "seconds"
     return moment.astimezone(UTC).isoformat(timespec=spec).replace("+00:00", "Z")
 
 
 def render(event: Event) -> bytes:
-    """The body: UTF-8 JSON, camelCase, whole numbers as integers, absent values left out.
+    """Render the body: UTF-8 JSON, camelCase, whole numbers as integers, absent values left out.
 
     Rendered once for each event, so that every webhook and every attempt sends the same bytes.
     """

@@ -1,4 +1,4 @@
-"""What each type of event carries, and what its fields may hold."""
+"""The event types, their fields, and the rules for each field."""
 
 import re
 import sys
@@ -30,8 +30,8 @@ def _text(value: Any) -> str | None:
 
 
 def is_unicode(value: str) -> bool:
-    """Whether UTF-8 can carry it."""
-    # JSON can spell half of a surrogate pair, which no UTF-8 can carry.
+    """Whether a text can be encoded as UTF-8."""
+    # JSON can contain half of a surrogate pair, which UTF-8 cannot.
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
@@ -63,7 +63,7 @@ def _period(value: Any) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class FieldType:
-    """What a field may hold: `check` returns what is wrong with a value or None, `schema` tells programs the same."""
+    """The type of a field. `check` returns what is wrong with a value, or None; `schema` is its JSON Schema."""
 
     check: Check
     schema: Mapping[str, Any]
@@ -130,7 +130,7 @@ EVENT_TYPES: dict[str, dict[str, Field]] = {
 
 
 def data_errors(event_type: str, data: Mapping[str, Any]) -> list[FieldError]:
-    """What is wrong with the `data` of an event of a known type, field by field."""
+    """What is wrong with the `data` of an event of a known type, one error for each field."""
     fields = EVENT_TYPES[event_type]
     errors = [FieldError(f"data.{name}", f"is not a field of {event_type}") for name in data if name not in fields]
     for name, field in fields.items():
@@ -145,7 +145,7 @@ def data_errors(event_type: str, data: Mapping[str, Any]) -> list[FieldError]:
 
 
 def data_schema(event_type: str) -> dict[str, Any]:
-    """What `data` of this type may hold, as JSON Schema (2020-12)."""
+    """The JSON Schema (2020-12) of this event type's `data`."""
     fields = EVENT_TYPES[event_type]
     schema: dict[str, Any] = {
         "type": "object",

@@ -18,13 +18,13 @@ _OF_A_CONNECTION = frozenset(
 
 
 def is_connection_header(name: str) -> bool:
-    """Whether a header belongs to the connection; no customer sets it, whatever its case."""
+    """Whether a header belongs to the connection, in any case; a webhook may not set it."""
     lower = name.lower()
     return lower in _OF_A_CONNECTION or lower.startswith("proxy-")
 
 
 def is_fixed_header(name: str) -> bool:
-    """Whether every request has the header, or it describes the body; no setting can take its place."""
+    """Whether every request has the header already, or it describes the body; a webhook may not replace it."""
     lower = name.lower()
     fixed = lower in ("accept", "accept-encoding", "authorization", "traceparent", "user-agent")
     return fixed or lower.startswith(("content-", "webhook-")) or is_connection_header(name)

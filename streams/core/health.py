@@ -1,4 +1,4 @@
-"""Health: consecutive failures of a webhook, counted so that one blip is one failure."""
+"""The health of a webhook: consecutive failures, where failures at the same time count as one."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from streams.core.webhook import PauseReason
 
 FAILURES_TO_PAUSE = 5
 
-# The endpoint asked for time, or the fault is ours: neither says that the endpoint is broken.
+# The endpoint asked us to wait, or the fault is ours: neither means that the endpoint is broken.
 NOT_COUNTED = frozenset({OutcomeKind.THROTTLED, OutcomeKind.UNSENDABLE})
 
 FALLBACK_FAILURES_TO_REST = 5
@@ -20,7 +20,7 @@ FALLBACK_REST_SECONDS = 600.0
 
 @dataclass(slots=True)
 class FallbackHealth:
-    """Whether a fallback endpoint is worth a try: after five failures in a row it rests for ten minutes (R9)."""
+    """Health of a fallback endpoint: after five failures in a row it is not tried for ten minutes."""
 
     failures: int = 0
     rests_until: datetime | None = None
@@ -29,14 +29,14 @@ class FallbackHealth:
         return self.rests_until is not None and now < self.rests_until
 
     def learn(self, delivered: bool, now: datetime) -> None:
-        """An attempt at it ended at `now`."""
+        """Count an attempt that ended at `now`."""
         self.failures = 0 if delivered else self.failures + 1
         resting = self.failures >= FALLBACK_FAILURES_TO_REST
         self.rests_until = now + timedelta(seconds=FALLBACK_REST_SECONDS) if resting else None
 
 
 class HealthSample(NamedTuple):
-    """What health needs to know of one recorded attempt."""
+    """The fields of a stored attempt that health depends on."""
 
     health_epoch: int
     trigger: Trigger
@@ -50,7 +50,7 @@ class HealthSample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A webhook's run of failures in its current epoch; `pause` says that the run is over the limit.
+    """A webhook's failure streak in its current health epoch; `pause` is set when the streak is over the limit.
 
     `last_status` and `last_message` are of the last failure.
     """
@@ -64,9 +64,9 @@ class Health:
     last_message: str | None = None
 
     def after(self, attempts: Iterable[HealthSample], *, own_network_is_down: bool = False) -> "Health":
-        """The health once these new attempts, in the order of their partition, are counted.
+        """The health after these new attempts, in the order of their partition.
 
-        While our own network is down, what looks like that is not counted.
+        While our own network is down, network failures do not count.
         """
         health = self
         for attempt in attempts:
@@ -91,7 +91,7 @@ class Health:
         return Health(self.epoch)
 
     def _fail(self, attempt: HealthSample) -> "Health":
-        # Requests in flight together fail together: only one that started after the last failure counts again.
+        # Requests in flight at the same time fail together: only one that started after the last failure counts again.
         if self.last_failed_at is not None and attempt.started_at < self.last_failed_at:
             return self
         failures = self.failures + 1

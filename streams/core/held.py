@@ -1,4 +1,4 @@
-"""What is held: what becomes of it once its webhook can take it, and how much is sent on at once."""
+"""Held deliveries: what happens to them after a pause, and how many are released at once."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,7 +11,7 @@ LONGEST_REST_SECONDS = 30.0
 
 
 class HeldChoice(StrEnum):
-    """What the person who ended a pause decided for what it holds, late arrivals included (R10)."""
+    """What the person who ends a pause chooses for its held deliveries, late ones included."""
 
     DELIVER = "deliver"
     KEEP = "keep"
@@ -20,7 +20,7 @@ class HeldChoice(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A delivery that is held although its webhook can take it, and what is to become of it."""
+    """A held delivery of a webhook that can take it, and the choice for it."""
 
     delivery: Delivery
     choice: HeldChoice
@@ -28,7 +28,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a delivery has come, and by which of its records."""
+    """The state of a delivery, and the record (generation, step) that it comes from."""
 
     delivery_id: str
     state: State
@@ -38,10 +38,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How many deliveries may be sent on to one webhook and not yet be attempted.
+    """How many released deliveries of one webhook may wait for their attempt.
 
-    It finds the endpoint's pace: it doubles (up to 500) while what was sent on is attempted. It halves when
-    `deliver` had to hold some of it again, and then nothing is sent on for a while, each time for longer.
+    It adapts to the endpoint's pace: it doubles (up to 500) while released deliveries are attempted. It halves when
+    `deliver` holds some of them again; then nothing is released for a while, longer each time.
     """
 
     size: int = FIRST_ROOM
@@ -49,7 +49,7 @@ class Room:
     rest_seconds: float = 0.0
 
     def after(self, attempted: int, held_again: int) -> "Room":
-        """The room once it is known what became of some that were sent on."""
+        """The room after the results of some released deliveries are known."""
         if held_again:
             return Room(max(1, self.size // 2), 0, min(LONGEST_REST_SECONDS, max(1.0, 2 * self.rest_seconds)))
         total = self.attempted + attempted

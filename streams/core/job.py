@@ -1,4 +1,4 @@
-"""A job: many deliveries that a person acts on at once, in portions that survive a restart."""
+"""Jobs: actions on many deliveries, done in portions that survive a restart."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,10 +19,10 @@ class JobKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Act on every delivery that `wanted` matched when the job was made.
+    """An action on every delivery that `filter` matched when the job was created.
 
-    It goes from the oldest on: `reached` is when the last one acted on was first seen.
-    `failed` are those that could not be acted on: their webhook or their payload is no more.
+    It begins with the oldest; `reached` is when the last one that it acted on was first seen. `failed` counts the
+    deliveries whose webhook or payload no longer exists.
     """
 
     id: str
@@ -37,5 +37,5 @@ class Job:
     reached: datetime | None = None
 
     def gives_up(self, now: datetime) -> bool:
-        """Whether what cannot be acted on is given up: the payload of what has just failed is recorded after it."""
+        """Whether to give up deliveries without a payload: that of a recent failure may be stored after the failure."""
         return self.kind is JobKind.DISCARD or now - self.created_at >= PATIENCE

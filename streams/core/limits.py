@@ -8,11 +8,11 @@ worst case. Limits of text count characters.
 
 # An id becomes a record's key, a header's value and a part of an index.
 ID_CHARACTERS = 128
-# "P" and seven numbers of eight digits fit; a longer duration is no time that a learner spent.
+# "P" and seven numbers of eight digits fit; no learner's session is longer.
 DURATION_CHARACTERS = 64
 # A learner's id may be an e-mail address or a distinguished name; a title is shown on one line.
 TEXT_CHARACTERS = 1024
-# Far more than the fields above can come to (about 20 KiB), and what serverless receivers take without a thought.
+# Far more than the fields above can sum up to (about 20 KiB), and less than every serverless platform accepts.
 PAYLOAD_BYTES = 64 * 1024
 
 # -- a webhook's own headers ---------------------------------------------------------------------------------------
@@ -22,7 +22,7 @@ HEADER_NAME_CHARACTERS = 64
 # Room for a bearer token; most servers refuse a request with more than 8 KiB of headers.
 HEADER_VALUE_CHARACTERS = 1024
 
-# -- an endpoint's answer ------------------------------------------------------------------------------------------
+# -- an endpoint's response ----------------------------------------------------------------------------------------
 
 # Enough to tell a person what went wrong; it is stored with each attempt.
 ANSWER_KEPT_BYTES = 4096
@@ -41,7 +41,7 @@ URL_CHARACTERS = 2048
 
 # -- a webhook's other settings ------------------------------------------------------------------------------------
 
-# Requests to one endpoint at once: no endpoint is given more than a `deliver` has slots by default.
+# Requests in flight to one endpoint: as many as `deliver` has slots by default.
 CONCURRENCY = 256
 
 # Every event of an account is compared with each of its webhooks.
@@ -49,21 +49,21 @@ WEBHOOKS_PER_ACCOUNT = 1000
 
 # -- requests to the API -------------------------------------------------------------------------------------------
 
-# Longest address that mail takes (RFC 5321 §4.5.3.1.3).
+# The longest address in SMTP (RFC 5321 §4.5.3.1.3).
 EMAIL_CHARACTERS = 254
-# Names are for people, and are shown on one line.
+# Names are for people and are shown on one line.
 NAME_CHARACTERS = 200
 EVENT_TYPE_CHARACTERS = 64
-# Far more types than there are: a list of them may repeat some.
+# Far more types than exist: a list may repeat some.
 EVENT_TYPES_LISTED = 50
 # A time and an id.
 CURSOR_CHARACTERS = 256
-# No object of a request has so many fields; each unknown one costs an error.
+# No object of a request has this many fields; each unknown one costs an error.
 REQUEST_FIELDS = 50
 
-# -- error answers -------------------------------------------------------------------------------------------------
+# -- error responses -----------------------------------------------------------------------------------------------
 
-# Twenty errors at these lengths fit into 64 KiB, whatever their characters are.
+# Twenty errors of these lengths fit into 64 KiB, in any script.
 ERRORS_SHOWN = 20
 ERROR_FIELD_CHARACTERS = 128
 ERROR_MESSAGE_CHARACTERS = 256

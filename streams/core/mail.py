@@ -1,4 +1,4 @@
-"""A mail owed to an account: what it is about, when to try again, and its words."""
+"""Mails to accounts: their reasons, their schedule of attempts, and their text."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -9,7 +9,7 @@ from typing import Any
 
 from streams.core.text import escape_controls
 
-# After the first of these tries, the second, … ; then every hour, for about three days.
+# The waits after the first attempts; then every hour, for about three days.
 WAITS = (timedelta(seconds=30), timedelta(minutes=2), timedelta(minutes=10))
 LONGEST_WAIT = timedelta(hours=1)
 MOST_TRIES = 75
@@ -24,12 +24,12 @@ class MailKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """One mail; `key` names what it is about, so that it is owed once. `due_at` is None when nothing is left to do.
+    """One mail. `key` identifies its reason, so that it is owed once. `due_at` is None when nothing is left to do.
 
-    `unreached` are those who are yet to get it when others have it; it is empty when nobody has it, or everybody.
+    `unreached` are the recipients that still wait for this mail while others have it; empty when all or none have it.
 
     `details` of a pause: reason, url, description, failures, since, lastAt, lastStatus, lastMessage; of dead letters:
-    url, description, count, since, reminder. Absent values are left out; times are texts.
+    url, description, count, since, reminder. Absent values are left out; times are strings.
     """
 
     id: str
@@ -48,7 +48,7 @@ class Mail:
 
 @dataclass(frozen=True, slots=True)
 class RenderedMail:
-    """A mail as it is read; `text` and `html` say the same."""
+    """The text of a mail; `text` and `html` say the same."""
 
     subject: str
     text: str = field(repr=False)
@@ -56,7 +56,7 @@ class RenderedMail:
 
 
 def due_again(tries: int, now: datetime) -> datetime | None:
-    """When to try again after so many tries; None to give up."""
+    """When to try again after this many attempts; None to give up."""
     if tries >= MOST_TRIES:
         return None
     return now + (WAITS[tries - 1] if tries <= len(WAITS) else LONGEST_WAIT)
@@ -84,7 +84,7 @@ def _shown(entry: Any) -> Any:
 
 
 def _one_line(subject: str) -> str:
-    # What looks like an encoded word (RFC 2047) would be decoded by whoever builds the mail, line breaks and all.
+    # An encoded word (RFC 2047) would be decoded when the mail is built, with its line breaks.
     return " ".join(subject.replace("=?", "= ?").split())
 
 

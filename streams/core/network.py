@@ -1,4 +1,4 @@
-"""Our own network: when it is dead, every endpoint seems to be, and none of them is to blame."""
+"""Detects an outage of our own network, in which every endpoint seems to fail."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,9 +21,9 @@ class _Newest:
 
 @dataclass(slots=True)
 class OwnNetwork:
-    """The newest outcome of each webhook that was tried in the last 60 seconds of what was learned.
+    """The newest outcome of each webhook with an attempt in the last 60 seconds.
 
-    The newest one, because an outage shows there at once, while a success before it stays in the window.
+    Only the newest counts: it shows an outage at once, while an earlier success would stay in the window.
     """
 
     _newest: dict[str, _Newest] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class OwnNetwork:
     _prune_beyond: int = 1000
 
     def learn(self, attempts: Iterable[Attempt]) -> None:
-        """These attempts were made."""
+        """Add attempts."""
         for attempt in attempts:
             known = self._newest.get(attempt.webhook_id)
             if known is None or known.ended_at <= attempt.ended_at:
@@ -50,7 +50,7 @@ class OwnNetwork:
             return False
         self._prune()
         hosts = {newest.host for newest in self._newest.values()}
-        # One host that is down may have most of the webhooks: that is not our network.
+        # One host that is down may have most of the webhooks; our own network is fine then.
         failed_hosts = {self._newest[webhook_id].host for webhook_id in self._failed}
         enough = len(self._newest) >= LEAST_WEBHOOKS and len(hosts) >= LEAST_HOSTS
         return enough and 2 * len(self._failed) >= len(self._newest) and 2 * len(failed_hosts) >= len(hosts)

@@ -1,28 +1,28 @@
-"""The ledger of one partition: records complete out of order, the committed prefix never passes an open one."""
+"""Tracks the offsets of one partition: records complete in any order, commits never pass an open record."""
 
 import base64
 from collections import deque
 from dataclasses import dataclass
 
 WINDOW_OFFSETS = 10_000
-# Apache Kafka refuses commit metadata of 4096 bytes and more; the window's bitmap stays far below.
+# Apache Kafka refuses commit metadata of 4096 bytes and more; the bitmap of the window stays far below.
 MAX_METADATA_BYTES = 4095
 _PREFIX = "1:"
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What to commit: the next offset to read, and in `metadata` what is complete beyond it."""
+    """What to commit: the next offset to read, and in `metadata` the offsets beyond it that are complete."""
 
     offset: int
     metadata: str
 
 
 class OffsetTracker:
-    """Offsets opened in order and completed in any order, for one assignment of one partition.
+    """Offsets of one assignment of one partition, opened in order and completed in any order.
 
-    `start` is the committed offset, `metadata` what was committed with it: records named there as
-    complete are not opened again. Offsets may have holes (compaction, control records).
+    `start` is the committed offset and `metadata` its metadata: records that are complete there are not opened again.
+    Offsets may have gaps (compaction, control records).
     """
 
     def __init__(self, start: int = 0, metadata: str = "", window: int = WINDOW_OFFSETS) -> None:
@@ -40,13 +40,13 @@ class OffsetTracker:
         return len(self._open) - len(self._done)
 
     def has_room(self, offset: int) -> bool:
-        """Whether `offset` lies within the window that a commit's metadata can describe."""
+        """Whether `offset` is within the window that a commit's metadata can describe."""
         return not self._open or offset - self._base < self._window
 
     def open(self, offset: int) -> bool:
-        """Take a record in hand; False when it was complete before the last restart and must not be done again."""
+        """Open a record. False when it was complete before the last restart and must not be handled again."""
         if self._is_untouched and offset < self._next:
-            # What was committed lies beyond the end: the log was cut, or somebody set the offset.
+            # The committed offset is beyond the end: the topic was truncated, or somebody set the offset.
             self._base = self._next = offset
             self._restored.clear()
         if offset < self._next:
@@ -64,19 +64,19 @@ class OffsetTracker:
         return True
 
     def complete(self, offset: int) -> None:
-        """The record's consequences are acknowledged."""
+        """Complete a record: everything that follows from it is acknowledged."""
         self._done.add(offset)
         while self._open and self._open[0] in self._done:
             self._done.discard(self._open.popleft())
         self._base = self._open[0] if self._open else self._next
 
     def pending(self) -> Commit | None:
-        """What to commit now, or None when that is committed already."""
+        """The next commit; None when it is committed already."""
         commit = Commit(self._base, _encode(self._base, self._done | self._restored))
         return None if commit == self._committed else commit
 
     def committed(self, commit: Commit) -> None:
-        """The broker has this commit."""
+        """The broker acknowledged this commit."""
         self._committed = commit
 
 
@@ -91,7 +91,7 @@ def _encode(base: int, done: set[int]) -> str:
 
 
 def _decode(base: int, metadata: str) -> set[int]:
-    # Metadata of another program or version costs repeats, never a loss.
+    # Metadata of another program or version costs duplicates, never a loss.
     if not metadata.startswith(_PREFIX):
         return set()
     try:

@@ -1,4 +1,4 @@
-"""An outcome: the verdict on one attempt, in words for the person who reads it."""
+"""Outcomes of attempts, each with a message for a person."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class OutcomeKind(StrEnum):
-    """What happened to an attempt; only `DELIVERED` is success."""
+    """The kind of an outcome; only `DELIVERED` is a success."""
 
     DELIVERED = "delivered"
     REDIRECT = "redirect"
@@ -28,12 +28,12 @@ class OutcomeKind(StrEnum):
     UNSENDABLE = "unsendable"
 
 
-# What our own broken network looks like; an endpoint that answers at all is never one of these.
+# What an outage of our own network looks like; an endpoint that responds has never one of these.
 NETWORK_KINDS = frozenset({OutcomeKind.DNS, OutcomeKind.REFUSED, OutcomeKind.CONNECT_TIMEOUT})
 
 
 class Response(NamedTuple):
-    """What the endpoint answered; header names are lower-case, `body` is the start of it."""
+    """The endpoint's response. Header names are lower-case; `body` is the start of the body."""
 
     status: int
     headers: Mapping[str, str]
@@ -45,14 +45,14 @@ class Response(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why there was no answer; `detail` is the network's own words."""
+    """Why there was no response; `detail` is the network's own message."""
 
     kind: OutcomeKind
     detail: str = ""
 
 
 class Outcome(NamedTuple):
-    """The verdict: `message` is for a person, `retry_after` is what the endpoint asked for."""
+    """The outcome of an attempt. `message` is for a person; `retry_after` is what the endpoint asked for."""
 
     kind: OutcomeKind
     message: str
@@ -63,45 +63,63 @@ class Outcome(NamedTuple):
         return self.kind is OutcomeKind.DELIVERED
 
 
-_FAILURE_MESSAGES = {
-    OutcomeKind.TIMEOUT: "The endpoint did not answer within {timeout:g} seconds.",
-    OutcomeKind.CONNECT_TIMEOUT: "No connection to the endpoint could be opened in time.",
-    OutcomeKind.DNS: "The endpoint's host name could not be resolved.",
-    OutcomeKind.REFUSED: "The endpoint's server refused the connection.",
-    OutcomeKind.RESET: "The endpoint closed the connection before it answered.",
-    OutcomeKind.TLS: "The TLS connection failed: check the endpoint's certificate and that it speaks TLS 1.2 or newer.",
-    OutcomeKind.FORBIDDEN_ADDRESS: "The endpoint's host name leads to an address that webhooks may not reach.",
-    OutcomeKind.INVALID_RESPONSE: "The endpoint answered with something that is not HTTP.",
-    OutcomeKind.UNSENDABLE: "The request could not be built for this webhook.",
+# The cause, and what to do about it.
+_FAILURES = {
+    OutcomeKind.TIMEOUT: (
+        "The endpoint did not respond within {timeout:g} seconds",
+        "Respond with 2xx first and do the work afterwards.",
+    ),
+    OutcomeKind.CONNECT_TIMEOUT: (
+        "No connection to the endpoint could be opened in time",
+        "Check that its server runs and that no firewall blocks us.",
+    ),
+    OutcomeKind.DNS: ("The endpoint's host name does not resolve", "Check the URL and the DNS record."),
+    OutcomeKind.REFUSED: (
+        "The endpoint's server refused the connection",
+        "Check that it runs and listens on this port.",
+    ),
+    OutcomeKind.RESET: ("The endpoint closed the connection before it responded", ""),
+    OutcomeKind.TLS: (
+        "The TLS connection failed",
+        "Check the endpoint's certificate, and that it supports TLS 1.2 or newer.",
+    ),
+    OutcomeKind.FORBIDDEN_ADDRESS: (
+        "The endpoint's host name resolves to an address that webhooks may not reach",
+        "Use a public address.",
+    ),
+    OutcomeKind.INVALID_RESPONSE: ("The endpoint's response is not HTTP", ""),
+    OutcomeKind.UNSENDABLE: ("The request could not be built for this webhook", ""),
 }
 
 
 def judge(result: Response | Failure, now: datetime, timeout_seconds: float) -> Outcome:
-    """2xx is success; everything else, a redirect too, is a failure of its own kind (R7)."""
+    """The outcome of a response or a failure. 2xx is a success; everything else, a redirect too, is a failure."""
     if isinstance(result, Failure):
-        message = _FAILURE_MESSAGES[result.kind].format(timeout=timeout_seconds)
-        return Outcome(result.kind, f"{message} ({result.detail})" if result.detail else message)
+        cause, remedy = _FAILURES[result.kind]
+        detail = f" ({result.detail})" if result.detail else ""
+        return Outcome(result.kind, f"{cause.format(timeout=timeout_seconds)}{detail}. {remedy}".rstrip())
     status = result.status
     if 200 <= status < 300:
-        return Outcome(OutcomeKind.DELIVERED, f"The endpoint answered {status}.")
+        return Outcome(OutcomeKind.DELIVERED, f"The endpoint responded with {status}.")
     if 300 <= status < 400:
-        return Outcome(
-            OutcomeKind.REDIRECT, f"The endpoint answered {status}, a redirect; webhooks do not follow redirects."
+        message = (
+            f"The endpoint responded with {status}, a redirect. Redirects are not followed: register the final URL."
         )
+        return Outcome(OutcomeKind.REDIRECT, message)
     if status == 410:
-        return Outcome(OutcomeKind.GONE, "The endpoint answered 410 Gone: it asks for no more events.")
+        return Outcome(OutcomeKind.GONE, "The endpoint responded with 410 Gone: it wants no more events.")
     if status in (429, 503) and (wait := retry_after(result.headers.get("retry-after"), now)) is not None:
         seconds = round(wait.total_seconds())
         return Outcome(
-            OutcomeKind.THROTTLED, f"The endpoint answered {status} and asked to wait {seconds} seconds.", wait
+            OutcomeKind.THROTTLED, f"The endpoint responded with {status} and asked to wait {seconds} seconds.", wait
         )
     if 400 <= status < 500:
-        return Outcome(OutcomeKind.CLIENT_ERROR, f"The endpoint answered {status}, so it did not accept the event.")
-    return Outcome(OutcomeKind.SERVER_ERROR, f"The endpoint answered {status}: its server failed.")
+        return Outcome(OutcomeKind.CLIENT_ERROR, f"The endpoint responded with {status}: it did not accept the event.")
+    return Outcome(OutcomeKind.SERVER_ERROR, f"The endpoint responded with {status}: its server failed.")
 
 
 def retry_after(value: str | None, now: datetime) -> timedelta | None:
-    """The wait that a Retry-After header asks for, in seconds or as a date (RFC 9110 §10.2.3); None if unreadable."""
+    """The wait that a Retry-After header asks for, in seconds or as a date (RFC 9110 §10.2.3); None if invalid."""
     if value is None:
         return None
     text = value.strip()

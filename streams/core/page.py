@@ -1,4 +1,4 @@
-"""Pages: how a long list is read in pieces while it grows."""
+"""Pages of a list that grows while it is read."""
 
 import base64
 import binascii
@@ -17,7 +17,7 @@ MOST_ROWS = 500
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The row after which the next page begins, in a list ordered by time and id; as text it is opaque."""
+    """The row before the next page, in a list ordered by time and id. Its text is opaque."""
 
     at: datetime
     id: str
@@ -28,14 +28,14 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Row]):
-    """Some rows, and where the next ones begin; None when these are the last."""
+    """Some rows, and the cursor of the next page; None on the last page."""
 
     rows: Sequence[Row]
     next: Cursor | None = None
 
 
 def parse_cursor(text: str) -> Cursor:
-    """The cursor that was written as `text`; raises `Invalid`."""
+    """Parse a cursor. Raises `Invalid`."""
     try:
         at, _, name = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode().partition(" ")
         moment = parse_time(at)
@@ -43,4 +43,4 @@ def parse_cursor(text: str) -> Cursor:
             raise ValueError(text)
         return Cursor(moment, name)
     except (ValueError, binascii.Error):
-        raise Invalid(FieldError("cursor", "must be the nextCursor of an earlier answer")) from None
+        raise Invalid(FieldError("cursor", "must be the nextCursor of an earlier response")) from None

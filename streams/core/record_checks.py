@@ -1,4 +1,4 @@
-"""What the fields of our own records may hold, for anybody who may write to a topic can write anything there."""
+"""Checks of decoded records: anybody who may write to a topic can write anything there."""
 
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -11,16 +11,16 @@ from streams.core.limits import CONCURRENCY, PAYLOAD_BYTES, SCOPE_IDS, URL_CHARA
 from streams.core.schedule import Tier
 from streams.core.webhook import Webhook
 
-# A database's INTEGER, and far more than anybody counts to.
+# The largest INTEGER of a database, and far more than anything we count.
 LARGEST_COUNT = 2**31 - 2
 _is_id = ID_PATTERN.fullmatch
-# With a tier's wait added it is still one of the years that a datetime has.
+# With a tier's wait added, the year still fits into a datetime.
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9900, 1, 1, tzinfo=UTC)
 
 
 def check_delivery(delivery: Delivery) -> Delivery:
-    """The delivery itself. Raises `InvalidRecord`, naming what no delivery of ours can have."""
+    """Returns the delivery. Raises `InvalidRecord`, which names what no delivery of ours can have."""
     _check_owner(delivery)
     _check_counts(
         delivery.generation, delivery.step, delivery.attempt, delivery.target_attempt, delivery.primary_attempts + 1
@@ -38,19 +38,19 @@ def check_delivery(delivery: Delivery) -> Delivery:
 
 
 def check_dead_letter(letter: DeadLetter) -> DeadLetter:
-    """The dead letter itself, or `InvalidRecord`."""
+    """Returns the dead letter. Raises `InvalidRecord`."""
     check_delivery(letter.delivery)
     _check_texts(letter.message)
     return letter
 
 
 def check_attempt(attempt: Attempt) -> Attempt:
-    """The attempt itself, or `InvalidRecord`."""
+    """Returns the attempt. Raises `InvalidRecord`."""
     _check_owner(attempt)
     _check_counts(attempt.generation, attempt.step, attempt.number, attempt.target_attempt, attempt.health_epoch)
     _check_times(attempt.first_seen_at, attempt.started_at, attempt.ended_at)
     if attempt.status is not None and not 100 <= attempt.status <= 999:
-        raise InvalidRecord(f"status: {attempt.status} is no HTTP status")
+        raise InvalidRecord(f"status: {attempt.status} is not an HTTP status")
     if attempt.tier is not None and (problem := _tier_problem(attempt.tier)):
         raise InvalidRecord(problem)
     _check_texts(attempt.event_type, attempt.message, attempt.url)
@@ -58,7 +58,7 @@ def check_attempt(attempt: Attempt) -> Attempt:
 
 
 def check_webhook(webhook: Webhook) -> Webhook:
-    """The webhook itself, or `InvalidRecord`."""
+    """Returns the webhook. Raises `InvalidRecord`."""
     _ids(("id", webhook.id), ("accountId", webhook.account_id))
     _ids(*(("packages", one) for one in webhook.packages), *(("dispatches", one) for one in webhook.dispatches))
     if max(len(webhook.packages), len(webhook.dispatches)) > SCOPE_IDS:
@@ -67,7 +67,7 @@ def check_webhook(webhook: Webhook) -> Webhook:
     if not 1 <= webhook.max_concurrency <= CONCURRENCY:
         raise InvalidRecord(f"maxConcurrency: {webhook.max_concurrency} is not from 1 to {CONCURRENCY}")
     for name, url in (("url", webhook.url), ("fallbackUrl", webhook.fallback_url)):
-        # Which URLs may be registered may change; those that are stay readable.
+        # The rules for new URLs may change; the stored URLs stay valid.
         if url is not None and not (url.isascii() and url.isprintable() and len(url) <= URL_CHARACTERS):
             raise InvalidRecord(f"{name}: must be printable ASCII of at most {URL_CHARACTERS} characters")
     return webhook
@@ -83,7 +83,7 @@ def _tier_problem(name: str) -> str | None:
 
 
 def _check_owner(value: Delivery | Attempt) -> None:
-    # Every record is checked: to name the field beforehand would cost more than the check.
+    # Every record is checked: to compute the field's name first would cost more than the check.
     if not (_is_id(value.account_id) and _is_id(value.event_id) and _is_id(value.webhook_id)):
         _ids(("accountId", value.account_id), ("eventId", value.event_id), ("webhookId", value.webhook_id))
 

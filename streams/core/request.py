@@ -1,4 +1,4 @@
-"""A request: the exact bytes and headers that leave for one attempt."""
+"""Requests: the exact bytes and headers of one attempt."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -14,7 +14,7 @@ USER_AGENT = "scorm-webhooks/1.0"
 
 
 class Request(NamedTuple):
-    """One POST: the body is sent as it is, so the signature holds for it; `private` names the customer's headers."""
+    """One POST. The body is sent as it is, so that its signature is valid; `private` are the customer's own headers."""
 
     url: str
     headers: Mapping[str, str]
@@ -26,13 +26,13 @@ class Request(NamedTuple):
 
     @property
     def public_headers(self) -> Mapping[str, str]:
-        """The headers as people may see them: the customer's own keep their names, not their values."""
+        """The headers with the values of the customer's own headers masked."""
         if not self.private:
             return self.headers
         return {name: MASK if name in self.private else value for name, value in self.headers.items()}
 
     def mask(self, response: Response) -> Response:
-        """The answer without the values of the customer's own headers, which some endpoints send back."""
+        """Mask the values of the customer's own headers in a response: some endpoints send them back."""
         secrets = [part for name in self.private for part in _secret_parts(self.headers[name])]
         if not secrets:
             return response
@@ -46,7 +46,7 @@ class Request(NamedTuple):
 def _secret_parts(value: str) -> list[str]:
     """The value, and each part of it that may be a secret by itself, as in `Bearer <token>`.
 
-    What is shorter is no secret, and to mask it would make an answer unreadable.
+    A shorter part is not a secret; to mask it would make a response unreadable.
     """
     return [part for part in {value, *value.split()} if len(part) >= SHORTEST_SECRET]
 
@@ -59,11 +59,11 @@ def build_request(
     timestamp: int,
     signature_header: str,
 ) -> Request:
-    """The request of one attempt, signed in both styles (R6).
+    """Build the request of one attempt, signed by the platform's scheme and by Standard Webhooks.
 
-    `secrets` are oldest first: the platform's header stays with the old one during a rotation and
-    `<header>-Next` carries the new one; Standard Webhooks carries both. `timestamp` is in Unix seconds.
-    A customer's header never takes the place of ours. `ValueError` when there is no secret that can sign.
+    `secrets` are oldest first. During a rotation the platform's header has the old secret's signature and
+    `<header>-Next` the new one's; Standard Webhooks has both. `timestamp` is in Unix seconds. A customer's header
+    never replaces ours. Raises ValueError when there is no secret that can sign.
     """
     if not secrets:
         raise ValueError("the webhook has no valid secret")

@@ -1,4 +1,4 @@
-"""A realistic event of each type, as a test sends it."""
+"""Sample events, which tests send."""
 
 from datetime import datetime
 
@@ -15,7 +15,7 @@ _SCORE: Data = {"scoreRaw": 92, "scoreMin": 0, "scoreMax": 100, "scoreScaled": 0
 
 
 def sample_event(event_type: str, event_id: str, account_id: str, now: datetime) -> Event:
-    """A synthetic event that is marked as a test; KeyError for a type that there is not."""
+    """A sample event of a type, marked as a test. Raises KeyError for an unknown type."""
     data: dict[str, Data] = {
         "session.launched": _SESSION,
         "session.completed": {

@@ -15,7 +15,7 @@ from streams.core.webhook import Status, Webhook
 _WAIT = re.compile(r"([1-9]\d{0,6})(s|m|h|d)", re.ASCII)
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-# No topic keeps its records for so long.
+# No topic keeps its records for this long.
 LONGEST_WAIT = timedelta(days=366)
 
 FALLBACK_RETRIES = 2
@@ -51,7 +51,7 @@ class Schedule:
         return len(self.tiers) + 1
 
     def tier_after(self, attempt: int, asked: timedelta | None = None) -> Tier | None:
-        """The tier that follows attempt number `attempt` (from 1), or None when it was the last.
+        """The tier after attempt number `attempt` (from 1); None when it was the last attempt.
 
         A wait that the endpoint asked for is rounded up to a tier, never below the scheduled one.
         """
@@ -64,7 +64,7 @@ class Schedule:
 
 
 def parse_schedule(text: str) -> Schedule:
-    """`30s,2m,10m,1h,6h` as a schedule; `Invalid` says what would be right."""
+    """Parse a schedule such as `30s,2m,10m,1h,6h`. Raises `Invalid`, which says what would be right."""
     parts = text.split(",")
     if len(parts) > RETRY_TIERS:
         raise Invalid(FieldError("schedule", f"must have at most {RETRY_TIERS} waits"))

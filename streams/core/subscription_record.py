@@ -1,4 +1,4 @@
-"""What a record of `subscriptions` says; whoever writes one reads it the same way first."""
+"""Decode and check records of `subscriptions`; `publish` checks its own records before it writes them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ from streams.core.errors import InvalidRecord
 from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
 from streams.core.webhook import Webhook
 
-# A version is the time of a change in milliseconds. We never write one so far ahead: it would hide every later change.
+# A version is the time of a change in milliseconds. One this far ahead is not ours: it would hide every later change.
 FARTHEST_AHEAD = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """A webhook was deleted, in this version."""
+    """The deletion of a webhook, with its version."""
 
     webhook_id: str
     version: int
 
 
 def key_of(key: bytes | None) -> str:
-    """The id of the webhook that a record is about, or the sentinel's key."""
+    """The webhook's id in a record's key, or the sentinel's key."""
     return (key or b"").decode(errors="replace")
 
 
@@ -37,7 +37,7 @@ def read(
     appended_at: datetime,
     decode: Callable[[bytes], object],
 ) -> Sentinel | Tombstone | Webhook:
-    """What the record says. Raises `InvalidRecord` for what `publish` does not write."""
+    """Decode a record. Raises `InvalidRecord` for anything that `publish` does not write."""
     name = key_of(key)
     if name == SENTINEL_KEY:
         if value is None:

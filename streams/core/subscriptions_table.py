@@ -1,4 +1,4 @@
-"""The view: the webhooks as `subscriptions` tells them, ready only when all of them are there."""
+"""The subscriptions table: the webhooks of the compacted topic, complete only when all of them are read."""
 
 import json
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -12,15 +12,15 @@ from streams.core.webhook import Webhook
 
 SENTINEL_KEY = "__sentinel__"
 VERSION_HEADER = "version"
-# A short text as it is encrypted.
+# The longest encrypted check text.
 CHECK_CHARACTERS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Sentinel:
-    """Written after the webhooks: which incarnation of the topic this is, and how many were live then.
+    """Written after the webhooks: the topic's incarnation, and how many webhooks were live then.
 
-    `check` is a text, encrypted as the webhooks' secrets are: who cannot open it cannot sign for them.
+    `check` is a text encrypted like the webhooks' secrets: a process that cannot decrypt it cannot sign.
     """
 
     incarnation: str
@@ -33,21 +33,21 @@ class Sentinel:
 
     @classmethod
     def decode(cls, value: bytes) -> "Sentinel":
-        """Raises `InvalidRecord` for what is no sentinel."""
+        """Raises `InvalidRecord` for anything else than a sentinel."""
         try:
             fields = json.loads(value)
             incarnation, live, check = fields["incarnation"], fields["live"], fields.get("check")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as wrong:
-            raise InvalidRecord(f"no sentinel: {type(wrong).__name__}: {wrong}") from None
+            raise InvalidRecord(f"not a sentinel: {type(wrong).__name__}: {wrong}") from None
         if not is_id(incarnation) or type(live) is not int or live < 0:
-            raise InvalidRecord("no sentinel: incarnation is an id, and live a number of webhooks")
+            raise InvalidRecord("not a sentinel: incarnation must be an id, and live a number of webhooks")
         if check is not None and not (isinstance(check, str) and check.isascii() and len(check) <= CHECK_CHARACTERS):
-            raise InvalidRecord(f"no sentinel: check is an ASCII text of at most {CHECK_CHARACTERS} characters")
+            raise InvalidRecord(f"not a sentinel: check must be an ASCII text of at most {CHECK_CHARACTERS} characters")
         return cls(incarnation, live, check)
 
 
 class WebhookStore(MutableMapping[str, Webhook]):
-    """Where a view keeps its webhooks, by id; a version is known without a look at the webhook where that is dear."""
+    """Stores webhooks by id; `version` avoids decoding a webhook where that is expensive."""
 
     def version(self, webhook_id: str) -> int:
         """0 where there is no such webhook."""
@@ -60,11 +60,11 @@ class _Plain(dict[str, Webhook], WebhookStore):
 
 
 class SubscriptionsTable:
-    """Webhooks by id and by account, fed record by record from the start of the topic.
+    """Webhooks by id and by account, built record by record from the start of the topic.
 
-    An older version of a webhook is ignored, but whoever reads the topic after its compaction sees it alone: such
-    webhooks are `overtaken` until their newest version is written again. `position` is the next offset to read.
-    `webhooks` is where they are kept, a dict unless one is given.
+    An older version of a webhook is ignored. A process that reads the topic after its compaction sees only that
+    older version: such webhooks are `overtaken` until their newest version is written again. `position` is the next
+    offset to read. `webhooks` stores them, in a dict unless given.
     """
 
     def __init__(self, webhooks: WebhookStore | None = None) -> None:
@@ -89,11 +89,11 @@ class SubscriptionsTable:
 
     @property
     def tombstones(self) -> Mapping[str, int] | None:
-        """The version of each deletion, by the webhook's id; None for a topic on which nothing was yet."""
+        """The version of each deletion, by webhook id; None for a topic that was always empty."""
         return self._deleted if self._sentinel or self._deleted or self._webhooks else None
 
     def newest(self, webhook_id: str) -> int:
-        """The newest version that was read of a webhook, its deletion included; 0 where nothing was."""
+        """The newest version read of a webhook or its deletion; 0 when there is none."""
         return max(self._webhooks.version(webhook_id), self._deleted.get(webhook_id, 0))
 
     @property
@@ -105,7 +105,7 @@ class SubscriptionsTable:
         return SubscriptionsPosition(self.incarnation, self.position)
 
     def put(self, offset: int, webhook: Webhook, appended_at: datetime) -> None:
-        """A webhook's record; the first one of a webhook gives it its creation time."""
+        """Apply a webhook's record; its first record sets its creation time."""
         self.position = offset + 1
         known, newest = self._webhooks.version(webhook.id), self.newest(webhook.id)
         (self.overtaken.add if webhook.version < newest else self.overtaken.discard)(webhook.id)
@@ -120,7 +120,7 @@ class SubscriptionsTable:
             self._accounts.setdefault(webhook.account_id, []).append(webhook.id)
 
     def remove(self, offset: int, webhook_id: str, version: int) -> None:
-        """A tombstone; `version` comes from its header."""
+        """Apply a tombstone; `version` comes from its header."""
         self.position = offset + 1
         self._deleted_since_sentinel += 1
         known = self._webhooks.version(webhook_id)
@@ -137,35 +137,35 @@ class SubscriptionsTable:
             del self._accounts[account_id]
 
     def mark(self, offset: int, sentinel: Sentinel) -> None:
-        """The sentinel's record."""
+        """Apply the sentinel's record."""
         self.position = offset + 1
         self._sentinel = sentinel
         self._deleted_since_sentinel = 0
 
     def spoil(self, offset: int, webhook_id: str) -> None:
-        """A record of this webhook that cannot be read: what was known stays in force."""
+        """Skip an invalid record of this webhook: what was known stays in force."""
         self.position = offset + 1
         self.overtaken.add(webhook_id)
 
     def skip(self, offset: int) -> None:
-        """A record that says nothing to this view, or the end of the partition before `offset` + 1."""
+        """Skip a record without a webhook, or reach the end of the partition before `offset` + 1."""
         self.position = max(self.position, offset + 1)
 
     def is_complete(self) -> bool:
-        """Whether all webhooks that were live at the last sentinel are there or were deleted since.
+        """Whether all webhooks that were live at the last sentinel are in the table, or were deleted since.
 
-        False for an empty or re-created topic: matching nothing would lose every event silently.
+        False for an empty or re-created topic: to match nothing would lose every event silently.
         """
         sentinel = self._sentinel
         return sentinel is not None and len(self._webhooks) + self._deleted_since_sentinel >= sentinel.live
 
     def has_reached(self, seen: SubscriptionsPosition) -> bool:
-        """Whether this view knows all that the writer of a delivery knew; another incarnation counts as reached."""
+        """Whether this position was read; a position of another incarnation counts as read."""
         return seen.incarnation != self.incarnation or self.position >= seen.offset
 
     def find(self, webhook_id: str) -> Webhook | None:
         return self._webhooks.get(webhook_id)
 
     def of_account(self, account_id: str) -> Sequence[Webhook]:
-        """The account's webhooks, in no promised order."""
+        """The account's webhooks, in any order."""
         return [self._webhooks[webhook_id] for webhook_id in self._accounts.get(account_id, ())]

@@ -1,9 +1,9 @@
-"""Text that came from outside, made safe to show in a terminal or a mail."""
+"""Escape text from outside, so that it is safe in a terminal or a mail."""
 
 import re
 
-# What moves a cursor, ends a line, hides text or turns its direction: C0 and C1 controls, DEL, line separators,
-# bidirectional and other invisible format characters, lone surrogates. Joiners stay: some scripts need them.
+# Characters that move a cursor, end a line, hide text or change its direction: C0 and C1 controls, DEL, line
+# separators, bidirectional and other invisible format characters, lone surrogates. Joiners stay: scripts need them.
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"

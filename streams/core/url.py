@@ -1,4 +1,4 @@
-"""Which URLs a webhook may have, told as a person would want to hear it."""
+"""The rules for webhook URLs."""
 
 import re
 from ipaddress import IPv4Address
@@ -14,9 +14,9 @@ _NO_HOST = "must name a host (write international names in their xn-- form)"
 
 
 def url_errors(field: str, url: object, *, allow_http: bool = False) -> list[FieldError]:
-    """What is wrong with an endpoint's URL; an empty list when it may be registered.
+    """What is wrong with an endpoint's URL; an empty list when it is allowed.
 
-    Whether its address may be reached is decided where the socket opens, not here.
+    Whether its address is allowed is checked where the socket opens.
     """
     problem = _problem(url, allow_http)
     return [FieldError(field, problem)] if problem else []

@@ -1,4 +1,4 @@
-"""A webhook: one registration of an account, and which events it wants."""
+"""Webhooks: registrations of accounts, and the events that each wants."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ DEFAULT_MAX_CONCURRENCY = 32
 
 
 class Status(StrEnum):
-    """Whether requests may leave for this webhook; one that was deleted is absent from the topic."""
+    """Whether requests may leave for this webhook. A deleted webhook is not on the topic."""
 
     ACTIVE = "active"
     PAUSED = "paused"
@@ -31,7 +31,7 @@ class PauseReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """One pause; what is held meanwhile carries its id, so that late arrivals get the same treatment."""
+    """One pause. Deliveries held during it have its id, so that late ones get the same treatment."""
 
     id: str
     reason: PauseReason
@@ -39,7 +39,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class EncryptedSecret:
-    """A signing secret, encrypted; during a rotation the old one has a time at which it stops to count."""
+    """An encrypted signing secret; during a rotation the old secret is valid until a time."""
 
     ciphertext: str
     valid_until: datetime | None = None
@@ -47,9 +47,9 @@ class EncryptedSecret:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """The state of a webhook as the compacted topic carries it; an empty set of types or scopes means all.
+    """The state of a webhook on the compacted topic. An empty set of types or scopes means all.
 
-    `created_at` is when its first record was appended to the topic; that first record cannot know it.
+    `created_at` is when its first record was appended; that first record does not contain it.
     """
 
     id: str
@@ -74,9 +74,9 @@ class Webhook:
 
 
 def wants(webhook: Webhook, event: Event) -> bool:
-    """Whether `event` is owed to `webhook`: same account, type taken, and within its scope (R4).
+    """Whether `webhook` gets `event`: same account, a type that it takes, and within its scope.
 
-    A scope matches by package or dispatch; an event that carries neither is matched by its type alone.
+    With scopes, an event matches by its package or by its dispatch. An event that has neither matches by type alone.
     """
     if event.account_id != webhook.account_id:
         return False
@@ -91,7 +91,7 @@ def wants(webhook: Webhook, event: Event) -> bool:
 
 
 class Unmatched(StrEnum):
-    """Why an event has no delivery."""
+    """Why no webhook gets an event."""
 
     NO_WEBHOOK = "no_webhook"
     TYPE = "type"
@@ -100,7 +100,7 @@ class Unmatched(StrEnum):
 
 
 def unmatched_reason(webhooks: Iterable[Webhook], event: Event) -> Unmatched:
-    """Why none of the account's webhooks gets `event`: the reason of the one that came nearest to it."""
+    """Why none of the account's webhooks gets `event`: the reason of the webhook that came closest."""
     reasons = {_unmatched(webhook, event) for webhook in webhooks if webhook.account_id == event.account_id}
     nearest = (Unmatched.NEWCOMER, Unmatched.SCOPE, Unmatched.TYPE)
     return next((reason for reason in nearest if reason in reasons), Unmatched.NO_WEBHOOK)
@@ -114,7 +114,7 @@ def _unmatched(webhook: Webhook, event: Event) -> Unmatched:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A webhook as people see it: its state, and what only they need."""
+    """A webhook as it is registered: its state, and what only people need."""
 
     webhook: Webhook
     created_at: datetime

@@ -12,7 +12,7 @@ from streams.core.delivery import Trigger
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """The attempts of one webhook that began within an hour and had the same outcome; times in milliseconds."""
+    """Attempts of one webhook within an hour with the same outcome; times are in milliseconds."""
 
     webhook_id: str
     hour: datetime
@@ -23,13 +23,13 @@ class Hour:
     last_at: datetime
 
 
-# Upper bounds of the histogram's buckets, in milliseconds. The last one holds all that took longer.
+# Upper bounds of the histogram's buckets in milliseconds. The last bucket has everything above.
 BUCKETS_MS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 60_000)
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseTimes:
-    """How many attempts of one webhook within an hour got a response in up to `up_to_ms`, and in more than the last."""
+    """Attempts of one webhook within an hour whose response time is in the bucket up to `up_to_ms`."""
 
     webhook_id: str
     hour: datetime
@@ -39,7 +39,7 @@ class ResponseTimes:
 
 @dataclass(frozen=True, slots=True)
 class FailureStreak:
-    """A webhook's run of failures as it stands; all empty while its last counted attempt succeeded."""
+    """A webhook's current failure streak; empty after a success."""
 
     failures: int = 0
     first_failed_at: datetime | None = None
@@ -49,7 +49,7 @@ class FailureStreak:
 
 
 def by_hour(attempts: Iterable[Attempt]) -> list[Hour]:
-    """What these attempts add up to, in the order of their keys; a test counts for nothing (R5)."""
+    """Sum up attempts by webhook, hour and outcome, in this order; tests do not count."""
     alike: defaultdict[tuple[str, datetime, str], list[Attempt]] = defaultdict(list)
     for attempt in attempts:
         if attempt.trigger is not Trigger.TEST:
@@ -59,7 +59,7 @@ def by_hour(attempts: Iterable[Attempt]) -> list[Hour]:
 
 
 def response_times_of(attempts: Iterable[Attempt]) -> list[ResponseTimes]:
-    """The histogram of these attempts, in the order of its keys; tests and attempts without a response do not count."""
+    """The histogram of these attempts, by webhook and hour. Tests, and attempts without a response, do not count."""
     counts: Counter[tuple[str, datetime, int]] = Counter()
     for attempt in attempts:
         if attempt.status is not None and attempt.trigger is not Trigger.TEST:
@@ -70,9 +70,9 @@ def response_times_of(attempts: Iterable[Attempt]) -> list[ResponseTimes]:
 
 
 def percentile_ms(times: Iterable[ResponseTimes], share: float) -> float | None:
-    """The response time that this share of attempts did not exceed, in milliseconds; None without attempts.
+    """The percentile of response times in milliseconds; `share` is from 0 to 1. None without attempts.
 
-    Within a bucket, response times are taken as spread evenly.
+    Response times are assumed to be spread evenly within a bucket.
     """
     counts: Counter[int] = Counter()
     for one in times:

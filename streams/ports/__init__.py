@@ -1,4 +1,4 @@
-"""What stages and services need from outside: protocols of a few methods, each with a fake or several implementations."""
+"""What stages and services need from outside: protocols of a few methods."""
 
 from streams.ports.delivery import (
     DnsCheck,

@@ -60,5 +60,5 @@ async def test_a_delivery_is_found_with_its_body_and_every_attempt_oldest_first(
     assert seen.body == delivery().body
     assert [(attempt.generation, attempt.number) for attempt in seen.attempts] == [(1, 1), (1, 2), (2, 1)]
     first = seen.attempts[0]
-    assert (first.status, first.outcome, first.message) == (200, "delivered", "The endpoint answered 200.")
+    assert (first.status, first.outcome, first.message) == (200, "delivered", "The endpoint responded with 200.")
     assert (first.request_headers, first.response_headers) == (attempt().request_headers, attempt().response_headers)

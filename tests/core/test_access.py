@@ -34,7 +34,7 @@ def test_a_key_opens_until_it_expires_or_is_revoked() -> None:
 
 def test_unknown_scopes_are_named_and_none_at_all_is_an_error() -> None:
     assert scope_errors(["webhooks:read", "events:write"]) == []
-    assert "'all' is no scope" in scope_errors(["all"])[0].message
+    assert "'all' is not a scope" in scope_errors(["all"])[0].message
     assert "at least one" in scope_errors([])[0].message
 
 
@@ -81,7 +81,7 @@ def test_a_cursor_survives_being_text(at, name) -> None:  # type: ignore[no-unty
 
 @given(st.text())
 def test_any_other_text_is_refused_by_its_name(text: str) -> None:
-    with pytest.raises(Invalid, match=r"^cursor: must be the nextCursor of an earlier answer$"):
+    with pytest.raises(Invalid, match=r"^cursor: must be the nextCursor of an earlier response$"):
         parse_cursor(text)
 
 
@@ -183,7 +183,7 @@ def test_a_pause_is_told_with_what_failed_since_when_and_how_to_avoid_the_next_o
             failures=5,
             since="2026-04-10T12:00:00Z",
             lastStatus=500,
-            lastMessage="The endpoint answered 500: its server failed.",
+            lastMessage="The endpoint responded with 500: its server failed.",
         ),
         "https://hooks.example.com/",
     )

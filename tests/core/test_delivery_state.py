@@ -24,7 +24,7 @@ from streams.core.outcome import OutcomeKind
 
 RETRIED = attempt(
     outcome=OutcomeKind.SERVER_ERROR,
-    message="The endpoint answered 500.",
+    message="The endpoint responded with 500.",
     status=500,
     next_step=NextStep.TIER,
     tier="30s",
@@ -53,7 +53,7 @@ def test_a_retry_waits_for_its_tier() -> None:
     waiting = delivery_state(RETRIED)
     assert (waiting.state, waiting.attempts, waiting.tier) == (State.WAITING, 1, "30s")
     assert waiting.due_at == NOON + timedelta(seconds=30)
-    assert waiting.message == "The endpoint answered 500."
+    assert waiting.message == "The endpoint responded with 500."
 
 
 def test_a_delivered_attempt_is_a_delivered_delivery() -> None:
@@ -71,7 +71,7 @@ def test_a_held_delivery_says_why(reason: HoldReason) -> None:
 def test_a_dead_letter_says_why_and_what_the_endpoint_said_last() -> None:
     dead = delivery_state(dead_letter())
     assert (dead.state, dead.reason, dead.attempts) == (State.DEAD, DeathReason.EXHAUSTED, 6)
-    assert dead.message == "The endpoint answered 500: its server failed."
+    assert dead.message == "The endpoint responded with 500: its server failed."
 
 
 @pytest.mark.parametrize("next_step", [NextStep.FALLBACK, NextStep.HELD, NextStep.DEAD])

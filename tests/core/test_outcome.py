@@ -63,13 +63,13 @@ def test_every_failure_of_the_network_has_words(kind: OutcomeKind) -> None:
     outcome = judge(Failure(kind, "{errno} 111"), NOON, 10)
     assert outcome.kind is kind
     assert not outcome.delivered
-    assert outcome.message.endswith(". ({errno} 111)")
+    assert " ({errno} 111)." in outcome.message
     assert judge(Failure(kind), NOON, 10).message.endswith(".")
 
 
 def test_a_timeout_says_how_long_was_waited() -> None:
     message = judge(Failure(OutcomeKind.TIMEOUT), NOON, 2.5).message
-    assert message == "The endpoint did not answer within 2.5 seconds."
+    assert message.startswith("The endpoint did not respond within 2.5 seconds. ")
 
 
 def test_an_endpoint_that_answers_is_never_our_own_network() -> None:
@@ -78,7 +78,7 @@ def test_an_endpoint_that_answers_is_never_our_own_network() -> None:
 
 def test_a_throttled_answer_says_how_long_to_wait() -> None:
     outcome = judge(Response(503, {"retry-after": "90"}), NOON, 10)
-    assert outcome.message == "The endpoint answered 503 and asked to wait 90 seconds."
+    assert outcome.message == "The endpoint responded with 503 and asked to wait 90 seconds."
 
 
 # -- Retry-After ---------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def test_a_delivery_beyond_our_limits_is_refused(changes: dict[str, Any], messag
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"status": 99_999}, "no HTTP status"),
+        ({"status": 99_999}, "not an HTTP status"),
         ({"tier": "soon"}, "not a wait"),
         ({"tier": "9999999d"}, "longer than 366 days"),
         ({"number": HUGE}, "is not a count"),

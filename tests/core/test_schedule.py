@@ -30,9 +30,9 @@ from streams.core.webhook import PauseReason, Status, Webhook
 
 SCHEDULE = parse_schedule("30s,2m,10m,1h,6h")
 FALLBACK_URL = "https://backup.example.com/hooks"
-DELIVERED = Outcome(OutcomeKind.DELIVERED, "The endpoint answered 200.")
-FAILED = Outcome(OutcomeKind.SERVER_ERROR, "The endpoint answered 500: its server failed.")
-GONE = Outcome(OutcomeKind.GONE, "The endpoint answered 410 Gone.")
+DELIVERED = Outcome(OutcomeKind.DELIVERED, "The endpoint responded with 200.")
+FAILED = Outcome(OutcomeKind.SERVER_ERROR, "The endpoint responded with 500: its server failed.")
+GONE = Outcome(OutcomeKind.GONE, "The endpoint responded with 410 Gone.")
 AUTOMATIC = [PauseReason.FAILURES, PauseReason.GONE]
 
 # -- the schedule itself -------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ async def owed(office: ApiFixture, number: int, **changes: Any) -> Delivery:
 async def given_up(office: ApiFixture, number: int, reason: DeathReason = DeathReason.EXHAUSTED, **changes: Any) -> str:
     """A dead letter; its id."""
     made = await owed(office, number, step=7, attempt=7, **changes)
-    letter = DeadLetter(made._replace(step=8), reason, "The endpoint answered 500: its server failed.")
+    letter = DeadLetter(made._replace(step=8), reason, "The endpoint responded with 500: its server failed.")
     await office.record(letter, at=NOON + timedelta(seconds=number))
     return made.id
 
@@ -87,7 +87,7 @@ async def test_a_delivery_shows_its_payload_and_every_attempt_with_what_was_answ
         status=500,
         response_body=b"oops \xff\x00",
         outcome=OutcomeKind.SERVER_ERROR,
-        message="The endpoint answered 500: its server failed.",
+        message="The endpoint responded with 500: its server failed.",
         next_step=NextStep.TIER,
         tier="30s",
         ended_at=NOON + timedelta(milliseconds=12),
@@ -218,7 +218,7 @@ async def test_health_tells_of_the_run_of_failures_and_of_the_pause_that_follows
     seen = await office.acme.get(path)
     assert (seen["status"], seen["pauseReason"], seen["consecutiveFailures"]) == ("paused", "failures", 5)
     assert (seen["failingSince"], seen["lastStatus"]) == ("2026-04-10T12:00:01Z", 500)
-    assert seen["lastFailure"] == "The endpoint answered 500: its server failed."
+    assert seen["lastFailure"] == "The endpoint responded with 500: its server failed."
     assert seen["lastDeliveredAt"] == "2026-04-10T12:00:00Z"
     [mail] = (await office.acme.get("/v1/notifications"))["data"]
     assert mail["subject"] == "Webhook paused: https://crm.example.com/hooks"
@@ -251,7 +251,7 @@ def failure(office: ApiFixture, webhook: str, number: int) -> Any:
         ended_at=start + timedelta(milliseconds=5),
         status=500,
         outcome=OutcomeKind.SERVER_ERROR,
-        message="The endpoint answered 500: its server failed.",
+        message="The endpoint responded with 500: its server failed.",
         next_step=NextStep.TIER,
         tier="30s",
     )
