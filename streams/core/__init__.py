@@ -1,1 +1,1 @@
-"""The nouns: pure values and rules, with no clock, no dice and no input or output."""
+"""Pure values and rules: no clock, no randomness, no input or output."""

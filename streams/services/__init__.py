@@ -1,1 +1,1 @@
-"""What people do, shared by the command line, the API and the dashboard."""
+"""What people and platforms do, shared by the command line, the API and the dashboard."""

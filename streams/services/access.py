@@ -1,4 +1,4 @@
-"""Give access to an account and take it away; know who asks."""
+"""API keys and users of accounts; authentication."""
 
 import contextlib
 from collections import OrderedDict
@@ -24,15 +24,15 @@ from streams.services.accounts import email_errors
 from streams.services.audit_trail import AuditTrail
 
 LINK_MINUTES = 15
-# More often than this it is not written down that a key was used.
+# The use of a key is stored at most this often.
 USE_NOTED_EVERY = timedelta(minutes=1)
-# A database outage does not keep events out: for so long, keys of so many callers are known without it.
+# A database outage does not keep events out: this many keys are known without it, for this long.
 KNOWN_FOR = timedelta(minutes=5)
 KNOWN_KEYS = 10_000
 
 
 class AccessService:
-    """`operator_keys` are the texts of the setting; `new_token` makes an unguessable text."""
+    """`operator_keys` are the values of the setting; `new_token` makes a random text."""
 
     def __init__(
         self,
@@ -55,9 +55,9 @@ class AccessService:
         self._deed = AuditTrail(clock, new_id)
 
     async def caller(self, token: str) -> Caller:
-        """Who has this key. Raises `Unauthorized`, and `Unavailable` for a key that was not used of late."""
+        """The caller with this key. Raises `Unauthorized`, and `Unavailable` for a key that was not used recently."""
         sha256 = digest(token)
-        # All are compared, so that the time does not tell which one it was.
+        # All are compared, so that the time does not reveal which one matched.
         if operators := [known for known in self._operators if compare_digest(sha256, known.sha256)]:
             return Caller(f"operator:{operators[0].name}", frozenset({OPERATOR, Scope.EVENTS_WRITE}))
         now = self._clock.now()
@@ -67,7 +67,7 @@ class AccessService:
         return Caller(f"key:{key.id}", key.scopes, key.account_id)
 
     async def _find_key(self, sha256: str, now: datetime) -> ApiKey | None:
-        """The key as the database has it; while that is away, as this process saw it a few minutes ago."""
+        """The key from the database; while that is away, from a few minutes ago."""
         try:
             key = await self._keys.find(sha256)
         except Unavailable:
@@ -93,7 +93,7 @@ class AccessService:
     async def add_key(
         self, account_id: str, name: str, scopes: Sequence[str], expires_at: datetime | None = None, *, by: str
     ) -> NewKey:
-        """A further key of an account. Raises `Invalid` and `NotFound`."""
+        """Add a key to an account. Raises `Invalid` and `NotFound`."""
         now = self._clock.now()
         errors = [] if name.strip() else [FieldError("name", "must not be empty")]
         errors += scope_errors(scopes)
@@ -115,7 +115,7 @@ class AccessService:
         return await self._keys.list(account_id)
 
     async def revoke_key(self, account_id: str, key_id: str, *, by: str) -> None:
-        """It opens nothing any more, at once. Raises `NotFound`."""
+        """Revoke a key at once. Raises `NotFound`."""
         if not await self._keys.revoke(account_id, key_id, self._deed(by, "key.revoked", key_id, account_id)):
             raise NotFound(f"there is no key {key_id} in this account")
         for sha256 in [sha256 for sha256, (key, _) in self._recent.items() if key.id == key_id]:
@@ -124,7 +124,7 @@ class AccessService:
     # -- users --------------------------------------------------------------------------------------------------
 
     async def add_user(self, account_id: str, email: str, *, by: str) -> User:
-        """Somebody who may sign in to the account's dashboard. Raises `Invalid` and `NotFound`."""
+        """Add a user, who may sign in to the account's dashboard. Raises `Invalid` and `NotFound`."""
         if errors := email_errors("email", [email]):
             raise Invalid(*errors)
         await self._require_account(account_id)
@@ -142,7 +142,7 @@ class AccessService:
             raise NotFound(f"there is no user {user_id} in this account")
 
     async def sign_in_token(self, account_id: str, user_id: str, *, by: str) -> str:
-        """What lets a user of the account in once, within a quarter of an hour. Raises `NotFound`."""
+        """Make a one-time token with which a user signs in within 15 minutes. Raises `NotFound`."""
         user = await self._users.find(user_id)
         if user is None or user.account_id != account_id:
             raise NotFound(f"there is no user {user_id} in this account")
@@ -153,7 +153,7 @@ class AccessService:
         return token
 
     async def sign_in(self, token: str) -> User:
-        """Whose token it is; it is used up by that. Raises `Unauthorized`."""
+        """Redeem a one-time token. Raises `Unauthorized`."""
         user = await self._users.redeem(digest(token), self._clock.now())
         if user is None:
             raise Unauthorized("the link was used already, or has expired: ask for a new one")

@@ -1,4 +1,4 @@
-"""Open accounts and change them."""
+"""Create and change accounts."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ class OpenedAccount:
 
 
 class AccountService:
-    """`new_id` mints ids by their prefix, `new_token` makes an unguessable text."""
+    """`new_id` makes an id with a prefix, `new_token` a random text."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class AccountService:
     async def open(
         self, name: str, emails: Sequence[str] = (), plan_limit: int | None = None, *, by: str
     ) -> OpenedAccount:
-        """A new account with a first key, which may do everything in it. Raises `Invalid`."""
+        """Create an account with a first key, which has every scope. Raises `Invalid`."""
         now = self._clock.now()
         account = Account(self._new_id("acc"), name.strip(), tuple(emails), now, plan_limit)
         if errors := account_errors(account):
@@ -82,7 +82,7 @@ def _there(account: Account | None, account_id: str) -> Account:
 
 
 def account_errors(account: Account) -> list[FieldError]:
-    """What is wrong with an account, field by field."""
+    """What is wrong with an account, one error for each field."""
     errors = [] if account.name else [FieldError("name", "must not be empty")]
     if len(account.name) > 200:
         errors.append(FieldError("name", "must have at most 200 characters"))

@@ -1,4 +1,4 @@
-"""Name a deed for the audit log."""
+"""Make entries for the audit log."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from streams.ports import Clock
 
 
 class AuditTrail:
-    """`new_id` mints ids by their prefix."""
+    """`new_id` makes an id with a prefix."""
 
     def __init__(self, clock: Clock, new_id: Callable[[str], str]) -> None:
         self._clock = clock
@@ -16,12 +16,12 @@ class AuditTrail:
     def __call__(
         self, by: str, action: str, object_id: str, account_id: str | None = None, **details: object
     ) -> AuditEntry:
-        """What `by` does now; details are named as in the API."""
+        """An entry for what `by` does now; details have the API's names."""
         present = {camel(name): value for name, value in details.items() if value is not None}
         return AuditEntry(self._new_id("deed"), by, action, object_id, self._clock.now(), account_id, present)
 
 
 def camel(name: str) -> str:
-    """`max_concurrency` as people know it: `maxConcurrency`."""
+    """`max_concurrency` → `maxConcurrency`."""
     first, *others = name.split("_")
     return first + "".join(map(str.capitalize, others))

@@ -1,4 +1,4 @@
-"""Look up deliveries, send them again, discard dead ones; one, some, or all that match."""
+"""Look up deliveries, replay them, discard dead letters; one, some, or all that match a filter."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -16,17 +16,14 @@ from streams.ports import Clock, DeliveryLog, Jobs, Replays
 from streams.services.audit_trail import AuditTrail
 
 AT_ONCE = 500
-# A payload is recorded a second or so after the attempt, unless `record` is behind.
+# A payload is stored about a second after the attempt, unless `record` is behind.
 ASK_TIMES = 30
 ASK_EVERY_SECONDS = 0.1
 FIRST = timedelta(seconds=30)
 
 
 class DeliveryService:
-    """What people see of deliveries, and do with them; `by` is who asks.
-
-    With an `account_id` only what belongs to it is there.
-    """
+    """Deliveries, as people see them and act on them. `by` is the caller; `account_id` limits it to one account."""
 
     def __init__(
         self, deliveries: DeliveryLog, replays: Replays, jobs: Jobs, clock: Clock, new_id: Callable[[str], str]
@@ -50,24 +47,24 @@ class DeliveryService:
         return seen
 
     async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
-        """How many deliveries stand where, by webhook id."""
+        """The number of deliveries in each state, by webhook id."""
         return await self._deliveries.count_states()
 
     async def retry(self, delivery_id: str, *, by: str, account_id: str | None = None) -> DeliveryState:
-        """Send a delivery again with a fresh schedule, whether it is dead, delivered, discarded or still waits.
+        """Send a delivery again with a fresh schedule: a dead, delivered, discarded or waiting one.
 
-        Raises `NotFound`, or `Invalid` where it cannot be sent again.
+        Raises `NotFound`, or `Invalid` when it cannot be sent again.
         """
         delivery_state = (await self._find_whole(delivery_id, account_id)).delivery_state
         if delivery_state.state is State.HELD:
-            raise Invalid(FieldError("delivery", f"is held and leaves by itself: {delivery_state.message}"))
+            raise Invalid(FieldError("delivery", f"is held and is sent without a replay: {delivery_state.message}"))
         audit_entry = self._deed(by, "delivery.retried", delivery_id, delivery_state.account_id)
         if not await self._replays.replay(DeliveryFilter(ids=[delivery_id]), audit_entry):
             raise Invalid(FieldError("delivery", _why_not(delivery_state)))
         return (await self.find(delivery_id)).delivery_state
 
     async def _find_whole(self, delivery_id: str, account_id: str | None) -> DeliveryDetails:
-        """With its payload, for which it waits a moment where something has just happened."""
+        """A delivery with its payload. Waits a moment for the payload of a recent delivery."""
         seen = await self.find(delivery_id, account_id)
         for _ in range(ASK_TIMES):
             if seen.body is not None or self._clock.now() - seen.delivery_state.changed_at > FIRST:
@@ -81,7 +78,7 @@ class DeliveryService:
     async def retry_dead(
         self, wanted: DeliveryFilter, told: Callable[[int], None] = lambda count: None, *, by: str
     ) -> Sequence[str]:
-        """Send every dead letter that matches again; their ids. `told` hears of each portion."""
+        """Replay every dead letter that matches. Returns their ids; `told` is called for each portion."""
 
         def audit_entry() -> AuditEntry:
             return self._deed(by, "dead_letters.retried", wanted.webhook_id or "*", wanted.account_id)
@@ -91,7 +88,7 @@ class DeliveryService:
     async def discard_dead(
         self, wanted: DeliveryFilter, told: Callable[[int], None] = lambda count: None, *, by: str
     ) -> Sequence[str]:
-        """Give every dead letter that matches up for good; their ids."""
+        """Discard every dead letter that matches. Returns their ids."""
 
         def audit_entry() -> AuditEntry:
             return self._deed(by, "dead_letters.discarded", wanted.webhook_id or "*", wanted.account_id)
@@ -101,11 +98,11 @@ class DeliveryService:
     # -- jobs ---------------------------------------------------------------------------------------------------
 
     async def start(self, kind: JobKind, wanted: DeliveryFilter, account_id: str, *, by: str) -> Job:
-        """Do it to every dead letter of the account that matches by now; `publish` does the work."""
+        """Start a job on every dead letter of the account that matches now; `publish` does the work."""
         return await self._start(kind, replace(wanted, state=State.DEAD), account_id, by, f"dead_letters.{_PAST[kind]}")
 
     async def retry_waiting(self, webhook_id: str, account_id: str, *, by: str) -> Job:
-        """Send everything that waits in a tier for this webhook now."""
+        """Start a job that sends everything that waits in a tier for this webhook."""
         wanted = DeliveryFilter(webhook_id=webhook_id, state=State.WAITING, in_tier=True)
         return await self._start(JobKind.RETRY, wanted, account_id, by, "deliveries.retried")
 
@@ -118,7 +115,7 @@ class DeliveryService:
 
     async def _start(self, kind: JobKind, wanted: DeliveryFilter, account_id: str, by: str, action: str) -> Job:
         now = self._clock.now()
-        # What becomes a dead letter after this is another matter, even if it is one of these again.
+        # A dead letter that comes after this does not match, even if it is one of these again.
         wanted = replace(wanted, account_id=account_id, changed_until=now, after=None)
         job = Job(self._new_id("job"), account_id, kind, wanted, now)
         return await self._jobs.add(job, self._deed(by, action, job.id, account_id, webhook=wanted.webhook_id))

@@ -1,4 +1,4 @@
-"""Take events in for platforms that have no Kafka client."""
+"""Accept events by HTTP, for platforms without a Kafka client."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -19,14 +19,14 @@ ACKNOWLEDGED_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class AcceptedEvent:
-    """An event that Kafka has acknowledged; `webhooks` counts those that want it, None when that is not known."""
+    """An event that Kafka acknowledged. `webhooks` is the number that want it, None when it is not known."""
 
     id: str
     webhooks: int | None
 
 
 class IngestService:
-    """`codec` writes events as the platform's own producers do; `new_id` mints ids by their prefix."""
+    """`codec` encodes events as the platform's own producers do; `new_id` makes an id with a prefix."""
 
     def __init__(
         self, producer: RecordProducer, codec: Codec, recipients: RecipientService, new_id: Callable[[str], str]
@@ -39,12 +39,12 @@ class IngestService:
     async def publish(
         self, items: Sequence[Mapping[str, Any]], account_id: str | None, repeat_key: str | None = None
     ) -> Sequence[AcceptedEvent]:
-        """Check all, then produce all; the events once every one is acknowledged.
+        """Check all events, then produce all. Returns when all are acknowledged.
 
-        Without an `account_id` each event names its own. With a `repeat_key` an event that brings no id gets the
-        same one each time. Raises `Invalid` naming each item by its index and field, and `Unavailable` when Kafka
-        does not acknowledge them within ten seconds: then some may have been taken, and the same ids may be sent again.
-        While the database is away, events are taken without the check of their accounts.
+        Without an `account_id` each event names its own account. With a `repeat_key` an event without an id gets the
+        same id each time. Raises `Invalid`, which names each item by index and field, and `Unavailable` when Kafka
+        does not acknowledge within ten seconds: some events may be on the topic then; send the same ids again. While
+        the database is away, the accounts of events are not checked.
         """
         check_count(items)
         events = _parse_all(items, account_id, self._ids(repeat_key))
@@ -58,7 +58,7 @@ class IngestService:
         except TimeoutError:
             raise Unavailable("Kafka did not acknowledge the events; send them again with the same ids") from None
         except RecordsRefused as refused:
-            # A topic that takes less than `topics plan` asks for: all other events are taken.
+            # The topic accepts less than `topics plan` asks for; all other events are accepted.
             raise Invalid(
                 *(FieldError(f"events[{n}]", f"Kafka refuses it: {why}") for n, why in refused.reasons.items())
             ) from None
@@ -71,7 +71,7 @@ class IngestService:
 
 
 def check_count(items: Sequence[object]) -> None:
-    """Raises `Invalid` unless there are from 1 to 500."""
+    """Raises `Invalid` unless there are 1 to 500 events."""
     if not 1 <= len(items) <= MOST_EVENTS:
         raise Invalid(FieldError("events", f"must be from 1 to {MOST_EVENTS} events"))
 
@@ -89,7 +89,7 @@ def _parse_all(items: Sequence[Mapping[str, Any]], account_id: str | None, id_of
 
 
 def _check_shape(item: Mapping[str, Any]) -> None:
-    """Refuse what would cost much to refuse field by field."""
+    """Refuse an event with too many fields at once: one error for each would cost too much."""
     data = item.get("data")
     if len(item) > REQUEST_FIELDS:
         raise Invalid(FieldError("body", f"must have at most {REQUEST_FIELDS} fields"))

@@ -1,4 +1,4 @@
-"""Say which webhooks an event reaches, as things are now, and refuse events of accounts that do not exist."""
+"""Count the webhooks that want an event now, and refuse events of unknown accounts."""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -8,9 +8,9 @@ from streams.core.event import Event
 from streams.core.webhook import Webhook, wants
 from streams.ports import AccountWebhooks
 
-# A hint for people; events do not wait longer for it.
+# The count is a hint for people: an event does not wait longer for it.
 LOOK_UP_SECONDS = 2.0
-# Every other caller of this process waits while they are compared, a few milliseconds.
+# The comparison blocks the loop, so it must not take more than a few milliseconds.
 COMPARISONS_AT_ONCE = 5_000
 
 
@@ -21,10 +21,10 @@ class RecipientService:
         self._webhooks = webhooks
 
     async def count(self, events: Sequence[Event], fields: Sequence[str]) -> Sequence[int | None] | None:
-        """How many webhooks want each event, paused ones included; None when the database does not answer.
+        """The number of webhooks that want each event, paused ones included; None when the database does not answer.
 
-        Each event has None when their webhooks are too many to compare. `fields` names the account of each event in
-        errors. Raises `Invalid` for accounts that do not exist.
+        An event has None when its account has too many webhooks to compare. `fields` names the account of each event
+        in errors. Raises `Invalid` for unknown accounts.
         """
         accounts = {event.account_id for event in events}
         try:
@@ -41,7 +41,7 @@ class RecipientService:
 
 def _require_accounts(existing: Collection[str], events: Sequence[Event], fields: Sequence[str]) -> None:
     errors = [
-        FieldError(field, f"there is no account {event.account_id}: open it first, or correct the id")
+        FieldError(field, f"there is no account {event.account_id}: create it first, or correct the id")
         for event, field in zip(events, fields, strict=True)
         if event.account_id not in existing
     ]

@@ -18,7 +18,7 @@ DEFAULT_OVERLAP_HOURS = 24
 
 @dataclass(frozen=True, slots=True)
 class Rotated:
-    """The webhook with its new secret; the old one counts until `old_until`, if at all."""
+    """A webhook with its new secret; the old secret is valid until `old_until`, if at all."""
 
     changed: Changed
     secret: str = field(repr=False)
@@ -26,7 +26,7 @@ class Rotated:
 
 
 class SecretService:
-    """`new_key` gives that many random bytes; `by` is who asks. With an `account_id` only its webhooks are there."""
+    """`new_key` makes random bytes. `by` is the caller; `account_id` limits it to one account."""
 
     def __init__(
         self,
@@ -62,10 +62,10 @@ class SecretService:
         by: str,
         account_id: str | None = None,
     ) -> Rotated:
-        """A new secret; for so many hours the old one counts beside it (design: Standard Webhooks' overlap).
+        """Start a rotation: a new secret, while the old one stays valid for `overlap_hours`.
 
-        Without an overlap the old ones end at once, even during a rotation. Raises `Invalid`, `NotFound`, and
-        `Conflict` while another rotation lasts.
+        Without an overlap the old secrets end at once, even during a rotation. Raises `Invalid`, `NotFound`, and
+        `Conflict` during another rotation.
         """
         if not 0 <= overlap_hours <= MOST_OVERLAP_HOURS:
             raise Invalid(FieldError("overlapHours", f"must be from 0 to {MOST_OVERLAP_HOURS}"))
@@ -89,7 +89,7 @@ class SecretService:
         return Rotated(changed, secret, old_until)
 
     async def finish_rotation(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Changed:
-        """The old secret ends now. Without a rotation nothing changes. Raises `NotFound`."""
+        """End the old secret now. Without a rotation nothing changes. Raises `NotFound`."""
         return await self._webhooks.alter(
             webhook_id,
             lambda known: _with(known, known.webhook.secrets[-1]),
@@ -99,9 +99,9 @@ class SecretService:
         )
 
     async def reencrypt(self, told: Callable[[int, int], None] = lambda done, total: None, *, by: str) -> int:
-        """Encrypt every webhook's secrets and headers with the newest key; how many webhooks there were.
+        """Encrypt every webhook's secrets and headers with the newest key. Returns the number of webhooks.
 
-        Raises `InvalidRecord` for one that no key of ours opens; those before it are done.
+        Raises `InvalidRecord` for a webhook that no configured key decrypts; those before it are done.
         """
         found = await self._stored.list()
         for count, known in enumerate(found, 1):

@@ -1,4 +1,4 @@
-"""Send a test event to one webhook by the real path, and wait for what becomes of it (R5)."""
+"""Send a test event to one webhook on the real path, and wait for its outcome."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,13 +12,13 @@ from streams.core.samples import sample_event
 from streams.ports import Clock, Codec, DeliveryLog, Outgoing, RecordProducer, Webhooks
 from streams.topics import TEST_DELIVERIES
 
-# A test that left within its 12 s may take the whole time of an attempt.
+# A test that left within its 12 s may take the whole timeout of an attempt.
 WAIT_SECONDS = 12.0
 ASK_EVERY_SECONDS = 0.05
 
 
 class SyntheticEventService:
-    """A test is sent even to a paused webhook, once, and counts for nothing; `new_id` mints its event's id."""
+    """A test is sent once, even to a paused webhook, and counts for no statistics. `new_id` makes its event's id."""
 
     def __init__(
         self,
@@ -37,9 +37,10 @@ class SyntheticEventService:
         self._new_id = new_id
 
     async def send(self, webhook_id: str, event_type: str, account_id: str | None = None) -> DeliveryDetails:
-        """The test's delivery with its attempt, once there is an outcome; with an `account_id` only to its webhooks.
+        """Send a test. Returns its delivery with the attempt when there is an outcome.
 
-        Raises `NotFound`, `Invalid` for an unknown type, `Unavailable` when 12 seconds bring no outcome.
+        `account_id` limits it to one account. Raises `NotFound`, `Invalid` for an unknown type, and `Unavailable`
+        when there is no outcome in time.
         """
         if event_type not in EVENT_TYPES:
             raise Invalid(FieldError("type", "must be one of: " + ", ".join(EVENT_TYPES)))
@@ -54,7 +55,7 @@ class SyntheticEventService:
             event_type=event.type,
             webhook_id=webhook_id,
             first_seen_at=now,
-            # Whoever sends it reads all of `subscriptions` first: we have read nothing.
+            # `deliver` reads all of `subscriptions` before a test, so this position does not matter.
             subscriptions_position=SubscriptionsPosition("", 0),
             body=render(event),
             trigger=Trigger.TEST,

@@ -1,4 +1,4 @@
-"""What a person may ask for when registering a webhook, and what is wrong with it, field by field."""
+"""The input of a registration, and its checks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ _OURS = frozenset({"user-agent", "traceparent"})
 
 @dataclass(frozen=True, slots=True)
 class WebhookInput:
-    """What a person asks for when registering a webhook; `events` holds types, or `*` for all."""
+    """What a person enters to register a webhook; `events` contains types, or `*` for all."""
 
     account_id: str
     url: str
@@ -39,7 +39,7 @@ class WebhookInput:
 
 
 def webhook_input(known: Registration) -> WebhookInput:
-    """What was asked for when it became what it is; its headers apart, which are sealed."""
+    """The input that makes this registration, without its headers, which are encrypted."""
     webhook = known.webhook
     return WebhookInput(
         account_id=webhook.account_id,
@@ -54,7 +54,7 @@ def webhook_input(known: Registration) -> WebhookInput:
 
 
 def input_errors(webhook_input: WebhookInput, allow_http: bool = False) -> list[FieldError]:
-    """What is wrong with a registration, field by field."""
+    """What is wrong with a registration, one error for each field."""
     errors = url_errors("url", webhook_input.url, allow_http=allow_http)
     if webhook_input.fallback_url is not None:
         errors += url_errors("fallbackUrl", webhook_input.fallback_url, allow_http=allow_http)
@@ -64,12 +64,12 @@ def input_errors(webhook_input: WebhookInput, allow_http: bool = False) -> list[
         errors.append(FieldError("events", f"must name event types, or {ALL_EVENTS} for all"))
     known = ", ".join(EVENT_TYPES)
     errors += [
-        FieldError("events", f"{name!r} is no event type; there are {known} and {ALL_EVENTS}")
+        FieldError("events", f"{name!r} is not an event type; the types are {known} and {ALL_EVENTS}")
         for name in webhook_input.events
         if name != ALL_EVENTS and name not in EVENT_TYPES
     ]
     errors += [
-        FieldError(scope, f"{value!r} is no id: {ID_WORDS}")
+        FieldError(scope, f"{value!r} is not an id: {ID_WORDS}")
         for scope, values in (("packages", webhook_input.packages), ("dispatches", webhook_input.dispatches))
         for value in values
         if not is_id(value)
@@ -89,7 +89,7 @@ def input_errors(webhook_input: WebhookInput, allow_http: bool = False) -> list[
 
 
 def header_errors(headers: Mapping[str, str]) -> list[FieldError]:
-    """What is wrong with a customer's own headers (RFC 9110 §5): ours cannot be replaced."""
+    """What is wrong with a customer's own headers (RFC 9110 §5); they cannot replace ours."""
     errors = [FieldError("headers", f"at most {HEADERS} headers")] if len(headers) > HEADERS else []
     for name, value in headers.items():
         lower = name.lower()
@@ -100,7 +100,7 @@ def header_errors(headers: Mapping[str, str]) -> list[FieldError]:
             )
             continue
         if not name or not set(lower) <= _TOKEN:
-            errors.append(FieldError("headers", f"{name!r} is no header name"))
+            errors.append(FieldError("headers", f"{name!r} is not a valid header name"))
         elif is_connection_header(name):
             errors.append(FieldError("headers", f"{name} belongs to the connection and cannot be set"))
         elif lower in _OURS or lower.startswith(("content-", "webhook-")) or "-signature" in lower:

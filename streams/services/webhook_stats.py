@@ -1,4 +1,4 @@
-"""How a webhook is: its health and its numbers."""
+"""Health and statistics of a webhook, and the mails to its account."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ MOST_HOURS = 24 * 31
 
 @dataclass(frozen=True, slots=True)
 class HealthDetails:
-    """A webhook with its run of failures, and when it last got an event."""
+    """A webhook with its failure streak, and when it last got an event."""
 
     registration: Registration
     failing: FailureStreak
@@ -38,14 +38,14 @@ class StatsSummary:
 
 @dataclass(frozen=True, slots=True)
 class MailDetails:
-    """A mail with its words."""
+    """A mail with its text."""
 
     mail: Mail
     letter: RenderedMail
 
 
 class WebhookStatsService:
-    """What people see of webhooks in sum; with an `account_id` only what belongs to it is there."""
+    """Health and statistics; `account_id` limits them to one account."""
 
     def __init__(
         self, webhooks: WebhookService, stats: WebhookStats, mails: Mails, clock: Clock, public_url: str
@@ -63,7 +63,7 @@ class WebhookStatsService:
         return HealthDetails(registration, failing, await self._stats.last_at(webhook_id, OutcomeKind.DELIVERED))
 
     async def stats(self, webhook_id: str, hours: int = 24, account_id: str | None = None) -> StatsSummary:
-        """The current hour and those before it, `hours` in all. Raises `Invalid`, `NotFound`."""
+        """Statistics of the last `hours`, the current one included. Raises `Invalid`, `NotFound`."""
         if not 1 <= hours <= MOST_HOURS:
             raise Invalid(FieldError("hours", f"must be from 1 to {MOST_HOURS}"))
         await self._webhooks.find(webhook_id, account_id)
@@ -77,6 +77,6 @@ class WebhookStatsService:
         )
 
     async def mails(self, account_id: str, after: Cursor | None, limit: int) -> Page[MailDetails]:
-        """What the account was told, or is to be told; newest first."""
+        """The mails to an account, sent and owed; newest first."""
         page = await self._mails.list(account_id, after, limit)
         return Page([MailDetails(mail, compose(mail, self.public_url)) for mail in page.rows], page.next)

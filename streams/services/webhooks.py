@@ -1,4 +1,4 @@
-"""Register, change, pause, enable and delete webhooks; each is answered when the change is on the topic."""
+"""Register, update, pause, enable and delete webhooks; each returns when the change is on the topic."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ ASK_EVERY_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A webhook as it is now; `propagated` says whether the stages are told already."""
+    """A webhook after a change; `propagated` says whether the stages know the change already."""
 
     registration: Registration
     propagated: bool
@@ -38,9 +38,9 @@ class Registered:
 
 
 class WebhookService:
-    """`new_id` mints ids by their prefix, `new_key` gives that many random bytes.
+    """`new_id` makes an id with a prefix, `new_key` random bytes.
 
-    `by` is who asks, for the audit log. With an `account_id` only what belongs to it is there.
+    `by` is the caller, for the audit log; `account_id` limits it to one account.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class WebhookService:
         self._deed = AuditTrail(clock, new_id)
 
     async def register(self, webhook_input: WebhookInput, *, by: str) -> Registered:
-        """A new, active webhook. Raises `Invalid` naming each field, `NotFound` or `Conflict` about the account."""
+        """Register an active webhook. Raises `Invalid`, which names each field, and `NotFound` or `Conflict`."""
         errors: Sequence[FieldError] = input_errors(webhook_input, self._allow_http)
         if errors := errors or await self._address_errors(webhook_input):
             raise Invalid(*errors)
@@ -116,9 +116,9 @@ class WebhookService:
         account_id: str | None = None,
         version: int | None = None,
     ) -> Changed:
-        """Set some fields of a `WebhookInput`, and `status`; with a `version` only while it is that one.
+        """Set some fields of a `WebhookInput`, and `status`; with a `version` only if that is the current one.
 
-        Raises `Invalid` naming each field, `NotFound`, `Stale`.
+        Raises `Invalid`, which names each field, `NotFound`, and `Stale`.
         """
         wanted = {name: value for name, value in changes.items() if name != "status"}
         status, now = changes.get("status"), self._clock.now()
@@ -133,7 +133,7 @@ class WebhookService:
                 raise Stale(f"webhook {webhook_id} has changed since it was read: read it again")
             before = webhook_input(known)
             after = replace(before, **wanted)
-            # What was right when it was registered stays, whatever the rules have become since.
+            # Fields that were valid at registration stay valid when the rules change.
             already = input_errors(before, self._allow_http)
             if errors := [error for error in input_errors(after, self._allow_http) if error not in already]:
                 raise Invalid(*errors)
@@ -147,7 +147,7 @@ class WebhookService:
         )
 
     async def pause(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Changed:
-        """No request leaves any more; what is owed is held. A second time changes nothing."""
+        """Pause a webhook: no request leaves, and its deliveries are held. A second time changes nothing."""
         now = self._clock.now()
         pause = Pause(self._new_id("pause"), PauseReason.MANUAL)
         return await self.alter(
@@ -162,14 +162,14 @@ class WebhookService:
         by: str,
         account_id: str | None = None,
     ) -> Changed:
-        """Requests leave again, with health counted anew; `held` is what becomes of what the pause holds.
+        """Enable a paused webhook in a new health epoch; `held` decides about the held deliveries.
 
         A second time changes nothing.
         """
         return await self.alter(webhook_id, _enabled, by, "webhook.enabled", account_id, held, held=str(held))
 
     async def delete(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Changed:
-        """It gets no event any more; what it was still owed becomes dead letters."""
+        """Delete a webhook. Deliveries that it was still owed become dead letters."""
         return await self.alter(webhook_id, lambda known: None, by, "webhook.deleted", account_id)
 
     async def alter(
@@ -182,7 +182,7 @@ class WebhookService:
         choice: HeldChoice = HeldChoice.DELIVER,
         **details: object,
     ) -> Changed:
-        """Any change, with the deed's name and details. Raises `NotFound`, and what `change` raises."""
+        """Apply a change, with the name and details of its audit entry. Raises `NotFound`, and what `change` raises."""
         before = await self.find(webhook_id, account_id)
         audit_entry = self._deed(by, action, webhook_id, before.webhook.account_id, **details)
         registration = await self._webhooks.change(webhook_id, change, choice, audit_entry)
@@ -191,7 +191,7 @@ class WebhookService:
         return await self._changed(registration)
 
     async def _changed(self, registration: Registration) -> Changed:
-        """Whether its newest version is on the topic within two seconds."""
+        """Wait up to two seconds until the newest version is on the topic. Returns whether it is."""
         try:
             async with asyncio.timeout(PROPAGATION_SECONDS):
                 while not await self._propagation.is_published(registration.webhook.id):
@@ -214,7 +214,7 @@ class WebhookService:
             if "headers" in wanted
             else webhook.encrypted_headers,
             max_concurrency=webhook_input.max_concurrency,
-            # What the old endpoint failed is not held against the new one.
+            # Failures of the old URL do not count for the new one.
             health_epoch=webhook.health_epoch + 1 if moved else webhook.health_epoch,
         )
         return replace(known, webhook=revised, description=webhook_input.description)

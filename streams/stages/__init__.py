@@ -1,1 +1,1 @@
-"""The verbs: each moves a record one step along the path, knowing only nouns and ports."""
+"""The stages: each moves a record one step along the path. They know core and ports only."""

@@ -1,4 +1,4 @@
-"""fan-out: join each event with the webhooks that want it, and write one delivery for each."""
+"""fan-out: join each event with the webhooks that want it, and produce one delivery for each."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from streams.ports import Codec, Outgoing, Record, RecordProducer, Subscriptions
 from streams.stages.invalid_records import produce_or_store_invalid, run_pure, store_invalid
 from streams.topics import DELIVERIES
 
-# A backlog must not flood a webhook that was registered long after its events happened.
+# A backlog must not flood a webhook that was registered long after the events happened.
 NEWCOMER_AFTER = timedelta(minutes=5)
 RETRY_SECONDS = 1.0
 PRODUCE_AT_ONCE = 1000
@@ -24,7 +24,7 @@ Found = tuple[Event, bytes] | InvalidRecord | Invalid
 
 
 class FanOut:
-    """1 event → n deliveries; the caller acknowledges a batch only after `handle` returned."""
+    """Turns one event into n deliveries. The caller acknowledges a batch when `handle` returned."""
 
     def __init__(
         self, codec: Codec, subscriptions: Subscriptions, producer: RecordProducer, telemetry: Telemetry
@@ -36,7 +36,7 @@ class FanOut:
         self._waits = False
 
     async def handle(self, records: Sequence[Record]) -> None:
-        """Fan a batch out; returns when every delivery of it is acknowledged."""
+        """Fan out a batch of events. Returns when every delivery is acknowledged."""
         read = [await self._read_patiently(record) for record in records]
         seen = await self._subscriptions.catch_up()
         outgoing: list[tuple[Outgoing, Record]] = []
@@ -49,7 +49,7 @@ class FanOut:
             except (InvalidRecord, Invalid) as wrong:
                 invalid.append((record, str(wrong)))
             if len(outgoing) >= PRODUCE_AT_ONCE:
-                # An event may have a thousand deliveries: neither memory nor the loop is to be full of them.
+                # An event may have a thousand deliveries, which would fill memory and block the loop.
                 await produce_or_store_invalid(self._producer, self._telemetry, outgoing)
                 outgoing = []
         await produce_or_store_invalid(self._producer, self._telemetry, outgoing)
@@ -94,7 +94,7 @@ class FanOut:
         return [(one, record) for one in outgoing]
 
     def _wanting(self, event: Event, appended_at: datetime) -> list[Webhook]:
-        """The webhooks that want the event; where there is none, it is counted why."""
+        """The webhooks that want the event; if none does, count the reason."""
         webhooks = self._subscriptions.of_account(event.account_id)
         wanting = [webhook for webhook in webhooks if wants(webhook, event)]
         timely = [webhook for webhook in wanting if not _is_newcomer(webhook, appended_at)]

@@ -1,4 +1,4 @@
-"""Keep a record that nobody can use in `session-events.invalid`, with where it came from and what is wrong with it."""
+"""Store invalid records in `session-events.invalid`, with their origin and the error."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -10,18 +10,18 @@ from streams.topics import INVALID
 
 Result = TypeVar("Result")
 
-# A larger one, with its key and headers, is kept as its start: its origin says where the whole of it is.
+# Of a larger record, with its key and headers, only the start is stored; its origin says where the whole record is.
 KEPT_BYTES = 1024 * 1024
 START_BYTES = 4096
 ERROR_BYTES = 1024
-# After so many failures in a row the record is parked: to end the process would stop all others.
+# After this many failures in a row a record is invalid: if the process exited, it would stop all other records.
 TRIES = 3
 
 
 def to_invalid_record(record: Record, error: str) -> Outgoing:
-    """The record for `session-events.invalid`: same key, value and headers, its origin and error added.
+    """The record for `session-events.invalid`: the same key, value and headers, with origin and error added.
 
-    Of a record of more than `KEPT_BYTES` the start of the value is kept, with its length and its SHA-256.
+    If it has more than `KEPT_BYTES`, only the start of the value is stored, with its length and SHA-256.
     """
     size = len(record.key or b"") + len(record.value or b"")
     size += sum(len(name.encode(errors="replace")) + len(value) for name, value in record.headers)
@@ -31,7 +31,7 @@ def to_invalid_record(record: Record, error: str) -> Outgoing:
 
 
 def to_truncated_invalid_record(record: Record, error: str) -> Outgoing:
-    """The same, small whatever the record is: the start of its value, the length of all of it, and its SHA-256."""
+    """A small record for `session-events.invalid`: the start of the value, with its length and SHA-256."""
     value = record.value or b""
     whole = (
         ("value-bytes", str(len(value)).encode()),
@@ -53,13 +53,13 @@ def _origin(record: Record, error: str) -> tuple[tuple[str, bytes], ...]:
 async def produce_or_store_invalid(
     producer: RecordProducer, telemetry: Telemetry, outgoing: Sequence[tuple[Outgoing, Record]]
 ) -> None:
-    """Produce each with the record that it follows from; where Kafka refuses it for ever, park that record instead.
+    """Produce records, each with the record that it follows from. If Kafka refuses one for ever, store that as invalid.
 
-    Returns when all of it is acknowledged. Nothing that one record holds keeps the others from it.
+    Returns when all are acknowledged. One refused record does not stop the others.
     """
     if not (refused := await _produce(producer, [one for one, _ in outgoing])):
         return
-    # An event that several webhooks want is parked once.
+    # An event of several deliveries is stored once.
     sources = {(*outgoing[index][1].partition, outgoing[index][1].offset): index for index in refused}
     await store_invalid(
         producer,
@@ -69,24 +69,24 @@ async def produce_or_store_invalid(
 
 
 async def store_invalid(producer: RecordProducer, telemetry: Telemetry, invalid: Sequence[tuple[Record, str]]) -> None:
-    """Park each of these records, with what is wrong with it: whole, or its start where Kafka refuses all of it."""
+    """Store invalid records with their errors: whole, or only the start if Kafka refuses the whole record."""
     if not invalid:
         return
     for record, error in invalid:
         telemetry.count("invalid_records_total", topic=record.partition.topic)
-        telemetry.warning("record_parked", **record.place, why=error)
+        telemetry.warning("invalid_record_stored", **record.place, why=error)
     refused = await _produce(producer, [to_invalid_record(record, error) for record, error in invalid])
     smaller = [invalid[index] for index in refused]
     refused = await _produce(producer, [to_truncated_invalid_record(record, error) for record, error in smaller])
     for index, why in refused.items():
-        # It stays where it is for as long as its topic keeps it.
+        # It stays on its own topic until retention.
         record, _ = smaller[index]
         telemetry.count("invalid_records_not_stored_total", topic=record.partition.topic)
-        telemetry.error("record_not_parked", **record.place, why=why)
+        telemetry.error("invalid_record_not_stored", **record.place, why=why)
 
 
 async def _produce(producer: RecordProducer, records: Sequence[Outgoing]) -> Mapping[int, str]:
-    """Which of them Kafka refuses for ever, by their index, and why."""
+    """Produce records. Returns why Kafka refuses some of them for ever, by index."""
     try:
         if records:
             await producer.produce(records)
@@ -96,9 +96,9 @@ async def _produce(producer: RecordProducer, records: Sequence[Outgoing]) -> Map
 
 
 def run_pure(work: Callable[[], Result]) -> Result:
-    """What pure work on one record returns; `InvalidRecord` when it fails in a way that nobody foresaw, each time.
+    """Run pure work on one record. Raises `InvalidRecord` when it fails unexpectedly every time.
 
-    An error of ours keeps its meaning, and so does a fault of the machine: neither says anything of the record.
+    Exceptions of ours and of the machine (OSError, MemoryError) pass through: they say nothing about the record.
     """
     for attempt in range(1, TRIES + 1):
         try:

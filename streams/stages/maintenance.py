@@ -1,4 +1,4 @@
-"""Errands of the one publisher: the jobs that people start, and taking away what was kept for long enough."""
+"""Maintenance by the publisher: jobs that people start, and retention."""
 
 import asyncio
 from collections.abc import Mapping
@@ -9,35 +9,35 @@ from streams.ports import Clock, Jobs, Prunable, Pruning, Telemetry
 
 LOOK_EVERY_SECONDS = 0.5
 BATCH_ROWS = 1000
-# Between two portions, so that whoever publishes or records is not kept waiting.
-BREATH_SECONDS = 0.2
+# The pause between two portions, so that `publish` and `record` do not wait.
+PORTION_PAUSE_SECONDS = 0.2
 PRUNE_EVERY_SECONDS = 300.0
 
 
 async def run_jobs(jobs: Jobs, telemetry: Telemetry) -> None:
-    """Advance every unfinished job by one portion in turn, so that a long one keeps no other waiting."""
+    """Advance every unfinished job by one portion in turn, so that a long job does not delay others."""
     while True:
         try:
             unfinished = await jobs.unfinished()
             for job in unfinished:
                 job = await jobs.advance(job.id)
                 if job.finished_at is not None:
-                    telemetry.info("job finished", job_id=job.id, kind=str(job.kind), done=job.done, failed=job.failed)
+                    telemetry.info("job_finished", job_id=job.id, kind=str(job.kind), done=job.done, failed=job.failed)
         except Unavailable:
             unfinished = []
-        await asyncio.sleep(BREATH_SECONDS if unfinished else LOOK_EVERY_SECONDS)
+        await asyncio.sleep(PORTION_PAUSE_SECONDS if unfinished else LOOK_EVERY_SECONDS)
 
 
 async def prune_regularly(
     pruning: Pruning, keep: Mapping[Prunable, timedelta], clock: Clock, telemetry: Telemetry
 ) -> None:
-    """Take away what is older than its kind is kept, a small batch at a time."""
+    """Delete the rows that are older than the retention of their kind, in small batches."""
     while True:
         for what, kept in keep.items():
             try:
                 while gone := await pruning.prune(what, clock.now() - kept, BATCH_ROWS):
                     telemetry.count("rows_pruned_total", gone, kind=what.name.lower())
-                    await asyncio.sleep(BREATH_SECONDS)
+                    await asyncio.sleep(PORTION_PAUSE_SECONDS)
             except Unavailable:
                 break
         await asyncio.sleep(PRUNE_EVERY_SECONDS)

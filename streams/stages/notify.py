@@ -1,4 +1,4 @@
-"""notify: send the mails that are owed, each until the mail server has it or three days are over."""
+"""notify: send the mails that are owed, each until the mail server accepts it or for three days."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -15,14 +15,17 @@ REMIND_EVERY_SECONDS = 600.0
 RENEW_EVERY_SECONDS = 3.0
 BATCH_MAILS = 50
 
-NOBODY = "The account has no e-mail address."
-NOBODY_LEFT = "Whoever was yet to get it is no longer among the account's addresses."
+NO_RECIPIENT = "The account has no e-mail address."
+NO_RECIPIENT_LEFT = "The recipients that still waited for this mail were removed from the account."
+
+
+_EVENTS = {"sent": "mail_sent", "again": "mail_not_sent_yet", "given_up": "mail_given_up"}
 
 
 class Notify:
-    """One sender at a time, by lease: send → keep that it was sent. A crash between the two sends one mail again.
+    """Sends mails, one process at a time by lease: send → store that it was sent.
 
-    Both have the same Message-ID, by which mailboxes know them for one.
+    A crash between the two sends one mail twice, with the same Message-ID, by which mailboxes recognise a duplicate.
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class Notify:
         self._at_rest = asyncio.Event()
 
     async def run(self) -> None:
-        """Serve until drained or cancelled; outages of the database and of the mail server are waited out."""
+        """Serve until drained or cancelled, through outages of the database and the mail server."""
         while not self._stopping:
             self._at_rest.clear()
             try:
@@ -47,14 +50,14 @@ class Notify:
                     await self._remind()
                     await self._send_due()
             except Unavailable:
-                pass  # the database tells of its own troubles
+                pass  # The database logs its own outages.
             self._at_rest.set()
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
     async def drain(self, seconds: float) -> None:
-        """Begin no further mail, wait for the one in hand, and let another process go on."""
+        """Start no further mail, wait for the one in progress, and release the lease."""
         self._stopping = True
-        # One that the mail server keeps for longer is sent again by whoever comes next.
+        # If the mail server takes longer, the next process sends this mail again.
         with suppress(TimeoutError, Unavailable):
             await asyncio.wait_for(self._at_rest.wait(), seconds)
             await self._lease.release()
@@ -73,12 +76,11 @@ class Notify:
             await self._mails.settle(mail)
             outcome = "sent" if mail.sent_at else "again" if mail.due_at else "given_up"
             self._telemetry.count("mails_total", outcome=outcome)
-            self._telemetry.info(
-                f"mail {outcome.replace('_', ' ')}", mail_id=mail.id, kind=str(mail.kind), why=mail.problem
-            )
+            log = self._telemetry.info if outcome == "sent" else self._telemetry.warning
+            log(_EVENTS[outcome], mail_id=mail.id, kind=str(mail.kind), why=mail.problem)
 
     async def _holding(self, trying: Coroutine[Any, Any, Mail]) -> Mail:
-        """Keep the lease for as long as a slow mail server takes."""
+        """Renew the lease while a slow mail server takes its time."""
         task = asyncio.create_task(trying)
         while not task.done():
             await asyncio.wait({task}, timeout=RENEW_EVERY_SECONDS)
@@ -90,7 +92,7 @@ class Notify:
         mail = replace(owed.mail, tries=owed.mail.tries + 1)
         emails = [email for email in owed.emails if email in mail.unreached] if mail.unreached else owed.emails
         if not emails:
-            return replace(mail, due_at=None, problem=NOBODY_LEFT if mail.unreached else NOBODY)
+            return replace(mail, due_at=None, problem=NO_RECIPIENT_LEFT if mail.unreached else NO_RECIPIENT)
         try:
             note = await self._transport.send(mail.id, emails, compose(mail, self._public_url))
         except PartiallySent as problem:
@@ -101,6 +103,6 @@ class Notify:
         except Refused as refusal:
             return replace(mail, due_at=None, problem=str(refusal))
         except Exception as defect:
-            # One mail that cannot be built must not keep all others from being sent.
-            return replace(mail, due_at=None, problem=f"a defect of ours: {type(defect).__name__}")
+            # A mail that cannot be built must not stop the others.
+            return replace(mail, due_at=None, problem=f"our own code failed: {type(defect).__name__}")
         return replace(mail, due_at=None, sent_at=self._clock.now(), problem=note, unreached=())

@@ -1,4 +1,4 @@
-"""publish: project the webhooks of SQL onto `subscriptions`, as its only writer."""
+"""publish: write the webhooks of SQL to `subscriptions`, as its only writer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,12 +24,12 @@ COMPARE_EVERY_SECONDS = 60.0
 
 
 class LeaseLost(ScormWebhooksError):
-    """Another publisher holds the lease: this one must stop before it writes an older state."""
+    """Another publisher holds the lease. This one must stop before it writes an older state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """What a reconciliation did: webhooks written again, deleted from the topic, and left there unknown to SQL."""
+    """The result of a reconciliation: webhooks published, webhooks deleted from the topic, unknown ones left there."""
 
     published: int
     deleted: int
@@ -37,9 +37,9 @@ class Reconciled:
 
 
 class Publish:
-    """Dirty set → produce the current state → acknowledged → clean, if it is still the same version.
+    """Publishes each dirty webhook: produce its state → acknowledged → not dirty, if its version is still the same.
 
-    `new_incarnation` mints an id for a topic that has no sentinel yet.
+    `new_incarnation` makes an id for a topic without a sentinel.
     """
 
     def __init__(
@@ -64,16 +64,16 @@ class Publish:
         self._new_incarnation = new_incarnation
         self._live: set[str] = set()
         self._sentinel: Sentinel | None = None
-        # Webhooks that could not be written, each with the version in which that was.
+        # Webhooks that Kafka refused, each with the refused version.
         self._refused: dict[str, int] = {}
         self._marked_at = self._compared_at = 0.0
         self._incarnation = ""
         self._outage_retry = OutageRetry(telemetry, "publish_waits")
 
     async def take_lease(self) -> None:
-        """Wait until this is the only publisher."""
+        """Wait until this process holds the lease."""
         told = False
-        # A process with wrong keys can publish nothing: another one may have the right keys.
+        # A process with wrong keys publishes nothing; another one may have the right keys.
         await self._patiently(self._keys.verified)
         while not await self._renew():
             if not told:
@@ -82,7 +82,7 @@ class Publish:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def run(self, topic: SubscriptionsTable) -> None:
-        """Publish until cancelled, starting from the topic as it is; raises `LeaseLost` when another took over."""
+        """Publish until cancelled, beginning with the topic as it is. Raises `LeaseLost`."""
         renewing = asyncio.create_task(self._keep_lease())
         publishing = asyncio.create_task(self._publish_regularly(topic))
         try:
@@ -113,13 +113,13 @@ class Publish:
             try:
                 await self._keys.verified()
             except WrongKeys as wrong:
-                # Another publisher may have the right ones.
+                # Another publisher may have the right keys.
                 raise LeaseLost(str(wrong)) from None
             except Unavailable:
-                pass  # the next renewal waits for the database
+                pass  # The next renewal waits for the database.
 
     async def reconcile(self, topic: SubscriptionsTable, may_delete: Callable[[Sequence[str]], bool]) -> Reconciled:
-        """Make the topic what SQL says, once; `may_delete` is asked about webhooks that SQL does not know."""
+        """Make the topic the same as SQL, once. `may_delete` is asked about webhooks that SQL does not know."""
         strangers = await self._begin(topic)
         deleted = strangers if strangers and may_delete(strangers) else ()
         versions = topic.versions()
@@ -134,7 +134,7 @@ class Publish:
         await self._patiently(lambda: self._begin(topic))
         while True:
             if await self._patiently(lambda: self._publish_once(topic)) == 0:
-                with suppress(Unavailable):  # the next look says so
+                with suppress(Unavailable):  # The next step logs it.
                     await self._outbox.changed()
 
     async def _publish_once(self, topic: SubscriptionsTable) -> int:
@@ -142,14 +142,14 @@ class Publish:
         return await self.publish_due()
 
     async def _look_back(self, topic: SubscriptionsTable) -> None:
-        """Publish again whatever is not the last word on the topic: an old publisher may have woken up and written."""
+        """Publish again what another writer overwrote, such as an old publisher that was stopped for a while."""
         if topic.overtaken:
             overtaken = {webhook_id: topic.newest(webhook_id) for webhook_id in sorted(topic.overtaken)}
             self._telemetry.warning("another_writer_on_subscriptions", webhooks=len(overtaken))
             await self._outbox.owe(overtaken)
             if SENTINEL_KEY in overtaken:
                 self._sentinel = None
-            # Told again only if it happens again.
+            # Logged again only if it happens again.
             topic.overtaken.clear()
         now = asyncio.get_running_loop().time()
         if now - self._marked_at >= REPEAT_SENTINEL_SECONDS:
@@ -168,20 +168,20 @@ class Publish:
         self._check = await self._keys.verified()
         strangers = await self._outbox.compare(topic.versions(), topic.tombstones)
         if strangers:
-            # After a restore from an older dump: deleting them needs a person's word.
-            self._telemetry.info("webhooks on the topic that the database does not know", count=len(strangers))
+            # After a restore from an older dump. To delete them needs a person's decision.
+            self._telemetry.warning("unknown_webhooks_on_subscriptions", count=len(strangers))
         self._live = set(topic.versions())
-        # One that counts more than are there was left by a publisher that had not noticed a topic made anew.
+        # A sentinel that counts more webhooks was left by a publisher that had not noticed a re-created topic.
         self._sentinel = topic.sentinel if topic.is_complete() else None
         self._marked_at = self._compared_at = asyncio.get_running_loop().time()
         self._incarnation = self._sentinel.incarnation if self._sentinel else self._new_incarnation()
         return strangers
 
     async def publish_due(self) -> int:
-        """Publish what is due now, at most one batch; how many webhooks that were.
+        """Publish the webhooks that are due, at most one batch. Returns how many.
 
-        A webhook that Kafka does not take holds no other up: it stays due, and is tried again when it has changed or
-        a minute has passed.
+        A webhook that Kafka refuses does not stop the others: it stays due, and is tried again when it is changed or
+        after a minute.
         """
         due = await self._outbox.due(BATCH_WEBHOOKS + len(self._refused))
         due = [one for one in due if self._refused.get(one.webhook_id) != one.version][:BATCH_WEBHOOKS]
@@ -192,13 +192,13 @@ class Publish:
             for one, _ in published:
                 (self._live.discard if one.webhook is None else self._live.add)(one.webhook_id)
             self._telemetry.count("webhooks_published_total", len(published))
-        # The first sentinel of an incarnation says that every webhook is there: it waits for the last of them.
+        # The first sentinel of an incarnation means that all webhooks are there, so it comes after the last of them.
         if self._sentinel is not None or len(due) < BATCH_WEBHOOKS:
             await self._mark()
         return len(due)
 
     async def _publish(self, due: Sequence[Due]) -> list[tuple[Due, datetime]]:
-        """Those of them that are on the topic now, and since when."""
+        """Produce webhooks. Returns those that are acknowledged, with their append times."""
         encoded: list[tuple[Due, Outgoing]] = []
         for one in due:
             try:
@@ -219,14 +219,14 @@ class Publish:
         self._telemetry.error("webhook_not_published", webhook_id=due.webhook_id, why=why)
 
     async def _mark(self) -> None:
-        """Write the sentinel when it changed, and now and then all the same: stages set their clocks against it."""
+        """Produce the sentinel when it changed, and regularly: stages compare their clocks with it."""
         sentinel, now = Sentinel(self._incarnation, len(self._live), self._check), asyncio.get_running_loop().time()
         if sentinel != self._sentinel or now - self._marked_at >= REPEAT_SENTINEL_SECONDS:
             await self._producer.produce([Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), sentinel.encode())])
             self._sentinel, self._marked_at = sentinel, now
 
     def _outgoing(self, due: Due) -> Outgoing:
-        """The webhook's record. Raises `InvalidRecord` for one that no stage would take: they would wait for it."""
+        """The webhook's record. Raises `InvalidRecord` for one that the stages would refuse: they would wait for it."""
         value = self._codec.encode(due.webhook) if due.webhook else None
         outgoing = _outgoing(due.webhook_id, due.version, value)
         read(outgoing.key, outgoing.value, outgoing.headers, self._clock.now(), self._codec.decode)
@@ -234,5 +234,5 @@ class Publish:
 
 
 def _outgoing(webhook_id: str, version: int, value: bytes | None = None) -> Outgoing:
-    """Without a value it is a tombstone."""
+    """A record of `subscriptions`; without a value it is a tombstone."""
     return Outgoing(SUBSCRIPTIONS, webhook_id.encode(), value, ((VERSION_HEADER, str(version).encode()),))

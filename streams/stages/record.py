@@ -1,4 +1,4 @@
-"""record: make visible in SQL what happened to each delivery, count health, pause."""
+"""record: store in SQL what happened to each delivery, count health, pause webhooks."""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
@@ -17,21 +17,21 @@ from streams.stages.consuming.write_buffer import WriteBuffer
 from streams.stages.invalid_records import run_pure, store_invalid
 from streams.topics import ATTEMPTS, DEAD_LETTERS
 
-# What is done once for each webhook of a batch, such as counting its health, is done less often for a large one.
+# Work that is done once for each webhook of a batch, such as counting health, is cheaper in large batches.
 BATCH_RECORDS = 2000
 RETRY_SECONDS = 1.0
 
-# What each topic holds; the others hold deliveries.
+# The values on each topic; all other topics have deliveries.
 _VALUE_TYPES: dict[str, type[Delivery] | type[Attempt] | type[DeadLetter]] = {
     ATTEMPTS: Attempt,
     DEAD_LETTERS: DeadLetter,
 }
-# A record, and what it tells.
+# A record with its decoded value.
 Read = tuple[Record, RecordedValue]
 
 
 class RecordStage:
-    """A feed's handler: batches go to SQL in partition order, offsets are committed after the transaction."""
+    """Stores batches in SQL, in partition order. Offsets are committed after the transaction."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class RecordStage:
         self._network_is_down = False
         self._buffer = WriteBuffer(consumer)
         self._owned: set[Partition] = set()
-        # Where to read on, for what is stored and not known to be committed.
+        # The next offsets of what is stored and not yet committed.
         self._stored: dict[Partition, Commit] = {}
         self._now = asyncio.get_running_loop().time
         self._arrived = asyncio.Event()
@@ -74,17 +74,17 @@ class RecordStage:
             await asyncio.gather(consumer, writer, return_exceptions=True)
 
     async def drain(self, seconds: float) -> None:
-        """Take nothing more and store what has come; raises `TimeoutError` when that takes longer."""
+        """Accept nothing more and store what arrived. Raises `TimeoutError` when it takes longer than `seconds`."""
         self._buffer.close()
         self._arrived.set()
         await asyncio.wait_for(self._drained.wait(), seconds)
 
-    # -- what the feed tells ----------------------------------------------------------------------------------
+    # -- called by the consumer --------------------------------------------------------------------------------
 
     def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         self._buffer.open(partitions)
         self._owned.update(partitions)
-        self._telemetry.info("partitions assigned", count=len(partitions))
+        self._telemetry.info("partitions_assigned", count=len(partitions))
 
     def received(self, records: Sequence[Record]) -> None:
         self._buffer.add(records, self._now(), self._clock.now())
@@ -92,9 +92,9 @@ class RecordStage:
 
     async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
         self._buffer.forget(partitions)
-        self._telemetry.info("partitions lost" if lost else "partitions revoked", count=len(partitions))
+        self._telemetry.info("partitions_lost" if lost else "partitions_revoked", count=len(partitions))
         if not lost:
-            # Waiting for the batch in hand spares the next member its records.
+            # The next member does not have to store the batch in progress again.
             await asyncio.wait({asyncio.ensure_future(self._idle.wait())}, timeout=3)
         self._owned.difference_update(partitions)
         ends = {partition: end for partition in partitions if (end := self._stored.pop(partition, None))}
@@ -122,7 +122,7 @@ class RecordStage:
 
     async def _write(self, records: Sequence[Record]) -> None:
         read, invalid = self._read(records)
-        self._look_at_the_network([entry for _, entry in read])
+        self._check_own_network([entry for _, entry in read])
         invalid += await self._store(read)
         await store_invalid(self._producer, self._telemetry, invalid)
         ends = {record.partition: Commit(record.offset + 1, "") for record in records}
@@ -135,7 +135,7 @@ class RecordStage:
         try:
             await self._consumer.commit(ends)
         except Unavailable as away:
-            self._telemetry.info("commit failed", why=str(away))
+            self._telemetry.warning("commit_failed", why=str(away))
             return
         for partition, end in ends.items():
             if self._stored.get(partition) == end:
@@ -146,31 +146,33 @@ class RecordStage:
         invalid: list[tuple[Record, str]] = []
         for record in records:
             try:
-                read.append((record, run_pure(partial(self._fact, record))))
+                read.append((record, run_pure(partial(self._decode, record))))
             except (InvalidRecord, Invalid) as wrong:
                 invalid.append((record, str(wrong)))
         return read, invalid
 
-    def _fact(self, record: Record) -> RecordedValue:
+    def _decode(self, record: Record) -> RecordedValue:
         value = self._codec.decode(record.value or b"")
         expected = _VALUE_TYPES.get(record.partition.topic, Delivery)
         if not isinstance(value, expected):
-            raise InvalidRecord(f"a {type(value).__name__.lower()} does not belong here")
+            raise InvalidRecord(f"a {type(value).__name__.lower()} does not belong on this topic")
         return RecordedValue(value, record.appended_at)
 
-    def _look_at_the_network(self, entries: Sequence[RecordedValue]) -> None:
+    def _check_own_network(self, entries: Sequence[RecordedValue]) -> None:
         self._network.learn(entry.value for entry in entries if isinstance(entry.value, Attempt))
         is_down = self._network.is_down()
         if is_down != self._network_is_down:
-            message = "our own network seems to be down: no webhook is blamed" if is_down else "our own network is back"
-            self._telemetry.info(message)
+            if is_down:
+                self._telemetry.warning("own_network_down", why="most endpoints cannot be reached; none is blamed")
+            else:
+                self._telemetry.info("own_network_up")
         self._network_is_down = is_down
         self._telemetry.gauge("own_network_down", is_down)
 
     async def _store(self, read: Sequence[Read]) -> list[tuple[Record, str]]:
-        """Record the facts; those that cannot be stored at all, and why.
+        """Store records. Returns those that cannot be stored at all, with the reason.
 
-        A row that the database refuses, or that our own code fails at, is found by halving and stops no others.
+        A row that the database refuses, or that our own code fails at, is found by halving. It does not stop others.
         """
         if not read:
             return []
@@ -189,7 +191,7 @@ class RecordStage:
     def _conflicting(
         self, read: Sequence[Read], folded: Batch, conflicts: Collection[EventKey]
     ) -> list[tuple[Record, str]]:
-        """Those whose event has another body than the one that is stored."""
+        """The records whose event is stored with another body."""
         invalid: list[tuple[Record, str]] = []
         for record, entry in read:
             if isinstance(entry.value, Attempt):
@@ -203,7 +205,7 @@ class RecordStage:
 
     async def _store_stripped(self, record: Record, entry: RecordedValue, wrong: Exception) -> list[tuple[Record, str]]:
         self._telemetry.count("records_refused_total")
-        self._telemetry.warning("fact_stored_without_details", **record.place, why=str(wrong))
+        self._telemetry.warning("record_stored_without_details", **record.place, why=str(wrong))
         try:
             await self._until_available(run_pure(lambda: fold([stripped(entry)])))
         except (Refused, InvalidRecord) as still_wrong:

@@ -1,4 +1,4 @@
-"""Send on what is held, oldest first, to webhooks that can take it and at the pace that they show."""
+"""Release held deliveries of active webhooks, oldest first, at the pace of each endpoint."""
 
 import asyncio
 import math
@@ -21,26 +21,25 @@ from streams.topics import DEAD_LETTERS, DELIVERIES
 CYCLE_SECONDS = 0.1
 IDLE_SECONDS = 0.5
 REST_SECONDS = 0.02
-# What leaves at once leaves in at most so many bites.
-BITES = 10
-SMALLEST_BITE = 10
-# Whoever publishes beside this has the database too.
-QUESTIONS_AT_ONCE = 4
+# One cycle releases in at most this many chunks.
+CHUNKS = 10
+SMALLEST_CHUNK = 10
+# The publisher in this process uses the database too.
+QUERIES_AT_ONCE = 4
 WEBHOOKS_AT_ONCE = 32
 DELIVERIES_AT_ONCE = 2000
 ASK_AT_ONCE = 1000
 
-KEPT_WORDS = "The webhook was enabled with the choice to keep what it was owed as dead letters."
-DISCARDED_MESSAGE = "The webhook was enabled with the choice to discard what it was owed."
+KEPT_MESSAGE = "The webhook was enabled with the choice to keep its held deliveries as dead letters."
+DISCARDED_MESSAGE = "The webhook was enabled with the choice to discard its held deliveries."
 
-
-# The record that ends a hold, if any, and how the delivery stands then.
-Moved = tuple[Outgoing | None, DeliveryState]
+# The record that ends a hold, if there is one, and the delivery's state after it.
+Released = tuple[Outgoing | None, DeliveryState]
 
 
 @dataclass(slots=True)
-class _ProduceLane:
-    """One webhook: its pace, its room, and the (generation, step) of what was sent on, not known to be attempted."""
+class _WebhookState:
+    """One webhook: its pace, its room, and the (generation, step) of released deliveries without an attempt yet."""
 
     pace: Pace
     room: Room = field(default_factory=Room)
@@ -49,11 +48,10 @@ class _ProduceLane:
 
 
 class ReleaseHeld:
-    """By state and not by a job: whatever is held and may leave leaves, whoever held it and whenever.
+    """Releases held deliveries by their state: every delivery that is held and may leave, however it was held.
 
-    At most `per_second` leave to one webhook in a second: what comes new shares every stage with them.
-
-    Produce → acknowledged → recorded: a crash between the two sends the same records, with the same steps, again.
+    At most `per_second` deliveries of one webhook are released in a second, because new events share all stages.
+    Produce → acknowledged → stored: a crash between the two produces the same records, with the same steps, again.
     """
 
     def __init__(
@@ -75,71 +73,75 @@ class ReleaseHeld:
         self._clock = clock
         self._telemetry = telemetry
         self._per_second = per_second
-        self._asking = asyncio.Semaphore(QUESTIONS_AT_ONCE)
-        self._lanes: dict[str, _ProduceLane] = {}
+        self._querying = asyncio.Semaphore(QUERIES_AT_ONCE)
+        self._webhooks: dict[str, _WebhookState] = {}
 
     async def run(self) -> None:
-        """Serve until cancelled; a database outage is waited out."""
+        """Serve until cancelled, through outages of the database."""
         while True:
             began = asyncio.get_running_loop().time()
-            # Whoever publishes beside this tells of it.
+            # The publisher logs it.
             with suppress(Unavailable):
                 await self.cycle()
             took = asyncio.get_running_loop().time() - began
-            await asyncio.sleep(max(CYCLE_SECONDS - took, REST_SECONDS) if self._lanes else IDLE_SECONDS)
+            await asyncio.sleep(max(CYCLE_SECONDS - took, REST_SECONDS) if self._webhooks else IDLE_SECONDS)
 
     async def cycle(self) -> int:
-        """One look at every webhook that holds something and can take it; how many deliveries left."""
+        """Release held deliveries of every webhook that can take them. Returns how many."""
         now = self._clock.now().timestamp()
-        await self._learn(now)
+        await self._adapt(now)
         can_take = await self._held.webhooks()
-        self._lanes = {
-            name: lane for name, lane in self._lanes.items() if name in can_take or lane.sent or now < lane.rests_until
+        self._webhooks = {
+            name: state
+            for name, state in self._webhooks.items()
+            if name in can_take or state.sent or now < state.rests_until
         }
-        rooms = {name: self._room(name, under_way, now) for name, under_way in can_take.items()}
+        rooms = {name: self._room(name, waiting, now) for name, waiting in can_take.items()}
         left = 0
         portions = list(_portions({name: room for name, room in rooms.items() if room > 0}))
         for some in portions:
-            left += await self._drain(some, CYCLE_SECONDS / len(portions))
+            left += await self._release(some, CYCLE_SECONDS / len(portions))
         return left
 
-    async def _learn(self, now: float) -> None:
-        """What became of those that were sent on tells each endpoint's pace."""
-        sent = [delivery_id for lane in self._lanes.values() for delivery_id in lane.sent]
+    async def _adapt(self, now: float) -> None:
+        """Adapt each webhook's room to what happened to its released deliveries."""
+        sent = [delivery_id for state in self._webhooks.values() for delivery_id in state.sent]
         found: dict[str, Progress] = {}
         for start in range(0, len(sent), ASK_AT_ONCE):
             progress = await self._held.progress(sent[start : start + ASK_AT_ONCE])
             found |= {one.delivery_id: one for one in progress}
-        for lane in self._lanes.values():
-            known = {delivery_id: found[delivery_id] for delivery_id in lane.sent if delivery_id in found}
-            under_way = {name: step for name, step in lane.sent.items() if name in known and _waits(known[name], step)}
+        for state in self._webhooks.values():
+            known = {delivery_id: found[delivery_id] for delivery_id in state.sent if delivery_id in found}
+            waiting = {
+                name: step for name, step in state.sent.items() if name in known and _is_waiting(known[name], step)
+            }
             held_again = sum(one.state is State.HELD for one in known.values())
-            if lane.sent:
-                lane.room = lane.room.after(len(lane.sent) - len(under_way) - held_again, held_again)
-                lane.rests_until = now + lane.room.rest_seconds
-            lane.sent = under_way
+            if state.sent:
+                state.room = state.room.after(len(state.sent) - len(waiting) - held_again, held_again)
+                state.rests_until = now + state.room.rest_seconds
+            state.sent = waiting
 
-    def _room(self, webhook_id: str, under_way: int, now: float) -> int:
-        """How many may be sent on to a webhook now."""
-        lane = self._lanes.setdefault(webhook_id, _ProduceLane(Pace(self._per_second)))
-        return 0 if now < lane.rests_until else min(lane.room.size - under_way, lane.pace.room(now))
+    def _room(self, webhook_id: str, waiting: int, now: float) -> int:
+        """How many deliveries of a webhook may be released now."""
+        state = self._webhooks.setdefault(webhook_id, _WebhookState(Pace(self._per_second)))
+        return 0 if now < state.rests_until else min(state.room.size - waiting, state.pace.room(now))
 
-    async def _drain(self, rooms: Mapping[str, int], seconds: float) -> int:
-        """Send on what there is room for, of several webhooks at once, within so long: they share the waits."""
+    async def _release(self, rooms: Mapping[str, int], seconds: float) -> int:
+        """Release deliveries of several webhooks, spread over `seconds`."""
         found = await asyncio.gather(*(self._oldest(name, room) for name, room in rooms.items()))
         held = [one for some in found for one in some]
         if not held:
             return 0
-        seen = await self._subscriptions.catch_up()
-        moved = [self._try_to_move(one, seen) for one in held]
+        position = await self._subscriptions.catch_up()
+        moved = [self._try_to_release(one, position) for one in held]
         refused = await self._produce([outgoing for outgoing, _ in moved if outgoing is not None], seconds)
-        moved = [self._given_up(one, refused[id(one[0])]) if id(one[0]) in refused else one for one in moved]
+        moved = [self._give_up(one, refused[id(one[0])]) if id(one[0]) in refused else one for one in moved]
         await self._recorder.record(Batch([delivery_state for _, delivery_state in moved]))
         sent, ended = Counter[str](), Counter[str]()
         for one, (_, delivery_state) in zip(held, moved, strict=True):
             self._telemetry.count("deliveries_released_total", choice=one.choice)
             if delivery_state.state is State.WAITING:
-                self._lanes[delivery_state.webhook_id].sent[delivery_state.delivery_id] = (
+                self._webhooks[delivery_state.webhook_id].sent[delivery_state.delivery_id] = (
                     delivery_state.generation,
                     delivery_state.step,
                 )
@@ -147,53 +149,53 @@ class ReleaseHeld:
             else:
                 ended[delivery_state.webhook_id] += 1
         for name, count in sent.items():
-            self._lanes[name].pace.take(count)
-        # What is kept or discarded asks nothing of the endpoint, whose pace it need not keep.
+            self._webhooks[name].pace.take(count)
+        # Kept and discarded deliveries send nothing to the endpoint, so its pace does not limit them.
         for name, count in ended.items():
-            self._lanes[name].room = self._lanes[name].room.after(count, 0)
+            self._webhooks[name].room = self._webhooks[name].room.after(count, 0)
         return len(held)
 
     async def _produce(self, records: Sequence[Outgoing], seconds: float) -> Mapping[int, str]:
-        """Evenly over so long: between the bites whoever delivers them attends to what comes new.
+        """Produce records in chunks, spread over `seconds`, so that `deliver` handles new events between them.
 
-        By their `id`: the records that Kafka never takes, and why.
+        Returns why Kafka refuses some of them for ever, by the record's `id()`.
         """
-        size = max(SMALLEST_BITE, math.ceil(len(records) / BITES))
+        size = max(SMALLEST_CHUNK, math.ceil(len(records) / CHUNKS))
         reasons: dict[int, str] = {}
         for start in range(0, len(records), size):
             if start:
-                await asyncio.sleep(seconds / BITES)
-            bite = records[start : start + size]
+                await asyncio.sleep(seconds / CHUNKS)
+            chunk = records[start : start + size]
             try:
-                await self._producer.produce(bite)
+                await self._producer.produce(chunk)
             except RecordsRefused as refused:
-                reasons |= {id(bite[index]): why for index, why in refused.reasons.items()}
+                reasons |= {id(chunk[index]): why for index, why in refused.reasons.items()}
         return reasons
 
-    def _try_to_move(self, one: Held, seen: SubscriptionsPosition) -> Moved:
+    def _try_to_release(self, one: Held, position: SubscriptionsPosition) -> Released:
         try:
-            return run_pure(partial(self._move, one, seen))
+            return run_pure(partial(self._release_one, one, position))
         except InvalidRecord as wrong:
-            delivery = one.delivery.sent_on()._replace(subscriptions_position=seen)
-            return self._given_up((None, state_of_record(delivery, self._clock.now())), str(wrong))
+            delivery = one.delivery.sent_on()._replace(subscriptions_position=position)
+            return self._give_up((None, state_of_record(delivery, self._clock.now())), str(wrong))
 
-    def _given_up(self, moved: Moved, why: str) -> Moved:
-        """One that can never be sent on becomes a dead letter, and holds no other up."""
+    def _give_up(self, moved: Released, why: str) -> Released:
+        """A delivery that can never be released becomes a dead letter. It does not stop the others."""
         self._telemetry.count("dead_letters_total", reason=DeathReason.REFUSED)
-        message = f"It cannot be sent on: {why}"
+        message = f"It cannot be released: {why}"
         return None, moved[1]._replace(state=State.DEAD, due_at=None, reason=str(DeathReason.REFUSED), message=message)
 
     async def _oldest(self, webhook_id: str, room: int) -> Sequence[Held]:
-        async with self._asking:
+        async with self._querying:
             return await self._held.oldest(webhook_id, room)
 
-    def _move(self, one: Held, seen: SubscriptionsPosition) -> Moved:
-        """The record that ends a hold, if any, and how the delivery stands then."""
+    def _release_one(self, one: Held, position: SubscriptionsPosition) -> Released:
+        """The record that ends a hold, if there is one, and the delivery's state after it."""
         now = self._clock.now()
         key = one.delivery.webhook_id.encode()
-        delivery = one.delivery.sent_on()._replace(subscriptions_position=seen)
+        delivery = one.delivery.sent_on()._replace(subscriptions_position=position)
         if one.choice is HeldChoice.KEEP:
-            letter = DeadLetter(delivery, DeathReason.KEPT, KEPT_WORDS)
+            letter = DeadLetter(delivery, DeathReason.KEPT, KEPT_MESSAGE)
             return Outgoing(DEAD_LETTERS, key, self._codec.encode(letter)), state_of_record(letter, now)
         delivery_state = state_of_record(delivery, now)
         if one.choice is HeldChoice.DISCARD:
@@ -201,12 +203,12 @@ class ReleaseHeld:
         return Outgoing(DELIVERIES, key, self._codec.encode(delivery)), delivery_state
 
 
-def _waits(progress: Progress, sent: tuple[int, int]) -> bool:
+def _is_waiting(progress: Progress, sent: tuple[int, int]) -> bool:
     return progress.state is State.WAITING and (progress.generation, progress.step) == sent
 
 
 def _portions(rooms: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """The rooms in portions of so many webhooks and so many deliveries as may be in memory at once."""
+    """Split the rooms into portions that fit into memory."""
     portion: dict[str, int] = {}
     for name, room in rooms.items():
         if portion and (len(portion) == WEBHOOKS_AT_ONCE or sum(portion.values()) + room > DELIVERIES_AT_ONCE):

@@ -233,7 +233,7 @@ async def test_publish(path: Path, port: str, method: str, after: bool, written_
 
 
 async def test_held_drain_between_two_bites(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_held_module, "SMALLEST_BITE", 1)
+    monkeypatch.setattr(release_held_module, "SMALLEST_CHUNK", 1)
     await path.register(paused())
     await path.happen(*EVENTS)
     await path.register(webhook(status=Status.ACTIVE))

@@ -36,7 +36,7 @@ class Attic:
 async def test_what_is_old_is_taken_away_in_batches_by_how_long_its_kind_is_kept_through_an_outage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("BREATH_SECONDS", "PRUNE_EVERY_SECONDS"):
+    for name in ("PORTION_PAUSE_SECONDS", "PRUNE_EVERY_SECONDS"):
         monkeypatch.setattr(maintenance, name, 0)
     attic, telemetry = Attic(away=1, DELIVERIES=2500, AUDIT=1), FakeTelemetry()
     keep = {Prunable.DELIVERIES: timedelta(days=30), Prunable.AUDIT: timedelta(days=365)}

@@ -122,7 +122,7 @@ async def test_who_was_yet_to_get_a_mail_may_leave_the_account(office: ApiFixtur
     await office.runs_until(lambda mail: mail.tries == 1)
     office.store.clock.advance(30)
     mail = await office.runs_until(lambda mail: mail.tries == 2)
-    assert (mail.due_at, mail.problem) == (None, notify_module.NOBODY_LEFT)
+    assert (mail.due_at, mail.problem) == (None, notify_module.NO_RECIPIENT_LEFT)
     assert office.transport.sent == []
 
 

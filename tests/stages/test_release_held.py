@@ -106,8 +106,8 @@ async def test_no_more_than_there_is_room_for_is_under_way(path: Path) -> None:
 async def test_many_leave_in_bites_so_that_what_comes_new_is_attended_to_in_between(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(release_held_module, "SMALLEST_BITE", 2)
-    monkeypatch.setattr(release_held_module, "BITES", 4)
+    monkeypatch.setattr(release_held_module, "SMALLEST_CHUNK", 2)
+    monkeypatch.setattr(release_held_module, "CHUNKS", 4)
     bites: list[int] = []
     produce = path.kafka.produce
 
@@ -128,7 +128,7 @@ async def test_however_many_webhooks_there_are_their_bites_share_one_cycle(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(release_held_module, "WEBHOOKS_AT_ONCE", 1)
-    monkeypatch.setattr(release_held_module, "SMALLEST_BITE", 1)
+    monkeypatch.setattr(release_held_module, "SMALLEST_CHUNK", 1)
     for name in await hold_each(path, 3, FIRST_ROOM):
         await path.enable(webhook_id=name)
     me, sleep = asyncio.current_task(), asyncio.sleep

@@ -1,21 +1,21 @@
-"""A clock that hardly moves while the event loop is late: what this process delays is no endpoint's fault."""
+"""A clock that slows down while the event loop is late: a delay of this process is not the endpoint's fault."""
 
 import asyncio
 import time
 from collections.abc import Callable
 
 BEAT_SECONDS = 0.01
-# A timer may always come so late.
+# The usual delay of a timer.
 LATE_SECONDS = 0.003
-# A late beat counts for so much of its time: nothing at all would let a process that is always busy take a server that
-# answers in nine seconds for a fast one.
+# The part of a late beat's time that counts. If nothing counted, a busy process would take an endpoint that responds in
+# nine seconds for a fast one.
 LATE_SHARE = 0.2
 
 
 class LoopClock:
-    """`now` is in seconds and moves with every beat; one that came late counts for a fifth of its time.
+    """`now` is in seconds and moves with every beat; a late beat counts for a fifth of its time.
 
-    A loop that is busy for longer than a beat looks at its sockets late, and finds late what was there in time.
+    A loop that is busy for longer than a beat reads its sockets late, and sees late what arrived in time.
     """
 
     def __init__(self, real: Callable[[], float] = time.monotonic) -> None:
@@ -27,7 +27,7 @@ class LoopClock:
         return self._counted
 
     def beat(self) -> None:
-        """To be called `BEAT_SECONDS` after the last time."""
+        """Call it `BEAT_SECONDS` after the last call."""
         now = self._real()
         passed, self._beaten_at = now - self._beaten_at, now
         in_time = passed <= BEAT_SECONDS + LATE_SECONDS
