@@ -142,7 +142,7 @@ async def test_a_delivery_is_sent_again_whatever_became_of_it_but_for_one_that_i
     again = response.json()
     assert (response.status_code, again["state"], again["reason"], again["generation"]) == (202, "held", "replay", 2)
     refused = await office.acme.ask("POST", f"/v1/deliveries/{dead}/retry")
-    assert "leaves by itself" in errors_of(refused)["delivery"]
+    assert "is sent without a replay" in errors_of(refused)["delivery"]
     orphan = await given_up(office, 2, webhook_id="wh_gone")
     assert "deleted" in errors_of(await office.acme.ask("POST", f"/v1/deliveries/{orphan}/retry"))["delivery"]
 

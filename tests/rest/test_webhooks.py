@@ -70,7 +70,7 @@ async def test_everything_that_a_webhook_can_have_is_kept(office: ApiFixture) ->
         ({"url": URL, "fallbackUrl": "https://db.internal.example.com/"}, "fallbackUrl", "not a public address"),
         ({"url": URL, "fallbackUrl": URL}, "fallbackUrl", "another URL"),
         ({"url": URL, "events": []}, "events", "must name event types"),
-        ({"url": URL, "events": ["session.started"]}, "events", "is no event type"),
+        ({"url": URL, "events": ["session.started"]}, "events", "is not an event type"),
         ({"url": URL, "packages": ["no dots. or spaces"]}, "packages[0]", "must be an id"),
         ({"url": URL, "headers": {"Webhook-Id": "mine"}}, "headers", "a header that we set"),
         ({"url": URL, "headers": {"Expect": "100-continue"}}, "headers", "belongs to the connection"),

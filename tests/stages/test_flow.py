@@ -178,7 +178,7 @@ async def test_a_replay_has_a_fresh_schedule_and_never_pauses_its_webhook(path: 
 async def test_why_something_cannot_be_sent_again_is_said(path: Path) -> None:
     await path.register(paused())
     await path.happen(event())
-    with pytest.raises(Invalid, match="is held and leaves by itself: The webhook is paused"):
+    with pytest.raises(Invalid, match="is held and is sent without a replay: The webhook is paused"):
         await deliveries(path).retry(path.delivery_state().delivery_id, by="ada")
     with pytest.raises(NotFound):
         await deliveries(path).retry("unknown", by="ada")

@@ -130,13 +130,13 @@ async def test_what_the_mail_server_will_never_take_is_given_up_and_says_why(off
     office.transport.script = [Refused("550 no such user")]
     mail = await office.runs_until(lambda mail: mail.tries == 1)
     assert (mail.due_at, mail.sent_at, mail.problem) == (None, None, "550 no such user")
-    assert office.telemetry.told("mail given up") == 1
+    assert office.telemetry.told("mail_given_up") == 1
 
 
 async def test_a_mail_that_cannot_be_built_keeps_no_other_from_being_sent(office: ApiFixture) -> None:
     office.transport.script = [ValueError("header with a line break")]
     mail = await office.runs_until(lambda mail: mail.tries == 1)
-    assert (mail.due_at, mail.sent_at, mail.problem) == (None, None, "a defect of ours: ValueError")
+    assert (mail.due_at, mail.sent_at, mail.problem) == (None, None, "our own code failed: ValueError")
 
 
 async def test_a_crash_between_sending_and_keeping_that_sends_the_same_mail_once_more(office: ApiFixture) -> None:

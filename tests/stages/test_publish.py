@@ -239,7 +239,7 @@ async def test_a_webhook_that_the_database_does_not_know_is_told_and_left_alone(
     it.outbox = FakeOutbox()
     it.start()
     await quiet()
-    assert it.telemetry.told("webhooks on the topic that the database does not know") == 1
+    assert it.telemetry.told("unknown_webhooks_on_subscriptions") == 1
     assert it.subscriptions().find("wh_a") is not None
 
 
