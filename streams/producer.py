@@ -1,4 +1,4 @@
-"""What a producer team imports: events go to Kafka without ever blocking the caller."""
+"""The producer library: publishes events to Kafka without blocking the caller."""
 
 import atexit
 import logging
@@ -38,13 +38,13 @@ _OURS_TO_MEND = frozenset(
         KafkaError._SSL,
     }
 )
-# These say that nobody took the event, and not why.
+# These errors say that no broker accepted the event, but not why.
 _WAITED_IN_VAIN = frozenset({KafkaError._MSG_TIMED_OUT, KafkaError._PURGE_QUEUE})
 
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Where an event is, once the brokers have it for good."""
+    """The place of an acknowledged event."""
 
     event_id: str
     topic: str
@@ -104,7 +104,7 @@ class EventProducer:
         self._open = True
         self._made_in = os.getpid()
         self._unacknowledged: set[str] = set()
-        self._lock = threading.Lock()  # nothing is queued once `close` has begun
+        self._lock = threading.Lock()  # Nothing is queued after `close` began.
         self._poller = threading.Thread(target=self._poll, name="event-producer", daemon=True)
         self._poller.start()
         atexit.register(self._close_at_exit)
@@ -127,7 +127,7 @@ class EventProducer:
             event = parse_event(event, default_id=f"evt_{ULID()}")
         value = self._codec.encode(event)
         future: Future[Ack] = Future()
-        future.set_running_or_notify_cancel()  # what is queued cannot be called back
+        future.set_running_or_notify_cancel()  # A queued event cannot be cancelled.
         event_id = event.id
 
         def settle(error: KafkaError | None, message: Any) -> None:
@@ -182,7 +182,7 @@ class EventProducer:
         self.close()
 
     def _refuse_in_a_child(self) -> None:
-        # Neither librdkafka's threads nor ours live on in a child: an event would wait in it for ever.
+        # Threads do not survive a fork: an event would wait in the child for ever.
         if os.getpid() != self._made_in:
             raise Misconfigured(
                 f"this EventProducer was made in process {self._made_in}, before a fork: make one in each process"

@@ -1,4 +1,4 @@
-"""Settings from the environment, each with its default and what it means."""
+"""Settings from the environment, each with its default and description."""
 
 import difflib
 import json
@@ -18,7 +18,7 @@ from streams.core.limits import WEBHOOKS_PER_ACCOUNT
 from streams.core.schedule import Schedule, parse_schedule
 
 PREFIX = "SCORM_WEBHOOKS_"
-# Where `up` leaves the embedded broker's address for the other commands of the same data directory.
+# `up` writes the embedded broker's address here, for other commands with the same data directory.
 BROKER_FILE = "broker.json"
 CONNECT_SECONDS = 2.0
 
@@ -32,108 +32,125 @@ Networks = tuple[IPv4Network | IPv6Network, ...]
 
 
 class Settings(BaseModel):
-    """What a deployment may set, as `SCORM_WEBHOOKS_<NAME>`; `kafka` and `database_url` have names of their own."""
+    """The settings of a deployment; each is read from `SCORM_WEBHOOKS_<NAME>`."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
-    data_dir: Annotated[Path, Field(description="where SQLite, the made encryption key and the broker's address are")]
+    data_dir: Annotated[
+        Path,
+        Field(description="folder of SQLite, of the generated encryption key, and of the embedded broker's address"),
+    ]
     encryption_keys: Annotated[
         tuple[SecretStr, ...],
         BeforeValidator(lambda v: _split(v)),
-        Field(description="newest first, comma-separated"),
+        Field(description="keys that encrypt secrets, newest first, comma-separated; `keys generate` makes one"),
     ] = ()
     retry_schedule: Annotated[
-        Schedule, BeforeValidator(lambda v: _schedule(v)), Field(description="the waits between attempts")
+        Schedule, BeforeValidator(lambda v: _schedule(v)), Field(description="waits between attempts")
     ]
     topic_prefix: Annotated[
         str,
-        Field(pattern=r"^[A-Za-z0-9._-]{0,64}$", description="put before the name of every topic and group"),
+        Field(pattern=r"^[A-Za-z0-9._-]{0,64}$", description="prefix of every topic and consumer group"),
     ] = ""
     event_partitions: Annotated[int, Field(ge=1, le=10_000, description="partitions of session-events")]
     delivery_partitions: Annotated[
-        int, Field(ge=1, le=10_000, description="partitions of every topic keyed by webhook; may only grow")
+        int, Field(ge=1, le=10_000, description="partitions of every topic keyed by webhook id; may only grow")
     ]
-    replication_factor: Annotated[int | None, Field(ge=1, description="copies of each record; empty: up to 3")] = None
+    replication_factor: Annotated[
+        int | None,
+        Field(ge=1, description="replication factor of topics; empty: 3, or the number of brokers if that is less"),
+    ] = None
     event_framing: Annotated[
         Literal["single-object", "confluent"],
-        Field(description="how `events publish` writes; both are read where SCHEMA_REGISTRY_URL is set"),
+        Field(
+            description="framing that `api` and `events publish` write; both are read when SCHEMA_REGISTRY_URL is set"
+        ),
     ] = "single-object"
     allowed_networks: Annotated[
         Networks,
         BeforeValidator(lambda v: _networks(v)),
-        Field(description="opened to webhooks though not public"),
+        Field(description="networks that webhooks may reach although they are not public, such as `10.1.0.0/16`"),
     ] = ()
-    allow_http: Annotated[bool, Field(description="let webhooks have http:// URLs")] = False
-    ca_file: Annotated[Path | None, Field(description="certificates trusted beside the system's, in PEM")] = None
-    control_name: Annotated[
+    allow_http: Annotated[bool, Field(description="allow webhooks with http:// URLs")] = False
+    ca_file: Annotated[
+        Path | None, Field(description="PEM file of certificate authorities to trust in addition to the system's")
+    ] = None
+    control_host: Annotated[
         str | None,
         Field(
             pattern=r"^[A-Za-z0-9.-]{1,253}$",
-            description="a host name that always resolves: while it does not, no failed look-up is an endpoint's fault",
+            description="a host name that always resolves; while it does not, DNS failures do not count for health",
         ),
     ] = None
     signature_header: Annotated[
         str,
-        Field(pattern=r"^[A-Za-z0-9-]{1,64}$", description="the platform's own signature header"),
+        Field(pattern=r"^[A-Za-z0-9-]{1,64}$", description="name of the platform's own signature header"),
         AfterValidator(lambda v: _free_header(v)),
     ] = "X-AllureConnect-Signature"
-    attempt_timeout_seconds: Annotated[float, Field(ge=0.1, le=60, description="the whole attempt's time")] = 10
-    slots: Annotated[int, Field(ge=2, le=100_000, description="requests in flight at once in one deliver")] = 256
-    held_rate: Annotated[
+    attempt_timeout_seconds: Annotated[
+        float, Field(ge=0.1, le=60, description="timeout of an attempt, from DNS to the end of the response")
+    ] = 10
+    slots: Annotated[int, Field(ge=2, le=100_000, description="requests in flight in one `deliver` process")] = 256
+    release_rate: Annotated[
         int,
-        Field(ge=1, le=100_000, description="held deliveries and replays sent on to one webhook in a second, at most"),
+        Field(ge=1, le=100_000, description="held deliveries and replays released to one webhook per second, at most"),
     ] = 1100
-    api_host: Annotated[str, Field(pattern=_HOST, description="where `api` listens")] = "127.0.0.1"
-    api_port: Annotated[int, Field(ge=0, le=65535, description="where `api` listens; 0: any free port")] = 8080
+    api_host: Annotated[str, Field(pattern=_HOST, description="address that `api` listens on")] = "127.0.0.1"
+    api_port: Annotated[int, Field(ge=0, le=65535, description="port that `api` listens on; 0: any free port")] = 8080
     api_connections: Annotated[
-        int, Field(ge=1, le=100_000, description="open connections to one api process; more get 503")
+        int, Field(ge=1, le=100_000, description="open connections to one `api` process; more get 503")
     ] = 500
     operator_keys: Annotated[
         tuple[SecretStr, ...],
         BeforeValidator(lambda v: _split(v)),
         AfterValidator(lambda v: _long_enough(v)),
-        Field(description="open accounts by `/v1/accounts`; comma-separated `name=key`, keys of 24 characters or more"),
+        Field(description="keys of operators, who create accounts: `name=key`, comma-separated, 24 characters or more"),
     ] = ()
-    webhooks_per_account: Annotated[int, Field(ge=1, le=100_000, description="webhooks that one account may have")] = (
+    webhooks_per_account: Annotated[int, Field(ge=1, le=100_000, description="limit of webhooks of an account")] = (
         WEBHOOKS_PER_ACCOUNT
     )
     rate_limit: Annotated[
-        int, Field(ge=1, le=1_000_000, description="requests a minute with one API key, at one api process")
+        int, Field(ge=1, le=1_000_000, description="requests a minute with one API key to one `api` process")
     ] = 1200
     public_url: Annotated[
         str | None,
-        Field(pattern=r"^https?://[!-~]+$", description="where people reach the API and the dashboard; for mails"),
+        Field(pattern=r"^https?://[!-~]+$", description="public URL of the API and the dashboard, for links in mails"),
     ] = None
-    mail_from: Annotated[str, Field(pattern=_MAIL_FROM, description="whom mails come from")] = (
-        "scorm-webhooks@localhost"
-    )
+    mail_from: Annotated[str, Field(pattern=_MAIL_FROM, description="sender of mails")] = "scorm-webhooks@localhost"
     retention_days: Annotated[
-        int, Field(ge=1, le=36_500, description="delivered and discarded deliveries are kept, with their attempts")
+        int, Field(ge=1, le=36_500, description="retention of delivered and discarded deliveries, with their attempts")
     ] = 30
     dead_letter_retention_days: Annotated[
-        int | None, Field(ge=1, le=36_500, description="dead letters are kept; empty: until somebody decides")
+        int | None, Field(ge=1, le=36_500, description="retention of dead letters; empty: until somebody decides")
     ] = None
-    audit_retention_days: Annotated[int, Field(ge=1, le=36_500, description="the audit log is kept")] = 365
-    health_host: Annotated[str, Field(pattern=_HOST, description="where a stage serves health and metrics")] = (
-        "127.0.0.1"
-    )
-    health_port: Annotated[int, Field(ge=0, le=65535, description="the same; 0: any free port, logged")] = 0
+    audit_retention_days: Annotated[int, Field(ge=1, le=36_500, description="retention of the audit log")] = 365
+    health_host: Annotated[
+        str, Field(pattern=_HOST, description="address that a stage serves probes and metrics on")
+    ] = "127.0.0.1"
+    health_port: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=65535,
+            description="port that a stage serves probes and metrics on; 0: any free port, which is logged",
+        ),
+    ] = 0
     instance_id: Annotated[
         str | None,
-        # What Kafka takes as group.instance.id.
+        # Kafka's rule for group.instance.id.
         Field(
             pattern=r"^[A-Za-z0-9._-]{1,249}$",
-            description="static membership: a name that survives a restart, such as the pod's",
+            description="name for Kafka's static membership; it must survive a restart, as a pod's of a StatefulSet",
         ),
     ] = None
-    log_format: Annotated[Literal["console", "json"], Field(description="how log lines are written")] = "json"
+    log_format: Annotated[Literal["console", "json"], Field(description="format of log lines")] = "json"
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Field(description="the least that is logged")
+        Literal["debug", "info", "warning", "error"], Field(description="lowest level that is logged")
     ] = "info"
 
     @property
     def url(self) -> str:
-        """Where people reach us."""
+        """The URL of the API and the dashboard."""
         return self.public_url or f"http://{self.api_host}:{self.api_port}"
 
     @property
@@ -186,7 +203,7 @@ def _words(error: ValidationError) -> str:
 
 
 def _shown(text: str) -> str:
-    """Short, on one line, and without a character that steers a terminal."""
+    """Short, on one line, without control characters."""
     shown = text if text.isprintable() else text.encode("unicode_escape").decode()
     return shown if len(shown) <= _MOST_SHOWN_CHARACTERS else f"{shown[:_MOST_SHOWN_CHARACTERS]}…"
 
@@ -220,13 +237,13 @@ def _networks(value: object) -> object:
 
 
 def find_broker(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
-    """`environ` with the broker's address: as set, or as the running `up` of this data directory left it."""
+    """`environ` with the broker's address: as set, or as the running `up` of this data directory wrote it."""
     if environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         return dict(environ)
     try:
         bootstrap = str(json.loads(settings.broker_file.read_text())["bootstrap"])
         host, _, port = bootstrap.rpartition(":")
-        # An `up` that was killed leaves its address behind.
+        # An `up` that was killed leaves its file behind.
         socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
     except (OSError, ValueError, LookupError, TypeError):
         raise Misconfigured(

@@ -15,17 +15,17 @@ TEST_DELIVERIES = "deliveries.test"
 HELD = "deliveries.held"
 DEAD_LETTERS = "deliveries.dead-letter"
 ATTEMPTS = "delivery-attempts"
-# What `record` reads.
+# The topics that `record` reads.
 RECORDED = (DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS)
 RETRY_PREFIX = "deliveries.retry."
-# Who reads the retry topics: what this group has not committed waits.
+# The group of `deliver`: the records of retry topics that it has not committed still wait.
 DELIVER_GROUP = "deliver"
 
-# What Kafka's brokers take by default, of a batch as it is sent; `declare` sets it, so that nobody's default counts.
+# Kafka's default limit of a batch. `declare` sets it, so that a broker's own default does not matter.
 RECORD_BYTES = 1_048_588
-# A parked record is as large as any, and has its origin besides.
+# An invalid record is stored whole, with its origin in addition.
 LARGEST_RECORD_BYTES = 2 * 1024 * 1024
-# Of a batch of several records, before compression.
+# Limit of a batch of several records, before compression.
 BATCH_BYTES = 1_000_000
 
 RETENTION = timedelta(days=7)
@@ -34,7 +34,7 @@ LONG_RETENTION = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic as it should be; `key` is what its records are keyed by, for people."""
+    """The declaration of a topic; `key` says in words what its records are keyed by."""
 
     name: str
     key: str
@@ -43,7 +43,7 @@ class Topic:
 
 
 def retry_topic(tier: Tier) -> str:
-    """The topic of a tier: its wait is part of the name, so a retired tier still tells when it is due."""
+    """The topic of a tier. Its wait is part of the name, so the records of a retired tier are still due in time."""
     return RETRY_PREFIX + tier.name
 
 
@@ -60,7 +60,7 @@ def tier_of(topic: str) -> Tier | None:
 
 
 def delivery_family(tiers: Iterable[Tier]) -> list[str]:
-    """The topics keyed by webhook id: they have one partition count, so that a webhook's records are together."""
+    """The topics keyed by webhook id. All have the same number of partitions, so a webhook's records stay together."""
     retries = [retry_topic(tier) for tier in tiers]
     return [DELIVERIES, TEST_DELIVERIES, *retries, HELD, DEAD_LETTERS, ATTEMPTS]
 

@@ -40,7 +40,7 @@ class PublishProcess:
             deployment.codec,
             deployment.clock,
             telemetry,
-            deployment.settings.held_rate,
+            deployment.settings.release_rate,
         )
 
     async def run(self) -> None:

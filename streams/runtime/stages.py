@@ -105,7 +105,7 @@ class DeliverProcess:
             timeout_seconds=settings.attempt_timeout_seconds,
             opened=settings.allowed_networks,
             ca_file=settings.ca_file,
-            control_name=settings.control_name,
+            control_host=settings.control_host,
         )
         self._telemetry = telemetry
         self._loop_clock = LoopClock()

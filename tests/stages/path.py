@@ -58,7 +58,7 @@ WAITS = [30, 120, 600]
 URL, BACKUP = "https://crm.example.com/hooks", "https://backup.example.com/hooks"
 BROKEN = Response(500, {"content-type": "text/plain"}, b"out of order")
 SLOTS = 4
-HELD_RATE = 200
+RELEASE_RATE = 200
 
 Port = TypeVar("Port")
 
@@ -138,7 +138,7 @@ class Path:
             CODEC,
             self.clock,
             self.telemetry,
-            HELD_RATE,
+            RELEASE_RATE,
         )
         self.table.find("")
         parts = publish.run(self.table.table), partition_consumer.run(), record.run()

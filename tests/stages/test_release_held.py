@@ -8,7 +8,7 @@ import pytest
 
 from builders import event, paused, webhook
 from fakes import quiet
-from stages.path import HELD_RATE, URL, Path
+from stages.path import RELEASE_RATE, URL, Path
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State, Trigger
 from streams.core.errors import Unavailable
@@ -147,12 +147,12 @@ async def test_however_many_webhooks_there_are_their_bites_share_one_cycle(
 
 
 async def test_no_more_leave_in_a_second_than_is_set_however_fast_the_endpoint_is(path: Path) -> None:
-    await hold(path, HELD_RATE)
+    await hold(path, RELEASE_RATE)
     await path.enable()
     left = await drain(path, 12)
-    assert sum(left) == HELD_RATE // 2  # what half a second left unused
+    assert sum(left) == RELEASE_RATE // 2  # what half a second left unused
     path.clock.advance(0.1)
-    assert sum(await drain(path, 2)) == pytest.approx(HELD_RATE // 10, abs=1)
+    assert sum(await drain(path, 2)) == pytest.approx(RELEASE_RATE // 10, abs=1)
 
 
 async def never(request: Request) -> Response:

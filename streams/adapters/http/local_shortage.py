@@ -32,7 +32,7 @@ def shortage_of(error: BaseException) -> str | None:
     return None
 
 
-class ControlName:
+class ControlHost:
     """Tells whether a failed look-up is ours: no descriptor is left, or a name that always resolves does not.
 
     `name` is that control name; without one a failed look-up is the endpoint's. Its look-up is kept for a while.

@@ -13,7 +13,7 @@ from streams.adapters.certificates import trust
 from streams.adapters.http.connector import ConnectTrace, GuardedConnector, Lookup
 from streams.adapters.http.exchange import PostExchange, Target
 from streams.adapters.http.failures import failure_of
-from streams.adapters.http.local_shortage import ControlName, shortage_of
+from streams.adapters.http.local_shortage import ControlHost, shortage_of
 from streams.core.address import Network
 from streams.core.errors import Unavailable
 from streams.core.outcome import Failure, Response
@@ -32,7 +32,7 @@ class HttpSender:
 
     `timeout_seconds` bounds a whole attempt, from the look-up of the name to the answer's last byte.
     `ca_file` is trusted beside the system's authorities; nothing turns verification off. `lookup` is asked
-    for a host's addresses instead of the system. While `control_name` does not resolve, no look-up that fails is the
+    for a host's addresses instead of the system. While `control_host` does not resolve, no look-up that fails is the
     endpoint's fault. No more than `connections` are open at once. Raises `Misconfigured` when `ca_file` cannot be used.
     """
 
@@ -43,7 +43,7 @@ class HttpSender:
         timeout_seconds: float = TIMEOUT_SECONDS,
         ca_file: Path | None = None,
         lookup: Lookup | None = None,
-        control_name: str | None = None,
+        control_host: str | None = None,
         connections: int = MOST_CONNECTIONS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -51,7 +51,7 @@ class HttpSender:
         self._timeout_seconds = timeout_seconds
         self._tls = _tls_context(ca_file)
         self._lookup = lookup
-        self._control_name = control_name
+        self._control_host = control_host
         self._connections = connections
         self._monotonic = monotonic
         self._target = lru_cache(TARGETS_KEPT)(_target)
@@ -91,9 +91,9 @@ class HttpSender:
         return GuardedConnector(self._opened, self._tls, self._lookup, self._monotonic)
 
     @cached_property
-    def _control(self) -> ControlName:
+    def _control(self) -> ControlHost:
         connector = self._connector
-        return ControlName(self._control_name, connector.lookup, lambda: connector.resolved_at, self._monotonic)
+        return ControlHost(self._control_host, connector.lookup, lambda: connector.resolved_at, self._monotonic)
 
 
 @cache
