@@ -92,7 +92,7 @@ def test_a_delivery_that_claims_to_have_read_what_is_not_there(place: AdversaryS
         {"tier": "9999999d"},
         {"status": 10**9},
         {"message": "\0"},
-        {"responseBody": bytes(900_000)},
+        {"response_body": bytes(900_000)},
     ],
     ids=lambda changes: next(iter(changes)),
 )

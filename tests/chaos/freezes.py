@@ -8,7 +8,7 @@ from e2e.system import System, until
 
 # Topics that `deliver` reads (first attempts, tests, three tiers) times their partitions.
 PARTITIONS = 5 * 4
-NEWS = {"partitions assigned": 1, "partitions revoked": -1, "partitions lost": -1}
+NEWS = {"partitions_assigned": 1, "partitions_revoked": -1, "partitions_lost": -1}
 LEASE_LOST = 3
 
 

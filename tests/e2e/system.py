@@ -211,7 +211,7 @@ class System:
 
 def ownership(system: System) -> list[tuple[float, int]]:
     """When how many partitions came (or, below zero, went)."""
-    signs = {"partitions assigned": 1, "partitions revoked": -1, "partitions lost": -1}
+    signs = {"partitions_assigned": 1, "partitions_revoked": -1, "partitions_lost": -1}
     return [
         (datetime.fromisoformat(fact["timestamp"]).timestamp(), signs[fact["event"]] * fact["count"])
         for fact in system.facts("deliver")

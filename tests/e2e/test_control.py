@@ -49,6 +49,8 @@ def system(
         "SCORM_WEBHOOKS_API_PORT": str(api_port),
         "SCORM_WEBHOOKS_OPERATOR_KEYS": OPERATOR_KEY,
         "SCORM_WEBHOOKS_PUBLIC_URL": PUBLIC_URL,
+        # Every event, so that the test of secrets in logs sees all of them.
+        "SCORM_WEBHOOKS_LOG_LEVEL": "debug",
     }
     folder = tmp_path_factory.mktemp("control")
     for system in prepared(kafka, postgres, random_prefix(), folder, **settings):

@@ -175,8 +175,8 @@ def test_a_record_that_nobody_can_read_is_kept_byte_for_byte_and_stops_nothing(
     platform.flush()
 
     until(lambda: receiver.ids("/crm") == ["evt_1"], message="the event behind the poison")
-    [to_invalid_record] = [fact for fact in system.facts("fan-out") if fact["event"] == "record_parked"]
-    assert "Confluent" in to_invalid_record["why"]
+    [stored] = [fact for fact in system.facts("fan-out") if fact["event"] == "invalid_record_stored"]
+    assert "Confluent" in stored["why"]
 
 
 def test_what_would_be_a_dead_letter_goes_to_the_fallback_url_first(
