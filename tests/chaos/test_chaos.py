@@ -29,9 +29,7 @@ def theatre() -> Iterator[Servers]:
 
 
 @pytest.mark.parametrize("scenario", scenarios(patient=False), ids=lambda scenario: scenario.name)
-def test_nothing_is_lost_and_no_more_is_doubled_than_was_in_doubt(
-    theatre: Servers, rows: list[Row], scenario: Scenario
-) -> None:
+def test_scenario(theatre: Servers, rows: list[Row], scenario: Scenario) -> None:
     row = theatre.play(scenario)
     rows.append(row)
     assert row.complaints == ()

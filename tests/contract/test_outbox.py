@@ -102,7 +102,7 @@ async def test_all_that_was_published_together_is_due_no_more(store: Store) -> N
     assert await store.outbox.due(10) == [first]
 
 
-async def test_a_webhook_was_created_when_its_first_record_was_appended(store: Store) -> None:
+async def test_the_first_record_sets_the_creation_time(store: Store) -> None:
     [first] = await store.outbox.due(10)
     assert first.webhook
     assert first.webhook.created_at is None

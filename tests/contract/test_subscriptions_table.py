@@ -100,7 +100,7 @@ async def test_an_older_version_that_comes_later_changes_nothing(board: Board) -
     assert board.table.find("wh_0") is None
 
 
-async def test_a_webhook_was_created_when_its_first_record_was_appended(board: Board) -> None:
+async def test_the_first_record_sets_the_creation_time(board: Board) -> None:
     await board.mark(0)
     await board.put("wh_0")
     await board.caught_up()

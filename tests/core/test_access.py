@@ -89,7 +89,7 @@ def test_any_other_text_is_refused_by_its_name(text: str) -> None:
 
 
 @given(st.integers(1, 100), st.lists(st.floats(0, 30), max_size=200))
-def test_a_bucket_never_lets_more_pass_than_its_limit_and_what_flowed_in(limit: int, waits: list[float]) -> None:
+def test_a_token_bucket_never_exceeds_its_limit(limit: int, waits: list[float]) -> None:
     bucket, now, passed = TokenBucket.full(limit, 0.0), 0.0, 0
     for wait in waits:
         now += wait
@@ -109,9 +109,7 @@ def test_after_the_wait_that_it_names_a_bucket_lets_one_pass() -> None:
 
 
 @given(st.integers(1, 2000), st.lists(st.tuples(st.floats(0, 2), st.integers(0, 500)), max_size=100))
-def test_a_pace_is_never_exceeded_by_more_than_what_half_a_second_left_unused(
-    per_second: int, looks: list[tuple[float, int]]
-) -> None:
+def test_a_pace_is_exceeded_by_half_a_second_at_most(per_second: int, looks: list[tuple[float, int]]) -> None:
     pace, now, went = Pace(per_second), 1e6, 0
     for wait, wanted in looks:
         now += wait
@@ -122,7 +120,7 @@ def test_a_pace_is_never_exceeded_by_more_than_what_half_a_second_left_unused(
 
 
 @given(st.integers(1, 2000))
-def test_whoever_takes_all_the_room_ten_times_a_second_keeps_the_pace(per_second: int) -> None:
+def test_a_pace_used_ten_times_a_second_is_kept(per_second: int) -> None:
     pace, went = Pace(per_second), 0
     for look in range(101):
         count = pace.room(1000 + look / 10)
@@ -150,7 +148,7 @@ def test_a_derived_id_is_an_id_and_the_same_each_time(first: str, second: str) -
     assert made != derived_id("evt", first, second + "x")
 
 
-def test_attempts_are_counted_by_the_hour_they_began_in_tests_apart() -> None:
+def test_attempts_count_in_the_hour_they_began_except_tests() -> None:
     end = NOON + timedelta(milliseconds=30)
     late = NOON + timedelta(minutes=59)
     counted = by_hour(
@@ -175,7 +173,7 @@ def mail(kind: MailKind = MailKind.PAUSED, **details: object) -> Mail:
     return Mail("mail_1", "key", "acme", "wh_crm", kind, details, NOON)
 
 
-def test_a_pause_is_told_with_what_failed_since_when_and_how_to_avoid_the_next_one() -> None:
+def test_a_pause_mail_says_what_failed_and_what_to_do() -> None:
     letter = compose(
         mail(
             reason="failures",

@@ -28,7 +28,7 @@ def test_a_dead_letter_keeps_the_body() -> None:
     assert dead_letter().delivery.body == delivery().body
 
 
-def test_the_next_record_of_a_delivery_has_the_next_step_and_the_same_id_and_body() -> None:
+def test_the_next_record_keeps_id_and_body_and_raises_the_step() -> None:
     owed = delivery()
     for following in (
         owed.retried(),

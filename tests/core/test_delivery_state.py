@@ -75,7 +75,7 @@ def test_a_dead_letter_says_why_and_what_the_endpoint_said_last() -> None:
 
 
 @pytest.mark.parametrize("next_step", [NextStep.FALLBACK, NextStep.HELD, NextStep.DEAD])
-def test_an_attempt_whose_consequence_has_a_record_of_its_own_says_nothing(next_step: NextStep) -> None:
+def test_an_attempt_followed_by_a_record_has_no_state(next_step: NextStep) -> None:
     assert delivery_state_of(entry(attempt(outcome=OutcomeKind.TIMEOUT, next_step=next_step))) is None
 
 
@@ -197,7 +197,7 @@ def test_neither_order_nor_repetition_nor_batches_matter(entries: list[RecordedV
 # -- what the database refuses -------------------------------------------------------------------------------
 
 
-def test_a_stripped_attempt_keeps_what_is_ours_and_nothing_from_outside() -> None:
+def test_a_stripped_attempt_has_no_text_from_outside() -> None:
     bare = stripped(entry(RETRIED)).value
     assert isinstance(bare, Attempt)
     assert (bare.id, bare.outcome, bare.status, bare.next_step) == (RETRIED.id, RETRIED.outcome, 500, NextStep.TIER)

@@ -89,7 +89,7 @@ def wrong_fields(fields: dict[str, Any]) -> set[str]:
 # -- the body ------------------------------------------------------------------------------------------------
 
 
-def test_the_body_is_the_example_of_the_description_byte_for_byte() -> None:
+def test_the_body_is_the_documented_example_byte_for_byte() -> None:
     assert render(parse_event(POSTED, default_id="evt_minted")) == (
         b'{"id":"evt_01HYX9K2M3N4P5Q6R7S8T9V0W1","type":"session.completed",'
         b'"createdAt":"2026-04-10T14:32:00Z","data":{"sessionId":"sess_abc123","packageId":"pkg_def456",'

@@ -64,7 +64,7 @@ def test_a_success_ends_the_run() -> None:
     assert health.after(in_a_row(4)).pause is None
 
 
-def test_a_success_that_ended_before_the_last_failure_did_says_nothing() -> None:
+def test_a_success_before_the_last_failure_does_not_reset() -> None:
     assert (
         Health()
         .after([run_pure(0, 10), run_pure(0, 10, OutcomeKind.DELIVERED), run_pure(0, 9, OutcomeKind.DELIVERED)])
@@ -129,7 +129,7 @@ def test_a_webhook_is_paused_exactly_at_the_limit(attempts: list[HealthSample]) 
 # -- the fallback endpoint -------------------------------------------------------------------------------------
 
 
-def test_a_fallback_endpoint_rests_after_five_failures_in_a_row_and_one_success_ends_that() -> None:
+def test_a_fallback_rests_after_five_failures_in_a_row() -> None:
     health = FallbackHealth()
     for _ in range(FALLBACK_FAILURES_TO_REST - 1):
         health.learn(False, NOON)

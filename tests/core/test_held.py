@@ -8,7 +8,7 @@ from streams.core.held import FIRST_ROOM, LONGEST_REST_SECONDS, ROOM, Room
 OUTCOMES = st.lists(st.tuples(st.integers(0, 600), st.integers(0, 600)), max_size=40)
 
 
-def test_it_doubles_while_what_was_sent_on_is_attempted_up_to_five_hundred() -> None:
+def test_the_room_doubles_up_to_500() -> None:
     room = Room()
     sizes = []
     for _ in range(8):
@@ -17,7 +17,7 @@ def test_it_doubles_while_what_was_sent_on_is_attempted_up_to_five_hundred() -> 
     assert sizes == [16, 32, 64, 128, 256, 500, 500, 500]
 
 
-def test_it_doubles_as_well_when_they_are_attempted_a_few_at_a_time() -> None:
+def test_the_room_doubles_when_few_are_attempted_at_a_time() -> None:
     room = Room()
     for _ in range(FIRST_ROOM // 2):
         room = room.after(1, 0)
@@ -28,12 +28,12 @@ def test_it_stays_while_nothing_comes_back() -> None:
     assert Room(64).after(0, 0) == Room(64)
 
 
-def test_it_halves_when_some_had_to_be_held_again_and_one_is_always_left() -> None:
+def test_the_room_halves_when_some_are_held_again() -> None:
     assert Room(64).after(10, 1).size == 32
     assert Room(1).after(0, 1).size == 1
 
 
-def test_after_each_hold_it_rests_for_longer_until_something_is_attempted() -> None:
+def test_each_hold_makes_the_rest_longer() -> None:
     room, rests = Room(), []
     for _ in range(7):
         room = room.after(0, 1)

@@ -20,7 +20,7 @@ def test_derived_ids_are_known_for_ever() -> None:
 
 
 @given(names, names)
-def test_a_delivery_is_the_same_exactly_when_account_event_and_webhook_are(
+def test_a_delivery_id_depends_on_account_event_and_webhook(
     one: tuple[str, str, str], other: tuple[str, str, str]
 ) -> None:
     assert (delivery_id(*one) == delivery_id(*other)) == (one == other)

@@ -39,7 +39,7 @@ def test_fewer_than_ten_hosts_prove_nothing() -> None:
     assert not network(run_pure(OutcomeKind.REFUSED, range(100), hosts=9)).is_down()
 
 
-def test_one_dead_host_with_most_of_the_webhooks_is_not_our_network() -> None:
+def test_one_dead_host_is_not_an_outage_of_our_network() -> None:
     dead = run_pure(OutcomeKind.CONNECT_TIMEOUT, range(500), hosts=1)
     assert not network(dead, run_pure(OutcomeKind.DELIVERED, range(500, 520))).is_down()
 
@@ -49,7 +49,7 @@ def test_endpoints_that_answer_badly_are_not_our_network() -> None:
         assert not network(run_pure(kind, range(50))).is_down()
 
 
-def test_an_outage_shows_although_all_were_reached_a_moment_ago_and_so_does_its_end() -> None:
+def test_an_outage_and_its_end_show_at_once() -> None:
     known = network(run_pure(OutcomeKind.DELIVERED, range(40)), run_pure(OutcomeKind.REFUSED, range(20), second=5))
     assert known.is_down()
     known.learn(run_pure(OutcomeKind.DELIVERED, range(5), second=6))
@@ -68,7 +68,7 @@ def test_the_record_of_an_older_attempt_changes_nothing() -> None:
     assert known.is_down()
 
 
-def test_while_it_is_down_no_endpoint_is_blamed_for_being_out_of_reach() -> None:
+def test_during_an_outage_network_failures_do_not_count() -> None:
     def failures(kind: OutcomeKind) -> int:
         made = [
             HealthSample(

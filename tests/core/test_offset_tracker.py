@@ -34,9 +34,7 @@ def commit_of(tracker: OffsetTracker, before: Commit) -> Commit:
 
 
 @given(offsets, st.data())
-def test_no_commit_passes_an_open_record_and_none_forgets_a_complete_one(
-    offsets: list[int], data: st.DataObject
-) -> None:
+def test_no_commit_passes_an_open_record(offsets: list[int], data: st.DataObject) -> None:
     tracker, commit = OffsetTracker(), Commit(0, "")
     unread, opened, complete = list(offsets), set[int](), set[int]()
     while unread or opened:
@@ -54,9 +52,7 @@ def test_no_commit_passes_an_open_record_and_none_forgets_a_complete_one(
 
 
 @given(offsets, st.data())
-def test_after_any_number_of_crashes_every_record_was_done_and_only_uncommitted_ones_twice(
-    offsets: list[int], data: st.DataObject
-) -> None:
+def test_crashes_repeat_only_uncommitted_records(offsets: list[int], data: st.DataObject) -> None:
     committed = Commit(0, "")
     times = dict.fromkeys(offsets, 0)
     for crash in range(4):
@@ -78,7 +74,7 @@ def test_after_any_number_of_crashes_every_record_was_done_and_only_uncommitted_
     assert all(times.values())
 
 
-def test_what_is_complete_beyond_the_first_open_record_travels_in_the_metadata() -> None:
+def test_metadata_has_what_is_complete_beyond_the_offset() -> None:
     tracker = OffsetTracker(100)
     for offset in range(100, 110):
         tracker.open(offset)
@@ -107,7 +103,7 @@ def test_a_full_window_fits_into_the_metadata_of_a_commit() -> None:
     assert len(commit.metadata.encode()) <= MAX_METADATA_BYTES
 
 
-def test_there_is_room_again_when_the_first_open_record_is_complete() -> None:
+def test_the_window_moves_when_the_first_open_record_completes() -> None:
     tracker = OffsetTracker(window=10)
     for offset in range(10):
         tracker.open(offset)
@@ -119,7 +115,7 @@ def test_there_is_room_again_when_the_first_open_record_is_complete() -> None:
     assert not tracker.has_room(11)
 
 
-def test_a_jump_of_offsets_while_nothing_is_open_is_no_record_left_open() -> None:
+def test_a_gap_of_offsets_leaves_nothing_open() -> None:
     tracker = OffsetTracker(5)
     assert tracker.pending() is None
     assert tracker.has_room(10**9)
@@ -129,7 +125,7 @@ def test_a_jump_of_offsets_while_nothing_is_open_is_no_record_left_open() -> Non
     assert tracker.pending() == Commit(10**9 + 1, "")
 
 
-def test_what_was_complete_and_is_gone_from_the_topic_since_does_not_matter() -> None:
+def test_a_complete_record_may_vanish_from_the_topic() -> None:
     before = OffsetTracker()
     for offset in range(4):
         before.open(offset)
@@ -178,6 +174,6 @@ def test_metadata_of_another_program_stops_nothing(start: int, metadata: str) ->
     assert tracker.open_count == 0
 
 
-def test_metadata_that_is_not_ours_means_that_everything_is_done_again() -> None:
+def test_foreign_metadata_is_ignored() -> None:
     for metadata in ("", "2:" + base64.b64encode(b"\xff").decode(), "1:%%%", "1:ä", "checkpoint"):
         assert OffsetTracker(0, metadata).open(0)

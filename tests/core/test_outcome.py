@@ -35,7 +35,7 @@ from streams.core.outcome import NETWORK_KINDS, Failure, OutcomeKind, Response, 
         (999, {}, OutcomeKind.SERVER_ERROR),
     ],
 )
-def test_2xx_is_success_and_everything_else_a_failure_of_its_own_kind(
+def test_2xx_is_a_success_and_everything_else_a_failure(
     status: int, headers: dict[str, str], kind: OutcomeKind
 ) -> None:
     outcome = judge(Response(status, headers), NOON, 10)

@@ -73,9 +73,7 @@ asked = st.none() | st.timedeltas(timedelta(0), timedelta(days=30))
 
 
 @given(schedules, st.data())
-def test_every_run_of_failures_ends_after_one_attempt_more_than_there_are_tiers(
-    schedule: Schedule, data: st.DataObject
-) -> None:
+def test_n_tiers_make_n_plus_one_attempts(schedule: Schedule, data: st.DataObject) -> None:
     run_pure = delivery()
     for number in range(1, schedule.attempts + 1):
         assert run_pure.attempt == number
@@ -88,9 +86,7 @@ def test_every_run_of_failures_ends_after_one_attempt_more_than_there_are_tiers(
 
 
 @given(schedules, st.integers(1, 10), asked)
-def test_what_the_endpoint_asks_for_is_rounded_up_and_never_below_the_scheduled_wait(
-    schedule: Schedule, attempt: int, asked: timedelta | None
-) -> None:
+def test_retry_after_is_rounded_up_to_a_tier(schedule: Schedule, attempt: int, asked: timedelta | None) -> None:
     scheduled, tier = schedule.tier_after(attempt), schedule.tier_after(attempt, asked)
     assert (scheduled is None) is (tier is None) is (attempt >= schedule.attempts)
     if scheduled and tier and asked is not None:
@@ -127,7 +123,7 @@ def test_what_a_person_paused_is_held(fallback_url: str | None) -> None:
 
 
 @pytest.mark.parametrize("reason", AUTOMATIC)
-def test_what_was_paused_automatically_is_held_without_a_fallback_url(reason: PauseReason) -> None:
+def test_an_automatic_pause_holds_without_a_fallback_url(reason: PauseReason) -> None:
     held = before_attempt(delivery(), paused(reason))
     assert held == Hold(delivery().held(HoldReason.PAUSED, "pause_1", attempted=False))
 
@@ -140,12 +136,12 @@ def test_what_was_paused_automatically_goes_to_the_fallback_url(reason: PauseRea
     assert before_attempt(diverted.delivery, broken) == SendNow(broken, FALLBACK_URL)
 
 
-def test_a_paused_webhook_is_not_tried_even_if_nobody_knows_why_it_is_paused() -> None:
+def test_a_pause_without_a_reason_holds() -> None:
     held = before_attempt(delivery(), webhook(status=Status.PAUSED, pause=None))
     assert held == Hold(delivery().held(HoldReason.PAUSED, None, attempted=False))
 
 
-def test_a_delivery_whose_fallback_url_was_taken_away_goes_on_at_the_primary_endpoint() -> None:
+def test_a_delivery_to_a_removed_fallback_returns_to_the_primary() -> None:
     tried_twice = delivery(attempt=2, target_attempt=2, step=2)
     on_its_way = tried_twice.diverted(attempted=True).retried()
     held = before_attempt(on_its_way, webhook())
@@ -181,7 +177,7 @@ def test_an_endpoint_that_is_gone_gets_no_retry() -> None:
 
 
 @pytest.mark.parametrize(("attempt", "outcome"), [(6, FAILED), (1, GONE)])
-def test_what_would_be_a_dead_letter_goes_to_the_fallback_url_first(attempt: int, outcome: Outcome) -> None:
+def test_the_fallback_is_tried_before_a_dead_letter(attempt: int, outcome: Outcome) -> None:
     last = delivery(attempt=attempt, target_attempt=attempt)
     following = after_attempt(last, outcome, SCHEDULE, webhook(fallback_url=FALLBACK_URL))
     assert following == UseFallback(last.diverted(attempted=True))
@@ -198,7 +194,7 @@ def after_fallback(hook: Webhook, outcomes: Sequence[Outcome]) -> list[object]:
     return next_step
 
 
-def test_the_fallback_url_is_tried_once_and_after_the_first_two_tiers() -> None:
+def test_the_fallback_is_retried_after_the_first_two_tiers() -> None:
     hook = webhook(fallback_url=FALLBACK_URL)
     one, two, end = after_fallback(hook, [FAILED] * (FALLBACK_RETRIES + 1))
     assert isinstance(one, RetryLater)
@@ -214,7 +210,7 @@ def test_a_fallback_url_that_is_gone_is_not_tried_again() -> None:
 
 
 @pytest.mark.parametrize("reason", AUTOMATIC)
-def test_a_failed_fallback_is_held_while_the_webhook_is_paused_automatically(reason: PauseReason) -> None:
+def test_a_failed_fallback_is_held_during_an_automatic_pause(reason: PauseReason) -> None:
     *_, end = after_fallback(paused(reason, fallback_url=FALLBACK_URL), [FAILED] * 3)
     assert isinstance(end, Hold)
     assert end.delivery.pause_id == "pause_1"
@@ -227,9 +223,7 @@ moves = st.lists(st.sampled_from(("retry", "divert", "divert after an attempt"))
 
 
 @given(moves, st.booleans())
-def test_a_held_delivery_goes_on_with_the_attempt_at_the_primary_endpoint_that_was_due(
-    moves: list[str], attempted: bool
-) -> None:
+def test_a_held_delivery_resumes_with_the_attempt_that_was_due(moves: list[str], attempted: bool) -> None:
     at = delivery()
     primary = 0
     for move in moves:
@@ -249,7 +243,7 @@ def test_a_held_delivery_goes_on_with_the_attempt_at_the_primary_endpoint_that_w
     assert (held.target, held.target_attempt) == (Target.PRIMARY, primary + 1)
 
 
-def test_attempts_at_the_fallback_endpoint_never_use_up_the_schedule_of_the_primary_one() -> None:
+def test_fallback_attempts_do_not_use_the_primary_schedule() -> None:
     at = delivery()
     for _ in range(2):
         at = at.diverted(attempted=False).held(HoldReason.PAUSED, "pause_1", attempted=True)

@@ -167,7 +167,7 @@ class World:
         return sum(of == name for of in self.in_flight.values())
 
 
-def test_a_slot_is_taken_at_once_where_nobody_waits_and_only_there() -> None:
+def test_a_slot_is_acquired_at_once_only_if_nobody_waits() -> None:
     slots = Slots[str](START_CAP + 2)
     taken = [slots.try_acquire("a", f"a{number}", 0.0) for number in range(START_CAP + 1)]
     assert taken == [True] * 5 + [False] * 4  # one is for tests, and half for those that never answered
@@ -177,13 +177,13 @@ def test_a_slot_is_taken_at_once_where_nobody_waits_and_only_there() -> None:
     assert slots.grant(0.1) == [("b", "b")]
 
 
-def test_a_line_that_hangs_takes_no_more_at_once_than_its_quarter() -> None:
+def test_hanging_endpoints_use_a_quarter_of_the_slots() -> None:
     slots = Slots[str](8)
     assert [slots.try_acquire("a", f"a{number}", 0.0) for number in range(2)] == [True, True]
     assert not slots.try_acquire("a", "late", SLOW_SECONDS + 0.1)
 
 
-def test_a_line_starts_with_eight_and_wins_one_with_each_success_up_to_its_ceiling() -> None:
+def test_a_cap_starts_at_eight_and_grows_with_each_success() -> None:
     world = World()
     world.enqueue("a", 100, ceiling=20)
     world.grant()
@@ -253,7 +253,7 @@ def test_lines_that_fail_hold_a_quarter_of_the_slots_together() -> None:
     assert set(world.grant()) == {"healthy"}
 
 
-def test_lines_that_hang_become_suspect_before_their_first_timeout() -> None:
+def test_hanging_endpoints_are_suspect_before_their_timeout() -> None:
     world = World(total=40)
     for number in range(3):
         world.enqueue(f"hangs {number}", 8)
@@ -332,7 +332,7 @@ def test_a_burst_to_a_fast_endpoint_waits_in_memory() -> None:
     assert done == 5_000
 
 
-def test_what_a_slow_endpoint_would_take_in_five_seconds_waits_and_the_rest_is_sent_away() -> None:
+def test_what_waits_longer_than_five_seconds_is_shed() -> None:
     world = World()
     world.enqueue("slow", 8)
     world.grant()
@@ -350,7 +350,7 @@ def test_what_a_slow_endpoint_would_take_in_five_seconds_waits_and_the_rest_is_s
     assert spilled[0].endswith(" 1008")
 
 
-def test_an_endpoint_that_hangs_is_noticed_while_its_first_requests_are_out() -> None:
+def test_a_hanging_endpoint_is_noticed_during_its_first_requests() -> None:
     world = World()
     world.enqueue("hangs", 500)
     world.grant()
@@ -403,7 +403,7 @@ def test_a_moment_in_which_nothing_comes_back_sends_nobody_away() -> None:
     assert done == 5_000
 
 
-def test_nobody_is_sent_away_because_the_process_itself_is_the_bottleneck() -> None:
+def test_a_busy_process_sheds_nothing() -> None:
     world = World(total=9)
     for number in range(8):
         world.enqueue(f"line {number}")

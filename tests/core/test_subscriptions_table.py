@@ -38,7 +38,7 @@ def test_webhooks_without_a_sentinel_are_not_complete() -> None:
     assert not view_of(A, B).is_complete()
 
 
-def test_fewer_webhooks_than_the_sentinel_counted_are_not_complete() -> None:
+def test_fewer_webhooks_than_the_sentinel_says_are_incomplete() -> None:
     assert not view_of(A, live=2).is_complete()
     assert view_of(A, B, live=2).is_complete()
 
@@ -55,7 +55,7 @@ def test_what_was_deleted_after_the_sentinel_is_not_missed() -> None:
     assert table.is_complete()
 
 
-def test_what_was_deleted_before_the_sentinel_makes_up_for_nothing() -> None:
+def test_deletions_before_the_sentinel_do_not_count() -> None:
     table = view_of(A, B, live=2)
     table.remove(3, A.id, 2)
     table.mark(4, Sentinel("first", 2))
@@ -77,7 +77,7 @@ def test_an_older_version_is_ignored() -> None:
     assert table.position == 3
 
 
-def test_a_deleted_webhook_stays_deleted_when_an_older_version_follows() -> None:
+def test_an_older_version_does_not_restore_a_webhook() -> None:
     table = view_of(replace(A, version=5))
     table.remove(1, A.id, 6)
     table.put(2, replace(A, version=5), NOON)
@@ -91,7 +91,7 @@ def test_a_tombstone_of_an_older_version_deletes_nothing() -> None:
     assert table.find(A.id) is not None
 
 
-def test_a_tombstone_of_a_webhook_that_compaction_took_is_remembered_too() -> None:
+def test_a_tombstone_without_its_webhook_is_remembered() -> None:
     table = SubscriptionsTable()
     table.remove(0, A.id, 6)
     table.put(1, replace(A, version=5), NOON)
@@ -102,7 +102,7 @@ def test_versions_are_those_of_the_topic() -> None:
     assert view_of(replace(A, version=3), B).versions() == {"wh_a": 3, "wh_b": 1}
 
 
-def test_a_webhook_was_created_when_its_first_record_was_appended() -> None:
+def test_the_first_record_sets_the_creation_time() -> None:
     table = view_of(A)
     table.put(1, replace(A, version=2), NOON + timedelta(hours=1))
     found = table.find(A.id)
@@ -117,7 +117,7 @@ def test_a_webhook_was_created_when_its_first_record_was_appended() -> None:
 # -- positions -----------------------------------------------------------------------------------------------
 
 
-def test_a_view_has_reached_what_a_writer_saw_once_it_read_as_far() -> None:
+def test_a_position_is_reached_once_it_is_read() -> None:
     table = view_of(A, live=1)
     assert table.reached == SubscriptionsPosition("first", 2)
     assert table.has_reached(SubscriptionsPosition("first", 2))
@@ -126,7 +126,7 @@ def test_a_view_has_reached_what_a_writer_saw_once_it_read_as_far() -> None:
     assert table.has_reached(SubscriptionsPosition("first", 3))
 
 
-def test_what_was_written_under_another_incarnation_counts_as_reached() -> None:
+def test_another_incarnation_counts_as_reached() -> None:
     assert view_of(A, live=1).has_reached(SubscriptionsPosition("earlier", 999))
 
 
@@ -202,7 +202,7 @@ def read(log: Sequence[EndpointQueue]) -> SubscriptionsTable:
 
 
 @given(st.data())
-def test_every_compaction_leaves_the_same_view_and_a_complete_one(data: st.DataObject) -> None:
+def test_compaction_does_not_change_the_table(data: st.DataObject) -> None:
     log = data.draw(logs())
     whole, rest = read(log), read(data.draw(compacted(log)))
     assert whole.is_complete()

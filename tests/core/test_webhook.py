@@ -33,20 +33,20 @@ PACKAGE_ONLY = event(type="package.updated", data={"packageId": PACKAGE, "versio
         (("session.launched",), (PACKAGE,), (DISPATCH,), False),
     ],
 )
-def test_an_event_is_wanted_when_its_type_and_its_package_or_dispatch_are(
+def test_an_event_matches_by_type_and_package_or_dispatch(
     event_types: tuple[str, ...], packages: tuple[str, ...], dispatches: tuple[str, ...], wanted: bool
 ) -> None:
     scoped = webhook(event_types=frozenset(event_types), packages=frozenset(packages), dispatches=frozenset(dispatches))
     assert wants(scoped, event()) is wanted
 
 
-def test_an_event_without_package_and_dispatch_is_matched_by_its_type_alone() -> None:
+def test_an_event_without_scope_fields_matches_by_type() -> None:
     scoped = webhook(packages=frozenset({"pkg_other"}), dispatches=frozenset({"dsp_other"}))
     assert wants(scoped, NEITHER)
     assert not wants(replace(scoped, event_types=frozenset({"session.launched"})), NEITHER)
 
 
-def test_a_scope_of_dispatches_does_not_take_a_package_without_one() -> None:
+def test_a_dispatch_scope_needs_a_dispatch() -> None:
     assert not wants(webhook(dispatches=frozenset({DISPATCH})), PACKAGE_ONLY)
 
 

@@ -36,7 +36,7 @@ def told(system: System, stage: str, message: str) -> int:
     return sum(message in fact["event"] for fact in system.facts(stage))
 
 
-def test_a_broker_that_is_killed_and_comes_back_costs_nothing_and_is_mentioned_once(
+def test_a_killed_broker_loses_nothing_and_is_logged_once(
     own_kafka: Kafka, postgres: Postgres, receiver: Receiver, tmp_path: Path
 ) -> None:
     system = System(tmp_path, {"KAFKA_BOOTSTRAP_SERVERS": own_kafka.bootstrap, "DATABASE_URL": postgres.url()})
@@ -65,7 +65,7 @@ def test_a_broker_that_is_killed_and_comes_back_costs_nothing_and_is_mentioned_o
         system.close()
 
 
-def test_every_stage_that_is_stopped_while_the_broker_is_away_ends_before_kubernetes_kills_it_and_nothing_is_lost(
+def test_stages_stop_in_time_during_a_broker_outage(
     own_kafka: Kafka, postgres: Postgres, receiver: Receiver, tmp_path: Path
 ) -> None:
     system = System(tmp_path, {"KAFKA_BOOTSTRAP_SERVERS": own_kafka.bootstrap, "DATABASE_URL": postgres.url()})
@@ -89,7 +89,7 @@ def test_every_stage_that_is_stopped_while_the_broker_is_away_ends_before_kubern
         system.close()
 
 
-def test_while_the_database_is_away_events_are_delivered_and_recorded_afterwards(
+def test_events_are_delivered_during_a_database_outage(
     kafka: Broker, own_postgres: Postgres, receiver: Receiver, topic_prefix: str, tmp_path: Path
 ) -> None:
     env = {
@@ -114,7 +114,7 @@ def test_while_the_database_is_away_events_are_delivered_and_recorded_afterwards
         system.close()
 
 
-def test_sigterm_in_turn_to_every_stage_loses_nothing_and_doubles_nothing(
+def test_sigterm_of_each_stage_loses_and_doubles_nothing(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
     system.start()

@@ -150,7 +150,7 @@ def test_from_registration_to_the_first_event_by_http_alone(api: Api, receiver: 
     assert sum(hour["attempts"] for hour in stats["hours"]) == 1
 
 
-def test_a_pause_is_told_by_one_mail_and_what_was_held_flows_again(
+def test_a_pause_sends_one_mail_and_releases_after_enabling(
     system: System, api: Api, account: dict[str, Any], platform: Platform, receiver: Receiver, mailbox: Mailbox
 ) -> None:
     receiver.responses["/down"] = lambda request: 500
@@ -181,7 +181,7 @@ def test_a_pause_is_told_by_one_mail_and_what_was_held_flows_again(
     assert len(mails_about(mailbox, made["id"])) == 1
 
 
-def test_during_a_rotation_both_secrets_verify_and_dead_letters_are_sent_again_by_a_job(
+def test_rotation_and_a_job_on_dead_letters(
     system: System, api: Api, account: dict[str, Any], platform: Platform, receiver: Receiver
 ) -> None:
     responses = {"status": 410}

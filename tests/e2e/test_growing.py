@@ -107,9 +107,7 @@ def left_unread(system: System, group: str, topics: list[str]) -> int:
     return sum(consumer_lag(admin, prefix + group, {prefix + topic: AFTER for topic in topics}, 20).values())
 
 
-def test_partitions_grow_under_load_without_a_restart_and_with_a_rolling_one(
-    system: System, receiver: Receiver
-) -> None:
+def test_partitions_grow_under_load(system: System, receiver: Receiver) -> None:
     system.start()
     mine = system.account()
     paths = list(customers(system, mine, receiver))

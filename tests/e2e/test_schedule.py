@@ -34,9 +34,7 @@ def words_of(system: System, topic: str) -> list[str]:
     return [line["why"] for line in plan if line["topic"].endswith(topic) and line["action"] == "retired"]
 
 
-def test_a_changed_schedule_strands_nobody_and_the_retired_tier_can_then_be_removed(
-    system: System, platform: Platform, receiver: Receiver
-) -> None:
+def test_a_retired_tier_is_drained_and_can_be_removed(system: System, platform: Platform, receiver: Receiver) -> None:
     system.env["SCORM_WEBHOOKS_RETRY_SCHEDULE"] = RETIRED
     # At every refresh a client is told anew of a topic that is no more.
     system.env["KAFKA_CONFIG_TOPIC_METADATA_REFRESH_INTERVAL_MS"] = "1000"
@@ -82,9 +80,7 @@ def test_a_changed_schedule_strands_nobody_and_the_retired_tier_can_then_be_remo
     assert "unavailable" not in system.log("deliver")
 
 
-def test_what_waits_in_a_tier_is_sent_now_and_not_once_more_when_it_was_due(
-    system: System, platform: Platform, receiver: Receiver
-) -> None:
+def test_a_replayed_retry_is_not_sent_again_when_due(system: System, platform: Platform, receiver: Receiver) -> None:
     system.env["SCORM_WEBHOOKS_RETRY_SCHEDULE"] = "15s"
     system.prepare()
     system.start()

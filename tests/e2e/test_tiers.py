@@ -107,7 +107,7 @@ class Story:
         return 500 if attempt <= self._fails[event_id] else 200
 
 
-def test_no_retry_is_early_nor_a_second_late_through_restart_rebalance_and_kill(
+def test_retries_are_on_time_through_restarts_and_kills(
     system: System,
     second: System,
     platform: Platform,

@@ -74,9 +74,7 @@ def child_of(running_up: int, stage: str) -> int:
     return found
 
 
-def test_an_event_published_from_the_command_line_is_delivered_and_what_waits_is_named_at_the_end(
-    up: System, receiver: Receiver
-) -> None:
+def test_up_delivers_and_names_what_waits_at_its_end(up: System, receiver: Receiver) -> None:
     account = up.run("accounts", "create", "Acme", "--json")["id"]
     up.run("webhooks", "create", "--account", account, "--url", receiver.url("/crm"), "--json")
     event = (
@@ -103,7 +101,7 @@ def test_up_goes_on_by_itself_once_its_topics_exist(kafka: Broker, topic_prefix:
         assert running.poll() is None
 
 
-def test_up_ends_with_2_when_a_stage_says_that_it_is_misconfigured(tmp_path: Path) -> None:
+def test_up_exits_with_2_for_a_misconfigured_stage(tmp_path: Path) -> None:
     done = System(tmp_path, {"SCORM_WEBHOOKS_API_HOST": "no such host"}).attempt("up")
     assert done.returncode == 2, done.stderr
     assert "SCORM_WEBHOOKS_API_HOST" in done.stderr
@@ -121,7 +119,7 @@ def test_up_is_ready_again_only_when_it_reads_everything(up: System, receiver: R
     until(lambda: len(receiver.ids("/crm")) == 20, 5, "every event")
 
 
-def test_a_second_up_in_the_same_directory_is_refused_in_one_line(up: System) -> None:
+def test_a_second_up_in_a_directory_is_refused(up: System) -> None:
     second = up.attempt("up")
     assert second.returncode == 2
     assert second.stderr.strip().splitlines()[-1].startswith("error: SCORM_WEBHOOKS_DATA_DIR: another")

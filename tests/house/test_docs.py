@@ -187,7 +187,7 @@ def command_of(message: list[str]) -> tuple[Any, list[str]]:
     return command, message
 
 
-def test_every_command_that_the_readme_names_is_there_with_its_options() -> None:
+def test_every_command_in_the_readme_exists() -> None:
     found = our_commands()
     assert len(found) > 12
     for message in found:

@@ -56,9 +56,7 @@ def test_the_core_is_pure() -> None:
         ("deliver", ["replay_lookup", "encryption"], ["sqlalchemy", "faust", "aiosqlite"]),
     ],
 )
-def test_a_stage_that_runs_many_times_over_does_without_what_it_has_no_use_for(
-    stage: str, parts: list[str], without: list[str]
-) -> None:
+def test_a_stage_imports_only_what_it_needs(stage: str, parts: list[str], without: list[str]) -> None:
     modules = ["streams.__main__", "streams.runtime.stages", *(f"streams.adapters.{part}" for part in parts)]
     loaded = f"import sys, {', '.join(modules)}; print(*sys.modules)"
     said = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)

@@ -112,7 +112,7 @@ def test_the_largest_webhook_fits_its_topic() -> None:
     assert fits(CODEC.encode(check_webhook(widest)))
 
 
-def test_the_largest_record_that_is_kept_whole_fits_the_topic_of_invalid_ones() -> None:
+def test_the_largest_whole_invalid_record_fits_its_topic() -> None:
     value = bytes(KEPT_BYTES)
     outgoing = to_invalid_record(
         Record(Partition("deliveries.dead-letter", 10_000), 2**62, None, value, NOON), "e" * 100_000

@@ -7,7 +7,7 @@ from streams.core.access import digest
 from streams.core.errors import Unauthorized
 
 
-async def test_an_account_is_opened_with_a_key_that_may_do_everything_in_it(office: ApiFixture) -> None:
+async def test_a_new_account_has_a_key_with_every_scope(office: ApiFixture) -> None:
     made = await office.operator.post("/v1/accounts", {"name": " Initech ", "emails": ["a@b.example"], "planLimit": 9})
     key = made.pop("apiKey")
     assert made == {
@@ -70,7 +70,7 @@ async def test_a_key_names_its_scopes_and_an_unknown_one_is_named(office: ApiFix
     assert (await office.operator.ask("DELETE", elsewhere)).status_code == 404
 
 
-async def test_a_user_is_let_in_by_a_token_once_and_for_a_quarter_of_an_hour(office: ApiFixture) -> None:
+async def test_a_sign_in_token_works_once_within_15_minutes(office: ApiFixture) -> None:
     path = f"/v1/accounts/{office.acme.account_id}/users"
     user = await office.operator.post(path, {"email": "Ada@Acme.example"})
     assert user["email"] == "ada@acme.example"

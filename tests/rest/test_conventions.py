@@ -37,7 +37,7 @@ async def test_an_error_is_a_problem_with_a_type_a_title_and_a_status(office: Ap
     assert (torn.status_code, torn.json()["title"]) == (400, "The body is not JSON")
 
 
-async def test_a_parameter_that_is_none_is_named_and_does_not_find_everything(office: ApiFixture) -> None:
+async def test_an_unknown_parameter_is_refused(office: ApiFixture) -> None:
     response = await office.acme.ask("GET", "/v1/deliveries?stat=dead&state=dead")
     assert response.status_code == 422
     assert errors_of(response)["stat"].startswith("is no parameter here; there are cursor, event, limit")
@@ -45,7 +45,7 @@ async def test_a_parameter_that_is_none_is_named_and_does_not_find_everything(of
     assert (await office.nobody.ask("GET", "/v1/deliveries?stat=dead")).status_code == 401
 
 
-async def test_a_body_of_more_than_a_mebibyte_is_refused_whether_announced_or_not(office: ApiFixture) -> None:
+async def test_a_body_over_1_mib_is_refused(office: ApiFixture) -> None:
     async def chunks() -> Any:
         for _ in range(20):
             yield b" " * 65536
@@ -103,7 +103,7 @@ async def test_a_repeat_while_the_first_is_under_way_is_told_to_wait(
     assert (await first).status_code == 201
 
 
-async def test_what_was_done_is_answered_although_the_answer_could_not_be_kept(
+async def test_a_response_that_cannot_be_stored_is_still_sent(
     office: ApiFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*args: object) -> None:
@@ -115,9 +115,7 @@ async def test_what_was_done_is_answered_although_the_answer_could_not_be_kept(
     assert "answer not kept" in [fact for fact, _ in office.telemetry.logged]
 
 
-async def test_what_failed_is_not_kept_and_what_died_on_the_way_is_begun_anew(
-    office: ApiFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_failed_requests_can_be_repeated(office: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     headers = {"Idempotency-Key": "register-crm"}
     bad = await office.acme.ask("POST", "/v1/webhooks", {"url": "http://x.example.com"}, headers=headers)
     assert bad.status_code == 422
@@ -147,9 +145,7 @@ async def test_a_defect_of_ours_tells_nothing_but_the_requests_id(
     assert (told["error"], told["request_id"]) == ("RuntimeError", response.headers["x-request-id"])
 
 
-async def test_while_the_database_is_away_the_answer_is_503_without_its_words(
-    office: ApiFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_database_outage_is_503_without_details(office: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     async def away(*args: object, **more: object) -> None:
         raise Unavailable("connection to 10.0.0.5 refused")
 
@@ -159,7 +155,7 @@ async def test_while_the_database_is_away_the_answer_is_503_without_its_words(
     assert "10.0.0.5" not in response.text
 
 
-async def test_every_request_leaves_a_line_and_a_number_without_its_ids_or_its_key(office: ApiFixture) -> None:
+async def test_every_request_is_logged_without_ids_or_keys(office: ApiFixture) -> None:
     await office.acme.ask("GET", "/v1/webhooks/wh_unknown")
     [line] = [ids for fact, ids in office.telemetry.logged if fact == "request"]
     assert (line["route"], line["status"]) == ("/v1/webhooks/{webhook_id}", 404)
@@ -188,7 +184,7 @@ async def test_the_documentation_loads_nothing_from_elsewhere(office: ApiFixture
         assert (await office.nobody.ask("GET", path)).status_code == 200
 
 
-async def test_where_a_mail_leads_says_how_to_mend_and_not_whether_there_is_such_a_webhook(office: ApiFixture) -> None:
+async def test_the_help_page_does_not_reveal_webhooks(office: ApiFixture) -> None:
     known = await office.acme.webhook()
     pages = [await office.nobody.ask("GET", f"/webhooks/{name}") for name in (known["id"], "wh_nobody_has")]
     assert [page.status_code for page in pages] == [200, 200]
@@ -204,7 +200,7 @@ async def test_what_is_no_id_has_no_page(office: ApiFixture, name: str) -> None:
     assert (response.status_code, response.json()["type"]) == (404, "urn:scorm-webhooks:not-found")
 
 
-async def test_the_description_is_openapi_3_1_and_names_the_permission_of_each_operation(office: ApiFixture) -> None:
+async def test_openapi_names_the_permission_of_each_operation(office: ApiFixture) -> None:
     schema = (await office.nobody.ask("GET", "/openapi.json")).json()
     assert schema["openapi"].startswith("3.1")
     for path, operations in schema["paths"].items():

@@ -84,7 +84,7 @@ def test_an_operation_answers_anything_as_it_is_described(
     responses()
 
 
-def test_operations_one_after_another_answer_as_they_are_described(description: Any, server: Server) -> None:
+def test_sequences_of_operations_match_the_openapi_description(description: Any, server: Server) -> None:
     class Machine(description.as_state_machine()):  # type: ignore[misc]
         def get_call_kwargs(self, case: Any) -> dict[str, Any]:
             return {"headers": {"Authorization": f"Bearer {key_of(server, case.path)}"}}

@@ -13,7 +13,7 @@ from streams.core.errors import Unavailable
 SECRET_PREFIX = "whsec_"
 
 
-async def test_a_webhook_is_registered_with_its_url_alone_and_the_answer_shows_its_secret(office: ApiFixture) -> None:
+async def test_a_webhook_needs_only_a_url(office: ApiFixture) -> None:
     response = await office.acme.ask("POST", "/v1/webhooks", {"url": URL})
     assert response.status_code == 201
     made = response.json()
@@ -105,7 +105,7 @@ async def test_what_a_change_leaves_out_stays_as_it_is(office: ApiFixture) -> No
     assert without["hasHeaders"] is False
 
 
-async def test_a_change_made_to_what_somebody_else_changed_meanwhile_is_refused(office: ApiFixture) -> None:
+async def test_a_stale_change_is_refused(office: ApiFixture) -> None:
     made = await office.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
     etag = (await office.acme.ask("GET", path)).headers["etag"]
@@ -128,7 +128,7 @@ async def test_a_bad_change_changes_nothing(office: ApiFixture) -> None:
     assert (await office.acme.get(path))["description"] == ""
 
 
-async def test_it_is_paused_and_enabled_by_their_own_calls_or_by_its_status(office: ApiFixture) -> None:
+async def test_a_webhook_is_paused_and_enabled_in_two_ways(office: ApiFixture) -> None:
     made = await office.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
     for calls in (
@@ -174,7 +174,7 @@ async def test_a_cursor_that_somebody_made_up_is_refused(office: ApiFixture, at:
     assert "nextCursor" in errors_of(response)["cursor"]
 
 
-async def test_while_the_database_is_away_after_the_change_the_change_is_answered(
+async def test_a_change_is_confirmed_through_a_database_outage(
     office: ApiFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(self: FakePublisher, webhook_id: str) -> bool:
@@ -186,7 +186,7 @@ async def test_while_the_database_is_away_after_the_change_the_change_is_answere
     assert made["secret"].startswith(SECRET_PREFIX)
 
 
-async def test_when_nobody_publishes_the_answer_says_that_the_change_is_not_everywhere_yet(office: ApiFixture) -> None:
+async def test_without_a_publisher_propagated_is_false(office: ApiFixture) -> None:
     office.publisher.works = False
     assert (await office.acme.webhook())["propagated"] is False
 
@@ -194,7 +194,7 @@ async def test_when_nobody_publishes_the_answer_says_that_the_change_is_not_ever
 # -- secrets ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_rotated_secret_counts_beside_the_old_one_until_its_overlap_ends(office: ApiFixture) -> None:
+async def test_both_secrets_are_valid_during_a_rotation(office: ApiFixture) -> None:
     made = await office.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
     rotated = await office.acme.post(f"{path}/secret/rotate", {"overlapHours": 2})

@@ -88,7 +88,7 @@ def test_a_record_has_the_fields_of_its_noun(name: str, value: type) -> None:
     assert in_schema == [field.replace("_", "") for field in get_annotations(value)]
 
 
-def test_an_event_has_a_record_for_each_type_with_the_fields_of_that_type() -> None:
+def test_each_event_type_has_a_record_with_its_fields() -> None:
     data = schemas.current("session_event")["fields"][-1]["type"]
     in_schema = {record["name"]: [field["name"] for field in record["fields"]] for record in data}
     assert in_schema == {kind.title().replace(".", ""): list(known) for kind, known in EVENT_TYPES.items()}

@@ -17,7 +17,7 @@ async def attend(deduplicator: Deduplicator, until: "asyncio.Future[None]") -> b
         return first
 
 
-async def test_a_twin_waits_until_the_first_is_done_and_is_a_repeat_then() -> None:
+async def test_a_duplicate_waits_for_the_first() -> None:
     deduplicator, done = Deduplicator(), asyncio.Future[None]()
     first, twin = (asyncio.create_task(attend(deduplicator, done)) for _ in range(2))
     await quiet()
@@ -45,7 +45,7 @@ async def test_only_so_many_are_remembered() -> None:
     assert [await attend(deduplicator, at_once) for _ in range(2)] == [True, True]
 
 
-async def test_what_another_account_wrote_for_the_same_event_and_webhook_is_no_twin() -> None:
+async def test_another_account_is_no_duplicate() -> None:
     deduplicator = Deduplicator()
     for account in ("strangers", "acme"):
         with await deduplicator.turn(delivery(account_id=account)) as first:

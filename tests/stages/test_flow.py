@@ -38,9 +38,7 @@ def synthetic_events(path: Path) -> SyntheticEventService:
 
 
 @pytest.mark.parametrize("registered", [webhook(), paused()], ids=["active", "paused"])
-async def test_a_test_is_sent_whatever_the_webhooks_status_and_its_answer_is_seen(
-    path: Path, registered: object
-) -> None:
+async def test_a_test_is_sent_in_any_status_and_shows_its_response(path: Path, registered: object) -> None:
     await path.register(registered)  # type: ignore[arg-type]
     path.sender.responses(URL, Response(202, {"server": "theirs"}, b"thanks"))
     seen = await synthetic_events(path).send("wh_crm", "session.scored")
@@ -82,7 +80,7 @@ async def test_a_test_that_is_too_old_is_not_sent_and_says_so(path: Path) -> Non
     assert path.telemetry.counts["dead_letters_total"] == 0
 
 
-async def test_a_test_for_a_webhook_that_is_gone_meanwhile_is_discarded(path: Path) -> None:
+async def test_a_test_of_a_deleted_webhook_is_discarded(path: Path) -> None:
     await path.register(webhook())
     await path.remove("wh_crm")
     await path.put(TEST_DELIVERIES, a_test())
@@ -116,7 +114,7 @@ def deliveries(path: Path) -> DeliveryService:
     )
 
 
-async def test_what_waits_in_a_tier_is_sent_now_and_not_when_it_was_due(path: Path) -> None:
+async def test_a_replay_supersedes_what_waits_in_a_tier(path: Path) -> None:
     await path.register(webhook())
     path.sender.responses(URL, BROKEN, Response(200, {}))
     await path.happen(event())
@@ -153,7 +151,7 @@ async def test_a_payload_that_does_not_come_is_not_waited_for_for_ever(
         await deliveries(path).retry(path.delivery_state().delivery_id, by="ada")
 
 
-async def test_while_the_database_is_away_a_retry_is_sent_although_it_might_be_superseded(path: Path) -> None:
+async def test_without_a_database_a_retry_is_sent(path: Path) -> None:
     await path.register(webhook())
     path.sender.responses(URL, BROKEN, Response(200, {}))
     await path.happen(event())
@@ -162,7 +160,7 @@ async def test_while_the_database_is_away_a_retry_is_sent_although_it_might_be_s
     assert len(path.sender.requests) == 2
 
 
-async def test_a_replay_has_a_fresh_schedule_and_never_pauses_its_webhook(path: Path) -> None:
+async def test_a_replay_has_a_fresh_schedule_and_never_pauses(path: Path) -> None:
     await path.register(webhook())
     await path.happen(event())
     path.sender.responses(URL, BROKEN)
@@ -190,9 +188,7 @@ async def test_why_something_cannot_be_sent_again_is_said(path: Path) -> None:
         await deliveries(path).retry(path.delivery_state().delivery_id, by="ada")
 
 
-async def test_all_dead_letters_that_match_are_retried_or_discarded_in_portions(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_matching_dead_letters_are_handled_in_portions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliveries_module, "AT_ONCE", 2)
     await path.register(paused(), webhook(id="wh_gone"))
     await path.happen(*(event(id=f"evt_{number}") for number in range(5)))
@@ -210,7 +206,7 @@ async def test_all_dead_letters_that_match_are_retried_or_discarded_in_portions(
 # -- the fallback URL (R9) -------------------------------------------------------------------------------------
 
 
-async def test_a_fallback_endpoint_that_fails_five_times_in_a_row_rests_for_ten_minutes(path: Path) -> None:
+async def test_a_failing_fallback_rests_for_ten_minutes(path: Path) -> None:
     path.sender.responses(BACKUP, BROKEN)
     await path.register(paused(PauseReason.FAILURES, fallback_url=BACKUP))
     for number in range(FALLBACK_FAILURES_TO_REST):
@@ -230,7 +226,7 @@ async def test_a_fallback_endpoint_that_fails_five_times_in_a_row_rests_for_ten_
 # -- slow endpoints --------------------------------------------------------------------------------------------
 
 
-async def test_what_a_hanging_endpoint_cannot_take_is_held_and_nobody_else_waits(path: Path) -> None:
+async def test_a_hanging_endpoint_delays_nobody_else(path: Path) -> None:
     gate = asyncio.Event()
 
     async def hang(request: Request) -> Response:
@@ -259,7 +255,7 @@ async def test_what_a_hanging_endpoint_cannot_take_is_held_and_nobody_else_waits
     assert set(path.sent().values()) == {2}
 
 
-async def test_retries_keep_the_tier_they_were_due_in_when_they_are_held_meanwhile(path: Path) -> None:
+async def test_a_held_retry_keeps_its_tier(path: Path) -> None:
     path.sender.responses(URL, BROKEN)
     await path.register(webhook())
     await path.happen(event())
@@ -272,7 +268,7 @@ async def test_retries_keep_the_tier_they_were_due_in_when_they_are_held_meanwhi
     assert [one.attempt for one in path.deliveries(retry_topic(SCHEDULE.tiers[1]))] == [3]
 
 
-async def test_what_waits_for_a_slot_when_its_partition_goes_is_left_to_the_next_owner(path: Path) -> None:
+async def test_a_wait_for_a_slot_ends_with_its_partition(path: Path) -> None:
     gate = asyncio.Event()
 
     async def response(request: Request) -> Response:

@@ -33,7 +33,7 @@ class Attic:
         return gone
 
 
-async def test_what_is_old_is_taken_away_in_batches_by_how_long_its_kind_is_kept_through_an_outage(
+async def test_old_rows_are_pruned_in_batches_through_an_outage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("PORTION_PAUSE_SECONDS", "PRUNE_EVERY_SECONDS"):

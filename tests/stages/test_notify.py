@@ -90,7 +90,7 @@ async def test_a_pause_is_told_once_to_the_accounts_addresses(office: ApiFixture
     assert len(office.transport.sent) == 1
 
 
-async def test_while_the_mail_server_is_away_it_is_tried_again_later_and_later(office: ApiFixture) -> None:
+async def test_a_mail_is_tried_again_later_and_later(office: ApiFixture) -> None:
     office.transport.script = [Unavailable("connection refused")] * 3
     mail = await office.runs_until(lambda mail: mail.tries == 1)
     assert (mail.problem, mail.sent_at) == ("connection refused", None)
@@ -104,7 +104,7 @@ async def test_while_the_mail_server_is_away_it_is_tried_again_later_and_later(o
     assert (mail.tries, mail.problem) == (4, None)
 
 
-async def test_who_is_refused_for_now_is_tried_again_and_nobody_gets_it_twice(office: ApiFixture) -> None:
+async def test_only_unreached_recipients_get_a_mail_again(office: ApiFixture) -> None:
     async with office.store.database.transaction() as connection:
         await connection.execute(update(accounts).values(emails=["ops@acme.example", "cto@acme.example"]))
     office.transport.script = [PartiallySent("450 greylisted", ["cto@acme.example"]), Unavailable("connection refused")]
@@ -126,20 +126,20 @@ async def test_who_was_yet_to_get_a_mail_may_leave_the_account(office: ApiFixtur
     assert office.transport.sent == []
 
 
-async def test_what_the_mail_server_will_never_take_is_given_up_and_says_why(office: ApiFixture) -> None:
+async def test_a_refused_mail_is_given_up_with_its_reason(office: ApiFixture) -> None:
     office.transport.script = [Refused("550 no such user")]
     mail = await office.runs_until(lambda mail: mail.tries == 1)
     assert (mail.due_at, mail.sent_at, mail.problem) == (None, None, "550 no such user")
     assert office.telemetry.told("mail_given_up") == 1
 
 
-async def test_a_mail_that_cannot_be_built_keeps_no_other_from_being_sent(office: ApiFixture) -> None:
+async def test_a_broken_mail_does_not_stop_others(office: ApiFixture) -> None:
     office.transport.script = [ValueError("header with a line break")]
     mail = await office.runs_until(lambda mail: mail.tries == 1)
     assert (mail.due_at, mail.sent_at, mail.problem) == (None, None, "our own code failed: ValueError")
 
 
-async def test_a_crash_between_sending_and_keeping_that_sends_the_same_mail_once_more(office: ApiFixture) -> None:
+async def test_a_crash_after_sending_repeats_the_mail(office: ApiFixture) -> None:
     stage = asyncio.create_task(office.stage().run())
     # The server has it, and this is the last thing that the process did.
     office.transport.told = stage.cancel

@@ -117,7 +117,7 @@ async def test_a_record_of_a_tier_is_never_taken_early_and_never_late() -> None:
         assert it.begun_of(LATE) == [0]
 
 
-async def test_a_record_that_is_almost_due_when_it_is_read_waits_for_the_rest() -> None:
+async def test_an_almost_due_record_waits_for_the_rest() -> None:
     async with shop() as it:
         it.add(topic=RETRY)
         it.clock.advance(29.5)
@@ -128,7 +128,7 @@ async def test_a_record_that_is_almost_due_when_it_is_read_waits_for_the_rest() 
         assert it.begun_of(LATE) == [0]
 
 
-async def test_what_stands_behind_a_head_that_is_not_due_comes_in_its_turn() -> None:
+async def test_records_behind_one_that_is_not_due_keep_their_order() -> None:
     async with shop() as it:
         for _ in range(3):
             it.add(2, topic=RETRY)
@@ -156,7 +156,7 @@ async def test_what_is_read_early_is_not_read_again() -> None:
         assert it.consumer.paused == set()
 
 
-async def test_of_very_many_that_are_read_early_most_are_read_again_and_each_is_taken_once(
+async def test_many_early_records_are_each_handled_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(partition_state, "NOT_DUE_KEPT", 3)
@@ -175,7 +175,7 @@ async def test_of_very_many_that_are_read_early_most_are_read_again_and_each_is_
         assert it.consumer.paused == set()
 
 
-async def test_what_was_kept_when_its_partition_goes_is_left_to_the_next() -> None:
+async def test_kept_records_are_left_to_the_next_owner() -> None:
     async with shop() as it:
         it.add(3, topic=RETRY)
         await quiet()
@@ -188,7 +188,7 @@ async def test_what_was_kept_when_its_partition_goes_is_left_to_the_next() -> No
         assert it.begun_of(LATE) == [0, 1, 2]
 
 
-async def test_a_bug_met_while_what_was_kept_is_read_ends_the_run_and_leaves_it_uncommitted() -> None:
+async def test_a_bug_in_a_kept_record_ends_the_run_uncommitted() -> None:
     async with shop() as it:
         it.add(2, topic=RETRY)
         await quiet()
@@ -214,7 +214,7 @@ async def test_what_was_kept_waits_while_the_budget_is_used_up() -> None:
         assert it.consumer.read == 10
 
 
-async def test_what_was_read_when_kept_records_used_up_the_budget_is_not_lost() -> None:
+async def test_a_used_budget_loses_no_records() -> None:
     async with shop(max_open=8) as it:
         it.add(3, topic=RETRY)
         await quiet()
@@ -232,7 +232,7 @@ async def test_what_was_read_when_kept_records_used_up_the_budget_is_not_lost() 
         assert it.begun_of(LATE) == [0, 1, 2]
 
 
-async def test_what_was_kept_waits_for_the_window_behind_a_stuck_record() -> None:
+async def test_kept_records_wait_for_the_window() -> None:
     async with shop(max_open=10 * WINDOW_OFFSETS) as it:
         it.add(WINDOW_OFFSETS, topic=RETRY)
         it.clock.advance(31)
@@ -273,7 +273,7 @@ async def test_many_records_are_in_hand_at_once_and_end_in_any_order() -> None:
         await until(lambda: it.consumer.committed.get(NEW) == Commit(4, ""))
 
 
-async def test_after_a_restart_only_what_was_not_committed_is_done_again() -> None:
+async def test_a_restart_repeats_only_uncommitted_records() -> None:
     async with shop() as before:
         before.add(4)
         await quiet()
@@ -284,7 +284,7 @@ async def test_after_a_restart_only_what_was_not_committed_is_done_again() -> No
         assert after.begun_of(NEW) == [0, 3]
 
 
-async def test_a_commit_that_the_broker_does_not_take_is_told_and_tried_again() -> None:
+async def test_a_failed_commit_is_logged_and_repeated() -> None:
     async with shop() as it:
         it.consumer.away = True
         it.add()
@@ -296,7 +296,7 @@ async def test_a_commit_that_the_broker_does_not_take_is_told_and_tried_again() 
         await until(lambda: it.consumer.committed.get(NEW) == Commit(1, ""))
 
 
-async def test_an_unexpected_failure_ends_the_run_and_leaves_its_record_uncommitted() -> None:
+async def test_an_unexpected_failure_leaves_its_record_uncommitted() -> None:
     async with shop() as it:
         it.add(2)
         await quiet()
@@ -311,7 +311,7 @@ async def test_an_unexpected_failure_ends_the_run_and_leaves_its_record_uncommit
 # -- room ----------------------------------------------------------------------------------------------------
 
 
-async def test_one_stuck_record_holds_its_partition_only_after_a_whole_window() -> None:
+async def test_a_stuck_record_stops_its_partition_after_a_window() -> None:
     async with shop(max_open=10 * WINDOW_OFFSETS) as it:
         it.add(WINDOW_OFFSETS + 5)
         await until(lambda: len(it.begun) == WINDOW_OFFSETS)
@@ -336,7 +336,7 @@ async def test_no_more_records_are_in_hand_than_the_budget_allows() -> None:
         assert it.begun_of(NEW) == list(range(12))
 
 
-async def test_what_arrives_together_is_taken_together_and_nothing_is_read_twice() -> None:
+async def test_what_arrives_together_is_handled_together() -> None:
     async with shop(max_open=8, at_once=6) as it:
         it.add(20)
         await until(lambda: len(it.begun) == 12)
@@ -349,7 +349,7 @@ async def test_what_arrives_together_is_taken_together_and_nothing_is_read_twice
         assert it.consumer.read == 20
 
 
-async def test_what_stood_still_goes_on_when_those_that_took_the_room_have_left(
+async def test_paused_partitions_resume_within_the_budget(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(partition_consumer_module, "START_AT_ONCE", 1)
@@ -412,7 +412,7 @@ async def test_a_partition_that_goes_is_finished_and_committed_first() -> None:
         assert it.consumer.committed[NEW] == Commit(2, "")
 
 
-async def test_what_was_not_begun_when_its_partition_goes_is_left_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_queued_records_are_left_to_the_next_owner(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_consumer_module, "START_AT_ONCE", 1)
     async with shop(max_open=8) as it:
         begun = await begun_of_eight(it, it.consumer.revoke([NEW]))
@@ -454,7 +454,7 @@ async def test_of_a_lost_partition_nothing_is_committed() -> None:
         assert NEW not in it.consumer.committed
 
 
-async def test_a_partition_that_comes_back_goes_on_where_it_was_committed() -> None:
+async def test_a_partition_resumes_at_its_commit() -> None:
     async with shop() as it:
         it.add(3)
         await quiet()
@@ -466,7 +466,7 @@ async def test_a_partition_that_comes_back_goes_on_where_it_was_committed() -> N
         assert it.begun_of(NEW) == [0, 1, 2, 1]
 
 
-async def test_the_timer_of_an_earlier_assignment_does_not_wake_the_new_one() -> None:
+async def test_an_old_timer_does_not_resume_a_new_assignment() -> None:
     async with shop() as it:
         it.add(topic=RETRY)
         await quiet()

@@ -38,7 +38,7 @@ from streams.topics import (
 # -- delivered -----------------------------------------------------------------------------------------------
 
 
-async def test_an_event_reaches_the_webhook_that_wants_it_signed_in_both_styles(path: Path) -> None:
+async def test_an_event_arrives_with_both_signatures(path: Path) -> None:
     await path.register(webhook())
     await path.happen(event())
     (request,) = path.sender.requests
@@ -49,7 +49,7 @@ async def test_an_event_reaches_the_webhook_that_wants_it_signed_in_both_styles(
     assert request.headers["webhook-signature"] == signature
 
 
-async def test_what_was_delivered_is_visible_with_its_attempt_and_its_body(path: Path) -> None:
+async def test_a_delivered_event_is_visible_with_its_attempt(path: Path) -> None:
     path.sender.responses(URL, Response(202, {"server": "crm"}, b"thanks"))
     await path.register(webhook())
     await path.happen(event())
@@ -113,7 +113,7 @@ async def test_a_delivery_of_another_account_is_parked_and_never_sent(path: Path
     assert headers["error"] == b"the delivery's account is not the account of its webhook"
 
 
-async def test_a_backlog_does_not_flood_a_webhook_that_was_registered_later(path: Path) -> None:
+async def test_a_backlog_does_not_flood_a_new_webhook(path: Path) -> None:
     early = path.publish_event(event(id="evt_early"))
     path.clock.advance(60)
     recent = path.publish_event(event(id="evt_recent"))
@@ -126,7 +126,7 @@ async def test_a_backlog_does_not_flood_a_webhook_that_was_registered_later(path
 # -- tried again ---------------------------------------------------------------------------------------------
 
 
-async def test_a_failing_endpoint_is_tried_in_each_tier_and_never_early(path: Path) -> None:
+async def test_a_failing_endpoint_is_tried_in_each_tier(path: Path) -> None:
     path.sender.responses(URL, BROKEN)
     await path.register(webhook())
     await path.happen(event())
@@ -188,7 +188,7 @@ async def test_a_change_of_the_url_reaches_what_already_waits(path: Path) -> Non
     assert len(path.sender.to("https://new.example.com")) == 1
 
 
-async def test_a_webhook_whose_secret_cannot_be_opened_waits_and_is_not_blamed(path: Path) -> None:
+async def test_an_undecryptable_secret_does_not_count_for_health(path: Path) -> None:
     locked = replace(webhook().secrets[0], ciphertext="locked")
     await path.register(webhook(secrets=(locked,)))
     await path.happen(event())
@@ -235,7 +235,7 @@ async def test_a_fallback_url_that_fails_too_makes_it_a_dead_letter(path: Path) 
     assert (path.delivery_state().state, path.delivery_state().attempts) == (State.DEAD, 7)
 
 
-async def test_once_a_webhook_is_gone_a_fallback_url_that_fails_too_means_held(path: Path) -> None:
+async def test_after_410_a_failed_fallback_means_held(path: Path) -> None:
     path.sender.responses(URL, Response(410, {}))
     path.sender.responses(BACKUP, BROKEN)
     await path.register(webhook(fallback_url=BACKUP))
@@ -260,7 +260,7 @@ async def test_what_a_paused_webhook_wants_is_held_and_nothing_leaves(path: Path
     assert path.sender.requests == []
 
 
-async def test_five_failures_in_a_row_pause_a_webhook_and_what_comes_next_is_held(path: Path) -> None:
+async def test_five_failures_pause_a_webhook_and_hold_the_rest(path: Path) -> None:
     path.sender.responses(URL, BROKEN)
     await path.register(webhook())
     for number in range(6):
@@ -269,7 +269,7 @@ async def test_five_failures_in_a_row_pause_a_webhook_and_what_comes_next_is_hel
     assert [held.event_id for held in path.deliveries(HELD)] == ["evt_5"]
 
 
-async def test_what_comes_due_while_a_webhook_is_paused_is_held_with_its_number(path: Path) -> None:
+async def test_a_retry_during_a_pause_is_held_with_its_number(path: Path) -> None:
     path.sender.responses(URL, BROKEN)
     await path.register(webhook())
     await path.happen(event())
@@ -298,7 +298,7 @@ async def test_an_automatic_pause_sends_to_the_fallback_url_instead(path: Path) 
     assert path.delivery_state().state is State.DELIVERED
 
 
-async def test_what_is_owed_to_a_deleted_webhook_is_a_dead_letter_with_its_body(path: Path) -> None:
+async def test_a_deleted_webhook_leaves_dead_letters(path: Path) -> None:
     path.sender.responses(URL, BROKEN)
     await path.register(webhook())
     await path.happen(event())
@@ -310,7 +310,7 @@ async def test_what_is_owed_to_a_deleted_webhook_is_a_dead_letter_with_its_body(
     assert len(path.sender.requests) == 1
 
 
-async def test_a_webhook_that_this_process_does_not_know_yet_is_waited_for(path: Path) -> None:
+async def test_deliver_waits_for_an_unknown_webhook(path: Path) -> None:
     await path.register()
     path.table.fall_behind()
     await path.register(webhook())
@@ -352,9 +352,7 @@ INVALID_FIELD = CODEC.encode(event(data={**EXAMPLE, "totalTime": "12:34"}))
     ],
     ids=["junk", "nothing", "cut short", "no event", "unknown type", "too large", "wrong field"],
 )
-async def test_an_event_that_cannot_be_fanned_out_is_parked_byte_for_byte_and_the_next_one_goes_on(
-    path: Path, poison: bytes | None, message: str
-) -> None:
+async def test_an_invalid_event_is_stored_byte_for_byte(path: Path, poison: bytes | None, message: str) -> None:
     await path.register(webhook())
     await path.fan_out.handle([path.publish_bytes(poison), path.publish_event(event())])
     await quiet()
@@ -368,9 +366,7 @@ async def test_an_event_that_cannot_be_fanned_out_is_parked_byte_for_byte_and_th
 
 @pytest.mark.parametrize("poison", [b"{}", None, CODEC.encode(delivery())[:-1], CODEC.encode(webhook())], ids=repr)
 @pytest.mark.parametrize("topic", [DELIVERIES, "deliveries.retry.30s"])
-async def test_a_delivery_that_cannot_be_read_is_parked_byte_for_byte_and_the_next_one_goes_on(
-    path: Path, topic: str, poison: bytes | None
-) -> None:
+async def test_an_invalid_delivery_is_stored_byte_for_byte(path: Path, topic: str, poison: bytes | None) -> None:
     await path.register(webhook())
     path.kafka.append(Outgoing(topic, b"wh_crm", poison))
     await path.put(topic, delivery())
@@ -385,7 +381,7 @@ async def test_a_delivery_that_cannot_be_read_is_parked_byte_for_byte_and_the_ne
 # -- outages, repeats and crashes ----------------------------------------------------------------------------
 
 
-async def test_while_the_broker_is_away_everything_waits_and_nothing_is_lost(path: Path) -> None:
+async def test_a_broker_outage_loses_nothing(path: Path) -> None:
     await path.register(webhook())
     record = path.publish_event(event())
     path.kafka.leave()
@@ -407,7 +403,7 @@ async def test_the_repeat_of_a_delivery_is_dropped(path: Path) -> None:
     assert path.telemetry.counts["duplicates_dropped_total"] == 1
 
 
-async def test_the_repeat_of_a_delivery_that_is_under_way_is_not_sent_beside_it(path: Path) -> None:
+async def test_a_duplicate_in_progress_is_not_sent(path: Path) -> None:
     release = path.sender.hangs(URL)
     await path.register(webhook())
     await path.happen(event())
@@ -448,9 +444,7 @@ async def answers_out_of_order(request: Request) -> Response:
 
 @pytest.mark.parametrize("appended", [False, True], ids=["before the append", "after the append"])
 @pytest.mark.parametrize("calls", range(1, 13))
-async def test_a_crash_repeats_only_what_was_not_committed_and_loses_nothing(
-    path: Path, calls: int, appended: bool
-) -> None:
+async def test_a_crash_repeats_only_uncommitted_deliveries(path: Path, calls: int, appended: bool) -> None:
     path.sender.put(URL, answers_out_of_order)
     await path.register(webhook())
     events = [event(id=f"evt_{number}") for number in range(12)]
@@ -471,7 +465,7 @@ async def test_a_crash_repeats_only_what_was_not_committed_and_loses_nothing(
     assert len(path.recorder.delivery_states) == len(path.recorder.attempts) == len(events)
 
 
-async def test_a_crash_of_fan_out_repeats_deliveries_under_the_same_ids(path: Path) -> None:
+async def test_a_crash_of_fan_out_repeats_the_same_ids(path: Path) -> None:
     await path.register(webhook(), webhook(id="wh_other", url=BACKUP))
     record = path.publish_event(event())
     path.kafka.die_in(1, appended=True)
@@ -488,9 +482,7 @@ async def test_a_crash_of_fan_out_repeats_deliveries_under_the_same_ids(path: Pa
 # -- a shortage of ours ----------------------------------------------------------------------------------------
 
 
-async def test_a_shortage_of_ours_postpones_an_attempt_and_counts_for_nothing(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_local_shortage_postpones_an_attempt(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliver_module, "SHORTAGE_SECONDS", 0)
     short = True
 

@@ -124,7 +124,7 @@ async def test_no_webhooks_are_announced_too(it: Press) -> None:
     assert (await it.subscriptions().catch_up()).incarnation == "first"
 
 
-async def test_the_sentinel_is_written_again_only_when_the_number_of_webhooks_changed(it: Press) -> None:
+async def test_the_sentinel_follows_the_number_of_webhooks(it: Press) -> None:
     it.outbox.put(webhook(id="wh_a"))
     it.start()
     await quiet()
@@ -175,7 +175,7 @@ async def test_a_deleted_webhook_leaves_a_tombstone_with_its_version(it: Press) 
     assert it.subscriptions().find("wh_a") is None
 
 
-async def test_a_change_while_the_last_one_is_produced_is_published_next(it: Press) -> None:
+async def test_a_change_during_a_produce_is_published_next(it: Press) -> None:
     it.kafka.leave()
     it.outbox.put(webhook(id="wh_a"))
     it.start()
@@ -188,7 +188,7 @@ async def test_a_change_while_the_last_one_is_produced_is_published_next(it: Pre
     assert (found.version, found.url) == (2, "https://new.example.com")
 
 
-async def test_a_crash_after_the_acknowledgement_publishes_the_same_version_again(it: Press) -> None:
+async def test_a_crash_after_the_acknowledgement_repeats_the_version(it: Press) -> None:
     it.outbox.put(webhook(id="wh_a"))
     it.kafka.die_in(1, appended=True)
     it.start()
@@ -215,7 +215,7 @@ async def test_a_topic_that_lost_a_webhook_gets_it_again(it: Press) -> None:
     assert (await it.subscriptions().catch_up()).incarnation == "second"
 
 
-async def test_a_sentinel_that_an_unaware_publisher_left_on_a_topic_made_anew_does_not_name_its_incarnation(
+async def test_an_old_publishers_sentinel_is_not_trusted(
     it: Press,
 ) -> None:
     it.outbox.put(webhook(id="wh_a"))
@@ -231,7 +231,7 @@ async def test_a_sentinel_that_an_unaware_publisher_left_on_a_topic_made_anew_do
     assert (await it.subscriptions().catch_up()).incarnation == "second"
 
 
-async def test_a_webhook_that_the_database_does_not_know_is_told_and_left_alone(it: Press) -> None:
+async def test_an_unknown_webhook_on_the_topic_stays(it: Press) -> None:
     it.outbox.put(webhook(id="wh_a"))
     it.start()
     await quiet()
@@ -305,7 +305,7 @@ def write(it: Press, version: int, **changes: Any) -> None:
     it.kafka.append(Outgoing(SUBSCRIPTIONS, b"wh_a", value, ((VERSION_HEADER, b"%d" % version),)))
 
 
-async def test_an_older_state_that_another_publisher_wrote_last_is_overwritten(it: Press) -> None:
+async def test_an_older_state_of_another_publisher_is_overwritten(it: Press) -> None:
     it.outbox.put(webhook(id="wh_a"))
     it.outbox.put(webhook(id="wh_a", url="https://new.example.com"))
     it.start()
@@ -320,7 +320,7 @@ async def test_an_older_state_that_another_publisher_wrote_last_is_overwritten(i
     assert it.telemetry.told("another_writer_on_subscriptions") == 1
 
 
-async def test_what_the_topic_has_newer_than_a_restored_database_is_published_newer_still(it: Press) -> None:
+async def test_after_a_restore_versions_exceed_the_topics(it: Press) -> None:
     it.outbox.put(webhook(id="wh_a"))
     write(it, version=9, url="https://lost.example.com")
     it.start()
@@ -330,7 +330,7 @@ async def test_what_the_topic_has_newer_than_a_restored_database_is_published_ne
     assert (found.version, found.url) == (10, webhook().url)
 
 
-async def test_a_reconciliation_asks_before_it_deletes_what_the_database_does_not_know(it: Press) -> None:
+async def test_a_reconciliation_asks_before_it_deletes(it: Press) -> None:
     it.outbox.put(webhook(id="wh_b"))
     write(it, version=9)
     asked: list[Sequence[str]] = []
@@ -344,7 +344,7 @@ async def test_a_reconciliation_asks_before_it_deletes_what_the_database_does_no
     assert it.subscriptions().find("wh_a") is not None
 
 
-async def test_a_confirmed_reconciliation_leaves_on_the_topic_what_the_database_knows(it: Press) -> None:
+async def test_a_reconciled_topic_has_what_the_database_has(it: Press) -> None:
     it.outbox.put(webhook(id="wh_b"))
     write(it, version=9)
     assert await it.reconcile(lambda webhook_ids: True) == Reconciled(published=1, deleted=1, left=0)
@@ -457,16 +457,14 @@ async def test_a_webhook_that_no_stage_would_take_is_not_counted(it: Press) -> N
     assert it.telemetry.counts["webhooks_refused_total"] == 1
 
 
-async def test_with_the_wrong_encryption_keys_the_lease_is_left_to_others(it: Press) -> None:
+async def test_with_wrong_keys_the_lease_is_left_to_others(it: Press) -> None:
     it.keys.wrong = True
     it.start()
     await quiet()
     assert await it.rival.renew()
 
 
-async def test_a_publisher_whose_keys_become_wrong_gives_the_lease_back(
-    it: Press, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_publisher_with_wrong_keys_releases_the_lease(it: Press, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publish_module, "RENEW_EVERY_SECONDS", 0)
     running = it.start()
     await until(lambda: SENTINEL_KEY in it.names)

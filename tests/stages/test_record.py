@@ -138,7 +138,7 @@ async def test_what_lingers_when_the_process_dies_is_read_again(
 
 @pytest.mark.parametrize("topic", list(TOPICS))
 @pytest.mark.parametrize("poison", [b"\xff\x00 junk", None, b"", CODEC.encode(webhook())])
-async def test_a_record_that_nobody_can_read_is_parked_and_the_next_one_goes_on(
+async def test_an_invalid_record_is_stored_and_stops_nothing(
     it: OffsetTrackerMachine, topic: str, poison: bytes | None
 ) -> None:
     it.kafka.append(Outgoing(topic, b"wh_crm", poison, [("trace", b"1")]))
@@ -157,7 +157,7 @@ async def test_a_record_that_nobody_can_read_is_parked_and_the_next_one_goes_on(
     assert len(it.recorder.delivery_states) == 1
 
 
-async def test_a_row_that_the_database_refuses_is_found_and_stored_stripped(it: OffsetTrackerMachine) -> None:
+async def test_a_refused_row_is_stored_without_details(it: OffsetTrackerMachine) -> None:
     def has_zero(batch: Batch) -> bool:
         return any(b"\0" in attempt.response_body for attempt in batch.attempts)
 
@@ -198,7 +198,7 @@ async def test_a_fact_that_our_own_code_fails_at_is_parked_alone(
     assert b"ZeroDivisionError: a defect" in dict(kept.headers)["error"]
 
 
-async def test_a_death_between_storing_and_parking_parks_after_the_restart(it: OffsetTrackerMachine) -> None:
+async def test_a_crash_before_invalid_records_are_stored_repeats_them(it: OffsetTrackerMachine) -> None:
     it.kafka.append(Outgoing(ATTEMPTS, b"wh_crm", b"junk"))
     it.add(ATTEMPTS, attempt())
     it.kafka.die_in(1)
@@ -245,7 +245,7 @@ async def test_the_feed_goes_on_when_what_filled_the_room_has_gone(
     await going
 
 
-async def test_what_waits_of_a_partition_that_goes_is_left_to_its_next_owner(
+async def test_buffered_records_are_left_to_the_next_owner(
     it: OffsetTrackerMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(record_module, "BATCH_RECORDS", 1)
@@ -260,7 +260,7 @@ async def test_what_waits_of_a_partition_that_goes_is_left_to_its_next_owner(
     assert it.committed(ATTEMPTS) == len(it.recorder.attempts) == 1
 
 
-async def test_a_partition_goes_with_what_is_stored_committed_and_waits_for_no_commit_under_way(
+async def test_a_revoked_partition_commits_what_is_stored(
     it: OffsetTrackerMachine,
 ) -> None:
     it.consumer.responses.clear()
@@ -270,7 +270,7 @@ async def test_a_partition_goes_with_what_is_stored_committed_and_waits_for_no_c
     assert it.committed(ATTEMPTS) == 1
 
 
-async def test_what_is_stored_of_a_partition_that_was_lost_meanwhile_is_not_committed_over_its_next_owner(
+async def test_a_lost_partition_is_not_committed(
     it: OffsetTrackerMachine,
 ) -> None:
     it.recorder.away = True
@@ -283,7 +283,7 @@ async def test_what_is_stored_of_a_partition_that_was_lost_meanwhile_is_not_comm
     assert it.committed(ATTEMPTS) == 0
 
 
-async def test_a_commit_that_failed_is_made_up_for_by_the_next_one_of_any_partition(it: OffsetTrackerMachine) -> None:
+async def test_the_next_commit_includes_a_failed_one(it: OffsetTrackerMachine) -> None:
     it.consumer.away = True
     it.add(ATTEMPTS, attempt())
     await until(lambda: len(it.recorder.attempts) == 1)
@@ -294,9 +294,7 @@ async def test_a_commit_that_failed_is_made_up_for_by_the_next_one_of_any_partit
     assert it.committed(ATTEMPTS) == 1
 
 
-async def test_a_drain_stores_what_has_come_and_no_commit_passes_what_it_left_unread(
-    it: OffsetTrackerMachine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_drain_stores_what_arrived(it: OffsetTrackerMachine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_module, "BATCH_RECORDS", 1)
     monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 60)
     it.recorder.away = True
@@ -334,7 +332,7 @@ async def test_a_delivery_lingers_for_its_attempt_and_is_stored_once(
     assert it.committed(DELIVERIES) == 0
 
 
-async def test_a_delivery_without_an_attempt_becomes_visible_after_a_moment(
+async def test_a_delivery_without_an_attempt_is_stored_soon(
     it: OffsetTrackerMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0.05)

@@ -79,9 +79,7 @@ async def test_the_room_grows_with_what_is_attempted(path: Path) -> None:
     assert states(path) == {State.DELIVERED}
 
 
-async def test_several_webhooks_are_sent_what_they_hold_in_one_cycle_each_with_a_room_of_its_own(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_cycle_releases_for_several_webhooks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release_held_module, "WEBHOOKS_AT_ONCE", 2)
     monkeypatch.setattr(release_held_module, "ASK_AT_ONCE", 3)
     names = await hold_each(path, 5, FIRST_ROOM + 1)
@@ -103,9 +101,7 @@ async def test_no_more_than_there_is_room_for_is_under_way(path: Path) -> None:
     assert await drain(path) == [0]
 
 
-async def test_many_leave_in_bites_so_that_what_comes_new_is_attended_to_in_between(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_many_are_released_in_chunks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release_held_module, "SMALLEST_CHUNK", 2)
     monkeypatch.setattr(release_held_module, "CHUNKS", 4)
     bites: list[int] = []
@@ -124,9 +120,7 @@ async def test_many_leave_in_bites_so_that_what_comes_new_is_attended_to_in_betw
     assert states(path) == {State.DELIVERED}
 
 
-async def test_however_many_webhooks_there_are_their_bites_share_one_cycle(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_chunks_of_all_webhooks_share_one_cycle(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release_held_module, "WEBHOOKS_AT_ONCE", 1)
     monkeypatch.setattr(release_held_module, "SMALLEST_CHUNK", 1)
     for name in await hold_each(path, 3, FIRST_ROOM):
@@ -146,7 +140,7 @@ async def test_however_many_webhooks_there_are_their_bites_share_one_cycle(
     assert sum(slept) <= release_held_module.CYCLE_SECONDS
 
 
-async def test_no_more_leave_in_a_second_than_is_set_however_fast_the_endpoint_is(path: Path) -> None:
+async def test_the_release_rate_is_a_limit(path: Path) -> None:
     await hold(path, RELEASE_RATE)
     await path.enable()
     left = await drain(path, 12)
@@ -195,7 +189,7 @@ async def test_what_is_kept_is_a_dead_letter_that_can_be_sent_again(path: Path) 
 
 
 @pytest.mark.parametrize("choice", [HeldChoice.KEEP, HeldChoice.DISCARD])
-async def test_what_asks_nothing_of_the_endpoint_does_not_keep_its_pace(path: Path, choice: HeldChoice) -> None:
+async def test_kept_and_discarded_deliveries_ignore_the_pace(path: Path, choice: HeldChoice) -> None:
     await hold(path, 50)
     await path.enable(choice)
     assert await drain(path, 3) == [8, 16, 26]
@@ -220,7 +214,7 @@ async def test_a_second_pause_stops_the_flow_and_loses_nothing(path: Path) -> No
     assert set(path.sent().values()) == {1}
 
 
-async def test_what_the_endpoint_cannot_take_comes_back_and_waits_longer_each_time(path: Path) -> None:
+async def test_what_is_held_again_waits_longer_each_time(path: Path) -> None:
     path.sender.put(URL, never)
     await path.register(webhook())
     await path.happen(*events(30))
@@ -252,7 +246,7 @@ async def test_a_database_that_is_away_is_waited_for(path: Path) -> None:
     assert await drain(path) == [3]
 
 
-async def test_what_kafka_refuses_becomes_a_dead_letter_and_holds_no_other_up(path: Path) -> None:
+async def test_a_delivery_that_kafka_refuses_is_a_dead_letter(path: Path) -> None:
     await hold(path, 3)
     path.kafka.most_bytes[DELIVERIES] = 10
     await path.enable()

@@ -106,7 +106,7 @@ async def test_who_gives_up_waiting_keeps_nobody_else_waiting() -> None:
         assert them.inside == ["c"]
 
 
-async def test_who_gives_up_at_the_very_moment_of_its_turn_gives_the_slot_back() -> None:
+async def test_a_cancelled_waiter_gives_its_slot_back() -> None:
     async with crowd(total=1) as them:
         with await them.limiter.acquire("wh_crm", Priority.FIRST, 8):
             unlucky = them.come("a")
@@ -147,7 +147,7 @@ async def test_who_is_inside_finishes_after_the_close() -> None:
         assert not first.cancelled()
 
 
-async def test_who_would_wait_too_long_is_sent_away_and_the_others_stay() -> None:
+async def test_waiters_that_would_wait_too_long_are_shed() -> None:
     async with crowd(total=8) as them:
         for name in "abcd":
             them.come(name, cap=1)

@@ -50,7 +50,7 @@ class Reading:
         return [record.partition.topic for record in self.buffer.take(most, now)]
 
 
-def test_attempts_are_taken_at_once_and_deliveries_a_moment_later() -> None:
+def test_deliveries_wait_for_their_attempts() -> None:
     it = Reading()
     it.add(DELIVERIES, 1, now=0)
     it.add(ATTEMPTS, 1, now=0.1)
@@ -61,7 +61,7 @@ def test_attempts_are_taken_at_once_and_deliveries_a_moment_later() -> None:
     assert it.buffer.next_at() is None
 
 
-def test_in_a_flood_of_attempts_as_many_deliveries_are_taken_and_the_rest_when_it_has_passed() -> None:
+def test_many_attempts_limit_the_deliveries_taken() -> None:
     it = Reading()
     it.add(DELIVERIES, 3 * BUSY_RECORDS, now=0)
     it.add(ATTEMPTS, BUSY_RECORDS, now=2)
@@ -80,7 +80,7 @@ def test_a_few_attempts_hold_no_delivery_up() -> None:
     assert it.take(now=LINGER_SECONDS) == [ATTEMPTS] + [DELIVERIES] * 500
 
 
-def test_in_a_flood_that_does_not_end_deliveries_are_taken_when_they_are_overdue() -> None:
+def test_overdue_deliveries_are_taken_among_many_attempts() -> None:
     it = Reading()
     it.add(DELIVERIES, 300, now=0)
     it.add(ATTEMPTS, BUSY_RECORDS, now=LONGEST_WAIT_SECONDS + 0.5)
@@ -95,7 +95,7 @@ def test_a_backlog_of_old_deliveries_does_not_linger() -> None:
     assert it.take(now=60) == [DELIVERIES] * 3
 
 
-def test_behind_a_flood_of_attempts_deliveries_wait_until_they_are_overdue() -> None:
+def test_deliveries_behind_attempts_wait_until_overdue() -> None:
     it = Reading()
     it.add(DELIVERIES, 10, now=0)
     it.add(ATTEMPTS, 40, now=0)
@@ -103,7 +103,7 @@ def test_behind_a_flood_of_attempts_deliveries_wait_until_they_are_overdue() -> 
     assert it.take(now=LINGER_SECONDS + LONGEST_WAIT_SECONDS, most=10) == [ATTEMPTS] * 5 + [DELIVERIES] * 5
 
 
-def test_one_that_closes_leaves_nothing_behind_and_takes_nothing_more() -> None:
+def test_a_closed_buffer_empties_and_accepts_nothing() -> None:
     it = Reading()
     it.add(DELIVERIES, 2, now=0)
     it.buffer.close()
@@ -111,7 +111,7 @@ def test_one_that_closes_leaves_nothing_behind_and_takes_nothing_more() -> None:
     assert it.take(now=0) == [DELIVERIES] * 2
 
 
-def test_a_lane_that_is_full_stops_its_own_topics_until_half_of_it_has_left() -> None:
+def test_a_full_queue_pauses_its_topics_until_half_is_taken() -> None:
     it = Reading()
     it.add(DELIVERIES, HIGH_WATER, now=0)
     assert it.consumer.paused == {Partition(DELIVERIES, 0), Partition(DELIVERIES, 1)}
