@@ -29,22 +29,22 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="session", params=["embedded", pytest.param("clustered", marks=pytest.mark.real)])
-def anywhere(request: pytest.FixtureRequest) -> AdversarySystem:
-    place: AdversarySystem = request.getfixturevalue(request.param)
-    return place
+def any_system(request: pytest.FixtureRequest) -> AdversarySystem:
+    attacked: AdversarySystem = request.getfixturevalue(request.param)
+    return attacked
 
 
 @pytest.fixture
-def place(anywhere: AdversarySystem) -> Iterator[AdversarySystem]:
+def attacked(any_system: AdversarySystem) -> Iterator[AdversarySystem]:
     """The system; when the act is over, the law is held against it."""
-    yield anywhere
-    anywhere.assert_the_law()
+    yield any_system
+    any_system.assert_other_account_is_served()
 
 
 @pytest.fixture
-def account(place: AdversarySystem) -> Account:
+def account(attacked: AdversarySystem) -> Account:
     """A hostile account that no other act has used."""
-    return place.open_account("Hostile")
+    return attacked.open_account("Hostile")
 
 
 @pytest.fixture(scope="session")
@@ -60,9 +60,9 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdversarySyst
         until(lambda: is_ready(health_port) or up.poll() is not None, 90, f"every stage ready; the log is in {folder}")
         assert up.poll() is None, (folder / "up.log").read_text()
         broker = json.loads((folder / ".scorm-webhooks" / "broker.json").read_text())
-        place = AdversarySystem(system, receiver, broker["bootstrap"], "", api_port, health_port)
-        yield place
-        print(f"\nembedded: {place.figures()}")  # seen with -s
+        attacked = AdversarySystem(system, receiver, broker["bootstrap"], "", api_port, health_port)
+        yield attacked
+        print(f"\nembedded: {attacked.figures()}")  # seen with -s
     finally:
         up.send_signal(signal.SIGTERM)
         up.wait(timeout=60)
@@ -77,9 +77,9 @@ def clustered(kafka: Broker, postgres: Postgres, tmp_path_factory: pytest.TempPa
     settings = {**SETTINGS, "SCORM_WEBHOOKS_API_PORT": str(api_port)}
     for system in prepared(kafka, postgres, prefix, Path(folder), **settings):
         system.start((*STAGES, "api"))
-        place = AdversarySystem(system, receiver, kafka.bootstrap, prefix, api_port, system.health_port("deliver"))
-        yield place
-        print(f"\nclustered: {place.figures()}")
+        attacked = AdversarySystem(system, receiver, kafka.bootstrap, prefix, api_port, system.health_port("deliver"))
+        yield attacked
+        print(f"\nclustered: {attacked.figures()}")
     receiver.close()
 
 

@@ -144,7 +144,7 @@ class AdversarySystem:
         found: dict[str, Any] = response.json
         return found
 
-    def assert_the_law(self) -> None:
+    def assert_other_account_is_served(self) -> None:
         """The bystander's event arrives in time."""
         event_id = self.publish(self.bystander, "bystander")
         begun = time.monotonic()

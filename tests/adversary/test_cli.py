@@ -40,10 +40,10 @@ Command = Callable[..., Done]
 
 
 @pytest.fixture
-def command(place: AdversarySystem, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def command(attacked: AdversarySystem, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Run a command in this process: a new one takes a second, and there are many."""
-    monkeypatch.chdir(place.system.folder)
-    for name, value in place.system.env.items():
+    monkeypatch.chdir(attacked.system.folder)
+    for name, value in attacked.system.env.items():
         monkeypatch.setenv(name, value)
 
     def run(*arguments: str) -> Done:
@@ -73,10 +73,10 @@ def publish(command: Command, tmp_path: Path) -> Command:
 
 @pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["table", "JSON"])
 def test_a_customers_text_cannot_steer_a_terminal(
-    place: AdversarySystem, account: Account, command: Command, as_json: tuple[str, ...]
+    attacked: AdversarySystem, account: Account, command: Command, as_json: tuple[str, ...]
 ) -> None:
-    changed = place.call(
-        "PATCH", f"/v1/webhooks/{register(place, account)}", {"description": HOSTILE_TEXT}, key=account.key
+    changed = attacked.call(
+        "PATCH", f"/v1/webhooks/{register(attacked, account)}", {"description": HOSTILE_TEXT}, key=account.key
     )
     assert changed.status == 200
     assert_steers_nothing(output(command, "webhooks", "list", "--account", account.id, *as_json), "0 errors")
@@ -85,19 +85,19 @@ def test_a_customers_text_cannot_steer_a_terminal(
 @pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["table", "JSON"])
 @pytest.mark.parametrize("behaviour", [ODD_BODY, ODD_HEADERS], ids=["body", "headers"])
 def test_an_endpoints_answer_cannot_steer_a_terminal(
-    place: AdversarySystem, account: Account, command: Command, behaviour: Any, as_json: tuple[str, ...]
+    attacked: AdversarySystem, account: Account, command: Command, behaviour: Any, as_json: tuple[str, ...]
 ) -> None:
     with listening(behaviour) as endpoint:
-        webhook_id = place.register(account, endpoint.url())
-        place.publish(account)
-        until(lambda: [row for row in place.deliveries(account, webhook_id) if row["attempts"]], 20, "an attempt")
-        [row] = place.deliveries(account, webhook_id)
+        webhook_id = attacked.register(account, endpoint.url())
+        attacked.publish(account)
+        until(lambda: [row for row in attacked.deliveries(account, webhook_id) if row["attempts"]], 20, "an attempt")
+        [row] = attacked.deliveries(account, webhook_id)
         assert_steers_nothing(output(command, "deliveries", "show", row["id"], *as_json), "server_error")
         assert_steers_nothing(output(command, "deliveries", "list", "--account", account.id, *as_json), row["id"])
 
 
-def test_an_operators_text_cannot_steer_a_terminal(place: AdversarySystem, command: Command) -> None:
-    named = place.open_account(HOSTILE_TEXT)
+def test_an_operators_text_cannot_steer_a_terminal(attacked: AdversarySystem, command: Command) -> None:
+    named = attacked.open_account(HOSTILE_TEXT)
     for as_json in ((), ("--json",)):
         assert_steers_nothing(output(command, "accounts", "list", *as_json), named.id)
 
@@ -126,8 +126,8 @@ def test_input_that_is_no_event_ends_in_words(publish: Command, text: str, named
     assert_refused(publish, text, named)
 
 
-def test_standard_input_that_is_no_event_ends_in_words(place: AdversarySystem) -> None:
-    done = place.system.attempt("events", "publish", "-", stdin="[" * 200_000)
+def test_standard_input_that_is_no_event_ends_in_words(attacked: AdversarySystem) -> None:
+    done = attacked.system.attempt("events", "publish", "-", stdin="[" * 200_000)
     assert (done.returncode, done.stdout) == (BAD_INPUT, "")
     assert done.stderr.startswith("error: line 1")
     assert "Traceback" not in done.stderr
@@ -137,31 +137,31 @@ def test_an_event_of_an_unknown_account_ends_in_words(publish: Command) -> None:
     assert_refused(publish, line("evt_nobody", "acc_nobody"), "accountId")
 
 
-def test_one_wrong_line_publishes_nothing(place: AdversarySystem, account: Account, publish: Command) -> None:
-    webhook_id = register(place, account)
+def test_one_wrong_line_publishes_nothing(attacked: AdversarySystem, account: Account, publish: Command) -> None:
+    webhook_id = register(attacked, account)
     assert_refused(publish, line("evt_first", account.id) + "\njunk\n", "line 2")
-    last = place.publish(account)
-    until(lambda: place.deliveries(account, webhook_id), 20, "the event after it")
-    assert [row["eventId"] for row in place.deliveries(account, webhook_id)] == [last]
+    last = attacked.publish(account)
+    until(lambda: attacked.deliveries(account, webhook_id), 20, "the event after it")
+    assert [row["eventId"] for row in attacked.deliveries(account, webhook_id)] == [last]
 
 
 def test_a_line_separator_in_a_text_is_no_end_of_line(
-    place: AdversarySystem, account: Account, publish: Command
+    attacked: AdversarySystem, account: Account, publish: Command
 ) -> None:
-    place.register(account, place.receiver.url("/separators"))
-    event_id = place.new_id("evt_separator")
+    attacked.register(account, attacked.receiver.url("/separators"))
+    event_id = attacked.new_id("evt_separator")
     text = line(event_id, account.id, learnerId="one\u2028two\u2029three\x85four")
     assert publish(text).code == 0
-    until(lambda: place.receiver.has_some("/separators", event_id), 20, "the event")
-    [request] = place.receiver.at("/separators")
+    until(lambda: attacked.receiver.has_some("/separators", event_id), 20, "the event")
+    [request] = attacked.receiver.at("/separators")
     assert json.loads(request.body)["data"]["learnerId"] == "one\u2028two\u2029three\x85four"
 
 
 # ------------------------------------------------------------------------------------------------------------------
 
 
-def register(place: AdversarySystem, account: Account) -> str:
-    return place.register(account, place.receiver.url("/cli"))
+def register(attacked: AdversarySystem, account: Account) -> str:
+    return attacked.register(account, attacked.receiver.url("/cli"))
 
 
 def line(event_id: str, account_id: str, **changes: Any) -> str:

@@ -30,30 +30,30 @@ VERSION = [(VERSION_HEADER, b"%d" % (2**63 - 1))]
     [None, b"", b"junk", b"\xc3\x01", b"\xc3\x01" + bytes(8), b"[" * 200_000, bytes(900_000)],
     ids=["no value", "empty", "junk", "cut short", "unknown", "nested", "large"],
 )
-def test_a_record_that_is_nothing_of_ours(place: AdversarySystem, topic: str, value: bytes | None) -> None:
-    before = place.count_invalid()
-    place.write(topic, value)
-    until(lambda: place.count_invalid() > before, 30, "it is parked")
+def test_a_record_that_is_nothing_of_ours(attacked: AdversarySystem, topic: str, value: bytes | None) -> None:
+    before = attacked.count_invalid()
+    attacked.write(topic, value)
+    until(lambda: attacked.count_invalid() > before, 30, "it is parked")
 
 
 @pytest.mark.parametrize("topic", READ_BY_STAGES)
-def test_a_record_that_is_small_only_while_compressed(place: AdversarySystem, topic: str) -> None:
-    before = place.count_invalid()
-    place.write(topic, b"\xc3\x01" + bytes(2_000_000), compression="zstd")
-    until(lambda: place.count_invalid() > before, 30, "its start is parked")
+def test_a_record_that_is_small_only_while_compressed(attacked: AdversarySystem, topic: str) -> None:
+    before = attacked.count_invalid()
+    attacked.write(topic, b"\xc3\x01" + bytes(2_000_000), compression="zstd")
+    until(lambda: attacked.count_invalid() > before, 30, "its start is parked")
 
 
 @pytest.mark.parametrize("topic", READ_BY_STAGES)
-def test_headers_and_times_that_no_client_writes(place: AdversarySystem, topic: str) -> None:
-    before = place.count_invalid()
-    count = produce_strange_records(place.bootstrap, place.prefix + topic)
-    until(lambda: place.count_invalid() >= before + count, 30, "they are parked")
+def test_headers_and_times_that_no_client_writes(attacked: AdversarySystem, topic: str) -> None:
+    before = attacked.count_invalid()
+    count = produce_strange_records(attacked.bootstrap, attacked.prefix + topic)
+    until(lambda: attacked.count_invalid() >= before + count, 30, "they are parked")
 
 
-def test_an_event_with_a_very_long_duration(place: AdversarySystem) -> None:
-    before = place.count_invalid()
-    place.write("session-events", completed("evt_long", place.hostile.id, totalTime=f"PT{'1' * 999_700}S"))
-    until(lambda: place.count_invalid() > before, 30, "it is parked")
+def test_an_event_with_a_very_long_duration(attacked: AdversarySystem) -> None:
+    before = attacked.count_invalid()
+    attacked.write("session-events", completed("evt_long", attacked.hostile.id, totalTime=f"PT{'1' * 999_700}S"))
+    until(lambda: attacked.count_invalid() > before, 30, "it is parked")
 
 
 @pytest.mark.parametrize("topic", ["deliveries", "deliveries.retry.1s"])
@@ -73,14 +73,14 @@ def test_an_event_with_a_very_long_duration(place: AdversarySystem) -> None:
     ids=lambda changes: next(iter(changes)),
 )
 def test_a_delivery_with_fields_that_nobody_writes(
-    place: AdversarySystem, topic: str, changes: dict[str, object]
+    attacked: AdversarySystem, topic: str, changes: dict[str, object]
 ) -> None:
-    place.write(topic, CODEC.encode(delivery(**changes)))
+    attacked.write(topic, CODEC.encode(delivery(**changes)))
 
 
-def test_a_delivery_that_claims_to_have_read_what_is_not_there(place: AdversarySystem) -> None:
-    incarnation = current_incarnation(place)
-    place.write(
+def test_a_delivery_that_claims_to_have_read_what_is_not_there(attacked: AdversarySystem) -> None:
+    incarnation = current_incarnation(attacked)
+    attacked.write(
         "deliveries", CODEC.encode(delivery(subscriptions_position=SubscriptionsPosition(incarnation, FAR_AHEAD)))
     )
 
@@ -96,12 +96,12 @@ def test_a_delivery_that_claims_to_have_read_what_is_not_there(place: AdversaryS
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_an_attempt_with_fields_that_nobody_writes(place: AdversarySystem, changes: dict[str, object]) -> None:
-    place.write("delivery-attempts", CODEC.encode(attempt(**changes)))
+def test_an_attempt_with_fields_that_nobody_writes(attacked: AdversarySystem, changes: dict[str, object]) -> None:
+    attacked.write("delivery-attempts", CODEC.encode(attempt(**changes)))
 
 
-def test_a_dead_letter_of_nobody(place: AdversarySystem) -> None:
-    place.write("deliveries.dead-letter", CODEC.encode(dead_letter()))
+def test_a_dead_letter_of_nobody(attacked: AdversarySystem) -> None:
+    attacked.write("deliveries.dead-letter", CODEC.encode(dead_letter()))
 
 
 @pytest.mark.parametrize(
@@ -122,24 +122,24 @@ def test_a_dead_letter_of_nobody(place: AdversarySystem) -> None:
     ],
 )
 def test_a_record_of_subscriptions_that_publish_never_writes(
-    place: AdversarySystem, key: str, value: bytes | None
+    attacked: AdversarySystem, key: str, value: bytes | None
 ) -> None:
-    place.write("subscriptions", value, key.encode(), headers=VERSION if value is None else [])
+    attacked.write("subscriptions", value, key.encode(), headers=VERSION if value is None else [])
 
 
-def test_the_webhook_of_another_in_a_version_far_ahead(place: AdversarySystem) -> None:
+def test_the_webhook_of_another_in_a_version_far_ahead(attacked: AdversarySystem) -> None:
     """It is ignored, and what SQL says is published over it: its owner still gets events."""
-    mine = place.register(place.hostile, place.receiver.url("/mine"))
-    place.write("subscriptions", None, mine.encode(), headers=VERSION)
-    event_id = place.publish(place.hostile)
-    until(lambda: place.receiver.has_some("/mine", event_id), 30, "the webhook's event")
+    mine = attacked.register(attacked.hostile, attacked.receiver.url("/mine"))
+    attacked.write("subscriptions", None, mine.encode(), headers=VERSION)
+    event_id = attacked.publish(attacked.hostile)
+    until(lambda: attacked.receiver.has_some("/mine", event_id), 30, "the webhook's event")
 
 
-def test_mutated_records_on_every_topic(place: AdversarySystem) -> None:
+def test_mutated_records_on_every_topic(attacked: AdversarySystem) -> None:
     """One in two is a real record with some bytes changed; the headers are anything."""
     dice = random.Random(18)
     real = [CODEC.encode(value) for value in (delivery(), attempt(), dead_letter(), webhook())]
-    real.append(completed("evt_mutated", place.hostile.id))
+    real.append(completed("evt_mutated", attacked.hostile.id))
     for topic in (*READ_BY_STAGES, "deliveries.held", "deliveries.dead-letter", "subscriptions"):
         for _ in range(40):
             headers = [(chr(dice.randrange(1, 0xD7FF)), dice.randbytes(dice.randrange(20))) for _ in range(3)]
@@ -147,14 +147,14 @@ def test_mutated_records_on_every_topic(place: AdversarySystem) -> None:
             for _ in range(dice.randrange(1, 6)):
                 if value:
                     value[dice.randrange(len(value))] = dice.randrange(256)
-            place.write(topic, bytes(value), headers=headers)
+            attacked.write(topic, bytes(value), headers=headers)
 
 
-def current_incarnation(place: AdversarySystem) -> str:
+def current_incarnation(attacked: AdversarySystem) -> str:
     """As the sentinel tells it."""
     from contract.clusters import KafkaCluster, running
 
-    cluster = KafkaCluster({"bootstrap.servers": place.bootstrap}, place.prefix)
+    cluster = KafkaCluster({"bootstrap.servers": attacked.bootstrap}, attacked.prefix)
 
     async def read() -> str:
         reader = cluster.reader()

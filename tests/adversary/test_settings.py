@@ -18,7 +18,7 @@ STEERING = "\x1b[2J\r\n"
 
 
 # It ends before it asks Kafka or the database for more than what is there, so one system is enough.
-@pytest.mark.parametrize("anywhere", ["embedded"], indirect=True)
+@pytest.mark.parametrize("any_system", ["embedded"], indirect=True)
 @pytest.mark.parametrize(
     ("stage", "settings"),
     [
@@ -37,13 +37,13 @@ STEERING = "\x1b[2J\r\n"
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
 def test_a_stage_that_cannot_start_ends_in_one_line(
-    place: AdversarySystem, stage: str, settings: dict[str, str]
+    attacked: AdversarySystem, stage: str, settings: dict[str, str]
 ) -> None:
-    own = {"KAFKA_BOOTSTRAP_SERVERS": place.bootstrap, "SCORM_WEBHOOKS_HEALTH_PORT": "0"}
-    environ = {**place.system.env, **own, **settings}
+    own = {"KAFKA_BOOTSTRAP_SERVERS": attacked.bootstrap, "SCORM_WEBHOOKS_HEALTH_PORT": "0"}
+    environ = {**attacked.system.env, **own, **settings}
     command = [sys.executable, "-m", "streams", stage]
     done = subprocess.run(
-        command, env=environ, cwd=place.system.folder, capture_output=True, text=True, timeout=SECONDS
+        command, env=environ, cwd=attacked.system.folder, capture_output=True, text=True, timeout=SECONDS
     )
     errors = [line for line in done.stderr.splitlines() if not line.startswith("{")]
     assert (done.returncode, done.stdout, len(errors)) == (MISCONFIGURED, "", 1), done.stderr

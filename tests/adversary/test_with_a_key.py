@@ -35,9 +35,9 @@ COMPLETED = {"type": "session.completed", "createdAt": "2026-04-10T14:32:00Z", "
 # -- size ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_duration_of_a_million_digits_is_named(place: AdversarySystem, account: Account) -> None:
+def test_a_duration_of_a_million_digits_is_named(attacked: AdversarySystem, account: Account) -> None:
     event = {**COMPLETED, "data": {**EXAMPLE, "totalTime": f"PT{'1' * 999_700}S"}}
-    response = place.call("POST", "/v1/events", event, key=account.key)
+    response = attacked.call("POST", "/v1/events", event, key=account.key)
     assert (response.status, response.wrong_fields) == (422, {"events[0].data.totalTime"})
     assert len(response.body) < SMALL_ANSWER_BYTES
 
@@ -60,9 +60,9 @@ def test_a_duration_of_a_million_digits_is_named(place: AdversarySystem, account
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_webhook_beyond_a_limit_is_refused(
-    place: AdversarySystem, account: Account, body: dict[str, Any], field: str | None
+    attacked: AdversarySystem, account: Account, body: dict[str, Any], field: str | None
 ) -> None:
-    response = place.call("POST", "/v1/webhooks", {"url": place.receiver.url("/x"), **body}, key=account.key)
+    response = attacked.call("POST", "/v1/webhooks", {"url": attacked.receiver.url("/x"), **body}, key=account.key)
     assert response.status == 422
     assert field is None or any(name.startswith(field) for name in response.wrong_fields)
     assert len(response.body) < SMALL_ANSWER_BYTES
@@ -73,25 +73,25 @@ def test_a_webhook_beyond_a_limit_is_refused(
     [b"[" * 500_000, b'{"a":' * 200_000, b'{"maxConcurrency":' + b"9" * 900_000 + b"}", b'{"url":"\xff"}', b"\0" * 9],
     ids=["deep lists", "deep objects", "a long number", "not UTF-8", "NUL"],
 )
-def test_json_that_cannot_be_read_gets_400(place: AdversarySystem, account: Account, body: bytes) -> None:
-    response = place.call("POST", "/v1/webhooks", body, key=account.key)
+def test_json_that_cannot_be_read_gets_400(attacked: AdversarySystem, account: Account, body: bytes) -> None:
+    response = attacked.call("POST", "/v1/webhooks", body, key=account.key)
     assert response.status == 400
     assert len(response.body) < SMALL_ANSWER_BYTES
 
 
-def test_500_events_at_every_limit_are_delivered(place: AdversarySystem, account: Account) -> None:
-    place.register(account, place.receiver.url("/widest"))
+def test_500_events_at_every_limit_are_delivered(attacked: AdversarySystem, account: Account) -> None:
+    attacked.register(account, attacked.receiver.url("/widest"))
     events = [widest_event(name, number) for number in range(100) for name in EVENT_TYPES]
     for start in range(0, len(events), EVENTS_IN_A_REQUEST):
-        publish(place, account, events[start : start + EVENTS_IN_A_REQUEST])
-    place.assert_the_law()
-    place.receiver.wait_for("/widest", {event["id"] for event in events})
+        publish(attacked, account, events[start : start + EVENTS_IN_A_REQUEST])
+    attacked.assert_other_account_is_served()
+    attacked.receiver.wait_for("/widest", {event["id"] for event in events})
 
 
-def test_a_webhook_at_every_limit_gets_its_events(place: AdversarySystem, account: Account) -> None:
+def test_a_webhook_at_every_limit_gets_its_events(attacked: AdversarySystem, account: Account) -> None:
     own_headers = {f"{number:x>{HEADER_NAME_CHARACTERS}}": "v" * HEADER_VALUE_CHARACTERS for number in range(HEADERS)}
-    url = f"{place.receiver.url('/wide')}?{'u' * URL_CHARACTERS}"[:URL_CHARACTERS]
-    place.register(
+    url = f"{attacked.receiver.url('/wide')}?{'u' * URL_CHARACTERS}"[:URL_CHARACTERS]
+    attacked.register(
         account,
         url,
         fallbackUrl=url[:-1] + "f",
@@ -102,41 +102,41 @@ def test_a_webhook_at_every_limit_gets_its_events(place: AdversarySystem, accoun
         headers=own_headers,
         maxConcurrency=CONCURRENCY,
     )
-    event_id = place.new_id("evt_wide")
+    event_id = attacked.new_id("evt_wide")
     data = {**EXAMPLE, "packageId": f"{SCOPE_IDS - 1:p>{ID_CHARACTERS}}"}
-    publish(place, account, [{**COMPLETED, "id": event_id, "data": data}])
-    path = url.removeprefix(place.receiver.url(""))
-    place.receiver.wait_for(path, {event_id})
-    [request] = place.receiver.at(path)
+    publish(attacked, account, [{**COMPLETED, "id": event_id, "data": data}])
+    path = url.removeprefix(attacked.receiver.url(""))
+    attacked.receiver.wait_for(path, {event_id})
+    [request] = attacked.receiver.at(path)
     assert all(header(request, name) == value for name, value in own_headers.items())
 
 
 # -- number --------------------------------------------------------------------------------------------------------
 
 
-def test_an_account_has_a_limited_number_of_webhooks(place: AdversarySystem, account: Account) -> None:
+def test_an_account_has_a_limited_number_of_webhooks(attacked: AdversarySystem, account: Account) -> None:
     """Requests at the same time do not get past the limit either."""
     with ThreadPoolExecutor(8) as pool:
-        body = {"url": place.receiver.url("/many")}
+        body = {"url": attacked.receiver.url("/many")}
         asked = pool.map(
-            lambda _: place.call("POST", "/v1/webhooks", body, key=account.key), range(WEBHOOKS_PER_ACCOUNT * 3)
+            lambda _: attacked.call("POST", "/v1/webhooks", body, key=account.key), range(WEBHOOKS_PER_ACCOUNT * 3)
         )
         statuses = [response.status for response in asked]
     assert statuses.count(201) == WEBHOOKS_PER_ACCOUNT
     assert statuses.count(409) == WEBHOOKS_PER_ACCOUNT * 2
-    place.register(place.open_account("Neighbour"), place.receiver.url("/neighbour"))
+    attacked.register(attacked.open_account("Neighbour"), attacked.receiver.url("/neighbour"))
 
 
-def test_one_idempotency_key_at_the_same_time_acts_once(place: AdversarySystem, account: Account) -> None:
+def test_one_idempotency_key_at_the_same_time_acts_once(attacked: AdversarySystem, account: Account) -> None:
     with ThreadPoolExecutor(8) as pool:
-        body = {"url": place.receiver.url("/once")}
+        body = {"url": attacked.receiver.url("/once")}
         headers = {"Idempotency-Key": "once"}
         responses = list(
-            pool.map(lambda _: place.call("POST", "/v1/webhooks", body, key=account.key, headers=headers), range(16))
+            pool.map(lambda _: attacked.call("POST", "/v1/webhooks", body, key=account.key, headers=headers), range(16))
         )
     assert {response.status for response in responses} <= {201, 409}
     assert len({response.json["id"] for response in responses if response.status == 201}) == 1
-    assert len(place.call("GET", "/v1/webhooks", key=account.key).json["data"]) == 1
+    assert len(attacked.call("GET", "/v1/webhooks", key=account.key).json["data"]) == 1
 
 
 # -- addresses -----------------------------------------------------------------------------------------------------
@@ -187,10 +187,10 @@ def test_one_idempotency_key_at_the_same_time_acts_once(place: AdversarySystem, 
     ],
     ids=lambda url: repr(url[:40]),
 )
-def test_a_url_that_leads_inside_or_nowhere_is_refused(place: AdversarySystem, account: Account, url: str) -> None:
+def test_a_url_that_leads_inside_or_nowhere_is_refused(attacked: AdversarySystem, account: Account, url: str) -> None:
     for field in ("url", "fallbackUrl"):
-        body = {"url": place.receiver.url("/x"), field: url}
-        response = place.call("POST", "/v1/webhooks", body, key=account.key)
+        body = {"url": attacked.receiver.url("/x"), field: url}
+        response = attacked.call("POST", "/v1/webhooks", body, key=account.key)
         assert (response.status, response.wrong_fields) == (422, {field})
 
 
@@ -198,27 +198,30 @@ def test_a_url_that_leads_inside_or_nowhere_is_refused(place: AdversarySystem, a
 
 
 @pytest.mark.parametrize("target", ["events", "test", "pause", "enable", "retry-waiting", "secret"])
-def test_the_api_as_an_endpoint_does_not_loop(place: AdversarySystem, account: Account, target: str) -> None:
+def test_the_api_as_an_endpoint_does_not_loop(attacked: AdversarySystem, account: Account, target: str) -> None:
     """The webhook's own headers bring a key: each delivery is an authorised request to the API."""
-    webhook_id = place.register(account, place.receiver.url("/first"))
+    webhook_id = attacked.register(account, attacked.receiver.url("/first"))
     path = "/v1/events" if target == "events" else f"/v1/webhooks/{webhook_id}/{target}"
-    changes = {"url": f"http://127.0.0.1:{place.api_port}{path}", "headers": {"Authorization": f"Bearer {account.key}"}}
-    changed = place.call("PATCH", f"/v1/webhooks/{webhook_id}", changes, key=account.key)
+    changes = {
+        "url": f"http://127.0.0.1:{attacked.api_port}{path}",
+        "headers": {"Authorization": f"Bearer {account.key}"},
+    }
+    changed = attacked.call("PATCH", f"/v1/webhooks/{webhook_id}", changes, key=account.key)
     assert (changed.status, changed.json["propagated"]) == (200, True)
-    event_ids = set(place.publish_many(account, 20))
-    place.assert_the_law()
-    until(lambda: handled(place, account, webhook_id) == event_ids, 20, "each event is attempted or held")
-    rows = place.deliveries(account, webhook_id)
+    event_ids = set(attacked.publish_many(account, 20))
+    attacked.assert_other_account_is_served()
+    until(lambda: handled(attacked, account, webhook_id) == event_ids, 20, "each event is attempted or held")
+    rows = attacked.deliveries(account, webhook_id)
     assert len(rows) == len(event_ids)
     assert all(row["attempts"] <= ATTEMPTS and row["generation"] == 1 for row in rows)
 
 
-def test_the_health_port_as_an_endpoint_tells_nothing(place: AdversarySystem, account: Account) -> None:
-    webhook_id = place.register(account, f"http://127.0.0.1:{place.health_port}/metrics")
-    place.publish(account)
-    until(lambda: attempted(place, account, webhook_id), 20, "the health port got the event")
-    [row] = attempted(place, account, webhook_id)
-    attempt = place.delivery(account, row["id"])["made"][0]
+def test_the_health_port_as_an_endpoint_tells_nothing(attacked: AdversarySystem, account: Account) -> None:
+    webhook_id = attacked.register(account, f"http://127.0.0.1:{attacked.health_port}/metrics")
+    attacked.publish(account)
+    until(lambda: attempted(attacked, account, webhook_id), 20, "the health port got the event")
+    [row] = attempted(attacked, account, webhook_id)
+    attempt = attacked.delivery(account, row["id"])["made"][0]
     assert attempt["outcome"] == "client_error"
     assert "scorm_webhooks_" not in attempt["responseBody"]
 
@@ -226,14 +229,18 @@ def test_the_health_port_as_an_endpoint_tells_nothing(place: AdversarySystem, ac
 # -- what belongs to others ----------------------------------------------------------------------------------------
 
 
-def test_ids_of_another_account_are_not_there(place: AdversarySystem, account: Account) -> None:
-    event_id = place.publish(place.bystander)
-    until(lambda: delivery_ids(place, place.bystander, place.bystander_webhook, event_id), 20, "the delivery is seen")
-    [delivery_id] = delivery_ids(place, place.bystander, place.bystander_webhook, event_id)
-    webhook, delivery = f"/v1/webhooks/{place.bystander_webhook}", f"/v1/deliveries/{delivery_id}"
+def test_ids_of_another_account_are_not_there(attacked: AdversarySystem, account: Account) -> None:
+    event_id = attacked.publish(attacked.bystander)
+    until(
+        lambda: delivery_ids(attacked, attacked.bystander, attacked.bystander_webhook, event_id),
+        20,
+        "the delivery is seen",
+    )
+    [delivery_id] = delivery_ids(attacked, attacked.bystander, attacked.bystander_webhook, event_id)
+    webhook, delivery = f"/v1/webhooks/{attacked.bystander_webhook}", f"/v1/deliveries/{delivery_id}"
     requests: list[tuple[str, str, object]] = [
         ("GET", webhook, None),
-        ("PATCH", webhook, {"url": place.receiver.url("/stolen")}),
+        ("PATCH", webhook, {"url": attacked.receiver.url("/stolen")}),
         ("DELETE", webhook, None),
         *(("POST", f"{webhook}/{what}", None) for what in ("test", "pause", "enable", "retry-waiting")),
         *(("POST", f"{webhook}/secret{what}", None) for what in ("", "/rotate", "/finish-rotation")),
@@ -243,88 +250,96 @@ def test_ids_of_another_account_are_not_there(place: AdversarySystem, account: A
         ("POST", f"{delivery}/retry", None),
     ]
     for method, path, body in requests:
-        response = place.call(method, path, body, key=account.key)
+        response = attacked.call(method, path, body, key=account.key)
         assert response.status == 404, (method, path, response.body)
         assert b"/bystander" not in response.body
 
 
 @pytest.mark.parametrize("path", ["/v1/deliveries", "/v1/dead-letters", "/v1/webhooks", "/v1/account/audit"])
-def test_a_list_shows_nothing_of_another_account(place: AdversarySystem, account: Account, path: str) -> None:
+def test_a_list_shows_nothing_of_another_account(attacked: AdversarySystem, account: Account, path: str) -> None:
     """Not even with a filter that names what belongs to it."""
-    named = f"?webhook={place.bystander_webhook}" if path in ("/v1/deliveries", "/v1/dead-letters") else ""
-    response = place.call("GET", path + named, key=account.key)
+    named = f"?webhook={attacked.bystander_webhook}" if path in ("/v1/deliveries", "/v1/dead-letters") else ""
+    response = attacked.call("GET", path + named, key=account.key)
     assert response.status == 200
-    assert place.bystander.id.encode() not in response.body
-    assert place.bystander_webhook.encode() not in response.body
+    assert attacked.bystander.id.encode() not in response.body
+    assert attacked.bystander_webhook.encode() not in response.body
 
 
-def test_ids_of_another_account_are_not_acted_on(place: AdversarySystem, account: Account) -> None:
-    event_id = place.publish(place.bystander)
-    until(lambda: delivery_ids(place, place.bystander, place.bystander_webhook, event_id), 20, "the delivery is seen")
-    ids = delivery_ids(place, place.bystander, place.bystander_webhook, event_id)
+def test_ids_of_another_account_are_not_acted_on(attacked: AdversarySystem, account: Account) -> None:
+    event_id = attacked.publish(attacked.bystander)
+    until(
+        lambda: delivery_ids(attacked, attacked.bystander, attacked.bystander_webhook, event_id),
+        20,
+        "the delivery is seen",
+    )
+    ids = delivery_ids(attacked, attacked.bystander, attacked.bystander_webhook, event_id)
     for what in ("retry", "discard"):
-        response = place.call("POST", f"/v1/dead-letters/{what}", {"ids": ids}, key=account.key)
+        response = attacked.call("POST", f"/v1/dead-letters/{what}", {"ids": ids}, key=account.key)
         assert (response.status, response.json["ids"]) == (200, [])
 
 
-def test_a_job_of_another_account_is_not_there(place: AdversarySystem, account: Account) -> None:
-    job = place.call("POST", "/v1/dead-letters/retry", {"filter": {}}, key=place.bystander.key)
+def test_a_job_of_another_account_is_not_there(attacked: AdversarySystem, account: Account) -> None:
+    job = attacked.call("POST", "/v1/dead-letters/retry", {"filter": {}}, key=attacked.bystander.key)
     assert job.status == 202
-    assert place.call("GET", f"/v1/jobs/{job.json['id']}", key=account.key).status == 404
+    assert attacked.call("GET", f"/v1/jobs/{job.json['id']}", key=account.key).status == 404
 
 
-def test_a_job_for_a_webhook_of_another_account_does_nothing(place: AdversarySystem, account: Account) -> None:
-    chosen = {"filter": {"webhookId": place.bystander_webhook}}
-    job = place.call("POST", "/v1/dead-letters/discard", chosen, key=account.key)
+def test_a_job_for_a_webhook_of_another_account_does_nothing(attacked: AdversarySystem, account: Account) -> None:
+    chosen = {"filter": {"webhookId": attacked.bystander_webhook}}
+    job = attacked.call("POST", "/v1/dead-letters/discard", chosen, key=account.key)
     assert (job.status, job.json["total"]) == (202, 0)
 
 
-def test_an_operators_calls_need_an_operators_key(place: AdversarySystem, account: Account) -> None:
+def test_an_operators_calls_need_an_operators_key(attacked: AdversarySystem, account: Account) -> None:
     for method, path in (("GET", "/v1/accounts"), ("POST", "/v1/accounts"), ("GET", "/v1/audit")):
-        response = place.call(method, path, {"name": "StillAssigned", "emails": []}, key=account.key)
+        response = attacked.call(method, path, {"name": "StillAssigned", "emails": []}, key=account.key)
         assert response.status == 403
-    keys = place.call("POST", f"/v1/accounts/{place.bystander.id}/keys", {"name": "StillAssigned"}, key=account.key)
+    keys = attacked.call(
+        "POST", f"/v1/accounts/{attacked.bystander.id}/keys", {"name": "StillAssigned"}, key=account.key
+    )
     assert keys.status == 403
 
 
-def test_an_event_of_another_account_is_refused(place: AdversarySystem, account: Account) -> None:
-    event = {**COMPLETED, "accountId": place.bystander.id}
-    response = place.call("POST", "/v1/events", event, key=account.key)
+def test_an_event_of_another_account_is_refused(attacked: AdversarySystem, account: Account) -> None:
+    event = {**COMPLETED, "accountId": attacked.bystander.id}
+    response = attacked.call("POST", "/v1/events", event, key=account.key)
     assert (response.status, response.wrong_fields) == (422, {"events[0].accountId"})
 
 
-def test_the_event_id_of_another_account_changes_nothing(place: AdversarySystem, account: Account) -> None:
+def test_the_event_id_of_another_account_changes_nothing(attacked: AdversarySystem, account: Account) -> None:
     """Both accounts publish the same id; each gets its own event."""
-    place.register(account, place.receiver.url("/same"))
-    event_id = place.new_id("evt_same")
-    publish(place, account, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "learnerId": "hostile"}}])
-    publish(place, place.bystander, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "learnerId": "bystander"}}])
+    attacked.register(account, attacked.receiver.url("/same"))
+    event_id = attacked.new_id("evt_same")
+    publish(attacked, account, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "learnerId": "hostile"}}])
+    publish(
+        attacked, attacked.bystander, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "learnerId": "bystander"}}]
+    )
     for path, learner in (("/same", "hostile"), ("/bystander", "bystander")):
-        until(lambda path=path: place.receiver.has_some(path, event_id), 20, f"the event at {path}")  # type: ignore[misc]
-        bodies = [request.body for request in place.receiver.at(path) if header(request, "webhook-id") == event_id]
+        until(lambda path=path: attacked.receiver.has_some(path, event_id), 20, f"the event at {path}")  # type: ignore[misc]
+        bodies = [request.body for request in attacked.receiver.at(path) if header(request, "webhook-id") == event_id]
         assert {json.loads(body)["data"]["learnerId"] for body in bodies} == {learner}
 
 
-def test_an_event_id_with_another_body_keeps_the_first(place: AdversarySystem, account: Account) -> None:
-    webhook_id = place.register(account, place.receiver.url("/twice"))
-    event_id, before = place.new_id("evt_twice"), place.count_invalid()
-    publish(place, account, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "learnerId": "first"}}])
-    until(lambda: place.receiver.has_some("/twice", event_id), 20, "the first body")
-    publish(place, account, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "learnerId": "second"}}])
-    until(lambda: place.count_invalid() > before, 20, "the second body is kept aside")
-    assert {json.loads(request.body)["data"]["learnerId"] for request in place.receiver.at("/twice")} == {"first"}
-    until(lambda: delivery_ids(place, account, webhook_id, event_id), 20, "the delivery is seen")
-    [delivery_id] = delivery_ids(place, account, webhook_id, event_id)
-    until(lambda: "payload" in place.delivery(account, delivery_id), 20, "the payload is recorded")
-    assert place.delivery(account, delivery_id)["payload"]["data"]["learnerId"] == "first"
+def test_an_event_id_with_another_body_keeps_the_first(attacked: AdversarySystem, account: Account) -> None:
+    webhook_id = attacked.register(account, attacked.receiver.url("/twice"))
+    event_id, before = attacked.new_id("evt_twice"), attacked.count_invalid()
+    publish(attacked, account, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "learnerId": "first"}}])
+    until(lambda: attacked.receiver.has_some("/twice", event_id), 20, "the first body")
+    publish(attacked, account, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "learnerId": "second"}}])
+    until(lambda: attacked.count_invalid() > before, 20, "the second body is kept aside")
+    assert {json.loads(request.body)["data"]["learnerId"] for request in attacked.receiver.at("/twice")} == {"first"}
+    until(lambda: delivery_ids(attacked, account, webhook_id, event_id), 20, "the delivery is seen")
+    [delivery_id] = delivery_ids(attacked, account, webhook_id, event_id)
+    until(lambda: "payload" in attacked.delivery(account, delivery_id), 20, "the payload is recorded")
+    assert attacked.delivery(account, delivery_id)["payload"]["data"]["learnerId"] == "first"
 
 
-def test_an_idempotency_key_of_another_account_is_free(place: AdversarySystem, account: Account) -> None:
+def test_an_idempotency_key_of_another_account_is_free(attacked: AdversarySystem, account: Account) -> None:
     """The same request with the same key gets an answer of its own, with a secret of its own."""
-    body, headers = {"url": place.receiver.url("/shared")}, {"Idempotency-Key": place.new_id("shared")}
-    neighbour = place.open_account("Neighbour")
+    body, headers = {"url": attacked.receiver.url("/shared")}, {"Idempotency-Key": attacked.new_id("shared")}
+    neighbour = attacked.open_account("Neighbour")
     responses = [
-        place.call("POST", "/v1/webhooks", body, key=key, headers=headers) for key in (neighbour.key, account.key)
+        attacked.call("POST", "/v1/webhooks", body, key=key, headers=headers) for key in (neighbour.key, account.key)
     ]
     assert [response.status for response in responses] == [201, 201]
     assert responses[0].json["id"] != responses[1].json["id"]
@@ -332,16 +347,16 @@ def test_an_idempotency_key_of_another_account_is_free(place: AdversarySystem, a
 
 
 @pytest.mark.parametrize("value", ["", "x" * 256, "a b", "\xff", "a\tb"], ids=repr)
-def test_an_odd_idempotency_key_is_refused(place: AdversarySystem, account: Account, value: str) -> None:
-    response = place.call("POST", "/v1/events", COMPLETED, key=account.key, headers={"Idempotency-Key": value})
+def test_an_odd_idempotency_key_is_refused(attacked: AdversarySystem, account: Account, value: str) -> None:
+    response = attacked.call("POST", "/v1/events", COMPLETED, key=account.key, headers={"Idempotency-Key": value})
     assert (response.status, response.wrong_fields) == (422, {"Idempotency-Key"})
 
 
-def test_an_idempotency_key_with_another_body_is_refused(place: AdversarySystem, account: Account) -> None:
+def test_an_idempotency_key_with_another_body_is_refused(attacked: AdversarySystem, account: Account) -> None:
     headers = {"Idempotency-Key": "again"}
-    assert place.call("POST", "/v1/events", COMPLETED, key=account.key, headers=headers).status == 202
+    assert attacked.call("POST", "/v1/events", COMPLETED, key=account.key, headers=headers).status == 202
     other = {**COMPLETED, "createdAt": "2026-04-10T14:32:01Z"}
-    response = place.call("POST", "/v1/events", other, key=account.key, headers=headers)
+    response = attacked.call("POST", "/v1/events", other, key=account.key, headers=headers)
     assert (response.status, response.wrong_fields) == (422, {"Idempotency-Key"})
 
 
@@ -355,27 +370,27 @@ def widest_event(name: str, number: int) -> dict[str, Any]:
     return {"id": event_id, "type": name, "createdAt": "2026-04-10T14:32:00.999999+02:00", "data": data}
 
 
-def publish(place: AdversarySystem, account: Account, events: list[dict[str, Any]]) -> None:
+def publish(attacked: AdversarySystem, account: Account, events: list[dict[str, Any]]) -> None:
     """The same events again where the API has no room for them, until Kafka acknowledges them."""
     responses: list[Response] = []
 
     def is_taken() -> bool:
-        responses.append(place.call("POST", "/v1/events", {"events": events}, key=account.key))
+        responses.append(attacked.call("POST", "/v1/events", {"events": events}, key=account.key))
         return responses[-1].status != 503
 
     until(is_taken, 30, "the API takes the events")
     assert responses[-1].status == 202, responses[-1].body
 
 
-def attempted(place: AdversarySystem, account: Account, webhook_id: str) -> list[dict[str, Any]]:
-    return [row for row in place.deliveries(account, webhook_id) if row["attempts"]]
+def attempted(attacked: AdversarySystem, account: Account, webhook_id: str) -> list[dict[str, Any]]:
+    return [row for row in attacked.deliveries(account, webhook_id) if row["attempts"]]
 
 
-def handled(place: AdversarySystem, account: Account, webhook_id: str) -> set[str]:
+def handled(attacked: AdversarySystem, account: Account, webhook_id: str) -> set[str]:
     """The events whose delivery was attempted, or is held."""
-    rows = place.deliveries(account, webhook_id)
+    rows = attacked.deliveries(account, webhook_id)
     return {row["eventId"] for row in rows if row["attempts"] or row["state"] == "held"}
 
 
-def delivery_ids(place: AdversarySystem, account: Account, webhook_id: str, event_id: str) -> list[str]:
-    return [row["id"] for row in place.deliveries(account, webhook_id) if row["eventId"] == event_id]
+def delivery_ids(attacked: AdversarySystem, account: Account, webhook_id: str, event_id: str) -> list[str]:
+    return [row["id"] for row in attacked.deliveries(account, webhook_id) if row["eventId"] == event_id]

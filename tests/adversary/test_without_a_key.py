@@ -29,79 +29,79 @@ HALF_REQUESTS = {
 
 
 @pytest.fixture(autouse=True)
-def api_answers_afterwards(place: AdversarySystem) -> Iterator[None]:
+def api_answers_afterwards(attacked: AdversarySystem) -> Iterator[None]:
     yield
-    until(place.is_api_alive, 10, "the API answers after the act")
+    until(attacked.is_api_alive, 10, "the API answers after the act")
 
 
 # -- size ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("line", [b"X-Header: value\r\n", b"x" * 16], ids=["many lines", "one line"])
-def test_64_mib_of_headers_get_431(place: AdversarySystem, line: bytes) -> None:
-    with connected(place.api_port) as client:
+def test_64_mib_of_headers_get_431(attacked: AdversarySystem, line: bytes) -> None:
+    with connected(attacked.api_port) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\n" + HOST)
         send_repeatedly(client, line * 4096, 64 * MEBIBYTE)
         assert status(read_all(client)) == 431
 
 
-def test_a_body_without_a_key_is_not_read(place: AdversarySystem) -> None:
-    with connected(place.api_port) as client:
+def test_a_body_without_a_key_is_not_read(attacked: AdversarySystem) -> None:
+    with connected(attacked.api_port) as client:
         client.sendall(b"POST /v1/events HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: %d\r\n\r\n" % (64 * MEBIBYTE))
         send_repeatedly(client, b"[" * MEBIBYTE, 64 * MEBIBYTE)
         assert status(read_all(client)) in (401, 413)
 
 
-def test_deep_json_without_a_key_gets_401(place: AdversarySystem) -> None:
+def test_deep_json_without_a_key_gets_401(attacked: AdversarySystem) -> None:
     deep = b"[" * 500_000
     head = b"POST /v1/webhooks HTTP/1.1\r\n" + HOST + JSON + CLOSE
-    assert status(exchange(place.api_port, head + b"Content-Length: %d\r\n\r\n" % len(deep) + deep)) == 401
+    assert status(exchange(attacked.api_port, head + b"Content-Length: %d\r\n\r\n" % len(deep) + deep)) == 401
 
 
 # -- time and number -----------------------------------------------------------------------------------------------
 
 
-def test_half_requests_stop_the_api_for_seconds_only(place: AdversarySystem) -> None:
+def test_half_requests_stop_the_api_for_seconds_only(attacked: AdversarySystem) -> None:
     """They fill every connection of the API, stay open, and are closed one after the other."""
     with contextlib.ExitStack() as held:
         for number in range(API_CONNECTIONS * 3):
-            client = held.enter_context(connected(place.api_port))
+            client = held.enter_context(connected(attacked.api_port))
             with contextlib.suppress(ConnectionError):
                 client.sendall(list(HALF_REQUESTS.values())[number % len(HALF_REQUESTS)])
-        place.assert_the_law()
-        until(place.is_api_alive, HEADER_SECONDS, "the API answers while the half requests stay open", every=0.25)
+        attacked.assert_other_account_is_served()
+        until(attacked.is_api_alive, HEADER_SECONDS, "the API answers while the half requests stay open", every=0.25)
 
 
-def test_silent_connections_beyond_the_limit_get_503(place: AdversarySystem) -> None:
+def test_silent_connections_beyond_the_limit_get_503(attacked: AdversarySystem) -> None:
     with contextlib.ExitStack() as held:
         for _ in range(API_CONNECTIONS):
-            held.enter_context(connected(place.api_port))
-        response = exchange(place.api_port, b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
+            held.enter_context(connected(attacked.api_port))
+        response = exchange(attacked.api_port, b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
         assert status(response) == 503
         assert b"Retry-After: " in response
-        place.assert_the_law()
+        attacked.assert_other_account_is_served()
 
 
-def test_slow_readers_leave_the_api_to_others(place: AdversarySystem) -> None:
+def test_slow_readers_leave_the_api_to_others(attacked: AdversarySystem) -> None:
     request = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\n" + HOST + b"\r\n"
     with contextlib.ExitStack() as held:
         for _ in range(20):
             client = held.enter_context(socket.socket())
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.connect(("127.0.0.1", place.api_port))
+            client.connect(("127.0.0.1", attacked.api_port))
             client.sendall(request * 5)
-        assert place.is_api_alive()
-        place.assert_the_law()
+        assert attacked.is_api_alive()
+        attacked.assert_other_account_is_served()
 
 
-def test_pipelined_requests_are_cut_short(place: AdversarySystem) -> None:
-    response = exchange(place.api_port, (b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n") * 2000)
+def test_pipelined_requests_are_cut_short(attacked: AdversarySystem) -> None:
+    response = exchange(attacked.api_port, (b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n") * 2000)
     assert 1 <= response.count(b"HTTP/1.1 200") <= 11
 
 
-def test_500_wrong_keys_get_401(place: AdversarySystem) -> None:
+def test_500_wrong_keys_get_401(attacked: AdversarySystem) -> None:
     shapes = ["sk_%d", "%d", "sk_' OR 1=1 -- %d", "operator-%d", "%d" + "k" * 8000, "Basic %d", "\xff%d"]
-    client = http.client.HTTPConnection("127.0.0.1", place.api_port, timeout=20)
+    client = http.client.HTTPConnection("127.0.0.1", attacked.api_port, timeout=20)
     statuses = set()
     for number in range(500):
         token = shapes[number % len(shapes)] % number
@@ -111,7 +111,7 @@ def test_500_wrong_keys_get_401(place: AdversarySystem) -> None:
             statuses.add(response.status)
     client.close()
     assert statuses == {401}
-    assert place.call("GET", "/v1/webhooks", key=place.hostile.key).status == 200
+    assert attacked.call("GET", "/v1/webhooks", key=attacked.hostile.key).status == 200
 
 
 # -- what is not HTTP ----------------------------------------------------------------------------------------------
@@ -138,18 +138,18 @@ def test_500_wrong_keys_get_401(place: AdversarySystem) -> None:
         HOST + b"\x00: a\r\n",
     ],
 )
-def test_a_request_without_a_clear_end_gets_400(place: AdversarySystem, head: bytes) -> None:
+def test_a_request_without_a_clear_end_gets_400(attacked: AdversarySystem, head: bytes) -> None:
     response = exchange(
-        place.api_port, b"POST /v1/events HTTP/1.1\r\n" + head + b"\r\nhello" + b"GET / HTTP/1.1\r\n\r\n"
+        attacked.api_port, b"POST /v1/events HTTP/1.1\r\n" + head + b"\r\nhello" + b"GET / HTTP/1.1\r\n\r\n"
     )
     assert status(response) == 400
     assert response.count(b"HTTP/1.1 ") == 1
 
 
-def test_a_key_in_a_trailer_gets_401(place: AdversarySystem) -> None:
+def test_a_key_in_a_trailer_gets_401(attacked: AdversarySystem) -> None:
     head = b"POST /v1/webhooks HTTP/1.1\r\n" + HOST + JSON + CLOSE + b"Transfer-Encoding: chunked\r\n"
-    trailer = b"Authorization: Bearer %b\r\n" % place.hostile.key.encode()
-    assert status(exchange(place.api_port, head + b"\r\n2\r\n{}\r\n0\r\n" + trailer + b"\r\n")) == 401
+    trailer = b"Authorization: Bearer %b\r\n" % attacked.hostile.key.encode()
+    assert status(exchange(attacked.api_port, head + b"\r\n2\r\n{}\r\n0\r\n" + trailer + b"\r\n")) == 401
 
 
 @pytest.mark.parametrize(
@@ -178,8 +178,8 @@ def test_a_key_in_a_trailer_gets_401(place: AdversarySystem) -> None:
         pytest.param(b"GET /v1/deliveries?" + b"a=1&" * 10_000 + b" HTTP/1.1", 401, id="a long query"),
     ],
 )
-def test_an_odd_request_line_gets_an_error(place: AdversarySystem, request_line: bytes, expected: int) -> None:
-    response = exchange(place.api_port, request_line + b"\r\n" + HOST + CLOSE + b"\r\n")
+def test_an_odd_request_line_gets_an_error(attacked: AdversarySystem, request_line: bytes, expected: int) -> None:
+    response = exchange(attacked.api_port, request_line + b"\r\n" + HOST + CLOSE + b"\r\n")
     assert status(response) == expected
     assert b"\r\nX-Injected" not in response
     assert len(response) < 64 * 1024

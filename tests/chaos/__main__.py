@@ -28,9 +28,9 @@ def main() -> int:
     rows = []
     # Whoever ends this ends all that it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    with Servers(given.seed) as theatre:
+    with Servers(given.seed) as servers:
         for scenario in chosen:
-            row = theatre.play(scenario)
+            row = servers.play(scenario)
             rows.append(row)
             print(line(row), *row.complaints, sep="\n", flush=True)
     print(f"\n{table(rows)}\nseed {given.seed}")

@@ -11,61 +11,61 @@ from real.kafka import Kafka
 from real.kafka_cluster import KafkaCluster
 
 
-def kill(act: ScenarioRun, times: int) -> None:
+def kill(scenario_run: ScenarioRun, times: int) -> None:
     """kill -9 of the only one, and back on the same data."""
-    kafka = act.world.kafka
+    kafka = scenario_run.loaded.kafka
     assert isinstance(kafka, Kafka)
     for _ in range(times):
-        before = {stage: act.crew.progress(stage) for stage in ("deliver", "record")}
+        before = {stage: scenario_run.supervisor.progress(stage) for stage in ("deliver", "record")}
         at = time.time()
         kafka.kill()
-        act.kills += 1
-        until(lambda: not act.world.system.is_ready("deliver"), 30, "deliver says that it cannot work")
+        scenario_run.kills += 1
+        until(lambda: not scenario_run.loaded.system.is_ready("deliver"), 30, "deliver says that it cannot work")
         kafka.start()
         for stage, done in before.items():
-            act.await_progress(stage, done, at)
+            scenario_run.await_progress(stage, done, at)
 
 
-def kill_leader(act: ScenarioRun, times: int) -> None:
+def kill_leader(scenario_run: ScenarioRun, times: int) -> None:
     """Whoever leads `subscriptions`, or the first of `deliveries`, of three with two copies in sync at least."""
-    cluster = act.world.kafka
+    cluster = scenario_run.loaded.kafka
     assert isinstance(cluster, KafkaCluster)
     for topic in islice(cycle(("subscriptions", "deliveries")), times):
-        before = {stage: act.crew.progress(stage) for stage in ("fan-out", "deliver", "record")}
-        leader = leader_of(act, topic)
+        before = {stage: scenario_run.supervisor.progress(stage) for stage in ("fan-out", "deliver", "record")}
+        leader = leader_of(scenario_run, topic)
         at = time.time()
         cluster.kill_node(leader)
-        act.kills += 1
+        scenario_run.kills += 1
         for stage, done in before.items():
-            act.await_progress(stage, done, at)
+            scenario_run.await_progress(stage, done, at)
         cluster.start_node(leader)
-        until(lambda: all_in_sync(act), 60, "every copy in sync again")
+        until(lambda: all_in_sync(scenario_run), 60, "every copy in sync again")
 
 
-def make_subscriptions_anew(act: ScenarioRun) -> None:
+def make_subscriptions_anew(scenario_run: ScenarioRun) -> None:
     """Deleted and created empty: a stage that goes on would match nothing and lose every event in silence."""
-    topic = f"{act.world.prefix}subscriptions"
+    topic = f"{scenario_run.loaded.prefix}subscriptions"
     # A restart raises the epochs of the leaders: to consumers a new topic, which begins at the first, seems old.
-    kill(act, times=1)
-    before = {stage: act.crew.progress(stage) for stage in ("fan-out", "deliver", "record")}
-    admin = AdminClient({"bootstrap.servers": act.world.kafka.bootstrap})
+    kill(scenario_run, times=1)
+    before = {stage: scenario_run.supervisor.progress(stage) for stage in ("fan-out", "deliver", "record")}
+    admin = AdminClient({"bootstrap.servers": scenario_run.loaded.kafka.bootstrap})
     at = time.time()
     admin.delete_topics([topic])[topic].result(30)
     until(lambda: topic not in admin.list_topics(timeout=10).topics, 30, "the topic gone")
-    act.world.system.run("topics", "apply")
-    act.crew.wait_until_ready()
+    scenario_run.loaded.system.run("topics", "apply")
+    scenario_run.supervisor.wait_until_ready()
     for stage in STAGES:
         if stage != "publish":
-            act.await_progress(stage, before[stage], at)
+            scenario_run.await_progress(stage, before[stage], at)
 
 
-def leader_of(act: ScenarioRun, topic: str) -> int:
-    admin = AdminClient({"bootstrap.servers": act.world.kafka.bootstrap})
-    found = admin.list_topics(f"{act.world.prefix}{topic}", timeout=10)
-    return int(found.topics[f"{act.world.prefix}{topic}"].partitions[0].leader)
+def leader_of(scenario_run: ScenarioRun, topic: str) -> int:
+    admin = AdminClient({"bootstrap.servers": scenario_run.loaded.kafka.bootstrap})
+    found = admin.list_topics(f"{scenario_run.loaded.prefix}{topic}", timeout=10)
+    return int(found.topics[f"{scenario_run.loaded.prefix}{topic}"].partitions[0].leader)
 
 
-def all_in_sync(act: ScenarioRun) -> bool:
-    admin = AdminClient({"bootstrap.servers": act.world.kafka.bootstrap})
+def all_in_sync(scenario_run: ScenarioRun) -> bool:
+    admin = AdminClient({"bootstrap.servers": scenario_run.loaded.kafka.bootstrap})
     topics = admin.list_topics(timeout=10).topics.values()
     return all(len(p.isrs) == len(p.replicas) for topic in topics for p in topic.partitions.values())

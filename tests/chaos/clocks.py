@@ -11,25 +11,25 @@ from e2e.system import until
 WRONG_CLOCK = Path(__file__).with_name("wrong_clock")
 
 
-def wrong(act: ScenarioRun, cases: Sequence[tuple[str, int]], seconds: float) -> None:
+def wrong(scenario_run: ScenarioRun, cases: Sequence[tuple[str, int]], seconds: float) -> None:
     """Minutes fast or slow: the stage is not ready, and does nothing."""
     for stage, offset in cases:
-        _mislead(act, stage, offset, seconds)
+        _mislead(scenario_run, stage, offset, seconds)
 
 
-def _mislead(act: ScenarioRun, stage: str, offset: int, seconds: float) -> None:
+def _mislead(scenario_run: ScenarioRun, stage: str, offset: int, seconds: float) -> None:
     fake = {"PYTHONPATH": str(WRONG_CLOCK), "WRONG_CLOCK_SECONDS": str(offset)}
-    assert act.crew.stop(stage) == 0
-    before, sent = act.crew.progress(stage), len(read_receipts(act.world.folder))
-    act.crew.start(stage, **fake)
+    assert scenario_run.supervisor.stop(stage) == 0
+    before, sent = scenario_run.supervisor.progress(stage), len(read_receipts(scenario_run.loaded.folder))
+    scenario_run.supervisor.start(stage, **fake)
     message = f"clock is {'+' if offset > 0 else '-'}"
-    until(lambda: message in act.world.system.problem(stage), 30, f"{stage} says that its clock is wrong")
-    act.last(seconds)
-    assert message in act.world.system.problem(stage)
-    assert act.crew.progress(stage) == before, f"{stage} worked on"
+    until(lambda: message in scenario_run.loaded.system.problem(stage), 30, f"{stage} says that its clock is wrong")
+    scenario_run.last(seconds)
+    assert message in scenario_run.loaded.system.problem(stage)
+    assert scenario_run.supervisor.progress(stage) == before, f"{stage} worked on"
     if stage == "deliver":
-        assert len(read_receipts(act.world.folder)) == sent, "requests left"
-    assert act.crew.stop(stage) == 0
+        assert len(read_receipts(scenario_run.loaded.folder)) == sent, "requests left"
+    assert scenario_run.supervisor.stop(stage) == 0
     at = time.time()
-    act.crew.start(stage)
-    act.await_progress(stage, before, at)
+    scenario_run.supervisor.start(stage)
+    scenario_run.await_progress(stage, before, at)

@@ -12,64 +12,68 @@ from chaos.scenario import ScenarioRun
 from e2e.system import until
 
 
-def stop(act: ScenarioRun, seconds: float) -> None:
+def stop(scenario_run: ScenarioRun, seconds: float) -> None:
     """Events are delivered all the same, and recorded afterwards."""
-    act.world.postgres.stop()
+    scenario_run.loaded.postgres.stop()
     began_at = time.time()
-    until(lambda: not act.world.system.is_ready("record"), 30, "record says that it cannot work")
-    sent, recorded = act.crew.progress("deliver"), act.crew.progress("record")
-    until(lambda: act.crew.progress("deliver") > sent + 100, 30, "deliveries without a database")
-    act.last(max(0, began_at + seconds - time.time()))
-    act.world.postgres.start()
-    act.await_progress("record", recorded, time.time())
+    until(lambda: not scenario_run.loaded.system.is_ready("record"), 30, "record says that it cannot work")
+    sent, recorded = scenario_run.supervisor.progress("deliver"), scenario_run.supervisor.progress("record")
+    until(lambda: scenario_run.supervisor.progress("deliver") > sent + 100, 30, "deliveries without a database")
+    scenario_run.last(max(0, began_at + seconds - time.time()))
+    scenario_run.loaded.postgres.start()
+    scenario_run.await_progress("record", recorded, time.time())
 
 
-def restore(act: ScenarioRun) -> None:
+def restore(scenario_run: ScenarioRun) -> None:
     """An older dump: what was recorded since is read again, and the topic is made what the database says."""
-    act.customer("known")
-    young = act.world.account()
-    dump = act.world.folder / f"{act.name}.dump"
-    _run("pg_dump", "-Fc", "-f", dump, act.world.database_url)
-    act.world.webhook(young, f"{act.name}-forgotten")
-    recorded = act.crew.progress("record")
-    until(lambda: act.crew.progress("record") > recorded + 100, 60, "work that the dump does not know")
+    scenario_run.customer("known")
+    young = scenario_run.loaded.account()
+    dump = scenario_run.loaded.folder / f"{scenario_run.name}.dump"
+    _run("pg_dump", "-Fc", "-f", dump, scenario_run.loaded.database_url)
+    scenario_run.loaded.webhook(young, f"{scenario_run.name}-forgotten")
+    recorded = scenario_run.supervisor.progress("record")
+    until(lambda: scenario_run.supervisor.progress("record") > recorded + 100, 60, "work that the dump does not know")
 
     began_at = time.time()
     for stage in ("publish", "record"):
-        assert act.crew.stop(stage) == 0
-    _run("pg_restore", "--clean", "--if-exists", "-d", act.world.database_url, dump)
-    read_again(act)
-    said = act.world.system.run("publish", "--reconcile", "--yes")
+        assert scenario_run.supervisor.stop(stage) == 0
+    _run("pg_restore", "--clean", "--if-exists", "-d", scenario_run.loaded.database_url, dump)
+    read_again(scenario_run)
+    said = scenario_run.loaded.system.run("publish", "--reconcile", "--yes")
     assert ", 1 deleted" in said, said
-    act.crew.start("record", "publish")
-    act.await_progress("record", 0, began_at)
+    scenario_run.supervisor.start("record", "publish")
+    scenario_run.await_progress("record", 0, began_at)
 
 
-def restore_with_deletions(act: ScenarioRun) -> None:
+def restore_with_deletions(scenario_run: ScenarioRun) -> None:
     """A webhook that was deleted after the dump is back, with events, though the topic's tombstone is newer."""
-    account, run = act.world.account(), act.world.system.run
-    webhook = act.world.webhook(account, f"{act.name}-back")
-    dump = act.world.folder / f"{act.name}.dump"
-    _run("pg_dump", "-Fc", "-f", dump, act.world.database_url)
+    account, run = scenario_run.loaded.account(), scenario_run.loaded.system.run
+    webhook = scenario_run.loaded.webhook(account, f"{scenario_run.name}-back")
+    dump = scenario_run.loaded.folder / f"{scenario_run.name}.dump"
+    _run("pg_dump", "-Fc", "-f", dump, scenario_run.loaded.database_url)
     assert run("webhooks", "delete", webhook, "--json")["propagated"]
-    recorded, began_at = act.crew.progress("record"), time.time()
-    until(lambda: act.crew.progress("record") > recorded + 100, 60, "work after the deletion")
+    recorded, began_at = scenario_run.supervisor.progress("record"), time.time()
+    until(lambda: scenario_run.supervisor.progress("record") > recorded + 100, 60, "work after the deletion")
     for stage in ("publish", "record"):
-        assert act.crew.stop(stage) == 0
-    _run("pg_restore", "--clean", "--if-exists", "-d", act.world.database_url, dump)
-    read_again(act)
+        assert scenario_run.supervisor.stop(stage) == 0
+    _run("pg_restore", "--clean", "--if-exists", "-d", scenario_run.loaded.database_url, dump)
+    read_again(scenario_run)
     run("publish", "--reconcile", "--yes")
-    act.crew.start("record", "publish")
-    act.await_progress("record", 0, began_at)
-    act.crew.wait_until_ready()
-    act.add(account)
-    until(lambda: act.world.system.states(webhook).get("delivered", 0) > 0, 60, "events of the webhook that is back")
+    scenario_run.supervisor.start("record", "publish")
+    scenario_run.await_progress("record", 0, began_at)
+    scenario_run.supervisor.wait_until_ready()
+    scenario_run.add(account)
+    until(
+        lambda: scenario_run.loaded.system.states(webhook).get("delivered", 0) > 0,
+        60,
+        "events of the webhook that is back",
+    )
 
 
-def read_again(act: ScenarioRun) -> None:
+def read_again(scenario_run: ScenarioRun) -> None:
     """What `kafka-consumer-groups --reset-offsets --to-earliest` does for the group of record."""
-    admin = AdminClient({"bootstrap.servers": act.world.kafka.bootstrap})
-    group = f"{act.world.prefix}record"
+    admin = AdminClient({"bootstrap.servers": scenario_run.loaded.kafka.bootstrap})
+    group = f"{scenario_run.loaded.prefix}record"
     found = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result(30)
     begin = [TopicPartition(tp.topic, tp.partition, 0) for tp in found.topic_partitions or []]
 

@@ -39,28 +39,28 @@ HOSTILE = {
 }
 
 
-def records(act: ScenarioRun, times: int) -> None:
+def records(scenario_run: ScenarioRun, times: int) -> None:
     """One event in fifty is hostile, and so are records of every other topic; each stage is killed meanwhile."""
-    world = act.world
-    produce_strange_records(world.kafka.bootstrap, f"{world.prefix}session-events")
-    with stranger(act) as written:
+    loaded = scenario_run.loaded
+    produce_strange_records(loaded.kafka.bootstrap, f"{loaded.prefix}session-events")
+    with stranger(scenario_run) as written:
         for stage in ("fan-out", "deliver", "record") * times:
-            act.kill(stage)
-        until(lambda: world.load.poisoned >= 5 and len(written) >= 20, 60, "some hostile records")
-    act.end()
-    until(lambda: to_invalid_record(act) >= world.load.poisoned, 60, "all of it parked")
+            scenario_run.kill(stage)
+        until(lambda: loaded.load.poisoned >= 5 and len(written) >= 20, 60, "some hostile records")
+    scenario_run.end()
+    until(lambda: to_invalid_record(scenario_run) >= loaded.load.poisoned, 60, "all of it parked")
 
 
 @contextmanager
-def stranger(act: ScenarioRun) -> Iterator[list[str]]:
+def stranger(scenario_run: ScenarioRun) -> Iterator[list[str]]:
     """Writes a hostile record now and then; the topics of those that were taken."""
-    world, enough, written = act.world, threading.Event(), list[str]()
-    producer = Producer({"bootstrap.servers": world.kafka.bootstrap, "message.max.bytes": 10**7, "log_level": 2})
+    loaded, enough, written = scenario_run.loaded, threading.Event(), list[str]()
+    producer = Producer({"bootstrap.servers": loaded.kafka.bootstrap, "message.max.bytes": 10**7, "log_level": 2})
 
     def write() -> None:
         while not enough.wait(WRITE_EVERY_SECONDS):
-            topic = act.dice.choice(sorted(HOSTILE))
-            producer.produce(world.prefix + topic, act.dice.choice(HOSTILE[topic]), b"stranger")
+            topic = scenario_run.dice.choice(sorted(HOSTILE))
+            producer.produce(loaded.prefix + topic, scenario_run.dice.choice(HOSTILE[topic]), b"stranger")
             producer.flush(30)
             written.append(topic)
 
@@ -73,68 +73,68 @@ def stranger(act: ScenarioRun) -> Iterator[list[str]]:
         writing.join()
 
 
-def wrong_key(act: ScenarioRun, seconds: float) -> None:
+def wrong_key(scenario_run: ScenarioRun, seconds: float) -> None:
     """`deliver` and `publish` with a key that opens nothing say so and spend nobody's attempts."""
-    system = act.world.system
-    sent = act.crew.progress("deliver")
-    until(lambda: act.crew.progress("deliver") > sent + 50, 60, "deliveries before")
+    system = scenario_run.loaded.system
+    sent = scenario_run.supervisor.progress("deliver")
+    until(lambda: scenario_run.supervisor.progress("deliver") > sent + 50, 60, "deliveries before")
     for stage in ("deliver", "publish"):
-        assert act.crew.stop(stage) == 0
-        act.crew.start(stage, SCORM_WEBHOOKS_ENCRYPTION_KEYS=generate_key())
+        assert scenario_run.supervisor.stop(stage) == 0
+        scenario_run.supervisor.start(stage, SCORM_WEBHOOKS_ENCRYPTION_KEYS=generate_key())
     for stage in ("deliver", "publish"):
         until(partial(says_keys, system, stage), 60, f"{stage} says what is wrong")
-    sent = act.crew.progress("deliver")
-    act.last(seconds)
-    assert act.crew.progress("deliver") == sent, "deliver went on with a wrong key"
+    sent = scenario_run.supervisor.progress("deliver")
+    scenario_run.last(seconds)
+    assert scenario_run.supervisor.progress("deliver") == sent, "deliver went on with a wrong key"
     for stage in ("deliver", "publish"):
-        act.crew.stop(stage)
-        act.crew.start(stage)
-    act.await_progress("deliver", sent, time.time())
-    assert count(act, b"SELECT count(*) FROM attempts WHERE outcome = 'unsendable'") == 0
+        scenario_run.supervisor.stop(stage)
+        scenario_run.supervisor.start(stage)
+    scenario_run.await_progress("deliver", sent, time.time())
+    assert count(scenario_run, b"SELECT count(*) FROM attempts WHERE outcome = 'unsendable'") == 0
 
 
 def says_keys(system: System, stage: str) -> bool:
     return "ENCRYPTION_KEYS" in system.problem(stage)
 
 
-def file_descriptors(act: ScenarioRun, seconds: float) -> None:
+def file_descriptors(scenario_run: ScenarioRun, seconds: float) -> None:
     """`deliver` can open nothing more for a while: its deliveries wait, and no endpoint is blamed."""
-    pid = act.world.system.pid("deliver")
-    sent = act.crew.progress("deliver")
-    until(lambda: act.crew.progress("deliver") > sent + 50, 60, "deliveries before")
+    pid = scenario_run.loaded.system.pid("deliver")
+    sent = scenario_run.supervisor.progress("deliver")
+    until(lambda: scenario_run.supervisor.progress("deliver") > sent + 50, 60, "deliveries before")
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (8, before[1]))
     try:
         # Its health port cannot answer either: what its log says has to do.
-        until(lambda: "attempts_postponed" in act.world.system.log("deliver"), 90, "attempts postponed")
-        act.last(seconds)
+        until(lambda: "attempts_postponed" in scenario_run.loaded.system.log("deliver"), 90, "attempts postponed")
+        scenario_run.last(seconds)
     finally:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-    act.await_progress("deliver", act.crew.progress("deliver"), time.time())
-    assert count(act, b"SELECT count(*) FROM attempts WHERE strpos(words, 'open files') > 0") == 0
+    scenario_run.await_progress("deliver", scenario_run.supervisor.progress("deliver"), time.time())
+    assert count(scenario_run, b"SELECT count(*) FROM attempts WHERE strpos(words, 'open files') > 0") == 0
 
 
-def missing_topic(act: ScenarioRun) -> None:
+def missing_topic(scenario_run: ScenarioRun) -> None:
     """A schedule of which one topic is missing: `deliver` names it, and goes on by itself once it is made."""
-    system, longer = act.world.system, {"SCORM_WEBHOOKS_RETRY_SCHEDULE": "1s,2s,3s,4s"}
-    flaky = act.customer("refusing", "refuse=20")
-    assert act.crew.stop("deliver") == 0
-    began_at, sent = time.time(), act.crew.progress("deliver")
-    act.crew.start("deliver", **longer)
+    system, longer = scenario_run.loaded.system, {"SCORM_WEBHOOKS_RETRY_SCHEDULE": "1s,2s,3s,4s"}
+    flaky = scenario_run.customer("refusing", "refuse=20")
+    assert scenario_run.supervisor.stop("deliver") == 0
+    began_at, sent = time.time(), scenario_run.supervisor.progress("deliver")
+    scenario_run.supervisor.start("deliver", **longer)
     until(lambda: "deliveries.retry.4s" in system.problem("deliver"), 60, "deliver names the missing topic")
     assert "topics apply" in system.problem("deliver")
-    with act.member("planner") as planner:
+    with scenario_run.member("planner") as planner:
         planner.env |= longer
         planner.run("topics", "apply")
     until(lambda: system.is_ready("deliver"), 10, "deliver is ready without a restart")
-    act.await_progress("deliver", sent, began_at)
+    scenario_run.await_progress("deliver", sent, began_at)
     query = b"SELECT count(*) FROM attempts WHERE webhook_id = %s AND number = 5"
-    until(lambda: count(act, query, flaky) > 0, 60, "attempts after the wait of the new topic")
-    assert act.crew.stop("deliver") == 0
-    act.crew.start("deliver")
+    until(lambda: count(scenario_run, query, flaky) > 0, 60, "attempts after the wait of the new topic")
+    assert scenario_run.supervisor.stop("deliver") == 0
+    scenario_run.supervisor.start("deliver")
 
 
-def count(act: ScenarioRun, query: bytes, *parameters: str) -> int:
-    with psycopg.connect(act.world.database_url) as connection:
+def count(scenario_run: ScenarioRun, query: bytes, *parameters: str) -> int:
+    with psycopg.connect(scenario_run.loaded.database_url) as connection:
         [found] = connection.execute(query, parameters).fetchone() or [0]
         return int(found)

@@ -48,10 +48,10 @@ class Load:
         """From now on that account's events are owed to the webhook too: all of them, or those of the types."""
         self._webhooks[account].append((webhook, frozenset(types.split(",") if types else TYPES)))
 
-    def start(self, act: str, seed: int, rate: float, copies: int, poison: float) -> None:
+    def start(self, scenario_run: str, seed: int, rate: float, copies: int, poison: float) -> None:
         self._stopping.clear()
         self.owed = self.events = self.poisoned = 0
-        arguments = (act, random.Random(seed), rate, copies, poison)
+        arguments = (scenario_run, random.Random(seed), rate, copies, poison)
         self._thread = threading.Thread(target=self._publish, args=arguments, daemon=True)
         self._thread.start()
 
@@ -68,7 +68,7 @@ class Load:
         for file in (self._published, self._acknowledged, self._wanted):
             file.close()
 
-    def _publish(self, act: str, dice: random.Random, rate: float, copies: int, poison: float) -> None:
+    def _publish(self, scenario_run: str, dice: random.Random, rate: float, copies: int, poison: float) -> None:
         again: list[tuple[str, bytes]] = []
         while not self._stopping.wait(dice.expovariate(rate)):
             if dice.random() < poison:
@@ -77,16 +77,16 @@ class Load:
                 event, value = again.pop(dice.randrange(len(again)))
                 self._produce(value, event)
                 continue
-            event, value = self._next(act, dice)
+            event, value = self._next(scenario_run, dice)
             self._produce(value, event)
             again += [(event, value)] * dice.randint(0, copies - 1)
         for event, value in again:
             self._produce(value, event)
 
-    def _next(self, act: str, dice: random.Random) -> tuple[str, bytes]:
+    def _next(self, scenario_run: str, dice: random.Random) -> tuple[str, bytes]:
         """A new event, and a note that it is published and of who wants it."""
         self.events += 1
-        event, account = f"{act}:{self.events}", dice.choice(sorted(self.busy))
+        event, account = f"{scenario_run}:{self.events}", dice.choice(sorted(self.busy))
         (type_,) = dice.choices(TYPES, weights=(60, 37, 3))
         self._note(self._published, event)
         for webhook, types in self._webhooks[account]:

@@ -13,50 +13,50 @@ from e2e.system import until
 EXTRA_MEMBERS = 3
 
 
-def storm(act: ScenarioRun, seconds: float) -> None:
+def storm(scenario_run: ScenarioRun, seconds: float) -> None:
     """Every second another member of deliver joins, or leaves as it should."""
     ends_at = time.monotonic() + seconds
     with ExitStack() as stack:
-        extras = [stack.enter_context(act.member(f"deliver-{number}")) for number in range(EXTRA_MEMBERS)]
+        extras = [stack.enter_context(scenario_run.member(f"deliver-{number}")) for number in range(EXTRA_MEMBERS)]
         for turn in count():
             extra = extras[turn % EXTRA_MEMBERS]
             if turn // EXTRA_MEMBERS % 2 == 0:
                 extra.launch("deliver")
             else:
                 extra.send("deliver", signal.SIGTERM)
-            act.last(1)
+            scenario_run.last(1)
             if time.monotonic() > ends_at:
                 break
-        before, at = act.crew.progress("deliver"), time.time()
+        before, at = scenario_run.supervisor.progress("deliver"), time.time()
         for extra in extras:
             extra.stop("deliver")
-        act.await_progress("deliver", before, at)
+        scenario_run.await_progress("deliver", before, at)
 
 
-def two_publishers(act: ScenarioRun) -> None:
+def two_publishers(scenario_run: ScenarioRun) -> None:
     """Two that start at once: one works, the other takes over when that one is told to stop."""
-    webhook, ours = act.customer("watched"), act.world.system
-    assert act.crew.stop("publish") == 0
-    with act.member("rival") as rival:
+    webhook, ours = scenario_run.customer("watched"), scenario_run.loaded.system
+    assert scenario_run.supervisor.stop("publish") == 0
+    with scenario_run.member("rival") as rival:
         rival.launch("publish")
-        act.crew.start("publish")
-        until(lambda: holder(act) in {rival.pid("publish"), ours.pid("publish")}, 60, "a publisher")
-        act.change(webhook)
-        rival_works = holder(act) == rival.pid("publish")
+        scenario_run.supervisor.start("publish")
+        until(lambda: holder(scenario_run) in {rival.pid("publish"), ours.pid("publish")}, 60, "a publisher")
+        scenario_run.change(webhook)
+        rival_works = holder(scenario_run) == rival.pid("publish")
         works, waits = (rival, ours) if rival_works else (ours, rival)
         until(lambda: works.is_ready("publish") and waits.is_ready("publish"), 60, "both are up")
-        before, at = act.crew.progress("publish"), time.time()
-        assert (rival.stop("publish") if rival_works else act.crew.stop("publish")) == 0
-        until(lambda: holder(act) == waits.pid("publish"), 60, "the other one took over")
-        act.change(webhook)
-        act.await_progress("publish", before, at)
+        before, at = scenario_run.supervisor.progress("publish"), time.time()
+        assert (rival.stop("publish") if rival_works else scenario_run.supervisor.stop("publish")) == 0
+        until(lambda: holder(scenario_run) == waits.pid("publish"), 60, "the other one took over")
+        scenario_run.change(webhook)
+        scenario_run.await_progress("publish", before, at)
         if not rival_works:
             assert rival.stop("publish") == 0
-            act.crew.start("publish")
+            scenario_run.supervisor.start("publish")
 
 
-def holder(act: ScenarioRun) -> int:
+def holder(scenario_run: ScenarioRun) -> int:
     """Whose the lease is, by process id; 0: nobody's."""
-    with psycopg.connect(act.world.database_url) as connection:
+    with psycopg.connect(scenario_run.loaded.database_url) as connection:
         row = connection.execute("SELECT holder FROM leases WHERE expires_at > now()").fetchone()
     return int(row[0].split("/")[1]) if row else 0

@@ -42,8 +42,8 @@ class Row:
 class ScenarioRun:
     """One scenario: faults are done to the world through this, and counted."""
 
-    def __init__(self, world: LoadedSystem, name: str, seed: int) -> None:
-        self.world, self.crew, self.name, self.seed = world, world.crew, name, seed
+    def __init__(self, loaded: LoadedSystem, name: str, seed: int) -> None:
+        self.loaded, self.supervisor, self.name, self.seed = loaded, loaded.supervisor, name, seed
         self.dice = random.Random(seed)
         self.kills = 0
         self._doubts: list[tuple[float, float]] = []
@@ -52,22 +52,22 @@ class ScenarioRun:
 
     def customer(self, path: str, behaviour: str = "", types: str = "") -> str:
         """A webhook of an account of its own, busy as long as this scenario lasts."""
-        account = self.world.account()
-        webhook = self.world.webhook(account, f"{self.name}-{path}", behaviour, types)
+        account = self.loaded.account()
+        webhook = self.loaded.webhook(account, f"{self.name}-{path}", behaviour, types)
         self.add(account)
         return webhook
 
     def add(self, account: str) -> None:
         """From now on as long as this scenario lasts the account has events."""
-        self.world.load.busy |= {account}
+        self.loaded.load.busy |= {account}
         self._own.add(account)
 
     @contextmanager
     def member(self, name: str) -> Iterator[System]:
         """Another machine of the same deployment, with no stage yet."""
-        folder = self.world.folder / f"{self.name}-{name}"
+        folder = self.loaded.folder / f"{self.name}-{name}"
         folder.mkdir()
-        system = System(folder, self.world.system.env)
+        system = System(folder, self.loaded.system.env)
         try:
             yield system
         finally:
@@ -77,48 +77,48 @@ class ScenarioRun:
         """How long an outage is: not to wait for something, but to let it do harm."""
         time.sleep(seconds)
 
-    def doubt(self, since: float, until: float | None = None) -> None:
+    def may_duplicate(self, since: float, until: float | None = None) -> None:
         """A fault: what was accepted from a commit before it until its end may be sent again (design §4)."""
         self._doubts.append((since - COMMIT_SECONDS - REQUEST_SECONDS, (until or time.time()) + REQUEST_SECONDS))
 
     def kill(self, stage: str) -> None:
         """kill -9 in mid-work, and wait until the stage commits again."""
-        before = self.crew.progress(stage)
-        at = self.crew.kill(stage)
+        before = self.supervisor.progress(stage)
+        at = self.supervisor.kill(stage)
         self.kills += 1
         # A repeat of any other stage is told apart by deliver, or by the database.
         if stage == "deliver":
-            self.doubt(at)
+            self.may_duplicate(at)
         self.await_progress(stage, before, at)
 
     def restart(self, stage: str) -> None:
         """SIGTERM, start, and wait until the stage commits again."""
-        before, at = self.crew.progress(stage), time.time()
-        code = self.crew.stop(stage)
+        before, at = self.supervisor.progress(stage), time.time()
+        code = self.supervisor.stop(stage)
         assert code == 0, f"{stage} ended with {code}"
-        self.crew.start(stage)
+        self.supervisor.start(stage)
         self.await_progress(stage, before, at)
 
     def change(self, webhook: str) -> None:
         """Changes of a webhook that reach the topic."""
         for verb in ("pause", "enable"):
-            assert self.world.system.run("webhooks", verb, webhook, "--json")["propagated"], f"{verb} of {webhook}"
+            assert self.loaded.system.run("webhooks", verb, webhook, "--json")["propagated"], f"{verb} of {webhook}"
 
     def await_progress(self, stage: str, before: int, since: float) -> None:
         """Wait until a stage has done more than it had `before`; the time `since` the fault is its recovery."""
         enough = before + ENOUGH[stage]
-        until(lambda: self.crew.progress(stage) >= enough, RECOVERY_SECONDS, f"{stage} at work again")
+        until(lambda: self.supervisor.progress(stage) >= enough, RECOVERY_SECONDS, f"{stage} at work again")
         self._recoveries.append(time.time() - since)
 
     def end(self) -> None:
         """No more events; those of the scenario's own customers will not be missed later."""
-        self.world.load.stop()
-        self.world.load.busy -= self._own
+        self.loaded.load.stop()
+        self.loaded.load.busy -= self._own
 
     def row(self) -> Row:
         """Once it is over: what became of the act's events, and of all others."""
         of_this = f"{self.name}:"
-        evidence = read(self.world.folder, self.world.database_url)
+        evidence = read(self.loaded.folder, self.loaded.database_url)
         verdict = check(evidence)
         allowed = sum(
             receipt.accepted and any(start <= receipt.at <= end for start, end in self._doubts)
@@ -126,8 +126,8 @@ class ScenarioRun:
         )
         return Row(
             scenario=self.name,
-            events=self.world.load.events,
-            deliveries=self.world.load.owed,
+            events=self.loaded.load.events,
+            deliveries=self.loaded.load.owed,
             kills=self.kills,
             lost=len(verdict.lost),
             doubled=sum(n for (event, _), n in verdict.doubled.items() if event.startswith(of_this)),
@@ -149,21 +149,21 @@ class Scenario:
     apart: bool = False
 
 
-def perform(world: LoadedSystem, scenario: Scenario, seed: int) -> Row:
+def perform(loaded: LoadedSystem, scenario: Scenario, seed: int) -> Row:
     """Play a scenario under load, let everything settle, and judge; what it waited for in vain is a complaint too."""
-    act, complaints = ScenarioRun(world, scenario.name, seed), []
-    world.load.start(scenario.name, seed, scenario.rate, scenario.copies, scenario.poison)
-    before = world.crew.progress("record")
+    scenario_run, complaints = ScenarioRun(loaded, scenario.name, seed), []
+    loaded.load.start(scenario.name, seed, scenario.rate, scenario.copies, scenario.poison)
+    before = loaded.supervisor.progress("record")
     try:
-        until(lambda: world.crew.progress("record") > before + 100, RECOVERY_SECONDS, "work under way")
-        scenario.play(act)
-        act.end()
-        world.crew.wait_until_ready()
+        until(lambda: loaded.supervisor.progress("record") > before + 100, RECOVERY_SECONDS, "work under way")
+        scenario.play(scenario_run)
+        scenario_run.end()
+        loaded.supervisor.wait_until_ready()
     except AssertionError as failed:
         complaints.append(str(failed))
-        act.end()
+        scenario_run.end()
     # What never settles is for the checker to name.
     with suppress(AssertionError):
-        until(partial(world.is_settled, scenario.name), SETTLE_SECONDS)
-    row = act.row()
+        until(partial(loaded.is_settled, scenario.name), SETTLE_SECONDS)
+    row = scenario_run.row()
     return replace(row, complaints=(*complaints, *row.complaints))

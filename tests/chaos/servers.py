@@ -37,29 +37,29 @@ class Servers:
 
     def _play_on(self, scenario: Scenario) -> Row:
         self._worlds += self._world is None
-        world = self._world or LoadedSystem(self._kafka, self._postgres, f"w{self._worlds}.")
+        loaded = self._world or LoadedSystem(self._kafka, self._postgres, f"w{self._worlds}.")
         self._world = None
-        row = self._perform(world, scenario)
-        self._world = world if row.is_good else None
+        row = self._perform(loaded, scenario)
+        self._world = loaded if row.is_good else None
         return row
 
     def _play_apart(self, scenario: Scenario) -> Row:
         cluster = KafkaCluster()
         try:
-            world = LoadedSystem(cluster, self._postgres, "")
-            row = self._perform(world, scenario)
+            loaded = LoadedSystem(cluster, self._postgres, "")
+            row = self._perform(loaded, scenario)
             if row.is_good:
-                world.close()
+                loaded.close()
             return row
         finally:
             cluster.remove()
 
-    def _perform(self, world: LoadedSystem, scenario: Scenario) -> Row:
+    def _perform(self, loaded: LoadedSystem, scenario: Scenario) -> Row:
         row = None
         try:
-            row = perform(world, scenario, self._seed)
+            row = perform(loaded, scenario, self._seed)
         finally:
             if not (row and row.is_good):
-                print(f"{scenario.name}, seed {self._seed}: the logs and notes are in {world.folder}", flush=True)
-                world.close(keep_folder=True)
+                print(f"{scenario.name}, seed {self._seed}: the logs and notes are in {loaded.folder}", flush=True)
+                loaded.close(keep_folder=True)
         return row

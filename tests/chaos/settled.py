@@ -26,7 +26,7 @@ class Connection(Protocol):
     def execute(self, query: str, params: dict[str, Any]) -> Any: ...
 
 
-def is_settled(connection: Connection, act: str, owed: int) -> bool:
+def is_settled(connection: Connection, scenario_run: str, owed: int) -> bool:
     """Whether `owed` deliveries of the act's events are known, and nothing can change them any more."""
-    values = {"events": f"{act}:%", "owed": owed, "final": list(FINAL)}
+    values = {"events": f"{scenario_run}:%", "owed": owed, "final": list(FINAL)}
     return bool(connection.execute(SETTLED, values).fetchone()[0])

@@ -42,7 +42,7 @@ class LoadedSystem:
         }
         self.system = System(self.folder, env)
         self.system.prepare()
-        self.crew = StageSupervisor(self.system, kafka.bootstrap, prefix)
+        self.supervisor = StageSupervisor(self.system, kafka.bootstrap, prefix)
         self.load = Load(self.folder, kafka.bootstrap, f"{prefix}session-events")
         self._receiver = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("receiver.py"), self.folder / "receipts"],
@@ -52,8 +52,8 @@ class LoadedSystem:
         )
         assert self._receiver.stdout
         self._port = int(self._receiver.stdout.readline())
-        self.crew.start()
-        self.crew.wait_until_ready()
+        self.supervisor.start()
+        self.supervisor.wait_until_ready()
         with ThreadPoolExecutor(2) as pool:
             first, second = pool.map(lambda _: self.account(), range(2))
             customers = [
@@ -78,26 +78,26 @@ class LoadedSystem:
         self.load.wants(account, webhook, types)
         return webhook
 
-    def states(self, act: str) -> dict[str, int]:
+    def states(self, scenario_run: str) -> dict[str, int]:
         """How many deliveries of the act's events are in which state."""
         query = "SELECT state, count(*) FROM deliveries WHERE event_id LIKE %s GROUP BY state"
         try:
             with psycopg.connect(self.database_url, connect_timeout=2) as connection:
-                return dict(connection.execute(query, [f"{act}:%"]).fetchall())
+                return dict(connection.execute(query, [f"{scenario_run}:%"]).fetchall())
         except psycopg.OperationalError:
             return {}
 
-    def is_settled(self, act: str) -> bool:
+    def is_settled(self, scenario_run: str) -> bool:
         """Whether all that is owed is in a final state, and stays there."""
         try:
             with psycopg.connect(self.database_url, connect_timeout=2) as connection:
-                return is_settled(connection, act, self.load.owed)
+                return is_settled(connection, scenario_run, self.load.owed)
         except psycopg.OperationalError:
             return False
 
     def close(self, *, keep_folder: bool = False) -> None:
         self.load.close()
-        self.crew.close()
+        self.supervisor.close()
         self._receiver.communicate()
         if not keep_folder:
             shutil.rmtree(self.folder, ignore_errors=True)

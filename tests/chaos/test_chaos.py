@@ -19,18 +19,18 @@ NEEDS = {"Java": parts.java, "Kafka": parts.kafka, "PostgreSQL": parts.postgres}
 
 
 @pytest.fixture(scope="module")
-def theatre() -> Iterator[Servers]:
+def servers() -> Iterator[Servers]:
     for part, place in NEEDS.items():
         if not place():
             left_out(part)
     print(f"CHAOS_SEED={SEED}")  # seen when a scenario fails
-    with Servers(SEED) as theatre:
-        yield theatre
+    with Servers(SEED) as servers:
+        yield servers
 
 
 @pytest.mark.parametrize("scenario", scenarios(patient=False), ids=lambda scenario: scenario.name)
-def test_scenario(theatre: Servers, rows: list[Row], scenario: Scenario) -> None:
-    row = theatre.play(scenario)
+def test_scenario(servers: Servers, rows: list[Row], scenario: Scenario) -> None:
+    row = servers.play(scenario)
     rows.append(row)
     assert row.complaints == ()
     assert row.lost == 0

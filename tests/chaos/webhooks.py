@@ -11,58 +11,58 @@ from e2e.system import until
 CHOICES = {"deliver": "delivered", "keep": "dead", "discard": "discarded"}
 
 
-def pause_and_enable(act: ScenarioRun, rounds: int) -> None:
+def pause_and_enable(scenario_run: ScenarioRun, rounds: int) -> None:
     """Each choice for what is held, on a webhook of its own; what was held ends as was chosen."""
-    webhooks = {choice: act.customer(choice) for choice in CHOICES}
-    run = act.world.system.run
+    webhooks = {choice: scenario_run.customer(choice) for choice in CHOICES}
+    run = scenario_run.loaded.system.run
     for _ in range(rounds):
         with ThreadPoolExecutor() as pool:
-            killing = pool.submit(kill_in_turn, act, "deliver", "record")
+            killing = pool.submit(kill_in_turn, scenario_run, "deliver", "record")
             for webhook in webhooks.values():
                 run("webhooks", "pause", webhook)
             for webhook in webhooks.values():
-                until(partial(has, act, webhook, "held"), 60, "something held")
+                until(partial(has, scenario_run, webhook, "held"), 60, "something held")
             killing.result()
         with ThreadPoolExecutor() as pool:
-            killing = pool.submit(kill_in_turn, act, "deliver")
+            killing = pool.submit(kill_in_turn, scenario_run, "deliver")
             for choice, webhook in webhooks.items():
                 run("webhooks", "enable", webhook, "--held", choice)
             killing.result()
     for choice, webhook in webhooks.items():
-        until(partial(has, act, webhook, CHOICES[choice]), 60, f"something {CHOICES[choice]}")
+        until(partial(has, scenario_run, webhook, CHOICES[choice]), 60, f"something {CHOICES[choice]}")
 
 
-def rotate_and_replay(act: ScenarioRun, rounds: int, also: tuple[str, ...]) -> None:
+def rotate_and_replay(scenario_run: ScenarioRun, rounds: int, also: tuple[str, ...]) -> None:
     """A webhook gets new secrets, and what it was owed while paused is given up and sent again.
 
     `also` are killed beside `deliver` and `record`.
     """
-    webhook = act.customer("rotating")
-    run = act.world.system.run
+    webhook = scenario_run.customer("rotating")
+    run = scenario_run.loaded.system.run
     for _ in range(rounds):
         with ThreadPoolExecutor() as pool:
-            killing = pool.submit(kill_in_turn, act, *also, "deliver")
+            killing = pool.submit(kill_in_turn, scenario_run, *also, "deliver")
             run("webhooks", "rotate-secret", webhook, "--overlap-hours", "0")
             run("webhooks", "pause", webhook)
-            until(partial(has, act, webhook, "held"), 60, "something held")
+            until(partial(has, scenario_run, webhook, "held"), 60, "something held")
             killing.result()
         run("webhooks", "enable", webhook, "--held", "keep")
-        until(partial(has, act, webhook, "dead"), 60, "something dead")
+        until(partial(has, scenario_run, webhook, "dead"), 60, "something dead")
         with ThreadPoolExecutor() as pool:
-            killing = pool.submit(kill_in_turn, act, "deliver", "record", *also)
+            killing = pool.submit(kill_in_turn, scenario_run, "deliver", "record", *also)
             run("webhooks", "rotate-secret", webhook)
             run("dead-letters", "retry", "--all", "--webhook", webhook)
             run("webhooks", "finish-rotation", webhook)
             killing.result()
-    until(partial(has, act, webhook, "delivered"), 60, "something delivered")
+    until(partial(has, scenario_run, webhook, "delivered"), 60, "something delivered")
 
 
-def kill_in_turn(act: ScenarioRun, *stages: str) -> None:
+def kill_in_turn(scenario_run: ScenarioRun, *stages: str) -> None:
     for stage in stages:
-        act.kill(stage)
+        scenario_run.kill(stage)
 
 
-def has(act: ScenarioRun, webhook: str, state: str) -> bool:
+def has(scenario_run: ScenarioRun, webhook: str, state: str) -> bool:
     query = "SELECT 1 FROM deliveries WHERE webhook_id = %s AND state = %s LIMIT 1"
-    with psycopg.connect(act.world.database_url) as connection:
+    with psycopg.connect(scenario_run.loaded.database_url) as connection:
         return connection.execute(query, [webhook, state]).fetchone() is not None

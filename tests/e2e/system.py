@@ -196,7 +196,7 @@ class System:
     def log(self, stage: str) -> str:
         return (self.folder / f"{stage}.log").read_text(errors="replace")
 
-    def facts(self, stage: str) -> list[dict[str, Any]]:
+    def log_events(self, stage: str) -> list[dict[str, Any]]:
         """The stage's structured log lines; the last one may be only half there."""
         whole = self.log(stage).rpartition("\n")[0]
         return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
@@ -213,9 +213,9 @@ def ownership(system: System) -> list[tuple[float, int]]:
     """When how many partitions came (or, below zero, went)."""
     signs = {"partitions_assigned": 1, "partitions_revoked": -1, "partitions_lost": -1}
     return [
-        (datetime.fromisoformat(fact["timestamp"]).timestamp(), signs[fact["event"]] * fact["count"])
-        for fact in system.facts("deliver")
-        if fact["event"] in signs
+        (datetime.fromisoformat(line["timestamp"]).timestamp(), signs[line["event"]] * line["count"])
+        for line in system.log_events("deliver")
+        if line["event"] in signs
     ]
 
 

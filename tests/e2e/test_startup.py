@@ -47,7 +47,7 @@ def test_a_stage_without_kafka_is_live_and_says_why(alone: System, stage: str) -
     alone.send(stage, signal.SIGTERM)
     until(lambda: alone.exit_code(stage) is not None, 3, "the end at once")
     assert alone.exit_code(stage) == 0
-    told = [fact["event"] for fact in alone.facts(stage) if "stage" in fact]
+    told = [line["event"] for line in alone.log_events(stage) if "stage" in line]
     assert (set(told), told[-1]) == ({"started", "not ready", "stopped"}, "stopped")
     assert "Traceback" not in alone.log(stage)
 

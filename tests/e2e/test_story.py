@@ -154,7 +154,7 @@ def test_five_failures_pause_a_webhook_once(system: System, platform: Platform, 
     platform.flush()
     until(lambda: system.states(down) == {"held": 4}, message="what came later held too")
     assert "evt_late" not in receiver.ids("/down")
-    pauses = [fact for fact in system.facts("record") if fact["event"] == "webhook paused"]
+    pauses = [line for line in system.log_events("record") if line["event"] == "webhook paused"]
     assert [pause["webhook_id"] for pause in pauses].count(down) == 1
 
 
@@ -167,7 +167,7 @@ def test_an_invalid_record_is_stored_byte_for_byte(system: System, platform: Pla
     platform.flush()
 
     until(lambda: receiver.ids("/crm") == ["evt_1"], message="the event behind the poison")
-    [stored] = [fact for fact in system.facts("fan-out") if fact["event"] == "invalid_record_stored"]
+    [stored] = [line for line in system.log_events("fan-out") if line["event"] == "invalid_record_stored"]
     assert "Confluent" in stored["why"]
 
 

@@ -133,9 +133,9 @@ def test_a_stop_amid_traffic_logs_no_error(tmp_path: Path, receiver: Receiver) -
         system.webhook(account, receiver.url("/crm"))
         system.run("events", "publish", "-", stdin="\n".join(updated(account, number) for number in range(500)))
         until(lambda: len(receiver.ids("/crm")) > 20, 30, "deliveries under way")
-    facts = facts_of(tmp_path)
-    assert [fact for fact in facts if fact["level"] != "info"] == []
-    assert {fact["stage"] for fact in facts if fact["event"] == "stopped"} == set(STAGES)
+    log_events = log_events_of(tmp_path)
+    assert [line for line in log_events if line["level"] != "info"] == []
+    assert {line["stage"] for line in log_events if line["event"] == "stopped"} == set(STAGES)
 
 
 def test_what_a_killed_broker_forgot_is_dead_and_can_be_retried(tmp_path: Path, receiver: Receiver) -> None:
@@ -150,14 +150,14 @@ def test_what_a_killed_broker_forgot_is_dead_and_can_be_retried(tmp_path: Path, 
     (tmp_path / "up.log").unlink()
     with running_up(tmp_path, env) as (system, _):
         until(lambda: is_ready(system), 90, lambda: reasons(system))
-        [fact] = [fact for fact in facts_of(tmp_path) if "dead letters now" in fact["event"]]
-        assert fact["deliveries"] == 1
+        [line] = [line for line in log_events_of(tmp_path) if "dead letters now" in line["event"]]
+        assert line["deliveries"] == 1
         retried = system.run("dead-letters", "retry", "--all", "--reason", "broker_restarted", "--json")
         assert retried == {"retried": 1}
         until(lambda: system.run("deliveries", "list", "--state", "delivered", "--json"), 30, "delivered at last")
 
 
-def facts_of(folder: Path) -> list[dict[str, Any]]:
+def log_events_of(folder: Path) -> list[dict[str, Any]]:
     """The log lines of `up` and its stages."""
     return [json.loads(line) for line in (folder / "up.log").read_text().splitlines()]
 
@@ -181,4 +181,4 @@ def test_a_stop_while_it_starts_is_quiet_too(tmp_path: Path, seconds: float) -> 
         started = time.monotonic()
         until(lambda: "embedded broker" in (tmp_path / "up.log").read_text(), 30, "the first line")
         until(lambda: time.monotonic() > started + seconds)
-    assert {fact["level"] for fact in facts_of(tmp_path)} == {"info"}
+    assert {line["level"] for line in log_events_of(tmp_path)} == {"info"}

@@ -75,7 +75,7 @@ class FakeDnsCheck:
 
 
 @dataclass
-class Person:
+class ApiClient:
     """Somebody with a key; without one, anybody."""
 
     client: httpx.AsyncClient
@@ -124,26 +124,26 @@ class ApiFixture:
     kafka: FakeKafka
     telemetry: FakeTelemetry
     publisher: FakePublisher
-    operator: Person
+    operator: ApiClient
     readiness_problems: list[str]
-    people: dict[str, Person] = field(default_factory=dict)
+    people: dict[str, ApiClient] = field(default_factory=dict)
 
     @property
-    def nobody(self) -> Person:
-        return Person(self.client)
+    def nobody(self) -> ApiClient:
+        return ApiClient(self.client)
 
     @property
-    def acme(self) -> Person:
+    def acme(self) -> ApiClient:
         return self.people["acme"]
 
     @property
-    def globex(self) -> Person:
+    def globex(self) -> ApiClient:
         return self.people["globex"]
 
-    async def with_scopes(self, account_id: str, *scopes: str) -> Person:
+    async def with_scopes(self, account_id: str, *scopes: str) -> ApiClient:
         """Somebody whose key permits just that."""
         made = await self.access.add_key(account_id, "narrow", scopes, by="test")
-        return Person(self.client, made.api_key, account_id)
+        return ApiClient(self.client, made.api_key, account_id)
 
     @contextlib.contextmanager
     def database_away(self) -> Iterator[None]:
@@ -175,7 +175,7 @@ def _migrated() -> str:
 
 
 @asynccontextmanager
-async def open_office(
+async def open_api(
     url: str, *, requests_a_minute: int = 100_000, webhooks_per_account: int = 1000
 ) -> AsyncIterator[ApiFixture]:
     """The API on this database; what it needs of Kafka is in memory."""
@@ -250,8 +250,8 @@ async def open_office(
     app = create_app(services, "1.2.3", requests_a_minute)
     recorder = SqlRecorder(database, clock, telemetry, new_id)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://hooks.example.com") as client:
-        operator = Person(client, OPERATOR_KEY)
-        office = ApiFixture(
+        operator = ApiClient(client, OPERATOR_KEY)
+        api = ApiFixture(
             app,
             database,
             recorder,
@@ -267,8 +267,8 @@ async def open_office(
         )
         for name in ("acme", "globex"):
             opened = await account_service.open(name, [f"ops@{name}.example"], by="test")
-            office.people[name] = Person(client, opened.api_key, opened.account.id)
-        yield office
+            api.people[name] = ApiClient(client, opened.api_key, opened.account.id)
+        yield api
     await database.close()
 
 

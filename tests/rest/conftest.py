@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest_asyncio
 
-from rest.api_fixture import ApiFixture, open_office
+from rest.api_fixture import ApiFixture, open_api
 
 
 @pytest_asyncio.fixture
-async def office(tmp_path: Path) -> AsyncIterator[ApiFixture]:
-    async with open_office(f"sqlite:///{tmp_path}/db.sqlite") as office:
-        yield office
+async def api(tmp_path: Path) -> AsyncIterator[ApiFixture]:
+    async with open_api(f"sqlite:///{tmp_path}/db.sqlite") as api:
+        yield api

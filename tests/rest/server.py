@@ -9,7 +9,7 @@ import uvicorn
 import uvloop
 
 from builders import attempt
-from rest.api_fixture import ApiFixture, open_office
+from rest.api_fixture import ApiFixture, open_api
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.http_server.connection_limits import ConnectionLimits, ConnectionObserver
 from streams.adapters.http_server.server import server_config
@@ -39,7 +39,7 @@ class Server:
         self.closed: list[str] = []
         self._loop_factory = loop_factory
         self._limits = limits or ConnectionLimits()
-        self.office: ApiFixture
+        self.api: ApiFixture
         self._started = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(database_url,), daemon=True)
@@ -65,10 +65,10 @@ class Server:
             self._started.set()
 
     async def _serve(self, database_url: str) -> None:
-        async with open_office(database_url) as office:
-            self.office = office
-            office.kafka.appended.append(self._deliver)
-            config = server_config(office.app, self._limits, ConnectionObserver(self.closed.append), port=0)
+        async with open_api(database_url) as api:
+            self.api = api
+            api.kafka.appended.append(self._deliver)
+            config = server_config(api.app, self._limits, ConnectionObserver(self.closed.append), port=0)
             self._server = _Server(config)
             serving = asyncio.create_task(self._server.serve())
             while not self._server.started:
@@ -82,9 +82,9 @@ class Server:
         self._delivering = asyncio.ensure_future(self._deliver_tests())
 
     async def _deliver_tests(self) -> None:
-        kafka, codec = self.office.kafka, AvroCodec()
+        kafka, codec = self.api.kafka, AvroCodec()
         for record in kafka.topic(TEST_DELIVERIES)[-1:]:
             owed = codec.decode(record.value or b"")
             assert isinstance(owed, Delivery)
             told = {"account_id": owed.account_id, "event_id": owed.event_id, "webhook_id": owed.webhook_id}
-            await self.office.record(owed, attempt(**told, trigger=Trigger.TEST))
+            await self.api.record(owed, attempt(**told, trigger=Trigger.TEST))

@@ -2,13 +2,13 @@
 
 import pytest
 
-from rest.api_fixture import OTHER_OPERATOR_KEY, ApiFixture, Person, errors_of
+from rest.api_fixture import OTHER_OPERATOR_KEY, ApiClient, ApiFixture, errors_of
 from streams.core.access import digest
 from streams.core.errors import Unauthorized
 
 
-async def test_a_new_account_has_a_key_with_every_scope(office: ApiFixture) -> None:
-    made = await office.operator.post("/v1/accounts", {"name": " Initech ", "emails": ["a@b.example"], "planLimit": 9})
+async def test_a_new_account_has_a_key_with_every_scope(api: ApiFixture) -> None:
+    made = await api.operator.post("/v1/accounts", {"name": " Initech ", "emails": ["a@b.example"], "planLimit": 9})
     key = made.pop("apiKey")
     assert made == {
         "id": made["id"],
@@ -18,20 +18,20 @@ async def test_a_new_account_has_a_key_with_every_scope(office: ApiFixture) -> N
         "weeklyDigest": True,
         "createdAt": "2026-04-10T12:00:00Z",
     }
-    assert await office.operator.get(f"/v1/accounts/{made['id']}") == made
-    assert made in await office.operator.get("/v1/accounts")
-    assert (await Person(office.client, key).webhook())["status"] == "active"
-    assert key not in str(await office.operator.get(f"/v1/accounts/{made['id']}/keys"))
+    assert await api.operator.get(f"/v1/accounts/{made['id']}") == made
+    assert made in await api.operator.get("/v1/accounts")
+    assert (await ApiClient(api.client, key).webhook())["status"] == "active"
+    assert key not in str(await api.operator.get(f"/v1/accounts/{made['id']}/keys"))
 
 
-async def test_an_account_is_changed_field_by_field(office: ApiFixture) -> None:
-    path = f"/v1/accounts/{office.acme.account_id}"
-    changed = await office.operator.patch(path, {"planLimit": 1000, "weeklyDigest": False})
+async def test_an_account_is_changed_field_by_field(api: ApiFixture) -> None:
+    path = f"/v1/accounts/{api.acme.account_id}"
+    changed = await api.operator.patch(path, {"planLimit": 1000, "weeklyDigest": False})
     assert (changed["name"], changed["planLimit"], changed["weeklyDigest"]) == ("acme", 1000, False)
-    assert "planLimit" not in await office.operator.patch(path, {"planLimit": None})
+    assert "planLimit" not in await api.operator.patch(path, {"planLimit": None})
     for body, field in (({"emails": ["nobody"]}, "emails"), ({"name": "  "}, "name"), ({"plan": 1}, "plan")):
-        assert field in errors_of(await office.operator.ask("PATCH", path, body))
-    assert (await office.operator.ask("PATCH", "/v1/accounts/acc_unknown", {"name": "x"})).status_code == 404
+        assert field in errors_of(await api.operator.ask("PATCH", path, body))
+    assert (await api.operator.ask("PATCH", "/v1/accounts/acc_unknown", {"name": "x"})).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -49,14 +49,14 @@ async def test_an_account_is_changed_field_by_field(office: ApiFixture) -> None:
         "é@c.example",
     ],
 )
-async def test_what_a_mails_header_would_not_take_is_no_address(office: ApiFixture, email: str) -> None:
-    response = await office.operator.ask("POST", "/v1/accounts", {"name": "Initech", "emails": [email]})
+async def test_what_a_mails_header_would_not_take_is_no_address(api: ApiFixture, email: str) -> None:
+    response = await api.operator.ask("POST", "/v1/accounts", {"name": "Initech", "emails": [email]})
     assert "is no e-mail address" in errors_of(response)["emails"]
 
 
-async def test_a_key_names_its_scopes_and_an_unknown_one_is_named(office: ApiFixture) -> None:
-    path = f"/v1/accounts/{office.acme.account_id}/keys"
-    made = await office.operator.post(path, {"name": "export", "scopes": ["deliveries:read"]})
+async def test_a_key_names_its_scopes_and_an_unknown_one_is_named(api: ApiFixture) -> None:
+    path = f"/v1/accounts/{api.acme.account_id}/keys"
+    made = await api.operator.post(path, {"name": "export", "scopes": ["deliveries:read"]})
     assert made["scopes"] == ["deliveries:read"]
     assert made["apiKey"].startswith("sk_")
     for body, field in (
@@ -64,40 +64,40 @@ async def test_a_key_names_its_scopes_and_an_unknown_one_is_named(office: ApiFix
         ({"name": "x", "scopes": []}, "scopes"),
         ({"name": "x", "scopes": ["webhooks:read"], "expiresAt": "2026-04-10T11:00:00Z"}, "expiresAt"),
     ):
-        assert field in errors_of(await office.operator.ask("POST", path, body))
-    assert (await office.operator.ask("DELETE", f"{path}/key_unknown")).status_code == 404
-    elsewhere = f"/v1/accounts/{office.globex.account_id}/keys/{made['id']}"
-    assert (await office.operator.ask("DELETE", elsewhere)).status_code == 404
+        assert field in errors_of(await api.operator.ask("POST", path, body))
+    assert (await api.operator.ask("DELETE", f"{path}/key_unknown")).status_code == 404
+    elsewhere = f"/v1/accounts/{api.globex.account_id}/keys/{made['id']}"
+    assert (await api.operator.ask("DELETE", elsewhere)).status_code == 404
 
 
-async def test_a_sign_in_token_works_once_within_15_minutes(office: ApiFixture) -> None:
-    path = f"/v1/accounts/{office.acme.account_id}/users"
-    user = await office.operator.post(path, {"email": "Ada@Acme.example"})
+async def test_a_sign_in_token_works_once_within_15_minutes(api: ApiFixture) -> None:
+    path = f"/v1/accounts/{api.acme.account_id}/users"
+    user = await api.operator.post(path, {"email": "Ada@Acme.example"})
     assert user["email"] == "ada@acme.example"
-    assert await office.operator.post(path, {"email": "ada@acme.example"}) == user
-    assert await office.operator.get(path) == [user]
-    first, second = [(await office.operator.post(f"{path}/{user['id']}/sign-in-token"))["token"] for _ in range(2)]
-    signed_in = await office.access.sign_in(first)
-    assert (signed_in.id, signed_in.account_id) == (user["id"], office.acme.account_id)
+    assert await api.operator.post(path, {"email": "ada@acme.example"}) == user
+    assert await api.operator.get(path) == [user]
+    first, second = [(await api.operator.post(f"{path}/{user['id']}/sign-in-token"))["token"] for _ in range(2)]
+    signed_in = await api.access.sign_in(first)
+    assert (signed_in.id, signed_in.account_id) == (user["id"], api.acme.account_id)
     with pytest.raises(Unauthorized, match="used already"):
-        await office.access.sign_in(first)
-    office.clock.advance(15 * 60)
+        await api.access.sign_in(first)
+    api.clock.advance(15 * 60)
     with pytest.raises(Unauthorized, match="expired"):
-        await office.access.sign_in(second)
-    third = (await office.operator.post(f"{path}/{user['id']}/sign-in-token"))["token"]
-    await office.operator.delete(f"{path}/{user['id']}")
+        await api.access.sign_in(second)
+    third = (await api.operator.post(f"{path}/{user['id']}/sign-in-token"))["token"]
+    await api.operator.delete(f"{path}/{user['id']}")
     with pytest.raises(Unauthorized):
-        await office.access.sign_in(third)
-    assert (await office.operator.ask("POST", f"{path}/{user['id']}/sign-in-token")).status_code == 404
+        await api.access.sign_in(third)
+    assert (await api.operator.ask("POST", f"{path}/{user['id']}/sign-in-token")).status_code == 404
 
 
-async def test_operators_see_who_did_what_in_all_accounts(office: ApiFixture) -> None:
-    await office.acme.webhook()
-    path = f"/v1/accounts/{office.acme.account_id}/keys"
-    made = await office.operator.post(path, {"name": "short", "scopes": ["webhooks:read"]})
-    await office.operator.delete(f"{path}/{made['id']}")
-    await office.operator.delete(f"{path}/{made['id']}")
-    audit_trail = (await office.operator.get("/v1/audit"))["data"]
+async def test_operators_see_who_did_what_in_all_accounts(api: ApiFixture) -> None:
+    await api.acme.webhook()
+    path = f"/v1/accounts/{api.acme.account_id}/keys"
+    made = await api.operator.post(path, {"name": "short", "scopes": ["webhooks:read"]})
+    await api.operator.delete(f"{path}/{made['id']}")
+    await api.operator.delete(f"{path}/{made['id']}")
+    audit_trail = (await api.operator.get("/v1/audit"))["data"]
     told = [(audit_entry["actor"].partition(":")[0], audit_entry["action"]) for audit_entry in audit_trail]
     assert told == [
         ("operator", "key.revoked"),
@@ -109,21 +109,21 @@ async def test_operators_see_who_did_what_in_all_accounts(office: ApiFixture) ->
     assert made["apiKey"] not in str(audit_trail)
 
 
-async def test_two_operators_are_two_actors(office: ApiFixture) -> None:
-    other = Person(office.client, OTHER_OPERATOR_KEY)
-    await office.operator.post("/v1/accounts", {"name": "first"})
+async def test_two_operators_are_two_actors(api: ApiFixture) -> None:
+    other = ApiClient(api.client, OTHER_OPERATOR_KEY)
+    await api.operator.post("/v1/accounts", {"name": "first"})
     await other.post("/v1/accounts", {"name": "second"})
-    audit_trail = (await office.operator.get("/v1/audit"))["data"]
+    audit_trail = (await api.operator.get("/v1/audit"))["data"]
     assert [audit_entry["actor"] for audit_entry in audit_trail[:2]] == [
         f"operator:{digest(OTHER_OPERATOR_KEY)[:8]}",
         "operator:ada",
     ]
 
 
-async def test_operators_do_not_share_idempotency_keys(office: ApiFixture) -> None:
-    other, headers = Person(office.client, OTHER_OPERATOR_KEY), {"Idempotency-Key": "open"}
-    first = await office.operator.ask("POST", "/v1/accounts", {"name": "Acme"}, headers=headers)
+async def test_operators_do_not_share_idempotency_keys(api: ApiFixture) -> None:
+    other, headers = ApiClient(api.client, OTHER_OPERATOR_KEY), {"Idempotency-Key": "open"}
+    first = await api.operator.ask("POST", "/v1/accounts", {"name": "Acme"}, headers=headers)
     second = await other.ask("POST", "/v1/accounts", {"name": "Acme"}, headers=headers)
-    again = await office.operator.ask("POST", "/v1/accounts", {"name": "Acme"}, headers=headers)
+    again = await api.operator.ask("POST", "/v1/accounts", {"name": "Acme"}, headers=headers)
     assert first.json()["id"] != second.json()["id"]
     assert again.json() == first.json()

@@ -68,7 +68,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.mark.parametrize(("method", "path", "body"), BODIES.values(), ids=BODIES.keys())
 def test_an_error_answer_is_small(server: Server, method: str, path: str, body: str) -> None:
-    key = OPERATOR_KEY if path.startswith("/v1/accounts") else server.office.acme.key
+    key = OPERATOR_KEY if path.startswith("/v1/accounts") else server.api.acme.key
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     assert len(body) <= MEBIBYTE
     response = httpx.request(method, server.url + path, content=body, headers=headers, timeout=20)
@@ -80,7 +80,7 @@ def test_an_error_answer_is_small(server: Server, method: str, path: str, body: 
 
 def test_the_api_answers_others_meanwhile(server: Server) -> None:
     method, path, body = BODIES["packages"]
-    headers = {"Authorization": f"Bearer {server.office.acme.key}", "Content-Type": "application/json"}
+    headers = {"Authorization": f"Bearer {server.api.acme.key}", "Content-Type": "application/json"}
     sending = [
         threading.Thread(
             target=httpx.request, args=(method, server.url + path), kwargs={"content": body, "headers": headers}
@@ -98,16 +98,16 @@ def test_the_api_answers_others_meanwhile(server: Server) -> None:
     assert slowest < 2
 
 
-async def test_an_answer_says_how_many_errors_it_leaves_out(office: ApiFixture) -> None:
-    response = await office.acme.ask("POST", "/v1/webhooks", {"url": URL, "packages": ["a b"] * 1000})
+async def test_an_answer_says_how_many_errors_it_leaves_out(api: ApiFixture) -> None:
+    response = await api.acme.ask("POST", "/v1/webhooks", {"url": URL, "packages": ["a b"] * 1000})
     assert response.status_code == 422
     assert len(response.json()["errors"]) == ERRORS_SHOWN
     assert response.json()["omittedErrors"] == 1000 - ERRORS_SHOWN
 
 
-async def test_deep_json_is_called_too_deep(office: ApiFixture) -> None:
+async def test_deep_json_is_called_too_deep(api: ApiFixture) -> None:
     deep, headers = "[" * NESTED + "]" * NESTED, {"Content-Type": "application/json"}
-    response = await office.acme.ask("POST", "/v1/webhooks", content=deep, headers=headers)
+    response = await api.acme.ask("POST", "/v1/webhooks", content=deep, headers=headers)
     assert response.status_code == 400
     assert response.json()["detail"] == "It is nested too deeply."
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import NOON, attempt, delivery
-from rest.api_fixture import ApiFixture, errors_of, open_office
+from rest.api_fixture import ApiFixture, errors_of, open_api
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.attempt import DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery
@@ -19,68 +19,68 @@ from streams.stages.maintenance import run_jobs
 from streams.topics import TEST_DELIVERIES
 
 
-async def owed(office: ApiFixture, number: int, **changes: Any) -> Delivery:
+async def owed(api: ApiFixture, number: int, **changes: Any) -> Delivery:
     """A delivery of account `acme` that waits, first seen `number` seconds after noon."""
     seen = NOON + timedelta(seconds=number)
-    made = delivery(account_id=office.acme.account_id, event_id=f"evt_{number}", first_seen_at=seen)
+    made = delivery(account_id=api.acme.account_id, event_id=f"evt_{number}", first_seen_at=seen)
     made = made._replace(**changes)
-    await office.record(made, at=seen)
+    await api.record(made, at=seen)
     return made
 
 
-async def given_up(office: ApiFixture, number: int, reason: DeathReason = DeathReason.EXHAUSTED, **changes: Any) -> str:
+async def given_up(api: ApiFixture, number: int, reason: DeathReason = DeathReason.EXHAUSTED, **changes: Any) -> str:
     """A dead letter; its id."""
-    made = await owed(office, number, step=7, attempt=7, **changes)
+    made = await owed(api, number, step=7, attempt=7, **changes)
     letter = DeadLetter(made._replace(step=8), reason, "The endpoint responded with 500: its server failed.")
-    await office.record(letter, at=NOON + timedelta(seconds=number))
+    await api.record(letter, at=NOON + timedelta(seconds=number))
     return made.id
 
 
-async def ids(office: ApiFixture, path: str, **params: Any) -> list[str]:
-    return [row["eventId"] for row in (await office.acme.get(path, **params))["data"]]
+async def ids(api: ApiFixture, path: str, **params: Any) -> list[str]:
+    return [row["eventId"] for row in (await api.acme.get(path, **params))["data"]]
 
 
-async def test_deliveries_are_found_by_each_filter_newest_first(office: ApiFixture) -> None:
-    await owed(office, 1)
-    await owed(office, 2, webhook_id="wh_lrs", event_type="session.scored")
-    await given_up(office, 3)
+async def test_deliveries_are_found_by_each_filter_newest_first(api: ApiFixture) -> None:
+    await owed(api, 1)
+    await owed(api, 2, webhook_id="wh_lrs", event_type="session.scored")
+    await given_up(api, 3)
     path = "/v1/deliveries"
-    assert await ids(office, path) == ["evt_3", "evt_2", "evt_1"]
-    assert await ids(office, path, webhook="wh_lrs") == ["evt_2"]
-    assert await ids(office, path, event="evt_1") == ["evt_1"]
-    assert await ids(office, path, type="session.scored") == ["evt_2"]
-    assert await ids(office, path, state="dead") == ["evt_3"]
-    assert await ids(office, path, state="waiting") == ["evt_2", "evt_1"]
-    assert await ids(office, path, since="2026-04-10T12:00:02Z") == ["evt_3", "evt_2"]
-    assert await ids(office, path, until="2026-04-10T14:00:02+02:00") == ["evt_1"]
-    assert await ids(office, path, state="delivered") == []
+    assert await ids(api, path) == ["evt_3", "evt_2", "evt_1"]
+    assert await ids(api, path, webhook="wh_lrs") == ["evt_2"]
+    assert await ids(api, path, event="evt_1") == ["evt_1"]
+    assert await ids(api, path, type="session.scored") == ["evt_2"]
+    assert await ids(api, path, state="dead") == ["evt_3"]
+    assert await ids(api, path, state="waiting") == ["evt_2", "evt_1"]
+    assert await ids(api, path, since="2026-04-10T12:00:02Z") == ["evt_3", "evt_2"]
+    assert await ids(api, path, until="2026-04-10T14:00:02+02:00") == ["evt_1"]
+    assert await ids(api, path, state="delivered") == []
     for query, field in (
         ("state=lost", "state"),
         ("since=noon", "since"),
         ("limit=501", "limit"),
         ("event=%00", "event"),
     ):
-        assert field in errors_of(await office.acme.ask("GET", f"{path}?{query}"))
+        assert field in errors_of(await api.acme.ask("GET", f"{path}?{query}"))
 
 
-async def test_a_test_waits_for_its_payload(office: ApiFixture) -> None:
-    hook = await office.acme.webhook()
-    asked = asyncio.create_task(office.acme.post(f"/v1/webhooks/{hook['id']}/test", {"type": "session.completed"}))
+async def test_a_test_waits_for_its_payload(api: ApiFixture) -> None:
+    hook = await api.acme.webhook()
+    asked = asyncio.create_task(api.acme.post(f"/v1/webhooks/{hook['id']}/test", {"type": "session.completed"}))
     async with asyncio.timeout(10):
-        while not (sent := office.kafka.topic(TEST_DELIVERIES)):
+        while not (sent := api.kafka.topic(TEST_DELIVERIES)):
             await asyncio.sleep(0.01)
     made = AvroCodec().decode(sent[0].value or b"")
     assert isinstance(made, Delivery)
     theirs = {name: getattr(made, name) for name in ("account_id", "event_id", "event_type", "webhook_id", "trigger")}
-    await office.record(attempt(**theirs))
-    assert "payload" not in await office.acme.get(f"/v1/deliveries/{made.id}")
-    await office.record(made)
+    await api.record(attempt(**theirs))
+    assert "payload" not in await api.acme.get(f"/v1/deliveries/{made.id}")
+    await api.record(made)
     seen = await asked
     assert (seen["state"], seen["payload"]["test"], len(seen["made"])) == ("delivered", True, 1)
 
 
-async def test_a_delivery_shows_payload_and_attempts(office: ApiFixture) -> None:
-    made = await owed(office, 1)
+async def test_a_delivery_shows_payload_and_attempts(api: ApiFixture) -> None:
+    made = await owed(api, 1)
     failed = attempt(
         account_id=made.account_id,
         event_id=made.event_id,
@@ -92,8 +92,8 @@ async def test_a_delivery_shows_payload_and_attempts(office: ApiFixture) -> None
         tier="30s",
         ended_at=NOON + timedelta(milliseconds=12),
     )
-    await office.record(failed)
-    seen = await office.acme.get(f"/v1/deliveries/{made.id}")
+    await api.record(failed)
+    seen = await api.acme.get(f"/v1/deliveries/{made.id}")
     assert (seen["state"], seen["tier"], seen["dueAt"]) == ("waiting", "30s", "2026-04-10T12:00:30Z")
     assert seen["payload"]["data"]["learnerId"] == "learner-42"
     [made_one] = seen["made"]
@@ -106,24 +106,24 @@ async def test_a_delivery_shows_payload_and_attempts(office: ApiFixture) -> None
 @given(st.data())
 async def test_pages_are_stable_while_deliveries_arrive(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        async with open_office(f"sqlite:///{folder}/db.sqlite") as office:
-            await _walk(office, data)
+        async with open_api(f"sqlite:///{folder}/db.sqlite") as api:
+            await _walk(api, data)
 
 
-async def _walk(office: ApiFixture, data: st.DataObject) -> None:
+async def _walk(api: ApiFixture, data: st.DataObject) -> None:
     seconds = st.integers(0, 3)
-    first = [await owed(office, 0, event_id=f"old_{n}", first_seen_at=_at(data.draw(seconds))) for n in range(7)]
+    first = [await owed(api, 0, event_id=f"old_{n}", first_seen_at=_at(data.draw(seconds))) for n in range(7)]
     seen: list[str] = []
     cursor, arrived = None, 0
     while True:
         limit = data.draw(st.integers(1, 4))
-        page = await office.acme.get("/v1/deliveries", limit=limit, **({"cursor": cursor} if cursor else {}))
+        page = await api.acme.get("/v1/deliveries", limit=limit, **({"cursor": cursor} if cursor else {}))
         seen += [row["id"] for row in page["data"]]
         if (cursor := page.get("nextCursor")) is None:
             break
         for _ in range(data.draw(st.integers(0, 2))):
             arrived += 1
-            await owed(office, 0, event_id=f"new_{arrived}", first_seen_at=_at(data.draw(seconds)))
+            await owed(api, 0, event_id=f"new_{arrived}", first_seen_at=_at(data.draw(seconds)))
     assert len(seen) == len(set(seen))
     assert {made.id for made in first} <= set(seen)
 
@@ -135,70 +135,70 @@ def _at(seconds: int) -> datetime:
 # -- acting ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_delivery_is_replayed_unless_it_is_held(office: ApiFixture) -> None:
-    webhook = await office.acme.webhook()
-    dead = await given_up(office, 1, webhook_id=webhook["id"])
-    response = await office.acme.ask("POST", f"/v1/deliveries/{dead}/retry")
+async def test_a_delivery_is_replayed_unless_it_is_held(api: ApiFixture) -> None:
+    webhook = await api.acme.webhook()
+    dead = await given_up(api, 1, webhook_id=webhook["id"])
+    response = await api.acme.ask("POST", f"/v1/deliveries/{dead}/retry")
     again = response.json()
     assert (response.status_code, again["state"], again["reason"], again["generation"]) == (202, "held", "replay", 2)
-    refused = await office.acme.ask("POST", f"/v1/deliveries/{dead}/retry")
+    refused = await api.acme.ask("POST", f"/v1/deliveries/{dead}/retry")
     assert "is sent without a replay" in errors_of(refused)["delivery"]
-    orphan = await given_up(office, 2, webhook_id="wh_gone")
-    assert "deleted" in errors_of(await office.acme.ask("POST", f"/v1/deliveries/{orphan}/retry"))["delivery"]
+    orphan = await given_up(api, 2, webhook_id="wh_gone")
+    assert "deleted" in errors_of(await api.acme.ask("POST", f"/v1/deliveries/{orphan}/retry"))["delivery"]
 
 
-async def test_dead_letters_are_filtered_by_reason(office: ApiFixture) -> None:
-    webhook = (await office.acme.webhook())["id"]
-    dead = [await given_up(office, n, webhook_id=webhook) for n in range(3)]
-    await given_up(office, 3, DeathReason.GONE, webhook_id=webhook)
-    assert await ids(office, "/v1/dead-letters") == ["evt_3", "evt_2", "evt_1", "evt_0"]
-    assert await ids(office, "/v1/dead-letters", reason="gone") == ["evt_3"]
-    retried = await office.acme.post("/v1/dead-letters/retry", {"ids": [dead[0], "unknown"]})
+async def test_dead_letters_are_filtered_by_reason(api: ApiFixture) -> None:
+    webhook = (await api.acme.webhook())["id"]
+    dead = [await given_up(api, n, webhook_id=webhook) for n in range(3)]
+    await given_up(api, 3, DeathReason.GONE, webhook_id=webhook)
+    assert await ids(api, "/v1/dead-letters") == ["evt_3", "evt_2", "evt_1", "evt_0"]
+    assert await ids(api, "/v1/dead-letters", reason="gone") == ["evt_3"]
+    retried = await api.acme.post("/v1/dead-letters/retry", {"ids": [dead[0], "unknown"]})
     assert retried == {"ids": [dead[0]]}
-    discarded = await office.acme.post("/v1/dead-letters/discard", {"ids": [dead[1], dead[0]]})
+    discarded = await api.acme.post("/v1/dead-letters/discard", {"ids": [dead[1], dead[0]]})
     assert discarded == {"ids": [dead[1]]}
-    assert await ids(office, "/v1/dead-letters") == ["evt_3", "evt_2"]
+    assert await ids(api, "/v1/dead-letters") == ["evt_3", "evt_2"]
     for body in ({}, {"ids": ["a"], "filter": {}}):
-        assert "either" in errors_of(await office.acme.ask("POST", "/v1/dead-letters/retry", body))["ids"]
+        assert "either" in errors_of(await api.acme.ask("POST", "/v1/dead-letters/retry", body))["ids"]
 
 
-async def test_by_a_filter_a_job_acts_on_what_was_dead_when_it_began(office: ApiFixture) -> None:
-    webhook = (await office.acme.webhook())["id"]
+async def test_by_a_filter_a_job_acts_on_what_was_dead_when_it_began(api: ApiFixture) -> None:
+    webhook = (await api.acme.webhook())["id"]
     for n in range(3):
-        await given_up(office, n, webhook_id=webhook)
-    await given_up(office, 3, webhook_id="wh_gone")
-    office.clock.advance(60)
-    response = await office.acme.ask("POST", "/v1/dead-letters/retry", {"filter": {"eventType": "session.completed"}})
+        await given_up(api, n, webhook_id=webhook)
+    await given_up(api, 3, webhook_id="wh_gone")
+    api.clock.advance(60)
+    response = await api.acme.ask("POST", "/v1/dead-letters/retry", {"filter": {"eventType": "session.completed"}})
     job = response.json()
     assert (response.status_code, job["total"], job["done"]) == (202, 4, 0)
-    await given_up(office, 200, webhook_id=webhook)
-    await finish(office, job["id"])
-    done = await office.acme.get(f"/v1/jobs/{job['id']}")
+    await given_up(api, 200, webhook_id=webhook)
+    await finish(api, job["id"])
+    done = await api.acme.get(f"/v1/jobs/{job['id']}")
     assert (done["done"], done["failed"], "finishedAt" in done) == (3, 1, True)
-    assert await ids(office, "/v1/dead-letters") == ["evt_200", "evt_3"]
-    rest = await office.acme.post("/v1/dead-letters/discard", {"filter": {}})
-    await finish(office, rest["id"])
-    assert await ids(office, "/v1/dead-letters") == ["evt_200"]
+    assert await ids(api, "/v1/dead-letters") == ["evt_200", "evt_3"]
+    rest = await api.acme.post("/v1/dead-letters/discard", {"filter": {}})
+    await finish(api, rest["id"])
+    assert await ids(api, "/v1/dead-letters") == ["evt_200"]
 
 
-async def test_everything_that_waits_in_a_tier_is_sent_now(office: ApiFixture) -> None:
-    webhook = (await office.acme.webhook())["id"]
-    waits = await owed(office, 1, webhook_id=webhook)
-    await owed(office, 2, webhook_id=webhook)
+async def test_everything_that_waits_in_a_tier_is_sent_now(api: ApiFixture) -> None:
+    webhook = (await api.acme.webhook())["id"]
+    waits = await owed(api, 1, webhook_id=webhook)
+    await owed(api, 2, webhook_id=webhook)
     told = {"account_id": waits.account_id, "webhook_id": webhook, "event_id": "evt_1", "first_seen_at": NOON}
-    await office.record(attempt(**told, outcome=OutcomeKind.SERVER_ERROR, next_step=NextStep.TIER, tier="30s"))
-    job = await office.acme.post(f"/v1/webhooks/{webhook}/retry-waiting")
+    await api.record(attempt(**told, outcome=OutcomeKind.SERVER_ERROR, next_step=NextStep.TIER, tier="30s"))
+    job = await api.acme.post(f"/v1/webhooks/{webhook}/retry-waiting")
     assert job["total"] == 1
-    await finish(office, job["id"])
-    assert await ids(office, "/v1/deliveries", state="held") == ["evt_1"]
+    await finish(api, job["id"])
+    assert await ids(api, "/v1/deliveries", state="held") == ["evt_1"]
 
 
-async def finish(office: ApiFixture, job_id: str) -> None:
+async def finish(api: ApiFixture, job_id: str) -> None:
     """Let the publisher's errands run until the job is done."""
-    office.clock.advance(PATIENCE.total_seconds())
-    running = asyncio.create_task(run_jobs(office.jobs, office.telemetry))
+    api.clock.advance(PATIENCE.total_seconds())
+    running = asyncio.create_task(run_jobs(api.jobs, api.telemetry))
     async with asyncio.timeout(10):
-        while (await office.jobs.find(job_id)).finished_at is None:  # type: ignore[union-attr]
+        while (await api.jobs.find(job_id)).finished_at is None:  # type: ignore[union-attr]
             await asyncio.sleep(0.01)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -207,44 +207,44 @@ async def finish(office: ApiFixture, job_id: str) -> None:
 # -- health and numbers ----------------------------------------------------------------------------------------
 
 
-async def test_health_shows_the_failure_streak_and_the_pause(office: ApiFixture) -> None:
-    webhook = (await office.acme.webhook())["id"]
+async def test_health_shows_the_failure_streak_and_the_pause(api: ApiFixture) -> None:
+    webhook = (await api.acme.webhook())["id"]
     path = f"/v1/webhooks/{webhook}/health"
-    assert await office.acme.get(path) == {"status": "active", "consecutiveFailures": 0}
-    fine = attempt(account_id=office.acme.account_id, webhook_id=webhook, event_id="evt_0")
-    await office.record(fine)
+    assert await api.acme.get(path) == {"status": "active", "consecutiveFailures": 0}
+    fine = attempt(account_id=api.acme.account_id, webhook_id=webhook, event_id="evt_0")
+    await api.record(fine)
     for number in range(1, 6):
-        await office.record(failure(office, webhook, number))
-    seen = await office.acme.get(path)
+        await api.record(failure(api, webhook, number))
+    seen = await api.acme.get(path)
     assert (seen["status"], seen["pauseReason"], seen["consecutiveFailures"]) == ("paused", "failures", 5)
     assert (seen["failingSince"], seen["lastStatus"]) == ("2026-04-10T12:00:01Z", 500)
     assert seen["lastFailure"] == "The endpoint responded with 500: its server failed."
     assert seen["lastDeliveredAt"] == "2026-04-10T12:00:00Z"
-    [mail] = (await office.acme.get("/v1/notifications"))["data"]
+    [mail] = (await api.acme.get("/v1/notifications"))["data"]
     assert mail["subject"] == "Webhook paused: https://crm.example.com/hooks"
     assert f"https://hooks.example.com/webhooks/{webhook}" in mail["text"]
     assert (mail["tries"], mail["dueAt"]) == (0, "2026-04-10T12:00:00Z")
 
 
-async def test_stats_count_attempts_by_hour_and_outcome(office: ApiFixture) -> None:
-    webhook = (await office.acme.webhook())["id"]
-    fine = attempt(account_id=office.acme.account_id, webhook_id=webhook, ended_at=NOON + timedelta(milliseconds=20))
-    await office.record(fine, failure(office, webhook, 1), failure(office, webhook, 2))
-    await given_up(office, 3, webhook_id=webhook)
-    seen = await office.acme.get(f"/v1/webhooks/{webhook}/stats", hours=2)
+async def test_stats_count_attempts_by_hour_and_outcome(api: ApiFixture) -> None:
+    webhook = (await api.acme.webhook())["id"]
+    fine = attempt(account_id=api.acme.account_id, webhook_id=webhook, ended_at=NOON + timedelta(milliseconds=20))
+    await api.record(fine, failure(api, webhook, 1), failure(api, webhook, 2))
+    await given_up(api, 3, webhook_id=webhook)
+    seen = await api.acme.get(f"/v1/webhooks/{webhook}/stats", hours=2)
     assert seen["since"] == "2026-04-10T11:00:00Z"
     assert [(hour["outcome"], hour["attempts"], hour["slowestMilliseconds"]) for hour in seen["hours"]] == [
         ("delivered", 1, 20.0),
         ("server_error", 2, 5.0),
     ]
     assert {"state": "dead", "reason": "exhausted", "count": 1} in seen["unfinished"]
-    assert "hours" in errors_of(await office.acme.ask("GET", f"/v1/webhooks/{webhook}/stats?hours=0"))
+    assert "hours" in errors_of(await api.acme.ask("GET", f"/v1/webhooks/{webhook}/stats?hours=0"))
 
 
-def failure(office: ApiFixture, webhook: str, number: int) -> Any:
+def failure(api: ApiFixture, webhook: str, number: int) -> Any:
     start = NOON + timedelta(seconds=number)
     return attempt(
-        account_id=office.acme.account_id,
+        account_id=api.acme.account_id,
         webhook_id=webhook,
         event_id=f"evt_{number}",
         started_at=start,

@@ -15,30 +15,30 @@ from streams.topics import SESSION_EVENTS
 COMPLETED = {"type": "session.completed", "createdAt": "2026-04-10T14:32:00Z", "data": dict(EXAMPLE)}
 
 
-def published(office: ApiFixture) -> list[Event]:
+def published(api: ApiFixture) -> list[Event]:
     codec = AvroCodec()
     found = [
         codec.decode(record.value or b"")
-        for partition in office.kafka.partitions(SESSION_EVENTS)
-        for record in office.kafka.records(partition)
+        for partition in api.kafka.partitions(SESSION_EVENTS)
+        for record in api.kafka.records(partition)
     ]
     return [value for value in found if isinstance(value, Event)]
 
 
-async def test_an_event_is_on_the_topic_when_it_is_answered(office: ApiFixture) -> None:
-    response = await office.acme.ask("POST", "/v1/events", COMPLETED)
+async def test_an_event_is_on_the_topic_when_it_is_answered(api: ApiFixture) -> None:
+    response = await api.acme.ask("POST", "/v1/events", COMPLETED)
     assert response.status_code == 202
-    [event] = published(office)
+    [event] = published(api)
     assert response.json() == {"ids": [event.id], "events": [{"id": event.id, "webhooks": 0}]}
-    assert event.account_id == office.acme.account_id
+    assert event.account_id == api.acme.account_id
     assert event.data["learnerId"] == "learner-42"
 
 
-async def test_up_to_500_come_at_once_with_ids_of_their_own(office: ApiFixture) -> None:
+async def test_up_to_500_come_at_once_with_ids_of_their_own(api: ApiFixture) -> None:
     events = [{**COMPLETED, "id": f"evt_{n}"} for n in range(500)]
-    assert (await office.acme.post("/v1/events", {"events": events}))["ids"] == [f"evt_{n}" for n in range(500)]
-    assert len(published(office)) == 500
-    too_many = await office.acme.ask("POST", "/v1/events", {"events": [*events, COMPLETED]})
+    assert (await api.acme.post("/v1/events", {"events": events}))["ids"] == [f"evt_{n}" for n in range(500)]
+    assert len(published(api)) == 500
+    too_many = await api.acme.ask("POST", "/v1/events", {"events": [*events, COMPLETED]})
     assert errors_of(too_many) == {"events": "must be from 1 to 500 events"}
 
 
@@ -55,57 +55,57 @@ async def test_up_to_500_come_at_once_with_ids_of_their_own(office: ApiFixture) 
         ({"events": [], "type": "x"}, "type", "is not a field beside events"),
     ],
 )
-async def test_one_invalid_event_refuses_the_batch(office: ApiFixture, body: Any, field: str, message: str) -> None:
-    response = await office.acme.ask("POST", "/v1/events", body)
+async def test_one_invalid_event_refuses_the_batch(api: ApiFixture, body: Any, field: str, message: str) -> None:
+    response = await api.acme.ask("POST", "/v1/events", body)
     assert response.status_code == 422
     assert message in errors_of(response)[field]
-    assert published(office) == []
+    assert published(api) == []
 
 
-async def test_an_operator_names_the_account_of_events(office: ApiFixture) -> None:
-    unnamed = await office.operator.ask("POST", "/v1/events", COMPLETED)
+async def test_an_operator_names_the_account_of_events(api: ApiFixture) -> None:
+    unnamed = await api.operator.ask("POST", "/v1/events", COMPLETED)
     assert "must be an id" in errors_of(unnamed)["events[0].accountId"]
-    await office.operator.post("/v1/events", {**COMPLETED, "accountId": office.globex.account_id})
-    assert [event.account_id for event in published(office)] == [office.globex.account_id]
+    await api.operator.post("/v1/events", {**COMPLETED, "accountId": api.globex.account_id})
+    assert [event.account_id for event in published(api)] == [api.globex.account_id]
 
 
 async def test_without_acknowledgement_a_repeat_has_the_same_ids(
-    office: ApiFixture, monkeypatch: pytest.MonkeyPatch
+    api: ApiFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ingest, "ACKNOWLEDGED_SECONDS", 0.05)
     headers = {"Idempotency-Key": "order-7"}
-    office.kafka.leave()
-    first = await office.acme.ask("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
+    api.kafka.leave()
+    first = await api.acme.ask("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
     assert (first.status_code, first.headers["retry-after"]) == (503, "5")
-    office.kafka.come_back()
-    second = await office.acme.ask("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
-    third = await office.acme.ask("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
+    api.kafka.come_back()
+    second = await api.acme.ask("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
+    third = await api.acme.ask("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
     assert second.json() == third.json()
     assert len(set(second.json()["ids"])) == 2
-    assert sorted({event.id for event in published(office)}) == sorted(second.json()["ids"])
-    other = await office.globex.ask("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
+    assert sorted({event.id for event in published(api)}) == sorted(second.json()["ids"])
+    other = await api.globex.ask("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
     assert set(other.json()["ids"]).isdisjoint(second.json()["ids"])
 
 
-async def test_an_expired_idempotency_key_makes_new_ids(office: ApiFixture) -> None:
+async def test_an_expired_idempotency_key_makes_new_ids(api: ApiFixture) -> None:
     headers = {"Idempotency-Key": "nightly-export"}
-    first = await office.acme.ask("POST", "/v1/events", COMPLETED, headers=headers)
-    services = office.app.state.services
-    [key] = await office.operator.get(f"/v1/accounts/{office.acme.account_id}/keys")
-    await services.responses.forget(f"key:{key['id']}", "nightly-export", office.clock.now())
+    first = await api.acme.ask("POST", "/v1/events", COMPLETED, headers=headers)
+    services = api.app.state.services
+    [key] = await api.operator.get(f"/v1/accounts/{api.acme.account_id}/keys")
+    await services.responses.forget(f"key:{key['id']}", "nightly-export", api.clock.now())
     later = {**COMPLETED, "createdAt": "2026-04-11T14:32:00Z"}
-    second = await office.acme.ask("POST", "/v1/events", later, headers=headers)
+    second = await api.acme.ask("POST", "/v1/events", later, headers=headers)
     assert first.json()["ids"] != second.json()["ids"]
 
 
-async def test_a_name_that_no_utf_8_can_carry_is_refused_in_words(office: ApiFixture) -> None:
+async def test_a_name_that_no_utf_8_can_carry_is_refused_in_words(api: ApiFixture) -> None:
     body, headers = b'{"type": "package.updated", "\\ud800": 1}', {"Content-Type": "application/json"}
-    response = await office.acme.ask("POST", "/v1/events", content=body, headers=headers)
+    response = await api.acme.ask("POST", "/v1/events", content=body, headers=headers)
     assert errors_of(response)["events[0].?"] == "is not a field of an event"
 
 
-async def test_each_event_type_has_a_schema_and_an_example(office: ApiFixture) -> None:
-    types = await office.acme.get("/v1/event-types")
+async def test_each_event_type_has_a_schema_and_an_example(api: ApiFixture) -> None:
+    types = await api.acme.get("/v1/event-types")
     assert [one["type"] for one in types] == list(EVENT_TYPES)
     for one in types:
         data = one["example"]["data"]
@@ -114,23 +114,23 @@ async def test_each_event_type_has_a_schema_and_an_example(office: ApiFixture) -
         assert set(one["dataSchema"]["required"]) <= data.keys()
 
 
-async def test_what_is_published_is_what_a_receiver_gets(office: ApiFixture) -> None:
-    await office.acme.post("/v1/events", {**COMPLETED, "id": "evt_1"})
-    [event] = published(office)
+async def test_what_is_published_is_what_a_receiver_gets(api: ApiFixture) -> None:
+    await api.acme.post("/v1/events", {**COMPLETED, "id": "evt_1"})
+    [event] = published(api)
     assert b'"scoreRaw":92' in render(event)
 
 
-async def test_the_examples_of_the_documentation_are_taken(office: ApiFixture) -> None:
-    schema = (await office.nobody.ask("GET", "/openapi.json")).json()
+async def test_the_examples_of_the_documentation_are_taken(api: ApiFixture) -> None:
+    schema = (await api.nobody.ask("GET", "/openapi.json")).json()
     content = schema["paths"]["/v1/events"]["post"]["requestBody"]["content"]["application/json"]
     for example in content["examples"].values():
-        assert (await office.acme.ask("POST", "/v1/events", example["value"])).status_code == 202
+        assert (await api.acme.ask("POST", "/v1/events", example["value"])).status_code == 202
 
 
-async def test_an_event_that_kafka_refuses_is_named(office: ApiFixture) -> None:
-    office.kafka.most_bytes[SESSION_EVENTS] = 600
+async def test_an_event_that_kafka_refuses_is_named(api: ApiFixture) -> None:
+    api.kafka.most_bytes[SESSION_EVENTS] = 600
     large = {**COMPLETED, "data": {**EXAMPLE, "learnerId": "x" * 1000}}
-    response = await office.acme.ask("POST", "/v1/events", {"events": [COMPLETED, large]})
+    response = await api.acme.ask("POST", "/v1/events", {"events": [COMPLETED, large]})
     assert response.status_code == 422
     assert "Kafka refuses it" in errors_of(response)["events[1]"]
-    assert len(published(office)) == 1
+    assert len(published(api)) == 1

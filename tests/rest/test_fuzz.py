@@ -49,7 +49,7 @@ def description(server: Server) -> Any:
 def key_of(server: Server, path: str) -> str:
     if path.startswith(("/v1/accounts", "/v1/audit")):
         return OPERATOR_KEY
-    key = server.office.acme.key
+    key = server.api.acme.key
     assert key is not None
     return key
 

@@ -105,7 +105,7 @@ def python_client(described: Path) -> Iterator[str]:
 
 
 def test_a_python_client_changes_one_field_of_a_webhook(server: Server, python_client: str) -> None:
-    caller = Caller(server, server.office.acme.key)
+    caller = Caller(server, server.api.acme.key)
     before = caller.ask("POST", "/v1/webhooks", WISH)
     call = importlib.import_module(f"{python_client}.api.webhooks.change_v1_webhooks_webhook_id_patch")
     models, made = importlib.import_module(f"{python_client}.models"), importlib.import_module(python_client)
@@ -142,7 +142,7 @@ def test_a_typescript_client_changes_one_field_of_a_webhook(server: Server, desc
     (folder / "change.ts").write_text(CHANGE_WEBHOOK)
     (folder / "tsconfig.json").write_text(json.dumps(COMPILE))
     run(programs / "tsc", folder=folder)
-    caller = Caller(server, server.office.acme.key)
+    caller = Caller(server, server.api.acme.key)
     before = caller.ask("POST", "/v1/webhooks", WISH)
     said = run("node", folder / "made" / "change.js", server.url, caller.key, before["id"], folder=folder)
     assert changed_fields(before, json.loads(said)) == {"description": "after"}
@@ -166,8 +166,8 @@ def test_no_field_of_a_change_has_a_default(model: type[Changes]) -> None:
     assert "required" not in schema
 
 
-async def test_every_patch_takes_changes(office: ApiFixture) -> None:
-    schema = (await office.nobody.ask("GET", "/openapi.json")).json()
+async def test_every_patch_takes_changes(api: ApiFixture) -> None:
+    schema = (await api.nobody.ask("GET", "/openapi.json")).json()
     bodies = [
         operations["patch"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
         for operations in schema["paths"].values()
@@ -176,8 +176,8 @@ async def test_every_patch_takes_changes(office: ApiFixture) -> None:
     assert sorted(bodies) == sorted(model.__name__ for model in CHANGES)
 
 
-async def test_an_example_is_never_a_default(office: ApiFixture) -> None:
-    schema = (await office.nobody.ask("GET", "/openapi.json")).json()
+async def test_an_example_is_never_a_default(api: ApiFixture) -> None:
+    schema = (await api.nobody.ask("GET", "/openapi.json")).json()
     for name, model in schema["components"]["schemas"].items():
         for field, described in model.get("properties", {}).items():
             if "default" in described and described["default"] is not None:

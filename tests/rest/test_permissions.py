@@ -7,7 +7,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from builders import attempt, delivery
-from rest.api_fixture import ApiFixture, Person
+from rest.api_fixture import ApiClient, ApiFixture
 from streams.core.access import OPERATOR, Scope
 
 OPEN = {"/healthz", "/readyz", "/metrics", "/docs", "/docs/start.js", "/webhooks/{webhook_id}"}
@@ -65,8 +65,8 @@ BODIES: dict[str, Any] = {
 }
 
 
-def routes(office: ApiFixture) -> list[str]:
-    found = [route for route in walk(office.app.routes) if route.path not in OPEN]
+def routes(api: ApiFixture) -> list[str]:
+    found = [route for route in walk(api.app.routes) if route.path not in OPEN]
     return [f"{method} {route.path}" for route in found for method in route.methods or ()]
 
 
@@ -79,7 +79,7 @@ def walk(routes: Iterable[Any]) -> Iterator[APIRoute]:
             yield from walk(route.original_router.routes)
 
 
-async def call(person: Person, route: str, **ids: str) -> tuple[int, str]:
+async def call(person: ApiClient, route: str, **ids: str) -> tuple[int, str]:
     """The status and the problem's type."""
     method, path = route.split(" ")
     names = {"webhook_id": "wh_1", "delivery_id": "d_1", "job_id": "job_1", "key_id": "key_1", "user_id": "usr_1"}
@@ -87,74 +87,74 @@ async def call(person: Person, route: str, **ids: str) -> tuple[int, str]:
     return response.status_code, "" if response.is_success else response.json()["type"]
 
 
-async def test_every_route_is_in_the_list_of_what_it_needs(office: ApiFixture) -> None:
-    assert sorted(routes(office)) == sorted(NEEDS)
+async def test_every_route_is_in_the_list_of_what_it_needs(api: ApiFixture) -> None:
+    assert sorted(routes(api)) == sorted(NEEDS)
 
 
-async def test_every_route_refuses_who_brings_no_key_or_a_wrong_one(office: ApiFixture) -> None:
+async def test_every_route_refuses_who_brings_no_key_or_a_wrong_one(api: ApiFixture) -> None:
     for route in NEEDS:
-        for person in (office.nobody, Person(office.client, "sk_unknown")):
+        for person in (api.nobody, ApiClient(api.client, "sk_unknown")):
             response = await call(person, route)
             assert response == (401, "urn:scorm-webhooks:unauthorized"), route
 
 
-async def test_every_route_refuses_a_key_that_permits_everything_else(office: ApiFixture) -> None:
+async def test_every_route_refuses_a_key_that_permits_everything_else(api: ApiFixture) -> None:
     for route, needed in NEEDS.items():
         if needed == OPERATOR:
-            person = office.acme
+            person = api.acme
         else:
             others = [scope for scope in Scope if scope != needed]
-            person = await office.with_scopes(office.acme.account_id, *others)
+            person = await api.with_scopes(api.acme.account_id, *others)
         assert await call(person, route) == (403, "urn:scorm-webhooks:forbidden"), route
 
 
-async def test_every_route_lets_a_key_in_that_permits_just_that(office: ApiFixture) -> None:
+async def test_every_route_lets_a_key_in_that_permits_just_that(api: ApiFixture) -> None:
     for route, needed in NEEDS.items():
-        one = office.operator if needed == OPERATOR else await office.with_scopes(office.acme.account_id, needed)
+        one = api.operator if needed == OPERATOR else await api.with_scopes(api.acme.account_id, needed)
         status, _ = await call(one, route)
         assert status not in (401, 403), route
 
 
-async def test_an_operator_opens_accounts_and_does_nothing_within_them(office: ApiFixture) -> None:
+async def test_an_operator_opens_accounts_and_does_nothing_within_them(api: ApiFixture) -> None:
     for route, needed in NEEDS.items():
         if needed not in (OPERATOR, Scope.EVENTS_WRITE):
-            assert await call(office.operator, route) == (403, "urn:scorm-webhooks:forbidden"), route
+            assert await call(api.operator, route) == (403, "urn:scorm-webhooks:forbidden"), route
 
 
-async def test_what_belongs_to_another_account_is_not_there(office: ApiFixture) -> None:
-    mine = await office.acme.webhook()
-    owed = delivery(account_id=office.acme.account_id, webhook_id=mine["id"])
-    await office.record(owed, attempt(account_id=owed.account_id, webhook_id=mine["id"]))
-    job = await office.acme.post(f"/v1/webhooks/{mine['id']}/retry-waiting")
+async def test_what_belongs_to_another_account_is_not_there(api: ApiFixture) -> None:
+    mine = await api.acme.webhook()
+    owed = delivery(account_id=api.acme.account_id, webhook_id=mine["id"])
+    await api.record(owed, attempt(account_id=owed.account_id, webhook_id=mine["id"]))
+    job = await api.acme.post(f"/v1/webhooks/{mine['id']}/retry-waiting")
     ids = {"webhook_id": mine["id"], "delivery_id": owed.id, "job_id": job["id"]}
-    before = await office.acme.get(f"/v1/webhooks/{mine['id']}")
+    before = await api.acme.get(f"/v1/webhooks/{mine['id']}")
     about_these = [route for route in NEEDS if any(f"{{{name}}}" in route for name in ids)]
     for route in about_these:
-        assert await call(office.globex, route, **ids) == (404, "urn:scorm-webhooks:not-found"), route
-    assert await office.acme.get(f"/v1/webhooks/{mine['id']}") == before
+        assert await call(api.globex, route, **ids) == (404, "urn:scorm-webhooks:not-found"), route
+    assert await api.acme.get(f"/v1/webhooks/{mine['id']}") == before
     for path in ("/v1/webhooks", "/v1/deliveries", "/v1/dead-letters", "/v1/notifications"):
-        assert (await office.globex.get(path))["data"] == []
-    acted = await office.globex.post("/v1/dead-letters/retry", {"ids": [owed.id]})
+        assert (await api.globex.get(path))["data"] == []
+    acted = await api.globex.post("/v1/dead-letters/retry", {"ids": [owed.id]})
     assert acted == {"ids": []}
     # To whom they belong they are there; nobody is here who would attempt a test.
     for route in about_these:
         if not route.endswith("/test"):
-            assert (await call(office.acme, route, **ids))[0] < 500, route
+            assert (await call(api.acme, route, **ids))[0] < 500, route
 
 
 @pytest.mark.parametrize("end", ["revoked", "expired"])
-async def test_a_key_that_was_revoked_or_has_expired_opens_nothing(office: ApiFixture, end: str) -> None:
-    path = f"/v1/accounts/{office.acme.account_id}/keys"
+async def test_a_key_that_was_revoked_or_has_expired_opens_nothing(api: ApiFixture, end: str) -> None:
+    path = f"/v1/accounts/{api.acme.account_id}/keys"
     soon = {"expiresAt": "2026-04-10T13:00:00Z"} if end == "expired" else {}
-    made = await office.operator.post(path, {"name": "short", "scopes": ["webhooks:read"], **soon})
-    person = Person(office.client, made["apiKey"])
+    made = await api.operator.post(path, {"name": "short", "scopes": ["webhooks:read"], **soon})
+    person = ApiClient(api.client, made["apiKey"])
     assert (await person.get("/v1/webhooks"))["data"] == []
     if end == "revoked":
-        await office.operator.delete(f"{path}/{made['id']}")
+        await api.operator.delete(f"{path}/{made['id']}")
     else:
-        office.clock.advance(3600)
+        api.clock.advance(3600)
     assert (await person.ask("GET", "/v1/webhooks")).status_code == 401
-    [key] = [key for key in await office.operator.get(path) if key["id"] == made["id"]]
+    [key] = [key for key in await api.operator.get(path) if key["id"] == made["id"]]
     assert made["apiKey"].startswith(key["prefix"])
     assert made["apiKey"] not in str(key)
     assert key["lastUsedAt"] == "2026-04-10T12:00:00Z"

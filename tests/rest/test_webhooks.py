@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from rest.api_fixture import URL, ApiFixture, FakePublisher, errors_of, open_office
+from rest.api_fixture import URL, ApiFixture, FakePublisher, errors_of, open_api
 from streams.core.errors import Unavailable
 
 SECRET_PREFIX = "whsec_"
 
 
-async def test_a_webhook_needs_only_a_url(office: ApiFixture) -> None:
-    response = await office.acme.ask("POST", "/v1/webhooks", {"url": URL})
+async def test_a_webhook_needs_only_a_url(api: ApiFixture) -> None:
+    response = await api.acme.ask("POST", "/v1/webhooks", {"url": URL})
     assert response.status_code == 201
     made = response.json()
     assert response.headers["location"] == f"/v1/webhooks/{made['id']}"
@@ -33,11 +33,11 @@ async def test_a_webhook_needs_only_a_url(office: ApiFixture) -> None:
         "createdAt": "2026-04-10T12:00:00Z",
         "version": made["version"],
     }
-    assert await office.acme.get(f"/v1/webhooks/{made['id']}") == made
-    assert (await office.acme.get("/v1/webhooks"))["data"] == [made]
+    assert await api.acme.get(f"/v1/webhooks/{made['id']}") == made
+    assert (await api.acme.get("/v1/webhooks"))["data"] == [made]
 
 
-async def test_everything_that_a_webhook_can_have_is_kept(office: ApiFixture) -> None:
+async def test_everything_that_a_webhook_can_have_is_kept(api: ApiFixture) -> None:
     webhook_input = {
         "url": URL,
         "events": ["session.completed", "package.updated"],
@@ -48,8 +48,8 @@ async def test_everything_that_a_webhook_can_have_is_kept(office: ApiFixture) ->
         "headers": {"X-Gateway-Key": "canary-of-the-gateway"},
         "maxConcurrency": 4,
     }
-    made = await office.acme.post("/v1/webhooks", webhook_input)
-    seen = await office.acme.get(f"/v1/webhooks/{made['id']}")
+    made = await api.acme.post("/v1/webhooks", webhook_input)
+    seen = await api.acme.get(f"/v1/webhooks/{made['id']}")
     headers = webhook_input.pop("headers")
     assert headers
     assert {name: seen[name] for name in webhook_input} == webhook_input | {
@@ -84,154 +84,154 @@ async def test_everything_that_a_webhook_can_have_is_kept(office: ApiFixture) ->
     ],
 )
 async def test_bad_input_names_the_field_and_what_would_be_right(
-    office: ApiFixture, webhook_input: dict[str, Any], field: str, message: str
+    api: ApiFixture, webhook_input: dict[str, Any], field: str, message: str
 ) -> None:
     # Spelled in ASCII, as JSON may: half of a surrogate pair could not be sent otherwise.
     spelled, headers = json.dumps(webhook_input).encode(), {"Content-Type": "application/json"}
-    response = await office.acme.ask("POST", "/v1/webhooks", content=spelled, headers=headers)
+    response = await api.acme.ask("POST", "/v1/webhooks", content=spelled, headers=headers)
     assert response.status_code == 422
     assert message in errors_of(response)[field]
-    assert (await office.acme.get("/v1/webhooks"))["data"] == []
+    assert (await api.acme.get("/v1/webhooks"))["data"] == []
 
 
-async def test_what_a_change_leaves_out_stays_as_it_is(office: ApiFixture) -> None:
-    made = await office.acme.webhook(events=["session.completed"], headers={"X-Key": "k"}, fallbackUrl=f"{URL}/2")
-    changed = await office.acme.patch(f"/v1/webhooks/{made['id']}", {"description": "The CRM", "fallbackUrl": None})
+async def test_what_a_change_leaves_out_stays_as_it_is(api: ApiFixture) -> None:
+    made = await api.acme.webhook(events=["session.completed"], headers={"X-Key": "k"}, fallbackUrl=f"{URL}/2")
+    changed = await api.acme.patch(f"/v1/webhooks/{made['id']}", {"description": "The CRM", "fallbackUrl": None})
     assert changed["description"] == "The CRM"
     assert "fallbackUrl" not in changed
     assert (changed["events"], changed["hasHeaders"]) == (["session.completed"], True)
     assert changed["version"] > made["version"]
-    without = await office.acme.patch(f"/v1/webhooks/{made['id']}", {"headers": {}})
+    without = await api.acme.patch(f"/v1/webhooks/{made['id']}", {"headers": {}})
     assert without["hasHeaders"] is False
 
 
-async def test_a_stale_change_is_refused(office: ApiFixture) -> None:
-    made = await office.acme.webhook()
+async def test_a_stale_change_is_refused(api: ApiFixture) -> None:
+    made = await api.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
-    etag = (await office.acme.ask("GET", path)).headers["etag"]
-    first = await office.acme.ask("PATCH", path, {"description": "first"}, headers={"If-Match": etag})
+    etag = (await api.acme.ask("GET", path)).headers["etag"]
+    first = await api.acme.ask("PATCH", path, {"description": "first"}, headers={"If-Match": etag})
     assert first.status_code == 200
-    second = await office.acme.ask("PATCH", path, {"description": "second"}, headers={"If-Match": etag})
+    second = await api.acme.ask("PATCH", path, {"description": "second"}, headers={"If-Match": etag})
     assert (second.status_code, second.json()["type"]) == (412, "urn:scorm-webhooks:stale")
-    third = await office.acme.ask("PATCH", path, {"description": "third"}, headers={"If-Match": first.headers["etag"]})
+    third = await api.acme.ask("PATCH", path, {"description": "third"}, headers={"If-Match": first.headers["etag"]})
     assert third.json()["description"] == "third"
     for header in ("nonsense", 'W/"1"'):
-        assert (await office.acme.ask("PATCH", path, {}, headers={"If-Match": header})).status_code == 412
-    assert (await office.acme.ask("PATCH", path, {}, headers={"If-Match": "*"})).status_code == 200
+        assert (await api.acme.ask("PATCH", path, {}, headers={"If-Match": header})).status_code == 412
+    assert (await api.acme.ask("PATCH", path, {}, headers={"If-Match": "*"})).status_code == 200
 
 
-async def test_a_bad_change_changes_nothing(office: ApiFixture) -> None:
-    made = await office.acme.webhook()
+async def test_a_bad_change_changes_nothing(api: ApiFixture) -> None:
+    made = await api.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
-    response = await office.acme.ask("PATCH", path, {"description": "new", "url": "http://plain.example.com"})
+    response = await api.acme.ask("PATCH", path, {"description": "new", "url": "http://plain.example.com"})
     assert "https" in errors_of(response)["url"]
-    assert (await office.acme.get(path))["description"] == ""
+    assert (await api.acme.get(path))["description"] == ""
 
 
-async def test_a_webhook_is_paused_and_enabled_in_two_ways(office: ApiFixture) -> None:
-    made = await office.acme.webhook()
+async def test_a_webhook_is_paused_and_enabled_in_two_ways(api: ApiFixture) -> None:
+    made = await api.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
     for calls in (
         {"pause": ("POST", f"{path}/pause", None), "enable": ("POST", f"{path}/enable", {"held": "discard"})},
         {"pause": ("PATCH", path, {"status": "paused"}), "enable": ("PATCH", path, {"status": "active"})},
     ):
-        paused = (await office.acme.ask(*calls["pause"])).json()
+        paused = (await api.acme.ask(*calls["pause"])).json()
         assert (paused["status"], paused["pauseReason"]) == ("paused", "manual")
         assert paused["pausedAt"] == "2026-04-10T12:00:00Z"
-        assert (await office.acme.ask(*calls["pause"])).json()["version"] == paused["version"]
-        enabled = (await office.acme.ask(*calls["enable"])).json()
+        assert (await api.acme.ask(*calls["pause"])).json()["version"] == paused["version"]
+        enabled = (await api.acme.ask(*calls["enable"])).json()
         assert enabled["status"] == "active"
         assert "pauseReason" not in enabled
 
 
-async def test_a_deleted_webhook_is_gone(office: ApiFixture) -> None:
-    made = await office.acme.webhook()
+async def test_a_deleted_webhook_is_gone(api: ApiFixture) -> None:
+    made = await api.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
-    assert (await office.acme.ask("DELETE", path)).status_code == 204
+    assert (await api.acme.ask("DELETE", path)).status_code == 204
     for method, where in (("GET", path), ("DELETE", path), ("POST", f"{path}/pause"), ("POST", f"{path}/test")):
-        response = await office.acme.ask(method, where)
+        response = await api.acme.ask(method, where)
         assert (response.status_code, response.json()["type"]) == (404, "urn:scorm-webhooks:not-found")
-    assert (await office.acme.get("/v1/webhooks"))["data"] == []
+    assert (await api.acme.get("/v1/webhooks"))["data"] == []
 
 
-async def test_a_list_is_read_in_pages_newest_first(office: ApiFixture) -> None:
-    made = [await office.acme.webhook(description=str(n)) for n in range(5)]
+async def test_a_list_is_read_in_pages_newest_first(api: ApiFixture) -> None:
+    made = [await api.acme.webhook(description=str(n)) for n in range(5)]
     seen, cursor = [], None
     while True:
-        page = await office.acme.get("/v1/webhooks", limit=2, **({"cursor": cursor} if cursor else {}))
+        page = await api.acme.get("/v1/webhooks", limit=2, **({"cursor": cursor} if cursor else {}))
         seen += [webhook["id"] for webhook in page["data"]]
         if (cursor := page.get("nextCursor")) is None:
             break
     assert seen == [webhook["id"] for webhook in reversed(made)]
-    response = await office.acme.ask("GET", "/v1/webhooks?cursor=nonsense")
+    response = await api.acme.ask("GET", "/v1/webhooks?cursor=nonsense")
     assert "nextCursor" in errors_of(response)["cursor"]
 
 
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-04-10", "x"])
-async def test_a_cursor_that_somebody_made_up_is_refused(office: ApiFixture, at: str) -> None:
+async def test_a_cursor_that_somebody_made_up_is_refused(api: ApiFixture, at: str) -> None:
     cursor = base64.urlsafe_b64encode(f"{at} wh_1".encode()).decode()
-    response = await office.acme.ask("GET", "/v1/webhooks", params={"cursor": cursor})
+    response = await api.acme.ask("GET", "/v1/webhooks", params={"cursor": cursor})
     assert "nextCursor" in errors_of(response)["cursor"]
 
 
 async def test_a_change_is_confirmed_through_a_database_outage(
-    office: ApiFixture, monkeypatch: pytest.MonkeyPatch
+    api: ApiFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(self: FakePublisher, webhook_id: str) -> bool:
         raise Unavailable("the database is away")
 
     monkeypatch.setattr(FakePublisher, "is_published", away)
-    made = await office.acme.webhook()
+    made = await api.acme.webhook()
     assert made["propagated"] is False
     assert made["secret"].startswith(SECRET_PREFIX)
 
 
-async def test_without_a_publisher_propagated_is_false(office: ApiFixture) -> None:
-    office.publisher.works = False
-    assert (await office.acme.webhook())["propagated"] is False
+async def test_without_a_publisher_propagated_is_false(api: ApiFixture) -> None:
+    api.publisher.works = False
+    assert (await api.acme.webhook())["propagated"] is False
 
 
 # -- secrets ---------------------------------------------------------------------------------------------------
 
 
-async def test_both_secrets_are_valid_during_a_rotation(office: ApiFixture) -> None:
-    made = await office.acme.webhook()
+async def test_both_secrets_are_valid_during_a_rotation(api: ApiFixture) -> None:
+    made = await api.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
-    rotated = await office.acme.post(f"{path}/secret/rotate", {"overlapHours": 2})
+    rotated = await api.acme.post(f"{path}/secret/rotate", {"overlapHours": 2})
     assert rotated["secret"] != made["secret"]
     assert rotated["oldSecretUntil"] == "2026-04-10T14:00:00Z"
-    assert (await office.acme.post(f"{path}/secret"))["secret"] == rotated["secret"]
-    again = await office.acme.ask("POST", f"{path}/secret/rotate")
+    assert (await api.acme.post(f"{path}/secret"))["secret"] == rotated["secret"]
+    again = await api.acme.ask("POST", f"{path}/secret/rotate")
     assert (again.status_code, "finish it first" in again.json()["detail"]) == (409, True)
-    office.clock.advance(7200)
-    assert "oldSecretUntil" not in await office.acme.get(path)
-    assert (await office.acme.post(f"{path}/secret/rotate"))["oldSecretUntil"] == "2026-04-11T14:00:00Z"
+    api.clock.advance(7200)
+    assert "oldSecretUntil" not in await api.acme.get(path)
+    assert (await api.acme.post(f"{path}/secret/rotate"))["oldSecretUntil"] == "2026-04-11T14:00:00Z"
 
 
-async def test_a_rotation_is_finished_early_or_has_no_overlap_at_all(office: ApiFixture) -> None:
-    made = await office.acme.webhook()
+async def test_a_rotation_is_finished_early_or_has_no_overlap_at_all(api: ApiFixture) -> None:
+    made = await api.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
-    await office.acme.post(f"{path}/secret/rotate")
-    assert "oldSecretUntil" not in await office.acme.post(f"{path}/secret/finish-rotation")
-    await office.acme.post(f"{path}/secret/rotate")
-    stolen = await office.acme.post(f"{path}/secret/rotate", {"overlapHours": 0})
+    await api.acme.post(f"{path}/secret/rotate")
+    assert "oldSecretUntil" not in await api.acme.post(f"{path}/secret/finish-rotation")
+    await api.acme.post(f"{path}/secret/rotate")
+    stolen = await api.acme.post(f"{path}/secret/rotate", {"overlapHours": 0})
     assert "oldSecretUntil" not in stolen
-    assert (await office.acme.post(f"{path}/secret"))["secret"] == stolen["secret"]
-    too_long = await office.acme.ask("POST", f"{path}/secret/rotate", {"overlapHours": 169})
+    assert (await api.acme.post(f"{path}/secret"))["secret"] == stolen["secret"]
+    too_long = await api.acme.ask("POST", f"{path}/secret/rotate", {"overlapHours": 169})
     assert "168" in errors_of(too_long)["overlapHours"]
 
 
-async def test_the_audit_log_says_who_did_what_and_never_a_secret(office: ApiFixture) -> None:
-    made = await office.acme.webhook()
+async def test_the_audit_log_says_who_did_what_and_never_a_secret(api: ApiFixture) -> None:
+    made = await api.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
-    await office.acme.patch(path, {"description": "new", "maxConcurrency": 2})
-    await office.acme.post(f"{path}/pause")
-    await office.acme.post(f"{path}/pause")
-    await office.acme.post(f"{path}/enable", {"held": "keep"})
-    await office.acme.post(f"{path}/secret")
-    await office.acme.post(f"{path}/secret/rotate")
-    await office.acme.delete(path)
-    audit_trail = (await office.acme.get("/v1/account/audit"))["data"]
+    await api.acme.patch(path, {"description": "new", "maxConcurrency": 2})
+    await api.acme.post(f"{path}/pause")
+    await api.acme.post(f"{path}/pause")
+    await api.acme.post(f"{path}/enable", {"held": "keep"})
+    await api.acme.post(f"{path}/secret")
+    await api.acme.post(f"{path}/secret/rotate")
+    await api.acme.delete(path)
+    audit_trail = (await api.acme.get("/v1/account/audit"))["data"]
     assert [audit_entry["action"].removeprefix("webhook.") for audit_entry in reversed(audit_trail)] == [
         "account.opened",
         "created",
@@ -248,17 +248,17 @@ async def test_the_audit_log_says_who_did_what_and_never_a_secret(office: ApiFix
     assert details["changed"] == {"fields": ["description", "maxConcurrency"]}
     assert details["secret_rotated"] == {"overlapHours": 24}
     assert made["secret"] not in str(audit_trail)
-    assert {audit_entry["objectId"] for audit_entry in (await office.globex.get("/v1/account/audit"))["data"]} == {
-        office.globex.account_id
+    assert {audit_entry["objectId"] for audit_entry in (await api.globex.get("/v1/account/audit"))["data"]} == {
+        api.globex.account_id
     }
 
 
 async def test_an_account_has_a_limited_number_of_webhooks(tmp_path: Path) -> None:
-    async with open_office(f"sqlite:///{tmp_path}/db.sqlite", webhooks_per_account=2) as office:
-        first, _ = await office.acme.webhook(), await office.acme.webhook()
-        response = await office.acme.ask("POST", "/v1/webhooks", {"url": URL})
+    async with open_api(f"sqlite:///{tmp_path}/db.sqlite", webhooks_per_account=2) as api:
+        first, _ = await api.acme.webhook(), await api.acme.webhook()
+        response = await api.acme.ask("POST", "/v1/webhooks", {"url": URL})
         assert response.status_code == 409
         assert "at most 2: delete one first" in response.json()["detail"]
-        assert (await office.globex.ask("POST", "/v1/webhooks", {"url": URL})).status_code == 201
-        await office.acme.delete(f"/v1/webhooks/{first['id']}")
-        assert (await office.acme.ask("POST", "/v1/webhooks", {"url": URL})).status_code == 201
+        assert (await api.globex.ask("POST", "/v1/webhooks", {"url": URL})).status_code == 201
+        await api.acme.delete(f"/v1/webhooks/{first['id']}")
+        assert (await api.acme.ask("POST", "/v1/webhooks", {"url": URL})).status_code == 201

@@ -7,7 +7,7 @@ import pytest
 
 from builders import NOON, event, paused, webhook
 from fakes import FakeEncryptionCheck, FakeLease, cancel_others, quiet, until
-from stages.path import BROKEN, CODEC, SCHEDULE, URL, Path
+from stages.pipeline import BROKEN, CODEC, SCHEDULE, URL, Pipeline
 from streams.core.delivery import State
 from streams.core.outcome import Response
 from streams.core.webhook import Status
@@ -21,26 +21,26 @@ BEFORE, AFTER = False, True
 EVENTS = [event(id=f"evt_{number}") for number in range(3)]
 
 
-def publish_events(path: Path) -> Sequence[Record]:
-    return [path.publish_event(one) for one in EVENTS]
+def publish_events(pipeline: Pipeline) -> Sequence[Record]:
+    return [pipeline.publish_event(one) for one in EVENTS]
 
 
-def doubled(path: Path) -> int:
-    return sum(path.sent().values()) - len(path.sent())
+def doubled(pipeline: Pipeline) -> int:
+    return sum(pipeline.sent().values()) - len(pipeline.sent())
 
 
-def lost(path: Path) -> set[str]:
-    return {one.id for one in EVENTS} - path.sent().keys()
+def lost(pipeline: Pipeline) -> set[str]:
+    return {one.id for one in EVENTS} - pipeline.sent().keys()
 
 
-async def die(path: Path, doing: Callable[[], Awaitable[object]]) -> None:
+async def die(pipeline: Pipeline, doing: Callable[[], Awaitable[object]]) -> None:
     """Do it until the process dies in it; then all processes start again."""
     task = asyncio.ensure_future(doing())
-    await until(lambda: path.is_dead)
+    await until(lambda: pipeline.is_dead)
     task.cancel()
     await cancel_others()
-    path.died.clear()
-    await path.crash()
+    pipeline.died.clear()
+    await pipeline.crash()
     await quiet()
 
 
@@ -57,60 +57,67 @@ async def die(path: Path, doing: Callable[[], Awaitable[object]]) -> None:
     ],
     ids=["read → ask", "ask → match", "match → produce", "acknowledged → ack"],
 )
-async def test_fan_out(path: Path, port: str, method: str, after: bool, written_twice: int) -> None:
-    await path.register(webhook())
-    await path.die(port, method, after=after)
-    batch = publish_events(path)
-    await die(path, lambda: path.fan_out.handle(batch))
+async def test_fan_out(pipeline: Pipeline, port: str, method: str, after: bool, written_twice: int) -> None:
+    await pipeline.register(webhook())
+    await pipeline.die(port, method, after=after)
+    batch = publish_events(pipeline)
+    await die(pipeline, lambda: pipeline.fan_out.handle(batch))
     # The batch was not acknowledged: whoever reads on reads it again.
-    await path.fan_out.handle(batch)
+    await pipeline.fan_out.handle(batch)
     await quiet()
-    assert len(path.deliveries()) == 3 + written_twice
-    assert len({one.id for one in path.deliveries()}) == 3
-    assert lost(path) == set()
-    assert {delivery_state.state for delivery_state in path.recorder.delivery_states.values()} == {State.DELIVERED}
+    assert len(pipeline.deliveries()) == 3 + written_twice
+    assert len({one.id for one in pipeline.deliveries()}) == 3
+    assert lost(pipeline) == set()
+    assert {delivery_state.state for delivery_state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
 
 
-async def test_fan_out_between_two_portions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_fan_out_between_two_portions(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first portion is acknowledged, the others are not: the batch is read again, and sent once."""
     monkeypatch.setattr(fan_out_module, "PRODUCE_AT_ONCE", 1)
-    await path.register(webhook())
-    await path.die("fan-out.log", "produce", after=AFTER)
-    batch = publish_events(path)
-    await die(path, lambda: path.fan_out.handle(batch))
-    assert len(path.deliveries()) == 1
-    await path.fan_out.handle(batch)
+    await pipeline.register(webhook())
+    await pipeline.die("fan-out.log", "produce", after=AFTER)
+    batch = publish_events(pipeline)
+    await die(pipeline, lambda: pipeline.fan_out.handle(batch))
+    assert len(pipeline.deliveries()) == 1
+    await pipeline.fan_out.handle(batch)
     await quiet()
-    assert len({one.id for one in path.deliveries()}) == 3
-    assert (lost(path), doubled(path)) == (set(), 0)
+    assert len({one.id for one in pipeline.deliveries()}) == 3
+    assert (lost(pipeline), doubled(pipeline)) == (set(), 0)
 
 
 # -- view: read from the start → the sentinel → the end --------------------------------------------------------
 
 
-async def test_view(path: Path) -> None:
+async def test_view(pipeline: Pipeline) -> None:
     """Read anew, before the sentinel is there: nothing is matched yet, and nothing is lost."""
     await cancel_others()
-    for outgoing in await an_incomplete_topic(path):
-        path.kafka.append(outgoing)
-    batch = publish_events(path)
-    handling = asyncio.ensure_future(path.fan_out.handle(batch))
+    for outgoing in await an_incomplete_topic(pipeline):
+        pipeline.kafka.append(outgoing)
+    batch = publish_events(pipeline)
+    handling = asyncio.ensure_future(pipeline.fan_out.handle(batch))
     await quiet()
     assert not handling.done()
-    assert path.deliveries() == []
-    await path.crash()
-    await path.fan_out.handle(batch)
+    assert pipeline.deliveries() == []
+    await pipeline.crash()
+    await pipeline.fan_out.handle(batch)
     await quiet()
-    assert (lost(path), doubled(path)) == (set(), 0)
+    assert (lost(pipeline), doubled(pipeline)) == (set(), 0)
 
 
-async def an_incomplete_topic(path: Path) -> Sequence[Outgoing]:
+async def an_incomplete_topic(pipeline: Pipeline) -> Sequence[Outgoing]:
     """A webhook's record, as `publish` left it when it died before its first sentinel."""
-    path.outbox.put(webhook())
+    pipeline.outbox.put(webhook())
     publish = Publish(
-        path.outbox, FakeLease(), path.kafka, CODEC, path.telemetry, FakeEncryptionCheck(), path.clock, lambda: "first"
+        pipeline.outbox,
+        FakeLease(),
+        pipeline.kafka,
+        CODEC,
+        pipeline.telemetry,
+        FakeEncryptionCheck(),
+        pipeline.clock,
+        lambda: "first",
     )
-    [due] = await path.outbox.due(10)
+    [due] = await pipeline.outbox.due(10)
     return [publish._outgoing(due)]
 
 
@@ -136,39 +143,39 @@ async def an_incomplete_topic(path: Path) -> Sequence[Outgoing]:
         "commit → the next record",
     ],
 )
-async def test_deliver(path: Path, port: str, method: str, after: bool, at_most_doubled: int) -> None:
-    await path.register(webhook())
-    await path.die(port, method, after=after)
+async def test_deliver(pipeline: Pipeline, port: str, method: str, after: bool, at_most_doubled: int) -> None:
+    await pipeline.register(webhook())
+    await pipeline.die(port, method, after=after)
 
     async def deliver() -> None:
-        await path.fan_out.handle(publish_events(path))
+        await pipeline.fan_out.handle(publish_events(pipeline))
         await asyncio.Event().wait()
 
-    await die(path, deliver)
-    assert lost(path) == set()
-    assert doubled(path) <= at_most_doubled
-    assert len({request.body for request in path.sender.requests}) == 3
-    assert {delivery_state.state for delivery_state in path.recorder.delivery_states.values()} == {State.DELIVERED}
-    assert len(path.recorder.attempts) == 3
+    await die(pipeline, deliver)
+    assert lost(pipeline) == set()
+    assert doubled(pipeline) <= at_most_doubled
+    assert len({request.body for request in pipeline.sender.requests}) == 3
+    assert {delivery_state.state for delivery_state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
+    assert len(pipeline.recorder.attempts) == 3
 
 
 @pytest.mark.parametrize("after", [BEFORE, AFTER], ids=["failed → the tier", "the tier → complete"])
-async def test_deliver_to_a_tier(path: Path, after: bool) -> None:
-    path.sender.responses(URL, BROKEN, BROKEN, BROKEN, BROKEN, BROKEN, BROKEN, Response(200, {}))
-    await path.register(webhook())
-    await path.die("deliver.log", "produce", after=after)
+async def test_deliver_to_a_tier(pipeline: Pipeline, after: bool) -> None:
+    pipeline.sender.responses(URL, BROKEN, BROKEN, BROKEN, BROKEN, BROKEN, BROKEN, Response(200, {}))
+    await pipeline.register(webhook())
+    await pipeline.die("deliver.log", "produce", after=after)
 
     async def deliver() -> None:
-        await path.fan_out.handle(publish_events(path))
+        await pipeline.fan_out.handle(publish_events(pipeline))
         await asyncio.Event().wait()
 
-    await die(path, deliver)
+    await die(pipeline, deliver)
     for tier in SCHEDULE.tiers:
-        await path.wait_out(tier)
-    assert lost(path) == set()
+        await pipeline.wait_out(tier)
+    assert lost(pipeline) == set()
     # Twins of an attempt have its id; each of them is visible once.
-    assert len(path.recorder.attempts) == len({attempt.id for attempt in path.recorder.attempts.values()})
-    assert {delivery_state.state for delivery_state in path.recorder.delivery_states.values()} <= {
+    assert len(pipeline.recorder.attempts) == len({attempt.id for attempt in pipeline.recorder.attempts.values()})
+    assert {delivery_state.state for delivery_state in pipeline.recorder.delivery_states.values()} <= {
         State.DELIVERED,
         State.WAITING,
     }
@@ -187,20 +194,20 @@ async def test_deliver_to_a_tier(path: Path, after: bool) -> None:
     ],
     ids=["read → transaction", "COMMIT → offsets", "before the offsets", "after the offsets"],
 )
-async def test_record(path: Path, port: str, method: str, after: bool) -> None:
-    path.sender.responses(URL, BROKEN)
-    await path.register(webhook())
-    await path.die(port, method, after=after)
+async def test_record(pipeline: Pipeline, port: str, method: str, after: bool) -> None:
+    pipeline.sender.responses(URL, BROKEN)
+    await pipeline.register(webhook())
+    await pipeline.die(port, method, after=after)
 
     async def record() -> None:
-        await path.fan_out.handle([path.publish_event(event())])
+        await pipeline.fan_out.handle([pipeline.publish_event(event())])
         await asyncio.Event().wait()
 
-    await die(path, record)
-    assert path.delivery_state().state is State.WAITING
-    assert len(path.recorder.attempts) == 1
+    await die(pipeline, record)
+    assert pipeline.delivery_state().state is State.WAITING
+    assert len(pipeline.recorder.attempts) == 1
     # A failure that is read twice is one failure.
-    assert path.recorder.health["wh_crm"].failures == 1
+    assert pipeline.recorder.health["wh_crm"].failures == 1
 
 
 # -- publish: read the dirty set → produce → acknowledged → clean --------------------------------------------------
@@ -216,35 +223,35 @@ async def test_record(path: Path, port: str, method: str, after: bool) -> None:
     ],
     ids=["read → produce", "before the produce", "acknowledged → clean", "clean → the sentinel"],
 )
-async def test_publish(path: Path, port: str, method: str, after: bool, written_twice: int) -> None:
+async def test_publish(pipeline: Pipeline, port: str, method: str, after: bool, written_twice: int) -> None:
     await cancel_others()
-    path.outbox.put(webhook())
-    path.dying[port] = method, after
-    path.start()
-    await die(path, asyncio.Event().wait)
-    written = [record for record in path.kafka.topic(SUBSCRIPTIONS) if record.key == b"wh_crm"]
+    pipeline.outbox.put(webhook())
+    pipeline.dying[port] = method, after
+    pipeline.start()
+    await die(pipeline, asyncio.Event().wait)
+    written = [record for record in pipeline.kafka.topic(SUBSCRIPTIONS) if record.key == b"wh_crm"]
     assert len(written) <= 1 + written_twice
-    assert path.table.find("wh_crm") is not None
-    assert path.table.table.is_complete()
-    assert await path.outbox.due(10) == []
+    assert pipeline.table.find("wh_crm") is not None
+    assert pipeline.table.table.is_complete()
+    assert await pipeline.outbox.due(10) == []
 
 
 # -- held drain: read what is held → produce → acknowledged → recorded ---------------------------------------------
 
 
-async def test_held_drain_between_two_bites(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_held_drain_between_two_bites(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release_held_module, "SMALLEST_CHUNK", 1)
-    await path.register(paused())
-    await path.happen(*EVENTS)
-    await path.register(webhook(status=Status.ACTIVE))
-    await path.die("drain.log", "produce", after=True)
-    await die(path, path.drain.cycle)
-    assert len([one for one in path.deliveries(DELIVERIES) if one.step > 1]) == 1
-    await path.drain.cycle()
+    await pipeline.register(paused())
+    await pipeline.happen(*EVENTS)
+    await pipeline.register(webhook(status=Status.ACTIVE))
+    await pipeline.die("drain.log", "produce", after=True)
+    await die(pipeline, pipeline.drain.cycle)
+    assert len([one for one in pipeline.deliveries(DELIVERIES) if one.step > 1]) == 1
+    await pipeline.drain.cycle()
     await quiet()
-    assert lost(path) == set()
-    assert doubled(path) <= 1
-    assert {delivery_state.state for delivery_state in path.recorder.delivery_states.values()} == {State.DELIVERED}
+    assert lost(pipeline) == set()
+    assert doubled(pipeline) <= 1
+    assert {delivery_state.state for delivery_state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
 
 
 @pytest.mark.parametrize(
@@ -258,19 +265,19 @@ async def test_held_drain_between_two_bites(path: Path, monkeypatch: pytest.Monk
     ],
     ids=["read → produce", "before the produce", "acknowledged → recorded", "before it is recorded", "recorded → next"],
 )
-async def test_held_drain(path: Path, port: str, method: str, after: bool, at_most_doubled: int) -> None:
-    await path.register(paused())
-    await path.happen(*EVENTS)
-    assert len(path.kafka.topic(HELD)) == 3
-    await path.register(webhook(status=Status.ACTIVE))
-    await path.die(port, method, after=after)
-    await die(path, path.drain.cycle)
-    await path.drain.cycle()
+async def test_held_drain(pipeline: Pipeline, port: str, method: str, after: bool, at_most_doubled: int) -> None:
+    await pipeline.register(paused())
+    await pipeline.happen(*EVENTS)
+    assert len(pipeline.kafka.topic(HELD)) == 3
+    await pipeline.register(webhook(status=Status.ACTIVE))
+    await pipeline.die(port, method, after=after)
+    await die(pipeline, pipeline.drain.cycle)
+    await pipeline.drain.cycle()
     await quiet()
-    assert lost(path) == set()
-    assert doubled(path) <= at_most_doubled
-    assert {delivery_state.state for delivery_state in path.recorder.delivery_states.values()} == {State.DELIVERED}
+    assert lost(pipeline) == set()
+    assert doubled(pipeline) <= at_most_doubled
+    assert {delivery_state.state for delivery_state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
     # Whatever was sent on twice is the same record: same generation, same step.
-    sent_on = [one for one in path.deliveries(DELIVERIES) if one.step > 1]
+    sent_on = [one for one in pipeline.deliveries(DELIVERIES) if one.step > 1]
     assert len({(one.id, one.generation, one.step) for one in sent_on}) == 3
     assert {one.first_seen_at for one in sent_on} == {NOON}

@@ -6,7 +6,7 @@ import pytest
 
 from builders import delivery, event, paused, webhook
 from fakes import FakeDeliveryLog, FakeJobs, cancel_others, quiet
-from stages.path import BACKUP, BROKEN, CODEC, SCHEDULE, URL, Path
+from stages.pipeline import BACKUP, BROKEN, CODEC, SCHEDULE, URL, Pipeline
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import Delivery, State, Trigger
 from streams.core.endpoint_queue import SLOW_SECONDS
@@ -31,17 +31,19 @@ def a_test(**changes: object) -> Delivery:
     return delivery(trigger=Trigger.TEST)._replace(**changes)  # type: ignore[arg-type]
 
 
-def synthetic_events(path: Path) -> SyntheticEventService:
+def synthetic_events(pipeline: Pipeline) -> SyntheticEventService:
     ids = (f"evt_test_{number}" for number in range(100))
-    kafka = FakeDeliveryLog(path.recorder)
-    return SyntheticEventService(path.outbox, kafka, path.kafka, CODEC, path.clock, lambda prefix: next(ids))
+    kafka = FakeDeliveryLog(pipeline.recorder)
+    return SyntheticEventService(
+        pipeline.outbox, kafka, pipeline.kafka, CODEC, pipeline.clock, lambda prefix: next(ids)
+    )
 
 
 @pytest.mark.parametrize("registered", [webhook(), paused()], ids=["active", "paused"])
-async def test_a_test_is_sent_in_any_status_and_shows_its_response(path: Path, registered: object) -> None:
-    await path.register(registered)  # type: ignore[arg-type]
-    path.sender.responses(URL, Response(202, {"server": "theirs"}, b"thanks"))
-    seen = await synthetic_events(path).send("wh_crm", "session.scored")
+async def test_a_test_is_sent_in_any_status_and_shows_its_response(pipeline: Pipeline, registered: object) -> None:
+    await pipeline.register(registered)  # type: ignore[arg-type]
+    pipeline.sender.responses(URL, Response(202, {"server": "theirs"}, b"thanks"))
+    seen = await synthetic_events(pipeline).send("wh_crm", "session.scored")
     assert seen.delivery_state.state is State.DELIVERED
     [attempt] = seen.attempts
     assert (attempt.status, attempt.response_body, dict(attempt.response_headers)) == (
@@ -49,242 +51,250 @@ async def test_a_test_is_sent_in_any_status_and_shows_its_response(path: Path, r
         b"thanks",
         {"server": "theirs"},
     )
-    [request] = path.sender.requests
+    [request] = pipeline.sender.requests
     assert b'"test":true' in request.body
     assert request.body == seen.body
 
 
-async def test_a_test_that_fails_is_not_retried_and_counts_for_nothing(path: Path) -> None:
-    await path.register(webhook(fallback_url=BACKUP))
-    path.sender.responses(URL, BROKEN)
-    tests = synthetic_events(path)
+async def test_a_test_that_fails_is_not_retried_and_counts_for_nothing(pipeline: Pipeline) -> None:
+    await pipeline.register(webhook(fallback_url=BACKUP))
+    pipeline.sender.responses(URL, BROKEN)
+    tests = synthetic_events(pipeline)
     for _ in range(6):
         seen = await tests.send("wh_crm", "session.completed")
         assert (seen.delivery_state.state, seen.attempts[0].status) == (State.DISCARDED, 500)
-    await path.wait_out(SCHEDULE.tiers[-1])
-    assert len(path.sender.requests) == 6
-    assert path.kafka.topic(DEAD_LETTERS) == []
-    assert path.recorder.health["wh_crm"].failures == 0
+    await pipeline.wait_out(SCHEDULE.tiers[-1])
+    assert len(pipeline.sender.requests) == 6
+    assert pipeline.kafka.topic(DEAD_LETTERS) == []
+    assert pipeline.recorder.health["wh_crm"].failures == 0
 
 
-async def test_a_test_that_is_too_old_is_not_sent_and_says_so(path: Path) -> None:
-    await path.register(webhook())
+async def test_a_test_that_is_too_old_is_not_sent_and_says_so(pipeline: Pipeline) -> None:
+    await pipeline.register(webhook())
     await cancel_others()
-    path.kafka.append(Outgoing(TEST_DELIVERIES, b"wh_crm", CODEC.encode(a_test())))
-    path.clock.advance(13)
-    await path.crash()
+    pipeline.kafka.append(Outgoing(TEST_DELIVERIES, b"wh_crm", CODEC.encode(a_test())))
+    pipeline.clock.advance(13)
+    await pipeline.crash()
     await quiet()
-    assert path.sender.requests == []
-    assert (path.delivery_state().state, path.delivery_state().reason) == (State.DISCARDED, "expired")
-    assert path.telemetry.counts["tests_expired_total"] == 1
-    assert path.telemetry.counts["dead_letters_total"] == 0
+    assert pipeline.sender.requests == []
+    assert (pipeline.delivery_state().state, pipeline.delivery_state().reason) == (State.DISCARDED, "expired")
+    assert pipeline.telemetry.counts["tests_expired_total"] == 1
+    assert pipeline.telemetry.counts["dead_letters_total"] == 0
 
 
-async def test_a_test_of_a_deleted_webhook_is_discarded(path: Path) -> None:
-    await path.register(webhook())
-    await path.remove("wh_crm")
-    await path.put(TEST_DELIVERIES, a_test())
-    assert (path.delivery_state().state, path.delivery_state().reason) == (State.DISCARDED, "deleted")
+async def test_a_test_of_a_deleted_webhook_is_discarded(pipeline: Pipeline) -> None:
+    await pipeline.register(webhook())
+    await pipeline.remove("wh_crm")
+    await pipeline.put(TEST_DELIVERIES, a_test())
+    assert (pipeline.delivery_state().state, pipeline.delivery_state().reason) == (State.DISCARDED, "deleted")
 
 
-async def test_without_deliver_the_wait_for_a_test_ends_in_words(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_deliver_the_wait_for_a_test_ends_in_words(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(synthetic_events_module, "WAIT_SECONDS", 0.05)
-    await path.register(webhook())
-    for task in path.running:
+    await pipeline.register(webhook())
+    for task in pipeline.running:
         task.cancel()
     with pytest.raises(Unavailable, match=r"are `deliver` and `record` running\?"):
-        await synthetic_events(path).send("wh_crm", "session.completed")
-    await path.crash()
+        await synthetic_events(pipeline).send("wh_crm", "session.completed")
+    await pipeline.crash()
 
 
-async def test_bad_tests_are_refused(path: Path) -> None:
-    await path.register(webhook())
+async def test_bad_tests_are_refused(pipeline: Pipeline) -> None:
+    await pipeline.register(webhook())
     with pytest.raises(Invalid, match="type: must be one of"):
-        await synthetic_events(path).send("wh_crm", "session.started")
+        await synthetic_events(pipeline).send("wh_crm", "session.started")
     with pytest.raises(NotFound):
-        await synthetic_events(path).send("wh_other", "session.completed")
+        await synthetic_events(pipeline).send("wh_other", "session.completed")
 
 
 # -- what people send again ------------------------------------------------------------------------------------
 
 
-def deliveries(path: Path) -> DeliveryService:
+def deliveries(pipeline: Pipeline) -> DeliveryService:
     return DeliveryService(
-        FakeDeliveryLog(path.recorder), path.replays, FakeJobs(path.replays, path.clock), path.clock, str
+        FakeDeliveryLog(pipeline.recorder),
+        pipeline.replays,
+        FakeJobs(pipeline.replays, pipeline.clock),
+        pipeline.clock,
+        str,
     )
 
 
-async def test_a_replay_supersedes_what_waits_in_a_tier(path: Path) -> None:
-    await path.register(webhook())
-    path.sender.responses(URL, BROKEN, Response(200, {}))
-    await path.happen(event())
-    assert path.delivery_state().state is State.WAITING
-    await deliveries(path).retry(path.delivery_state().delivery_id, by="ada")
-    await path.drain.cycle()
+async def test_a_replay_supersedes_what_waits_in_a_tier(pipeline: Pipeline) -> None:
+    await pipeline.register(webhook())
+    pipeline.sender.responses(URL, BROKEN, Response(200, {}))
+    await pipeline.happen(event())
+    assert pipeline.delivery_state().state is State.WAITING
+    await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, by="ada")
+    await pipeline.drain.cycle()
     await quiet()
-    assert path.delivery_state().state is State.DELIVERED
-    await path.wait_out(SCHEDULE.tiers[0])
-    assert len(path.sender.requests) == 2
-    assert path.telemetry.counts["retries_superseded_total"] == 1
+    assert pipeline.delivery_state().state is State.DELIVERED
+    await pipeline.wait_out(SCHEDULE.tiers[0])
+    assert len(pipeline.sender.requests) == 2
+    assert pipeline.telemetry.counts["retries_superseded_total"] == 1
 
 
 async def test_a_retry_waits_for_a_payload_that_is_not_recorded_yet(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0.2)
-    await path.register(webhook())
-    path.sender.responses(URL, BROKEN, Response(200, {}))
-    await path.happen(event())
-    assert path.recorder.bodies == {}
-    retried = await deliveries(path).retry(path.delivery_state().delivery_id, by="ada")
+    await pipeline.register(webhook())
+    pipeline.sender.responses(URL, BROKEN, Response(200, {}))
+    await pipeline.happen(event())
+    assert pipeline.recorder.bodies == {}
+    retried = await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, by="ada")
     assert (retried.state, retried.generation) == (State.HELD, 2)
 
 
 async def test_a_payload_that_does_not_come_is_not_waited_for_for_ever(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 60)
     monkeypatch.setattr(deliveries_module, "ASK_EVERY_SECONDS", 0)
-    await path.register(webhook())
-    await path.happen(event())
+    await pipeline.register(webhook())
+    await pipeline.happen(event())
     with pytest.raises(Invalid, match="its payload is not kept"):
-        await deliveries(path).retry(path.delivery_state().delivery_id, by="ada")
+        await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, by="ada")
 
 
-async def test_without_a_database_a_retry_is_sent(path: Path) -> None:
-    await path.register(webhook())
-    path.sender.responses(URL, BROKEN, Response(200, {}))
-    await path.happen(event())
-    path.recorder.away = True
-    await path.wait_out(SCHEDULE.tiers[0])
-    assert len(path.sender.requests) == 2
+async def test_without_a_database_a_retry_is_sent(pipeline: Pipeline) -> None:
+    await pipeline.register(webhook())
+    pipeline.sender.responses(URL, BROKEN, Response(200, {}))
+    await pipeline.happen(event())
+    pipeline.recorder.away = True
+    await pipeline.wait_out(SCHEDULE.tiers[0])
+    assert len(pipeline.sender.requests) == 2
 
 
-async def test_a_replay_has_a_fresh_schedule_and_never_pauses(path: Path) -> None:
-    await path.register(webhook())
-    await path.happen(event())
-    path.sender.responses(URL, BROKEN)
-    await deliveries(path).retry(path.delivery_state().delivery_id, by="ada")
-    await path.drain.cycle()
+async def test_a_replay_has_a_fresh_schedule_and_never_pauses(pipeline: Pipeline) -> None:
+    await pipeline.register(webhook())
+    await pipeline.happen(event())
+    pipeline.sender.responses(URL, BROKEN)
+    await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, by="ada")
+    await pipeline.drain.cycle()
     for tier in SCHEDULE.tiers:
-        await path.wait_out(tier)
-    assert (path.delivery_state().state, path.delivery_state().reason) == (State.DEAD, "exhausted")
-    assert path.delivery_state().attempts == SCHEDULE.attempts
-    assert path.recorder.health["wh_crm"].failures == 0
+        await pipeline.wait_out(tier)
+    assert (pipeline.delivery_state().state, pipeline.delivery_state().reason) == (State.DEAD, "exhausted")
+    assert pipeline.delivery_state().attempts == SCHEDULE.attempts
+    assert pipeline.recorder.health["wh_crm"].failures == 0
 
 
-async def test_why_something_cannot_be_sent_again_is_said(path: Path) -> None:
-    await path.register(paused())
-    await path.happen(event())
+async def test_why_something_cannot_be_sent_again_is_said(pipeline: Pipeline) -> None:
+    await pipeline.register(paused())
+    await pipeline.happen(event())
     with pytest.raises(Invalid, match="is held and is sent without a replay: The webhook is paused"):
-        await deliveries(path).retry(path.delivery_state().delivery_id, by="ada")
+        await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, by="ada")
     with pytest.raises(NotFound):
-        await deliveries(path).retry("unknown", by="ada")
-    await path.remove("wh_crm")
-    await path.drain.cycle()
+        await deliveries(pipeline).retry("unknown", by="ada")
+    await pipeline.remove("wh_crm")
+    await pipeline.drain.cycle()
     await quiet()
-    assert path.delivery_state().state is State.DEAD
+    assert pipeline.delivery_state().state is State.DEAD
     with pytest.raises(Invalid, match="its webhook was deleted"):
-        await deliveries(path).retry(path.delivery_state().delivery_id, by="ada")
+        await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, by="ada")
 
 
-async def test_matching_dead_letters_are_handled_in_portions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_matching_dead_letters_are_handled_in_portions(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(deliveries_module, "AT_ONCE", 2)
-    await path.register(paused(), webhook(id="wh_gone"))
-    await path.happen(*(event(id=f"evt_{number}") for number in range(5)))
-    await path.enable(HeldChoice.KEEP)
-    await path.drain.cycle()
+    await pipeline.register(paused(), webhook(id="wh_gone"))
+    await pipeline.happen(*(event(id=f"evt_{number}") for number in range(5)))
+    await pipeline.enable(HeldChoice.KEEP)
+    await pipeline.drain.cycle()
     await quiet()
     told: list[int] = []
-    assert len(await deliveries(path).retry_dead(DeliveryFilter(webhook_id="wh_gone"), told.append, by="ada")) == 0
-    assert len(await deliveries(path).discard_dead(DeliveryFilter(ids=["unknown"]), told.append, by="ada")) == 0
-    assert len(await deliveries(path).retry_dead(DeliveryFilter(event_id="evt_0"), told.append, by="ada")) == 1
-    assert len(await deliveries(path).discard_dead(DeliveryFilter(webhook_id="wh_crm"), told.append, by="ada")) == 4
+    assert len(await deliveries(pipeline).retry_dead(DeliveryFilter(webhook_id="wh_gone"), told.append, by="ada")) == 0
+    assert len(await deliveries(pipeline).discard_dead(DeliveryFilter(ids=["unknown"]), told.append, by="ada")) == 0
+    assert len(await deliveries(pipeline).retry_dead(DeliveryFilter(event_id="evt_0"), told.append, by="ada")) == 1
+    assert len(await deliveries(pipeline).discard_dead(DeliveryFilter(webhook_id="wh_crm"), told.append, by="ada")) == 4
     assert told == [1, 2, 2]
 
 
 # -- the fallback URL (R9) -------------------------------------------------------------------------------------
 
 
-async def test_a_failing_fallback_rests_for_ten_minutes(path: Path) -> None:
-    path.sender.responses(BACKUP, BROKEN)
-    await path.register(paused(PauseReason.FAILURES, fallback_url=BACKUP))
+async def test_a_failing_fallback_rests_for_ten_minutes(pipeline: Pipeline) -> None:
+    pipeline.sender.responses(BACKUP, BROKEN)
+    await pipeline.register(paused(PauseReason.FAILURES, fallback_url=BACKUP))
     for number in range(FALLBACK_FAILURES_TO_REST):
-        await path.happen(event(id=f"evt_{number}"))
-    assert len(path.sender.to(BACKUP)) == FALLBACK_FAILURES_TO_REST
-    await path.happen(event(id="evt_skipped"))
-    assert len(path.sender.to(BACKUP)) == FALLBACK_FAILURES_TO_REST
-    [skipped] = [s for s in path.recorder.delivery_states.values() if s.event_id == "evt_skipped"]
+        await pipeline.happen(event(id=f"evt_{number}"))
+    assert len(pipeline.sender.to(BACKUP)) == FALLBACK_FAILURES_TO_REST
+    await pipeline.happen(event(id="evt_skipped"))
+    assert len(pipeline.sender.to(BACKUP)) == FALLBACK_FAILURES_TO_REST
+    [skipped] = [s for s in pipeline.recorder.delivery_states.values() if s.event_id == "evt_skipped"]
     assert (skipped.state, skipped.reason, skipped.attempts) == (State.HELD, "paused", 0)
 
-    path.sender.responses(BACKUP, Response(200, {}))
-    await path.wait(FALLBACK_REST_SECONDS)
-    await path.happen(event(id="evt_later"))
-    assert "evt_later" in {request.headers["webhook-id"] for request in path.sender.to(BACKUP)}
+    pipeline.sender.responses(BACKUP, Response(200, {}))
+    await pipeline.wait(FALLBACK_REST_SECONDS)
+    await pipeline.happen(event(id="evt_later"))
+    assert "evt_later" in {request.headers["webhook-id"] for request in pipeline.sender.to(BACKUP)}
 
 
 # -- slow endpoints --------------------------------------------------------------------------------------------
 
 
-async def test_a_hanging_endpoint_delays_nobody_else(path: Path) -> None:
+async def test_a_hanging_endpoint_delays_nobody_else(pipeline: Pipeline) -> None:
     gate = asyncio.Event()
 
     async def hang(request: Request) -> Response:
         await gate.wait()
         return Response(200, {})
 
-    path.sender.put(URL, hang)
-    await path.register(webhook(), webhook(id="wh_other", url=BACKUP))
-    await path.happen(*(event(id=f"evt_{number}") for number in range(20)))
+    pipeline.sender.put(URL, hang)
+    await pipeline.register(webhook(), webhook(id="wh_other", url=BACKUP))
+    await pipeline.happen(*(event(id=f"evt_{number}") for number in range(20)))
     # As soon as it is seen to be slow, its slots are the suspects' and no longer the newcomers'.
-    path.clock.advance(SLOW_SECONDS + 0.1)
-    path.slots.maintain()
+    pipeline.clock.advance(SLOW_SECONDS + 0.1)
+    pipeline.slots.maintain()
     await quiet()
-    assert len(path.sender.to(BACKUP)) == 20
-    path.clock.advance(9)
-    path.slots.maintain()
+    assert len(pipeline.sender.to(BACKUP)) == 20
+    pipeline.clock.advance(9)
+    pipeline.slots.maintain()
     await quiet()
-    assert {s.reason for s in path.recorder.of("wh_crm") if s.state is State.HELD} == {"busy"}
+    assert {s.reason for s in pipeline.recorder.of("wh_crm") if s.state is State.HELD} == {"busy"}
     gate.set()
     await quiet()
     for _ in range(10):
-        path.clock.advance(31)
-        await path.drain.cycle()
+        pipeline.clock.advance(31)
+        await pipeline.drain.cycle()
         await quiet()
-    assert {s.state for s in path.recorder.delivery_states.values()} == {State.DELIVERED}
-    assert set(path.sent().values()) == {2}
+    assert {s.state for s in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
+    assert set(pipeline.sent().values()) == {2}
 
 
-async def test_a_held_retry_keeps_its_tier(path: Path) -> None:
-    path.sender.responses(URL, BROKEN)
-    await path.register(webhook())
-    await path.happen(event())
-    await path.register(paused())
-    await path.wait_out(SCHEDULE.tiers[0])
-    assert path.delivery_state().state is State.HELD
-    await path.register(webhook())
-    await path.drain.cycle()
+async def test_a_held_retry_keeps_its_tier(pipeline: Pipeline) -> None:
+    pipeline.sender.responses(URL, BROKEN)
+    await pipeline.register(webhook())
+    await pipeline.happen(event())
+    await pipeline.register(paused())
+    await pipeline.wait_out(SCHEDULE.tiers[0])
+    assert pipeline.delivery_state().state is State.HELD
+    await pipeline.register(webhook())
+    await pipeline.drain.cycle()
     await quiet()
-    assert [one.attempt for one in path.deliveries(retry_topic(SCHEDULE.tiers[1]))] == [3]
+    assert [one.attempt for one in pipeline.deliveries(retry_topic(SCHEDULE.tiers[1]))] == [3]
 
 
-async def test_a_wait_for_a_slot_ends_with_its_partition(path: Path) -> None:
+async def test_a_wait_for_a_slot_ends_with_its_partition(pipeline: Pipeline) -> None:
     gate = asyncio.Event()
 
     async def response(request: Request) -> Response:
         await gate.wait()
         return Response(200, {})
 
-    path.sender.put(URL, response)
-    await path.register(webhook(max_concurrency=1))
-    await path.happen(*(event(id=f"evt_{number}") for number in range(3)))
-    partitions = path.kafka.partitions(DELIVERIES)
-    going = asyncio.ensure_future(path.consumer.revoke(partitions))
+    pipeline.sender.put(URL, response)
+    await pipeline.register(webhook(max_concurrency=1))
+    await pipeline.happen(*(event(id=f"evt_{number}") for number in range(3)))
+    partitions = pipeline.kafka.partitions(DELIVERIES)
+    going = asyncio.ensure_future(pipeline.consumer.revoke(partitions))
     await quiet()
     gate.set()
     await going
     await quiet()
-    assert len(path.sender.requests) == 1
-    path.consumer.assign(partitions)
+    assert len(pipeline.sender.requests) == 1
+    pipeline.consumer.assign(partitions)
     await quiet()
-    assert path.sent() == {"evt_0": 1, "evt_1": 1, "evt_2": 1}
+    assert pipeline.sent() == {"evt_0": 1, "evt_1": 1, "evt_2": 1}

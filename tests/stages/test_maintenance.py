@@ -14,7 +14,7 @@ from streams.stages import maintenance
 from streams.stages.maintenance import prune_regularly
 
 
-class Attic:
+class FakePruning:
     """A `Pruning` with so many old rows of each kind; away at first, if it is told."""
 
     def __init__(self, *, away: int = 0, **rows: int) -> None:
@@ -38,13 +38,13 @@ async def test_old_rows_are_pruned_in_batches_through_an_outage(
 ) -> None:
     for name in ("PORTION_PAUSE_SECONDS", "PRUNE_EVERY_SECONDS"):
         monkeypatch.setattr(maintenance, name, 0)
-    attic, telemetry = Attic(away=1, DELIVERIES=2500, AUDIT=1), FakeTelemetry()
+    pruning, telemetry = FakePruning(away=1, DELIVERIES=2500, AUDIT=1), FakeTelemetry()
     keep = {Prunable.DELIVERIES: timedelta(days=30), Prunable.AUDIT: timedelta(days=365)}
-    running = asyncio.create_task(prune_regularly(attic, keep, FakeClock(), telemetry))
+    running = asyncio.create_task(prune_regularly(pruning, keep, FakeClock(), telemetry))
     async with asyncio.timeout(5):
-        while attic.rows.total():
+        while pruning.rows.total():
             assert not running.done()
             await asyncio.sleep(0)
     await cancel_others()
     assert telemetry.counts["rows_pruned_total"] == 2501
-    assert attic.before == {what: NOON - kept for what, kept in keep.items()}
+    assert pruning.before == {what: NOON - kept for what, kept in keep.items()}

@@ -39,7 +39,7 @@ class FakeMailTransport:
 
 
 @dataclass
-class ApiFixture:
+class NotifyFixture:
     """A stage with a database that owes one mail."""
 
     store: SqlStore
@@ -70,101 +70,104 @@ class ApiFixture:
 
 
 @pytest_asyncio.fixture
-async def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiFixture]:
+async def notifying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NotifyFixture]:
     monkeypatch.setattr(notify_module, "LOOK_EVERY_SECONDS", 0.005)
     async with sql_store(database_url(f"sqlite:///{tmp_path}/db.sqlite")) as store:
         for number in range(5):
             await store.recorder.record(fold([failed(number)]))
         mails = SqlMails(store.database, lambda prefix: f"{prefix}_new")
-        yield ApiFixture(store, mails, FakeMailTransport(), FakeLease(clock=store.clock), FakeTelemetry())
+        yield NotifyFixture(store, mails, FakeMailTransport(), FakeLease(clock=store.clock), FakeTelemetry())
 
 
-async def test_a_pause_is_told_once_to_the_accounts_addresses(office: ApiFixture) -> None:
-    mail = await office.runs_until(lambda mail: mail.sent_at is not None)
+async def test_a_pause_is_told_once_to_the_accounts_addresses(notifying: NotifyFixture) -> None:
+    mail = await notifying.runs_until(lambda mail: mail.sent_at is not None)
     assert (mail.tries, mail.due_at, mail.problem) == (1, None, None)
-    [(message_id, emails, mail_text)] = office.transport.sent
+    [(message_id, emails, mail_text)] = notifying.transport.sent
     assert (message_id, emails) == (mail.id, ("ops@acme.example",))
     assert "5 attempts in a row failed" in mail_text.text
-    office.store.clock.advance(7 * 86_400)
-    await office.runs_until(lambda mail: True)
-    assert len(office.transport.sent) == 1
+    notifying.store.clock.advance(7 * 86_400)
+    await notifying.runs_until(lambda mail: True)
+    assert len(notifying.transport.sent) == 1
 
 
-async def test_a_mail_is_tried_again_later_and_later(office: ApiFixture) -> None:
-    office.transport.script = [Unavailable("connection refused")] * 3
-    mail = await office.runs_until(lambda mail: mail.tries == 1)
+async def test_a_mail_is_tried_again_later_and_later(notifying: NotifyFixture) -> None:
+    notifying.transport.script = [Unavailable("connection refused")] * 3
+    mail = await notifying.runs_until(lambda mail: mail.tries == 1)
     assert (mail.problem, mail.sent_at) == ("connection refused", None)
     for tries, seconds in ((2, 30), (3, 120)):
-        office.store.clock.advance(seconds - 1)
-        assert (await office.runs_until(lambda mail: True)).tries == tries - 1
-        office.store.clock.advance(1)
-        await office.runs_until(lambda mail, tries=tries: mail.tries == tries)  # type: ignore[misc]
-    office.store.clock.advance(600)
-    mail = await office.runs_until(lambda mail: mail.sent_at is not None)
+        notifying.store.clock.advance(seconds - 1)
+        assert (await notifying.runs_until(lambda mail: True)).tries == tries - 1
+        notifying.store.clock.advance(1)
+        await notifying.runs_until(lambda mail, tries=tries: mail.tries == tries)  # type: ignore[misc]
+    notifying.store.clock.advance(600)
+    mail = await notifying.runs_until(lambda mail: mail.sent_at is not None)
     assert (mail.tries, mail.problem) == (4, None)
 
 
-async def test_only_unreached_recipients_get_a_mail_again(office: ApiFixture) -> None:
-    async with office.store.database.transaction() as connection:
+async def test_only_unreached_recipients_get_a_mail_again(notifying: NotifyFixture) -> None:
+    async with notifying.store.database.transaction() as connection:
         await connection.execute(update(accounts).values(emails=["ops@acme.example", "cto@acme.example"]))
-    office.transport.script = [PartiallySent("450 greylisted", ["cto@acme.example"]), Unavailable("connection refused")]
-    mail = await office.runs_until(lambda mail: mail.tries == 1)
+    notifying.transport.script = [
+        PartiallySent("450 greylisted", ["cto@acme.example"]),
+        Unavailable("connection refused"),
+    ]
+    mail = await notifying.runs_until(lambda mail: mail.tries == 1)
     assert (mail.problem, mail.sent_at, mail.unreached) == ("450 greylisted", None, ("cto@acme.example",))
     for seconds in (30, 120):
-        office.store.clock.advance(seconds)
-        mail = await office.runs_until(lambda mail, tries=mail.tries + 1: mail.tries == tries)  # type: ignore[misc]
+        notifying.store.clock.advance(seconds)
+        mail = await notifying.runs_until(lambda mail, tries=mail.tries + 1: mail.tries == tries)  # type: ignore[misc]
     assert (mail.problem, mail.unreached, mail.sent_at is not None) == (None, (), True)
-    assert [emails for _, emails, _ in office.transport.sent] == [("cto@acme.example",)]
+    assert [emails for _, emails, _ in notifying.transport.sent] == [("cto@acme.example",)]
 
 
-async def test_who_was_yet_to_get_a_mail_may_leave_the_account(office: ApiFixture) -> None:
-    office.transport.script = [PartiallySent("450 greylisted", ["former@acme.example"])]
-    await office.runs_until(lambda mail: mail.tries == 1)
-    office.store.clock.advance(30)
-    mail = await office.runs_until(lambda mail: mail.tries == 2)
+async def test_who_was_yet_to_get_a_mail_may_leave_the_account(notifying: NotifyFixture) -> None:
+    notifying.transport.script = [PartiallySent("450 greylisted", ["former@acme.example"])]
+    await notifying.runs_until(lambda mail: mail.tries == 1)
+    notifying.store.clock.advance(30)
+    mail = await notifying.runs_until(lambda mail: mail.tries == 2)
     assert (mail.due_at, mail.problem) == (None, notify_module.NO_RECIPIENT_LEFT)
-    assert office.transport.sent == []
+    assert notifying.transport.sent == []
 
 
-async def test_a_refused_mail_is_given_up_with_its_reason(office: ApiFixture) -> None:
-    office.transport.script = [Refused("550 no such user")]
-    mail = await office.runs_until(lambda mail: mail.tries == 1)
+async def test_a_refused_mail_is_given_up_with_its_reason(notifying: NotifyFixture) -> None:
+    notifying.transport.script = [Refused("550 no such user")]
+    mail = await notifying.runs_until(lambda mail: mail.tries == 1)
     assert (mail.due_at, mail.sent_at, mail.problem) == (None, None, "550 no such user")
-    assert office.telemetry.told("mail_given_up") == 1
+    assert notifying.telemetry.told("mail_given_up") == 1
 
 
-async def test_a_broken_mail_does_not_stop_others(office: ApiFixture) -> None:
-    office.transport.script = [ValueError("header with a line break")]
-    mail = await office.runs_until(lambda mail: mail.tries == 1)
+async def test_a_broken_mail_does_not_stop_others(notifying: NotifyFixture) -> None:
+    notifying.transport.script = [ValueError("header with a line break")]
+    mail = await notifying.runs_until(lambda mail: mail.tries == 1)
     assert (mail.due_at, mail.sent_at, mail.problem) == (None, None, "our own code failed: ValueError")
 
 
-async def test_a_crash_after_sending_repeats_the_mail(office: ApiFixture) -> None:
-    stage = asyncio.create_task(office.stage().run())
+async def test_a_crash_after_sending_repeats_the_mail(notifying: NotifyFixture) -> None:
+    stage = asyncio.create_task(notifying.stage().run())
     # The server has it, and this is the last thing that the process did.
-    office.transport.told = stage.cancel
+    notifying.transport.told = stage.cancel
     await asyncio.wait_for(asyncio.gather(stage, return_exceptions=True), 5)
-    assert (await office.mail()).sent_at is None
-    office.transport.told = lambda: None
-    await office.runs_until(lambda mail: mail.sent_at is not None)
-    assert [message_id for message_id, _, _ in office.transport.sent] == [(await office.mail()).id] * 2
+    assert (await notifying.mail()).sent_at is None
+    notifying.transport.told = lambda: None
+    await notifying.runs_until(lambda mail: mail.sent_at is not None)
+    assert [message_id for message_id, _, _ in notifying.transport.sent] == [(await notifying.mail()).id] * 2
 
 
-async def test_only_the_holder_of_the_lease_sends(office: ApiFixture) -> None:
-    rival = office.lease.rival()
+async def test_only_the_holder_of_the_lease_sends(notifying: NotifyFixture) -> None:
+    rival = notifying.lease.rival()
     assert await rival.renew()
-    await office.runs_until(lambda mail: True)
-    assert office.transport.sent == []
+    await notifying.runs_until(lambda mail: True)
+    assert notifying.transport.sent == []
     await rival.release()
-    await office.runs_until(lambda mail: mail.sent_at is not None)
+    await notifying.runs_until(lambda mail: mail.sent_at is not None)
 
 
-async def test_a_drain_ends_between_two_mails_and_gives_the_lease_back(office: ApiFixture) -> None:
-    stage = office.stage()
+async def test_a_drain_ends_between_two_mails_and_gives_the_lease_back(notifying: NotifyFixture) -> None:
+    stage = notifying.stage()
     running = asyncio.create_task(stage.run())
     async with asyncio.timeout(5):
-        while not office.transport.sent:
+        while not notifying.transport.sent:
             await asyncio.sleep(0.005)
     await stage.drain(5)
     await running
-    assert not office.lease.held
+    assert not notifying.lease.held

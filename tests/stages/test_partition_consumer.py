@@ -26,7 +26,7 @@ def _commits_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_consumer_module, "COMMIT_EVERY_SECONDS", 0)
 
 
-class Shop:
+class ConsumerFixture:
     """An intake whose work waits for `finish`, on a log with a topic of new records and a tier of 30 s."""
 
     def __init__(self, kafka: FakeKafka, clock: FakeClock, max_open: int, at_once: int) -> None:
@@ -74,15 +74,15 @@ class Shop:
 
 
 @asynccontextmanager
-async def shop(
+async def consumer_fixture(
     kafka: FakeKafka | None = None, clock: FakeClock | None = None, max_open: int = 4000, at_once: int = 500
-) -> AsyncIterator[Shop]:
+) -> AsyncIterator[ConsumerFixture]:
     clock = clock or FakeClock()
-    yield Shop(kafka or FakeKafka(clock, partitions=1), clock, max_open, at_once)
+    yield ConsumerFixture(kafka or FakeKafka(clock, partitions=1), clock, max_open, at_once)
     await cancel_others()
 
 
-async def begun_of_eight(it: Shop, ending: Coroutine[Any, Any, object]) -> int:
+async def begun_of_eight(it: ConsumerFixture, ending: Coroutine[Any, Any, object]) -> int:
     """How many of eight records were begun when `ending` came between; those are finished, the others were not."""
     it.add(8)
     await until(lambda: len(it.begun) == 2)
@@ -99,14 +99,14 @@ async def begun_of_eight(it: Shop, ending: Coroutine[Any, Any, object]) -> int:
 
 
 async def test_a_new_record_is_taken_at_once() -> None:
-    async with shop() as it:
+    async with consumer_fixture() as it:
         it.add()
         await quiet()
         assert it.begun_of(NEW) == [0]
 
 
 async def test_a_record_of_a_tier_is_never_taken_early_and_never_late() -> None:
-    async with shop() as it:
+    async with consumer_fixture() as it:
         it.add(topic=RETRY)
         await quiet()
         it.clock.advance(29.99)
@@ -118,7 +118,7 @@ async def test_a_record_of_a_tier_is_never_taken_early_and_never_late() -> None:
 
 
 async def test_an_almost_due_record_waits_for_the_rest() -> None:
-    async with shop() as it:
+    async with consumer_fixture() as it:
         it.add(topic=RETRY)
         it.clock.advance(29.5)
         await quiet()
@@ -129,7 +129,7 @@ async def test_an_almost_due_record_waits_for_the_rest() -> None:
 
 
 async def test_records_behind_one_that_is_not_due_keep_their_order() -> None:
-    async with shop() as it:
+    async with consumer_fixture() as it:
         for _ in range(3):
             it.add(2, topic=RETRY)
             it.clock.advance(10)
@@ -143,7 +143,7 @@ async def test_records_behind_one_that_is_not_due_keep_their_order() -> None:
 
 
 async def test_what_is_read_early_is_not_read_again() -> None:
-    async with shop() as it:
+    async with consumer_fixture() as it:
         for _ in range(10):
             it.add(topic=RETRY)
             it.clock.advance(1)
@@ -160,7 +160,7 @@ async def test_many_early_records_are_each_handled_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(partition_state, "NOT_DUE_KEPT", 3)
-    async with shop() as it:
+    async with consumer_fixture() as it:
         for _ in range(10):
             it.add(topic=RETRY)
             it.clock.advance(1)
@@ -176,7 +176,7 @@ async def test_many_early_records_are_each_handled_once(
 
 
 async def test_kept_records_are_left_to_the_next_owner() -> None:
-    async with shop() as it:
+    async with consumer_fixture() as it:
         it.add(3, topic=RETRY)
         await quiet()
         await it.consumer.revoke([LATE])
@@ -189,7 +189,7 @@ async def test_kept_records_are_left_to_the_next_owner() -> None:
 
 
 async def test_a_bug_in_a_kept_record_ends_the_run_uncommitted() -> None:
-    async with shop() as it:
+    async with consumer_fixture() as it:
         it.add(2, topic=RETRY)
         await quiet()
         it.takes_fail = True
@@ -200,7 +200,7 @@ async def test_a_bug_in_a_kept_record_ends_the_run_uncommitted() -> None:
 
 
 async def test_what_was_kept_waits_while_the_budget_is_used_up() -> None:
-    async with shop(max_open=8, at_once=8) as it:
+    async with consumer_fixture(max_open=8, at_once=8) as it:
         it.add(2, topic=RETRY)
         await quiet()
         it.add(8)
@@ -215,7 +215,7 @@ async def test_what_was_kept_waits_while_the_budget_is_used_up() -> None:
 
 
 async def test_a_used_budget_loses_no_records() -> None:
-    async with shop(max_open=8) as it:
+    async with consumer_fixture(max_open=8) as it:
         it.add(3, topic=RETRY)
         await quiet()
         it.add(5)
@@ -233,7 +233,7 @@ async def test_a_used_budget_loses_no_records() -> None:
 
 
 async def test_kept_records_wait_for_the_window() -> None:
-    async with shop(max_open=10 * WINDOW_OFFSETS) as it:
+    async with consumer_fixture(max_open=10 * WINDOW_OFFSETS) as it:
         it.add(WINDOW_OFFSETS, topic=RETRY)
         it.clock.advance(31)
         await until(lambda: len(it.begun) == WINDOW_OFFSETS)
@@ -249,7 +249,7 @@ async def test_kept_records_wait_for_the_window() -> None:
 
 
 async def test_a_tier_that_waits_holds_nobody_else_up() -> None:
-    async with shop() as it:
+    async with consumer_fixture() as it:
         it.add(topic=RETRY)
         await quiet()
         it.add(3)
@@ -262,7 +262,7 @@ async def test_a_tier_that_waits_holds_nobody_else_up() -> None:
 
 
 async def test_many_records_are_in_hand_at_once_and_end_in_any_order() -> None:
-    async with shop() as it:
+    async with consumer_fixture() as it:
         it.add(4)
         await quiet()
         assert it.begun_of(NEW) == [0, 1, 2, 3]
@@ -274,18 +274,18 @@ async def test_many_records_are_in_hand_at_once_and_end_in_any_order() -> None:
 
 
 async def test_a_restart_repeats_only_uncommitted_records() -> None:
-    async with shop() as before:
+    async with consumer_fixture() as before:
         before.add(4)
         await quiet()
         before.finish(1, 2)
         await until(lambda: before.is_committed(2))
-    async with shop(before.kafka, before.clock) as after:
+    async with consumer_fixture(before.kafka, before.clock) as after:
         await quiet()
         assert after.begun_of(NEW) == [0, 3]
 
 
 async def test_a_failed_commit_is_logged_and_repeated() -> None:
-    async with shop() as it:
+    async with consumer_fixture() as it:
         it.consumer.away = True
         it.add()
         await quiet()
@@ -297,7 +297,7 @@ async def test_a_failed_commit_is_logged_and_repeated() -> None:
 
 
 async def test_an_unexpected_failure_leaves_its_record_uncommitted() -> None:
-    async with shop() as it:
+    async with consumer_fixture() as it:
         it.add(2)
         await quiet()
         it.finish(1)
@@ -312,7 +312,7 @@ async def test_an_unexpected_failure_leaves_its_record_uncommitted() -> None:
 
 
 async def test_a_stuck_record_stops_its_partition_after_a_window() -> None:
-    async with shop(max_open=10 * WINDOW_OFFSETS) as it:
+    async with consumer_fixture(max_open=10 * WINDOW_OFFSETS) as it:
         it.add(WINDOW_OFFSETS + 5)
         await until(lambda: len(it.begun) == WINDOW_OFFSETS)
         it.finish(*range(1, WINDOW_OFFSETS))
@@ -324,7 +324,7 @@ async def test_a_stuck_record_stops_its_partition_after_a_window() -> None:
 
 
 async def test_no_more_records_are_in_hand_than_the_budget_allows() -> None:
-    async with shop(max_open=8, at_once=1) as it:
+    async with consumer_fixture(max_open=8, at_once=1) as it:
         it.add(20)
         await quiet()
         assert it.begun_of(NEW) == list(range(8))
@@ -337,7 +337,7 @@ async def test_no_more_records_are_in_hand_than_the_budget_allows() -> None:
 
 
 async def test_what_arrives_together_is_handled_together() -> None:
-    async with shop(max_open=8, at_once=6) as it:
+    async with consumer_fixture(max_open=8, at_once=6) as it:
         it.add(20)
         await until(lambda: len(it.begun) == 12)
         await quiet()
@@ -354,7 +354,7 @@ async def test_paused_partitions_resume_within_the_budget(
 ) -> None:
     monkeypatch.setattr(partition_consumer_module, "START_AT_ONCE", 1)
     monkeypatch.setattr(partition_consumer_module, "REVOKE_SECONDS", 0)
-    async with shop(max_open=8) as it:
+    async with consumer_fixture(max_open=8) as it:
         it.add(8)
         await until(lambda: len(it.begun) == 2)
         assert LATE in it.consumer.paused
@@ -363,7 +363,7 @@ async def test_paused_partitions_resume_within_the_budget(
 
 
 async def test_tests_wait_for_nobody() -> None:
-    async with shop(max_open=2, at_once=1) as it:
+    async with consumer_fixture(max_open=2, at_once=1) as it:
         it.add(5)
         await quiet()
         it.add(topic=TEST_DELIVERIES)
@@ -373,7 +373,7 @@ async def test_tests_wait_for_nobody() -> None:
 
 
 async def test_retries_yield_to_new_records_when_the_budget_gets_short() -> None:
-    async with shop(max_open=8, at_once=1) as it:
+    async with consumer_fixture(max_open=8, at_once=1) as it:
         it.add(10, topic=RETRY)
         it.clock.advance(60)
         await quiet()
@@ -388,7 +388,7 @@ async def test_retries_yield_to_new_records_when_the_budget_gets_short() -> None
 
 
 async def test_a_burst_on_one_partition_leaves_the_others_their_turns() -> None:
-    async with shop() as it:
+    async with consumer_fixture() as it:
         await quiet()
         other = Partition(TEST_DELIVERIES, 0)
         burst = [Record(NEW, offset, None, b"delivery", it.clock.now()) for offset in range(400)]
@@ -401,7 +401,7 @@ async def test_a_burst_on_one_partition_leaves_the_others_their_turns() -> None:
 
 
 async def test_a_partition_that_goes_is_finished_and_committed_first() -> None:
-    async with shop() as it:
+    async with consumer_fixture() as it:
         it.add(2)
         await quiet()
         going = asyncio.create_task(it.consumer.revoke([NEW]))
@@ -414,7 +414,7 @@ async def test_a_partition_that_goes_is_finished_and_committed_first() -> None:
 
 async def test_queued_records_are_left_to_the_next_owner(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_consumer_module, "START_AT_ONCE", 1)
-    async with shop(max_open=8) as it:
+    async with consumer_fixture(max_open=8) as it:
         begun = await begun_of_eight(it, it.consumer.revoke([NEW]))
         assert it.consumer.committed[NEW] == Commit(begun, "")
         it.consumer.assign([NEW])
@@ -425,7 +425,7 @@ async def test_queued_records_are_left_to_the_next_owner(monkeypatch: pytest.Mon
 
 async def test_a_partition_that_goes_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_consumer_module, "REVOKE_SECONDS", 0)
-    async with shop() as it:
+    async with consumer_fixture() as it:
         it.add(2)
         await quiet()
         it.finish(1)
@@ -436,7 +436,7 @@ async def test_a_partition_that_goes_does_not_wait_for_ever(monkeypatch: pytest.
 @pytest.mark.parametrize("lost", [False, True])
 async def test_work_can_tell_that_its_partition_has_gone(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
     monkeypatch.setattr(partition_consumer_module, "REVOKE_SECONDS", 0)
-    async with shop() as it:
+    async with consumer_fixture() as it:
         it.add()
         await quiet()
         assert it.still_assigned()
@@ -445,7 +445,7 @@ async def test_work_can_tell_that_its_partition_has_gone(monkeypatch: pytest.Mon
 
 
 async def test_of_a_lost_partition_nothing_is_committed() -> None:
-    async with shop() as it:
+    async with consumer_fixture() as it:
         it.add()
         await quiet()
         await it.consumer.revoke([NEW], lost=True)
@@ -455,7 +455,7 @@ async def test_of_a_lost_partition_nothing_is_committed() -> None:
 
 
 async def test_a_partition_resumes_at_its_commit() -> None:
-    async with shop() as it:
+    async with consumer_fixture() as it:
         it.add(3)
         await quiet()
         it.finish(0, 2)
@@ -467,7 +467,7 @@ async def test_a_partition_resumes_at_its_commit() -> None:
 
 
 async def test_an_old_timer_does_not_resume_a_new_assignment() -> None:
-    async with shop() as it:
+    async with consumer_fixture() as it:
         it.add(topic=RETRY)
         await quiet()
         await it.consumer.revoke([LATE])
@@ -487,7 +487,7 @@ async def test_an_old_timer_does_not_resume_a_new_assignment() -> None:
 
 
 async def test_a_drain_takes_nothing_more_and_commits_what_is_in_hand() -> None:
-    async with shop() as it:
+    async with consumer_fixture() as it:
         it.add(2)
         await quiet()
         draining = asyncio.create_task(it.partition_consumer.drain())
@@ -502,7 +502,7 @@ async def test_a_drain_takes_nothing_more_and_commits_what_is_in_hand() -> None:
 
 
 async def test_a_drain_leaves_what_was_kept_to_the_next_process() -> None:
-    async with shop() as it:
+    async with consumer_fixture() as it:
         it.add(3, topic=RETRY)
         await quiet()
         await it.partition_consumer.drain()
@@ -513,7 +513,7 @@ async def test_a_drain_leaves_what_was_kept_to_the_next_process() -> None:
 
 
 async def test_a_drain_leaves_what_takes_too_long_uncommitted() -> None:
-    async with shop() as it:
+    async with consumer_fixture() as it:
         it.add(2)
         await quiet()
         it.finish(1)
@@ -522,7 +522,7 @@ async def test_a_drain_leaves_what_takes_too_long_uncommitted() -> None:
 
 
 async def test_a_partition_that_comes_during_a_drain_is_not_begun() -> None:
-    async with shop() as it:
+    async with consumer_fixture() as it:
         await quiet()
         await it.consumer.revoke([NEW])
         it.add(2)
@@ -534,7 +534,7 @@ async def test_a_partition_that_comes_during_a_drain_is_not_begun() -> None:
 
 async def test_a_drain_leaves_what_was_not_begun_to_the_next_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_consumer_module, "START_AT_ONCE", 1)
-    async with shop() as it:
+    async with consumer_fixture() as it:
         begun = await begun_of_eight(it, it.partition_consumer.drain())
         assert it.consumer.committed[NEW] == Commit(begun, "")
 
@@ -544,7 +544,7 @@ async def test_a_commit_beyond_the_end_of_the_log_stops_nothing() -> None:
     clock = FakeClock()
     kafka = FakeKafka(clock, partitions=1)
     kafka.groups["deliver"][NEW] = Commit(2**62, "")
-    async with shop(kafka, clock) as it:
+    async with consumer_fixture(kafka, clock) as it:
         it.add(3)
         await quiet()
         assert it.begun_of(NEW) == [0, 1, 2]

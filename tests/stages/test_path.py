@@ -14,7 +14,7 @@ from fakes import (
     quiet,
     until,
 )
-from stages.path import BACKUP, BROKEN, CODEC, SLOTS, URL, WAITS, Path
+from stages.pipeline import BACKUP, BROKEN, CODEC, SLOTS, URL, WAITS, Pipeline
 from streams.core.delivery import DeathReason, Delivery, HoldReason, State, SubscriptionsPosition, Target
 from streams.core.errors import Unavailable
 from streams.core.event import render
@@ -38,10 +38,10 @@ from streams.topics import (
 # -- delivered -----------------------------------------------------------------------------------------------
 
 
-async def test_an_event_arrives_with_both_signatures(path: Path) -> None:
-    await path.register(webhook())
-    await path.happen(event())
-    (request,) = path.sender.requests
+async def test_an_event_arrives_with_both_signatures(pipeline: Pipeline) -> None:
+    await pipeline.register(webhook())
+    await pipeline.happen(event())
+    (request,) = pipeline.sender.requests
     assert (request.url, request.body) == (URL, render(event()))
     assert request.headers["X-AllureConnect-Signature"] == sign_platform(SECRET, request.body)
     assert request.headers["webhook-timestamp"] == str(int(NOON.timestamp()))
@@ -49,162 +49,162 @@ async def test_an_event_arrives_with_both_signatures(path: Path) -> None:
     assert request.headers["webhook-signature"] == signature
 
 
-async def test_a_delivered_event_is_visible_with_its_attempt(path: Path) -> None:
-    path.sender.responses(URL, Response(202, {"server": "crm"}, b"thanks"))
-    await path.register(webhook())
-    await path.happen(event())
-    (attempt,) = path.attempts()
+async def test_a_delivered_event_is_visible_with_its_attempt(pipeline: Pipeline) -> None:
+    pipeline.sender.responses(URL, Response(202, {"server": "crm"}, b"thanks"))
+    await pipeline.register(webhook())
+    await pipeline.happen(event())
+    (attempt,) = pipeline.attempts()
     assert (attempt.status, attempt.response_body) == (202, b"thanks")
     assert attempt.message == "The endpoint responded with 202."
-    assert (path.delivery_state().state, path.delivery_state().attempts) == (State.DELIVERED, 1)
-    assert path.recorder.bodies == {("acme", event().id): render(event())}
-    assert path.kafka.topic(DEAD_LETTERS) == path.kafka.topic(HELD) == path.kafka.topic(INVALID) == []
+    assert (pipeline.delivery_state().state, pipeline.delivery_state().attempts) == (State.DELIVERED, 1)
+    assert pipeline.recorder.bodies == {("acme", event().id): render(event())}
+    assert pipeline.kafka.topic(DEAD_LETTERS) == pipeline.kafka.topic(HELD) == pipeline.kafka.topic(INVALID) == []
 
 
-async def test_every_webhook_that_wants_an_event_gets_the_same_bytes(path: Path) -> None:
-    await path.register(*(webhook(id=f"wh_{n}", url=f"https://{n}.example.com") for n in range(3)))
-    await path.happen(event())
-    assert {request.url for request in path.sender.requests} == {f"https://{n}.example.com" for n in range(3)}
-    assert len({request.body for request in path.sender.requests}) == 1
+async def test_every_webhook_that_wants_an_event_gets_the_same_bytes(pipeline: Pipeline) -> None:
+    await pipeline.register(*(webhook(id=f"wh_{n}", url=f"https://{n}.example.com") for n in range(3)))
+    await pipeline.happen(event())
+    assert {request.url for request in pipeline.sender.requests} == {f"https://{n}.example.com" for n in range(3)}
+    assert len({request.body for request in pipeline.sender.requests}) == 1
 
 
-async def test_the_customers_own_headers_are_sent_and_never_recorded(path: Path) -> None:
-    await path.register(webhook(encrypted_headers='sealed:{"Authorization": "Bearer abc"}'))
-    await path.happen(event())
-    assert path.sender.requests[0].headers["Authorization"] == "Bearer abc"
-    assert path.attempts()[0].request_headers["Authorization"] == "•••"
+async def test_the_customers_own_headers_are_sent_and_never_recorded(pipeline: Pipeline) -> None:
+    await pipeline.register(webhook(encrypted_headers='sealed:{"Authorization": "Bearer abc"}'))
+    await pipeline.happen(event())
+    assert pipeline.sender.requests[0].headers["Authorization"] == "Bearer abc"
+    assert pipeline.attempts()[0].request_headers["Authorization"] == "•••"
 
 
-async def test_an_event_published_right_after_a_registration_finds_it(path: Path) -> None:
-    path.outbox.put(webhook())
-    await until(lambda: b"wh_crm" in [record.key for record in path.kafka.topic(SUBSCRIPTIONS)])
-    await path.happen(event())
-    assert path.delivery_state().state is State.DELIVERED
+async def test_an_event_published_right_after_a_registration_finds_it(pipeline: Pipeline) -> None:
+    pipeline.outbox.put(webhook())
+    await until(lambda: b"wh_crm" in [record.key for record in pipeline.kafka.topic(SUBSCRIPTIONS)])
+    await pipeline.happen(event())
+    assert pipeline.delivery_state().state is State.DELIVERED
 
 
 # -- who wants what ------------------------------------------------------------------------------------------
 
 
-async def test_only_webhooks_whose_scope_holds_get_an_event(path: Path) -> None:
-    await path.register(
+async def test_only_webhooks_whose_scope_holds_get_an_event(pipeline: Pipeline) -> None:
+    await pipeline.register(
         webhook(id="wh_package", packages=frozenset({"pkg_def456"})),
         webhook(id="wh_dispatch", dispatches=frozenset({"dsp_ghi789"})),
         webhook(id="wh_other", packages=frozenset({"pkg_other"})),
         webhook(id="wh_launches", event_types=frozenset({"session.launched"})),
     )
-    await path.happen(event())
-    assert {owed.webhook_id for owed in path.deliveries()} == {"wh_package", "wh_dispatch"}
+    await pipeline.happen(event())
+    assert {owed.webhook_id for owed in pipeline.deliveries()} == {"wh_package", "wh_dispatch"}
 
 
-async def test_no_account_gets_what_belongs_to_another(path: Path) -> None:
-    await path.register(webhook(), webhook(id="wh_globex", account_id="globex", url="https://globex.example"))
-    await path.happen(event(), event(id="evt_globex", account_id="globex"))
-    assert {(r.url, r.headers["webhook-id"]) for r in path.sender.requests} == {
+async def test_no_account_gets_what_belongs_to_another(pipeline: Pipeline) -> None:
+    await pipeline.register(webhook(), webhook(id="wh_globex", account_id="globex", url="https://globex.example"))
+    await pipeline.happen(event(), event(id="evt_globex", account_id="globex"))
+    assert {(r.url, r.headers["webhook-id"]) for r in pipeline.sender.requests} == {
         (URL, event().id),
         ("https://globex.example", "evt_globex"),
     }
 
 
-async def test_a_delivery_of_another_account_is_parked_and_never_sent(path: Path) -> None:
-    await path.register(webhook())
-    await path.put(DELIVERIES, delivery(account_id="globex"))
-    assert path.sender.requests == []
-    ((_, headers),) = path.to_invalid_record()
+async def test_a_delivery_of_another_account_is_parked_and_never_sent(pipeline: Pipeline) -> None:
+    await pipeline.register(webhook())
+    await pipeline.put(DELIVERIES, delivery(account_id="globex"))
+    assert pipeline.sender.requests == []
+    ((_, headers),) = pipeline.to_invalid_record()
     assert headers["error"] == b"the delivery's account is not the account of its webhook"
 
 
-async def test_a_backlog_does_not_flood_a_new_webhook(path: Path) -> None:
-    early = path.publish_event(event(id="evt_early"))
-    path.clock.advance(60)
-    recent = path.publish_event(event(id="evt_recent"))
-    path.clock.advance(300)
-    await path.register(webhook())
-    await path.fan_out.handle([early, recent])
-    assert [owed.event_id for owed in path.deliveries()] == ["evt_recent"]
+async def test_a_backlog_does_not_flood_a_new_webhook(pipeline: Pipeline) -> None:
+    early = pipeline.publish_event(event(id="evt_early"))
+    pipeline.clock.advance(60)
+    recent = pipeline.publish_event(event(id="evt_recent"))
+    pipeline.clock.advance(300)
+    await pipeline.register(webhook())
+    await pipeline.fan_out.handle([early, recent])
+    assert [owed.event_id for owed in pipeline.deliveries()] == ["evt_recent"]
 
 
 # -- tried again ---------------------------------------------------------------------------------------------
 
 
-async def test_a_failing_endpoint_is_tried_in_each_tier(path: Path) -> None:
-    path.sender.responses(URL, BROKEN)
-    await path.register(webhook())
-    await path.happen(event())
+async def test_a_failing_endpoint_is_tried_in_each_tier(pipeline: Pipeline) -> None:
+    pipeline.sender.responses(URL, BROKEN)
+    await pipeline.register(webhook())
+    await pipeline.happen(event())
     for number, seconds in enumerate(WAITS, start=1):
-        assert path.delivery_state().due_at == path.clock.now() + timedelta(seconds=seconds)
-        await path.wait(seconds - 0.01)
-        assert len(path.sender.requests) == number
-        await path.wait(0.02)
-        assert len(path.sender.requests) == number + 1
-    assert [request.headers["webhook-attempt"] for request in path.sender.requests] == ["1", "2", "3", "4"]
-    assert {request.body for request in path.sender.requests} == {render(event())}
+        assert pipeline.delivery_state().due_at == pipeline.clock.now() + timedelta(seconds=seconds)
+        await pipeline.wait(seconds - 0.01)
+        assert len(pipeline.sender.requests) == number
+        await pipeline.wait(0.02)
+        assert len(pipeline.sender.requests) == number + 1
+    assert [request.headers["webhook-attempt"] for request in pipeline.sender.requests] == ["1", "2", "3", "4"]
+    assert {request.body for request in pipeline.sender.requests} == {render(event())}
 
 
-async def test_what_fails_to_the_end_is_a_dead_letter_with_its_body(path: Path) -> None:
-    path.sender.responses(URL, BROKEN)
-    await path.register(webhook())
-    await path.happen(event())
+async def test_what_fails_to_the_end_is_a_dead_letter_with_its_body(pipeline: Pipeline) -> None:
+    pipeline.sender.responses(URL, BROKEN)
+    await pipeline.register(webhook())
+    await pipeline.happen(event())
     for seconds in WAITS:
-        await path.wait(seconds + 0.01)
-    (letter,) = path.letters()
+        await pipeline.wait(seconds + 0.01)
+    (letter,) = pipeline.letters()
     assert (letter.reason, letter.delivery.body) == (DeathReason.EXHAUSTED, render(event()))
     assert letter.message == "The endpoint responded with 500: its server failed."
-    assert (path.delivery_state().state, path.delivery_state().attempts) == (State.DEAD, 4)
-    assert [attempt.response_body for attempt in path.attempts()] == [b"out of order"] * 4
-    assert path.recorder.health["wh_crm"].failures == 4
+    assert (pipeline.delivery_state().state, pipeline.delivery_state().attempts) == (State.DEAD, 4)
+    assert [attempt.response_body for attempt in pipeline.attempts()] == [b"out of order"] * 4
+    assert pipeline.recorder.health["wh_crm"].failures == 4
 
 
-async def test_an_endpoint_that_recovers_gets_its_event(path: Path) -> None:
-    path.sender.responses(URL, BROKEN, Failure(OutcomeKind.TIMEOUT), Response(200, {}))
-    await path.register(webhook())
-    await path.happen(event())
-    await path.wait(30.01)
-    await path.wait(120.01)
-    assert [attempt.outcome for attempt in path.attempts()] == [
+async def test_an_endpoint_that_recovers_gets_its_event(pipeline: Pipeline) -> None:
+    pipeline.sender.responses(URL, BROKEN, Failure(OutcomeKind.TIMEOUT), Response(200, {}))
+    await pipeline.register(webhook())
+    await pipeline.happen(event())
+    await pipeline.wait(30.01)
+    await pipeline.wait(120.01)
+    assert [attempt.outcome for attempt in pipeline.attempts()] == [
         OutcomeKind.SERVER_ERROR,
         OutcomeKind.TIMEOUT,
         OutcomeKind.DELIVERED,
     ]
-    assert path.delivery_state().state is State.DELIVERED
-    assert path.recorder.health["wh_crm"].failures == 0
+    assert pipeline.delivery_state().state is State.DELIVERED
+    assert pipeline.recorder.health["wh_crm"].failures == 0
 
 
-async def test_an_endpoint_that_asks_for_time_gets_it(path: Path) -> None:
-    path.sender.responses(URL, Response(429, {"retry-after": "60"}), Response(200, {}))
-    await path.register(webhook())
-    await path.happen(event())
-    await path.wait(119)
-    assert len(path.sender.requests) == 1
-    await path.wait(1.01)
-    assert path.delivery_state().state is State.DELIVERED
+async def test_an_endpoint_that_asks_for_time_gets_it(pipeline: Pipeline) -> None:
+    pipeline.sender.responses(URL, Response(429, {"retry-after": "60"}), Response(200, {}))
+    await pipeline.register(webhook())
+    await pipeline.happen(event())
+    await pipeline.wait(119)
+    assert len(pipeline.sender.requests) == 1
+    await pipeline.wait(1.01)
+    assert pipeline.delivery_state().state is State.DELIVERED
 
 
-async def test_a_change_of_the_url_reaches_what_already_waits(path: Path) -> None:
-    path.sender.responses(URL, BROKEN)
-    await path.register(webhook())
-    await path.happen(event())
-    await path.register(webhook(url="https://new.example.com"))
-    await path.wait(30.01)
-    assert len(path.sender.to("https://new.example.com")) == 1
+async def test_a_change_of_the_url_reaches_what_already_waits(pipeline: Pipeline) -> None:
+    pipeline.sender.responses(URL, BROKEN)
+    await pipeline.register(webhook())
+    await pipeline.happen(event())
+    await pipeline.register(webhook(url="https://new.example.com"))
+    await pipeline.wait(30.01)
+    assert len(pipeline.sender.to("https://new.example.com")) == 1
 
 
-async def test_an_undecryptable_secret_does_not_count_for_health(path: Path) -> None:
+async def test_an_undecryptable_secret_does_not_count_for_health(pipeline: Pipeline) -> None:
     locked = replace(webhook().secrets[0], ciphertext="locked")
-    await path.register(webhook(secrets=(locked,)))
-    await path.happen(event())
-    assert path.sender.requests == []
-    assert path.attempts()[0].outcome is OutcomeKind.UNSENDABLE
-    assert (path.delivery_state().state, path.delivery_state().tier) == (State.WAITING, "30s")
-    assert path.recorder.health["wh_crm"].failures == 0
+    await pipeline.register(webhook(secrets=(locked,)))
+    await pipeline.happen(event())
+    assert pipeline.sender.requests == []
+    assert pipeline.attempts()[0].outcome is OutcomeKind.UNSENDABLE
+    assert (pipeline.delivery_state().state, pipeline.delivery_state().tier) == (State.WAITING, "30s")
+    assert pipeline.recorder.health["wh_crm"].failures == 0
 
 
 @pytest.mark.parametrize("secret", [(), ("sealed:whsec_not base64!",)])
-async def test_a_webhook_without_a_usable_secret_stops_nobody(path: Path, secret: tuple[str, ...]) -> None:
+async def test_a_webhook_without_a_usable_secret_stops_nobody(pipeline: Pipeline, secret: tuple[str, ...]) -> None:
     secrets = tuple(replace(webhook().secrets[0], ciphertext=text) for text in secret)
-    await path.register(webhook(id="wh_odd", secrets=secrets), webhook())
-    await path.happen(event())
-    assert [request.url for request in path.sender.requests] == [URL]
-    assert {attempt.webhook_id: attempt.outcome for attempt in path.attempts()} == {
+    await pipeline.register(webhook(id="wh_odd", secrets=secrets), webhook())
+    await pipeline.happen(event())
+    assert [request.url for request in pipeline.sender.requests] == [URL]
+    assert {attempt.webhook_id: attempt.outcome for attempt in pipeline.attempts()} == {
         "wh_odd": OutcomeKind.UNSENDABLE,
         "wh_crm": OutcomeKind.DELIVERED,
     }
@@ -213,122 +213,122 @@ async def test_a_webhook_without_a_usable_secret_stops_nobody(path: Path, secret
 # -- the fallback URL ----------------------------------------------------------------------------------------
 
 
-async def test_what_would_be_a_dead_letter_goes_to_the_fallback_url(path: Path) -> None:
-    path.sender.responses(URL, Response(410, {}))
-    await path.register(webhook(fallback_url=BACKUP))
-    await path.happen(event())
-    (request,) = path.sender.to(BACKUP)
+async def test_what_would_be_a_dead_letter_goes_to_the_fallback_url(pipeline: Pipeline) -> None:
+    pipeline.sender.responses(URL, Response(410, {}))
+    await pipeline.register(webhook(fallback_url=BACKUP))
+    await pipeline.happen(event())
+    (request,) = pipeline.sender.to(BACKUP)
     assert request.headers["X-AllureConnect-Signature"] == sign_platform(SECRET, render(event()))
-    assert (path.delivery_state().state, path.delivery_state().target) == (State.DELIVERED, Target.FALLBACK)
-    assert path.recorder.health["wh_crm"].pause is PauseReason.GONE
+    assert (pipeline.delivery_state().state, pipeline.delivery_state().target) == (State.DELIVERED, Target.FALLBACK)
+    assert pipeline.recorder.health["wh_crm"].pause is PauseReason.GONE
 
 
-async def test_a_fallback_url_that_fails_too_makes_it_a_dead_letter(path: Path) -> None:
-    path.sender.responses(URL, BROKEN)
-    path.sender.responses(BACKUP, BROKEN)
-    await path.register(webhook(fallback_url=BACKUP))
-    await path.happen(event())
+async def test_a_fallback_url_that_fails_too_makes_it_a_dead_letter(pipeline: Pipeline) -> None:
+    pipeline.sender.responses(URL, BROKEN)
+    pipeline.sender.responses(BACKUP, BROKEN)
+    await pipeline.register(webhook(fallback_url=BACKUP))
+    await pipeline.happen(event())
     for seconds in [*WAITS, *WAITS[:2]]:
-        await path.wait(seconds + 0.01)
-    assert len(path.sender.to(URL)) == 4
-    assert len(path.sender.to(BACKUP)) == 3
-    assert (path.delivery_state().state, path.delivery_state().attempts) == (State.DEAD, 7)
+        await pipeline.wait(seconds + 0.01)
+    assert len(pipeline.sender.to(URL)) == 4
+    assert len(pipeline.sender.to(BACKUP)) == 3
+    assert (pipeline.delivery_state().state, pipeline.delivery_state().attempts) == (State.DEAD, 7)
 
 
-async def test_after_410_a_failed_fallback_means_held(path: Path) -> None:
-    path.sender.responses(URL, Response(410, {}))
-    path.sender.responses(BACKUP, BROKEN)
-    await path.register(webhook(fallback_url=BACKUP))
-    await path.happen(event())
-    await path.wait(30.01)
-    await path.wait(120.01)
-    assert len(path.sender.to(BACKUP)) == 3
-    assert len(path.sender.to(URL)) == 1
-    assert (path.delivery_state().state, path.delivery_state().attempts) == (State.HELD, 4)
+async def test_after_410_a_failed_fallback_means_held(pipeline: Pipeline) -> None:
+    pipeline.sender.responses(URL, Response(410, {}))
+    pipeline.sender.responses(BACKUP, BROKEN)
+    await pipeline.register(webhook(fallback_url=BACKUP))
+    await pipeline.happen(event())
+    await pipeline.wait(30.01)
+    await pipeline.wait(120.01)
+    assert len(pipeline.sender.to(BACKUP)) == 3
+    assert len(pipeline.sender.to(URL)) == 1
+    assert (pipeline.delivery_state().state, pipeline.delivery_state().attempts) == (State.HELD, 4)
 
 
 # -- paused and deleted --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reason", list(PauseReason))
-async def test_what_a_paused_webhook_wants_is_held_and_nothing_leaves(path: Path, reason: PauseReason) -> None:
-    await path.register(paused(reason))
-    await path.happen(event())
-    (held,) = path.deliveries(HELD)
+async def test_what_a_paused_webhook_wants_is_held_and_nothing_leaves(pipeline: Pipeline, reason: PauseReason) -> None:
+    await pipeline.register(paused(reason))
+    await pipeline.happen(event())
+    (held,) = pipeline.deliveries(HELD)
     assert (held.hold_reason, held.pause_id, held.body) == (HoldReason.PAUSED, "pause_1", render(event()))
-    assert (path.delivery_state().state, path.delivery_state().reason) == (State.HELD, "paused")
-    assert path.sender.requests == []
+    assert (pipeline.delivery_state().state, pipeline.delivery_state().reason) == (State.HELD, "paused")
+    assert pipeline.sender.requests == []
 
 
-async def test_five_failures_pause_a_webhook_and_hold_the_rest(path: Path) -> None:
-    path.sender.responses(URL, BROKEN)
-    await path.register(webhook())
+async def test_five_failures_pause_a_webhook_and_hold_the_rest(pipeline: Pipeline) -> None:
+    pipeline.sender.responses(URL, BROKEN)
+    await pipeline.register(webhook())
     for number in range(6):
-        await path.happen(event(id=f"evt_{number}"))
-    assert len(path.sender.requests) == 5
-    assert [held.event_id for held in path.deliveries(HELD)] == ["evt_5"]
+        await pipeline.happen(event(id=f"evt_{number}"))
+    assert len(pipeline.sender.requests) == 5
+    assert [held.event_id for held in pipeline.deliveries(HELD)] == ["evt_5"]
 
 
-async def test_a_retry_during_a_pause_is_held_with_its_number(path: Path) -> None:
-    path.sender.responses(URL, BROKEN)
-    await path.register(webhook())
-    await path.happen(event())
-    await path.register(paused())
-    await path.wait(30.01)
-    (held,) = path.deliveries(HELD)
+async def test_a_retry_during_a_pause_is_held_with_its_number(pipeline: Pipeline) -> None:
+    pipeline.sender.responses(URL, BROKEN)
+    await pipeline.register(webhook())
+    await pipeline.happen(event())
+    await pipeline.register(paused())
+    await pipeline.wait(30.01)
+    (held,) = pipeline.deliveries(HELD)
     assert (held.attempt, held.target_attempt) == (2, 2)
-    assert len(path.sender.requests) == 1
+    assert len(pipeline.sender.requests) == 1
 
 
-async def test_a_pause_reaches_what_already_waits_for_its_slot(path: Path) -> None:
-    release = path.sender.hangs(URL)
-    await path.register(webhook(max_concurrency=1))
-    await path.happen(event(), event(id="evt_second"))
-    await path.register(paused())
+async def test_a_pause_reaches_what_already_waits_for_its_slot(pipeline: Pipeline) -> None:
+    release = pipeline.sender.hangs(URL)
+    await pipeline.register(webhook(max_concurrency=1))
+    await pipeline.happen(event(), event(id="evt_second"))
+    await pipeline.register(paused())
     release.set()
     await quiet()
-    assert [request.headers["webhook-id"] for request in path.sender.requests] == [event().id]
-    assert [held.event_id for held in path.deliveries(HELD)] == ["evt_second"]
+    assert [request.headers["webhook-id"] for request in pipeline.sender.requests] == [event().id]
+    assert [held.event_id for held in pipeline.deliveries(HELD)] == ["evt_second"]
 
 
-async def test_an_automatic_pause_sends_to_the_fallback_url_instead(path: Path) -> None:
-    await path.register(paused(PauseReason.FAILURES, fallback_url=BACKUP))
-    await path.happen(event())
-    assert [request.url for request in path.sender.requests] == [BACKUP]
-    assert path.delivery_state().state is State.DELIVERED
+async def test_an_automatic_pause_sends_to_the_fallback_url_instead(pipeline: Pipeline) -> None:
+    await pipeline.register(paused(PauseReason.FAILURES, fallback_url=BACKUP))
+    await pipeline.happen(event())
+    assert [request.url for request in pipeline.sender.requests] == [BACKUP]
+    assert pipeline.delivery_state().state is State.DELIVERED
 
 
-async def test_a_deleted_webhook_leaves_dead_letters(path: Path) -> None:
-    path.sender.responses(URL, BROKEN)
-    await path.register(webhook())
-    await path.happen(event())
-    await path.remove("wh_crm")
-    await path.wait(30.01)
-    (letter,) = path.letters()
+async def test_a_deleted_webhook_leaves_dead_letters(pipeline: Pipeline) -> None:
+    pipeline.sender.responses(URL, BROKEN)
+    await pipeline.register(webhook())
+    await pipeline.happen(event())
+    await pipeline.remove("wh_crm")
+    await pipeline.wait(30.01)
+    (letter,) = pipeline.letters()
     assert (letter.reason, letter.delivery.body) == (DeathReason.DELETED, render(event()))
-    assert path.delivery_state().reason == "deleted"
-    assert len(path.sender.requests) == 1
+    assert pipeline.delivery_state().reason == "deleted"
+    assert len(pipeline.sender.requests) == 1
 
 
-async def test_deliver_waits_for_an_unknown_webhook(path: Path) -> None:
-    await path.register()
-    path.table.fall_behind()
-    await path.register(webhook())
-    await path.put(
+async def test_deliver_waits_for_an_unknown_webhook(pipeline: Pipeline) -> None:
+    await pipeline.register()
+    pipeline.table.fall_behind()
+    await pipeline.register(webhook())
+    await pipeline.put(
         DELIVERIES,
-        delivery(subscriptions_position=SubscriptionsPosition("first", len(path.kafka.topic(SUBSCRIPTIONS)))),
+        delivery(subscriptions_position=SubscriptionsPosition("first", len(pipeline.kafka.topic(SUBSCRIPTIONS)))),
     )
-    assert path.letters() == []
-    assert path.sender.requests == []
-    path.table.read_on()
+    assert pipeline.letters() == []
+    assert pipeline.sender.requests == []
+    pipeline.table.read_on()
     await quiet()
-    assert len(path.sender.requests) == 1
+    assert len(pipeline.sender.requests) == 1
 
 
-async def test_a_position_beyond_the_end_is_not_waited_for(path: Path) -> None:
-    await path.register(webhook())
-    await path.put(DELIVERIES, delivery(subscriptions_position=SubscriptionsPosition("first", 2**62)))
-    assert len(path.sender.requests) == 1
+async def test_a_position_beyond_the_end_is_not_waited_for(pipeline: Pipeline) -> None:
+    await pipeline.register(webhook())
+    await pipeline.put(DELIVERIES, delivery(subscriptions_position=SubscriptionsPosition("first", 2**62)))
+    assert len(pipeline.sender.requests) == 1
 
 
 # -- poison --------------------------------------------------------------------------------------------------
@@ -352,83 +352,85 @@ INVALID_FIELD = CODEC.encode(event(data={**EXAMPLE, "totalTime": "12:34"}))
     ],
     ids=["junk", "nothing", "cut short", "no event", "unknown type", "too large", "wrong field"],
 )
-async def test_an_invalid_event_is_stored_byte_for_byte(path: Path, poison: bytes | None, message: str) -> None:
-    await path.register(webhook())
-    await path.fan_out.handle([path.publish_bytes(poison), path.publish_event(event())])
+async def test_an_invalid_event_is_stored_byte_for_byte(pipeline: Pipeline, poison: bytes | None, message: str) -> None:
+    await pipeline.register(webhook())
+    await pipeline.fan_out.handle([pipeline.publish_bytes(poison), pipeline.publish_event(event())])
     await quiet()
-    ((value, headers),) = path.to_invalid_record()
+    ((value, headers),) = pipeline.to_invalid_record()
     assert value == poison
     assert message in headers["error"].decode()
     assert headers["trace"] == b"1"
     assert (headers["origin-topic"], headers["origin-offset"]) == (SESSION_EVENTS.encode(), b"0")
-    assert path.delivery_state().state is State.DELIVERED
+    assert pipeline.delivery_state().state is State.DELIVERED
 
 
 @pytest.mark.parametrize("poison", [b"{}", None, CODEC.encode(delivery())[:-1], CODEC.encode(webhook())], ids=repr)
 @pytest.mark.parametrize("topic", [DELIVERIES, "deliveries.retry.30s"])
-async def test_an_invalid_delivery_is_stored_byte_for_byte(path: Path, topic: str, poison: bytes | None) -> None:
-    await path.register(webhook())
-    path.kafka.append(Outgoing(topic, b"wh_crm", poison))
-    await path.put(topic, delivery())
-    await path.wait(31)
+async def test_an_invalid_delivery_is_stored_byte_for_byte(
+    pipeline: Pipeline, topic: str, poison: bytes | None
+) -> None:
+    await pipeline.register(webhook())
+    pipeline.kafka.append(Outgoing(topic, b"wh_crm", poison))
+    await pipeline.put(topic, delivery())
+    await pipeline.wait(31)
     by_deliver = [
-        (value, headers) for value, headers in path.to_invalid_record() if headers["origin-topic"] == topic.encode()
+        (value, headers) for value, headers in pipeline.to_invalid_record() if headers["origin-topic"] == topic.encode()
     ]
     assert by_deliver[0][0] == poison
-    assert len(path.sender.requests) == 1
+    assert len(pipeline.sender.requests) == 1
 
 
 # -- outages, repeats and crashes ----------------------------------------------------------------------------
 
 
-async def test_a_broker_outage_loses_nothing(path: Path) -> None:
-    await path.register(webhook())
-    record = path.publish_event(event())
-    path.kafka.leave()
-    fanning_out = asyncio.create_task(path.fan_out.handle([record]))
+async def test_a_broker_outage_loses_nothing(pipeline: Pipeline) -> None:
+    await pipeline.register(webhook())
+    record = pipeline.publish_event(event())
+    pipeline.kafka.leave()
+    fanning_out = asyncio.create_task(pipeline.fan_out.handle([record]))
     await quiet()
     assert not fanning_out.done()
-    path.kafka.come_back()
+    pipeline.kafka.come_back()
     await quiet()
-    assert path.delivery_state().state is State.DELIVERED
+    assert pipeline.delivery_state().state is State.DELIVERED
 
 
-async def test_the_repeat_of_a_delivery_is_dropped(path: Path) -> None:
-    await path.register(webhook())
-    await path.happen(event())
-    await path.fan_out.handle([path.kafka.topic(SESSION_EVENTS)[0]])
+async def test_the_repeat_of_a_delivery_is_dropped(pipeline: Pipeline) -> None:
+    await pipeline.register(webhook())
+    await pipeline.happen(event())
+    await pipeline.fan_out.handle([pipeline.kafka.topic(SESSION_EVENTS)[0]])
     await quiet()
-    assert len(path.deliveries()) == 2
-    assert len(path.sender.requests) == 1
-    assert path.telemetry.counts["duplicates_dropped_total"] == 1
+    assert len(pipeline.deliveries()) == 2
+    assert len(pipeline.sender.requests) == 1
+    assert pipeline.telemetry.counts["duplicates_dropped_total"] == 1
 
 
-async def test_a_duplicate_in_progress_is_not_sent(path: Path) -> None:
-    release = path.sender.hangs(URL)
-    await path.register(webhook())
-    await path.happen(event())
-    await path.fan_out.handle([path.kafka.topic(SESSION_EVENTS)[0]])
+async def test_a_duplicate_in_progress_is_not_sent(pipeline: Pipeline) -> None:
+    release = pipeline.sender.hangs(URL)
+    await pipeline.register(webhook())
+    await pipeline.happen(event())
+    await pipeline.fan_out.handle([pipeline.kafka.topic(SESSION_EVENTS)[0]])
     await quiet()
-    assert len(path.sender.requests) == 1
+    assert len(pipeline.sender.requests) == 1
     release.set()
     await quiet()
-    assert len(path.sender.requests) == 1
-    assert path.telemetry.counts["duplicates_dropped_total"] == 1
-    assert complete(path) == {event().id}
+    assert len(pipeline.sender.requests) == 1
+    assert pipeline.telemetry.counts["duplicates_dropped_total"] == 1
+    assert complete(pipeline) == {event().id}
 
 
-async def test_a_replay_is_no_repeat(path: Path) -> None:
-    await path.register(webhook())
-    await path.happen(event())
-    await path.put(DELIVERIES, path.deliveries()[0]._replace(generation=2))
-    assert len(path.sender.requests) == 2
+async def test_a_replay_is_no_repeat(pipeline: Pipeline) -> None:
+    await pipeline.register(webhook())
+    await pipeline.happen(event())
+    await pipeline.put(DELIVERIES, pipeline.deliveries()[0]._replace(generation=2))
+    assert len(pipeline.sender.requests) == 2
 
 
-def complete(path: Path) -> set[str]:
+def complete(pipeline: Pipeline) -> set[str]:
     """The events whose delivery is complete by what is committed."""
     done = set()
-    for record in path.kafka.topic(DELIVERIES):
-        commit = path.kafka.groups["deliver"].get(record.partition, Commit(0, ""))
+    for record in pipeline.kafka.topic(DELIVERIES):
+        commit = pipeline.kafka.groups["deliver"].get(record.partition, Commit(0, ""))
         owed = CODEC.decode(record.value or b"")
         assert isinstance(owed, Delivery)
         if record.offset < commit.offset or not OffsetTracker(commit.offset, commit.metadata).open(record.offset):
@@ -444,45 +446,45 @@ async def answers_out_of_order(request: Request) -> Response:
 
 @pytest.mark.parametrize("appended", [False, True], ids=["before the append", "after the append"])
 @pytest.mark.parametrize("calls", range(1, 13))
-async def test_a_crash_repeats_only_uncommitted_deliveries(path: Path, calls: int, appended: bool) -> None:
-    path.sender.put(URL, answers_out_of_order)
-    await path.register(webhook())
+async def test_a_crash_repeats_only_uncommitted_deliveries(pipeline: Pipeline, calls: int, appended: bool) -> None:
+    pipeline.sender.put(URL, answers_out_of_order)
+    await pipeline.register(webhook())
     events = [event(id=f"evt_{number}") for number in range(12)]
-    await path.fan_out.handle([path.publish_event(event) for event in events])
-    path.kafka.die_in(calls, appended=appended)
-    await until(lambda: path.kafka.is_dead)
+    await pipeline.fan_out.handle([pipeline.publish_event(event) for event in events])
+    pipeline.kafka.die_in(calls, appended=appended)
+    await until(lambda: pipeline.kafka.is_dead)
     await cancel_others()
-    before, safe = path.sent(), complete(path)
+    before, safe = pipeline.sent(), complete(pipeline)
     assert safe <= before.keys()
     assert safe or calls <= SLOTS
 
-    await path.crash()
+    await pipeline.crash()
     await quiet()
-    after = path.sent()
+    after = pipeline.sent()
     assert after.keys() == {event.id for event in events}
     assert {event_id for event_id, times in after.items() if times > 1} == before.keys() - safe
-    assert {delivery_state.state for delivery_state in path.recorder.delivery_states.values()} == {State.DELIVERED}
-    assert len(path.recorder.delivery_states) == len(path.recorder.attempts) == len(events)
+    assert {delivery_state.state for delivery_state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
+    assert len(pipeline.recorder.delivery_states) == len(pipeline.recorder.attempts) == len(events)
 
 
-async def test_a_crash_of_fan_out_repeats_the_same_ids(path: Path) -> None:
-    await path.register(webhook(), webhook(id="wh_other", url=BACKUP))
-    record = path.publish_event(event())
-    path.kafka.die_in(1, appended=True)
-    asyncio.create_task(path.fan_out.handle([record]))  # noqa: RUF006 – it ends with the process
-    await until(lambda: path.kafka.is_dead)
-    await path.crash()
-    await path.fan_out.handle([record])
+async def test_a_crash_of_fan_out_repeats_the_same_ids(pipeline: Pipeline) -> None:
+    await pipeline.register(webhook(), webhook(id="wh_other", url=BACKUP))
+    record = pipeline.publish_event(event())
+    pipeline.kafka.die_in(1, appended=True)
+    asyncio.create_task(pipeline.fan_out.handle([record]))  # noqa: RUF006 – it ends with the process
+    await until(lambda: pipeline.kafka.is_dead)
+    await pipeline.crash()
+    await pipeline.fan_out.handle([record])
     await quiet()
-    assert len(path.deliveries()) == 4
-    assert len({owed.id for owed in path.deliveries()}) == len(path.recorder.delivery_states) == 2
-    assert {delivery_state.state for delivery_state in path.recorder.delivery_states.values()} == {State.DELIVERED}
+    assert len(pipeline.deliveries()) == 4
+    assert len({owed.id for owed in pipeline.deliveries()}) == len(pipeline.recorder.delivery_states) == 2
+    assert {delivery_state.state for delivery_state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
 
 
 # -- a shortage of ours ----------------------------------------------------------------------------------------
 
 
-async def test_a_local_shortage_postpones_an_attempt(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_local_shortage_postpones_an_attempt(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliver_module, "SHORTAGE_SECONDS", 0)
     short = True
 
@@ -491,31 +493,31 @@ async def test_a_local_shortage_postpones_an_attempt(path: Path, monkeypatch: py
             raise Unavailable("Too many open files")
         return Response(200, {})
 
-    path.sender.put(URL, endpoint)
-    await path.register(webhook())
-    await path.happen(event())
-    assert path.attempts() == []
-    assert path.delivery_state().state is State.WAITING
-    assert path.telemetry.told("attempts_postponed") == 1
+    pipeline.sender.put(URL, endpoint)
+    await pipeline.register(webhook())
+    await pipeline.happen(event())
+    assert pipeline.attempts() == []
+    assert pipeline.delivery_state().state is State.WAITING
+    assert pipeline.telemetry.told("attempts_postponed") == 1
     short = False
-    await until(lambda: bool(path.attempts()))
-    (attempt,) = path.attempts()
+    await until(lambda: bool(pipeline.attempts()))
+    (attempt,) = pipeline.attempts()
     assert (attempt.number, attempt.outcome) == (1, OutcomeKind.DELIVERED)
-    assert path.delivery_state().state is State.DELIVERED
+    assert pipeline.delivery_state().state is State.DELIVERED
 
 
 async def test_an_event_that_very_many_want_is_fanned_out_in_portions(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fan_out_module, "PRODUCE_AT_ONCE", 10)
-    await path.register(*(webhook(id=f"wh_{number}", url=f"https://{number}.example.com") for number in range(25)))
+    await pipeline.register(*(webhook(id=f"wh_{number}", url=f"https://{number}.example.com") for number in range(25)))
     portions: list[int] = []
-    produce = path.kafka.produce
+    produce = pipeline.kafka.produce
 
     async def counted(records: Sequence[Outgoing]) -> Sequence[datetime]:
         portions.append(len(records))
         return await produce(records)
 
-    monkeypatch.setattr(path.kafka, "produce", counted)
-    await path.fan_out.handle([path.publish_event(event(id=f"evt_{number}")) for number in range(3)])
+    monkeypatch.setattr(pipeline.kafka, "produce", counted)
+    await pipeline.fan_out.handle([pipeline.publish_event(event(id=f"evt_{number}")) for number in range(3)])
     assert portions[:3] == [25, 25, 25]

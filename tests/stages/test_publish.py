@@ -32,7 +32,7 @@ from streams.topics import SUBSCRIPTIONS
 CODEC = AvroCodec()
 
 
-class Press:
+class PublisherFixture:
     """A publisher, the database's dirty set before it and the topic behind it."""
 
     def __init__(self) -> None:
@@ -89,17 +89,17 @@ class Press:
 
 
 @pytest_asyncio.fixture
-async def it(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Press]:
+async def it(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PublisherFixture]:
     monkeypatch.setattr(publish_module, "RETRY_SECONDS", 0)
     monkeypatch.setattr(publish_module, "RENEW_EVERY_SECONDS", 0)
-    yield Press()
+    yield PublisherFixture()
     await cancel_others()
 
 
 # -- the sentinel --------------------------------------------------------------------------------------------
 
 
-async def test_the_sentinel_comes_last_and_counts_the_webhooks(it: Press) -> None:
+async def test_the_sentinel_comes_last_and_counts_the_webhooks(it: PublisherFixture) -> None:
     for webhook_id in ("wh_a", "wh_b"):
         it.outbox.put(webhook(id=webhook_id))
     it.start()
@@ -108,7 +108,9 @@ async def test_the_sentinel_comes_last_and_counts_the_webhooks(it: Press) -> Non
     assert Sentinel.decode(it.topic[-1].value or b"") == Sentinel("first", 2, it.keys.ciphertext)
 
 
-async def test_the_first_sentinel_waits_for_the_last_batch(it: Press, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_first_sentinel_waits_for_the_last_batch(
+    it: PublisherFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(publish_module, "BATCH_WEBHOOKS", 2)
     for number in range(5):
         it.outbox.put(webhook(id=f"wh_{number}"))
@@ -117,14 +119,14 @@ async def test_the_first_sentinel_waits_for_the_last_batch(it: Press, monkeypatc
     assert it.names == ["wh_0", "wh_1", "wh_2", "wh_3", "wh_4", SENTINEL_KEY]
 
 
-async def test_no_webhooks_are_announced_too(it: Press) -> None:
+async def test_no_webhooks_are_announced_too(it: PublisherFixture) -> None:
     it.start()
     await quiet()
     assert it.names == [SENTINEL_KEY]
     assert (await it.subscriptions().catch_up()).incarnation == "first"
 
 
-async def test_the_sentinel_follows_the_number_of_webhooks(it: Press) -> None:
+async def test_the_sentinel_follows_the_number_of_webhooks(it: PublisherFixture) -> None:
     it.outbox.put(webhook(id="wh_a"))
     it.start()
     await quiet()
@@ -136,7 +138,7 @@ async def test_the_sentinel_follows_the_number_of_webhooks(it: Press) -> None:
     assert it.names == ["wh_a", SENTINEL_KEY, "wh_a", "wh_a", SENTINEL_KEY]
 
 
-async def test_a_restart_goes_on_with_the_topics_incarnation(it: Press) -> None:
+async def test_a_restart_goes_on_with_the_topics_incarnation(it: PublisherFixture) -> None:
     it.outbox.put(webhook(id="wh_a"))
     it.start()
     await quiet()
@@ -151,7 +153,7 @@ async def test_a_restart_goes_on_with_the_topics_incarnation(it: Press) -> None:
 # -- versions ------------------------------------------------------------------------------------------------
 
 
-async def test_each_change_is_published_with_its_version(it: Press) -> None:
+async def test_each_change_is_published_with_its_version(it: PublisherFixture) -> None:
     it.outbox.put(webhook(id="wh_a"))
     it.start()
     await quiet()
@@ -164,7 +166,7 @@ async def test_each_change_is_published_with_its_version(it: Press) -> None:
     assert [dict(record.headers).get(VERSION_HEADER) for record in it.topic] == [b"1", None, b"2"]
 
 
-async def test_a_deleted_webhook_leaves_a_tombstone_with_its_version(it: Press) -> None:
+async def test_a_deleted_webhook_leaves_a_tombstone_with_its_version(it: PublisherFixture) -> None:
     it.outbox.put(webhook(id="wh_a"))
     it.start()
     await quiet()
@@ -175,7 +177,7 @@ async def test_a_deleted_webhook_leaves_a_tombstone_with_its_version(it: Press) 
     assert it.subscriptions().find("wh_a") is None
 
 
-async def test_a_change_during_a_produce_is_published_next(it: Press) -> None:
+async def test_a_change_during_a_produce_is_published_next(it: PublisherFixture) -> None:
     it.kafka.leave()
     it.outbox.put(webhook(id="wh_a"))
     it.start()
@@ -188,7 +190,7 @@ async def test_a_change_during_a_produce_is_published_next(it: Press) -> None:
     assert (found.version, found.url) == (2, "https://new.example.com")
 
 
-async def test_a_crash_after_the_acknowledgement_repeats_the_version(it: Press) -> None:
+async def test_a_crash_after_the_acknowledgement_repeats_the_version(it: PublisherFixture) -> None:
     it.outbox.put(webhook(id="wh_a"))
     it.kafka.die_in(1, appended=True)
     it.start()
@@ -202,7 +204,7 @@ async def test_a_crash_after_the_acknowledgement_repeats_the_version(it: Press) 
     assert it.subscriptions().find("wh_a") is not None
 
 
-async def test_a_topic_that_lost_a_webhook_gets_it_again(it: Press) -> None:
+async def test_a_topic_that_lost_a_webhook_gets_it_again(it: PublisherFixture) -> None:
     it.outbox.put(webhook(id="wh_a"))
     it.start()
     await quiet()
@@ -216,7 +218,7 @@ async def test_a_topic_that_lost_a_webhook_gets_it_again(it: Press) -> None:
 
 
 async def test_an_old_publishers_sentinel_is_not_trusted(
-    it: Press,
+    it: PublisherFixture,
 ) -> None:
     it.outbox.put(webhook(id="wh_a"))
     it.start()
@@ -231,7 +233,7 @@ async def test_an_old_publishers_sentinel_is_not_trusted(
     assert (await it.subscriptions().catch_up()).incarnation == "second"
 
 
-async def test_an_unknown_webhook_on_the_topic_stays(it: Press) -> None:
+async def test_an_unknown_webhook_on_the_topic_stays(it: PublisherFixture) -> None:
     it.outbox.put(webhook(id="wh_a"))
     it.start()
     await quiet()
@@ -246,7 +248,7 @@ async def test_an_unknown_webhook_on_the_topic_stays(it: Press) -> None:
 # -- the lease, and outages ----------------------------------------------------------------------------------
 
 
-async def test_a_publisher_that_loses_its_lease_stops(it: Press) -> None:
+async def test_a_publisher_that_loses_its_lease_stops(it: PublisherFixture) -> None:
     running = it.start()
     await quiet()
     it.lease.clock.advance(60)
@@ -255,7 +257,7 @@ async def test_a_publisher_that_loses_its_lease_stops(it: Press) -> None:
         await running
 
 
-async def test_a_second_publisher_waits_and_says_so_once(it: Press) -> None:
+async def test_a_second_publisher_waits_and_says_so_once(it: PublisherFixture) -> None:
     assert await it.rival.renew()
     it.outbox.put(webhook())
     it.start()
@@ -266,7 +268,7 @@ async def test_a_second_publisher_waits_and_says_so_once(it: Press) -> None:
     await until(lambda: len(it.topic) == 2)
 
 
-async def test_a_publisher_that_ends_gives_its_lease_back(it: Press) -> None:
+async def test_a_publisher_that_ends_gives_its_lease_back(it: PublisherFixture) -> None:
     running = it.start()
     await quiet()
     assert it.lease.held
@@ -275,7 +277,7 @@ async def test_a_publisher_that_ends_gives_its_lease_back(it: Press) -> None:
     assert not it.lease.held
 
 
-async def test_a_database_outage_is_waited_out_and_told_once(it: Press) -> None:
+async def test_a_database_outage_is_waited_out_and_told_once(it: PublisherFixture) -> None:
     running = it.start()
     await quiet()
     it.outbox.away = it.lease.away = True
@@ -287,7 +289,7 @@ async def test_a_database_outage_is_waited_out_and_told_once(it: Press) -> None:
     await until(lambda: "wh_crm" in it.names)
 
 
-async def test_a_publisher_may_end_during_an_outage(it: Press) -> None:
+async def test_a_publisher_may_end_during_an_outage(it: PublisherFixture) -> None:
     running = it.start()
     await quiet()
     it.lease.away = True
@@ -299,13 +301,13 @@ async def test_a_publisher_may_end_during_an_outage(it: Press) -> None:
 # -- another writer ------------------------------------------------------------------------------------------
 
 
-def write(it: Press, version: int, **changes: Any) -> None:
+def write(it: PublisherFixture, version: int, **changes: Any) -> None:
     """Somebody else's record of `wh_a`."""
     value = CODEC.encode(webhook(id="wh_a", version=version, **changes))
     it.kafka.append(Outgoing(SUBSCRIPTIONS, b"wh_a", value, ((VERSION_HEADER, b"%d" % version),)))
 
 
-async def test_an_older_state_of_another_publisher_is_overwritten(it: Press) -> None:
+async def test_an_older_state_of_another_publisher_is_overwritten(it: PublisherFixture) -> None:
     it.outbox.put(webhook(id="wh_a"))
     it.outbox.put(webhook(id="wh_a", url="https://new.example.com"))
     it.start()
@@ -320,7 +322,7 @@ async def test_an_older_state_of_another_publisher_is_overwritten(it: Press) -> 
     assert it.telemetry.told("another_writer_on_subscriptions") == 1
 
 
-async def test_after_a_restore_versions_exceed_the_topics(it: Press) -> None:
+async def test_after_a_restore_versions_exceed_the_topics(it: PublisherFixture) -> None:
     it.outbox.put(webhook(id="wh_a"))
     write(it, version=9, url="https://lost.example.com")
     it.start()
@@ -330,7 +332,7 @@ async def test_after_a_restore_versions_exceed_the_topics(it: Press) -> None:
     assert (found.version, found.url) == (10, webhook().url)
 
 
-async def test_a_reconciliation_asks_before_it_deletes(it: Press) -> None:
+async def test_a_reconciliation_asks_before_it_deletes(it: PublisherFixture) -> None:
     it.outbox.put(webhook(id="wh_b"))
     write(it, version=9)
     asked: list[Sequence[str]] = []
@@ -344,7 +346,7 @@ async def test_a_reconciliation_asks_before_it_deletes(it: Press) -> None:
     assert it.subscriptions().find("wh_a") is not None
 
 
-async def test_a_reconciled_topic_has_what_the_database_has(it: Press) -> None:
+async def test_a_reconciled_topic_has_what_the_database_has(it: PublisherFixture) -> None:
     it.outbox.put(webhook(id="wh_b"))
     write(it, version=9)
     assert await it.reconcile(lambda webhook_ids: True) == Reconciled(published=1, deleted=1, left=0)
@@ -358,7 +360,7 @@ async def test_a_reconciled_topic_has_what_the_database_has(it: Press) -> None:
 # -- what comes back, and what Kafka refuses --------------------------------------------------------------------
 
 
-async def test_a_webhook_restored_after_its_deletion_is_back(it: Press) -> None:
+async def test_a_webhook_restored_after_its_deletion_is_back(it: PublisherFixture) -> None:
     """The topic's tombstone is newer than what an older dump of SQL has."""
     it.outbox.put(webhook(id="wh_a"))
     it.outbox.put(webhook(id="wh_b"))
@@ -380,7 +382,7 @@ async def test_a_webhook_restored_after_its_deletion_is_back(it: Press) -> None:
     assert len(it.topic) == written
 
 
-async def test_a_webhook_that_kafka_refuses_holds_no_other_up(it: Press) -> None:
+async def test_a_webhook_that_kafka_refuses_holds_no_other_up(it: PublisherFixture) -> None:
     it.kafka.most_bytes[SUBSCRIPTIONS] = 2000
     it.outbox.put(webhook(id="wh_large", packages=frozenset(f"pkg_{n:0100}" for n in range(30))))
     it.outbox.put(webhook(id="wh_small"))
@@ -397,7 +399,7 @@ async def test_a_webhook_that_kafka_refuses_holds_no_other_up(it: Press) -> None
     assert await it.outbox.is_published("wh_large")
 
 
-async def test_a_webhook_that_cannot_be_encoded_holds_no_other_up(it: Press) -> None:
+async def test_a_webhook_that_cannot_be_encoded_holds_no_other_up(it: PublisherFixture) -> None:
     it.outbox.put(webhook(id="wh_odd", max_concurrency="many"))
     it.outbox.put(webhook(id="wh_small"))
     it.start()
@@ -406,7 +408,7 @@ async def test_a_webhook_that_cannot_be_encoded_holds_no_other_up(it: Press) -> 
     assert it.telemetry.counts["webhooks_refused_total"] == 1
 
 
-async def test_a_sentinel_of_nonsense_is_written_over_at_once(it: Press) -> None:
+async def test_a_sentinel_of_nonsense_is_written_over_at_once(it: PublisherFixture) -> None:
     it.outbox.put(webhook(id="wh_a"))
     it.start()
     await quiet()
@@ -421,7 +423,7 @@ async def test_a_sentinel_of_nonsense_is_written_over_at_once(it: Press) -> None
 # -- keys ------------------------------------------------------------------------------------------------------
 
 
-async def test_with_the_wrong_encryption_keys_nothing_is_published(it: Press) -> None:
+async def test_with_the_wrong_encryption_keys_nothing_is_published(it: PublisherFixture) -> None:
     it.keys.wrong = True
     it.outbox.put(webhook(id="wh_a"))
     it.start()
@@ -432,7 +434,7 @@ async def test_with_the_wrong_encryption_keys_nothing_is_published(it: Press) ->
     await until(lambda: SENTINEL_KEY in it.names)
 
 
-async def test_the_sentinel_carries_the_encryption_check(it: Press, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_sentinel_carries_the_encryption_check(it: PublisherFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publish_module, "REPEAT_SENTINEL_SECONDS", 0)
     it.outbox.put(webhook(id="wh_a"))
     it.start()
@@ -443,7 +445,7 @@ async def test_the_sentinel_carries_the_encryption_check(it: Press, monkeypatch:
     assert Sentinel.decode(it.topic[-1].value or b"").check == it.keys.ciphertext
 
 
-async def test_a_webhook_that_no_stage_would_take_is_not_counted(it: Press) -> None:
+async def test_a_webhook_that_no_stage_would_take_is_not_counted(it: PublisherFixture) -> None:
     """Its version comes from a clock that is days ahead: stages would wait for it for ever."""
     ahead = int((it.clock.now() + timedelta(days=3)).timestamp() * 1000)
     it.outbox.put(webhook(id="wh_ahead", version=1))
@@ -457,14 +459,16 @@ async def test_a_webhook_that_no_stage_would_take_is_not_counted(it: Press) -> N
     assert it.telemetry.counts["webhooks_refused_total"] == 1
 
 
-async def test_with_wrong_keys_the_lease_is_left_to_others(it: Press) -> None:
+async def test_with_wrong_keys_the_lease_is_left_to_others(it: PublisherFixture) -> None:
     it.keys.wrong = True
     it.start()
     await quiet()
     assert await it.rival.renew()
 
 
-async def test_a_publisher_with_wrong_keys_releases_the_lease(it: Press, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_publisher_with_wrong_keys_releases_the_lease(
+    it: PublisherFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(publish_module, "RENEW_EVERY_SECONDS", 0)
     running = it.start()
     await until(lambda: SENTINEL_KEY in it.names)

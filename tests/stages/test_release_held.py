@@ -8,7 +8,7 @@ import pytest
 
 from builders import event, paused, webhook
 from fakes import quiet
-from stages.path import RELEASE_RATE, URL, Path
+from stages.pipeline import RELEASE_RATE, URL, Pipeline
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State, Trigger
 from streams.core.errors import Unavailable
@@ -26,105 +26,105 @@ def events(count: int) -> list[Event]:
     return [event(id=f"evt_{number}") for number in range(count)]
 
 
-async def hold_each(path: Path, webhooks: int, count: int) -> list[str]:
+async def hold_each(pipeline: Pipeline, webhooks: int, count: int) -> list[str]:
     """So many webhooks that are paused, each with so many deliveries held; their ids."""
     names = [f"wh_{number}" for number in range(webhooks)]
     for name in names:
         pause = Pause(f"pause_{name}", PauseReason.MANUAL)
-        await path.register(webhook(id=name, status=Status.PAUSED, pause=pause))
-    await path.happen(*events(count))
+        await pipeline.register(webhook(id=name, status=Status.PAUSED, pause=pause))
+    await pipeline.happen(*events(count))
     return names
 
 
-async def hold(path: Path, count: int) -> None:
+async def hold(pipeline: Pipeline, count: int) -> None:
     """So many deliveries, held for a paused webhook; the lower number is the older."""
-    await path.register(paused())
+    await pipeline.register(paused())
     for one in events(count):
-        await path.happen(one)
-        path.clock.advance(1)
+        await pipeline.happen(one)
+        pipeline.clock.advance(1)
 
 
-async def drain(path: Path, cycles: int = 1) -> list[int]:
+async def drain(pipeline: Pipeline, cycles: int = 1) -> list[int]:
     """How many left in each cycle."""
     left = []
     for _ in range(cycles):
-        left.append(await path.drain.cycle())
+        left.append(await pipeline.drain.cycle())
         await quiet()
     return left
 
 
-def states(path: Path) -> set[State]:
-    return {delivery_state.state for delivery_state in path.recorder.delivery_states.values()}
+def states(pipeline: Pipeline) -> set[State]:
+    return {delivery_state.state for delivery_state in pipeline.recorder.delivery_states.values()}
 
 
-async def test_nothing_leaves_while_the_webhook_is_paused(path: Path) -> None:
-    await hold(path, 3)
-    assert await drain(path) == [0]
-    assert path.sender.requests == []
+async def test_nothing_leaves_while_the_webhook_is_paused(pipeline: Pipeline) -> None:
+    await hold(pipeline, 3)
+    assert await drain(pipeline) == [0]
+    assert pipeline.sender.requests == []
 
 
-async def test_the_oldest_leave_first_under_their_old_numbers(path: Path) -> None:
-    await hold(path, 3)
-    await path.enable()
-    assert await drain(path) == [3]
-    assert [request.headers["webhook-id"] for request in path.sender.requests] == ["evt_0", "evt_1", "evt_2"]
-    assert {request.headers["webhook-attempt"] for request in path.sender.requests} == {"1"}
-    assert states(path) == {State.DELIVERED}
+async def test_the_oldest_leave_first_under_their_old_numbers(pipeline: Pipeline) -> None:
+    await hold(pipeline, 3)
+    await pipeline.enable()
+    assert await drain(pipeline) == [3]
+    assert [request.headers["webhook-id"] for request in pipeline.sender.requests] == ["evt_0", "evt_1", "evt_2"]
+    assert {request.headers["webhook-attempt"] for request in pipeline.sender.requests} == {"1"}
+    assert states(pipeline) == {State.DELIVERED}
 
 
-async def test_the_room_grows_with_what_is_attempted(path: Path) -> None:
-    await hold(path, 60)
-    await path.enable()
-    assert await drain(path, 4) == [FIRST_ROOM, 2 * FIRST_ROOM, 4 * FIRST_ROOM, 60 - 7 * FIRST_ROOM]
-    assert states(path) == {State.DELIVERED}
+async def test_the_room_grows_with_what_is_attempted(pipeline: Pipeline) -> None:
+    await hold(pipeline, 60)
+    await pipeline.enable()
+    assert await drain(pipeline, 4) == [FIRST_ROOM, 2 * FIRST_ROOM, 4 * FIRST_ROOM, 60 - 7 * FIRST_ROOM]
+    assert states(pipeline) == {State.DELIVERED}
 
 
-async def test_one_cycle_releases_for_several_webhooks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_cycle_releases_for_several_webhooks(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release_held_module, "WEBHOOKS_AT_ONCE", 2)
     monkeypatch.setattr(release_held_module, "ASK_AT_ONCE", 3)
-    names = await hold_each(path, 5, FIRST_ROOM + 1)
+    names = await hold_each(pipeline, 5, FIRST_ROOM + 1)
     for name in names[:4]:
-        await path.enable(webhook_id=name)
-    assert await drain(path, 3) == [4 * FIRST_ROOM, 4, 0]
-    left = {(one.webhook_id, one.state) for one in path.recorder.delivery_states.values()}
+        await pipeline.enable(webhook_id=name)
+    assert await drain(pipeline, 3) == [4 * FIRST_ROOM, 4, 0]
+    left = {(one.webhook_id, one.state) for one in pipeline.recorder.delivery_states.values()}
     assert left == {*((name, State.DELIVERED) for name in names[:4]), (names[4], State.HELD)}
 
 
-async def test_no_more_than_there_is_room_for_is_under_way(path: Path) -> None:
-    path.sender.put(URL, never)
-    await hold(path, 60)
-    await path.enable()
-    assert await drain(path, 3) == [FIRST_ROOM, 0, 0]
+async def test_no_more_than_there_is_room_for_is_under_way(pipeline: Pipeline) -> None:
+    pipeline.sender.put(URL, never)
+    await hold(pipeline, 60)
+    await pipeline.enable()
+    assert await drain(pipeline, 3) == [FIRST_ROOM, 0, 0]
     # Whoever takes over knows what is under way already.
-    await path.crash()
+    await pipeline.crash()
     await quiet()
-    assert await drain(path) == [0]
+    assert await drain(pipeline) == [0]
 
 
-async def test_many_are_released_in_chunks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_are_released_in_chunks(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release_held_module, "SMALLEST_CHUNK", 2)
     monkeypatch.setattr(release_held_module, "CHUNKS", 4)
     bites: list[int] = []
-    produce = path.kafka.produce
+    produce = pipeline.kafka.produce
 
     async def counted(records: Sequence[Outgoing]) -> Sequence[datetime]:
         if records[0].topic == DELIVERIES:
             bites.append(len(records))
         return await produce(records)
 
-    await hold(path, FIRST_ROOM - 1)
-    await path.enable()
-    monkeypatch.setattr(path.kafka, "produce", counted)
-    assert await drain(path) == [FIRST_ROOM - 1]
+    await hold(pipeline, FIRST_ROOM - 1)
+    await pipeline.enable()
+    monkeypatch.setattr(pipeline.kafka, "produce", counted)
+    assert await drain(pipeline) == [FIRST_ROOM - 1]
     assert bites == [2, 2, 2, 1]
-    assert states(path) == {State.DELIVERED}
+    assert states(pipeline) == {State.DELIVERED}
 
 
-async def test_the_chunks_of_all_webhooks_share_one_cycle(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_chunks_of_all_webhooks_share_one_cycle(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release_held_module, "WEBHOOKS_AT_ONCE", 1)
     monkeypatch.setattr(release_held_module, "SMALLEST_CHUNK", 1)
-    for name in await hold_each(path, 3, FIRST_ROOM):
-        await path.enable(webhook_id=name)
+    for name in await hold_each(pipeline, 3, FIRST_ROOM):
+        await pipeline.enable(webhook_id=name)
     me, sleep = asyncio.current_task(), asyncio.sleep
     slept: list[float] = []
 
@@ -135,18 +135,18 @@ async def test_the_chunks_of_all_webhooks_share_one_cycle(path: Path, monkeypatc
 
     with monkeypatch.context() as patched:
         patched.setattr(asyncio, "sleep", counted)
-        assert await path.drain.cycle() == 3 * FIRST_ROOM
+        assert await pipeline.drain.cycle() == 3 * FIRST_ROOM
     assert len([seconds for seconds in slept if seconds]) == 3 * (FIRST_ROOM - 1)
     assert sum(slept) <= release_held_module.CYCLE_SECONDS
 
 
-async def test_the_release_rate_is_a_limit(path: Path) -> None:
-    await hold(path, RELEASE_RATE)
-    await path.enable()
-    left = await drain(path, 12)
+async def test_the_release_rate_is_a_limit(pipeline: Pipeline) -> None:
+    await hold(pipeline, RELEASE_RATE)
+    await pipeline.enable()
+    left = await drain(pipeline, 12)
     assert sum(left) == RELEASE_RATE // 2  # what half a second left unused
-    path.clock.advance(0.1)
-    assert sum(await drain(path, 2)) == pytest.approx(RELEASE_RATE // 10, abs=1)
+    pipeline.clock.advance(0.1)
+    assert sum(await drain(pipeline, 2)) == pytest.approx(RELEASE_RATE // 10, abs=1)
 
 
 async def never(request: Request) -> Response:
@@ -163,94 +163,94 @@ async def never(request: Request) -> Response:
     ],
 )
 async def test_what_was_chosen_holds_for_late_arrivals_too(
-    path: Path, choice: HeldChoice, state: State, sent: int
+    pipeline: Pipeline, choice: HeldChoice, state: State, sent: int
 ) -> None:
-    await hold(path, 3)
-    late = path.deliveries("deliveries.held")[0]
-    await path.enable(choice)
-    await path.put("deliveries.held", late._replace(event_id="evt_late"))
-    await drain(path)
-    assert states(path) == {state}
-    assert len(path.recorder.delivery_states) == 4
-    assert len(path.sender.requests) == sent
+    await hold(pipeline, 3)
+    late = pipeline.deliveries("deliveries.held")[0]
+    await pipeline.enable(choice)
+    await pipeline.put("deliveries.held", late._replace(event_id="evt_late"))
+    await drain(pipeline)
+    assert states(pipeline) == {state}
+    assert len(pipeline.recorder.delivery_states) == 4
+    assert len(pipeline.sender.requests) == sent
 
 
-async def test_what_is_kept_is_a_dead_letter_that_can_be_sent_again(path: Path) -> None:
-    await hold(path, 1)
-    await path.enable(HeldChoice.KEEP)
-    await drain(path)
-    (letter,) = path.letters()
+async def test_what_is_kept_is_a_dead_letter_that_can_be_sent_again(pipeline: Pipeline) -> None:
+    await hold(pipeline, 1)
+    await pipeline.enable(HeldChoice.KEEP)
+    await drain(pipeline)
+    (letter,) = pipeline.letters()
     assert (letter.reason, letter.delivery.event_id) == (DeathReason.KEPT, "evt_0")
-    assert await path.replays.replay(DeliveryFilter(state=State.DEAD)) == [letter.delivery.id]
-    await drain(path)
-    assert path.delivery_state().state is State.DELIVERED
-    assert path.delivery_state().generation == 2
-    assert [one.trigger for one in path.deliveries(DELIVERIES)][-1] is Trigger.MANUAL
+    assert await pipeline.replays.replay(DeliveryFilter(state=State.DEAD)) == [letter.delivery.id]
+    await drain(pipeline)
+    assert pipeline.delivery_state().state is State.DELIVERED
+    assert pipeline.delivery_state().generation == 2
+    assert [one.trigger for one in pipeline.deliveries(DELIVERIES)][-1] is Trigger.MANUAL
 
 
 @pytest.mark.parametrize("choice", [HeldChoice.KEEP, HeldChoice.DISCARD])
-async def test_kept_and_discarded_deliveries_ignore_the_pace(path: Path, choice: HeldChoice) -> None:
-    await hold(path, 50)
-    await path.enable(choice)
-    assert await drain(path, 3) == [8, 16, 26]
+async def test_kept_and_discarded_deliveries_ignore_the_pace(pipeline: Pipeline, choice: HeldChoice) -> None:
+    await hold(pipeline, 50)
+    await pipeline.enable(choice)
+    assert await drain(pipeline, 3) == [8, 16, 26]
 
 
-async def test_what_a_deleted_webhook_was_owed_becomes_dead_letters(path: Path) -> None:
-    await hold(path, 2)
-    await path.remove("wh_crm")
-    await drain(path)
-    assert [letter.reason for letter in path.letters()] == [DeathReason.DELETED] * 2
+async def test_what_a_deleted_webhook_was_owed_becomes_dead_letters(pipeline: Pipeline) -> None:
+    await hold(pipeline, 2)
+    await pipeline.remove("wh_crm")
+    await drain(pipeline)
+    assert [letter.reason for letter in pipeline.letters()] == [DeathReason.DELETED] * 2
 
 
-async def test_a_second_pause_stops_the_flow_and_loses_nothing(path: Path) -> None:
-    await hold(path, 40)
-    await path.enable()
-    await drain(path)
-    await path.register(paused())
-    assert await drain(path) == [0]
-    await path.enable()
-    await drain(path, 4)
-    assert states(path) == {State.DELIVERED}
-    assert set(path.sent().values()) == {1}
+async def test_a_second_pause_stops_the_flow_and_loses_nothing(pipeline: Pipeline) -> None:
+    await hold(pipeline, 40)
+    await pipeline.enable()
+    await drain(pipeline)
+    await pipeline.register(paused())
+    assert await drain(pipeline) == [0]
+    await pipeline.enable()
+    await drain(pipeline, 4)
+    assert states(pipeline) == {State.DELIVERED}
+    assert set(pipeline.sent().values()) == {1}
 
 
-async def test_what_is_held_again_waits_longer_each_time(path: Path) -> None:
-    path.sender.put(URL, never)
-    await path.register(webhook())
-    await path.happen(*events(30))
+async def test_what_is_held_again_waits_longer_each_time(pipeline: Pipeline) -> None:
+    pipeline.sender.put(URL, never)
+    await pipeline.register(webhook())
+    await pipeline.happen(*events(30))
     # Nobody answered for half a minute: what stands in its line would wait too long.
-    path.clock.advance(9)
-    path.slots.maintain()
+    pipeline.clock.advance(9)
+    pipeline.slots.maintain()
     await quiet()
     held = [
         delivery_state
-        for delivery_state in path.recorder.delivery_states.values()
+        for delivery_state in pipeline.recorder.delivery_states.values()
         if delivery_state.state is State.HELD
     ]
     assert held
     assert {delivery_state.reason for delivery_state in held} == {"busy"}
-    first, *rest = await drain(path, 5)
+    first, *rest = await drain(pipeline, 5)
     assert first > 0
     assert rest == [0, 0, 0, 0]
-    path.clock.advance(1.1)
-    assert sum(await drain(path, 3)) > 0
+    pipeline.clock.advance(1.1)
+    assert sum(await drain(pipeline, 3)) > 0
 
 
-async def test_a_database_that_is_away_is_waited_for(path: Path) -> None:
-    await hold(path, 3)
-    await path.enable()
-    path.recorder.away = True
+async def test_a_database_that_is_away_is_waited_for(pipeline: Pipeline) -> None:
+    await hold(pipeline, 3)
+    await pipeline.enable()
+    pipeline.recorder.away = True
     with pytest.raises(Unavailable):
-        await path.drain.cycle()
-    path.recorder.away = False
-    assert await drain(path) == [3]
+        await pipeline.drain.cycle()
+    pipeline.recorder.away = False
+    assert await drain(pipeline) == [3]
 
 
-async def test_a_delivery_that_kafka_refuses_is_a_dead_letter(path: Path) -> None:
-    await hold(path, 3)
-    path.kafka.most_bytes[DELIVERIES] = 10
-    await path.enable()
-    assert await drain(path) == [3]
-    assert states(path) == {State.DEAD}
-    reasons = {delivery_state.reason for delivery_state in path.recorder.delivery_states.values()}
+async def test_a_delivery_that_kafka_refuses_is_a_dead_letter(pipeline: Pipeline) -> None:
+    await hold(pipeline, 3)
+    pipeline.kafka.most_bytes[DELIVERIES] = 10
+    await pipeline.enable()
+    assert await drain(pipeline) == [3]
+    assert states(pipeline) == {State.DEAD}
+    reasons = {delivery_state.reason for delivery_state in pipeline.recorder.delivery_states.values()}
     assert reasons == {"refused"}

@@ -13,7 +13,7 @@ from streams.core.slots import Slots
 from streams.stages.limiting.slot_limiter import EndpointBusy, SlotLimiter
 
 
-class Crowd:
+class Waiters:
     """Coroutines that hold a slot until they are told to leave."""
 
     def __init__(self, total: int) -> None:
@@ -48,32 +48,32 @@ class Crowd:
 
 
 @asynccontextmanager
-async def crowd(total: int = 2) -> AsyncIterator[Crowd]:
-    yield Crowd(total)
+async def waiters(total: int = 2) -> AsyncIterator[Waiters]:
+    yield Waiters(total)
     await cancel_others()
 
 
 async def test_as_many_are_inside_as_there_are_slots() -> None:
-    async with crowd(total=2) as them:
+    async with waiters(total=2) as crowd:
         # One that answered already: an unknown one may take half of the slots only.
-        them.come("first")
+        crowd.come("first")
         await quiet()
-        await them.leave("first")
+        await crowd.leave("first")
         for name in "abc":
-            them.come(name)
+            crowd.come(name)
         await quiet()
-        assert them.inside == ["a", "b"]
-        await them.leave("a")
-        assert them.inside == ["b", "c"]
+        assert crowd.inside == ["a", "b"]
+        await crowd.leave("a")
+        assert crowd.inside == ["b", "c"]
 
 
 async def test_no_webhook_has_more_than_its_cap() -> None:
-    async with crowd(total=8) as them:
+    async with waiters(total=8) as crowd:
         for name in "abc":
-            them.come(name, "wh_slow", cap=2)
-        them.come("d", "wh_quick")
+            crowd.come(name, "wh_slow", cap=2)
+        crowd.come("d", "wh_quick")
         await quiet()
-        assert them.inside == ["a", "b", "d"]
+        assert crowd.inside == ["a", "b", "d"]
 
 
 async def test_a_slot_comes_back_when_its_holder_fails() -> None:
@@ -86,84 +86,84 @@ async def test_a_slot_comes_back_when_its_holder_fails() -> None:
 
 
 async def test_a_slot_comes_back_when_its_holder_is_cancelled() -> None:
-    async with crowd(total=1) as them:
-        first = them.come("a")
-        them.come("b")
+    async with waiters(total=1) as crowd:
+        first = crowd.come("a")
+        crowd.come("b")
         await quiet()
         first.cancel()
         await quiet()
-        assert them.inside == ["b"]
+        assert crowd.inside == ["b"]
 
 
 async def test_who_gives_up_waiting_keeps_nobody_else_waiting() -> None:
-    async with crowd(total=1) as them:
-        them.come("a")
-        impatient = them.come("b")
-        them.come("c")
+    async with waiters(total=1) as crowd:
+        crowd.come("a")
+        impatient = crowd.come("b")
+        crowd.come("c")
         await quiet()
         impatient.cancel()
-        await them.leave("a")
-        assert them.inside == ["c"]
+        await crowd.leave("a")
+        assert crowd.inside == ["c"]
 
 
 async def test_a_cancelled_waiter_gives_its_slot_back() -> None:
-    async with crowd(total=1) as them:
-        with await them.limiter.acquire("wh_crm", Priority.FIRST, 8):
-            unlucky = them.come("a")
-            them.come("b")
+    async with waiters(total=1) as crowd:
+        with await crowd.limiter.acquire("wh_crm", Priority.FIRST, 8):
+            unlucky = crowd.come("a")
+            crowd.come("b")
             await quiet()
         # Its turn was granted just now, and it has not woken up yet.
         unlucky.cancel()
         await quiet()
-        assert them.inside == ["b"]
+        assert crowd.inside == ["b"]
 
 
 async def test_after_the_close_nobody_who_waits_gets_a_slot() -> None:
-    async with crowd(total=1) as them:
-        them.come("a")
-        waiting = them.come("b")
+    async with waiters(total=1) as crowd:
+        crowd.come("a")
+        waiting = crowd.come("b")
         await quiet()
-        them.limiter.close()
-        await them.leave("a")
+        crowd.limiter.close()
+        await crowd.leave("a")
         assert isinstance(waiting.exception(), Abandoned)
-        assert them.inside == []
+        assert crowd.inside == []
 
 
 async def test_after_the_close_nobody_who_asks_waits() -> None:
-    async with crowd(total=1) as them:
-        them.limiter.close()
-        late = them.come("a")
+    async with waiters(total=1) as crowd:
+        crowd.limiter.close()
+        late = crowd.come("a")
         await quiet()
         assert isinstance(late.exception(), Abandoned)
 
 
 async def test_who_is_inside_finishes_after_the_close() -> None:
-    async with crowd(total=1) as them:
-        first = them.come("a")
+    async with waiters(total=1) as crowd:
+        first = crowd.come("a")
         await quiet()
-        them.limiter.close()
-        await them.leave("a")
+        crowd.limiter.close()
+        await crowd.leave("a")
         assert first.done()
         assert not first.cancelled()
 
 
 async def test_waiters_that_would_wait_too_long_are_shed() -> None:
-    async with crowd(total=8) as them:
+    async with waiters(total=8) as crowd:
         for name in "abcd":
-            them.come(name, cap=1)
+            crowd.come(name, cap=1)
         await quiet()
-        them.now = 4.0
-        them.limiter.maintain()
+        crowd.now = 4.0
+        crowd.limiter.maintain()
         await quiet()
-        assert (them.inside, them.sent_away) == (["a"], ["d", "c"])
-        await them.leave("a")
-        assert them.inside == ["b"]
+        assert (crowd.inside, crowd.sent_away) == (["a"], ["d", "c"])
+        await crowd.leave("a")
+        assert crowd.inside == ["b"]
 
 
 async def test_a_test_goes_in_while_everybody_else_waits() -> None:
-    async with crowd(total=1) as them:
+    async with waiters(total=1) as crowd:
         for name in "ab":
-            them.come(name)
-        them.come("test", "wh_crm/test", priority=Priority.TEST)
+            crowd.come(name)
+        crowd.come("test", "wh_crm/test", priority=Priority.TEST)
         await quiet()
-        assert them.inside == ["a", "test"]
+        assert crowd.inside == ["a", "test"]

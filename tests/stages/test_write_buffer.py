@@ -20,7 +20,7 @@ from streams.topics import ATTEMPTS, DELIVERIES
 TOPICS = (ATTEMPTS, DELIVERIES)
 
 
-class Stops:
+class PausingConsumer:
     """Of a `RecordConsumer`, which partitions stand still."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Reading:
     """Two partitions of each topic, and what was taken of them."""
 
     def __init__(self) -> None:
-        self.consumer = Stops()
+        self.consumer = PausingConsumer()
         self.buffer = WriteBuffer(cast("RecordConsumer", self.consumer))
         self.buffer.open(Partition(topic, number) for topic in TOPICS for number in (0, 1))
         self._offset = 0

@@ -82,7 +82,7 @@ class Dying:
         await asyncio.Event().wait()
 
 
-class Path:
+class Pipeline:
     """Every stage with its ports in memory; `start` is also what follows a crash.
 
     `dying` names ports (`sender`, `drain.kafka` …) and where their process dies, once.
