@@ -6,10 +6,10 @@ import os
 import sys
 from typing import NoReturn
 
-from streams.core.errors import Invalid, Misconfigured, NotFound, ScormWebhooksError
+from streams.core.errors import Invalid, Misconfigured, NotFound, ScormWebhooksError, Unavailable
 from streams.core.text import escape_controls
 
-BAD_INPUT = 1
+NOT_DONE = 1
 MISCONFIGURED = 2
 FAILED = 3
 INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
@@ -17,7 +17,9 @@ _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EPIPE, errno.EIO)
 
 
 def main() -> None:
-    """Exit codes: 0 done, 1 bad input, 2 something must be set, 3 the process could not go on, 130 Ctrl-C."""
+    """Run a command. Exit codes: 0 done, 1 bad input or something does not answer, 2 something must be set,
+    3 the process could not go on, 130 Ctrl-C.
+    """
     try:
         _escape_what_cannot_be_encoded()
         from streams.cli.app import app  # here, so that Ctrl-C while it is imported is quiet too
@@ -26,9 +28,9 @@ def main() -> None:
     except KeyboardInterrupt:
         _end(INTERRUPTED)
     except Invalid as wrong:
-        _end(BAD_INPUT, *map(str, wrong.errors))
-    except NotFound as missing:
-        _end(BAD_INPUT, str(missing))
+        _end(NOT_DONE, *map(str, wrong.errors))
+    except (NotFound, Unavailable) as failed:
+        _end(NOT_DONE, str(failed))
     except Misconfigured as wrong:
         _end(MISCONFIGURED, str(wrong))
     except ScormWebhooksError as failed:

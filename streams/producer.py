@@ -18,9 +18,11 @@ from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry
 from streams.adapters.kafka.config import OWNED, producer_config
 from streams.adapters.kafka.connection_errors import ConnectionErrors
 from streams.adapters.kafka.messages import LIBRDKAFKA
-from streams.core.errors import Misconfigured, ScormWebhooksError, Unavailable
+from streams.core.errors import Invalid, Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, check_event, parse_event, partition_key
 from streams.ports import Codec
+
+__all__ = ["Ack", "EventProducer", "Invalid", "Misconfigured", "Unavailable", "confluent_codec"]
 
 EXIT_SECONDS = 5.0
 NAMED_AT_EXIT = 10

@@ -114,7 +114,10 @@ class Settings(BaseModel):
     ] = 1200
     public_url: Annotated[
         str | None,
-        Field(pattern=r"^https?://[!-~]+$", description="public URL of the API and the dashboard, for links in mails"),
+        Field(
+            pattern=r"^https?://[!-~]+$",
+            description="public URL of the API and the dashboard; without it mails have no link",
+        ),
     ] = None
     mail_from: Annotated[str, Field(pattern=_MAIL_FROM, description="sender of mails")] = "scorm-webhooks@localhost"
     retention_days: Annotated[

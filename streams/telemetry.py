@@ -58,7 +58,7 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     "webhooks_published_total": ("Webhooks written to subscriptions.", []),
     "webhooks_refused_total": ("Webhooks that could not be written to subscriptions, and hold no other up.", []),
     "subscriptions_invalid_total": ("Records of subscriptions that could not be read.", []),
-    "mails_total": ("Tries to send a mail, by outcome: sent, again, given_up.", ["outcome"]),
+    "mails_total": ("Mails by outcome: sent, again, given_up, not_sent (no mail server).", ["outcome"]),
     "rows_pruned_total": ("Rows taken away because they were kept for long enough, by kind.", ["kind"]),
     "api_requests_total": ("Requests to the API, by method, route and status.", ["method", "route", "status"]),
     "api_connections_closed_total": ("Connections to the API that a limit closed, by reason.", ["reason"]),

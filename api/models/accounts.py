@@ -6,19 +6,20 @@ from pydantic import Field
 
 from api.models.common import UNCHANGED, Changes, Input, Model, Moment, Text, Time, at_most
 from streams.core.access import ApiKey, Scope
+from streams.core.access import NewKey as MadeApiKey
 from streams.core.account import Account, User
 from streams.core.audit import AuditEntry
-from streams.core.limits import EMAIL_CHARACTERS, NAME_CHARACTERS
-from streams.core.mail import MailKind
-from streams.services.accounts import MOST_EMAILS
+from streams.core.limits import EMAIL_CHARACTERS, EMAILS, NAME_CHARACTERS
+from streams.core.mail import MailKind, MailStatus
+from streams.services.accounts import OpenedAccount
 from streams.services.webhook_stats import MailDetails
 
 Name = Annotated[Text, Field(min_length=1, max_length=NAME_CHARACTERS, examples=["Acme Training"])]
 Email = Annotated[Text, Field(max_length=EMAIL_CHARACTERS)]
 Emails = Annotated[
     list[Email],
-    Field(max_length=MOST_EMAILS, examples=[["ops@example.com"]], description="Who gets its mails."),
-    at_most(MOST_EMAILS, "addresses"),
+    Field(max_length=EMAILS, examples=[["ops@example.com"]], description="Who gets its mails."),
+    at_most(EMAILS, "addresses"),
 ]
 Scopes = Annotated[
     list[Annotated[Scope, Field(strict=False)]],
@@ -122,7 +123,7 @@ class AuditLogEntry(Model):
 
 
 class Notification(Model):
-    """A mail to the account; `dueAt` is there while it is to be tried (again)."""
+    """A mail to the account; `dueAt` is there while its `status` is `pending`."""
 
     id: str
     kind: MailKind
@@ -130,14 +131,34 @@ class Notification(Model):
     subject: str
     text: str
     created_at: Time
+    status: Annotated[MailStatus, Field(description="`not_sent` is final: `reason` says why, and nobody tries again.")]
+    reason: Annotated[str | None, Field(description="Why it is not sent, or not to every address.")] = None
     tries: int
     due_at: Time | None = None
     sent_at: Time | None = None
-    problem: str | None = None
 
 
-def account_fields(account: Account) -> dict[str, Any]:
-    """An account's fields."""
+def account_of(account: Account) -> AccountDetails:
+    """An account."""
+    return AccountDetails(**_account_fields(account))
+
+
+def opened_account(opened: OpenedAccount) -> AccountWithKey:
+    """A new account with its first key."""
+    return AccountWithKey(**_account_fields(opened.account), api_key=opened.api_key)
+
+
+def key_of(key: ApiKey) -> Key:
+    """An API key."""
+    return Key(**_key_fields(key))
+
+
+def made_key(made: MadeApiKey) -> KeyWithText:
+    """A new API key with its text."""
+    return KeyWithText(**_key_fields(made.key), api_key=made.api_key)
+
+
+def _account_fields(account: Account) -> dict[str, Any]:
     return {
         "id": account.id,
         "name": account.name,
@@ -148,8 +169,7 @@ def account_fields(account: Account) -> dict[str, Any]:
     }
 
 
-def key_fields(key: ApiKey) -> dict[str, Any]:
-    """A key's fields."""
+def _key_fields(key: ApiKey) -> dict[str, Any]:
     return {
         "id": key.id,
         "name": key.name,
@@ -190,8 +210,9 @@ def notification_of(seen: MailDetails) -> Notification:
         subject=seen.letter.subject,
         text=seen.letter.text,
         created_at=mail.created_at,
+        status=mail.status,
+        reason=mail.problem,
         tries=mail.tries,
         due_at=mail.due_at,
         sent_at=mail.sent_at,
-        problem=mail.problem,
     )

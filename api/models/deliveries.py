@@ -10,6 +10,7 @@ from streams.core.delivery import DeathReason, State, Target, Trigger
 from streams.core.delivery_state import DeliveryState
 from streams.core.job import Job, JobKind
 from streams.core.page import MOST_ROWS
+from streams.services.deliveries import Affected
 
 EventType = Annotated[str, StringConstraints(pattern=r"^[a-z.]{1,64}$"), Field(examples=["session.completed"])]
 
@@ -18,6 +19,7 @@ class Delivery(Model):
     """One event owed to one webhook, as it stands."""
 
     id: str
+    account_id: str
     webhook_id: str
     event_id: str
     event_type: str
@@ -83,9 +85,10 @@ class DeadLetterChoice(Input):
 
 
 class AffectedDeliveries(Model):
-    """The deliveries that it was done to; the others of the ids are no dead letters."""
+    """The affected dead letters. An id that is in neither list names a delivery that is no dead letter."""
 
     ids: list[str]
+    unknown: Annotated[list[str], Field(description="Ids of the request that no delivery of the account has.")]
 
 
 class JobDetails(Model):
@@ -112,6 +115,11 @@ def delivery_with_attempts(seen: DeliveryDetails) -> DeliveryWithAttempts:
     )
 
 
+def affected_of(affected: Affected) -> AffectedDeliveries:
+    """The result of an action on dead letters."""
+    return AffectedDeliveries(ids=list(affected.ids), unknown=list(affected.unknown))
+
+
 def job_of(job: Job) -> JobDetails:
     """A job."""
     return JobDetails(
@@ -128,6 +136,7 @@ def job_of(job: Job) -> JobDetails:
 def _fields(delivery_state: DeliveryState) -> dict[str, Any]:
     return {
         "id": delivery_state.delivery_id,
+        "account_id": delivery_state.account_id,
         "webhook_id": delivery_state.webhook_id,
         "event_id": delivery_state.event_id,
         "event_type": delivery_state.event_type,

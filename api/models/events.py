@@ -1,11 +1,13 @@
 """Events as requests bring them and answers show them."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from api.models.common import Input, Model
 from streams.core.limits import EVENT_TYPE_CHARACTERS
+from streams.services.ingest import AcceptedEvent
 
 _EVENT = {
     "type": "session.completed",
@@ -44,6 +46,14 @@ class AcceptedEvents(Model):
 
     ids: list[str]
     events: list[AcceptedEventDetails]
+
+
+def taken(accepted: Sequence[AcceptedEvent]) -> AcceptedEvents:
+    """What became of the events of one request."""
+    return AcceptedEvents(
+        ids=[event.id for event in accepted],
+        events=[AcceptedEventDetails(id=event.id, webhooks=event.webhooks) for event in accepted],
+    )
 
 
 class EventType(Model):

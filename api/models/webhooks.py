@@ -1,15 +1,11 @@
 """Webhooks as requests and answers show them."""
 
-from collections.abc import Sequence
 from datetime import datetime
-from itertools import groupby
-from operator import attrgetter
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from api.models.common import UNCHANGED, Changes, Id, Input, Model, Text, Time, at_most
-from streams.core.delivery_state import StateCount
 from streams.core.held import HeldChoice
 from streams.core.limits import (
     CONCURRENCY,
@@ -23,11 +19,9 @@ from streams.core.limits import (
     URL_CHARACTERS,
 )
 from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, PauseReason, Registration, Status
-from streams.core.webhook_stats import ResponseTimes, percentile_ms
-from streams.services.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS
+from streams.services.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS, Rotated
 from streams.services.webhook_input import ALL_EVENTS, WebhookInput
-from streams.services.webhook_stats import HealthDetails, StatsSummary
-from streams.services.webhooks import Changed
+from streams.services.webhooks import Changed, Registered
 
 Url = Annotated[
     Text,
@@ -43,14 +37,18 @@ Events = Annotated[
     Field(max_length=EVENT_TYPES_LISTED, examples=[["session.completed"]], description="Types, or `*` for all."),
     at_most(EVENT_TYPES_LISTED, "types"),
 ]
+_SCOPE = (
+    "`packages` and `dispatches` are one scope: an event matches when its package or its dispatch is listed. "
+    "Both empty: no limit. Events without either, such as `usage.threshold`, match by type alone."
+)
 Packages = Annotated[
     list[Id],
-    Field(max_length=SCOPE_IDS, examples=[["pkg_def456"]], description="Only events of these packages."),
+    Field(max_length=SCOPE_IDS, examples=[["pkg_def456"]], description=f"Package ids. {_SCOPE}"),
     at_most(SCOPE_IDS, "ids"),
 ]
 Dispatches = Annotated[
     list[Id],
-    Field(max_length=SCOPE_IDS, examples=[["dsp_ghi789"]], description="Only events of these dispatches."),
+    Field(max_length=SCOPE_IDS, examples=[["dsp_ghi789"]], description=f"Dispatch ids. {_SCOPE}"),
     at_most(SCOPE_IDS, "ids"),
 ]
 Headers = Annotated[
@@ -116,6 +114,7 @@ class Webhook(Model):
     """A webhook; `propagated` is there after a change and says whether all stages know of it already."""
 
     id: str
+    account_id: str
     url: str
     events: list[str]
     description: str
@@ -147,63 +146,30 @@ class Secret(Model):
     secret: str
 
 
-class Health(Model):
-    """A webhook's run of failures; five in a row pause it."""
-
-    status: Status
-    pause_reason: PauseReason | None = None
-    paused_at: Time | None = None
-    consecutive_failures: int
-    failing_since: Time | None = None
-    last_failed_at: Time | None = None
-    last_status: int | None = None
-    last_failure: Annotated[str | None, Field(description="What happened, in words.")] = None
-    last_delivered_at: Time | None = None
+def webhook_of(known: Registration, now: datetime) -> Webhook:
+    """A webhook."""
+    return Webhook(**_webhook_fields(known, now))
 
 
-class Hour(Model):
-    """The attempts of an hour that had one outcome."""
-
-    hour: Time
-    outcome: str
-    attempts: int
-    mean_milliseconds: float
-    slowest_milliseconds: float
+def changed_webhook(changed: Changed, now: datetime) -> Webhook:
+    """A webhook after a change."""
+    return Webhook(**_webhook_fields(changed.registration, now), propagated=changed.propagated)
 
 
-class ResponseTime(Model):
-    """How long attempts within an hour took until their response, estimated from a histogram."""
-
-    hour: Time
-    attempts: int
-    p50_milliseconds: float
-    p95_milliseconds: float
-
-
-class Unfinished(Model):
-    """Deliveries that stand alike."""
-
-    state: str
-    tier: str | None = None
-    reason: str | None = None
-    count: int
+def webhook_with_secret(shown: Registered | Rotated, now: datetime) -> WebhookWithSecret:
+    """A webhook that has a new secret."""
+    changed = shown.changed
+    return WebhookWithSecret(
+        **_webhook_fields(changed.registration, now), propagated=changed.propagated, secret=shown.secret
+    )
 
 
-class Statistics(Model):
-    """Attempts by the hour, oldest first, tests apart; and what is not finished now."""
-
-    since: Time
-    hours: list[Hour]
-    response_times: list[ResponseTime]
-    unfinished: list[Unfinished]
-
-
-def webhook_fields(known: Registration, now: datetime) -> dict[str, Any]:
-    """A webhook's fields."""
+def _webhook_fields(known: Registration, now: datetime) -> dict[str, Any]:
     webhook = known.webhook
     ending = [s.valid_until for s in webhook.valid_secrets(now) if s.valid_until is not None]
     return {
         "id": webhook.id,
+        "account_id": webhook.account_id,
         "url": webhook.url,
         "events": sorted(webhook.event_types) or [ALL_EVENTS],
         "description": known.description,
@@ -219,60 +185,3 @@ def webhook_fields(known: Registration, now: datetime) -> dict[str, Any]:
         "created_at": known.created_at,
         "version": webhook.version,
     }
-
-
-def changed_webhook(changed: Changed, now: datetime) -> Webhook:
-    """A webhook after a change."""
-    return Webhook(**webhook_fields(changed.registration, now), propagated=changed.propagated)
-
-
-def health_of(seen: HealthDetails) -> Health:
-    """How a webhook is."""
-    webhook, failing = seen.registration.webhook, seen.failing
-    return Health(
-        status=webhook.status,
-        pause_reason=webhook.pause.reason if webhook.pause else None,
-        paused_at=seen.registration.paused_at,
-        consecutive_failures=failing.failures,
-        failing_since=failing.first_failed_at,
-        last_failed_at=failing.last_failed_at,
-        last_status=failing.last_status,
-        last_failure=failing.last_message,
-        last_delivered_at=seen.last_delivered_at,
-    )
-
-
-def statistics_of(stats: StatsSummary) -> Statistics:
-    """A webhook's numbers."""
-    hours = [
-        Hour(
-            hour=hour.hour,
-            outcome=hour.outcome,
-            attempts=hour.attempts,
-            mean_milliseconds=round(hour.milliseconds / hour.attempts, 1),
-            slowest_milliseconds=round(hour.slowest_ms, 1),
-        )
-        for hour in stats.hours
-    ]
-    return Statistics(
-        since=stats.since,
-        hours=hours,
-        response_times=[_response_time(hour, list(times)) for hour, times in groupby(stats.response_times, _hour)],
-        unfinished=[_unfinished(count) for count in stats.unfinished],
-    )
-
-
-_hour = attrgetter("hour")
-
-
-def _response_time(hour: datetime, times: Sequence[ResponseTimes]) -> ResponseTime:
-    return ResponseTime(
-        hour=hour,
-        attempts=sum(one.attempts for one in times),
-        p50_milliseconds=round(percentile_ms(times, 0.5) or 0.0, 1),
-        p95_milliseconds=round(percentile_ms(times, 0.95) or 0.0, 1),
-    )
-
-
-def _unfinished(count: StateCount) -> Unfinished:
-    return Unfinished(state=count.state, tier=count.tier, reason=count.reason, count=count.count)

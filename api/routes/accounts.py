@@ -18,10 +18,12 @@ from api.models.accounts import (
     Notification,
     SignInToken,
     UserDetails,
-    account_fields,
+    account_of,
     audit_entry_of,
-    key_fields,
+    key_of,
+    made_key,
     notification_of,
+    opened_account,
     user_of,
 )
 from api.models.common import After, Id, Limit, Page, cursor_of, text_of
@@ -38,19 +40,19 @@ OPERATORS: list[str | Enum] = ["Accounts (operators)"]
 async def open_account(body: NewAccount, caller: Operator, request: Request) -> AccountWithKey:
     """With a first API key, which may do everything in it and is shown this once."""
     opened = await services_of(request).accounts.open(body.name, body.emails, body.plan_limit, by=caller.actor)
-    return AccountWithKey(**account_fields(opened.account), api_key=opened.api_key)
+    return opened_account(opened)
 
 
 @router.get("/v1/accounts", tags=OPERATORS, summary="List accounts", response_model_exclude_none=True)
 async def list_accounts(caller: Operator, request: Request) -> list[AccountDetails]:
     """Oldest first."""
-    return [AccountDetails(**account_fields(account)) for account in await services_of(request).accounts.list()]
+    return [account_of(account) for account in await services_of(request).accounts.list()]
 
 
 @router.get("/v1/accounts/{account_id}", tags=OPERATORS, summary="Show an account", response_model_exclude_none=True)
 async def show_account(account_id: Id, caller: Operator, request: Request) -> AccountDetails:
     """Its name, notification addresses and plan."""
-    return AccountDetails(**account_fields(await services_of(request).accounts.find(account_id)))
+    return account_of(await services_of(request).accounts.find(account_id))
 
 
 @router.patch(
@@ -59,7 +61,7 @@ async def show_account(account_id: Id, caller: Operator, request: Request) -> Ac
 async def change_account(account_id: Id, body: AccountChanges, caller: Operator, request: Request) -> AccountDetails:
     """What the body leaves out stays as it is. `planLimit: null` is no limit."""
     changed = await services_of(request).accounts.change(account_id, body.given(), by=caller.actor)
-    return AccountDetails(**account_fields(changed))
+    return account_of(changed)
 
 
 @router.post(
@@ -74,13 +76,13 @@ async def add_key(account_id: Id, body: NewKey, caller: Operator, request: Reque
     made = await services_of(request).access.add_key(
         account_id, body.name, body.scopes, body.expires_at, by=caller.actor
     )
-    return KeyWithText(**key_fields(made.key), api_key=made.api_key)
+    return made_key(made)
 
 
 @router.get("/v1/accounts/{account_id}/keys", tags=OPERATORS, summary="List API keys", response_model_exclude_none=True)
 async def list_keys(account_id: Id, caller: Operator, request: Request) -> list[Key]:
     """Known by their starts; when each was last used, to the minute."""
-    return [Key(**key_fields(key)) for key in await services_of(request).access.keys(account_id)]
+    return [key_of(key) for key in await services_of(request).access.keys(account_id)]
 
 
 @router.delete("/v1/accounts/{account_id}/keys/{key_id}", status_code=204, tags=OPERATORS, summary="Revoke an API key")

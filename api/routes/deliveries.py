@@ -14,6 +14,7 @@ from api.models.deliveries import (
     DeliveryWithAttempts,
     EventType,
     JobDetails,
+    affected_of,
     delivery_of,
     delivery_with_attempts,
     job_of,
@@ -27,9 +28,9 @@ from streams.core.job import JobKind
 
 router = APIRouter(route_class=StrictRoute)
 
-OfWebhook = Annotated[Id | None, Query(alias="webhook", description="Only this webhook's.")]
-OfEvent = Annotated[Id | None, Query(alias="event", description="Only of the event with this id.")]
-OfType = Annotated[EventType | None, Query(alias="type", description="Only of this type of event.")]
+OfWebhook = Annotated[Id | None, Query(alias="webhookId", description="Only this webhook's.")]
+OfEvent = Annotated[Id | None, Query(alias="eventId", description="Only of the event with this id.")]
+OfType = Annotated[EventType | None, Query(alias="eventType", description="Only of this type of event.")]
 Since = Annotated[Moment | None, Query(description="Only what was first seen then or later.")]
 Until = Annotated[Moment | None, Query(description="Only what was first seen before.")]
 
@@ -119,7 +120,7 @@ async def retry_dead(
     if (job := await _start(JobKind.RETRY, body, caller, request, response)) is not None:
         return job
     wanted = DeliveryFilter(account_id=caller.account_id, ids=_ids(body))
-    return AffectedDeliveries(ids=list(await services_of(request).deliveries.retry_dead(wanted, by=caller.actor)))
+    return affected_of(await services_of(request).deliveries.retry_dead(wanted, by=caller.actor))
 
 
 @router.post(
@@ -136,7 +137,7 @@ async def discard_dead(
     if (job := await _start(JobKind.DISCARD, body, caller, request, response)) is not None:
         return job
     wanted = DeliveryFilter(account_id=caller.account_id, ids=_ids(body))
-    return AffectedDeliveries(ids=list(await services_of(request).deliveries.discard_dead(wanted, by=caller.actor)))
+    return affected_of(await services_of(request).deliveries.discard_dead(wanted, by=caller.actor))
 
 
 @router.get("/v1/jobs/{job_id}", tags=["Dead letters"], summary="Show a job", response_model_exclude_none=True)

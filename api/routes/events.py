@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request
 
 from api.auth import MayPublish, MayReadWebhooks
-from api.models.events import EVENT_EXAMPLES, AcceptedEventDetails, AcceptedEvents, EventType
+from api.models.events import EVENT_EXAMPLES, AcceptedEvents, EventType, taken
 from api.services import services_of
 from api.strict_route import PublishRoute, StrictRoute
 from streams.core.errors import FieldError, Invalid
@@ -34,10 +34,7 @@ async def publish(
     """
     repeat_key = getattr(request.state, "repeat_key", None)
     accepted = await services_of(request).ingest.publish(_items(body), caller.account_id, repeat_key)
-    return AcceptedEvents(
-        ids=[event.id for event in accepted],
-        events=[AcceptedEventDetails(id=event.id, webhooks=event.webhooks) for event in accepted],
-    )
+    return taken(accepted)
 
 
 @router.get("/v1/event-types", summary="List the types of events")

@@ -9,20 +9,18 @@ from api.auth import MayReadWebhooks, MayWriteDeliveries, MayWriteWebhooks
 from api.models.common import After, Id, Limit, Page, cursor_of, text_of
 from api.models.deliveries import DeliveryWithAttempts, JobDetails, delivery_with_attempts, job_of
 from api.models.events import NewTest
+from api.models.health import Health, Statistics, health_of, statistics_of
 from api.models.webhooks import (
     Enabling,
-    Health,
     NewWebhook,
     Rotation,
     Secret,
-    Statistics,
     Webhook,
     WebhookChanges,
     WebhookWithSecret,
     changed_webhook,
-    health_of,
-    statistics_of,
-    webhook_fields,
+    webhook_of,
+    webhook_with_secret,
 )
 from api.services import services_of
 from api.strict_route import StrictRoute
@@ -55,8 +53,7 @@ async def register(
     known = registered.changed.registration
     response.headers["ETag"] = _etag(known)
     response.headers["Location"] = f"/v1/webhooks/{known.webhook.id}"
-    fields = webhook_fields(known, services.clock.now())
-    return WebhookWithSecret(**fields, propagated=registered.changed.propagated, secret=registered.secret)
+    return webhook_with_secret(registered, services.clock.now())
 
 
 @router.get("", summary="List webhooks, newest first", response_model_exclude_none=True)
@@ -67,7 +64,7 @@ async def list_webhooks(
     services = services_of(request)
     page = await services.webhooks.page(caller.account_id, cursor_of(cursor), limit)
     now = services.clock.now()
-    return Page(data=[Webhook(**webhook_fields(one, now)) for one in page.rows], next_cursor=text_of(page.next))
+    return Page(data=[webhook_of(one, now) for one in page.rows], next_cursor=text_of(page.next))
 
 
 @router.get("/{webhook_id}", summary="Show a webhook", response_model_exclude_none=True)
@@ -76,7 +73,7 @@ async def show(webhook_id: Id, caller: MayReadWebhooks, request: Request, respon
     services = services_of(request)
     known = await services.webhooks.find(webhook_id, caller.account_id)
     response.headers["ETag"] = _etag(known)
-    return Webhook(**webhook_fields(known, services.clock.now()))
+    return webhook_of(known, services.clock.now())
 
 
 @router.patch("/{webhook_id}", summary="Change a webhook", response_model_exclude_none=True)
@@ -163,8 +160,7 @@ async def rotate(
     """
     services, hours = services_of(request), (body or Rotation()).overlap_hours
     rotated = await services.secrets.rotate(webhook_id, hours, by=caller.actor, account_id=caller.account_id)
-    fields = webhook_fields(rotated.changed.registration, services.clock.now())
-    return WebhookWithSecret(**fields, propagated=rotated.changed.propagated, secret=rotated.secret)
+    return webhook_with_secret(rotated, services.clock.now())
 
 
 @router.post("/{webhook_id}/secret/finish-rotation", summary="End the old secret now", response_model_exclude_none=True)

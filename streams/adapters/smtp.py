@@ -1,4 +1,4 @@
-"""Mail by SMTP; without a server, a line in the log."""
+"""Mail by SMTP."""
 
 import smtplib
 import ssl
@@ -9,14 +9,19 @@ from email.message import EmailMessage
 from email.utils import formatdate, parseaddr
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from email_validator import EmailNotValidError, validate_email
+
 from streams.adapters.threads import in_worker_thread
 from streams.core.errors import Misconfigured, PartiallySent, Refused, Unavailable
 from streams.core.mail import RenderedMail
-from streams.ports import Telemetry
 
 # For each step of the conversation.
 TIMEOUT_SECONDS = 10.0
 _PORTS = {"smtp": 587, "smtps": 465}
+# RFC 6531 §3.5.
+_NEEDS_SMTPUTF8 = (553, b"the server does not take addresses that are not ASCII (SMTPUTF8)")
+
+Recipients = dict[str, tuple[int, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +61,8 @@ class SmtpTransport:
         self._tls = tls
 
     async def send(self, message_id: str, emails: Sequence[str], mail_text: RenderedMail) -> str | None:
-        message = _message(message_id, self._sender, emails, mail_text)
         try:
-            refused = await in_worker_thread(lambda: self._hand_over(message, emails))
+            refused = await in_worker_thread(lambda: self._hand_over(message_id, emails, mail_text))
         except smtplib.SMTPRecipientsRefused as refusal:
             raise _verdict(min(code for code, _ in refusal.recipients.values()), _words(refusal.recipients)) from None
         except smtplib.SMTPDataError as response:
@@ -72,36 +76,53 @@ class SmtpTransport:
             raise PartiallySent(f"the mail server refused some for now: {_words(refused)}", unreached)
         return f"some were refused: {_words(refused)}" if refused else None
 
-    def _hand_over(self, message: EmailMessage, emails: Sequence[str]) -> dict[str, tuple[int, bytes]]:
-        server = self._server
-        client: smtplib.SMTP
-        if server.tls == "tls":
-            client = smtplib.SMTP_SSL(server.host, server.port, timeout=TIMEOUT_SECONDS, context=self._tls)
-        else:
-            client = smtplib.SMTP(server.host, server.port, timeout=TIMEOUT_SECONDS)
+    def _hand_over(self, message_id: str, emails: Sequence[str], mail_text: RenderedMail) -> Recipients:
+        """Send one mail; the recipients that the server refuses, with its replies."""
+        client = self._connect()
         try:
-            if server.tls == "starttls":
-                client.starttls(context=self._tls)
-            if server.user:
-                client.login(server.user, server.password)
-            refused = client.send_message(message, parseaddr(self._sender)[1], list(emails))
+            client.ehlo_or_helo_if_needed()
+            # One address that this server cannot take must not keep the mail from the other ones.
+            takes = emails if client.has_extn("smtputf8") else [email for email in emails if _ascii_form(email)]
+            refused: Recipients = {email: _NEEDS_SMTPUTF8 for email in emails if email not in takes}
+            if not takes:
+                raise smtplib.SMTPRecipientsRefused(refused)
+            wire = {_ascii_form(email) or email: email for email in takes}
+            message = _message(message_id, self._sender, list(wire), mail_text)
+            replies = client.send_message(message, parseaddr(self._sender)[1], list(wire))
             # It has the mail; how it takes leave does not matter.
             with suppress(smtplib.SMTPException, OSError):
                 client.quit()
-            return refused
+            return refused | {wire[address]: reply for address, reply in replies.items()}
         finally:
             client.close()
 
+    def _connect(self) -> smtplib.SMTP:
+        """A connection that is ready for mails: encrypted and signed in, as the settings ask for."""
+        server = self._server
+        if server.tls == "tls":
+            return self._sign_in(smtplib.SMTP_SSL(server.host, server.port, timeout=TIMEOUT_SECONDS, context=self._tls))
+        return self._sign_in(smtplib.SMTP(server.host, server.port, timeout=TIMEOUT_SECONDS))
 
-class LoggingTransport:
-    """A `MailTransport` where no server is configured: a line in the log, and the mail is in the API."""
+    def _sign_in(self, client: smtplib.SMTP) -> smtplib.SMTP:
+        try:
+            if self._server.tls == "starttls":
+                client.starttls(context=self._tls)
+            if self._server.user:
+                client.login(self._server.user, self._server.password)
+        except BaseException:
+            client.close()
+            raise
+        return client
 
-    def __init__(self, telemetry: Telemetry) -> None:
-        self._telemetry = telemetry
 
-    async def send(self, message_id: str, emails: Sequence[str], mail_text: RenderedMail) -> str | None:
-        self._telemetry.info("SMTP_URL is not set; mail not sent", mail_id=message_id, subject=mail_text.subject)
-        return "SMTP_URL is not set: it was logged, and is shown here"
+def _ascii_form(email: str) -> str | None:
+    """The address as every mail server takes it; None where its name is not ASCII (RFC 6531)."""
+    if email.isascii():
+        return email
+    try:
+        return validate_email(email, check_deliverability=False).ascii_email
+    except EmailNotValidError:
+        return None
 
 
 def _message(message_id: str, sender: str, emails: Sequence[str], mail_text: RenderedMail) -> EmailMessage:
@@ -129,7 +150,7 @@ def _is_for_good(code: int) -> bool:
     return 500 <= code < 600
 
 
-def _words(recipients: dict[str, tuple[int, bytes]]) -> str:
+def _words(recipients: Recipients) -> str:
     return "; ".join(f"{code} {_text(message)}" for code, message in sorted(recipients.values()))
 
 

@@ -1,14 +1,16 @@
 """The commands for accounts and for access to them."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from streams.cli.output import JsonOption, in_deployment, me, show
-from streams.core.access import ApiKey, Scope
-from streams.core.account import Account
-from streams.core.page import Page
+from streams.core.access import Scope
+
+if TYPE_CHECKING:
+    from streams.cli.tables import Columns
 
 accounts = typer.Typer(no_args_is_help=True, help="Customers of the platform.")
 api_keys = typer.Typer(no_args_is_help=True, help="Keys to the API of an account.")
@@ -28,15 +30,20 @@ def accounts_create(
     as_json: JsonOption = False,
 ) -> None:
     """Open an account. Its API key is shown this once."""
+    from api.models.accounts import opened_account
+
     opened = in_deployment(lambda deployment: deployment.accounts().open(name, email or (), plan_limit, by=me()))
-    show({**account_fields(opened.account), "apiKey": opened.api_key}, as_json)
+    show(opened_account(opened), as_json)
 
 
 @accounts.command("list")
 def accounts_list(as_json: JsonOption = False) -> None:
     """List the accounts."""
+    from api.models.accounts import account_of
+
     found = in_deployment(lambda deployment: deployment.accounts().list())
-    show([account_fields(account) for account in found], as_json)
+    columns = {"name": "name", "emails": "emails", "plan limit": "planLimit", "id": "id"}
+    show([account_of(account) for account in found], as_json, columns)
 
 
 @accounts.command("update")
@@ -51,12 +58,12 @@ def accounts_update(
     as_json: JsonOption = False,
 ) -> None:
     """Change an account; what is not given stays as it is."""
+    from api.models.accounts import account_of
+
     given = {"name": name, "emails": email or None, "plan_limit": plan_limit, "weekly_digest": weekly_digest}
     changes = {field: value for field, value in given.items() if value is not None}
-    show(
-        account_fields(in_deployment(lambda deployment: deployment.accounts().change(account, changes, by=me()))),
-        as_json,
-    )
+    changed = in_deployment(lambda deployment: deployment.accounts().change(account, changes, by=me()))
+    show(account_of(changed), as_json)
 
 
 @api_keys.command("create")
@@ -70,17 +77,29 @@ def api_keys_create(
     as_json: JsonOption = False,
 ) -> None:
     """Make an API key. It is shown this once."""
+    from api.models.accounts import made_key
+
     expires_at = datetime.now(UTC) + timedelta(days=days) if days else None
     scopes = [str(one) for one in scope or list(Scope)]
     made = in_deployment(lambda deployment: deployment.access().add_key(account, name, scopes, expires_at, by=me()))
-    show({**_key_fields(made.key), "apiKey": made.api_key}, as_json)
+    show(made_key(made), as_json)
 
 
 @api_keys.command("list")
 def api_keys_list(account: AccountId, as_json: JsonOption = False) -> None:
     """List an account's keys by their starts, with when each was last used."""
+    from api.models.accounts import key_of
+
     found = in_deployment(lambda deployment: deployment.access().keys(account))
-    show([_key_fields(key) for key in found], as_json)
+    columns: Columns = {
+        "name": "name",
+        "scopes": "scopes",
+        "last used": "lastUsedAt",
+        "ends": _end_of_key,
+        "prefix": "prefix",
+        "id": "id",
+    }
+    show([key_of(key) for key in found], as_json, columns)
 
 
 @api_keys.command("revoke")
@@ -101,15 +120,18 @@ def users_add(
     as_json: JsonOption = False,
 ) -> None:
     """Let somebody sign in to an account's dashboard."""
-    user = in_deployment(lambda deployment: deployment.access().add_user(account, email, by=me()))
-    show({"id": user.id, "email": user.email, "createdAt": user.created_at}, as_json)
+    from api.models.accounts import user_of
+
+    show(user_of(in_deployment(lambda deployment: deployment.access().add_user(account, email, by=me()))), as_json)
 
 
 @users.command("list")
 def users_list(account: AccountId, as_json: JsonOption = False) -> None:
     """List who may sign in."""
+    from api.models.accounts import user_of
+
     found = in_deployment(lambda deployment: deployment.access().users(account))
-    show([{"id": user.id, "email": user.email, "createdAt": user.created_at} for user in found], as_json)
+    show([user_of(user) for user in found], as_json, {"email": "email", "created": "createdAt", "id": "id"})
 
 
 @users.command("remove")
@@ -130,43 +152,14 @@ def audit_list(
     as_json: JsonOption = False,
 ) -> None:
     """List who did what, newest first."""
-    page: Page[Any] = in_deployment(lambda deployment: deployment.audit().list(account, None, limit))
-    show(
-        [
-            {
-                "at": audit_entry.at,
-                "actor": audit_entry.actor,
-                "action": audit_entry.action,
-                "accountId": audit_entry.account_id,
-                "objectId": audit_entry.object_id,
-                "details": dict(audit_entry.details),
-            }
-            for audit_entry in page.rows
-        ],
-        as_json,
-    )
+    from api.models.accounts import audit_entry_of
+
+    page = in_deployment(lambda deployment: deployment.audit().list(account, None, limit))
+    columns = {"at": "at", "actor": "actor", "action": "action", "details": "details", "object": "objectId"}
+    show([audit_entry_of(audit_entry) for audit_entry in page.rows], as_json, columns)
 
 
-def account_fields(account: Account) -> dict[str, Any]:
-    """An account."""
-    return {
-        "id": account.id,
-        "name": account.name,
-        "emails": list(account.emails),
-        "planLimit": account.plan_limit,
-        "weeklyDigest": account.weekly_digest,
-        "createdAt": account.created_at,
-    }
-
-
-def _key_fields(key: ApiKey) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "prefix": key.prefix,
-        "scopes": sorted(map(str, key.scopes)),
-        "createdAt": key.created_at,
-        "lastUsedAt": key.last_used_at,
-        "expiresAt": key.expires_at,
-        "revokedAt": key.revoked_at,
-    }
+def _end_of_key(key: Mapping[str, Any]) -> str:
+    if "revokedAt" in key:
+        return f"revoked {key['revokedAt']}"
+    return str(key.get("expiresAt", "never"))

@@ -1,6 +1,8 @@
 """The commands that run stages and keep a deployment: up, each stage, topics, db, keys."""
 
+import logging
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -44,6 +46,24 @@ for name, group in (
     ("secrets", secrets),
 ):
     app.add_typer(group, name=name)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(version("scorm-webhooks"))
+        raise typer.Exit
+
+
+@app.callback()
+def every_command(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    # A command says in one line why Kafka does not answer; librdkafka would say it twenty times a second.
+    # Stages configure the logging, and then its lines are log lines.
+    logging.getLogger("librdkafka").addHandler(logging.NullHandler())
+
 
 STAGE_HELP = {
     "fan-out": "Join each event with the webhooks that want it; write one delivery each.",
@@ -126,13 +146,15 @@ def demo(
 
 @topics.command("plan")
 def topics_plan(as_json: JsonOption = False) -> None:
-    """Show what `apply` would do. Changes nothing."""
+    """Show what `apply` would do. Changes nothing. Exit code 2 if `apply` would refuse a part of it."""
     from streams.runtime.bootstrap import SqlDeployment
 
     deployment = SqlDeployment.from_environment()
     plan = deployment.topics_admin().plan(deployment.topics)
     prefix = deployment.settings.topic_prefix
     show([{"action": str(c.action), "topic": prefix + c.topic.name, "why": c.message} for c in plan], as_json)
+    if any(change.is_refused for change in plan):
+        raise typer.Exit(2)
 
 
 @topics.command("apply")
@@ -180,11 +202,9 @@ def secrets_reencrypt() -> None:
 
     Answers to requests with an Idempotency-Key are kept for a day under the key of their time: remove it after that.
     """
-    from rich.progress import Progress
+    from streams.cli.output import in_deployment, me, progress_bar
 
-    from streams.cli.output import in_deployment, me
-
-    with Progress(transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("encrypting", total=None)
         done = in_deployment(
             lambda deployment: deployment.secrets().reencrypt(

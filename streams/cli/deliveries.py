@@ -1,15 +1,18 @@
 """The commands for deliveries and dead letters."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.output import JsonOption, delivery_fields, delivery_state_fields, in_deployment, me, show
+from streams.cli.output import JsonOption, in_deployment, me, progress_bar, say, show
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import FieldError, Invalid
-from streams.services.deliveries import DeliveryService
+from streams.services.deliveries import Affected, DeliveryService
+
+if TYPE_CHECKING:
+    from streams.cli.tables import Columns
 
 deliveries = typer.Typer(no_args_is_help=True, help="Events owed to webhooks, and what became of them.")
 dead_letters = typer.Typer(no_args_is_help=True, help="Deliveries given up: look, send again, discard.")
@@ -36,8 +39,7 @@ def deliveries_list(
 ) -> None:
     """List deliveries, newest first."""
     wanted = DeliveryFilter(account, webhook, event, state, limit, event_type)
-    found = in_deployment(lambda deployment: deployment.deliveries().list(wanted))
-    show([delivery_state_fields(delivery_state) for delivery_state in found.rows], as_json)
+    _list(wanted, as_json, {"state": _state})
 
 
 DeliveryId = Annotated[str, typer.Argument(metavar="DELIVERY", help="The delivery's id.")]
@@ -46,16 +48,17 @@ DeliveryId = Annotated[str, typer.Argument(metavar="DELIVERY", help="The deliver
 @deliveries.command("show")
 def deliveries_show(delivery_id: DeliveryId, as_json: JsonOption = False) -> None:
     """Show a delivery with its payload and every attempt."""
-    show(delivery_fields(in_deployment(lambda deployment: deployment.deliveries().find(delivery_id))), as_json)
+    from api.models.deliveries import delivery_with_attempts
+
+    show(delivery_with_attempts(in_deployment(lambda deployment: deployment.deliveries().find(delivery_id))), as_json)
 
 
 @deliveries.command("retry")
 def deliveries_retry(delivery_id: DeliveryId, as_json: JsonOption = False) -> None:
     """Send a delivery again, with a fresh schedule: one that is dead, was delivered, or still waits in a tier."""
-    show(
-        delivery_state_fields(in_deployment(lambda deployment: deployment.deliveries().retry(delivery_id, by=me()))),
-        as_json,
-    )
+    from api.models.deliveries import delivery_of
+
+    show(delivery_of(in_deployment(lambda deployment: deployment.deliveries().retry(delivery_id, by=me()))), as_json)
 
 
 @dead_letters.command("list")
@@ -70,8 +73,7 @@ def dead_letters_list(
 ) -> None:
     """List dead letters, newest first, with why they were given up."""
     wanted = DeliveryFilter(account, webhook, event, State.DEAD, limit, event_type, reason)
-    found = in_deployment(lambda deployment: deployment.deliveries().list(wanted))
-    show([delivery_state_fields(delivery_state) for delivery_state in found.rows], as_json)
+    _list(wanted, as_json, {"reason": "reason"})
 
 
 @dead_letters.command("retry")
@@ -84,9 +86,9 @@ def dead_letters_retry(
     reason: ReasonOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send dead letters again, oldest first, at the pace their webhooks can take."""
+    """Send dead letters again, oldest first, at the pace their webhooks can take. Exit code 1 for an unknown id."""
     wanted = _wanted(ids, every, account, webhook, event_type, reason)
-    show({"retried": _with_progress("retrying", wanted, DeliveryService.retry_dead, as_json)}, as_json)
+    _show_affected(_with_progress("retrying", wanted, DeliveryService.retry_dead, as_json), "retried", as_json)
 
 
 @dead_letters.command("discard")
@@ -99,9 +101,9 @@ def dead_letters_discard(
     reason: ReasonOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give dead letters up for good."""
+    """Give dead letters up for good. Exit code 1 for an unknown id."""
     wanted = _wanted(ids, every, account, webhook, event_type, reason)
-    show({"discarded": _with_progress("discarding", wanted, DeliveryService.discard_dead, as_json)}, as_json)
+    _show_affected(_with_progress("discarding", wanted, DeliveryService.discard_dead, as_json), "discarded", as_json)
 
 
 def _wanted(
@@ -117,19 +119,43 @@ def _wanted(
     return DeliveryFilter(account, webhook, event_type=event_type, reason=reason, ids=ids or None)
 
 
+def _list(wanted: DeliveryFilter, as_json: bool, first: "Columns") -> None:
+    from api.models.deliveries import delivery_of
+
+    found = in_deployment(lambda deployment: deployment.deliveries().list(wanted))
+    columns = {**first, "explanation": "explanation", "type": "eventType", "id": "id"}
+    show([delivery_of(delivery_state) for delivery_state in found.rows], as_json, columns)
+
+
+def _state(delivery: Mapping[str, Any]) -> str:
+    """`waiting 30s`, `held paused`: the state with what it waits for."""
+    of = {State.WAITING: "tier", State.HELD: "reason"}.get(delivery["state"], "")
+    return f"{delivery['state']} {delivery.get(of, '')}".rstrip()
+
+
+def _show_affected(affected: Affected, done: str, as_json: bool) -> None:
+    from api.models.deliveries import affected_of
+
+    if as_json:
+        show(affected_of(affected), as_json)
+    else:
+        say(f"{len(affected.ids)} {done}")
+    for unknown in affected.unknown:
+        say(f"error: there is no delivery {unknown}", err=True)
+    if affected.unknown:
+        raise typer.Exit(1)
+
+
 def _with_progress(
     message: str,
     wanted: DeliveryFilter,
-    act: Callable[..., Awaitable[Sequence[str]]],
+    act: Callable[..., Awaitable[Affected]],
     quiet: bool,
-) -> int:
-    from rich.progress import Progress
-
-    with Progress(disable=quiet, transient=True) as progress:
+) -> Affected:
+    with progress_bar(quiet=quiet) as progress:
         task = progress.add_task(message, total=None)
-        done = in_deployment(
+        return in_deployment(
             lambda deployment: act(
                 deployment.deliveries(), wanted, lambda count: progress.advance(task, count), by=me()
             )
         )
-        return len(done)

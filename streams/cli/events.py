@@ -7,15 +7,16 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.cli.output import JsonOption, in_deployment, say, show
+from streams.cli.output import JsonOption, in_deployment, progress_bar, require_kafka, say, show
 from streams.core.errors import FieldError, Invalid, Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, parse_event
 
 if TYPE_CHECKING:
+    from api.models.events import AcceptedEvents
     from streams.producer import Ack, EventProducer
 
 # As many wait in the producer at once; it has room for ten times as many.
@@ -53,11 +54,12 @@ def events_publish(
     events = [line.event for line in lines]
     fields = [f"line {line.number}: accountId" for line in lines]
     counts = in_deployment(lambda deployment: deployment.recipients().count(events, fields))
+    require_kafka(deployment)
     properties = dict(deployment.kafka)
     servers = properties.pop("bootstrap.servers")
     topic = deployment.settings.topic_prefix + SESSION_EVENTS
     with EventProducer(servers, topic=topic, properties=properties, codec=deployment.event_codec) as producer:
-        sent = publish_all(producer, lines, quiet=as_json or not sys.stderr.isatty())
+        sent = publish_all(producer, lines, quiet=as_json)
     acks = [ack for _, future in sent if (ack := _ack(future))]
     if as_json:
         counted = [count for count, (_, future) in zip(counts, sent, strict=False) if _ack(future)] if counts else None
@@ -77,10 +79,8 @@ def publish_all(
 
     The futures that are not done then are done once the producer is closed.
     """
-    from rich.progress import Progress
-
     sent: list[tuple[InputLine, Future[Ack]]] = []
-    with Progress(disable=quiet, transient=True) as progress:
+    with progress_bar(quiet=quiet) as progress:
         task = progress.add_task("publishing", total=len(lines))
         for start in range(0, len(lines), LINES_AT_ONCE):
             portion = [(line, _publish(producer, line.event)) for line in lines[start : start + LINES_AT_ONCE]]
@@ -107,11 +107,11 @@ def _ack(future: "Future[Ack]") -> "Ack | None":
     return None
 
 
-def _published(ids: Sequence[str], counts: Sequence[int | None] | None) -> dict[str, Any]:
-    events: list[dict[str, Any]] = [{"id": name} for name in ids]
-    for event, count in zip(events, counts or (), strict=False):
-        event["webhooks"] = count
-    return {"published": len(ids), "ids": list(ids), "events": events}
+def _published(ids: Sequence[str], counts: Sequence[int | None] | None) -> "AcceptedEvents":
+    from api.models.events import taken
+    from streams.services.ingest import AcceptedEvent
+
+    return taken([AcceptedEvent(*one) for one in zip(ids, counts or [None] * len(ids), strict=False)])
 
 
 def _explain(counts: Sequence[int | None] | None) -> str:

@@ -1,4 +1,4 @@
-"""What commands share: a deployment to work in, a table for people, camelCase JSON for programs.
+"""What commands share: a deployment to work in, text for people, the API's JSON for programs.
 
 Customers write much of what is shown: `say` and `show` escape what would steer a terminal.
 """
@@ -7,23 +7,29 @@ import asyncio
 import getpass
 import json
 import os
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from streams.core.account import AttemptDetails, DeliveryDetails
-from streams.core.delivery_state import DeliveryState
 from streams.core.errors import Unavailable
 from streams.core.event import format_time
 from streams.core.text import escape_controls, escape_json
-from streams.core.webhook import Registration
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from api.models.common import Model
+    from streams.cli.tables import Columns
     from streams.runtime.bootstrap import SqlDeployment
 
+    Shown = Model | Mapping[str, Any]
+
 Result = TypeVar("Result")
+
+KAFKA_SECONDS = 10.0
 
 
 def me() -> str:
@@ -62,16 +68,48 @@ def in_deployment(work: Callable[["SqlDeployment"], Awaitable[Result]]) -> Resul
     return asyncio.run(run())
 
 
-def show(fields: Mapping[str, Any] | Sequence[Mapping[str, Any]], as_json: bool) -> None:
-    """Print one object or a list of them; absent values are left out."""
+def require_kafka(deployment: "SqlDeployment") -> None:
+    """Raises `Unavailable`, with the servers and the reason, when no broker answers."""
+    deployment.topics_admin().existing(KAFKA_SECONDS)
+
+
+def show(shown: "Shown | Sequence[Shown]", as_json: bool, columns: "Columns | None" = None) -> None:
+    """Print one object or a list of them: the API's JSON for programs, text for people.
+
+    `columns` are those of a list's table, by heading; without them a table has a column for each field.
+    """
     if as_json:
-        rows = fields if isinstance(fields, Mapping) else [_present(row) for row in fields]
-        text = json.dumps(_present(rows) if isinstance(rows, Mapping) else rows, ensure_ascii=False)
-        typer.echo(escape_json(text))
-    elif isinstance(fields, Mapping):
-        _print_fields(_present(fields))
+        typer.echo(escape_json(json.dumps(_plain(shown), ensure_ascii=False)))
+    elif isinstance(shown, Sequence):
+        from streams.cli.tables import print_table
+
+        print_table([fields_of(row) for row in shown], columns)
     else:
-        _print_table([_present(row) for row in fields])
+        _print_fields(_present(fields_of(shown)))
+
+
+def fields_of(shown: "Shown") -> dict[str, Any]:
+    """The fields of an object as the API writes them: in camelCase, without absent ones."""
+    if isinstance(shown, Mapping):
+        return {name: _plain(value) for name, value in shown.items() if value is not None}
+    return shown.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return format_time(value)
+    if isinstance(value, Mapping) or hasattr(value, "model_dump"):
+        return fields_of(value)
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def progress_bar(*, quiet: bool = False) -> "Progress":
+    """A progress bar on standard error, for people alone: the output of a command stays clean."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    seen = sys.stderr is not None and sys.stderr.isatty()
+    return Progress(console=Console(stderr=True), disable=quiet or not seen, transient=True)
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -80,15 +118,12 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _plain(value) for name, value in fields.items() if value not in (None, "", [], {})}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return format_time(value)
-    if isinstance(value, Mapping):
-        return _present(value)
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+    """What a person looks for: fields that say something."""
+    return {
+        name: _present(value) if isinstance(value, Mapping) else value
+        for name, value in fields.items()
+        if value not in (None, "", [], {})
+    }
 
 
 def _print_fields(fields: Mapping[str, Any], indent: str = "") -> None:
@@ -97,98 +132,16 @@ def _print_fields(fields: Mapping[str, Any], indent: str = "") -> None:
         if isinstance(value, list) and value and isinstance(value[0], Mapping):
             say(f"{indent}{name}")
             for item in value:
-                _print_fields(item, indent + "  ")
+                _print_fields(_present(item), indent + "  ")
                 say("")
         else:
-            say(f"{indent}{name:<{width}}  {_text(value)}")
+            say(f"{indent}{name:<{width}}  {text_of(value)}")
 
 
-def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    if not rows:
-        say("none")
-        return
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [[_text(row.get(name, "")) for name in names] for row in rows]
-    widths = [max(len(line[i]) for line in [names, *cells]) for i in range(len(names))]
-    for line in [names, *cells]:
-        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(map(_text, value))
+        return ", ".join(map(text_of, value))
     if isinstance(value, Mapping):
-        return "  ".join(f"{name}: {_text(item)}" for name, item in value.items())
+        return "  ".join(f"{name}: {text_of(item)}" for name, item in value.items())
     # Here, so that columns have the width of what is shown.
     return escape_controls(str(value))
-
-
-# -- nouns as the API will show them ----------------------------------------------------------------------------
-
-
-def webhook_fields(registration: Registration) -> dict[str, Any]:
-    """A webhook; `events` is `["*"]` for all types."""
-    webhook = registration.webhook
-    return {
-        "id": webhook.id,
-        "accountId": webhook.account_id,
-        "url": webhook.url,
-        "fallbackUrl": webhook.fallback_url,
-        "events": sorted(webhook.event_types) or ["*"],
-        "packages": sorted(webhook.packages),
-        "dispatches": sorted(webhook.dispatches),
-        "description": registration.description,
-        "status": str(webhook.status),
-        "pauseReason": str(webhook.pause.reason) if webhook.pause else None,
-        "pausedAt": registration.paused_at,
-        "maxConcurrency": webhook.max_concurrency,
-        "createdAt": registration.created_at,
-    }
-
-
-def delivery_state_fields(delivery_state: DeliveryState) -> dict[str, Any]:
-    """A delivery as it stands."""
-    return {
-        "id": delivery_state.delivery_id,
-        "accountId": delivery_state.account_id,
-        "webhookId": delivery_state.webhook_id,
-        "eventId": delivery_state.event_id,
-        "eventType": delivery_state.event_type,
-        "state": str(delivery_state.state),
-        "reason": delivery_state.reason,
-        "attempts": delivery_state.attempts,
-        "generation": delivery_state.generation,
-        "tier": delivery_state.tier,
-        "dueAt": delivery_state.due_at,
-        "firstSeenAt": delivery_state.first_seen_at,
-        "changedAt": delivery_state.changed_at,
-        "explanation": delivery_state.message,
-    }
-
-
-def delivery_fields(seen: DeliveryDetails) -> dict[str, Any]:
-    """A delivery with its payload and attempts."""
-    return {
-        **delivery_state_fields(seen.delivery_state),
-        "payload": seen.payload,
-        "madeAttempts": [_attempt_fields(attempt) for attempt in seen.attempts],
-    }
-
-
-def _attempt_fields(attempt: AttemptDetails) -> dict[str, Any]:
-    return {
-        "generation": attempt.generation,
-        "number": attempt.number,
-        "target": attempt.target,
-        "url": attempt.url,
-        "startedAt": attempt.started_at,
-        "milliseconds": round(attempt.milliseconds, 1),
-        "status": attempt.status,
-        "outcome": attempt.outcome,
-        "explanation": attempt.message,
-        "nextStep": attempt.next_step,
-        "tier": attempt.tier,
-        "requestHeaders": dict(attempt.request_headers),
-        "responseHeaders": dict(attempt.response_headers),
-        "responseBody": attempt.response_body.decode(errors="replace"),
-    }

@@ -1,5 +1,6 @@
 """Run one stage, or all of them, until a signal ends it."""
 
+import logging
 import os
 import signal
 import socket
@@ -47,6 +48,7 @@ def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
 
     deployment = SqlDeployment.from_environment()
     configure_logging(deployment.settings.log_format, deployment.settings.log_level)
+    logging.getLogger("librdkafka").setLevel(logging.CRITICAL)
     STAGES["publish"].checks(deployment).require(deployment)
 
     async def run() -> None:

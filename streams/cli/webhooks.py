@@ -1,18 +1,21 @@
 """The commands for webhooks."""
 
-from typing import TYPE_CHECKING, Annotated
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.output import JsonOption, delivery_fields, in_deployment, me, say, show, webhook_fields
+from streams.cli.output import JsonOption, in_deployment, me, require_kafka, say, show
 from streams.core.account import DeliveryDetails
 from streams.core.delivery import State
 from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES
 from streams.core.held import HeldChoice
-from streams.services.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS
+from streams.services.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS, Rotated
 from streams.services.webhook_input import WebhookInput
-from streams.services.webhooks import Changed
+from streams.services.webhooks import Changed, Registered
 
 if TYPE_CHECKING:
     from streams.runtime.bootstrap import SqlDeployment
@@ -26,8 +29,12 @@ def webhooks_create(
     url: Annotated[str, typer.Option(help="Where the events are sent.")],
     events: Annotated[str, typer.Option(help=f"Types by comma: {', '.join(EVENT_TYPES)}; or *.")] = "*",
     description: Annotated[str, typer.Option(help="For people.")] = "",
-    package: Annotated[list[str] | None, typer.Option(help="Only events of this package; may be repeated.")] = None,
-    dispatch: Annotated[list[str] | None, typer.Option(help="Only events of this dispatch; may be repeated.")] = None,
+    package: Annotated[
+        list[str] | None, typer.Option(help="Events of this package, or of a --dispatch; may be repeated.")
+    ] = None,
+    dispatch: Annotated[
+        list[str] | None, typer.Option(help="Events of this dispatch, or of a --package; may be repeated.")
+    ] = None,
     fallback_url: Annotated[str | None, typer.Option(help="Where to send what would become a dead letter.")] = None,
     header: Annotated[list[str] | None, typer.Option(help="'Name: value', sent with each; may be repeated.")] = None,
     max_concurrency: Annotated[int, typer.Option(help="Requests at once, at most.")] = 32,
@@ -45,17 +52,7 @@ def webhooks_create(
         headers=_headers(header or ()),
         max_concurrency=max_concurrency,
     )
-    registered = in_deployment(lambda deployment: deployment.webhooks().register(webhook_input, by=me()))
-    changed = registered.changed
-    show(
-        {
-            **webhook_fields(changed.registration),
-            "secret": registered.secret,
-            "propagated": changed.propagated,
-        },
-        as_json,
-    )
-    _warn(changed)
+    _show_with_secret(in_deployment(lambda deployment: deployment.webhooks().register(webhook_input, by=me())), as_json)
 
 
 @webhooks.command("list")
@@ -64,11 +61,26 @@ def webhooks_list(
     as_json: JsonOption = False,
 ) -> None:
     """List the webhooks."""
+    from api.models.webhooks import webhook_of
+
     found = in_deployment(lambda deployment: deployment.webhooks().list(account))
-    show([webhook_fields(registration) for registration in found], as_json)
+    columns = {"events": "events", "description": "description"} if account else {"account": "accountId"}
+    show(
+        [webhook_of(registration, _now()) for registration in found],
+        as_json,
+        {"status": _status, "url": "url", **columns, "id": "id"},
+    )
 
 
 WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id.")]
+
+
+@webhooks.command("show")
+def webhooks_show(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
+    """Show a webhook."""
+    from api.models.webhooks import webhook_of
+
+    show(webhook_of(in_deployment(lambda deployment: deployment.webhooks().find(webhook_id)), _now()), as_json)
 
 
 @webhooks.command("pause")
@@ -96,10 +108,11 @@ def webhooks_test(
     as_json: JsonOption = False,
 ) -> None:
     """Send one test event, even to a paused webhook, and show the answer. Exit code 1 if it was not delivered."""
-
+    from api.models.deliveries import delivery_with_attempts
     from streams.telemetry import PrometheusTelemetry
 
     async def send(deployment: "SqlDeployment") -> DeliveryDetails:
+        await asyncio.to_thread(require_kafka, deployment)
         producer = deployment.producer(PrometheusTelemetry("test"))
         try:
             return await deployment.synthetic_events(producer).send(webhook_id, event)
@@ -107,7 +120,7 @@ def webhooks_test(
             await producer.close()
 
     seen = in_deployment(send)
-    show(delivery_fields(seen), as_json)
+    show(delivery_with_attempts(seen), as_json)
     if seen.delivery_state.state is not State.DELIVERED:
         raise typer.Exit(1)
 
@@ -118,8 +131,12 @@ def webhooks_update(
     url: Annotated[str | None, typer.Option(help="Where the events are sent.")] = None,
     events: Annotated[str | None, typer.Option(help=f"Types by comma: {', '.join(EVENT_TYPES)}; or *.")] = None,
     description: Annotated[str | None, typer.Option(help="For people.")] = None,
-    package: Annotated[list[str] | None, typer.Option(help="Only events of this package; '' for all.")] = None,
-    dispatch: Annotated[list[str] | None, typer.Option(help="Only events of this dispatch; '' for all.")] = None,
+    package: Annotated[
+        list[str] | None, typer.Option(help="Events of this package, or of a --dispatch; '' for no package.")
+    ] = None,
+    dispatch: Annotated[
+        list[str] | None, typer.Option(help="Events of this dispatch, or of a --package; '' for no dispatch.")
+    ] = None,
     fallback_url: Annotated[str | None, typer.Option(help="As at `create`; '' for none.")] = None,
     header: Annotated[list[str] | None, typer.Option(help="'Name: value', replaces all; '' for none.")] = None,
     max_concurrency: Annotated[int | None, typer.Option(help="Requests at once, at most.")] = None,
@@ -145,7 +162,7 @@ def webhooks_update(
 def webhooks_secret(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
     """Show the newest signing secret; the audit log keeps that it was shown."""
     secret = in_deployment(lambda deployment: deployment.secrets().show(webhook_id, by=me()))
-    show({"id": webhook_id, "secret": secret}, as_json)
+    show({"secret": secret}, as_json)
 
 
 @webhooks.command("rotate-secret")
@@ -158,8 +175,7 @@ def webhooks_rotate_secret(
 ) -> None:
     """Make a new signing secret and show it."""
     rotated = in_deployment(lambda deployment: deployment.secrets().rotate(webhook_id, overlap_hours, by=me()))
-    show({"id": webhook_id, "secret": rotated.secret, "oldSecretUntil": rotated.old_until}, as_json)
-    _warn(rotated.changed)
+    _show_with_secret(rotated, as_json)
 
 
 @webhooks.command("finish-rotation")
@@ -176,9 +192,26 @@ def webhooks_delete(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
     _warn(changed)
 
 
+def _show_with_secret(shown: Registered | Rotated, as_json: bool) -> None:
+    from api.models.webhooks import webhook_with_secret
+
+    show(webhook_with_secret(shown, _now()), as_json)
+    _warn(shown.changed)
+
+
 def _show_changed(changed: Changed, as_json: bool) -> None:
-    show({**webhook_fields(changed.registration), "propagated": changed.propagated}, as_json)
+    from api.models.webhooks import changed_webhook
+
+    show(changed_webhook(changed, _now()), as_json)
     _warn(changed)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _status(webhook: Mapping[str, Any]) -> str:
+    return f"{webhook['status']} {webhook.get('pauseReason', '')}".rstrip()
 
 
 def _warn(changed: Changed) -> None:

@@ -43,6 +43,9 @@ _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 def derived_id(prefix: str, *parts: str) -> str:
-    """An id in the form of a ULID, computed from the given parts: the same parts give the same id."""
+    """A ULID made of a hash: the same parts always give the same id.
+
+    It is `ULID.from_bytes` of python-ulid, written out because the core imports the standard library alone.
+    """
     number = int.from_bytes(hashlib.sha256("\0".join(parts).encode()).digest()[:16], "big")
     return f"{prefix}_" + "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))

@@ -51,6 +51,8 @@ WEBHOOKS_PER_ACCOUNT = 1000
 
 # The longest address in SMTP (RFC 5321 §4.5.3.1.3).
 EMAIL_CHARACTERS = 254
+# Recipients of one account's mails; a mail server accepts at least 100 (RFC 5321 §4.5.3.1.8).
+EMAILS = 20
 # Names are for people and are shown on one line.
 NAME_CHARACTERS = 200
 EVENT_TYPE_CHARACTERS = 64

@@ -22,6 +22,14 @@ class MailKind(StrEnum):
     DEAD_LETTERS = "dead_letters"
 
 
+class MailStatus(StrEnum):
+    """Whether a mail reached the mail server."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    NOT_SENT = "not_sent"
+
+
 @dataclass(frozen=True, slots=True)
 class Mail:
     """One mail. `key` identifies its reason, so that it is owed once. `due_at` is None when nothing is left to do.
@@ -45,6 +53,13 @@ class Mail:
     problem: str | None = None
     unreached: tuple[str, ...] = ()
 
+    @property
+    def status(self) -> MailStatus:
+        """`not_sent` is final: nobody tries again."""
+        if self.sent_at is not None:
+            return MailStatus.SENT
+        return MailStatus.PENDING if self.due_at is not None else MailStatus.NOT_SENT
+
 
 @dataclass(frozen=True, slots=True)
 class RenderedMail:
@@ -62,12 +77,15 @@ def due_again(tries: int, now: datetime) -> datetime | None:
     return now + (WAITS[tries - 1] if tries <= len(WAITS) else LONGEST_WAIT)
 
 
-def compose(mail: Mail, public_url: str) -> RenderedMail:
-    """The letter, with a link to where the webhook is mended, and the call that does it."""
+def compose(mail: Mail, public_url: str | None) -> RenderedMail:
+    """Render a mail, with a link to the webhook's help page and the API call that repairs the webhook.
+
+    Without a public URL no link works for the reader: the mail names the call and the command instead.
+    """
     mail = replace(mail, details={name: _shown(entry) for name, entry in mail.details.items()})
     name = mail.details.get("description") or mail.details.get("url") or mail.webhook_id
-    base = public_url.rstrip("/")
-    link = f"{base}/webhooks/{mail.webhook_id}"
+    base = (public_url or "").rstrip("/")
+    link = f"{base}/webhooks/{mail.webhook_id}" if base else None
     if mail.kind is MailKind.PAUSED:
         subject, paragraphs, table = _paused(mail, name)
         call = f"POST {base}/v1/webhooks/{mail.webhook_id}/enable"
@@ -75,6 +93,11 @@ def compose(mail: Mail, public_url: str) -> RenderedMail:
         subject, paragraphs, table = _dead_letters(mail, name)
         call = f"POST {base}/v1/dead-letters/retry"
     paragraphs.append(f"By the API: {call}")
+    if link is None:
+        paragraphs.append(
+            f"To see the webhook: GET /v1/webhooks/{mail.webhook_id}/health in the API, or the command "
+            f"`scorm-webhooks webhooks show {mail.webhook_id}`."
+        )
     return RenderedMail(_one_line(subject), _text(paragraphs, table, link), _html(paragraphs, table, link))
 
 
@@ -132,16 +155,17 @@ def _present(table: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in table.items() if value is not None}
 
 
-def _text(paragraphs: list[str], table: Mapping[str, str], link: str) -> str:
+def _text(paragraphs: list[str], table: Mapping[str, str], link: str | None) -> str:
     rows = "\n".join(f"  {name + ':':<15} {value}" for name, value in table.items())
-    return "\n\n".join([paragraphs[0], rows, *paragraphs[1:], f"See it and act: {link}"]) + "\n"
+    last = [f"See it and act: {link}"] if link else []
+    return "\n\n".join([paragraphs[0], rows, *paragraphs[1:], *last]) + "\n"
 
 
-def _html(paragraphs: list[str], table: Mapping[str, str], link: str) -> str:
+def _html(paragraphs: list[str], table: Mapping[str, str], link: str | None) -> str:
     rows = "".join(
         f'<tr><td style="padding-right:1em;color:#555">{escape(name)}</td><td>{escape(value)}</td></tr>'
         for name, value in table.items()
     )
     first, *others = (f"<p>{escape(message)}</p>" for message in paragraphs)
-    button = f'<p><a href="{escape(link, quote=True)}">See it and act</a></p>'
+    button = f'<p><a href="{escape(link, quote=True)}">See it and act</a></p>' if link else ""
     return f"<!doctype html><html><body>{first}<table>{rows}</table>{''.join(others)}{button}</body></html>\n"

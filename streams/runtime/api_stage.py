@@ -100,7 +100,7 @@ class ApiProcess:
         try:
             await in_worker_thread(lambda: self._admin.existing(KAFKA_SECONDS))
         except Unavailable as away:
-            return [*self._keys.problems(), *self._database.readiness_problems(), f"Kafka does not answer: {away}"]
+            return [*self._keys.problems(), *self._database.readiness_problems(), str(away)]
         return self.readiness_problems()
 
 

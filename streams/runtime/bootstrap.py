@@ -11,7 +11,7 @@ from ulid import ULID
 
 from streams.adapters.certificates import trust
 from streams.adapters.dns_check import SystemDnsCheck
-from streams.adapters.smtp import LoggingTransport, SmtpTransport, smtp_server
+from streams.adapters.smtp import SmtpTransport, smtp_server
 from streams.adapters.sql.account_webhooks import SqlAccountWebhooks
 from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.adapters.sql.audit import SqlAuditLog
@@ -94,11 +94,11 @@ class SqlDeployment(Deployment):
     def mails(self) -> Mails:
         return SqlMails(self.database, new_id)
 
-    def transport(self, telemetry: Telemetry) -> MailTransport:
-        """The way to the mail server of SMTP_URL, or into the log."""
+    def transport(self) -> MailTransport | None:
+        """The mail server of SMTP_URL; None where it is not set."""
         url = self.environ.get("SMTP_URL")
         if not url:
-            return LoggingTransport(telemetry)
+            return None
         tls = ssl.create_default_context()
         trust(tls, self.settings.ca_file)
         return SmtpTransport(smtp_server(url), self.settings.mail_from, tls)
@@ -157,7 +157,7 @@ class SqlDeployment(Deployment):
 
     def webhook_stats(self) -> WebhookStatsService:
         return WebhookStatsService(
-            self.webhooks(), SqlWebhookStats(self.database), self.mails(), self.clock, self.settings.url
+            self.webhooks(), SqlWebhookStats(self.database), self.mails(), self.clock, self.settings.public_url
         )
 
     def ingest(self, producer: RecordProducer) -> IngestService:

@@ -105,11 +105,11 @@ class NotifyProcess:
         self._database = deployment.database
         self._stage = Notify(
             deployment.mails(),
-            deployment.transport(telemetry),
+            deployment.transport(),
             deployment.lease("notify"),
             deployment.clock,
             telemetry,
-            deployment.settings.url,
+            deployment.settings.public_url,
         )
 
     async def run(self) -> None:

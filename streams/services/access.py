@@ -20,8 +20,8 @@ from streams.core.access import (
 from streams.core.account import User
 from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized, Unavailable
 from streams.ports import Accounts, ApiKeys, Clock, Users
-from streams.services.accounts import email_errors
 from streams.services.audit_trail import AuditTrail
+from streams.services.emails import email_errors, normalize_email
 
 LINK_MINUTES = 15
 # The use of a key is stored at most this often.
@@ -128,7 +128,7 @@ class AccessService:
         if errors := email_errors("email", [email]):
             raise Invalid(*errors)
         await self._require_account(account_id)
-        user = User(self._new_id("usr"), account_id, email.lower(), self._clock.now())
+        user = User(self._new_id("usr"), account_id, normalize_email(email).lower(), self._clock.now())
         return await self._users.add(user, self._deed(by, "user.added", user.id, account_id, email=user.email))
 
     async def users(self, account_id: str) -> Sequence[User]:

@@ -1,6 +1,5 @@
 """Create and change accounts."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,11 +9,7 @@ from streams.core.account import Account
 from streams.core.errors import FieldError, Invalid, NotFound
 from streams.ports import Accounts, Clock
 from streams.services.audit_trail import AuditTrail, camel
-
-MOST_EMAILS = 20
-_ATOM = r"[A-Za-z0-9!#$%&'*+/=^_`{|}~-]+"
-_NAME = re.compile(rf"{_ATOM}(\.{_ATOM})*")
-_HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
+from streams.services.emails import email_errors, normalize_email
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +42,7 @@ class AccountService:
         """Create an account with a first key, which has every scope. Raises `Invalid`."""
         now = self._clock.now()
         account = Account(self._new_id("acc"), name.strip(), tuple(emails), now, plan_limit)
-        if errors := account_errors(account):
-            raise Invalid(*errors)
+        account = _checked(account)
         first = make_key(self._new_id("key"), account.id, "first key", self._new_token(), now)
         await self._accounts.add(account, first.key, self._deed(by, "account.opened", account.id, account.id))
         return OpenedAccount(account, first.api_key)
@@ -66,10 +60,7 @@ class AccountService:
 
         def changed(known: Account) -> Account:
             after = replace(known, **changes)
-            after = replace(after, name=after.name.strip(), emails=tuple(after.emails))
-            if errors := account_errors(after):
-                raise Invalid(*errors)
-            return after
+            return _checked(replace(after, name=after.name.strip(), emails=tuple(after.emails)))
 
         audit_entry = self._deed(by, "account.changed", account_id, account_id, fields=sorted(map(camel, changes)))
         return _there(await self._accounts.change(account_id, changed, audit_entry), account_id)
@@ -81,6 +72,13 @@ def _there(account: Account | None, account_id: str) -> Account:
     return account
 
 
+def _checked(account: Account) -> Account:
+    """The account as it is stored. Raises `Invalid`."""
+    if errors := account_errors(account):
+        raise Invalid(*errors)
+    return replace(account, emails=tuple(map(normalize_email, account.emails)))
+
+
 def account_errors(account: Account) -> list[FieldError]:
     """What is wrong with an account, one error for each field."""
     errors = [] if account.name else [FieldError("name", "must not be empty")]
@@ -90,15 +88,3 @@ def account_errors(account: Account) -> list[FieldError]:
     if account.plan_limit is not None and account.plan_limit < 1:
         errors.append(FieldError("planLimit", "must be at least 1, or absent for no limit"))
     return errors
-
-
-def email_errors(field: str, emails: Sequence[str]) -> list[FieldError]:
-    """Which of these are no e-mail addresses."""
-    errors = [FieldError(field, f"at most {MOST_EMAILS} addresses")] if len(emails) > MOST_EMAILS else []
-    return errors + [FieldError(field, f"{email!r} is no e-mail address") for email in emails if not _is_email(email)]
-
-
-def _is_email(text: str) -> bool:
-    # What a mail's header would not take is no address here, whatever the standards allow in quotes.
-    name, _, host = text.rpartition("@")
-    return len(text) <= 254 and _NAME.fullmatch(name) is not None and _HOST.fullmatch(host) is not None

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from streams.core.account import DeliveryDetails, DeliveryFilter
@@ -20,6 +20,14 @@ AT_ONCE = 500
 ASK_TIMES = 30
 ASK_EVERY_SECONDS = 0.1
 FIRST = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Affected:
+    """The deliveries that an action affected, and the requested ids that no delivery has."""
+
+    ids: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
 
 
 class DeliveryService:
@@ -77,23 +85,34 @@ class DeliveryService:
 
     async def retry_dead(
         self, wanted: DeliveryFilter, told: Callable[[int], None] = lambda count: None, *, by: str
-    ) -> Sequence[str]:
-        """Replay every dead letter that matches. Returns their ids; `told` is called for each portion."""
+    ) -> Affected:
+        """Replay every dead letter that matches. `told` is called with the size of each portion."""
 
         def audit_entry() -> AuditEntry:
             return self._deed(by, "dead_letters.retried", wanted.webhook_id or "*", wanted.account_id)
 
-        return await _in_portions(lambda some: self._replays.replay(some, audit_entry()), wanted, told)
+        done = await _in_portions(lambda some: self._replays.replay(some, audit_entry()), wanted, told)
+        return Affected(tuple(done), await self._unknown(wanted, done))
 
     async def discard_dead(
         self, wanted: DeliveryFilter, told: Callable[[int], None] = lambda count: None, *, by: str
-    ) -> Sequence[str]:
-        """Discard every dead letter that matches. Returns their ids."""
+    ) -> Affected:
+        """Discard every dead letter that matches."""
 
         def audit_entry() -> AuditEntry:
             return self._deed(by, "dead_letters.discarded", wanted.webhook_id or "*", wanted.account_id)
 
-        return await _in_portions(lambda some: self._replays.discard(some, audit_entry()), wanted, told)
+        done = await _in_portions(lambda some: self._replays.discard(some, audit_entry()), wanted, told)
+        return Affected(tuple(done), await self._unknown(wanted, done))
+
+    async def _unknown(self, wanted: DeliveryFilter, done: Sequence[str]) -> tuple[str, ...]:
+        """The requested ids that no delivery of the account has, in their order."""
+        affected = set(done)
+        if not (left := [one for one in dict.fromkeys(wanted.ids or ()) if one not in affected]):
+            return ()
+        page = await self._deliveries.list(DeliveryFilter(wanted.account_id, ids=left, limit=len(left)))
+        known = {delivery_state.delivery_id for delivery_state in page.rows}
+        return tuple(one for one in left if one not in known)
 
     # -- jobs ---------------------------------------------------------------------------------------------------
 

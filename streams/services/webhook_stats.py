@@ -48,7 +48,7 @@ class WebhookStatsService:
     """Health and statistics; `account_id` limits them to one account."""
 
     def __init__(
-        self, webhooks: WebhookService, stats: WebhookStats, mails: Mails, clock: Clock, public_url: str
+        self, webhooks: WebhookService, stats: WebhookStats, mails: Mails, clock: Clock, public_url: str | None
     ) -> None:
         self._webhooks = webhooks
         self._stats = stats

@@ -17,19 +17,32 @@ BATCH_MAILS = 50
 
 NO_RECIPIENT = "The account has no e-mail address."
 NO_RECIPIENT_LEFT = "The recipients that still waited for this mail were removed from the account."
+NO_MAIL_SERVER = "No mail server is configured: SMTP_URL is not set."
 
 
-_EVENTS = {"sent": "mail_sent", "again": "mail_not_sent_yet", "given_up": "mail_given_up"}
+_EVENTS = {
+    "sent": "mail_sent",
+    "again": "mail_not_sent_yet",
+    "given_up": "mail_given_up",
+    "not_sent": "mail_not_sent",
+}
 
 
 class Notify:
     """Sends mails, one process at a time by lease: send → store that it was sent.
 
     A crash between the two sends one mail twice, with the same Message-ID, by which mailboxes recognise a duplicate.
+    Without a mail server (`transport` is None) no mail is sent, and none is tried again.
     """
 
     def __init__(
-        self, mails: Mails, transport: MailTransport, lease: Lease, clock: Clock, telemetry: Telemetry, public_url: str
+        self,
+        mails: Mails,
+        transport: MailTransport | None,
+        lease: Lease,
+        clock: Clock,
+        telemetry: Telemetry,
+        public_url: str | None,
     ) -> None:
         self._mails = mails
         self._transport = transport
@@ -43,6 +56,7 @@ class Notify:
 
     async def run(self) -> None:
         """Serve until drained or cancelled, through outages of the database and the mail server."""
+        self._warn_of_missing_settings()
         while not self._stopping:
             self._at_rest.clear()
             try:
@@ -62,6 +76,14 @@ class Notify:
             await asyncio.wait_for(self._at_rest.wait(), seconds)
             await self._lease.release()
 
+    def _warn_of_missing_settings(self) -> None:
+        if self._transport is None:
+            self._telemetry.warning("smtp_url_not_set", effect="no mail is sent; GET /v1/notifications lists them")
+        if self._public_url is None:
+            self._telemetry.warning(
+                "public_url_not_set", effect="mails have no link", setting="SCORM_WEBHOOKS_PUBLIC_URL"
+            )
+
     async def _remind(self) -> None:
         now = asyncio.get_running_loop().time()
         if self._reminded_at is None or now - self._reminded_at >= REMIND_EVERY_SECONDS:
@@ -74,10 +96,15 @@ class Notify:
                 return
             mail = await self._holding(self._try(owed))
             await self._mails.settle(mail)
-            outcome = "sent" if mail.sent_at else "again" if mail.due_at else "given_up"
+            outcome = self._outcome(mail)
             self._telemetry.count("mails_total", outcome=outcome)
             log = self._telemetry.info if outcome == "sent" else self._telemetry.warning
             log(_EVENTS[outcome], mail_id=mail.id, kind=str(mail.kind), why=mail.problem)
+
+    def _outcome(self, mail: Mail) -> str:
+        if self._transport is None:
+            return "not_sent"
+        return "sent" if mail.sent_at else "again" if mail.due_at else "given_up"
 
     async def _holding(self, trying: Coroutine[Any, Any, Mail]) -> Mail:
         """Renew the lease while a slow mail server takes its time."""
@@ -89,6 +116,8 @@ class Notify:
         return task.result()
 
     async def _try(self, owed: OwedMail) -> Mail:
+        if self._transport is None:
+            return replace(owed.mail, due_at=None, problem=NO_MAIL_SERVER)
         mail = replace(owed.mail, tries=owed.mail.tries + 1)
         emails = [email for email in owed.emails if email in mail.unreached] if mail.unreached else owed.emails
         if not emails:

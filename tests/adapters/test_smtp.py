@@ -57,14 +57,16 @@ class Mailbox:
 class Server:
     """A mail server on loopback, with STARTTLS and a password if it is told."""
 
-    def __init__(self, mailbox: Mailbox, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, mailbox: Mailbox, tls: ssl.SSLContext | None = None, *, utf8: bool = False) -> None:
         def accepts(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
             return AuthResult(success=(data.login, data.password) == (b"me", b"pass/word"), handled=False)
 
         more: dict[str, Any] = {"tls_context": tls, "require_starttls": True} if tls else {}
         auth: dict[str, Any] = {"authenticator": accepts, "auth_required": True} if tls else {}
         [self.port] = free_ports(1)
-        self._controller = Controller(mailbox, hostname="127.0.0.1", port=self.port, **more, **auth)
+        self._controller = Controller(
+            mailbox, hostname="127.0.0.1", port=self.port, enable_SMTPUTF8=utf8, **more, **auth
+        )
         self._controller.start()
 
     def stop(self) -> None:
@@ -101,6 +103,29 @@ async def test_a_mail_arrives_as_text_and_html_with_a_message_id_of_its_own(mail
     assert html is not None
     said = tuple(part.get_content().replace("\r\n", "\n") for part in (text, html))
     assert said == (LETTER.text, LETTER.html)
+
+
+async def test_a_domain_that_is_not_ascii_reaches_every_server(mailbox: Mailbox, server: Server) -> None:
+    assert await transport(server.port).send("mail_1", ["ada@bücher.example"], LETTER) is None
+    assert mailbox.recipients == [["ada@xn--bcher-kva.example"]]
+
+
+async def test_a_name_that_is_not_ascii_waits_for_no_server(mailbox: Mailbox, server: Server) -> None:
+    note = await transport(server.port).send("mail_1", ["jörg@acme.example", "ada@acme.example"], LETTER)
+    assert note is not None
+    assert "SMTPUTF8" in note
+    assert mailbox.recipients == [["ada@acme.example"]]
+    with pytest.raises(Refused, match="SMTPUTF8"):
+        await transport(server.port).send("mail_2", ["jörg@acme.example"], LETTER)
+
+
+async def test_a_name_that_is_not_ascii_is_sent_by_smtputf8(mailbox: Mailbox) -> None:
+    server = Server(mailbox, utf8=True)
+    try:
+        assert await transport(server.port).send("mail_1", ["jörg@acme.example"], LETTER) is None
+    finally:
+        server.stop()
+    assert mailbox.recipients == [["jörg@acme.example"]]
 
 
 async def test_a_server_that_is_not_there_or_asks_for_time_may_do_later(mailbox: Mailbox, server: Server) -> None:

@@ -132,7 +132,7 @@ class AdversarySystem:
 
     def deliveries(self, account: Account, webhook_id: str) -> list[dict[str, Any]]:
         """The newest 500 deliveries of a webhook, as its owner sees them."""
-        response = self.call("GET", f"/v1/deliveries?webhook={webhook_id}&limit=500", key=account.key)
+        response = self.call("GET", f"/v1/deliveries?webhookId={webhook_id}&limit=500", key=account.key)
         assert response.status == 200, response.body
         rows: list[dict[str, Any]] = response.json["data"]
         return rows

@@ -43,6 +43,8 @@ Command = Callable[..., Done]
 def command(attacked: AdversarySystem, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Run a command in this process: a new one takes a second, and there are many."""
     monkeypatch.chdir(attacked.system.folder)
+    # Hostile texts are long: no cell wraps.
+    monkeypatch.setenv("COLUMNS", "1000")
     for name, value in attacked.system.env.items():
         monkeypatch.setenv(name, value)
 

@@ -258,7 +258,7 @@ def test_ids_of_another_account_are_not_there(attacked: AdversarySystem, account
 @pytest.mark.parametrize("path", ["/v1/deliveries", "/v1/dead-letters", "/v1/webhooks", "/v1/account/audit"])
 def test_a_list_shows_nothing_of_another_account(attacked: AdversarySystem, account: Account, path: str) -> None:
     """Not even with a filter that names what belongs to it."""
-    named = f"?webhook={attacked.bystander_webhook}" if path in ("/v1/deliveries", "/v1/dead-letters") else ""
+    named = f"?webhookId={attacked.bystander_webhook}" if path in ("/v1/deliveries", "/v1/dead-letters") else ""
     response = attacked.call("GET", path + named, key=account.key)
     assert response.status == 200
     assert attacked.bystander.id.encode() not in response.body

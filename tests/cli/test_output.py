@@ -35,3 +35,19 @@ def test_a_user_without_a_name_is_known_by_number(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(getpass, "getuser", nobody)
     assert me() == f"cli:uid-{os.getuid()}"
+
+
+REAL_IDS = {"id": "0d5a1c3e-6c0f-5d58-9e0a-6a7b4c0f4a11", "account": "acc_01HYX9K2M3N4P5Q6R7S8T9V0W1"}
+
+
+@pytest.mark.parametrize("columns", [100, 40])
+def test_a_narrow_table_wraps_texts_and_keeps_ids(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    message = "The endpoint responded with 500: its server failed. " * 3
+    show([{"state": "waiting 30s", "why": message, **REAL_IDS}], as_json=False)
+    said = capsys.readouterr().out
+    assert all(name in said for name in REAL_IDS.values())
+    assert said.count("\n") > 2
+    assert columns < 100 or max(map(len, said.splitlines())) <= 100

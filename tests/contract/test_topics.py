@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
 from conftest import Broker
 from streams.adapters.kafka.topics_admin import Action, Change, TopicsAdmin
+from streams.cli.app import app
 from streams.core.errors import Misconfigured
 from streams.core.schedule import parse_schedule
 from streams.topics import DELIVERIES, Topic, declare, delivery_family
@@ -77,3 +79,20 @@ def test_fewer_partitions_are_refused_in_words_and_nothing_is_changed(admin: Top
     with pytest.raises(Misconfigured, match="deliveries: has 2 partitions, more than the 1 that the settings say"):
         admin.apply(admin.plan(topics("1s,2s,9s", 1)))
     assert admin.existing() == before
+
+
+def test_a_plan_with_a_refusal_ends_with_2(kafka: Broker, topic_prefix: str, admin: TopicsAdmin) -> None:
+    env = {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
+        "SCORM_WEBHOOKS_TOPIC_PREFIX": topic_prefix,
+        "SCORM_WEBHOOKS_RETRY_SCHEDULE": "1s,2s",
+        "SCORM_WEBHOOKS_EVENT_PARTITIONS": "2",
+    }
+    codes = {}
+    for partitions in ("2", "1"):
+        settings = {**env, "SCORM_WEBHOOKS_DELIVERY_PARTITIONS": partitions}
+        done = CliRunner().invoke(app, ["topics", "plan"], env=settings)
+        codes[partitions] = done.exit_code
+    assert codes == {"2": 0, "1": 2}
+    assert "refuse" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100

@@ -210,6 +210,16 @@ def test_a_subject_is_one_line_whatever_the_description_is() -> None:
     assert "410 Gone" in compose(mail(reason="gone", url="https://x"), "https://x").text
 
 
+def test_without_a_public_url_a_mail_names_calls_not_links() -> None:
+    letter = compose(mail(reason="failures", url="https://crm.example.com"), None)
+    for message in (letter.text, letter.html):
+        assert "POST /v1/webhooks/wh_crm/enable" in message
+        assert "GET /v1/webhooks/wh_crm/health" in message
+        assert "scorm-webhooks webhooks show wh_crm" in message
+        assert "href" not in message
+        assert "See it and act" not in message
+
+
 @pytest.mark.parametrize(
     ("count", "reminder", "subject"),
     [(1, False, "Undelivered: 1 event for CRM"), (3, True, "Still undelivered: 3 events for CRM")],

@@ -1,13 +1,15 @@
 """Ids are opaque, and those that we derive are the same wherever they are derived."""
 
+import hashlib
 from uuid import UUID, uuid5
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ulid import ULID
 
 from builders import attempt, delivery
-from streams.core.ids import attempt_id, delivery_id, is_id
+from streams.core.ids import attempt_id, delivery_id, derived_id, is_id
 
 ids = st.from_regex(r"[A-Za-z0-9_:-]{1,128}", fullmatch=True)
 names = st.tuples(ids, ids, ids)
@@ -17,6 +19,12 @@ def test_derived_ids_are_known_for_ever() -> None:
     owed = delivery_id("acme", "evt_1", "wh_crm")
     assert owed == "897326b4-273b-533e-baca-7858d8ee9bf1"
     assert attempt_id(owed, 1, 1) == "6344bbcf-4f2a-5a68-9110-c8701764ffb1"
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
+def test_a_derived_id_is_a_ulid(parts: list[str]) -> None:
+    digest = hashlib.sha256("\0".join(parts).encode()).digest()
+    assert derived_id("evt", *parts) == f"evt_{ULID.from_bytes(digest[:16])}"
 
 
 @given(names, names)

@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,24 @@ def one_line(done: "subprocess.CompletedProcess[str]", code: int) -> str:
 @pytest.mark.parametrize("command", [["accounts", "create", "Acme"], ["deliveries", "list"], ["dead-letters", "list"]])
 def test_before_a_migration_a_command_says_what_to_run(system: System, command: list[str]) -> None:
     assert "run `scorm-webhooks db upgrade`" in one_line(system.attempt(*command), 2)
+
+
+def test_without_kafka_a_command_says_why_in_one_line(system: System) -> None:
+    system.env["KAFKA_BOOTSTRAP_SERVERS"] = "127.0.0.1:1"
+    system.run("db", "upgrade")
+    account = system.account()
+    commands = (("topics", "plan"), ("topics", "apply"), ("events", "publish", "-"), ("webhooks", "test", "wh_1"))
+    event = EVENT.replace("acc_1", account)
+    with ThreadPoolExecutor() as threads:
+        for done in threads.map(lambda command: system.attempt(*command, stdin=event), commands):
+            said = one_line(done, 1)
+            assert "Kafka does not answer: KAFKA_BOOTSTRAP_SERVERS is 127.0.0.1:1 (" in said
+            assert said.endswith("Connection refused)")
+            assert done.stdout == ""
+
+
+def test_the_version_is_printed(system: System) -> None:
+    assert system.run("--version") == f"{version('scorm-webhooks')}\n"
 
 
 def test_the_address_of_a_killed_up_is_not_believed(system: System) -> None:

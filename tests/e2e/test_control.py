@@ -137,8 +137,8 @@ def test_from_registration_to_the_first_event_by_http_alone(api: Api, receiver: 
     }
     assert api("POST", "/v1/events", event) == {"ids": ["evt_1"], "events": [{"id": "evt_1", "webhooks": 1}]}
     until(lambda: "evt_1" in receiver.ids("/crm"), 20, "the event at the customer")
-    until(lambda: api("GET", "/v1/deliveries?event=evt_1&state=delivered")["data"], 20, "its delivery")
-    [delivery] = api("GET", "/v1/deliveries?event=evt_1")["data"]
+    until(lambda: api("GET", "/v1/deliveries?eventId=evt_1&state=delivered")["data"], 20, "its delivery")
+    [delivery] = api("GET", "/v1/deliveries?eventId=evt_1")["data"]
     path = f"/v1/deliveries/{delivery['id']}"
     until(lambda: "payload" in api("GET", path), 20, "its payload")
     shown = api("GET", path)

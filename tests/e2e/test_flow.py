@@ -66,11 +66,12 @@ def test_a_replayed_dead_letter_has_the_same_bytes(system: System, platform: Pla
     [dead] = system.run("dead-letters", "list", "--webhook", hook, "--reason", "exhausted", "--json")
 
     del receiver.responses["/crm"]
-    assert system.run("dead-letters", "retry", "--all", "--webhook", hook, "--json") == {"retried": 1}
+    retried = system.run("dead-letters", "retry", "--all", "--webhook", hook, "--json")
+    assert retried == {"ids": [dead["id"]], "unknown": []}
     until(lambda: system.states(hook) == {"delivered": 1}, message="it delivered")
     assert len({request.body for request in receiver.at("/crm")}) == 1
     seen = system.run("deliveries", "show", dead["id"], "--json")
-    assert [(a["generation"], a["number"]) for a in seen["madeAttempts"]] == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1)]
+    assert [(a["generation"], a["number"]) for a in seen["made"]] == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1)]
     assert system.run("dead-letters", "list", "--account", mine, "--json") == []
 
 

@@ -11,10 +11,12 @@ import pytest
 from fakes import FakeTelemetry
 from streams.__main__ import MISCONFIGURED, main
 from streams.cli.app import STAGE_HELP
-from streams.core.errors import Misconfigured
+from streams.core.errors import Misconfigured, Unavailable
 from streams.runtime import startup_checks
 from streams.runtime.bootstrap import SqlDeployment
+from streams.runtime.startup import STAGES, StageStartup
 from streams.settings import PREFIX, names
+from streams.telemetry import PrometheusTelemetry
 
 
 @pytest.mark.parametrize(
@@ -141,8 +143,16 @@ def test_a_command_names_a_broker_that_never_answers(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(startup_checks, "ASK_SECONDS", 0.1)
     deployment = SqlDeployment.from_environment({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
     message = "KAFKA_BOOTSTRAP_SERVERS is 127.0.0.1:1 .*; gave up after 0 seconds"
-    with pytest.raises(Misconfigured, match=message):
+    with pytest.raises(Unavailable, match=message):
         startup_checks.StartupChecks(["session-events"]).require(deployment)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_every_stage_refuses_the_waits_that_topics_refuses(stage: str) -> None:
+    environ = {"SCORM_WEBHOOKS_RETRY_SCHEDULE": "30s,5d", "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    startup = StageStartup(stage, SqlDeployment.from_environment(environ), PrometheusTelemetry(stage))
+    with pytest.raises(Misconfigured, match="5d is longer than half of the topics' retention"):
+        await startup.prepare()
 
 
 @pytest.mark.parametrize(

@@ -46,12 +46,29 @@ async def test_an_account_is_changed_field_by_field(api: ApiFixture) -> None:
         "=?utf-8?q?=0aB?=@c.example",
         ".a@c.example",
         "a@.c",
-        "é@c.example",
+        "Ada <a@c.example>",
+        '"a b"@c.example',
+        "a@[192.0.2.1]",
+        "a@localhost",
     ],
 )
 async def test_what_a_mails_header_would_not_take_is_no_address(api: ApiFixture, email: str) -> None:
     response = await api.operator.ask("POST", "/v1/accounts", {"name": "Initech", "emails": [email]})
-    assert "is no e-mail address" in errors_of(response)["emails"]
+    assert "is not an e-mail address: " in errors_of(response)["emails"]
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ("Ops@ACME.example", "Ops@acme.example"),
+        ("jörg@bücher.example", "jörg@bücher.example"),
+        ("a@xn--bcher-kva.example", "a@bücher.example"),
+        ("用户@例え.jp", "用户@例え.jp"),
+    ],
+)
+async def test_addresses_are_stored_in_one_form(api: ApiFixture, given: str, stored: str) -> None:
+    made = await api.operator.post("/v1/accounts", {"name": "Initech", "emails": [given]})
+    assert made["emails"] == [stored]
 
 
 async def test_a_key_names_its_scopes_and_an_unknown_one_is_named(api: ApiFixture) -> None:

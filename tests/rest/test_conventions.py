@@ -1,6 +1,7 @@
 """How the API behaves whatever is asked: ids, limits, repeats, and errors without a secret in them."""
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ async def test_an_error_is_a_problem_with_a_type_a_title_and_a_status(api: ApiFi
 async def test_an_unknown_parameter_is_refused(api: ApiFixture) -> None:
     response = await api.acme.ask("GET", "/v1/deliveries?stat=dead&state=dead")
     assert response.status_code == 422
-    assert errors_of(response)["stat"].startswith("is no parameter here; there are cursor, event, limit")
+    assert errors_of(response)["stat"].startswith("is no parameter here; there are cursor, eventId, eventType, limit")
     assert "none" in errors_of(await api.acme.ask("GET", "/v1/webhooks/wh_1?x=1"))["x"]
     assert (await api.nobody.ask("GET", "/v1/deliveries?stat=dead")).status_code == 401
 
@@ -186,6 +187,15 @@ async def test_the_help_page_does_not_reveal_webhooks(api: ApiFixture) -> None:
     assert "API=https://hooks.example.com KEY" in pages[1].text
     assert "/v1/webhooks/wh_nobody_has/enable" in pages[1].text
     assert "default-src 'none'" in pages[1].headers["content-security-policy"]
+
+
+async def test_the_help_page_wraps_and_selects_commands(api: ApiFixture) -> None:
+    page = (await api.nobody.ask("GET", "/webhooks/wh_1")).text
+    [rule] = re.findall(r"^pre {[^}]*}", page, re.MULTILINE)
+    assert {"white-space: pre-wrap", "user-select: all"} <= {part.strip(" {}") for part in re.split("[;{]", rule)}
+    assert "overflow-wrap: anywhere" in page
+    assert "<script" not in page
+    assert all("\n" not in command for command in re.findall("<pre>(.*?)</pre>", page, re.DOTALL))
 
 
 @pytest.mark.parametrize("name", ["%3Cscript%3E", "wh_1%22", "wh_1%0A", "x" * 129])

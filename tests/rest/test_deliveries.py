@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from builders import NOON, attempt, delivery
 from rest.api_fixture import ApiFixture, errors_of, open_api
 from streams.adapters.avro.codec import AvroCodec
+from streams.adapters.sql.mails import SqlMails
 from streams.core.attempt import DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery
 from streams.core.job import PATIENCE
@@ -46,9 +48,9 @@ async def test_deliveries_are_found_by_each_filter_newest_first(api: ApiFixture)
     await given_up(api, 3)
     path = "/v1/deliveries"
     assert await ids(api, path) == ["evt_3", "evt_2", "evt_1"]
-    assert await ids(api, path, webhook="wh_lrs") == ["evt_2"]
-    assert await ids(api, path, event="evt_1") == ["evt_1"]
-    assert await ids(api, path, type="session.scored") == ["evt_2"]
+    assert await ids(api, path, webhookId="wh_lrs") == ["evt_2"]
+    assert await ids(api, path, eventId="evt_1") == ["evt_1"]
+    assert await ids(api, path, eventType="session.scored") == ["evt_2"]
     assert await ids(api, path, state="dead") == ["evt_3"]
     assert await ids(api, path, state="waiting") == ["evt_2", "evt_1"]
     assert await ids(api, path, since="2026-04-10T12:00:02Z") == ["evt_3", "evt_2"]
@@ -154,9 +156,9 @@ async def test_dead_letters_are_filtered_by_reason(api: ApiFixture) -> None:
     assert await ids(api, "/v1/dead-letters") == ["evt_3", "evt_2", "evt_1", "evt_0"]
     assert await ids(api, "/v1/dead-letters", reason="gone") == ["evt_3"]
     retried = await api.acme.post("/v1/dead-letters/retry", {"ids": [dead[0], "unknown"]})
-    assert retried == {"ids": [dead[0]]}
+    assert retried == {"ids": [dead[0]], "unknown": ["unknown"]}
     discarded = await api.acme.post("/v1/dead-letters/discard", {"ids": [dead[1], dead[0]]})
-    assert discarded == {"ids": [dead[1]]}
+    assert discarded == {"ids": [dead[1]], "unknown": []}
     assert await ids(api, "/v1/dead-letters") == ["evt_3", "evt_2"]
     for body in ({}, {"ids": ["a"], "filter": {}}):
         assert "either" in errors_of(await api.acme.ask("POST", "/v1/dead-letters/retry", body))["ids"]
@@ -223,7 +225,19 @@ async def test_health_shows_the_failure_streak_and_the_pause(api: ApiFixture) ->
     [mail] = (await api.acme.get("/v1/notifications"))["data"]
     assert mail["subject"] == "Webhook paused: https://crm.example.com/hooks"
     assert f"https://hooks.example.com/webhooks/{webhook}" in mail["text"]
-    assert (mail["tries"], mail["dueAt"]) == (0, "2026-04-10T12:00:00Z")
+    assert (mail["status"], mail["tries"], mail["dueAt"]) == ("pending", 0, "2026-04-10T12:00:00Z")
+
+
+async def test_a_mail_that_was_not_sent_says_why(api: ApiFixture) -> None:
+    webhook = (await api.acme.webhook())["id"]
+    for number in range(1, 6):
+        await api.record(failure(api, webhook, number))
+    mails = SqlMails(api.database, str)
+    [owed] = await mails.due(api.clock.now(), 10)
+    await mails.settle(replace(owed.mail, due_at=None, problem="No mail server is configured."))
+    [mail] = (await api.acme.get("/v1/notifications"))["data"]
+    assert (mail["status"], mail["reason"]) == ("not_sent", "No mail server is configured.")
+    assert mail.keys().isdisjoint({"sentAt", "dueAt"})
 
 
 async def test_stats_count_attempts_by_hour_and_outcome(api: ApiFixture) -> None:

@@ -22,6 +22,7 @@ async def test_a_webhook_needs_only_a_url(api: ApiFixture) -> None:
     assert made.pop("propagated") is True
     assert made == {
         "id": made["id"],
+        "accountId": api.acme.account_id,
         "url": URL,
         "events": ["*"],
         "description": "",

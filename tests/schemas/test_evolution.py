@@ -1,8 +1,10 @@
 """The schemas evolve so that old records stay readable and old readers keep working."""
 
 import json
+import re
 from collections.abc import Iterator
 from inspect import get_annotations
+from pathlib import Path
 from typing import Any
 
 import avro.schema
@@ -11,9 +13,10 @@ from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaIncompati
 
 import schemas
 from schemas import Schema
-from streams.adapters.avro.codec import header
+from streams.adapters.avro.codec import AvroCodec, header
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
+from streams.core.event import parse_event
 from streams.core.event_data import EVENT_TYPES
 from streams.core.ids import ID_WORDS
 from streams.core.limits import ID_CHARACTERS
@@ -133,3 +136,13 @@ def test_the_schema_of_events_says_the_limit_of_each_text() -> None:
                 assert ID_WORDS in field["doc"], field
             elif "maxLength" in kind.schema:
                 assert f"{kind.schema['maxLength']} characters" in field["doc"], field
+
+
+def test_the_readme_shows_the_bytes_of_an_event() -> None:
+    text = (Path(schemas.__file__).parent / "README.md").read_text()
+    event = json.loads(re.findall(r"```json\n(.*?)```", text, re.DOTALL)[0])
+    block = re.findall(r"```\n(c3 01 .*?)```", text, re.DOTALL)[0]
+    shown = b"".join(bytes.fromhex(line.split("  ")[0]) for line in block.splitlines())
+    assert f"{len(shown)} bytes" in text
+    assert AvroCodec().decode(shown) == parse_event({**event, "accountId": "acc_1"}, default_id="")
+    assert f"`{int.from_bytes(shown[2:10], 'little'):#x}`" in text

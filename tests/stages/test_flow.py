@@ -19,7 +19,7 @@ from streams.core.webhook import PauseReason
 from streams.ports import Outgoing
 from streams.services import deliveries as deliveries_module
 from streams.services import synthetic_events as synthetic_events_module
-from streams.services.deliveries import DeliveryService
+from streams.services.deliveries import Affected, DeliveryService
 from streams.services.synthetic_events import SyntheticEventService
 from streams.stages.consuming import write_buffer as write_buffer_module
 from streams.topics import DEAD_LETTERS, DELIVERIES, TEST_DELIVERIES, retry_topic
@@ -206,10 +206,12 @@ async def test_matching_dead_letters_are_handled_in_portions(
     await pipeline.drain.cycle()
     await quiet()
     told: list[int] = []
-    assert len(await deliveries(pipeline).retry_dead(DeliveryFilter(webhook_id="wh_gone"), told.append, by="ada")) == 0
-    assert len(await deliveries(pipeline).discard_dead(DeliveryFilter(ids=["unknown"]), told.append, by="ada")) == 0
-    assert len(await deliveries(pipeline).retry_dead(DeliveryFilter(event_id="evt_0"), told.append, by="ada")) == 1
-    assert len(await deliveries(pipeline).discard_dead(DeliveryFilter(webhook_id="wh_crm"), told.append, by="ada")) == 4
+    service = deliveries(pipeline)
+    assert await service.retry_dead(DeliveryFilter(webhook_id="wh_gone"), told.append, by="ada") == Affected(())
+    unknown = DeliveryFilter(ids=["unknown"])
+    assert await service.discard_dead(unknown, told.append, by="ada") == Affected((), ("unknown",))
+    assert len((await service.retry_dead(DeliveryFilter(event_id="evt_0"), told.append, by="ada")).ids) == 1
+    assert len((await service.discard_dead(DeliveryFilter(webhook_id="wh_crm"), told.append, by="ada")).ids) == 4
     assert told == [1, 2, 2]
 
 

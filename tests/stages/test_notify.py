@@ -16,7 +16,7 @@ from streams.adapters.sql.database import database_url
 from streams.adapters.sql.mails import SqlMails
 from streams.core.delivery_state import fold
 from streams.core.errors import PartiallySent, Refused, Unavailable
-from streams.core.mail import Mail, RenderedMail
+from streams.core.mail import Mail, MailStatus, RenderedMail
 from streams.stages import notify as notify_module
 from streams.stages.notify import Notify
 
@@ -47,11 +47,12 @@ class NotifyFixture:
     transport: FakeMailTransport
     lease: FakeLease
     telemetry: FakeTelemetry
+    has_mail_server: bool = True
+    public_url: str | None = "https://hooks.example.com"
 
     def stage(self) -> Notify:
-        return Notify(
-            self.mails, self.transport, self.lease, self.store.clock, self.telemetry, "https://hooks.example.com"
-        )
+        transport = self.transport if self.has_mail_server else None
+        return Notify(self.mails, transport, self.lease, self.store.clock, self.telemetry, self.public_url)
 
     async def mail(self) -> Mail:
         [mail] = (await self.mails.list("acme", None, 10)).rows
@@ -140,6 +141,28 @@ async def test_a_broken_mail_does_not_stop_others(notifying: NotifyFixture) -> N
     notifying.transport.script = [ValueError("header with a line break")]
     mail = await notifying.runs_until(lambda mail: mail.tries == 1)
     assert (mail.due_at, mail.sent_at, mail.problem) == (None, None, "our own code failed: ValueError")
+
+
+async def test_without_a_mail_server_no_mail_counts_as_sent(notifying: NotifyFixture) -> None:
+    notifying.has_mail_server = False
+    mail = await notifying.runs_until(lambda mail: mail.due_at is None)
+    assert (mail.status, mail.sent_at, mail.problem) == (MailStatus.NOT_SENT, None, notify_module.NO_MAIL_SERVER)
+    assert mail.tries == 0
+    assert (notifying.telemetry.told("mail not sent"), notifying.telemetry.told("mail sent")) == (1, 0)
+    assert notifying.telemetry.told("smtp_url_not_set") == 1
+
+
+async def test_without_a_public_url_the_start_warns(notifying: NotifyFixture) -> None:
+    notifying.public_url = None
+    await notifying.runs_until(lambda mail: mail.status is MailStatus.SENT)
+    assert notifying.telemetry.told("public_url_not_set") == 1
+    [(_, _, mail_text)] = notifying.transport.sent
+    assert "http" not in mail_text.text.replace("https://crm.example.com", "")
+
+
+async def test_with_both_settings_the_start_warns_of_nothing(notifying: NotifyFixture) -> None:
+    await notifying.runs_until(lambda mail: mail.status is MailStatus.SENT)
+    assert (notifying.telemetry.told("smtp_url_not_set"), notifying.telemetry.told("public_url_not_set")) == (0, 0)
 
 
 async def test_a_crash_after_sending_repeats_the_mail(notifying: NotifyFixture) -> None:

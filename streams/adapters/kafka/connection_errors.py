@@ -1,8 +1,20 @@
 """Why brokers cannot be reached: librdkafka says it apart from the call that fails, which only says that it did."""
 
+import re
 from collections.abc import Callable
 
 from confluent_kafka import KafkaError
+
+from streams.core.errors import Unavailable
+
+# librdkafka counts in its reasons: without the counts a reason that does not change is one text.
+_COUNTS = re.compile(r"\s*\(after \d+ms(?:[^()]|\([^()]*\))*\)")
+
+
+def unreachable(servers: str, reason: KafkaError) -> Unavailable:
+    """The error for brokers that do not answer: which ones, and why."""
+    why = _COUNTS.sub("", reason.str())
+    return Unavailable(f"Kafka does not answer: KAFKA_BOOTSTRAP_SERVERS is {servers} ({why})")
 
 
 class ConnectionErrors:

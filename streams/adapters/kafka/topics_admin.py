@@ -9,10 +9,11 @@ from typing import Any
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._metadata import ClusterMetadata
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from streams.adapters.kafka.connection_errors import ConnectionErrors
+from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable
 from streams.adapters.kafka.consumer_lag import consumer_lag
 from streams.adapters.kafka.messages import LIBRDKAFKA
 from streams.core.errors import Misconfigured, Unavailable
@@ -46,12 +47,17 @@ class Change:
     def is_to_be_made(self) -> bool:
         return self.action not in (Action.KEEP, Action.RETIRED, Action.REFUSE)
 
+    @property
+    def is_refused(self) -> bool:
+        return self.action is Action.REFUSE
+
 
 class TopicsAdmin:
     """Plans and applies; `prefix` is put before every declared name. Raises `Unavailable` when nobody answers."""
 
     def __init__(self, properties: Mapping[str, Any], prefix: str) -> None:
         self._reasons = ConnectionErrors()
+        self._servers = str(properties["bootstrap.servers"])
         # What only a consumer knows would be warned of at every start.
         known = {name: value for name, value in properties.items() if not name.startswith(("fetch.", "queued."))}
         config: dict[str, Any] = {**known, "error_cb": self._reasons, "logger": LIBRDKAFKA}
@@ -60,17 +66,20 @@ class TopicsAdmin:
 
     def existing(self, seconds: float = ASK_SECONDS) -> dict[str, int]:
         """The cluster's topics that bear our prefix (without it), with their partition counts."""
-        try:
-            topics = self._admin.list_topics(timeout=seconds).topics
-        except KafkaException as error:
-            self._admin.poll(0)  # hands over the reasons that were said meanwhile
-            raise Unavailable((self._reasons.last or error.args[0]).str()) from None
-        self._reasons.forget()
         return {
             name.removeprefix(self._prefix): len(topic.partitions)
-            for name, topic in topics.items()
+            for name, topic in self._metadata(seconds).topics.items()
             if name.startswith(self._prefix)
         }
+
+    def _metadata(self, seconds: float = ASK_SECONDS) -> ClusterMetadata:
+        try:
+            metadata = self._admin.list_topics(timeout=seconds)
+        except KafkaException as error:
+            self._admin.poll(0)  # hands over the reasons that were said meanwhile
+            raise unreachable(self._servers, self._reasons.last or error.args[0]) from None
+        self._reasons.forget()
+        return metadata
 
     def plan(self, declared: Sequence[Topic], *, remove_retired: bool = False) -> list[Change]:
         """What to do for each declared topic and for each retry tier that is retired; those are kept unless told."""
@@ -86,9 +95,9 @@ class TopicsAdmin:
 
     def apply(self, plan: Sequence[Change], replication: int | None = None) -> None:
         """Carry a plan out. Raises `Misconfigured` before anything is changed when a part of it is refused."""
-        if refused := [change for change in plan if change.action is Action.REFUSE]:
+        if refused := [change for change in plan if change.is_refused]:
             raise Misconfigured("; ".join(f"{change.topic.name}: {change.message}" for change in refused))
-        copies = replication or min(3, len(self._admin.list_topics(timeout=ASK_SECONDS).brokers))
+        copies = replication or min(3, len(self._metadata().brokers))
         durable = {"min.insync.replicas": str(max(1, copies - 1))}
         creates = [
             NewTopic(
@@ -197,5 +206,7 @@ def _await(futures: Mapping[Any, Any]) -> None:
     for future in futures.values():
         try:
             future.result(ASK_SECONDS)
+        except TimeoutError:
+            raise Unavailable("Kafka did not confirm the change in time; run the command again") from None
         except KafkaException as error:
             raise Misconfigured(f"the cluster refused: {error.args[0].str()}") from None

@@ -1,0 +1,54 @@
+"""Tables that fit the terminal, with ids that stay whole."""
+
+import io
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from streams.cli.output import say, text_of
+
+# Each heading with the field of its cells, or with what makes a cell of a row.
+Columns = Mapping[str, str | Callable[[Mapping[str, Any]], object]]
+
+# Where the output is no terminal.
+DEFAULT_COLUMNS = 100
+NARROWEST_CELL = 12
+_GAP = 2
+# Copied to other commands: these cells are never split.
+_WHOLE = frozenset({"id", "account", "object", "prefix", "state", "at"})
+
+
+def print_table(rows: Sequence[Mapping[str, Any]], columns: Columns | None) -> None:
+    """Print a line or more for each row; long texts wrap within their column."""
+    if not rows:
+        say("none")
+        return
+    named = columns or {name: name for name in dict.fromkeys(name for row in rows for name in row)}
+    cells = {heading: [text_of(_cell(row, of)) for row in rows] for heading, of in named.items()}
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="")
+    narrowest = 0
+    for heading, texts in cells.items():
+        width = max(len(heading), *map(len, texts))
+        whole = heading in _WHOLE
+        least = width if whole else min(width, NARROWEST_CELL)
+        table.add_column(heading, no_wrap=whole, overflow="fold", min_width=least)
+        narrowest += least + _GAP
+    for line in zip(*cells.values(), strict=True):
+        table.add_row(*map(Text, line))
+    _print(table, max(shutil.get_terminal_size((DEFAULT_COLUMNS, 24)).columns, narrowest))
+
+
+def _cell(row: Mapping[str, Any], of: str | Callable[[Mapping[str, Any]], object]) -> object:
+    return of(row) if callable(of) else row.get(of, "")
+
+
+def _print(table: Table, width: int) -> None:
+    written = io.StringIO()
+    Console(file=written, width=width, color_system=None, legacy_windows=False).print(table)
+    for line in written.getvalue().split("\n")[:-1]:
+        typer.echo(line.rstrip())

@@ -1,0 +1,35 @@
+"""E-mail addresses, as the library `email-validator` reads them."""
+
+from collections.abc import Sequence
+
+from email_validator import EmailNotValidError, validate_email
+
+from streams.core.errors import FieldError
+from streams.core.limits import EMAILS
+
+
+def normalize_email(text: str) -> str:
+    """The address with its domain in lower case and its characters in Unicode's normal form.
+
+    Raises `ValueError`, which says what is wrong. Nothing asks DNS: a domain that does not resolve today may tomorrow.
+    """
+    # `EmailMessage` decodes what looks like an encoded word (RFC 2047), line breaks and all.
+    if "=?" in text:
+        raise ValueError('An address must not contain "=?".')
+    try:
+        return validate_email(text, check_deliverability=False).normalized
+    except EmailNotValidError as wrong:
+        raise ValueError(str(wrong)) from None
+
+
+def email_errors(field: str, emails: Sequence[str]) -> list[FieldError]:
+    """Which of these are not e-mail addresses, and why."""
+    if len(emails) > EMAILS:
+        return [FieldError(field, f"must have at most {EMAILS} addresses")]
+    errors = []
+    for email in emails:
+        try:
+            normalize_email(email)
+        except ValueError as wrong:
+            errors.append(FieldError(field, f"{email!r} is not an e-mail address: {wrong}"))
+    return errors

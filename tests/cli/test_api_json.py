@@ -1,0 +1,120 @@
+"""`--json` prints what the API's JSON has, for every object that both show."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from builders import NOON, attempt, delivery
+from rest.api_fixture import ApiFixture, open_api
+from streams.cli.app import app
+from streams.core.attempt import DeadLetter, NextStep
+from streams.core.delivery import DeathReason
+from streams.core.outcome import OutcomeKind
+
+Command = Callable[..., Awaitable[Result]]
+WORDS = "The endpoint responded with 500: its server failed."
+
+
+@pytest.fixture
+async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    url = f"sqlite:///{tmp_path}/db.sqlite"
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.chdir(tmp_path)
+    async with open_api(url) as api:
+        yield api
+
+
+async def run(*arguments: str) -> Result:
+    """A command, in a thread because it has an event loop of its own."""
+    return await asyncio.to_thread(CliRunner().invoke, app, arguments)
+
+
+async def printed(*arguments: str) -> Any:
+    done = await run(*arguments, "--json")
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+async def a_dead_letter(api: ApiFixture) -> str:
+    """A failed attempt and a dead letter of account `acme`; its id."""
+    webhook = await api.acme.webhook(description="The CRM", packages=["pkg_1"], fallbackUrl="https://b.example/x")
+    known = {"account_id": api.acme.account_id, "webhook_id": webhook["id"], "event_id": "evt_1"}
+    failed = attempt(
+        **known,
+        status=500,
+        response=b"oops",
+        kind=OutcomeKind.SERVER_ERROR,
+        message=WORDS,
+        next_step=NextStep.TIER,
+        tier="30s",
+    )
+    waiting = delivery(**known, step=7, attempt=7)
+    await api.record(failed, waiting, at=NOON)
+    letter = DeadLetter(waiting._replace(step=8), DeathReason.EXHAUSTED, WORDS)
+    await api.record(letter, at=NOON + timedelta(seconds=1))
+    return waiting.id
+
+
+async def test_accounts_keys_and_users_have_the_apis_json(api: ApiFixture) -> None:
+    acme = api.acme.account_id
+    added = await printed("users", "add", acme, "ada@acme.example")
+    await printed("accounts", "update", acme, "--plan-limit", "10")
+    path = f"/v1/accounts/{acme}"
+    assert await printed("accounts", "list") == await api.operator.get("/v1/accounts")
+    assert await printed("api-keys", "list", acme) == await api.operator.get(f"{path}/keys")
+    assert [added] == await printed("users", "list", acme) == await api.operator.get(f"{path}/users")
+    audit = (await api.operator.get("/v1/audit"))["data"]
+    assert await printed("audit", "list") == audit
+
+
+async def test_new_accounts_and_keys_have_the_apis_fields(api: ApiFixture) -> None:
+    opened = await printed("accounts", "create", "Initech", "--email", "a@b.example")
+    by_api = await api.operator.post("/v1/accounts", {"name": "Initech", "emails": ["a@b.example"]})
+    assert opened.keys() == by_api.keys()
+    made = await printed("api-keys", "create", opened["id"], "--name", "export")
+    path = f"/v1/accounts/{opened['id']}/keys"
+    scopes = ["webhooks:read", "deliveries:read"]
+    assert made.keys() == (await api.operator.post(path, {"name": "export", "scopes": scopes})).keys()
+
+
+async def test_webhooks_have_the_apis_json(api: ApiFixture) -> None:
+    await a_dead_letter(api)
+    [listed] = await printed("webhooks", "list", "--account", api.acme.account_id)
+    by_api = await api.acme.get(f"/v1/webhooks/{listed['id']}")
+    assert listed == by_api == await printed("webhooks", "show", listed["id"])
+
+
+async def test_deliveries_have_the_apis_json(api: ApiFixture) -> None:
+    dead = await a_dead_letter(api)
+    for command, path in (("deliveries", "/v1/deliveries"), ("dead-letters", "/v1/dead-letters")):
+        assert await printed(command, "list") == (await api.acme.get(path))["data"]
+    shown = await printed("deliveries", "show", dead)
+    assert shown == await api.acme.get(f"/v1/deliveries/{dead}")
+    assert shown["made"][0]["answer"] == "oops"
+
+
+async def test_a_retry_names_the_ids_that_do_not_exist(api: ApiFixture) -> None:
+    dead = await a_dead_letter(api)
+    done = await run("dead-letters", "discard", dead, "lost-1", "lost-2", "--json")
+    assert json.loads(done.stdout) == {"ids": [dead], "unknown": ["lost-1", "lost-2"]}
+    assert done.exit_code == 1
+    again = await api.acme.post("/v1/dead-letters/discard", {"ids": [dead, "lost-1", "lost-1"]})
+    assert again == {"ids": [], "unknown": ["lost-1"]}
+    told = await run("dead-letters", "retry", "lost-1")
+    assert (told.stdout, told.stderr) == ("0 retried\n", "error: there is no delivery lost-1\n")
+
+
+@pytest.mark.parametrize("command", ["webhooks", "deliveries", "dead-letters", "accounts", "audit"])
+async def test_a_list_fits_100_columns_with_whole_ids(api: ApiFixture, command: str) -> None:
+    await a_dead_letter(api)
+    rows = await printed(command, "list")
+    text = (await run(command, "list")).stdout
+    assert max(map(len, text.splitlines())) <= 100
+    for row in rows:
+        assert row["objectId" if command == "audit" else "id"] in text
