@@ -26,8 +26,8 @@ class Delivery(Model):
     trigger: Trigger
     state: State
     reason: Annotated[str | None, Field(description="Why it is held or dead.")] = None
-    explanation: Annotated[str | None, Field(description="The same in words.")] = None
-    attempts: int
+    message: Annotated[str | None, Field(description="The same for a person.")] = None
+    attempt_count: Annotated[int, Field(description="Attempts made in this generation.")]
     generation: Annotated[int, Field(description="How often it was begun: 1, and one more for each replay.")]
     target: Target
     tier: str | None = None
@@ -50,7 +50,7 @@ class Attempt(Model):
     response_headers: dict[str, str]
     response_body: str
     outcome: str
-    explanation: str
+    message: str
     next_step: Annotated[str, Field(description="What became of the delivery after it.")]
     tier: str | None = None
 
@@ -59,7 +59,7 @@ class DeliveryWithAttempts(Delivery):
     """The same with the payload and every attempt, oldest first."""
 
     payload: Annotated[Any, Field(description="Absent until it is recorded, and once it is no longer kept.")] = None
-    made: list[Attempt]
+    attempts: list[Attempt]
 
 
 class DeadLetterFilter(Input):
@@ -111,7 +111,7 @@ def delivery_of(delivery_state: DeliveryState) -> Delivery:
 def delivery_with_attempts(seen: DeliveryDetails) -> DeliveryWithAttempts:
     """A delivery with all that is known of it."""
     return DeliveryWithAttempts(
-        **_fields(seen.delivery_state), payload=seen.payload, made=[_attempt(attempt) for attempt in seen.attempts]
+        **_fields(seen.delivery_state), payload=seen.payload, attempts=[_attempt(attempt) for attempt in seen.attempts]
     )
 
 
@@ -143,8 +143,8 @@ def _fields(delivery_state: DeliveryState) -> dict[str, Any]:
         "trigger": delivery_state.trigger,
         "state": delivery_state.state,
         "reason": delivery_state.reason,
-        "explanation": delivery_state.message,
-        "attempts": delivery_state.attempts,
+        "message": delivery_state.message,
+        "attempt_count": delivery_state.attempts,
         "generation": delivery_state.generation,
         "target": delivery_state.target,
         "tier": delivery_state.tier,
@@ -167,7 +167,7 @@ def _attempt(seen: AttemptDetails) -> Attempt:
         response_headers=dict(seen.response_headers),
         response_body=seen.response_body.decode(errors="replace"),
         outcome=seen.outcome,
-        explanation=seen.message,
+        message=seen.message,
         next_step=seen.next_step,
         tier=seen.tier,
     )

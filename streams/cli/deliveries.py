@@ -123,7 +123,7 @@ def _list(wanted: DeliveryFilter, as_json: bool, first: "Columns") -> None:
     from api.models.deliveries import delivery_of
 
     found = in_deployment(lambda deployment: deployment.deliveries().list(wanted))
-    columns = {**first, "explanation": "explanation", "type": "eventType", "id": "id"}
+    columns = {**first, "message": "message", "type": "eventType", "id": "id"}
     show([delivery_of(delivery_state) for delivery_state in found.rows], as_json, columns)
 
 

@@ -94,6 +94,16 @@ class Delivery(NamedTuple):
         return delivery_id(self.account_id, self.event_id, self.webhook_id)
 
     @property
+    def ids(self) -> dict[str, str]:
+        """The ids of a delivery, as fields of a log line."""
+        return {
+            "delivery_id": self.id,
+            "event_id": self.event_id,
+            "webhook_id": self.webhook_id,
+            "account_id": self.account_id,
+        }
+
+    @property
     def attempt_id(self) -> str:
         return attempt_id(self.id, self.generation, self.attempt)
 

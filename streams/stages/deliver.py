@@ -148,15 +148,21 @@ class Deliver:
                 return [self._outgoing(DELIVERIES, delivery.webhook_id, delivery)]
             case Hold(delivery):
                 self._ports.telemetry.count("deliveries_held_total", reason=str(delivery.hold_reason))
+                self._log("delivery_held", delivery, reason=str(delivery.hold_reason))
                 return [self._outgoing(HELD, delivery.webhook_id, delivery)]
             case GiveUp(reason, delivery):
                 if delivery.trigger is not Trigger.TEST:
                     self._ports.telemetry.count("dead_letters_total", reason=reason)
                 elif reason is DeathReason.EXPIRED:
                     self._ports.telemetry.count("tests_expired_total")
+                self._log("delivery_given_up", delivery, reason=str(reason))
                 letter = DeadLetter(delivery, reason, message or _NOT_ATTEMPTED[reason])
                 return [self._outgoing(DEAD_LETTERS, delivery.webhook_id, letter)]
         return []
+
+    def _log(self, event: str, delivery: Delivery, **fields: str) -> None:
+        if self._ports.telemetry.is_debug_enabled:
+            self._ports.telemetry.debug(event, **delivery.ids, **fields)
 
     def _outgoing(self, topic: str, webhook_id: str, value: RecordValue) -> Outgoing:
         return Outgoing(topic, webhook_id.encode(), self._ports.codec.encode(value))

@@ -89,6 +89,9 @@ class FanOut:
             for webhook in self._wanting(event, record.appended_at)
         ]
         outgoing = [Outgoing(DELIVERIES, one.webhook_id.encode(), self._codec.encode(one)) for one in deliveries]
+        if self._telemetry.is_debug_enabled:
+            for one in deliveries:
+                self._telemetry.debug("delivery_created", **one.ids)
         self._telemetry.count("events_total", type=event.type)
         self._telemetry.count("deliveries_created_total", len(deliveries))
         return [(one, record) for one in outgoing]

@@ -140,6 +140,8 @@ class ReleaseHeld:
         sent, ended = Counter[str](), Counter[str]()
         for one, (_, delivery_state) in zip(held, moved, strict=True):
             self._telemetry.count("deliveries_released_total", choice=one.choice)
+            if self._telemetry.is_debug_enabled:
+                self._telemetry.debug("delivery_released", **one.delivery.ids, choice=str(one.choice))
             if delivery_state.state is State.WAITING:
                 self._webhooks[delivery_state.webhook_id].sent[delivery_state.delivery_id] = (
                     delivery_state.generation,

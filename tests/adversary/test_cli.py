@@ -92,7 +92,9 @@ def test_an_endpoints_answer_cannot_steer_a_terminal(
     with listening(behaviour) as endpoint:
         webhook_id = attacked.register(account, endpoint.url())
         attacked.publish(account)
-        until(lambda: [row for row in attacked.deliveries(account, webhook_id) if row["attempts"]], 20, "an attempt")
+        until(
+            lambda: [row for row in attacked.deliveries(account, webhook_id) if row["attemptCount"]], 20, "an attempt"
+        )
         [row] = attacked.deliveries(account, webhook_id)
         assert_steers_nothing(output(command, "deliveries", "show", row["id"], *as_json), "server_error")
         assert_steers_nothing(output(command, "deliveries", "list", "--account", account.id, *as_json), row["id"])

@@ -54,7 +54,7 @@ def test_an_endpoint_harms_its_own_account_only(
     with listening(behaviour) as endpoint, under_attack(attacked, account, endpoint) as webhook_id:
         attempt = first_attempt(attacked, account, webhook_id)
         assert attempt["outcome"] == outcome
-        assert attempt["explanation"].isprintable()
+        assert attempt["message"].isprintable()
         assert len(attempt["responseBody"]) <= 4096
         assert all(text.isprintable() for header in attempt["responseHeaders"].items() for text in header)
 
@@ -133,10 +133,10 @@ def first_attempt(attacked: AdversarySystem, account: Account, webhook_id: str) 
     """The first attempt of some delivery, once there is one."""
 
     def attempted() -> list[dict[str, Any]]:
-        return [row for row in attacked.deliveries(account, webhook_id) if row["attempts"]]
+        return [row for row in attacked.deliveries(account, webhook_id) if row["attemptCount"]]
 
     until(attempted, VISIBLE_SECONDS, "an attempt is visible")
-    attempt: dict[str, Any] = attacked.delivery(account, attempted()[0]["id"])["made"][0]
+    attempt: dict[str, Any] = attacked.delivery(account, attempted()[0]["id"])["attempts"][0]
     return attempt
 
 

@@ -213,7 +213,7 @@ def test_the_api_as_an_endpoint_does_not_loop(attacked: AdversarySystem, account
     until(lambda: handled(attacked, account, webhook_id) == event_ids, 20, "each event is attempted or held")
     rows = attacked.deliveries(account, webhook_id)
     assert len(rows) == len(event_ids)
-    assert all(row["attempts"] <= ATTEMPTS and row["generation"] == 1 for row in rows)
+    assert all(row["attemptCount"] <= ATTEMPTS and row["generation"] == 1 for row in rows)
 
 
 def test_the_health_port_as_an_endpoint_tells_nothing(attacked: AdversarySystem, account: Account) -> None:
@@ -221,7 +221,7 @@ def test_the_health_port_as_an_endpoint_tells_nothing(attacked: AdversarySystem,
     attacked.publish(account)
     until(lambda: attempted(attacked, account, webhook_id), 20, "the health port got the event")
     [row] = attempted(attacked, account, webhook_id)
-    attempt = attacked.delivery(account, row["id"])["made"][0]
+    attempt = attacked.delivery(account, row["id"])["attempts"][0]
     assert attempt["outcome"] == "client_error"
     assert "scorm_webhooks_" not in attempt["responseBody"]
 
@@ -383,13 +383,13 @@ def publish(attacked: AdversarySystem, account: Account, events: list[dict[str, 
 
 
 def attempted(attacked: AdversarySystem, account: Account, webhook_id: str) -> list[dict[str, Any]]:
-    return [row for row in attacked.deliveries(account, webhook_id) if row["attempts"]]
+    return [row for row in attacked.deliveries(account, webhook_id) if row["attemptCount"]]
 
 
 def handled(attacked: AdversarySystem, account: Account, webhook_id: str) -> set[str]:
     """The events whose delivery was attempted, or is held."""
     rows = attacked.deliveries(account, webhook_id)
-    return {row["eventId"] for row in rows if row["attempts"] or row["state"] == "held"}
+    return {row["eventId"] for row in rows if row["attemptCount"] or row["state"] == "held"}
 
 
 def delivery_ids(attacked: AdversarySystem, account: Account, webhook_id: str, event_id: str) -> list[str]:

@@ -48,8 +48,8 @@ async def a_dead_letter(api: ApiFixture) -> str:
     failed = attempt(
         **known,
         status=500,
-        response=b"oops",
-        kind=OutcomeKind.SERVER_ERROR,
+        response_body=b"oops",
+        outcome=OutcomeKind.SERVER_ERROR,
         message=WORDS,
         next_step=NextStep.TIER,
         tier="30s",
@@ -96,7 +96,7 @@ async def test_deliveries_have_the_apis_json(api: ApiFixture) -> None:
         assert await printed(command, "list") == (await api.acme.get(path))["data"]
     shown = await printed("deliveries", "show", dead)
     assert shown == await api.acme.get(f"/v1/deliveries/{dead}")
-    assert shown["made"][0]["answer"] == "oops"
+    assert shown["attempts"][0]["responseBody"] == "oops"
 
 
 async def test_a_retry_names_the_ids_that_do_not_exist(api: ApiFixture) -> None:

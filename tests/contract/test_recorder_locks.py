@@ -33,9 +33,9 @@ async def test_what_one_has_as_new_and_the_other_as_tried_is_recorded_by_both(st
     async with asyncio.TaskGroup() as recording, store.database.transaction() as somebody:
         await somebody.execute(select(deliveries).where(deliveries.c.id == busy.id).with_for_update())
         # This one has written lms and waits for somebody, before it comes to crm.
-        recording.create_task(store.recorder.record(batch(lms, run_pure(busy), run_pure(crm))))
+        recording.create_task(store.recorder.record(batch(lms, attempt_of(busy), attempt_of(crm))))
         await waiting(store, 1)
-        recording.create_task(store.recorder.record(batch(crm, run_pure(lms))))
+        recording.create_task(store.recorder.record(batch(crm, attempt_of(lms))))
         await waiting(store, 2)
     for made in (busy, crm, lms):
         seen = await store.producer.find(made.id)
@@ -47,7 +47,7 @@ def batch(*values: Delivery | Attempt) -> Batch:
     return fold([RecordedValue(value, NOON) for value in values])
 
 
-def run_pure(made: Delivery) -> Attempt:
+def attempt_of(made: Delivery) -> Attempt:
     return attempt(event_id=made.event_id, webhook_id=made.webhook_id)
 
 

@@ -128,7 +128,7 @@ def test_from_registration_to_the_first_event_by_http_alone(api: Api, receiver: 
     made = api("POST", "/v1/webhooks", {"url": receiver.url("/crm"), "events": ["session.completed"]})
     assert made["propagated"] is True
     seen = api("POST", f"/v1/webhooks/{made['id']}/test", {"type": "session.completed"})
-    assert (seen["state"], seen["made"][0]["status"]) == ("delivered", 200)
+    assert (seen["state"], seen["attempts"][0]["status"]) == ("delivered", 200)
     event = {
         "id": "evt_1",
         "type": "session.completed",
@@ -144,7 +144,7 @@ def test_from_registration_to_the_first_event_by_http_alone(api: Api, receiver: 
     shown = api("GET", path)
     standardwebhooks.Webhook(made["secret"]).verify(
         json.dumps(shown["payload"], separators=(",", ":")).encode(),
-        {name.lower(): value for name, value in shown["made"][0]["requestHeaders"].items()},
+        {name.lower(): value for name, value in shown["attempts"][0]["requestHeaders"].items()},
     )
     stats = api("GET", f"/v1/webhooks/{made['id']}/stats")
     assert sum(hour["attempts"] for hour in stats["hours"]) == 1

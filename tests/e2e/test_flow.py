@@ -71,7 +71,7 @@ def test_a_replayed_dead_letter_has_the_same_bytes(system: System, platform: Pla
     until(lambda: system.states(hook) == {"delivered": 1}, message="it delivered")
     assert len({request.body for request in receiver.at("/crm")}) == 1
     seen = system.run("deliveries", "show", dead["id"], "--json")
-    assert [(a["generation"], a["number"]) for a in seen["made"]] == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1)]
+    assert [(a["generation"], a["number"]) for a in seen["attempts"]] == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1)]
     assert system.run("dead-letters", "list", "--account", mine, "--json") == []
 
 

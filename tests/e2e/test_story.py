@@ -127,7 +127,7 @@ def test_a_failing_endpoint_ends_as_a_dead_letter(system: System, platform: Plat
     [dead] = system.deliveries(broken)
     seen = system.run("deliveries", "show", dead["id"], "--json")
     assert (seen["reason"], seen["payload"]["id"]) == ("exhausted", "evt_1")
-    assert [(a["number"], a["status"], a["nextStep"]) for a in seen["made"]] == [
+    assert [(a["number"], a["status"], a["nextStep"]) for a in seen["attempts"]] == [
         (1, 500, "tier"),
         (2, 500, "tier"),
         (3, 500, "tier"),
@@ -181,7 +181,7 @@ def test_the_fallback_is_tried_before_a_dead_letter(system: System, platform: Pl
     until(lambda: system.states(webhook) == {"delivered": 1}, 30, "delivered, as such")
     [delivery] = system.run("deliveries", "list", "--webhook", webhook, "--json")
     seen = system.run("deliveries", "show", delivery["id"], "--json")
-    assert [a["target"] for a in seen["made"]] == ["primary"] * 4 + ["fallback"]
+    assert [a["target"] for a in seen["attempts"]] == ["primary"] * 4 + ["fallback"]
 
 
 def test_a_deleted_webhook_gets_nothing_more(system: System, platform: Platform, receiver: Receiver) -> None:

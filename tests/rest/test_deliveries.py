@@ -78,7 +78,7 @@ async def test_a_test_waits_for_its_payload(api: ApiFixture) -> None:
     assert "payload" not in await api.acme.get(f"/v1/deliveries/{made.id}")
     await api.record(made)
     seen = await asked
-    assert (seen["state"], seen["payload"]["test"], len(seen["made"])) == ("delivered", True, 1)
+    assert (seen["state"], seen["payload"]["test"], len(seen["attempts"])) == ("delivered", True, 1)
 
 
 async def test_a_delivery_shows_payload_and_attempts(api: ApiFixture) -> None:
@@ -98,7 +98,7 @@ async def test_a_delivery_shows_payload_and_attempts(api: ApiFixture) -> None:
     seen = await api.acme.get(f"/v1/deliveries/{made.id}")
     assert (seen["state"], seen["tier"], seen["dueAt"]) == ("waiting", "30s", "2026-04-10T12:00:30Z")
     assert seen["payload"]["data"]["learnerId"] == "learner-42"
-    [made_one] = seen["made"]
+    [made_one] = seen["attempts"]
     assert made_one["requestHeaders"]["webhook-id"] == failed.request_headers["webhook-id"]
     assert (made_one["status"], made_one["milliseconds"], made_one["outcome"]) == (500, 12.0, "server_error")
     assert made_one["responseBody"] == "oops \ufffd\0"

@@ -148,7 +148,7 @@ async def test_without_a_mail_server_no_mail_counts_as_sent(notifying: NotifyFix
     mail = await notifying.runs_until(lambda mail: mail.due_at is None)
     assert (mail.status, mail.sent_at, mail.problem) == (MailStatus.NOT_SENT, None, notify_module.NO_MAIL_SERVER)
     assert mail.tries == 0
-    assert (notifying.telemetry.told("mail not sent"), notifying.telemetry.told("mail sent")) == (1, 0)
+    assert (notifying.telemetry.told("mail_not_sent"), notifying.telemetry.told("mail_sent")) == (1, 0)
     assert notifying.telemetry.told("smtp_url_not_set") == 1
 
 

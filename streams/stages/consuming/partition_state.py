@@ -47,6 +47,8 @@ class PartitionState:
         self.queued: deque[tuple[int, Handler]] = deque()
         self.tasks: set[asyncio.Task[None]] = set()
         self.revoked = False
+        # Whether a record was completed since the last commit.
+        self.has_progress = False
 
     def pause(self, reason: PauseReason, rewind_to: int | None = None) -> None:
         """Read no further; with `rewind_to` the records from that offset on are fetched again.
