@@ -148,11 +148,11 @@ def test_a_document_leads_nowhere_that_is_not_there(document: Path) -> None:
     assert [file for file in files if not (ROOT / file).exists()] == []
 
 
-def test_the_readme_leads_to_every_stage_and_document() -> None:
-    named = set(re.findall(r"[`(]((?:streams|docs)/[\w./-]+)[`)]", README))
+def test_the_readme_leads_to_every_folder_and_document() -> None:
+    named = set(re.findall(r"[`(]((?:streams|docs)/[\w./-]*\w)/?[`)]", README))
     documents = {f"docs/{path.name}" for path in (ROOT / "docs").iterdir()}
-    stages = {f"streams/stages/{name}.py" for name in ("fan_out", "deliver", "record", "publish")}
-    assert documents | stages <= named
+    folders = {f"streams/{path.parent.name}" for path in (ROOT / "streams").glob("*/__init__.py")}
+    assert documents | folders <= named
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
