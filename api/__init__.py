@@ -1,1 +1,1 @@
-"""The admin API: REST with JSON in camelCase, errors by RFC 9457; it talks to services alone."""
+"""The admin API: REST with JSON in camelCase and errors by RFC 9457. It calls services only."""

@@ -1,4 +1,4 @@
-"""The application: services in, routes out; nothing global."""
+"""The application."""
 
 from importlib.resources import files
 
@@ -14,7 +14,7 @@ from api.services import Services
 
 
 def create_app(services: Services, version: str, requests_a_minute: int) -> FastAPI:
-    """The admin API on these services."""
+    """Create the admin API on these services; nothing is global."""
     app = FastAPI(
         title="scorm-webhooks",
         version=version,
@@ -27,7 +27,7 @@ def create_app(services: Services, version: str, requests_a_minute: int) -> Fast
     app.state.rates = RateLimits(requests_a_minute)
     for module in (webhooks, deliveries, events, accounts, help_page, probes):
         app.include_router(module.router)
-    # The assets of Swagger UI, as that package carries them; nothing else of it is used.
+    # Only the assets of Swagger UI in that package are used.
     app.mount("/docs/assets", StaticFiles(directory=str(files("fastapi_offline") / "static")))
     add_handlers(app)
     describe(app)

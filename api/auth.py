@@ -1,4 +1,4 @@
-"""Who asks, what they may do, and how often."""
+"""Authentication, permissions and rate limits."""
 
 import time
 from collections import OrderedDict
@@ -23,7 +23,7 @@ _bearer = HTTPBearer(
 
 
 class RateLimits:
-    """A bucket for each key, in this process; the ones used longest ago are forgotten first, and begin full again."""
+    """A token bucket for each key, in this process. The least recently used ones are forgotten and start full again."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -38,7 +38,7 @@ class RateLimits:
 
 
 async def known_caller(request: Request) -> Caller:
-    """Whoever sent the request; asked once a request. Raises `Unauthorized` and `TooMany`."""
+    """The caller of a request, looked up once. Raises `Unauthorized` and `TooMany`."""
     known: Caller | None = getattr(request.state, "caller", None)
     if known is not None:
         return known
@@ -65,7 +65,7 @@ async def _permitted(
 ) -> Caller:
     caller = await known_caller(request)
     if missing := [name for name in scopes.scopes if name not in caller.permissions]:
-        raise Forbidden(f"this needs {', '.join(missing)}, which the key does not permit")
+        raise Forbidden(f"this needs the scope {', '.join(missing)}, which the API key does not have")
     return caller
 
 
@@ -76,7 +76,7 @@ async def _member(caller: Annotated[Caller, Security(_permitted)]) -> "Member":
 
 
 class Member:
-    """A caller who acts within one account."""
+    """A caller within one account."""
 
     def __init__(self, actor: str, account_id: str) -> None:
         self.actor = actor

@@ -1,4 +1,4 @@
-"""JSON Schemas of events that a request brings, from the limits that the code checks."""
+"""JSON Schemas of events in requests, made from the limits that the code checks."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ _ID = {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$"}
 
 
 def event_schemas() -> dict[str, Any]:
-    """The components of the OpenAPI description, by name."""
+    """The components of the OpenAPI document, by name."""
     data = {_data_name(name): {**data_schema(name), "title": _data_name(name)} for name in EVENT_TYPES}
     for schema in data.values():
-        # Which of two fields must be there is said in words: few generators understand it.
+        # That one of two fields is required is said in words: few generators understand it in a schema.
         if schema.pop("anyOf", None):
             schema["description"] = "scoreRaw or scoreScaled is required."
     event = {
@@ -25,17 +25,20 @@ def event_schemas() -> dict[str, Any]:
         "additionalProperties": False,
         "required": ["type", "createdAt", "data"],
         "properties": {
-            "id": {**_ID, "description": "Yours, the same for each repetition of the event; else one is made."},
+            "id": {
+                **_ID,
+                "description": "Your own id, the same if you publish the event again. Without one, an id is made.",
+            },
             "type": {"type": "string", "enum": list(EVENT_TYPES)},
             "createdAt": {"type": "string", "format": "date-time", "description": "When it happened (RFC 3339)."},
-            "accountId": {**_ID, "description": "Required with an operator's key; else the key's account."},
+            "accountId": {**_ID, "description": "Required with an operator's key. Otherwise it is the key's account."},
             "traceParent": {"type": "string", "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"},
             "data": {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in data]},
         },
     }
     batch = {
         "title": "NewEvents",
-        "description": "Events to publish together: all are taken or none.",
+        "description": "Events to publish together: all are accepted or none.",
         "type": "object",
         "additionalProperties": False,
         "required": ["events"],

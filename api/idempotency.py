@@ -1,4 +1,4 @@
-"""A request with an Idempotency-Key is done once: whoever repeats it gets the same answer."""
+"""Idempotency-Key: a request with one is done once, and a repetition gets the same response."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
 from streams.ports import EarlierRequest, IdempotencyStore
 
 _KEY = re.compile(r"[!-~]{1,255}")
-# One that began longer ago has died on the way; whoever repeats it then begins anew.
+# A request that began longer ago has died; a repetition starts it again.
 UNDER_WAY = timedelta(seconds=60)
 
 _KEPT_HEADERS = ("etag", "location")
@@ -24,16 +24,17 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 async def once(request: Request, key: str, handle: Handler, works_without_database: bool = False) -> Response:
-    """The same request with the same key, by the same caller within a day, is answered and not done again.
+    """Handle a request once: the same request with the same key and caller, within a day, gets the stored response.
 
-    Only what succeeded is kept, encrypted, for it may hold a secret. What failed did nothing and may be tried again.
+    Only successful responses are stored, encrypted, because they may contain a secret. A failed request did nothing
+    and can be repeated.
     """
     if not _KEY.fullmatch(key):
         raise Invalid(FieldError("Idempotency-Key", "must be 1 to 255 printable ASCII characters, no space among them"))
     services, caller = services_of(request), (await known_caller(request)).actor
     fingerprint = await _fingerprint(request)
     now = services.clock.now()
-    # The request belongs to it: a key that is used for another one, a day later, names other events.
+    # The ids of events depend on key and request: the same key for another request, a day later, makes other ids.
     request.state.repeat_key = f"{caller}/{key}/{fingerprint}"
     try:
         known = await _begin(services.responses, caller, key, fingerprint, now)
@@ -53,7 +54,7 @@ async def once(request: Request, key: str, handle: Handler, works_without_databa
     try:
         await services.responses.finish(caller, key, now, response.status_code, kept)
     except Unavailable as away:
-        # It is done all the same, and whoever asked is to hear of it.
+        # The request is done, so the caller gets its response.
         services.telemetry.info("answer not kept", request_id=request.state.request_id, why=str(away))
     return response
 
@@ -61,7 +62,7 @@ async def once(request: Request, key: str, handle: Handler, works_without_databa
 async def _begin(
     responses: IdempotencyStore, caller: str, key: str, fingerprint: str, now: datetime
 ) -> EarlierRequest | None:
-    """What is known of an earlier request; None when this one is the first, or the first one died on its way."""
+    """The earlier request with this key; None when this is the first, or the first one died."""
     known = await responses.begin(caller, key, fingerprint, now)
     if known is not None and known.status is None and now - known.begun_at > UNDER_WAY:
         await responses.forget(caller, key, known.begun_at)
@@ -71,9 +72,9 @@ async def _begin(
 
 def _again(request: Request, known: EarlierRequest, fingerprint: str) -> Response:
     if known.fingerprint != fingerprint:
-        raise Invalid(FieldError("Idempotency-Key", "was used for another request: take a new one"))
+        raise Invalid(FieldError("Idempotency-Key", "was used for another request: use a new key"))
     if known.status is None or known.encrypted_response is None:
-        raise Conflict("the first request with this Idempotency-Key is still under way: try again in a moment")
+        raise Conflict("the first request with this Idempotency-Key is still in progress: try again in a moment")
     body, headers = json.loads(services_of(request).encryption.decrypt(known.encrypted_response))
     headers["Idempotent-Replayed"] = "true"
     return Response(body, known.status, headers, "application/json" if body else None)

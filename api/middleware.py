@@ -1,4 +1,4 @@
-"""What every request gets: an id, a limit of size, headers, a line in the log and numbers in the metrics."""
+"""For every request: an id, a size limit, headers, a log line and metrics."""
 
 import re
 import time
@@ -14,7 +14,7 @@ from api.problems import problem
 from api.services import Services
 
 MOST_BODY_BYTES = 1024 * 1024
-# In metrics and logs: the client went away before its request was complete. Nobody gets this status.
+# For metrics and logs only: the client went away before its request was complete.
 CLIENT_CLOSED = 499
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _METHODS = {"GET", "HEAD", "POST", "PATCH", "DELETE"}
@@ -22,14 +22,14 @@ _QUIET = {"/healthz", "/readyz", "/metrics"}
 
 
 class TooLarge(HTTPException):
-    """The request's body is larger than any that has a use."""
+    """The request's body is too large."""
 
     def __init__(self) -> None:
         super().__init__(413, f"The body is larger than {MOST_BODY_BYTES // 1024} KiB")
 
 
 class RequestMiddleware:
-    """The outermost middleware; what the application raises unexpectedly ends here as a problem without details."""
+    """The outermost middleware. An unexpected exception becomes a problem without details."""
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
@@ -57,7 +57,7 @@ class RequestMiddleware:
             status = CLIENT_CLOSED
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
-            # The error's own words may hold what a customer sent.
+            # The exception's message may contain what a customer sent.
             self._telemetry.info(
                 "request broke",
                 request_id=request_id,
@@ -65,7 +65,9 @@ class RequestMiddleware:
                 where=f"{where.filename}:{where.lineno}",
             )
             if status == 0:
-                broken = problem(Request(scope), 500, "broken", "The request could not be served: a defect of ours")
+                broken = problem(
+                    Request(scope), 500, "broken", "The request failed because of an error in our own code"
+                )
                 await broken(scope, receive, sending)
         finally:
             self._note(scope, status, time.perf_counter() - began)
@@ -73,7 +75,7 @@ class RequestMiddleware:
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         if scope["path"] in _QUIET:
             return
-        # The template and not the path: ids would make as many series.
+        # The template, not the path: each id would make a series of its own.
         route = getattr(scope.get("route"), "path", "unknown")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._telemetry.count("api_requests_total", method=method, route=route, status=str(status))

@@ -1,4 +1,4 @@
-"""The OpenAPI description: what FastAPI makes of the routes, and how each can fail."""
+"""The OpenAPI document: FastAPI's, with the errors of each route."""
 
 from typing import Any
 
@@ -13,13 +13,14 @@ ABOUT = """
 Register webhooks, see what was delivered to them and why something was not, and act on it.
 
 Send `Authorization: Bearer <API key>`. Names are camelCase; absent values are left out; times are UTC. Lists are
-newest first: hand `nextCursor` back as `cursor`. Every answer has an `X-Request-Id`; every error is a problem of
-RFC 9457, with `errors` that name the fields. A POST with an `Idempotency-Key` may be repeated: it is done once.
+newest first: `nextCursor` is the `cursor` of the next page. Every response has an `X-Request-Id`. Every error is a
+problem of RFC 9457, with `errors` that name the fields. A POST with an `Idempotency-Key` can be repeated: it is done
+once.
 """
 
 _PROBLEM: dict[str, Any] = {
     "title": "Problem",
-    "description": "An error (RFC 9457); `type` tells kinds apart.",
+    "description": "An error (RFC 9457); `type` identifies its kind.",
     "type": "object",
     "required": ["type", "title", "status", "requestId"],
     "properties": {
@@ -39,36 +40,36 @@ _PROBLEM: dict[str, Any] = {
                 },
             },
         },
-        "omittedErrors": {"type": "integer", "minimum": 1, "description": "How many errors are not shown."},
+        "omittedErrors": {"type": "integer", "minimum": 1, "description": "The number of errors that are not shown."},
         "requestId": {"type": "string", "examples": ["req_01HYX9K2M3N4P5Q6R7S8T9V0W1"]},
     },
 }
 _WHEN = {
     "400": "The body is not JSON.",
-    "401": "No API key, or one that opens nothing.",
-    "403": "The key does not permit this.",
+    "401": "No API key, or an unknown, revoked or expired one.",
+    "403": "The key has no permission for this.",
     "404": "There is no such object in this account.",
     "405": "Not a method of this resource.",
-    "409": "Not while things stand as they do.",
-    "412": "It has changed since it was read.",
+    "409": "Conflicts with the current state.",
+    "412": "It was changed since it was read.",
     "408": "The request took too long to arrive.",
     "413": "The body is larger than 1 MiB.",
     "422": "Some fields are wrong.",
     "431": "The URL and the headers are larger than 64 KiB.",
     "429": "Too many requests: `Retry-After` says how long to wait.",
-    "503": "A part that is needed does not answer: try again.",
+    "503": "Kafka or the database does not answer: try again.",
 }
 _REPEATABLE = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "Any text of yours: the same request with the same key is done once in a day.",
+    "description": "Any text. The same request with the same key is done once within a day.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 
 
 def describe(app: FastAPI) -> None:
-    """Let `app.openapi` say the whole truth."""
+    """Complete the document that `app.openapi` returns."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

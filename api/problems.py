@@ -43,17 +43,17 @@ class TooMany(ScormWebhooksError):
 # (status, short name, title)
 _KINDS: Mapping[type[ScormWebhooksError], tuple[int, str, str]] = {
     Invalid: (422, "invalid", "Some fields are wrong"),
-    NotFound: (404, "not-found", "There is no such object"),
+    NotFound: (404, "not-found", "Not found"),
     Unauthorized: (401, "unauthorized", "An API key is needed"),
-    Forbidden: (403, "forbidden", "The API key does not permit this"),
-    Conflict: (409, "conflict", "Not while things stand as they do"),
-    Stale: (412, "stale", "It has changed since it was read"),
+    Forbidden: (403, "forbidden", "The API key has no permission for this"),
+    Conflict: (409, "conflict", "Conflicts with the current state"),
+    Stale: (412, "stale", "It was changed since it was read"),
     TooMany: (429, "too-many-requests", "Too many requests"),
-    Refused: (422, "refused", "The database does not take this"),
-    InvalidRecord: (500, "unreadable", "Something stored cannot be read"),
-    Unavailable: (503, "unavailable", "A part that is needed does not answer"),
+    Refused: (422, "refused", "The database does not accept this"),
+    InvalidRecord: (500, "undecryptable", "A stored secret cannot be decrypted"),
+    Unavailable: (503, "unavailable", "Kafka or the database does not answer"),
 }
-# What pydantic says as if to its own kind.
+# Messages of pydantic, rewritten for people.
 _OUR_WORDS = {"extra_forbidden": "is not a field here", "missing": "is required"}
 _HTTP_NAMES = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "too-large"}
 
@@ -67,7 +67,7 @@ def problem(
     errors: Sequence[FieldError] = (),
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """A problem's answer, at most 64 KiB; `type` is a URN, for programs to tell problems apart."""
+    """A problem's response, at most 64 KiB; `type` is a URN that identifies its kind."""
     body: dict[str, Any] = {"type": f"urn:scorm-webhooks:{name}", "title": title, "status": status}
     if detail:
         body["detail"] = _short(detail, ERROR_DETAIL_CHARACTERS)
@@ -86,13 +86,13 @@ def problem(
 
 
 def _short(text: str, characters: int) -> str:
-    # A name that came with the request may be anything, half of a surrogate pair too.
+    # A name in a request may contain anything, half of a surrogate pair too.
     shown = text if len(text) <= characters else text[: characters - 1] + "…"
     return shown.encode(errors="replace").decode()
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Answer every error of ours, of validation and of routing as a problem."""
+    """Turn every exception of ours, of validation and of routing into a problem."""
     for kind in _KINDS:
         app.add_exception_handler(kind, _ours)
     app.add_exception_handler(RequestValidationError, _validation)
@@ -111,7 +111,7 @@ async def _ours(request: Request, error: Exception) -> JSONResponse:
         headers["Retry-After"] = str(error.retry_seconds)
     if isinstance(error, Unavailable):
         headers["Retry-After"] = "5"
-    # What the database says of itself is for operators, who find it in the log.
+    # The database's own message is for operators, in the log.
     detail = "try again in a few seconds" if isinstance(error, Unavailable | Refused) else str(error)
     if isinstance(error, Unavailable | Refused | InvalidRecord):
         request.app.state.services.telemetry.info("request failed", request_id=request.state.request_id, why=str(error))
@@ -130,22 +130,22 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
 def _message(error: Mapping[str, Any]) -> str:
     if ID_PATTERN.pattern in error.get("ctx", {}).get("pattern", ""):
         return f"must be an id: {ID_WORDS}"
-    # Pydantic puts this before what our own validators say.
+    # Pydantic's prefix of our own validators' messages.
     return _OUR_WORDS.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     name = _HTTP_NAMES.get(error.status_code, "error")
-    if error.status_code == 400:  # FastAPI could not parse the body, for another reason than its syntax
+    if error.status_code == 400:  # FastAPI could not parse the body, and its syntax is not the reason.
         too_deep = isinstance(error.__cause__, RecursionError)
-        detail = "It is nested too deeply." if too_deep else "It holds a number or a text that cannot be read."
+        detail = "It is nested too deeply." if too_deep else "It contains a number or a text that cannot be read."
         return problem(request, 400, name, "The body cannot be read as JSON", detail)
     return problem(request, error.status_code, name, str(error.detail), headers=error.headers)
 
 
 def path(location: Sequence[int | str]) -> str:
-    """`events[0].data` for where pydantic found something wrong; where in the request it was goes without saying."""
+    """A path such as `events[0].data` for pydantic's location of an error."""
     text = ""
     for part in location[1:] if location[:1] in (("body",), ("query",), ("path",), ("header",)) else location:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part

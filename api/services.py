@@ -1,4 +1,4 @@
-"""What the API stands on."""
+"""The services that the API calls."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from streams.services.webhooks import WebhookService
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The services and the few ports that routes use; `readiness_problems` says why requests cannot be served now."""
+    """The services and ports that routes use; `readiness_problems` says why requests cannot be served now."""
 
     access: AccessService
     accounts: AccountService
@@ -38,6 +38,6 @@ class Services:
 
 
 def services_of(request: Request) -> Services:
-    """Those that the application was made with."""
+    """The services of the application."""
     services: Services = request.app.state.services
     return services

@@ -1,4 +1,4 @@
-"""How every route behaves: it knows its parameters, and a POST may be repeated."""
+"""Routes that refuse unknown parameters and respect Idempotency-Key."""
 
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
@@ -10,9 +10,9 @@ from streams.core.errors import FieldError, Invalid
 
 
 class StrictRoute(APIRoute):
-    """A parameter that it does not have is an error: a filter with a slip of the pen would find everything."""
+    """Reject unknown parameters: a mistyped filter would match everything."""
 
-    # Whether a POST with an Idempotency-Key is done though its answer cannot be kept: a repetition then does it again.
+    # Whether a POST with an Idempotency-Key is done although its response cannot be stored: a repetition does it again.
     works_without_database = False
 
     def get_route_handler(self) -> Handler:
@@ -21,10 +21,10 @@ class StrictRoute(APIRoute):
         repeatable = "POST" in (self.methods or ())
 
         async def handler(request: Request) -> Response:
-            # Before the body is read: without a key nobody makes us hold it.
+            # Before the body is read: without a valid key we do not buffer it.
             await known_caller(request)
             if strangers := sorted(request.query_params.keys() - known):
-                message = f"is no parameter here; there are {', '.join(sorted(known)) or 'none'}"
+                message = f"is not a parameter here; the parameters are {', '.join(sorted(known)) or 'none'}"
                 raise Invalid(*(FieldError(name, message) for name in strangers))
             key = request.headers.get("idempotency-key") if repeatable else None
             return (
@@ -35,7 +35,7 @@ class StrictRoute(APIRoute):
 
 
 class PublishRoute(StrictRoute):
-    """Events are not lost because the database is away; a repetition has the same ids, so receivers drop it."""
+    """Publishes events while the database is away; a repetition has the same ids, so receivers drop it."""
 
     works_without_database = True
 

@@ -1,1 +1,1 @@
-"""What requests and answers look like: JSON in camelCase; absent values are left out."""
+"""The models of requests and responses: JSON in camelCase; absent values are left out."""

@@ -1,4 +1,4 @@
-"""Accounts, access, mails and the audit log as requests and answers show them."""
+"""Models of accounts, access, mails and the audit log."""
 
 from typing import Annotated, Any
 
@@ -30,7 +30,7 @@ PlanLimit = Annotated[int, Field(ge=1, lt=2**63, description="Launches a calenda
 
 
 class NewAccount(Input):
-    """An account to open."""
+    """An account to create."""
 
     name: Name
     emails: Emails = Field(default_factory=list)
@@ -38,7 +38,7 @@ class NewAccount(Input):
 
 
 class AccountChanges(Changes):
-    """What to change of an account; what is left out stays as it is. `planLimit: null` removes the limit."""
+    """Changes of an account; a field that is left out does not change. `planLimit: null` removes the limit."""
 
     name: Name = UNCHANGED
     emails: Emails = UNCHANGED
@@ -47,7 +47,7 @@ class AccountChanges(Changes):
 
 
 class AccountDetails(Model):
-    """An account; with `weeklyDigest` it is reminded of dead letters each week."""
+    """An account. With `weeklyDigest` a mail each week reminds of dead letters."""
 
     id: str
     name: str
@@ -58,13 +58,13 @@ class AccountDetails(Model):
 
 
 class AccountWithKey(AccountDetails):
-    """The same with its first API key, which is shown this once."""
+    """An account with its first API key, which is shown only once."""
 
     api_key: Annotated[str, Field(examples=["sk_3JtZlpXKk0xq…"])]
 
 
 class NewKey(Input):
-    """An API key to make."""
+    """An API key to create."""
 
     name: Annotated[Text, Field(min_length=1, max_length=NAME_CHARACTERS, examples=["The nightly export"])]
     scopes: Scopes
@@ -72,7 +72,7 @@ class NewKey(Input):
 
 
 class Key(Model):
-    """An API key, known by its start."""
+    """An API key; `prefix` are its first characters."""
 
     id: str
     name: str
@@ -85,19 +85,19 @@ class Key(Model):
 
 
 class KeyWithText(Key):
-    """The same with the key itself, which is shown this once."""
+    """An API key with its text, which is shown only once."""
 
     api_key: str
 
 
 class NewUser(Input):
-    """Who may sign in to the account's dashboard."""
+    """A user to add, who may sign in to the account's dashboard."""
 
     email: Annotated[Email, Field(min_length=3, examples=["ada@example.com"])]
 
 
 class UserDetails(Model):
-    """Somebody who may sign in."""
+    """A user, who may sign in to the account's dashboard."""
 
     id: str
     email: str
@@ -105,13 +105,13 @@ class UserDetails(Model):
 
 
 class SignInToken(Model):
-    """What lets a user in once, within a quarter of an hour."""
+    """A token that signs a user in once, within 15 minutes."""
 
     token: str
 
 
 class AuditLogEntry(Model):
-    """Who did what to which object."""
+    """An entry of the audit log: who did what to which object."""
 
     id: str
     at: Time
@@ -123,7 +123,7 @@ class AuditLogEntry(Model):
 
 
 class Notification(Model):
-    """A mail to the account; `dueAt` is there while its `status` is `pending`."""
+    """A mail to the account. `dueAt` is present while its `status` is `pending`."""
 
     id: str
     kind: MailKind
@@ -188,7 +188,7 @@ def user_of(user: User) -> UserDetails:
 
 
 def audit_entry_of(audit_entry: AuditEntry) -> AuditLogEntry:
-    """A deed."""
+    """An audit entry."""
     return AuditLogEntry(
         id=audit_entry.id,
         at=audit_entry.at,

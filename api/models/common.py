@@ -28,25 +28,25 @@ Row = TypeVar("Row")
 
 
 class Model(BaseModel):
-    """An object of an answer."""
+    """A model of responses."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        # Many hold what nobody but who asked may see.
+        # Many contain what only the caller may see.
         return ()
 
 
 class Input(Model):
-    """An object of a request: a field that it does not have is an error, for it may be a slip of the pen."""
+    """A model of requests. An unknown field is an error: it may be a typing error."""
 
-    # Strict: `true` is no number and "5" is none either. JSON has no enums, so those fields are not strict.
+    # Strict: `true` and "5" are not numbers. JSON has no enums, so those fields are not strict.
     model_config = ConfigDict(extra="forbid", strict=True)
 
     @model_validator(mode="before")
     @classmethod
     def _limit_fields(cls, given: Any) -> Any:
-        # Pydantic makes an error for each unknown field: a hundred thousand of them would take much memory.
+        # Pydantic makes an error for each unknown field: a hundred thousand would need too much memory.
         if isinstance(given, dict) and len(given) > REQUEST_FIELDS:
             raise ValueError(f"must have at most {REQUEST_FIELDS} fields")
         return given
@@ -62,9 +62,9 @@ UNCHANGED: Any = None
 
 
 class Changes(Input):
-    """What to change; a field that is left out stays as it is.
+    """A model of changes; a field that is left out does not change.
 
-    No field has a default in the schema: a generated client would send it, and change what nobody named.
+    No field has a default in the schema: a generated client would send it, and change what the caller did not name.
     """
 
     model_config = ConfigDict(json_schema_extra=_without_defaults)
@@ -75,14 +75,14 @@ class Changes(Input):
 
 
 class Page(Model, Generic[Row]):
-    """Some rows of a list, newest first; `nextCursor` is absent when these are the last."""
+    """A page of a list, newest first; `nextCursor` is absent on the last page."""
 
     data: list[Row]
     next_cursor: str | None = None
 
 
 def _in_utc(text: object) -> datetime:
-    # Nothing but RFC 3339: a number would be taken for seconds since 1970.
+    # Only RFC 3339: a number would be read as seconds since 1970.
     if (moment := parse_time(text)) is None:
         raise ValueError("must be a time with a zone such as 2026-04-10T14:32:00Z")
     return moment
@@ -90,14 +90,14 @@ def _in_utc(text: object) -> datetime:
 
 def _storable(text: str) -> str:
     if "\0" in text:
-        raise ValueError("must not hold the character NUL")
+        raise ValueError("must not contain the character NUL")
     if not is_unicode(text):
-        raise ValueError("must not hold half of a surrogate pair")
+        raise ValueError("must not contain half of a surrogate pair")
     return text
 
 
 def at_most(count: int, value: str) -> BeforeValidator:
-    """Limit a list or an object before pydantic looks into it.
+    """Limit a list or an object before pydantic validates it.
 
     `Field(max_length=…)` alone makes an error for each wrong item first: a body of 1 MiB took 900 MB.
     """
@@ -125,16 +125,16 @@ After = Annotated[
     Query(
         alias="cursor",
         max_length=CURSOR_CHARACTERS,
-        description="The `nextCursor` of the page before this one.",
+        description="The `nextCursor` of the previous page.",
     ),
 ]
 
 
 def cursor_of(text: str | None) -> Cursor | None:
-    """The cursor of a query parameter. Raises `Invalid`."""
+    """Parse the cursor of a query parameter. Raises `Invalid`."""
     return parse_cursor(text) if text is not None else None
 
 
 def text_of(cursor: Cursor | None) -> str | None:
-    """The cursor as the next request brings it."""
+    """Format a cursor for the next request."""
     return str(cursor) if cursor else None

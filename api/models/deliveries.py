@@ -1,4 +1,4 @@
-"""Deliveries, dead letters, jobs and events as requests and answers show them."""
+"""Models of deliveries, dead letters and jobs."""
 
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ EventType = Annotated[str, StringConstraints(pattern=r"^[a-z.]{1,64}$"), Field(e
 
 
 class Delivery(Model):
-    """One event owed to one webhook, as it stands."""
+    """One event owed to one webhook, with its state."""
 
     id: str
     account_id: str
@@ -28,7 +28,7 @@ class Delivery(Model):
     reason: Annotated[str | None, Field(description="Why it is held or dead.")] = None
     message: Annotated[str | None, Field(description="The same for a person.")] = None
     attempt_count: Annotated[int, Field(description="Attempts made in this generation.")]
-    generation: Annotated[int, Field(description="How often it was begun: 1, and one more for each replay.")]
+    generation: Annotated[int, Field(description="1, and one more for each replay.")]
     target: Target
     tier: str | None = None
     due_at: Time | None = None
@@ -37,7 +37,7 @@ class Delivery(Model):
 
 
 class Attempt(Model):
-    """One request and what came of it; the answer is shown up to 4 KiB."""
+    """One attempt; the response's body is shown up to 4 KiB."""
 
     generation: int
     number: int
@@ -51,19 +51,19 @@ class Attempt(Model):
     response_body: str
     outcome: str
     message: str
-    next_step: Annotated[str, Field(description="What became of the delivery after it.")]
+    next_step: Annotated[str, Field(description="What followed: done, tier, fallback, held, dead or discarded.")]
     tier: str | None = None
 
 
 class DeliveryWithAttempts(Delivery):
-    """The same with the payload and every attempt, oldest first."""
+    """A delivery with its payload and every attempt, oldest first."""
 
-    payload: Annotated[Any, Field(description="Absent until it is recorded, and once it is no longer kept.")] = None
+    payload: Annotated[Any, Field(description="Absent until it is stored, and after retention.")] = None
     attempts: list[Attempt]
 
 
 class DeadLetterFilter(Input):
-    """Which dead letters; what is left out does not matter. An empty filter means all of the account."""
+    """A filter of dead letters. An empty filter matches all of the account."""
 
     webhook_id: Id | None = None
     event_id: Id | None = None
@@ -73,7 +73,7 @@ class DeadLetterFilter(Input):
     until: Moment | None = None
 
     def wanted(self) -> DeliveryFilter:
-        """The same for services."""
+        """The filter for services."""
         return DeliveryFilter(**dict(self))
 
 
@@ -85,20 +85,20 @@ class DeadLetterChoice(Input):
 
 
 class AffectedDeliveries(Model):
-    """The affected dead letters. An id that is in neither list names a delivery that is no dead letter."""
+    """The affected dead letters. An id in neither list is a delivery that is not a dead letter."""
 
     ids: list[str]
-    unknown: Annotated[list[str], Field(description="Ids of the request that no delivery of the account has.")]
+    unknown: Annotated[list[str], Field(description="Ids in the request that the account does not have.")]
 
 
 class JobDetails(Model):
-    """Work on many deliveries; `finishedAt` is absent while it goes on."""
+    """An action on many deliveries; `finishedAt` is absent while it runs."""
 
     id: str
     kind: JobKind
     total: int
     done: int
-    failed: Annotated[int, Field(description="Their webhook or payload is no more.")]
+    failed: Annotated[int, Field(description="Deliveries whose webhook or payload no longer exists.")]
     created_at: Time
     finished_at: Time | None = None
 
@@ -109,7 +109,7 @@ def delivery_of(delivery_state: DeliveryState) -> Delivery:
 
 
 def delivery_with_attempts(seen: DeliveryDetails) -> DeliveryWithAttempts:
-    """A delivery with all that is known of it."""
+    """A delivery with its payload and attempts."""
     return DeliveryWithAttempts(
         **_fields(seen.delivery_state), payload=seen.payload, attempts=[_attempt(attempt) for attempt in seen.attempts]
     )

@@ -1,4 +1,4 @@
-"""Events as requests bring them and answers show them."""
+"""Models of events."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -28,28 +28,28 @@ EVENT_EXAMPLES = {
 
 
 class AcceptedEventDetails(Model):
-    """One event that was taken."""
+    """One accepted event."""
 
     id: str
     webhooks: Annotated[
         int | None,
         Field(
-            description="How many webhooks of the account want it as things are now, paused ones included; "
-            "0 is a hint that none is registered for it. Absent while the database is away, and where the webhooks "
+            description="The number of webhooks of the account that want it now, paused ones included; "
+            "0 is a hint that no webhook is registered for it. Absent while the database is away, or when the webhooks "
             "or their scopes are too many to compare."
         ),
     ] = None
 
 
 class AcceptedEvents(Model):
-    """The events in their order, and their ids; Kafka has acknowledged all of them."""
+    """The events in their order, and their ids; Kafka acknowledged all."""
 
     ids: list[str]
     events: list[AcceptedEventDetails]
 
 
 def taken(accepted: Sequence[AcceptedEvent]) -> AcceptedEvents:
-    """What became of the events of one request."""
+    """The accepted events of one request."""
     return AcceptedEvents(
         ids=[event.id for event in accepted],
         events=[AcceptedEventDetails(id=event.id, webhooks=event.webhooks) for event in accepted],
@@ -57,15 +57,15 @@ def taken(accepted: Sequence[AcceptedEvent]) -> AcceptedEvents:
 
 
 class EventType(Model):
-    """A type of event that webhooks may take."""
+    """An event type."""
 
     type: str
-    data_schema: Annotated[dict[str, Any], Field(description="What `data` may hold, as JSON Schema.")]
-    example: Annotated[dict[str, Any], Field(description="The whole payload, as a test sends it.")]
+    data_schema: Annotated[dict[str, Any], Field(description="The JSON Schema of `data`.")]
+    example: Annotated[dict[str, Any], Field(description="The whole payload, as a test event has it.")]
 
 
 class NewTest(Input):
-    """Which type of event to send."""
+    """A test event to send."""
 
     type: Annotated[str, Field(min_length=1, max_length=EVENT_TYPE_CHARACTERS, examples=["session.launched"])] = (
         "session.completed"

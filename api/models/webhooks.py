@@ -1,4 +1,4 @@
-"""Webhooks as requests and answers show them."""
+"""Models of webhooks."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -63,12 +63,12 @@ Headers = Annotated[
     ),
     at_most(HEADERS, "headers"),
 ]
-Concurrency = Annotated[int, Field(ge=1, le=CONCURRENCY, description="Requests at once, at most.")]
+Concurrency = Annotated[int, Field(ge=1, le=CONCURRENCY, description="Requests in flight at once, at most.")]
 Description = Annotated[Text, Field(max_length=DESCRIPTION_CHARACTERS, examples=["The CRM of the sales team"])]
 
 
 class NewWebhook(Input):
-    """What to register."""
+    """A webhook to register."""
 
     url: Url
     events: Events = Field(default_factory=lambda: [ALL_EVENTS])
@@ -80,12 +80,12 @@ class NewWebhook(Input):
     max_concurrency: Concurrency = DEFAULT_MAX_CONCURRENCY
 
     def webhook_input(self, account_id: str) -> WebhookInput:
-        """The same for an account."""
+        """The input for an account."""
         return WebhookInput(account_id, **dict(self))
 
 
 class WebhookChanges(Changes):
-    """What to change; what is left out stays as it is. `fallbackUrl: null` removes it."""
+    """Changes of a webhook; a field that is left out does not change. `fallbackUrl: null` removes it."""
 
     url: Url = UNCHANGED
     events: Events = UNCHANGED
@@ -99,19 +99,19 @@ class WebhookChanges(Changes):
 
 
 class Enabling(Input):
-    """What becomes of what is held: sent on oldest first, kept as dead letters, or discarded."""
+    """What happens to held deliveries: delivered oldest first, kept as dead letters, or discarded."""
 
     held: Annotated[HeldChoice, Field(strict=False)] = HeldChoice.DELIVER
 
 
 class Rotation(Input):
-    """For how many hours the old secret counts beside the new one; 0 ends it at once."""
+    """For how many hours the old secret stays valid; 0 ends it at once."""
 
     overlap_hours: Annotated[int, Field(ge=0, le=MOST_OVERLAP_HOURS)] = DEFAULT_OVERLAP_HOURS
 
 
 class Webhook(Model):
-    """A webhook; `propagated` is there after a change and says whether all stages know of it already."""
+    """A webhook. After a change, `propagated` says whether all stages know the change already."""
 
     id: str
     account_id: str
@@ -127,7 +127,7 @@ class Webhook(Model):
     pause_reason: PauseReason | None = None
     paused_at: Time | None = None
     old_secret_until: Annotated[
-        Time | None, Field(description="During a rotation: until when the old secret counts.")
+        Time | None, Field(description="During a rotation: until when the old secret is valid.")
     ] = None
     created_at: Time
     version: int
@@ -135,7 +135,7 @@ class Webhook(Model):
 
 
 class WebhookWithSecret(Webhook):
-    """The same with its signing secret."""
+    """A webhook with its signing secret."""
 
     secret: Annotated[str, Field(examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])]
 
@@ -157,7 +157,7 @@ def changed_webhook(changed: Changed, now: datetime) -> Webhook:
 
 
 def webhook_with_secret(shown: Registered | Rotated, now: datetime) -> WebhookWithSecret:
-    """A webhook that has a new secret."""
+    """A webhook with a new secret."""
     changed = shown.changed
     return WebhookWithSecret(
         **_webhook_fields(changed.registration, now), propagated=changed.propagated, secret=shown.secret

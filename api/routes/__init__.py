@@ -1,1 +1,1 @@
-"""The routes, by what they are about; each names the permission that it needs."""
+"""The routes by subject; each names the permission that it needs."""

@@ -1,4 +1,4 @@
-"""What operators do: open accounts, give access and take it away. And what an account may see of itself."""
+"""Routes for operators: accounts and access. And what an account may see of itself."""
 
 from enum import Enum
 
@@ -38,7 +38,7 @@ OPERATORS: list[str | Enum] = ["Accounts (operators)"]
     "/v1/accounts", status_code=201, tags=OPERATORS, summary="Open an account", response_model_exclude_none=True
 )
 async def open_account(body: NewAccount, caller: Operator, request: Request) -> AccountWithKey:
-    """With a first API key, which may do everything in it and is shown this once."""
+    """The response has a first API key with every scope, which is shown only once."""
     opened = await services_of(request).accounts.open(body.name, body.emails, body.plan_limit, by=caller.actor)
     return opened_account(opened)
 
@@ -51,7 +51,7 @@ async def list_accounts(caller: Operator, request: Request) -> list[AccountDetai
 
 @router.get("/v1/accounts/{account_id}", tags=OPERATORS, summary="Show an account", response_model_exclude_none=True)
 async def show_account(account_id: Id, caller: Operator, request: Request) -> AccountDetails:
-    """Its name, notification addresses and plan."""
+    """Name, notification addresses and plan."""
     return account_of(await services_of(request).accounts.find(account_id))
 
 
@@ -59,7 +59,7 @@ async def show_account(account_id: Id, caller: Operator, request: Request) -> Ac
     "/v1/accounts/{account_id}", tags=OPERATORS, summary="Change an account", response_model_exclude_none=True
 )
 async def change_account(account_id: Id, body: AccountChanges, caller: Operator, request: Request) -> AccountDetails:
-    """What the body leaves out stays as it is. `planLimit: null` is no limit."""
+    """A field that is left out does not change. `planLimit: null` means no limit."""
     changed = await services_of(request).accounts.change(account_id, body.given(), by=caller.actor)
     return account_of(changed)
 
@@ -72,7 +72,7 @@ async def change_account(account_id: Id, body: AccountChanges, caller: Operator,
     response_model_exclude_none=True,
 )
 async def add_key(account_id: Id, body: NewKey, caller: Operator, request: Request) -> KeyWithText:
-    """It is shown this once; only its hash is kept."""
+    """The key is shown only once; its hash is stored."""
     made = await services_of(request).access.add_key(
         account_id, body.name, body.scopes, body.expires_at, by=caller.actor
     )
@@ -81,19 +81,19 @@ async def add_key(account_id: Id, body: NewKey, caller: Operator, request: Reque
 
 @router.get("/v1/accounts/{account_id}/keys", tags=OPERATORS, summary="List API keys", response_model_exclude_none=True)
 async def list_keys(account_id: Id, caller: Operator, request: Request) -> list[Key]:
-    """Known by their starts; when each was last used, to the minute."""
+    """Each with its first characters, and when it was last used, to the minute."""
     return [key_of(key) for key in await services_of(request).access.keys(account_id)]
 
 
 @router.delete("/v1/accounts/{account_id}/keys/{key_id}", status_code=204, tags=OPERATORS, summary="Revoke an API key")
 async def revoke_key(account_id: Id, key_id: Id, caller: Operator, request: Request) -> None:
-    """At once and for good."""
+    """At once and for ever."""
     await services_of(request).access.revoke_key(account_id, key_id, by=caller.actor)
 
 
 @router.post("/v1/accounts/{account_id}/users", status_code=201, tags=OPERATORS, summary="Let somebody sign in")
 async def add_user(account_id: Id, body: NewUser, caller: Operator, request: Request) -> UserDetails:
-    """Somebody who is there already stays as they are."""
+    """A user who exists already does not change."""
     return user_of(await services_of(request).access.add_user(account_id, body.email, by=caller.actor))
 
 
@@ -103,11 +103,9 @@ async def list_users(account_id: Id, caller: Operator, request: Request) -> list
     return [user_of(user) for user in await services_of(request).access.users(account_id)]
 
 
-@router.delete(
-    "/v1/accounts/{account_id}/users/{user_id}", status_code=204, tags=OPERATORS, summary="Let somebody sign in no more"
-)
+@router.delete("/v1/accounts/{account_id}/users/{user_id}", status_code=204, tags=OPERATORS, summary="Remove a user")
 async def remove_user(account_id: Id, user_id: Id, caller: Operator, request: Request) -> None:
-    """Their links end too."""
+    """Sign-in links of the user end too."""
     await services_of(request).access.remove_user(account_id, user_id, by=caller.actor)
 
 
@@ -118,7 +116,7 @@ async def remove_user(account_id: Id, user_id: Id, caller: Operator, request: Re
     summary="Make a token that signs a user in once",
 )
 async def make_sign_in_token(account_id: Id, user_id: Id, caller: Operator, request: Request) -> SignInToken:
-    """For a platform that signs its own users in; it lasts a quarter of an hour."""
+    """For a platform that signs its own users in. The token is valid for 15 minutes."""
     access = services_of(request).access
     return SignInToken(token=await access.sign_in_token(account_id, user_id, by=caller.actor))
 
@@ -137,7 +135,7 @@ async def audit(caller: Operator, request: Request, limit: Limit = 50, cursor: A
 async def own_audit(
     caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
 ) -> Page[AuditLogEntry]:
-    """In this account, newest first."""
+    """Of this account, newest first."""
     page = await services_of(request).audit.list(caller.account_id, cursor_of(cursor), limit)
     return Page(data=[audit_entry_of(audit_entry) for audit_entry in page.rows], next_cursor=text_of(page.next))
 

@@ -1,4 +1,4 @@
-"""See deliveries and dead letters, and act on them."""
+"""Routes for deliveries and dead letters."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -31,8 +31,8 @@ router = APIRouter(route_class=StrictRoute)
 OfWebhook = Annotated[Id | None, Query(alias="webhookId", description="Only this webhook's.")]
 OfEvent = Annotated[Id | None, Query(alias="eventId", description="Only of the event with this id.")]
 OfType = Annotated[EventType | None, Query(alias="eventType", description="Only of this type of event.")]
-Since = Annotated[Moment | None, Query(description="Only what was first seen then or later.")]
-Until = Annotated[Moment | None, Query(description="Only what was first seen before.")]
+Since = Annotated[Moment | None, Query(description="Only deliveries first seen then or later.")]
+Until = Annotated[Moment | None, Query(description="Only deliveries first seen before.")]
 
 
 async def _filter(
@@ -65,7 +65,7 @@ async def list_deliveries(
     wanted: Wanted,
     state: Annotated[State | None, Query(description="Only in this state.")] = None,
 ) -> Page[Delivery]:
-    """Newest first. A page and the next one skip nothing and show nothing twice, whatever arrives between them."""
+    """Newest first. Pages skip nothing and repeat nothing while new deliveries arrive."""
     return await _page(request, replace(wanted, account_id=caller.account_id, state=state))
 
 
@@ -76,7 +76,7 @@ async def list_deliveries(
     response_model_exclude_none=True,
 )
 async def show(delivery_id: Id, caller: MayReadDeliveries, request: Request) -> DeliveryWithAttempts:
-    """The payload, and each request with what was answered."""
+    """The payload, and each attempt with its request and response."""
     return delivery_with_attempts(await services_of(request).deliveries.find(delivery_id, caller.account_id))
 
 
@@ -88,7 +88,7 @@ async def show(delivery_id: Id, caller: MayReadDeliveries, request: Request) -> 
     response_model_exclude_none=True,
 )
 async def retry(delivery_id: Id, caller: MayWriteDeliveries, request: Request) -> Delivery:
-    """With a fresh schedule: one that is dead, was delivered or discarded, or waits for a retry."""
+    """With a fresh schedule: a dead, delivered, discarded or waiting delivery."""
     delivery_state = await services_of(request).deliveries.retry(
         delivery_id, by=caller.actor, account_id=caller.account_id
     )
@@ -100,9 +100,9 @@ async def list_dead_letters(
     caller: MayReadDeliveries,
     request: Request,
     wanted: Wanted,
-    reason: Annotated[DeathReason | None, Query(description="Only those given up for this reason.")] = None,
+    reason: Annotated[DeathReason | None, Query(description="Only dead letters with this reason.")] = None,
 ) -> Page[Delivery]:
-    """Newest first, each with why it was given up."""
+    """Newest first, each with its reason."""
     return await _page(request, replace(wanted, account_id=caller.account_id, state=State.DEAD, reason=reason))
 
 
@@ -111,12 +111,12 @@ async def list_dead_letters(
     tags=["Dead letters"],
     summary="Send dead letters again",
     response_model_exclude_none=True,
-    responses={202: {"model": JobDetails, "description": "By filter: a job does it"}},
+    responses={202: {"model": JobDetails, "description": "By filter: a job"}},
 )
 async def retry_dead(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
 ) -> AffectedDeliveries | JobDetails:
-    """By `ids` at once, by `filter` as a job; either at the pace that their webhooks can take."""
+    """By `ids` at once, by `filter` as a job; both at the pace of their endpoints."""
     if (job := await _start(JobKind.RETRY, body, caller, request, response)) is not None:
         return job
     wanted = DeliveryFilter(account_id=caller.account_id, ids=_ids(body))
@@ -128,12 +128,12 @@ async def retry_dead(
     tags=["Dead letters"],
     summary="Discard dead letters",
     response_model_exclude_none=True,
-    responses={202: {"model": JobDetails, "description": "By filter: a job does it"}},
+    responses={202: {"model": JobDetails, "description": "By filter: a job"}},
 )
 async def discard_dead(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
 ) -> AffectedDeliveries | JobDetails:
-    """For good: nothing of them is sent any more. By `ids` at once, by `filter` as a job."""
+    """For ever. By `ids` at once, by `filter` as a job."""
     if (job := await _start(JobKind.DISCARD, body, caller, request, response)) is not None:
         return job
     wanted = DeliveryFilter(account_id=caller.account_id, ids=_ids(body))
@@ -142,14 +142,14 @@ async def discard_dead(
 
 @router.get("/v1/jobs/{job_id}", tags=["Dead letters"], summary="Show a job", response_model_exclude_none=True)
 async def show_job(job_id: Id, caller: MayReadDeliveries, request: Request) -> JobDetails:
-    """How far it has come; it survives a restart."""
+    """The progress of a job."""
     return job_of(await services_of(request).deliveries.job(job_id, caller.account_id))
 
 
 async def _start(
     kind: JobKind, body: DeadLetterChoice, caller: Member, request: Request, response: Response
 ) -> JobDetails | None:
-    """The job that a filter becomes; None where there is no filter alone."""
+    """Start a job for a filter; None for ids."""
     if body.filter is None or body.ids is not None:
         return None
     response.status_code = 202

@@ -1,4 +1,4 @@
-"""Take events in, and say which types there are."""
+"""Routes for events and event types."""
 
 import json
 from typing import Annotated, Any
@@ -25,21 +25,20 @@ async def publish(
     caller: MayPublish,
     request: Request,
 ) -> AcceptedEvents:
-    """One event, or up to 500 under `events`; all of them are taken or none.
+    """One event, or up to 500 under `events`; all are accepted or none.
 
-    An event is the payload that webhooks get, `id` and `accountId` optional (an operator's key must name the
-    account). The answer comes once Kafka has acknowledged all; 503 otherwise, and then the same request, with the
-    same `Idempotency-Key` or the same ids, may be made again without harm. `webhooks` says how
-    many webhooks want each event as things are now.
+    An event is the payload that webhooks get; `id` and `accountId` are optional (an operator's key must name the
+    account). The response comes when Kafka acknowledged all events. After a 503 send the same request again, with the
+    same `Idempotency-Key` or the same ids. `webhooks` is the number of webhooks that want each event now.
     """
     repeat_key = getattr(request.state, "repeat_key", None)
     accepted = await services_of(request).ingest.publish(_items(body), caller.account_id, repeat_key)
     return taken(accepted)
 
 
-@router.get("/v1/event-types", summary="List the types of events")
+@router.get("/v1/event-types", summary="List the event types")
 async def event_types(caller: MayReadWebhooks, request: Request) -> list[EventType]:
-    """Each with what its `data` may hold and an example."""
+    """Each with the JSON Schema of its `data` and an example."""
     now = services_of(request).clock.now()
     return [
         EventType(
@@ -55,12 +54,12 @@ router.include_router(publishing)
 
 
 def _items(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The events of a request. Raises `Invalid` before it looks into more of them than there may be."""
+    """The events of a request. Raises `Invalid`, first of all for too many events."""
     items = body.get("events", [body])
     if not isinstance(items, list):
         raise Invalid(FieldError("events", "must be a list of events"))
     if "events" in body and len(body) > 1:
-        raise Invalid(*(FieldError(name, "is not a field beside events") for name in body if name != "events"))
+        raise Invalid(*(FieldError(name, "is not a field next to events") for name in body if name != "events"))
     check_count(items)
     if errors := [
         FieldError(f"events[{n}]", "must be an object") for n, i in enumerate(items) if not isinstance(i, dict)

@@ -68,8 +68,8 @@ _STEPS = (
 
 
 @router.get("/webhooks/{webhook_id}")
-async def mend(request: Request, webhook_id: str) -> HTMLResponse:
-    """The same for every id: a stranger does not learn whether the webhook exists."""
+async def help_page(request: Request, webhook_id: str) -> HTMLResponse:
+    """The same for every id: it does not reveal whether the webhook exists."""
     if not is_id(webhook_id):
         raise NotFound("there is no such page")
     steps = "\n".join(

@@ -33,7 +33,7 @@ _START = """SwaggerUIBundle({
   validatorUrl: null,
 });
 """
-# Swagger UI sets styles on elements and shows images that it carries within itself.
+# Swagger UI sets styles on elements and shows images from data: URLs.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'"
 )
@@ -41,13 +41,13 @@ _POLICY = (
 
 @router.get("/healthz")
 async def healthz() -> PlainTextResponse:
-    """The process lives."""
+    """Whether the process lives."""
     return PlainTextResponse("ok\n")
 
 
 @router.get("/readyz")
 async def readyz(request: Request) -> PlainTextResponse:
-    """Whether it can serve; 503 names what is missing. The details are on the health port: this one faces strangers."""
+    """Whether the process can serve. The details are on the health port, because this port is public."""
     missing = await services_of(request).readiness_problems()
     told = "".join(f"{line.partition(':')[0]}\n" for line in missing)
     return PlainTextResponse(told or "ready\n", 503 if missing else 200)
@@ -55,18 +55,18 @@ async def readyz(request: Request) -> PlainTextResponse:
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """For Prometheus."""
+    """Metrics for Prometheus."""
     body, media_type = services_of(request).metrics()
     return Response(body, media_type=media_type)
 
 
 @router.get("/docs")
 async def docs() -> HTMLResponse:
-    """The documentation to try things in; everything it loads comes from here."""
+    """Swagger UI; everything that it loads comes from this server."""
     return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _POLICY})
 
 
 @router.get("/docs/start.js")
 async def start() -> Response:
-    """What starts it: no script stands in the page itself, so that the policy can forbid such."""
+    """The script of Swagger UI; the page has no inline script, so the policy can forbid them."""
     return Response(_START, media_type="text/javascript")

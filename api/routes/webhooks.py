@@ -1,4 +1,4 @@
-"""Register, change, test, watch and mend webhooks."""
+"""Routes for webhooks."""
 
 import re
 from typing import Annotated
@@ -33,7 +33,9 @@ router = APIRouter(prefix="/v1/webhooks", tags=["Webhooks"], route_class=StrictR
 IfMatch = Annotated[
     str | None,
     Header(
-        alias="If-Match", max_length=200, description="The webhook's `ETag`: change it only if it is still that one."
+        alias="If-Match",
+        max_length=200,
+        description="The webhook's `ETag`: change it only if that is still the current one.",
     ),
 ]
 _ETAG = re.compile(r'"([0-9]{1,19})"')
@@ -43,10 +45,10 @@ _ETAG = re.compile(r'"([0-9]{1,19})"')
 async def register(
     body: NewWebhook, caller: MayWriteWebhooks, request: Request, response: Response
 ) -> WebhookWithSecret:
-    """It is active at once. The answer shows its signing secret.
+    """The webhook is active at once. The response shows its signing secret.
 
-    `propagated` is false when not every part of the system knows of it within two seconds: events published
-    before they do may pass it by.
+    `propagated` is false when not all stages know the webhook within two seconds: it may miss events that are
+    published before they do.
     """
     services = services_of(request)
     registered = await services.webhooks.register(body.webhook_input(caller.account_id), by=caller.actor)
@@ -60,7 +62,7 @@ async def register(
 async def list_webhooks(
     caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
 ) -> Page[Webhook]:
-    """All of the account."""
+    """All webhooks of the account."""
     services = services_of(request)
     page = await services.webhooks.page(caller.account_id, cursor_of(cursor), limit)
     now = services.clock.now()
@@ -69,7 +71,7 @@ async def list_webhooks(
 
 @router.get("/{webhook_id}", summary="Show a webhook", response_model_exclude_none=True)
 async def show(webhook_id: Id, caller: MayReadWebhooks, request: Request, response: Response) -> Webhook:
-    """Its `ETag` serves a later change."""
+    """Send its `ETag` as `If-Match` with a later change."""
     services = services_of(request)
     known = await services.webhooks.find(webhook_id, caller.account_id)
     response.headers["ETag"] = _etag(known)
@@ -85,7 +87,7 @@ async def change(
     response: Response,
     if_match: IfMatch = None,
 ) -> Webhook:
-    """What the body leaves out stays as it is. A new URL begins with a clean slate of health."""
+    """A field that is left out does not change. A new URL starts a new health epoch."""
     services = services_of(request)
     changed = await services.webhooks.change(
         webhook_id, body.given(), by=caller.actor, account_id=caller.account_id, version=_version(if_match)
@@ -96,7 +98,7 @@ async def change(
 
 @router.delete("/{webhook_id}", status_code=204, summary="Delete a webhook")
 async def delete(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> None:
-    """It gets nothing any more; what it was still owed becomes dead letters."""
+    """The webhook gets nothing more. Deliveries that it was still owed become dead letters."""
     await services_of(request).webhooks.delete(webhook_id, by=caller.actor, account_id=caller.account_id)
 
 
@@ -104,10 +106,10 @@ async def delete(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> 
 async def send_test(
     webhook_id: Id, caller: MayWriteWebhooks, request: Request, body: NewTest | None = None
 ) -> DeliveryWithAttempts:
-    """One synthetic event, marked `"test": true`, by the real path and even to a paused webhook.
+    """One synthetic event, marked `"test": true`, on the real path, even to a paused webhook.
 
-    The answer comes with the outcome, within 12 seconds; 503 when there is none by then. It is not retried and
-    counts for nothing.
+    The response has the outcome, within 12 seconds; otherwise it is 503. A test is not retried and does not count
+    for health or statistics.
     """
     seen = await services_of(request).synthetic_events.send(webhook_id, (body or NewTest()).type, caller.account_id)
     return delivery_with_attempts(seen)
@@ -115,7 +117,7 @@ async def send_test(
 
 @router.post("/{webhook_id}/pause", summary="Pause a webhook", response_model_exclude_none=True)
 async def pause(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> Webhook:
-    """No request leaves any more, tests apart; what it is owed is held."""
+    """No request leaves, except tests. Deliveries are held."""
     services = services_of(request)
     changed = await services.webhooks.pause(webhook_id, by=caller.actor, account_id=caller.account_id)
     return changed_webhook(changed, services.clock.now())
@@ -123,7 +125,7 @@ async def pause(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> W
 
 @router.post("/{webhook_id}/enable", summary="Enable a webhook", response_model_exclude_none=True)
 async def enable(webhook_id: Id, caller: MayWriteWebhooks, request: Request, body: Enabling | None = None) -> Webhook:
-    """Requests leave again, and health is counted anew. `held` decides for what was held meanwhile."""
+    """Requests leave again, in a new health epoch. `held` decides about held deliveries."""
     services, held = services_of(request), (body or Enabling()).held
     changed = await services.webhooks.enable(webhook_id, held, by=caller.actor, account_id=caller.account_id)
     return changed_webhook(changed, services.clock.now())
@@ -132,11 +134,11 @@ async def enable(webhook_id: Id, caller: MayWriteWebhooks, request: Request, bod
 @router.post(
     "/{webhook_id}/retry-waiting",
     status_code=202,
-    summary="Send all that waits for a retry now",
+    summary="Send all waiting retries now",
     response_model_exclude_none=True,
 )
 async def retry_waiting(webhook_id: Id, caller: MayWriteDeliveries, request: Request) -> JobDetails:
-    """For after a repair. It becomes a job; each delivery gets a fresh schedule."""
+    """For use after a repair. It becomes a job; each delivery gets a fresh schedule."""
     services = services_of(request)
     await services.webhooks.find(webhook_id, caller.account_id)
     return job_of(await services.deliveries.retry_waiting(webhook_id, caller.account_id, by=caller.actor))
@@ -144,7 +146,7 @@ async def retry_waiting(webhook_id: Id, caller: MayWriteDeliveries, request: Req
 
 @router.post("/{webhook_id}/secret", summary="Show the signing secret")
 async def show_secret(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> Secret:
-    """The newest one. That it was shown is kept in the audit log."""
+    """The newest secret. The audit log records that it was shown."""
     services = services_of(request)
     return Secret(secret=await services.secrets.show(webhook_id, by=caller.actor, account_id=caller.account_id))
 
@@ -153,10 +155,10 @@ async def show_secret(webhook_id: Id, caller: MayWriteWebhooks, request: Request
 async def rotate(
     webhook_id: Id, caller: MayWriteWebhooks, request: Request, body: Rotation | None = None
 ) -> WebhookWithSecret:
-    """A new secret, shown in the answer. Until the overlap ends both count.
+    """The response shows the new secret. Both secrets are valid until the overlap ends.
 
-    Meanwhile `webhook-signature` carries both, the platform's own header stays with the old one, and its twin
-    that ends in `-Next` has the new one.
+    Meanwhile `webhook-signature` has both signatures, the platform's own header has the old one, and the header that
+    ends in `-Next` has the new one.
     """
     services, hours = services_of(request), (body or Rotation()).overlap_hours
     rotated = await services.secrets.rotate(webhook_id, hours, by=caller.actor, account_id=caller.account_id)
@@ -173,7 +175,7 @@ async def finish_rotation(webhook_id: Id, caller: MayWriteWebhooks, request: Req
 
 @router.get("/{webhook_id}/health", summary="How a webhook is", response_model_exclude_none=True)
 async def health(webhook_id: Id, caller: MayReadWebhooks, request: Request) -> Health:
-    """Its run of failures and its pause."""
+    """The failure streak and the pause."""
     return health_of(await services_of(request).webhook_stats.health(webhook_id, caller.account_id))
 
 
@@ -182,9 +184,9 @@ async def stats(
     webhook_id: Id,
     caller: MayReadWebhooks,
     request: Request,
-    hours: Annotated[int, Query(ge=1, le=MOST_HOURS, description="How many, the current one included.")] = 24,
+    hours: Annotated[int, Query(ge=1, le=MOST_HOURS, description="How many hours, the current one included.")] = 24,
 ) -> Statistics:
-    """Attempts by the hour and outcome; what waits, is held, or dead now."""
+    """Attempts by hour and outcome, response times by hour, and deliveries that wait, are held or dead now."""
     return statistics_of(await services_of(request).webhook_stats.stats(webhook_id, hours, caller.account_id))
 
 
@@ -193,7 +195,7 @@ def _etag(known: Registration) -> str:
 
 
 def _version(if_match: str | None) -> int | None:
-    """The version that an If-Match wants (RFC 9110 §13.1.1); None for any. Raises `Stale` for what is none of ours."""
+    """The version in an If-Match (RFC 9110 §13.1.1); None for any. Raises `Stale` for an ETag that is not ours."""
     if if_match is None or if_match.strip() == "*":
         return None
     tag = _ETAG.fullmatch(if_match.strip())

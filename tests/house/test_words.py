@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 from house.test_house import ROOT, files_of
 
 # Each with what to say instead.

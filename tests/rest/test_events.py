@@ -52,7 +52,7 @@ async def test_up_to_500_come_at_once_with_ids_of_their_own(api: ApiFixture) -> 
         ({"events": [COMPLETED, 7]}, "events[1]", "must be an object"),
         ({"events": []}, "events", "from 1 to 500"),
         ({"events": COMPLETED}, "events", "must be a list"),
-        ({"events": [], "type": "x"}, "type", "is not a field beside events"),
+        ({"events": [], "type": "x"}, "type", "is not a field next to events"),
     ],
 )
 async def test_one_invalid_event_refuses_the_batch(api: ApiFixture, body: Any, field: str, message: str) -> None:
