@@ -1,4 +1,4 @@
-"""`python -m streams` and `scorm-webhooks`: run a command, tell its errors to a person."""
+"""`python -m streams` and `scorm-webhooks`: run a command, print its errors for a person."""
 
 import contextlib
 import errno
@@ -17,12 +17,13 @@ _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EPIPE, errno.EIO)
 
 
 def main() -> None:
-    """Run a command. Exit codes: 0 done, 1 bad input or something does not answer, 2 something must be set,
-    3 the process could not go on, 130 Ctrl-C.
+    """Run a command.
+
+    Exit codes: 0 done, 1 bad input or an outage, 2 a setting must be changed, 3 the process cannot go on, 130 Ctrl-C.
     """
     try:
         _escape_what_cannot_be_encoded()
-        from streams.cli.app import app  # here, so that Ctrl-C while it is imported is quiet too
+        from streams.cli.app import app  # Imported here, so that Ctrl-C during the import is quiet too.
 
         app()
     except KeyboardInterrupt:
@@ -37,7 +38,7 @@ def main() -> None:
         _end(FAILED, str(failed))
     except OSError as failed:
         if failed.filename is None and failed.errno not in _OUTPUT_ERRORS:
-            raise  # a bug: its traceback says where
+            raise  # A bug: its traceback says where.
         _end(FAILED, f"{failed.filename or 'standard output'}: {failed.strerror}")
 
 
@@ -50,7 +51,7 @@ def _end(code: int, *errors: str) -> NoReturn:
 
 
 def _forget_unwritten() -> None:
-    """What a full or closed output did not take is not tried again at exit, where it would end in a traceback."""
+    """Do not flush a full or closed output again at exit: it would end in a traceback."""
     for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
         try:
             if stream:

@@ -1,1 +1,1 @@
-"""The command line: `scorm-webhooks --help` teaches it."""
+"""The command line; `scorm-webhooks --help` explains it."""

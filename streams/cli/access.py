@@ -1,4 +1,4 @@
-"""The commands for accounts and for access to them."""
+"""Commands for accounts, API keys, users and the audit log."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from streams.cli.tables import Columns
 
 accounts = typer.Typer(no_args_is_help=True, help="Customers of the platform.")
-api_keys = typer.Typer(no_args_is_help=True, help="Keys to the API of an account.")
-users = typer.Typer(no_args_is_help=True, help="Who may sign in to an account's dashboard.")
+api_keys = typer.Typer(no_args_is_help=True, help="API keys of an account.")
+users = typer.Typer(no_args_is_help=True, help="Users, who may sign in to an account's dashboard.")
 audit = typer.Typer(no_args_is_help=True, help="Who did what.")
 
 AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id.")]
-Emails = Annotated[list[str] | None, typer.Option("--email", help="Who gets its notifications; may be repeated.")]
-PlanLimit = Annotated[int | None, typer.Option(help="Launches a calendar month, by its plan.")]
+Emails = Annotated[list[str] | None, typer.Option("--email", help="Recipient of its notifications; may be repeated.")]
+PlanLimit = Annotated[int | None, typer.Option(help="Launches a calendar month in its plan.")]
 
 
 @accounts.command("create")
@@ -29,7 +29,7 @@ def accounts_create(
     plan_limit: PlanLimit = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Open an account. Its API key is shown this once."""
+    """Create an account. Its API key is shown only once."""
     from api.models.accounts import opened_account
 
     opened = in_deployment(lambda deployment: deployment.accounts().open(name, email or (), plan_limit, by=me()))
@@ -53,11 +53,12 @@ def accounts_update(
     email: Emails = None,
     plan_limit: PlanLimit = None,
     weekly_digest: Annotated[
-        bool | None, typer.Option("--weekly-digest/--no-weekly-digest", help="Remind of dead letters every week.")
+        bool | None,
+        typer.Option("--weekly-digest/--no-weekly-digest", help="Send a reminder of dead letters every week."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change an account; what is not given stays as it is."""
+    """Change an account; options that are not given do not change."""
     from api.models.accounts import account_of
 
     given = {"name": name, "emails": email or None, "plan_limit": plan_limit, "weekly_digest": weekly_digest}
@@ -71,12 +72,12 @@ def api_keys_create(
     account: AccountId,
     name: Annotated[str, typer.Option(help="What it is for.")],
     scope: Annotated[
-        list[Scope] | None, typer.Option(help="What it permits; may be repeated. Without it: everything.")
+        list[Scope] | None, typer.Option(help="A scope of the key; may be repeated. Without it: all scopes.")
     ] = None,
-    days: Annotated[int | None, typer.Option(min=1, max=36_500, help="It expires after so many days.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Days until it expires.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make an API key. It is shown this once."""
+    """Create an API key. It is shown only once."""
     from api.models.accounts import made_key
 
     expires_at = datetime.now(UTC) + timedelta(days=days) if days else None
@@ -87,7 +88,7 @@ def api_keys_create(
 
 @api_keys.command("list")
 def api_keys_list(account: AccountId, as_json: JsonOption = False) -> None:
-    """List an account's keys by their starts, with when each was last used."""
+    """List an account's API keys: their first characters, and when each was last used."""
     from api.models.accounts import key_of
 
     found = in_deployment(lambda deployment: deployment.access().keys(account))
@@ -108,7 +109,7 @@ def api_keys_revoke(
     key: Annotated[str, typer.Argument(metavar="KEY", help="The key's id.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Let a key open nothing any more, at once."""
+    """Revoke an API key at once."""
     in_deployment(lambda deployment: deployment.access().revoke_key(account, key, by=me()))
     show({"id": key, "revoked": True}, as_json)
 
@@ -116,10 +117,10 @@ def api_keys_revoke(
 @users.command("add")
 def users_add(
     account: AccountId,
-    email: Annotated[str, typer.Argument(metavar="EMAIL", help="The person's e-mail address.")],
+    email: Annotated[str, typer.Argument(metavar="EMAIL", help="E-mail address of the user.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Let somebody sign in to an account's dashboard."""
+    """Add a user, who may sign in to the account's dashboard."""
     from api.models.accounts import user_of
 
     show(user_of(in_deployment(lambda deployment: deployment.access().add_user(account, email, by=me()))), as_json)
@@ -127,7 +128,7 @@ def users_add(
 
 @users.command("list")
 def users_list(account: AccountId, as_json: JsonOption = False) -> None:
-    """List who may sign in."""
+    """List the users of an account."""
     from api.models.accounts import user_of
 
     found = in_deployment(lambda deployment: deployment.access().users(account))
@@ -140,7 +141,7 @@ def users_remove(
     user: Annotated[str, typer.Argument(metavar="USER", help="The user's id.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Let somebody sign in no more."""
+    """Remove a user."""
     in_deployment(lambda deployment: deployment.access().remove_user(account, user, by=me()))
     show({"id": user, "removed": True}, as_json)
 
@@ -151,7 +152,7 @@ def audit_list(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List who did what, newest first."""
+    """List the audit log, newest first."""
     from api.models.accounts import audit_entry_of
 
     page = in_deployment(lambda deployment: deployment.audit().list(account, None, limit))

@@ -1,4 +1,4 @@
-"""The commands that run stages and keep a deployment: up, each stage, topics, db, keys."""
+"""Commands that run stages and maintain a deployment: up, each stage, topics, db, keys."""
 
 import logging
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ app = typer.Typer(
     """,
 )
 topics = typer.Typer(no_args_is_help=True, help="Compare the declared topics with the cluster's, and create them.")
-db = typer.Typer(no_args_is_help=True, help="Bring the database to this version's schema.")
+db = typer.Typer(no_args_is_help=True, help="The database's schema.")
 keys = typer.Typer(no_args_is_help=True, help="Keys that encrypt webhooks' secrets.")
-secrets = typer.Typer(no_args_is_help=True, help="What is encrypted with them.")
+secrets = typer.Typer(no_args_is_help=True, help="Stored secrets.")
 for name, group in (
     ("accounts", accounts),
     ("api-keys", api_keys),
@@ -66,9 +66,9 @@ def every_command(
 
 
 STAGE_HELP = {
-    "fan-out": "Join each event with the webhooks that want it; write one delivery each.",
+    "fan-out": "Join each event with the webhooks that want it; produce one delivery each.",
     "deliver": "Send deliveries as signed POSTs; retry, hold, or give up.",
-    "record": "Make what happened visible in SQL; count health; pause.",
+    "record": "Store in SQL what happened; count health; pause webhooks.",
     "notify": "Send the mails that are owed.",
     "api": "Serve the admin API, with its documentation at /docs.",
 }
@@ -95,13 +95,13 @@ def publish(
     health_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     sole_member: Annotated[bool, typer.Option(hidden=True)] = False,
     reconcile: Annotated[
-        bool, typer.Option("--reconcile", help="Make `subscriptions` what SQL says, once, and end: after a restore.")
+        bool, typer.Option("--reconcile", help="Make `subscriptions` the same as SQL, once, and end: after a restore.")
     ] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", help="With --reconcile: delete what SQL does not know without asking.")
+        bool, typer.Option("--yes", help="With --reconcile: delete webhooks that SQL does not know, without asking.")
     ] = False,
 ) -> None:
-    """Project the webhooks of SQL onto the topic `subscriptions`; send on what is held."""
+    """Publish the webhooks of SQL to the topic `subscriptions`; release held deliveries."""
     from streams.cli.stages import run_reconciliation, run_stage
 
     if reconcile:
@@ -112,15 +112,15 @@ def publish(
 
 def _may_delete(webhook_ids: Sequence[str]) -> bool:
     shown = ", ".join(webhook_ids[:10]) + (", …" if len(webhook_ids) > 10 else "")
-    message = f"{len(webhook_ids)} webhooks on the topic are unknown to the database ({shown}). Delete them there?"
+    message = f"{len(webhook_ids)} webhooks on the topic are not in the database ({shown}). Delete them from the topic?"
     return typer.confirm(escape_controls(message))
 
 
 @app.command()
 def up() -> None:
-    """Run every stage on this machine, each in a process of its own that is restarted when it ends.
+    """Run every stage on this machine, each in a process that is restarted when it ends.
 
-    With neither KAFKA_BOOTSTRAP_SERVERS nor DATABASE_URL set it brings an embedded broker, which keeps nothing,
+    Without KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL it uses an embedded broker, which forgets everything at its end,
     and SQLite.
     """
     from streams.cli.stages import run_up
@@ -130,13 +130,13 @@ def up() -> None:
 
 @app.command()
 def demo(
-    events: Annotated[int | None, typer.Option(min=1, help="Publish so many, then no more.")] = None,
+    events: Annotated[int | None, typer.Option(min=1, help="Publish this many events.")] = None,
     leave: Annotated[
-        bool, typer.Option("--exit", help="End once every event is accounted for; fail otherwise.")
+        bool, typer.Option("--exit", help="End when every event is accounted for; fail otherwise.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the learners' dice.")] = 1,
 ) -> None:
-    """A whole system to look at: four customers' servers, a course with learners, every stage. Keeps nothing."""
+    """Show a whole system: four customers' servers, a course with learners, every stage. Keeps nothing."""
     from streams.cli.stages import run_the_demo
 
     if leave and events is None:
@@ -146,7 +146,7 @@ def demo(
 
 @topics.command("plan")
 def topics_plan(as_json: JsonOption = False) -> None:
-    """Show what `apply` would do. Changes nothing. Exit code 2 if `apply` would refuse a part of it."""
+    """Show what `apply` would do, and change nothing. Exit code 2 if `apply` would refuse a part of it."""
     from streams.runtime.bootstrap import SqlDeployment
 
     deployment = SqlDeployment.from_environment()
@@ -164,7 +164,7 @@ def topics_apply(
         typer.Option("--remove-retired", help="Delete the tiers that left the schedule; refused while records wait."),
     ] = False,
 ) -> None:
-    """Create what is missing, grow what is too small, set what differs. A second time changes nothing."""
+    """Create missing topics, add partitions, set configurations. A second time changes nothing."""
     from streams.runtime.bootstrap import SqlDeployment
 
     deployment = SqlDeployment.from_environment()
@@ -179,7 +179,7 @@ def topics_apply(
 
 @db.command("upgrade")
 def db_upgrade() -> None:
-    """Bring the database of DATABASE_URL to this version's schema. A second time changes nothing."""
+    """Migrate the database of DATABASE_URL to this version's schema. A second time changes nothing."""
     from streams.adapters.sql.migrate import upgrade
     from streams.runtime.bootstrap import SqlDeployment
 
@@ -190,7 +190,7 @@ def db_upgrade() -> None:
 
 @keys.command("generate")
 def keys_generate() -> None:
-    """Print a new key for SCORM_WEBHOOKS_ENCRYPTION_KEYS; put it first, keep the old ones behind it."""
+    """Print a new key for SCORM_WEBHOOKS_ENCRYPTION_KEYS. Put it first, and keep the old keys behind it."""
     from streams.adapters.encryption import generate_key
 
     say(generate_key())
@@ -198,9 +198,9 @@ def keys_generate() -> None:
 
 @secrets.command("reencrypt")
 def secrets_reencrypt() -> None:
-    """Encrypt every webhook's secrets and headers with the first key; then the keys behind it may go.
+    """Encrypt every webhook's secrets and headers with the first key.
 
-    Answers to requests with an Idempotency-Key are kept for a day under the key of their time: remove it after that.
+    A day later you can remove the other keys: responses to requests with an Idempotency-Key are kept for a day.
     """
     from streams.cli.output import in_deployment, me, progress_bar
 

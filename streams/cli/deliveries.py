@@ -1,4 +1,4 @@
-"""The commands for deliveries and dead letters."""
+"""Commands for deliveries and dead letters."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,14 +14,14 @@ from streams.services.deliveries import Affected, DeliveryService
 if TYPE_CHECKING:
     from streams.cli.tables import Columns
 
-deliveries = typer.Typer(no_args_is_help=True, help="Events owed to webhooks, and what became of them.")
-dead_letters = typer.Typer(no_args_is_help=True, help="Deliveries given up: look, send again, discard.")
+deliveries = typer.Typer(no_args_is_help=True, help="Deliveries: each is one event owed to one webhook.")
+dead_letters = typer.Typer(no_args_is_help=True, help="Dead letters: deliveries that were given up.")
 
 Account = Annotated[str | None, typer.Option(help="Only this account's.")]
 WebhookOption = Annotated[str | None, typer.Option("--webhook", help="Only this webhook's.")]
 EventOption = Annotated[str | None, typer.Option("--event", help="Only of this event.")]
 TypeOption = Annotated[str | None, typer.Option("--type", help="Only of this type of event.")]
-ReasonOption = Annotated[DeathReason | None, typer.Option("--reason", help="Only those given up for this reason.")]
+ReasonOption = Annotated[DeathReason | None, typer.Option("--reason", help="Only dead letters with this reason.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[DELIVERY]...", help="The deliveries' ids.")]
 All = Annotated[bool, typer.Option("--all", help="Every dead letter that the options match.")]
@@ -55,7 +55,7 @@ def deliveries_show(delivery_id: DeliveryId, as_json: JsonOption = False) -> Non
 
 @deliveries.command("retry")
 def deliveries_retry(delivery_id: DeliveryId, as_json: JsonOption = False) -> None:
-    """Send a delivery again, with a fresh schedule: one that is dead, was delivered, or still waits in a tier."""
+    """Send a delivery again with a fresh schedule: a dead, delivered or waiting one."""
     from api.models.deliveries import delivery_of
 
     show(delivery_of(in_deployment(lambda deployment: deployment.deliveries().retry(delivery_id, by=me()))), as_json)
@@ -71,7 +71,7 @@ def dead_letters_list(
     limit: Limit = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List dead letters, newest first, with why they were given up."""
+    """List dead letters with their reasons, newest first."""
     wanted = DeliveryFilter(account, webhook, event, State.DEAD, limit, event_type, reason)
     _list(wanted, as_json, {"reason": "reason"})
 
@@ -86,7 +86,7 @@ def dead_letters_retry(
     reason: ReasonOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send dead letters again, oldest first, at the pace their webhooks can take. Exit code 1 for an unknown id."""
+    """Send dead letters again, oldest first, at the pace of their endpoints. Exit code 1 for an unknown id."""
     wanted = _wanted(ids, every, account, webhook, event_type, reason)
     _show_affected(_with_progress("retrying", wanted, DeliveryService.retry_dead, as_json), "retried", as_json)
 
@@ -101,7 +101,7 @@ def dead_letters_discard(
     reason: ReasonOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give dead letters up for good. Exit code 1 for an unknown id."""
+    """Discard dead letters for ever. Exit code 1 for an unknown id."""
     wanted = _wanted(ids, every, account, webhook, event_type, reason)
     _show_affected(_with_progress("discarding", wanted, DeliveryService.discard_dead, as_json), "discarded", as_json)
 
@@ -115,7 +115,7 @@ def _wanted(
     reason: DeathReason | None,
 ) -> DeliveryFilter:
     if bool(ids) == every:
-        raise Invalid(FieldError("DELIVERY", "name deliveries, or say --all (with options that narrow it)"))
+        raise Invalid(FieldError("DELIVERY", "give ids of deliveries, or --all (with options that filter them)"))
     return DeliveryFilter(account, webhook, event_type=event_type, reason=reason, ids=ids or None)
 
 
@@ -128,7 +128,7 @@ def _list(wanted: DeliveryFilter, as_json: bool, first: "Columns") -> None:
 
 
 def _state(delivery: Mapping[str, Any]) -> str:
-    """`waiting 30s`, `held paused`: the state with what it waits for."""
+    """The state with its tier or reason: `waiting 30s`, `held paused`."""
     of = {State.WAITING: "tier", State.HELD: "reason"}.get(delivery["state"], "")
     return f"{delivery['state']} {delivery.get(of, '')}".rstrip()
 

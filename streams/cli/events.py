@@ -1,4 +1,4 @@
-"""The command that publishes events."""
+"""Commands for events."""
 
 import json
 import sys
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from api.models.events import AcceptedEvents
     from streams.producer import Ack, EventProducer
 
-# As many wait in the producer at once; it has room for ten times as many.
+# Events in the producer's queue at once; it has room for ten times as many.
 LINES_AT_ONCE = 10_000
 ACK_SECONDS = 60.0
-# Of a file of wrong lines a person reads the first few.
+# Only the first errors of a file are printed.
 MOST_ERRORS = 20
 
 events = typer.Typer(no_args_is_help=True, help="What happened at the platform.")
@@ -30,7 +30,7 @@ events = typer.Typer(no_args_is_help=True, help="What happened at the platform."
 
 @dataclass(frozen=True, slots=True)
 class InputLine:
-    """One event, and the number (from 1) of its line."""
+    """One event, and the number of its line, from 1."""
 
     number: int
     event: Event
@@ -41,9 +41,9 @@ def events_publish(
     file: Annotated[str, typer.Argument(help="A file of JSON events, one a line; - for standard input.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Publish events: the payload's JSON plus `accountId`, one a line. All are checked before the first is sent.
+    """Publish events: the payload's JSON plus `accountId`, one a line. All are checked before the first is published.
 
-    Says how many webhooks want them. Without the database, accounts are not checked and webhooks not counted.
+    Prints how many webhooks want them. Without the database, accounts are not checked and webhooks are not counted.
     """
     from streams.producer import EventProducer
     from streams.runtime.bootstrap import SqlDeployment
@@ -75,9 +75,9 @@ def events_publish(
 def publish_all(
     producer: "EventProducer", lines: Sequence[InputLine], *, quiet: bool
 ) -> "list[tuple[InputLine, Future[Ack]]]":
-    """Publish in order; stop after the first portion of which something was not acknowledged in time.
+    """Publish in order; stop after the first portion with an event that was not acknowledged in time.
 
-    The futures that are not done then are done once the producer is closed.
+    Futures that are not done then are done when the producer is closed.
     """
     sent: list[tuple[InputLine, Future[Ack]]] = []
     with progress_bar(quiet=quiet) as progress:
@@ -134,7 +134,7 @@ def _read(file: str) -> str:
 
 
 def parse_lines(text: str) -> list[InputLine]:
-    """The events of all lines. Raises `Invalid`, naming each line that is wrong."""
+    """Parse all lines. Raises `Invalid`, which names each wrong line."""
     lines: list[InputLine] = []
     errors: list[FieldError] = []
     wrong = 0
@@ -151,12 +151,12 @@ def parse_lines(text: str) -> list[InputLine]:
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    # `splitlines` also splits at U+2028 and others, which JSON may hold.
+    # `splitlines` also splits at U+2028 and others, which JSON may contain.
     return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
 
 
 def parse_line(number: int, line: str) -> Event:
-    """The event of one line; `Invalid` names the line and the field."""
+    """Parse one line. Raises `Invalid`, which names the line and the field."""
     from streams.runtime.deployment import new_id
 
     try:

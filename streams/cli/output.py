@@ -1,6 +1,6 @@
-"""What commands share: a deployment to work in, text for people, the API's JSON for programs.
+"""What commands share: a deployment, text for people, the API's JSON for programs.
 
-Customers write much of what is shown: `say` and `show` escape what would steer a terminal.
+Customers write much of the text that is shown: `say` and `show` escape control characters.
 """
 
 import asyncio
@@ -33,10 +33,10 @@ KAFKA_SECONDS = 10.0
 
 
 def me() -> str:
-    """Who does it, for the audit log."""
+    """The actor for the audit log."""
     try:
         return f"cli:{getpass.getuser()}"
-    except (KeyError, OSError):  # a container may run with an id that has no name
+    except (KeyError, OSError):  # A container may run with a user id that has no name.
         return f"cli:uid-{os.getuid()}"
 
 
@@ -44,12 +44,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for progra
 
 
 def in_deployment(work: Callable[["SqlDeployment"], Awaitable[Result]]) -> Result:
-    """Run `work` on this environment's deployment, and close what it opened.
+    """Run `work` on this environment's deployment, and close the database.
 
-    Raises `Misconfigured` where the database has not this version's schema.
+    Raises `Misconfigured` when the database does not have this version's schema.
     """
     from streams.runtime.bootstrap import (
-        SqlDeployment,  # stages start by these commands too, and not all of them have use for it
+        SqlDeployment,  # Imported here: stages start by these commands too, and not all of them need it.
     )
 
     async def run() -> Result:
@@ -59,7 +59,7 @@ def in_deployment(work: Callable[["SqlDeployment"], Awaitable[Result]]) -> Resul
         except Unavailable:
             from streams.adapters.sql.migrate import require_head
 
-            # Of a missing table the database tells only that; this says what to do.
+            # The database's own error of a missing table does not say what to do.
             await asyncio.to_thread(require_head, deployment.database_url)
             raise
         finally:
@@ -89,7 +89,7 @@ def show(shown: "Shown | Sequence[Shown]", as_json: bool, columns: "Columns | No
 
 
 def fields_of(shown: "Shown") -> dict[str, Any]:
-    """The fields of an object as the API writes them: in camelCase, without absent ones."""
+    """The fields of an object as in the API's JSON: camelCase, without absent ones."""
     if isinstance(shown, Mapping):
         return {name: _plain(value) for name, value in shown.items() if value is not None}
     return shown.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -104,7 +104,7 @@ def _plain(value: Any) -> Any:
 
 
 def progress_bar(*, quiet: bool = False) -> "Progress":
-    """A progress bar on standard error, for people alone: the output of a command stays clean."""
+    """A progress bar on standard error, so that standard output has only the result."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -118,7 +118,7 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """What a person looks for: fields that say something."""
+    """The fields of an object that have a value."""
     return {
         name: _present(value) if isinstance(value, Mapping) else value
         for name, value in fields.items()
@@ -143,5 +143,5 @@ def text_of(value: Any) -> str:
         return ", ".join(map(text_of, value))
     if isinstance(value, Mapping):
         return "  ".join(f"{name}: {text_of(item)}" for name, item in value.items())
-    # Here, so that columns have the width of what is shown.
+    # Escaped here, so that columns have the width of the shown text.
     return escape_controls(str(value))

@@ -14,7 +14,7 @@ from streams.telemetry import PrometheusTelemetry, configure_logging
 
 
 def run_stage(name: str, health_fd: int | None, *, sole_member: bool = False) -> None:
-    """The process of one stage; with a health port inherited from a supervisor it ends when its input closes, too.
+    """Run one stage. With a health port inherited from a supervisor, it also ends when its standard input closes.
 
     `sole_member` says that no other process joins its consumer group.
     """
@@ -41,7 +41,7 @@ def run_stage(name: str, health_fd: int | None, *, sole_member: bool = False) ->
 
 
 def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
-    """One reconciliation, and what it did."""
+    """Run one reconciliation and print its result."""
     from streams.runtime.bootstrap import SqlDeployment
     from streams.runtime.sql_stages import PublishProcess
     from streams.runtime.startup import STAGES
@@ -60,7 +60,7 @@ def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
 
 
 def run_up() -> None:
-    """All stages, each in a child process."""
+    """Run all stages, each in a child process."""
     _end_quietly_on_sigterm()
     from streams.runtime.bootstrap import SqlDeployment
     from streams.runtime.local import serve_up
@@ -71,7 +71,7 @@ def run_up() -> None:
 
 
 def run_the_demo(events: int | None, leave: bool, seed: int) -> None:
-    """The demo, which needs the extra of its name."""
+    """Run the demo, which needs the extra `demo`."""
     try:
         from streams.demo.run import run_demo
     except ModuleNotFoundError as missing:

@@ -12,19 +12,19 @@ from rich.text import Text
 
 from streams.cli.output import say, text_of
 
-# Each heading with the field of its cells, or with what makes a cell of a row.
+# Headings, each with the field of its cells or a function of the row.
 Columns = Mapping[str, str | Callable[[Mapping[str, Any]], object]]
 
-# Where the output is no terminal.
+# When the output is not a terminal.
 DEFAULT_COLUMNS = 100
 NARROWEST_CELL = 12
 _GAP = 2
-# Copied to other commands: these cells are never split.
+# Ids are copied to other commands: these cells are never split.
 _WHOLE = frozenset({"id", "account", "object", "prefix", "state", "at"})
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Columns | None) -> None:
-    """Print a line or more for each row; long texts wrap within their column."""
+    """Print a table; long texts wrap within their column."""
     if not rows:
         say("none")
         return

@@ -1,4 +1,4 @@
-"""The commands for webhooks."""
+"""Commands for webhooks."""
 
 import asyncio
 from collections.abc import Mapping
@@ -26,8 +26,8 @@ webhooks = typer.Typer(no_args_is_help=True, help="Where events are sent.")
 @webhooks.command("create")
 def webhooks_create(
     account: Annotated[str, typer.Option(help="The account's id.")],
-    url: Annotated[str, typer.Option(help="Where the events are sent.")],
-    events: Annotated[str, typer.Option(help=f"Types by comma: {', '.join(EVENT_TYPES)}; or *.")] = "*",
+    url: Annotated[str, typer.Option(help="URL of the endpoint.")],
+    events: Annotated[str, typer.Option(help=f"Event types, comma-separated: {', '.join(EVENT_TYPES)}; or *.")] = "*",
     description: Annotated[str, typer.Option(help="For people.")] = "",
     package: Annotated[
         list[str] | None, typer.Option(help="Events of this package, or of a --dispatch; may be repeated.")
@@ -35,9 +35,13 @@ def webhooks_create(
     dispatch: Annotated[
         list[str] | None, typer.Option(help="Events of this dispatch, or of a --package; may be repeated.")
     ] = None,
-    fallback_url: Annotated[str | None, typer.Option(help="Where to send what would become a dead letter.")] = None,
-    header: Annotated[list[str] | None, typer.Option(help="'Name: value', sent with each; may be repeated.")] = None,
-    max_concurrency: Annotated[int, typer.Option(help="Requests at once, at most.")] = 32,
+    fallback_url: Annotated[
+        str | None, typer.Option(help="URL that is tried before a delivery becomes a dead letter.")
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option(help="A header 'Name: value' of each request; may be repeated.")
+    ] = None,
+    max_concurrency: Annotated[int, typer.Option(help="Requests in flight at once, at most.")] = 32,
     as_json: JsonOption = False,
 ) -> None:
     """Register a webhook and show its signing secret."""
@@ -85,7 +89,7 @@ def webhooks_show(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
 
 @webhooks.command("pause")
 def webhooks_pause(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
-    """Let no request leave any more; what is owed is held."""
+    """Pause a webhook: no request leaves, and its deliveries are held."""
     _show_changed(in_deployment(lambda deployment: deployment.webhooks().pause(webhook_id, by=me())), as_json)
 
 
@@ -93,21 +97,21 @@ def webhooks_pause(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
 def webhooks_enable(
     webhook_id: WebhookId,
     held: Annotated[
-        HeldChoice, typer.Option(help="What becomes of what is held: sent on, kept as dead letters, or discarded.")
+        HeldChoice, typer.Option(help="What happens to held deliveries: deliver, keep as dead letters, or discard.")
     ] = HeldChoice.DELIVER,
     as_json: JsonOption = False,
 ) -> None:
-    """Let requests leave again, with health counted anew."""
+    """Enable a webhook, in a new health epoch."""
     _show_changed(in_deployment(lambda deployment: deployment.webhooks().enable(webhook_id, held, by=me())), as_json)
 
 
 @webhooks.command("test")
 def webhooks_test(
     webhook_id: WebhookId,
-    event: Annotated[str, typer.Option(help=f"Its type: {', '.join(EVENT_TYPES)}.")] = "session.completed",
+    event: Annotated[str, typer.Option(help=f"The event type: {', '.join(EVENT_TYPES)}.")] = "session.completed",
     as_json: JsonOption = False,
 ) -> None:
-    """Send one test event, even to a paused webhook, and show the answer. Exit code 1 if it was not delivered."""
+    """Send one test event, even to a paused webhook, and show the response. Exit code 1 if it was not delivered."""
     from api.models.deliveries import delivery_with_attempts
     from streams.telemetry import PrometheusTelemetry
 
@@ -128,8 +132,10 @@ def webhooks_test(
 @webhooks.command("update")
 def webhooks_update(
     webhook_id: WebhookId,
-    url: Annotated[str | None, typer.Option(help="Where the events are sent.")] = None,
-    events: Annotated[str | None, typer.Option(help=f"Types by comma: {', '.join(EVENT_TYPES)}; or *.")] = None,
+    url: Annotated[str | None, typer.Option(help="URL of the endpoint.")] = None,
+    events: Annotated[
+        str | None, typer.Option(help=f"Event types, comma-separated: {', '.join(EVENT_TYPES)}; or *.")
+    ] = None,
     description: Annotated[str | None, typer.Option(help="For people.")] = None,
     package: Annotated[
         list[str] | None, typer.Option(help="Events of this package, or of a --dispatch; '' for no package.")
@@ -137,12 +143,14 @@ def webhooks_update(
     dispatch: Annotated[
         list[str] | None, typer.Option(help="Events of this dispatch, or of a --package; '' for no dispatch.")
     ] = None,
-    fallback_url: Annotated[str | None, typer.Option(help="As at `create`; '' for none.")] = None,
-    header: Annotated[list[str] | None, typer.Option(help="'Name: value', replaces all; '' for none.")] = None,
-    max_concurrency: Annotated[int | None, typer.Option(help="Requests at once, at most.")] = None,
+    fallback_url: Annotated[str | None, typer.Option(help="As for `create`; '' for none.")] = None,
+    header: Annotated[
+        list[str] | None, typer.Option(help="A header 'Name: value'; replaces all headers; '' for none.")
+    ] = None,
+    max_concurrency: Annotated[int | None, typer.Option(help="Requests in flight at once, at most.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change a webhook; what is not given stays as it is. A new URL begins with a clean slate of health."""
+    """Change a webhook; options that are not given do not change. A new URL starts a new health epoch."""
     given = {
         "url": url,
         "events": [part.strip() for part in events.split(",") if part.strip()] if events is not None else None,
@@ -160,7 +168,7 @@ def webhooks_update(
 
 @webhooks.command("secret")
 def webhooks_secret(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
-    """Show the newest signing secret; the audit log keeps that it was shown."""
+    """Show the newest signing secret; the audit log records it."""
     secret = in_deployment(lambda deployment: deployment.secrets().show(webhook_id, by=me()))
     show({"secret": secret}, as_json)
 
@@ -169,11 +177,11 @@ def webhooks_secret(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
 def webhooks_rotate_secret(
     webhook_id: WebhookId,
     overlap_hours: Annotated[
-        int, typer.Option(min=0, max=MOST_OVERLAP_HOURS, help="The old one counts beside it for so long; 0: ends now.")
+        int, typer.Option(min=0, max=MOST_OVERLAP_HOURS, help="How long the old secret stays valid; 0: it ends now.")
     ] = DEFAULT_OVERLAP_HOURS,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a new signing secret and show it."""
+    """Rotate the signing secret and show the new one."""
     rotated = in_deployment(lambda deployment: deployment.secrets().rotate(webhook_id, overlap_hours, by=me()))
     _show_with_secret(rotated, as_json)
 
@@ -186,7 +194,7 @@ def webhooks_finish_rotation(webhook_id: WebhookId, as_json: JsonOption = False)
 
 @webhooks.command("delete")
 def webhooks_delete(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
-    """Delete a webhook; what it was still owed becomes dead letters."""
+    """Delete a webhook; deliveries that it was still owed become dead letters."""
     changed = in_deployment(lambda deployment: deployment.webhooks().delete(webhook_id, by=me()))
     show({"id": webhook_id, "deleted": True, "propagated": changed.propagated}, as_json)
     _warn(changed)
@@ -224,6 +232,6 @@ def _headers(lines: list[str] | tuple[str, ...]) -> dict[str, str]:
     for line in lines:
         name, colon, value = line.partition(":")
         if not colon:
-            raise Invalid(FieldError("headers", f"{line!r} must be written as 'Name: value'"))
+            raise Invalid(FieldError("headers", f"{line!r} must have the form 'Name: value'"))
         headers[name.strip()] = value.strip()
     return headers

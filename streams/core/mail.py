@@ -146,7 +146,7 @@ def _dead_letters(mail: Mail, name: str) -> _Parts:
     subject = f"{'Still undelivered' if details.get('reminder') else 'Undelivered'}: {events} for {name}"
     paragraphs = [
         f"{events} could not be delivered to the webhook “{name}”: every attempt failed. Dead letters, we call them.",
-        "They are kept. Mend the endpoint and send them again, one, some or all of them, or discard them.",
+        "They are kept. Repair the endpoint and send them again, one, some or all of them, or discard them.",
     ]
     return subject, paragraphs, _present({"Endpoint": details.get("url"), "Oldest since": details.get("since")})
 

@@ -46,7 +46,7 @@ class Request(NamedTuple):
 def _secret_parts(value: str) -> list[str]:
     """The value, and each part of it that may be a secret by itself, as in `Bearer <token>`.
 
-    A shorter part is not a secret; to mask it would make a response unreadable.
+    A shorter part is not a secret; to mask it would spoil the response.
     """
     return [part for part in {value, *value.split()} if len(part) >= SHORTEST_SECRET]
 

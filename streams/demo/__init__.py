@@ -1,1 +1,1 @@
-"""A whole platform in miniature: customers, a course with learners, and what becomes of every event."""
+"""The demo: a small platform with customers, a course with learners, and every stage."""

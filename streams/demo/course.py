@@ -13,7 +13,7 @@ EVENTS_A_SECOND = 20.0
 
 
 def happenings(account_id: str, dice: random.Random) -> Iterator[dict[str, Any]]:
-    """One learner after the other, without end: launched, scored, completed."""
+    """Events of one learner after the other, without end: launched, scored, completed."""
     learner = 0
     while True:
         learner += 1
@@ -35,7 +35,7 @@ def happenings(account_id: str, dice: random.Random) -> Iterator[dict[str, Any]]
 
 
 class Course:
-    """Publishes as a platform would; `published_at` tells when each acknowledged event was handed over."""
+    """Publishes events as a platform does; `published_at` has the time of each acknowledged event."""
 
     def __init__(self, bootstrap: str, account_id: str, seed: int) -> None:
         self._producer = EventProducer(bootstrap)
@@ -43,7 +43,7 @@ class Course:
         self.published_at: dict[str, float] = {}
 
     async def run(self, events: int | None, pace: float = EVENTS_A_SECOND) -> None:
-        """Publish `events` of them, or go on until cancelled."""
+        """Publish this many events, or until cancelled."""
         while events is None or len(self.published_at) < events:
             started = time.monotonic()
             fields = {**next(self._happenings), "createdAt": datetime.now(UTC).isoformat()}

@@ -1,4 +1,4 @@
-"""The customers of the demo: one that is well, one that fails at first, one that hangs, one that is picky."""
+"""The customers of the demo: one is healthy, one fails at first, one hangs, one refuses some events."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ Response = Callable[["Customer", Event], Awaitable[int]]
 
 @dataclass(slots=True)
 class Customer:
-    """One customer's server: `response` gives the status for an event once its signature holds."""
+    """One customer's server; `response` returns the status for an event with a valid signature."""
 
     name: str
     says: str
@@ -48,7 +48,7 @@ async def well(customer: Customer, event: Event) -> int:
 
 
 async def at_first_not(customer: Customer, event: Event) -> int:
-    """Every fourth event fails once before it is taken."""
+    """Every fourth event fails once before it is accepted."""
     is_fourth = list(customer.tries).index(event["id"]) % 4 == 3
     return 503 if is_fourth and customer.tries[event["id"]] == 1 else 200
 
@@ -60,15 +60,15 @@ async def never(customer: Customer, event: Event) -> int:
 
 
 async def not_the_unlucky(customer: Customer, event: Event) -> int:
-    """Refuses, each time, the scores of a few learners."""
+    """Refuses the scores of some learners, each time."""
     unlucky = event["data"].get("learnerId", "").endswith("3")
     return 422 if unlucky and event["type"] == "session.scored" else 200
 
 
 def make_customers() -> list[Customer]:
     return [
-        Customer("crm", "verifies and answers at once", well),
-        Customer("certificates", "fails at first, now and then", at_first_not),
+        Customer("crm", "verifies and responds at once", well),
+        Customer("certificates", "fails at first, sometimes", at_first_not),
         Customer("warehouse", "hangs", never),
         Customer("compliance", "refuses some scores", not_the_unlucky),
     ]
@@ -76,7 +76,7 @@ def make_customers() -> list[Customer]:
 
 @asynccontextmanager
 async def open_for_business(customers: list[Customer]) -> AsyncIterator[int]:
-    """Their servers on one loopback port, each at `/<name>`; yields the port."""
+    """Start the servers on one loopback port, each at `/<name>`. Yields the port."""
     app = web.Application()
     app.add_routes([web.post(f"/{customer.name}", customer.receive) for customer in customers])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)

@@ -1,4 +1,4 @@
-"""The demo itself: start everything, let the course run, show it, and account for every event."""
+"""Run the demo: start everything, run the course, show it, and account for every event."""
 
 import asyncio
 import contextlib
@@ -39,12 +39,12 @@ ACCELERATED = {
 
 
 class Unaccounted(ScormWebhooksError):
-    """An event of the demo is neither delivered nor visibly held or dead."""
+    """An event of the demo is neither delivered nor held nor dead."""
 
 
 @dataclass(slots=True)
 class Demo:
-    """What is running, and what it takes to draw it."""
+    """What runs, and what is needed to draw it."""
 
     deployment: SqlDeployment
     customers: list[Customer]
@@ -76,14 +76,14 @@ class Demo:
             "  scorm-webhooks deliveries show <id>\n"
             "  scorm-webhooks webhooks list\n"
             "  scorm-webhooks webhooks test <id>\n"
-            "  scorm-webhooks webhooks enable <id>   (what is held flows again)\n"
+            "  scorm-webhooks webhooks enable <id>   (releases its held deliveries)\n"
             f"Or in a browser: {self.deployment.settings.url}/docs\n"
             f"  key: {self.api_key}"
         )
 
 
 async def run_demo(events: int | None, leave: bool, seed: int) -> None:
-    """Run until Ctrl-C, or with `leave` until every event is accounted for. Raises `Unaccounted` otherwise."""
+    """Run until Ctrl-C, or with `leave` until every event is accounted for. Raises `Unaccounted`."""
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -138,7 +138,7 @@ async def _running(folder: Path, seed: int) -> AsyncIterator[Demo]:
 
 
 def _free_port() -> int:
-    """One that is still free when `api` comes to listen on it: the kernel gives none so low to whoever asks for any."""
+    """A port that is still free when `api` starts: the kernel does not choose such low ports by itself."""
     for port in random.sample(range(10_000, 20_000), 100):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
@@ -148,7 +148,7 @@ def _free_port() -> int:
 async def _show(
     console: Console, demo: Demo, publishing: "asyncio.Task[None]", stopping: asyncio.Event, leave: bool
 ) -> None:
-    """Draw until told to stop, or with `leave` until the course is over and nothing waits any more."""
+    """Draw until stopped, or with `leave` until the course is over and nothing waits."""
     deadline: float | None = None
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while not stopping.is_set():
@@ -174,7 +174,7 @@ def _settled(line: CustomerRow) -> int:
 
 
 async def _account(console: Console, demo: Demo) -> None:
-    """acknowledged × wanting = delivered + held + dead, and the healthy customer has each event, verified."""
+    """Check that acknowledged × wanting = delivered + held + dead, and that the healthy customer has each event."""
     scene = await demo.scene()
     published = demo.course.published_at.keys()
     wrong = [
@@ -191,7 +191,7 @@ async def _account(console: Console, demo: Demo) -> None:
     if wrong:
         raise Unaccounted("; ".join(wrong))
     if not console.is_terminal:
-        console.print()  # a picture that is not drawn over ends without a line of its own
+        console.print()  # The last picture is not followed by a line break.
     states = {state: sum(line.count(state) for line in scene.customers) for state in State}
     message = ", ".join(f"{count} {state}" for state, count in states.items() if count)
     p50, p99 = (percentile(demo.delays(), share) * 1000 for share in (0.5, 0.99))

@@ -1,4 +1,4 @@
-"""What the demo shows: where every event stands, and how fast the healthy customer gets it."""
+"""The screen of the demo: the state of every event, and how fast the healthy customer gets it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ STYLES = {State.DELIVERED: "green", State.WAITING: "yellow", State.HELD: "cyan",
 
 @dataclass(frozen=True, slots=True)
 class CustomerRow:
-    """One customer's row: its name, what it does, its webhook's status, and its deliveries by state."""
+    """One customer's row: name, behaviour, its webhook's status, and its deliveries by state."""
 
     name: str
     says: str
@@ -29,7 +29,7 @@ class CustomerRow:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that one picture shows; `delays` are seconds from publishing to the healthy customer's 2xx."""
+    """What one picture shows; `delays` are seconds from publishing to the healthy customer's 2xx."""
 
     events: int
     customers: Sequence[CustomerRow]

@@ -117,7 +117,7 @@ class AccessService:
     async def revoke_key(self, account_id: str, key_id: str, *, by: str) -> None:
         """Revoke a key at once. Raises `NotFound`."""
         if not await self._keys.revoke(account_id, key_id, self._deed(by, "key.revoked", key_id, account_id)):
-            raise NotFound(f"there is no key {key_id} in this account")
+            raise NotFound(f"this account has no key {key_id}")
         for sha256 in [sha256 for sha256, (key, _) in self._recent.items() if key.id == key_id]:
             del self._recent[sha256]
 
@@ -139,13 +139,13 @@ class AccessService:
     async def remove_user(self, account_id: str, user_id: str, *, by: str) -> None:
         """Raises `NotFound`."""
         if not await self._users.remove(account_id, user_id, self._deed(by, "user.removed", user_id, account_id)):
-            raise NotFound(f"there is no user {user_id} in this account")
+            raise NotFound(f"this account has no user {user_id}")
 
     async def sign_in_token(self, account_id: str, user_id: str, *, by: str) -> str:
         """Make a one-time token with which a user signs in within 15 minutes. Raises `NotFound`."""
         user = await self._users.find(user_id)
         if user is None or user.account_id != account_id:
-            raise NotFound(f"there is no user {user_id} in this account")
+            raise NotFound(f"this account has no user {user_id}")
         token = self._new_token()
         expires_at = self._clock.now() + timedelta(minutes=LINK_MINUTES)
         audit_entry = self._deed(by, "user.sign_in_token_made", user_id, account_id)

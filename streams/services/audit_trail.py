@@ -18,7 +18,7 @@ class AuditTrail:
     ) -> AuditEntry:
         """An entry for what `by` does now; details have the API's names."""
         present = {camel(name): value for name, value in details.items() if value is not None}
-        return AuditEntry(self._new_id("deed"), by, action, object_id, self._clock.now(), account_id, present)
+        return AuditEntry(self._new_id("audit"), by, action, object_id, self._clock.now(), account_id, present)
 
 
 def camel(name: str) -> str:
