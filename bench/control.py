@@ -27,14 +27,14 @@ FROM generate_series(1, %(rows)s) AS n
 """
 QUERIES: dict[str, dict[str, Any]] = {
     "all": {},
-    "webhook": {"webhook": "wh_3"},
-    "small webhook": {"webhook": "wh_small"},
-    "event": {"event": "evt_777"},
-    "type": {"type": "session.launched"},
-    "rare type": {"type": "package.updated"},
+    "webhook": {"webhookId": "wh_3"},
+    "small webhook": {"webhookId": "wh_small"},
+    "event": {"eventId": "evt_777"},
+    "type": {"eventType": "session.launched"},
+    "rare type": {"eventType": "package.updated"},
     "state delivered": {"state": "delivered"},
     "state dead": {"state": "dead"},
-    "webhook and state": {"webhook": "wh_small", "state": "dead"},
+    "webhook and state": {"webhookId": "wh_small", "state": "dead"},
     "time range": {"since": "2026-01-01T00:00:00Z", "until": "2099-01-01T00:00:00Z"},
 }
 

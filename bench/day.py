@@ -95,7 +95,7 @@ class _Load:
         }
 
     def _recorded(self) -> float:
-        return self._stack.system.metric("record", "facts_recorded_total")
+        return self._stack.system.metric("record", "records_stored_total")
 
     def _publish(self, sent: dict[str, float], _: int) -> None:
         event_id = f"{self._name}-{self._count}"

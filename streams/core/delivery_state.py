@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import Delivery, HoldReason, State, Target, Trigger
+from streams.core.event import EventSubjects, subjects_of
 from streams.core.schedule import Tier
 
 
@@ -79,6 +80,7 @@ class RecordedEvent(NamedTuple):
     first_seen_at: datetime
     body: bytes
     trace_parent: str | None = None
+    subjects: EventSubjects = EventSubjects()
 
     def __repr__(self) -> str:
         return f"RecordedEvent({self.first_seen_at})"
@@ -112,8 +114,8 @@ def fold(entries: Iterable[RecordedValue]) -> Batch:
         else:
             delivery = value.delivery if isinstance(value, DeadLetter) else value
             # The first body of an event is the one that counts.
-            recorded = RecordedEvent(delivery.first_seen_at, delivery.body, delivery.trace_parent)
-            events.setdefault((delivery.account_id, delivery.event_id), recorded)
+            if (key := (delivery.account_id, delivery.event_id)) not in events:
+                events[key] = _recorded(delivery)
         delivery_state = delivery_state_of(entry)
         if delivery_state is None:
             continue
@@ -121,6 +123,11 @@ def fold(entries: Iterable[RecordedValue]) -> Batch:
         if known is None or delivery_state.supersedes(known):
             delivery_states[delivery_state.delivery_id] = delivery_state
     return Batch(tuple(delivery_states.values()), tuple(attempts), events)
+
+
+def _recorded(delivery: Delivery) -> RecordedEvent:
+    subjects = subjects_of(delivery.body)
+    return RecordedEvent(delivery.first_seen_at, delivery.body, delivery.trace_parent, subjects)
 
 
 def stripped(entry: RecordedValue) -> RecordedValue:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from streams.core.errors import FieldError, Invalid
-from streams.core.event_data import EVENT_TYPES, data_errors, is_unicode
+from streams.core.event_data import EVENT_TYPES, data_errors, is_storable
 from streams.core.ids import ID_WORDS, is_id
 from streams.core.limits import TEXT_CHARACTERS
 
@@ -84,7 +84,7 @@ def subjects_of(body: bytes) -> EventSubjects:
         session, learner, package, dispatch = (data.get(name) for name in _SUBJECTS)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return EventSubjects()
-    is_learner = isinstance(learner, str) and is_unicode(learner) and len(learner) <= TEXT_CHARACTERS
+    is_learner = isinstance(learner, str) and is_storable(learner) and len(learner) <= TEXT_CHARACTERS
     ids = [value if isinstance(value, str) and is_id(value) else None for value in (session, package, dispatch)]
     return EventSubjects(ids[0], learner if is_learner else None, ids[1], ids[2])
 

@@ -29,6 +29,11 @@ def _text(value: Any) -> str | None:
     return None if ok else f"must be a text of 1 to {TEXT_CHARACTERS} characters"
 
 
+def is_storable(text: str) -> bool:
+    """Whether every database stores this text: valid Unicode without NUL."""
+    return is_unicode(text) and "\0" not in text
+
+
 def is_unicode(value: str) -> bool:
     """Whether a text can be encoded as UTF-8."""
     # JSON can contain half of a surrogate pair, which UTF-8 cannot.

@@ -151,12 +151,12 @@ def before_attempt(
     - A delivery whose fallback URL was removed is held, and goes on at the primary endpoint.
     - While the fallback endpoint rests, a delivery to it ends as if it had failed there.
     """
+    if delivery.trigger is Trigger.TEST and waited > TEST_EXPIRES:
+        return GiveUp(DeathReason.EXPIRED, delivery.ended(attempted=False))
     if webhook is None:
         return GiveUp(DeathReason.DELETED, delivery.ended(attempted=False))
     if delivery.trigger is Trigger.TEST:
-        if waited > TEST_EXPIRES:
-            return GiveUp(DeathReason.EXPIRED, delivery.ended(attempted=False))
-        return SendNow(webhook, webhook.url)
+        return SendNow(webhook, _url_of(delivery, webhook))
     if webhook.status is Status.PAUSED:
         pause = webhook.pause
         if not (pause and pause.reason.automatic and webhook.fallback_url is not None):
@@ -170,6 +170,11 @@ def before_attempt(
     if fallback_rests:
         return _fallback_failed(delivery, webhook, attempted=False)
     return SendNow(webhook, webhook.fallback_url)
+
+
+def _url_of(delivery: Delivery, webhook: Webhook) -> str:
+    at_fallback = delivery.target is Target.FALLBACK and webhook.fallback_url is not None
+    return webhook.fallback_url if at_fallback and webhook.fallback_url else webhook.url
 
 
 def after_attempt(delivery: Delivery, outcome: Outcome, schedule: Schedule, webhook: Webhook) -> Decision:

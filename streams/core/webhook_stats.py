@@ -24,7 +24,7 @@ class Hour:
 
 
 # Upper bounds of the histogram's buckets in milliseconds. The last bucket has everything above.
-BUCKETS_MS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 60_000)
+BUCKETS_MS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 7500, 10_000, 15_000, 20_000, 30_000, 45_000, 60_000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ class CustomerRow:
     state_counts: Sequence[StateCount]
 
     def count(self, state: State) -> int:
-        return sum(count_states.count for count_states in self.state_counts if count_states.state is state)
+        return sum(one.count for one in self.state_counts if one.state is state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,9 @@ def draw(scene: Snapshot) -> RenderableType:
 
 def _by(scene: Snapshot, state: State, key: str) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for count_states in (
-        count_states for line in scene.customers for count_states in line.state_counts if count_states.state is state
-    ):
-        name = getattr(count_states, key) or "now"
-        counts[name] = counts.get(name, 0) + count_states.count
+    for one in (one for line in scene.customers for one in line.state_counts if one.state is state):
+        name = getattr(one, key) or "now"
+        counts[name] = counts.get(name, 0) + one.count
     return counts
 
 

@@ -19,7 +19,7 @@ AT_ONCE = 500
 # A payload is stored about a second after the attempt, unless `record` is behind.
 ASK_TIMES = 30
 ASK_EVERY_SECONDS = 0.1
-FIRST = timedelta(seconds=30)
+RECENT = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class DeliveryService:
         """A delivery with its payload. Waits a moment for the payload of a recent delivery."""
         seen = await self.find(delivery_id, account_id)
         for _ in range(ASK_TIMES):
-            if seen.body is not None or self._clock.now() - seen.delivery_state.changed_at > FIRST:
+            if seen.body is not None or self._clock.now() - seen.delivery_state.changed_at > RECENT:
                 break
             await asyncio.sleep(ASK_EVERY_SECONDS)
             seen = await self.find(delivery_id, account_id)

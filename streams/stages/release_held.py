@@ -37,6 +37,13 @@ DISCARDED_MESSAGE = "The webhook was enabled with the choice to discard its held
 Released = tuple[Outgoing | None, DeliveryState]
 
 
+_EVENTS = {
+    State.WAITING: "delivery_released",
+    State.DEAD: "delivery_given_up",
+    State.DISCARDED: "delivery_discarded",
+}
+
+
 @dataclass(slots=True)
 class _WebhookState:
     """One webhook: its pace, its room, and the (generation, step) of released deliveries without an attempt yet."""
@@ -141,7 +148,7 @@ class ReleaseHeld:
         for one, (_, delivery_state) in zip(held, moved, strict=True):
             self._telemetry.count("deliveries_released_total", choice=one.choice)
             if self._telemetry.is_debug_enabled:
-                self._telemetry.debug("delivery_released", **one.delivery.ids, choice=str(one.choice))
+                self._telemetry.debug(_EVENTS[delivery_state.state], **one.delivery.ids, choice=str(one.choice))
             if delivery_state.state is State.WAITING:
                 self._webhooks[delivery_state.webhook_id].sent[delivery_state.delivery_id] = (
                     delivery_state.generation,

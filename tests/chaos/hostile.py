@@ -111,7 +111,7 @@ def file_descriptors(scenario_run: ScenarioRun, seconds: float) -> None:
     finally:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
     scenario_run.await_progress("deliver", scenario_run.supervisor.progress("deliver"), time.time())
-    assert count(scenario_run, b"SELECT count(*) FROM attempts WHERE strpos(words, 'open files') > 0") == 0
+    assert count(scenario_run, b"SELECT count(*) FROM attempts WHERE strpos(message, 'open files') > 0") == 0
 
 
 def missing_topic(scenario_run: ScenarioRun) -> None:

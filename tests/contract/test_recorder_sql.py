@@ -1,18 +1,22 @@
 """What the tables keep: the same as the fake of the stages, the mails that are owed, and nothing that they refuse."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
-from builders import NOON, attempt
+from builders import NOON, attempt, delivery, event
 from contract.stores import SqlStore, failed, history
 from fakes import FakeRecorder
 from streams.adapters.sql.account_tables import mails
+from streams.adapters.sql.delivery_log import SqlDeliveryLog
 from streams.adapters.sql.tables import attempts
+from streams.adapters.sql.webhook_stats import SqlWebhookStats
 from streams.core.account import DeliveryFilter
 from streams.core.attempt import Attempt
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.errors import Refused
+from streams.core.event import check_event, render
 
 HISTORY = history("evt_1") + history("evt_2")
 
@@ -50,3 +54,21 @@ async def test_a_row_that_the_database_refuses_is_refused_and_not_waited_for(dat
     with pytest.raises(Refused, match="unsupported Unicode"):
         await database.recorder.record(fold([RecordedValue(poison, NOON)]))
     assert await database.count(attempts) == 0
+
+
+async def test_an_attempt_that_comes_twice_counts_once(database: SqlStore) -> None:
+    made = attempt(status=200)
+    await database.recorder.record(fold([RecordedValue(made, NOON), RecordedValue(made, NOON)]))
+    await database.recorder.record(fold([RecordedValue(made, NOON)]))
+    stats = SqlWebhookStats(database.database)
+    [hour] = await stats.hours(made.webhook_id, made.started_at.replace(minute=0, second=0, microsecond=0))
+    [times] = await stats.response_times(made.webhook_id, hour.hour)
+    assert (hour.attempts, times.attempts) == (1, 1)
+
+
+async def test_an_event_with_a_nul_in_its_learner_is_stored(database: SqlStore) -> None:
+    body = render(check_event(replace(event(), data={**event().data, "learnerId": "a\0b"})))
+    owed = delivery(body=body)
+    await database.recorder.record(fold([RecordedValue(owed, NOON)]))
+    assert (found := await SqlDeliveryLog(database.database).find(owed.id)) is not None
+    assert found.body == body

@@ -15,6 +15,7 @@ from streams.core.access import (
     parse_operator_keys,
     scope_errors,
 )
+from streams.core.attempt import Attempt
 from streams.core.delivery import Trigger
 from streams.core.errors import Invalid
 from streams.core.ids import derived_id, is_id
@@ -22,7 +23,7 @@ from streams.core.mail import MOST_TRIES, Mail, MailKind, compose, due_again
 from streams.core.outcome import OutcomeKind
 from streams.core.page import Cursor, parse_cursor
 from streams.core.rate import CATCH_UP_SECONDS, Pace, TokenBucket
-from streams.core.webhook_stats import by_hour
+from streams.core.webhook_stats import by_hour, percentile_ms, response_times_of
 
 
 def test_a_key_opens_until_it_expires_or_is_revoked() -> None:
@@ -241,3 +242,14 @@ def test_a_mail_is_tried_for_about_three_days() -> None:
         now = again
     assert tries == MOST_TRIES
     assert timedelta(days=2.9) < now - NOON < timedelta(days=3.1)
+
+
+def test_percentiles_come_from_the_buckets_of_response_times() -> None:
+    def made(milliseconds: float) -> Attempt:
+        return attempt(status=200, started_at=NOON, ended_at=NOON + timedelta(milliseconds=milliseconds))
+
+    times = response_times_of([made(3), made(30), made(30), made(9000), made(10_001), attempt(status=None)])
+    assert [(one.up_to_ms, one.attempts) for one in times] == [(5, 1), (50, 2), (10_000, 1), (15_000, 1)]
+    assert percentile_ms(times, 0.5) == 43.75
+    assert 10_000 < (percentile_ms(times, 1.0) or 0) <= 15_000
+    assert percentile_ms([], 0.5) is None

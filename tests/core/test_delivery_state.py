@@ -20,6 +20,7 @@ from streams.core.delivery_state import (
     fold,
     stripped,
 )
+from streams.core.event import subjects_of
 from streams.core.outcome import OutcomeKind
 
 RETRIED = attempt(
@@ -146,7 +147,8 @@ def test_what_fan_out_wrote_supersedes_nothing(
 def test_a_batch_has_every_attempt_and_each_body_once() -> None:
     batch = fold([entry(delivery()), entry(RETRIED), entry(dead_letter())])
     assert batch.attempts == (RETRIED,)
-    assert batch.events == {("acme", delivery().event_id): RecordedEvent(NOON, delivery().body)}
+    recorded = RecordedEvent(NOON, delivery().body, None, subjects_of(delivery().body))
+    assert batch.events == {("acme", delivery().event_id): recorded}
     assert [delivery_state.state for delivery_state in batch.delivery_states] == [State.DEAD]
 
 

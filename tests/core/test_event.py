@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from builders import EXAMPLE, event
 from streams.core.errors import Invalid
-from streams.core.event import Event, check_event, format_time, parse_event, parse_time, partition_key, render
+from streams.core.event import (
+    Event,
+    EventSubjects,
+    check_event,
+    format_time,
+    parse_event,
+    parse_time,
+    partition_key,
+    render,
+    subjects_of,
+)
 from streams.core.event_data import EVENT_TYPES
 
 PAYLOAD: dict[str, Any] = {
@@ -305,3 +315,22 @@ def test_events_of_a_session_share_a_partition_key() -> None:
     assert partition_key(event()) == "sess_abc123"
     assert partition_key(event(type="package.updated", data={"packageId": "pkg_1", "version": "2"})) == "pkg_1"
     assert partition_key(event(type="usage.threshold", data={"period": "2026-04"})) == "acme"
+
+
+# -- the ids that people search by -----------------------------------------------------------------------------
+
+
+def test_a_body_names_its_session_learner_package_and_dispatch() -> None:
+    data = {"sessionId": "sess_1", "learnerId": "Ada ☃", "packageId": "pkg_1", "dispatchId": "dsp_1"}
+    assert subjects_of(json.dumps({"data": data}).encode()) == EventSubjects("sess_1", "Ada ☃", "pkg_1", "dsp_1")
+
+
+@pytest.mark.parametrize("learner", ["a\0b", "\ud800", "x" * 1025, 7, None])
+def test_a_learner_that_no_database_stores_is_left_out(learner: object) -> None:
+    body = json.dumps({"data": {"sessionId": "sess_1", "learnerId": learner}}).encode()
+    assert subjects_of(body) == EventSubjects(session_id="sess_1")
+
+
+@given(st.binary(max_size=50) | st.text().map(str.encode) | st.just(b"[" * 100_000))
+def test_any_bytes_as_a_body_have_no_subjects(body: bytes) -> None:
+    assert subjects_of(body) == EventSubjects()

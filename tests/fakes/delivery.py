@@ -59,7 +59,7 @@ class FakeSender:
 
 
 class FakeEncryption:
-    """`Encryption` and `Encryption`: what is sealed begins with `ciphertext:`."""
+    """An `Encryption`: a ciphertext is the text after `sealed:`."""
 
     def encrypt(self, plain: str) -> str:
         return "sealed:" + plain

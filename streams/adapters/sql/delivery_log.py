@@ -52,8 +52,8 @@ class SqlDeliveryLog:
         state_counts: dict[str, list[StateCount]] = {}
         async with self._database.reading() as connection:
             for row in await connection.execute(query):
-                count_states = StateCount(State(row.state), row.tier, row.reason, row.how_many)
-                state_counts.setdefault(row.webhook_id, []).append(count_states)
+                count = StateCount(State(row.state), row.tier, row.reason, row.how_many)
+                state_counts.setdefault(row.webhook_id, []).append(count)
         return state_counts
 
 

@@ -15,7 +15,6 @@ from streams.adapters.sql.webhook_health import WebhookHealth
 from streams.core.attempt import Attempt
 from streams.core.delivery import State
 from streams.core.delivery_state import Batch, DeliveryState, EventKey
-from streams.core.event import subjects_of
 from streams.core.webhook_stats import by_hour, response_times_of
 from streams.ports import Clock, Telemetry
 
@@ -46,7 +45,9 @@ class SqlRecorder:
             conflicts = await self._insert_events(connection, batch)
             await self._update_deliveries(connection, batch.delivery_states)
             if new:
-                await self._add_stats(connection, [attempt for attempt in batch.attempts if attempt.id in new])
+                # A duplicate within the batch counts once.
+                counted = {attempt.id: attempt for attempt in reversed(batch.attempts) if attempt.id in new}
+                await self._add_stats(connection, list(counted.values()))
                 paused = await self._healths.count(connection, batch, new, epochs)
         for pause in paused:
             self._telemetry.count("webhooks_paused_total", reason=pause["reason"])
@@ -79,8 +80,10 @@ class SqlRecorder:
             {
                 "account_id": key[0],
                 "event_id": key[1],
-                **event._asdict(),
-                **subjects_of(event.body)._asdict(),
+                "first_seen_at": event.first_seen_at,
+                "body": event.body,
+                "trace_parent": event.trace_parent,
+                **event.subjects._asdict(),
             }
             for key, event in sorted(batch.events.items())
         ]

@@ -75,7 +75,11 @@ class PartitionConsumer:
         self._draining = True
         for state in self._partitions.values():
             self._drop_queued(state)
-        await _wait_for_tasks(list(self._partitions.values()), seconds)
+        states = list(self._partitions.values())
+        await _wait_for_tasks(states, seconds)
+        # A commit in progress may not be acknowledged: this one is.
+        for state in states:
+            state.has_progress = True
         await self._commit()
 
     # -- called by the consumer --------------------------------------------------------------------------------
