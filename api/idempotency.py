@@ -55,7 +55,7 @@ async def once(request: Request, key: str, handle: Handler, works_without_databa
         await services.responses.finish(caller, key, now, response.status_code, kept)
     except Unavailable as away:
         # The request is done, so the caller gets its response.
-        services.telemetry.info("answer not kept", request_id=request.state.request_id, why=str(away))
+        services.telemetry.warning("response_not_stored", request_id=request.state.request_id, why=str(away))
     return response
 
 

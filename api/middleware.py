@@ -58,8 +58,8 @@ class RequestMiddleware:
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             # The exception's message may contain what a customer sent.
-            self._telemetry.info(
-                "request broke",
+            self._telemetry.error(
+                "request_crashed",
                 request_id=request_id,
                 error=type(error).__name__,
                 where=f"{where.filename}:{where.lineno}",
@@ -82,7 +82,7 @@ class RequestMiddleware:
         self._telemetry.observe("api_request_seconds", seconds)
         caller = scope["state"].get("caller")
         self._telemetry.info(
-            "request",
+            "request_handled",
             request_id=scope["state"]["request_id"],
             method=method,
             route=route,

@@ -114,7 +114,7 @@ async def _ours(request: Request, error: Exception) -> JSONResponse:
     # The database's own message is for operators, in the log.
     detail = "try again in a few seconds" if isinstance(error, Unavailable | Refused) else str(error)
     if isinstance(error, Unavailable | Refused | InvalidRecord):
-        request.app.state.services.telemetry.info("request failed", request_id=request.state.request_id, why=str(error))
+        request.app.state.services.telemetry.info("request_failed", request_id=request.state.request_id, why=str(error))
     return problem(request, status, name, title, detail, headers=headers)
 
 

@@ -1,4 +1,4 @@
-"""How log lines reach a terminal or a collector: whole, and steered by nobody."""
+"""Write log lines whole, and escape text that could control a terminal."""
 
 import io
 import os
@@ -9,21 +9,21 @@ import structlog
 
 from streams.core.text import escape_controls
 
-# A traceback's lines stay lines.
+# A traceback keeps its line breaks.
 MANY_LINES = ("exception", "stack")
 
 
 class WholeLines(io.TextIOBase):
-    """Writes each log line by one call of the system: lines of several processes on one stream never mix.
+    """Writes each log line by one system call, so that lines of several processes on one stream never mix.
 
-    A stream that takes no more (closed, full) costs log lines, and never the process.
+    When the stream is closed or full, lines are lost. The process goes on.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         try:
             self._descriptor: int | None = stream.fileno()
-        except (OSError, ValueError):  # a stream in memory
+        except (OSError, ValueError):  # a stream in memory has no descriptor
             self._descriptor = None
 
     def write(self, text: str) -> int:
@@ -36,7 +36,7 @@ class WholeLines(io.TextIOBase):
 
 
 class _Quoted:
-    """A value that structlog's console shows by its repr, quoted and escaped once."""
+    """A value for structlog's console, which shows its repr: quoted and escaped once."""
 
     def __init__(self, value: str) -> None:
         self._value = value
@@ -46,12 +46,12 @@ class _Quoted:
 
 
 def escape_event(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Text of a stranger steers no terminal; JSON escapes it by itself."""
+    """Escape control characters in the values of a log line for a console. JSON escapes them itself."""
     return {name: _safe(name, value) for name, value in event.items()}
 
 
 def _safe(name: str, value: object) -> object:
-    # What is no text is written by its repr, which escapes.
+    # The console writes any other value by its repr, which escapes.
     if not isinstance(value, str):
         return value
     if name in MANY_LINES:

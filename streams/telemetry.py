@@ -1,4 +1,4 @@
-"""What an operator sees: every metric, declared once, and one structured log line for a fact."""
+"""Metrics and structured log lines. Every metric is declared here once."""
 
 import logging
 import math
@@ -22,44 +22,44 @@ NAMESPACE = "scorm_webhooks"
 FAST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 SLOW_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 30, 120, 600, 3600, 21600)
 
-SPARED = ("aiokafka", "librdkafka")
-SPARING_SECONDS = 60.0
-SPARED_LINES = 3
-SPARED_KINDS = 1000
+REPEATING_LOGGERS = ("aiokafka", "librdkafka")
+REPEATED_SECONDS = 60.0
+REPEATED_LINES = 3
+KINDS_REMEMBERED = 1000
 _NUMBERS = re.compile(r"\d+")
 
 COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     "events_total": ("Events fanned out, by type.", ["type"]),
     "events_unmatched_total": (
-        "Events that no webhook gets, by reason: no_webhook, type, scope, newcomer.",
+        "Events that no webhook receives, by reason: no_webhook, type, scope, newcomer.",
         ["reason"],
     ),
     "deliveries_created_total": ("Deliveries written by fan-out.", []),
     "deliveries_held_total": ("Deliveries held, by reason.", ["reason"]),
-    "deliveries_released_total": ("Held deliveries that left, by what was chosen for them.", ["choice"]),
+    "deliveries_released_total": ("Held deliveries released, by the choice made for them.", ["choice"]),
     "dead_letters_total": ("Deliveries given up, by reason.", ["reason"]),
     "attempts_total": ("Attempts made, by outcome.", ["outcome"]),
-    "attempts_postponed_total": ("Attempts put off because this machine is short of something; they do not count.", []),
-    "duplicates_dropped_total": ("Delivery records that this process had already attended to.", []),
+    "attempts_postponed_total": ("Attempts postponed because this machine lacks a resource. They do not count.", []),
+    "duplicates_dropped_total": ("Delivery records that this process had handled before.", []),
     "conflicting_ids_total": (
-        "Deliveries not made because their event's id stands for another body; kept in session-events.invalid.",
+        "Deliveries not made because their event's id belongs to another body; kept in session-events.invalid.",
         [],
     ),
     "retries_superseded_total": ("Retries that were not sent because a replay took their place.", []),
     "tests_expired_total": ("Test deliveries that were too old to be sent.", []),
-    "records_stored_total": ("Facts stored in SQL.", []),
-    "records_refused_total": ("Facts that the database refused; stored stripped.", []),
+    "records_stored_total": ("Records stored in SQL.", []),
+    "records_refused_total": ("Records that the database refused; stored without details.", []),
     "invalid_records_total": ("Records kept in session-events.invalid, by the topic they come from.", ["topic"]),
     "invalid_records_not_stored_total": (
-        "Invalid records of which session-events.invalid takes not even the start, by the topic they are in.",
+        "Invalid records of which Kafka does not take even the start, by the topic they are in.",
         ["topic"],
     ),
     "webhooks_paused_total": ("Webhooks paused automatically, by reason.", ["reason"]),
     "webhooks_published_total": ("Webhooks written to subscriptions.", []),
-    "webhooks_refused_total": ("Webhooks that could not be written to subscriptions, and hold no other up.", []),
+    "webhooks_refused_total": ("Webhooks that could not be written to subscriptions.", []),
     "subscriptions_invalid_total": ("Records of subscriptions that could not be read.", []),
     "mails_total": ("Mails by outcome: sent, again, given_up, not_sent (no mail server).", ["outcome"]),
-    "rows_pruned_total": ("Rows taken away because they were kept for long enough, by kind.", ["kind"]),
+    "rows_pruned_total": ("Rows deleted at the end of their retention, by kind.", ["kind"]),
     "api_requests_total": ("Requests to the API, by method, route and status.", ["method", "route", "status"]),
     "api_connections_closed_total": ("Connections to the API that a limit closed, by reason.", ["reason"]),
     "produce_errors_total": ("Records that had to be produced again.", []),
@@ -67,21 +67,21 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
 GAUGES: dict[str, tuple[str, Sequence[str]]] = {
     "ready": ("1 when this stage can work.", []),
     "api_connections": ("Open connections to the API.", []),
-    "subscriptions_webhooks": ("Webhooks in this process's view.", []),
-    "records_open": ("Records in hand in deliver.", []),
-    "own_network_down": ("1 while most endpoints are out of reach and none is blamed for it.", []),
+    "subscriptions_webhooks": ("Webhooks in this process's subscriptions table.", []),
+    "records_open": ("Records that deliver handles at the moment.", []),
+    "own_network_down": ("1 while most endpoints are unreachable, which counts as an outage of our own network.", []),
     "slots_in_use": ("Requests in flight, by class of endpoint: healthy, new, suspect, test.", ["endpoint_class"]),
     "slots_waiting": ("Deliveries that wait for a slot in memory.", []),
 }
 HISTOGRAMS: dict[str, tuple[str, Sequence[float]]] = {
-    "api_request_seconds": ("From a request to the API to its answer.", FAST_BUCKETS),
+    "api_request_seconds": ("From a request to the API to its response.", FAST_BUCKETS),
     "attempt_seconds": ("From the start of an attempt to its outcome.", FAST_BUCKETS),
     "event_to_delivered_seconds": ("From an event's append to its delivery, retries included.", SLOW_BUCKETS),
 }
 
 
 class _Histogram:
-    """How many values were in each bucket, and their sum."""
+    """Counts of values by bucket, and their sum."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
@@ -93,15 +93,15 @@ class _Histogram:
         self.sum += value
 
     def buckets(self) -> Sequence[tuple[str, float]]:
-        """Each bucket's upper bound, and how many values were not above it."""
+        """Each bucket's upper bound, with the count of values at or below it."""
         return list(zip(map(floatToGoString, (*self.bounds, math.inf)), accumulate(self.counts), strict=True))
 
 
 class PrometheusTelemetry(Collector):
-    """A `Telemetry` with a registry of its own; a metric that is not declared above is a programming error.
+    """A `Telemetry` with its own registry. A metric that is not declared above is a programming error.
 
-    Three of them are told of each delivery, so they are counted here, on the loop alone: the library's own, which
-    threads may share, take ten times as long.
+    Not thread-safe: only the event loop counts. prometheus_client's own metrics are, and take ten times as long, which
+    matters for the three that count each delivery.
     """
 
     def __init__(self, stage: str) -> None:
@@ -126,7 +126,7 @@ class PrometheusTelemetry(Collector):
         self._histograms[metric].observe(value)
 
     def collect(self) -> Iterator[Metric]:
-        """All of them as the library writes them out."""
+        """All metrics, in prometheus_client's form."""
         for name, (message, labels) in COUNTERS.items():
             counter = CounterMetricFamily(f"{NAMESPACE}_{name}", message, labels=labels)
             for values, count in self._counts[name].items():
@@ -145,25 +145,25 @@ class PrometheusTelemetry(Collector):
     def is_debug_enabled(self) -> bool:
         return bool(self._logger.is_enabled_for(logging.DEBUG))
 
-    def info(self, event: str, /, **ids: object) -> None:
-        self._logger.info(event, **_present(ids))
+    def info(self, event: str, /, **fields: object) -> None:
+        self._logger.info(event, **_present(fields))
 
-    def debug(self, event: str, /, **ids: object) -> None:
-        self._logger.debug(event, **_present(ids))
+    def debug(self, event: str, /, **fields: object) -> None:
+        self._logger.debug(event, **_present(fields))
 
-    def warning(self, event: str, /, **ids: object) -> None:
-        self._logger.warning(event, **_present(ids))
+    def warning(self, event: str, /, **fields: object) -> None:
+        self._logger.warning(event, **_present(fields))
 
-    def error(self, event: str, /, **ids: object) -> None:
-        self._logger.error(event, **_present(ids))
+    def error(self, event: str, /, **fields: object) -> None:
+        self._logger.error(event, **_present(fields))
 
 
-def _present(ids: Mapping[str, object]) -> dict[str, object]:
-    return {name: value for name, value in ids.items() if value is not None}
+def _present(fields: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _nothing(labels: Sequence[str]) -> dict[tuple[str, ...], float]:
-    """What nobody has told of yet: 0 where there are no labels, so that it is seen from the start."""
+    """The initial values of a metric. Without labels it starts at 0, so that it is exposed at once."""
     return {} if labels else {(): 0.0}
 
 
@@ -172,22 +172,25 @@ def _require(metric: str, declared: Sequence[str], labels: Mapping[str, str]) ->
         raise ValueError(f"{metric} has the labels {declared}, not {[*labels]}")
 
 
-def configure_logging(style: Literal["console", "json"], level: str) -> None:
-    """Log lines to standard error; other libraries' lines pass through the same renderer."""
-    renderers: list[structlog.typing.Processor] = (
-        [
-            structlog.processors.format_exc_info,
-            escape_event,
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            ),
-        ]
-        if style == "console"
-        else [structlog.processors.JSONRenderer(default=str)]
-    )
+def configure_logging(style: Literal["console", "json"], level: str, stage: str) -> None:
+    """Write log lines to standard error, those of other libraries too. Every line has `stage`, `level` and a time."""
+    renderers: list[structlog.typing.Processor] = [structlog.processors.format_exc_info]
+    if style == "console":
+        console = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+        renderers += [escape_event, console]
+    else:
+        renderers.append(structlog.processors.JSONRenderer(default=str))
+
+    def add_stage(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event.setdefault("stage", stage)
+        return event
+
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        add_stage,
     ]
     lines = WholeLines(sys.stderr)
     structlog.configure(
@@ -198,18 +201,22 @@ def configure_logging(style: Literal["console", "json"], level: str) -> None:
     )
     handler = logging.StreamHandler(lines)
     handler.addFilter(RepeatedLineFilter())
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[_strip, *renderers], foreign_pre_chain=shared))
+    foreign = [structlog.stdlib.add_logger_name, *shared]
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(processors=[_strip, *renderers], foreign_pre_chain=foreign)
+    )
     logging.basicConfig(
         handlers=[handler],
         level=max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]),
         force=True,
     )
+    logging.captureWarnings(True)
 
 
 class RepeatedLineFilter(logging.Filter):
-    """Of what Kafka's clients repeat, but for numbers, shows a few lines a minute, and then how many more there were.
+    """Rate-limits repeated log lines of the Kafka clients to three a minute. The next line says how many it dropped.
 
-    In an outage they say twenty times a second that they cannot connect.
+    Lines that differ only in numbers count as repeated. In an outage the clients log twenty lines a second.
     """
 
     def __init__(self) -> None:
@@ -217,22 +224,22 @@ class RepeatedLineFilter(logging.Filter):
         self.seen: dict[tuple[int, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.name.partition(".")[0] not in SPARED or record.exc_info or record.stack_info:
+        if record.name.partition(".")[0] not in REPEATING_LOGGERS or record.exc_info or record.stack_info:
             return True
         try:
             text = record.getMessage()
         except Exception:
-            return True  # whoever writes it says what is wrong with it
+            return True  # the handler reports the format error
         kind = (record.levelno, _NUMBERS.sub("", text))
         since, count = self.seen.get(kind, (-math.inf, 0))
-        if not 0 <= record.created - since < SPARING_SECONDS:
-            if count > SPARED_LINES:
-                record.msg, record.args = f"{text} ({count - SPARED_LINES} more like it before)", ()
+        if not 0 <= record.created - since < REPEATED_SECONDS:
+            if count > REPEATED_LINES:
+                record.msg, record.args = f"{text} ({count - REPEATED_LINES} similar lines were dropped)", ()
             since, count = record.created, 0
-        if len(self.seen) >= SPARED_KINDS:
+        if len(self.seen) >= KINDS_REMEMBERED:
             self.seen.clear()
         self.seen[kind] = since, count + 1
-        return count < SPARED_LINES
+        return count < REPEATED_LINES
 
 
 def _strip(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

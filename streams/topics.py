@@ -20,6 +20,7 @@ RECORDED = (DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS)
 RETRY_PREFIX = "deliveries.retry."
 # The group of `deliver`: the records of retry topics that it has not committed still wait.
 DELIVER_GROUP = "deliver"
+FAN_OUT_GROUP = "fan-out"
 
 # Kafka's default limit of a batch. `declare` sets it, so that a broker's own default does not matter.
 RECORD_BYTES = 1_048_588

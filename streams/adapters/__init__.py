@@ -1,1 +1,1 @@
-"""The products: each module speaks to one thing outside, behind a port."""
+"""Adapters: each module implements a port by one product."""

@@ -1,4 +1,4 @@
-"""Certificate authorities that are trusted beside the system's."""
+"""Trust certificate authorities in addition to the system's."""
 
 import ssl
 from pathlib import Path
@@ -7,7 +7,7 @@ from streams.core.errors import Misconfigured
 
 
 def trust(context: ssl.SSLContext, ca_file: Path | None) -> None:
-    """Trust the authorities of a PEM file too. Raises `Misconfigured` where it cannot be used."""
+    """Trust the authorities of a PEM file. Raises `Misconfigured` for a file that holds none."""
     if ca_file is None:
         return
     try:

@@ -1,10 +1,10 @@
-"""The system's clock."""
+"""The system clock."""
 
 from datetime import UTC, datetime
 
 
 class SystemClock:
-    """The time now, aware and in UTC."""
+    """A `Clock`: the time now, aware and in UTC."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Where the host name of a URL leads, asked when a webhook is registered."""
+"""Check the addresses of a webhook's host when the webhook is registered or changed."""
 
 import asyncio
 import socket
@@ -9,32 +9,35 @@ from urllib.parse import urlsplit
 
 from streams.core.address import Network, is_allowed
 
-PATIENCE_SECONDS = 2.0
+TIMEOUT_SECONDS = 2.0
 LOOKUP_THREADS = 32
 
 FORBIDDEN = (
-    "leads to an address that is not public: webhooks may not reach it "
-    "(an operator opens networks by SCORM_WEBHOOKS_ALLOWED_NETWORKS)"
+    "resolves to an address that is not public; use a public URL, "
+    "or ask the operator to allow that network (SCORM_WEBHOOKS_ALLOWED_NETWORKS)"
 )
 
 
 class SystemDnsCheck:
-    """`DnsCheck` by the system's resolver. A name that leads nowhere yet is let pass: each delivery looks again."""
+    """A `DnsCheck` by the system's resolver. A name that does not resolve yet is accepted.
+
+    Each delivery checks the address again.
+    """
 
     def __init__(
         self, opened: Sequence[Network], lookup: Callable[[str], Awaitable[Sequence[str]]] | None = None
     ) -> None:
         self._opened = opened
-        # Of their own: names whose servers are silent must not keep other work waiting.
+        # A separate pool: silent name servers must not block other work.
         self._threads = ThreadPoolExecutor(LOOKUP_THREADS, "lookup")
         self._lookup = lookup or self._ask_system
 
     async def problem(self, url: str) -> str | None:
         try:
             host = urlsplit(url).hostname
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 found = await self._lookup(host) if host else ()
-        except (OSError, ValueError):  # a time-out is an OSError too
+        except (OSError, ValueError):  # TimeoutError is an OSError
             return None
         for address in found:
             if not is_allowed(address, self._opened):

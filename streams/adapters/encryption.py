@@ -1,4 +1,4 @@
-"""Encrypt secrets at rest and on the topic: Fernet, with keys that can be rotated."""
+"""Encrypt secrets at rest and on the topic, with Fernet keys that can be rotated."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from streams.core.encryption import CHECK_TEXT
 from streams.core.errors import InvalidRecord, Misconfigured
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-REMEMBERED = 20_000
+CACHED_TEXTS = 20_000
 _NO_KEY = "the webhook's secret was encrypted with a key that is not configured here"
 
 
@@ -26,8 +26,8 @@ class FernetEncryption:
                 "SCORM_WEBHOOKS_ENCRYPTION_KEYS: each key must be 32 bytes in url-safe base64, separated by commas; "
                 "`scorm-webhooks keys generate` makes one"
             ) from None
-        self._decrypted = lru_cache(REMEMBERED)(self._decrypt)
-        self._decrypted_headers = lru_cache(REMEMBERED)(self._decrypt_headers)
+        self._decrypted = lru_cache(CACHED_TEXTS)(self._decrypt)
+        self._decrypted_headers = lru_cache(CACHED_TEXTS)(self._decrypt_headers)
 
     def encrypt(self, plain: str) -> str:
         return self._fernet.encrypt(plain.encode()).decode()
@@ -44,7 +44,7 @@ class FernetEncryption:
     def can_decrypt(self, ciphertext: str) -> bool:
         try:
             self._decrypt(ciphertext)
-        except (InvalidRecord, ValueError):  # no text of ours, or text that is no ASCII
+        except (InvalidRecord, ValueError):  # not ours, or not ASCII
             return False
         return True
 

@@ -1,17 +1,17 @@
-"""How many connections a process may hold open, by the limit of open files that the system sets it."""
+"""Limit the connections of a process to what its limit of open files allows."""
 
 import resource
 
 from streams.core.errors import Misconfigured
 
-# Open files for all else: the database, the brokers, the health port and refused connections.
+# Open files for everything else: the database, the brokers, the health port and refused connections.
 RESERVED_FILES = 64
 
 
 def connections_that_fit(wanted: int) -> int:
-    """`wanted`, or fewer where the limit of open files allows no more; the soft limit is raised as far as it may be.
+    """`wanted`, or as many as the limit of open files allows. Raises the soft limit first, up to the hard limit.
 
-    Raises `Misconfigured` where not even one fits.
+    Raises `Misconfigured` when not even one connection fits.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + RESERVED_FILES
@@ -21,5 +21,7 @@ def connections_that_fit(wanted: int) -> int:
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return wanted
     if soft <= RESERVED_FILES:
-        raise Misconfigured(f"the limit of open files is {soft}, too low: set it to {needed} or more (ulimit -n)")
+        raise Misconfigured(
+            f"the limit of open files (ulimit -n) is {soft}, which is too low: set it to {needed} or more"
+        )
     return soft - RESERVED_FILES

@@ -1,4 +1,4 @@
-"""Ask which generation of a delivery is the newest, many at once, and never make a delivery wait for a database."""
+"""Look up the newest generation of deliveries, many in one query. A delivery never waits for the database."""
 
 import asyncio
 import sqlite3
@@ -13,84 +13,83 @@ from psycopg.conninfo import conninfo_to_dict
 
 from streams.adapters.threads import in_worker_thread
 from streams.core.errors import Misconfigured, Unavailable
+from streams.outage import DATABASE, Outage
 from streams.ports import ReplayLookup, Telemetry
 
-ASK_AT_ONCE = 1000
-PATIENCE_SECONDS = 1.0
-# After a failure nobody is asked for so long: what comes due meanwhile is sent, perhaps besides its replay.
+IDS_IN_A_QUERY = 1000
+TIMEOUT_SECONDS = 1.0
+# No query for this long after a failure. Retries that come due meanwhile are sent, even if a replay sent them.
 REST_SECONDS = 5.0
 
 
 class Table(Protocol):
-    """The table of deliveries, asked by the driver itself: an ORM's 20 MB for one query are too many."""
+    """The table of deliveries, read by the driver: SQLAlchemy takes 20 MB, too much for one query."""
 
     async def find(self, ids: list[str]) -> Mapping[str, int]:
-        """The generation of each delivery that is there; raises the driver's error."""
+        """The generation of each delivery that is stored. Raises the driver's error."""
 
 
 class SqlReplayLookup:
-    """A `ReplayLookup` that fails open."""
+    """A `ReplayLookup` that fails open: without an answer the retry is sent."""
 
     def __init__(self, table: Table, telemetry: Telemetry) -> None:
         self._table = table
-        self._telemetry = telemetry
-        self._asked: dict[str, asyncio.Future[int | None]] = {}
-        self._asking: asyncio.Task[None] | None = None
+        self._waiting: dict[str, asyncio.Future[int | None]] = {}
+        self._query_task: asyncio.Task[None] | None = None
         self._rests_until = 0.0
-        self._away = False
+        self._database = Outage(
+            telemetry, DATABASE, {"effect": "retries are sent although a replay may have sent them"}
+        )
 
     async def newest(self, delivery_id: str) -> int | None:
         loop = asyncio.get_running_loop()
         if loop.time() < self._rests_until:
             return None
-        response = self._asked.setdefault(delivery_id, loop.create_future())
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask())
+        response = self._waiting.setdefault(delivery_id, loop.create_future())
+        if self._query_task is None:
+            self._query_task = asyncio.create_task(self._ask())
         return await response
 
     async def _ask(self) -> None:
-        """Answer until nobody asks; whoever asks meanwhile is in the next query."""
+        """Query until no caller waits. Callers that come during a query are in the next one."""
         try:
-            while self._asked:
-                asked = dict(list(self._asked.items())[:ASK_AT_ONCE])
-                self._asked = {name: response for name, response in self._asked.items() if name not in asked}
+            while self._waiting:
+                waiting = dict(list(self._waiting.items())[:IDS_IN_A_QUERY])
+                self._waiting = {name: response for name, response in self._waiting.items() if name not in waiting}
                 try:
-                    found = await self._find(list(asked))
-                    for delivery_id, response in asked.items():
+                    found = await self._find(list(waiting))
+                    for delivery_id, response in waiting.items():
                         if not response.done():
                             response.set_result(found.get(delivery_id))
                 except Exception as unexpected:
-                    # Whoever asked ends with it, and does not wait for ever.
-                    for response in asked.values():
+                    # Without this, the callers would wait for ever.
+                    for response in waiting.values():
                         if not response.done():
                             response.set_exception(unexpected)
         finally:
-            self._asking = None
+            self._query_task = None
 
     async def _find(self, ids: list[str]) -> Mapping[str, int]:
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 found = await self._table.find(ids)
         except (TimeoutError, OSError, Unavailable, psycopg.Error, sqlite3.Error) as away:
             self._rests_until = asyncio.get_running_loop().time() + REST_SECONDS
-            if not self._away:
-                message = f"{type(away).__name__}: {str(away).partition(chr(10))[0]}"
-                self._telemetry.info("database unavailable; what is due is sent without asking it", why=message)
-            self._away = True
+            self._database.begin(self, f"{type(away).__name__}: {str(away).partition(chr(10))[0]}")
             return {}
-        self._away = False
+        self._database.end(self)
         return found
 
 
 class NoReplayLookup:
-    """A `ReplayLookup` where there is no database to ask."""
+    """A `ReplayLookup` without a database: it knows no generation."""
 
     async def newest(self, delivery_id: str) -> int | None:
         return None
 
 
 class PostgresTable:
-    """On PostgreSQL, by one connection that is opened anew after a failure."""
+    """PostgreSQL's, by one connection that is reopened after a failure."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -101,7 +100,7 @@ class PostgresTable:
         try:
             return await self._find(ids)
         except psycopg.OperationalError:
-            # The server, or something on the way, may have cut a connection that was idle.
+            # The server or a proxy may have closed the idle connection.
             if not was_open:
                 raise
             return await self._find(ids)
@@ -121,7 +120,7 @@ class PostgresTable:
 
 
 class SqliteTable:
-    """On SQLite, whose file is opened for each query: that costs less than to keep a thread for it."""
+    """SQLite's. It opens the file for each query, which costs less than a thread for one connection."""
 
     def __init__(self, path: Path) -> None:
         self._address = f"file:{quote(str(path))}?mode=rw"
@@ -131,7 +130,7 @@ class SqliteTable:
 
     def _find(self, ids: list[str]) -> Mapping[str, int]:
         marks = ", ".join("?" * len(ids))
-        connection = sqlite3.connect(self._address, timeout=PATIENCE_SECONDS, uri=True)
+        connection = sqlite3.connect(self._address, timeout=TIMEOUT_SECONDS, uri=True)
         try:
             return dict(connection.execute(f"SELECT id, generation FROM deliveries WHERE id IN ({marks})", ids))
         finally:
@@ -139,13 +138,13 @@ class SqliteTable:
 
 
 def replay_lookup(url: str, telemetry: Telemetry) -> ReplayLookup:
-    """What `deliver` asks of the database at `url`, a `DATABASE_URL`; `Misconfigured` says what would be right."""
+    """The look-up in the database at `url`, a `DATABASE_URL`. Raises `Misconfigured`."""
     scheme, _, rest = url.partition(":")
     if scheme.startswith("sqlite"):
         path = Path(rest.removeprefix("///").partition("?")[0])
         return SqlReplayLookup(SqliteTable(path), telemetry) if path.exists() else NoReplayLookup()
     try:
-        # A driver may be named, as in `postgresql+psycopg`; libpq knows of none.
+        # libpq does not take SQLAlchemy's driver names, as in `postgresql+psycopg`.
         libpq = f"{scheme.partition('+')[0]}:{rest}"
         conninfo_to_dict(libpq)
     except psycopg.Error:

@@ -1,4 +1,4 @@
-"""Mail by SMTP."""
+"""Send mail by SMTP."""
 
 import smtplib
 import ssl
@@ -15,7 +15,7 @@ from streams.adapters.threads import in_worker_thread
 from streams.core.errors import Misconfigured, PartiallySent, Refused, Unavailable
 from streams.core.mail import RenderedMail
 
-# For each step of the conversation.
+# For each step of the SMTP dialogue.
 TIMEOUT_SECONDS = 10.0
 _PORTS = {"smtp": 587, "smtps": 465}
 # RFC 6531 §3.5.
@@ -26,7 +26,7 @@ Recipients = dict[str, tuple[int, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class SmtpServer:
-    """Where mails are handed over; `tls` is `tls` (from the start), `starttls` (required) or `none`."""
+    """A mail server. `tls` is `tls` (from the start), `starttls` (required) or `none`."""
 
     host: str
     port: int
@@ -39,7 +39,10 @@ class SmtpServer:
 
 
 def smtp_server(url: str) -> SmtpServer:
-    """`smtp://user:password@host:587` with STARTTLS, `smtps://…` with TLS; `?tls=none` sends in the clear."""
+    """Parse SMTP_URL: `smtp://user:password@host:587` with STARTTLS, `smtps://…` with TLS, `?tls=none` without either.
+
+    Raises `Misconfigured`.
+    """
     parts = urlsplit(url)
     try:
         port = parts.port or _PORTS[parts.scheme]
@@ -53,7 +56,7 @@ def smtp_server(url: str) -> SmtpServer:
 
 
 class SmtpTransport:
-    """A `MailTransport` that hands each mail to one server; the standard library's client, in a thread."""
+    """A `MailTransport` by one server. It runs the standard library's client on a thread."""
 
     def __init__(self, server: SmtpServer, sender: str, tls: ssl.SSLContext) -> None:
         self._server = server
@@ -64,17 +67,17 @@ class SmtpTransport:
         try:
             refused = await in_worker_thread(lambda: self._hand_over(message_id, emails, mail_text))
         except smtplib.SMTPRecipientsRefused as refusal:
-            raise _verdict(min(code for code, _ in refusal.recipients.values()), _words(refusal.recipients)) from None
+            raise _verdict(min(code for code, _ in refusal.recipients.values()), _replies(refusal.recipients)) from None
         except smtplib.SMTPDataError as response:
             raise _verdict(response.smtp_code, f"{response.smtp_code} {_text(response.smtp_error)}") from None
         except smtplib.SMTPResponseException as response:
-            # Who may send at all, and as whom, is an operator's to mend: the mail waits for that.
+            # The server rejects the sender or the login. The mail waits until an operator corrects that.
             raise Unavailable(f"the mail server: {response.smtp_code} {_text(response.smtp_error)}") from None
         except (smtplib.SMTPException, OSError) as problem:
             raise Unavailable(f"the mail server: {type(problem).__name__}: {problem}") from None
-        if unreached := [email for email, (code, _) in refused.items() if not _is_for_good(code)]:
-            raise PartiallySent(f"the mail server refused some for now: {_words(refused)}", unreached)
-        return f"some were refused: {_words(refused)}" if refused else None
+        if unreached := [email for email, (code, _) in refused.items() if not _is_permanent(code)]:
+            raise PartiallySent(f"the mail server refused some recipients for now: {_replies(refused)}", unreached)
+        return f"the mail server refused some recipients: {_replies(refused)}" if refused else None
 
     def _hand_over(self, message_id: str, emails: Sequence[str], mail_text: RenderedMail) -> Recipients:
         """Send one mail; the recipients that the server refuses, with its replies."""
@@ -131,7 +134,7 @@ def _message(message_id: str, sender: str, emails: Sequence[str], mail_text: Ren
     message["From"] = sender
     message["To"] = ", ".join(emails)
     message["Date"] = formatdate()
-    # The same at each try: whoever gets it twice sees it once.
+    # The same for each try, so that mailboxes show a repeated mail once.
     message["Message-ID"] = f"<{message_id}@{parseaddr(sender)[1].rpartition('@')[2] or 'localhost'}>"
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(mail_text.text)
@@ -140,17 +143,17 @@ def _message(message_id: str, sender: str, emails: Sequence[str], mail_text: Ren
 
 
 def _verdict(code: int, message: str) -> Refused | Unavailable:
-    if _is_for_good(code):
+    if _is_permanent(code):
         return Refused(f"the mail server refused it: {message}")
     return Unavailable(f"the mail server: {message}")
 
 
-def _is_for_good(code: int) -> bool:
-    """5yz is, 4yz is for now (RFC 5321 §4.2.1)."""
+def _is_permanent(code: int) -> bool:
+    """5yz is permanent, 4yz is transient (RFC 5321 §4.2.1)."""
     return 500 <= code < 600
 
 
-def _words(recipients: Recipients) -> str:
+def _replies(recipients: Recipients) -> str:
     return "; ".join(f"{code} {_text(message)}" for code, message in sorted(recipients.values()))
 
 

@@ -1,4 +1,4 @@
-"""Run blocking calls on threads. Both functions raise `Unavailable` while this machine starts no thread."""
+"""Run blocking calls on threads. Both functions raise `NoThread` while this machine starts no thread."""
 
 import asyncio
 import threading
@@ -7,12 +7,20 @@ from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from streams.core.errors import Unavailable
+from streams.outage import OutageKind
 
 Result = TypeVar("Result")
 
 
+class NoThread(Unavailable):
+    """This machine starts no thread at the moment."""
+
+
+THREADS = OutageKind("threads_exhausted", "threads_available", NoThread)
+
+
 async def in_daemon_thread(call: Callable[[], Result]) -> Result:
-    """Run `call` on a thread of its own and return its result.
+    """Run `call` on a new thread and return its result.
 
     A cancelled caller leaves the thread behind, and the process can end while it runs. `asyncio.to_thread` would
     make the end of the loop wait for it.
@@ -34,7 +42,7 @@ async def in_daemon_thread(call: Callable[[], Result]) -> Result:
             result = call()
         except BaseException as raised:
             error = raised
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: no caller waits
             loop.call_soon_threadsafe(settle, result, error)
 
     thread = threading.Thread(target=run, name="blocking-call", daemon=True)
@@ -46,7 +54,7 @@ async def in_daemon_thread(call: Callable[[], Result]) -> Result:
 async def in_worker_thread(call: Callable[[], Result]) -> Result:
     """Run `call` on a thread of the loop's pool and return its result.
 
-    This costs less than a thread of its own, but the end of the loop waits for the call.
+    This costs less than a new thread, but the end of the loop waits for the call.
     """
     with _thread_shortage():
         # Apart from the await, so that a RuntimeError of `call` itself passes unchanged.
@@ -59,4 +67,4 @@ def _thread_shortage() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise Unavailable(f"this machine starts no thread at the moment: {error}") from error
+        raise NoThread(f"this machine starts no thread at the moment: {error}") from error

@@ -7,10 +7,13 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from streams.core.errors import Misconfigured
 from streams.telemetry import PrometheusTelemetry, configure_logging
+
+LOG_FORMAT = "SCORM_WEBHOOKS_LOG_FORMAT"
 
 
 def run_stage(name: str, health_fd: int | None, *, sole_member: bool = False) -> None:
@@ -19,14 +22,21 @@ def run_stage(name: str, health_fd: int | None, *, sole_member: bool = False) ->
     `sole_member` says that no other process joins its consumer group.
     """
     _end_quietly_on_sigterm()
+    from streams.runtime.fatal_errors import fatal_errors_logged
+
+    with fatal_errors_logged(name, os.environ.get(LOG_FORMAT, "json")):
+        _run_stage(name, health_fd, sole_member)
+
+
+def _run_stage(name: str, health_fd: int | None, sole_member: bool) -> None:
     from streams.runtime.deployment import Deployment
     from streams.runtime.process import run_process
     from streams.runtime.sockets import listen
-    from streams.runtime.startup import StageStartup
+    from streams.runtime.startup import prepare_stage
 
     deployment = replace(Deployment.from_environment(), sole_member=sole_member)
     settings = deployment.settings
-    configure_logging(settings.log_format, settings.log_level)
+    configure_logging(settings.log_format, settings.log_level, name)
     telemetry = PrometheusTelemetry(name)
     if health_fd is None:
         listening = listen(settings.health_host, settings.health_port, "SCORM_WEBHOOKS_HEALTH")
@@ -34,8 +44,8 @@ def run_stage(name: str, health_fd: int | None, *, sole_member: bool = False) ->
         listening = socket.socket(fileno=health_fd)
 
     async def run() -> None:
-        startup = StageStartup(name, deployment, telemetry)
-        await run_process(startup, telemetry, telemetry.registry, listening, until_stdin_closes=health_fd is not None)
+        prepare = partial(prepare_stage, name, deployment, telemetry)
+        await run_process(prepare, telemetry, telemetry.registry, listening, until_stdin_closes=health_fd is not None)
 
     _run(run)
 
@@ -47,7 +57,7 @@ def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
     from streams.runtime.startup import STAGES
 
     deployment = SqlDeployment.from_environment()
-    configure_logging(deployment.settings.log_format, deployment.settings.log_level)
+    configure_logging(deployment.settings.log_format, deployment.settings.log_level, "publish")
     logging.getLogger("librdkafka").setLevel(logging.CRITICAL)
     STAGES["publish"].checks(deployment).require(deployment)
 
@@ -62,12 +72,15 @@ def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
 def run_up() -> None:
     """Run all stages, each in a child process."""
     _end_quietly_on_sigterm()
-    from streams.runtime.bootstrap import SqlDeployment
-    from streams.runtime.local import serve_up
+    from streams.runtime.fatal_errors import fatal_errors_logged
 
-    deployment = SqlDeployment.from_environment({"SCORM_WEBHOOKS_LOG_FORMAT": "console", **os.environ})
-    configure_logging(deployment.settings.log_format, deployment.settings.log_level)
-    _run(lambda: serve_up(deployment))
+    with fatal_errors_logged("up", os.environ.get(LOG_FORMAT, "console")):
+        from streams.runtime.bootstrap import SqlDeployment
+        from streams.runtime.local import serve_up
+
+        deployment = SqlDeployment.from_environment({LOG_FORMAT: "console", **os.environ})
+        configure_logging(deployment.settings.log_format, deployment.settings.log_level, "up")
+        _run(lambda: serve_up(deployment))
 
 
 def run_the_demo(events: int | None, leave: bool, seed: int) -> None:

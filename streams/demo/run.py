@@ -107,7 +107,7 @@ async def _running(folder: Path, seed: int) -> AsyncIterator[Demo]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("SCORM_", "KAFKA_", "DATABASE_"))}
     places = {"SCORM_WEBHOOKS_DATA_DIR": str(folder / "data"), "SCORM_WEBHOOKS_API_PORT": str(_free_port())}
     deployment = SqlDeployment.from_environment({**ours, **ACCELERATED, **places})
-    configure_logging("console", "error")
+    configure_logging("console", "error", "demo")
     logs = folder / "logs"
     logs.mkdir()
     customers = make_customers()

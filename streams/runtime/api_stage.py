@@ -1,4 +1,4 @@
-"""The `api` process: the admin API on its port, beside the health port that every stage has."""
+"""The `api` stage: the admin API on its own port."""
 
 import asyncio
 import contextlib
@@ -9,25 +9,23 @@ import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.app import create_app
-from api.services import Services
 from streams.adapters.http_server.connection_limits import ConnectionLimits, ConnectionObserver
 from streams.adapters.http_server.server import server_config
 from streams.adapters.open_files import connections_that_fit
-from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.adapters.threads import in_worker_thread
 from streams.core.errors import Unavailable
 from streams.ports import Telemetry
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.sockets import listen
-from streams.runtime.startup_checks import together
 from streams.stages.consuming.partition_consumer import DRAIN_SECONDS
+from streams.tasks import together
 from streams.telemetry import PrometheusTelemetry
 
 KAFKA_SECONDS = 2.0
 
 
 class ApiProcess:
-    """`api`."""
+    """The `api` stage."""
 
     def __init__(self, deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> None:
         self._admin = deployment.topics_admin()
@@ -35,24 +33,14 @@ class ApiProcess:
         self._keys = deployment.encryption_check
         self._producer = deployment.producer(telemetry)
         self._telemetry = telemetry
-        self._looked: tuple[float, list[str]] | None = None
+        self._outages = deployment.outages(telemetry)
+        self._checked: tuple[float, list[str]] | None = None
         settings = deployment.settings
-        services = Services(
-            access=deployment.access(),
-            accounts=deployment.accounts(),
-            webhooks=deployment.webhooks(),
-            secrets=deployment.secrets(),
-            deliveries=deployment.deliveries(),
-            webhook_stats=deployment.webhook_stats(),
-            synthetic_events=deployment.synthetic_events(self._producer),
-            ingest=deployment.ingest(self._producer),
-            audit=deployment.audit(),
-            responses=SqlIdempotencyStore(self._database),
-            encryption=deployment.encryption,
-            clock=deployment.clock,
-            telemetry=telemetry,
-            readiness_problems=self._problems_now,
-            metrics=lambda: (generate_latest(telemetry.registry), CONTENT_TYPE_LATEST),
+        services = deployment.services(
+            telemetry,
+            self._producer,
+            self._problems_now,
+            lambda: (generate_latest(telemetry.registry), CONTENT_TYPE_LATEST),
         )
         config = server_config(
             create_app(services, version("scorm-webhooks"), settings.rate_limit),
@@ -69,15 +57,15 @@ class ApiProcess:
 
     async def run(self) -> None:
         host, port = self._socket.getsockname()[:2]
-        self._telemetry.info("api", address=f"http://{host}:{port}", documentation=f"http://{host}:{port}/docs")
+        self._telemetry.info("api_started", address=f"http://{host}:{port}", documentation=f"http://{host}:{port}/docs")
         try:
-            await together(lambda: self._server.serve(sockets=[self._socket]), self._keys.watch)
+            await together(lambda: self._server.serve(sockets=[self._socket]), lambda: self._keys.watch(self._outages))
         finally:
             try:
                 await self._producer.close()
                 await self._database.close()
             finally:
-                # Whoever drains cancels what still runs then.
+                # The process cancels this task after `drain`.
                 self._ended.set()
 
     async def drain(self) -> None:
@@ -88,13 +76,13 @@ class ApiProcess:
         return [*self._keys.problems(), *self._database.readiness_problems(), *self._producer.readiness_problems()]
 
     async def _problems_now(self) -> list[str]:
-        """What is missing, asked at most once a second, however often strangers want to know."""
+        """What is missing. Checked at most once a second, because `/readyz` of the API is public."""
         now = asyncio.get_running_loop().time()
-        if self._looked is None or now - self._looked[0] >= 1:
-            self._looked = now, await self._look()
-        return self._looked[1]
+        if self._checked is None or now - self._checked[0] >= 1:
+            self._checked = now, await self._check()
+        return self._checked[1]
 
-    async def _look(self) -> list[str]:
+    async def _check(self) -> list[str]:
         with contextlib.suppress(Unavailable):
             await self._database.ping()
         try:
@@ -107,12 +95,17 @@ class ApiProcess:
 def _connections(wanted: int, telemetry: Telemetry) -> int:
     count = connections_that_fit(wanted)
     if count < wanted:
-        telemetry.info("api_connections_reduced", wanted=wanted, connections=count, why="the limit of open files")
+        telemetry.warning(
+            "api_connections_reduced",
+            wanted=wanted,
+            connections=count,
+            why="the limit of open files (ulimit -n) is too low",
+        )
     return count
 
 
 class _Server(uvicorn.Server):
-    """Signals are the process's own matter."""
+    """uvicorn's server without its signal handlers: the process handles signals."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,11 +1,13 @@
-"""The composition root: a deployment's products in, what stages and people need out."""
+"""The composition root: a deployment's products go in; stages and services for people come out."""
 
 import os
 import secrets
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ulid import ULID
 
@@ -18,6 +20,7 @@ from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.held import SqlHeldDeliveries
+from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.lost_deliveries import SqlLostDeliveries
 from streams.adapters.sql.mails import SqlMails
@@ -27,7 +30,7 @@ from streams.adapters.sql.recorder import SqlRecorder
 from streams.adapters.sql.replays import SqlReplays
 from streams.adapters.sql.webhook_stats import SqlWebhookStats
 from streams.adapters.sql.webhooks import SqlWebhooks
-from streams.ports import Mails, MailTransport, Prunable, RecordProducer, Telemetry
+from streams.ports import DnsCheck, Mails, MailTransport, Prunable, PublicationStatus, RecordProducer, Telemetry
 from streams.runtime.deployment import Deployment, new_id
 from streams.services.access import AccessService
 from streams.services.accounts import AccountService
@@ -39,32 +42,50 @@ from streams.services.synthetic_events import SyntheticEventService
 from streams.services.webhook_stats import WebhookStatsService
 from streams.services.webhooks import WebhookService
 
-__all__ = ["SqlDeployment", "new_id"]
+if TYPE_CHECKING:
+    from api.services import Services
 
 
 class SqlDeployment(Deployment):
-    """One deployment, ready to be asked for what it needs."""
+    """A deployment with its database: makes the parts of stages, and the services of the API and the command line."""
 
     @cached_property
     def encryption_check(self) -> SqlEncryptionCheck:
         return SqlEncryptionCheck(self.database, self.encryption)
 
-    # -- for stages --------------------------------------------------------------------------------------------
+    # -- ids, randomness and the world outside: tests override these -----------------------------------------------
+
+    def new_id(self, prefix: str) -> str:
+        return new_id(prefix)
+
+    def new_token(self) -> str:
+        return secrets.token_urlsafe(32)
+
+    def random_bytes(self, size: int) -> bytes:
+        return secrets.token_bytes(size)
+
+    def dns_check(self) -> DnsCheck:
+        return SystemDnsCheck(self.settings.allowed_networks)
+
+    def publication_status(self) -> PublicationStatus:
+        return self.outbox()
+
+    # -- for stages ------------------------------------------------------------------------------------------------
 
     def recorder(self, telemetry: Telemetry) -> SqlRecorder:
-        return SqlRecorder(self.database, self.clock, telemetry, new_id)
+        return SqlRecorder(self.database, self.clock, telemetry, self.new_id)
 
     def held(self) -> SqlHeldDeliveries:
         return SqlHeldDeliveries(self.database)
 
-    def forgotten(self) -> SqlLostDeliveries:
+    def lost_deliveries(self) -> SqlLostDeliveries:
         return SqlLostDeliveries(self.database, self.clock)
 
     def outbox(self) -> SqlOutbox:
         return SqlOutbox(self.database, self.clock)
 
     def lease(self, name: str) -> SqlLease:
-        """What only one process of the deployment may do at a time."""
+        """A lease for work that only one process of the deployment may do."""
         holder = f"{socket.gethostname()}/{os.getpid()}/{ULID()}"
         return SqlLease(self.database, self.clock, f"{self.settings.topic_prefix}{name}", holder)
 
@@ -74,8 +95,8 @@ class SqlDeployment(Deployment):
     def pruning(self) -> SqlPruning:
         return SqlPruning(self.database)
 
-    def keep(self) -> dict[Prunable, timedelta]:
-        """How long each kind of row is kept; what is not named is kept until somebody decides."""
+    def retention(self) -> dict[Prunable, timedelta]:
+        """The retention of each kind of row. Without an entry, rows stay until a person decides."""
         settings = self.settings
         days = {
             Prunable.DELIVERIES: settings.retention_days,
@@ -92,7 +113,7 @@ class SqlDeployment(Deployment):
         return {what: timedelta(days=count) for what, count in days.items()}
 
     def mails(self) -> Mails:
-        return SqlMails(self.database, new_id)
+        return SqlMails(self.database, self.new_id)
 
     def transport(self) -> MailTransport | None:
         """The mail server of SMTP_URL; None where it is not set."""
@@ -103,28 +124,61 @@ class SqlDeployment(Deployment):
         trust(tls, self.settings.ca_file)
         return SmtpTransport(smtp_server(url), self.settings.mail_from, tls)
 
-    # -- services ----------------------------------------------------------------------------------------------
+    # -- services --------------------------------------------------------------------------------------------------
+
+    def services(
+        self,
+        telemetry: Telemetry,
+        producer: RecordProducer,
+        readiness_problems: Callable[[], Awaitable[list[str]]],
+        metrics: Callable[[], tuple[bytes, str]],
+    ) -> "Services":
+        """Everything that the API's routes use."""
+        from api.services import Services
+
+        return Services(
+            access=self.access(),
+            accounts=self.accounts(),
+            webhooks=self.webhooks(),
+            secrets=self.secrets(),
+            deliveries=self.deliveries(),
+            webhook_stats=self.webhook_stats(),
+            synthetic_events=self.synthetic_events(producer),
+            ingest=self.ingest(producer),
+            audit=self.audit(),
+            responses=SqlIdempotencyStore(self.database),
+            encryption=self.encryption,
+            clock=self.clock,
+            telemetry=telemetry,
+            readiness_problems=readiness_problems,
+            metrics=metrics,
+        )
 
     def accounts(self) -> AccountService:
-        return AccountService(SqlAccounts(self.database), self.clock, new_id, _new_token)
+        return AccountService(SqlAccounts(self.database), self.clock, self.new_id, self.new_token)
 
     def access(self) -> AccessService:
-        keys = [key.get_secret_value() for key in self.settings.operator_keys]
         database = self.database
         return AccessService(
-            SqlAccounts(database), SqlApiKeys(database), SqlUsers(database), self.clock, new_id, _new_token, keys
+            SqlAccounts(database),
+            SqlApiKeys(database),
+            SqlUsers(database),
+            self.clock,
+            self.new_id,
+            self.new_token,
+            [key.get_secret_value() for key in self.settings.operator_keys],
         )
 
     def webhooks(self) -> WebhookService:
         return WebhookService(
-            SqlWebhooks(self.database, self.clock, self.encryption_check),
+            self._stored_webhooks(),
             SqlAccounts(self.database),
-            SqlOutbox(self.database, self.clock),
+            self.publication_status(),
             self.encryption,
-            SystemDnsCheck(self.settings.allowed_networks),
+            self.dns_check(),
             self.clock,
-            new_id,
-            secrets.token_bytes,
+            self.new_id,
+            self.random_bytes,
             self.settings.allow_http,
             self.settings.webhooks_per_account,
         )
@@ -132,28 +186,25 @@ class SqlDeployment(Deployment):
     def secrets(self) -> SecretService:
         return SecretService(
             self.webhooks(),
-            SqlWebhooks(self.database, self.clock, self.encryption_check),
+            self._stored_webhooks(),
             self.encryption,
             self.encryption_check,
             self.audit(),
             self.clock,
-            new_id,
-            secrets.token_bytes,
+            self.new_id,
+            self.random_bytes,
         )
 
     def audit(self) -> SqlAuditLog:
         return SqlAuditLog(self.database)
 
     def synthetic_events(self, producer: RecordProducer) -> SyntheticEventService:
-        webhooks, deliveries = (
-            SqlWebhooks(self.database, self.clock, self.encryption_check),
-            SqlDeliveryLog(self.database),
-        )
-        return SyntheticEventService(webhooks, deliveries, producer, self.codec, self.clock, new_id)
+        deliveries = SqlDeliveryLog(self.database)
+        return SyntheticEventService(self._stored_webhooks(), deliveries, producer, self.codec, self.clock, self.new_id)
 
     def deliveries(self) -> DeliveryService:
         replays = SqlReplays(self.database, self.clock)
-        return DeliveryService(SqlDeliveryLog(self.database), replays, self.jobs(), self.clock, new_id)
+        return DeliveryService(SqlDeliveryLog(self.database), replays, self.jobs(), self.clock, self.new_id)
 
     def webhook_stats(self) -> WebhookStatsService:
         return WebhookStatsService(
@@ -161,11 +212,10 @@ class SqlDeployment(Deployment):
         )
 
     def ingest(self, producer: RecordProducer) -> IngestService:
-        return IngestService(producer, self.event_codec, self.recipients(), new_id)
+        return IngestService(producer, self.event_codec, self.recipients(), self.new_id)
 
     def recipients(self) -> RecipientService:
         return RecipientService(SqlAccountWebhooks(self.database))
 
-
-def _new_token() -> str:
-    return secrets.token_urlsafe(32)
+    def _stored_webhooks(self) -> SqlWebhooks:
+        return SqlWebhooks(self.database, self.clock, self.encryption_check)

@@ -1,4 +1,8 @@
-"""A deployment's settings, and the products that follow from them."""
+"""A deployment's settings, and the products that follow from them.
+
+Imports within functions, here and in `startup` and `bootstrap`, save many megabytes of memory: `fan-out` runs without
+SQLAlchemy and cryptography, `deliver` without SQLAlchemy and Faust.
+"""
 
 import os
 import tempfile
@@ -22,21 +26,23 @@ from streams.adapters.kafka.subscriptions_reader import SubscriptionsReader
 from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.core.errors import Misconfigured
 from streams.core.schedule import Tier
-from streams.ports import Codec, ReplayLookup, Telemetry
+from streams.outage import Outages
+from streams.ports import Clock, Codec, ReplayLookup, Telemetry
 from streams.settings import Settings, find_broker, load_settings
-from streams.topics import SESSION_EVENTS, Topic, declare
+from streams.topics import FAN_OUT_GROUP, SESSION_EVENTS, Topic, declare
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
     from streams.adapters.encryption import FernetEncryption
+    from streams.adapters.faust.stage import FaustStage
     from streams.adapters.sql.database import Database
 
 AnyDeployment = TypeVar("AnyDeployment", bound="Deployment")
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Write a file that only its owner may read; of several processes the first one's text stays, and is whole."""
+    """Write a file that only its owner may read. If several processes write it, the first complete text stays."""
     descriptor, draft = tempfile.mkstemp(dir=path.parent)
     try:
         with open(descriptor, "w") as file:
@@ -48,17 +54,17 @@ def _write_once(path: Path, text: str) -> None:
 
 
 def new_id(prefix: str) -> str:
-    """`wh_` + ULID and the like."""
+    """A new id: the prefix, `_` and a ULID."""
     return f"{prefix}_{ULID()}"
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """Parts are made when first asked for."""
+    """A deployment. Its parts are made on first use."""
 
     settings: Settings
     environ: Mapping[str, str] = field(repr=False)
-    # On an embedded broker `up` runs one process of each stage, and nobody else joins its groups.
+    # With an embedded broker, `up` runs one process of each stage, and no other process joins its groups.
     sole_member: bool = False
 
     @classmethod
@@ -67,7 +73,7 @@ class Deployment:
         environ = os.environ if environ is None else environ
         return cls(load_settings(environ), dict(environ))
 
-    # -- where things are --------------------------------------------------------------------------------------
+    # -- addresses and topics --------------------------------------------------------------------------------------
 
     @cached_property
     def kafka(self) -> dict[str, Any]:
@@ -76,14 +82,14 @@ class Deployment:
 
     @cached_property
     def database_address(self) -> str:
-        """DATABASE_URL, or that of the file in the data directory."""
+        """DATABASE_URL, or the URL of SQLite's file in the data directory."""
         if given := self.environ.get("DATABASE_URL"):
             return given
         return f"sqlite:///{self.make_data_dir().absolute()}/scorm-webhooks.db"
 
     @cached_property
     def database_url(self) -> "URL":
-        from streams.adapters.sql.database import database_url  # megabytes, and not every stage has use for them
+        from streams.adapters.sql.database import database_url
 
         return database_url(self.database_address)
 
@@ -97,14 +103,14 @@ class Deployment:
         return self.settings.retry_schedule.tiers
 
     def make_data_dir(self) -> Path:
-        """Where an embedded deployment keeps its things; `Misconfigured` where it cannot be made."""
+        """Create the data directory. Raises `Misconfigured`."""
         try:
             self.settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise Misconfigured(f"SCORM_WEBHOOKS_DATA_DIR: {self.settings.data_dir}: {error.strerror}") from None
         return self.settings.data_dir
 
-    # -- products ----------------------------------------------------------------------------------------------
+    # -- adapters --------------------------------------------------------------------------------------------------
 
     @cached_property
     def codec(self) -> AvroCodec:
@@ -112,7 +118,7 @@ class Deployment:
 
     @cached_property
     def event_codec(self) -> Codec:
-        """The same for events, which producers may write in Confluent's framing where there is a registry."""
+        """The codec for events, which producers may write in Confluent's framing when there is a registry."""
         url = self.environ.get(REGISTRY_URL)
         confluent = self.settings.event_framing == "confluent"
         if not url:
@@ -123,7 +129,7 @@ class Deployment:
         return ConfluentCodec(self.codec, ConfluentRegistry(url, registry_properties(self.environ)), subject)
 
     @cached_property
-    def clock(self) -> SystemClock:
+    def clock(self) -> Clock:
         return SystemClock()
 
     @cached_property
@@ -134,20 +140,20 @@ class Deployment:
 
     @cached_property
     def encryption(self) -> "FernetEncryption":
-        from streams.adapters.encryption import FernetEncryption  # megabytes, and fan-out has no use for them
+        from streams.adapters.encryption import FernetEncryption
 
         keys = [key.get_secret_value() for key in self.settings.encryption_keys]
         if keys:
             return FernetEncryption(keys)
         if not self.database_address.startswith("sqlite"):
             raise Misconfigured(
-                "SCORM_WEBHOOKS_ENCRYPTION_KEYS is not set: webhooks' secrets are encrypted; "
-                "`scorm-webhooks keys generate` makes a key"
+                "SCORM_WEBHOOKS_ENCRYPTION_KEYS is not set: the secrets of webhooks need a key; "
+                "`scorm-webhooks keys generate` makes one"
             )
         return FernetEncryption([self._own_key()])
 
     def _own_key(self) -> str:
-        """The key that an embedded deployment made for itself; two processes that start at once agree on one."""
+        """The key of an embedded deployment, which the first process makes."""
         from streams.adapters.encryption import generate_key
 
         path = self.make_data_dir() / "encryption.key"
@@ -158,18 +164,45 @@ class Deployment:
         except OSError as error:
             raise Misconfigured(f"SCORM_WEBHOOKS_DATA_DIR: {path}: {error.strerror}") from None
 
+    def schema_problem(self) -> str | None:
+        """Why the database's schema is not this version's. None when it is. Raises `Unavailable`."""
+        from streams.adapters.sql.migrate import SchemaDiffers, require_head
+
+        try:
+            require_head(self.database_url)
+        except SchemaDiffers as differs:
+            return str(differs)
+        return None
+
+    def faust_stage(self) -> "FaustStage":
+        from streams.adapters.faust.stage import FaustStage
+
+        settings = self.settings
+        return FaustStage(self.kafka, FAN_OUT_GROUP, SESSION_EVENTS, settings.topic_prefix, settings.instance_id)
+
     def replay_lookup(self, telemetry: Telemetry) -> ReplayLookup:
-        """What `deliver` asks of SQL; without a database it does without."""
+        """The look-up of replays for `deliver`. Without a database it knows none."""
         from streams.adapters.replay_lookup import replay_lookup
 
         return replay_lookup(self.database_address, telemetry)
+
+    def outages(self, telemetry: Telemetry) -> Outages:
+        """The outages of this process. Its clients share them, so that each outage is logged once."""
+        return self._outages.setdefault(id(telemetry), Outages(telemetry))
+
+    @cached_property
+    def _outages(self) -> dict[int, Outages]:
+        return {}
 
     def topics_admin(self) -> TopicsAdmin:
         return TopicsAdmin(self.kafka, self.settings.topic_prefix)
 
     def producer(self, telemetry: Telemetry, linger_ms: float = 0) -> KafkaRecordProducer:
         return KafkaRecordProducer(
-            producer_config(self.kafka, linger_ms=linger_ms), self.settings.topic_prefix, telemetry
+            producer_config(self.kafka, linger_ms=linger_ms),
+            self.settings.topic_prefix,
+            telemetry,
+            self.outages(telemetry),
         )
 
     def subscriptions_reader(
@@ -177,13 +210,20 @@ class Deployment:
     ) -> SubscriptionsReader:
         prefix = self.settings.topic_prefix
         return SubscriptionsReader(
-            subscriptions_config(self.kafka), prefix, self.codec, telemetry, self.clock, opens_check
+            subscriptions_config(self.kafka),
+            prefix,
+            self.codec,
+            telemetry,
+            self.clock,
+            opens_check,
+            self.outages(telemetry),
         )
 
     def consumer(
         self, group: str, topics: Sequence[str], telemetry: Telemetry, *, in_bulk: bool = False
     ) -> KafkaRecordConsumer:
-        """A consumer group; `in_bulk` waits up to a tenth of a second for more records, which spares the broker."""
+        """A member of a consumer group. With `in_bulk`, a fetch waits up to 0.1 s for more records."""
         prefix = self.settings.topic_prefix
         config = consumer_config(self.kafka, prefix + group, self.settings.instance_id, in_bulk=in_bulk)
-        return KafkaRecordConsumer(config, topics, prefix, telemetry, sole_member=self.sole_member)
+        outages = self.outages(telemetry)
+        return KafkaRecordConsumer(config, topics, prefix, telemetry, outages, sole_member=self.sole_member)

@@ -1,4 +1,4 @@
-"""A small HTTP port for probes and metrics."""
+"""Serve probes and metrics by HTTP."""
 
 import asyncio
 import socket
@@ -9,22 +9,22 @@ from typing import cast
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-# A probe or a scrape takes milliseconds, and its connection serves no other request.
+# A probe or a scrape takes milliseconds. Each connection serves one request.
 CONNECTION_SECONDS = 15.0
 CONNECTIONS = 32
 
 
 class _Connection(web.RequestHandler):
-    """Ends in time, whatever the client sends or leaves out; aiohttp limits sizes alone.
+    """A connection with a time limit, which aiohttp does not have.
 
-    One connection too many ends the oldest one, so that idle connections do not keep probes out.
+    When there are too many, the oldest connection ends, so that idle connections do not block probes.
     """
 
     __slots__ = ("_timer",)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        # uvloop's transports are no subclass of asyncio's.
+        # uvloop's transports are not subclasses of asyncio's.
         self._timer = self._loop.call_later(CONNECTION_SECONDS, cast(asyncio.Transport, transport).abort)
         open_ones = self._manager.connections if self._manager else []
         for oldest in open_ones[: max(0, len(open_ones) - CONNECTIONS)]:
@@ -45,7 +45,7 @@ async def _close_after_response(request: web.Request, response: web.StreamRespon
 async def serving(
     listening: socket.socket, readiness_problems: Callable[[], Awaitable[list[str]]], registry: CollectorRegistry
 ) -> AsyncIterator[int]:
-    """Serve `/healthz` (the process), `/readyz` (503 naming what is missing) and `/metrics`; yields the port."""
+    """Serve `/healthz`, `/readyz` (503 with what is missing) and `/metrics` during the block. Yields the port."""
 
     async def healthz(request: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -1,4 +1,4 @@
-"""`up`: every stage on one machine, with an embedded broker and SQLite unless told otherwise."""
+"""Run every stage on one machine (`up`), by default with an embedded broker and SQLite."""
 
 import asyncio
 import contextlib
@@ -24,8 +24,8 @@ from streams.settings import PREFIX, Settings
 from streams.telemetry import PrometheusTelemetry
 
 EMBEDDED_WARNING = (
-    "embedded broker: for trying only. It keeps records in this process's memory (5 MB a partition) and loses them "
-    "when it ends; set KAFKA_BOOTSTRAP_SERVERS for a real one"
+    "for trying only: it keeps records in this process's memory (5 MB a partition) and loses them when it ends; "
+    "set KAFKA_BOOTSTRAP_SERVERS for a real one"
 )
 
 
@@ -33,52 +33,53 @@ EMBEDDED_WARNING = (
 async def system(
     deployment: SqlDeployment, telemetry: PrometheusTelemetry, logs: Path | None = None
 ) -> AsyncIterator[Supervisor]:
-    """All stages of a deployment, running in the block; its broker's address is left in the data directory."""
+    """Run all stages of a deployment during the block. The data directory has the embedded broker's address."""
     deployment.make_data_dir()
     with _broker(deployment, telemetry) as environ:
         upgrade(deployment.database_url)
         if _is_embedded(deployment):
-            await _end_what_was_forgotten(deployment, telemetry)
+            await _end_lost_deliveries(deployment, telemetry)
         options = ("--sole-member",) if _is_embedded(deployment) else ()
         supervisor = Supervisor(list(STAGES), environ, telemetry, logs, options)
         running = asyncio.create_task(supervisor.run())
         try:
-            # Let it start its children before anybody asks for them.
+            # Let the supervisor start its children first.
             await asyncio.sleep(0)
             yield supervisor
         finally:
-            # One that stops by itself has something to say, once the last stage has ended.
+            # A supervisor that ended by itself has an exception to raise.
             if supervisor.is_running:
                 running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await running
             if _is_embedded(deployment):
-                await _say_what_is_lost(deployment, telemetry)
+                await _warn_of_lost_deliveries(deployment, telemetry)
 
 
 def _is_embedded(deployment: SqlDeployment) -> bool:
     return not deployment.environ.get("KAFKA_BOOTSTRAP_SERVERS")
 
 
-async def _end_what_was_forgotten(deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> None:
-    """Nothing is in the new broker yet: what waits by SQL was in the last one."""
+async def _end_lost_deliveries(deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> None:
+    """End deliveries that wait in SQL: the last broker had them, and the new one is still empty."""
     lease = deployment.lease("publish")
-    # A data directory has one `up` at a time; to a database on a server another deployment may be connected.
+    # Another deployment may use the same database server. A data directory has only one `up` at a time.
     if not deployment.database.is_sqlite and not await _take(lease):
-        telemetry.info("another deployment uses this database: its deliveries are left as they are")
+        telemetry.warning("database_in_use", effect="deliveries of the other deployment are left as they are")
         return
-    if ended := await deployment.forgotten().end():
+    if ended := await deployment.lost_deliveries().end():
         telemetry.count("dead_letters_total", ended, reason=str(DeathReason.BROKER_RESTARTED))
-        telemetry.info(
-            "the last embedded broker ended with deliveries in it; they are dead letters now: "
-            "`scorm-webhooks dead-letters retry --all --reason broker_restarted` sends them",
+        telemetry.warning(
+            "deliveries_lost_with_broker",
             deliveries=ended,
+            effect="they are dead letters now",
+            retry="scorm-webhooks dead-letters retry --all --reason broker_restarted",
         )
     await lease.release()
 
 
 async def _take(lease: SqlLease) -> bool:
-    """A publisher that was killed holds its lease for some seconds more."""
+    """Take a lease. A killed publisher holds it for some seconds more."""
     for _ in range(int(LEASE_SECONDS) + 2):
         if await lease.renew():
             return True
@@ -86,24 +87,21 @@ async def _take(lease: SqlLease) -> bool:
     return False
 
 
-async def _say_what_is_lost(deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> None:
-    state_counts = (
-        count_states for found in (await deployment.deliveries().count_states()).values() for count_states in found
-    )
-    if lost := sum(count_states.count for count_states in state_counts if count_states.state is State.WAITING):
-        telemetry.info(
-            "the embedded broker ends; deliveries that wait in it become dead letters at the next start",
-            deliveries=lost,
+async def _warn_of_lost_deliveries(deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> None:
+    state_counts = (one for counts in (await deployment.deliveries().count_states()).values() for one in counts)
+    if lost := sum(one.count for one in state_counts if one.state is State.WAITING):
+        telemetry.warning(
+            "deliveries_end_with_broker", deliveries=lost, effect="they become dead letters at the next start"
         )
 
 
 async def serve_up(deployment: SqlDeployment) -> None:
-    """`up` until SIGTERM or SIGINT. Raises `Misconfigured` when a stage cannot start."""
+    """Run `up` until SIGTERM or SIGINT. Raises `Misconfigured` when a stage cannot start."""
     telemetry = PrometheusTelemetry("up")
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    with _alone_in(deployment.make_data_dir()):
+    with _locked(deployment.make_data_dir()):
         await _serve(deployment, telemetry, stopping)
 
 
@@ -121,7 +119,9 @@ async def _serve(deployment: SqlDeployment, telemetry: PrometheusTelemetry, stop
             system(deployment, telemetry) as supervisor,
         ):
             started.append(supervisor)
-            telemetry.info("up", health=f"http://{settings.health_host}:{port}/readyz", data_dir=str(settings.data_dir))
+            telemetry.info(
+                "started", health=f"http://{settings.health_host}:{port}/readyz", data_dir=str(settings.data_dir)
+            )
             await _until(stopping, supervisor)
             telemetry.info("stopping")
     finally:
@@ -136,30 +136,30 @@ async def _until(stopping: asyncio.Event, supervisor: Supervisor) -> None:
 
 @contextmanager
 def _broker(deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> Iterator[dict[str, str]]:
-    """The environment for the stages, with a broker's address in it."""
+    """The environment of the stages, with a broker's address."""
     environ = dict(deployment.environ)
     if not _is_embedded(deployment):
         yield environ
         return
     settings = deployment.settings
-    telemetry.info(EMBEDDED_WARNING)
+    telemetry.info("embedded_broker_started", effect=EMBEDDED_WARNING)
     with EmbeddedBroker(deployment.topics, settings.topic_prefix) as broker:
         try:
             settings.broker_file.write_text(json.dumps({"bootstrap": broker.bootstrap, "pid": os.getpid()}))
         except OSError as error:
             raise Misconfigured(f"SCORM_WEBHOOKS_DATA_DIR: {settings.broker_file}: {error.strerror}") from None
         try:
-            yield {**_QUICK, **environ, "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap, **_partitions(settings)}
+            yield {**_SHORT_FETCHES, **environ, "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap, **_partitions(settings)}
         finally:
             settings.broker_file.unlink(missing_ok=True)
 
 
-# It lets every fetch wait its whole time out, even when a record arrives meanwhile.
-_QUICK = {"KAFKA_CONFIG_FETCH_WAIT_MAX_MS": "20"}
+# The embedded broker answers a fetch only after its whole wait, even when a record arrives.
+_SHORT_FETCHES = {"KAFKA_CONFIG_FETCH_WAIT_MAX_MS": "20"}
 
 
 def _partitions(settings: Settings) -> dict[str, str]:
-    # With a broker's address in their environment the stages would take a cluster's defaults.
+    # Without these, stages with a broker's address take the defaults of a cluster.
     return {
         f"{PREFIX}EVENT_PARTITIONS": str(settings.event_partitions),
         f"{PREFIX}DELIVERY_PARTITIONS": str(settings.delivery_partitions),
@@ -167,8 +167,8 @@ def _partitions(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
-def _alone_in(data_dir: Path) -> Iterator[None]:
-    """Two `up` in one data directory would fight over its database and its broker's address."""
+def _locked(data_dir: Path) -> Iterator[None]:
+    """Hold the lock of a data directory. Raises `Misconfigured` when another `up` holds it."""
     try:
         lock = (data_dir / "up.lock").open("w")
     except OSError as error:

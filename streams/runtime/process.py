@@ -1,4 +1,4 @@
-"""Run a stage as a process: probes, signals, a drain, and an exit code that tells the truth."""
+"""Run a stage as a process, with probes, signals and a drain."""
 
 import asyncio
 import gc
@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -16,40 +16,35 @@ from prometheus_client import CollectorRegistry
 from streams.ports import Telemetry
 from streams.runtime.health_server import serving
 
-# Reference counts free nearly everything. By the interpreter's own thresholds thousands of records in hand are searched
-# for cycles every few of them, which took a third of a busy stage's time.
+# Reference counts free nearly everything. With the default thresholds, the search for cycles among thousands of records
+# took a third of a busy stage's time.
 GARBAGE_THRESHOLDS = (50_000, 20, 20)
-# Less than the half minute after which Kubernetes kills: whoever leaves by itself can say why.
+# Less than the 30 seconds after which Kubernetes kills a process, so that the process can log why it stops.
 STOP_SECONDS = 25.0
 
 
-class Startup(Protocol):
-    """What must happen before a stage runs; the health port is served meanwhile."""
-
-    async def prepare(self) -> "Runnable":
-        """Wait for what the stage needs, then make the stage."""
-
-    def readiness_problems(self) -> list[str]:
-        """What it waits for."""
-
-
 class Runnable(Protocol):
-    """What a process runs: until cancelled, or until something unexpected ends it."""
+    """What a process runs, until it is cancelled or fails."""
 
     async def run(self) -> None: ...
 
     async def drain(self) -> None:
-        """Take nothing new and finish what is in hand; may raise `TimeoutError` after 12 seconds."""
+        """Accept nothing new, and finish what has begun. Raises `TimeoutError` after 12 seconds."""
 
     def readiness_problems(self) -> list[str]:
-        """Why it cannot work at the moment; empty when it can."""
+        """Why it cannot work at the moment. Empty when it can."""
+
+
+# Waits for what a stage needs, then makes the stage. Its argument takes the reason for each wait.
+Prepare = Callable[[Callable[[str], None]], Awaitable[Runnable]]
 
 
 class _Stage:
-    """A stage from its start: not ready until it is made, then the stage itself."""
+    """A stage from its start. It is not ready until it is made."""
 
-    def __init__(self, startup: Startup) -> None:
-        self._startup = startup
+    def __init__(self, prepare: Prepare) -> None:
+        self._prepare = prepare
+        self._waits_for = "is starting"
         self._stage: Runnable | None = None
 
     @property
@@ -57,8 +52,8 @@ class _Stage:
         return self._stage is not None
 
     async def run(self) -> None:
-        self._stage = await self._startup.prepare()
-        gc.freeze()  # what was imported stays
+        self._stage = await self._prepare(self._note)
+        gc.freeze()  # imported modules are never freed
         await self._stage.run()
 
     async def drain(self) -> None:
@@ -66,21 +61,25 @@ class _Stage:
             await self._stage.drain()
 
     def readiness_problems(self) -> list[str]:
-        return (self._stage or self._startup).readiness_problems()
+        return self._stage.readiness_problems() if self._stage else [self._waits_for]
+
+    def _note(self, reason: str) -> None:
+        self._waits_for = reason
 
 
 async def run_process(
-    startup: Startup,
+    prepare: Prepare,
     telemetry: Telemetry,
     registry: CollectorRegistry,
     listening: socket.socket,
     *,
     until_stdin_closes: bool,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, with health on `listening`, then drain. Raises what the stage raised.
+    """Run until SIGTERM or SIGINT, then drain. Raises what the stage raises.
 
-    `/healthz` answers before the stage is made; `/readyz` says what the start waits for. A signal ends that wait at
-    once. The process ends `STOP_SECONDS` after the signal at the latest, even if no broker answers.
+    The socket `listening` serves the probes. `/healthz` answers before the stage is made, and `/readyz` says what the
+    start waits for. A signal ends that wait at once. The process ends `STOP_SECONDS` after the signal at the latest,
+    even if no broker answers.
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     stopping = asyncio.Event()
@@ -90,7 +89,7 @@ async def run_process(
     if until_stdin_closes:
         _watch_stdin(stopping.set)
 
-    stage = _Stage(startup)
+    stage = _Stage(prepare)
 
     async def readiness_problems() -> list[str]:
         return stage.readiness_problems()
@@ -98,7 +97,7 @@ async def run_process(
     async with serving(listening, readiness_problems, registry) as bound:
         telemetry.info("started", health_port=bound)
         running = asyncio.create_task(stage.run())
-        watching = asyncio.create_task(_keep_ready_gauge(stage, telemetry))
+        watching = asyncio.create_task(_report_readiness(stage, telemetry))
         waiting = asyncio.create_task(stopping.wait())
         await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
         watching.cancel()
@@ -107,8 +106,9 @@ async def run_process(
             _end_in_time(telemetry)
             try:
                 await stage.drain()
+                telemetry.info("drained")
             except TimeoutError:
-                telemetry.info("not all that is in hand could be finished; it is done again by whoever reads it next")
+                telemetry.warning("drain_timed_out", effect="unfinished records are handled again by the next process")
         running.cancel()
         waiting.cancel()
         await asyncio.gather(watching, waiting, return_exceptions=True)
@@ -118,10 +118,10 @@ async def run_process(
 
 
 def _end_in_time(telemetry: Telemetry) -> None:
-    """A broker that is away answers no last commit, and no client of it can be told to stop waiting for one."""
+    """End the process in time. A client cannot stop waiting for a last commit while its broker is away."""
 
     def end() -> None:
-        telemetry.info("whoever is away does not answer; ending without it: what is not committed is done again")
+        telemetry.warning("stop_timed_out", effect="uncommitted records are handled again by the next process")
         os._exit(1)
 
     timer = threading.Timer(STOP_SECONDS, end)
@@ -129,19 +129,19 @@ def _end_in_time(telemetry: Telemetry) -> None:
     timer.start()
 
 
-async def _keep_ready_gauge(stage: _Stage, telemetry: Telemetry) -> None:
-    told: list[str] = []
+async def _report_readiness(stage: _Stage, telemetry: Telemetry) -> None:
+    logged: list[str] = []
     while True:
         readiness_problems = stage.readiness_problems()
         telemetry.gauge("ready", 0 if readiness_problems else 1)
-        if readiness_problems != told:
-            telemetry.info("not ready" if readiness_problems else "ready", why="; ".join(readiness_problems) or None)
-            told = readiness_problems
+        if readiness_problems != logged:
+            telemetry.info("not_ready" if readiness_problems else "ready", why="; ".join(readiness_problems) or None)
+            logged = readiness_problems
         await asyncio.sleep(0.2)
 
 
 def _watch_stdin(stop: Callable[[], None]) -> None:
-    """A supervisor holds the other end: when it dies, however it dies, its children end as well."""
+    """Stop when standard input closes. The supervisor holds the other end, so that its children end with it."""
     descriptor = sys.stdin.fileno()
 
     def readable() -> None:

@@ -1,4 +1,4 @@
-"""The stages that stand on SQL, `publish` and `notify`, with their parts."""
+"""The stages `publish` and `notify`, with their parts."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,18 +6,19 @@ from ulid import ULID
 
 from streams.ports import Telemetry
 from streams.runtime.bootstrap import SqlDeployment
-from streams.runtime.startup_checks import together
 from streams.stages.consuming.partition_consumer import DRAIN_SECONDS
 from streams.stages.maintenance import prune_regularly, run_jobs
 from streams.stages.notify import Notify
 from streams.stages.publish import Publish, Reconciled
 from streams.stages.release_held import ReleaseHeld
+from streams.tasks import together
 
 
 class PublishProcess:
-    """`publish`."""
+    """The `publish` stage."""
 
     def __init__(self, deployment: SqlDeployment, telemetry: Telemetry) -> None:
+        self._outages = deployment.outages(telemetry)
         self._subscriptions = deployment.subscriptions_reader(telemetry)
         self._producer = deployment.producer(telemetry)
         self._database = deployment.database
@@ -30,6 +31,7 @@ class PublishProcess:
             deployment.encryption_check,
             deployment.clock,
             new_incarnation=lambda: str(ULID()),
+            outages=self._outages,
         )
         self._deployment, self._telemetry = deployment, telemetry
         self._release_held = ReleaseHeld(
@@ -45,21 +47,24 @@ class PublishProcess:
 
     async def run(self) -> None:
         try:
-            await together(self._deployment.encryption_check.watch, self._work)
+            await together(self._check_keys, self._work)
         finally:
             await self._producer.close()
             await self._database.close()
 
+    async def _check_keys(self) -> None:
+        await self._deployment.encryption_check.watch(self._outages)
+
     async def _work(self) -> None:
-        # The topic is read only once nobody else writes to it.
+        # Read the topic only when no other process writes to it.
         await self._stage.take_lease()
-        await together(self._subscriptions.run, self._publish, self._send_on, self._do_jobs, self._prune)
+        await together(self._subscriptions.run, self._publish, self._release, self._do_jobs, self._prune)
 
     async def _publish(self) -> None:
         await self._subscriptions.wait_until_read()
         await self._stage.run(self._subscriptions.table)
 
-    async def _send_on(self) -> None:
+    async def _release(self) -> None:
         await self._subscriptions.wait_until_ready()
         await self._release_held.run()
 
@@ -68,10 +73,10 @@ class PublishProcess:
 
     async def _prune(self) -> None:
         deployment = self._deployment
-        await prune_regularly(deployment.pruning(), deployment.keep(), deployment.clock, self._telemetry)
+        await prune_regularly(deployment.pruning(), deployment.retention(), deployment.clock, self._telemetry)
 
     async def reconcile(self, may_delete: Callable[[Sequence[str]], bool]) -> Reconciled:
-        """Make the topic what SQL says, once, as the only publisher."""
+        """Bring the topic to the state of SQL, once, as the only publisher."""
         await self._stage.take_lease()
         done: list[Reconciled] = []
 
@@ -99,7 +104,7 @@ class PublishProcess:
 
 
 class NotifyProcess:
-    """`notify`."""
+    """The `notify` stage."""
 
     def __init__(self, deployment: SqlDeployment, telemetry: Telemetry) -> None:
         self._database = deployment.database

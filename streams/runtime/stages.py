@@ -1,16 +1,17 @@
-"""Each stage with its parts, as a process runs it."""
+"""The stages `fan-out`, `deliver` and `record`, with their parts."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from streams.adapters.http.sender import MOST_CONNECTIONS, HttpSender
-from streams.adapters.kafka.topics_watch import Subscriber, TopicsWatch
+from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
+from streams.adapters.kafka.topics_watch import TopicsWatch
 from streams.adapters.open_files import connections_that_fit
 from streams.core.slots import Slots
 from streams.ports import Record, Telemetry
 from streams.runtime.deployment import Deployment
-from streams.runtime.startup_checks import missing_topics, together
+from streams.runtime.startup_checks import missing_topics
 from streams.stages.attempt import DeliverPorts, DeliveryPolicy
 from streams.stages.consuming.partition_consumer import DRAIN_SECONDS, PartitionConsumer
 from streams.stages.deliver import Deliver
@@ -18,11 +19,11 @@ from streams.stages.fan_out import FanOut
 from streams.stages.limiting.loop_clock import LoopClock
 from streams.stages.limiting.slot_limiter import SlotLimiter
 from streams.stages.record import RecordStage
+from streams.tasks import together
 from streams.topics import (
     DELIVER_GROUP,
     DELIVERIES,
     RECORDED,
-    SESSION_EVENTS,
     TEST_DELIVERIES,
     retry_topic,
     tier_of,
@@ -31,34 +32,28 @@ from streams.topics import (
 if TYPE_CHECKING:
     from streams.runtime.bootstrap import SqlDeployment
 
-# The customer has its event by then: what is told of it may wait for company, which spares the broker many requests.
+# The customer has the event by then. Records about it wait for others, which saves the broker requests.
 LINGER_MS = 20
 
-
-# What `deliver` reads beside the retry topics.
+# What `deliver` reads in addition to the retry topics.
 DELIVERED = (DELIVERIES, TEST_DELIVERIES)
 
 
 def watch(
-    deployment: Deployment, subscriber: Subscriber, is_read: Callable[[str], bool], required: Sequence[str]
+    deployment: Deployment, consumer: KafkaRecordConsumer, is_read: Callable[[str], bool], required: Sequence[str]
 ) -> TopicsWatch:
-    """Keep a stage's consumer subscribed to the deployment's topics as they are."""
-    return TopicsWatch(deployment.topics_admin().existing, subscriber, is_read, required)
+    """A watch that keeps a consumer subscribed to the deployment's existing topics."""
+    return TopicsWatch(deployment.topics_admin().existing, consumer.subscribe, is_read, required)
 
 
 class FanOutProcess:
-    """`fan-out`: Faust feeds it, and stops before a batch that would not be finished."""
+    """The `fan-out` stage, which Faust feeds. A drain finishes the current batch and starts no other."""
 
     def __init__(self, deployment: Deployment, telemetry: Telemetry) -> None:
-        from streams.adapters.faust_app import FaustStage  # megabytes, and only fan-out has use for them
-
         self._subscriptions = deployment.subscriptions_reader(telemetry)
         self._producer = deployment.producer(telemetry)
         self._fan_out = FanOut(deployment.event_codec, self._subscriptions, self._producer, telemetry)
-        settings = deployment.settings
-        self._faust = FaustStage(
-            deployment.kafka, "fan-out", SESSION_EVENTS, settings.topic_prefix, settings.instance_id
-        )
+        self._faust = deployment.faust_stage()
         self._batch = asyncio.Lock()
 
     async def run(self) -> None:
@@ -68,7 +63,7 @@ class FanOutProcess:
             await self._producer.close()
 
     async def _consumer(self) -> None:
-        # To ask for the topic's end opens a connection of its own: the first event need not wait for that.
+        # The first question for the end of the topic opens a connection. Do it before the first event.
         await self._subscriptions.catch_up()
         await self._faust.run(self._handle)
 
@@ -88,7 +83,7 @@ class FanOutProcess:
 
 
 class DeliverProcess:
-    """`deliver`."""
+    """The `deliver` stage."""
 
     def __init__(self, deployment: Deployment, telemetry: Telemetry) -> None:
         settings = deployment.settings
@@ -97,7 +92,7 @@ class DeliverProcess:
         self._producer = deployment.producer(telemetry, LINGER_MS)
         retries = [retry_topic(tier) for tier in deployment.tiers]
         self._consumer = deployment.consumer(DELIVER_GROUP, [*DELIVERED, *retries], telemetry)
-        # Every tier that exists, so that a changed schedule strands nobody.
+        # Read every existing tier, so that a changed schedule leaves no record behind.
         self._topics = watch(deployment, self._consumer, lambda name: name in DELIVERED or bool(tier_of(name)), retries)
         connections = connections_that_fit(MOST_CONNECTIONS)
         self._sender = HttpSender(
@@ -113,7 +108,7 @@ class DeliverProcess:
         if slots < settings.slots:
             telemetry.warning("fewer_slots_than_set", slots=slots, why="the limit of open files (ulimit -n) is too low")
         self._limiter = SlotLimiter(Slots(slots), self._loop_clock.now)
-        world = DeliverPorts(
+        ports = DeliverPorts(
             codec=deployment.codec,
             subscriptions=self._subscriptions,
             replay_lookup=deployment.replay_lookup(telemetry),
@@ -125,14 +120,14 @@ class DeliverProcess:
         )
         policy = DeliveryPolicy(settings.retry_schedule, settings.attempt_timeout_seconds, settings.signature_header)
         self._partition_consumer = PartitionConsumer(
-            self._consumer, Deliver(world, policy, self._limiter).handler, deployment.clock, telemetry
+            self._consumer, Deliver(ports, policy, self._limiter).handler, deployment.clock, telemetry
         )
 
     async def run(self) -> None:
         try:
             await together(
                 self._subscriptions.run,
-                self._take_in,
+                self._consume,
                 self._loop_clock.run,
                 lambda: self._limiter.run(self._telemetry),
             )
@@ -140,9 +135,9 @@ class DeliverProcess:
             await self._sender.close()
             await self._producer.close()
 
-    async def _take_in(self) -> None:
+    async def _consume(self) -> None:
         await self._subscriptions.wait_until_ready()
-        await self._topics.look()
+        await self._topics.check()
         await together(self._topics.run, self._partition_consumer.run)
 
     async def drain(self) -> None:
@@ -160,7 +155,7 @@ class DeliverProcess:
 
 
 class RecordProcess:
-    """`record`."""
+    """The `record` stage."""
 
     def __init__(self, deployment: "SqlDeployment", telemetry: Telemetry) -> None:
         self._producer = deployment.producer(telemetry)

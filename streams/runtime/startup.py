@@ -1,4 +1,4 @@
-"""From a stage's name to its parts: wait for what the stage needs, then make it."""
+"""Make the stage of a name, after what it needs is there."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,9 +29,9 @@ Factory = Callable[[Deployment, PrometheusTelemetry], Runnable]
 
 @dataclass(frozen=True)
 class StageSpec:
-    """What a stage needs before it starts, and how it is made.
+    """What a stage needs before it starts, and how to make it.
 
-    `load` imports its parts, which may take a second. `check` makes what can show a wrong setting at once.
+    `load` imports its parts, which may take a second. `check` raises `Misconfigured` for a wrong setting at once.
     """
 
     topics: Callable[[Deployment], Sequence[str]]
@@ -40,34 +40,24 @@ class StageSpec:
     check: Callable[[Deployment], object] = lambda _: None
 
     def checks(self, deployment: Deployment) -> StartupChecks:
-        """Raises `Misconfigured` for settings that declare no topics."""
+        """The checks before the start. Raises `Misconfigured` for settings that declare no valid topics."""
         _ = deployment.topics
         return StartupChecks(self.topics(deployment), self.database)
 
 
-class StageStartup:
-    """A `Startup` of the stage of this name."""
-
-    def __init__(self, name: str, deployment: Deployment, telemetry: PrometheusTelemetry) -> None:
-        self._kind = STAGES[name]
-        self._deployment, self._telemetry = deployment, telemetry
-        self._waits_for = "is starting"
-
-    async def prepare(self) -> Runnable:
-        await in_daemon_thread(lambda: self._kind.check(self._deployment))
-        await self._kind.checks(self._deployment).wait(self._deployment, self._tell)
-        factory = await in_daemon_thread(self._kind.load)
-        return factory(self._deployment, self._telemetry)
-
-    def readiness_problems(self) -> list[str]:
-        return [self._waits_for]
-
-    def _tell(self, reason: str) -> None:
-        self._waits_for = reason
+async def prepare_stage(
+    name: str, deployment: Deployment, telemetry: PrometheusTelemetry, note: Callable[[str], None]
+) -> Runnable:
+    """Wait for what the stage needs, then make it. `note` takes the reason for each wait. Raises `Misconfigured`."""
+    spec = STAGES[name]
+    await in_daemon_thread(lambda: spec.check(deployment))
+    await spec.checks(deployment).wait(deployment, deployment.outages(telemetry), note)
+    factory = await in_daemon_thread(spec.load)
+    return factory(deployment, telemetry)
 
 
 def _fan_out() -> Factory:
-    import_module("streams.adapters.faust_app")
+    import_module("streams.adapters.faust.stage")
     from streams.runtime.stages import FanOutProcess
 
     return FanOutProcess
@@ -104,7 +94,7 @@ def _api() -> Factory:
 
 
 def _with_sql(process: Callable[["SqlDeployment", PrometheusTelemetry], Runnable]) -> Factory:
-    """For those that work with a database, which is megabytes that `fan-out` and `deliver` do without."""
+    """The factory of a stage that uses the database."""
     from streams.runtime.bootstrap import SqlDeployment
 
     return lambda deployment, telemetry: process(
@@ -124,7 +114,7 @@ STAGES: dict[str, StageSpec] = {
         check=lambda deployment: deployment.encryption,
     ),
     "record": StageSpec(topics=lambda _: [*RECORDED, INVALID], load=_record, database=True),
-    # It sends held deliveries on to `deliveries`, and ends others in `deliveries.dead-letter`.
+    # It releases held deliveries to `deliveries`, or ends them in `deliveries.dead-letter`.
     "publish": StageSpec(topics=lambda _: [SUBSCRIPTIONS, DELIVERIES, DEAD_LETTERS], load=_publish, database=True),
     "notify": StageSpec(topics=lambda _: [], load=_notify, database=True),
     "api": StageSpec(

@@ -1,24 +1,27 @@
-"""What must be there before a stage starts, its topics and a database of this version; and its parts side by side."""
+"""Check what a stage needs before it starts: its topics, and a database of this version."""
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from streams.adapters.threads import in_daemon_thread
 from streams.core.errors import Misconfigured, Unavailable
+from streams.outage import BROKER, DATABASE, OutageKind, Outages
 from streams.runtime.deployment import Deployment
 
 START_SECONDS = 60.0
-ASK_SECONDS = 2.0
-ASK_EVERY_SECONDS = 0.5
+REQUEST_SECONDS = 2.0
+RETRY_SECONDS = 0.5
 
 Check = Callable[[], None]
 
 
 class MissingPrerequisite(Unavailable):
-    """Something that a person creates is missing; the text names the command."""
+    """A topic or a table is missing. The message names the command that creates it."""
+
+
+PREREQUISITE = OutageKind("prerequisite_missing", "prerequisite_met", MissingPrerequisite)
 
 
 @dataclass(frozen=True)
@@ -28,39 +31,37 @@ class StartupChecks:
     topics: Sequence[str] = ()
     database: bool = False
 
-    def checks(self, deployment: Deployment) -> Iterator[Check]:
-        """One check for each; each raises `Unavailable` while it is not met. Raises `Misconfigured` at once."""
+    def checks(self, deployment: Deployment) -> Iterator[tuple[OutageKind, Check]]:
+        """One check for the topics and one for the database, each with the outage that it may meet.
+
+        A check raises `Unavailable` while it is not met. Raises `Misconfigured` at once.
+        """
         if self.database:
             _ = deployment.database_url
         if self.topics:
             # One client for all checks: its connection may take longer than one check.
-            existing = partial(deployment.topics_admin().existing, ASK_SECONDS)
-            yield partial(_check_topics, existing, self.topics, deployment.settings.topic_prefix)
+            existing = partial(deployment.topics_admin().existing, REQUEST_SECONDS)
+            yield BROKER, partial(_check_topics, existing, self.topics, deployment.settings.topic_prefix)
         if self.database:
-            yield partial(_check_database, deployment)
+            yield DATABASE, partial(_check_database, deployment)
 
-    async def wait(self, deployment: Deployment, tell: Callable[[str], None]) -> None:
-        """Wait until all are met, however long that takes; `tell` hears why. Raises `Misconfigured`.
+    async def wait(self, deployment: Deployment, outages: Outages, note: Callable[[str], None]) -> None:
+        """Wait until all are met, however long that takes. `note` takes the reason. Raises `Misconfigured`.
 
-        An orchestrator restarts a process that ends, with a growing delay. One that waits, not ready, starts the
-        moment Kafka and the database are there, and its probe says what is missing until then.
+        If the process ended instead, its orchestrator would restart it with a growing delay. A process that waits
+        starts as soon as Kafka and the database are there. Its probe says what is missing.
         """
-        for check in list(self.checks(deployment)):
-            while True:
-                try:
-                    await in_daemon_thread(check)
-                    break
-                except Unavailable as away:
-                    tell(str(away))
-                await asyncio.sleep(ASK_EVERY_SECONDS)
+        for kind, check in list(self.checks(deployment)):
+            step = partial(_attempt, check, note)
+            await outages.retry(step, RETRY_SECONDS, PREREQUISITE, kind)
 
     def require(self, deployment: Deployment) -> None:
-        """The same for a command: wait a minute at most.
+        """Wait up to a minute, for a command.
 
-        Raises `Misconfigured` for what a person must create, `Unavailable` for what does not answer by then.
+        Raises `Misconfigured` for what a person must create, and `Unavailable` when Kafka or the database is away.
         """
         deadline = time.monotonic() + START_SECONDS
-        for check in self.checks(deployment):
+        for _, check in self.checks(deployment):
             while True:
                 try:
                     check()
@@ -70,7 +71,15 @@ class StartupChecks:
                 except Unavailable as away:
                     if time.monotonic() >= deadline:
                         raise Unavailable(f"{away}; gave up after {START_SECONDS:g} seconds") from None
-                time.sleep(ASK_EVERY_SECONDS)
+                time.sleep(RETRY_SECONDS)
+
+
+async def _attempt(check: Check, note: Callable[[str], None]) -> None:
+    try:
+        await in_daemon_thread(check)
+    except Unavailable as away:
+        note(str(away))
+        raise
 
 
 def missing_topics(missing: Sequence[str], prefix: str) -> str:
@@ -86,23 +95,5 @@ def _check_topics(ask: Callable[[], Mapping[str, int]], wanted: Sequence[str], p
 
 
 def _check_database(deployment: Deployment) -> None:
-    # Megabytes, which the stages without a database do without.
-    from streams.adapters.sql.migrate import SchemaDiffers, require_head
-
-    try:
-        require_head(deployment.database_url)
-    except SchemaDiffers as old:
-        raise MissingPrerequisite(str(old)) from None
-
-
-async def together(*parts: Callable[[], Awaitable[None]]) -> None:
-    """Run all parts until one ends or fails; then end the others and pass its failure on."""
-    tasks = [asyncio.ensure_future(part()) for part in parts]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            await task
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    if problem := deployment.schema_problem():
+        raise MissingPrerequisite(problem)

@@ -1,6 +1,7 @@
-"""One child process a stage: started again when it ends, ended when its supervisor does."""
+"""Run each stage in a child process. Restart it when it ends, and end it with the supervisor."""
 
 import asyncio
+import json
 import signal
 import socket
 import sys
@@ -13,18 +14,18 @@ import aiohttp
 
 from streams.core.errors import Misconfigured
 from streams.ports import Telemetry
+from streams.runtime.fatal_errors import EXIT_MISCONFIGURED
 
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 30.0
-# One that has run for so long is not the victim of a loop of crashes.
+# After this time, a crash is not part of a crash loop.
 SETTLED_SECONDS = 60.0
 STOP_SECONDS = 20.0
-EXIT_MISCONFIGURED = 2
 
 
 @dataclass(slots=True)
 class Child:
-    """One stage's process, as it is at the moment."""
+    """The process of one stage."""
 
     stage: str
     port: int = 0
@@ -34,9 +35,9 @@ class Child:
 
 @dataclass(slots=True)
 class Supervisor:
-    """Runs `stages` with `environ`; their output goes to `logs` (a folder), else where ours goes.
+    """Runs `stages` with `environ` and `options` on the command line.
 
-    Each gets `options` on its command line.
+    Their output goes to the folder `logs`, or to this process's output.
     """
 
     stages: Sequence[str]
@@ -48,24 +49,24 @@ class Supervisor:
     _stopping: bool = False
 
     async def run(self) -> None:
-        """Supervise until cancelled, then stop all. Raises `Misconfigured` when a stage says that it is."""
+        """Run until cancelled, then stop all children. Raises `Misconfigured` when a stage is misconfigured."""
         self.children = {stage: Child(stage) for stage in self.stages}
-        keeping = [asyncio.create_task(self._keep(child)) for child in self.children.values()]
+        supervising = [asyncio.create_task(self._supervise(child)) for child in self.children.values()]
         try:
-            done, _ = await asyncio.wait(keeping, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(supervising, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 await task
         finally:
             self._stopping = True
-            await asyncio.shield(self._stop(keeping))
+            await asyncio.shield(self._stop(supervising))
 
     @property
     def is_running(self) -> bool:
-        """False once a stage could not be started at all."""
+        """False after a stage turned out to be misconfigured."""
         return not self._stopping
 
     async def readiness_problems(self) -> list[str]:
-        """What keeps any stage from working; empty when all can."""
+        """Why some stages cannot work at the moment. Empty when all can."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session:
             responses = await asyncio.gather(*(_ask(session, child) for child in self.children.values()))
         return [
@@ -74,7 +75,7 @@ class Supervisor:
             if message
         ]
 
-    async def _keep(self, child: Child) -> None:
+    async def _supervise(self, child: Child) -> None:
         backoff = FIRST_BACKOFF_SECONDS
         while not self._stopping:
             started = time.monotonic()
@@ -86,12 +87,12 @@ class Supervisor:
             if time.monotonic() - started > SETTLED_SECONDS:
                 backoff = FIRST_BACKOFF_SECONDS
             child.restarts += 1
-            self.telemetry.info("stage ended; starting it again", stage=child.stage, code=code, after_seconds=backoff)
+            self.telemetry.warning("stage_ended", child=child.stage, code=code, restart_after_seconds=backoff)
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
 
     async def _run_once(self, child: Child) -> int:
-        # The child inherits it: a port that is only chosen here somebody else could take before the child listens.
+        # The child inherits the socket: another process could take a port that is only chosen here.
         listening = socket.create_server(("127.0.0.1", 0))
         child.port = listening.getsockname()[1]
         output = (self.logs / f"{child.stage}.log").open("ab") if self.logs else None
@@ -106,11 +107,11 @@ class Supervisor:
                 *self.options,
                 env=self.environ,
                 pass_fds=[listening.fileno()],
-                # The other end is ours alone: if we die, however we die, the child reads the end and stops.
+                # The child stops when this pipe closes, which it does even when this process is killed.
                 stdin=asyncio.subprocess.PIPE,
                 stdout=output,
                 stderr=output,
-                # Ctrl-C reaches the whole group of a terminal; it is for us to pass on, in order.
+                # Ctrl-C reaches the whole process group of a terminal. This process stops the children itself.
                 start_new_session=True,
             )
         finally:
@@ -122,10 +123,10 @@ class Supervisor:
     def _why(self, child: Child) -> str:
         if self.logs is None:
             return "; its own line says what to set"
-        said = (self.logs / f"{child.stage}.log").read_text(errors="replace").splitlines()
-        return ": " + said[-1].removeprefix("error: ") if said else ""
+        lines = (self.logs / f"{child.stage}.log").read_text(errors="replace").splitlines()
+        return f": {_message(lines[-1])}" if lines else ""
 
-    async def _stop(self, keeping: Sequence["asyncio.Task[None]"]) -> None:
+    async def _stop(self, supervising: Sequence["asyncio.Task[None]"]) -> None:
         running = [
             child.process for child in self.children.values() if child.process and child.process.returncode is None
         ]
@@ -136,9 +137,17 @@ class Supervisor:
         for process in running:
             if process.returncode is None:
                 process.kill()
-        for task in keeping:
+        for task in supervising:
             task.cancel()
-        await asyncio.gather(*keeping, return_exceptions=True)
+        await asyncio.gather(*supervising, return_exceptions=True)
+
+
+def _message(line: str) -> str:
+    """The reason in the last line of a process: a JSON line, or `error: …` on a console."""
+    try:
+        return str(json.loads(line)["why"])
+    except (ValueError, TypeError, LookupError):
+        return line.removeprefix("error: ")
 
 
 async def _ask(session: aiohttp.ClientSession, child: Child) -> str:

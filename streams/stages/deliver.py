@@ -1,8 +1,6 @@
 """deliver: make one attempt at a delivery, and produce the record of what follows."""
 
-import asyncio
 from collections import defaultdict
-from datetime import datetime, timedelta
 from functools import partial
 
 from streams.core.attempt import DeadLetter
@@ -12,6 +10,7 @@ from streams.core.errors import Abandoned, ConflictingId, InvalidRecord, Unavail
 from streams.core.health import FallbackHealth
 from streams.core.outcome import OutcomeKind
 from streams.core.schedule import Decision, GiveUp, Hold, RetryLater, SendNow, UseFallback, before_attempt
+from streams.outage import MACHINE, Outages
 from streams.ports import Outgoing, Record, RecordValue
 from streams.stages.attempt import AttemptSender, DeliverPorts, DeliveryPolicy
 from streams.stages.consuming.deduplicator import Deduplicator
@@ -21,7 +20,6 @@ from streams.stages.limiting.slot_limiter import AcquiredSlot, EndpointBusy, Slo
 from streams.topics import ATTEMPTS, DEAD_LETTERS, DELIVERIES, HELD, retry_topic, tier_of
 
 SHORTAGE_SECONDS = 1.0
-SHORTAGE_LOGGED_EVERY = timedelta(seconds=10)
 
 _NOT_ATTEMPTED = {
     DeathReason.DELETED: "The webhook was deleted before the event could be delivered.",
@@ -40,7 +38,7 @@ class Deliver:
         self._sender = AttemptSender(ports, policy)
         self._slots = slots
         self._deduplicator = deduplicator or Deduplicator()
-        self._shortage_logged_at: datetime | None = None
+        self._outages = Outages(ports.telemetry)
         self._fallbacks: defaultdict[str, FallbackHealth] = defaultdict(FallbackHealth)
 
     def handler(self, record: Record) -> Handler:
@@ -91,18 +89,20 @@ class Deliver:
 
     async def _deliver(self, record: Record, delivery: Delivery, still_assigned: StillAssigned) -> list[Outgoing]:
         """The records that follow. While this machine is short of something the delivery waits, and nothing counts."""
-        while True:
-            decision = run_pure(lambda: self._decide(record, delivery))
-            if not isinstance(decision, SendNow):
-                return run_pure(partial(self._records_of, decision))
-            try:
-                return await self._attempt(record, delivery, decision, still_assigned)
-            except EndpointBusy:
-                return self._records_of(Hold(delivery.held(HoldReason.BUSY, None, attempted=False)))
-            except Unavailable as shortage:
-                self._ports.telemetry.count("attempts_postponed_total")
-                self._log_shortage(str(shortage))
-                await asyncio.sleep(SHORTAGE_SECONDS)
+        step = partial(self._deliver_once, record, delivery, still_assigned)
+        return await self._outages.retry(step, SHORTAGE_SECONDS, MACHINE)
+
+    async def _deliver_once(self, record: Record, delivery: Delivery, still_assigned: StillAssigned) -> list[Outgoing]:
+        decision = run_pure(lambda: self._decide(record, delivery))
+        if not isinstance(decision, SendNow):
+            return run_pure(partial(self._records_of, decision))
+        try:
+            return await self._attempt(record, delivery, decision, still_assigned)
+        except EndpointBusy:
+            return self._records_of(Hold(delivery.held(HoldReason.BUSY, None, attempted=False)))
+        except Unavailable:
+            self._ports.telemetry.count("attempts_postponed_total")
+            raise
 
     def _decide(self, record: Record, delivery: Delivery) -> SendNow | UseFallback | Hold | GiveUp:
         webhook = self._ports.subscriptions.find(delivery.webhook_id)
@@ -171,12 +171,6 @@ class Deliver:
         self, record: Record, wrong: Exception, still_assigned: StillAssigned | None = None
     ) -> None:
         await store_invalid(self._ports.producer, self._ports.telemetry, [(record, str(wrong))])
-
-    def _log_shortage(self, why: str) -> None:
-        now = self._ports.clock.now()
-        if self._shortage_logged_at is None or now - self._shortage_logged_at >= SHORTAGE_LOGGED_EVERY:
-            self._shortage_logged_at = now
-            self._ports.telemetry.warning("attempts_postponed", why=why)
 
 
 def _queue_name(delivery: Delivery) -> str:

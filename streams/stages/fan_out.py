@@ -1,15 +1,15 @@
 """fan-out: join each event with the webhooks that want it, and produce one delivery for each."""
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
 from streams.core.delivery import Delivery, SubscriptionsPosition
-from streams.core.errors import Invalid, InvalidRecord, Unavailable
+from streams.core.errors import Invalid, InvalidRecord
 from streams.core.event import Event, check_event, render
 from streams.core.event_data import EVENT_TYPES
 from streams.core.webhook import Webhook, unmatched_reason, wants
+from streams.outage import SCHEMA_REGISTRY, Outages
 from streams.ports import Codec, Outgoing, Record, RecordProducer, Subscriptions, Telemetry
 from streams.stages.invalid_records import produce_or_store_invalid, run_pure, store_invalid
 from streams.topics import DELIVERIES
@@ -33,7 +33,7 @@ class FanOut:
         self._subscriptions = subscriptions
         self._producer = producer
         self._telemetry = telemetry
-        self._waits = False
+        self._outages = Outages(telemetry)
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Fan out a batch of events. Returns when every delivery is acknowledged."""
@@ -56,20 +56,15 @@ class FanOut:
         await store_invalid(self._producer, self._telemetry, invalid)
 
     async def _read_patiently(self, record: Record) -> Found:
-        """What the record holds, or what is wrong with it; a schema registry that is away is waited for."""
-        while True:
-            try:
-                found: Found = run_pure(lambda: self._read(record))
-            except (InvalidRecord, Invalid) as wrong:
-                found = wrong
-            except Unavailable as away:
-                if not self._waits:
-                    self._telemetry.info("events cannot be read yet; waiting", why=str(away))
-                self._waits = True
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            self._waits = False
-            return found
+        """What the record holds, or what is wrong with it. An outage of the schema registry is waited out."""
+
+        async def step() -> Found:
+            return run_pure(lambda: self._read(record))
+
+        try:
+            return await self._outages.retry(step, RETRY_SECONDS, SCHEMA_REGISTRY)
+        except (InvalidRecord, Invalid) as wrong:
+            return wrong
 
     def _deliveries(
         self, record: Record, event: Event, body: bytes, seen: SubscriptionsPosition

@@ -8,6 +8,7 @@ from typing import Any
 
 from streams.core.errors import PartiallySent, Refused, Unavailable
 from streams.core.mail import Mail, compose, due_again
+from streams.outage import DATABASE, MAIL_SERVER, Outages
 from streams.ports import Clock, Lease, Mails, MailTransport, OwedMail, Telemetry
 
 LOOK_EVERY_SECONDS = 0.5
@@ -18,14 +19,6 @@ BATCH_MAILS = 50
 NO_RECIPIENT = "The account has no e-mail address."
 NO_RECIPIENT_LEFT = "The recipients that still waited for this mail were removed from the account."
 NO_MAIL_SERVER = "No mail server is configured: SMTP_URL is not set."
-
-
-_EVENTS = {
-    "sent": "mail_sent",
-    "again": "mail_not_sent_yet",
-    "given_up": "mail_given_up",
-    "not_sent": "mail_not_sent",
-}
 
 
 class Notify:
@@ -49,7 +42,15 @@ class Notify:
         self._lease = lease
         self._clock = clock
         self._telemetry = telemetry
+        outages = Outages(telemetry)
+        self._database, self._mail_server = outages[DATABASE], outages[MAIL_SERVER]
         self._public_url = public_url
+        self._log_of = {
+            "sent": ("mail_sent", telemetry.info),
+            "again": ("mail_postponed", telemetry.debug),
+            "given_up": ("mail_given_up", telemetry.warning),
+            "not_sent": ("mail_not_sent", telemetry.debug),
+        }
         self._reminded_at: float | None = None
         self._stopping = False
         self._at_rest = asyncio.Event()
@@ -63,8 +64,10 @@ class Notify:
                 if await self._lease.renew():
                     await self._remind()
                     await self._send_due()
-            except Unavailable:
-                pass  # The database logs its own outages.
+            except Unavailable as away:
+                self._database.begin(self, str(away))
+            else:
+                self._database.end(self)
             self._at_rest.set()
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
@@ -98,8 +101,8 @@ class Notify:
             await self._mails.settle(mail)
             outcome = self._outcome(mail)
             self._telemetry.count("mails_total", outcome=outcome)
-            log = self._telemetry.info if outcome == "sent" else self._telemetry.warning
-            log(_EVENTS[outcome], mail_id=mail.id, kind=str(mail.kind), why=mail.problem)
+            event, log = self._log_of[outcome]
+            log(event, mail_id=mail.id, kind=str(mail.kind), why=mail.problem)
 
     def _outcome(self, mail: Mail) -> str:
         if self._transport is None:
@@ -125,13 +128,17 @@ class Notify:
         try:
             note = await self._transport.send(mail.id, emails, compose(mail, self._public_url))
         except PartiallySent as problem:
+            self._mail_server.end(self)
             again = due_again(mail.tries, self._clock.now())
             return replace(mail, due_at=again, problem=str(problem), unreached=problem.unreached)
         except Unavailable as problem:
+            self._mail_server.begin(self, str(problem))
             return replace(mail, due_at=due_again(mail.tries, self._clock.now()), problem=str(problem))
         except Refused as refusal:
+            self._mail_server.end(self)
             return replace(mail, due_at=None, problem=str(refusal))
         except Exception as defect:
             # A mail that cannot be built must not stop the others.
             return replace(mail, due_at=None, problem=f"our own code failed: {type(defect).__name__}")
+        self._mail_server.end(self)
         return replace(mail, due_at=None, sent_at=self._clock.now(), problem=note, unreached=())

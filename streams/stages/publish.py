@@ -11,9 +11,10 @@ from streams.core.encryption import WrongKeys
 from streams.core.errors import InvalidRecord, RecordsRefused, ScormWebhooksError, Unavailable
 from streams.core.subscription_record import read
 from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel, SubscriptionsTable
+from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages, Result
 from streams.ports import Clock, Codec, Due, EncryptionCheck, Lease, Outbox, Outgoing, RecordProducer, Telemetry
 from streams.stages.invalid_records import run_pure
-from streams.stages.outage import OutageRetry, Result
+from streams.tasks import together
 from streams.topics import SUBSCRIPTIONS
 
 BATCH_WEBHOOKS = 500
@@ -52,6 +53,7 @@ class Publish:
         keys: EncryptionCheck,
         clock: Clock,
         new_incarnation: Callable[[], str],
+        outages: Outages | None = None,
     ) -> None:
         self._outbox = outbox
         self._lease = lease
@@ -68,42 +70,29 @@ class Publish:
         self._refused: dict[str, int] = {}
         self._marked_at = self._compared_at = 0.0
         self._incarnation = ""
-        self._outage_retry = OutageRetry(telemetry, "publish_waits")
+        self._outages = outages or Outages(telemetry)
 
     async def take_lease(self) -> None:
         """Wait until this process holds the lease."""
         told = False
         # A process with wrong keys publishes nothing; another one may have the right keys.
         await self._patiently(self._keys.verified)
-        while not await self._renew():
+        while not await self._patiently(self._lease.renew):
             if not told:
-                self._telemetry.info("another publisher holds the lease; waiting")
+                self._telemetry.info("lease_held_elsewhere")
             told = True
             await asyncio.sleep(RETRY_SECONDS)
 
     async def run(self, topic: SubscriptionsTable) -> None:
         """Publish until cancelled, beginning with the topic as it is. Raises `LeaseLost`."""
-        renewing = asyncio.create_task(self._keep_lease())
-        publishing = asyncio.create_task(self._publish_regularly(topic))
         try:
-            done, _ = await asyncio.wait({renewing, publishing}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                await task
+            await together(self._keep_lease, lambda: self._publish_regularly(topic))
         finally:
-            renewing.cancel()
-            publishing.cancel()
-            await asyncio.gather(renewing, publishing, return_exceptions=True)
             await self.give_lease_back()
 
     async def give_lease_back(self) -> None:
         with suppress(Unavailable):
             await self._lease.release()
-
-    async def _renew(self) -> bool:
-        try:
-            return await self._lease.renew()
-        except Unavailable:
-            return False
 
     async def _keep_lease(self) -> None:
         while True:
@@ -161,7 +150,7 @@ class Publish:
 
     async def _patiently(self, step: Callable[[], Awaitable[Result]]) -> Result:
         """Wait until the database is there and our keys fit."""
-        return await self._outage_retry.until_done(step, RETRY_SECONDS)
+        return await self._outages.retry(step, RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)
 
     async def _begin(self, topic: SubscriptionsTable) -> Sequence[str]:
         # A process with other keys writes nothing.
@@ -169,7 +158,7 @@ class Publish:
         strangers = await self._outbox.compare(topic.versions(), topic.tombstones)
         if strangers:
             # After a restore from an older dump. To delete them needs a person's decision.
-            self._telemetry.warning("unknown_webhooks_on_subscriptions", count=len(strangers))
+            self._telemetry.error("unknown_webhooks_on_subscriptions", count=len(strangers))
         self._live = set(topic.versions())
         # A sentinel that counts more webhooks was left by a publisher that had not noticed a re-created topic.
         self._sentinel = topic.sentinel if topic.is_complete() else None

@@ -12,9 +12,11 @@ from streams.core.delivery_state import Batch, EventKey, RecordedValue, fold, st
 from streams.core.errors import ConflictingId, Invalid, InvalidRecord, Refused, Unavailable
 from streams.core.network import OwnNetwork
 from streams.core.offset_tracker import Commit
+from streams.outage import COMMITS, DATABASE, Outages
 from streams.ports import Clock, Codec, Partition, Record, RecordConsumer, Recorder, RecordProducer, Telemetry
 from streams.stages.consuming.write_buffer import WriteBuffer
 from streams.stages.invalid_records import run_pure, store_invalid
+from streams.tasks import together
 from streams.topics import ATTEMPTS, DEAD_LETTERS
 
 # Work that is done once for each webhook of a batch, such as counting health, is cheaper in large batches.
@@ -48,6 +50,7 @@ class RecordStage:
         self._producer = producer
         self._clock = clock
         self._telemetry = telemetry
+        self._outages = Outages(telemetry)
         self._network = OwnNetwork()
         self._network_is_down = False
         self._buffer = WriteBuffer(consumer)
@@ -62,16 +65,7 @@ class RecordStage:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        consumer = asyncio.create_task(self._consumer.run(self))
-        writer = asyncio.create_task(self._write_regularly())
-        try:
-            done, _ = await asyncio.wait({consumer, writer}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                await task
-        finally:
-            consumer.cancel()
-            writer.cancel()
-            await asyncio.gather(consumer, writer, return_exceptions=True)
+        await together(lambda: self._consumer.run(self), self._write_regularly)
 
     async def drain(self, seconds: float) -> None:
         """Accept nothing more and store what arrived. Raises `TimeoutError` when it takes longer than `seconds`."""
@@ -135,8 +129,9 @@ class RecordStage:
         try:
             await self._consumer.commit(ends)
         except Unavailable as away:
-            self._telemetry.warning("commit_failed", why=str(away))
+            self._outages[COMMITS].begin(self, str(away))
             return
+        self._outages[COMMITS].end(self)
         for partition, end in ends.items():
             if self._stored.get(partition) == end:
                 del self._stored[partition]
@@ -163,7 +158,7 @@ class RecordStage:
         is_down = self._network.is_down()
         if is_down != self._network_is_down:
             if is_down:
-                self._telemetry.warning("own_network_down", why="most endpoints cannot be reached; none is blamed")
+                self._telemetry.warning("own_network_down", effect="network failures pause no webhook")
             else:
                 self._telemetry.info("own_network_up")
         self._network_is_down = is_down
@@ -214,16 +209,4 @@ class RecordStage:
 
     async def _until_available(self, folded: Batch) -> Collection[EventKey]:
         batch = replace(folded, own_network_is_down=self._network_is_down)
-        told = False
-        while True:
-            try:
-                conflicts = await self._recorder.record(batch)
-            except Unavailable as away:
-                if not told:
-                    self._telemetry.info("database unavailable; waiting", why=str(away))
-                told = True
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
-                if told:
-                    self._telemetry.info("database available again")
-                return conflicts
+        return await self._outages.retry(lambda: self._recorder.record(batch), RETRY_SECONDS, DATABASE)

@@ -1,4 +1,4 @@
-"""What the codec writes it reads again, and bytes that it cannot read it refuses in words."""
+"""The codec decodes what it encodes, and rejects all other bytes with a reason."""
 
 import json
 from contextlib import suppress
@@ -30,7 +30,7 @@ from streams.ports import RecordValue
 CODEC = AvroCodec()
 NOON = datetime(2026, 4, 10, 12, tzinfo=UTC)
 
-# -- any noun ------------------------------------------------------------------------------------------------
+# -- any noun --------------------------------------------------------------------------------------------------
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 ids = st.from_regex(r"[A-Za-z0-9_:-]{1,128}", fullmatch=True)
@@ -130,7 +130,7 @@ webhooks = st.builds(
 values: st.SearchStrategy[RecordValue] = st.one_of(events(), deliveries, attempts, dead_letters, webhooks)
 
 
-# -- there and back ------------------------------------------------------------------------------------------
+# -- there and back --------------------------------------------------------------------------------------------
 
 
 @given(values)
@@ -157,7 +157,7 @@ def test_an_event_keeps_milliseconds() -> None:
     assert decoded.occurred_at == NOON + timedelta(milliseconds=1)
 
 
-# -- known answers -------------------------------------------------------------------------------------------
+# -- known answers ---------------------------------------------------------------------------------------------
 
 UPDATED = Event("evt_1", "package.updated", "acc_1", NOON, {"packageId": "pkg_1", "version": "7"})
 
@@ -194,7 +194,7 @@ def test_rabin_by_hand_agrees_with_the_specification() -> None:
 
 
 def rabin(canonical: str) -> int:
-    """CRC-64-AVRO, as the specification writes it."""
+    """CRC-64-AVRO, as in the specification."""
     empty = 0xC15D213AA4D7A795
     result = empty
     for byte in canonical.encode():
@@ -207,12 +207,12 @@ def rabin(canonical: str) -> int:
 
 def canonical_form(name: str) -> str:
     form: str = avro.schema.parse(json.dumps(schemas.current(name))).canonical_form
-    # Apache's Java follows the rule [PRIMITIVES] for logical types, its Python does not.
+    # Apache's Java library follows the rule [PRIMITIVES] for logical types, its Python library does not.
     return form.replace('{"type":"long"}', '"long"')
 
 
 def long(value: int) -> bytes:
-    value <<= 1  # zigzag of what is not negative
+    value <<= 1  # zigzag encoding of a value >= 0
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -224,10 +224,10 @@ def text(value: str) -> bytes:
     return long(len(value.encode())) + value.encode()
 
 
-# -- versions ------------------------------------------------------------------------------------------------
+# -- versions --------------------------------------------------------------------------------------------------
 
 
-def test_a_record_of_an_older_version_is_read_with_todays_defaults() -> None:
+def test_an_older_version_is_read_with_current_defaults() -> None:
     older = schemas.current("session_event")
     older["fields"] = [field for field in older["fields"] if field["name"] != "traceParent"]
     record = {
@@ -267,11 +267,11 @@ def test_a_changed_doc_is_no_new_version() -> None:
     assert codec.decode(codec.encode(UPDATED)) == UPDATED
 
 
-# -- what is refused -----------------------------------------------------------------------------------------
+# -- what is refused -------------------------------------------------------------------------------------------
 
 
 @given(st.binary(max_size=100))
-def test_any_bytes_are_read_or_refused_in_words(value: bytes) -> None:
+def test_any_bytes_are_decoded_or_rejected_with_a_reason(value: bytes) -> None:
     read_or_refuse(value)
 
 
@@ -319,7 +319,7 @@ def test_bytes_that_follow_a_noun_are_refused(value: RecordValue, rest: bytes) -
         ),
     ],
 )
-def test_what_is_refused_is_explained(value: bytes, message: str) -> None:
+def test_a_rejected_property_is_explained(value: bytes, message: str) -> None:
     with pytest.raises(InvalidRecord) as refused:
         CODEC.decode(value)
     assert message in str(refused.value)
@@ -328,11 +328,11 @@ def test_what_is_refused_is_explained(value: bytes, message: str) -> None:
 def test_a_word_that_is_not_on_the_list_is_named() -> None:
     delivery = Delivery("acc_1", "evt_1", "package.updated", "wh_1", NOON, SubscriptionsPosition("a", 1), b"{}")
     written = CODEC.encode(delivery).replace(text("primary"), text("primate"))
-    with pytest.raises(InvalidRecord, match="delivery: 'primate' is no Target; known are primary, fallback"):
+    with pytest.raises(InvalidRecord, match="delivery: 'primate' is not a Target; known are primary, fallback"):
         CODEC.decode(written)
 
 
-# -- events --------------------------------------------------------------------------------------------------
+# -- events ----------------------------------------------------------------------------------------------------
 
 
 def test_data_of_another_type_is_refused() -> None:
@@ -365,6 +365,6 @@ def test_an_event_that_its_schema_cannot_hold_is_refused(event: Event, field: st
 
 
 def read_or_refuse(value: bytes) -> None:
-    """Fails by any error but one."""
+    """Fails for any exception but `InvalidRecord`."""
     with suppress(InvalidRecord):
         CODEC.decode(value)

@@ -1,4 +1,4 @@
-"""Webhooks that are kept packed are what a dict of them would be."""
+"""`CompactSubscriptions` behaves like a dict."""
 
 from dataclasses import replace
 
@@ -16,8 +16,8 @@ STEPS = st.lists(st.tuples(st.sampled_from(["put", "find", "remove"]), IDS, st.i
 
 
 @given(STEPS, st.integers(0, 2))
-def test_whatever_is_put_found_and_removed_it_is_like_a_dict(steps: list[tuple[str, str, int]], at_hand: int) -> None:
-    packed, known = CompactSubscriptions(AvroCodec(), at_hand), dict[str, Webhook]()
+def test_it_behaves_like_a_dict(steps: list[tuple[str, str, int]], cache_size: int) -> None:
+    packed, known = CompactSubscriptions(AvroCodec(), cache_size), dict[str, Webhook]()
     for step, webhook_id, version in steps:
         if step == "put":
             packed[webhook_id] = known[webhook_id] = webhook(id=webhook_id, version=version)
@@ -29,8 +29,8 @@ def test_whatever_is_put_found_and_removed_it_is_like_a_dict(steps: list[tuple[s
     assert len(packed) == len(known)
 
 
-def test_what_is_asked_for_often_is_unpacked_once() -> None:
-    packed = CompactSubscriptions(AvroCodec(), at_hand=1)
+def test_a_webhook_in_use_is_decoded_once() -> None:
+    packed = CompactSubscriptions(AvroCodec(), cache_size=1)
     packed["wh_a"] = packed["wh_b"] = webhook(id="wh_a")
     first = packed["wh_a"]
     assert packed["wh_a"] is first
@@ -40,6 +40,6 @@ def test_what_is_asked_for_often_is_unpacked_once() -> None:
     assert packed["wh_a"].version == 2
 
 
-def test_what_is_not_there_is_a_key_error() -> None:
+def test_an_unknown_webhook_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         CompactSubscriptions(AvroCodec())["wh_a"]

@@ -1,4 +1,4 @@
-"""Events in Confluent's framing, with a registry that knows, does not know, refuses, or is away."""
+"""Events in Confluent's framing, with a registry that works, rejects, or is away."""
 
 import json
 from collections.abc import Sequence
@@ -35,20 +35,20 @@ def codec(registry: ConfluentRegistry, subject: str | None = "session-events-val
     return ConfluentCodec(AvroCodec(), registry, subject)
 
 
-def test_an_event_is_written_with_the_id_of_its_schema_and_read_again(registry: ConfluentRegistry) -> None:
+def test_an_event_carries_the_id_of_its_schema(registry: ConfluentRegistry) -> None:
     value = codec(registry).encode(event())
     assert value[:1] == b"\0"
     assert registry.schema(int.from_bytes(value[1:5], "big")) == schemas.current("session_event")
     assert codec(registry, None).decode(value) == event()
 
 
-def test_without_a_subject_events_are_in_single_object_encoding_and_so_is_all_else(registry: ConfluentRegistry) -> None:
+def test_without_a_subject_all_is_in_single_object_encoding(registry: ConfluentRegistry) -> None:
     assert codec(registry, None).encode(event()) == AvroCodec().encode(event())
     assert codec(registry).encode(delivery()) == AvroCodec().encode(delivery())
     assert codec(registry).decode(AvroCodec().encode(event())) == event()
 
 
-def test_what_a_producer_wrote_with_a_schema_of_its_own_order_is_resolved(registry: ConfluentRegistry) -> None:
+def test_another_field_order_of_a_producer_is_resolved(registry: ConfluentRegistry) -> None:
     theirs: Schema = json.loads(json.dumps(schemas.current("session_event")))
     theirs["fields"].append({"name": "shard", "type": "int", "default": 0})
     schema_id = registry.register("session-events-value", theirs)
@@ -65,7 +65,7 @@ def test_what_a_producer_wrote_with_a_schema_of_its_own_order_is_resolved(regist
         (b"\0\x00\x00\x00\x01\xff", "session_event"),
     ],
 )
-def test_what_cannot_be_read_says_why(registry: ConfluentRegistry, value: bytes, message: str) -> None:
+def test_undecodable_bytes_name_the_reason(registry: ConfluentRegistry, value: bytes, message: str) -> None:
     codec(registry).encode(event())
     with pytest.raises(InvalidRecord, match=message):
         codec(registry).decode(value)
@@ -90,7 +90,7 @@ def test_a_registry_is_asked_once_for_a_schema(httpserver: HTTPServer) -> None:
     ("status", "code", "error"),
     [(404, 40403, InvalidRecord), (401, 401, Misconfigured), (500, 50001, Unavailable), (429, 429, Unavailable)],
 )
-def test_each_refusal_is_told_from_an_outage(
+def test_a_refusal_differs_from_an_outage(
     httpserver: HTTPServer, status: int, code: int, error: type[Exception]
 ) -> None:
     httpserver.expect_request("/schemas/ids/7").respond_with_json({"error_code": code, "message": "no"}, status=status)
@@ -123,7 +123,7 @@ class NoWebhooks:
         return SubscriptionsPosition("one", 0)
 
     async def wait_for(self, seen: SubscriptionsPosition) -> None:
-        """All of it is read."""
+        """Everything is read."""
 
     def find(self, webhook_id: str) -> Webhook | None:
         return None
@@ -132,8 +132,8 @@ class NoWebhooks:
         return []
 
 
-class Kept:
-    """A `RecordProducer` that keeps what is produced."""
+class FakeProducer:
+    """A `RecordProducer` that records its records."""
 
     def __init__(self) -> None:
         self.records: list[Outgoing] = []
@@ -144,7 +144,7 @@ class Kept:
 
 
 class AwayTwice:
-    """A `Registry` that answers the third time, and then does not know the id."""
+    """A `Registry` that is away twice, and then does not know the id."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -159,20 +159,20 @@ class AwayTwice:
         raise Unavailable("the schema registry does not answer")
 
 
-async def test_fan_out_waits_for_a_registry_that_is_away_and_parks_only_what_it_does_not_know(
+async def test_fan_out_waits_for_a_registry_that_is_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(fan_out_module, "RETRY_SECONDS", 0)
-    registry, log, telemetry = AwayTwice(), Kept(), FakeTelemetry()
+    registry, log, telemetry = AwayTwice(), FakeProducer(), FakeTelemetry()
     fan_out = FanOut(ConfluentCodec(AvroCodec(), registry), NoWebhooks(), log, telemetry)
     value = b"\0\0\0\0\x07junk"
     await fan_out.handle([Record(Partition("session-events", 0), 0, None, value, NOON)])
     assert registry.asked == 3
     assert [(one.topic, one.value) for one in log.records] == [(INVALID, value)]
-    assert telemetry.told("events cannot be read yet; waiting") == 1
+    assert telemetry.told("schema_registry_unreachable") == 1
 
 
-def test_a_deployment_reads_the_framing_where_a_registry_is_set_and_writes_it_when_told_to() -> None:
+def test_settings_choose_which_framing_is_read_and_written() -> None:
     environ = {"KAFKA_BOOTSTRAP_SERVERS": "kafka:9092", "SCHEMA_REGISTRY_URL": "mock://"}
     reads = SqlDeployment.from_environment(environ).event_codec
     assert reads.encode(event())[:2] == b"\xc3\x01"

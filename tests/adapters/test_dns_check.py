@@ -1,4 +1,4 @@
-"""Where a host name leads, asked when a webhook is registered: a friendly word, and never the protection itself."""
+"""The check of a host name at registration helps people. It is not the protection itself."""
 
 import asyncio
 import socket
@@ -22,7 +22,7 @@ def leading_to(*found: str) -> SystemDnsCheck:
 async def test_a_name_that_leads_inside_is_refused_with_the_address(address: str) -> None:
     problem = await leading_to("93.184.216.34", address).problem("https://crm.example.com/hooks")
     assert problem is not None
-    assert address not in problem  # nobody is told where names lead inside
+    assert address not in problem  # the message reveals no internal address
     assert "SCORM_WEBHOOKS_ALLOWED_NETWORKS" in problem
 
 
@@ -48,8 +48,8 @@ async def test_a_name_that_leads_nowhere_yet_is_let_pass(error: Exception) -> No
     assert await SystemDnsCheck((), lookup).problem("https://soon.example.com/hooks") is None
 
 
-async def test_a_resolver_that_is_silent_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dns_check, "PATIENCE_SECONDS", 0.01)
+async def test_a_silent_resolver_delays_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dns_check, "TIMEOUT_SECONDS", 0.01)
 
     async def lookup(host: str) -> Sequence[str]:
         await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""Fernet: nothing shows through, and keys can be rotated."""
+"""Fernet hides secrets, and its keys can be rotated."""
 
 import pytest
 
@@ -6,14 +6,14 @@ from streams.adapters.encryption import FernetEncryption, generate_key
 from streams.core.errors import InvalidRecord
 
 
-def test_nothing_of_the_secret_shows_and_no_two_seals_are_alike() -> None:
+def test_a_ciphertext_is_unique_and_hides_the_secret() -> None:
     encryption = FernetEncryption([generate_key()])
     first, second = encryption.encrypt("whsec_abc"), encryption.encrypt("whsec_abc")
     assert first != second
     assert "whsec" not in first
 
 
-def test_a_new_key_in_front_seals_and_the_old_one_still_opens() -> None:
+def test_the_first_key_encrypts_and_every_key_decrypts() -> None:
     old, new = generate_key(), generate_key()
     before, rotated = FernetEncryption([old]), FernetEncryption([new, old])
     assert rotated.decrypt(before.encrypt("whsec_old")) == "whsec_old"

@@ -1,4 +1,4 @@
-"""What connections share: requests of one round leave in a row, and one timer is enough for all deadlines."""
+"""Requests of one iteration of the loop are written together, and one timer serves all deadlines."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from streams.adapters.http.batching import BatchedWrites, Deadlines
 
 
-class Wire:
-    """A transport that keeps what is written."""
+class FakeTransport:
+    """A transport that records writes."""
 
     def __init__(self, written: list[bytes]) -> None:
         self._written = written
@@ -36,7 +36,7 @@ class Timer:
 
 
 class FakeLoop:
-    """A loop's clock and its timers, of which the newest is kept; `pass_to` lets them ring on the way."""
+    """A loop with a clock and one timer. `pass_to` advances the clock and runs due timers."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -66,7 +66,7 @@ class FakeLoop:
         self.now = now
 
 
-class Asked:
+class FakeConnection:
     def __init__(self, loop: FakeLoop) -> None:
         self._loop = loop
         self.expired_at: list[float] = []
@@ -78,34 +78,34 @@ class Asked:
 @pytest.mark.asyncio
 async def test_requests_of_one_round_leave_together_in_their_order() -> None:
     written: list[bytes] = []
-    departures = BatchedWrites(asyncio.get_running_loop())
+    writes = BatchedWrites(asyncio.get_running_loop())
     for request in (b"first", b"second"):
-        departures.add(Wire(written), request)  # type: ignore[arg-type]
+        writes.add(FakeTransport(written), request)  # type: ignore[arg-type]
         assert not written
     await asyncio.sleep(0)
     assert written == [b"first", b"second"]
-    departures.add(Wire(written), b"third")  # type: ignore[arg-type]
+    writes.add(FakeTransport(written), b"third")  # type: ignore[arg-type]
     await asyncio.sleep(0)
     assert written == [b"first", b"second", b"third"]
 
 
 @pytest.mark.asyncio
-async def test_a_connection_that_closes_before_its_request_leaves_holds_up_no_other() -> None:
+async def test_a_closed_connection_delays_no_other_request() -> None:
     written: list[bytes] = []
-    gone, here = Wire(written), Wire(written)
-    departures = BatchedWrites(asyncio.get_running_loop())
-    departures.add(gone, b"lost")  # type: ignore[arg-type]
-    departures.add(here, b"sent")  # type: ignore[arg-type]
+    gone, here = FakeTransport(written), FakeTransport(written)
+    writes = BatchedWrites(asyncio.get_running_loop())
+    writes.add(gone, b"lost")  # type: ignore[arg-type]
+    writes.add(here, b"sent")  # type: ignore[arg-type]
     gone.closing = True
     await asyncio.sleep(0)
     assert written == [b"sent"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 10), st.none() | st.integers(0, 9)), max_size=12))
-def test_whoever_is_not_answered_expires_once_and_at_the_deadline(asked: list[tuple[int, int, int | None]]) -> None:
+def test_a_request_without_response_expires_at_its_deadline(asked: list[tuple[int, int, int | None]]) -> None:
     loop = FakeLoop()
     deadlines = Deadlines(loop)  # type: ignore[arg-type]
-    all_of_them = [(begins, begins + patience, answered, Asked(loop)) for begins, patience, answered in asked]
+    all_of_them = [(begins, begins + patience, answered, FakeConnection(loop)) for begins, patience, answered in asked]
     for now in range(40):
         loop.pass_to(now)
         for begins, deadline, answered, whom in all_of_them:
@@ -125,8 +125,8 @@ def test_a_deadline_that_fails_takes_no_other_with_it() -> None:
             raise RuntimeError("broken")
 
     loop = FakeLoop()
-    deadlines, other = Deadlines(loop), Asked(loop)  # type: ignore[arg-type]
-    later = Asked(loop)
+    deadlines, other = Deadlines(loop), FakeConnection(loop)  # type: ignore[arg-type]
+    later = FakeConnection(loop)
     deadlines.set(Broken(), 1)
     deadlines.set(other, 1)
     deadlines.set(later, 2)

@@ -1,4 +1,4 @@
-"""How long a connection is used, and what is repeated when it had been closed."""
+"""How long a connection is used, and what is sent again on another one."""
 
 import asyncio
 
@@ -35,12 +35,12 @@ async def test_a_connection_is_never_older_than_its_life() -> None:
         clock.now = 1060 - PATIENCE - 0.1
         answered(await sender.send(post(there)))
         assert there.connections == 1
-        clock.now += 0.1  # an attempt that began now could end after the sixtieth second
+        clock.now += 0.1  # an attempt that begins now may end after the sixtieth second
         answered(await sender.send(post(there)))
         assert there.connections == 2
 
 
-async def test_a_connection_that_was_idle_for_long_serves_no_more() -> None:
+async def test_a_connection_that_was_idle_too_long_is_closed() -> None:
     clock = Clock()
     async with endpoint() as there, sending(monotonic=clock) as sender:
         answered(await sender.send(post(there)))
@@ -49,7 +49,7 @@ async def test_a_connection_that_was_idle_for_long_serves_no_more() -> None:
         assert there.connections == 2
 
 
-async def test_connections_that_nobody_needs_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_surplus_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idle_connections, "IDLE_SECONDS", 0.05)
     left = asyncio.Barrier(3)
 
@@ -73,12 +73,12 @@ async def test_the_connection_used_last_is_used_first() -> None:
         await asyncio.gather(*(sender.send(post(there)) for _ in range(3)))
         clock.now += 3
         answered(await sender.send(post(there)))
-        clock.now += 3  # the other two have been idle for too long by now
+        clock.now += 3  # the other two have been idle for too long
         answered(await sender.send(post(there)))
         assert there.connections == 3
 
 
-async def test_what_is_in_flight_outlives_a_change_of_connections() -> None:
+async def test_requests_in_flight_outlive_a_change_of_connections() -> None:
     clock = Clock()
     go = asyncio.Event()
     arrived = asyncio.Event()
@@ -105,7 +105,7 @@ async def test_endpoints_that_close_after_every_answer_never_fail() -> None:
     assert len(there.requests) == 20
 
 
-async def test_whoever_answers_before_the_whole_request_has_come_is_not_asked_again_behind_its_rest() -> None:
+async def test_a_connection_with_an_early_response_is_not_reused() -> None:
     unread: list[asyncio.StreamWriter] = []
 
     async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -120,8 +120,8 @@ async def test_whoever_answers_before_the_whole_request_has_come_is_not_asked_ag
     assert len(unread) == 2
 
 
-class Restarting:
-    """Answers the first requests, then closes every connection it has when it is used again."""
+class RestartingEndpoint:
+    """Responds to the first requests, then closes all of its connections at the next one."""
 
     def __init__(self, responses: int, then: Script) -> None:
         self.responses = responses
@@ -134,25 +134,25 @@ class Restarting:
             writer.close()
         elif len(self.old) < self.responses:
             self.old.add(writer)
-            await self.together.wait()  # so that each has a connection of its own
+            await self.together.wait()  # so that each has its own connection
             writer.write(OK)
         else:
             await self.then(request, writer)
 
 
 @pytest.mark.parametrize("idle", [1, 3])
-async def test_a_stale_connection_is_no_failure(idle: int) -> None:
-    async with endpoint(Restarting(idle, saying(OK))) as there, sending() as sender:
+async def test_a_stale_connection_is_not_a_failure(idle: int) -> None:
+    async with endpoint(RestartingEndpoint(idle, saying(OK))) as there, sending() as sender:
         await asyncio.gather(*(sender.send(post(there)) for _ in range(idle)))
         assert there.connections == idle
         answered(await sender.send(post(there)))
-        # One stale connection was tried, and then a fresh one, whatever else lay idle.
+        # One stale connection was tried, then a new one, and no other idle one.
         assert (there.connections, len(there.requests)) == (idle + 1, idle + 2)
     assert len({request.body for request in there.requests}) == 1
 
 
 async def test_a_request_is_repeated_once_only() -> None:
-    async with endpoint(Restarting(1, leaving)) as there, sending() as sender:
+    async with endpoint(RestartingEndpoint(1, leaving)) as there, sending() as sender:
         answered(await sender.send(post(there)))
         assert await sender.send(post(there)) == Failure(OutcomeKind.RESET)
     assert len(there.requests) == 3
@@ -177,13 +177,13 @@ async def test_an_answer_that_had_begun_is_not_asked_for_again(start: bytes) -> 
     assert len(there.requests) == 2
 
 
-async def test_the_repetition_has_what_is_left_of_the_time() -> None:
-    async with endpoint(Restarting(1, silent)) as there, sending(timeout_seconds=SOON) as sender:
+async def test_a_repeated_request_has_the_rest_of_the_time() -> None:
+    async with endpoint(RestartingEndpoint(1, silent)) as there, sending(timeout_seconds=SOON) as sender:
         answered(await sender.send(post(there)))
         assert await sender.send(post(there)) == Failure(OutcomeKind.TIMEOUT)
 
 
-async def test_answers_that_nobody_asked_for_answer_nothing() -> None:
+async def test_responses_without_a_request_are_dropped() -> None:
     gone = OK.replace(b"200 OK", b"410 Gone")
     async with endpoint(saying(OK + gone)) as there, sending() as sender:
         for _ in range(3):
@@ -191,7 +191,7 @@ async def test_answers_that_nobody_asked_for_answer_nothing() -> None:
     assert there.connections == 3
 
 
-async def test_an_answer_that_comes_while_nobody_asks_answers_nothing() -> None:
+async def test_a_response_without_a_request_is_dropped() -> None:
     idle: list[asyncio.StreamWriter] = []
 
     async def script(request: Received, writer: asyncio.StreamWriter) -> None:
@@ -201,7 +201,7 @@ async def test_an_answer_that_comes_while_nobody_asks_answers_nothing() -> None:
     async with endpoint(script) as there, endpoint() as other, sending() as sender:
         answered(await sender.send(post(there)))
         idle[0].write(OK.replace(b"200 OK", b"410 Gone"))
-        answered(await sender.send(post(other)))  # what was written has arrived by the end of a round trip
+        answered(await sender.send(post(other)))  # after a round trip, earlier writes have arrived
         assert answered(await sender.send(post(there))).status == 200
 
 

@@ -1,4 +1,4 @@
-"""Every way in which a POST can fail, over real sockets to endpoints that misbehave."""
+"""Every way in which a POST can fail, over real sockets."""
 
 import asyncio
 import errno
@@ -73,7 +73,7 @@ async def test_many_interim_answers_are_borne_but_not_for_ever() -> None:
         b"HTTP/1.1 999 Denied\r\nContent-Length: 0\r\n\r\n",
     ],
 )
-async def test_what_is_not_http_is_junk(raw: bytes) -> None:
+async def test_bytes_that_are_not_http_are_an_invalid_response(raw: bytes) -> None:
     failure = failed(await sent(saying(raw)))
     assert failure.kind is OutcomeKind.INVALID_RESPONSE
     assert failure.detail.isprintable()
@@ -86,15 +86,15 @@ async def test_what_is_not_http_is_junk(raw: bytes) -> None:
         (b"", ""),
         (b"HTTP/1.1 2", ""),
         (b"HTTP/1.1 103 Early Hints\r\n\r\n", ""),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok", "in the middle of its answer"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", "in the middle of its answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok", "in the middle of its response"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", "in the middle of its response"),
     ],
 )
 async def test_a_connection_closed_before_the_end_of_an_answer(raw: bytes, detail: str) -> None:
     assert await sent(saying(raw, close=True)) == Failure(OutcomeKind.RESET, detail)
 
 
-async def test_a_port_where_nobody_listens() -> None:
+async def test_a_port_without_a_listener() -> None:
     async with endpoint() as gone:
         pass
     async with sending() as sender:
@@ -102,7 +102,7 @@ async def test_a_port_where_nobody_listens() -> None:
 
 
 @pytest.mark.parametrize("reason", [errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EMFILE])
-def test_what_cannot_be_reached_is_as_if_nobody_answered(reason: int) -> None:
+def test_an_unreachable_host_is_a_connect_timeout(reason: int) -> None:
     key = ConnectionKey("hooks.example", 443, True, True, None, None, None)
     failure = failure_of(ClientConnectorError(key, OSError(reason, "said")), ConnectTrace(opening=True))
     assert failure == Failure(OutcomeKind.CONNECT_TIMEOUT, "said")

@@ -1,4 +1,4 @@
-"""What this machine is short of is no endpoint's failure."""
+"""A shortage of this machine is not the endpoint's failure."""
 
 import asyncio
 import errno
@@ -18,7 +18,7 @@ from streams.core.outcome import OutcomeKind
 
 @contextmanager
 def no_descriptor_left() -> Iterator[None]:
-    """Nothing more can be opened in this process."""
+    """Leave this process without a free descriptor."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     spare = os.dup(0)
     os.close(spare)
@@ -94,7 +94,7 @@ async def test_an_idle_connection_makes_room_for_another_host() -> None:
             assert answered(await sender.send(post(there))).status == 200
 
 
-async def test_a_control_name_that_is_wrong_itself_blames_nobody_else() -> None:
+async def test_a_wrong_control_name_blames_no_endpoint() -> None:
     async def lookup(host: str) -> Sequence[str]:
         if host == "crm.example.com":
             return ["127.0.0.1"]

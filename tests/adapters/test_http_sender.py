@@ -1,4 +1,4 @@
-"""What leaves in a POST by `HttpSender`, byte for byte, and what is kept of the answer."""
+"""The bytes of a POST by `HttpSender`, and what it keeps of the response."""
 
 import asyncio
 import gzip
@@ -15,7 +15,7 @@ from streams.core.outcome import Response
 from streams.core.request import build_request
 from streams.core.signing import make_secret, sign_platform
 
-# -- what leaves ---------------------------------------------------------------------------------------------
+# -- what leaves -----------------------------------------------------------------------------------------------
 
 
 async def test_the_bytes_that_leave() -> None:
@@ -97,7 +97,7 @@ async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.Monkey
     assert proxy.connections == 0
 
 
-# -- what comes back -----------------------------------------------------------------------------------------
+# -- what comes back -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -143,7 +143,7 @@ async def test_an_answer_that_comes_byte_by_byte() -> None:
     assert (response.status, response.body, response.headers) == (200, b"ok", {"server": "x", "content-length": "2"})
 
 
-async def test_what_follows_the_body_is_no_header_of_the_answer() -> None:
+async def test_a_trailer_is_not_a_header() -> None:
     raw = b"HTTP/1.1 429 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\nRetry-After: 30\r\n\r\n"
     assert answered(await sent(saying(raw))).headers == {"transfer-encoding": "chunked"}
 
@@ -176,8 +176,8 @@ async def test_of_a_long_answer_only_the_start_is_read() -> None:
     async with endpoint(endless) as there, sending() as sender:
         response = answered(await sender.send(post(there)))
         assert response.body == b"x" * 4096
-        await asyncio.wait_for(left.wait(), PATIENCE)  # the connection is closed, though the sender is not
-    assert written < 100_000_000  # the buffers of the sockets, and no more
+        await asyncio.wait_for(left.wait(), PATIENCE)  # the connection is closed, not the sender
+    assert written < 100_000_000  # only the socket buffers
 
 
 async def test_a_compressed_answer_is_kept_as_it_came() -> None:

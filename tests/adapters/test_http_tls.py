@@ -1,4 +1,4 @@
-"""Certificates and handshakes, good and bad."""
+"""Certificates and handshakes, valid and invalid."""
 
 import asyncio
 import ssl
@@ -90,7 +90,7 @@ async def test_https_to_a_port_that_does_not_speak_it(message: bytes) -> None:
     assert failure.detail
 
 
-async def test_a_handshake_that_never_ends_is_no_connection() -> None:
+async def test_an_endless_handshake_is_a_connect_timeout() -> None:
     async with endpoint() as there, sending(timeout_seconds=SOON) as sender:
         assert await sender.send(post(there, scheme="https")) == Failure(OutcomeKind.CONNECT_TIMEOUT)
 

@@ -1,4 +1,4 @@
-"""Kafka clients keep what we promise whatever the environment asks for."""
+"""The environment cannot change what our guarantees depend on."""
 
 import ssl
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import AuthProtocol, SASLMechanism
 
+from streams.adapters.faust.credentials import faust_security
 from streams.adapters.kafka.config import (
     consumer_config,
-    faust_security,
     kafka_properties,
     producer_config,
     subscriptions_config,
@@ -25,14 +25,14 @@ SERVERS = {"KAFKA_BOOTSTRAP_SERVERS": "kafka-1:9092,kafka-2:9092"}
 
 @pytest.fixture(scope="module")
 def base() -> Iterator[dict[str, Any]]:
-    """Properties that reach a broker, the one inside librdkafka."""
+    """Properties of a client of the broker inside librdkafka."""
     broker = Producer({"test.mock.num.brokers": 1, "log_level": 0})
     addresses = (f"{node.host}:{node.port}" for node in broker.list_topics(timeout=10).brokers.values())
     yield {"bootstrap.servers": ",".join(addresses)}
     broker.flush(0)
 
 
-# -- where a key goes ----------------------------------------------------------------------------------------
+# -- where a key goes ------------------------------------------------------------------------------------------
 
 # From Apache Kafka's own UtilsTest.
 KNOWN_HASHES = {
@@ -50,7 +50,7 @@ def test_murmur2_by_hand_is_apache_kafkas(key: str, expected: int) -> None:
     assert murmur2(key.encode()) == expected
 
 
-def test_a_key_goes_to_the_partition_where_every_kafka_client_puts_it(base: dict[str, Any]) -> None:
+def test_a_key_goes_to_kafkas_standard_partition(base: dict[str, Any]) -> None:
     keys = [*KNOWN_HASHES, *(f"sess_{number}" for number in range(200)), "Zürich"]
     produced = produce(base, "keyed", keys)
     partitions = len(Producer(base).list_topics("keyed", timeout=10).topics["keyed"].partitions)
@@ -75,10 +75,10 @@ def murmur2(data: bytes) -> int:
     return result - (1 << 32) if result >> 31 else result
 
 
-# -- clients -------------------------------------------------------------------------------------------------
+# -- clients ---------------------------------------------------------------------------------------------------
 
 
-def test_a_new_group_reads_what_was_there_before_it(base: dict[str, Any]) -> None:
+def test_a_new_group_reads_from_the_start(base: dict[str, Any]) -> None:
     produce(base, "earlier", ["a", "b", "c"])
     consumer = Consumer(consumer_config(base, "newcomers", "pod-0"))
     consumer.subscribe(["earlier"])
@@ -86,7 +86,7 @@ def test_a_new_group_reads_what_was_there_before_it(base: dict[str, Any]) -> Non
     consumer.close()
 
 
-def test_a_view_reads_from_the_start_and_is_told_where_the_end_is(base: dict[str, Any]) -> None:
+def test_subscriptions_are_read_from_the_start_to_the_end(base: dict[str, Any]) -> None:
     produced = produce(base, "viewed", ["a"])
     consumer = Consumer(subscriptions_config(base))
     consumer.assign([TopicPartition("viewed", produced["a"].partition() or 0, 0)])
@@ -98,7 +98,7 @@ def test_a_view_reads_from_the_start_and_is_told_where_the_end_is(base: dict[str
     consumer.close()
 
 
-def test_a_producer_is_not_given_what_only_a_consumer_knows() -> None:
+def test_a_producer_gets_no_consumer_properties() -> None:
     config = producer_config({"bootstrap.servers": "kafka:9092", "fetch.wait.max.ms": "20", "client.id": "ours"})
     assert "fetch.wait.max.ms" not in config
     assert config["client.id"] == "ours"
@@ -109,7 +109,7 @@ def test_only_a_member_with_a_lasting_name_is_static() -> None:
     assert consumer_config({}, "g", "pod-0")["group.instance.id"] == "pod-0"
 
 
-def test_the_operator_sets_what_promises_nothing() -> None:
+def test_the_operator_may_set_other_properties() -> None:
     assert producer_config({"compression.type": "zstd"})["compression.type"] == "zstd"
     assert producer_config({})["linger.ms"] == 0
     assert producer_config({}, linger_ms=1)["linger.ms"] == 1
@@ -124,7 +124,7 @@ def test_no_property_of_the_base_breaks_a_promise(owned: str, value: object) -> 
 
 
 def produce(base: dict[str, Any], topic: str, keys: list[str]) -> dict[str, Message]:
-    """Each key's acknowledged record."""
+    """The acknowledged record of each key."""
     produced: dict[str, Message] = {}
     errors: list[KafkaError] = []
 
@@ -134,7 +134,7 @@ def produce(base: dict[str, Any], topic: str, keys: list[str]) -> dict[str, Mess
             errors.append(error)
 
     producer = Producer(producer_config(base))
-    producer.list_topics(topic, timeout=10)  # makes the topic
+    producer.list_topics(topic, timeout=10)  # creates the topic
     for key in keys:
         producer.produce(topic, b"", key, on_delivery=settle)
     assert producer.flush(10) == 0
@@ -154,7 +154,7 @@ def read(consumer: Consumer, count: int) -> list[str]:
     return found
 
 
-# -- the environment -----------------------------------------------------------------------------------------
+# -- the environment -------------------------------------------------------------------------------------------
 
 
 def test_variables_are_properties() -> None:
@@ -201,19 +201,19 @@ def test_variables_are_properties() -> None:
         ),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line_that_names_the_variable(environ: dict[str, str], message: str) -> None:
+def test_a_wrong_property_is_one_line_with_its_variable(environ: dict[str, str], message: str) -> None:
     with pytest.raises(Misconfigured) as refused:
         kafka_properties(environ)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-# -- Faust ---------------------------------------------------------------------------------------------------
+# -- Faust -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority and a client's certificate and key, as files."""
+    """Files with an authority, a client certificate and its key."""
     folder = tmp_path_factory.mktemp("tls")
     authority = trustme.CA()
     client = authority.issue_cert("client.example")
@@ -242,7 +242,7 @@ def test_faust_trusts_the_given_authority_and_no_other(files: Path) -> None:
     assert credentials.context.verify_mode is ssl.CERT_REQUIRED
 
 
-def test_faust_checks_the_host_name_unless_told_otherwise(files: Path) -> None:
+def test_faust_checks_the_host_name_by_default(files: Path) -> None:
     credentials = faust_security(
         {
             "security.protocol": "ssl",
@@ -285,7 +285,7 @@ def test_faust_signs_in_with_a_password(protocol: str, mechanism: str) -> None:
         ({"ssl.ca.location": "/nowhere.pem"}, "KAFKA_CONFIG_SSL_CA_LOCATION: [Errno 2]"),
     ],
 )
-def test_what_faust_cannot_do_is_refused_rather_than_ignored(properties: dict[str, str], message: str) -> None:
+def test_a_property_that_faust_lacks_is_rejected(properties: dict[str, str], message: str) -> None:
     with pytest.raises(Misconfigured) as refused:
         faust_security({"security.protocol": "sasl_ssl", **properties})
     assert message in str(refused.value)

@@ -1,4 +1,4 @@
-"""Log lines of several processes stay whole, and text of a stranger steers no terminal."""
+"""Log lines stay whole, and text in them cannot control a terminal."""
 
 import logging
 import os
@@ -11,11 +11,11 @@ import structlog
 
 from streams.telemetry import PrometheusTelemetry, configure_logging
 
-STEERING = "\x1b[2J\r\x9b1m\u202e\nfake line"
-TALKING = """
+CONTROL_CHARACTERS = "\x1b[2J\r\x9b1m\u202e\nfake line"
+LOGGING = """
 import sys
 from streams.telemetry import PrometheusTelemetry, configure_logging
-configure_logging(sys.argv[1], "info")
+configure_logging(sys.argv[1], "info", "deliver")
 telemetry = PrometheusTelemetry("deliver")
 for number in range(300):
     telemetry.info("something_happened", number=number, text="x" * 200)
@@ -33,29 +33,29 @@ def logging_as_it_was() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("style", ["console", "json"])
-def test_a_log_line_escapes_what_steers_a_terminal(style: str, capfd: pytest.CaptureFixture[str]) -> None:
-    configure_logging(style, "info")  # type: ignore[arg-type]
-    PrometheusTelemetry("deliver").info("fact", message=STEERING)
-    logging.getLogger("library").error("failed: %s", STEERING)
+def test_a_log_line_escapes_control_characters(style: str, capfd: pytest.CaptureFixture[str]) -> None:
+    configure_logging(style, "info", "deliver")  # type: ignore[arg-type]
+    PrometheusTelemetry("deliver").info("fact", message=CONTROL_CHARACTERS)
+    logging.getLogger("library").error("failed: %s", CONTROL_CHARACTERS)
     try:
-        raise ValueError(STEERING)
+        raise ValueError(CONTROL_CHARACTERS)
     except ValueError:
         structlog.get_logger().error("broken", exc_info=True)
-    said = capfd.readouterr().err
-    assert not any(character in said for character in "\x1b\r\x9b\u202e")
-    assert "\\u202e" in said
+    written = capfd.readouterr().err
+    assert not any(character in written for character in "\x1b\r\x9b\u202e")
+    assert "\\u202e" in written
     if style == "json":
-        assert said.count("\n") == 3
+        assert written.count("\n") == 3
 
 
 @pytest.mark.parametrize("style", ["console", "json"])
 def test_lines_of_several_processes_never_mix(style: str) -> None:
     reading, writing = os.pipe()
-    talking = [subprocess.Popen([sys.executable, "-c", TALKING, style], stderr=writing) for _ in range(3)]
+    processes = [subprocess.Popen([sys.executable, "-c", LOGGING, style], stderr=writing) for _ in range(3)]
     os.close(writing)
     with os.fdopen(reading) as stream:
         lines = stream.read().splitlines()
-    assert [process.wait() for process in talking] == [0, 0, 0]
+    assert [process.wait() for process in processes] == [0, 0, 0]
     assert len(lines) == 900
     assert all(line.count("x" * 200) == 1 and "something_happened" in line for line in lines)
 
@@ -63,6 +63,6 @@ def test_lines_of_several_processes_never_mix(style: str) -> None:
 def test_a_closed_stream_costs_lines_and_not_the_process() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    talking = subprocess.Popen([sys.executable, "-c", TALKING, "json"], stderr=writing)
+    processes = subprocess.Popen([sys.executable, "-c", LOGGING, "json"], stderr=writing)
     os.close(writing)
-    assert talking.wait() == 0
+    assert processes.wait() == 0

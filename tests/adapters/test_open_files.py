@@ -15,7 +15,7 @@ print(connections_that_fit(wanted), resource.getrlimit(resource.RLIMIT_NOFILE)[0
 
 
 def ask(soft: int, hard: int, wanted: int) -> subprocess.CompletedProcess[str]:
-    """In a process of its own: a hard limit does not rise again."""
+    """Run in another process, because a hard limit cannot be raised again."""
     command = [sys.executable, "-c", ASK, str(soft), str(hard), str(wanted)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 

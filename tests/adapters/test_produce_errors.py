@@ -1,4 +1,4 @@
-"""Every error of librdkafka has one of three meanings, and none of them loses a record."""
+"""Every error of librdkafka has one of three classes, and none loses a record."""
 
 import pytest
 from confluent_kafka import KafkaError

@@ -1,4 +1,4 @@
-"""An outage is told once for each topic, and readiness names the topics that take no records."""
+"""An outage is logged once for each topic, and readiness names the topic."""
 
 from confluent_kafka import KafkaError
 
@@ -20,7 +20,7 @@ def test_another_topics_success_ends_no_outage() -> None:
     assert len(telemetry.logged) == 1
     outages.succeeded("delivery-attempts")
     assert outages.problems(0.0, idle=False) == []
-    assert telemetry.logged[1:] == [("topic available again", {"topic": "delivery-attempts"})]
+    assert telemetry.logged[1:] == [("topic_writable", {"topic": "delivery-attempts", "seconds": 0.0})]
 
 
 def test_each_topic_has_an_outage_of_its_own() -> None:
@@ -32,7 +32,7 @@ def test_each_topic_has_an_outage_of_its_own() -> None:
     outages.succeeded("b")
     assert outages.problems(0.0, idle=False) == [f"the topic a takes no records: {DENIED.str()}"]
     outages.failed("b", DENIED, 0.0)
-    assert telemetry.told("topic unavailable; producing again until it takes the records") == 3
+    assert telemetry.told("topic_unwritable") == 3
 
 
 def test_an_outage_of_the_broker_blames_no_topic() -> None:
@@ -44,10 +44,7 @@ def test_an_outage_of_the_broker_blames_no_topic() -> None:
     assert outages.problems(0.0, idle=False) == ["the broker takes no records"]
     outages.succeeded("a")
     assert outages.problems(0.0, idle=False) == []
-    assert [fact for fact, _ in telemetry.logged] == [
-        "broker unavailable; producing again until it takes the records",
-        "broker available again",
-    ]
+    assert [fact for fact, _ in telemetry.logged] == ["broker_unreachable", "broker_reachable"]
 
 
 def test_a_broker_that_refuses_a_topic_is_there_again() -> None:
@@ -68,10 +65,10 @@ def test_an_outage_is_a_warning_and_its_end_is_not() -> None:
     outages.succeeded("a")
     outages.failed("a", DENIED, 0.0)
     outages.succeeded("a")
-    assert [fact.partition(";")[0] for fact in warned] == ["broker unavailable", "topic unavailable"]
+    assert warned == ["broker_unreachable", "topic_unwritable"]
 
 
-def test_an_outage_that_nobody_tries_any_more_is_forgotten() -> None:
+def test_an_idle_producer_forgets_an_outage() -> None:
     outages = ProduceOutages(FakeTelemetry())
     outages.failed("session-events", DENIED, 100.0)
     assert outages.problems(105.0, idle=True)

@@ -1,4 +1,4 @@
-"""Mails through a real SMTP conversation, with servers that are well, slow, refusing, or not there."""
+"""Mails to a real SMTP server that accepts, delays, rejects, or is away."""
 
 import ssl
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ from streams.adapters.smtp import SmtpTransport, smtp_server
 from streams.core.errors import Misconfigured, PartiallySent, Refused, Unavailable
 from streams.core.mail import Mail, MailKind, RenderedMail, compose
 
-LETTER = RenderedMail("Webhook paused: Größe", "Hello — text\n", "<!doctype html><p>Hello — html</p>\n")
+MAIL = RenderedMail("Webhook paused: Größe", "Hello — text\n", "<!doctype html><p>Hello — html</p>\n")
 SENDER = "Webhooks <hooks@platform.example>"
 
 
 class Mailbox:
-    """What a server took, and what it answers instead."""
+    """The mails that a server took, and its scripted replies."""
 
     def __init__(self) -> None:
         self.messages: list[EmailMessage] = []
@@ -55,7 +55,7 @@ class Mailbox:
 
 
 class Server:
-    """A mail server on loopback, with STARTTLS and a password if it is told."""
+    """A mail server on loopback, optionally with STARTTLS and a password."""
 
     def __init__(self, mailbox: Mailbox, tls: ssl.SSLContext | None = None, *, utf8: bool = False) -> None:
         def accepts(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
@@ -91,77 +91,77 @@ def transport(port: int, options: str = "?tls=none", trusted: ssl.SSLContext | N
     )
 
 
-async def test_a_mail_arrives_as_text_and_html_with_a_message_id_of_its_own(mailbox: Mailbox, server: Server) -> None:
-    assert await transport(server.port).send("mail_1", ["a@acme.example", "b@acme.example"], LETTER) is None
+async def test_a_mail_has_text_html_and_its_own_message_id(mailbox: Mailbox, server: Server) -> None:
+    assert await transport(server.port).send("mail_1", ["a@acme.example", "b@acme.example"], MAIL) is None
     [message] = mailbox.messages
-    assert message["subject"] == LETTER.subject
+    assert message["subject"] == MAIL.subject
     assert message["message-id"] == "<mail_1@platform.example>"
     assert message["auto-submitted"] == "auto-generated"
     assert mailbox.recipients == [["a@acme.example", "b@acme.example"]]
     text, html = message.get_body(("plain",)), message.get_body(("html",))
     assert text is not None
     assert html is not None
-    said = tuple(part.get_content().replace("\r\n", "\n") for part in (text, html))
-    assert said == (LETTER.text, LETTER.html)
+    content = tuple(part.get_content().replace("\r\n", "\n") for part in (text, html))
+    assert content == (MAIL.text, MAIL.html)
 
 
 async def test_a_domain_that_is_not_ascii_reaches_every_server(mailbox: Mailbox, server: Server) -> None:
-    assert await transport(server.port).send("mail_1", ["ada@bücher.example"], LETTER) is None
+    assert await transport(server.port).send("mail_1", ["ada@bücher.example"], MAIL) is None
     assert mailbox.recipients == [["ada@xn--bcher-kva.example"]]
 
 
 async def test_a_name_that_is_not_ascii_waits_for_no_server(mailbox: Mailbox, server: Server) -> None:
-    note = await transport(server.port).send("mail_1", ["jörg@acme.example", "ada@acme.example"], LETTER)
+    note = await transport(server.port).send("mail_1", ["jörg@acme.example", "ada@acme.example"], MAIL)
     assert note is not None
     assert "SMTPUTF8" in note
     assert mailbox.recipients == [["ada@acme.example"]]
     with pytest.raises(Refused, match="SMTPUTF8"):
-        await transport(server.port).send("mail_2", ["jörg@acme.example"], LETTER)
+        await transport(server.port).send("mail_2", ["jörg@acme.example"], MAIL)
 
 
 async def test_a_name_that_is_not_ascii_is_sent_by_smtputf8(mailbox: Mailbox) -> None:
     server = Server(mailbox, utf8=True)
     try:
-        assert await transport(server.port).send("mail_1", ["jörg@acme.example"], LETTER) is None
+        assert await transport(server.port).send("mail_1", ["jörg@acme.example"], MAIL) is None
     finally:
         server.stop()
     assert mailbox.recipients == [["jörg@acme.example"]]
 
 
-async def test_a_server_that_is_not_there_or_asks_for_time_may_do_later(mailbox: Mailbox, server: Server) -> None:
-    [nobody] = free_ports(1)
+async def test_a_server_that_is_away_or_busy_is_tried_again(mailbox: Mailbox, server: Server) -> None:
+    [unused] = free_ports(1)
     with pytest.raises(Unavailable, match="ConnectionRefusedError"):
-        await transport(nobody).send("mail_1", ["a@acme.example"], LETTER)
+        await transport(unused).send("mail_1", ["a@acme.example"], MAIL)
     mailbox.response_body = "451 try again"
     with pytest.raises(Unavailable, match="451 try again"):
-        await transport(server.port).send("mail_1", ["a@acme.example"], LETTER)
+        await transport(server.port).send("mail_1", ["a@acme.example"], MAIL)
     mailbox.refuses = {"a@acme.example": "450 greylisted"}
     with pytest.raises(Unavailable, match="450 greylisted"):
-        await transport(server.port).send("mail_1", ["a@acme.example"], LETTER)
+        await transport(server.port).send("mail_1", ["a@acme.example"], MAIL)
     mailbox.refuses, mailbox.response_body = {}, "250 taken"
-    await transport(server.port).send("mail_1", ["a@acme.example"], LETTER)
+    await transport(server.port).send("mail_1", ["a@acme.example"], MAIL)
     assert len(mailbox.messages) == 1
 
 
 async def test_a_refusal_for_good_is_one(mailbox: Mailbox, server: Server) -> None:
     mailbox.response_body = "554 no spam"
     with pytest.raises(Refused, match="554 no spam"):
-        await transport(server.port).send("mail_1", ["a@acme.example"], LETTER)
+        await transport(server.port).send("mail_1", ["a@acme.example"], MAIL)
     mailbox.refuses = {"a@acme.example": "550 no such user"}
     with pytest.raises(Refused, match="550 no such user"):
-        await transport(server.port).send("mail_1", ["a@acme.example"], LETTER)
+        await transport(server.port).send("mail_1", ["a@acme.example"], MAIL)
 
 
-async def test_how_a_server_takes_leave_does_not_matter_once_it_has_the_mail(mailbox: Mailbox, server: Server) -> None:
+async def test_an_error_of_quit_does_not_matter(mailbox: Mailbox, server: Server) -> None:
     mailbox.farewell = "421 too late"
-    assert await transport(server.port).send("mail_1", ["a@acme.example"], LETTER) is None
+    assert await transport(server.port).send("mail_1", ["a@acme.example"], MAIL) is None
     assert len(mailbox.messages) == 1
 
 
 async def test_a_sender_that_may_not_send_waits_for_an_operator(mailbox: Mailbox, server: Server) -> None:
     mailbox.greeting = "550 not from you"
     with pytest.raises(Unavailable, match="550 not from you"):
-        await transport(server.port).send("mail_1", ["a@acme.example"], LETTER)
+        await transport(server.port).send("mail_1", ["a@acme.example"], MAIL)
 
 
 async def test_a_subject_that_looks_encoded_adds_no_header(mailbox: Mailbox, server: Server) -> None:
@@ -174,19 +174,17 @@ async def test_a_subject_that_looks_encoded_adds_no_header(mailbox: Mailbox, ser
     assert mailbox.recipients == [["a@acme.example"]]
 
 
-async def test_when_some_are_refused_the_others_get_it_and_that_is_told(mailbox: Mailbox, server: Server) -> None:
+async def test_other_recipients_get_the_mail_when_some_are_refused(mailbox: Mailbox, server: Server) -> None:
     mailbox.refuses = {"a@acme.example": "550 no such user"}
-    told = await transport(server.port).send("mail_1", ["a@acme.example", "b@acme.example"], LETTER)
-    assert told == "some were refused: 550 no such user"
+    told = await transport(server.port).send("mail_1", ["a@acme.example", "b@acme.example"], MAIL)
+    assert told == "the mail server refused some recipients: 550 no such user"
     assert mailbox.recipients == [["b@acme.example"]]
 
 
-async def test_when_some_are_refused_for_now_they_alone_are_named_for_another_try(
-    mailbox: Mailbox, server: Server
-) -> None:
+async def test_transiently_refused_recipients_are_tried_again(mailbox: Mailbox, server: Server) -> None:
     mailbox.refuses = {"a@acme.example": "450 greylisted", "c@acme.example": "550 no such user"}
     with pytest.raises(PartiallySent, match="450 greylisted; 550 no such user") as some:
-        await transport(server.port).send("mail_1", ["a@acme.example", "b@acme.example", "c@acme.example"], LETTER)
+        await transport(server.port).send("mail_1", ["a@acme.example", "b@acme.example", "c@acme.example"], MAIL)
     assert some.value.unreached == ("a@acme.example",)
     assert mailbox.recipients == [["b@acme.example"]]
 
@@ -198,7 +196,7 @@ async def test_a_server_that_says_nothing_is_left_after_a_while(
 
     monkeypatch.setattr(smtp, "TIMEOUT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Unavailable, match="timed out"):
-        await transport(silent.getsockname()[1]).send("mail_1", ["a@acme.example"], LETTER)
+        await transport(silent.getsockname()[1]).send("mail_1", ["a@acme.example"], MAIL)
 
 
 async def test_starttls_is_required_and_the_password_is_sent_only_then(mailbox: Mailbox) -> None:
@@ -213,12 +211,12 @@ async def test_starttls_is_required_and_the_password_is_sent_only_then(mailbox: 
         return SmtpTransport(smtp_server(url), SENDER, trusted or ssl.create_default_context())
 
     try:
-        await at("me:pass%2Fword", trusted).send("mail_1", ["a@acme.example"], LETTER)
+        await at("me:pass%2Fword", trusted).send("mail_1", ["a@acme.example"], MAIL)
         assert len(mailbox.messages) == 1
         with pytest.raises(Unavailable, match="535"):
-            await at("me:wrong", trusted).send("mail_1", ["a@acme.example"], LETTER)
+            await at("me:wrong", trusted).send("mail_1", ["a@acme.example"], MAIL)
         with pytest.raises(Unavailable, match="certificate"):
-            await at("me:pass%2Fword", None).send("mail_1", ["a@acme.example"], LETTER)
+            await at("me:pass%2Fword", None).send("mail_1", ["a@acme.example"], MAIL)
     finally:
         server.stop()
 
@@ -227,7 +225,7 @@ async def test_starttls_is_required_and_the_password_is_sent_only_then(mailbox: 
     "url",
     ["mail.example.com", "http://mail.example.com", "smtp://", "smtp://h?tls=perhaps", "smtp://h:x", "smtp://h?a=1"],
 )
-def test_a_url_that_is_none_is_told_what_would_be_right(url: str) -> None:
+def test_a_wrong_url_is_named_with_a_correct_example(url: str) -> None:
     with pytest.raises(Misconfigured, match=r"^SMTP_URL: must be smtp://"):
         smtp_server(url)
 

@@ -1,4 +1,4 @@
-"""SQLite: a stop amid work is quiet, and only the owner may read the file."""
+"""SQLite stops quietly during work, and only its owner may read the file."""
 
 import asyncio
 import threading
@@ -12,7 +12,7 @@ from streams.adapters.sql.migrate import upgrade
 
 
 async def stop_amid_work(path: Path, steps: int) -> None:
-    """Work, be cancelled after so many steps of the loop, close."""
+    """Start a transaction, cancel it after some iterations of the loop, and close."""
     database = Database(database_url(f"sqlite:///{path}"))
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""No forbidden address is ever connected to, whatever name, redirect or timing is used."""
+"""No name, redirect or timing leads to a connection to a forbidden address."""
 
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -16,13 +16,13 @@ from streams.core.request import Request
 
 NOWHERE = {OutcomeKind.FORBIDDEN_ADDRESS, OutcomeKind.UNSENDABLE, OutcomeKind.DNS}
 PUBLIC = "93.184.215.14"
-# An address of loopback that a test opens, to have somewhere to start from; 127.0.0.1 stays forbidden.
+# A loopback address that the test allows, for the first request. 127.0.0.1 stays forbidden.
 OUTSIDE = "127.0.0.2"
 OPENED = parse_networks(f"{OUTSIDE}/32")
 
 
-class Inside:
-    """Listens on every address of this machine and must never be connected to."""
+class InternalServer:
+    """A listener on every address of this machine. No test may connect to it."""
 
     def __init__(self) -> None:
         self._socket = socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True)
@@ -42,8 +42,8 @@ class Inside:
 
 
 @pytest.fixture
-def inside() -> Iterator[Inside]:
-    listening = Inside()
+def internal() -> Iterator[InternalServer]:
+    listening = InternalServer()
     yield listening
     assert not listening.connected
     listening.close()
@@ -55,7 +55,7 @@ def to(url: str, headers: dict[str, str] | None = None) -> Request:
 
 @asynccontextmanager
 async def sending(*responses: Sequence[str], **options: Any) -> AsyncIterator[HttpSender]:
-    """A sender whose look-ups give these answers in turn, and the last one for ever."""
+    """A sender whose look-ups return these addresses in turn, and then the last ones."""
     left = list(responses)
 
     async def lookup(host: str) -> Sequence[str]:
@@ -68,10 +68,10 @@ async def sending(*responses: Sequence[str], **options: Any) -> AsyncIterator[Ht
         await sender.close()
 
 
-def test_the_trap_works(inside: Inside) -> None:
+def test_the_trap_works(internal: InternalServer) -> None:
     for address in ("127.0.0.1", OUTSIDE, "::1"):
-        socket.create_connection((address, inside.port)).close()
-        assert inside.connected
+        socket.create_connection((address, internal.port)).close()
+        assert internal.connected
 
 
 @pytest.mark.parametrize(
@@ -136,9 +136,9 @@ def test_the_trap_works(inside: Inside) -> None:
         "unix:///var/run/docker.sock",
     ],
 )
-async def test_hosts_that_lead_inside(inside: Inside, url: str) -> None:
+async def test_hosts_that_lead_inside(internal: InternalServer, url: str) -> None:
     async with sending() as sender:
-        result = await sender.send(to(url.format(port=inside.port)))
+        result = await sender.send(to(url.format(port=internal.port)))
     assert isinstance(result, Failure)
     assert result.kind in NOWHERE
 
@@ -159,16 +159,18 @@ async def test_hosts_that_lead_inside(inside: Inside, url: str) -> None:
         ["localhost"],
     ],
 )
-async def test_a_name_is_refused_if_any_of_its_addresses_is_forbidden(inside: Inside, addresses: list[str]) -> None:
+async def test_a_name_is_refused_if_any_of_its_addresses_is_forbidden(
+    internal: InternalServer, addresses: list[str]
+) -> None:
     async with sending(addresses, opened=OPENED) as sender:
-        result = await sender.send(to(f"http://rebound.example:{inside.port}/"))
+        result = await sender.send(to(f"http://rebound.example:{internal.port}/"))
     assert result == Failure(OutcomeKind.FORBIDDEN_ADDRESS, "rebound.example")
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("where", ["http://127.0.0.1:{port}/", "//localhost:{port}/", "http://[::1]:{port}/"])
-async def test_a_redirect_inside(inside: Inside, status: int, where: str) -> None:
-    url = where.format(port=inside.port)
+async def test_a_redirect_inside(internal: InternalServer, status: int, where: str) -> None:
+    url = where.format(port=internal.port)
     headers = f"Location: {url}\r\nRefresh: 0; url={url}\r\nContent-Length: 0"
     script = saying(f"HTTP/1.1 {status} Moved\r\n{headers}\r\n\r\n".encode())
     async with endpoint(script, host=OUTSIDE) as there, sending(opened=OPENED) as sender:
@@ -177,19 +179,19 @@ async def test_a_redirect_inside(inside: Inside, status: int, where: str) -> Non
     assert result.status == status
 
 
-async def test_the_addresses_that_were_checked_are_those_connected_to(inside: Inside) -> None:
-    """A name server that answers otherwise a moment later is not asked a second time."""
+async def test_the_addresses_that_were_checked_are_those_connected_to(internal: InternalServer) -> None:
+    """The addresses of the first look-up are used, so that a second look-up cannot change them."""
     async with (
         endpoint(host=OUTSIDE) as there,
         sending([OUTSIDE], ["127.0.0.1"], opened=OPENED) as sender,
     ):
         assert isinstance(await sender.send(to(f"http://rebound.example:{there.port}/")), Response)
-        result = await sender.send(to(f"http://rebound.example:{inside.port}/"))
+        result = await sender.send(to(f"http://rebound.example:{internal.port}/"))
     assert result == Failure(OutcomeKind.FORBIDDEN_ADDRESS, "rebound.example")
 
 
-async def test_keep_alive_does_not_outlive_a_change_of_the_record_by_more_than_its_life(
-    inside: Inside, monkeypatch: pytest.MonkeyPatch
+async def test_keep_alive_does_not_hide_a_change_of_dns(
+    internal: InternalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(connector, "LOOKUP_KEPT_SECONDS", 0)
@@ -202,13 +204,15 @@ async def test_keep_alive_does_not_outlive_a_change_of_the_record_by_more_than_i
         assert isinstance(await sender.send(request), Response)
         while now[0] < 48:
             now[0] += 4
-            assert isinstance(await sender.send(request), Response)  # on the connection that was open
+            assert isinstance(await sender.send(request), Response)  # on the open connection
         now[0] = 60
         assert await sender.send(request) == Failure(OutcomeKind.FORBIDDEN_ADDRESS, "moving.example")
     assert there.connections == 1
 
 
-async def test_a_repetition_is_checked_like_a_first_time(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_repetition_is_checked_like_a_first_time(
+    internal: InternalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connector, "LOOKUP_KEPT_SECONDS", 0)
     async with (
         endpoint(host=OUTSIDE) as there,
@@ -221,22 +225,22 @@ async def test_a_repetition_is_checked_like_a_first_time(inside: Inside, monkeyp
     assert len(there.requests) == 2
 
 
-async def test_a_proxy_of_the_environment_inside(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_of_the_environment_inside(internal: InternalServer, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{inside.port}")
+        monkeypatch.setenv(name, f"http://127.0.0.1:{internal.port}")
     monkeypatch.setenv("no_proxy", "")
     async with endpoint(host=OUTSIDE) as there, sending([OUTSIDE], opened=OPENED) as sender:
         assert isinstance(await sender.send(to(f"http://hooks.example:{there.port}/")), Response)
 
 
-async def test_a_host_header_changes_nothing(inside: Inside) -> None:
+async def test_a_host_header_changes_nothing(internal: InternalServer) -> None:
     async with endpoint(host=OUTSIDE) as there, sending([OUTSIDE], opened=OPENED) as sender:
         url = f"http://hooks.example:{there.port}/"
-        await sender.send(to(url, {"Host": f"127.0.0.1:{inside.port}", "X-Forwarded-Host": "localhost"}))
+        await sender.send(to(url, {"Host": f"127.0.0.1:{internal.port}", "X-Forwarded-Host": "localhost"}))
 
 
 @pytest.mark.parametrize("opened", ["", "10.0.0.0/8", "::1/128", "127.0.0.2/31"])
-async def test_only_what_was_opened_is_open(inside: Inside, opened: str) -> None:
+async def test_only_opened_networks_are_allowed(internal: InternalServer, opened: str) -> None:
     async with sending(opened=parse_networks(opened)) as sender:
-        result = await sender.send(to(f"http://127.0.0.1:{inside.port}/"))
+        result = await sender.send(to(f"http://127.0.0.1:{internal.port}/"))
     assert result == Failure(OutcomeKind.FORBIDDEN_ADDRESS, "127.0.0.1")

@@ -1,4 +1,4 @@
-"""What an operator scrapes is what the Prometheus library's own metrics would say."""
+"""The exposed metrics equal those of prometheus_client's own classes."""
 
 import logging
 from typing import Any
@@ -19,13 +19,13 @@ from streams.telemetry import (
     RepeatedLineFilter,
 )
 
-# On a bucket's bound, on either side of it, and beyond the last one.
+# At the bound of a bucket, on both sides of it, and beyond the last one.
 SECONDS = st.sampled_from([*FAST_BUCKETS, *SLOW_BUCKETS, 0.0, 0.00499, 0.00501, 21600.5]) | st.floats(0, 1e6)
 WORDS = st.sampled_from(["delivered", "timeout", 'a "quoted" word', "back\\slash", "two\nlines"])
 
 
-class Library:
-    """The same metrics, kept by the library."""
+class LibraryMetrics:
+    """The same metrics by prometheus_client's own classes."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -38,7 +38,7 @@ class Library:
 
 
 def exposed(registry: CollectorRegistry) -> list[str]:
-    """What is scraped, without the moments at which the library's metrics were made."""
+    """The exposed text, without the creation times of the library's metrics."""
     return [line for line in generate_latest(registry).decode().splitlines() if "_created" not in line]
 
 
@@ -48,10 +48,10 @@ def exposed(registry: CollectorRegistry) -> list[str]:
     classes=st.dictionaries(WORDS, st.floats(0, 1e9)),
     observed=st.lists(st.tuples(st.sampled_from([*HISTOGRAMS]), SECONDS)),
 )
-def test_a_scrape_is_what_the_library_would_say(
+def test_a_scrape_equals_that_of_the_library(
     outcomes: list[tuple[str, int]], events: int, classes: dict[str, float], observed: list[tuple[str, float]]
 ) -> None:
-    telemetry, library = PrometheusTelemetry("deliver"), Library()
+    telemetry, library = PrometheusTelemetry("deliver"), LibraryMetrics()
     for outcome, amount in outcomes:
         telemetry.count("attempts_total", amount, outcome=outcome)
         library.counters["attempts_total"].labels(outcome=outcome).inc(amount)
@@ -67,11 +67,11 @@ def test_a_scrape_is_what_the_library_would_say(
     assert exposed(telemetry.registry) == exposed(library.registry)
 
 
-def test_what_never_happened_is_seen_as_nothing_from_the_start() -> None:
+def test_counters_start_at_zero() -> None:
     assert f"{NAMESPACE}_produce_errors_total 0.0" in exposed(PrometheusTelemetry("fan-out").registry)
 
 
-def test_a_metric_is_told_with_the_labels_it_was_declared_with() -> None:
+def test_a_metric_takes_its_declared_labels_only() -> None:
     telemetry = PrometheusTelemetry("deliver")
     with pytest.raises(ValueError, match="attempts_total has the labels"):
         telemetry.count("attempts_total", kind="delivered")
@@ -81,7 +81,7 @@ def test_a_metric_is_told_with_the_labels_it_was_declared_with() -> None:
         telemetry.count("attempts")
 
 
-# -- the lines of other libraries ----------------------------------------------------------------------------
+# -- the lines of other libraries ------------------------------------------------------------------------------
 
 
 def line(second: float, text: str, *values: object, **more: Any) -> logging.LogRecord:
@@ -97,25 +97,25 @@ def shown(*lines: logging.LogRecord) -> list[str]:
     return [record.getMessage() for record in lines if sparing.filter(record)]
 
 
-def test_of_lines_that_differ_by_numbers_a_few_a_minute_are_shown_with_how_many_came_before() -> None:
+def test_lines_that_differ_in_numbers_are_rate_limited() -> None:
     refused = [line(second / 20, "%s refused (after %dms)", "broker-1:9092", second) for second in range(2400)]
     assert shown(*refused) == [
         "broker-1:9092 refused (after 0ms)",
         "broker-1:9092 refused (after 1ms)",
         "broker-1:9092 refused (after 2ms)",
-        "broker-1:9092 refused (after 1200ms) (1197 more like it before)",
+        "broker-1:9092 refused (after 1200ms) (1197 similar lines were dropped)",
         "broker-1:9092 refused (after 1201ms)",
         "broker-1:9092 refused (after 1202ms)",
     ]
 
 
-def test_lines_that_differ_by_words_or_level_are_all_shown() -> None:
+def test_lines_that_differ_in_words_or_level_are_all_shown() -> None:
     lines = [line(0, f"broker {name} refused", levelno=level) for name in "abcdef" for level in (30, 40)]
     assert len(shown(*lines)) == 12
 
 
 @pytest.mark.parametrize("more", [{"name": "faust"}, {"exc_info": (ValueError, ValueError("a"), None)}])
-def test_what_others_say_and_what_has_a_traceback_is_always_shown(more: dict[str, Any]) -> None:
+def test_other_loggers_and_tracebacks_are_not_rate_limited(more: dict[str, Any]) -> None:
     assert len(shown(*(line(0, "task failed", **more) for _ in range(10)))) == 10
 
 
@@ -123,7 +123,7 @@ def test_a_clock_that_is_set_back_hides_nothing() -> None:
     assert len(shown(*(line(second, "broker refused") for second in (7200, 7201, 7202, 7203, 3600)))) == 4
 
 
-def test_a_line_that_cannot_be_put_together_is_left_to_the_handler_to_tell_of() -> None:
+def test_a_line_with_a_format_error_is_left_to_the_handler() -> None:
     assert RepeatedLineFilter().filter(line(0, "after %d ms", "soon"))
 
 

@@ -1,4 +1,4 @@
-"""A machine that starts no thread for a while postpones a blocking call, and ends nothing."""
+"""A machine that starts no thread postpones blocking calls."""
 
 import asyncio
 import threading
@@ -16,6 +16,7 @@ from streams.adapters.kafka.topics_watch import TopicsWatch
 from streams.adapters.replay_lookup import SqliteTable, SqlReplayLookup
 from streams.adapters.threads import in_daemon_thread, in_worker_thread
 from streams.core.errors import Unavailable
+from streams.outage import Outages
 from streams.topics import SUBSCRIPTIONS
 
 SECONDS = 20.0
@@ -23,7 +24,7 @@ Runner = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 class ThreadShortage:
-    """Within `with`, no thread starts; counts the threads that were refused."""
+    """Keeps threads from starting during the block, and counts them."""
 
     def __init__(self) -> None:
         self.refused = 0
@@ -57,12 +58,11 @@ async def test_an_error_of_the_call_itself_passes_unchanged(run: Runner) -> None
 
 
 async def test_topics_stay_as_they_are_without_a_thread() -> None:
-    class NoConsumer:
-        def subscribe(self, partitions: object) -> None:
-            raise AssertionError("no broker answered")
+    def subscribe(partitions: object) -> None:
+        raise AssertionError("no broker answered")
 
     with ThreadShortage() as shortage:
-        await TopicsWatch(lambda _: {"deliveries": 4}, NoConsumer(), lambda _: True, []).look()
+        await TopicsWatch(lambda _: {"deliveries": 4}, subscribe, lambda _: True, []).check()
     assert shortage.refused == 1
 
 
@@ -70,7 +70,7 @@ async def test_the_end_offset_is_asked_again_without_a_thread() -> None:
     telemetry = FakeTelemetry()
     with EmbeddedBroker() as broker:
         broker.create(SUBSCRIPTIONS, 1)
-        end = EndOffset(subscriptions_config({"bootstrap.servers": broker.bootstrap}), "", telemetry)
+        end = EndOffset(subscriptions_config({"bootstrap.servers": broker.bootstrap}), "", Outages(telemetry))
         async with asyncio.timeout(SECONDS):
             with ThreadShortage() as shortage:
                 asking = asyncio.create_task(end.beyond(0))
@@ -78,7 +78,7 @@ async def test_the_end_offset_is_asked_again_without_a_thread() -> None:
                     await asyncio.sleep(0.01)
                 assert end.is_away
             assert await asking == 0
-    assert [fact for fact, _ in telemetry.logged] == ["no thread to ask the broker with; waiting"]
+    assert [fact for fact, _ in telemetry.logged] == ["threads_exhausted", "threads_available"]
     assert not end.is_away
 
 

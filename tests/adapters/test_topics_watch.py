@@ -1,13 +1,13 @@
-"""Which topics a consumer is subscribed to, as topics come and go."""
+"""A consumer follows topics that are created and deleted."""
 
 from collections.abc import Mapping
 
-from streams.adapters.kafka.topics_watch import GONE_AFTER_LOOKS, TopicsWatch
+from streams.adapters.kafka.topics_watch import DELETED_AFTER_CHECKS, TopicsWatch
 from streams.core.errors import Unavailable
 
 
 class FakeCluster:
-    """Answers with its topics, or not at all."""
+    """Returns its topics, or is away."""
 
     def __init__(self) -> None:
         self.topics: dict[str, int] | None = {"deliveries": 4, "other": 1}
@@ -19,7 +19,7 @@ class FakeCluster:
 
 
 class FakeConsumer:
-    """Remembers what it is subscribed to."""
+    """Records its subscription."""
 
     subscribed: Mapping[str, int] | None = None
 
@@ -29,29 +29,31 @@ class FakeConsumer:
 
 async def test_topics_come_at_once_and_go_after_some_looks() -> None:
     cluster, consumer = FakeCluster(), FakeConsumer()
-    watch = TopicsWatch(cluster.existing, consumer, lambda name: name.startswith("deliveries"), ["deliveries.retry"])
-    await watch.look()
+    watch = TopicsWatch(
+        cluster.existing, consumer.subscribe, lambda name: name.startswith("deliveries"), ["deliveries.retry"]
+    )
+    await watch.check()
     assert (consumer.subscribed, watch.missing) == ({"deliveries": 4}, ["deliveries.retry"])
     cluster.topics = {"deliveries": 6, "deliveries.retry": 4}
-    await watch.look()
+    await watch.check()
     assert (consumer.subscribed, watch.missing) == (cluster.topics, [])
     cluster.topics = {"deliveries": 6}
-    for _ in range(GONE_AFTER_LOOKS - 1):
-        await watch.look()
+    for _ in range(DELETED_AFTER_CHECKS - 1):
+        await watch.check()
         assert consumer.subscribed == {"deliveries": 6, "deliveries.retry": 4}
-    await watch.look()
+    await watch.check()
     assert (consumer.subscribed, watch.missing) == ({"deliveries": 6}, ["deliveries.retry"])
 
 
 async def test_without_an_answer_everything_stays() -> None:
     cluster, consumer = FakeCluster(), FakeConsumer()
-    watch = TopicsWatch(cluster.existing, consumer, lambda _: True, [])
+    watch = TopicsWatch(cluster.existing, consumer.subscribe, lambda _: True, [])
     cluster.topics = None
-    await watch.look()
+    await watch.check()
     assert consumer.subscribed is None
     cluster.topics = {"deliveries": 4}
-    await watch.look()
+    await watch.check()
     cluster.topics = None
     for _ in range(10):
-        await watch.look()
+        await watch.check()
     assert consumer.subscribed == {"deliveries": 4}

@@ -3,6 +3,7 @@
 What every stage checks is in `tests/house/test_misconfiguration.py`.
 """
 
+import json
 import subprocess
 import sys
 
@@ -45,9 +46,10 @@ def test_a_stage_that_cannot_start_ends_in_one_line(
     done = subprocess.run(
         command, env=environ, cwd=attacked.system.folder, capture_output=True, text=True, timeout=SECONDS
     )
-    errors = [line for line in done.stderr.splitlines() if not line.startswith("{")]
-    assert (done.returncode, done.stdout, len(errors)) == (MISCONFIGURED, "", 1), done.stderr
-    assert errors[0].startswith("error: ")
-    assert next(iter(settings)) in errors[0]
-    assert errors[0].isprintable()
+    lines = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (MISCONFIGURED, ""), done.stderr
+    assert all(line.isprintable() for line in lines)
+    [fatal] = [logged for logged in map(json.loads, lines) if logged["level"] == "critical"]
+    assert fatal["event"] == "misconfigured"
+    assert next(iter(settings)) in fatal["why"]
     assert "secret-canary" not in done.stderr

@@ -1,4 +1,4 @@
-"""A Kafka behind its ports, whichever one it is, and a handler that remembers what a feed tells."""
+"""Kafka behind its ports, as a fake, embedded or real, and a handler that collects records."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from fakes import FakeKafka, FakeRecordConsumer, FakeSubscriptions, FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.clock import SystemClock
-from streams.adapters.faust_app import SESSION_SECONDS, FaustStage
+from streams.adapters.faust.stage import SESSION_SECONDS, FaustStage
 from streams.adapters.kafka.config import consumer_config, producer_config, subscriptions_config
 from streams.adapters.kafka.embedded import EmbeddedBroker
 from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
@@ -29,7 +29,7 @@ CLOCK = SystemClock()
 
 
 class Cluster(Protocol):
-    """A Kafka with every topic made, for one test alone."""
+    """A Kafka with every topic, for one test."""
 
     def producer(self) -> AbstractAsyncContextManager[RecordProducer]: ...
 
@@ -39,7 +39,7 @@ class Cluster(Protocol):
 
 
 class FakeCluster:
-    """In memory, at this machine's own clock."""
+    """In memory, with the system clock."""
 
     def __init__(self) -> None:
         self._kafka = FakeKafka(CLOCK, PARTITIONS)
@@ -58,7 +58,7 @@ class FakeCluster:
 
 @dataclass(frozen=True)
 class KafkaCluster:
-    """A broker, with topics under a prefix of this test's own."""
+    """A broker with topics under a unique prefix."""
 
     properties: Mapping[str, str]
     prefix: str
@@ -96,7 +96,7 @@ class KafkaCluster:
 
 
 def cluster_on(bootstrap: str, prefix: str = "") -> KafkaCluster:
-    """The broker with every topic made."""
+    """The broker with every topic."""
     properties = {"bootstrap.servers": bootstrap}
     admin = TopicsAdmin(properties, prefix)
     admin.apply(admin.plan(TOPICS))
@@ -105,7 +105,7 @@ def cluster_on(bootstrap: str, prefix: str = "") -> KafkaCluster:
 
 @dataclass
 class RecordCollector:
-    """Remembers what a feed tells; commits on revocation what it was told to."""
+    """Collects what a consumer reads. On revocation it returns the given commits."""
 
     records: list[Record] = field(default_factory=list)
     committed: dict[Partition, Commit | None] = field(default_factory=dict)
@@ -126,13 +126,13 @@ class RecordCollector:
         return [record.offset for record in self.records if record.partition == partition]
 
     def partition_of(self, key: bytes) -> Partition:
-        """Where the records of this key came from: always the same partition."""
+        """The partition of this key's records."""
         (partition,) = {record.partition for record in self.records if record.key == key}
         return partition
 
 
 async def until(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
-    """Wait for what threads and servers do; TimeoutError after `seconds`."""
+    """Wait until a condition holds. Raises TimeoutError after `seconds`."""
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)

@@ -1,4 +1,4 @@
-"""Every port on each of its products: in memory, embedded in this process, and real."""
+"""Fixtures for each port on each of its products: in memory, embedded, and real."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -19,14 +19,14 @@ KAFKA = pytest.param("apache", marks=pytest.mark.real)
 
 @pytest.fixture(params=["fake", "embedded", KAFKA])
 def cluster(request: pytest.FixtureRequest) -> Cluster:
-    """For what every Kafka does, the one of the stages' tests too."""
+    """Each kind of Kafka, the fake included."""
     cluster: Cluster = FakeCluster() if request.param == "fake" else request.getfixturevalue(request.param)
     return cluster
 
 
 @pytest.fixture(params=["embedded", KAFKA])
 def kafka_cluster(request: pytest.FixtureRequest) -> KafkaCluster:
-    """For what only a broker with clients of its own can show."""
+    """Each kind of Kafka with real clients."""
     cluster: KafkaCluster = request.getfixturevalue(request.param)
     return cluster
 
@@ -35,7 +35,7 @@ def kafka_cluster(request: pytest.FixtureRequest) -> KafkaCluster:
 def embedded(topic_prefix: str) -> Iterator[KafkaCluster]:
     with EmbeddedBroker(TOPICS, topic_prefix) as broker:
         properties = {"bootstrap.servers": broker.bootstrap, "fetch.wait.max.ms": "20"}
-        # It lets the next member of a classic group wait for the session of the one that left.
+        # The next member of a classic group waits for the session of the one that left.
         yield KafkaCluster(properties, topic_prefix, session_seconds=2.0, embedded=broker)
 
 
@@ -49,13 +49,13 @@ def apache(kafka: Broker, topic_prefix: str) -> KafkaCluster:
 
 @pytest.fixture(params=["fake", "sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
 def place(request: pytest.FixtureRequest) -> URL | None:
-    """Where an empty database is; None for the one of the stages' tests."""
+    """The URL of an empty database. None for the fake."""
     return None if request.param == "fake" else url_of(request.getfixturevalue(request.param))
 
 
 @pytest_asyncio.fixture
 async def store(place: URL | None) -> AsyncIterator[Store]:
-    """For what every database does, the one of the stages' tests too."""
+    """Each kind of database, the fake included."""
     if place is None:
         yield fake_store()
         return
@@ -65,7 +65,7 @@ async def store(place: URL | None) -> AsyncIterator[Store]:
 
 @pytest_asyncio.fixture
 async def away(place: URL | None) -> AsyncIterator[Store]:
-    """A database that does not answer, or not as it should."""
+    """A database that is away, or fails."""
     if place is None:
         yield fake_store(away=True)
         return
@@ -80,6 +80,6 @@ def url(database_url: str) -> URL:
 
 @pytest_asyncio.fixture
 async def database(url: URL) -> AsyncIterator[SqlStore]:
-    """For what only tables can show."""
+    """Each kind of database with tables."""
     async with sql_store(url) as store:
         yield store

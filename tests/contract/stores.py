@@ -1,4 +1,4 @@
-"""A database behind its ports, whichever one it is, and facts to record in it."""
+"""A database behind its ports, as a fake or real, and values to record in it."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -54,7 +54,7 @@ from streams.ports import (
 
 @dataclass
 class Store:
-    """What the stages know of a database; `lease` wants the one lease there is for a holder."""
+    """The ports of a database. `lease` returns the lease of a holder."""
 
     clock: FakeClock
     recorder: Recorder
@@ -71,7 +71,7 @@ class Store:
 
 @dataclass
 class SqlStore(Store):
-    """The same, with its tables."""
+    """The ports of a real database, with its tables."""
 
     database: Database
 
@@ -81,7 +81,7 @@ class SqlStore(Store):
 
 
 def fake_store(*, away: bool = False) -> Store:
-    """In memory; it refuses what the tables refuse."""
+    """The fakes, which refuse the same rows as the tables."""
 
     def lacks_words(batch: Batch) -> bool:
         return any(made.message is None for made in batch.attempts)
@@ -119,7 +119,7 @@ async def sql_store(url: URL) -> AsyncIterator[SqlStore]:
 
 @asynccontextmanager
 async def unmigrated(url: URL) -> AsyncIterator[SqlStore]:
-    """A database that can do nothing: its tables are missing."""
+    """A database without tables."""
     database, clock = Database(url), FakeClock()
     ids, outbox = iter(range(1, 1_000_000)), SqlOutbox(database, clock)
     yield SqlStore(
@@ -147,7 +147,7 @@ async def publish_all(store: Store) -> None:
 
 
 def failed(number: int, **changes: object) -> RecordedValue:
-    """Attempt `number` of an event of its own, a second after the one before."""
+    """The failed attempt `number`, of its own event, a second after the last one."""
     start = NOON + timedelta(seconds=number)
     made = attempt(
         event_id=f"evt_{number}",
@@ -162,7 +162,7 @@ def failed(number: int, **changes: object) -> RecordedValue:
 
 
 def history(event_id: str) -> list[RecordedValue]:
-    """What can happen to one delivery: it waits, is tried, held, given up, replayed, and answered at last."""
+    """The life of a delivery: waiting, attempted, held, dead, replayed, delivered."""
     first = delivery(event_id=event_id)
     values: list[Delivery | Attempt | DeadLetter] = [
         *(first._replace(step=step) for step in (1, 3)),

@@ -1,4 +1,4 @@
-"""What the tables of the control plane keep: access, answers, mails, numbers; and what is taken away in time."""
+"""Tables of access, responses, mails and statistics, and their retention."""
 
 import asyncio
 from collections.abc import Callable
@@ -99,7 +99,7 @@ async def test_the_audit_log_is_read_in_pages_newest_first(database: SqlStore) -
     assert len((await producer.list("acme", None, 10)).rows) == 3
 
 
-async def test_the_first_request_of_a_key_goes_on_and_every_other_hears_of_it(database: SqlStore) -> None:
+async def test_only_the_first_request_of_an_idempotency_key_runs(database: SqlStore) -> None:
     responses = SqlIdempotencyStore(database.database)
     assert await responses.begin("key:1", "k", "same", NOON) is None
     under_way = await responses.begin("key:1", "k", "other", NOON + DAY)
@@ -120,7 +120,7 @@ async def test_the_first_request_of_a_key_goes_on_and_every_other_hears_of_it(da
 # -- mails and numbers -----------------------------------------------------------------------------------------
 
 
-async def test_of_dead_letters_a_day_old_one_mail_is_owed_and_one_more_each_week_if_the_account_wants(
+async def test_dead_letters_a_day_old_cause_a_mail_and_a_weekly_one(
     database: SqlStore,
 ) -> None:
     mails = SqlMails(database.database, iter_ids())
@@ -128,15 +128,19 @@ async def test_of_dead_letters_a_day_old_one_mail_is_owed_and_one_more_each_week
     assert await mails.owe_reminders(NOON + DAY - timedelta(seconds=1)) == 0
     assert await mails.owe_reminders(NOON + DAY) == 1
     assert await mails.owe_reminders(NOON + 2 * DAY) == 0
-    # Another one that was dead already when they were told, and one that was not.
+    # One was dead before the last mail, and one was not.
     await database.recorder.record(
         fold([RecordedValue(dead_letter(delivery=delivery(event_id="evt_2")), NOON + DAY / 2)])
     )
     await database.replays.discard(DeliveryFilter(event_id=delivery().event_id))
     assert await mails.owe_reminders(NOON + 3 * DAY) == 0
-    [owed] = await mails.due(NOON + DAY, 10)
-    assert (owed.emails, owed.mail.kind) == (("ops@acme.example",), MailKind.DEAD_LETTERS)
-    assert owed.mail.details == {"url": "https://crm.example.com/hooks", "count": 1, "since": "2026-04-10T12:00:00Z"}
+    [due_mail] = await mails.due(NOON + DAY, 10)
+    assert (due_mail.emails, due_mail.mail.kind) == (("ops@acme.example",), MailKind.DEAD_LETTERS)
+    assert due_mail.mail.details == {
+        "url": "https://crm.example.com/hooks",
+        "count": 1,
+        "since": "2026-04-10T12:00:00Z",
+    }
     assert await mails.owe_reminders(NOON + 8 * DAY) == 1
     await database.replays.discard(DeliveryFilter(event_id="evt_2"))
     later = dead_letter(delivery=delivery(event_id="evt_3"))
@@ -146,7 +150,7 @@ async def test_of_dead_letters_a_day_old_one_mail_is_owed_and_one_more_each_week
     await accounts.change("acme", lambda known: replace(known, weekly_digest=False))
     assert await mails.owe_reminders(NOON + 11 * DAY) == 1
     assert await mails.owe_reminders(NOON + 30 * DAY) == 0
-    await mails.settle(replace(owed.mail, due_at=None, sent_at=NOON + DAY, tries=1))
+    await mails.settle(replace(due_mail.mail, due_at=None, sent_at=NOON + DAY, tries=1))
     assert [one.mail.details.get("reminder") for one in await mails.due(NOON + 30 * DAY, 10)] == [True, None]
 
 
@@ -155,7 +159,7 @@ def iter_ids() -> Callable[[str], str]:
     return lambda prefix: f"{prefix}_{next(numbers)}"
 
 
-async def test_numbers_add_up_over_batches_and_a_batch_that_comes_twice_counts_once(database: SqlStore) -> None:
+async def test_statistics_add_up_and_count_a_batch_once(database: SqlStore) -> None:
     numbers = SqlWebhookStats(database.database)
     for _ in range(2):
         for number in (1, 2, 3):
@@ -179,7 +183,7 @@ async def test_numbers_add_up_over_batches_and_a_batch_that_comes_twice_counts_o
 # -- retention -------------------------------------------------------------------------------------------------
 
 
-async def test_a_delivery_that_is_done_is_taken_away_with_all_that_is_its_own_and_in_small_batches(
+async def test_a_done_delivery_is_pruned_with_its_rows_in_batches(
     database: SqlStore,
 ) -> None:
     pruning = SqlPruning(database.database)
@@ -187,8 +191,8 @@ async def test_a_delivery_that_is_done_is_taken_away_with_all_that_is_its_own_an
     for number in range(3):
         shared = {"event_id": f"evt_{number}"}
         for hook in ("wh_crm", "wh_lrs"):
-            owed = delivery(**shared, webhook_id=hook)
-            await database.recorder.record(fold([RecordedValue(owed, NOON)]))
+            due_mail = delivery(**shared, webhook_id=hook)
+            await database.recorder.record(fold([RecordedValue(due_mail, NOON)]))
         await database.recorder.record(fold([RecordedValue(attempt(**shared), NOON)]))
     assert await pruning.prune(Prunable.DELIVERIES, NOON, 10) == 0
     assert await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2) == 2
@@ -205,7 +209,7 @@ async def test_a_delivery_that_is_done_is_taken_away_with_all_that_is_its_own_an
     assert await database.count(events) == await database.count(deliveries) == 0
 
 
-async def test_what_is_dead_or_held_or_waits_stays_until_somebody_decides(database: SqlStore) -> None:
+async def test_dead_held_and_waiting_deliveries_are_not_pruned(database: SqlStore) -> None:
     pruning = SqlPruning(database.database)
     await database.recorder.record(
         fold([RecordedValue(dead_letter(), NOON), RecordedValue(delivery(event_id="evt_2"), NOON)])
@@ -226,7 +230,7 @@ async def test_every_other_kind_is_taken_away_by_its_age(database: SqlStore) -> 
     for number in range(5):
         await database.recorder.record(fold([failed(number)]))
     mails = SqlMails(base, iter_ids())
-    [owed] = await mails.due(NOON + DAY, 10)
+    [due_mail] = await mails.due(NOON + DAY, 10)
     found = {
         Prunable.AUDIT: 4,
         Prunable.RESPONSES: 1,
@@ -237,7 +241,7 @@ async def test_every_other_kind_is_taken_away_by_its_age(database: SqlStore) -> 
     for what, count in found.items():
         assert await pruning.prune(what, NOON, 10) == 0, what
         assert await pruning.prune(what, NOON + DAY, 10) == count, what
-    await mails.settle(replace(owed.mail, due_at=None, sent_at=NOON))
+    await mails.settle(replace(due_mail.mail, due_at=None, sent_at=NOON))
     assert await pruning.prune(Prunable.MAILS, NOON + DAY, 10) == 1
     assert await pruning.prune(Prunable.JOBS, NOON + DAY, 10) == 0
 

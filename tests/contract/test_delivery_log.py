@@ -1,4 +1,4 @@
-"""What was recorded of deliveries is found again, newest first."""
+"""Recorded deliveries are found, newest first."""
 
 from datetime import timedelta
 from typing import Any
@@ -43,14 +43,14 @@ async def test_deliveries_are_listed_newest_first_and_by_every_filter(store: Sto
     assert list(state_counts["wh_lrs"]) == [StateCount(State.WAITING, None, None, 1)]
 
 
-async def test_a_delivery_of_which_only_an_attempt_was_recorded_has_no_body_yet(store: Store) -> None:
+async def test_a_delivery_with_only_an_attempt_has_no_body_yet(store: Store) -> None:
     await store.recorder.record(fold([RecordedValue(attempt(), NOON)]))
     seen = await store.producer.find(delivery().id)
     assert seen is not None
     assert (seen.delivery_state.state, seen.body, seen.payload) == (State.DELIVERED, None, None)
 
 
-async def test_a_delivery_is_found_with_its_body_and_every_attempt_oldest_first(store: Store) -> None:
+async def test_a_delivery_is_found_with_its_body_and_its_attempts(store: Store) -> None:
     made = [attempt(number=number, generation=generation) for generation, number in ((2, 1), (1, 2), (1, 1))]
     await store.recorder.record(
         fold([RecordedValue(delivery(), NOON), *(RecordedValue(attempt, NOON) for attempt in made)])

@@ -1,4 +1,4 @@
-"""What is sealed is opened again by whoever has the key, and by nobody else."""
+"""Only a process with the key can decrypt."""
 
 import json
 
@@ -14,13 +14,13 @@ def encryption(request: pytest.FixtureRequest) -> FakeEncryption | FernetEncrypt
     return FakeEncryption() if request.param == "fake" else FernetEncryption([generate_key()])
 
 
-def test_a_secret_is_opened_as_it_was_sealed(encryption: FakeEncryption | FernetEncryption) -> None:
+def test_a_secret_is_decrypted_as_it_was_encrypted(encryption: FakeEncryption | FernetEncryption) -> None:
     ciphertext = encryption.encrypt("whsec_ä")
     assert ciphertext != "whsec_ä"
     assert encryption.decrypt(ciphertext) == encryption.decrypt(ciphertext) == "whsec_ä"
 
 
-def test_headers_are_opened_as_they_were_sealed_and_none_are_none(
+def test_headers_are_decrypted_as_they_were_encrypted(
     encryption: FakeEncryption | FernetEncryption,
 ) -> None:
     ciphertext = encryption.encrypt(json.dumps({"Authorization": "Bearer abc"}))
@@ -28,7 +28,7 @@ def test_headers_are_opened_as_they_were_sealed_and_none_are_none(
     assert encryption.decrypt_headers(None) == {}
 
 
-def test_what_no_key_of_ours_sealed_is_unreadable(encryption: FakeEncryption | FernetEncryption) -> None:
+def test_a_ciphertext_of_an_unknown_key_is_invalid(encryption: FakeEncryption | FernetEncryption) -> None:
     with pytest.raises(InvalidRecord):
         encryption.decrypt("strange")
     with pytest.raises(InvalidRecord):

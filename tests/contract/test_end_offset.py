@@ -1,4 +1,4 @@
-"""Where the topic of webhooks ends is answered again, soon after a broker died, by whoever leads it then."""
+"""The end of the topic is known soon after its leader died."""
 
 import asyncio
 import ctypes
@@ -10,13 +10,14 @@ from fakes import FakeTelemetry
 from streams.adapters.kafka.config import subscriptions_config
 from streams.adapters.kafka.embedded import EmbeddedBroker
 from streams.adapters.kafka.end_offset import EndOffset
+from streams.outage import Outages
 from streams.topics import SUBSCRIPTIONS
 
 TOPIC = SUBSCRIPTIONS.encode()
 
 
 class TwoBrokers(EmbeddedBroker):
-    """The first leads."""
+    """Two brokers, of which the first is the leader."""
 
     brokers = 2
 
@@ -37,9 +38,9 @@ class TwoBrokers(EmbeddedBroker):
 
 
 @pytest.mark.parametrize("asks", [1, 20])
-async def test_the_next_leader_is_asked_when_the_broker_that_led_is_gone(asks: int) -> None:
+async def test_the_end_offset_is_asked_of_a_new_leader(asks: int) -> None:
     with TwoBrokers() as brokers:
-        end = EndOffset(subscriptions_config({"bootstrap.servers": brokers.bootstrap}), "", FakeTelemetry())
+        end = EndOffset(subscriptions_config({"bootstrap.servers": brokers.bootstrap}), "", Outages(FakeTelemetry()))
         assert [await end.beyond(0) for _ in range(asks)] == [0] * asks
         brokers.lose_the_leader()
         assert await asyncio.wait_for(end.beyond(0), SECONDS) == 0

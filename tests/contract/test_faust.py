@@ -1,4 +1,4 @@
-"""Faust hands every event over until its batch was fanned out, whatever ends it in between."""
+"""Faust passes on every event until its batch is done, whatever interrupts it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -16,29 +16,29 @@ from faust.transport.consumer import Consumer
 
 from contract.clusters import PARTITIONS, SECONDS, KafkaCluster, numbered, running, until
 from real.kafka import partition_of
-from streams.adapters.faust_app import FaustCrashed, FaustStage
+from streams.adapters.faust.stage import FaustCrashed, FaustStage
 from streams.adapters.kafka.config import producer_config
 from streams.ports import Outgoing, Record, RecordProducer
 from streams.topics import SESSION_EVENTS
 
-# Faust stops to fetch at four fifths of its buffer: what it fetched before fills that only if it is small.
+# Faust stops fetching at four fifths of its buffer: only a small one gets full.
 ROOM = 50
 BACKLOG = 6000
-# One of each partition.
+# One key for each partition.
 KEYS = [
     next(key for key in (b"%d" % n for n in range(100)) if partition_of(key, PARTITIONS) == partition)
     for partition in range(PARTITIONS)
 ]
 
 
-class Reading(NamedTuple):
+class RunningStage(NamedTuple):
     stage: FaustStage
     producer: RecordProducer
     done: list[bytes | None]
     serving: asyncio.Task[None]
 
 
-async def test_faust_reads_whatever_a_producer_compresses_with(kafka_cluster: KafkaCluster) -> None:
+async def test_faust_reads_every_compression(kafka_cluster: KafkaCluster) -> None:
     codecs = ("none", "gzip", "lz4", "snappy", "zstd")
     for codec in codecs:
         producer = Producer({**kafka_cluster.properties, "compression.type": codec, "linger.ms": 50})
@@ -58,7 +58,7 @@ async def test_a_stage_is_ready_once_it_was_given_its_partitions(kafka_cluster: 
     stage = kafka_cluster.faust()
 
     async def handle(records: Sequence[Record]) -> None:
-        """There are none."""
+        """There are no records."""
 
     assert stage.readiness_problems()
     async with running(stage.run(handle)):
@@ -66,7 +66,7 @@ async def test_a_stage_is_ready_once_it_was_given_its_partitions(kafka_cluster: 
         assert len(consumer(stage).assignment()) == PARTITIONS
 
 
-async def test_a_batch_that_fails_ends_faust_and_is_handed_to_the_next_one_again(kafka_cluster: KafkaCluster) -> None:
+async def test_a_failed_batch_ends_faust_and_is_read_again(kafka_cluster: KafkaCluster) -> None:
     async with kafka_cluster.producer() as producer:
         await producer.produce(numbered(SESSION_EVENTS, 500))
     done: set[int] = set()
@@ -107,11 +107,11 @@ async def test_a_stage_that_is_cancelled_in_mid_batch_loses_nothing(kafka_cluste
         await until(lambda: again == set(range(300)))
 
 
-async def test_behind_a_backlog_that_fills_its_buffer_faust_hands_each_event_over_once_and_in_order(
+async def test_a_full_buffer_keeps_each_event_once_and_in_order(
     kafka_cluster: KafkaCluster,
 ) -> None:
-    owe(kafka_cluster, BACKLOG)
-    stage = with_little_room(kafka_cluster.faust())
+    produce_backlog(kafka_cluster, BACKLOG)
+    stage = with_small_buffer(kafka_cluster.faust())
     done: list[Record] = []
 
     async def handle(records: Sequence[Record]) -> None:
@@ -128,14 +128,14 @@ async def test_behind_a_backlog_that_fills_its_buffer_faust_hands_each_event_ove
 
 
 @pytest.mark.real
-async def test_a_member_that_joins_while_the_other_has_no_room_loses_nothing(apache: KafkaCluster) -> None:
-    # The embedded broker may refuse two members of Faust's kind that join at once.
-    owe(apache, BACKLOG)
-    first, second = with_little_room(apache.faust()), apache.faust()
+async def test_a_member_that_joins_a_full_one_loses_nothing(apache: KafkaCluster) -> None:
+    # The embedded broker may reject two classic members that join at once.
+    produce_backlog(apache, BACKLOG)
+    first, second = with_small_buffer(apache.faust()), apache.faust()
     done: set[int] = set()
     joined = asyncio.Event()
 
-    async def with_no_room(records: Sequence[Record]) -> None:
+    async def with_full_buffer(records: Sequence[Record]) -> None:
         if not joined.is_set():
             await until(lambda: is_full(first))
             await joined.wait()
@@ -145,16 +145,16 @@ async def test_a_member_that_joins_while_the_other_has_no_room_loses_nothing(apa
         joined.set()
         done.update(int(record.value or b"") for record in records)
 
-    async with running(first.run(with_no_room)):
+    async with running(first.run(with_full_buffer)):
         await until(lambda: is_full(first))
         async with running(second.run(newcomer)):
             await until(lambda: joined.is_set() and done == set(range(BACKLOG)))
 
 
-async def test_what_is_fetched_while_the_flow_stands_still_is_read_again_though_nothing_was_committed(
+async def test_events_dropped_in_a_rebalance_are_read_again(
     kafka_cluster: KafkaCluster,
 ) -> None:
-    """As in a rebalance after a topic grew: Faust drops it, and goes back to what was committed, which is nothing."""
+    """Faust drops them in a rebalance after a topic grew, and seeks to the committed offset, which does not exist."""
     async with reading(kafka_cluster) as (stage, producer, done, _serving):
         for key in KEYS[1:]:
             dropped = await drop(stage, key)
@@ -163,7 +163,7 @@ async def test_what_is_fetched_while_the_flow_stands_still_is_read_again_though_
             await until(partial(done.__contains__, key))
 
 
-async def test_a_stage_that_cannot_go_back_to_what_it_dropped_ends(kafka_cluster: KafkaCluster) -> None:
+async def test_a_stage_that_cannot_seek_back_ends(kafka_cluster: KafkaCluster) -> None:
     async def broken() -> None:
         raise GroupAuthorizationFailedError("the group")
 
@@ -175,12 +175,12 @@ async def test_a_stage_that_cannot_go_back_to_what_it_dropped_ends(kafka_cluster
             await asyncio.wait_for(asyncio.shield(serving), SECONDS)
 
 
-async def test_a_stage_whose_partitions_change_while_it_goes_back_goes_on(kafka_cluster: KafkaCluster) -> None:
+async def test_a_stage_goes_on_when_a_rebalance_interrupts_a_seek(kafka_cluster: KafkaCluster) -> None:
     async with reading(kafka_cluster) as (stage, producer, done, _serving):
         go_back, assignment = consumer(stage)._thread.seek_to_committed, consumer(stage).assignment
 
         async def too_late() -> None:
-            # Whoever was given the partitions begins at what is committed, this stage too if it gets them back.
+            # The new owner of the partitions starts at the committed offsets, even if it is this stage.
             consumer(stage)._thread.seek_to_committed = go_back
             consumer(stage).assignment = set
             raise IllegalStateError("not assigned")
@@ -195,8 +195,8 @@ async def test_a_stage_whose_partitions_change_while_it_goes_back_goes_on(kafka_
 
 
 @asynccontextmanager
-async def reading(cluster: KafkaCluster) -> AsyncIterator[Reading]:
-    """A stage that has its partitions, and has read a first event from one of them."""
+async def reading(cluster: KafkaCluster) -> AsyncIterator[RunningStage]:
+    """Run a stage that has its partitions and has read a first event."""
     stage = cluster.faust()
     done: list[bytes | None] = []
 
@@ -208,14 +208,14 @@ async def reading(cluster: KafkaCluster) -> AsyncIterator[Reading]:
         try:
             await producer.produce([Outgoing(SESSION_EVENTS, KEYS[0], b"first")])
             await until(partial(done.__contains__, b"first"))
-            yield Reading(stage, producer, done, serving)
+            yield RunningStage(stage, producer, done, serving)
         finally:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
 
 
 async def drop(stage: FaustStage, value: bytes) -> asyncio.Event:
-    """Stop the flow when a later fetch brings this record, until Faust has dropped it: that is the event."""
+    """Suspend the flow when a fetch brings this record. The returned event is set when Faust has dropped it."""
     fetching, brought, dropped = asyncio.Event(), asyncio.Event(), asyncio.Event()
     fetch = consumer(stage)._wait_next_records
 
@@ -241,39 +241,39 @@ def consumer(stage: FaustStage) -> Any:
     return stage._app.consumer
 
 
-def owe(cluster: KafkaCluster, count: int) -> None:
-    """Events in large batches: at four fifths of its buffer Faust asks no more, and small ones never fill it."""
+def produce_backlog(cluster: KafkaCluster, count: int) -> None:
+    """Produce events in large batches. Small ones never fill Faust's buffer."""
     producer = Producer(producer_config(cluster.properties, linger_ms=1000))
     for event in numbered(SESSION_EVENTS, count):
         producer.produce(cluster.prefix + event.topic, event.value, event.key)
     assert producer.flush(30) == 0
 
 
-def with_little_room(stage: FaustStage) -> FaustStage:
+def with_small_buffer(stage: FaustStage) -> FaustStage:
     stage._app.conf.stream_buffer_maxsize = ROOM
     return stage
 
 
 def is_full(stage: FaustStage) -> bool:
-    return stage._arrived is not None and stage._arrived.full()
+    return stage._buffer.is_full
 
 
-async def test_what_was_done_while_a_commit_was_on_its_way_is_committed_by_a_stop(
+async def test_a_stop_commits_what_was_done_during_a_commit(
     kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_its_way, somebody_waits = Event(), Event()
+    under_way, is_waited_for = Event(), Event()
     commit, wait = AIOKafkaConsumer.commit, Consumer.maybe_wait_for_commit_to_finish
 
     async def slow_commit(consumer: Any, offsets: Any) -> None:
-        on_its_way.set()
+        under_way.set()
         async with asyncio.timeout(SECONDS):
-            while not somebody_waits.is_set():
+            while not is_waited_for.is_set():
                 await asyncio.sleep(0.005)
         await commit(consumer, offsets)
 
     async def told_wait(consumer: Any) -> bool:
         if consumer._commit_fut is not None:
-            somebody_waits.set()
+            is_waited_for.set()
         return await wait(consumer)
 
     monkeypatch.setattr(AIOKafkaConsumer, "commit", slow_commit)
@@ -286,7 +286,7 @@ async def test_what_was_done_while_a_commit_was_on_its_way_is_committed_by_a_sto
     async with kafka_cluster.producer() as producer:
         async with running(kafka_cluster.faust().run(handle)):
             await producer.produce([Outgoing(SESSION_EVENTS, b"key", b"first")])
-            await until(on_its_way.is_set)
+            await until(under_way.is_set)
             await producer.produce([Outgoing(SESSION_EVENTS, b"key", b"second")])
             await until(lambda: done == [b"first", b"second"])
         async with running(kafka_cluster.faust().run(handle)):
@@ -296,7 +296,7 @@ async def test_what_was_done_while_a_commit_was_on_its_way_is_committed_by_a_sto
 
 
 async def test_offsets_beyond_the_end_lose_no_event(kafka_cluster: KafkaCluster) -> None:
-    """A topic that was cut, or offsets that somebody set: aiokafka goes back to the earliest event."""
+    """After deleted records, or offsets that a person set, aiokafka starts at the earliest event."""
     async with kafka_cluster.producer() as producer:
         await producer.produce(numbered(SESSION_EVENTS, 30))
     group = f"{kafka_cluster.prefix}fan-out"

@@ -1,4 +1,4 @@
-"""What is held leaves when its webhook can take it, as the one who ended the pause decided."""
+"""Held deliveries are released as the end of their pause decided."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ from streams.core.webhook import Pause, PauseReason, Registration, Status
 
 
 def held(number: int, pause_id: str | None = "pause_1", **changes: object) -> Delivery:
-    """Event `number` after two attempts, held; the lower number is the older."""
+    """Event `number`, held after two attempts. Lower numbers are older."""
     first = delivery(event_id=f"evt_{number}", first_seen_at=NOON + timedelta(seconds=number), **changes)
     reason = HoldReason.PAUSED if pause_id else HoldReason.BUSY
     return first.retried().retried().held(reason, pause_id, attempted=False)
@@ -56,7 +56,7 @@ async def test_while_the_webhook_is_paused_nothing_leaves(store: Store) -> None:
     assert await leaving(store) == []
 
 
-async def test_what_is_held_leaves_once_the_newest_version_is_on_the_topic(store: Store) -> None:
+async def test_held_deliveries_wait_until_the_webhook_is_published(store: Store) -> None:
     await pause(store)
     await record(store, held(1))
     await change(store, status=Status.ACTIVE, pause=None)
@@ -65,7 +65,7 @@ async def test_what_is_held_leaves_once_the_newest_version_is_on_the_topic(store
     assert await store.held.webhooks() == {"wh_crm": 0}
 
 
-async def test_the_oldest_leave_first_and_no_more_than_there_is_room_for(store: Store) -> None:
+async def test_the_oldest_are_released_first_up_to_the_limit(store: Store) -> None:
     await publish_all(store)
     await record(store, *(held(number, None) for number in (3, 1, 2)))
     assert [event_id for event_id, _ in await leaving(store)] == ["evt_1", "evt_2", "evt_3"]
@@ -73,9 +73,7 @@ async def test_the_oldest_leave_first_and_no_more_than_there_is_room_for(store: 
 
 
 @pytest.mark.parametrize("choice", HeldChoice)
-async def test_what_a_pause_holds_gets_what_was_chosen_when_it_ended_late_arrivals_too(
-    store: Store, choice: HeldChoice
-) -> None:
+async def test_late_arrivals_get_the_choice_of_their_pause(store: Store, choice: HeldChoice) -> None:
     await pause(store)
     await record(store, held(1))
     await enable(store, choice)
@@ -83,7 +81,7 @@ async def test_what_a_pause_holds_gets_what_was_chosen_when_it_ended_late_arriva
     assert await leaving(store) == [("evt_1", choice), ("evt_2", choice)]
 
 
-async def test_each_pause_has_its_own_choice_and_the_one_that_lasts_has_none(store: Store) -> None:
+async def test_each_pause_has_its_own_choice_when_it_has_ended(store: Store) -> None:
     await pause(store, "pause_1")
     await enable(store, HeldChoice.DISCARD)
     await pause(store, "pause_2")
@@ -94,7 +92,7 @@ async def test_each_pause_has_its_own_choice_and_the_one_that_lasts_has_none(sto
     assert await leaving(store) == expected
 
 
-async def test_what_is_owed_to_a_deleted_webhook_leaves_too_to_become_dead_letters(store: Store) -> None:
+async def test_held_deliveries_of_a_deleted_webhook_are_released(store: Store) -> None:
     await pause(store)
     await record(store, held(1))
     await store.webhooks.change("wh_crm", lambda known: None)
@@ -131,19 +129,19 @@ async def test_an_automatic_pause_holds_until_it_is_ended(store: Store) -> None:
 async def test_a_delivery_leaves_as_it_came(store: Store) -> None:
     await publish_all(store)
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    owed = held(1, None, trace_parent=trace)
-    await record(store, owed)
+    one = held(1, None, trace_parent=trace)
+    await record(store, one)
     [found] = await store.held.oldest("wh_crm", 1)
-    assert found.delivery._replace(subscriptions_position=owed.subscriptions_position) == owed
+    assert found.delivery._replace(subscriptions_position=one.subscriptions_position) == one
     assert (found.delivery.attempt, found.delivery.target_attempt) == (3, 3)
 
 
-async def test_what_was_sent_on_and_not_yet_attempted_is_under_way(store: Store) -> None:
+async def test_a_released_delivery_is_under_way_until_its_attempt(store: Store) -> None:
     await publish_all(store)
     one, two, three = (held(number, None) for number in (1, 2, 3))
     await record(store, one, two, three)
     await record(store, one.sent_on(), two.sent_on())
-    # What fan-out wrote and what waits in a tier is not.
+    # Deliveries of fan-out, and those in a tier, are not.
     await record(store, delivery(event_id="evt_new"))
     tier = attempt(event_id="evt_tier", next_step=NextStep.TIER, tier="30s", outcome=OutcomeKind.TIMEOUT)
     await store.recorder.record(fold([RecordedValue(tier, NOON)]))
@@ -154,11 +152,11 @@ async def test_what_was_sent_on_and_not_yet_attempted_is_under_way(store: Store)
     assert await leaving(store) == [("evt_3", HeldChoice.DELIVER)]
 
 
-async def test_how_far_deliveries_have_come_is_found_by_id_and_unknown_ones_are_not(store: Store) -> None:
-    owed = held(1)
-    await record(store, owed)
-    found = await store.held.progress([owed.id, "unknown"])
-    assert found == [Progress(owed.id, State.HELD, owed.generation, owed.step)]
+async def test_the_progress_of_deliveries_is_found_by_id(store: Store) -> None:
+    one = held(1)
+    await record(store, one)
+    found = await store.held.progress([one.id, "unknown"])
+    assert found == [Progress(one.id, State.HELD, one.generation, one.step)]
 
 
 async def test_a_database_that_is_away_says_so(away: Store) -> None:

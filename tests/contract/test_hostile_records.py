@@ -1,4 +1,4 @@
-"""A record that its client can hardly read comes through, and so does all that stands beside it."""
+"""A malformed record is read, and so are the records around it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from streams.topics import DELIVERIES, SESSION_EVENTS
 
 
 async def hostile(cluster: KafkaCluster, topic: str) -> int:
-    """Strange records between good ones; how many there are in all."""
+    """Produce malformed records between valid ones. Returns the count of all."""
     async with cluster.producer() as producer:
         await producer.produce(numbered(topic, 100))
         bootstrap = str(cluster.properties["bootstrap.servers"])

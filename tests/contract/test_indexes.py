@@ -1,4 +1,4 @@
-"""Each filter that the API offers is answered by an index, and not by reading an account's every delivery."""
+"""Every filter of the API uses an index."""
 
 import re
 from collections.abc import Iterator
@@ -28,22 +28,22 @@ FILTERS: dict[str, dict[str, Any]] = {
 
 
 def entry(number: int) -> RecordedValue:
-    """One in fifty is dead, one in fifty is of each webhook, one in a hundred is scored."""
-    owed = delivery(
+    """Of the deliveries, one in fifty is dead, one in fifty belongs to each webhook, one in a hundred is scored."""
+    waiting = delivery(
         event_id=f"evt_{number}",
         webhook_id=f"wh_{number % 50}",
         first_seen_at=NOON + timedelta(seconds=number),
         event_type="session.completed" if number % 100 else "session.scored",
     )
-    done = attempt(event_id=owed.event_id, webhook_id=owed.webhook_id, event_type=owed.event_type)
+    done = attempt(event_id=waiting.event_id, webhook_id=waiting.webhook_id, event_type=waiting.event_type)
     return RecordedValue(
-        done._replace(first_seen_at=owed.first_seen_at) if number % 49 else dead_letter(delivery=owed), NOON
+        done._replace(first_seen_at=waiting.first_seen_at) if number % 49 else dead_letter(delivery=waiting), NOON
     )
 
 
 @contextmanager
 def plans(store: SqlStore) -> Iterator[list[str]]:
-    """How the database would do again what it was asked for in order, within the same transaction."""
+    """The query plan of the ordered query, within the same transaction."""
     found: list[str] = []
     explained = "EXPLAIN QUERY PLAN" if store.database.is_sqlite else "EXPLAIN"
 
@@ -72,12 +72,14 @@ async def test_a_filter_has_its_index(database: SqlStore, index: str, wanted: di
     assert re.search(index, plan), plan
 
 
-async def test_however_many_there_are_a_portion_is_found_by_walking_an_index(database: SqlStore) -> None:
+async def test_a_portion_is_found_by_walking_an_index(database: SqlStore) -> None:
     if database.database.is_sqlite:
         pytest.skip("SQLite walks an index wherever there is one")
-    owed = [delivery(event_id=f"evt_{number}", first_seen_at=NOON + timedelta(seconds=number)) for number in range(900)]
-    held = [one.held(HoldReason.BUSY, None, attempted=False) for one in owed[:300]]
-    dead = [dead_letter(delivery=one) for one in owed[300:]]
+    waiting = [
+        delivery(event_id=f"evt_{number}", first_seen_at=NOON + timedelta(seconds=number)) for number in range(900)
+    ]
+    held = [one.held(HoldReason.BUSY, None, attempted=False) for one in waiting[:300]]
+    dead = [dead_letter(delivery=one) for one in waiting[300:]]
     async with database.database.transaction() as connection:
         await connection.execute(text("ANALYZE"))
     await database.recorder.record(fold(RecordedValue(one, NOON) for one in held))

@@ -1,4 +1,4 @@
-"""Jobs: what people start on many deliveries, one portion at a time."""
+"""Jobs change many deliveries, one portion at a time."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -17,7 +17,7 @@ from streams.core.delivery_state import RecordedValue, fold
 from streams.core.job import Job, JobKind
 from streams.core.outcome import OutcomeKind
 
-DEED = AuditEntry("deed_1", "ada", "dead_letters.retried", "job_1", NOON, "acme")
+ENTRY = AuditEntry("deed_1", "ada", "dead_letters.retried", "job_1", NOON, "acme")
 
 
 def job(kind: JobKind = JobKind.RETRY, **wanted: Any) -> Job:
@@ -26,10 +26,10 @@ def job(kind: JobKind = JobKind.RETRY, **wanted: Any) -> Job:
 
 
 async def dead(store: Store, *numbers: int, webhook_id: str = "wh_crm", seconds: int = 0) -> None:
-    """Dead letters since so long after noon."""
-    owed = [delivery(event_id=f"evt_{number}", webhook_id=webhook_id, step=7, attempt=7) for number in numbers]
+    """Record dead letters of this many seconds after noon."""
+    dead = [delivery(event_id=f"evt_{number}", webhook_id=webhook_id, step=7, attempt=7) for number in numbers]
     at = NOON + timedelta(seconds=seconds)
-    await store.recorder.record(fold([RecordedValue(dead_letter(delivery=one), at) for one in owed]))
+    await store.recorder.record(fold([RecordedValue(dead_letter(delivery=one), at) for one in dead]))
 
 
 async def finish(store: Store, job_id: str = "job_1") -> Job:
@@ -38,10 +38,10 @@ async def finish(store: Store, job_id: str = "job_1") -> Job:
     return job
 
 
-async def test_a_job_acts_on_all_that_matched_when_it_began_and_counts_what_it_could_not(store: Store) -> None:
+async def test_a_job_counts_the_deliveries_it_could_not_change(store: Store) -> None:
     await dead(store, 1, 2, 3)
     await dead(store, 4, webhook_id="wh_unknown")
-    added = await store.jobs.add(job(), DEED)
+    added = await store.jobs.add(job(), ENTRY)
     await dead(store, 5, seconds=1)
     assert (added.total, added.done) == (4, 0)
     assert [one.id for one in await store.jobs.unfinished()] == ["job_1"]
@@ -55,10 +55,10 @@ async def test_a_job_acts_on_all_that_matched_when_it_began_and_counts_what_it_c
     assert await store.jobs.find("job_unknown") is None
 
 
-async def test_a_retry_waits_a_moment_for_a_payload_that_is_recorded_after_the_failure(store: Store) -> None:
+async def test_a_retry_waits_for_a_payload_recorded_late(store: Store) -> None:
     failed = attempt(next_step=NextStep.TIER, outcome=OutcomeKind.TIMEOUT, tier="30s")
     await store.recorder.record(fold([RecordedValue(failed, NOON)]))
-    await store.jobs.add(job(state=State.WAITING, in_tier=True), DEED)
+    await store.jobs.add(job(state=State.WAITING, in_tier=True), ENTRY)
     store.clock.advance(1)
     young = await store.jobs.advance("job_1")
     assert (young.done, young.failed, young.finished_at) == (0, 0, None)
@@ -70,7 +70,7 @@ async def test_a_retry_waits_a_moment_for_a_payload_that_is_recorded_after_the_f
 async def test_a_job_may_discard_and_keeps_to_its_filter(store: Store) -> None:
     await dead(store, 1, 2)
     wanted = {"event_id": "evt_2", "since": NOON - timedelta(days=1), "reason": "exhausted"}
-    await store.jobs.add(job(JobKind.DISCARD, **wanted), DEED)
+    await store.jobs.add(job(JobKind.DISCARD, **wanted), ENTRY)
     assert (await finish(store)).done == 1
     states = {
         delivery_state.event_id: delivery_state.state
@@ -79,13 +79,11 @@ async def test_a_job_may_discard_and_keeps_to_its_filter(store: Store) -> None:
     assert states == {"evt_1": State.DEAD, "evt_2": State.DISCARDED}
 
 
-async def test_a_portion_and_its_count_are_one_so_that_a_crash_between_portions_costs_nothing(
-    database: SqlStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_portion_and_its_count_are_one_transaction(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs_module, "PORTION", 2)
     await dead(database, 1, 2, 3, 4, 5)
     await publish_all(database)
-    await database.jobs.add(job(), DEED)
+    await database.jobs.add(job(), ENTRY)
     counts = []
     while (seen := await database.jobs.advance("job_1")).finished_at is None:
         held = (await database.producer.list(DeliveryFilter(state=State.HELD, limit=10))).rows
@@ -94,18 +92,16 @@ async def test_a_portion_and_its_count_are_one_so_that_a_crash_between_portions_
     assert replace(seen, finished_at=None).done == 5
 
 
-async def test_each_portion_begins_where_the_one_before_it_ended_and_what_was_recorded_late_is_done_last(
-    database: SqlStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_portion_begins_where_the_last_one_ended(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs_module, "PORTION", 2)
     ages = [timedelta(minutes=minutes) for minutes in (5, 4, 4, 4, 0)]
-    owed = [
+    dead = [
         delivery(event_id=f"evt_{number}", step=7, attempt=7, first_seen_at=NOON - age)
         for number, age in enumerate(ages)
     ]
-    await database.recorder.record(fold([RecordedValue(dead_letter(delivery=one), NOON) for one in owed]))
+    await database.recorder.record(fold([RecordedValue(dead_letter(delivery=one), NOON) for one in dead]))
     await publish_all(database)
-    await database.jobs.add(job(), DEED)
+    await database.jobs.add(job(), ENTRY)
     reached = []
     while (seen := await database.jobs.advance("job_1")).finished_at is None:
         assert seen.reached is not None

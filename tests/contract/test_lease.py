@@ -1,4 +1,4 @@
-"""Of all who want the lease one has it, for as long as it renews."""
+"""One process holds the lease while it renews it."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from streams.adapters.sql.outbox import LEASE_SECONDS
 from streams.core.errors import Unavailable
 
 
-async def test_one_publisher_holds_the_lease_until_it_lets_go_or_stops_renewing(store: Store) -> None:
+async def test_one_publisher_holds_the_lease_until_it_expires(store: Store) -> None:
     first, second = store.lease("first"), store.lease("second")
     assert (await first.renew(), await second.renew(), await first.renew()) == (True, False, True)
     store.clock.advance(LEASE_SECONDS + 1)
@@ -24,14 +24,14 @@ async def test_each_renewal_keeps_the_lease_for_its_whole_time(store: Store) -> 
         assert not await second.renew()
 
 
-async def test_nobody_releases_the_lease_of_another(store: Store) -> None:
+async def test_a_process_cannot_release_another_ones_lease(store: Store) -> None:
     first, second = store.lease("first"), store.lease("second")
     await first.renew()
     await second.release()
     assert not await second.renew()
 
 
-async def test_while_the_database_is_away_nobody_takes_the_lease_or_lets_it_go(away: Store) -> None:
+async def test_an_outage_leaves_the_lease_as_it_is(away: Store) -> None:
     lease = away.lease("first")
     with pytest.raises(Unavailable):
         await lease.renew()

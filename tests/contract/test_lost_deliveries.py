@@ -1,4 +1,4 @@
-"""What an embedded broker forgot becomes dead letters that can be retried."""
+"""Deliveries lost with an embedded broker become dead letters."""
 
 from builders import NOON, attempt, delivery
 from contract.stores import SqlStore
@@ -10,7 +10,7 @@ from streams.core.delivery_state import RecordedValue, fold
 from streams.core.outcome import OutcomeKind
 
 
-async def test_what_waits_is_ended_and_nothing_else(database: SqlStore) -> None:
+async def test_only_waiting_deliveries_are_ended(database: SqlStore) -> None:
     waiting = delivery(event_id="evt_waiting")
     in_tier = attempt(event_id="evt_tier", next_step=NextStep.TIER, tier="30s", outcome=OutcomeKind.TIMEOUT)
     held = delivery(event_id="evt_held").held(HoldReason.PAUSED, "pause_1", attempted=False)

@@ -1,4 +1,4 @@
-"""A database is brought to this version's schema and back, and says in words when it cannot be."""
+"""Migrations go up and down, and errors of a database name their reason."""
 
 import re
 import resource
@@ -39,7 +39,7 @@ def tables(url: URL) -> set[str]:
 
 
 async def fill(url: URL) -> int:
-    """Rows in the tables that the stages write; how many deliveries are listed then."""
+    """Insert rows into the tables of the stages. Returns the count of listed deliveries."""
     database = Database(url)
     try:
         await SqlAccounts(database).add(
@@ -64,7 +64,7 @@ async def test_up_and_down_and_up_again_with_rows_in_the_tables(url: URL) -> Non
 
 
 def execute(url: URL, *statements: str) -> list[tuple[Any, ...]]:
-    """The rows of the last one, if it has any."""
+    """The rows of the last statement, if it has any."""
     engine = create_engine(url.set(drivername="sqlite") if url.get_backend_name() == "sqlite" else url)
     try:
         with engine.begin() as connection:
@@ -89,14 +89,14 @@ def test_the_migrations_lead_to_the_tables_as_declared(url: URL) -> None:
     migrate.differences(url)
 
 
-def test_an_empty_database_is_told_what_it_needs(url: URL) -> None:
+def test_an_empty_database_names_the_command_to_run(url: URL) -> None:
     with pytest.raises(Misconfigured, match=r"schema is empty, this version needs .*: run `scorm-webhooks db upgrade`"):
         migrate.require_head(url)
     migrate.upgrade(url)
     migrate.require_head(url)
 
 
-async def test_without_the_tables_a_stage_waits_for_a_person_and_drops_nothing(url: URL) -> None:
+async def test_without_its_tables_a_stage_waits_and_drops_nothing(url: URL) -> None:
     database, message = Database(url), r"no such table|does not exist"
     with pytest.raises(Unavailable, match=message):
         await SqlOutbox(database, FakeClock()).due(1)
@@ -107,7 +107,7 @@ async def test_without_the_tables_a_stage_waits_for_a_person_and_drops_nothing(u
     await database.close()
 
 
-async def test_a_damaged_sqlite_file_is_waited_out_and_nothing_is_taken_for_stored(tmp_path: Path) -> None:
+async def test_a_damaged_sqlite_file_is_waited_out(tmp_path: Path) -> None:
     path = tmp_path / "db.sqlite"
     path.write_bytes(b"this is no database at all, but it is long enough to look like a file of one" * 100)
     url = url_of(f"sqlite:///{path}")
@@ -128,7 +128,7 @@ def test_a_folder_that_is_not_there_is_named_by_its_variable(tmp_path: Path) -> 
 
 @contextmanager
 def full_disk(at_bytes: int) -> Iterator[None]:
-    """No file of this process can grow beyond `at_bytes`."""
+    """Keep files of this process from growing beyond `at_bytes`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (at_bytes, hard))
     try:
@@ -137,7 +137,7 @@ def full_disk(at_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-async def test_a_full_disk_is_waited_out_and_nothing_is_taken_for_stored(tmp_path: Path) -> None:
+async def test_a_full_disk_is_waited_out(tmp_path: Path) -> None:
     url = url_of(f"sqlite:///{tmp_path}/db.sqlite")
     migrate.upgrade(url)
     database = Database(url)

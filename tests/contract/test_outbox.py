@@ -1,4 +1,4 @@
-"""Every change of a webhook is owed to the topic until its newest version is there."""
+"""A changed webhook is due until its newest version is on the topic."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from streams.ports import Due
 
 
 async def describe(store: Store, text: str, webhook_id: str = "wh_crm") -> int:
-    """Change a webhook; its version."""
+    """Change a webhook. Returns its version."""
     changed = await store.webhooks.change(webhook_id, lambda r: replace(r, description=text))
     assert changed is not None
     return changed.webhook.version
@@ -58,7 +58,7 @@ async def test_webhooks_are_listed_by_account_oldest_first(store: Store) -> None
     assert await store.webhooks.list("nobody") == []
 
 
-async def test_a_deleted_webhook_is_due_as_a_tombstone_and_listed_no_more(store: Store) -> None:
+async def test_a_deleted_webhook_is_due_as_a_tombstone(store: Store) -> None:
     await store.webhooks.change("wh_crm", lambda r: None)
     assert [due.webhook for due in await store.outbox.due(10)] == [None]
     assert await store.webhooks.list() == []
@@ -68,14 +68,14 @@ async def test_a_deleted_webhook_is_due_as_a_tombstone_and_listed_no_more(store:
 # -- what the publisher does -----------------------------------------------------------------------------------
 
 
-async def test_what_was_published_is_due_no_more(store: Store) -> None:
+async def test_a_published_webhook_is_not_due(store: Store) -> None:
     assert not await store.propagation.is_published("wh_crm")
     await publish_all(store)
     assert await due_ids(store) == []
     assert await store.propagation.is_published("wh_crm")
 
 
-async def test_the_oldest_change_is_due_first_and_no_more_than_was_asked_for(store: Store) -> None:
+async def test_the_oldest_change_is_due_first_up_to_the_limit(store: Store) -> None:
     for webhook_id in ("wh_a", "wh_b"):
         store.clock.advance(1)
         await store.webhooks.add(Registration(webhook(id=webhook_id), NOON))
@@ -85,7 +85,7 @@ async def test_the_oldest_change_is_due_first_and_no_more_than_was_asked_for(sto
     assert await due_ids(store, limit=2) == ["wh_a", "wh_b"]
 
 
-async def test_a_change_while_the_older_version_was_being_published_stays_due(store: Store) -> None:
+async def test_a_change_during_a_publication_stays_due(store: Store) -> None:
     [older] = await store.outbox.due(10)
     await describe(store, "newer")
     await store.outbox.published([(older, NOON)])
@@ -94,7 +94,7 @@ async def test_a_change_while_the_older_version_was_being_published_stays_due(st
     assert not await store.propagation.is_published("wh_crm")
 
 
-async def test_all_that_was_published_together_is_due_no_more(store: Store) -> None:
+async def test_webhooks_published_together_are_not_due(store: Store) -> None:
     for webhook_id in ("wh_a", "wh_b"):
         await store.webhooks.add(Registration(webhook(id=webhook_id), NOON))
     first, *others = await store.outbox.due(10)
@@ -102,7 +102,7 @@ async def test_all_that_was_published_together_is_due_no_more(store: Store) -> N
     assert await store.outbox.due(10) == [first]
 
 
-async def test_the_first_record_sets_the_creation_time(store: Store) -> None:
+async def test_the_first_record_of_a_webhook_sets_its_creation(store: Store) -> None:
     [first] = await store.outbox.due(10)
     assert first.webhook
     assert first.webhook.created_at is None
@@ -114,7 +114,7 @@ async def test_the_first_record_sets_the_creation_time(store: Store) -> None:
     assert registration.webhook.created_at == NOON
 
 
-async def test_comparing_with_the_topic_makes_due_what_differs_and_names_strangers(store: Store) -> None:
+async def test_a_comparison_makes_differences_due(store: Store) -> None:
     [due] = await store.outbox.due(10)
     await publish_all(store)
     assert await store.outbox.compare({"wh_crm": due.version}, {}) == []
@@ -123,7 +123,7 @@ async def test_comparing_with_the_topic_makes_due_what_differs_and_names_strange
     assert await due_ids(store) == ["wh_crm"]
 
 
-async def test_a_deleted_webhook_that_is_still_on_the_topic_is_due_again(store: Store) -> None:
+async def test_a_deleted_webhook_still_on_the_topic_is_due_again(store: Store) -> None:
     await store.webhooks.change("wh_crm", lambda r: None)
     [due] = await store.outbox.due(10)
     await publish_all(store)
@@ -133,13 +133,13 @@ async def test_a_deleted_webhook_that_is_still_on_the_topic_is_due_again(store: 
     assert await store.outbox.due(10) == [due]
 
 
-async def test_whoever_waits_for_a_change_is_told_of_one(store: Store) -> None:
+async def test_a_change_ends_the_wait_for_changes(store: Store) -> None:
     waiting = asyncio.create_task(store.outbox.changed())
     await describe(store, "changed")
     await asyncio.wait_for(waiting, 10)
 
 
-async def test_whoever_waits_for_a_change_of_a_database_that_is_away_is_not_left_waiting(away: Store) -> None:
+async def test_an_outage_ends_a_wait_for_changes(away: Store) -> None:
     with suppress(Unavailable):
         await asyncio.wait_for(away.outbox.changed(), 10)
 
@@ -159,7 +159,7 @@ async def test_a_database_that_is_away_says_so(away: Store) -> None:
             await work
 
 
-async def test_a_live_webhook_with_a_tombstone_is_due_in_a_newer_version(store: Store) -> None:
+async def test_a_live_webhook_with_a_tombstone_gets_a_newer_version(store: Store) -> None:
     [due] = await store.outbox.due(10)
     await publish_all(store)
     tombstone = due.version + 1000
@@ -170,7 +170,7 @@ async def test_a_live_webhook_with_a_tombstone_is_due_in_a_newer_version(store: 
     assert again.webhook.version == again.version
 
 
-async def test_what_another_writer_overtook_is_due_in_a_version_not_below_its(store: Store) -> None:
+async def test_an_overtaken_webhook_is_due_in_a_newer_version(store: Store) -> None:
     [due] = await store.outbox.due(10)
     await publish_all(store)
     await store.outbox.owe({"wh_crm": due.version, "wh_ghost": 1})

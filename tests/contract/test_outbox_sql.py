@@ -1,4 +1,4 @@
-"""What only two transactions at once can show of the outbox."""
+"""The outbox under concurrent transactions."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from contract.stores import SqlStore
 from streams.adapters.sql.dirty_webhooks import make_dirty
 
 
-async def test_a_comparison_that_began_before_a_change_does_not_make_the_older_version_due(database: SqlStore) -> None:
+async def test_a_comparison_does_not_undo_a_concurrent_change(database: SqlStore) -> None:
     [older] = await database.outbox.due(10)
     await database.webhooks.change("wh_crm", lambda r: replace(r, description="newer"))
     insert = sqlite_insert if database.database.is_sqlite else postgres_insert
@@ -20,8 +20,8 @@ async def test_a_comparison_that_began_before_a_change_does_not_make_the_older_v
     assert not await database.propagation.is_published("wh_crm")
 
 
-async def test_what_was_taken_from_the_topic_comes_back_in_a_version_newer_than_the_clock(database: SqlStore) -> None:
-    """Its tombstone may be compacted away, and remembered by a stage that runs."""
+async def test_a_webhook_missing_on_the_topic_gets_a_newer_version(database: SqlStore) -> None:
+    """Compaction may have removed the tombstone, which a running stage remembers."""
     [due] = await database.outbox.due(10)
     await database.outbox.published([(due, NOON)])
     database.clock.advance(60)

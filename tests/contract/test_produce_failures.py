@@ -1,4 +1,4 @@
-"""A topic that may be read but not written: records wait for the permission, and cost no memory meanwhile."""
+"""Records for a topic without permission wait, and leave no tasks behind."""
 
 import asyncio
 import ctypes
@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError
 
 from contract.clusters import numbered, until
 from fakes import FakeTelemetry
-from streams.adapters.kafka import record_producer as kafka_log
+from streams.adapters.kafka import record_producer
 from streams.adapters.kafka.config import producer_config
 from streams.adapters.kafka.embedded import EmbeddedBroker
 from streams.adapters.kafka.record_producer import KafkaRecordProducer
@@ -18,7 +18,7 @@ from streams.topics import ATTEMPTS, DELIVERIES, Topic
 
 PRODUCE_REQUEST = 0
 DENIED = KafkaError.TOPIC_AUTHORIZATION_FAILED
-# Of one produce request alone: after `DENIED` librdkafka itself fails each record for some seconds.
+# An error of one produce request. After `DENIED`, librdkafka fails each record for some seconds.
 REFUSED = KafkaError.POLICY_VIOLATION
 
 
@@ -52,7 +52,7 @@ def broker() -> Iterator[DenyingBroker]:
         yield broker
 
 
-def log_on(broker: DenyingBroker, telemetry: FakeTelemetry) -> KafkaRecordProducer:
+def producer_on(broker: DenyingBroker, telemetry: FakeTelemetry) -> KafkaRecordProducer:
     return KafkaRecordProducer(producer_config({"bootstrap.servers": broker.bootstrap}), "", telemetry)
 
 
@@ -62,9 +62,9 @@ def tasks_in_memory() -> int:
 
 
 async def test_failed_retries_of_a_record_leave_nothing(broker: DenyingBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka_log, "RETRY_SECONDS", 0.005)
+    monkeypatch.setattr(record_producer, "RETRY_SECONDS", 0.005)
     telemetry = FakeTelemetry()
-    producer = log_on(broker, telemetry)
+    producer = producer_on(broker, telemetry)
     broker.refuse_requests(60)
     before = tasks_in_memory()
     producing = asyncio.create_task(producer.produce(numbered(ATTEMPTS, 1)))
@@ -76,7 +76,7 @@ async def test_failed_retries_of_a_record_leave_nothing(broker: DenyingBroker, m
 
 async def test_a_denied_topic_is_named_while_others_take_records(broker: DenyingBroker) -> None:
     telemetry = FakeTelemetry()
-    producer = log_on(broker, telemetry)
+    producer = producer_on(broker, telemetry)
     broker.deny_topic(ATTEMPTS)
     producing = asyncio.create_task(producer.produce(numbered(ATTEMPTS, 5)))
     await until(lambda: bool(producer.readiness_problems()))
@@ -87,14 +87,14 @@ async def test_a_denied_topic_is_named_while_others_take_records(broker: Denying
     broker.allow_topic(ATTEMPTS)
     assert len(await producing) == 5
     assert producer.readiness_problems() == []
-    assert [entry.partition(";")[0] for entry, _ in telemetry.logged] == ["topic unavailable", "topic available again"]
+    assert [entry for entry, _ in telemetry.logged] == ["topic_unwritable", "topic_writable"]
     await producer.close()
 
 
 async def test_a_cancelled_produce_retries_nothing(broker: DenyingBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka_log, "RETRY_SECONDS", 0.005)
+    monkeypatch.setattr(record_producer, "RETRY_SECONDS", 0.005)
     telemetry = FakeTelemetry()
-    producer = log_on(broker, telemetry)
+    producer = producer_on(broker, telemetry)
     broker.refuse_requests(1000)
     before = asyncio.all_tasks()
     producing = asyncio.create_task(producer.produce(numbered(ATTEMPTS, 1)))

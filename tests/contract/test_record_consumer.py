@@ -1,4 +1,4 @@
-"""A group's records reach its members, whole and in order, through pauses, handovers and restarts."""
+"""Members of a group read every record in order, through pauses, rebalances and restarts."""
 
 import asyncio
 import os
@@ -32,22 +32,22 @@ from streams.stages.consuming.partition_consumer import PartitionConsumer
 from streams.stages.consuming.partition_state import Handler, StillAssigned
 from streams.topics import ATTEMPTS
 
-# Two keys that neither the product nor the fake puts on the same partition of three.
+# Two keys on different partitions of three, both in Kafka and in the fake.
 ONE, OTHER = b"21", b"a-little-bit-long-string"
 
 
-class Pausing(RecordCollector):
-    """Pauses the partition of a key at an offset, once, as `PartitionConsumer` does at a record that is not due."""
+class PausingHandler(RecordCollector):
+    """Pauses the partition of a key at an offset once, as `PartitionConsumer` does for a record that is not due."""
 
     def __init__(self, consumer: RecordConsumer, key: bytes, offset: int) -> None:
         super().__init__()
         self.consumer, self.key, self.offset = consumer, key, offset
         self.paused: Partition | None = None
         self.was_paused = False
-        self.told_while_paused = 0
+        self.received_while_paused = 0
 
     def received(self, records: Sequence[Record]) -> None:
-        self.told_while_paused += any(record.partition == self.paused for record in records)
+        self.received_while_paused += any(record.partition == self.paused for record in records)
         for record in records:
             if (record.key, record.offset) == (self.key, self.offset) and not self.was_paused:
                 self.paused, self.was_paused = record.partition, True
@@ -61,11 +61,13 @@ class Pausing(RecordCollector):
         self.paused = None
 
 
-async def test_a_paused_partition_goes_on_at_its_offset_and_holds_nobody_up(cluster: Cluster) -> None:
+async def test_a_paused_partition_delays_no_other(cluster: Cluster) -> None:
     consumer = cluster.consumer(ATTEMPTS)
-    handler = Pausing(consumer, ONE, 50)
+    handler = PausingHandler(consumer, ONE, 50)
     async with cluster.producer() as producer:
-        await producer.produce(numbered(ATTEMPTS, 2000, key=ONE))  # several lists, fetched before the pause is obeyed
+        await producer.produce(
+            numbered(ATTEMPTS, 2000, key=ONE)
+        )  # several batches, fetched before the pause takes effect
     async with cluster.producer() as producer, running(consumer.run(handler)):
         await until(lambda: handler.paused is not None)
         await producer.produce([*numbered(ATTEMPTS, 20, key=OTHER), *numbered(ATTEMPTS, 20, key=ONE)])
@@ -73,23 +75,23 @@ async def test_a_paused_partition_goes_on_at_its_offset_and_holds_nobody_up(clus
         one, other = handler.partition_of(ONE), handler.partition_of(OTHER)
         assert one != other
         assert (handler.offsets(one), handler.offsets(other)) == (list(range(50)), list(range(20)))
-        assert not handler.told_while_paused
+        assert not handler.received_while_paused
         handler.resume()
         await until(lambda: len(handler.records) >= 2020 + 20)
     assert handler.offsets(one) == list(range(2020))
 
 
-class Breathing(RecordCollector):
-    """Pauses its partitions after each list, as a stage does whose hands are full, and goes on a moment later."""
+class BusyHandler(RecordCollector):
+    """Pauses its partitions after each batch, as a busy stage does, and resumes them soon."""
 
     def __init__(self, consumer: RecordConsumer) -> None:
         super().__init__()
         self.consumer = consumer
-        self.told_while_paused = 0
+        self.received_while_paused = 0
         self.is_full = False
 
     def received(self, records: Sequence[Record]) -> None:
-        self.told_while_paused += self.is_full
+        self.received_while_paused += self.is_full
         super().received(records)
         self.is_full = True
         for partition in self.committed:
@@ -101,9 +103,9 @@ class Breathing(RecordCollector):
             self.consumer.resume(partition)
 
 
-async def test_a_pause_without_a_rewind_neither_loses_nor_repeats_a_record(cluster: Cluster) -> None:
+async def test_a_pause_without_rewind_loses_and_repeats_nothing(cluster: Cluster) -> None:
     consumer = cluster.consumer(ATTEMPTS)
-    handler = Breathing(consumer)
+    handler = BusyHandler(consumer)
     async with cluster.producer() as producer, running(consumer.run(handler)):
         await producer.produce(numbered(ATTEMPTS, 600))
         while len(handler.records) < 600:
@@ -111,7 +113,7 @@ async def test_a_pause_without_a_rewind_neither_loses_nor_repeats_a_record(clust
             handler.go_on()
         await producer.produce(numbered(ATTEMPTS, 10))
         await until(lambda: handler.is_full)
-    assert not handler.told_while_paused
+    assert not handler.received_while_paused
     for partition in handler.committed:
         offsets = handler.offsets(partition)
         assert offsets == list(range(len(offsets)))
@@ -128,8 +130,8 @@ async def test_every_group_reads_everything(cluster: Cluster) -> None:
         await until(lambda: len(first.records) == len(second.records) == 30)
 
 
-class Broken(RecordCollector):
-    """Has a bug that shows when a record arrives."""
+class FailingHandler(RecordCollector):
+    """Fails when a record arrives."""
 
     lists = 0
 
@@ -138,10 +140,10 @@ class Broken(RecordCollector):
         raise RuntimeError("a bug")
 
 
-async def test_a_handler_that_fails_ends_the_feed_and_its_records_are_read_again(cluster: Cluster) -> None:
+async def test_a_failed_handler_ends_the_consumer(cluster: Cluster) -> None:
     async with cluster.producer() as producer:
         await producer.produce(numbered(ATTEMPTS, 3000))
-    broken = Broken()
+    broken = FailingHandler()
     with pytest.raises(RuntimeError, match="a bug"):
         await asyncio.wait_for(cluster.consumer(ATTEMPTS).run(broken), SECONDS)
     assert broken.lists == 1
@@ -150,23 +152,23 @@ async def test_a_handler_that_fails_ends_the_feed_and_its_records_are_read_again
         await until(lambda: len(handler.records) == 3000)
 
 
-class Clinging(RecordCollector):
-    """Has a bug that shows when a partition goes."""
+class FailingRevocation(RecordCollector):
+    """Fails when a partition is revoked."""
 
     async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
         raise RuntimeError("a bug")
 
 
-async def test_a_handler_that_fails_to_let_go_ends_the_feed(kafka_cluster: KafkaCluster) -> None:
-    clinging = Clinging()
-    feeding = asyncio.create_task(kafka_cluster.consumer(ATTEMPTS).run(clinging))
-    await until(lambda: bool(clinging.committed))
+async def test_a_handler_that_fails_a_revocation_ends_the_consumer(kafka_cluster: KafkaCluster) -> None:
+    handler = FailingRevocation()
+    feeding = asyncio.create_task(kafka_cluster.consumer(ATTEMPTS).run(handler))
+    await until(lambda: bool(handler.committed))
     async with running(kafka_cluster.consumer(ATTEMPTS).run(RecordCollector())):
         with pytest.raises(RuntimeError, match="a bug"):
             await asyncio.wait_for(feeding, SECONDS)
 
 
-async def test_the_next_member_is_told_what_was_committed_with_its_metadata(cluster: Cluster) -> None:
+async def test_the_next_member_gets_the_commit_with_its_metadata(cluster: Cluster) -> None:
     async with cluster.producer() as producer:
         await producer.produce(numbered(ATTEMPTS, 10, key=b"one"))
     first, consumer = RecordCollector(), cluster.consumer(ATTEMPTS)
@@ -182,7 +184,7 @@ async def test_the_next_member_is_told_what_was_committed_with_its_metadata(clus
     assert second.records[0].offset == 4
 
 
-async def test_a_commit_that_waits_for_its_broker_does_not_hide_that_the_broker_is_gone(own_kafka: Kafka) -> None:
+async def test_a_waiting_commit_does_not_hide_an_outage(own_kafka: Kafka) -> None:
     cluster, handler = cluster_on(own_kafka.bootstrap), RecordCollector()
     consumer = cluster.consumer(ATTEMPTS)
     async with cluster.producer() as producer:
@@ -191,7 +193,7 @@ async def test_a_commit_that_waits_for_its_broker_does_not_hide_that_the_broker_
         await until(lambda: bool(handler.records))
         partition, thread = handler.records[0].partition, consumer._thread
         assert thread
-        # It takes the commit, and does not answer any more.
+        # The broker takes the commit and does not answer.
         os.kill(own_kafka.pid, signal.SIGSTOP)
         try:
             committing = asyncio.create_task(consumer.commit({partition: Commit(1, "")}))
@@ -208,7 +210,7 @@ async def test_a_commit_that_waits_for_its_broker_does_not_hide_that_the_broker_
         await until(lambda: second.committed.get(partition) == Commit(1, ""))
 
 
-async def test_whoever_has_left_the_group_commits_no_more(cluster: Cluster) -> None:
+async def test_a_member_that_left_cannot_commit(cluster: Cluster) -> None:
     async with cluster.producer() as producer:
         await producer.produce(numbered(ATTEMPTS, 10, key=b"one"))
     first, consumer = RecordCollector(), cluster.consumer(ATTEMPTS)
@@ -222,7 +224,7 @@ async def test_whoever_has_left_the_group_commits_no_more(cluster: Cluster) -> N
     assert set(second.committed.values()) == {None}
 
 
-async def test_a_partition_is_handed_over_while_its_first_member_lives_with_its_last_words(cluster: Cluster) -> None:
+async def test_a_revoked_partition_is_committed_before_the_handover(cluster: Cluster) -> None:
     first, second = RecordCollector(), RecordCollector()
     async with cluster.producer() as producer, running(cluster.consumer(ATTEMPTS).run(first)):
         await producer.produce(numbered(ATTEMPTS, 90))
@@ -240,8 +242,8 @@ async def test_a_partition_is_handed_over_while_its_first_member_lives_with_its_
                 assert [*first.offsets(partition), *second.offsets(partition)] == list(range(2 * end))
 
 
-class Committing(RecordCollector):
-    """Still commits when it is told that its partitions go, as a stage does that commits at regular times."""
+class CommittingHandler(RecordCollector):
+    """Commits during a revocation, as a stage with regular commits does."""
 
     def __init__(self, consumer: RecordConsumer) -> None:
         super().__init__()
@@ -254,13 +256,13 @@ class Committing(RecordCollector):
         return await super().revoked(partitions, lost=lost)
 
     async def _commit(self, commits: Mapping[Partition, Commit]) -> None:
-        with suppress(Unavailable):  # who is leaving may be too late
+        with suppress(Unavailable):  # the commit may be too late
             await self.consumer.commit(commits)
 
 
-async def test_the_last_words_are_the_last_even_when_an_older_commit_is_under_way(cluster: Cluster) -> None:
+async def test_the_last_commit_wins_over_an_older_one(cluster: Cluster) -> None:
     consumer, second = cluster.consumer(ATTEMPTS), RecordCollector()
-    first = Committing(consumer)
+    first = CommittingHandler(consumer)
     async with cluster.producer() as producer, running(consumer.run(first)):
         await producer.produce(numbered(ATTEMPTS, 90))
         await until(lambda: len(first.records) == 90)
@@ -273,7 +275,7 @@ async def test_the_last_words_are_the_last_even_when_an_older_commit_is_under_wa
             await asyncio.gather(*first.commits)
 
 
-async def test_who_stays_goes_on_where_the_member_that_left_had_committed(cluster: Cluster) -> None:
+async def test_a_member_goes_on_at_the_commit_of_another(cluster: Cluster) -> None:
     first, second = RecordCollector(), RecordCollector()
     async with cluster.producer() as producer, running(cluster.consumer(ATTEMPTS).run(first)):
         await until(lambda: bool(first.committed))
@@ -292,7 +294,7 @@ async def test_who_stays_goes_on_where_the_member_that_left_had_committed(cluste
             assert offsets == list(range(len(offsets)))
 
 
-async def test_a_partition_that_was_paused_when_it_went_is_read_when_it_comes_back(cluster: Cluster) -> None:
+async def test_a_paused_partition_is_read_after_a_rebalance(cluster: Cluster) -> None:
     first, second, consumer = RecordCollector(), RecordCollector(), cluster.consumer(ATTEMPTS)
     async with cluster.producer() as producer, running(consumer.run(first)):
         await producer.produce(numbered(ATTEMPTS, 90))
@@ -306,11 +308,11 @@ async def test_a_partition_that_was_paused_when_it_went_is_read_when_it_comes_ba
         await producer.produce(numbered(ATTEMPTS, 90))
         back = set(second.committed)
         await until(lambda: all(len(first.offsets(partition)) == 2 * ends[partition] for partition in back))
-        # Nobody resumed those that stayed.
+        # The partitions that stayed are still paused.
         assert all(len(first.offsets(partition)) == ends[partition] for partition in ends.keys() - back)
 
 
-async def test_a_retry_is_never_taken_before_it_is_due_and_what_comes_behind_it_is_taken_too(cluster: Cluster) -> None:
+async def test_a_retry_is_not_handled_before_it_is_due(cluster: Cluster) -> None:
     topic, late, taken = "deliveries.retry.1s", list[float](), RecordCollector()
 
     async def work(record: Record, still_assigned: StillAssigned) -> None:
@@ -336,7 +338,7 @@ async def test_a_retry_is_never_taken_before_it_is_due_and_what_comes_behind_it_
         assert offsets == list(range(len(offsets)))
 
 
-async def test_a_group_whose_offsets_lie_beyond_the_end_reads_what_there_is(kafka_cluster: KafkaCluster) -> None:
+async def test_offsets_beyond_the_end_read_from_the_start(kafka_cluster: KafkaCluster) -> None:
     async with kafka_cluster.producer() as producer:
         await producer.produce(numbered(ATTEMPTS, 60))
     group = f"{kafka_cluster.prefix}group"

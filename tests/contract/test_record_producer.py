@@ -1,4 +1,4 @@
-"""Whatever is acknowledged is on the topic: whole, in order, and with the time at which it was appended."""
+"""Acknowledged records are on the topic, in order, with their append time."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ from streams.ports import Outgoing, Partition
 from streams.topics import ATTEMPTS, LARGEST_RECORD_BYTES, RECORD_BYTES
 
 
-async def test_what_is_acknowledged_is_read_in_order_with_the_time_it_was_appended(cluster: Cluster) -> None:
+async def test_acknowledged_records_are_read_with_their_append_time(cluster: Cluster) -> None:
     before = datetime.now(UTC) - timedelta(seconds=5)
     async with cluster.producer() as producer:
         appended = await producer.produce(numbered(ATTEMPTS, 300))
@@ -49,7 +49,7 @@ async def test_a_record_is_read_as_it_was_produced(cluster: Cluster) -> None:
     }
 
 
-async def test_records_of_one_key_are_read_in_the_order_in_which_they_were_produced(cluster: Cluster) -> None:
+async def test_records_of_one_key_keep_their_order(cluster: Cluster) -> None:
     keys = [b"wh_%d" % number for number in range(8)]
     async with cluster.producer() as producer:
         for number in range(20):
@@ -84,7 +84,7 @@ async def test_a_record_too_large_is_refused_alone(cluster: Cluster) -> None:
 
 @pytest.mark.real
 async def test_a_record_that_only_the_broker_refuses_spoils_no_batch(own_kafka: Kafka) -> None:
-    """Larger than the topic takes, and so in one batch with what is good."""
+    """A record that is too large for the topic, in one batch with valid ones."""
     cluster: KafkaCluster = cluster_on(own_kafka.bootstrap)
     noise = random.Random(1).randbytes(RECORD_BYTES + 1000)
     good = numbered(ATTEMPTS, 200, key=b"wh_1")

@@ -1,4 +1,4 @@
-"""What happened is recorded once, whole or not at all, in whatever order it arrives; and failures in a row pause."""
+"""A batch is recorded once and as a whole, and failures in a row pause the webhook."""
 
 from dataclasses import replace
 
@@ -55,7 +55,7 @@ async def test_an_answer_of_any_bytes_is_stored(store: Store) -> None:
     assert seen.attempts[0].response_body == bytes(range(256))
 
 
-async def test_of_a_batch_with_a_row_that_is_refused_nothing_is_recorded(store: Store) -> None:
+async def test_a_batch_with_a_refused_row_records_nothing(store: Store) -> None:
     batch = fold([RecordedValue(delivery(), NOON), RecordedValue(attempt(event_id="evt_odd", message=None), NOON)])
     with pytest.raises(Refused):
         await store.recorder.record(batch)
@@ -70,7 +70,7 @@ async def test_a_database_that_is_away_records_nothing_and_says_so(away: Store) 
 # -- failures in a row -----------------------------------------------------------------------------------------
 
 
-async def test_five_failures_in_a_row_pause_once_and_make_the_webhook_due(store: Store) -> None:
+async def test_five_failures_pause_once_and_make_the_webhook_due(store: Store) -> None:
     await publish_all(store)
     entries = [failed(number) for number in range(1, 8)]
     await store.recorder.record(fold(entries[:4]))
@@ -89,7 +89,7 @@ async def test_attempts_that_are_recorded_again_are_not_counted_again(store: Sto
     assert (await only_webhook(store)).status is Status.ACTIVE
 
 
-async def test_a_success_in_between_starts_the_count_anew(store: Store) -> None:
+async def test_a_success_restarts_the_count(store: Store) -> None:
     await store.recorder.record(fold([failed(number) for number in range(1, 5)]))
     await store.recorder.record(fold([failed(5, outcome=OutcomeKind.DELIVERED)]))
     await store.recorder.record(fold([failed(number) for number in range(6, 10)]))
@@ -109,7 +109,7 @@ async def test_failures_of_an_older_health_epoch_do_not_count(store: Store) -> N
     assert (await only_webhook(store)).status is Status.ACTIVE
 
 
-async def test_while_our_own_network_is_down_nobody_is_paused_for_being_out_of_reach(store: Store) -> None:
+async def test_an_outage_of_our_own_network_pauses_no_webhook(store: Store) -> None:
     refused = fold([failed(number, outcome=OutcomeKind.REFUSED) for number in range(1, 9)])
     await store.recorder.record(replace(refused, own_network_is_down=True))
     assert (await only_webhook(store)).status is Status.ACTIVE
@@ -118,7 +118,7 @@ async def test_while_our_own_network_is_down_nobody_is_paused_for_being_out_of_r
     assert (await only_webhook(store)).status is Status.PAUSED
 
 
-async def test_a_new_health_epoch_starts_the_count_anew(store: Store) -> None:
+async def test_a_new_health_epoch_restarts_the_count(store: Store) -> None:
     await store.recorder.record(fold([failed(number) for number in range(1, 5)]))
     await store.webhooks.change("wh_crm", lambda r: replace(r, webhook=replace(r.webhook, health_epoch=2)))
     await store.recorder.record(fold([failed(number, health_epoch=2) for number in range(5, 9)]))
@@ -127,7 +127,7 @@ async def test_a_new_health_epoch_starts_the_count_anew(store: Store) -> None:
     assert (await only_webhook(store)).status is Status.PAUSED
 
 
-async def test_what_a_deleted_webhook_was_sent_is_recorded_and_pauses_nobody(store: Store) -> None:
+async def test_attempts_of_a_deleted_webhook_pause_nothing(store: Store) -> None:
     await store.webhooks.change("wh_crm", lambda r: None)
     await publish_all(store)
     await store.recorder.record(fold([failed(number) for number in range(1, 9)]))
@@ -135,7 +135,7 @@ async def test_what_a_deleted_webhook_was_sent_is_recorded_and_pauses_nobody(sto
     assert await store.outbox.due(10) == []
 
 
-async def test_a_pause_by_hand_stays_what_it_is(store: Store) -> None:
+async def test_a_manual_pause_stays_manual(store: Store) -> None:
     await store.webhooks.change("wh_crm", lambda r: replace(r, webhook=paused(), paused_at=NOON))
     await store.recorder.record(fold([failed(number) for number in range(1, 9)]))
     pause = (await only_webhook(store)).pause
@@ -143,7 +143,7 @@ async def test_a_pause_by_hand_stays_what_it_is(store: Store) -> None:
     assert pause.reason is PauseReason.MANUAL
 
 
-async def test_an_event_keeps_its_first_body_and_the_conflict_is_told(store: Store) -> None:
+async def test_an_event_keeps_its_first_body(store: Store) -> None:
     assert not await store.recorder.record(fold([RecordedValue(delivery(), NOON)]))
     again = fold(
         [RecordedValue(delivery(webhook_id="wh_2"), NOON), RecordedValue(delivery(event_id="evt_other"), NOON)]

@@ -1,4 +1,4 @@
-"""Two recorders with the same deliveries in hand, as after a rebalance, wait for each other, never in a circle."""
+"""Two recorders with the same deliveries do not deadlock."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -26,13 +26,13 @@ async def store(postgresql: str) -> AsyncIterator[SqlStore]:
         yield store
 
 
-async def test_what_one_has_as_new_and_the_other_as_tried_is_recorded_by_both(store: SqlStore) -> None:
+async def test_two_recorders_of_one_delivery_do_not_deadlock(store: SqlStore) -> None:
     crm, lms = delivery(webhook_id="wh_crm"), delivery(webhook_id="wh_lms", event_id="evt_another")
     busy = delivery(event_id=before(crm))
     await store.recorder.record(batch(busy))
-    async with asyncio.TaskGroup() as recording, store.database.transaction() as somebody:
-        await somebody.execute(select(deliveries).where(deliveries.c.id == busy.id).with_for_update())
-        # This one has written lms and waits for somebody, before it comes to crm.
+    async with asyncio.TaskGroup() as recording, store.database.transaction() as other:
+        await other.execute(select(deliveries).where(deliveries.c.id == busy.id).with_for_update())
+        # This recorder has written lms and waits, before it writes crm.
         recording.create_task(store.recorder.record(batch(lms, attempt_of(busy), attempt_of(crm))))
         await waiting(store, 1)
         recording.create_task(store.recorder.record(batch(crm, attempt_of(lms))))
@@ -52,13 +52,13 @@ def attempt_of(made: Delivery) -> Attempt:
 
 
 def before(made: Delivery) -> str:
-    """An event whose delivery to that webhook comes first in the order of ids."""
+    """An event whose delivery to this webhook has the lower id."""
     events: Sequence[str] = [uuid4().hex for _ in range(100)]
     return min(events, key=lambda event: str(delivery(event_id=event, webhook_id=made.webhook_id).id))
 
 
 async def waiting(store: SqlStore, count: int) -> None:
-    """Until so many statements wait for a lock."""
+    """Wait until this many statements wait for a lock."""
     async with asyncio.timeout(10):
         while True:
             async with store.database.reading() as connection:

@@ -1,4 +1,4 @@
-"""What the tables keep: the same as the fake of the stages, the mails that are owed, and nothing that they refuse."""
+"""The tables keep what the fake keeps, and refused rows."""
 
 import random
 from dataclasses import replace
@@ -21,7 +21,7 @@ from streams.core.event import check_event, render
 HISTORY = history("evt_1") + history("evt_2")
 
 
-async def test_random_batches_in_any_order_leave_what_the_fake_of_the_stages_keeps(database: SqlStore) -> None:
+async def test_random_batches_leave_the_same_state_as_the_fake(database: SqlStore) -> None:
     dice, fake = random.Random(7), FakeRecorder()
     for _ in range(60):
         batch = fold(dice.choices(HISTORY, k=dice.randint(1, 6)))
@@ -45,9 +45,9 @@ async def test_a_pause_owes_one_mail_however_often_the_webhook_fails(database: S
     assert await database.count(mails) == 1
 
 
-async def test_a_row_that_the_database_refuses_is_refused_and_not_waited_for(database: SqlStore) -> None:
+async def test_a_refused_row_is_not_retried(database: SqlStore) -> None:
     poison: Attempt = attempt(message="a\0b")
-    if database.database.is_sqlite:  # which takes a NUL in a text
+    if database.database.is_sqlite:  # SQLite takes a NUL in a text
         await database.recorder.record(fold([RecordedValue(poison, NOON)]))
         assert await database.count(attempts) == 1
         return

@@ -1,4 +1,4 @@
-"""A new encryption key takes the place of an old one, and no webhook notices."""
+"""A new encryption key replaces an old one without an interruption."""
 
 import asyncio
 from dataclasses import replace
@@ -41,7 +41,7 @@ def service(store: SqlStore, encryption: FernetEncryption) -> SecretService:
 
 
 async def sealed_with(store: SqlStore, encryption: FernetEncryption) -> None:
-    """The one webhook of the store has a secret and a header that this key sealed."""
+    """Give the webhook of the store a secret and a header, encrypted with this key."""
 
     def locked(known: Registration) -> Registration:
         secrets = (EncryptedSecret(encryption.encrypt(SECRET)),)
@@ -52,7 +52,7 @@ async def sealed_with(store: SqlStore, encryption: FernetEncryption) -> None:
     await publish_all(store)
 
 
-async def test_after_it_the_newest_key_alone_opens_everything_and_each_webhook_is_published_again(
+async def test_after_a_reencryption_only_the_newest_key_is_needed(
     database: SqlStore,
 ) -> None:
     old, new = generate_key(), generate_key()
@@ -71,7 +71,7 @@ async def test_after_it_the_newest_key_alone_opens_everything_and_each_webhook_i
     assert (audit_entry.action, audit_entry.object_id) == ("webhook.reencrypted", "wh_crm")
 
 
-async def test_what_no_key_opens_is_named_and_left_as_it_is(database: SqlStore) -> None:
+async def test_an_undecryptable_secret_is_named_and_kept(database: SqlStore) -> None:
     await sealed_with(database, FernetEncryption([generate_key()]))
     before = await database.webhooks.find("wh_crm")
     with pytest.raises(InvalidRecord, match="a key that is not configured here"):
@@ -88,7 +88,7 @@ async def test_a_webhook_that_was_deleted_meanwhile_is_passed_over(database: Sql
     assert await service(database, FernetEncryption([generate_key(), old])).reencrypt(by="ada") == 0
 
 
-async def test_only_who_has_a_key_that_opens_the_check_may_change_anything(database: SqlStore) -> None:
+async def test_only_the_right_keys_may_change_anything(database: SqlStore) -> None:
     ours, theirs = (FernetEncryption([generate_key()]) for _ in range(2))
     await sealed_with(database, ours)
     await SqlEncryptionCheck(database.database, ours).verified()
@@ -114,14 +114,14 @@ async def test_any_of_the_keys_opens_the_check(database: SqlStore) -> None:
     assert both.problems() == []
 
 
-async def test_two_who_look_first_agree_on_one_check(database: SqlStore) -> None:
+async def test_two_first_processes_agree_on_one_check(database: SqlStore) -> None:
     encryption = FernetEncryption([generate_key()])
     await sealed_with(database, encryption)
     checks = [SqlEncryptionCheck(database.database, encryption) for _ in range(5)]
     assert len(set(await asyncio.gather(*(check.verified() for check in checks)))) == 1
 
 
-async def test_who_cannot_open_what_is_there_does_not_write_the_check(database: SqlStore) -> None:
+async def test_a_process_with_wrong_keys_does_not_write_the_check(database: SqlStore) -> None:
     ours, theirs = (FernetEncryption([generate_key()]) for _ in range(2))
     await sealed_with(database, ours)
     with pytest.raises(WrongKeys):

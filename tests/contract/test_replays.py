@@ -1,4 +1,4 @@
-"""People send deliveries again, as a new generation, and discard dead ones."""
+"""People replay deliveries, and discard dead letters."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -18,9 +18,9 @@ DEAD = DeliveryFilter(state=State.DEAD)
 
 
 def dead(number: int, reason: DeathReason = DeathReason.EXHAUSTED) -> DeadLetter:
-    """Event `number`, given up; the lower number is the older."""
-    owed = delivery(event_id=f"evt_{number}", first_seen_at=NOON + timedelta(seconds=number), step=7, attempt=7)
-    return dead_letter(delivery=owed, reason=reason)
+    """Event `number`, a dead letter. Lower numbers are older."""
+    dead = delivery(event_id=f"evt_{number}", first_seen_at=NOON + timedelta(seconds=number), step=7, attempt=7)
+    return dead_letter(delivery=dead, reason=reason)
 
 
 async def record(store: Store, *values: Delivery | Attempt | DeadLetter) -> None:
@@ -33,7 +33,7 @@ async def delivery_state(store: Store, delivery_id: str) -> DeliveryState:
     return seen.delivery_state
 
 
-async def test_a_dead_letter_starts_a_new_generation_with_a_fresh_schedule(store: Store) -> None:
+async def test_a_replayed_dead_letter_starts_a_new_generation(store: Store) -> None:
     await publish_all(store)
     letter = dead(1)
     await record(store, letter)
@@ -53,7 +53,7 @@ async def test_records_of_the_old_generation_change_nothing_any_more(store: Stor
     assert (await delivery_state(store, letter.delivery.id)).state is State.HELD
 
 
-async def test_what_was_delivered_or_waits_can_be_sent_again(store: Store) -> None:
+async def test_delivered_and_waiting_deliveries_can_be_replayed(store: Store) -> None:
     await record(store, delivery(event_id="evt_1"), attempt(event_id="evt_1"))
     waits = attempt(event_id="evt_2", next_step=NextStep.TIER, tier="30s", outcome=OutcomeKind.TIMEOUT)
     await record(store, delivery(event_id="evt_2"), waits)
@@ -62,7 +62,7 @@ async def test_what_was_delivered_or_waits_can_be_sent_again(store: Store) -> No
         assert await store.replay_lookup.newest(delivery(event_id=event_id).id) == 2
 
 
-async def test_what_is_held_a_test_and_what_a_deleted_webhook_is_owed_is_not_sent_again(store: Store) -> None:
+async def test_held_test_and_deleted_deliveries_are_not_replayed(store: Store) -> None:
     await record(store, delivery(event_id="evt_1").held(HoldReason.BUSY, None, attempted=False))
     await record(
         store, delivery(event_id="evt_2", trigger=Trigger.TEST), attempt(event_id="evt_2", trigger=Trigger.TEST)
@@ -82,7 +82,7 @@ async def test_only_those_that_match_are_sent_again_the_oldest_first(store: Stor
     assert await store.replays.replay(exhausted) == [dead(3).delivery.id]
 
 
-async def test_only_what_is_dead_is_discarded_and_then_stays_so(store: Store) -> None:
+async def test_only_dead_letters_are_discarded(store: Store) -> None:
     await record(store, dead(1), delivery(event_id="evt_2"))
     assert await store.replays.discard(DeliveryFilter()) == [dead(1).delivery.id]
     await record(store, dead(1))
@@ -90,7 +90,7 @@ async def test_only_what_is_dead_is_discarded_and_then_stays_so(store: Store) ->
     assert await store.replays.discard(DeliveryFilter()) == []
 
 
-async def test_the_newest_generation_of_many_is_known_and_of_strangers_is_not(store: Store) -> None:
+async def test_the_newest_generation_of_known_deliveries_is_found(store: Store) -> None:
     letters = [dead(number) for number in range(5)]
     await record(store, *letters)
     await store.replays.replay(replace(DEAD, ids=[letters[0].delivery.id]))
@@ -99,7 +99,7 @@ async def test_the_newest_generation_of_many_is_known_and_of_strangers_is_not(st
     assert await store.replay_lookup.newest("unknown") is None
 
 
-async def test_a_database_that_is_away_says_so_but_keeps_no_delivery_waiting(away: Store) -> None:
+async def test_a_database_outage_delays_no_delivery(away: Store) -> None:
     for work in (away.replays.replay(DEAD), away.replays.discard(DEAD)):
         with pytest.raises(Unavailable):
             await work

@@ -1,4 +1,4 @@
-"""A tier that left the schedule is kept while somebody waits in it, and is removed only when told to."""
+"""A tier that left the schedule stays while records wait in it."""
 
 from collections.abc import Sequence
 
@@ -21,12 +21,12 @@ def topics(schedule: str, partitions: int = PARTITIONS) -> list[Topic]:
 
 
 def changes(plan: Sequence[Change]) -> dict[str, tuple[Action, str]]:
-    """What is not kept."""
+    """The changes of a plan, without those that keep a topic."""
     return {c.topic.name: (c.action, c.message) for c in plan if c.action is not Action.KEEP}
 
 
 class SqlDeployment:
-    """Its topics are those of the schedule 1s,2s; then 2s leaves it."""
+    """A cluster with the topics of the schedule 1s,2s. Then 2s leaves the schedule."""
 
     def __init__(self, bootstrap: str, prefix: str) -> None:
         self._servers = {"bootstrap.servers": bootstrap}
@@ -35,7 +35,7 @@ class SqlDeployment:
         self.admin.apply(self.admin.plan(topics("1s,2s")))
 
     def wait(self, counts: Sequence[int]) -> None:
-        """Let so many records wait in each partition of the tier."""
+        """Produce this many records to each partition of the tier."""
         producer = Producer(self._servers)
         for number, count in enumerate(counts):
             for _ in range(count):
@@ -43,7 +43,7 @@ class SqlDeployment:
         assert producer.flush(20) == 0
 
     def commit(self, offsets: Sequence[int], metadata: str = "", group: str = "deliver") -> None:
-        """As a stage of that group does."""
+        """Commit as a stage of the group does."""
         consumer = Consumer({**self._servers, "group.id": self._prefix + group})
         partitions = [
             TopicPartition(self._prefix + RETIRED, number, offset, metadata) for number, offset in enumerate(offsets)
@@ -52,7 +52,7 @@ class SqlDeployment:
         consumer.close()
 
     def forget(self, offsets: Sequence[int]) -> None:
-        """As retention does, up to an offset of each partition."""
+        """Delete records up to an offset of each partition, as retention does."""
         ends = [TopicPartition(self._prefix + RETIRED, number, offset) for number, offset in enumerate(offsets)]
         client = AdminClient({**self._servers})
         for forgotten in client.delete_records(ends).values():
@@ -81,12 +81,12 @@ def test_a_plan_tells_how_many_wait_in_a_retired_tier(deployment: SqlDeployment)
     assert deployment.plan() == {RETIRED: (Action.RETIRED, kept + "1 record still waits in it")}
 
 
-def test_a_retired_tier_is_kept_unless_told_even_when_nobody_waits_in_it(deployment: SqlDeployment) -> None:
+def test_an_empty_retired_tier_is_kept_by_default(deployment: SqlDeployment) -> None:
     deployment.admin.apply(deployment.admin.plan(topics("1s")))
     assert RETIRED in deployment.admin.existing()
 
 
-def test_a_retired_tier_where_nobody_waits_is_removed_and_the_rest_is_kept(deployment: SqlDeployment) -> None:
+def test_an_empty_retired_tier_is_removed_on_request(deployment: SqlDeployment) -> None:
     deployment.wait([3, 4])
     deployment.commit([3, 4])
     deployment.remove()
@@ -94,7 +94,7 @@ def test_a_retired_tier_where_nobody_waits_is_removed_and_the_rest_is_kept(deplo
     assert deployment.plan() == {}
 
 
-def test_one_that_was_never_written_to_is_removed_though_nobody_committed_anything(deployment: SqlDeployment) -> None:
+def test_a_retired_tier_without_any_commit_is_removed(deployment: SqlDeployment) -> None:
     deployment.remove()
     assert RETIRED not in deployment.admin.existing()
 
@@ -107,7 +107,7 @@ def test_one_that_was_never_written_to_is_removed_though_nobody_committed_anythi
         pytest.param([3, 4], "", "record", "7 records still wait", id="read by another group"),
     ],
 )
-def test_one_that_somebody_waits_in_is_not_removed_and_nothing_else_is_changed(
+def test_a_retired_tier_with_records_is_not_removed(
     deployment: SqlDeployment, offsets: Sequence[int], metadata: str, group: str, left: str
 ) -> None:
     deployment.wait([3, 4])
@@ -133,7 +133,7 @@ def test_a_retired_tier_that_stays_grows_with_its_family(deployment: SqlDeployme
     assert "7 records" in deployment.plan(partitions=3)[RETIRED][1]
 
 
-def test_what_retention_took_away_does_not_wait(deployment: SqlDeployment) -> None:
+def test_records_deleted_by_retention_do_not_count(deployment: SqlDeployment) -> None:
     deployment.wait([3, 4])
     deployment.forget([3, 4])
     deployment.remove()

@@ -1,4 +1,4 @@
-"""Every client of Kafka comes in by the doors that the environment names, and says why where it may not."""
+"""Every Kafka client uses the configured security, and logs why a broker rejects it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -12,8 +12,8 @@ import trustme
 from builders import webhook
 from fakes import FakeTelemetry, until
 from real.secured_kafka import PASSWORD, USER, SecuredKafka
-from streams.adapters.faust_app import FaustCrashed, FaustStage
-from streams.adapters.kafka import record_producer as kafka_log
+from streams.adapters.faust.stage import FaustCrashed, FaustStage
+from streams.adapters.kafka import record_producer
 from streams.adapters.kafka.config import kafka_properties
 from streams.adapters.kafka.record_producer import KafkaRecordProducer
 from streams.adapters.kafka.topics_admin import TopicsAdmin
@@ -40,7 +40,7 @@ EVENT = {
 
 def by_password(kafka: SecuredKafka, mechanism: str) -> Environ:
     return {
-        "KAFKA_BOOTSTRAP_SERVERS": kafka.password_door,
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.password_listener,
         "KAFKA_CONFIG_SECURITY_PROTOCOL": "SASL_SSL",
         "KAFKA_CONFIG_SASL_MECHANISM": mechanism,
         "KAFKA_CONFIG_SASL_USERNAME": USER,
@@ -51,7 +51,7 @@ def by_password(kafka: SecuredKafka, mechanism: str) -> Environ:
 
 def by_certificate(kafka: SecuredKafka) -> Environ:
     return {
-        "KAFKA_BOOTSTRAP_SERVERS": kafka.certificate_door,
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.certificate_listener,
         "KAFKA_CONFIG_SECURITY_PROTOCOL": "SSL",
         "KAFKA_CONFIG_SSL_CA_LOCATION": str(kafka.authority),
         "KAFKA_CONFIG_SSL_CERTIFICATE_LOCATION": str(kafka.client),
@@ -60,7 +60,7 @@ def by_certificate(kafka: SecuredKafka) -> Environ:
 
 
 class RecordCollector:
-    """Remembers the records that a feed hands over."""
+    """Collects the records of a consumer."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -76,7 +76,7 @@ class RecordCollector:
 
 @asynccontextmanager
 async def in_background(work: Coroutine[Any, Any, Any]) -> AsyncIterator[None]:
-    """Runs in the block; must end within the deadline once it is cancelled."""
+    """Run a task during the block. It must end in time when it is cancelled."""
     task = asyncio.create_task(work)
     try:
         yield
@@ -91,9 +91,9 @@ async def in_background(work: Coroutine[Any, Any, Any]) -> AsyncIterator[None]:
 
 @pytest.fixture(params=["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "certificate"])
 def environ(request: pytest.FixtureRequest, secured_kafka: SecuredKafka, topic_prefix: str) -> Environ:
-    """Of somebody with the right key to a door, for whom every topic was made through that door."""
-    door = request.param
-    key = by_certificate(secured_kafka) if door == "certificate" else by_password(secured_kafka, door)
+    """The environment of a client with valid credentials for a listener, where every topic exists."""
+    listener = request.param
+    key = by_certificate(secured_kafka) if listener == "certificate" else by_password(secured_kafka, listener)
     admin = TopicsAdmin(kafka_properties(key), topic_prefix)
     admin.apply(admin.plan(TOPICS))
     return {**key, "SCORM_WEBHOOKS_TOPIC_PREFIX": topic_prefix}
@@ -113,7 +113,7 @@ def test_topics_are_made_and_seen(environ: Environ) -> None:
     assert existing == {topic.name: topic.partitions for topic in TOPICS}
 
 
-async def test_what_a_log_produces_a_feed_reads_and_commits(environ: Environ) -> None:
+async def test_produced_records_are_consumed_and_committed(environ: Environ) -> None:
     deployment, handler = SqlDeployment.from_environment(environ), RecordCollector()
     consumer = deployment.consumer("record", [ATTEMPTS], FakeTelemetry())
     async with log_of(deployment) as producer, in_background(consumer.run(handler)):
@@ -123,7 +123,7 @@ async def test_what_a_log_produces_a_feed_reads_and_commits(environ: Environ) ->
     assert handler.records[0].value == b"value"
 
 
-async def test_the_view_is_read(environ: Environ) -> None:
+async def test_the_subscriptions_are_read(environ: Environ) -> None:
     deployment = SqlDeployment.from_environment(environ)
     subscriptions = deployment.subscriptions_reader(FakeTelemetry())
     async with log_of(deployment) as producer, in_background(subscriptions.run()):
@@ -150,14 +150,14 @@ async def test_faust_reads_what_a_producer_team_publishes(environ: Environ, topi
         await until(lambda: len(read) == 1, SECONDS)
 
 
-# -- who may not, and how it is said ---------------------------------------------------------------------------
+# -- rejected clients ---------------------------------------------------------------------------
 
 PASSWORD_REFUSED = "Authentication failed"
 
 
 @pytest.fixture(params=["wrong password", "wrong SCRAM password", "strange authority", "no certificate"])
 def refused(request: pytest.FixtureRequest, secured_kafka: SecuredKafka, tmp_path: Path) -> tuple[Environ, str]:
-    """The environment of somebody who may not come in, and the words by which they see why."""
+    """The environment of a client that the broker rejects, and a part of the reason."""
     if request.param == "wrong password":
         return {**by_password(secured_kafka, "PLAIN"), "KAFKA_CONFIG_SASL_PASSWORD": "wrong"}, PASSWORD_REFUSED
     if request.param == "wrong SCRAM password":
@@ -184,15 +184,15 @@ def test_a_stage_that_may_not_come_in_says_so_at_its_start(
 Run = Callable[[SqlDeployment, FakeTelemetry], Coroutine[Any, Any, Any]]
 
 
-async def feed_runs(deployment: SqlDeployment, telemetry: FakeTelemetry) -> None:
+async def run_consumer(deployment: SqlDeployment, telemetry: FakeTelemetry) -> None:
     await deployment.consumer("record", [ATTEMPTS], telemetry).run(RecordCollector())
 
 
-async def view_runs(deployment: SqlDeployment, telemetry: FakeTelemetry) -> None:
+async def run_reader(deployment: SqlDeployment, telemetry: FakeTelemetry) -> None:
     await deployment.subscriptions_reader(telemetry).run()
 
 
-async def log_produces(deployment: SqlDeployment, telemetry: FakeTelemetry) -> None:
+async def run_producer(deployment: SqlDeployment, telemetry: FakeTelemetry) -> None:
     producer = deployment.producer(telemetry)
     try:
         await producer.produce([Outgoing(ATTEMPTS, b"key", b"value")])
@@ -200,17 +200,17 @@ async def log_produces(deployment: SqlDeployment, telemetry: FakeTelemetry) -> N
         await producer.close()
 
 
-@pytest.mark.parametrize("run", [feed_runs, view_runs, log_produces])
-async def test_a_client_that_may_no_longer_come_in_says_why_once_and_can_be_stopped(
+@pytest.mark.parametrize("run", [run_consumer, run_reader, run_producer])
+async def test_a_rejected_client_logs_the_reason_once_and_stops(
     run: Run, refused: tuple[Environ, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environ, message = refused
-    monkeypatch.setattr(kafka_log, "FLUSH_SECONDS", 1.0)
+    monkeypatch.setattr(record_producer, "FLUSH_SECONDS", 1.0)
     telemetry = FakeTelemetry()
     async with in_background(run(SqlDeployment.from_environment(environ), telemetry)):
         await until(lambda: bool(telemetry.logged), SECONDS)
     [(entry, about)] = telemetry.logged
-    assert entry.startswith("broker unavailable")
+    assert entry == "broker_unreachable"
     assert message in str(about["why"])
 
 
@@ -224,11 +224,11 @@ async def test_faust_ends_and_its_log_says_why(
 
     with pytest.raises(FaustCrashed, match="Unable to bootstrap"):
         await asyncio.wait_for(stage.run(handle), SECONDS)
-    # Python's TLS hears of a refused certificate only as a connection that closed.
+    # Python's TLS sees a rejected certificate only as a closed connection.
     assert (message if message != "alert bad" else "closed") in caplog.text
 
 
-def test_a_producer_team_that_may_not_come_in_is_told_why(refused: tuple[Environ, str]) -> None:
+def test_a_rejected_event_producer_names_the_reason(refused: tuple[Environ, str]) -> None:
     environ, message = refused
     theirs = {name: value for name, value in kafka_properties(environ).items() if name != "bootstrap.servers"}
     patience = {"message.timeout.ms": "3000"}

@@ -1,4 +1,4 @@
-"""What the view on Kafka says of itself while it cannot be relied on."""
+"""The reader of subscriptions says why it is not ready, and ends when the topic is recreated."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ from builders import webhook
 from contract.clusters import CODEC, SECONDS, KafkaCluster, cluster_on, running, until
 from real.kafka import Kafka
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.kafka import broker_clock, subscriptions_reader
+from streams.adapters.kafka import broker_clock, standstill_watch, subscriptions_thread
 from streams.adapters.kafka.end_offset import SubscriptionsReaderFailed
 from streams.core.subscriptions_table import SENTINEL_KEY, Sentinel
 from streams.ports import Outgoing, RecordValue
@@ -21,7 +21,7 @@ def sentinel(live: int, check: str | None = None) -> Outgoing:
     return Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), Sentinel("one", live, check).encode())
 
 
-async def test_the_view_is_ready_with_its_sentinel_only(kafka_cluster: KafkaCluster) -> None:
+async def test_the_reader_is_ready_only_with_a_sentinel(kafka_cluster: KafkaCluster) -> None:
     reader = kafka_cluster.reader()
     async with kafka_cluster.producer() as producer, running(reader.run()):
         await producer.produce([Outgoing(SUBSCRIPTIONS, b"wh_0", CODEC.encode(webhook(id="wh_0")))])
@@ -34,7 +34,7 @@ async def test_the_view_is_ready_with_its_sentinel_only(kafka_cluster: KafkaClus
 
 
 class FastClock:
-    """Ten minutes ahead."""
+    """A clock that is ten minutes fast."""
 
     def now(self) -> datetime:
         return datetime.now(UTC) + timedelta(minutes=10)
@@ -50,7 +50,7 @@ async def test_a_stage_whose_clock_is_wrong_is_not_ready_and_says_so(kafka_clust
         assert "clock is +600 s off" in reader.readiness_problems()[0]
 
 
-async def test_an_old_sentinel_makes_a_stage_wait_for_the_next_one_which_tells_whose_clock_is_wrong(
+async def test_after_an_old_sentinel_a_stage_waits_for_the_next(
     kafka_cluster: KafkaCluster,
 ) -> None:
     async with kafka_cluster.producer() as producer:
@@ -65,7 +65,7 @@ async def test_an_old_sentinel_makes_a_stage_wait_for_the_next_one_which_tells_w
             await until(lambda: "clock is +600 s off" in reader.readiness_problems()[0])
 
 
-async def test_a_stage_does_not_wait_for_ever_for_a_publisher_that_is_away(
+async def test_a_stage_goes_on_without_a_publisher(
     kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broker_clock, "NEXT_SENTINEL_SECONDS", 0.2)
@@ -77,7 +77,7 @@ async def test_a_stage_does_not_wait_for_ever_for_a_publisher_that_is_away(
         assert reader.readiness_problems() == []
 
 
-async def test_a_record_that_is_appended_while_the_end_is_asked_for_is_no_sign_of_another_topic(
+async def test_a_record_appended_during_a_question_is_harmless(
     kafka_cluster: KafkaCluster,
 ) -> None:
     reader, done = kafka_cluster.reader(), asyncio.Event()
@@ -96,13 +96,11 @@ async def test_a_record_that_is_appended_while_the_end_is_asked_for_is_no_sign_o
         await asyncio.wait_for(asyncio.gather(*asking), SECONDS)
 
 
-async def test_a_topic_that_was_made_anew_ends_the_view_though_its_consumer_says_nothing(
-    own_kafka: Kafka, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(subscriptions_reader, "WATCH_SECONDS", 0.2)
+async def test_a_silently_recreated_topic_ends_the_reader(own_kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standstill_watch, "WATCH_SECONDS", 0.2)
     admin = AdminClient({"bootstrap.servers": own_kafka.bootstrap})
     admin.create_topics([NewTopic(SUBSCRIPTIONS, 1, 1)])[SUBSCRIPTIONS].result(SECONDS)
-    # Every restart of a broker raises the epoch of its partitions' leader; a new topic begins at the first.
+    # A restart of a broker raises the leader epoch of its partitions. A recreated topic starts at the first epoch.
     own_kafka.kill()
     own_kafka.start()
     cluster = KafkaCluster({"bootstrap.servers": own_kafka.bootstrap}, "")
@@ -114,14 +112,14 @@ async def test_a_topic_that_was_made_anew_ends_the_view_though_its_consumer_says
     admin.delete_topics([SUBSCRIPTIONS])[SUBSCRIPTIONS].result(SECONDS)
     await until(lambda: SUBSCRIPTIONS not in admin.list_topics(timeout=SECONDS).topics)
     admin.create_topics([NewTopic(SUBSCRIPTIONS, 1, 1)])[SUBSCRIPTIONS].result(SECONDS)
-    with pytest.raises(SubscriptionsReaderFailed, match="made anew"):
+    with pytest.raises(SubscriptionsReaderFailed, match="was recreated"):
         await asyncio.wait_for(running, SECONDS)
 
 
-async def test_while_the_broker_is_away_the_view_says_that_it_may_be_behind(
+async def test_the_reader_is_not_ready_while_the_broker_is_away(
     own_kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscriptions_reader, "WATCH_SECONDS", 0.2)
+    monkeypatch.setattr(standstill_watch, "WATCH_SECONDS", 0.2)
     cluster = cluster_on(own_kafka.bootstrap)
     reader = cluster.reader()
     async with cluster.producer() as producer:
@@ -136,15 +134,17 @@ async def test_while_the_broker_is_away_the_view_says_that_it_may_be_behind(
             await until(lambda: reader.readiness_problems() == [])
 
 
-async def test_a_bug_in_the_thread_ends_the_view(kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscriptions_reader, "RECORDS_AT_ONCE", None)
+async def test_a_bug_in_the_thread_ends_the_reader(
+    kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions_thread, "RECORDS_AT_ONCE", None)
     async with kafka_cluster.producer() as producer:
         await producer.produce([sentinel(0)])
     with pytest.raises(TypeError):
         await asyncio.wait_for(kafka_cluster.reader().run(), SECONDS)
 
 
-async def test_a_sentinel_of_another_incarnation_ends_the_view(kafka_cluster: KafkaCluster) -> None:
+async def test_a_sentinel_of_another_incarnation_ends_the_reader(kafka_cluster: KafkaCluster) -> None:
     reader = kafka_cluster.reader()
     async with kafka_cluster.producer() as producer:
         await producer.produce([sentinel(0)])
@@ -156,13 +156,13 @@ async def test_a_sentinel_of_another_incarnation_ends_the_view(kafka_cluster: Ka
 
 
 class BrokenCodec(AvroCodec):
-    """Has a bug that shows when a record is read."""
+    """A codec with a bug."""
 
     def decode(self, value: bytes) -> RecordValue:
         raise RuntimeError("a bug")
 
 
-async def test_a_bug_met_while_reading_ends_the_view_rather_than_lose_a_webhook(kafka_cluster: KafkaCluster) -> None:
+async def test_a_bug_while_reading_ends_the_reader(kafka_cluster: KafkaCluster) -> None:
     async with kafka_cluster.producer() as producer:
         await producer.produce([Outgoing(SUBSCRIPTIONS, b"wh_0", CODEC.encode(webhook(id="wh_0"))), sentinel(1)])
     with pytest.raises(RuntimeError, match="a bug"):

@@ -1,4 +1,4 @@
-"""The webhooks of the topic: all of them or none, the newest of each, and never less than another process saw."""
+"""The table has all webhooks of the topic, each in its newest version."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
@@ -14,8 +14,8 @@ from streams.ports import Outgoing, RecordProducer, Subscriptions
 from streams.topics import SUBSCRIPTIONS
 
 
-class Board:
-    """The topic as `publish` writes it, and one view of it."""
+class TopicFixture:
+    """The topic as `publish` writes it, and a table that reads it."""
 
     def __init__(self, producer: RecordProducer, subscriptions: Subscriptions) -> None:
         self._kafka = producer
@@ -43,9 +43,9 @@ class Board:
 
 
 @pytest_asyncio.fixture
-async def board(cluster: Cluster) -> AsyncIterator[Board]:
+async def topic(cluster: Cluster) -> AsyncIterator[TopicFixture]:
     async with cluster.producer() as producer, cluster.subscriptions() as subscriptions:
-        yield Board(producer, subscriptions)
+        yield TopicFixture(producer, subscriptions)
 
 
 async def is_waiting(task: asyncio.Task[SubscriptionsPosition] | asyncio.Task[None]) -> bool:
@@ -60,78 +60,78 @@ def begun(waiting: Awaitable[None]) -> asyncio.Task[None]:
     return asyncio.create_task(wait())
 
 
-async def test_what_was_just_published_is_seen_by_whoever_catches_up(board: Board) -> None:
-    await board.put("wh_0")
-    await board.mark(1)
+async def test_catch_up_includes_what_was_just_published(topic: TopicFixture) -> None:
+    await topic.put("wh_0")
+    await topic.mark(1)
     for number in range(1, 6):
-        await board.put(f"wh_{number}", version=number + 1)
-        await board.caught_up()
-        assert board.table.find(f"wh_{number}") is not None
-    await board.remove("wh_3", version=9)
-    await board.caught_up()
-    assert board.table.find("wh_3") is None
-    assert len(board.table.of_account("acme")) == 5
-    assert board.table.of_account("nobody") == []
+        await topic.put(f"wh_{number}", version=number + 1)
+        await topic.caught_up()
+        assert topic.table.find(f"wh_{number}") is not None
+    await topic.remove("wh_3", version=9)
+    await topic.caught_up()
+    assert topic.table.find("wh_3") is None
+    assert len(topic.table.of_account("acme")) == 5
+    assert topic.table.of_account("nobody") == []
 
 
-async def test_nobody_has_caught_up_before_the_sentinel_is_read_and_all_that_it_counts(board: Board) -> None:
-    await board.put("wh_0")
-    catching_up = asyncio.create_task(board.table.catch_up())
-    await until(lambda: board.table.find("wh_0") is not None)
+async def test_catch_up_waits_for_all_webhooks_of_the_sentinel(topic: TopicFixture) -> None:
+    await topic.put("wh_0")
+    catching_up = asyncio.create_task(topic.table.catch_up())
+    await until(lambda: topic.table.find("wh_0") is not None)
     assert await is_waiting(catching_up)
-    await board.mark(live=2)
-    await board.put("wh_0", version=2, url="https://marked.example.com")
-    await until(lambda: board.url_of("wh_0") == "https://marked.example.com")
+    await topic.mark(live=2)
+    await topic.put("wh_0", version=2, url="https://marked.example.com")
+    await until(lambda: topic.url_of("wh_0") == "https://marked.example.com")
     assert await is_waiting(catching_up)
-    await board.put("wh_1")
+    await topic.put("wh_1")
     seen = await asyncio.wait_for(catching_up, SECONDS)
     assert seen == SubscriptionsPosition("one", 4)
 
 
-async def test_an_older_version_that_comes_later_changes_nothing(board: Board) -> None:
-    await board.mark(0)
-    await board.put("wh_0", version=5, url="https://new.example.com")
-    await board.put("wh_0", version=4, url="https://old.example.com")
-    await board.caught_up()
-    assert board.url_of("wh_0") == "https://new.example.com"
-    await board.remove("wh_0", version=6)
-    await board.put("wh_0", version=5)
-    await board.caught_up()
-    assert board.table.find("wh_0") is None
+async def test_an_older_version_that_comes_later_changes_nothing(topic: TopicFixture) -> None:
+    await topic.mark(0)
+    await topic.put("wh_0", version=5, url="https://new.example.com")
+    await topic.put("wh_0", version=4, url="https://old.example.com")
+    await topic.caught_up()
+    assert topic.url_of("wh_0") == "https://new.example.com"
+    await topic.remove("wh_0", version=6)
+    await topic.put("wh_0", version=5)
+    await topic.caught_up()
+    assert topic.table.find("wh_0") is None
 
 
-async def test_the_first_record_sets_the_creation_time(board: Board) -> None:
-    await board.mark(0)
-    await board.put("wh_0")
-    await board.caught_up()
-    first = board.table.find("wh_0")
-    await board.put("wh_0", version=2)
-    await board.caught_up()
-    second = board.table.find("wh_0")
+async def test_the_first_record_of_a_webhook_sets_its_creation(topic: TopicFixture) -> None:
+    await topic.mark(0)
+    await topic.put("wh_0")
+    await topic.caught_up()
+    first = topic.table.find("wh_0")
+    await topic.put("wh_0", version=2)
+    await topic.caught_up()
+    second = topic.table.find("wh_0")
     assert first
     assert second
     assert second.version == 2
     assert first.created_at == second.created_at is not None
 
 
-async def test_what_another_process_saw_is_there_after_a_wait(board: Board) -> None:
-    await board.mark(0)
-    seen = await board.caught_up()
-    await board.put("wh_0")
-    await asyncio.wait_for(board.table.wait_for(SubscriptionsPosition("one", seen.offset + 1)), SECONDS)
-    assert board.table.find("wh_0") is not None
+async def test_a_position_of_another_process_is_waited_for(topic: TopicFixture) -> None:
+    await topic.mark(0)
+    seen = await topic.caught_up()
+    await topic.put("wh_0")
+    await asyncio.wait_for(topic.table.wait_for(SubscriptionsPosition("one", seen.offset + 1)), SECONDS)
+    assert topic.table.find("wh_0") is not None
 
 
-async def test_a_position_beyond_the_end_is_not_waited_for(board: Board) -> None:
-    await board.mark(0)
-    await board.caught_up()
-    await asyncio.wait_for(board.table.wait_for(SubscriptionsPosition("one", 2**62)), SECONDS)
+async def test_a_position_beyond_the_end_is_not_waited_for(topic: TopicFixture) -> None:
+    await topic.mark(0)
+    await topic.caught_up()
+    await asyncio.wait_for(topic.table.wait_for(SubscriptionsPosition("one", 2**62)), SECONDS)
 
 
-async def test_what_was_seen_on_a_topic_that_is_no_more_is_waited_for_by_nobody(board: Board) -> None:
-    await board.mark(0)
-    await board.caught_up()
-    await asyncio.wait_for(board.table.wait_for(SubscriptionsPosition("another", 1_000_000)), SECONDS)
+async def test_a_position_on_a_deleted_topic_is_not_waited_for(topic: TopicFixture) -> None:
+    await topic.mark(0)
+    await topic.caught_up()
+    await asyncio.wait_for(topic.table.wait_for(SubscriptionsPosition("another", 1_000_000)), SECONDS)
 
 
 UNREADABLE = [
@@ -144,13 +144,13 @@ UNREADABLE = [
 ]
 
 
-async def test_records_that_nobody_can_read_leave_in_force_what_was_known(board: Board) -> None:
-    await board.mark(0)
-    await board.put("wh_0", url="https://known.example.com")
+async def test_an_invalid_record_leaves_the_webhook_as_it_was(topic: TopicFixture) -> None:
+    await topic.mark(0)
+    await topic.put("wh_0", url="https://known.example.com")
     for number, (key, value) in enumerate(UNREADABLE, start=1):
-        await board.write(key, value)
-        await board.put(f"wh_{number}")
-        await board.caught_up()
-        assert board.table.find(f"wh_{number}") is not None
-    assert board.url_of("wh_0") == "https://known.example.com"
-    assert await board.caught_up() == SubscriptionsPosition("one", 2 + 2 * len(UNREADABLE))
+        await topic.write(key, value)
+        await topic.put(f"wh_{number}")
+        await topic.caught_up()
+        assert topic.table.find(f"wh_{number}") is not None
+    assert topic.url_of("wh_0") == "https://known.example.com"
+    assert await topic.caught_up() == SubscriptionsPosition("one", 2 + 2 * len(UNREADABLE))

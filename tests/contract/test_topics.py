@@ -1,4 +1,4 @@
-"""`topics plan` and `topics apply` on Apache Kafka: they create and extend, and refuse what would lose data."""
+"""`topics plan` and `topics apply` on Apache Kafka create and extend topics, and lose no data."""
 
 from dataclasses import replace
 
@@ -32,13 +32,13 @@ def admin(empty: TopicsAdmin) -> TopicsAdmin:
     return empty
 
 
-def test_on_an_empty_cluster_every_topic_is_to_be_created_and_a_plan_makes_nothing(empty: TopicsAdmin) -> None:
+def test_a_plan_for_an_empty_cluster_creates_every_topic(empty: TopicsAdmin) -> None:
     plan = empty.plan(topics("1s,2s", 2))
     assert [(change.action, change.topic) for change in plan] == [(Action.CREATE, t) for t in topics("1s,2s", 2)]
     assert empty.existing() == {}
 
 
-def test_what_was_applied_is_there_as_declared_and_a_second_plan_keeps_it(admin: TopicsAdmin) -> None:
+def test_applied_topics_are_as_declared_and_stay(admin: TopicsAdmin) -> None:
     assert actions(admin.plan(topics("1s,2s", 2))) == {Action.KEEP}
     assert admin.existing() == {topic.name: topic.partitions for topic in topics("1s,2s", 2)}
 
@@ -54,7 +54,7 @@ def test_a_config_that_is_not_as_declared_is_named_and_set(admin: TopicsAdmin) -
     assert actions(admin.plan(shorter)) == {Action.KEEP}
 
 
-def test_more_partitions_grow_the_whole_family_a_retired_tier_too(admin: TopicsAdmin) -> None:
+def test_more_partitions_grow_the_whole_family(admin: TopicsAdmin) -> None:
     plan = admin.plan(topics("1s,5s", 3))
     assert {c.topic.name for c in plan if c.action is Action.CREATE} == {"deliveries.retry.5s"}
     admin.apply(plan)
@@ -62,7 +62,7 @@ def test_more_partitions_grow_the_whole_family_a_retired_tier_too(admin: TopicsA
     assert {admin.existing()[name] for name in family} == {3}
 
 
-def test_whoever_asks_right_after_apply_sees_what_it_made(empty: TopicsAdmin) -> None:
+def test_topics_are_visible_right_after_apply(empty: TopicsAdmin) -> None:
     for partitions in range(1, 11):
         empty.apply(empty.plan(topics("1s,2s", partitions)))
         assert actions(empty.plan(topics("1s,2s", partitions))) <= {Action.KEEP, Action.RETIRED}
@@ -74,9 +74,9 @@ def test_a_tier_that_left_the_schedule_is_named_and_kept(admin: TopicsAdmin) -> 
     assert "still read" in retired.message
 
 
-def test_fewer_partitions_are_refused_in_words_and_nothing_is_changed(admin: TopicsAdmin) -> None:
+def test_fewer_partitions_are_refused_and_change_nothing(admin: TopicsAdmin) -> None:
     before = admin.existing()
-    with pytest.raises(Misconfigured, match="deliveries: has 2 partitions, more than the 1 that the settings say"):
+    with pytest.raises(Misconfigured, match="deliveries: has 2 partitions, more than the 1 in the settings"):
         admin.apply(admin.plan(topics("1s,2s,9s", 1)))
     assert admin.existing() == before
 

@@ -1,4 +1,4 @@
-"""A consumer reads a topic that is created later, and goes on reading those that it has."""
+"""A consumer reads a new topic without a restart."""
 
 from contract.clusters import PARTITIONS, KafkaCluster, RecordCollector, numbered, running, until
 from streams.adapters.kafka.topics_admin import TopicsAdmin
@@ -11,7 +11,7 @@ WITHIN_SECONDS = 10.0
 
 
 def create_later(cluster: KafkaCluster) -> None:
-    """What `topics apply` does after a change of the schedule."""
+    """Create a topic, as `topics apply` does after a change of the schedule."""
     if cluster.embedded:
         cluster.embedded.create(cluster.prefix + LATER, PARTITIONS)
         return
@@ -22,7 +22,9 @@ def create_later(cluster: KafkaCluster) -> None:
 async def test_a_new_retry_topic_is_read_without_a_restart(kafka_cluster: KafkaCluster) -> None:
     consumer, handler = kafka_cluster.consumer(TEST_DELIVERIES), RecordCollector()
     admin = TopicsAdmin(kafka_cluster.properties, kafka_cluster.prefix)
-    watch = TopicsWatch(admin.existing, consumer, lambda name: name == TEST_DELIVERIES or bool(tier_of(name)), [LATER])
+    watch = TopicsWatch(
+        admin.existing, consumer.subscribe, lambda name: name == TEST_DELIVERIES or bool(tier_of(name)), [LATER]
+    )
     async with kafka_cluster.producer() as producer, running(consumer.run(handler)), running(watch.run()):
         await producer.produce(numbered(TEST_DELIVERIES, 10))
         await until(lambda: len(handler.records) == 10 and watch.missing == [LATER])

@@ -102,7 +102,7 @@ def test_versions_are_those_of_the_topic() -> None:
     assert view_of(replace(A, version=3), B).versions() == {"wh_a": 3, "wh_b": 1}
 
 
-def test_the_first_record_sets_the_creation_time() -> None:
+def test_the_first_record_of_a_webhook_sets_its_creation() -> None:
     table = view_of(A)
     table.put(1, replace(A, version=2), NOON + timedelta(hours=1))
     found = table.find(A.id)

@@ -56,11 +56,11 @@ def test_a_killed_broker_loses_nothing_and_is_logged_once(
         receiver.wait_for("/crm", wanted, 90)
         until(lambda: system.states() == {"delivered": 100}, 60, "all of it recorded")
         until(lambda: all(system.is_ready(stage) for stage in STAGES), 60, "every stage ready again")
-        # Once by each of its clients that noticed: the view, its look at the topic's end, the feed, the log.
-        assert told(system, "deliver", "broker unavailable") <= 4
+        until(lambda: told(system, "deliver", "broker_reachable") == 1, 10, "the end of the outage")
+        assert told(system, "deliver", "broker_unreachable") == 1
         for stage in READERS:
-            # Unsparing they say some hundreds of lines here.
-            assert sum("stage" not in line for line in system.log_events(stage)) < 100, "its Kafka clients talk much"
+            # Without the limit on repeated lines there are hundreds of them.
+            assert sum("logger" in line for line in system.log_events(stage)) < 100, "its Kafka clients log too much"
     finally:
         system.close()
 
@@ -109,7 +109,7 @@ def test_events_are_delivered_during_a_database_outage(
         own_postgres.start()
         until(lambda: system.states() == {"delivered": 100}, 60, "all of it recorded")
         until(lambda: all(system.is_ready(stage) for stage in STAGES), 30, "every stage ready again")
-        assert told(system, "record", "database unavailable") == 1
+        assert told(system, "record", "database_unreachable") == 1
     finally:
         system.close()
 

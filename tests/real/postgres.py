@@ -1,4 +1,4 @@
-"""A real PostgreSQL on a loopback port, with whichever server version this machine has."""
+"""Run PostgreSQL on a loopback port, in the version of this machine."""
 
 import os
 import pwd
@@ -15,14 +15,14 @@ import psycopg
 import parts
 from real.process import Process, free_ports
 
-# The data lives as long as the tests do: no fsync, but a killed server process still loses nothing.
+# Without fsync, a killed server process loses nothing, which is enough for tests.
 FAST = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "256MB", "max_connections": "200"}
 # A committed transaction survives a power failure.
 PRODUCTION = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "max_connections": "200"}
 
 
 class Postgres:
-    """Starts when made; `stop` and `start` bring it back on the same data and the same port."""
+    """Runs from its creation. `stop` and `start` keep its data and port."""
 
     def __init__(self, settings: Mapping[str, str] = FAST) -> None:
         self._settings = settings
@@ -39,7 +39,7 @@ class Postgres:
         self.start()
 
     def url(self) -> str:
-        """The address of a new, empty database."""
+        """The URL of a new, empty database."""
         name = f"t{uuid4().hex[:12]}"
         with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
@@ -59,14 +59,14 @@ class Postgres:
         return self._process.pid
 
     def stop(self) -> None:
-        """Ends it without waiting for its clients to leave, as a failing-over server does."""
+        """Stop it without waiting for its clients, as in a failover."""
         self._end(signal.SIGINT)
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
 
     def remove(self) -> None:
-        """Stops it for good and takes its data away."""
+        """Stop it and delete its data."""
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -93,7 +93,7 @@ class Postgres:
 
 
 def other_user() -> str | None:
-    """PostgreSQL refuses to run as root: then it runs as somebody else."""
+    """The user of the server: another one than root, which PostgreSQL refuses."""
     if os.geteuid() != 0:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}

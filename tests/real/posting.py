@@ -1,4 +1,4 @@
-"""POSTs by a real `HttpSender` to endpoints on loopback, as tests want them."""
+"""POST by a real `HttpSender` to endpoints on loopback."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from streams.core.request import Request
 
 LOOPBACK = parse_networks("127.0.0.0/8,::1/128")
 PATIENCE = 10.0
-# For what must not come: waiting for it longer would prove no more.
+# How long to wait for what must not happen.
 SOON = 0.2
 
 
@@ -32,7 +32,7 @@ async def sending(**options: Any) -> AsyncIterator[HttpSender]:
 
 
 async def sent(script: Script, **options: Any) -> Response | Failure:
-    """What becomes of one POST to an endpoint with this script."""
+    """The result of one POST to an endpoint with this script."""
     async with endpoint(script) as there, sending(**options) as sender:
         return await sender.send(post(there))
 
@@ -48,7 +48,7 @@ def failed(result: Response | Failure) -> Failure:
 
 
 def at(*addresses: str) -> Lookup:
-    """A look-up that gives these addresses to every name."""
+    """A look-up that returns these addresses for every name."""
 
     async def lookup(host: str) -> Sequence[str]:
         return addresses

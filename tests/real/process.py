@@ -1,4 +1,4 @@
-"""A server process that never outlives the test session, however that ends."""
+"""A server process that ends with the test session, even by kill -9."""
 
 import contextlib
 import fcntl
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-# Reads a pipe that only we hold: it closes when we end, even by kill -9, and then the group is killed.
+# Reads our pipe, which closes when this process ends, even by kill -9. Then it kills the process group.
 WATCHER = 'read -r _; kill -s KILL -- "-$0"'
 PATIENCE_SECONDS = 60.0
 
@@ -21,7 +21,7 @@ _SHARED = (Path(tempfile.gettempdir()) / f"scorm-webhooks-ports-{os.getuid()}").
 
 
 class Process:
-    """One running server in a process group of its own, what it prints in a file."""
+    """A server in its own process group. Its output goes to a file."""
 
     def __init__(self, command: Sequence[str | Path], log: Path, user: str | None = None) -> None:
         self._log = log
@@ -53,7 +53,7 @@ class Process:
             time.sleep(0.02)
 
     def end(self, with_signal: signal.Signals) -> None:
-        """Ends the server and waits for it; one that ignores the signal is killed."""
+        """Stop the server and wait. Kill it if it ignores the signal."""
         if with_signal == signal.SIGKILL:
             self._kill()
         else:
@@ -67,7 +67,7 @@ class Process:
         self._watcher.communicate()
 
     def _kill(self) -> None:
-        """Kills its children too: PostgreSQL's leave the group, and live on for a moment with its memory."""
+        """Kill it with its children. Those of PostgreSQL leave the group and hold its memory for a moment."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
             family = [int(child) for child in children.read_text().split()]
@@ -77,7 +77,7 @@ class Process:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, below those that the kernel gives to clients: none of them comes in between.
+    """Free ports, below the range from which the kernel assigns ports to clients.
 
     Nor does another process of these tests, which may look for one before this one's server listens.
     """
@@ -91,7 +91,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def _is_ours(port: int) -> bool:
-    """Whether this process has the port's byte of a file that all share; the kernel gives it back when it ends."""
+    """Lock the port's byte of a shared file. The kernel releases it when this process ends."""
     try:
         fcntl.lockf(_SHARED, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
     except BlockingIOError:

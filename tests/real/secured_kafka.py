@@ -1,4 +1,4 @@
-"""A real Apache Kafka with two more doors, both TLS: one asks for a password, one for a client's certificate."""
+"""Run Apache Kafka with two TLS listeners: one asks for a password, one for a client certificate."""
 
 from pathlib import Path
 
@@ -11,9 +11,8 @@ from real.process import free_ports
 USER = "webhooks"
 PASSWORD = "correct-horse"
 
-# What is named a second time replaces what the plain broker has. Its own door stays: the broker talks to itself
-# there, and is asked there whether it is up.
-DOORS = """\
+# These replace the settings of the plain broker. Its plain listener stays for the broker itself and for health checks.
+LISTENERS = """\
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},\
 PASSWORD://127.0.0.1:{password},CERTIFICATE://127.0.0.1:{certificate}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port},\
@@ -32,7 +31,7 @@ listener.name.password.scram-sha-512.sasl.jaas.config={login}.scram.ScramLoginMo
 
 
 class SecuredKafka(Kafka):
-    """`password_door` and `certificate_door` are `host:port`; `client` is the certificate that opens the second."""
+    """A broker with two TLS listeners. `password_listener` and `certificate_listener` are `host:port`."""
 
     _format_options = tuple(
         option
@@ -42,15 +41,15 @@ class SecuredKafka(Kafka):
 
     def _properties(self, port: int, controller: int) -> str:
         password, certificate = free_ports(2)
-        self.password_door = f"127.0.0.1:{password}"
-        self.certificate_door = f"127.0.0.1:{certificate}"
+        self.password_listener = f"127.0.0.1:{password}"
+        self.certificate_listener = f"127.0.0.1:{certificate}"
         authority = trustme.CA()
         self.authority = self._folder / "ca.pem"
         self.client = self._folder / "client.pem"
         authority.cert_pem.write_to_path(self.authority)
         _write(authority.issue_cert("127.0.0.1"), self._folder / "server.pem")
         _write(authority.issue_cert("client.example"), self.client)
-        return super()._properties(port, controller) + DOORS.format(
+        return super()._properties(port, controller) + LISTENERS.format(
             port=port,
             controller=controller,
             password=password,
@@ -63,7 +62,7 @@ class SecuredKafka(Kafka):
 
 
 def _write(certificate: trustme.LeafCert, path: Path) -> None:
-    """Key and chain in one file; the key as PKCS #8, the only form that Kafka reads."""
+    """Write key and chain to one file. Kafka reads only PKCS #8 keys."""
     key = load_pem_private_key(certificate.private_key_pem.bytes(), password=None)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     path.write_bytes(pem + b"".join(chain.bytes() for chain in certificate.cert_chain_pems))

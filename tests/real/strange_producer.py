@@ -1,6 +1,6 @@
-"""Produces what no client of ours would: header names that are not UTF-8, times of no calendar.
+"""Produce malformed records: header names that are not UTF-8, and times outside the calendar.
 
-A program of its own, because aiokafka only lets its Python parts be told to write such bytes:
+This is a separate program, because only the Python parts of aiokafka write such bytes:
 `python strange_producer.py <bootstrap> <topic>`.
 """
 
@@ -15,14 +15,14 @@ VALUE = b"strange"
 
 
 def produce_strange_records(bootstrap: str, topic: str) -> int:
-    """How many were produced; each has a value of its own that begins with `VALUE`."""
+    """Produce them. Returns the count. Each value is unique and begins with `VALUE`."""
     command = [sys.executable, str(Path(__file__)), bootstrap, topic]
     env = {**os.environ, "AIOKAFKA_NO_EXTENSIONS": "1"}
     return int(subprocess.run(command, env=env, check=True, capture_output=True, text=True, timeout=60).stdout)
 
 
 class RawName(str):
-    """A header's name that is written as these bytes."""
+    """A header name whose bytes are not UTF-8."""
 
     __slots__ = ()
 

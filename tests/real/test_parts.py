@@ -1,4 +1,4 @@
-"""The real parts do what the other tests rely on."""
+"""The real servers do what the other tests rely on."""
 
 import os
 import subprocess
@@ -104,7 +104,7 @@ def test_a_row_survives_kill_9_of_the_server(own_postgres: Postgres) -> None:
 
 
 def said_by_a_killed_session(started: str, *arguments: str | Path) -> str:
-    """What `started` is in a session of its own that dies by kill -9 right after."""
+    """Run `started` in another session, and kill that session at once."""
     script = (
         "import os, signal, sys; from pathlib import Path;"
         "from real.container import KafkaInContainer; from real.process import Process;"

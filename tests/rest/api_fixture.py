@@ -18,42 +18,25 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.app import create_app
-from api.services import Services
 from builders import NOON
 from fakes import FakeClock, FakeKafka, FakeTelemetry
-from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.encryption import FernetEncryption, generate_key
+from streams.adapters.encryption import generate_key
 from streams.adapters.sql import migrate
-from streams.adapters.sql.account_webhooks import SqlAccountWebhooks
-from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
-from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.database import Database, database_url
-from streams.adapters.sql.delivery_log import SqlDeliveryLog
-from streams.adapters.sql.encryption_check import SqlEncryptionCheck
-from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.adapters.sql.jobs import SqlJobs
-from streams.adapters.sql.mails import SqlMails
 from streams.adapters.sql.recorder import SqlRecorder
-from streams.adapters.sql.replays import SqlReplays
-from streams.adapters.sql.webhook_stats import SqlWebhookStats
-from streams.adapters.sql.webhooks import SqlWebhooks
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.errors import Unavailable
+from streams.ports import DnsCheck, PublicationStatus
+from streams.runtime.bootstrap import SqlDeployment
 from streams.services.access import AccessService
-from streams.services.accounts import AccountService
-from streams.services.deliveries import DeliveryService
-from streams.services.ingest import IngestService
-from streams.services.recipients import RecipientService
-from streams.services.secrets import SecretService
-from streams.services.synthetic_events import SyntheticEventService
-from streams.services.webhook_stats import WebhookStatsService
-from streams.services.webhooks import WebhookService
 
 OPERATOR_KEY = "operator-key-of-the-tests"
 OTHER_OPERATOR_KEY = "other-operator-key-of-the-tests"
 URL = "https://crm.example.com/hooks"
+PUBLIC_URL = "https://hooks.example.com"
 
 
 @dataclass
@@ -174,6 +157,30 @@ def _migrated() -> str:
     return path
 
 
+@dataclass(frozen=True)
+class ApiDeployment(SqlDeployment):
+    """A deployment on SQL. Time, ids, DNS and publication are fakes."""
+
+    clock: FakeClock = field(default_factory=FakeClock)
+    publisher: FakePublisher = field(default_factory=FakePublisher)
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def new_id(self, prefix: str) -> str:
+        return f"{prefix}_{next(self.numbers):06}"
+
+    def new_token(self) -> str:
+        return f"token-{next(self.numbers):030}"
+
+    def random_bytes(self, size: int) -> bytes:
+        return next(self.numbers).to_bytes(size)
+
+    def dns_check(self) -> DnsCheck:
+        return FakeDnsCheck()
+
+    def publication_status(self) -> PublicationStatus:
+        return self.publisher
+
+
 @asynccontextmanager
 async def open_api(
     url: str, *, requests_a_minute: int = 100_000, webhooks_per_account: int = 1000
@@ -184,92 +191,42 @@ async def open_api(
         await asyncio.to_thread(shutil.copyfile, _migrated(), str(place.database))
     else:
         await asyncio.to_thread(migrate.upgrade, place)
-    database, clock, telemetry = Database(place), FakeClock(), FakeTelemetry()
-    numbers = count(1)
-
-    def new_id(prefix: str) -> str:
-        return f"{prefix}_{next(numbers):06}"
-
-    kafka, publisher, encryption = FakeKafka(clock), FakePublisher(), FernetEncryption([generate_key()])
-    webhooks, accounts, audit = SqlWebhooks(database, clock), SqlAccounts(database), SqlAuditLog(database)
-    deliveries, jobs, codec = SqlDeliveryLog(database), SqlJobs(database, clock), AvroCodec()
-    account_service = AccountService(accounts, clock, new_id, lambda: f"token-{next(numbers):030}")
-    access = AccessService(
-        accounts,
-        SqlApiKeys(database),
-        SqlUsers(database),
-        clock,
-        new_id,
-        lambda: f"token-{next(numbers):030}",
-        [f"ada={OPERATOR_KEY}", OTHER_OPERATOR_KEY],
+    deployment = ApiDeployment.from_environment(
+        {
+            "DATABASE_URL": url,
+            "SCORM_WEBHOOKS_ENCRYPTION_KEYS": generate_key(),
+            "SCORM_WEBHOOKS_OPERATOR_KEYS": f"ada={OPERATOR_KEY},{OTHER_OPERATOR_KEY}",
+            "SCORM_WEBHOOKS_PUBLIC_URL": PUBLIC_URL,
+            "SCORM_WEBHOOKS_WEBHOOKS_PER_ACCOUNT": str(webhooks_per_account),
+        }
     )
-    webhook_service = WebhookService(
-        webhooks,
-        accounts,
-        publisher,
-        encryption,
-        FakeDnsCheck(),
-        clock,
-        new_id,
-        lambda size: bytes(range(size)),
-        webhooks_per_account=webhooks_per_account,
-    )
-    readiness_problems: list[str] = []
+    kafka, telemetry, problems = FakeKafka(deployment.clock), FakeTelemetry(), list[str]()
 
-    async def look() -> list[str]:
-        return readiness_problems
+    async def readiness_problems() -> list[str]:
+        return problems
 
-    services = Services(
-        access=access,
-        accounts=account_service,
-        webhooks=webhook_service,
-        secrets=SecretService(
-            webhook_service,
-            webhooks,
-            encryption,
-            SqlEncryptionCheck(database, encryption),
-            audit,
-            clock,
-            new_id,
-            lambda size: next(numbers).to_bytes(size),
-        ),
-        deliveries=DeliveryService(deliveries, SqlReplays(database, clock), jobs, clock, new_id),
-        webhook_stats=WebhookStatsService(
-            webhook_service, SqlWebhookStats(database), SqlMails(database, new_id), clock, "https://hooks.example.com"
-        ),
-        synthetic_events=SyntheticEventService(webhooks, deliveries, kafka, codec, clock, new_id),
-        ingest=IngestService(kafka, codec, RecipientService(SqlAccountWebhooks(database)), new_id),
-        audit=audit,
-        responses=SqlIdempotencyStore(database),
-        encryption=encryption,
-        clock=clock,
-        telemetry=telemetry,
-        readiness_problems=look,
-        metrics=lambda: (b"numbers\n", "text/plain"),
-    )
+    services = deployment.services(telemetry, kafka, readiness_problems, lambda: (b"numbers\n", "text/plain"))
     app = create_app(services, "1.2.3", requests_a_minute)
-    recorder = SqlRecorder(database, clock, telemetry, new_id)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://hooks.example.com") as client:
-        operator = ApiClient(client, OPERATOR_KEY)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=PUBLIC_URL) as client:
         api = ApiFixture(
-            app,
-            database,
-            recorder,
-            client,
-            access,
-            jobs,
-            clock,
-            kafka,
-            telemetry,
-            publisher,
-            operator,
-            readiness_problems,
+            app=app,
+            database=deployment.database,
+            recorder=deployment.recorder(telemetry),
+            client=client,
+            access=services.access,
+            jobs=deployment.jobs(),
+            clock=deployment.clock,
+            kafka=kafka,
+            telemetry=telemetry,
+            publisher=deployment.publisher,
+            operator=ApiClient(client, OPERATOR_KEY),
+            readiness_problems=problems,
         )
         for name in ("acme", "globex"):
-            opened = await account_service.open(name, [f"ops@{name}.example"], by="test")
+            opened = await services.accounts.open(name, [f"ops@{name}.example"], by="test")
             api.people[name] = ApiClient(client, opened.api_key, opened.account.id)
         yield api
-    await database.close()
+    await deployment.database.close()
 
 
 def errors_of(response: httpx.Response) -> dict[str, str]:

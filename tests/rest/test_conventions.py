@@ -109,7 +109,7 @@ async def test_a_response_that_cannot_be_stored_is_still_sent(api: ApiFixture, m
     monkeypatch.setattr(SqlIdempotencyStore, "finish", away)
     response = await api.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers={"Idempotency-Key": "register-crm"})
     assert (response.status_code, "secret" in response.json()) == (201, True)
-    assert "answer not kept" in [fact for fact, _ in api.telemetry.logged]
+    assert "response_not_stored" in [fact for fact, _ in api.telemetry.logged]
 
 
 async def test_failed_requests_can_be_repeated(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ async def test_a_defect_of_ours_tells_nothing_but_the_requests_id(
     assert (response.status_code, response.json()["type"]) == (500, "urn:scorm-webhooks:broken")
     assert "canary" not in response.text
     assert "canary" not in str(api.telemetry.logged)
-    [told] = [ids for fact, ids in api.telemetry.logged if fact == "request broke"]
+    [told] = [ids for fact, ids in api.telemetry.logged if fact == "request_crashed"]
     assert (told["error"], told["request_id"]) == ("RuntimeError", response.headers["x-request-id"])
 
 
@@ -152,7 +152,7 @@ async def test_a_database_outage_is_503_without_details(api: ApiFixture, monkeyp
 
 async def test_every_request_is_logged_without_ids_or_keys(api: ApiFixture) -> None:
     await api.acme.ask("GET", "/v1/webhooks/wh_unknown")
-    [line] = [ids for fact, ids in api.telemetry.logged if fact == "request"]
+    [line] = [ids for fact, ids in api.telemetry.logged if fact == "request_handled"]
     assert (line["route"], line["status"]) == ("/v1/webhooks/{webhook_id}", 404)
     assert str(line["by"]).startswith("key:")
     assert api.acme.key

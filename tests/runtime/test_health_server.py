@@ -1,4 +1,4 @@
-"""The health port answers probes, whatever else is connected to it."""
+"""The health port answers probes, whatever other clients do."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What `up` makes of a stage that cannot start, while the others take their time to stop."""
+"""`up` names a misconfigured stage, even while other stages stop slowly."""
 
 import asyncio
 from pathlib import Path
@@ -11,8 +11,8 @@ from streams.runtime.bootstrap import SqlDeployment
 from streams.telemetry import PrometheusTelemetry
 
 
-class SlowToStop:
-    """A supervisor that has met a misconfigured stage and still waits for the others."""
+class SlowSupervisor:
+    """A supervisor with a misconfigured stage that still waits for the others."""
 
     is_running = False
 
@@ -25,10 +25,10 @@ class SlowToStop:
         raise Misconfigured("record cannot start")
 
 
-async def test_a_stage_that_cannot_start_is_told_though_the_others_take_time_to_stop(
+async def test_a_misconfigured_stage_is_named_after_a_slow_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "Supervisor", SlowToStop)
+    monkeypatch.setattr(local, "Supervisor", SlowSupervisor)
     deployment = SqlDeployment.from_environment({"SCORM_WEBHOOKS_DATA_DIR": str(tmp_path)})
     with pytest.raises(Misconfigured, match="record cannot start"):
         async with local.system(deployment, PrometheusTelemetry("up")):

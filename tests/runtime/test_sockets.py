@@ -1,5 +1,6 @@
-"""Where a process cannot listen, one line names the setting that is wrong."""
+"""A process that cannot listen names the wrong setting."""
 
+import json
 import re
 import socket
 import subprocess
@@ -33,7 +34,7 @@ def test_a_port_in_use_is_named_by_its_setting() -> None:
 
 
 @pytest.mark.parametrize("host", ["no host", "two..dots", "192.0.2.1"])
-def test_an_address_that_is_not_this_machines_is_named_by_its_setting(host: str) -> None:
+def test_an_address_of_another_machine_names_its_setting(host: str) -> None:
     with pytest.raises(
         Misconfigured,
         match=rf"^X_HOST: cannot listen on {re.escape(host)}:0 \([^()]+\); choose an address of this machine$",
@@ -41,7 +42,7 @@ def test_an_address_that_is_not_this_machines_is_named_by_its_setting(host: str)
         listen(host, 0, "X")
 
 
-def test_a_stage_says_that_its_health_port_is_in_use_though_kafka_is_away(tmp_path: Path) -> None:
+def test_a_used_health_port_is_reported_without_kafka(tmp_path: Path) -> None:
     with listen("127.0.0.1", 0, "X") as taken:
         environ = {
             "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
@@ -52,4 +53,5 @@ def test_a_stage_says_that_its_health_port_is_in_use_though_kafka_is_away(tmp_pa
         command = [sys.executable, "-m", "streams", "deliver"]
         done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=50)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: SCORM_WEBHOOKS_HEALTH_PORT: cannot listen on 127.0.0.1:")
+    reason = json.loads(done.stderr)["why"]
+    assert reason.startswith("SCORM_WEBHOOKS_HEALTH_PORT: cannot listen on 127.0.0.1:")

@@ -105,6 +105,20 @@ async def test_a_mail_is_tried_again_later_and_later(notifying: NotifyFixture) -
     assert (mail.tries, mail.problem) == (4, None)
 
 
+async def test_an_outage_of_the_mail_server_is_logged_once(notifying: NotifyFixture) -> None:
+    notifying.transport.script = [Unavailable("connection refused")] * 2
+    running = asyncio.create_task(notifying.stage().run())
+    async with asyncio.timeout(5):
+        while (mail := await notifying.mail()).sent_at is None:
+            if mail.due_at:
+                notifying.store.clock.advance(max(0.0, (mail.due_at - notifying.store.clock.now()).total_seconds()))
+            await asyncio.sleep(0.005)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    logged = [event for event, _ in notifying.telemetry.logged if event != "mail_postponed"]
+    assert logged == ["mail_server_unreachable", "mail_server_reachable", "mail_sent"]
+
+
 async def test_only_unreached_recipients_get_a_mail_again(notifying: NotifyFixture) -> None:
     async with notifying.store.database.transaction() as connection:
         await connection.execute(update(accounts).values(emails=["ops@acme.example", "cto@acme.example"]))

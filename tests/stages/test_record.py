@@ -99,11 +99,11 @@ async def test_a_database_that_is_away_is_waited_for_and_told_once(it: OffsetTra
     it.recorder.away = True
     it.add(ATTEMPTS, attempt())
     await until(lambda: it.recorder.calls > 5)
-    assert it.telemetry.told("database unavailable; waiting") == 1
+    assert it.telemetry.told("database_unreachable") == 1
     it.recorder.away = False
     await until(lambda: len(it.recorder.attempts) == 1)
     await quiet()
-    assert it.telemetry.told("database available again") == 1
+    assert it.telemetry.told("database_reachable") == 1
 
 
 async def test_a_restart_from_the_last_commit_changes_nothing(it: OffsetTrackerMachine) -> None:

@@ -1,4 +1,4 @@
-"""Nouns as Avro single-object encoding, readable for ever by the fingerprints of every version."""
+"""Encode record values in Avro single-object encoding. Every version of a schema stays readable, by its fingerprint."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,10 +35,10 @@ class _Reader:
 
 
 class AvroCodec:
-    """Nouns as bytes and back (the `Codec` port).
+    """A `Codec` in single-object encoding.
 
-    `versions` gives each schema's versions, oldest first; the last one is written, all are read. Two versions
-    that differ on the wire but share a fingerprint cannot be told apart: `ValueError`.
+    `versions` has the versions of each schema, oldest first. The codec writes the last one and reads all. Raises
+    `ValueError` for two versions that differ on the wire but share a fingerprint.
     """
 
     def __init__(self, versions: Mapping[str, Sequence[Schema]] | None = None) -> None:
@@ -49,7 +49,7 @@ class AvroCodec:
             current = _Writer(header(known[-1]), _parsed(known[-1]), to_record)
             self._writers[value] = current
             for schema in known:
-                # Nothing to resolve for the current version, which saves a third of the time.
+                # The current version needs no schema resolution, which saves a third of the time.
                 wanted = None if header(schema) == current.header else current.schema
                 self._register(header(schema), _Reader(name, _parsed(schema), wanted, to_value))
 
@@ -57,12 +57,12 @@ class AvroCodec:
         other = self._readers.setdefault(header, reader)
         if _meaning(other.written) != _meaning(reader.written):
             raise ValueError(
-                f"{reader.name}: two versions have the fingerprint {_hex(header)} but mean different things; "
+                f"{reader.name}: two versions have the fingerprint {_hex(header)} but different meanings; "
                 "a change of logicalType needs a new field"
             )
 
     def encode(self, value: RecordValue) -> bytes:
-        """The noun in single-object encoding; `Invalid` for an event that its schema cannot hold."""
+        """Encode a value. Raises `Invalid` for an event that its schema cannot hold."""
         writer = self._writers[type(value)]
         out = BytesIO()
         out.write(writer.header)
@@ -76,14 +76,17 @@ class AvroCodec:
         return out.getvalue()
 
     def decode(self, value: bytes) -> RecordValue:
-        """The noun in `value`, whichever version wrote it; `InvalidRecord` for anything else."""
+        """Decode what any version wrote. Raises `InvalidRecord` for anything else."""
         reader = self._readers.get(value[:HEADER_BYTES])
         if reader is None:
             raise InvalidRecord(_unknown(value))
         return _decode(value, HEADER_BYTES, reader)
 
     def decode_written(self, value: bytes, start: int, name: str, written: Schema) -> RecordValue:
-        """The noun of schema `name` in `value` from byte `start` on, as another schema wrote it; or `InvalidRecord`."""
+        """Decode a value of schema `name`, written with the schema `written`, from byte `start` on.
+
+        Raises `InvalidRecord`.
+        """
         value_type, _, to_value = VALUES[name]
         return _decode(value, start, _Reader(name, written, self._writers[value_type].schema, to_value))
 
@@ -91,7 +94,7 @@ class AvroCodec:
 def _decode(value: bytes, start: int, reader: _Reader) -> RecordValue:
     body = BytesIO(value)
     body.seek(start)
-    # Only an event's data is one of several records; to be told which takes a tenth of the time.
+    # Only an event has a union of records. To ask for the branch's name takes a tenth of the time.
     names = reader.name == EVENT
     try:
         record: Any = schemaless_reader(
@@ -99,7 +102,7 @@ def _decode(value: bytes, start: int, reader: _Reader) -> RecordValue:
         )
     except EOFError:
         raise InvalidRecord(f"{reader.name}: it ends after {len(value)} bytes, before its last field") from None
-    except Exception as error:  # damaged bytes surface as almost anything
+    except Exception as error:  # damaged bytes raise almost any exception
         raise InvalidRecord(f"{reader.name}: it is damaged ({type(error).__name__}: {error})") from error
     if rest := len(value) - body.tell():
         raise InvalidRecord(f"{reader.name}: {rest} bytes follow its last field")
@@ -107,13 +110,13 @@ def _decode(value: bytes, start: int, reader: _Reader) -> RecordValue:
         decoded: RecordValue = reader.to_value(record)
     except InvalidRecord as error:
         raise InvalidRecord(f"{reader.name}: {error}") from None
-    except Exception as error:  # a field of another kind than any of ours
+    except Exception as error:  # a field of an unexpected type
         raise InvalidRecord(f"{reader.name}: it is damaged ({type(error).__name__}: {error})") from error
     return decoded
 
 
 def header(schema: Schema) -> bytes:
-    """The first ten bytes of all that is written with `schema`: C3 01 and its CRC-64-AVRO, little-endian."""
+    """The first ten bytes of every value written with `schema`: C3 01 and its CRC-64-AVRO, little-endian."""
     return MAGIC + bytes.fromhex(fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))
 
 
@@ -123,12 +126,12 @@ def _parsed(schema: Schema) -> Any:
 
 
 def _meaning(schema: Any) -> Any:
-    """The schema without what may change while the wire does not."""
+    """The schema without the attributes that do not change the bytes."""
     if isinstance(schema, list):
         return [_meaning(part) for part in schema]
     if isinstance(schema, dict):
-        silent = ("doc", "default", "aliases")
-        return {key: _meaning(part) for key, part in schema.items() if key not in silent and not key.startswith("__")}
+        ignored = ("doc", "default", "aliases")
+        return {key: _meaning(part) for key, part in schema.items() if key not in ignored and not key.startswith("__")}
     return schema
 
 
@@ -139,7 +142,7 @@ def _hex(header: bytes) -> str:
 def _unknown(value: bytes) -> str:
     if not value.startswith(MAGIC):
         start = value[:2].hex(" ") or "nothing"
-        hint = "; 00 is Confluent's framing, which wants SCHEMA_REGISTRY_URL" if value[:1] == b"\0" else ""
+        hint = "; 00 is Confluent's framing: set SCHEMA_REGISTRY_URL to read it" if value[:1] == b"\0" else ""
         return f"it begins with {start}, not with c3 01 (Avro single-object encoding){hint}"
     if len(value) < HEADER_BYTES:
         return f"it ends after {len(value)} bytes, within the schema's fingerprint"

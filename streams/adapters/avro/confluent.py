@@ -1,4 +1,4 @@
-"""Events in Confluent's framing: a zero byte, the schema's id in a registry (4 bytes, big-endian), the Avro."""
+"""Read and write events in Confluent's framing: a zero byte, the schema's id (4 bytes, big-endian), the Avro data."""
 
 import json
 from collections.abc import Mapping
@@ -24,13 +24,13 @@ _UNKNOWN = (404, 40403)
 
 
 class Registry(Protocol):
-    """Where schemas have ids. Raises `Unavailable`; `Misconfigured` when it refuses us."""
+    """A schema registry. Raises `Unavailable`, and `Misconfigured` when it rejects this client."""
 
     def schema(self, schema_id: int) -> Schema:
-        """Raises `InvalidRecord` for an id that it does not know."""
+        """The schema of an id. Raises `InvalidRecord` for an unknown id."""
 
     def register(self, subject: str, schema: Schema) -> int:
-        """The id of a schema, which is a new one only the first time."""
+        """Register a schema. Returns its id, which is the same each time."""
 
 
 class ConfluentRegistry:
@@ -41,7 +41,7 @@ class ConfluentRegistry:
             from confluent_kafka.schema_registry import SchemaRegistryClient
         except ModuleNotFoundError as missing:
             hint = "pip install 'scorm-webhooks[registry]'"
-            raise Misconfigured(f"{URL} is set, and the registry's client needs {missing.name}: {hint}") from None
+            raise Misconfigured(f"{URL} is set, but the package {missing.name} is missing: {hint}") from None
         try:
             self._client = SchemaRegistryClient.new_client({"url": url, **properties})
         except (TypeError, ValueError) as error:
@@ -66,16 +66,16 @@ class ConfluentRegistry:
             if schema_id is not None and (error.http_status_code in _UNKNOWN or error.error_code in _UNKNOWN):
                 raise InvalidRecord(f"the schema registry has no schema of id {schema_id}") from None
             if 400 <= error.http_status_code < 500 and error.http_status_code != 429:
-                raise Misconfigured(f"{URL}: the registry refuses: {error.error_message}") from None
+                raise Misconfigured(f"{URL}: the registry rejects the request: {error.error_message}") from None
             raise Unavailable(f"the schema registry fails: {error.error_message}") from None
-        except Exception as error:  # whatever its HTTP client raises
+        except Exception as error:  # its HTTP client may raise anything
             raise Unavailable(f"the schema registry does not answer: {type(error).__name__}: {error}") from None
 
 
 class ConfluentCodec:
-    """A `Codec` that reads events in both framings, and writes Confluent's where it has a `subject`.
+    """A `Codec` that reads events in both framings. It writes Confluent's when it has a `subject`.
 
-    All else is in single-object encoding: only producers and their topic know of a registry.
+    All other values stay in single-object encoding: only producers of events use a registry.
     """
 
     def __init__(self, inner: AvroCodec, registry: Registry, subject: str | None = None) -> None:
@@ -95,7 +95,7 @@ class ConfluentCodec:
         return self._frame + encoded[HEADER_BYTES:]
 
     def decode(self, value: bytes) -> RecordValue:
-        """Raises `Unavailable` while the registry is away: the record is no worse for that."""
+        """Decode a value. Raises `Unavailable` while the registry is away, which says nothing about the record."""
         if value[:1] != _MAGIC:
             return self._inner.decode(value)
         if len(value) < _FRAME_BYTES:
@@ -110,7 +110,7 @@ class ConfluentCodec:
             try:
                 known = self._written[schema_id] = _parsed(written)
             except (SchemaParseException, UnknownType, KeyError, TypeError) as error:
-                raise InvalidRecord(f"the registry's schema {schema_id} is no Avro that we can read: {error}") from None
+                raise InvalidRecord(f"the registry's schema {schema_id} is not a valid Avro schema: {error}") from None
         return known
 
 
@@ -119,7 +119,7 @@ def _parsed(schema: Schema) -> Any:
 
 
 def registry_properties(environ: Mapping[str, str]) -> dict[str, str]:
-    """The client's properties from every `SCHEMA_REGISTRY_CONFIG_<PROPERTY>`, dots written as underscores."""
+    """The client's properties, from every `SCHEMA_REGISTRY_CONFIG_<PROPERTY>`. Underscores stand for dots."""
     return {
         name.removeprefix(PREFIX).lower().replace("_", "."): value
         for name, value in environ.items()

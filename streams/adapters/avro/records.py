@@ -1,4 +1,4 @@
-"""Nouns as Avro records and back: which field becomes which, and what is converted on the way."""
+"""Convert values to Avro records and back: names and types of their fields."""
 
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
@@ -20,11 +20,14 @@ Record = dict[str, Any]
 Convert = Callable[[Any], Any]
 
 
-# -- nouns and records ---------------------------------------------------------------------------------------
+# -- values and records ----------------------------------------------------------------------------------------
 
 
 class _Shape:
-    """A noun as an Avro record with the same fields, in camelCase; `special` fields are converted."""
+    """Converts a dataclass or named tuple to an Avro record with the same fields in camelCase.
+
+    `special` has a pair of conversions, to write and to read, for each field that needs one.
+    """
 
     def __init__(self, value: Any, **special: tuple[Convert, Convert]) -> None:
         is_tuple = not is_dataclass(value)
@@ -62,14 +65,14 @@ def _call(value: Callable[..., Any], parts: Any) -> Any:
 
 
 def _enum(values: type[StrEnum]) -> tuple[Convert, Convert]:
-    """A word of a fixed list; in the schema it is a string, so that a new word is no new schema."""
-    known = {word.value: word for word in values}
+    """An enum. In the schema it is a string, so that a new value needs no new schema."""
+    known = {one.value: one for one in values}
 
     def read(value: str) -> StrEnum:
         try:
             return known[value]
         except KeyError:
-            raise InvalidRecord(f"{value[:40]!r} is no {values.__name__}; known are {', '.join(known)}") from None
+            raise InvalidRecord(f"{value[:40]!r} is not a {values.__name__}; known are {', '.join(known)}") from None
 
     return _same, read
 
@@ -89,7 +92,7 @@ def _all(convert: tuple[Convert, Convert]) -> tuple[Convert, Convert]:
     return lambda values: [write(value) for value in values], lambda values: tuple(map(read, values))
 
 
-# Sorted, so that the same webhook is always the same bytes.
+# Sorted, so that the same webhook always has the same bytes.
 _SET: tuple[Convert, Convert] = (sorted, frozenset)
 
 _DELIVERY = _Shape(
@@ -114,7 +117,7 @@ _WEBHOOK = _Shape(
 )
 
 
-# -- events --------------------------------------------------------------------------------------------------
+# -- events ----------------------------------------------------------------------------------------------------
 
 # `session.launched` carries the record SessionLaunched, and so on.
 _DATA = {name: "scormwebhooks.v1." + name.title().replace(".", "") for name in EVENT_TYPES}
@@ -127,7 +130,7 @@ def _event_record(event: Event) -> Record:
     if event.occurred_at.tzinfo is None:
         errors.append(FieldError("createdAt", "must be a time with a zone"))
     if event.test:
-        errors.append(FieldError("test", "a test event is never published: it would be taken for a real one"))
+        errors.append(FieldError("test", "must be false: consumers would take a test event for a real one"))
     if errors:
         raise Invalid(*errors)
     return {
@@ -136,7 +139,7 @@ def _event_record(event: Event) -> Record:
         "accountId": event.account_id,
         "occurredAt": event.occurred_at,
         "traceParent": event.trace_parent,
-        # The branch is named, because records that share fields could be taken for one another.
+        # fastavro needs the name of the branch: some branches have the same fields.
         "data": (_DATA[event.type], dict(event.data)),
     }
 
@@ -155,17 +158,17 @@ def _event(record: Record) -> Event:
     )
 
 
-# -- all of them ---------------------------------------------------------------------------------------------
+# -- by schema -------------------------------------------------------------------------------------------------
 
 EVENT = "session_event"
 
 
 def _checked(shape: _Shape, check: Convert) -> Convert:
-    """A record as a noun, once it is known to be one of ours."""
+    """Convert a record to a value and check the value."""
     return lambda record: check(shape.to_value(record))
 
 
-# By the name of the schema: the noun, and how it becomes a record and back.
+# By the name of the schema: the type of its value, and the conversions to a record and back.
 VALUES: dict[str, tuple[type, Convert, Convert]] = {
     EVENT: (Event, _event_record, _event),
     "delivery": (Delivery, _DELIVERY.to_record, _checked(_DELIVERY, check_delivery)),

@@ -1,4 +1,4 @@
-"""What the connections of a sender share: requests leave together, and one timer has the deadlines of all."""
+"""Batch the writes and the deadlines of all connections of a sender."""
 
 import asyncio
 import math
@@ -6,68 +6,68 @@ from typing import Protocol
 
 
 class BatchedWrites:
-    """Requests of one round of the loop, which leave together at its end.
+    """Writes the requests of one iteration of the loop together, at its end.
 
-    To write amid other work costs twice as much, and wakes the receiver's core up for each of them.
+    A write between other work costs twice as much, and each one wakes the receiver's core.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._leaving: list[tuple[asyncio.WriteTransport, bytes]] = []
+        self._pending: list[tuple[asyncio.WriteTransport, bytes]] = []
 
     def add(self, transport: asyncio.WriteTransport, request: bytes) -> None:
-        if not self._leaving:
-            self._loop.call_soon(self._leave)
-        self._leaving.append((transport, request))
+        if not self._pending:
+            self._loop.call_soon(self._write)
+        self._pending.append((transport, request))
 
-    def _leave(self) -> None:
-        leaving, self._leaving = self._leaving, []
-        for transport, request in leaving:
+    def _write(self) -> None:
+        pending, self._pending = self._pending, []
+        for transport, request in pending:
             if not transport.is_closing():
                 transport.write(request)
 
 
 class Expiring(Protocol):
-    """Who is told that its time is over."""
+    """What a deadline ends."""
 
     def expire(self) -> None: ...
 
 
 class Deadlines:
-    """Nearly all are answered long before their deadline: a timer for each would cost more than it does."""
+    """Many deadlines with one timer. Nearly all are cleared in time, so that a timer each would cost more."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._deadlines: dict[Expiring, float] = {}
-        self._rings_at = math.inf
+        self._timer_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
-    def set(self, whom: Expiring, deadline: float) -> None:
-        """`whom` is to expire at `deadline`, in the loop's time."""
-        self._deadlines[whom] = deadline
-        if deadline < self._rings_at:
-            self._ring_at(deadline)
+    def set(self, expiring: Expiring, deadline: float) -> None:
+        """Call `expire` at `deadline`, in the loop's time."""
+        self._deadlines[expiring] = deadline
+        if deadline < self._timer_at:
+            self._set_timer(deadline)
 
-    def clear(self, whom: Expiring) -> None:
-        self._deadlines.pop(whom, None)
+    def clear(self, expiring: Expiring) -> None:
+        self._deadlines.pop(expiring, None)
 
-    def _ring_at(self, deadline: float) -> None:
+    def _set_timer(self, deadline: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._rings_at = deadline
-        self._timer = self._loop.call_at(deadline, self._ring)
+        self._timer_at = deadline
+        self._timer = self._loop.call_at(deadline, self._expire)
 
-    def _ring(self) -> None:
-        self._rings_at = math.inf
+    def _expire(self) -> None:
+        self._timer_at = math.inf
         now = self._loop.time()
-        late = [whom for whom, deadline in self._deadlines.items() if deadline <= now]
-        for whom in late:
-            del self._deadlines[whom]
+        late = [expiring for expiring, deadline in self._deadlines.items() if deadline <= now]
+        for expiring in late:
+            del self._deadlines[expiring]
         if self._deadlines:
-            self._ring_at(min(self._deadlines.values()))
-        for whom in late:
+            self._set_timer(min(self._deadlines.values()))
+        for expiring in late:
             try:
-                whom.expire()
+                expiring.expire()
             except Exception as error:
-                # Nobody else has a timer for those that are late too.
-                self._loop.call_exception_handler({"message": "a deadline passed unheeded", "exception": error})
+                # The other deadlines have no timer of their own.
+                self._loop.call_exception_handler({"message": "an exception at a deadline", "exception": error})

@@ -21,30 +21,30 @@ from streams.adapters.http.batching import BatchedWrites, Deadlines
 from streams.adapters.http.response_parser import EndpointConnection
 from streams.core.address import Network, is_allowed
 
-# Every address of a host name; OSError when it has none.
+# Returns every address of a host name. Raises OSError when it has none.
 Lookup = Callable[[str], Awaitable[Sequence[str]]]
 
 LOOKUP_KEPT_SECONDS = 10
-# As many as attempts at a time: a name whose servers are silent holds its thread for longer than an attempt
-# lasts, and in the small pool of an event loop a few of them would keep everybody else waiting.
+# As many as slots. A name with silent servers blocks its thread for longer than an attempt lasts: a few of them would
+# block the small default pool of the event loop.
 LOOKUP_THREADS = 256
 
 
 class ForbiddenAddress(OSError):
-    """The host leads to an address that webhooks may not reach."""
+    """The host resolves to an address that webhooks may not reach."""
 
 
 @dataclass(slots=True)
 class ConnectTrace:
-    """How far an attempt came, which aiohttp's errors do not tell; its `deadline` is in the loop's time."""
+    """How far an attempt came, which aiohttp's errors do not say. `deadline` is in the loop's time."""
 
     deadline: float = math.inf
     opening: bool = False
     handler: EndpointConnection | None = None
 
 
-# A context variable, because aiohttp resolves and connects in tasks of its own; they inherit the attempt's.
-TRAIL: ContextVar[ConnectTrace] = ContextVar("trail")
+# A context variable: aiohttp resolves and connects in its own tasks, which inherit the attempt's context.
+TRACE: ContextVar[ConnectTrace] = ContextVar("trace")
 _NO_TIMEOUT = ClientTimeout()
 
 
@@ -68,24 +68,24 @@ class GuardedConnector(TCPConnector):
         )
         loop = asyncio.get_running_loop()
         new_handler = partial(EndpointConnection, loop, BatchedWrites(loop), Deadlines(loop))
-        # The one thing here for which aiohttp has no public way.
+        # aiohttp has no public way to set the protocol of its connections.
         self._factory = cast("partial[ResponseHandler]", new_handler)
 
     @property
     def lookup(self) -> Lookup:
-        """How host names are looked up."""
+        """The look-up of host names."""
         return self._guarded.lookup
 
     @property
     def resolved_at(self) -> float:
-        """When a name was last resolved, by the clock that was given."""
+        """When a name last resolved, by the given clock."""
         return self._guarded.resolved_at
 
-    async def open(self, dial: ClientRequest, trail: ConnectTrace) -> Connection:
-        """A new connection, until the attempt's deadline."""
-        TRAIL.set(trail)
-        async with asyncio.timeout_at(trail.deadline):
-            return await self.connect(dial, [], _NO_TIMEOUT)
+    async def open(self, client_request: ClientRequest, trace: ConnectTrace) -> Connection:
+        """Open a new connection. Raises TimeoutError at the attempt's deadline."""
+        TRACE.set(trace)
+        async with asyncio.timeout_at(trace.deadline):
+            return await self.connect(client_request, [], _NO_TIMEOUT)
 
     async def close(self, *, abort_ssl: bool = False) -> None:
         await super().close(abort_ssl=abort_ssl)
@@ -93,7 +93,7 @@ class GuardedConnector(TCPConnector):
 
 
 class _GuardedResolver(AbstractResolver):
-    """Refuses a name if any of its addresses is forbidden: such a mixture is an attack or a mistake."""
+    """Refuses a name if any of its addresses is forbidden: a mixture is an attack or a mistake."""
 
     def __init__(self, opened: Sequence[Network], lookup: Lookup | None, monotonic: Callable[[], float]) -> None:
         self._opened = opened
@@ -129,5 +129,5 @@ def _open_socket(opened: Sequence[Network], info: AddrInfoType) -> socket.socket
     family, kind, protocol, _, address = info
     if not is_allowed(str(address[0]), opened):
         raise ForbiddenAddress(address[0])
-    TRAIL.get().opening = True
+    TRACE.get().opening = True
     return socket.socket(family, kind, protocol)

@@ -1,4 +1,4 @@
-"""A POST and its answer, over a connection that was kept or is opened for it."""
+"""Send a POST over an idle or a new connection, and read its response."""
 
 import re
 from collections.abc import Callable, Collection
@@ -19,12 +19,12 @@ from streams.core.outcome import Response
 from streams.core.request import Request
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
-# A customer's gateway may want others. Without the second one, any compression would be acceptable.
+# A webhook's own headers replace these. Without the second one, an endpoint may compress its response.
 _DEFAULTS = {"accept": "Accept: */*\r\n", "accept-encoding": "Accept-Encoding: identity\r\n"}
 
 
-class _Dial(ClientRequest):
-    """What aiohttp's connector has to know of a URL; its key to the pool is made once and not for each request."""
+class _EndpointRequest(ClientRequest):
+    """What aiohttp's connector needs to know about a URL. It caches the key of the pool."""
 
     @cached_property
     def connection_key(self) -> ConnectionKey:
@@ -32,19 +32,19 @@ class _Dial(ClientRequest):
 
 
 class Target:
-    """Where a URL leads: how aiohttp's connector knows it, and how each request to it begins. Needs a running loop."""
+    """A URL, prepared for requests: aiohttp's form of it, and the start of each request. Needs a running loop."""
 
     def __init__(self, url: URL) -> None:
-        self.dial = _Dial("POST", url)
-        self.begins = f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {self.dial.headers['Host']}\r\n"
+        self.client_request = _EndpointRequest("POST", url)
+        self.begins = f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {self.client_request.headers['Host']}\r\n"
 
 
 class PostExchange:
-    """Asks endpoints by POST, each over a connection that nobody else uses meanwhile.
+    """Sends POST requests, one at a time over each connection.
 
-    aiohttp opens and checks connections, llhttp parses; aiohttp's session and pool, which do anew for each request what
-    is known already, cost more than all of that (decision 0002). No connection serves attempts that begin after
-    `life_seconds`, and no more than `most_connections` are open.
+    aiohttp opens and checks connections, llhttp parses. aiohttp's session and pool repeat work for each request that
+    costs more than all of this (decision 0002). No attempt begins on a connection older than `life_seconds`, and no
+    more than `most_connections` are open.
     """
 
     def __init__(
@@ -60,37 +60,37 @@ class PostExchange:
         self._most_connections = most_connections
         self._in_use = 0
 
-    async def ask(self, target: Target, request: Request, trail: ConnectTrace) -> Response:
-        """Send the request's bytes as they are. Returns as much of the response as `EndpointConnection` keeps.
+    async def ask(self, target: Target, request: Request, trace: ConnectTrace) -> Response:
+        """Send the request's bytes unchanged. Returns as much of the response as `EndpointConnection` keeps.
 
-        Raises what aiohttp and `EndpointConnection` raise, ValueError for a header that would change where a request
-        ends, and `Unavailable` when all connections are in use.
+        Raises what aiohttp and `EndpointConnection` raise, ValueError for a header that would change the end of the
+        request, and `Unavailable` when all connections are in use.
         """
         message = _head(target, request) + request.body
-        key = target.dial.connection_key
+        key = target.client_request.connection_key
         if (connection := self._idle.take(key)) is not None:
             try:
-                return await self._ask(key, connection, message, trail)
+                return await self._ask(key, connection, message, trace)
             except ClientConnectionError:
-                if trail.handler is None or trail.handler.received_bytes:
+                if trace.handler is None or trace.handler.received_bytes:
                     raise
-                # The endpoint had closed the idle connection as it may; that is no failure of its.
+                # The endpoint closed the idle connection, which is not a failure: send again on a new one.
                 self._idle.forget(key)
-                trail.handler = None
+                trace.handler = None
         self._make_room()
-        connection = await self._open(target, trail)
+        connection = await self._open(target, trace)
         cast(EndpointConnection, connection.protocol).opened_at = self._monotonic()
-        return await self._ask(key, connection, message, trail)
+        return await self._ask(key, connection, message, trace)
 
-    async def _open(self, target: Target, trail: ConnectTrace) -> Connection:
+    async def _open(self, target: Target, trace: ConnectTrace) -> Connection:
         self._in_use += 1
         try:
-            return await self._connector.open(target.dial, trail)
+            return await self._connector.open(target.client_request, trace)
         finally:
             self._in_use -= 1
 
     def _make_room(self) -> None:
-        """For one more connection."""
+        """Close an idle connection if there is no room for another. Raises `Unavailable` when all are in use."""
         if self._in_use >= self._most_connections:
             raise Unavailable(f"all {self._most_connections} connections that this process may open are in use")
         while self._idle.count and self._in_use + self._idle.count >= self._most_connections:
@@ -100,32 +100,32 @@ class PostExchange:
         self._idle.close()
         await self._connector.close()
 
-    async def _ask(self, key: ConnectionKey, connection: Connection, message: bytes, trail: ConnectTrace) -> Response:
-        trail.handler = handler = cast(EndpointConnection, connection.protocol)
+    async def _ask(self, key: ConnectionKey, connection: Connection, message: bytes, trace: ConnectTrace) -> Response:
+        trace.handler = handler = cast(EndpointConnection, connection.protocol)
         self._in_use += 1
         try:
-            return await handler.ask(message, trail.deadline)
+            return await handler.ask(message, trace.deadline)
         finally:
             self._in_use -= 1
-            if handler.may_be_asked_again:
+            if handler.is_reusable:
                 self._idle.keep(key, connection)
             else:
-                # What is left of the answer, or of a request that was answered early, would be in the next one's way.
+                # Unread bytes of this response, or unsent bytes of this request, would precede the next one.
                 connection.close()
 
 
 def _head(target: Target, request: Request) -> bytes:
-    """The request line and all headers.
+    """The request line and all headers. Raises ValueError for a header that would change the end of the request.
 
-    Connections to a host are shared by its customers: nobody may make his request swallow the next one.
+    Customers with the same host share connections: no request may include the start of the next one.
     """
     defaults: Collection[str] = _DEFAULTS.values()
     if request.private:
         for name in request.private:
             if not _TOKEN.fullmatch(name) or is_connection_header(name):
                 raise ValueError(f"the header {name} cannot be set by a webhook")
-        theirs = {name.lower() for name in request.private}
-        defaults = [line for name, line in _DEFAULTS.items() if name not in theirs]
+        own = {name.lower() for name in request.private}
+        defaults = [line for name, line in _DEFAULTS.items() if name not in own]
     headers = [f"{name}: {value}\r\n" for name, value in request.headers.items()]
     text = f"{target.begins}{''.join(defaults)}{''.join(headers)}Content-Length: {len(request.body)}\r\n\r\n"
     # The request line, Host, Content-Length and the end.

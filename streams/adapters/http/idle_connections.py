@@ -1,4 +1,4 @@
-"""Connections that nobody uses at the moment, for whoever asks the same host next."""
+"""Keep idle connections for the next request to the same host."""
 
 import asyncio
 from collections import deque
@@ -14,10 +14,9 @@ IDLE_SECONDS = 5.0
 
 
 class IdleConnections:
-    """By where they lead. The last one that was used is taken first, so that whatever is not needed is closed soon.
+    """Idle connections by host. The last one used is taken first, so that surplus connections time out.
 
-    After `life_seconds` a connection serves no further attempt: keep-alive would hide for ever that the endpoint's
-    name leads elsewhere by now.
+    After `life_seconds` a connection serves no further attempt: keep-alive would hide a change of DNS for ever.
     """
 
     def __init__(self, life_seconds: float, monotonic: Callable[[], float]) -> None:
@@ -28,7 +27,7 @@ class IdleConnections:
         self._timer: asyncio.TimerHandle | None = None
 
     def take(self, key: ConnectionKey) -> Connection | None:
-        """One that may serve another attempt: a young one, on which nothing came unasked."""
+        """Take a connection that is open and not too old, or None."""
         waiting, now = self._waiting.get(key), self._monotonic()
         while waiting:
             connection, since = waiting.pop()
@@ -48,7 +47,7 @@ class IdleConnections:
         self.count += 1
 
     def close_one(self) -> None:
-        """Close the one that has waited longest where the first host's wait; there is at least one."""
+        """Close the oldest connection of the first host. There must be one."""
         key = next(key for key, waiting in self._waiting.items() if waiting)
         self._close_oldest(self._waiting[key])
 
@@ -57,7 +56,7 @@ class IdleConnections:
         self.count -= 1
 
     def forget(self, key: ConnectionKey) -> None:
-        """Close those that lead there: one of them was of no use."""
+        """Close the connections to this host, after one of them failed."""
         waiting = self._waiting.pop(key, deque())
         while waiting:
             self._close_oldest(waiting)

@@ -1,4 +1,4 @@
-"""Whether this machine, and not the endpoint, is why a request could not be sent."""
+"""Detect failures that this machine causes, and not the endpoint."""
 
 import asyncio
 import errno
@@ -12,16 +12,16 @@ from aiohttp import ClientConnectorError
 from streams.adapters.http.connector import Lookup
 from streams.core.outcome import Failure, OutcomeKind
 
-# No endpoint can cause these: no descriptor, memory or buffer is left here.
+# No endpoint can cause these: this machine has no descriptor, memory or buffer left.
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
-# A look-up that fails opens a file and a socket or two on its way.
+# A look-up opens a file and up to two sockets.
 DESCRIPTORS_OF_A_LOOKUP = 3
 CONTROL_KEPT_SECONDS = 5.0
 CONTROL_SECONDS = 2.0
 
 
 def shortage_of(error: BaseException) -> str | None:
-    """What is short here; None where the error says nothing of that."""
+    """The resource that this machine lacks. None when the error means something else."""
     reason = error.os_error if isinstance(error, ClientConnectorError) else error
     if isinstance(reason, MemoryError):
         return "no memory is left"
@@ -33,11 +33,13 @@ def shortage_of(error: BaseException) -> str | None:
 
 
 class ControlHost:
-    """Tells whether a failed look-up is ours: no descriptor is left, or a name that always resolves does not.
+    """Decides whether a failed look-up is our fault.
 
-    `name` is that control name; without one a failed look-up is the endpoint's. Its look-up is kept for a while.
-    `resolved_at` says when any name was last resolved: since then the name servers answer, and the control name itself
-    is wrong.
+    It is when no descriptor is left, or when the control name does not resolve either.
+
+    `name` is a name that always resolves. Without one, a failed look-up is the endpoint's. The result is cached.
+    `resolved_at` says when any name last resolved. If that is after the control name failed, the name servers work and
+    the control name is wrong.
     """
 
     def __init__(
@@ -54,8 +56,8 @@ class ControlHost:
         self._asked_at = -math.inf
         self._failing_since: float | None = None
 
-    async def blames_us(self, failure: Failure) -> str | None:
-        """Why the failure is ours; None where it is the endpoint's."""
+    async def our_fault(self, failure: Failure) -> str | None:
+        """Why the failure is ours. None when it is the endpoint's."""
         if failure.kind is not OutcomeKind.DNS:
             return None
         if not _can_open(DESCRIPTORS_OF_A_LOOKUP):

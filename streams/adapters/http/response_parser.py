@@ -1,4 +1,4 @@
-"""What an endpoint answers, as it comes in over one connection."""
+"""Parse the responses that arrive on one connection."""
 
 import asyncio
 
@@ -11,9 +11,9 @@ from streams.core.limits import ANSWER_KEPT_BYTES
 from streams.core.outcome import Response
 
 ANSWER_READ_BYTES = 64 * 1024
-# Far more than is read of an answer; only headers or interim answers without end come to so much.
+# Far more than a response needs. Only endless headers or interim responses reach it.
 MOST_RECEIVED_BYTES = 512 * 1024
-# With 32 bytes more for each header, as HTTP/2 counts them (RFC 9113 §6.5.2).
+# Each header counts 32 bytes more, as in HTTP/2 (RFC 9113 §6.5.2).
 MOST_HEAD_BYTES = 32 * 1024
 MOST_HEADERS = 32
 MOST_HEADER_CHARACTERS = 1024
@@ -21,29 +21,29 @@ _FRAMED_BY = {"content-length", "transfer-encoding"}
 
 
 class EndlessResponse(Exception):
-    """The endpoint went on and on before its answer began."""
+    """The endpoint sent headers or interim responses without end."""
 
 
 class InvalidResponse(Exception):
-    """What came is not an answer of HTTP."""
+    """The endpoint sent something else than an HTTP response."""
 
 
 class EndpointConnection(ResponseHandler):
-    """A connection of aiohttp's pool that is asked one thing at a time; llhttp (httptools) parses the answers.
+    """One connection, with one request at a time. llhttp (httptools) parses the responses.
 
-    It knows when it was opened and how much came since its last request left.
+    `opened_at` is the time of its opening. `received_bytes` counts what arrived since its last request.
     """
 
     opened_at = 0.0
     received_bytes = 0
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, departures: BatchedWrites, deadlines: Deadlines) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, writes: BatchedWrites, deadlines: Deadlines) -> None:
         super().__init__(loop)
-        self._departures = departures
+        self._writes = writes
         self._deadlines = deadlines
-        self._asked: asyncio.Future[Response] | None = None
+        self._response: asyncio.Future[Response] | None = None
         self._llhttp: HttpResponseParser | None = HttpResponseParser(self)
-        # What servers in the field get wrong, and aiohttp puts up with too.
+        # Common mistakes of servers, which aiohttp accepts, too.
         self._llhttp.set_dangerous_leniencies(
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
@@ -52,60 +52,60 @@ class EndpointConnection(ResponseHandler):
 
     @property
     def is_open(self) -> bool:
-        """Whether it may be asked: its endpoint is there, and sent nothing that it was not asked for."""
+        """Whether it can take a request: it is connected, and the endpoint sent nothing without a request."""
         return self.transport is not None and not self._should_close and not self.transport.is_closing()
 
     @property
-    def may_be_asked_again(self) -> bool:
-        """Whether nothing is left of the last answer, nor of a request that was answered early."""
+    def is_reusable(self) -> bool:
+        """Whether the last request is sent and its response read to the end."""
         sent = self.transport is not None and not self.transport.get_write_buffer_size()
         return sent and self._is_whole and self.is_open
 
     def ask(self, request: bytes, deadline: float) -> asyncio.Future[Response]:
-        """Send a request. Of the response's body 64 KiB are read and `ANSWER_KEPT_BYTES` kept.
+        """Send a request. Reads 64 KiB of the response's body, and keeps `ANSWER_KEPT_BYTES`.
 
         The future fails with what aiohttp raises for a lost connection, `InvalidResponse`, `EndlessResponse`, or
         TimeoutError at `deadline`, in the loop's time.
         """
         self._is_whole, self._status, self.received_bytes = False, None, 0
-        self._asked = self._loop.create_future()
+        self._response = self._loop.create_future()
         if self.transport is None:
-            self._asked.set_exception(ServerDisconnectedError())
+            self._response.set_exception(ServerDisconnectedError())
         else:
-            self._departures.add(self.transport, request)
+            self._writes.add(self.transport, request)
             self._deadlines.set(self, deadline)
-        return self._asked
+        return self._response
 
     def expire(self) -> None:
         self._fail(TimeoutError())
 
     def data_received(self, data: bytes) -> None:
         self.received_bytes += len(data)
-        if self._llhttp is None or self._asked is None or self._asked.done():
-            # Nobody asked for this, or it is the rest of what was read enough of.
+        if self._llhttp is None or self._response is None or self._response.done():
+            # Bytes without a request, or the rest of a response that is long enough.
             self.force_close()
             return
         try:
             self._llhttp.feed_data(data)
         except HttpParserUpgrade:
-            self._fail(InvalidResponse("an upgrade that nobody asked for"))
+            self._fail(InvalidResponse("an upgrade that was not requested"))
         except HttpParserError as error:
             self._fail(InvalidResponse(str(error)))
         if self.received_bytes > MOST_RECEIVED_BYTES:
             self._fail(EndlessResponse())
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._llhttp = None  # it refers to this
-        if self._asked is not None and not self._asked.done():
+        self._llhttp = None  # it holds a reference to this connection
+        if self._response is not None and not self._response.done():
             self._end(exc)
         self._deadlines.clear(self)
         super().connection_lost(exc)
 
-    # -- what llhttp finds -------------------------------------------------------------------------------------
+    # -- what llhttp finds -----------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        if self._asked is None or self._asked.done():
-            self.force_close()  # a second answer
+        if self._response is None or self._response.done():
+            self.force_close()  # a second response
         self._status = None
         self._headers: dict[str, str] = {}
         self._head_bytes = 0
@@ -115,7 +115,7 @@ class EndpointConnection(ResponseHandler):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._status is not None:
-            return  # of a trailer
+            return  # a trailer
         self._head_bytes += len(name) + len(value) + 32
         if self._head_bytes > MOST_HEAD_BYTES:
             self._fail(InvalidResponse(f"more than {MOST_HEAD_BYTES // 1024} KiB of headers"))
@@ -137,32 +137,32 @@ class EndpointConnection(ResponseHandler):
         self._read_bytes += len(data)
         self._body += data[: ANSWER_KEPT_BYTES - len(self._body)]
         if self._read_bytes >= ANSWER_READ_BYTES:
-            self._answer()
+            self._respond()
 
     def on_message_complete(self) -> None:
         if self._status is not None and self._llhttp is not None:
             self._is_whole = self._llhttp.should_keep_alive()
-            self._answer()
+            self._respond()
 
     # ----------------------------------------------------------------------------------------------------------
 
-    def _answer(self) -> None:
-        if self._asked is not None and not self._asked.done():
+    def _respond(self) -> None:
+        if self._response is not None and not self._response.done():
             assert self._status is not None
             self._deadlines.clear(self)
-            self._asked.set_result(Response(self._status, self._headers, self._body))
+            self._response.set_result(Response(self._status, self._headers, self._body))
 
     def _fail(self, error: Exception) -> None:
         self.force_close()
-        if self._asked is not None and not self._asked.done():
-            self._asked.set_exception(error)
+        if self._response is not None and not self._response.done():
+            self._response.set_exception(error)
 
     def _end(self, lost: BaseException | None) -> None:
-        """The connection is gone: some answers end like that."""
+        """The connection is lost, which ends a response without a length."""
         if self._status is None:
             error: Exception = ClientOSError(*lost.args) if isinstance(lost, OSError) else ServerDisconnectedError()
         elif lost is None and not self._is_framed:
-            self._answer()
+            self._respond()
             return
         else:
             error = ClientPayloadError()
@@ -171,12 +171,12 @@ class EndpointConnection(ResponseHandler):
 
 
 def _text(raw: bytes) -> str:
-    """Short, and as a page or a log line can show it."""
+    """Header text, short and printable."""
     return printable(raw[:MOST_HEADER_CHARACTERS].decode(errors="replace"))
 
 
 def printable(text: str) -> str:
-    """The text as a page or a log line can show it."""
+    """The text with unprintable characters replaced, for pages and log lines."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,4 +1,4 @@
-"""Sends the POST of one attempt by aiohttp: the bytes as they were signed, all of it within one deadline."""
+"""Send the POST of one attempt: the signed bytes, within one deadline."""
 
 import asyncio
 import ssl
@@ -23,17 +23,17 @@ from streams.core.url import url_errors
 TIMEOUT_SECONDS = 10.0
 CONNECTION_LIFE_SECONDS = 60.0
 TARGETS_KEPT = 1024
-# In use and idle; what a deployment has room for is its own to say.
+# In use and idle together. The limit of open files may lower it.
 MOST_CONNECTIONS = 4096
 
 
 class HttpSender:
-    """A `Sender` that reaches public addresses and the networks that the operator `opened`.
+    """A `Sender` that connects to public addresses, and to the networks that the operator `opened`.
 
-    `timeout_seconds` bounds a whole attempt, from the look-up of the name to the answer's last byte.
-    `ca_file` is trusted beside the system's authorities; nothing turns verification off. `lookup` is asked
-    for a host's addresses instead of the system. While `control_host` does not resolve, no look-up that fails is the
-    endpoint's fault. No more than `connections` are open at once. Raises `Misconfigured` when `ca_file` cannot be used.
+    `timeout_seconds` limits a whole attempt, from the look-up of the name to the last byte of the response. `ca_file`
+    is trusted in addition to the system's authorities; nothing turns verification off. `lookup` replaces the system's
+    resolver. While `control_host` does not resolve, a failed look-up is not the endpoint's fault. No more than
+    `connections` are open at once. Raises `Misconfigured` when `ca_file` cannot be used.
     """
 
     def __init__(
@@ -57,32 +57,31 @@ class HttpSender:
         self._target = lru_cache(TARGETS_KEPT)(_target)
 
     async def send(self, request: Request) -> Response | Failure:
-        """What the endpoint answered, or why it did not.
+        """Send a request. Returns the endpoint's response, or why there is none.
 
-        Raises `Unavailable` when this machine is short of something, which says nothing of the endpoint.
+        Raises `Unavailable` when this machine lacks a resource, which says nothing about the endpoint.
         """
-        trail = ConnectTrace(asyncio.get_running_loop().time() + self._timeout_seconds)
+        trace = ConnectTrace(asyncio.get_running_loop().time() + self._timeout_seconds)
         try:
-            return await self._exchanges.ask(self._target(request.url), request, trail)
+            return await self._exchanges.ask(self._target(request.url), request, trace)
         except Unavailable:
             raise
         except Exception as error:
             if shortage := shortage_of(error):
                 raise Unavailable(shortage) from error
-            failure = failure_of(error, trail)
-        if shortage := await self._control.blames_us(failure):
+            failure = failure_of(error, trace)
+        if shortage := await self._control.our_fault(failure):
             raise Unavailable(shortage)
         return failure
 
     async def close(self) -> None:
-        """To be called when every attempt has ended."""
+        """Close all connections. Call it when every attempt has ended."""
         if "_exchanges" in self.__dict__:
             await self._exchanges.close()
 
     @cached_property
     def _exchanges(self) -> PostExchange:
-        # Needs the running loop, so the first attempt makes it. What begins at the end of a connection's life may last
-        # for one timeout more.
+        # Needs the running loop, so the first attempt makes it. An attempt may use a connection for one timeout more.
         life_seconds = CONNECTION_LIFE_SECONDS - self._timeout_seconds
         return PostExchange(self._connector, life_seconds, self._monotonic, self._connections)
 
@@ -106,7 +105,7 @@ def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def _target(url: str) -> Target:
-    """The URL exactly as it was registered; ValueError when it is one that cannot be."""
+    """The target of a URL, which stays exactly as registered. Raises ValueError for an invalid URL."""
     if errors := url_errors("url", url, allow_http=True):
         raise ValueError(f"the URL {errors[0].message}")
     return Target(URL(url, encoded=True))

@@ -1,4 +1,4 @@
-"""What a connection to an HTTP server may cost, and who is told of it."""
+"""Limits for the connections of an HTTP server, and the callbacks that observe them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""One HTTP connection, limited in size and time, before anybody shows a key."""
+"""Limit one HTTP connection in size and time, before authentication."""
 
 import asyncio
 import re
@@ -18,7 +18,7 @@ _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]+")
 
 
 class _Part(Enum):
-    """What the parser reads."""
+    """The part of a request that the parser reads."""
 
     NOTHING = auto()
     HEADERS = auto()
@@ -43,7 +43,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._read_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
-    # -- asyncio.Protocol --------------------------------------------------------------------------------------
+    # -- asyncio.Protocol ------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -65,7 +65,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
-        # One read may bring far more than the headers may have.
+        # One read may return far more than the limit of the headers.
         for start in range(0, len(data), self.limits.header_bytes):
             if self._ignores_input:
                 return
@@ -81,7 +81,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._write_timer.cancel()
             self._write_timer = None
 
-    # -- uvicorn's parser --------------------------------------------------------------------------------------
+    # -- uvicorn's parser ------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -90,7 +90,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._part is _Part.BODY:
-            return  # a trailer, which must not pass for a header
+            return  # a trailer is not a header
         super().on_header(name, value)
         if len(self.headers) > self.limits.header_lines:
             self._fail(refusals.HEADERS_TOO_LARGE)
@@ -104,7 +104,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        # An early answer has started no timer that still runs.
+        # After an early response, no timer runs.
         answered = self.cycle.response_complete
         self._expect(_Part.NOTHING, self.limits.idle_seconds if answered else None)
 
@@ -116,7 +116,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         self._close()
 
-    # -- limits ------------------------------------------------------------------------------------------------
+    # -- limits ----------------------------------------------------------------------------------------------------
 
     def _feed(self, data: bytes) -> None:
         if self._part is _Part.NOTHING:
@@ -125,7 +125,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # The request is answered as if it had not asked for another protocol; nothing can follow it.
+            # The request is handled without the upgrade. No other request can follow it.
             self._ignores_input = True
         except httptools.HttpParserError:
             self._refuse(self._refusal or refusals.BAD_REQUEST)
@@ -136,7 +136,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
                 self._refuse(refusals.BODY_TOO_LARGE)
 
     def _check_headers(self) -> None:
-        """Check what the parser does not. Raises what makes the parser stop."""
+        """Check what the parser does not check. An exception stops the parser."""
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self.limits.header_bytes:
             self._fail(refusals.HEADERS_TOO_LARGE)
@@ -156,14 +156,14 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         raise ValueError(refusal.title)
 
     def _expect(self, part: _Part, seconds: float | None) -> None:
-        """The client is to send the rest of this part in time."""
+        """Start the timer in which the client must send the rest of this part."""
         self._part, self._part_bytes = part, 0
         if self._read_timer is not None:
             self._read_timer.cancel()
         self._read_timer = None if seconds is None else self.loop.call_later(seconds, self._late, seconds)
 
     def _late(self, seconds: float) -> None:
-        if self.flow.read_paused:  # then it is not the client that is slow
+        if self.flow.read_paused:  # the application is slow, not the client
             self._read_timer = self.loop.call_later(seconds, self._late, seconds)
         elif self._part is _Part.NOTHING or (self._part is _Part.HEADERS and not self._part_bytes):
             self._close()
@@ -171,7 +171,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._refuse(refusals.TIMEOUT)
 
     def _limit_write(self) -> None:
-        """The client is to read what it was sent in time, or the memory is taken back."""
+        """Start the timer in which the client must read what was sent. Then its memory is freed."""
         if self._write_timer is None:
             self._write_timer = self.loop.call_later(self.limits.write_seconds, self._drop)
 
@@ -184,7 +184,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._limit_write()
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer, if it is this request's turn, and close the connection."""
+        """Respond, unless an earlier request has no response yet, and close the connection."""
         self.observer.closed(refusal.reason)
         self._ignores_input = True
         if self._read_timer is not None:
@@ -199,10 +199,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         elif in_body:
             self._close()
         else:
-            cycle.keep_alive = False  # an earlier request, whose answer closes the connection
+            cycle.keep_alive = False  # the response to an earlier request closes the connection
 
     def _end(self, refusal: Refusal | None) -> None:
-        """Close so that the client can still read the answer, which a reset would take from it."""
+        """Close slowly: a reset would keep the client from reading the response."""
         if refusal is not None:
             self.transport.write(refusal.response(self.server_state.default_headers))
         if self.transport.can_write_eof():

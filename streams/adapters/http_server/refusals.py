@@ -1,4 +1,4 @@
-"""Answers that the HTTP server gives itself, before a request reaches the application."""
+"""Responses of the HTTP server itself, before a request reaches the application."""
 
 import json
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""uvicorn's configuration for an application that faces strangers."""
+"""Configure uvicorn for an application on the public internet."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from streams.adapters.http_server.protocol import LimitedHttpProtocol
 def server_config(
     app: ASGIApp, connection_limits: ConnectionLimits, connection_observer: ConnectionObserver, **options: Any
 ) -> uvicorn.Config:
-    """The configuration; `options` are uvicorn's own."""
+    """uvicorn's configuration with our limits. `options` are uvicorn's own."""
 
     class Protocol(LimitedHttpProtocol):
         limits = connection_limits
@@ -21,9 +21,9 @@ def server_config(
     return uvicorn.Config(
         app,
         http=Protocol,
-        # No route takes a WebSocket, and uvicorn's protocol for it has limits of its own.
+        # No route takes a WebSocket, and uvicorn's WebSocket protocol has none of our limits.
         ws="none",
-        timeout_keep_alive=connection_limits.idle_seconds,  # type: ignore[arg-type]  # it only reaches call_later
+        timeout_keep_alive=connection_limits.idle_seconds,  # type: ignore[arg-type]  # call_later takes a float
         log_config=None,
         access_log=False,
         lifespan="off",

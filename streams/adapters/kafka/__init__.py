@@ -1,1 +1,1 @@
-"""Kafka by librdkafka: reading, producing and committing, and how its clients are configured."""
+"""Kafka by librdkafka: consumers, the producer, administration, and their configuration."""

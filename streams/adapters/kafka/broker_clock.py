@@ -1,19 +1,19 @@
-"""This machine's clock beside the broker's, by the time at which the sentinel was appended."""
+"""Compare this machine's clock with the broker's, by the append time of each sentinel."""
 
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
-# Receivers reject timestamps that are five minutes off, and a tier would end early.
+# Receivers reject timestamps that are five minutes off. A fast clock would end a tier early.
 MAX_SKEW_SECONDS = 60.0
 # The sentinel is repeated every ten seconds.
 NEXT_SENTINEL_SECONDS = 20.0
 
 
 class BrokerClock:
-    """Compares clocks at each sentinel; at the end of the topic its append time is the broker's time now.
+    """Compares the clocks at each sentinel. At the end of the topic its append time is the broker's time now.
 
-    An older sentinel can only show a clock that is behind. `changed` is called when time alone ends a doubt.
+    An older sentinel can only show that this clock is slow. `changed` is called when a doubt ends without a sentinel.
     """
 
     def __init__(self, now: Callable[[], datetime], changed: Callable[[], None]) -> None:
@@ -25,11 +25,11 @@ class BrokerClock:
 
     @property
     def is_trusted(self) -> bool:
-        """The same as no `problems`, for who asks at each delivery."""
+        """Whether `problems` is empty; cheaper, for each delivery."""
         return not self._is_doubted and abs(self._skew_seconds) <= MAX_SKEW_SECONDS
 
     def problems(self) -> list[str]:
-        """Why no time can be trusted."""
+        """Why the clock cannot be trusted."""
         if abs(self._skew_seconds) > MAX_SKEW_SECONDS:
             return [f"this machine's clock is {self._skew_seconds:+.0f} s off the broker's: set it right"]
         if self._is_doubted:
@@ -37,16 +37,16 @@ class BrokerClock:
         return []
 
     def compare(self, appended_at: datetime, *, at_end: bool) -> None:
-        """A sentinel was read."""
+        """Take a sentinel."""
         skew = (self._now() - appended_at).total_seconds()
         self._sentinel_is_old = skew > MAX_SKEW_SECONDS
         self._skew_seconds = skew if at_end else min(skew, 0.0)
         self._is_doubted = False
 
     def reach_end(self) -> None:
-        """The end of the topic was reached for the first time."""
+        """Note that the end of the topic is reached for the first time."""
         if self._sentinel_is_old:
-            # The next one tells which; without one `publish` is away, and nobody is to wait for that.
+            # The next sentinel tells which. Without one `publish` is away, and the stage goes on.
             self._is_doubted = True
             asyncio.get_running_loop().call_later(NEXT_SENTINEL_SECONDS, self._trust)
 

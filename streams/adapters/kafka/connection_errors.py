@@ -1,4 +1,4 @@
-"""Why brokers cannot be reached: librdkafka says it apart from the call that fails, which only says that it did."""
+"""Remember why brokers cannot be reached. librdkafka reports it to a callback, and not to the call that fails."""
 
 import re
 from collections.abc import Callable
@@ -18,19 +18,19 @@ def unreachable(servers: str, reason: KafkaError) -> Unavailable:
 
 
 class ConnectionErrors:
-    """An `error_cb`: remembers what was said last, and passes it on once no broker is left."""
+    """An `error_cb`. It keeps the last error, and calls `away` with it when no broker is left."""
 
     def __init__(self, away: Callable[[KafkaError], object] | None = None) -> None:
         self._away = away
         self.last: KafkaError | None = None
 
     def __call__(self, error: KafkaError) -> None:
-        # One broker's connection comes and goes; that all of them are gone is an outage.
+        # One lost connection is normal. The loss of all brokers is an outage.
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
             self.last = error
         elif self._away:
             self._away(self.last or error)
 
     def forget(self) -> None:
-        """A broker answered: what was said before explains nothing that comes later."""
+        """Forget the last error, after a broker answered."""
         self.last = None

@@ -1,4 +1,4 @@
-"""How many records of a topic a consumer group has still to complete."""
+"""Count the records that a consumer group has not committed."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -10,10 +10,10 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from streams.core.errors import Unavailable
 
-AGAIN_SECONDS = 0.1
+RETRY_SECONDS = 0.1
 
-# What a cluster says that has only just started, or has only just made the topic.
-_TOO_EARLY = frozenset(
+# Errors of a cluster or a topic that just started.
+_TRANSIENT = frozenset(
     {
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
@@ -28,9 +28,9 @@ Response = TypeVar("Response")
 
 
 def consumer_lag(admin: AdminClient, group: str, topics: Mapping[str, int], seconds: float) -> dict[str, int]:
-    """For each topic, given with its partitions: the records that are there and that the group has not committed.
+    """The lag of a group by topic. `topics` has the partition count of each topic. Raises `Unavailable`.
 
-    What a commit's metadata tells of records beyond it does not count: they are read again. Raises `Unavailable`.
+    Records beyond the committed offset count, even if the commit's metadata says that they are complete.
     """
     partitions = [TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)]
 
@@ -43,25 +43,25 @@ def consumer_lag(admin: AdminClient, group: str, topics: Mapping[str, int], seco
         responses = admin.list_offsets(dict.fromkeys(partitions, which))
         return {partition: response.result(seconds).offset for partition, response in responses.items()}
 
-    # The end last: what is appended meanwhile is seen as unread.
-    done = _patiently(committed, seconds)
-    starts = _patiently(lambda: edge(OffsetSpec.earliest()), seconds)
-    ends = _patiently(lambda: edge(OffsetSpec.latest()), seconds)
+    # The end last, so that records appended meanwhile count.
+    done = _retry(committed, seconds)
+    starts = _retry(lambda: edge(OffsetSpec.earliest()), seconds)
+    ends = _retry(lambda: edge(OffsetSpec.latest()), seconds)
     left = dict.fromkeys(topics, 0)
     for partition in done:
-        # Nothing committed is a negative offset; what retention took away waits no more.
+        # Without a commit the offset is negative. Records that retention deleted do not count.
         left[partition.topic] += ends[partition] - max(partition.offset, starts[partition])
     return left
 
 
-def _patiently(ask: Callable[[], Response], seconds: float) -> Response:
-    """Ask again while the answer is that it is too early to ask."""
+def _retry(ask: Callable[[], Response], seconds: float) -> Response:
+    """Repeat a request while its error is transient."""
     deadline = time.monotonic() + seconds
     while True:
         try:
             return ask()
         except KafkaException as refusal:
             error: KafkaError = refusal.args[0]
-            if error.code() not in _TOO_EARLY or time.monotonic() > deadline:
+            if error.code() not in _TRANSIENT or time.monotonic() > deadline:
                 raise Unavailable(error.str()) from None
-            time.sleep(AGAIN_SECONDS)
+            time.sleep(RETRY_SECONDS)

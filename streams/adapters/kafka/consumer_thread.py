@@ -1,11 +1,11 @@
-"""The thread that polls a consumer group: it obeys orders, reads, and sees partitions come and go."""
+"""Poll a consumer group on a thread: run commands, read records, and handle rebalances."""
 
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -15,75 +15,56 @@ from streams.core.errors import ScormWebhooksError
 from streams.core.offset_tracker import Commit
 from streams.ports import Partition, Record
 
+if TYPE_CHECKING:
+    from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
+
 POLL_SECONDS = 0.02
-# The loop reads them all before it does anything else.
+# The event loop handles a whole batch before it does anything else.
 RECORDS_AT_ONCE = 100
-ASK_EVERY_SECONDS = 1.0
-# What a handler may take for a revocation, plus room for the commit behind it.
+RETRY_SECONDS = 1.0
+# The time for a handler to finish revoked partitions, plus the time for the commit after it.
 REVOKE_SECONDS = 8.0
 
-Order = Callable[[Consumer], None]
-# Is told how a commit ended.
+Command = Callable[[Consumer], None]
+# Takes the result of a commit.
 Settle = Callable[[KafkaError | None], None]
 # Topic, partition, offset.
 PartitionEnd = tuple[str, int, int]
 
 
 class ConsumerFailed(ScormWebhooksError):
-    """The consumer can do nothing more; the process must exit and start again."""
+    """The consumer has failed for good; the process must exit and start again."""
 
 
 class _InstanceInUse(ConsumerFailed):
-    """A member of our static name is still in the group."""
-
-
-class Listener(Protocol):
-    """Who is told; all but the first two are called on the event loop, through `tell_loop`."""
-
-    def tell_loop(self, callback: Callable[..., None], *arguments: object) -> None: ...
-
-    def ask_handler(
-        self, partitions: Sequence[Partition], *, lost: bool, seconds: float
-    ) -> Mapping[Partition, Commit]: ...
-
-    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None: ...
-
-    def received(self, records: Sequence[Record]) -> None: ...
-
-    def available(self) -> None: ...
-
-    def unavailable(self, error: KafkaError) -> None: ...
-
-    def name_taken(self) -> None: ...
-
-    def last_commit_failed(self, error: str) -> None: ...
-
-    def finished(self, error: Exception | None) -> None: ...
-
-    @property
-    def is_away(self) -> bool: ...
+    """The group still has a member with our instance id."""
 
 
 class ConsumerThread:
-    """`run` is the thread's body; `orders` may be appended to from anywhere; `under_way` are the commits."""
+    """The body of the thread is `run`. Any thread may append to `commands`; `under_way` holds the unanswered commits.
 
-    def __init__(self, config: Mapping[str, Any], topics: Sequence[str], prefix: str, listener: Listener) -> None:
+    The thread tells `owner` by `owner.tell_loop`, on the event loop. Only `owner.ask_handler` runs on the thread.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], topics: Sequence[str], prefix: str, owner: "KafkaRecordConsumer"
+    ) -> None:
         self._config = config
         self._topics = topics
         self._prefix = prefix
-        self._listener = listener
+        self._owner = owner
         self._fatal: KafkaError | None = None
-        self._reasons = ConnectionErrors(lambda why: listener.tell_loop(listener.unavailable, why))
-        self._ask_at = 0.0
-        # What was read is taken before more is read: nothing arrives that was to be paused, or waits without bound.
+        self._reasons = ConnectionErrors(lambda why: owner.tell_loop(owner.unavailable, why))
+        self._check_at = 0.0
+        # A new batch is read only when the last one is taken: memory stays bounded, and pauses take effect at once.
         self._taken = threading.Event()
         self._taken.set()
         self.under_way: list[tuple[frozenset[PartitionEnd], Settle]] = []
-        self.orders: deque[Order] = deque()
+        self.commands: deque[Command] = deque()
         self.stopping = False
 
     def stop(self) -> None:
-        """Leave the group and end, soon."""
+        """Ask the thread to leave the group and end."""
         self.stopping = True
 
     def run(self) -> None:
@@ -93,15 +74,15 @@ class ConsumerThread:
                 try:
                     self._consume()
                 except _InstanceInUse:
-                    # Our predecessor of this name was killed: the broker keeps its place for a session timeout.
-                    self._listener.tell_loop(self._listener.name_taken)
-                    time.sleep(ASK_EVERY_SECONDS)
+                    # The last process with this id was killed. The broker keeps its place for a session timeout.
+                    self._owner.tell_loop(self._owner.instance_id_in_use)
+                    time.sleep(RETRY_SECONDS)
         except (KafkaException, ConsumerFailed) as error:
             outcome = ConsumerFailed(f"Kafka consumer: {error}")
         except Exception as unexpected:
-            # A thread that ended without a word would leave a process that is ready and reads nothing.
+            # If the thread only ended, the process would stay ready and read nothing.
             outcome = unexpected
-        self._listener.tell_loop(self._listener.finished, outcome)
+        self._owner.tell_loop(self._owner.finished, outcome)
 
     def _consume(self) -> None:
         self._fatal = None
@@ -111,23 +92,23 @@ class ConsumerThread:
             self.subscribe(consumer, self._topics)
             while not self.stopping:
                 taken = self._taken.wait(POLL_SECONDS)
-                self._obey(consumer)
+                self._run_commands(consumer)
                 if taken:
                     self._read(consumer)
-                self._ask_again(consumer)
+                self._check_outage(consumer)
                 if self._fatal is not None:
                     in_use = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str() in self._fatal.str()
                     raise (_InstanceInUse if in_use else ConsumerFailed)(self._fatal)
-            self._obey(consumer)
+            self._run_commands(consumer)
         finally:
             consumer.close()
-            # A commit that is dropped on the way is answered too: somebody waits for it.
+            # A commit that was dropped needs a result, too: its caller waits.
             for _, settle in self.under_way:
                 settle(KafkaError(KafkaError._DESTROY))
             self.under_way.clear()
 
     def subscribe(self, consumer: Consumer, topics: Sequence[str]) -> None:
-        """Part of an order, too: with KIP-848 the partitions of topics that stay are not revoked."""
+        """Subscribe to these topics. With KIP-848 this does not revoke partitions of topics that stay."""
         self._topics = topics
         consumer.subscribe(
             [self._prefix + topic for topic in topics],
@@ -136,29 +117,29 @@ class ConsumerThread:
             on_lost=lambda consumer, partitions: self._on_revoke(consumer, partitions, lost=True),
         )
 
-    def _obey(self, consumer: Consumer) -> None:
-        while self.orders:
-            # A partition that was revoked meanwhile can neither be paused nor resumed, and need not be.
+    def _run_commands(self, consumer: Consumer) -> None:
+        while self.commands:
+            # A partition that was revoked meanwhile cannot be paused or resumed, and need not be.
             with suppress(KafkaException):
-                self.orders.popleft()(consumer)
+                self.commands.popleft()(consumer)
 
     def _read(self, consumer: Consumer) -> None:
         first = consumer.poll(POLL_SECONDS)
         if first is None:
             return
         messages = [first, *consumer.consume(RECORDS_AT_ONCE - 1, 0)]
-        records = [to_record(message, self._prefix) for message in messages if self._is_good(message)]
+        records = [to_record(message, self._prefix) for message in messages if self._is_record(message)]
         if records:
             self._taken.clear()
-            self._listener.tell_loop(self._hand_over, records)
+            self._owner.tell_loop(self._hand_over, records)
 
     def _hand_over(self, records: Sequence[Record]) -> None:
         try:
-            self._listener.received(records)
+            self._owner.received(records)
         finally:
             self._taken.set()
 
-    def _is_good(self, message: Message) -> bool:
+    def _is_record(self, message: Message) -> bool:
         error = message.error()
         if error is None:
             return True
@@ -167,7 +148,7 @@ class ConsumerThread:
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise ConsumerFailed(str(error))
         else:
-            self._listener.tell_loop(self._listener.unavailable, error)
+            self._owner.tell_loop(self._owner.unavailable, error)
         return False
 
     def _on_error(self, error: KafkaError) -> None:
@@ -176,17 +157,17 @@ class ConsumerThread:
         else:
             self._reasons(error)
 
-    def _ask_again(self, consumer: Consumer) -> None:
-        """While the broker is away nothing arrives that would tell that it is back."""
-        if self._listener.is_away and time.monotonic() >= self._ask_at:
-            self._ask_at = time.monotonic() + ASK_EVERY_SECONDS
+    def _check_outage(self, consumer: Consumer) -> None:
+        """Ask for metadata during an outage: no other event tells that the broker is back."""
+        if self._owner.is_away and time.monotonic() >= self._check_at:
+            self._check_at = time.monotonic() + RETRY_SECONDS
             with suppress(KafkaException):
-                consumer.list_topics(timeout=ASK_EVERY_SECONDS)
+                consumer.list_topics(timeout=RETRY_SECONDS)
                 self._reasons.forget()
-                self._listener.tell_loop(self._listener.available)
+                self._owner.tell_loop(self._owner.available)
 
     def commit(self, consumer: Consumer, ends: list[TopicPartition], settle: Settle) -> None:
-        """Part of an order: commit, and read on meanwhile; to wait for a coordinator that is away takes long."""
+        """Start a commit, and read on meanwhile. `settle` takes its result, which may take minutes in an outage."""
         self.under_way.append((_named(ends), settle))
         try:
             consumer.commit(offsets=ends, asynchronous=True)
@@ -196,35 +177,35 @@ class ConsumerThread:
 
     def _on_commit(self, error: KafkaError | None, ends: list[TopicPartition]) -> None:
         named, refused = _named(ends), (end.error for end in ends if end.error)
-        # One that was tried again is answered after a later one.
+        # librdkafka retries commits: results may come out of order.
         for place, (names, settle) in enumerate(self.under_way):
             if names == named:
                 del self.under_way[place]
                 settle(error or next(refused, None))
                 return
 
-    # -- the group ---------------------------------------------------------------------------------------------
+    # -- the group -------------------------------------------------------------------------------------------------
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         committed: Mapping[Partition, Commit | None] = {self._partition(tp): None for tp in assigned}
         if assigned:
-            # Without an answer only the bitmap is missed: what it names is done once more, from the same offset on.
+            # Without the metadata, only the bitmap is missing: its records are handled once more.
             with suppress(KafkaException):
                 committed = {self._partition(tp): commit_of(tp) for tp in consumer.committed(assigned, timeout=10)}
-        # librdkafka remembers a pause beyond a revocation: a partition that comes back would stand still for ever.
-        self.orders.appendleft(lambda consumer: consumer.resume(assigned))
-        self._listener.tell_loop(self._listener.assigned, committed)
+        # librdkafka remembers a pause across rebalances: a partition that comes back would never be read.
+        self.commands.appendleft(lambda consumer: consumer.resume(assigned))
+        self._owner.tell_loop(self._owner.assigned, committed)
 
     def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition], *, lost: bool) -> None:
         partitions = [self._partition(tp) for tp in revoked]
         try:
-            commits = self._listener.ask_handler(partitions, lost=lost, seconds=REVOKE_SECONDS)
-            # Older commits may still wait here: they leave first, and do not overwrite the last words.
-            self._obey(consumer)
+            commits = self._owner.ask_handler(partitions, lost=lost, seconds=REVOKE_SECONDS)
+            # Older commits go first, so that they do not overwrite the last one.
+            self._run_commands(consumer)
             if commits and not lost:
                 consumer.commit(offsets=offsets(self._prefix, commits), asynchronous=False)
         except (TimeoutError, KafkaException) as error:
-            self._listener.tell_loop(self._listener.last_commit_failed, str(error))
+            self._owner.tell_loop(self._owner.last_commit_failed, str(error))
 
     def _partition(self, tp: TopicPartition) -> Partition:
         return Partition(tp.topic.removeprefix(self._prefix), tp.partition)
@@ -235,7 +216,7 @@ def _named(ends: Sequence[TopicPartition]) -> frozenset[PartitionEnd]:
 
 
 def offsets(prefix: str, commits: Mapping[Partition, Commit]) -> list[TopicPartition]:
-    """Commits as librdkafka takes them."""
+    """Commits in librdkafka's form."""
     return [
         TopicPartition(prefix + partition.topic, partition.number, commit.offset, commit.metadata)
         for partition, commit in commits.items()

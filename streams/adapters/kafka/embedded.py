@@ -1,4 +1,4 @@
-"""A broker inside this process, for trying, tests and demos: librdkafka's mock cluster. It keeps nothing."""
+"""Run a broker inside this process, for demos and tests: librdkafka's mock cluster. It stores nothing on disk."""
 
 import ctypes
 import signal
@@ -15,13 +15,13 @@ from streams.topics import Topic
 _PRODUCER = 0
 _TEXT_BYTES = 512
 _HEARTBEAT_MS = 500
-# How long a killed member keeps its partitions from the process that is started in its place.
+# A killed member keeps its partitions for this long.
 _SESSION_MS = 6_000
-_BETWEEN_ORDERS_SECONDS = 0.002
+_BETWEEN_COMMANDS_SECONDS = 0.002
 
 
 class EmbeddedBroker:
-    """Started when made; every topic has the partitions it was declared with. Close it to end it."""
+    """A broker that runs from its creation until `close`. Every topic has its declared partitions."""
 
     brokers = 1
 
@@ -35,9 +35,9 @@ class EmbeddedBroker:
             if not self._client:
                 raise Misconfigured(f"the embedded broker did not start: {error.value.decode(errors='replace')}")
             self._cluster = self._lib.rd_kafka_mock_cluster_new(self._client, self.brokers)
-        # Nobody else will join in the next three seconds: do not wait for them.
+        # By default the first rebalance waits three seconds for more members.
         self._lib.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
-        # Every three seconds is too seldom for whoever waits for a group's new members.
+        # With the default of three seconds, a rebalance takes too long.
         self._lib.rd_kafka_mock_set_group_consumer_heartbeat_interval_ms(self._cluster, _HEARTBEAT_MS)
         self._lib.rd_kafka_mock_set_group_consumer_session_timeout_ms(self._cluster, _SESSION_MS)
         for topic in topics:
@@ -50,13 +50,13 @@ class EmbeddedBroker:
         return servers.decode()
 
     def create(self, topic: str, partitions: int) -> None:
-        """Make a topic; a second time changes nothing."""
-        # An order that follows on the heels of another one is overlooked for a second.
-        time.sleep(_BETWEEN_ORDERS_SECONDS)
+        """Create a topic. A second call changes nothing."""
+        # The mock cluster handles a command that follows another one at once only a second later.
+        time.sleep(_BETWEEN_COMMANDS_SECONDS)
         self._lib.rd_kafka_mock_topic_create(self._cluster, topic.encode(), partitions, 1)
 
     def close(self) -> None:
-        """End the broker, with all that it holds."""
+        """Stop the broker. Its records are lost."""
         if self._client:
             self._lib.rd_kafka_mock_cluster_destroy(self._cluster)
             self._lib.rd_kafka_destroy(self._client)
@@ -73,7 +73,7 @@ class EmbeddedBroker:
 
 @contextmanager
 def _signals_for_others() -> Iterator[None]:
-    """A thread that starts here gets no signal: the broker's would complain of an interrupted call."""
+    """Block signals in threads that start here: the broker's thread logs an error for an interrupted call."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
     try:
         yield
@@ -82,14 +82,14 @@ def _signals_for_others() -> Iterator[None]:
 
 
 def _library() -> ctypes.CDLL:
-    """The librdkafka that the confluent-kafka wheel carries."""
+    """The librdkafka in the confluent-kafka wheel."""
     bundled = [file for file in files("confluent-kafka") or () if "librdkafka" in file.name and ".so" in file.name]
     bundled += [
         file for file in files("confluent-kafka") or () if file.name.endswith(".dylib") and "rdkafka" in file.name
     ]
     if not bundled:
         raise Misconfigured(
-            "this build of confluent-kafka carries no librdkafka, so there is no embedded broker: "
+            "this build of confluent-kafka contains no librdkafka, which the embedded broker needs: "
             "set KAFKA_BOOTSTRAP_SERVERS"
         )
     lib = ctypes.CDLL(str(bundled[0].locate()))

@@ -1,6 +1,5 @@
-"""Where `subscriptions` ends, and so whether it is still the topic that was read."""
+"""Ask where the topic `subscriptions` ends, which also shows whether the topic was recreated."""
 
-import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -8,9 +7,9 @@ from typing import Any
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.adapters.kafka.messages import LIBRDKAFKA
-from streams.adapters.threads import in_worker_thread
+from streams.adapters.threads import THREADS, in_worker_thread
 from streams.core.errors import ScormWebhooksError, Unavailable
-from streams.ports import Telemetry
+from streams.outage import BROKER, Outages
 from streams.topics import SUBSCRIPTIONS
 
 ASK_SECONDS = 5.0
@@ -18,57 +17,54 @@ RETRY_SECONDS = 0.5
 
 
 class SubscriptionsReaderFailed(ScormWebhooksError):
-    """The topic is not the one that was read; the process must exit and read it from the start."""
+    """The topic was recreated, or its consumer failed; the process must exit and read it from the start."""
 
 
 class EndOffset:
-    """Asks on a client of its own: on one that tails, the question would queue behind its fetch, half a second."""
+    """Asks with a separate client. On the client that reads, a question waits half a second behind the fetch."""
 
-    def __init__(self, config: Mapping[str, Any], prefix: str, telemetry: Telemetry) -> None:
-        self._asker = Consumer({**config, "enable.partition.eof": False, "logger": LIBRDKAFKA})
+    def __init__(self, config: Mapping[str, Any], prefix: str, outages: Outages) -> None:
+        self._client = Consumer({**config, "enable.partition.eof": False, "logger": LIBRDKAFKA})
         self._topic = prefix + SUBSCRIPTIONS
-        self._telemetry = telemetry
+        self._outages = outages
+        self._has_lost_leader = False
+        # Whether the last question has no answer yet.
         self.is_away = False
 
     async def beyond(self, read: int) -> int:
-        """The next offset that will be written. Waits through an outage.
+        """Ask for the next offset that will be written. Waits through an outage.
 
         Raises `SubscriptionsReaderFailed` when the end is before `read`.
         """
-        end = await self._ask()
+        end = await self._outages.retry(self._ask, RETRY_SECONDS, THREADS, BROKER)
+        self.is_away = False
         if end < read:
-            raise SubscriptionsReaderFailed(f"{SUBSCRIPTIONS} ends at {end}, before what was read: it was made anew")
+            raise SubscriptionsReaderFailed(
+                f"{SUBSCRIPTIONS} ends at {end}, before what was read: the topic was recreated"
+            )
         return end
 
     async def _ask(self) -> int:
-        while True:
-            try:
-                end = await in_worker_thread(self._latest)
-            except KafkaException as error:
-                self._warn_once("broker unavailable; waiting", error.args[0].str())
-                await asyncio.sleep(RETRY_SECONDS)
-                with suppress(Unavailable):
-                    await in_worker_thread(self._find_leader)
-            except Unavailable as shortage:
-                self._warn_once("no thread to ask the broker with; waiting", str(shortage))
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
-                self.is_away = False
-                return end
-
-    def _warn_once(self, fact: str, why: str) -> None:
-        if not self.is_away:
-            self._telemetry.warning(fact, why=why)
-        self.is_away = True
+        try:
+            if self._has_lost_leader:
+                await in_worker_thread(self._find_leader)
+                self._has_lost_leader = False
+            return await in_worker_thread(self._latest)
+        except KafkaException as error:
+            self.is_away = self._has_lost_leader = True
+            raise Unavailable(error.args[0].str()) from None
+        except Unavailable:
+            self.is_away = True
+            raise
 
     def _latest(self) -> int:
-        # One request: for `get_watermark_offsets` it would be two.
-        [latest] = self._asker.offsets_for_times([TopicPartition(self._topic, 0, OFFSET_END)], ASK_SECONDS)
+        # One request. `get_watermark_offsets` sends two.
+        [latest] = self._client.offsets_for_times([TopicPartition(self._topic, 0, OFFSET_END)], ASK_SECONDS)
         if latest.error is not None or latest.offset < 0:
             raise KafkaException(latest.error or KafkaError(KafkaError._NO_OFFSET))
         return int(latest.offset)
 
     def _find_leader(self) -> None:
-        # This client is assigned nothing: of itself it goes on asking a broker that is dead, for minutes.
+        # Without an assignment, this client asks a dead broker for minutes. A metadata request finds the new leader.
         with suppress(KafkaException):
-            self._asker.list_topics(self._topic, timeout=ASK_SECONDS)
+            self._client.list_topics(self._topic, timeout=ASK_SECONDS)

@@ -1,16 +1,16 @@
-"""Whether a member of a consumer group reads what it should."""
+"""Track whether a member of a consumer group has its partitions."""
 
 import time
 from collections.abc import Iterable
 
 from streams.ports import Partition
 
-# A group with more members than partitions gives some of them none, and tells them nothing.
+# A group with more members than partitions assigns none to some members, without an event.
 JOIN_SECONDS = 15.0
 
 
 class Membership:
-    """Counts the partitions of this member; on the event loop alone."""
+    """Counts the partitions of this member. Not thread-safe."""
 
     def __init__(self, *, sole_member: bool) -> None:
         self._sole_member = sole_member
@@ -23,7 +23,7 @@ class Membership:
         self._begun_at = time.monotonic()
 
     def expect(self, count: int) -> None:
-        """So many partitions are there to be read."""
+        """Note how many partitions the topics have."""
         self._expected = count
 
     def assigned(self, partitions: Iterable[Partition]) -> None:
@@ -34,7 +34,7 @@ class Membership:
         self._partitions.difference_update(partitions)
 
     def readiness_problems(self) -> list[str]:
-        """Why not everything is read that should be."""
+        """Why this member does not read all of its partitions yet."""
         if not self._joined and (self._begun_at is None or time.monotonic() - self._begun_at < JOIN_SECONDS):
             return ["has no partitions yet: its group assigns them"]
         if self._sole_member and len(self._partitions) < max(1, self._expected):

@@ -1,4 +1,4 @@
-"""What librdkafka hands over, as nouns of ours."""
+"""Convert librdkafka's messages to records."""
 
 import logging
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ from confluent_kafka import Message, TopicPartition
 from streams.core.offset_tracker import Commit
 from streams.ports import Partition, Record
 
-# librdkafka would write to standard error in a form of its own.
+# Without a logger, librdkafka writes to standard error in its own format.
 LIBRDKAFKA = logging.getLogger("librdkafka")
 
 
 def to_record(message: Message, prefix: str) -> Record:
-    """A librdkafka message as a record of ours."""
+    """Convert a message. Its topic loses the deployment's prefix."""
     topic, number, offset = message.topic(), message.partition(), message.offset()
     assert topic is not None
     assert number is not None
@@ -38,17 +38,17 @@ def _partition(topic: str, prefix: str, number: int) -> Partition:
 
 
 def append_time(seconds: float) -> datetime:
-    """When a record was appended; a time that no calendar has, which only a producer's clock can tell, is 1970."""
+    """When a record was appended, from seconds since 1970. A time outside the calendar becomes 1970."""
     try:
         return datetime.fromtimestamp(max(seconds, 0), UTC)
     except (ValueError, OverflowError, OSError):
         return datetime.fromtimestamp(0, UTC)
 
 
-# Of a name that is not UTF-8 the client makes no text, and returns all the same with an error set. The interpreter's
-# quick calls overlook that, and raise it wherever they are next; a call from C, as this one, raises it here.
+# For a header name that is not UTF-8, confluent-kafka returns with an exception set. A specialised call of the
+# interpreter misses it and raises it later, anywhere. This call from C raises it here.
 _HEADERS_OF = methodcaller("headers")
-# In the place of headers that cannot be read; the record itself may be as good as any.
+# Replaces headers that cannot be read. The record itself may be valid.
 UNREADABLE_HEADERS = (("unreadable-headers", b"true"),)
 
 
@@ -61,10 +61,10 @@ def _headers(message: Message) -> tuple[tuple[str, bytes], ...]:
 
 
 def headers_of(pairs: Iterable[tuple[str, bytes | None]] | None) -> tuple[tuple[str, bytes], ...]:
-    """A client's headers as ours: a header without a value has an empty one."""
+    """Convert a client's headers. A header without a value gets an empty one."""
     return tuple((name, value if value is not None else b"") for name, value in pairs or ())
 
 
 def commit_of(tp: TopicPartition) -> Commit | None:
-    """What was committed for a partition, None when nothing ever was."""
+    """The commit of a partition. None without a commit."""
     return Commit(tp.offset, tp.metadata or "") if tp.offset >= 0 else None

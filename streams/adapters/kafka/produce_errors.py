@@ -1,4 +1,4 @@
-"""What an error of producing means: try again, refuse this record alone, or end the process."""
+"""Classify produce errors: retry, reject this record, or end the process."""
 
 from enum import Enum, auto
 
@@ -6,14 +6,14 @@ from confluent_kafka import KafkaError
 
 
 class ProduceError(Enum):
-    """The three classes of errors that a producer meets."""
+    """The class of a produce error."""
 
-    AWAY = auto()  # a broker, a network or a permission that comes back: produce the record again
-    REFUSED = auto()  # Kafka never takes this record: retrying does not help
-    OURS = auto()  # this producer or its settings are wrong: it can do nothing more
+    AWAY = auto()  # a broker, the network or a permission is away: retry
+    REFUSED = auto()  # Kafka never takes this record
+    OURS = auto()  # this producer or its settings are wrong: end the process
 
 
-# The record itself is at fault.
+# Errors of the record itself.
 _REFUSED = frozenset(
     {
         KafkaError.INVALID_MSG_SIZE,
@@ -24,7 +24,7 @@ _REFUSED = frozenset(
     }
 )
 
-# Every record would meet it again; a new process with other settings or another version would not.
+# Errors of every record. Only a new process with other settings or another version gets past them.
 _OURS = frozenset(
     {
         KafkaError._CONFLICT,
@@ -55,9 +55,9 @@ _OURS = frozenset(
 
 
 def class_of(error: KafkaError) -> ProduceError:
-    """The class of an error; an unknown code is waited out, for waiting loses nothing.
+    """The class of an error. An unknown code is `AWAY`: a retry loses nothing.
 
-    A missing permission or topic is `AWAY` too: an operator can fix it without a restart, and `/readyz` names it.
+    A missing permission or topic is `AWAY`, too: an operator can add it without a restart, and `/readyz` names it.
     """
     if error.fatal() or error.code() in _OURS:
         return ProduceError.OURS

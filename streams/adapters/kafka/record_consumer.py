@@ -1,4 +1,4 @@
-"""A consumer group's records, handed to the event loop in lists, with pauses that rewind."""
+"""Consume as a member of a group: batches of records go to a handler on the event loop."""
 
 import asyncio
 import threading
@@ -12,15 +12,16 @@ from streams.adapters.kafka.consumer_thread import ConsumerThread, offsets
 from streams.adapters.kafka.membership import Membership
 from streams.core.errors import Unavailable
 from streams.core.offset_tracker import Commit
+from streams.outage import BROKER, Outages
 from streams.ports import Partition, Record, RecordHandler, Telemetry
 
-News = TypeVar("News")
+Message = TypeVar("Message")
 
 
 class KafkaRecordConsumer:
-    """A `RecordConsumer`; `topics` names what to read, `prefix` is put before each name.
+    """A `RecordConsumer` of `topics`, whose names get `prefix`.
 
-    The only member of its group (`sole_member`) is not ready until it has every partition.
+    With `sole_member`, the process is the only member of its group: it is not ready until it has every partition.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class KafkaRecordConsumer:
         topics: Sequence[str],
         prefix: str,
         telemetry: Telemetry,
+        outages: Outages | None = None,
         *,
         sole_member: bool = False,
     ) -> None:
@@ -37,21 +39,21 @@ class KafkaRecordConsumer:
         self._prefix = prefix
         self._telemetry = telemetry
         self._thread: ConsumerThread | None = None
-        self._away = False
-        self._name_taken = False
+        self._broker = (outages or Outages(telemetry))[BROKER]
+        self._is_id_in_use = False
         self._membership = Membership(sole_member=sole_member)
 
     async def run(self, handler: RecordHandler) -> None:
-        """Feed `handler` until cancelled, then leave the group.
+        """Pass records to `handler` until cancelled, then leave the group.
 
-        Raises `ConsumerFailed` on what cannot heal, and whatever the handler raised.
+        Raises `ConsumerFailed` on a fatal error, and what the handler raises.
         """
         self._handler = handler
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[None] = self._loop.create_future()
         self._membership.begin()
         self._thread = ConsumerThread(self._config, self._topics, self._prefix, self)
-        thread = threading.Thread(target=self._thread.run, name="kafka-feed", daemon=True)
+        thread = threading.Thread(target=self._thread.run, name="kafka-consumer", daemon=True)
         thread.start()
         try:
             await asyncio.shield(self._finished)
@@ -61,41 +63,41 @@ class KafkaRecordConsumer:
 
     def readiness_problems(self) -> list[str]:
         """Why nothing can be read at the moment."""
-        waiting = ["the group still has a member of this instance id"] if self._name_taken else []
-        if self._away:
+        waiting = ["the group still has a member of this instance id"] if self._is_id_in_use else []
+        if self.is_away:
             return [*waiting, "the broker does not answer"]
         return waiting or self._membership.readiness_problems()
 
     def subscribe(self, partitions: Mapping[str, int]) -> None:
-        """Read these topics, given with their partitions, from now on; what is read already goes on undisturbed."""
+        """Read these topics from now on. `partitions` has their partition counts. Topics that stay are undisturbed."""
         self._membership.expect(sum(partitions.values()))
         topics = sorted(partitions)
         if topics == sorted(self._topics):
             return
         self._topics = topics
         if thread := self._thread:
-            self._order(lambda consumer: thread.subscribe(consumer, topics))
+            self._command(lambda consumer: thread.subscribe(consumer, topics))
 
-    # -- orders for the thread ---------------------------------------------------------------------------------
+    # -- commands for the thread -----------------------------------------------------------------------------------
 
     def pause(self, partition: Partition, rewind_to: int | None = None) -> None:
         target = TopicPartition(self._prefix + partition.topic, partition.number)
         if rewind_to is not None:
             target.offset = rewind_to
 
-        def order(consumer: Consumer) -> None:
+        def command(consumer: Consumer) -> None:
             consumer.pause([target])
             if rewind_to is not None:
                 consumer.seek(target)
 
-        self._order(order)
+        self._command(command)
 
     def resume(self, partition: Partition) -> None:
         target = TopicPartition(self._prefix + partition.topic, partition.number)
-        self._order(lambda consumer: consumer.resume([target]))
+        self._command(lambda consumer: consumer.resume([target]))
 
     async def commit(self, commits: Mapping[Partition, Commit]) -> None:
-        """Commit and wait for the broker's word; raises `Unavailable` when it does not take it."""
+        """Commit and wait for the broker's answer. Raises `Unavailable` when it refuses."""
         done: asyncio.Future[None] = self._loop.create_future()
 
         def settle(error: KafkaError | None) -> None:
@@ -105,69 +107,67 @@ class KafkaRecordConsumer:
         thread, ends = self._thread, offsets(self._prefix, commits)
         if self._finished.done() or thread is None or thread.stopping:
             raise Unavailable("the consumer is closed")
-        self._order(lambda consumer: thread.commit(consumer, ends, partial(self.tell_loop, settle)))
-        # A thread that ends meanwhile obeys no more orders.
+        self._command(lambda consumer: thread.commit(consumer, ends, partial(self.tell_loop, settle)))
+        # A thread that ends meanwhile runs no more commands.
         await asyncio.wait({done, self._finished}, return_when=asyncio.FIRST_COMPLETED)
         if not done.done():
             raise Unavailable("the consumer is closed")
         await done
 
-    def _order(self, order: Callable[[Consumer], None]) -> None:
+    def _command(self, command: Callable[[Consumer], None]) -> None:
         if self._thread is not None:
-            self._thread.orders.append(order)
+            self._thread.commands.append(command)
 
-    # -- what the thread tells, from its side ------------------------------------------------------------------
+    # -- called on the thread --------------------------------------------------------------------------------------
 
     def tell_loop(self, callback: Callable[..., None], *arguments: object) -> None:
         self._loop.call_soon_threadsafe(callback, *arguments)
 
     def ask_handler(self, partitions: Sequence[Partition], *, lost: bool, seconds: float) -> Mapping[Partition, Commit]:
-        """Wait, on the thread, for the handler to finish with these partitions; what to commit last."""
+        """Wait for the handler to finish with these partitions. Returns the last commits."""
         self.tell_loop(self._membership.revoked, partitions)
         finishing = asyncio.run_coroutine_threadsafe(self._handler.revoked(partitions, lost=lost), self._loop)
         return finishing.result(seconds)
 
-    # -- the same, on the loop ---------------------------------------------------------------------------------
+    # -- called on the event loop ----------------------------------------------------------------------------------
 
     def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
-        self._name_taken = False
+        self._is_id_in_use = False
         self._membership.assigned(partitions)
-        self._tell_handler(self._handler.assigned, partitions)
+        self._call_handler(self._handler.assigned, partitions)
 
     def received(self, records: Sequence[Record]) -> None:
-        self._tell_handler(self._handler.received, records)
+        self._call_handler(self._handler.received, records)
         self.available()
 
-    def _tell_handler(self, tell: Callable[[News], None], news: News) -> None:
-        # To go on without what a failing handler was told would be to commit past it.
+    def _call_handler(self, call: Callable[[Message], None], message: Message) -> None:
+        # After a failure of the handler, a later commit would include what it missed.
         if self._finished.done():
             return
         try:
-            tell(news)
+            call(message)
         except Exception as unexpected:
             self.finished(unexpected)
 
     def available(self) -> None:
-        if self._away:
-            self._away = False
-            self._telemetry.info("broker available again")
+        self._broker.end(self)
 
     @property
     def is_away(self) -> bool:
-        return self._away
+        return self in self._broker
 
     def unavailable(self, error: KafkaError) -> None:
-        if not self._away:
-            self._away = True
-            self._telemetry.info("broker unavailable; waiting", why=error.str())
+        self._broker.begin(self, error.str())
 
-    def name_taken(self) -> None:
-        if not self._name_taken:
-            self._name_taken = True
-            self._telemetry.info("the group still has a member of this instance id; waiting until it is given up")
+    def instance_id_in_use(self) -> None:
+        if not self._is_id_in_use:
+            self._is_id_in_use = True
+            self._telemetry.warning("instance_id_in_use")
 
     def last_commit_failed(self, error: str) -> None:
-        self._telemetry.info("the last commit of revoked partitions failed; their records are repeated", why=error)
+        self._telemetry.warning(
+            "last_commit_failed", why=error, effect="the records of revoked partitions are repeated"
+        )
 
     def finished(self, error: Exception | None) -> None:
         if not self._finished.done():
@@ -175,7 +175,7 @@ class KafkaRecordConsumer:
 
 
 async def _uninterrupted(ending: Awaitable[None]) -> None:
-    """Wait for an ending even while this task is being cancelled: leaving a group takes the loop's help."""
+    """Wait even while this task is cancelled: the thread needs the event loop to leave the group."""
     task = asyncio.ensure_future(ending)
     while not task.done():
         try:

@@ -1,4 +1,4 @@
-"""Produce records with librdkafka, until every one of them is acknowledged."""
+"""Produce records with librdkafka until each one is acknowledged."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -13,21 +13,22 @@ from streams.adapters.kafka.messages import LIBRDKAFKA
 from streams.adapters.kafka.produce_errors import ProduceError, class_of
 from streams.adapters.kafka.produce_outages import ProduceOutages
 from streams.core.errors import RecordsRefused, ScormWebhooksError
+from streams.outage import Outages
 from streams.ports import Outgoing, Telemetry
 
-# How soon acknowledgements are looked for while some are awaited, and how often librdkafka's other news.
-SOON_SECONDS = 0.001
-SELDOM_SECONDS = 0.1
+# The poll intervals with and without records that wait for an acknowledgement.
+BUSY_POLL_SECONDS = 0.001
+IDLE_POLL_SECONDS = 0.1
 RETRY_SECONDS = 0.5
 FLUSH_SECONDS = 10.0
 
 
 class ProducerFailed(ScormWebhooksError):
-    """The producer can do nothing more; the process must exit and start again."""
+    """The producer has failed for good; the process must exit and start again."""
 
 
 class _Pending:
-    """One call of `produce`: how many records are not settled, when each was appended, which are refused and why."""
+    """One call of `produce`: the append times, the refused records with reasons, and the count of the others."""
 
     __slots__ = ("appended", "done", "left", "reasons", "records", "retries")
 
@@ -36,7 +37,7 @@ class _Pending:
         self.left = len(records)
         self.appended: dict[int, datetime] = {}
         self.reasons: dict[int, str] = {}
-        # One task at most for each record, and none once the record is settled or nobody waits any more.
+        # At most one task for each record. It ends when the record is settled or the caller is cancelled.
         self.retries: dict[int, asyncio.Task[None]] = {}
         self.done: asyncio.Future[None] = loop.create_future()
 
@@ -60,7 +61,7 @@ class _Pending:
             self.done.set_result(None)
 
     def end(self) -> None:
-        """Nobody waits any more: what is not acknowledged yet is not produced again."""
+        """Stop all retries."""
         self.done.cancel()
         for task in self.retries.values():
             task.cancel()
@@ -68,26 +69,28 @@ class _Pending:
 
 
 class KafkaRecordProducer:
-    """A `RecordProducer` on a real or embedded broker; topics get the deployment's prefix.
+    """A `RecordProducer` on a real or embedded broker. Topics get the deployment's prefix.
 
-    Acknowledgements are looked for on the loop: a thread would take the interpreter from it for each of them.
+    It polls on the event loop: a thread would compete with the loop for the interpreter at each acknowledgement.
     """
 
-    def __init__(self, config: Mapping[str, Any], prefix: str, telemetry: Telemetry) -> None:
-        self._reasons = ConnectionErrors(self._away)
-        self._config = {**config, "error_cb": self._reasons, "logger": LIBRDKAFKA}
+    def __init__(
+        self, config: Mapping[str, Any], prefix: str, telemetry: Telemetry, outages: Outages | None = None
+    ) -> None:
+        self._errors = ConnectionErrors(self._away)
+        self._config = {**config, "error_cb": self._errors, "logger": LIBRDKAFKA}
         self._producer = Producer(self._config)
-        self._alone: Producer | None = None
+        self._single: Producer | None = None
         self._prefix = prefix
         self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
         self._broken: KafkaError | None = None
-        self._outages = ProduceOutages(telemetry)
-        self._looks_soon = False
-        self._timer = self._loop.call_soon(self._look)
+        self._outages = ProduceOutages(telemetry, outages)
+        self._polls_soon = False
+        self._timer = self._loop.call_soon(self._poll)
 
     def readiness_problems(self) -> list[str]:
-        """Why some records cannot be produced at the moment; names the topics that take none."""
+        """Why some records cannot be produced at the moment. Names the topics that take none."""
         return self._outages.problems(self._loop.time(), idle=not self._waiting())
 
     async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
@@ -111,16 +114,16 @@ class KafkaRecordProducer:
         return [pending.appended[index] for index in range(len(records))]
 
     async def close(self) -> None:
-        """Wait for what was handed over, for a while, and stop."""
+        """Wait up to ten seconds for acknowledgements, and stop."""
         deadline = self._loop.time() + FLUSH_SECONDS
         while self._waiting() and self._loop.time() < deadline:
-            await asyncio.sleep(10 * SOON_SECONDS)
+            await asyncio.sleep(10 * BUSY_POLL_SECONDS)
         self._timer.cancel()
 
     def _hand_over(self, pending: _Pending, index: int, producer: Producer) -> float:
-        """Give a record to librdkafka; its acknowledgement settles the record.
+        """Give a record to librdkafka. Its delivery report settles the record.
 
-        In how many seconds to try again; 0 when librdkafka has the record, or it is refused.
+        Returns the seconds until the next try, or 0 when librdkafka has the record or it is refused.
         """
         if self._broken is not None:
             raise ProducerFailed(f"Kafka producer: {self._broken}")
@@ -134,40 +137,40 @@ class KafkaRecordProducer:
                 on_delivery=partial(self._delivered, pending, index, producer),
             )
         except BufferError:
-            # The local queue is full: wait for acknowledgements to make room.
+            # The local queue is full: wait for acknowledgements.
             return 0.01
         except KafkaException as raised:
             error: KafkaError = raised.args[0]
-            # librdkafka itself measures this record alone.
+            # Here librdkafka checks the size of this record alone.
             if self._class_of(error, record.topic) is ProduceError.REFUSED:
                 pending.refuse(index, error.str())
                 return 0
             return RETRY_SECONDS
-        self._look_soon()
+        self._poll_soon()
         return 0
 
     def _waiting(self) -> int:
-        """How many records librdkafka has that are not acknowledged."""
-        return len(self._producer) + (len(self._alone) if self._alone else 0)
+        """The count of records without an acknowledgement."""
+        return len(self._producer) + (len(self._single) if self._single else 0)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         try:
             self._producer.poll(0)
-            if self._alone:
-                self._alone.poll(0)
+            if self._single:
+                self._single.poll(0)
         finally:
-            self._looks_soon = self._waiting() > 0
-            seconds = SOON_SECONDS if self._looks_soon else SELDOM_SECONDS
-            self._timer = self._loop.call_later(seconds, self._look)
+            self._polls_soon = self._waiting() > 0
+            seconds = BUSY_POLL_SECONDS if self._polls_soon else IDLE_POLL_SECONDS
+            self._timer = self._loop.call_later(seconds, self._poll)
 
-    def _look_soon(self) -> None:
-        if not self._looks_soon:
-            self._looks_soon = True
+    def _poll_soon(self) -> None:
+        if not self._polls_soon:
+            self._polls_soon = True
             self._timer.cancel()
-            self._timer = self._loop.call_later(SOON_SECONDS, self._look)
+            self._timer = self._loop.call_later(BUSY_POLL_SECONDS, self._poll)
 
     def _away(self, error: KafkaError) -> None:
-        """Said while records wait, which themselves would say no more than "timed out", and only after minutes."""
+        """Note an outage while records wait. They themselves only time out, after minutes."""
         if self._waiting():
             self._outages.no_broker_answers(error)
 
@@ -177,25 +180,25 @@ class KafkaRecordProducer:
         topic = pending.records[index].topic
         if error is None:
             self._outages.succeeded(topic)
-            self._reasons.forget()
+            self._errors.forget()
             pending.append(index, _time(message.timestamp()[1]))
             return
         match self._class_of(error, topic):
             case ProduceError.OURS:
                 pending.fail(ProducerFailed(f"Kafka producer: {error}"))
-            case ProduceError.REFUSED if producer is self._alone:
+            case ProduceError.REFUSED if producer is self._single:
                 pending.refuse(index, error.str())
             case ProduceError.REFUSED:
-                # Its whole batch was refused: by itself it shows whether it is the one at fault.
-                self._produce_later(pending, index, self._by_itself(), 0)
+                # The whole batch was refused. Produced alone, the record shows whether it is the cause.
+                self._produce_later(pending, index, self._single_producer(), 0)
             case ProduceError.AWAY:
                 self._produce_later(pending, index, producer, RETRY_SECONDS)
 
-    def _by_itself(self) -> Producer:
+    def _single_producer(self) -> Producer:
         """A producer that sends one record at a time."""
-        if self._alone is None:
-            self._alone = Producer({**self._config, "batch.num.messages": 1})
-        return self._alone
+        if self._single is None:
+            self._single = Producer({**self._config, "batch.num.messages": 1})
+        return self._single
 
     def _produce_later(self, pending: _Pending, index: int, producer: Producer, seconds: float) -> None:
         if not pending.done.done():
@@ -220,7 +223,7 @@ class KafkaRecordProducer:
 
 
 def _time(milliseconds: int) -> datetime:
-    # The embedded broker acknowledges with a made-up time of 1970.
+    # The embedded broker acknowledges with a time in 1970.
     if milliseconds < _PLAUSIBLE_MS:
         return datetime.now(UTC)
     return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,4 +1,4 @@
-"""A record of `subscriptions`, applied to the table of webhooks."""
+"""Apply a record of `subscriptions` to the table of webhooks."""
 
 from streams.core.subscription_record import Tombstone, read
 from streams.core.subscriptions_table import Sentinel, SubscriptionsTable
@@ -6,7 +6,7 @@ from streams.ports import Codec, Record
 
 
 def apply(table: SubscriptionsTable, codec: Codec, record: Record) -> None:
-    """Put, remove or mark what the record says. Raises `InvalidRecord` for what `publish` does not write."""
+    """Apply a webhook, a tombstone or a sentinel. Raises `InvalidRecord` for any other record."""
     match read(record.key, record.value, record.headers, record.appended_at, codec.decode):
         case Sentinel() as sentinel:
             table.mark(record.offset, sentinel)

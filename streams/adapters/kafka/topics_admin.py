@@ -1,4 +1,4 @@
-"""Compare the declared topics with those of a cluster, create or extend what is missing, remove what is retired."""
+"""Plan and apply the topics of a deployment: create, extend, configure and remove."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,8 +19,8 @@ from streams.adapters.kafka.messages import LIBRDKAFKA
 from streams.core.errors import Misconfigured, Unavailable
 from streams.topics import DELIVER_GROUP, DELIVERIES, Topic, tier_of
 
-ASK_SECONDS = 10.0
-SEE_SECONDS = 0.05
+REQUEST_SECONDS = 10.0
+POLL_SECONDS = 0.05
 
 
 class Action(StrEnum):
@@ -37,7 +37,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One line of a plan: the topic as it should be, and why."""
+    """One change of a plan: the topic as declared, and the reason."""
 
     action: Action
     topic: Topic
@@ -53,36 +53,36 @@ class Change:
 
 
 class TopicsAdmin:
-    """Plans and applies; `prefix` is put before every declared name. Raises `Unavailable` when nobody answers."""
+    """Plans and applies changes. Declared names get `prefix`. Raises `Unavailable` when no broker answers."""
 
     def __init__(self, properties: Mapping[str, Any], prefix: str) -> None:
-        self._reasons = ConnectionErrors()
+        self._errors = ConnectionErrors()
         self._servers = str(properties["bootstrap.servers"])
-        # What only a consumer knows would be warned of at every start.
+        # librdkafka warns of consumer properties at every start of another client.
         known = {name: value for name, value in properties.items() if not name.startswith(("fetch.", "queued."))}
-        config: dict[str, Any] = {**known, "error_cb": self._reasons, "logger": LIBRDKAFKA}
+        config: dict[str, Any] = {**known, "error_cb": self._errors, "logger": LIBRDKAFKA}
         self._admin = AdminClient(config)
         self._prefix = prefix
 
-    def existing(self, seconds: float = ASK_SECONDS) -> dict[str, int]:
-        """The cluster's topics that bear our prefix (without it), with their partition counts."""
+    def existing(self, seconds: float = REQUEST_SECONDS) -> dict[str, int]:
+        """The partition counts of the cluster's topics with our prefix, by name without the prefix."""
         return {
             name.removeprefix(self._prefix): len(topic.partitions)
             for name, topic in self._metadata(seconds).topics.items()
             if name.startswith(self._prefix)
         }
 
-    def _metadata(self, seconds: float = ASK_SECONDS) -> ClusterMetadata:
+    def _metadata(self, seconds: float = REQUEST_SECONDS) -> ClusterMetadata:
         try:
             metadata = self._admin.list_topics(timeout=seconds)
         except KafkaException as error:
-            self._admin.poll(0)  # hands over the reasons that were said meanwhile
-            raise unreachable(self._servers, self._reasons.last or error.args[0]) from None
-        self._reasons.forget()
+            self._admin.poll(0)  # calls the error callback
+            raise unreachable(self._servers, self._errors.last or error.args[0]) from None
+        self._errors.forget()
         return metadata
 
     def plan(self, declared: Sequence[Topic], *, remove_retired: bool = False) -> list[Change]:
-        """What to do for each declared topic and for each retry tier that is retired; those are kept unless told."""
+        """The change for each declared topic and each retired retry tier. Retired ones stay unless `remove_retired`."""
         existing = self.existing()
         names = {topic.name for topic in declared}
         retired = {name: existing[name] for name in sorted(existing) if tier_of(name) and name not in names}
@@ -94,7 +94,7 @@ class TopicsAdmin:
         ]
 
     def apply(self, plan: Sequence[Change], replication: int | None = None) -> None:
-        """Carry a plan out. Raises `Misconfigured` before anything is changed when a part of it is refused."""
+        """Apply a plan. Raises `Misconfigured` before the first change when a part of the plan is refused."""
         if refused := [change for change in plan if change.is_refused]:
             raise Misconfigured("; ".join(f"{change.topic.name}: {change.message}" for change in refused))
         copies = replication or min(3, len(self._metadata().brokers))
@@ -116,34 +116,34 @@ class TopicsAdmin:
         ]
         sets = [self._resource(change.topic) for change in plan if change.action is Action.CONFIGURE]
         removes = [self._prefix + change.topic.name for change in plan if change.action is Action.REMOVE]
-        # At once: the longer after the plan, the likelier that somebody waits in it again.
+        # First: the sooner after the plan, the less likely that the tier has new records.
         _await(self._admin.delete_topics(removes) if removes else {})
         _await(self._admin.create_topics(creates) if creates else {})
         _await(self._admin.create_partitions(grows) if grows else {})
         _await(self._admin.incremental_alter_configs(sets) if sets else {})
-        self._see([change for change in plan if change.is_to_be_made])
+        self._wait_until_shown([change for change in plan if change.is_to_be_made])
 
-    def _see(self, made: Sequence[Change]) -> None:
-        """Wait until the brokers tell what the controller already did: whoever asks next relies on it."""
-        deadline = time.monotonic() + ASK_SECONDS
+    def _wait_until_shown(self, made: Sequence[Change]) -> None:
+        """Wait until the brokers' metadata shows the changes of the controller: the next command relies on it."""
+        deadline = time.monotonic() + REQUEST_SECONDS
         while not self._shows(made):
             if time.monotonic() > deadline:
                 raise Unavailable("the cluster took the changes, but its brokers do not show them yet")
-            time.sleep(SEE_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def _shows(self, made: Sequence[Change]) -> bool:
         try:
             existing = self.existing()
             left = self._compare([change.topic for change in made if change.action is not Action.REMOVE], existing)
-        except Unavailable:  # a broker that has not heard of a new topic yet
+        except Unavailable:  # a broker does not know a new topic yet
             return False
         removed = {change.topic.name for change in made if change.action is Action.REMOVE}
         return removed.isdisjoint(existing) and not any(change.is_to_be_made for change in left)
 
     def _waiting(self, tiers: Mapping[str, int]) -> dict[str, int]:
-        """How many records wait in each of these tiers, given with its partitions."""
+        """The count of records that wait in each of these tiers. `tiers` has their partition counts."""
         topics = {self._prefix + name: partitions for name, partitions in tiers.items()}
-        found = consumer_lag(self._admin, self._prefix + DELIVER_GROUP, topics, ASK_SECONDS) if topics else {}
+        found = consumer_lag(self._admin, self._prefix + DELIVER_GROUP, topics, REQUEST_SECONDS) if topics else {}
         return {name.removeprefix(self._prefix): count for name, count in found.items()}
 
     def _compare(self, declared: Sequence[Topic], existing: Mapping[str, int]) -> list[Change]:
@@ -175,8 +175,8 @@ def _change(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> 
         return Change(Action.CREATE, topic, f"{topic.partitions} partitions")
     if partitions > topic.partitions:
         message = (
-            f"has {partitions} partitions, more than the {topic.partitions} that the settings say; partitions cannot "
-            "be taken away without losing records: raise the setting"
+            f"has {partitions} partitions, more than the {topic.partitions} in the settings; removing partitions "
+            "would lose records: raise the setting"
         )
         return Change(Action.REFUSE, topic, message)
     if partitions < topic.partitions:
@@ -192,7 +192,7 @@ def _change(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> 
 def _retired(topic: Topic, partitions: int, waiting: int, remove: bool) -> Change:
     still = "1 record still waits in it" if waiting == 1 else f"{waiting or 'no'} records still wait in it"
     if remove and waiting:
-        return Change(Action.REFUSE, topic, f"{still}; it can be removed once they were attempted")
+        return Change(Action.REFUSE, topic, f"{still}; remove it when they are attempted")
     if remove:
         return Change(Action.REMOVE, topic, f"retired tier, {still}")
     if partitions < topic.partitions:
@@ -205,8 +205,8 @@ def _retired(topic: Topic, partitions: int, waiting: int, remove: bool) -> Chang
 def _await(futures: Mapping[Any, Any]) -> None:
     for future in futures.values():
         try:
-            future.result(ASK_SECONDS)
+            future.result(REQUEST_SECONDS)
         except TimeoutError:
             raise Unavailable("Kafka did not confirm the change in time; run the command again") from None
         except KafkaException as error:
-            raise Misconfigured(f"the cluster refused: {error.args[0].str()}") from None
+            raise Misconfigured(f"the cluster rejected the change: {error.args[0].str()}") from None

@@ -1,42 +1,37 @@
-"""Keeps a consumer subscribed to topics that come and go."""
+"""Keep a consumer subscribed to topics that are created and deleted."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 from streams.adapters.threads import in_daemon_thread
 from streams.core.errors import Unavailable
 
-LOOK_EVERY_SECONDS = 3.0
-ASK_SECONDS = 2.0
-# A broker that has just started may not know every topic yet: to drop one for that would move its partitions.
-GONE_AFTER_LOOKS = 3
-
-
-class Subscriber(Protocol):
-    """A consumer whose topics may change."""
-
-    def subscribe(self, partitions: Mapping[str, int]) -> None: ...
+CHECK_EVERY_SECONDS = 3.0
+REQUEST_SECONDS = 2.0
+# A broker that just started may not know every topic yet. To unsubscribe then would move partitions.
+DELETED_AFTER_CHECKS = 3
 
 
 class TopicsWatch:
-    """Looks at the cluster's topics every three seconds, and subscribes to each that `is_read` selects.
+    """Lists the cluster's topics every three seconds, and subscribes to those that `is_read` selects.
 
-    librdkafka's own patterns (`^...`) take up to ten seconds on a real broker. `required` topics that are missing
-    keep the stage from being ready.
+    `subscribe` takes the topics with their partition counts.
+
+    librdkafka's own patterns (`^...`) take up to ten seconds on a real broker. A stage is not ready while `required`
+    topics are missing.
     """
 
     def __init__(
         self,
         existing: Callable[[float], Mapping[str, int]],
-        subscriber: Subscriber,
+        subscribe: Callable[[Mapping[str, int]], None],
         is_read: Callable[[str], bool],
         required: Sequence[str],
-        every_seconds: float = LOOK_EVERY_SECONDS,
+        every_seconds: float = CHECK_EVERY_SECONDS,
     ) -> None:
         self._existing = existing
-        self._subscriber = subscriber
+        self._subscribe = subscribe
         self._is_read = is_read
         self._required = required
         self._every_seconds = every_seconds
@@ -45,25 +40,25 @@ class TopicsWatch:
         self.missing: list[str] = []
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check every few seconds until cancelled."""
         while True:
-            await self.look()
+            await self.check()
             await asyncio.sleep(self._every_seconds)
 
-    async def look(self) -> None:
-        """Look once. While no broker answers everything stays as it is."""
+    async def check(self) -> None:
+        """Check once. While no broker answers, nothing changes."""
         try:
-            existing = await in_daemon_thread(lambda: self._existing(ASK_SECONDS))
+            existing = await in_daemon_thread(lambda: self._existing(REQUEST_SECONDS))
         except Unavailable:
             return
         self._update(existing)
         self.missing = [name for name in self._required if name not in self._known]
         if partitions := {name: count for name, count in self._known.items() if self._is_read(name)}:
-            self._subscriber.subscribe(partitions)
+            self._subscribe(partitions)
 
     def _update(self, existing: Mapping[str, int]) -> None:
         self._absent.update(self._known.keys() - existing.keys())
         for name in existing:
             self._absent.pop(name, None)
-        kept = {name: count for name, count in self._known.items() if self._absent[name] < GONE_AFTER_LOOKS}
+        kept = {name: count for name, count in self._known.items() if self._absent[name] < DELETED_AFTER_CHECKS}
         self._known = {**kept, **existing}

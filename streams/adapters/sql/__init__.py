@@ -1,1 +1,1 @@
-"""PostgreSQL and SQLite, by SQLAlchemy Core."""
+"""The ports of storage on PostgreSQL and SQLite, by SQLAlchemy Core."""

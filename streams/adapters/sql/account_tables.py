@@ -1,4 +1,4 @@
-"""The tables of what people do: accounts, access, the audit log, jobs and mails."""
+"""Tables of accounts, access, the audit log, jobs and mails."""
 
 from sqlalchemy import JSON as Json
 from sqlalchemy import (
@@ -53,7 +53,7 @@ users = Table(
     UniqueConstraint("account_id", "email"),
 )
 
-# Each opens the dashboard once; only the link's SHA-256 is kept.
+# Each link signs in once. Only its SHA-256 is stored.
 sign_in_links = Table(
     "sign_in_links",
     metadata,
@@ -62,7 +62,7 @@ sign_in_links = Table(
     Column("expires_at", Moment, nullable=False),
 )
 
-# Who did what; nothing but retention ever changes a row.
+# Who did what. Only retention deletes rows, and nothing updates them.
 audit_log = Table(
     "audit_log",
     metadata,
@@ -76,7 +76,7 @@ audit_log = Table(
     Index(None, "account_id", "at", "id"),
 )
 
-# What was answered to a request that may be made again; no status: it is under way.
+# Responses to requests that may be repeated. Without a status the request is under way.
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
@@ -110,7 +110,7 @@ Index(
     sqlite_where=jobs.c.finished_at.is_(None),
 )
 
-# Mails owed, each for one thing that happened (its key), whatever happens between here and the mail server.
+# One mail for each thing that happened, which `key` names.
 mails = Table(
     "mails",
     metadata,
@@ -122,7 +122,7 @@ mails = Table(
     Column("details", Json, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("tries", Integer, nullable=False, server_default=text("0")),
-    # When to try (again); None once it was sent or given up.
+    # The time of the next try. NULL once the mail is sent or given up.
     Column("due_at", Moment, index=True),
     Column("sent_at", Moment),
     Column("problem", Text),

@@ -1,4 +1,4 @@
-"""Which accounts exist, and which of their webhooks take an event's type."""
+"""Find existing accounts, and the webhooks that take an event type."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from streams.adapters.sql.database import Database
 from streams.adapters.sql.tables import webhooks
 from streams.core.webhook import Webhook
 
-# Databases bound the parameters of a query. A request of the API names fewer accounts.
+# Databases limit the parameters of a query. A request to the API names fewer accounts.
 IDS_AT_ONCE = 1000
 # Ten accounts with as many webhooks as an account may have: 0.1 s of this process's time.
 MOST_WEBHOOKS = 10_000
@@ -27,7 +27,7 @@ _NO_SCOPE_CHARACTERS = len("[][]")
 
 
 class SqlAccountWebhooks:
-    """`AccountWebhooks` in SQL; parses rows in portions, between which the loop serves others."""
+    """`AccountWebhooks` in SQL. It parses rows in portions, so that the event loop serves other callers in between."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

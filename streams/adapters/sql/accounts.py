@@ -132,7 +132,7 @@ class SqlUsers:
             await note(connection, audit_entry)
 
     async def redeem(self, sha256: str, now: datetime) -> User | None:
-        # To delete it is to use it: of two who come with one link only one gets in.
+        # Deleting the link uses it: of two requests with one link only one succeeds.
         gone = delete(sign_in_links).where(sign_in_links.c.sha256 == sha256).returning(sign_in_links)
         async with self._database.transaction() as connection:
             link = (await connection.execute(gone)).one_or_none()

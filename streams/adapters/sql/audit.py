@@ -1,4 +1,4 @@
-"""The audit_log log in SQL: a deed is noted in the transaction that does it."""
+"""The audit log in SQL. An entry is written in the transaction of its change."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,7 +15,7 @@ from streams.core.page import Cursor, Page
 
 
 async def note(connection: AsyncConnection, audit_entry: AuditEntry | None) -> None:
-    """Keep who did what; without a deed nothing is kept."""
+    """Write an entry, if there is one."""
     if audit_entry is not None:
         await connection.execute(insert(audit_log).values(asdict(audit_entry)))
 
@@ -35,9 +35,9 @@ class SqlAuditLog:
         if account_id is not None:
             query = query.where(audit_log.c.account_id == account_id)
         async with self._database.reading() as connection:
-            audit_trail: Sequence[AuditEntry] = [_deed(row) for row in await connection.execute(query)]
+            audit_trail: Sequence[AuditEntry] = [_entry(row) for row in await connection.execute(query)]
         return page_of(audit_trail, limit, lambda audit_entry: Cursor(audit_entry.at, audit_entry.id))
 
 
-def _deed(row: Any) -> AuditEntry:
+def _entry(row: Any) -> AuditEntry:
     return AuditEntry(row.id, row.actor, row.action, row.object_id, row.at, row.account_id, row.details)

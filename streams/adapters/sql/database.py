@@ -1,4 +1,4 @@
-"""Connections and transactions, and the database's errors in our words."""
+"""Open connections and transactions, and translate the database's errors."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ _DRIVERS = {
 
 
 def database_url(text: str) -> URL:
-    """`postgresql://…` or `sqlite:///path`, with the driver that we use; `Misconfigured` says what would be right."""
+    """Parse `postgresql://…` or `sqlite:///path`, and set our driver. Raises `Misconfigured`."""
     try:
         url = make_url(text)
     except ArgumentError:
@@ -35,7 +35,7 @@ def database_url(text: str) -> URL:
 
 
 class Database:
-    """One pool; `transaction` gives a connection whose work is committed at the end of the block."""
+    """A pool of connections. `transaction` yields one, and commits at the end of the block."""
 
     def __init__(self, url: URL, pool_size: int = 5) -> None:
         self.url = url
@@ -53,11 +53,11 @@ class Database:
         return [f"the database does not answer: {self._away}"] if self._away else []
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """Raises `Refused` for a row the database will not take, `Unavailable` when it is away."""
+        """A transaction that may write. Raises `Refused` for a row that the database rejects, and `Unavailable`."""
         return self._translated(self._engine)
 
     def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """The same, for work that writes nothing: on SQLite it takes no write lock."""
+        """A transaction that only reads. On SQLite it takes no write lock."""
         return self._translated(self._reader)
 
     @asynccontextmanager
@@ -66,29 +66,29 @@ class Database:
             async with engine.begin() as connection:
                 yield connection
         except (DataError, IntegrityError) as error:
-            raise Refused(_words(error)) from error
+            raise Refused(_message(error)) from error
         except (DBAPIError, OSError) as error:
-            # A full disk, a damaged file, a missing table: only a person can mend it, and nothing is dropped meanwhile.
-            self._away = _words(error)
+            # Includes a full disk, a damaged file or a missing table: callers wait for a person, and drop nothing.
+            self._away = _message(error)
             raise Unavailable(self._away) from error
-        except StatementError as error:  # a value that cannot be told to the database at all
-            raise Refused(_words(error)) from error
+        except StatementError as error:  # a value that the driver cannot convert
+            raise Refused(_message(error)) from error
         self._away = None
 
     async def ping(self) -> None:
-        """Raises `Unavailable` when it does not answer."""
+        """Raises `Unavailable` when the database does not answer."""
         async with self.reading() as connection:
             await connection.execute(select(1))
 
     async def until_any(self, query: Select[Any]) -> None:
-        """Wait until the query finds something, a second at most; on SQLite a moment, whatever there is.
+        """Wait until the query finds a row, up to a second. On SQLite wait 50 ms.
 
-        May raise `Unavailable` when the database is away.
+        Raises `Unavailable`.
         """
         if self.is_sqlite:
             await asyncio.sleep(POLL_SECONDS)
             return
-        # One connection without transactions: a look costs far less than one in a transaction.
+        # One connection without transactions, which cost far more than the query.
         async with self._translated(self._engine.execution_options(isolation_level="AUTOCOMMIT")) as connection:
             for _ in range(POLLS):
                 await asyncio.sleep(POLL_SECONDS)
@@ -102,8 +102,8 @@ class Database:
             await self._connections.wait_until_ended()
 
 
-def _words(error: Exception) -> str:
-    # The statement and its parameters hold payloads and secrets; the driver's own first line does not.
+def _message(error: Exception) -> str:
+    # The statement and its parameters hold payloads and secrets. The first line of the driver's message does not.
     cause = error.orig if isinstance(error, StatementError) and error.orig is not None else error
     return f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}"
 
@@ -123,7 +123,7 @@ def _sqlite_engine(url: URL, connections: SqliteConnections, begin_statement: st
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
-        # We begin transactions ourselves: pysqlite's own BEGIN would come too late to take the write lock.
+        # We begin transactions ourselves: pysqlite begins them too late to take the write lock.
         connection.isolation_level = None
         cursor = connection.cursor()
         for pragma in (
@@ -137,7 +137,7 @@ def _sqlite_engine(url: URL, connections: SqliteConnections, begin_statement: st
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Any) -> None:
-        # SQLite has one writer, and that lock is what `FOR UPDATE` is elsewhere.
+        # SQLite has one write lock, which replaces `FOR UPDATE`.
         connection.exec_driver_sql(begin_statement)
 
     return engine

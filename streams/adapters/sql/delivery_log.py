@@ -1,4 +1,4 @@
-"""Read what was recorded of deliveries."""
+"""Read recorded deliveries."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.keyset import in_order, newest_first, page_of
+from streams.adapters.sql.keyset import newest_first, page_of, prefer_index_order
 from streams.adapters.sql.tables import NOT_DELIVERED, attempts, deliveries, events
 from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
 from streams.core.delivery import State, Target, Trigger
@@ -24,8 +24,8 @@ class SqlDeliveryLog:
         query = select(deliveries).where(*matching(wanted))
         query = newest_first(query, deliveries.c.first_seen_at, deliveries.c.id, wanted.after, wanted.limit)
         async with self._database.reading() as connection:
-            if is_walkable(wanted):
-                await in_order(connection)
+            if has_ordered_index(wanted):
+                await prefer_index_order(connection)
             found = [to_delivery_state(row) for row in await connection.execute(query)]
         return page_of(
             found, wanted.limit, lambda delivery_state: Cursor(delivery_state.first_seen_at, delivery_state.delivery_id)
@@ -57,13 +57,13 @@ class SqlDeliveryLog:
         return state_counts
 
 
-def is_walkable(wanted: DeliveryFilter) -> bool:
-    """Whether an index has what matches in its order; of one event, or named by their ids, there are few to sort."""
+def has_ordered_index(wanted: DeliveryFilter) -> bool:
+    """Whether an index has the matches in order. Deliveries of one event, or with given ids, are few: sort them."""
     return wanted.event_id is None and wanted.ids is None
 
 
 def matching(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
-    """The filter as conditions on `deliveries`; its limit and where it goes on apart."""
+    """The conditions of a filter on `deliveries`, without its limit and cursor."""
     equal = (
         (deliveries.c.account_id, wanted.account_id),
         (deliveries.c.webhook_id, wanted.webhook_id),
@@ -89,7 +89,7 @@ def matching(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
 
 
 def to_delivery_state(row: Any) -> DeliveryState:
-    """A row of `deliveries`."""
+    """The state in a row of `deliveries`."""
     return DeliveryState(
         delivery_id=row.id,
         account_id=row.account_id,

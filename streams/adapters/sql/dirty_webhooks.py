@@ -1,4 +1,4 @@
-"""How a change of a webhook gets its version and becomes due for the topic, in the same transaction."""
+"""Give a changed webhook its version, and make it due for the topic, in the same transaction."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -10,12 +10,12 @@ from streams.adapters.sql.tables import dirty_webhooks
 
 
 def version_after(old: int, now: datetime) -> int:
-    """max(now in milliseconds, old + 1): it grows even when the clock stands still or goes back."""
+    """max(now in milliseconds, old + 1): a version grows even when the clock stands still or goes back."""
     return max(int(now.timestamp() * 1000), old + 1)
 
 
 async def make_dirty(connection: AsyncConnection, insert: Callable[[Any], Any], webhook_id: str, version: int) -> None:
-    """Owe the topic this version of a webhook, unless a newer one is owed already."""
+    """Make this version of a webhook due for the topic, unless a newer one is due."""
     statement = insert(dirty_webhooks).values(webhook_id=webhook_id, version=version)
     await connection.execute(
         statement.on_conflict_do_update(

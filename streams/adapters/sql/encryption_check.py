@@ -1,4 +1,4 @@
-"""Whether this process has the keys with which the others encrypt: a text in SQL that one of them must open."""
+"""Check the encryption keys of this process: one of them must decrypt a text in SQL."""
 
 import asyncio
 
@@ -12,14 +12,15 @@ from streams.adapters.sql.database import Database
 from streams.adapters.sql.tables import encryption_check, webhooks
 from streams.core.encryption import CHECK_TEXT, WRONG_KEYS, WrongKeys
 from streams.core.errors import Unavailable
+from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages
 
-LOOK_EVERY_SECONDS = 5.0
+CHECK_EVERY_SECONDS = 5.0
 _ONLY_ROW = 1
 _STORED = select(encryption_check.c.ciphertext)
 
 
 class SqlEncryptionCheck:
-    """An `EncryptionCheck`. Whoever looks first writes the text, encrypted with its first key."""
+    """An `EncryptionCheck`. The first process writes the text, encrypted with its first key."""
 
     def __init__(self, database: Database, encryption: FernetEncryption) -> None:
         self._database = database
@@ -27,7 +28,7 @@ class SqlEncryptionCheck:
         self._problem: str | None = "the encryption keys are not checked yet"
 
     async def verified(self) -> str:
-        # Asked every few seconds: nearly always the text is there, and a look needs no write lock.
+        # Nearly always the text is there, and reading it needs no write lock.
         async with self._database.reading() as connection:
             ciphertext = (await connection.execute(_STORED)).scalar_one_or_none()
         if ciphertext is not None:
@@ -36,10 +37,10 @@ class SqlEncryptionCheck:
             return await self.verify_in(connection)
 
     async def verify_in(self, connection: AsyncConnection) -> str:
-        """The same within a transaction, so that nothing is stored that was encrypted with another key."""
+        """The same within a transaction, so that it stores nothing that other processes cannot decrypt."""
         ciphertext = (await connection.execute(_STORED)).scalar_one_or_none()
         if ciphertext is None:
-            await self._require_our_secrets(connection)
+            await self._require_readable_secrets(connection)
             insert = sqlite_insert if self._database.is_sqlite else postgres_insert
             first = insert(encryption_check).values(id=_ONLY_ROW, ciphertext=self._encryption.encrypt(CHECK_TEXT))
             await connection.execute(first.on_conflict_do_nothing())
@@ -53,8 +54,8 @@ class SqlEncryptionCheck:
         self._problem = None
         return ciphertext
 
-    async def _require_our_secrets(self, connection: AsyncConnection) -> None:
-        """Nobody with wrong keys is to write the text: what is encrypted already tells."""
+    async def _require_readable_secrets(self, connection: AsyncConnection) -> None:
+        """Raises `WrongKeys` if this process cannot decrypt a stored secret: it must not write the text."""
         query = select(webhooks.c.secrets).where(webhooks.c.deleted_at.is_(None)).limit(1)
         secrets = (await connection.execute(query)).scalar_one_or_none()
         if secrets and not any(self._encryption.can_decrypt(secret["ciphertext"]) for secret in secrets):
@@ -66,15 +67,19 @@ class SqlEncryptionCheck:
             await self.verify_in(connection)
             await connection.execute(encryption_check.update().values(ciphertext=self._encryption.encrypt(CHECK_TEXT)))
 
-    async def watch(self) -> None:
-        """Look now and then, for `problems`, until cancelled."""
+    async def watch(self, outages: Outages) -> None:
+        """Check every few seconds, for `problems`, until cancelled."""
         while True:
-            try:
-                await self.verified()
-            except Unavailable as wrong:
-                self._problem = str(wrong)
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            await outages.retry(self._check, CHECK_EVERY_SECONDS, ENCRYPTION_KEYS, DATABASE)
+            await asyncio.sleep(CHECK_EVERY_SECONDS)
+
+    async def _check(self) -> None:
+        try:
+            await self.verified()
+        except Unavailable as away:
+            self._problem = str(away)
+            raise
 
     def problems(self) -> list[str]:
-        """Why secrets can neither be read nor written here."""
+        """Why this process cannot read and write secrets."""
         return [self._problem] if self._problem else []

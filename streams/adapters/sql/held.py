@@ -1,4 +1,4 @@
-"""What is held in SQL although its webhook can take it."""
+"""Read held deliveries whose webhook can take them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 from sqlalchemy import or_, select, text
 
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.keyset import in_order
+from streams.adapters.sql.keyset import prefer_index_order
 from streams.adapters.sql.tables import deliveries, events, pauses
 from streams.core.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
 from streams.core.held import Held, HeldChoice, Progress
 
-# Steps from one webhook to the next in the index: of a webhook with a million held deliveries one entry is read.
-_CAN_TAKE = text(
+# Steps through the index by webhook: it reads one entry of a webhook with a million held deliveries.
+_RELEASABLE = text(
     """
     WITH RECURSIVE held (id) AS (
         SELECT min(webhook_id) FROM deliveries WHERE state = 'held'
@@ -40,7 +40,7 @@ class SqlHeldDeliveries:
 
     async def webhooks(self) -> Mapping[str, int]:
         async with self._database.reading() as connection:
-            return {row.id: row.under_way for row in await connection.execute(_CAN_TAKE)}
+            return {row.id: row.under_way for row in await connection.execute(_RELEASABLE)}
 
     async def oldest(self, webhook_id: str, limit: int) -> Sequence[Held]:
         held = deliveries.c
@@ -49,13 +49,13 @@ class SqlHeldDeliveries:
             .join(events, (events.c.account_id == held.account_id) & (events.c.event_id == held.event_id))
             .outerjoin(pauses, pauses.c.id == held.pause_id)
             .where(held.webhook_id == webhook_id, held.state == State.HELD)
-            # Of a pause that nobody ended nothing leaves, even if another one was ended since.
+            # A pause without a choice still holds its deliveries, even if a later pause has ended.
             .where(or_(pauses.c.id.is_(None), pauses.c.choice.is_not(None)))
             .order_by(held.first_seen_at, held.id)
             .limit(limit)
         )
         async with self._database.reading() as connection:
-            await in_order(connection)
+            await prefer_index_order(connection)
             return [_held(row) for row in await connection.execute(query)]
 
     async def progress(self, delivery_ids: Sequence[str]) -> Sequence[Progress]:

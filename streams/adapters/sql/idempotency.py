@@ -1,4 +1,4 @@
-"""What was answered to requests that carry an Idempotency-Key."""
+"""Store the responses to requests with an Idempotency-Key."""
 
 from datetime import datetime
 
@@ -26,7 +26,7 @@ class SqlIdempotencyStore:
         async with self._database.transaction() as connection:
             while (await connection.execute(statement)).first() is None:
                 known = (await connection.execute(select(idempotency_keys).where(_this(caller, key)))).one_or_none()
-                if known is not None:  # else it was forgotten in between
+                if known is not None:  # else it was deleted in between
                     return EarlierRequest(known.fingerprint, known.begun_at, known.status, known.encrypted_response)
         return None
 

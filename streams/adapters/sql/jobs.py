@@ -1,4 +1,4 @@
-"""Jobs in SQL: a portion and what it did to the job's numbers are one transaction."""
+"""Jobs in SQL. A portion and its progress are one transaction."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
@@ -53,11 +53,11 @@ class SqlJobs:
             job = _job((await connection.execute(select(jobs).where(this).with_for_update())).one())
             if job.finished_at is not None:
                 return job
-            # From where it was: what is acted on stays in the index until it is vacuumed, and would be searched again.
+            # Go on where the last portion ended: finished rows stay in the index until a vacuum.
             wanted = replace(job.filter, limit=PORTION)
             ids = await _DO[job.kind](connection, replace(wanted, since=job.reached or wanted.since), now)
             if not ids and job.reached:
-                # What was recorded late may lie before that.
+                # A delivery that was recorded late may be older.
                 ids = await _DO[job.kind](connection, wanted, now)
             job = replace(job, done=job.done + len(ids))
             if ids:

@@ -1,4 +1,4 @@
-"""Pages of long lists by keyset: a list that grows meanwhile skips nothing and shows nothing twice."""
+"""Page through long lists by keyset, so that a growing list skips and repeats nothing."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -11,11 +11,11 @@ from streams.core.page import Cursor, Page
 Row = TypeVar("Row")
 
 
-async def in_order(connection: AsyncConnection) -> None:
-    """For this transaction: what is asked for in order, and no more than so many, is found by walking an index.
+async def prefer_index_order(connection: AsyncConnection) -> None:
+    """Make the planner use the index for ORDER BY … LIMIT in this transaction.
 
-    PostgreSQL takes what matches several columns that depend on each other (a webhook has one account) for a few
-    rows, and would rather collect and sort them all, for every portion anew.
+    PostgreSQL underestimates the matches of columns that depend on each other (a webhook has one account). It would
+    collect and sort them all for every portion.
     """
     if connection.dialect.name == "postgresql":
         await connection.execute(text("SET LOCAL enable_sort = off"))
@@ -24,7 +24,7 @@ async def in_order(connection: AsyncConnection) -> None:
 def newest_first(
     query: Select[Any], at: Column[Any], name: Column[Any], after: Cursor | None, limit: int
 ) -> Select[Any]:
-    """The query in order, from behind `after`, with one row more than a page has: it tells whether there is another."""
+    """Order the query, and start after the cursor. One extra row shows whether there is another page."""
     query = query.order_by(at.desc(), name.desc()).limit(limit + 1)
     if after is None:
         return query
@@ -32,6 +32,6 @@ def newest_first(
 
 
 def page_of(found: Sequence[Row], limit: int, cursor: Callable[[Row], Cursor]) -> Page[Row]:
-    """The first `limit` rows of what `newest_first` found."""
+    """The first `limit` rows of the result of `newest_first`."""
     rows = found[:limit]
     return Page(rows, cursor(rows[-1]) if len(found) > limit else None)

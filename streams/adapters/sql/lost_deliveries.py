@@ -1,4 +1,4 @@
-"""Deliveries that wait, by SQL, in a broker that no longer has them."""
+"""End deliveries that waited in an embedded broker that has ended."""
 
 from sqlalchemy import case, update
 
@@ -7,18 +7,18 @@ from streams.adapters.sql.tables import deliveries
 from streams.core.delivery import DeathReason, State, Trigger
 from streams.ports import Clock
 
-WORDS = "The embedded broker, which keeps nothing, ended while the delivery waited in it."
+MESSAGE = "The embedded broker ended while the delivery waited in it. It stores nothing on disk."
 
 
 class SqlLostDeliveries:
-    """Ends what an embedded broker forgot; run before anything is in the new broker."""
+    """Ends waiting deliveries. Run it before the new broker has any record."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     async def end(self) -> int:
-        """Make each waiting delivery a dead letter, which a person may retry; how many. A test is discarded."""
+        """Make each waiting delivery a dead letter, which a person may retry. Discards tests. Returns the count."""
         known = deliveries.c
         statement = (
             update(deliveries)
@@ -27,7 +27,7 @@ class SqlLostDeliveries:
                 step=known.step + 1,
                 state=case((known.trigger == Trigger.TEST, State.DISCARDED), else_=State.DEAD),
                 reason=DeathReason.BROKER_RESTARTED,
-                message=WORDS,
+                message=MESSAGE,
                 tier=None,
                 due_at=None,
                 changed_at=self._clock.now(),

@@ -1,4 +1,4 @@
-"""Mails owed, in SQL."""
+"""Store mails, and decide when dead letters need one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -19,12 +19,12 @@ from streams.core.mail import Mail, MailKind
 from streams.core.page import Cursor, Page
 from streams.ports import OwedMail
 
-PATIENCE = timedelta(days=1)
+REMIND_AFTER = timedelta(days=1)
 WEEK = timedelta(days=7)
 
 
 class SqlMails:
-    """`Mails` in SQL; `new_id` mints their ids."""
+    """`Mails` in SQL. `new_id` makes their ids."""
 
     def __init__(self, database: Database, new_id: Callable[[str], str]) -> None:
         self._database = database
@@ -63,13 +63,13 @@ class SqlMails:
     async def owe_reminders(self, now: datetime) -> int:
         dead = deliveries.c
         earlier = (
-            select(mails.c.webhook_id, func.max(mails.c.created_at).label("told_at"))
+            select(mails.c.webhook_id, func.max(mails.c.created_at).label("mailed_at"))
             .where(mails.c.kind == MailKind.DEAD_LETTERS)
             .group_by(mails.c.webhook_id)
             .subquery()
         )
         of_webhook = (webhooks.c.id, webhooks.c.account_id, webhooks.c.url, webhooks.c.description)
-        more = (accounts.c.weekly_digest, earlier.c.told_at)
+        more = (accounts.c.weekly_digest, earlier.c.mailed_at)
         query = (
             select(*of_webhook, *more, func.min(dead.changed_at).label("since"), func.count().label("how_many"))
             .join(webhooks, webhooks.c.id == dead.webhook_id)
@@ -80,15 +80,15 @@ class SqlMails:
         )
         async with self._database.reading() as connection:
             found = (await connection.execute(query)).all()
-        owed = [asdict(self._reminder(row, now)) for row in found if _is_to_be_told(row, now)]
-        if not owed:
+        reminders = [asdict(self._reminder(row, now)) for row in found if _needs_mail(row, now)]
+        if not reminders:
             return 0
         statement = self._insert(mails).on_conflict_do_nothing().returning(mails.c.id)
         async with self._database.transaction() as connection:
-            return len((await connection.execute(statement, owed)).all())
+            return len((await connection.execute(statement, reminders)).all())
 
     def _reminder(self, row: Any, now: datetime) -> Mail:
-        again = row.told_at is not None and row.since <= row.told_at
+        again = row.mailed_at is not None and row.since <= row.mailed_at
         details = {
             "url": row.url,
             "description": row.description or None,
@@ -98,8 +98,8 @@ class SqlMails:
         }
         return Mail(
             id=self._new_id("mail"),
-            # Whoever is told twice of the same affair is told once.
-            key=f"{MailKind.DEAD_LETTERS}/{row.id}/{row.told_at.isoformat() if row.told_at else 'first'}",
+            # The key makes this mail unique, even when two processes insert it.
+            key=f"{MailKind.DEAD_LETTERS}/{row.id}/{row.mailed_at.isoformat() if row.mailed_at else 'first'}",
             account_id=row.account_id,
             webhook_id=row.id,
             kind=MailKind.DEAD_LETTERS,
@@ -109,12 +109,12 @@ class SqlMails:
         )
 
 
-def _is_to_be_told(row: Any, now: datetime) -> bool:
-    """Of dead letters a day old that nobody was told of; and once a week of those that stay, where that is wanted."""
-    if row.since > now - PATIENCE:
+def _needs_mail(row: Any, now: datetime) -> bool:
+    """Dead letters a day old without a mail need one. Older ones need a mail each week, if the account wants that."""
+    if row.since > now - REMIND_AFTER:
         return False
-    news = row.told_at is None or row.since > row.told_at
-    return news or (row.weekly_digest and row.told_at <= now - WEEK)
+    news = row.mailed_at is None or row.since > row.mailed_at
+    return news or (row.weekly_digest and row.mailed_at <= now - WEEK)
 
 
 def _mail(row: Any) -> Mail:

@@ -1,4 +1,4 @@
-"""Bring a database to the schema of this version, or say that it is not there."""
+"""Migrate a database to the schema of this version, and check its version."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,32 +15,32 @@ from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
 from streams.adapters.sql.sqlite_file import make_private_file
 from streams.core.errors import Misconfigured, Unavailable
 
-# Two processes that start at once must not both migrate.
+# An advisory lock, so that only one process migrates.
 _LOCK = 5_271_009
 CONNECT_SECONDS = 5
 
 
 class SchemaDiffers(Misconfigured):
-    """The database answers, and its schema is not that of this version."""
+    """The database has another schema than this version."""
 
 
 def upgrade(url: URL, revision: str = "head") -> None:
-    """Migrate up to `revision`; a second time changes nothing."""
+    """Migrate up to `revision`. A second call changes nothing."""
     _run(url, lambda config: command.upgrade(config, revision))
 
 
 def downgrade(url: URL, revision: str) -> None:
-    """Migrate down to `revision`; `base` removes every table."""
+    """Migrate down to `revision`. `base` removes every table."""
     _run(url, lambda config: command.downgrade(config, revision))
 
 
 def autogenerate(url: URL, message: str) -> None:
-    """Write a migration for what the tables have and the database has not: a tool for contributors."""
+    """Write a migration for the differences between the tables and the database. A tool for contributors."""
     _run(url, lambda config: command.revision(config, message, autogenerate=True))
 
 
 def differences(url: URL) -> None:
-    """Raises alembic's CommandError when the migrations do not lead to the tables as declared."""
+    """Raises alembic's CommandError when the migrations do not produce the declared tables."""
     _run(url, command.check)
 
 

@@ -1,4 +1,4 @@
-"""The dirty set of webhooks, the publisher's lease, and whether a change has reached the topic."""
+"""The outbox of changed webhooks, and the leases of stages."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ from streams.core.subscription_record import newest_allowed
 from streams.ports import Clock, Due
 
 LEASE_SECONDS = 15.0
-# What was published so recently may not be read back yet.
+# The publisher may not have read back a record that is younger.
 JUST_PUBLISHED = timedelta(seconds=10)
 
 
@@ -39,31 +39,31 @@ class SqlOutbox:
                 tombstone = (tombstones or {}).get(row.id, 0)
                 newest = max(on_topic or 0, tombstone)
                 if row.version > newest_allowed(self._clock.now()):
-                    await self._take_back(connection, row, newest)
+                    await self._reset_version(connection, row, newest)
                     continue
                 may_be_remembered = tombstones is not None and self._was_published(row)
                 comes_back = on_topic is None and (tombstone == row.version or may_be_remembered)
-                await self._owe(connection, row, newest, is_behind=newest > row.version or comes_back)
+                await self._make_due(connection, row, newest, is_behind=newest > row.version or comes_back)
         return sorted(versions.keys() - stored.keys())
 
     async def owe(self, newest: Mapping[str, int]) -> None:
         async with self._database.transaction() as connection:
             for row in (await connection.execute(_STATES.where(webhooks.c.id.in_(newest)))).all():
-                await self._owe(connection, row, newest[row.id], is_behind=newest[row.id] > row.version)
+                await self._make_due(connection, row, newest[row.id], is_behind=newest[row.id] > row.version)
 
-    async def _owe(self, connection: AsyncConnection, row: Any, newest: int, *, is_behind: bool) -> None:
-        """Make a webhook due, first raising its version where the topic has, or may have, one as new."""
+    async def _make_due(self, connection: AsyncConnection, row: Any, newest: int, *, is_behind: bool) -> None:
+        """Make a webhook due. Raises its version first when the topic has, or may have, one as new."""
         version = row.version
         if is_behind:
             version = version_after(max(version, newest), self._clock.now())
-            # Whoever has changed it meanwhile has made it due in a newer version.
+            # A change meanwhile has made it due in a newer version.
             same = (webhooks.c.id == row.id) & (webhooks.c.version == row.version)
             if not (await connection.execute(update(webhooks).where(same).values(version=version))).rowcount:
                 return
         await make_dirty(connection, self._insert, row.id, version)
 
-    async def _take_back(self, connection: AsyncConnection, row: Any, newest: int) -> None:
-        """A version of a clock that was far ahead, which no stage takes, becomes one of today."""
+    async def _reset_version(self, connection: AsyncConnection, row: Any, newest: int) -> None:
+        """Replace a version of a clock that was far ahead, which no stage takes, by one of today."""
         version = version_after(newest, self._clock.now())
         same = (webhooks.c.id == row.id) & (webhooks.c.version == row.version)
         if (await connection.execute(update(webhooks).where(same).values(version=version))).rowcount:
@@ -71,7 +71,7 @@ class SqlOutbox:
             await make_dirty(connection, self._insert, row.id, version)
 
     def _was_published(self, row: Any) -> bool:
-        """Whether the topic had it once: a tombstone that is compacted away may be remembered by a stage."""
+        """Whether the topic had it: a stage may remember a tombstone that compaction has removed."""
         return row.published_at is not None and row.published_at < self._clock.now() - JUST_PUBLISHED
 
     async def due(self, limit: int) -> Sequence[Due]:
@@ -90,10 +90,10 @@ class SqlOutbox:
             return
         by_id = sorted(appended, key=lambda one: one[0].webhook_id)
         rows = [{"which": due.webhook_id, "what": due.version, "since": since} for due, since in by_id]
-        # Whoever changes a webhook locks its row before its debt; in another order two of us could wait for each other.
+        # A change locks the webhook's row before its outbox row. Another order could deadlock.
         async with self._database.transaction() as connection:
             await connection.execute(_FIRST_PUBLISHED, rows)
-            await connection.execute(_NOT_OWED, rows)
+            await connection.execute(_NOT_DUE, rows)
 
     async def changed(self) -> None:
         await self._database.until_any(_ANY)
@@ -104,7 +104,7 @@ class SqlOutbox:
             return (await connection.execute(query)).first() is None
 
 
-# In id order, as everybody locks them.
+# In id order, as every transaction locks them.
 _STATES = select(webhooks.c.id, webhooks.c.version, webhooks.c.deleted_at, webhooks.c.published_at).order_by(
     webhooks.c.id
 )
@@ -114,13 +114,13 @@ _FIRST_PUBLISHED = (
     .where(webhooks.c.id == bindparam("which"), webhooks.c.published_at.is_(None))
     .values(published_at=bindparam("since"))
 )
-_NOT_OWED = delete(dirty_webhooks).where(
+_NOT_DUE = delete(dirty_webhooks).where(
     dirty_webhooks.c.webhook_id == bindparam("which"), dirty_webhooks.c.version <= bindparam("what")
 )
 
 
 class SqlLease:
-    """A `Lease` as a row that expires unless its holder renews it."""
+    """A `Lease`: a row that expires unless its holder renews it."""
 
     def __init__(self, database: Database, clock: Clock, name: str, holder: str) -> None:
         self._database = database

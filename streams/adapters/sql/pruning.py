@@ -1,4 +1,4 @@
-"""Rows that have been kept for long enough, taken away a few at a time."""
+"""Delete rows at the end of their retention, in small batches."""
 
 from datetime import datetime
 
@@ -21,7 +21,7 @@ from streams.ports import Prunable
 
 
 class SqlPruning:
-    """`Pruning` in SQL: each call takes one small batch of one kind."""
+    """`Pruning` in SQL: each call deletes one small batch of one kind."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -41,7 +41,7 @@ class SqlPruning:
 
 
 async def _prune_deliveries(connection: AsyncConnection, old: ColumnElement[bool], limit: int) -> int:
-    """Deliveries with their attempts, and the events that no delivery needs any more."""
+    """Delete deliveries with their attempts, and events without any other delivery."""
     chosen = select(deliveries.c.id, deliveries.c.account_id, deliveries.c.event_id).where(old).limit(limit)
     rows = (await connection.execute(chosen.with_for_update(skip_locked=True))).all()
     if not rows:

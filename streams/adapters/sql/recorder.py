@@ -20,12 +20,12 @@ from streams.ports import Clock, Telemetry
 
 
 class SqlRecorder:
-    """A `Recorder`; `new_id` mints the ids of pauses and mails."""
+    """A `Recorder`. `new_id` makes the ids of pauses and mails."""
 
     def __init__(self, database: Database, clock: Clock, telemetry: Telemetry, new_id: Callable[[str], str]) -> None:
         self._database = database
         self._telemetry = telemetry
-        self._healths = WebhookHealth(clock, new_id, is_sqlite=database.is_sqlite)
+        self._health = WebhookHealth(clock, new_id, is_sqlite=database.is_sqlite)
         self._attempts = Bulk(attempts, is_sqlite=database.is_sqlite)
         self._events = Bulk(events, is_sqlite=database.is_sqlite)
         self._deliveries = Bulk(deliveries, is_sqlite=database.is_sqlite)
@@ -33,8 +33,8 @@ class SqlRecorder:
         self._add_hours = _add_hours(self._hours.statement, is_sqlite=database.is_sqlite)
         self._times = Bulk(response_times, is_sqlite=database.is_sqlite)
         self._add_times = _add_times(self._times.statement)
-        self._begin = self._deliveries.statement.on_conflict_do_nothing()
-        self._raise = _raise_only(self._deliveries.statement)
+        self._insert_first = self._deliveries.statement.on_conflict_do_nothing()
+        self._insert_newer = _insert_newer(self._deliveries.statement)
 
     async def record(self, batch: Batch) -> Collection[EventKey]:
         """One transaction: lock → attempts → events → delivery states → statistics → health → pauses."""
@@ -48,14 +48,14 @@ class SqlRecorder:
                 # A duplicate within the batch counts once.
                 counted = {attempt.id: attempt for attempt in reversed(batch.attempts) if attempt.id in new}
                 await self._add_stats(connection, list(counted.values()))
-                paused = await self._healths.count(connection, batch, new, epochs)
+                paused = await self._health.count(connection, batch, new, epochs)
         for pause in paused:
             self._telemetry.count("webhooks_paused_total", reason=pause["reason"])
-            self._telemetry.info("webhook paused", **pause)
+            self._telemetry.warning("webhook_paused", **pause)
         return conflicts
 
     async def _lock(self, connection: AsyncConnection, webhook_ids: Sequence[str]) -> dict[str, int]:
-        """The current health epochs; their rows are locked in id order, so two recorders cannot wait in a circle."""
+        """Lock the webhooks in id order, which avoids deadlocks. Returns their health epochs."""
         if not webhook_ids:
             return {}
         query = (
@@ -92,7 +92,7 @@ class SqlRecorder:
         key = events.c.account_id, events.c.event_id
         statement = self._events.statement.on_conflict_do_nothing().returning(*key)
         new = {tuple(row) for row in await connection.execute(statement, self._events.parameters(rows))}
-        # Nearly always the same body, of an event that several webhooks want.
+        # Nearly always the same body, of an event for several webhooks.
         known = sorted(batch.events.keys() - new)
         if not known:
             return ()
@@ -111,14 +111,14 @@ class SqlRecorder:
         later: list[dict[str, Any]] = []
         for delivery_state in sorted(delivery_states, key=attrgetter("delivery_id")):
             (first if delivery_state.is_first else later).append(_delivery_row(delivery_state))
-        # What supersedes nothing need not lock what is there, nor be compared with it.
-        for statement, rows in ((self._begin, first), (self._raise, later)):
+        # A first state need not lock and compare the stored one.
+        for statement, rows in ((self._insert_first, first), (self._insert_newer, later)):
             if rows:
                 await connection.execute(statement, self._deliveries.parameters(rows))
 
 
 def _add_hours(statement: Any, *, is_sqlite: bool) -> Any:
-    """An insert that adds to the hour that is there."""
+    """An insert that adds to the stored hour."""
     new, known = statement.excluded, hourly_attempts.c
     later = func.max if is_sqlite else func.greatest
     return statement.on_conflict_do_update(
@@ -133,7 +133,7 @@ def _add_hours(statement: Any, *, is_sqlite: bool) -> Any:
 
 
 def _add_times(statement: Any) -> Any:
-    """An insert that adds to the bucket that is there."""
+    """An insert that adds to the stored bucket."""
     new, known = statement.excluded, response_times.c
     return statement.on_conflict_do_update(
         index_elements=[known.webhook_id, known.hour, known.up_to_ms],
@@ -141,8 +141,8 @@ def _add_times(statement: Any) -> Any:
     )
 
 
-def _raise_only(statement: Any) -> Any:
-    """An insert that changes a row that is there only where the new state is the higher one."""
+def _insert_newer(statement: Any) -> Any:
+    """An insert that changes a stored row only if the new state supersedes it."""
     new, known = statement.excluded, deliveries.c
     same_generation = new.generation == known.generation
     higher = or_(

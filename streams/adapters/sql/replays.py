@@ -1,4 +1,4 @@
-"""Deliveries that people act on: sent again as a new generation, or given up for good."""
+"""Replay deliveries as a new generation, or discard them."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.delivery_log import is_walkable, matching
-from streams.adapters.sql.keyset import in_order
+from streams.adapters.sql.delivery_log import has_ordered_index, matching
+from streams.adapters.sql.keyset import prefer_index_order
 from streams.adapters.sql.tables import deliveries, events, webhooks
 from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
@@ -22,7 +22,7 @@ DISCARDED_MESSAGE = "A person discarded it."
 
 
 class SqlReplays:
-    """`Replays` in SQL; what is sent again is held until `publish` sends it on."""
+    """`Replays` in SQL. A replayed delivery is held until `publish` releases it."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -40,11 +40,11 @@ class SqlReplays:
 async def replay(
     connection: AsyncConnection, wanted: DeliveryFilter, now: datetime, audit_entry: AuditEntry | None = None
 ) -> Sequence[str]:
-    """Start a new generation of up to `wanted.limit` that match, oldest first; their ids."""
+    """Start a new generation of up to `wanted.limit` matches, oldest first. Returns their ids."""
     known = deliveries.c
     has_body = exists().where(events.c.account_id == known.account_id, events.c.event_id == known.event_id)
     lives = exists().where(webhooks.c.id == known.webhook_id, webhooks.c.deleted_at.is_(None))
-    anew = {
+    restarted = {
         "generation": known.generation + 1,
         "step": 1,
         "trigger": Trigger.MANUAL,
@@ -58,15 +58,15 @@ async def replay(
         "due_at": None,
         "pause_id": None,
     }
-    # What is held leaves by itself, and a test is made anew.
+    # A held delivery is released anyway, and a person sends a new test instead.
     fit = [known.state != State.HELD, known.trigger != Trigger.TEST, has_body, lives]
-    return await _change(connection, wanted, fit, {**anew, "changed_at": now}, audit_entry)
+    return await _change(connection, wanted, fit, {**restarted, "changed_at": now}, audit_entry)
 
 
 async def discard(
     connection: AsyncConnection, wanted: DeliveryFilter, now: datetime, audit_entry: AuditEntry | None = None
 ) -> Sequence[str]:
-    """Give up to `wanted.limit` dead letters that match up for good, oldest first; their ids."""
+    """Discard up to `wanted.limit` matching dead letters, oldest first. Returns their ids."""
     known = deliveries.c
     end = {"step": known.step + 1, "state": State.DISCARDED, "message": DISCARDED_MESSAGE, "changed_at": now}
     return await _change(connection, wanted, [known.state == State.DEAD], end, audit_entry)
@@ -86,11 +86,11 @@ async def _change(
         .order_by(deliveries.c.first_seen_at, deliveries.c.id)
         .limit(wanted.limit)
     )
-    if is_walkable(wanted):
-        await in_order(connection)
+    if has_ordered_index(wanted):
+        await prefer_index_order(connection)
     ids: list[str] = []
     while not ids and (chosen := [row.id for row in await connection.execute(oldest)]):
-        # Whoever records locks in the order of ids: in another one the two could wait for each other.
+        # The recorder locks in id order. Another order could deadlock.
         lock = select(deliveries.c.id).where(deliveries.c.id.in_(chosen), *wanted_now).order_by(deliveries.c.id)
         ids = [row.id for row in await connection.execute(lock.with_for_update())]
     if ids:

@@ -1,4 +1,4 @@
-"""What all tables share: how times are kept, and how constraints are named."""
+"""The type of times and the names of constraints, for all tables."""
 
 from datetime import UTC, datetime
 
@@ -6,7 +6,7 @@ from sqlalchemy import DateTime, Dialect, MetaData, TypeDecorator
 
 
 class Moment(TypeDecorator[datetime]):
-    """An aware UTC time; SQLite, which has no zones, keeps it as UTC."""
+    """An aware UTC time. SQLite has no time zones and stores UTC."""
 
     impl = DateTime(timezone=True)
     cache_ok = True

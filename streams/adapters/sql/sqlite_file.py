@@ -1,4 +1,4 @@
-"""SQLite's file, which only its owner may read, and the threads of its connections."""
+"""Create SQLite's file for its owner only, and end the threads of its connections."""
 
 import asyncio
 import os
@@ -12,13 +12,13 @@ from sqlalchemy.engine import URL
 
 BUSY_SECONDS = 30
 THREADS_SECONDS = 5.0
-LOOK_SECONDS = 0.002
+POLL_SECONDS = 0.002
 
 
 def make_private_file(url: URL) -> None:
-    """Create the database's file with mode 0600 if it is not there; SQLite gives `-wal` and `-shm` the same mode.
+    """Create the database's file with mode 0600, if it does not exist. SQLite gives `-wal` and `-shm` the same mode.
 
-    Where it cannot be created, SQLite says so when it opens it.
+    If this fails, SQLite reports the error when it opens the file.
     """
     path = url.database
     if path and path != ":memory:" and not path.startswith("file:"):
@@ -27,7 +27,7 @@ def make_private_file(url: URL) -> None:
 
 
 class SqliteConnections:
-    """Opens connections by aiosqlite, which gives each a thread, and knows these threads."""
+    """Opens connections by aiosqlite, which starts a thread for each, and tracks these threads."""
 
     def __init__(self, url: URL) -> None:
         self._url = url
@@ -44,10 +44,10 @@ class SqliteConnections:
         return await connection
 
     async def wait_until_ended(self) -> None:
-        """Wait for the threads of connections that are closed, or whose use was cancelled.
+        """Wait for the threads of connections that are closed or cancelled.
 
-        A thread that outlives the loop has nobody to hand its last result to, and ends with a traceback.
+        A thread that outlives the event loop cannot return its last result, and ends with a traceback.
         """
         deadline = time.monotonic() + THREADS_SECONDS
         while any(thread.is_alive() for thread in self._threads) and time.monotonic() < deadline:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)

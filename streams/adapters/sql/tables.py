@@ -1,4 +1,4 @@
-"""The tables of what moves: webhooks, deliveries, attempts, health."""
+"""Tables of webhooks, events, deliveries, attempts, health and statistics."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ dirty_webhooks = Table(
     Column("version", BigInteger, nullable=False),
 )
 
-# One row: a text that only the right encryption keys open.
+# One row: a text that the right encryption keys decrypt.
 encryption_check = Table(
     "encryption_check",
     metadata,
@@ -70,7 +70,7 @@ leases = Table(
     Column("expires_at", Moment, nullable=False),
 )
 
-# What is kept of each event, once for all its deliveries; the ids that people search by.
+# Each event, once for all its deliveries, with the ids that people search by.
 events = Table(
     "events",
     metadata,
@@ -89,7 +89,7 @@ LEARNER_PREFIX = 200
 
 
 def learner_prefix(value: Any) -> ColumnElement[str]:
-    """What the index on learners holds of an id."""
+    """The part of a learner's id that the index holds."""
     return func.substr(value, literal_column("1"), literal_column(str(LEARNER_PREFIX)))
 
 
@@ -140,19 +140,19 @@ def _index_some(name: str, where: ColumnElement[bool], *columns: Column[Any]) ->
 _states = deliveries.c.state
 _by_age = (deliveries.c.first_seen_at, deliveries.c.id)
 _index_some("held", _states == "held", deliveries.c.webhook_id, deliveries.c.first_seen_at)
-# What was sent on by `publish` and not yet attempted: a record of fan-out has step 1, one that waits a tier.
+# Released by `publish` and not yet attempted. A record of fan-out has step 1, and one that waits has a tier.
 UNDER_WAY = (_states == "waiting") & deliveries.c.tier.is_(None) & (deliveries.c.step > 1)
 _index_some("under_way", UNDER_WAY, deliveries.c.webhook_id)
-# Nearly all are delivered, so that a list of those is short work without an index on the state. A query that wants
-# these indexes says so in the very same words: that a parameter is another value than this one cannot be known.
+# Nearly all are delivered, so that a list of those needs no index on the state. A query uses these indexes only with
+# this very expression: the planner cannot know that a parameter has another value than 'delivered'.
 NOT_DELIVERED = _states != literal_column("'delivered'")
 _index_some("webhook_state", NOT_DELIVERED, deliveries.c.webhook_id, _states, *_by_age)
 _index_some("account_state", NOT_DELIVERED, deliveries.c.account_id, _states, *_by_age)
-# What retention may take.
+# The deliveries that retention may delete.
 DONE = _states.in_((literal_column("'delivered'"), literal_column("'discarded'")))
 _index_some("done", DONE, deliveries.c.changed_at)
 
-# Each pause, and what was decided for what it holds when it ended; None while it lasts.
+# Each pause, with the choice for its held deliveries, which is NULL until the pause ends.
 pauses = Table(
     "pauses",
     metadata,

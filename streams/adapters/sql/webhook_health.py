@@ -1,4 +1,4 @@
-"""Count the health of webhooks, and pause those over the limit by compare-and-set, a mail owed."""
+"""Count the health of webhooks. Pause those over the limit by compare-and-set, and add a mail."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -25,7 +25,7 @@ from streams.ports import Clock
 
 
 class WebhookHealth:
-    """The healths in SQL, within a recorder's transaction that has locked their webhooks."""
+    """The health of webhooks in SQL, within the recorder's transaction, which has locked the webhooks."""
 
     def __init__(self, clock: Clock, new_id: Callable[[str], str], *, is_sqlite: bool) -> None:
         self._clock = clock
@@ -35,7 +35,7 @@ class WebhookHealth:
     async def count(
         self, connection: AsyncConnection, batch: Batch, new: Collection[str], epochs: Mapping[str, int]
     ) -> list[dict[str, str]]:
-        """Count these new attempts; what was paused for them, in words for the log."""
+        """Count the new attempts. Returns the pauses that they caused, as fields of log lines."""
         by_webhook: dict[str, list[Attempt]] = defaultdict(list)
         for attempt in batch.attempts:
             if attempt.id in new and attempt.webhook_id in epochs:
@@ -45,7 +45,7 @@ class WebhookHealth:
         changed = []
         for webhook_id, made in sorted(by_webhook.items()):
             before = known[webhook_id]
-            after = before.after(map(_attempted, made), own_network_is_down=batch.own_network_is_down)
+            after = before.after(map(_sample, made), own_network_is_down=batch.own_network_is_down)
             if after != before:
                 changed.append({"webhook_id": webhook_id, **_health_row(after)})
             if after.pause is not None and (pause := await self._pause(connection, webhook_id, after)):
@@ -85,7 +85,7 @@ class WebhookHealth:
         }
 
     async def _pause(self, connection: AsyncConnection, webhook_id: str, seen: Health) -> dict[str, str] | None:
-        """Pause if it is still active in the same epoch; the mail is owed in the same transaction."""
+        """Pause the webhook if it is still active in the same epoch, and add its mail."""
         now = self._clock.now()
         pause_id, reason = self._new_id("pause"), str(seen.pause)
         this = (
@@ -142,7 +142,7 @@ class WebhookHealth:
         }
 
 
-def _attempted(attempt: Attempt) -> HealthSample:
+def _sample(attempt: Attempt) -> HealthSample:
     return HealthSample(
         health_epoch=attempt.health_epoch,
         trigger=attempt.trigger,

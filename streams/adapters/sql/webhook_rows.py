@@ -1,4 +1,4 @@
-"""A webhook as a row, and back."""
+"""Convert webhooks to rows and back."""
 
 from datetime import datetime
 from typing import Any
@@ -7,7 +7,7 @@ from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Registrati
 
 
 def to_webhook(row: Any) -> Webhook:
-    """The state that the topic carries."""
+    """The webhook of a row, as the topic has it."""
     return Webhook(
         id=row.id,
         account_id=row.account_id,
@@ -30,12 +30,12 @@ def to_webhook(row: Any) -> Webhook:
 
 
 def to_registration(row: Any) -> Registration:
-    """What people see of it."""
+    """The registration of a row, as people see it."""
     return Registration(to_webhook(row), row.created_at, row.description, row.paused_at)
 
 
 def from_registration(registration: Registration) -> dict[str, Any]:
-    """The columns that a person or a stage may change; `published_at` is the publisher's."""
+    """The columns that a person or a stage may change. Only `publish` writes `published_at`."""
     webhook = registration.webhook
     return {
         "id": webhook.id,

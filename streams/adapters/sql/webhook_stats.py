@@ -1,4 +1,4 @@
-"""Numbers about a webhook, as SQL keeps them."""
+"""Read the statistics of a webhook."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Webhooks: what people register and change."""
+"""Store webhooks and their changes."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -27,7 +27,7 @@ from streams.ports import Clock
 
 
 class SqlWebhooks:
-    """`Webhooks` in SQL; with the wrong encryption `keys` nothing changes: `Unavailable` says so."""
+    """`Webhooks` in SQL. A change raises `WrongKeys` when this process has the wrong encryption keys."""
 
     def __init__(self, database: Database, clock: Clock, keys: SqlEncryptionCheck | None = None) -> None:
         self._database = database
@@ -50,7 +50,7 @@ class SqlWebhooks:
 
     @asynccontextmanager
     async def _changing(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction in which nothing is stored that the other processes could not decrypt."""
+        """A transaction. It stores nothing that the other processes cannot decrypt."""
         async with self._database.transaction() as connection:
             if self._keys is not None:
                 await self._keys.verify_in(connection)
@@ -99,13 +99,13 @@ class SqlWebhooks:
             deleted = {} if after else {"deleted_at": now}
             await connection.execute(update(webhooks).where(this).values(**from_registration(kept), **deleted))
             await make_dirty(connection, self._insert, webhook_id, version)
-            await _turn_pauses(connection, before.webhook, after.webhook if after else None, held, now)
+            await _record_pauses(connection, before.webhook, after.webhook if after else None, held, now)
             await note(connection, audit_entry)
         return kept
 
 
 async def _require_room(connection: AsyncConnection, account_id: str, limit: int) -> None:
-    # Of two registrations at once the second waits here, and counts the first.
+    # The second of two concurrent registrations waits here, and counts the first.
     await connection.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update())
     live = (webhooks.c.account_id == account_id) & webhooks.c.deleted_at.is_(None)
     count = (await connection.execute(select(func.count()).select_from(webhooks).where(live))).scalar_one()
@@ -113,10 +113,10 @@ async def _require_room(connection: AsyncConnection, account_id: str, limit: int
         raise Conflict(f"the account has {count} webhooks, and may have at most {limit}: delete one first")
 
 
-async def _turn_pauses(
+async def _record_pauses(
     connection: AsyncConnection, before: Webhook, after: Webhook | None, held: HeldChoice, now: datetime
 ) -> None:
-    """Note the pause that ends, with what becomes of what it holds, and the one that begins."""
+    """Record the pause that ends, with the choice for its held deliveries, and the pause that begins."""
     old, new = before.pause, after.pause if after else None
     if old is not None and (new is None or new.id != old.id):
         ended = update(pauses).where(pauses.c.id == old.id).values(ended_at=now, choice=held)

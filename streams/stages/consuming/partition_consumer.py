@@ -8,6 +8,7 @@ from typing import cast
 
 from streams.core.errors import Abandoned, Unavailable
 from streams.core.offset_tracker import WINDOW_OFFSETS, Commit
+from streams.outage import COMMITS, Outages
 from streams.ports import Clock, Partition, Record, RecordConsumer, Telemetry
 from streams.stages.consuming.partition_state import TIERS_SHARE, Handler, PartitionState, PauseReason
 
@@ -46,6 +47,7 @@ class PartitionConsumer:
         self._prepare = prepare
         self._clock = clock
         self._telemetry = telemetry
+        self._outages = Outages(telemetry)
         self._max_open = max_open
         self._call_later: CallLater = call_later or asyncio.get_running_loop().call_later
         self._open = 0
@@ -254,8 +256,9 @@ class PartitionConsumer:
             # What is not committed is handled again after a restart: duplicates, no loss.
             for state in states.values():
                 state.has_progress = True
-            self._telemetry.warning("commit_failed", why=str(away))
+            self._outages[COMMITS].begin(self, str(away))
             return
+        self._outages[COMMITS].end(self)
         for partition, commit in commits.items():
             states[partition].offsets.committed(commit)
 

@@ -1,8 +1,8 @@
-"""What alembic runs: our tables, on the connection that `migrate` gives it."""
+"""Alembic's environment: our tables, on the connection of `migrate`."""
 
 from alembic import context
 
-from streams.adapters.sql import account_tables, tables  # noqa: F401 (to import them is to declare them)
+from streams.adapters.sql import account_tables, tables  # noqa: F401 (the import declares them)
 from streams.adapters.sql.schema import metadata
 
 connection = context.config.attributes["connection"]

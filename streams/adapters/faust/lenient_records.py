@@ -1,4 +1,8 @@
-"""aiokafka's records with header names that are not UTF-8, at which it would stand still for ever."""
+"""Read records whose header names are not UTF-8.
+
+aiokafka 0.14.0 raises at such a record each time it fetches it, so that the consumer never gets past it. Ends when
+aiokafka decodes header names with replacement characters, or hands out bytes.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,17 +11,17 @@ from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
-# A batch begins with its offset (8 bytes) and the length of what follows that (4 bytes, big-endian).
+# A batch begins with its offset (8 bytes) and the length of the rest (4 bytes, big-endian).
 _LENGTH_AT, _BEGINS_BYTES = 8, 12
 
 
 def read_leniently() -> None:
-    """Let every consumer of aiokafka in this process read header names with replacement characters."""
+    """Let every aiokafka consumer of this process read header names with replacement characters."""
     fetcher.MemoryRecords = LenientRecords
 
 
 class LenientRecords:
-    """aiokafka's `MemoryRecords`; a batch that its quick parser refuses for a name is read by its Python one."""
+    """aiokafka's `MemoryRecords`. When its C parser refuses a batch for a header name, its Python parser reads it."""
 
     def __init__(self, data: bytes) -> None:
         self._data = memoryview(data)
@@ -61,7 +65,7 @@ def _in_python(data: memoryview) -> Any:
 
 
 class _Buffer(bytearray):
-    """Bytes whose slices decode to text in any case."""
+    """Bytes whose slices always decode to text."""
 
     def __getitem__(self, where: Any) -> Any:
         found = super().__getitem__(where)

@@ -1,0 +1,1 @@
+"""Faust, and what it needs to lose nothing."""

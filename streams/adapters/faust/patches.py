@@ -1,0 +1,159 @@
+"""Change what Faust and aiokafka do where it would lose events or time.
+
+Each part names the behaviour, the package and version in which it was seen, and what ends the need for the part.
+`lenient_records` holds one more. Versions: faust-streaming 0.15.3, aiokafka 0.14.0.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import suppress
+from typing import Any
+
+import faust
+from faust.tables import TableManager
+
+TAKE_RECORDS = 500
+# A batch of this size means that events come often: the next batch waits for more, which saves the broker requests.
+BUSY_RECORDS = 10
+COMPANY_SECONDS = 0.02
+LOOK_AGAIN_SECONDS = 1.0
+
+
+class NoTables(TableManager):
+    """Start at once, without tables.
+
+    faust-streaming 0.15.3 waits a second for tables before it joins its group. Ends with a setting for an app that has
+    no tables.
+    """
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
+
+
+class StreamBuffer:
+    """The buffer between Faust's consumer and the agent; `queue` is None until the agent runs."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[Any] | None = None
+        self._freed = asyncio.Event()
+
+    @property
+    def is_full(self) -> bool:
+        return self.queue is not None and self.queue.full()
+
+    def free(self) -> None:
+        """Note that the agent took events out."""
+        self._freed.set()
+
+    async def hand_over_when_free(self, handing_over: Coroutine[Any, Any, Any]) -> None:
+        """Wait for room, then await `handing_over`.
+
+        faust-streaming 0.15.3 empties the buffer without a signal when it seeks back: hence the limit on each wait.
+        """
+        try:
+            while self.is_full:
+                self._freed.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._freed.wait(), LOOK_AGAIN_SECONDS)
+            await handing_over
+        finally:
+            handing_over.close()
+
+
+def hand_over_directly(app: faust.App, buffer: StreamBuffer) -> None:
+    """Await the handover of an event directly, without tasks, unless the buffer is full.
+
+    faust-streaming 0.15.3 makes four tasks for each event, so that it can cancel the handover when its flow is
+    suspended. Ends when `Consumer.wait_first` needs no task for a coroutine that does not block.
+    """
+    consumer: Any = app.consumer
+    wait_first = consumer.wait_first
+
+    async def wait_first_without_tasks(*waits: Any, **limit: Any) -> Any:
+        is_flowing = app.flow_control.is_active() and not consumer.suspend_flow.is_set()
+        if len(waits) != 2 or not is_flowing or buffer.queue is None:
+            return await wait_first(*waits, **limit)
+        handing_over, suspended = waits
+        if buffer.is_full:
+            return await wait_first(buffer.hand_over_when_free(handing_over), suspended, **limit)
+        suspended.close()
+        return await handing_over
+
+    consumer.wait_first = wait_first_without_tasks
+
+
+def seek_back_to_dropped_events(app: faust.App) -> None:
+    """Seek to the beginning where nothing is committed, or the committed offset is beyond the end. Crash on failure.
+
+    faust-streaming 0.15.3 drops what it fetches during a rebalance, then seeks to the committed offsets: on a new
+    partition nowhere. When that seek fails it logs the error and goes on behind the gap. Ends when Faust seeks every
+    assigned partition and stops on a failure.
+    """
+    consumer: Any = app.consumer
+    seek_to_committed = consumer.seek_to_committed
+
+    async def seek() -> Mapping[Any, int | None]:
+        assigned = consumer.assignment()
+        try:
+            committed: Mapping[Any, int | None] = await seek_to_committed()
+            # Records were deleted, or a person set offsets: Faust drops every event before such an offset.
+            ends = await consumer.highwaters(*committed) if committed else {}
+            committed = {tp: 0 if offset and offset > ends[tp] else offset for tp, offset in committed.items()}
+            if beginnings := [partition for partition, offset in committed.items() if not offset]:
+                # aiokafka takes the earliest offset where 0 no longer exists.
+                await consumer.seek_wait(dict.fromkeys(beginnings, 0))
+        except Exception as error:
+            # With another assignment, Faust reads everything from the committed offsets anyway.
+            if assigned and assigned == consumer.assignment():
+                await app.crash(error)
+            raise
+        return committed
+
+    consumer.seek_to_committed = seek
+
+
+def aiokafka_consumer(app: faust.App) -> Any:
+    """aiokafka's consumer inside Faust's. faust-streaming 0.15.3 has no public name for it."""
+    consumer: Any = app.consumer
+    return consumer._thread._consumer
+
+
+def set_fetch_wait(app: faust.App, milliseconds: int | None) -> None:
+    """Set how long a fetch may wait for records.
+
+    faust-streaming 0.15.3 has no such setting, and the embedded broker waits the whole time even when a record
+    arrives. Ends with a setting of Faust, or an embedded broker that answers at once.
+    """
+    if milliseconds is not None:
+        aiokafka_consumer(app)._fetcher._fetch_max_wait_ms = milliseconds
+
+
+async def stop(app: faust.App) -> None:
+    """Stop the app after a last commit.
+
+    faust-streaming 0.15.3 skips its last commit while another commit is under way: the events acknowledged meanwhile
+    come again. Ends when `Consumer.commit` commits after the one it waits for.
+    """
+    if not app.crashed:
+        consumer: Any = app.consumer
+        await consumer.maybe_wait_for_commit_to_finish()
+        await consumer.commit()
+    await app.stop()
+
+
+async def batches(stream: Any) -> AsyncIterator[list[faust.EventT[bytes]]]:
+    """Yield the events that have arrived, at most `TAKE_RECORDS` at once, none of them acknowledged.
+
+    `noack_take` of faust-streaming 0.15.3 waits at every batch, which delays each event at a low rate and limits a high
+    one. Ends when `noack_take` yields at once what has arrived.
+    """
+    stream.enable_acks = False
+    events, arrived = stream.events(), stream.channel.queue
+    async for event in events:
+        batch = [event]
+        while len(batch) < TAKE_RECORDS and not arrived.empty():
+            batch.append(await anext(events))
+        yield batch
+        if BUSY_RECORDS <= len(batch) < TAKE_RECORDS:
+            await asyncio.sleep(COMPANY_SECONDS)

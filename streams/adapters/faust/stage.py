@@ -1,0 +1,141 @@
+"""Run Faust with bytes in: it hands over batches, and each event is acknowledged only when its batch is done."""
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import faust
+from aiokafka.errors import KafkaError
+
+from streams.adapters.faust import patches
+from streams.adapters.faust.credentials import faust_security
+from streams.adapters.faust.lenient_records import read_leniently
+from streams.adapters.kafka.messages import append_time, headers_of
+from streams.core.errors import ScormWebhooksError
+from streams.ports import Partition, Record
+
+SESSION_SECONDS = 10.0
+# Events on a new partition wait until the next metadata refresh: aiokafka's five minutes are too long.
+REFRESH_MS = 30_000
+# Faust logs some of its failures and does nothing more. The process must end then.
+WATCH_SECONDS = 1.0
+
+Handle = Callable[[Sequence[Record]], Awaitable[None]]
+
+
+class FaustCrashed(ScormWebhooksError):
+    """Faust could not start, or its consumer ended by itself; the process must exit and start again."""
+
+
+class FaustStage:
+    """An agent on one topic that calls `handle` with lists of records; any exception of it ends the stage.
+
+    Faust itself acknowledges a batch that failed and goes on: the events would be lost.
+    """
+
+    def __init__(
+        self,
+        properties: Mapping[str, Any],
+        group: str,
+        topic: str,
+        prefix: str,
+        instance_id: str | None,
+        session_seconds: float = SESSION_SECONDS,
+    ) -> None:
+        read_leniently()
+        self._topic = topic
+        self._folder = tempfile.TemporaryDirectory(prefix="faust-")
+        wait = properties.get("fetch.wait.max.ms")
+        self._fetch_wait_ms = None if wait is None else int(wait)
+        self._app = faust.App(
+            prefix + group,
+            broker=["kafka://" + server for server in properties["bootstrap.servers"].split(",")],
+            autodiscover=False,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            web_enabled=False,
+            stream_wait_empty=False,
+            consumer_auto_offset_reset="earliest",
+            consumer_group_instance_id=instance_id,
+            broker_commit_interval=1,
+            # With Faust's default of a minute, a killed member's partitions are not read for that long.
+            broker_session_timeout=session_seconds,
+            consumer_metadata_max_age_ms=_refresh_ms(properties),
+            broker_heartbeat_interval=session_seconds / 4,
+            store="memory://",
+            TableManager=patches.NoTables,
+            # Faust makes this folder for tables even when there are none.
+            datadir=self._folder.name,
+            broker_credentials=faust_security(properties),
+        )
+        self._buffer = patches.StreamBuffer()
+        self._channel = self._app.topic(prefix + topic, key_serializer="raw", value_serializer="raw")
+
+    def readiness_problems(self) -> list[str]:
+        """Why nothing can be read at the moment."""
+        if not self._app.consumer_generation_id:
+            return ["it has not joined its group yet"]
+        coordinator = patches.aiokafka_consumer(self._app)._coordinator
+        return [] if coordinator.coordinator_id is not None else ["the broker does not answer"]
+
+    async def run(self, handle: Handle) -> None:
+        """Serve until cancelled. Raises what `handle` raised, before its batch is acknowledged."""
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._app.agent(self._channel, concurrency=1, name=f"{self._topic}.agent")(self._agent(handle, failed))
+        try:
+            patches.hand_over_directly(self._app, self._buffer)
+            patches.seek_back_to_dropped_events(self._app)
+            await self._start()
+            patches.set_fetch_wait(self._app, self._fetch_wait_ms)
+            crashed = asyncio.create_task(self._until_crashed())
+            await asyncio.wait({failed, crashed}, return_when=asyncio.FIRST_COMPLETED)
+            crashed.cancel()
+            if failed.done():
+                await failed
+            raise FaustCrashed(str(self._app.crash_reason))
+        finally:
+            await patches.stop(self._app)
+
+    def _agent(self, handle: Handle, failed: "asyncio.Future[None]") -> Callable[[Any], Awaitable[None]]:
+        async def agent(stream: Any) -> None:
+            self._buffer.queue = stream.channel.queue
+            async for events in patches.batches(stream):
+                self._buffer.free()
+                try:
+                    await handle([_record(event, self._topic) for event in events])
+                except Exception as unexpected:
+                    if not failed.done():
+                        failed.set_exception(unexpected)
+                    await asyncio.Event().wait()  # the process ends: nothing after this is acknowledged
+                for event in events:
+                    await stream.ack(event)
+
+        return agent
+
+    async def _start(self) -> None:
+        try:
+            await self._app.start()
+        except KafkaError as error:
+            raise FaustCrashed(f"Faust: {error}; the log line of aiokafka before this says why") from error
+
+    async def _until_crashed(self) -> None:
+        while not self._app.crashed and not self._app.consumer.should_stop:
+            await asyncio.sleep(WATCH_SECONDS)
+
+
+def _refresh_ms(properties: Mapping[str, Any]) -> int:
+    milliseconds = int(properties.get("topic.metadata.refresh.interval.ms", REFRESH_MS))
+    return milliseconds if milliseconds > 0 else REFRESH_MS  # librdkafka's -1 is "never"
+
+
+def _record(event: faust.EventT[bytes], topic: str) -> Record:
+    message = event.message
+    return Record(
+        partition=Partition(topic, message.partition),
+        offset=message.offset,
+        key=message.key,
+        value=message.value,
+        appended_at=append_time(message.timestamp),
+        headers=headers_of(message.headers.items() if isinstance(message.headers, Mapping) else message.headers),
+    )

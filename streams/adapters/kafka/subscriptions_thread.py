@@ -1,0 +1,98 @@
+"""Read the topic `subscriptions` from its start on a thread, without a consumer group."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from streams.adapters.kafka.connection_errors import ConnectionErrors
+from streams.adapters.kafka.end_offset import SubscriptionsReaderFailed
+from streams.adapters.kafka.messages import LIBRDKAFKA
+from streams.topics import SUBSCRIPTIONS
+
+POLL_SECONDS = 0.1
+RECORDS_AT_ONCE = 500
+
+
+class SubscriptionsThread:
+    """Polls the topic and hands its messages to the event loop, one batch at a time.
+
+    `received` takes a batch, which may hold errors of single messages. `unreachable` takes the reason when no broker
+    answers. Both run on the event loop.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        topic: str,
+        received: Callable[[Sequence[Message]], None],
+        unreachable: Callable[[KafkaError], None],
+    ) -> None:
+        self._config = dict(config)
+        self._topic = topic
+        self._received = received
+        self._errors = ConnectionErrors(lambda why: self._loop.call_soon_threadsafe(unreachable, why))
+        # A thread that runs ahead holds the whole topic in memory, and librdkafka does not return this memory.
+        self._taken = threading.Event()
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Read until cancelled. Raises what `received` raises, and `SubscriptionsReaderFailed` for a Kafka error."""
+        self._loop = asyncio.get_running_loop()
+        self._finished: asyncio.Future[None] = self._loop.create_future()
+        thread = threading.Thread(target=self._serve, name="kafka-subscriptions", daemon=True)
+        thread.start()
+        try:
+            await asyncio.shield(self._finished)
+        finally:
+            self._stopping = True
+            await asyncio.shield(asyncio.to_thread(thread.join))
+
+    def _serve(self) -> None:
+        outcome: Exception | None = None
+        try:
+            self._read()
+        except KafkaException as error:
+            outcome = SubscriptionsReaderFailed(f"Kafka consumer of {SUBSCRIPTIONS}: {error}")
+        except Exception as unexpected:
+            # If the thread only ended, the process would miss every later change.
+            outcome = unexpected
+        self._loop.call_soon_threadsafe(self._finish, outcome)
+
+    def _read(self) -> None:
+        fixed = {"auto.offset.reset": "error", "error_cb": self._errors, "logger": LIBRDKAFKA}
+        consumer = Consumer({**self._config, **fixed})
+        consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
+        while not self._stopping:
+            first = consumer.poll(POLL_SECONDS)
+            if first is not None:
+                messages = [first, *consumer.consume(RECORDS_AT_ONCE - 1, 0)]
+                self._loop.call_soon_threadsafe(self._hand_over, messages)
+                self._wait_until_taken()
+        consumer.close()
+
+    def _wait_until_taken(self) -> None:
+        while not self._taken.wait(POLL_SECONDS) and not self._stopping:
+            pass
+        self._taken.clear()
+
+    # -- on the event loop -----------------------------------------------------------------------------------------
+
+    def _hand_over(self, messages: Sequence[Message]) -> None:
+        # The thread fetches the next batch while the loop applies this one.
+        self._taken.set()
+        # After a failure nothing more is applied: the batch that failed would be missing.
+        if self._finished.done():
+            return
+        if any(message.error() is None for message in messages):
+            self._errors.forget()
+        try:
+            self._received(messages)
+        except Exception as unexpected:
+            self._finish(unexpected)
+
+    def _finish(self, error: Exception | None) -> None:
+        if not self._finished.done():
+            self._finished.set_exception(error) if error else self._finished.set_result(None)

@@ -1,0 +1,56 @@
+"""Log the error that ends a process, so that the last line of a JSON log is JSON, too."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from streams.core.errors import Misconfigured, ScormWebhooksError
+from streams.telemetry import configure_logging
+
+EXIT_CRASHED = 1
+EXIT_MISCONFIGURED = 2
+EXIT_FAILED = 3
+
+
+@contextmanager
+def fatal_errors_logged(stage: str, log_format: str) -> Iterator[None]:
+    """Log the error that ends the block at level critical, and exit with its code.
+
+    With `log_format` console the error passes on: the command line prints it for a person.
+    """
+    before = threading.excepthook
+    threading.excepthook = _log_thread
+    try:
+        yield
+    except Exception as error:
+        if log_format == "console":
+            raise
+        configure_logging("json", "info", stage)
+        sys.exit(_log(error))
+    finally:
+        threading.excepthook = before
+
+
+def _log(error: Exception) -> int:
+    """Log the error. Returns the exit code of the process."""
+    logger = structlog.get_logger()
+    if isinstance(error, Misconfigured):
+        logger.critical("misconfigured", why=str(error))
+        return EXIT_MISCONFIGURED
+    if isinstance(error, ScormWebhooksError):
+        logger.critical("process_failed", why=str(error))
+        return EXIT_FAILED
+    if isinstance(error, OSError) and error.filename is not None:
+        logger.critical("process_failed", why=f"{error.filename}: {error.strerror}")
+        return EXIT_FAILED
+    logger.critical("process_crashed", why=f"{type(error).__name__}: {error}", exc_info=error)
+    return EXIT_CRASHED
+
+
+def _log_thread(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_value is not None:
+        name = ended.thread.name if ended.thread else None
+        structlog.get_logger().error("thread_crashed", thread=name, exc_info=ended.exc_value)

@@ -1,0 +1,20 @@
+"""Tasks that live and end together."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+
+async def together(*parts: Callable[[], Awaitable[None]]) -> None:
+    """Run all parts until one ends or fails. Then cancel the others, and raise its failure.
+
+    `asyncio.TaskGroup` waits for the others when one ends, and wraps a failure in an `ExceptionGroup`.
+    """
+    tasks = [asyncio.ensure_future(part()) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            await task
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

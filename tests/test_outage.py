@@ -1,0 +1,131 @@
+"""An outage is waited out, and logged once at its start and once at its end."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+
+import pytest
+
+from fakes import FakeTelemetry, until
+from streams.core.encryption import WrongKeys
+from streams.core.errors import Refused, Unavailable
+from streams.outage import BROKER, DATABASE, ENCRYPTION_KEYS, OutageKind, Outages
+
+AWAY = {"why": "connection refused"}
+
+
+class Dependency:
+    """Raises `error` while there is one. Each call takes two seconds of `now`."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = Unavailable("connection refused")
+        self.calls = 0
+        self.now = 0.0
+
+    async def ask(self) -> str:
+        self.calls += 1
+        self.now += 2
+        if self.error is not None:
+            raise self.error
+        return "answer"
+
+
+class OutageFixture:
+    def __init__(self) -> None:
+        self.telemetry, self.dependency = FakeTelemetry(), Dependency()
+        self.outages = Outages(self.telemetry, now=lambda: self.dependency.now)
+
+    def ask(self) -> Awaitable[str]:
+        return self.outages.retry(self.dependency.ask, 0, ENCRYPTION_KEYS, DATABASE)
+
+    async def waiting(self, count: int = 1) -> Sequence["asyncio.Future[str]"]:
+        tasks = [asyncio.ensure_future(self.ask()) for _ in range(count)]
+        await until(lambda: self.dependency.calls > 5 * count)
+        return tasks
+
+
+@pytest.fixture
+def it() -> OutageFixture:
+    return OutageFixture()
+
+
+async def test_without_an_outage_nothing_is_logged(it: OutageFixture) -> None:
+    it.dependency.error = None
+    assert await it.ask() == "answer"
+    assert (it.dependency.calls, it.telemetry.logged) == (1, [])
+
+
+async def test_start_and_end_are_logged_once_with_seconds(it: OutageFixture) -> None:
+    [task] = await it.waiting()
+    assert it.telemetry.logged == [("database_unreachable", AWAY)]
+    it.dependency.error = None
+    assert await task == "answer"
+    seconds = it.dependency.now - 2.0
+    assert it.telemetry.logged[1:] == [("database_reachable", {"seconds": seconds})]
+
+
+async def test_several_waiters_are_logged_once(it: OutageFixture) -> None:
+    tasks = await it.waiting(3)
+    assert it.telemetry.logged == [("database_unreachable", AWAY)]
+    it.dependency.error = None
+    assert await asyncio.gather(*tasks) == ["answer"] * 3
+    assert [event for event, _ in it.telemetry.logged] == ["database_unreachable", "database_reachable"]
+
+
+async def test_an_error_that_is_no_outage_ends_it(it: OutageFixture) -> None:
+    [task] = await it.waiting()
+    it.dependency.error = Refused("a value too long")
+    with pytest.raises(Refused):
+        await task
+    assert it.telemetry.logged[-1][0] == "database_reachable"
+
+
+async def test_a_cancelled_waiter_claims_no_end(it: OutageFixture) -> None:
+    [task] = await it.waiting()
+    task.cancel()
+    await asyncio.wait({task})
+    assert [event for event, _ in it.telemetry.logged] == ["database_unreachable"]
+    assert it not in it.outages[DATABASE]
+
+
+async def test_the_first_kind_that_fits_names_the_outage(it: OutageFixture) -> None:
+    it.dependency.error = WrongKeys()
+    [task] = await it.waiting()
+    it.dependency.error = Unavailable("connection refused")
+    await until(lambda: it.telemetry.told("database_unreachable") == 1)
+    it.dependency.error = None
+    await task
+    events = ["encryption_keys_wrong", "encryption_keys_right", "database_unreachable", "database_reachable"]
+    assert [event for event, _ in it.telemetry.logged] == events
+
+
+async def test_an_outage_of_another_kind_is_raised(it: OutageFixture) -> None:
+    with pytest.raises(Unavailable):
+        await it.outages.retry(it.dependency.ask, 0, ENCRYPTION_KEYS)
+
+
+@pytest.mark.parametrize(("kind", "level"), [(BROKER, "warning"), (ENCRYPTION_KEYS, "error")])
+def test_an_outage_that_needs_a_person_is_an_error(kind: OutageKind, level: str) -> None:
+    levels: list[str] = []
+
+    class Levels(FakeTelemetry):
+        def warning(self, event: str, /, **fields: object) -> None:
+            levels.append("warning")
+
+        def error(self, event: str, /, **fields: object) -> None:
+            levels.append("error")
+
+    outage = Outages(Levels())[kind]
+    outage.begin("a", "no answer")
+    assert levels == [level]
+
+
+def test_an_outage_ends_with_its_last_waiter(it: OutageFixture) -> None:
+    outage = it.outages[BROKER]
+    outage.begin("consumer", "no answer")
+    outage.begin("producer", "no answer")
+    outage.end("consumer")
+    assert "producer" in outage
+    assert it.telemetry.told("broker_reachable") == 0
+    outage.end("producer")
+    outage.end("producer")
+    assert it.telemetry.told("broker_reachable") == 1

@@ -1,0 +1,52 @@
+"""Tasks that live together end together."""
+
+import asyncio
+
+import pytest
+
+from streams.tasks import together
+
+
+class Endless:
+    """Runs until cancelled."""
+
+    def __init__(self) -> None:
+        self.is_cancelled = False
+
+    async def run(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.is_cancelled = True
+            raise
+
+
+async def ends() -> None:
+    await asyncio.sleep(0)
+
+
+async def fails() -> None:
+    raise ValueError("a bug")
+
+
+async def test_when_one_ends_the_others_are_cancelled() -> None:
+    other = Endless()
+    await together(other.run, ends)
+    assert other.is_cancelled
+
+
+async def test_a_failure_is_raised_as_it_is() -> None:
+    other = Endless()
+    with pytest.raises(ValueError, match="a bug"):
+        await together(other.run, fails)
+    assert other.is_cancelled
+
+
+async def test_a_cancellation_reaches_all() -> None:
+    parts = [Endless(), Endless()]
+    running = asyncio.create_task(together(*(part.run for part in parts)))
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert [part.is_cancelled for part in parts] == [True, True]
