@@ -56,7 +56,7 @@ class FanOut:
         await store_invalid(self._producer, self._telemetry, invalid)
 
     async def _read_patiently(self, record: Record) -> Found:
-        """What the record holds, or what is wrong with it. An outage of the schema registry is waited out."""
+        """Decode a record, or return what is wrong with it. Waits through an outage of the schema registry."""
 
         async def step() -> Found:
             return run_pure(lambda: self._read(record))

@@ -36,4 +36,4 @@ def test_as_many_connections_as_fit(soft: int, hard: int, wanted: int, fit: int,
 def test_too_few_open_files_are_named() -> None:
     refused = ask(64, 64, 500)
     assert refused.returncode == 1
-    assert "the limit of open files is 64, too low: set it to 564 or more" in refused.stderr
+    assert "is 64, which is too low: set it to 564 or more" in refused.stderr

@@ -32,7 +32,7 @@ DAY = timedelta(days=1)
 
 
 def audit_entry(number: int | str = 1, **changes: object) -> AuditEntry:
-    made = AuditEntry(f"deed_{number}", "ada", "key.created", "key_2", NOON, "acme")
+    made = AuditEntry(f"audit_{number}", "ada", "key.created", "key_2", NOON, "acme")
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -55,7 +55,7 @@ async def test_a_key_is_found_by_its_hash_and_belongs_to_one_account(database: S
     assert seen is not None
     assert (seen.last_used_at, seen.revoked_at) == (NOON + timedelta(hours=1), NOON + timedelta(hours=2))
     page = await SqlAuditLog(database.database).list("acme", None, 10)
-    assert {one.id for one in page.rows} == {"deed_1", "deed_3"}
+    assert {one.id for one in page.rows} == {"audit_1", "audit_3"}
 
 
 async def test_an_account_is_changed_and_one_that_is_not_there_is_not(database: SqlStore) -> None:
@@ -92,10 +92,10 @@ async def test_the_audit_log_is_read_in_pages_newest_first(database: SqlStore) -
             audit_entry(number, at=NOON + timedelta(seconds=number // 2), account_id="acme" if number else None)
         )
     first = await producer.list(None, None, 3)
-    assert [one.id for one in first.rows] == ["deed_3", "deed_2", "deed_1"]
-    assert first.next == Cursor(NOON, "deed_1")
+    assert [one.id for one in first.rows] == ["audit_3", "audit_2", "audit_1"]
+    assert first.next == Cursor(NOON, "audit_1")
     rest = await producer.list(None, first.next, 3)
-    assert ([one.id for one in rest.rows], rest.next) == (["deed_0"], None)
+    assert ([one.id for one in rest.rows], rest.next) == (["audit_0"], None)
     assert len((await producer.list("acme", None, 10)).rows) == 3
 
 

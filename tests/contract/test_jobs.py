@@ -17,7 +17,7 @@ from streams.core.delivery_state import RecordedValue, fold
 from streams.core.job import Job, JobKind
 from streams.core.outcome import OutcomeKind
 
-ENTRY = AuditEntry("deed_1", "ada", "dead_letters.retried", "job_1", NOON, "acme")
+ENTRY = AuditEntry("audit_1", "ada", "dead_letters.retried", "job_1", NOON, "acme")
 
 
 def job(kind: JobKind = JobKind.RETRY, **wanted: Any) -> Job:

@@ -49,14 +49,14 @@ def append_time(seconds: float) -> datetime:
 # interpreter misses it and raises it later, anywhere. This call from C raises it here.
 _HEADERS_OF = methodcaller("headers")
 # Replaces headers that cannot be read. The record itself may be valid.
-UNREADABLE_HEADERS = (("unreadable-headers", b"true"),)
+INVALID_HEADERS = (("invalid-headers", b"true"),)
 
 
 def _headers(message: Message) -> tuple[tuple[str, bytes], ...]:
     try:
         pairs: Any = _HEADERS_OF(message) or ()
     except (SystemError, UnicodeError):
-        return UNREADABLE_HEADERS
+        return INVALID_HEADERS
     return headers_of(pairs)
 
 

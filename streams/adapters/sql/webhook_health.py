@@ -109,7 +109,7 @@ class WebhookHealth:
         )
         await connection.execute(mails.insert().values(self._mail(row, seen, pause_id, now)))
         audit_entry = AuditEntry(
-            self._new_id("deed"), "record", "webhook.paused", webhook_id, now, row.account_id, {"reason": reason}
+            self._new_id("audit"), "record", "webhook.paused", webhook_id, now, row.account_id, {"reason": reason}
         )
         await note(connection, audit_entry)
         return {
