@@ -1,4 +1,4 @@
-"""An outage is waited out, and logged once at its start and once at its end."""
+"""`Outage` retries until an outage ends, and logs its start and its end once."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
@@ -14,7 +14,7 @@ AWAY = {"why": "connection refused"}
 
 
 class Dependency:
-    """Raises `error` while there is one. Each call takes two seconds of `now`."""
+    """Raises `error` while it is set. Each call advances `now` by two seconds."""
 
     def __init__(self) -> None:
         self.error: Exception | None = Unavailable("connection refused")
@@ -71,7 +71,7 @@ async def test_several_waiters_are_logged_once(it: OutageFixture) -> None:
     assert [event for event, _ in it.telemetry.logged] == ["database_unreachable", "database_reachable"]
 
 
-async def test_an_error_that_is_no_outage_ends_it(it: OutageFixture) -> None:
+async def test_another_error_ends_the_outage_and_is_raised(it: OutageFixture) -> None:
     [task] = await it.waiting()
     it.dependency.error = Refused("a value too long")
     with pytest.raises(Refused):
@@ -79,7 +79,7 @@ async def test_an_error_that_is_no_outage_ends_it(it: OutageFixture) -> None:
     assert it.telemetry.logged[-1][0] == "database_reachable"
 
 
-async def test_a_cancelled_waiter_claims_no_end(it: OutageFixture) -> None:
+async def test_a_cancelled_waiter_logs_no_end_of_the_outage(it: OutageFixture) -> None:
     [task] = await it.waiting()
     task.cancel()
     await asyncio.wait({task})
@@ -87,11 +87,11 @@ async def test_a_cancelled_waiter_claims_no_end(it: OutageFixture) -> None:
     assert it not in it.outages[DATABASE]
 
 
-async def test_the_first_kind_that_fits_names_the_outage(it: OutageFixture) -> None:
+async def test_the_first_matching_kind_names_the_outage(it: OutageFixture) -> None:
     it.dependency.error = WrongKeys()
     [task] = await it.waiting()
     it.dependency.error = Unavailable("connection refused")
-    await until(lambda: it.telemetry.told("database_unreachable") == 1)
+    await until(lambda: it.telemetry.logged_count("database_unreachable") == 1)
     it.dependency.error = None
     await task
     events = ["encryption_keys_wrong", "encryption_keys_right", "database_unreachable", "database_reachable"]
@@ -125,7 +125,7 @@ def test_an_outage_ends_with_its_last_waiter(it: OutageFixture) -> None:
     outage.begin("producer", "no answer")
     outage.end("consumer")
     assert "producer" in outage
-    assert it.telemetry.told("broker_reachable") == 0
+    assert it.telemetry.logged_count("broker_reachable") == 0
     outage.end("producer")
     outage.end("producer")
-    assert it.telemetry.told("broker_reachable") == 1
+    assert it.telemetry.logged_count("broker_reachable") == 1

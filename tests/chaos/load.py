@@ -96,13 +96,13 @@ class Load:
         return event, encoded_as(type_, event, account, f"sess_{dice.randrange(1000)}")
 
     def _produce(self, value: bytes, event: str | None = None) -> None:
-        def told(error: KafkaError | None, _: object) -> None:
+        def on_delivery(error: KafkaError | None, _: object) -> None:
             if error is None and event:
                 self._note(self._acknowledged, event)
             elif error is None:
                 self.poisoned += 1
 
-        self._producer.produce(self._topic, value, event or "poison", on_delivery=told)
+        self._producer.produce(self._topic, value, event or "poison", on_delivery=on_delivery)
         self._producer.poll(0)
 
     def _note(self, file: TextIO, line: str) -> None:

@@ -32,7 +32,7 @@ def registered(system: System, url: str, *more: str) -> tuple[str, str]:
     return account, str(webhook["id"])
 
 
-def told(system: System, stage: str, message: str) -> int:
+def logged_count(system: System, stage: str, message: str) -> int:
     return sum(message in line["event"] for line in system.log_events(stage))
 
 
@@ -56,8 +56,8 @@ def test_a_killed_broker_loses_nothing_and_is_logged_once(
         receiver.wait_for("/crm", wanted, 90)
         until(lambda: system.states() == {"delivered": 100}, 60, "all of it recorded")
         until(lambda: all(system.is_ready(stage) for stage in STAGES), 60, "every stage ready again")
-        until(lambda: told(system, "deliver", "broker_reachable") == 1, 10, "the end of the outage")
-        assert told(system, "deliver", "broker_unreachable") == 1
+        until(lambda: logged_count(system, "deliver", "broker_reachable") == 1, 10, "the end of the outage")
+        assert logged_count(system, "deliver", "broker_unreachable") == 1
         for stage in READERS:
             # Without the limit on repeated lines there are hundreds of them.
             assert sum("logger" in line for line in system.log_events(stage)) < 100, "its Kafka clients log too much"
@@ -109,7 +109,7 @@ def test_events_are_delivered_during_a_database_outage(
         own_postgres.start()
         until(lambda: system.states() == {"delivered": 100}, 60, "all of it recorded")
         until(lambda: all(system.is_ready(stage) for stage in STAGES), 30, "every stage ready again")
-        assert told(system, "record", "database_unreachable") == 1
+        assert logged_count(system, "record", "database_unreachable") == 1
     finally:
         system.close()
 

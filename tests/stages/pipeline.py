@@ -225,8 +225,8 @@ class Pipeline:
         return sorted(self.recorder.attempts.values(), key=lambda attempt: attempt.number)
 
     def delivery_state(self) -> DeliveryState:
-        (delivery_state,) = self.recorder.delivery_states.values()
-        return delivery_state
+        (state,) = self.recorder.delivery_states.values()
+        return state
 
     def to_invalid_record(self) -> list[tuple[bytes | None, dict[str, bytes]]]:
         return [(record.value, dict(record.headers)) for record in self.kafka.topic(INVALID)]

@@ -68,7 +68,7 @@ async def test_fan_out(pipeline: Pipeline, port: str, method: str, after: bool, 
     assert len(pipeline.deliveries()) == 3 + written_twice
     assert len({one.id for one in pipeline.deliveries()}) == 3
     assert lost(pipeline) == set()
-    assert {delivery_state.state for delivery_state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
+    assert {state.state for state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
 
 
 async def test_fan_out_between_two_portions(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +155,7 @@ async def test_deliver(pipeline: Pipeline, port: str, method: str, after: bool, 
     assert lost(pipeline) == set()
     assert doubled(pipeline) <= at_most_doubled
     assert len({request.body for request in pipeline.sender.requests}) == 3
-    assert {delivery_state.state for delivery_state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
+    assert {state.state for state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
     assert len(pipeline.recorder.attempts) == 3
 
 
@@ -175,7 +175,7 @@ async def test_deliver_to_a_tier(pipeline: Pipeline, after: bool) -> None:
     assert lost(pipeline) == set()
     # Twins of an attempt have its id; each of them is visible once.
     assert len(pipeline.recorder.attempts) == len({attempt.id for attempt in pipeline.recorder.attempts.values()})
-    assert {delivery_state.state for delivery_state in pipeline.recorder.delivery_states.values()} <= {
+    assert {state.state for state in pipeline.recorder.delivery_states.values()} <= {
         State.DELIVERED,
         State.WAITING,
     }
@@ -251,7 +251,7 @@ async def test_held_drain_between_two_bites(pipeline: Pipeline, monkeypatch: pyt
     await quiet()
     assert lost(pipeline) == set()
     assert doubled(pipeline) <= 1
-    assert {delivery_state.state for delivery_state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
+    assert {state.state for state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ async def test_held_drain(pipeline: Pipeline, port: str, method: str, after: boo
     await quiet()
     assert lost(pipeline) == set()
     assert doubled(pipeline) <= at_most_doubled
-    assert {delivery_state.state for delivery_state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
+    assert {state.state for state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
     # Whatever was sent on twice is the same record: same generation, same step.
     sent_on = [one for one in pipeline.deliveries(DELIVERIES) if one.step > 1]
     assert len({(one.id, one.generation, one.step) for one in sent_on}) == 3

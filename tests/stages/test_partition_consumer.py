@@ -290,7 +290,7 @@ async def test_a_failed_commit_is_logged_and_repeated() -> None:
         it.add()
         await quiet()
         it.finish(0)
-        await until(lambda: it.telemetry.told("commit_failed") > 0)
+        await until(lambda: it.telemetry.logged_count("commit_failed") > 0)
         assert it.consumer.committed == {}
         it.consumer.away = False
         await until(lambda: it.consumer.committed.get(NEW) == Commit(1, ""))

@@ -69,7 +69,7 @@ async def test_every_webhook_that_wants_an_event_gets_the_same_bytes(pipeline: P
 
 
 async def test_the_customers_own_headers_are_sent_and_never_recorded(pipeline: Pipeline) -> None:
-    await pipeline.register(webhook(encrypted_headers='sealed:{"Authorization": "Bearer abc"}'))
+    await pipeline.register(webhook(encrypted_headers='encrypted:{"Authorization": "Bearer abc"}'))
     await pipeline.happen(event())
     assert pipeline.sender.requests[0].headers["Authorization"] == "Bearer abc"
     assert pipeline.attempts()[0].request_headers["Authorization"] == "•••"
@@ -198,7 +198,7 @@ async def test_an_undecryptable_secret_does_not_count_for_health(pipeline: Pipel
     assert pipeline.recorder.health["wh_crm"].failures == 0
 
 
-@pytest.mark.parametrize("secret", [(), ("sealed:whsec_not base64!",)])
+@pytest.mark.parametrize("secret", [(), ("encrypted:whsec_not base64!",)])
 async def test_a_webhook_without_a_usable_secret_stops_nobody(pipeline: Pipeline, secret: tuple[str, ...]) -> None:
     secrets = tuple(replace(webhook().secrets[0], ciphertext=text) for text in secret)
     await pipeline.register(webhook(id="wh_odd", secrets=secrets), webhook())
@@ -463,7 +463,7 @@ async def test_a_crash_repeats_only_uncommitted_deliveries(pipeline: Pipeline, c
     after = pipeline.sent()
     assert after.keys() == {event.id for event in events}
     assert {event_id for event_id, times in after.items() if times > 1} == before.keys() - safe
-    assert {delivery_state.state for delivery_state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
+    assert {state.state for state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
     assert len(pipeline.recorder.delivery_states) == len(pipeline.recorder.attempts) == len(events)
 
 
@@ -478,7 +478,7 @@ async def test_a_crash_of_fan_out_repeats_the_same_ids(pipeline: Pipeline) -> No
     await quiet()
     assert len(pipeline.deliveries()) == 4
     assert len({owed.id for owed in pipeline.deliveries()}) == len(pipeline.recorder.delivery_states) == 2
-    assert {delivery_state.state for delivery_state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
+    assert {state.state for state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
 
 
 # -- a shortage of ours ----------------------------------------------------------------------------------------
@@ -498,7 +498,7 @@ async def test_a_local_shortage_postpones_an_attempt(pipeline: Pipeline, monkeyp
     await pipeline.happen(event())
     assert pipeline.attempts() == []
     assert pipeline.delivery_state().state is State.WAITING
-    assert pipeline.telemetry.told("attempts_postponed") == 1
+    assert pipeline.telemetry.logged_count("attempts_postponed") == 1
     short = False
     await until(lambda: bool(pipeline.attempts()))
     (attempt,) = pipeline.attempts()

@@ -241,7 +241,7 @@ async def test_an_unknown_webhook_on_the_topic_stays(it: PublisherFixture) -> No
     it.outbox = FakeOutbox()
     it.start()
     await quiet()
-    assert it.telemetry.told("unknown_webhooks_on_subscriptions") == 1
+    assert it.telemetry.logged_count("unknown_webhooks_on_subscriptions") == 1
     assert it.subscriptions().find("wh_a") is not None
 
 
@@ -262,7 +262,7 @@ async def test_a_second_publisher_waits_and_says_so_once(it: PublisherFixture) -
     it.outbox.put(webhook())
     it.start()
     await quiet()
-    assert it.telemetry.told("lease_held_elsewhere") == 1
+    assert it.telemetry.logged_count("lease_held_elsewhere") == 1
     assert it.topic == []
     await it.rival.release()
     await until(lambda: len(it.topic) == 2)
@@ -284,7 +284,7 @@ async def test_a_database_outage_is_waited_out_and_told_once(it: PublisherFixtur
     it.outbox.put(webhook())
     await quiet()
     assert not running.done()
-    assert it.telemetry.told("database_unreachable") == 1
+    assert it.telemetry.logged_count("database_unreachable") == 1
     it.outbox.away = it.lease.away = False
     await until(lambda: "wh_crm" in it.names)
 
@@ -319,7 +319,7 @@ async def test_an_older_state_of_another_publisher_is_overwritten(it: PublisherF
     last = CODEC.decode([record.value for record in it.topic if record.key == b"wh_a"][-1] or b"")
     assert isinstance(last, Webhook)
     assert (last.version, last.url) == (2, "https://new.example.com")
-    assert it.telemetry.told("another_writer_on_subscriptions") == 1
+    assert it.telemetry.logged_count("another_writer_on_subscriptions") == 1
 
 
 async def test_after_a_restore_versions_exceed_the_topics(it: PublisherFixture) -> None:
@@ -429,7 +429,7 @@ async def test_with_the_wrong_encryption_keys_nothing_is_published(it: Publisher
     it.start()
     await quiet()
     assert it.topic == []
-    assert it.telemetry.told("encryption_keys_wrong") == 1
+    assert it.telemetry.logged_count("encryption_keys_wrong") == 1
     it.keys.wrong = False
     await until(lambda: SENTINEL_KEY in it.names)
 

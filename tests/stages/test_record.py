@@ -71,8 +71,8 @@ async def test_a_delivery_its_attempts_and_its_body_become_visible(it: OffsetTra
     it.add(DELIVERIES, delivery())
     it.add(ATTEMPTS, attempt())
     await quiet()
-    (delivery_state,) = it.recorder.delivery_states.values()
-    assert (delivery_state.state, delivery_state.attempts) == (State.DELIVERED, 1)
+    (state,) = it.recorder.delivery_states.values()
+    assert (state.state, state.attempts) == (State.DELIVERED, 1)
     assert list(it.recorder.attempts) == [attempt().id]
     assert it.recorder.bodies == {("acme", event().id): delivery().body}
 
@@ -81,7 +81,7 @@ async def test_what_is_held_and_what_is_dead_becomes_visible(it: OffsetTrackerMa
     it.add(HELD, delivery(event_id="evt_1").held(HoldReason.PAUSED, "pause_1", attempted=False))
     it.add(DEAD_LETTERS, dead_letter(delivery=delivery(event_id="evt_2")))
     await quiet()
-    states = {delivery_state.event_id: delivery_state.state for delivery_state in it.recorder.delivery_states.values()}
+    states = {state.event_id: state.state for state in it.recorder.delivery_states.values()}
     assert states == {"evt_1": State.HELD, "evt_2": State.DEAD}
 
 
@@ -99,11 +99,11 @@ async def test_a_database_that_is_away_is_waited_for_and_told_once(it: OffsetTra
     it.recorder.away = True
     it.add(ATTEMPTS, attempt())
     await until(lambda: it.recorder.calls > 5)
-    assert it.telemetry.told("database_unreachable") == 1
+    assert it.telemetry.logged_count("database_unreachable") == 1
     it.recorder.away = False
     await until(lambda: len(it.recorder.attempts) == 1)
     await quiet()
-    assert it.telemetry.told("database_reachable") == 1
+    assert it.telemetry.logged_count("database_reachable") == 1
 
 
 async def test_a_restart_from_the_last_commit_changes_nothing(it: OffsetTrackerMachine) -> None:
@@ -130,7 +130,7 @@ async def test_what_lingers_when_the_process_dies_is_read_again(
     it.start()
     await until(lambda: it.committed(DELIVERIES) == 1)
     assert len(it.recorder.bodies) == 1
-    assert [delivery_state.state for delivery_state in it.recorder.delivery_states.values()] == [State.DELIVERED]
+    assert [state.state for state in it.recorder.delivery_states.values()] == [State.DELIVERED]
 
 
 # -- poison --------------------------------------------------------------------------------------------------
@@ -328,7 +328,7 @@ async def test_a_delivery_lingers_for_its_attempt_and_is_stored_once(
     assert it.recorder.calls == 0
     it.add(ATTEMPTS, attempt())
     await until(lambda: it.committed(ATTEMPTS) == 1)
-    assert [delivery_state.state for delivery_state in it.recorder.delivery_states.values()] == [State.DELIVERED]
+    assert [state.state for state in it.recorder.delivery_states.values()] == [State.DELIVERED]
     assert it.committed(DELIVERIES) == 0
 
 
@@ -338,7 +338,7 @@ async def test_a_delivery_without_an_attempt_is_stored_soon(
     monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0.05)
     it.add(DELIVERIES, delivery())
     await until(lambda: it.committed(DELIVERIES) == 1)
-    assert [delivery_state.state for delivery_state in it.recorder.delivery_states.values()] == [State.WAITING]
+    assert [state.state for state in it.recorder.delivery_states.values()] == [State.WAITING]
 
 
 async def test_an_unexpected_failure_ends_the_run(it: OffsetTrackerMachine) -> None:
@@ -375,11 +375,11 @@ async def test_a_dead_network_of_ours_is_told_once_and_pauses_nobody(it: OffsetT
         await quiet()
     live = [it.recorder.webhooks.live(hook) for hook in hooks]
     assert {found.webhook.status for found in live if found} == {Status.ACTIVE}
-    assert it.telemetry.told("own_network_down") == 1
+    assert it.telemetry.logged_count("own_network_down") == 1
     assert it.telemetry.gauges["own_network_down"] == 1
     it.add(
         ATTEMPTS, *(attempt(webhook_id=hook, event_id="evt_9", ended_at=NOON + timedelta(seconds=9)) for hook in hooks)
     )
     await quiet()
-    assert it.telemetry.told("own_network_up") == 1
+    assert it.telemetry.logged_count("own_network_up") == 1
     assert it.telemetry.gauges["own_network_down"] == 0

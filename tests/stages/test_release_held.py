@@ -54,7 +54,7 @@ async def drain(pipeline: Pipeline, cycles: int = 1) -> list[int]:
 
 
 def states(pipeline: Pipeline) -> set[State]:
-    return {delivery_state.state for delivery_state in pipeline.recorder.delivery_states.values()}
+    return {one.state for one in pipeline.recorder.delivery_states.values()}
 
 
 async def test_nothing_leaves_while_the_webhook_is_paused(pipeline: Pipeline) -> None:
@@ -222,13 +222,9 @@ async def test_what_is_held_again_waits_longer_each_time(pipeline: Pipeline) -> 
     pipeline.clock.advance(9)
     pipeline.slots.maintain()
     await quiet()
-    held = [
-        delivery_state
-        for delivery_state in pipeline.recorder.delivery_states.values()
-        if delivery_state.state is State.HELD
-    ]
+    held = [one for one in pipeline.recorder.delivery_states.values() if one.state is State.HELD]
     assert held
-    assert {delivery_state.reason for delivery_state in held} == {"busy"}
+    assert {one.reason for one in held} == {"busy"}
     first, *rest = await drain(pipeline, 5)
     assert first > 0
     assert rest == [0, 0, 0, 0]
@@ -252,5 +248,5 @@ async def test_a_delivery_that_kafka_refuses_is_a_dead_letter(pipeline: Pipeline
     await pipeline.enable()
     assert await drain(pipeline) == [3]
     assert states(pipeline) == {State.DEAD}
-    reasons = {delivery_state.reason for delivery_state in pipeline.recorder.delivery_states.values()}
+    reasons = {one.reason for one in pipeline.recorder.delivery_states.values()}
     assert reasons == {"refused"}
