@@ -99,7 +99,7 @@ def test_a_redirect_is_not_followed(attacked: AdversarySystem, account: Account,
 
 def test_silent_endpoints_do_not_use_every_slot(attacked: AdversarySystem) -> None:
     """New webhooks that together exceed the slots of `deliver`."""
-    accounts = [attacked.open_account("Hostile") for _ in range(4)]
+    accounts = [attacked.open_account("Attacker") for _ in range(4)]
     with listening(endpoints.is_silent) as endpoint:
         for account in accounts:
             for number in range(WEBHOOKS_PER_ACCOUNT):

@@ -60,7 +60,7 @@ def test_an_event_with_a_very_long_duration(attacked: AdversarySystem) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"subscriptions_position": SubscriptionsPosition("nobody's", FAR_AHEAD)},
+        {"subscriptions_position": SubscriptionsPosition("unknown", FAR_AHEAD)},
         {"generation": 2**31 - 1},
         {"step": FAR_AHEAD},
         {"attempt": FAR_AHEAD},
@@ -68,7 +68,7 @@ def test_an_event_with_a_very_long_duration(attacked: AdversarySystem) -> None:
         {"event_id": "evt\0"},
         {"body": bytes(900_000)},
         {"trace_parent": "\r\nX: 1"},
-        {"account_id": "nobody"},
+        {"account_id": "unknown"},
     ],
     ids=lambda changes: next(iter(changes)),
 )
@@ -133,16 +133,16 @@ def test_a_forged_webhook_with_a_high_version_is_overwritten(attacked: Adversary
 
 def test_mutated_records_on_every_topic(attacked: AdversarySystem) -> None:
     """Half of them are valid records with some bytes changed; the headers are random."""
-    dice = random.Random(18)
+    rng = random.Random(18)
     real = [CODEC.encode(value) for value in (delivery(), attempt(), dead_letter(), webhook())]
     real.append(completed("evt_mutated", attacked.attacker.id))
     for topic in (*READ_BY_STAGES, "deliveries.held", "deliveries.dead-letter", "subscriptions"):
         for _ in range(40):
-            headers = [(chr(dice.randrange(1, 0xD7FF)), dice.randbytes(dice.randrange(20))) for _ in range(3)]
-            value = bytearray(dice.choice(real) if dice.random() < 0.5 else dice.randbytes(dice.randrange(200)))
-            for _ in range(dice.randrange(1, 6)):
+            headers = [(chr(rng.randrange(1, 0xD7FF)), rng.randbytes(rng.randrange(20))) for _ in range(3)]
+            value = bytearray(rng.choice(real) if rng.random() < 0.5 else rng.randbytes(rng.randrange(200)))
+            for _ in range(rng.randrange(1, 6)):
                 if value:
-                    value[dice.randrange(len(value))] = dice.randrange(256)
+                    value[rng.randrange(len(value))] = rng.randrange(256)
             attacked.write(topic, bytes(value), headers=headers)
 
 

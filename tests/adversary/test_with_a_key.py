@@ -310,11 +310,11 @@ def test_the_event_id_of_another_account_changes_nothing(attacked: AdversarySyst
     """Both accounts publish the same id; each gets its own event."""
     attacked.register(account, attacked.receiver.url("/same"))
     event_id = attacked.new_id("evt_same")
-    publish(attacked, account, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "learnerId": "hostile"}}])
+    publish(attacked, account, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "learnerId": "attacker"}}])
     publish(
         attacked, attacked.bystander, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "learnerId": "bystander"}}]
     )
-    for path, learner in (("/same", "hostile"), ("/bystander", "bystander")):
+    for path, learner in (("/same", "attacker"), ("/bystander", "bystander")):
         until(lambda path=path: attacked.receiver.has_some(path, event_id), 20, f"the event at {path}")  # type: ignore[misc]
         bodies = [request.body for request in attacked.receiver.at(path) if header(request, "webhook-id") == event_id]
         assert {json.loads(body)["data"]["learnerId"] for body in bodies} == {learner}

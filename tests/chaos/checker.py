@@ -91,7 +91,7 @@ class Verdict:
             "owed and in no final state": self.unsettled,
             "delivered in the database and never received": self.unreceived,
             "stored twice": self.stored_twice,
-            "that nobody published or wanted": self.unexpected,
+            "without a published event that was wanted": self.unexpected,
             "whose body was not always the same": self.altered,
         }
         lines = [

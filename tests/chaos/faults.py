@@ -46,9 +46,9 @@ def records(scenario_run: ScenarioRun, times: int) -> None:
     with invalid_records(scenario_run) as written:
         for stage in ("fan-out", "deliver", "record") * times:
             scenario_run.kill(stage)
-        until(lambda: loaded.load.poisoned >= 5 and len(written) >= 20, 60, "some invalid records")
+        until(lambda: loaded.load.invalid_written >= 5 and len(written) >= 20, 60, "some invalid records")
     scenario_run.end()
-    until(lambda: invalid_count(scenario_run) >= loaded.load.poisoned, 60, "all stored as invalid")
+    until(lambda: invalid_count(scenario_run) >= loaded.load.invalid_written, 60, "all stored as invalid")
 
 
 @contextmanager

@@ -44,16 +44,16 @@ def restart_in_turn(scenario_run: ScenarioRun, rounds: int) -> None:
                 scenario_run.restart(stage)
 
 
-def poison(scenario_run: ScenarioRun, times: int) -> None:
+def invalid_events(scenario_run: ScenarioRun, times: int) -> None:
     """Invalid records are stored as invalid; events that an endpoint refuses become dead letters."""
     scenario_run.customer("strict", "refuse=40")
     for stage in ("fan-out", "record") * times:
         scenario_run.kill(stage)
-    until(lambda: scenario_run.loaded.load.poisoned >= 5, 60, "some invalid records")
+    until(lambda: scenario_run.loaded.load.invalid_written >= 5, 60, "some invalid records")
     # Other events are delivered meanwhile: an endpoint that always fails would be paused.
     until(lambda: scenario_run.loaded.states(scenario_run.name).get("dead", 0) > 0, 60, "dead letters")
     scenario_run.end()
-    until(lambda: invalid_count(scenario_run) >= scenario_run.loaded.load.poisoned, 30, "all stored as invalid")
+    until(lambda: invalid_count(scenario_run) >= scenario_run.loaded.load.invalid_written, 30, "all stored as invalid")
 
 
 def invalid_count(scenario_run: ScenarioRun) -> int:

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, Producer
 from e2e.learning_platform import completed, encoded, launched
 
 TYPES = ("session.launched", "session.completed", "package.updated")
-POISON = (
+INVALID_EVENTS = (
     b"",
     b"\x00\x00\x00\x00\x07not ours",
     b"\xc3\x01too short",
@@ -42,16 +42,16 @@ class Load:
         self.busy: frozenset[str] = frozenset()
         self.owed = 0
         self.events = 0
-        self.poisoned = 0
+        self.invalid_written = 0
 
     def wants(self, account: str, webhook: str, types: str = "") -> None:
         """Expect the account's later events at this webhook: all, or those of `types`."""
         self._webhooks[account].append((webhook, frozenset(types.split(",") if types else TYPES)))
 
-    def start(self, scenario_run: str, seed: int, rate: float, copies: int, poison: float) -> None:
+    def start(self, scenario_run: str, seed: int, rate: float, copies: int, invalid_share: float) -> None:
         self._stopping.clear()
-        self.owed = self.events = self.poisoned = 0
-        arguments = (scenario_run, random.Random(seed), rate, copies, poison)
+        self.owed = self.events = self.invalid_written = 0
+        arguments = (scenario_run, random.Random(seed), rate, copies, invalid_share)
         self._thread = threading.Thread(target=self._publish, args=arguments, daemon=True)
         self._thread.start()
 
@@ -68,11 +68,11 @@ class Load:
         for file in (self._published, self._acknowledged, self._wanted):
             file.close()
 
-    def _publish(self, scenario_run: str, rng: random.Random, rate: float, copies: int, poison: float) -> None:
+    def _publish(self, scenario_run: str, rng: random.Random, rate: float, copies: int, invalid_share: float) -> None:
         again: list[tuple[str, bytes]] = []
         while not self._stopping.wait(rng.expovariate(rate)):
-            if rng.random() < poison:
-                self._produce(rng.choice(POISON))
+            if rng.random() < invalid_share:
+                self._produce(rng.choice(INVALID_EVENTS))
             if again and rng.random() < 0.5:
                 event, value = again.pop(rng.randrange(len(again)))
                 self._produce(value, event)
@@ -100,9 +100,9 @@ class Load:
             if error is None and event:
                 self._write(self._acknowledged, event)
             elif error is None:
-                self.poisoned += 1
+                self.invalid_written += 1
 
-        self._producer.produce(self._topic, value, event or "poison", on_delivery=on_delivery)
+        self._producer.produce(self._topic, value, event or "invalid", on_delivery=on_delivery)
         self._producer.poll(0)
 
     def _write(self, file: TextIO, line: str) -> None:

@@ -145,14 +145,14 @@ class Scenario:
     play: Callable[[ScenarioRun], None]
     rate: float = 60.0
     copies: int = 1
-    poison: float = 0.0
+    invalid_share: float = 0.0
     apart: bool = False
 
 
 def perform(loaded: LoadedSystem, scenario: Scenario, seed: int) -> Row:
     """Run a scenario under load, wait until all is settled, and check; a timeout is a complaint too."""
     scenario_run, complaints = ScenarioRun(loaded, scenario.name, seed), []
-    loaded.load.start(scenario.name, seed, scenario.rate, scenario.copies, scenario.poison)
+    loaded.load.start(scenario.name, seed, scenario.rate, scenario.copies, scenario.invalid_share)
     before = loaded.supervisor.progress("record")
     try:
         until(lambda: loaded.supervisor.progress("record") > before + 100, RECOVERY_SECONDS, "events being recorded")

@@ -85,7 +85,7 @@ def test_attempt_and_delivery_have_the_same_delivery_id() -> None:
 
 
 RecordValue = Delivery | Attempt | DeadLetter
-NOUNS: list[RecordValue] = [
+RECORDED_VALUES: list[RecordValue] = [
     delivery(),
     delivery(hold_reason=HoldReason.PAUSED, pause_id="pause_1"),
     dead_letter(),
@@ -130,7 +130,7 @@ def test_delivered_twice_is_delivered_in_either_order() -> None:
         assert found.state is State.DELIVERED
 
 
-@given(st.sampled_from(NOUNS), st.sampled_from(NOUNS), st.integers(1, 3), st.integers(1, 6))
+@given(st.sampled_from(RECORDED_VALUES), st.sampled_from(RECORDED_VALUES), st.integers(1, 3), st.integers(1, 6))
 def test_the_record_of_fan_out_supersedes_nothing(
     value: RecordValue, other: RecordValue, generation: int, step: int
 ) -> None:
@@ -169,7 +169,7 @@ def histories(draw: st.DrawFn) -> list[RecordedValue]:
     entries = []
     delivered = set()
     for webhook, generation, step in draw(places):
-        value = draw(st.sampled_from(NOUNS))
+        value = draw(st.sampled_from(RECORDED_VALUES))
         if (webhook, generation) not in delivered and draw(st.booleans()):
             delivered.add((webhook, generation))
             value = attempt()

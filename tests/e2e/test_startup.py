@@ -47,10 +47,10 @@ def test_a_stage_without_kafka_is_live_and_says_why(alone: System, stage: str) -
     alone.send(stage, signal.SIGTERM)
     until(lambda: alone.exit_code(stage) is not None, 3, "the end at once")
     assert alone.exit_code(stage) == 0
-    told = [line["event"] for line in alone.log_events(stage) if "logger" not in line]
+    events = [line["event"] for line in alone.log_events(stage) if "logger" not in line]
     outage = "database_unreachable" if stage == "notify" else "broker_unreachable"
-    assert (set(told), told[-1]) == ({"started", "not_ready", outage, "stopped"}, "stopped")
-    assert told.count(outage) == 1
+    assert (set(events), events[-1]) == ({"started", "not_ready", outage, "stopped"}, "stopped")
+    assert events.count(outage) == 1
     assert "Traceback" not in alone.log(stage)
 
 

@@ -162,7 +162,7 @@ def test_an_invalid_record_is_stored_byte_for_byte(system: System, platform: Pla
     mine = system.account()
     system.webhook(mine, receiver.url("/crm"))
 
-    platform.publish("poison", b"\x00\x00\x00\x00\x07not ours")
+    platform.publish("invalid", b"\x00\x00\x00\x00\x07not ours")
     platform.publish("evt_1", launched("evt_1", mine))
     platform.flush()
 

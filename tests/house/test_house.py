@@ -39,14 +39,14 @@ def test_imports_go_one_way() -> None:
 
 def test_the_core_is_pure() -> None:
     allowed = sys.stdlib_module_names - IMPURE
-    strangers = [
+    unexpected = [
         f"{path}: {module}"
         for path in files_of("streams/core")
         if path.endswith(".py")
         for module in imports(path)
         if not module.startswith("streams.core") and module.split(".")[0] not in allowed
     ]
-    assert strangers == []
+    assert unexpected == []
 
 
 @pytest.mark.parametrize(

@@ -340,7 +340,7 @@ INVALID_FIELD = CODEC.encode(event(data={**EXAMPLE, "totalTime": "12:34"}))
 
 
 @pytest.mark.parametrize(
-    ("poison", "message"),
+    ("invalid", "message"),
     [
         (b"{}", "it begins with 7b 7d, not with c3 01"),
         (None, "it begins with nothing"),
@@ -352,31 +352,33 @@ INVALID_FIELD = CODEC.encode(event(data={**EXAMPLE, "totalTime": "12:34"}))
     ],
     ids=["junk", "nothing", "cut short", "no event", "unknown type", "too large", "wrong field"],
 )
-async def test_an_invalid_event_is_stored_byte_for_byte(pipeline: Pipeline, poison: bytes | None, message: str) -> None:
+async def test_an_invalid_event_is_stored_byte_for_byte(
+    pipeline: Pipeline, invalid: bytes | None, message: str
+) -> None:
     await pipeline.register(webhook())
-    await pipeline.fan_out.handle([pipeline.publish_bytes(poison), pipeline.publish_event(event())])
+    await pipeline.fan_out.handle([pipeline.publish_bytes(invalid), pipeline.publish_event(event())])
     await quiet()
     ((value, headers),) = pipeline.invalid_records()
-    assert value == poison
+    assert value == invalid
     assert message in headers["error"].decode()
     assert headers["trace"] == b"1"
     assert (headers["origin-topic"], headers["origin-offset"]) == (SESSION_EVENTS.encode(), b"0")
     assert pipeline.delivery_state().state is State.DELIVERED
 
 
-@pytest.mark.parametrize("poison", [b"{}", None, CODEC.encode(delivery())[:-1], CODEC.encode(webhook())], ids=repr)
+@pytest.mark.parametrize("invalid", [b"{}", None, CODEC.encode(delivery())[:-1], CODEC.encode(webhook())], ids=repr)
 @pytest.mark.parametrize("topic", [DELIVERIES, "deliveries.retry.30s"])
 async def test_an_invalid_delivery_is_stored_byte_for_byte(
-    pipeline: Pipeline, topic: str, poison: bytes | None
+    pipeline: Pipeline, topic: str, invalid: bytes | None
 ) -> None:
     await pipeline.register(webhook())
-    pipeline.kafka.append(Outgoing(topic, b"wh_crm", poison))
+    pipeline.kafka.append(Outgoing(topic, b"wh_crm", invalid))
     await pipeline.put(topic, delivery())
     await pipeline.wait(31)
     by_deliver = [
         (value, headers) for value, headers in pipeline.invalid_records() if headers["origin-topic"] == topic.encode()
     ]
-    assert by_deliver[0][0] == poison
+    assert by_deliver[0][0] == invalid
     assert len(pipeline.sender.requests) == 1
 
 

@@ -137,17 +137,17 @@ async def test_a_buffered_record_is_read_again_after_a_crash(
 
 
 @pytest.mark.parametrize("topic", list(TOPICS))
-@pytest.mark.parametrize("poison", [b"\xff\x00 junk", None, b"", CODEC.encode(webhook())])
+@pytest.mark.parametrize("invalid", [b"\xff\x00 junk", None, b"", CODEC.encode(webhook())])
 async def test_an_invalid_record_is_stored_and_stops_nothing(
-    fixture: RecordFixture, topic: str, poison: bytes | None
+    fixture: RecordFixture, topic: str, invalid: bytes | None
 ) -> None:
-    fixture.kafka.append(Outgoing(topic, b"wh_crm", poison, [("trace", b"1")]))
+    fixture.kafka.append(Outgoing(topic, b"wh_crm", invalid, [("trace", b"1")]))
     fixture.add(topic, TOPICS[topic])
     await until(lambda: fixture.committed(topic) == 2)
     (to_invalid_record,) = fixture.kafka.topic(INVALID)
     assert (to_invalid_record.key, to_invalid_record.value, to_invalid_record.headers[0]) == (
         b"wh_crm",
-        poison,
+        invalid,
         ("trace", b"1"),
     )
     headers = dict(to_invalid_record.headers)
