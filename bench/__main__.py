@@ -1,4 +1,4 @@
-"""Experiments: each prints its figures and keeps them in bench/results. `all` runs those of docs/performance.md."""
+"""Experiments: each prints its figures and keeps them in bench/results. `all` runs those in docs/performance.md."""
 
 from typing import Any
 
@@ -55,13 +55,13 @@ SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 for experiment in EXPERIMENTS:
     app.command()(as_command(experiment))
-# What follows EXPERIMENT is its own.
+# Options after EXPERIMENT belong to it.
 app.command(context_settings={"allow_interspersed_args": False})(compare)
 
 
 @app.command(name="all")
 def run_all(keep: Keep = True, results: Results = RESULTS) -> None:
-    """All of them, about three quarters of an hour on an otherwise idle machine."""
+    """Run all experiments; takes about 45 minutes on an idle machine."""
     folder = results if keep else None
     print(tables([run for each, arguments in SET for run in run_experiment(each, arguments, folder)]))
 

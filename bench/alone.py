@@ -1,4 +1,4 @@
-"""One stage alone, with its whole work waiting for it on the topic."""
+"""Throughput of one stage alone, with a backlog on its topic."""
 
 import time
 from collections import Counter
@@ -15,14 +15,14 @@ from e2e.system import until
 
 
 class Stage(StrEnum):
-    """Those that a record passes through."""
+    """The stages that a record passes."""
 
     FAN_OUT = "fan-out"
     DELIVER = "deliver"
     RECORD = "record"
 
 
-# Who makes a stage's work, and how much of it a stage says that it has done.
+# The stages that write a stage's backlog, and the metric of its progress.
 _BEFORE: dict[Stage, list[Stage]] = {
     Stage.FAN_OUT: [],
     Stage.DELIVER: [Stage.FAN_OUT],
@@ -33,10 +33,12 @@ _DONE = {Stage.FAN_OUT: "events_total", Stage.DELIVER: "attempts_total", Stage.R
 
 def alone(
     stage: Stage,
-    records: Annotated[int, typer.Option(help="How many wait for it.")] = 60_000,
-    steps: Annotated[bool, typer.Option(help="Also where its time goes; slows it down a little.")] = False,
+    records: Annotated[int, typer.Option(help="Records in the backlog.")] = 60_000,
+    steps: Annotated[
+        bool, typer.Option(help="Also sample the steps of its work; this slows it down a little.")
+    ] = False,
 ) -> dict[str, object]:
-    """Records a second and CPU of one stage, between a tenth and 95 % of its work; only `publish` runs besides."""
+    """Records a second and CPU of one stage, from 10 % to 95 % of the backlog; only `publish` runs beside it."""
     with running(Stack()) as stack:
         before = _BEFORE[stage]
         stack.start(["publish", *before, stage])
@@ -71,6 +73,6 @@ def alone(
 
 
 def _until_done(stack: Stack, stage: Stage, records: float) -> float:
-    """When a stage had done so many; asked seldom, for to answer takes as long as ten records."""
+    """The time at which a stage had done `records`; checked rarely, because a check costs as much as ten records."""
     until(lambda: stack.system.metric(stage, _DONE[stage]) >= records, 300, f"{records} records of {stage}", every=0.5)
     return time.monotonic()

@@ -1,4 +1,4 @@
-"""How webhooks fare beside others that hang, or that are owed much."""
+"""Isolation: webhooks beside others that hang or have a backlog."""
 
 import statistics
 import time
@@ -9,17 +9,17 @@ import typer
 from bench.stack import Stack, percentile, running, say
 
 SHARES = [0.05, 0.2]
-# Until what was not answered has been tried again: by then every part has met that, the broker's compiler too.
+# Until the first retries of hanging requests, so that every part has seen them.
 SETTLED_SECONDS = 45
 
 
 def neighbours(
     hanging: Annotated[float, typer.Option(help="Share of the webhooks that hang.")] = 0.2,
-    webhooks: Annotated[int, typer.Option(help="How many webhooks there are, each of an account of its own.")] = 200,
+    webhooks: Annotated[int, typer.Option(help="Webhooks, each of its own account.")] = 200,
     rate: Annotated[float, typer.Option(help="Events a second over all webhooks.")] = 150,
-    seconds: Annotated[float, typer.Option(help="How long events are published.")] = 110,
+    seconds: Annotated[float, typer.Option(help="Seconds of publishing.")] = 110,
 ) -> dict[str, object]:
-    """How long the healthy webhooks' events take while others hang (two in three requests, so that few are paused)."""
+    """Latency of healthy webhooks while others hang (two of three requests, so that few are paused)."""
     with running(Stack()) as stack:
         stack.start()
         broken = round(hanging * webhooks)
@@ -64,10 +64,10 @@ def neighbours(
 
 
 def pairs(
-    count: Annotated[int, typer.Option(help="How many times all of them run.")] = 5,
-    hanging: Annotated[list[float], typer.Option(help="Share that hangs; may be given again.")] = SHARES,
+    count: Annotated[int, typer.Option(help="Number of rounds.")] = 5,
+    hanging: Annotated[list[float], typer.Option(help="Share that hangs; may be repeated.")] = SHARES,
     rate: Annotated[float, typer.Option(help="Events a second over all webhooks.")] = 150,
-    seconds: Annotated[float, typer.Option(help="How long events are published.")] = 110,
+    seconds: Annotated[float, typer.Option(help="Seconds of publishing.")] = 110,
 ) -> dict[str, object]:
     """`neighbours` without and with webhooks that hang, in turn; for each share the median ratio of their p99."""
     p99: dict[float, list[float]] = {share: [] for share in (0.0, *hanging)}
@@ -93,11 +93,11 @@ def pairs(
 
 
 def held(
-    deliveries: Annotated[int, typer.Option(help="How many are held when the webhook is enabled.")] = 100_000,
+    deliveries: Annotated[int, typer.Option(help="Held deliveries at the enabling.")] = 100_000,
     rate: Annotated[float, typer.Option(help="Events a second to another webhook meanwhile.")] = 50,
-    think_ms: Annotated[int, typer.Option(help="How long the endpoint takes for each.")] = 100,
+    think_ms: Annotated[int, typer.Option(help="Response time of the endpoint.")] = 100,
 ) -> dict[str, object]:
-    """How fast held deliveries flow again, and what another webhook notices of it."""
+    """Throughput of released deliveries, and the latency of another webhook meanwhile."""
     with running(Stack()) as stack:
         stack.start()
         path = f"/slow-{think_ms}/held" if think_ms else "/ok/held"
@@ -127,7 +127,7 @@ def held(
 
 
 def paced(stack: Stack, account: str, rate: float, seconds: float, name: str) -> list[float]:
-    """Publish to an account at a pace; how many milliseconds each event took."""
+    """Publish to an account at a rate; return the milliseconds of each event."""
     sent: dict[str, float] = {}
 
     def publish(number: int) -> None:

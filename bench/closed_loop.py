@@ -1,4 +1,4 @@
-"""A load generator that waits for deliveries: it never runs far ahead of what arrives."""
+"""A load generator with a limit of undelivered events."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ def closed_loop(
     pause: Callable[[], None],
     is_over: Callable[[], bool],
 ) -> int:
-    """Publish 0, 1, 2 … with at most `limit` published and undelivered, until it is over; how many that were.
+    """Publish 0, 1, 2 … with at most `limit` undelivered, until `is_over`; return the number published.
 
     `delivered` counts deliveries since the start; `pause` is called after each round of publishing.
     """

@@ -15,7 +15,7 @@ Results = Annotated[Path, typer.Option(help="The folder of results.", show_defau
 
 
 def as_command(experiment: Experiment) -> Callable[..., None]:
-    """A command with the experiment's own parameters, and those that say where its result goes."""
+    """A command with the experiment's parameters, and options for its result."""
 
     @wraps(experiment)
     def run(*, keep: bool, results: Path, **arguments: Any) -> None:
@@ -27,6 +27,6 @@ def as_command(experiment: Experiment) -> Callable[..., None]:
         inspect.Parameter("keep", kind, default=True, annotation=Keep),
         inspect.Parameter("results", kind, default=RESULTS, annotation=Results),
     ]
-    # What typer reads the options from.
+    # Typer reads the options from it.
     run.__signature__ = inspect.Signature([*own, *ours])  # type: ignore[attr-defined]
     return run

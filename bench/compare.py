@@ -1,4 +1,4 @@
-"""Two commits against each other: pairs of runs in turn, since a machine differs more from hour to hour."""
+"""Compares two commits by pairs of runs in turn, because a machine's speed changes from hour to hour."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import typer
 from bench.environment import ROOT
 from bench.table import cell
 
-# What an experiment prints: one result a line.
+# The output of an experiment: one result a line.
 Results = list[dict[str, Any]]
 
 
@@ -25,17 +25,17 @@ def compare(
     old: Annotated[str, typer.Option(help="A commit.")],
     new: Annotated[str, typer.Option(help="The commit to compare with it.")],
     experiment: Annotated[list[str], typer.Argument(metavar="EXPERIMENT [ARGS]...")],
-    count: Annotated[int, typer.Option(help="How many pairs of runs.")] = 5,
+    count: Annotated[int, typer.Option(help="Pairs of runs.")] = 5,
 ) -> None:
     """Run an experiment on two commits in turn, and print the median ratio of each figure, new to old.
 
-    Each commit has a worktree and an environment of its own. Options of this command come before EXPERIMENT.
+    Each commit has its own worktree and environment. Options of this command come before EXPERIMENT.
     """
     runs: list[tuple[Results, Results]] = []
     with ExitStack() as opened:
         trees = {name: opened.enter_context(_worktree(revision)) for name, revision in (("old", old), ("new", new))}
         for number in range(count):
-            # The first of a pair is the old one and the new one in turn.
+            # The order within a pair alternates.
             order = ("old", "new") if number % 2 == 0 else ("new", "old")
             done = {name: _run(name, trees[name], experiment) for name in order}
             runs.append((done["old"], done["new"]))
@@ -45,7 +45,7 @@ def compare(
 def ratios(runs: Sequence[tuple[Results, Results]]) -> str:
     """A markdown table of pairs of runs: each figure of the old and the new commit, and the median of new ÷ old.
 
-    It leaves out what is the same in every run, as parameters are.
+    It omits what is the same in every run, such as parameters.
     """
     rows = ["| figure | old | new | median ratio |", "| --- | --- | --- | --- |"]
     pairs = [(_numbers(old), _numbers(new)) for old, new in runs]
@@ -61,7 +61,7 @@ def ratios(runs: Sequence[tuple[Results, Results]]) -> str:
 
 
 def _numbers(results: Results) -> dict[str, float]:
-    """Every number of a run; where it has several results, each by its place among them."""
+    """All numbers of a run; with several results, the number of the result is part of the name."""
     many = len(results) > 1
     return {
         f"{place + 1}: {name}" if many else name: value
@@ -80,7 +80,7 @@ def _leaves(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 @contextmanager
 def _worktree(revision: str) -> Iterator[Path]:
-    """A checkout of a commit with an environment; gone after use."""
+    """A checkout of a commit with an environment; removed after use."""
     with tempfile.TemporaryDirectory(prefix="bench-compare-") as folder:
         tree = Path(folder) / "tree"
         _call(ROOT, "git", "worktree", "add", "--quiet", "--detach", str(tree), revision)
@@ -93,14 +93,14 @@ def _worktree(revision: str) -> Iterator[Path]:
 
 
 def _run(name: str, tree: Path, experiment: Sequence[str]) -> Results:
-    """Run an experiment as that commit has it; an older one may know no option to keep results."""
+    """Run an experiment of that commit; older commits may not have the option to keep results."""
     print(f"{name}: {shlex.join(experiment)}", file=sys.stderr)
     said = _call(tree, ".venv/bin/python", "-m", "bench", *experiment, PYTHONPATH="tests:.")
     return [json.loads(line) for line in said.splitlines() if line.startswith("{")]
 
 
 def _call(folder: Path, *command: str, **env: str) -> str:
-    """What a command prints on standard output; its errors are shown."""
+    """Run a command and return its standard output; its errors are shown."""
     done = subprocess.run(command, cwd=folder, env={**os.environ, **env}, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise SystemExit(f"`{shlex.join(command)}` failed with exit code {done.returncode}")

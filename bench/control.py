@@ -1,4 +1,4 @@
-"""The control plane: lists of a large account, a registration's first delivery, dead letters sent again."""
+"""The control plane: lists of a large account, the first delivery after a registration, replays."""
 
 import statistics
 import time
@@ -40,12 +40,12 @@ QUERIES: dict[str, dict[str, Any]] = {
 
 
 def listing(
-    deliveries: Annotated[int, typer.Option(help="How many the account has.")] = 1_000_000,
+    deliveries: Annotated[int, typer.Option(help="Deliveries of the account.")] = 1_000_000,
     requests: Annotated[
-        int, typer.Option(help="How many requests for each filter, every second one a later page.")
+        int, typer.Option(help="Requests for each filter; every second one is for a later page.")
     ] = 200,
 ) -> dict[str, object]:
-    """How long `GET /v1/deliveries` takes for an account with a million deliveries, by filter."""
+    """Time of `GET /v1/deliveries` by filter, for an account with a million deliveries."""
     with running(stack_with_api()) as stack:
         stack.start((*STAGES, "api"))
         made = stack.system.run("accounts", "create", "Large", "--json")
@@ -69,8 +69,8 @@ def listing(
         )
 
 
-def first_delivery(times: Annotated[int, typer.Option(help="How often.")] = 20) -> dict[str, object]:
-    """From the call that registers a webhook to the arrival of an event that was published once it was answered."""
+def first_delivery(times: Annotated[int, typer.Option(help="Repetitions.")] = 20) -> dict[str, object]:
+    """Time from the call that registers a webhook to the arrival of an event published after its response."""
     with running(stack_with_api()) as stack:
         stack.start((*STAGES, "api"))
         made = stack.system.run("accounts", "create", "New", "--json")
@@ -86,7 +86,7 @@ def first_delivery(times: Annotated[int, typer.Option(help="How often.")] = 20) 
                 stack.flush()
                 until(lambda path=path: any(at == path for at, _, _, _ in stack.take()), 20)  # type: ignore[misc]
                 arrived.append(1000 * (next(at for where, _, at, _ in stack.receipts if where == path) - began))
-        # The first one opens every connection.
+        # The first repetition opens every connection.
         return stack.say(
             experiment="first-delivery",
             times=times,
@@ -97,11 +97,11 @@ def first_delivery(times: Annotated[int, typer.Option(help="How often.")] = 20) 
 
 
 def replay(
-    dead_letters: Annotated[int, typer.Option(help="How many are sent again.")] = 100_000,
+    dead_letters: Annotated[int, typer.Option(help="Dead letters to replay.")] = 100_000,
     rate: Annotated[float, typer.Option(help="Events a second to another webhook meanwhile.")] = 50,
-    settle: Annotated[float, typer.Option(help="How long it goes on before the other webhook is looked at.")] = 30,
+    settle: Annotated[float, typer.Option(help="Seconds before the latency of the other webhook counts.")] = 30,
 ) -> dict[str, object]:
-    """How fast dead letters are sent again by one call, and what another webhook notices of it."""
+    """Throughput of a replay of dead letters by one call, and the latency of another webhook meanwhile."""
     with running(stack_with_api()) as stack:
         stack.start((*STAGES, "api"))
         made = stack.system.run("accounts", "create", "Broken", "--json")
@@ -128,7 +128,7 @@ def replay(
             cpu_after = stack.cpu_seconds()
             left = dead_letters - stack.states(webhook).get("delivered", 0)
             until(lambda: "finishedAt" in client.get(f"/v1/jobs/{job}").json(), 600)
-            told = client.get(f"/v1/jobs/{job}").json()
+            finished = client.get(f"/v1/jobs/{job}").json()
             stack.wait_for_states({"delivered": dead_letters}, 900, webhook)
         stack.take()
         arrived = {event_id: at for path, event_id, at, _ in stack.receipts if path == "/ok/dead"}
@@ -136,7 +136,7 @@ def replay(
         return stack.say(
             experiment="replay",
             dead_letters=dead_letters,
-            job_seconds=round(_moment(told["finishedAt"]) - _moment(told["createdAt"]), 1),
+            job_seconds=round(_moment(finished["finishedAt"]) - _moment(finished["createdAt"]), 1),
             replayed_per_second=round(dead_letters / (max(arrived.values()) - began)),
             doubled=received - len(arrived),
             left_when_measured=left,

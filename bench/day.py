@@ -1,4 +1,4 @@
-"""An ordinary day: steady rates, far below what the system can do."""
+"""An ordinary day: steady rates, far below the capacity."""
 
 import statistics
 import time
@@ -17,13 +17,13 @@ from bench.stack import WARM_DELIVERIES, Stack, percentile, running, stack_with_
 from e2e.system import STAGES, until
 
 RATES = [30.0, 150.0, 300.0, 1000.0]
-# Of the load, not of the system.
+# Part of the load, not of the system.
 _LOAD = ("generator", "sink")
 _OPERATOR_KEY = "only-for-the-experiments-of-bench"
 
 
 class Via(StrEnum):
-    """Where events are published."""
+    """The way by which events are published."""
 
     KAFKA = "kafka"
     REST = "rest"
@@ -33,14 +33,14 @@ VIAS = [Via.KAFKA, Via.REST]
 
 
 def day(
-    rate: Annotated[list[float], typer.Option(help="Events a second; may be given again.")] = RATES,
-    via: Annotated[list[Via], typer.Option(help="Where they are published; may be given again.")] = VIAS,
-    seconds: Annotated[float, typer.Option(help="How long each rate is measured.")] = 60,
-    settle: Annotated[float, typer.Option(help="How long each rate runs before that.")] = 5,
-    webhooks: Annotated[int, typer.Option(help="How many webhooks there are, each of an account of its own.")] = 100,
+    rate: Annotated[list[float], typer.Option(help="Events a second; may be repeated.")] = RATES,
+    via: Annotated[list[Via], typer.Option(help="The way of publishing; may be repeated.")] = VIAS,
+    seconds: Annotated[float, typer.Option(help="Seconds of measurement at each rate.")] = 60,
+    settle: Annotated[float, typer.Option(help="Seconds at each rate before the measurement.")] = 5,
+    webhooks: Annotated[int, typer.Option(help="Webhooks, each of its own account.")] = 100,
     warm: Annotated[int, typer.Option(help="Deliveries before the first rate.")] = WARM_DELIVERIES,
 ) -> Iterator[dict[str, object]]:
-    """CPU of each part for an event, and the time from publishing to arrival, at each rate through Kafka and REST."""
+    """CPU of each part for an event, and the time from publishing to arrival, by rate and by Kafka or REST."""
     with running(stack_with_api(SCORM_WEBHOOKS_OPERATOR_KEYS=f"bench={_OPERATOR_KEY}")) as stack, ExitStack() as opened:
         stack.start((*STAGES, "api"))
         accounts = [account for account, _ in stack.register([f"/ok/{n}" for n in range(webhooks)])]
@@ -59,7 +59,7 @@ def day(
 
 
 class _Load:
-    """Events of one sender to accounts in turn; `name` is part of their ids."""
+    """Sends events of the accounts in turn; `name` is part of their ids."""
 
     def __init__(self, stack: Stack, sender: EventSender, accounts: Sequence[str], name: str) -> None:
         self._stack = stack
@@ -69,16 +69,16 @@ class _Load:
         self._count = 0
 
     def run(self, rate: float, seconds: float) -> dict[str, object]:
-        """Publish at this rate, wait until all is delivered and recorded; the figures of that time."""
-        before, facts, began = self._stack.cpu_seconds(), self._recorded(), time.monotonic()
+        """Publish at this rate, and wait until all is delivered and recorded; return the figures."""
+        before, recorded, began = self._stack.cpu_seconds(), self._recorded(), time.monotonic()
         sent: dict[str, float] = {}
         count = self._stack.at_rate(rate, seconds, partial(self._publish, sent))
         published_seconds = time.monotonic() - began
         failed = self._sender.finish()
         arrived = self._arrivals(sent, count - failed)
         assert arrived, f"none of {count} events was accepted"
-        # An event has two facts: its delivery and the attempt.
-        until(lambda: self._recorded() >= facts + 2 * len(arrived), 120, "all events are recorded", 0.2)
+        # An event has two records: its delivery and its attempt.
+        until(lambda: self._recorded() >= recorded + 2 * len(arrived), 120, "all events are recorded", 0.2)
         after = self._stack.cpu_seconds()
         cpu = {part: round(1000 * (after[part] - before[part]) / count, 3) for part in after}
         waits = [1000 * (at - sent[event_id]) for event_id, at in arrived.items()]
@@ -105,7 +105,7 @@ class _Load:
         self._sender.send(launch(event_id, account))
 
     def _arrivals(self, sent: dict[str, float], count: int) -> dict[str, float]:
-        """When each event came in first; returns when `count` of them have."""
+        """Wait for `count` events; return the first arrival time of each."""
         found: dict[str, float] = {}
 
         def have_arrived() -> bool:

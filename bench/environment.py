@@ -1,4 +1,4 @@
-"""What a run was made with, beside its own settings: the machine, Python and the commit."""
+"""The environment of a run: the machine, Python and the commit."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class Machine(TypedDict):
-    """`filesystem` is that of the servers' data: on tmpfs a flush to disk costs nothing."""
+    """`filesystem` holds the servers' data: on tmpfs a flush to disk is free."""
 
     cpu: str
     cores: int
@@ -21,7 +21,7 @@ class Machine(TypedDict):
 
 
 class Environment(TypedDict):
-    """`dirty` says whether the tree had changes that are not in the commit; kept results do not count.
+    """`dirty`: the tree had uncommitted changes, other than kept results.
 
     Outside of a Git checkout the commit is `unknown`.
     """
@@ -33,7 +33,7 @@ class Environment(TypedDict):
 
 
 def environment() -> Environment:
-    """Read from this machine and its Git checkout."""
+    """Read the environment from this machine and its Git checkout."""
     return {"machine": _machine(), "python": platform.python_version(), "commit": _commit(), "dirty": _is_dirty()}
 
 
@@ -49,7 +49,7 @@ def _machine() -> Machine:
 
 
 def _proc_field(file: str, name: str) -> str:
-    """The first value of a `name: value` line; some processors have no model name there."""
+    """The first value of a `name: value` line; some processors have no model name."""
     for line in Path("/proc", file).read_text().splitlines():
         found, _, value = line.partition(":")
         if found.strip() == name:
@@ -59,7 +59,7 @@ def _proc_field(file: str, name: str) -> str:
 
 def _filesystem(folder: Path) -> str:
     mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
-    # The later of two mounts at one place hides the earlier one.
+    # A later mount at the same place hides the earlier one.
     _, kind = max(reversed([mount for mount in mounts if folder.is_relative_to(mount[0])]), key=lambda m: len(m[0]))
     return kind
 

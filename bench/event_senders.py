@@ -1,4 +1,4 @@
-"""How a platform publishes: through Kafka with `EventProducer`, or through REST with a request for each event."""
+"""Ways to publish: Kafka with `EventProducer`, or REST with a request for each event."""
 
 import asyncio
 import threading
@@ -20,14 +20,14 @@ _T = TypeVar("_T")
 
 
 class EventSender(Protocol):
-    """Takes events at any pace."""
+    """Sends events without blocking."""
 
     def send(self, event: dict[str, Any]) -> None:
         """Queue an event and return at once."""
         ...
 
     def finish(self) -> int:
-        """Wait until every event since the last call is answered; how many were not accepted."""
+        """Wait for the response to every event since the last call; return how many were not accepted."""
         ...
 
 
@@ -50,9 +50,9 @@ class KafkaSender:
 
 
 class RestSender:
-    """Sends each event as a `POST /v1/events` of its own, over up to `CONNECTIONS` connections that stay open.
+    """Sends each event as its own `POST /v1/events`, over up to `CONNECTIONS` open connections.
 
-    The requests are made in a thread, so that a slow answer does not change the pace of `send`.
+    A thread makes the requests, so that a slow response does not change the pace of `send`.
     """
 
     def __init__(self, api_url: str, key: str) -> None:

@@ -29,7 +29,7 @@ HEADERS = {
 
 
 class Sink(asyncio.Protocol):
-    """Answers whenever a request's body has come: each is one POST whose length is known."""
+    """Responds after each request body; it knows the length of the POSTs."""
 
     def __init__(self, body_bytes: int) -> None:
         self.body_bytes = body_bytes
@@ -46,25 +46,25 @@ class Sink(asyncio.Protocol):
             self.transport.write(ANSWER)
 
 
-def sink(body_bytes: int, told: multiprocessing.connection.Connection) -> None:
+def sink(body_bytes: int, connection: multiprocessing.connection.Connection) -> None:
     async def serve() -> None:
         server = await asyncio.get_running_loop().create_server(lambda: Sink(body_bytes), "127.0.0.1", 0)
-        told.send(server.sockets[0].getsockname()[1])
+        connection.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
     uvloop.run(serve())
 
 
 def http_sender(
-    deliveries: Annotated[int, typer.Option(help="How many each run sends.")] = 20_000,
-    in_flight: Annotated[int, typer.Option(help="How many requests at once.")] = 64,
-    body_bytes: Annotated[int, typer.Option(help="The size of a body.")] = 500,
-    runs: Annotated[int, typer.Option(help="How many runs, after one that warms up.")] = 5,
+    deliveries: Annotated[int, typer.Option(help="Requests of each run.")] = 20_000,
+    in_flight: Annotated[int, typer.Option(help="Concurrent requests.")] = 64,
+    body_bytes: Annotated[int, typer.Option(help="Bytes of a body.")] = 500,
+    runs: Annotated[int, typer.Option(help="Runs, after one for warm-up.")] = 5,
 ) -> dict[str, object]:
-    """CPU and time of a delivery by `HttpSender` alone."""
+    """CPU and time of a request by `HttpSender` alone."""
     spawning = multiprocessing.get_context("spawn")
-    heard, told = spawning.Pipe(duplex=False)
-    process = spawning.Process(target=sink, args=(body_bytes, told), daemon=True)
+    heard, connection = spawning.Pipe(duplex=False)
+    process = spawning.Process(target=sink, args=(body_bytes, connection), daemon=True)
     process.start()
     figures = uvloop.run(_measure(heard.recv(), deliveries // in_flight, in_flight, body_bytes, runs))
     process.terminate()
@@ -80,7 +80,7 @@ def http_sender(
 
 
 async def _measure(port: int, each: int, in_flight: int, body_bytes: int, runs: int) -> list[tuple[float, float]]:
-    """CPU µs and wall µs a delivery, for each run after one that warms up."""
+    """CPU µs and wall-clock µs a request, for each run after a warm-up."""
     sender = HttpSender(parse_networks("127.0.0.0/8"))
     request = Request(f"http://127.0.0.1:{port}/webhooks", HEADERS, b"x" * body_bytes)
     millions = each * in_flight / 1e6

@@ -1,4 +1,4 @@
-"""What many webhooks, and many deliveries that wait, cost in memory."""
+"""Memory for many webhooks and many waiting deliveries."""
 
 import time
 from dataclasses import replace
@@ -18,10 +18,10 @@ WATCHED_SECONDS = 30
 
 
 def memory(
-    webhooks: Annotated[int, typer.Option(help="How many webhooks are on the topic.")] = 100_000,
-    waiting: Annotated[int, typer.Option(help="How many deliveries wait in the last tier.")] = 1_000_000,
+    webhooks: Annotated[int, typer.Option(help="Webhooks on the topic.")] = 100_000,
+    waiting: Annotated[int, typer.Option(help="Deliveries that wait in the last tier.")] = 1_000_000,
 ) -> dict[str, object]:
-    """Memory and start of `fan-out` and `deliver` with many webhooks; `deliver`'s again with many retries waiting."""
+    """Memory and start time of `fan-out` and `deliver` with many webhooks; memory of `deliver` with many retries."""
     codec = AvroCodec()
     with running(Stack()) as stack:
         stack.start(["publish"])

@@ -1,4 +1,4 @@
-"""What the kernel counts for a process."""
+"""CPU and memory of processes, from /proc."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ def cpu(pid: int) -> float:
 
 
 def cpu_of_tree(pid: int) -> float:
-    """Of a process, its children, and those of them that ended."""
+    """CPU seconds of a process and its children, also of ended ones."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         ended = (int(fields[13]) + int(fields[14])) / _TICKS
@@ -21,7 +21,7 @@ def cpu_of_tree(pid: int) -> float:
     except (FileNotFoundError, ProcessLookupError):
         if not Path(f"/proc/{pid}").exists():
             raise
-        # A child ended meanwhile, as PostgreSQL's vacuum workers do: its time is among that of the ended now.
+        # A child has just ended, such as a vacuum worker of PostgreSQL; its time counts with the ended children.
         return cpu_of_tree(pid)
 
 

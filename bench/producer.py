@@ -1,4 +1,4 @@
-"""What a platform's own part costs: `EventProducer`, from the call to the broker's acknowledgement."""
+"""The cost of `EventProducer`, from the call to the broker's acknowledgement."""
 
 import statistics
 import time
@@ -17,13 +17,13 @@ from streams.core.schedule import parse_schedule
 from streams.producer import Ack, EventProducer
 from streams.topics import declare
 
-# The broker's compiler wants single events and many at once: so many a second, for so many seconds.
+# Warm-up of the broker's compiler, by single events and by many: events a second, seconds.
 _WARM = (1000, 20)
 _FLOOD_EVENTS = 40_000
 
 
 def launch(event_id: str, account_id: str) -> dict[str, Any]:
-    """A launched session, as a platform hands it over."""
+    """The event of a launched session, as a platform passes it."""
     return {
         "id": event_id,
         "type": "session.launched",
@@ -34,11 +34,11 @@ def launch(event_id: str, account_id: str) -> dict[str, Any]:
 
 
 def producer(
-    rate: Annotated[float, typer.Option(help="Events a second, while it is timed.")] = 30,
-    seconds: Annotated[float, typer.Option(help="How long it is timed.")] = 10,
-    linger_ms: Annotated[float, typer.Option(help="How long an event waits for company.")] = 0,
+    rate: Annotated[float, typer.Option(help="Events a second during the timing.")] = 30,
+    seconds: Annotated[float, typer.Option(help="Seconds of timing.")] = 10,
+    linger_ms: Annotated[float, typer.Option(help="Milliseconds that an event waits for a batch.")] = 0,
 ) -> dict[str, object]:
-    """From the call to the acknowledgement at this rate; then as many events as there is time for, and their CPU."""
+    """Time from call to acknowledgement at this rate; then throughput without a limit, and its CPU."""
     kafka = ProductionKafka()
     try:
         admin = TopicsAdmin({"bootstrap.servers": kafka.bootstrap}, "")
@@ -65,7 +65,7 @@ def producer(
 
 
 def _at_rate(producing: EventProducer, rate: float, seconds: float) -> list[float]:
-    """How many milliseconds each event took."""
+    """The milliseconds of each event."""
     waits: list[float] = []
 
     def taken(called: float, future: Future[Ack]) -> None:

@@ -13,13 +13,13 @@ from bench.environment import ROOT, Environment, environment
 
 RESULTS = ROOT / "bench" / "results"
 
-# One result, or several as they come, each with `experiment`, `settings` and its figures.
+# One result, or an iterator of results; each has `experiment`, `settings` and its figures.
 Result = Mapping[str, object]
 Experiment = Callable[..., Result | Iterable[Result]]
 
 
 class Run(TypedDict):
-    """`settings` are those of the database, the broker and the stages; `date` is when it ended, in UTC."""
+    """`settings` are those of the database, the broker and the stages; `date` is its end, in UTC."""
 
     experiment: str
     command: str
@@ -32,7 +32,7 @@ class Run(TypedDict):
 
 def run_experiment(experiment: Experiment, arguments: Mapping[str, Any], folder: Path | None) -> list[Run]:
     """Run an experiment, and keep each result in `folder` as soon as it is there; None keeps nothing."""
-    # Of the code that runs: the tree may change meanwhile.
+    # Read before the run: the tree may change during it.
     begun_with = environment()
     bound = inspect.signature(experiment).bind(**arguments)
     bound.apply_defaults()
@@ -64,7 +64,7 @@ def read_runs(folder: Path) -> list[Run]:
 def split_result(arguments: Mapping[str, Any], result: Result) -> tuple[dict[str, Any], dict[str, Any]]:
     """A result's parameters and its figures.
 
-    Where an argument is a list, a result is of one of its values, and names it.
+    If an argument is a list, each result belongs to one of its values and names it.
     """
     parameters = {
         name: _plain(result[name] if isinstance(value, list) and name in result else value)
@@ -79,7 +79,7 @@ def split_result(arguments: Mapping[str, Any], result: Result) -> tuple[dict[str
 
 
 def command_line(experiment: Experiment, parameters: Mapping[str, Any]) -> str:
-    """The command of such a run: what differs from the defaults."""
+    """The command of such a run, with the options that differ from the defaults."""
     words = [experiment.__name__.replace("_", "-")]
     for name, parameter in inspect.signature(experiment).parameters.items():
         value = parameters[name]
@@ -103,7 +103,7 @@ def _run(experiment: Experiment, arguments: Mapping[str, Any], result: Result, b
         "environment": begun_with,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    # As it is read again: a number that is a key becomes text.
+    # Round trip through JSON, so that numeric keys are text as in kept runs.
     read_again: Run = json.loads(json.dumps(run))
     return read_again
 
@@ -114,7 +114,7 @@ def _runs_of(path: Path) -> list[Run]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold."""
+    """The value as JSON types."""
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return value.value if isinstance(value, Enum) else value

@@ -1,4 +1,4 @@
-"""Kafka and PostgreSQL with the settings of a production, and what these settings are."""
+"""Kafka and PostgreSQL with production settings, and a record of these settings."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,16 +9,16 @@ import parts
 from real.kafka import LIGHT, Kafka
 from real.postgres import PRODUCTION, Postgres
 
-# What a result says of its database beside the settings of PRODUCTION.
+# Database settings in a result, beside those of PRODUCTION.
 _SHOWN = ("shared_buffers", "max_wal_size")
-# More threads only take turns on two cores.
+# More threads would only share two cores.
 _THREADS = "num.network.threads=1\nnum.io.threads=2\n"
 
 
 class ProductionKafka(Kafka):
     """One broker with the heap and the garbage collector of Kafka's own start script.
 
-    The young generation has a fixed size: on a busy machine the collector makes it so small that the broker stops
+    The young generation has a fixed size: on a busy machine the collector shrinks it, and the broker pauses
     for 50 ms every 0.7 s.
     """
 
@@ -32,12 +32,12 @@ class ProductionKafka(Kafka):
 
 
 def production_postgres() -> Postgres:
-    """A new server that loses no committed transaction in a power failure."""
+    """A new durable server: a power failure loses no committed transaction."""
     return Postgres(PRODUCTION)
 
 
 def postgres_settings(url: str) -> dict[str, str]:
-    """What the server itself says of its version and settings."""
+    """The version and settings that the server reports."""
     names = {"version": "server_version", **{name: name for name in (*PRODUCTION, *_SHOWN)}}
     with psycopg.connect(url) as connection:
         shown = {key: connection.execute(f"SHOW {name}".encode()).fetchone() for key, name in names.items()}
@@ -45,10 +45,10 @@ def postgres_settings(url: str) -> dict[str, str]:
 
 
 def kafka_settings() -> Mapping[str, object]:
-    """The broker's version, its Java and Java's options."""
+    """The broker's version, Java and Java options."""
     jars, java = parts.kafka(), parts.java()
-    assert jars, "tests/parts.py brings Kafka"
-    assert java, "tests/parts.py brings Java"
+    assert jars, "run tests/parts.py to install Kafka"
+    assert java, "run tests/parts.py to install Java"
     versions = [re.fullmatch(r"kafka_2\.13-([\d.]+)\.jar", jar.name) for jar in jars.iterdir()]
     return {
         "version": next(found[1] for found in versions if found),

@@ -1,4 +1,4 @@
-"""Customers' servers (sink.c), which remember what arrived when."""
+"""The endpoint of the experiments (sink.c), which records every request and its time."""
 
 import os
 import shutil
@@ -10,21 +10,21 @@ from pathlib import Path
 SOURCE = Path(__file__).with_name("sink.c")
 _RECEIPT = struct.Struct("48s40sdq")
 
-# (path, event id, seconds of CLOCK_MONOTONIC when it had arrived whole, whether it was answered)
+# (path, event id, CLOCK_MONOTONIC seconds at its complete arrival, whether it got a response)
 Receipt = tuple[str, str, float, bool]
 
 
 class Sink:
-    """Listens on loopback until it is closed, or whoever made it is gone."""
+    """Listens on loopback until `close` or the end of the parent process."""
 
     def __init__(self) -> None:
         compiler = shutil.which("cc")
         if compiler is None:
-            raise SystemExit("the receiver of the benchmarks wants a C compiler: apt-get install gcc libc6-dev")
+            raise SystemExit("the sink of the experiments needs a C compiler: apt-get install gcc libc6-dev")
         self._folder = tempfile.TemporaryDirectory(prefix="sink-")
         program, receipts = Path(self._folder.name, "sink"), Path(self._folder.name, "receipts")
         subprocess.run([compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-o", program, SOURCE], check=True)
-        # A session of its own: a share of the cores of its own, as every other process here has.
+        # Its own session, and so its own share of the CPU, as every other process here.
         self._process = subprocess.Popen(
             [program, receipts], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
@@ -40,12 +40,12 @@ class Sink:
         return f"http://127.0.0.1:{self.port}{path}"
 
     def count(self) -> int:
-        """How many requests came in since they were taken last."""
-        assert self._process.poll() is None, "the sink ended"
+        """Number of requests since the last `take`."""
+        assert self._process.poll() is None, "the sink has ended"
         return (os.fstat(self._receipts.fileno()).st_size - self._receipts.tell()) // _RECEIPT.size
 
     def take(self) -> list[Receipt]:
-        """What came in since the last time, in order."""
+        """The requests since the last call, in order."""
         new = self._receipts.read(self.count() * _RECEIPT.size)
         return [
             (path.rstrip(b"\0").decode(), event_id.rstrip(b"\0").decode(), at, bool(answered))

@@ -31,15 +31,15 @@ from streams.services.webhook_input import WebhookInput
 _SCHEMA = schemas.current("session_event")
 _PARSED = fastavro.parse_schema(_SCHEMA)
 _HEADER = b"\xc3\x01" + bytes.fromhex(fingerprint(to_parsing_canonical_form(_SCHEMA), "CRC-64-AVRO"))
-# The broker's compiler takes half a minute of work to be done.
+# The broker's just-in-time compiler needs half a minute of load.
 WARM_DELIVERIES = 30_000
-# As the CPU requests of a deployment would say it: whoever an event passes on its way comes first.
+# CPU shares, as CPU requests of a deployment: stages on the path of an event come first.
 _COMES_LATER = ("publish", "record")
 _LATER = "10"
 
 
 class Stack:
-    """Everything is started when made; `close` ends it and takes its data away."""
+    """Starts everything; `close` stops it and deletes its data."""
 
     def __init__(self, **env: str) -> None:
         self._kafka = ProductionKafka()
@@ -76,12 +76,12 @@ class Stack:
 
     @property
     def api_url(self) -> str:
-        """Where the API is, on a stack that has one."""
+        """The address of the API, on a stack with an API."""
         return f"http://127.0.0.1:{self.system.env['SCORM_WEBHOOKS_API_PORT']}"
 
     @property
     def bootstrap(self) -> str:
-        """Where the broker is."""
+        """The address of the broker."""
         return self._kafka.bootstrap
 
     def start(self, stages: Sequence[str] = STAGES) -> None:
@@ -89,7 +89,7 @@ class Stack:
         self._started |= set(stages)
 
     def settings(self) -> dict[str, object]:
-        """What the database, the broker and the stages are set to; no keys."""
+        """The settings of the database, the broker and the stages, without keys."""
         system = {name: value for name, value in self.system.env.items() if name.startswith("SCORM_WEBHOOKS_")}
         return {
             "postgresql": postgres_settings(self.system.env["DATABASE_URL"]),
@@ -98,11 +98,11 @@ class Stack:
         }
 
     def say(self, **figures: object) -> dict[str, object]:
-        """Print the figures of an experiment on this stack; the result."""
+        """Print the figures of an experiment on this stack; return the result."""
         return say(self.settings(), **figures)
 
     def start_more(self, stages: Sequence[str]) -> None:
-        """Further processes of stages that run already."""
+        """Start more processes of running stages."""
         folder = Path(self._folder.name) / f"more-{len(self._more)}"
         folder.mkdir()
         more = System(folder, self.system.env, own_sessions=True)
@@ -110,11 +110,11 @@ class Stack:
         self._more.append((more, stages))
 
     def register(self, paths: Sequence[str], max_concurrency: int = 32) -> list[tuple[str, str]]:
-        """An account with one webhook for each path of the sink; their ids."""
+        """Create an account with one webhook for each path of the sink; return their ids."""
         return [(webhook.account_id, webhook.id) for webhook in self.register_whole(paths, max_concurrency)]
 
     def register_whole(self, paths: Sequence[str], max_concurrency: int = 32) -> list[Webhook]:
-        """An account with one webhook for each path of the sink."""
+        """Create an account with one webhook for each path of the sink."""
         deployment = SqlDeployment.from_environment(self.system.env)
 
         async def open_one(path: str) -> Webhook:
@@ -133,20 +133,20 @@ class Stack:
         return asyncio.run(open_all())
 
     def publish(self, event_id: str, account_id: str) -> None:
-        """One launched session; its record is queued."""
+        """Queue the event of one launched session."""
         self._producer.produce(
             "session-events", launched(event_id, account_id), event_id, on_delivery=self._acknowledged
         )
         self._producer.poll(0)
 
     def publish_many(self, name: str, account_ids: Sequence[str], count: int) -> None:
-        """So many events `<name>_<number>`, the accounts in turn; returns when the broker has them."""
+        """Publish `count` events `<name>_<number>` of the accounts in turn; wait for their acknowledgements."""
         for number in range(count):
             self.publish(f"{name}_{number}", account_ids[number % len(account_ids)])
         self.flush()
 
     def warm_up(self, account_ids: Sequence[str], deliveries: int = WARM_DELIVERIES) -> None:
-        """Make the broker's compiler done and every connection open, so that what is measured is the long run."""
+        """Warm up the broker's compiler and open every connection before a measurement."""
         self.publish_many("warm", account_ids, deliveries)
         self.wait_for(deliveries, 120)
         until(lambda: sum(self.states().values()) == self.states().get("delivered", 0) >= deliveries, 60)
@@ -156,8 +156,8 @@ class Stack:
         assert self._producer.flush(120) == 0
 
     def at_rate(self, per_second: float, seconds: float, publish: Callable[[int], None]) -> int:
-        """Call `publish` with 0, 1, 2 … at this pace; how many that were."""
-        self._weigh()
+        """Call `publish` with 0, 1, 2 … at this rate; return the number of calls."""
+        self._set_cpu_shares()
         began, count = time.monotonic(), 0
         while (passed := time.monotonic() - began) < seconds:
             while count < passed * per_second:
@@ -169,9 +169,9 @@ class Stack:
         return count
 
     def keep_undelivered(self, limit: int, seconds: float, account_ids: Sequence[str]) -> int:
-        """Publish for so long with at most `limit` events published and undelivered; how many that were.
+        """Publish for `seconds` with at most `limit` undelivered events; return the number published.
 
-        Counts what comes in from now on, each event once: call it when nothing is on its way.
+        It counts each event that arrives from now on once: call it when none is in flight.
         """
         ends = time.monotonic() + seconds
 
@@ -193,7 +193,7 @@ class Stack:
         until(lambda: self.sink.count() >= receipts, seconds, f"{receipts} requests at the sink")
 
     def cpu_seconds(self) -> dict[str, float]:
-        """CPU time of each part so far, the load generator (this process) included."""
+        """CPU time of each part so far, including the load generator (this process)."""
         pids = {
             "kafka": self._kafka.pid,
             "sink": self.sink.pid,
@@ -211,29 +211,31 @@ class Stack:
         return memory_mb(self.system.pid(stage))
 
     def states(self, webhook_id: str | None = None) -> dict[str, int]:
-        """How many deliveries (of one webhook) are in which state."""
+        """Number of deliveries by state, of one webhook or all."""
         where = "WHERE webhook_id = %s" if webhook_id else ""
         query = f"SELECT state, count(*) FROM deliveries {where} GROUP BY state"
         with psycopg.connect(self.system.env["DATABASE_URL"]) as connection:
             return dict(connection.execute(query.encode(), [webhook_id] if webhook_id else []).fetchall())
 
     def database_bytes(self) -> int:
-        """What PostgreSQL keeps, indexes included."""
+        """The size of the database, with indexes."""
         with psycopg.connect(self.system.env["DATABASE_URL"]) as connection:
             ((size,),) = connection.execute("SELECT pg_database_size(current_database())").fetchall()
         return int(size)
 
     def wait_for_record(self, deliveries: int, seconds: float) -> None:
-        """Until so many are recorded with their one attempt; asked of `record`, for to count rows is work for SQL."""
-        facts = 2 * deliveries
-        until(lambda: self.system.metric("record", "records_stored_total") >= facts, seconds, f"{facts} facts", 0.2)
+        """Wait until `deliveries` are recorded with one attempt each; ask `record`, because counting rows loads SQL."""
+        records = 2 * deliveries
+        until(
+            lambda: self.system.metric("record", "records_stored_total") >= records, seconds, f"{records} records", 0.2
+        )
         self.wait_for_states({"delivered": deliveries}, 10)
 
     def wait_for_states(self, wanted: dict[str, int], seconds: float, webhook_id: str | None = None) -> None:
         until(lambda: self.states(webhook_id) == wanted, seconds, f"{wanted}")
 
     def take(self) -> list[Receipt]:
-        """What came in since the last time; all of it is kept in `receipts`."""
+        """The requests since the last call; all are kept in `receipts`."""
         new = self.sink.take()
         self.receipts += new
         return new
@@ -247,11 +249,11 @@ class Stack:
         self._kafka.remove()
         self._folder.cleanup()
 
-    def _weigh(self) -> None:
-        """Each process is a session, to which the kernel gives a share of the cores; some of them get a smaller one."""
+    def _set_cpu_shares(self) -> None:
+        """Set CPU shares: each process is a session with its own share, and some get a smaller one."""
         later = [self.system.pid(stage) for stage in _COMES_LATER]
         for pid in [*later, *family(self._postgres.pid)]:
-            # A kernel may have no such shares, and a process may be gone.
+            # The kernel may not support this, and a process may have ended.
             with suppress(OSError):
                 Path(f"/proc/{pid}/autogroup").write_text(_LATER)
 
@@ -261,7 +263,7 @@ class Stack:
 
 
 def stack_with_api(**env: str) -> Stack:
-    """A stack whose API has a port, and a rate limit that no experiment reaches."""
+    """A stack with an API, and a rate limit that no experiment reaches."""
     [port] = free_ports(1)
     return Stack(SCORM_WEBHOOKS_API_PORT=str(port), SCORM_WEBHOOKS_RATE_LIMIT="1000000", **env)
 
@@ -276,7 +278,7 @@ def running(stack: Stack) -> Iterator[Stack]:
 
 
 def launched(event_id: str, account_id: str) -> bytes:
-    """A `session.launched` as a producer team's own code would write it."""
+    """A `session.launched` record, as a producer writes it."""
     out = io.BytesIO()
     out.write(_HEADER)
     data = {"sessionId": "sess_1", "packageId": "pkg_1", "dispatchId": None, "learnerId": "learner-42"}
@@ -293,13 +295,13 @@ def launched(event_id: str, account_id: str) -> bytes:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that is not less than this share of all of them."""
+    """The smallest value that is at least as large as this share of all values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def say(settings: object, **figures: object) -> dict[str, object]:
-    """Print the figures, as one line of JSON and as a table; the result."""
+    """Print the figures, as one line of JSON and as a table; return the result."""
     print(json.dumps(figures))
     width = max(map(len, figures))
     for name, figure in figures.items():

@@ -1,4 +1,4 @@
-"""Which step of a stage's work its time goes to, by samples that py-spy takes of whoever runs Python."""
+"""CPU time of a stage by step of its work, sampled by py-spy."""
 
 import re
 import signal
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# The innermost frame that one of these finds tells the step.
+# The innermost frame that matches one of these decides the step.
 STEPS = {
     "probes": r"aiohttp/web|health_server|prometheus_client/(exposition|registry)",
     "fetch": r"kafka/(messages|consumer_thread|record_consumer)\.py|faust|mode/|aiokafka",
@@ -30,7 +30,7 @@ _PATTERNS = {step: re.compile(pattern) for step, pattern in STEPS.items()}
 
 @contextmanager
 def sampled(pid: int) -> Iterator[Counter[str]]:
-    """Samples a step, of a process while the block runs; filled at its end. Needs leave to trace."""
+    """Samples by step of a process during the block; complete at its end. Needs permission to trace."""
     found: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "raw"

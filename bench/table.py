@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.results import Run
 
-# The figures that tables show, in this order; one that has parts has a column for each part.
+# The figures in tables, in this order; a figure with parts has a column for each part.
 COLUMNS: dict[str, Sequence[str]] = {
     "throughput": ("per_second", "recorded_per_second", "cpu_ms_a_delivery", "cpu_us_a_delivery", "doubled"),
     "latency": ("p50_ms", "p99_ms", "cpu_share"),
@@ -37,7 +37,7 @@ def tables(runs: Iterable[Run]) -> str:
 
 
 def cell(values: Sequence[object]) -> str:
-    """One figure of several runs: the median and the range of numbers, every value of anything else."""
+    """One figure of several runs: median and range of numbers, or each other value."""
     if not values:
         return "–"
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
@@ -50,7 +50,7 @@ def cell(values: Sequence[object]) -> str:
 
 
 def flat(figures: dict[str, Any], names: Sequence[str]) -> dict[str, object]:
-    """The named figures that are there; the parts of one that has parts each by its own name."""
+    """The named figures that exist; each part of a figure has its own name."""
     found: dict[str, object] = {}
     for name in names:
         figure = figures.get(name)
@@ -87,20 +87,20 @@ def _line_key(run: Run) -> str:
 
 
 def _circumstances(run: Run) -> str:
-    """What figures depend on beside the code: figures of different machines or servers are not comparable."""
+    """The machine and servers of a run: figures of others are not comparable."""
     around, settings = run["environment"], run["settings"]
     machine = around["machine"]
-    words = [
+    parts = [
         f"{machine['cores']} × {machine['cpu']}, {_number(machine['memory_gb'])} GB, Linux {machine['kernel']},"
         f" {machine['filesystem']}",
         f"Python {around['python']}",
     ]
     if "postgresql" in settings:
         own = dict(settings["postgresql"])
-        words.append(f"PostgreSQL {own.pop('version')} ({', '.join(f'{name} {value}' for name, value in own.items())})")
+        parts.append(f"PostgreSQL {own.pop('version')} ({', '.join(f'{name} {value}' for name, value in own.items())})")
     if "kafka" in settings:
-        words.append(f"Kafka {settings['kafka']['version']} on Java {settings['kafka']['java']}")
-    return "; ".join(words)
+        parts.append(f"Kafka {settings['kafka']['version']} on Java {settings['kafka']['java']}")
+    return "; ".join(parts)
 
 
 def _commit(run: Run) -> str:
@@ -109,7 +109,7 @@ def _commit(run: Run) -> str:
 
 
 def _number(value: float) -> str:
-    """Four digits, or all of a whole number, in groups of three."""
+    """A number with four digits, or all digits of an integer, in groups of three."""
     if abs(value) >= 1000:
         return f"{value:,.0f}".replace(",", " ")
     return f"{value:.4g}"

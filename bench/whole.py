@@ -1,4 +1,4 @@
-"""The whole system: how much it delivers when there is a backlog, and how soon when there is none."""
+"""The whole system: throughput with a backlog, and latency without one."""
 
 import statistics
 import time
@@ -12,14 +12,14 @@ from streams.producer import EventProducer
 
 
 def throughput(
-    webhooks: Annotated[int, typer.Option(help="How many webhooks there are, each of an account of its own.")] = 100,
-    deliveries: Annotated[int, typer.Option(help="How many are owed at once: most of a minute's work.")] = 240_000,
-    delivers: Annotated[int, typer.Option(help="How many processes `deliver` has.")] = 1,
-    fan_outs: Annotated[int, typer.Option(help="How many processes `fan-out` has.")] = 1,
+    webhooks: Annotated[int, typer.Option(help="Webhooks, each of its own account.")] = 100,
+    deliveries: Annotated[int, typer.Option(help="Deliveries in the backlog: most of a minute's work.")] = 240_000,
+    delivers: Annotated[int, typer.Option(help="Processes of `deliver`.")] = 1,
+    fan_outs: Annotated[int, typer.Option(help="Processes of `fan-out`.")] = 1,
     undelivered: Annotated[
-        int, typer.Option(help="Instead of a backlog: at most so many events are published and undelivered.")
+        int, typer.Option(help="Instead of a backlog: a limit of published and undelivered events.")
     ] = 0,
-    seconds: Annotated[float, typer.Option(help="With --undelivered: how long events are published.")] = 60,
+    seconds: Annotated[float, typer.Option(help="With --undelivered: seconds of publishing.")] = 60,
     warm: Annotated[int, typer.Option(help="Deliveries before the measurement.")] = WARM_DELIVERIES,
 ) -> dict[str, object]:
     """Deliveries a second, of a backlog or under a sustained load, and the CPU of every part."""
@@ -61,7 +61,7 @@ def throughput(
 
 
 def _start(stack: Stack, webhooks: int, delivers: int, fan_outs: int) -> list[str]:
-    """Start the stages, and register webhooks that take many requests at once; their accounts."""
+    """Start the stages and register webhooks with a high concurrency; return their accounts."""
     stack.start()
     for number in range(1, max(delivers, fan_outs)):
         stack.start_more([*(["deliver"] if number < delivers else []), *(["fan-out"] if number < fan_outs else [])])
@@ -70,9 +70,9 @@ def _start(stack: Stack, webhooks: int, delivers: int, fan_outs: int) -> list[st
 
 def latency(
     rate: Annotated[float, typer.Option(help="Events a second.")] = 50,
-    seconds: Annotated[float, typer.Option(help="How long events are published.")] = 20,
+    seconds: Annotated[float, typer.Option(help="Seconds of publishing.")] = 20,
 ) -> dict[str, object]:
-    """From the call of `EventProducer.publish` to the request's arrival at the sink."""
+    """Time from the call of `EventProducer.publish` to the arrival of the request at the sink."""
     with running(Stack()) as stack, EventProducer(stack.bootstrap) as producer:
         stack.start()
         accounts = [account for account, _ in stack.register([f"/ok/{n}" for n in range(10)])]

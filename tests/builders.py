@@ -1,4 +1,4 @@
-"""Nouns with sensible values; a test names only what it is about."""
+"""Values with defaults; a test sets only the fields that it is about."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from streams.core.outcome import OutcomeKind
 from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
 
 NOON = datetime(2026, 4, 10, 12, tzinfo=UTC)
-# The secret of Standard Webhooks' own known answer.
+# The secret of the test vector of Standard Webhooks.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NEW_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 
@@ -30,9 +30,9 @@ EXAMPLE: Data = {
 }
 
 _WIDEST_ID = "i" * ID_CHARACTERS
-# JSON writes a control character in six bytes, more than UTF-8 needs for any.
+# JSON escapes a control character as six bytes; UTF-8 needs at most four.
 _WIDEST_TEXT = "\x01" * TEXT_CHARACTERS
-# The largest value of every field of an event's data.
+# The longest value of each field of an event's data.
 WIDEST: dict[str, Any] = {
     "sessionId": _WIDEST_ID,
     "packageId": _WIDEST_ID,
@@ -78,17 +78,17 @@ def webhook(**changes: Any) -> Webhook:
 
 
 def paused(reason: PauseReason = PauseReason.MANUAL, **changes: Any) -> Webhook:
-    """A webhook that is paused, for `reason`."""
+    """A paused webhook."""
     return webhook(status=Status.PAUSED, pause=Pause("pause_1", reason), **changes)
 
 
 def ciphertext(secret: str, valid_until: datetime | None = None) -> EncryptedSecret:
-    """A secret as `FakeEncryption` opens it."""
-    return EncryptedSecret("sealed:" + secret, valid_until)
+    """A secret as `FakeEncryption` encrypts it."""
+    return EncryptedSecret("encrypted:" + secret, valid_until)
 
 
 def delivery(**changes: Any) -> Delivery:
-    """The event owed to the webhook, before its first attempt."""
+    """A delivery before its first attempt."""
     owed = Delivery(
         account_id="acme",
         event_id=event().id,
@@ -102,7 +102,7 @@ def delivery(**changes: Any) -> Delivery:
 
 
 def attempt(**changes: Any) -> Attempt:
-    """The delivery's first attempt, which succeeded."""
+    """A successful first attempt at that delivery."""
     succeeded = Attempt(
         account_id="acme",
         event_id=event().id,
@@ -131,7 +131,7 @@ def attempt(**changes: Any) -> Attempt:
 
 
 def dead_letter(**changes: Any) -> DeadLetter:
-    """The delivery given up after its last attempt."""
+    """That delivery as a dead letter, after its last attempt."""
     letter = DeadLetter(
         delivery(step=7, attempt=7), DeathReason.EXHAUSTED, "The endpoint responded with 500: its server failed."
     )

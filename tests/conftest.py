@@ -1,4 +1,4 @@
-"""The real parts that a test asks for by name; started when first asked, skipped where they are missing."""
+"""Fixtures for real Kafka and PostgreSQL; they start on first use, and a test without its part is skipped."""
 
 import os
 import secrets
@@ -17,7 +17,7 @@ from real.kafka import Kafka
 from real.postgres import Postgres
 from real.secured_kafka import SecuredKafka
 
-# A shared machine may be slow for a moment: no test fails for that.
+# A shared machine may be slow for a moment; that must not fail a test.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
@@ -26,7 +26,7 @@ REAL = {"kafka", "own_kafka", "secured_kafka", "kafka_in_container", "postgres",
 
 @dataclass(frozen=True)
 class Broker:
-    """Where a Kafka is, and what the topics of this session begin with."""
+    """The address of a Kafka, and the topic prefix of this session."""
 
     bootstrap: str
     prefix: str
@@ -34,7 +34,7 @@ class Broker:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever uses a real part is marked `real`, so that nobody can forget it."""
+    """Mark each test that uses a real part `real`."""
     for item in items:
         if isinstance(item, pytest.Function) and REAL & set(item.fixturenames):
             item.add_marker(pytest.mark.real)
@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[Broker]:
-    """One broker for the whole session; a test keeps to topics of its own by `topic_prefix`."""
+    """One broker for the session; `topic_prefix` gives each test its own topics."""
     prefix = random_prefix()
     if bootstrap := os.environ.get("TEST_KAFKA_BOOTSTRAP_SERVERS"):
         yield Broker(bootstrap, prefix)
@@ -58,7 +58,7 @@ def kafka() -> Iterator[Broker]:
 
 @pytest.fixture
 def own_kafka() -> Iterator[Kafka]:
-    """A broker for one test, which may stop and kill it."""
+    """A broker for one test; the test may stop or kill it."""
     if not (parts.java() and parts.kafka()):
         left_out("Kafka")
     with running_kafka() as server:
@@ -67,7 +67,7 @@ def own_kafka() -> Iterator[Kafka]:
 
 @pytest.fixture
 def kafka_in_container() -> Iterator[KafkaInContainer]:
-    """A broker in a container; where no engine answers it is left out, in CI too: other parts do without."""
+    """A broker in a container; without a Docker engine the test is skipped, in CI too."""
     if not parts.docker():
         pytest.skip(parts.NO_ENGINE)
     if not parts.kafka():
@@ -78,7 +78,7 @@ def kafka_in_container() -> Iterator[KafkaInContainer]:
 
 @pytest.fixture(scope="module")
 def secured_kafka() -> Iterator[SecuredKafka]:
-    """A broker whose further doors ask for a password or a certificate."""
+    """A broker whose other listeners require a password or a certificate."""
     if not (parts.java() and parts.kafka()):
         left_out("Kafka")
     server = SecuredKafka()
@@ -95,14 +95,14 @@ def topic_prefix() -> str:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """One server for the whole session; every `url()` is a new database."""
+    """One server for the session; each `url()` is a new database."""
     with running_postgres() as server:
         yield server
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[Postgres]:
-    """A server for one test, which may stop and kill it."""
+    """A server for one test; the test may stop or kill it."""
     with running_postgres() as server:
         yield server
 
@@ -119,7 +119,7 @@ def postgresql(postgres: Postgres) -> str:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
 def database_url(request: pytest.FixtureRequest) -> str:
-    """An empty database of each kind that is supported."""
+    """The URL of an empty database, of each supported kind."""
     return str(request.getfixturevalue(request.param))
 
 
@@ -157,7 +157,7 @@ def random_prefix() -> str:
 
 
 def left_out(part: str) -> NoReturn:
-    """Locally a missing part is somebody's choice; in CI it would be a hole that nobody sees."""
+    """Skip the test; in CI fail, because a skipped test is easily missed."""
     reason = f"no {part} here; `python3 tests/parts.py` brings it"
     if parts.in_ci():
         pytest.fail(reason)

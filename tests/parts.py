@@ -1,6 +1,6 @@
-"""Brings the real parts that tests run against (Java, Kafka, PostgreSQL, Node, packages) and says where they are.
+"""Installs the real parts that tests need (Java, Kafka, PostgreSQL, Node, packages), and finds them.
 
-`python3 tests/parts.py` runs before there is any environment, so the standard library has to do.
+`python3 tests/parts.py` runs before .venv exists, so it uses the standard library alone.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def in_ci() -> bool:
     return os.environ.get("CI") == "true"
 
 
-# Where the parts are; None: not here.
+# Where each part is; None: it is missing.
 
 
 def java() -> Path | None:
-    """A Java of 17 or newer, which is what Kafka 4 asks for."""
+    """Java 17 or newer, which Kafka 4 requires."""
     places = [
         Path(os.environ.get("JAVA_HOME", "/nowhere"), "bin/java"),
         Path(shutil.which("java") or "/nowhere"),
@@ -60,7 +60,7 @@ def kafka() -> Path | None:
 
 
 def postgres() -> Path | None:
-    """The folder with the newest server's programs."""
+    """The folder of the newest server's programs."""
     servers = Path("/usr/lib/postgresql").glob("*/bin/postgres")
     newest = max(servers, key=lambda server: float(server.parts[-3]), default=None)
     return newest.parent if newest else None
@@ -72,12 +72,12 @@ def node() -> Path | None:
 
 
 def verifiers() -> Path | None:
-    """The folder with the official verifiers for Node, as the lock has them."""
+    """The folder of the official verifiers for Node, of the locked versions."""
     return VERIFIERS if has_packages(VERIFIERS, "svix") else None
 
 
 def clients() -> Path | None:
-    """The folder with the generator of TypeScript clients, as the lock has it."""
+    """The folder of the TypeScript client generator, of the locked version."""
     return CLIENTS if has_packages(CLIENTS, "typescript") else None
 
 
@@ -91,9 +91,9 @@ def lock_of(folder: Path) -> Path:
 
 
 def docker() -> Path | None:
-    """The socket of a Docker engine that answers, and whose 127.0.0.1 is ours; an engine elsewhere is no use."""
+    """The socket of a Docker engine on this machine; on another machine its 127.0.0.1 is not ours."""
     if sys.platform != "linux":
-        return None  # the engine is in a machine of its own
+        return None  # the engine runs in a virtual machine
     path = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
     try:
         with socket.socket(socket.AF_UNIX) as engine:
@@ -105,7 +105,7 @@ def docker() -> Path | None:
         return None
 
 
-# How they are brought.
+# How each part is installed.
 
 
 def root(*command: str | Path) -> None:
@@ -129,7 +129,7 @@ def update_apt() -> None:
 
 def bring_java() -> None:
     update_apt()
-    for package in JAVA_PACKAGES:  # newest first; each release of Debian and Ubuntu has one or two of them
+    for package in JAVA_PACKAGES:  # newest first; each release of Debian and Ubuntu has one or two
         try:
             apt(package)
         except subprocess.CalledProcessError:
@@ -149,7 +149,7 @@ def bring_kafka() -> None:
         check=True,
         capture_output=True,
     )
-    fresh.rename(KAFKA_LIB)  # whole or not at all
+    fresh.rename(KAFKA_LIB)  # atomic
 
 
 def bring_postgres() -> None:
@@ -175,7 +175,7 @@ def bring_packages(folder: Path) -> None:
     subprocess.run(npm, cwd=folder, check=True, capture_output=True)
 
 
-# name, where it is, how it is brought, what to install by hand; Java comes first because Kafka needs it
+# Name, where it is, how to install it, what to install by hand. Java is first: Kafka needs it.
 Part = tuple[str, Callable[[], "Path | None"], Callable[[], None], str]
 ALL: list[Part] = [
     ("Java", java, bring_java, "Java 17 or newer: apt-get install openjdk-17-jre-headless"),
@@ -183,7 +183,7 @@ ALL: list[Part] = [
     ("PostgreSQL", postgres, bring_postgres, "apt-get install postgresql"),
     ("Node", node, bring_node, "apt-get install nodejs"),
     ("verifiers for Node", verifiers, partial(bring_packages, VERIFIERS), "npm: apt-get install npm"),
-    ("generator of TypeScript clients", clients, partial(bring_packages, CLIENTS), "npm: apt-get install npm"),
+    ("TypeScript client generator", clients, partial(bring_packages, CLIENTS), "npm: apt-get install npm"),
 ]
 
 
@@ -203,7 +203,7 @@ def bring(part: Part) -> bool:
 
 
 def reason(error: OSError | subprocess.CalledProcessError) -> str:
-    """The one line of all that a program said which tells most."""
+    """The most useful line of a program's output."""
     said = (error.stdout + error.stderr) if isinstance(error, subprocess.CalledProcessError) else b""
     lines = [line for line in said.decode(errors="replace").splitlines() if len(line) > 10]
     telling = [line for line in lines if "ERROR" in line or line.startswith("E:")]
@@ -213,7 +213,7 @@ def reason(error: OSError | subprocess.CalledProcessError) -> str:
 def main() -> int:
     brought = [bring(part) for part in ALL]
     if not docker():
-        print(f"left out: Kafka in a container, which nothing else needs ({NO_ENGINE})", flush=True)
+        print(f"left out: Kafka in a container, needed by its own tests alone ({NO_ENGINE})", flush=True)
     return 1 if in_ci() and not all(brought) else 0
 
 

@@ -1,4 +1,4 @@
-"""An outage is waited out, and logged once at its start and once at its end."""
+"""`Outage` retries until an outage ends, and logs its start and its end once."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
@@ -14,7 +14,7 @@ AWAY = {"why": "connection refused"}
 
 
 class Dependency:
-    """Raises `error` while there is one. Each call takes two seconds of `now`."""
+    """Raises `error` while it is set. Each call advances `now` by two seconds."""
 
     def __init__(self) -> None:
         self.error: Exception | None = Unavailable("connection refused")
@@ -44,63 +44,63 @@ class OutageFixture:
 
 
 @pytest.fixture
-def it() -> OutageFixture:
+def fixture() -> OutageFixture:
     return OutageFixture()
 
 
-async def test_without_an_outage_nothing_is_logged(it: OutageFixture) -> None:
-    it.dependency.error = None
-    assert await it.ask() == "answer"
-    assert (it.dependency.calls, it.telemetry.logged) == (1, [])
+async def test_without_an_outage_nothing_is_logged(fixture: OutageFixture) -> None:
+    fixture.dependency.error = None
+    assert await fixture.ask() == "answer"
+    assert (fixture.dependency.calls, fixture.telemetry.logged) == (1, [])
 
 
-async def test_start_and_end_are_logged_once_with_seconds(it: OutageFixture) -> None:
-    [task] = await it.waiting()
-    assert it.telemetry.logged == [("database_unreachable", AWAY)]
-    it.dependency.error = None
+async def test_start_and_end_are_logged_once_with_seconds(fixture: OutageFixture) -> None:
+    [task] = await fixture.waiting()
+    assert fixture.telemetry.logged == [("database_unreachable", AWAY)]
+    fixture.dependency.error = None
     assert await task == "answer"
-    seconds = it.dependency.now - 2.0
-    assert it.telemetry.logged[1:] == [("database_reachable", {"seconds": seconds})]
+    seconds = fixture.dependency.now - 2.0
+    assert fixture.telemetry.logged[1:] == [("database_reachable", {"seconds": seconds})]
 
 
-async def test_several_waiters_are_logged_once(it: OutageFixture) -> None:
-    tasks = await it.waiting(3)
-    assert it.telemetry.logged == [("database_unreachable", AWAY)]
-    it.dependency.error = None
+async def test_several_waiters_are_logged_once(fixture: OutageFixture) -> None:
+    tasks = await fixture.waiting(3)
+    assert fixture.telemetry.logged == [("database_unreachable", AWAY)]
+    fixture.dependency.error = None
     assert await asyncio.gather(*tasks) == ["answer"] * 3
-    assert [event for event, _ in it.telemetry.logged] == ["database_unreachable", "database_reachable"]
+    assert [event for event, _ in fixture.telemetry.logged] == ["database_unreachable", "database_reachable"]
 
 
-async def test_an_error_that_is_no_outage_ends_it(it: OutageFixture) -> None:
-    [task] = await it.waiting()
-    it.dependency.error = Refused("a value too long")
+async def test_another_error_ends_the_outage_and_is_raised(fixture: OutageFixture) -> None:
+    [task] = await fixture.waiting()
+    fixture.dependency.error = Refused("a value too long")
     with pytest.raises(Refused):
         await task
-    assert it.telemetry.logged[-1][0] == "database_reachable"
+    assert fixture.telemetry.logged[-1][0] == "database_reachable"
 
 
-async def test_a_cancelled_waiter_claims_no_end(it: OutageFixture) -> None:
-    [task] = await it.waiting()
+async def test_a_cancelled_waiter_logs_no_end_of_the_outage(fixture: OutageFixture) -> None:
+    [task] = await fixture.waiting()
     task.cancel()
     await asyncio.wait({task})
-    assert [event for event, _ in it.telemetry.logged] == ["database_unreachable"]
-    assert it not in it.outages[DATABASE]
+    assert [event for event, _ in fixture.telemetry.logged] == ["database_unreachable"]
+    assert fixture not in fixture.outages[DATABASE]
 
 
-async def test_the_first_kind_that_fits_names_the_outage(it: OutageFixture) -> None:
-    it.dependency.error = WrongKeys()
-    [task] = await it.waiting()
-    it.dependency.error = Unavailable("connection refused")
-    await until(lambda: it.telemetry.told("database_unreachable") == 1)
-    it.dependency.error = None
+async def test_the_first_matching_kind_names_the_outage(fixture: OutageFixture) -> None:
+    fixture.dependency.error = WrongKeys()
+    [task] = await fixture.waiting()
+    fixture.dependency.error = Unavailable("connection refused")
+    await until(lambda: fixture.telemetry.logged_count("database_unreachable") == 1)
+    fixture.dependency.error = None
     await task
     events = ["encryption_keys_wrong", "encryption_keys_right", "database_unreachable", "database_reachable"]
-    assert [event for event, _ in it.telemetry.logged] == events
+    assert [event for event, _ in fixture.telemetry.logged] == events
 
 
-async def test_an_outage_of_another_kind_is_raised(it: OutageFixture) -> None:
+async def test_an_outage_of_another_kind_is_raised(fixture: OutageFixture) -> None:
     with pytest.raises(Unavailable):
-        await it.outages.retry(it.dependency.ask, 0, ENCRYPTION_KEYS)
+        await fixture.outages.retry(fixture.dependency.ask, 0, ENCRYPTION_KEYS)
 
 
 @pytest.mark.parametrize(("kind", "level"), [(BROKER, "warning"), (ENCRYPTION_KEYS, "error")])
@@ -119,13 +119,13 @@ def test_an_outage_that_needs_a_person_is_an_error(kind: OutageKind, level: str)
     assert levels == [level]
 
 
-def test_an_outage_ends_with_its_last_waiter(it: OutageFixture) -> None:
-    outage = it.outages[BROKER]
+def test_an_outage_ends_with_its_last_waiter(fixture: OutageFixture) -> None:
+    outage = fixture.outages[BROKER]
     outage.begin("consumer", "no answer")
     outage.begin("producer", "no answer")
     outage.end("consumer")
     assert "producer" in outage
-    assert it.telemetry.told("broker_reachable") == 0
+    assert fixture.telemetry.logged_count("broker_reachable") == 0
     outage.end("producer")
     outage.end("producer")
-    assert it.telemetry.told("broker_reachable") == 1
+    assert fixture.telemetry.logged_count("broker_reachable") == 1

@@ -1,4 +1,4 @@
-"""A producer team publishes an event, is never kept waiting, and learns what became of it."""
+"""The producer library: `publish` never blocks, and its future says where the event is."""
 
 import asyncio
 import re
@@ -34,7 +34,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 @pytest.fixture(scope="module")
 def brokers() -> Iterator[str]:
-    """The address of the broker inside librdkafka."""
+    """The address of librdkafka's mock broker."""
     broker = Producer({"test.mock.num.brokers": 1, "log_level": 0})
     yield ",".join(f"{node.host}:{node.port}" for node in broker.list_topics(timeout=10).brokers.values())
     broker.flush(0)
@@ -46,7 +46,7 @@ def producer(brokers: str) -> Iterator[EventProducer]:
         yield producer
 
 
-def test_an_event_is_where_its_acknowledgement_says(producer: EventProducer, brokers: str) -> None:
+def test_an_acknowledgement_names_partition_and_offset(producer: EventProducer, brokers: str) -> None:
     ack = producer.publish(LAUNCHED).result(timeout=10)
     record = record_at(brokers, ack)
     value = record.value()
@@ -55,7 +55,7 @@ def test_an_event_is_where_its_acknowledgement_says(producer: EventProducer, bro
     assert AvroCodec().decode(value) == LAUNCHED
 
 
-def test_the_readme_shows_how_to_publish(brokers: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_of_the_readme_publishes(brokers: str, capsys: pytest.CaptureFixture[str]) -> None:
     [shown] = re.findall(r"```python\n(from streams.producer.*?)```", README.read_text(), re.DOTALL)
     exec(shown.replace("kafka:9092", brokers), {})
     assert capsys.readouterr().out.startswith("Ack(event_id='evt_")
@@ -68,7 +68,7 @@ def test_an_event_without_an_id_gets_one(producer: EventProducer) -> None:
     assert first != second
 
 
-def test_an_event_keeps_the_id_that_it_has(producer: EventProducer) -> None:
+def test_an_event_keeps_its_id(producer: EventProducer) -> None:
     assert producer.publish({**FIELDS, "id": "mine-7"}).result(timeout=10).event_id == "mine-7"
 
 
@@ -77,13 +77,13 @@ async def test_an_acknowledgement_can_be_awaited(producer: EventProducer) -> Non
     assert ack.topic == "session-events"
 
 
-def test_all_is_acknowledged_after_a_flush(producer: EventProducer) -> None:
+def test_a_flush_waits_for_all_acknowledgements(producer: EventProducer) -> None:
     futures = [producer.publish(FIELDS) for _ in range(1000)]
     assert producer.flush(10)
     assert all(future.done() for future in futures)
 
 
-def test_leaving_the_block_publishes_what_waits(brokers: str) -> None:
+def test_leaving_the_with_block_flushes(brokers: str) -> None:
     with EventProducer(brokers, topic="other-events") as producer:
         future = producer.publish(FIELDS)
     assert future.result(timeout=0).topic == "other-events"
@@ -101,7 +101,7 @@ def test_leaving_the_block_publishes_what_waits(brokers: str) -> None:
         (replace(LAUNCHED, test=True), ["test"]),
     ],
 )
-def test_a_wrong_event_is_refused_at_once_by_its_fields(
+def test_an_invalid_event_is_refused_with_its_fields(
     producer: EventProducer, wrong: Event | dict[str, Any], names: list[str]
 ) -> None:
     with pytest.raises(Invalid) as refused:
@@ -109,7 +109,7 @@ def test_a_wrong_event_is_refused_at_once_by_its_fields(
     assert [error.field for error in refused.value.errors] == names
 
 
-def test_a_full_queue_is_said_at_once() -> None:
+def test_a_full_queue_raises_at_once() -> None:
     producer = EventProducer(NOWHERE, properties={"queue.buffering.max.messages": 2, "log_level": 0})
     waiting = [producer.publish(FIELDS) for _ in range(2)]
     with pytest.raises(Unavailable, match="the local queue is full"):
@@ -153,19 +153,19 @@ def in_a_process(code: str, address: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, "-c", code, address], capture_output=True, text=True, timeout=30)
 
 
-def test_a_child_of_a_fork_is_told_to_make_its_own() -> None:
+def test_after_a_fork_a_child_needs_its_own_producer() -> None:
     done = in_a_process(AFTER_A_FORK, NOWHERE)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
     assert re.match(r"this EventProducer was made in process \d+, before a fork", done.stdout)
 
 
-def test_the_exit_waits_for_what_was_published(brokers: str) -> None:
+def test_the_exit_waits_for_acknowledgements(brokers: str) -> None:
     done = in_a_process(WITHOUT_CLOSE, brokers)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Ack(event_id='evt_last'")
 
 
-def test_the_exit_says_what_nobody_acknowledged() -> None:
+def test_the_exit_names_unacknowledged_events() -> None:
     started = time.monotonic()
     done = in_a_process(WITHOUT_CLOSE, NOWHERE)
     assert time.monotonic() - started < 15
@@ -174,7 +174,7 @@ def test_the_exit_says_what_nobody_acknowledged() -> None:
     assert "Kafka did not take the event" in done.stdout
 
 
-def test_closing_leaves_no_future_open() -> None:
+def test_closing_completes_every_future() -> None:
     producer = EventProducer(NOWHERE, properties={"log_level": 0})
     future = producer.publish(FIELDS)
     assert not producer.close(0)
@@ -183,14 +183,14 @@ def test_closing_leaves_no_future_open() -> None:
         producer.publish(FIELDS)
 
 
-def test_an_event_that_nobody_takes_in_time_is_reported() -> None:
+def test_an_unacknowledged_event_raises_unavailable() -> None:
     producer = EventProducer(NOWHERE, properties={"message.timeout.ms": 50, "log_level": 0})
     assert isinstance(producer.publish(FIELDS).exception(timeout=10), Unavailable)
     producer.close(0)
 
 
 @pytest.mark.parametrize("properties", [{"acks": "0"}, {"enable.idempotence": False}, {"no.such.property": "1"}])
-def test_a_property_that_cannot_be_is_named(properties: dict[str, Any]) -> None:
+def test_an_invalid_property_is_named(properties: dict[str, Any]) -> None:
     with pytest.raises(Misconfigured, match=next(iter(properties))):
         EventProducer(NOWHERE, properties=properties)
 
@@ -203,7 +203,7 @@ def test_a_property_that_cannot_be_is_named(properties: dict[str, Any]) -> None:
         ({"period": "2026-04", "launches": 8, "limit": 10, "thresholdPercent": 80}, "acc_1"),
     ],
 )
-def test_the_key_is_the_session_else_the_package_else_the_account(data: dict[str, Any], key: str) -> None:
+def test_the_key_is_session_or_package_or_account(data: dict[str, Any], key: str) -> None:
     assert partition_key(replace(LAUNCHED, data=data)) == key
 
 

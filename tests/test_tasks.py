@@ -1,4 +1,4 @@
-"""Tasks that live together end together."""
+"""`together` runs tasks; when one ends, the others are cancelled."""
 
 import asyncio
 
@@ -29,20 +29,20 @@ async def fails() -> None:
     raise ValueError("a bug")
 
 
-async def test_when_one_ends_the_others_are_cancelled() -> None:
+async def test_when_one_task_ends_the_others_are_cancelled() -> None:
     other = Endless()
     await together(other.run, ends)
     assert other.is_cancelled
 
 
-async def test_a_failure_is_raised_as_it_is() -> None:
+async def test_a_failure_is_raised_unchanged() -> None:
     other = Endless()
     with pytest.raises(ValueError, match="a bug"):
         await together(other.run, fails)
     assert other.is_cancelled
 
 
-async def test_a_cancellation_reaches_all() -> None:
+async def test_a_cancellation_cancels_all_tasks() -> None:
     parts = [Endless(), Endless()]
     running = asyncio.create_task(together(*(part.run for part in parts)))
     await asyncio.sleep(0)

@@ -32,7 +32,7 @@ def test_each_topic_has_an_outage_of_its_own() -> None:
     outages.succeeded("b")
     assert outages.problems(0.0, idle=False) == [f"the topic a takes no records: {DENIED.str()}"]
     outages.failed("b", DENIED, 0.0)
-    assert telemetry.told("topic_unwritable") == 3
+    assert telemetry.logged_count("topic_unwritable") == 3
 
 
 def test_an_outage_of_the_broker_blames_no_topic() -> None:

@@ -16,7 +16,7 @@ from streams.adapters.replay_lookup import SqlReplayLookup, replay_lookup
 async def test_without_a_database_nothing_is_known(tmp_path: Path) -> None:
     telemetry = FakeTelemetry()
     assert await replay_lookup(f"sqlite:///{tmp_path}/none.db", telemetry).newest("some") is None
-    assert telemetry.told("database_unreachable") == 0
+    assert telemetry.logged_count("database_unreachable") == 0
 
 
 async def test_a_database_that_fails_rests_and_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,7 +26,7 @@ async def test_a_database_that_fails_rests_and_is_asked_again(tmp_path: Path, mo
         database.execute("CREATE TABLE other (id TEXT)")
     asked = replay_lookup(f"sqlite:///{path}", telemetry)
     assert [await asked.newest("some"), await asked.newest("some")] == [None, None]
-    assert telemetry.told("database_unreachable") == 1
+    assert telemetry.logged_count("database_unreachable") == 1
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE deliveries (id TEXT, generation INTEGER)")
         database.execute("INSERT INTO deliveries VALUES ('some', 3)")
@@ -37,7 +37,7 @@ async def test_a_server_that_is_away_is_not_asked_while_it_rests() -> None:
     telemetry = FakeTelemetry()
     asked = replay_lookup("postgresql+psycopg://nobody:secret@127.0.0.1:1/none", telemetry)
     assert [await asked.newest("some"), await asked.newest("some")] == [None, None]
-    assert telemetry.told("database_unreachable") == 1
+    assert telemetry.logged_count("database_unreachable") == 1
     assert "secret" not in str(telemetry.logged)
 
 

@@ -1,4 +1,4 @@
-"""Each act is done to the embedded system of one command, and to the stages on a real Kafka and PostgreSQL."""
+"""Each test runs on `up` with the embedded broker, and on a real Kafka and PostgreSQL."""
 
 import json
 import signal
@@ -18,7 +18,7 @@ from e2e.system import STAGES, System, until
 from real.postgres import Postgres
 from real.process import free_ports
 
-# Low limits are reached soon, and a short timeout lets an endpoint hang more often within one test.
+# Low limits and a short timeout make the tests fast.
 SETTINGS = {
     "SCORM_WEBHOOKS_OPERATOR_KEYS": OPERATOR_KEY,
     "SCORM_WEBHOOKS_RATE_LIMIT": "100000",
@@ -36,20 +36,20 @@ def any_system(request: pytest.FixtureRequest) -> AdversarySystem:
 
 @pytest.fixture
 def attacked(any_system: AdversarySystem) -> Iterator[AdversarySystem]:
-    """The system; when the act is over, the law is held against it."""
+    """The system; after the test another account must still be served."""
     yield any_system
     any_system.assert_other_account_is_served()
 
 
 @pytest.fixture
 def account(attacked: AdversarySystem) -> Account:
-    """A hostile account that no other act has used."""
-    return attacked.open_account("Hostile")
+    """A new account of the attacker."""
+    return attacked.open_account("Attacker")
 
 
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdversarySystem]:
-    """`scorm-webhooks up`: an embedded broker and SQLite."""
+    """`scorm-webhooks up` with the embedded broker and SQLite."""
     folder, receiver = tmp_path_factory.mktemp("embedded"), Receiver()
     health_port, api_port = free_ports(2)
     ports = {"SCORM_WEBHOOKS_HEALTH_PORT": str(health_port), "SCORM_WEBHOOKS_API_PORT": str(api_port)}
@@ -71,7 +71,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdversarySyst
 
 @pytest.fixture(scope="session")
 def clustered(kafka: Broker, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdversarySystem]:
-    """Each stage a process, on Kafka and PostgreSQL."""
+    """Each stage as a process, on Kafka and PostgreSQL."""
     folder, receiver, prefix = tmp_path_factory.mktemp("clustered"), Receiver(), random_prefix()
     [api_port] = free_ports(1)
     settings = {**SETTINGS, "SCORM_WEBHOOKS_API_PORT": str(api_port)}

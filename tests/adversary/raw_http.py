@@ -1,4 +1,4 @@
-"""Raw bytes to the API's port, and what comes back."""
+"""Send raw bytes to the API's port, and read the response."""
 
 import contextlib
 import socket
@@ -14,7 +14,7 @@ def connected(port: int) -> Iterator[socket.socket]:
 
 
 def exchange(port: int, request: bytes) -> bytes:
-    """All that the server sends until it closes the connection."""
+    """Read until the server closes the connection."""
     with connected(port) as client:
         with contextlib.suppress(ConnectionError):
             client.sendall(request)
@@ -22,7 +22,7 @@ def exchange(port: int, request: bytes) -> bytes:
 
 
 def read_all(client: socket.socket) -> bytes:
-    """All that the server sends until it closes the connection."""
+    """Read until the server closes the connection."""
     received = bytearray()
     with contextlib.suppress(ConnectionError):
         while part := client.recv(65536):
@@ -31,12 +31,12 @@ def read_all(client: socket.socket) -> bytes:
 
 
 def send_repeatedly(client: socket.socket, part: bytes, size: int) -> None:
-    """`size` bytes, or fewer where the server closes the connection."""
+    """Send `size` bytes, or fewer if the server closes the connection."""
     with contextlib.suppress(ConnectionError):
         for _ in range(size // len(part)):
             client.sendall(part)
 
 
 def status(response: bytes) -> int:
-    """The first answer's status; 0 without an answer."""
+    """The status of the first response; 0 without a response."""
     return int(response.split(b" ", 2)[1]) if response else 0

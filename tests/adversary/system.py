@@ -1,4 +1,4 @@
-"""A whole system with two customers: one is hostile, the other one must not notice."""
+"""A whole system with two customers: the attacker must not affect the bystander."""
 
 import itertools
 import json
@@ -19,8 +19,8 @@ from e2e.system import System, until
 OPERATOR_KEY = "operator-key-canary-of-the-tests"
 API_CONNECTIONS = 60
 WEBHOOKS_PER_ACCOUNT = 10
-# The law: whatever one customer does, another one's event arrives within this time.
-LAW_SECONDS = 5.0
+# Isolation: whatever one customer does, an event of another arrives within this time.
+ISOLATION_SECONDS = 5.0
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Account:
 
 @dataclass
 class Response:
-    """What the API answered."""
+    """A response of the API."""
 
     status: int
     body: bytes
@@ -45,13 +45,13 @@ class Response:
 
     @property
     def wrong_fields(self) -> set[str]:
-        """The fields that a problem names."""
+        """The fields that a problem response names."""
         return {error["field"] for error in self.json["errors"]}
 
 
 @dataclass
 class AdversarySystem:
-    """One running system, reached as a customer and as a stranger on Kafka reach it."""
+    """A running system, with access as a customer and as an untrusted Kafka client."""
 
     system: System
     receiver: Receiver
@@ -59,16 +59,16 @@ class AdversarySystem:
     prefix: str
     api_port: int
     health_port: int
-    hostile: Account = field(init=False)
+    attacker: Account = field(init=False)
     bystander: Account = field(init=False)
     _numbers: Any = field(default_factory=itertools.count)
     _took: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.platform = Platform(self.bootstrap, f"{self.prefix}session-events")
-        self.hostile, self.bystander = self.open_account("Hostile"), self.open_account("Bystander")
+        self.attacker, self.bystander = self.open_account("Attacker"), self.open_account("Bystander")
         self.bystander_webhook = self.register(self.bystander, self.receiver.url("/bystander"))
-        self.register(self.hostile, self.receiver.url("/hostile"))
+        self.register(self.attacker, self.receiver.url("/attacker"))
 
     # -- customers -----------------------------------------------------------------------------------------------
 
@@ -78,7 +78,7 @@ class AdversarySystem:
         return Account(made.json["id"], made.json["apiKey"])
 
     def register(self, account: Account, url: str, **more: Any) -> str:
-        """A new webhook's id, known to every stage."""
+        """Register a webhook that every stage knows; return its id."""
         made = self.call("POST", "/v1/webhooks", {"url": url, **more}, key=account.key)
         assert made.status == 201, made.body
         assert made.json["propagated"], made.body
@@ -93,7 +93,7 @@ class AdversarySystem:
         key: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Response:
-        """The API's answer; `body` is JSON, or the very bytes."""
+        """Call the API; `body` is JSON or raw bytes."""
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         authorization = {"Authorization": f"Bearer {key}"} if key else {}
         headers = {"Content-Type": "application/json", **authorization, **(headers or {})}
@@ -106,7 +106,7 @@ class AdversarySystem:
             return Response(problem.code, problem.read(), problem.headers)
 
     def is_api_alive(self) -> bool:
-        """Whether a new connection to the API gets an answer from `/healthz`."""
+        """Whether the API responds to `/healthz` on a new connection."""
         try:
             return self.call("GET", "/healthz").status == 200
         except OSError:
@@ -118,12 +118,12 @@ class AdversarySystem:
         return f"{name}:{next(self._numbers)}"
 
     def publish(self, account: Account, name: str = "event") -> str:
-        """An event of the account on Kafka, as the platform itself publishes; its id."""
+        """Publish an event of the account to Kafka; return its id."""
         [event_id] = self.publish_many(account, 1, name)
         return event_id
 
     def publish_many(self, account: Account, count: int, name: str = "event") -> list[str]:
-        """The same with more events than one; their ids."""
+        """Publish several events; return their ids."""
         event_ids = [self.new_id(name) for _ in range(count)]
         for event_id in event_ids:
             self.platform.publish(event_id, launched(event_id, account.id))
@@ -145,26 +145,26 @@ class AdversarySystem:
         return found
 
     def assert_other_account_is_served(self) -> None:
-        """The bystander's event arrives in time."""
+        """Assert that an event of the bystander arrives in time."""
         event_id = self.publish(self.bystander, "bystander")
         begun = time.monotonic()
         until(lambda: self.receiver.has_some("/bystander", event_id), 60, "the bystander's event", every=0.005)
         took = self.receiver.at("/bystander")[-1].at - begun
         self._took.append(took)
-        assert took <= LAW_SECONDS, f"the bystander's event took {took:.1f} s"
+        assert took <= ISOLATION_SECONDS, f"the bystander's event took {took:.1f} s"
 
     def figures(self) -> str:
-        """What the bystander noticed of all acts."""
+        """The latency of the bystander's events over all tests."""
         took = sorted(seconds * 1000 for seconds in self._took)
         if not took:
-            return "nobody looked"
+            return "no measurements"
         middle, late = took[len(took) // 2], took[len(took) * 99 // 100]
-        return f"{len(took)} looks: {middle:.0f} ms at p50, {late:.0f} at p99, {took[-1]:.0f} at most"
+        return f"{len(took)} events: {middle:.0f} ms at p50, {late:.0f} at p99, {took[-1]:.0f} at most"
 
-    # -- a stranger on Kafka -------------------------------------------------------------------------------------
+    # -- an untrusted Kafka client -------------------------------------------------------------------------------------
 
-    def write(self, topic: str, value: bytes | None, key: bytes | None = b"stranger", **more: Any) -> None:
-        """A record on a topic of ours, acknowledged; `compression` and `headers` as given."""
+    def write(self, topic: str, value: bytes | None, key: bytes | None = b"untrusted", **more: Any) -> None:
+        """Write a record to one of our topics; returns when it is acknowledged."""
         producer = Producer(
             {
                 "bootstrap.servers": self.bootstrap,
@@ -185,7 +185,7 @@ class AdversarySystem:
         assert refused == []
 
     def count_invalid(self) -> int:
-        """How many records `session-events.invalid` ever had."""
+        """Number of records that `session-events.invalid` ever had."""
         asker = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "none", "log_level": 2})
         topic = f"{self.prefix}session-events.invalid"
         partitions = asker.list_topics(topic, timeout=10).topics[topic].partitions

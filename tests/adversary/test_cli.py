@@ -1,4 +1,4 @@
-"""What a customer wrote cannot steer the terminal of whoever reads it, and no input ends a command in a traceback."""
+"""Customer text cannot control a terminal, and no input ends a command with a traceback."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adversary.hostile_endpoint import ODD_BODY, ODD_HEADERS, listening
+from adversary.misbehaving_endpoint import ODD_BODY, ODD_HEADERS, listening
 from adversary.system import Account, AdversarySystem
 
 from builders import EXAMPLE
@@ -18,9 +18,9 @@ from streams.__main__ import main
 
 pytestmark = pytest.mark.e2e
 
-# Erases the screen, overwrites its line, sets a window's title, a C1 introducer, turns text around, splits lines.
-HOSTILE_TEXT = "\x1b[2J\r0 errors\x1b]0;pwned\x07\x9b31m\u202egnp.exe\u2028next\x7f\x85end"
-# Controls, formats (bidi) and separators of lines; a command itself writes line feeds.
+# Clear screen, overwrite the line, set the title, C1 introducer, right-to-left override, line separators.
+CONTROL_TEXT = "\x1b[2J\r0 errors\x1b]0;pwned\x07\x9b31m\u202egnp.exe\u2028next\x7f\x85end"
+# Control, format (bidi) and line separator characters, except line feeds.
 STEERING = {"Cc", "Cf", "Zl", "Zp"}
 BAD_INPUT = 1
 MOST_LINES = 21
@@ -29,7 +29,7 @@ MOST_CHARACTERS = 64 * 1024
 
 @dataclass
 class Done:
-    """What a command did."""
+    """The result of a command."""
 
     code: int
     stdout: str
@@ -41,9 +41,9 @@ Command = Callable[..., Done]
 
 @pytest.fixture
 def command(attacked: AdversarySystem, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command in this process: a new one takes a second, and there are many."""
+    """Run a command in this process; a new process would take a second each time."""
     monkeypatch.chdir(attacked.system.folder)
-    # Hostile texts are long: no cell wraps.
+    # Wide, so that long texts do not wrap.
     monkeypatch.setenv("COLUMNS", "1000")
     for name, value in attacked.system.env.items():
         monkeypatch.setenv(name, value)
@@ -63,7 +63,7 @@ def command(attacked: AdversarySystem, monkeypatch: pytest.MonkeyPatch, capsys: 
 
 @pytest.fixture
 def publish(command: Command, tmp_path: Path) -> Command:
-    """`events publish` of a text."""
+    """Run `events publish` with a text."""
 
     def run(text: str) -> Done:
         file = tmp_path / "events"
@@ -74,19 +74,19 @@ def publish(command: Command, tmp_path: Path) -> Command:
 
 
 @pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["table", "JSON"])
-def test_a_customers_text_cannot_steer_a_terminal(
+def test_a_customers_text_cannot_control_a_terminal(
     attacked: AdversarySystem, account: Account, command: Command, as_json: tuple[str, ...]
 ) -> None:
     changed = attacked.call(
-        "PATCH", f"/v1/webhooks/{register(attacked, account)}", {"description": HOSTILE_TEXT}, key=account.key
+        "PATCH", f"/v1/webhooks/{register(attacked, account)}", {"description": CONTROL_TEXT}, key=account.key
     )
     assert changed.status == 200
-    assert_steers_nothing(output(command, "webhooks", "list", "--account", account.id, *as_json), "0 errors")
+    assert_no_control_characters(output(command, "webhooks", "list", "--account", account.id, *as_json), "0 errors")
 
 
 @pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["table", "JSON"])
 @pytest.mark.parametrize("behaviour", [ODD_BODY, ODD_HEADERS], ids=["body", "headers"])
-def test_an_endpoints_answer_cannot_steer_a_terminal(
+def test_a_response_cannot_control_a_terminal(
     attacked: AdversarySystem, account: Account, command: Command, behaviour: Any, as_json: tuple[str, ...]
 ) -> None:
     with listening(behaviour) as endpoint:
@@ -96,14 +96,16 @@ def test_an_endpoints_answer_cannot_steer_a_terminal(
             lambda: [row for row in attacked.deliveries(account, webhook_id) if row["attemptCount"]], 20, "an attempt"
         )
         [row] = attacked.deliveries(account, webhook_id)
-        assert_steers_nothing(output(command, "deliveries", "show", row["id"], *as_json), "server_error")
-        assert_steers_nothing(output(command, "deliveries", "list", "--account", account.id, *as_json), row["id"])
+        assert_no_control_characters(output(command, "deliveries", "show", row["id"], *as_json), "server_error")
+        assert_no_control_characters(
+            output(command, "deliveries", "list", "--account", account.id, *as_json), row["id"]
+        )
 
 
-def test_an_operators_text_cannot_steer_a_terminal(attacked: AdversarySystem, command: Command) -> None:
-    named = attacked.open_account(HOSTILE_TEXT)
+def test_an_operators_text_cannot_control_a_terminal(attacked: AdversarySystem, command: Command) -> None:
+    named = attacked.open_account(CONTROL_TEXT)
     for as_json in ((), ("--json",)):
-        assert_steers_nothing(output(command, "accounts", "list", *as_json), named.id)
+        assert_no_control_characters(output(command, "accounts", "list", *as_json), named.id)
 
 
 @pytest.mark.parametrize(
@@ -126,22 +128,22 @@ def test_an_operators_text_cannot_steer_a_terminal(attacked: AdversarySystem, co
     ],
     ids=lambda value: repr(value[:12]),
 )
-def test_input_that_is_no_event_ends_in_words(publish: Command, text: str, named: str) -> None:
+def test_invalid_input_ends_with_a_message(publish: Command, text: str, named: str) -> None:
     assert_refused(publish, text, named)
 
 
-def test_standard_input_that_is_no_event_ends_in_words(attacked: AdversarySystem) -> None:
+def test_invalid_standard_input_ends_with_a_message(attacked: AdversarySystem) -> None:
     done = attacked.system.attempt("events", "publish", "-", stdin="[" * 200_000)
     assert (done.returncode, done.stdout) == (BAD_INPUT, "")
     assert done.stderr.startswith("error: line 1")
     assert "Traceback" not in done.stderr
 
 
-def test_an_event_of_an_unknown_account_ends_in_words(publish: Command) -> None:
+def test_an_unknown_account_ends_with_a_message(publish: Command) -> None:
     assert_refused(publish, line("evt_nobody", "acc_nobody"), "accountId")
 
 
-def test_one_wrong_line_publishes_nothing(attacked: AdversarySystem, account: Account, publish: Command) -> None:
+def test_one_invalid_line_publishes_nothing(attacked: AdversarySystem, account: Account, publish: Command) -> None:
     webhook_id = register(attacked, account)
     assert_refused(publish, line("evt_first", account.id) + "\njunk\n", "line 2")
     last = attacked.publish(account)
@@ -149,7 +151,7 @@ def test_one_wrong_line_publishes_nothing(attacked: AdversarySystem, account: Ac
     assert [row["eventId"] for row in attacked.deliveries(account, webhook_id)] == [last]
 
 
-def test_a_line_separator_in_a_text_is_no_end_of_line(
+def test_a_line_separator_in_a_text_does_not_end_the_line(
     attacked: AdversarySystem, account: Account, publish: Command
 ) -> None:
     attacked.register(account, attacked.receiver.url("/separators"))
@@ -169,7 +171,7 @@ def register(attacked: AdversarySystem, account: Account) -> str:
 
 
 def line(event_id: str, account_id: str, **changes: Any) -> str:
-    """An event as `events publish` reads it."""
+    """An event as an input line."""
     event = {
         "id": event_id,
         "accountId": account_id,
@@ -181,19 +183,19 @@ def line(event_id: str, account_id: str, **changes: Any) -> str:
 
 
 def output(command: Command, *arguments: str) -> str:
-    """What a command writes to stdout."""
+    """Run a command and return its stdout."""
     done = command(*arguments)
     assert (done.code, done.stderr) == (0, "")
     return done.stdout
 
 
-def steering(text: str) -> set[str]:
+def control_characters(text: str) -> set[str]:
     return {character for character in text.replace("\n", "") if unicodedata.category(character) in STEERING}
 
 
-def assert_steers_nothing(text: str, expected: str) -> None:
+def assert_no_control_characters(text: str, expected: str) -> None:
     assert expected in text
-    assert steering(text) == set()
+    assert control_characters(text) == set()
 
 
 def assert_refused(publish: Command, text: str, named: str) -> None:
@@ -205,4 +207,4 @@ def assert_refused(publish: Command, text: str, named: str) -> None:
     assert all(one.startswith("error: ") for one in lines)
     assert len(lines) <= MOST_LINES
     assert len(done.stderr) <= MOST_CHARACTERS
-    assert steering(done.stderr) == set()
+    assert control_characters(done.stderr) == set()

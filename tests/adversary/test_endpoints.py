@@ -1,4 +1,4 @@
-"""An endpoint can do anything to a request: its own deliveries say what happened, and no other customer notices."""
+"""Whatever an endpoint does, its deliveries say what happened, and other customers are not affected."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from adversary import hostile_endpoint as hostile
-from adversary.hostile_endpoint import Behaviour, HostileEndpoint, listening, never_accepting
+from adversary import misbehaving_endpoint as endpoints
+from adversary.misbehaving_endpoint import Behaviour, MisbehavingEndpoint, listening, never_accepting
 from adversary.system import WEBHOOKS_PER_ACCOUNT, Account, AdversarySystem
 
 from e2e.system import until
@@ -17,38 +17,38 @@ pytestmark = pytest.mark.e2e
 EVENTS = 50
 CONNECTIONS_AT_ONCE = 40
 VISIBLE_SECONDS = 20
-# Retries wait at most 3 s here, whatever an endpoint asks for.
+# Retries wait at most 3 s here, also with Retry-After.
 LONGEST_WAIT = timedelta(minutes=1)
 
 
 @pytest.mark.parametrize(
     ("behaviour", "outcome"),
     [
-        (hostile.is_silent, "timeout"),
-        (hostile.reads_and_is_silent, "timeout"),
-        (hostile.drips_its_answer, "timeout"),
-        (hostile.drips_its_headers, "timeout"),
-        (hostile.answers_100_megabytes, "delivered"),
-        (hostile.answers_without_end, "delivered"),
-        (hostile.answers_a_gzip_bomb, "delivered"),
-        (hostile.sets_many_cookies, "delivered"),
-        (hostile.answers_before_the_request, "delivered"),
-        (hostile.answers_twice, "delivered"),
-        (hostile.answers_a_megabyte_of_headers, "invalid_response"),
-        (hostile.floods_with_interim_answers, "invalid_response"),
-        (hostile.closes_at_once, "reset"),
-        (hostile.closes_in_its_answer, "reset"),
-        pytest.param(hostile.JUNK, "invalid_response", id="junk"),
-        pytest.param(hostile.BAD_STATUS, "invalid_response", id="status 999"),
-        pytest.param(hostile.LONG_STATUS, "invalid_response", id="a long status"),
-        pytest.param(hostile.SWITCHES_PROTOCOL, "invalid_response", id="101"),
-        pytest.param(hostile.ODD_BODY, "server_error", id="an odd body"),
-        pytest.param(hostile.ODD_HEADERS, "server_error", id="odd headers"),
-        pytest.param(hostile.NUL_IN_A_HEADER, "server_error", id="NUL in a header"),
+        (endpoints.is_silent, "timeout"),
+        (endpoints.reads_and_is_silent, "timeout"),
+        (endpoints.drips_its_response, "timeout"),
+        (endpoints.drips_its_headers, "timeout"),
+        (endpoints.sends_100_megabytes, "delivered"),
+        (endpoints.sends_without_end, "delivered"),
+        (endpoints.sends_a_gzip_bomb, "delivered"),
+        (endpoints.sets_many_cookies, "delivered"),
+        (endpoints.responds_before_the_request, "delivered"),
+        (endpoints.responds_twice, "delivered"),
+        (endpoints.sends_a_megabyte_of_headers, "invalid_response"),
+        (endpoints.sends_many_interim_responses, "invalid_response"),
+        (endpoints.closes_at_once, "reset"),
+        (endpoints.closes_in_its_response, "reset"),
+        pytest.param(endpoints.JUNK, "invalid_response", id="junk"),
+        pytest.param(endpoints.BAD_STATUS, "invalid_response", id="status 999"),
+        pytest.param(endpoints.LONG_STATUS, "invalid_response", id="a long status"),
+        pytest.param(endpoints.SWITCHES_PROTOCOL, "invalid_response", id="101"),
+        pytest.param(endpoints.ODD_BODY, "server_error", id="an odd body"),
+        pytest.param(endpoints.ODD_HEADERS, "server_error", id="odd headers"),
+        pytest.param(endpoints.NUL_IN_A_HEADER, "server_error", id="NUL in a header"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_an_endpoint_harms_its_own_account_only(
+def test_an_endpoint_affects_its_own_account_only(
     attacked: AdversarySystem, account: Account, behaviour: Behaviour, outcome: str
 ) -> None:
     with listening(behaviour) as endpoint, under_attack(attacked, account, endpoint) as webhook_id:
@@ -65,8 +65,8 @@ def test_an_endpoint_that_accepts_no_connection(attacked: AdversarySystem, accou
 
 
 @pytest.mark.parametrize("wait", ["1" + "0" * 30, "-1", "\xb2", "Fri, 31 Dec 9999 23:59:59 GMT", "9" * 4000])
-def test_a_retry_after_beyond_reason_is_not_waited_for(attacked: AdversarySystem, account: Account, wait: str) -> None:
-    with listening(hostile.asks_to_wait(wait)) as endpoint, under_attack(attacked, account, endpoint) as webhook_id:
+def test_an_unreasonable_retry_after_is_limited(attacked: AdversarySystem, account: Account, wait: str) -> None:
+    with listening(endpoints.asks_to_wait(wait)) as endpoint, under_attack(attacked, account, endpoint) as webhook_id:
         assert first_attempt(attacked, account, webhook_id)["status"] == 503
         latest = datetime.now(UTC) + LONGEST_WAIT
         due = [row["dueAt"] for row in attacked.deliveries(account, webhook_id) if "dueAt" in row]
@@ -74,14 +74,14 @@ def test_a_retry_after_beyond_reason_is_not_waited_for(attacked: AdversarySystem
 
 
 def test_an_endpoint_that_is_gone_pauses_its_webhook(attacked: AdversarySystem, account: Account) -> None:
-    with listening(hostile.GONE) as endpoint, under_attack(attacked, account, endpoint) as webhook_id:
-        until(lambda: shown(attacked, account, webhook_id)["status"] == "paused", VISIBLE_SECONDS, "it is paused")
-        assert shown(attacked, account, webhook_id)["pauseReason"] == "gone"
+    with listening(endpoints.GONE) as endpoint, under_attack(attacked, account, endpoint) as webhook_id:
+        until(lambda: get_webhook(attacked, account, webhook_id)["status"] == "paused", VISIBLE_SECONDS, "it is paused")
+        assert get_webhook(attacked, account, webhook_id)["pauseReason"] == "gone"
 
 
 @pytest.mark.parametrize("location", ["health port", "API", "itself", "nowhere"])
 def test_a_redirect_is_not_followed(attacked: AdversarySystem, account: Account, location: str) -> None:
-    with listening(hostile.is_silent) as other:
+    with listening(endpoints.is_silent) as other:
         target = {
             "health port": f"http://127.0.0.1:{attacked.health_port}/metrics",
             "API": f"http://127.0.0.1:{attacked.api_port}/healthz",
@@ -89,7 +89,7 @@ def test_a_redirect_is_not_followed(attacked: AdversarySystem, account: Account,
             "nowhere": "//[::1",
         }[location]
         with (
-            listening(hostile.redirects_to(target)) as endpoint,
+            listening(endpoints.redirects_to(target)) as endpoint,
             under_attack(attacked, account, endpoint) as webhook_id,
         ):
             attempt = first_attempt(attacked, account, webhook_id)
@@ -97,10 +97,10 @@ def test_a_redirect_is_not_followed(attacked: AdversarySystem, account: Account,
         assert other.connections == 0
 
 
-def test_silent_endpoints_that_want_every_slot(attacked: AdversarySystem) -> None:
-    """Each webhook is new, and together they want more requests at once than a `deliver` sends."""
-    accounts = [attacked.open_account("Hostile") for _ in range(4)]
-    with listening(hostile.is_silent) as endpoint:
+def test_silent_endpoints_do_not_use_every_slot(attacked: AdversarySystem) -> None:
+    """New webhooks that together exceed the slots of `deliver`."""
+    accounts = [attacked.open_account("Attacker") for _ in range(4)]
+    with listening(endpoints.is_silent) as endpoint:
         for account in accounts:
             for number in range(WEBHOOKS_PER_ACCOUNT):
                 attacked.register(account, endpoint.url(f"/{number}"))
@@ -115,22 +115,24 @@ def test_silent_endpoints_that_want_every_slot(attacked: AdversarySystem) -> Non
 
 
 @contextlib.contextmanager
-def under_attack(attacked: AdversarySystem, account: Account, endpoint: HostileEndpoint) -> Iterator[str]:
-    """A webhook whose endpoint holds up events while the bystander's event arrives; each of them is visible."""
+def under_attack(attacked: AdversarySystem, account: Account, endpoint: MisbehavingEndpoint) -> Iterator[str]:
+    """A webhook with events at this endpoint; at the end each delivery is visible."""
     webhook_id = attacked.register(account, endpoint.url())
     event_ids = set(attacked.publish_many(account, EVENTS))
     attacked.assert_other_account_is_served()
-    until(lambda: visible(attacked, account, webhook_id) == event_ids, VISIBLE_SECONDS, "every delivery is visible")
+    until(
+        lambda: visible_events(attacked, account, webhook_id) == event_ids, VISIBLE_SECONDS, "every delivery is visible"
+    )
     yield webhook_id
     attacked.assert_other_account_is_served()
 
 
-def visible(attacked: AdversarySystem, account: Account, webhook_id: str) -> set[str]:
+def visible_events(attacked: AdversarySystem, account: Account, webhook_id: str) -> set[str]:
     return {row["eventId"] for row in attacked.deliveries(account, webhook_id)}
 
 
 def first_attempt(attacked: AdversarySystem, account: Account, webhook_id: str) -> dict[str, Any]:
-    """The first attempt of some delivery, once there is one."""
+    """Wait for an attempt of the webhook; return the first attempt of a delivery."""
 
     def attempted() -> list[dict[str, Any]]:
         return [row for row in attacked.deliveries(account, webhook_id) if row["attemptCount"]]
@@ -140,6 +142,6 @@ def first_attempt(attacked: AdversarySystem, account: Account, webhook_id: str) 
     return attempt
 
 
-def shown(attacked: AdversarySystem, account: Account, webhook_id: str) -> dict[str, Any]:
+def get_webhook(attacked: AdversarySystem, account: Account, webhook_id: str) -> dict[str, Any]:
     found: dict[str, Any] = attacked.call("GET", f"/v1/webhooks/{webhook_id}", key=account.key).json
     return found

@@ -1,6 +1,6 @@
-"""A stage with a setting that it alone can check ends at start in one line; the running ones do not notice.
+"""A stage with a wrong setting that only it can check ends at start with one line.
 
-What every stage checks is in `tests/house/test_misconfiguration.py`.
+The checks of every stage are in `tests/house/test_misconfiguration.py`.
 """
 
 import json
@@ -13,12 +13,12 @@ from adversary.system import AdversarySystem
 pytestmark = pytest.mark.e2e
 
 MISCONFIGURED = 2
-# On a loaded machine a process takes its time to start.
+# A process starts slowly on a loaded machine.
 SECONDS = 60
 STEERING = "\x1b[2J\r\n"
 
 
-# It ends before it asks Kafka or the database for more than what is there, so one system is enough.
+# The stage ends before it changes anything, so one system is enough.
 @pytest.mark.parametrize("any_system", ["embedded"], indirect=True)
 @pytest.mark.parametrize(
     ("stage", "settings"),

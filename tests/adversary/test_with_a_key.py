@@ -1,4 +1,4 @@
-"""A customer with a key of its own can ask the API for anything: it stays small, and no other customer notices."""
+"""A customer with a key makes any request: costs stay small, and other customers are not affected."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.e2e
 MEBIBYTE = 1024 * 1024
 SMALL_ANSWER_BYTES = 64 * 1024
 EVENTS_IN_A_REQUEST = 50
-# The first one and a retry for each tier of `System`.
+# The first attempt and one for each tier of `System`.
 ATTEMPTS = 4
 COMPLETED = {"type": "session.completed", "createdAt": "2026-04-10T14:32:00Z", "data": dict(EXAMPLE)}
 
@@ -73,7 +73,7 @@ def test_a_webhook_beyond_a_limit_is_refused(
     [b"[" * 500_000, b'{"a":' * 200_000, b'{"maxConcurrency":' + b"9" * 900_000 + b"}", b'{"url":"\xff"}', b"\0" * 9],
     ids=["deep lists", "deep objects", "a long number", "not UTF-8", "NUL"],
 )
-def test_json_that_cannot_be_read_gets_400(attacked: AdversarySystem, account: Account, body: bytes) -> None:
+def test_invalid_json_gets_400(attacked: AdversarySystem, account: Account, body: bytes) -> None:
     response = attacked.call("POST", "/v1/webhooks", body, key=account.key)
     assert response.status == 400
     assert len(response.body) < SMALL_ANSWER_BYTES
@@ -115,7 +115,7 @@ def test_a_webhook_at_every_limit_gets_its_events(attacked: AdversarySystem, acc
 
 
 def test_an_account_has_a_limited_number_of_webhooks(attacked: AdversarySystem, account: Account) -> None:
-    """Requests at the same time do not get past the limit either."""
+    """The limit holds for concurrent requests too."""
     with ThreadPoolExecutor(8) as pool:
         body = {"url": attacked.receiver.url("/many")}
         asked = pool.map(
@@ -187,19 +187,19 @@ def test_one_idempotency_key_at_the_same_time_acts_once(attacked: AdversarySyste
     ],
     ids=lambda url: repr(url[:40]),
 )
-def test_a_url_that_leads_inside_or_nowhere_is_refused(attacked: AdversarySystem, account: Account, url: str) -> None:
+def test_a_private_or_invalid_url_is_refused(attacked: AdversarySystem, account: Account, url: str) -> None:
     for field in ("url", "fallbackUrl"):
         body = {"url": attacked.receiver.url("/x"), field: url}
         response = attacked.call("POST", "/v1/webhooks", body, key=account.key)
         assert (response.status, response.wrong_fields) == (422, {field})
 
 
-# -- the platform as its own endpoint ------------------------------------------------------------------------------
+# -- our own ports as endpoints ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("target", ["events", "test", "pause", "enable", "retry-waiting", "secret"])
 def test_the_api_as_an_endpoint_does_not_loop(attacked: AdversarySystem, account: Account, target: str) -> None:
-    """The webhook's own headers bring a key: each delivery is an authorised request to the API."""
+    """A custom header has an API key: each delivery is an authorised request to the API."""
     webhook_id = attacked.register(account, attacked.receiver.url("/first"))
     path = "/v1/events" if target == "events" else f"/v1/webhooks/{webhook_id}/{target}"
     changes = {
@@ -216,7 +216,7 @@ def test_the_api_as_an_endpoint_does_not_loop(attacked: AdversarySystem, account
     assert all(row["attemptCount"] <= ATTEMPTS and row["generation"] == 1 for row in rows)
 
 
-def test_the_health_port_as_an_endpoint_tells_nothing(attacked: AdversarySystem, account: Account) -> None:
+def test_the_health_port_as_an_endpoint_reveals_nothing(attacked: AdversarySystem, account: Account) -> None:
     webhook_id = attacked.register(account, f"http://127.0.0.1:{attacked.health_port}/metrics")
     attacked.publish(account)
     until(lambda: attempted(attacked, account, webhook_id), 20, "the health port got the event")
@@ -226,15 +226,15 @@ def test_the_health_port_as_an_endpoint_tells_nothing(attacked: AdversarySystem,
     assert "scorm_webhooks_" not in attempt["responseBody"]
 
 
-# -- what belongs to others ----------------------------------------------------------------------------------------
+# -- other accounts ------------------------------------------------------------------------------------------------
 
 
-def test_ids_of_another_account_are_not_there(attacked: AdversarySystem, account: Account) -> None:
+def test_ids_of_another_account_are_not_found(attacked: AdversarySystem, account: Account) -> None:
     event_id = attacked.publish(attacked.bystander)
     until(
         lambda: delivery_ids(attacked, attacked.bystander, attacked.bystander_webhook, event_id),
         20,
-        "the delivery is seen",
+        "the delivery is recorded",
     )
     [delivery_id] = delivery_ids(attacked, attacked.bystander, attacked.bystander_webhook, event_id)
     webhook, delivery = f"/v1/webhooks/{attacked.bystander_webhook}", f"/v1/deliveries/{delivery_id}"
@@ -257,7 +257,7 @@ def test_ids_of_another_account_are_not_there(attacked: AdversarySystem, account
 
 @pytest.mark.parametrize("path", ["/v1/deliveries", "/v1/dead-letters", "/v1/webhooks", "/v1/account/audit"])
 def test_a_list_shows_nothing_of_another_account(attacked: AdversarySystem, account: Account, path: str) -> None:
-    """Not even with a filter that names what belongs to it."""
+    """Also with a filter that names an id of the other account."""
     named = f"?webhookId={attacked.bystander_webhook}" if path in ("/v1/deliveries", "/v1/dead-letters") else ""
     response = attacked.call("GET", path + named, key=account.key)
     assert response.status == 200
@@ -270,7 +270,7 @@ def test_ids_of_another_account_are_not_acted_on(attacked: AdversarySystem, acco
     until(
         lambda: delivery_ids(attacked, attacked.bystander, attacked.bystander_webhook, event_id),
         20,
-        "the delivery is seen",
+        "the delivery is recorded",
     )
     ids = delivery_ids(attacked, attacked.bystander, attacked.bystander_webhook, event_id)
     for what in ("retry", "discard"):
@@ -278,7 +278,7 @@ def test_ids_of_another_account_are_not_acted_on(attacked: AdversarySystem, acco
         assert (response.status, response.json["ids"]) == (200, [])
 
 
-def test_a_job_of_another_account_is_not_there(attacked: AdversarySystem, account: Account) -> None:
+def test_a_job_of_another_account_is_not_found(attacked: AdversarySystem, account: Account) -> None:
     job = attacked.call("POST", "/v1/dead-letters/retry", {"filter": {}}, key=attacked.bystander.key)
     assert job.status == 202
     assert attacked.call("GET", f"/v1/jobs/{job.json['id']}", key=account.key).status == 404
@@ -310,11 +310,11 @@ def test_the_event_id_of_another_account_changes_nothing(attacked: AdversarySyst
     """Both accounts publish the same id; each gets its own event."""
     attacked.register(account, attacked.receiver.url("/same"))
     event_id = attacked.new_id("evt_same")
-    publish(attacked, account, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "learnerId": "hostile"}}])
+    publish(attacked, account, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "learnerId": "attacker"}}])
     publish(
         attacked, attacked.bystander, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "learnerId": "bystander"}}]
     )
-    for path, learner in (("/same", "hostile"), ("/bystander", "bystander")):
+    for path, learner in (("/same", "attacker"), ("/bystander", "bystander")):
         until(lambda path=path: attacked.receiver.has_some(path, event_id), 20, f"the event at {path}")  # type: ignore[misc]
         bodies = [request.body for request in attacked.receiver.at(path) if header(request, "webhook-id") == event_id]
         assert {json.loads(body)["data"]["learnerId"] for body in bodies} == {learner}
@@ -326,16 +326,16 @@ def test_an_event_id_with_another_body_keeps_the_first(attacked: AdversarySystem
     publish(attacked, account, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "learnerId": "first"}}])
     until(lambda: attacked.receiver.has_some("/twice", event_id), 20, "the first body")
     publish(attacked, account, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "learnerId": "second"}}])
-    until(lambda: attacked.count_invalid() > before, 20, "the second body is kept aside")
+    until(lambda: attacked.count_invalid() > before, 20, "the second body is stored as invalid")
     assert {json.loads(request.body)["data"]["learnerId"] for request in attacked.receiver.at("/twice")} == {"first"}
-    until(lambda: delivery_ids(attacked, account, webhook_id, event_id), 20, "the delivery is seen")
+    until(lambda: delivery_ids(attacked, account, webhook_id, event_id), 20, "the delivery is recorded")
     [delivery_id] = delivery_ids(attacked, account, webhook_id, event_id)
     until(lambda: "payload" in attacked.delivery(account, delivery_id), 20, "the payload is recorded")
     assert attacked.delivery(account, delivery_id)["payload"]["data"]["learnerId"] == "first"
 
 
-def test_an_idempotency_key_of_another_account_is_free(attacked: AdversarySystem, account: Account) -> None:
-    """The same request with the same key gets an answer of its own, with a secret of its own."""
+def test_accounts_do_not_share_idempotency_keys(attacked: AdversarySystem, account: Account) -> None:
+    """The same request with the same key gets its own response, with its own secret."""
     body, headers = {"url": attacked.receiver.url("/shared")}, {"Idempotency-Key": attacked.new_id("shared")}
     neighbour = attacked.open_account("Neighbour")
     responses = [
@@ -347,7 +347,7 @@ def test_an_idempotency_key_of_another_account_is_free(attacked: AdversarySystem
 
 
 @pytest.mark.parametrize("value", ["", "x" * 256, "a b", "\xff", "a\tb"], ids=repr)
-def test_an_odd_idempotency_key_is_refused(attacked: AdversarySystem, account: Account, value: str) -> None:
+def test_an_invalid_idempotency_key_is_refused(attacked: AdversarySystem, account: Account, value: str) -> None:
     response = attacked.call("POST", "/v1/events", COMPLETED, key=account.key, headers={"Idempotency-Key": value})
     assert (response.status, response.wrong_fields) == (422, {"Idempotency-Key"})
 
@@ -364,21 +364,21 @@ def test_an_idempotency_key_with_another_body_is_refused(attacked: AdversarySyst
 
 
 def widest_event(name: str, number: int) -> dict[str, Any]:
-    """An event with the largest value in every field."""
+    """An event with the longest value in every field."""
     data = {field: WIDEST[field] for field in EVENT_TYPES[name]}
     event_id = f"{name.replace('.', '-')}:{number:0>4}".rjust(ID_CHARACTERS, "i")
     return {"id": event_id, "type": name, "createdAt": "2026-04-10T14:32:00.999999+02:00", "data": data}
 
 
 def publish(attacked: AdversarySystem, account: Account, events: list[dict[str, Any]]) -> None:
-    """The same events again where the API has no room for them, until Kafka acknowledges them."""
+    """Publish the events; repeat while the API is full."""
     responses: list[Response] = []
 
-    def is_taken() -> bool:
+    def is_accepted() -> bool:
         responses.append(attacked.call("POST", "/v1/events", {"events": events}, key=account.key))
         return responses[-1].status != 503
 
-    until(is_taken, 30, "the API takes the events")
+    until(is_accepted, 30, "the API accepts the events")
     assert responses[-1].status == 202, responses[-1].body
 
 
@@ -387,7 +387,7 @@ def attempted(attacked: AdversarySystem, account: Account, webhook_id: str) -> l
 
 
 def handled(attacked: AdversarySystem, account: Account, webhook_id: str) -> set[str]:
-    """The events whose delivery was attempted, or is held."""
+    """The events whose delivery was attempted or is held."""
     rows = attacked.deliveries(account, webhook_id)
     return {row["eventId"] for row in rows if row["attemptCount"] or row["state"] == "held"}
 

@@ -1,4 +1,4 @@
-"""A client without a key can send anything to the API: it stays up, and no customer notices."""
+"""A client without a key sends anything to the API: it stays available, and customers are not affected."""
 
 import contextlib
 import http.client
@@ -29,9 +29,9 @@ HALF_REQUESTS = {
 
 
 @pytest.fixture(autouse=True)
-def api_answers_afterwards(attacked: AdversarySystem) -> Iterator[None]:
+def api_responds_afterwards(attacked: AdversarySystem) -> Iterator[None]:
     yield
-    until(attacked.is_api_alive, 10, "the API answers after the act")
+    until(attacked.is_api_alive, 10, "the API responds after the test")
 
 
 # -- size ----------------------------------------------------------------------------------------------------------
@@ -61,15 +61,15 @@ def test_deep_json_without_a_key_gets_401(attacked: AdversarySystem) -> None:
 # -- time and number -----------------------------------------------------------------------------------------------
 
 
-def test_half_requests_stop_the_api_for_seconds_only(attacked: AdversarySystem) -> None:
-    """They fill every connection of the API, stay open, and are closed one after the other."""
+def test_partial_requests_block_the_api_for_seconds_only(attacked: AdversarySystem) -> None:
+    """They use every connection of the API until its timeout closes them."""
     with contextlib.ExitStack() as held:
         for number in range(API_CONNECTIONS * 3):
             client = held.enter_context(connected(attacked.api_port))
             with contextlib.suppress(ConnectionError):
                 client.sendall(list(HALF_REQUESTS.values())[number % len(HALF_REQUESTS)])
         attacked.assert_other_account_is_served()
-        until(attacked.is_api_alive, HEADER_SECONDS, "the API answers while the half requests stay open", every=0.25)
+        until(attacked.is_api_alive, HEADER_SECONDS, "the API responds while partial requests stay open", every=0.25)
 
 
 def test_silent_connections_beyond_the_limit_get_503(attacked: AdversarySystem) -> None:
@@ -82,7 +82,7 @@ def test_silent_connections_beyond_the_limit_get_503(attacked: AdversarySystem) 
         attacked.assert_other_account_is_served()
 
 
-def test_slow_readers_leave_the_api_to_others(attacked: AdversarySystem) -> None:
+def test_slow_readers_do_not_block_the_api(attacked: AdversarySystem) -> None:
     request = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\n" + HOST + b"\r\n"
     with contextlib.ExitStack() as held:
         for _ in range(20):
@@ -94,7 +94,7 @@ def test_slow_readers_leave_the_api_to_others(attacked: AdversarySystem) -> None
         attacked.assert_other_account_is_served()
 
 
-def test_pipelined_requests_are_cut_short(attacked: AdversarySystem) -> None:
+def test_pipelined_requests_are_limited(attacked: AdversarySystem) -> None:
     response = exchange(attacked.api_port, (b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n") * 2000)
     assert 1 <= response.count(b"HTTP/1.1 200") <= 11
 
@@ -111,10 +111,10 @@ def test_500_wrong_keys_get_401(attacked: AdversarySystem) -> None:
             statuses.add(response.status)
     client.close()
     assert statuses == {401}
-    assert attacked.call("GET", "/v1/webhooks", key=attacked.hostile.key).status == 200
+    assert attacked.call("GET", "/v1/webhooks", key=attacked.attacker.key).status == 200
 
 
-# -- what is not HTTP ----------------------------------------------------------------------------------------------
+# -- malformed HTTP -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_request_without_a_clear_end_gets_400(attacked: AdversarySystem, head:
 
 def test_a_key_in_a_trailer_gets_401(attacked: AdversarySystem) -> None:
     head = b"POST /v1/webhooks HTTP/1.1\r\n" + HOST + JSON + CLOSE + b"Transfer-Encoding: chunked\r\n"
-    trailer = b"Authorization: Bearer %b\r\n" % attacked.hostile.key.encode()
+    trailer = b"Authorization: Bearer %b\r\n" % attacked.attacker.key.encode()
     assert status(exchange(attacked.api_port, head + b"\r\n2\r\n{}\r\n0\r\n" + trailer + b"\r\n")) == 401
 
 
@@ -178,7 +178,7 @@ def test_a_key_in_a_trailer_gets_401(attacked: AdversarySystem) -> None:
         pytest.param(b"GET /v1/deliveries?" + b"a=1&" * 10_000 + b" HTTP/1.1", 401, id="a long query"),
     ],
 )
-def test_an_odd_request_line_gets_an_error(attacked: AdversarySystem, request_line: bytes, expected: int) -> None:
+def test_an_invalid_request_line_gets_an_error(attacked: AdversarySystem, request_line: bytes, expected: int) -> None:
     response = exchange(attacked.api_port, request_line + b"\r\n" + HOST + CLOSE + b"\r\n")
     assert status(response) == expected
     assert b"\r\nX-Injected" not in response

@@ -1,7 +1,7 @@
-"""Puts `bench` on the path for its tests."""
+"""Puts `bench` on the import path."""
 
 import sys
 from pathlib import Path
 
-# At the end: where CI tests the wheel, its packages still come first.
+# At the end: in CI the packages of the wheel come first.
 sys.path.append(str(Path(__file__).parents[2]))

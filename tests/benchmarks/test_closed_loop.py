@@ -4,7 +4,7 @@ from bench.closed_loop import closed_loop
 
 
 class Endpoint:
-    """Takes up to `per_round` of the outstanding events in each round, for `rounds` rounds."""
+    """Receives up to `per_round` outstanding events a round, for `rounds` rounds."""
 
     def __init__(self, per_round: int, rounds: int) -> None:
         self._per_round = per_round
@@ -37,15 +37,15 @@ def test_no_more_than_the_limit_is_outstanding() -> None:
     assert endpoint.most_outstanding == 10
 
 
-def test_it_publishes_as_fast_as_events_are_delivered() -> None:
+def test_events_are_published_as_fast_as_delivered() -> None:
     endpoint = Endpoint(per_round=3, rounds=50)
     assert endpoint.load(limit=10) == 10 + 49 * 3
     assert endpoint.published == list(range(157))
 
 
-def test_an_endpoint_that_takes_nothing_gets_the_limit() -> None:
+def test_an_endpoint_that_receives_nothing_gets_the_limit() -> None:
     assert Endpoint(per_round=0, rounds=5).load(limit=10) == 10
 
 
-def test_it_publishes_nothing_once_it_is_over() -> None:
+def test_nothing_is_published_after_the_end() -> None:
     assert Endpoint(per_round=1, rounds=0).load(limit=10) == 0

@@ -1,4 +1,4 @@
-"""Ratios of two commits' runs."""
+"""Ratios of the runs of two commits."""
 
 from bench.compare import ratios
 
@@ -18,14 +18,14 @@ def test_parts_and_results_each_have_a_line() -> None:
     assert [row.split(" | ")[0] for row in rows(ratios([(old, new)]))] == ["| 1: cpu api", "| 2: cpu api"]
 
 
-def test_what_is_the_same_in_every_run_is_left_out() -> None:
+def test_a_constant_figure_is_omitted() -> None:
     run = {"webhooks": 100, "doubled": 0}
     assert rows(ratios([([run], [run])])) == []
 
 
-def test_a_figure_that_only_one_commit_has_is_left_out() -> None:
+def test_a_figure_of_one_commit_only_is_omitted() -> None:
     assert rows(ratios([([{"new": 1}], [{"newer": 1}])])) == []
 
 
-def test_nothing_is_compared_with_zero() -> None:
+def test_a_zero_has_no_ratio() -> None:
     assert rows(ratios([([{"doubled": 0}], [{"doubled": 2}])])) == ["| doubled | 0 (n=1) | 2 (n=1) | – |"]

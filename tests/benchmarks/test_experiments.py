@@ -1,4 +1,4 @@
-"""Short runs of whole experiments: they end, and their figures have the right shape."""
+"""Short runs of the experiments: they end, and their figures are complete."""
 
 import shutil
 from pathlib import Path
@@ -25,11 +25,11 @@ def _servers() -> None:
     if not parts.postgres():
         left_out("PostgreSQL")
     if not shutil.which("cc"):
-        pytest.skip("the receiver of the experiments needs a C compiler")
+        pytest.skip("the sink of the experiments needs a C compiler")
 
 
 def kept(experiment: Experiment, folder: Path, **arguments: Any) -> list[Run]:
-    """The runs that an experiment keeps; they say that the database was durable."""
+    """Run an experiment and return the runs that it keeps."""
     run_experiment(experiment, {"webhooks": 3, "warm": 100, **arguments}, folder)
     runs = read_runs(folder)
     for run in runs:

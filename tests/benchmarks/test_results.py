@@ -1,4 +1,4 @@
-"""What a run keeps: its parameters, its figures, its command, and what it was made with."""
+"""A kept run has its parameters, figures, command and environment."""
 
 import json
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def test_a_run_keeps_parameters_and_figures_apart(tmp_path: Path) -> None:
     assert run["figures"] == {"p99_ms": 12.5}
 
 
-def test_a_run_says_what_it_was_made_with(tmp_path: Path) -> None:
+def test_a_run_has_its_environment(tmp_path: Path) -> None:
     run_experiment(one, {"way": Way.SLOW}, tmp_path)
     (run,) = json.loads((tmp_path / "one.json").read_text())
     assert run["settings"] == {"kafka": {}}
@@ -83,7 +83,7 @@ def test_a_figure_may_share_a_parameters_name() -> None:
     assert (parameters, figures) == ({"requests": 200}, {"requests": 2000})
 
 
-def test_a_command_has_what_differs_from_the_defaults() -> None:
+def test_a_command_has_options_that_differ_from_defaults() -> None:
     plain = {"way": "fast", "rate": 50, "loud": False}
     assert command_line(one, plain) == 'make bench ARGS="one fast"'
     assert command_line(one, {**plain, "rate": 30.5, "loud": True}) == 'make bench ARGS="one fast --rate 30.5 --loud"'
@@ -91,7 +91,7 @@ def test_a_command_has_what_differs_from_the_defaults() -> None:
     assert command_line(several, {"rate": [1, 2]}) == 'make bench ARGS="several --rate 1 --rate 2"'
 
 
-def test_a_command_keeps_its_result_where_it_is_told(tmp_path: Path) -> None:
+def test_a_command_keeps_its_result_in_the_given_folder(tmp_path: Path) -> None:
     app = typer.Typer()
     app.command()(as_command(one))
     assert CliRunner().invoke(app, ["slow", "--results", str(tmp_path)]).exit_code == 0

@@ -1,4 +1,4 @@
-"""The experiments' servers run as in production; the tests' servers stay fast."""
+"""Servers of experiments have production settings; servers of tests are fast."""
 
 from collections.abc import Iterator
 
@@ -29,10 +29,10 @@ def test_the_database_of_experiments_is_durable(server: Postgres) -> None:
     assert durable.items() <= postgres_settings(server.url()).items()
 
 
-def test_the_database_of_tests_stays_fast() -> None:
+def test_the_database_of_tests_is_not_durable() -> None:
     assert FAST["fsync"] == "off"
 
 
-def test_bench_leaves_the_broker_of_tests_as_it_is() -> None:
+def test_bench_does_not_change_the_broker_of_tests() -> None:
     assert "-Xmx256m" in real.kafka.LIGHT
     assert "num.io.threads" not in real.kafka.PROPERTIES

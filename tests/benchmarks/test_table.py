@@ -1,4 +1,4 @@
-"""Tables of runs: medians, ranges, and nothing mixed that differs."""
+"""Tables of runs: medians and ranges of comparable runs."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ def test_a_cell_without_values_is_a_dash() -> None:
     assert cell([]) == "–"
 
 
-def test_a_cell_of_no_numbers_names_each_value_once() -> None:
+def test_a_cell_of_other_values_has_each_value_once() -> None:
     assert cell([True, True]) == "true"
     assert cell([True, False]) == "true, false"
 
@@ -63,20 +63,20 @@ def test_runs_of_the_same_parameters_share_a_line() -> None:
     ]
 
 
-def test_runs_of_other_parameters_have_a_line_of_their_own() -> None:
+def test_runs_with_other_parameters_have_their_own_line() -> None:
     assert len(lines(run(), run(parameters={"webhooks": 1}))) == 2
 
 
-def test_runs_of_other_settings_have_a_line_of_their_own() -> None:
+def test_runs_with_other_settings_have_their_own_line() -> None:
     assert len(lines(run(), run(settings={"stages": {"SCORM_WEBHOOKS_SLOTS": "64"}}))) == 2
 
 
-def test_runs_of_another_commit_have_a_line_of_their_own() -> None:
+def test_runs_of_another_commit_have_their_own_line() -> None:
     found = lines(of_commit("a" * 40), of_commit("b" * 40), of_commit("b" * 40, dirty=True))
     assert [row.split(" | ")[1] for row in found] == ["aaaaaaaaaa", "bbbbbbbbbb", "bbbbbbbbbb and changes"]
 
 
-def test_a_line_says_nothing_of_figures_it_lacks() -> None:
+def test_a_missing_figure_is_a_dash() -> None:
     found = lines(run(), run(parameters={"webhooks": 1}, figures={"per_second": 1, "doubled": 0}))
     assert [row.split(" | ")[-1] for row in found] == ["– |", "0 (n=1) |"]
 

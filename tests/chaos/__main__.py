@@ -1,4 +1,4 @@
-"""`python -m chaos`: plays the scenarios, prints a line for each, and the table at the end."""
+"""`python -m chaos`: runs the scenarios and prints a line for each, and a table at the end."""
 
 import argparse
 import random
@@ -13,11 +13,13 @@ from chaos.table import line, table
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
     parser.add_argument("names", nargs="*", help="only these scenarios")
-    parser.add_argument("--short", action="store_true", help="as CI plays them")
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the dice; any, unless given")
+    parser.add_argument("--short", action="store_true", help="the short forms, as in CI")
+    parser.add_argument(
+        "--seed", type=int, default=random.randrange(10**6), help="of the random choices (default: random)"
+    )
     parser.add_argument("--list", action="store_true", help="name the scenarios and end")
     given = parser.parse_args()
-    known = scenarios(patient=not given.short)
+    known = scenarios(long=not given.short)
     if unknown := set(given.names) - {scenario.name for scenario in known}:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     chosen = [scenario for scenario in known if not given.names or scenario.name in given.names]
@@ -26,7 +28,7 @@ def main() -> int:
         return 0
     print(f"seed {given.seed}", flush=True)
     rows = []
-    # Whoever ends this ends all that it started.
+    # A signal to this process must end all that it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with Servers(given.seed) as servers:
         for scenario in chosen:

@@ -1,4 +1,4 @@
-"""Brokers that die, and a topic that is made anew."""
+"""Brokers that are killed, and a topic that is recreated."""
 
 import time
 from itertools import cycle, islice
@@ -12,7 +12,7 @@ from real.kafka_cluster import KafkaCluster
 
 
 def kill(scenario_run: ScenarioRun, times: int) -> None:
-    """kill -9 of the only one, and back on the same data."""
+    """kill -9 of the only broker, and a start on the same data."""
     kafka = scenario_run.loaded.kafka
     assert isinstance(kafka, Kafka)
     for _ in range(times):
@@ -20,14 +20,14 @@ def kill(scenario_run: ScenarioRun, times: int) -> None:
         at = time.time()
         kafka.kill()
         scenario_run.kills += 1
-        until(lambda: not scenario_run.loaded.system.is_ready("deliver"), 30, "deliver says that it cannot work")
+        until(lambda: not scenario_run.loaded.system.is_ready("deliver"), 30, "deliver is not ready")
         kafka.start()
         for stage, done in before.items():
             scenario_run.await_progress(stage, done, at)
 
 
 def kill_leader(scenario_run: ScenarioRun, times: int) -> None:
-    """Whoever leads `subscriptions`, or the first of `deliveries`, of three with two copies in sync at least."""
+    """kill -9 of the leader of `subscriptions` or `deliveries`, of three brokers with at least two in-sync replicas."""
     cluster = scenario_run.loaded.kafka
     assert isinstance(cluster, KafkaCluster)
     for topic in islice(cycle(("subscriptions", "deliveries")), times):
@@ -39,19 +39,19 @@ def kill_leader(scenario_run: ScenarioRun, times: int) -> None:
         for stage, done in before.items():
             scenario_run.await_progress(stage, done, at)
         cluster.start_node(leader)
-        until(lambda: all_in_sync(scenario_run), 60, "every copy in sync again")
+        until(lambda: all_in_sync(scenario_run), 60, "every replica in sync again")
 
 
-def make_subscriptions_anew(scenario_run: ScenarioRun) -> None:
-    """Deleted and created empty: a stage that goes on would match nothing and lose every event in silence."""
+def recreate_subscriptions(scenario_run: ScenarioRun) -> None:
+    """Delete and create `subscriptions`: a stage that continued with the empty topic would lose every event."""
     topic = f"{scenario_run.loaded.prefix}subscriptions"
-    # A restart raises the epochs of the leaders: to consumers a new topic, which begins at the first, seems old.
+    # A restart raises leader epochs; to consumers the new topic, at its first epoch, seems stale.
     kill(scenario_run, times=1)
     before = {stage: scenario_run.supervisor.progress(stage) for stage in ("fan-out", "deliver", "record")}
     admin = AdminClient({"bootstrap.servers": scenario_run.loaded.kafka.bootstrap})
     at = time.time()
     admin.delete_topics([topic])[topic].result(30)
-    until(lambda: topic not in admin.list_topics(timeout=10).topics, 30, "the topic gone")
+    until(lambda: topic not in admin.list_topics(timeout=10).topics, 30, "the topic deleted")
     scenario_run.loaded.system.run("topics", "apply")
     scenario_run.supervisor.wait_until_ready()
     for stage in STAGES:

@@ -1,6 +1,6 @@
-"""Judges a run from what was written down outside of it: acknowledgements, receipts and the rows of the database.
+"""Checks a run from the outside: acknowledgements, receipts and the rows of the database.
 
-It imports nothing of the program that it judges, and can be run by hand: `python checker.py FOLDER DATABASE_URL`.
+It does not import the product, and can be run by hand: `python checker.py FOLDER DATABASE_URL`.
 """
 
 import json
@@ -20,7 +20,7 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Receipt:
-    """One request as a customer's server saw it; `sha` is its body's."""
+    """One request that an endpoint received; `sha` is the hash of its body."""
 
     path: str
     event: str
@@ -46,9 +46,9 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Evidence:
-    """`published` were handed to the producer, `acknowledged` came back; `wanted` has every published event's pairs.
+    """`published` and `acknowledged` events; `wanted` has the (event, webhook) pairs of each published event.
 
-    `paths` says which webhook a path belongs to; `attempts` are (delivery id, generation, number).
+    `paths` has the webhook of each path; `attempts` are (delivery id, generation, number).
     """
 
     published: frozenset[str]
@@ -62,7 +62,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the evidence says; `doubled` counts the accepted requests of a pair beyond its first."""
+    """The result; `repeated` counts the accepted requests of a pair after its first."""
 
     owed: frozenset[Pair]
     states: Counter[str]
@@ -70,13 +70,13 @@ class Verdict:
     unsettled: frozenset[Pair]
     unreceived: frozenset[Pair]
     stored_twice: frozenset[Pair]
-    ghosts: frozenset[str]
+    unexpected: frozenset[str]
     altered: frozenset[str]
-    doubled: Counter[Pair]
+    repeated: Counter[Pair]
 
     @property
     def lost(self) -> frozenset[Pair]:
-        """Owed, and neither received nor visibly held, dead or discarded."""
+        """Pairs that are neither received nor held, dead or discarded."""
         return self.missing | self.unsettled | self.unreceived
 
     @property
@@ -85,13 +85,13 @@ class Verdict:
         return len(self.owed) == sum(self.states[state] for state in FINAL)
 
     def complaints(self) -> list[str]:
-        """What is wrong, one line each; doubled requests are no fault in themselves."""
+        """One line for each kind of fault; a repeated request alone is not one."""
         found: dict[str, frozenset[Pair] | frozenset[str]] = {
             "owed and not in the database": self.missing,
             "owed and in no final state": self.unsettled,
-            "delivered, says the database, and never received": self.unreceived,
+            "delivered in the database and never received": self.unreceived,
             "stored twice": self.stored_twice,
-            "that nobody published or wanted": self.ghosts,
+            "without a published event that was wanted": self.unexpected,
             "whose body was not always the same": self.altered,
         }
         lines = [
@@ -103,7 +103,7 @@ class Verdict:
 
 
 def check(evidence: Evidence) -> Verdict:
-    """Judge the evidence."""
+    """Check the evidence."""
     owed = frozenset(pair for pair in evidence.wanted if pair[0] in evidence.acknowledged)
     stored = Counter((row.event, row.webhook) for row in evidence.deliveries)
     states = {(row.event, row.webhook): row.state for row in evidence.deliveries}
@@ -120,14 +120,14 @@ def check(evidence: Evidence) -> Verdict:
         unsettled=frozenset(pair for pair in owed if pair in states and states[pair] not in FINAL),
         unreceived=frozenset(pair for pair, state in states.items() if state == "delivered" and not accepted[pair]),
         stored_twice=frozenset(pair for pair, count in stored.items() if count > 1),
-        ghosts=frozenset(ghosts(evidence)),
+        unexpected=frozenset(unexpected(evidence)),
         altered=frozenset(event for event, shas in bodies.items() if len(shas) > 1),
-        doubled=Counter({pair: count - 1 for pair, count in accepted.items() if count > 1}),
+        repeated=Counter({pair: count - 1 for pair, count in accepted.items() if count > 1}),
     )
 
 
-def ghosts(evidence: Evidence) -> Iterator[str]:
-    """Whatever was received or stored and can be traced to no published event that its webhook wants."""
+def unexpected(evidence: Evidence) -> Iterator[str]:
+    """Requests, deliveries and attempts without a published event that their webhook wants."""
     for receipt in evidence.receipts:
         webhook = evidence.paths.get(receipt.path)
         if webhook is None or not _is_traced(evidence, receipt.event, webhook):
@@ -145,11 +145,11 @@ def _is_traced(evidence: Evidence, event: str, webhook: str) -> bool:
     return event in evidence.published and (event, webhook) in evidence.wanted
 
 
-# -- where the evidence comes from ---------------------------------------------------------------------------
+# -- reading the evidence ----------------------------------------------------------------------------------
 
 
 def read(folder: Path, database_url: str) -> Evidence:
-    """What a run left: files of one line each in `folder`, two tables in the database."""
+    """Read the evidence: files of lines in `folder`, and two tables of the database."""
     with psycopg.connect(database_url) as connection:
         deliveries = connection.execute("SELECT id, event_id, webhook_id, state FROM deliveries").fetchall()
         attempts = connection.execute("SELECT delivery_id, generation, number FROM attempts").fetchall()
@@ -165,7 +165,7 @@ def read(folder: Path, database_url: str) -> Evidence:
 
 
 def read_receipts(folder: Path) -> list[Receipt]:
-    """Every request that a customer's server saw."""
+    """Every request that the endpoints received."""
     return [Receipt(**json.loads(line)) for line in _lines(folder / "receipts")]
 
 
@@ -182,7 +182,8 @@ def _pairs(path: Path) -> Iterator[Pair]:
 def main() -> int:
     verdict = check(read(Path(sys.argv[1]), sys.argv[2]))
     print(
-        f"owed {len(verdict.owed)}, {dict(verdict.states)}, lost {len(verdict.lost)}, doubled {verdict.doubled.total()}"
+        f"owed {len(verdict.owed)}, {dict(verdict.states)}, lost {len(verdict.lost)}, "
+        f"repeated {verdict.repeated.total()}"
     )
     print(*verdict.complaints(), sep="\n")
     return 1 if verdict.complaints() else 0

@@ -12,23 +12,23 @@ WRONG_CLOCK = Path(__file__).with_name("wrong_clock")
 
 
 def wrong(scenario_run: ScenarioRun, cases: Sequence[tuple[str, int]], seconds: float) -> None:
-    """Minutes fast or slow: the stage is not ready, and does nothing."""
+    """A clock minutes fast or slow: the stage is not ready and does nothing."""
     for stage, offset in cases:
-        _mislead(scenario_run, stage, offset, seconds)
+        _set_clock(scenario_run, stage, offset, seconds)
 
 
-def _mislead(scenario_run: ScenarioRun, stage: str, offset: int, seconds: float) -> None:
+def _set_clock(scenario_run: ScenarioRun, stage: str, offset: int, seconds: float) -> None:
     fake = {"PYTHONPATH": str(WRONG_CLOCK), "WRONG_CLOCK_SECONDS": str(offset)}
     assert scenario_run.supervisor.stop(stage) == 0
     before, sent = scenario_run.supervisor.progress(stage), len(read_receipts(scenario_run.loaded.folder))
     scenario_run.supervisor.start(stage, **fake)
     message = f"clock is {'+' if offset > 0 else '-'}"
-    until(lambda: message in scenario_run.loaded.system.problem(stage), 30, f"{stage} says that its clock is wrong")
-    scenario_run.last(seconds)
+    until(lambda: message in scenario_run.loaded.system.problem(stage), 30, f"{stage} reports the wrong clock")
+    scenario_run.hold_for(seconds)
     assert message in scenario_run.loaded.system.problem(stage)
-    assert scenario_run.supervisor.progress(stage) == before, f"{stage} worked on"
+    assert scenario_run.supervisor.progress(stage) == before, f"{stage} continued"
     if stage == "deliver":
-        assert len(read_receipts(scenario_run.loaded.folder)) == sent, "requests left"
+        assert len(read_receipts(scenario_run.loaded.folder)) == sent, "requests were sent"
     assert scenario_run.supervisor.stop(stage) == 0
     at = time.time()
     scenario_run.supervisor.start(stage)

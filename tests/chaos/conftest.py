@@ -1,4 +1,4 @@
-"""Shows the table of the scenarios that were played, whether they failed or not."""
+"""Prints the table of the scenarios, also of failed ones."""
 
 import pytest
 
@@ -15,5 +15,5 @@ def rows(pytestconfig: pytest.Config) -> list[Row]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if rows := config.stash.get(ROWS, []):
-        terminalreporter.section("what failures cost")
+        terminalreporter.section("chaos scenarios")
         terminalreporter.write_line(table(rows))

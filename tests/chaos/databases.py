@@ -1,4 +1,4 @@
-"""The database goes away, or comes back as it was some time ago."""
+"""The database stops, or is restored from an older dump."""
 
 import subprocess
 import time
@@ -13,40 +13,40 @@ from e2e.system import until
 
 
 def stop(scenario_run: ScenarioRun, seconds: float) -> None:
-    """Events are delivered all the same, and recorded afterwards."""
+    """Events are delivered without it, and recorded afterwards."""
     scenario_run.loaded.postgres.stop()
     began_at = time.time()
-    until(lambda: not scenario_run.loaded.system.is_ready("record"), 30, "record says that it cannot work")
+    until(lambda: not scenario_run.loaded.system.is_ready("record"), 30, "record is not ready")
     sent, recorded = scenario_run.supervisor.progress("deliver"), scenario_run.supervisor.progress("record")
     until(lambda: scenario_run.supervisor.progress("deliver") > sent + 100, 30, "deliveries without a database")
-    scenario_run.last(max(0, began_at + seconds - time.time()))
+    scenario_run.hold_for(max(0, began_at + seconds - time.time()))
     scenario_run.loaded.postgres.start()
     scenario_run.await_progress("record", recorded, time.time())
 
 
 def restore(scenario_run: ScenarioRun) -> None:
-    """An older dump: what was recorded since is read again, and the topic is made what the database says."""
+    """Restore an older dump: `record` reads again from the start, and the topic is reconciled."""
     scenario_run.customer("known")
     young = scenario_run.loaded.account()
     dump = scenario_run.loaded.folder / f"{scenario_run.name}.dump"
     _run("pg_dump", "-Fc", "-f", dump, scenario_run.loaded.database_url)
     scenario_run.loaded.webhook(young, f"{scenario_run.name}-forgotten")
     recorded = scenario_run.supervisor.progress("record")
-    until(lambda: scenario_run.supervisor.progress("record") > recorded + 100, 60, "work that the dump does not know")
+    until(lambda: scenario_run.supervisor.progress("record") > recorded + 100, 60, "records after the dump")
 
     began_at = time.time()
     for stage in ("publish", "record"):
         assert scenario_run.supervisor.stop(stage) == 0
     _run("pg_restore", "--clean", "--if-exists", "-d", scenario_run.loaded.database_url, dump)
     read_again(scenario_run)
-    said = scenario_run.loaded.system.run("publish", "--reconcile", "--yes")
-    assert ", 1 deleted" in said, said
+    output = scenario_run.loaded.system.run("publish", "--reconcile", "--yes")
+    assert ", 1 deleted" in output, output
     scenario_run.supervisor.start("record", "publish")
     scenario_run.await_progress("record", 0, began_at)
 
 
 def restore_with_deletions(scenario_run: ScenarioRun) -> None:
-    """A webhook that was deleted after the dump is back, with events, though the topic's tombstone is newer."""
+    """A webhook deleted after the dump is back and gets events, although the topic's tombstone is newer."""
     account, run = scenario_run.loaded.account(), scenario_run.loaded.system.run
     webhook = scenario_run.loaded.webhook(account, f"{scenario_run.name}-back")
     dump = scenario_run.loaded.folder / f"{scenario_run.name}.dump"
@@ -71,21 +71,21 @@ def restore_with_deletions(scenario_run: ScenarioRun) -> None:
 
 
 def read_again(scenario_run: ScenarioRun) -> None:
-    """What `kafka-consumer-groups --reset-offsets --to-earliest` does for the group of record."""
+    """Set the offsets of record's group to the earliest, as `kafka-consumer-groups --reset-offsets` does."""
     admin = AdminClient({"bootstrap.servers": scenario_run.loaded.kafka.bootstrap})
     group = f"{scenario_run.loaded.prefix}record"
     found = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result(30)
     begin = [TopicPartition(tp.topic, tp.partition, 0) for tp in found.topic_partitions or []]
 
     def is_done() -> bool:
-        """Refused as long as the group keeps the place of a member that has a static name."""
+        """The broker refuses while the group has a static member."""
         altered = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, begin)])[group]
         try:
             return not any(tp.error for tp in altered.result(30).topic_partitions or [])
         except KafkaException:
             return False
 
-    until(is_done, 30, "the group of record is back at the beginning")
+    until(is_done, 30, "the group of record at the earliest offsets")
 
 
 def _run(program: str, *arguments: str | Path) -> None:

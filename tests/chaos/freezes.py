@@ -1,4 +1,4 @@
-"""Stages that stand still for a while and then go on as if nothing had been: SIGSTOP and SIGCONT."""
+"""Stages are stopped for a while and then continue: SIGSTOP and SIGCONT."""
 
 import time
 
@@ -13,7 +13,7 @@ LEASE_LOST = 3
 
 
 def deliver(scenario_run: ScenarioRun, seconds: float) -> None:
-    """Another member takes over; the sleeper wakes up with requests in hand that are not its own any more."""
+    """Another member takes over; the frozen one continues with requests of partitions that it lost."""
     with scenario_run.member("rival") as rival:
         rival.start(["deliver"])
         until(lambda: owned(rival) > 0, 60, "partitions at the rival")
@@ -21,14 +21,14 @@ def deliver(scenario_run: ScenarioRun, seconds: float) -> None:
         scenario_run.may_duplicate(at)
         until(lambda: owned(rival) == PARTITIONS, 60, "every partition at the rival")
         scenario_run.await_progress("deliver", before, at)
-        scenario_run.last(max(0, at + seconds - time.time()))
-        scenario_run.supervisor.thaw("deliver")
-        until(lambda: owned(rival) < PARTITIONS, 60, "the sleeper is back in the group")
+        scenario_run.hold_for(max(0, at + seconds - time.time()))
+        scenario_run.supervisor.resume("deliver")
+        until(lambda: owned(rival) < PARTITIONS, 60, "the frozen member is back in the group")
         assert rival.stop("deliver") == 0
 
 
 def publish(scenario_run: ScenarioRun, seconds: float) -> None:
-    """A rival takes the lease over and publishes; the sleeper must not write what is older."""
+    """A rival takes the lease and publishes; the frozen publisher must not write older versions."""
     webhook = scenario_run.customer("watched")
     with scenario_run.member("rival") as rival:
         rival.start(["publish"])
@@ -36,13 +36,13 @@ def publish(scenario_run: ScenarioRun, seconds: float) -> None:
         until(lambda: holder(scenario_run) == rival.pid("publish"), 60, "the rival has the lease")
         scenario_run.change(webhook)
         scenario_run.await_progress("publish", before, at)
-        scenario_run.last(max(0, at + seconds - time.time()))
+        scenario_run.hold_for(max(0, at + seconds - time.time()))
         exits = scenario_run.supervisor.exits["publish", LEASE_LOST]
-        scenario_run.supervisor.thaw("publish")
+        scenario_run.supervisor.resume("publish")
         until(
             lambda: scenario_run.supervisor.exits["publish", LEASE_LOST] > exits,
             30,
-            "the sleeper found its lease gone and exited",
+            "the frozen publisher exited without its lease",
         )
         scenario_run.change(webhook)
         assert holder(scenario_run) == rival.pid("publish")
@@ -50,5 +50,5 @@ def publish(scenario_run: ScenarioRun, seconds: float) -> None:
 
 
 def owned(system: System) -> int:
-    """How many partitions a member of deliver has, by its own words."""
+    """Number of partitions that a member of `deliver` owns, from its log."""
     return sum(NEWS[fact["event"]] * fact["count"] for fact in system.log_events("deliver") if fact["event"] in NEWS)

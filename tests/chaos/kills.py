@@ -1,4 +1,4 @@
-"""Stages that are killed, or stopped as they should be, in mid-work."""
+"""Stages are killed or restarted under load."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +19,9 @@ def kill(scenario_run: ScenarioRun, stage: str, times: int) -> None:
 
 
 def kill_all(scenario_run: ScenarioRun, times: int, publish_times: int) -> None:
-    """Each stage at a pace of its own, without regard for the others."""
+    """Kill all stages concurrently, each at its own pace."""
     with restless_customer(scenario_run), ThreadPoolExecutor() as pool:
-        # A killed publisher's lease lasts for 15 seconds more.
+        # The lease of a killed publisher lasts 15 seconds more.
         killers = [
             pool.submit(_kill, scenario_run, stage, publish_times if stage == "publish" else times) for stage in STAGES
         ]
@@ -31,33 +31,33 @@ def kill_all(scenario_run: ScenarioRun, times: int, publish_times: int) -> None:
 
 def _kill(scenario_run: ScenarioRun, stage: str, times: int) -> None:
     for _ in range(times):
-        scenario_run.last(scenario_run.dice.random())
+        scenario_run.hold_for(scenario_run.random.random())
         scenario_run.kill(stage)
 
 
 def restart_in_turn(scenario_run: ScenarioRun, rounds: int) -> None:
-    """SIGTERM, with requests in flight that take their time."""
-    scenario_run.customer("slow", "think=2500", types="package.updated")
+    """Restart each stage by SIGTERM, with slow requests in flight."""
+    scenario_run.customer("slow", "delay=2500", types="package.updated")
     with restless_customer(scenario_run):
         for _ in range(rounds):
-            for stage in scenario_run.dice.sample(STAGES, len(STAGES)):
+            for stage in scenario_run.random.sample(STAGES, len(STAGES)):
                 scenario_run.restart(stage)
 
 
-def poison(scenario_run: ScenarioRun, times: int) -> None:
-    """What nobody can read is parked; an endpoint that refuses some events has them as dead letters."""
+def invalid_events(scenario_run: ScenarioRun, times: int) -> None:
+    """Invalid records are stored as invalid; events that an endpoint refuses become dead letters."""
     scenario_run.customer("strict", "refuse=40")
     for stage in ("fan-out", "record") * times:
         scenario_run.kill(stage)
-    until(lambda: scenario_run.loaded.load.poisoned >= 5, 60, "some poison")
-    # While others are delivered: an endpoint that only fails is paused, and what it is owed is held.
+    until(lambda: scenario_run.loaded.load.invalid_written >= 5, 60, "some invalid records")
+    # Other events are delivered meanwhile: an endpoint that always fails would be paused.
     until(lambda: scenario_run.loaded.states(scenario_run.name).get("dead", 0) > 0, 60, "dead letters")
     scenario_run.end()
-    until(lambda: to_invalid_record(scenario_run) >= scenario_run.loaded.load.poisoned, 30, "all of it parked")
+    until(lambda: invalid_count(scenario_run) >= scenario_run.loaded.load.invalid_written, 30, "all stored as invalid")
 
 
-def to_invalid_record(scenario_run: ScenarioRun) -> int:
-    """How many records the topic of the invalid ones ever had."""
+def invalid_count(scenario_run: ScenarioRun) -> int:
+    """Number of records that the topic of invalid records ever had."""
     asker = Consumer({"bootstrap.servers": scenario_run.loaded.kafka.bootstrap, "group.id": "none"})
     topic = f"{scenario_run.loaded.prefix}session-events.invalid"
     ends = [asker.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1] for number in range(3)]
@@ -67,16 +67,16 @@ def to_invalid_record(scenario_run: ScenarioRun) -> int:
 
 @contextmanager
 def restless_customer(scenario_run: ScenarioRun) -> Iterator[None]:
-    """Somebody who pauses and enables a webhook now and then, and leaves it enabled: work for `publish`."""
+    """Pause and enable a webhook repeatedly, as work for `publish`; leave it enabled."""
     webhook, enough = scenario_run.customer("restless"), Event()
 
-    def fidget() -> None:
+    def pause_now_and_then() -> None:
         while not enough.wait(FIDGET_SECONDS):
             scenario_run.loaded.system.run("webhooks", "pause", webhook)
             scenario_run.loaded.system.run("webhooks", "enable", webhook)
 
     with ThreadPoolExecutor() as pool:
-        fidgeting = pool.submit(fidget)
+        fidgeting = pool.submit(pause_now_and_then)
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""Events published all the time, with a note of each that the broker acknowledged and of who wants it."""
+"""Publishes events, and records which are acknowledged and which webhooks want them."""
 
 import random
 import threading
@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, Producer
 from e2e.learning_platform import completed, encoded, launched
 
 TYPES = ("session.launched", "session.completed", "package.updated")
-POISON = (
+INVALID_EVENTS = (
     b"",
     b"\x00\x00\x00\x00\x07not ours",
     b"\xc3\x01too short",
@@ -26,10 +26,10 @@ FLUSH_SECONDS = 120.0
 
 
 class Load:
-    """`start` and `stop` an act's load; its events are called after the act. Accounts in `busy` get them."""
+    """The load of a scenario, whose name is the prefix of its event ids. Accounts in `busy` get events."""
 
     def __init__(self, folder: Path, bootstrap: str, topic: str) -> None:
-        # A restless broker must not make this producer give up: what is not acknowledged is not owed.
+        # Broker faults must not make this producer give up: unacknowledged events are not expected.
         config = {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 0, "log_level": 2}
         self._producer = Producer(config)
         self._topic = topic
@@ -42,21 +42,21 @@ class Load:
         self.busy: frozenset[str] = frozenset()
         self.owed = 0
         self.events = 0
-        self.poisoned = 0
+        self.invalid_written = 0
 
     def wants(self, account: str, webhook: str, types: str = "") -> None:
-        """From now on that account's events are owed to the webhook too: all of them, or those of the types."""
+        """Expect the account's later events at this webhook: all, or those of `types`."""
         self._webhooks[account].append((webhook, frozenset(types.split(",") if types else TYPES)))
 
-    def start(self, scenario_run: str, seed: int, rate: float, copies: int, poison: float) -> None:
+    def start(self, scenario_run: str, seed: int, rate: float, copies: int, invalid_share: float) -> None:
         self._stopping.clear()
-        self.owed = self.events = self.poisoned = 0
-        arguments = (scenario_run, random.Random(seed), rate, copies, poison)
+        self.owed = self.events = self.invalid_written = 0
+        arguments = (scenario_run, random.Random(seed), rate, copies, invalid_share)
         self._thread = threading.Thread(target=self._publish, args=arguments, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """No more events; every one of them acknowledged."""
+        """Stop, and wait until every event is acknowledged."""
         self._stopping.set()
         if self._thread:
             self._thread.join()
@@ -68,44 +68,44 @@ class Load:
         for file in (self._published, self._acknowledged, self._wanted):
             file.close()
 
-    def _publish(self, scenario_run: str, dice: random.Random, rate: float, copies: int, poison: float) -> None:
+    def _publish(self, scenario_run: str, rng: random.Random, rate: float, copies: int, invalid_share: float) -> None:
         again: list[tuple[str, bytes]] = []
-        while not self._stopping.wait(dice.expovariate(rate)):
-            if dice.random() < poison:
-                self._produce(dice.choice(POISON))
-            if again and dice.random() < 0.5:
-                event, value = again.pop(dice.randrange(len(again)))
+        while not self._stopping.wait(rng.expovariate(rate)):
+            if rng.random() < invalid_share:
+                self._produce(rng.choice(INVALID_EVENTS))
+            if again and rng.random() < 0.5:
+                event, value = again.pop(rng.randrange(len(again)))
                 self._produce(value, event)
                 continue
-            event, value = self._next(scenario_run, dice)
+            event, value = self._next(scenario_run, rng)
             self._produce(value, event)
-            again += [(event, value)] * dice.randint(0, copies - 1)
+            again += [(event, value)] * rng.randint(0, copies - 1)
         for event, value in again:
             self._produce(value, event)
 
-    def _next(self, scenario_run: str, dice: random.Random) -> tuple[str, bytes]:
-        """A new event, and a note that it is published and of who wants it."""
+    def _next(self, scenario_run: str, rng: random.Random) -> tuple[str, bytes]:
+        """A new event; records that it is published and which webhooks want it."""
         self.events += 1
-        event, account = f"{scenario_run}:{self.events}", dice.choice(sorted(self.busy))
-        (type_,) = dice.choices(TYPES, weights=(60, 37, 3))
-        self._note(self._published, event)
+        event, account = f"{scenario_run}:{self.events}", rng.choice(sorted(self.busy))
+        (type_,) = rng.choices(TYPES, weights=(60, 37, 3))
+        self._write(self._published, event)
         for webhook, types in self._webhooks[account]:
             if type_ in types:
-                self._note(self._wanted, f"{event} {webhook}")
+                self._write(self._wanted, f"{event} {webhook}")
                 self.owed += 1
-        return event, encoded_as(type_, event, account, f"sess_{dice.randrange(1000)}")
+        return event, encoded_as(type_, event, account, f"sess_{rng.randrange(1000)}")
 
     def _produce(self, value: bytes, event: str | None = None) -> None:
-        def told(error: KafkaError | None, _: object) -> None:
+        def on_delivery(error: KafkaError | None, _: object) -> None:
             if error is None and event:
-                self._note(self._acknowledged, event)
+                self._write(self._acknowledged, event)
             elif error is None:
-                self.poisoned += 1
+                self.invalid_written += 1
 
-        self._producer.produce(self._topic, value, event or "poison", on_delivery=told)
+        self._producer.produce(self._topic, value, event or "invalid", on_delivery=on_delivery)
         self._producer.poll(0)
 
-    def _note(self, file: TextIO, line: str) -> None:
+    def _write(self, file: TextIO, line: str) -> None:
         file.write(line + "\n")
 
 

@@ -14,7 +14,7 @@ EXTRA_MEMBERS = 3
 
 
 def storm(scenario_run: ScenarioRun, seconds: float) -> None:
-    """Every second another member of deliver joins, or leaves as it should."""
+    """Every second a member of `deliver` joins or leaves cleanly."""
     ends_at = time.monotonic() + seconds
     with ExitStack() as stack:
         extras = [stack.enter_context(scenario_run.member(f"deliver-{number}")) for number in range(EXTRA_MEMBERS)]
@@ -24,7 +24,7 @@ def storm(scenario_run: ScenarioRun, seconds: float) -> None:
                 extra.launch("deliver")
             else:
                 extra.send("deliver", signal.SIGTERM)
-            scenario_run.last(1)
+            scenario_run.hold_for(1)
             if time.monotonic() > ends_at:
                 break
         before, at = scenario_run.supervisor.progress("deliver"), time.time()
@@ -34,7 +34,7 @@ def storm(scenario_run: ScenarioRun, seconds: float) -> None:
 
 
 def two_publishers(scenario_run: ScenarioRun) -> None:
-    """Two that start at once: one works, the other takes over when that one is told to stop."""
+    """Two publishers start together: one works, and the other takes over when it stops."""
     webhook, ours = scenario_run.customer("watched"), scenario_run.loaded.system
     assert scenario_run.supervisor.stop("publish") == 0
     with scenario_run.member("rival") as rival:
@@ -56,7 +56,7 @@ def two_publishers(scenario_run: ScenarioRun) -> None:
 
 
 def holder(scenario_run: ScenarioRun) -> int:
-    """Whose the lease is, by process id; 0: nobody's."""
+    """The process id of the lease holder; 0 without one."""
     with psycopg.connect(scenario_run.loaded.database_url) as connection:
         row = connection.execute("SELECT holder FROM leases WHERE expires_at > now()").fetchone()
     return int(row[0].split("/")[1]) if row else 0

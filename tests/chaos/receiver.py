@@ -1,7 +1,7 @@
-"""The customers' server, a process of its own: it writes down every request, and answers as the URL says.
+"""The endpoints, as a process: it records every request and responds as the URL says.
 
-`/crm?think=20` answers 200 after 20 ms; `flaky=7` fails a seventh of all events' first attempts, `refuse=50` every
-attempt at a fiftieth of the events. It prints its port, and ends when its standard input does.
+`/crm?delay=20` responds with 200 after 20 ms; `flaky=7` fails the first attempt of every seventh event,
+`refuse=50` every attempt of every fiftieth event. It prints its port, and ends with its standard input.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ async def serve(receipts: Path) -> None:
             body = await request.read()
             event, attempt = request.headers["webhook-id"], int(request.headers["webhook-attempt"])
             status = status_for(request, event, attempt)
-            await asyncio.sleep(int(request.query.get("think", "0")) / 1000)
+            await asyncio.sleep(int(request.query.get("delay", "0")) / 1000)
             line = {
                 "path": request.path,
                 "event": event,
@@ -46,7 +46,7 @@ async def serve(receipts: Path) -> None:
 
 
 def status_for(request: web.Request, event: str, attempt: int) -> int:
-    """The same for the same attempt at the same event, in every run."""
+    """The status depends on the event and the attempt only."""
 
     def one_in(parameter: str) -> bool:
         share = int(request.query.get(parameter, "0"))

@@ -1,4 +1,4 @@
-"""One scenario, played: what it did to the world, and what that cost."""
+"""Runs one scenario: its faults, and their cost."""
 
 import random
 import time
@@ -11,60 +11,60 @@ from chaos.checker import check, read
 from chaos.system import LoadedSystem
 from e2e.system import System, until
 
-# The longest that a stage may take between two commits (the design's figure); the request before it took its time.
+# The longest time between two commits; a request before the commit took time too.
 COMMIT_SECONDS = 1.0
 REQUEST_SECONDS = 0.1
 RECOVERY_SECONDS = 90.0
 SETTLE_SECONDS = 180.0
-# What has to be committed after a fault before the stage counts as recovered.
+# Records to commit after a fault until the stage counts as recovered.
 ENOUGH = {"fan-out": 20, "deliver": 20, "record": 20, "publish": 1}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A scenario's line in the table, and what the checker complains of."""
+    """A scenario's line in the table, and the checker's complaints."""
 
     scenario: str
     events: int
     deliveries: int
     kills: int
     lost: int
-    doubled: int
+    repeated: int
     allowed: int
     recovery_seconds: float
     complaints: tuple[str, ...] = ()
 
     @property
     def is_good(self) -> bool:
-        return not self.complaints and self.lost == 0 and self.doubled <= self.allowed
+        return not self.complaints and self.lost == 0 and self.repeated <= self.allowed
 
 
 class ScenarioRun:
-    """One scenario: faults are done to the world through this, and counted."""
+    """The faults of one scenario, and what they may cost."""
 
     def __init__(self, loaded: LoadedSystem, name: str, seed: int) -> None:
         self.loaded, self.supervisor, self.name, self.seed = loaded, loaded.supervisor, name, seed
-        self.dice = random.Random(seed)
+        self.random = random.Random(seed)
         self.kills = 0
         self._doubts: list[tuple[float, float]] = []
         self._recoveries: list[float] = []
         self._own: set[str] = set()
 
     def customer(self, path: str, behaviour: str = "", types: str = "") -> str:
-        """A webhook of an account of its own, busy as long as this scenario lasts."""
+        """Register a webhook of a new account, which has events during this scenario."""
         account = self.loaded.account()
         webhook = self.loaded.webhook(account, f"{self.name}-{path}", behaviour, types)
         self.add(account)
         return webhook
 
     def add(self, account: str) -> None:
-        """From now on as long as this scenario lasts the account has events."""
+        """Publish events of this account until the end of the scenario."""
         self.loaded.load.busy |= {account}
         self._own.add(account)
 
     @contextmanager
     def member(self, name: str) -> Iterator[System]:
-        """Another machine of the same deployment, with no stage yet."""
+        """Another machine of the same deployment, without stages."""
         folder = self.loaded.folder / f"{self.name}-{name}"
         folder.mkdir()
         system = System(folder, self.loaded.system.env)
@@ -73,26 +73,26 @@ class ScenarioRun:
         finally:
             system.close()
 
-    def last(self, seconds: float) -> None:
-        """How long an outage is: not to wait for something, but to let it do harm."""
+    def hold_for(self, seconds: float) -> None:
+        """Let a fault last this long."""
         time.sleep(seconds)
 
     def may_duplicate(self, since: float, until: float | None = None) -> None:
-        """A fault: what was accepted from a commit before it until its end may be sent again (design §4)."""
+        """Requests from the last commit before a fault until its end may be repeated."""
         self._doubts.append((since - COMMIT_SECONDS - REQUEST_SECONDS, (until or time.time()) + REQUEST_SECONDS))
 
     def kill(self, stage: str) -> None:
-        """kill -9 in mid-work, and wait until the stage commits again."""
+        """kill -9 under load, and wait until the stage commits again."""
         before = self.supervisor.progress(stage)
         at = self.supervisor.kill(stage)
         self.kills += 1
-        # A repeat of any other stage is told apart by deliver, or by the database.
+        # `deliver` or the database drops repeats of other stages.
         if stage == "deliver":
             self.may_duplicate(at)
         self.await_progress(stage, before, at)
 
     def restart(self, stage: str) -> None:
-        """SIGTERM, start, and wait until the stage commits again."""
+        """Restart a stage by SIGTERM, and wait until it commits again."""
         before, at = self.supervisor.progress(stage), time.time()
         code = self.supervisor.stop(stage)
         assert code == 0, f"{stage} ended with {code}"
@@ -100,23 +100,23 @@ class ScenarioRun:
         self.await_progress(stage, before, at)
 
     def change(self, webhook: str) -> None:
-        """Changes of a webhook that reach the topic."""
+        """Pause and enable a webhook; both changes must be published."""
         for verb in ("pause", "enable"):
             assert self.loaded.system.run("webhooks", verb, webhook, "--json")["propagated"], f"{verb} of {webhook}"
 
     def await_progress(self, stage: str, before: int, since: float) -> None:
-        """Wait until a stage has done more than it had `before`; the time `since` the fault is its recovery."""
+        """Wait for progress beyond `before`; record the time `since` the fault as the recovery."""
         enough = before + ENOUGH[stage]
-        until(lambda: self.supervisor.progress(stage) >= enough, RECOVERY_SECONDS, f"{stage} at work again")
+        until(lambda: self.supervisor.progress(stage) >= enough, RECOVERY_SECONDS, f"{stage} commits again")
         self._recoveries.append(time.time() - since)
 
     def end(self) -> None:
-        """No more events; those of the scenario's own customers will not be missed later."""
+        """Stop the events; the scenario's own accounts get none later."""
         self.loaded.load.stop()
         self.loaded.load.busy -= self._own
 
     def row(self) -> Row:
-        """Once it is over: what became of the act's events, and of all others."""
+        """The result of the scenario, after its end."""
         of_this = f"{self.name}:"
         evidence = read(self.loaded.folder, self.loaded.database_url)
         verdict = check(evidence)
@@ -130,7 +130,7 @@ class ScenarioRun:
             deliveries=self.loaded.load.owed,
             kills=self.kills,
             lost=len(verdict.lost),
-            doubled=sum(n for (event, _), n in verdict.doubled.items() if event.startswith(of_this)),
+            repeated=sum(n for (event, _), n in verdict.repeated.items() if event.startswith(of_this)),
             allowed=allowed,
             recovery_seconds=max(self._recoveries, default=0.0),
             complaints=tuple(verdict.complaints()),
@@ -139,30 +139,30 @@ class ScenarioRun:
 
 @dataclass(frozen=True)
 class Scenario:
-    """`play` does the faults; the load goes on meanwhile, in a cluster of three brokers if it is to be `apart`."""
+    """`play` injects the faults under load; `apart` uses its own cluster of three brokers."""
 
     name: str
     play: Callable[[ScenarioRun], None]
     rate: float = 60.0
     copies: int = 1
-    poison: float = 0.0
+    invalid_share: float = 0.0
     apart: bool = False
 
 
 def perform(loaded: LoadedSystem, scenario: Scenario, seed: int) -> Row:
-    """Play a scenario under load, let everything settle, and judge; what it waited for in vain is a complaint too."""
+    """Run a scenario under load, wait until all is settled, and check; a timeout is a complaint too."""
     scenario_run, complaints = ScenarioRun(loaded, scenario.name, seed), []
-    loaded.load.start(scenario.name, seed, scenario.rate, scenario.copies, scenario.poison)
+    loaded.load.start(scenario.name, seed, scenario.rate, scenario.copies, scenario.invalid_share)
     before = loaded.supervisor.progress("record")
     try:
-        until(lambda: loaded.supervisor.progress("record") > before + 100, RECOVERY_SECONDS, "work under way")
+        until(lambda: loaded.supervisor.progress("record") > before + 100, RECOVERY_SECONDS, "events being recorded")
         scenario.play(scenario_run)
         scenario_run.end()
         loaded.supervisor.wait_until_ready()
     except AssertionError as failed:
         complaints.append(str(failed))
         scenario_run.end()
-    # What never settles is for the checker to name.
+    # The checker names what never settles.
     with suppress(AssertionError):
         until(partial(loaded.is_settled, scenario.name), SETTLE_SECONDS)
     row = scenario_run.row()

@@ -1,46 +1,46 @@
-"""The servers that scenarios are played on, and the world that they share as long as it is sound."""
+"""The servers for scenarios, and a system that scenarios share until one fails."""
 
 from contextlib import ExitStack
 from types import TracebackType
 
 from chaos.scenario import Row, Scenario, perform
-from chaos.system import HastyKafka, LoadedSystem
+from chaos.system import FastSessionKafka, LoadedSystem
 from real.kafka_cluster import KafkaCluster
 from real.postgres import Postgres
 
 
 class Servers:
-    """A world in which something went wrong is left for study, and the next scenario gets a new one."""
+    """After a failure the system is kept for inspection, and the next scenario gets a new one."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._stack = ExitStack()
-        self._world: LoadedSystem | None = None
-        self._worlds = 0
+        self._loaded: LoadedSystem | None = None
+        self._systems = 0
 
     def __enter__(self) -> "Servers":
         self._postgres = Postgres()
         self._stack.callback(self._postgres.remove)
-        self._kafka = HastyKafka()
+        self._kafka = FastSessionKafka()
         self._stack.callback(self._kafka.remove)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._world:
-            self._world.close()
+        if self._loaded:
+            self._loaded.close()
         self._stack.close()
 
     def play(self, scenario: Scenario) -> Row:
-        return self._play_apart(scenario) if scenario.apart else self._play_on(scenario)
+        return self._play_apart(scenario) if scenario.apart else self._play_shared(scenario)
 
-    def _play_on(self, scenario: Scenario) -> Row:
-        self._worlds += self._world is None
-        loaded = self._world or LoadedSystem(self._kafka, self._postgres, f"w{self._worlds}.")
-        self._world = None
+    def _play_shared(self, scenario: Scenario) -> Row:
+        self._systems += self._loaded is None
+        loaded = self._loaded or LoadedSystem(self._kafka, self._postgres, f"w{self._systems}.")
+        self._loaded = None
         row = self._perform(loaded, scenario)
-        self._world = loaded if row.is_good else None
+        self._loaded = loaded if row.is_good else None
         return row
 
     def _play_apart(self, scenario: Scenario) -> Row:

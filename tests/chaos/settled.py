@@ -1,16 +1,16 @@
-"""Whether all that became of an act's events is final."""
+"""Whether all deliveries of a scenario are final."""
 
 from typing import Any, Protocol
 
 from chaos.checker import FINAL
 
-# One statement, so that all of it is of one moment: between two, what is held would have gone on.
+# One statement, for one snapshot: between two statements a held delivery could be released.
 SETTLED = """
     SELECT (SELECT count(*) FROM deliveries WHERE event_id LIKE %(events)s) = %(owed)s
        AND NOT EXISTS (
            SELECT FROM deliveries WHERE event_id LIKE %(events)s AND state != ALL(%(final)s)
        )
-       -- What a webhook holds that can take it is on its way; of a pause that nobody ended nothing leaves.
+       -- Held deliveries of an active webhook will be released; those of an open pause will not.
        AND NOT EXISTS (
            SELECT FROM deliveries JOIN webhooks ON webhooks.id = deliveries.webhook_id
            LEFT JOIN pauses ON pauses.id = deliveries.pause_id
@@ -21,12 +21,12 @@ SETTLED = """
 
 
 class Connection(Protocol):
-    """A psycopg connection, as far as it is used here."""
+    """The part of a psycopg connection that is used here."""
 
     def execute(self, query: str, params: dict[str, Any]) -> Any: ...
 
 
 def is_settled(connection: Connection, scenario_run: str, owed: int) -> bool:
-    """Whether `owed` deliveries of the act's events are known, and nothing can change them any more."""
+    """Whether `owed` deliveries of the scenario are stored and can no longer change."""
     values = {"events": f"{scenario_run}:%", "owed": owed, "final": list(FINAL)}
     return bool(connection.execute(SETTLED, values).fetchone()[0])

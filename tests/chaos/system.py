@@ -1,4 +1,4 @@
-"""A whole system under load: broker, database, stages, customers."""
+"""A whole system under load: broker, database, stages, endpoints."""
 
 import shutil
 import subprocess
@@ -17,19 +17,19 @@ from real.kafka import Kafka
 from real.kafka_cluster import KafkaCluster
 from real.postgres import Postgres
 
-THINK_MS = 20
+DELAY_MS = 20
 
 
-class HastyKafka(Kafka):
-    """Gives a killed member's place away after three seconds: kills in quick succession."""
+class FastSessionKafka(Kafka):
+    """Short session timeouts, so that kills can follow each other quickly."""
 
     def _properties(self, port: int, controller: int) -> str:
-        hasty = "group.consumer.session.timeout.ms=3000\ngroup.consumer.heartbeat.interval.ms=500\n"
-        return super()._properties(port, controller) + hasty
+        timeouts = "group.consumer.session.timeout.ms=3000\ngroup.consumer.heartbeat.interval.ms=500\n"
+        return super()._properties(port, controller) + timeouts
 
 
 class LoadedSystem:
-    """Scenarios are played in it one after another, with the same stages and customers."""
+    """A system for several scenarios, one after the other."""
 
     def __init__(self, kafka: Kafka | KafkaCluster, postgres: Postgres, prefix: str) -> None:
         self.kafka, self.postgres, self.prefix = kafka, postgres, prefix
@@ -57,10 +57,10 @@ class LoadedSystem:
         with ThreadPoolExecutor(2) as pool:
             first, second = pool.map(lambda _: self.account(), range(2))
             customers = [
-                (first, "crm", f"think={THINK_MS}", ""),
-                (first, "lms", f"think={THINK_MS}", "session.completed"),
+                (first, "crm", f"delay={DELAY_MS}", ""),
+                (first, "lms", f"delay={DELAY_MS}", "session.completed"),
                 (first, "flaky", "flaky=7", ""),
-                (second, "other", f"think={THINK_MS}", ""),
+                (second, "other", f"delay={DELAY_MS}", ""),
             ]
             list(pool.map(lambda customer: self.webhook(*customer), customers))
         self.load.busy = frozenset({first, second})
@@ -69,7 +69,7 @@ class LoadedSystem:
         return self.system.account()
 
     def webhook(self, account: str, path: str, behaviour: str = "", types: str = "") -> str:
-        """A new webhook's id; an account that is busy already must not get one, or nobody knew what is owed to it."""
+        """Register a webhook; return its id. Its account must not have events yet: they would not be counted."""
         assert account not in self.load.busy
         url = f"http://127.0.0.1:{self._port}/{path}?{behaviour}"
         webhook: str = self.system.webhook(account, url, *(("--events", types) if types else ()))["id"]
@@ -79,7 +79,7 @@ class LoadedSystem:
         return webhook
 
     def states(self, scenario_run: str) -> dict[str, int]:
-        """How many deliveries of the act's events are in which state."""
+        """Number of deliveries of the scenario's events, by state."""
         query = "SELECT state, count(*) FROM deliveries WHERE event_id LIKE %s GROUP BY state"
         try:
             with psycopg.connect(self.database_url, connect_timeout=2) as connection:
@@ -88,7 +88,7 @@ class LoadedSystem:
             return {}
 
     def is_settled(self, scenario_run: str) -> bool:
-        """Whether all that is owed is in a final state, and stays there."""
+        """Whether all expected deliveries are in a final state for good."""
         try:
             with psycopg.connect(self.database_url, connect_timeout=2) as connection:
                 return is_settled(connection, scenario_run, self.load.owed)

@@ -1,10 +1,10 @@
-"""The figures of the scenarios, one line each."""
+"""The table of scenarios."""
 
 from collections.abc import Iterable
 
 from chaos.scenario import Row
 
-COLUMNS = ("events", "deliveries", "kills", "lost", "doubled", "allowed", "recovery s")
+COLUMNS = ("events", "deliveries", "kills", "lost", "repeated", "allowed", "recovery s")
 
 
 def table(rows: Iterable[Row]) -> str:
@@ -13,5 +13,5 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def line(row: Row) -> str:
-    counts = (row.events, row.deliveries, row.kills, row.lost, row.doubled, row.allowed)
+    counts = (row.events, row.deliveries, row.kills, row.lost, row.repeated, row.allowed)
     return f"{row.scenario:<20}" + "".join(f"{count:>12}" for count in counts) + f"{row.recovery_seconds:>12.1f}"

@@ -1,4 +1,4 @@
-"""The checker finds whatever is planted: a loss, a ghost, a double, a changed body."""
+"""The checker finds each injected fault: a loss, an unexpected event, a repeat, a changed body."""
 
 import ast
 import sys
@@ -29,7 +29,7 @@ def row(event: str, webhook: str, state: str = "delivered") -> Delivery:
 
 @pytest.fixture
 def evidence() -> Evidence:
-    """Of a run without a fault."""
+    """The evidence of a run without faults."""
     return Evidence(
         published=frozenset({"evt_1", "evt_2"}),
         acknowledged=frozenset({"evt_1", "evt_2"}),
@@ -41,9 +41,9 @@ def evidence() -> Evidence:
     )
 
 
-def test_a_run_without_a_fault_is_clean(evidence: Evidence) -> None:
+def test_a_run_without_a_fault_has_no_complaints(evidence: Evidence) -> None:
     verdict = check(evidence)
-    assert (verdict.complaints(), verdict.lost, verdict.doubled) == ([], frozenset(), {})
+    assert (verdict.complaints(), verdict.lost, verdict.repeated) == ([], frozenset(), {})
     assert verdict.states == {"delivered": 3}
 
 
@@ -63,9 +63,9 @@ def only_fail_it(evidence: Evidence) -> Evidence:
     return replace(evidence, receipts=[*evidence.receipts[:-1], receipt("evt_2", "/crm", status=500)])
 
 
-@pytest.mark.parametrize("plant", [lose_the_row, leave_it_waiting, never_send_it, only_fail_it])
-def test_a_loss_is_found(evidence: Evidence, plant: Callable[[Evidence], Evidence]) -> None:
-    verdict = check(plant(evidence))
+@pytest.mark.parametrize("inject", [lose_the_row, leave_it_waiting, never_send_it, only_fail_it])
+def test_a_loss_is_found(evidence: Evidence, inject: Callable[[Evidence], Evidence]) -> None:
+    verdict = check(inject(evidence))
     assert verdict.lost == {("evt_2", "wh_crm")}
     assert verdict.complaints()
 
@@ -90,23 +90,23 @@ def attempt_of_nothing(evidence: Evidence) -> Evidence:
     return replace(evidence, attempts=[*evidence.attempts, ("unknown", 1, 1)])
 
 
-@pytest.mark.parametrize("plant", [unknown_event, unwanted_event, unknown_path, unwanted_row, attempt_of_nothing])
-def test_a_ghost_is_found(evidence: Evidence, plant: Callable[[Evidence], Evidence]) -> None:
-    verdict = check(plant(evidence))
-    assert len(verdict.ghosts) == 1
+@pytest.mark.parametrize("inject", [unknown_event, unwanted_event, unknown_path, unwanted_row, attempt_of_nothing])
+def test_an_unexpected_record_is_found(evidence: Evidence, inject: Callable[[Evidence], Evidence]) -> None:
+    verdict = check(inject(evidence))
+    assert len(verdict.unexpected) == 1
     assert verdict.complaints()
 
 
-def test_a_double_is_counted_and_is_no_fault_in_itself(evidence: Evidence) -> None:
+def test_a_repeat_is_counted_and_is_no_complaint(evidence: Evidence) -> None:
     again = [receipt("evt_1", "/crm"), receipt("evt_1", "/crm"), receipt("evt_1", "/lms", status=500)]
     verdict = check(replace(evidence, receipts=[*evidence.receipts, *again]))
-    assert verdict.doubled == {("evt_1", "wh_crm"): 2}
+    assert verdict.repeated == {("evt_1", "wh_crm"): 2}
     assert verdict.complaints() == []
 
 
-def test_a_delivery_that_is_stored_twice_is_found(evidence: Evidence) -> None:
-    twin = Delivery("another id", "evt_1", "wh_crm", "dead")
-    assert check(replace(evidence, deliveries=[*evidence.deliveries, twin])).stored_twice == {("evt_1", "wh_crm")}
+def test_a_delivery_stored_twice_is_found(evidence: Evidence) -> None:
+    duplicate = Delivery("another id", "evt_1", "wh_crm", "dead")
+    assert check(replace(evidence, deliveries=[*evidence.deliveries, duplicate])).stored_twice == {("evt_1", "wh_crm")}
 
 
 def test_a_changed_body_is_found(evidence: Evidence) -> None:
@@ -114,21 +114,21 @@ def test_a_changed_body_is_found(evidence: Evidence) -> None:
     assert check(replace(evidence, receipts=[*evidence.receipts, other])).altered == {"evt_1"}
 
 
-def test_what_is_held_dead_or_discarded_is_accounted_for(evidence: Evidence) -> None:
+def test_held_dead_and_discarded_are_final(evidence: Evidence) -> None:
     ended = [row("evt_1", "wh_crm", "held"), row("evt_1", "wh_lms", "dead"), row("evt_2", "wh_crm", "discarded")]
     verdict = check(replace(evidence, deliveries=ended, receipts=[]))
     assert verdict.complaints() == []
     assert verdict.states == {"held": 1, "dead": 1, "discarded": 1}
 
 
-def test_an_event_without_an_acknowledgement_may_arrive_or_not(evidence: Evidence) -> None:
+def test_an_unacknowledged_event_may_arrive_or_not(evidence: Evidence) -> None:
     unsure = replace(evidence, acknowledged=frozenset({"evt_1"}))
     assert check(unsure).complaints() == []
     gone = replace(unsure, deliveries=unsure.deliveries[:-1], receipts=unsure.receipts[:-1])
     assert check(gone).complaints() == []
 
 
-def test_it_reads_what_a_run_left(postgres: Postgres, tmp_path: Path) -> None:
+def test_the_checker_reads_the_files_of_a_run(postgres: Postgres, tmp_path: Path) -> None:
     url = postgres.url()
     with psycopg.connect(url) as connection:
         connection.execute("CREATE TABLE deliveries (id text, event_id text, webhook_id text, state text)")
@@ -146,7 +146,7 @@ def test_it_reads_what_a_run_left(postgres: Postgres, tmp_path: Path) -> None:
     assert verdict.owed == {("evt_1", "wh_crm")}
 
 
-def test_it_knows_nothing_of_what_it_judges() -> None:
+def test_the_checker_does_not_import_the_product() -> None:
     tree = ast.parse(Path(checker.__file__).read_text())
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]

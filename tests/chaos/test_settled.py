@@ -1,4 +1,4 @@
-"""An act is over when all its deliveries are final and nothing is on its way to change them."""
+"""A scenario is settled when its deliveries are final and nothing will change them."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -26,26 +26,26 @@ def connection(postgres: Postgres) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def has(connection: psycopg.Connection, state: str, webhook: str = "active", pause: str | None = None) -> None:
-    query = "INSERT INTO deliveries VALUES ('act:1', %s, %s, %s)"
+def has_delivery(connection: psycopg.Connection, state: str, webhook: str = "active", pause: str | None = None) -> None:
+    query = "INSERT INTO deliveries VALUES ('run:1', %s, %s, %s)"
     connection.execute(query, [webhook, state, pause])
 
 
 @pytest.mark.parametrize("state", ["delivered", "dead", "discarded"])
 def test_a_final_state_is_settled(connection: psycopg.Connection, state: str) -> None:
-    has(connection, state)
-    assert is_settled(connection, "act", 1)
+    has_delivery(connection, state)
+    assert is_settled(connection, "run", 1)
 
 
-def test_what_waits_or_is_not_known_yet_is_not(connection: psycopg.Connection) -> None:
-    has(connection, "delivered")
-    assert not is_settled(connection, "act", 2)
-    has(connection, "waiting")
-    assert not is_settled(connection, "act", 2)
+def test_a_waiting_or_missing_delivery_is_not_settled(connection: psycopg.Connection) -> None:
+    has_delivery(connection, "delivered")
+    assert not is_settled(connection, "run", 2)
+    has_delivery(connection, "waiting")
+    assert not is_settled(connection, "run", 2)
 
 
-def test_another_acts_events_may_wait(connection: psycopg.Connection) -> None:
-    has(connection, "waiting")
+def test_events_of_another_scenario_do_not_matter(connection: psycopg.Connection) -> None:
+    has_delivery(connection, "waiting")
     assert is_settled(connection, "other", 0)
 
 
@@ -59,23 +59,23 @@ def test_another_acts_events_may_wait(connection: psycopg.Connection) -> None:
         ("active", None, False),
     ],
 )
-def test_held_is_settled_unless_the_webhook_can_take_it(
+def test_held_is_settled_unless_it_will_be_released(
     connection: psycopg.Connection, webhook: str, pause: str | None, settled: bool
 ) -> None:
-    has(connection, "held", webhook, pause)
-    assert is_settled(connection, "act", 1) == settled
+    has_delivery(connection, "held", webhook, pause)
+    assert is_settled(connection, "run", 1) == settled
 
 
-def test_nothing_is_settled_while_a_job_is_at_work(connection: psycopg.Connection) -> None:
-    has(connection, "dead")
+def test_nothing_is_settled_while_a_job_runs(connection: psycopg.Connection) -> None:
+    has_delivery(connection, "dead")
     connection.execute("INSERT INTO jobs VALUES (NULL)")
-    assert not is_settled(connection, "act", 1)
+    assert not is_settled(connection, "run", 1)
     connection.execute("UPDATE jobs SET finished_at = now()")
-    assert is_settled(connection, "act", 1)
+    assert is_settled(connection, "run", 1)
 
 
-class AmidDraining:
-    """After each look at the database what is held goes on its way."""
+class ReleasingConnection:
+    """A connection that releases held deliveries after each query."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
@@ -86,6 +86,6 @@ class AmidDraining:
         return found
 
 
-def test_what_leaves_while_one_looks_is_not_settled(connection: psycopg.Connection) -> None:
-    has(connection, "held", "active", "ended")
-    assert not is_settled(AmidDraining(connection), "act", 1)
+def test_a_release_after_the_query_is_not_missed(connection: psycopg.Connection) -> None:
+    has_delivery(connection, "held", "active", "ended")
+    assert not is_settled(ReleasingConnection(connection), "run", 1)

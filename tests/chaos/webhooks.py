@@ -1,4 +1,4 @@
-"""Webhooks that are paused, enabled, given new secrets and sent their dead letters again while stages are killed."""
+"""Pauses, enabling, rotation and replays while stages are killed."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -12,7 +12,7 @@ CHOICES = {"deliver": "delivered", "keep": "dead", "discard": "discarded"}
 
 
 def pause_and_enable(scenario_run: ScenarioRun, rounds: int) -> None:
-    """Each choice for what is held, on a webhook of its own; what was held ends as was chosen."""
+    """Each choice for held deliveries, on its own webhook; the deliveries end as chosen."""
     webhooks = {choice: scenario_run.customer(choice) for choice in CHOICES}
     run = scenario_run.loaded.system.run
     for _ in range(rounds):
@@ -21,7 +21,7 @@ def pause_and_enable(scenario_run: ScenarioRun, rounds: int) -> None:
             for webhook in webhooks.values():
                 run("webhooks", "pause", webhook)
             for webhook in webhooks.values():
-                until(partial(has, scenario_run, webhook, "held"), 60, "something held")
+                until(partial(has_delivery, scenario_run, webhook, "held"), 60, "something held")
             killing.result()
         with ThreadPoolExecutor() as pool:
             killing = pool.submit(kill_in_turn, scenario_run, "deliver")
@@ -29,13 +29,13 @@ def pause_and_enable(scenario_run: ScenarioRun, rounds: int) -> None:
                 run("webhooks", "enable", webhook, "--held", choice)
             killing.result()
     for choice, webhook in webhooks.items():
-        until(partial(has, scenario_run, webhook, CHOICES[choice]), 60, f"something {CHOICES[choice]}")
+        until(partial(has_delivery, scenario_run, webhook, CHOICES[choice]), 60, f"something {CHOICES[choice]}")
 
 
 def rotate_and_replay(scenario_run: ScenarioRun, rounds: int, also: tuple[str, ...]) -> None:
-    """A webhook gets new secrets, and what it was owed while paused is given up and sent again.
+    """Rotate a webhook's secrets; keep its held deliveries as dead letters and replay them.
 
-    `also` are killed beside `deliver` and `record`.
+    The stages in `also` are killed too, beside `deliver` and `record`.
     """
     webhook = scenario_run.customer("rotating")
     run = scenario_run.loaded.system.run
@@ -44,17 +44,17 @@ def rotate_and_replay(scenario_run: ScenarioRun, rounds: int, also: tuple[str, .
             killing = pool.submit(kill_in_turn, scenario_run, *also, "deliver")
             run("webhooks", "rotate-secret", webhook, "--overlap-hours", "0")
             run("webhooks", "pause", webhook)
-            until(partial(has, scenario_run, webhook, "held"), 60, "something held")
+            until(partial(has_delivery, scenario_run, webhook, "held"), 60, "something held")
             killing.result()
         run("webhooks", "enable", webhook, "--held", "keep")
-        until(partial(has, scenario_run, webhook, "dead"), 60, "something dead")
+        until(partial(has_delivery, scenario_run, webhook, "dead"), 60, "something dead")
         with ThreadPoolExecutor() as pool:
             killing = pool.submit(kill_in_turn, scenario_run, "deliver", "record", *also)
             run("webhooks", "rotate-secret", webhook)
             run("dead-letters", "retry", "--all", "--webhook", webhook)
             run("webhooks", "finish-rotation", webhook)
             killing.result()
-    until(partial(has, scenario_run, webhook, "delivered"), 60, "something delivered")
+    until(partial(has_delivery, scenario_run, webhook, "delivered"), 60, "something delivered")
 
 
 def kill_in_turn(scenario_run: ScenarioRun, *stages: str) -> None:
@@ -62,7 +62,7 @@ def kill_in_turn(scenario_run: ScenarioRun, *stages: str) -> None:
         scenario_run.kill(stage)
 
 
-def has(scenario_run: ScenarioRun, webhook: str, state: str) -> bool:
+def has_delivery(scenario_run: ScenarioRun, webhook: str, state: str) -> bool:
     query = "SELECT 1 FROM deliveries WHERE webhook_id = %s AND state = %s LIMIT 1"
     with psycopg.connect(scenario_run.loaded.database_url) as connection:
         return connection.execute(query, [webhook, state]).fetchone() is not None

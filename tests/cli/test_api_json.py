@@ -1,4 +1,4 @@
-"""`--json` prints what the API's JSON has, for every object that both show."""
+"""`--json` prints the API's JSON of each object."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from streams.core.delivery import DeathReason
 from streams.core.outcome import OutcomeKind
 
 Command = Callable[..., Awaitable[Result]]
-WORDS = "The endpoint responded with 500: its server failed."
+MESSAGE = "The endpoint responded with 500: its server failed."
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 async def run(*arguments: str) -> Result:
-    """A command, in a thread because it has an event loop of its own."""
+    """Run a command in a thread; it starts its own event loop."""
     return await asyncio.to_thread(CliRunner().invoke, app, arguments)
 
 
@@ -41,8 +41,8 @@ async def printed(*arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-async def a_dead_letter(api: ApiFixture) -> str:
-    """A failed attempt and a dead letter of account `acme`; its id."""
+async def store_dead_letter(api: ApiFixture) -> str:
+    """Store a failed attempt and a dead letter of `acme`; return its id."""
     webhook = await api.acme.webhook(description="The CRM", packages=["pkg_1"], fallbackUrl="https://b.example/x")
     known = {"account_id": api.acme.account_id, "webhook_id": webhook["id"], "event_id": "evt_1"}
     failed = attempt(
@@ -50,14 +50,14 @@ async def a_dead_letter(api: ApiFixture) -> str:
         status=500,
         response_body=b"oops",
         outcome=OutcomeKind.SERVER_ERROR,
-        message=WORDS,
+        message=MESSAGE,
         next_step=NextStep.TIER,
         tier="30s",
     )
     waiting = delivery(**known, step=7, attempt=7)
     await api.record(failed, waiting, at=NOON)
-    letter = DeadLetter(waiting._replace(step=8), DeathReason.EXHAUSTED, WORDS)
-    await api.record(letter, at=NOON + timedelta(seconds=1))
+    dead = DeadLetter(waiting._replace(step=8), DeathReason.EXHAUSTED, MESSAGE)
+    await api.record(dead, at=NOON + timedelta(seconds=1))
     return waiting.id
 
 
@@ -84,14 +84,14 @@ async def test_new_accounts_and_keys_have_the_apis_fields(api: ApiFixture) -> No
 
 
 async def test_webhooks_have_the_apis_json(api: ApiFixture) -> None:
-    await a_dead_letter(api)
+    await store_dead_letter(api)
     [listed] = await printed("webhooks", "list", "--account", api.acme.account_id)
     by_api = await api.acme.get(f"/v1/webhooks/{listed['id']}")
     assert listed == by_api == await printed("webhooks", "show", listed["id"])
 
 
 async def test_deliveries_have_the_apis_json(api: ApiFixture) -> None:
-    dead = await a_dead_letter(api)
+    dead = await store_dead_letter(api)
     for command, path in (("deliveries", "/v1/deliveries"), ("dead-letters", "/v1/dead-letters")):
         assert await printed(command, "list") == (await api.acme.get(path))["data"]
     shown = await printed("deliveries", "show", dead)
@@ -100,19 +100,19 @@ async def test_deliveries_have_the_apis_json(api: ApiFixture) -> None:
 
 
 async def test_a_retry_names_the_ids_that_do_not_exist(api: ApiFixture) -> None:
-    dead = await a_dead_letter(api)
+    dead = await store_dead_letter(api)
     done = await run("dead-letters", "discard", dead, "lost-1", "lost-2", "--json")
     assert json.loads(done.stdout) == {"ids": [dead], "unknown": ["lost-1", "lost-2"]}
     assert done.exit_code == 1
     again = await api.acme.post("/v1/dead-letters/discard", {"ids": [dead, "lost-1", "lost-1"]})
     assert again == {"ids": [], "unknown": ["lost-1"]}
-    told = await run("dead-letters", "retry", "lost-1")
-    assert (told.stdout, told.stderr) == ("0 retried\n", "error: there is no delivery lost-1\n")
+    retried = await run("dead-letters", "retry", "lost-1")
+    assert (retried.stdout, retried.stderr) == ("0 retried\n", "error: there is no delivery lost-1\n")
 
 
 @pytest.mark.parametrize("command", ["webhooks", "deliveries", "dead-letters", "accounts", "audit"])
 async def test_a_list_fits_100_columns_with_whole_ids(api: ApiFixture, command: str) -> None:
-    await a_dead_letter(api)
+    await store_dead_letter(api)
     rows = await printed(command, "list")
     text = (await run(command, "list")).stdout
     assert max(map(len, text.splitlines())) <= 100

@@ -1,4 +1,4 @@
-"""`events publish`: all lines are checked before the first is sent, and what Kafka took is counted."""
+"""`events publish` checks all lines first, and counts the events that Kafka acknowledged."""
 
 import json
 from concurrent.futures import Future
@@ -30,28 +30,28 @@ def messages(text: str) -> list[str]:
     return [str(error) for error in refused.value.errors]
 
 
-def test_a_line_separator_within_json_splits_no_line() -> None:
+def test_a_line_separator_in_a_text_does_not_split_a_line() -> None:
     title = "one\u2028two\u2029three\x85four"
     found = parse_lines(line(data={**EVENT["data"], "title": title}) + "\r\n\n" + line())  # type: ignore[dict-item]
     assert [one.number for one in found] == [1, 3]
     assert found[0].event.data["title"] == title
 
 
-def test_every_wrong_line_is_named_and_nothing_is_published() -> None:
-    said = messages("\n".join([line(), line(type="no.such"), line(), "{", "[" * 100_000]))
-    assert [message.split(":")[0] for message in said] == ["line 2", "line 4", "line 5", "events"]
-    assert said[2] == "line 5: is nested too deeply"
-    assert said[-1] == "events: 3 of 5 lines are wrong: nothing is published"
+def test_every_invalid_line_is_named_and_none_is_published() -> None:
+    errors = messages("\n".join([line(), line(type="no.such"), line(), "{", "[" * 100_000]))
+    assert [message.split(":")[0] for message in errors] == ["line 2", "line 4", "line 5", "events"]
+    assert errors[2] == "line 5: is nested too deeply"
+    assert errors[-1] == "events: 3 of 5 lines are wrong: nothing is published"
 
 
-def test_of_many_wrong_lines_the_first_are_named() -> None:
-    said = messages("{\n" * 1000)
-    assert len(said) == events.MOST_ERRORS + 1
-    assert said[-1] == "events: 1000 of 1000 lines are wrong: nothing is published"
+def test_only_the_first_of_many_invalid_lines_are_named() -> None:
+    errors = messages("{\n" * 1000)
+    assert len(errors) == events.MOST_ERRORS + 1
+    assert errors[-1] == "events: 1000 of 1000 lines are wrong: nothing is published"
 
 
 class FakeProducer:
-    """Acknowledges all but some events; its queue has no room after `room` of them."""
+    """Acknowledges events except `refused`; its queue is full after `room` events."""
 
     def __init__(self, refused: set[str], room: int = 1000) -> None:
         self.refused, self.room = refused, room
@@ -75,7 +75,7 @@ class FakeProducer:
         pass
 
 
-def test_a_failure_names_its_line_and_counts_what_is_published(
+def test_a_failure_names_its_line_and_counts_the_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     producer = FakeProducer({"evt_3", "evt_4"})
@@ -99,13 +99,13 @@ def failed(producer: FakeProducer) -> list[int]:
     return [one.number for one, future in sent if future.exception(timeout=0)]
 
 
-def test_the_lines_that_kafka_refused_are_known() -> None:
+def test_lines_that_kafka_refused_are_reported() -> None:
     assert failed(FakeProducer({"evt_3", "evt_4"})) == [3, 4]
     assert failed(FakeProducer(set(), room=4)) == [5]
     assert failed(FakeProducer(set())) == []
 
 
-def test_nothing_is_sent_after_a_portion_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_sent_after_a_failed_portion(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "LINES_AT_ONCE", 2)
     producer = FakeProducer({"evt_3"})
     assert failed(producer) == [3]

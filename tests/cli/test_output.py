@@ -1,4 +1,4 @@
-"""A customer's text cannot fake a row, clear a screen or break a program that reads the JSON."""
+"""Untrusted text cannot forge a row, control the terminal or break the JSON."""
 
 import getpass
 import json
@@ -12,7 +12,7 @@ STEERING = "\x1b[2J\rfake\x9b1m\u202e\u2028\nnext"
 RAW = "\x1b\r\x9b\u202e\u2028"
 
 
-def test_a_table_and_a_sheet_show_no_raw_controls(capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_shows_no_raw_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     show([{"id": "one", "description": STEERING}, {"id": "two"}], as_json=False)
     show({"id": "one", "headers": {STEERING: STEERING}, "tags": [STEERING], STEERING: 1}, as_json=False)
     said = capsys.readouterr().out
@@ -21,7 +21,7 @@ def test_a_table_and_a_sheet_show_no_raw_controls(capsys: pytest.CaptureFixture[
     assert "\\x1b[2J\\rfake\\x9b1m\\u202e\\u2028\\nnext" in said
 
 
-def test_json_says_the_same_in_characters_that_are_safe(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_equal_and_has_safe_characters_only(capsys: pytest.CaptureFixture[str]) -> None:
     show({"description": STEERING + "é"}, as_json=True)
     said = capsys.readouterr().out
     assert json.loads(said) == {"description": STEERING + "é"}
@@ -29,11 +29,11 @@ def test_json_says_the_same_in_characters_that_are_safe(capsys: pytest.CaptureFi
     assert "é" in said
 
 
-def test_a_user_without_a_name_is_known_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nobody() -> str:
+def test_a_user_without_a_name_is_shown_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_such_user() -> str:
         raise KeyError("getpwuid(): uid not found: 12345")
 
-    monkeypatch.setattr(getpass, "getuser", nobody)
+    monkeypatch.setattr(getpass, "getuser", no_such_user)
     assert me() == f"cli:uid-{os.getuid()}"
 
 

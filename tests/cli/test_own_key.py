@@ -1,4 +1,4 @@
-"""The key that an embedded deployment makes for itself."""
+"""The encryption key that an embedded deployment generates."""
 
 import threading
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from streams.runtime.deployment import Deployment
 
 
-def test_processes_that_start_at_once_agree_on_one_key(tmp_path: Path) -> None:
+def test_concurrent_processes_use_one_key(tmp_path: Path) -> None:
     made: list[str] = []
     together = threading.Barrier(20)
 

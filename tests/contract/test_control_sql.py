@@ -199,7 +199,7 @@ async def test_a_done_delivery_is_pruned_with_its_rows_in_batches(
     assert await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2) == 1
     assert await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2) == 0
     left = (await database.producer.list(DeliveryFilter())).rows
-    assert {delivery_state.webhook_id for delivery_state in left} == {"wh_lrs"}
+    assert {state.webhook_id for state in left} == {"wh_lrs"}
     assert await database.count(attempts) == 0
     assert await database.count(events) == 3
     for number in range(3):

@@ -22,9 +22,7 @@ async def test_deliveries_are_listed_newest_first_and_by_every_filter(store: Sto
     await store.recorder.record(fold(entries))
 
     async def listed(**wanted: Any) -> list[str]:
-        return [
-            delivery_state.event_id for delivery_state in (await store.producer.list(DeliveryFilter(**wanted))).rows
-        ]
+        return [state.event_id for state in (await store.producer.list(DeliveryFilter(**wanted))).rows]
 
     assert await listed() == ["evt_2", "evt_3", "evt_1", "evt_4"]
     assert await listed(limit=2) == ["evt_2", "evt_3"]

@@ -51,7 +51,7 @@ async def test_a_job_counts_the_deliveries_it_could_not_change(store: Store) -> 
     assert await store.jobs.unfinished() == []
     assert await store.jobs.advance("job_1") == done
     left = (await store.producer.list(DeliveryFilter(state=State.DEAD))).rows
-    assert {delivery_state.event_id for delivery_state in left} == {"evt_4", "evt_5"}
+    assert {state.event_id for state in left} == {"evt_4", "evt_5"}
     assert await store.jobs.find("job_unknown") is None
 
 
@@ -72,10 +72,7 @@ async def test_a_job_may_discard_and_keeps_to_its_filter(store: Store) -> None:
     wanted = {"event_id": "evt_2", "since": NOON - timedelta(days=1), "reason": "exhausted"}
     await store.jobs.add(job(JobKind.DISCARD, **wanted), ENTRY)
     assert (await finish(store)).done == 1
-    states = {
-        delivery_state.event_id: delivery_state.state
-        for delivery_state in (await store.producer.list(DeliveryFilter())).rows
-    }
+    states = {state.event_id: state.state for state in (await store.producer.list(DeliveryFilter())).rows}
     assert states == {"evt_1": State.DEAD, "evt_2": State.DISCARDED}
 
 

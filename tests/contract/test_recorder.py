@@ -15,8 +15,8 @@ from streams.core.webhook import PauseReason, Status, Webhook
 
 
 async def only_standing(store: Store) -> DeliveryState:
-    (delivery_state,) = (await store.producer.list(DeliveryFilter())).rows
-    return delivery_state
+    (state,) = (await store.producer.list(DeliveryFilter())).rows
+    return state
 
 
 async def only_webhook(store: Store) -> Webhook:

@@ -27,16 +27,13 @@ async def test_random_batches_leave_the_same_state_as_the_fake(database: SqlStor
         batch = fold(dice.choices(HISTORY, k=dice.randint(1, 6)))
         await database.recorder.record(batch)
         await fake.record(batch)
-        stored = {
-            delivery_state.delivery_id: delivery_state
-            for delivery_state in (await database.producer.list(DeliveryFilter())).rows
-        }
+        stored = {state.delivery_id: state for state in (await database.producer.list(DeliveryFilter())).rows}
         assert stored == fake.delivery_states
     assert await database.count(attempts) == len(fake.attempts)
-    for delivery_id, delivery_state in fake.delivery_states.items():
+    for delivery_id, state in fake.delivery_states.items():
         seen = await database.producer.find(delivery_id)
         assert seen is not None
-        assert seen.body == fake.bodies.get((delivery_state.account_id, delivery_state.event_id), b"")
+        assert seen.body == fake.bodies.get((state.account_id, state.event_id), b"")
 
 
 async def test_a_pause_owes_one_mail_however_often_the_webhook_fails(database: SqlStore) -> None:

@@ -40,7 +40,7 @@ def service(store: SqlStore, encryption: FernetEncryption) -> SecretService:
     return SecretService(webhooks, store.webhooks, encryption, check, audit, store.clock, new_id, bytes)
 
 
-async def sealed_with(store: SqlStore, encryption: FernetEncryption) -> None:
+async def encrypted_with(store: SqlStore, encryption: FernetEncryption) -> None:
     """Give the webhook of the store a secret and a header, encrypted with this key."""
 
     def locked(known: Registration) -> Registration:
@@ -56,7 +56,7 @@ async def test_after_a_reencryption_only_the_newest_key_is_needed(
     database: SqlStore,
 ) -> None:
     old, new = generate_key(), generate_key()
-    await sealed_with(database, FernetEncryption([old]))
+    await encrypted_with(database, FernetEncryption([old]))
     told: list[tuple[int, int]] = []
     done = await service(database, FernetEncryption([new, old])).reencrypt(lambda *seen: told.append(seen), by="ada")
     assert (done, told) == (1, [(1, 1)])
@@ -72,7 +72,7 @@ async def test_after_a_reencryption_only_the_newest_key_is_needed(
 
 
 async def test_an_undecryptable_secret_is_named_and_kept(database: SqlStore) -> None:
-    await sealed_with(database, FernetEncryption([generate_key()]))
+    await encrypted_with(database, FernetEncryption([generate_key()]))
     before = await database.webhooks.find("wh_crm")
     with pytest.raises(InvalidRecord, match="a key that is not configured here"):
         await service(database, FernetEncryption([generate_key()])).reencrypt(by="ada")
@@ -81,7 +81,7 @@ async def test_an_undecryptable_secret_is_named_and_kept(database: SqlStore) -> 
 
 async def test_a_webhook_that_was_deleted_meanwhile_is_passed_over(database: SqlStore) -> None:
     old = generate_key()
-    await sealed_with(database, FernetEncryption([old]))
+    await encrypted_with(database, FernetEncryption([old]))
     await database.webhooks.add(Registration(replace(webhook(), id="wh_lrs"), database.clock.now()))
     await database.webhooks.change("wh_crm", lambda known: None)
     await database.webhooks.change("wh_lrs", lambda known: None)
@@ -90,12 +90,12 @@ async def test_a_webhook_that_was_deleted_meanwhile_is_passed_over(database: Sql
 
 async def test_only_the_right_keys_may_change_anything(database: SqlStore) -> None:
     ours, theirs = (FernetEncryption([generate_key()]) for _ in range(2))
-    await sealed_with(database, ours)
+    await encrypted_with(database, ours)
     await SqlEncryptionCheck(database.database, ours).verified()
     check = SqlEncryptionCheck(database.database, theirs)
     webhooks = SqlWebhooks(database.database, database.clock, check)
     with pytest.raises(Unavailable, match="SCORM_WEBHOOKS_ENCRYPTION_KEYS"):
-        await webhooks.change("wh_crm", lambda known: replace(known, description="sealed with a wrong key"))
+        await webhooks.change("wh_crm", lambda known: replace(known, description="encrypted with a wrong key"))
     [known] = await webhooks.list()
     assert known.description == ""
     assert check.problems()
@@ -103,7 +103,7 @@ async def test_only_the_right_keys_may_change_anything(database: SqlStore) -> No
 
 async def test_any_of_the_keys_opens_the_check(database: SqlStore) -> None:
     old, new = generate_key(), generate_key()
-    await sealed_with(database, FernetEncryption([old]))
+    await encrypted_with(database, FernetEncryption([old]))
     await SqlEncryptionCheck(database.database, FernetEncryption([old])).verified()
     both = SqlEncryptionCheck(database.database, FernetEncryption([new, old]))
     await both.verified()
@@ -116,14 +116,14 @@ async def test_any_of_the_keys_opens_the_check(database: SqlStore) -> None:
 
 async def test_two_first_processes_agree_on_one_check(database: SqlStore) -> None:
     encryption = FernetEncryption([generate_key()])
-    await sealed_with(database, encryption)
+    await encrypted_with(database, encryption)
     checks = [SqlEncryptionCheck(database.database, encryption) for _ in range(5)]
     assert len(set(await asyncio.gather(*(check.verified() for check in checks)))) == 1
 
 
 async def test_a_process_with_wrong_keys_does_not_write_the_check(database: SqlStore) -> None:
     ours, theirs = (FernetEncryption([generate_key()]) for _ in range(2))
-    await sealed_with(database, ours)
+    await encrypted_with(database, ours)
     with pytest.raises(WrongKeys):
         await SqlEncryptionCheck(database.database, theirs).verified()
     await SqlEncryptionCheck(database.database, ours).verified()

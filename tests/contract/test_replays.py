@@ -27,7 +27,7 @@ async def record(store: Store, *values: Delivery | Attempt | DeadLetter) -> None
     await store.recorder.record(fold(RecordedValue(value, NOON) for value in values))
 
 
-async def delivery_state(store: Store, delivery_id: str) -> DeliveryState:
+async def state(store: Store, delivery_id: str) -> DeliveryState:
     seen = await store.producer.find(delivery_id)
     assert seen is not None
     return seen.delivery_state
@@ -38,7 +38,7 @@ async def test_a_replayed_dead_letter_starts_a_new_generation(store: Store) -> N
     letter = dead(1)
     await record(store, letter)
     assert await store.replays.replay(DEAD) == [letter.delivery.id]
-    now = await delivery_state(store, letter.delivery.id)
+    now = await state(store, letter.delivery.id)
     assert (now.state, now.reason, now.generation, now.step) == (State.HELD, HoldReason.REPLAY, 2, 1)
     [held] = await store.held.oldest("wh_crm", 10)
     assert (held.delivery.attempt, held.delivery.target_attempt) == (1, 1)
@@ -50,7 +50,7 @@ async def test_records_of_the_old_generation_change_nothing_any_more(store: Stor
     await record(store, letter)
     await store.replays.replay(DEAD)
     await record(store, replace(letter, delivery=letter.delivery._replace(step=99)))
-    assert (await delivery_state(store, letter.delivery.id)).state is State.HELD
+    assert (await state(store, letter.delivery.id)).state is State.HELD
 
 
 async def test_delivered_and_waiting_deliveries_can_be_replayed(store: Store) -> None:
@@ -86,7 +86,7 @@ async def test_only_dead_letters_are_discarded(store: Store) -> None:
     await record(store, dead(1), delivery(event_id="evt_2"))
     assert await store.replays.discard(DeliveryFilter()) == [dead(1).delivery.id]
     await record(store, dead(1))
-    assert (await delivery_state(store, dead(1).delivery.id)).state is State.DISCARDED
+    assert (await state(store, dead(1).delivery.id)).state is State.DISCARDED
     assert await store.replays.discard(DeliveryFilter()) == []
 
 

@@ -1,4 +1,4 @@
-"""Keys, cursors, limits and mails, as pure nouns."""
+"""API keys, operators, cursors, rate limits, audit, statistics and mails."""
 
 from datetime import timedelta
 
@@ -26,14 +26,14 @@ from streams.core.rate import CATCH_UP_SECONDS, Pace, TokenBucket
 from streams.core.webhook_stats import by_hour, percentile_ms, response_times_of
 
 
-def test_a_key_opens_until_it_expires_or_is_revoked() -> None:
+def test_a_key_is_valid_until_it_expires_or_is_revoked() -> None:
     key = ApiKey("key_1", "acme", "export", "sk_", digest("sk_1"), NOON, expires_at=NOON + timedelta(hours=1))
     assert key.opens(NOON)
     assert not key.opens(NOON + timedelta(hours=1))
     assert not ApiKey("key_1", "acme", "export", "sk_", digest("sk_1"), NOON, revoked_at=NOON).opens(NOON)
 
 
-def test_unknown_scopes_are_named_and_none_at_all_is_an_error() -> None:
+def test_unknown_scopes_and_no_scopes_are_errors() -> None:
     assert scope_errors(["webhooks:read", "events:write"]) == []
     assert "'all' is not a scope" in scope_errors(["all"])[0].message
     assert "at least one" in scope_errors([])[0].message
@@ -67,7 +67,7 @@ def test_a_wrong_operators_key_is_refused_without_its_text(text: str) -> None:
 
 
 @pytest.mark.parametrize("texts", [[f"ada={KEY}", f"ada={KEY}2"], [f"ada={KEY}", f"bob={KEY}"], [KEY, f"ada={KEY}"]])
-def test_operators_share_neither_name_nor_key(texts: list[str]) -> None:
+def test_two_operators_need_different_names_and_keys(texts: list[str]) -> None:
     with pytest.raises(ValueError, match="name of its own"):
         parse_operator_keys(texts)
 
@@ -76,12 +76,12 @@ def test_operators_share_neither_name_nor_key(texts: list[str]) -> None:
 
 
 @given(st.datetimes(timezones=st.just(NOON.tzinfo)), st.from_regex(r"[A-Za-z0-9_:-]{1,128}", fullmatch=True))
-def test_a_cursor_survives_being_text(at, name) -> None:  # type: ignore[no-untyped-def]
+def test_a_cursor_is_decoded_as_it_was_encoded(at, name) -> None:  # type: ignore[no-untyped-def]
     assert parse_cursor(str(Cursor(at, name))) == Cursor(at, name)
 
 
 @given(st.text())
-def test_any_other_text_is_refused_by_its_name(text: str) -> None:
+def test_an_invalid_cursor_is_refused(text: str) -> None:
     with pytest.raises(Invalid, match=r"^cursor: must be the nextCursor of an earlier response$"):
         parse_cursor(text)
 
@@ -100,7 +100,7 @@ def test_a_token_bucket_never_exceeds_its_limit(limit: int, waits: list[float]) 
         assert 0 <= bucket.full_in_seconds <= 60
 
 
-def test_after_the_wait_that_it_names_a_bucket_lets_one_pass() -> None:
+def test_a_bucket_allows_one_call_after_the_wait_it_returns() -> None:
     bucket = TokenBucket.full(7, 0.0)
     while bucket.take(0.0):
         pass
@@ -110,7 +110,7 @@ def test_after_the_wait_that_it_names_a_bucket_lets_one_pass() -> None:
 
 
 @given(st.integers(1, 2000), st.lists(st.tuples(st.floats(0, 2), st.integers(0, 500)), max_size=100))
-def test_a_pace_is_exceeded_by_half_a_second_at_most(per_second: int, looks: list[tuple[float, int]]) -> None:
+def test_a_pace_allows_a_burst_of_half_a_second(per_second: int, looks: list[tuple[float, int]]) -> None:
     pace, now, went = Pace(per_second), 1e6, 0
     for wait, wanted in looks:
         now += wait
@@ -121,7 +121,7 @@ def test_a_pace_is_exceeded_by_half_a_second_at_most(per_second: int, looks: lis
 
 
 @given(st.integers(1, 2000))
-def test_a_pace_used_ten_times_a_second_is_kept(per_second: int) -> None:
+def test_a_pace_holds_when_used_ten_times_a_second(per_second: int) -> None:
     pace, went = Pace(per_second), 0
     for look in range(101):
         count = pace.room(1000 + look / 10)
@@ -130,7 +130,7 @@ def test_a_pace_used_ten_times_a_second_is_kept(per_second: int) -> None:
     assert abs(went - max(2, CATCH_UP_SECONDS * per_second) - 10 * per_second) <= 2
 
 
-def test_a_pace_goes_on_when_the_clock_is_set_back() -> None:
+def test_a_pace_continues_when_the_clock_is_set_back() -> None:
     pace = Pace(100)
     pace.take(pace.room(1000.0))
     assert pace.room(400.0) == 0
@@ -141,7 +141,7 @@ def test_a_pace_goes_on_when_the_clock_is_set_back() -> None:
 
 
 @given(st.text(), st.text())
-def test_a_derived_id_is_an_id_and_the_same_each_time(first: str, second: str) -> None:
+def test_a_derived_id_is_valid_and_stable(first: str, second: str) -> None:
     made = derived_id("evt", first, second)
     assert made == derived_id("evt", first, second)
     assert is_id(made)
@@ -175,7 +175,7 @@ def mail(kind: MailKind = MailKind.PAUSED, **details: object) -> Mail:
 
 
 def test_a_pause_mail_says_what_failed_and_what_to_do() -> None:
-    letter = compose(
+    mail_text = compose(
         mail(
             reason="failures",
             url="https://crm.example.com/<hooks>",
@@ -186,7 +186,7 @@ def test_a_pause_mail_says_what_failed_and_what_to_do() -> None:
         ),
         "https://hooks.example.com/",
     )
-    assert letter.subject == "Webhook paused: https://crm.example.com/<hooks>"
+    assert mail_text.subject == "Webhook paused: https://crm.example.com/<hooks>"
     for message in (
         "5 attempts in a row failed",
         "Failing since:  2026-04-10T12:00:00Z",
@@ -195,13 +195,13 @@ def test_a_pause_mail_says_what_failed_and_what_to_do() -> None:
         "within 10 seconds",
         "https://hooks.example.com/webhooks/wh_crm",
     ):
-        assert message in letter.text
-    assert "&lt;hooks&gt;" in letter.html
-    assert "<hooks>" not in letter.html
-    assert "Last attempt" not in letter.text
+        assert message in mail_text.text
+    assert "&lt;hooks&gt;" in mail_text.html
+    assert "<hooks>" not in mail_text.html
+    assert "Last attempt" not in mail_text.text
 
 
-def test_a_subject_is_one_line_whatever_the_description_is() -> None:
+def test_a_subject_is_always_one_line() -> None:
     assert (
         compose(mail(description="a\r\nBcc: b@example.com"), "https://x").subject
         == "Webhook paused: a Bcc: b@example.com"
@@ -212,8 +212,8 @@ def test_a_subject_is_one_line_whatever_the_description_is() -> None:
 
 
 def test_without_a_public_url_a_mail_names_calls_not_links() -> None:
-    letter = compose(mail(reason="failures", url="https://crm.example.com"), None)
-    for message in (letter.text, letter.html):
+    mail_text = compose(mail(reason="failures", url="https://crm.example.com"), None)
+    for message in (mail_text.text, mail_text.html):
         assert "POST /v1/webhooks/wh_crm/enable" in message
         assert "GET /v1/webhooks/wh_crm/health" in message
         assert "scorm-webhooks webhooks show wh_crm" in message
@@ -225,7 +225,7 @@ def test_without_a_public_url_a_mail_names_calls_not_links() -> None:
     ("count", "reminder", "subject"),
     [(1, False, "Undelivered: 1 event for CRM"), (3, True, "Still undelivered: 3 events for CRM")],
 )
-def test_dead_letters_are_told_with_how_many_there_are(count: int, reminder: bool, subject: str) -> None:
+def test_a_mail_about_dead_letters_has_their_number(count: int, reminder: bool, subject: str) -> None:
     details = {
         "description": "CRM",
         "count": count,
@@ -235,7 +235,7 @@ def test_dead_letters_are_told_with_how_many_there_are(count: int, reminder: boo
     assert compose(mail(MailKind.DEAD_LETTERS, **details), "https://x").subject == subject
 
 
-def test_a_mail_is_tried_for_about_three_days() -> None:
+def test_a_mail_is_retried_for_about_three_days() -> None:
     now, tries = NOON, 0
     while (again := due_again(tries := tries + 1, now)) is not None:
         assert again > now
@@ -244,11 +244,20 @@ def test_a_mail_is_tried_for_about_three_days() -> None:
     assert timedelta(days=2.9) < now - NOON < timedelta(days=3.1)
 
 
-def test_percentiles_come_from_the_buckets_of_response_times() -> None:
-    def made(milliseconds: float) -> Attempt:
+def test_percentiles_come_from_response_time_buckets() -> None:
+    def responded_in(milliseconds: float) -> Attempt:
         return attempt(status=200, started_at=NOON, ended_at=NOON + timedelta(milliseconds=milliseconds))
 
-    times = response_times_of([made(3), made(30), made(30), made(9000), made(10_001), attempt(status=None)])
+    times = response_times_of(
+        [
+            responded_in(3),
+            responded_in(30),
+            responded_in(30),
+            responded_in(9000),
+            responded_in(10_001),
+            attempt(status=None),
+        ]
+    )
     assert [(one.up_to_ms, one.attempts) for one in times] == [(5, 1), (50, 2), (10_000, 1), (15_000, 1)]
     assert percentile_ms(times, 0.5) == 43.75
     assert 10_000 < (percentile_ms(times, 1.0) or 0) <= 15_000

@@ -1,4 +1,4 @@
-"""An attempt and a dead letter know whose they are."""
+"""Attempts and dead letters carry the ids of their delivery."""
 
 from datetime import timedelta
 
@@ -6,11 +6,11 @@ from builders import NOON, attempt, dead_letter, delivery
 from streams.core.delivery import HoldReason
 
 
-def test_an_attempt_belongs_to_its_delivery() -> None:
+def test_an_attempt_has_the_ids_of_its_delivery() -> None:
     assert attempt().delivery_id == delivery().id
 
 
-def test_the_same_attempt_made_twice_has_one_id() -> None:
+def test_a_repeated_attempt_has_the_same_id() -> None:
     first = attempt()
     repeated = attempt(started_at=NOON + timedelta(minutes=1), ended_at=NOON + timedelta(minutes=1), status=500)
     assert repeated.id == first.id
@@ -20,7 +20,7 @@ def test_another_attempt_or_a_replay_has_another_id() -> None:
     assert len({attempt().id, attempt(number=2).id, attempt(generation=2).id}) == 3
 
 
-def test_an_attempt_takes_from_its_start_to_its_end() -> None:
+def test_the_duration_is_from_start_to_end() -> None:
     assert attempt(ended_at=NOON + timedelta(seconds=1.25)).milliseconds == 1250
 
 

@@ -1,4 +1,4 @@
-"""Where a delivery stands, folded from records in any order and any number of times."""
+"""The state of a delivery does not depend on the order or the number of its records."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -42,7 +42,7 @@ def delivery_state(value: Delivery | Attempt | DeadLetter) -> DeliveryState:
     return found
 
 
-# -- what a record says --------------------------------------------------------------------------------------
+# -- the state of a record --------------------------------------------------------------------------------------
 
 
 def test_a_new_delivery_waits_and_is_due_at_once() -> None:
@@ -69,7 +69,7 @@ def test_a_held_delivery_says_why(reason: HoldReason) -> None:
     assert held.message
 
 
-def test_a_dead_letter_says_why_and_what_the_endpoint_said_last() -> None:
+def test_a_dead_letter_has_a_reason_and_the_last_message() -> None:
     dead = delivery_state(dead_letter())
     assert (dead.state, dead.reason, dead.attempts) == (State.DEAD, DeathReason.EXHAUSTED, 6)
     assert dead.message == "The endpoint responded with 500: its server failed."
@@ -80,12 +80,12 @@ def test_an_attempt_followed_by_a_record_has_no_state(next_step: NextStep) -> No
     assert delivery_state_of(entry(attempt(outcome=OutcomeKind.TIMEOUT, next_step=next_step))) is None
 
 
-def test_attempt_and_delivery_speak_of_the_same_delivery() -> None:
+def test_attempt_and_delivery_have_the_same_delivery_id() -> None:
     assert delivery_state(attempt()).delivery_id == delivery_state(delivery()).delivery_id == delivery().id
 
 
 RecordValue = Delivery | Attempt | DeadLetter
-NOUNS: list[RecordValue] = [
+RECORDED_VALUES: list[RecordValue] = [
     delivery(),
     delivery(hold_reason=HoldReason.PAUSED, pause_id="pause_1"),
     dead_letter(),
@@ -101,17 +101,17 @@ def at(value: RecordValue, webhook: str, generation: int, step: int) -> Recorded
     return entry(value._replace(webhook_id=webhook, generation=generation, step=step))
 
 
-# -- what supersedes what ------------------------------------------------------------------------------------
+# -- order of states -----------------------------------------------------------------------------------------
 
 
-def test_a_later_step_supersedes_an_earlier_one_and_never_itself() -> None:
+def test_a_later_step_supersedes_an_earlier_one() -> None:
     early, late = delivery_state(delivery()), delivery_state(RETRIED)
     assert late.supersedes(early)
     assert not early.supersedes(late)
     assert not late.supersedes(late)
 
 
-def test_delivered_ends_its_generation_whatever_its_step() -> None:
+def test_delivered_ends_its_generation_at_any_step() -> None:
     delivered, later = delivery_state(attempt(step=2)), delivery_state(delivery(step=9))
     assert delivered.supersedes(later)
     assert not later.supersedes(delivered)
@@ -123,15 +123,15 @@ def test_a_replay_begins_a_new_generation() -> None:
     assert not delivered.supersedes(replayed)
 
 
-def test_delivered_twice_is_delivered_whichever_came_first() -> None:
+def test_delivered_twice_is_delivered_in_either_order() -> None:
     once, twice = entry(attempt(step=2)), entry(attempt(step=3, number=2))
     for entries in ([once, twice], [twice, once]):
         (found,) = fold(entries).delivery_states
         assert found.state is State.DELIVERED
 
 
-@given(st.sampled_from(NOUNS), st.sampled_from(NOUNS), st.integers(1, 3), st.integers(1, 6))
-def test_what_fan_out_wrote_supersedes_nothing(
+@given(st.sampled_from(RECORDED_VALUES), st.sampled_from(RECORDED_VALUES), st.integers(1, 3), st.integers(1, 6))
+def test_the_record_of_fan_out_supersedes_nothing(
     value: RecordValue, other: RecordValue, generation: int, step: int
 ) -> None:
     first = delivery_state_of(at(value, "wh_a", 1, 1))
@@ -157,7 +157,7 @@ def test_the_same_event_id_of_two_accounts_has_two_bodies() -> None:
     assert len(bodies) == 2
 
 
-def test_nothing_folds_to_nothing() -> None:
+def test_an_empty_batch_folds_to_an_empty_batch() -> None:
     assert fold([]) == Batch()
 
 
@@ -169,7 +169,7 @@ def histories(draw: st.DrawFn) -> list[RecordedValue]:
     entries = []
     delivered = set()
     for webhook, generation, step in draw(places):
-        value = draw(st.sampled_from(NOUNS))
+        value = draw(st.sampled_from(RECORDED_VALUES))
         if (webhook, generation) not in delivered and draw(st.booleans()):
             delivered.add((webhook, generation))
             value = attempt()
@@ -178,7 +178,7 @@ def histories(draw: st.DrawFn) -> list[RecordedValue]:
 
 
 def delivery_states(batches: Sequence[Batch]) -> dict[str, DeliveryState]:
-    """As a database would have them after these batches."""
+    """The states that a database has after these batches."""
     known: dict[str, DeliveryState] = {}
     for batch in batches:
         for delivery_state in batch.delivery_states:
@@ -189,14 +189,14 @@ def delivery_states(batches: Sequence[Batch]) -> dict[str, DeliveryState]:
 
 
 @given(histories(), st.data())
-def test_neither_order_nor_repetition_nor_batches_matter(entries: list[RecordedValue], data: st.DataObject) -> None:
+def test_order_repeats_and_batches_do_not_matter(entries: list[RecordedValue], data: st.DataObject) -> None:
     again = data.draw(st.lists(st.sampled_from(entries), max_size=6)) if entries else []
     shuffled = data.draw(st.permutations(entries + again))
     cut = data.draw(st.integers(0, len(shuffled)))
     assert delivery_states([fold(shuffled[:cut]), fold(shuffled[cut:])]) == delivery_states([fold(entries)])
 
 
-# -- what the database refuses -------------------------------------------------------------------------------
+# -- refused rows ------------------------------------------------------------------------------------------
 
 
 def test_a_stripped_attempt_has_no_text_from_outside() -> None:
@@ -208,5 +208,5 @@ def test_a_stripped_attempt_has_no_text_from_outside() -> None:
     assert (bare.url, bare.message) == ("", "(server_error; the details could not be stored)")
 
 
-def test_a_delivery_is_ours_already() -> None:
+def test_a_stripped_delivery_is_unchanged() -> None:
     assert stripped(entry(delivery())) == entry(delivery())

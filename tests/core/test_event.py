@@ -1,4 +1,4 @@
-"""What an event may be, and the body that every receiver gets."""
+"""Which events are valid, and the body that every receiver gets."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -31,7 +31,7 @@ PAYLOAD: dict[str, Any] = {
 }
 POSTED = {**PAYLOAD, "accountId": "acme"}
 
-# -- any valid event -----------------------------------------------------------------------------------------
+# -- valid events --------------------------------------------------------------------------------------------
 
 ids = st.from_regex(r"[A-Za-z0-9_:-]{1,128}", fullmatch=True)
 texts = st.text(min_size=1, max_size=30)
@@ -70,7 +70,7 @@ def valid_events(draw: st.DrawFn) -> Event:
 
 # -- any JSON ------------------------------------------------------------------------------------------------
 
-# JSON can spell half of a surrogate pair, and Python's reader takes NaN and Infinity.
+# JSON can have a lone surrogate, and Python's parser accepts NaN and Infinity.
 any_text = st.text(st.characters(), max_size=20)
 any_json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | any_text,
@@ -81,7 +81,7 @@ any_json = st.recursive(
 
 @st.composite
 def almost_right(draw: st.DrawFn) -> dict[str, Any]:
-    """An event with some of its fields replaced by anything."""
+    """A valid event with some fields replaced."""
     type_ = draw(st.sampled_from(list(EVENT_TYPES)))
     data: dict[str, Any] = draw(data_of(type_))
     data |= draw(st.dictionaries(st.sampled_from(list(data)) | any_text, any_json, max_size=2))
@@ -124,12 +124,12 @@ def test_absent_values_are_left_out() -> None:
     assert b"dispatchId" not in body
 
 
-def test_only_a_test_says_that_it_is_one() -> None:
+def test_only_a_test_event_has_the_test_field() -> None:
     assert b"test" not in render(event())
     assert json.loads(render(event(test=True)))["test"] is True
 
 
-def test_names_of_every_script_are_sent_as_utf_8() -> None:
+def test_names_in_any_script_are_sent_as_utf_8() -> None:
     assert "Зоя 学习者".encode() in render(event(data={**EXAMPLE, "learnerId": "Зоя 学习者"}))
 
 
@@ -142,15 +142,15 @@ def test_every_valid_event_is_valid_json_in_utf_8(event: Event) -> None:
 
 
 @given(valid_events())
-def test_the_same_event_is_always_the_same_bytes(event: Event) -> None:
+def test_an_event_is_always_rendered_to_the_same_bytes(event: Event) -> None:
     assert render(event) == render(event)
 
 
-# -- what is wrong -------------------------------------------------------------------------------------------
+# -- invalid events -----------------------------------------------------------------------------------------
 
 
 @given(almost_right() | st.dictionaries(any_text, any_json, max_size=5))
-def test_whatever_is_posted_becomes_an_event_or_a_clear_error(fields: dict[str, Any]) -> None:
+def test_any_json_is_an_event_or_a_clear_error(fields: dict[str, Any]) -> None:
     try:
         said = render(parse_event(fields, default_id="evt_minted")).decode()
     except Invalid as invalid:
@@ -179,7 +179,7 @@ def test_an_event_without_an_id_gets_one() -> None:
         ("database", "is no field"),
     ],
 )
-def test_each_wrong_field_is_named(field: str, value: Any) -> None:
+def test_each_invalid_field_is_named(field: str, value: Any) -> None:
     assert wrong_fields({**POSTED, field: value}) == {field}
 
 
@@ -203,11 +203,11 @@ def test_each_wrong_field_is_named(field: str, value: Any) -> None:
         ("colour", "red"),
     ],
 )
-def test_each_wrong_field_of_the_data_is_named(field: str, value: Any) -> None:
+def test_each_invalid_field_of_the_data_is_named(field: str, value: Any) -> None:
     assert wrong_fields({**POSTED, "data": {**EXAMPLE, field: value}}) == {f"data.{field}"}
 
 
-def test_every_wrong_field_is_named_at_once() -> None:
+def test_all_invalid_fields_are_named_together() -> None:
     fields = {"id": "a.b", "type": "session.launched", "data": {"sessionId": 7}, "database": 1}
     assert wrong_fields(fields) == {
         "id",
@@ -220,7 +220,7 @@ def test_every_wrong_field_is_named_at_once() -> None:
     }
 
 
-def test_an_unknown_field_is_named_beside_data_that_is_no_object() -> None:
+def test_an_unknown_field_is_named_when_data_is_not_an_object() -> None:
     assert wrong_fields({**POSTED, "data": 1, "database": 1}) == {"data", "database"}
 
 
@@ -251,7 +251,7 @@ def test_times_are_written_in_utc_and_to_the_millisecond() -> None:
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
-def test_a_time_that_was_written_is_read_again(moment: datetime) -> None:
+def test_a_time_is_parsed_as_it_was_written(moment: datetime) -> None:
     read = parse_time(format_time(moment))
     assert read is not None
     assert moment - read < timedelta(milliseconds=1)
@@ -288,7 +288,7 @@ def test_a_time_that_was_written_is_read_again(moment: datetime) -> None:
         "-2026-04-10T14:32:00Z",
     ],
 )
-def test_what_is_not_rfc_3339_is_none(text: Any) -> None:
+def test_other_times_are_not_parsed(text: Any) -> None:
     assert parse_time(text) is None
 
 
@@ -305,7 +305,7 @@ def test_what_is_not_rfc_3339_is_none(text: Any) -> None:
         ("1990-12-31T15:59:60.25-08:00", "1991-01-01T00:00:00+00:00"),
     ],
 )
-def test_rfc_3339_is_read(text: str, utc: str) -> None:
+def test_a_time_of_rfc_3339_is_parsed(text: str, utc: str) -> None:
     moment = parse_time(text)
     assert moment is not None
     assert moment.isoformat() == utc
@@ -317,20 +317,20 @@ def test_events_of_a_session_share_a_partition_key() -> None:
     assert partition_key(event(type="usage.threshold", data={"period": "2026-04"})) == "acme"
 
 
-# -- the ids that people search by -----------------------------------------------------------------------------
+# -- subjects ------------------------------------------------------------------------------------------------
 
 
-def test_a_body_names_its_session_learner_package_and_dispatch() -> None:
+def test_the_subjects_of_a_body() -> None:
     data = {"sessionId": "sess_1", "learnerId": "Ada ☃", "packageId": "pkg_1", "dispatchId": "dsp_1"}
     assert subjects_of(json.dumps({"data": data}).encode()) == EventSubjects("sess_1", "Ada ☃", "pkg_1", "dsp_1")
 
 
 @pytest.mark.parametrize("learner", ["a\0b", "\ud800", "x" * 1025, 7, None])
-def test_a_learner_that_no_database_stores_is_left_out(learner: object) -> None:
+def test_a_learner_that_sql_cannot_store_is_left_out(learner: object) -> None:
     body = json.dumps({"data": {"sessionId": "sess_1", "learnerId": learner}}).encode()
     assert subjects_of(body) == EventSubjects(session_id="sess_1")
 
 
 @given(st.binary(max_size=50) | st.text().map(str.encode) | st.just(b"[" * 100_000))
-def test_any_bytes_as_a_body_have_no_subjects(body: bytes) -> None:
+def test_arbitrary_bytes_have_no_subjects(body: bytes) -> None:
     assert subjects_of(body) == EventSubjects()

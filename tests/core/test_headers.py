@@ -22,10 +22,10 @@ from streams.core.headers import is_connection_header
         "HTTP2-Settings",
     ],
 )
-def test_a_header_of_the_connection_is_known(name: str) -> None:
+def test_a_connection_header_is_reserved(name: str) -> None:
     assert is_connection_header(name)
 
 
 @pytest.mark.parametrize("name", ["Authorization", "X-Proxy-Id", "Accept", "X-Keep-Alive"])
-def test_other_headers_are_not(name: str) -> None:
+def test_other_headers_are_not_reserved(name: str) -> None:
     assert not is_connection_header(name)

@@ -1,4 +1,4 @@
-"""Consecutive failures of a webhook, counted so that one blip is one failure."""
+"""Consecutive failures pause a webhook; one blip is one failure."""
 
 from datetime import timedelta
 
@@ -21,7 +21,7 @@ from streams.core.outcome import OutcomeKind
 from streams.core.webhook import PauseReason
 
 
-def run_pure(
+def attempted(
     start: float,
     end: float,
     kind: OutcomeKind = OutcomeKind.SERVER_ERROR,
@@ -35,7 +35,7 @@ def run_pure(
 
 
 def in_a_row(count: int) -> list[HealthSample]:
-    return [run_pure(second, second + 1) for second in range(count)]
+    return [attempted(second, second + 1) for second in range(count)]
 
 
 def test_five_failures_in_a_row_pause_the_webhook() -> None:
@@ -45,21 +45,21 @@ def test_five_failures_in_a_row_pause_the_webhook() -> None:
     assert (health.first_failed_at, health.last_failed_at) == (NOON, NOON + timedelta(seconds=5))
 
 
-def test_what_follows_the_pause_is_not_counted() -> None:
+def test_attempts_after_the_pause_do_not_count() -> None:
     assert Health().after(in_a_row(9)) == Health().after(in_a_row(5))
 
 
 def test_a_blip_with_eight_requests_in_flight_is_one_failure() -> None:
-    blip = [run_pure(start=number / 10, end=1 + number / 10) for number in range(8)]
+    blip = [attempted(start=number / 10, end=1 + number / 10) for number in range(8)]
     assert Health().after(blip).failures == 1
 
 
 def test_a_failure_that_started_when_the_last_one_ended_counts() -> None:
-    assert Health().after([run_pure(0, 1), run_pure(1, 2)]).failures == 2
+    assert Health().after([attempted(0, 1), attempted(1, 2)]).failures == 2
 
 
 def test_a_success_ends_the_run() -> None:
-    health = Health().after([*in_a_row(4), run_pure(4, 5, OutcomeKind.DELIVERED)])
+    health = Health().after([*in_a_row(4), attempted(4, 5, OutcomeKind.DELIVERED)])
     assert health == Health()
     assert health.after(in_a_row(4)).pause is None
 
@@ -67,7 +67,7 @@ def test_a_success_ends_the_run() -> None:
 def test_a_success_before_the_last_failure_does_not_reset() -> None:
     assert (
         Health()
-        .after([run_pure(0, 10), run_pure(0, 10, OutcomeKind.DELIVERED), run_pure(0, 9, OutcomeKind.DELIVERED)])
+        .after([attempted(0, 10), attempted(0, 10, OutcomeKind.DELIVERED), attempted(0, 9, OutcomeKind.DELIVERED)])
         .failures
         == 1
     )
@@ -80,16 +80,16 @@ def test_attempts_of_another_epoch_are_ignored(epoch: int) -> None:
 
 
 def test_410_pauses_at_once() -> None:
-    assert Health().after([run_pure(0, 1, OutcomeKind.GONE)]).pause is PauseReason.GONE
+    assert Health().after([attempted(0, 1, OutcomeKind.GONE)]).pause is PauseReason.GONE
 
 
-def test_410_pauses_even_when_another_request_failed_meanwhile() -> None:
-    assert Health().after([run_pure(0, 2), run_pure(1, 2, OutcomeKind.GONE)]).pause is PauseReason.GONE
+def test_410_pauses_after_a_concurrent_failure() -> None:
+    assert Health().after([attempted(0, 2), attempted(1, 2, OutcomeKind.GONE)]).pause is PauseReason.GONE
 
 
 @pytest.mark.parametrize("kind", sorted(NOT_COUNTED))
-def test_an_endpoint_that_asks_for_time_is_not_broken(kind: OutcomeKind) -> None:
-    asked = [run_pure(second, second + 1, kind) for second in range(9)]
+def test_a_throttling_endpoint_does_not_count_as_failing(kind: OutcomeKind) -> None:
+    asked = [attempted(second, second + 1, kind) for second in range(9)]
     assert Health().after(asked) == Health()
     assert Health().after([*in_a_row(4), *asked]).failures == 4
 
@@ -101,19 +101,19 @@ def test_an_endpoint_that_asks_for_time_is_not_broken(kind: OutcomeKind) -> None
 )
 @pytest.mark.parametrize("kind", [OutcomeKind.SERVER_ERROR, OutcomeKind.GONE, OutcomeKind.DELIVERED])
 def test_only_events_at_the_primary_endpoint_count(changes: dict[str, Trigger | Target], kind: OutcomeKind) -> None:
-    uncounted = run_pure(10, 11, kind)._replace(**changes)  # type: ignore[arg-type]
+    uncounted = attempted(10, 11, kind)._replace(**changes)  # type: ignore[arg-type]
     failing = Health().after(in_a_row(4))
     assert failing.after([uncounted]) == failing
 
 
 starts, durations = st.integers(0, 50), st.integers(0, 10)
 kinds = st.sampled_from([OutcomeKind.DELIVERED, OutcomeKind.SERVER_ERROR, OutcomeKind.TIMEOUT, OutcomeKind.THROTTLED])
-one_attempt = st.builds(lambda start, takes, kind: run_pure(start, start + takes, kind), starts, durations, kinds)
+one_attempt = st.builds(lambda start, takes, kind: attempted(start, start + takes, kind), starts, durations, kinds)
 attempts = st.lists(one_attempt, max_size=30)
 
 
 @given(attempts, st.integers(0, 30))
-def test_batches_do_not_matter(attempts: list[HealthSample], cut: int) -> None:
+def test_health_does_not_depend_on_batches(attempts: list[HealthSample], cut: int) -> None:
     at_once = Health().after(attempts)
     assert Health().after(attempts[:cut]).after(attempts[cut:]) == at_once
 
@@ -129,7 +129,7 @@ def test_a_webhook_is_paused_exactly_at_the_limit(attempts: list[HealthSample]) 
 # -- the fallback endpoint -------------------------------------------------------------------------------------
 
 
-def test_a_fallback_rests_after_five_failures_in_a_row() -> None:
+def test_a_fallback_url_is_skipped_after_five_failures() -> None:
     health = FallbackHealth()
     for _ in range(FALLBACK_FAILURES_TO_REST - 1):
         health.learn(False, NOON)

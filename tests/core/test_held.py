@@ -1,4 +1,4 @@
-"""How much of what is held is sent on at once follows the pace that the endpoint shows."""
+"""The number of held deliveries released at once follows the pace of the endpoint."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +24,7 @@ def test_the_room_doubles_when_few_are_attempted_at_a_time() -> None:
     assert room.size == 2 * FIRST_ROOM
 
 
-def test_it_stays_while_nothing_comes_back() -> None:
+def test_the_room_stays_while_no_attempt_ends() -> None:
     assert Room(64).after(0, 0) == Room(64)
 
 
@@ -33,7 +33,7 @@ def test_the_room_halves_when_some_are_held_again() -> None:
     assert Room(1).after(0, 1).size == 1
 
 
-def test_each_hold_makes_the_rest_longer() -> None:
+def test_the_rest_doubles_with_each_hold() -> None:
     room, rests = Room(), []
     for _ in range(7):
         room = room.after(0, 1)
@@ -44,7 +44,7 @@ def test_each_hold_makes_the_rest_longer() -> None:
 
 
 @given(OUTCOMES)
-def test_it_is_never_empty_and_never_beyond_its_bound(outcomes: list[tuple[int, int]]) -> None:
+def test_the_room_stays_between_1_and_500(outcomes: list[tuple[int, int]]) -> None:
     room = Room()
     for attempted, held_again in outcomes:
         room = room.after(attempted, held_again)

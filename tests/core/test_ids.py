@@ -1,4 +1,4 @@
-"""Ids are opaque, and those that we derive are the same wherever they are derived."""
+"""Ids are opaque; a derived id is the same in every process."""
 
 import hashlib
 from uuid import UUID, uuid5
@@ -15,7 +15,7 @@ ids = st.from_regex(r"[A-Za-z0-9_:-]{1,128}", fullmatch=True)
 names = st.tuples(ids, ids, ids)
 
 
-def test_derived_ids_are_known_for_ever() -> None:
+def test_derived_ids_never_change() -> None:
     owed = delivery_id("acme", "evt_1", "wh_crm")
     assert owed == "897326b4-273b-533e-baca-7858d8ee9bf1"
     assert attempt_id(owed, 1, 1) == "6344bbcf-4f2a-5a68-9110-c8701764ffb1"
@@ -35,7 +35,7 @@ def test_a_delivery_id_depends_on_account_event_and_webhook(
 
 
 @given(names)
-def test_a_delivery_is_named_by_a_uuid_of_version_5(named: tuple[str, str, str]) -> None:
+def test_a_delivery_id_is_a_uuid_of_version_5(named: tuple[str, str, str]) -> None:
     assert delivery_id(*named) == str(uuid5(UUID("6b1d3f0e-6c0f-5d58-9e0a-6a7b4c0f4a11"), "/".join(named)))
 
 
@@ -50,10 +50,10 @@ def test_each_attempt_of_each_generation_has_its_own_id() -> None:
 
 
 @pytest.mark.parametrize("value", ["evt_01HYX9K2", "a", "A:b-c_9", "x" * 128])
-def test_an_id_is_letters_digits_and_three_signs(value: str) -> None:
+def test_an_id_has_letters_digits_and_three_other_characters(value: str) -> None:
     assert is_id(value)
 
 
 @pytest.mark.parametrize("value", ["", "x" * 129, "a.b", "a b", "ä", "a\n", "a/b", None, 7])
-def test_nothing_else_is_an_id(value: object) -> None:
+def test_other_values_are_not_ids(value: object) -> None:
     assert not is_id(value)

@@ -1,4 +1,4 @@
-"""Our own network is down when most of what is tried cannot be reached at all."""
+"""Our own network is down when most endpoints are out of reach."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -10,7 +10,7 @@ from streams.core.network import OwnNetwork
 from streams.core.outcome import OutcomeKind
 
 
-def run_pure(kind: OutcomeKind, webhooks: Sequence[int], second: float = 0, hosts: int = 100) -> list[Attempt]:
+def attempted(kind: OutcomeKind, webhooks: Sequence[int], second: float = 0, hosts: int = 100) -> list[Attempt]:
     """One attempt of each webhook; webhook n is on host n modulo `hosts`."""
     ended_at = NOON + timedelta(seconds=second)
     return [
@@ -26,44 +26,46 @@ def network(*attempts: list[Attempt]) -> OwnNetwork:
     return known
 
 
-def test_half_of_twenty_webhooks_out_of_reach_is_our_network() -> None:
-    assert network(run_pure(OutcomeKind.DELIVERED, range(10)), run_pure(OutcomeKind.DNS, range(10, 20))).is_down()
-    assert not network(run_pure(OutcomeKind.DELIVERED, range(11)), run_pure(OutcomeKind.DNS, range(11, 20))).is_down()
+def test_half_of_twenty_webhooks_unreachable_is_an_outage() -> None:
+    assert network(attempted(OutcomeKind.DELIVERED, range(10)), attempted(OutcomeKind.DNS, range(10, 20))).is_down()
+    assert not network(attempted(OutcomeKind.DELIVERED, range(11)), attempted(OutcomeKind.DNS, range(11, 20))).is_down()
 
 
 def test_fewer_than_twenty_webhooks_prove_nothing() -> None:
-    assert not network(run_pure(OutcomeKind.REFUSED, range(19))).is_down()
+    assert not network(attempted(OutcomeKind.REFUSED, range(19))).is_down()
 
 
 def test_fewer_than_ten_hosts_prove_nothing() -> None:
-    assert not network(run_pure(OutcomeKind.REFUSED, range(100), hosts=9)).is_down()
+    assert not network(attempted(OutcomeKind.REFUSED, range(100), hosts=9)).is_down()
 
 
 def test_one_dead_host_is_not_an_outage_of_our_network() -> None:
-    dead = run_pure(OutcomeKind.CONNECT_TIMEOUT, range(500), hosts=1)
-    assert not network(dead, run_pure(OutcomeKind.DELIVERED, range(500, 520))).is_down()
+    dead = attempted(OutcomeKind.CONNECT_TIMEOUT, range(500), hosts=1)
+    assert not network(dead, attempted(OutcomeKind.DELIVERED, range(500, 520))).is_down()
 
 
-def test_endpoints_that_answer_badly_are_not_our_network() -> None:
+def test_error_responses_are_not_an_outage_of_our_network() -> None:
     for kind in (OutcomeKind.SERVER_ERROR, OutcomeKind.TIMEOUT, OutcomeKind.TLS, OutcomeKind.RESET):
-        assert not network(run_pure(kind, range(50))).is_down()
+        assert not network(attempted(kind, range(50))).is_down()
 
 
-def test_an_outage_and_its_end_show_at_once() -> None:
-    known = network(run_pure(OutcomeKind.DELIVERED, range(40)), run_pure(OutcomeKind.REFUSED, range(20), second=5))
+def test_an_outage_and_its_end_are_detected_at_once() -> None:
+    known = network(attempted(OutcomeKind.DELIVERED, range(40)), attempted(OutcomeKind.REFUSED, range(20), second=5))
     assert known.is_down()
-    known.learn(run_pure(OutcomeKind.DELIVERED, range(5), second=6))
+    known.learn(attempted(OutcomeKind.DELIVERED, range(5), second=6))
     assert not known.is_down()
 
 
-def test_what_was_tried_more_than_a_minute_ago_is_forgotten() -> None:
-    known = network(run_pure(OutcomeKind.REFUSED, range(30)), run_pure(OutcomeKind.DELIVERED, range(30, 35), second=61))
-    assert not known.is_down()
-
-
-def test_the_record_of_an_older_attempt_changes_nothing() -> None:
+def test_attempts_older_than_a_minute_do_not_count() -> None:
     known = network(
-        run_pure(OutcomeKind.REFUSED, range(30), second=10), run_pure(OutcomeKind.DELIVERED, range(30), second=9)
+        attempted(OutcomeKind.REFUSED, range(30)), attempted(OutcomeKind.DELIVERED, range(30, 35), second=61)
+    )
+    assert not known.is_down()
+
+
+def test_an_older_attempt_changes_nothing() -> None:
+    known = network(
+        attempted(OutcomeKind.REFUSED, range(30), second=10), attempted(OutcomeKind.DELIVERED, range(30), second=9)
     )
     assert known.is_down()
 
@@ -80,7 +82,7 @@ def test_during_an_outage_network_failures_do_not_count() -> None:
                 a.ended_at + timedelta(seconds=n),
             )
             for n in range(3)
-            for a in run_pure(kind, [1])
+            for a in attempted(kind, [1])
         ]
         return Health().after(made, own_network_is_down=True).failures
 

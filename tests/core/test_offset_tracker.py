@@ -1,4 +1,4 @@
-"""The ledger: out of order in, a contiguous prefix out, and a restart loses nothing."""
+"""The offset tracker: records complete in any order, commits are contiguous, a restart loses nothing."""
 
 import base64
 from collections.abc import Iterator
@@ -9,23 +9,23 @@ from hypothesis import strategies as st
 
 from streams.core.offset_tracker import MAX_METADATA_BYTES, WINDOW_OFFSETS, Commit, OffsetTracker
 
-# Offsets may have holes: compaction and control records take some.
-offsets = st.lists(st.integers(1, 40), min_size=1, max_size=40).map(lambda gaps: list(sums(gaps)))
+# Offsets may have gaps: compaction and control records.
+offsets = st.lists(st.integers(1, 40), min_size=1, max_size=40).map(lambda gaps: list(running_sums(gaps)))
 
 
-def sums(gaps: list[int]) -> Iterator[int]:
+def running_sums(gaps: list[int]) -> Iterator[int]:
     total = 0
     for gap in gaps:
         total += gap
         yield total
 
 
-def done_by(commit: Commit, offset: int) -> bool:
-    """Whether a process that starts from this commit takes `offset` for complete."""
+def is_complete_in(commit: Commit, offset: int) -> bool:
+    """Whether a process that starts at this commit skips `offset`."""
     return offset < commit.offset or not OffsetTracker(commit.offset, commit.metadata).open(offset)
 
 
-def commit_of(tracker: OffsetTracker, before: Commit) -> Commit:
+def commit_if_pending(tracker: OffsetTracker, before: Commit) -> Commit:
     commit = tracker.pending()
     if commit is None:
         return before
@@ -45,9 +45,9 @@ def test_no_commit_passes_an_open_record(offsets: list[int], data: st.DataObject
             opened.remove(offset := data.draw(st.sampled_from(sorted(opened))))
             complete.add(offset)
             tracker.complete(offset)
-        commit = commit_of(tracker, commit)
+        commit = commit_if_pending(tracker, commit)
         assert tracker.open_count == len(opened)
-        assert {offset for offset in offsets if done_by(commit, offset)} == complete
+        assert {offset for offset in offsets if is_complete_in(commit, offset)} == complete
     assert commit == Commit(offsets[-1] + 1, "")
 
 
@@ -57,7 +57,7 @@ def test_crashes_repeat_only_uncommitted_records(offsets: list[int], data: st.Da
     times = dict.fromkeys(offsets, 0)
     for crash in range(4):
         tracker, opened = OffsetTracker(committed.offset, committed.metadata), set[int]()
-        safe = {offset for offset in offsets if done_by(committed, offset)}
+        safe = {offset for offset in offsets if is_complete_in(committed, offset)}
         for offset in offsets:
             if offset < committed.offset:
                 continue
@@ -68,13 +68,13 @@ def test_crashes_repeat_only_uncommitted_records(offsets: list[int], data: st.Da
             times[offset] += 1
             tracker.complete(offset)
             if data.draw(st.booleans()):
-                committed = commit_of(tracker, committed)
+                committed = commit_if_pending(tracker, committed)
             if crash < 3 and data.draw(st.booleans()):
                 break
     assert all(times.values())
 
 
-def test_metadata_has_what_is_complete_beyond_the_offset() -> None:
+def test_metadata_has_complete_records_beyond_the_offset() -> None:
     tracker = OffsetTracker(100)
     for offset in range(100, 110):
         tracker.open(offset)
@@ -87,7 +87,7 @@ def test_metadata_has_what_is_complete_beyond_the_offset() -> None:
     assert [offset for offset in range(100, 110) if not restarted.open(offset)] == [101, 105, 109]
 
 
-def test_a_full_window_fits_into_the_metadata_of_a_commit() -> None:
+def test_a_full_window_fits_into_commit_metadata() -> None:
     tracker = OffsetTracker()
     offset = 0
     while tracker.has_room(offset):
@@ -125,7 +125,7 @@ def test_a_gap_of_offsets_leaves_nothing_open() -> None:
     assert tracker.pending() == Commit(10**9 + 1, "")
 
 
-def test_a_complete_record_may_vanish_from_the_topic() -> None:
+def test_a_complete_record_may_be_gone_after_a_restart() -> None:
     before = OffsetTracker()
     for offset in range(4):
         before.open(offset)
@@ -138,7 +138,7 @@ def test_a_complete_record_may_vanish_from_the_topic() -> None:
     assert after.pending() == Commit(4, "")
 
 
-def test_a_commit_that_the_broker_has_is_not_pending() -> None:
+def test_an_acknowledged_commit_is_not_pending() -> None:
     tracker = OffsetTracker()
     tracker.open(0)
     tracker.complete(0)
@@ -158,7 +158,7 @@ def test_a_restart_has_nothing_to_commit() -> None:
     assert OffsetTracker(commit.offset, commit.metadata).pending() is None
 
 
-def test_an_offset_is_opened_once() -> None:
+def test_an_offset_cannot_be_opened_twice() -> None:
     tracker = OffsetTracker()
     tracker.open(3)
     with pytest.raises(ValueError, match="offset 3 is opened after 3"):
@@ -166,7 +166,7 @@ def test_an_offset_is_opened_once() -> None:
 
 
 @given(st.integers(0, 100), st.text(max_size=50) | st.binary(max_size=50).map(lambda raw: "1:" + raw.hex()))
-def test_metadata_of_another_program_stops_nothing(start: int, metadata: str) -> None:
+def test_any_metadata_is_accepted(start: int, metadata: str) -> None:
     tracker = OffsetTracker(start, metadata)
     for offset in range(start, start + 500):
         if tracker.open(offset):

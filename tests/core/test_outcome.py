@@ -1,4 +1,4 @@
-"""The verdict on an attempt, and the wait that an endpoint asks for."""
+"""The outcome of an attempt, and Retry-After."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -59,7 +59,7 @@ FAILURES = [
 
 
 @pytest.mark.parametrize("kind", FAILURES)
-def test_every_failure_of_the_network_has_words(kind: OutcomeKind) -> None:
+def test_each_network_failure_has_a_message(kind: OutcomeKind) -> None:
     outcome = judge(Failure(kind, "{errno} 111"), NOON, 10)
     assert outcome.kind is kind
     assert not outcome.delivered
@@ -67,16 +67,16 @@ def test_every_failure_of_the_network_has_words(kind: OutcomeKind) -> None:
     assert judge(Failure(kind), NOON, 10).message.endswith(".")
 
 
-def test_a_timeout_says_how_long_was_waited() -> None:
+def test_a_timeout_message_has_the_seconds() -> None:
     message = judge(Failure(OutcomeKind.TIMEOUT), NOON, 2.5).message
     assert message.startswith("The endpoint did not respond within 2.5 seconds. ")
 
 
-def test_an_endpoint_that_answers_is_never_our_own_network() -> None:
+def test_a_response_is_never_a_failure_of_our_own_network() -> None:
     assert set(FAILURES) >= NETWORK_KINDS
 
 
-def test_a_throttled_answer_says_how_long_to_wait() -> None:
+def test_a_throttled_response_says_how_long_to_wait() -> None:
     outcome = judge(Response(503, {"retry-after": "90"}), NOON, 10)
     assert outcome.message == "The endpoint responded with 503 and asked to wait 90 seconds."
 
@@ -103,17 +103,17 @@ def test_retry_after_is_seconds_or_a_date(value: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize("value", [None, "", "-1", "1.5", "soon", "١٢", "Fri, 99 Apr 2026 12:00:00 GMT"])
-def test_what_cannot_be_read_is_not_asked_for(value: str | None) -> None:
+def test_an_invalid_retry_after_is_ignored(value: str | None) -> None:
     assert retry_after(value, NOON) is None
 
 
 @given(st.integers(0, 10**8))
-def test_seconds_are_taken_at_their_word(seconds: int) -> None:
+def test_any_number_of_seconds_is_accepted(seconds: int) -> None:
     assert retry_after(str(seconds), NOON) == timedelta(seconds=seconds)
 
 
 @given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC)))
-def test_a_date_in_the_past_asks_for_no_wait(moment: datetime) -> None:
+def test_a_date_in_the_past_is_no_wait(moment: datetime) -> None:
     moment = moment.replace(microsecond=0)
     assert retry_after(format_datetime(moment, usegmt=True), NOON) == max(moment - NOON, timedelta(0))
 
@@ -122,6 +122,6 @@ dates = st.from_regex(r"\w{3}, \d{1,3} \w{3} \d{1,5} \d\d:\d\d:\d\d( [+-]\d{4,9}
 
 
 @given(st.text() | st.text("0123456789 +-:,GMT") | dates)
-def test_whatever_an_endpoint_sends_is_a_wait_or_nothing(value: str) -> None:
+def test_any_text_is_a_wait_or_none(value: str) -> None:
     wait = retry_after(value, NOON)
     assert wait is None or wait >= timedelta(0)

@@ -1,4 +1,4 @@
-"""Whatever can be decoded can be handled: what our own code would fail at is refused before."""
+"""Every record that decodes can be handled: values beyond our limits are refused."""
 
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -83,7 +83,7 @@ def test_a_webhook_beyond_our_limits_is_refused(changes: dict[str, Any], message
 
 @st.composite
 def mutations(draw: st.DrawFn) -> bytes:
-    """A real record with some bytes changed, taken out or put in."""
+    """A valid record with some bytes changed, removed or inserted."""
     value = bytearray(draw(st.sampled_from(RECORDS)))
     for _ in range(draw(st.integers(1, 6))):
         at = draw(st.integers(10, len(value)))
@@ -98,7 +98,7 @@ def mutations(draw: st.DrawFn) -> bytes:
 
 
 def handle(value: RecordValue) -> None:
-    """All that a stage does with it before it waits for anybody."""
+    """What a stage does with a record before its first await."""
     match value:
         case Event():
             body = render(check_event(value))
@@ -108,7 +108,7 @@ def handle(value: RecordValue) -> None:
             fold([RecordedValue(value, NOON)])
             known = webhook(fallback_url="https://backup.example.com")
             before_attempt(value, known)
-            with suppress(ValueError):  # an attempt says that it cannot be sent
+            with suppress(ValueError):  # such an attempt reports that it cannot be sent
                 build_request(value, known.url, [SECRET], {}, 0, "X-Signature")
             for status in (200, 410, 429, 500):
                 outcome = judge(Response(status, {"retry-after": "9" * 400}), NOON, 10)
@@ -129,7 +129,7 @@ def handle(value: RecordValue) -> None:
 @settings(max_examples=1000)
 @given(mutations() | st.binary(max_size=200))
 @example(CODEC.encode(delivery(subscriptions_position=SubscriptionsPosition("first", 2**63 - 1))))
-def test_whatever_decodes_can_be_handled(encoded: bytes) -> None:
+def test_every_record_that_decodes_can_be_handled(encoded: bytes) -> None:
     try:
         value = CODEC.decode(encoded)
     except InvalidRecord:

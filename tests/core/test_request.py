@@ -1,4 +1,4 @@
-"""The request of one attempt: what is in it, and what of it people may see."""
+"""The request of an attempt: its headers and body, and what people may see of it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ def request(secrets: Sequence[str] = (SECRET,), customer: Mapping[str, str] | No
     return build_request(delivery(**changes), URL, secrets, customer or {}, NOW, HEADER)
 
 
-def test_the_body_leaves_as_it_was_rendered() -> None:
+def test_the_body_is_sent_unchanged() -> None:
     assert request().body == render(event())
     assert request().url == URL
 
@@ -39,14 +39,14 @@ def test_a_request_is_signed_in_both_styles() -> None:
     }
 
 
-def test_every_attempt_sends_the_same_body_under_the_same_id() -> None:
+def test_every_attempt_sends_the_same_id_and_body() -> None:
     first, second = request(attempt=1), request(attempt=2, step=2, target=Target.FALLBACK)
     assert first.body == second.body
     for name in ("webhook-id", HEADER):
         assert first.headers[name] == second.headers[name]
 
 
-def test_in_a_rotation_the_platform_header_has_the_old_secret() -> None:
+def test_in_a_rotation_the_platform_header_uses_the_old_secret() -> None:
     headers, body = request([SECRET, NEW_SECRET]).headers, delivery().body
     assert headers[HEADER] == sign_platform(SECRET, body)
     assert headers[f"{HEADER}-Next"] == sign_platform(NEW_SECRET, body)
@@ -56,21 +56,21 @@ def test_in_a_rotation_the_platform_header_has_the_old_secret() -> None:
     ]
 
 
-def test_a_trace_goes_on_at_the_receiver() -> None:
+def test_the_trace_parent_is_sent_to_the_receiver() -> None:
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     assert request(trace_parent=trace).headers["traceparent"] == trace
     assert "traceparent" not in request().headers
 
 
-def test_own_headers_are_sent_and_masked_for_people() -> None:
+def test_custom_headers_are_sent_and_shown_masked() -> None:
     built = request(customer={"Authorization": "Bearer abc"})
     assert built.headers["Authorization"] == "Bearer abc"
     assert built.public_headers["Authorization"] == "•••"
     assert built.public_headers["webhook-id"] == event().id
 
 
-def test_a_customers_header_never_takes_the_place_of_ours() -> None:
-    """Header names ignore case: beside ours it would be a second signature."""
+def test_a_custom_header_never_replaces_ours() -> None:
+    """Header names ignore case: theirs would be a second signature."""
     ours = request().headers
     for name in ours:
         for spelled in (name, name.lower(), name.upper()):
@@ -86,7 +86,7 @@ values = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1
     st.lists(st.binary(min_size=24, max_size=64).map(make_secret), min_size=1, max_size=2),
     st.dictionaries(st.sampled_from(("Authorization", "X-Key", "content-type")), values),
 )
-def test_no_secret_is_ever_shown(secrets: list[str], customer: dict[str, str]) -> None:
+def test_no_secret_is_shown(secrets: list[str], customer: dict[str, str]) -> None:
     shown = str(request(secrets, customer).public_headers)
     for hidden in (*secrets, *(secret.removeprefix("whsec_") for secret in secrets), *customer.values()):
         assert hidden not in shown

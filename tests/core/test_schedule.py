@@ -1,4 +1,4 @@
-"""The retry schedule, and what comes before and after an attempt."""
+"""The retry schedule, and the decisions before and after an attempt."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -43,7 +43,7 @@ def test_a_schedule_is_its_waits_in_order() -> None:
     assert SCHEDULE.attempts == 6
 
 
-def test_spaces_and_days_are_understood() -> None:
+def test_spaces_and_days_are_accepted() -> None:
     assert parse_schedule(" 30s, 1d ") == Schedule((Tier("30s"), Tier("1d")))
 
 
@@ -60,7 +60,7 @@ def test_spaces_and_days_are_understood() -> None:
         ("60s,1m", "schedule: each wait must be longer than the one before, as in 30s,2m,10m,1h,6h"),
     ],
 )
-def test_a_wrong_schedule_says_what_would_be_right(text: str, message: str) -> None:
+def test_the_error_of_a_wrong_schedule_shows_a_right_one(text: str, message: str) -> None:
     with pytest.raises(Invalid) as wrong:
         parse_schedule(text)
     assert str(wrong.value) == message
@@ -74,13 +74,13 @@ asked = st.none() | st.timedeltas(timedelta(0), timedelta(days=30))
 
 @given(schedules, st.data())
 def test_n_tiers_make_n_plus_one_attempts(schedule: Schedule, data: st.DataObject) -> None:
-    run_pure = delivery()
+    tried = delivery()
     for number in range(1, schedule.attempts + 1):
-        assert run_pure.attempt == number
+        assert tried.attempt == number
         outcome = FAILED._replace(retry_after=data.draw(asked))
-        following = after_attempt(run_pure, outcome, schedule, webhook())
+        following = after_attempt(tried, outcome, schedule, webhook())
         if isinstance(following, RetryLater):
-            run_pure = following.delivery
+            tried = following.delivery
     assert isinstance(following, GiveUp)
     assert following.delivery.attempt == schedule.attempts + 1
 
@@ -99,17 +99,17 @@ def test_retry_after_is_rounded_up_to_a_tier(schedule: Schedule, attempt: int, a
 # -- before an attempt ---------------------------------------------------------------------------------------
 
 
-def test_an_active_webhook_is_tried() -> None:
+def test_an_active_webhook_is_attempted() -> None:
     active = webhook(fallback_url=FALLBACK_URL)
     assert before_attempt(delivery(), active) == SendNow(active, active.url)
     assert before_attempt(delivery().diverted(attempted=True), active) == SendNow(active, FALLBACK_URL)
 
 
-def test_a_deleted_webhook_gets_nothing() -> None:
+def test_a_delivery_of_a_deleted_webhook_is_a_dead_letter() -> None:
     assert before_attempt(delivery(), None) == GiveUp(DeathReason.DELETED, delivery().ended(attempted=False))
 
 
-def test_a_test_is_sent_to_a_paused_webhook_unless_it_is_too_old() -> None:
+def test_a_test_is_sent_to_a_paused_webhook_until_it_expires() -> None:
     test, held = delivery(trigger=Trigger.TEST), paused(PauseReason.MANUAL)
     assert before_attempt(test, held, waited=TEST_EXPIRES) == SendNow(held, held.url)
     too_late = before_attempt(test, held, waited=TEST_EXPIRES + timedelta(seconds=1))
@@ -117,7 +117,7 @@ def test_a_test_is_sent_to_a_paused_webhook_unless_it_is_too_old() -> None:
 
 
 @pytest.mark.parametrize("fallback_url", [None, FALLBACK_URL])
-def test_what_a_person_paused_is_held(fallback_url: str | None) -> None:
+def test_a_manual_pause_holds(fallback_url: str | None) -> None:
     held = before_attempt(delivery(), paused(PauseReason.MANUAL, fallback_url=fallback_url))
     assert held == Hold(delivery().held(HoldReason.PAUSED, "pause_1", attempted=False))
 
@@ -129,7 +129,7 @@ def test_an_automatic_pause_holds_without_a_fallback_url(reason: PauseReason) ->
 
 
 @pytest.mark.parametrize("reason", AUTOMATIC)
-def test_what_was_paused_automatically_goes_to_the_fallback_url(reason: PauseReason) -> None:
+def test_an_automatic_pause_uses_the_fallback_url(reason: PauseReason) -> None:
     broken = paused(reason, fallback_url=FALLBACK_URL)
     diverted = before_attempt(delivery(), broken)
     assert diverted == UseFallback(delivery().diverted(attempted=False))
@@ -154,7 +154,7 @@ def test_a_delivery_to_a_removed_fallback_returns_to_the_primary() -> None:
 
 
 @pytest.mark.parametrize("target", list(Target))
-def test_what_was_delivered_is_done(target: Target) -> None:
+def test_a_delivered_attempt_is_done(target: Target) -> None:
     assert after_attempt(delivery(target=target), DELIVERED, SCHEDULE, webhook()) == Done()
 
 
@@ -170,7 +170,7 @@ def test_the_last_failure_is_a_dead_letter() -> None:
     assert after_attempt(last, FAILED, SCHEDULE, webhook()) == GiveUp(DeathReason.EXHAUSTED, last.ended(attempted=True))
 
 
-def test_an_endpoint_that_is_gone_gets_no_retry() -> None:
+def test_410_gone_gets_no_retry() -> None:
     assert after_attempt(delivery(), GONE, SCHEDULE, webhook()) == GiveUp(
         DeathReason.GONE, delivery().ended(attempted=True)
     )
@@ -183,20 +183,19 @@ def test_the_fallback_is_tried_before_a_dead_letter(attempt: int, outcome: Outco
     assert following == UseFallback(last.diverted(attempted=True))
 
 
-def after_fallback(hook: Webhook, outcomes: Sequence[Outcome]) -> list[object]:
-    run_pure = delivery(attempt=6, target_attempt=6).diverted(attempted=True)
-    next_step: list[object] = []
+def after_fallback(known: Webhook, outcomes: Sequence[Outcome]) -> list[object]:
+    tried = delivery(attempt=6, target_attempt=6).diverted(attempted=True)
+    decisions: list[object] = []
     for outcome in outcomes:
-        following = after_attempt(run_pure, outcome, SCHEDULE, hook)
-        next_step.append(following)
+        following = after_attempt(tried, outcome, SCHEDULE, known)
+        decisions.append(following)
         if isinstance(following, RetryLater):
-            run_pure = following.delivery
-    return next_step
+            tried = following.delivery
+    return decisions
 
 
 def test_the_fallback_is_retried_after_the_first_two_tiers() -> None:
-    hook = webhook(fallback_url=FALLBACK_URL)
-    one, two, end = after_fallback(hook, [FAILED] * (FALLBACK_RETRIES + 1))
+    one, two, end = after_fallback(webhook(fallback_url=FALLBACK_URL), [FAILED] * (FALLBACK_RETRIES + 1))
     assert isinstance(one, RetryLater)
     assert isinstance(two, RetryLater)
     assert [one.tier, two.tier] == [Tier("30s"), Tier("2m")]
@@ -204,7 +203,7 @@ def test_the_fallback_is_retried_after_the_first_two_tiers() -> None:
     assert (end.reason, end.delivery.attempt) == (DeathReason.EXHAUSTED, 10)
 
 
-def test_a_fallback_url_that_is_gone_is_not_tried_again() -> None:
+def test_a_fallback_url_that_is_gone_gets_no_retry() -> None:
     (end,) = after_fallback(webhook(fallback_url=FALLBACK_URL), [GONE])
     assert isinstance(end, GiveUp)
 
@@ -217,25 +216,25 @@ def test_a_failed_fallback_is_held_during_an_automatic_pause(reason: PauseReason
     assert end.delivery.target is Target.PRIMARY
 
 
-# -- the numbers of a delivery -------------------------------------------------------------------------------
+# -- attempt numbers ---------------------------------------------------------------------------------------
 
-moves = st.lists(st.sampled_from(("retry", "divert", "divert after an attempt")), max_size=12)
+moves = st.lists(st.sampled_from(("retry", "use fallback", "use fallback after an attempt")), max_size=12)
 
 
 @given(moves, st.booleans())
-def test_a_held_delivery_resumes_with_the_attempt_that_was_due(moves: list[str], attempted: bool) -> None:
+def test_a_held_delivery_resumes_at_the_attempt_that_was_due(moves: list[str], attempted: bool) -> None:
     at = delivery()
     primary = 0
     for move in moves:
-        run_pure = move != "divert"
+        attempted_first = move != "use fallback"
         if move == "retry":
             after = at.retried()
         elif at.target is Target.PRIMARY:
-            after = at.diverted(attempted=run_pure)
+            after = at.diverted(attempted=attempted_first)
         else:
             continue
-        assert (after.step, after.attempt) == (at.step + 1, at.attempt + run_pure)
-        primary += run_pure and at.target is Target.PRIMARY
+        assert (after.step, after.attempt) == (at.step + 1, at.attempt + attempted_first)
+        primary += attempted_first and at.target is Target.PRIMARY
         at = after
     held = at.held(HoldReason.PAUSED, "pause_1", attempted=attempted)
     primary += attempted and at.target is Target.PRIMARY

@@ -1,4 +1,4 @@
-"""Signatures that the customer's check and the official verifiers accept."""
+"""The customer's check and the official verifiers accept our signatures."""
 
 import base64
 import hashlib
@@ -24,13 +24,13 @@ VERIFIERS = [standardwebhooks.Webhook, svix.Webhook]
 Verifier = type[standardwebhooks.Webhook] | type[svix.Webhook]
 
 
-def test_the_signature_is_the_known_answer_of_standard_webhooks() -> None:
+def test_the_signature_matches_the_standard_webhooks_vector() -> None:
     assert sign_standard(SECRET, MESSAGE_ID, TIMESTAMP, BODY) == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 @pytest.mark.parametrize("verifier", VERIFIERS)
 @given(keys, ids, documents)
-def test_the_official_verifiers_accept_what_we_sign(
+def test_the_official_verifiers_accept_our_signature(
     verifier: Verifier, key: bytes, message_id: str, document: dict[str, object]
 ) -> None:
     secret, body, now = make_secret(key), json.dumps(document).encode(), int(datetime.now(UTC).timestamp())
@@ -56,7 +56,7 @@ def test_during_a_rotation_either_secret_verifies(verifier: Verifier) -> None:
 
 
 @given(keys, st.binary())
-def test_the_customers_own_check_accepts_what_we_sign(key: bytes, body: bytes) -> None:
+def test_the_customers_check_accepts_our_signature(key: bytes, body: bytes) -> None:
     secret = make_secret(key)
     expected = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
     assert hmac.compare_digest(sign_platform(secret, body), expected)
@@ -72,11 +72,11 @@ def test_another_body_has_another_signature(key: bytes, message_id: str, body: b
 
 
 @given(keys)
-def test_a_secret_holds_its_key(key: bytes) -> None:
+def test_a_secret_contains_its_key(key: bytes) -> None:
     assert base64.b64decode(make_secret(key).removeprefix("whsec_"), validate=True) == key
 
 
 @pytest.mark.parametrize("length", [0, 23, 65])
-def test_a_key_is_neither_short_nor_long(length: int) -> None:
+def test_a_key_of_another_length_is_refused(length: int) -> None:
     with pytest.raises(ValueError, match="24 to 64 bytes"):
         make_secret(b"k" * length)

@@ -1,4 +1,4 @@
-"""The view of webhooks: complete or not ready, the newest version of each, whatever compaction took away."""
+"""The table is complete or not ready, and keeps the newest version of each webhook, also after compaction."""
 
 import json
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from streams.core.webhook import Webhook
 A, B = webhook(id="wh_a"), webhook(id="wh_b")
 
 
-def view_of(*webhooks: Webhook, live: int | None = None) -> SubscriptionsTable:
+def table_of(*webhooks: Webhook, live: int | None = None) -> SubscriptionsTable:
     table = SubscriptionsTable()
-    for offset, hook in enumerate(webhooks):
-        table.put(offset, hook, NOON)
+    for offset, known in enumerate(webhooks):
+        table.put(offset, known, NOON)
     if live is not None:
         table.mark(len(webhooks), Sentinel("first", live))
     return table
@@ -35,20 +35,20 @@ def test_an_empty_topic_is_not_complete() -> None:
 
 
 def test_webhooks_without_a_sentinel_are_not_complete() -> None:
-    assert not view_of(A, B).is_complete()
+    assert not table_of(A, B).is_complete()
 
 
 def test_fewer_webhooks_than_the_sentinel_says_are_incomplete() -> None:
-    assert not view_of(A, live=2).is_complete()
-    assert view_of(A, B, live=2).is_complete()
+    assert not table_of(A, live=2).is_complete()
+    assert table_of(A, B, live=2).is_complete()
 
 
-def test_no_webhook_at_all_is_complete_when_the_sentinel_says_so() -> None:
-    assert view_of(live=0).is_complete()
+def test_zero_webhooks_are_complete_if_the_sentinel_says_so() -> None:
+    assert table_of(live=0).is_complete()
 
 
-def test_what_was_deleted_after_the_sentinel_is_not_missed() -> None:
-    table = view_of(A, B, live=2)
+def test_a_deletion_after_the_sentinel_keeps_it_complete() -> None:
+    table = table_of(A, B, live=2)
     table.remove(3, A.id, 2)
     assert table.is_complete()
     table.mark(4, Sentinel("first", 1))
@@ -56,13 +56,13 @@ def test_what_was_deleted_after_the_sentinel_is_not_missed() -> None:
 
 
 def test_deletions_before_the_sentinel_do_not_count() -> None:
-    table = view_of(A, B, live=2)
+    table = table_of(A, B, live=2)
     table.remove(3, A.id, 2)
     table.mark(4, Sentinel("first", 2))
     assert not table.is_complete()
 
 
-def test_a_sentinel_is_read_as_it_was_written() -> None:
+def test_a_sentinel_is_decoded_as_it_was_encoded() -> None:
     sentinel = Sentinel("first", 7)
     assert Sentinel.decode(sentinel.encode()) == sentinel
 
@@ -72,13 +72,13 @@ def test_a_sentinel_is_read_as_it_was_written() -> None:
 
 def test_an_older_version_is_ignored() -> None:
     newer = replace(A, version=5, url="https://new.example.com")
-    table = view_of(newer, replace(A, version=4), replace(A, version=5, url="https://same.example.com"))
+    table = table_of(newer, replace(A, version=4), replace(A, version=5, url="https://same.example.com"))
     assert table.find(A.id) == replace(newer, created_at=NOON)
     assert table.position == 3
 
 
 def test_an_older_version_does_not_restore_a_webhook() -> None:
-    table = view_of(replace(A, version=5))
+    table = table_of(replace(A, version=5))
     table.remove(1, A.id, 6)
     table.put(2, replace(A, version=5), NOON)
     assert table.find(A.id) is None
@@ -86,7 +86,7 @@ def test_an_older_version_does_not_restore_a_webhook() -> None:
 
 
 def test_a_tombstone_of_an_older_version_deletes_nothing() -> None:
-    table = view_of(replace(A, version=5))
+    table = table_of(replace(A, version=5))
     table.remove(1, A.id, 4)
     assert table.find(A.id) is not None
 
@@ -99,11 +99,11 @@ def test_a_tombstone_without_its_webhook_is_remembered() -> None:
 
 
 def test_versions_are_those_of_the_topic() -> None:
-    assert view_of(replace(A, version=3), B).versions() == {"wh_a": 3, "wh_b": 1}
+    assert table_of(replace(A, version=3), B).versions() == {"wh_a": 3, "wh_b": 1}
 
 
 def test_the_first_record_of_a_webhook_sets_its_creation() -> None:
-    table = view_of(A)
+    table = table_of(A)
     table.put(1, replace(A, version=2), NOON + timedelta(hours=1))
     found = table.find(A.id)
     assert found is not None
@@ -118,7 +118,7 @@ def test_the_first_record_of_a_webhook_sets_its_creation() -> None:
 
 
 def test_a_position_is_reached_once_it_is_read() -> None:
-    table = view_of(A, live=1)
+    table = table_of(A, live=1)
     assert table.reached == SubscriptionsPosition("first", 2)
     assert table.has_reached(SubscriptionsPosition("first", 2))
     assert not table.has_reached(SubscriptionsPosition("first", 3))
@@ -127,16 +127,16 @@ def test_a_position_is_reached_once_it_is_read() -> None:
 
 
 def test_another_incarnation_counts_as_reached() -> None:
-    assert view_of(A, live=1).has_reached(SubscriptionsPosition("earlier", 999))
+    assert table_of(A, live=1).has_reached(SubscriptionsPosition("earlier", 999))
 
 
 # -- accounts ------------------------------------------------------------------------------------------------
 
 
 def test_an_account_sees_its_own_webhooks_only() -> None:
-    table = view_of(A, replace(B, account_id="globex"))
-    assert [hook.id for hook in table.of_account("acme")] == ["wh_a"]
-    assert [hook.id for hook in table.of_account("globex")] == ["wh_b"]
+    table = table_of(A, replace(B, account_id="globex"))
+    assert [known.id for known in table.of_account("acme")] == ["wh_a"]
+    assert [known.id for known in table.of_account("globex")] == ["wh_b"]
     assert table.of_account("nobody") == []
 
 
@@ -144,8 +144,8 @@ def test_an_account_sees_its_own_webhooks_only() -> None:
 
 
 @dataclass(frozen=True)
-class EndpointQueue:
-    """A record of the topic: a sentinel (no webhook), a tombstone (no version left alive), or a webhook."""
+class TopicRecord:
+    """A record of `subscriptions`: a sentinel, a tombstone or a webhook."""
 
     offset: int
     key: str
@@ -153,21 +153,21 @@ class EndpointQueue:
     live: int | None = None
     deleted: bool = False
 
-    def feed(self, table: SubscriptionsTable) -> None:
+    def apply_to(self, table: SubscriptionsTable) -> None:
         if self.live is not None:
             table.mark(self.offset, Sentinel("first", self.live))
         elif self.deleted:
             table.remove(self.offset, self.key, self.version)
         else:
-            # As `publish` writes it: the creation time is known from the second version on.
+            # `publish` knows the creation time from the second version on.
             created_at = NOON if self.version > 1 else None
             table.put(self.offset, webhook(id=self.key, version=self.version, created_at=created_at), NOON)
 
 
 @st.composite
-def logs(draw: st.DrawFn) -> list[EndpointQueue]:
-    """What a publisher writes: batches of changes, a sentinel after each batch."""
-    log: list[EndpointQueue] = []
+def logs(draw: st.DrawFn) -> list[TopicRecord]:
+    """What `publish` writes: batches of changes, a sentinel after each."""
+    log: list[TopicRecord] = []
     versions: dict[str, int] = {}
     live: set[str] = set()
     for batch in draw(st.lists(st.lists(st.sampled_from("abcd"), max_size=4), min_size=1, max_size=6)):
@@ -175,29 +175,29 @@ def logs(draw: st.DrawFn) -> list[EndpointQueue]:
             versions[key] = versions.get(key, 0) + 1
             deleted = key in live and draw(st.booleans())
             (live.discard if deleted else live.add)(key)
-            log.append(EndpointQueue(len(log), key, versions[key], deleted=deleted))
-        log.append(EndpointQueue(len(log), "", live=len(live)))
+            log.append(TopicRecord(len(log), key, versions[key], deleted=deleted))
+        log.append(TopicRecord(len(log), "", live=len(live)))
     return log
 
 
 @st.composite
-def compacted(draw: st.DrawFn, log: Sequence[EndpointQueue]) -> list[EndpointQueue]:
-    """What may be left: of each key the last record; an old tombstone may go when nothing is before it."""
-    last = {line.key: line.offset for line in log}
+def compacted(draw: st.DrawFn, log: Sequence[TopicRecord]) -> list[TopicRecord]:
+    """What compaction may leave: the last record of each key; an old tombstone without earlier records may go."""
+    last = {record.key: record.offset for record in log}
     sentinel = last[""]
-    kept = [line for line in log if line.offset == last[line.key] or draw(st.booleans())]
-    keys = [line.key for line in kept]
+    kept = [record for record in log if record.offset == last[record.key] or draw(st.booleans())]
+    keys = [record.key for record in kept]
     return [
-        line
-        for line in kept
-        if not (line.deleted and line.offset < sentinel and keys.count(line.key) == 1 and draw(st.booleans()))
+        record
+        for record in kept
+        if not (record.deleted and record.offset < sentinel and keys.count(record.key) == 1 and draw(st.booleans()))
     ]
 
 
-def read(log: Sequence[EndpointQueue]) -> SubscriptionsTable:
+def read(log: Sequence[TopicRecord]) -> SubscriptionsTable:
     table = SubscriptionsTable()
-    for line in log:
-        line.feed(table)
+    for record in log:
+        record.apply_to(table)
     return table
 
 
@@ -216,7 +216,7 @@ def test_compaction_does_not_change_the_table(data: st.DataObject) -> None:
 @given(st.data())
 def test_reading_a_record_twice_changes_nothing(data: st.DataObject) -> None:
     log = data.draw(logs())
-    twice = [line for line in log for _ in range(data.draw(st.integers(1, 2)))]
+    twice = [record for record in log for _ in range(data.draw(st.integers(1, 2)))]
     assert read(twice).versions() == read(log).versions()
     assert read(twice).is_complete()
 
@@ -233,6 +233,6 @@ def test_reading_a_record_twice_changes_nothing(data: st.DataObject) -> None:
         {"incarnation": "one", "live": 0, "check": 7},
     ],
 )
-def test_a_sentinel_that_publish_never_writes_is_unreadable(value: dict[str, object]) -> None:
+def test_a_sentinel_with_invalid_fields_is_refused(value: dict[str, object]) -> None:
     with pytest.raises(InvalidRecord):
         Sentinel.decode(json.dumps(value).encode())

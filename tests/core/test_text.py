@@ -1,4 +1,4 @@
-"""Text of a stranger cannot steer a terminal, and JSON stays the same JSON."""
+"""Untrusted text cannot control a terminal, and escaped JSON is equal JSON."""
 
 import json
 
@@ -19,17 +19,17 @@ def test_no_unsafe_character_is_shown_raw(character: str) -> None:
     assert shown.isascii()
 
 
-def test_what_people_write_stays_as_it_is() -> None:
+def test_ordinary_text_is_unchanged() -> None:
     text = "Größe – 日本語 “quoted” 👩\u200d💻 می\u200cخواهم c:\\new"
     assert escape_controls(text) == text
 
 
-def test_kept_characters_stay() -> None:
+def test_kept_characters_are_unchanged() -> None:
     assert escape_controls("one\ntwo\x1b", keep="\n") == "one\ntwo\\x1b"
 
 
 @given(st.recursive(TEXT, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner)))
-def test_escaped_json_says_the_same_and_is_safe(value: object) -> None:
+def test_escaped_json_is_equal_and_safe(value: object) -> None:
     escaped = escape_json(json.dumps(value, ensure_ascii=False))
     assert json.loads(escaped) == value
     assert escape_controls(escaped) == escaped

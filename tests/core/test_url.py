@@ -1,4 +1,4 @@
-"""Which URLs may be registered, and that what is wrong is told in words that help."""
+"""Which URLs may be registered, and the messages for the others."""
 
 import pytest
 
@@ -93,7 +93,7 @@ BAD: dict[str, list[object]] = {
 
 
 @pytest.mark.parametrize("url", GOOD)
-def test_good_urls(url: str) -> None:
+def test_a_valid_url_is_accepted(url: str) -> None:
     assert url_errors("url", url) == []
 
 
@@ -101,13 +101,13 @@ def test_good_urls(url: str) -> None:
     ("url", "message"),
     [pytest.param(url, message, id=repr(url)[:50]) for message, urls in BAD.items() for url in urls],
 )
-def test_bad_urls_are_told_what_would_be_right(url: object, message: str) -> None:
+def test_an_invalid_url_gets_a_helpful_message(url: object, message: str) -> None:
     (error,) = url_errors("fallbackUrl", url)
     assert error.field == "fallbackUrl"
     assert message in error.message
 
 
-def test_plain_http_only_where_it_is_allowed() -> None:
+def test_plain_http_needs_a_setting() -> None:
     (error,) = url_errors("url", "http://localhost:8000/")
     assert "SCORM_WEBHOOKS_ALLOW_HTTP" in error.message
     assert url_errors("url", "http://localhost:8000/", allow_http=True) == []

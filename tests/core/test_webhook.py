@@ -55,7 +55,7 @@ def test_an_event_of_another_account_is_never_wanted(changed: dict[str, frozense
     assert not wants(webhook(account_id="globex", **changed), event())
 
 
-# -- laws ----------------------------------------------------------------------------------------------------
+# -- properties ----------------------------------------------------------------------------------------------------
 
 accounts = st.sampled_from(("acme", "globex"))
 packages = st.sampled_from(("pkg_1", "pkg_2", "pkg_3"))
@@ -77,7 +77,7 @@ events = st.builds(
 
 
 @given(webhooks, events)
-def test_whatever_is_wanted_belongs_to_the_account(webhook: Webhook, event: Event) -> None:
+def test_a_webhook_wants_events_of_its_own_account_only(webhook: Webhook, event: Event) -> None:
     assert not wants(webhook, event) or webhook.account_id == event.account_id
 
 
@@ -88,7 +88,9 @@ def test_without_a_scope_the_type_alone_decides(webhook: Webhook, event: Event) 
 
 
 @given(webhooks, events, packages, dispatches)
-def test_a_wider_scope_loses_nothing(webhook: Webhook, event: Event, package: str, dispatch: str) -> None:
+def test_a_wider_scope_wants_all_that_the_narrow_one_does(
+    webhook: Webhook, event: Event, package: str, dispatch: str
+) -> None:
     if webhook.packages or webhook.dispatches:
         wider = replace(webhook, packages=webhook.packages | {package}, dispatches=webhook.dispatches | {dispatch})
         assert wants(wider, event) >= wants(webhook, event)

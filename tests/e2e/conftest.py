@@ -1,4 +1,4 @@
-"""A whole system for one test: broker, database, a customer's server."""
+"""Fixtures for a whole system: broker, database, stages and an endpoint."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,20 +21,20 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def system(kafka: Broker, postgres: Postgres, topic_prefix: str, tmp_path: Path) -> Iterator[System]:
-    """For one test alone: topics and tables made, no stage started yet."""
+    """A system for one test, with topics and tables and without stages."""
     yield from prepared(kafka, postgres, topic_prefix, tmp_path)
 
 
 @pytest.fixture(scope="module")
 def running(kafka: Broker, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """Every stage started, for the stories of a module: each keeps to accounts and webhooks of its own."""
+    """A system with every stage, for a module; each test uses its own accounts."""
     for system in prepared(kafka, postgres, random_prefix(), tmp_path_factory.mktemp("running")):
         system.start()
         yield system
 
 
 def prepared(kafka: Broker, postgres: Postgres, topic_prefix: str, folder: Path, **settings: str) -> Iterator[System]:
-    """A system with topics and tables and no stage; it is ended after its use."""
+    """A system with topics and tables and without stages; closed after use."""
     env = {
         "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
         "DATABASE_URL": postgres.url(),
@@ -51,6 +51,6 @@ def prepared(kafka: Broker, postgres: Postgres, topic_prefix: str, folder: Path,
 
 @pytest.fixture
 def platform(system: System) -> Platform:
-    """The producer of the system that the test has."""
+    """A producer for the test's system."""
     prefix = system.env["SCORM_WEBHOOKS_TOPIC_PREFIX"]
     return Platform(system.env["KAFKA_BOOTSTRAP_SERVERS"], f"{prefix}session-events")

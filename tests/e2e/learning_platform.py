@@ -1,4 +1,4 @@
-"""A learning platform's own producer: Avro on Kafka, made from the published schema alone."""
+"""A producer of a learning platform; it uses the published Avro schema alone."""
 
 import io
 import json
@@ -55,7 +55,7 @@ def encoded(event_id: str, event_type: str, account_id: str, data: tuple[str, Ma
 
 
 class Platform:
-    """Publishes and knows which events the broker acknowledged."""
+    """Publishes events, and records the acknowledged ones."""
 
     def __init__(self, bootstrap: str, topic: str) -> None:
         self._producer = Producer(
@@ -63,7 +63,7 @@ class Platform:
                 "bootstrap.servers": bootstrap,
                 "enable.idempotence": True,
                 "linger.ms": 0,
-                # As Java's clients do.
+                # The partitioner of Java clients.
                 "partitioner": "murmur2_random",
             }
         )

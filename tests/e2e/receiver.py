@@ -1,4 +1,4 @@
-"""A customer's server: it records what it gets and answers as a test says."""
+"""An endpoint that records requests and responds as the test sets."""
 
 import threading
 from collections import defaultdict
@@ -12,7 +12,7 @@ from e2e.system import until
 
 @dataclass(frozen=True)
 class Received:
-    """One request, as it came in; `number` counts (from 1) those of its path."""
+    """One received request; `number` counts the requests of its path, from 1."""
 
     path: str
     headers: Mapping[str, str]
@@ -22,7 +22,7 @@ class Received:
 
 
 class Receiver:
-    """Listens on loopback; `responses[path]` gives the status for a request, else it is 200."""
+    """Listens on loopback; `responses[path]` returns the status, else it is 200."""
 
     def __init__(self) -> None:
         self.requests: list[Received] = []
@@ -45,11 +45,11 @@ class Receiver:
                 pass
 
         class Server(ThreadingHTTPServer):
-            # With the usual five, a burst of connections would find no answer at all.
+            # The default of five would refuse a burst of connections.
             request_queue_size = 512
 
             def handle_error(self, request: object, client_address: object) -> None:
-                """A sender that was killed leaves its connections broken: expected here."""
+                """Ignore broken connections: a killed sender leaves them."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -59,7 +59,7 @@ class Receiver:
         return f"http://127.0.0.1:{self._server.server_port}{path}"
 
     def at(self, path: str) -> list[Received]:
-        """What came in at a path, in order."""
+        """The requests received at a path, in order."""
         with self._lock:
             return list(self._at[path])
 
@@ -67,14 +67,14 @@ class Receiver:
         return [header(request, "webhook-id") for request in self.at(path)]
 
     def has_got(self, count: int) -> bool:
-        """More than `count` requests, at whatever path."""
+        """Whether more than `count` requests were received, at any path."""
         return len(self.requests) > count
 
     def has_some(self, path: str, event_id: str) -> bool:
         return event_id in self.ids(path)
 
     def wait_for(self, path: str, event_ids: set[str], seconds: float = 60) -> None:
-        """Exactly these events, each once or more; AssertionError with the difference at the deadline."""
+        """Wait for exactly these events, each at least once; AssertionError with the difference at the deadline."""
 
         def difference() -> str:
             got = set(self.ids(path))

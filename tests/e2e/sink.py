@@ -1,4 +1,4 @@
-"""A customer's server for thousands of requests: one loop in a thread, which answers 200 after a time of its own."""
+"""A fast endpoint for thousands of requests: one event loop in a thread."""
 
 import asyncio
 import threading
@@ -6,15 +6,15 @@ from collections import defaultdict
 from collections.abc import Callable
 from time import monotonic
 
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
 class Sink:
-    """Listens on loopback; `thinks[path]` gives the seconds until a request is answered, else it is at once."""
+    """Listens on loopback and responds with 200, after `delays[path]()` seconds if set."""
 
     def __init__(self) -> None:
-        self.came: defaultdict[str, list[tuple[str, float]]] = defaultdict(list)
-        self.thinks: dict[str, Callable[[], float]] = {}
+        self.received: defaultdict[str, list[tuple[str, float]]] = defaultdict(list)
+        self.delays: dict[str, Callable[[], float]] = {}
         self._loop = asyncio.new_event_loop()
         listening = self._loop.create_server(lambda: _Connection(self), "127.0.0.1", 0, backlog=512)
         self._server = self._loop.run_until_complete(listening)
@@ -25,11 +25,11 @@ class Sink:
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}{path}"
 
     def ids(self, path: str) -> list[str]:
-        """The events that came in at a path, in order."""
-        return [event_id for event_id, _ in self.came[path]]
+        """The event ids received at a path, in order."""
+        return [event_id for event_id, _ in self.received[path]]
 
     def has_all(self, path: str, event_ids: set[str]) -> bool:
-        """Exactly these events, each once or more."""
+        """Whether exactly these events were received, each at least once."""
         return set(self.ids(path)) == event_ids
 
     def has_some(self, path: str, event_ids: set[str]) -> bool:
@@ -43,7 +43,7 @@ class Sink:
 
 
 class _Connection(asyncio.Protocol):
-    """Only as much of HTTP as one well-behaved sender speaks."""
+    """The minimum of HTTP that our sender needs."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -65,10 +65,10 @@ class _Connection(asyncio.Protocol):
             return
         self._buffer = rest[length:]
         path = first.split(" ")[1]
-        self._sink.came[path].append((headers["webhook-id"], monotonic()))
-        think = self._sink.thinks.get(path)
-        asyncio.get_running_loop().call_later(think() if think else 0, self._answer)
+        self._sink.received[path].append((headers["webhook-id"], monotonic()))
+        delay = self._sink.delays.get(path)
+        asyncio.get_running_loop().call_later(delay() if delay else 0, self._respond)
 
-    def _answer(self) -> None:
+    def _respond(self) -> None:
         if not self._transport.is_closing():
-            self._transport.write(ANSWER)
+            self._transport.write(RESPONSE)

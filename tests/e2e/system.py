@@ -29,9 +29,9 @@ def until(
     message: str | Callable[[], str] = "",
     every: float = 0.05,
 ) -> None:
-    """Wait for a condition, asked `every` so many seconds; AssertionError with `message` at the deadline.
+    """Wait for a condition, checked `every` few seconds; AssertionError with `message` at the deadline.
 
-    A function is asked for its words then.
+    `message` may be a function, called at the deadline.
     """
     deadline = time.monotonic() + seconds
     while not condition():
@@ -41,16 +41,16 @@ def until(
 
 
 class System:
-    """`env` is all that the processes get beside PATH; their output goes to files in `folder`.
+    """The processes get `env` and PATH only; their output goes to files in `folder`.
 
-    With `own_sessions` the kernel gives each stage a share of the cores of its own, as it does with containers.
+    With `own_sessions` each stage gets its own share of the CPU, as containers do.
     """
 
     def __init__(self, folder: Path, env: dict[str, str], *, own_sessions: bool = False) -> None:
         self.folder = folder
         self.env = {
             "PATH": os.environ["PATH"],
-            # In CI the installed wheel is what runs, not the checkout.
+            # CI runs the installed wheel, not the checkout.
             **({"PYTHONSAFEPATH": "1"} if "PYTHONSAFEPATH" in os.environ else {}),
             "SCORM_WEBHOOKS_ENCRYPTION_KEYS": "bm90LWEtc2VjcmV0LW9ubHktZm9yLXRlc3RzLTEyMzQ=",
             "SCORM_WEBHOOKS_ALLOW_HTTP": "true",
@@ -65,7 +65,7 @@ class System:
         self._ports: dict[str, int] = {}
 
     def run(self, *arguments: str, stdin: str | None = None) -> Any:
-        """A command's JSON answer, or its text."""
+        """Run a command; return its JSON or text."""
         done = self.attempt(*arguments, stdin=stdin)
         assert done.returncode == 0, f"{arguments}: {done.stderr}"
         return json.loads(done.stdout) if "--json" in arguments else done.stdout
@@ -76,27 +76,27 @@ class System:
             command, env=self.env, cwd=self.folder, input=stdin, capture_output=True, text=True, timeout=120
         )
 
-    # -- what an integrator does ---------------------------------------------------------------------------------
+    # -- integrators -------------------------------------------------------------------------------------------
 
     def account(self) -> str:
-        """A new account's id."""
+        """Create an account; return its id."""
         return str(self.run("accounts", "create", "Acme", "--email", "ops@acme.example", "--json")["id"])
 
     def webhook(self, account_id: str, url: str, *more: str) -> dict[str, Any]:
-        """A new webhook, known to every stage."""
+        """Register a webhook that every stage knows."""
         created: dict[str, Any] = self.run("webhooks", "create", "--account", account_id, "--url", url, *more, "--json")
         assert created["propagated"]
         return created
 
-    # -- where deliveries stand: looked up often, and a command takes half a second ------------------------------
+    # -- deliveries, from the database: a command would take half a second each time ------------------------------
 
     def deliveries(self, webhook_id: str | None = None) -> list[dict[str, Any]]:
-        """The rows of one webhook's deliveries, or of all, oldest first."""
+        """The deliveries of one webhook, or all; oldest first."""
         which = "WHERE webhook_id = %(webhook_id)s" if webhook_id else ""
         return self._rows(f"SELECT * FROM deliveries {which} ORDER BY first_seen_at, id", webhook_id=webhook_id)
 
     def states(self, webhook_id: str | None = None) -> dict[str, int]:
-        """How many of one webhook's deliveries, or of all, are in which state."""
+        """Number of deliveries by state, of one webhook or all."""
         which = "WHERE webhook_id = %(webhook_id)s" if webhook_id else ""
         rows = self._rows(
             f"SELECT state, count(*) AS count FROM deliveries {which} GROUP BY state", webhook_id=webhook_id
@@ -104,7 +104,7 @@ class System:
         return {row["state"]: row["count"] for row in rows}
 
     def has_published(self) -> bool:
-        """Whether every change of a webhook is on its topic."""
+        """Whether every webhook change is published."""
         return not self._rows("SELECT * FROM dirty_webhooks")
 
     def _rows(self, query: str, **parameters: object) -> list[dict[str, Any]]:
@@ -114,14 +114,14 @@ class System:
     def _database(self) -> "psycopg.Connection[dict[str, Any]]":
         return psycopg.connect(self.env["DATABASE_URL"], autocommit=True, row_factory=dict_row)
 
-    # -- what a platform engineer does ---------------------------------------------------------------------------
+    # -- platform engineers -----------------------------------------------------------------------------------
 
     def prepare(self) -> None:
         self.run("topics", "apply")
         self.run("db", "upgrade")
 
     def start(self, stages: Iterable[str] = STAGES, **env: str) -> None:
-        """Start stages and wait until they can work."""
+        """Start stages and wait until they are ready."""
         stages = tuple(stages)
         for stage in stages:
             self.launch(stage, **env)
@@ -133,7 +133,7 @@ class System:
             )
 
     def launch(self, stage: str, **env: str) -> None:
-        """Start a stage, and do not wait for it."""
+        """Start a stage without waiting."""
         [port] = free_ports(1)
         self._ports[stage] = port
         with (self.folder / f"{stage}.log").open("ab") as log:
@@ -155,7 +155,7 @@ class System:
         return self.exit_code(stage) is None and self.problem(stage) == ""
 
     def problem(self, stage: str) -> str:
-        """Why the stage cannot work at the moment; empty when it can."""
+        """Why the stage is not ready; empty if it is."""
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{self._ports[stage]}/readyz", timeout=2).close()
         except urllib.error.HTTPError as response:
@@ -165,7 +165,7 @@ class System:
         return ""
 
     def metric(self, stage: str, name: str) -> float:
-        """The sum of a stage's metric over its labels."""
+        """The sum of a metric over its labels."""
         lines = self.metrics(stage).splitlines()
         full = f"scorm_webhooks_{name}"
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.split("{")[0].split(" ")[0] == full)
@@ -180,7 +180,7 @@ class System:
         self._processes[stage].wait()
 
     def stop(self, stage: str) -> int:
-        """SIGTERM, and the exit code."""
+        """Send SIGTERM and return the exit code."""
         self.send(stage, signal.SIGTERM)
         return self._processes[stage].wait(timeout=30)
 
@@ -197,7 +197,7 @@ class System:
         return (self.folder / f"{stage}.log").read_text(errors="replace")
 
     def log_events(self, stage: str) -> list[dict[str, Any]]:
-        """The stage's structured log lines; the last one may be only half there."""
+        """The stage's JSON log lines, without an incomplete last line."""
         whole = self.log(stage).rpartition("\n")[0]
         return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
@@ -210,7 +210,7 @@ class System:
 
 
 def ownership(system: System) -> list[tuple[float, int]]:
-    """When how many partitions came (or, below zero, went)."""
+    """Times at which partitions were assigned (+) or revoked (-), with their number."""
     signs = {"partitions_assigned": 1, "partitions_revoked": -1, "partitions_lost": -1}
     return [
         (datetime.fromisoformat(line["timestamp"]).timestamp(), signs[line["event"]] * line["count"])
@@ -220,5 +220,5 @@ def ownership(system: System) -> list[tuple[float, int]]:
 
 
 def owned(system: System) -> int:
-    """How many partitions `deliver` has, by its own words."""
+    """Number of partitions that `deliver` owns, from its log."""
     return sum(count for _, count in ownership(system))

@@ -1,4 +1,4 @@
-"""Bad days: the broker dies, the database stops, a stage is restarted, a request hangs; nothing is lost."""
+"""Outages of the broker and the database, restarts and slow requests lose nothing."""
 
 import signal
 from pathlib import Path
@@ -26,13 +26,13 @@ def publish(platform: Platform, account: str, numbers: range) -> set[str]:
 
 
 def registered(system: System, url: str, *more: str) -> tuple[str, str]:
-    """An account and a webhook of it."""
+    """Create an account with a webhook; return both ids."""
     account = str(system.run("accounts", "create", "Acme", "--json")["id"])
     webhook: dict[str, Any] = system.run("webhooks", "create", "--account", account, "--url", url, *more, "--json")
     return account, str(webhook["id"])
 
 
-def told(system: System, stage: str, message: str) -> int:
+def logged_count(system: System, stage: str, message: str) -> int:
     return sum(message in line["event"] for line in system.log_events(stage))
 
 
@@ -49,18 +49,20 @@ def test_a_killed_broker_loses_nothing_and_is_logged_once(
         receiver.wait_for("/crm", wanted)
 
         own_kafka.kill()
-        until(lambda: not any(map(system.is_ready, READERS)), 30, "every reader says that it cannot work")
+        until(lambda: not any(map(system.is_ready, READERS)), 30, "no reader is ready")
         own_kafka.start()
         wanted |= publish(platform, account, range(50, 100))
 
         receiver.wait_for("/crm", wanted, 90)
-        until(lambda: system.states() == {"delivered": 100}, 60, "all of it recorded")
+        until(lambda: system.states() == {"delivered": 100}, 60, "all recorded")
         until(lambda: all(system.is_ready(stage) for stage in STAGES), 60, "every stage ready again")
-        until(lambda: told(system, "deliver", "broker_reachable") == 1, 10, "the end of the outage")
-        assert told(system, "deliver", "broker_unreachable") == 1
+        until(lambda: logged_count(system, "deliver", "broker_reachable") == 1, 10, "the end of the outage")
+        assert logged_count(system, "deliver", "broker_unreachable") == 1
         for stage in READERS:
-            # Without the limit on repeated lines there are hundreds of them.
-            assert sum("logger" in line for line in system.log_events(stage)) < 100, "its Kafka clients log too much"
+            # Without the limit on repeated lines there would be hundreds.
+            assert sum("logger" in line for line in system.log_events(stage)) < 100, (
+                "too many lines of the Kafka clients"
+            )
     finally:
         system.close()
 
@@ -74,7 +76,7 @@ def test_stages_stop_in_time_during_a_broker_outage(
         system.start()
         account, _ = registered(system, receiver.url("/crm"))
         wanted = publish(Platform(own_kafka.bootstrap, "session-events"), account, range(100))
-        until(lambda: len(receiver.ids("/crm")) > 50, message="a good part of the hundred")
+        until(lambda: len(receiver.ids("/crm")) > 50, message="half of the events")
         own_kafka.kill()
 
         for stage in STAGES:
@@ -84,7 +86,7 @@ def test_stages_stop_in_time_during_a_broker_outage(
         own_kafka.start()
         system.start()
         receiver.wait_for("/crm", wanted, 90)
-        until(lambda: system.states() == {"delivered": 100}, 60, "all of it recorded")
+        until(lambda: system.states() == {"delivered": 100}, 60, "all recorded")
     finally:
         system.close()
 
@@ -105,16 +107,16 @@ def test_events_are_delivered_during_a_database_outage(
         own_postgres.stop()
         wanted = publish(Platform(kafka.bootstrap, f"{topic_prefix}session-events"), account, range(100))
         receiver.wait_for("/crm", wanted)
-        until(lambda: not system.is_ready("record"), 30, "record says that it cannot work")
+        until(lambda: not system.is_ready("record"), 30, "record is not ready")
         own_postgres.start()
-        until(lambda: system.states() == {"delivered": 100}, 60, "all of it recorded")
+        until(lambda: system.states() == {"delivered": 100}, 60, "all recorded")
         until(lambda: all(system.is_ready(stage) for stage in STAGES), 30, "every stage ready again")
-        assert told(system, "record", "database_unreachable") == 1
+        assert logged_count(system, "record", "database_unreachable") == 1
     finally:
         system.close()
 
 
-def test_sigterm_of_each_stage_loses_and_doubles_nothing(
+def test_sigterm_of_each_stage_loses_and_repeats_nothing(
     system: System, platform: Platform, receiver: Receiver
 ) -> None:
     system.start()

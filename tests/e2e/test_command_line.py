@@ -1,4 +1,4 @@
-"""What goes wrong on the command line is one line and an exit code, never a traceback."""
+"""A failed command prints one line and has an exit code; it shows no traceback."""
 
 import json
 import os
@@ -26,7 +26,7 @@ EVENT = (
 
 @pytest.fixture
 def system(tmp_path: Path) -> System:
-    """Commands with SQLite in their data directory."""
+    """Commands with a SQLite database."""
     system = System(tmp_path, {"SCORM_WEBHOOKS_TOPIC_PREFIX": random_prefix()})
     del system.env["SCORM_WEBHOOKS_ENCRYPTION_KEYS"]
     return system
@@ -52,9 +52,9 @@ def test_without_kafka_a_command_says_why_in_one_line(system: System) -> None:
     event = EVENT.replace("acc_1", account)
     with ThreadPoolExecutor() as threads:
         for done in threads.map(lambda command: system.attempt(*command, stdin=event), commands):
-            said = one_line(done, 1)
-            assert "Kafka does not answer: KAFKA_BOOTSTRAP_SERVERS is 127.0.0.1:1 (" in said
-            assert said.endswith("Connection refused)")
+            error = one_line(done, 1)
+            assert "Kafka does not answer: KAFKA_BOOTSTRAP_SERVERS is 127.0.0.1:1 (" in error
+            assert error.endswith("Connection refused)")
             assert done.stdout == ""
 
 
@@ -62,7 +62,7 @@ def test_the_version_is_printed(system: System) -> None:
     assert system.run("--version") == f"{version('scorm-webhooks')}\n"
 
 
-def test_the_address_of_a_killed_up_is_not_believed(system: System) -> None:
+def test_the_address_of_a_killed_up_is_not_used(system: System) -> None:
     (system.folder / ".scorm-webhooks").mkdir()
     broker = system.folder / ".scorm-webhooks" / "broker.json"
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -70,17 +70,17 @@ def test_the_address_of_a_killed_up_is_not_believed(system: System) -> None:
     broken: list[object] = [{"bootstrap": f"127.0.0.1:{port}", "pid": 1}, {}, [], {"bootstrap": None}]
     for left in broken:
         broker.write_text(json.dumps(left))
-        said = one_line(system.attempt("events", "publish", "-", stdin=EVENT), 2)
-        assert "start `scorm-webhooks up` first" in said
+        error = one_line(system.attempt("events", "publish", "-", stdin=EVENT), 2)
+        assert "start `scorm-webhooks up` first" in error
 
 
-def test_a_data_directory_that_takes_no_file_is_named(system: System) -> None:
+def test_an_unwritable_data_directory_is_named(system: System) -> None:
     system.env["SCORM_WEBHOOKS_DATA_DIR"] = "/proc/self"
     for command in (["up"], ["webhooks", "list"]):
-        said = system.attempt(*command)
-        assert said.returncode in (2, 3)
-        assert "Traceback" not in said.stderr
-        assert said.stderr.splitlines()[-1].startswith("error: SCORM_WEBHOOKS_DATA_DIR: /proc/self")
+        error = system.attempt(*command)
+        assert error.returncode in (2, 3)
+        assert "Traceback" not in error.stderr
+        assert error.stderr.splitlines()[-1].startswith("error: SCORM_WEBHOOKS_DATA_DIR: /proc/self")
 
 
 @pytest.mark.parametrize("command", ["accounts list", "accounts list --json", "--help", "keys generate"])
@@ -88,8 +88,8 @@ def test_a_full_output_is_one_line(system: System, command: str) -> None:
     system.run("db", "upgrade")
     with open("/dev/full", "w") as full:
         done = running(system, command, stdout=full)
-        _, said = done.communicate(timeout=60)
-    assert (done.returncode, said) == (3, b"error: standard output: No space left on device\n")
+        _, error = done.communicate(timeout=60)
+    assert (done.returncode, error) == (3, b"error: standard output: No space left on device\n")
 
 
 @pytest.mark.parametrize("command", ["accounts list", "--help"])
@@ -99,8 +99,8 @@ def test_a_closed_output_is_quiet(system: System, command: str) -> None:
     assert done.stdout
     done.stdout.close()
     done.stdout = None
-    _, said = done.communicate(timeout=60)
-    assert said == b""
+    _, error = done.communicate(timeout=60)
+    assert error == b""
     assert done.returncode == 1
 
 
@@ -114,8 +114,8 @@ def test_ctrl_c_is_quiet(system: System) -> None:
         done = running(system, f"events publish {fifo}", stdout=subprocess.PIPE)
         with open(fifo, "w"):  # returns once the command reads
             done.send_signal(signal.SIGINT)
-            said = done.communicate(timeout=20)
-    assert (done.returncode, said) == (130, (b"", b""))
+            error = done.communicate(timeout=20)
+    assert (done.returncode, error) == (130, (b"", b""))
 
 
 def running(system: System, command: str, **streams: Any) -> "subprocess.Popen[bytes]":

@@ -1,4 +1,4 @@
-"""An integrator's night: register by the API, watch, be told of a pause, mend, rotate, replay; all of it real."""
+"""An integrator registers, gets a pause mail, fixes, rotates and replays, through the API of a real system."""
 
 import json
 import re
@@ -49,7 +49,7 @@ def system(
         "SCORM_WEBHOOKS_API_PORT": str(api_port),
         "SCORM_WEBHOOKS_OPERATOR_KEYS": OPERATOR_KEY,
         "SCORM_WEBHOOKS_PUBLIC_URL": PUBLIC_URL,
-        # Every event, so that the test of secrets in logs sees all of them.
+        # Debug level, so that the test of secrets checks every log line.
         "SCORM_WEBHOOKS_LOG_LEVEL": "debug",
     }
     folder = tmp_path_factory.mktemp("control")
@@ -66,14 +66,14 @@ def platform(system: System) -> Platform:
 
 
 class Api:
-    """Somebody with a key."""
+    """An HTTP client with an API key."""
 
     def __init__(self, system: System, key: str) -> None:
         self._base = f"http://127.0.0.1:{system.env['SCORM_WEBHOOKS_API_PORT']}"
         self._key = key
 
     def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
-        """The JSON of an answer; of a problem too."""
+        """The JSON of the response, also of a problem."""
         request = urllib.request.Request(
             self._base + path,
             json.dumps(body).encode() if body is not None else None,
@@ -88,22 +88,22 @@ class Api:
         return json.loads(text) if text else None
 
     def commands(self, page: str) -> list[str]:
-        """What a page of ours says to type, as a browser shows it."""
+        """The commands that a help page shows."""
         with urllib.request.urlopen(self._base + page, timeout=20) as response:
             return [
                 unescape(command) for command in re.findall("<pre>(.*?)</pre>", response.read().decode(), re.DOTALL)
             ]
 
     def in_shell(self, settings: str, command: str) -> str:
-        """The command typed by who has the key; its output."""
-        ours = settings.replace(PUBLIC_URL, self._base).replace("KEY=sk_…", f"KEY={self._key}")
-        typed = f"{ours}\n{command}"
+        """Run a command of a help page with this key; return its output."""
+        with_key = settings.replace(PUBLIC_URL, self._base).replace("KEY=sk_…", f"KEY={self._key}")
+        typed = f"{with_key}\n{command}"
         return subprocess.run(["bash", "-euc", typed], check=True, capture_output=True, text=True, timeout=30).stdout
 
 
 @pytest.fixture
 def account(system: System) -> dict[str, Any]:
-    """A new account, opened by an operator."""
+    """A new account."""
     opened: dict[str, Any] = Api(system, OPERATOR_KEY)(
         "POST", "/v1/accounts", {"name": "Acme", "emails": ["a@b.example"]}
     )
@@ -124,7 +124,7 @@ def text_of(message: EmailMessage) -> str:
     return str(part.get_content()) if part else ""
 
 
-def test_from_registration_to_the_first_event_by_http_alone(api: Api, receiver: Receiver) -> None:
+def test_registration_to_first_event_by_http_only(api: Api, receiver: Receiver) -> None:
     made = api("POST", "/v1/webhooks", {"url": receiver.url("/crm"), "events": ["session.completed"]})
     assert made["propagated"] is True
     seen = api("POST", f"/v1/webhooks/{made['id']}/test", {"type": "session.completed"})
@@ -165,8 +165,8 @@ def test_a_pause_sends_one_mail_and_releases_after_enabling(
     [mail] = mails_about(mailbox, made["id"])
     assert (mail["subject"], mail["to"]) == ("Webhook paused: The CRM", "a@b.example")
     notifications = partial(api, "GET", "/v1/notifications")
-    until(lambda: "sentAt" in notifications()["data"][0], 20, "the mail is known to be sent")
-    assert [told["subject"] for told in notifications()["data"]] == ["Webhook paused: The CRM"]
+    until(lambda: "sentAt" in notifications()["data"][0], 20, "the mail is marked as sent")
+    assert [mail["subject"] for mail in notifications()["data"]] == ["Webhook paused: The CRM"]
     until(lambda: system.states(made["id"]) == {"held": 3}, 30, "everything held")
 
     del receiver.responses["/down"]
@@ -225,7 +225,7 @@ def test_no_secret_key_or_payload_is_in_any_log_line_or_metric(
         assert canary not in everything
 
 
-def test_the_documentation_of_the_running_api_is_there(system: System, tmp_path: Path) -> None:
+def test_the_running_api_serves_its_documentation(system: System, tmp_path: Path) -> None:
     port = system.env["SCORM_WEBHOOKS_API_PORT"]
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/docs", timeout=20) as page:
         assert b"swagger-ui" in page.read()

@@ -1,4 +1,4 @@
-"""More partitions while events flow and retries wait: nothing is lost, and nothing stays unread."""
+"""Topics get more partitions under load: no event is lost, and every record is read."""
 
 import threading
 from collections.abc import Iterator
@@ -35,13 +35,13 @@ READ_BY_DELIVER = 5
 
 @pytest.fixture
 def system(system: System) -> System:
-    """The usual one, whose clients learn of new partitions within a second."""
+    """A system whose clients detect new partitions within a second."""
     system.env["KAFKA_CONFIG_TOPIC_METADATA_REFRESH_INTERVAL_MS"] = "1000"
     return system
 
 
-class Course:
-    """Learners whose events do not end until told."""
+class EventLoad:
+    """Publishes events in a thread until `end`."""
 
     def __init__(self, system: System, account_id: str) -> None:
         self._system = system
@@ -52,13 +52,13 @@ class Course:
         self._thread.start()
 
     def end(self) -> set[str]:
-        """Every event that was acknowledged."""
+        """Stop, and return the acknowledged events."""
         self._ended.set()
         self._thread.join()
         return self._acknowledged
 
     def _run(self) -> None:
-        # A producer knows the partitions that there were when it started: after each hundred comes another one.
+        # A producer knows the partitions of its start: use a new one every hundred events.
         self._acknowledged: set[str] = set()
         while not self._ended.is_set():
             platform = platform_of(self._system)
@@ -75,24 +75,24 @@ def platform_of(system: System) -> Platform:
     return Platform(system.env["KAFKA_BOOTSTRAP_SERVERS"], f"{prefix}session-events")
 
 
-def now_and_then(request: Received) -> int:
-    """Fails some first attempts, never so many in a row that the webhook is paused."""
+def fail_some(request: Received) -> int:
+    """Fail some first attempts, but never enough in a row for a pause."""
     return 500 if request.number % 7 == 3 and header(request, "webhook-attempt") == "1" else 200
 
 
-def customers(system: System, account_id: str, receiver: Receiver) -> Iterator[str]:
-    """Paths of new webhooks, the last of which moves to a new partition."""
+def register_webhooks(system: System, account_id: str, receiver: Receiver) -> Iterator[str]:
+    """Register webhooks until one belongs to a new partition; their paths."""
     for number in count():
         path = f"/customer-{number}"
-        receiver.responses[path] = now_and_then
+        receiver.responses[path] = fail_some
         webhook_id = system.webhook(account_id, receiver.url(path))["id"]
         yield path
         if number > 1 and partition_of(webhook_id.encode(), AFTER) in NEW:
             return
 
 
-def grew(system: System, topic: str) -> bool:
-    """Whether anything was written to the new partitions of a topic."""
+def is_used(system: System, topic: str) -> bool:
+    """Whether the new partitions of a topic have records."""
     consumer = Consumer({"bootstrap.servers": system.env["KAFKA_BOOTSTRAP_SERVERS"], "group.id": "none"})
     name = system.env["SCORM_WEBHOOKS_TOPIC_PREFIX"] + topic
     ends = [consumer.get_watermark_offsets(TopicPartition(name, number), 20) for number in NEW]
@@ -100,8 +100,8 @@ def grew(system: System, topic: str) -> bool:
     return any(end for _, end in ends)
 
 
-def left_unread(system: System, group: str, topics: list[str]) -> int:
-    """How many records a stage has not committed."""
+def lag(system: System, group: str, topics: list[str]) -> int:
+    """Number of records that a stage has not committed."""
     prefix = system.env["SCORM_WEBHOOKS_TOPIC_PREFIX"]
     admin = AdminClient({"bootstrap.servers": system.env["KAFKA_BOOTSTRAP_SERVERS"]})
     return sum(consumer_lag(admin, prefix + group, {prefix + topic: AFTER for topic in topics}, 20).values())
@@ -110,8 +110,8 @@ def left_unread(system: System, group: str, topics: list[str]) -> int:
 def test_partitions_grow_under_load(system: System, receiver: Receiver) -> None:
     system.start()
     mine = system.account()
-    paths = list(customers(system, mine, receiver))
-    course = Course(system, mine)
+    paths = list(register_webhooks(system, mine, receiver))
+    load = EventLoad(system, mine)
     until(lambda: any(row["tier"] == "1s" for row in system.deliveries()), message="some retries waiting")
 
     system.env["SCORM_WEBHOOKS_EVENT_PARTITIONS"] = str(AFTER)
@@ -120,11 +120,11 @@ def test_partitions_grow_under_load(system: System, receiver: Receiver) -> None:
     grown = system.run("topics", "apply").splitlines()
     prefix = system.env["SCORM_WEBHOOKS_TOPIC_PREFIX"]
     grows = {line.split(": ")[1].removeprefix(prefix) for line in grown if line.startswith("grow: ")}
-    assert grows == {"session-events", *FAMILY}, "the tier that is retired now as well"
+    assert grows == {"session-events", *FAMILY}, "the retired tier grows too"
 
     until(lambda: owned(system) == AFTER * READ_BY_DELIVER, message="the new partitions at deliver")
     for topic in ("deliveries", "delivery-attempts"):
-        until(partial(grew, system, topic), message=f"new partitions of {topic} in use")
+        until(partial(is_used, system, topic), message=f"new partitions of {topic} in use")
     key = next(key for key in map(str, count()) if partition_of(key.encode(), AFTER) in NEW)
     platform = platform_of(system)
     platform.publish("evt_new", launched("evt_new", mine), key=key)
@@ -134,12 +134,12 @@ def test_partitions_grow_under_load(system: System, receiver: Receiver) -> None:
     for stage in STAGES:
         assert system.stop(stage) == 0, system.log(stage)[-2000:]
         system.start([stage])
-    wanted = course.end() | {"evt_new"}
+    wanted = load.end() | {"evt_new"}
 
     for path in paths:
         receiver.wait_for(path, wanted)
     until(lambda: system.states() == {"delivered": len(wanted) * len(paths)}, message="every delivery recorded")
     tiers = [topic for topic in FAMILY if ".retry." in topic]
-    until(lambda: left_unread(system, "fan-out", ["session-events"]) == 0, message="fan-out at the end")
-    until(lambda: left_unread(system, "deliver", ["deliveries", "deliveries.test", *tiers]) == 0, message="deliver too")
-    until(lambda: left_unread(system, "record", [t for t in FAMILY if t not in tiers]) == 0, message="record too")
+    until(lambda: lag(system, "fan-out", ["session-events"]) == 0, message="fan-out without lag")
+    until(lambda: lag(system, "deliver", ["deliveries", "deliveries.test", *tiers]) == 0, message="deliver without lag")
+    until(lambda: lag(system, "record", [t for t in FAMILY if t not in tiers]) == 0, message="record without lag")

@@ -1,4 +1,4 @@
-"""The retry schedule at work and changed: what waits is delivered on time, and a retired tier goes when it is empty."""
+"""A changed retry schedule: waiting retries are on time, and an empty retired tier can be removed."""
 
 import time
 from functools import partial
@@ -12,7 +12,7 @@ from e2e.system import STAGES, System, owned, until
 
 pytestmark = pytest.mark.e2e
 
-# Longer than it takes to restart every stage.
+# Longer than a restart of every stage.
 RETIRED = "12s"
 RETIRED_SECONDS = 12.0
 LATE_SECONDS = 1.0
@@ -28,20 +28,20 @@ def publish(platform: Platform, account_id: str, event_ids: list[str]) -> None:
     platform.flush()
 
 
-def words_of(system: System, topic: str) -> list[str]:
-    """What `topics plan` says of a topic."""
+def plan_of(system: System, topic: str) -> list[str]:
+    """The lines of `topics plan` about a topic."""
     plan = system.run("topics", "plan", "--json")
     return [line["why"] for line in plan if line["topic"].endswith(topic) and line["action"] == "retired"]
 
 
 def test_a_retired_tier_is_drained_and_can_be_removed(system: System, platform: Platform, receiver: Receiver) -> None:
     system.env["SCORM_WEBHOOKS_RETRY_SCHEDULE"] = RETIRED
-    # At every refresh a client is told anew of a topic that is no more.
+    # Clients notice a deleted topic at their next metadata refresh.
     system.env["KAFKA_CONFIG_TOPIC_METADATA_REFRESH_INTERVAL_MS"] = "1000"
     system.prepare()
     system.start()
     mine = system.account()
-    # Two failures of two events are one too few for a pause.
+    # Two failures of two events: one too few for a pause.
     for path in CUSTOMERS:
         system.webhook(mine, receiver.url(path))
         receiver.responses[path] = lambda request: 500 if int(header(request, "webhook-attempt")) < 3 else 200
@@ -50,7 +50,7 @@ def test_a_retired_tier_is_drained_and_can_be_removed(system: System, platform: 
 
     system.env["SCORM_WEBHOOKS_RETRY_SCHEDULE"] = "1s,2s"
     kept = "no longer in the schedule, but still read"
-    assert words_of(system, f"deliveries.retry.{RETIRED}") == [f"{kept}; 4 records still wait in it"]
+    assert plan_of(system, f"deliveries.retry.{RETIRED}") == [f"{kept}; 4 records still wait in it"]
     system.run("topics", "apply")
     refused = system.attempt("topics", "apply", "--remove-retired")
     assert refused.returncode == 2
@@ -66,12 +66,12 @@ def test_a_retired_tier_is_drained_and_can_be_removed(system: System, platform: 
         first, second, third = (r.at for r in tries if (r.path, header(r, "webhook-id")) == (path, event_id))
         assert second >= first + RETIRED_SECONDS
         assert second <= max(first + RETIRED_SECONDS, back_at) + LATE_SECONDS
-        assert 0 <= third - second - 2 <= LATE_SECONDS, "the second attempt is followed by the second tier of now"
+        assert 0 <= third - second - 2 <= LATE_SECONDS, "the second attempt uses the second tier of the new schedule"
 
-    until(lambda: words_of(system, f"deliveries.retry.{RETIRED}") == [f"{kept}; no records still wait in it"])
+    until(lambda: plan_of(system, f"deliveries.retry.{RETIRED}") == [f"{kept}; no records still wait in it"])
     system.run("topics", "apply", "--remove-retired")
-    assert words_of(system, f"deliveries.retry.{RETIRED}") == []
-    until(lambda: owned(system) == PARTITIONS * FAMILY_READ, message="its partitions given up")
+    assert plan_of(system, f"deliveries.retry.{RETIRED}") == []
+    until(lambda: owned(system) == PARTITIONS * FAMILY_READ, message="the partitions of the tier revoked")
     receiver.responses.clear()
     publish(platform, mine, ["evt_after"])
     for path in CUSTOMERS:
@@ -86,13 +86,13 @@ def test_a_replayed_retry_is_not_sent_again_when_due(system: System, platform: P
     system.start()
     mine = system.account()
     receiver.responses["/crm"] = lambda request: 500 if request.number == 1 else 200
-    hook = system.webhook(mine, receiver.url("/crm"))["id"]
+    webhook_id = system.webhook(mine, receiver.url("/crm"))["id"]
     publish(platform, mine, ["evt_1"])
-    until(lambda: [row["tier"] for row in system.deliveries(hook)] == ["15s"], message="it waiting")
-    [waiting] = system.deliveries(hook)
+    until(lambda: [row["tier"] for row in system.deliveries(webhook_id)] == ["15s"], message="the delivery waiting")
+    [waiting] = system.deliveries(webhook_id)
     system.run("deliveries", "retry", waiting["id"])
-    until(lambda: system.states(hook) == {"delivered": 1}, 10, "it delivered before it was due")
+    until(lambda: system.states(webhook_id) == {"delivered": 1}, 10, "delivered before the due time")
     dropped = partial(system.metric, "deliver", "retries_superseded_total")
-    until(lambda: dropped() == 1, 40, "the old one dropped when it was due")
+    until(lambda: dropped() == 1, 40, "the old retry dropped at its due time")
     first, second = (request.at for request in receiver.at("/crm"))
     assert second - first < 15

@@ -1,4 +1,4 @@
-"""A stage that starts before what it needs is live at once, says what it waits for, and goes on by itself."""
+"""A stage that starts before its dependencies is live, says what is missing, and continues by itself."""
 
 import signal
 import urllib.request
@@ -16,13 +16,13 @@ pytestmark = pytest.mark.e2e
 
 EVERY_STAGE = ("fan-out", "deliver", "record", "publish", "notify", "api")
 NOWHERE = "127.0.0.1:1"
-# Far less than a liveness probe's patience; a process takes a second to import what it needs.
+# Much less than a liveness probe allows; imports take a second.
 SOON_SECONDS = 10.0
 
 
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[System]:
-    """Stages whose Kafka and database do not answer."""
+    """Stages without Kafka and database."""
     database = f"postgresql://nobody@{NOWHERE}/nothing"
     env = {"KAFKA_BOOTSTRAP_SERVERS": NOWHERE, "DATABASE_URL": database, "SCORM_WEBHOOKS_API_PORT": "0"}
     system = System(tmp_path, env)
@@ -47,14 +47,14 @@ def test_a_stage_without_kafka_is_live_and_says_why(alone: System, stage: str) -
     alone.send(stage, signal.SIGTERM)
     until(lambda: alone.exit_code(stage) is not None, 3, "the end at once")
     assert alone.exit_code(stage) == 0
-    told = [line["event"] for line in alone.log_events(stage) if "logger" not in line]
+    events = [line["event"] for line in alone.log_events(stage) if "logger" not in line]
     outage = "database_unreachable" if stage == "notify" else "broker_unreachable"
-    assert (set(told), told[-1]) == ({"started", "not_ready", outage, "stopped"}, "stopped")
-    assert told.count(outage) == 1
+    assert (set(events), events[-1]) == ({"started", "not_ready", outage, "stopped"}, "stopped")
+    assert events.count(outage) == 1
     assert "Traceback" not in alone.log(stage)
 
 
-def test_a_wrong_setting_is_not_hidden_behind_the_wait(alone: System) -> None:
+def test_a_wrong_setting_is_reported_before_the_wait(alone: System) -> None:
     alone.launch("deliver", SCORM_WEBHOOKS_ENCRYPTION_KEYS="short")
     until(lambda: alone.exit_code("deliver") is not None, SOON_SECONDS, "the end")
     assert alone.exit_code("deliver") == 2
@@ -68,11 +68,11 @@ def test_a_stage_starts_by_itself_once_kafka_answers(own_kafka: Kafka, alone: Sy
     alone.launch("fan-out")
     until(lambda: "Kafka does not answer" in alone.problem("fan-out"), SOON_SECONDS)
     own_kafka.start()
-    # Without `publish` there is no sentinel: it waits for that next.
+    # Without `publish` there is no sentinel, so it still waits.
     until(lambda: "the webhooks are not all read yet" in alone.problem("fan-out"), 30, lambda: alone.log("fan-out"))
 
 
-def test_missing_topics_and_tables_are_waited_for(
+def test_stages_wait_for_missing_topics_and_tables(
     kafka: Broker, postgres: Postgres, topic_prefix: str, tmp_path: Path
 ) -> None:
     env = {

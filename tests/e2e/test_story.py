@@ -1,4 +1,4 @@
-"""The path of an event through real processes, Kafka and PostgreSQL, as its three kinds of users meet it."""
+"""The path of an event through real processes, Kafka and PostgreSQL."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture
 def system(running: System) -> System:
-    """Started once for all of these stories."""
+    """Started once for this module."""
     return running
 
 
@@ -100,7 +100,7 @@ def test_official_node_verifiers_accept_the_signature(
 
 
 def customer_accepts(secret: str, request: Received) -> bool:
-    """The check that a customer writes in Node, in a process of its own."""
+    """Whether the customer's Node check accepts the request."""
     signature = header(request, "X-AllureConnect-Signature")
     done = subprocess.run(["node", "-e", CUSTOMER_JS, secret, signature], input=request.body, timeout=30)
     return done.returncode == 0
@@ -162,11 +162,11 @@ def test_an_invalid_record_is_stored_byte_for_byte(system: System, platform: Pla
     mine = system.account()
     system.webhook(mine, receiver.url("/crm"))
 
-    platform.publish("poison", b"\x00\x00\x00\x00\x07not ours")
+    platform.publish("invalid", b"\x00\x00\x00\x00\x07not ours")
     platform.publish("evt_1", launched("evt_1", mine))
     platform.flush()
 
-    until(lambda: receiver.ids("/crm") == ["evt_1"], message="the event behind the poison")
+    until(lambda: receiver.ids("/crm") == ["evt_1"], message="the event after the invalid record")
     [stored] = [line for line in system.log_events("fan-out") if line["event"] == "invalid_record_stored"]
     assert "Confluent" in stored["why"]
 

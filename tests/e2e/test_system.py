@@ -1,11 +1,11 @@
-"""The harness itself: it says what a stage said, and nothing that it is still saying."""
+"""The test harness: it reads complete log lines only."""
 
 from pathlib import Path
 
 from e2e.system import System
 
 
-def test_a_line_that_is_still_being_written_is_no_fact_yet(tmp_path: Path) -> None:
+def test_an_incomplete_log_line_is_ignored(tmp_path: Path) -> None:
     system = System(tmp_path, {})
     (tmp_path / "deliver.log").write_text('not ours\n{"event": "started"}\n{"event": "parti')
     assert system.log_events("deliver") == [{"event": "started"}]

@@ -1,4 +1,4 @@
-"""Retry tiers through a restart, a rebalance and a kill: nothing leaves before its time, nor a second after it."""
+"""Retries through a restart, a rebalance and a kill: none is early, none is more than a second late."""
 
 import io
 import json
@@ -33,12 +33,12 @@ SCHEMA = fastavro.parse_schema(json.loads((Path(__file__).parents[2] / "schemas"
 SINGLE_OBJECT_HEADER_BYTES = 10
 
 # An attempt that waited in a tier: webhook's path, event, number.
-Try = tuple[str, str, int]
+AttemptKey = tuple[str, str, int]
 
 
 @pytest.fixture
 def system(kafka: Broker, postgres: Postgres, topic_prefix: str, tmp_path: Path) -> Iterator[System]:
-    """The usual one, with waits that are longer than a process takes to start."""
+    """A system whose waits are longer than the start of a process."""
     env = {
         "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
         "DATABASE_URL": postgres.url(),
@@ -54,7 +54,7 @@ def system(kafka: Broker, postgres: Postgres, topic_prefix: str, tmp_path: Path)
 
 @pytest.fixture
 def second(system: System, tmp_path: Path) -> Iterator[System]:
-    """Another machine of the same deployment."""
+    """A second machine of the same deployment."""
     folder = tmp_path / "second"
     folder.mkdir()
     second = System(folder, system.env)
@@ -62,8 +62,8 @@ def second(system: System, tmp_path: Path) -> Iterator[System]:
     second.close()
 
 
-class Story:
-    """Customers that fail at first, the events they get, and when `deliver` owned all of its partitions."""
+class FailingEndpoints:
+    """Endpoints that fail first, and the events published to them."""
 
     def __init__(self, system: System, platform: Platform, receiver: Receiver) -> None:
         self._platform = platform
@@ -72,38 +72,38 @@ class Story:
         self._account = str(system.run("accounts", "create", "Acme", "--json")["id"])
         self.paths: dict[str, str] = {}
         for path in WEBHOOKS:
-            receiver.responses[path] = self._answer
+            receiver.responses[path] = self._respond
             url = receiver.url(path)
             made = system.run("webhooks", "create", "--account", self._account, "--url", url, "--json")
             self.paths[made["id"]] = path
 
     def publish(self, event_id: str, fails: int) -> None:
-        """An event for every customer, whose first `fails` attempts fail."""
+        """Publish an event to every endpoint; its first `fails` attempts fail."""
         self._fails[event_id] = fails
         self._platform.publish(event_id, launched(event_id, self._account), key=event_id)
         self._platform.flush()
 
     def wait_for(self, event_id: str, attempt: int) -> None:
-        """Until that attempt was made at every customer."""
+        """Wait for that attempt at every endpoint."""
 
         def made() -> bool:
-            tries = {try_of(request) for path in WEBHOOKS for request in self._receiver.at(path)}
+            tries = {attempt_key(request) for path in WEBHOOKS for request in self._receiver.at(path)}
             return tries >= {(path, event_id, attempt) for path in WEBHOOKS}
 
         until(made, 60, f"attempt {attempt} at {event_id}")
 
-    def fall_due(self) -> None:
-        """Until what waits in the first tier is due, whoever is there to see it."""
+    def wait_until_due(self) -> None:
+        """Wait until the retries of the first tier are due."""
         due = max(self._receiver.at(path)[-1].at for path in WEBHOOKS) + min(TIERS.values())
         until(lambda: time.monotonic() > due)
 
-    def end(self) -> None:
-        """Until everything that was published is delivered."""
+    def wait_for_all(self) -> None:
+        """Wait until all events are delivered."""
         for event_id, fails in self._fails.items():
             self.wait_for(event_id, fails + 1)
 
-    def _answer(self, request: Received) -> int:
-        _, event_id, attempt = try_of(request)
+    def _respond(self, request: Received) -> int:
+        _, event_id, attempt = attempt_key(request)
         return 500 if attempt <= self._fails[event_id] else 200
 
 
@@ -118,116 +118,122 @@ def test_retries_are_on_time_through_restarts_and_kills(
     system.start(["publish", "fan-out", "record"])
     first = partial(system.start, ["deliver"], SCORM_WEBHOOKS_INSTANCE_ID="deliver-0")
     first()
-    story = Story(system, platform, receiver)
+    endpoints = FailingEndpoints(system, platform, receiver)
     until(lambda: owned(system) == OWNED, message="every partition owned")
 
-    story.publish("rest-1", fails=2)
-    story.end()
+    endpoints.publish("rest-1", fails=2)
+    endpoints.wait_for_all()
 
-    story.publish("sigterm-1", fails=2)
-    story.wait_for("sigterm-1", 1)
+    endpoints.publish("sigterm-1", fails=2)
+    endpoints.wait_for("sigterm-1", 1)
     assert system.stop("deliver") == 0, system.log("deliver")[-2000:]
-    story.publish("sigterm-2", fails=1)
-    story.fall_due()
+    endpoints.publish("sigterm-2", fails=1)
+    endpoints.wait_until_due()
     first()
-    story.publish("sigterm-3", fails=1)
-    story.end()
+    endpoints.publish("sigterm-3", fails=1)
+    endpoints.wait_for_all()
 
-    story.publish("join-1", fails=2)
-    story.wait_for("join-1", 1)
+    endpoints.publish("join-1", fails=2)
+    endpoints.wait_for("join-1", 1)
     second.start(["deliver"])
-    story.publish("join-2", fails=1)
-    until(lambda: owned(second) > 0, message="some partitions at the newcomer")
-    story.publish("join-3", fails=1)
-    story.end()
+    endpoints.publish("join-2", fails=1)
+    until(lambda: owned(second) > 0, message="some partitions at the second")
+    endpoints.publish("join-3", fails=1)
+    endpoints.wait_for_all()
 
-    story.publish("leave-1", fails=2)
-    story.wait_for("leave-1", 1)
+    endpoints.publish("leave-1", fails=2)
+    endpoints.wait_for("leave-1", 1)
     assert second.stop("deliver") == 0, second.log("deliver")[-2000:]
-    story.publish("leave-2", fails=1)
+    endpoints.publish("leave-2", fails=1)
     until(lambda: owned(system) == OWNED, message="every partition back at the first")
-    story.publish("leave-3", fails=1)
-    story.end()
+    endpoints.publish("leave-3", fails=1)
+    endpoints.wait_for_all()
 
-    story.publish("kill-1", fails=2)
-    story.wait_for("kill-1", 1)
+    endpoints.publish("kill-1", fails=2)
+    endpoints.wait_for("kill-1", 1)
     killed_at = time.time()
     system.kill("deliver")
-    story.publish("kill-2", fails=1)
+    endpoints.publish("kill-2", fails=1)
     first()
-    story.publish("kill-3", fails=1)
-    story.end()
+    endpoints.publish("kill-3", fails=1)
+    endpoints.wait_for_all()
 
     changes = [*ownership(system), *ownership(second), (killed_at, -OWNED)]
-    waits = measured(receiver, appended(kafka.bootstrap, topic_prefix, story.paths), gaps(changes))
-    print(*telemetry(waits), sep="\n")
-    assert min(wait.late for wait in waits) >= 0
-    assert max(wait.overdue for wait in waits) <= LATE_SECONDS
-    # A change of members that no due time fell into would have proved nothing.
-    crossing = {wait.chapter for wait in waits if wait.crosses_change}
+    timings = retry_timings(
+        receiver, due_times(kafka.bootstrap, topic_prefix, endpoints.paths), ownership_gaps(changes)
+    )
+    print(*summary(timings), sep="\n")
+    assert min(timing.late for timing in timings) >= 0
+    assert max(timing.overdue for timing in timings) <= LATE_SECONDS
+    # Some retries must become due during each change, or the test proves nothing.
+    crossing = {timing.phase for timing in timings if timing.crosses_change}
     assert {"sigterm", "kill"} <= crossing
 
 
-# -- when each attempt was due, and when it came -------------------------------------------------------------
+# -- due and actual times of retries -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Waited:
-    """One retry: seconds after its due time, and seconds after it could have been made."""
+class RetryTiming:
+    """A retry: seconds after its due time, and seconds after it was possible."""
 
-    chapter: str
+    phase: str
     late: float
     overdue: float
     crosses_change: bool
 
 
-def measured(receiver: Receiver, due: dict[Try, list[float]], gaps: Sequence[tuple[float, float]]) -> list[Waited]:
-    """Each retry that came, by the receiver's own clock; the first of twins belongs to the first record of them."""
+def retry_timings(
+    receiver: Receiver, due: dict[AttemptKey, list[float]], ownership_gaps: Sequence[tuple[float, float]]
+) -> list[RetryTiming]:
+    """The timing of each retry, by the receiver's clock; duplicates are matched in order."""
     since_epoch = time.time() - time.monotonic()
-    came: dict[Try, list[float]] = defaultdict(list)
+    arrivals: dict[AttemptKey, list[float]] = defaultdict(list)
     for path in WEBHOOKS:
         for request in receiver.at(path):
-            came[try_of(request)].append(request.at + since_epoch)
-    retries = {key: times for key, times in came.items() if key[2] > 1}
+            arrivals[attempt_key(request)].append(request.at + since_epoch)
+    retries = {key: times for key, times in arrivals.items() if key[2] > 1}
     assert retries.keys() == due.keys()
-    waits = []
+    timings = []
     for key, times in retries.items():
         for at, due_at in zip(times, due[key], strict=False):
-            possible_at = max((end for start, end in gaps if start < due_at + LATE_SECONDS and end > due_at), default=0)
+            possible_at = max(
+                (end for start, end in ownership_gaps if start < due_at + LATE_SECONDS and end > due_at), default=0
+            )
             overdue = at - max(due_at, possible_at)
-            waits.append(Waited(key[1].split("-")[0], at - due_at, overdue, possible_at > 0))
-    return waits
+            timings.append(RetryTiming(key[1].split("-")[0], at - due_at, overdue, possible_at > 0))
+    return timings
 
 
-def telemetry(waits: Sequence[Waited]) -> Iterator[str]:
-    for chapter in dict.fromkeys(wait.chapter for wait in waits):
-        mine = [wait for wait in waits if wait.chapter == chapter]
-        crossing = [wait for wait in mine if wait.crosses_change]
-        rest = [wait.late for wait in mine if not wait.crosses_change]
+def summary(timings: Sequence[RetryTiming]) -> Iterator[str]:
+    for phase in dict.fromkeys(timing.phase for timing in timings):
+        own = [timing for timing in timings if timing.phase == phase]
+        crossing = [timing for timing in own if timing.crosses_change]
+        rest = [timing.late for timing in own if not timing.crosses_change]
         yield (
-            f"{chapter}: {len(mine)} retries, the earliest {1000 * min(wait.late for wait in mine):.0f} ms after it "
+            f"{phase}: {len(own)} retries, the earliest {1000 * min(timing.late for timing in own):.0f} ms after it "
             f"was due; at rest at most {1000 * max(rest, default=0):.0f} ms; {len(crossing)} across a change, "
-            f"at most {1000 * max((wait.overdue for wait in crossing), default=0):.0f} ms after partitions were owned "
-            f"({1000 * max((wait.late for wait in crossing), default=0):.0f} ms after they were due)"
+            f"at most {1000 * max((timing.overdue for timing in crossing), default=0):.0f} ms after assignment "
+            f"({1000 * max((timing.late for timing in crossing), default=0):.0f} ms after they were due)"
         )
 
 
-def try_of(request: Received) -> Try:
+def attempt_key(request: Received) -> AttemptKey:
     return request.path, header(request, "webhook-id"), int(header(request, "webhook-attempt"))
 
 
-def appended(bootstrap: str, prefix: str, paths: dict[str, str]) -> dict[Try, list[float]]:
-    """When what waits in the tiers was due, by the broker's time of appending it."""
-    due: dict[Try, list[float]] = defaultdict(list)
+def due_times(bootstrap: str, prefix: str, paths: dict[str, str]) -> dict[AttemptKey, list[float]]:
+    """Due times of the retries, from the broker's append times."""
+    due: dict[AttemptKey, list[float]] = defaultdict(list)
     for name, seconds in TIERS.items():
-        for value, at in everything(bootstrap, f"{prefix}deliveries.retry.{name}"):
+        for value, at in read_records(bootstrap, f"{prefix}deliveries.retry.{name}"):
             record: Any = fastavro.schemaless_reader(io.BytesIO(value[SINGLE_OBJECT_HEADER_BYTES:]), SCHEMA, None)
             due[paths[record["webhookId"]], record["eventId"], record["attempt"]].append(at + seconds)
     return {key: sorted(times) for key, times in due.items()}
 
 
-def everything(bootstrap: str, topic: str) -> Iterator[tuple[bytes, float]]:
-    """Each record's value and append time."""
+def read_records(bootstrap: str, topic: str) -> Iterator[tuple[bytes, float]]:
+    """The value and append time of each record."""
     config = {"bootstrap.servers": bootstrap, "group.id": "none", "enable.partition.eof": True}
     consumer = Consumer(config)
     consumer.assign([TopicPartition(topic, number, 0) for number in range(PARTITIONS)])
@@ -243,22 +249,22 @@ def everything(bootstrap: str, topic: str) -> Iterator[tuple[bytes, float]]:
     consumer.close()
 
 
-# -- who owned what, by the stages' own words ----------------------------------------------------------------
+# -- partitions owned, from the logs ----------------------------------------------------------------------
 
 
-def gaps(changes: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:
-    """From when to when a partition was without an owner."""
+def ownership_gaps(changes: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:
+    """Intervals in which some partition had no owner."""
     found = []
     total = 0
     for (at, count), (until_at, _) in pairwise(sorted(changes)):
         total += count
         if total < OWNED:
             found.append((at, until_at))
-    return joined(found)
+    return merge(found)
 
 
-def joined(intervals: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Intervals that touch, as one."""
+def merge(intervals: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Join adjacent intervals."""
     whole: list[tuple[float, float]] = []
     for start, end in intervals:
         if whole and whole[-1][1] == start:

@@ -1,4 +1,4 @@
-"""The ports that the stages need, in memory; `tests/contract` holds them to the same suites as the products."""
+"""The ports of the stages, in memory; `tests/contract` runs one suite against these fakes and the real products."""
 
 from fakes.clock import FakeClock, cancel_others, quiet, until
 from fakes.delivery import FakeEncryption, FakeEncryptionCheck, FakeSender, FakeTelemetry

@@ -1,4 +1,4 @@
-"""Time that moves only when it is told to, and waiting in a world where nothing else takes time."""
+"""A clock that tests advance, and waits without sleeps."""
 
 import asyncio
 import heapq
@@ -11,20 +11,20 @@ from builders import NOON
 
 
 async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Let the others run until `condition` holds; TimeoutError after `seconds`."""
+    """Run other tasks until `condition` holds; TimeoutError after `seconds`."""
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0)
 
 
 async def quiet(turns: int = 100) -> None:
-    """Let the others run until, in a world without real waits, nothing is left to do."""
+    """Run other tasks until they have nothing left to do; no fake really waits."""
     for _ in range(turns):
         await asyncio.sleep(0)
 
 
 async def cancel_others() -> None:
-    """End all that runs besides the caller, as `kill -9` does: who would tidy up first is ended there again."""
+    """Cancel all other tasks, as `kill -9` ends a process; cancel again those that clean up first."""
     killed: set[asyncio.Task[Any]] = set()
     while others := asyncio.all_tasks() - {asyncio.current_task()}:
         killed |= others
@@ -35,7 +35,7 @@ async def cancel_others() -> None:
 
 
 class FakeClock:
-    """A `Clock`, and timers: `advance` calls what falls due, each at its own moment."""
+    """A `Clock` with timers: `advance` calls each one at its due time."""
 
     def __init__(self, now: datetime = NOON) -> None:
         self._now = now

@@ -1,4 +1,4 @@
-"""The customers' endpoints, the secrets that they share with us, and the operator who looks on."""
+"""Fakes of endpoints, encryption and telemetry."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ Endpoint = Callable[[Request], Awaitable[Response | Failure]]
 
 
 class FakeSender:
-    """A `Sender`: each URL has an endpoint, a new one answers 200; every request is kept, with its time."""
+    """A `Sender`: each URL has an endpoint, which responds with 200 by default. Keeps every request and its time."""
 
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
@@ -35,7 +35,7 @@ class FakeSender:
         self._endpoints[url] = endpoint
 
     def responses(self, url: str, *script: Response | Failure) -> None:
-        """The answers in turn; the last one stays."""
+        """Set the responses, in order; the last one repeats."""
         left = list(script)
 
         async def endpoint(_: Request) -> Response | Failure:
@@ -44,7 +44,7 @@ class FakeSender:
         self.put(url, endpoint)
 
     def hangs(self, url: str, then: Response | Failure | None = None) -> asyncio.Event:
-        """Nothing is answered before the event is set."""
+        """Send no response before the returned event is set."""
         release = asyncio.Event()
 
         async def endpoint(_: Request) -> Response | Failure:
@@ -59,18 +59,18 @@ class FakeSender:
 
 
 class FakeEncryption:
-    """An `Encryption`: a ciphertext is the text after `sealed:`."""
+    """An `Encryption`: a ciphertext is `encrypted:` and the text."""
 
     def encrypt(self, plain: str) -> str:
-        return "sealed:" + plain
+        return "encrypted:" + plain
 
     def reencrypt(self, ciphertext: str) -> str:
         return self.encrypt(self.decrypt(ciphertext))
 
     def decrypt(self, ciphertext: str) -> str:
-        if not ciphertext.startswith("sealed:"):
-            raise InvalidRecord("no key of ours fits")
-        return ciphertext.removeprefix("sealed:")
+        if not ciphertext.startswith("encrypted:"):
+            raise InvalidRecord("no encryption key fits")
+        return ciphertext.removeprefix("encrypted:")
 
     def decrypt_headers(self, ciphertext: str | None) -> Mapping[str, str]:
         headers: dict[str, str] = json.loads(self.decrypt(ciphertext)) if ciphertext else {}
@@ -79,10 +79,10 @@ class FakeEncryption:
 
 @dataclass
 class FakeEncryptionCheck:
-    """An `EncryptionCheck`; with `wrong` keys nothing opens it."""
+    """An `EncryptionCheck`; `wrong` keys cannot decrypt it."""
 
     wrong: bool = False
-    ciphertext: str = "sealed:check 1"
+    ciphertext: str = "encrypted:check 1"
 
     async def verified(self) -> str:
         if self.wrong:
@@ -95,7 +95,7 @@ class FakeEncryptionCheck:
 
 @dataclass
 class FakeTelemetry:
-    """A `Telemetry`: counts by metric, with their labels, and the facts that were told."""
+    """A `Telemetry`: counts by metric, with their labels, and keeps the log lines (event, fields)."""
 
     counts: Counter[str] = field(default_factory=Counter)
     gauges: dict[str, float] = field(default_factory=dict)
@@ -117,6 +117,6 @@ class FakeTelemetry:
 
     debug = warning = error = info
 
-    def told(self, event: str) -> int:
-        """How often this was told."""
-        return sum(1 for told, _ in self.logged if told == event)
+    def logged_count(self, event: str) -> int:
+        """Number of log lines with this event."""
+        return sum(1 for logged, _ in self.logged if logged == event)

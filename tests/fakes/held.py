@@ -1,4 +1,4 @@
-"""What is held, and what people do with deliveries, in memory."""
+"""Held deliveries, replays and jobs, in memory."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,60 +16,52 @@ from streams.core.job import PORTION, Job, JobKind
 
 @dataclass
 class FakeHeld:
-    """A `HeldDeliveries` of what a `FakeRecorder` recorded."""
+    """`HeldDeliveries` of a `FakeRecorder`."""
 
     recorder: FakeRecorder
 
     async def webhooks(self) -> Mapping[str, int]:
         self._check()
-        holding = {delivery_state.webhook_id for delivery_state in self._standings(State.HELD)}
+        holding = {state.webhook_id for state in self._in_state(State.HELD)}
         able = sorted(filter(self.recorder.webhooks.can_take, holding))
         return {webhook_id: sum(map(_is_under_way, self.recorder.of(webhook_id))) for webhook_id in able}
 
     async def oldest(self, webhook_id: str, limit: int) -> Sequence[Held]:
         self._check()
-        delivery_states = [
-            delivery_state for delivery_state in self._standings(State.HELD) if delivery_state.webhook_id == webhook_id
-        ]
-        delivery_states.sort(key=lambda delivery_state: (delivery_state.first_seen_at, delivery_state.delivery_id))
-        choices = [(delivery_state, self._choice(delivery_state)) for delivery_state in delivery_states]
-        able = [
-            (delivery_state, choice)
-            for delivery_state, choice in choices
-            if choice and self.recorder.has_body(delivery_state)
-        ]
-        return [Held(self._delivery(delivery_state), choice) for delivery_state, choice in able[:limit]]
+        delivery_states = [state for state in self._in_state(State.HELD) if state.webhook_id == webhook_id]
+        delivery_states.sort(key=lambda state: (state.first_seen_at, state.delivery_id))
+        choices = [(state, self._choice(state)) for state in delivery_states]
+        able = [(state, choice) for state, choice in choices if choice and self.recorder.has_body(state)]
+        return [Held(self._delivery(state), choice) for state, choice in able[:limit]]
 
     async def progress(self, delivery_ids: Sequence[str]) -> Sequence[Progress]:
         self._check()
         known = [self.recorder.delivery_states[name] for name in delivery_ids if name in self.recorder.delivery_states]
         return [Progress(one.delivery_id, one.state, one.generation, one.step) for one in known]
 
-    def _standings(self, state: State) -> list[DeliveryState]:
-        return [
-            delivery_state for delivery_state in self.recorder.delivery_states.values() if delivery_state.state is state
-        ]
+    def _in_state(self, state: State) -> list[DeliveryState]:
+        return [one for one in self.recorder.delivery_states.values() if one.state is state]
 
-    def _choice(self, delivery_state: DeliveryState) -> HeldChoice | None:
-        return self.recorder.webhooks.pauses.get(delivery_state.pause_id or "", HeldChoice.DELIVER)
+    def _choice(self, state: DeliveryState) -> HeldChoice | None:
+        return self.recorder.webhooks.pauses.get(state.pause_id or "", HeldChoice.DELIVER)
 
-    def _delivery(self, delivery_state: DeliveryState) -> Delivery:
-        key = delivery_state.account_id, delivery_state.event_id
+    def _delivery(self, state: DeliveryState) -> Delivery:
+        key = state.account_id, state.event_id
         return Delivery(
-            account_id=delivery_state.account_id,
-            event_id=delivery_state.event_id,
-            event_type=delivery_state.event_type,
-            webhook_id=delivery_state.webhook_id,
-            first_seen_at=delivery_state.first_seen_at,
+            account_id=state.account_id,
+            event_id=state.event_id,
+            event_type=state.event_type,
+            webhook_id=state.webhook_id,
+            first_seen_at=state.first_seen_at,
             subscriptions_position=SubscriptionsPosition("", 0),
             body=self.recorder.events[key].body,
-            trigger=delivery_state.trigger,
-            generation=delivery_state.generation,
-            step=delivery_state.step,
-            attempt=delivery_state.attempts + 1,
-            target_attempt=delivery_state.target_attempt,
-            hold_reason=HoldReason(delivery_state.reason or ""),
-            pause_id=delivery_state.pause_id,
+            trigger=state.trigger,
+            generation=state.generation,
+            step=state.step,
+            attempt=state.attempts + 1,
+            target_attempt=state.target_attempt,
+            hold_reason=HoldReason(state.reason or ""),
+            pause_id=state.pause_id,
             trace_parent=self.recorder.events[key].trace_parent,
         )
 
@@ -78,29 +70,25 @@ class FakeHeld:
             raise Unavailable("the database is away")
 
 
-def _is_under_way(delivery_state: DeliveryState) -> bool:
-    return delivery_state.state is State.WAITING and delivery_state.tier is None and delivery_state.step > 1
+def _is_under_way(state: DeliveryState) -> bool:
+    return state.state is State.WAITING and state.tier is None and state.step > 1
 
 
 @dataclass
 class FakeReplays:
-    """`Replays` of what a `FakeRecorder` recorded."""
+    """`Replays` of a `FakeRecorder`."""
 
     recorder: FakeRecorder
 
     async def replay(self, wanted: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
-        return [
-            self._replay(delivery_state)
-            for delivery_state in await self._chosen(wanted)
-            if self._may_be_sent(delivery_state)
-        ]
+        return [self._replay(state) for state in await self._chosen(wanted) if self._may_be_sent(state)]
 
     async def discard(self, wanted: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
-        dead = [delivery_state for delivery_state in await self._chosen(wanted) if delivery_state.state is State.DEAD]
-        for delivery_state in dead:
-            ended = delivery_state._replace(state=State.DISCARDED, step=delivery_state.step + 1)
-            self.recorder.delivery_states[delivery_state.delivery_id] = ended
-        return [delivery_state.delivery_id for delivery_state in dead]
+        dead = [state for state in await self._chosen(wanted) if state.state is State.DEAD]
+        for state in dead:
+            ended = state._replace(state=State.DISCARDED, step=state.step + 1)
+            self.recorder.delivery_states[state.delivery_id] = ended
+        return [state.delivery_id for state in dead]
 
     async def _chosen(self, wanted: DeliveryFilter) -> Sequence[DeliveryState]:
         if self.recorder.away:
@@ -108,18 +96,18 @@ class FakeReplays:
         newest_first = await FakeDeliveryLog(self.recorder).list(replace(wanted, limit=10**9))
         return newest_first.rows[::-1][: wanted.limit]
 
-    def _may_be_sent(self, delivery_state: DeliveryState) -> bool:
-        lives = self.recorder.webhooks.live(delivery_state.webhook_id) is not None
+    def _may_be_sent(self, state: DeliveryState) -> bool:
+        lives = self.recorder.webhooks.live(state.webhook_id) is not None
         return (
             lives
-            and self.recorder.has_body(delivery_state)
-            and delivery_state.state is not State.HELD
-            and delivery_state.trigger is not Trigger.TEST
+            and self.recorder.has_body(state)
+            and state.state is not State.HELD
+            and state.trigger is not Trigger.TEST
         )
 
-    def _replay(self, delivery_state: DeliveryState) -> str:
-        self.recorder.delivery_states[delivery_state.delivery_id] = delivery_state._replace(
-            generation=delivery_state.generation + 1,
+    def _replay(self, state: DeliveryState) -> str:
+        self.recorder.delivery_states[state.delivery_id] = state._replace(
+            generation=state.generation + 1,
             step=1,
             trigger=Trigger.MANUAL,
             state=State.HELD,
@@ -132,12 +120,12 @@ class FakeReplays:
             due_at=None,
             pause_id=None,
         )
-        return delivery_state.delivery_id
+        return state.delivery_id
 
 
 @dataclass
 class FakeJobs:
-    """`Jobs` that act by a `FakeReplays`."""
+    """`Jobs` that use a `FakeReplays`."""
 
     replays: FakeReplays
     clock: FakeClock

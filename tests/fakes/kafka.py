@@ -1,4 +1,4 @@
-"""Kafka in memory: a log, and the feeds of its groups."""
+"""Kafka in memory: a log, and the consumers of its groups."""
 
 import asyncio
 import zlib
@@ -13,11 +13,11 @@ from streams.topics import LARGEST_RECORD_BYTES, SUBSCRIPTIONS
 
 
 class FakeKafka:
-    """A Kafka: a `RecordProducer`, its records by partition, and what each group committed.
+    """A `RecordProducer`, its records by partition, and the commits of each group.
 
-    Away, it makes whoever produces wait. After `die_in(n)` the n-th call to `produce` is the last thing that
-    its process did, before or after the records were appended: no call returns any more until `revive`.
-    A record of more than `most_bytes` (of its topic, where one is named) is refused for ever.
+    While it is away, producers wait. After `die_in(n)` the process dies in its n-th call to `produce`, before or
+    after the records are appended: no call returns until `revive`.
+    A record of more than `most_bytes` (by topic) is always refused.
     """
 
     def __init__(self, clock: Clock, partitions: int = 2) -> None:
@@ -37,7 +37,7 @@ class FakeKafka:
     async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
         await asyncio.sleep(0)
         await self._here.wait()
-        await self._live_through(records)
+        await self._die_if_it_is_time(records)
         refused = {n: "too large" for n, record in enumerate(records) if _size(record) > self.most_bytes[record.topic]}
         appended = {n: self.append(record).appended_at for n, record in enumerate(records) if n not in refused}
         if refused:
@@ -85,7 +85,7 @@ class FakeKafka:
     def revive(self) -> None:
         self._calls_left = None
 
-    async def _live_through(self, records: Iterable[Outgoing]) -> None:
+    async def _die_if_it_is_time(self, records: Iterable[Outgoing]) -> None:
         if self._calls_left is None:
             return
         self._calls_left -= 1
@@ -104,7 +104,7 @@ def _size(record: Outgoing) -> int:
 class FakeRecordConsumer:
     """A `RecordConsumer`: a member of a group on a `FakeKafka`. It commits when it leaves, unless it is killed.
 
-    It hands over `at_once` records of a partition at most; `read` counts them all.
+    It returns at most `at_once` records of a partition at a time; `read` counts all.
     """
 
     def __init__(self, kafka: FakeKafka, group: str, topics: Sequence[str], at_once: int = 500) -> None:
@@ -137,7 +137,7 @@ class FakeRecordConsumer:
         finally:
             self._kafka.appended.remove(self._more.set)
             self._members.remove(self)
-            await asyncio.sleep(0)  # whoever is killed gets no further
+            await asyncio.sleep(0)  # a killed task stops here
             await self.revoke(list(self._positions))
             await self._share()
             self._handler = None
@@ -146,7 +146,7 @@ class FakeRecordConsumer:
         assert self._handler
         for partition in partitions:
             commit = self.committed.get(partition)
-            # Beyond the end there is nothing to go on at: the earliest, as consumers are told.
+            # A commit beyond the end: start at the earliest, as auto.offset.reset says.
             end = len(self._kafka.records(partition))
             self._positions[partition] = commit.offset if commit and commit.offset <= end else 0
         self._handler.assigned({partition: self.committed.get(partition) for partition in partitions})
@@ -192,7 +192,7 @@ class FakeRecordConsumer:
         return fetched
 
     async def _share(self) -> None:
-        """Give every member its part; nobody gets what another one has not let go of."""
+        """Assign each member its partitions, after the members before it revoked theirs."""
         parts = {
             consumer: self._partitions[index :: len(self._members)] for index, consumer in enumerate(self._members)
         }

@@ -1,4 +1,4 @@
-"""What happened, as a database in memory keeps it."""
+"""The recorder and the delivery log, in memory."""
 
 import asyncio
 from collections import Counter
@@ -18,9 +18,9 @@ from streams.core.webhook import Pause, Status
 
 @dataclass
 class FakeRecorder:
-    """A `Recorder` and `ReplayLookup`: standings, attempts and bodies by their ids, health by webhook.
+    """A `Recorder` and `ReplayLookup`: delivery states, attempts and bodies by id, health by webhook.
 
-    It pauses as a database does.
+    It pauses webhooks, as the database does.
     """
 
     webhooks: FakeOutbox = field(default_factory=FakeOutbox)
@@ -38,17 +38,17 @@ class FakeRecorder:
         if self.away:
             raise Unavailable("the database is away")
         if self.refuses(batch):
-            raise Refused("the database will not take this")
+            raise Refused("the database refuses this row")
         for attempt in batch.attempts:
             if attempt.id not in self.attempts:
                 self.attempts[attempt.id] = attempt
                 self._count(attempt, batch.own_network_is_down)
         for key, event in batch.events.items():
             self.events.setdefault(key, event)
-        for delivery_state in batch.delivery_states:
-            known = self.delivery_states.get(delivery_state.delivery_id)
-            if known is None or delivery_state.supersedes(known):
-                self.delivery_states[delivery_state.delivery_id] = delivery_state
+        for state in batch.delivery_states:
+            known = self.delivery_states.get(state.delivery_id)
+            if known is None or state.supersedes(known):
+                self.delivery_states[state.delivery_id] = state
         return {key for key, event in batch.events.items() if self.events[key].body != event.body}
 
     @property
@@ -56,18 +56,14 @@ class FakeRecorder:
         return {key: event.body for key, event in self.events.items()}
 
     async def newest(self, delivery_id: str) -> int | None:
-        delivery_state = None if self.away else self.delivery_states.get(delivery_id)
-        return delivery_state.generation if delivery_state else None
+        state = None if self.away else self.delivery_states.get(delivery_id)
+        return state.generation if state else None
 
-    def has_body(self, delivery_state: DeliveryState) -> bool:
-        return (delivery_state.account_id, delivery_state.event_id) in self.events
+    def has_body(self, state: DeliveryState) -> bool:
+        return (state.account_id, state.event_id) in self.events
 
     def of(self, webhook_id: str) -> list[DeliveryState]:
-        return [
-            delivery_state
-            for delivery_state in self.delivery_states.values()
-            if delivery_state.webhook_id == webhook_id
-        ]
+        return [state for state in self.delivery_states.values() if state.webhook_id == webhook_id]
 
     def _count(self, attempt: Attempt, own_network_is_down: bool) -> None:
         registered = self.webhooks.live(attempt.webhook_id)
@@ -84,34 +80,26 @@ class FakeRecorder:
 
 @dataclass
 class FakeDeliveryLog:
-    """A `DeliveryLog` of what a `FakeRecorder` recorded."""
+    """A `DeliveryLog` of a `FakeRecorder`."""
 
     recorder: FakeRecorder
 
     async def list(self, wanted: DeliveryFilter) -> Page[DeliveryState]:
-        found = [
-            delivery_state
-            for delivery_state in self.recorder.delivery_states.values()
-            if _is_wanted(delivery_state, wanted)
-        ]
+        found = [state for state in self.recorder.delivery_states.values() if _is_wanted(state, wanted)]
         found.sort(key=_place, reverse=True)
         if wanted.after is not None:
-            found = [
-                delivery_state
-                for delivery_state in found
-                if _place(delivery_state) < (wanted.after.at, wanted.after.id)
-            ]
+            found = [state for state in found if _place(state) < (wanted.after.at, wanted.after.id)]
         rows = found[: wanted.limit]
         return Page(rows, Cursor(*_place(rows[-1])) if len(found) > wanted.limit else None)
 
     async def find(self, delivery_id: str) -> DeliveryDetails | None:
-        delivery_state = self.recorder.delivery_states.get(delivery_id)
-        if delivery_state is None:
+        state = self.recorder.delivery_states.get(delivery_id)
+        if state is None:
             return None
         made = [attempt for attempt in self.recorder.attempts.values() if attempt.delivery_id == delivery_id]
         made.sort(key=lambda attempt: (attempt.generation, attempt.number))
-        event = self.recorder.events.get((delivery_state.account_id, delivery_state.event_id))
-        return DeliveryDetails(delivery_state, event.body if event else None, [_seen(attempt) for attempt in made])
+        event = self.recorder.events.get((state.account_id, state.event_id))
+        return DeliveryDetails(state, event.body if event else None, [_seen(attempt) for attempt in made])
 
     async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
         alike = Counter((s.webhook_id, s.state, s.tier, s.reason) for s in self.recorder.delivery_states.values())
@@ -121,20 +109,20 @@ class FakeDeliveryLog:
         return state_counts
 
 
-def _is_wanted(delivery_state: DeliveryState, wanted: DeliveryFilter) -> bool:
+def _is_wanted(state: DeliveryState, wanted: DeliveryFilter) -> bool:
     names = ("account_id", "webhook_id", "event_id", "event_type", "state", "reason")
-    named = wanted.ids is None or delivery_state.delivery_id in wanted.ids
-    alike = all(getattr(wanted, name) in (None, getattr(delivery_state, name)) for name in names)
+    named = wanted.ids is None or state.delivery_id in wanted.ids
+    alike = all(getattr(wanted, name) in (None, getattr(state, name)) for name in names)
     in_time = (
-        (wanted.since is None or delivery_state.first_seen_at >= wanted.since)
-        and (wanted.until is None or delivery_state.first_seen_at < wanted.until)
-        and (wanted.changed_until is None or delivery_state.changed_at <= wanted.changed_until)
+        (wanted.since is None or state.first_seen_at >= wanted.since)
+        and (wanted.until is None or state.first_seen_at < wanted.until)
+        and (wanted.changed_until is None or state.changed_at <= wanted.changed_until)
     )
-    return named and alike and in_time and (delivery_state.tier is not None or not wanted.in_tier)
+    return named and alike and in_time and (state.tier is not None or not wanted.in_tier)
 
 
-def _place(delivery_state: DeliveryState) -> tuple[datetime, str]:
-    return delivery_state.first_seen_at, delivery_state.delivery_id
+def _place(state: DeliveryState) -> tuple[datetime, str]:
+    return state.first_seen_at, state.delivery_id
 
 
 def _seen(attempt: Attempt) -> AttemptDetails:

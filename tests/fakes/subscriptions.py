@@ -1,4 +1,4 @@
-"""The subscriptions table on a Kafka in memory, read at each question."""
+"""The subscriptions table on a Kafka in memory; each call reads the topic."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from streams.topics import SUBSCRIPTIONS
 
 
 class FakeSubscriptions:
-    """`Subscriptions` from the topic of a `FakeKafka`; it can be made to fall behind."""
+    """`Subscriptions` from the topic of a `FakeKafka`; `fall_behind` stops its reading."""
 
     def __init__(self, kafka: FakeKafka, codec: Codec) -> None:
         self.table = SubscriptionsTable()
@@ -26,7 +26,7 @@ class FakeSubscriptions:
         kafka.appended.append(self._moved.set)
 
     def fall_behind(self) -> None:
-        """Read no further, until `read_on`."""
+        """Stop reading, until `read_on`."""
         self._is_behind = True
 
     def read_on(self) -> None:

@@ -1,4 +1,4 @@
-"""The database's webhooks in memory: what people change, what is owed to the topic, and who may publish it."""
+"""Webhooks, the outbox of their changes, and the publisher's lease, in memory."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from streams.ports import Due
 
 
 class FakeOutbox:
-    """`Webhooks`, the `Outbox` that their changes fill and its `PublicationStatus`; versions count all changes."""
+    """`Webhooks`, `Outbox` and `PublicationStatus`; each change raises a version."""
 
     def __init__(self) -> None:
         self._stored: dict[str, Registration] = {}
@@ -26,18 +26,18 @@ class FakeOutbox:
         self._dirty: dict[str, int] = {}
         self._versions = counting(1)
         self._changed = asyncio.Event()
-        # By pause: what becomes of what it holds; None while it lasts.
+        # By pause: the choice for its held deliveries; None during the pause.
         self.pauses: dict[str, HeldChoice | None] = {}
         self.audit_trail: list[AuditEntry] = []
         self.away = False
 
     def put(self, webhook: Webhook) -> None:
-        """Add the webhook, or change it."""
+        """Add or change the webhook."""
         known = self._stored.get(webhook.id)
         self._store(replace(known, webhook=webhook) if known else Registration(webhook, NOON))
 
     def set_version(self, webhook_id: str, version: int) -> None:
-        """As a clock that is wrong would."""
+        """Set a version as a wrong clock would."""
         stored = self._stored[webhook_id]
         self._stored[webhook_id] = replace(stored, webhook=replace(stored.webhook, version=version))
         self._dirty[webhook_id] = version
@@ -47,14 +47,14 @@ class FakeOutbox:
         self._store(self._stored[webhook_id])
 
     def can_take(self, webhook_id: str) -> bool:
-        """Whether what is held for it may leave: active or deleted, and its newest version is on the topic."""
+        """Whether its held deliveries may leave: it is active or deleted, and its newest version is published."""
         live = self.live(webhook_id)
         return webhook_id not in self._dirty and (live is None or live.webhook.status is Status.ACTIVE)
 
     def live(self, webhook_id: str) -> Registration | None:
         return None if webhook_id in self._deleted else self._stored.get(webhook_id)
 
-    # -- what people do ----------------------------------------------------------------------------------------
+    # -- webhooks ----------------------------------------------------------------------------------------------
 
     async def add(
         self, registration: Registration, audit_entry: AuditEntry | None = None, limit: int | None = None
@@ -63,7 +63,7 @@ class FakeOutbox:
         if limit is not None and len(await self.list(registration.webhook.account_id)) >= limit:
             raise Conflict(f"at most {limit} webhooks")
         if registration.webhook.id in self._stored:
-            raise Refused("there is one of this id")
+            raise Refused("a webhook with this id exists")
         self._note(audit_entry)
         return self._store(registration)
 
@@ -103,7 +103,7 @@ class FakeOutbox:
         self._note(audit_entry)
         return self._store(after or before, held)
 
-    # -- what the publisher does -------------------------------------------------------------------------------
+    # -- the outbox -------------------------------------------------------------------------------------------
 
     async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
         self._check()
@@ -188,7 +188,7 @@ class FakeOutbox:
 
 @dataclass
 class FakeLease:
-    """A `Lease` that ends fifteen seconds after it was renewed; a rival wants the same one."""
+    """A `Lease` of fifteen seconds; `rival` competes for it."""
 
     holder: str = "publisher"
     clock: FakeClock = field(default_factory=FakeClock)

@@ -1,4 +1,4 @@
-"""The documents say what the code does: every setting, topic, metric, file and command, and no other."""
+"""The documents name every setting, topic, metric, file and command, and no others."""
 
 import re
 import shlex
@@ -18,7 +18,7 @@ from streams.topics import Topic, declare
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "schemas" / "README.md"])
-# Places for examples, and those who wrote the standards that we follow.
+# Hosts of examples and of the standards that we follow.
 KNOWN_HOSTS = re.compile(
     r"(localhost|127\.0\.0\.1|([\w-]+\.)*(example\.com|standardwebhooks\.com|w3\.org|ietf\.org|rfc-editor\.org"
     r"|apache\.org|github\.com))"
@@ -28,11 +28,11 @@ DEFAULTS_OF_UP = load_settings({})
 
 
 def rows(document: str) -> dict[str, list[str]]:
-    """A document's table rows by the name in their first column; the cells behind it."""
+    """The table rows of a document: cells by the name in the first column."""
     text = (ROOT / "docs" / document).read_text()
     found = re.findall(r"^\| `([^`]+)` \| (.*) \|$", text, re.MULTILINE)
     names = [name for name, _ in found]
-    assert len(names) == len(set(names)), f"{document} names something twice"
+    assert len(names) == len(set(names)), f"{document} has a name twice"
     return {name: cells.split(" | ") for name, cells in found}
 
 
@@ -46,19 +46,19 @@ def test_every_setting_is_documented_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("field", Settings.model_fields)
-def test_a_setting_means_what_its_document_says(field: str) -> None:
+def test_a_settings_help_matches_its_document(field: str) -> None:
     _, meaning = rows("settings.md")[settings.PREFIX + field.upper()]
     assert meaning == Settings.model_fields[field].description
 
 
 @pytest.mark.parametrize("field", sorted(Settings.model_fields.keys() - {"encryption_keys"}))
-def test_a_setting_has_the_default_that_its_document_says(field: str) -> None:
+def test_a_settings_default_matches_its_document(field: str) -> None:
     documented, _ = rows("settings.md")[settings.PREFIX + field.upper()]
-    cluster, embedded = (as_written(getattr(found, field)) for found in (DEFAULTS_OF_A_CLUSTER, DEFAULTS_OF_UP))
+    cluster, embedded = (documented_default(getattr(found, field)) for found in (DEFAULTS_OF_A_CLUSTER, DEFAULTS_OF_UP))
     assert documented.replace("`", "") == (cluster if cluster == embedded else f"{cluster} ({embedded} embedded)")
 
 
-def as_written(default: Any) -> str:
+def documented_default(default: Any) -> str:
     if isinstance(default, bool):
         return str(default).lower()
     if isinstance(default, Path):
@@ -67,7 +67,7 @@ def as_written(default: Any) -> str:
     return ",".join(tier.name for tier in tiers) if tiers else str(default or "none" if default != 0 else 0)
 
 
-def test_a_document_names_no_setting_that_is_not_there() -> None:
+def test_a_document_names_no_unknown_setting() -> None:
     for document in DOCUMENTS:
         named = set(re.findall(rf"{settings.PREFIX}[A-Z][A-Z_]*", document.read_text()))
         assert named <= set(settings.names()), document.name
@@ -87,7 +87,7 @@ def test_every_topic_is_documented_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("name", declared_topics())
-def test_a_topic_is_what_its_document_says(name: str) -> None:
+def test_a_topic_matches_its_document(name: str) -> None:
     key, partitions, policy, written_by, read_by = rows("topics.md")[name]
     topic = declared_topics()[name]
     assert (key, partitions, policy) == (topic.key, str(topic.partitions), policy_of(topic))
@@ -109,9 +109,9 @@ def days(milliseconds: str) -> str:
 
 
 def declared_metrics() -> dict[str, list[str]]:
-    counters = {name: ["counter", ", ".join(labels) or "–", message] for name, (message, labels) in COUNTERS.items()}
-    gauges = {name: ["gauge", ", ".join(labels) or "–", message] for name, (message, labels) in GAUGES.items()}
-    histograms = {name: ["histogram", "–", message] for name, (message, _) in HISTOGRAMS.items()}
+    counters = {name: ["counter", ", ".join(labels) or "–", words] for name, (words, labels) in COUNTERS.items()}
+    gauges = {name: ["gauge", ", ".join(labels) or "–", words] for name, (words, labels) in GAUGES.items()}
+    histograms = {name: ["histogram", "–", words] for name, (words, _) in HISTOGRAMS.items()}
     every = {**counters, **gauges, **histograms}
     return {f"{telemetry.NAMESPACE}_{name}": cells for name, cells in every.items()}
 
@@ -119,11 +119,11 @@ def declared_metrics() -> dict[str, list[str]]:
 COUNTERS, GAUGES, HISTOGRAMS = telemetry.COUNTERS, telemetry.GAUGES, telemetry.HISTOGRAMS
 
 
-def test_every_metric_is_documented_as_it_is_and_no_other() -> None:
+def test_every_metric_is_documented_and_no_other() -> None:
     assert rows("metrics.md") == declared_metrics()
 
 
-def test_a_document_names_no_metric_that_is_not_there() -> None:
+def test_a_document_names_no_unknown_metric() -> None:
     for document in DOCUMENTS:
         named = set(re.findall(rf"\b{telemetry.NAMESPACE}_[a-z_]+", document.read_text()))
         assert named <= declared_metrics().keys(), document.name
@@ -140,7 +140,7 @@ def test_every_metric_is_used() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_document_leads_nowhere_that_is_not_there(document: Path) -> None:
+def test_a_document_has_no_broken_link(document: Path) -> None:
     text = document.read_text()
     links = re.findall(r"\]\((?!https?:)([\w./-]+)\)", text)
     assert [link for link in links if not (document.parent / link).exists()] == []
@@ -148,7 +148,7 @@ def test_a_document_leads_nowhere_that_is_not_there(document: Path) -> None:
     assert [file for file in files if not (ROOT / file).exists()] == []
 
 
-def test_the_readme_leads_to_every_folder_and_document() -> None:
+def test_the_readme_links_every_folder_and_document() -> None:
     named = set(re.findall(r"[`(]((?:streams|docs)/[\w./-]*\w)/?[`)]", README))
     documents = {f"docs/{path.name}" for path in (ROOT / "docs").iterdir()}
     folders = {f"streams/{path.parent.name}" for path in (ROOT / "streams").glob("*/__init__.py")}
@@ -156,7 +156,7 @@ def test_the_readme_leads_to_every_folder_and_document() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_document_names_no_strange_host(document: Path) -> None:
+def test_a_document_names_known_hosts_only(document: Path) -> None:
     hosts = re.findall(r"https?://([\w.-]+)", document.read_text())
     assert [host for host in hosts if not KNOWN_HOSTS.fullmatch(host)] == []
 
@@ -165,42 +165,42 @@ def test_a_document_names_no_strange_host(document: Path) -> None:
 
 
 def blocks(text: str) -> list[list[str]]:
-    """The commands of a document's shell blocks, as words; a block's comments and line breaks are taken out."""
+    """The commands of a document's shell blocks, split into words, without comments and line breaks."""
     shell = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
     lines = [line for line in shell.splitlines() if "<<" not in line]
     return [shlex.split(line, comments=True) for line in lines if line.strip()]
 
 
-def our_commands() -> list[list[str]]:
-    """What follows `scorm-webhooks`, wherever a block or a sentence of the README has it, up to what ends it."""
+def readme_commands() -> list[list[str]]:
+    """The arguments after each `scorm-webhooks` in the README."""
     shell = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
     prose = "\n".join(re.findall(r"`(scorm-webhooks [^`]*)`", README))
     found = re.findall(r"scorm-webhooks ([^|&;)#\n]+)", f"{shell}\n{prose}")
-    return [shlex.split(message) for message in found]
+    return [shlex.split(words) for words in found]
 
 
-def command_of(message: list[str]) -> tuple[Any, list[str]]:
-    """The command that some words lead to, and the words left over; KeyError when there is none."""
-    command: Any = typer.main.get_command(app)  # typer's click has no public type
+def command_of(words: list[str]) -> tuple[Any, list[str]]:
+    """The command of these words, and its arguments; KeyError if there is none."""
+    command: Any = typer.main.get_command(app)  # typer has no public type for it
     while hasattr(command, "commands"):
-        command, message = command.commands[message[0]], message[1:]
-    return command, message
+        command, words = command.commands[words[0]], words[1:]
+    return command, words
 
 
 def test_every_command_in_the_readme_exists() -> None:
-    found = our_commands()
+    found = readme_commands()
     assert len(found) > 12
-    for message in found:
-        command, rest = command_of(message)
+    for words in found:
+        command, rest = command_of(words)
         options = {name for parameter in command.params for name in parameter.opts}
-        assert {word for word in rest if word.startswith("--")} <= options, " ".join(message)
+        assert {word for word in rest if word.startswith("--")} <= options, " ".join(words)
 
 
 def test_every_stage_is_in_the_readme() -> None:
-    assert {"fan-out", "deliver", "record", "publish", "notify", "api"} <= {message[0] for message in our_commands()}
+    assert {"fan-out", "deliver", "record", "publish", "notify", "api"} <= {words[0] for words in readme_commands()}
 
 
-def test_every_verb_of_make_that_a_document_names_is_there() -> None:
+def test_every_make_target_in_a_document_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
     verbs = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
     for document in ("README.md", "CONTRIBUTING.md"):
@@ -209,6 +209,6 @@ def test_every_verb_of_make_that_a_document_names_is_there() -> None:
         assert named <= verbs, document
 
 
-def test_the_two_commands_come_first() -> None:
-    assert [message[:2] for message in blocks(README)[:2]] == [["make", "demo"], ["make", "test"]]
+def test_the_readme_begins_with_the_two_commands() -> None:
+    assert [words[:2] for words in blocks(README)[:2]] == [["make", "demo"], ["make", "test"]]
     assert ["make", "demo", "ARGS=--events 200 --exit"] in blocks(README)

@@ -1,4 +1,4 @@
-"""The OpenAPI description and docs/api.md have the limit of every field of a request."""
+"""openapi.json and docs/api.md have the limit of every field of a request."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def openapi() -> dict[str, Any]:
-    services: Any = None  # nothing is asked of them
+    services: Any = None  # no request is made
     return create_app(services, "1.2.3", 1).openapi()
 
 
@@ -25,7 +25,7 @@ BOUNDS_TEXT = {"maxLength", "pattern", "enum", "const", "format"}
 
 
 def request_models(schema: Any) -> set[str]:
-    """The names of all components that a request may hold."""
+    """The components that a request may contain."""
     found: set[str] = set()
     open_parts = [schema]
     while open_parts:
@@ -41,7 +41,7 @@ def request_models(schema: Any) -> set[str]:
 
 
 def request_schemas() -> dict[str, Any]:
-    """Each schema of a body or parameter, by where it is."""
+    """The schema of each body and parameter, by its place."""
     found: dict[str, Any] = {}
     for path, operations in SCHEMA["paths"].items():
         for method, operation in operations.items():
@@ -53,7 +53,7 @@ def request_schemas() -> dict[str, Any]:
 
 
 def unbounded(schema: dict[str, Any], where: str) -> Iterator[str]:
-    """The places where something of any size would fit."""
+    """The places without a limit."""
     for part in ("anyOf", "oneOf", "allOf"):
         for option in schema.get(part, []):
             yield from unbounded(option, where)
@@ -77,12 +77,12 @@ def unbounded(schema: dict[str, Any], where: str) -> Iterator[str]:
                 yield from unbounded(field, f"{where}.{name}")
 
 
-# Numbers in an event's data: a double holds any of them, and the code bounds the whole ones.
+# Numbers in an event's data are doubles; the code limits integers.
 NUMBERS = {"UsageThresholdData.launches", "UsageThresholdData.limit"}
 REQUESTS = request_schemas()
 
 
-def test_there_are_requests_to_look_at() -> None:
+def test_request_schemas_are_found() -> None:
     assert {"NewWebhook", "WebhookChanges", "NewEvent", "SessionCompletedData", "DeadLetterFilter"} <= REQUESTS.keys()
 
 
@@ -92,11 +92,11 @@ def test_every_field_of_a_request_has_a_limit(where: str) -> None:
 
 
 @pytest.mark.parametrize("event_type", EVENT_TYPES)
-def test_event_types_tell_the_limits_of_data(event_type: str) -> None:
+def test_event_types_have_the_limits_of_data(event_type: str) -> None:
     assert set(unbounded(data_schema(event_type), "UsageThresholdData")) - NUMBERS == set()
 
 
-def test_the_schema_of_an_event_has_each_type() -> None:
+def test_the_schema_of_events_has_each_type() -> None:
     [event] = [schema for name, schema in event_schemas().items() if name == "NewEvent"]
     assert event["properties"]["type"]["enum"] == list(EVENT_TYPES)
     assert len(event["properties"]["data"]["anyOf"]) == len(EVENT_TYPES)
@@ -113,7 +113,7 @@ def limit_rows() -> dict[str, str]:
 
 
 def numbers_of(schema: dict[str, Any]) -> set[str]:
-    """The limits of a field and of what it holds."""
+    """The limits of a field and its items."""
     numbers = {
         f"{schema[key]:.0f}"
         for key in ("maxLength", "maxItems", "maxProperties", "maximum", "minimum")

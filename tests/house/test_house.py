@@ -1,4 +1,4 @@
-"""The rules of the house: who may import whom, what is shipped, what is never written down."""
+"""Rules of the repository: imports, locks, the wheel and the licence."""
 
 import ast
 import os
@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("streams", "schemas", "api")
-# Standard library, but a clock, dice or a loop: what a pure core takes as an argument, or leaves to others.
+# Clocks, random numbers and event loops of the standard library: core takes them as arguments.
 IMPURE = {"asyncio", "logging", "random", "secrets", "time"}
 
 
@@ -23,7 +23,7 @@ def files_of(*folders: str) -> list[str]:
 
 
 def imports(path: str) -> Iterator[str]:
-    """The modules that a file imports, relative ones left out: they stay in their own package."""
+    """The modules that a file imports, without relative imports."""
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -33,20 +33,20 @@ def imports(path: str) -> Iterator[str]:
 
 def test_imports_go_one_way() -> None:
     linter = Path(sys.executable).with_name("lint-imports")
-    said = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert said.returncode == 0, said.stdout + said.stderr
+    output = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert output.returncode == 0, output.stdout + output.stderr
 
 
 def test_the_core_is_pure() -> None:
     allowed = sys.stdlib_module_names - IMPURE
-    strangers = [
+    unexpected = [
         f"{path}: {module}"
         for path in files_of("streams/core")
         if path.endswith(".py")
         for module in imports(path)
         if not module.startswith("streams.core") and module.split(".")[0] not in allowed
     ]
-    assert strangers == []
+    assert unexpected == []
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_the_core_is_pure() -> None:
 def test_a_stage_imports_only_what_it_needs(stage: str, parts: list[str], without: list[str]) -> None:
     modules = ["streams.__main__", "streams.runtime.stages", *(f"streams.adapters.{part}" for part in parts)]
     loaded = f"import sys, {', '.join(modules)}; print(*sys.modules)"
-    said = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
-    assert set(without).isdisjoint(said.stdout.split())
+    output = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert set(without).isdisjoint(output.stdout.split())
 
 
 @pytest.mark.parametrize("folder", ["verifiers", "clients"])

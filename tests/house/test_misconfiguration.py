@@ -1,4 +1,4 @@
-"""Bad configuration is one line that names the variable and says what would be right."""
+"""Wrong configuration is one line that names the variable and a right value."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ from streams.telemetry import PrometheusTelemetry
         ("SCORM_WEBHOOKS_API_CONNECTIONS", "0", "SCORM_WEBHOOKS_API_CONNECTIONS"),
     ],
 )
-def test_a_bad_setting_is_named(name: str, value: str, message: str) -> None:
+def test_a_wrong_setting_is_named(name: str, value: str, message: str) -> None:
     with pytest.raises(Misconfigured) as refused:
         SqlDeployment.from_environment({name: value})
     text = str(refused.value)
@@ -51,7 +51,7 @@ STEERING = "\x1b[2J\r\n\u202e"
 NOT_A_NUMBER = ("many", "1e3", "\u0661\u0662", "9" * 5000, "0", "-1", "1.5", STEERING)
 NO_PORT = ("-1", "65536", "http", "tcp://10.0.0.1:80", STEERING)
 NO_HOST = ("no host", "host\n", f"host{STEERING}", "x" * 254, "http://host")
-# Values that no deployment can mean; `up` and every stage refuse them before they do anything else.
+# Values that are always wrong; `up` and every stage refuse them at start.
 WRONG = {
     "ENCRYPTION_KEYS": (),
     "DATA_DIR": (),
@@ -85,7 +85,7 @@ WRONG = {
     "INSTANCE_ID": ("a b", "x" * 250, "a/b", "\u00e4", STEERING),
     "LOG_FORMAT": ("xml", STEERING),
     "LOG_LEVEL": ("TRACE", STEERING),
-    # Names that are no setting.
+    # Unknown settings.
     "X": ("1",),
     "x": ("1",),
     "SLOTS_": ("1",),
@@ -95,7 +95,7 @@ WRONG = {
 
 
 def reason_in(line: str) -> str:
-    """The reason in the line of a stage, which is JSON, or of a command, which begins with `error: `."""
+    """The reason in a stage's JSON line, or in a command's `error: ` line."""
     if line.startswith("error: "):
         return line.removeprefix("error: ")
     logged = json.loads(line)
@@ -104,7 +104,7 @@ def reason_in(line: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
+def restored_logging() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -156,14 +156,14 @@ Part = Callable[[SqlDeployment], object]
         ({"SCORM_WEBHOOKS_DATA_DIR": "/nowhere"}, lambda d: d.kafka, "start `scorm-webhooks up` first"),
     ],
 )
-def test_a_part_that_cannot_be_made_says_what_to_set(environ: dict[str, str], part: Part, message: str) -> None:
+def test_a_missing_part_says_what_to_set(environ: dict[str, str], part: Part, message: str) -> None:
     with pytest.raises(Misconfigured) as refused:
         part(SqlDeployment.from_environment(environ))
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_a_command_names_a_broker_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_names_an_unreachable_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(startup_checks, "START_SECONDS", 0.0)
     monkeypatch.setattr(startup_checks, "REQUEST_SECONDS", 0.1)
     deployment = SqlDeployment.from_environment({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
@@ -173,7 +173,7 @@ def test_a_command_names_a_broker_that_never_answers(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("stage", STAGES)
-async def test_every_stage_refuses_the_waits_that_topics_refuses(stage: str) -> None:
+async def test_every_stage_refuses_waits_beyond_the_retention(stage: str) -> None:
     environ = {"SCORM_WEBHOOKS_RETRY_SCHEDULE": "30s,5d", "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
     deployment = SqlDeployment.from_environment(environ)
     with pytest.raises(Misconfigured, match="5d is longer than half of the topics' retention"):
@@ -216,7 +216,7 @@ def test_every_command_ends_with_2_and_one_line(
     assert said.err.count("\n") == 1
 
 
-def test_the_command_line_ends_with_2_and_that_one_line(tmp_path: Path) -> None:
+def test_the_installed_command_ends_with_2_and_one_line(tmp_path: Path) -> None:
     environ = {**os.environ, "SCORM_WEBHOOKS_RETRY_SCHEDULE": "soon"}
     command = [sys.executable, "-m", "streams", "deliver"]
     done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=60)

@@ -1,4 +1,4 @@
-"""The verification code of docs/receiving.md accepts what we send, during a rotation too, and nothing else."""
+"""The verification code of docs/receiving.md accepts our requests, also during a rotation, and no others."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A traceback or a careless log line shows an object by its repr: no secret, key or payload is in one."""
+"""No repr has a secret, key or payload: a traceback or a log line may show it."""
 
 from dataclasses import replace
 from typing import Any
@@ -73,13 +73,13 @@ ENVIRON = {
     ],
     ids=lambda holder: type(holder).__name__,
 )
-def test_a_repr_tells_who_it_is_and_nothing_that_is_secret(holder: object) -> None:
+def test_a_repr_has_the_id_and_no_secret(holder: object) -> None:
     assert type(holder).__name__ in repr(holder)
     for shown in (repr(holder), str(holder), repr([holder]), f"{holder}"):
         assert CANARY not in shown
 
 
-def test_what_the_api_is_sent_is_in_no_repr() -> None:
+def test_a_request_body_is_not_in_a_repr() -> None:
     asked = NewWebhook.model_validate({"url": "https://crm.example.com", "headers": {"X-Key": CANARY}})
     assert CANARY not in repr(asked)
     assert CANARY not in str(asked)

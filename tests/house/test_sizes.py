@@ -1,4 +1,4 @@
-"""Whatever our limits let in fits through every topic on its way: the worst case is added up from the limits."""
+"""The largest values within our limits fit every topic."""
 
 import json
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ from streams.topics import BATCH_BYTES, INVALID, LARGEST_RECORD_BYTES, RECORD_BY
 
 CODEC = AvroCodec()
 ID = "i" * ID_CHARACTERS
-# A batch with one record: its header, and lengths, offsets and times of the record.
+# The overhead of a batch with one record: header, lengths, offset and time.
 BATCH_OVERHEAD_BYTES = 200
 
 
@@ -60,7 +60,7 @@ def fits(value: bytes) -> bool:
     return len(value) + ID_CHARACTERS + BATCH_OVERHEAD_BYTES <= RECORD_BYTES
 
 
-def test_the_largest_event_makes_a_payload_within_its_limit() -> None:
+def test_the_payload_of_the_largest_event_fits_its_limit() -> None:
     for widest in widest_events():
         assert len(render(check_event(widest))) <= PAYLOAD_BYTES
 
@@ -77,7 +77,7 @@ def test_the_largest_delivery_and_dead_letter_fit_their_topics() -> None:
 def test_the_largest_attempt_fits_its_topic() -> None:
     names = {f"{n}{'n' * HEADER_NAME_CHARACTERS}"[:HEADER_NAME_CHARACTERS]: "•••" for n in range(HEADERS)}
     ours = {f"header-{n}": "v" * 512 for n in range(10)}
-    # An invalid byte of an answer's header is kept as a character of three bytes.
+    # An invalid byte of a response header becomes a character of three bytes.
     answered = {f"{n}": "\ufffd" * (MOST_HEAD_BYTES // MOST_HEADERS) for n in range(MOST_HEADERS + 1)}
     widest = attempt(
         account_id=ID,
@@ -123,5 +123,5 @@ def test_the_largest_whole_invalid_record_fits_its_topic() -> None:
     assert outgoing.value == value
 
 
-def test_a_batch_of_many_records_fits_wherever_one_of_ours_does() -> None:
+def test_a_batch_of_many_records_fits_where_one_does() -> None:
     assert BATCH_BYTES + BATCH_OVERHEAD_BYTES <= RECORD_BYTES <= LARGEST_RECORD_BYTES

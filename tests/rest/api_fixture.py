@@ -1,4 +1,4 @@
-"""The API on a real database and a Kafka in memory, with people who ask it."""
+"""The API on a real database and a Kafka in memory, with clients."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ PUBLIC_URL = "https://hooks.example.com"
 
 @dataclass
 class FakePublisher:
-    """A `PublicationStatus` that has published everything, unless it is told that nobody publishes."""
+    """A `PublicationStatus`: all is published, unless `works` is false."""
 
     works: bool = True
 
@@ -51,7 +51,7 @@ class FakePublisher:
 
 @dataclass
 class FakeDnsCheck:
-    """`DnsCheck`: hosts below `internal.example.com` lead inside."""
+    """`DnsCheck`: hosts below `internal.example.com` resolve to a private address."""
 
     async def problem(self, url: str) -> str | None:
         return "leads to 10.0.0.1, which is not a public address" if ".internal.example.com" in url else None
@@ -59,31 +59,31 @@ class FakeDnsCheck:
 
 @dataclass
 class ApiClient:
-    """Somebody with a key; without one, anybody."""
+    """An HTTP client, with or without an API key."""
 
     client: httpx.AsyncClient
     key: str | None = None
     account_id: str = ""
 
-    async def ask(self, method: str, path: str, json: Any = None, **more: Any) -> httpx.Response:
+    async def request(self, method: str, path: str, json: Any = None, **more: Any) -> httpx.Response:
         headers = {**({"Authorization": f"Bearer {self.key}"} if self.key else {}), **more.pop("headers", {})}
         return await self.client.request(method, path, json=json, headers=headers, **more)
 
     async def get(self, path: str, **params: Any) -> Any:
-        """The JSON of a success."""
-        return _json(await self.ask("GET", path, params=params))
+        """The JSON of a successful response."""
+        return _json(await self.request("GET", path, params=params))
 
     async def post(self, path: str, json: Any = None) -> Any:
-        return _json(await self.ask("POST", path, json))
+        return _json(await self.request("POST", path, json))
 
     async def patch(self, path: str, json: Any) -> Any:
-        return _json(await self.ask("PATCH", path, json))
+        return _json(await self.request("PATCH", path, json))
 
     async def delete(self, path: str) -> Any:
-        return _json(await self.ask("DELETE", path))
+        return _json(await self.request("DELETE", path))
 
     async def webhook(self, **webhook_input: Any) -> dict[str, Any]:
-        """A new webhook."""
+        """Register a webhook."""
         made: dict[str, Any] = await self.post("/v1/webhooks", {"url": URL, **webhook_input})
         return made
 
@@ -95,7 +95,7 @@ def _json(response: httpx.Response) -> Any:
 
 @dataclass
 class ApiFixture:
-    """The application, what it stands on, and two accounts with a key each."""
+    """The application, its dependencies, and two accounts with a key each."""
 
     app: FastAPI
     database: Database
@@ -109,28 +109,28 @@ class ApiFixture:
     publisher: FakePublisher
     operator: ApiClient
     readiness_problems: list[str]
-    people: dict[str, ApiClient] = field(default_factory=dict)
+    clients: dict[str, ApiClient] = field(default_factory=dict)
 
     @property
-    def nobody(self) -> ApiClient:
+    def anonymous(self) -> ApiClient:
         return ApiClient(self.client)
 
     @property
     def acme(self) -> ApiClient:
-        return self.people["acme"]
+        return self.clients["acme"]
 
     @property
     def globex(self) -> ApiClient:
-        return self.people["globex"]
+        return self.clients["globex"]
 
     async def with_scopes(self, account_id: str, *scopes: str) -> ApiClient:
-        """Somebody whose key permits just that."""
+        """A client whose key has exactly these scopes."""
         made = await self.access.add_key(account_id, "narrow", scopes, by="test")
         return ApiClient(self.client, made.api_key, account_id)
 
     @contextlib.contextmanager
     def database_away(self) -> Iterator[None]:
-        """The database does not answer for a while."""
+        """Make the database unreachable."""
 
         @asynccontextmanager
         async def away(engine: object) -> AsyncIterator[AsyncConnection]:
@@ -142,7 +142,7 @@ class ApiFixture:
             yield
 
     async def record(self, *values: Delivery | Attempt | DeadLetter, at: datetime = NOON) -> None:
-        """What the stages told of."""
+        """Store records, as the stage `record` does."""
         await self.recorder.record(fold([RecordedValue(value, at) for value in values]))
 
 
@@ -151,7 +151,7 @@ _FOLDER = tempfile.TemporaryDirectory()
 
 @cache
 def _migrated() -> str:
-    """An empty SQLite database of this version: to copy it takes a hundredth of the time that it takes to make one."""
+    """The path of an empty, migrated SQLite database; copying it is faster than migrating another one."""
     path = f"{_FOLDER.name}/db.sqlite"
     migrate.upgrade(database_url(f"sqlite:///{path}"))
     return path
@@ -185,7 +185,7 @@ class ApiDeployment(SqlDeployment):
 async def open_api(
     url: str, *, requests_a_minute: int = 100_000, webhooks_per_account: int = 1000
 ) -> AsyncIterator[ApiFixture]:
-    """The API on this database; what it needs of Kafka is in memory."""
+    """Run the API on this database; its Kafka is in memory."""
     place = database_url(url)
     if place.get_backend_name() == "sqlite":
         await asyncio.to_thread(shutil.copyfile, _migrated(), str(place.database))
@@ -224,13 +224,13 @@ async def open_api(
         )
         for name in ("acme", "globex"):
             opened = await services.accounts.open(name, [f"ops@{name}.example"], by="test")
-            api.people[name] = ApiClient(client, opened.api_key, opened.account.id)
+            api.clients[name] = ApiClient(client, opened.api_key, opened.account.id)
         yield api
     await deployment.database.close()
 
 
 def errors_of(response: httpx.Response) -> dict[str, str]:
-    """The fields that a problem names."""
+    """The errors of a problem response, by field."""
     assert response.headers["content-type"] == "application/problem+json"
     found: list[Mapping[str, str]] = response.json()["errors"]
     return {error["field"]: error["message"] for error in found}

@@ -1,4 +1,4 @@
-"""The API, ready to be asked."""
+"""The fixture `api`."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

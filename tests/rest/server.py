@@ -1,4 +1,4 @@
-"""The API behind a real socket, in a thread with a loop of its own."""
+"""The API on a real socket, in a thread with its own event loop."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ class _Server(uvicorn.Server):
 
 
 class Server:
-    """Serves from when it is made until it is stopped; a test event that it is asked for is delivered at once."""
+    """Serves until `stop`; records test deliveries as delivered at once."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Server:
     async def _deliver_tests(self) -> None:
         kafka, codec = self.api.kafka, AvroCodec()
         for record in kafka.topic(TEST_DELIVERIES)[-1:]:
-            owed = codec.decode(record.value or b"")
-            assert isinstance(owed, Delivery)
-            told = {"account_id": owed.account_id, "event_id": owed.event_id, "webhook_id": owed.webhook_id}
-            await self.api.record(owed, attempt(**told, trigger=Trigger.TEST))
+            waiting = codec.decode(record.value or b"")
+            assert isinstance(waiting, Delivery)
+            fields = {"account_id": waiting.account_id, "event_id": waiting.event_id, "webhook_id": waiting.webhook_id}
+            await self.api.record(waiting, attempt(**fields, trigger=Trigger.TEST))

@@ -1,4 +1,4 @@
-"""A request costs little more than its bytes: limits hold before anything is looked into."""
+"""A request costs little more than its bytes: limits are checked first."""
 
 import json
 import threading
@@ -21,11 +21,11 @@ MOST_ANSWER_BYTES = 64 * 1024
 MEBIBYTE = 1024 * 1024
 
 
-def as_long_as_may_be(item: str, begin: str, end: str) -> str:
+def longest_list(item: str, begin: str, end: str) -> str:
     return begin + ",".join([item] * ((MEBIBYTE - 1000) // (len(item) + 1))) + end
 
 
-def as_many_as_may_be(event: str) -> str:
+def most_events(event: str) -> str:
     return '{"events":[' + ",".join([event] * MOST_EVENTS) + "]}"
 
 
@@ -35,21 +35,21 @@ def many_fields(begin: str, end: str) -> str:
 
 NESTED = 200_000
 BODIES = {
-    "packages": ("POST", "/v1/webhooks", as_long_as_may_be("1", '{"packages":[', "]}")),
-    "events": ("POST", "/v1/webhooks", as_long_as_may_be('"x"', f'{{"url":"{URL}","events":[', "]}")),
-    "packages of a change": ("PATCH", "/v1/webhooks/wh_1", as_long_as_may_be("{}", '{"dispatches":[', "]}")),
+    "packages": ("POST", "/v1/webhooks", longest_list("1", '{"packages":[', "]}")),
+    "events": ("POST", "/v1/webhooks", longest_list('"x"', f'{{"url":"{URL}","events":[', "]}")),
+    "packages of a change": ("PATCH", "/v1/webhooks/wh_1", longest_list("{}", '{"dispatches":[', "]}")),
     "headers": ("POST", "/v1/webhooks", many_fields('{"headers":{', "}}")),
     "unknown fields": ("POST", "/v1/webhooks", many_fields("{", "}")),
     "a long name": ("POST", "/v1/webhooks", '{"%s":1}' % ("\\u0001" * 170_000)),
     "a long value": ("POST", "/v1/webhooks", '{"url":"%s"}' % ("x" * 1_000_000)),
-    "ids": ("POST", "/v1/dead-letters/retry", as_long_as_may_be("1", '{"ids":[', "]}")),
-    "no events": ("POST", "/v1/events", as_long_as_may_be("1", '{"events":[', "]}")),
-    "empty events": ("POST", "/v1/events", as_long_as_may_be("{}", '{"events":[', "]}")),
-    "500 events": ("POST", "/v1/events", as_many_as_may_be('{"a":1,"b":2,"data":{"c":3}}')),
+    "ids": ("POST", "/v1/dead-letters/retry", longest_list("1", '{"ids":[', "]}")),
+    "no events": ("POST", "/v1/events", longest_list("1", '{"events":[', "]}")),
+    "empty events": ("POST", "/v1/events", longest_list("{}", '{"events":[', "]}")),
+    "500 events": ("POST", "/v1/events", most_events('{"a":1,"b":2,"data":{"c":3}}')),
     "fields of an event": ("POST", "/v1/events", many_fields("{", "}")),
     "data": ("POST", "/v1/events", many_fields('{"data":{', "}}")),
-    "emails": ("POST", "/v1/accounts", as_long_as_may_be("1", '{"name":"A","emails":[', "]}")),
-    "scopes": ("POST", "/v1/accounts/acc_1/keys", as_long_as_may_be("1", '{"name":"A","scopes":[', "]}")),
+    "emails": ("POST", "/v1/accounts", longest_list("1", '{"name":"A","emails":[', "]}")),
+    "scopes": ("POST", "/v1/accounts/acc_1/keys", longest_list("1", '{"name":"A","scopes":[', "]}")),
     "nested lists": ("POST", "/v1/webhooks", "[" * NESTED + "]" * NESTED),
     "nested objects": ("POST", "/v1/events", '{"a":' * 100_000 + "1" + "}" * 100_000),
     "nested type": ("POST", "/v1/events", '{"type":' + "[" * 900 + "]" * 900 + "}"),
@@ -67,7 +67,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize(("method", "path", "body"), BODIES.values(), ids=BODIES.keys())
-def test_an_error_answer_is_small(server: Server, method: str, path: str, body: str) -> None:
+def test_an_error_response_is_small(server: Server, method: str, path: str, body: str) -> None:
     key = OPERATOR_KEY if path.startswith("/v1/accounts") else server.api.acme.key
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     assert len(body) <= MEBIBYTE
@@ -78,7 +78,7 @@ def test_an_error_answer_is_small(server: Server, method: str, path: str, body: 
     assert len(response.json().get("errors", [])) <= ERRORS_SHOWN
 
 
-def test_the_api_answers_others_meanwhile(server: Server) -> None:
+def test_the_api_responds_to_others_meanwhile(server: Server) -> None:
     method, path, body = BODIES["packages"]
     headers = {"Authorization": f"Bearer {server.api.acme.key}", "Content-Type": "application/json"}
     sending = [
@@ -98,16 +98,16 @@ def test_the_api_answers_others_meanwhile(server: Server) -> None:
     assert slowest < 2
 
 
-async def test_an_answer_says_how_many_errors_it_leaves_out(api: ApiFixture) -> None:
-    response = await api.acme.ask("POST", "/v1/webhooks", {"url": URL, "packages": ["a b"] * 1000})
+async def test_a_response_says_how_many_errors_it_omits(api: ApiFixture) -> None:
+    response = await api.acme.request("POST", "/v1/webhooks", {"url": URL, "packages": ["a b"] * 1000})
     assert response.status_code == 422
     assert len(response.json()["errors"]) == ERRORS_SHOWN
     assert response.json()["omittedErrors"] == 1000 - ERRORS_SHOWN
 
 
-async def test_deep_json_is_called_too_deep(api: ApiFixture) -> None:
+async def test_deep_json_gets_a_clear_error(api: ApiFixture) -> None:
     deep, headers = "[" * NESTED + "]" * NESTED, {"Content-Type": "application/json"}
-    response = await api.acme.ask("POST", "/v1/webhooks", content=deep, headers=headers)
+    response = await api.acme.request("POST", "/v1/webhooks", content=deep, headers=headers)
     assert response.status_code == 400
     assert response.json()["detail"] == "It is nested too deeply."
 
@@ -128,7 +128,7 @@ LISTS = [
 ]
 
 
-def test_there_are_models_and_lists_to_look_at() -> None:
+def test_models_and_lists_are_found() -> None:
     assert len(INPUTS) >= 9
     assert len(LISTS) >= 10
 
@@ -164,7 +164,7 @@ def test_many_unknown_fields_are_one_error(model: type[BaseModel]) -> None:
         (deliveries.DeadLetterFilter, {"since": 5}),
     ],
 )
-def test_no_value_is_turned_into_another_type(model: type[BaseModel], given: dict[str, Any]) -> None:
+def test_no_value_is_coerced_to_another_type(model: type[BaseModel], given: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         model.model_validate(given)
 
@@ -178,5 +178,5 @@ def test_no_value_is_turned_into_another_type(model: type[BaseModel], given: dic
         (accounts.NewKey, {"name": "A", "scopes": ["events:write"], "expiresAt": "2026-04-10T14:32:00Z"}),
     ],
 )
-def test_texts_that_mean_a_value_are_taken(model: type[BaseModel], given: dict[str, Any]) -> None:
+def test_texts_of_enums_and_times_are_accepted(model: type[BaseModel], given: dict[str, Any]) -> None:
     model.model_validate(given)

@@ -1,4 +1,4 @@
-"""What a client without a key can cost: sockets against a real server, with short limits."""
+"""Limits on connections, on a real server with short timeouts."""
 
 import asyncio
 import contextlib
@@ -38,8 +38,8 @@ def connected(server: Server) -> Iterator[socket.socket]:
         yield client
 
 
-def everything(client: socket.socket) -> bytes:
-    """All that the server sends until it closes the connection."""
+def read_all(client: socket.socket) -> bytes:
+    """Read until the server closes the connection."""
     received = bytearray()
     with contextlib.suppress(ConnectionResetError):
         while part := client.recv(65536):
@@ -50,7 +50,7 @@ def everything(client: socket.socket) -> bytes:
 def respond(server: Server, request: bytes) -> bytes:
     with connected(server) as client:
         client.sendall(request)
-        return everything(client)
+        return read_all(client)
 
 
 def status(response: bytes) -> int:
@@ -64,7 +64,7 @@ def await_no_connections(server: Server) -> None:
     assert server.open_connections == 0
 
 
-def send_much(client: socket.socket, part: bytes, size: int) -> None:
+def send_repeatedly(client: socket.socket, part: bytes, size: int) -> None:
     with contextlib.suppress(ConnectionError):
         for _ in range(size // len(part)):
             client.sendall(part)
@@ -82,8 +82,8 @@ def test_headers_over_64_kib_get_431(server: Server, start: bytes) -> None:
     part = {b"GET / HTTP/1.1\r\n" + HEAD: b"X-Header: value\r\n", b"\r\n": b"\r\n"}.get(start, b"x")
     with connected(server) as client:
         client.sendall(start)
-        send_much(client, part * (8192 // len(part)), 8 * 1024 * 1024)
-        response = everything(client)
+        send_repeatedly(client, part * (8192 // len(part)), 8 * 1024 * 1024)
+        response = read_all(client)
     assert status(response) == 431
     assert b"urn:scorm-webhooks:headers-too-large" in response
     assert b"connection: close" in response.lower()
@@ -99,16 +99,16 @@ def test_headers_in_one_packet_count_too(server: Server) -> None:
 def test_a_body_without_an_end_gets_413(server: Server) -> None:
     with connected(server) as client:
         client.sendall(b"POST /healthz HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
-        send_much(client, b"2000\r\n" + b"x" * 8192 + b"\r\n", 32 * 1024 * 1024)
-        assert everything(client)
+        send_repeatedly(client, b"2000\r\n" + b"x" * 8192 + b"\r\n", 32 * 1024 * 1024)
+        assert read_all(client)
     assert "too_large" in server.closed
 
 
 def test_a_trailer_is_limited_too(server: Server) -> None:
     with connected(server) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-Trailer: ")
-        send_much(client, b"x" * 65536, 32 * 1024 * 1024)
-        assert everything(client)
+        send_repeatedly(client, b"x" * 65536, 32 * 1024 * 1024)
+        assert read_all(client)
     assert server.closed[-1] == "too_large"
 
 
@@ -117,7 +117,7 @@ def test_a_trailer_is_limited_too(server: Server) -> None:
 
 def test_a_silent_connection_is_closed(server: Server) -> None:
     with connected(server) as client:
-        assert everything(client) == b""
+        assert read_all(client) == b""
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_half_a_body_gets_408(server: Server) -> None:
     assert status(respond(server, head + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")) == 408
 
 
-def test_a_client_that_goes_away_is_not_our_defect(server: Server) -> None:
+def test_a_client_that_disconnects_is_not_logged_as_error(server: Server) -> None:
     head = b"POST /v1/webhooks HTTP/1.1\r\n" + HEAD + b"Authorization: Bearer %b\r\n" % key(server)
     assert status(respond(server, head + b"Idempotency-Key: one\r\nContent-Length: 10\r\n\r\n{")) == 408
     await_no_connections(server)
@@ -163,13 +163,13 @@ def test_dripped_headers_do_not_extend_the_time(server: Server) -> None:
     assert time.monotonic() - began < 2
 
 
-def test_an_idle_connection_is_closed_after_an_answer(server: Server) -> None:
+def test_an_idle_connection_is_closed_after_a_response(server: Server) -> None:
     response = respond(server, b"GET /healthz HTTP/1.1\r\n" + HEAD + b"\r\n")
     assert status(response) == 200
     assert response.endswith(b"ok\n")
 
 
-def test_a_body_that_never_ends_is_not_idle(server: Server) -> None:
+def test_an_endless_body_is_not_idle(server: Server) -> None:
     response = respond(server, b"GET /healthz HTTP/1.1\r\n" + HEAD + b"Content-Length: 5\r\n\r\nab")
     assert status(response) == 200
     await_no_connections(server)
@@ -202,12 +202,12 @@ def test_one_connection_too_many_gets_503(server: Server) -> None:
         assert b"Retry-After: 5" in response
         for _ in range(60):
             with connected(server) as client:
-                everything(client)
+                read_all(client)
     await_no_connections(server)
     assert httpx.get(f"{server.url}/healthz").status_code == 200
 
 
-def test_a_hundred_half_requests_do_not_end_the_service(server: Server) -> None:
+def test_a_hundred_partial_requests_do_not_stop_the_api(server: Server) -> None:
     starts = [
         b"",
         b"GET",
@@ -230,7 +230,7 @@ def test_too_many_pipelined_requests_close_the_connection(server: Server) -> Non
     assert few.count(b"HTTP/1.1 200") == 5
 
 
-# -- what is not HTTP ------------------------------------------------------------------------------------------
+# -- malformed HTTP ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_a_trailer_does_not_authenticate(server: Server) -> None:
     assert status(response) == 401
 
 
-def test_an_upgrade_is_answered_without_it(server: Server) -> None:
+def test_an_upgrade_request_is_not_upgraded(server: Server) -> None:
     for protocol in (b"websocket", b"h2c"):
         upgrade = b"Connection: Upgrade\r\nUpgrade: %b\r\nSec-WebSocket-Key: a\r\n\r\n" % protocol
         response = respond(server, b"GET /healthz HTTP/1.1\r\n" + HEAD + upgrade + b"GET / HTTP/1.1\r\n")
@@ -295,7 +295,7 @@ def test_an_upgrade_is_answered_without_it(server: Server) -> None:
         assert response.count(b"HTTP/1.1") == 1
 
 
-def test_a_client_that_is_told_to_continue_can_send_its_body(server: Server) -> None:
+def test_a_client_may_wait_for_100_continue(server: Server) -> None:
     head = b"POST /v1/webhooks HTTP/1.1\r\n" + HEAD + b"Authorization: Bearer %b\r\n" % key(server)
     with connected(server) as client:
         client.sendall(head + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")

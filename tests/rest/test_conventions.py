@@ -1,4 +1,4 @@
-"""How the API behaves whatever is asked: ids, limits, repeats, and errors without a secret in them."""
+"""What all routes share: request ids, limits, idempotency, and errors without secrets."""
 
 import asyncio
 import re
@@ -13,35 +13,37 @@ from streams.core.errors import Unavailable
 from streams.services.webhooks import WebhookService
 
 
-async def test_every_answer_has_the_requests_id_or_a_new_one(api: ApiFixture) -> None:
-    mine = await api.acme.ask("GET", "/v1/webhooks", headers={"X-Request-Id": "mine-1"})
+async def test_every_response_has_the_requests_id_or_a_new_one(api: ApiFixture) -> None:
+    mine = await api.acme.request("GET", "/v1/webhooks", headers={"X-Request-Id": "mine-1"})
     assert mine.headers["x-request-id"] == "mine-1"
     for given in ("", "x" * 200, "a b"):
-        response = await api.nobody.ask("GET", "/v1/webhooks", headers={"X-Request-Id": given})
+        response = await api.anonymous.request("GET", "/v1/webhooks", headers={"X-Request-Id": given})
         assert response.headers["x-request-id"].startswith("req_")
         assert response.json()["requestId"] == response.headers["x-request-id"]
 
 
-async def test_an_error_is_a_problem_with_a_type_a_title_and_a_status(api: ApiFixture) -> None:
+async def test_an_error_is_a_problem_with_type_title_and_status(api: ApiFixture) -> None:
     for method, path, status, name in (
         ("GET", "/v1/nothing", 404, "not-found"),
         ("PUT", "/v1/webhooks", 405, "method-not-allowed"),
         ("GET", "/v1/webhooks/wh_unknown", 404, "not-found"),
     ):
-        response = await api.acme.ask(method, path)
+        response = await api.acme.request(method, path)
         assert response.status_code == status
         assert response.headers["content-type"] == "application/problem+json"
         assert {"type": f"urn:scorm-webhooks:{name}", "status": status}.items() <= response.json().items()
-    torn = await api.acme.ask("POST", "/v1/webhooks", content=b'{"url": ', headers={"Content-Type": "application/json"})
+    torn = await api.acme.request(
+        "POST", "/v1/webhooks", content=b'{"url": ', headers={"Content-Type": "application/json"}
+    )
     assert (torn.status_code, torn.json()["title"]) == (400, "The body is not JSON")
 
 
 async def test_an_unknown_parameter_is_refused(api: ApiFixture) -> None:
-    response = await api.acme.ask("GET", "/v1/deliveries?stat=dead&state=dead")
+    response = await api.acme.request("GET", "/v1/deliveries?stat=dead&state=dead")
     assert response.status_code == 422
     assert errors_of(response)["stat"].startswith("is not a parameter here; the parameters are cursor, eventId, ")
-    assert "none" in errors_of(await api.acme.ask("GET", "/v1/webhooks/wh_1?x=1"))["x"]
-    assert (await api.nobody.ask("GET", "/v1/deliveries?stat=dead")).status_code == 401
+    assert "none" in errors_of(await api.acme.request("GET", "/v1/webhooks/wh_1?x=1"))["x"]
+    assert (await api.anonymous.request("GET", "/v1/deliveries?stat=dead")).status_code == 401
 
 
 async def test_a_body_over_1_mib_is_refused(api: ApiFixture) -> None:
@@ -49,42 +51,40 @@ async def test_a_body_over_1_mib_is_refused(api: ApiFixture) -> None:
         for _ in range(20):
             yield b" " * 65536
 
-    announced = await api.acme.ask("POST", "/v1/webhooks", {"url": URL, "description": "x" * 1024 * 1024})
-    streamed = await api.acme.ask("POST", "/v1/webhooks", content=chunks())
+    announced = await api.acme.request("POST", "/v1/webhooks", {"url": URL, "description": "x" * 1024 * 1024})
+    streamed = await api.acme.request("POST", "/v1/webhooks", content=chunks())
     for response in (announced, streamed):
         assert (response.status_code, response.json()["type"]) == (413, "urn:scorm-webhooks:too-large")
 
 
-async def test_a_key_that_asks_too_often_hears_how_long_to_wait(tmp_path: Path) -> None:
+async def test_a_rate_limited_key_is_told_how_long_to_wait(tmp_path: Path) -> None:
     async with open_api(f"sqlite:///{tmp_path}/db.sqlite", requests_a_minute=3) as api:
-        responses = [await api.acme.ask("GET", "/v1/webhooks") for _ in range(4)]
+        responses = [await api.acme.request("GET", "/v1/webhooks") for _ in range(4)]
         assert [response.status_code for response in responses] == [200, 200, 200, 429]
         assert [response.headers["ratelimit-remaining"] for response in responses] == ["2", "1", "0", "0"]
         assert responses[0].headers["ratelimit-limit"] == "3, 3;w=60"
         assert 0 < int(responses[3].headers["retry-after"]) <= 20
-        assert (await api.globex.ask("GET", "/v1/webhooks")).status_code == 200
+        assert (await api.globex.request("GET", "/v1/webhooks")).status_code == 200
 
 
-async def test_a_post_that_is_repeated_with_its_key_is_done_once(api: ApiFixture) -> None:
+async def test_a_repeated_idempotency_key_acts_once(api: ApiFixture) -> None:
     headers = {"Idempotency-Key": "register-crm"}
-    first = await api.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers=headers)
-    again = await api.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers=headers)
+    first = await api.acme.request("POST", "/v1/webhooks", {"url": URL}, headers=headers)
+    again = await api.acme.request("POST", "/v1/webhooks", {"url": URL}, headers=headers)
     assert (again.status_code, again.json()) == (201, first.json())
     assert again.headers["idempotent-replayed"] == "true"
     assert (again.headers["etag"], again.headers["location"]) == (first.headers["etag"], first.headers["location"])
     assert len((await api.acme.get("/v1/webhooks"))["data"]) == 1
-    other = await api.acme.ask("POST", "/v1/webhooks", {"url": f"{URL}/2"}, headers=headers)
+    other = await api.acme.request("POST", "/v1/webhooks", {"url": f"{URL}/2"}, headers=headers)
     assert "another request" in errors_of(other)["Idempotency-Key"]
-    elsewhere = await api.globex.ask("POST", "/v1/webhooks", {"url": URL}, headers=headers)
+    elsewhere = await api.globex.request("POST", "/v1/webhooks", {"url": URL}, headers=headers)
     assert elsewhere.json()["id"] != first.json()["id"]
     assert "Idempotency-Key" in errors_of(
-        await api.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers={"Idempotency-Key": "x" * 256})
+        await api.acme.request("POST", "/v1/webhooks", {"url": URL}, headers={"Idempotency-Key": "x" * 256})
     )
 
 
-async def test_a_repeat_while_the_first_is_under_way_is_told_to_wait(
-    api: ApiFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_concurrent_repeat_is_told_to_wait(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, going, register = asyncio.Event(), asyncio.Event(), WebhookService.register
 
     async def slowly(self: WebhookService, *args: Any, **more: Any) -> Any:
@@ -94,9 +94,9 @@ async def test_a_repeat_while_the_first_is_under_way_is_told_to_wait(
 
     monkeypatch.setattr(WebhookService, "register", slowly)
     headers = {"Idempotency-Key": "register-crm"}
-    first = asyncio.create_task(api.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers=headers))
+    first = asyncio.create_task(api.acme.request("POST", "/v1/webhooks", {"url": URL}, headers=headers))
     await asyncio.wait_for(begun.wait(), 5)
-    second = await api.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers=headers)
+    second = await api.acme.request("POST", "/v1/webhooks", {"url": URL}, headers=headers)
     assert (second.status_code, "in progress" in second.json()["detail"]) == (409, True)
     going.set()
     assert (await first).status_code == 201
@@ -107,37 +107,37 @@ async def test_a_response_that_cannot_be_stored_is_still_sent(api: ApiFixture, m
         raise Unavailable("the database is away")
 
     monkeypatch.setattr(SqlIdempotencyStore, "finish", away)
-    response = await api.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers={"Idempotency-Key": "register-crm"})
+    response = await api.acme.request("POST", "/v1/webhooks", {"url": URL}, headers={"Idempotency-Key": "register-crm"})
     assert (response.status_code, "secret" in response.json()) == (201, True)
-    assert "response_not_stored" in [fact for fact, _ in api.telemetry.logged]
+    assert "response_not_stored" in [event for event, _ in api.telemetry.logged]
 
 
 async def test_failed_requests_can_be_repeated(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     headers = {"Idempotency-Key": "register-crm"}
-    bad = await api.acme.ask("POST", "/v1/webhooks", {"url": "http://x.example.com"}, headers=headers)
+    bad = await api.acme.request("POST", "/v1/webhooks", {"url": "http://x.example.com"}, headers=headers)
     assert bad.status_code == 422
     services = api.app.state.services
     key = (await api.operator.get(f"/v1/accounts/{api.acme.account_id}/keys"))[0]["id"]
     await services.responses.begin(f"key:{key}", "register-lrs", "the same or not", api.clock.now())
     api.clock.advance(61)
-    begun_anew = await api.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers={"Idempotency-Key": "register-lrs"})
+    begun_anew = await api.acme.request(
+        "POST", "/v1/webhooks", {"url": URL}, headers={"Idempotency-Key": "register-lrs"}
+    )
     assert begun_anew.status_code == 201
-    assert (await api.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers=headers)).status_code == 201
+    assert (await api.acme.request("POST", "/v1/webhooks", {"url": URL}, headers=headers)).status_code == 201
 
 
-async def test_a_defect_of_ours_tells_nothing_but_the_requests_id(
-    api: ApiFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_500_shows_nothing_but_the_request_id(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*args: object, **more: object) -> None:
         raise RuntimeError("canary: what a customer sent")
 
     monkeypatch.setattr(WebhookService, "page", broken)
-    response = await api.acme.ask("GET", "/v1/webhooks")
+    response = await api.acme.request("GET", "/v1/webhooks")
     assert (response.status_code, response.json()["type"]) == (500, "urn:scorm-webhooks:broken")
     assert "canary" not in response.text
     assert "canary" not in str(api.telemetry.logged)
-    [told] = [ids for fact, ids in api.telemetry.logged if fact == "request_crashed"]
-    assert (told["error"], told["request_id"]) == ("RuntimeError", response.headers["x-request-id"])
+    [fields] = [ids for event, ids in api.telemetry.logged if event == "request_crashed"]
+    assert (fields["error"], fields["request_id"]) == ("RuntimeError", response.headers["x-request-id"])
 
 
 async def test_a_database_outage_is_503_without_details(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,14 +145,14 @@ async def test_a_database_outage_is_503_without_details(api: ApiFixture, monkeyp
         raise Unavailable("connection to 10.0.0.5 refused")
 
     monkeypatch.setattr(WebhookService, "page", away)
-    response = await api.acme.ask("GET", "/v1/webhooks")
+    response = await api.acme.request("GET", "/v1/webhooks")
     assert (response.status_code, response.headers["retry-after"]) == (503, "5")
     assert "10.0.0.5" not in response.text
 
 
 async def test_every_request_is_logged_without_ids_or_keys(api: ApiFixture) -> None:
-    await api.acme.ask("GET", "/v1/webhooks/wh_unknown")
-    [line] = [ids for fact, ids in api.telemetry.logged if fact == "request_handled"]
+    await api.acme.request("GET", "/v1/webhooks/wh_unknown")
+    [line] = [ids for event, ids in api.telemetry.logged if event == "request_handled"]
     assert (line["route"], line["status"]) == ("/v1/webhooks/{webhook_id}", 404)
     assert str(line["by"]).startswith("key:")
     assert api.acme.key
@@ -162,26 +162,26 @@ async def test_every_request_is_logged_without_ids_or_keys(api: ApiFixture) -> N
 
 
 async def test_probes_and_metrics_need_no_key(api: ApiFixture) -> None:
-    assert (await api.nobody.ask("GET", "/healthz")).text == "ok\n"
-    assert (await api.nobody.ask("GET", "/readyz")).text == "ready\n"
-    assert (await api.nobody.ask("GET", "/metrics")).text == "numbers\n"
+    assert (await api.anonymous.request("GET", "/healthz")).text == "ok\n"
+    assert (await api.anonymous.request("GET", "/readyz")).text == "ready\n"
+    assert (await api.anonymous.request("GET", "/metrics")).text == "numbers\n"
     api.readiness_problems.append("Kafka does not answer: kafka-1.internal:9092 refused")
-    response = await api.nobody.ask("GET", "/readyz")
+    response = await api.anonymous.request("GET", "/readyz")
     assert (response.status_code, response.text) == (503, "Kafka does not answer\n")
 
 
 async def test_the_documentation_loads_nothing_from_elsewhere(api: ApiFixture) -> None:
-    page = await api.nobody.ask("GET", "/docs")
+    page = await api.anonymous.request("GET", "/docs")
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert "http" not in page.text.replace("http-equiv", "")
     for path in ("/docs/assets/swagger-ui.css", "/docs/assets/swagger-ui-bundle.js", "/docs/start.js", "/openapi.json"):
-        assert path in page.text or path in (await api.nobody.ask("GET", "/docs/start.js")).text
-        assert (await api.nobody.ask("GET", path)).status_code == 200
+        assert path in page.text or path in (await api.anonymous.request("GET", "/docs/start.js")).text
+        assert (await api.anonymous.request("GET", path)).status_code == 200
 
 
 async def test_the_help_page_does_not_reveal_webhooks(api: ApiFixture) -> None:
     known = await api.acme.webhook()
-    pages = [await api.nobody.ask("GET", f"/webhooks/{name}") for name in (known["id"], "wh_nobody_has")]
+    pages = [await api.anonymous.request("GET", f"/webhooks/{name}") for name in (known["id"], "wh_nobody_has")]
     assert [page.status_code for page in pages] == [200, 200]
     assert pages[0].text.replace(known["id"], "wh_nobody_has") == pages[1].text
     assert "API=https://hooks.example.com KEY" in pages[1].text
@@ -190,7 +190,7 @@ async def test_the_help_page_does_not_reveal_webhooks(api: ApiFixture) -> None:
 
 
 async def test_the_help_page_wraps_and_selects_commands(api: ApiFixture) -> None:
-    page = (await api.nobody.ask("GET", "/webhooks/wh_1")).text
+    page = (await api.anonymous.request("GET", "/webhooks/wh_1")).text
     [rule] = re.findall(r"^pre {[^}]*}", page, re.MULTILINE)
     assert {"white-space: pre-wrap", "user-select: all"} <= {part.strip(" {}") for part in re.split("[;{]", rule)}
     assert "overflow-wrap: anywhere" in page
@@ -199,13 +199,13 @@ async def test_the_help_page_wraps_and_selects_commands(api: ApiFixture) -> None
 
 
 @pytest.mark.parametrize("name", ["%3Cscript%3E", "wh_1%22", "wh_1%0A", "x" * 129])
-async def test_what_is_no_id_has_no_page(api: ApiFixture, name: str) -> None:
-    response = await api.nobody.ask("GET", f"/webhooks/{name}")
+async def test_an_invalid_id_has_no_help_page(api: ApiFixture, name: str) -> None:
+    response = await api.anonymous.request("GET", f"/webhooks/{name}")
     assert (response.status_code, response.json()["type"]) == (404, "urn:scorm-webhooks:not-found")
 
 
 async def test_openapi_names_the_permission_of_each_operation(api: ApiFixture) -> None:
-    schema = (await api.nobody.ask("GET", "/openapi.json")).json()
+    schema = (await api.anonymous.request("GET", "/openapi.json")).json()
     assert schema["openapi"].startswith("3.1")
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():

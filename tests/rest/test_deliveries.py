@@ -1,4 +1,4 @@
-"""An integrator looks for what became of an event, and acts on what was given up."""
+"""An integrator finds deliveries, and replays or discards dead letters."""
 
 import asyncio
 import tempfile
@@ -21,8 +21,8 @@ from streams.stages.maintenance import run_jobs
 from streams.topics import TEST_DELIVERIES
 
 
-async def owed(api: ApiFixture, number: int, **changes: Any) -> Delivery:
-    """A delivery of account `acme` that waits, first seen `number` seconds after noon."""
+async def waiting_delivery(api: ApiFixture, number: int, **changes: Any) -> Delivery:
+    """Store a waiting delivery of `acme`, first seen `number` seconds after noon."""
     seen = NOON + timedelta(seconds=number)
     made = delivery(account_id=api.acme.account_id, event_id=f"evt_{number}", first_seen_at=seen)
     made = made._replace(**changes)
@@ -30,11 +30,11 @@ async def owed(api: ApiFixture, number: int, **changes: Any) -> Delivery:
     return made
 
 
-async def given_up(api: ApiFixture, number: int, reason: DeathReason = DeathReason.EXHAUSTED, **changes: Any) -> str:
-    """A dead letter; its id."""
-    made = await owed(api, number, step=7, attempt=7, **changes)
-    letter = DeadLetter(made._replace(step=8), reason, "The endpoint responded with 500: its server failed.")
-    await api.record(letter, at=NOON + timedelta(seconds=number))
+async def dead_letter(api: ApiFixture, number: int, reason: DeathReason = DeathReason.EXHAUSTED, **changes: Any) -> str:
+    """Store a dead letter; return its id."""
+    made = await waiting_delivery(api, number, step=7, attempt=7, **changes)
+    dead = DeadLetter(made._replace(step=8), reason, "The endpoint responded with 500: its server failed.")
+    await api.record(dead, at=NOON + timedelta(seconds=number))
     return made.id
 
 
@@ -43,9 +43,9 @@ async def ids(api: ApiFixture, path: str, **params: Any) -> list[str]:
 
 
 async def test_deliveries_are_found_by_each_filter_newest_first(api: ApiFixture) -> None:
-    await owed(api, 1)
-    await owed(api, 2, webhook_id="wh_lrs", event_type="session.scored")
-    await given_up(api, 3)
+    await waiting_delivery(api, 1)
+    await waiting_delivery(api, 2, webhook_id="wh_lrs", event_type="session.scored")
+    await dead_letter(api, 3)
     path = "/v1/deliveries"
     assert await ids(api, path) == ["evt_3", "evt_2", "evt_1"]
     assert await ids(api, path, webhookId="wh_lrs") == ["evt_2"]
@@ -62,12 +62,12 @@ async def test_deliveries_are_found_by_each_filter_newest_first(api: ApiFixture)
         ("limit=501", "limit"),
         ("event=%00", "event"),
     ):
-        assert field in errors_of(await api.acme.ask("GET", f"{path}?{query}"))
+        assert field in errors_of(await api.acme.request("GET", f"{path}?{query}"))
 
 
 async def test_a_test_waits_for_its_payload(api: ApiFixture) -> None:
-    hook = await api.acme.webhook()
-    asked = asyncio.create_task(api.acme.post(f"/v1/webhooks/{hook['id']}/test", {"type": "session.completed"}))
+    webhook = await api.acme.webhook()
+    asked = asyncio.create_task(api.acme.post(f"/v1/webhooks/{webhook['id']}/test", {"type": "session.completed"}))
     async with asyncio.timeout(10):
         while not (sent := api.kafka.topic(TEST_DELIVERIES)):
             await asyncio.sleep(0.01)
@@ -82,7 +82,7 @@ async def test_a_test_waits_for_its_payload(api: ApiFixture) -> None:
 
 
 async def test_a_delivery_shows_payload_and_attempts(api: ApiFixture) -> None:
-    made = await owed(api, 1)
+    made = await waiting_delivery(api, 1)
     failed = attempt(
         account_id=made.account_id,
         event_id=made.event_id,
@@ -109,12 +109,14 @@ async def test_a_delivery_shows_payload_and_attempts(api: ApiFixture) -> None:
 async def test_pages_are_stable_while_deliveries_arrive(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with open_api(f"sqlite:///{folder}/db.sqlite") as api:
-            await _walk(api, data)
+            await _read_pages(api, data)
 
 
-async def _walk(api: ApiFixture, data: st.DataObject) -> None:
+async def _read_pages(api: ApiFixture, data: st.DataObject) -> None:
     seconds = st.integers(0, 3)
-    first = [await owed(api, 0, event_id=f"old_{n}", first_seen_at=_at(data.draw(seconds))) for n in range(7)]
+    first = [
+        await waiting_delivery(api, 0, event_id=f"old_{n}", first_seen_at=_at(data.draw(seconds))) for n in range(7)
+    ]
     seen: list[str] = []
     cursor, arrived = None, 0
     while True:
@@ -125,7 +127,7 @@ async def _walk(api: ApiFixture, data: st.DataObject) -> None:
             break
         for _ in range(data.draw(st.integers(0, 2))):
             arrived += 1
-            await owed(api, 0, event_id=f"new_{arrived}", first_seen_at=_at(data.draw(seconds)))
+            await waiting_delivery(api, 0, event_id=f"new_{arrived}", first_seen_at=_at(data.draw(seconds)))
     assert len(seen) == len(set(seen))
     assert {made.id for made in first} <= set(seen)
 
@@ -134,25 +136,25 @@ def _at(seconds: int) -> datetime:
     return NOON + timedelta(seconds=seconds)
 
 
-# -- acting ----------------------------------------------------------------------------------------------------
+# -- replays --------------------------------------------------------------------------------------------------
 
 
 async def test_a_delivery_is_replayed_unless_it_is_held(api: ApiFixture) -> None:
     webhook = await api.acme.webhook()
-    dead = await given_up(api, 1, webhook_id=webhook["id"])
-    response = await api.acme.ask("POST", f"/v1/deliveries/{dead}/retry")
+    dead = await dead_letter(api, 1, webhook_id=webhook["id"])
+    response = await api.acme.request("POST", f"/v1/deliveries/{dead}/retry")
     again = response.json()
     assert (response.status_code, again["state"], again["reason"], again["generation"]) == (202, "held", "replay", 2)
-    refused = await api.acme.ask("POST", f"/v1/deliveries/{dead}/retry")
+    refused = await api.acme.request("POST", f"/v1/deliveries/{dead}/retry")
     assert "is sent without a replay" in errors_of(refused)["delivery"]
-    orphan = await given_up(api, 2, webhook_id="wh_gone")
-    assert "deleted" in errors_of(await api.acme.ask("POST", f"/v1/deliveries/{orphan}/retry"))["delivery"]
+    orphan = await dead_letter(api, 2, webhook_id="wh_gone")
+    assert "deleted" in errors_of(await api.acme.request("POST", f"/v1/deliveries/{orphan}/retry"))["delivery"]
 
 
 async def test_dead_letters_are_filtered_by_reason(api: ApiFixture) -> None:
     webhook = (await api.acme.webhook())["id"]
-    dead = [await given_up(api, n, webhook_id=webhook) for n in range(3)]
-    await given_up(api, 3, DeathReason.GONE, webhook_id=webhook)
+    dead = [await dead_letter(api, n, webhook_id=webhook) for n in range(3)]
+    await dead_letter(api, 3, DeathReason.GONE, webhook_id=webhook)
     assert await ids(api, "/v1/dead-letters") == ["evt_3", "evt_2", "evt_1", "evt_0"]
     assert await ids(api, "/v1/dead-letters", reason="gone") == ["evt_3"]
     retried = await api.acme.post("/v1/dead-letters/retry", {"ids": [dead[0], "unknown"]})
@@ -161,19 +163,19 @@ async def test_dead_letters_are_filtered_by_reason(api: ApiFixture) -> None:
     assert discarded == {"ids": [dead[1]], "unknown": []}
     assert await ids(api, "/v1/dead-letters") == ["evt_3", "evt_2"]
     for body in ({}, {"ids": ["a"], "filter": {}}):
-        assert "either" in errors_of(await api.acme.ask("POST", "/v1/dead-letters/retry", body))["ids"]
+        assert "either" in errors_of(await api.acme.request("POST", "/v1/dead-letters/retry", body))["ids"]
 
 
-async def test_by_a_filter_a_job_acts_on_what_was_dead_when_it_began(api: ApiFixture) -> None:
+async def test_a_job_acts_on_dead_letters_from_before_its_start(api: ApiFixture) -> None:
     webhook = (await api.acme.webhook())["id"]
     for n in range(3):
-        await given_up(api, n, webhook_id=webhook)
-    await given_up(api, 3, webhook_id="wh_gone")
+        await dead_letter(api, n, webhook_id=webhook)
+    await dead_letter(api, 3, webhook_id="wh_gone")
     api.clock.advance(60)
-    response = await api.acme.ask("POST", "/v1/dead-letters/retry", {"filter": {"eventType": "session.completed"}})
+    response = await api.acme.request("POST", "/v1/dead-letters/retry", {"filter": {"eventType": "session.completed"}})
     job = response.json()
     assert (response.status_code, job["total"], job["done"]) == (202, 4, 0)
-    await given_up(api, 200, webhook_id=webhook)
+    await dead_letter(api, 200, webhook_id=webhook)
     await finish(api, job["id"])
     done = await api.acme.get(f"/v1/jobs/{job['id']}")
     assert (done["done"], done["failed"], "finishedAt" in done) == (3, 1, True)
@@ -183,12 +185,12 @@ async def test_by_a_filter_a_job_acts_on_what_was_dead_when_it_began(api: ApiFix
     assert await ids(api, "/v1/dead-letters") == ["evt_200"]
 
 
-async def test_everything_that_waits_in_a_tier_is_sent_now(api: ApiFixture) -> None:
+async def test_waiting_retries_are_sent_now(api: ApiFixture) -> None:
     webhook = (await api.acme.webhook())["id"]
-    waits = await owed(api, 1, webhook_id=webhook)
-    await owed(api, 2, webhook_id=webhook)
-    told = {"account_id": waits.account_id, "webhook_id": webhook, "event_id": "evt_1", "first_seen_at": NOON}
-    await api.record(attempt(**told, outcome=OutcomeKind.SERVER_ERROR, next_step=NextStep.TIER, tier="30s"))
+    waiting = await waiting_delivery(api, 1, webhook_id=webhook)
+    await waiting_delivery(api, 2, webhook_id=webhook)
+    fields = {"account_id": waiting.account_id, "webhook_id": webhook, "event_id": "evt_1", "first_seen_at": NOON}
+    await api.record(attempt(**fields, outcome=OutcomeKind.SERVER_ERROR, next_step=NextStep.TIER, tier="30s"))
     job = await api.acme.post(f"/v1/webhooks/{webhook}/retry-waiting")
     assert job["total"] == 1
     await finish(api, job["id"])
@@ -196,7 +198,7 @@ async def test_everything_that_waits_in_a_tier_is_sent_now(api: ApiFixture) -> N
 
 
 async def finish(api: ApiFixture, job_id: str) -> None:
-    """Let the publisher's errands run until the job is done."""
+    """Run maintenance until the job is finished."""
     api.clock.advance(PATIENCE.total_seconds())
     running = asyncio.create_task(run_jobs(api.jobs, api.telemetry))
     async with asyncio.timeout(10):
@@ -206,7 +208,7 @@ async def finish(api: ApiFixture, job_id: str) -> None:
     await asyncio.gather(running, return_exceptions=True)
 
 
-# -- health and numbers ----------------------------------------------------------------------------------------
+# -- health and statistics-------------------------------------------------------------------------------------
 
 
 async def test_health_shows_the_failure_streak_and_the_pause(api: ApiFixture) -> None:
@@ -228,13 +230,13 @@ async def test_health_shows_the_failure_streak_and_the_pause(api: ApiFixture) ->
     assert (mail["status"], mail["tries"], mail["dueAt"]) == ("pending", 0, "2026-04-10T12:00:00Z")
 
 
-async def test_a_mail_that_was_not_sent_says_why(api: ApiFixture) -> None:
+async def test_an_unsent_mail_says_why(api: ApiFixture) -> None:
     webhook = (await api.acme.webhook())["id"]
     for number in range(1, 6):
         await api.record(failure(api, webhook, number))
     mails = SqlMails(api.database, str)
-    [owed] = await mails.due(api.clock.now(), 10)
-    await mails.settle(replace(owed.mail, due_at=None, problem="No mail server is configured."))
+    [due] = await mails.due(api.clock.now(), 10)
+    await mails.settle(replace(due.mail, due_at=None, problem="No mail server is configured."))
     [mail] = (await api.acme.get("/v1/notifications"))["data"]
     assert (mail["status"], mail["reason"]) == ("not_sent", "No mail server is configured.")
     assert mail.keys().isdisjoint({"sentAt", "dueAt"})
@@ -244,7 +246,7 @@ async def test_stats_count_attempts_by_hour_and_outcome(api: ApiFixture) -> None
     webhook = (await api.acme.webhook())["id"]
     fine = attempt(account_id=api.acme.account_id, webhook_id=webhook, ended_at=NOON + timedelta(milliseconds=20))
     await api.record(fine, failure(api, webhook, 1), failure(api, webhook, 2))
-    await given_up(api, 3, webhook_id=webhook)
+    await dead_letter(api, 3, webhook_id=webhook)
     seen = await api.acme.get(f"/v1/webhooks/{webhook}/stats", hours=2)
     assert seen["since"] == "2026-04-10T11:00:00Z"
     assert [(hour["outcome"], hour["attempts"], hour["slowestMilliseconds"]) for hour in seen["hours"]] == [
@@ -252,7 +254,7 @@ async def test_stats_count_attempts_by_hour_and_outcome(api: ApiFixture) -> None
         ("server_error", 2, 5.0),
     ]
     assert {"state": "dead", "reason": "exhausted", "count": 1} in seen["unfinished"]
-    assert "hours" in errors_of(await api.acme.ask("GET", f"/v1/webhooks/{webhook}/stats?hours=0"))
+    assert "hours" in errors_of(await api.acme.request("GET", f"/v1/webhooks/{webhook}/stats?hours=0"))
 
 
 def failure(api: ApiFixture, webhook: str, number: int) -> Any:

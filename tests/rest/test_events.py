@@ -1,4 +1,4 @@
-"""A platform without a Kafka client publishes events, and integrators ask which types there are."""
+"""Events published by HTTP, and the list of event types."""
 
 from typing import Any
 
@@ -25,8 +25,8 @@ def published(api: ApiFixture) -> list[Event]:
     return [value for value in found if isinstance(value, Event)]
 
 
-async def test_an_event_is_on_the_topic_when_it_is_answered(api: ApiFixture) -> None:
-    response = await api.acme.ask("POST", "/v1/events", COMPLETED)
+async def test_an_accepted_event_is_on_the_topic(api: ApiFixture) -> None:
+    response = await api.acme.request("POST", "/v1/events", COMPLETED)
     assert response.status_code == 202
     [event] = published(api)
     assert response.json() == {"ids": [event.id], "events": [{"id": event.id, "webhooks": 0}]}
@@ -34,11 +34,11 @@ async def test_an_event_is_on_the_topic_when_it_is_answered(api: ApiFixture) -> 
     assert event.data["learnerId"] == "learner-42"
 
 
-async def test_up_to_500_come_at_once_with_ids_of_their_own(api: ApiFixture) -> None:
+async def test_a_batch_has_up_to_500_events(api: ApiFixture) -> None:
     events = [{**COMPLETED, "id": f"evt_{n}"} for n in range(500)]
     assert (await api.acme.post("/v1/events", {"events": events}))["ids"] == [f"evt_{n}" for n in range(500)]
     assert len(published(api)) == 500
-    too_many = await api.acme.ask("POST", "/v1/events", {"events": [*events, COMPLETED]})
+    too_many = await api.acme.request("POST", "/v1/events", {"events": [*events, COMPLETED]})
     assert errors_of(too_many) == {"events": "must be from 1 to 500 events"}
 
 
@@ -56,14 +56,14 @@ async def test_up_to_500_come_at_once_with_ids_of_their_own(api: ApiFixture) -> 
     ],
 )
 async def test_one_invalid_event_refuses_the_batch(api: ApiFixture, body: Any, field: str, message: str) -> None:
-    response = await api.acme.ask("POST", "/v1/events", body)
+    response = await api.acme.request("POST", "/v1/events", body)
     assert response.status_code == 422
     assert message in errors_of(response)[field]
     assert published(api) == []
 
 
-async def test_an_operator_names_the_account_of_events(api: ApiFixture) -> None:
-    unnamed = await api.operator.ask("POST", "/v1/events", COMPLETED)
+async def test_an_operator_must_name_the_account_of_events(api: ApiFixture) -> None:
+    unnamed = await api.operator.request("POST", "/v1/events", COMPLETED)
     assert "must be an id" in errors_of(unnamed)["events[0].accountId"]
     await api.operator.post("/v1/events", {**COMPLETED, "accountId": api.globex.account_id})
     assert [event.account_id for event in published(api)] == [api.globex.account_id]
@@ -75,32 +75,32 @@ async def test_without_acknowledgement_a_repeat_has_the_same_ids(
     monkeypatch.setattr(ingest, "ACKNOWLEDGED_SECONDS", 0.05)
     headers = {"Idempotency-Key": "order-7"}
     api.kafka.leave()
-    first = await api.acme.ask("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
+    first = await api.acme.request("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
     assert (first.status_code, first.headers["retry-after"]) == (503, "5")
     api.kafka.come_back()
-    second = await api.acme.ask("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
-    third = await api.acme.ask("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
+    second = await api.acme.request("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
+    third = await api.acme.request("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
     assert second.json() == third.json()
     assert len(set(second.json()["ids"])) == 2
     assert sorted({event.id for event in published(api)}) == sorted(second.json()["ids"])
-    other = await api.globex.ask("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
+    other = await api.globex.request("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
     assert set(other.json()["ids"]).isdisjoint(second.json()["ids"])
 
 
 async def test_an_expired_idempotency_key_makes_new_ids(api: ApiFixture) -> None:
     headers = {"Idempotency-Key": "nightly-export"}
-    first = await api.acme.ask("POST", "/v1/events", COMPLETED, headers=headers)
+    first = await api.acme.request("POST", "/v1/events", COMPLETED, headers=headers)
     services = api.app.state.services
     [key] = await api.operator.get(f"/v1/accounts/{api.acme.account_id}/keys")
     await services.responses.forget(f"key:{key['id']}", "nightly-export", api.clock.now())
     later = {**COMPLETED, "createdAt": "2026-04-11T14:32:00Z"}
-    second = await api.acme.ask("POST", "/v1/events", later, headers=headers)
+    second = await api.acme.request("POST", "/v1/events", later, headers=headers)
     assert first.json()["ids"] != second.json()["ids"]
 
 
-async def test_a_name_that_no_utf_8_can_carry_is_refused_in_words(api: ApiFixture) -> None:
+async def test_a_field_name_with_a_lone_surrogate_is_refused(api: ApiFixture) -> None:
     body, headers = b'{"type": "package.updated", "\\ud800": 1}', {"Content-Type": "application/json"}
-    response = await api.acme.ask("POST", "/v1/events", content=body, headers=headers)
+    response = await api.acme.request("POST", "/v1/events", content=body, headers=headers)
     assert errors_of(response)["events[0].?"] == "is not a field of an event"
 
 
@@ -114,23 +114,23 @@ async def test_each_event_type_has_a_schema_and_an_example(api: ApiFixture) -> N
         assert set(one["dataSchema"]["required"]) <= data.keys()
 
 
-async def test_what_is_published_is_what_a_receiver_gets(api: ApiFixture) -> None:
+async def test_the_example_is_the_body_that_a_receiver_gets(api: ApiFixture) -> None:
     await api.acme.post("/v1/events", {**COMPLETED, "id": "evt_1"})
     [event] = published(api)
     assert b'"scoreRaw":92' in render(event)
 
 
-async def test_the_examples_of_the_documentation_are_taken(api: ApiFixture) -> None:
-    schema = (await api.nobody.ask("GET", "/openapi.json")).json()
+async def test_the_examples_of_the_documentation_are_accepted(api: ApiFixture) -> None:
+    schema = (await api.anonymous.request("GET", "/openapi.json")).json()
     content = schema["paths"]["/v1/events"]["post"]["requestBody"]["content"]["application/json"]
     for example in content["examples"].values():
-        assert (await api.acme.ask("POST", "/v1/events", example["value"])).status_code == 202
+        assert (await api.acme.request("POST", "/v1/events", example["value"])).status_code == 202
 
 
 async def test_an_event_that_kafka_refuses_is_named(api: ApiFixture) -> None:
     api.kafka.most_bytes[SESSION_EVENTS] = 600
     large = {**COMPLETED, "data": {**EXAMPLE, "learnerId": "x" * 1000}}
-    response = await api.acme.ask("POST", "/v1/events", {"events": [COMPLETED, large]})
+    response = await api.acme.request("POST", "/v1/events", {"events": [COMPLETED, large]})
     assert response.status_code == 422
     assert "Kafka refuses it" in errors_of(response)["events[1]"]
     assert len(published(api)) == 1

@@ -1,4 +1,4 @@
-"""Whatever a client sends, the API answers as it says it does: no 5xx, no answer that its description does not have."""
+"""For any request the API responds as openapi.json says, and never with 5xx."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +17,7 @@ from rest.test_permissions import NEEDS
 
 pytestmark = pytest.mark.e2e
 
-# What JSON Schema cannot say (a type of event, an address that is not public) is refused although it fits the schema.
+# JSON Schema cannot express some rules (event types, public addresses): such requests fit it and are refused.
 TOO_STRICT = [positive_data_acceptance]
 QUIET = list(HealthCheck)
 
@@ -35,13 +35,13 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def description(server: Server) -> Any:
-    described = httpx.get(f"{server.url}/openapi.json").json()
-    # Every request of the fuzzer has a key that permits it: what happens without is told in test_permissions.
-    del described["components"]["securitySchemes"]
-    for operations in described["paths"].values():
+    openapi = httpx.get(f"{server.url}/openapi.json").json()
+    # Each request has a key with the right scope; test_permissions.py is about the others.
+    del openapi["components"]["securitySchemes"]
+    for operations in openapi["paths"].values():
         for operation in operations.values():
             del operation["security"]
-    schema = schemathesis.openapi.from_dict(described)
+    schema = schemathesis.openapi.from_dict(openapi)
     schema.config.update(base_url=server.url)
     return schema
 
@@ -54,15 +54,15 @@ def key_of(server: Server, path: str) -> str:
     return key
 
 
-# In CI the examples are the same each time; elsewhere they are new ones, for whoever works on this to find out.
+# CI always uses the same examples; other runs use new ones.
 SAME_EXAMPLES = parts.in_ci()
-# They take nothing: nothing can be wrong.
+# Without parameters: no request to them is invalid.
 PLAIN = {"GET /v1/event-types", "GET /v1/accounts"}
 CASES = [(route, mode) for route in NEEDS for mode in GenerationMode if mode.is_positive or route not in PLAIN]
 
 
 @pytest.mark.parametrize(("route", "mode"), CASES)
-def test_an_operation_answers_anything_as_it_is_described(
+def test_each_operation_responds_as_described(
     route: str, mode: GenerationMode, description: Any, server: Server
 ) -> None:
     method, path = route.split(" ")
@@ -77,7 +77,7 @@ def test_an_operation_answers_anything_as_it_is_described(
     )
     @given(case=cases)
     def responses(case: Any) -> None:
-        # What is no HTTP never comes to us.
+        # The server refuses such framing before the application.
         assume("transfer-encoding" not in {name.lower() for name in case.headers or ()})
         case.call_and_validate(headers={"Authorization": f"Bearer {key_of(server, path)}"}, excluded_checks=TOO_STRICT)
 

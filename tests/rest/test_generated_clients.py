@@ -1,4 +1,4 @@
-"""Clients that generators make from openapi.json change what they are told to change, and nothing else."""
+"""Generated clients change the fields that they set, and no others."""
 
 import importlib
 import json
@@ -17,7 +17,7 @@ from api.models.common import Changes
 from rest.api_fixture import OPERATOR_KEY, URL, ApiFixture
 from rest.server import Server
 
-WISH = {
+WEBHOOK = {
     "url": URL,
     "events": ["session.completed"],
     "description": "before",
@@ -60,21 +60,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def described(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("described") / "openapi.json"
+def openapi_file(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("openapi") / "openapi.json"
     path.write_text(httpx.get(f"{server.url}/openapi.json").text)
     return path
 
 
 class Caller:
-    """Somebody who asks the server over HTTP."""
+    """An HTTP client of the server."""
 
     def __init__(self, server: Server, key: str | None) -> None:
         assert key
         self.key = key
         self.client = httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"})
 
-    def ask(self, method: str, path: str, json: Any = None) -> dict[str, Any]:
+    def request(self, method: str, path: str, json: Any = None) -> dict[str, Any]:
         response = self.client.request(method, path, json=json)
         assert response.is_success, response.text
         found: dict[str, Any] = response.json()
@@ -82,20 +82,20 @@ class Caller:
 
 
 def changed_fields(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    bookkeeping = {"version", "propagated", "secret", "apiKey"}
-    return {name: after.get(name) for name in before if before[name] != after.get(name) and name not in bookkeeping}
+    ignored = {"version", "propagated", "secret", "apiKey"}
+    return {name: after.get(name) for name in before if before[name] != after.get(name) and name not in ignored}
 
 
 # -- Python ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def python_client(described: Path) -> Iterator[str]:
-    """The name of a package that openapi-python-client makes."""
-    folder = described.parent
+def python_client(openapi_file: Path) -> Iterator[str]:
+    """The name of a package that openapi-python-client generates."""
+    folder = openapi_file.parent
     program = Path(sys.executable).with_name("openapi-python-client")
     (folder / "config.yaml").write_text("post_hooks: []")
-    options: list[str | Path] = ["--path", described, "--output-path", folder / "made_client", "--meta", "none"]
+    options: list[str | Path] = ["--path", openapi_file, "--output-path", folder / "made_client", "--meta", "none"]
     options += ["--config", folder / "config.yaml", "--fail-on-warning"]
     made = subprocess.run([program, "generate", *options], capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stdout + made.stderr
@@ -106,25 +106,25 @@ def python_client(described: Path) -> Iterator[str]:
 
 def test_a_python_client_changes_one_field_of_a_webhook(server: Server, python_client: str) -> None:
     caller = Caller(server, server.api.acme.key)
-    before = caller.ask("POST", "/v1/webhooks", WISH)
+    before = caller.request("POST", "/v1/webhooks", WEBHOOK)
     call = importlib.import_module(f"{python_client}.api.webhooks.change_v1_webhooks_webhook_id_patch")
     models, made = importlib.import_module(f"{python_client}.models"), importlib.import_module(python_client)
     client = made.AuthenticatedClient(base_url=server.url, token=caller.key)
     response = call.sync_detailed(before["id"], client=client, body=models.WebhookChanges(description="after"))
     assert response.status_code == 200, response.content
-    after = caller.ask("GET", f"/v1/webhooks/{before['id']}")
+    after = caller.request("GET", f"/v1/webhooks/{before['id']}")
     assert changed_fields(before, after) == {"description": "after"}
 
 
 def test_a_python_client_changes_one_field_of_an_account(server: Server, python_client: str) -> None:
     caller = Caller(server, OPERATOR_KEY)
-    before = caller.ask("POST", "/v1/accounts", ACCOUNT)
+    before = caller.request("POST", "/v1/accounts", ACCOUNT)
     name = f"{python_client}.api.accounts_operators.change_account_v1_accounts_account_id_patch"
     call, models = importlib.import_module(name), importlib.import_module(f"{python_client}.models")
     client = importlib.import_module(python_client).AuthenticatedClient(base_url=server.url, token=caller.key)
     response = call.sync_detailed(before["id"], client=client, body=models.AccountChanges(weekly_digest=False))
     assert response.status_code == 200, response.content
-    after = caller.ask("GET", f"/v1/accounts/{before['id']}")
+    after = caller.request("GET", f"/v1/accounts/{before['id']}")
     assert changed_fields(before, after) == {"weeklyDigest": False}
 
 
@@ -132,20 +132,20 @@ def test_a_python_client_changes_one_field_of_an_account(server: Server, python_
 
 
 @pytest.mark.real
-@pytest.mark.skipif(not parts.clients() and not parts.in_ci(), reason="no generator of TypeScript clients is here")
-def test_a_typescript_client_changes_one_field_of_a_webhook(server: Server, described: Path) -> None:
+@pytest.mark.skipif(not parts.clients() and not parts.in_ci(), reason="the TypeScript client generator is missing")
+def test_a_typescript_client_changes_one_field_of_a_webhook(server: Server, openapi_file: Path) -> None:
     programs = parts.CLIENTS / "node_modules" / ".bin"
-    folder = described.parent / "typescript"
+    folder = openapi_file.parent / "typescript"
     folder.mkdir()
     (folder / "node_modules").symlink_to(parts.CLIENTS / "node_modules")
-    run(programs / "openapi-ts", "-i", described, "-o", folder / "client", folder=folder)
+    run(programs / "openapi-ts", "-i", openapi_file, "-o", folder / "client", folder=folder)
     (folder / "change.ts").write_text(CHANGE_WEBHOOK)
     (folder / "tsconfig.json").write_text(json.dumps(COMPILE))
     run(programs / "tsc", folder=folder)
     caller = Caller(server, server.api.acme.key)
-    before = caller.ask("POST", "/v1/webhooks", WISH)
-    said = run("node", folder / "made" / "change.js", server.url, caller.key, before["id"], folder=folder)
-    assert changed_fields(before, json.loads(said)) == {"description": "after"}
+    before = caller.request("POST", "/v1/webhooks", WEBHOOK)
+    output = run("node", folder / "made" / "change.js", server.url, caller.key, before["id"], folder=folder)
+    assert changed_fields(before, json.loads(output)) == {"description": "after"}
 
 
 def run(*command: str | Path, folder: Path) -> str:
@@ -154,7 +154,7 @@ def run(*command: str | Path, folder: Path) -> str:
     return done.stdout
 
 
-# -- the description -------------------------------------------------------------------------------------------
+# -- openapi.json ------------------------------------------------------------------------------------------
 
 CHANGES = [accounts.AccountChanges, webhooks.WebhookChanges]
 
@@ -166,8 +166,8 @@ def test_no_field_of_a_change_has_a_default(model: type[Changes]) -> None:
     assert "required" not in schema
 
 
-async def test_every_patch_takes_changes(api: ApiFixture) -> None:
-    schema = (await api.nobody.ask("GET", "/openapi.json")).json()
+async def test_every_patch_body_is_a_changes_model(api: ApiFixture) -> None:
+    schema = (await api.anonymous.request("GET", "/openapi.json")).json()
     bodies = [
         operations["patch"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
         for operations in schema["paths"].values()
@@ -177,8 +177,8 @@ async def test_every_patch_takes_changes(api: ApiFixture) -> None:
 
 
 async def test_an_example_is_never_a_default(api: ApiFixture) -> None:
-    schema = (await api.nobody.ask("GET", "/openapi.json")).json()
+    schema = (await api.anonymous.request("GET", "/openapi.json")).json()
     for name, model in schema["components"]["schemas"].items():
-        for field, described in model.get("properties", {}).items():
-            if "default" in described and described["default"] is not None:
-                assert described["default"] not in described.get("examples", []), f"{name}.{field}"
+        for field, details in model.get("properties", {}).items():
+            if "default" in details and details["default"] is not None:
+                assert details["default"] not in details.get("examples", []), f"{name}.{field}"

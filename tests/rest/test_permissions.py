@@ -1,4 +1,4 @@
-"""Every route asks for its permission, and nobody sees or touches what belongs to another account."""
+"""Every route requires its scope, and no account sees the data of another."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from rest.api_fixture import ApiClient, ApiFixture
 from streams.core.access import OPERATOR, Scope
 
 OPEN = {"/healthz", "/readyz", "/metrics", "/docs", "/docs/start.js", "/webhooks/{webhook_id}"}
-# What each route needs, written down a second time so that a slip in one of the two is seen.
+# The scope of each route, repeated here so that a mistake in one of them fails a test.
 NEEDS = {
     "POST /v1/webhooks": "webhooks:write",
     "GET /v1/webhooks": "webhooks:read",
@@ -51,15 +51,15 @@ NEEDS = {
     "DELETE /v1/accounts/{account_id}/users/{user_id}": OPERATOR,
     "POST /v1/accounts/{account_id}/users/{user_id}/sign-in-token": OPERATOR,
 }
-# A body that passes, where there must be one: who may not do it hears of that and not of the body.
+# A valid body for each route that needs one: permission is checked before the body.
 BODIES: dict[str, Any] = {
     "POST /v1/webhooks": {"url": "https://crm.example.com/hooks"},
     "PATCH /v1/webhooks/{webhook_id}": {"description": "mine now"},
     "POST /v1/dead-letters/retry": {"ids": ["some"]},
     "POST /v1/dead-letters/discard": {"ids": ["some"]},
     "POST /v1/events": {"type": "package.updated"},
-    "POST /v1/accounts": {"name": "StillAssigned"},
-    "PATCH /v1/accounts/{account_id}": {"name": "StillAssigned"},
+    "POST /v1/accounts": {"name": "Mine"},
+    "PATCH /v1/accounts/{account_id}": {"name": "Mine"},
     "POST /v1/accounts/{account_id}/keys": {"name": "mine", "scopes": ["webhooks:read"]},
     "POST /v1/accounts/{account_id}/users": {"email": "me@example.com"},
 }
@@ -71,7 +71,7 @@ def routes(api: ApiFixture) -> list[str]:
 
 
 def walk(routes: Iterable[Any]) -> Iterator[APIRoute]:
-    """Every route of ours, those of included routers too."""
+    """Every route, also of included routers."""
     for route in routes:
         if isinstance(route, APIRoute):
             yield route
@@ -79,54 +79,54 @@ def walk(routes: Iterable[Any]) -> Iterator[APIRoute]:
             yield from walk(route.original_router.routes)
 
 
-async def call(person: ApiClient, route: str, **ids: str) -> tuple[int, str]:
-    """The status and the problem's type."""
+async def call(client: ApiClient, route: str, **ids: str) -> tuple[int, str]:
+    """The status, and the type of the problem."""
     method, path = route.split(" ")
     names = {"webhook_id": "wh_1", "delivery_id": "d_1", "job_id": "job_1", "key_id": "key_1", "user_id": "usr_1"}
-    response = await person.ask(method, path.format(**{"account_id": "acc_1", **names, **ids}), BODIES.get(route))
+    response = await client.request(method, path.format(**{"account_id": "acc_1", **names, **ids}), BODIES.get(route))
     return response.status_code, "" if response.is_success else response.json()["type"]
 
 
-async def test_every_route_is_in_the_list_of_what_it_needs(api: ApiFixture) -> None:
+async def test_every_route_has_a_scope_in_the_list(api: ApiFixture) -> None:
     assert sorted(routes(api)) == sorted(NEEDS)
 
 
-async def test_every_route_refuses_who_brings_no_key_or_a_wrong_one(api: ApiFixture) -> None:
+async def test_every_route_refuses_a_missing_or_wrong_key(api: ApiFixture) -> None:
     for route in NEEDS:
-        for person in (api.nobody, ApiClient(api.client, "sk_unknown")):
-            response = await call(person, route)
+        for client in (api.anonymous, ApiClient(api.client, "sk_unknown")):
+            response = await call(client, route)
             assert response == (401, "urn:scorm-webhooks:unauthorized"), route
 
 
-async def test_every_route_refuses_a_key_that_permits_everything_else(api: ApiFixture) -> None:
+async def test_every_route_refuses_a_key_with_all_other_scopes(api: ApiFixture) -> None:
     for route, needed in NEEDS.items():
         if needed == OPERATOR:
-            person = api.acme
+            client = api.acme
         else:
             others = [scope for scope in Scope if scope != needed]
-            person = await api.with_scopes(api.acme.account_id, *others)
-        assert await call(person, route) == (403, "urn:scorm-webhooks:forbidden"), route
+            client = await api.with_scopes(api.acme.account_id, *others)
+        assert await call(client, route) == (403, "urn:scorm-webhooks:forbidden"), route
 
 
-async def test_every_route_lets_a_key_in_that_permits_just_that(api: ApiFixture) -> None:
+async def test_every_route_accepts_a_key_with_its_scope_only(api: ApiFixture) -> None:
     for route, needed in NEEDS.items():
         one = api.operator if needed == OPERATOR else await api.with_scopes(api.acme.account_id, needed)
         status, _ = await call(one, route)
         assert status not in (401, 403), route
 
 
-async def test_an_operator_opens_accounts_and_does_nothing_within_them(api: ApiFixture) -> None:
+async def test_an_operator_cannot_act_within_accounts(api: ApiFixture) -> None:
     for route, needed in NEEDS.items():
         if needed not in (OPERATOR, Scope.EVENTS_WRITE):
             assert await call(api.operator, route) == (403, "urn:scorm-webhooks:forbidden"), route
 
 
-async def test_what_belongs_to_another_account_is_not_there(api: ApiFixture) -> None:
+async def test_objects_of_another_account_are_not_found(api: ApiFixture) -> None:
     mine = await api.acme.webhook()
-    owed = delivery(account_id=api.acme.account_id, webhook_id=mine["id"])
-    await api.record(owed, attempt(account_id=owed.account_id, webhook_id=mine["id"]))
+    waiting = delivery(account_id=api.acme.account_id, webhook_id=mine["id"])
+    await api.record(waiting, attempt(account_id=waiting.account_id, webhook_id=mine["id"]))
     job = await api.acme.post(f"/v1/webhooks/{mine['id']}/retry-waiting")
-    ids = {"webhook_id": mine["id"], "delivery_id": owed.id, "job_id": job["id"]}
+    ids = {"webhook_id": mine["id"], "delivery_id": waiting.id, "job_id": job["id"]}
     before = await api.acme.get(f"/v1/webhooks/{mine['id']}")
     about_these = [route for route in NEEDS if any(f"{{{name}}}" in route for name in ids)]
     for route in about_these:
@@ -134,26 +134,26 @@ async def test_what_belongs_to_another_account_is_not_there(api: ApiFixture) -> 
     assert await api.acme.get(f"/v1/webhooks/{mine['id']}") == before
     for path in ("/v1/webhooks", "/v1/deliveries", "/v1/dead-letters", "/v1/notifications"):
         assert (await api.globex.get(path))["data"] == []
-    acted = await api.globex.post("/v1/dead-letters/retry", {"ids": [owed.id]})
-    assert acted == {"ids": [], "unknown": [owed.id]}
-    # To whom they belong they are there; nobody is here who would attempt a test.
+    retried = await api.globex.post("/v1/dead-letters/retry", {"ids": [waiting.id]})
+    assert retried == {"ids": [], "unknown": [waiting.id]}
+    # Their owner finds them. A test event would wait: no `deliver` runs here.
     for route in about_these:
         if not route.endswith("/test"):
             assert (await call(api.acme, route, **ids))[0] < 500, route
 
 
 @pytest.mark.parametrize("end", ["revoked", "expired"])
-async def test_a_key_that_was_revoked_or_has_expired_opens_nothing(api: ApiFixture, end: str) -> None:
+async def test_a_revoked_or_expired_key_is_refused(api: ApiFixture, end: str) -> None:
     path = f"/v1/accounts/{api.acme.account_id}/keys"
     soon = {"expiresAt": "2026-04-10T13:00:00Z"} if end == "expired" else {}
     made = await api.operator.post(path, {"name": "short", "scopes": ["webhooks:read"], **soon})
-    person = ApiClient(api.client, made["apiKey"])
-    assert (await person.get("/v1/webhooks"))["data"] == []
+    client = ApiClient(api.client, made["apiKey"])
+    assert (await client.get("/v1/webhooks"))["data"] == []
     if end == "revoked":
         await api.operator.delete(f"{path}/{made['id']}")
     else:
         api.clock.advance(3600)
-    assert (await person.ask("GET", "/v1/webhooks")).status_code == 401
+    assert (await client.request("GET", "/v1/webhooks")).status_code == 401
     [key] = [key for key in await api.operator.get(path) if key["id"] == made["id"]]
     assert made["apiKey"].startswith(key["prefix"])
     assert made["apiKey"] not in str(key)

@@ -1,4 +1,4 @@
-"""An integrator sees whether anybody wants an event, and events of unknown accounts are refused."""
+"""A response counts the webhooks that match an event; events of unknown accounts are refused."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from streams.adapters.sql import account_webhooks
 from streams.services.access import KNOWN_FOR
 
 
-async def test_an_answer_counts_the_webhooks_that_want_each_event(api: ApiFixture) -> None:
+async def test_a_response_counts_the_webhooks_for_each_event(api: ApiFixture) -> None:
     await api.acme.webhook()
     await api.acme.webhook(events=["session.launched"])
     await api.acme.webhook(packages=["pkg_other"])
@@ -32,38 +32,36 @@ async def test_an_answer_counts_the_webhooks_that_want_each_event(api: ApiFixtur
 def queries(api: ApiFixture) -> Iterator[list[str]]:
     made: list[str] = []
 
-    def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+    def record(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
         if "FROM webhooks" in statement and "account_id IN" in statement:
             made.append(statement)
 
     engine = api.database._reader.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
+    event.listen(engine, "before_cursor_execute", record)
     yield made
-    event.remove(engine, "before_cursor_execute", note)
+    event.remove(engine, "before_cursor_execute", record)
 
 
-async def test_a_request_asks_the_database_once(api: ApiFixture, queries: list[str]) -> None:
+async def test_a_request_queries_the_database_once(api: ApiFixture, queries: list[str]) -> None:
     accounts = [api.acme.account_id, api.globex.account_id]
     events = [{**COMPLETED, "accountId": accounts[number % 2]} for number in range(100)]
     await api.operator.post("/v1/events", {"events": events})
     assert len(queries) == 1
 
 
-async def test_an_event_with_too_many_scopes_is_taken_uncounted(
-    api: ApiFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_event_with_too_many_scopes_is_not_counted(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(account_webhooks, "MOST_SCOPE_CHARACTERS", 100)
     await api.acme.webhook(packages=[f"pkg_{number}" for number in range(100)])
     response = await api.acme.post("/v1/events", COMPLETED)
     assert response["events"] == [{"id": response["ids"][0]}]
     assert len(published(api)) == 1
-    unknown = await api.operator.ask("POST", "/v1/events", {**COMPLETED, "accountId": "acme"})
+    unknown = await api.operator.request("POST", "/v1/events", {**COMPLETED, "accountId": "acme"})
     assert unknown.status_code == 422
 
 
-async def test_an_unknown_account_is_named_and_nothing_is_taken(api: ApiFixture) -> None:
+async def test_an_unknown_account_refuses_the_whole_batch(api: ApiFixture) -> None:
     known = {**COMPLETED, "accountId": api.acme.account_id}
-    response = await api.operator.ask("POST", "/v1/events", {"events": [known, {**COMPLETED, "accountId": "acme"}]})
+    response = await api.operator.request("POST", "/v1/events", {"events": [known, {**COMPLETED, "accountId": "acme"}]})
     assert response.status_code == 422
     assert "there is no account acme" in errors_of(response)["events[1].accountId"]
     assert published(api) == []
@@ -72,9 +70,9 @@ async def test_an_unknown_account_is_named_and_nothing_is_taken(api: ApiFixture)
 # -- without the database --------------------------------------------------------------------------------------
 
 
-async def test_an_operators_event_is_taken_without_the_database(api: ApiFixture) -> None:
+async def test_an_operators_event_is_accepted_without_the_database(api: ApiFixture) -> None:
     with api.database_away():
-        response = await api.operator.ask("POST", "/v1/events", {**COMPLETED, "accountId": api.acme.account_id})
+        response = await api.operator.request("POST", "/v1/events", {**COMPLETED, "accountId": api.acme.account_id})
     assert response.status_code == 202
     assert response.json()["events"] == [{"id": response.json()["ids"][0]}]
     assert len(published(api)) == 1
@@ -83,11 +81,11 @@ async def test_an_operators_event_is_taken_without_the_database(api: ApiFixture)
 async def test_a_recent_key_publishes_without_the_database(api: ApiFixture) -> None:
     await api.acme.get("/v1/webhooks")
     with api.database_away():
-        assert (await api.acme.ask("POST", "/v1/events", COMPLETED)).status_code == 202
-        assert (await api.globex.ask("POST", "/v1/events", COMPLETED)).status_code == 503
-        assert (await api.acme.ask("GET", "/v1/webhooks")).status_code == 503
+        assert (await api.acme.request("POST", "/v1/events", COMPLETED)).status_code == 202
+        assert (await api.globex.request("POST", "/v1/events", COMPLETED)).status_code == 503
+        assert (await api.acme.request("GET", "/v1/webhooks")).status_code == 503
         api.clock.advance(KNOWN_FOR.total_seconds() + 1)
-        assert (await api.acme.ask("POST", "/v1/events", COMPLETED)).status_code == 503
+        assert (await api.acme.request("POST", "/v1/events", COMPLETED)).status_code == 503
 
 
 async def test_a_revoked_key_is_forgotten_at_once(api: ApiFixture) -> None:
@@ -96,17 +94,17 @@ async def test_a_revoked_key_is_forgotten_at_once(api: ApiFixture) -> None:
     await api.acme.get("/v1/webhooks")
     await api.operator.delete(f"{path}/{key['id']}")
     with api.database_away():
-        assert (await api.acme.ask("POST", "/v1/events", COMPLETED)).status_code == 503
-    assert (await api.acme.ask("POST", "/v1/events", COMPLETED)).status_code == 401
+        assert (await api.acme.request("POST", "/v1/events", COMPLETED)).status_code == 503
+    assert (await api.acme.request("POST", "/v1/events", COMPLETED)).status_code == 401
 
 
 async def test_a_repetition_without_the_database_has_the_same_id(api: ApiFixture) -> None:
     headers = {"Idempotency-Key": "order-7"}
     await api.acme.get("/v1/webhooks")
     with api.database_away():
-        first = await api.acme.ask("POST", "/v1/events", COMPLETED, headers=headers)
-        again = await api.acme.ask("POST", "/v1/events", COMPLETED, headers=headers)
-        other = await api.acme.ask("POST", "/v1/webhooks", {"url": URL}, headers=headers)
-    later = await api.acme.ask("POST", "/v1/events", COMPLETED, headers=headers)
+        first = await api.acme.request("POST", "/v1/events", COMPLETED, headers=headers)
+        again = await api.acme.request("POST", "/v1/events", COMPLETED, headers=headers)
+        other = await api.acme.request("POST", "/v1/webhooks", {"url": URL}, headers=headers)
+    later = await api.acme.request("POST", "/v1/events", COMPLETED, headers=headers)
     assert [response.status_code for response in (first, again, later, other)] == [202, 202, 202, 503]
     assert first.json()["ids"] == again.json()["ids"] == later.json()["ids"]

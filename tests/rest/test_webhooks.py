@@ -1,4 +1,4 @@
-"""An integrator registers a webhook, changes it, pauses it, and takes it away."""
+"""An integrator registers, changes, pauses and deletes a webhook."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ SECRET_PREFIX = "whsec_"
 
 
 async def test_a_webhook_needs_only_a_url(api: ApiFixture) -> None:
-    response = await api.acme.ask("POST", "/v1/webhooks", {"url": URL})
+    response = await api.acme.request("POST", "/v1/webhooks", {"url": URL})
     assert response.status_code == 201
     made = response.json()
     assert response.headers["location"] == f"/v1/webhooks/{made['id']}"
@@ -38,7 +38,7 @@ async def test_a_webhook_needs_only_a_url(api: ApiFixture) -> None:
     assert (await api.acme.get("/v1/webhooks"))["data"] == [made]
 
 
-async def test_everything_that_a_webhook_can_have_is_kept(api: ApiFixture) -> None:
+async def test_every_field_of_a_webhook_is_stored(api: ApiFixture) -> None:
     webhook_input = {
         "url": URL,
         "events": ["session.completed", "package.updated"],
@@ -84,18 +84,18 @@ async def test_everything_that_a_webhook_can_have_is_kept(api: ApiFixture) -> No
         ({}, "url", "is required"),
     ],
 )
-async def test_bad_input_names_the_field_and_what_would_be_right(
+async def test_invalid_input_names_the_field_and_the_rule(
     api: ApiFixture, webhook_input: dict[str, Any], field: str, message: str
 ) -> None:
-    # Spelled in ASCII, as JSON may: half of a surrogate pair could not be sent otherwise.
+    # Escaped as ASCII: JSON cannot send a lone surrogate otherwise.
     spelled, headers = json.dumps(webhook_input).encode(), {"Content-Type": "application/json"}
-    response = await api.acme.ask("POST", "/v1/webhooks", content=spelled, headers=headers)
+    response = await api.acme.request("POST", "/v1/webhooks", content=spelled, headers=headers)
     assert response.status_code == 422
     assert message in errors_of(response)[field]
     assert (await api.acme.get("/v1/webhooks"))["data"] == []
 
 
-async def test_what_a_change_leaves_out_stays_as_it_is(api: ApiFixture) -> None:
+async def test_a_change_keeps_the_fields_that_it_omits(api: ApiFixture) -> None:
     made = await api.acme.webhook(events=["session.completed"], headers={"X-Key": "k"}, fallbackUrl=f"{URL}/2")
     changed = await api.acme.patch(f"/v1/webhooks/{made['id']}", {"description": "The CRM", "fallbackUrl": None})
     assert changed["description"] == "The CRM"
@@ -109,38 +109,38 @@ async def test_what_a_change_leaves_out_stays_as_it_is(api: ApiFixture) -> None:
 async def test_a_stale_change_is_refused(api: ApiFixture) -> None:
     made = await api.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
-    etag = (await api.acme.ask("GET", path)).headers["etag"]
-    first = await api.acme.ask("PATCH", path, {"description": "first"}, headers={"If-Match": etag})
+    etag = (await api.acme.request("GET", path)).headers["etag"]
+    first = await api.acme.request("PATCH", path, {"description": "first"}, headers={"If-Match": etag})
     assert first.status_code == 200
-    second = await api.acme.ask("PATCH", path, {"description": "second"}, headers={"If-Match": etag})
+    second = await api.acme.request("PATCH", path, {"description": "second"}, headers={"If-Match": etag})
     assert (second.status_code, second.json()["type"]) == (412, "urn:scorm-webhooks:stale")
-    third = await api.acme.ask("PATCH", path, {"description": "third"}, headers={"If-Match": first.headers["etag"]})
+    third = await api.acme.request("PATCH", path, {"description": "third"}, headers={"If-Match": first.headers["etag"]})
     assert third.json()["description"] == "third"
     for header in ("nonsense", 'W/"1"'):
-        assert (await api.acme.ask("PATCH", path, {}, headers={"If-Match": header})).status_code == 412
-    assert (await api.acme.ask("PATCH", path, {}, headers={"If-Match": "*"})).status_code == 200
+        assert (await api.acme.request("PATCH", path, {}, headers={"If-Match": header})).status_code == 412
+    assert (await api.acme.request("PATCH", path, {}, headers={"If-Match": "*"})).status_code == 200
 
 
-async def test_a_bad_change_changes_nothing(api: ApiFixture) -> None:
+async def test_an_invalid_change_changes_nothing(api: ApiFixture) -> None:
     made = await api.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
-    response = await api.acme.ask("PATCH", path, {"description": "new", "url": "http://plain.example.com"})
+    response = await api.acme.request("PATCH", path, {"description": "new", "url": "http://plain.example.com"})
     assert "https" in errors_of(response)["url"]
     assert (await api.acme.get(path))["description"] == ""
 
 
-async def test_a_webhook_is_paused_and_enabled_in_two_ways(api: ApiFixture) -> None:
+async def test_pause_and_enable_by_call_and_by_patch(api: ApiFixture) -> None:
     made = await api.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
     for calls in (
         {"pause": ("POST", f"{path}/pause", None), "enable": ("POST", f"{path}/enable", {"held": "discard"})},
         {"pause": ("PATCH", path, {"status": "paused"}), "enable": ("PATCH", path, {"status": "active"})},
     ):
-        paused = (await api.acme.ask(*calls["pause"])).json()
+        paused = (await api.acme.request(*calls["pause"])).json()
         assert (paused["status"], paused["pauseReason"]) == ("paused", "manual")
         assert paused["pausedAt"] == "2026-04-10T12:00:00Z"
-        assert (await api.acme.ask(*calls["pause"])).json()["version"] == paused["version"]
-        enabled = (await api.acme.ask(*calls["enable"])).json()
+        assert (await api.acme.request(*calls["pause"])).json()["version"] == paused["version"]
+        enabled = (await api.acme.request(*calls["enable"])).json()
         assert enabled["status"] == "active"
         assert "pauseReason" not in enabled
 
@@ -148,14 +148,14 @@ async def test_a_webhook_is_paused_and_enabled_in_two_ways(api: ApiFixture) -> N
 async def test_a_deleted_webhook_is_gone(api: ApiFixture) -> None:
     made = await api.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
-    assert (await api.acme.ask("DELETE", path)).status_code == 204
+    assert (await api.acme.request("DELETE", path)).status_code == 204
     for method, where in (("GET", path), ("DELETE", path), ("POST", f"{path}/pause"), ("POST", f"{path}/test")):
-        response = await api.acme.ask(method, where)
+        response = await api.acme.request(method, where)
         assert (response.status_code, response.json()["type"]) == (404, "urn:scorm-webhooks:not-found")
     assert (await api.acme.get("/v1/webhooks"))["data"] == []
 
 
-async def test_a_list_is_read_in_pages_newest_first(api: ApiFixture) -> None:
+async def test_a_list_has_pages_newest_first(api: ApiFixture) -> None:
     made = [await api.acme.webhook(description=str(n)) for n in range(5)]
     seen, cursor = [], None
     while True:
@@ -164,14 +164,14 @@ async def test_a_list_is_read_in_pages_newest_first(api: ApiFixture) -> None:
         if (cursor := page.get("nextCursor")) is None:
             break
     assert seen == [webhook["id"] for webhook in reversed(made)]
-    response = await api.acme.ask("GET", "/v1/webhooks?cursor=nonsense")
+    response = await api.acme.request("GET", "/v1/webhooks?cursor=nonsense")
     assert "nextCursor" in errors_of(response)["cursor"]
 
 
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-04-10", "x"])
-async def test_a_cursor_that_somebody_made_up_is_refused(api: ApiFixture, at: str) -> None:
+async def test_a_forged_cursor_is_refused(api: ApiFixture, at: str) -> None:
     cursor = base64.urlsafe_b64encode(f"{at} wh_1".encode()).decode()
-    response = await api.acme.ask("GET", "/v1/webhooks", params={"cursor": cursor})
+    response = await api.acme.request("GET", "/v1/webhooks", params={"cursor": cursor})
     assert "nextCursor" in errors_of(response)["cursor"]
 
 
@@ -202,14 +202,14 @@ async def test_both_secrets_are_valid_during_a_rotation(api: ApiFixture) -> None
     assert rotated["secret"] != made["secret"]
     assert rotated["oldSecretUntil"] == "2026-04-10T14:00:00Z"
     assert (await api.acme.post(f"{path}/secret"))["secret"] == rotated["secret"]
-    again = await api.acme.ask("POST", f"{path}/secret/rotate")
+    again = await api.acme.request("POST", f"{path}/secret/rotate")
     assert (again.status_code, "finish it first" in again.json()["detail"]) == (409, True)
     api.clock.advance(7200)
     assert "oldSecretUntil" not in await api.acme.get(path)
     assert (await api.acme.post(f"{path}/secret/rotate"))["oldSecretUntil"] == "2026-04-11T14:00:00Z"
 
 
-async def test_a_rotation_is_finished_early_or_has_no_overlap_at_all(api: ApiFixture) -> None:
+async def test_a_rotation_may_end_early_or_have_no_overlap(api: ApiFixture) -> None:
     made = await api.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
     await api.acme.post(f"{path}/secret/rotate")
@@ -218,11 +218,11 @@ async def test_a_rotation_is_finished_early_or_has_no_overlap_at_all(api: ApiFix
     stolen = await api.acme.post(f"{path}/secret/rotate", {"overlapHours": 0})
     assert "oldSecretUntil" not in stolen
     assert (await api.acme.post(f"{path}/secret"))["secret"] == stolen["secret"]
-    too_long = await api.acme.ask("POST", f"{path}/secret/rotate", {"overlapHours": 169})
+    too_long = await api.acme.request("POST", f"{path}/secret/rotate", {"overlapHours": 169})
     assert "168" in errors_of(too_long)["overlapHours"]
 
 
-async def test_the_audit_log_says_who_did_what_and_never_a_secret(api: ApiFixture) -> None:
+async def test_the_audit_log_has_actor_and_action_but_no_secret(api: ApiFixture) -> None:
     made = await api.acme.webhook()
     path = f"/v1/webhooks/{made['id']}"
     await api.acme.patch(path, {"description": "new", "maxConcurrency": 2})
@@ -257,9 +257,9 @@ async def test_the_audit_log_says_who_did_what_and_never_a_secret(api: ApiFixtur
 async def test_an_account_has_a_limited_number_of_webhooks(tmp_path: Path) -> None:
     async with open_api(f"sqlite:///{tmp_path}/db.sqlite", webhooks_per_account=2) as api:
         first, _ = await api.acme.webhook(), await api.acme.webhook()
-        response = await api.acme.ask("POST", "/v1/webhooks", {"url": URL})
+        response = await api.acme.request("POST", "/v1/webhooks", {"url": URL})
         assert response.status_code == 409
         assert "at most 2: delete one first" in response.json()["detail"]
-        assert (await api.globex.ask("POST", "/v1/webhooks", {"url": URL})).status_code == 201
+        assert (await api.globex.request("POST", "/v1/webhooks", {"url": URL})).status_code == 201
         await api.acme.delete(f"/v1/webhooks/{first['id']}")
-        assert (await api.acme.ask("POST", "/v1/webhooks", {"url": URL})).status_code == 201
+        assert (await api.acme.request("POST", "/v1/webhooks", {"url": URL})).status_code == 201

@@ -1,4 +1,4 @@
-"""The schemas evolve so that old records stay readable and old readers keep working."""
+"""Schema changes keep old records readable and old readers working."""
 
 import json
 import re
@@ -47,7 +47,7 @@ def test_the_current_schema_is_the_newest_in_history(name: str) -> None:
 
 
 @every_older_version
-def test_what_was_written_with_an_older_version_is_readable(name: str, older: Schema) -> None:
+def test_records_of_older_versions_are_readable(name: str, older: Schema) -> None:
     assert incompatibilities(reader=schemas.current(name), writer=older) == []
 
 
@@ -57,25 +57,25 @@ def test_an_older_reader_can_read_all_but_new_union_branches(name: str, older: S
     assert [kind for kind in found if kind is not SchemaIncompatibilityType.missing_union_branch] == []
 
 
-def test_the_checker_sees_a_field_without_a_default() -> None:
+def test_the_checker_detects_a_field_without_a_default() -> None:
     newer = schemas.current("delivery")
     newer["fields"].append({"name": "priority", "type": "int"})
     assert incompatibilities(reader=newer, writer=schemas.current("delivery"))
 
 
-def test_every_version_has_a_fingerprint_of_its_own() -> None:
+def test_every_version_has_its_own_fingerprint() -> None:
     headers = [header(version) for name in schemas.NAMES for version in schemas.history(name)]
     assert len(set(headers)) == len(headers)
 
 
 @every_schema
-def test_everything_has_a_doc(name: str) -> None:
+def test_every_record_and_field_has_a_doc(name: str) -> None:
     silent = [part["name"] for part in named_parts(schemas.current(name)) if not part.get("doc")]
     assert silent == []
 
 
 @every_schema
-def test_what_may_be_absent_is_null_by_default(name: str) -> None:
+def test_an_optional_field_is_null_by_default(name: str) -> None:
     for part in named_parts(schemas.current(name)):
         if isinstance(part["type"], list) and "null" in part["type"]:
             assert part["type"][0] == "null", part["name"]
@@ -86,7 +86,7 @@ def test_what_may_be_absent_is_null_by_default(name: str) -> None:
     ("name", "value"),
     [("delivery", Delivery), ("attempt", Attempt), ("dead_letter", DeadLetter), ("webhook", Webhook)],
 )
-def test_a_record_has_the_fields_of_its_noun(name: str, value: type) -> None:
+def test_a_record_has_the_fields_of_its_class(name: str, value: type) -> None:
     in_schema = [field["name"].lower() for field in schemas.current(name)["fields"]]
     assert in_schema == [field.replace("_", "") for field in get_annotations(value)]
 
@@ -97,20 +97,20 @@ def test_each_event_type_has_a_record_with_its_fields() -> None:
     assert in_schema == {kind.title().replace(".", ""): list(known) for kind, known in EVENT_TYPES.items()}
 
 
-def test_a_dead_letter_holds_the_delivery_as_it_is_elsewhere() -> None:
+def test_a_dead_letter_contains_the_delivery_schema() -> None:
     nested = schemas.current("dead_letter")["fields"][0]["type"]
     delivery = schemas.current("delivery")
     assert nested == {key: value for key, value in delivery.items() if key != "namespace"}
 
 
 def incompatibilities(reader: Schema, writer: Schema) -> list[SchemaIncompatibilityType]:
-    """What Apache Avro's checker says against reading with `reader` what was written with `writer`."""
+    """Incompatibilities that Apache Avro's checker finds between `reader` and `writer`."""
     old, new = (avro.schema.parse(json.dumps(schema)) for schema in (reader, writer))
     return list(ReaderWriterCompatibilityChecker().get_compatibility(reader=old, writer=new).incompatibilities)
 
 
 def named_parts(schema: Any) -> Iterator[dict[str, Any]]:
-    """Every record and every field, however deep."""
+    """Every record and field, at any depth."""
     if isinstance(schema, dict):
         if "name" in schema:
             yield schema
@@ -127,7 +127,7 @@ def without_doc(schema: Any) -> Any:
     return [without_doc(part) for part in schema] if isinstance(schema, list) else schema
 
 
-def test_the_schema_of_events_says_the_limit_of_each_text() -> None:
+def test_the_schema_of_events_has_the_limit_of_each_text() -> None:
     [data] = [field for field in schemas.current("session_event")["fields"] if field["name"] == "data"]
     for record in data["type"]:
         for field in record["fields"]:

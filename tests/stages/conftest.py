@@ -1,4 +1,4 @@
-"""The path in memory, for every test that wants it."""
+"""The fixture `pipeline`."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""Every stage with its ports in memory, as one path that can crash and start again."""
+"""Every stage on fake ports, as one path that can crash and restart."""
 
 import asyncio
 from collections import Counter
@@ -63,8 +63,8 @@ RELEASE_RATE = 200
 Port = TypeVar("Port")
 
 
-class Dying:
-    """A port whose process dies in a method of it, before or after it did its work: the call never returns."""
+class CrashingPort:
+    """A port whose process crashes in one of its methods, before or after the call; the call never returns."""
 
     def __init__(self, port: Any, method: str, *, after: bool) -> None:
         self._port = port
@@ -83,9 +83,9 @@ class Dying:
 
 
 class Pipeline:
-    """Every stage with its ports in memory; `start` is also what follows a crash.
+    """Every stage with its ports in memory; `start` also restarts them after a crash.
 
-    `dying` names ports (`sender`, `drain.kafka` …) and where their process dies, once.
+    `crash_points`: by port (`deliver.sender`, `publish.outbox` …), the method in which the process crashes, once.
     """
 
     def __init__(self) -> None:
@@ -96,20 +96,20 @@ class Pipeline:
         self.recorder = FakeRecorder(self.outbox)
         self.replays = FakeReplays(self.recorder)
         self.telemetry = FakeTelemetry()
-        self.dying: dict[str, tuple[str, bool]] = {}
-        self.died: list[Dying] = []
+        self.crash_points: dict[str, tuple[str, bool]] = {}
+        self.crashing_ports: list[CrashingPort] = []
         self.start()
 
     def start(self) -> None:
         kafka, recorder = self.kafka, self.recorder
         self.table = FakeSubscriptions(kafka, CODEC)
         self.fan_out = FanOut(
-            CODEC, self._port("fan-out.view", self.table), self._port("fan-out.log", kafka), self.telemetry
+            CODEC, self._port("fan-out.table", self.table), self._port("fan-out.producer", kafka), self.telemetry
         )
         publish = Publish(
             self._port("publish.outbox", self.outbox),
             FakeLease(),
-            self._port("publish.log", kafka),
+            self._port("publish.producer", kafka),
             CODEC,
             self.telemetry,
             FakeEncryptionCheck(),
@@ -117,24 +117,24 @@ class Pipeline:
             lambda: "first",
         )
         encryption, sender = FakeEncryption(), self._port("deliver.sender", self.sender)
-        to_log = self._port("deliver.log", kafka)
-        ports = DeliverPorts(CODEC, self.table, recorder, encryption, sender, to_log, self.clock, self.telemetry)
+        producer = self._port("deliver.producer", kafka)
+        ports = DeliverPorts(CODEC, self.table, recorder, encryption, sender, producer, self.clock, self.telemetry)
         self.slots = SlotLimiter(Slots(SLOTS), lambda: self.clock.now().timestamp())
         deliver = Deliver(ports, DeliveryPolicy(SCHEDULE), self.slots)
         due = FakeRecordConsumer(kafka, "deliver", [DELIVERIES, TEST_DELIVERIES, *map(retry_topic, SCHEDULE.tiers)])
         self.consumer = due
-        due = self._port("deliver.feed", due)
+        due = self._port("deliver.consumer", due)
         partition_consumer = PartitionConsumer(
             due, deliver.handler, self.clock, self.telemetry, call_later=self.clock.later
         )
         done = FakeRecordConsumer(kafka, "record", [DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
-        done = self._port("record.feed", done)
+        done = self._port("record.consumer", done)
         record = RecordStage(done, CODEC, self._port("record.recorder", recorder), kafka, self.clock, self.telemetry)
-        self.drain = ReleaseHeld(
-            self._port("drain.held", FakeHeld(recorder)),
-            self._port("drain.recorder", recorder),
+        self.release_held = ReleaseHeld(
+            self._port("release_held.held", FakeHeld(recorder)),
+            self._port("release_held.recorder", recorder),
             self.table,
-            self._port("drain.log", kafka),
+            self._port("release_held.producer", kafka),
             CODEC,
             self.clock,
             self.telemetry,
@@ -145,25 +145,25 @@ class Pipeline:
         self.running = [asyncio.create_task(part) for part in parts]
 
     def _port(self, name: str, port: Port) -> Port:
-        if name not in self.dying:
+        if name not in self.crash_points:
             return port
-        method, after = self.dying.pop(name)
-        dying = Dying(port, method, after=after)
-        self.died.append(dying)
-        return cast(Port, dying)
+        method, after = self.crash_points.pop(name)
+        crashing = CrashingPort(port, method, after=after)
+        self.crashing_ports.append(crashing)
+        return cast(Port, crashing)
 
-    async def die(self, port: str, method: str, *, after: bool) -> None:
-        """From now on a process dies where it calls this."""
-        self.dying[port] = method, after
+    async def crash_at(self, port: str, method: str, *, after: bool) -> None:
+        """From now on the process crashes when it calls this."""
+        self.crash_points[port] = method, after
         await self.crash()
         await quiet()
 
     @property
     def is_dead(self) -> bool:
-        return any(dying.is_dead for dying in self.died)
+        return any(port.is_dead for port in self.crashing_ports)
 
     async def crash(self) -> None:
-        """All processes at once; only what a broker and a database keep is left."""
+        """Crash and restart all processes; only Kafka and the database keep their data."""
         await cancel_others()
         self.kafka.revive()
         self.start()
@@ -180,13 +180,13 @@ class Pipeline:
     async def enable(self, choice: HeldChoice = HeldChoice.DELIVER, webhook_id: str = "wh_crm") -> None:
         """End the pause of a webhook."""
 
-        def awake(known: Registration) -> Registration:
+        def activate(known: Registration) -> Registration:
             return replace(known, webhook=replace(known.webhook, status=Status.ACTIVE, pause=None))
 
-        await self.outbox.change(webhook_id, awake, choice)
+        await self.outbox.change(webhook_id, activate, choice)
         await quiet()
 
-    async def happen(self, *events: Event) -> None:
+    async def fan_out_events(self, *events: Event) -> None:
         await self.fan_out.handle([self.publish_event(event) for event in events])
         await quiet()
 
@@ -205,8 +205,8 @@ class Pipeline:
         self.clock.advance(seconds)
         await quiet()
 
-    async def wait_out(self, tier: Tier) -> None:
-        """Until what waits in the tier has left it."""
+    async def wait_for_tier(self, tier: Tier) -> None:
+        """Let the wait of a tier pass."""
         await self.wait(tier.wait.total_seconds() + 0.01)
 
     def sent(self) -> Counter[str]:
@@ -217,7 +217,7 @@ class Pipeline:
         values = [CODEC.decode(record.value or b"") for record in self.kafka.topic(topic)]
         return [value for value in values if isinstance(value, Delivery)]
 
-    def letters(self) -> list[DeadLetter]:
+    def dead_letters(self) -> list[DeadLetter]:
         values = [CODEC.decode(record.value or b"") for record in self.kafka.topic(DEAD_LETTERS)]
         return [value for value in values if isinstance(value, DeadLetter)]
 
@@ -225,8 +225,8 @@ class Pipeline:
         return sorted(self.recorder.attempts.values(), key=lambda attempt: attempt.number)
 
     def delivery_state(self) -> DeliveryState:
-        (delivery_state,) = self.recorder.delivery_states.values()
-        return delivery_state
+        (state,) = self.recorder.delivery_states.values()
+        return state
 
-    def to_invalid_record(self) -> list[tuple[bytes | None, dict[str, bytes]]]:
+    def invalid_records(self) -> list[tuple[bytes | None, dict[str, bytes]]]:
         return [(record.value, dict(record.headers)) for record in self.kafka.topic(INVALID)]

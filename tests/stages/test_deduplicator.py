@@ -1,4 +1,4 @@
-"""A delivery's record that comes twice is attended to once, unless whoever had it in hand gave up."""
+"""A duplicate record is handled only if the first attempt at it fails."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from streams.core.errors import ConflictingId
 from streams.stages.consuming.deduplicator import Deduplicator
 
 
-async def attend(deduplicator: Deduplicator, until: "asyncio.Future[None]") -> bool:
+async def handle(deduplicator: Deduplicator, until: "asyncio.Future[None]") -> bool:
     with await deduplicator.turn(delivery()) as first:
         if first:
             await until
@@ -19,35 +19,35 @@ async def attend(deduplicator: Deduplicator, until: "asyncio.Future[None]") -> b
 
 async def test_a_duplicate_waits_for_the_first() -> None:
     deduplicator, done = Deduplicator(), asyncio.Future[None]()
-    first, twin = (asyncio.create_task(attend(deduplicator, done)) for _ in range(2))
+    first, duplicate = (asyncio.create_task(handle(deduplicator, done)) for _ in range(2))
     await quiet()
-    assert not twin.done()
+    assert not duplicate.done()
     done.set_result(None)
-    assert (await first, await twin) == (True, False)
+    assert (await first, await duplicate) == (True, False)
 
 
-async def test_a_twin_has_its_turn_when_the_first_gives_up() -> None:
+async def test_a_duplicate_is_handled_when_the_first_fails() -> None:
     deduplicator, never, at_once = Deduplicator(), asyncio.Future[None](), asyncio.Future[None]()
     at_once.set_result(None)
-    first = asyncio.create_task(attend(deduplicator, never))
+    first = asyncio.create_task(handle(deduplicator, never))
     await quiet()
-    twin = asyncio.create_task(attend(deduplicator, at_once))
+    duplicate = asyncio.create_task(handle(deduplicator, at_once))
     await quiet()
     first.cancel()
-    assert await twin is True
+    assert await duplicate is True
     with pytest.raises(asyncio.CancelledError):
         await first
 
 
-async def test_only_so_many_are_remembered() -> None:
+async def test_the_number_of_remembered_records_is_limited() -> None:
     deduplicator, at_once = Deduplicator(limit=0), asyncio.Future[None]()
     at_once.set_result(None)
-    assert [await attend(deduplicator, at_once) for _ in range(2)] == [True, True]
+    assert [await handle(deduplicator, at_once) for _ in range(2)] == [True, True]
 
 
-async def test_another_account_is_no_duplicate() -> None:
+async def test_the_same_id_of_another_account_is_no_duplicate() -> None:
     deduplicator = Deduplicator()
-    for account in ("strangers", "acme"):
+    for account in ("globex", "acme"):
         with await deduplicator.turn(delivery(account_id=account)) as first:
             assert first
 

@@ -1,4 +1,4 @@
-"""Tests, replays, fallback endpoints and slow ones, on the path in memory."""
+"""Tests, replays, fallback URLs and slow endpoints, on the path in memory."""
 
 import asyncio
 
@@ -24,10 +24,10 @@ from streams.services.synthetic_events import SyntheticEventService
 from streams.stages.consuming import write_buffer as write_buffer_module
 from streams.topics import DEAD_LETTERS, DELIVERIES, TEST_DELIVERIES, retry_topic
 
-# -- tests (R5) ------------------------------------------------------------------------------------------------
+# -- test events -----------------------------------------------------------------------------------------------
 
 
-def a_test(**changes: object) -> Delivery:
+def delivery_of_a_test(**changes: object) -> Delivery:
     return delivery(trigger=Trigger.TEST)._replace(**changes)  # type: ignore[arg-type]
 
 
@@ -56,23 +56,23 @@ async def test_a_test_is_sent_in_any_status_and_shows_its_response(pipeline: Pip
     assert request.body == seen.body
 
 
-async def test_a_test_that_fails_is_not_retried_and_counts_for_nothing(pipeline: Pipeline) -> None:
+async def test_a_failed_test_is_not_retried_and_does_not_count(pipeline: Pipeline) -> None:
     await pipeline.register(webhook(fallback_url=BACKUP))
     pipeline.sender.responses(URL, BROKEN)
     tests = synthetic_events(pipeline)
     for _ in range(6):
         seen = await tests.send("wh_crm", "session.completed")
         assert (seen.delivery_state.state, seen.attempts[0].status) == (State.DISCARDED, 500)
-    await pipeline.wait_out(SCHEDULE.tiers[-1])
+    await pipeline.wait_for_tier(SCHEDULE.tiers[-1])
     assert len(pipeline.sender.requests) == 6
     assert pipeline.kafka.topic(DEAD_LETTERS) == []
     assert pipeline.recorder.health["wh_crm"].failures == 0
 
 
-async def test_a_test_that_is_too_old_is_not_sent_and_says_so(pipeline: Pipeline) -> None:
+async def test_an_expired_test_is_not_sent_and_says_so(pipeline: Pipeline) -> None:
     await pipeline.register(webhook())
     await cancel_others()
-    pipeline.kafka.append(Outgoing(TEST_DELIVERIES, b"wh_crm", CODEC.encode(a_test())))
+    pipeline.kafka.append(Outgoing(TEST_DELIVERIES, b"wh_crm", CODEC.encode(delivery_of_a_test())))
     pipeline.clock.advance(13)
     await pipeline.crash()
     await quiet()
@@ -85,13 +85,11 @@ async def test_a_test_that_is_too_old_is_not_sent_and_says_so(pipeline: Pipeline
 async def test_a_test_of_a_deleted_webhook_is_discarded(pipeline: Pipeline) -> None:
     await pipeline.register(webhook())
     await pipeline.remove("wh_crm")
-    await pipeline.put(TEST_DELIVERIES, a_test())
+    await pipeline.put(TEST_DELIVERIES, delivery_of_a_test())
     assert (pipeline.delivery_state().state, pipeline.delivery_state().reason) == (State.DISCARDED, "deleted")
 
 
-async def test_without_deliver_the_wait_for_a_test_ends_in_words(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_without_deliver_a_test_ends_with_a_message(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthetic_events_module, "WAIT_SECONDS", 0.05)
     await pipeline.register(webhook())
     for task in pipeline.running:
@@ -101,7 +99,7 @@ async def test_without_deliver_the_wait_for_a_test_ends_in_words(
     await pipeline.crash()
 
 
-async def test_bad_tests_are_refused(pipeline: Pipeline) -> None:
+async def test_invalid_test_requests_are_refused(pipeline: Pipeline) -> None:
     await pipeline.register(webhook())
     with pytest.raises(Invalid, match="type: must be one of"):
         await synthetic_events(pipeline).send("wh_crm", "session.started")
@@ -109,7 +107,7 @@ async def test_bad_tests_are_refused(pipeline: Pipeline) -> None:
         await synthetic_events(pipeline).send("wh_other", "session.completed")
 
 
-# -- what people send again ------------------------------------------------------------------------------------
+# -- replays --------------------------------------------------------------------------------------------------
 
 
 def deliveries(pipeline: Pipeline) -> DeliveryService:
@@ -122,39 +120,37 @@ def deliveries(pipeline: Pipeline) -> DeliveryService:
     )
 
 
-async def test_a_replay_supersedes_what_waits_in_a_tier(pipeline: Pipeline) -> None:
+async def test_a_replay_supersedes_a_waiting_retry(pipeline: Pipeline) -> None:
     await pipeline.register(webhook())
     pipeline.sender.responses(URL, BROKEN, Response(200, {}))
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     assert pipeline.delivery_state().state is State.WAITING
     await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, by="ada")
-    await pipeline.drain.cycle()
+    await pipeline.release_held.cycle()
     await quiet()
     assert pipeline.delivery_state().state is State.DELIVERED
-    await pipeline.wait_out(SCHEDULE.tiers[0])
+    await pipeline.wait_for_tier(SCHEDULE.tiers[0])
     assert len(pipeline.sender.requests) == 2
     assert pipeline.telemetry.counts["retries_superseded_total"] == 1
 
 
-async def test_a_retry_waits_for_a_payload_that_is_not_recorded_yet(
+async def test_a_retry_waits_for_a_payload_not_yet_recorded(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0.2)
     await pipeline.register(webhook())
     pipeline.sender.responses(URL, BROKEN, Response(200, {}))
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     assert pipeline.recorder.bodies == {}
     retried = await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, by="ada")
     assert (retried.state, retried.generation) == (State.HELD, 2)
 
 
-async def test_a_payload_that_does_not_come_is_not_waited_for_for_ever(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_retry_waits_a_limited_time_for_a_payload(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 60)
     monkeypatch.setattr(deliveries_module, "ASK_EVERY_SECONDS", 0)
     await pipeline.register(webhook())
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     with pytest.raises(Invalid, match="its payload is not kept"):
         await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, by="ada")
 
@@ -162,34 +158,34 @@ async def test_a_payload_that_does_not_come_is_not_waited_for_for_ever(
 async def test_without_a_database_a_retry_is_sent(pipeline: Pipeline) -> None:
     await pipeline.register(webhook())
     pipeline.sender.responses(URL, BROKEN, Response(200, {}))
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     pipeline.recorder.away = True
-    await pipeline.wait_out(SCHEDULE.tiers[0])
+    await pipeline.wait_for_tier(SCHEDULE.tiers[0])
     assert len(pipeline.sender.requests) == 2
 
 
 async def test_a_replay_has_a_fresh_schedule_and_never_pauses(pipeline: Pipeline) -> None:
     await pipeline.register(webhook())
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     pipeline.sender.responses(URL, BROKEN)
     await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, by="ada")
-    await pipeline.drain.cycle()
+    await pipeline.release_held.cycle()
     for tier in SCHEDULE.tiers:
-        await pipeline.wait_out(tier)
+        await pipeline.wait_for_tier(tier)
     assert (pipeline.delivery_state().state, pipeline.delivery_state().reason) == (State.DEAD, "exhausted")
     assert pipeline.delivery_state().attempts == SCHEDULE.attempts
     assert pipeline.recorder.health["wh_crm"].failures == 0
 
 
-async def test_why_something_cannot_be_sent_again_is_said(pipeline: Pipeline) -> None:
+async def test_a_refused_replay_says_why(pipeline: Pipeline) -> None:
     await pipeline.register(paused())
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     with pytest.raises(Invalid, match="is held and is sent without a replay: The webhook is paused"):
         await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, by="ada")
     with pytest.raises(NotFound):
         await deliveries(pipeline).retry("unknown", by="ada")
     await pipeline.remove("wh_crm")
-    await pipeline.drain.cycle()
+    await pipeline.release_held.cycle()
     await quiet()
     assert pipeline.delivery_state().state is State.DEAD
     with pytest.raises(Invalid, match="its webhook was deleted"):
@@ -201,44 +197,44 @@ async def test_matching_dead_letters_are_handled_in_portions(
 ) -> None:
     monkeypatch.setattr(deliveries_module, "AT_ONCE", 2)
     await pipeline.register(paused(), webhook(id="wh_gone"))
-    await pipeline.happen(*(event(id=f"evt_{number}") for number in range(5)))
+    await pipeline.fan_out_events(*(event(id=f"evt_{number}") for number in range(5)))
     await pipeline.enable(HeldChoice.KEEP)
-    await pipeline.drain.cycle()
+    await pipeline.release_held.cycle()
     await quiet()
-    told: list[int] = []
+    progress: list[int] = []
     service = deliveries(pipeline)
-    assert await service.retry_dead(DeliveryFilter(webhook_id="wh_gone"), told.append, by="ada") == Affected(())
+    assert await service.retry_dead(DeliveryFilter(webhook_id="wh_gone"), progress.append, by="ada") == Affected(())
     unknown = DeliveryFilter(ids=["unknown"])
-    assert await service.discard_dead(unknown, told.append, by="ada") == Affected((), ("unknown",))
-    assert len((await service.retry_dead(DeliveryFilter(event_id="evt_0"), told.append, by="ada")).ids) == 1
-    assert len((await service.discard_dead(DeliveryFilter(webhook_id="wh_crm"), told.append, by="ada")).ids) == 4
-    assert told == [1, 2, 2]
+    assert await service.discard_dead(unknown, progress.append, by="ada") == Affected((), ("unknown",))
+    assert len((await service.retry_dead(DeliveryFilter(event_id="evt_0"), progress.append, by="ada")).ids) == 1
+    assert len((await service.discard_dead(DeliveryFilter(webhook_id="wh_crm"), progress.append, by="ada")).ids) == 4
+    assert progress == [1, 2, 2]
 
 
-# -- the fallback URL (R9) -------------------------------------------------------------------------------------
+# -- the fallback URL -------------------------------------------------------------------------------------
 
 
-async def test_a_failing_fallback_rests_for_ten_minutes(pipeline: Pipeline) -> None:
+async def test_a_failing_fallback_is_skipped_for_ten_minutes(pipeline: Pipeline) -> None:
     pipeline.sender.responses(BACKUP, BROKEN)
     await pipeline.register(paused(PauseReason.FAILURES, fallback_url=BACKUP))
     for number in range(FALLBACK_FAILURES_TO_REST):
-        await pipeline.happen(event(id=f"evt_{number}"))
+        await pipeline.fan_out_events(event(id=f"evt_{number}"))
     assert len(pipeline.sender.to(BACKUP)) == FALLBACK_FAILURES_TO_REST
-    await pipeline.happen(event(id="evt_skipped"))
+    await pipeline.fan_out_events(event(id="evt_skipped"))
     assert len(pipeline.sender.to(BACKUP)) == FALLBACK_FAILURES_TO_REST
     [skipped] = [s for s in pipeline.recorder.delivery_states.values() if s.event_id == "evt_skipped"]
     assert (skipped.state, skipped.reason, skipped.attempts) == (State.HELD, "paused", 0)
 
     pipeline.sender.responses(BACKUP, Response(200, {}))
     await pipeline.wait(FALLBACK_REST_SECONDS)
-    await pipeline.happen(event(id="evt_later"))
+    await pipeline.fan_out_events(event(id="evt_later"))
     assert "evt_later" in {request.headers["webhook-id"] for request in pipeline.sender.to(BACKUP)}
 
 
 # -- slow endpoints --------------------------------------------------------------------------------------------
 
 
-async def test_a_hanging_endpoint_delays_nobody_else(pipeline: Pipeline) -> None:
+async def test_a_hanging_endpoint_delays_no_other(pipeline: Pipeline) -> None:
     gate = asyncio.Event()
 
     async def hang(request: Request) -> Response:
@@ -247,8 +243,8 @@ async def test_a_hanging_endpoint_delays_nobody_else(pipeline: Pipeline) -> None
 
     pipeline.sender.put(URL, hang)
     await pipeline.register(webhook(), webhook(id="wh_other", url=BACKUP))
-    await pipeline.happen(*(event(id=f"evt_{number}") for number in range(20)))
-    # As soon as it is seen to be slow, its slots are the suspects' and no longer the newcomers'.
+    await pipeline.fan_out_events(*(event(id=f"evt_{number}") for number in range(20)))
+    # Once it is known to be slow, it counts as suspect and no longer as new.
     pipeline.clock.advance(SLOW_SECONDS + 0.1)
     pipeline.slots.maintain()
     await quiet()
@@ -261,7 +257,7 @@ async def test_a_hanging_endpoint_delays_nobody_else(pipeline: Pipeline) -> None
     await quiet()
     for _ in range(10):
         pipeline.clock.advance(31)
-        await pipeline.drain.cycle()
+        await pipeline.release_held.cycle()
         await quiet()
     assert {s.state for s in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
     assert set(pipeline.sent().values()) == {2}
@@ -270,12 +266,12 @@ async def test_a_hanging_endpoint_delays_nobody_else(pipeline: Pipeline) -> None
 async def test_a_held_retry_keeps_its_tier(pipeline: Pipeline) -> None:
     pipeline.sender.responses(URL, BROKEN)
     await pipeline.register(webhook())
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     await pipeline.register(paused())
-    await pipeline.wait_out(SCHEDULE.tiers[0])
+    await pipeline.wait_for_tier(SCHEDULE.tiers[0])
     assert pipeline.delivery_state().state is State.HELD
     await pipeline.register(webhook())
-    await pipeline.drain.cycle()
+    await pipeline.release_held.cycle()
     await quiet()
     assert [one.attempt for one in pipeline.deliveries(retry_topic(SCHEDULE.tiers[1]))] == [3]
 
@@ -289,7 +285,7 @@ async def test_a_wait_for_a_slot_ends_with_its_partition(pipeline: Pipeline) -> 
 
     pipeline.sender.put(URL, response)
     await pipeline.register(webhook(max_concurrency=1))
-    await pipeline.happen(*(event(id=f"evt_{number}") for number in range(3)))
+    await pipeline.fan_out_events(*(event(id=f"evt_{number}") for number in range(3)))
     partitions = pipeline.kafka.partitions(DELIVERIES)
     going = asyncio.ensure_future(pipeline.consumer.revoke(partitions))
     await quiet()

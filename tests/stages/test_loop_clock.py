@@ -1,4 +1,4 @@
-"""The clock of the slots counts what an endpoint takes, and not what the process itself is late."""
+"""The loop clock counts the time of endpoints, and little of the time that our own loop is late."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from streams.stages.limiting.slot_limiter import EndpointBusy, SlotLimiter
 
 
 class Stopwatch:
-    """Real time, as a test says."""
+    """A real clock that the test sets."""
 
     def __init__(self) -> None:
         self.seconds = 100.0
@@ -24,7 +24,7 @@ class Stopwatch:
 
 
 def counted(beats: Sequence[float]) -> float:
-    """What the clock shows after beats that came so long after each other."""
+    """The time on the loop clock after beats at these intervals."""
     real = Stopwatch()
     loop_clock = LoopClock(real)
     for passed in beats:
@@ -33,7 +33,7 @@ def counted(beats: Sequence[float]) -> float:
     return loop_clock.now()
 
 
-def test_beats_in_time_are_counted_as_long_as_they_took() -> None:
+def test_beats_in_time_count_in_full() -> None:
     assert counted([BEAT_SECONDS, BEAT_SECONDS + LATE_SECONDS / 2]) == pytest.approx(0.0215)
 
 
@@ -61,7 +61,7 @@ async def test_a_busy_loop_counts_little_time() -> None:
     began_at = time.monotonic()
     while loop_clock.now() < 0.2:
         await asyncio.sleep(0.01)
-    # A shared machine may be late for reasons of its own.
+    # A shared machine may be slow.
     assert time.monotonic() - began_at < 10
     counted_idle, busy_until = loop_clock.now(), time.monotonic() + 0.3
     while time.monotonic() < busy_until:
@@ -76,28 +76,28 @@ async def test_a_busy_loop_counts_little_time() -> None:
 async def test_only_a_slow_endpoint_sheds_its_queue() -> None:
     real = Stopwatch()
     loop_clock = LoopClock(real)
-    keeper = SlotLimiter(Slots(64), loop_clock.now)
-    sent_away: list[EndpointBusy] = []
+    limiter = SlotLimiter(Slots(64), loop_clock.now)
+    shed: list[EndpointBusy] = []
 
     async def send() -> None:
         try:
-            with await keeper.acquire("webhook", Priority.FIRST, 32):
+            with await limiter.acquire("webhook", Priority.FIRST, 32):
                 await asyncio.Event().wait()
         except EndpointBusy as busy:
-            sent_away.append(busy)
+            shed.append(busy)
 
-    async def pass_by(beats: int, seconds: float) -> None:
+    async def beat_for(beats: int, seconds: float) -> None:
         for _ in range(beats):
             real.seconds += seconds
             loop_clock.beat()
-        keeper.maintain()
+        limiter.maintain()
         await quiet()
 
     sending = [asyncio.create_task(send()) for _ in range(500)]
-    await pass_by(30, 0.05)
-    assert sent_away == []
-    await pass_by(300, BEAT_SECONDS)
-    assert len(sent_away) > 400
+    await beat_for(30, 0.05)
+    assert shed == []
+    await beat_for(300, BEAT_SECONDS)
+    assert len(shed) > 400
     for one in sending:
         one.cancel()
     await asyncio.gather(*sending, return_exceptions=True)

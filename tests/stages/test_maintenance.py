@@ -1,4 +1,4 @@
-"""The errands of the one publisher go on through outages, a little at a time."""
+"""Maintenance prunes in small batches, and continues after an outage."""
 
 import asyncio
 from collections import Counter
@@ -15,7 +15,7 @@ from streams.stages.maintenance import prune_regularly
 
 
 class FakePruning:
-    """A `Pruning` with so many old rows of each kind; away at first, if it is told."""
+    """A `Pruning` with old rows of each kind; its first `away` calls fail."""
 
     def __init__(self, *, away: int = 0, **rows: int) -> None:
         self.rows = Counter({Prunable[name]: count for name, count in rows.items()})

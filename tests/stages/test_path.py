@@ -40,7 +40,7 @@ from streams.topics import (
 
 async def test_an_event_arrives_with_both_signatures(pipeline: Pipeline) -> None:
     await pipeline.register(webhook())
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     (request,) = pipeline.sender.requests
     assert (request.url, request.body) == (URL, render(event()))
     assert request.headers["X-AllureConnect-Signature"] == sign_platform(SECRET, request.body)
@@ -52,7 +52,7 @@ async def test_an_event_arrives_with_both_signatures(pipeline: Pipeline) -> None
 async def test_a_delivered_event_is_visible_with_its_attempt(pipeline: Pipeline) -> None:
     pipeline.sender.responses(URL, Response(202, {"server": "crm"}, b"thanks"))
     await pipeline.register(webhook())
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     (attempt,) = pipeline.attempts()
     assert (attempt.status, attempt.response_body) == (202, b"thanks")
     assert attempt.message == "The endpoint responded with 202."
@@ -61,55 +61,55 @@ async def test_a_delivered_event_is_visible_with_its_attempt(pipeline: Pipeline)
     assert pipeline.kafka.topic(DEAD_LETTERS) == pipeline.kafka.topic(HELD) == pipeline.kafka.topic(INVALID) == []
 
 
-async def test_every_webhook_that_wants_an_event_gets_the_same_bytes(pipeline: Pipeline) -> None:
+async def test_all_webhooks_get_the_same_bytes_of_an_event(pipeline: Pipeline) -> None:
     await pipeline.register(*(webhook(id=f"wh_{n}", url=f"https://{n}.example.com") for n in range(3)))
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     assert {request.url for request in pipeline.sender.requests} == {f"https://{n}.example.com" for n in range(3)}
     assert len({request.body for request in pipeline.sender.requests}) == 1
 
 
 async def test_the_customers_own_headers_are_sent_and_never_recorded(pipeline: Pipeline) -> None:
-    await pipeline.register(webhook(encrypted_headers='sealed:{"Authorization": "Bearer abc"}'))
-    await pipeline.happen(event())
+    await pipeline.register(webhook(encrypted_headers='encrypted:{"Authorization": "Bearer abc"}'))
+    await pipeline.fan_out_events(event())
     assert pipeline.sender.requests[0].headers["Authorization"] == "Bearer abc"
     assert pipeline.attempts()[0].request_headers["Authorization"] == "•••"
 
 
-async def test_an_event_published_right_after_a_registration_finds_it(pipeline: Pipeline) -> None:
+async def test_an_event_right_after_a_registration_is_delivered(pipeline: Pipeline) -> None:
     pipeline.outbox.put(webhook())
     await until(lambda: b"wh_crm" in [record.key for record in pipeline.kafka.topic(SUBSCRIPTIONS)])
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     assert pipeline.delivery_state().state is State.DELIVERED
 
 
-# -- who wants what ------------------------------------------------------------------------------------------
+# -- matching -----------------------------------------------------------------------------------------------
 
 
-async def test_only_webhooks_whose_scope_holds_get_an_event(pipeline: Pipeline) -> None:
+async def test_only_webhooks_in_scope_get_an_event(pipeline: Pipeline) -> None:
     await pipeline.register(
         webhook(id="wh_package", packages=frozenset({"pkg_def456"})),
         webhook(id="wh_dispatch", dispatches=frozenset({"dsp_ghi789"})),
         webhook(id="wh_other", packages=frozenset({"pkg_other"})),
         webhook(id="wh_launches", event_types=frozenset({"session.launched"})),
     )
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     assert {owed.webhook_id for owed in pipeline.deliveries()} == {"wh_package", "wh_dispatch"}
 
 
-async def test_no_account_gets_what_belongs_to_another(pipeline: Pipeline) -> None:
+async def test_no_account_gets_events_of_another(pipeline: Pipeline) -> None:
     await pipeline.register(webhook(), webhook(id="wh_globex", account_id="globex", url="https://globex.example"))
-    await pipeline.happen(event(), event(id="evt_globex", account_id="globex"))
+    await pipeline.fan_out_events(event(), event(id="evt_globex", account_id="globex"))
     assert {(r.url, r.headers["webhook-id"]) for r in pipeline.sender.requests} == {
         (URL, event().id),
         ("https://globex.example", "evt_globex"),
     }
 
 
-async def test_a_delivery_of_another_account_is_parked_and_never_sent(pipeline: Pipeline) -> None:
+async def test_a_delivery_of_another_account_is_never_sent(pipeline: Pipeline) -> None:
     await pipeline.register(webhook())
     await pipeline.put(DELIVERIES, delivery(account_id="globex"))
     assert pipeline.sender.requests == []
-    ((_, headers),) = pipeline.to_invalid_record()
+    ((_, headers),) = pipeline.invalid_records()
     assert headers["error"] == b"the delivery's account is not the account of its webhook"
 
 
@@ -123,13 +123,13 @@ async def test_a_backlog_does_not_flood_a_new_webhook(pipeline: Pipeline) -> Non
     assert [owed.event_id for owed in pipeline.deliveries()] == ["evt_recent"]
 
 
-# -- tried again ---------------------------------------------------------------------------------------------
+# -- retries -----------------------------------------------------------------------------------------------
 
 
 async def test_a_failing_endpoint_is_tried_in_each_tier(pipeline: Pipeline) -> None:
     pipeline.sender.responses(URL, BROKEN)
     await pipeline.register(webhook())
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     for number, seconds in enumerate(WAITS, start=1):
         assert pipeline.delivery_state().due_at == pipeline.clock.now() + timedelta(seconds=seconds)
         await pipeline.wait(seconds - 0.01)
@@ -140,15 +140,15 @@ async def test_a_failing_endpoint_is_tried_in_each_tier(pipeline: Pipeline) -> N
     assert {request.body for request in pipeline.sender.requests} == {render(event())}
 
 
-async def test_what_fails_to_the_end_is_a_dead_letter_with_its_body(pipeline: Pipeline) -> None:
+async def test_after_the_last_tier_a_delivery_is_a_dead_letter(pipeline: Pipeline) -> None:
     pipeline.sender.responses(URL, BROKEN)
     await pipeline.register(webhook())
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     for seconds in WAITS:
         await pipeline.wait(seconds + 0.01)
-    (letter,) = pipeline.letters()
-    assert (letter.reason, letter.delivery.body) == (DeathReason.EXHAUSTED, render(event()))
-    assert letter.message == "The endpoint responded with 500: its server failed."
+    (dead,) = pipeline.dead_letters()
+    assert (dead.reason, dead.delivery.body) == (DeathReason.EXHAUSTED, render(event()))
+    assert dead.message == "The endpoint responded with 500: its server failed."
     assert (pipeline.delivery_state().state, pipeline.delivery_state().attempts) == (State.DEAD, 4)
     assert [attempt.response_body for attempt in pipeline.attempts()] == [b"out of order"] * 4
     assert pipeline.recorder.health["wh_crm"].failures == 4
@@ -157,7 +157,7 @@ async def test_what_fails_to_the_end_is_a_dead_letter_with_its_body(pipeline: Pi
 async def test_an_endpoint_that_recovers_gets_its_event(pipeline: Pipeline) -> None:
     pipeline.sender.responses(URL, BROKEN, Failure(OutcomeKind.TIMEOUT), Response(200, {}))
     await pipeline.register(webhook())
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     await pipeline.wait(30.01)
     await pipeline.wait(120.01)
     assert [attempt.outcome for attempt in pipeline.attempts()] == [
@@ -169,20 +169,20 @@ async def test_an_endpoint_that_recovers_gets_its_event(pipeline: Pipeline) -> N
     assert pipeline.recorder.health["wh_crm"].failures == 0
 
 
-async def test_an_endpoint_that_asks_for_time_gets_it(pipeline: Pipeline) -> None:
+async def test_retry_after_is_respected(pipeline: Pipeline) -> None:
     pipeline.sender.responses(URL, Response(429, {"retry-after": "60"}), Response(200, {}))
     await pipeline.register(webhook())
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     await pipeline.wait(119)
     assert len(pipeline.sender.requests) == 1
     await pipeline.wait(1.01)
     assert pipeline.delivery_state().state is State.DELIVERED
 
 
-async def test_a_change_of_the_url_reaches_what_already_waits(pipeline: Pipeline) -> None:
+async def test_a_changed_url_applies_to_waiting_deliveries(pipeline: Pipeline) -> None:
     pipeline.sender.responses(URL, BROKEN)
     await pipeline.register(webhook())
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     await pipeline.register(webhook(url="https://new.example.com"))
     await pipeline.wait(30.01)
     assert len(pipeline.sender.to("https://new.example.com")) == 1
@@ -191,18 +191,18 @@ async def test_a_change_of_the_url_reaches_what_already_waits(pipeline: Pipeline
 async def test_an_undecryptable_secret_does_not_count_for_health(pipeline: Pipeline) -> None:
     locked = replace(webhook().secrets[0], ciphertext="locked")
     await pipeline.register(webhook(secrets=(locked,)))
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     assert pipeline.sender.requests == []
     assert pipeline.attempts()[0].outcome is OutcomeKind.UNSENDABLE
     assert (pipeline.delivery_state().state, pipeline.delivery_state().tier) == (State.WAITING, "30s")
     assert pipeline.recorder.health["wh_crm"].failures == 0
 
 
-@pytest.mark.parametrize("secret", [(), ("sealed:whsec_not base64!",)])
-async def test_a_webhook_without_a_usable_secret_stops_nobody(pipeline: Pipeline, secret: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("secret", [(), ("encrypted:whsec_not base64!",)])
+async def test_a_webhook_without_a_secret_stops_no_other(pipeline: Pipeline, secret: tuple[str, ...]) -> None:
     secrets = tuple(replace(webhook().secrets[0], ciphertext=text) for text in secret)
     await pipeline.register(webhook(id="wh_odd", secrets=secrets), webhook())
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     assert [request.url for request in pipeline.sender.requests] == [URL]
     assert {attempt.webhook_id: attempt.outcome for attempt in pipeline.attempts()} == {
         "wh_odd": OutcomeKind.UNSENDABLE,
@@ -213,10 +213,10 @@ async def test_a_webhook_without_a_usable_secret_stops_nobody(pipeline: Pipeline
 # -- the fallback URL ----------------------------------------------------------------------------------------
 
 
-async def test_what_would_be_a_dead_letter_goes_to_the_fallback_url(pipeline: Pipeline) -> None:
+async def test_the_fallback_url_is_tried_before_a_dead_letter(pipeline: Pipeline) -> None:
     pipeline.sender.responses(URL, Response(410, {}))
     await pipeline.register(webhook(fallback_url=BACKUP))
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     (request,) = pipeline.sender.to(BACKUP)
     assert request.headers["X-AllureConnect-Signature"] == sign_platform(SECRET, render(event()))
     assert (pipeline.delivery_state().state, pipeline.delivery_state().target) == (State.DELIVERED, Target.FALLBACK)
@@ -227,7 +227,7 @@ async def test_a_fallback_url_that_fails_too_makes_it_a_dead_letter(pipeline: Pi
     pipeline.sender.responses(URL, BROKEN)
     pipeline.sender.responses(BACKUP, BROKEN)
     await pipeline.register(webhook(fallback_url=BACKUP))
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     for seconds in [*WAITS, *WAITS[:2]]:
         await pipeline.wait(seconds + 0.01)
     assert len(pipeline.sender.to(URL)) == 4
@@ -239,7 +239,7 @@ async def test_after_410_a_failed_fallback_means_held(pipeline: Pipeline) -> Non
     pipeline.sender.responses(URL, Response(410, {}))
     pipeline.sender.responses(BACKUP, BROKEN)
     await pipeline.register(webhook(fallback_url=BACKUP))
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     await pipeline.wait(30.01)
     await pipeline.wait(120.01)
     assert len(pipeline.sender.to(BACKUP)) == 3
@@ -251,9 +251,9 @@ async def test_after_410_a_failed_fallback_means_held(pipeline: Pipeline) -> Non
 
 
 @pytest.mark.parametrize("reason", list(PauseReason))
-async def test_what_a_paused_webhook_wants_is_held_and_nothing_leaves(pipeline: Pipeline, reason: PauseReason) -> None:
+async def test_a_paused_webhook_gets_no_requests(pipeline: Pipeline, reason: PauseReason) -> None:
     await pipeline.register(paused(reason))
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     (held,) = pipeline.deliveries(HELD)
     assert (held.hold_reason, held.pause_id, held.body) == (HoldReason.PAUSED, "pause_1", render(event()))
     assert (pipeline.delivery_state().state, pipeline.delivery_state().reason) == (State.HELD, "paused")
@@ -264,15 +264,15 @@ async def test_five_failures_pause_a_webhook_and_hold_the_rest(pipeline: Pipelin
     pipeline.sender.responses(URL, BROKEN)
     await pipeline.register(webhook())
     for number in range(6):
-        await pipeline.happen(event(id=f"evt_{number}"))
+        await pipeline.fan_out_events(event(id=f"evt_{number}"))
     assert len(pipeline.sender.requests) == 5
     assert [held.event_id for held in pipeline.deliveries(HELD)] == ["evt_5"]
 
 
-async def test_a_retry_during_a_pause_is_held_with_its_number(pipeline: Pipeline) -> None:
+async def test_a_retry_during_a_pause_keeps_its_attempt_number(pipeline: Pipeline) -> None:
     pipeline.sender.responses(URL, BROKEN)
     await pipeline.register(webhook())
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     await pipeline.register(paused())
     await pipeline.wait(30.01)
     (held,) = pipeline.deliveries(HELD)
@@ -280,10 +280,10 @@ async def test_a_retry_during_a_pause_is_held_with_its_number(pipeline: Pipeline
     assert len(pipeline.sender.requests) == 1
 
 
-async def test_a_pause_reaches_what_already_waits_for_its_slot(pipeline: Pipeline) -> None:
+async def test_a_pause_holds_deliveries_that_wait_for_a_slot(pipeline: Pipeline) -> None:
     release = pipeline.sender.hangs(URL)
     await pipeline.register(webhook(max_concurrency=1))
-    await pipeline.happen(event(), event(id="evt_second"))
+    await pipeline.fan_out_events(event(), event(id="evt_second"))
     await pipeline.register(paused())
     release.set()
     await quiet()
@@ -293,7 +293,7 @@ async def test_a_pause_reaches_what_already_waits_for_its_slot(pipeline: Pipelin
 
 async def test_an_automatic_pause_sends_to_the_fallback_url_instead(pipeline: Pipeline) -> None:
     await pipeline.register(paused(PauseReason.FAILURES, fallback_url=BACKUP))
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     assert [request.url for request in pipeline.sender.requests] == [BACKUP]
     assert pipeline.delivery_state().state is State.DELIVERED
 
@@ -301,11 +301,11 @@ async def test_an_automatic_pause_sends_to_the_fallback_url_instead(pipeline: Pi
 async def test_a_deleted_webhook_leaves_dead_letters(pipeline: Pipeline) -> None:
     pipeline.sender.responses(URL, BROKEN)
     await pipeline.register(webhook())
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     await pipeline.remove("wh_crm")
     await pipeline.wait(30.01)
-    (letter,) = pipeline.letters()
-    assert (letter.reason, letter.delivery.body) == (DeathReason.DELETED, render(event()))
+    (dead,) = pipeline.dead_letters()
+    assert (dead.reason, dead.delivery.body) == (DeathReason.DELETED, render(event()))
     assert pipeline.delivery_state().reason == "deleted"
     assert len(pipeline.sender.requests) == 1
 
@@ -318,20 +318,20 @@ async def test_deliver_waits_for_an_unknown_webhook(pipeline: Pipeline) -> None:
         DELIVERIES,
         delivery(subscriptions_position=SubscriptionsPosition("first", len(pipeline.kafka.topic(SUBSCRIPTIONS)))),
     )
-    assert pipeline.letters() == []
+    assert pipeline.dead_letters() == []
     assert pipeline.sender.requests == []
     pipeline.table.read_on()
     await quiet()
     assert len(pipeline.sender.requests) == 1
 
 
-async def test_a_position_beyond_the_end_is_not_waited_for(pipeline: Pipeline) -> None:
+async def test_deliver_does_not_wait_for_a_position_beyond_the_end(pipeline: Pipeline) -> None:
     await pipeline.register(webhook())
     await pipeline.put(DELIVERIES, delivery(subscriptions_position=SubscriptionsPosition("first", 2**62)))
     assert len(pipeline.sender.requests) == 1
 
 
-# -- poison --------------------------------------------------------------------------------------------------
+# -- invalid records --------------------------------------------------------------------------------------------------
 
 LAUNCHED = {name: EXAMPLE[name] for name in ("sessionId", "packageId", "learnerId")}
 UNKNOWN_TYPE = CODEC.encode(event(type="session.launched", data=LAUNCHED)).replace(b".launched", b".relaunch")
@@ -340,7 +340,7 @@ INVALID_FIELD = CODEC.encode(event(data={**EXAMPLE, "totalTime": "12:34"}))
 
 
 @pytest.mark.parametrize(
-    ("poison", "message"),
+    ("invalid", "message"),
     [
         (b"{}", "it begins with 7b 7d, not with c3 01"),
         (None, "it begins with nothing"),
@@ -352,31 +352,33 @@ INVALID_FIELD = CODEC.encode(event(data={**EXAMPLE, "totalTime": "12:34"}))
     ],
     ids=["junk", "nothing", "cut short", "no event", "unknown type", "too large", "wrong field"],
 )
-async def test_an_invalid_event_is_stored_byte_for_byte(pipeline: Pipeline, poison: bytes | None, message: str) -> None:
+async def test_an_invalid_event_is_stored_byte_for_byte(
+    pipeline: Pipeline, invalid: bytes | None, message: str
+) -> None:
     await pipeline.register(webhook())
-    await pipeline.fan_out.handle([pipeline.publish_bytes(poison), pipeline.publish_event(event())])
+    await pipeline.fan_out.handle([pipeline.publish_bytes(invalid), pipeline.publish_event(event())])
     await quiet()
-    ((value, headers),) = pipeline.to_invalid_record()
-    assert value == poison
+    ((value, headers),) = pipeline.invalid_records()
+    assert value == invalid
     assert message in headers["error"].decode()
     assert headers["trace"] == b"1"
     assert (headers["origin-topic"], headers["origin-offset"]) == (SESSION_EVENTS.encode(), b"0")
     assert pipeline.delivery_state().state is State.DELIVERED
 
 
-@pytest.mark.parametrize("poison", [b"{}", None, CODEC.encode(delivery())[:-1], CODEC.encode(webhook())], ids=repr)
+@pytest.mark.parametrize("invalid", [b"{}", None, CODEC.encode(delivery())[:-1], CODEC.encode(webhook())], ids=repr)
 @pytest.mark.parametrize("topic", [DELIVERIES, "deliveries.retry.30s"])
 async def test_an_invalid_delivery_is_stored_byte_for_byte(
-    pipeline: Pipeline, topic: str, poison: bytes | None
+    pipeline: Pipeline, topic: str, invalid: bytes | None
 ) -> None:
     await pipeline.register(webhook())
-    pipeline.kafka.append(Outgoing(topic, b"wh_crm", poison))
+    pipeline.kafka.append(Outgoing(topic, b"wh_crm", invalid))
     await pipeline.put(topic, delivery())
     await pipeline.wait(31)
     by_deliver = [
-        (value, headers) for value, headers in pipeline.to_invalid_record() if headers["origin-topic"] == topic.encode()
+        (value, headers) for value, headers in pipeline.invalid_records() if headers["origin-topic"] == topic.encode()
     ]
-    assert by_deliver[0][0] == poison
+    assert by_deliver[0][0] == invalid
     assert len(pipeline.sender.requests) == 1
 
 
@@ -395,9 +397,9 @@ async def test_a_broker_outage_loses_nothing(pipeline: Pipeline) -> None:
     assert pipeline.delivery_state().state is State.DELIVERED
 
 
-async def test_the_repeat_of_a_delivery_is_dropped(pipeline: Pipeline) -> None:
+async def test_a_repeated_delivery_is_dropped(pipeline: Pipeline) -> None:
     await pipeline.register(webhook())
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     await pipeline.fan_out.handle([pipeline.kafka.topic(SESSION_EVENTS)[0]])
     await quiet()
     assert len(pipeline.deliveries()) == 2
@@ -408,7 +410,7 @@ async def test_the_repeat_of_a_delivery_is_dropped(pipeline: Pipeline) -> None:
 async def test_a_duplicate_in_progress_is_not_sent(pipeline: Pipeline) -> None:
     release = pipeline.sender.hangs(URL)
     await pipeline.register(webhook())
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     await pipeline.fan_out.handle([pipeline.kafka.topic(SESSION_EVENTS)[0]])
     await quiet()
     assert len(pipeline.sender.requests) == 1
@@ -419,15 +421,15 @@ async def test_a_duplicate_in_progress_is_not_sent(pipeline: Pipeline) -> None:
     assert complete(pipeline) == {event().id}
 
 
-async def test_a_replay_is_no_repeat(pipeline: Pipeline) -> None:
+async def test_a_replay_is_not_a_duplicate(pipeline: Pipeline) -> None:
     await pipeline.register(webhook())
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     await pipeline.put(DELIVERIES, pipeline.deliveries()[0]._replace(generation=2))
     assert len(pipeline.sender.requests) == 2
 
 
 def complete(pipeline: Pipeline) -> set[str]:
-    """The events whose delivery is complete by what is committed."""
+    """The events whose delivery is complete in the commits."""
     done = set()
     for record in pipeline.kafka.topic(DELIVERIES):
         commit = pipeline.kafka.groups["deliver"].get(record.partition, Commit(0, ""))
@@ -463,7 +465,7 @@ async def test_a_crash_repeats_only_uncommitted_deliveries(pipeline: Pipeline, c
     after = pipeline.sent()
     assert after.keys() == {event.id for event in events}
     assert {event_id for event_id, times in after.items() if times > 1} == before.keys() - safe
-    assert {delivery_state.state for delivery_state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
+    assert {state.state for state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
     assert len(pipeline.recorder.delivery_states) == len(pipeline.recorder.attempts) == len(events)
 
 
@@ -471,17 +473,17 @@ async def test_a_crash_of_fan_out_repeats_the_same_ids(pipeline: Pipeline) -> No
     await pipeline.register(webhook(), webhook(id="wh_other", url=BACKUP))
     record = pipeline.publish_event(event())
     pipeline.kafka.die_in(1, appended=True)
-    asyncio.create_task(pipeline.fan_out.handle([record]))  # noqa: RUF006 – it ends with the process
+    asyncio.create_task(pipeline.fan_out.handle([record]))  # noqa: RUF006 – the crash ends it
     await until(lambda: pipeline.kafka.is_dead)
     await pipeline.crash()
     await pipeline.fan_out.handle([record])
     await quiet()
     assert len(pipeline.deliveries()) == 4
     assert len({owed.id for owed in pipeline.deliveries()}) == len(pipeline.recorder.delivery_states) == 2
-    assert {delivery_state.state for delivery_state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
+    assert {state.state for state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
 
 
-# -- a shortage of ours ----------------------------------------------------------------------------------------
+# -- local shortages -------------------------------------------------------------------------------------------
 
 
 async def test_a_local_shortage_postpones_an_attempt(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -495,10 +497,10 @@ async def test_a_local_shortage_postpones_an_attempt(pipeline: Pipeline, monkeyp
 
     pipeline.sender.put(URL, endpoint)
     await pipeline.register(webhook())
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     assert pipeline.attempts() == []
     assert pipeline.delivery_state().state is State.WAITING
-    assert pipeline.telemetry.told("attempts_postponed") == 1
+    assert pipeline.telemetry.logged_count("attempts_postponed") == 1
     short = False
     await until(lambda: bool(pipeline.attempts()))
     (attempt,) = pipeline.attempts()
@@ -506,7 +508,7 @@ async def test_a_local_shortage_postpones_an_attempt(pipeline: Pipeline, monkeyp
     assert pipeline.delivery_state().state is State.DELIVERED
 
 
-async def test_an_event_that_very_many_want_is_fanned_out_in_portions(
+async def test_an_event_for_many_webhooks_is_produced_in_portions(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fan_out_module, "PRODUCE_AT_ONCE", 10)

@@ -1,4 +1,4 @@
-"""One record that is too large, or at which our own code fails, is kept aside; all others arrive."""
+"""A record that is too large, or makes our code fail, is stored as invalid; all others are delivered."""
 
 import hashlib
 from typing import Any
@@ -30,12 +30,12 @@ def sent_to(pipeline: Pipeline, url: str) -> list[str]:
     return [request.headers["webhook-id"] for request in pipeline.sender.requests if request.url == url]
 
 
-async def test_a_huge_record_is_kept_as_its_start(pipeline: Pipeline) -> None:
+async def test_only_the_start_of_a_huge_record_is_stored(pipeline: Pipeline) -> None:
     huge = b"{" + bytes(KEPT_BYTES)
     await pipeline.register(other())
     await pipeline.fan_out.handle([pipeline.publish_bytes(huge), pipeline.publish_event(event(account_id="globex"))])
     await quiet()
-    ((value, headers),) = pipeline.to_invalid_record()
+    ((value, headers),) = pipeline.invalid_records()
     assert value == huge[:START_BYTES]
     assert headers["value-bytes"] == str(len(huge)).encode()
     assert headers["value-sha256"] == hashlib.sha256(huge).hexdigest().encode()
@@ -43,41 +43,41 @@ async def test_a_huge_record_is_kept_as_its_start(pipeline: Pipeline) -> None:
     assert sent_to(pipeline, OTHER) == [event().id]
 
 
-async def test_a_record_with_huge_headers_is_kept_as_its_start(pipeline: Pipeline) -> None:
+async def test_huge_headers_of_an_invalid_record_are_dropped(pipeline: Pipeline) -> None:
     record = pipeline.kafka.append(Outgoing(SESSION_EVENTS, b"k", b"junk", [("x" * KEPT_BYTES, b"y")]))
     await pipeline.fan_out.handle([record])
-    ((value, headers),) = pipeline.to_invalid_record()
+    ((value, headers),) = pipeline.invalid_records()
     assert value == b"junk"
     assert "x" * KEPT_BYTES not in headers
 
 
-async def test_where_even_the_start_is_refused_the_others_go_on(pipeline: Pipeline) -> None:
+async def test_an_invalid_record_that_kafka_refuses_stops_no_other(pipeline: Pipeline) -> None:
     pipeline.kafka.most_bytes[INVALID] = 10
     await pipeline.register(other())
     await pipeline.fan_out.handle([pipeline.publish_bytes(b"junk"), pipeline.publish_event(event(account_id="globex"))])
     await quiet()
-    assert pipeline.to_invalid_record() == []
+    assert pipeline.invalid_records() == []
     assert pipeline.telemetry.counts["invalid_records_not_stored_total"] == 1
     assert sent_to(pipeline, OTHER) == [event().id]
 
 
-async def test_an_event_whose_delivery_kafka_refuses_is_parked_once(pipeline: Pipeline) -> None:
+async def test_an_event_whose_delivery_is_refused_is_stored_once(pipeline: Pipeline) -> None:
     pipeline.kafka.most_bytes[DELIVERIES] = 1000
     await pipeline.register(webhook(), webhook(id="wh_2"), other())
     large = event(id="evt_large", data={**EXAMPLE, "learnerId": "x" * 1000})
-    await pipeline.happen(large, event(account_id="globex"))
-    ((value, headers),) = pipeline.to_invalid_record()
+    await pipeline.fan_out_events(large, event(account_id="globex"))
+    ((value, headers),) = pipeline.invalid_records()
     assert value == CODEC.encode(large)
     assert b"Kafka refuses what follows from it" in headers["error"]
     assert sent_to(pipeline, URL) == []
     assert sent_to(pipeline, OTHER) == [event().id]
 
 
-async def test_a_delivery_whose_attempt_kafka_refuses_is_parked(pipeline: Pipeline) -> None:
+async def test_a_delivery_whose_attempt_is_refused_is_stored(pipeline: Pipeline) -> None:
     pipeline.kafka.most_bytes[ATTEMPTS] = 100
     await pipeline.register(webhook())
-    await pipeline.happen(event())
-    ((value, headers),) = pipeline.to_invalid_record()
+    await pipeline.fan_out_events(event())
+    ((value, headers),) = pipeline.invalid_records()
     assert value == CODEC.encode(pipeline.deliveries()[0])
     assert headers["origin-topic"] == DELIVERIES.encode()
 
@@ -87,16 +87,16 @@ async def test_an_event_that_breaks_fan_out_is_stored_as_invalid(
 ) -> None:
     tries: list[str] = []
 
-    def failing(known: Webhook, happened: Event) -> bool:
-        if happened.id == "evt_bad":
-            tries.append(happened.id)
+    def failing(known: Webhook, event: Event) -> bool:
+        if event.id == "evt_bad":
+            tries.append(event.id)
             raise ZeroDivisionError("a defect")
-        return wants(known, happened)
+        return wants(known, event)
 
     monkeypatch.setattr(fan_out_module, "wants", failing)
     await pipeline.register(webhook(), other())
-    await pipeline.happen(event(id="evt_bad"), event(account_id="globex"))
-    ((value, headers),) = pipeline.to_invalid_record()
+    await pipeline.fan_out_events(event(id="evt_bad"), event(account_id="globex"))
+    ((value, headers),) = pipeline.invalid_records()
     assert value == CODEC.encode(event(id="evt_bad"))
     assert b"ZeroDivisionError: a defect" in headers["error"]
     assert len(tries) == 3
@@ -111,30 +111,30 @@ async def test_a_delivery_that_breaks_deliver_is_sent_once(pipeline: Pipeline, m
 
     monkeypatch.setattr(attempt_module, "judge", failing)
     await pipeline.register(webhook(), other())
-    await pipeline.happen(event())
-    await pipeline.happen(event(account_id="globex"))
+    await pipeline.fan_out_events(event())
+    await pipeline.fan_out_events(event(account_id="globex"))
     assert sent_to(pipeline, URL) == [event().id]
     assert sent_to(pipeline, OTHER) == [event().id]
-    ((_, headers),) = pipeline.to_invalid_record()
+    ((_, headers),) = pipeline.invalid_records()
     assert b"ZeroDivisionError: a defect" in headers["error"]
 
 
-async def test_a_shortage_of_memory_parks_nothing(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_shortage_of_memory_makes_nothing_invalid(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*_: Any) -> bool:
         raise MemoryError
 
     monkeypatch.setattr(fan_out_module, "wants", failing)
     await pipeline.register(webhook())
     with pytest.raises(MemoryError):
-        await pipeline.happen(event())
-    assert pipeline.to_invalid_record() == []
+        await pipeline.fan_out_events(event())
+    assert pipeline.invalid_records() == []
 
 
 @pytest.mark.parametrize(
-    "hostile",
+    "changes",
     [
         {"subscriptions_position": SubscriptionsPosition("first", 2**62)},
-        {"subscriptions_position": SubscriptionsPosition("nobody's", 2**62)},
+        {"subscriptions_position": SubscriptionsPosition("unknown", 2**62)},
         {"generation": 2**31 - 1},
         {"step": 2**31 - 1},
         {"attempt": 2**62},
@@ -145,31 +145,31 @@ async def test_a_shortage_of_memory_parks_nothing(pipeline: Pipeline, monkeypatc
     ],
     ids=str,
 )
-async def test_a_strangers_delivery_stops_nobody(pipeline: Pipeline, hostile: dict[str, Any]) -> None:
+async def test_a_forged_delivery_stops_no_other(pipeline: Pipeline, changes: dict[str, Any]) -> None:
     await pipeline.register(webhook(), other())
-    await pipeline.put(DELIVERIES, delivery(**hostile))
-    await pipeline.happen(event(account_id="globex"))
+    await pipeline.put(DELIVERIES, delivery(**changes))
+    await pipeline.fan_out_events(event(account_id="globex"))
     assert sent_to(pipeline, OTHER) == [event().id]
     assert not any(task.done() for task in pipeline.running)
 
 
-async def test_the_first_body_of_an_event_id_counts(pipeline: Pipeline) -> None:
+async def test_only_the_first_body_of_an_event_id_is_sent(pipeline: Pipeline) -> None:
     await pipeline.register(webhook())
-    await pipeline.happen(event())
-    await pipeline.happen(event(data={**EXAMPLE, "scoreRaw": 13}))
+    await pipeline.fan_out_events(event())
+    await pipeline.fan_out_events(event(data={**EXAMPLE, "scoreRaw": 13}))
     assert [request.body for request in pipeline.sender.requests] == [render(event())]
     assert pipeline.recorder.bodies == {("acme", event().id): render(event())}
     origins = [
-        (headers["origin-topic"], b"conflicting id" in headers["error"]) for _, headers in pipeline.to_invalid_record()
+        (headers["origin-topic"], b"conflicting id" in headers["error"]) for _, headers in pipeline.invalid_records()
     ]
     assert origins == [(DELIVERIES.encode(), True)] * 2
 
 
-async def test_after_a_crash_record_still_knows_the_first_body(pipeline: Pipeline) -> None:
-    """What `deliver` remembers is gone: both bodies may leave, but the second one is kept aside and named."""
+async def test_after_a_crash_record_detects_a_second_body(pipeline: Pipeline) -> None:
+    """`deliver` has lost its memory: both bodies may be sent, but the second is stored as invalid."""
     await pipeline.register(webhook())
-    await pipeline.happen(event())
+    await pipeline.fan_out_events(event())
     await pipeline.crash()
-    await pipeline.happen(event(data={**EXAMPLE, "scoreRaw": 13}))
+    await pipeline.fan_out_events(event(data={**EXAMPLE, "scoreRaw": 13}))
     assert pipeline.recorder.bodies == {("acme", event().id): render(event())}
-    assert any(b"conflicting id" in headers["error"] for _, headers in pipeline.to_invalid_record())
+    assert any(b"conflicting id" in headers["error"] for _, headers in pipeline.invalid_records())

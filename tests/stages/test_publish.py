@@ -1,4 +1,4 @@
-"""The webhooks of SQL on their topic: the newest of each, and a sentinel that says when all are there."""
+"""`publish` writes the newest version of each webhook, and a sentinel when all are there."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -33,7 +33,7 @@ CODEC = AvroCodec()
 
 
 class PublisherFixture:
-    """A publisher, the database's dirty set before it and the topic behind it."""
+    """A publisher, with the outbox that it reads and the topic that it writes."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
@@ -49,7 +49,7 @@ class PublisherFixture:
         return asyncio.create_task(self._run(self._publish()))
 
     def read(self) -> None:
-        """Let the running publisher see what is on its topic now."""
+        """Let the running publisher read its topic."""
         self._tail.find("")
 
     async def reconcile(self, may_delete: Callable[[Sequence[str]], bool]) -> Reconciled:
@@ -89,7 +89,7 @@ class PublisherFixture:
 
 
 @pytest_asyncio.fixture
-async def it(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PublisherFixture]:
+async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PublisherFixture]:
     monkeypatch.setattr(publish_module, "RETRY_SECONDS", 0)
     monkeypatch.setattr(publish_module, "RENEW_EVERY_SECONDS", 0)
     yield PublisherFixture()
@@ -99,200 +99,200 @@ async def it(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PublisherFixture]
 # -- the sentinel --------------------------------------------------------------------------------------------
 
 
-async def test_the_sentinel_comes_last_and_counts_the_webhooks(it: PublisherFixture) -> None:
+async def test_the_sentinel_comes_last_and_counts_the_webhooks(fixture: PublisherFixture) -> None:
     for webhook_id in ("wh_a", "wh_b"):
-        it.outbox.put(webhook(id=webhook_id))
-    it.start()
+        fixture.outbox.put(webhook(id=webhook_id))
+    fixture.start()
     await quiet()
-    assert it.names == ["wh_a", "wh_b", SENTINEL_KEY]
-    assert Sentinel.decode(it.topic[-1].value or b"") == Sentinel("first", 2, it.keys.ciphertext)
+    assert fixture.names == ["wh_a", "wh_b", SENTINEL_KEY]
+    assert Sentinel.decode(fixture.topic[-1].value or b"") == Sentinel("first", 2, fixture.keys.ciphertext)
 
 
 async def test_the_first_sentinel_waits_for_the_last_batch(
-    it: PublisherFixture, monkeypatch: pytest.MonkeyPatch
+    fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publish_module, "BATCH_WEBHOOKS", 2)
     for number in range(5):
-        it.outbox.put(webhook(id=f"wh_{number}"))
-    it.start()
+        fixture.outbox.put(webhook(id=f"wh_{number}"))
+    fixture.start()
     await quiet()
-    assert it.names == ["wh_0", "wh_1", "wh_2", "wh_3", "wh_4", SENTINEL_KEY]
+    assert fixture.names == ["wh_0", "wh_1", "wh_2", "wh_3", "wh_4", SENTINEL_KEY]
 
 
-async def test_no_webhooks_are_announced_too(it: PublisherFixture) -> None:
-    it.start()
+async def test_the_sentinel_is_written_without_webhooks(fixture: PublisherFixture) -> None:
+    fixture.start()
     await quiet()
-    assert it.names == [SENTINEL_KEY]
-    assert (await it.subscriptions().catch_up()).incarnation == "first"
+    assert fixture.names == [SENTINEL_KEY]
+    assert (await fixture.subscriptions().catch_up()).incarnation == "first"
 
 
-async def test_the_sentinel_follows_the_number_of_webhooks(it: PublisherFixture) -> None:
-    it.outbox.put(webhook(id="wh_a"))
-    it.start()
+async def test_the_sentinel_follows_the_number_of_webhooks(fixture: PublisherFixture) -> None:
+    fixture.outbox.put(webhook(id="wh_a"))
+    fixture.start()
     await quiet()
-    it.outbox.put(webhook(id="wh_a", url="https://new.example.com"))
+    fixture.outbox.put(webhook(id="wh_a", url="https://new.example.com"))
     await quiet()
-    assert it.names == ["wh_a", SENTINEL_KEY, "wh_a"]
-    it.outbox.remove("wh_a")
+    assert fixture.names == ["wh_a", SENTINEL_KEY, "wh_a"]
+    fixture.outbox.remove("wh_a")
     await quiet()
-    assert it.names == ["wh_a", SENTINEL_KEY, "wh_a", "wh_a", SENTINEL_KEY]
+    assert fixture.names == ["wh_a", SENTINEL_KEY, "wh_a", "wh_a", SENTINEL_KEY]
 
 
-async def test_a_restart_goes_on_with_the_topics_incarnation(it: PublisherFixture) -> None:
-    it.outbox.put(webhook(id="wh_a"))
-    it.start()
+async def test_a_restart_keeps_the_topics_incarnation(fixture: PublisherFixture) -> None:
+    fixture.outbox.put(webhook(id="wh_a"))
+    fixture.start()
     await quiet()
     await cancel_others()
-    it.outbox.put(webhook(id="wh_b"))
-    it.start()
+    fixture.outbox.put(webhook(id="wh_b"))
+    fixture.start()
     await quiet()
-    assert it.names == ["wh_a", SENTINEL_KEY, "wh_b", SENTINEL_KEY]
-    assert Sentinel.decode(it.topic[-1].value or b"") == Sentinel("first", 2, it.keys.ciphertext)
+    assert fixture.names == ["wh_a", SENTINEL_KEY, "wh_b", SENTINEL_KEY]
+    assert Sentinel.decode(fixture.topic[-1].value or b"") == Sentinel("first", 2, fixture.keys.ciphertext)
 
 
 # -- versions ------------------------------------------------------------------------------------------------
 
 
-async def test_each_change_is_published_with_its_version(it: PublisherFixture) -> None:
-    it.outbox.put(webhook(id="wh_a"))
-    it.start()
+async def test_each_change_is_published_with_its_version(fixture: PublisherFixture) -> None:
+    fixture.outbox.put(webhook(id="wh_a"))
+    fixture.start()
     await quiet()
-    it.outbox.put(webhook(id="wh_a", url="https://new.example.com"))
+    fixture.outbox.put(webhook(id="wh_a", url="https://new.example.com"))
     await quiet()
-    subscriptions = it.subscriptions()
+    subscriptions = fixture.subscriptions()
     found = subscriptions.find("wh_a")
     assert found is not None
     assert (found.version, found.url) == (2, "https://new.example.com")
-    assert [dict(record.headers).get(VERSION_HEADER) for record in it.topic] == [b"1", None, b"2"]
+    assert [dict(record.headers).get(VERSION_HEADER) for record in fixture.topic] == [b"1", None, b"2"]
 
 
-async def test_a_deleted_webhook_leaves_a_tombstone_with_its_version(it: PublisherFixture) -> None:
-    it.outbox.put(webhook(id="wh_a"))
-    it.start()
+async def test_a_deleted_webhook_leaves_a_tombstone_with_its_version(fixture: PublisherFixture) -> None:
+    fixture.outbox.put(webhook(id="wh_a"))
+    fixture.start()
     await quiet()
-    it.outbox.remove("wh_a")
+    fixture.outbox.remove("wh_a")
     await quiet()
-    tombstone = it.topic[2]
+    tombstone = fixture.topic[2]
     assert (tombstone.value, tombstone.headers) == (None, ((VERSION_HEADER, b"2"),))
-    assert it.subscriptions().find("wh_a") is None
+    assert fixture.subscriptions().find("wh_a") is None
 
 
-async def test_a_change_during_a_produce_is_published_next(it: PublisherFixture) -> None:
-    it.kafka.leave()
-    it.outbox.put(webhook(id="wh_a"))
-    it.start()
+async def test_a_change_during_a_produce_is_published_next(fixture: PublisherFixture) -> None:
+    fixture.kafka.leave()
+    fixture.outbox.put(webhook(id="wh_a"))
+    fixture.start()
     await quiet()
-    it.outbox.put(webhook(id="wh_a", url="https://new.example.com"))
-    it.kafka.come_back()
+    fixture.outbox.put(webhook(id="wh_a", url="https://new.example.com"))
+    fixture.kafka.come_back()
     await quiet()
-    found = it.subscriptions().find("wh_a")
+    found = fixture.subscriptions().find("wh_a")
     assert found is not None
     assert (found.version, found.url) == (2, "https://new.example.com")
 
 
-async def test_a_crash_after_the_acknowledgement_repeats_the_version(it: PublisherFixture) -> None:
-    it.outbox.put(webhook(id="wh_a"))
-    it.kafka.die_in(1, appended=True)
-    it.start()
-    await until(lambda: it.kafka.is_dead)
+async def test_a_crash_after_the_acknowledgement_repeats_the_version(fixture: PublisherFixture) -> None:
+    fixture.outbox.put(webhook(id="wh_a"))
+    fixture.kafka.die_in(1, appended=True)
+    fixture.start()
+    await until(lambda: fixture.kafka.is_dead)
     await cancel_others()
-    it.kafka.revive()
-    it.start()
+    fixture.kafka.revive()
+    fixture.start()
     await quiet()
-    assert it.names == ["wh_a", "wh_a", SENTINEL_KEY]
-    assert [dict(record.headers)[VERSION_HEADER] for record in it.topic[:2]] == [b"1", b"1"]
-    assert it.subscriptions().find("wh_a") is not None
+    assert fixture.names == ["wh_a", "wh_a", SENTINEL_KEY]
+    assert [dict(record.headers)[VERSION_HEADER] for record in fixture.topic[:2]] == [b"1", b"1"]
+    assert fixture.subscriptions().find("wh_a") is not None
 
 
-async def test_a_topic_that_lost_a_webhook_gets_it_again(it: PublisherFixture) -> None:
-    it.outbox.put(webhook(id="wh_a"))
-    it.start()
+async def test_a_webhook_missing_on_the_topic_is_published_again(fixture: PublisherFixture) -> None:
+    fixture.outbox.put(webhook(id="wh_a"))
+    fixture.start()
     await quiet()
     await cancel_others()
-    it.kafka = FakeKafka(FakeClock())
-    it.start()
+    fixture.kafka = FakeKafka(FakeClock())
+    fixture.start()
     await quiet()
-    assert it.names == ["wh_a", SENTINEL_KEY]
-    assert it.subscriptions().find("wh_a") is not None
-    assert (await it.subscriptions().catch_up()).incarnation == "second"
+    assert fixture.names == ["wh_a", SENTINEL_KEY]
+    assert fixture.subscriptions().find("wh_a") is not None
+    assert (await fixture.subscriptions().catch_up()).incarnation == "second"
 
 
 async def test_an_old_publishers_sentinel_is_not_trusted(
-    it: PublisherFixture,
+    fixture: PublisherFixture,
 ) -> None:
-    it.outbox.put(webhook(id="wh_a"))
-    it.start()
+    fixture.outbox.put(webhook(id="wh_a"))
+    fixture.start()
     await quiet()
     await cancel_others()
-    left = it.topic[-1]
-    it.kafka = FakeKafka(FakeClock())
-    it.kafka.append(Outgoing(SUBSCRIPTIONS, left.key, left.value))
-    it.start()
+    left = fixture.topic[-1]
+    fixture.kafka = FakeKafka(FakeClock())
+    fixture.kafka.append(Outgoing(SUBSCRIPTIONS, left.key, left.value))
+    fixture.start()
     await quiet()
-    assert it.names == [SENTINEL_KEY, "wh_a", SENTINEL_KEY]
-    assert (await it.subscriptions().catch_up()).incarnation == "second"
+    assert fixture.names == [SENTINEL_KEY, "wh_a", SENTINEL_KEY]
+    assert (await fixture.subscriptions().catch_up()).incarnation == "second"
 
 
-async def test_an_unknown_webhook_on_the_topic_stays(it: PublisherFixture) -> None:
-    it.outbox.put(webhook(id="wh_a"))
-    it.start()
+async def test_an_unknown_webhook_on_the_topic_stays(fixture: PublisherFixture) -> None:
+    fixture.outbox.put(webhook(id="wh_a"))
+    fixture.start()
     await quiet()
     await cancel_others()
-    it.outbox = FakeOutbox()
-    it.start()
+    fixture.outbox = FakeOutbox()
+    fixture.start()
     await quiet()
-    assert it.telemetry.told("unknown_webhooks_on_subscriptions") == 1
-    assert it.subscriptions().find("wh_a") is not None
+    assert fixture.telemetry.logged_count("unknown_webhooks_on_subscriptions") == 1
+    assert fixture.subscriptions().find("wh_a") is not None
 
 
 # -- the lease, and outages ----------------------------------------------------------------------------------
 
 
-async def test_a_publisher_that_loses_its_lease_stops(it: PublisherFixture) -> None:
-    running = it.start()
+async def test_a_publisher_that_loses_its_lease_stops(fixture: PublisherFixture) -> None:
+    running = fixture.start()
     await quiet()
-    it.lease.clock.advance(60)
-    assert await it.rival.renew()
+    fixture.lease.clock.advance(60)
+    assert await fixture.rival.renew()
     with pytest.raises(LeaseLost):
         await running
 
 
-async def test_a_second_publisher_waits_and_says_so_once(it: PublisherFixture) -> None:
-    assert await it.rival.renew()
-    it.outbox.put(webhook())
-    it.start()
+async def test_a_second_publisher_waits_and_logs_it_once(fixture: PublisherFixture) -> None:
+    assert await fixture.rival.renew()
+    fixture.outbox.put(webhook())
+    fixture.start()
     await quiet()
-    assert it.telemetry.told("lease_held_elsewhere") == 1
-    assert it.topic == []
-    await it.rival.release()
-    await until(lambda: len(it.topic) == 2)
+    assert fixture.telemetry.logged_count("lease_held_elsewhere") == 1
+    assert fixture.topic == []
+    await fixture.rival.release()
+    await until(lambda: len(fixture.topic) == 2)
 
 
-async def test_a_publisher_that_ends_gives_its_lease_back(it: PublisherFixture) -> None:
-    running = it.start()
+async def test_a_publisher_that_ends_releases_its_lease(fixture: PublisherFixture) -> None:
+    running = fixture.start()
     await quiet()
-    assert it.lease.held
+    assert fixture.lease.held
     running.cancel()
     await until(running.done)
-    assert not it.lease.held
+    assert not fixture.lease.held
 
 
-async def test_a_database_outage_is_waited_out_and_told_once(it: PublisherFixture) -> None:
-    running = it.start()
+async def test_a_database_outage_is_logged_once(fixture: PublisherFixture) -> None:
+    running = fixture.start()
     await quiet()
-    it.outbox.away = it.lease.away = True
-    it.outbox.put(webhook())
+    fixture.outbox.away = fixture.lease.away = True
+    fixture.outbox.put(webhook())
     await quiet()
     assert not running.done()
-    assert it.telemetry.told("database_unreachable") == 1
-    it.outbox.away = it.lease.away = False
-    await until(lambda: "wh_crm" in it.names)
+    assert fixture.telemetry.logged_count("database_unreachable") == 1
+    fixture.outbox.away = fixture.lease.away = False
+    await until(lambda: "wh_crm" in fixture.names)
 
 
-async def test_a_publisher_may_end_during_an_outage(it: PublisherFixture) -> None:
-    running = it.start()
+async def test_a_publisher_may_end_during_an_outage(fixture: PublisherFixture) -> None:
+    running = fixture.start()
     await quiet()
-    it.lease.away = True
+    fixture.lease.away = True
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -301,178 +301,180 @@ async def test_a_publisher_may_end_during_an_outage(it: PublisherFixture) -> Non
 # -- another writer ------------------------------------------------------------------------------------------
 
 
-def write(it: PublisherFixture, version: int, **changes: Any) -> None:
-    """Somebody else's record of `wh_a`."""
+def write_as_another(fixture: PublisherFixture, version: int, **changes: Any) -> None:
+    """Write a record of `wh_a` as another publisher."""
     value = CODEC.encode(webhook(id="wh_a", version=version, **changes))
-    it.kafka.append(Outgoing(SUBSCRIPTIONS, b"wh_a", value, ((VERSION_HEADER, b"%d" % version),)))
+    fixture.kafka.append(Outgoing(SUBSCRIPTIONS, b"wh_a", value, ((VERSION_HEADER, b"%d" % version),)))
 
 
-async def test_an_older_state_of_another_publisher_is_overwritten(it: PublisherFixture) -> None:
-    it.outbox.put(webhook(id="wh_a"))
-    it.outbox.put(webhook(id="wh_a", url="https://new.example.com"))
-    it.start()
+async def test_an_older_state_of_another_publisher_is_overwritten(fixture: PublisherFixture) -> None:
+    fixture.outbox.put(webhook(id="wh_a"))
+    fixture.outbox.put(webhook(id="wh_a", url="https://new.example.com"))
+    fixture.start()
     await quiet()
-    write(it, version=1)
-    it.read()
-    it.outbox.put(webhook(id="wh_b"))
+    write_as_another(fixture, version=1)
+    fixture.read()
+    fixture.outbox.put(webhook(id="wh_b"))
     await quiet()
-    last = CODEC.decode([record.value for record in it.topic if record.key == b"wh_a"][-1] or b"")
+    last = CODEC.decode([record.value for record in fixture.topic if record.key == b"wh_a"][-1] or b"")
     assert isinstance(last, Webhook)
     assert (last.version, last.url) == (2, "https://new.example.com")
-    assert it.telemetry.told("another_writer_on_subscriptions") == 1
+    assert fixture.telemetry.logged_count("another_writer_on_subscriptions") == 1
 
 
-async def test_after_a_restore_versions_exceed_the_topics(it: PublisherFixture) -> None:
-    it.outbox.put(webhook(id="wh_a"))
-    write(it, version=9, url="https://lost.example.com")
-    it.start()
+async def test_after_a_restore_versions_exceed_the_topics(fixture: PublisherFixture) -> None:
+    fixture.outbox.put(webhook(id="wh_a"))
+    write_as_another(fixture, version=9, url="https://lost.example.com")
+    fixture.start()
     await quiet()
-    found = it.subscriptions().find("wh_a")
+    found = fixture.subscriptions().find("wh_a")
     assert found is not None
     assert (found.version, found.url) == (10, webhook().url)
 
 
-async def test_a_reconciliation_asks_before_it_deletes(it: PublisherFixture) -> None:
-    it.outbox.put(webhook(id="wh_b"))
-    write(it, version=9)
+async def test_a_reconciliation_asks_before_it_deletes(fixture: PublisherFixture) -> None:
+    fixture.outbox.put(webhook(id="wh_b"))
+    write_as_another(fixture, version=9)
     asked: list[Sequence[str]] = []
 
     def refuse(webhook_ids: Sequence[str]) -> bool:
         asked.append(webhook_ids)
         return False
 
-    assert await it.reconcile(refuse) == Reconciled(published=1, deleted=0, left=1)
+    assert await fixture.reconcile(refuse) == Reconciled(published=1, deleted=0, left=1)
     assert asked == [["wh_a"]]
-    assert it.subscriptions().find("wh_a") is not None
+    assert fixture.subscriptions().find("wh_a") is not None
 
 
-async def test_a_reconciled_topic_has_what_the_database_has(it: PublisherFixture) -> None:
-    it.outbox.put(webhook(id="wh_b"))
-    write(it, version=9)
-    assert await it.reconcile(lambda webhook_ids: True) == Reconciled(published=1, deleted=1, left=0)
-    subscriptions = it.subscriptions()
+async def test_a_reconciled_topic_has_what_the_database_has(fixture: PublisherFixture) -> None:
+    fixture.outbox.put(webhook(id="wh_b"))
+    write_as_another(fixture, version=9)
+    assert await fixture.reconcile(lambda webhook_ids: True) == Reconciled(published=1, deleted=1, left=0)
+    subscriptions = fixture.subscriptions()
     assert subscriptions.find("wh_a") is None
     assert subscriptions.find("wh_b") is not None
-    assert subscriptions.table.sentinel == Sentinel("first", 1, it.keys.ciphertext)
-    assert await it.reconcile(lambda webhook_ids: True) == Reconciled(published=0, deleted=0, left=0)
+    assert subscriptions.table.sentinel == Sentinel("first", 1, fixture.keys.ciphertext)
+    assert await fixture.reconcile(lambda webhook_ids: True) == Reconciled(published=0, deleted=0, left=0)
 
 
-# -- what comes back, and what Kafka refuses --------------------------------------------------------------------
+# -- restored and refused webhooks ------------------------------------------------------------------------------
 
 
-async def test_a_webhook_restored_after_its_deletion_is_back(it: PublisherFixture) -> None:
-    """The topic's tombstone is newer than what an older dump of SQL has."""
-    it.outbox.put(webhook(id="wh_a"))
-    it.outbox.put(webhook(id="wh_b"))
+async def test_a_webhook_restored_after_its_deletion_is_back(fixture: PublisherFixture) -> None:
+    """The topic's tombstone is newer than the restored database."""
+    fixture.outbox.put(webhook(id="wh_a"))
+    fixture.outbox.put(webhook(id="wh_b"))
     tombstone = Outgoing(SUBSCRIPTIONS, b"wh_a", None, ((VERSION_HEADER, b"9"),))
-    write(it, version=3)
-    it.kafka.append(tombstone)
-    running = it.subscriptions()
+    write_as_another(fixture, version=3)
+    fixture.kafka.append(tombstone)
+    running = fixture.subscriptions()
     running.find("")
-    it.start()
+    fixture.start()
     await quiet()
-    for subscriptions in (running, it.subscriptions()):
+    for subscriptions in (running, fixture.subscriptions()):
         found = subscriptions.find("wh_a")
         assert found is not None
         assert found.version == 10
         assert subscriptions.table.is_complete()
-    written = len(it.topic)
-    it.read()
+    written = len(fixture.topic)
+    fixture.read()
     await quiet()
-    assert len(it.topic) == written
+    assert len(fixture.topic) == written
 
 
-async def test_a_webhook_that_kafka_refuses_holds_no_other_up(it: PublisherFixture) -> None:
-    it.kafka.most_bytes[SUBSCRIPTIONS] = 2000
-    it.outbox.put(webhook(id="wh_large", packages=frozenset(f"pkg_{n:0100}" for n in range(30))))
-    it.outbox.put(webhook(id="wh_small"))
-    it.start()
+async def test_a_webhook_that_kafka_refuses_blocks_no_other(fixture: PublisherFixture) -> None:
+    fixture.kafka.most_bytes[SUBSCRIPTIONS] = 2000
+    fixture.outbox.put(webhook(id="wh_large", packages=frozenset(f"pkg_{n:0100}" for n in range(30))))
+    fixture.outbox.put(webhook(id="wh_small"))
+    fixture.start()
     await quiet()
-    subscriptions = it.subscriptions()
+    subscriptions = fixture.subscriptions()
     assert subscriptions.find("wh_small") is not None
     assert subscriptions.table.is_complete()
-    assert not await it.outbox.is_published("wh_large")
-    assert it.telemetry.counts["webhooks_refused_total"] == 1
-    it.outbox.put(webhook(id="wh_large"))
+    assert not await fixture.outbox.is_published("wh_large")
+    assert fixture.telemetry.counts["webhooks_refused_total"] == 1
+    fixture.outbox.put(webhook(id="wh_large"))
     await quiet()
-    assert it.subscriptions().find("wh_large") is not None
-    assert await it.outbox.is_published("wh_large")
+    assert fixture.subscriptions().find("wh_large") is not None
+    assert await fixture.outbox.is_published("wh_large")
 
 
-async def test_a_webhook_that_cannot_be_encoded_holds_no_other_up(it: PublisherFixture) -> None:
-    it.outbox.put(webhook(id="wh_odd", max_concurrency="many"))
-    it.outbox.put(webhook(id="wh_small"))
-    it.start()
+async def test_a_webhook_that_cannot_be_encoded_blocks_no_other(fixture: PublisherFixture) -> None:
+    fixture.outbox.put(webhook(id="wh_odd", max_concurrency="many"))
+    fixture.outbox.put(webhook(id="wh_small"))
+    fixture.start()
     await quiet()
-    assert it.subscriptions().find("wh_small") is not None
-    assert it.telemetry.counts["webhooks_refused_total"] == 1
+    assert fixture.subscriptions().find("wh_small") is not None
+    assert fixture.telemetry.counts["webhooks_refused_total"] == 1
 
 
-async def test_a_sentinel_of_nonsense_is_written_over_at_once(it: PublisherFixture) -> None:
-    it.outbox.put(webhook(id="wh_a"))
-    it.start()
+async def test_an_invalid_sentinel_is_overwritten_at_once(fixture: PublisherFixture) -> None:
+    fixture.outbox.put(webhook(id="wh_a"))
+    fixture.start()
     await quiet()
-    it.kafka.append(Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), b'{"incarnation": [], "live": Infinity}'))
-    it.read()
-    it.outbox.put(webhook(id="wh_b"))
+    fixture.kafka.append(Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), b'{"incarnation": [], "live": Infinity}'))
+    fixture.read()
+    fixture.outbox.put(webhook(id="wh_b"))
     await quiet()
-    assert it.names[-1] == SENTINEL_KEY
-    assert Sentinel.decode(it.topic[-1].value or b"") == Sentinel("first", 2, it.keys.ciphertext)
+    assert fixture.names[-1] == SENTINEL_KEY
+    assert Sentinel.decode(fixture.topic[-1].value or b"") == Sentinel("first", 2, fixture.keys.ciphertext)
 
 
 # -- keys ------------------------------------------------------------------------------------------------------
 
 
-async def test_with_the_wrong_encryption_keys_nothing_is_published(it: PublisherFixture) -> None:
-    it.keys.wrong = True
-    it.outbox.put(webhook(id="wh_a"))
-    it.start()
+async def test_with_the_wrong_encryption_keys_nothing_is_published(fixture: PublisherFixture) -> None:
+    fixture.keys.wrong = True
+    fixture.outbox.put(webhook(id="wh_a"))
+    fixture.start()
     await quiet()
-    assert it.topic == []
-    assert it.telemetry.told("encryption_keys_wrong") == 1
-    it.keys.wrong = False
-    await until(lambda: SENTINEL_KEY in it.names)
+    assert fixture.topic == []
+    assert fixture.telemetry.logged_count("encryption_keys_wrong") == 1
+    fixture.keys.wrong = False
+    await until(lambda: SENTINEL_KEY in fixture.names)
 
 
-async def test_the_sentinel_carries_the_encryption_check(it: PublisherFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_sentinel_carries_the_encryption_check(
+    fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(publish_module, "REPEAT_SENTINEL_SECONDS", 0)
-    it.outbox.put(webhook(id="wh_a"))
-    it.start()
+    fixture.outbox.put(webhook(id="wh_a"))
+    fixture.start()
     await quiet()
-    await it.keys.reencrypt()
-    it.outbox.put(webhook(id="wh_b"))
+    await fixture.keys.reencrypt()
+    fixture.outbox.put(webhook(id="wh_b"))
     await quiet()
-    assert Sentinel.decode(it.topic[-1].value or b"").check == it.keys.ciphertext
+    assert Sentinel.decode(fixture.topic[-1].value or b"").check == fixture.keys.ciphertext
 
 
-async def test_a_webhook_that_no_stage_would_take_is_not_counted(it: PublisherFixture) -> None:
-    """Its version comes from a clock that is days ahead: stages would wait for it for ever."""
-    ahead = int((it.clock.now() + timedelta(days=3)).timestamp() * 1000)
-    it.outbox.put(webhook(id="wh_ahead", version=1))
-    it.outbox.put(webhook(id="wh_a"))
-    it.outbox.set_version("wh_ahead", ahead)
-    it.start()
+async def test_a_webhook_that_stages_refuse_is_not_counted(fixture: PublisherFixture) -> None:
+    """Its version is from a clock days ahead, so stages refuse it."""
+    ahead = int((fixture.clock.now() + timedelta(days=3)).timestamp() * 1000)
+    fixture.outbox.put(webhook(id="wh_ahead", version=1))
+    fixture.outbox.put(webhook(id="wh_a"))
+    fixture.outbox.set_version("wh_ahead", ahead)
+    fixture.start()
     await quiet()
-    subscriptions = it.subscriptions()
+    subscriptions = fixture.subscriptions()
     assert subscriptions.find("wh_a") is not None
     assert subscriptions.table.is_complete()
-    assert it.telemetry.counts["webhooks_refused_total"] == 1
+    assert fixture.telemetry.counts["webhooks_refused_total"] == 1
 
 
-async def test_with_wrong_keys_the_lease_is_left_to_others(it: PublisherFixture) -> None:
-    it.keys.wrong = True
-    it.start()
+async def test_with_wrong_keys_the_lease_is_not_taken(fixture: PublisherFixture) -> None:
+    fixture.keys.wrong = True
+    fixture.start()
     await quiet()
-    assert await it.rival.renew()
+    assert await fixture.rival.renew()
 
 
 async def test_a_publisher_with_wrong_keys_releases_the_lease(
-    it: PublisherFixture, monkeypatch: pytest.MonkeyPatch
+    fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publish_module, "RENEW_EVERY_SECONDS", 0)
-    running = it.start()
-    await until(lambda: SENTINEL_KEY in it.names)
-    it.keys.wrong = True
+    running = fixture.start()
+    await until(lambda: SENTINEL_KEY in fixture.names)
+    fixture.keys.wrong = True
     with pytest.raises(LeaseLost, match="SCORM_WEBHOOKS_ENCRYPTION_KEYS"):
         await running
-    assert await it.rival.renew()
+    assert await fixture.rival.renew()

@@ -1,4 +1,4 @@
-"""What is held is sent on by its state: oldest first, as was chosen, and no more than the webhook takes."""
+"""Held deliveries are released oldest first, as chosen, and no faster than the endpoint responds."""
 
 import asyncio
 from collections.abc import Sequence
@@ -27,55 +27,55 @@ def events(count: int) -> list[Event]:
 
 
 async def hold_each(pipeline: Pipeline, webhooks: int, count: int) -> list[str]:
-    """So many webhooks that are paused, each with so many deliveries held; their ids."""
+    """Make paused webhooks with `count` held deliveries each; return their ids."""
     names = [f"wh_{number}" for number in range(webhooks)]
     for name in names:
         pause = Pause(f"pause_{name}", PauseReason.MANUAL)
         await pipeline.register(webhook(id=name, status=Status.PAUSED, pause=pause))
-    await pipeline.happen(*events(count))
+    await pipeline.fan_out_events(*events(count))
     return names
 
 
 async def hold(pipeline: Pipeline, count: int) -> None:
-    """So many deliveries, held for a paused webhook; the lower number is the older."""
+    """Hold `count` deliveries for a paused webhook, oldest first."""
     await pipeline.register(paused())
     for one in events(count):
-        await pipeline.happen(one)
+        await pipeline.fan_out_events(one)
         pipeline.clock.advance(1)
 
 
-async def drain(pipeline: Pipeline, cycles: int = 1) -> list[int]:
-    """How many left in each cycle."""
+async def release(pipeline: Pipeline, cycles: int = 1) -> list[int]:
+    """Number of deliveries released in each cycle."""
     left = []
     for _ in range(cycles):
-        left.append(await pipeline.drain.cycle())
+        left.append(await pipeline.release_held.cycle())
         await quiet()
     return left
 
 
 def states(pipeline: Pipeline) -> set[State]:
-    return {delivery_state.state for delivery_state in pipeline.recorder.delivery_states.values()}
+    return {one.state for one in pipeline.recorder.delivery_states.values()}
 
 
 async def test_nothing_leaves_while_the_webhook_is_paused(pipeline: Pipeline) -> None:
     await hold(pipeline, 3)
-    assert await drain(pipeline) == [0]
+    assert await release(pipeline) == [0]
     assert pipeline.sender.requests == []
 
 
-async def test_the_oldest_leave_first_under_their_old_numbers(pipeline: Pipeline) -> None:
+async def test_the_oldest_leave_first_with_their_attempt_number(pipeline: Pipeline) -> None:
     await hold(pipeline, 3)
     await pipeline.enable()
-    assert await drain(pipeline) == [3]
+    assert await release(pipeline) == [3]
     assert [request.headers["webhook-id"] for request in pipeline.sender.requests] == ["evt_0", "evt_1", "evt_2"]
     assert {request.headers["webhook-attempt"] for request in pipeline.sender.requests} == {"1"}
     assert states(pipeline) == {State.DELIVERED}
 
 
-async def test_the_room_grows_with_what_is_attempted(pipeline: Pipeline) -> None:
+async def test_the_room_grows_with_the_attempts(pipeline: Pipeline) -> None:
     await hold(pipeline, 60)
     await pipeline.enable()
-    assert await drain(pipeline, 4) == [FIRST_ROOM, 2 * FIRST_ROOM, 4 * FIRST_ROOM, 60 - 7 * FIRST_ROOM]
+    assert await release(pipeline, 4) == [FIRST_ROOM, 2 * FIRST_ROOM, 4 * FIRST_ROOM, 60 - 7 * FIRST_ROOM]
     assert states(pipeline) == {State.DELIVERED}
 
 
@@ -85,38 +85,38 @@ async def test_one_cycle_releases_for_several_webhooks(pipeline: Pipeline, monke
     names = await hold_each(pipeline, 5, FIRST_ROOM + 1)
     for name in names[:4]:
         await pipeline.enable(webhook_id=name)
-    assert await drain(pipeline, 3) == [4 * FIRST_ROOM, 4, 0]
+    assert await release(pipeline, 3) == [4 * FIRST_ROOM, 4, 0]
     left = {(one.webhook_id, one.state) for one in pipeline.recorder.delivery_states.values()}
     assert left == {*((name, State.DELIVERED) for name in names[:4]), (names[4], State.HELD)}
 
 
-async def test_no_more_than_there_is_room_for_is_under_way(pipeline: Pipeline) -> None:
-    pipeline.sender.put(URL, never)
+async def test_at_most_the_room_is_under_way(pipeline: Pipeline) -> None:
+    pipeline.sender.put(URL, hang)
     await hold(pipeline, 60)
     await pipeline.enable()
-    assert await drain(pipeline, 3) == [FIRST_ROOM, 0, 0]
-    # Whoever takes over knows what is under way already.
+    assert await release(pipeline, 3) == [FIRST_ROOM, 0, 0]
+    # The next process knows what is under way.
     await pipeline.crash()
     await quiet()
-    assert await drain(pipeline) == [0]
+    assert await release(pipeline) == [0]
 
 
 async def test_many_are_released_in_chunks(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release_held_module, "SMALLEST_CHUNK", 2)
     monkeypatch.setattr(release_held_module, "CHUNKS", 4)
-    bites: list[int] = []
+    chunks: list[int] = []
     produce = pipeline.kafka.produce
 
     async def counted(records: Sequence[Outgoing]) -> Sequence[datetime]:
         if records[0].topic == DELIVERIES:
-            bites.append(len(records))
+            chunks.append(len(records))
         return await produce(records)
 
     await hold(pipeline, FIRST_ROOM - 1)
     await pipeline.enable()
     monkeypatch.setattr(pipeline.kafka, "produce", counted)
-    assert await drain(pipeline) == [FIRST_ROOM - 1]
-    assert bites == [2, 2, 2, 1]
+    assert await release(pipeline) == [FIRST_ROOM - 1]
+    assert chunks == [2, 2, 2, 1]
     assert states(pipeline) == {State.DELIVERED}
 
 
@@ -135,7 +135,7 @@ async def test_the_chunks_of_all_webhooks_share_one_cycle(pipeline: Pipeline, mo
 
     with monkeypatch.context() as patched:
         patched.setattr(asyncio, "sleep", counted)
-        assert await pipeline.drain.cycle() == 3 * FIRST_ROOM
+        assert await pipeline.release_held.cycle() == 3 * FIRST_ROOM
     assert len([seconds for seconds in slept if seconds]) == 3 * (FIRST_ROOM - 1)
     assert sum(slept) <= release_held_module.CYCLE_SECONDS
 
@@ -143,13 +143,13 @@ async def test_the_chunks_of_all_webhooks_share_one_cycle(pipeline: Pipeline, mo
 async def test_the_release_rate_is_a_limit(pipeline: Pipeline) -> None:
     await hold(pipeline, RELEASE_RATE)
     await pipeline.enable()
-    left = await drain(pipeline, 12)
-    assert sum(left) == RELEASE_RATE // 2  # what half a second left unused
+    left = await release(pipeline, 12)
+    assert sum(left) == RELEASE_RATE // 2  # the unused rate of half a second
     pipeline.clock.advance(0.1)
-    assert sum(await drain(pipeline, 2)) == pytest.approx(RELEASE_RATE // 10, abs=1)
+    assert sum(await release(pipeline, 2)) == pytest.approx(RELEASE_RATE // 10, abs=1)
 
 
-async def never(request: Request) -> Response:
+async def hang(request: Request) -> Response:
     await asyncio.Event().wait()
     return Response(200, {})
 
@@ -162,27 +162,27 @@ async def never(request: Request) -> Response:
         (HeldChoice.DISCARD, State.DISCARDED, 0),
     ],
 )
-async def test_what_was_chosen_holds_for_late_arrivals_too(
+async def test_the_choice_applies_to_late_arrivals(
     pipeline: Pipeline, choice: HeldChoice, state: State, sent: int
 ) -> None:
     await hold(pipeline, 3)
     late = pipeline.deliveries("deliveries.held")[0]
     await pipeline.enable(choice)
     await pipeline.put("deliveries.held", late._replace(event_id="evt_late"))
-    await drain(pipeline)
+    await release(pipeline)
     assert states(pipeline) == {state}
     assert len(pipeline.recorder.delivery_states) == 4
     assert len(pipeline.sender.requests) == sent
 
 
-async def test_what_is_kept_is_a_dead_letter_that_can_be_sent_again(pipeline: Pipeline) -> None:
+async def test_a_kept_delivery_is_a_dead_letter_that_can_be_replayed(pipeline: Pipeline) -> None:
     await hold(pipeline, 1)
     await pipeline.enable(HeldChoice.KEEP)
-    await drain(pipeline)
-    (letter,) = pipeline.letters()
-    assert (letter.reason, letter.delivery.event_id) == (DeathReason.KEPT, "evt_0")
-    assert await pipeline.replays.replay(DeliveryFilter(state=State.DEAD)) == [letter.delivery.id]
-    await drain(pipeline)
+    await release(pipeline)
+    (dead,) = pipeline.dead_letters()
+    assert (dead.reason, dead.delivery.event_id) == (DeathReason.KEPT, "evt_0")
+    assert await pipeline.replays.replay(DeliveryFilter(state=State.DEAD)) == [dead.delivery.id]
+    await release(pipeline)
     assert pipeline.delivery_state().state is State.DELIVERED
     assert pipeline.delivery_state().generation == 2
     assert [one.trigger for one in pipeline.deliveries(DELIVERIES)][-1] is Trigger.MANUAL
@@ -192,65 +192,61 @@ async def test_what_is_kept_is_a_dead_letter_that_can_be_sent_again(pipeline: Pi
 async def test_kept_and_discarded_deliveries_ignore_the_pace(pipeline: Pipeline, choice: HeldChoice) -> None:
     await hold(pipeline, 50)
     await pipeline.enable(choice)
-    assert await drain(pipeline, 3) == [8, 16, 26]
+    assert await release(pipeline, 3) == [8, 16, 26]
 
 
-async def test_what_a_deleted_webhook_was_owed_becomes_dead_letters(pipeline: Pipeline) -> None:
+async def test_held_deliveries_of_a_deleted_webhook_are_dead_letters(pipeline: Pipeline) -> None:
     await hold(pipeline, 2)
     await pipeline.remove("wh_crm")
-    await drain(pipeline)
-    assert [letter.reason for letter in pipeline.letters()] == [DeathReason.DELETED] * 2
+    await release(pipeline)
+    assert [dead.reason for dead in pipeline.dead_letters()] == [DeathReason.DELETED] * 2
 
 
-async def test_a_second_pause_stops_the_flow_and_loses_nothing(pipeline: Pipeline) -> None:
+async def test_a_second_pause_stops_releases_and_loses_nothing(pipeline: Pipeline) -> None:
     await hold(pipeline, 40)
     await pipeline.enable()
-    await drain(pipeline)
+    await release(pipeline)
     await pipeline.register(paused())
-    assert await drain(pipeline) == [0]
+    assert await release(pipeline) == [0]
     await pipeline.enable()
-    await drain(pipeline, 4)
+    await release(pipeline, 4)
     assert states(pipeline) == {State.DELIVERED}
     assert set(pipeline.sent().values()) == {1}
 
 
-async def test_what_is_held_again_waits_longer_each_time(pipeline: Pipeline) -> None:
-    pipeline.sender.put(URL, never)
+async def test_each_new_hold_makes_the_next_release_later(pipeline: Pipeline) -> None:
+    pipeline.sender.put(URL, hang)
     await pipeline.register(webhook())
-    await pipeline.happen(*events(30))
-    # Nobody answered for half a minute: what stands in its line would wait too long.
+    await pipeline.fan_out_events(*events(30))
+    # No response for nine seconds: the queue of this endpoint would wait too long.
     pipeline.clock.advance(9)
     pipeline.slots.maintain()
     await quiet()
-    held = [
-        delivery_state
-        for delivery_state in pipeline.recorder.delivery_states.values()
-        if delivery_state.state is State.HELD
-    ]
+    held = [one for one in pipeline.recorder.delivery_states.values() if one.state is State.HELD]
     assert held
-    assert {delivery_state.reason for delivery_state in held} == {"busy"}
-    first, *rest = await drain(pipeline, 5)
+    assert {one.reason for one in held} == {"busy"}
+    first, *rest = await release(pipeline, 5)
     assert first > 0
     assert rest == [0, 0, 0, 0]
     pipeline.clock.advance(1.1)
-    assert sum(await drain(pipeline, 3)) > 0
+    assert sum(await release(pipeline, 3)) > 0
 
 
-async def test_a_database_that_is_away_is_waited_for(pipeline: Pipeline) -> None:
+async def test_releases_continue_after_a_database_outage(pipeline: Pipeline) -> None:
     await hold(pipeline, 3)
     await pipeline.enable()
     pipeline.recorder.away = True
     with pytest.raises(Unavailable):
-        await pipeline.drain.cycle()
+        await pipeline.release_held.cycle()
     pipeline.recorder.away = False
-    assert await drain(pipeline) == [3]
+    assert await release(pipeline) == [3]
 
 
 async def test_a_delivery_that_kafka_refuses_is_a_dead_letter(pipeline: Pipeline) -> None:
     await hold(pipeline, 3)
     pipeline.kafka.most_bytes[DELIVERIES] = 10
     await pipeline.enable()
-    assert await drain(pipeline) == [3]
+    assert await release(pipeline) == [3]
     assert states(pipeline) == {State.DEAD}
-    reasons = {delivery_state.reason for delivery_state in pipeline.recorder.delivery_states.values()}
+    reasons = {one.reason for one in pipeline.recorder.delivery_states.values()}
     assert reasons == {"refused"}

@@ -1,4 +1,4 @@
-"""Coroutines wait for their slot, and nobody's end costs the others one."""
+"""Coroutines wait for slots; a slot is never lost when one of them ends."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,27 +13,27 @@ from streams.core.slots import Slots
 from streams.stages.limiting.slot_limiter import EndpointBusy, SlotLimiter
 
 
-class Waiters:
-    """Coroutines that hold a slot until they are told to leave."""
+class LimiterFixture:
+    """Coroutines that hold a slot until `leave`."""
 
     def __init__(self, total: int) -> None:
-        # One more: the last one is kept for tests.
+        # One more: the last slot is for tests.
         self.now = 0.0
         self.limiter = SlotLimiter(Slots(total + 1), lambda: self.now)
         self.inside: list[str] = []
-        self.sent_away: list[str] = []
+        self.shed: list[str] = []
         self._leave: dict[str, asyncio.Event] = {}
 
-    def come(
+    def enter(
         self, name: str, webhook: str = "wh_crm", cap: int = 8, priority: Priority = Priority.FIRST
     ) -> asyncio.Task[None]:
-        return asyncio.create_task(self._stay(name, webhook, cap, priority))
+        return asyncio.create_task(self._hold(name, webhook, cap, priority))
 
     async def leave(self, name: str) -> None:
         self._leave[name].set()
         await quiet()
 
-    async def _stay(self, name: str, webhook: str, cap: int, priority: Priority) -> None:
+    async def _hold(self, name: str, webhook: str, cap: int, priority: Priority) -> None:
         self._leave[name] = asyncio.Event()
         try:
             with await self.limiter.acquire(webhook, priority, cap) as turn:
@@ -44,36 +44,36 @@ class Waiters:
                 finally:
                     self.inside.remove(name)
         except EndpointBusy:
-            self.sent_away.append(name)
+            self.shed.append(name)
 
 
 @asynccontextmanager
-async def waiters(total: int = 2) -> AsyncIterator[Waiters]:
-    yield Waiters(total)
+async def limiter_fixture(total: int = 2) -> AsyncIterator[LimiterFixture]:
+    yield LimiterFixture(total)
     await cancel_others()
 
 
-async def test_as_many_are_inside_as_there_are_slots() -> None:
-    async with waiters(total=2) as crowd:
-        # One that answered already: an unknown one may take half of the slots only.
-        crowd.come("first")
+async def test_the_number_of_slots_limits_the_holders() -> None:
+    async with limiter_fixture(total=2) as fixture:
+        # Make the endpoint healthy: a new one may use half of the slots only.
+        fixture.enter("first")
         await quiet()
-        await crowd.leave("first")
+        await fixture.leave("first")
         for name in "abc":
-            crowd.come(name)
+            fixture.enter(name)
         await quiet()
-        assert crowd.inside == ["a", "b"]
-        await crowd.leave("a")
-        assert crowd.inside == ["b", "c"]
+        assert fixture.inside == ["a", "b"]
+        await fixture.leave("a")
+        assert fixture.inside == ["b", "c"]
 
 
 async def test_no_webhook_has_more_than_its_cap() -> None:
-    async with waiters(total=8) as crowd:
+    async with limiter_fixture(total=8) as fixture:
         for name in "abc":
-            crowd.come(name, "wh_slow", cap=2)
-        crowd.come("d", "wh_quick")
+            fixture.enter(name, "wh_slow", cap=2)
+        fixture.enter("d", "wh_quick")
         await quiet()
-        assert crowd.inside == ["a", "b", "d"]
+        assert fixture.inside == ["a", "b", "d"]
 
 
 async def test_a_slot_comes_back_when_its_holder_fails() -> None:
@@ -86,84 +86,84 @@ async def test_a_slot_comes_back_when_its_holder_fails() -> None:
 
 
 async def test_a_slot_comes_back_when_its_holder_is_cancelled() -> None:
-    async with waiters(total=1) as crowd:
-        first = crowd.come("a")
-        crowd.come("b")
+    async with limiter_fixture(total=1) as fixture:
+        first = fixture.enter("a")
+        fixture.enter("b")
         await quiet()
         first.cancel()
         await quiet()
-        assert crowd.inside == ["b"]
+        assert fixture.inside == ["b"]
 
 
-async def test_who_gives_up_waiting_keeps_nobody_else_waiting() -> None:
-    async with waiters(total=1) as crowd:
-        crowd.come("a")
-        impatient = crowd.come("b")
-        crowd.come("c")
+async def test_a_cancelled_waiter_does_not_block_the_next() -> None:
+    async with limiter_fixture(total=1) as fixture:
+        fixture.enter("a")
+        cancelled = fixture.enter("b")
+        fixture.enter("c")
         await quiet()
-        impatient.cancel()
-        await crowd.leave("a")
-        assert crowd.inside == ["c"]
+        cancelled.cancel()
+        await fixture.leave("a")
+        assert fixture.inside == ["c"]
 
 
 async def test_a_cancelled_waiter_gives_its_slot_back() -> None:
-    async with waiters(total=1) as crowd:
-        with await crowd.limiter.acquire("wh_crm", Priority.FIRST, 8):
-            unlucky = crowd.come("a")
-            crowd.come("b")
+    async with limiter_fixture(total=1) as fixture:
+        with await fixture.limiter.acquire("wh_crm", Priority.FIRST, 8):
+            cancelled = fixture.enter("a")
+            fixture.enter("b")
             await quiet()
-        # Its turn was granted just now, and it has not woken up yet.
-        unlucky.cancel()
+        # Its slot is granted, and it has not run yet.
+        cancelled.cancel()
         await quiet()
-        assert crowd.inside == ["b"]
+        assert fixture.inside == ["b"]
 
 
-async def test_after_the_close_nobody_who_waits_gets_a_slot() -> None:
-    async with waiters(total=1) as crowd:
-        crowd.come("a")
-        waiting = crowd.come("b")
+async def test_after_close_no_waiter_gets_a_slot() -> None:
+    async with limiter_fixture(total=1) as fixture:
+        fixture.enter("a")
+        waiting = fixture.enter("b")
         await quiet()
-        crowd.limiter.close()
-        await crowd.leave("a")
+        fixture.limiter.close()
+        await fixture.leave("a")
         assert isinstance(waiting.exception(), Abandoned)
-        assert crowd.inside == []
+        assert fixture.inside == []
 
 
-async def test_after_the_close_nobody_who_asks_waits() -> None:
-    async with waiters(total=1) as crowd:
-        crowd.limiter.close()
-        late = crowd.come("a")
+async def test_after_close_a_new_waiter_fails_at_once() -> None:
+    async with limiter_fixture(total=1) as fixture:
+        fixture.limiter.close()
+        late = fixture.enter("a")
         await quiet()
         assert isinstance(late.exception(), Abandoned)
 
 
-async def test_who_is_inside_finishes_after_the_close() -> None:
-    async with waiters(total=1) as crowd:
-        first = crowd.come("a")
+async def test_after_close_a_holder_may_finish() -> None:
+    async with limiter_fixture(total=1) as fixture:
+        first = fixture.enter("a")
         await quiet()
-        crowd.limiter.close()
-        await crowd.leave("a")
+        fixture.limiter.close()
+        await fixture.leave("a")
         assert first.done()
         assert not first.cancelled()
 
 
 async def test_waiters_that_would_wait_too_long_are_shed() -> None:
-    async with waiters(total=8) as crowd:
+    async with limiter_fixture(total=8) as fixture:
         for name in "abcd":
-            crowd.come(name, cap=1)
+            fixture.enter(name, cap=1)
         await quiet()
-        crowd.now = 4.0
-        crowd.limiter.maintain()
+        fixture.now = 4.0
+        fixture.limiter.maintain()
         await quiet()
-        assert (crowd.inside, crowd.sent_away) == (["a"], ["d", "c"])
-        await crowd.leave("a")
-        assert crowd.inside == ["b"]
+        assert (fixture.inside, fixture.shed) == (["a"], ["d", "c"])
+        await fixture.leave("a")
+        assert fixture.inside == ["b"]
 
 
-async def test_a_test_goes_in_while_everybody_else_waits() -> None:
-    async with waiters(total=1) as crowd:
+async def test_a_test_gets_a_slot_while_others_wait() -> None:
+    async with limiter_fixture(total=1) as fixture:
         for name in "ab":
-            crowd.come(name)
-        crowd.come("test", "wh_crm/test", priority=Priority.TEST)
+            fixture.enter(name)
+        fixture.enter("test", "wh_crm/test", priority=Priority.TEST)
         await quiet()
-        assert crowd.inside == ["a", "test"]
+        assert fixture.inside == ["a", "test"]

@@ -1,4 +1,4 @@
-"""What is read is stored in order, attempts first, deliveries after a moment and never too late."""
+"""Records leave the buffer in order: attempts first, deliveries after a short wait."""
 
 from datetime import timedelta
 from typing import cast
@@ -21,7 +21,7 @@ TOPICS = (ATTEMPTS, DELIVERIES)
 
 
 class PausingConsumer:
-    """Of a `RecordConsumer`, which partitions stand still."""
+    """The part of a `RecordConsumer` that pauses partitions."""
 
     def __init__(self) -> None:
         self.paused: set[Partition] = set()
@@ -29,8 +29,8 @@ class PausingConsumer:
         self.resume = self.paused.discard
 
 
-class Reading:
-    """Two partitions of each topic, and what was taken of them."""
+class BufferFixture:
+    """A write buffer with two partitions of each topic."""
 
     def __init__(self) -> None:
         self.consumer = PausingConsumer()
@@ -51,94 +51,94 @@ class Reading:
 
 
 def test_deliveries_wait_for_their_attempts() -> None:
-    it = Reading()
-    it.add(DELIVERIES, 1, now=0)
-    it.add(ATTEMPTS, 1, now=0.1)
-    assert it.take(now=0.1) == [ATTEMPTS]
-    assert it.take(now=0.1) == []
-    assert it.buffer.next_at() == LINGER_SECONDS
-    assert it.take(now=LINGER_SECONDS) == [DELIVERIES]
-    assert it.buffer.next_at() is None
+    fixture = BufferFixture()
+    fixture.add(DELIVERIES, 1, now=0)
+    fixture.add(ATTEMPTS, 1, now=0.1)
+    assert fixture.take(now=0.1) == [ATTEMPTS]
+    assert fixture.take(now=0.1) == []
+    assert fixture.buffer.next_at() == LINGER_SECONDS
+    assert fixture.take(now=LINGER_SECONDS) == [DELIVERIES]
+    assert fixture.buffer.next_at() is None
 
 
 def test_many_attempts_limit_the_deliveries_taken() -> None:
-    it = Reading()
-    it.add(DELIVERIES, 3 * BUSY_RECORDS, now=0)
-    it.add(ATTEMPTS, BUSY_RECORDS, now=2)
-    assert it.take(now=2) == [ATTEMPTS] * BUSY_RECORDS + [DELIVERIES] * BUSY_RECORDS
-    assert it.take(now=2) == []
-    it.add(ATTEMPTS, 5, now=2.5)
-    assert it.take(now=2.5) == [ATTEMPTS] * 5 + [DELIVERIES] * 5
-    assert it.buffer.next_at() == 2 + LINGER_SECONDS
-    assert it.take(now=2 + LINGER_SECONDS) == [DELIVERIES] * (2 * BUSY_RECORDS - 5)
+    fixture = BufferFixture()
+    fixture.add(DELIVERIES, 3 * BUSY_RECORDS, now=0)
+    fixture.add(ATTEMPTS, BUSY_RECORDS, now=2)
+    assert fixture.take(now=2) == [ATTEMPTS] * BUSY_RECORDS + [DELIVERIES] * BUSY_RECORDS
+    assert fixture.take(now=2) == []
+    fixture.add(ATTEMPTS, 5, now=2.5)
+    assert fixture.take(now=2.5) == [ATTEMPTS] * 5 + [DELIVERIES] * 5
+    assert fixture.buffer.next_at() == 2 + LINGER_SECONDS
+    assert fixture.take(now=2 + LINGER_SECONDS) == [DELIVERIES] * (2 * BUSY_RECORDS - 5)
 
 
-def test_a_few_attempts_hold_no_delivery_up() -> None:
-    it = Reading()
-    it.add(DELIVERIES, 500, now=0)
-    it.add(ATTEMPTS, 1, now=LINGER_SECONDS)
-    assert it.take(now=LINGER_SECONDS) == [ATTEMPTS] + [DELIVERIES] * 500
+def test_a_few_attempts_do_not_block_deliveries() -> None:
+    fixture = BufferFixture()
+    fixture.add(DELIVERIES, 500, now=0)
+    fixture.add(ATTEMPTS, 1, now=LINGER_SECONDS)
+    assert fixture.take(now=LINGER_SECONDS) == [ATTEMPTS] + [DELIVERIES] * 500
 
 
 def test_overdue_deliveries_are_taken_among_many_attempts() -> None:
-    it = Reading()
-    it.add(DELIVERIES, 300, now=0)
-    it.add(ATTEMPTS, BUSY_RECORDS, now=LONGEST_WAIT_SECONDS + 0.5)
-    assert it.take(now=LONGEST_WAIT_SECONDS + 0.5) == [ATTEMPTS] * BUSY_RECORDS + [DELIVERIES] * BUSY_RECORDS
-    assert it.buffer.next_at() == LINGER_SECONDS + LONGEST_WAIT_SECONDS
-    assert it.take(now=LINGER_SECONDS + LONGEST_WAIT_SECONDS) == [DELIVERIES] * 200
+    fixture = BufferFixture()
+    fixture.add(DELIVERIES, 300, now=0)
+    fixture.add(ATTEMPTS, BUSY_RECORDS, now=LONGEST_WAIT_SECONDS + 0.5)
+    assert fixture.take(now=LONGEST_WAIT_SECONDS + 0.5) == [ATTEMPTS] * BUSY_RECORDS + [DELIVERIES] * BUSY_RECORDS
+    assert fixture.buffer.next_at() == LINGER_SECONDS + LONGEST_WAIT_SECONDS
+    assert fixture.take(now=LINGER_SECONDS + LONGEST_WAIT_SECONDS) == [DELIVERIES] * 200
 
 
 def test_a_backlog_of_old_deliveries_does_not_linger() -> None:
-    it = Reading()
-    it.add(DELIVERIES, 3, now=60, age=LINGER_SECONDS)
-    assert it.take(now=60) == [DELIVERIES] * 3
+    fixture = BufferFixture()
+    fixture.add(DELIVERIES, 3, now=60, age=LINGER_SECONDS)
+    assert fixture.take(now=60) == [DELIVERIES] * 3
 
 
 def test_deliveries_behind_attempts_wait_until_overdue() -> None:
-    it = Reading()
-    it.add(DELIVERIES, 10, now=0)
-    it.add(ATTEMPTS, 40, now=0)
-    assert it.take(now=LONGEST_WAIT_SECONDS, most=10) == [ATTEMPTS] * 10
-    assert it.take(now=LINGER_SECONDS + LONGEST_WAIT_SECONDS, most=10) == [ATTEMPTS] * 5 + [DELIVERIES] * 5
+    fixture = BufferFixture()
+    fixture.add(DELIVERIES, 10, now=0)
+    fixture.add(ATTEMPTS, 40, now=0)
+    assert fixture.take(now=LONGEST_WAIT_SECONDS, most=10) == [ATTEMPTS] * 10
+    assert fixture.take(now=LINGER_SECONDS + LONGEST_WAIT_SECONDS, most=10) == [ATTEMPTS] * 5 + [DELIVERIES] * 5
 
 
 def test_a_closed_buffer_empties_and_accepts_nothing() -> None:
-    it = Reading()
-    it.add(DELIVERIES, 2, now=0)
-    it.buffer.close()
-    it.add(DELIVERIES, 1, now=0)
-    assert it.take(now=0) == [DELIVERIES] * 2
+    fixture = BufferFixture()
+    fixture.add(DELIVERIES, 2, now=0)
+    fixture.buffer.close()
+    fixture.add(DELIVERIES, 1, now=0)
+    assert fixture.take(now=0) == [DELIVERIES] * 2
 
 
 def test_a_full_queue_pauses_its_topics_until_half_is_taken() -> None:
-    it = Reading()
-    it.add(DELIVERIES, HIGH_WATER, now=0)
-    assert it.consumer.paused == {Partition(DELIVERIES, 0), Partition(DELIVERIES, 1)}
-    it.take(now=LINGER_SECONDS, most=HIGH_WATER // 2)
-    assert it.consumer.paused == set()
+    fixture = BufferFixture()
+    fixture.add(DELIVERIES, HIGH_WATER, now=0)
+    assert fixture.consumer.paused == {Partition(DELIVERIES, 0), Partition(DELIVERIES, 1)}
+    fixture.take(now=LINGER_SECONDS, most=HIGH_WATER // 2)
+    assert fixture.consumer.paused == set()
 
 
-def test_of_a_partition_that_is_forgotten_nothing_is_taken() -> None:
-    it = Reading()
+def test_nothing_is_taken_of_a_forgotten_partition() -> None:
+    fixture = BufferFixture()
     for number in (0, 1):
-        it.add(ATTEMPTS, 1, now=0, number=number)
-        it.add(DELIVERIES, 1, now=0, number=number)
-    it.buffer.forget([Partition(ATTEMPTS, 0), Partition(DELIVERIES, 0)])
-    assert {record.partition.number for record in it.buffer.take(1000, now=LINGER_SECONDS)} == {1}
+        fixture.add(ATTEMPTS, 1, now=0, number=number)
+        fixture.add(DELIVERIES, 1, now=0, number=number)
+    fixture.buffer.forget([Partition(ATTEMPTS, 0), Partition(DELIVERIES, 0)])
+    assert {record.partition.number for record in fixture.buffer.take(1000, now=LINGER_SECONDS)} == {1}
 
 
 @given(st.lists(st.tuples(st.sampled_from(TOPICS), st.integers(0, 1), st.integers(1, 150), st.integers(0, 400))))
 def test_every_record_leaves_once_and_each_partition_in_order(
     steps: list[tuple[str, int, int, int]],
 ) -> None:
-    it = Reading()
+    fixture = BufferFixture()
     taken: list[Record] = []
     for second, (topic, number, count, most) in enumerate(steps):
-        it.add(topic, count, second, number)
-        taken += it.buffer.take(most, second)
-    it.buffer.close()
-    taken += it.buffer.take(HIGH_WATER, len(steps))
+        fixture.add(topic, count, second, number)
+        taken += fixture.buffer.take(most, second)
+    fixture.buffer.close()
+    taken += fixture.buffer.take(HIGH_WATER, len(steps))
     assert sorted(record.offset for record in taken) == list(range(sum(step[2] for step in steps)))
     for partition in {record.partition for record in taken}:
         offsets = [record.offset for record in taken if record.partition == partition]

@@ -1,6 +1,6 @@
-"""Python reads this when it starts with this folder on its path: then a stage's clock is off by `WRONG_CLOCK_SECONDS`.
+"""Python imports this at start from its path: it shifts a stage's clock by `WRONG_CLOCK_SECONDS`.
 
-A library that lies to the whole process would stop librdkafka, which waits until absolute times.
+A shift for the whole process would stop librdkafka, which waits until absolute times.
 """
 
 import os
@@ -12,7 +12,7 @@ OFFSET = timedelta(seconds=float(os.environ["WRONG_CLOCK_SECONDS"]))
 
 
 class WrongDatetime(datetime):
-    """Right but for what time it is now."""
+    """A `datetime` whose `now` is shifted."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> "WrongDatetime":

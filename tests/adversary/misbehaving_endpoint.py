@@ -1,4 +1,4 @@
-"""Endpoints of a hostile customer, each on a raw socket of 127.0.0.1: what they answer, and how they refuse to."""
+"""Misbehaving endpoints, each on a raw socket of 127.0.0.1."""
 
 import contextlib
 import gzip
@@ -16,13 +16,13 @@ INTERIM_ANSWERS = 20_000
 
 @dataclass
 class Connection:
-    """One connection of the platform; `stopped` is set when the endpoint closes."""
+    """One connection of our sender; `stopped` is set when the endpoint closes."""
 
     socket: socket.socket
     stopped: threading.Event
 
     def read_request(self) -> bytes:
-        """The request's bytes, head and body."""
+        """Read the request, head and body."""
         received = bytearray()
         while b"\r\n\r\n" not in received:
             received += self._read()
@@ -53,8 +53,8 @@ Behaviour = Callable[[Connection], None]
 
 
 @dataclass
-class HostileEndpoint:
-    """Where it listens, and how many connections it accepted."""
+class MisbehavingEndpoint:
+    """Its address, and the number of accepted connections."""
 
     port: int = 0
     connections: int = 0
@@ -64,14 +64,14 @@ class HostileEndpoint:
 
 
 @contextlib.contextmanager
-def listening(behave: Behaviour) -> Iterator[HostileEndpoint]:
-    """An endpoint that does the same to each connection, then closes it."""
-    endpoint, stopped = HostileEndpoint(), threading.Event()
+def listening(behave: Behaviour) -> Iterator[MisbehavingEndpoint]:
+    """An endpoint that treats each connection the same and closes it."""
+    endpoint, stopped = MisbehavingEndpoint(), threading.Event()
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             endpoint.connections += 1
-            # The platform may close a connection at any time.
+            # The sender may close a connection at any time.
             with contextlib.suppress(OSError):
                 behave(Connection(self.request, stopped))
 
@@ -92,8 +92,8 @@ def listening(behave: Behaviour) -> Iterator[HostileEndpoint]:
 
 
 @contextlib.contextmanager
-def never_accepting() -> Iterator[HostileEndpoint]:
-    """An endpoint whose queue of new connections is full: no connection to it opens."""
+def never_accepting() -> Iterator[MisbehavingEndpoint]:
+    """An endpoint with a full accept queue: no connection opens."""
     with contextlib.ExitStack() as opened:
         server = opened.enter_context(socket.socket())
         server.bind(("127.0.0.1", 0))
@@ -102,7 +102,7 @@ def never_accepting() -> Iterator[HostileEndpoint]:
             waiting = opened.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(server.getsockname())
-        yield HostileEndpoint(server.getsockname()[1])
+        yield MisbehavingEndpoint(server.getsockname()[1])
 
 
 # -- time ----------------------------------------------------------------------------------------------------------
@@ -117,8 +117,8 @@ def reads_and_is_silent(connection: Connection) -> None:
     connection.hang()
 
 
-def drips_its_answer(connection: Connection) -> None:
-    """One byte a second."""
+def drips_its_response(connection: Connection) -> None:
+    """Send one byte a second."""
     connection.read_request()
     connection.send(OK, b"Content-Length: 1000\r\n\r\n")
     while not connection.stopped.wait(1):
@@ -126,7 +126,7 @@ def drips_its_answer(connection: Connection) -> None:
 
 
 def drips_its_headers(connection: Connection) -> None:
-    """One line a second."""
+    """Send one line a second."""
     connection.read_request()
     connection.send(OK)
     while not connection.stopped.wait(1):
@@ -136,31 +136,31 @@ def drips_its_headers(connection: Connection) -> None:
 # -- size ----------------------------------------------------------------------------------------------------------
 
 
-def answers_100_megabytes(connection: Connection) -> None:
+def sends_100_megabytes(connection: Connection) -> None:
     connection.read_request()
     connection.send(OK, b"Content-Length: %d\r\n\r\n" % HUGE_BYTES, *[PART] * (HUGE_BYTES // len(PART)))
 
 
-def answers_without_end(connection: Connection) -> None:
-    """In chunks of one byte."""
+def sends_without_end(connection: Connection) -> None:
+    """Send chunks of one byte."""
     connection.read_request()
     connection.send(OK, b"Transfer-Encoding: chunked\r\n\r\n")
     while not connection.stopped.is_set():
         connection.send(b"1\r\nx\r\n" * 10_000)
 
 
-def answers_a_gzip_bomb(connection: Connection) -> None:
+def sends_a_gzip_bomb(connection: Connection) -> None:
     connection.read_request()
     bomb = _gzip_bomb()
     connection.send(OK, b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb), bomb)
 
 
 def _gzip_bomb() -> bytes:
-    """A thousand times its size when it is unpacked."""
+    """Expands to a thousand times its size."""
     return gzip.compress(bytes(10_000_000), 1)
 
 
-def answers_a_megabyte_of_headers(connection: Connection) -> None:
+def sends_a_megabyte_of_headers(connection: Connection) -> None:
     connection.read_request()
     connection.send(OK, b"X: " + b"y" * 1_000_000 + b"\r\n\r\n")
 
@@ -171,7 +171,7 @@ def sets_many_cookies(connection: Connection) -> None:
     connection.send(OK, b"".join(cookies), b"Content-Length: 0\r\n\r\n")
 
 
-def floods_with_interim_answers(connection: Connection) -> None:
+def sends_many_interim_responses(connection: Connection) -> None:
     connection.read_request()
     connection.send(
         b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * INTERIM_ANSWERS, OK, b"Content-Length: 0\r\n\r\n"
@@ -185,18 +185,18 @@ def closes_at_once(connection: Connection) -> None:
     pass
 
 
-def closes_in_its_answer(connection: Connection) -> None:
+def closes_in_its_response(connection: Connection) -> None:
     connection.read_request()
     connection.send(OK, b"Content-Length: 1000\r\n\r\nhalf")
 
 
-def answers_before_the_request(connection: Connection) -> None:
+def responds_before_the_request(connection: Connection) -> None:
     connection.send(OK, b"Content-Length: 2\r\n\r\nok" * 3)
     connection.hang()
 
 
-def answers_twice(connection: Connection) -> None:
-    """Each second answer could be taken for that of the next request."""
+def responds_twice(connection: Connection) -> None:
+    """The second response could be mistaken for that of the next request."""
     while True:
         connection.read_request()
         connection.send((OK + b"Content-Length: 2\r\n\r\nok") * 2)
@@ -206,7 +206,7 @@ def answers_twice(connection: Connection) -> None:
 
 
 def responses(response: bytes) -> Behaviour:
-    """The same bytes to each request."""
+    """Send the same bytes to each request."""
 
     def behave(connection: Connection) -> None:
         connection.read_request()

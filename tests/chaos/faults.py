@@ -1,4 +1,4 @@
-"""Records that a stranger writes to every topic, and settings that are wrong, while stages are killed."""
+"""Invalid records on every topic, wrong settings and missing resources."""
 
 import resource
 import threading
@@ -11,7 +11,7 @@ import psycopg
 from confluent_kafka import Producer
 
 from builders import attempt, dead_letter, delivery
-from chaos.kills import to_invalid_record
+from chaos.kills import invalid_count
 from chaos.scenario import ScenarioRun
 from e2e.system import System, until
 from real.strange_producer import produce_strange_records
@@ -20,7 +20,7 @@ from streams.adapters.encryption import generate_key
 
 CODEC = AvroCodec()
 WRITE_EVERY_SECONDS = 0.2
-# Nothing that a stage could take for one of ours: what becomes of it is not the checker's to know.
+# Nothing that a stage could accept: the checker would not expect it.
 ANYWHERE = (b"", b"junk", b"\xc3\x01", b"[" * 100_000, bytes(900_000), CODEC.encode(delivery())[:-3])
 DELIVERIES = (
     *ANYWHERE,
@@ -29,7 +29,7 @@ DELIVERIES = (
     CODEC.encode(delivery(body=bytes(200_000))),
     CODEC.encode(attempt()),
 )
-HOSTILE = {
+INVALID = {
     "deliveries": DELIVERIES,
     "deliveries.retry.1s": DELIVERIES,
     "delivery-attempts": (*ANYWHERE, CODEC.encode(attempt(number=2**62)), CODEC.encode(attempt(tier="9999999d"))),
@@ -40,27 +40,27 @@ HOSTILE = {
 
 
 def records(scenario_run: ScenarioRun, times: int) -> None:
-    """One event in fifty is hostile, and so are records of every other topic; each stage is killed meanwhile."""
+    """Write invalid events and invalid records to every other topic, while each stage is killed."""
     loaded = scenario_run.loaded
     produce_strange_records(loaded.kafka.bootstrap, f"{loaded.prefix}session-events")
-    with stranger(scenario_run) as written:
+    with invalid_records(scenario_run) as written:
         for stage in ("fan-out", "deliver", "record") * times:
             scenario_run.kill(stage)
-        until(lambda: loaded.load.poisoned >= 5 and len(written) >= 20, 60, "some hostile records")
+        until(lambda: loaded.load.invalid_written >= 5 and len(written) >= 20, 60, "some invalid records")
     scenario_run.end()
-    until(lambda: to_invalid_record(scenario_run) >= loaded.load.poisoned, 60, "all of it parked")
+    until(lambda: invalid_count(scenario_run) >= loaded.load.invalid_written, 60, "all stored as invalid")
 
 
 @contextmanager
-def stranger(scenario_run: ScenarioRun) -> Iterator[list[str]]:
-    """Writes a hostile record now and then; the topics of those that were taken."""
+def invalid_records(scenario_run: ScenarioRun) -> Iterator[list[str]]:
+    """Write invalid records in a thread; yields the list of their topics."""
     loaded, enough, written = scenario_run.loaded, threading.Event(), list[str]()
     producer = Producer({"bootstrap.servers": loaded.kafka.bootstrap, "message.max.bytes": 10**7, "log_level": 2})
 
     def write() -> None:
         while not enough.wait(WRITE_EVERY_SECONDS):
-            topic = scenario_run.dice.choice(sorted(HOSTILE))
-            producer.produce(loaded.prefix + topic, scenario_run.dice.choice(HOSTILE[topic]), b"stranger")
+            topic = scenario_run.random.choice(sorted(INVALID))
+            producer.produce(loaded.prefix + topic, scenario_run.random.choice(INVALID[topic]), b"untrusted")
             producer.flush(30)
             written.append(topic)
 
@@ -74,7 +74,7 @@ def stranger(scenario_run: ScenarioRun) -> Iterator[list[str]]:
 
 
 def wrong_key(scenario_run: ScenarioRun, seconds: float) -> None:
-    """`deliver` and `publish` with a key that opens nothing say so and spend nobody's attempts."""
+    """With a wrong encryption key `deliver` and `publish` say so and make no attempts."""
     system = scenario_run.loaded.system
     sent = scenario_run.supervisor.progress("deliver")
     until(lambda: scenario_run.supervisor.progress("deliver") > sent + 50, 60, "deliveries before")
@@ -82,10 +82,10 @@ def wrong_key(scenario_run: ScenarioRun, seconds: float) -> None:
         assert scenario_run.supervisor.stop(stage) == 0
         scenario_run.supervisor.start(stage, SCORM_WEBHOOKS_ENCRYPTION_KEYS=generate_key())
     for stage in ("deliver", "publish"):
-        until(partial(says_keys, system, stage), 60, f"{stage} says what is wrong")
+        until(partial(names_the_setting, system, stage), 60, f"{stage} names the setting")
     sent = scenario_run.supervisor.progress("deliver")
-    scenario_run.last(seconds)
-    assert scenario_run.supervisor.progress("deliver") == sent, "deliver went on with a wrong key"
+    scenario_run.hold_for(seconds)
+    assert scenario_run.supervisor.progress("deliver") == sent, "deliver continued with a wrong key"
     for stage in ("deliver", "publish"):
         scenario_run.supervisor.stop(stage)
         scenario_run.supervisor.start(stage)
@@ -93,21 +93,21 @@ def wrong_key(scenario_run: ScenarioRun, seconds: float) -> None:
     assert count(scenario_run, b"SELECT count(*) FROM attempts WHERE outcome = 'unsendable'") == 0
 
 
-def says_keys(system: System, stage: str) -> bool:
+def names_the_setting(system: System, stage: str) -> bool:
     return "ENCRYPTION_KEYS" in system.problem(stage)
 
 
 def file_descriptors(scenario_run: ScenarioRun, seconds: float) -> None:
-    """`deliver` can open nothing more for a while: its deliveries wait, and no endpoint is blamed."""
+    """`deliver` cannot open files for a while: deliveries wait, and no endpoint is blamed."""
     pid = scenario_run.loaded.system.pid("deliver")
     sent = scenario_run.supervisor.progress("deliver")
     until(lambda: scenario_run.supervisor.progress("deliver") > sent + 50, 60, "deliveries before")
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (8, before[1]))
     try:
-        # Its health port cannot answer either: what its log says has to do.
+        # Its health port cannot respond either, so read its log.
         until(lambda: "attempts_postponed" in scenario_run.loaded.system.log("deliver"), 90, "attempts postponed")
-        scenario_run.last(seconds)
+        scenario_run.hold_for(seconds)
     finally:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
     scenario_run.await_progress("deliver", scenario_run.supervisor.progress("deliver"), time.time())
@@ -115,7 +115,7 @@ def file_descriptors(scenario_run: ScenarioRun, seconds: float) -> None:
 
 
 def missing_topic(scenario_run: ScenarioRun) -> None:
-    """A schedule of which one topic is missing: `deliver` names it, and goes on by itself once it is made."""
+    """One topic of the schedule is missing: `deliver` names it, and continues once it exists."""
     system, longer = scenario_run.loaded.system, {"SCORM_WEBHOOKS_RETRY_SCHEDULE": "1s,2s,3s,4s"}
     flaky = scenario_run.customer("refusing", "refuse=20")
     assert scenario_run.supervisor.stop("deliver") == 0
