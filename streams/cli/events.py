@@ -65,8 +65,8 @@ def events_publish(
         counted = [count for count, (_, future) in zip(counts, sent, strict=False) if _ack(future)] if counts else None
         show(_published([ack.event_id for ack in acks], counted), as_json)
     else:
-        events = "1 event" if len(acks) == 1 else f"{len(acks)} events"
-        say(f"{events} published{_explain(counts)}")
+        published = "1 event" if len(acks) == 1 else f"{len(acks)} events"
+        say(f"{published} published{_explain(counts)}")
     for line, future in sent:
         if error := future.exception(timeout=0):
             kind = Misconfigured if isinstance(error, Misconfigured) else Unavailable
