@@ -30,7 +30,7 @@ from streams.ports import RecordValue
 CODEC = AvroCodec()
 NOON = datetime(2026, 4, 10, 12, tzinfo=UTC)
 
-# -- any noun --------------------------------------------------------------------------------------------------
+# -- any value -------------------------------------------------------------------------------------------------
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 ids = st.from_regex(r"[A-Za-z0-9_:-]{1,128}", fullmatch=True)

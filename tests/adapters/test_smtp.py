@@ -176,8 +176,8 @@ async def test_a_subject_that_looks_encoded_adds_no_header(mailbox: Mailbox, ser
 
 async def test_other_recipients_get_the_mail_when_some_are_refused(mailbox: Mailbox, server: Server) -> None:
     mailbox.refuses = {"a@acme.example": "550 no such user"}
-    told = await transport(server.port).send("mail_1", ["a@acme.example", "b@acme.example"], MAIL)
-    assert told == "the mail server refused some recipients: 550 no such user"
+    note = await transport(server.port).send("mail_1", ["a@acme.example", "b@acme.example"], MAIL)
+    assert note == "the mail server refused some recipients: 550 no such user"
     assert mailbox.recipients == [["b@acme.example"]]
 
 

@@ -203,8 +203,8 @@ async def test_a_done_delivery_is_pruned_with_its_rows_in_batches(
     assert await database.count(attempts) == 0
     assert await database.count(events) == 3
     for number in range(3):
-        told = attempt(event_id=f"evt_{number}", webhook_id="wh_lrs")
-        await database.recorder.record(fold([RecordedValue(told, NOON)]))
+        made_attempt = attempt(event_id=f"evt_{number}", webhook_id="wh_lrs")
+        await database.recorder.record(fold([RecordedValue(made_attempt, NOON)]))
     assert await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 10) == 3
     assert await database.count(events) == await database.count(deliveries) == 0
 

@@ -22,9 +22,9 @@ HISTORY = history("evt_1") + history("evt_2")
 
 
 async def test_random_batches_leave_the_same_state_as_the_fake(database: SqlStore) -> None:
-    dice, fake = random.Random(7), FakeRecorder()
+    rng, fake = random.Random(7), FakeRecorder()
     for _ in range(60):
-        batch = fold(dice.choices(HISTORY, k=dice.randint(1, 6)))
+        batch = fold(rng.choices(HISTORY, k=rng.randint(1, 6)))
         await database.recorder.record(batch)
         await fake.record(batch)
         stored = {state.delivery_id: state for state in (await database.producer.list(DeliveryFilter())).rows}
@@ -43,13 +43,13 @@ async def test_a_pause_owes_one_mail_however_often_the_webhook_fails(database: S
 
 
 async def test_a_refused_row_is_not_retried(database: SqlStore) -> None:
-    poison: Attempt = attempt(message="a\0b")
+    refused: Attempt = attempt(message="a\0b")
     if database.database.is_sqlite:  # SQLite takes a NUL in a text
-        await database.recorder.record(fold([RecordedValue(poison, NOON)]))
+        await database.recorder.record(fold([RecordedValue(refused, NOON)]))
         assert await database.count(attempts) == 1
         return
     with pytest.raises(Refused, match="unsupported Unicode"):
-        await database.recorder.record(fold([RecordedValue(poison, NOON)]))
+        await database.recorder.record(fold([RecordedValue(refused, NOON)]))
     assert await database.count(attempts) == 0
 
 

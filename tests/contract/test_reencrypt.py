@@ -57,9 +57,11 @@ async def test_after_a_reencryption_only_the_newest_key_is_needed(
 ) -> None:
     old, new = generate_key(), generate_key()
     await encrypted_with(database, FernetEncryption([old]))
-    told: list[tuple[int, int]] = []
-    done = await service(database, FernetEncryption([new, old])).reencrypt(lambda *seen: told.append(seen), by="ada")
-    assert (done, told) == (1, [(1, 1)])
+    progress: list[tuple[int, int]] = []
+    done = await service(database, FernetEncryption([new, old])).reencrypt(
+        lambda *seen: progress.append(seen), by="ada"
+    )
+    assert (done, progress) == (1, [(1, 1)])
     found = await database.webhooks.find("wh_crm")
     assert found is not None
     only_new = FernetEncryption([new])

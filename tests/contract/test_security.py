@@ -176,9 +176,9 @@ def test_a_stage_that_may_not_come_in_says_so_at_its_start(
 ) -> None:
     environ, message = refused
     monkeypatch.setattr(startup_checks, "START_SECONDS", 0.0)
-    with pytest.raises(Unavailable, match=message) as told:
+    with pytest.raises(Unavailable, match=message) as raised:
         startup_checks.StartupChecks([ATTEMPTS]).require(SqlDeployment.from_environment(environ))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 Run = Callable[[SqlDeployment, FakeTelemetry], Coroutine[Any, Any, Any]]

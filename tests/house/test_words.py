@@ -53,8 +53,6 @@ ALLOWED: dict[str, set[str]] = {
     r"\bR\d{1,2}\b": {"tests/adversary/test_cli.py"},
 }
 LONGEST_TEST_NAME = 60
-# Their words are checked against WORDS alone.
-OTHER_TESTS = ("tests/adapters/", "tests/contract/", "tests/real/", "tests/runtime/")
 THIS_FILE = "tests/house/test_words.py"
 
 
@@ -85,8 +83,7 @@ def test_an_unclear_word_is_not_used(pattern: str, instead: str) -> None:
 
 @pytest.mark.parametrize(("pattern", "instead"), TEST_WORDS.items())
 def test_an_unclear_word_is_not_used_in_tests(pattern: str, instead: str) -> None:
-    paths = [path for path in files_of_tests() if not path.startswith(OTHER_TESTS)]
-    assert uses_of(pattern, paths) == [], f"say: {instead}"
+    assert uses_of(pattern, files_of_tests()) == [], f"say: {instead}"
 
 
 def test_the_name_of_a_test_has_at_most_60_characters() -> None:

@@ -9,7 +9,7 @@ from streams.ports import Record
 from streams.topics import DELIVERIES, SESSION_EVENTS
 
 
-async def hostile(cluster: KafkaCluster, topic: str) -> int:
+async def produce_undecodable(cluster: KafkaCluster, topic: str) -> int:
     """Produce malformed records between valid ones. Returns the count of all."""
     async with cluster.producer() as producer:
         await producer.produce(numbered(topic, 100))
@@ -20,7 +20,7 @@ async def hostile(cluster: KafkaCluster, topic: str) -> int:
 
 
 async def test_librdkafka_reads_strange_records_and_all_others(kafka_cluster: KafkaCluster) -> None:
-    count = await hostile(kafka_cluster, DELIVERIES)
+    count = await produce_undecodable(kafka_cluster, DELIVERIES)
     handler = RecordCollector()
     async with running(kafka_cluster.consumer(DELIVERIES).run(handler)):
         await until(lambda: len(handler.records) >= count)
@@ -28,7 +28,7 @@ async def test_librdkafka_reads_strange_records_and_all_others(kafka_cluster: Ka
 
 
 async def test_faust_reads_strange_records_and_all_others(kafka_cluster: KafkaCluster) -> None:
-    count = await hostile(kafka_cluster, SESSION_EVENTS)
+    count = await produce_undecodable(kafka_cluster, SESSION_EVENTS)
     records: list[Record] = []
 
     async def handle(batch: Sequence[Record]) -> None:
