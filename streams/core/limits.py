@@ -25,7 +25,7 @@ HEADER_VALUE_CHARACTERS = 1024
 # -- an endpoint's response ----------------------------------------------------------------------------------------
 
 # Enough to tell a person what went wrong; it is stored with each attempt.
-ANSWER_KEPT_BYTES = 4096
+RESPONSE_KEPT_BYTES = 4096
 
 # -- the retry schedule --------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from streams.core.delivery import Delivery
-from streams.core.limits import ANSWER_KEPT_BYTES
+from streams.core.limits import RESPONSE_KEPT_BYTES
 from streams.core.outcome import Response
 from streams.core.signing import sign_platform, sign_standard
 
@@ -40,7 +40,7 @@ class Request(NamedTuple):
         for secret in sorted(secrets, key=len, reverse=True):
             headers = {name: value.replace(secret, MASK) for name, value in headers.items()}
             body = body.replace(secret.encode(), MASK.encode())
-        return response._replace(headers=headers, body=body[:ANSWER_KEPT_BYTES])
+        return response._replace(headers=headers, body=body[:RESPONSE_KEPT_BYTES])
 
 
 def _secret_parts(value: str) -> list[str]:

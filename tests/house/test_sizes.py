@@ -14,12 +14,12 @@ from streams.core.delivery import DeathReason
 from streams.core.event import Event, check_event, render
 from streams.core.event_data import EVENT_TYPES
 from streams.core.limits import (
-    ANSWER_KEPT_BYTES,
     HEADER_NAME_CHARACTERS,
     HEADER_VALUE_CHARACTERS,
     HEADERS,
     ID_CHARACTERS,
     PAYLOAD_BYTES,
+    RESPONSE_KEPT_BYTES,
     SCOPE_IDS,
     URL_CHARACTERS,
 )
@@ -86,7 +86,7 @@ def test_the_largest_attempt_fits_its_topic() -> None:
         url="u" * URL_CHARACTERS,
         request_headers=names | ours,
         response_headers=answered,
-        response_body=bytes(ANSWER_KEPT_BYTES),
+        response_body=bytes(RESPONSE_KEPT_BYTES),
         message="w" * 4096,
     )
     assert fits(CODEC.encode(check_attempt(widest)))

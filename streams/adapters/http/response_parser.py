@@ -7,10 +7,10 @@ from aiohttp.client_proto import ResponseHandler
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from streams.adapters.http.batching import BatchedWrites, Deadlines
-from streams.core.limits import ANSWER_KEPT_BYTES
+from streams.core.limits import RESPONSE_KEPT_BYTES
 from streams.core.outcome import Response
 
-ANSWER_READ_BYTES = 64 * 1024
+RESPONSE_READ_BYTES = 64 * 1024
 # Far more than a response needs. Only endless headers or interim responses reach it.
 MOST_RECEIVED_BYTES = 512 * 1024
 # Each header counts 32 bytes more, as in HTTP/2 (RFC 9113 §6.5.2).
@@ -62,7 +62,7 @@ class EndpointConnection(ResponseHandler):
         return sent and self._is_whole and self.is_open
 
     def ask(self, request: bytes, deadline: float) -> asyncio.Future[Response]:
-        """Send a request. Reads 64 KiB of the response's body, and keeps `ANSWER_KEPT_BYTES`.
+        """Send a request. Reads 64 KiB of the response's body, and keeps `RESPONSE_KEPT_BYTES`.
 
         The future fails with what aiohttp raises for a lost connection, `InvalidResponse`, `EndlessResponse`, or
         TimeoutError at `deadline`, in the loop's time.
@@ -135,8 +135,8 @@ class EndpointConnection(ResponseHandler):
 
     def on_body(self, data: bytes) -> None:
         self._read_bytes += len(data)
-        self._body += data[: ANSWER_KEPT_BYTES - len(self._body)]
-        if self._read_bytes >= ANSWER_READ_BYTES:
+        self._body += data[: RESPONSE_KEPT_BYTES - len(self._body)]
+        if self._read_bytes >= RESPONSE_READ_BYTES:
             self._respond()
 
     def on_message_complete(self) -> None:

@@ -26,7 +26,7 @@ class _Part(Enum):
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """One connection. What exceeds a limit gets a 4xx or 503 answer, and the connection is closed.
+    """One connection. What exceeds a limit gets a 4xx or 503 response, and the connection is closed.
 
     uvicorn's own protocol has no limits for headers, for slow clients and for slow readers.
     """

@@ -97,7 +97,7 @@ class KafkaRecordConsumer:
         self._command(lambda consumer: consumer.resume([target]))
 
     async def commit(self, commits: Mapping[Partition, Commit]) -> None:
-        """Commit and wait for the broker's answer. Raises `Unavailable` when it refuses."""
+        """Commit and wait for the broker's response. Raises `Unavailable` when it refuses."""
         done: asyncio.Future[None] = self._loop.create_future()
 
         def settle(error: KafkaError | None) -> None:
