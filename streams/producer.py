@@ -29,7 +29,7 @@ NAMED_AT_EXIT = 10
 
 _logger = logging.getLogger("streams.producer")
 _POLL_SECONDS = 0.1
-_OURS_TO_MEND = frozenset(
+_OURS_TO_FIX = frozenset(
     {
         KafkaError._UNKNOWN_TOPIC,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -215,5 +215,5 @@ def _in_words(error: KafkaError, reason: KafkaError | None) -> ScormWebhooksErro
     if reason and error.code() in _WAITED_IN_VAIN:
         error, message = reason, f"{message} ({reason.str()})"
     # A handshake that fails on a certificate is sometimes told as a broken transport.
-    ours = error.code() in _OURS_TO_MEND or "certificate verify failed" in error.str()
+    ours = error.code() in _OURS_TO_FIX or "certificate verify failed" in error.str()
     return Misconfigured(message) if ours else Unavailable(message)

@@ -147,7 +147,7 @@ class Delivery(NamedTuple):
             pause_id=pause_id,
         )
 
-    def sent_on(self) -> "Delivery":
+    def released(self) -> "Delivery":
         """The record that ends a hold: the attempt that was due, with the same number."""
         return self._replace(step=self.step + 1, hold_reason=None, pause_id=None)
 

@@ -52,7 +52,7 @@ class AccessService:
         self._new_token = new_token
         self._operators = parse_operator_keys(operator_keys)
         self._recent: OrderedDict[str, tuple[ApiKey, datetime]] = OrderedDict()
-        self._deed = AuditTrail(clock, new_id)
+        self._audit_entry = AuditTrail(clock, new_id)
 
     async def caller(self, token: str) -> Caller:
         """The caller with this key. Raises `Unauthorized`, and `Unavailable` for a key that was not used recently."""
@@ -105,7 +105,7 @@ class AccessService:
         allowed = frozenset(map(Scope, scopes))
         made = make_key(self._new_id("key"), account_id, name.strip(), self._new_token(), now, allowed, expires_at)
         key = made.key
-        audit_entry = self._deed(by, "key.created", key.id, account_id, name=key.name, scopes=sorted(key.scopes))
+        audit_entry = self._audit_entry(by, "key.created", key.id, account_id, name=key.name, scopes=sorted(key.scopes))
         await self._keys.add(key, audit_entry)
         return made
 
@@ -116,7 +116,7 @@ class AccessService:
 
     async def revoke_key(self, account_id: str, key_id: str, *, by: str) -> None:
         """Revoke a key at once. Raises `NotFound`."""
-        if not await self._keys.revoke(account_id, key_id, self._deed(by, "key.revoked", key_id, account_id)):
+        if not await self._keys.revoke(account_id, key_id, self._audit_entry(by, "key.revoked", key_id, account_id)):
             raise NotFound(f"this account has no key {key_id}")
         for sha256 in [sha256 for sha256, (key, _) in self._recent.items() if key.id == key_id]:
             del self._recent[sha256]
@@ -129,7 +129,7 @@ class AccessService:
             raise Invalid(*errors)
         await self._require_account(account_id)
         user = User(self._new_id("usr"), account_id, normalize_email(email).lower(), self._clock.now())
-        return await self._users.add(user, self._deed(by, "user.added", user.id, account_id, email=user.email))
+        return await self._users.add(user, self._audit_entry(by, "user.added", user.id, account_id, email=user.email))
 
     async def users(self, account_id: str) -> Sequence[User]:
         """Oldest first. Raises `NotFound`."""
@@ -138,7 +138,9 @@ class AccessService:
 
     async def remove_user(self, account_id: str, user_id: str, *, by: str) -> None:
         """Raises `NotFound`."""
-        if not await self._users.remove(account_id, user_id, self._deed(by, "user.removed", user_id, account_id)):
+        if not await self._users.remove(
+            account_id, user_id, self._audit_entry(by, "user.removed", user_id, account_id)
+        ):
             raise NotFound(f"this account has no user {user_id}")
 
     async def sign_in_token(self, account_id: str, user_id: str, *, by: str) -> str:
@@ -148,7 +150,7 @@ class AccessService:
             raise NotFound(f"this account has no user {user_id}")
         token = self._new_token()
         expires_at = self._clock.now() + timedelta(minutes=LINK_MINUTES)
-        audit_entry = self._deed(by, "user.sign_in_token_made", user_id, account_id)
+        audit_entry = self._audit_entry(by, "user.sign_in_token_made", user_id, account_id)
         await self._users.add_link(digest(token), user_id, expires_at, audit_entry)
         return token
 

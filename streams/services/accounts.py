@@ -34,7 +34,7 @@ class AccountService:
         self._clock = clock
         self._new_id = new_id
         self._new_token = new_token
-        self._deed = AuditTrail(clock, new_id)
+        self._audit_entry = AuditTrail(clock, new_id)
 
     async def open(
         self, name: str, emails: Sequence[str] = (), plan_limit: int | None = None, *, by: str
@@ -44,7 +44,7 @@ class AccountService:
         account = Account(self._new_id("acc"), name.strip(), tuple(emails), now, plan_limit)
         account = _checked(account)
         first = make_key(self._new_id("key"), account.id, "first key", self._new_token(), now)
-        await self._accounts.add(account, first.key, self._deed(by, "account.opened", account.id, account.id))
+        await self._accounts.add(account, first.key, self._audit_entry(by, "account.opened", account.id, account.id))
         return OpenedAccount(account, first.api_key)
 
     async def list(self) -> Sequence[Account]:
@@ -62,7 +62,9 @@ class AccountService:
             after = replace(known, **changes)
             return _checked(replace(after, name=after.name.strip(), emails=tuple(after.emails)))
 
-        audit_entry = self._deed(by, "account.changed", account_id, account_id, fields=sorted(map(camel, changes)))
+        audit_entry = self._audit_entry(
+            by, "account.changed", account_id, account_id, fields=sorted(map(camel, changes))
+        )
         return _there(await self._accounts.change(account_id, changed, audit_entry), account_id)
 
 

@@ -41,7 +41,7 @@ class DeliveryService:
         self._jobs = jobs
         self._clock = clock
         self._new_id = new_id
-        self._deed = AuditTrail(clock, new_id)
+        self._audit_entry = AuditTrail(clock, new_id)
 
     async def list(self, wanted: DeliveryFilter) -> Page[DeliveryState]:
         """Newest first."""
@@ -66,7 +66,7 @@ class DeliveryService:
         delivery_state = (await self._find_whole(delivery_id, account_id)).delivery_state
         if delivery_state.state is State.HELD:
             raise Invalid(FieldError("delivery", f"is held and is sent without a replay: {delivery_state.message}"))
-        audit_entry = self._deed(by, "delivery.retried", delivery_id, delivery_state.account_id)
+        audit_entry = self._audit_entry(by, "delivery.retried", delivery_id, delivery_state.account_id)
         if not await self._replays.replay(DeliveryFilter(ids=[delivery_id]), audit_entry):
             raise Invalid(FieldError("delivery", _why_not(delivery_state)))
         return (await self.find(delivery_id)).delivery_state
@@ -89,7 +89,7 @@ class DeliveryService:
         """Replay every dead letter that matches. `told` is called with the size of each portion."""
 
         def audit_entry() -> AuditEntry:
-            return self._deed(by, "dead_letters.retried", wanted.webhook_id or "*", wanted.account_id)
+            return self._audit_entry(by, "dead_letters.retried", wanted.webhook_id or "*", wanted.account_id)
 
         done = await _in_portions(lambda some: self._replays.replay(some, audit_entry()), wanted, told)
         return Affected(tuple(done), await self._unknown(wanted, done))
@@ -100,7 +100,7 @@ class DeliveryService:
         """Discard every dead letter that matches."""
 
         def audit_entry() -> AuditEntry:
-            return self._deed(by, "dead_letters.discarded", wanted.webhook_id or "*", wanted.account_id)
+            return self._audit_entry(by, "dead_letters.discarded", wanted.webhook_id or "*", wanted.account_id)
 
         done = await _in_portions(lambda some: self._replays.discard(some, audit_entry()), wanted, told)
         return Affected(tuple(done), await self._unknown(wanted, done))
@@ -137,7 +137,7 @@ class DeliveryService:
         # A dead letter that comes after this does not match, even if it is one of these again.
         wanted = replace(wanted, account_id=account_id, changed_until=now, after=None)
         job = Job(self._new_id("job"), account_id, kind, wanted, now)
-        return await self._jobs.add(job, self._deed(by, action, job.id, account_id, webhook=wanted.webhook_id))
+        return await self._jobs.add(job, self._audit_entry(by, action, job.id, account_id, webhook=wanted.webhook_id))
 
 
 _PAST = {JobKind.RETRY: "retried", JobKind.DISCARD: "discarded"}

@@ -66,7 +66,7 @@ class WebhookService:
         self._new_key = new_key
         self._allow_http = allow_http
         self._webhooks_per_account = webhooks_per_account
-        self._deed = AuditTrail(clock, new_id)
+        self._audit_entry = AuditTrail(clock, new_id)
 
     async def register(self, webhook_input: WebhookInput, *, by: str) -> Registered:
         """Register an active webhook. Raises `Invalid`, which names each field, and `NotFound` or `Conflict`."""
@@ -85,10 +85,12 @@ class WebhookService:
             packages=frozenset(webhook_input.packages),
             dispatches=frozenset(webhook_input.dispatches),
             fallback_url=webhook_input.fallback_url,
-            encrypted_headers=self._seal_headers(webhook_input.headers),
+            encrypted_headers=self._encrypt_headers(webhook_input.headers),
             max_concurrency=webhook_input.max_concurrency,
         )
-        audit_entry = self._deed(by, "webhook.created", webhook.id, webhook_input.account_id, url=webhook_input.url)
+        audit_entry = self._audit_entry(
+            by, "webhook.created", webhook.id, webhook_input.account_id, url=webhook_input.url
+        )
         new = Registration(webhook, self._clock.now(), webhook_input.description)
         registration = await self._webhooks.add(new, audit_entry, self._webhooks_per_account)
         return Registered(await self._changed(registration), secret)
@@ -184,7 +186,7 @@ class WebhookService:
     ) -> Changed:
         """Apply a change, with the name and details of its audit entry. Raises `NotFound`, and what `change` raises."""
         before = await self.find(webhook_id, account_id)
-        audit_entry = self._deed(by, action, webhook_id, before.webhook.account_id, **details)
+        audit_entry = self._audit_entry(by, action, webhook_id, before.webhook.account_id, **details)
         registration = await self._webhooks.change(webhook_id, change, choice, audit_entry)
         if registration is None:
             raise _unknown(webhook_id)
@@ -210,7 +212,7 @@ class WebhookService:
             event_types=_types(webhook_input),
             packages=frozenset(webhook_input.packages),
             dispatches=frozenset(webhook_input.dispatches),
-            encrypted_headers=self._seal_headers(webhook_input.headers)
+            encrypted_headers=self._encrypt_headers(webhook_input.headers)
             if "headers" in wanted
             else webhook.encrypted_headers,
             max_concurrency=webhook_input.max_concurrency,
@@ -226,7 +228,7 @@ class WebhookService:
                 errors.append(FieldError(name, problem))
         return errors
 
-    def _seal_headers(self, headers: Mapping[str, str]) -> str | None:
+    def _encrypt_headers(self, headers: Mapping[str, str]) -> str | None:
         return self._encryption.encrypt(json.dumps(dict(headers))) if headers else None
 
 

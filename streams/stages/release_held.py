@@ -185,7 +185,7 @@ class ReleaseHeld:
         try:
             return run_pure(partial(self._release_one, one, position))
         except InvalidRecord as wrong:
-            delivery = one.delivery.sent_on()._replace(subscriptions_position=position)
+            delivery = one.delivery.released()._replace(subscriptions_position=position)
             return self._give_up((None, state_of_record(delivery, self._clock.now())), str(wrong))
 
     def _give_up(self, moved: Released, why: str) -> Released:
@@ -202,7 +202,7 @@ class ReleaseHeld:
         """The record that ends a hold, if there is one, and the delivery's state after it."""
         now = self._clock.now()
         key = one.delivery.webhook_id.encode()
-        delivery = one.delivery.sent_on()._replace(subscriptions_position=position)
+        delivery = one.delivery.released()._replace(subscriptions_position=position)
         if one.choice is HeldChoice.KEEP:
             letter = DeadLetter(delivery, DeathReason.KEPT, KEPT_MESSAGE)
             return Outgoing(DEAD_LETTERS, key, self._codec.encode(letter)), state_of_record(letter, now)

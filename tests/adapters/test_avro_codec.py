@@ -134,7 +134,7 @@ values: st.SearchStrategy[RecordValue] = st.one_of(events(), deliveries, attempt
 
 
 @given(values)
-def test_a_noun_comes_back_as_it_was(value: RecordValue) -> None:
+def test_a_value_comes_back_as_it_was(value: RecordValue) -> None:
     assert CODEC.decode(CODEC.encode(value)) == value
 
 
@@ -289,14 +289,14 @@ def test_a_flipped_bit_is_read_or_refused(value: RecordValue, data: st.DataObjec
 
 
 @given(values, st.data())
-def test_a_truncated_noun_is_refused(value: RecordValue, data: st.DataObject) -> None:
+def test_a_truncated_value_is_refused(value: RecordValue, data: st.DataObject) -> None:
     encoded = CODEC.encode(value)
     with pytest.raises(InvalidRecord):
         CODEC.decode(encoded[: data.draw(st.integers(0, len(encoded) - 1))])
 
 
 @given(values, st.binary(min_size=1, max_size=5))
-def test_bytes_that_follow_a_noun_are_refused(value: RecordValue, rest: bytes) -> None:
+def test_bytes_that_follow_a_value_are_refused(value: RecordValue, rest: bytes) -> None:
     with pytest.raises(InvalidRecord, match=f"{len(rest)} bytes follow its last field"):
         CODEC.decode(CODEC.encode(value) + rest)
 

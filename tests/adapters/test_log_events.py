@@ -96,7 +96,7 @@ async def test_a_database_that_is_away_is_a_warning(lines: Lines) -> None:
     assert "canary" not in str(line)
 
 
-async def test_a_poison_record_is_a_warning_with_its_place(lines: Lines) -> None:
+async def test_an_invalid_record_is_a_warning_with_its_place(lines: Lines) -> None:
     record = Record(Partition(SESSION_EVENTS, 3), 42, b"key", b"canary", NOON)
     await store_invalid(FakeKafka(FakeClock()), PrometheusTelemetry("deliver"), [(record, "no schema fits")])
     [line] = lines()

@@ -55,5 +55,5 @@ def test_a_fatal_error_ends_the_process_whatever_its_code() -> None:
     assert class_of(KafkaError(KafkaError._TRANSPORT, "broken", True)) is ProduceError.OURS
 
 
-def test_an_unknown_error_is_waited_out() -> None:
+def test_an_unknown_error_counts_as_an_outage() -> None:
     assert class_of(KafkaError(30_000)) is ProduceError.AWAY

@@ -271,13 +271,13 @@ async def test_a_stop_commits_what_was_done_during_a_commit(
                 await asyncio.sleep(0.005)
         await commit(consumer, offsets)
 
-    async def told_wait(consumer: Any) -> bool:
+    async def recorded_wait(consumer: Any) -> bool:
         if consumer._commit_fut is not None:
             is_waited_for.set()
         return await wait(consumer)
 
     monkeypatch.setattr(AIOKafkaConsumer, "commit", slow_commit)
-    monkeypatch.setattr(Consumer, "maybe_wait_for_commit_to_finish", told_wait)
+    monkeypatch.setattr(Consumer, "maybe_wait_for_commit_to_finish", recorded_wait)
     done: list[bytes | None] = []
 
     async def handle(records: Sequence[Record]) -> None:

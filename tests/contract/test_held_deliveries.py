@@ -140,7 +140,7 @@ async def test_a_released_delivery_is_under_way_until_its_attempt(store: Store) 
     await publish_all(store)
     one, two, three = (held(number, None) for number in (1, 2, 3))
     await record(store, one, two, three)
-    await record(store, one.sent_on(), two.sent_on())
+    await record(store, one.released(), two.released())
     # Deliveries of fan-out, and those in a tier, are not.
     await record(store, delivery(event_id="evt_new"))
     tier = attempt(event_id="evt_tier", next_step=NextStep.TIER, tier="30s", outcome=OutcomeKind.TIMEOUT)

@@ -107,7 +107,7 @@ async def test_without_its_tables_a_stage_waits_and_drops_nothing(url: URL) -> N
     await database.close()
 
 
-async def test_a_damaged_sqlite_file_is_waited_out(tmp_path: Path) -> None:
+async def test_a_damaged_sqlite_file_is_an_outage(tmp_path: Path) -> None:
     path = tmp_path / "db.sqlite"
     path.write_bytes(b"this is no database at all, but it is long enough to look like a file of one" * 100)
     url = url_of(f"sqlite:///{path}")
@@ -137,7 +137,7 @@ def full_disk(at_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-async def test_a_full_disk_is_waited_out(tmp_path: Path) -> None:
+async def test_a_full_disk_is_an_outage(tmp_path: Path) -> None:
     url = url_of(f"sqlite:///{tmp_path}/db.sqlite")
     migrate.upgrade(url)
     database = Database(url)

@@ -14,7 +14,7 @@ from streams.core.outcome import OutcomeKind
 from streams.core.webhook import PauseReason, Status, Webhook
 
 
-async def only_standing(store: Store) -> DeliveryState:
+async def only_delivery_state(store: Store) -> DeliveryState:
     (state,) = (await store.producer.list(DeliveryFilter())).rows
     return state
 
@@ -40,10 +40,10 @@ async def test_a_batch_that_is_recorded_twice_changes_nothing(store: Store) -> N
 async def test_the_order_in_which_facts_arrive_does_not_matter(store: Store) -> None:
     for entry in reversed(history("evt_1")):
         await store.recorder.record(fold([entry]))
-    backwards = await only_standing(store)
+    backwards = await only_delivery_state(store)
     for entry in history("evt_1"):
         await store.recorder.record(fold([entry]))
-    assert await only_standing(store) == backwards
+    assert await only_delivery_state(store) == backwards
     assert (backwards.state, backwards.generation) == (State.DELIVERED, 2)
 
 

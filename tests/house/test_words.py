@@ -66,13 +66,18 @@ def files_of_tests() -> list[str]:
     return [path for path in files_of("tests", "bench") if path != THIS_FILE]
 
 
+def in_words(line: str) -> str:
+    """The line with its names, snake_case and CamelCase, split into words."""
+    return re.sub(r"_|(?<=[a-z])(?=[A-Z])", " ", line)
+
+
 def uses_of(pattern: str, paths: Iterable[str]) -> list[str]:
     return [
         f"{path}:{number}: {line.strip()}"
         for path in paths
         if path.endswith((".py", ".md", ".avsc")) and path not in ALLOWED.get(pattern, ())
         for number, line in enumerate((ROOT / path).read_text().splitlines(), start=1)
-        if re.search(pattern, line, re.IGNORECASE)
+        if re.search(pattern, in_words(line), re.IGNORECASE)
     ]
 
 
@@ -84,6 +89,11 @@ def test_an_unclear_word_is_not_used(pattern: str, instead: str) -> None:
 @pytest.mark.parametrize(("pattern", "instead"), TEST_WORDS.items())
 def test_an_unclear_word_is_not_used_in_tests(pattern: str, instead: str) -> None:
     assert uses_of(pattern, files_of_tests()) == [], f"say: {instead}"
+
+
+@pytest.mark.parametrize("name", ["self._deed", "deed_of", "DeedSeen", "newDeed"])
+def test_a_word_is_found_within_names(name: str) -> None:
+    assert re.search(r"\bdeeds?\b", in_words(name), re.IGNORECASE)
 
 
 def test_the_name_of_a_test_has_at_most_60_characters() -> None:

@@ -57,7 +57,7 @@ async def test_a_body_over_1_mib_is_refused(api: ApiFixture) -> None:
         assert (response.status_code, response.json()["type"]) == (413, "urn:scorm-webhooks:too-large")
 
 
-async def test_a_rate_limited_key_is_told_how_long_to_wait(tmp_path: Path) -> None:
+async def test_a_rate_limited_key_learns_how_long_to_wait(tmp_path: Path) -> None:
     async with open_api(f"sqlite:///{tmp_path}/db.sqlite", requests_a_minute=3) as api:
         responses = [await api.acme.request("GET", "/v1/webhooks") for _ in range(4)]
         assert [response.status_code for response in responses] == [200, 200, 200, 429]
@@ -84,7 +84,7 @@ async def test_a_repeated_idempotency_key_acts_once(api: ApiFixture) -> None:
     )
 
 
-async def test_a_concurrent_repeat_is_told_to_wait(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_concurrent_repeat_has_to_wait(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, going, register = asyncio.Event(), asyncio.Event(), WebhookService.register
 
     async def slowly(self: WebhookService, *args: Any, **more: Any) -> Any:
@@ -120,10 +120,10 @@ async def test_failed_requests_can_be_repeated(api: ApiFixture, monkeypatch: pyt
     key = (await api.operator.get(f"/v1/accounts/{api.acme.account_id}/keys"))[0]["id"]
     await services.responses.begin(f"key:{key}", "register-lrs", "the same or not", api.clock.now())
     api.clock.advance(61)
-    begun_anew = await api.acme.request(
+    begun_again = await api.acme.request(
         "POST", "/v1/webhooks", {"url": URL}, headers={"Idempotency-Key": "register-lrs"}
     )
-    assert begun_anew.status_code == 201
+    assert begun_again.status_code == 201
     assert (await api.acme.request("POST", "/v1/webhooks", {"url": URL}, headers=headers)).status_code == 201
 
 
