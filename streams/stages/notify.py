@@ -56,7 +56,7 @@ class Notify:
         self._at_rest = asyncio.Event()
 
     async def run(self) -> None:
-        """Serve until drained or cancelled, through outages of the database and the mail server."""
+        """Serve until cancelled, through outages of the database and the mail server."""
         self._warn_of_missing_settings()
         while not self._stopping:
             self._at_rest.clear()
@@ -70,6 +70,8 @@ class Notify:
                 self._database.end(self)
             self._at_rest.set()
             await asyncio.sleep(LOOK_EVERY_SECONDS)
+        # If it ended here, the process would close the database while `drain` releases the lease.
+        await asyncio.Event().wait()
 
     async def drain(self, seconds: float) -> None:
         """Start no further mail, wait for the one in progress, and release the lease."""

@@ -25,7 +25,7 @@ def changes(plan: Sequence[Change]) -> dict[str, tuple[Action, str]]:
     return {c.topic.name: (c.action, c.message) for c in plan if c.action is not Action.KEEP}
 
 
-class SqlDeployment:
+class DeploymentTopics:
     """A cluster with the topics of the schedule 1s,2s. Then 2s leaves the schedule."""
 
     def __init__(self, bootstrap: str, prefix: str) -> None:
@@ -66,11 +66,11 @@ class SqlDeployment:
 
 
 @pytest.fixture
-def deployment(kafka: Broker, topic_prefix: str) -> SqlDeployment:
-    return SqlDeployment(kafka.bootstrap, topic_prefix)
+def deployment(kafka: Broker, topic_prefix: str) -> DeploymentTopics:
+    return DeploymentTopics(kafka.bootstrap, topic_prefix)
 
 
-def test_a_plan_tells_how_many_wait_in_a_retired_tier(deployment: SqlDeployment) -> None:
+def test_a_plan_tells_how_many_wait_in_a_retired_tier(deployment: DeploymentTopics) -> None:
     kept = "no longer in the schedule, but still read; "
     assert deployment.plan() == {RETIRED: (Action.RETIRED, kept + "no records still wait in it")}
     deployment.wait([3, 4])
@@ -81,12 +81,12 @@ def test_a_plan_tells_how_many_wait_in_a_retired_tier(deployment: SqlDeployment)
     assert deployment.plan() == {RETIRED: (Action.RETIRED, kept + "1 record still waits in it")}
 
 
-def test_an_empty_retired_tier_is_kept_by_default(deployment: SqlDeployment) -> None:
+def test_an_empty_retired_tier_is_kept_by_default(deployment: DeploymentTopics) -> None:
     deployment.admin.apply(deployment.admin.plan(topics("1s")))
     assert RETIRED in deployment.admin.existing()
 
 
-def test_an_empty_retired_tier_is_removed_on_request(deployment: SqlDeployment) -> None:
+def test_an_empty_retired_tier_is_removed_on_request(deployment: DeploymentTopics) -> None:
     deployment.wait([3, 4])
     deployment.commit([3, 4])
     deployment.remove()
@@ -94,7 +94,7 @@ def test_an_empty_retired_tier_is_removed_on_request(deployment: SqlDeployment) 
     assert deployment.plan() == {}
 
 
-def test_a_retired_tier_without_any_commit_is_removed(deployment: SqlDeployment) -> None:
+def test_a_retired_tier_without_any_commit_is_removed(deployment: DeploymentTopics) -> None:
     deployment.remove()
     assert RETIRED not in deployment.admin.existing()
 
@@ -108,7 +108,7 @@ def test_a_retired_tier_without_any_commit_is_removed(deployment: SqlDeployment)
     ],
 )
 def test_a_retired_tier_with_records_is_not_removed(
-    deployment: SqlDeployment, offsets: Sequence[int], metadata: str, group: str, left: str
+    deployment: DeploymentTopics, offsets: Sequence[int], metadata: str, group: str, left: str
 ) -> None:
     deployment.wait([3, 4])
     deployment.commit(offsets, metadata, group)
@@ -118,12 +118,12 @@ def test_a_retired_tier_with_records_is_not_removed(
     assert deployment.admin.existing() == before
 
 
-def test_a_tier_of_the_schedule_is_never_removed(deployment: SqlDeployment) -> None:
+def test_a_tier_of_the_schedule_is_never_removed(deployment: DeploymentTopics) -> None:
     deployment.admin.apply(deployment.admin.plan(topics("1s,2s"), remove_retired=True))
     assert RETIRED in deployment.admin.existing()
 
 
-def test_a_retired_tier_that_stays_grows_with_its_family(deployment: SqlDeployment) -> None:
+def test_a_retired_tier_that_stays_grows_with_its_family(deployment: DeploymentTopics) -> None:
     deployment.wait([3, 4])
     action, message = deployment.plan(partitions=3)[RETIRED]
     assert action is Action.GROW
@@ -133,7 +133,7 @@ def test_a_retired_tier_that_stays_grows_with_its_family(deployment: SqlDeployme
     assert "7 records" in deployment.plan(partitions=3)[RETIRED][1]
 
 
-def test_records_deleted_by_retention_do_not_count(deployment: SqlDeployment) -> None:
+def test_records_deleted_by_retention_do_not_count(deployment: DeploymentTopics) -> None:
     deployment.wait([3, 4])
     deployment.forget([3, 4])
     deployment.remove()

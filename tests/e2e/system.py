@@ -67,7 +67,7 @@ class System:
     def run(self, *arguments: str, stdin: str | None = None) -> Any:
         """Run a command; return its JSON or text."""
         done = self.attempt(*arguments, stdin=stdin)
-        assert done.returncode == 0, f"{arguments}: {done.stderr}"
+        assert done.returncode == 0, f"{arguments}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout) if "--json" in arguments else done.stdout
 
     def attempt(self, *arguments: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from itertools import count
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -103,8 +104,9 @@ def is_used(system: System, topic: str) -> bool:
 def lag(system: System, group: str, topics: list[str]) -> int:
     """Number of records that a stage has not committed."""
     prefix = system.env["SCORM_WEBHOOKS_TOPIC_PREFIX"]
-    admin = AdminClient({"bootstrap.servers": system.env["KAFKA_BOOTSTRAP_SERVERS"]})
-    return sum(consumer_lag(admin, prefix + group, {prefix + topic: AFTER for topic in topics}, 20).values())
+    servers: dict[str, Any] = {"bootstrap.servers": system.env["KAFKA_BOOTSTRAP_SERVERS"]}
+    partitions = {prefix + topic: AFTER for topic in topics}
+    return sum(consumer_lag(AdminClient(servers), servers, prefix + group, partitions, 20).values())
 
 
 def test_partitions_grow_under_load(system: System, receiver: Receiver) -> None:

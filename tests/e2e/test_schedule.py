@@ -60,7 +60,7 @@ def test_a_retired_tier_is_drained_and_can_be_removed(system: System, platform: 
     system.start()
     back_at = time.monotonic()
 
-    until(lambda: system.states() == {"delivered": 4}, message="everything delivered")
+    until(lambda: system.states() == {"delivered": 4}, message=lambda: f"everything delivered: {system.deliveries()}")
     tries = [request for path in CUSTOMERS for request in receiver.at(path)]
     for path, event_id in product(CUSTOMERS, ["evt_1", "evt_2"]):
         first, second, third = (r.at for r in tries if (r.path, header(r, "webhook-id")) == (path, event_id))

@@ -37,6 +37,12 @@ def test_imports_go_one_way() -> None:
     assert output.returncode == 0, output.stdout + output.stderr
 
 
+def test_no_admin_client_asks_for_the_offsets_of_a_group() -> None:
+    # It ends the process by SIGSEGV while the group's coordinator loads (librdkafka 2.16.0).
+    called = "list_consumer_group_offsets"
+    assert [path for path in files_of(*PACKAGES) if path.endswith(".py") and called in (ROOT / path).read_text()] == []
+
+
 def test_the_core_is_pure() -> None:
     allowed = sys.stdlib_module_names - IMPURE
     unexpected = [

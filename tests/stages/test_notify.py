@@ -209,5 +209,7 @@ async def test_a_drain_ends_after_one_mail_and_releases_the_lease(fixture: Notif
         while not fixture.transport.sent:
             await asyncio.sleep(0.005)
     await stage.drain(5)
-    await running
     assert not fixture.lease.held
+    ended, _ = await asyncio.wait({running}, timeout=5 * notify_module.LOOK_EVERY_SECONDS)
+    assert not ended, "a stage that ends by itself closes its database during the drain"
+    running.cancel()

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
@@ -27,16 +27,22 @@ _TRANSIENT = frozenset(
 Response = TypeVar("Response")
 
 
-def consumer_lag(admin: AdminClient, group: str, topics: Mapping[str, int], seconds: float) -> dict[str, int]:
+def consumer_lag(
+    admin: AdminClient, properties: Mapping[str, Any], group: str, topics: Mapping[str, int], seconds: float
+) -> dict[str, int]:
     """The lag of a group by topic. `topics` has the partition count of each topic. Raises `Unavailable`.
 
     Records beyond the committed offset count, even if the commit's metadata says that they are complete.
     """
     partitions = [TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)]
+    # librdkafka 2.16.0's own request for a group's offsets ends an admin client's process by SIGSEGV while the group's
+    # coordinator loads or moves: it tells a consumer group that an admin client does not have. A consumer has one.
+    consumer = Consumer({**properties, "group.id": group, "enable.auto.commit": False})
 
     def committed() -> list[TopicPartition]:
-        [response] = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, partitions)]).values()
-        found: list[TopicPartition] = response.result(seconds).topic_partitions
+        found: list[TopicPartition] = consumer.committed(partitions, seconds)
+        if failed := next((partition.error for partition in found if partition.error), None):
+            raise KafkaException(failed)
         return found
 
     def edge(which: OffsetSpec) -> dict[TopicPartition, int]:
@@ -44,7 +50,10 @@ def consumer_lag(admin: AdminClient, group: str, topics: Mapping[str, int], seco
         return {partition: response.result(seconds).offset for partition, response in responses.items()}
 
     # The end last, so that records appended meanwhile count.
-    done = _retry(committed, seconds)
+    try:
+        done = _retry(committed, seconds)
+    finally:
+        consumer.close()
     starts = _retry(lambda: edge(OffsetSpec.earliest()), seconds)
     ends = _retry(lambda: edge(OffsetSpec.latest()), seconds)
     left = dict.fromkeys(topics, 0)

@@ -60,8 +60,8 @@ class TopicsAdmin:
         self._servers = str(properties["bootstrap.servers"])
         # librdkafka warns of consumer properties at every start of another client.
         known = {name: value for name, value in properties.items() if not name.startswith(("fetch.", "queued."))}
-        config: dict[str, Any] = {**known, "error_cb": self._errors, "logger": LIBRDKAFKA}
-        self._admin = AdminClient(config)
+        self._config: dict[str, Any] = {**known, "error_cb": self._errors, "logger": LIBRDKAFKA}
+        self._admin = AdminClient(self._config)
         self._prefix = prefix
 
     def existing(self, seconds: float = REQUEST_SECONDS) -> dict[str, int]:
@@ -143,7 +143,9 @@ class TopicsAdmin:
     def _waiting(self, tiers: Mapping[str, int]) -> dict[str, int]:
         """The count of records that wait in each of these tiers. `tiers` has their partition counts."""
         topics = {self._prefix + name: partitions for name, partitions in tiers.items()}
-        found = consumer_lag(self._admin, self._prefix + DELIVER_GROUP, topics, REQUEST_SECONDS) if topics else {}
+        if not topics:
+            return {}
+        found = consumer_lag(self._admin, self._config, self._prefix + DELIVER_GROUP, topics, REQUEST_SECONDS)
         return {name.removeprefix(self._prefix): count for name, count in found.items()}
 
     def _compare(self, declared: Sequence[Topic], existing: Mapping[str, int]) -> list[Change]:
