@@ -11,6 +11,7 @@ from bench.compare import compare
 from bench.control import first_delivery, listing, replay
 from bench.day import day
 from bench.http_sender import http_sender
+from bench.kills import kills
 from bench.memory import memory
 from bench.producer import producer
 from bench.results import RESULTS, Experiment, read_runs, run_experiment
@@ -30,6 +31,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     listing,
     first_delivery,
     replay,
+    kills,
     http_sender,
 )
 SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
@@ -37,7 +39,6 @@ SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (throughput, {"webhooks": 100}),
     (throughput, {"webhooks": 100, "delivers": 2, "fan_outs": 2}),
     (throughput, {"webhooks": 100, "undelivered": 2000}),
-    (latency, {"rate": 50}),
     (day, {}),
     (producer, {}),
     (alone, {"stage": Stage.FAN_OUT}),
@@ -49,6 +50,7 @@ SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (listing, {}),
     (first_delivery, {}),
     (replay, {}),
+    (kills, {}),
     (http_sender, {}),
 )
 

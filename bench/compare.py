@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.environment import ROOT
+from bench.results import RESULTS
 from bench.table import cell
 
 # The output of an experiment: one result a line.
@@ -26,18 +27,21 @@ def compare(
     new: Annotated[str, typer.Option(help="The commit to compare with it.")],
     experiment: Annotated[list[str], typer.Argument(metavar="EXPERIMENT [ARGS]...")],
     count: Annotated[int, typer.Option(help="Pairs of runs.")] = 5,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the new commit's runs in bench/results.")] = False,
 ) -> None:
     """Run an experiment on two commits in turn, and print the median ratio of each figure, new to old.
 
     Each commit has its own worktree and environment. Options of this command come before EXPERIMENT.
     """
     runs: list[tuple[Results, Results]] = []
+    # Older commits may not have this option.
+    kept = {"old": [], "new": ["--results", str(RESULTS)] if keep else []}
     with ExitStack() as opened:
         trees = {name: opened.enter_context(_worktree(revision)) for name, revision in (("old", old), ("new", new))}
         for number in range(count):
             # The order within a pair alternates.
             order = ("old", "new") if number % 2 == 0 else ("new", "old")
-            done = {name: _run(name, trees[name], experiment) for name in order}
+            done = {name: _run(name, trees[name], [*experiment, *kept[name]]) for name in order}
             runs.append((done["old"], done["new"]))
     print(ratios(runs))
 
@@ -93,7 +97,7 @@ def _worktree(revision: str) -> Iterator[Path]:
 
 
 def _run(name: str, tree: Path, experiment: Sequence[str]) -> Results:
-    """Run an experiment of that commit; older commits may not have the option to keep results."""
+    """Run an experiment of that commit."""
     print(f"{name}: {shlex.join(experiment)}", file=sys.stderr)
     said = _call(tree, ".venv/bin/python", "-m", "bench", *experiment, PYTHONPATH="tests:.")
     return [json.loads(line) for line in said.splitlines() if line.startswith("{")]

@@ -8,6 +8,7 @@ import pytest
 
 import parts
 from bench.day import Via, day
+from bench.kills import kills, repeats
 from bench.results import Experiment, Run, read_runs, run_experiment
 from bench.whole import throughput
 from conftest import left_out
@@ -30,7 +31,7 @@ def _servers() -> None:
 
 def kept(experiment: Experiment, folder: Path, **arguments: Any) -> list[Run]:
     """Run an experiment and return the runs that it keeps."""
-    run_experiment(experiment, {"webhooks": 3, "warm": 100, **arguments}, folder)
+    run_experiment(experiment, {"warm": 100, **arguments}, folder)
     runs = read_runs(folder)
     for run in runs:
         assert run["settings"]["postgresql"].items() >= {"fsync": "on", "full_page_writes": "on"}.items()
@@ -40,7 +41,7 @@ def kept(experiment: Experiment, folder: Path, **arguments: Any) -> list[Run]:
 
 
 def test_throughput_under_a_sustained_load(tmp_path: Path) -> None:
-    (run,) = kept(throughput, tmp_path, undelivered=50, seconds=2)
+    (run,) = kept(throughput, tmp_path, webhooks=3, undelivered=50, seconds=2)
     figures = run["figures"]
     assert run["command"] == 'make bench ARGS="throughput --webhooks 3 --undelivered 50 --seconds 2 --warm 100"'
     assert figures["cpu_us_a_delivery"].keys() == PARTS
@@ -49,13 +50,13 @@ def test_throughput_under_a_sustained_load(tmp_path: Path) -> None:
 
 
 def test_throughput_of_a_backlog(tmp_path: Path) -> None:
-    (run,) = kept(throughput, tmp_path, deliveries=200)
+    (run,) = kept(throughput, tmp_path, webhooks=3, deliveries=200)
     assert run["figures"]["published"] == 200
     assert run["figures"]["per_second"] >= run["figures"]["recorded_per_second"] > 0
 
 
 def test_a_day_has_figures_for_kafka_and_rest(tmp_path: Path) -> None:
-    runs = kept(day, tmp_path, rate=[20.0], seconds=1, settle=0.5)
+    runs = kept(day, tmp_path, webhooks=3, rate=[20.0], seconds=1, settle=0.5)
     assert [run["parameters"]["via"] for run in runs] == [via.value for via in Via]
     for run in runs:
         figures = run["figures"]
@@ -65,3 +66,16 @@ def test_a_day_has_figures_for_kafka_and_rest(tmp_path: Path) -> None:
         assert 0 < figures["p50_ms"] <= figures["p99_ms"] <= figures["max_ms"]
     assert runs[1]["figures"]["events_a_request"] == 1
     assert runs[1]["settings"]["stages"]["SCORM_WEBHOOKS_RATE_LIMIT"] == "1000000"
+
+
+def test_kills_count_each_repeated_event(tmp_path: Path) -> None:
+    (run,) = kept(kills, tmp_path, count=1, rate=50.0, every=2.0)
+    figures = run["figures"]
+    assert figures["lost"] == 0
+    assert figures["in_flight"] == 10
+    assert len(figures["repeated"]) == 1
+
+
+def test_a_repeat_belongs_to_the_kill_before_it() -> None:
+    receipts = [("/ok", event_id, at, True) for event_id, at in [("a", 1), ("b", 2), ("b", 4), ("a", 5), ("a", 9)]]
+    assert repeats(receipts, [3, 6]) == [2, 1]
