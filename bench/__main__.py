@@ -63,7 +63,7 @@ app.command(context_settings={"allow_interspersed_args": False})(compare)
 
 @app.command(name="all")
 def run_all(keep: Keep = True, results: Results = RESULTS) -> None:
-    """Run all experiments; takes about 45 minutes on an idle machine."""
+    """Run all experiments; takes about an hour on an idle machine."""
     folder = results if keep else None
     print(tables([run for each, arguments in SET for run in run_experiment(each, arguments, folder)]))
 
