@@ -121,7 +121,10 @@ class Settings(BaseModel):
     ] = None
     mail_from: Annotated[str, Field(pattern=_MAIL_FROM, description="sender of mails")] = "scorm-webhooks@localhost"
     retention_days: Annotated[
-        int, Field(ge=1, le=36_500, description="retention of delivered and discarded deliveries, with their attempts")
+        int,
+        Field(
+            ge=1, le=36_500, description="retention of delivered, discarded and failed deliveries, with their attempts"
+        ),
     ] = 30
     dead_letter_retention_days: Annotated[
         int | None, Field(ge=1, le=36_500, description="retention of dead letters; empty: until somebody decides")

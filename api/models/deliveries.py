@@ -51,7 +51,9 @@ class Attempt(Model):
     response_body: str
     outcome: str
     message: str
-    next_step: Annotated[str, Field(description="What followed: done, tier, fallback, held, dead or discarded.")]
+    next_step: Annotated[
+        str, Field(description="What followed: done, tier, fallback, held, dead, or failed for a test.")
+    ]
     tier: str | None = None
 
 

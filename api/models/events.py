@@ -67,6 +67,12 @@ class EventType(Model):
 class NewTest(Input):
     """A test event to send."""
 
-    type: Annotated[str, Field(min_length=1, max_length=EVENT_TYPE_CHARACTERS, examples=["session.launched"])] = (
-        "session.completed"
-    )
+    type: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=EVENT_TYPE_CHARACTERS,
+            examples=["session.launched"],
+            description="Absent: `session.completed` if the webhook wants it, else the first type that it wants.",
+        ),
+    ] = None

@@ -59,9 +59,16 @@ Headers = Annotated[
     Field(
         max_length=HEADERS,
         examples=[{"X-Gateway-Key": "k-123"}],
-        description="Headers of your own, sent with every request.",
+        description="Headers of your own, sent with every request to `url`.",
     ),
     at_most(HEADERS, "headers"),
+]
+FallbackHeaders = Annotated[
+    Headers,
+    Field(
+        description="Headers of your own for `fallbackUrl`. Without any, it gets `headers` if it has the same scheme, "
+        "host and port as `url`, and none of yours otherwise."
+    ),
 ]
 Concurrency = Annotated[int, Field(ge=1, le=CONCURRENCY, description="Requests in flight at once, at most.")]
 Description = Annotated[Text, Field(max_length=DESCRIPTION_CHARACTERS, examples=["The CRM of the sales team"])]
@@ -77,6 +84,7 @@ class NewWebhook(Input):
     dispatches: Dispatches = Field(default_factory=list)
     fallback_url: Url | None = None
     headers: Headers = Field(default_factory=dict)
+    fallback_headers: FallbackHeaders = Field(default_factory=dict)
     max_concurrency: Concurrency = DEFAULT_MAX_CONCURRENCY
 
     def webhook_input(self, account_id: str) -> WebhookInput:
@@ -94,6 +102,7 @@ class WebhookChanges(Changes):
     dispatches: Dispatches = UNCHANGED
     fallback_url: Url | None = UNCHANGED
     headers: Headers = UNCHANGED
+    fallback_headers: FallbackHeaders = UNCHANGED
     max_concurrency: Concurrency = UNCHANGED
     status: Annotated[Status, Field(strict=False)] = UNCHANGED
 
@@ -122,6 +131,7 @@ class Webhook(Model):
     dispatches: list[str]
     fallback_url: str | None = None
     has_headers: Annotated[bool, Field(description="Whether it sends headers of your own, which are not shown.")]
+    has_fallback_headers: Annotated[bool, Field(description="The same for those of `fallbackUrl` alone.")]
     max_concurrency: int
     status: Status
     pause_reason: PauseReason | None = None
@@ -177,6 +187,7 @@ def _webhook_fields(known: Registration, now: datetime) -> dict[str, Any]:
         "dispatches": sorted(webhook.dispatches),
         "fallback_url": webhook.fallback_url,
         "has_headers": webhook.encrypted_headers is not None,
+        "has_fallback_headers": webhook.encrypted_fallback_headers is not None,
         "max_concurrency": webhook.max_concurrency,
         "status": webhook.status,
         "pause_reason": webhook.pause.reason if webhook.pause else None,

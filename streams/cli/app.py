@@ -10,6 +10,7 @@ import typer
 from streams.cli.access import accounts, api_keys, audit, users
 from streams.cli.deliveries import dead_letters, deliveries
 from streams.cli.events import events
+from streams.cli.invalid import invalid
 from streams.cli.output import JsonOption, say, show
 from streams.cli.webhooks import webhooks
 from streams.core.text import escape_controls
@@ -39,6 +40,7 @@ for name, group in (
     ("events", events),
     ("deliveries", deliveries),
     ("dead-letters", dead_letters),
+    ("invalid", invalid),
     ("audit", audit),
     ("topics", topics),
     ("db", db),

@@ -39,7 +39,11 @@ def webhooks_create(
         str | None, typer.Option(help="URL that is tried before a delivery becomes a dead letter.")
     ] = None,
     header: Annotated[
-        list[str] | None, typer.Option(help="A header 'Name: value' of each request; may be repeated.")
+        list[str] | None, typer.Option(help="A header 'Name: value' of each request to --url; may be repeated.")
+    ] = None,
+    fallback_header: Annotated[
+        list[str] | None,
+        typer.Option(help="The same for --fallback-url, which gets --header only if it has the same host as --url."),
     ] = None,
     max_concurrency: Annotated[int, typer.Option(help="Requests in flight at once, at most.")] = 32,
     as_json: JsonOption = False,
@@ -54,6 +58,7 @@ def webhooks_create(
         dispatches=dispatch or (),
         fallback_url=fallback_url,
         headers=_headers(header or ()),
+        fallback_headers=_headers(fallback_header or ()),
         max_concurrency=max_concurrency,
     )
     _show_with_secret(in_deployment(lambda deployment: deployment.webhooks().register(webhook_input, by=me())), as_json)
@@ -108,7 +113,9 @@ def webhooks_enable(
 @webhooks.command("test")
 def webhooks_test(
     webhook_id: WebhookId,
-    event: Annotated[str, typer.Option(help=f"The event type: {', '.join(EVENT_TYPES)}.")] = "session.completed",
+    event: Annotated[
+        str | None, typer.Option(help=f"The event type: {', '.join(EVENT_TYPES)}. Default: one that the webhook wants.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send one test event, even to a paused webhook, and show the response. Exit code 1 if it was not delivered."""
@@ -147,6 +154,9 @@ def webhooks_update(
     header: Annotated[
         list[str] | None, typer.Option(help="A header 'Name: value'; replaces all headers; '' for none.")
     ] = None,
+    fallback_header: Annotated[
+        list[str] | None, typer.Option(help="The same for the fallback URL; '' for none of its own.")
+    ] = None,
     max_concurrency: Annotated[int | None, typer.Option(help="Requests in flight at once, at most.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -158,6 +168,7 @@ def webhooks_update(
         "packages": [one for one in package if one] if package else None,
         "dispatches": [one for one in dispatch if one] if dispatch else None,
         "headers": _headers([one for one in header if one]) if header else None,
+        "fallback_headers": _headers([one for one in fallback_header if one]) if fallback_header else None,
         "max_concurrency": max_concurrency,
     }
     changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}

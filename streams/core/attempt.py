@@ -19,7 +19,7 @@ class NextStep(StrEnum):
     FALLBACK = "fallback"
     HELD = "held"
     DEAD = "dead"
-    DISCARDED = "discarded"
+    FAILED = "failed"
 
 
 # A tuple: a frozen dataclass with this many fields takes three times as long to make.

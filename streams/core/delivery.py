@@ -30,6 +30,8 @@ class State(StrEnum):
     DELIVERED = "delivered"
     DEAD = "dead"
     DISCARDED = "discarded"
+    # A test that failed, which nobody has to act on.
+    FAILED = "failed"
 
 
 class HoldReason(StrEnum):

@@ -153,8 +153,7 @@ def state_of_record(value: Delivery | DeadLetter, at: datetime) -> DeliveryState
     """The state of a delivery since `at`, by its record or its dead letter."""
     match value:
         case DeadLetter() as letter:
-            # Nobody has to act on a failed test.
-            state = State.DISCARDED if letter.delivery.trigger is Trigger.TEST else State.DEAD
+            state = State.FAILED if letter.delivery.trigger is Trigger.TEST else State.DEAD
             return _of_delivery(letter.delivery, state, at, reason=str(letter.reason), message=letter.message)
         case delivery if delivery.hold_reason is not None:
             return _of_delivery(
@@ -210,7 +209,7 @@ def _of_delivery(
 _STATE_AFTER = {
     NextStep.DONE: State.DELIVERED,
     NextStep.TIER: State.WAITING,
-    NextStep.DISCARDED: State.DISCARDED,
+    NextStep.FAILED: State.FAILED,
 }
 
 

@@ -117,13 +117,13 @@ _Parts = tuple[str, list[str], dict[str, str]]
 def _paused(mail: Mail, name: str) -> _Parts:
     details = mail.details
     if details.get("reason") == "gone":
-        why = "Its endpoint answered 410 Gone, which asks for no more events, so we stopped at once."
-        advice = "If that was not meant, make the endpoint answer 2xx again, send a test event, and enable the webhook."
+        why = "Its endpoint responded with 410 Gone, which asks for no more events, so we stopped at once."
+        advice = "If that was not meant: let it respond with 2xx again, send a test event, enable the webhook."
     else:
         why = f"{details.get('failures', 5)} attempts in a row failed, so we stopped sending."
         advice = (
-            "To avoid the next pause: answer with a 2xx status within 10 seconds and do the work afterwards; "
-            "answer 429 or 503 with Retry-After while the endpoint is busy, which does not count as a failure."
+            "To avoid the next pause: respond with a 2xx status within 10 seconds and do the work afterwards; "
+            "respond with 429 or 503 and Retry-After while the endpoint is busy, which does not count as a failure."
         )
     nothing_lost = (
         "Nothing is lost: what happens meanwhile is held. When you enable the webhook you decide whether it is sent, "

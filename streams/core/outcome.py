@@ -45,10 +45,11 @@ class Response(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why there was no response; `detail` is the network's own message."""
+    """Why there was no whole response: `detail` is the network's own message, `begun` the part that arrived."""
 
     kind: OutcomeKind
     detail: str = ""
+    begun: Response | None = None
 
 
 class Outcome(NamedTuple):
@@ -92,12 +93,23 @@ _FAILURES = {
 }
 
 
+# The same when the endpoint's response had begun.
+_FAILURES_BEGUN = {
+    OutcomeKind.TIMEOUT: (
+        "The endpoint responded with {status}, but its response did not end within {timeout:g} seconds",
+        "End it with the length that Content-Length names, or close the connection.",
+    ),
+    OutcomeKind.RESET: (
+        "The endpoint responded with {status}, but closed the connection before the end of its response",
+        "Send as many bytes as Content-Length names.",
+    ),
+}
+
+
 def judge(result: Response | Failure, now: datetime, timeout_seconds: float) -> Outcome:
     """The outcome of a response or a failure. 2xx is a success; everything else, a redirect too, is a failure."""
     if isinstance(result, Failure):
-        cause, remedy = _FAILURES[result.kind]
-        detail = f" ({result.detail})" if result.detail else ""
-        return Outcome(result.kind, f"{cause.format(timeout=timeout_seconds)}{detail}. {remedy}".rstrip())
+        return _failed(result, timeout_seconds)
     status = result.status
     if 200 <= status < 300:
         return Outcome(OutcomeKind.DELIVERED, f"The endpoint responded with {status}.")
@@ -116,6 +128,15 @@ def judge(result: Response | Failure, now: datetime, timeout_seconds: float) -> 
     if 400 <= status < 500:
         return Outcome(OutcomeKind.CLIENT_ERROR, f"The endpoint responded with {status}: it did not accept the event.")
     return Outcome(OutcomeKind.SERVER_ERROR, f"The endpoint responded with {status}: its server failed.")
+
+
+def _failed(failure: Failure, timeout_seconds: float) -> Outcome:
+    status = failure.begun.status if failure.begun else None
+    known = _FAILURES if status is None else {**_FAILURES, **_FAILURES_BEGUN}
+    cause, remedy = known[failure.kind]
+    detail = f" ({failure.detail})" if failure.detail else ""
+    message = f"{cause.format(timeout=timeout_seconds, status=status)}{detail}. {remedy}".rstrip()
+    return Outcome(failure.kind, message)
 
 
 def retry_after(value: str | None, now: datetime) -> timedelta | None:

@@ -128,13 +128,13 @@ class GiveUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Discard:
+class EndTest:
     """A test that failed: nothing follows."""
 
-    next_step = NextStep.DISCARDED
+    next_step = NextStep.FAILED
 
 
-Decision = Done | RetryLater | UseFallback | Hold | GiveUp | Discard
+Decision = Done | RetryLater | UseFallback | Hold | GiveUp | EndTest
 
 
 def before_attempt(
@@ -182,7 +182,7 @@ def after_attempt(delivery: Delivery, outcome: Outcome, schedule: Schedule, webh
     if outcome.delivered:
         return Done()
     if delivery.trigger is Trigger.TEST:
-        return Discard()
+        return EndTest()
     if delivery.target is Target.FALLBACK:
         return _after_fallback(delivery, outcome, schedule, webhook)
     if outcome.kind is OutcomeKind.GONE:

@@ -22,6 +22,16 @@ def url_errors(field: str, url: object, *, allow_http: bool = False) -> list[Fie
     return [FieldError(field, problem)] if problem else []
 
 
+def same_origin(one: str, other: str) -> bool:
+    """Whether two endpoint URLs have the same scheme, host and port (RFC 6454 §5)."""
+    return _origin(one) == _origin(other)
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+
+
 def _problem(url: object, allow_http: bool) -> str | None:
     if not isinstance(url, str) or not url:
         return "must be a URL such as https://example.com/webhooks"

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from streams.core.event import Event
+from streams.core.url import same_origin
 
 DEFAULT_MAX_CONCURRENCY = 32
 
@@ -61,12 +62,21 @@ class Webhook:
     dispatches: frozenset[str] = frozenset()
     fallback_url: str | None = None
     encrypted_headers: str | None = None
+    encrypted_fallback_headers: str | None = None
     max_concurrency: int = DEFAULT_MAX_CONCURRENCY
     status: Status = Status.ACTIVE
     pause: Pause | None = None
     health_epoch: int = 1
     version: int = 1
     created_at: datetime | None = None
+
+    def headers_for(self, url: str) -> str | None:
+        """The customer's own headers for a request to `url`, encrypted. A secret of one host never goes to another."""
+        if url == self.url:
+            return self.encrypted_headers
+        if self.encrypted_fallback_headers is not None:
+            return self.encrypted_fallback_headers
+        return self.encrypted_headers if same_origin(url, self.url) else None
 
     def valid_secrets(self, now: datetime) -> tuple[EncryptedSecret, ...]:
         """The secrets to sign with, oldest first: one, or two during a rotation's overlap."""

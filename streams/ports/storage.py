@@ -40,11 +40,12 @@ class Webhooks(Protocol):
         webhook_id: str,
         change: Callable[[Registration], Registration | None],
         held: HeldChoice = HeldChoice.DELIVER,
-        audit_entry: AuditEntry | None = None,
+        audit: Callable[[Registration, Registration | None], AuditEntry] | None = None,
     ) -> Registration | None:
         """Apply `change` to the current state and raise the version; when it returns None, delete the webhook.
 
-        `held` decides about the held deliveries of a pause that ends. Returns what is stored now, or what was stored
+        `held` decides about the held deliveries of a pause that ends; `audit` makes the entry of a change, from before
+        and after. Returns what is stored now, or what was stored
         before a deletion; None when there is no such webhook. If `change` raises, nothing is changed.
         """
 
@@ -194,9 +195,12 @@ class Accounts(Protocol):
     async def list(self) -> Sequence[Account]: ...
 
     async def change(
-        self, account_id: str, change: Callable[[Account], Account], audit_entry: AuditEntry | None = None
+        self,
+        account_id: str,
+        change: Callable[[Account], Account],
+        audit: Callable[[Account, Account], AuditEntry] | None = None,
     ) -> Account | None:
-        """Returns what is stored now; None when there is no such account."""
+        """Returns what is stored now; None when there is no such account. `audit` makes the entry of a change."""
 
 
 class ApiKeys(Protocol):
@@ -313,5 +317,5 @@ class Pruning(Protocol):
     async def prune(self, what: Prunable, before: datetime, limit: int) -> int:
         """Delete up to `limit` rows in one transaction. Returns how many.
 
-        Deliveries are deleted when they are delivered or discarded, with their attempts and events.
+        Deliveries are deleted when they are delivered, discarded or failed, with their attempts and events.
         """

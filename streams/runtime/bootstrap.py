@@ -36,6 +36,7 @@ from streams.services.access import AccessService
 from streams.services.accounts import AccountService
 from streams.services.deliveries import DeliveryService
 from streams.services.ingest import IngestService
+from streams.services.invalid_records import InvalidRecordService
 from streams.services.recipients import RecipientService
 from streams.services.secrets import SecretService
 from streams.services.synthetic_events import SyntheticEventService
@@ -201,6 +202,10 @@ class SqlDeployment(Deployment):
     def synthetic_events(self, producer: RecordProducer) -> SyntheticEventService:
         deliveries = SqlDeliveryLog(self.database)
         return SyntheticEventService(self._stored_webhooks(), deliveries, producer, self.codec, self.clock, self.new_id)
+
+    def invalid_records(self, producer: RecordProducer) -> InvalidRecordService:
+        names = [topic.name for topic in self.topics]
+        return InvalidRecordService(producer, self.audit(), self.clock, self.new_id, names)
 
     def deliveries(self) -> DeliveryService:
         replays = SqlReplays(self.database, self.clock)

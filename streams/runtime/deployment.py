@@ -20,6 +20,7 @@ from streams.adapters.avro.confluent import URL as REGISTRY_URL
 from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry, registry_properties
 from streams.adapters.clock import SystemClock
 from streams.adapters.kafka.config import consumer_config, kafka_properties, producer_config, subscriptions_config
+from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
 from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.record_producer import KafkaRecordProducer
 from streams.adapters.kafka.subscriptions_reader import SubscriptionsReader
@@ -193,6 +194,9 @@ class Deployment:
     @cached_property
     def _outages(self) -> dict[int, Outages]:
         return {}
+
+    def stored_invalid_records(self) -> KafkaInvalidRecords:
+        return KafkaInvalidRecords(self.kafka, self.settings.topic_prefix)
 
     def topics_admin(self) -> TopicsAdmin:
         return TopicsAdmin(self.kafka, self.settings.topic_prefix)

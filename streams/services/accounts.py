@@ -1,14 +1,15 @@
 """Create and change accounts."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from streams.core.access import make_key
 from streams.core.account import Account
+from streams.core.audit import AuditEntry
 from streams.core.errors import FieldError, Invalid, NotFound
 from streams.ports import Accounts, Clock
-from streams.services.audit_trail import AuditTrail, camel
+from streams.services.audit_trail import AuditTrail, differences
 from streams.services.emails import email_errors, normalize_email
 
 
@@ -62,10 +63,11 @@ class AccountService:
             after = replace(known, **changes)
             return _checked(replace(after, name=after.name.strip(), emails=tuple(after.emails)))
 
-        audit_entry = self._audit_entry(
-            by, "account.changed", account_id, account_id, fields=sorted(map(camel, changes))
-        )
-        return _there(await self._accounts.change(account_id, changed, audit_entry), account_id)
+        def audit(before: Account, after: Account) -> AuditEntry:
+            found = differences(asdict(before), asdict(after))
+            return self._audit_entry(by, "account.changed", account_id, account_id, changes=found)
+
+        return _there(await self._accounts.change(account_id, changed, audit), account_id)
 
 
 def _there(account: Account | None, account_id: str) -> Account:

@@ -1,9 +1,21 @@
 """Make entries for the audit log."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from streams.core.audit import AuditEntry
+from streams.core.request import MASK
 from streams.ports import Clock
+
+# Longer lists are shortened: an entry must not grow with the largest scope.
+ITEMS_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """A value that the audit log does not show, as its ciphertext; None when there is none."""
+
+    ciphertext: str | None
 
 
 class AuditTrail:
@@ -25,3 +37,21 @@ def camel(name: str) -> str:
     """`max_concurrency` → `maxConcurrency`."""
     first, *others = name.split("_")
     return first + "".join(map(str.capitalize, others))
+
+
+def differences(before: Mapping[str, object], after: Mapping[str, object]) -> Mapping[str, object]:
+    """The fields that differ, each with its old and its new value, by their names in the API."""
+    return {
+        camel(name): {"from": _shown(value), "to": _shown(after[name])}
+        for name, value in before.items()
+        if value != after[name]
+    }
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, Masked):
+        return MASK if value.ciphertext else None
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        more = [f"and {len(value) - ITEMS_SHOWN} more"] if len(value) > ITEMS_SHOWN else []
+        return [*value[:ITEMS_SHOWN], *more]
+    return value

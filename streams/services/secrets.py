@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from streams.core.audit import AuditEntry
 from streams.core.errors import Conflict, FieldError, Invalid
 from streams.core.event import format_time
 from streams.core.signing import SECRET_BYTES, make_secret
@@ -103,23 +104,28 @@ class SecretService:
 
         Raises `InvalidRecord` for a webhook that no configured key decrypts; those before it are done.
         """
+
+        def audit(before: Registration, after: Registration | None) -> AuditEntry:
+            return self._audit_trail(by, "webhook.reencrypted", before.webhook.id, before.webhook.account_id)
+
         found = await self._stored.list()
         for count, known in enumerate(found, 1):
             webhook = known.webhook
-            audit_entry = self._audit_trail(by, "webhook.reencrypted", webhook.id, webhook.account_id)
-            await self._stored.change(webhook.id, self._resealed, audit_entry=audit_entry)
+            await self._stored.change(webhook.id, self._resealed, audit=audit)
             told(count, len(found))
         await self._check.reencrypt()
         return len(found)
 
     def _resealed(self, known: Registration) -> Registration:
         webhook, reencrypt = known.webhook, self._encryption.reencrypt
+        headers, fallback_headers = webhook.encrypted_headers, webhook.encrypted_fallback_headers
         return replace(
             known,
             webhook=replace(
                 webhook,
                 secrets=tuple(replace(secret, ciphertext=reencrypt(secret.ciphertext)) for secret in webhook.secrets),
-                encrypted_headers=reencrypt(webhook.encrypted_headers) if webhook.encrypted_headers else None,
+                encrypted_headers=headers and reencrypt(headers),
+                encrypted_fallback_headers=fallback_headers and reencrypt(fallback_headers),
             ),
         )
 

@@ -9,12 +9,14 @@ from streams.core.errors import FieldError, Invalid, NotFound, Unavailable
 from streams.core.event import render
 from streams.core.event_data import EVENT_TYPES
 from streams.core.samples import sample_event
+from streams.core.webhook import Webhook
 from streams.ports import Clock, Codec, DeliveryLog, Outgoing, RecordProducer, Webhooks
 from streams.topics import TEST_DELIVERIES
 
 # A test that left within its 12 s may take the whole timeout of an attempt.
 WAIT_SECONDS = 12.0
 ASK_EVERY_SECONDS = 0.05
+DEFAULT_TYPE = "session.completed"
 
 
 class SyntheticEventService:
@@ -36,18 +38,21 @@ class SyntheticEventService:
         self._clock = clock
         self._new_id = new_id
 
-    async def send(self, webhook_id: str, event_type: str, account_id: str | None = None) -> DeliveryDetails:
+    async def send(
+        self, webhook_id: str, event_type: str | None = None, account_id: str | None = None
+    ) -> DeliveryDetails:
         """Send a test. Returns its delivery with the attempt when there is an outcome.
 
-        `account_id` limits it to one account. Raises `NotFound`, `Invalid` for an unknown type, and `Unavailable`
-        when there is no outcome in time.
+        Without a type it is one that the webhook wants. `account_id` limits it to one account. Raises `NotFound`,
+        `Invalid` for an unknown type, and `Unavailable` when there is no outcome in time.
         """
-        if event_type not in EVENT_TYPES:
+        if event_type is not None and event_type not in EVENT_TYPES:
             raise Invalid(FieldError("type", "must be one of: " + ", ".join(EVENT_TYPES)))
         registration = await self._webhooks.find(webhook_id)
         if registration is None or account_id not in (None, registration.webhook.account_id):
             raise NotFound(f"there is no webhook {webhook_id}")
         owner, now = registration.webhook.account_id, self._clock.now()
+        event_type = event_type or _wanted_type(registration.webhook)
         event = sample_event(event_type, self._new_id("evt"), owner, now)
         delivery = Delivery(
             account_id=owner,
@@ -77,3 +82,10 @@ class SyntheticEventService:
             if seen is not None and seen.body is not None and seen.delivery_state.state is not State.WAITING:
                 return seen
             await asyncio.sleep(ASK_EVERY_SECONDS)
+
+
+def _wanted_type(webhook: Webhook) -> str:
+    """The default type if the webhook wants it, else the first that it wants."""
+    if not webhook.event_types or DEFAULT_TYPE in webhook.event_types:
+        return DEFAULT_TYPE
+    return next(name for name in EVENT_TYPES if name in webhook.event_types)

@@ -35,6 +35,7 @@ class WebhookInput:
     dispatches: Sequence[str] = ()
     fallback_url: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    fallback_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     max_concurrency: int = DEFAULT_MAX_CONCURRENCY
 
 
@@ -85,27 +86,26 @@ def input_errors(webhook_input: WebhookInput, allow_http: bool = False) -> list[
         )
     if not 1 <= webhook_input.max_concurrency <= CONCURRENCY:
         errors.append(FieldError("maxConcurrency", f"must be from 1 to {CONCURRENCY}"))
-    return errors + header_errors(webhook_input.headers)
+    errors += header_errors("headers", webhook_input.headers)
+    return errors + header_errors("fallbackHeaders", webhook_input.fallback_headers)
 
 
-def header_errors(headers: Mapping[str, str]) -> list[FieldError]:
+def header_errors(field: str, headers: Mapping[str, str]) -> list[FieldError]:
     """What is wrong with a customer's own headers (RFC 9110 §5); they cannot replace ours."""
-    errors = [FieldError("headers", f"at most {HEADERS} headers")] if len(headers) > HEADERS else []
+    errors = [FieldError(field, f"at most {HEADERS} headers")] if len(headers) > HEADERS else []
     for name, value in headers.items():
         lower = name.lower()
         if len(name) > HEADER_NAME_CHARACTERS:
             start = name[:HEADER_NAME_CHARACTERS]
-            errors.append(
-                FieldError("headers", f"the name {start!r}… has more than {HEADER_NAME_CHARACTERS} characters")
-            )
+            errors.append(FieldError(field, f"the name {start!r}… has more than {HEADER_NAME_CHARACTERS} characters"))
             continue
         if not name or not set(lower) <= _TOKEN:
-            errors.append(FieldError("headers", f"{name!r} is not a valid header name"))
+            errors.append(FieldError(field, f"{name!r} is not a valid header name"))
         elif is_connection_header(name):
-            errors.append(FieldError("headers", f"{name} belongs to the connection and cannot be set"))
+            errors.append(FieldError(field, f"{name} belongs to the connection and cannot be set"))
         elif lower in _OURS or lower.startswith(("content-", "webhook-")) or "-signature" in lower:
-            errors.append(FieldError("headers", f"{name} is a header that we set"))
+            errors.append(FieldError(field, f"{name} is a header that we set"))
         if not all(" " <= character <= "~" for character in value) or len(value) > HEADER_VALUE_CHARACTERS:
             message = f"must be printable ASCII, at most {HEADER_VALUE_CHARACTERS} characters"
-            errors.append(FieldError("headers", f"the value of {name!r} {message}"))
+            errors.append(FieldError(field, f"the value of {name!r} {message}"))
     return errors

@@ -3,10 +3,11 @@
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
+from streams.core.audit import AuditEntry
 from streams.core.errors import FieldError, Invalid, NotFound, Stale, Unavailable
 from streams.core.held import HeldChoice
 from streams.core.limits import WEBHOOKS_PER_ACCOUNT
@@ -14,7 +15,7 @@ from streams.core.page import Cursor, Page
 from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Registration, Status, Webhook
 from streams.ports import Accounts, Clock, DnsCheck, Encryption, PublicationStatus, Webhooks
-from streams.services.audit_trail import AuditTrail, camel
+from streams.services.audit_trail import AuditTrail, Masked, differences
 from streams.services.webhook_input import ALL_EVENTS, WebhookInput, input_errors, webhook_input
 
 PROPAGATION_SECONDS = 2.0
@@ -86,6 +87,7 @@ class WebhookService:
             dispatches=frozenset(webhook_input.dispatches),
             fallback_url=webhook_input.fallback_url,
             encrypted_headers=self._encrypt_headers(webhook_input.headers),
+            encrypted_fallback_headers=self._encrypt_headers(webhook_input.fallback_headers),
             max_concurrency=webhook_input.max_concurrency,
         )
         audit_entry = self._audit_entry(
@@ -144,9 +146,7 @@ class WebhookService:
                 return _paused(result, pause, now)
             return _enabled(result) if status is Status.ACTIVE else result
 
-        return await self.alter(
-            webhook_id, changed, by, "webhook.changed", account_id, fields=sorted(map(camel, changes))
-        )
+        return await self.alter(webhook_id, changed, by, "webhook.changed", account_id)
 
     async def pause(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Changed:
         """Pause a webhook: no request leaves, and its deliveries are held. A second time changes nothing."""
@@ -185,9 +185,14 @@ class WebhookService:
         **details: object,
     ) -> Changed:
         """Apply a change, with the name and details of its audit entry. Raises `NotFound`, and what `change` raises."""
-        before = await self.find(webhook_id, account_id)
-        audit_entry = self._audit_entry(by, action, webhook_id, before.webhook.account_id, **details)
-        registration = await self._webhooks.change(webhook_id, change, choice, audit_entry)
+        known = await self.find(webhook_id, account_id)
+
+        def audit(before: Registration, after: Registration | None) -> AuditEntry:
+            changes = differences(_shown(before), _shown(after)) if after else None
+            owner = known.webhook.account_id
+            return self._audit_entry(by, action, webhook_id, owner, **details, changes=changes or None)
+
+        registration = await self._webhooks.change(webhook_id, change, choice, audit)
         if registration is None:
             raise _unknown(webhook_id)
         return await self._changed(registration)
@@ -215,6 +220,9 @@ class WebhookService:
             encrypted_headers=self._encrypt_headers(webhook_input.headers)
             if "headers" in wanted
             else webhook.encrypted_headers,
+            encrypted_fallback_headers=self._encrypt_headers(webhook_input.fallback_headers)
+            if "fallback_headers" in wanted
+            else webhook.encrypted_fallback_headers,
             max_concurrency=webhook_input.max_concurrency,
             # Failures of the old URL do not count for the new one.
             health_epoch=webhook.health_epoch + 1 if moved else webhook.health_epoch,
@@ -230,6 +238,19 @@ class WebhookService:
 
     def _encrypt_headers(self, headers: Mapping[str, str]) -> str | None:
         return self._encryption.encrypt(json.dumps(dict(headers))) if headers else None
+
+
+def _shown(known: Registration) -> Mapping[str, Any]:
+    """What the audit log shows of a webhook: its input and its status, with its headers masked."""
+    webhook, entered = known.webhook, webhook_input(known)
+    shown = {each.name: getattr(entered, each.name) for each in fields(entered)}
+    return {
+        **shown,
+        "status": webhook.status,
+        # A ciphertext of the same headers may differ, but then somebody entered them again.
+        "headers": Masked(webhook.encrypted_headers),
+        "fallback_headers": Masked(webhook.encrypted_fallback_headers),
+    }
 
 
 def _unknown(webhook_id: str) -> NotFound:

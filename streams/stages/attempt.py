@@ -73,7 +73,7 @@ class AttemptSender:
             delivery,
             target.url,
             [encryption.decrypt(secret.ciphertext) for secret in webhook.valid_secrets(now)],
-            encryption.decrypt_headers(webhook.encrypted_headers),
+            encryption.decrypt_headers(webhook.headers_for(target.url)),
             int(now.timestamp()),
             self._policy.signature_header,
         )
@@ -90,7 +90,7 @@ class AttemptSender:
     ) -> tuple[Attempt, Decision]:
         outcome = judge(result, ended_at, self._policy.timeout_seconds)
         decision = after_attempt(delivery, outcome, self._policy.schedule, webhook)
-        response = result if isinstance(result, Response) else None
+        response = result if isinstance(result, Response) else result.begun
         if response and request and request.private:
             response = request.mask(response)
         attempt = Attempt(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from streams.core.errors import InvalidRecord, RecordsRefused, ScormWebhooksError
+from streams.core.invalid_record import APPENDED_AT, ERROR, OFFSET, PARTITION, TOPIC, VALUE_BYTES, VALUE_SHA256
 from streams.ports import Outgoing, Record, RecordProducer, Telemetry
 from streams.topics import INVALID
 
@@ -34,19 +35,19 @@ def to_truncated_invalid_record(record: Record, error: str) -> Outgoing:
     """A small record for `session-events.invalid`: the start of the value, with its length and SHA-256."""
     value = record.value or b""
     whole = (
-        ("value-bytes", str(len(value)).encode()),
-        ("value-sha256", hashlib.sha256(value).hexdigest().encode()),
+        (VALUE_BYTES, str(len(value)).encode()),
+        (VALUE_SHA256, hashlib.sha256(value).hexdigest().encode()),
     )
     return Outgoing(INVALID, None, value[:START_BYTES], (*_origin(record, error), *whole))
 
 
 def _origin(record: Record, error: str) -> tuple[tuple[str, bytes], ...]:
     return (
-        ("origin-topic", record.partition.topic.encode()),
-        ("origin-partition", str(record.partition.number).encode()),
-        ("origin-offset", str(record.offset).encode()),
-        ("origin-appended-at", record.appended_at.isoformat().encode()),
-        ("error", error.encode(errors="replace")[:ERROR_BYTES]),
+        (TOPIC, record.partition.topic.encode()),
+        (PARTITION, str(record.partition.number).encode()),
+        (OFFSET, str(record.offset).encode()),
+        (APPENDED_AT, record.appended_at.isoformat().encode()),
+        (ERROR, error.encode(errors="replace")[:ERROR_BYTES]),
     )
 
 

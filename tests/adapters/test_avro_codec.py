@@ -120,6 +120,7 @@ webhooks = st.builds(
     dispatches=st.frozensets(ids, max_size=3),
     fallback_url=st.none() | urls,
     encrypted_headers=st.none() | texts,
+    encrypted_fallback_headers=st.none() | texts,
     max_concurrency=st.integers(1, CONCURRENCY),
     status=st.sampled_from(Status),
     pause=st.none() | st.builds(Pause, ids, st.sampled_from(PauseReason)),

@@ -12,7 +12,7 @@ from real.endpoint import OK, Received, endpoint, saying, silent
 from real.posting import SOON, answered, at, failed, post, sending, sent
 from streams.adapters.http.connector import ConnectTrace
 from streams.adapters.http.failures import failure_of
-from streams.core.outcome import Failure, OutcomeKind
+from streams.core.outcome import Failure, OutcomeKind, Response
 from streams.core.request import Request
 
 
@@ -28,7 +28,11 @@ async def test_a_dripping_answer_ends_at_the_deadline() -> None:
             await writer.drain()
             await asyncio.sleep(SOON / 10)
 
-    assert await sent(drip, timeout_seconds=SOON) == Failure(OutcomeKind.TIMEOUT)
+    failure = failed(await sent(drip, timeout_seconds=SOON))
+    assert failure.kind is OutcomeKind.TIMEOUT
+    assert failure.begun
+    assert (failure.begun.status, failure.begun.headers) == (200, {"content-length": "100000"})
+    assert failure.begun.body.startswith(b"xx")
 
 
 async def test_dripping_headers_end_at_the_deadline() -> None:
@@ -81,17 +85,20 @@ async def test_bytes_that_are_not_http_are_an_invalid_response(raw: bytes) -> No
 
 
 @pytest.mark.parametrize(
-    ("raw", "detail"),
+    ("raw", "begun"),
     [
-        (b"", ""),
-        (b"HTTP/1.1 2", ""),
-        (b"HTTP/1.1 103 Early Hints\r\n\r\n", ""),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok", "in the middle of its response"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", "in the middle of its response"),
+        (b"", None),
+        (b"HTTP/1.1 2", None),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n", None),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok", Response(200, {"content-length": "20"}, b"ok")),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n",
+            Response(200, {"transfer-encoding": "chunked"}, b"ok"),
+        ),
     ],
 )
-async def test_a_connection_closed_before_the_end_of_an_answer(raw: bytes, detail: str) -> None:
-    assert await sent(saying(raw, close=True)) == Failure(OutcomeKind.RESET, detail)
+async def test_a_connection_closed_before_the_end_of_an_answer(raw: bytes, begun: Response | None) -> None:
+    assert await sent(saying(raw, close=True)) == Failure(OutcomeKind.RESET, begun=begun)
 
 
 async def test_a_port_without_a_listener() -> None:

@@ -61,12 +61,12 @@ async def test_a_key_is_found_by_its_hash_and_belongs_to_one_account(database: S
 async def test_an_account_is_changed_and_one_that_is_not_there_is_not(database: SqlStore) -> None:
     accounts = SqlAccounts(database.database)
     changed = await accounts.change(
-        "acme", lambda known: replace(known, plan_limit=7, weekly_digest=False), audit_entry()
+        "acme", lambda known: replace(known, plan_limit=7, weekly_digest=False), lambda *_: audit_entry()
     )
     assert changed is not None
     assert await accounts.find("acme") == changed
     assert (changed.plan_limit, changed.weekly_digest) == (7, False)
-    assert await accounts.change("globex", lambda known: known, audit_entry()) is None
+    assert await accounts.change("globex", lambda known: known, lambda *_: audit_entry()) is None
 
 
 async def test_a_link_lets_its_user_in_once_until_it_expires(database: SqlStore) -> None:

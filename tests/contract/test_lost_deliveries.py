@@ -26,7 +26,7 @@ async def test_only_waiting_deliveries_are_ended(database: SqlStore) -> None:
         "evt_waiting": State.DEAD,
         "evt_tier": State.DEAD,
         "evt_held": State.HELD,
-        "evt_test": State.DISCARDED,
+        "evt_test": State.FAILED,
         "evt_done": State.DELIVERED,
     }
     dead = found["evt_tier"]

@@ -125,3 +125,23 @@ dates = st.from_regex(r"\w{3}, \d{1,3} \w{3} \d{1,5} \d\d:\d\d:\d\d( [+-]\d{4,9}
 def test_any_text_is_a_wait_or_none(value: str) -> None:
     wait = retry_after(value, NOON)
     assert wait is None or wait >= timedelta(0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            OutcomeKind.TIMEOUT,
+            "The endpoint responded with 200, but its response did not end within 10 seconds. "
+            "End it with the length that Content-Length names, or close the connection.",
+        ),
+        (
+            OutcomeKind.RESET,
+            "The endpoint responded with 200, but closed the connection before the end of its response. "
+            "Send as many bytes as Content-Length names.",
+        ),
+    ],
+)
+def test_a_response_that_has_begun_is_named(kind: OutcomeKind, message: str) -> None:
+    outcome = judge(Failure(kind, begun=Response(200, {})), NOON, 10)
+    assert (outcome.kind, outcome.message) == (kind, message)

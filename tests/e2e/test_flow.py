@@ -83,7 +83,7 @@ def test_a_test_is_sent_at_once_to_a_paused_webhook(system: System, platform: Pl
     for _ in range(6):
         done = system.attempt("webhooks", "test", webhook_id, "--json")
         assert done.returncode == 1
-        assert '"state": "discarded"' in done.stdout
+        assert '"state": "failed"' in done.stdout
         assert '"status": 500' in done.stdout
     del receiver.responses["/crm"]
     sent = system.run("webhooks", "test", webhook_id, "--event", "session.scored", "--json")

@@ -89,7 +89,7 @@ class FakeOutbox:
         webhook_id: str,
         change: Callable[[Registration], Registration | None],
         held: HeldChoice = HeldChoice.DELIVER,
-        audit_entry: AuditEntry | None = None,
+        audit: Callable[[Registration, Registration | None], AuditEntry] | None = None,
     ) -> Registration | None:
         self._check()
         before = self.live(webhook_id)
@@ -100,7 +100,7 @@ class FakeOutbox:
             return before
         if after is None:
             self._deleted.add(webhook_id)
-        self._note(audit_entry)
+        self._note(audit(before, after) if audit else None)
         return self._store(after or before, held)
 
     # -- the outbox -------------------------------------------------------------------------------------------

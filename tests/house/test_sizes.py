@@ -95,7 +95,7 @@ def test_the_largest_attempt_fits_its_topic() -> None:
 def test_the_largest_webhook_fits_its_topic() -> None:
     encryption = FernetEncryption([Fernet.generate_key().decode()])
     own = {f"{n:0{HEADER_NAME_CHARACTERS}}": "v" * HEADER_VALUE_CHARACTERS for n in range(HEADERS)}
-    assert header_errors(own) == []
+    assert header_errors("headers", own) == []
     ids = frozenset(f"{n:0{ID_CHARACTERS}}" for n in range(SCOPE_IDS))
     url = "https://example.com/" + "u" * (URL_CHARACTERS - 20)
     widest = webhook(
@@ -105,6 +105,7 @@ def test_the_largest_webhook_fits_its_topic() -> None:
         fallback_url=url[:-1] + "f",
         secrets=tuple(EncryptedSecret(encryption.encrypt(make_secret(bytes(SECRET_BYTES))), NOON) for _ in range(4)),
         encrypted_headers=encryption.encrypt(json.dumps(own)),
+        encrypted_fallback_headers=encryption.encrypt(json.dumps(own)),
         packages=ids,
         dispatches=ids,
         event_types=frozenset(EVENT_TYPES),

@@ -29,6 +29,7 @@ async def test_a_webhook_needs_only_a_url(api: ApiFixture) -> None:
         "packages": [],
         "dispatches": [],
         "hasHeaders": False,
+        "hasFallbackHeaders": False,
         "maxConcurrency": 32,
         "status": "active",
         "createdAt": "2026-04-10T12:00:00Z",
@@ -47,16 +48,16 @@ async def test_every_field_of_a_webhook_is_stored(api: ApiFixture) -> None:
         "dispatches": ["dsp_1"],
         "fallbackUrl": "https://spare.example.com/hooks",
         "headers": {"X-Gateway-Key": "canary-of-the-gateway"},
+        "fallbackHeaders": {"X-Gateway-Key": "canary-of-the-spare-gateway"},
         "maxConcurrency": 4,
     }
     made = await api.acme.post("/v1/webhooks", webhook_input)
     seen = await api.acme.get(f"/v1/webhooks/{made['id']}")
-    headers = webhook_input.pop("headers")
-    assert headers
+    del webhook_input["headers"], webhook_input["fallbackHeaders"]
     assert {name: seen[name] for name in webhook_input} == webhook_input | {
         "events": ["package.updated", "session.completed"]
     }
-    assert seen["hasHeaders"] is True
+    assert (seen["hasHeaders"], seen["hasFallbackHeaders"]) == (True, True)
     assert "canary" not in str(seen)
 
 
@@ -245,13 +246,29 @@ async def test_the_audit_log_has_actor_and_action_but_no_secret(api: ApiFixture)
     ]
     assert {audit_entry["actor"].partition(":")[0] for audit_entry in audit_trail} == {"key", "test"}
     details = {audit_entry["action"].removeprefix("webhook."): audit_entry["details"] for audit_entry in audit_trail}
-    assert details["enabled"] == {"held": "keep"}
-    assert details["changed"] == {"fields": ["description", "maxConcurrency"]}
+    assert details["paused"] == {"reason": "manual", "changes": {"status": {"from": "active", "to": "paused"}}}
+    assert details["enabled"] == {"held": "keep", "changes": {"status": {"from": "paused", "to": "active"}}}
+    assert details["changed"] == {
+        "changes": {"description": {"from": "", "to": "new"}, "maxConcurrency": {"from": 32, "to": 2}}
+    }
     assert details["secret_rotated"] == {"overlapHours": 24}
     assert made["secret"] not in str(audit_trail)
     assert {audit_entry["objectId"] for audit_entry in (await api.globex.get("/v1/account/audit"))["data"]} == {
         api.globex.account_id
     }
+
+
+async def test_the_audit_log_masks_headers_and_shortens_scopes(api: ApiFixture) -> None:
+    made = await api.acme.webhook(headers={"X-Key": "k-secret"})
+    changes = {"headers": {}, "fallbackHeaders": {"X-Key": "k-spare"}, "packages": [f"pkg_{n:03}" for n in range(50)]}
+    await api.acme.patch(f"/v1/webhooks/{made['id']}", changes)
+    audit_trail = (await api.acme.get("/v1/account/audit"))["data"]
+    shown = audit_trail[0]["details"]["changes"]
+    assert (shown["headers"], shown["fallbackHeaders"]) == ({"from": "•••", "to": None}, {"from": None, "to": "•••"})
+    assert shown["packages"]["from"] == []
+    assert shown["packages"]["to"] == [*(f"pkg_{n:03}" for n in range(20)), "and 30 more"]
+    assert "k-secret" not in str(audit_trail)
+    assert "k-spare" not in str(audit_trail)
 
 
 async def test_an_account_has_a_limited_number_of_webhooks(tmp_path: Path) -> None:

@@ -62,11 +62,25 @@ async def test_a_failed_test_is_not_retried_and_does_not_count(pipeline: Pipelin
     tests = synthetic_events(pipeline)
     for _ in range(6):
         seen = await tests.send("wh_crm", "session.completed")
-        assert (seen.delivery_state.state, seen.attempts[0].status) == (State.DISCARDED, 500)
+        assert (seen.delivery_state.state, seen.attempts[0].status) == (State.FAILED, 500)
     await pipeline.wait_for_tier(SCHEDULE.tiers[-1])
     assert len(pipeline.sender.requests) == 6
     assert pipeline.kafka.topic(DEAD_LETTERS) == []
     assert pipeline.recorder.health["wh_crm"].failures == 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sent"),
+    [
+        ((), "session.completed"),
+        (("session.launched", "session.completed"), "session.completed"),
+        (("usage.threshold", "package.updated"), "package.updated"),
+    ],
+)
+async def test_a_test_has_a_type_that_the_webhook_wants(pipeline: Pipeline, wanted: tuple[str, ...], sent: str) -> None:
+    await pipeline.register(webhook(event_types=frozenset(wanted)))
+    seen = await synthetic_events(pipeline).send("wh_crm")
+    assert seen.delivery_state.event_type == sent
 
 
 async def test_an_expired_test_is_not_sent_and_says_so(pipeline: Pipeline) -> None:
@@ -77,16 +91,16 @@ async def test_an_expired_test_is_not_sent_and_says_so(pipeline: Pipeline) -> No
     await pipeline.crash()
     await quiet()
     assert pipeline.sender.requests == []
-    assert (pipeline.delivery_state().state, pipeline.delivery_state().reason) == (State.DISCARDED, "expired")
+    assert (pipeline.delivery_state().state, pipeline.delivery_state().reason) == (State.FAILED, "expired")
     assert pipeline.telemetry.counts["tests_expired_total"] == 1
     assert pipeline.telemetry.counts["dead_letters_total"] == 0
 
 
-async def test_a_test_of_a_deleted_webhook_is_discarded(pipeline: Pipeline) -> None:
+async def test_a_test_of_a_deleted_webhook_has_failed(pipeline: Pipeline) -> None:
     await pipeline.register(webhook())
     await pipeline.remove("wh_crm")
     await pipeline.put(TEST_DELIVERIES, delivery_of_a_test())
-    assert (pipeline.delivery_state().state, pipeline.delivery_state().reason) == (State.DISCARDED, "deleted")
+    assert (pipeline.delivery_state().state, pipeline.delivery_state().reason) == (State.FAILED, "deleted")
 
 
 async def test_without_deliver_a_test_ends_with_a_message(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,6 +223,31 @@ async def test_the_fallback_url_is_tried_before_a_dead_letter(pipeline: Pipeline
     assert pipeline.recorder.health["wh_crm"].pause is PauseReason.GONE
 
 
+@pytest.mark.parametrize(
+    ("fallback_url", "own", "sent"),
+    [
+        pytest.param(BACKUP, None, None, id="another host gets none"),
+        pytest.param(f"{URL}/spare", None, "Bearer abc", id="the same host gets them"),
+        pytest.param(BACKUP, "Bearer spare", "Bearer spare", id="its own"),
+    ],
+)
+async def test_the_headers_of_an_endpoint_go_to_no_other_host(
+    pipeline: Pipeline, fallback_url: str, own: str | None, sent: str | None
+) -> None:
+    pipeline.sender.responses(URL, Response(410, {}))
+    await pipeline.register(
+        webhook(
+            fallback_url=fallback_url,
+            encrypted_headers='encrypted:{"Authorization": "Bearer abc"}',
+            encrypted_fallback_headers=own and f'encrypted:{{"Authorization": "{own}"}}',
+        )
+    )
+    await pipeline.fan_out_events(event())
+    assert pipeline.sender.requests[0].headers["Authorization"] == "Bearer abc"
+    (request,) = pipeline.sender.to(fallback_url)
+    assert request.headers.get("Authorization") == sent
+
+
 async def test_a_fallback_url_that_fails_too_makes_it_a_dead_letter(pipeline: Pipeline) -> None:
     pipeline.sender.responses(URL, BROKEN)
     pipeline.sender.responses(BACKUP, BROKEN)

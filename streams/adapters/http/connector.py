@@ -20,6 +20,7 @@ from aiohttp.connector import Connection
 from streams.adapters.http.batching import BatchedWrites, Deadlines
 from streams.adapters.http.response_parser import EndpointConnection
 from streams.core.address import Network, is_allowed
+from streams.core.outcome import Response
 
 # Returns every address of a host name. Raises OSError when it has none.
 Lookup = Callable[[str], Awaitable[Sequence[str]]]
@@ -40,7 +41,13 @@ class ConnectTrace:
 
     deadline: float = math.inf
     opening: bool = False
+    connected: bool = False
     handler: EndpointConnection | None = None
+
+    @property
+    def begun(self) -> Response | None:
+        """What arrived of the response, from the end of its headers on."""
+        return None if self.handler is None else self.handler.begun
 
 
 # A context variable: aiohttp resolves and connects in its own tasks, which inherit the attempt's context.
@@ -67,7 +74,7 @@ class GuardedConnector(TCPConnector):
             socket_factory=partial(_open_socket, opened),
         )
         loop = asyncio.get_running_loop()
-        new_handler = partial(EndpointConnection, loop, BatchedWrites(loop), Deadlines(loop))
+        new_handler = partial(_new_handler, loop, BatchedWrites(loop), Deadlines(loop))
         # aiohttp has no public way to set the protocol of its connections.
         self._factory = cast("partial[ResponseHandler]", new_handler)
 
@@ -90,6 +97,12 @@ class GuardedConnector(TCPConnector):
     async def close(self, *, abort_ssl: bool = False) -> None:
         await super().close(abort_ssl=abort_ssl)
         await self._guarded.close()
+
+
+def _new_handler(loop: asyncio.AbstractEventLoop, writes: BatchedWrites, deadlines: Deadlines) -> EndpointConnection:
+    """The protocol of a connection, made when its socket is connected and before any TLS handshake."""
+    TRACE.get().connected = True
+    return EndpointConnection(loop, writes, deadlines)
 
 
 class _GuardedResolver(AbstractResolver):

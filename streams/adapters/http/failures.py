@@ -15,6 +15,8 @@ from streams.adapters.http.response_parser import EndlessResponse, InvalidRespon
 from streams.core.outcome import Failure, OutcomeKind
 
 MOST_DETAIL_CHARACTERS = 200
+# What OpenSSL calls a response in plain text, by its version.
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
 
 
 def failure_of(error: Exception, trace: ConnectTrace) -> Failure:
@@ -29,7 +31,7 @@ def failure_of(error: Exception, trace: ConnectTrace) -> Failure:
         case EndlessResponse():
             return Failure(OutcomeKind.INVALID_RESPONSE, "headers or interim responses without end")
         case ClientPayloadError():
-            return Failure(OutcomeKind.RESET, "in the middle of its response")
+            return Failure(OutcomeKind.RESET, begun=trace.begun)
         case ClientConnectionError() if isinstance(error.__cause__, ssl.SSLError):
             # With TLS 1.3 an endpoint that asks for a client certificate rejects the connection after the handshake.
             return Failure(OutcomeKind.TLS, _tls_message(error.__cause__))
@@ -62,7 +64,10 @@ def _no_connection(error: ClientConnectorError) -> Failure:
 
 def _timed_out(trace: ConnectTrace) -> Failure:
     if trace.handler is not None:
-        return Failure(OutcomeKind.TIMEOUT)
+        return Failure(OutcomeKind.TIMEOUT, begun=trace.begun)
+    if trace.connected:
+        # aiohttp has the connection only after the TLS handshake.
+        return Failure(OutcomeKind.TLS, "the handshake did not end in time")
     if trace.opening:
         return Failure(OutcomeKind.CONNECT_TIMEOUT)
     return Failure(OutcomeKind.DNS, "the name servers did not answer in time")
@@ -71,6 +76,8 @@ def _timed_out(trace: ConnectTrace) -> Failure:
 def _tls_message(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return brief(error.verify_message)
+    if error.reason in _NOT_TLS:
+        return "this port does not speak TLS"
     return brief((error.reason or str(error)).replace("_", " ").lower())
 
 

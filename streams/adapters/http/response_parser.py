@@ -61,6 +61,13 @@ class EndpointConnection(ResponseHandler):
         sent = self.transport is not None and not self.transport.get_write_buffer_size()
         return sent and self._is_whole and self.is_open
 
+    @property
+    def begun(self) -> Response | None:
+        """What arrived of the current response, from the end of its headers on."""
+        if self._status is None or not 200 <= self._status < 600:
+            return None
+        return Response(self._status, self._headers, self._body)
+
     def ask(self, request: bytes, deadline: float) -> asyncio.Future[Response]:
         """Send a request. Reads 64 KiB of the response's body, and keeps `RESPONSE_KEPT_BYTES`.
 

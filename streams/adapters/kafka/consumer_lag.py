@@ -1,30 +1,14 @@
 """Count the records that a consumer group has not committed."""
 
-import time
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
+from streams.adapters.kafka.transient_errors import repeat_if_transient
 from streams.core.errors import Unavailable
-
-RETRY_SECONDS = 0.1
-
-# Errors of a cluster or a topic that just started.
-_TRANSIENT = frozenset(
-    {
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-    }
-)
-
-Response = TypeVar("Response")
 
 
 def consumer_lag(
@@ -51,26 +35,15 @@ def consumer_lag(
 
     # The end last, so that records appended meanwhile count.
     try:
-        done = _retry(committed, seconds)
+        done = repeat_if_transient(committed, seconds)
+        starts = repeat_if_transient(lambda: edge(OffsetSpec.earliest()), seconds)
+        ends = repeat_if_transient(lambda: edge(OffsetSpec.latest()), seconds)
+    except KafkaException as error:
+        raise Unavailable(error.args[0].str()) from None
     finally:
         consumer.close()
-    starts = _retry(lambda: edge(OffsetSpec.earliest()), seconds)
-    ends = _retry(lambda: edge(OffsetSpec.latest()), seconds)
     left = dict.fromkeys(topics, 0)
     for partition in done:
         # Without a commit the offset is negative. Records that retention deleted do not count.
         left[partition.topic] += ends[partition] - max(partition.offset, starts[partition])
     return left
-
-
-def _retry(ask: Callable[[], Response], seconds: float) -> Response:
-    """Repeat a request while its error is transient."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return ask()
-        except KafkaException as refusal:
-            error: KafkaError = refusal.args[0]
-            if error.code() not in _TRANSIENT or time.monotonic() > deadline:
-                raise Unavailable(error.str()) from None
-            time.sleep(RETRY_SECONDS)

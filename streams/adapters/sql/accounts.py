@@ -40,7 +40,10 @@ class SqlAccounts:
             return [_account(row) for row in rows]
 
     async def change(
-        self, account_id: str, change: Callable[[Account], Account], audit_entry: AuditEntry | None = None
+        self,
+        account_id: str,
+        change: Callable[[Account], Account],
+        audit: Callable[[Account, Account], AuditEntry] | None = None,
     ) -> Account | None:
         this = accounts.c.id == account_id
         async with self._database.transaction() as connection:
@@ -51,7 +54,7 @@ class SqlAccounts:
             after = change(before)
             if after != before:
                 await connection.execute(update(accounts).where(this).values(_account_row(after)))
-                await note(connection, audit_entry)
+                await note(connection, audit(before, after) if audit else None)
             return after
 
 

@@ -18,14 +18,14 @@ class SqlLostDeliveries:
         self._clock = clock
 
     async def end(self) -> int:
-        """Make each waiting delivery a dead letter, which a person may retry. Discards tests. Returns the count."""
+        """Make each waiting delivery a dead letter, which a person may retry. Tests have failed. Returns the count."""
         known = deliveries.c
         statement = (
             update(deliveries)
             .where(known.state == State.WAITING)
             .values(
                 step=known.step + 1,
-                state=case((known.trigger == Trigger.TEST, State.DISCARDED), else_=State.DEAD),
+                state=case((known.trigger == Trigger.TEST, State.FAILED), else_=State.DEAD),
                 reason=DeathReason.BROKER_RESTARTED,
                 message=MESSAGE,
                 tier=None,

@@ -34,6 +34,7 @@ webhooks = Table(
     Column("dispatches", Json, nullable=False),
     Column("secrets", Json, nullable=False),
     Column("encrypted_headers", Text),
+    Column("encrypted_fallback_headers", Text),
     Column("max_concurrency", Integer, nullable=False),
     Column("status", Text, nullable=False),
     Column("pause_id", Text),
@@ -149,7 +150,7 @@ NOT_DELIVERED = _states != literal_column("'delivered'")
 _index_some("webhook_state", NOT_DELIVERED, deliveries.c.webhook_id, _states, *_by_age)
 _index_some("account_state", NOT_DELIVERED, deliveries.c.account_id, _states, *_by_age)
 # The deliveries that retention may delete.
-DONE = _states.in_((literal_column("'delivered'"), literal_column("'discarded'")))
+DONE = _states.in_((literal_column("'delivered'"), literal_column("'discarded'"), literal_column("'failed'")))
 _index_some("done", DONE, deliveries.c.changed_at)
 
 # Each pause, with the choice for its held deliveries, which is NULL until the pause ends.

@@ -20,6 +20,7 @@ def to_webhook(row: Any) -> Webhook:
         dispatches=frozenset(row.dispatches),
         fallback_url=row.fallback_url,
         encrypted_headers=row.encrypted_headers,
+        encrypted_fallback_headers=row.encrypted_fallback_headers,
         max_concurrency=row.max_concurrency,
         status=Status(row.status),
         pause=Pause(row.pause_id, PauseReason(row.pause_reason)) if row.pause_id else None,
@@ -54,6 +55,7 @@ def from_registration(registration: Registration) -> dict[str, Any]:
             for secret in webhook.secrets
         ],
         "encrypted_headers": webhook.encrypted_headers,
+        "encrypted_fallback_headers": webhook.encrypted_fallback_headers,
         "max_concurrency": webhook.max_concurrency,
         "status": webhook.status,
         "pause_id": webhook.pause.id if webhook.pause else None,

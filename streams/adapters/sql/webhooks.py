@@ -81,7 +81,7 @@ class SqlWebhooks:
         webhook_id: str,
         change: Callable[[Registration], Registration | None],
         held: HeldChoice = HeldChoice.DELIVER,
-        audit_entry: AuditEntry | None = None,
+        audit: Callable[[Registration, Registration | None], AuditEntry] | None = None,
     ) -> Registration | None:
         now = self._clock.now()
         this = (webhooks.c.id == webhook_id) & webhooks.c.deleted_at.is_(None)
@@ -100,7 +100,7 @@ class SqlWebhooks:
             await connection.execute(update(webhooks).where(this).values(**from_registration(kept), **deleted))
             await make_dirty(connection, self._insert, webhook_id, version)
             await _record_pauses(connection, before.webhook, after.webhook if after else None, held, now)
-            await note(connection, audit_entry)
+            await note(connection, audit(before, after) if audit else None)
         return kept
 
 

@@ -105,8 +105,8 @@ def upgrade() -> None:
         "deliveries",
         ["changed_at"],
         unique=False,
-        postgresql_where=sa.text("state IN ('delivered', 'discarded')"),
-        sqlite_where=sa.text("state IN ('delivered', 'discarded')"),
+        postgresql_where=sa.text("state IN ('delivered', 'discarded', 'failed')"),
+        sqlite_where=sa.text("state IN ('delivered', 'discarded', 'failed')"),
     )
     op.create_index(
         "ix_deliveries_held",
@@ -340,6 +340,7 @@ def upgrade() -> None:
         sa.Column("dispatches", sa.JSON(), nullable=False),
         sa.Column("secrets", sa.JSON(), nullable=False),
         sa.Column("encrypted_headers", sa.Text(), nullable=True),
+        sa.Column("encrypted_fallback_headers", sa.Text(), nullable=True),
         sa.Column("max_concurrency", sa.Integer(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("pause_id", sa.Text(), nullable=True),
@@ -438,8 +439,8 @@ def downgrade() -> None:
     op.drop_index(
         "ix_deliveries_done",
         "deliveries",
-        postgresql_where=sa.text("state IN ('delivered', 'discarded')"),
-        sqlite_where=sa.text("state IN ('delivered', 'discarded')"),
+        postgresql_where=sa.text("state IN ('delivered', 'discarded', 'failed')"),
+        sqlite_where=sa.text("state IN ('delivered', 'discarded', 'failed')"),
     )
     op.drop_index(
         "ix_deliveries_account_state",

@@ -1,0 +1,112 @@
+"""Read the records of `session-events.invalid`, without a consumer group."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from streams.adapters.kafka.config import subscriptions_config
+from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable
+from streams.adapters.kafka.messages import LIBRDKAFKA, to_record
+from streams.adapters.kafka.transient_errors import repeat_if_transient
+from streams.core.errors import NotFound, Unavailable
+from streams.core.invalid_record import StoredRecord, place_of, stored_record
+from streams.ports import Record
+from streams.topics import INVALID
+
+SECONDS = 10.0
+AT_ONCE = 500
+
+
+class KafkaInvalidRecords:
+    """Blocking reads. Raises `Unavailable` when Kafka does not answer, or the topic does not exist."""
+
+    def __init__(self, properties: Mapping[str, Any], prefix: str) -> None:
+        self._errors = ConnectionErrors()
+        self._servers = str(properties["bootstrap.servers"])
+        fixed = {"auto.offset.reset": "earliest", "error_cb": self._errors, "logger": LIBRDKAFKA}
+        self._config = {**subscriptions_config(properties), **fixed}
+        self._prefix = prefix
+
+    def newest(self, limit: int, topic: str | None = None) -> list[StoredRecord]:
+        """Up to `limit` records, newest first; with `topic` only those that came from it."""
+        with self._consumer() as consumer:
+            found: list[StoredRecord] = []
+            for number, (start, end) in self._ends(consumer).items():
+                mine: list[StoredRecord] = []
+                # Backwards in portions, because only the newest ones are wanted.
+                while end > start and len(mine) < limit:
+                    begin = max(start, end - AT_ONCE)
+                    portion = [one for one in self._read(consumer, number, begin, end) if topic in (None, one.topic)]
+                    mine = portion + mine
+                    end = begin
+                found += mine[-limit:]
+        return sorted(found, key=lambda one: one.stored_at, reverse=True)[:limit]
+
+    def all(self, topic: str | None = None) -> Iterator[StoredRecord]:
+        """Every record that is stored now, in the order of each partition."""
+        with self._consumer() as consumer:
+            for number, (start, end) in self._ends(consumer).items():
+                for one in self._read(consumer, number, start, end):
+                    if topic in (None, one.topic):
+                        yield one
+
+    def find(self, record_id: str) -> StoredRecord:
+        """Raises `Invalid` for a malformed id, and `NotFound`."""
+        number, offset = place_of(record_id)
+        with self._consumer() as consumer:
+            start, end = self._ends(consumer).get(number, (0, 0))
+            if start <= offset < end:
+                for one in self._read(consumer, number, offset, offset + 1):
+                    return one
+        raise NotFound(f"there is no invalid record {record_id}: retention may have deleted it")
+
+    @contextmanager
+    def _consumer(self) -> Iterator[Consumer]:
+        consumer = Consumer(self._config)
+        try:
+            yield consumer
+        except KafkaException as error:
+            raise unreachable(self._servers, self._errors.last or error.args[0]) from None
+        finally:
+            consumer.close()
+
+    def _ends(self, consumer: Consumer) -> dict[int, tuple[int, int]]:
+        """The first offset and the end of each partition."""
+        name = self._prefix + INVALID
+        topic = consumer.list_topics(name, SECONDS).topics[name]
+        if topic.error is not None:
+            raise Unavailable(f"the topic {name} does not exist: run `scorm-webhooks topics apply`")
+
+        def edges(number: int) -> tuple[int, int]:
+            return consumer.get_watermark_offsets(TopicPartition(name, number), SECONDS)
+
+        return {number: repeat_if_transient(partial(edges, number), SECONDS) for number in sorted(topic.partitions)}
+
+    def _read(self, consumer: Consumer, number: int, start: int, end: int) -> Iterator[StoredRecord]:
+        """The records of a partition from one offset up to another."""
+        partition = TopicPartition(self._prefix + INVALID, number, start)
+        consumer.assign([partition])
+        at = start
+        while at < end:
+            messages = consumer.consume(AT_ONCE, SECONDS)
+            if not messages:
+                raise Unavailable(f"Kafka does not return the records of {partition.topic}")
+            for message in messages:
+                error = message.error()
+                if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                    # Offsets before the end may have no record.
+                    return
+                if error is not None:
+                    raise KafkaException(error)
+                record = to_record(message, self._prefix)
+                at = record.offset + 1
+                if record.offset < end:
+                    yield _stored(record)
+
+
+def _stored(record: Record) -> StoredRecord:
+    place = record.partition.number, record.offset
+    return stored_record(*place, record.appended_at, record.key, record.value, record.headers)

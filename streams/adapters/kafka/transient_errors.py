@@ -1,0 +1,35 @@
+"""Repeat requests to a cluster, or about a topic, that just started."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+
+RETRY_SECONDS = 0.1
+
+_TRANSIENT = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
+
+Response = TypeVar("Response")
+
+
+def repeat_if_transient(ask: Callable[[], Response], seconds: float) -> Response:
+    """Repeat a request while its error is transient. Raises its `KafkaException` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return ask()
+        except KafkaException as refusal:
+            error: KafkaError = refusal.args[0]
+            if error.code() not in _TRANSIENT or time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_SECONDS)

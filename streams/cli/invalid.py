@@ -1,0 +1,119 @@
+"""Commands for invalid records: list, show and replay."""
+
+import asyncio
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streams.cli.output import JsonOption, in_deployment, me, progress_bar, require_kafka, say, show
+from streams.core.errors import FieldError, Invalid
+
+if TYPE_CHECKING:
+    from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
+    from streams.core.invalid_record import StoredRecord
+    from streams.runtime.bootstrap import SqlDeployment
+    from streams.services.invalid_records import Replayed
+
+# `--raw` writes the whole value.
+SHOWN_BYTES = 256
+
+invalid = typer.Typer(no_args_is_help=True, help="Records that could not be handled, in session-events.invalid.")
+
+TopicOption = Annotated[
+    str | None, typer.Option("--topic", help="Only those that came from this topic, such as session-events.")
+]
+RecordId = Annotated[str, typer.Argument(metavar="RECORD", help="An id that `invalid list` shows.")]
+
+
+@invalid.command("list")
+def invalid_list(
+    topic: TopicOption = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many.")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List invalid records with their errors, newest first."""
+    found = _stored().newest(limit, topic)
+    columns = {"at": "storedAt", "topic": "topic", "error": "error", "id": "id"}
+    show([_row(record) for record in found], as_json, columns)
+
+
+@invalid.command("show")
+def invalid_show(
+    record_id: RecordId,
+    raw: Annotated[bool, typer.Option("--raw", help="Write the bytes of the value, and nothing else.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show an invalid record: where it came from, its error, its key, its headers, the start of its value in hex."""
+    record = _stored().find(record_id)
+    if raw:
+        sys.stdout.buffer.write(record.value or b"")
+        return
+    headers = {name: value.decode(errors="backslashreplace") for name, value in record.headers}
+    show({**_row(record), "headers": headers or None, "valueStart": (record.value or b"")[:SHOWN_BYTES].hex()}, as_json)
+
+
+@invalid.command("replay")
+def invalid_replay(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="RECORD...", help="Ids that `invalid list` shows.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them, or with --topic all that came from it.")] = False,
+    topic: TopicOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Produce invalid records again to their topics, after their cause is corrected.
+
+    They stay in session-events.invalid until retention. Exit code 1 if some were not produced.
+    """
+    from streams.telemetry import PrometheusTelemetry
+
+    if bool(ids) == every:
+        raise Invalid(FieldError("RECORD", "give ids of records, or --all (with --topic if you like)"))
+
+    async def work(deployment: "SqlDeployment") -> "Replayed":
+        await asyncio.to_thread(require_kafka, deployment)
+        producer = deployment.producer(PrometheusTelemetry("invalid"))
+        try:
+            with progress_bar(quiet=as_json) as bar:
+                task = bar.add_task("replaying", total=len(ids) if ids else None)
+                service = deployment.invalid_records(producer)
+                records = _chosen(deployment.stored_invalid_records(), ids, topic)
+                return await service.replay(records, lambda done: bar.update(task, completed=done), by=me())
+        finally:
+            await producer.close()
+
+    replayed = in_deployment(work)
+    if as_json:
+        show({"replayed": replayed.count, "left": replayed.left}, as_json)
+    else:
+        say(f"{replayed.count} replayed")
+        for record_id, why in replayed.left.items():
+            say(f"{record_id}: {why}", err=True)
+    if replayed.left:
+        raise typer.Exit(1)
+
+
+def _chosen(stored: "KafkaInvalidRecords", ids: list[str] | None, topic: str | None) -> "Iterator[StoredRecord]":
+    return map(stored.find, ids) if ids else stored.all(topic)
+
+
+def _stored() -> "KafkaInvalidRecords":
+    from streams.runtime.bootstrap import SqlDeployment
+
+    deployment = SqlDeployment.from_environment()
+    require_kafka(deployment)
+    return deployment.stored_invalid_records()
+
+
+def _row(record: "StoredRecord") -> Mapping[str, Any]:
+    return {
+        "id": record.id,
+        "storedAt": record.stored_at,
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "error": record.error,
+        "key": record.key.decode(errors="backslashreplace") if record.key is not None else None,
+        "valueBytes": record.value_bytes,
+        "storedBytes": None if record.is_whole else len(record.value or b""),
+    }
