@@ -88,7 +88,7 @@ async def show(delivery_id: Id, caller: MayReadDeliveries, request: Request) -> 
     response_model_exclude_none=True,
 )
 async def retry(delivery_id: Id, caller: MayWriteDeliveries, request: Request) -> Delivery:
-    """With a fresh schedule: a dead, delivered, discarded, failed or waiting delivery."""
+    """With a fresh schedule: a dead, delivered, discarded or waiting delivery."""
     delivery_state = await services_of(request).deliveries.retry(
         delivery_id, by=caller.actor, account_id=caller.account_id
     )

@@ -19,10 +19,10 @@ Headers = Sequence[tuple[str, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class StoredRecord:
-    """An invalid record as it was read from `topic`, and its `error`. `value_bytes` is the size of the whole value.
-    Without `is_whole` only the start of the value is stored.
+    """An invalid record as it was read from `topic`, and its `error`.
 
-    `id` is `<partition>-<offset>` in `session-events.invalid`.
+    `id` is `<partition>-<offset>` in `session-events.invalid`. `value_bytes` is the size of the whole value; without
+    `is_whole` only its start is stored.
     """
 
     id: str

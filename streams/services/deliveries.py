@@ -59,7 +59,7 @@ class DeliveryService:
         return await self._deliveries.count_states()
 
     async def retry(self, delivery_id: str, *, by: str, account_id: str | None = None) -> DeliveryState:
-        """Send a delivery again with a fresh schedule: a dead, delivered, discarded, failed or waiting one.
+        """Send a delivery again with a fresh schedule: a dead, delivered, discarded or waiting one.
 
         Raises `NotFound`, or `Invalid` when it cannot be sent again.
         """

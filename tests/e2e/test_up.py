@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from conftest import Broker
 from e2e.receiver import Receiver
@@ -123,6 +124,28 @@ def test_a_second_up_in_a_directory_is_refused(up: System) -> None:
     second = up.attempt("up")
     assert second.returncode == 2
     assert second.stderr.strip().splitlines()[-1].startswith("error: SCORM_WEBHOOKS_DATA_DIR: another")
+
+
+def test_an_invalid_record_is_listed_shown_and_replayed(up: System) -> None:
+    broker = json.loads((up.folder / ".scorm-webhooks" / "broker.json").read_text())
+    producer = Producer({"bootstrap.servers": broker["bootstrap"]})
+    producer.produce("session-events", b"junk of e2e", b"k")
+    assert producer.flush(20) == 0
+
+    def junk() -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = up.run("invalid", "list", "--topic", "session-events", "--json")
+        return [row for row in rows if row["key"] == "k"]
+
+    until(lambda: len(junk()) == 1, 30, "the record stored as invalid")
+    [row] = junk()
+    assert up.run("invalid", "show", row["id"], "--raw") == "junk of e2e"
+    shown = up.run("invalid", "show", row["id"], "--json")
+    assert (shown["valueStart"], shown["error"]) == (b"junk of e2e".hex(), row["error"])
+    assert up.run("invalid", "replay", row["id"]).strip() == "1 replayed"
+    until(lambda: len(junk()) == 2, 30, "it is invalid again")
+    unknown = up.attempt("invalid", "show", "0-999999")
+    assert unknown.returncode != 0
+    assert "there is no invalid record 0-999999" in unknown.stderr
 
 
 def test_a_stop_under_load_logs_no_error(tmp_path: Path, receiver: Receiver) -> None:

@@ -91,10 +91,11 @@ class KafkaInvalidRecords:
         consumer.assign([partition])
         at = start
         while at < end:
-            messages = consumer.consume(AT_ONCE, SECONDS)
-            if not messages:
+            # `consume` alone would wait for the whole number of records.
+            first = consumer.poll(SECONDS)
+            if first is None:
                 raise Unavailable(f"Kafka does not return the records of {partition.topic}")
-            for message in messages:
+            for message in [first, *consumer.consume(AT_ONCE - 1, 0)]:
                 error = message.error()
                 if error is not None and error.code() == KafkaError._PARTITION_EOF:
                     # Offsets before the end may have no record.
