@@ -6,15 +6,22 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from api.auth import RateLimits
+from api.dashboard import account as account_pages
+from api.dashboard import assets, overview, sign_in
+from api.dashboard import deliveries as delivery_pages
+from api.dashboard import webhooks as webhook_pages
+from api.dashboard.branding import Site
 from api.middleware import RequestMiddleware
 from api.openapi import ABOUT, describe
 from api.problems import add_handlers
 from api.routes import accounts, deliveries, events, help_page, probes, webhooks
 from api.services import Services
 
+PAGES = (assets, sign_in, overview, webhook_pages, delivery_pages, account_pages)
 
-def create_app(services: Services, version: str, requests_a_minute: int) -> FastAPI:
-    """Create the admin API on these services; nothing is global."""
+
+def create_app(services: Services, version: str, requests_a_minute: int, site: Site | None = None) -> FastAPI:
+    """Create the admin API and the dashboard on these services; nothing is global."""
     app = FastAPI(
         title="scorm-webhooks",
         version=version,
@@ -25,8 +32,12 @@ def create_app(services: Services, version: str, requests_a_minute: int) -> Fast
     )
     app.state.services = services
     app.state.rates = RateLimits(requests_a_minute)
+    app.state.site = site or Site()
+    app.state.sign_in_limits = sign_in.SignInLimits()
     for module in (webhooks, deliveries, events, accounts, help_page, probes):
         app.include_router(module.router)
+    for page in PAGES:
+        app.include_router(page.router)
     # Only the assets of Swagger UI in that package are used.
     app.mount("/docs/assets", StaticFiles(directory=str(files("fastapi_offline") / "static")))
     add_handlers(app)

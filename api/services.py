@@ -11,6 +11,7 @@ from streams.services.accounts import AccountService
 from streams.services.deliveries import DeliveryService
 from streams.services.ingest import IngestService
 from streams.services.secrets import SecretService
+from streams.services.sign_in import SignInService
 from streams.services.synthetic_events import SyntheticEventService
 from streams.services.webhook_stats import WebhookStatsService
 from streams.services.webhooks import WebhookService
@@ -21,6 +22,7 @@ class Services:
     """The services and ports that routes use; `readiness_problems` says why requests cannot be served now."""
 
     access: AccessService
+    sign_in: SignInService
     accounts: AccountService
     webhooks: WebhookService
     secrets: SecretService

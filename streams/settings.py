@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 import socket
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
@@ -27,6 +28,9 @@ _HOST = r"^[A-Za-z0-9._:%-]{1,253}$"
 # \p{C} is every control, format or unassigned character.
 _MAIL_FROM = r"^[^\p{C}]*[^\s\p{C}<>@]+@[^\s\p{C}<>@]+>?$"
 _MOST_SHOWN_CHARACTERS = 200
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", re.ASCII)
+MOST_LOGO_BYTES = 32 * 1024
+LOGO_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
@@ -119,6 +123,28 @@ class Settings(BaseModel):
             description="public URL of the API and the dashboard; without it mails have no link",
         ),
     ] = None
+    brand_name: Annotated[
+        str, Field(min_length=1, max_length=60, description="the platform's name on the dashboard")
+    ] = "Webhooks"
+    brand_logo: Annotated[
+        Path | None,
+        AfterValidator(lambda v: _logo(v)),
+        Field(description="PNG or SVG file of at most 32 KiB, the platform's logo on the dashboard"),
+    ] = None
+    accent_color: Annotated[
+        str, Field(pattern=r"^#[0-9a-fA-F]{6}$", description="colour of the dashboard's links and buttons, as #rrggbb")
+    ] = "#1f5fbf"
+    frame_ancestors: Annotated[
+        tuple[str, ...],
+        BeforeValidator(lambda v: _split(v)),
+        AfterValidator(lambda v: _origins(v)),
+        Field(description="origins whose pages may frame the dashboard, comma-separated"),
+    ] = ()
+    trusted_proxies: Annotated[
+        Networks,
+        BeforeValidator(lambda v: _networks(v)),
+        Field(description="networks of the proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count"),
+    ] = ()
     mail_from: Annotated[str, Field(pattern=_MAIL_FROM, description="sender of mails")] = "scorm-webhooks@localhost"
     retention_days: Annotated[
         int,
@@ -236,6 +262,26 @@ def _schedule(value: object) -> object:
         return parse_schedule(value)
     except Invalid as wrong:
         raise ValueError("; ".join(error.message for error in wrong.errors)) from None
+
+
+def _logo(path: Path | None) -> Path | None:
+    if path is not None:
+        if path.suffix.lower() not in LOGO_TYPES:
+            raise ValueError("must be a .png or an .svg file")
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise ValueError(f"cannot be read: {error.strerror}") from None
+        if size > MOST_LOGO_BYTES:
+            raise ValueError(f"has {size} bytes, and may have at most {MOST_LOGO_BYTES}")
+    return path
+
+
+def _origins(texts: tuple[str, ...]) -> tuple[str, ...]:
+    for text in texts:
+        if not _ORIGIN.fullmatch(text):
+            raise ValueError(f"{text!r} is not an origin such as https://lms.example.com")
+    return texts
 
 
 def _networks(value: object) -> object:

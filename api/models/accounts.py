@@ -1,16 +1,19 @@
 """Models of accounts, access, mails and the audit log."""
 
+from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from api.models.common import UNCHANGED, Changes, Input, Model, Moment, Text, Time, at_most
-from streams.core.access import ApiKey, Scope
+from api.models.webhooks import Url
+from streams.core.access import ApiKey, Role, Scope
 from streams.core.access import NewKey as MadeApiKey
 from streams.core.account import Account, User
 from streams.core.audit import AuditEntry
 from streams.core.limits import EMAIL_CHARACTERS, EMAILS, NAME_CHARACTERS
 from streams.core.mail import MailKind, MailStatus
+from streams.core.session import LONGEST_LINK, Session
 from streams.services.accounts import OpenedAccount
 from streams.services.webhook_stats import MailDetails
 
@@ -26,6 +29,11 @@ Scopes = Annotated[
     Field(min_length=1, max_length=len(Scope)),
     at_most(len(Scope), "scopes"),
 ]
+ROLES = (
+    "`owner`: everything, people and keys included; `member`: webhooks, deliveries and events; `viewer`: reads, "
+    "without secrets and headers."
+)
+MOST_LINK_MINUTES = LONGEST_LINK // timedelta(minutes=1)
 PlanLimit = Annotated[int, Field(ge=1, lt=2**63, description="Launches a calendar month.", examples=[1000])]
 
 
@@ -94,6 +102,43 @@ class NewUser(Input):
     """A user to add, who may sign in to the account's dashboard."""
 
     email: Annotated[Email, Field(min_length=3, examples=["ada@example.com"])]
+    role: Annotated[Role, Field(strict=False, description=ROLES)] = Role.OWNER
+
+
+class UserChanges(Changes):
+    """Changes of a user."""
+
+    role: Annotated[Role, Field(strict=False, description=ROLES)] = UNCHANGED
+
+
+class NewPortalLink(Input):
+    """A link that signs one browser in to the account's dashboard, without a mail."""
+
+    role: Annotated[Role, Field(strict=False, description=ROLES)] = Role.MEMBER
+    minutes: Annotated[int, Field(ge=1, le=MOST_LINK_MINUTES, description="How long the link is valid.")] = 15
+    return_url: Annotated[Url | None, Field(description="Where the dashboard's link back to the platform leads.")] = (
+        None
+    )
+
+
+class PortalLink(Model):
+    """A link for one browser, which works once."""
+
+    url: Annotated[str, Field(examples=["https://hooks.example.com/sign-in/mV3x…"])]
+    expires_at: Time
+
+
+class SessionDetails(Model):
+    """A browser that is signed in."""
+
+    id: str
+    actor: str
+    role: Role
+    created_at: Time
+    used_at: Annotated[Time, Field(description="Its last request, to the minute.")]
+    expires_at: Time
+    address: str
+    user_agent: str
 
 
 class UserDetails(Model):
@@ -101,13 +146,15 @@ class UserDetails(Model):
 
     id: str
     email: str
+    role: Role
     created_at: Time
 
 
-class SignInToken(Model):
-    """A token that signs a user in once, within 15 minutes."""
+class SignInLink(Model):
+    """A link that signs a user in once, within 15 minutes."""
 
-    token: str
+    url: Annotated[str, Field(examples=["https://hooks.example.com/sign-in/mV3x…"])]
+    expires_at: Time
 
 
 class AuditLogEntry(Model):
@@ -184,7 +231,22 @@ def _key_fields(key: ApiKey) -> dict[str, Any]:
 
 def user_of(user: User) -> UserDetails:
     """A user."""
-    return UserDetails(id=user.id, email=user.email, created_at=user.created_at)
+    return UserDetails(id=user.id, email=user.email, role=user.role, created_at=user.created_at)
+
+
+def session_of(session: Session) -> SessionDetails:
+    """A session."""
+    assert session.role is not None
+    return SessionDetails(
+        id=session.id,
+        actor=session.actor,
+        role=session.role,
+        created_at=session.created_at,
+        used_at=session.used_at,
+        expires_at=session.expires_at,
+        address=session.address,
+        user_agent=session.user_agent,
+    )
 
 
 def audit_entry_of(audit_entry: AuditEntry) -> AuditLogEntry:

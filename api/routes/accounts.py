@@ -1,5 +1,6 @@
 """Routes for operators: accounts and access. And what an account may see of itself."""
 
+from datetime import timedelta
 from enum import Enum
 
 from fastapi import APIRouter, Request
@@ -14,9 +15,13 @@ from api.models.accounts import (
     KeyWithText,
     NewAccount,
     NewKey,
+    NewPortalLink,
     NewUser,
     Notification,
-    SignInToken,
+    PortalLink,
+    SessionDetails,
+    SignInLink,
+    UserChanges,
     UserDetails,
     account_of,
     audit_entry_of,
@@ -24,6 +29,7 @@ from api.models.accounts import (
     made_key,
     notification_of,
     opened_account,
+    session_of,
     user_of,
 )
 from api.models.common import After, Id, Limit, Page, cursor_of, text_of
@@ -94,7 +100,8 @@ async def revoke_key(account_id: Id, key_id: Id, caller: Operator, request: Requ
 @router.post("/v1/accounts/{account_id}/users", status_code=201, tags=OPERATORS, summary="Let somebody sign in")
 async def add_user(account_id: Id, body: NewUser, caller: Operator, request: Request) -> UserDetails:
     """A user who exists already does not change."""
-    return user_of(await services_of(request).access.add_user(account_id, body.email, by=caller.actor))
+    access = services_of(request).access
+    return user_of(await access.add_user(account_id, body.email, body.role, by=caller.actor))
 
 
 @router.get("/v1/accounts/{account_id}/users", tags=OPERATORS, summary="List who may sign in")
@@ -109,16 +116,57 @@ async def remove_user(account_id: Id, user_id: Id, caller: Operator, request: Re
     await services_of(request).access.remove_user(account_id, user_id, by=caller.actor)
 
 
+@router.patch("/v1/accounts/{account_id}/users/{user_id}", tags=OPERATORS, summary="Change a user's role")
+async def change_user(
+    account_id: Id, user_id: Id, body: UserChanges, caller: Operator, request: Request
+) -> UserDetails:
+    """At once, in every browser in which the user is signed in."""
+    access = services_of(request).access
+    return user_of(await access.change_role(account_id, user_id, body.role, by=caller.actor))
+
+
 @router.post(
-    "/v1/accounts/{account_id}/users/{user_id}/sign-in-token",
+    "/v1/accounts/{account_id}/users/{user_id}/sign-in-links",
     status_code=201,
     tags=OPERATORS,
-    summary="Make a token that signs a user in once",
+    summary="Make a link that signs a user in once",
 )
-async def make_sign_in_token(account_id: Id, user_id: Id, caller: Operator, request: Request) -> SignInToken:
-    """For a platform that signs its own users in. The token is valid for 15 minutes."""
-    access = services_of(request).access
-    return SignInToken(token=await access.sign_in_token(account_id, user_id, by=caller.actor))
+async def make_sign_in_link(account_id: Id, user_id: Id, caller: Operator, request: Request) -> SignInLink:
+    """For a platform that signs its own users in. Valid for 15 minutes; its page asks for the press of a button."""
+    link = await services_of(request).sign_in.link_for(account_id, user_id, by=caller.actor)
+    return SignInLink(url=link.url, expires_at=link.expires_at)
+
+
+@router.post(
+    "/v1/accounts/{account_id}/portal-links",
+    status_code=201,
+    tags=OPERATORS,
+    summary="Make a link to the account's dashboard",
+)
+async def make_portal_link(
+    account_id: Id, caller: Operator, request: Request, body: NewPortalLink | None = None
+) -> PortalLink:
+    """For one browser, once, without a mail: the platform's own page links to it, or frames it."""
+    wanted = body or NewPortalLink()
+    link = await services_of(request).sign_in.portal_link(
+        account_id, wanted.role, timedelta(minutes=wanted.minutes), wanted.return_url, by=caller.actor
+    )
+    return PortalLink(url=link.url, expires_at=link.expires_at)
+
+
+@router.get("/v1/accounts/{account_id}/sessions", tags=OPERATORS, summary="List who is signed in")
+async def list_sessions(account_id: Id, caller: Operator, request: Request) -> list[SessionDetails]:
+    """Newest first."""
+    await services_of(request).accounts.find(account_id)
+    return [session_of(session) for session in await services_of(request).sign_in.sessions(account_id)]
+
+
+@router.delete(
+    "/v1/accounts/{account_id}/sessions/{session_id}", status_code=204, tags=OPERATORS, summary="End a session"
+)
+async def revoke_session(account_id: Id, session_id: Id, caller: Operator, request: Request) -> None:
+    """At once: the browser has to sign in again."""
+    await services_of(request).sign_in.revoke(account_id, session_id, by=caller.actor)
 
 
 @router.get("/v1/audit", tags=OPERATORS, summary="Who did what, in all accounts", response_model_exclude_none=True)

@@ -67,7 +67,7 @@ _STEPS = (
 )
 
 
-@router.get("/webhooks/{webhook_id}")
+@router.get("/help/webhooks/{webhook_id}")
 async def help_page(request: Request, webhook_id: str) -> HTMLResponse:
     """The same for every id: it does not reveal whether the webhook exists."""
     if not is_id(webhook_id):

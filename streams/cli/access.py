@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.output import JsonOption, in_deployment, me, show
-from streams.core.access import Scope
+from streams.cli.output import JsonOption, in_deployment, me, say, show
+from streams.core.access import Role, Scope
 
 if TYPE_CHECKING:
     from streams.cli.tables import Columns
@@ -18,6 +18,9 @@ users = typer.Typer(no_args_is_help=True, help="Users, who may sign in to an acc
 audit = typer.Typer(no_args_is_help=True, help="Who did what.")
 
 AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id.")]
+UserId = Annotated[str, typer.Argument(metavar="USER", help="The user's id.")]
+ROLES = "owner: everything, people and keys included; member: webhooks, deliveries, events; viewer: reads."
+RoleOption = Annotated[Role, typer.Option(help=ROLES)]
 Emails = Annotated[list[str] | None, typer.Option("--email", help="Recipient of its notifications; may be repeated.")]
 PlanLimit = Annotated[int | None, typer.Option(help="Launches a calendar month in its plan.")]
 
@@ -118,12 +121,68 @@ def api_keys_revoke(
 def users_add(
     account: AccountId,
     email: Annotated[str, typer.Argument(metavar="EMAIL", help="E-mail address of the user.")],
+    role: RoleOption = Role.OWNER,
     as_json: JsonOption = False,
 ) -> None:
     """Add a user, who may sign in to the account's dashboard."""
     from api.models.accounts import user_of
 
-    show(user_of(in_deployment(lambda deployment: deployment.access().add_user(account, email, by=me()))), as_json)
+    added = in_deployment(lambda deployment: deployment.access().add_user(account, email, role, by=me()))
+    show(user_of(added), as_json)
+
+
+@users.command("role")
+def users_role(
+    account: AccountId,
+    user: UserId,
+    role: Annotated[Role, typer.Argument(help=ROLES)],
+    as_json: JsonOption = False,
+) -> None:
+    """Change what a user may do, at once."""
+    from api.models.accounts import user_of
+
+    changed = in_deployment(lambda deployment: deployment.access().change_role(account, user, role, by=me()))
+    show(user_of(changed), as_json)
+
+
+@users.command("sign-in")
+def users_sign_in(account: AccountId, user: UserId, as_json: JsonOption = False) -> None:
+    """Print a link by which a user signs in to the dashboard, once, within 15 minutes."""
+    from api.models.accounts import SignInLink
+
+    link = in_deployment(lambda deployment: deployment.sign_in().link_for(account, user, by=me()))
+    if as_json:
+        show(SignInLink(url=link.url, expires_at=link.expires_at), as_json)
+    else:
+        say(link.url)
+
+
+@users.command("sessions")
+def users_sessions(account: AccountId, as_json: JsonOption = False) -> None:
+    """List the browsers that are signed in to an account."""
+    from api.models.accounts import session_of
+
+    found = in_deployment(lambda deployment: deployment.sign_in().sessions(account))
+    columns = {
+        "actor": "actor",
+        "role": "role",
+        "since": "createdAt",
+        "used": "usedAt",
+        "address": "address",
+        "id": "id",
+    }
+    show([session_of(session) for session in found], as_json, columns)
+
+
+@users.command("sign-out")
+def users_sign_out(
+    account: AccountId,
+    session: Annotated[str, typer.Argument(metavar="SESSION", help="An id that `users sessions` shows.")],
+    as_json: JsonOption = False,
+) -> None:
+    """End a session at once."""
+    in_deployment(lambda deployment: deployment.sign_in().revoke(account, session, by=me()))
+    show({"id": session, "revoked": True}, as_json)
 
 
 @users.command("list")
@@ -132,16 +191,20 @@ def users_list(account: AccountId, as_json: JsonOption = False) -> None:
     from api.models.accounts import user_of
 
     found = in_deployment(lambda deployment: deployment.access().users(account))
-    show([user_of(user) for user in found], as_json, {"email": "email", "created": "createdAt", "id": "id"})
+    show(
+        [user_of(user) for user in found],
+        as_json,
+        {"email": "email", "role": "role", "created": "createdAt", "id": "id"},
+    )
 
 
 @users.command("remove")
 def users_remove(
     account: AccountId,
-    user: Annotated[str, typer.Argument(metavar="USER", help="The user's id.")],
+    user: UserId,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove a user."""
+    """Remove a user, and end the user's sessions."""
     in_deployment(lambda deployment: deployment.access().remove_user(account, user, by=me()))
     show({"id": user, "removed": True}, as_json)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -27,6 +27,24 @@ class Scope(StrEnum):
 OPERATOR = "operator"
 
 EVERYTHING = frozenset(Scope)
+# Only owners of an account have it: to manage its people and its keys.
+MANAGE = "account:manage"
+
+
+class Role(StrEnum):
+    """What a person may do in an account."""
+
+    OWNER = "owner"
+    MEMBER = "member"
+    VIEWER = "viewer"
+
+
+PERMISSIONS: Mapping[Role, frozenset[str]] = {
+    Role.OWNER: EVERYTHING | {MANAGE},
+    Role.MEMBER: EVERYTHING,
+    Role.VIEWER: frozenset({Scope.WEBHOOKS_READ, Scope.DELIVERIES_READ}),
+}
+
 OPERATOR_KEY_CHARACTERS = 24
 _OPERATOR_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}", re.ASCII)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from streams.core.access import Role
 from streams.core.delivery import State
 from streams.core.delivery_state import DeliveryState
 from streams.core.page import Cursor
@@ -34,6 +35,7 @@ class User:
     account_id: str
     email: str
     created_at: datetime
+    role: Role = Role.OWNER
 
 
 @dataclass(frozen=True, slots=True)

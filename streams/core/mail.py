@@ -20,6 +20,7 @@ class MailKind(StrEnum):
 
     PAUSED = "paused"
     DEAD_LETTERS = "dead_letters"
+    SIGN_IN = "sign_in"
 
 
 class MailStatus(StrEnum):
@@ -36,8 +37,9 @@ class Mail:
 
     `unreached` are the recipients that still wait for this mail while others have it; empty when all or none have it.
 
-    `details` of a pause: reason, url, description, failures, since, lastAt, lastStatus, lastMessage; of dead letters:
-    url, description, count, since, reminder. Absent values are left out; times are strings.
+    `details` of a sign-in: email, and as ciphertext the token of its link and its code; of a pause: reason, url,
+    description, failures, since, lastAt, lastStatus, lastMessage; of dead letters: url, description, count, since,
+    reminder. Absent values are left out; times are strings.
     """
 
     id: str
@@ -75,6 +77,24 @@ def due_again(tries: int, now: datetime) -> datetime | None:
     if tries >= MOST_TRIES:
         return None
     return now + (WAITS[tries - 1] if tries <= len(WAITS) else LONGEST_WAIT)
+
+
+def compose_sign_in(token: str, code: str, public_url: str | None) -> RenderedMail:
+    """Render the mail with which a person signs in. Without a public URL it has the code alone."""
+    base = (public_url or "").rstrip("/")
+    link = f"{base}/sign-in/{token}" if base else None
+    paragraphs = [
+        f"Your sign-in code is {code}. Type it in the browser in which you asked for it.",
+        "It is valid for 15 minutes, and once. If you did not ask for it, ignore this mail: nobody gets in without it.",
+    ]
+    if link:
+        paragraphs.insert(1, f"In another browser, open this link instead: {link}")
+    html = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs)
+    return RenderedMail(
+        f"Sign-in code {code}",
+        "\n\n".join(paragraphs) + "\n",
+        f"<!doctype html><html><body>{html}</body></html>\n",
+    )
 
 
 def compose(mail: Mail, public_url: str | None) -> RenderedMail:

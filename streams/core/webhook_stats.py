@@ -2,12 +2,12 @@
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from streams.core.attempt import Attempt
-from streams.core.delivery import Trigger
+from streams.core.delivery import State, Trigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,19 @@ class FailureStreak:
     last_failed_at: datetime | None = None
     last_status: int | None = None
     last_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSummary:
+    """A webhook within some hours: attempts by outcome, response times, and how many deliveries are unfinished now.
+
+    `unfinished` has the states waiting, held and dead.
+    """
+
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    response_times: Sequence[ResponseTimes] = ()
+    unfinished: Mapping[State, int] = field(default_factory=dict)
+    failing: FailureStreak = FailureStreak()
 
 
 def by_hour(attempts: Iterable[Attempt]) -> list[Hour]:

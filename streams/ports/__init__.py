@@ -1,5 +1,15 @@
 """What stages and services need from outside: protocols of a few methods."""
 
+from streams.ports.access import (
+    Accounts,
+    ApiKeys,
+    AuditLog,
+    EarlierRequest,
+    IdempotencyStore,
+    Sessions,
+    SignIns,
+    Users,
+)
 from streams.ports.delivery import (
     DnsCheck,
     Encryption,
@@ -25,15 +35,10 @@ from streams.ports.runtime import (
     Telemetry,
 )
 from streams.ports.storage import (
-    Accounts,
     AccountWebhooks,
-    ApiKeys,
-    AuditLog,
     DeliveryLog,
     Due,
-    EarlierRequest,
     HeldDeliveries,
-    IdempotencyStore,
     Jobs,
     Mails,
     Outbox,
@@ -43,7 +48,6 @@ from streams.ports.storage import (
     PublicationStatus,
     Recorder,
     Replays,
-    Users,
     Webhooks,
     WebhookStats,
 )
@@ -83,6 +87,8 @@ __all__ = [
     "ReplayLookup",
     "Replays",
     "Sender",
+    "Sessions",
+    "SignIns",
     "Subscriptions",
     "Telemetry",
     "Users",

@@ -1,4 +1,4 @@
-"""What SQL stores: webhooks, deliveries, accounts, jobs, mails."""
+"""What SQL stores of webhooks, deliveries, jobs and mails."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,8 +6,7 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import Protocol
 
-from streams.core.access import ApiKey
-from streams.core.account import Account, DeliveryDetails, DeliveryFilter, User
+from streams.core.account import DeliveryDetails, DeliveryFilter
 from streams.core.audit import AuditEntry
 from streams.core.delivery_state import Batch, DeliveryState, EventKey, StateCount
 from streams.core.held import Held, HeldChoice, Progress
@@ -15,7 +14,7 @@ from streams.core.job import Job
 from streams.core.mail import Mail
 from streams.core.page import Cursor, Page
 from streams.core.webhook import Registration, Webhook
-from streams.core.webhook_stats import FailureStreak, Hour, ResponseTimes
+from streams.core.webhook_stats import FailureStreak, Hour, ResponseTimes, WebhookSummary
 
 # -- webhooks ------------------------------------------------------------------------------------------------------
 
@@ -115,6 +114,9 @@ class WebhookStats(Protocol):
     async def response_times(self, webhook_id: str, since: datetime) -> Sequence[ResponseTimes]:
         """Response times by the hour, oldest first."""
 
+    async def summaries(self, webhook_ids: Sequence[str], since: datetime) -> Mapping[str, WebhookSummary]:
+        """The summary of each of these webhooks since an hour."""
+
     async def last_at(self, webhook_id: str, outcome: str) -> datetime | None:
         """When the last attempt with this outcome ended."""
 
@@ -182,92 +184,6 @@ class Jobs(Protocol):
         """Do one more portion and store the progress, in one transaction."""
 
 
-# -- accounts and access -------------------------------------------------------------------------------------------
-
-
-class Accounts(Protocol):
-    """The accounts."""
-
-    async def add(self, account: Account, key: ApiKey, audit_entry: AuditEntry | None = None) -> None: ...
-
-    async def find(self, account_id: str) -> Account | None: ...
-
-    async def list(self) -> Sequence[Account]: ...
-
-    async def change(
-        self,
-        account_id: str,
-        change: Callable[[Account], Account],
-        audit: Callable[[Account, Account], AuditEntry] | None = None,
-    ) -> Account | None:
-        """Returns what is stored now; None when there is no such account. `audit` makes the entry of a change."""
-
-
-class ApiKeys(Protocol):
-    """The API keys of accounts, stored as hashes."""
-
-    async def add(self, key: ApiKey, audit_entry: AuditEntry) -> None: ...
-
-    async def list(self, account_id: str) -> Sequence[ApiKey]: ...
-
-    async def find(self, sha256: str) -> ApiKey | None: ...
-
-    async def revoke(self, account_id: str, key_id: str, audit_entry: AuditEntry) -> bool:
-        """False when the account has no such key. A second time changes nothing."""
-
-    async def used(self, key_id: str, at: datetime) -> None: ...
-
-
-class Users(Protocol):
-    """The users of accounts, and the one-time links by which they sign in."""
-
-    async def add(self, user: User, audit_entry: AuditEntry) -> User:
-        """Returns the account's user with this e-mail address, who may have existed before."""
-
-    async def list(self, account_id: str) -> Sequence[User]: ...
-
-    async def remove(self, account_id: str, user_id: str, audit_entry: AuditEntry) -> bool: ...
-
-    async def find(self, user_id: str) -> User | None: ...
-
-    async def add_link(self, sha256: str, user_id: str, expires_at: datetime, audit_entry: AuditEntry) -> None: ...
-
-    async def redeem(self, sha256: str, now: datetime) -> User | None:
-        """The user of a link; None when it is unknown, used or expired."""
-
-
-class AuditLog(Protocol):
-    """Who did what, newest first."""
-
-    async def add(self, audit_entry: AuditEntry) -> None:
-        """Write an entry for something that changed no row."""
-
-    async def list(self, account_id: str | None, after: Cursor | None, limit: int) -> Page[AuditEntry]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class EarlierRequest:
-    """An earlier request with the same idempotency key; without a status it is still in progress."""
-
-    fingerprint: str
-    begun_at: datetime
-    status: int | None = None
-    encrypted_response: str | None = None
-
-
-class IdempotencyStore(Protocol):
-    """Responses to requests with an idempotency key."""
-
-    async def begin(self, caller: str, key: str, fingerprint: str, now: datetime) -> EarlierRequest | None:
-        """Claim the key for a request. None when it is the first one with this key."""
-
-    async def finish(self, caller: str, key: str, begun_at: datetime, status: int, encrypted_response: str) -> None:
-        """Store the response of the request that began then."""
-
-    async def forget(self, caller: str, key: str, begun_at: datetime) -> None:
-        """Give the key back: the request that began then did nothing."""
-
-
 # -- mails ---------------------------------------------------------------------------------------------------------
 
 
@@ -308,7 +224,8 @@ class Prunable(Enum):
     RESPONSE_TIMES = auto()
     JOBS = auto()
     MAILS = auto()
-    LINKS = auto()
+    SIGN_INS = auto()
+    SESSIONS = auto()
 
 
 class Pruning(Protocol):

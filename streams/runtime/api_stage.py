@@ -1,22 +1,26 @@
 """The `api` stage: the admin API on its own port."""
 
 import asyncio
+import base64
 import contextlib
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.app import create_app
+from api.dashboard.branding import Branding, Site, origin_of
 from streams.adapters.http_server.connection_limits import ConnectionLimits, ConnectionObserver
 from streams.adapters.http_server.server import server_config
 from streams.adapters.open_files import connections_that_fit
 from streams.adapters.threads import in_worker_thread
-from streams.core.errors import Unavailable
+from streams.core.errors import Misconfigured, Unavailable
 from streams.ports import Telemetry
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.sockets import listen
+from streams.settings import LOGO_TYPES, Settings
 from streams.stages.consuming.partition_consumer import DRAIN_SECONDS
 from streams.tasks import together
 from streams.telemetry import PrometheusTelemetry
@@ -43,7 +47,7 @@ class ApiProcess:
             lambda: (generate_latest(telemetry.registry), CONTENT_TYPE_LATEST),
         )
         config = server_config(
-            create_app(services, version("scorm-webhooks"), settings.rate_limit),
+            create_app(services, version("scorm-webhooks"), settings.rate_limit, site_of(settings)),
             ConnectionLimits(connections=_connections(settings.api_connections, telemetry)),
             ConnectionObserver(
                 closed=lambda reason: telemetry.count("api_connections_closed_total", reason=reason),
@@ -90,6 +94,26 @@ class ApiProcess:
         except Unavailable as away:
             return [*self._keys.problems(), *self._database.readiness_problems(), str(away)]
         return self.readiness_problems()
+
+
+def site_of(settings: Settings) -> Site:
+    """The dashboard's address and looks."""
+    logo = settings.brand_logo
+    branding = Branding(
+        name=settings.brand_name,
+        logo=_data_url(logo) if logo else None,
+        accent_color=settings.accent_color,
+        frame_ancestors=settings.frame_ancestors,
+    )
+    return Site(branding, origin_of(settings.public_url) if settings.public_url else None)
+
+
+def _data_url(logo: Path) -> str:
+    try:
+        content = base64.b64encode(logo.read_bytes()).decode()
+    except OSError as error:
+        raise Misconfigured(f"SCORM_WEBHOOKS_BRAND_LOGO: {logo} cannot be read: {error.strerror}") from None
+    return f"data:{LOGO_TYPES[logo.suffix.lower()]};base64,{content}"
 
 
 def _connections(wanted: int, telemetry: Telemetry) -> int:

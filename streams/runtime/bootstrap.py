@@ -28,8 +28,10 @@ from streams.adapters.sql.outbox import SqlLease, SqlOutbox
 from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.recorder import SqlRecorder
 from streams.adapters.sql.replays import SqlReplays
+from streams.adapters.sql.sessions import SqlSessions, SqlSignIns
 from streams.adapters.sql.webhook_stats import SqlWebhookStats
 from streams.adapters.sql.webhooks import SqlWebhooks
+from streams.core.session import CODE_DIGITS, code_of
 from streams.ports import DnsCheck, Mails, MailTransport, Prunable, PublicationStatus, RecordProducer, Telemetry
 from streams.runtime.deployment import Deployment, new_id
 from streams.services.access import AccessService
@@ -39,6 +41,7 @@ from streams.services.ingest import IngestService
 from streams.services.invalid_records import InvalidRecordService
 from streams.services.recipients import RecipientService
 from streams.services.secrets import SecretService
+from streams.services.sign_in import SignInService
 from streams.services.synthetic_events import SyntheticEventService
 from streams.services.webhook_stats import WebhookStatsService
 from streams.services.webhooks import WebhookService
@@ -61,6 +64,10 @@ class SqlDeployment(Deployment):
 
     def new_token(self) -> str:
         return secrets.token_urlsafe(32)
+
+    def new_code(self) -> str:
+        """A code that a person types to sign in."""
+        return code_of(secrets.randbelow(10**CODE_DIGITS))
 
     def random_bytes(self, size: int) -> bytes:
         return secrets.token_bytes(size)
@@ -107,7 +114,8 @@ class SqlDeployment(Deployment):
             Prunable.MAILS: settings.audit_retention_days,
             Prunable.AUDIT: settings.audit_retention_days,
             Prunable.RESPONSES: 1,
-            Prunable.LINKS: 1,
+            Prunable.SIGN_INS: 1,
+            Prunable.SESSIONS: 1,
         }
         if settings.dead_letter_retention_days is not None:
             days[Prunable.DEAD_LETTERS] = settings.dead_letter_retention_days
@@ -139,6 +147,7 @@ class SqlDeployment(Deployment):
 
         return Services(
             access=self.access(),
+            sign_in=self.sign_in(),
             accounts=self.accounts(),
             webhooks=self.webhooks(),
             secrets=self.secrets(),
@@ -168,6 +177,21 @@ class SqlDeployment(Deployment):
             self.new_id,
             self.new_token,
             [key.get_secret_value() for key in self.settings.operator_keys],
+        )
+
+    def sign_in(self) -> SignInService:
+        database = self.database
+        return SignInService(
+            SqlAccounts(database),
+            SqlUsers(database),
+            SqlSignIns(database),
+            SqlSessions(database),
+            self.encryption,
+            self.clock,
+            self.new_id,
+            self.new_token,
+            self.new_code,
+            self.settings.url,
         )
 
     def webhooks(self) -> WebhookService:

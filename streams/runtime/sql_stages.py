@@ -112,6 +112,7 @@ class NotifyProcess:
             deployment.mails(),
             deployment.transport(),
             deployment.lease("notify"),
+            deployment.encryption,
             deployment.clock,
             telemetry,
             deployment.settings.public_url,

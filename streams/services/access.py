@@ -11,6 +11,7 @@ from streams.core.access import (
     ApiKey,
     Caller,
     NewKey,
+    Role,
     Scope,
     digest,
     make_key,
@@ -23,7 +24,6 @@ from streams.ports import Accounts, ApiKeys, Clock, Users
 from streams.services.audit_trail import AuditTrail
 from streams.services.emails import email_errors, normalize_email
 
-LINK_MINUTES = 15
 # The use of a key is stored at most this often.
 USE_NOTED_EVERY = timedelta(minutes=1)
 # A database outage does not keep events out: this many keys are known without it, for this long.
@@ -123,13 +123,25 @@ class AccessService:
 
     # -- users --------------------------------------------------------------------------------------------------
 
-    async def add_user(self, account_id: str, email: str, *, by: str) -> User:
-        """Add a user, who may sign in to the account's dashboard. Raises `Invalid` and `NotFound`."""
+    async def add_user(self, account_id: str, email: str, role: Role = Role.OWNER, *, by: str) -> User:
+        """Add a user, who may sign in to the account's dashboard. Raises `Invalid` and `NotFound`.
+
+        A user who exists already does not change.
+        """
         if errors := email_errors("email", [email]):
             raise Invalid(*errors)
         await self._require_account(account_id)
-        user = User(self._new_id("usr"), account_id, normalize_email(email).lower(), self._clock.now())
-        return await self._users.add(user, self._audit_entry(by, "user.added", user.id, account_id, email=user.email))
+        user = User(self._new_id("usr"), account_id, normalize_email(email).lower(), self._clock.now(), role)
+        audit_entry = self._audit_entry(by, "user.added", user.id, account_id, email=user.email, role=role)
+        return await self._users.add(user, audit_entry)
+
+    async def change_role(self, account_id: str, user_id: str, role: Role, *, by: str) -> User:
+        """Change what a user may do, at once. Raises `NotFound`."""
+        audit_entry = self._audit_entry(by, "user.role_changed", user_id, account_id, role=role)
+        user = await self._users.change_role(account_id, user_id, role, audit_entry)
+        if user is None:
+            raise NotFound(f"this account has no user {user_id}")
+        return user
 
     async def users(self, account_id: str) -> Sequence[User]:
         """Oldest first. Raises `NotFound`."""
@@ -142,24 +154,6 @@ class AccessService:
             account_id, user_id, self._audit_entry(by, "user.removed", user_id, account_id)
         ):
             raise NotFound(f"this account has no user {user_id}")
-
-    async def sign_in_token(self, account_id: str, user_id: str, *, by: str) -> str:
-        """Make a one-time token with which a user signs in within 15 minutes. Raises `NotFound`."""
-        user = await self._users.find(user_id)
-        if user is None or user.account_id != account_id:
-            raise NotFound(f"this account has no user {user_id}")
-        token = self._new_token()
-        expires_at = self._clock.now() + timedelta(minutes=LINK_MINUTES)
-        audit_entry = self._audit_entry(by, "user.sign_in_token_made", user_id, account_id)
-        await self._users.add_link(digest(token), user_id, expires_at, audit_entry)
-        return token
-
-    async def sign_in(self, token: str) -> User:
-        """Redeem a one-time token. Raises `Unauthorized`."""
-        user = await self._users.redeem(digest(token), self._clock.now())
-        if user is None:
-            raise Unauthorized("the link was used already, or has expired: ask for a new one")
-        return user
 
     async def _require_account(self, account_id: str) -> None:
         if await self._accounts.find(account_id) is None:

@@ -9,6 +9,7 @@ from streams.core.errors import FieldError, Invalid
 from streams.core.mail import Mail, RenderedMail, compose
 from streams.core.outcome import OutcomeKind
 from streams.core.page import Cursor, Page
+from streams.core.verdict import Verdict, verdict
 from streams.core.webhook import Registration
 from streams.core.webhook_stats import FailureStreak, Hour, ResponseTimes
 from streams.ports import Clock, Mails, WebhookStats
@@ -75,6 +76,12 @@ class WebhookStatsService:
             await self._stats.response_times(webhook_id, since),
             await self._stats.unfinished(webhook_id),
         )
+
+    async def verdicts(self, known: Sequence[Registration], hours: int = 24) -> Sequence[Verdict]:
+        """Whether each of these webhooks works, by its last hours."""
+        since = self._clock.now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=hours - 1)
+        found = await self._stats.summaries([one.webhook.id for one in known], since)
+        return [verdict(one, found[one.webhook.id]) for one in known]
 
     async def mails(self, account_id: str, after: Cursor | None, limit: int) -> Page[MailDetails]:
         """The mails to an account, sent and owed; newest first."""

@@ -1,15 +1,17 @@
 """notify: send the mails that are owed, each until the mail server accepts it or for three days."""
 
 import asyncio
+import json
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from streams.core.errors import PartiallySent, Refused, Unavailable
-from streams.core.mail import Mail, compose, due_again
+from streams.core.mail import Mail, MailKind, RenderedMail, compose, compose_sign_in, due_again
+from streams.core.session import LINK_LASTS
 from streams.outage import DATABASE, MAIL_SERVER, Outages
-from streams.ports import Clock, Lease, Mails, MailTransport, OwedMail, Telemetry
+from streams.ports import Clock, Encryption, Lease, Mails, MailTransport, OwedMail, Telemetry
 
 LOOK_EVERY_SECONDS = 0.5
 REMIND_EVERY_SECONDS = 600.0
@@ -18,6 +20,7 @@ BATCH_MAILS = 50
 
 NO_RECIPIENT = "The account has no e-mail address."
 NO_RECIPIENT_LEFT = "The recipients that still waited for this mail were removed from the account."
+TOO_LATE = "The mail server did not take it before its code expired."
 NO_MAIL_SERVER = "No mail server is configured: SMTP_URL is not set."
 
 
@@ -33,11 +36,13 @@ class Notify:
         mails: Mails,
         transport: MailTransport | None,
         lease: Lease,
+        encryption: Encryption,
         clock: Clock,
         telemetry: Telemetry,
         public_url: str | None,
     ) -> None:
         self._mails = mails
+        self._encryption = encryption
         self._transport = transport
         self._lease = lease
         self._clock = clock
@@ -124,11 +129,13 @@ class Notify:
         if self._transport is None:
             return replace(owed.mail, due_at=None, problem=NO_MAIL_SERVER)
         mail = replace(owed.mail, tries=owed.mail.tries + 1)
+        if mail.kind is MailKind.SIGN_IN and self._clock.now() >= mail.created_at + LINK_LASTS:
+            return replace(mail, due_at=None, problem=TOO_LATE)
         emails = [email for email in owed.emails if email in mail.unreached] if mail.unreached else owed.emails
         if not emails:
             return replace(mail, due_at=None, problem=NO_RECIPIENT_LEFT if mail.unreached else NO_RECIPIENT)
         try:
-            note = await self._transport.send(mail.id, emails, compose(mail, self._public_url))
+            note = await self._transport.send(mail.id, emails, self._compose(mail))
         except PartiallySent as problem:
             self._mail_server.end(self)
             again = due_again(mail.tries, self._clock.now())
@@ -144,3 +151,9 @@ class Notify:
             return replace(mail, due_at=None, problem=f"our own code failed: {type(defect).__name__}")
         self._mail_server.end(self)
         return replace(mail, due_at=None, sent_at=self._clock.now(), problem=note, unreached=())
+
+    def _compose(self, mail: Mail) -> RenderedMail:
+        if mail.kind is not MailKind.SIGN_IN:
+            return compose(mail, self._public_url)
+        secret = json.loads(self._encryption.decrypt(mail.details["ciphertext"]))
+        return compose_sign_in(secret["token"], secret["code"], self._public_url)

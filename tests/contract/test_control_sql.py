@@ -16,15 +16,17 @@ from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.adapters.sql.mails import SqlMails
 from streams.adapters.sql.pruning import SqlPruning
+from streams.adapters.sql.sessions import SqlSessions, SqlSignIns
 from streams.adapters.sql.tables import attempts, deliveries, events
 from streams.adapters.sql.webhook_stats import SqlWebhookStats
-from streams.core.access import ApiKey, Scope
+from streams.core.access import ApiKey, Role, Scope
 from streams.core.account import DeliveryFilter, User
 from streams.core.audit import AuditEntry
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.errors import Conflict
 from streams.core.mail import MailKind
 from streams.core.page import Cursor
+from streams.core.session import Session, SignIn
 from streams.core.webhook import Registration
 from streams.ports import Prunable
 
@@ -69,20 +71,69 @@ async def test_an_account_is_changed_and_one_that_is_not_there_is_not(database: 
     assert await accounts.change("globex", lambda known: known, lambda *_: audit_entry()) is None
 
 
-async def test_a_link_lets_its_user_in_once_until_it_expires(database: SqlStore) -> None:
+async def test_a_user_has_a_role_and_one_address(database: SqlStore) -> None:
     users = SqlUsers(database.database)
-    ada = User("usr_1", "acme", "ada@acme.example", NOON)
+    ada = User("usr_1", "acme", "ada@acme.example", NOON, Role.VIEWER)
     assert await users.add(ada, audit_entry()) == ada
-    assert await users.add(replace(ada, id="usr_2"), audit_entry(2)) == ada
-    for name in ("one", "two", "three"):
-        await users.add_link(name, "usr_1", NOON + timedelta(minutes=15), audit_entry(name))
-    assert await users.redeem("one", NOON) == ada
-    assert await users.redeem("one", NOON) is None
-    assert await users.redeem("two", NOON + timedelta(minutes=15)) is None
+    assert await users.add(replace(ada, id="usr_2", role=Role.OWNER), audit_entry(2)) == ada
+    assert await users.with_email("ada@acme.example") == [ada]
+    assert await users.change_role("globex", "usr_1", Role.OWNER, audit_entry(3)) is None
+    changed = await users.change_role("acme", "usr_1", Role.OWNER, audit_entry(4))
+    assert changed == await users.find("usr_1") == replace(ada, role=Role.OWNER)
+
+
+async def test_a_link_is_used_once_until_it_expires(database: SqlStore) -> None:
+    users, sign_ins = SqlUsers(database.database), SqlSignIns(database.database)
+    await users.add(User("usr_1", "acme", "ada@acme.example", NOON), audit_entry())
+    for name in ("one", "two", "three", "four"):
+        await sign_ins.add(SignIn(name, "operator", NOON, NOON + timedelta(minutes=15), user_id="usr_1"))
+    first = await sign_ins.redeem("one", NOON)
+    assert first
+    assert (first.user_id, first.actor) == ("usr_1", "operator")
+    assert await sign_ins.redeem("one", NOON) is None
+    assert await sign_ins.redeem("two", NOON + timedelta(minutes=15)) is None
+    both = await asyncio.gather(*(sign_ins.redeem("three", NOON) for _ in range(2)))
+    assert both.count(None) == 1
     assert not await users.remove("globex", "usr_1", audit_entry(3))
     assert await users.remove("acme", "usr_1", audit_entry(4))
-    assert await users.redeem("three", NOON) is None
+    assert await sign_ins.redeem("four", NOON) is None
     assert await users.find("usr_1") is None
+
+
+async def test_a_code_has_a_limited_number_of_guesses(database: SqlStore) -> None:
+    sign_ins = SqlSignIns(database.database)
+    sign_in = SignIn("one", "email", NOON, NOON + DAY, email="ada@acme.example", code_sha256="right", guesses_left=3)
+    await sign_ins.add(replace(sign_in, browser_sha256="mine"))
+    await sign_ins.add(replace(sign_in, sha256="two", browser_sha256="other"))
+    assert await sign_ins.count("ada@acme.example", NOON) == 2
+    assert await sign_ins.count("ada@acme.example", NOON + timedelta(seconds=1)) == 0
+    assert await sign_ins.guess("unknown", "right", NOON) is None
+    assert [await sign_ins.guess("mine", "wrong", NOON) for _ in range(2)] == [None, None]
+    assert await sign_ins.guess("mine", "right", NOON) is not None
+    assert await sign_ins.guess("mine", "right", NOON) is None
+    guesses = await asyncio.gather(*(sign_ins.guess("other", "wrong", NOON) for _ in range(5)))
+    assert guesses == [None] * 5
+    assert await sign_ins.guess("other", "right", NOON) is None
+
+
+async def test_a_session_has_the_role_that_its_user_has_now(database: SqlStore) -> None:
+    users, sessions = SqlUsers(database.database), SqlSessions(database.database)
+    ada = await users.add(User("usr_1", "acme", "ada@acme.example", NOON), audit_entry())
+    session = Session("session_1", "user:usr_1", NOON, NOON, NOON + DAY, address="192.0.2.7").of_user(ada)
+    portal = Session("session_2", "operator:x", NOON, NOON, NOON + DAY, account_id="acme", role=Role.VIEWER)
+    await sessions.add(session, "hash", audit_entry(2))
+    await sessions.add(portal, "hash 2")
+    await users.change_role("acme", "usr_1", Role.MEMBER, audit_entry(3))
+    assert await sessions.find("hash") == replace(session, role=Role.MEMBER)
+    assert await sessions.find("hash 2") == portal
+    assert [one.id for one in await sessions.list("acme")] == ["session_2", "session_1"]
+    await sessions.change(replace(session, used_at=NOON + DAY / 2))
+    found = await sessions.find("hash")
+    assert found
+    assert found.used_at == NOON + DAY / 2
+    assert not await sessions.remove("session_1", "globex")
+    assert await sessions.remove("session_1", "acme")
+    assert await sessions.find("hash") is None
 
 
 async def test_the_audit_log_is_read_in_pages_newest_first(database: SqlStore) -> None:
@@ -226,15 +277,17 @@ async def test_every_other_kind_is_taken_away_by_its_age(database: SqlStore) -> 
     await SqlIdempotencyStore(base).begin("key:1", "k", "same", NOON)
     users = SqlUsers(base)
     await users.add(User("usr_1", "acme", "ada@acme.example", NOON), audit_entry(2))
-    await users.add_link("one", "usr_1", NOON, audit_entry("link"))
+    await SqlSignIns(base).add(SignIn("one", "operator", NOON, NOON, user_id="usr_1"))
+    await SqlSessions(base).add(Session("session_1", "user:usr_1", NOON, NOON, NOON, user_id="usr_1"), "hash")
     for number in range(5):
         await database.recorder.record(fold([failed(number)]))
     mails = SqlMails(base, iter_ids())
     [due_mail] = await mails.due(NOON + DAY, 10)
     found = {
-        Prunable.AUDIT: 4,
+        Prunable.AUDIT: 3,
         Prunable.RESPONSES: 1,
-        Prunable.LINKS: 1,
+        Prunable.SIGN_INS: 1,
+        Prunable.SESSIONS: 1,
         Prunable.ATTEMPTS_BY_HOUR: 1,
         Prunable.MAILS: 0,
     }

@@ -29,9 +29,11 @@ from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.errors import Unavailable
+from streams.core.session import code_of
 from streams.ports import DnsCheck, PublicationStatus
 from streams.runtime.bootstrap import SqlDeployment
 from streams.services.access import AccessService
+from streams.services.sign_in import SignInService
 
 OPERATOR_KEY = "operator-key-of-the-tests"
 OTHER_OPERATOR_KEY = "other-operator-key-of-the-tests"
@@ -102,6 +104,7 @@ class ApiFixture:
     recorder: SqlRecorder
     client: httpx.AsyncClient
     access: AccessService
+    sign_in: SignInService
     jobs: SqlJobs
     clock: FakeClock
     kafka: FakeKafka
@@ -171,6 +174,9 @@ class ApiDeployment(SqlDeployment):
     def new_token(self) -> str:
         return f"token-{next(self.numbers):030}"
 
+    def new_code(self) -> str:
+        return code_of(next(self.numbers))
+
     def random_bytes(self, size: int) -> bytes:
         return next(self.numbers).to_bytes(size)
 
@@ -214,6 +220,7 @@ async def open_api(
             recorder=deployment.recorder(telemetry),
             client=client,
             access=services.access,
+            sign_in=services.sign_in,
             jobs=deployment.jobs(),
             clock=deployment.clock,
             kafka=kafka,

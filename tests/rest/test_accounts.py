@@ -4,7 +4,6 @@ import pytest
 
 from rest.api_fixture import OTHER_OPERATOR_KEY, ApiClient, ApiFixture, errors_of
 from streams.core.access import digest
-from streams.core.errors import Unauthorized
 
 
 async def test_a_new_account_has_a_key_with_every_scope(api: ApiFixture) -> None:
@@ -85,27 +84,6 @@ async def test_a_key_has_scopes_and_an_unknown_one_is_named(api: ApiFixture) -> 
     assert (await api.operator.request("DELETE", f"{path}/key_unknown")).status_code == 404
     elsewhere = f"/v1/accounts/{api.globex.account_id}/keys/{made['id']}"
     assert (await api.operator.request("DELETE", elsewhere)).status_code == 404
-
-
-async def test_a_sign_in_token_works_once_within_15_minutes(api: ApiFixture) -> None:
-    path = f"/v1/accounts/{api.acme.account_id}/users"
-    user = await api.operator.post(path, {"email": "Ada@Acme.example"})
-    assert user["email"] == "ada@acme.example"
-    assert await api.operator.post(path, {"email": "ada@acme.example"}) == user
-    assert await api.operator.get(path) == [user]
-    first, second = [(await api.operator.post(f"{path}/{user['id']}/sign-in-token"))["token"] for _ in range(2)]
-    signed_in = await api.access.sign_in(first)
-    assert (signed_in.id, signed_in.account_id) == (user["id"], api.acme.account_id)
-    with pytest.raises(Unauthorized, match="used already"):
-        await api.access.sign_in(first)
-    api.clock.advance(15 * 60)
-    with pytest.raises(Unauthorized, match="expired"):
-        await api.access.sign_in(second)
-    third = (await api.operator.post(f"{path}/{user['id']}/sign-in-token"))["token"]
-    await api.operator.delete(f"{path}/{user['id']}")
-    with pytest.raises(Unauthorized):
-        await api.access.sign_in(third)
-    assert (await api.operator.request("POST", f"{path}/{user['id']}/sign-in-token")).status_code == 404
 
 
 async def test_operators_see_the_audit_log_of_all_accounts(api: ApiFixture) -> None:

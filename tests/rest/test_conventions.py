@@ -190,7 +190,7 @@ async def test_the_help_page_does_not_reveal_webhooks(api: ApiFixture) -> None:
 
 
 async def test_the_help_page_wraps_and_selects_commands(api: ApiFixture) -> None:
-    page = (await api.anonymous.request("GET", "/webhooks/wh_1")).text
+    page = (await api.anonymous.request("GET", "/help/webhooks/wh_1")).text
     [rule] = re.findall(r"^pre {[^}]*}", page, re.MULTILINE)
     assert {"white-space: pre-wrap", "user-select: all"} <= {part.strip(" {}") for part in re.split("[;{]", rule)}
     assert "overflow-wrap: anywhere" in page

@@ -49,7 +49,11 @@ NEEDS = {
     "POST /v1/accounts/{account_id}/users": OPERATOR,
     "GET /v1/accounts/{account_id}/users": OPERATOR,
     "DELETE /v1/accounts/{account_id}/users/{user_id}": OPERATOR,
-    "POST /v1/accounts/{account_id}/users/{user_id}/sign-in-token": OPERATOR,
+    "PATCH /v1/accounts/{account_id}/users/{user_id}": OPERATOR,
+    "POST /v1/accounts/{account_id}/users/{user_id}/sign-in-links": OPERATOR,
+    "POST /v1/accounts/{account_id}/portal-links": OPERATOR,
+    "GET /v1/accounts/{account_id}/sessions": OPERATOR,
+    "DELETE /v1/accounts/{account_id}/sessions/{session_id}": OPERATOR,
 }
 # A valid body for each route that needs one: permission is checked before the body.
 BODIES: dict[str, Any] = {
@@ -62,6 +66,7 @@ BODIES: dict[str, Any] = {
     "PATCH /v1/accounts/{account_id}": {"name": "Mine"},
     "POST /v1/accounts/{account_id}/keys": {"name": "mine", "scopes": ["webhooks:read"]},
     "POST /v1/accounts/{account_id}/users": {"email": "me@example.com"},
+    "PATCH /v1/accounts/{account_id}/users/{user_id}": {"role": "owner"},
 }
 
 
@@ -82,7 +87,14 @@ def walk(routes: Iterable[Any]) -> Iterator[APIRoute]:
 async def call(client: ApiClient, route: str, **ids: str) -> tuple[int, str]:
     """The status, and the type of the problem."""
     method, path = route.split(" ")
-    names = {"webhook_id": "wh_1", "delivery_id": "d_1", "job_id": "job_1", "key_id": "key_1", "user_id": "usr_1"}
+    names = {
+        "webhook_id": "wh_1",
+        "delivery_id": "d_1",
+        "job_id": "job_1",
+        "key_id": "key_1",
+        "user_id": "usr_1",
+        "session_id": "session_1",
+    }
     response = await client.request(method, path.format(**{"account_id": "acc_1", **names, **ids}), BODIES.get(route))
     return response.status_code, "" if response.is_success else response.json()["type"]
 

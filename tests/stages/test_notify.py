@@ -1,22 +1,25 @@
 """`notify` sends each mail once, through any failure of the mail server."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from contract.stores import SqlStore, failed, sql_store
-from fakes import FakeLease, FakeTelemetry
-from streams.adapters.sql.account_tables import accounts
+from fakes import FakeEncryption, FakeLease, FakeTelemetry
+from streams.adapters.sql.account_tables import accounts, mails
 from streams.adapters.sql.database import database_url
 from streams.adapters.sql.mails import SqlMails
+from streams.adapters.sql.sessions import SqlSignIns
 from streams.core.delivery_state import fold
 from streams.core.errors import PartiallySent, Refused, Unavailable
-from streams.core.mail import Mail, MailStatus, RenderedMail
+from streams.core.mail import Mail, MailKind, MailStatus, RenderedMail
+from streams.core.session import LINK_LASTS, SignIn
 from streams.stages import notify as notify_module
 from streams.stages.notify import Notify
 
@@ -52,7 +55,9 @@ class NotifyFixture:
 
     def stage(self) -> Notify:
         transport = self.transport if self.has_mail_server else None
-        return Notify(self.mails, transport, self.lease, self.store.clock, self.telemetry, self.public_url)
+        return Notify(
+            self.mails, transport, self.lease, FakeEncryption(), self.store.clock, self.telemetry, self.public_url
+        )
 
     async def mail(self) -> Mail:
         [mail] = (await self.mails.list("acme", None, 10)).rows
@@ -213,3 +218,50 @@ async def test_a_drain_ends_after_one_mail_and_releases_the_lease(fixture: Notif
     ended, _ = await asyncio.wait({running}, timeout=5 * notify_module.LOOK_EVERY_SECONDS)
     assert not ended, "a stage that ends by itself closes its database during the drain"
     running.cancel()
+
+
+# -- signing in --------------------------------------------------------------------------------------------------
+
+
+async def ask(fixture: NotifyFixture) -> None:
+    """Owe ada a mail with her code, as the API does."""
+    secret = json.dumps({"token": "tok", "code": "1234 5678"})
+    details = {"email": "ada@acme.example", "ciphertext": FakeEncryption().encrypt(secret)}
+    now = fixture.store.clock.now()
+    mail = Mail("mail_sign_in", "sign_in/1", "acme", "", MailKind.SIGN_IN, details, now, due_at=now)
+    sign_in = SignIn("hash", "email:ada", now, now + LINK_LASTS, email="ada@acme.example")
+    await SqlSignIns(fixture.store.database).add(sign_in, mail=mail)
+
+
+async def problem_of(fixture: NotifyFixture) -> str | None:
+    query = select(mails.c.problem).where(mails.c.id == "mail_sign_in")
+    async with fixture.store.database.reading() as connection:
+        found: str | None = (await connection.execute(query)).scalar_one()
+        return found
+
+
+@pytest.mark.parametrize("public_url", ["https://hooks.example.com", None])
+async def test_a_sign_in_mail_goes_to_the_person_with_code_and_link(
+    fixture: NotifyFixture, public_url: str | None
+) -> None:
+    fixture.public_url = public_url
+    await fixture.run_until(lambda mail: mail.sent_at is not None)
+    await ask(fixture)
+    await fixture.run_until(lambda mail: len(fixture.transport.sent) == 2)
+    _, emails, mail_text = fixture.transport.sent[1]
+    assert emails == ("ada@acme.example",)
+    assert mail_text.subject == "Sign-in code 1234 5678"
+    assert ("https://hooks.example.com/sign-in/tok" in mail_text.text) is (public_url is not None)
+    assert "1234 5678" in mail_text.html
+
+
+async def test_a_sign_in_mail_is_not_sent_after_its_code_expired(fixture: NotifyFixture) -> None:
+    await fixture.run_until(lambda mail: mail.sent_at is not None)
+    await ask(fixture)
+    fixture.store.clock.advance(LINK_LASTS.total_seconds())
+    running = asyncio.create_task(fixture.stage().run())
+    async with asyncio.timeout(5):
+        while await problem_of(fixture) != notify_module.TOO_LATE:
+            await asyncio.sleep(0.005)
+    running.cancel()
+    assert len(fixture.transport.sent) == 1

@@ -48,18 +48,49 @@ users = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("account_id", Text, ForeignKey("accounts.id"), nullable=False),
-    Column("email", Text, nullable=False),
+    Column("email", Text, nullable=False, index=True),
     Column("created_at", Moment, nullable=False),
+    Column("role", Text, nullable=False),
     UniqueConstraint("account_id", "email"),
 )
 
-# Each link signs in once. Only its SHA-256 is stored.
-sign_in_links = Table(
-    "sign_in_links",
+# Each signs in once. Of its tokens and its code only hashes are stored.
+sign_ins = Table(
+    "sign_ins",
     metadata,
     Column("sha256", Text, primary_key=True),
-    Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("expires_at", Moment, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False, index=True),
+    Column("email", Text),
+    Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), index=True),
+    Column("account_id", Text, ForeignKey("accounts.id")),
+    Column("role", Text),
+    Column("return_url", Text),
+    Column("browser_sha256", Text, unique=True),
+    Column("code_sha256", Text),
+    Column("guesses_left", Integer, nullable=False),
+    Column("used_at", Moment),
+    Index(None, "email", "created_at"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("sha256", Text, nullable=False, unique=True),
+    Column("actor", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("used_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False, index=True),
+    Column("account_id", Text, ForeignKey("accounts.id")),
+    Column("role", Text),
+    Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), index=True),
+    Column("email", Text),
+    Column("return_url", Text),
+    Column("address", Text, nullable=False),
+    Column("user_agent", Text, nullable=False),
+    Index(None, "account_id", "created_at", "id"),
 )
 
 # Who did what. Only retention deletes rows, and nothing updates them.

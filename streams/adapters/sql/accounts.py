@@ -9,10 +9,10 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from streams.adapters.sql.account_tables import accounts, api_keys, sign_in_links, users
+from streams.adapters.sql.account_tables import accounts, api_keys, users
 from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
-from streams.core.access import ApiKey, Scope
+from streams.core.access import ApiKey, Role, Scope
 from streams.core.account import Account, User
 from streams.core.audit import AuditEntry
 
@@ -108,12 +108,12 @@ class SqlUsers:
         async with self._database.transaction() as connection:
             if (await connection.execute(statement)).first() is not None:
                 await note(connection, audit_entry)
-            return User(*(await connection.execute(select(users).where(known))).one())
+            return _user((await connection.execute(select(users).where(known))).one())
 
     async def list(self, account_id: str) -> Sequence[User]:
         query = select(users).where(users.c.account_id == account_id).order_by(users.c.created_at, users.c.id)
         async with self._database.reading() as connection:
-            return [User(*row) for row in await connection.execute(query)]
+            return [_user(row) for row in await connection.execute(query)]
 
     async def remove(self, account_id: str, user_id: str, audit_entry: AuditEntry) -> bool:
         this = (users.c.id == user_id) & (users.c.account_id == account_id)
@@ -126,22 +126,25 @@ class SqlUsers:
     async def find(self, user_id: str) -> User | None:
         async with self._database.reading() as connection:
             row = (await connection.execute(select(users).where(users.c.id == user_id))).one_or_none()
-            return User(*row) if row else None
+            return _user(row) if row else None
 
-    async def add_link(self, sha256: str, user_id: str, expires_at: datetime, audit_entry: AuditEntry) -> None:
-        link = {"sha256": sha256, "user_id": user_id, "expires_at": expires_at}
-        async with self._database.transaction() as connection:
-            await connection.execute(insert(sign_in_links).values(link))
-            await note(connection, audit_entry)
+    async def with_email(self, email: str) -> Sequence[User]:
+        query = select(users).where(users.c.email == email).order_by(users.c.created_at, users.c.id)
+        async with self._database.reading() as connection:
+            return [_user(row) for row in await connection.execute(query)]
 
-    async def redeem(self, sha256: str, now: datetime) -> User | None:
-        # Deleting the link uses it: of two requests with one link only one succeeds.
-        gone = delete(sign_in_links).where(sign_in_links.c.sha256 == sha256).returning(sign_in_links)
+    async def change_role(self, account_id: str, user_id: str, role: Role, audit_entry: AuditEntry) -> User | None:
+        this = (users.c.id == user_id) & (users.c.account_id == account_id)
         async with self._database.transaction() as connection:
-            link = (await connection.execute(gone)).one_or_none()
-            if link is None or link.expires_at <= now:
-                return None
-            return User(*(await connection.execute(select(users).where(users.c.id == link.user_id))).one())
+            statement = update(users).where(this).values(role=role).returning(users)
+            row = (await connection.execute(statement)).one_or_none()
+            if row is not None:
+                await note(connection, audit_entry)
+            return _user(row) if row else None
+
+
+def _user(row: Any) -> User:
+    return User(row.id, row.account_id, row.email, row.created_at, Role(row.role))
 
 
 def _account_row(account: Account) -> dict[str, Any]:

@@ -32,7 +32,8 @@ class SqlMails:
         self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
     async def list(self, account_id: str, after: Cursor | None, limit: int) -> Page[Mail]:
-        query = select(mails).where(mails.c.account_id == account_id)
+        # Who signs in is nothing for everybody in the account.
+        query = select(mails).where(mails.c.account_id == account_id, mails.c.kind != MailKind.SIGN_IN)
         query = newest_first(query, mails.c.created_at, mails.c.id, after, limit)
         async with self._database.reading() as connection:
             found = [_mail(row) for row in await connection.execute(query)]
@@ -47,7 +48,7 @@ class SqlMails:
             .limit(limit)
         )
         async with self._database.reading() as connection:
-            return [OwedMail(_mail(row), tuple(row.emails)) for row in await connection.execute(query)]
+            return [OwedMail(_mail(row), _recipients(row)) for row in await connection.execute(query)]
 
     async def settle(self, mail: Mail) -> None:
         values = {
@@ -107,6 +108,10 @@ class SqlMails:
             created_at=now,
             due_at=now,
         )
+
+
+def _recipients(row: Any) -> tuple[str, ...]:
+    return (row.details["email"],) if row.kind == MailKind.SIGN_IN else tuple(row.emails)
 
 
 def _needs_mail(row: Any, now: datetime) -> bool:

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, delete, exists, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.account_tables import audit_log, idempotency_keys, jobs, mails, sign_in_links
+from streams.adapters.sql.account_tables import audit_log, idempotency_keys, jobs, mails, sessions, sign_ins
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.tables import (
     DONE,
@@ -64,5 +64,6 @@ _OLD = {
     Prunable.RESPONSE_TIMES: lambda before: (response_times, response_times.c.hour < before),
     Prunable.JOBS: lambda before: (jobs, jobs.c.finished_at < before),
     Prunable.MAILS: lambda before: (mails, mails.c.due_at.is_(None) & (mails.c.created_at < before)),
-    Prunable.LINKS: lambda before: (sign_in_links, sign_in_links.c.expires_at < before),
+    Prunable.SIGN_INS: lambda before: (sign_ins, sign_ins.c.expires_at < before),
+    Prunable.SESSIONS: lambda before: (sessions, sessions.c.expires_at < before),
 }

@@ -1,7 +1,9 @@
-"""Read the statistics of a webhook."""
+"""Read the statistics of webhooks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import func, select
 
@@ -16,7 +18,7 @@ from streams.adapters.sql.tables import (
 )
 from streams.core.delivery import State
 from streams.core.delivery_state import StateCount
-from streams.core.webhook_stats import FailureStreak, Hour, ResponseTimes
+from streams.core.webhook_stats import FailureStreak, Hour, ResponseTimes, WebhookSummary
 
 
 class SqlWebhookStats:
@@ -26,19 +28,42 @@ class SqlWebhookStats:
         self._database = database
 
     async def failing(self, webhook_id: str) -> FailureStreak:
-        query = (
-            select(webhook_health)
-            .join(
-                webhooks,
-                (webhooks.c.id == webhook_health.c.webhook_id) & (webhooks.c.health_epoch == webhook_health.c.epoch),
-            )
-            .where(webhook_health.c.webhook_id == webhook_id)
-        )
         async with self._database.reading() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        if row is None:
-            return FailureStreak()
-        return FailureStreak(row.failures, row.first_failed_at, row.last_failed_at, row.last_status, row.last_message)
+            row = (await connection.execute(_STREAKS.where(webhook_health.c.webhook_id == webhook_id))).one_or_none()
+        return _streak(row) if row else FailureStreak()
+
+    async def summaries(self, webhook_ids: Sequence[str], since: datetime) -> Mapping[str, WebhookSummary]:
+        made, times, left = hourly_attempts.c, response_times.c, deliveries.c
+        attempts = (
+            select(made.webhook_id, made.outcome, func.sum(made.attempts).label("how_many"))
+            .where(made.webhook_id.in_(webhook_ids), made.hour >= since)
+            .group_by(made.webhook_id, made.outcome)
+        )
+        histogram = (
+            select(times.webhook_id, times.up_to_ms, func.sum(times.attempts).label("how_many"))
+            .where(times.webhook_id.in_(webhook_ids), times.hour >= since)
+            .group_by(times.webhook_id, times.up_to_ms)
+        )
+        unfinished = (
+            select(left.webhook_id, left.state, func.count().label("how_many"))
+            .where(left.webhook_id.in_(webhook_ids), NOT_DELIVERED & left.state.in_(_UNFINISHED))
+            .group_by(left.webhook_id, left.state)
+        )
+        found = {webhook_id: _Parts() for webhook_id in webhook_ids}
+        async with self._database.reading() as connection:
+            for row in await connection.execute(_STREAKS.where(webhook_health.c.webhook_id.in_(webhook_ids))):
+                found[row.webhook_id].failing = _streak(row)
+            for row in await connection.execute(attempts):
+                found[row.webhook_id].attempts[row.outcome] = int(row.how_many)
+            for row in await connection.execute(histogram):
+                bucket = ResponseTimes(row.webhook_id, since, row.up_to_ms, int(row.how_many))
+                found[row.webhook_id].response_times.append(bucket)
+            for row in await connection.execute(unfinished):
+                found[row.webhook_id].unfinished[State(row.state)] = row.how_many
+        return {
+            webhook_id: WebhookSummary(parts.attempts, parts.response_times, parts.unfinished, parts.failing)
+            for webhook_id, parts in found.items()
+        }
 
     async def hours(self, webhook_id: str, since: datetime) -> Sequence[Hour]:
         query = select(hourly_attempts).where(
@@ -68,6 +93,24 @@ class SqlWebhookStats:
         async with self._database.reading() as connection:
             rows = await connection.execute(query.group_by(*place))
             return [StateCount(State(row.state), row.tier, row.reason, row.how_many) for row in rows]
+
+
+@dataclass(slots=True)
+class _Parts:
+    attempts: dict[str, int] = field(default_factory=dict)
+    response_times: list[ResponseTimes] = field(default_factory=list)
+    unfinished: dict[State, int] = field(default_factory=dict)
+    failing: FailureStreak = field(default_factory=FailureStreak)
+
+
+# Of the current health epochs.
+_STREAKS = select(webhook_health).join(
+    webhooks, (webhooks.c.id == webhook_health.c.webhook_id) & (webhooks.c.health_epoch == webhook_health.c.epoch)
+)
+
+
+def _streak(row: Any) -> FailureStreak:
+    return FailureStreak(row.failures, row.first_failed_at, row.last_failed_at, row.last_status, row.last_message)
 
 
 _UNFINISHED = (State.WAITING, State.HELD, State.DEAD)

@@ -1,0 +1,32 @@
+"""What a platform changes of the dashboard: its name, its logo, its colour, and where it may be framed."""
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True, slots=True)
+class Branding:
+    """`logo` is an image as a data URL, `accent_color` is `#rrggbb`, `frame_ancestors` are origins."""
+
+    name: str = "Webhooks"
+    logo: str | None = None
+    accent_color: str = "#1f5fbf"
+    frame_ancestors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where the dashboard is reached, and its looks. Without an `origin` it is that of each request."""
+
+    branding: Branding = Branding()
+    origin: str | None = None
+
+    @property
+    def is_framed(self) -> bool:
+        return bool(self.branding.frame_ancestors)
+
+
+def origin_of(url: str) -> str:
+    """The origin of a URL: scheme, host and port (RFC 6454 §4)."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}".lower()

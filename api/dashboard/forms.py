@@ -1,0 +1,52 @@
+"""Read forms, and build links with a query."""
+
+from collections.abc import Mapping
+from urllib.parse import parse_qs, urlencode
+
+from fastapi import Request
+
+from streams.core.errors import FieldError, Invalid
+
+MOST_FIELDS = 2_000
+
+
+class Form:
+    """The fields of a form. A field that is not there is an empty text, as one that is left empty."""
+
+    def __init__(self, fields: Mapping[str, list[str]]) -> None:
+        self._fields = fields
+
+    def __getitem__(self, name: str) -> str:
+        return self._fields.get(name, [""])[0].strip()
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a field that may be repeated, such as a check box."""
+        return self._fields.get(name, [])
+
+    def lines(self, name: str) -> list[str]:
+        """The lines of a text field that are not empty."""
+        return [line.strip() for line in self[name].splitlines() if line.strip()]
+
+    def number(self, name: str, label: str, otherwise: int) -> int:
+        """A whole number. Raises `Invalid`."""
+        text = self[name]
+        if not text:
+            return otherwise
+        if not (text.isascii() and text.isdigit() and len(text) < 19):
+            raise Invalid(FieldError(label, "must be a whole number"))
+        return int(text)
+
+
+async def form_of(request: Request) -> Form:
+    """The form that a request sends. Raises `Invalid`."""
+    try:
+        body = (await request.body()).decode("ascii")
+        return Form(parse_qs(body, keep_blank_values=True, max_num_fields=MOST_FIELDS))
+    except (UnicodeDecodeError, ValueError):
+        raise Invalid(FieldError("form", "cannot be read: reload the page and try again")) from None
+
+
+def with_query(path: str, **parameters: object) -> str:
+    """A path with those parameters that have a value."""
+    given = {name: str(value) for name, value in parameters.items() if value not in (None, "", "/")}
+    return f"{path}?{urlencode(given)}" if given else path

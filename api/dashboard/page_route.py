@@ -1,0 +1,81 @@
+"""Routes of pages: an error is a page in words, and a form comes from a page of ours."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request
+from fastapi.routing import APIRoute
+from starlette.responses import Response
+
+from api.dashboard.forms import with_query
+from api.dashboard.rendering import redirect, render
+from api.dashboard.security import require_own_origin
+from api.dashboard.visits import ChoiceNeeded, SignInNeeded, session_of, site_of
+from streams.core.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    InvalidRecord,
+    NotFound,
+    Refused,
+    ScormWebhooksError,
+    Stale,
+    Unauthorized,
+    Unavailable,
+)
+
+# Status, heading, and whether the error's own words are for the person.
+_PAGES: dict[type[ScormWebhooksError], tuple[int, str, bool]] = {
+    NotFound: (404, "Not found", True),
+    Forbidden: (403, "Not allowed", True),
+    Unauthorized: (403, "Not signed in", True),
+    Invalid: (422, "Something is wrong with what you entered", True),
+    Conflict: (409, "This cannot be done now", True),
+    Stale: (412, "It was changed since you opened the page", True),
+    Refused: (422, "The database does not accept this", False),
+    InvalidRecord: (500, "A stored secret cannot be decrypted", False),
+    Unavailable: (503, "The database or Kafka does not answer", False),
+}
+
+
+class PageRoute(APIRoute):
+    """A route of the dashboard."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            try:
+                if request.method not in ("GET", "HEAD"):
+                    require_own_origin(request, site_of(request))
+                return await handler(request)
+            except SignInNeeded:
+                # A form cannot be repeated after the sign-in: its page can.
+                wanted = request.url.path if request.method == "GET" else "/"
+                query = request.url.query if request.method == "GET" else ""
+                return redirect(with_query("/sign-in", next=wanted + (f"?{query}" if query else "")))
+            except ChoiceNeeded:
+                return redirect("/choose-account")
+            except ScormWebhooksError as error:
+                return await _error_page(request, error)
+
+        return handle
+
+
+async def _error_page(request: Request, error: ScormWebhooksError) -> Response:
+    known = next((page for kind, page in _PAGES.items() if isinstance(error, kind)), None)
+    if known is None:
+        raise error
+    status, heading, shown = known
+    if not shown:
+        request.app.state.services.telemetry.info("request_failed", request_id=request.state.request_id, why=str(error))
+    is_signed_in = not isinstance(error, Unavailable) and await session_of(request) is not None
+    return render(
+        request,
+        "error.html",
+        status=status,
+        heading=heading,
+        message=str(error) if shown else "Try again in a few seconds.",
+        request_id=request.state.request_id,
+        is_signed_in=is_signed_in,
+    )

@@ -1,0 +1,140 @@
+"""Render pages, and show times, counts and texts as people read them."""
+
+import gzip
+from collections import defaultdict
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from fastapi import Request
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from api.dashboard.assets import asset_url
+from api.dashboard.security import secure_headers
+from api.dashboard.visits import Visit, site_of, zone_of
+from api.services import services_of
+from streams.core.access import Scope
+from streams.core.errors import FieldError
+from streams.core.text import escape_controls
+
+COMPRESS_FROM_BYTES = 1_000
+
+
+def render(
+    request: Request,
+    template: str,
+    visit: Visit | None = None,
+    *,
+    status: int = 200,
+    has_secret: bool = False,
+    errors: tuple[FieldError, ...] = (),
+    **context: Any,
+) -> HTMLResponse:
+    """A page. One with a secret is not compressed, because its length would tell about its content (BREACH)."""
+    site = site_of(request)
+    html = _TEMPLATES.get_template(template).render(
+        branding=site.branding,
+        visit=visit,
+        may=visit.may if visit else lambda permission: False,
+        scope=Scope,
+        now=services_of(request).clock.now(),
+        zone=zone_of(request),
+        path=request.url.path,
+        here=_here(request),
+        # A field without an error has an empty one.
+        errors=defaultdict(str, {error.field: error.message for error in errors}),
+        **context,
+    )
+    body = html.encode(errors="replace")
+    response = HTMLResponse(body, status)
+    secure_headers(response, site)
+    accepts = "gzip" in request.headers.get("accept-encoding", "")
+    if accepts and not has_secret and len(body) >= COMPRESS_FROM_BYTES:
+        response.body = gzip.compress(body, 5, mtime=0)
+        response.headers["Content-Encoding"] = "gzip"
+        response.headers["Content-Length"] = str(len(response.body))
+    return response
+
+
+def redirect(path: str) -> Response:
+    """Go to a page after a form was sent (RFC 9110 §15.4.4), so that a reload does not send it again."""
+    return RedirectResponse(path, 303, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
+
+
+def _here(request: Request) -> str:
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+
+
+# -- filters ---------------------------------------------------------------------------------------------------------
+
+
+@pass_context
+def exact_time(context: Context, moment: datetime) -> str:
+    """`3 May 2026, 14:02:11 UTC`."""
+    zone: ZoneInfo = context["zone"]
+    local = moment.astimezone(zone)
+    return f"{local.day} {local:%b %Y, %H:%M:%S} {local.tzname() or zone.key}"
+
+
+@pass_context
+def clock_time(context: Context, moment: datetime) -> str:
+    """`14:02` today, `3 May 14:02` before."""
+    zone: ZoneInfo = context["zone"]
+    local, today = moment.astimezone(zone), context["now"].astimezone(zone)
+    if local.date() == today.date():
+        return f"{local:%H:%M}"
+    return f"{local.day} {local:%b}{'' if local.year == today.year else f' {local.year}'} {local:%H:%M}"
+
+
+@pass_context
+def relative_time(context: Context, moment: datetime) -> str:
+    """`4 min ago`, `in 2 h`."""
+    now: datetime = context["now"]
+    words = duration(abs(now - moment))
+    return f"{words} ago" if moment <= now else f"in {words}"
+
+
+_UNITS = ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "min"))
+
+
+def duration(length: timedelta) -> str:
+    """The largest unit: `3 d`, `4 min`, `12 s`."""
+    for unit, name in _UNITS:
+        if length >= unit:
+            return f"{length // unit} {name}"
+    return f"{int(length.total_seconds())} s"
+
+
+def count(number: int) -> str:
+    """With thin spaces: `1 204`."""
+    return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def milliseconds(value: float) -> str:
+    return f"{count(round(value))} ms"
+
+
+def plain(text: object) -> str:
+    """Text from outside on one line, its control characters escaped."""
+    return escape_controls(" ".join(str(text).split()))
+
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("api.dashboard", "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_TEMPLATES.filters.update(
+    exact=exact_time,
+    clock=clock_time,
+    ago=relative_time,
+    count=count,
+    ms=milliseconds,
+    plain=plain,
+    duration=duration,
+)
+_TEMPLATES.globals.update(asset=asset_url)

@@ -1,0 +1,89 @@
+"""Cookies, headers and origins: only our own pages act for a person who is signed in."""
+
+from urllib.parse import urlsplit
+
+from fastapi import Request
+from starlette.responses import Response
+
+from api.dashboard.branding import Site
+from streams.core.errors import Forbidden
+from streams.core.session import SESSION_LASTS
+
+_DIRECTIVES = (
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "connect-src 'self'",
+    "form-action 'self'",
+    "img-src 'self' data:",
+    "base-uri 'none'",
+)
+# The token of the browser that asked for a code.
+ASKED = "asked"
+
+
+def is_secure(request: Request, site: Site) -> bool:
+    """Whether people reach the dashboard by https."""
+    return (site.origin or str(request.base_url)).startswith("https:")
+
+
+def cookie_name(request: Request, site: Site, name: str = "session") -> str:
+    """The name of a cookie. Browsers accept `__Host-` only by https, and for this host alone."""
+    return f"__Host-{name}" if is_secure(request, site) else name
+
+
+def set_cookie(response: Response, request: Request, site: Site, value: str, name: str = "session") -> None:
+    """Set a cookie that no script reads, and that other sites do not send with a POST."""
+    secure = is_secure(request, site)
+    # A frame on another site gets no `Lax` cookie.
+    framed = site.is_framed and secure
+    response.set_cookie(
+        cookie_name(request, site, name),
+        value,
+        max_age=int(SESSION_LASTS.total_seconds()),
+        secure=secure,
+        httponly=True,
+        samesite="none" if framed else "lax",
+        partitioned=framed,
+    )
+
+
+def delete_cookie(response: Response, request: Request, site: Site, name: str = "session") -> None:
+    secure = is_secure(request, site)
+    framed = site.is_framed and secure
+    response.delete_cookie(
+        cookie_name(request, site, name), secure=secure, httponly=True, samesite="none" if framed else "lax"
+    )
+
+
+def require_own_origin(request: Request, site: Site) -> None:
+    """Refuse a request that changes something unless it comes from a page of ours. Raises `Forbidden`.
+
+    Browsers say where a request comes from: by `Sec-Fetch-Site`, or on plain http by `Origin`.
+    """
+    fetched_from = request.headers.get("sec-fetch-site")
+    if fetched_from is not None:
+        allowed = fetched_from == "same-origin"
+    else:
+        own = site.origin or f"{request.url.scheme}://{request.url.netloc}".lower()
+        allowed = request.headers.get("origin", "").lower() == own
+    if not allowed:
+        raise Forbidden("this request did not come from a page of the dashboard: open the page and try again")
+
+
+def secure_headers(response: Response, site: Site) -> None:
+    """The headers of every page."""
+    ancestors = " ".join(site.branding.frame_ancestors) or "'none'"
+    response.headers["Content-Security-Policy"] = "; ".join((*_DIRECTIVES, f"frame-ancestors {ancestors}"))
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    response.headers["Vary"] = "Cookie, Accept-Encoding"
+
+
+def own_path(text: str | None) -> str:
+    """A path of ours to go to after the sign-in; `/` for everything else, so that no link leads elsewhere."""
+    if not text or not text.startswith("/") or "\\" in text or any(ord(character) < 33 for character in text):
+        return "/"
+    parts = urlsplit(text)
+    return "/" if parts.scheme or parts.netloc or text.startswith("//") else text

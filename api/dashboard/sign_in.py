@@ -1,0 +1,164 @@
+"""Pages to sign in and out: a mailed code or link, a link of the platform, the choice of an account."""
+
+import time
+from collections import OrderedDict
+from ipaddress import ip_address, ip_network
+from zoneinfo import ZoneInfo, available_timezones
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.dashboard.forms import form_of, with_query
+from api.dashboard.page_route import PageRoute
+from api.dashboard.rendering import redirect, render
+from api.dashboard.security import ASKED, cookie_name, delete_cookie, own_path, set_cookie
+from api.dashboard.visits import ZONE_COOKIE, SignInNeeded, session_of, site_of
+from api.services import services_of
+from streams.core.errors import FieldError, Invalid, Unauthorized
+from streams.core.rate import TokenBucket
+from streams.services.sign_in import Browser, Opened
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+# Attempts to sign in a minute from one network, in this process.
+ATTEMPTS_A_MINUTE = 30
+NETWORKS_KEPT = 10_000
+
+
+class SignInLimits:
+    """A token bucket for each network: a house has an IPv4 address, or an IPv6 network of 64 bits."""
+
+    def __init__(self) -> None:
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def take(self, address: str, now: float) -> bool:
+        network = network_of(address)
+        bucket = self._buckets.pop(network, None) or TokenBucket.full(ATTEMPTS_A_MINUTE, now)
+        self._buckets[network] = bucket
+        if len(self._buckets) > NETWORKS_KEPT:
+            self._buckets.popitem(last=False)
+        return bucket.take(now)
+
+
+def network_of(address: str) -> str:
+    """The network that shares a limit. An address that is none counts as itself."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    return str(ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
+
+
+def _browser(request: Request) -> Browser:
+    return Browser(request.client.host if request.client else "", request.headers.get("user-agent", ""))
+
+
+def _limit(request: Request) -> None:
+    limits: SignInLimits = request.app.state.sign_in_limits
+    if not limits.take(_browser(request).address, time.monotonic()):
+        raise Unauthorized("too many attempts to sign in from your network: wait a minute")
+
+
+@router.get("/sign-in")
+async def sign_in_page(request: Request, next: str = "/") -> Response:
+    """The form for the address; its next page asks for the code."""
+    if await session_of(request) is not None:
+        return redirect(own_path(next))
+    return render(request, "sign_in.html", next=own_path(next), email="")
+
+
+@router.post("/sign-in")
+async def ask(request: Request) -> Response:
+    """Mail a code. The page is the same for an address without a user."""
+    form = await form_of(request)
+    wanted = own_path(form["next"])
+    _limit(request)
+    try:
+        browser_token = await services_of(request).sign_in.ask(form["email"])
+    except Invalid as wrong:
+        return render(request, "sign_in.html", status=422, errors=wrong.errors, next=wanted, email=form["email"])
+    response = redirect(with_query("/sign-in/code", next=wanted))
+    set_cookie(response, request, site_of(request), browser_token, ASKED)
+    return response
+
+
+@router.get("/sign-in/code")
+async def code_page(request: Request, next: str = "/") -> Response:
+    """The form for the code of the mail."""
+    return render(request, "sign_in_code.html", next=own_path(next))
+
+
+@router.post("/sign-in/code")
+async def redeem_code(request: Request) -> Response:
+    form = await form_of(request)
+    wanted = own_path(form["next"])
+    _limit(request)
+    token = request.cookies.get(cookie_name(request, site_of(request), ASKED), "")
+    try:
+        opened = await services_of(request).sign_in.by_code(token, form["code"], _browser(request))
+    except Unauthorized as wrong:
+        errors = (FieldError("code", str(wrong)),)
+        return render(request, "sign_in_code.html", status=403, errors=errors, next=wanted)
+    return _signed_in(request, opened, wanted)
+
+
+@router.get("/sign-in/{token}")
+async def link_page(token: str, request: Request) -> Response:
+    """A page with a button: programs that check mails open links, and must not use them up."""
+    return render(request, "sign_in_link.html", token=token)
+
+
+@router.post("/sign-in/{token}")
+async def redeem_link(token: str, request: Request) -> Response:
+    _limit(request)
+    return _signed_in(request, await services_of(request).sign_in.by_link(token, _browser(request)), "/")
+
+
+def _signed_in(request: Request, opened: Opened, wanted: str) -> Response:
+    response = redirect(wanted if opened.session.caller else with_query("/choose-account", next=wanted))
+    # A new token for each sign-in: one that was there before is worth nothing.
+    set_cookie(response, request, site_of(request), opened.token)
+    delete_cookie(response, request, site_of(request), ASKED)
+    return response
+
+
+@router.get("/choose-account")
+async def choose_page(request: Request, next: str = "/") -> Response:
+    """The accounts of a person of several."""
+    session = await session_of(request)
+    if session is None:
+        raise SignInNeeded
+    services = services_of(request)
+    choices = [await services.accounts.find(user.account_id) for user in await services.sign_in.choices(session)]
+    return render(request, "choose_account.html", choices=choices, chosen=session.account_id, next=own_path(next))
+
+
+@router.post("/choose-account")
+async def choose(request: Request) -> Response:
+    session = await session_of(request)
+    if session is None:
+        raise SignInNeeded
+    form = await form_of(request)
+    await services_of(request).sign_in.choose(session, form["account"])
+    return redirect(own_path(form["next"]))
+
+
+@router.post("/sign-out")
+async def sign_out(request: Request) -> Response:
+    session = await session_of(request)
+    if session is not None:
+        await services_of(request).sign_in.sign_out(session)
+    response = redirect(session.return_url if session and session.return_url else "/sign-in")
+    delete_cookie(response, request, site_of(request))
+    return response
+
+
+@router.post("/zone")
+async def choose_zone(request: Request) -> Response:
+    """Show times in this zone, in this browser."""
+    form = await form_of(request)
+    if form["zone"] not in available_timezones():
+        raise Invalid(FieldError("zone", "is not a time zone such as Europe/Berlin"))
+    response = redirect(own_path(form["next"]))
+    response.set_cookie(ZONE_COOKIE, ZoneInfo(form["zone"]).key, max_age=31_536_000, samesite="lax", httponly=True)
+    return response

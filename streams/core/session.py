@@ -1,0 +1,98 @@
+"""Signing in: one-time links with typed codes, and sessions."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from streams.core.access import PERMISSIONS, Caller, Role, digest
+from streams.core.account import User
+
+LINK_LASTS = timedelta(minutes=15)
+# A portal link may last longer, because a platform may show it in a page.
+LONGEST_LINK = timedelta(days=1)
+CODE_DIGITS = 8
+GUESSES = 5
+# Mails to one address, so that nobody fills another person's mailbox.
+MAILS_AN_HOUR = 5
+
+SESSION_LASTS = timedelta(days=7)
+# Without a request for this long, a session ends.
+IDLE_LASTS = timedelta(hours=12)
+# The use of a session is stored at most this often.
+USE_NOTED_EVERY = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """A way to sign in once: as a user, as every user with an e-mail address, or by a portal link with a role.
+
+    `sha256` is the hash of the link's token. The browser that asked for a mail may send the code instead: it has the
+    token of which `browser_sha256` is the hash. `actor` is who made the link.
+    """
+
+    sha256: str
+    actor: str
+    created_at: datetime
+    expires_at: datetime
+    email: str | None = None
+    user_id: str | None = None
+    account_id: str | None = None
+    role: Role | None = None
+    return_url: str | None = None
+    browser_sha256: str | None = None
+    code_sha256: str | None = None
+    guesses_left: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A browser that is signed in. It has no account while a person of several accounts has not chosen one.
+
+    `email` is the address that the person proved to have. `address` and `user_agent` are those of the sign-in.
+    """
+
+    id: str
+    actor: str
+    created_at: datetime
+    used_at: datetime
+    expires_at: datetime
+    account_id: str | None = None
+    role: Role | None = None
+    user_id: str | None = None
+    email: str | None = None
+    return_url: str | None = None
+    address: str = ""
+    user_agent: str = ""
+
+    def is_valid(self, now: datetime) -> bool:
+        """Whether it has neither expired nor been idle for too long."""
+        return now < min(self.expires_at, self.used_at + IDLE_LASTS)
+
+    def of_user(self, user: User) -> "Session":
+        """The same browser, signed in as this user."""
+        return replace(
+            self, actor=f"user:{user.id}", account_id=user.account_id, role=user.role, user_id=user.id, email=user.email
+        )
+
+    @property
+    def caller(self) -> Caller | None:
+        """Who sends its requests; None without an account."""
+        if self.account_id is None or self.role is None:
+            return None
+        return Caller(self.actor, PERMISSIONS[self.role], self.account_id)
+
+
+def code_digest(browser_token: str, code: str) -> str:
+    """The hash that is stored of a code. The browser's token is its salt, because a code is short."""
+    return digest(f"{browser_token}/{digits_of(code)}")
+
+
+def digits_of(code: str) -> str:
+    """The digits of a code, which people type with spaces."""
+    return "".join(character for character in code if character.isascii() and character.isdigit())
+
+
+def code_of(number: int) -> str:
+    """A code as it is shown, from a random number below 10 ** CODE_DIGITS."""
+    text = f"{number:0{CODE_DIGITS}}"
+    half = CODE_DIGITS // 2
+    return f"{text[:half]} {text[half:]}"

@@ -1,0 +1,71 @@
+"""Whether a webhook works, in one sentence."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from streams.core.delivery import State
+from streams.core.health import FAILURES_TO_PAUSE
+from streams.core.outcome import OutcomeKind
+from streams.core.webhook import PauseReason, Registration, Status
+from streams.core.webhook_stats import WebhookSummary, percentile_ms
+
+
+class Level(StrEnum):
+    """How much a webhook needs a person."""
+
+    GOOD = "good"
+    QUIET = "quiet"
+    WARNING = "warning"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to know of a webhook: `words`, then since when, then `details`; `details` is empty or a sentence."""
+
+    level: Level
+    words: str
+    since: datetime | None = None
+    details: str = ""
+
+
+_PAUSED = {
+    PauseReason.MANUAL: "paused by a person",
+    PauseReason.FAILURES: f"paused after {FAILURES_TO_PAUSE} failures in a row",
+    PauseReason.GONE: "paused, because its endpoint responded with 410 Gone",
+}
+
+
+def verdict(known: Registration, summary: WebhookSummary) -> Verdict:
+    """The verdict of a webhook by what happened within the summary's hours."""
+    failing = summary.failing
+    left = _left(summary)
+    if known.webhook.status is Status.PAUSED:
+        reason = known.webhook.pause.reason if known.webhook.pause else PauseReason.MANUAL
+        level = Level.BAD if reason.automatic else Level.WARNING
+        return Verdict(level, _PAUSED[reason], known.paused_at, _sentence(failing.last_message, left))
+    if failing.failures:
+        words = f"failing, {failing.failures} of {FAILURES_TO_PAUSE} failures in a row"
+        return Verdict(Level.WARNING, words, failing.first_failed_at, _sentence(failing.last_message, left))
+    delivered = summary.attempts.get(OutcomeKind.DELIVERED, 0)
+    level = Level.WARNING if summary.unfinished.get(State.DEAD) else Level.GOOD
+    if not delivered:
+        quiet = level if level is Level.WARNING else Level.QUIET
+        return Verdict(quiet, "no events in the last 24 hours", details=_sentence(left))
+    p95 = percentile_ms(summary.response_times, 0.95)
+    pace = f", p95 {round(p95)} ms" if p95 is not None else ""
+    return Verdict(level, f"healthy, {delivered} delivered{pace}", details=_sentence(left))
+
+
+def _left(summary: WebhookSummary) -> str:
+    """`312 waiting, 4 dead letters`."""
+    names = {State.WAITING: "waiting", State.HELD: "held", State.DEAD: "dead letters"}
+    counts = [(summary.unfinished.get(state, 0), name) for state, name in names.items()]
+    return ", ".join(
+        f"{count} {'dead letter' if (count, name) == (1, 'dead letters') else name}" for count, name in counts if count
+    )
+
+
+def _sentence(*parts: str | None) -> str:
+    return " ".join(part if part.endswith(".") else f"{part}." for part in parts if part)

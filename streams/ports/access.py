@@ -1,0 +1,131 @@
+"""What SQL stores of accounts, of who may use them, and of what they did."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from streams.core.access import ApiKey, Role
+from streams.core.account import Account, User
+from streams.core.audit import AuditEntry
+from streams.core.mail import Mail
+from streams.core.page import Cursor, Page
+from streams.core.session import Session, SignIn
+
+
+class Accounts(Protocol):
+    """The accounts."""
+
+    async def add(self, account: Account, key: ApiKey, audit_entry: AuditEntry | None = None) -> None: ...
+
+    async def find(self, account_id: str) -> Account | None: ...
+
+    async def list(self) -> Sequence[Account]: ...
+
+    async def change(
+        self,
+        account_id: str,
+        change: Callable[[Account], Account],
+        audit: Callable[[Account, Account], AuditEntry] | None = None,
+    ) -> Account | None:
+        """Returns what is stored now; None when there is no such account. `audit` makes the entry of a change."""
+
+
+class ApiKeys(Protocol):
+    """The API keys of accounts, stored as hashes."""
+
+    async def add(self, key: ApiKey, audit_entry: AuditEntry) -> None: ...
+
+    async def list(self, account_id: str) -> Sequence[ApiKey]: ...
+
+    async def find(self, sha256: str) -> ApiKey | None: ...
+
+    async def revoke(self, account_id: str, key_id: str, audit_entry: AuditEntry) -> bool:
+        """False when the account has no such key. A second time changes nothing."""
+
+    async def used(self, key_id: str, at: datetime) -> None: ...
+
+
+class Users(Protocol):
+    """The users of accounts."""
+
+    async def add(self, user: User, audit_entry: AuditEntry) -> User:
+        """Returns the account's user with this e-mail address, who may have existed before."""
+
+    async def list(self, account_id: str) -> Sequence[User]: ...
+
+    async def remove(self, account_id: str, user_id: str, audit_entry: AuditEntry) -> bool: ...
+
+    async def find(self, user_id: str) -> User | None: ...
+
+    async def with_email(self, email: str) -> Sequence[User]:
+        """The users with this address, of any account; oldest first."""
+
+    async def change_role(self, account_id: str, user_id: str, role: Role, audit_entry: AuditEntry) -> User | None:
+        """Returns the changed user; None when the account has no such user. Sessions have the new role at once."""
+
+
+class SignIns(Protocol):
+    """One-time links and codes, stored as hashes."""
+
+    async def add(self, sign_in: SignIn, *, mail: Mail | None = None, audit_entry: AuditEntry | None = None) -> None:
+        """Store it, with the mail that brings it to its person."""
+
+    async def count(self, email: str, since: datetime) -> int:
+        """How many were made for an address since then, used ones too."""
+
+    async def redeem(self, sha256: str, now: datetime) -> SignIn | None:
+        """Use a link; None when it is unknown, used or expired. Of two callers one gets it."""
+
+    async def guess(self, browser_sha256: str, code_sha256: str, now: datetime) -> SignIn | None:
+        """Use the browser's newest code; None when it is wrong, used or expired. Each call costs a guess."""
+
+
+class Sessions(Protocol):
+    """Sessions of browsers, stored by the hash of their token."""
+
+    async def add(self, session: Session, sha256: str, audit_entry: AuditEntry | None = None) -> None: ...
+
+    async def find(self, sha256: str) -> Session | None:
+        """With the role that its user has now."""
+
+    async def list(self, account_id: str) -> Sequence[Session]:
+        """Newest first."""
+
+    async def change(self, session: Session, audit_entry: AuditEntry | None = None) -> None:
+        """Store the account, the user and the use of a session."""
+
+    async def remove(self, session_id: str, account_id: str | None, audit_entry: AuditEntry | None = None) -> bool:
+        """End a session; with `account_id` only one of that account."""
+
+
+class AuditLog(Protocol):
+    """Who did what, newest first."""
+
+    async def add(self, audit_entry: AuditEntry) -> None:
+        """Write an entry for something that changed no row."""
+
+    async def list(self, account_id: str | None, after: Cursor | None, limit: int) -> Page[AuditEntry]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRequest:
+    """An earlier request with the same idempotency key; without a status it is still in progress."""
+
+    fingerprint: str
+    begun_at: datetime
+    status: int | None = None
+    encrypted_response: str | None = None
+
+
+class IdempotencyStore(Protocol):
+    """Responses to requests with an idempotency key."""
+
+    async def begin(self, caller: str, key: str, fingerprint: str, now: datetime) -> EarlierRequest | None:
+        """Claim the key for a request. None when it is the first one with this key."""
+
+    async def finish(self, caller: str, key: str, begun_at: datetime, status: int, encrypted_response: str) -> None:
+        """Store the response of the request that began then."""
+
+    async def forget(self, caller: str, key: str, begun_at: datetime) -> None:
+        """Give the key back: the request that began then did nothing."""

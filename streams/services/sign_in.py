@@ -1,0 +1,256 @@
+"""Sign people in: by a mail with a link and a code, by a link of the operator, by a portal link; end sessions."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from streams.core.access import Role, digest
+from streams.core.account import User
+from streams.core.audit import AuditEntry
+from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized
+from streams.core.mail import Mail, MailKind
+from streams.core.session import (
+    GUESSES,
+    LINK_LASTS,
+    LONGEST_LINK,
+    MAILS_AN_HOUR,
+    SESSION_LASTS,
+    USE_NOTED_EVERY,
+    Session,
+    SignIn,
+    code_digest,
+)
+from streams.ports import Accounts, Clock, Encryption, Sessions, SignIns, Users
+from streams.services.audit_trail import AuditTrail
+from streams.services.emails import email_errors, normalize_email
+
+HOUR = timedelta(hours=1)
+USER_AGENT_CHARACTERS = 300
+_WRONG_LINK = "the link was used already, or has expired: ask for a new one"
+_WRONG_CODE = "the code is wrong, was used already, or has expired: check it, or ask for a new one"
+
+
+@dataclass(frozen=True, slots=True)
+class Browser:
+    """The browser of a request: its network address and its name."""
+
+    address: str
+    user_agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link that signs in once; its page asks for the press of a button."""
+
+    url: str = field(repr=False)
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A new session with its token, which the browser keeps."""
+
+    session: Session
+    token: str = field(repr=False)
+
+
+class SignInService:
+    """`new_id` makes an id with a prefix, `new_token` a random text, `new_code` a random code of digits.
+
+    `address` is the dashboard's URL.
+    """
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        users: Users,
+        sign_ins: SignIns,
+        sessions: Sessions,
+        encryption: Encryption,
+        clock: Clock,
+        new_id: Callable[[str], str],
+        new_token: Callable[[], str],
+        new_code: Callable[[], str],
+        address: str,
+    ) -> None:
+        self._accounts = accounts
+        self._users = users
+        self._sign_ins = sign_ins
+        self._sessions = sessions
+        self._encryption = encryption
+        self._clock = clock
+        self._new_id = new_id
+        self._new_token = new_token
+        self._new_code = new_code
+        self._address = address
+        self._audit_entry = AuditTrail(clock, new_id)
+
+    # -- ways in ------------------------------------------------------------------------------------------------
+
+    async def ask(self, email: str) -> str:
+        """Send a mail with a link and a code, if the address has a user. Returns the token of the asking browser.
+
+        The work is the same for an address without a user, so that it does not reveal who has one. Raises `Invalid`.
+        """
+        if errors := email_errors("email", [email]):
+            raise Invalid(*errors)
+        email, now = normalize_email(email).lower(), self._clock.now()
+        token, browser, code = self._new_token(), self._new_token(), self._new_code()
+        sign_in = SignIn(
+            digest(token),
+            f"email:{email}",
+            now,
+            now + LINK_LASTS,
+            email=email,
+            browser_sha256=digest(browser),
+            code_sha256=code_digest(browser, code),
+            guesses_left=GUESSES,
+        )
+        mail = self._mail(await self._users.with_email(email), email, token, code, now)
+        if await self._sign_ins.count(email, now - HOUR) >= MAILS_AN_HOUR:
+            mail = None
+        await self._sign_ins.add(sign_in, mail=mail)
+        return browser
+
+    def _mail(self, users: Sequence[User], email: str, token: str, code: str, now: datetime) -> Mail | None:
+        # Encrypted, because whoever reads the database must not be able to sign in.
+        ciphertext = self._encryption.encrypt(json.dumps({"token": token, "code": code}))
+        if not users:
+            return None
+        return Mail(
+            id=self._new_id("mail"),
+            key=f"{MailKind.SIGN_IN}/{digest(token)}",
+            account_id=users[0].account_id,
+            webhook_id="",
+            kind=MailKind.SIGN_IN,
+            details={"email": email, "ciphertext": ciphertext},
+            created_at=now,
+            due_at=now,
+        )
+
+    async def link_for(self, account_id: str, user_id: str, *, by: str) -> Link:
+        """Make a link by which a user signs in once, within 15 minutes. Raises `NotFound`."""
+        user = await self._users.find(user_id)
+        if user is None or user.account_id != account_id:
+            raise NotFound(f"this account has no user {user_id}")
+        token, now = self._new_token(), self._clock.now()
+        audit_entry = self._audit_entry(by, "user.sign_in_token_made", user_id, account_id)
+        sign_in = SignIn(digest(token), by, now, now + LINK_LASTS, user_id=user_id)
+        await self._sign_ins.add(sign_in, audit_entry=audit_entry)
+        return self._link(token, sign_in)
+
+    async def portal_link(
+        self,
+        account_id: str,
+        role: Role = Role.MEMBER,
+        lasts: timedelta = LINK_LASTS,
+        return_url: str | None = None,
+        *,
+        by: str,
+    ) -> Link:
+        """Make a link that signs one browser in to an account, once. Raises `Invalid` and `NotFound`."""
+        if not timedelta(minutes=1) <= lasts <= LONGEST_LINK:
+            raise Invalid(FieldError("minutes", f"must be from 1 to {LONGEST_LINK // timedelta(minutes=1)}"))
+        if await self._accounts.find(account_id) is None:
+            raise NotFound(f"there is no account {account_id}")
+        token, now = self._new_token(), self._clock.now()
+        sign_in = SignIn(digest(token), by, now, now + lasts, account_id=account_id, role=role, return_url=return_url)
+        audit_entry = self._audit_entry(by, "portal_link.made", account_id, account_id, role=role)
+        await self._sign_ins.add(sign_in, audit_entry=audit_entry)
+        return self._link(token, sign_in)
+
+    def _link(self, token: str, sign_in: SignIn) -> Link:
+        return Link(f"{self._address.rstrip('/')}/sign-in/{token}", sign_in.expires_at)
+
+    # -- in -----------------------------------------------------------------------------------------------------
+
+    async def by_link(self, token: str, browser: Browser) -> Opened:
+        """Redeem a one-time token. Raises `Unauthorized`."""
+        sign_in = await self._sign_ins.redeem(digest(token), self._clock.now())
+        return await self._open(sign_in, browser, _WRONG_LINK)
+
+    async def by_code(self, browser_token: str, code: str, browser: Browser) -> Opened:
+        """Redeem a typed code, in the browser that asked for it. Raises `Unauthorized`."""
+        wanted = digest(browser_token), code_digest(browser_token, code)
+        sign_in = await self._sign_ins.guess(*wanted, self._clock.now())
+        return await self._open(sign_in, browser, _WRONG_CODE)
+
+    async def _open(self, sign_in: SignIn | None, browser: Browser, otherwise: str) -> Opened:
+        if sign_in is None:
+            raise Unauthorized(otherwise)
+        now = self._clock.now()
+        session = Session(
+            self._new_id("session"),
+            sign_in.actor,
+            now,
+            now,
+            now + SESSION_LASTS,
+            account_id=sign_in.account_id,
+            role=sign_in.role,
+            email=sign_in.email,
+            return_url=sign_in.return_url,
+            address=browser.address,
+            user_agent=browser.user_agent[:USER_AGENT_CHARACTERS],
+        )
+        if sign_in.account_id is None:
+            users = await self._users_of(sign_in)
+            if not users:
+                raise Unauthorized(otherwise)
+            session = session.of_user(users[0]) if len(users) == 1 else session
+        token = self._new_token()
+        await self._sessions.add(session, digest(token), self._signed_in(session))
+        return Opened(session, token)
+
+    async def _users_of(self, sign_in: SignIn) -> Sequence[User]:
+        if sign_in.email is not None:
+            return await self._users.with_email(sign_in.email)
+        user = await self._users.find(sign_in.user_id) if sign_in.user_id else None
+        return [user] if user else []
+
+    # -- sessions -----------------------------------------------------------------------------------------------
+
+    async def session(self, token: str) -> Session:
+        """The session of a browser. Raises `Unauthorized`."""
+        now = self._clock.now()
+        session = await self._sessions.find(digest(token))
+        if session is None or not session.is_valid(now):
+            raise Unauthorized("the session has ended: sign in again")
+        if now - session.used_at >= USE_NOTED_EVERY:
+            session = replace(session, used_at=now)
+            await self._sessions.change(session)
+        return session
+
+    async def choices(self, session: Session) -> Sequence[User]:
+        """The users that this person is, one for each account; oldest first."""
+        return await self._users.with_email(session.email) if session.email else []
+
+    async def choose(self, session: Session, account_id: str) -> Session:
+        """Go on in another account of the same person. Raises `NotFound`."""
+        users = [user for user in await self.choices(session) if user.account_id == account_id]
+        if not users:
+            raise NotFound(f"there is no account {account_id}")
+        chosen = session.of_user(users[0])
+        await self._sessions.change(chosen, self._signed_in(chosen))
+        return chosen
+
+    async def sign_out(self, session: Session) -> None:
+        await self._sessions.remove(session.id, None)
+
+    async def sessions(self, account_id: str) -> Sequence[Session]:
+        """The valid sessions of an account, newest first."""
+        now = self._clock.now()
+        return [session for session in await self._sessions.list(account_id) if session.is_valid(now)]
+
+    async def revoke(self, account_id: str, session_id: str, *, by: str) -> None:
+        """End a session at once. Raises `NotFound`."""
+        audit_entry = self._audit_entry(by, "session.revoked", session_id, account_id)
+        if not await self._sessions.remove(session_id, account_id, audit_entry):
+            raise NotFound(f"this account has no session {session_id}")
+
+    def _signed_in(self, session: Session) -> AuditEntry | None:
+        if session.account_id is None:
+            return None
+        return self._audit_entry(
+            session.actor, "session.begun", session.id, session.account_id, address=session.address
+        )

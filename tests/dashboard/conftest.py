@@ -1,0 +1,23 @@
+"""The fixtures `api` and `browser`."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+from dashboard.pages import FakeBrowser, signed_in
+
+from rest.api_fixture import ApiFixture, open_api
+
+
+@pytest_asyncio.fixture
+async def api(tmp_path: Path) -> AsyncIterator[ApiFixture]:
+    async with open_api(f"sqlite:///{tmp_path}/db.sqlite") as api:
+        yield api
+
+
+@pytest_asyncio.fixture
+async def browser(api: ApiFixture) -> AsyncIterator[FakeBrowser]:
+    """Signed in as an owner of acme."""
+    browser = await signed_in(api)
+    yield browser
+    await browser.close()

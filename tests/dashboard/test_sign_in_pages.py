@@ -1,0 +1,179 @@
+"""A person signs in by pages; nobody else acts for that person."""
+
+import json
+from typing import Any
+
+import pytest
+from dashboard.pages import SAME_ORIGIN, FakeBrowser, signed_in
+
+from rest.api_fixture import PUBLIC_URL, ApiFixture
+from streams.adapters.sql.mails import SqlMails
+
+ADA = "ada@acme.example"
+
+
+async def add_ada(api: ApiFixture) -> None:
+    await api.operator.post(f"/v1/accounts/{api.acme.account_id}/users", {"email": ADA})
+
+
+async def mailed(api: ApiFixture) -> dict[str, str]:
+    """The token and the code of the newest mail."""
+    owed = await SqlMails(api.database, str).due(api.clock.now(), 10)
+    found: dict[str, str] = json.loads(api.app.state.services.encryption.decrypt(owed[-1].mail.details["ciphertext"]))
+    return found
+
+
+async def test_a_person_signs_in_by_a_code_and_gets_the_page_that_was_asked_for(api: ApiFixture) -> None:
+    await add_ada(api)
+    browser = FakeBrowser(api)
+    page = await browser.open("/deliveries?state=dead")
+    assert page.path == "/sign-in?next=%2Fdeliveries%3Fstate%3Ddead"
+    page = await browser.send("/sign-in", next="/deliveries?state=dead", email=ADA)
+    assert "mail with a code is on its way" in page.text
+    page = await browser.send("/sign-in/code", next="/deliveries?state=dead", code="1234 5678")
+    assert (page.status, "Code the code is wrong" in page.text) == (403, True)
+    page = await browser.send("/sign-in/code", next="/deliveries?state=dead", code=(await mailed(api))["code"])
+    assert (page.status, page.path) == (200, "/deliveries?state=dead")
+    [cookie] = browser.client.cookies.jar
+    assert (cookie.name, cookie.secure, cookie.has_nonstandard_attr("HttpOnly")) == ("__Host-session", True, True)
+    page = await browser.send("/sign-out")
+    assert page.path == "/sign-in"
+    assert (await browser.open("/")).path == "/sign-in"
+
+
+async def test_to_open_a_mailed_link_does_not_use_it(api: ApiFixture) -> None:
+    await add_ada(api)
+    browser = FakeBrowser(api)
+    await browser.send("/sign-in", email=ADA)
+    token = (await mailed(api))["token"]
+    for _ in range(3):
+        assert "Sign in" in (await browser.open(f"/sign-in/{token}")).text
+    assert (await browser.client.head(f"/sign-in/{token}")).status_code in (200, 405)
+    assert (await browser.send(f"/sign-in/{token}")).path == "/"
+    other = await FakeBrowser(api).send(f"/sign-in/{token}")
+    assert (other.status, "used already" in other.text) == (403, True)
+
+
+async def test_an_unknown_address_sees_the_same_pages(api: ApiFixture) -> None:
+    await add_ada(api)
+    known = await FakeBrowser(api).send("/sign-in", email=ADA)
+    unknown = await FakeBrowser(api).send("/sign-in", email="eve@acme.example")
+    assert (known.status, known.path, known.html) == (unknown.status, unknown.path, unknown.html)
+
+
+async def test_a_wrong_address_is_kept_and_named(api: ApiFixture) -> None:
+    page = await FakeBrowser(api).send("/sign-in", email="<ada>")
+    assert page.status == 422
+    assert "is not an e-mail address" in page.text
+    assert 'value="&lt;ada&gt;"' in page.html
+
+
+@pytest.mark.parametrize(
+    "elsewhere", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:1", "/\t/x"]
+)
+async def test_no_link_leads_elsewhere_after_the_sign_in(api: ApiFixture, elsewhere: str) -> None:
+    await add_ada(api)
+    browser = FakeBrowser(api)
+    await browser.send("/sign-in", email=ADA)
+    page = await browser.send("/sign-in/code", next=elsewhere, code=(await mailed(api))["code"])
+    assert (str(page.response.url), page.path) == (f"{PUBLIC_URL}/", "/")
+
+
+async def test_a_network_has_a_limited_number_of_attempts(api: ApiFixture) -> None:
+    browser = FakeBrowser(api)
+    statuses = [(await browser.send("/sign-in/code", code="0000 0000")).status for _ in range(32)]
+    page = await browser.send("/sign-in/code", code="0000 0000")
+    assert "too many attempts" in page.text
+    assert set(statuses) == {403}
+
+
+async def test_a_session_of_before_the_sign_in_is_worth_nothing(api: ApiFixture) -> None:
+    await add_ada(api)
+    browser = FakeBrowser(api)
+    browser.client.cookies.set("__Host-session", "chosen-by-somebody", domain="hooks.example.com")
+    await browser.send("/sign-in", email=ADA)
+    await browser.send("/sign-in/code", code=(await mailed(api))["code"])
+    thief = FakeBrowser(api)
+    thief.client.cookies.set("__Host-session", "chosen-by-somebody", domain="hooks.example.com")
+    assert (await thief.open("/")).path == "/sign-in"
+
+
+async def test_a_person_of_two_accounts_chooses(api: ApiFixture) -> None:
+    await add_ada(api)
+    await api.operator.post(f"/v1/accounts/{api.globex.account_id}/users", {"email": ADA, "role": "viewer"})
+    browser = FakeBrowser(api)
+    await browser.send("/sign-in", email=ADA)
+    page = await browser.send("/sign-in/code", code=(await mailed(api))["code"])
+    assert page.path == "/choose-account"
+    assert "acme" in page.text
+    assert "globex" in page.text
+    page = await browser.send("/choose-account", account=api.globex.account_id)
+    assert (page.path, "globex" in page.text) == ("/", True)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({"sec-fetch-site": "cross-site"}, id="another site"),
+        pytest.param({"sec-fetch-site": "same-site"}, id="another host of the site"),
+        pytest.param({"sec-fetch-site": "none"}, id="the address line"),
+        pytest.param({"origin": "https://evil.example"}, id="another origin"),
+        pytest.param({"origin": "null"}, id="a sandbox"),
+        pytest.param({}, id="no origin"),
+    ],
+)
+async def test_no_other_page_sends_a_form(api: ApiFixture, browser: FakeBrowser, headers: dict[str, str]) -> None:
+    before = (await api.acme.get("/v1/webhooks"))["data"]
+    for path in ("/webhooks/new", "/sign-out", "/account/users", "/dead-letters", "/sign-in"):
+        page = await browser.send(path, headers, url="https://crm.example.com/hooks", email="eve@evil.example")
+        assert page.status == 403, path
+        assert "did not come from a page of the dashboard" in page.text
+    assert (await api.acme.get("/v1/webhooks"))["data"] == before
+    assert (await browser.open("/")).path == "/"
+
+
+async def test_an_older_browser_sends_its_origin(browser: FakeBrowser) -> None:
+    page = await browser.send("/zone", {"origin": PUBLIC_URL}, zone="Europe/Berlin", next="/deliveries")
+    assert page.path == "/deliveries"
+
+
+async def test_every_page_has_a_strict_policy(api: ApiFixture, browser: FakeBrowser) -> None:
+    for page in (await browser.open("/"), await browser.open("/nothing-here"), await FakeBrowser(api).open("/sign-in")):
+        policy = page.response.headers.get("content-security-policy", "")
+        if page.path == "/nothing-here":
+            continue
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "frame-ancestors 'none'" in policy
+        assert page.response.headers["referrer-policy"] == "no-referrer"
+        assert page.response.headers["cache-control"] == "no-store"
+        assert not set(SAME_ORIGIN) & set(page.response.headers)
+        assert " style=" not in page.html
+        assert " onclick" not in page.html
+
+
+async def test_the_zone_of_times_is_chosen(browser: FakeBrowser) -> None:
+    assert (await browser.send("/zone", zone="Nowhere/Land")).status == 422
+    await browser.send("/zone", zone="Asia/Tokyo", next="/account")
+    assert "JST" in (await browser.open("/audit")).text
+
+
+@pytest.mark.parametrize("role", ["owner", "member", "viewer"])
+async def test_each_role_sees_what_it_may_do(api: ApiFixture, role: str) -> None:
+    made = await api.acme.webhook()
+    browser = await signed_in(api, role)
+    page = await browser.open(f"/webhooks/{made['id']}")
+    assert ("Signing secret" in page.text) is (role != "viewer")
+    writes: dict[str, dict[str, Any]] = {
+        "/webhooks/new": {"url": "https://x.example.com/"},
+        f"/webhooks/{made['id']}/edit": {"url": "https://x.example.com/"},
+        f"/webhooks/{made['id']}/secret": {},
+        f"/webhooks/{made['id']}/pause": {},
+    }
+    for path, fields in writes.items():
+        status = (await browser.send(path, **fields)).status
+        assert (status == 403) is (role == "viewer"), path
+    for path in ("/account/users", "/account/keys"):
+        status = (await browser.send(path, email="x@y.example", name="x", scopes="webhooks:read", role="owner")).status
+        assert (status == 403) is (role != "owner"), path
+    await browser.close()

@@ -1,0 +1,157 @@
+"""An integrator creates, watches and repairs a webhook on pages."""
+
+import re
+
+import pytest
+from dashboard.pages import FakeBrowser, signed_in
+
+from builders import attempt, dead_letter, delivery
+from rest.api_fixture import URL, ApiFixture
+from streams.core.outcome import OutcomeKind
+
+HOSTILE = "<script>alert(1)</script>\"'\u202e\x07{{7*7}}"
+
+
+async def test_a_new_account_is_told_what_to_do(browser: FakeBrowser) -> None:
+    page = await browser.open("/")
+    assert "There are no webhooks yet" in page.text
+    assert 'href="/webhooks/new"' in page.html
+
+
+async def test_a_webhook_is_created_edited_and_deleted(api: ApiFixture, browser: FakeBrowser) -> None:
+    page = await browser.send(
+        "/webhooks/new",
+        url=URL,
+        description="The CRM",
+        events=["session.completed", "session.scored"],
+        packages="pkg_1\n pkg_2 \n",
+        headers="X-Key: k-1",
+        max_concurrency="8",
+    )
+    assert page.path.endswith("?new=1"), page.text
+    [known] = (await api.acme.get("/v1/webhooks"))["data"]
+    assert (known["events"], known["packages"]) == (["session.completed", "session.scored"], ["pkg_1", "pkg_2"])
+    assert (known["hasHeaders"], known["maxConcurrency"]) == (True, 8)
+    form = await browser.open(f"/webhooks/{known['id']}/edit")
+    assert "k-1" not in form.html
+    [version] = re.findall(r'name="version" value="(\d+)"', form.html)
+    await browser.send(f"/webhooks/{known['id']}/edit", url=URL, description="CRM", version=version)
+    [edited] = (await api.acme.get("/v1/webhooks"))["data"]
+    assert (edited["description"], edited["events"], edited["hasHeaders"]) == ("CRM", ["*"], True)
+    late = await browser.send(f"/webhooks/{known['id']}/edit", url=URL, description="late", version=version)
+    assert (late.status, "changed since you opened the page" in late.text) == (412, True)
+    assert "cannot be undone" in (await browser.open(f"/webhooks/{known['id']}/delete")).text
+    page = await browser.send(f"/webhooks/{known['id']}/delete")
+    assert page.path == "/webhooks?deleted=1"
+    assert (await api.acme.get("/v1/webhooks"))["data"] == []
+
+
+async def test_what_was_typed_is_kept_and_each_error_is_beside_its_field(browser: FakeBrowser) -> None:
+    page = await browser.send(
+        "/webhooks/new", url="http://crm.example.com", description="Mine", headers="nonsense", max_concurrency="9"
+    )
+    assert page.status == 422
+    assert "'nonsense' is not a header" in page.text
+    assert 'value="Mine"' in page.html
+    page = await browser.send("/webhooks/new", url="http://crm.example.com", max_concurrency="nine")
+    assert "must be a whole number" in page.text
+    page = await browser.send("/webhooks/new", url="http://crm.example.com", events="nonsense")
+    assert "URL must start with https://" in page.text
+
+
+async def test_the_secret_is_shown_on_demand_and_rotated_in_two_steps(api: ApiFixture, browser: FakeBrowser) -> None:
+    made = await api.acme.webhook()
+    path = f"/webhooks/{made['id']}"
+    page = await browser.open(path)
+    assert made["secret"] not in page.html
+    page = await browser.send(f"{path}/secret")
+    assert made["secret"] in page.html
+    assert "content-encoding" not in page.response.headers
+    page = await browser.send(f"{path}/secret/rotate", hours="24")
+    assert "both secrets are valid until 11 Apr 2026, 12:00:00 UTC" in page.text
+    page = await browser.send(f"{path}/secret/finish-rotation")
+    assert "both secrets" not in page.text
+
+
+async def test_a_paused_webhook_says_so_and_asks_what_to_do_with_held_events(
+    api: ApiFixture, browser: FakeBrowser
+) -> None:
+    made = await api.acme.webhook(description="CRM")
+    await browser.send(f"/webhooks/{made['id']}/pause")
+    for path in ("/", "/webhooks", f"/webhooks/{made['id']}"):
+        assert "paused by a person since 12:00" in (await browser.open(path)).text
+    assert (await browser.send(f"/webhooks/{made['id']}/enable", held="nonsense")).status == 422
+    await browser.send(f"/webhooks/{made['id']}/enable", held="discard")
+    assert "paused" not in (await browser.open("/")).text
+
+
+async def test_a_failing_webhook_says_since_when_and_why(api: ApiFixture, browser: FakeBrowser) -> None:
+    made = await api.acme.webhook(description="CRM")
+    mine = {"account_id": api.acme.account_id, "webhook_id": made["id"]}
+    message = "The endpoint's server refused the connection (port 443)."
+    await api.record(attempt(**mine, outcome=OutcomeKind.REFUSED, message=message, status=None))
+    page = await browser.open("/")
+    assert "failing, 1 of 5 failures in a row since 12:00" in page.text
+    assert message in page.text
+
+
+async def test_a_delivery_shows_its_payload_and_every_attempt(api: ApiFixture, browser: FakeBrowser) -> None:
+    made = await api.acme.webhook()
+    mine = {"account_id": api.acme.account_id, "webhook_id": made["id"]}
+    known = delivery(**mine)
+    await api.record(known, attempt(**mine, response_body=HOSTILE.encode()))
+    page = await browser.open(f"/deliveries/{known.id}")
+    assert page.status == 200
+    assert "<script>alert" not in page.html
+    raw = await browser.open(f"/deliveries/{known.id}/payload")
+    assert raw.response.content == known.body
+    assert raw.response.headers["content-disposition"].startswith("attachment")
+    stranger = await signed_in(api, account="globex")
+    for path in (f"/deliveries/{known.id}", f"/deliveries/{known.id}/payload", f"/webhooks/{made['id']}"):
+        assert (await stranger.open(path)).status == 404
+    await stranger.close()
+
+
+async def test_dead_letters_are_retried_by_a_job(api: ApiFixture, browser: FakeBrowser) -> None:
+    made = await api.acme.webhook()
+    mine = {"account_id": api.acme.account_id, "webhook_id": made["id"]}
+    letter = dead_letter(delivery=delivery(**mine))
+    await api.record(letter)
+    page = await browser.open("/dead-letters")
+    assert letter.delivery.id in page.html
+    assert (await browser.send("/dead-letters", act="retry")).status == 422
+    page = await browser.send("/dead-letters", act="retry", id=letter.delivery.id)
+    assert page.path.startswith("/jobs/")
+    assert "Retry: 1 dead letter" in page.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/deliveries?state=nonsense", "/deliveries?type=x", "/deliveries?since=now", "/deliveries?after=x"]
+)
+async def test_a_wrong_filter_is_named(browser: FakeBrowser, path: str) -> None:
+    page = await browser.open(path)
+    assert page.status == 422
+    assert "wrong with what you entered" in page.text
+
+
+async def test_keys_and_people_are_managed_by_owners(api: ApiFixture, browser: FakeBrowser) -> None:
+    page = await browser.send("/account/keys", name="export", scopes=["webhooks:read"], days="30")
+    [key] = re.findall(r'id="key"[^>]*>([^<]+)', page.html)
+    assert (await api.anonymous.request("GET", "/v1/webhooks", headers={"Authorization": f"Bearer {key}"})).is_success
+    assert key not in (await browser.open("/account")).html
+    page = await browser.send("/account/users", email="bob@acme.example", role="viewer")
+    assert "bob@acme.example" in page.text
+    assert "Add a user" not in page.text
+    assert (await browser.send("/account/users", email="bob@acme.example", role="root")).status == 422
+    assert "user.added" in (await browser.open("/audit")).text
+
+
+async def test_what_others_wrote_appears_as_text(api: ApiFixture, browser: FakeBrowser) -> None:
+    await api.acme.webhook(description=HOSTILE, url=f"{URL}?q=<script>")
+    await api.operator.patch(f"/v1/accounts/{api.acme.account_id}", {"name": HOSTILE})
+    for path in ("/", "/webhooks", "/account", "/audit", "/deliveries", "/dead-letters"):
+        page = await browser.open(path)
+        assert page.status == 200, path
+        assert "<script>alert" not in page.html
+        assert "\u202e" not in page.html
+        assert "{{7*7}}" in page.html or path in ("/deliveries", "/dead-letters", "/audit") or "49" not in page.text

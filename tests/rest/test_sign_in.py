@@ -1,0 +1,255 @@
+"""People sign in by a mail, a link or a portal link, and sessions end."""
+
+import json
+from datetime import timedelta
+
+import pytest
+
+from rest.api_fixture import PUBLIC_URL, ApiFixture, errors_of
+from streams.adapters.encryption import FernetEncryption
+from streams.adapters.sql.mails import SqlMails
+from streams.core.access import MANAGE, Role, Scope
+from streams.core.errors import NotFound, Unauthorized
+from streams.core.mail import MailKind
+from streams.core.session import GUESSES, IDLE_LASTS, MAILS_AN_HOUR, SESSION_LASTS, code_of
+from streams.services.sign_in import Browser
+
+ADA = "ada@acme.example"
+BROWSER = Browser("192.0.2.7", "Firefox")
+MINUTE = timedelta(minutes=1)
+
+
+async def user(api: ApiFixture, email: str = ADA, account: str = "acme", role: str = "owner") -> dict[str, str]:
+    path = f"/v1/accounts/{api.clients[account].account_id}/users"
+    made: dict[str, str] = await api.operator.post(path, {"email": email, "role": role})
+    return made
+
+
+async def mails(api: ApiFixture) -> list[tuple[str, str, str]]:
+    """The address, the token and the code of each sign-in mail, as `notify` reads them."""
+    owed = await SqlMails(api.database, str).due(api.clock.now(), 100)
+    found = []
+    for one in owed:
+        assert one.mail.kind is MailKind.SIGN_IN
+        secret = json.loads(encryption(api).decrypt(one.mail.details["ciphertext"]))
+        [email] = one.emails
+        found.append((email, secret["token"], secret["code"]))
+    return found
+
+
+def encryption(api: ApiFixture) -> FernetEncryption:
+    found: FernetEncryption = api.app.state.services.encryption
+    return found
+
+
+async def token_of(url: str) -> str:
+    start = f"{PUBLIC_URL}/sign-in/"
+    assert url.startswith(start)
+    return url.removeprefix(start)
+
+
+# -- by mail ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_mailed_code_signs_in_once_in_the_browser_that_asked(api: ApiFixture) -> None:
+    ada = await user(api)
+    browser = await api.sign_in.ask("Ada@Acme.example")
+    [(email, _, code)] = await mails(api)
+    assert email == ADA
+    with pytest.raises(Unauthorized, match="code is wrong"):
+        await api.sign_in.by_code("another browser", code, BROWSER)
+    opened = await api.sign_in.by_code(browser, code.replace(" ", ""), BROWSER)
+    assert (opened.session.user_id, opened.session.account_id) == (ada["id"], api.acme.account_id)
+    assert (opened.session.address, opened.session.user_agent) == ("192.0.2.7", "Firefox")
+    with pytest.raises(Unauthorized, match="used already"):
+        await api.sign_in.by_code(browser, code, BROWSER)
+    assert (await api.sign_in.session(opened.token)).id == opened.session.id
+
+
+async def test_a_mailed_link_signs_in_once_in_any_browser(api: ApiFixture) -> None:
+    await user(api)
+    browser = await api.sign_in.ask(ADA)
+    [(_, token, code)] = await mails(api)
+    assert (await api.sign_in.by_link(token, BROWSER)).session.email == ADA
+    for again in (api.sign_in.by_link(token, BROWSER), api.sign_in.by_code(browser, code, BROWSER)):
+        with pytest.raises(Unauthorized, match="used already"):
+            await again
+
+
+async def test_a_code_and_a_link_expire_after_15_minutes(api: ApiFixture) -> None:
+    await user(api)
+    browser = await api.sign_in.ask(ADA)
+    [(_, token, code)] = await mails(api)
+    api.clock.advance(15 * 60)
+    for late in (api.sign_in.by_link(token, BROWSER), api.sign_in.by_code(browser, code, BROWSER)):
+        with pytest.raises(Unauthorized, match="expired"):
+            await late
+
+
+async def test_a_code_cannot_be_guessed(api: ApiFixture) -> None:
+    await user(api)
+    browser = await api.sign_in.ask(ADA)
+    [(_, _, code)] = await mails(api)
+    for number in range(GUESSES):
+        with pytest.raises(Unauthorized):
+            await api.sign_in.by_code(browser, code_of(90_000_000 + number), BROWSER)
+    with pytest.raises(Unauthorized):
+        await api.sign_in.by_code(browser, code, BROWSER)
+
+
+async def test_asking_does_not_reveal_who_has_a_user(api: ApiFixture) -> None:
+    await user(api)
+    known, unknown = await api.sign_in.ask(ADA), await api.sign_in.ask("eve@acme.example")
+    assert len(known) == len(unknown)
+    assert [email for email, _, _ in await mails(api)] == [ADA]
+    with pytest.raises(Unauthorized):
+        await api.sign_in.by_code(unknown, "0000 0001", BROWSER)
+
+
+async def test_nobody_fills_another_persons_mailbox(api: ApiFixture) -> None:
+    await user(api)
+    for _ in range(MAILS_AN_HOUR + 3):
+        await api.sign_in.ask(ADA)
+    assert len(await mails(api)) == MAILS_AN_HOUR
+    api.clock.advance(3601)
+    await api.sign_in.ask(ADA)
+    assert len(await mails(api)) == MAILS_AN_HOUR + 1
+
+
+async def test_sign_in_mails_are_not_shown_to_the_account(api: ApiFixture) -> None:
+    await user(api)
+    await api.sign_in.ask(ADA)
+    assert (await api.acme.get("/v1/notifications"))["data"] == []
+
+
+async def test_a_person_of_several_accounts_chooses(api: ApiFixture) -> None:
+    for account, role in (("acme", "viewer"), ("globex", "owner")):
+        await user(api, account=account, role=role)
+    browser = await api.sign_in.ask(ADA)
+    [(_, _, code)] = await mails(api)
+    opened = await api.sign_in.by_code(browser, code, BROWSER)
+    assert opened.session.caller is None
+    choices = await api.sign_in.choices(opened.session)
+    assert {choice.account_id for choice in choices} == {api.acme.account_id, api.globex.account_id}
+    chosen = await api.sign_in.choose(opened.session, api.globex.account_id)
+    assert chosen.role is Role.OWNER
+    session = await api.sign_in.session(opened.token)
+    assert (session.account_id, session.role) == (api.globex.account_id, Role.OWNER)
+    assert (await api.sign_in.choose(session, api.acme.account_id)).role is Role.VIEWER
+    with pytest.raises(NotFound):
+        await api.sign_in.choose(session, "acc_of_nobody")
+
+
+# -- by a link ---------------------------------------------------------------------------------------------------
+
+
+async def test_an_operators_link_signs_a_user_in_once(api: ApiFixture) -> None:
+    ada = await user(api)
+    path = f"/v1/accounts/{api.acme.account_id}/users"
+    assert await user(api, "ADA@acme.example") == ada
+    link = await api.operator.post(f"{path}/{ada['id']}/sign-in-links")
+    assert link["expiresAt"] == "2026-04-10T12:15:00Z"
+    token = await token_of(link["url"])
+    assert (await api.sign_in.by_link(token, BROWSER)).session.user_id == ada["id"]
+    with pytest.raises(Unauthorized, match="used already"):
+        await api.sign_in.by_link(token, BROWSER)
+    left = await token_of((await api.operator.post(f"{path}/{ada['id']}/sign-in-links"))["url"])
+    await api.operator.delete(f"{path}/{ada['id']}")
+    with pytest.raises(Unauthorized):
+        await api.sign_in.by_link(left, BROWSER)
+    assert (await api.operator.request("POST", f"{path}/{ada['id']}/sign-in-links")).status_code == 404
+
+
+async def test_a_portal_link_has_a_role_and_an_end(api: ApiFixture) -> None:
+    path = f"/v1/accounts/{api.acme.account_id}/portal-links"
+    wanted = {"role": "viewer", "minutes": 60, "returnUrl": "https://lms.example.com/settings"}
+    link = await api.operator.post(path, wanted)
+    assert link["expiresAt"] == "2026-04-10T13:00:00Z"
+    opened = await api.sign_in.by_link(await token_of(link["url"]), BROWSER)
+    caller = opened.session.caller
+    assert caller
+    assert caller.account_id == api.acme.account_id
+    assert caller.permissions == frozenset[str]({Scope.WEBHOOKS_READ, Scope.DELIVERIES_READ})
+    assert opened.session.return_url == "https://lms.example.com/settings"
+    late = await token_of((await api.operator.post(path))["url"])
+    api.clock.advance(15 * 60)
+    with pytest.raises(Unauthorized):
+        await api.sign_in.by_link(late, BROWSER)
+    for wrong, field in (({"minutes": 0}, "minutes"), ({"minutes": 1441}, "minutes"), ({"role": "root"}, "role")):
+        assert field in errors_of(await api.operator.request("POST", path, wrong))
+    assert (await api.operator.request("POST", "/v1/accounts/acc_1/portal-links", {})).status_code == 404
+
+
+# -- sessions ----------------------------------------------------------------------------------------------------
+
+
+async def signed_in(api: ApiFixture, role: str = "owner") -> tuple[dict[str, str], str]:
+    """A user, and the token of a session."""
+    ada = await user(api, role=role)
+    link = await api.operator.post(f"/v1/accounts/{api.acme.account_id}/users/{ada['id']}/sign-in-links")
+    return ada, (await api.sign_in.by_link(await token_of(link["url"]), BROWSER)).token
+
+
+async def test_a_session_ends_when_it_is_idle_or_old(api: ApiFixture) -> None:
+    _, token = await signed_in(api)
+    for _ in range(int(SESSION_LASTS / IDLE_LASTS)):
+        api.clock.advance((IDLE_LASTS - MINUTE).total_seconds())
+        await api.sign_in.session(token)
+    api.clock.advance((IDLE_LASTS - MINUTE).total_seconds())
+    with pytest.raises(Unauthorized, match="sign in again"):
+        await api.sign_in.session(token)
+    _, idle = await signed_in(api)
+    api.clock.advance(IDLE_LASTS.total_seconds())
+    with pytest.raises(Unauthorized, match="sign in again"):
+        await api.sign_in.session(idle)
+    with pytest.raises(Unauthorized):
+        await api.sign_in.session("unknown")
+
+
+async def test_a_changed_role_and_a_removed_user_count_at_once(api: ApiFixture) -> None:
+    ada, token = await signed_in(api)
+    caller = (await api.sign_in.session(token)).caller
+    assert caller
+    assert MANAGE in caller.permissions
+    path = f"/v1/accounts/{api.acme.account_id}/users/{ada['id']}"
+    assert (await api.operator.patch(path, {"role": "member"}))["role"] == "member"
+    caller = (await api.sign_in.session(token)).caller
+    assert caller
+    assert MANAGE not in caller.permissions
+    await api.operator.delete(path)
+    with pytest.raises(Unauthorized):
+        await api.sign_in.session(token)
+    assert (await api.operator.request("PATCH", path, {"role": "owner"})).status_code == 404
+
+
+async def test_sessions_are_listed_and_revoked(api: ApiFixture) -> None:
+    ada, token = await signed_in(api)
+    path = f"/v1/accounts/{api.acme.account_id}/sessions"
+    [listed] = await api.operator.get(path)
+    assert (listed["actor"], listed["role"], listed["address"]) == (f"user:{ada['id']}", "owner", "192.0.2.7")
+    assert token not in str(listed)
+    elsewhere = f"/v1/accounts/{api.globex.account_id}/sessions/{listed['id']}"
+    assert (await api.operator.request("DELETE", elsewhere)).status_code == 404
+    await api.operator.delete(f"{path}/{listed['id']}")
+    assert await api.operator.get(path) == []
+    with pytest.raises(Unauthorized):
+        await api.sign_in.session(token)
+
+
+async def test_signing_out_ends_the_session(api: ApiFixture) -> None:
+    _, token = await signed_in(api)
+    await api.sign_in.sign_out(await api.sign_in.session(token))
+    with pytest.raises(Unauthorized):
+        await api.sign_in.session(token)
+
+
+async def test_the_audit_log_has_each_sign_in_and_no_token(api: ApiFixture) -> None:
+    ada, token = await signed_in(api)
+    audit_trail = (await api.acme.get("/v1/account/audit"))["data"]
+    actions = [(entry["action"], entry["actor"]) for entry in audit_trail[:3]]
+    assert actions == [
+        ("session.begun", f"user:{ada['id']}"),
+        ("user.sign_in_token_made", "operator:ada"),
+        ("user.added", "operator:ada"),
+    ]
+    assert token not in str(audit_trail)
