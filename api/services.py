@@ -9,6 +9,7 @@ from streams.ports import AuditLog, Clock, Encryption, IdempotencyStore, Telemet
 from streams.services.access import AccessService
 from streams.services.accounts import AccountService
 from streams.services.deliveries import DeliveryService
+from streams.services.delivery_search import DeliverySearchService
 from streams.services.ingest import IngestService
 from streams.services.secrets import SecretService
 from streams.services.sign_in import SignInService
@@ -27,6 +28,7 @@ class Services:
     webhooks: WebhookService
     secrets: SecretService
     deliveries: DeliveryService
+    search: DeliverySearchService
     webhook_stats: WebhookStatsService
     synthetic_events: SyntheticEventService
     ingest: IngestService

@@ -11,6 +11,7 @@ from api.dashboard.rendering import redirect, render
 from api.dashboard.visits import Visit, visit_of
 from api.models.common import cursor_of, text_of
 from streams.core.access import MANAGE, NewKey, Role, Scope
+from streams.core.audit import AuditFilter
 from streams.core.errors import FieldError, Invalid
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -120,7 +121,7 @@ def _role(text: str) -> Role:
 async def audit_page(request: Request, after: str | None = None) -> Response:
     """Who did what, newest first."""
     visit = await visit_of(request)
-    page = await visit.services.audit.list(visit.account.id, cursor_of(after), ROWS)
+    page = await visit.services.audit.list(AuditFilter(visit.account.id), cursor_of(after), ROWS)
     return render(request, "audit.html", visit, rows=page.rows, next=text_of(page.next))
 
 

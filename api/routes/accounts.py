@@ -1,9 +1,11 @@
 """Routes for operators: accounts and access. And what an account may see of itself."""
 
+from dataclasses import replace
 from datetime import timedelta
 from enum import Enum
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Query, Request
 
 from api.auth import MayReadWebhooks, Operator
 from api.models.accounts import (
@@ -32,11 +34,28 @@ from api.models.accounts import (
     session_of,
     user_of,
 )
-from api.models.common import After, Id, Limit, Page, cursor_of, text_of
+from api.models.common import After, Id, Limit, Moment, Page, SearchText, cursor_of, text_of
 from api.services import services_of
 from api.strict_route import StrictRoute
+from streams.core.audit import AuditFilter
 
 router = APIRouter(route_class=StrictRoute)
+OfActor = Annotated[SearchText | None, Query(description="Only of this actor, such as `user:…` or `key:…`.")]
+OfAction = Annotated[SearchText | None, Query(description="Only this action, such as `webhook.paused`.")]
+OfObject = Annotated[SearchText | None, Query(alias="objectId", description="Only on the object with this id.")]
+
+
+async def _entries(
+    actor: OfActor = None,
+    action: OfAction = None,
+    object_id: OfObject = None,
+    since: Annotated[Moment | None, Query(description="Only entries from then on.")] = None,
+    until: Annotated[Moment | None, Query(description="Only entries before.")] = None,
+) -> AuditFilter:
+    return AuditFilter(None, actor, action, object_id, since, until)
+
+
+WantedEntries = Annotated[AuditFilter, Depends(_entries)]
 OPERATORS: list[str | Enum] = ["Accounts (operators)"]
 
 
@@ -170,9 +189,11 @@ async def revoke_session(account_id: Id, session_id: Id, caller: Operator, reque
 
 
 @router.get("/v1/audit", tags=OPERATORS, summary="Who did what, in all accounts", response_model_exclude_none=True)
-async def audit(caller: Operator, request: Request, limit: Limit = 50, cursor: After = None) -> Page[AuditLogEntry]:
+async def audit(
+    caller: Operator, request: Request, wanted: WantedEntries, limit: Limit = 50, cursor: After = None
+) -> Page[AuditLogEntry]:
     """Newest first."""
-    page = await services_of(request).audit.list(None, cursor_of(cursor), limit)
+    page = await services_of(request).audit.list(wanted, cursor_of(cursor), limit)
     return Page(data=[audit_entry_of(audit_entry) for audit_entry in page.rows], next_cursor=text_of(page.next))
 
 
@@ -181,10 +202,11 @@ async def audit(caller: Operator, request: Request, limit: Limit = 50, cursor: A
 
 @router.get("/v1/account/audit", tags=["Account"], summary="Who did what", response_model_exclude_none=True)
 async def own_audit(
-    caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
+    caller: MayReadWebhooks, request: Request, wanted: WantedEntries, limit: Limit = 50, cursor: After = None
 ) -> Page[AuditLogEntry]:
     """Of this account, newest first."""
-    page = await services_of(request).audit.list(caller.account_id, cursor_of(cursor), limit)
+    wanted = replace(wanted, account_id=caller.account_id)
+    page = await services_of(request).audit.list(wanted, cursor_of(cursor), limit)
     return Page(data=[audit_entry_of(audit_entry) for audit_entry in page.rows], next_cursor=text_of(page.next))
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api.auth import MayReadDeliveries, MayWriteDeliveries, Member
-from api.models.common import After, Id, Limit, Moment, Page, cursor_of, text_of
+from api.models.common import After, Id, Limit, Moment, Page, SearchText, cursor_of, text_of
 from api.models.deliveries import (
     AffectedDeliveries,
     DeadLetterChoice,
@@ -25,12 +25,18 @@ from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import FieldError, Invalid
 from streams.core.job import JobKind
+from streams.core.outcome import OutcomeKind
 
 router = APIRouter(route_class=StrictRoute)
 
 OfWebhook = Annotated[Id | None, Query(alias="webhookId", description="Only this webhook's.")]
 OfEvent = Annotated[Id | None, Query(alias="eventId", description="Only of the event with this id.")]
 OfType = Annotated[EventType | None, Query(alias="eventType", description="Only of this type of event.")]
+OfSession = Annotated[Id | None, Query(alias="sessionId", description="Only of events of this session.")]
+OfLearner = Annotated[SearchText | None, Query(alias="learnerId", description="Only of events of this learner.")]
+OfPackage = Annotated[Id | None, Query(alias="packageId", description="Only of events of this package.")]
+OfDispatch = Annotated[Id | None, Query(alias="dispatchId", description="Only of events of this dispatch.")]
+OfOutcome = Annotated[OutcomeKind | None, Query(description="Only with an attempt that failed in this way.")]
 Since = Annotated[Moment | None, Query(description="Only deliveries first seen then or later.")]
 Until = Annotated[Moment | None, Query(description="Only deliveries first seen before.")]
 
@@ -41,15 +47,27 @@ async def _filter(
     event_type: OfType = None,
     since: Since = None,
     until: Until = None,
+    session: OfSession = None,
+    learner: OfLearner = None,
+    package: OfPackage = None,
+    dispatch: OfDispatch = None,
+    outcome: OfOutcome = None,
     limit: Limit = 50,
     cursor: After = None,
 ) -> DeliveryFilter:
+    if outcome is OutcomeKind.DELIVERED:
+        raise Invalid(FieldError("outcome", "names a failure: for delivered ones use state=delivered"))
     return DeliveryFilter(
         webhook_id=webhook,
         event_id=event,
         event_type=event_type,
         since=since,
         until=until,
+        session_id=session,
+        learner_id=learner,
+        package_id=package,
+        dispatch_id=dispatch,
+        outcome=outcome,
         limit=limit,
         after=cursor_of(cursor),
     )

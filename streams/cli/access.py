@@ -8,6 +8,7 @@ import typer
 
 from streams.cli.output import JsonOption, in_deployment, me, say, show
 from streams.core.access import Role, Scope
+from streams.core.audit import AuditFilter
 
 if TYPE_CHECKING:
     from streams.cli.tables import Columns
@@ -212,13 +213,17 @@ def users_remove(
 @audit.command("list")
 def audit_list(
     account: Annotated[str | None, typer.Option(help="Only in this account.")] = None,
+    actor: Annotated[str | None, typer.Option(help="Only of this actor, such as operator or key:<id>.")] = None,
+    action: Annotated[str | None, typer.Option(help="Only this action, such as webhook.paused.")] = None,
+    object_id: Annotated[str | None, typer.Option("--object", help="Only on the object with this id.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
     """List the audit log, newest first."""
     from api.models.accounts import audit_entry_of
 
-    page = in_deployment(lambda deployment: deployment.audit().list(account, None, limit))
+    wanted = AuditFilter(account, actor, action, object_id)
+    page = in_deployment(lambda deployment: deployment.audit().list(wanted, None, limit))
     columns = {"at": "at", "actor": "actor", "action": "action", "details": "details", "object": "objectId"}
     show([audit_entry_of(audit_entry) for audit_entry in page.rows], as_json, columns)
 

@@ -9,6 +9,7 @@ from streams.cli.output import JsonOption, in_deployment, me, progress_bar, say,
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import FieldError, Invalid
+from streams.core.outcome import OutcomeKind
 from streams.services.deliveries import Affected, DeliveryService
 
 if TYPE_CHECKING:
@@ -34,11 +35,28 @@ def deliveries_list(
     event: EventOption = None,
     event_type: TypeOption = None,
     state: Annotated[State | None, typer.Option(help="Only in this state.")] = None,
+    session: Annotated[str | None, typer.Option(help="Only of events of this session.")] = None,
+    learner: Annotated[str | None, typer.Option(help="Only of events of this learner.")] = None,
+    package: Annotated[str | None, typer.Option(help="Only of events of this package.")] = None,
+    dispatch: Annotated[str | None, typer.Option(help="Only of events of this dispatch.")] = None,
+    outcome: Annotated[OutcomeKind | None, typer.Option(help="Only with an attempt that failed in this way.")] = None,
     limit: Limit = 50,
     as_json: JsonOption = False,
 ) -> None:
     """List deliveries, newest first."""
-    wanted = DeliveryFilter(account, webhook, event, state, limit, event_type)
+    wanted = DeliveryFilter(
+        account,
+        webhook,
+        event,
+        state,
+        limit,
+        event_type,
+        session_id=session,
+        learner_id=learner,
+        package_id=package,
+        dispatch_id=dispatch,
+        outcome=outcome,
+    )
     _list(wanted, as_json, {"state": _state})
 
 

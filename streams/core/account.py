@@ -9,6 +9,7 @@ from typing import Any
 from streams.core.access import Role
 from streams.core.delivery import State
 from streams.core.delivery_state import DeliveryState
+from streams.core.event import EventSubjects
 from streams.core.page import Cursor
 
 
@@ -84,8 +85,8 @@ class DeliveryDetails:
 class DeliveryFilter:
     """A filter of deliveries; None means any. `reason` is why a delivery is held or dead.
 
-    `since` and `until` limit `first_seen_at`, `changed_until` limits `changed_at`. A page of the list, newest first,
-    begins behind the row `after`.
+    `since` and `until` limit `first_seen_at`, `changed_until` limits `changed_at`. `outcome` and `status_class` (4 for
+    4xx) ask for an attempt that failed in this way. A page of the list, newest first, begins behind the row `after`.
     """
 
     account_id: str | None = None
@@ -101,3 +102,13 @@ class DeliveryFilter:
     changed_until: datetime | None = None
     in_tier: bool = False
     after: Cursor | None = None
+    session_id: str | None = None
+    learner_id: str | None = None
+    package_id: str | None = None
+    dispatch_id: str | None = None
+    outcome: str | None = None
+    status_class: int | None = None
+
+    @property
+    def subjects(self) -> EventSubjects:
+        return EventSubjects(self.session_id, self.learner_id, self.package_id, self.dispatch_id)

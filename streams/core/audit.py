@@ -20,3 +20,15 @@ class AuditEntry:
     at: datetime
     account_id: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """A filter of entries; None means any. `since` and `until` limit `at`."""
+
+    account_id: str | None = None
+    actor: str | None = None
+    action: str | None = None
+    object_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None

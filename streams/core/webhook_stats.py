@@ -49,6 +49,17 @@ class FailureStreak:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """An attempt of a webhook that failed."""
+
+    delivery_id: str
+    started_at: datetime
+    milliseconds: float
+    status: int | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class WebhookSummary:
     """A webhook within some hours: attempts by outcome, response times, and how many deliveries are unfinished now.
 

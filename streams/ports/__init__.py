@@ -37,6 +37,7 @@ from streams.ports.runtime import (
 from streams.ports.storage import (
     AccountWebhooks,
     DeliveryLog,
+    DeliverySearch,
     Due,
     HeldDeliveries,
     Jobs,
@@ -60,6 +61,7 @@ __all__ = [
     "Clock",
     "Codec",
     "DeliveryLog",
+    "DeliverySearch",
     "DnsCheck",
     "Due",
     "EarlierRequest",

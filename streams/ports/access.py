@@ -7,7 +7,7 @@ from typing import Protocol
 
 from streams.core.access import ApiKey, Role
 from streams.core.account import Account, User
-from streams.core.audit import AuditEntry
+from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.mail import Mail
 from streams.core.page import Cursor, Page
 from streams.core.session import Session, SignIn
@@ -105,7 +105,7 @@ class AuditLog(Protocol):
     async def add(self, audit_entry: AuditEntry) -> None:
         """Write an entry for something that changed no row."""
 
-    async def list(self, account_id: str | None, after: Cursor | None, limit: int) -> Page[AuditEntry]: ...
+    async def list(self, wanted: AuditFilter, after: Cursor | None, limit: int) -> Page[AuditEntry]: ...
 
 
 @dataclass(frozen=True, slots=True)

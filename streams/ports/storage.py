@@ -8,13 +8,14 @@ from typing import Protocol
 
 from streams.core.account import DeliveryDetails, DeliveryFilter
 from streams.core.audit import AuditEntry
+from streams.core.delivery_search import FacetCount, IdKind, LastAttempt
 from streams.core.delivery_state import Batch, DeliveryState, EventKey, StateCount
 from streams.core.held import Held, HeldChoice, Progress
 from streams.core.job import Job
 from streams.core.mail import Mail
 from streams.core.page import Cursor, Page
 from streams.core.webhook import Registration, Webhook
-from streams.core.webhook_stats import FailureStreak, Hour, ResponseTimes, WebhookSummary
+from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, ResponseTimes, WebhookSummary
 
 # -- webhooks ------------------------------------------------------------------------------------------------------
 
@@ -120,6 +121,12 @@ class WebhookStats(Protocol):
     async def last_at(self, webhook_id: str, outcome: str) -> datetime | None:
         """When the last attempt with this outcome ended."""
 
+    async def failures(self, webhook_id: str, limit: int) -> Sequence[FailedAttempt]:
+        """Its last failed attempts, newest first."""
+
+    async def account_hours(self, account_id: str, since: datetime) -> Sequence[Hour]:
+        """Attempts of an account by the hour and the outcome, oldest first; without a webhook id."""
+
     async def unfinished(self, webhook_id: str) -> Sequence[StateCount]:
         """How many deliveries wait, are held or dead."""
 
@@ -146,6 +153,22 @@ class DeliveryLog(Protocol):
 
     async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
         """How many deliveries are in each state, by webhook id."""
+
+
+class DeliverySearch(Protocol):
+    """Finds deliveries, and counts what a filter leaves."""
+
+    async def count(self, wanted: DeliveryFilter, most: int) -> int:
+        """How many match; `most` when there are at least as many."""
+
+    async def facets(self, wanted: DeliveryFilter, most: int) -> Sequence[FacetCount]:
+        """Counts of the newest `most` matches."""
+
+    async def last_attempts(self, delivery_ids: Sequence[str]) -> Mapping[str, LastAttempt]:
+        """The last attempt of each of these deliveries that has one."""
+
+    async def kind_of(self, account_id: str, text: str) -> IdKind | None:
+        """What this id names in an account."""
 
 
 class Replays(Protocol):

@@ -18,6 +18,7 @@ from streams.adapters.sql.account_webhooks import SqlAccountWebhooks
 from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
+from streams.adapters.sql.delivery_search import SqlDeliverySearch
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.held import SqlHeldDeliveries
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
@@ -37,6 +38,7 @@ from streams.runtime.deployment import Deployment, new_id
 from streams.services.access import AccessService
 from streams.services.accounts import AccountService
 from streams.services.deliveries import DeliveryService
+from streams.services.delivery_search import DeliverySearchService
 from streams.services.ingest import IngestService
 from streams.services.invalid_records import InvalidRecordService
 from streams.services.recipients import RecipientService
@@ -152,6 +154,7 @@ class SqlDeployment(Deployment):
             webhooks=self.webhooks(),
             secrets=self.secrets(),
             deliveries=self.deliveries(),
+            search=DeliverySearchService(SqlDeliveryLog(self.database), SqlDeliverySearch(self.database)),
             webhook_stats=self.webhook_stats(),
             synthetic_events=self.synthetic_events(producer),
             ingest=self.ingest(producer),

@@ -11,7 +11,7 @@ from streams.core.outcome import OutcomeKind
 from streams.core.page import Cursor, Page
 from streams.core.verdict import Verdict, verdict
 from streams.core.webhook import Registration
-from streams.core.webhook_stats import FailureStreak, Hour, ResponseTimes
+from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, ResponseTimes
 from streams.ports import Clock, Mails, WebhookStats
 from streams.services.webhooks import WebhookService
 
@@ -82,6 +82,16 @@ class WebhookStatsService:
         since = self._clock.now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=hours - 1)
         found = await self._stats.summaries([one.webhook.id for one in known], since)
         return [verdict(one, found[one.webhook.id]) for one in known]
+
+    async def failures(self, webhook_id: str, limit: int, account_id: str | None = None) -> Sequence[FailedAttempt]:
+        """Its last failed attempts, newest first. Raises `NotFound`."""
+        await self._webhooks.find(webhook_id, account_id)
+        return await self._stats.failures(webhook_id, limit)
+
+    async def account_hours(self, account_id: str, hours: int = 24) -> Sequence[Hour]:
+        """Attempts of an account by the hour and the outcome, oldest first."""
+        since = self._clock.now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=hours - 1)
+        return await self._stats.account_hours(account_id, since)
 
     async def mails(self, account_id: str, after: Cursor | None, limit: int) -> Page[MailDetails]:
         """The mails to an account, sent and owed; newest first."""

@@ -21,7 +21,7 @@ from streams.adapters.sql.tables import attempts, deliveries, events
 from streams.adapters.sql.webhook_stats import SqlWebhookStats
 from streams.core.access import ApiKey, Role, Scope
 from streams.core.account import DeliveryFilter, User
-from streams.core.audit import AuditEntry
+from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.errors import Conflict
 from streams.core.mail import MailKind
@@ -56,7 +56,7 @@ async def test_a_key_is_found_by_its_hash_and_belongs_to_one_account(database: S
     seen = await keys.find("sha")
     assert seen is not None
     assert (seen.last_used_at, seen.revoked_at) == (NOON + timedelta(hours=1), NOON + timedelta(hours=2))
-    page = await SqlAuditLog(database.database).list("acme", None, 10)
+    page = await SqlAuditLog(database.database).list(AuditFilter("acme"), None, 10)
     assert {one.id for one in page.rows} == {"audit_1", "audit_3"}
 
 
@@ -142,12 +142,12 @@ async def test_the_audit_log_is_read_in_pages_newest_first(database: SqlStore) -
         await producer.add(
             audit_entry(number, at=NOON + timedelta(seconds=number // 2), account_id="acme" if number else None)
         )
-    first = await producer.list(None, None, 3)
+    first = await producer.list(AuditFilter(), None, 3)
     assert [one.id for one in first.rows] == ["audit_3", "audit_2", "audit_1"]
     assert first.next == Cursor(NOON, "audit_1")
-    rest = await producer.list(None, first.next, 3)
+    rest = await producer.list(AuditFilter(), first.next, 3)
     assert ([one.id for one in rest.rows], rest.next) == (["audit_0"], None)
-    assert len((await producer.list("acme", None, 10)).rows) == 3
+    assert len((await producer.list(AuditFilter("acme"), None, 10)).rows) == 3
 
 
 async def test_only_the_first_request_of_an_idempotency_key_runs(database: SqlStore) -> None:

@@ -8,7 +8,7 @@ from builders import NOON
 from contract.clusters import CLOCK, KafkaCluster, RecordCollector, running, until
 from streams.adapters.kafka import invalid_records as adapter
 from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
-from streams.core.audit import AuditEntry
+from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.errors import NotFound, Unavailable
 from streams.core.page import Cursor, Page
 from streams.ports import Outgoing, Partition, Record
@@ -24,7 +24,7 @@ class FakeAuditLog:
     async def add(self, audit_entry: AuditEntry) -> None:
         self.entries.append(audit_entry)
 
-    async def list(self, account_id: str | None, after: Cursor | None, limit: int) -> Page[AuditEntry]:
+    async def list(self, wanted: AuditFilter, after: Cursor | None, limit: int) -> Page[AuditEntry]:
         return Page(self.entries, None)
 
 

@@ -13,6 +13,7 @@ from streams.adapters.sql.accounts import SqlAccounts
 from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.webhooks import SqlWebhooks
+from streams.core.audit import AuditFilter
 from streams.core.encryption import WrongKeys
 from streams.core.errors import InvalidRecord, Unavailable
 from streams.core.webhook import EncryptedSecret, Registration
@@ -69,7 +70,7 @@ async def test_after_a_reencryption_only_the_newest_key_is_needed(
     assert only_new.decrypt_headers(found.webhook.encrypted_headers) == {"X-Gateway-Key": "k"}
     [due] = await database.outbox.due(10)
     assert due.webhook == found.webhook
-    [audit_entry] = (await SqlAuditLog(database.database).list("acme", None, 10)).rows
+    [audit_entry] = (await SqlAuditLog(database.database).list(AuditFilter("acme"), None, 10)).rows
     assert (audit_entry.action, audit_entry.object_id) == ("webhook.reencrypted", "wh_crm")
 
 

@@ -105,6 +105,7 @@ audit_log = Table(
     Column("object_id", Text, nullable=False),
     Column("details", Json, nullable=False),
     Index(None, "account_id", "at", "id"),
+    Index(None, "object_id", "at", "id"),
 )
 
 # Responses to requests that may be repeated. Without a status the request is under way.

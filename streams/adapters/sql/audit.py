@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.sql.account_tables import audit_log
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.keyset import newest_first, page_of
-from streams.core.audit import AuditEntry
+from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.page import Cursor, Page
 
 
@@ -30,10 +30,20 @@ class SqlAuditLog:
         async with self._database.transaction() as connection:
             await note(connection, audit_entry)
 
-    async def list(self, account_id: str | None, after: Cursor | None, limit: int) -> Page[AuditEntry]:
-        query = newest_first(select(audit_log), audit_log.c.at, audit_log.c.id, after, limit)
-        if account_id is not None:
-            query = query.where(audit_log.c.account_id == account_id)
+    async def list(self, wanted: AuditFilter, after: Cursor | None, limit: int) -> Page[AuditEntry]:
+        known = audit_log.c
+        equal = (
+            (known.account_id, wanted.account_id),
+            (known.actor, wanted.actor),
+            (known.action, wanted.action),
+            (known.object_id, wanted.object_id),
+        )
+        query = newest_first(select(audit_log), known.at, known.id, after, limit)
+        query = query.where(*(column == value for column, value in equal if value is not None))
+        if wanted.since is not None:
+            query = query.where(known.at >= wanted.since)
+        if wanted.until is not None:
+            query = query.where(known.at < wanted.until)
         async with self._database.reading() as connection:
             audit_trail: Sequence[AuditEntry] = [_entry(row) for row in await connection.execute(query)]
         return page_of(audit_trail, limit, lambda audit_entry: Cursor(audit_entry.at, audit_entry.id))

@@ -3,14 +3,24 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, and_, func, select
 
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.keyset import newest_first, page_of, prefer_index_order
-from streams.adapters.sql.tables import NOT_DELIVERED, attempts, deliveries, events
+from streams.adapters.sql.tables import (
+    FAILED,
+    LEARNER_PREFIX,
+    NOT_DELIVERED,
+    attempts,
+    deliveries,
+    events,
+    learner_prefix,
+    webhooks,
+)
 from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
 from streams.core.delivery import State, Target, Trigger
 from streams.core.delivery_state import DeliveryState, StateCount
+from streams.core.event import EventSubjects
 from streams.core.page import Cursor, Page
 
 
@@ -58,8 +68,9 @@ class SqlDeliveryLog:
 
 
 def has_ordered_index(wanted: DeliveryFilter) -> bool:
-    """Whether an index has the matches in order. Deliveries of one event, or with given ids, are few: sort them."""
-    return wanted.event_id is None and wanted.ids is None
+    """Whether an index has the matches in order. Those of an id, or that failed, are few: sort them."""
+    few = (wanted.event_id, wanted.ids, *wanted.subjects, wanted.outcome, wanted.status_class)
+    return all(value is None for value in few)
 
 
 def matching(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
@@ -85,7 +96,47 @@ def matching(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
         conditions.append(deliveries.c.changed_at <= wanted.changed_until)
     if wanted.in_tier:
         conditions.append(deliveries.c.tier.is_not(None))
+    if subjects := subject_conditions(wanted.subjects):
+        of_account = events.c.account_id == (wanted.account_id or deliveries.c.account_id)
+        conditions.append(deliveries.c.event_id.in_(select(events.c.event_id).where(of_account, *subjects)))
+    if wanted.outcome is not None or wanted.status_class is not None:
+        conditions.append(deliveries.c.id.in_(_failed_attempts(wanted)))
     return conditions
+
+
+def subject_conditions(wanted: EventSubjects) -> list[ColumnElement[bool]]:
+    """The conditions of a filter on `events`."""
+    known = events.c
+    equal = (
+        (known.session_id, wanted.session_id),
+        (known.learner_id, wanted.learner_id),
+        (known.package_id, wanted.package_id),
+        (known.dispatch_id, wanted.dispatch_id),
+    )
+    conditions: list[ColumnElement[bool]] = [column == value for column, value in equal if value is not None]
+    if wanted.learner_id is not None:
+        conditions.append(learner_prefix(known.learner_id) == wanted.learner_id[:LEARNER_PREFIX])
+    return conditions
+
+
+def _failed_attempts(wanted: DeliveryFilter) -> Any:
+    """The ids of deliveries with an attempt that failed in the wanted way."""
+    made = attempts.c
+    conditions: list[ColumnElement[bool]] = [FAILED]
+    if wanted.webhook_id is not None:
+        conditions.append(made.webhook_id == wanted.webhook_id)
+    elif wanted.account_id is not None:
+        of_account = select(webhooks.c.id).where(webhooks.c.account_id == wanted.account_id)
+        conditions.append(made.webhook_id.in_(of_account))
+    if wanted.outcome is not None:
+        conditions.append(made.outcome == wanted.outcome)
+    if wanted.status_class is not None:
+        lowest = wanted.status_class * 100
+        conditions.append(made.status.between(lowest, lowest + 99))
+    if wanted.since is not None:
+        # No attempt is older than its delivery.
+        conditions.append(made.started_at >= wanted.since)
+    return select(made.delivery_id).where(and_(*conditions))
 
 
 def to_delivery_state(row: Any) -> DeliveryState:

@@ -187,6 +187,15 @@ attempts = Table(
     Column("next_step", Text, nullable=False),
     Column("tier", Text),
 )
+# Few attempts fail, and people look for these.
+FAILED = attempts.c.outcome != literal_column("'delivered'")
+Index(
+    "ix_attempts_failed",
+    attempts.c.webhook_id,
+    attempts.c.started_at,
+    postgresql_where=FAILED,
+    sqlite_where=FAILED,
+)
 
 webhook_health = Table(
     "webhook_health",

@@ -9,16 +9,18 @@ from sqlalchemy import func, select
 
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.tables import (
+    FAILED,
     NOT_DELIVERED,
+    attempts,
     deliveries,
     hourly_attempts,
     response_times,
     webhook_health,
     webhooks,
 )
-from streams.core.delivery import State
+from streams.core.delivery import State, Trigger
 from streams.core.delivery_state import StateCount
-from streams.core.webhook_stats import FailureStreak, Hour, ResponseTimes, WebhookSummary
+from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, ResponseTimes, WebhookSummary
 
 
 class SqlWebhookStats:
@@ -34,7 +36,7 @@ class SqlWebhookStats:
 
     async def summaries(self, webhook_ids: Sequence[str], since: datetime) -> Mapping[str, WebhookSummary]:
         made, times, left = hourly_attempts.c, response_times.c, deliveries.c
-        attempts = (
+        counts = (
             select(made.webhook_id, made.outcome, func.sum(made.attempts).label("how_many"))
             .where(made.webhook_id.in_(webhook_ids), made.hour >= since)
             .group_by(made.webhook_id, made.outcome)
@@ -53,7 +55,7 @@ class SqlWebhookStats:
         async with self._database.reading() as connection:
             for row in await connection.execute(_STREAKS.where(webhook_health.c.webhook_id.in_(webhook_ids))):
                 found[row.webhook_id].failing = _streak(row)
-            for row in await connection.execute(attempts):
+            for row in await connection.execute(counts):
                 found[row.webhook_id].attempts[row.outcome] = int(row.how_many)
             for row in await connection.execute(histogram):
                 bucket = ResponseTimes(row.webhook_id, since, row.up_to_ms, int(row.how_many))
@@ -86,6 +88,38 @@ class SqlWebhookStats:
             found: datetime | None = await connection.scalar(select(func.max(hourly_attempts.c.last_at)).where(this))
             return found
 
+    async def failures(self, webhook_id: str, limit: int) -> Sequence[FailedAttempt]:
+        made = attempts.c
+        columns = (made.delivery_id, made.started_at, made.ended_at, made.status, made.message)
+        # A test tells nothing about the endpoint's events.
+        this = (made.webhook_id == webhook_id) & FAILED & (made.trigger != Trigger.TEST)
+        query = select(*columns).where(this).order_by(made.started_at.desc()).limit(limit)
+        async with self._database.reading() as connection:
+            return [_failed(row) for row in await connection.execute(query)]
+
+    async def account_hours(self, account_id: str, since: datetime) -> Sequence[Hour]:
+        made = hourly_attempts.c
+        query = (
+            select(
+                made.hour,
+                made.outcome,
+                func.sum(made.attempts).label("attempts"),
+                func.sum(made.milliseconds).label("milliseconds"),
+                func.max(made.slowest_ms).label("slowest_ms"),
+                func.max(made.last_at).label("last_at"),
+            )
+            .join(webhooks, webhooks.c.id == made.webhook_id)
+            .where(webhooks.c.account_id == account_id, made.hour >= since)
+            .group_by(made.hour, made.outcome)
+            .order_by(made.hour, made.outcome)
+        )
+        async with self._database.reading() as connection:
+            rows = await connection.execute(query)
+            return [
+                Hour("", row.hour, row.outcome, int(row.attempts), row.milliseconds, row.slowest_ms, row.last_at)
+                for row in rows
+            ]
+
     async def unfinished(self, webhook_id: str) -> Sequence[StateCount]:
         unfinished = NOT_DELIVERED & deliveries.c.state.in_(_UNFINISHED)
         place = (deliveries.c.state, deliveries.c.tier, deliveries.c.reason)
@@ -107,6 +141,11 @@ class _Parts:
 _STREAKS = select(webhook_health).join(
     webhooks, (webhooks.c.id == webhook_health.c.webhook_id) & (webhooks.c.health_epoch == webhook_health.c.epoch)
 )
+
+
+def _failed(row: Any) -> FailedAttempt:
+    milliseconds = (row.ended_at - row.started_at).total_seconds() * 1000
+    return FailedAttempt(row.delivery_id, row.started_at, milliseconds, row.status, row.message)
 
 
 def _streak(row: Any) -> FailureStreak:

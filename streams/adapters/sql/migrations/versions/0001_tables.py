@@ -43,6 +43,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_attempts")),
     )
     op.create_index(op.f("ix_attempts_delivery_id"), "attempts", ["delivery_id"], unique=False)
+    op.create_index(
+        "ix_attempts_failed",
+        "attempts",
+        ["webhook_id", "started_at"],
+        unique=False,
+        postgresql_where=sa.text("outcome != 'delivered'"),
+        sqlite_where=sa.text("outcome != 'delivered'"),
+    )
     op.create_table(
         "audit_log",
         sa.Column("id", sa.Text(), nullable=False),
@@ -56,6 +64,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_audit_log_account_id_at_id"), "audit_log", ["account_id", "at", "id"], unique=False)
     op.create_index(op.f("ix_audit_log_at"), "audit_log", ["at"], unique=False)
+    op.create_index(op.f("ix_audit_log_object_id_at_id"), "audit_log", ["object_id", "at", "id"], unique=False)
     op.create_table(
         "deliveries",
         sa.Column("id", sa.Text(), nullable=False),
@@ -493,9 +502,11 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_deliveries_account_id_event_type_first_seen_at_id"), "deliveries")
     op.drop_index(op.f("ix_deliveries_account_id_event_id"), "deliveries")
     op.drop_table("deliveries")
+    op.drop_index(op.f("ix_audit_log_object_id_at_id"), "audit_log")
     op.drop_index(op.f("ix_audit_log_at"), "audit_log")
     op.drop_index(op.f("ix_audit_log_account_id_at_id"), "audit_log")
     op.drop_table("audit_log")
+    op.drop_index("ix_attempts_failed", "attempts")
     op.drop_index(op.f("ix_attempts_delivery_id"), "attempts")
     op.drop_table("attempts")
     op.drop_table("accounts")

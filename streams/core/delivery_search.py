@@ -1,0 +1,39 @@
+"""What a list of deliveries shows beside its rows: counts of what it could be narrowed to, and last attempts."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from streams.core.delivery import State
+
+# A count that would take longer says "10 000+".
+MOST_COUNTED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class FacetCount:
+    """How many deliveries have the same state, event type and webhook."""
+
+    state: State
+    event_type: str
+    webhook_id: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class LastAttempt:
+    """The status of a delivery's last attempt, None without a response, and its time in milliseconds."""
+
+    status: int | None
+    milliseconds: float
+    outcome: str
+
+
+class IdKind(StrEnum):
+    """What an id that people search for names."""
+
+    DELIVERY = "delivery"
+    EVENT = "event"
+    SESSION = "session"
+    LEARNER = "learner"
+    PACKAGE = "package"
+    DISPATCH = "dispatch"
