@@ -7,7 +7,7 @@ from fastapi.staticfiles import StaticFiles
 
 from api.auth import RateLimits
 from api.dashboard import account as account_pages
-from api.dashboard import assets, overview, sign_in
+from api.dashboard import assets, operator, overview, sign_in
 from api.dashboard import deliveries as delivery_pages
 from api.dashboard import webhooks as webhook_pages
 from api.dashboard.branding import Site
@@ -17,7 +17,7 @@ from api.problems import add_handlers
 from api.routes import accounts, deliveries, events, help_page, probes, webhooks
 from api.services import Services
 
-PAGES = (assets, sign_in, overview, webhook_pages, delivery_pages, account_pages)
+PAGES = (assets, sign_in, overview, webhook_pages, delivery_pages, account_pages, operator)
 
 
 def create_app(services: Services, version: str, requests_a_minute: int, site: Site | None = None) -> FastAPI:

@@ -11,6 +11,7 @@ from streams.services.accounts import AccountService
 from streams.services.deliveries import DeliveryService
 from streams.services.delivery_search import DeliverySearchService
 from streams.services.ingest import IngestService
+from streams.services.platform import PlatformService
 from streams.services.secrets import SecretService
 from streams.services.sign_in import SignInService
 from streams.services.synthetic_events import SyntheticEventService
@@ -33,6 +34,7 @@ class Services:
     synthetic_events: SyntheticEventService
     ingest: IngestService
     audit: AuditLog
+    platform: PlatformService
     responses: IdempotencyStore
     encryption: Encryption
     clock: Clock

@@ -17,6 +17,7 @@ from streams.core.errors import Invalid, Misconfigured
 from streams.core.headers import is_fixed_header
 from streams.core.limits import WEBHOOKS_PER_ACCOUNT
 from streams.core.schedule import Schedule, parse_schedule
+from streams.core.text import escape_controls
 
 PREFIX = "SCORM_WEBHOOKS_"
 # `up` writes the embedded broker's address here, for other commands with the same data directory.
@@ -124,7 +125,9 @@ class Settings(BaseModel):
         ),
     ] = None
     brand_name: Annotated[
-        str, Field(min_length=1, max_length=60, description="the platform's name on the dashboard")
+        str,
+        AfterValidator(lambda v: _printable(v)),
+        Field(min_length=1, max_length=60, description="the platform's name on the dashboard"),
     ] = "Webhooks"
     brand_logo: Annotated[
         Path | None,
@@ -262,6 +265,12 @@ def _schedule(value: object) -> object:
         return parse_schedule(value)
     except Invalid as wrong:
         raise ValueError("; ".join(error.message for error in wrong.errors)) from None
+
+
+def _printable(text: str) -> str:
+    if escape_controls(text) != text:
+        raise ValueError("must not contain control characters")
+    return text
 
 
 def _logo(path: Path | None) -> Path | None:

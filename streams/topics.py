@@ -21,6 +21,13 @@ RETRY_PREFIX = "deliveries.retry."
 # The group of `deliver`: the records of retry topics that it has not committed still wait.
 DELIVER_GROUP = "deliver"
 FAN_OUT_GROUP = "fan-out"
+RECORD_GROUP = "record"
+# What each stage must keep up with; retry topics hold what is not due yet.
+STAGE_TOPICS = {
+    FAN_OUT_GROUP: (SESSION_EVENTS,),
+    DELIVER_GROUP: (DELIVERIES, TEST_DELIVERIES),
+    RECORD_GROUP: RECORDED,
+}
 
 # Kafka's default limit of a batch. `declare` sets it, so that a broker's own default does not matter.
 RECORD_BYTES = 1_048_588

@@ -5,14 +5,16 @@ from datetime import timedelta
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.dashboard.forms import form_of
+from api.dashboard.forms import form_of, with_query
 from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import redirect, render
+from api.dashboard.rows import actor_name, details_for
 from api.dashboard.visits import Visit, visit_of
 from api.models.common import cursor_of, text_of
 from streams.core.access import MANAGE, NewKey, Role, Scope
 from streams.core.audit import AuditFilter
 from streams.core.errors import FieldError, Invalid
+from streams.core.event_data import is_storable
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -121,8 +123,25 @@ def _role(text: str) -> Role:
 async def audit_page(request: Request, after: str | None = None) -> Response:
     """Who did what, newest first."""
     visit = await visit_of(request)
-    page = await visit.services.audit.list(AuditFilter(visit.account.id), cursor_of(after), ROWS)
-    return render(request, "audit.html", visit, rows=page.rows, next=text_of(page.next))
+    query = request.query_params
+    given = {name: query[name].strip() for name in ("actor", "action", "object") if query.get(name, "").strip()}
+    for name, text in given.items():
+        if not is_storable(text):
+            raise Invalid(FieldError(name, "must not contain the character NUL"))
+    wanted = AuditFilter(visit.account.id, given.get("actor"), given.get("action"), given.get("object"))
+    page = await visit.services.audit.list(wanted, cursor_of(after), ROWS)
+    names = {actor: await actor_name(visit, actor) for actor in {row.actor for row in page.rows}}
+    return render(
+        request,
+        "audit.html",
+        visit,
+        rows=page.rows,
+        names=names,
+        details={row.id: details_for(visit, row.details) for row in page.rows},
+        given=given,
+        next=with_query("/audit", **given, after=text_of(page.next)) if page.next else None,
+        with_query=with_query,
+    )
 
 
 @router.get("/notifications")

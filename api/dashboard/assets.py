@@ -48,8 +48,17 @@ def asset_url(name: str) -> str:
 async def theme(request: Request) -> Response:
     """The platform's colour."""
     site: Site = request.app.state.site
-    css = f":root {{ --brand: {site.branding.accent_color}; }}\n"
+    color = site.branding.accent_color
+    css = f":root {{ --brand: {color}; --on-brand: {text_on(color)}; }}\n"
     return Response(css, headers={"Cache-Control": "max-age=300"}, media_type="text/css")
+
+
+def text_on(color: str) -> str:
+    """Black or white, whichever is easier to read on a colour (WCAG 2.2, relative luminance)."""
+    parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "#000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#fff"
 
 
 @router.get("/static/{version}/{name}")

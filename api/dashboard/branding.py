@@ -16,10 +16,15 @@ class Branding:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where the dashboard is reached, and its looks. Without an `origin` it is that of each request."""
+    """Where the dashboard is reached, its looks, and what it says of the deployment.
+
+    Without an `origin` it is that of each request.
+    """
 
     branding: Branding = Branding()
     origin: str | None = None
+    signature_header: str = "X-AllureConnect-Signature"
+    retention_days: int = 30
 
     @property
     def is_framed(self) -> bool:

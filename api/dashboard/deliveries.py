@@ -1,79 +1,87 @@
 """Pages of deliveries: the list with filters, one delivery with every attempt, dead letters and jobs on them."""
 
-from dataclasses import replace
-from datetime import datetime
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from api.dashboard.code_samples import curl
+from api.dashboard.filters import Links, facets_of, filter_of, links_of
 from api.dashboard.forms import form_of, with_query
 from api.dashboard.page_route import PageRoute
-from api.dashboard.rendering import redirect, render
-from api.dashboard.visits import Visit, visit_of
+from api.dashboard.rendering import duration, redirect, render
+from api.dashboard.rows import names_of, url_for
+from api.dashboard.visits import Visit, site_of, visit_of
 from api.models.common import cursor_of, text_of
 from streams.core.access import Scope
-from streams.core.account import DeliveryFilter
+from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
 from streams.core.delivery import DeathReason, State
+from streams.core.delivery_search import MOST_COUNTED, IdKind
 from streams.core.errors import FieldError, Invalid
-from streams.core.event import parse_time
-from streams.core.event_data import EVENT_TYPES
 from streams.core.job import JobKind
+from streams.core.text import escape_controls
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 ROWS = 50
 
 
-def _filter(request: Request, visit: Visit) -> DeliveryFilter:
-    """The filter in the URL. Raises `Invalid`."""
-    query = request.query_params
-    state, kind = query.get("state") or None, query.get("type") or None
-    if state is not None and state not in list(State):
-        raise Invalid(FieldError("state", f"is one of {', '.join(State)}"))
-    if kind is not None and kind not in EVENT_TYPES:
-        raise Invalid(FieldError("type", f"is one of {', '.join(EVENT_TYPES)}"))
-    return DeliveryFilter(
-        visit.account.id,
-        query.get("webhook") or None,
-        query.get("event") or None,
-        State(state) if state else None,
-        ROWS,
-        kind,
-        since=_time(request, "since"),
-        until=_time(request, "until"),
-        after=cursor_of(query.get("after")),
-    )
-
-
-def _time(request: Request, name: str) -> datetime | None:
-    text = request.query_params.get(name)
-    if not text:
-        return None
-    moment = parse_time(text)
-    if moment is None:
-        raise Invalid(FieldError(name, "must be a time such as 2026-04-10T12:00:00Z"))
-    return moment
-
-
 @router.get("/deliveries")
 async def deliveries_page(request: Request) -> Response:
     """Newest first; the URL has the whole filter."""
     visit = await visit_of(request)
-    wanted = _filter(request, visit)
-    page = await visit.services.deliveries.list(wanted)
-    webhooks = await visit.services.webhooks.page(visit.account.id, None, ROWS)
+    services, query = visit.services, request.query_params
+    wanted = filter_of(request, visit)
+    links = links_of(request, wanted)
+    problem = None
+    if text := query.get("q", "").strip():
+        kind = await services.search.kind_of(visit.account.id, text)
+        if kind is IdKind.DELIVERY:
+            return redirect(f"/deliveries/{text}")
+        if kind is not None:
+            return redirect(links(**{kind: text}))
+        problem = "No event, session, learner, package or dispatch has this id. Ids are searched as a whole."
+    elif links.present != {name: value for name, value in query.items() if name != "after"}:
+        # Times without a zone, and empty fields of the form: a link means the same to everybody.
+        return redirect(links(after=query.get("after") or None))
+    found = await services.search.search(wanted)
+    facets = await services.search.facets(wanted)
+    named = [*facets.webhook_ids, *filter(None, [wanted.webhook_id])]
+    names = await names_of(visit, found.page.rows, *named)
     return render(
         request,
         "deliveries.html",
         visit,
-        rows=page.rows,
-        next=_next(request, text_of(page.next)),
+        found=found,
+        facets=facets_of(links, facets, names, services.clock.now()),
+        is_sampled=sum(facets.states.values()) >= MOST_COUNTED,
+        names=names,
+        links=links,
+        chips=_chips(links, names),
+        problem=problem,
+        window=_window(wanted),
+        retention_days=site_of(request).retention_days,
+        next=links(after=text_of(found.page.next)) if found.page.next else None,
         wanted=wanted,
-        webhooks=webhooks.rows,
-        states=list(State),
-        types=list(EVENT_TYPES),
-        query=request.query_params,
+        query=query,
     )
+
+
+def _chips(links: Links, names: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Each part of the filter, with the link that drops it."""
+    words = {"class": lambda value: f"an attempt got {value}xx", "webhook": lambda value: names.get(value, value)}
+    return [
+        (words.get(name, lambda value, name=name: f"{name}: {value}")(value), links(**{name: None}))
+        for name, value in links.present.items()
+    ]
+
+
+def _window(wanted: DeliveryFilter) -> str:
+    if wanted.since is None and wanted.until is None:
+        return "All that is kept"
+    return "In the chosen time"
 
 
 def _next(request: Request, cursor: str | None) -> str | None:
@@ -83,18 +91,55 @@ def _next(request: Request, cursor: str | None) -> str | None:
     return with_query(request.url.path, **{**dict(request.query_params), "after": cursor})
 
 
+@dataclass(frozen=True, slots=True)
+class TimelineStep:
+    """An attempt, how long after the one before it, and the same request for a shell."""
+
+    attempt: AttemptDetails
+    url: str
+    wait: str | None
+    generation_begins: bool
+    curl: str | None
+
+
+def _timeline(visit: Visit, seen: DeliveryDetails) -> list[TimelineStep]:
+    steps: list[TimelineStep] = []
+    before: AttemptDetails | None = None
+    for attempt in seen.attempts:
+        began = before.started_at if before else seen.delivery_state.first_seen_at
+        last = attempt is seen.attempts[-1]
+        steps.append(
+            TimelineStep(
+                attempt,
+                url_for(visit, attempt.url),
+                duration(attempt.started_at - began) if attempt.started_at > began else None,
+                before is not None and before.generation != attempt.generation,
+                curl(attempt.url, attempt.request_headers, seen.body) if last else None,
+            )
+        )
+        before = attempt
+    return steps
+
+
 @router.get("/deliveries/{delivery_id}")
 async def delivery_page(delivery_id: str, request: Request) -> Response:
     """The payload, and every attempt with its request and its response."""
     visit = await visit_of(request)
     seen = await visit.services.deliveries.find(delivery_id, visit.account.id)
+    row = seen.delivery_state
+    names = await names_of(visit, [row])
+    body = (seen.body or b"").decode(errors="replace")
     return render(
         request,
         "delivery.html",
         visit,
         seen=seen,
-        row=seen.delivery_state,
-        body=(seen.body or b"").decode(errors="replace"),
+        row=row,
+        webhook_name=names.get(row.webhook_id, "a deleted webhook"),
+        steps=_timeline(visit, seen),
+        sees_headers=visit.may(Scope.WEBHOOKS_WRITE),
+        body=escape_controls(body, keep="\n\t"),
+        pretty=escape_controls(json.dumps(seen.payload, indent=2, ensure_ascii=False), keep="\n") if seen.body else "",
         query=request.query_params,
     )
 

@@ -1,13 +1,19 @@
-"""The overview: whether each webhook works, and what needs a person."""
+"""The overview: whether each webhook works, the numbers of a day, and what needs a person."""
+
+from datetime import timedelta
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from api.dashboard.charts import attempts_chart
+from api.dashboard.forms import with_query
 from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import render
+from api.dashboard.rows import names_of
 from api.dashboard.visits import visit_of
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import State
+from streams.core.event import format_time
 from streams.core.verdict import Level
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -21,12 +27,26 @@ _ORDER = [Level.BAD, Level.WARNING, Level.GOOD, Level.QUIET]
 async def overview(request: Request) -> Response:
     """Those that need a person first."""
     visit = await visit_of(request)
-    services = visit.services
-    page = await services.webhooks.page(visit.account.id, None, MOST_WEBHOOKS)
+    services, account_id, now = visit.services, visit.account.id, visit.services.clock.now()
+    page = await services.webhooks.page(account_id, None, MOST_WEBHOOKS)
     verdicts = await services.webhook_stats.verdicts(page.rows)
-    found = sorted(zip(page.rows, verdicts, strict=True), key=lambda pair: _ORDER.index(pair[1].level))
-    dead = await services.deliveries.list(DeliveryFilter(visit.account.id, state=State.DEAD, limit=5))
-    latest = await services.deliveries.list(DeliveryFilter(visit.account.id, limit=10))
+    dead = await services.deliveries.list(DeliveryFilter(account_id, state=State.DEAD, limit=5))
+    latest = await services.deliveries.list(DeliveryFilter(account_id, limit=10))
+    rows = [*dead.rows, *latest.rows]
     return render(
-        request, "overview.html", visit, found=found, more=page.next is not None, dead=dead.rows, latest=latest.rows
+        request,
+        "overview.html",
+        visit,
+        found=sorted(zip(page.rows, verdicts, strict=True), key=lambda pair: _ORDER.index(pair[1].level)),
+        more=page.next is not None,
+        dead=dead.rows,
+        latest=latest.rows,
+        last=await services.search.last_attempts(rows),
+        names=await names_of(visit, rows),
+        chart=attempts_chart(await services.webhook_stats.account_hours(account_id), now),
+        counts={
+            state: await services.search.count(DeliveryFilter(account_id, state=state))
+            for state in (State.WAITING, State.HELD, State.DEAD)
+        },
+        delivered_link=with_query("/deliveries", state="delivered", since=format_time(now - timedelta(hours=24))),
     )

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from api.dashboard.forms import with_query
 from api.dashboard.rendering import redirect, render
 from api.dashboard.security import require_own_origin
-from api.dashboard.visits import ChoiceNeeded, SignInNeeded, session_of, site_of
+from api.dashboard.visits import ChoiceNeeded, OperatorNeeded, SignInNeeded, session_of, site_of
 from streams.core.errors import (
     Conflict,
     Forbidden,
@@ -55,7 +55,10 @@ class PageRoute(APIRoute):
                 query = request.url.query if request.method == "GET" else ""
                 return redirect(with_query("/sign-in", next=wanted + (f"?{query}" if query else "")))
             except ChoiceNeeded:
-                return redirect("/choose-account")
+                session = await session_of(request)
+                return redirect("/operator" if session and session.is_operator else "/choose-account")
+            except OperatorNeeded:
+                return redirect("/operator/sign-in")
             except ScormWebhooksError as error:
                 return await _error_page(request, error)
 

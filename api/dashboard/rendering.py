@@ -12,12 +12,15 @@ from jinja2.runtime import Context
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from api.dashboard.assets import asset_url
+from api.dashboard.rows import url_for
 from api.dashboard.security import secure_headers
-from api.dashboard.visits import Visit, site_of, zone_of
+from api.dashboard.visits import OperatorVisit, Visit, site_of, theme_of, zone_of
 from api.services import services_of
 from streams.core.access import Scope
+from streams.core.delivery_search import MOST_COUNTED
 from streams.core.errors import FieldError
 from streams.core.text import escape_controls
+from streams.core.verdict import PAUSE_WORDS
 
 COMPRESS_FROM_BYTES = 1_000
 
@@ -27,6 +30,7 @@ def render(
     template: str,
     visit: Visit | None = None,
     *,
+    operator: OperatorVisit | None = None,
     status: int = 200,
     has_secret: bool = False,
     errors: tuple[FieldError, ...] = (),
@@ -41,6 +45,9 @@ def render(
         scope=Scope,
         now=services_of(request).clock.now(),
         zone=zone_of(request),
+        theme=theme_of(request),
+        operator=operator,
+        wide=visit is not None or operator is not None,
         path=request.url.path,
         here=_here(request),
         # A field without an error has an empty one.
@@ -99,6 +106,18 @@ def relative_time(context: Context, moment: datetime) -> str:
 _UNITS = ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "min"))
 
 
+@pass_context
+def local_input(context: Context, moment: datetime | None) -> str:
+    """The value of a `datetime-local` field, in the zone that the page prints."""
+    return moment.astimezone(context["zone"]).strftime("%Y-%m-%dT%H:%M:%S") if moment else ""
+
+
+@pass_context
+def hour(context: Context, moment: datetime) -> str:
+    """`14:00`."""
+    return f"{moment.astimezone(context['zone']):%H:%M}"
+
+
 def duration(length: timedelta) -> str:
     """The largest unit: `3 d`, `4 min`, `12 s`."""
     for unit, name in _UNITS:
@@ -112,6 +131,11 @@ def count(number: int) -> str:
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
+def capped(number: int) -> str:
+    """`10 000+` for what was not counted to its end."""
+    return f"{count(number)}{'+' if number >= MOST_COUNTED else ''}"
+
+
 def milliseconds(value: float) -> str:
     return f"{count(round(value))} ms"
 
@@ -119,6 +143,18 @@ def milliseconds(value: float) -> str:
 def plain(text: object) -> str:
     """Text from outside on one line, its control characters escaped."""
     return escape_controls(" ".join(str(text).split()))
+
+
+@pass_context
+def url_seen(context: Context, url: str) -> str:
+    """A URL as the person who looks at the page may see it."""
+    visit: Visit | None = context["visit"]
+    return url_for(visit, url) if visit else url
+
+
+def shown(body: bytes) -> str:
+    """The start of a response's body: its controls are escaped, but not its lines."""
+    return escape_controls(body.decode("utf-8", "replace"), keep="\n\t")
 
 
 _TEMPLATES = Environment(
@@ -136,5 +172,12 @@ _TEMPLATES.filters.update(
     ms=milliseconds,
     plain=plain,
     duration=duration,
+    capped=capped,
+    hour=hour,
+    local_input=local_input,
+    pause_words=PAUSE_WORDS.__getitem__,
+    first_upper=lambda text: text[:1].upper() + text[1:],
+    shown=shown,
+    url_seen=url_seen,
 )
 _TEMPLATES.globals.update(asset=asset_url)

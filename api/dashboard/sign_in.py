@@ -8,11 +8,11 @@ from zoneinfo import ZoneInfo, available_timezones
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.dashboard.forms import form_of, with_query
+from api.dashboard.forms import Form, form_of, with_query
 from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import redirect, render
 from api.dashboard.security import ASKED, cookie_name, delete_cookie, own_path, set_cookie
-from api.dashboard.visits import ZONE_COOKIE, SignInNeeded, session_of, site_of
+from api.dashboard.visits import THEME_COOKIE, THEMES, ZONE_COOKIE, SignInNeeded, session_of, site_of
 from api.services import services_of
 from streams.core.errors import FieldError, Invalid, Unauthorized
 from streams.core.rate import TokenBucket
@@ -49,13 +49,15 @@ def network_of(address: str) -> str:
     return str(ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
 
 
-def _browser(request: Request) -> Browser:
+def browser_of(request: Request) -> Browser:
+    """The address and the name of a request's browser."""
     return Browser(request.client.host if request.client else "", request.headers.get("user-agent", ""))
 
 
-def _limit(request: Request) -> None:
+def limit_attempts(request: Request) -> None:
+    """Raises `Unauthorized` after too many attempts of a network."""
     limits: SignInLimits = request.app.state.sign_in_limits
-    if not limits.take(_browser(request).address, time.monotonic()):
+    if not limits.take(browser_of(request).address, time.monotonic()):
         raise Unauthorized("too many attempts to sign in from your network: wait a minute")
 
 
@@ -72,7 +74,7 @@ async def ask(request: Request) -> Response:
     """Mail a code. The page is the same for an address without a user."""
     form = await form_of(request)
     wanted = own_path(form["next"])
-    _limit(request)
+    limit_attempts(request)
     try:
         browser_token = await services_of(request).sign_in.ask(form["email"])
     except Invalid as wrong:
@@ -92,10 +94,10 @@ async def code_page(request: Request, next: str = "/") -> Response:
 async def redeem_code(request: Request) -> Response:
     form = await form_of(request)
     wanted = own_path(form["next"])
-    _limit(request)
+    limit_attempts(request)
     token = request.cookies.get(cookie_name(request, site_of(request), ASKED), "")
     try:
-        opened = await services_of(request).sign_in.by_code(token, form["code"], _browser(request))
+        opened = await services_of(request).sign_in.by_code(token, form["code"], browser_of(request))
     except Unauthorized as wrong:
         errors = (FieldError("code", str(wrong)),)
         return render(request, "sign_in_code.html", status=403, errors=errors, next=wanted)
@@ -110,8 +112,8 @@ async def link_page(token: str, request: Request) -> Response:
 
 @router.post("/sign-in/{token}")
 async def redeem_link(token: str, request: Request) -> Response:
-    _limit(request)
-    return _signed_in(request, await services_of(request).sign_in.by_link(token, _browser(request)), "/")
+    limit_attempts(request)
+    return _signed_in(request, await services_of(request).sign_in.by_link(token, browser_of(request)), "/")
 
 
 def _signed_in(request: Request, opened: Opened, wanted: str) -> Response:
@@ -157,8 +159,22 @@ async def sign_out(request: Request) -> Response:
 async def choose_zone(request: Request) -> Response:
     """Show times in this zone, in this browser."""
     form = await form_of(request)
-    if form["zone"] not in available_timezones():
+    zone = "UTC" if form["utc"] else form["zone"]
+    if zone not in available_timezones():
         raise Invalid(FieldError("zone", "is not a time zone such as Europe/Berlin"))
+    return _with_choice(form, ZONE_COOKIE, ZoneInfo(zone).key)
+
+
+@router.post("/theme")
+async def choose_theme(request: Request) -> Response:
+    """Light or dark in this browser; without a choice as its system."""
+    form = await form_of(request)
+    if form["theme"] not in ("", *THEMES):
+        raise Invalid(FieldError("theme", f"is one of {', '.join(THEMES)}, or empty"))
+    return _with_choice(form, THEME_COOKIE, form["theme"])
+
+
+def _with_choice(form: Form, cookie: str, value: str) -> Response:
     response = redirect(own_path(form["next"]))
-    response.set_cookie(ZONE_COOKIE, ZoneInfo(form["zone"]).key, max_age=31_536_000, samesite="lax", httponly=True)
+    response.set_cookie(cookie, value, max_age=31_536_000, samesite="lax", httponly=True)
     return response

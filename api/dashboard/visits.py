@@ -1,5 +1,6 @@
 """Who looks at a page: the session behind a request, and what it may do."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -9,16 +10,24 @@ from api.auth import Member
 from api.dashboard.branding import Site
 from api.dashboard.security import cookie_name
 from api.services import Services, services_of
-from streams.core.access import Role
+from streams.core.access import OPERATOR, Caller, Role
 from streams.core.account import Account
 from streams.core.errors import Forbidden, ScormWebhooksError, Unauthorized
 from streams.core.session import Session
+from streams.core.webhook import Registration
 
 ZONE_COOKIE = "zone"
+THEME_COOKIE = "theme"
+THEMES = ("light", "dark")
+MOST_PAUSED = 4
 
 
 class SignInNeeded(ScormWebhooksError):
     """The page needs a person who is signed in."""
+
+
+class OperatorNeeded(ScormWebhooksError):
+    """The page needs an operator."""
 
 
 class ChoiceNeeded(ScormWebhooksError):
@@ -34,6 +43,8 @@ class Visit:
     account: Account
     member: Member
     permissions: frozenset[str]
+    # Each page says which webhooks are paused.
+    paused: Sequence[Registration] = ()
 
     @property
     def services(self) -> Services:
@@ -64,9 +75,34 @@ async def session_of(request: Request) -> Session | None:
     if not token:
         return None
     try:
-        return await services_of(request).sign_in.session(token)
+        session = await services_of(request).sign_in.session(token)
     except Unauthorized:
         return None
+    # The session of an operator ends with the operator's key.
+    if session.actor.startswith("operator:") and not services_of(request).access.is_operator(session.actor):
+        return None
+    return session
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorVisit:
+    """A request of an operator."""
+
+    request: Request
+    session: Session
+
+    @property
+    def services(self) -> Services:
+        return services_of(self.request)
+
+
+async def operator_of(request: Request) -> OperatorVisit:
+    """Raises `OperatorNeeded`."""
+    session = await session_of(request)
+    if session is None or not session.is_operator:
+        raise OperatorNeeded("sign in as an operator")
+    request.state.caller = Caller(session.actor, frozenset({OPERATOR}))
+    return OperatorVisit(request, session)
 
 
 async def visit_of(request: Request) -> Visit:
@@ -78,8 +114,16 @@ async def visit_of(request: Request) -> Visit:
     if caller is None or caller.account_id is None:
         raise ChoiceNeeded("choose an account")
     request.state.caller = caller
-    account = await services_of(request).accounts.find(caller.account_id)
-    return Visit(request, session, account, Member(caller.actor, caller.account_id), caller.permissions)
+    services = services_of(request)
+    account = await services.accounts.find(caller.account_id)
+    paused = await services.webhooks.paused(account.id, MOST_PAUSED)
+    return Visit(request, session, account, Member(caller.actor, account.id), caller.permissions, paused.rows)
+
+
+def theme_of(request: Request) -> str:
+    """The colours that this browser chose; empty for the system's."""
+    theme = request.cookies.get(THEME_COOKIE, "")
+    return theme if theme in THEMES else ""
 
 
 def zone_of(request: Request) -> ZoneInfo:

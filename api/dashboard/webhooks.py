@@ -1,22 +1,31 @@
 """Pages of webhooks: the list, the form, and one webhook with what can be done with it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from api.dashboard.charts import attempts_chart, times_chart
+from api.dashboard.code_samples import curl, samples
 from api.dashboard.forms import Form, form_of, with_query
 from api.dashboard.page_route import PageRoute
-from api.dashboard.rendering import redirect, render
-from api.dashboard.visits import Visit, visit_of
+from api.dashboard.rendering import duration, redirect, render
+from api.dashboard.rows import actor_name, url_for
+from api.dashboard.visits import Visit, site_of, visit_of
 from api.models.common import cursor_of, text_of
 from streams.core.access import Scope
-from streams.core.account import DeliveryFilter
+from streams.core.account import DeliveryDetails, DeliveryFilter
+from streams.core.audit import AuditFilter
+from streams.core.delivery import State
+from streams.core.delivery_state import StateCount
 from streams.core.errors import FieldError, Invalid, Unavailable
 from streams.core.event_data import EVENT_TYPES
+from streams.core.health import FAILURES_TO_PAUSE
 from streams.core.held import HeldChoice
-from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, Registration
+from streams.core.verdict import PAUSE_WORDS
+from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, PauseReason, Registration, Status
 from streams.core.webhook_stats import percentile_ms
 from streams.services.webhook_input import ALL_EVENTS, WebhookInput, webhook_input
 
@@ -174,33 +183,107 @@ async def webhook_page(webhook_id: str, request: Request) -> Response:
     return await _webhook_page(request, visit, webhook_id)
 
 
-async def _webhook_page(request: Request, visit: Visit, webhook_id: str, **more: Any) -> Response:
-    services, account_id = visit.services, visit.account.id
+async def _webhook_page(
+    request: Request,
+    visit: Visit,
+    webhook_id: str,
+    *,
+    secrets: Sequence[str] = (),
+    test: DeliveryDetails | None = None,
+    problem: str | None = None,
+    errors: tuple[FieldError, ...] = (),
+) -> Response:
+    """The page, with the newest secret last, and the outcome of a test, where an act shows them."""
+    services, account_id, now = visit.services, visit.account.id, visit.services.clock.now()
     known = await services.webhooks.find(webhook_id, account_id)
+    webhook = known.webhook
     [verdict] = await services.webhook_stats.verdicts([known])
     stats = await services.webhook_stats.stats(webhook_id, 24, account_id)
+    streak = (await services.webhook_stats.health(webhook_id, account_id)).failing
+    failures = []
+    if streak.failures or webhook.status is Status.PAUSED:
+        failures = list(await services.webhook_stats.failures(webhook_id, FAILURES_TO_PAUSE, account_id))
     latest = await services.deliveries.list(DeliveryFilter(account_id, webhook_id, limit=10))
-    counts: dict[str, int] = {}
-    for one in stats.unfinished:
-        counts[one.state] = counts.get(one.state, 0) + one.count
-    context = {
-        "known": known,
-        "webhook": known.webhook,
-        "verdict": verdict,
-        "counts": counts,
-        "latest": latest.rows,
-        "types": TYPES,
-        "p50": percentile_ms(stats.response_times, 0.5),
-        "p95": percentile_ms(stats.response_times, 0.95),
-        "attempts": sum(hour.attempts for hour in stats.hours),
-        "secret": None,
-        "test": None,
-        "problem": None,
-        "valid_secrets": known.webhook.valid_secrets(services.clock.now()),
-        "query": request.query_params,
-        **more,
-    }
-    return render(request, "webhook.html", visit, has_secret=context["secret"] is not None, **context)
+    counts = _counts(stats.unfinished)
+    p50 = percentile_ms(stats.response_times, 0.5)
+    return render(
+        request,
+        "webhook.html",
+        visit,
+        status=422 if errors else 200,
+        has_secret=bool(secrets),
+        errors=errors,
+        known=known,
+        webhook=webhook,
+        url=url_for(visit, webhook.url),
+        fallback_url=url_for(visit, webhook.fallback_url) if webhook.fallback_url else None,
+        verdict=verdict,
+        counts=counts,
+        streak=streak,
+        failures=failures,
+        most_failures=FAILURES_TO_PAUSE,
+        pause_sentence=await _pause_sentence(visit, known),
+        pace=_pace(counts[State.HELD], p50, webhook.max_concurrency),
+        latest=latest.rows,
+        last=await services.search.last_attempts(latest.rows),
+        types=TYPES,
+        p50=p50,
+        p95=percentile_ms(stats.response_times, 0.95),
+        attempts=sum(hour.attempts for hour in stats.hours),
+        chart=attempts_chart(stats.hours, now),
+        times=times_chart(stats.response_times, now),
+        secret=secrets[-1] if secrets else None,
+        old_secret=secrets[0] if len(secrets) > 1 else None,
+        test=test,
+        test_curl=_curl(test),
+        problem=problem,
+        valid_secrets=webhook.valid_secrets(now),
+        query=request.query_params,
+    )
+
+
+def _counts(unfinished: Sequence[StateCount]) -> dict[State, int]:
+    counts = {State.WAITING: 0, State.HELD: 0, State.DEAD: 0}
+    for one in unfinished:
+        counts[one.state] += one.count
+    return counts
+
+
+async def _pause_sentence(visit: Visit, known: Registration) -> str:
+    """Why the webhook is paused, and by whom."""
+    pause = known.webhook.pause
+    if pause is None:
+        return ""
+    if pause.reason is not PauseReason.MANUAL:
+        return f"It was paused {PAUSE_WORDS[pause.reason]}."
+    wanted = AuditFilter(visit.account.id, action="webhook.paused", object_id=known.webhook.id)
+    entries = (await visit.services.audit.list(wanted, None, 1)).rows
+    actor = await actor_name(visit, entries[0].actor) if entries else "a person"
+    return f"It was paused by {actor}."
+
+
+def _pace(held: int, p50: float | None, at_once: int) -> str | None:
+    """How long the held deliveries take, by the response times of the last 24 hours."""
+    if not held or p50 is None:
+        return None
+    seconds = max(1, round(held * p50 / 1000 / at_once))
+    return f"about {duration(timedelta(seconds=seconds))}, as fast as it was in the last 24 hours"
+
+
+def _curl(seen: DeliveryDetails | None) -> str | None:
+    if seen is None or not seen.attempts:
+        return None
+    attempt = seen.attempts[-1]
+    return curl(attempt.url, attempt.request_headers, seen.body)
+
+
+@router.get("/webhooks/{webhook_id}/code")
+async def code_page(webhook_id: str, request: Request) -> Response:
+    """Code that verifies the signature, with the header names of this deployment."""
+    visit = await visit_of(request)
+    known = await visit.services.webhooks.find(webhook_id, visit.account.id)
+    header = site_of(request).signature_header
+    return render(request, "code.html", visit, known=known, header=header, samples=samples(header))
 
 
 @router.post("/webhooks/{webhook_id}/pause")
@@ -242,8 +325,8 @@ async def reveal(webhook_id: str, request: Request) -> Response:
     """Show the secret; the audit log says who looked."""
     visit = await visit_of(request)
     visit.require(Scope.WEBHOOKS_WRITE)
-    secret = await visit.services.secrets.show(webhook_id, by=visit.member.actor, account_id=visit.account.id)
-    return await _webhook_page(request, visit, webhook_id, secret=secret)
+    secrets = await visit.services.secrets.show_valid(webhook_id, by=visit.member.actor, account_id=visit.account.id)
+    return await _webhook_page(request, visit, webhook_id, secrets=secrets)
 
 
 @router.post("/webhooks/{webhook_id}/secret/rotate")
@@ -252,9 +335,13 @@ async def rotate(webhook_id: str, request: Request) -> Response:
     visit = await visit_of(request)
     visit.require(Scope.WEBHOOKS_WRITE)
     form = await form_of(request)
-    hours = form.number("hours", "overlapHours", 24)
-    rotated = await visit.services.secrets.rotate(webhook_id, hours, by=visit.member.actor, account_id=visit.account.id)
-    return await _webhook_page(request, visit, webhook_id, secret=rotated.secret)
+    mine = {"by": visit.member.actor, "account_id": visit.account.id}
+    try:
+        await visit.services.secrets.rotate(webhook_id, form.number("hours", "overlapHours", 24), **mine)
+    except Invalid as wrong:
+        return await _webhook_page(request, visit, webhook_id, errors=wrong.errors)
+    secrets = await visit.services.secrets.show_valid(webhook_id, **mine)
+    return await _webhook_page(request, visit, webhook_id, secrets=secrets)
 
 
 @router.post("/webhooks/{webhook_id}/secret/finish-rotation")
@@ -273,10 +360,7 @@ async def delete_page(webhook_id: str, request: Request) -> Response:
     visit.require(Scope.WEBHOOKS_WRITE)
     known = await visit.services.webhooks.find(webhook_id, visit.account.id)
     stats = await visit.services.webhook_stats.stats(webhook_id, 1, visit.account.id)
-    counts: dict[str, int] = {}
-    for one in stats.unfinished:
-        counts[one.state] = counts.get(one.state, 0) + one.count
-    return render(request, "webhook_delete.html", visit, known=known, counts=counts)
+    return render(request, "webhook_delete.html", visit, known=known, counts=_counts(stats.unfinished))
 
 
 @router.post("/webhooks/{webhook_id}/delete")

@@ -15,6 +15,8 @@ GUESSES = 5
 MAILS_AN_HOUR = 5
 
 SESSION_LASTS = timedelta(days=7)
+# Operators see every account.
+OPERATOR_SESSION_LASTS = timedelta(hours=12)
 # Without a request for this long, a session ends.
 IDLE_LASTS = timedelta(hours=12)
 # The use of a session is stored at most this often.
@@ -47,7 +49,8 @@ class SignIn:
 class Session:
     """A browser that is signed in. It has no account while a person of several accounts has not chosen one.
 
-    `email` is the address that the person proved to have. `address` and `user_agent` are those of the sign-in.
+    `email` is the address that the person proved to have. `address` and `user_agent` are those of the sign-in. An
+    operator has an account while looking at it.
     """
 
     id: str
@@ -62,6 +65,7 @@ class Session:
     return_url: str | None = None
     address: str = ""
     user_agent: str = ""
+    is_operator: bool = False
 
     def is_valid(self, now: datetime) -> bool:
         """Whether it has neither expired nor been idle for too long."""

@@ -30,10 +30,10 @@ class Verdict:
     details: str = ""
 
 
-_PAUSED = {
-    PauseReason.MANUAL: "paused by a person",
-    PauseReason.FAILURES: f"paused after {FAILURES_TO_PAUSE} failures in a row",
-    PauseReason.GONE: "paused, because its endpoint responded with 410 Gone",
+PAUSE_WORDS = {
+    PauseReason.MANUAL: "by a person",
+    PauseReason.FAILURES: f"after {FAILURES_TO_PAUSE} failures in a row",
+    PauseReason.GONE: "because its endpoint responded with 410 Gone",
 }
 
 
@@ -44,7 +44,7 @@ def verdict(known: Registration, summary: WebhookSummary) -> Verdict:
     if known.webhook.status is Status.PAUSED:
         reason = known.webhook.pause.reason if known.webhook.pause else PauseReason.MANUAL
         level = Level.BAD if reason.automatic else Level.WARNING
-        return Verdict(level, _PAUSED[reason], known.paused_at, _sentence(failing.last_message, left))
+        return Verdict(level, f"paused {PAUSE_WORDS[reason]}", known.paused_at, _sentence(failing.last_message, left))
     if failing.failures:
         words = f"failing, {failing.failures} of {FAILURES_TO_PAUSE} failures in a row"
         return Verdict(Level.WARNING, words, failing.first_failed_at, _sentence(failing.last_message, left))

@@ -28,6 +28,7 @@ from streams.ports.kafka import (
     RecordHandler,
     RecordProducer,
     RecordValue,
+    StageLags,
 )
 from streams.ports.runtime import (
     Clock,
@@ -44,6 +45,7 @@ from streams.ports.storage import (
     Mails,
     Outbox,
     OwedMail,
+    PlatformStats,
     Prunable,
     Pruning,
     PublicationStatus,
@@ -77,6 +79,7 @@ __all__ = [
     "Outgoing",
     "OwedMail",
     "Partition",
+    "PlatformStats",
     "Prunable",
     "Pruning",
     "PublicationStatus",
@@ -91,6 +94,7 @@ __all__ = [
     "Sender",
     "Sessions",
     "SignIns",
+    "StageLags",
     "Subscriptions",
     "Telemetry",
     "Users",

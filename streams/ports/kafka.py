@@ -8,6 +8,7 @@ from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
 from streams.core.event import Event
 from streams.core.offset_tracker import Commit
+from streams.core.platform_stats import StageLag
 from streams.core.webhook import Webhook
 
 RecordValue = Event | Delivery | Attempt | DeadLetter | Webhook
@@ -95,3 +96,10 @@ class RecordConsumer(Protocol):
         """Read no further in this partition. After `resume` it goes on at `rewind_to`, or after what was received."""
 
     def resume(self, partition: Partition) -> None: ...
+
+
+class StageLags(Protocol):
+    """How far the stages are behind."""
+
+    async def lags(self) -> Sequence[StageLag]:
+        """The records that each stage has not committed. Raises `Unavailable`."""

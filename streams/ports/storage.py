@@ -14,7 +14,8 @@ from streams.core.held import Held, HeldChoice, Progress
 from streams.core.job import Job
 from streams.core.mail import Mail
 from streams.core.page import Cursor, Page
-from streams.core.webhook import Registration, Webhook
+from streams.core.platform_stats import AccountSummary, WebhookTrouble
+from streams.core.webhook import Registration, Status, Webhook
 from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, ResponseTimes, WebhookSummary
 
 # -- webhooks ------------------------------------------------------------------------------------------------------
@@ -30,8 +31,13 @@ class Webhooks(Protocol):
 
     async def list(self, account_id: str | None = None) -> Sequence[Registration]: ...
 
-    async def page(self, account_id: str, after: Cursor | None, limit: int) -> Page[Registration]:
-        """An account's webhooks, newest first."""
+    async def page(
+        self, account_id: str, after: Cursor | None, limit: int, status: Status | None = None
+    ) -> Page[Registration]:
+        """An account's webhooks, newest first; with `status` only those in it."""
+
+    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[Registration]:
+        """Those of these webhooks that the account has, or had: deleted ones too."""
 
     async def find(self, webhook_id: str) -> Registration | None: ...
 
@@ -129,6 +135,22 @@ class WebhookStats(Protocol):
 
     async def unfinished(self, webhook_id: str) -> Sequence[StateCount]:
         """How many deliveries wait, are held or dead."""
+
+
+class PlatformStats(Protocol):
+    """What an operator sees of all accounts."""
+
+    async def accounts(self, after: Cursor | None, limit: int, name: str | None = None) -> Page[AccountSummary]:
+        """Newest first; with `name` those whose name or id contains it."""
+
+    async def failing(self, limit: int) -> Sequence[WebhookTrouble]:
+        """Webhooks that fail or are paused by failures, the newest failure first."""
+
+    async def slowest(self, since: datetime, limit: int) -> Sequence[WebhookTrouble]:
+        """Webhooks with the longest mean time of an attempt since an hour."""
+
+    async def waiting_by_tier(self) -> Mapping[str, int]:
+        """How many deliveries wait, by tier; those that are about to be sent have an empty name."""
 
 
 # -- deliveries ----------------------------------------------------------------------------------------------------

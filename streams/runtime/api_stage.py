@@ -105,7 +105,8 @@ def site_of(settings: Settings) -> Site:
         accent_color=settings.accent_color,
         frame_ancestors=settings.frame_ancestors,
     )
-    return Site(branding, origin_of(settings.public_url) if settings.public_url else None)
+    origin = origin_of(settings.public_url) if settings.public_url else None
+    return Site(branding, origin, settings.signature_header, settings.retention_days)
 
 
 def _data_url(logo: Path) -> str:

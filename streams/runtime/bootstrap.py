@@ -13,6 +13,7 @@ from ulid import ULID
 
 from streams.adapters.certificates import trust
 from streams.adapters.dns_check import SystemDnsCheck
+from streams.adapters.kafka.stage_lags import KafkaStageLags
 from streams.adapters.smtp import SmtpTransport, smtp_server
 from streams.adapters.sql.account_webhooks import SqlAccountWebhooks
 from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
@@ -26,6 +27,7 @@ from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.lost_deliveries import SqlLostDeliveries
 from streams.adapters.sql.mails import SqlMails
 from streams.adapters.sql.outbox import SqlLease, SqlOutbox
+from streams.adapters.sql.platform_stats import SqlPlatformStats
 from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.recorder import SqlRecorder
 from streams.adapters.sql.replays import SqlReplays
@@ -33,7 +35,16 @@ from streams.adapters.sql.sessions import SqlSessions, SqlSignIns
 from streams.adapters.sql.webhook_stats import SqlWebhookStats
 from streams.adapters.sql.webhooks import SqlWebhooks
 from streams.core.session import CODE_DIGITS, code_of
-from streams.ports import DnsCheck, Mails, MailTransport, Prunable, PublicationStatus, RecordProducer, Telemetry
+from streams.ports import (
+    DnsCheck,
+    Mails,
+    MailTransport,
+    Prunable,
+    PublicationStatus,
+    RecordProducer,
+    StageLags,
+    Telemetry,
+)
 from streams.runtime.deployment import Deployment, new_id
 from streams.services.access import AccessService
 from streams.services.accounts import AccountService
@@ -41,12 +52,14 @@ from streams.services.deliveries import DeliveryService
 from streams.services.delivery_search import DeliverySearchService
 from streams.services.ingest import IngestService
 from streams.services.invalid_records import InvalidRecordService
+from streams.services.platform import PlatformService
 from streams.services.recipients import RecipientService
 from streams.services.secrets import SecretService
 from streams.services.sign_in import SignInService
 from streams.services.synthetic_events import SyntheticEventService
 from streams.services.webhook_stats import WebhookStatsService
 from streams.services.webhooks import WebhookService
+from streams.topics import STAGE_TOPICS
 
 if TYPE_CHECKING:
     from api.services import Services
@@ -76,6 +89,9 @@ class SqlDeployment(Deployment):
 
     def dns_check(self) -> DnsCheck:
         return SystemDnsCheck(self.settings.allowed_networks)
+
+    def stage_lags(self) -> StageLags:
+        return KafkaStageLags(self.topics_admin, STAGE_TOPICS)
 
     def publication_status(self) -> PublicationStatus:
         return self.outbox()
@@ -159,6 +175,7 @@ class SqlDeployment(Deployment):
             synthetic_events=self.synthetic_events(producer),
             ingest=self.ingest(producer),
             audit=self.audit(),
+            platform=self.platform(),
             responses=SqlIdempotencyStore(self.database),
             encryption=self.encryption,
             clock=self.clock,
@@ -242,6 +259,9 @@ class SqlDeployment(Deployment):
         return WebhookStatsService(
             self.webhooks(), SqlWebhookStats(self.database), self.mails(), self.clock, self.settings.public_url
         )
+
+    def platform(self) -> PlatformService:
+        return PlatformService(SqlPlatformStats(self.database), self.stage_lags(), self.clock)
 
     def ingest(self, producer: RecordProducer) -> IngestService:
         return IngestService(producer, self.event_codec, self.recipients(), self.new_id)

@@ -23,6 +23,7 @@ from streams.tasks import together
 from streams.topics import (
     DELIVER_GROUP,
     DELIVERIES,
+    RECORD_GROUP,
     RECORDED,
     TEST_DELIVERIES,
     retry_topic,
@@ -159,7 +160,7 @@ class RecordProcess:
 
     def __init__(self, deployment: "SqlDeployment", telemetry: Telemetry) -> None:
         self._producer = deployment.producer(telemetry)
-        self._consumer = deployment.consumer("record", RECORDED, telemetry, in_bulk=True)
+        self._consumer = deployment.consumer(RECORD_GROUP, RECORDED, telemetry, in_bulk=True)
         self._topics = watch(deployment, self._consumer, lambda name: name in RECORDED, ())
         self._database = deployment.database
         self._stage = RecordStage(

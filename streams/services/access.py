@@ -66,6 +66,10 @@ class AccessService:
             raise Unauthorized("the API key is unknown, revoked or expired")
         return Caller(f"key:{key.id}", key.scopes, key.account_id)
 
+    def is_operator(self, actor: str) -> bool:
+        """Whether this operator's key is still among the keys of the setting."""
+        return actor in {f"operator:{known.name}" for known in self._operators}
+
     async def _find_key(self, sha256: str, now: datetime) -> ApiKey | None:
         """The key from the database; while that is away, from a few minutes ago."""
         try:

@@ -1,6 +1,6 @@
 """Show, rotate and re-encrypt the secrets of webhooks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -54,6 +54,12 @@ class SecretService:
         webhook = (await self._webhooks.find(webhook_id, account_id)).webhook
         await self._audit.add(self._audit_trail(by, "webhook.secret_shown", webhook_id, webhook.account_id))
         return self._encryption.decrypt(webhook.secrets[-1].ciphertext)
+
+    async def show_valid(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Sequence[str]:
+        """The valid secrets, the newest last: one, or two during a rotation. Raises `NotFound`."""
+        webhook = (await self._webhooks.find(webhook_id, account_id)).webhook
+        await self._audit.add(self._audit_trail(by, "webhook.secret_shown", webhook_id, webhook.account_id))
+        return [self._encryption.decrypt(secret.ciphertext) for secret in webhook.valid_secrets(self._clock.now())]
 
     async def rotate(
         self,

@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 from streams.core.access import Role, digest
 from streams.core.account import User
 from streams.core.audit import AuditEntry
-from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized
+from streams.core.errors import FieldError, Forbidden, Invalid, NotFound, Unauthorized
 from streams.core.mail import Mail, MailKind
 from streams.core.session import (
     GUESSES,
     LINK_LASTS,
     LONGEST_LINK,
     MAILS_AN_HOUR,
+    OPERATOR_SESSION_LASTS,
     SESSION_LASTS,
     USE_NOTED_EVERY,
     Session,
@@ -114,7 +115,7 @@ class SignInService:
         return browser
 
     def _mail(self, users: Sequence[User], email: str, token: str, code: str, now: datetime) -> Mail | None:
-        # Encrypted, because whoever reads the database must not be able to sign in.
+        # Encrypted, because a reader of the database must not be able to sign in.
         ciphertext = self._encryption.encrypt(json.dumps({"token": token, "code": code}))
         if not users:
             return None
@@ -175,6 +176,42 @@ class SignInService:
         wanted = digest(browser_token), code_digest(browser_token, code)
         sign_in = await self._sign_ins.guess(*wanted, self._clock.now())
         return await self._open(sign_in, browser, _WRONG_CODE)
+
+    async def as_operator(self, actor: str, browser: Browser) -> Opened:
+        """Open a session of an operator, who has proved to be one. It looks at an account by `enter`."""
+        now, token = self._clock.now(), self._new_token()
+        session = Session(
+            self._new_id("session"),
+            actor,
+            now,
+            now,
+            now + OPERATOR_SESSION_LASTS,
+            address=browser.address,
+            user_agent=browser.user_agent[:USER_AGENT_CHARACTERS],
+            is_operator=True,
+        )
+        audit_entry = self._audit_entry(actor, "session.begun", session.id, None, address=session.address)
+        await self._sessions.add(session, digest(token), audit_entry)
+        return Opened(session, token)
+
+    async def enter(self, session: Session, account_id: str, role: Role) -> Session:
+        """Show an account to an operator, with a role. The account's audit log says so. Raises `NotFound`."""
+        if not session.is_operator:
+            raise Forbidden("only an operator opens the view of another account")
+        if await self._accounts.find(account_id) is None:
+            raise NotFound(f"there is no account {account_id}")
+        entered = replace(session, account_id=account_id, role=role)
+        audit_entry = self._audit_entry(session.actor, "account.entered", account_id, account_id, role=role)
+        await self._sessions.change(entered, audit_entry)
+        return entered
+
+    async def leave(self, session: Session) -> Session:
+        """Go back from an account's view to the operator's pages."""
+        if not session.is_operator:
+            raise Forbidden("only an operator leaves an account's view")
+        left = replace(session, account_id=None, role=None)
+        await self._sessions.change(left)
+        return left
 
     async def _open(self, sign_in: SignIn | None, browser: Browser, otherwise: str) -> Opened:
         if sign_in is None:

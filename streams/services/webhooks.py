@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
@@ -103,6 +103,15 @@ class WebhookService:
     async def page(self, account_id: str, after: Cursor | None, limit: int) -> Page[Registration]:
         """Newest first."""
         return await self._webhooks.page(account_id, after, limit)
+
+    async def paused(self, account_id: str, limit: int) -> Page[Registration]:
+        """The paused webhooks of an account."""
+        return await self._webhooks.page(account_id, None, limit, Status.PAUSED)
+
+    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Mapping[str, Registration]:
+        """Those of these webhooks that the account has, or had, by id."""
+        found = await self._webhooks.with_ids(account_id, webhook_ids) if webhook_ids else []
+        return {known.webhook.id: known for known in found}
 
     async def find(self, webhook_id: str, account_id: str | None = None) -> Registration:
         """Raises `NotFound`."""

@@ -112,11 +112,8 @@ async def test_facets_count_what_a_filter_leaves(database: SqlStore) -> None:
     facets = await service.facets(DeliveryFilter("acme", state=State.DEAD))
     assert facets.states == {"waiting": 3, "dead": 1}
     assert {name: count for name, count in facets.webhook_ids.items() if count} == {"wh_crm": 1}
-    assert await search.facets(DeliveryFilter("acme"), 1) in (
-        [FacetCount(state, "session.completed", webhook_id, 1)]
-        for state in State
-        for webhook_id in ("wh_crm", "wh_lrs")
-    )
+    [one] = await search.facets(DeliveryFilter("acme", webhook_id="wh_lrs"), 1)
+    assert one == FacetCount(State.WAITING, "session.completed", "wh_lrs", 1)
     assert await search.count(DeliveryFilter("acme"), 2) == 2
 
 

@@ -23,7 +23,7 @@ async def mailed(api: ApiFixture) -> dict[str, str]:
     return found
 
 
-async def test_a_person_signs_in_by_a_code_and_gets_the_page_that_was_asked_for(api: ApiFixture) -> None:
+async def test_a_person_signs_in_by_a_code_and_gets_the_asked_page(api: ApiFixture) -> None:
     await add_ada(api)
     browser = FakeBrowser(api)
     page = await browser.open("/deliveries?state=dead")
@@ -90,11 +90,11 @@ async def test_a_network_has_a_limited_number_of_attempts(api: ApiFixture) -> No
 async def test_a_session_of_before_the_sign_in_is_worth_nothing(api: ApiFixture) -> None:
     await add_ada(api)
     browser = FakeBrowser(api)
-    browser.client.cookies.set("__Host-session", "chosen-by-somebody", domain="hooks.example.com")
+    browser.client.cookies.set("__Host-session", "chosen-before", domain="hooks.example.com")
     await browser.send("/sign-in", email=ADA)
     await browser.send("/sign-in/code", code=(await mailed(api))["code"])
     thief = FakeBrowser(api)
-    thief.client.cookies.set("__Host-session", "chosen-by-somebody", domain="hooks.example.com")
+    thief.client.cookies.set("__Host-session", "chosen-before", domain="hooks.example.com")
     assert (await thief.open("/")).path == "/sign-in"
 
 

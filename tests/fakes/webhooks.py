@@ -1,7 +1,7 @@
 """Webhooks, the outbox of their changes, and the publisher's lease, in memory."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import count as counting
@@ -73,12 +73,17 @@ class FakeOutbox:
         wanted = [found for found in live if account_id in (None, found.webhook.account_id)]
         return sorted(wanted, key=lambda found: (found.created_at, found.webhook.id))
 
-    async def page(self, account_id: str, after: Cursor | None, limit: int) -> Page[Registration]:
-        newest_first = [*await self.list(account_id)][::-1]
+    async def page(
+        self, account_id: str, after: Cursor | None, limit: int, status: Status | None = None
+    ) -> Page[Registration]:
+        newest_first = [found for found in await self.list(account_id) if status in (None, found.webhook.status)][::-1]
         at = [Cursor(found.created_at, found.webhook.id) for found in newest_first]
         begin = sum((cursor.at, cursor.id) >= (after.at, after.id) for cursor in at) if after else 0
         rows = newest_first[begin : begin + limit]
         return Page(rows, at[begin + limit - 1] if len(at) > begin + limit else None)
+
+    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[Registration]:
+        return [found for found in await self.list(account_id) if found.webhook.id in webhook_ids]
 
     async def find(self, webhook_id: str) -> Registration | None:
         self._check()

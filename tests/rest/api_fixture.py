@@ -29,8 +29,9 @@ from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.errors import Unavailable
+from streams.core.platform_stats import StageLag
 from streams.core.session import code_of
-from streams.ports import DnsCheck, PublicationStatus
+from streams.ports import DnsCheck, PublicationStatus, StageLags
 from streams.runtime.bootstrap import SqlDeployment
 from streams.services.access import AccessService
 from streams.services.sign_in import SignInService
@@ -49,6 +50,13 @@ class FakePublisher:
 
     async def is_published(self, webhook_id: str) -> bool:
         return self.works
+
+
+class FakeStageLags:
+    """`StageLags`: `deliver` is 12 records behind."""
+
+    async def lags(self) -> list[StageLag]:
+        return [StageLag("deliver", {"deliveries": 12, "deliveries.test": 0})]
 
 
 @dataclass
@@ -185,6 +193,9 @@ class ApiDeployment(SqlDeployment):
 
     def publication_status(self) -> PublicationStatus:
         return self.publisher
+
+    def stage_lags(self) -> StageLags:
+        return FakeStageLags()
 
 
 @asynccontextmanager

@@ -41,7 +41,7 @@ async def test_an_error_is_a_problem_with_type_title_and_status(api: ApiFixture)
 async def test_an_unknown_parameter_is_refused(api: ApiFixture) -> None:
     response = await api.acme.request("GET", "/v1/deliveries?stat=dead&state=dead")
     assert response.status_code == 422
-    assert errors_of(response)["stat"].startswith("is not a parameter here; the parameters are cursor, eventId, ")
+    assert errors_of(response)["stat"].startswith("is not a parameter here; the parameters are cursor, dispatchId, ")
     assert "none" in errors_of(await api.acme.request("GET", "/v1/webhooks/wh_1?x=1"))["x"]
     assert (await api.anonymous.request("GET", "/v1/deliveries?stat=dead")).status_code == 401
 
@@ -181,7 +181,7 @@ async def test_the_documentation_loads_nothing_from_elsewhere(api: ApiFixture) -
 
 async def test_the_help_page_does_not_reveal_webhooks(api: ApiFixture) -> None:
     known = await api.acme.webhook()
-    pages = [await api.anonymous.request("GET", f"/webhooks/{name}") for name in (known["id"], "wh_nobody_has")]
+    pages = [await api.anonymous.request("GET", f"/help/webhooks/{name}") for name in (known["id"], "wh_nobody_has")]
     assert [page.status_code for page in pages] == [200, 200]
     assert pages[0].text.replace(known["id"], "wh_nobody_has") == pages[1].text
     assert "API=https://hooks.example.com KEY" in pages[1].text
@@ -200,7 +200,7 @@ async def test_the_help_page_wraps_and_selects_commands(api: ApiFixture) -> None
 
 @pytest.mark.parametrize("name", ["%3Cscript%3E", "wh_1%22", "wh_1%0A", "x" * 129])
 async def test_an_invalid_id_has_no_help_page(api: ApiFixture, name: str) -> None:
-    response = await api.anonymous.request("GET", f"/webhooks/{name}")
+    response = await api.anonymous.request("GET", f"/help/webhooks/{name}")
     assert (response.status_code, response.json()["type"]) == (404, "urn:scorm-webhooks:not-found")
 
 

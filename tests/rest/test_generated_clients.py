@@ -156,7 +156,7 @@ def run(*command: str | Path, folder: Path) -> str:
 
 # -- openapi.json ------------------------------------------------------------------------------------------
 
-CHANGES = [accounts.AccountChanges, webhooks.WebhookChanges]
+CHANGES = [accounts.AccountChanges, accounts.UserChanges, webhooks.WebhookChanges]
 
 
 @pytest.mark.parametrize("model", CHANGES)

@@ -1,21 +1,91 @@
 "use strict";
 // Everything works without this file; it only makes some things quicker.
+
+// -- a second press of a button must not send the form twice
 document.addEventListener("submit", (event) => {
-  // A second press of a button must not send the form twice.
   for (const button of event.target.querySelectorAll("button")) setTimeout(() => (button.disabled = true));
 });
 window.addEventListener("pageshow", () => {
   for (const button of document.querySelectorAll("button:disabled")) button.disabled = false;
 });
+
+// -- copy
+function showCopyButtons() {
+  for (const button of document.querySelectorAll("[data-copy]")) button.hidden = false;
+}
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
   await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
   button.textContent = "Copied";
 });
+document.addEventListener("htmx:afterSettle", showCopyButtons);
+showCopyButtons();
+
+// -- the browser's own time zone
 const zones = document.getElementById("zones");
 if (zones) {
   const own = document.createElement("option");
   own.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
   zones.append(own);
+}
+
+// -- narrow the list: open where there is room
+const facets = document.querySelector("details.facets");
+if (facets && matchMedia("(min-width: 60rem)").matches) facets.open = true;
+
+// -- live updates: parts that have an id change in place, new rows are only counted
+const LIVE_MS = 5000;
+const live = document.getElementById("live");
+const areas = () => document.querySelectorAll("[data-live]");
+if (live && areas().length) {
+  const stored = () => localStorage.getItem("live") !== "off";
+  const show = () => {
+    live.hidden = false;
+    live.setAttribute("aria-pressed", String(stored()));
+    live.textContent = `Live updates: ${stored() ? "on" : "off"}`;
+  };
+  live.addEventListener("click", () => {
+    localStorage.setItem("live", stored() ? "off" : "on");
+    show();
+  });
+  show();
+  // A reader's selection, focus or open menu must not be disturbed.
+  const isBusy = () =>
+    [...areas()].some((area) => area.contains(document.activeElement)) || String(getSelection()) !== "";
+  const update = async () => {
+    const response = await fetch(location.href, { headers: { "X-Live": "1" } });
+    if (!response.ok || response.redirected || isBusy()) return;
+    const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+    for (const part of fresh.querySelectorAll("[data-live] [id]")) {
+      const present = document.getElementById(part.id);
+      if (present && part.id !== "new" && present.outerHTML !== part.outerHTML) swap(present, part);
+    }
+    const known = new Set([...document.querySelectorAll("[data-rows] tr[id]")].map((row) => row.id));
+    const rows = [...fresh.querySelectorAll("[data-rows] tr[id]")];
+    const first = rows.findIndex((row) => known.has(row.id));
+    const count = known.size ? (first < 0 ? rows.length : first) : 0;
+    const link = document.getElementById("new");
+    if (link && count) {
+      link.hidden = false;
+      link.textContent = `${count}${first < 0 ? "+" : ""} new · show`;
+    }
+  };
+  const swap = (present, part) => {
+    const open = [...present.querySelectorAll("details")].map((one) => one.open);
+    present.replaceWith(document.adoptNode(part));
+    part.querySelectorAll("details").forEach((one, index) => {
+      if (index < open.length) one.open = open[index];
+    });
+  };
+  const again = () => setTimeout(tick, LIVE_MS);
+  const tick = async () => {
+    try {
+      if (!document.hidden && stored() && !isBusy()) await update();
+    } catch {
+      // The next one may work.
+    }
+    again();
+  };
+  again();
 }

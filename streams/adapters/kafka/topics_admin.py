@@ -140,6 +140,13 @@ class TopicsAdmin:
         removed = {change.topic.name for change in made if change.action is Action.REMOVE}
         return removed.isdisjoint(existing) and not any(change.is_to_be_made for change in left)
 
+    def lag(self, group: str, topics: Iterable[str]) -> dict[str, int]:
+        """How many records of these topics a group has not committed, by topic. Raises `Unavailable`."""
+        existing = self.existing()
+        counts = {self._prefix + name: existing[name] for name in topics if name in existing}
+        found = consumer_lag(self._admin, self._config, self._prefix + group, counts, REQUEST_SECONDS)
+        return {name.removeprefix(self._prefix): count for name, count in found.items()}
+
     def _waiting(self, tiers: Mapping[str, int]) -> dict[str, int]:
         """The count of records that wait in each of these tiers. `tiers` has their partition counts."""
         topics = {self._prefix + name: partitions for name, partitions in tiers.items()}

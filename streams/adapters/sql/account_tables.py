@@ -90,6 +90,7 @@ sessions = Table(
     Column("return_url", Text),
     Column("address", Text, nullable=False),
     Column("user_agent", Text, nullable=False),
+    Column("is_operator", Boolean, nullable=False),
     Index(None, "account_id", "created_at", "id"),
 )
 

@@ -32,12 +32,12 @@ class SqlAccounts:
     async def find(self, account_id: str) -> Account | None:
         async with self._database.reading() as connection:
             row = (await connection.execute(select(accounts).where(accounts.c.id == account_id))).one_or_none()
-            return _account(row) if row else None
+            return to_account(row) if row else None
 
     async def list(self) -> Sequence[Account]:
         async with self._database.reading() as connection:
             rows = await connection.execute(select(accounts).order_by(accounts.c.created_at, accounts.c.id))
-            return [_account(row) for row in rows]
+            return [to_account(row) for row in rows]
 
     async def change(
         self,
@@ -50,7 +50,7 @@ class SqlAccounts:
             row = (await connection.execute(select(accounts).where(this).with_for_update())).one_or_none()
             if row is None:
                 return None
-            before = _account(row)
+            before = to_account(row)
             after = change(before)
             if after != before:
                 await connection.execute(update(accounts).where(this).values(_account_row(after)))
@@ -151,7 +151,7 @@ def _account_row(account: Account) -> dict[str, Any]:
     return {**asdict(account), "emails": list(account.emails)}
 
 
-def _account(row: Any) -> Account:
+def to_account(row: Any) -> Account:
     return Account(row.id, row.name, tuple(row.emails), row.created_at, row.plan_limit, row.weekly_digest)
 
 

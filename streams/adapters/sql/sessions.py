@@ -115,6 +115,7 @@ def _session(row: Any) -> Session:
         return_url=row.return_url,
         address=row.address,
         user_agent=row.user_agent,
+        is_operator=row.is_operator,
     )
 
 

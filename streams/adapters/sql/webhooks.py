@@ -1,6 +1,6 @@
 """Store webhooks and their changes."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -22,7 +22,7 @@ from streams.core.audit import AuditEntry
 from streams.core.errors import Conflict
 from streams.core.held import HeldChoice
 from streams.core.page import Cursor, Page
-from streams.core.webhook import Registration, Webhook
+from streams.core.webhook import Registration, Status, Webhook
 from streams.ports import Clock
 
 
@@ -63,12 +63,21 @@ class SqlWebhooks:
         async with self._database.reading() as connection:
             return [to_registration(row) for row in await connection.execute(query)]
 
-    async def page(self, account_id: str, after: Cursor | None, limit: int) -> Page[Registration]:
+    async def page(
+        self, account_id: str, after: Cursor | None, limit: int, status: Status | None = None
+    ) -> Page[Registration]:
         query = select(webhooks).where(webhooks.c.deleted_at.is_(None), webhooks.c.account_id == account_id)
+        if status is not None:
+            query = query.where(webhooks.c.status == status)
         query = newest_first(query, webhooks.c.created_at, webhooks.c.id, after, limit)
         async with self._database.reading() as connection:
             found = [to_registration(row) for row in await connection.execute(query)]
         return page_of(found, limit, lambda one: Cursor(one.created_at, one.webhook.id))
+
+    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[Registration]:
+        query = select(webhooks).where(webhooks.c.account_id == account_id, webhooks.c.id.in_(webhook_ids))
+        async with self._database.reading() as connection:
+            return [to_registration(row) for row in await connection.execute(query)]
 
     async def find(self, webhook_id: str) -> Registration | None:
         this = (webhooks.c.id == webhook_id) & webhooks.c.deleted_at.is_(None)

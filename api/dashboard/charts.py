@@ -1,0 +1,127 @@
+"""The geometry of charts: bars of attempts by the hour, and lines of response times."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from streams.core.outcome import OutcomeKind
+from streams.core.webhook_stats import Hour, ResponseTimes, percentile_ms
+
+WIDTH, HEIGHT = 720, 124
+# Below the bars, for the hours.
+FOOT = 22
+GAP = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One hour: how many attempts succeeded and failed, and where its two rectangles are, in pixels."""
+
+    hour: datetime
+    delivered: int
+    failed: int
+    x: float
+    width: float
+    failed_y: float
+    failed_height: float
+    delivered_y: float
+    delivered_height: float
+
+    @property
+    def is_labelled(self) -> bool:
+        # The last bars have no room for one.
+        return self.hour.hour % 6 == 0 and self.x < WIDTH - 60
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptsChart:
+    """Attempts by the hour, the oldest at the left; `most` is the highest bar."""
+
+    bars: Sequence[Bar]
+    most: int
+    delivered: int
+    failed: int
+
+
+def attempts_chart(hours: Sequence[Hour], now: datetime, count: int = 24) -> AttemptsChart:
+    """The last `count` hours, the present one at the right."""
+    this_hour = now.replace(minute=0, second=0, microsecond=0)
+    starts = [this_hour - timedelta(hours=back) for back in reversed(range(count))]
+    counts: dict[datetime, list[int]] = {start: [0, 0] for start in starts}
+    for one in hours:
+        if one.hour in counts:
+            counts[one.hour][one.outcome != OutcomeKind.DELIVERED] += one.attempts
+    most = max((sum(pair) for pair in counts.values()), default=0)
+    step, room = WIDTH / count, HEIGHT - FOOT
+    bars = []
+    for number, start in enumerate(starts):
+        delivered, failed = counts[start]
+        low, high = (_height(value, most, room) for value in (delivered, failed))
+        bars.append(
+            Bar(
+                start,
+                delivered,
+                failed,
+                round(number * step + GAP / 2, 1),
+                round(step - GAP, 1),
+                round(room - low - high, 1),
+                high,
+                round(room - low, 1),
+                low,
+            )
+        )
+    return AttemptsChart(bars, most, sum(bar.delivered for bar in bars), sum(bar.failed for bar in bars))
+
+
+def _height(value: int, most: int, room: float) -> float:
+    """At least 2 pixels for what is there: one failure of thousands must be seen."""
+    return round(max(2.0, room * value / most), 1) if value else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TimesPoint:
+    """The percentiles of one hour in milliseconds, and where they are, in pixels."""
+
+    hour: datetime
+    p50: float
+    p95: float
+    x: float
+    p50_y: float
+    p95_y: float
+
+
+@dataclass(frozen=True, slots=True)
+class TimesChart:
+    """Response times by the hour; an hour without a response has no point. `most_ms` is the top of the chart."""
+
+    points: Sequence[TimesPoint]
+    most_ms: float
+
+    def line(self, name: str) -> str:
+        """The points of a polyline, for `p50_y` or `p95_y`."""
+        return " ".join(f"{point.x},{getattr(point, name)}" for point in self.points)
+
+
+def times_chart(times: Sequence[ResponseTimes], now: datetime, count: int = 24) -> TimesChart:
+    """p50 and p95 of the last `count` hours."""
+    this_hour = now.replace(minute=0, second=0, microsecond=0)
+    by_hour: dict[datetime, list[ResponseTimes]] = {}
+    for one in times:
+        by_hour.setdefault(one.hour, []).append(one)
+    found: Mapping[datetime, tuple[float, float]] = {
+        hour: (percentile_ms(of_hour, 0.5) or 0.0, percentile_ms(of_hour, 0.95) or 0.0)
+        for hour, of_hour in by_hour.items()
+    }
+    most = max((p95 for _, p95 in found.values()), default=0.0) or 1.0
+    step, room = WIDTH / count, HEIGHT - FOOT
+    points = []
+    for hour, (p50, p95) in sorted(found.items()):
+        back = (this_hour - hour) // timedelta(hours=1)
+        if 0 <= back < count:
+            x = round((count - back - 0.5) * step, 1)
+            points.append(TimesPoint(hour, p50, p95, x, _y(p50, most, room), _y(p95, most, room)))
+    return TimesChart(points, most)
+
+
+def _y(value: float, most: float, room: float) -> float:
+    return round(4 + (room - 4) * (1 - value / most), 1)

@@ -1,0 +1,55 @@
+"""What lists show of webhooks: their names, and their URLs as each role sees them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from api.dashboard.visits import Visit
+from streams.core.access import Scope
+from streams.core.delivery_state import DeliveryState
+
+
+async def names_of(visit: Visit, rows: Iterable[DeliveryState], *more: str) -> Mapping[str, str]:
+    """The name of each of these deliveries' webhooks, by its id."""
+    return await names_by_id(visit, {*(row.webhook_id for row in rows), *more})
+
+
+async def names_by_id(visit: Visit, webhook_ids: Iterable[str]) -> Mapping[str, str]:
+    """Descriptions; without one the URL."""
+    found = await visit.services.webhooks.with_ids(visit.account.id, set(webhook_ids))
+    return {key: known.description or url_for(visit, known.webhook.url) for key, known in found.items()}
+
+
+def url_for(visit: Visit, url: str) -> str:
+    """A URL. A viewer does not see its query, which may have a key of the customer."""
+    if visit.may(Scope.WEBHOOKS_WRITE):
+        return url
+    parts = urlsplit(url)
+    return parts._replace(query="…" if parts.query else "", fragment="").geturl()
+
+
+async def actor_name(visit: Visit, actor: str) -> str:
+    """Who an actor of the audit log is, as people call them: an e-mail address, or the name of a key."""
+    kind, _, name = actor.partition(":")
+    if kind == "user":
+        users = await visit.services.access.users(visit.account.id)
+        return next((user.email for user in users if user.id == name), "a former user")
+    if kind == "key":
+        keys = await visit.services.access.keys(visit.account.id)
+        return next((f"the API key “{key.name}”" for key in keys if key.id == name), "an API key")
+    if kind == "cli":
+        return f"{name}, by the command line"
+    return "the platform" if kind == "operator" else f"the platform ({actor})"
+
+
+def details_for(visit: Visit, details: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Details of an entry of the audit log, with the URLs that this person may see."""
+    if visit.may(Scope.WEBHOOKS_WRITE):
+        return details
+    return {name: _seen(visit, value) for name, value in details.items()}
+
+
+def _seen(visit: Visit, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _seen(visit, inner) for name, inner in value.items()}
+    return url_for(visit, value) if isinstance(value, str) and value.startswith(("http://", "https://")) else value
