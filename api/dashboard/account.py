@@ -149,4 +149,11 @@ async def notifications_page(request: Request, after: str | None = None) -> Resp
     """The mails to the account, newest first."""
     visit = await visit_of(request)
     page = await visit.services.webhook_stats.mails(visit.account.id, cursor_of(after), ROWS)
-    return render(request, "notifications.html", visit, rows=page.rows, next=text_of(page.next))
+    return render(
+        request,
+        "notifications.html",
+        visit,
+        rows=page.rows,
+        next=text_of(page.next),
+        sees_text=visit.may(Scope.WEBHOOKS_WRITE),
+    )

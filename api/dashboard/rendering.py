@@ -178,6 +178,7 @@ _TEMPLATES.filters.update(
     pause_words=PAUSE_WORDS.__getitem__,
     first_upper=lambda text: text[:1].upper() + text[1:],
     shown=shown,
+    escaped=lambda text: escape_controls(text, keep="\n\t"),
     url_seen=url_seen,
 )
 _TEMPLATES.globals.update(asset=asset_url)

@@ -1,0 +1,206 @@
+"""A person finds deliveries by what is known of them, and sees what happened to one."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from dashboard.pages import FakeBrowser, signed_in
+
+from builders import NOON, attempt, delivery
+from rest.api_fixture import ApiFixture
+from streams.core.attempt import NextStep
+from streams.core.delivery import Trigger
+from streams.core.outcome import OutcomeKind
+
+SECRET_URL = "https://crm.example.com/hooks?key=abc"
+
+
+async def webhook_of(api: ApiFixture, **webhook_input: Any) -> dict[str, str]:
+    """A webhook of acme, as fields of its deliveries and attempts."""
+    made = await api.acme.webhook(**webhook_input)
+    return {"account_id": api.acme.account_id, "webhook_id": made["id"]}
+
+
+def body(**data: str) -> bytes:
+    named = ", ".join(f'"{name}": "{value}"' for name, value in data.items())
+    return f'{{"data": {{{named}}}}}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("evt_1", "/deliveries?event=evt_1"),
+        ("sess_1", "/deliveries?session=sess_1"),
+        ("learner@1", "/deliveries?learner=learner%401"),
+        ("pkg_1", "/deliveries?package=pkg_1"),
+        (" dsp_1 ", "/deliveries?dispatch=dsp_1"),
+    ],
+)
+async def test_any_id_finds_its_deliveries(api: ApiFixture, browser: FakeBrowser, text: str, path: str) -> None:
+    mine = await webhook_of(api)
+    ids = {"sessionId": "sess_1", "learnerId": "learner@1", "packageId": "pkg_1", "dispatchId": "dsp_1"}
+    await api.record(delivery(**mine, event_id="evt_1", body=body(**ids)), delivery(**mine, event_id="evt_2"))
+    page = await browser.client.get("/deliveries", params={"q": text})
+    assert page.url.raw_path.decode() == path
+    assert "evt_1" in page.text
+    assert "evt_2" not in page.text
+    assert "1 delivery" in " ".join(page.text.split())
+
+
+async def test_the_id_of_a_delivery_leads_to_it(api: ApiFixture, browser: FakeBrowser) -> None:
+    known = delivery(**await webhook_of(api))
+    await api.record(known)
+    assert (await browser.open(f"/deliveries?q={known.id}")).path == f"/deliveries/{known.id}"
+    other = await signed_in(api, account="globex")
+    page = await other.open(f"/deliveries?q={known.id}")
+    assert "No event, session, learner, package or dispatch has this id" in page.text
+    await other.close()
+
+
+async def test_a_search_keeps_the_filter(api: ApiFixture, browser: FakeBrowser) -> None:
+    await api.record(delivery(**await webhook_of(api), event_id="evt_1"))
+    page = await browser.open("/deliveries?state=waiting&q=evt_1")
+    assert page.path == "/deliveries?state=waiting&event=evt_1"
+    assert "state: waiting × remove" in page.text
+
+
+async def test_times_of_the_form_become_absolute(browser: FakeBrowser) -> None:
+    await browser.send("/zone", zone="Asia/Tokyo")
+    page = await browser.open("/deliveries?state=&since=2026-04-10T12:00:00&until=")
+    assert page.path == "/deliveries?since=2026-04-10T03%3A00%3A00Z"
+    assert 'value="2026-04-10T12:00:00"' in page.html
+
+
+async def test_facets_count_what_a_link_would_show(api: ApiFixture, browser: FakeBrowser) -> None:
+    crm, dw = await webhook_of(api, description="CRM"), await webhook_of(api, description="Warehouse")
+    await api.record(
+        delivery(**crm, event_id="evt_1"),
+        attempt(**crm, event_id="evt_1"),
+        delivery(**crm, event_id="evt_2"),
+        delivery(**dw, event_id="evt_3", event_type="session.scored"),
+    )
+    page = await browser.open("/deliveries")
+    assert "waiting 2 delivered 1" in page.text
+    assert "CRM 2 Warehouse 1" in page.text
+    page = await browser.open("/deliveries?state=delivered")
+    assert "waiting 2 delivered × 1" in page.text
+    assert "CRM 1" in page.text
+    assert f"webhook={dw['webhook_id']}" not in page.html
+
+
+async def test_a_kind_of_failure_finds_its_deliveries(api: ApiFixture, browser: FakeBrowser) -> None:
+    mine = await webhook_of(api)
+    await api.record(
+        attempt(**mine, event_id="evt_timeout", outcome=OutcomeKind.TIMEOUT, status=None, message="too slow"),
+        attempt(**mine, event_id="evt_503", outcome=OutcomeKind.SERVER_ERROR, status=503, message="503"),
+    )
+    page = await browser.open("/deliveries?error=timeout")
+    assert "evt_timeout" in page.text
+    assert "evt_503" not in page.text
+    page = await browser.open("/deliveries?class=5")
+    assert "an attempt got 5xx × remove" in page.text
+    assert "evt_503" in page.text
+    assert "evt_timeout" not in page.text
+
+
+async def test_a_row_shows_the_last_attempt(api: ApiFixture, browser: FakeBrowser) -> None:
+    mine = await webhook_of(api)
+    await api.record(
+        attempt(
+            **mine,
+            outcome=OutcomeKind.SERVER_ERROR,
+            status=503,
+            ended_at=NOON + timedelta(milliseconds=212),
+            next_step=NextStep.TIER,
+            tier="30s",
+            message="The endpoint responded with 503: its server failed.",
+        )
+    )
+    assert "503 212 ms 1 in 30 s" in (await browser.open("/deliveries")).text
+
+
+async def test_the_timeline_has_each_attempt_with_its_wait(api: ApiFixture, browser: FakeBrowser) -> None:
+    mine = await webhook_of(api, url=SECRET_URL)
+    known = delivery(**mine)
+    later = NOON + timedelta(minutes=2)
+    await api.record(
+        known,
+        attempt(**mine, outcome=OutcomeKind.REFUSED, status=None, message="refused", url=SECRET_URL),
+        attempt(**mine, number=2, started_at=later, ended_at=later, url=SECRET_URL),
+        attempt(**mine, generation=2, number=1, trigger=Trigger.MANUAL, started_at=later, ended_at=later),
+    )
+    page = await browser.open(f"/deliveries/{known.id}")
+    assert "Attempt 1 : 0 ms · refused" in page.text or "Attempt 1: 0 ms · refused" in page.text
+    assert "2 min later" in page.text
+    assert "Sent again by a person, as generation 2" in page.text
+    assert "curl -i -X POST https://crm.example.com/hooks" in page.text
+    assert "key=abc" in page.text
+
+
+async def test_a_viewer_sees_no_headers_and_no_query(api: ApiFixture) -> None:
+    mine = await webhook_of(api, url=SECRET_URL)
+    known = delivery(**mine)
+    await api.record(known, attempt(**mine, url=SECRET_URL, request_headers={"x-key": "k-1"}))
+    await api.acme.post(f"/v1/webhooks/{mine['webhook_id']}/pause")
+    viewer = await signed_in(api, "viewer")
+    paths = ("/", "/webhooks", "/deliveries", "/audit", "/notifications", f"/deliveries/{known.id}")
+    for path in (*paths, f"/webhooks/{mine['webhook_id']}", f"/webhooks/{mine['webhook_id']}/code"):
+        page = await viewer.open(path)
+        assert page.status == 200, path
+        assert "key=abc" not in page.html, path
+        assert "k-1" not in page.html, path
+    await viewer.close()
+
+
+async def test_the_audit_log_is_filtered(api: ApiFixture, browser: FakeBrowser) -> None:
+    made = await api.acme.webhook(description="CRM")
+    await browser.send(f"/webhooks/{made['id']}/pause")
+    page = await browser.open(f"/audit?object={made['id']}")
+    assert "webhook.paused" in page.text
+    assert "session.begun" not in page.text
+    assert "webhook.created" not in (await browser.open("/audit?action=webhook.paused")).text
+    assert "Nothing matches" in (await browser.open("/audit?actor=nobody")).text
+    assert (await browser.open("/audit?actor=%00")).status == 422
+
+
+async def test_sign_in_mails_are_not_listed(api: ApiFixture, browser: FakeBrowser) -> None:
+    await api.operator.post(f"/v1/accounts/{api.acme.account_id}/users", {"email": "ada@acme.example"})
+    await browser.send("/sign-in", email="ada@acme.example")
+    assert "No mails yet" in (await browser.open("/notifications")).text
+    assert (await api.acme.get("/v1/notifications"))["data"] == []
+
+
+async def test_the_colours_are_chosen(browser: FakeBrowser) -> None:
+    assert "data-theme" not in (await browser.open("/")).html
+    page = await browser.send("/theme", theme="dark", next="/deliveries")
+    assert page.path == "/deliveries"
+    assert 'data-theme="dark"' in page.html
+    assert "data-theme" not in (await browser.send("/theme", theme="", next="/")).html
+    assert (await browser.send("/theme", theme="pink")).status == 422
+
+
+async def test_what_a_pause_holds_is_said_with_its_cause(api: ApiFixture, browser: FakeBrowser) -> None:
+    mine = await webhook_of(api, description="CRM")
+    failures = [
+        attempt(
+            **mine,
+            event_id=f"evt_{number}",
+            outcome=OutcomeKind.REFUSED,
+            status=None,
+            message=f"refused {number}",
+            started_at=NOON + timedelta(seconds=2 * number),
+            ended_at=NOON + timedelta(seconds=2 * number + 1),
+        )
+        for number in range(5)
+    ]
+    for number, failure in enumerate(failures):
+        await api.record(failure)
+        if number == 3:
+            page = await browser.open(f"/webhooks/{mine['webhook_id']}")
+            assert "4 of 5 failures in a row" in page.text
+    page = await browser.open(f"/webhooks/{mine['webhook_id']}")
+    assert "It was paused after 5 failures in a row" in page.text
+    for number in range(5):
+        assert f"refused {number}" in page.text
+    for path in ("/", "/deliveries", "/account", "/audit"):
+        assert "CRM is paused since" in (await browser.open(path)).text, path
