@@ -146,7 +146,7 @@ class Settings(BaseModel):
     trusted_proxies: Annotated[
         Networks,
         BeforeValidator(lambda v: _networks(v)),
-        Field(description="networks of the proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count"),
+        Field(description="networks of the proxies whose `X-Forwarded-For` counts for the limit of sign-ins"),
     ] = ()
     mail_from: Annotated[str, Field(pattern=_MAIL_FROM, description="sender of mails")] = "scorm-webhooks@localhost"
     retention_days: Annotated[

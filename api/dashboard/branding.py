@@ -1,7 +1,11 @@
 """What a platform changes of the dashboard: its name, its logo, its colour, and where it may be framed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from urllib.parse import urlsplit
+
+Networks = Sequence[IPv4Network | IPv6Network]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,7 @@ class Site:
     origin: str | None = None
     signature_header: str = "X-AllureConnect-Signature"
     retention_days: int = 30
+    trusted_proxies: Networks = ()
 
     @property
     def is_framed(self) -> bool:

@@ -1,5 +1,6 @@
 """Cookies, headers and origins: only our own pages act for a person who is signed in."""
 
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -69,6 +70,30 @@ def require_own_origin(request: Request, site: Site) -> None:
         allowed = request.headers.get("origin", "").lower() == own
     if not allowed:
         raise Forbidden("this request did not come from a page of the dashboard: open the page and try again")
+
+
+def client_address(request: Request, site: Site) -> str:
+    """The network address of the browser. Only what a trusted proxy adds to `X-Forwarded-For` counts."""
+    peer = request.client.host if request.client else ""
+    forwarded = [part.strip() for part in ",".join(request.headers.getlist("x-forwarded-for")).split(",")]
+    # From the right: a client may send anything on the left.
+    while forwarded and _is_trusted(peer, site):
+        if _address(forwarded[-1]) is None:
+            break
+        peer = forwarded.pop()
+    return peer
+
+
+def _is_trusted(text: str, site: Site) -> bool:
+    address = _address(text)
+    return address is not None and any(address in network for network in site.trusted_proxies)
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
 
 
 def secure_headers(response: Response, site: Site) -> None:

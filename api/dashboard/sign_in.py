@@ -11,7 +11,7 @@ from starlette.responses import Response
 from api.dashboard.forms import Form, form_of, with_query
 from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import redirect, render
-from api.dashboard.security import ASKED, cookie_name, delete_cookie, own_path, set_cookie
+from api.dashboard.security import ASKED, client_address, cookie_name, delete_cookie, own_path, set_cookie
 from api.dashboard.visits import THEME_COOKIE, THEMES, ZONE_COOKIE, SignInNeeded, session_of, site_of
 from api.services import services_of
 from streams.core.errors import FieldError, Invalid, Unauthorized
@@ -51,7 +51,7 @@ def network_of(address: str) -> str:
 
 def browser_of(request: Request) -> Browser:
     """The address and the name of a request's browser."""
-    return Browser(request.client.host if request.client else "", request.headers.get("user-agent", ""))
+    return Browser(client_address(request, site_of(request)), request.headers.get("user-agent", ""))
 
 
 def limit_attempts(request: Request) -> None:
@@ -117,7 +117,10 @@ async def redeem_link(token: str, request: Request) -> Response:
 
 
 def _signed_in(request: Request, opened: Opened, wanted: str) -> Response:
-    response = redirect(wanted if opened.session.caller else with_query("/choose-account", next=wanted))
+    if opened.session.is_operator:
+        response = redirect("/operator")
+    else:
+        response = redirect(wanted if opened.session.caller else with_query("/choose-account", next=wanted))
     # A new token for each sign-in: one that was there before is worth nothing.
     set_cookie(response, request, site_of(request), opened.token)
     delete_cookie(response, request, site_of(request), ASKED)

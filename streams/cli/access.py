@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 accounts = typer.Typer(no_args_is_help=True, help="Customers of the platform.")
 api_keys = typer.Typer(no_args_is_help=True, help="API keys of an account.")
 users = typer.Typer(no_args_is_help=True, help="Users, who may sign in to an account's dashboard.")
+operators = typer.Typer(no_args_is_help=True, help="Operators of the platform, who see every account.")
 audit = typer.Typer(no_args_is_help=True, help="Who did what.")
 
 AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id.")]
@@ -152,6 +153,18 @@ def users_sign_in(account: AccountId, user: UserId, as_json: JsonOption = False)
     from api.models.accounts import SignInLink
 
     link = in_deployment(lambda deployment: deployment.sign_in().link_for(account, user, by=me()))
+    if as_json:
+        show(SignInLink(url=link.url, expires_at=link.expires_at), as_json)
+    else:
+        say(link.url)
+
+
+@operators.command("sign-in")
+def operators_sign_in(as_json: JsonOption = False) -> None:
+    """Print a link by which an operator signs in to the dashboard, once, within 15 minutes."""
+    from api.models.accounts import SignInLink
+
+    link = in_deployment(lambda deployment: deployment.sign_in().operator_link(by=me()))
     if as_json:
         show(SignInLink(url=link.url, expires_at=link.expires_at), as_json)
     else:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.access import accounts, api_keys, audit, users
+from streams.cli.access import accounts, api_keys, audit, operators, users
 from streams.cli.deliveries import dead_letters, deliveries
 from streams.cli.events import events
 from streams.cli.invalid import invalid
@@ -36,6 +36,7 @@ for name, group in (
     ("accounts", accounts),
     ("api-keys", api_keys),
     ("users", users),
+    ("operators", operators),
     ("webhooks", webhooks),
     ("events", events),
     ("deliveries", deliveries),

@@ -25,7 +25,7 @@ USE_NOTED_EVERY = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """A way to sign in once: as a user, as every user with an e-mail address, or by a portal link with a role.
+    """A way to sign in once: as a user, as every user with an e-mail address, with a role, or as an operator.
 
     `sha256` is the hash of the link's token. The browser that asked for a mail may send the code instead: it has the
     token of which `browser_sha256` is the hash. `actor` is who made the link.
@@ -43,6 +43,7 @@ class SignIn:
     browser_sha256: str | None = None
     code_sha256: str | None = None
     guesses_left: int = 0
+    is_operator: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
+from streams.core.access import Role
 from streams.core.delivery import State
 from streams.core.errors import Misconfigured, ScormWebhooksError
+from streams.core.session import LONGEST_LINK
 from streams.demo.course import Course
 from streams.demo.customers import Customer, make_customers, open_for_business
 from streams.demo.screen import CustomerRow, Snapshot, draw, percentile
@@ -51,6 +53,7 @@ class Demo:
     webhook_ids: dict[str, str]
     course: Course
     api_key: str = field(repr=False)
+    sign_in_link: str = field(repr=False)
 
     async def scene(self) -> Snapshot:
         state_counts = await self.deployment.deliveries().count_states()
@@ -77,8 +80,9 @@ class Demo:
             "  scorm-webhooks webhooks list\n"
             "  scorm-webhooks webhooks test <id>\n"
             "  scorm-webhooks webhooks enable <id>   (releases its held deliveries)\n"
-            f"Or in a browser: {self.deployment.settings.url}/docs\n"
-            f"  key: {self.api_key}"
+            "Or in a browser, the dashboard (this link signs in once):\n"
+            f"  {self.sign_in_link}\n"
+            f"  the API: {self.deployment.settings.url}/docs, key: {self.api_key}"
         )
 
 
@@ -129,9 +133,10 @@ async def _running(folder: Path, seed: int) -> AsyncIterator[Demo]:
             registered = await deployment.webhooks().register(webhook_input, by="demo")
             customer.secret = registered.secret
             webhook_ids[customer.name] = registered.changed.registration.webhook.id
+        link = await deployment.sign_in().portal_link(opened.account.id, Role.OWNER, LONGEST_LINK, by="demo")
         course = Course(deployment.kafka["bootstrap.servers"], opened.account.id, seed)
         try:
-            yield Demo(deployment, customers, webhook_ids, course, opened.api_key)
+            yield Demo(deployment, customers, webhook_ids, course, opened.api_key, link.url)
         finally:
             await course.close()
             await deployment.database.close()

@@ -106,7 +106,7 @@ def site_of(settings: Settings) -> Site:
         frame_ancestors=settings.frame_ancestors,
     )
     origin = origin_of(settings.public_url) if settings.public_url else None
-    return Site(branding, origin, settings.signature_header, settings.retention_days)
+    return Site(branding, origin, settings.signature_header, settings.retention_days, settings.trusted_proxies)
 
 
 def _data_url(logo: Path) -> str:

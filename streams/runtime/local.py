@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -122,10 +123,27 @@ async def _serve(deployment: SqlDeployment, telemetry: PrometheusTelemetry, stop
             telemetry.info(
                 "started", health=f"http://{settings.health_host}:{port}/readyz", data_dir=str(settings.data_dir)
             )
+            await _print_dashboard(deployment, supervisor, stopping)
             await _until(stopping, supervisor)
             telemetry.info("stopping")
     finally:
         await deployment.database.close()
+
+
+async def _print_dashboard(deployment: SqlDeployment, supervisor: Supervisor, stopping: asyncio.Event) -> None:
+    """Print the dashboard's address when the stages are ready; on a terminal with a link that signs in once.
+
+    A log file must not have such a link.
+    """
+    while not stopping.is_set() and supervisor.is_running and await supervisor.readiness_problems():
+        await asyncio.sleep(0.2)
+    if stopping.is_set() or not supervisor.is_running:
+        return
+    url = deployment.settings.url
+    print(f"Dashboard: {url}/  (to sign in: scorm-webhooks operators sign-in)", flush=True)
+    if sys.stdout.isatty():
+        link = await deployment.sign_in().operator_link(by="up")
+        print(f"Sign in once, within 15 minutes: {link.url}", flush=True)
 
 
 async def _until(stopping: asyncio.Event, supervisor: Supervisor) -> None:

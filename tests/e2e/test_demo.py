@@ -17,8 +17,9 @@ def test_a_bounded_demo_accounts_for_every_event() -> None:
     assert "40 events × 4 webhooks" in done.stdout
     assert "every one accounted for" in done.stdout
     assert "deliveries list" in done.stdout
-    assert re.search(r"in a browser: http://127\.0\.0\.1:\d+/docs", done.stdout)
-    assert re.search(r"key: sk_[\w-]{43} ", done.stdout)
+    assert re.search(r"http://127\.0\.0\.1:\d+/sign-in/[\w-]{43} ", done.stdout)
+    assert re.search(r"the API: http://127\.0\.0\.1:\d+/docs, key:", done.stdout)
+    assert re.search(r"sk_[\w-]{43} ", done.stdout)
 
 
 def test_the_demo_ends_cleanly_on_ctrl_c() -> None:

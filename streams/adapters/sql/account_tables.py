@@ -70,6 +70,7 @@ sign_ins = Table(
     Column("browser_sha256", Text, unique=True),
     Column("code_sha256", Text),
     Column("guesses_left", Integer, nullable=False),
+    Column("is_operator", Boolean, nullable=False),
     Column("used_at", Moment),
     Index(None, "email", "created_at"),
 )

@@ -133,4 +133,5 @@ def _sign_in(row: Any) -> SignIn:
         browser_sha256=row.browser_sha256,
         code_sha256=row.code_sha256,
         guesses_left=row.guesses_left,
+        is_operator=row.is_operator,
     )

@@ -380,6 +380,7 @@ def upgrade() -> None:
         sa.Column("browser_sha256", sa.Text(), nullable=True),
         sa.Column("code_sha256", sa.Text(), nullable=True),
         sa.Column("guesses_left", sa.Integer(), nullable=False),
+        sa.Column("is_operator", sa.Boolean(), nullable=False),
         sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_sign_ins_account_id")),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_sign_ins_user_id"), ondelete="CASCADE"),
