@@ -13,6 +13,7 @@ from bench.day import day
 from bench.http_sender import http_sender
 from bench.kills import kills
 from bench.memory import memory
+from bench.pages import pages
 from bench.producer import producer
 from bench.results import RESULTS, Experiment, read_runs, run_experiment
 from bench.table import tables
@@ -29,6 +30,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     held,
     memory,
     listing,
+    pages,
     first_delivery,
     replay,
     kills,
@@ -48,6 +50,7 @@ SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (held, {}),
     (memory, {}),
     (listing, {}),
+    (pages, {}),
     (first_delivery, {}),
     (replay, {}),
     (kills, {}),

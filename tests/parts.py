@@ -67,8 +67,24 @@ def postgres() -> Path | None:
 
 
 def node() -> Path | None:
-    found = shutil.which("node")
+    return _on_path("node")
+
+
+def _on_path(program: str) -> Path | None:
+    found = shutil.which(program)
     return Path(found) if found else None
+
+
+# The languages of the dashboard's code samples.
+php = partial(_on_path, "php")
+ruby = partial(_on_path, "ruby")
+go = partial(_on_path, "go")
+java_compiler = partial(_on_path, "javac")
+
+
+def csharp() -> Path | None:
+    """The compiler, if its runtime is there too."""
+    return _on_path("mcs") if _on_path("mono") else None
 
 
 def verifiers() -> Path | None:
@@ -183,6 +199,11 @@ ALL: list[Part] = [
     ("PostgreSQL", postgres, bring_postgres, "apt-get install postgresql"),
     ("Node", node, bring_node, "apt-get install nodejs"),
     ("verifiers for Node", verifiers, partial(bring_packages, VERIFIERS), "npm: apt-get install npm"),
+    ("PHP", php, partial(apt, "php-cli"), "apt-get install php-cli"),
+    ("Ruby", ruby, partial(apt, "ruby"), "apt-get install ruby"),
+    ("Go", go, partial(apt, "golang-go"), "apt-get install golang-go"),
+    ("Java's compiler", java_compiler, partial(apt, "default-jdk-headless"), "apt-get install default-jdk-headless"),
+    ("C#", csharp, partial(apt, "mono-mcs", "mono-runtime"), "apt-get install mono-mcs mono-runtime"),
     ("TypeScript client generator", clients, partial(bring_packages, CLIENTS), "npm: apt-get install npm"),
 ]
 
