@@ -10,6 +10,7 @@ from streams.services.access import AccessService
 from streams.services.accounts import AccountService
 from streams.services.deliveries import DeliveryService
 from streams.services.ingest import IngestService
+from streams.services.replays import ReplayService
 from streams.services.secrets import SecretService
 from streams.services.sign_in import SignInService
 from streams.services.synthetic_events import SyntheticEventService
@@ -27,6 +28,7 @@ class Services:
     webhooks: WebhookService
     secrets: SecretService
     deliveries: DeliveryService
+    replays: ReplayService
     webhook_stats: WebhookStatsService
     synthetic_events: SyntheticEventService
     ingest: IngestService

@@ -85,7 +85,7 @@ class DeliveryFilter:
     """A filter of deliveries; None means any. `reason` is why a delivery is held or dead.
 
     `since` and `until` limit `first_seen_at`, `changed_until` limits `changed_at`. A page of the list, newest first,
-    begins behind the row `after`.
+    begins behind the row `after`. `without_tests` leaves test events out.
     """
 
     account_id: str | None = None
@@ -101,3 +101,16 @@ class DeliveryFilter:
     changed_until: datetime | None = None
     in_tier: bool = False
     after: Cursor | None = None
+    states: Sequence[State] | None = None
+    event_types: Sequence[str] | None = None
+    without_tests: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySummary:
+    """How many deliveries match a filter, of how many webhooks, and when the oldest and the newest were first seen."""
+
+    count: int = 0
+    webhooks: int = 0
+    oldest_at: datetime | None = None
+    newest_at: datetime | None = None
