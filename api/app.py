@@ -7,8 +7,9 @@ from fastapi.staticfiles import StaticFiles
 
 from api.auth import RateLimits
 from api.dashboard import account as account_pages
-from api.dashboard import assets, overview, sign_in
+from api.dashboard import assets, dead_letters, jobs, overview, sign_in
 from api.dashboard import deliveries as delivery_pages
+from api.dashboard import replays as replay_pages
 from api.dashboard import webhooks as webhook_pages
 from api.dashboard.branding import Site
 from api.middleware import RequestMiddleware
@@ -17,7 +18,17 @@ from api.problems import add_handlers
 from api.routes import accounts, deliveries, events, help_page, probes, replays, webhooks
 from api.services import Services
 
-PAGES = (assets, sign_in, overview, webhook_pages, delivery_pages, account_pages)
+PAGES = (
+    assets,
+    sign_in,
+    overview,
+    webhook_pages,
+    delivery_pages,
+    dead_letters,
+    replay_pages,
+    jobs,
+    account_pages,
+)
 
 
 def create_app(services: Services, version: str, requests_a_minute: int, site: Site | None = None) -> FastAPI:

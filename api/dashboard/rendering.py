@@ -107,6 +107,11 @@ def duration(length: timedelta) -> str:
     return f"{int(length.total_seconds())} s"
 
 
+def seconds(value: float) -> str:
+    """The largest unit of a number of seconds: `40 s`, and at least `1 s`."""
+    return duration(timedelta(seconds=max(1.0, value)))
+
+
 def count(number: int) -> str:
     """With thin spaces: `1 204`."""
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
@@ -136,5 +141,6 @@ _TEMPLATES.filters.update(
     ms=milliseconds,
     plain=plain,
     duration=duration,
+    seconds=seconds,
 )
 _TEMPLATES.globals.update(asset=asset_url)

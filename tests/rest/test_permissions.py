@@ -10,7 +10,7 @@ from builders import attempt, delivery
 from rest.api_fixture import ApiClient, ApiFixture
 from streams.core.access import OPERATOR, Scope
 
-OPEN = {"/healthz", "/readyz", "/metrics", "/docs", "/docs/start.js", "/webhooks/{webhook_id}"}
+OPEN = {"/healthz", "/readyz", "/metrics", "/docs", "/docs/start.js", "/help/webhooks/{webhook_id}"}
 # The scope of each route, repeated here so that a mistake in one of them fails a test.
 NEEDS = {
     "POST /v1/webhooks": "webhooks:write",

@@ -65,27 +65,29 @@ class KafkaEventHistory:
             if not bounds:
                 return Period((), None)
             starts, ends = self._first_at(consumer, since, bounds), self._first_at(consumer, until, bounds)
-            ranges = (
+            ranges = tuple(
                 # The embedded broker knows no times: the period is all that it has.
-                OffsetRange(number, low if starts[number] is None else starts[number] or 0, ends[number] or high)
+                OffsetRange(number, starts.get(number, low), ends.get(number, high))
                 for number, (low, high) in bounds.items()
             )
-            return Period(tuple(ranges), self._oldest(consumer, bounds))
+            return Period(ranges, self._oldest(consumer, bounds))
 
     def _bounds(self, consumer: Consumer) -> Bounds:
         return partition_bounds(consumer, self._topic)
 
-    def _first_at(self, consumer: Consumer, at: datetime, bounds: Bounds) -> dict[int, int | None]:
+    def _first_at(self, consumer: Consumer, at: datetime, bounds: Bounds) -> dict[int, int]:
         """The first offset of each partition that was appended then or later; its end when there is none.
 
-        None for a broker that knows no times.
+        Without the partitions of a broker that knows no times.
         """
-        found: dict[int, int | None] = {}
-        found.update(self._ask(consumer, ceil(at.timestamp() * 1000), bounds))
-        if later := [number for number, offset in found.items() if offset == OFFSET_END]:
-            # There is a record since 1970, unless the broker says "none" to every question.
-            knows = self._ask(consumer, 0, later)
-            found.update({number: bounds[number][1] if knows[number] >= 0 else None for number in later})
+        found = self._ask(consumer, ceil(at.timestamp() * 1000), bounds)
+        later = [number for number, offset in found.items() if offset == OFFSET_END]
+        # Each partition has a record since 1970, unless the broker says "none" to every question.
+        knows = self._ask(consumer, 0, later) if later else {}
+        for number in later:
+            found.pop(number)
+            if knows[number] != OFFSET_END:
+                found[number] = bounds[number][1]
         return found
 
     def _ask(self, consumer: Consumer, milliseconds: int, numbers: Sequence[int] | Bounds) -> dict[int, int]:
