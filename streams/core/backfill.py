@@ -51,8 +51,8 @@ class Backfill:
 
     def begun(self, period: Period) -> "Backfill":
         """The progress once the period's offsets are known."""
-        oldest, records = period.oldest_available, _size(period.ranges)
-        return replace(self, ranges=not_empty(period.ranges), records=records, oldest_available=oldest)
+        ranges = not_empty(period.ranges)
+        return replace(self, ranges=ranges, records=_size(ranges), oldest_available=period.oldest_available)
 
     def moved(self, positions: Mapping[int, int]) -> "Backfill":
         """The progress after reading up to these offsets, by partition."""

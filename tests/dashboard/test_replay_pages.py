@@ -155,12 +155,12 @@ async def test_a_viewer_sends_nothing_again(api: ApiFixture) -> None:
 async def test_another_account_sees_no_replay(api: ApiFixture) -> None:
     made = await api.acme.webhook()
     job = await api.acme.post(f"/v1/webhooks/{made['id']}/replays", {"since": "2026-04-10T11:00:00Z"})
-    stranger = await signed_in(api, account="globex")
+    globex = await signed_in(api, account="globex")
     for path in (f"/webhooks/{made['id']}/replay", f"/jobs/{job['id']}"):
-        assert (await stranger.open(path)).status == 404, path
+        assert (await globex.open(path)).status == 404, path
     for path in (f"/webhooks/{made['id']}/replay", f"/jobs/{job['id']}/cancel"):
-        assert (await stranger.send(path, since="2026-04-10T11:00", state="dead")).status == 404, path
-    await stranger.close()
+        assert (await globex.send(path, since="2026-04-10T11:00", state="dead")).status == 404, path
+    await globex.close()
 
 
 @pytest.mark.parametrize(("act", "heading"), [("retry", "Retry"), ("discard", "Discard")])
