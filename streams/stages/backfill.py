@@ -18,7 +18,7 @@ from streams.stages.invalid_records import run_pure
 
 RECORDS_AT_ONCE = 2000
 # Other work of the process gets its turn between so many records.
-RECORDS_IN_A_ROW = 250
+RECORDS_IN_A_ROW = 50
 # A younger event may have a delivery that `record` has not stored yet.
 SETTLED_AFTER = timedelta(seconds=15)
 REST_SECONDS = 1.0

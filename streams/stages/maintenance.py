@@ -31,7 +31,8 @@ async def run_jobs(jobs: Jobs, backfill: HistoryBackfill, telemetry: Telemetry) 
 
 
 def _log_end(job: Job, telemetry: Telemetry) -> None:
-    ended = {"job_id": job.id, "kind": str(job.kind), "done": job.done, "failed": job.failed}
+    kind, status = str(job.kind), str(job.status)
+    ended = {"job_id": job.id, "kind": kind, "status": status, "done": job.done, "failed": job.failed}
     if job.backfill is not None:
         ended |= {"added": job.backfill.added, "skipped": job.backfill.skipped}
     telemetry.info("job_finished", **ended)

@@ -137,6 +137,8 @@ def test_ctrl_c_leaves_a_replay_running(system: System) -> None:
     job_id = line.split("`jobs show ")[1].split("`")[0]
     assert line.startswith("the job goes on: ")
     assert system.run("jobs", "show", job_id, "--json")["status"] == "running"
+    second = system.attempt("deliveries", "replay", made["id"], "--since", "2026-04-10T10:00:00Z", "--yes")
+    assert f"{job_id}: wait for its end, or cancel it" in one_line(second, 1)
 
 
 def running(system: System, command: str, **streams: Any) -> "subprocess.Popen[bytes]":

@@ -11,6 +11,7 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.core.delivery import Delivery, HoldReason, State
 from streams.core.delivery_state import DeliveryState
 from streams.ports import Outgoing
+from streams.services import missing_events
 from streams.topics import SESSION_EVENTS
 
 SINCE = "2026-04-10T10:00:00Z"
@@ -169,3 +170,15 @@ async def test_a_count_without_kafka_says_so(api: ApiFixture) -> None:
     assert (await api.acme.request("POST", path, {"since": SINCE, "countOnly": True})).status_code == 200
     response = await api.acme.request("POST", path, {"since": SINCE, "countOnly": True, "backfill": True})
     assert response.status_code == 503
+
+
+async def test_a_count_that_takes_too_long_says_at_least(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(missing_events, "COUNTED_RECORDS", 2)
+    monkeypatch.setattr(missing_events, "RECORDS_AT_ONCE", 2)
+    made = await api.acme.webhook()
+    for number in range(5):
+        published(api, number)
+    api.clock.advance(60)
+    path = f"/v1/webhooks/{made['id']}/replays"
+    counted = await api.acme.post(path, {"since": SINCE, "countOnly": True, "backfill": True})
+    assert (counted["missing"]["count"], counted["missing"]["atLeast"]) == (2, True)
