@@ -12,6 +12,7 @@ from streams.services.deliveries import DeliveryService
 from streams.services.delivery_search import DeliverySearchService
 from streams.services.ingest import IngestService
 from streams.services.platform import PlatformService
+from streams.services.replays import ReplayService
 from streams.services.secrets import SecretService
 from streams.services.sign_in import SignInService
 from streams.services.synthetic_events import SyntheticEventService
@@ -30,6 +31,7 @@ class Services:
     secrets: SecretService
     deliveries: DeliveryService
     search: DeliverySearchService
+    replays: ReplayService
     webhook_stats: WebhookStatsService
     synthetic_events: SyntheticEventService
     ingest: IngestService

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import NoReturn
 
-from streams.core.errors import Invalid, Misconfigured, NotFound, ScormWebhooksError, Unavailable
+from streams.core.errors import Conflict, Invalid, Misconfigured, NotFound, ScormWebhooksError, Unavailable
 from streams.core.text import escape_controls
 
 NOT_DONE = 1
@@ -30,7 +30,7 @@ def main() -> None:
         _end(INTERRUPTED)
     except Invalid as wrong:
         _end(NOT_DONE, *map(str, wrong.errors))
-    except (NotFound, Unavailable) as failed:
+    except (NotFound, Conflict, Unavailable) as failed:
         _end(NOT_DONE, str(failed))
     except Misconfigured as wrong:
         _end(MISCONFIGURED, str(wrong))

@@ -27,6 +27,8 @@ BROKER = OutageKind("broker_unreachable", "broker_reachable")
 DATABASE = OutageKind("database_unreachable", "database_reachable")
 MAIL_SERVER = OutageKind("mail_server_unreachable", "mail_server_reachable")
 SCHEMA_REGISTRY = OutageKind("schema_registry_unreachable", "schema_registry_reachable")
+# The past of `session-events` cannot be read for a backfill.
+EVENT_HISTORY = OutageKind("event_history_unavailable", "event_history_available")
 # Kafka answers, but this topic takes no records: a permission or the topic itself is missing.
 TOPIC = OutageKind("topic_unwritable", "topic_writable")
 # The broker refuses offset commits, for example while the group rebalances.

@@ -1,26 +1,22 @@
-"""Pages of deliveries: the list with filters, one delivery with every attempt, dead letters and jobs on them."""
+"""Pages of deliveries: the list with filters, one delivery with every attempt."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.dashboard.code_samples import curl
 from api.dashboard.filters import Links, facets_of, filter_of, links_of
-from api.dashboard.forms import form_of, with_query
 from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import duration, redirect, render
 from api.dashboard.rows import names_of, url_for
 from api.dashboard.visits import Visit, site_of, visit_of
-from api.models.common import cursor_of, text_of
+from api.models.common import text_of
 from streams.core.access import Scope
 from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
-from streams.core.delivery import DeathReason, State
 from streams.core.delivery_search import MOST_COUNTED, IdKind
-from streams.core.errors import FieldError, Invalid
-from streams.core.job import JobKind
 from streams.core.text import escape_controls
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -82,13 +78,6 @@ def _window(wanted: DeliveryFilter) -> str:
     if wanted.since is None and wanted.until is None:
         return "All that is kept"
     return "In the chosen time"
-
-
-def _next(request: Request, cursor: str | None) -> str | None:
-    """The URL of the next page."""
-    if cursor is None:
-        return None
-    return with_query(request.url.path, **{**dict(request.query_params), "after": cursor})
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,58 +153,3 @@ async def retry(delivery_id: str, request: Request) -> Response:
     visit.require(Scope.DELIVERIES_WRITE)
     await visit.services.deliveries.retry(delivery_id, by=visit.member.actor, account_id=visit.account.id)
     return redirect(f"/deliveries/{delivery_id}?queued=1")
-
-
-# -- dead letters ----------------------------------------------------------------------------------------------------
-
-
-def _dead(visit: Visit, webhook: str, reason: str) -> DeliveryFilter:
-    if reason and reason not in list(DeathReason):
-        raise Invalid(FieldError("reason", f"is one of {', '.join(DeathReason)}"))
-    return DeliveryFilter(visit.account.id, webhook or None, state=State.DEAD, limit=ROWS, reason=reason or None)
-
-
-@router.get("/dead-letters")
-async def dead_letters_page(request: Request) -> Response:
-    """With their reasons, newest first."""
-    visit = await visit_of(request)
-    query = request.query_params
-    wanted = _dead(visit, query.get("webhook", ""), query.get("reason", ""))
-    page = await visit.services.deliveries.list(replace(wanted, after=cursor_of(query.get("after"))))
-    webhooks = await visit.services.webhooks.page(visit.account.id, None, ROWS)
-    return render(
-        request,
-        "dead_letters.html",
-        visit,
-        rows=page.rows,
-        next=_next(request, text_of(page.next)),
-        wanted=wanted,
-        webhooks=webhooks.rows,
-        reasons=list(DeathReason),
-        query=query,
-    )
-
-
-@router.post("/dead-letters")
-async def act_on_dead_letters(request: Request) -> Response:
-    """Retry or discard what is checked, or all that match the filter."""
-    visit = await visit_of(request)
-    visit.require(Scope.DELIVERIES_WRITE)
-    form = await form_of(request)
-    if form["act"] not in list(JobKind):
-        raise Invalid(FieldError("act", "choose retry or discard"))
-    kind, wanted = JobKind(form["act"]), _dead(visit, form["webhook"], form["reason"])
-    if not form["every"]:
-        if not (ids := form.all("id")):
-            raise Invalid(FieldError("id", "check the dead letters first, or choose all that match"))
-        wanted = replace(wanted, ids=ids)
-    job = await visit.services.deliveries.start(kind, wanted, visit.account.id, by=visit.member.actor)
-    return redirect(f"/jobs/{job.id}")
-
-
-@router.get("/jobs/{job_id}")
-async def job_page(job_id: str, request: Request) -> Response:
-    """The progress of a job."""
-    visit = await visit_of(request)
-    job = await visit.services.deliveries.job(job_id, visit.account.id)
-    return render(request, "job.html", visit, job=job)

@@ -46,6 +46,11 @@ async def form_of(request: Request) -> Form:
         raise Invalid(FieldError("form", "cannot be read: reload the page and try again")) from None
 
 
+def next_page(request: Request, cursor: str | None) -> str | None:
+    """The URL of a list's next page."""
+    return None if cursor is None else with_query(request.url.path, **{**request.query_params, "after": cursor})
+
+
 def with_query(path: str, **parameters: object) -> str:
     """A path with those parameters that have a value."""
     given = {name: str(value) for name, value in parameters.items() if value not in (None, "", "/")}

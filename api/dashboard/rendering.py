@@ -126,6 +126,11 @@ def duration(length: timedelta) -> str:
     return f"{int(length.total_seconds())} s"
 
 
+def seconds(value: float) -> str:
+    """The largest unit of a number of seconds: `40 s`, and at least `1 s`."""
+    return duration(timedelta(seconds=max(1.0, value)))
+
+
 def count(number: int) -> str:
     """With thin spaces: `1 204`."""
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
@@ -180,5 +185,6 @@ _TEMPLATES.filters.update(
     shown=shown,
     escaped=lambda text: escape_controls(text, keep="\n\t"),
     url_seen=url_seen,
+    seconds=seconds,
 )
 _TEMPLATES.globals.update(asset=asset_url)

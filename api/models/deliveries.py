@@ -8,7 +8,7 @@ from api.models.common import Id, Input, Model, Moment, Time, at_most
 from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
 from streams.core.delivery import DeathReason, State, Target, Trigger
 from streams.core.delivery_state import DeliveryState
-from streams.core.job import Job, JobKind
+from streams.core.job import Job, JobKind, JobStatus
 from streams.core.page import MOST_ROWS
 from streams.services.deliveries import Affected
 
@@ -93,16 +93,34 @@ class AffectedDeliveries(Model):
     unknown: Annotated[list[str], Field(description="Ids in the request that the account does not have.")]
 
 
+class BackfillDetails(Model):
+    """The part of a replay that adds deliveries from the topic; it begins after the stored ones."""
+
+    records: Annotated[int, Field(description="Records of the topic in this period, of every account.")]
+    read: Annotated[int, Field(description="How many of them are read.")]
+    added: Annotated[int, Field(description="Deliveries that it made.")]
+    skipped: Annotated[int, Field(description="Events that had a delivery.")]
+    oldest_available: Annotated[
+        Time | None, Field(description="Events before this time may be gone from the topic.")
+    ] = None
+
+
 class JobDetails(Model):
-    """An action on many deliveries; `finishedAt` is absent while it runs."""
+    """An action on many deliveries; `finishedAt` is absent while it runs.
+
+    `done` deliveries are on their way: each is sent as soon as its endpoint can take it.
+    """
 
     id: str
     kind: JobKind
+    status: JobStatus
+    webhook_id: str | None = None
     total: int
     done: int
     failed: Annotated[int, Field(description="Deliveries whose webhook or payload no longer exists.")]
     created_at: Time
     finished_at: Time | None = None
+    backfill: Annotated[BackfillDetails | None, Field(description="Of a replay with `backfill`.")] = None
 
 
 def delivery_of(delivery_state: DeliveryState) -> Delivery:
@@ -124,14 +142,26 @@ def affected_of(affected: Affected) -> AffectedDeliveries:
 
 def job_of(job: Job) -> JobDetails:
     """A job."""
+    backfill = job.backfill
     return JobDetails(
         id=job.id,
         kind=job.kind,
+        status=job.status,
+        webhook_id=job.filter.webhook_id,
         total=job.total,
         done=job.done,
         failed=job.failed,
         created_at=job.created_at,
         finished_at=job.finished_at,
+        backfill=BackfillDetails(
+            records=backfill.records,
+            read=backfill.read,
+            added=backfill.added,
+            skipped=backfill.skipped,
+            oldest_available=backfill.oldest_available,
+        )
+        if backfill
+        else None,
     )
 
 

@@ -158,12 +158,6 @@ async def discard_dead(
     return affected_of(await services_of(request).deliveries.discard_dead(wanted, by=caller.actor))
 
 
-@router.get("/v1/jobs/{job_id}", tags=["Dead letters"], summary="Show a job", response_model_exclude_none=True)
-async def show_job(job_id: Id, caller: MayReadDeliveries, request: Request) -> JobDetails:
-    """The progress of a job."""
-    return job_of(await services_of(request).deliveries.job(job_id, caller.account_id))
-
-
 async def _start(
     kind: JobKind, body: DeadLetterChoice, caller: Member, request: Request, response: Response
 ) -> JobDetails | None:

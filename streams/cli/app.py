@@ -12,6 +12,7 @@ from streams.cli.deliveries import dead_letters, deliveries
 from streams.cli.events import events
 from streams.cli.invalid import invalid
 from streams.cli.output import JsonOption, say, show
+from streams.cli.replays import jobs
 from streams.cli.webhooks import webhooks
 from streams.core.text import escape_controls
 
@@ -41,6 +42,7 @@ for name, group in (
     ("events", events),
     ("deliveries", deliveries),
     ("dead-letters", dead_letters),
+    ("jobs", jobs),
     ("invalid", invalid),
     ("audit", audit),
     ("topics", topics),

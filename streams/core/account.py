@@ -86,7 +86,8 @@ class DeliveryFilter:
     """A filter of deliveries; None means any. `reason` is why a delivery is held or dead.
 
     `since` and `until` limit `first_seen_at`, `changed_until` limits `changed_at`. `outcome` and `status_class` (4 for
-    4xx) ask for an attempt that failed in this way. A page of the list, newest first, begins behind the row `after`.
+    4xx) ask for an attempt that failed in this way. `without_tests` leaves test events out. A page of the list, newest
+    first, begins behind the row `after`.
     """
 
     account_id: str | None = None
@@ -108,7 +109,20 @@ class DeliveryFilter:
     dispatch_id: str | None = None
     outcome: str | None = None
     status_class: int | None = None
+    states: Sequence[State] | None = None
+    event_types: Sequence[str] | None = None
+    without_tests: bool = False
 
     @property
     def subjects(self) -> EventSubjects:
         return EventSubjects(self.session_id, self.learner_id, self.package_id, self.dispatch_id)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySummary:
+    """How many deliveries match a filter, of how many webhooks, and when the oldest and the newest were first seen."""
+
+    count: int = 0
+    webhooks: int = 0
+    oldest_at: datetime | None = None
+    newest_at: datetime | None = None

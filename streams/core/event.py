@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from streams.core.errors import FieldError, Invalid
+from streams.core.errors import FieldError, Invalid, InvalidRecord
 from streams.core.event_data import EVENT_TYPES, data_errors, is_storable
 from streams.core.ids import ID_WORDS, is_id
 from streams.core.limits import TEXT_CHARACTERS
@@ -66,6 +66,15 @@ def check_event(event: Event) -> Event:
     if errors:
         raise Invalid(*errors)
     return event
+
+
+def event_and_body(value: object) -> tuple[Event, bytes]:
+    """The event in a record's value, checked, with its body. Raises `InvalidRecord` and `Invalid`."""
+    if not isinstance(value, Event):
+        raise InvalidRecord(f"a {type(value).__name__.lower()} is not an event")
+    if value.type not in EVENT_TYPES:
+        raise InvalidRecord(f"unknown event type {value.type!r}; a newer version may know it")
+    return value, render(check_event(value))
 
 
 class EventSubjects(NamedTuple):

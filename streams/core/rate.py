@@ -43,6 +43,11 @@ class TokenBucket:
         return max(0, ceil((1 - self.tokens) * PERIOD_SECONDS / self.limit))
 
 
+def seconds_to_send(count: int, per_second: int, concurrency: int, response_ms: float) -> float:
+    """About how long an endpoint needs for `count` requests, with this many in flight, at no more than `per_second`."""
+    return count / min(per_second, concurrency * 1000 / max(response_ms, 1.0))
+
+
 @dataclass(slots=True)
 class Pace:
     """A pace of `per_second`, used in portions. Times are seconds of one clock."""

@@ -21,6 +21,8 @@ from streams.ports.delivery import (
 )
 from streams.ports.kafka import (
     Codec,
+    EventHistory,
+    HistoryPortion,
     Outgoing,
     Partition,
     Record,
@@ -69,7 +71,9 @@ __all__ = [
     "EarlierRequest",
     "Encryption",
     "EncryptionCheck",
+    "EventHistory",
     "HeldDeliveries",
+    "HistoryPortion",
     "IdempotencyStore",
     "Jobs",
     "Lease",

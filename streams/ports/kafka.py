@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from streams.core.attempt import Attempt, DeadLetter
+from streams.core.backfill import OffsetRange, Period
 from streams.core.delivery import Delivery
 from streams.core.event import Event
 from streams.core.offset_tracker import Commit
@@ -59,6 +60,23 @@ class Codec(Protocol):
     def encode(self, value: RecordValue) -> bytes: ...
 
     def decode(self, value: bytes) -> RecordValue: ...
+
+
+class HistoryPortion(NamedTuple):
+    """Records of a topic, and the next offset of each partition that was read."""
+
+    records: Sequence[Record]
+    positions: Mapping[int, int]
+
+
+class EventHistory(Protocol):
+    """The past of `session-events`, read without a consumer group. Both methods raise `Unavailable`."""
+
+    async def period(self, since: datetime, until: datetime) -> Period:
+        """The offsets of the records that were appended in this time. Some others may be among them."""
+
+    async def read(self, ranges: Sequence[OffsetRange], limit: int) -> HistoryPortion:
+        """Read up to `limit` records of these offsets, in the order of each partition; fewer when they are large."""
 
 
 class RecordProducer(Protocol):

@@ -6,8 +6,9 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import Protocol
 
-from streams.core.account import DeliveryDetails, DeliveryFilter
+from streams.core.account import DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.audit import AuditEntry
+from streams.core.backfill import Backfill
 from streams.core.delivery_search import FacetCount, IdKind, LastAttempt
 from streams.core.delivery_state import Batch, DeliveryState, EventKey, StateCount
 from streams.core.held import Held, HeldChoice, Progress
@@ -176,6 +177,12 @@ class DeliveryLog(Protocol):
     async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
         """How many deliveries are in each state, by webhook id."""
 
+    async def summary(self, wanted: DeliveryFilter) -> DeliverySummary:
+        """How many deliveries match, and when the oldest and the newest were first seen."""
+
+    async def existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
+        """Those of these ids that a delivery has."""
+
 
 class DeliverySearch(Protocol):
     """Finds deliveries, and counts what a filter leaves."""
@@ -218,7 +225,10 @@ class Jobs(Protocol):
     """Work on many deliveries that a person started."""
 
     async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
-        """Returns the job with its total."""
+        """Returns the job with its total; the stored one when there is a job with this id.
+
+        Raises `Conflict` when another replay of the same webhook is not finished.
+        """
 
     async def find(self, job_id: str) -> Job | None: ...
 
@@ -226,7 +236,16 @@ class Jobs(Protocol):
         """Oldest first."""
 
     async def advance(self, job_id: str) -> Job:
-        """Do one more portion and store the progress, in one transaction."""
+        """Do one more portion of the stored deliveries and store the progress, in one transaction."""
+
+    async def backfill(self, job: Job, progress: Backfill, batch: Batch) -> Job:
+        """Store the batch's deliveries that do not exist, their events and the progress, in one transaction.
+
+        Changes nothing when the stored job is no longer at `job.backfill`. Returns what is stored then.
+        """
+
+    async def cancel(self, job_id: str, audit_entry: AuditEntry) -> Job | None:
+        """End a job that is not finished. Returns what is stored then; None when there is no such job."""
 
 
 # -- mails ---------------------------------------------------------------------------------------------------------

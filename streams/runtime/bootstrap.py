@@ -52,8 +52,10 @@ from streams.services.deliveries import DeliveryService
 from streams.services.delivery_search import DeliverySearchService
 from streams.services.ingest import IngestService
 from streams.services.invalid_records import InvalidRecordService
+from streams.services.missing_events import MissingEventCounter
 from streams.services.platform import PlatformService
 from streams.services.recipients import RecipientService
+from streams.services.replays import ReplayService
 from streams.services.secrets import SecretService
 from streams.services.sign_in import SignInService
 from streams.services.synthetic_events import SyntheticEventService
@@ -171,6 +173,7 @@ class SqlDeployment(Deployment):
             secrets=self.secrets(),
             deliveries=self.deliveries(),
             search=DeliverySearchService(SqlDeliveryLog(self.database), SqlDeliverySearch(self.database)),
+            replays=self.replays(),
             webhook_stats=self.webhook_stats(),
             synthetic_events=self.synthetic_events(producer),
             ingest=self.ingest(producer),
@@ -216,7 +219,7 @@ class SqlDeployment(Deployment):
 
     def webhooks(self) -> WebhookService:
         return WebhookService(
-            self._stored_webhooks(),
+            self.stored_webhooks(),
             SqlAccounts(self.database),
             self.publication_status(),
             self.encryption,
@@ -231,7 +234,7 @@ class SqlDeployment(Deployment):
     def secrets(self) -> SecretService:
         return SecretService(
             self.webhooks(),
-            self._stored_webhooks(),
+            self.stored_webhooks(),
             self.encryption,
             self.encryption_check,
             self.audit(),
@@ -245,7 +248,7 @@ class SqlDeployment(Deployment):
 
     def synthetic_events(self, producer: RecordProducer) -> SyntheticEventService:
         deliveries = SqlDeliveryLog(self.database)
-        return SyntheticEventService(self._stored_webhooks(), deliveries, producer, self.codec, self.clock, self.new_id)
+        return SyntheticEventService(self.stored_webhooks(), deliveries, producer, self.codec, self.clock, self.new_id)
 
     def invalid_records(self, producer: RecordProducer) -> InvalidRecordService:
         names = [topic.name for topic in self.topics]
@@ -254,6 +257,19 @@ class SqlDeployment(Deployment):
     def deliveries(self) -> DeliveryService:
         replays = SqlReplays(self.database, self.clock)
         return DeliveryService(SqlDeliveryLog(self.database), replays, self.jobs(), self.clock, self.new_id)
+
+    def replays(self) -> ReplayService:
+        deliveries = SqlDeliveryLog(self.database)
+        return ReplayService(
+            self.webhooks(),
+            deliveries,
+            self.jobs(),
+            SqlWebhookStats(self.database),
+            MissingEventCounter(self.event_history, deliveries, self.event_codec),
+            self.clock,
+            self.new_id,
+            self.settings.release_rate,
+        )
 
     def webhook_stats(self) -> WebhookStatsService:
         return WebhookStatsService(
@@ -269,5 +285,5 @@ class SqlDeployment(Deployment):
     def recipients(self) -> RecipientService:
         return RecipientService(SqlAccountWebhooks(self.database))
 
-    def _stored_webhooks(self) -> SqlWebhooks:
+    def stored_webhooks(self) -> SqlWebhooks:
         return SqlWebhooks(self.database, self.clock, self.encryption_check)

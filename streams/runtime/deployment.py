@@ -20,6 +20,7 @@ from streams.adapters.avro.confluent import URL as REGISTRY_URL
 from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry, registry_properties
 from streams.adapters.clock import SystemClock
 from streams.adapters.kafka.config import consumer_config, kafka_properties, producer_config, subscriptions_config
+from streams.adapters.kafka.event_history import KafkaEventHistory
 from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
 from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.record_producer import KafkaRecordProducer
@@ -28,7 +29,7 @@ from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.core.errors import Misconfigured
 from streams.core.schedule import Tier
 from streams.outage import Outages
-from streams.ports import Clock, Codec, ReplayLookup, Telemetry
+from streams.ports import Clock, Codec, EventHistory, ReplayLookup, Telemetry
 from streams.settings import Settings, find_broker, load_settings
 from streams.topics import FAN_OUT_GROUP, SESSION_EVENTS, Topic, declare
 
@@ -197,6 +198,9 @@ class Deployment:
 
     def stored_invalid_records(self) -> KafkaInvalidRecords:
         return KafkaInvalidRecords(self.kafka, self.settings.topic_prefix)
+
+    def event_history(self) -> EventHistory:
+        return KafkaEventHistory(self.kafka, self.settings.topic_prefix)
 
     def topics_admin(self) -> TopicsAdmin:
         return TopicsAdmin(self.kafka, self.settings.topic_prefix)

@@ -6,6 +6,7 @@ from ulid import ULID
 
 from streams.ports import Telemetry
 from streams.runtime.bootstrap import SqlDeployment
+from streams.stages.backfill import HistoryBackfill
 from streams.stages.consuming.partition_consumer import DRAIN_SECONDS
 from streams.stages.maintenance import prune_regularly, run_jobs
 from streams.stages.notify import Notify
@@ -45,6 +46,16 @@ class PublishProcess:
             deployment.settings.release_rate,
         )
 
+        self._jobs = deployment.jobs()
+        self._backfill = HistoryBackfill(
+            self._jobs,
+            deployment.stored_webhooks(),
+            deployment.event_history(),
+            deployment.event_codec,
+            deployment.clock,
+            self._outages,
+        )
+
     async def run(self) -> None:
         try:
             await together(self._check_keys, self._work)
@@ -69,7 +80,7 @@ class PublishProcess:
         await self._release_held.run()
 
     async def _do_jobs(self) -> None:
-        await run_jobs(self._deployment.jobs(), self._telemetry)
+        await run_jobs(self._jobs, self._backfill, self._telemetry)
 
     async def _prune(self) -> None:
         deployment = self._deployment

@@ -5,12 +5,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from streams.core.account import DeliveryDetails, DeliveryFilter
+from streams.core.account import DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.audit import AuditEntry
 from streams.core.delivery import State, Trigger
 from streams.core.delivery_state import DeliveryState, StateCount
-from streams.core.errors import FieldError, Invalid, NotFound
-from streams.core.job import Job, JobKind
+from streams.core.errors import Conflict, FieldError, Invalid, NotFound
+from streams.core.ids import derived_id
+from streams.core.job import Job, JobKind, JobStatus
 from streams.core.page import Page
 from streams.ports import Clock, DeliveryLog, Jobs, Replays
 from streams.services.audit_trail import AuditTrail
@@ -116,9 +117,19 @@ class DeliveryService:
 
     # -- jobs ---------------------------------------------------------------------------------------------------
 
-    async def start(self, kind: JobKind, wanted: DeliveryFilter, account_id: str, *, by: str) -> Job:
-        """Start a job on every dead letter of the account that matches now; `publish` does the work."""
-        return await self._start(kind, replace(wanted, state=State.DEAD), account_id, by, f"dead_letters.{_PAST[kind]}")
+    async def summary(self, wanted: DeliveryFilter) -> DeliverySummary:
+        """How many deliveries match, and when the oldest and the newest were first seen."""
+        return await self._deliveries.summary(wanted)
+
+    async def start(
+        self, kind: JobKind, wanted: DeliveryFilter, account_id: str, *, by: str, once: str | None = None
+    ) -> Job:
+        """Start a job on every dead letter of the account that matches now; `publish` does the work.
+
+        A second call with the same `once` returns the same job.
+        """
+        dead = replace(wanted, state=State.DEAD)
+        return await self._start(kind, dead, account_id, by, f"dead_letters.{_PAST[kind]}", once)
 
     async def retry_waiting(self, webhook_id: str, account_id: str, *, by: str) -> Job:
         """Start a job that sends everything that waits in a tier for this webhook."""
@@ -132,11 +143,27 @@ class DeliveryService:
             raise NotFound(f"there is no job {job_id}")
         return job
 
-    async def _start(self, kind: JobKind, wanted: DeliveryFilter, account_id: str, by: str, action: str) -> Job:
+    async def cancel(self, job_id: str, account_id: str | None = None, *, by: str) -> Job:
+        """Stop a job after its present portion; what was done stays done. A second time changes nothing.
+
+        Raises `NotFound`, and `Conflict` for a finished job.
+        """
+        known = await self.job(job_id, account_id)
+        audit_entry = self._audit_entry(by, "job.cancelled", job_id, known.account_id)
+        job = await self._jobs.cancel(job_id, audit_entry)
+        if job is None:
+            raise NotFound(f"there is no job {job_id}")
+        if job.status is JobStatus.FINISHED:
+            raise Conflict(f"the job is finished: {job.done} of {job.total} deliveries are done")
+        return job
+
+    async def _start(
+        self, kind: JobKind, wanted: DeliveryFilter, account_id: str, by: str, action: str, once: str | None = None
+    ) -> Job:
         now = self._clock.now()
         # A dead letter that comes after this does not match, even if it is one of these again.
         wanted = replace(wanted, account_id=account_id, changed_until=now, after=None)
-        job = Job(self._new_id("job"), account_id, kind, wanted, now)
+        job = Job(derived_id("job", account_id, once) if once else self._new_id("job"), account_id, kind, wanted, now)
         return await self._jobs.add(job, self._audit_entry(by, action, job.id, account_id, webhook=wanted.webhook_id))
 
 

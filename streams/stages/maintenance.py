@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from streams.core.errors import Unavailable
+from streams.core.job import Job
 from streams.ports import Clock, Jobs, Prunable, Pruning, Telemetry
+from streams.stages.backfill import HistoryBackfill
 
 LOOK_EVERY_SECONDS = 0.5
 BATCH_ROWS = 1000
@@ -14,18 +16,26 @@ PORTION_PAUSE_SECONDS = 0.2
 PRUNE_EVERY_SECONDS = 300.0
 
 
-async def run_jobs(jobs: Jobs, telemetry: Telemetry) -> None:
+async def run_jobs(jobs: Jobs, backfill: HistoryBackfill, telemetry: Telemetry) -> None:
     """Advance every unfinished job by one portion in turn, so that a long job does not delay others."""
     while True:
         try:
             unfinished = await jobs.unfinished()
             for job in unfinished:
-                job = await jobs.advance(job.id)
+                job = await (backfill.advance(job) if job.reads_history else jobs.advance(job.id))
                 if job.finished_at is not None:
-                    telemetry.info("job_finished", job_id=job.id, kind=str(job.kind), done=job.done, failed=job.failed)
+                    _log_end(job, telemetry)
         except Unavailable:
             unfinished = []
         await asyncio.sleep(PORTION_PAUSE_SECONDS if unfinished else LOOK_EVERY_SECONDS)
+
+
+def _log_end(job: Job, telemetry: Telemetry) -> None:
+    kind, status = str(job.kind), str(job.status)
+    ended = {"job_id": job.id, "kind": kind, "status": status, "done": job.done, "failed": job.failed}
+    if job.backfill is not None:
+        ended |= {"added": job.backfill.added, "skipped": job.backfill.skipped}
+    telemetry.info("job_finished", **ended)
 
 
 async def prune_regularly(

@@ -5,8 +5,9 @@ from typing import Any
 
 from builders import NOON, attempt, dead_letter, delivery
 from contract.stores import Store
-from streams.core.account import DeliveryFilter
-from streams.core.delivery import State
+from streams.core.account import DeliveryFilter, DeliverySummary
+from streams.core.attempt import Attempt, DeadLetter
+from streams.core.delivery import Delivery, State, Trigger
 from streams.core.delivery_state import RecordedValue, StateCount, fold
 
 
@@ -39,6 +40,29 @@ async def test_deliveries_are_listed_newest_first_and_by_every_filter(store: Sto
         StateCount(State.DEAD, None, "exhausted", 1),
     }
     assert list(state_counts["wh_lrs"]) == [StateCount(State.WAITING, None, None, 1)]
+
+
+async def test_a_summary_counts_what_matches(store: Store) -> None:
+    seconds = {"evt_1": 0, "evt_2": 2, "evt_3": 1}
+    known = [delivery(event_id=name, first_seen_at=NOON + timedelta(seconds=at)) for name, at in seconds.items()]
+    other = delivery(event_id="evt_4", webhook_id="wh_lrs", event_type="session.scored")
+    test = attempt(event_id="evt_test", trigger=Trigger.TEST)
+    letters = [dead_letter(delivery=one._replace(step=7)) for one in (known[0], other)]
+    values: list[Delivery | Attempt | DeadLetter] = [*known, *letters, test]
+    await store.recorder.record(fold(RecordedValue(value, NOON) for value in values))
+
+    async def summary(**wanted: Any) -> DeliverySummary:
+        return await store.producer.summary(DeliveryFilter(**wanted))
+
+    assert await summary() == DeliverySummary(5, 2, NOON, NOON + timedelta(seconds=2))
+    assert await summary(without_tests=True, webhook_id="wh_crm") == DeliverySummary(
+        3, 1, NOON, NOON + timedelta(seconds=2)
+    )
+    assert (await summary(states=(State.DEAD, State.DELIVERED))).count == 3
+    assert (await summary(states=(State.DEAD,), event_types=["session.scored"])).count == 1
+    assert (await summary(state=State.DEAD)).webhooks == 2
+    assert await summary(states=()) == DeliverySummary()
+    assert set(await store.producer.existing([known[0].id, "unknown"])) == {known[0].id}
 
 
 async def test_a_delivery_with_only_an_attempt_has_no_body_yet(store: Store) -> None:

@@ -1,20 +1,23 @@
 """Jobs change many deliveries, one portion at a time."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from builders import NOON, attempt, dead_letter, delivery
 from contract.stores import SqlStore, Store, publish_all
+from fakes import held as held_module
 from streams.adapters.sql import jobs as jobs_module
 from streams.core.account import DeliveryFilter
 from streams.core.attempt import NextStep
 from streams.core.audit import AuditEntry
-from streams.core.delivery import State
-from streams.core.delivery_state import RecordedValue, fold
-from streams.core.job import Job, JobKind
+from streams.core.backfill import Backfill, OffsetRange, Period
+from streams.core.delivery import HoldReason, State, Trigger
+from streams.core.delivery_state import Batch, RecordedValue, fold
+from streams.core.errors import Conflict
+from streams.core.job import Job, JobKind, JobStatus
 from streams.core.outcome import OutcomeKind
 
 ENTRY = AuditEntry("audit_1", "ada", "dead_letters.retried", "job_1", NOON, "acme")
@@ -107,3 +110,160 @@ async def test_a_portion_begins_where_the_last_one_ended(database: SqlStore, mon
         await database.recorder.record(fold([RecordedValue(dead_letter(delivery=late), NOON)]))
     assert reached == [4, 4, 0, 9]
     assert (seen.done, seen.failed) == (6, 0)
+
+
+# -- replays by time -------------------------------------------------------------------------------------------------
+
+
+def replay_job(job_id: str = "job_1", *, backfill: bool = False, **wanted: Any) -> Job:
+    """A replay of what was first seen before noon."""
+    period = {"account_id": "acme", "webhook_id": "wh_crm", "since": NOON - timedelta(days=1), "until": NOON}
+    choice = {"changed_until": NOON, "states": (State.DELIVERED, State.DEAD), "without_tests": True}
+    wanted = {**period, **choice, **wanted}
+    progress = Backfill() if backfill else None
+    return Job(job_id, "acme", JobKind.REPLAY, DeliveryFilter(**wanted), NOON, backfill=progress)
+
+
+async def delivered(store: Store, *minutes: int, generation: int = 1, at: datetime | None = None) -> list[str]:
+    """Record events that were delivered this many minutes before noon. Returns the ids of their deliveries."""
+    values = []
+    for number in minutes:
+        seen = NOON - timedelta(minutes=number)
+        known = {"event_id": f"evt_{number}", "first_seen_at": seen, "generation": generation}
+        values.append(RecordedValue(delivery(**known), at or seen))
+        values.append(RecordedValue(attempt(**known, step=9), at or seen))
+    await store.recorder.record(fold(values))
+    return [delivery(event_id=f"evt_{number}").id for number in minutes]
+
+
+async def generations(store: Store, ids: list[str]) -> list[int]:
+    found = [await store.producer.find(delivery_id) for delivery_id in ids]
+    return [one.delivery_state.generation for one in found if one is not None]
+
+
+async def test_a_replay_sends_delivered_and_dead_ones_again(store: Store) -> None:
+    await publish_all(store)
+    ids = await delivered(store, 1, 2)
+    dead_one = delivery(event_id="evt_dead", step=7, attempt=7, first_seen_at=NOON - timedelta(minutes=3))
+    test = attempt(event_id="evt_test", trigger=Trigger.TEST, first_seen_at=NOON - timedelta(minutes=1))
+    await store.recorder.record(fold([RecordedValue(dead_letter(delivery=dead_one), NOON), RecordedValue(test, NOON)]))
+    added = await store.jobs.add(replay_job(), ENTRY)
+    assert added.total == 3
+    done = await finish(store)
+    assert (done.done, done.failed, done.status) == (3, 0, JobStatus.FINISHED)
+    assert await generations(store, [*ids, dead_one.id]) == [2, 2, 2]
+
+
+async def test_a_replay_never_sends_twice(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (jobs_module, held_module):
+        monkeypatch.setattr(module, "PORTION", 2)
+    await publish_all(store)
+    ids = await delivered(store, 1, 2, 3, 4, 5)
+    await store.jobs.add(replay_job(), ENTRY)
+    for _ in range(20):
+        job = await store.jobs.advance("job_1")
+        # They are delivered again at once, by a broker whose clock is behind: `changed_until` does not stop them.
+        again = [
+            number for number, count in zip((1, 2, 3, 4, 5), await generations(store, ids), strict=True) if count > 1
+        ]
+        await delivered(store, *again, generation=2, at=NOON - timedelta(seconds=30))
+        if job.finished_at is not None:
+            break
+        store.clock.advance(1)
+    assert (job.done, job.failed, job.status) == (5, 0, JobStatus.FINISHED)
+    assert await generations(store, ids) == [2, 2, 2, 2, 2]
+
+
+async def test_a_replay_leaves_what_it_cannot_send(store: Store) -> None:
+    [known] = await delivered(store, 1)
+    bare = attempt(event_id="evt_bare", first_seen_at=NOON - timedelta(minutes=2))
+    await store.recorder.record(fold([RecordedValue(bare, NOON - timedelta(minutes=2))]))
+    await store.jobs.add(replay_job(), ENTRY)
+    done = await finish(store)
+    assert (done.done, done.failed) == (1, 1)
+    assert await generations(store, [known]) == [2]
+
+
+async def test_a_second_replay_of_a_webhook_waits(store: Store) -> None:
+    first = await store.jobs.add(replay_job(), ENTRY)
+    assert await store.jobs.add(replay_job(), ENTRY) == first
+    with pytest.raises(Conflict, match="job_1"):
+        await store.jobs.add(replay_job("job_2"), replace(ENTRY, id="audit_2"))
+    other = replay_job("job_3", webhook_id="wh_other")
+    assert (await store.jobs.add(other, replace(ENTRY, id="audit_3"))).total == 0
+    await finish(store)
+    assert (await store.jobs.add(replay_job("job_2"), replace(ENTRY, id="audit_4"))).id == "job_2"
+
+
+async def test_a_cancelled_job_keeps_what_is_done(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (jobs_module, held_module):
+        monkeypatch.setattr(module, "PORTION", 1)
+    ids = await delivered(store, 1, 2)
+    await store.jobs.add(replay_job(), ENTRY)
+    await store.jobs.advance("job_1")
+    cancelled = await store.jobs.cancel("job_1", replace(ENTRY, id="audit_2"))
+    assert cancelled is not None
+    assert (cancelled.status, cancelled.done) == (JobStatus.CANCELLED, 1)
+    assert await store.jobs.cancel("job_1", replace(ENTRY, id="audit_3")) == cancelled
+    assert await store.jobs.advance("job_1") == cancelled
+    assert await store.jobs.unfinished() == []
+    assert sorted(await generations(store, ids)) == [1, 2]
+    assert await store.jobs.cancel("job_unknown", ENTRY) is None
+
+
+# -- backfill --------------------------------------------------------------------------------------------------------
+
+RANGES = (OffsetRange(0, 5, 9), OffsetRange(1, 0, 2))
+
+
+def held(number: int) -> RecordedValue:
+    owed = delivery(event_id=f"evt_{number}", trigger=Trigger.MANUAL, hold_reason=HoldReason.REPLAY)
+    return RecordedValue(owed, NOON)
+
+
+async def begun(store: Store) -> Job:
+    """A backfill that knows the offsets of its period."""
+    await publish_all(store)
+    await store.jobs.add(replay_job(backfill=True), ENTRY)
+    job = await store.jobs.advance("job_1")
+    assert job.reads_history
+    assert job.backfill is not None
+    return await store.jobs.backfill(job, job.backfill.begun(Period(RANGES, NOON)), Batch())
+
+
+async def test_a_backfill_adds_only_what_is_missing(store: Store) -> None:
+    [known] = await delivered(store, 1, at=NOON + timedelta(seconds=1))
+    job = await begun(store)
+    assert job.backfill is not None
+    assert (job.backfill.records, job.backfill.read, job.progress) == (6, 0, (0, 6))
+    job = await store.jobs.backfill(job, job.backfill.moved({0: 9}), fold([held(1), held(2)]))
+    assert job.backfill is not None
+    assert (job.backfill.added, job.backfill.skipped, job.backfill.read, job.finished_at) == (1, 1, 4, None)
+    assert await store.jobs.find("job_1") == job
+    assert await generations(store, [known]) == [1]
+    [one] = await store.held.oldest("wh_crm", 10)
+    assert (one.delivery.event_id, one.delivery.body) == ("evt_2", delivery().body)
+    job = await store.jobs.backfill(job, job.backfill.moved({1: 2}), Batch())
+    assert job.status is JobStatus.FINISHED
+
+
+async def test_a_portion_of_a_backfill_is_stored_once(store: Store) -> None:
+    job = await begun(store)
+    assert job.backfill is not None
+    after = job.backfill.moved({0: 9})
+    stored = await store.jobs.backfill(job, after, fold([held(1)]))
+    # Another publisher, which was frozen, comes with the same portion.
+    assert await store.jobs.backfill(job, after, fold([held(1)])) == stored
+    cancelled = await store.jobs.cancel("job_1", replace(ENTRY, id="audit_2"))
+    assert stored.backfill is not None
+    assert await store.jobs.backfill(stored, stored.backfill.moved({1: 2}), fold([held(2)])) == cancelled
+    assert len(await store.held.oldest("wh_crm", 10)) == 1
+
+
+async def test_a_late_record_of_fan_out_ends_a_backfilled_one(store: Store) -> None:
+    job = await begun(store)
+    assert job.backfill is not None
+    await store.jobs.backfill(job, job.backfill.moved({0: 9}), fold([held(1)]))
+    late = RecordedValue(delivery(event_id="evt_1"), NOON), RecordedValue(attempt(event_id="evt_1"), NOON)
+    await store.recorder.record(fold(late))
+    assert await store.held.oldest("wh_crm", 10) == []

@@ -50,6 +50,16 @@ class FakeBrowser:
         headers = SAME_ORIGIN if request_headers is None else request_headers
         return Page(await self.client.post(path, data=fields, headers=headers))
 
+    async def confirm(self, page: Page) -> Page:
+        """Send the last form of a page that posts, with its hidden fields."""
+        content = page.html.partition("<main")[2].partition("</main>")[0]
+        form = re.findall(r'<form method="post"([^>]*)>(.*?)</form>', content, re.DOTALL)[-1]
+        [action] = re.findall(r'action="([^"]*)"', form[0]) or [page.path.partition("?")[0]]
+        fields: dict[str, Any] = {}
+        for name, value in re.findall(r'type="hidden" name="([^"]*)" value="([^"]*)"', form[1]):
+            fields.setdefault(name, []).append(unescape(value))
+        return await self.send(unescape(action), **fields)
+
     async def close(self) -> None:
         await self.client.aclose()
 

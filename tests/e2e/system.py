@@ -62,6 +62,7 @@ class System:
         }
         self._own_sessions = own_sessions
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._commands: list[subprocess.Popen[bytes]] = []
         self._ports: dict[str, int] = {}
 
     def run(self, *arguments: str, stdin: str | None = None) -> Any:
@@ -75,6 +76,13 @@ class System:
         return subprocess.run(
             command, env=self.env, cwd=self.folder, input=stdin, capture_output=True, text=True, timeout=120
         )
+
+    def launch_command(self, *arguments: str) -> None:
+        """Start a command without waiting for its end."""
+        with (self.folder / "commands.log").open("ab") as log:
+            self._commands.append(
+                subprocess.Popen([sys.executable, "-m", "streams", *arguments], env=self.env, stdout=log, stderr=log)
+            )
 
     # -- integrators -------------------------------------------------------------------------------------------
 
@@ -202,7 +210,7 @@ class System:
         return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def close(self) -> None:
-        for process in self._processes.values():
+        for process in (*self._processes.values(), *self._commands):
             process.kill()
             process.wait()
         if "_database" in vars(self):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from conftest import random_prefix
-from e2e.system import System
+from e2e.system import System, until
 
 pytestmark = pytest.mark.e2e
 
@@ -117,6 +117,28 @@ def test_ctrl_c_is_quiet(system: System) -> None:
         # The end of the file wakes a read that began just after the signal came.
         error = done.communicate(timeout=20)
     assert (done.returncode, error) == (130, (b"", b""))
+
+
+def actions(system: System) -> list[str]:
+    return [entry["action"] for entry in system.run("audit", "list", "--json")]
+
+
+def test_ctrl_c_leaves_a_replay_running(system: System) -> None:
+    system.env["KAFKA_BOOTSTRAP_SERVERS"] = "127.0.0.1:1"
+    system.run("db", "upgrade")
+    url = "http://127.0.0.1:9/hook"
+    made = system.run("webhooks", "create", "--account", system.account(), "--url", url, "--json")
+    done = running(system, f"deliveries replay {made['id']} --since 2026-04-10T10:00:00Z --yes", stdout=subprocess.PIPE)
+    until(lambda: "webhook.replayed" in actions(system), 20, lambda: f"the job started: {actions(system)}")
+    done.send_signal(signal.SIGINT)
+    _, error = done.communicate(timeout=20)
+    assert done.returncode == 130
+    [line] = error.decode().splitlines()
+    job_id = line.split("`jobs show ")[1].split("`")[0]
+    assert line.startswith("the job goes on: ")
+    assert system.run("jobs", "show", job_id, "--json")["status"] == "running"
+    second = system.attempt("deliveries", "replay", made["id"], "--since", "2026-04-10T10:00:00Z", "--yes")
+    assert f"{job_id}: wait for its end, or cancel it" in one_line(second, 1)
 
 
 def running(system: System, command: str, **streams: Any) -> "subprocess.Popen[bytes]":

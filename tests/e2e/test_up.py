@@ -120,6 +120,26 @@ def test_up_is_ready_only_when_all_partitions_are_read(up: System, receiver: Rec
     until(lambda: len(receiver.ids("/crm")) == 20, 5, "every event")
 
 
+def test_a_new_webhook_gets_the_events_of_before(up: System, receiver: Receiver) -> None:
+    account = up.account()
+    up.webhook(account, receiver.url("/first"))
+    up.run("events", "publish", "-", stdin="\n".join(updated(account, number) for number in range(5)))
+    until(lambda: len(receiver.ids("/first")) == 5, 30, "the events at the first webhook")
+    late = up.webhook(account, receiver.url("/late"))["id"]
+    wanted = ("deliveries", "replay", late, "--since", "2026-04-10T14:32:00Z", "--backfill")
+    asked = up.attempt(*wanted, stdin="n\n")
+    assert "5 events without a delivery; the topic has events since" in asked.stdout, asked.stderr
+    assert receiver.ids("/late") == []
+    job = up.run(*wanted, "--yes", "--json")
+    assert (job["status"], job["backfill"]["added"], job["backfill"]["skipped"]) == ("finished", 5, 0)
+    until(lambda: len(receiver.ids("/late")) == 5, 30, "the events at the late webhook")
+    first, second = (dict(zip(receiver.ids(path), receiver.at(path), strict=True)) for path in ("/first", "/late"))
+    assert {name: one.body for name, one in first.items()} == {name: one.body for name, one in second.items()}
+    again = up.run(*wanted, "--state", "dead", "--yes", "--json")
+    assert (again["done"], again["backfill"]["added"], again["backfill"]["skipped"]) == (0, 0, 5)
+    assert len(receiver.ids("/first")) == 5
+
+
 def test_a_second_up_in_a_directory_is_refused(up: System) -> None:
     second = up.attempt("up")
     assert second.returncode == 2

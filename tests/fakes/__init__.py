@@ -3,6 +3,7 @@
 from fakes.clock import FakeClock, cancel_others, quiet, until
 from fakes.delivery import FakeEncryption, FakeEncryptionCheck, FakeSender, FakeTelemetry
 from fakes.held import FakeHeld, FakeJobs, FakeReplays
+from fakes.history import FakeEventHistory
 from fakes.kafka import FakeKafka, FakeRecordConsumer
 from fakes.records import FakeDeliveryLog, FakeRecorder
 from fakes.subscriptions import FakeSubscriptions
@@ -13,6 +14,7 @@ __all__ = [
     "FakeDeliveryLog",
     "FakeEncryption",
     "FakeEncryptionCheck",
+    "FakeEventHistory",
     "FakeHeld",
     "FakeJobs",
     "FakeKafka",

@@ -7,11 +7,13 @@ from fakes.clock import FakeClock
 from fakes.records import FakeDeliveryLog, FakeRecorder
 from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
+from streams.core.backfill import Backfill
 from streams.core.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
-from streams.core.delivery_state import HELD_MESSAGES, DeliveryState
-from streams.core.errors import Unavailable
+from streams.core.delivery_state import HELD_MESSAGES, Batch, DeliveryState
+from streams.core.errors import Conflict, Unavailable
 from streams.core.held import Held, HeldChoice, Progress
 from streams.core.job import PORTION, Job, JobKind
+from streams.core.page import Cursor
 
 
 @dataclass
@@ -81,7 +83,7 @@ class FakeReplays:
     recorder: FakeRecorder
 
     async def replay(self, wanted: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
-        return [self._replay(state) for state in await self._chosen(wanted) if self._may_be_sent(state)]
+        return [self._replay(state) for state in await self._chosen(wanted) if self.may_be_sent(state)]
 
     async def discard(self, wanted: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
         dead = [state for state in await self._chosen(wanted) if state.state is State.DEAD]
@@ -96,7 +98,7 @@ class FakeReplays:
         newest_first = await FakeDeliveryLog(self.recorder).list(replace(wanted, limit=10**9))
         return newest_first.rows[::-1][: wanted.limit]
 
-    def _may_be_sent(self, state: DeliveryState) -> bool:
+    def may_be_sent(self, state: DeliveryState) -> bool:
         lives = self.recorder.webhooks.live(state.webhook_id) is not None
         return (
             lives
@@ -133,7 +135,12 @@ class FakeJobs:
     audit_trail: list[AuditEntry] = field(default_factory=list)
 
     async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
-        self.jobs[job.id] = replace(job, total=await self._count(job.filter))
+        if job.id in self.jobs:
+            return self.jobs[job.id]
+        for other in await self.unfinished():
+            if job.kind is other.kind is JobKind.REPLAY and job.filter.webhook_id == other.filter.webhook_id:
+                raise Conflict(f"a replay of this webhook is under way, {other.id}")
+        self.jobs[job.id] = replace(job, total=len(await self._matching(job.filter)))
         self.audit_trail.append(audit_entry)
         return self.jobs[job.id]
 
@@ -144,17 +151,58 @@ class FakeJobs:
         return [job for job in self.jobs.values() if job.finished_at is None]
 
     async def advance(self, job_id: str) -> Job:
-        job = self.jobs[job_id]
-        if job.finished_at is None:
-            act = self.replays.replay if job.kind is JobKind.RETRY else self.replays.discard
-            ids = await act(replace(job.filter, limit=PORTION))
-            job = replace(job, done=job.done + len(ids))
-            left = await self._count(job.filter)
-            if not ids and (not left or job.gives_up(self.clock.now())):
-                job = replace(job, finished_at=self.clock.now(), failed=left)
-            self.jobs[job_id] = job
+        job, now = self.jobs[job_id], self.clock.now()
+        if job.finished_at is not None:
+            return job
+        ids = await self._act(job)
+        if ids:
+            last = max((self._state(name).first_seen_at, name) for name in ids)
+            job = replace(job, done=job.done + len(ids), reached=last[0], reached_id=last[1])
+        else:
+            left = len([state for state in await self._matching(job.filter) if not self._is_done(job, state)])
+            if not left or job.gives_up(now):
+                job = job.ended(now, left)
+        self.jobs[job_id] = job
         return job
 
-    async def _count(self, wanted: DeliveryFilter) -> int:
-        found = await FakeDeliveryLog(self.replays.recorder).list(replace(wanted, limit=10**9))
-        return len(found.rows)
+    async def backfill(self, job: Job, progress: Backfill, batch: Batch) -> Job:
+        stored, recorder = self.jobs[job.id], self.replays.recorder
+        if stored.finished_at is not None or stored.backfill != job.backfill:
+            return stored
+        new = [state for state in batch.delivery_states if state.delivery_id not in recorder.delivery_states]
+        await recorder.record(replace(batch, delivery_states=new))
+        skipped = len(batch.delivery_states) - len(new)
+        progress = replace(progress, added=progress.added + len(new), skipped=progress.skipped + skipped)
+        finished_at = self.clock.now() if progress.is_read else None
+        self.jobs[job.id] = replace(stored, backfill=progress, finished_at=finished_at)
+        return self.jobs[job.id]
+
+    async def cancel(self, job_id: str, audit_entry: AuditEntry) -> Job | None:
+        job = self.jobs.get(job_id)
+        if job is None or job.finished_at is not None:
+            return job
+        self.audit_trail.append(audit_entry)
+        self.jobs[job_id] = replace(job, finished_at=self.clock.now(), cancelled=True)
+        return self.jobs[job_id]
+
+    async def _act(self, job: Job) -> Sequence[str]:
+        wanted = replace(job.filter, limit=PORTION)
+        if job.kind is JobKind.DISCARD:
+            return await self.replays.discard(wanted)
+        if job.place is not None:
+            ids = [state.delivery_id for state in await self._matching(job.filter) if _is_past(state, job.place)]
+            wanted = replace(wanted, ids=ids)
+        return await self.replays.replay(wanted)
+
+    def _is_done(self, job: Job, state: DeliveryState) -> bool:
+        return job.kind is JobKind.REPLAY and self.replays.may_be_sent(state)
+
+    def _state(self, delivery_id: str) -> DeliveryState:
+        return self.replays.recorder.delivery_states[delivery_id]
+
+    async def _matching(self, wanted: DeliveryFilter) -> Sequence[DeliveryState]:
+        return (await FakeDeliveryLog(self.replays.recorder).list(replace(wanted, limit=10**9))).rows
+
+
+def _is_past(state: DeliveryState, place: Cursor) -> bool:
+    return (state.first_seen_at, state.delivery_id) > (place.at, place.id)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
 from fakes.webhooks import FakeOutbox
-from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
+from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.attempt import Attempt
+from streams.core.delivery import Trigger
 from streams.core.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
 from streams.core.errors import Refused, Unavailable
 from streams.core.health import Health, HealthSample
@@ -108,6 +109,15 @@ class FakeDeliveryLog:
             state_counts.setdefault(webhook_id, []).append(StateCount(state, tier, reason, how_many))
         return state_counts
 
+    async def summary(self, wanted: DeliveryFilter) -> DeliverySummary:
+        rows = (await self.list(replace(wanted, limit=10**9))).rows
+        seen = [state.first_seen_at for state in rows]
+        webhooks = {state.webhook_id for state in rows}
+        return DeliverySummary(len(rows), len(webhooks), min(seen, default=None), max(seen, default=None))
+
+    async def existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
+        return self.recorder.delivery_states.keys() & set(delivery_ids)
+
 
 def _is_wanted(state: DeliveryState, wanted: DeliveryFilter) -> bool:
     names = ("account_id", "webhook_id", "event_id", "event_type", "state", "reason")
@@ -118,7 +128,12 @@ def _is_wanted(state: DeliveryState, wanted: DeliveryFilter) -> bool:
         and (wanted.until is None or state.first_seen_at < wanted.until)
         and (wanted.changed_until is None or state.changed_at <= wanted.changed_until)
     )
-    return named and alike and in_time and (state.tier is not None or not wanted.in_tier)
+    listed = (
+        (wanted.states is None or state.state in wanted.states)
+        and (wanted.event_types is None or state.event_type in wanted.event_types)
+        and not (wanted.without_tests and state.trigger is Trigger.TEST)
+    )
+    return named and listed and alike and in_time and (state.tier is not None or not wanted.in_tier)
 
 
 def _place(state: DeliveryState) -> tuple[datetime, str]:

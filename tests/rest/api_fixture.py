@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
+from functools import cache, cached_property
 from itertools import count
 from typing import Any
 
@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.app import create_app
 from builders import NOON
-from fakes import FakeClock, FakeKafka, FakeTelemetry
+from fakes import FakeClock, FakeEventHistory, FakeKafka, FakeTelemetry
 from streams.adapters.encryption import generate_key
 from streams.adapters.sql import migrate
 from streams.adapters.sql.database import Database, database_url
@@ -29,12 +29,15 @@ from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.errors import Unavailable
+from streams.core.job import Job
 from streams.core.platform_stats import StageLag
 from streams.core.session import code_of
-from streams.ports import DnsCheck, PublicationStatus, StageLags
+from streams.outage import Outages
+from streams.ports import DnsCheck, EventHistory, PublicationStatus, StageLags
 from streams.runtime.bootstrap import SqlDeployment
 from streams.services.access import AccessService
 from streams.services.sign_in import SignInService
+from streams.stages.backfill import HistoryBackfill
 
 OPERATOR_KEY = "operator-key-of-the-tests"
 OTHER_OPERATOR_KEY = "other-operator-key-of-the-tests"
@@ -114,6 +117,8 @@ class ApiFixture:
     access: AccessService
     sign_in: SignInService
     jobs: SqlJobs
+    backfill: HistoryBackfill
+    history: FakeEventHistory
     clock: FakeClock
     kafka: FakeKafka
     telemetry: FakeTelemetry
@@ -152,6 +157,14 @@ class ApiFixture:
             patch.setattr(self.database, "_translated", away)
             yield
 
+    async def finish(self, job_id: str) -> Job:
+        """Do a job to its end, as `publish` does."""
+        job = await self.jobs.find(job_id)
+        assert job is not None
+        while job.finished_at is None:
+            job = await (self.backfill.advance(job) if job.reads_history else self.jobs.advance(job.id))
+        return job
+
     async def record(self, *values: Delivery | Attempt | DeadLetter, at: datetime = NOON) -> None:
         """Store records, as the stage `record` does."""
         await self.recorder.record(fold([RecordedValue(value, at) for value in values]))
@@ -175,6 +188,17 @@ class ApiDeployment(SqlDeployment):
     clock: FakeClock = field(default_factory=FakeClock)
     publisher: FakePublisher = field(default_factory=FakePublisher)
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    @cached_property
+    def kafka_in_memory(self) -> FakeKafka:
+        return FakeKafka(self.clock)
+
+    @cached_property
+    def history(self) -> FakeEventHistory:
+        return FakeEventHistory(self.kafka_in_memory)
+
+    def event_history(self) -> EventHistory:
+        return self.history
 
     def new_id(self, prefix: str) -> str:
         return f"{prefix}_{next(self.numbers):06}"
@@ -217,7 +241,7 @@ async def open_api(
             "SCORM_WEBHOOKS_WEBHOOKS_PER_ACCOUNT": str(webhooks_per_account),
         }
     )
-    kafka, telemetry, problems = FakeKafka(deployment.clock), FakeTelemetry(), list[str]()
+    kafka, telemetry, problems = deployment.kafka_in_memory, FakeTelemetry(), list[str]()
 
     async def readiness_problems() -> list[str]:
         return problems
@@ -233,6 +257,15 @@ async def open_api(
             access=services.access,
             sign_in=services.sign_in,
             jobs=deployment.jobs(),
+            backfill=HistoryBackfill(
+                deployment.jobs(),
+                deployment.stored_webhooks(),
+                deployment.history,
+                deployment.codec,
+                deployment.clock,
+                Outages(telemetry),
+            ),
+            history=deployment.history,
             clock=deployment.clock,
             kafka=kafka,
             telemetry=telemetry,

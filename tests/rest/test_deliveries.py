@@ -200,7 +200,7 @@ async def test_waiting_retries_are_sent_now(api: ApiFixture) -> None:
 async def finish(api: ApiFixture, job_id: str) -> None:
     """Run maintenance until the job is finished."""
     api.clock.advance(PATIENCE.total_seconds())
-    running = asyncio.create_task(run_jobs(api.jobs, api.telemetry))
+    running = asyncio.create_task(run_jobs(api.jobs, api.backfill, api.telemetry))
     async with asyncio.timeout(10):
         while (await api.jobs.find(job_id)).finished_at is None:  # type: ignore[union-attr]
             await asyncio.sleep(0.01)

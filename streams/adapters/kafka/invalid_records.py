@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -10,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from streams.adapters.kafka.config import subscriptions_config
 from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable
 from streams.adapters.kafka.messages import LIBRDKAFKA, to_record
-from streams.adapters.kafka.transient_errors import repeat_if_transient
+from streams.adapters.kafka.partition_bounds import partition_bounds
 from streams.core.errors import NotFound, Unavailable
 from streams.core.invalid_record import StoredRecord, place_of, stored_record
 from streams.ports import Record
@@ -74,16 +73,7 @@ class KafkaInvalidRecords:
             consumer.close()
 
     def _ends(self, consumer: Consumer) -> dict[int, tuple[int, int]]:
-        """The first offset and the end of each partition."""
-        name = self._prefix + INVALID
-        topic = consumer.list_topics(name, SECONDS).topics[name]
-        if topic.error is not None:
-            raise Unavailable(f"the topic {name} does not exist: run `scorm-webhooks topics apply`")
-
-        def edges(number: int) -> tuple[int, int]:
-            return consumer.get_watermark_offsets(TopicPartition(name, number), SECONDS)
-
-        return {number: repeat_if_transient(partial(edges, number), SECONDS) for number in sorted(topic.partitions)}
+        return partition_bounds(consumer, self._prefix + INVALID)
 
     def _read(self, consumer: Consumer, number: int, start: int, end: int) -> Iterator[StoredRecord]:
         """The records of a partition from one offset up to another."""

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
     true,
 )
@@ -135,6 +136,10 @@ jobs = Table(
     Column("failed", BigInteger, nullable=False),
     Column("finished_at", Moment),
     Column("reached", Moment),
+    Column("reached_id", Text),
+    Column("cancelled", Boolean, nullable=False, server_default=false()),
+    # NULL for a job without a backfill. JSON's null would not be the same.
+    Column("backfill", Json(none_as_null=True)),
     Index(None, "account_id", "created_at", "id"),
 )
 Index(

@@ -1,6 +1,6 @@
 """Read recorded deliveries."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, select
@@ -17,7 +17,7 @@ from streams.adapters.sql.tables import (
     learner_prefix,
     webhooks,
 )
-from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
+from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.delivery import State, Target, Trigger
 from streams.core.delivery_state import DeliveryState, StateCount
 from streams.core.event import EventSubjects
@@ -66,6 +66,17 @@ class SqlDeliveryLog:
                 state_counts.setdefault(row.webhook_id, []).append(count)
         return state_counts
 
+    async def summary(self, wanted: DeliveryFilter) -> DeliverySummary:
+        seen = deliveries.c.first_seen_at
+        figures = (func.count(), func.count(deliveries.c.webhook_id.distinct()), func.min(seen), func.max(seen))
+        async with self._database.reading() as connection:
+            return DeliverySummary(*(await connection.execute(select(*figures).where(*matching(wanted)))).one())
+
+    async def existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
+        query = select(deliveries.c.id).where(deliveries.c.id.in_(delivery_ids))
+        async with self._database.reading() as connection:
+            return set(await connection.scalars(query))
+
 
 def has_ordered_index(wanted: DeliveryFilter) -> bool:
     """Whether an index has the matches in order. Those of an id, or that failed, are few: sort them."""
@@ -86,6 +97,14 @@ def matching(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = [column == value for column, value in equal if value is not None]
     if wanted.state is not None and wanted.state is not State.DELIVERED:
         conditions.append(NOT_DELIVERED)
+    if wanted.states is not None:
+        conditions.append(deliveries.c.state.in_(wanted.states))
+        if State.DELIVERED not in wanted.states:
+            conditions.append(NOT_DELIVERED)
+    if wanted.event_types is not None:
+        conditions.append(deliveries.c.event_type.in_(wanted.event_types))
+    if wanted.without_tests:
+        conditions.append(deliveries.c.trigger != Trigger.TEST)
     if wanted.ids is not None:
         conditions.append(deliveries.c.id.in_(wanted.ids))
     if wanted.since is not None:

@@ -5,22 +5,24 @@ from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import jobs
 from streams.adapters.sql.audit import note
+from streams.adapters.sql.backfill import MissingDeliveries, from_json, to_json
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_log import matching
-from streams.adapters.sql.replays import discard, replay
-from streams.adapters.sql.tables import deliveries
+from streams.adapters.sql.replays import LEFT_BEHIND, discard, replay
+from streams.adapters.sql.tables import deliveries, webhooks
 from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
+from streams.core.backfill import Backfill
 from streams.core.delivery import State
+from streams.core.delivery_state import Batch
+from streams.core.errors import Conflict
 from streams.core.job import PORTION, Job, JobKind
 from streams.ports import Clock
-
-_DO = {JobKind.RETRY: replay, JobKind.DISCARD: discard}
 
 
 class SqlJobs:
@@ -29,11 +31,17 @@ class SqlJobs:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._missing = MissingDeliveries(is_sqlite=database.is_sqlite)
 
     async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
         async with self._database.transaction() as connection:
+            await _lock_webhook(connection, job)
+            if row := (await connection.execute(select(jobs).where(jobs.c.id == job.id))).one_or_none():
+                return _job(row)
+            if job.kind is JobKind.REPLAY:
+                await _require_no_other(connection, job)
             job = replace(job, total=await _count(connection, job.filter))
-            await connection.execute(insert(jobs).values({**asdict(job), "filter": _to_json(job.filter)}))
+            await connection.execute(insert(jobs).values(_row(job)))
             await note(connection, audit_entry)
         return job
 
@@ -48,38 +56,105 @@ class SqlJobs:
             return [_job(row) for row in await connection.execute(query)]
 
     async def advance(self, job_id: str) -> Job:
-        this, now = jobs.c.id == job_id, self._clock.now()
+        now = self._clock.now()
         async with self._database.transaction() as connection:
-            job = _job((await connection.execute(select(jobs).where(this).with_for_update())).one())
+            job = await _lock(connection, job_id)
+            assert job is not None
             if job.finished_at is not None:
                 return job
-            # Go on where the last portion ended: finished rows stay in the index until a vacuum.
-            wanted = replace(job.filter, limit=PORTION)
-            ids = await _DO[job.kind](connection, replace(wanted, since=job.reached or wanted.since), now)
-            if not ids and job.reached:
-                # A delivery that was recorded late may be older.
-                ids = await _DO[job.kind](connection, wanted, now)
+            ids = await _do_portion(connection, job, now)
             job = replace(job, done=job.done + len(ids))
             if ids:
-                seen = select(func.max(deliveries.c.first_seen_at)).where(deliveries.c.id.in_(ids))
-                job = replace(job, reached=await connection.scalar(seen))
+                job = await _reach(connection, job, ids)
             else:
-                left = await _count(connection, job.filter)
+                left = await _left(connection, job)
                 if left and not job.gives_up(now):
                     return job
-                job = replace(job, finished_at=now, failed=left)
-            values = {
-                "done": job.done,
-                "failed": job.failed,
-                "reached": job.reached,
-                "finished_at": job.finished_at,
-            }
-            await connection.execute(update(jobs).where(this).values(values))
+                job = job.ended(now, left)
+            await _store(connection, job)
+            return job
+
+    async def backfill(self, job: Job, progress: Backfill, batch: Batch) -> Job:
+        async with self._database.transaction() as connection:
+            stored = await _lock(connection, job.id)
+            assert stored is not None
+            if stored.finished_at is not None or stored.backfill != job.backfill:
+                return stored
+            added = await self._missing.add(connection, batch)
+            skipped = progress.skipped + len(batch.delivery_states) - added
+            progress = replace(progress, added=progress.added + added, skipped=skipped)
+            finished_at = self._clock.now() if progress.is_read else None
+            stored = replace(stored, backfill=progress, finished_at=finished_at)
+            await _store(connection, stored)
+            return stored
+
+    async def cancel(self, job_id: str, audit_entry: AuditEntry) -> Job | None:
+        async with self._database.transaction() as connection:
+            # Waits for the end of the present portion.
+            job = await _lock(connection, job_id)
+            if job is None or job.finished_at is not None:
+                return job
+            job = replace(job, finished_at=self._clock.now(), cancelled=True)
+            await _store(connection, job)
+            await note(connection, audit_entry)
             return job
 
 
-async def _count(connection: AsyncConnection, wanted: DeliveryFilter) -> int:
-    return int(await connection.scalar(select(func.count()).select_from(deliveries).where(*matching(wanted))) or 0)
+async def _lock(connection: AsyncConnection, job_id: str) -> Job | None:
+    row = (await connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update())).one_or_none()
+    return _job(row) if row else None
+
+
+async def _store(connection: AsyncConnection, job: Job) -> None:
+    changes = {name: value for name, value in _row(job).items() if name in _CHANGING}
+    await connection.execute(update(jobs).where(jobs.c.id == job.id).values(changes))
+
+
+_CHANGING = {"done", "failed", "reached", "reached_id", "finished_at", "cancelled", "backfill"}
+
+
+async def _lock_webhook(connection: AsyncConnection, job: Job) -> None:
+    # Of two concurrent replays of a webhook the second waits here, and finds the first.
+    await connection.execute(select(webhooks.c.id).where(webhooks.c.id == job.filter.webhook_id).with_for_update())
+
+
+async def _require_no_other(connection: AsyncConnection, job: Job) -> None:
+    others = jobs.c.finished_at.is_(None), jobs.c.kind == JobKind.REPLAY, jobs.c.account_id == job.account_id
+    for row in await connection.execute(select(jobs).where(*others)):
+        if (other := _job(row)).filter.webhook_id == job.filter.webhook_id:
+            raise Conflict(f"a replay of this webhook is under way, {other.id}: wait for its end, or cancel it")
+
+
+async def _do_portion(connection: AsyncConnection, job: Job, now: datetime) -> Sequence[str]:
+    """Change the next deliveries, oldest first. Returns their ids; none at the end."""
+    wanted = replace(job.filter, limit=PORTION)
+    if job.kind is JobKind.REPLAY:
+        return await replay(connection, wanted, now, past=job.place)
+    act = replay if job.kind is JobKind.RETRY else discard
+    # Go on where the last portion ended: finished rows stay in the index until a vacuum.
+    ids = await act(connection, replace(wanted, since=job.reached or wanted.since), now)
+    if not ids and job.reached:
+        # A delivery that was recorded late may be older.
+        ids = await act(connection, wanted, now)
+    return ids
+
+
+async def _reach(connection: AsyncConnection, job: Job, ids: Sequence[str]) -> Job:
+    """The job after its last portion."""
+    seen, name = deliveries.c.first_seen_at, deliveries.c.id
+    query = select(seen, name).where(name.in_(ids)).order_by(seen.desc(), name.desc()).limit(1)
+    reached, reached_id = (await connection.execute(query)).one()
+    return replace(job, reached=reached, reached_id=reached_id)
+
+
+async def _left(connection: AsyncConnection, job: Job) -> int:
+    """How many deliveries match that the job could not change."""
+    return await _count(connection, job.filter, *([LEFT_BEHIND] if job.kind is JobKind.REPLAY else []))
+
+
+async def _count(connection: AsyncConnection, wanted: DeliveryFilter, *more: ColumnElement[bool]) -> int:
+    query = select(func.count()).select_from(deliveries).where(*matching(wanted), *more)
+    return int(await connection.scalar(query) or 0)
 
 
 _TIMES = {"since", "until", "changed_until"}
@@ -91,9 +166,19 @@ def _to_json(wanted: DeliveryFilter) -> dict[str, Any]:
     return {name: value.isoformat() if name in _TIMES else value for name, value in present.items()}
 
 
-def _from_json(wanted: dict[str, Any]) -> DeliveryFilter:
-    times = {name: datetime.fromisoformat(value) for name, value in wanted.items() if name in _TIMES}
-    return DeliveryFilter(**{**wanted, **times, "state": State(wanted["state"])})
+def _from_json(stored: dict[str, Any]) -> DeliveryFilter:
+    wanted: dict[str, Any] = {
+        name: datetime.fromisoformat(value) if name in _TIMES else value for name, value in stored.items()
+    }
+    if "state" in wanted:
+        wanted["state"] = State(wanted["state"])
+    if "states" in wanted:
+        wanted["states"] = tuple(map(State, wanted["states"]))
+    return DeliveryFilter(**wanted)
+
+
+def _row(job: Job) -> dict[str, Any]:
+    return {**asdict(job), "filter": _to_json(job.filter), "backfill": to_json(job.backfill)}
 
 
 def _job(row: Any) -> Job:
@@ -108,4 +193,7 @@ def _job(row: Any) -> Job:
         failed=row.failed,
         finished_at=row.finished_at,
         reached=row.reached,
+        reached_id=row.reached_id,
+        cancelled=row.cancelled,
+        backfill=from_json(row.backfill),
     )

@@ -76,17 +76,7 @@ class SqlRecorder:
 
     async def _insert_events(self, connection: AsyncConnection, batch: Batch) -> Collection[EventKey]:
         """Store each event once. Returns the events of which another body is stored."""
-        rows = [
-            {
-                "account_id": key[0],
-                "event_id": key[1],
-                "first_seen_at": event.first_seen_at,
-                "body": event.body,
-                "trace_parent": event.trace_parent,
-                **event.subjects._asdict(),
-            }
-            for key, event in sorted(batch.events.items())
-        ]
+        rows = event_rows(batch)
         if not rows:
             return ()
         key = events.c.account_id, events.c.event_id
@@ -110,7 +100,7 @@ class SqlRecorder:
         first: list[dict[str, Any]] = []
         later: list[dict[str, Any]] = []
         for delivery_state in sorted(delivery_states, key=attrgetter("delivery_id")):
-            (first if delivery_state.is_first else later).append(_delivery_row(delivery_state))
+            (first if delivery_state.is_first else later).append(delivery_row(delivery_state))
         # A first state need not lock and compare the stored one.
         for statement, rows in ((self._insert_first, first), (self._insert_newer, later)):
             if rows:
@@ -160,7 +150,23 @@ def _insert_newer(statement: Any) -> Any:
 _DELIVERY_COLUMNS = ["id" if name == "delivery_id" else name for name in DeliveryState._fields]
 
 
-def _delivery_row(delivery_state: DeliveryState) -> dict[str, Any]:
+def event_rows(batch: Batch) -> list[dict[str, Any]]:
+    """The rows of the batch's events, in the order in which every transaction inserts them."""
+    return [
+        {
+            "account_id": key[0],
+            "event_id": key[1],
+            "first_seen_at": event.first_seen_at,
+            "body": event.body,
+            "trace_parent": event.trace_parent,
+            **event.subjects._asdict(),
+        }
+        for key, event in sorted(batch.events.items())
+    ]
+
+
+def delivery_row(delivery_state: DeliveryState) -> dict[str, Any]:
+    """The row of a delivery."""
     return dict(zip(_DELIVERY_COLUMNS, delivery_state, strict=True))
 
 

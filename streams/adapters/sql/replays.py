@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import ColumnElement, exists, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.audit import note
@@ -16,6 +16,7 @@ from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
 from streams.core.delivery import HoldReason, State, Target, Trigger
 from streams.core.delivery_state import HELD_MESSAGES
+from streams.core.page import Cursor
 from streams.ports import Clock
 
 DISCARDED_MESSAGE = "A person discarded it."
@@ -37,13 +38,25 @@ class SqlReplays:
             return await discard(connection, wanted, self._clock.now(), audit_entry)
 
 
+_known = deliveries.c
+_has_body = exists().where(events.c.account_id == _known.account_id, events.c.event_id == _known.event_id)
+_lives = exists().where(webhooks.c.id == _known.webhook_id, webhooks.c.deleted_at.is_(None))
+# Deliveries that cannot be sent again.
+LEFT_BEHIND = ~_has_body | ~_lives
+
+
 async def replay(
-    connection: AsyncConnection, wanted: DeliveryFilter, now: datetime, audit_entry: AuditEntry | None = None
+    connection: AsyncConnection,
+    wanted: DeliveryFilter,
+    now: datetime,
+    audit_entry: AuditEntry | None = None,
+    past: Cursor | None = None,
 ) -> Sequence[str]:
-    """Start a new generation of up to `wanted.limit` matches, oldest first. Returns their ids."""
+    """Start a new generation of up to `wanted.limit` matches, oldest first. Returns their ids.
+
+    With `past` only those that come after this delivery.
+    """
     known = deliveries.c
-    has_body = exists().where(events.c.account_id == known.account_id, events.c.event_id == known.event_id)
-    lives = exists().where(webhooks.c.id == known.webhook_id, webhooks.c.deleted_at.is_(None))
     restarted = {
         "generation": known.generation + 1,
         "step": 1,
@@ -59,7 +72,10 @@ async def replay(
         "pause_id": None,
     }
     # A held delivery is released anyway, and a person sends a new test instead.
-    fit = [known.state != State.HELD, known.trigger != Trigger.TEST, has_body, lives]
+    fit: list[ColumnElement[bool]] = [known.state != State.HELD, known.trigger != Trigger.TEST, _has_body, _lives]
+    if past is not None:
+        at, name = known.first_seen_at, known.id
+        fit.append(tuple_(at, name) > tuple_(literal(past.at, at.type), literal(past.id, name.type)))
     return await _change(connection, wanted, fit, {**restarted, "changed_at": now}, audit_entry)
 
 

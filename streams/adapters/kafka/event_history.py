@@ -1,0 +1,176 @@
+"""Read the past of `session-events` by time, without a consumer group."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from math import ceil
+from typing import Any
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from streams.adapters.kafka.config import subscriptions_config
+from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable
+from streams.adapters.kafka.messages import LIBRDKAFKA, to_record
+from streams.adapters.kafka.partition_bounds import partition_bounds
+from streams.adapters.threads import in_daemon_thread
+from streams.core.backfill import OffsetRange, Period
+from streams.core.errors import Unavailable
+from streams.ports import HistoryPortion, Record
+from streams.topics import SESSION_EVENTS
+
+SECONDS = 10.0
+# A portion that takes longer ends early.
+PORTION_SECONDS = 2.0
+PORTION_BYTES = 4 * 1024 * 1024
+# Another leader's clock may be behind, so that a record of the period comes after one that is later.
+CLOCKS_DIFFER = timedelta(minutes=1)
+
+Bounds = Mapping[int, tuple[int, int]]
+
+
+class KafkaEventHistory:
+    """An `EventHistory`. Each call opens a consumer of its own on a thread, and closes it."""
+
+    def __init__(self, properties: Mapping[str, Any], prefix: str) -> None:
+        self._errors = ConnectionErrors()
+        self._servers = str(properties["bootstrap.servers"])
+        fixed = {"auto.offset.reset": "earliest", "error_cb": self._errors, "logger": LIBRDKAFKA}
+        self._config = {**subscriptions_config(properties), **fixed}
+        self._prefix = prefix
+        self._topic = prefix + SESSION_EVENTS
+
+    async def period(self, since: datetime, until: datetime) -> Period:
+        return await in_daemon_thread(partial(self._period, since, until + CLOCKS_DIFFER))
+
+    async def read(self, ranges: Sequence[OffsetRange], limit: int) -> HistoryPortion:
+        return await in_daemon_thread(partial(self._read, ranges, limit))
+
+    @contextmanager
+    def _consumer(self) -> Iterator[Consumer]:
+        consumer = Consumer(self._config)
+        try:
+            yield consumer
+        except KafkaException as error:
+            raise unreachable(self._servers, self._errors.last or error.args[0]) from None
+        finally:
+            consumer.close()
+
+    # -- a period --------------------------------------------------------------------------------------------------
+
+    def _period(self, since: datetime, until: datetime) -> Period:
+        with self._consumer() as consumer:
+            bounds = {number: ends for number, ends in self._bounds(consumer).items() if ends[0] < ends[1]}
+            if not bounds:
+                return Period((), None)
+            starts, ends = self._first_at(consumer, since, bounds), self._first_at(consumer, until, bounds)
+            ranges = tuple(
+                # The embedded broker knows no times: the period is all that it has.
+                OffsetRange(number, starts.get(number, low), ends.get(number, high))
+                for number, (low, high) in bounds.items()
+            )
+            return Period(ranges, self._oldest(consumer, bounds))
+
+    def _bounds(self, consumer: Consumer) -> Bounds:
+        return partition_bounds(consumer, self._topic)
+
+    def _first_at(self, consumer: Consumer, at: datetime, bounds: Bounds) -> dict[int, int]:
+        """The first offset of each partition that was appended then or later; its end when there is none.
+
+        Without the partitions of a broker that knows no times.
+        """
+        found = self._ask(consumer, ceil(at.timestamp() * 1000), bounds)
+        later = [number for number, offset in found.items() if offset == OFFSET_END]
+        # Each partition has a record since 1970, unless the broker says "none" to every question.
+        knows = self._ask(consumer, 0, later) if later else {}
+        for number in later:
+            found.pop(number)
+            if knows[number] != OFFSET_END:
+                found[number] = bounds[number][1]
+        return found
+
+    def _ask(self, consumer: Consumer, milliseconds: int, numbers: Sequence[int] | Bounds) -> dict[int, int]:
+        asked = [TopicPartition(self._topic, number, milliseconds) for number in numbers]
+        answers = consumer.offsets_for_times(asked, SECONDS)
+        if failed := next((one.error for one in answers if one.error is not None), None):
+            raise KafkaException(failed)
+        return {one.partition: int(one.offset) for one in answers}
+
+    def _oldest(self, consumer: Consumer, bounds: Bounds) -> datetime | None:
+        """The append time of the oldest record. Where retention has deleted some, of the latest partition to begin."""
+        lows = {number: low for number, (low, _) in bounds.items()}
+        first: dict[int, datetime] = {}
+        for message in self._messages(consumer, lows, time.monotonic() + SECONDS):
+            if (record := self._record(message)) is not None:
+                first.setdefault(number := record.partition.number, record.appended_at)
+                consumer.pause([TopicPartition(self._topic, number)])
+            if len(first) == len(bounds):
+                break
+        cut = [at for number, at in first.items() if lows[number] > 0]
+        return max(cut) if cut else min(first.values(), default=None)
+
+    # -- records ---------------------------------------------------------------------------------------------------
+
+    def _read(self, ranges: Sequence[OffsetRange], limit: int) -> HistoryPortion:
+        with self._consumer() as consumer:
+            bounds, positions = self._bounds(consumer), dict[int, int]()
+            starts, ends = dict[int, int](), dict[int, int]()
+            for one in ranges:
+                low, high = bounds.get(one.partition, (0, 0))
+                start, ends[one.partition] = max(one.start, low), one.end
+                # What retention deleted, or what was on a topic of before, is not there any more.
+                if start < min(one.end, high):
+                    starts[one.partition] = start
+                else:
+                    positions[one.partition] = one.end
+            records = self._collect(consumer, starts, ends, positions, limit) if starts else []
+            return HistoryPortion(records, positions)
+
+    def _collect(
+        self,
+        consumer: Consumer,
+        starts: Mapping[int, int],
+        ends: Mapping[int, int],
+        positions: dict[int, int],
+        limit: int,
+    ) -> list[Record]:
+        """Records of several partitions. Sets the next offset of each in `positions`."""
+        records: list[Record] = []
+        size, left = 0, set(starts)
+        for message in self._messages(consumer, starts, time.monotonic() + PORTION_SECONDS):
+            number, record = message.partition(), self._record(message)
+            assert number is not None
+            if number not in left:
+                continue
+            if record is None or record.offset >= ends[number]:
+                positions[number] = ends[number]
+            else:
+                records.append(record)
+                positions[number] = record.offset + 1
+                size += len(record.value or b"")
+            if positions[number] >= ends[number]:
+                left.discard(number)
+            if not left or len(records) >= limit or size >= PORTION_BYTES:
+                break
+        return records
+
+    def _messages(self, consumer: Consumer, starts: Mapping[int, int], deadline: float) -> Iterator[Message]:
+        """Messages and ends of partitions from these offsets. The first has more time than the deadline."""
+        consumer.assign([TopicPartition(self._topic, number, start) for number, start in starts.items()])
+        if (first := consumer.poll(SECONDS)) is None:
+            raise Unavailable(f"Kafka does not return the records of {self._topic}")
+        yield first
+        while time.monotonic() < deadline:
+            # `consume` alone would wait for the whole number of records.
+            if (first := consumer.poll(0.1)) is not None:
+                yield first
+
+    def _record(self, message: Message) -> Record | None:
+        """The record of a message; None for the end of its partition."""
+        error = message.error()
+        if error is None:
+            return to_record(message, self._prefix)
+        if error.code() == KafkaError._PARTITION_EOF:
+            return None
+        raise KafkaException(error)

@@ -1,0 +1,22 @@
+"""Ask where the partitions of a topic begin and end, with a consumer that only assigns."""
+
+from functools import partial
+
+from confluent_kafka import Consumer, TopicPartition
+
+from streams.adapters.kafka.transient_errors import repeat_if_transient
+from streams.core.errors import Unavailable
+
+SECONDS = 10.0
+
+
+def partition_bounds(consumer: Consumer, topic: str) -> dict[int, tuple[int, int]]:
+    """The first offset and the end of each partition of a topic. Raises `Unavailable` when it does not exist."""
+    found = consumer.list_topics(topic, SECONDS).topics[topic]
+    if found.error is not None:
+        raise Unavailable(f"the topic {topic} does not exist: run `scorm-webhooks topics apply`")
+
+    def bounds(number: int) -> tuple[int, int]:
+        return consumer.get_watermark_offsets(TopicPartition(topic, number), SECONDS)
+
+    return {number: repeat_if_transient(partial(bounds, number), SECONDS) for number in sorted(found.partitions)}

@@ -1,0 +1,64 @@
+"""Add deliveries that do not exist, with their events, in the transaction of a job's progress."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from operator import attrgetter
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.sql.bulk_insert import Bulk
+from streams.adapters.sql.recorder import delivery_row, event_rows
+from streams.adapters.sql.tables import deliveries, events, webhooks
+from streams.core.backfill import Backfill, OffsetRange
+from streams.core.delivery_state import Batch
+
+
+class MissingDeliveries:
+    """Inserts the deliveries of a batch that are not there. Existing ones are left as they are."""
+
+    def __init__(self, *, is_sqlite: bool) -> None:
+        self._events = Bulk(events, is_sqlite=is_sqlite)
+        self._deliveries = Bulk(deliveries, is_sqlite=is_sqlite)
+        self._add_events = self._events.statement.on_conflict_do_nothing()
+        self._add_deliveries = self._deliveries.statement.on_conflict_do_nothing().returning(deliveries.c.id)
+
+    async def add(self, connection: AsyncConnection, batch: Batch) -> int:
+        """Returns how many were added."""
+        if not batch.delivery_states:
+            return 0
+        # The recorder locks the webhooks first, then inserts in this order. Another order could deadlock.
+        ids = sorted(batch.webhook_ids())
+        await connection.execute(select(webhooks.c.id).where(webhooks.c.id.in_(ids)).with_for_update())
+        await connection.execute(self._add_events, self._events.parameters(event_rows(batch)))
+        rows = [delivery_row(one) for one in sorted(batch.delivery_states, key=attrgetter("delivery_id"))]
+        return len((await connection.execute(self._add_deliveries, self._deliveries.parameters(rows))).all())
+
+
+def to_json(progress: Backfill | None) -> dict[str, Any] | None:
+    """The column of a job's backfill."""
+    if progress is None:
+        return None
+    oldest = progress.oldest_available
+    return {
+        "is_due": progress.is_due,
+        "ranges": [list(one) for one in progress.ranges] if progress.ranges is not None else None,
+        "records": progress.records,
+        "added": progress.added,
+        "skipped": progress.skipped,
+        "oldest_available": oldest.isoformat() if oldest else None,
+    }
+
+
+def from_json(stored: Mapping[str, Any] | None) -> Backfill | None:
+    """The backfill in a job's column."""
+    if stored is None:
+        return None
+    ranges, oldest = stored["ranges"], stored["oldest_available"]
+    return replace(
+        Backfill(**stored),
+        ranges=tuple(OffsetRange(*one) for one in ranges) if ranges is not None else None,
+        oldest_available=datetime.fromisoformat(oldest) if oldest else None,
+    )

@@ -1,0 +1,149 @@
+"""Commands that send a webhook's events of a period again, and for jobs."""
+
+import asyncio
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streams.cli.deliveries import deliveries
+from streams.cli.output import JsonOption, in_deployment, me, progress_bar, say, show
+from streams.core.delivery import State
+from streams.core.errors import FieldError, Invalid
+from streams.core.event import format_time, parse_time
+from streams.core.job import Job, JobStatus
+from streams.core.replay import DEFAULT_STATES, ReplayCount, ReplayRequest
+
+if TYPE_CHECKING:
+    from streams.runtime.bootstrap import SqlDeployment
+
+LOOK_EVERY_SECONDS = 0.5
+
+jobs = typer.Typer(no_args_is_help=True, help="Actions on many deliveries, which `publish` does.")
+
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+
+
+@deliveries.command("replay")
+def deliveries_replay(
+    webhook: Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id.")],
+    since: Annotated[
+        str, typer.Option(help="Only events that the platform first saw then or later: 2026-04-10T14:32:00Z.")
+    ],
+    until: Annotated[str | None, typer.Option(help="Only events first seen before. Now by default.")] = None,
+    event_types: Annotated[
+        list[str] | None, typer.Option("--type", help="Only this type of event; may be repeated.")
+    ] = None,
+    states: Annotated[
+        list[State] | None,
+        typer.Option("--state", help="delivered, dead or discarded; may be repeated. By default delivered and dead."),
+    ] = None,
+    backfill: Annotated[
+        bool, typer.Option("--backfill", help="Also the events that it wants and has no delivery of.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Send the events of a period to a webhook again, with the same ids. Shows their number, and asks, first.
+
+    Waits for the end of the job, which goes on after Ctrl-C.
+    """
+    if as_json and not yes:
+        raise Invalid(FieldError("--json", "needs --yes: a program cannot answer the question"))
+    request = ReplayRequest(
+        webhook,
+        _time("--since", since),
+        _time("--until", until) if until else None,
+        tuple(event_types or ()),
+        tuple(states or DEFAULT_STATES),
+        backfill,
+    )
+    if not yes:
+        count = in_deployment(lambda deployment: deployment.replays().count(request))
+        if not _confirm(count):
+            return
+    _show_end(_do(request, quiet=as_json), as_json)
+
+
+@jobs.command("show")
+def jobs_show(job_id: JobId, as_json: JsonOption = False) -> None:
+    """Show how far a job is."""
+    _show_job(in_deployment(lambda deployment: deployment.deliveries().job(job_id)), as_json)
+
+
+@jobs.command("cancel")
+def jobs_cancel(job_id: JobId, as_json: JsonOption = False) -> None:
+    """Stop a job after its present portion. What was done stays done."""
+    _show_job(in_deployment(lambda deployment: deployment.deliveries().cancel(job_id, by=me())), as_json)
+
+
+def _time(option: str, text: str) -> datetime:
+    if (moment := parse_time(text)) is None:
+        raise Invalid(FieldError(option, "must be a time with a zone such as 2026-04-10T14:32:00Z"))
+    return moment
+
+
+def _confirm(count: ReplayCount) -> bool:
+    """Show what would be sent, and ask. False when there is nothing."""
+    found, missing = count.deliveries, count.missing
+    between = f", first seen {_range(found.oldest_at, found.newest_at)}" if found.count else ""
+    say(f"{found.count} {'delivery matches' if found.count == 1 else 'deliveries match'}{between}")
+    if missing:
+        more = "at least " if missing.at_least else ""
+        since = f"; the topic has events since {_text(missing.oldest_available)}" if missing.oldest_available else ""
+        say(f"{more}{missing.count} events without a delivery{since}")
+    if not found.count and not (missing and (missing.count or missing.at_least)):
+        say("nothing to send")
+        return False
+    if count.seconds is not None:
+        say(f"about {max(1, round(count.seconds))} s at the endpoint's pace")
+    typer.confirm("Send them again?", abort=True, err=True)
+    return True
+
+
+def _range(oldest: datetime | None, newest: datetime | None) -> str:
+    return f"from {_text(oldest)} to {_text(newest)}"
+
+
+def _text(moment: datetime | None) -> str:
+    return format_time(moment) if moment else ""
+
+
+def _do(request: ReplayRequest, *, quiet: bool) -> Job:
+    """Start the job and wait for its end."""
+    started: list[Job] = []
+    try:
+        with progress_bar(quiet=quiet) as progress:
+            task = progress.add_task("sending again", total=None)
+
+            async def work(deployment: "SqlDeployment") -> Job:
+                job = await deployment.replays().start(request, by=me())
+                started.append(job)
+                while job.status is JobStatus.RUNNING:
+                    done, total = job.progress
+                    progress.update(task, completed=done, total=total)
+                    await asyncio.sleep(LOOK_EVERY_SECONDS)
+                    job = await deployment.deliveries().job(job.id)
+                return job
+
+            return in_deployment(work)
+    except KeyboardInterrupt:
+        for job in started:
+            say(f"the job goes on: `jobs show {job.id}` shows it, `jobs cancel {job.id}` stops it", err=True)
+        raise
+
+
+def _show_end(job: Job, as_json: bool) -> None:
+    if as_json:
+        _show_job(job, as_json)
+        return
+    added = f", {job.backfill.added} added, {job.backfill.skipped} had a delivery" if job.backfill else ""
+    failed = f", {job.failed} could not be" if job.failed else ""
+    end = "cancelled: " if job.status is JobStatus.CANCELLED else ""
+    say(f"{end}{job.done} to be sent again{added}{failed}")
+
+
+def _show_job(job: Job, as_json: bool) -> None:
+    from api.models.deliveries import job_of
+
+    show(job_of(job), as_json)

@@ -1,0 +1,103 @@
+"""Backfill: deliveries for events of `session-events` that a webhook has no delivery of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import NamedTuple
+
+from streams.core.account import DeliveryFilter
+from streams.core.delivery import Delivery, HoldReason, SubscriptionsPosition, Trigger
+from streams.core.event import Event, event_and_body
+from streams.core.webhook import Webhook, wants
+
+
+class OffsetRange(NamedTuple):
+    """Offsets of one partition: from `start` up to `end`, which does not belong to it."""
+
+    partition: int
+    start: int
+    end: int
+
+
+class Period(NamedTuple):
+    """The offsets of a period, and the append time of the oldest record that the topic has; None for an empty one."""
+
+    ranges: tuple[OffsetRange, ...]
+    oldest_available: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """The progress of a backfill. `ranges` are the offsets that are not read yet; None until it begins.
+
+    `is_due` when it may begin. `records` is the number of offsets to read, `added` counts the deliveries that it made,
+    `skipped` those that exist.
+    """
+
+    is_due: bool = False
+    ranges: tuple[OffsetRange, ...] | None = None
+    records: int = 0
+    added: int = 0
+    skipped: int = 0
+    oldest_available: datetime | None = None
+
+    @property
+    def read(self) -> int:
+        return self.records - _size(self.ranges) if self.ranges is not None else 0
+
+    @property
+    def is_read(self) -> bool:
+        return self.ranges is not None and not self.ranges
+
+    def begun(self, period: Period) -> "Backfill":
+        """The progress once the period's offsets are known."""
+        ranges = not_empty(period.ranges)
+        return replace(self, ranges=ranges, records=_size(ranges), oldest_available=period.oldest_available)
+
+    def moved(self, positions: Mapping[int, int]) -> "Backfill":
+        """The progress after reading up to these offsets, by partition."""
+        return replace(self, ranges=advanced(self.ranges or (), positions))
+
+
+def advanced(ranges: tuple[OffsetRange, ...], positions: Mapping[int, int]) -> tuple[OffsetRange, ...]:
+    """What is left of the ranges after reading up to these offsets, by partition."""
+    return not_empty(tuple(one._replace(start=max(one.start, positions.get(one.partition, 0))) for one in ranges))
+
+
+def not_empty(ranges: tuple[OffsetRange, ...]) -> tuple[OffsetRange, ...]:
+    return tuple(one for one in ranges if one.start < one.end)
+
+
+def _size(ranges: tuple[OffsetRange, ...] | None) -> int:
+    return sum(one.end - one.start for one in ranges or ())
+
+
+def backfilled(value: object, appended_at: datetime, webhook: Webhook, wanted: DeliveryFilter) -> Delivery | None:
+    """The delivery that fan-out makes of this event for this webhook, held as a replay.
+
+    None when the filter or the webhook does not want the event. Raises `InvalidRecord` and `Invalid`.
+    """
+    # Most events are another account's: look before the body is rendered.
+    if not isinstance(value, Event) or not wants(webhook, value) or not _is_wanted(value, appended_at, wanted):
+        return None
+    event, body = event_and_body(value)
+    return Delivery(
+        account_id=event.account_id,
+        event_id=event.id,
+        event_type=event.type,
+        webhook_id=webhook.id,
+        first_seen_at=appended_at,
+        subscriptions_position=SubscriptionsPosition("", 0),
+        body=body,
+        trigger=Trigger.MANUAL,
+        hold_reason=HoldReason.REPLAY,
+        trace_parent=event.trace_parent,
+    )
+
+
+def _is_wanted(event: Event, appended_at: datetime, wanted: DeliveryFilter) -> bool:
+    return (
+        (wanted.event_types is None or event.type in wanted.event_types)
+        and (wanted.since is None or appended_at >= wanted.since)
+        and (wanted.until is None or appended_at < wanted.until)
+    )

@@ -1,0 +1,81 @@
+"""Replays: which deliveries of a webhook a person wants again."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from streams.core.account import DeliveryFilter, DeliverySummary
+from streams.core.delivery import State
+from streams.core.errors import FieldError, Invalid
+from streams.core.event_data import EVENT_TYPES
+
+# Held and waiting deliveries are sent without a replay.
+REPLAYABLE = (State.DELIVERED, State.DEAD, State.DISCARDED)
+# What an endpoint lost, or never got. A person has discarded the discarded ones.
+DEFAULT_STATES = (State.DELIVERED, State.DEAD)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayRequest:
+    """The deliveries of one webhook that were first seen since `since`, and before `until` or now.
+
+    No `event_types` means all. With `backfill` also the events that the webhook has no delivery of.
+    """
+
+    webhook_id: str
+    since: datetime
+    until: datetime | None = None
+    event_types: tuple[str, ...] = ()
+    states: tuple[State, ...] = DEFAULT_STATES
+    backfill: bool = False
+
+    def wanted(self, account_id: str, now: datetime) -> DeliveryFilter:
+        """The filter of its deliveries. Raises `Invalid`, which names each wrong field."""
+        if errors := self._errors(now):
+            raise Invalid(*errors)
+        return DeliveryFilter(
+            account_id,
+            self.webhook_id,
+            since=self.since,
+            until=min(self.until or now, now),
+            # A delivery that changes later, such as a replayed one, does not match.
+            changed_until=now,
+            states=self.states,
+            event_types=self.event_types or None,
+            without_tests=True,
+        )
+
+    def _errors(self, now: datetime) -> list[FieldError]:
+        errors = []
+        if self.since >= now:
+            errors.append(FieldError("since", "must be in the past"))
+        if self.until is not None and self.until <= self.since:
+            errors.append(FieldError("until", "must be later than since"))
+        if unknown := sorted(set(self.event_types) - EVENT_TYPES.keys()):
+            errors.append(FieldError("eventTypes", f"{unknown[0]!r} is not one of: {', '.join(EVENT_TYPES)}"))
+        if set(self.states) - set(REPLAYABLE):
+            known = ", ".join(REPLAYABLE)
+            errors.append(FieldError("states", f"must be of: {known}; held and waiting deliveries are sent anyway"))
+        if not self.states and not self.backfill:
+            errors.append(FieldError("states", "must name a state, unless backfill is true"))
+        return errors
+
+
+@dataclass(frozen=True, slots=True)
+class MissingEvents:
+    """How many events a backfill would add; at least this many with `at_least`, because the count stopped.
+
+    `oldest_available` is the append time of the oldest event that the topic has.
+    """
+
+    count: int
+    at_least: bool
+    oldest_available: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayCount:
+    """What a replay would send, and about how long the endpoint needs for it; None when its pace is not known."""
+
+    deliveries: DeliverySummary
+    missing: MissingEvents | None = None
+    seconds: float | None = None

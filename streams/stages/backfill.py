@@ -1,0 +1,114 @@
+"""Backfill: add deliveries for events of `session-events` that a webhook has no delivery of, as a part of a job."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+from streams.core.backfill import Backfill, backfilled
+from streams.core.delivery import Delivery
+from streams.core.delivery_state import Batch, RecordedValue, fold
+from streams.core.errors import Invalid, InvalidRecord, Unavailable
+from streams.core.job import Job
+from streams.core.webhook import Webhook
+from streams.outage import EVENT_HISTORY, Outages
+from streams.ports import Clock, Codec, EventHistory, HistoryPortion, Jobs, Record, Webhooks
+from streams.stages.invalid_records import run_pure
+
+RECORDS_AT_ONCE = 2000
+# Other work of the process gets its turn between so many records.
+RECORDS_IN_A_ROW = 50
+# A younger event may have a delivery that `record` has not stored yet.
+SETTLED_AFTER = timedelta(seconds=15)
+REST_SECONDS = 1.0
+
+
+class HistoryBackfill:
+    """Advances the backfill of a job: read a portion → decode and match → store, with the progress.
+
+    A crash before the store reads the portion again, and stores the same deliveries: their ids are computed.
+    """
+
+    def __init__(
+        self, jobs: Jobs, webhooks: Webhooks, history: EventHistory, codec: Codec, clock: Clock, outages: Outages
+    ) -> None:
+        self._jobs = jobs
+        self._webhooks = webhooks
+        self._history = history
+        self._codec = codec
+        self._clock = clock
+        self._outage = outages[EVENT_HISTORY]
+        # When a job that found nothing to do looks again, by its id.
+        self._rests: dict[str, float] = {}
+
+    async def advance(self, job: Job) -> Job:
+        """Do one more portion. A job whose topic does not answer stays as it is."""
+        now = asyncio.get_running_loop().time()
+        if now < self._rests.get(job.id, 0.0):
+            return job
+        self._rests.pop(job.id, None)
+        try:
+            after = await self._advance(job)
+        except Unavailable as away:
+            self._outage.begin(self, str(away))
+            after = job
+        else:
+            self._outage.end(self)
+        if after == job:
+            self._rests[job.id] = now + REST_SECONDS
+        return after
+
+    async def _advance(self, job: Job) -> Job:
+        progress, wanted = job.backfill, job.filter
+        assert progress is not None
+        assert wanted.since is not None
+        assert wanted.until is not None
+        if progress.ranges is None:
+            period = await self._history.period(wanted.since, wanted.until)
+            return await self._jobs.backfill(job, progress.begun(period), Batch())
+        known = await self._webhooks.find(wanted.webhook_id or "")
+        if known is None:
+            # It was deleted: nothing is owed to it.
+            return await self._jobs.backfill(job, replace(progress, ranges=()), Batch())
+        return await self._read_portion(job, progress, known.webhook)
+
+    async def _read_portion(self, job: Job, progress: Backfill, webhook: Webhook) -> Job:
+        portion = self._settled(await self._history.read(progress.ranges or (), RECORDS_AT_ONCE))
+        after = progress.moved(portion.positions)
+        if after == progress:
+            return job
+        missing = await self._match(portion.records, webhook, job)
+        now = self._clock.now()
+        return await self._jobs.backfill(job, after, fold(RecordedValue(delivery, now) for delivery in missing))
+
+    def _settled(self, portion: HistoryPortion) -> HistoryPortion:
+        """The portion up to the first record of each partition that is too young."""
+        young_since = self._clock.now() - SETTLED_AFTER
+        positions, records = dict(portion.positions), list[Record]()
+        for record in portion.records:
+            number = record.partition.number
+            if record.offset >= positions[number]:
+                continue
+            if record.appended_at > young_since:
+                positions[number] = record.offset
+            else:
+                records.append(record)
+        return HistoryPortion(records, positions)
+
+    async def _match(self, records: Sequence[Record], webhook: Webhook, job: Job) -> list[Delivery]:
+        found = []
+        for start in range(0, len(records), RECORDS_IN_A_ROW):
+            for record in records[start : start + RECORDS_IN_A_ROW]:
+                if (delivery := self._delivery(record, webhook, job)) is not None:
+                    found.append(delivery)
+            await asyncio.sleep(0)
+        return found
+
+    def _delivery(self, record: Record, webhook: Webhook, job: Job) -> Delivery | None:
+        try:
+            value = self._codec.decode(record.value or b"")
+            return run_pure(partial(backfilled, value, record.appended_at, webhook, job.filter))
+        except (InvalidRecord, Invalid):
+            # fan-out has stored it as invalid.
+            return None

@@ -1,0 +1,121 @@
+"""`deliveries replay` counts, asks, and waits for its job; `jobs` shows and cancels."""
+
+import asyncio
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from builders import NOON, attempt, delivery
+from rest.api_fixture import ApiFixture, open_api
+from streams.adapters.clock import SystemClock
+from streams.cli.app import app
+from streams.core.delivery import State
+
+SINCE = "2026-04-10T11:00:00Z"
+
+
+@pytest.fixture
+async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    url = f"sqlite:///{tmp_path}/db.sqlite"
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.chdir(tmp_path)
+    async with open_api(url) as api:
+        yield api
+
+
+async def run(*arguments: str, answer: str = "") -> Result:
+    """Run a command in a thread; it starts its own event loop."""
+    return await asyncio.to_thread(CliRunner().invoke, app, arguments, input=answer)
+
+
+async def webhook_with(api: ApiFixture, *minutes: int) -> str:
+    """A webhook that got an event this many minutes before noon."""
+    made = await api.acme.webhook()
+    for number in minutes:
+        seen = NOON - timedelta(minutes=number)
+        known = {"account_id": api.acme.account_id, "webhook_id": made["id"], "event_id": f"evt_{number}"}
+        await api.record(delivery(**known, first_seen_at=seen), attempt(**known, first_seen_at=seen), at=seen)
+    return str(made["id"])
+
+
+async def finished(api: ApiFixture, running: "asyncio.Task[Result]") -> Result:
+    """The command's result, after its job is done."""
+    # Commands have the system's clock.
+    api.clock.advance((SystemClock().now() - api.clock.now()).total_seconds())
+    async with asyncio.timeout(20):
+        while not running.done():
+            for job in await api.jobs.unfinished():
+                await api.jobs.advance(job.id)
+            await asyncio.sleep(0.01)
+    return running.result()
+
+
+async def test_a_replay_shows_its_count_and_asks(api: ApiFixture) -> None:
+    webhook = await webhook_with(api, 10, 20, 300)
+    done = await run("deliveries", "replay", webhook, "--since", SINCE, answer="n\n")
+    assert done.exit_code == 1
+    assert "2 deliveries match, first seen from 2026-04-10T11:40:00Z to 2026-04-10T11:50:00Z" in done.stdout
+    assert "Send them again?" in done.stderr
+    assert await api.jobs.unfinished() == []
+    running = asyncio.create_task(run("deliveries", "replay", webhook, "--since", SINCE, answer="y\n"))
+    done = await finished(api, running)
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "2 to be sent again")
+
+
+async def test_a_program_gets_the_finished_job(api: ApiFixture) -> None:
+    webhook = await webhook_with(api, 10, 20)
+    chosen = (
+        "--since",
+        SINCE,
+        "--until",
+        "2026-04-10T11:45:00Z",
+        "--type",
+        "session.completed",
+        "--state",
+        "delivered",
+    )
+    running = asyncio.create_task(run("deliveries", "replay", webhook, *chosen, "--yes", "--json"))
+    done = await finished(api, running)
+    job = json.loads(done.stdout)
+    assert (job["status"], job["total"], job["done"]) == ("finished", 1, 1)
+    assert job == json.loads((await run("jobs", "show", job["id"], "--json")).stdout)
+    held = (await api.acme.get("/v1/deliveries", state=State.HELD))["data"]
+    assert [row["eventId"] for row in held] == ["evt_20"]
+    refused = await run("jobs", "cancel", job["id"])
+    assert (type(refused.exception).__name__, "the job is finished" in str(refused.exception)) == ("Conflict", True)
+
+
+async def test_nothing_to_send_starts_nothing(api: ApiFixture) -> None:
+    webhook = await webhook_with(api, 300)
+    done = await run("deliveries", "replay", webhook, "--since", SINCE)
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "nothing to send")
+    assert await api.jobs.unfinished() == []
+
+
+async def test_a_job_is_cancelled_by_its_id(api: ApiFixture) -> None:
+    webhook = await webhook_with(api, 10)
+    job = await api.acme.post(f"/v1/webhooks/{webhook}/replays", {"since": SINCE})
+    cancelled = json.loads((await run("jobs", "cancel", job["id"], "--json")).stdout)
+    assert cancelled["status"] == "cancelled"
+    assert "cancelled" in (await run("jobs", "show", job["id"])).stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (["--since", "yesterday"], "--since"),
+        (["--since", SINCE, "--until", "now"], "--until"),
+        (["--since", SINCE, "--json"], "--json"),
+        (["--since", SINCE, "--state", "held"], "states"),
+        (["--since", SINCE, "--type", "nonsense"], "eventTypes"),
+    ],
+)
+async def test_a_wrong_option_is_named(api: ApiFixture, options: list[str], field: str) -> None:
+    webhook = await webhook_with(api)
+    wrong = await run("deliveries", "replay", webhook, *options)
+    assert field in str(wrong.exception)
+    assert await api.jobs.unfinished() == []
