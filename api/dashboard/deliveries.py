@@ -1,5 +1,6 @@
 """Pages of deliveries: the list with filters, one delivery with every attempt."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from api.dashboard.visits import Visit, site_of, visit_of
 from api.models.common import text_of
 from streams.core.access import Scope
 from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
-from streams.core.delivery_search import MOST_COUNTED, IdKind
+from streams.core.delivery_search import IdKind
 from streams.core.text import escape_controls
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -42,8 +43,7 @@ async def deliveries_page(request: Request) -> Response:
     elif links.present != {name: value for name, value in query.items() if name != "after"}:
         # Times without a zone, and empty fields of the form: a link means the same to everybody.
         return redirect(links(after=query.get("after") or None))
-    found = await services.search.search(wanted)
-    facets = await services.search.facets(wanted)
+    found, facets = await asyncio.gather(services.search.search(wanted), services.search.facets(wanted))
     named = [*facets.webhook_ids, *filter(None, [wanted.webhook_id])]
     names = await names_of(visit, found.page.rows, *named)
     return render(
@@ -52,7 +52,7 @@ async def deliveries_page(request: Request) -> Response:
         visit,
         found=found,
         facets=facets_of(links, facets, names, services.clock.now()),
-        is_sampled=sum(facets.states.values()) >= MOST_COUNTED,
+        sample=facets.sample,
         names=names,
         links=links,
         chips=_chips(links, names),

@@ -109,13 +109,23 @@ def _message(error: Exception) -> str:
 
 
 def _postgres_engine(url: URL, pool_size: int) -> AsyncEngine:
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         pool_size=pool_size,
         pool_pre_ping=True,
         hide_parameters=True,
         connect_args={"connect_timeout": 5},
     )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        # Our queries are short: to compile one costs more than to run it. A startup parameter would stop poolers.
+        cursor = connection.cursor()
+        cursor.execute("SET jit = off")
+        cursor.close()
+        connection.commit()
+
+    return engine
 
 
 def _sqlite_engine(url: URL, connections: SqliteConnections, begin_statement: str) -> AsyncEngine:

@@ -3,24 +3,15 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy import func, select
 
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.keyset import newest_first, page_of, prefer_index_order
-from streams.adapters.sql.tables import (
-    FAILED,
-    LEARNER_PREFIX,
-    NOT_DELIVERED,
-    attempts,
-    deliveries,
-    events,
-    learner_prefix,
-    webhooks,
-)
+from streams.adapters.sql.delivery_walk import matching, walk_of
+from streams.adapters.sql.keyset import page_of
+from streams.adapters.sql.tables import attempts, deliveries, events
 from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.delivery import State, Target, Trigger
 from streams.core.delivery_state import DeliveryState, StateCount
-from streams.core.event import EventSubjects
 from streams.core.page import Cursor, Page
 
 
@@ -31,15 +22,13 @@ class SqlDeliveryLog:
         self._database = database
 
     async def list(self, wanted: DeliveryFilter) -> Page[DeliveryState]:
-        query = select(deliveries).where(*matching(wanted))
-        query = newest_first(query, deliveries.c.first_seen_at, deliveries.c.id, wanted.after, wanted.limit)
+        walk = walk_of(wanted)
+        query = walk.newest_first(walk.select(deliveries, walk.at.label("seen_at")), wanted.after, wanted.limit)
         async with self._database.reading() as connection:
-            if has_ordered_index(wanted):
-                await prefer_index_order(connection)
-            found = [to_delivery_state(row) for row in await connection.execute(query)]
-        return page_of(
-            found, wanted.limit, lambda delivery_state: Cursor(delivery_state.first_seen_at, delivery_state.delivery_id)
-        )
+            await walk.prepare(connection)
+            rows = (await connection.execute(query)).all()
+        page = page_of(rows, wanted.limit, lambda row: Cursor(row.seen_at, row.id))
+        return Page([to_delivery_state(row) for row in page.rows], page.next)
 
     async def find(self, delivery_id: str) -> DeliveryDetails | None:
         async with self._database.reading() as connection:
@@ -76,86 +65,6 @@ class SqlDeliveryLog:
         query = select(deliveries.c.id).where(deliveries.c.id.in_(delivery_ids))
         async with self._database.reading() as connection:
             return set(await connection.scalars(query))
-
-
-def has_ordered_index(wanted: DeliveryFilter) -> bool:
-    """Whether an index has the matches in order. Those of an id, or that failed, are few: sort them."""
-    few = (wanted.event_id, wanted.ids, *wanted.subjects, wanted.outcome, wanted.status_class)
-    return all(value is None for value in few)
-
-
-def matching(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
-    """The conditions of a filter on `deliveries`, without its limit and cursor."""
-    equal = (
-        (deliveries.c.account_id, wanted.account_id),
-        (deliveries.c.webhook_id, wanted.webhook_id),
-        (deliveries.c.event_id, wanted.event_id),
-        (deliveries.c.event_type, wanted.event_type),
-        (deliveries.c.state, wanted.state),
-        (deliveries.c.reason, wanted.reason),
-    )
-    conditions: list[ColumnElement[bool]] = [column == value for column, value in equal if value is not None]
-    if wanted.state is not None and wanted.state is not State.DELIVERED:
-        conditions.append(NOT_DELIVERED)
-    if wanted.states is not None:
-        conditions.append(deliveries.c.state.in_(wanted.states))
-        if State.DELIVERED not in wanted.states:
-            conditions.append(NOT_DELIVERED)
-    if wanted.event_types is not None:
-        conditions.append(deliveries.c.event_type.in_(wanted.event_types))
-    if wanted.without_tests:
-        conditions.append(deliveries.c.trigger != Trigger.TEST)
-    if wanted.ids is not None:
-        conditions.append(deliveries.c.id.in_(wanted.ids))
-    if wanted.since is not None:
-        conditions.append(deliveries.c.first_seen_at >= wanted.since)
-    if wanted.until is not None:
-        conditions.append(deliveries.c.first_seen_at < wanted.until)
-    if wanted.changed_until is not None:
-        conditions.append(deliveries.c.changed_at <= wanted.changed_until)
-    if wanted.in_tier:
-        conditions.append(deliveries.c.tier.is_not(None))
-    if subjects := subject_conditions(wanted.subjects):
-        of_account = events.c.account_id == (wanted.account_id or deliveries.c.account_id)
-        conditions.append(deliveries.c.event_id.in_(select(events.c.event_id).where(of_account, *subjects)))
-    if wanted.outcome is not None or wanted.status_class is not None:
-        conditions.append(deliveries.c.id.in_(_failed_attempts(wanted)))
-    return conditions
-
-
-def subject_conditions(wanted: EventSubjects) -> list[ColumnElement[bool]]:
-    """The conditions of a filter on `events`."""
-    known = events.c
-    equal = (
-        (known.session_id, wanted.session_id),
-        (known.learner_id, wanted.learner_id),
-        (known.package_id, wanted.package_id),
-        (known.dispatch_id, wanted.dispatch_id),
-    )
-    conditions: list[ColumnElement[bool]] = [column == value for column, value in equal if value is not None]
-    if wanted.learner_id is not None:
-        conditions.append(learner_prefix(known.learner_id) == wanted.learner_id[:LEARNER_PREFIX])
-    return conditions
-
-
-def _failed_attempts(wanted: DeliveryFilter) -> Any:
-    """The ids of deliveries with an attempt that failed in the wanted way."""
-    made = attempts.c
-    conditions: list[ColumnElement[bool]] = [FAILED]
-    if wanted.webhook_id is not None:
-        conditions.append(made.webhook_id == wanted.webhook_id)
-    elif wanted.account_id is not None:
-        of_account = select(webhooks.c.id).where(webhooks.c.account_id == wanted.account_id)
-        conditions.append(made.webhook_id.in_(of_account))
-    if wanted.outcome is not None:
-        conditions.append(made.outcome == wanted.outcome)
-    if wanted.status_class is not None:
-        lowest = wanted.status_class * 100
-        conditions.append(made.status.between(lowest, lowest + 99))
-    if wanted.since is not None:
-        # No attempt is older than its delivery.
-        conditions.append(made.started_at >= wanted.since)
-    return select(made.delivery_id).where(and_(*conditions))
 
 
 def to_delivery_state(row: Any) -> DeliveryState:

@@ -7,8 +7,7 @@ from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.delivery_log import has_ordered_index, matching, subject_conditions
-from streams.adapters.sql.keyset import prefer_index_order
+from streams.adapters.sql.delivery_walk import subject_conditions, walk_of
 from streams.adapters.sql.tables import attempts, deliveries, events
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import State
@@ -23,23 +22,23 @@ class SqlDeliverySearch:
         self._database = database
 
     async def count(self, wanted: DeliveryFilter, most: int) -> int:
-        newest = select(deliveries.c.id).where(*matching(wanted)).limit(most).subquery()
+        walk = walk_of(wanted)
+        some = walk.select(deliveries.c.id).limit(most).subquery()
         async with self._database.reading() as connection:
-            return int(await connection.scalar(select(func.count()).select_from(newest)) or 0)
+            await walk.prepare(connection)
+            return int(await connection.scalar(select(func.count()).select_from(some)) or 0)
 
     async def facets(self, wanted: DeliveryFilter, most: int) -> Sequence[FacetCount]:
-        known = deliveries.c
+        known, walk = deliveries.c, walk_of(wanted)
         newest = (
-            select(known.state, known.event_type, known.webhook_id)
-            .where(*matching(wanted))
-            .order_by(known.first_seen_at.desc(), known.id.desc())
+            walk.select(known.state, known.event_type, known.webhook_id)
+            .order_by(walk.at.desc(), known.id.desc())
             .limit(most)
             .subquery()
         )
         place = (newest.c.state, newest.c.event_type, newest.c.webhook_id)
         async with self._database.reading() as connection:
-            if has_ordered_index(wanted):
-                await prefer_index_order(connection)
+            await walk.prepare(connection)
             rows = await connection.execute(select(*place, func.count().label("how_many")).group_by(*place))
             return [FacetCount(State(row.state), row.event_type, row.webhook_id, row.how_many) for row in rows]
 

@@ -12,7 +12,7 @@ from streams.adapters.sql.account_tables import jobs
 from streams.adapters.sql.audit import note
 from streams.adapters.sql.backfill import MissingDeliveries, from_json, to_json
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.delivery_log import matching
+from streams.adapters.sql.delivery_walk import matching
 from streams.adapters.sql.replays import LEFT_BEHIND, discard, replay
 from streams.adapters.sql.tables import deliveries, webhooks
 from streams.core.account import DeliveryFilter

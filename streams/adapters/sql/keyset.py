@@ -21,6 +21,13 @@ async def prefer_index_order(connection: AsyncConnection) -> None:
         await connection.execute(text("SET LOCAL enable_sort = off"))
 
 
+async def prefer_look_ups(connection: AsyncConnection) -> None:
+    """Make the planner look up each row that another table leads to, in its order, in this transaction."""
+    if connection.dialect.name == "postgresql":
+        await connection.execute(text("SET LOCAL enable_hashjoin = off"))
+        await connection.execute(text("SET LOCAL enable_mergejoin = off"))
+
+
 def newest_first(
     query: Select[Any], at: Column[Any], name: Column[Any], after: Cursor | None, limit: int
 ) -> Select[Any]:

@@ -15,6 +15,7 @@ from streams.adapters.sql.webhook_health import WebhookHealth
 from streams.core.attempt import Attempt
 from streams.core.delivery import State
 from streams.core.delivery_state import Batch, DeliveryState, EventKey
+from streams.core.outcome import OutcomeKind
 from streams.core.webhook_stats import by_hour, response_times_of
 from streams.ports import Clock, Telemetry
 
@@ -171,6 +172,7 @@ def delivery_row(delivery_state: DeliveryState) -> dict[str, Any]:
 
 
 def _attempt_row(attempt: Attempt) -> dict[str, Any]:
+    succeeded = attempt.outcome is OutcomeKind.DELIVERED
     return {
         "id": attempt.id,
         "delivery_id": attempt.delivery_id,
@@ -190,4 +192,6 @@ def _attempt_row(attempt: Attempt) -> dict[str, Any]:
         "message": attempt.message,
         "next_step": attempt.next_step,
         "tier": attempt.tier,
+        "account_id": None if succeeded else attempt.account_id,
+        "first_seen_at": None if succeeded else attempt.first_seen_at,
     }

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.delivery_log import has_ordered_index, matching
+from streams.adapters.sql.delivery_walk import has_ordered_index, matching
 from streams.adapters.sql.keyset import prefer_index_order
 from streams.adapters.sql.tables import deliveries, events, webhooks
 from streams.core.account import DeliveryFilter

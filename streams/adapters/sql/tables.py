@@ -186,15 +186,28 @@ attempts = Table(
     Column("message", Text, nullable=False),
     Column("next_step", Text, nullable=False),
     Column("tier", Text),
+    # Those of the delivery, for an attempt that failed; nobody looks for the others.
+    Column("account_id", Text),
+    Column("first_seen_at", Moment),
 )
 # Few attempts fail, and people look for these.
 FAILED = attempts.c.outcome != literal_column("'delivered'")
-Index(
-    "ix_attempts_failed",
-    attempts.c.webhook_id,
-    attempts.c.started_at,
-    postgresql_where=FAILED,
-    sqlite_where=FAILED,
+
+
+def _index_failed(name: str, *columns: Column[Any]) -> None:
+    Index(f"ix_attempts_{name}", *columns, postgresql_where=FAILED, sqlite_where=FAILED)
+
+
+_attempt = attempts.c
+_index_failed("failed", _attempt.webhook_id, _attempt.started_at)
+# It holds all that finds deliveries by a failure, in the order of their list.
+_index_failed(
+    "failed_account",
+    _attempt.account_id,
+    _attempt.first_seen_at,
+    _attempt.delivery_id,
+    _attempt.outcome,
+    _attempt.status,
 )
 
 webhook_health = Table(

@@ -40,6 +40,8 @@ def upgrade() -> None:
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("next_step", sa.Text(), nullable=False),
         sa.Column("tier", sa.Text(), nullable=True),
+        sa.Column("account_id", sa.Text(), nullable=True),
+        sa.Column("first_seen_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_attempts")),
     )
     op.create_index(op.f("ix_attempts_delivery_id"), "attempts", ["delivery_id"], unique=False)
@@ -47,6 +49,14 @@ def upgrade() -> None:
         "ix_attempts_failed",
         "attempts",
         ["webhook_id", "started_at"],
+        unique=False,
+        postgresql_where=sa.text("outcome != 'delivered'"),
+        sqlite_where=sa.text("outcome != 'delivered'"),
+    )
+    op.create_index(
+        "ix_attempts_failed_account",
+        "attempts",
+        ["account_id", "first_seen_at", "delivery_id", "outcome", "status"],
         unique=False,
         postgresql_where=sa.text("outcome != 'delivered'"),
         sqlite_where=sa.text("outcome != 'delivered'"),
@@ -511,6 +521,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_audit_log_at"), "audit_log")
     op.drop_index(op.f("ix_audit_log_account_id_at_id"), "audit_log")
     op.drop_table("audit_log")
+    op.drop_index("ix_attempts_failed_account", "attempts")
     op.drop_index("ix_attempts_failed", "attempts")
     op.drop_index(op.f("ix_attempts_delivery_id"), "attempts")
     op.drop_table("attempts")
