@@ -5,7 +5,8 @@ from datetime import timedelta
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.dashboard.forms import form_of, with_query
+from api.dashboard.forms import Form, form_of, with_query
+from api.dashboard.once import new_once, once
 from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import redirect, render
 from api.dashboard.rows import actor_name, details_for
@@ -40,6 +41,7 @@ async def _account_page(
         roles=list(Role),
         scopes=list(Scope),
         made=made,
+        once=new_once(),
     )
 
 
@@ -55,6 +57,10 @@ async def add_key(request: Request) -> Response:
     visit = await visit_of(request)
     visit.require(MANAGE)
     form = await form_of(request)
+    return await once(visit, form, lambda: _add_key(request, visit, form))
+
+
+async def _add_key(request: Request, visit: Visit, form: Form) -> Response:
     try:
         days = form.number("days", "days", 0)
         expires_at = visit.services.clock.now() + timedelta(days=days) if days else None

@@ -81,4 +81,5 @@ async def _error_page(request: Request, error: ScormWebhooksError) -> Response:
         message=str(error) if shown else "Try again in a few seconds.",
         request_id=request.state.request_id,
         is_signed_in=is_signed_in,
+        can_retry=status == 503 and request.method == "GET",
     )

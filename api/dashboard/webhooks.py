@@ -10,6 +10,7 @@ from starlette.responses import Response
 from api.dashboard.charts import attempts_chart, times_chart
 from api.dashboard.code_samples import curl, samples
 from api.dashboard.forms import Form, form_of, with_query
+from api.dashboard.once import new_once, once
 from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import duration, redirect, render
 from api.dashboard.rows import actor_name, url_for
@@ -69,13 +70,16 @@ async def create(request: Request) -> Response:
     visit = await visit_of(request)
     visit.require(Scope.WEBHOOKS_WRITE)
     form = await form_of(request)
+    return await once(visit, form, lambda: _create(request, visit, form))
+
+
+async def _create(request: Request, visit: Visit, form: Form) -> Response:
     try:
-        changes = _entered(form, None)
-        made = await visit.services.webhooks.register(WebhookInput(visit.account.id, **changes), by=visit.member.actor)
+        entered = WebhookInput(visit.account.id, **_entered(form, None))
+        made = await visit.services.webhooks.register(entered, by=visit.member.actor)
     except Invalid as wrong:
         return _form_page(request, visit, None, _kept(form), wrong.errors)
-    webhook_id = made.changed.registration.webhook.id
-    return redirect(f"/webhooks/{webhook_id}?new=1")
+    return redirect(f"/webhooks/{made.changed.registration.webhook.id}?new=1")
 
 
 @router.get("/webhooks/{webhook_id}/edit")
@@ -120,6 +124,7 @@ def _form_page(
         fields=fields,
         types=TYPES,
         all_events=ALL_EVENTS,
+        once=new_once(),
     )
 
 

@@ -1,6 +1,7 @@
 """An integrator creates, watches and repairs a webhook on pages."""
 
 import re
+from typing import Any
 
 import pytest
 from dashboard.pages import FakeBrowser, signed_in
@@ -153,3 +154,24 @@ async def test_what_others_wrote_appears_as_text(api: ApiFixture, browser: FakeB
         assert "<script>alert" not in page.html
         assert "\u202e" not in page.html
         assert "{{7*7}}" in page.html or path in ("/deliveries", "/dead-letters", "/audit") or "49" not in page.text
+
+
+async def test_a_form_that_is_sent_twice_acts_once(api: ApiFixture, browser: FakeBrowser) -> None:
+    form = (await browser.open("/webhooks/new")).html
+    [nonce] = re.findall(r'name="once" value="([^"]+)"', form)
+    wrong = await browser.send("/webhooks/new", url="http://nonsense", once=nonce)
+    assert wrong.status == 422
+    first = await browser.send("/webhooks/new", url=URL, once=nonce)
+    again = await browser.send("/webhooks/new", url=URL, once=nonce)
+    assert again.path == first.path
+    assert len((await api.acme.get("/v1/webhooks"))["data"]) == 1
+    other = await browser.send("/webhooks/new", url=URL, once="another")
+    assert other.path != first.path
+
+
+async def test_a_key_is_not_created_twice_by_one_form(browser: FakeBrowser) -> None:
+    fields: dict[str, Any] = {"name": "export", "scopes": "webhooks:read", "once": "n1"}
+    assert (await browser.send("/account/keys", **fields)).status == 200
+    again = await browser.send("/account/keys", **fields)
+    assert (again.status, "was sent already" in again.text) == (409, True)
+    assert (await browser.open("/account")).text.count("export sk_") == 1
