@@ -121,6 +121,12 @@ def plain(text: object) -> str:
     return escape_controls(" ".join(str(text).split()))
 
 
+def plain_lines(text: str | bytes) -> str:
+    """Text or bytes from outside, with line breaks, other control characters escaped."""
+    decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return escape_controls(decoded.replace("\r\n", "\n"), keep="\n\t")
+
+
 _TEMPLATES = Environment(
     loader=PackageLoader("api.dashboard", "templates"),
     autoescape=True,
@@ -135,6 +141,7 @@ _TEMPLATES.filters.update(
     count=count,
     ms=milliseconds,
     plain=plain,
+    plain_lines=plain_lines,
     duration=duration,
 )
 _TEMPLATES.globals.update(asset=asset_url)

@@ -103,6 +103,8 @@ async def test_a_delivery_shows_its_payload_and_every_attempt(api: ApiFixture, b
     page = await browser.open(f"/deliveries/{known.id}")
     assert page.status == 200
     assert "<script>alert" not in page.html
+    assert not {"\u202e", "\x07"} & set(page.html)
+    assert r"\u202e\x07" in page.text
     raw = await browser.open(f"/deliveries/{known.id}/payload")
     assert raw.response.content == known.body
     assert raw.response.headers["content-disposition"].startswith("attachment")
