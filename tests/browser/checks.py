@@ -7,9 +7,12 @@ from playwright.sync_api import Page
 from browser.chromium import NARROW, SCHEMES, WIDE, viewport
 
 # 24 by 24 pixels (WCAG 2.2, 2.5.8): axe-core does not ask for it by default.
-ALL_RULES = {"rules": {"target-size": {"enabled": True}}}
+ALL_RULES = {"rules": {"target-size": {"enabled": True}}, "resultTypes": ["violations"], "preload": False}
 # Only these depend on the size of the screen and its colours.
-RULES_OF_STYLE = {"runOnly": ["color-contrast", "link-in-text-block", "scrollable-region-focusable", "target-size"]}
+RULES_OF_STYLE = {
+    **ALL_RULES,
+    "runOnly": ["color-contrast", "link-in-text-block", "scrollable-region-focusable", "target-size"],
+}
 
 _IS_TOO_WIDE = """() => {
   const width = document.documentElement.clientWidth;
@@ -42,6 +45,9 @@ _FOCUSED = """() => {
   return problems.map((problem) => `${one.outerHTML.slice(0, 120)} ${problem}`);
 }"""
 
+_RUN_AXE = """async (options) => (await axe.run(document, options)).violations.flatMap((rule) =>
+  rule.nodes.map((node) => `${rule.id}: ${node.html}: ${node.failureSummary}`))"""
+
 _TEXT = """() => {
   const main = document.querySelector("main").cloneNode(true);
   for (const time of main.querySelectorAll("time")) time.remove();
@@ -58,18 +64,9 @@ def axe_violations(page: Page, axe: str) -> list[str]:
         page.set_viewport_size(viewport(size))
         for scheme in SCHEMES:
             page.emulate_media(color_scheme=scheme)
-            result: dict[str, Any] = page.evaluate("options => axe.run(document, options)", options)
-            found += [f"{size[0]} {scheme} {violation}" for violation in _violations(result)]
+            found += [f"{size[0]} {scheme} {one}" for one in page.evaluate(_RUN_AXE, options)]
             options = RULES_OF_STYLE
     return found
-
-
-def _violations(result: dict[str, Any]) -> list[str]:
-    return [
-        f"{one['id']}: {node['html']}: {node['failureSummary']}"
-        for one in result["violations"]
-        for node in one["nodes"]
-    ]
 
 
 def too_wide(page: Page) -> list[str]:

@@ -39,10 +39,11 @@ def running_chromium(executable: Path) -> Iterator[Browser]:
 
 
 @contextmanager
-def open_context(browser: Browser, url: str, **options: Any) -> Iterator[tuple[BrowserContext, list[str]]]:
+def open_context(
+    browser: Browser, url: str, size: tuple[int, int] = WIDE, **options: Any
+) -> Iterator[tuple[BrowserContext, list[str]]]:
     """A browser of its own: cookies, and a list of what went wrong on any of its pages."""
-    options = {"viewport": viewport(WIDE), "base_url": url, **options}
-    context = browser.new_context(**options)
+    context = browser.new_context(viewport=viewport(size), base_url=url, **options)
     context.set_default_timeout(PATIENCE_MS)
     problems: list[str] = []
     watch(context, url, problems)

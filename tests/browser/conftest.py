@@ -9,11 +9,8 @@ import parts
 from browser.chromium import open_context, running_chromium
 from browser.hostile import seed_hostile
 from browser.running import Dashboard, running_dashboard
-from browser.seed import Seed, seed_customer
+from browser.seed import SETTINGS, Seed, seed_customer
 from conftest import left_out
-
-# A failed delivery of the seed waits in the last tier while the tests look at it.
-SETTINGS = {"SCORM_WEBHOOKS_RETRY_SCHEDULE": "1s,2s,30m"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
