@@ -1,6 +1,7 @@
 """Render pages, and show times, counts and texts as people read them."""
 
 import gzip
+import json
 from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -127,6 +128,11 @@ def plain_lines(text: str | bytes) -> str:
     return escape_controls(decoded.replace("\r\n", "\n"), keep="\n\t")
 
 
+def pretty_json(value: object) -> str:
+    """JSON for people, its fields in their order."""
+    return escape_controls(json.dumps(value, indent=2, ensure_ascii=False), keep="\n")
+
+
 _TEMPLATES = Environment(
     loader=PackageLoader("api.dashboard", "templates"),
     autoescape=True,
@@ -142,6 +148,7 @@ _TEMPLATES.filters.update(
     ms=milliseconds,
     plain=plain,
     plain_lines=plain_lines,
+    pretty_json=pretty_json,
     duration=duration,
 )
 _TEMPLATES.globals.update(asset=asset_url)
