@@ -13,12 +13,6 @@ from browser.seed import SETTINGS, Seed, seed_customer
 from conftest import left_out
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "browser" in item.path.parts:
-            item.add_marker(pytest.mark.e2e)
-
-
 # Playwright's event loop runs until it ends: a scope beyond this folder would break asynchronous tests elsewhere.
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:

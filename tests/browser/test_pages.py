@@ -14,6 +14,8 @@ from browser.pages import PAGES, PageCase
 from browser.running import Dashboard
 from browser.seed import Seed
 
+pytestmark = pytest.mark.e2e
+
 every_page = pytest.mark.parametrize("case", PAGES, ids=lambda case: case.name)
 
 

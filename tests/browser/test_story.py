@@ -10,6 +10,8 @@ from browser.running import Customer, Dashboard, code_in, link_in, running_dashb
 from e2e.receiver import Response
 from e2e.system import until
 
+pytestmark = pytest.mark.e2e
+
 ADA = "ada@acme.example"
 # Four attempts: fewer than pause a webhook, so that one refused event becomes a dead letter.
 SETTINGS = {"SCORM_WEBHOOKS_RETRY_SCHEDULE": "1s,2s,3s"}

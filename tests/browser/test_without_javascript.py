@@ -9,6 +9,8 @@ from browser.chromium import open_context, sign_in
 from browser.running import Customer, Dashboard
 from e2e.system import until
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def acme(dashboard: Dashboard) -> Customer:
