@@ -7,9 +7,9 @@ from playwright.sync_api import Browser, BrowserContext, Page
 
 import parts
 from browser.chromium import open_context, running_chromium
-from browser.hostile import seed_hostile
 from browser.running import Dashboard, running_dashboard
 from browser.seed import SETTINGS, Seed, seed_customer
+from browser.untrusted import seed_untrusted
 from conftest import left_out
 
 
@@ -36,9 +36,9 @@ def seed(dashboard: Dashboard, chromium: Browser) -> Seed:
 
 
 @pytest.fixture(scope="package")
-def hostile(dashboard: Dashboard, chromium: Browser) -> Seed:
-    """An account of hostile texts, which no test changes."""
-    return seed_hostile(dashboard, chromium)
+def untrusted(dashboard: Dashboard, chromium: Browser) -> Seed:
+    """An account of untrusted texts, which no test changes."""
+    return seed_untrusted(dashboard, chromium)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A running system with its dashboard, endpoints that respond as told, and a mail server that keeps every mail."""
+"""A running system with its dashboard, endpoints with scripted responses, and a mail server that keeps every mail."""
 
 import json
 import re

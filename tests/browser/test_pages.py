@@ -1,4 +1,4 @@
-"""What holds for every page, of an account as customers have it and of one whose texts are hostile."""
+"""What holds for every page, of an account as customers have it and of one whose texts are untrusted."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,10 +9,10 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from browser.checks import axe_violations, focus_problems, text_of_main, too_wide
 from browser.chromium import NARROW, open_context, viewport
-from browser.hostile import EVENT_ID
 from browser.pages import PAGES, PageCase
 from browser.running import Dashboard
 from browser.seed import Seed
+from browser.untrusted import EVENT_ID
 
 pytestmark = pytest.mark.e2e
 
@@ -76,16 +76,29 @@ def test_tab_reaches_everything_and_shows_it(visitor: Visitor, seed: Seed, case:
 
 
 @every_page
-def test_hostile_text_is_text_and_fits(visitor: Visitor, hostile: Seed, case: PageCase) -> None:
-    with visitor.at(case, hostile) as page:
-        expect(page.locator("[data-hostile]")).to_have_count(0)
-        assert not {"\u202e", "\x07"} & set(page.locator("body").inner_text())
+def test_untrusted_text_is_text_and_fits(visitor: Visitor, untrusted: Seed, case: PageCase) -> None:
+    with visitor.at(case, untrusted) as page:
         page.set_viewport_size(viewport(NARROW))
-        assert too_wide(page) == []
+        assert_harmless(page)
 
 
-def test_the_longest_event_id_finds_its_delivery(visitor: Visitor, hostile: Seed) -> None:
-    with visitor.at(PageCase("deliveries", "/deliveries"), hostile) as page:
+def assert_harmless(page: Page) -> None:
+    """No markup of others, nothing that turns text around, nothing that breaks the layout."""
+    expect(page.locator("[data-injected]")).to_have_count(0)
+    assert not {"\u202e", "\x07"} & set(page.locator("body").inner_text())
+    assert too_wide(page) == []
+
+
+def test_the_longest_event_id_finds_its_delivery(visitor: Visitor, untrusted: Seed) -> None:
+    with visitor.at(PageCase("deliveries", "/deliveries"), untrusted) as page:
         page.get_by_label("Event").fill(EVENT_ID)
         page.get_by_role("button", name="Filter").click()
         expect(page.get_by_role("row")).to_have_count(2)
+
+
+def test_a_binary_response_is_text_and_fits(visitor: Visitor, untrusted: Seed) -> None:
+    with visitor.at(PageCase("webhook", "/webhooks/{healthy}"), untrusted) as page:
+        page.set_viewport_size(viewport(NARROW))
+        page.get_by_role("button", name="Send").click()
+        expect(page.get_by_role("status").filter(has_text=r"\x01\x02\x03")).to_be_visible()
+        assert_harmless(page)
