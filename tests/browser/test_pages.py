@@ -5,10 +5,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from browser.checks import axe_violations, focus_problems, text_of_main, too_wide
-from browser.chromium import NARROW, open_context, viewport
+from browser.chromium import NARROW, WIDE, open_context, viewport
 from browser.pages import PAGES, PageCase
 from browser.running import Dashboard
 from browser.seed import Seed
@@ -21,26 +21,27 @@ every_page = pytest.mark.parametrize("case", PAGES, ids=lambda case: case.name)
 
 @dataclass
 class Visitor:
-    """A browser for all tests of this file: an owner of an account, and a guest for public pages."""
+    """One window for each account and one for public pages: a new one costs more than a test."""
 
     browser: Browser
     url: str
     stack: ExitStack
-    contexts: dict[str, tuple[BrowserContext, list[str]]] = field(default_factory=dict)
+    windows: dict[str, tuple[Page, list[str]]] = field(default_factory=dict)
 
     @contextmanager
     def at(self, case: PageCase, seed: Seed) -> Iterator[Page]:
         """The page of a case. The test fails if anything went wrong on it."""
         who = "guest" if case.is_public else seed.customer.id
-        if who not in self.contexts:
+        if who not in self.windows:
             cookies = None if case.is_public else seed.cookies
-            self.contexts[who] = self.stack.enter_context(open_context(self.browser, self.url, storage_state=cookies))
-        context, problems = self.contexts[who]
+            context, problems = self.stack.enter_context(open_context(self.browser, self.url, storage_state=cookies))
+            self.windows[who] = context.new_page(), problems
+        page, problems = self.windows[who]
         problems.clear()
-        page = context.new_page()
+        page.set_viewport_size(viewport(WIDE))
+        page.emulate_media(color_scheme="light")
         page.goto(seed.path(case.path))
         yield page
-        page.close()
         assert problems == []
 
 
