@@ -16,7 +16,7 @@ ENV_TEST := .venv/.test
 WORKERS := 2
 TOGETHER = -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo setup test check chaos bench lint format lock
+.PHONY: help demo setup test check chaos bench screenshots lint format lock
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
@@ -25,6 +25,7 @@ help:
 	@echo "make test     every test, against a real Kafka and PostgreSQL where they can be had; CI adds short scenarios of chaos"
 	@echo "make chaos    kill, stop and mislead every part under load, for twenty minutes, and count what that costs"
 	@echo "make bench    measure throughput, latency and cost on this machine: three quarters of an hour, on an idle machine"
+	@echo "make screenshots   pictures of every page of the dashboard, in docs/images; ARGS names some pages"
 	@echo "make lint     format, lint, types and the direction of imports"
 	@echo "make format   write the code as lint wants it"
 	@echo "make lock     requirements/*.txt anew from pyproject.toml"
@@ -61,6 +62,10 @@ chaos: setup
 bench: setup
 	@python3 tests/parts.py
 	PYTHONPATH=tests:. .venv/bin/python -m bench $(or $(ARGS),all)
+
+screenshots: setup
+	@python3 tests/parts.py
+	PYTHONPATH=tests .venv/bin/python -m browser.screenshots $(ARGS)
 
 lint: setup
 	.venv/bin/ruff format --check --quiet

@@ -1,4 +1,4 @@
-"""Installs the real parts that tests need (Java, Kafka, PostgreSQL, Node, packages), and finds them.
+"""Installs the real parts that tests need (Java, Kafka, PostgreSQL, Node, packages, a browser), and finds them.
 
 `python3 tests/parts.py` runs before .venv exists, so it uses the standard library alone.
 """
@@ -20,6 +20,7 @@ PARTS = ROOT / ".parts"
 KAFKA_LIB = PARTS / "kafka" / "lib"
 VERIFIERS = PARTS / "verifiers"
 CLIENTS = PARTS / "clients"
+AXE = PARTS / "axe"
 KAFKA_POM = ROOT / "tests" / "real" / "kafka-pom.xml"
 COPY_JARS = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
 JAVA_PACKAGES = ("openjdk-25-jre-headless", "openjdk-21-jre-headless", "openjdk-17-jre-headless")
@@ -95,6 +96,16 @@ def verifiers() -> Path | None:
 def clients() -> Path | None:
     """The folder of the TypeScript client generator, of the locked version."""
     return CLIENTS if has_packages(CLIENTS, "typescript") else None
+
+
+def chromium() -> Path | None:
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    return Path(found) if found else None
+
+
+def axe() -> Path | None:
+    """The script that finds accessibility errors in a page, of the locked version."""
+    return AXE / "node_modules" / "axe-core" / "axe.min.js" if has_packages(AXE, "axe-core") else None
 
 
 def has_packages(folder: Path, one_of_them: str) -> bool:
@@ -182,6 +193,10 @@ def bring_node() -> None:
     apt("nodejs")
 
 
+def bring_chromium() -> None:
+    apt("chromium", "fonts-dejavu-core")  # without a font there is no text
+
+
 def bring_packages(folder: Path) -> None:
     if not shutil.which("npm"):
         apt("npm")
@@ -205,6 +220,8 @@ ALL: list[Part] = [
     ("Java's compiler", java_compiler, partial(apt, "default-jdk-headless"), "apt-get install default-jdk-headless"),
     ("C#", csharp, partial(apt, "mono-mcs", "mono-runtime"), "apt-get install mono-mcs mono-runtime"),
     ("TypeScript client generator", clients, partial(bring_packages, CLIENTS), "npm: apt-get install npm"),
+    ("Chromium", chromium, bring_chromium, "apt-get install chromium fonts-dejavu-core"),
+    ("axe-core", axe, partial(bring_packages, AXE), "npm: apt-get install npm"),
 ]
 
 

@@ -1,7 +1,6 @@
 """Pages of deliveries: the list with filters, one delivery with every attempt."""
 
 import asyncio
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,7 +17,6 @@ from api.models.common import text_of
 from streams.core.access import Scope
 from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
 from streams.core.delivery_search import IdKind
-from streams.core.text import escape_controls
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -127,8 +125,7 @@ async def delivery_page(delivery_id: str, request: Request) -> Response:
         webhook_name=names.get(row.webhook_id, "a deleted webhook"),
         steps=_timeline(visit, seen),
         sees_headers=visit.may(Scope.WEBHOOKS_WRITE),
-        body=escape_controls(body, keep="\n\t"),
-        pretty=escape_controls(json.dumps(seen.payload, indent=2, ensure_ascii=False), keep="\n") if seen.body else "",
+        body=body,
         query=request.query_params,
     )
 

@@ -1,6 +1,7 @@
 """Render pages, and show times, counts and texts as people read them."""
 
 import gzip
+import json
 from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -157,9 +158,15 @@ def url_seen(context: Context, url: str) -> str:
     return url_for(visit, url) if visit else url
 
 
-def shown(body: bytes) -> str:
-    """The start of a response's body: its controls are escaped, but not its lines."""
-    return escape_controls(body.decode("utf-8", "replace"), keep="\n\t")
+def plain_lines(text: str | bytes) -> str:
+    """Text or bytes from outside, with line breaks, other control characters escaped."""
+    decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return escape_controls(decoded.replace("\r\n", "\n"), keep="\n\t")
+
+
+def pretty_json(value: object) -> str:
+    """JSON for people, its fields in their order."""
+    return escape_controls(json.dumps(value, indent=2, ensure_ascii=False), keep="\n")
 
 
 _TEMPLATES = Environment(
@@ -176,14 +183,14 @@ _TEMPLATES.filters.update(
     count=count,
     ms=milliseconds,
     plain=plain,
+    plain_lines=plain_lines,
+    pretty_json=pretty_json,
     duration=duration,
     capped=capped,
     hour=hour,
     local_input=local_input,
     pause_words=PAUSE_WORDS.__getitem__,
     first_upper=lambda text: text[:1].upper() + text[1:],
-    shown=shown,
-    escaped=lambda text: escape_controls(text, keep="\n\t"),
     url_seen=url_seen,
     seconds=seconds,
 )

@@ -102,6 +102,8 @@ async def test_a_delivery_shows_its_payload_and_every_attempt(api: ApiFixture, b
     page = await browser.open(f"/deliveries/{known.id}")
     assert page.status == 200
     assert "<script>alert" not in page.html
+    assert not {"\u202e", "\x07"} & set(page.html)
+    assert r"\u202e\x07" in page.text
     raw = await browser.open(f"/deliveries/{known.id}/payload")
     assert raw.response.content == known.body
     assert raw.response.headers["content-disposition"].startswith("attachment")
@@ -109,6 +111,16 @@ async def test_a_delivery_shows_its_payload_and_every_attempt(api: ApiFixture, b
     for path in (f"/deliveries/{known.id}", f"/deliveries/{known.id}/payload", f"/webhooks/{made['id']}"):
         assert (await other.open(path)).status == 404
     await other.close()
+
+
+async def test_a_payload_is_shown_in_its_order_and_letters(api: ApiFixture, browser: FakeBrowser) -> None:
+    made = await api.acme.webhook()
+    body = b'{"type":"session.launched","data":{"learnerId":"O\'Brien \xc3\xa9"},"createdAt":"2026-04-10T14:32:00Z"}'
+    known = delivery(account_id=api.acme.account_id, webhook_id=made["id"], body=body)
+    await api.record(known)
+    page = await browser.open(f"/deliveries/{known.id}")
+    assert page.text.count("O'Brien \u00e9") == 2
+    assert page.text.index('"type": "session.launched"') < page.text.index('"createdAt": "2026')
 
 
 async def test_dead_letters_are_retried_by_a_job(api: ApiFixture, browser: FakeBrowser) -> None:

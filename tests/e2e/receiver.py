@@ -3,7 +3,7 @@
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import monotonic
 
@@ -21,13 +21,22 @@ class Received:
     number: int
 
 
+@dataclass(frozen=True)
+class Response:
+    """What an endpoint says beside the status."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
 class Receiver:
-    """Listens on loopback; `responses[path]` returns the status, else it is 200."""
+    """Listens on loopback; `responses[path]` returns the status or a `Response`, else it is 200."""
 
     def __init__(self) -> None:
         self.requests: list[Received] = []
         self._at: defaultdict[str, list[Received]] = defaultdict(list)
-        self.responses: dict[str, Callable[[Received], int]] = {}
+        self.responses: dict[str, Callable[[Received], int | Response]] = {}
         self._lock = threading.Lock()
         receiver = self
 
@@ -36,10 +45,13 @@ class Receiver:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                status = receiver._take(self.path, dict(self.headers.items()), body)
-                self.send_response(status)
-                self.send_header("Content-Length", "0")
+                response = receiver._take(self.path, dict(self.headers.items()), body)
+                self.send_response(response.status)
+                for name, value in response.headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(response.body)))
                 self.end_headers()
+                self.wfile.write(response.body)
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
@@ -86,13 +98,14 @@ class Receiver:
         self._server.shutdown()
         self._server.server_close()
 
-    def _take(self, path: str, headers: Mapping[str, str], body: bytes) -> int:
+    def _take(self, path: str, headers: Mapping[str, str], body: bytes) -> Response:
         with self._lock:
             request = Received(path, headers, body, monotonic(), len(self._at[path]) + 1)
             self._at[path].append(request)
             self.requests.append(request)
-        response = self.responses.get(path)
-        return response(request) if response else 200
+        scripted = self.responses.get(path)
+        response = scripted(request) if scripted else 200
+        return Response(response) if isinstance(response, int) else response
 
 
 def header(request: Received, name: str) -> str:

@@ -69,7 +69,7 @@ def test_a_stage_imports_only_what_it_needs(stage: str, parts: list[str], withou
     assert set(without).isdisjoint(output.stdout.split())
 
 
-@pytest.mark.parametrize("folder", ["verifiers", "clients"])
+@pytest.mark.parametrize("folder", ["verifiers", "clients", "axe"])
 def test_a_lock_for_node_names_no_host(folder: str) -> None:
     lock = (ROOT / "tests" / "real" / folder / "package-lock.json").read_text()
     assert '"integrity": "sha512-' in lock

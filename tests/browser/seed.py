@@ -1,0 +1,126 @@
+"""An account with something on every page."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from playwright.sync_api import Browser
+
+from browser.chromium import open_context, sign_in
+from browser.running import Customer, Dashboard
+from e2e.receiver import Response
+from e2e.system import until
+
+# A failed delivery waits in the last tier for as long as tests run.
+SETTINGS = {"SCORM_WEBHOOKS_RETRY_SCHEDULE": "1s,2s,30m"}
+JSON = {"Content-Type": "application/json"}
+FIRST_KEPT = "evt_01HYX9K2M3N4P5Q6R7S8T9Z100"
+
+
+@dataclass(frozen=True)
+class Seed:
+    """An account, the ids of what is on its pages, and the cookies of an owner."""
+
+    customer: Customer
+    ids: dict[str, str]
+    cookies: Any
+
+    def path(self, template: str) -> str:
+        return template.format(**self.ids)
+
+
+def signed_in(browser: Browser, dashboard: Dashboard, customer: Customer, user_id: str) -> Any:
+    """The cookies of a user."""
+    with open_context(browser, dashboard.url) as (context, _):
+        sign_in(context, dashboard.sign_in_link(customer, user_id))
+        return context.storage_state()
+
+
+def seed_customer(dashboard: Dashboard, browser: Browser) -> Seed:
+    """Webhooks that are healthy, failing and paused; dead letters of several reasons; a rotation; mails; people."""
+    acme = dashboard.customer("Acme Learning", ("ops@acme.example",))
+    ada = dashboard.user(acme, "ada@acme.example")
+    dashboard.user(acme, "ben@acme.example", "member")
+    dashboard.user(acme, "chen@acme.example", "viewer")
+    dashboard.user(dashboard.customer("Globex Training"), "ada@acme.example", "viewer")
+    ids = {"healthy": _healthy(dashboard, acme), "failing": _failing(dashboard, acme)}
+    ids["paused"] = _paused(dashboard, acme)
+    _gone(dashboard, acme)
+    _deleted(dashboard, acme)
+    _kept(dashboard, acme)
+    ids["job"] = finished_job(acme, "discard", {"reason": "kept", "eventId": FIRST_KEPT})
+    [waiting] = acme.wait_for(1, webhookId=ids["failing"], state="waiting")
+    delivered = acme.wait_for(12, webhookId=ids["healthy"], state="delivered")
+    ids |= {"waiting": waiting["id"], "delivered": delivered[0]["id"]}
+    dashboard.mail("ops@acme.example", "Webhook paused")
+    return Seed(acme, ids, signed_in(browser, dashboard, acme, ada))
+
+
+def _healthy(dashboard: Dashboard, acme: Customer) -> str:
+    """One with traffic, of which the secret rotates."""
+    dashboard.receiver.responses["/crm"] = lambda request: Response(200, b'{"status":"queued"}', JSON)
+    url = dashboard.receiver.url("/crm")
+    webhook_id = acme.webhook(url, description="CRM: training status of contacts", events=["session.completed"])
+    for number in range(12):
+        acme.publish(f"evt_01HYX9K2M3N4P5Q6R7S8T9V0{number:02}", learnerId=f"learner-{number}")
+    acme.post(f"/v1/webhooks/{webhook_id}/test", {})
+    acme.post(f"/v1/webhooks/{webhook_id}/secret/rotate", {"overlapHours": 24})
+    return webhook_id
+
+
+def _failing(dashboard: Dashboard, acme: Customer) -> str:
+    """One that failed three times; the next attempt is due in half an hour."""
+    dashboard.receiver.responses["/warehouse"] = lambda request: Response(500, b'{"error":"disk full"}', JSON)
+    url = dashboard.receiver.url("/warehouse")
+    webhook_id = acme.webhook(url, description="Warehouse", events=["package.updated"])
+    acme.publish("evt_01HYX9K2M3N4P5Q6R7S8T9W001", "package.updated")
+    until(lambda: dashboard.receiver.at("/warehouse")[2:], 20, "three failures")
+    return webhook_id
+
+
+def _paused(dashboard: Dashboard, acme: Customer) -> str:
+    """One that failed five times in a row, with held deliveries."""
+    dashboard.receiver.responses["/archive"] = lambda request: 503
+    webhook_id = acme.webhook(dashboard.receiver.url("/archive"), description="Archive", events=["session.launched"])
+    for number in range(4):
+        acme.publish(f"evt_01HYX9K2M3N4P5Q6R7S8T9X{number:03}", "session.launched")
+    acme.wait_for(2, webhookId=webhook_id, state="held")
+    return webhook_id
+
+
+def _gone(dashboard: Dashboard, acme: Customer) -> None:
+    """One that asked for no more events."""
+    dashboard.receiver.responses["/billing"] = lambda request: 410
+    webhook_id = acme.webhook(dashboard.receiver.url("/billing"), description="Billing", events=["usage.threshold"])
+    acme.publish("evt_01HYX9K2M3N4P5Q6R7S8T9Y001", "usage.threshold")
+    acme.wait_for(1, webhookId=webhook_id, state="dead")
+
+
+def _deleted(dashboard: Dashboard, acme: Customer) -> None:
+    """One that was deleted while an event was held."""
+    webhook_id = acme.webhook(dashboard.receiver.url("/old"), description="The old CRM", events=["session.scored"])
+    acme.post(f"/v1/webhooks/{webhook_id}/pause")
+    acme.publish("evt_01HYX9K2M3N4P5Q6R7S8T9Z001", "session.scored")
+    acme.wait_for(1, webhookId=webhook_id, state="held")
+    assert acme.api.delete(f"/v1/webhooks/{webhook_id}").is_success
+    acme.wait_for(1, webhookId=webhook_id, state="dead")
+
+
+def _kept(dashboard: Dashboard, acme: Customer) -> None:
+    """One whose held events were kept as dead letters."""
+    url = dashboard.receiver.url("/compliance")
+    webhook_id = acme.webhook(url, description="Compliance", events=["session.scored"])
+    acme.post(f"/v1/webhooks/{webhook_id}/pause")
+    for number in range(6):
+        acme.publish(f"evt_01HYX9K2M3N4P5Q6R7S8T9Z1{number:02}", "session.scored", scoreRaw=40 + number)
+    acme.wait_for(6, webhookId=webhook_id, state="held")
+    acme.post(f"/v1/webhooks/{webhook_id}/enable", {"held": "keep"})
+    acme.wait_for(6, webhookId=webhook_id, state="dead")
+    last = acme.publish("evt_01HYX9K2M3N4P5Q6R7S8T9Z200", "session.scored")
+    acme.wait_for(1, eventId=last, webhookId=webhook_id, state="delivered")
+
+
+def finished_job(customer: Customer, kind: str, wanted: dict[str, str]) -> str:
+    """Retry or discard dead letters by a filter, and wait until the job has finished; return its id."""
+    job_id = str(customer.post(f"/v1/dead-letters/{kind}", {"filter": wanted})["id"])
+    until(lambda: "finishedAt" in customer.api.get(f"/v1/jobs/{job_id}").json(), 20, "the job")
+    return job_id

@@ -1,0 +1,73 @@
+"""An account of which every text is untrusted, or as long as it may be."""
+
+from playwright.sync_api import Browser
+
+from browser.running import Customer, Dashboard
+from browser.seed import Seed, finished_job, signed_in
+from e2e.receiver import Response
+from streams.core.limits import (
+    DESCRIPTION_CHARACTERS,
+    ID_CHARACTERS,
+    NAME_CHARACTERS,
+    RESPONSE_KEPT_BYTES,
+    TEXT_CHARACTERS,
+    URL_CHARACTERS,
+)
+
+# HTML, a right-to-left override, a control character, a template, and no place to break the line.
+UNTRUSTED = "<b data-injected>\"'&amp;\u202e\x07{{7*7}}" + "W" * 150
+BINARY = bytes(range(256)) * (RESPONSE_KEPT_BYTES // 256)
+EVENT_ID = "evt_" + "x" * (ID_CHARACTERS - 4)
+PACKAGE = "p" * ID_CHARACTERS
+NAME = UNTRUSTED[:NAME_CHARACTERS]
+EMAIL = f"{'m' * 60}@mallory.example"
+
+
+def seed_untrusted(dashboard: Dashboard, browser: Browser) -> Seed:
+    """The same ids as the account of `seed_customer`, so that every page exists."""
+    mallory = dashboard.customer(NAME, ("ops@mallory.example",))
+    user = dashboard.user(mallory, EMAIL)
+    dashboard.user(dashboard.customer(NAME), EMAIL)
+    key = {"name": NAME, "scopes": ["webhooks:read"]}
+    assert dashboard.operator.post(f"/v1/accounts/{mallory.id}/keys", json=key).is_success
+    webhooks = {
+        "healthy": _webhook(dashboard, mallory, "session.completed", 200),
+        "failing": _webhook(dashboard, mallory, "package.updated", 500),
+        "paused": _webhook(dashboard, mallory, "session.launched", 500),
+    }
+    _publish(mallory, EVENT_ID, "session.completed")
+    _publish(mallory, f"{EVENT_ID[:-1]}y", "package.updated")
+    for number in range(4):
+        _publish(mallory, f"{EVENT_ID[:-1]}{number}", "session.launched")
+    _keep_a_dead_letter(dashboard, mallory)
+    [delivered] = mallory.wait_for(1, webhookId=webhooks["healthy"], state="delivered")
+    [waiting] = mallory.wait_for(1, webhookId=webhooks["failing"], state="waiting")
+    mallory.wait_for(4, webhookId=webhooks["paused"], state="held")
+    job_id = finished_job(mallory, "retry", {"reason": "gone"})
+    ids = {**webhooks, "job": job_id, "waiting": waiting["id"], "delivered": delivered["id"]}
+    return Seed(mallory, ids, signed_in(browser, dashboard, mallory, user))
+
+
+def _webhook(dashboard: Dashboard, mallory: Customer, event_type: str, status: int) -> str:
+    """A webhook of one event type, with the longest URL and description. Its endpoint's response is untrusted."""
+    url = dashboard.receiver.url(f"/{event_type}/").ljust(URL_CHARACTERS, "u")
+    headers = {"X-Untrusted": "<b data-injected>" + "H" * 300}
+    dashboard.receiver.responses["/" + url.split("/", 3)[3]] = lambda request: Response(status, BINARY, headers)
+    description = UNTRUSTED.ljust(DESCRIPTION_CHARACTERS, "D")
+    return mallory.webhook(url, description=description, packages=[PACKAGE], events=[event_type])
+
+
+def _publish(mallory: Customer, event_id: str, event_type: str) -> None:
+    """An event with the longest texts."""
+    text = UNTRUSTED.ljust(TEXT_CHARACTERS, "L")
+    more = {"title": text} if event_type == "package.updated" else {"learnerId": text}
+    mallory.publish(event_id, event_type, packageId=PACKAGE, **more)
+
+
+def _keep_a_dead_letter(dashboard: Dashboard, mallory: Customer) -> None:
+    webhook_id = _webhook(dashboard, mallory, "session.scored", 200)
+    mallory.post(f"/v1/webhooks/{webhook_id}/pause")
+    _publish(mallory, f"{EVENT_ID[:-1]}z", "session.scored")
+    mallory.wait_for(1, webhookId=webhook_id, state="held")
+    mallory.post(f"/v1/webhooks/{webhook_id}/enable", {"held": "keep"})
+    mallory.wait_for(1, webhookId=webhook_id, state="dead")
