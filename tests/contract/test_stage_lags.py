@@ -1,0 +1,20 @@
+"""The lag of a stage is what its group has not committed, by topic."""
+
+from contract.clusters import KafkaCluster
+from streams.adapters.kafka.stage_lags import KafkaStageLags
+from streams.adapters.kafka.topics_admin import TopicsAdmin
+from streams.ports import Outgoing
+from streams.topics import DELIVERIES, SESSION_EVENTS
+
+
+async def test_records_that_no_stage_committed_are_counted(kafka_cluster: KafkaCluster) -> None:
+    async with kafka_cluster.producer() as producer:
+        await producer.produce([Outgoing(SESSION_EVENTS, b"k", b"v") for _ in range(3)])
+
+    def admin() -> TopicsAdmin:
+        return TopicsAdmin(kafka_cluster.properties, kafka_cluster.prefix)
+
+    lags = KafkaStageLags(admin, {"fan-out": (SESSION_EVENTS,), "deliver": (DELIVERIES, "no such topic")})
+    fan_out, deliver = await lags.lags()
+    assert (fan_out.stage, fan_out.records) == ("fan-out", 3)
+    assert deliver.topics.get(DELIVERIES, 0) == 0

@@ -1,0 +1,63 @@
+"""A webhook's verdict says whether it works, since when not, and why."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from builders import NOON, paused, webhook
+from streams.core.delivery import State
+from streams.core.outcome import OutcomeKind
+from streams.core.verdict import Level, Verdict, verdict
+from streams.core.webhook import PauseReason, Registration
+from streams.core.webhook_stats import FailureStreak, ResponseTimes, WebhookSummary
+
+ACTIVE = Registration(webhook(), NOON)
+REFUSED = "The endpoint's server refused the connection. Check that it runs."
+STREAK = FailureStreak(3, NOON - timedelta(minutes=9), NOON, None, REFUSED)
+DELIVERED: dict[str, int] = {OutcomeKind.DELIVERED: 1204}
+QUICK = (ResponseTimes("wh_crm", NOON, 250, 100),)
+
+
+@pytest.mark.parametrize(
+    ("known", "summary", "expected"),
+    [
+        pytest.param(
+            ACTIVE,
+            WebhookSummary(DELIVERED, QUICK),
+            Verdict(Level.GOOD, "healthy, 1204 delivered, p95 242 ms"),
+            id="healthy",
+        ),
+        pytest.param(
+            ACTIVE, WebhookSummary(), Verdict(Level.QUIET, "no events in the last 24 hours"), id="without events"
+        ),
+        pytest.param(
+            ACTIVE,
+            WebhookSummary(DELIVERED, (), {State.WAITING: 312}, STREAK),
+            Verdict(
+                Level.WARNING, "failing, 3 of 5 failures in a row", STREAK.first_failed_at, f"{REFUSED} 312 waiting."
+            ),
+            id="failing",
+        ),
+        pytest.param(
+            ACTIVE,
+            WebhookSummary(DELIVERED, (), {State.DEAD: 1}),
+            Verdict(Level.WARNING, "healthy, 1204 delivered", None, "1 dead letter."),
+            id="with a dead letter",
+        ),
+        pytest.param(
+            Registration(paused(), NOON, paused_at=NOON),
+            WebhookSummary(unfinished={State.HELD: 4, State.DEAD: 2}),
+            Verdict(Level.WARNING, "paused by a person", NOON, "4 held, 2 dead letters."),
+            id="paused by a person",
+        ),
+        pytest.param(
+            Registration(paused(PauseReason.FAILURES), NOON, paused_at=NOON),
+            WebhookSummary(failing=replace(STREAK, failures=5)),
+            Verdict(Level.BAD, "paused after 5 failures in a row", NOON, REFUSED),
+            id="paused by failures",
+        ),
+    ],
+)
+def test_a_verdict_is_one_sentence(known: Registration, summary: WebhookSummary, expected: Verdict) -> None:
+    assert verdict(known, summary) == expected
