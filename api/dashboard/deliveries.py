@@ -15,7 +15,7 @@ from api.dashboard.rows import names_of, url_for
 from api.dashboard.visits import Visit, site_of, visit_of
 from api.models.common import text_of
 from streams.core.access import Scope
-from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
+from streams.core.account import AttemptDetails, DeliveryDetails
 from streams.core.delivery_search import IdKind
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -55,7 +55,6 @@ async def deliveries_page(request: Request) -> Response:
         links=links,
         chips=_chips(links, names),
         problem=problem,
-        window=_window(wanted),
         retention_days=site_of(request).retention_days,
         next=links(after=text_of(found.page.next)) if found.page.next else None,
         wanted=wanted,
@@ -70,12 +69,6 @@ def _chips(links: Links, names: Mapping[str, str]) -> list[tuple[str, str]]:
         (words.get(name, lambda value, name=name: f"{name}: {value}")(value), links(**{name: None}))
         for name, value in links.present.items()
     ]
-
-
-def _window(wanted: DeliveryFilter) -> str:
-    if wanted.since is None and wanted.until is None:
-        return "All that is kept"
-    return "In the chosen time"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Who looks at a page: the session behind a request, and what it may do."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -11,7 +12,8 @@ from api.dashboard.branding import Site
 from api.dashboard.security import cookie_name
 from api.services import Services, services_of
 from streams.core.access import OPERATOR, Caller, Role
-from streams.core.account import Account
+from streams.core.account import Account, DeliveryFilter
+from streams.core.delivery import State
 from streams.core.errors import Forbidden, ScormWebhooksError, Unauthorized
 from streams.core.session import Session
 from streams.core.webhook import Registration
@@ -19,7 +21,8 @@ from streams.core.webhook import Registration
 ZONE_COOKIE = "zone"
 THEME_COOKIE = "theme"
 THEMES = ("light", "dark")
-MOST_PAUSED = 4
+PAUSED_SHOWN = 3
+MOST_PAUSED = PAUSED_SHOWN + 1
 
 
 class SignInNeeded(ScormWebhooksError):
@@ -43,8 +46,8 @@ class Visit:
     account: Account
     member: Member
     permissions: frozenset[str]
-    # Each page says which webhooks are paused.
-    paused: Sequence[Registration] = ()
+    # Each page says which webhooks are paused, and how many events each holds.
+    paused: Sequence[tuple[Registration, int]] = ()
 
     @property
     def services(self) -> Services:
@@ -116,8 +119,15 @@ async def visit_of(request: Request) -> Visit:
     request.state.caller = caller
     services = services_of(request)
     account = await services.accounts.find(caller.account_id)
-    paused = await services.webhooks.paused(account.id, MOST_PAUSED)
-    return Visit(request, session, account, Member(caller.actor, account.id), caller.permissions, paused.rows)
+    paused = (await services.webhooks.paused(account.id, MOST_PAUSED)).rows
+    held = await asyncio.gather(
+        *(
+            services.search.count(DeliveryFilter(account.id, known.webhook.id, state=State.HELD))
+            for known in paused[:PAUSED_SHOWN]
+        )
+    )
+    shown = tuple(zip(paused, [*held, *[0] * len(paused)], strict=False))
+    return Visit(request, session, account, Member(caller.actor, account.id), caller.permissions, shown)
 
 
 def theme_of(request: Request) -> str:
