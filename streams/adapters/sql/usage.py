@@ -1,0 +1,210 @@
+"""Count launches exactly once, in one transaction with the meter's positions, notices and events to send."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.sql.account_tables import accounts
+from streams.adapters.sql.bulk_insert import Bulk
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.usage_tables import (
+    counted_launches,
+    outgoing_events,
+    usage_details,
+    usage_months,
+    usage_notices,
+    usage_positions,
+)
+from streams.core.usage import Launch, UsageMonth, UsageNotice, counted, crossed, notice_event, reached
+from streams.ports import Codec, OffsetRange
+
+
+class SqlUsageMeter:
+    """`UsageMeter` in SQL. `codec` encodes the events to send."""
+
+    def __init__(self, database: Database, codec: Codec) -> None:
+        self._database = database
+        self._codec = codec
+        self._positions = Bulk(usage_positions, is_sqlite=database.is_sqlite)
+        self._launches = Bulk(counted_launches, is_sqlite=database.is_sqlite)
+        months, details = (Bulk(table, is_sqlite=database.is_sqlite) for table in (usage_months, usage_details))
+        self._months, self._details = months, details
+        self._add_months = _adding(months.statement, usage_months).returning(*usage_months.c)
+        self._add_details = _adding(details.statement, usage_details)
+
+    async def positions(self, incarnation: str, partitions: Sequence[int]) -> Mapping[int, int]:
+        """Where to read on in each partition of the topic. A recreated topic begins at its start."""
+        known = usage_positions.c
+        rows = [{"partition": one, "incarnation": incarnation, "next_offset": 0} for one in sorted(partitions)]
+        other = usage_positions.c.partition.in_(partitions) & (known.incarnation != incarnation)
+        async with self._database.transaction() as connection:
+            statement = self._positions.statement.on_conflict_do_nothing()
+            await connection.execute(statement, self._positions.parameters(rows))
+            await connection.execute(
+                update(usage_positions).where(other).values(incarnation=incarnation, next_offset=0)
+            )
+            found = await connection.execute(select(usage_positions).where(known.partition.in_(partitions)))
+            return {row.partition: row.next_offset for row in found}
+
+    async def count(self, incarnation: str, moves: Sequence[OffsetRange], launches: Sequence[Launch]) -> int | None:
+        """Count the launches of these ranges. Returns how many are new; None when another owner moved on."""
+        async with self._database.transaction() as connection:
+            for move in sorted(moves):
+                if not await _move(connection, incarnation, move):
+                    await connection.rollback()
+                    return None
+            new = await self._insert_launches(connection, launches)
+            if new:
+                await self._add(connection, new)
+            return len(new)
+
+    async def _insert_launches(self, connection: AsyncConnection, launches: Sequence[Launch]) -> list[Launch]:
+        """Those that were not counted before, in their order."""
+        first = {(one.account_id, one.event_id): one for one in reversed(launches)}
+        if not first:
+            return []
+        # In one order, so that two owners do not wait for each other.
+        rows = [
+            {"account_id": one.account_id, "event_id": one.event_id, "month": one.month}
+            for _, one in sorted(first.items())
+        ]
+        key = counted_launches.c.account_id, counted_launches.c.event_id
+        statement = self._launches.statement.on_conflict_do_nothing().returning(*key)
+        new = {tuple(row) for row in await connection.execute(statement, self._launches.parameters(rows))}
+        in_order = {(one.account_id, one.event_id): one for one in launches}
+        return [first[name] for name in in_order if name in new]
+
+    async def _add(self, connection: AsyncConnection, new: Sequence[Launch]) -> None:
+        by_month: dict[tuple[str, str], list[Launch]] = {}
+        for launch in new:
+            by_month.setdefault((launch.account_id, launch.month), []).append(launch)
+        months = [
+            {"account_id": account_id, "month": month, "launches": len(of_month)}
+            for (account_id, month), of_month in sorted(by_month.items())
+        ]
+        details = [{**key._asdict(), "launches": number} for key, number in sorted(counted(new).items())]
+        totals = {
+            (row.account_id, row.month): row.launches
+            for row in await connection.execute(self._add_months, self._months.parameters(months))
+        }
+        await connection.execute(self._add_details, self._details.parameters(details))
+        limits = await _plan_limits(connection, {account_id for account_id, _ in by_month})
+        notices = [
+            notice
+            for key, of_month in sorted(by_month.items())
+            for notice in crossed(limits.get(key[0]), totals[key] - len(of_month), of_month)
+        ]
+        await tell(connection, notices, self._codec, is_sqlite=self._database.is_sqlite)
+
+
+def _adding(statement: Any, table: Any) -> Any:
+    """An insert that adds to the stored number of launches."""
+    key = [column for column in table.primary_key.columns]
+    return statement.on_conflict_do_update(
+        index_elements=key, set_={"launches": table.c.launches + statement.excluded.launches}
+    )
+
+
+async def _move(connection: AsyncConnection, incarnation: str, move: OffsetRange) -> bool:
+    known = usage_positions.c
+    mine = (known.partition == move.partition) & (known.incarnation == incarnation) & (known.next_offset == move.start)
+    moved = await connection.execute(update(usage_positions).where(mine).values(next_offset=move.end))
+    return moved.rowcount == 1
+
+
+async def _plan_limits(connection: AsyncConnection, account_ids: set[str]) -> dict[str, int]:
+    query = select(accounts.c.id, accounts.c.plan_limit).where(
+        accounts.c.id.in_(account_ids), accounts.c.plan_limit.is_not(None)
+    )
+    return {row.id: row.plan_limit for row in await connection.execute(query)}
+
+
+async def tell(connection: AsyncConnection, notices: Sequence[UsageNotice], codec: Codec, *, is_sqlite: bool) -> None:
+    """Store notices that are new, each with the event that tells of it."""
+    if not notices:
+        return
+    insert_notices, insert_events = (Bulk(table, is_sqlite=is_sqlite) for table in (usage_notices, outgoing_events))
+    rows = [
+        {
+            "account_id": one.account_id,
+            "month": one.month,
+            "percent": one.percent,
+            "launches": one.launches,
+            "plan_limit": one.limit,
+            "at": one.at,
+        }
+        for one in notices
+    ]
+    key = usage_notices.c.account_id, usage_notices.c.month, usage_notices.c.percent
+    statement = insert_notices.statement.on_conflict_do_nothing().returning(*key)
+    new = {tuple(row) for row in await connection.execute(statement, insert_notices.parameters(rows))}
+    events = [notice_event(one) for one in notices if (one.account_id, one.month, one.percent) in new]
+    if events:
+        waiting = [
+            {
+                "id": event.id,
+                "account_id": event.account_id,
+                "created_at": event.occurred_at,
+                "value": codec.encode(event),
+            }
+            for event in events
+        ]
+        await connection.execute(insert_events.statement.on_conflict_do_nothing(), insert_events.parameters(waiting))
+
+
+async def judge_limit(
+    connection: AsyncConnection,
+    account_id: str,
+    limit: int | None,
+    month: str,
+    now: datetime,
+    codec: Codec,
+    *,
+    is_sqlite: bool,
+) -> None:
+    """Tell at once what a changed plan limit means for the launches of this month."""
+    query = select(usage_months.c.launches).where(
+        usage_months.c.account_id == account_id, usage_months.c.month == month
+    )
+    launches = await connection.scalar(query) or 0
+    await tell(connection, reached(account_id, month, limit, launches, now), codec, is_sqlite=is_sqlite)
+
+
+class SqlUsage:
+    """`Usage` in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def months(self, account_id: str, limit: int) -> Sequence[UsageMonth]:
+        """The newest months first."""
+        known = usage_months.c
+        query = select(usage_months).where(known.account_id == account_id).order_by(known.month.desc()).limit(limit)
+        async with self._database.reading() as connection:
+            return [UsageMonth(row.month, row.launches) for row in await connection.execute(query)]
+
+
+class SqlOutgoingEvents:
+    """`OutgoingEvents` in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def due(self, limit: int) -> Sequence[tuple[str, str, bytes]]:
+        """Id, account and value of the oldest events that wait."""
+        known = outgoing_events.c
+        query = select(outgoing_events).order_by(known.created_at, known.id).limit(limit)
+        async with self._database.reading() as connection:
+            return [(row.id, row.account_id, row.value) for row in await connection.execute(query)]
+
+    async def sent(self, ids: Sequence[str]) -> None:
+        """Forget events that the broker acknowledged."""
+        async with self._database.transaction() as connection:
+            await connection.execute(delete(outgoing_events).where(outgoing_events.c.id.in_(ids)))
+
+    async def count(self) -> int:
+        async with self._database.reading() as connection:
+            return int(await connection.scalar(select(func.count()).select_from(outgoing_events)) or 0)

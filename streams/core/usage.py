@@ -1,0 +1,149 @@
+"""Usage: launches by account and calendar month, and the thresholds of a plan that they cross."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from streams.core.event import Event
+from streams.core.ids import derived_id
+
+LAUNCHED = "session.launched"
+THRESHOLD = "usage.threshold"
+PERCENTS = (80, 100)
+# Event ids of launches are known for as long after their month; an older launch is too late to count.
+LATE_DAYS = 35
+
+
+class Launch(NamedTuple):
+    """A learner opened a course: what is counted."""
+
+    account_id: str
+    event_id: str
+    at: datetime
+    package_id: str | None = None
+    dispatch_id: str | None = None
+
+    @property
+    def month(self) -> str:
+        return month_of(self.at)
+
+
+class UsageKey(NamedTuple):
+    """What launches are counted by; an empty id means that the launch had none."""
+
+    account_id: str
+    month: str
+    package_id: str
+    dispatch_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class UsageNotice:
+    """An account reached a percentage of its plan limit in a month. `at` is that of the launch that crossed it."""
+
+    account_id: str
+    month: str
+    percent: int
+    launches: int
+    limit: int
+    at: datetime
+
+
+class UsageMonth(NamedTuple):
+    """The launches of an account in a month."""
+
+    month: str
+    launches: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchBatch:
+    """The launches of a batch of records, in the order of their partitions; `too_late` could not be counted."""
+
+    launches: Sequence[Launch] = ()
+    too_late: int = 0
+
+
+def month_of(moment: datetime) -> str:
+    """The calendar month of a time, in UTC: `2026-04`."""
+    return f"{moment.astimezone(UTC):%Y-%m}"
+
+
+def month_end(month: str) -> datetime:
+    """The first moment after a month."""
+    year, number = int(month[:4]), int(month[5:])
+    return datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
+
+
+def launches_of(events: Iterable[Event], now: datetime) -> LaunchBatch:
+    """What counts among these events. A launch of a month whose ids are forgotten is too late."""
+    found: list[Launch] = []
+    too_late = 0
+    for event in events:
+        if event.type != LAUNCHED:
+            continue
+        launch = Launch(event.account_id, event.id, event.occurred_at, event.package_id, event.dispatch_id)
+        if month_end(launch.month) + timedelta(days=LATE_DAYS) <= now:
+            too_late += 1
+        else:
+            found.append(launch)
+    return LaunchBatch(found, too_late)
+
+
+def counted(launches: Iterable[Launch]) -> Mapping[UsageKey, int]:
+    """How many launches there are of each account, month, package and dispatch."""
+    return Counter(UsageKey(one.account_id, one.month, one.package_id or "", one.dispatch_id or "") for one in launches)
+
+
+def needed_for(percent: int, limit: int) -> int:
+    """The number of launches that reaches a percentage of a limit."""
+    return -(-limit * percent // 100)
+
+
+def crossed(
+    limit: int | None, before: int, launches: Sequence[Launch], percents: Iterable[int] = PERCENTS
+) -> Sequence[UsageNotice]:
+    """The thresholds that these launches of one account and month cross, after `before` earlier ones.
+
+    Also those that were crossed earlier, when the limit was higher: the first launch reports them.
+    """
+    if not limit or not launches:
+        return ()
+    notices = []
+    for percent in sorted(percents):
+        needed = needed_for(percent, limit)
+        if needed <= before + len(launches):
+            at = launches[max(0, needed - before - 1)]
+            notices.append(UsageNotice(at.account_id, at.month, percent, max(needed, before + 1), limit, at.at))
+    return notices
+
+
+def reached(
+    account_id: str, month: str, limit: int | None, launches: int, now: datetime, percents: Iterable[int] = PERCENTS
+) -> Sequence[UsageNotice]:
+    """The thresholds that a month's launches have reached, when a limit changes."""
+    if not limit:
+        return ()
+    return [
+        UsageNotice(account_id, month, percent, launches, limit, now)
+        for percent in sorted(percents)
+        if needed_for(percent, limit) <= launches
+    ]
+
+
+def notice_event(notice: UsageNotice) -> Event:
+    """The event that tells of a notice. Its id is computed, so that it is the same however often it is made."""
+    return Event(
+        id=derived_id("evt", notice.account_id, notice.month, str(notice.percent)),
+        type=THRESHOLD,
+        account_id=notice.account_id,
+        occurred_at=notice.at,
+        data={
+            "period": notice.month,
+            "launches": notice.launches,
+            "limit": notice.limit,
+            "thresholdPercent": notice.percent,
+        },
+    )
