@@ -58,6 +58,22 @@ class UsageMonth(NamedTuple):
     launches: int
 
 
+class UsageDetail(NamedTuple):
+    """The launches of a month by package and dispatch; None where a launch had none."""
+
+    package_id: str | None
+    dispatch_id: str | None
+    launches: int
+
+
+class OutgoingEvent(NamedTuple):
+    """An event of our own that waits to be produced, encoded."""
+
+    id: str
+    account_id: str
+    value: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class LaunchBatch:
     """The launches of a batch of records, in the order of their partitions; `too_late` could not be counted."""

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from streams.core.account import DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.audit import AuditEntry
-from streams.core.backfill import Backfill
+from streams.core.backfill import Backfill, OffsetRange
 from streams.core.delivery_search import FacetCount, IdKind, LastAttempt
 from streams.core.delivery_state import Batch, DeliveryState, EventKey, StateCount
 from streams.core.held import Held, HeldChoice, Progress
@@ -16,6 +16,7 @@ from streams.core.job import Job
 from streams.core.mail import Mail
 from streams.core.page import Cursor, Page
 from streams.core.platform_stats import AccountSummary, WebhookTrouble
+from streams.core.usage import Launch, OutgoingEvent, UsageDetail, UsageMonth
 from streams.core.webhook import Registration, Status, Webhook
 from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, ResponseTimes, WebhookSummary
 
@@ -246,6 +247,43 @@ class Jobs(Protocol):
 
     async def cancel(self, job_id: str, audit_entry: AuditEntry) -> Job | None:
         """End a job that is not finished. Returns what is stored then; None when there is no such job."""
+
+
+# -- usage ---------------------------------------------------------------------------------------------------------
+
+
+class UsageMeter(Protocol):
+    """Counts launches. `incarnation` names the topic that they are read from."""
+
+    async def positions(self, incarnation: str, partitions: Sequence[int]) -> Mapping[int, int]:
+        """Where to read on in each partition of the topic. A recreated topic begins at its start."""
+
+    async def count(self, incarnation: str, moves: Sequence[OffsetRange], launches: Sequence[Launch]) -> int | None:
+        """Count the launches of these ranges, in one transaction with the new positions.
+
+        Returns how many are new; None, and nothing is changed, when the positions are not those of `moves`. Raises
+        `Refused` for a launch that the database does not take.
+        """
+
+
+class Usage(Protocol):
+    """The launches of accounts."""
+
+    async def months(self, account_id: str, limit: int) -> Sequence[UsageMonth]:
+        """Newest first."""
+
+    async def details(self, account_id: str, month: str) -> Sequence[UsageDetail]:
+        """A month's launches by package and dispatch, the most first."""
+
+
+class OutgoingEvents(Protocol):
+    """Events of our own that are not acknowledged by the broker yet."""
+
+    async def due(self, limit: int) -> Sequence[OutgoingEvent]:
+        """Oldest first."""
+
+    async def sent(self, ids: Sequence[str]) -> None:
+        """Forget events that the broker acknowledged."""
 
 
 # -- mails ---------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import accounts
@@ -18,8 +18,19 @@ from streams.adapters.sql.usage_tables import (
     usage_notices,
     usage_positions,
 )
-from streams.core.usage import Launch, UsageMonth, UsageNotice, counted, crossed, notice_event, reached
-from streams.ports import Codec, OffsetRange
+from streams.core.backfill import OffsetRange
+from streams.core.usage import (
+    Launch,
+    OutgoingEvent,
+    UsageDetail,
+    UsageMonth,
+    UsageNotice,
+    counted,
+    crossed,
+    notice_event,
+    reached,
+)
+from streams.ports import Codec
 
 
 class SqlUsageMeter:
@@ -36,7 +47,6 @@ class SqlUsageMeter:
         self._add_details = _adding(details.statement, usage_details)
 
     async def positions(self, incarnation: str, partitions: Sequence[int]) -> Mapping[int, int]:
-        """Where to read on in each partition of the topic. A recreated topic begins at its start."""
         known = usage_positions.c
         rows = [{"partition": one, "incarnation": incarnation, "next_offset": 0} for one in sorted(partitions)]
         other = usage_positions.c.partition.in_(partitions) & (known.incarnation != incarnation)
@@ -50,7 +60,6 @@ class SqlUsageMeter:
             return {row.partition: row.next_offset for row in found}
 
     async def count(self, incarnation: str, moves: Sequence[OffsetRange], launches: Sequence[Launch]) -> int | None:
-        """Count the launches of these ranges. Returns how many are new; None when another owner moved on."""
         async with self._database.transaction() as connection:
             for move in sorted(moves):
                 if not await _move(connection, incarnation, move):
@@ -102,7 +111,7 @@ class SqlUsageMeter:
 
 def _adding(statement: Any, table: Any) -> Any:
     """An insert that adds to the stored number of launches."""
-    key = [column for column in table.primary_key.columns]
+    key = list(table.primary_key.columns)
     return statement.on_conflict_do_update(
         index_elements=key, set_={"launches": table.c.launches + statement.excluded.launches}
     )
@@ -180,11 +189,23 @@ class SqlUsage:
         self._database = database
 
     async def months(self, account_id: str, limit: int) -> Sequence[UsageMonth]:
-        """The newest months first."""
         known = usage_months.c
         query = select(usage_months).where(known.account_id == account_id).order_by(known.month.desc()).limit(limit)
         async with self._database.reading() as connection:
             return [UsageMonth(row.month, row.launches) for row in await connection.execute(query)]
+
+    async def details(self, account_id: str, month: str) -> Sequence[UsageDetail]:
+        known = usage_details.c
+        query = (
+            select(usage_details)
+            .where(known.account_id == account_id, known.month == month)
+            .order_by(known.launches.desc(), known.package_id, known.dispatch_id)
+        )
+        async with self._database.reading() as connection:
+            return [
+                UsageDetail(row.package_id or None, row.dispatch_id or None, row.launches)
+                for row in await connection.execute(query)
+            ]
 
 
 class SqlOutgoingEvents:
@@ -193,18 +214,12 @@ class SqlOutgoingEvents:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def due(self, limit: int) -> Sequence[tuple[str, str, bytes]]:
-        """Id, account and value of the oldest events that wait."""
+    async def due(self, limit: int) -> Sequence[OutgoingEvent]:
         known = outgoing_events.c
         query = select(outgoing_events).order_by(known.created_at, known.id).limit(limit)
         async with self._database.reading() as connection:
-            return [(row.id, row.account_id, row.value) for row in await connection.execute(query)]
+            return [OutgoingEvent(row.id, row.account_id, row.value) for row in await connection.execute(query)]
 
     async def sent(self, ids: Sequence[str]) -> None:
-        """Forget events that the broker acknowledged."""
         async with self._database.transaction() as connection:
             await connection.execute(delete(outgoing_events).where(outgoing_events.c.id.in_(ids)))
-
-    async def count(self) -> int:
-        async with self._database.reading() as connection:
-            return int(await connection.scalar(select(func.count()).select_from(outgoing_events)) or 0)

@@ -429,9 +429,65 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_sessions_expires_at"), "sessions", ["expires_at"], unique=False)
     op.create_index(op.f("ix_sessions_user_id"), "sessions", ["user_id"], unique=False)
+    op.create_table(
+        "counted_launches",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=False),
+        sa.Column("month", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "event_id", name=op.f("pk_counted_launches")),
+    )
+    op.create_index(op.f("ix_counted_launches_month"), "counted_launches", ["month"], unique=False)
+    op.create_table(
+        "usage_positions",
+        sa.Column("partition", sa.Integer(), nullable=False),
+        sa.Column("incarnation", sa.Text(), nullable=False),
+        sa.Column("next_offset", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("partition", name=op.f("pk_usage_positions")),
+    )
+    op.create_table(
+        "usage_months",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("month", sa.Text(), nullable=False),
+        sa.Column("launches", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "month", name=op.f("pk_usage_months")),
+    )
+    op.create_table(
+        "usage_details",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("month", sa.Text(), nullable=False),
+        sa.Column("package_id", sa.Text(), nullable=False),
+        sa.Column("dispatch_id", sa.Text(), nullable=False),
+        sa.Column("launches", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "month", "package_id", "dispatch_id", name=op.f("pk_usage_details")),
+    )
+    op.create_table(
+        "usage_notices",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("month", sa.Text(), nullable=False),
+        sa.Column("percent", sa.Integer(), nullable=False),
+        sa.Column("launches", sa.BigInteger(), nullable=False),
+        sa.Column("plan_limit", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "month", "percent", name=op.f("pk_usage_notices")),
+    )
+    op.create_table(
+        "outgoing_events",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("value", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_outgoing_events")),
+    )
+    op.create_index(op.f("ix_outgoing_events_created_at_id"), "outgoing_events", ["created_at", "id"], unique=False)
 
 
 def downgrade() -> None:
+    op.drop_index(op.f("ix_outgoing_events_created_at_id"), "outgoing_events")
+    op.drop_table("outgoing_events")
+    for name in ("usage_notices", "usage_details", "usage_months", "usage_positions"):
+        op.drop_table(name)
+    op.drop_index(op.f("ix_counted_launches_month"), "counted_launches")
+    op.drop_table("counted_launches")
     op.drop_table("sessions")
     op.drop_table("sign_ins")
     op.drop_index(op.f("ix_webhooks_account_id"), "webhooks")

@@ -1,0 +1,96 @@
+"""Launches are counted by month, and each threshold is crossed by one launch."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import NOON, event
+from streams.core.event import check_event
+from streams.core.usage import (
+    LATE_DAYS,
+    Launch,
+    UsageKey,
+    UsageNotice,
+    counted,
+    crossed,
+    launches_of,
+    month_end,
+    month_of,
+    needed_for,
+    notice_event,
+    reached,
+)
+
+
+def launched(number: int, at: datetime = NOON) -> Launch:
+    return Launch("acme", f"evt_{number}", at + timedelta(seconds=number))
+
+
+def test_a_month_is_that_of_utc() -> None:
+    late = datetime.fromisoformat("2026-05-01T01:30:00+02:00")
+    assert month_of(late) == "2026-04"
+    assert month_end("2026-04") == datetime(2026, 5, 1, tzinfo=UTC)
+    assert month_end("2026-12") == datetime(2027, 1, 1, tzinfo=UTC)
+
+
+def test_only_launches_count_and_not_for_ever() -> None:
+    data = {"sessionId": "s", "packageId": "p", "learnerId": "l", "dispatchId": "d"}
+    now = month_end("2026-04") + timedelta(days=LATE_DAYS)
+    known = event(type="session.launched", data=data)
+    batch = launches_of([known, event()], now - timedelta(seconds=1))
+    assert [(one.event_id, one.month, one.package_id, one.dispatch_id) for one in batch.launches] == [
+        (known.id, "2026-04", "p", "d")
+    ]
+    assert launches_of([known, event()], now).too_late == 1
+    assert not launches_of([known], now).launches
+
+
+def test_launches_are_counted_by_package_and_dispatch() -> None:
+    one = Launch("acme", "evt_1", NOON, "p", None)
+    assert counted([one, one._replace(event_id="evt_2"), one._replace(dispatch_id="d")]) == {
+        UsageKey("acme", "2026-04", "p", ""): 2,
+        UsageKey("acme", "2026-04", "p", "d"): 1,
+    }
+
+
+@pytest.mark.parametrize(("percent", "limit", "needed"), [(80, 1000, 800), (80, 1, 1), (80, 7, 6), (100, 7, 7)])
+def test_a_threshold_is_rounded_up(percent: int, limit: int, needed: int) -> None:
+    assert needed_for(percent, limit) == needed
+
+
+@given(st.integers(1, 40), st.lists(st.integers(1, 12), max_size=10))
+def test_each_threshold_is_crossed_by_its_launch(limit: int, sizes: list[int]) -> None:
+    made = [launched(number) for number in range(sum(sizes))]
+    notices: list[UsageNotice] = []
+    before = 0
+    for size in sizes:
+        notices += crossed(limit, before, made[before : before + size])
+        before += size
+    first = {notice.percent: notice for notice in reversed(notices)}
+    for percent in (80, 100):
+        needed = needed_for(percent, limit)
+        if needed > len(made):
+            assert percent not in first
+        else:
+            assert (first[percent].at, first[percent].launches) == (made[needed - 1].at, needed)
+
+
+@pytest.mark.parametrize("limit", [None, 0])
+def test_without_a_limit_there_is_no_threshold(limit: int | None) -> None:
+    assert crossed(limit, 0, [launched(1)]) == ()
+    assert reached("acme", "2026-04", limit, 10, NOON) == ()
+
+
+def test_a_lowered_limit_is_reached_by_earlier_launches() -> None:
+    notices = reached("acme", "2026-04", 10, 9, NOON)
+    assert [(one.percent, one.launches, one.at) for one in notices] == [(80, 9, NOON)]
+
+
+def test_the_event_of_a_notice_is_valid_and_has_its_own_id() -> None:
+    notice = UsageNotice("acme", "2026-04", 80, 800, 1000, NOON)
+    made = notice_event(notice)
+    assert check_event(made) == made
+    assert made.data == {"period": "2026-04", "launches": 800, "limit": 1000, "thresholdPercent": 80}
+    assert notice_event(notice).id == made.id != notice_event(UsageNotice("acme", "2026-04", 100, 1, 1, NOON)).id
