@@ -10,12 +10,13 @@ from api.dashboard import account as account_pages
 from api.dashboard import assets, dead_letters, jobs, operator, overview, sign_in
 from api.dashboard import deliveries as delivery_pages
 from api.dashboard import replays as replay_pages
+from api.dashboard import usage as usage_pages
 from api.dashboard import webhooks as webhook_pages
 from api.dashboard.branding import Site
 from api.middleware import RequestMiddleware
 from api.openapi import ABOUT, describe
 from api.problems import add_handlers
-from api.routes import accounts, deliveries, events, help_page, probes, replays, webhooks
+from api.routes import accounts, deliveries, events, help_page, probes, replays, usage, webhooks
 from api.services import Services
 
 PAGES = (
@@ -28,6 +29,7 @@ PAGES = (
     replay_pages,
     jobs,
     account_pages,
+    usage_pages,
     operator,
 )
 
@@ -46,7 +48,7 @@ def create_app(services: Services, version: str, requests_a_minute: int, site: S
     app.state.rates = RateLimits(requests_a_minute)
     app.state.site = site or Site()
     app.state.sign_in_limits = sign_in.SignInLimits()
-    for module in (webhooks, deliveries, replays, events, accounts, help_page, probes):
+    for module in (webhooks, deliveries, replays, events, accounts, help_page, probes, usage):
         app.include_router(module.router)
     for page in PAGES:
         app.include_router(page.router)

@@ -16,6 +16,7 @@ from streams.services.replays import ReplayService
 from streams.services.secrets import SecretService
 from streams.services.sign_in import SignInService
 from streams.services.synthetic_events import SyntheticEventService
+from streams.services.usage import UsageService
 from streams.services.webhook_stats import WebhookStatsService
 from streams.services.webhooks import WebhookService
 
@@ -37,6 +38,7 @@ class Services:
     ingest: IngestService
     audit: AuditLog
     platform: PlatformService
+    usage: UsageService
     responses: IdempotencyStore
     encryption: Encryption
     clock: Clock

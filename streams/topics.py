@@ -22,9 +22,11 @@ RETRY_PREFIX = "deliveries.retry."
 DELIVER_GROUP = "deliver"
 FAN_OUT_GROUP = "fan-out"
 RECORD_GROUP = "record"
+METER_GROUP = "meter"
 # What each stage must keep up with; retry topics hold what is not due yet.
 STAGE_TOPICS = {
     FAN_OUT_GROUP: (SESSION_EVENTS,),
+    METER_GROUP: (SESSION_EVENTS,),
     DELIVER_GROUP: (DELIVERIES, TEST_DELIVERIES),
     RECORD_GROUP: RECORDED,
 }

@@ -13,6 +13,7 @@ from streams.cli.events import events
 from streams.cli.invalid import invalid
 from streams.cli.output import JsonOption, say, show
 from streams.cli.replays import jobs
+from streams.cli.usage import usage
 from streams.cli.webhooks import webhooks
 from streams.core.text import escape_controls
 
@@ -38,6 +39,7 @@ for name, group in (
     ("api-keys", api_keys),
     ("users", users),
     ("operators", operators),
+    ("usage", usage),
     ("webhooks", webhooks),
     ("events", events),
     ("deliveries", deliveries),
@@ -74,6 +76,7 @@ STAGE_HELP = {
     "fan-out": "Join each event with the webhooks that want it; produce one delivery each.",
     "deliver": "Send deliveries as signed POSTs; retry, hold, or give up.",
     "record": "Store in SQL what happened; count health; pause webhooks.",
+    "meter": "Count launches by account and month; raise usage.threshold.",
     "notify": "Send the mails that are owed.",
     "api": "Serve the admin API, with its documentation at /docs.",
 }

@@ -1,5 +1,6 @@
 """Usage: launches by account and calendar month, and the thresholds of a plan that they cross."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,6 +81,11 @@ class LaunchBatch:
 
     launches: Sequence[Launch] = ()
     too_late: int = 0
+
+
+def is_month(text: str) -> bool:
+    """Whether this is a month such as `2026-04`."""
+    return re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", text, re.ASCII) is not None
 
 
 def month_of(moment: datetime) -> str:

@@ -266,6 +266,13 @@ class UsageMeter(Protocol):
         """
 
 
+class UsageLimits(Protocol):
+    """Compares the present launches with a plan limit."""
+
+    async def judge(self, account_id: str, limit: int | None, now: datetime) -> None:
+        """Tell which thresholds of a changed limit the launches of this month have reached."""
+
+
 class Usage(Protocol):
     """The launches of accounts."""
 
@@ -328,6 +335,7 @@ class Prunable(Enum):
     MAILS = auto()
     SIGN_INS = auto()
     SESSIONS = auto()
+    COUNTED_LAUNCHES = auto()
 
 
 class Pruning(Protocol):

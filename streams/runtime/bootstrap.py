@@ -32,9 +32,11 @@ from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.recorder import SqlRecorder
 from streams.adapters.sql.replays import SqlReplays
 from streams.adapters.sql.sessions import SqlSessions, SqlSignIns
+from streams.adapters.sql.usage import SqlOutgoingEvents, SqlUsage, SqlUsageMeter
 from streams.adapters.sql.webhook_stats import SqlWebhookStats
 from streams.adapters.sql.webhooks import SqlWebhooks
 from streams.core.session import CODE_DIGITS, code_of
+from streams.core.usage import LATE_DAYS
 from streams.ports import (
     DnsCheck,
     Mails,
@@ -59,6 +61,7 @@ from streams.services.replays import ReplayService
 from streams.services.secrets import SecretService
 from streams.services.sign_in import SignInService
 from streams.services.synthetic_events import SyntheticEventService
+from streams.services.usage import UsageService
 from streams.services.webhook_stats import WebhookStatsService
 from streams.services.webhooks import WebhookService
 from streams.topics import STAGE_TOPICS
@@ -136,6 +139,7 @@ class SqlDeployment(Deployment):
             Prunable.RESPONSES: 1,
             Prunable.SIGN_INS: 1,
             Prunable.SESSIONS: 1,
+            Prunable.COUNTED_LAUNCHES: LATE_DAYS,
         }
         if settings.dead_letter_retention_days is not None:
             days[Prunable.DEAD_LETTERS] = settings.dead_letter_retention_days
@@ -179,6 +183,7 @@ class SqlDeployment(Deployment):
             ingest=self.ingest(producer),
             audit=self.audit(),
             platform=self.platform(),
+            usage=self.usage(),
             responses=SqlIdempotencyStore(self.database),
             encryption=self.encryption,
             clock=self.clock,
@@ -188,7 +193,16 @@ class SqlDeployment(Deployment):
         )
 
     def accounts(self) -> AccountService:
-        return AccountService(SqlAccounts(self.database), self.clock, self.new_id, self.new_token)
+        return AccountService(SqlAccounts(self.database), self.usage_meter(), self.clock, self.new_id, self.new_token)
+
+    def usage_meter(self) -> SqlUsageMeter:
+        return SqlUsageMeter(self.database, self.event_codec)
+
+    def usage(self) -> UsageService:
+        return UsageService(SqlAccounts(self.database), SqlUsage(self.database), self.clock)
+
+    def outgoing_events(self) -> SqlOutgoingEvents:
+        return SqlOutgoingEvents(self.database)
 
     def access(self) -> AccessService:
         database = self.database

@@ -4,15 +4,19 @@ from collections.abc import Callable, Sequence
 
 from ulid import ULID
 
+from streams.adapters.threads import in_worker_thread
 from streams.ports import Telemetry
 from streams.runtime.bootstrap import SqlDeployment
 from streams.stages.backfill import HistoryBackfill
 from streams.stages.consuming.partition_consumer import DRAIN_SECONDS
 from streams.stages.maintenance import prune_regularly, run_jobs
+from streams.stages.meter import Meter
 from streams.stages.notify import Notify
+from streams.stages.outgoing_events import send_outgoing_events
 from streams.stages.publish import Publish, Reconciled
 from streams.stages.release_held import ReleaseHeld
 from streams.tasks import together
+from streams.topics import METER_GROUP, SESSION_EVENTS
 
 
 class PublishProcess:
@@ -69,7 +73,9 @@ class PublishProcess:
     async def _work(self) -> None:
         # Read the topic only when no other process writes to it.
         await self._stage.take_lease()
-        await together(self._subscriptions.run, self._publish, self._release, self._do_jobs, self._prune)
+        await together(
+            self._subscriptions.run, self._publish, self._release, self._send_own, self._do_jobs, self._prune
+        )
 
     async def _publish(self) -> None:
         await self._subscriptions.wait_until_read()
@@ -78,6 +84,10 @@ class PublishProcess:
     async def _release(self) -> None:
         await self._subscriptions.wait_until_ready()
         await self._release_held.run()
+
+    async def _send_own(self) -> None:
+        waiting = self._deployment.outgoing_events()
+        await send_outgoing_events(waiting, self._producer, self._telemetry, self._outages)
 
     async def _do_jobs(self) -> None:
         await run_jobs(self._jobs, self._backfill, self._telemetry)
@@ -112,6 +122,35 @@ class PublishProcess:
             *self._database.readiness_problems(),
             *self._producer.readiness_problems(),
         ]
+
+
+class MeterProcess:
+    """The `meter` stage."""
+
+    def __init__(self, deployment: SqlDeployment, telemetry: Telemetry) -> None:
+        self._consumer = deployment.consumer(METER_GROUP, [SESSION_EVENTS], telemetry, in_bulk=True)
+        self._database = deployment.database
+        admin = deployment.topics_admin()
+        self._stage = Meter(
+            self._consumer,
+            deployment.event_codec,
+            deployment.usage_meter(),
+            lambda: in_worker_thread(lambda: admin.incarnation(SESSION_EVENTS)),
+            deployment.clock,
+            telemetry,
+        )
+
+    async def run(self) -> None:
+        try:
+            await self._stage.run()
+        finally:
+            await self._database.close()
+
+    async def drain(self) -> None:
+        await self._stage.drain(DRAIN_SECONDS)
+
+    def readiness_problems(self) -> list[str]:
+        return [*self._database.readiness_problems(), *self._consumer.readiness_problems()]
 
 
 class NotifyProcess:

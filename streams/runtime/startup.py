@@ -81,6 +81,12 @@ def _publish() -> Factory:
     return _with_sql(PublishProcess)
 
 
+def _meter() -> Factory:
+    from streams.runtime.sql_stages import MeterProcess
+
+    return _with_sql(MeterProcess)
+
+
 def _notify() -> Factory:
     from streams.runtime.sql_stages import NotifyProcess
 
@@ -114,8 +120,13 @@ STAGES: dict[str, StageSpec] = {
         check=lambda deployment: deployment.encryption,
     ),
     "record": StageSpec(topics=lambda _: [*RECORDED, INVALID], load=_record, database=True),
-    # It releases held deliveries to `deliveries`, or ends them in `deliveries.dead-letter`.
-    "publish": StageSpec(topics=lambda _: [SUBSCRIPTIONS, DELIVERIES, DEAD_LETTERS], load=_publish, database=True),
+    # It releases held deliveries to `deliveries`, or ends them in `deliveries.dead-letter`; it sends events of our own.
+    "publish": StageSpec(
+        topics=lambda _: [SUBSCRIPTIONS, SESSION_EVENTS, DELIVERIES, DEAD_LETTERS], load=_publish, database=True
+    ),
+    "meter": StageSpec(
+        topics=lambda _: [SESSION_EVENTS], load=_meter, database=True, check=lambda deployment: deployment.event_codec
+    ),
     "notify": StageSpec(topics=lambda _: [], load=_notify, database=True),
     "api": StageSpec(
         topics=lambda _: [SESSION_EVENTS, TEST_DELIVERIES],

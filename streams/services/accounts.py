@@ -8,7 +8,7 @@ from streams.core.access import make_key
 from streams.core.account import Account
 from streams.core.audit import AuditEntry
 from streams.core.errors import FieldError, Invalid, NotFound
-from streams.ports import Accounts, Clock
+from streams.ports import Accounts, Clock, UsageLimits
 from streams.services.audit_trail import AuditTrail, differences
 from streams.services.emails import email_errors, normalize_email
 
@@ -27,11 +27,13 @@ class AccountService:
     def __init__(
         self,
         accounts: Accounts,
+        limits: UsageLimits,
         clock: Clock,
         new_id: Callable[[str], str],
         new_token: Callable[[], str],
     ) -> None:
         self._accounts = accounts
+        self._limits = limits
         self._clock = clock
         self._new_id = new_id
         self._new_token = new_token
@@ -67,7 +69,11 @@ class AccountService:
             found = differences(asdict(before), asdict(after))
             return self._audit_entry(by, "account.changed", account_id, account_id, changes=found)
 
-        return _there(await self._accounts.change(account_id, changed, audit), account_id)
+        account = _there(await self._accounts.change(account_id, changed, audit), account_id)
+        if "plan_limit" in changes:
+            # If the process dies before, the next launch tells.
+            await self._limits.judge(account_id, account.plan_limit, self._clock.now())
+        return account
 
 
 def _there(account: Account | None, account_id: str) -> Account:

@@ -61,6 +61,8 @@ NEEDS = {
     "POST /account/users/{user_id}/remove": MANAGE,
     "POST /account/sessions/{session_id}/revoke": MANAGE,
     "GET /audit": ANYBODY,
+    "GET /usage": ANYBODY,
+    "GET /usage/{month}.csv": ANYBODY,
     "GET /notifications": ANYBODY,
     "GET /operator/sign-in": OPEN,
     "POST /operator/sign-in": OPEN,
@@ -73,7 +75,7 @@ NEEDS = {
 }
 NOTHING_THERE = {
     name: f"{name}_1" for name in ("webhook_id", "delivery_id", "job_id", "key_id", "user_id", "session_id")
-} | {"account_id": "acc_1", "token": "t", "version": "v", "name": "style.css"}
+} | {"account_id": "acc_1", "month": "2026-04", "token": "t", "version": "v", "name": "style.css"}
 # A test event waits for an outcome, and no `deliver` runs here.
 SLOW = "POST /webhooks/{webhook_id}/test"
 

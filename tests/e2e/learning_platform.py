@@ -16,9 +16,12 @@ HEADER = b"\xc3\x01" + bytes.fromhex(fingerprint(to_parsing_canonical_form(SCHEM
 PARSED = fastavro.parse_schema(SCHEMA)
 
 
-def launched(event_id: str, account_id: str, session_id: str = "sess_1") -> bytes:
+LAST_SPRING = datetime(2026, 4, 10, 14, 32, tzinfo=UTC)
+
+
+def launched(event_id: str, account_id: str, session_id: str = "sess_1", at: datetime = LAST_SPRING) -> bytes:
     data = {"sessionId": session_id, "packageId": "pkg_1", "dispatchId": None, "learnerId": "learner-42"}
-    return encoded(event_id, "session.launched", account_id, ("scormwebhooks.v1.SessionLaunched", data))
+    return encoded(event_id, "session.launched", account_id, ("scormwebhooks.v1.SessionLaunched", data), at)
 
 
 def completed(event_id: str, account_id: str, **more: Any) -> bytes:
@@ -39,14 +42,16 @@ def completed(event_id: str, account_id: str, **more: Any) -> bytes:
     return encoded(event_id, "session.completed", account_id, ("scormwebhooks.v1.SessionCompleted", data))
 
 
-def encoded(event_id: str, event_type: str, account_id: str, data: tuple[str, Mapping[str, Any]]) -> bytes:
+def encoded(
+    event_id: str, event_type: str, account_id: str, data: tuple[str, Mapping[str, Any]], at: datetime = LAST_SPRING
+) -> bytes:
     out = io.BytesIO()
     out.write(HEADER)
     record = {
         "id": event_id,
         "type": event_type,
         "accountId": account_id,
-        "occurredAt": datetime(2026, 4, 10, 14, 32, tzinfo=UTC),
+        "occurredAt": at,
         "traceParent": None,
         "data": data,
     }

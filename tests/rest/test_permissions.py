@@ -39,6 +39,8 @@ NEEDS = {
     "POST /v1/events": "events:write",
     "GET /v1/event-types": "webhooks:read",
     "GET /v1/account/audit": "webhooks:read",
+    "GET /v1/usage": "webhooks:read",
+    "GET /v1/usage/{month}": "webhooks:read",
     "GET /v1/notifications": "webhooks:read",
     "GET /v1/audit": OPERATOR,
     "POST /v1/accounts": OPERATOR,
@@ -102,6 +104,7 @@ async def call(client: ApiClient, route: str, **ids: str) -> tuple[int, str]:
         "key_id": "key_1",
         "user_id": "usr_1",
         "session_id": "session_1",
+        "month": "2026-04",
     }
     response = await client.request(method, path.format(**{"account_id": "acc_1", **names, **ids}), BODIES.get(route))
     return response.status_code, "" if response.is_success else response.json()["type"]

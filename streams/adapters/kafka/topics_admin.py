@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._metadata import ClusterMetadata
@@ -139,6 +139,19 @@ class TopicsAdmin:
             return False
         removed = {change.topic.name for change in made if change.action is Action.REMOVE}
         return removed.isdisjoint(existing) and not any(change.is_to_be_made for change in left)
+
+    def incarnation(self, topic: str) -> str:
+        """What distinguishes this topic from another one of its name, made before or after it. Raises `Unavailable`."""
+        cluster = self._metadata().cluster_id
+        name = self._prefix + topic
+        try:
+            [described] = self._admin.describe_topics(TopicCollection([name])).values()
+            return f"{cluster}/{described.result(REQUEST_SECONDS).topic_id}"
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._UNSUPPORTED_FEATURE:
+                raise unreachable(self._servers, self._errors.last or error.args[0]) from None
+            # The embedded broker, whose topics are new at each start.
+            return f"{cluster}/{self._servers}"
 
     def lag(self, group: str, topics: Iterable[str]) -> dict[str, int]:
         """How many records of these topics a group has not committed, by topic. Raises `Unavailable`."""

@@ -1,8 +1,9 @@
 """Delete rows at the end of their retention, in small batches."""
 
+from collections.abc import Callable
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, delete, exists, select, tuple_
+from sqlalchemy import ColumnElement, Table, delete, exists, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import audit_log, idempotency_keys, jobs, mails, sessions, sign_ins
@@ -16,7 +17,9 @@ from streams.adapters.sql.tables import (
     hourly_attempts,
     response_times,
 )
+from streams.adapters.sql.usage_tables import counted_launches
 from streams.core.delivery import State
+from streams.core.usage import month_of
 from streams.ports import Prunable
 
 
@@ -33,9 +36,9 @@ class SqlPruning:
             if what is Prunable.DEAD_LETTERS:
                 old = NOT_DELIVERED & (deliveries.c.state == State.DEAD) & (deliveries.c.changed_at < before)
                 return await _prune_deliveries(connection, old, limit)
-            table, old = _OLD[what](before)
+            table, aged = _OLD[what](before)
             keys = list(table.primary_key.columns)
-            chosen = select(*keys).where(old).limit(limit)
+            chosen = select(*keys).where(aged).limit(limit)
             gone = await connection.execute(delete(table).where(tuple_(*keys).in_(chosen)))
             return int(gone.rowcount)
 
@@ -57,7 +60,7 @@ async def _prune_deliveries(connection: AsyncConnection, old: ColumnElement[bool
     return len(rows)
 
 
-_OLD = {
+_OLD: dict[Prunable, Callable[[datetime], tuple[Table, ColumnElement[bool]]]] = {
     Prunable.AUDIT: lambda before: (audit_log, audit_log.c.at < before),
     Prunable.RESPONSES: lambda before: (idempotency_keys, idempotency_keys.c.begun_at < before),
     Prunable.ATTEMPTS_BY_HOUR: lambda before: (hourly_attempts, hourly_attempts.c.hour < before),
@@ -65,5 +68,6 @@ _OLD = {
     Prunable.JOBS: lambda before: (jobs, jobs.c.finished_at < before),
     Prunable.MAILS: lambda before: (mails, mails.c.due_at.is_(None) & (mails.c.created_at < before)),
     Prunable.SIGN_INS: lambda before: (sign_ins, sign_ins.c.expires_at < before),
+    Prunable.COUNTED_LAUNCHES: lambda before: (counted_launches, counted_launches.c.month < month_of(before)),
     Prunable.SESSIONS: lambda before: (sessions, sessions.c.expires_at < before),
 }

@@ -27,6 +27,7 @@ from streams.core.usage import (
     UsageNotice,
     counted,
     crossed,
+    month_of,
     notice_event,
     reached,
 )
@@ -34,7 +35,7 @@ from streams.ports import Codec
 
 
 class SqlUsageMeter:
-    """`UsageMeter` in SQL. `codec` encodes the events to send."""
+    """`UsageMeter` and `UsageLimits` in SQL. `codec` encodes the events to send."""
 
     def __init__(self, database: Database, codec: Codec) -> None:
         self._database = database
@@ -69,6 +70,14 @@ class SqlUsageMeter:
             if new:
                 await self._add(connection, new)
             return len(new)
+
+    async def judge(self, account_id: str, limit: int | None, now: datetime) -> None:
+        known, month = usage_months.c, month_of(now)
+        async with self._database.transaction() as connection:
+            query = select(known.launches).where(known.account_id == account_id, known.month == month)
+            launches = await connection.scalar(query) or 0
+            notices = reached(account_id, month, limit, launches, now)
+            await tell(connection, notices, self._codec, is_sqlite=self._database.is_sqlite)
 
     async def _insert_launches(self, connection: AsyncConnection, launches: Sequence[Launch]) -> list[Launch]:
         """Those that were not counted before, in their order."""
@@ -162,24 +171,6 @@ async def tell(connection: AsyncConnection, notices: Sequence[UsageNotice], code
             for event in events
         ]
         await connection.execute(insert_events.statement.on_conflict_do_nothing(), insert_events.parameters(waiting))
-
-
-async def judge_limit(
-    connection: AsyncConnection,
-    account_id: str,
-    limit: int | None,
-    month: str,
-    now: datetime,
-    codec: Codec,
-    *,
-    is_sqlite: bool,
-) -> None:
-    """Tell at once what a changed plan limit means for the launches of this month."""
-    query = select(usage_months.c.launches).where(
-        usage_months.c.account_id == account_id, usage_months.c.month == month
-    )
-    launches = await connection.scalar(query) or 0
-    await tell(connection, reached(account_id, month, limit, launches, now), codec, is_sqlite=is_sqlite)
 
 
 class SqlUsage:

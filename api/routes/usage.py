@@ -1,0 +1,28 @@
+"""Routes for usage: launches by month, and what a bill needs of one month."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+
+from api.auth import MayReadWebhooks
+from api.models.usage import UsageOfPackage, UsageReport, usage_of_package, usage_report
+from api.services import services_of
+from api.strict_route import StrictRoute
+from streams.services.usage import MOST_MONTHS
+
+router = APIRouter(route_class=StrictRoute)
+
+Months = Annotated[int, Query(ge=1, le=MOST_MONTHS, description="At most so many months.")]
+Month = Annotated[str, Path(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", examples=["2026-04"])]
+
+
+@router.get("/v1/usage", tags=["Account"], summary="Launches by month", response_model_exclude_none=True)
+async def usage(caller: MayReadWebhooks, request: Request, months: Months = 12) -> UsageReport:
+    """`session.launched` by the month of the event, in UTC, each event once; and the plan limit."""
+    return usage_report(await services_of(request).usage.summary(caller.account_id, months))
+
+
+@router.get("/v1/usage/{month}", tags=["Account"], summary="A month's launches", response_model_exclude_none=True)
+async def usage_of_month(month: Month, caller: MayReadWebhooks, request: Request) -> list[UsageOfPackage]:
+    """By package and dispatch, the most first."""
+    return [usage_of_package(one) for one in await services_of(request).usage.details(caller.account_id, month)]

@@ -1,0 +1,42 @@
+"""Commands for usage."""
+
+from typing import Annotated
+
+import typer
+
+from streams.cli.output import JsonOption, in_deployment, show
+
+usage = typer.Typer(no_args_is_help=True, help="Launches of an account by calendar month, in UTC.")
+
+AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id.")]
+
+
+@usage.command("list")
+def usage_list(
+    account: AccountId,
+    months: Annotated[int, typer.Option(min=1, max=120, help="At most so many months.")] = 12,
+    as_json: JsonOption = False,
+) -> None:
+    """List the launches of an account by month, the newest first."""
+    from api.models.usage import usage_report
+
+    report = usage_report(in_deployment(lambda deployment: deployment.usage().summary(account, months)))
+    if as_json:
+        show(report, as_json)
+    else:
+        limit = report.plan_limit
+        show(report.months, as_json, {"month": "month", "launches": "launches", "limit": lambda _: limit or "none"})
+
+
+@usage.command("show")
+def usage_show(
+    account: AccountId,
+    month: Annotated[str, typer.Argument(metavar="MONTH", help="Such as 2026-04.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show the launches of a month by package and dispatch."""
+    from api.models.usage import usage_of_package
+
+    found = in_deployment(lambda deployment: deployment.usage().details(account, month))
+    columns = {"package": "packageId", "dispatch": "dispatchId", "launches": "launches"}
+    show([usage_of_package(one) for one in found], as_json, columns)
