@@ -1,4 +1,4 @@
-"""Launches are counted once, whoever reads them and however often; thresholds are told once."""
+"""Launches count once, however many meters read them and however often; each threshold is reported once."""
 
 import asyncio
 from datetime import timedelta
@@ -38,7 +38,7 @@ async def set_limit(database: SqlStore, limit: int | None) -> None:
     await SqlAccounts(database.database).change("acme", lambda account: replace(account, plan_limit=limit))
 
 
-async def told(database: SqlStore) -> list[tuple[int, int]]:
+async def reported(database: SqlStore) -> list[tuple[int, int]]:
     """Percent and launches of the events that wait."""
     events = [CODEC.decode(one.value) for one in await SqlOutgoingEvents(database.database).due(100)]
     assert all(isinstance(one, Event) for one in events)
@@ -77,18 +77,18 @@ async def test_a_topic_that_was_made_again_begins_at_its_start(meter: SqlUsageMe
     assert await meter.count("cluster/topic-2", [OffsetRange(0, 0, 2)], [launch(1), launch(2)]) == 1
 
 
-async def test_both_thresholds_of_one_batch_are_told_once(database: SqlStore, meter: SqlUsageMeter) -> None:
+async def test_both_thresholds_of_one_batch_are_reported_once(database: SqlStore, meter: SqlUsageMeter) -> None:
     await set_limit(database, 10)
     await meter.count(TOPIC, [OffsetRange(0, 0, 12)], [launch(number) for number in range(12)])
-    assert await told(database) == [(80, 8), (100, 10)]
+    assert await reported(database) == [(80, 8), (100, 10)]
     await meter.count(TOPIC, [OffsetRange(0, 12, 13)], [launch(20)])
-    assert len(await told(database)) == 2
+    assert len(await reported(database)) == 2
     [first] = await SqlOutgoingEvents(database.database).due(1)
     assert isinstance(event := CODEC.decode(first.value), Event)
     assert event.occurred_at == launch(7).at
     outgoing = SqlOutgoingEvents(database.database)
     await outgoing.sent([one.id for one in await outgoing.due(10)])
-    assert await told(database) == []
+    assert await reported(database) == []
 
 
 async def test_a_raised_limit_does_not_repeat_a_threshold(database: SqlStore, meter: SqlUsageMeter) -> None:
@@ -102,10 +102,10 @@ async def test_a_raised_limit_does_not_repeat_a_threshold(database: SqlStore, me
 
 
 @pytest.mark.parametrize("limit", [None, 0])
-async def test_without_a_limit_nothing_is_told(database: SqlStore, meter: SqlUsageMeter, limit: int | None) -> None:
+async def test_without_a_limit_nothing_is_reported(database: SqlStore, meter: SqlUsageMeter, limit: int | None) -> None:
     await set_limit(database, limit)
     await meter.count(TOPIC, [OffsetRange(0, 0, 3)], [launch(number) for number in range(3)])
-    assert await told(database) == []
+    assert await reported(database) == []
 
 
 async def test_two_owners_at_once_count_each_launch_once(database: SqlStore, meter: SqlUsageMeter) -> None:

@@ -1,0 +1,76 @@
+"""An account sees its launches by month, package and dispatch, and hears at once of a lowered limit."""
+
+from datetime import timedelta
+
+from dashboard.pages import signed_in
+
+from builders import NOON
+from rest.api_fixture import ApiFixture
+from streams.adapters.avro.codec import AvroCodec
+from streams.adapters.sql.usage import SqlOutgoingEvents, SqlUsageMeter
+from streams.core.backfill import OffsetRange
+from streams.core.usage import Launch
+
+MONTH = timedelta(days=31)
+
+
+async def count(api: ApiFixture, *launches: Launch) -> None:
+    meter = SqlUsageMeter(api.database, AvroCodec())
+    start = (await meter.positions("topic", [0]))[0]
+    assert await meter.count("topic", [OffsetRange(0, start, start + 1)], launches) is not None
+
+
+def launch(
+    api: ApiFixture, number: int, package: str = "pkg_1", dispatch: str | None = None, months: int = 0
+) -> Launch:
+    return Launch(api.acme.account_id, f"evt_{number}", NOON - months * MONTH, package, dispatch)
+
+
+async def test_usage_is_listed_by_month(api: ApiFixture) -> None:
+    assert await api.acme.get("/v1/usage") == {"months": [{"month": "2026-04", "launches": 0}]}
+    await count(api, launch(api, 1), launch(api, 2), launch(api, 3, months=1), launch(api, 4, months=2))
+    await api.operator.patch(f"/v1/accounts/{api.acme.account_id}", {"planLimit": 1000})
+    usage = await api.acme.get("/v1/usage", months=2)
+    assert usage == {
+        "planLimit": 1000,
+        "months": [{"month": "2026-04", "launches": 2}, {"month": "2026-03", "launches": 1}],
+    }
+    assert (await api.globex.get("/v1/usage"))["months"] == [{"month": "2026-04", "launches": 0}]
+
+
+async def test_a_month_is_split_by_package_and_dispatch(api: ApiFixture) -> None:
+    await count(api, launch(api, 1), launch(api, 2, "pkg_2", "dsp_1"), launch(api, 3, "pkg_2", "dsp_1"))
+    assert await api.acme.get("/v1/usage/2026-04") == [
+        {"packageId": "pkg_2", "dispatchId": "dsp_1", "launches": 2},
+        {"packageId": "pkg_1", "launches": 1},
+    ]
+    assert await api.acme.get("/v1/usage/2026-03") == []
+    assert await api.globex.get("/v1/usage/2026-04") == []
+    for wrong in ("2026-13", "2026-4", "april"):
+        assert (await api.acme.request("GET", f"/v1/usage/{wrong}")).status_code == 422
+
+
+async def test_a_lowered_limit_is_judged_at_once(api: ApiFixture) -> None:
+    await count(api, *(launch(api, number) for number in range(9)))
+    path = f"/v1/accounts/{api.acme.account_id}"
+    outgoing = SqlOutgoingEvents(api.database)
+    for limit, expected in ((100, []), (10, [80]), (9, [80, 100]), (1000, [80, 100]), (9, [80, 100])):
+        await api.operator.patch(path, {"planLimit": limit})
+        events = [AvroCodec().decode(one.value) for one in await outgoing.due(10)]
+        assert sorted(one.data["thresholdPercent"] for one in events) == expected  # type: ignore[union-attr]
+
+
+async def test_a_person_sees_the_month_against_the_limit(api: ApiFixture) -> None:
+    await api.operator.patch(f"/v1/accounts/{api.acme.account_id}", {"planLimit": 8})
+    await count(api, launch(api, 1), launch(api, 2, "pkg_2", "=1+1"), launch(api, 3, months=1))
+    browser = await signed_in(api, "viewer")
+    page = await browser.open("/usage")
+    assert "2 launches in 2026-04 of 8 in the plan (25.0 %)" in page.text
+    assert "pkg_2" in page.text
+    assert "pkg_1 – 1" in (await browser.open("/usage?month=2026-03")).text
+    assert (await browser.open("/usage?month=x")).status == 422
+    written = await browser.open("/usage/2026-04.csv")
+    assert written.html.splitlines()[0] == "month,package,dispatch,launches"
+    assert "2026-04,pkg_1,,1" in written.html
+    assert (await browser.open("/usage/x.csv")).status == 422
+    await browser.close()
