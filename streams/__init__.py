@@ -5,6 +5,7 @@ Producers write Avro to `session-events`.
 `deliver` sends a delivery as a signed POST and decides what follows:
     delivered, the next retry tier, held, or a dead letter.
 `record` makes what happened visible in SQL, counts each webhook's health and pauses it.
+`meter` counts launches and raises `usage.threshold`.
 `publish` projects the webhooks of SQL onto the compacted topic `subscriptions`, which `fan-out` and `deliver` read.
 
 `streams.core` has pure values and rules, `streams.stages` the stages, `streams.adapters` all input and output.

@@ -1,0 +1,176 @@
+"""`meter` counts each launch once, from the positions of its database."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
+
+import pytest
+import pytest_asyncio
+
+from builders import NOON, event
+from fakes import FakeClock, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, quiet
+from streams.adapters.avro.codec import AvroCodec
+from streams.core.backfill import OffsetRange
+from streams.core.errors import Refused, Unavailable
+from streams.core.event import Event
+from streams.core.offset_tracker import Commit
+from streams.core.usage import Launch
+from streams.ports import Outgoing, Partition
+from streams.stages import meter as meter_module
+from streams.stages.meter import Meter
+from streams.topics import SESSION_EVENTS
+
+CODEC = AvroCodec()
+DATA = {"sessionId": "s", "packageId": "p", "learnerId": "l"}
+
+
+class FakeUsageMeter:
+    """A `UsageMeter`: positions and launches in memory. It refuses launches of the account `refused`."""
+
+    def __init__(self) -> None:
+        self.next: dict[int, int] = {}
+        self.incarnation = ""
+        self.launches: dict[tuple[str, str], Launch] = {}
+        self.away = False
+
+    async def positions(self, incarnation: str, partitions: Sequence[int]) -> Mapping[int, int]:
+        if self.away:
+            raise Unavailable("no database")
+        if incarnation != self.incarnation:
+            self.incarnation, self.next = incarnation, {}
+        return {one: self.next.setdefault(one, 0) for one in partitions}
+
+    async def count(self, incarnation: str, moves: Sequence[OffsetRange], launches: Sequence[Launch]) -> int | None:
+        if self.away:
+            raise Unavailable("no database")
+        if incarnation != self.incarnation or any(self.next[one.partition] != one.start for one in moves):
+            return None
+        if any(one.account_id == "refused" for one in launches):
+            raise Refused("the row is refused")
+        self.next |= {one.partition: one.end for one in moves}
+        new = {(one.account_id, one.event_id): one for one in launches}
+        fresh = new.keys() - self.launches.keys()
+        self.launches |= new
+        return len(fresh)
+
+
+class MeterFixture:
+    """The `meter` stage on a topic of one partition."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.kafka = FakeKafka(self.clock, partitions=1)
+        self.usage = FakeUsageMeter()
+        self.telemetry = FakeTelemetry()
+        self.topic = "first"
+
+    def start(self) -> None:
+        self.consumer = FakeRecordConsumer(self.kafka, "meter", [SESSION_EVENTS])
+
+        async def incarnation() -> str:
+            return self.topic
+
+        stage = Meter(self.consumer, CODEC, self.usage, incarnation, self.clock, self.telemetry)
+        self.running = asyncio.create_task(stage.run())
+
+    def add(self, *events: Event | bytes) -> None:
+        for one in events:
+            value = one if isinstance(one, bytes) else CODEC.encode(one)
+            self.kafka.append(Outgoing(SESSION_EVENTS, b"k", value))
+
+    @property
+    def counted(self) -> list[str]:
+        return [event_id for _, event_id in self.usage.launches]
+
+
+def launched(number: int, account_id: str = "acme", at: datetime = NOON) -> Event:
+    return event(id=f"evt_{number}", type="session.launched", account_id=account_id, data=DATA, occurred_at=at)
+
+
+@pytest_asyncio.fixture
+async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MeterFixture]:
+    monkeypatch.setattr(meter_module, "RETRY_SECONDS", 0)
+    yield MeterFixture()
+    await cancel_others()
+
+
+async def test_launches_are_counted_and_nothing_else(fixture: MeterFixture) -> None:
+    fixture.start()
+    fixture.add(launched(1), event(), b"junk", launched(2), launched(1))
+    await quiet()
+    assert fixture.counted == ["evt_1", "evt_2"]
+    assert fixture.usage.next == {0: 5}
+    assert fixture.consumer.committed == {Partition(SESSION_EVENTS, 0): Commit(5, "")}
+    assert fixture.telemetry.counts["usage_launches_total"] == 2
+    assert fixture.telemetry.counts["usage_duplicates_total"] == 1
+
+
+async def test_an_old_launch_is_too_late(fixture: MeterFixture) -> None:
+    fixture.start()
+    fixture.add(launched(1, at=datetime.fromisoformat("2026-02-01T00:00:00+00:00")))
+    await quiet()
+    assert fixture.counted == []
+    assert fixture.telemetry.counts["usage_too_late_total"] == 1
+
+
+@pytest.mark.parametrize("position", [0, 2, 4])
+async def test_the_database_says_where_to_read_on(fixture: MeterFixture, position: int) -> None:
+    fixture.add(*(launched(number) for number in range(4)))
+    # Kafka's own offset is another one: the database was restored, or the last commit did not arrive.
+    fixture.kafka.groups["meter"][Partition(SESSION_EVENTS, 0)] = Commit(3, "")
+    fixture.usage.incarnation, fixture.usage.next = "first", {0: position}
+    fixture.start()
+    await quiet()
+    assert fixture.counted == [f"evt_{number}" for number in range(position, 4)]
+    assert fixture.usage.next == {0: 4}
+
+
+async def test_a_recreated_topic_is_read_from_its_start(fixture: MeterFixture) -> None:
+    fixture.usage.incarnation, fixture.usage.next = "older", {0: 500}
+    fixture.add(launched(1))
+    fixture.start()
+    await quiet()
+    assert fixture.counted == ["evt_1"]
+
+
+async def test_a_meter_that_fell_behind_reads_the_new_position(fixture: MeterFixture) -> None:
+    fixture.start()
+    fixture.add(launched(1))
+    await quiet()
+    # Another owner of the partition went on meanwhile.
+    fixture.usage.next = {0: 3}
+    fixture.add(launched(2), launched(3), launched(4))
+    await quiet()
+    assert fixture.counted == ["evt_1", "evt_4"]
+    assert fixture.usage.next == {0: 4}
+
+
+async def test_a_refused_launch_does_not_stop_others(fixture: MeterFixture) -> None:
+    fixture.start()
+    fixture.add(launched(1), launched(2, "refused"), launched(3))
+    await quiet()
+    assert fixture.counted == ["evt_1", "evt_3"]
+    assert fixture.usage.next == {0: 3}
+    assert [name for name, _ in fixture.telemetry.logged].count("launch_not_counted") == 1
+
+
+async def test_an_outage_of_the_database_loses_nothing(fixture: MeterFixture) -> None:
+    fixture.usage.away = True
+    fixture.start()
+    fixture.add(launched(1), launched(2))
+    await quiet()
+    assert fixture.counted == []
+    fixture.usage.away = False
+    await quiet()
+    assert fixture.counted == ["evt_1", "evt_2"]
+
+
+async def test_a_killed_meter_counts_each_launch_once(fixture: MeterFixture) -> None:
+    fixture.start()
+    fixture.add(launched(1))
+    await quiet()
+    await cancel_others()
+    fixture.add(launched(2))
+    fixture.start()
+    await quiet()
+    assert fixture.counted == ["evt_1", "evt_2"]
