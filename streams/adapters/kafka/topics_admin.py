@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._metadata import ClusterMetadata
@@ -19,6 +19,8 @@ from streams.adapters.kafka.messages import LIBRDKAFKA
 from streams.core.errors import Misconfigured, Unavailable
 from streams.topics import DELIVER_GROUP, DELIVERIES, Topic, tier_of
 
+# The name of clusters of the embedded broker, which is librdkafka's mock.
+EMBEDDED_CLUSTER = "mockCluster"
 REQUEST_SECONDS = 10.0
 POLL_SECONDS = 0.05
 
@@ -142,16 +144,17 @@ class TopicsAdmin:
 
     def incarnation(self, topic: str) -> str:
         """What distinguishes this topic from another one of its name, made before or after it. Raises `Unavailable`."""
-        cluster = self._metadata().cluster_id
-        name = self._prefix + topic
+        cluster = str(self._metadata().cluster_id)
+        if cluster.startswith(EMBEDDED_CLUSTER):
+            # It has no ids of topics, and its topics are new at each start.
+            return f"{cluster}/{self._servers}"
+        [described] = self._admin.describe_topics(TopicCollection([self._prefix + topic])).values()
         try:
-            [described] = self._admin.describe_topics(TopicCollection([name])).values()
             return f"{cluster}/{described.result(REQUEST_SECONDS).topic_id}"
         except KafkaException as error:
-            if error.args[0].code() != KafkaError._UNSUPPORTED_FEATURE:
-                raise unreachable(self._servers, self._errors.last or error.args[0]) from None
-            # The embedded broker, whose topics are new at each start.
-            return f"{cluster}/{self._servers}"
+            raise unreachable(self._servers, self._errors.last or error.args[0]) from None
+        except TimeoutError:
+            raise Unavailable("the broker does not answer") from None
 
     def lag(self, group: str, topics: Iterable[str]) -> dict[str, int]:
         """How many records of these topics a group has not committed, by topic. Raises `Unavailable`."""
