@@ -44,7 +44,9 @@ def verdict(known: Registration, summary: WebhookSummary) -> Verdict:
     if known.webhook.status is Status.PAUSED:
         reason = known.webhook.pause.reason if known.webhook.pause else PauseReason.MANUAL
         level = Level.BAD if reason.automatic else Level.WARNING
-        return Verdict(level, f"paused {PAUSE_WORDS[reason]}", known.paused_at, _sentence(failing.last_message, left))
+        # The reason says what the endpoint's last message says.
+        message = None if reason is PauseReason.GONE else failing.last_message
+        return Verdict(level, f"paused {PAUSE_WORDS[reason]}", known.paused_at, _sentence(message, left))
     if failing.failures:
         words = f"failing, {failing.failures} of {FAILURES_TO_PAUSE} failures in a row"
         return Verdict(Level.WARNING, words, failing.first_failed_at, _sentence(failing.last_message, left))
