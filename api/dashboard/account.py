@@ -33,6 +33,7 @@ async def _account_page(
         visit,
         status=422 if errors else 200,
         has_secret=made is not None,
+        here="/account",
         errors=errors,
         manage=managed,
         keys=await services.access.keys(account_id) if managed else [],
