@@ -85,8 +85,9 @@ def _moment(name: str, text: str, zone: ZoneInfo, errors: list[FieldError]) -> d
 
 
 def _local(text: str, zone: ZoneInfo) -> str:
-    moment = parse_time(text)
-    return f"{moment.astimezone(zone):%Y-%m-%dT%H:%M:%S}" if moment else text
+    """As a date field of the browser takes it; empty for what is not a time."""
+    moment = _moment("", text, zone, [])
+    return f"{moment.astimezone(zone):%Y-%m-%dT%H:%M:%S}" if moment else ""
 
 
 @router.get("/webhooks/{webhook_id}/replay")

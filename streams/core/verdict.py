@@ -22,11 +22,12 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What to know of a webhook: `words`, then since when, then `details`; `details` is empty or a sentence."""
+    """What to know of a webhook: `words`, then since when, then why; `details` is empty or a sentence."""
 
     level: Level
     words: str
     since: datetime | None = None
+    reason: str = ""
     details: str = ""
 
 
@@ -46,10 +47,11 @@ def verdict(known: Registration, summary: WebhookSummary) -> Verdict:
         level = Level.BAD if reason.automatic else Level.WARNING
         # The reason says what the endpoint's last message says.
         message = None if reason is PauseReason.GONE else failing.last_message
-        return Verdict(level, f"paused {PAUSE_WORDS[reason]}", known.paused_at, _sentence(message, left))
+        return Verdict(level, "paused", known.paused_at, PAUSE_WORDS[reason], _sentence(message, left))
     if failing.failures:
         words = f"failing, {failing.failures} of {FAILURES_TO_PAUSE} failures in a row"
-        return Verdict(Level.WARNING, words, failing.first_failed_at, _sentence(failing.last_message, left))
+        details = _sentence(failing.last_message, left)
+        return Verdict(Level.WARNING, words, failing.first_failed_at, details=details)
     delivered = summary.attempts.get(OutcomeKind.DELIVERED, 0)
     level = Level.WARNING if summary.unfinished.get(State.DEAD) else Level.GOOD
     if not delivered:
