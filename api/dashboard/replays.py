@@ -86,8 +86,9 @@ def _moment(name: str, text: str, zone: ZoneInfo, errors: list[FieldError]) -> d
 
 def _local(text: str, zone: ZoneInfo) -> str:
     """As a date field of the browser takes it; empty for what is not a time."""
-    moment = _moment("", text, zone, [])
-    return f"{moment.astimezone(zone):%Y-%m-%dT%H:%M:%S}" if moment else ""
+    if moment := parse_time(text):
+        return f"{moment.astimezone(zone):%Y-%m-%dT%H:%M:%S}"
+    return text if _moment("", text, zone, []) else ""
 
 
 @router.get("/webhooks/{webhook_id}/replay")
