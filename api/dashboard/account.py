@@ -43,6 +43,7 @@ async def _account_page(
         scopes=list(Scope),
         made=made,
         once=new_once(),
+        has_other_accounts=len(await services.sign_in.choices(visit.session)) > 1,
     )
 
 

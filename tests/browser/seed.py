@@ -7,6 +7,7 @@ from typing import Any
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from browser.chromium import open_context, sign_in
+from browser.earlier_traffic import add_earlier_traffic
 from browser.pages import Visitor
 from browser.running import OPERATOR_KEY, Customer, Dashboard
 from e2e.receiver import Response
@@ -70,6 +71,7 @@ def seed_customer(dashboard: Dashboard, browser: Browser) -> Seed:
     chen = dashboard.user(acme, "chen@acme.example", "viewer")
     dashboard.user(dashboard.customer("Globex Training"), "ada@acme.example", "viewer")
     ids = {"healthy": _healthy(dashboard, acme), "failing": _failing(dashboard, acme)}
+    add_earlier_traffic(dashboard.folder, ids["healthy"])
     ids["paused"] = _paused(dashboard, acme)
     _gone(dashboard, acme)
     _deleted(dashboard, acme)

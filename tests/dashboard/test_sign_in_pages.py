@@ -110,6 +110,7 @@ async def test_a_person_of_two_accounts_chooses(api: ApiFixture) -> None:
     assert "globex" in page.text
     page = await browser.send("/choose-account", account=api.globex.account_id)
     assert (page.path, "globex" in page.text) == ("/", True)
+    assert "Choose another account" in (await browser.open("/account")).text
 
 
 @pytest.mark.parametrize(
