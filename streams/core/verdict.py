@@ -59,7 +59,7 @@ def verdict(known: Registration, summary: WebhookSummary) -> Verdict:
         return Verdict(quiet, "no events in the last 24 hours", details=_sentence(left))
     p95 = percentile_ms(summary.response_times, 0.95)
     pace = f", p95 {round(p95)} ms" if p95 is not None else ""
-    return Verdict(level, f"healthy, {delivered} delivered{pace}", details=_sentence(left))
+    return Verdict(level, f"healthy, {_count(delivered)} delivered{pace}", details=_sentence(left))
 
 
 def _left(summary: WebhookSummary) -> str:
@@ -67,8 +67,15 @@ def _left(summary: WebhookSummary) -> str:
     names = {State.WAITING: "waiting", State.HELD: "held", State.DEAD: "dead letters"}
     counts = [(summary.unfinished.get(state, 0), name) for state, name in names.items()]
     return ", ".join(
-        f"{count} {'dead letter' if (count, name) == (1, 'dead letters') else name}" for count, name in counts if count
+        f"{_count(count)} {'dead letter' if (count, name) == (1, 'dead letters') else name}"
+        for count, name in counts
+        if count
     )
+
+
+def _count(number: int) -> str:
+    """With thin spaces: `1 204`."""
+    return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def _sentence(*parts: str | None) -> str:

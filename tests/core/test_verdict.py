@@ -3,6 +3,8 @@
 import pytest
 
 from builders import NOON, webhook
+from streams.core.delivery import State
+from streams.core.outcome import OutcomeKind
 from streams.core.verdict import Verdict, verdict
 from streams.core.webhook import Pause, PauseReason, Registration, Status
 from streams.core.webhook_stats import FailureStreak, WebhookSummary
@@ -22,3 +24,11 @@ def paused(reason: PauseReason, last_message: str) -> Verdict:
 )
 def test_a_paused_webhook_names_its_reason_once(reason: PauseReason, message: str, details: str) -> None:
     assert paused(reason, message).details == details
+
+
+def test_large_counts_have_thin_spaces() -> None:
+    known = Registration(webhook(), created_at=NOON)
+    summary = WebhookSummary({OutcomeKind.DELIVERED: 1204}, unfinished={State.WAITING: 312, State.DEAD: 10_000})
+    found = verdict(known, summary)
+    assert found.words == "healthy, 1\N{NARROW NO-BREAK SPACE}204 delivered"
+    assert found.details == "312 waiting, 10\N{NARROW NO-BREAK SPACE}000 dead letters."
