@@ -25,7 +25,7 @@ help:
 	@echo "make test     every test, against a real Kafka and PostgreSQL where they can be had; CI adds short scenarios of chaos"
 	@echo "make chaos    kill, stop and mislead every part under load, for twenty minutes, and count what that costs"
 	@echo "make bench    measure throughput, latency and cost on this machine: three quarters of an hour, on an idle machine"
-	@echo "make screenshots   pictures of every page of the dashboard, in docs/images; ARGS names some pages"
+	@echo "make screenshots   the pictures of the dashboard in docs/images; ARGS=\"--all FOLDER\" takes one of every page"
 	@echo "make lint     format, lint, types and the direction of imports"
 	@echo "make format   write the code as lint wants it"
 	@echo "make lock     requirements/*.txt anew from pyproject.toml"

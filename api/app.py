@@ -12,6 +12,7 @@ from api.dashboard import deliveries as delivery_pages
 from api.dashboard import replays as replay_pages
 from api.dashboard import usage as usage_pages
 from api.dashboard import webhooks as webhook_pages
+from api.dashboard.address_errors import add_address_errors
 from api.dashboard.branding import Site
 from api.middleware import RequestMiddleware
 from api.openapi import ABOUT, describe
@@ -55,6 +56,7 @@ def create_app(services: Services, version: str, requests_a_minute: int, site: S
     # Only the assets of Swagger UI in that package are used.
     app.mount("/docs/assets", StaticFiles(directory=str(files("fastapi_offline") / "static")))
     add_handlers(app)
+    add_address_errors(app)
     describe(app)
     app.add_middleware(RequestMiddleware, services=services)
     return app

@@ -96,7 +96,7 @@ def add_handlers(app: FastAPI) -> None:
     for kind in _KINDS:
         app.add_exception_handler(kind, _ours)
     app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, http_problem)
 
 
 async def _ours(request: Request, error: Exception) -> JSONResponse:
@@ -134,7 +134,8 @@ def _message(error: Mapping[str, Any]) -> str:
     return _OUR_WORDS.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
 
 
-async def _http(request: Request, error: Exception) -> JSONResponse:
+async def http_problem(request: Request, error: Exception) -> JSONResponse:
+    """What routing and parsing refuse, as a problem."""
     assert isinstance(error, HTTPException)
     name = _HTTP_NAMES.get(error.status_code, "error")
     if error.status_code == 400:  # FastAPI could not parse the body, and its syntax is not the reason.

@@ -33,6 +33,7 @@ async def _account_page(
         visit,
         status=422 if errors else 200,
         has_secret=made is not None,
+        here="/account",
         errors=errors,
         manage=managed,
         keys=await services.access.keys(account_id) if managed else [],
@@ -42,6 +43,7 @@ async def _account_page(
         scopes=list(Scope),
         made=made,
         once=new_once(),
+        has_other_accounts=len(await services.sign_in.choices(visit.session)) > 1,
     )
 
 

@@ -29,8 +29,12 @@ class Bar:
 
     @property
     def is_labelled(self) -> bool:
-        # The last bars have no room for one.
-        return self.hour.hour % 6 == 0 and self.x < WIDTH - 60
+        return _is_labelled(self.hour, self.x)
+
+
+def _is_labelled(hour: datetime, x: float) -> bool:
+    # The last hours have no room for a label.
+    return hour.hour % 6 == 0 and x < WIDTH - 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +95,20 @@ class TimesPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class HourLabel:
+    """A label of the axis."""
+
+    hour: datetime
+    x: float
+
+
+@dataclass(frozen=True, slots=True)
 class TimesChart:
     """Response times by the hour; an hour without a response has no point. `most_ms` is the top of the chart."""
 
     points: Sequence[TimesPoint]
     most_ms: float
+    hours: Sequence[HourLabel] = ()
 
     def line(self, name: str) -> str:
         """The points of a polyline, for `p50_y` or `p95_y`."""
@@ -120,7 +133,10 @@ def times_chart(times: Sequence[ResponseTimes], now: datetime, count: int = 24) 
         if 0 <= back < count:
             x = round((count - back - 0.5) * step, 1)
             points.append(TimesPoint(hour, p50, p95, x, _y(p50, most, room), _y(p95, most, room)))
-    return TimesChart(points, most)
+    labels = [
+        HourLabel(this_hour - timedelta(hours=back), (count - 1 - back) * step + GAP / 2) for back in range(count)
+    ]
+    return TimesChart(points, most, [label for label in labels if _is_labelled(label.hour, label.x)])
 
 
 def _y(value: float, most: float, room: float) -> float:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from api.dashboard.forms import form_of, next_page
 from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import redirect, render
+from api.dashboard.rows import names_of
 from api.dashboard.visits import Visit, visit_of
 from api.models.common import cursor_of, text_of
 from streams.core.access import Scope
@@ -58,6 +59,7 @@ async def dead_letters_page(request: Request) -> Response:
         "dead_letters.html",
         visit,
         rows=page.rows,
+        names=await names_of(visit, page.rows),
         next=next_page(request, text_of(page.next)),
         wanted=wanted,
         webhooks=webhooks.rows,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -92,7 +93,7 @@ def _timeline(visit: Visit, seen: DeliveryDetails) -> list[TimelineStep]:
             TimelineStep(
                 attempt,
                 url_for(visit, attempt.url),
-                duration(attempt.started_at - began) if attempt.started_at > began else None,
+                duration(wait) if (wait := attempt.started_at - began) >= timedelta(seconds=1) else None,
                 before is not None and before.generation != attempt.generation,
                 curl(attempt.url, attempt.request_headers, seen.body) if last else None,
             )

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from api.dashboard.forms import Form
 from api.dashboard.rendering import redirect
-from api.dashboard.visits import Visit
+from api.dashboard.visits import OperatorVisit, Visit
 from streams.core.errors import Conflict
 
 _FIELD = "once"
@@ -19,7 +19,7 @@ def new_once() -> str:
     return secrets.token_urlsafe(16)
 
 
-async def once(visit: Visit, form: Form, act: Callable[[], Awaitable[Response]]) -> Response:
+async def once(visit: Visit | OperatorVisit, form: Form, act: Callable[[], Awaitable[Response]]) -> Response:
     """Act unless this form was sent before: then go where the first one led. Raises `Conflict`.
 
     A response that shows errors did nothing, so the form may be sent again.

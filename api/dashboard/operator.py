@@ -5,7 +5,8 @@ import contextlib
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.dashboard.forms import form_of, with_query
+from api.dashboard.forms import Form, form_of, with_query
+from api.dashboard.once import new_once, once
 from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import redirect, render
 from api.dashboard.security import set_cookie
@@ -68,6 +69,8 @@ async def _operator_page(
         operator=visit,
         status=422 if errors else 200,
         has_secret=opened is not None,
+        here="/operator",
+        once=new_once(),
         errors=errors,
         accounts=page.rows,
         next=with_query("/operator", name=name, after=text_of(page.next)) if page.next else None,
@@ -98,6 +101,10 @@ async def open_account(request: Request) -> Response:
     """Open an account; the page shows its first API key, once."""
     visit = await operator_of(request)
     form = await form_of(request)
+    return await once(visit, form, lambda: _open_account(request, visit, form))
+
+
+async def _open_account(request: Request, visit: OperatorVisit, form: Form) -> Response:
     try:
         limit = form.number("plan_limit", "planLimit", 0) or None
         opened = await visit.services.accounts.open(

@@ -1,6 +1,7 @@
 """Routes of pages: an error is a page in words, and a form comes from a page of ours."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any
 
 from fastapi import Request
@@ -10,7 +11,18 @@ from starlette.responses import Response
 from api.dashboard.forms import with_query
 from api.dashboard.rendering import redirect, render
 from api.dashboard.security import require_own_origin
-from api.dashboard.visits import ChoiceNeeded, OperatorNeeded, SignInNeeded, session_of, site_of
+from api.dashboard.sentences import sentences_of
+from api.dashboard.visits import (
+    ChoiceNeeded,
+    OperatorNeeded,
+    OperatorVisit,
+    SignInNeeded,
+    Visit,
+    operator_of,
+    session_of,
+    site_of,
+    visit_of,
+)
 from streams.core.errors import (
     Conflict,
     Forbidden,
@@ -72,14 +84,41 @@ async def _error_page(request: Request, error: ScormWebhooksError) -> Response:
     status, heading, shown = known
     if not shown:
         request.app.state.services.telemetry.info("request_failed", request_id=request.state.request_id, why=str(error))
-    is_signed_in = not isinstance(error, Unavailable) and await session_of(request) is not None
+    sentences = sentences_of(error) if shown else ["Try again in a few seconds."]
+    # The database that does not answer is not asked who this is.
+    visitor = None if isinstance(error, Unavailable) else await visitor_of(request)
+    return error_page(request, visitor, status, heading, sentences)
+
+
+async def visitor_of(request: Request) -> Visit | OperatorVisit | None:
+    """Who is signed in, for the header of an error page."""
+    for find in (visit_of, operator_of):
+        with suppress(ScormWebhooksError):
+            return await find(request)
+    return None
+
+
+def error_page(
+    request: Request,
+    visitor: Visit | OperatorVisit | None,
+    status: int,
+    heading: str,
+    sentences: Sequence[str],
+    parent: str | None = None,
+) -> Response:
+    """What happened, and where to go from here: to the page above, if there is one."""
+    is_operator = isinstance(visitor, OperatorVisit)
     return render(
         request,
         "error.html",
+        visitor if isinstance(visitor, Visit) else None,
+        operator=visitor if isinstance(visitor, OperatorVisit) else None,
         status=status,
+        # The address of a form has no page.
+        here=None if request.method == "GET" and status != 405 else "/operator" if is_operator else "/",
         heading=heading,
-        message=str(error) if shown else "Try again in a few seconds.",
+        sentences=sentences,
+        parent=parent,
         request_id=request.state.request_id,
-        is_signed_in=is_signed_in,
         can_retry=status == 503 and request.method == "GET",
     )

@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from api.dashboard.assets import asset_url
 from api.dashboard.rows import url_for
 from api.dashboard.security import secure_headers
+from api.dashboard.sentences import field_sentence
 from api.dashboard.visits import OperatorVisit, Visit, site_of, theme_of, zone_of
 from api.services import services_of
 from streams.core.access import Scope
@@ -34,10 +35,14 @@ def render(
     operator: OperatorVisit | None = None,
     status: int = 200,
     has_secret: bool = False,
+    here: str | None = None,
     errors: tuple[FieldError, ...] = (),
     **context: Any,
 ) -> HTMLResponse:
-    """A page. One with a secret is not compressed, because its length would tell about its content (BREACH)."""
+    """A page. One with a secret is not compressed, because its length would tell about its content (BREACH).
+
+    `here` is where the forms at the foot come back to; without it, the address of the request.
+    """
     site = site_of(request)
     html = _TEMPLATES.get_template(template).render(
         branding=site.branding,
@@ -50,7 +55,7 @@ def render(
         operator=operator,
         wide=visit is not None or operator is not None,
         path=request.url.path,
-        here=_here(request),
+        here=here or _here(request),
         # A field without an error has an empty one.
         errors=defaultdict(str, {error.field: error.message for error in errors}),
         **context,
@@ -132,6 +137,11 @@ def seconds(value: float) -> str:
     return duration(timedelta(seconds=max(1.0, value)))
 
 
+def of_field(message: str, label: str) -> str:
+    """What is wrong with a field of a form."""
+    return field_sentence(FieldError("", message), label)
+
+
 def count(number: int) -> str:
     """With thin spaces: `1 204`."""
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
@@ -193,5 +203,6 @@ _TEMPLATES.filters.update(
     first_upper=lambda text: text[:1].upper() + text[1:],
     url_seen=url_seen,
     seconds=seconds,
+    of_field=of_field,
 )
 _TEMPLATES.globals.update(asset=asset_url)

@@ -85,8 +85,10 @@ def _moment(name: str, text: str, zone: ZoneInfo, errors: list[FieldError]) -> d
 
 
 def _local(text: str, zone: ZoneInfo) -> str:
-    moment = parse_time(text)
-    return f"{moment.astimezone(zone):%Y-%m-%dT%H:%M:%S}" if moment else text
+    """As a date field of the browser takes it; empty for what is not a time."""
+    if moment := parse_time(text):
+        return f"{moment.astimezone(zone):%Y-%m-%dT%H:%M:%S}"
+    return text if _moment("", text, zone, []) else ""
 
 
 @router.get("/webhooks/{webhook_id}/replay")

@@ -12,7 +12,7 @@ from api.dashboard.forms import Form, form_of, with_query
 from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import redirect, render
 from api.dashboard.security import ASKED, client_address, cookie_name, delete_cookie, own_path, set_cookie
-from api.dashboard.visits import THEME_COOKIE, THEMES, ZONE_COOKIE, SignInNeeded, session_of, site_of
+from api.dashboard.visits import THEME_COOKIE, THEMES, ZONE_COOKIE, SignInNeeded, session_of, site_of, visit_of
 from api.services import services_of
 from streams.core.errors import FieldError, Invalid, Unauthorized
 from streams.core.rate import TokenBucket
@@ -135,7 +135,16 @@ async def choose_page(request: Request, next: str = "/") -> Response:
         raise SignInNeeded
     services = services_of(request)
     choices = [await services.accounts.find(user.account_id) for user in await services.sign_in.choices(session)]
-    return render(request, "choose_account.html", choices=choices, chosen=session.account_id, next=own_path(next))
+    visit = await visit_of(request) if session.caller else None
+    return render(
+        request,
+        "choose_account.html",
+        visit,
+        person=session,
+        choices=choices,
+        chosen=session.account_id,
+        next=own_path(next),
+    )
 
 
 @router.post("/choose-account")

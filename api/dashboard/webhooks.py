@@ -217,6 +217,7 @@ async def _webhook_page(
         visit,
         status=422 if errors else 200,
         has_secret=bool(secrets),
+        here=f"/webhooks/{webhook_id}",
         errors=errors,
         known=known,
         webhook=webhook,

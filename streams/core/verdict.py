@@ -22,11 +22,12 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What to know of a webhook: `words`, then since when, then `details`; `details` is empty or a sentence."""
+    """What to know of a webhook: `words`, then since when, then why; `details` is empty or a sentence."""
 
     level: Level
     words: str
     since: datetime | None = None
+    reason: str = ""
     details: str = ""
 
 
@@ -44,10 +45,13 @@ def verdict(known: Registration, summary: WebhookSummary) -> Verdict:
     if known.webhook.status is Status.PAUSED:
         reason = known.webhook.pause.reason if known.webhook.pause else PauseReason.MANUAL
         level = Level.BAD if reason.automatic else Level.WARNING
-        return Verdict(level, f"paused {PAUSE_WORDS[reason]}", known.paused_at, _sentence(failing.last_message, left))
+        # The reason says what the endpoint's last message says.
+        message = None if reason is PauseReason.GONE else failing.last_message
+        return Verdict(level, "paused", known.paused_at, PAUSE_WORDS[reason], _sentence(message, left))
     if failing.failures:
         words = f"failing, {failing.failures} of {FAILURES_TO_PAUSE} failures in a row"
-        return Verdict(Level.WARNING, words, failing.first_failed_at, _sentence(failing.last_message, left))
+        details = _sentence(failing.last_message, left)
+        return Verdict(Level.WARNING, words, failing.first_failed_at, details=details)
     delivered = summary.attempts.get(OutcomeKind.DELIVERED, 0)
     level = Level.WARNING if summary.unfinished.get(State.DEAD) else Level.GOOD
     if not delivered:
@@ -55,7 +59,7 @@ def verdict(known: Registration, summary: WebhookSummary) -> Verdict:
         return Verdict(quiet, "no events in the last 24 hours", details=_sentence(left))
     p95 = percentile_ms(summary.response_times, 0.95)
     pace = f", p95 {round(p95)} ms" if p95 is not None else ""
-    return Verdict(level, f"healthy, {delivered} delivered{pace}", details=_sentence(left))
+    return Verdict(level, f"healthy, {_count(delivered)} delivered{pace}", details=_sentence(left))
 
 
 def _left(summary: WebhookSummary) -> str:
@@ -63,8 +67,15 @@ def _left(summary: WebhookSummary) -> str:
     names = {State.WAITING: "waiting", State.HELD: "held", State.DEAD: "dead letters"}
     counts = [(summary.unfinished.get(state, 0), name) for state, name in names.items()]
     return ", ".join(
-        f"{count} {'dead letter' if (count, name) == (1, 'dead letters') else name}" for count, name in counts if count
+        f"{_count(count)} {'dead letter' if (count, name) == (1, 'dead letters') else name}"
+        for count, name in counts
+        if count
     )
+
+
+def _count(number: int) -> str:
+    """With thin spaces: `1 204`."""
+    return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def _sentence(*parts: str | None) -> str:

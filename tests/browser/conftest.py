@@ -6,8 +6,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
 import parts
-from browser.chromium import open_context, running_chromium
-from browser.running import Dashboard, running_dashboard
+from browser.chromium import open_context, running_chromium, sign_in
+from browser.running import Customer, Dashboard, running_dashboard
 from browser.seed import SETTINGS, Seed, seed_customer
 from browser.untrusted import seed_untrusted
 from conftest import left_out
@@ -60,3 +60,34 @@ def axe() -> str:
     if script is None:
         left_out("axe-core")
     return script.read_text()
+
+
+@pytest.fixture
+def acme(dashboard: Dashboard) -> Customer:
+    """A new account."""
+    return dashboard.customer("Acme Learning")
+
+
+@pytest.fixture
+def webhook(dashboard: Dashboard, acme: Customer) -> str:
+    """The id of a webhook of acme, with an endpoint at /plain."""
+    return acme.webhook(dashboard.receiver.url("/plain"))
+
+
+@pytest.fixture
+def plain_page(chromium: Browser, dashboard: Dashboard, acme: Customer) -> Iterator[Page]:
+    """An owner of acme who is signed in, in a browser that runs no script."""
+    link = dashboard.sign_in_link(acme, dashboard.user(acme, "ada@acme.example"))
+    with open_context(chromium, dashboard.url, java_script_enabled=False) as (context, problems):
+        yield sign_in(context, link)
+        assert problems == []
+
+
+@pytest.fixture
+def live_page(chromium: Browser, dashboard: Dashboard, acme: Customer) -> Iterator[Page]:
+    """An owner of acme who is signed in. The test moves the clock of the page."""
+    link = dashboard.sign_in_link(acme, dashboard.user(acme, "ada@acme.example"))
+    with open_context(chromium, dashboard.url) as (context, problems):
+        context.clock.install()
+        yield sign_in(context, link)
+        assert problems == []

@@ -1,14 +1,16 @@
 """Every page of the dashboard: a new one is one line here, and every test of `test_pages.py` visits it."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+Visitor = Literal["owner", "viewer", "operator", "guest"]
 
 
 class PageCase(NamedTuple):
-    """A page; names in braces are ids of the seed."""
+    """A page, and who looks at it; names in braces are ids of the seed."""
 
     name: str
     path: str
-    is_public: bool = False
+    who: Visitor = "owner"
 
 
 PAGES = (
@@ -20,20 +22,40 @@ PAGES = (
     PageCase("failing-webhook", "/webhooks/{failing}"),
     PageCase("paused-webhook", "/webhooks/{paused}"),
     PageCase("delete-webhook", "/webhooks/{paused}/delete"),
+    PageCase("code", "/webhooks/{healthy}/code"),
+    PageCase("replay", "/webhooks/{healthy}/replay"),
+    PageCase("replay-count", "/webhooks/{healthy}/replay?since=2026-01-01T00:00:00Z&state=delivered&backfill=1"),
+    PageCase("replay-wrong", "/webhooks/{healthy}/replay?since=soon&state=delivered"),
     PageCase("deliveries", "/deliveries"),
     PageCase("deliveries-filtered", "/deliveries?state=held&type=session.launched"),
     PageCase("deliveries-nothing", "/deliveries?event=evt_of_nobody"),
+    PageCase("deliveries-unknown-id", "/deliveries?q=nowhere"),
     PageCase("delivery", "/deliveries/{waiting}"),
     PageCase("delivery-delivered", "/deliveries/{delivered}"),
     PageCase("dead-letters", "/dead-letters"),
+    PageCase("dead-letters-filtered", "/dead-letters?reason=gone"),
+    PageCase("preview", "/dead-letters/preview?act=discard&every=1"),
     PageCase("job", "/jobs/{job}"),
     PageCase("account", "/account"),
     PageCase("audit", "/audit"),
     PageCase("notifications", "/notifications"),
     PageCase("choose-account", "/choose-account"),
     PageCase("not-found", "/webhooks/wh_of_nobody"),
+    PageCase("no-page", "/webhooks/{healthy}/secret"),
     PageCase("wrong-filter", "/deliveries?state=nonsense"),
-    PageCase("sign-in", "/sign-in", is_public=True),
-    PageCase("sign-in-code", "/sign-in/code", is_public=True),
-    PageCase("sign-in-link", "/sign-in/some-token", is_public=True),
+    PageCase("operator", "/operator", "operator"),
+    PageCase("stages", "/operator/stages", "operator"),
+    PageCase("operator-sign-in", "/operator/sign-in", "guest"),
+    PageCase("sign-in", "/sign-in", "guest"),
+    PageCase("sign-in-code", "/sign-in/code", "guest"),
+    PageCase("sign-in-link", "/sign-in/some-token", "guest"),
+)
+# What a viewer sees is another page where roles matter.
+VIEWER_PAGES = (
+    PageCase("viewer-overview", "/", "viewer"),
+    PageCase("viewer-webhook", "/webhooks/{paused}", "viewer"),
+    PageCase("viewer-deliveries", "/deliveries", "viewer"),
+    PageCase("viewer-delivery", "/deliveries/{waiting}", "viewer"),
+    PageCase("viewer-dead-letters", "/dead-letters", "viewer"),
+    PageCase("viewer-account", "/account", "viewer"),
 )

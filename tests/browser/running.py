@@ -63,8 +63,9 @@ class Customer:
 
 @dataclass(frozen=True)
 class Dashboard:
-    """The system: its address, its operator, its endpoints and its mails."""
+    """The system: its folder and address, its operator, its endpoints and its mails."""
 
+    folder: Path
     url: str
     operator: httpx.Client = field(repr=False)
     receiver: Receiver
@@ -139,7 +140,7 @@ def running_dashboard(folder: Path, settings: Mapping[str, str]) -> Iterator[Das
     try:
         with running_up(folder, env) as (system, _):
             until(lambda: is_ready(system), START_SECONDS, lambda: reasons(system))
-            yield Dashboard(url, client(url, OPERATOR_KEY), receiver, mailbox)
+            yield Dashboard(folder, url, client(url, OPERATOR_KEY), receiver, mailbox)
     finally:
         mail_server.stop()
         receiver.close()

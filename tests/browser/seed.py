@@ -1,12 +1,15 @@
 """An account with something on every page."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from browser.chromium import open_context, sign_in
-from browser.running import Customer, Dashboard
+from browser.earlier_traffic import add_earlier_traffic
+from browser.pages import Visitor
+from browser.running import OPERATOR_KEY, Customer, Dashboard
 from e2e.receiver import Response
 from e2e.system import until
 
@@ -18,21 +21,46 @@ FIRST_KEPT = "evt_01HYX9K2M3N4P5Q6R7S8T9Z100"
 
 @dataclass(frozen=True)
 class Seed:
-    """An account, the ids of what is on its pages, and the cookies of an owner."""
+    """An account, the ids of what is on its pages, and the cookies of each visitor."""
 
     customer: Customer
     ids: dict[str, str]
-    cookies: Any
+    cookies: Mapping[Visitor, Any]
 
     def path(self, template: str) -> str:
         return template.format(**self.ids)
 
 
-def signed_in(browser: Browser, dashboard: Dashboard, customer: Customer, user_id: str) -> Any:
-    """The cookies of a user."""
+def cookies_of(
+    browser: Browser, dashboard: Dashboard, customer: Customer, owner: str, viewer: str
+) -> Mapping[Visitor, Any]:
+    """The cookies of each visitor; `owner` and `viewer` are ids of users."""
+    return {
+        "owner": _cookies(
+            browser, dashboard, lambda context: sign_in(context, dashboard.sign_in_link(customer, owner))
+        ),
+        "viewer": _cookies(
+            browser, dashboard, lambda context: sign_in(context, dashboard.sign_in_link(customer, viewer))
+        ),
+        "operator": _cookies(browser, dashboard, sign_in_as_operator),
+        "guest": None,
+    }
+
+
+def _cookies(browser: Browser, dashboard: Dashboard, enter: Callable[[BrowserContext], Page]) -> Any:
     with open_context(browser, dashboard.url) as (context, _):
-        sign_in(context, dashboard.sign_in_link(customer, user_id))
+        enter(context)
         return context.storage_state()
+
+
+def sign_in_as_operator(context: BrowserContext) -> Page:
+    """By the form of the operator key."""
+    page = context.new_page()
+    page.goto("/operator/sign-in")
+    page.get_by_label("Operator key").fill(OPERATOR_KEY)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Accounts", exact=True)).to_be_visible()
+    return page
 
 
 def seed_customer(dashboard: Dashboard, browser: Browser) -> Seed:
@@ -40,9 +68,10 @@ def seed_customer(dashboard: Dashboard, browser: Browser) -> Seed:
     acme = dashboard.customer("Acme Learning", ("ops@acme.example",))
     ada = dashboard.user(acme, "ada@acme.example")
     dashboard.user(acme, "ben@acme.example", "member")
-    dashboard.user(acme, "chen@acme.example", "viewer")
+    chen = dashboard.user(acme, "chen@acme.example", "viewer")
     dashboard.user(dashboard.customer("Globex Training"), "ada@acme.example", "viewer")
     ids = {"healthy": _healthy(dashboard, acme), "failing": _failing(dashboard, acme)}
+    add_earlier_traffic(dashboard.folder, ids["healthy"])
     ids["paused"] = _paused(dashboard, acme)
     _gone(dashboard, acme)
     _deleted(dashboard, acme)
@@ -52,7 +81,7 @@ def seed_customer(dashboard: Dashboard, browser: Browser) -> Seed:
     delivered = acme.wait_for(12, webhookId=ids["healthy"], state="delivered")
     ids |= {"waiting": waiting["id"], "delivered": delivered[0]["id"]}
     dashboard.mail("ops@acme.example", "Webhook paused")
-    return Seed(acme, ids, signed_in(browser, dashboard, acme, ada))
+    return Seed(acme, ids, cookies_of(browser, dashboard, acme, ada, chen))
 
 
 def _healthy(dashboard: Dashboard, acme: Customer) -> str:

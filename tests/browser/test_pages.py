@@ -9,19 +9,21 @@ from playwright.sync_api import Browser, Page, expect
 
 from browser.checks import axe_violations, focus_problems, text_of_main, too_wide
 from browser.chromium import NARROW, WIDE, open_context, viewport
-from browser.pages import PAGES, PageCase
+from browser.pages import PAGES, VIEWER_PAGES, PageCase
 from browser.running import Dashboard
 from browser.seed import Seed
 from browser.untrusted import EVENT_ID
 
 pytestmark = pytest.mark.e2e
 
-every_page = pytest.mark.parametrize("case", PAGES, ids=lambda case: case.name)
+
+def each(*cases: PageCase) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
 
 
 @dataclass
 class Visitor:
-    """One window for each account and one for public pages: a new one costs more than a test."""
+    """One window for each person: a new one costs more than a test."""
 
     browser: Browser
     url: str
@@ -31,10 +33,10 @@ class Visitor:
     @contextmanager
     def at(self, case: PageCase, seed: Seed) -> Iterator[Page]:
         """The page of a case. The test fails if anything went wrong on it."""
-        who = "guest" if case.is_public else seed.customer.id
+        who = f"{seed.customer.id} {case.who}"
         if who not in self.windows:
-            cookies = None if case.is_public else seed.cookies
-            context, problems = self.stack.enter_context(open_context(self.browser, self.url, storage_state=cookies))
+            opened = open_context(self.browser, self.url, storage_state=seed.cookies[case.who])
+            context, problems = self.stack.enter_context(opened)
             self.windows[who] = context.new_page(), problems
         page, problems = self.windows[who]
         problems.clear()
@@ -51,7 +53,7 @@ def visitor(chromium: Browser, dashboard: Dashboard) -> Iterator[Visitor]:
         yield Visitor(chromium, dashboard.url, stack)
 
 
-@every_page
+@each(*PAGES, *VIEWER_PAGES)
 def test_a_page_is_accessible_and_fits_its_screen(visitor: Visitor, seed: Seed, case: PageCase, axe: str) -> None:
     with visitor.at(case, seed) as page:
         assert axe_violations(page, axe) == []
@@ -59,7 +61,7 @@ def test_a_page_is_accessible_and_fits_its_screen(visitor: Visitor, seed: Seed, 
         assert too_wide(page) == []
 
 
-@every_page
+@each(*PAGES)
 def test_back_and_reload_give_the_same_page(visitor: Visitor, seed: Seed, case: PageCase) -> None:
     with visitor.at(case, seed) as page:
         address, text = page.url, text_of_main(page)
@@ -70,13 +72,13 @@ def test_back_and_reload_give_the_same_page(visitor: Visitor, seed: Seed, case: 
         assert (page.url, text_of_main(page)) == (address, text)
 
 
-@every_page
+@each(*PAGES)
 def test_tab_reaches_everything_and_shows_it(visitor: Visitor, seed: Seed, case: PageCase) -> None:
     with visitor.at(case, seed) as page:
         assert focus_problems(page) == []
 
 
-@every_page
+@each(*PAGES)
 def test_untrusted_text_is_text_and_fits(visitor: Visitor, untrusted: Seed, case: PageCase) -> None:
     with visitor.at(case, untrusted) as page:
         page.set_viewport_size(viewport(NARROW))
@@ -92,8 +94,8 @@ def assert_harmless(page: Page) -> None:
 
 def test_the_longest_event_id_finds_its_delivery(visitor: Visitor, untrusted: Seed) -> None:
     with visitor.at(PageCase("deliveries", "/deliveries"), untrusted) as page:
-        page.get_by_label("Event").fill(EVENT_ID)
-        page.get_by_role("button", name="Filter").click()
+        page.get_by_label("Find an id").fill(EVENT_ID)
+        page.get_by_role("button", name="Find").click()
         expect(page.get_by_role("row")).to_have_count(2)
 
 

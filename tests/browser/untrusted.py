@@ -3,7 +3,7 @@
 from playwright.sync_api import Browser
 
 from browser.running import Customer, Dashboard
-from browser.seed import Seed, finished_job, signed_in
+from browser.seed import Seed, cookies_of, finished_job
 from e2e.receiver import Response
 from streams.core.limits import (
     DESCRIPTION_CHARACTERS,
@@ -28,6 +28,7 @@ def seed_untrusted(dashboard: Dashboard, browser: Browser) -> Seed:
     mallory = dashboard.customer(NAME, ("ops@mallory.example",))
     user = dashboard.user(mallory, EMAIL)
     dashboard.user(dashboard.customer(NAME), EMAIL)
+    viewer = dashboard.user(mallory, f"v{EMAIL}", "viewer")
     key = {"name": NAME, "scopes": ["webhooks:read"]}
     assert dashboard.operator.post(f"/v1/accounts/{mallory.id}/keys", json=key).is_success
     webhooks = {
@@ -45,7 +46,7 @@ def seed_untrusted(dashboard: Dashboard, browser: Browser) -> Seed:
     mallory.wait_for(4, webhookId=webhooks["paused"], state="held")
     job_id = finished_job(mallory, "retry", {"reason": "gone"})
     ids = {**webhooks, "job": job_id, "waiting": waiting["id"], "delivered": delivered["id"]}
-    return Seed(mallory, ids, signed_in(browser, dashboard, mallory, user))
+    return Seed(mallory, ids, cookies_of(browser, dashboard, mallory, user, viewer))
 
 
 def _webhook(dashboard: Dashboard, mallory: Customer, event_type: str, status: int) -> str:

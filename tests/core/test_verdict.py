@@ -9,7 +9,7 @@ from builders import NOON, paused, webhook
 from streams.core.delivery import State
 from streams.core.outcome import OutcomeKind
 from streams.core.verdict import Level, Verdict, verdict
-from streams.core.webhook import PauseReason, Registration
+from streams.core.webhook import Pause, PauseReason, Registration, Status
 from streams.core.webhook_stats import FailureStreak, ResponseTimes, WebhookSummary
 
 ACTIVE = Registration(webhook(), NOON)
@@ -25,7 +25,7 @@ QUICK = (ResponseTimes("wh_crm", NOON, 250, 100),)
         pytest.param(
             ACTIVE,
             WebhookSummary(DELIVERED, QUICK),
-            Verdict(Level.GOOD, "healthy, 1204 delivered, p95 242 ms"),
+            Verdict(Level.GOOD, "healthy, 1\N{NARROW NO-BREAK SPACE}204 delivered, p95 242 ms"),
             id="healthy",
         ),
         pytest.param(
@@ -42,7 +42,7 @@ QUICK = (ResponseTimes("wh_crm", NOON, 250, 100),)
         pytest.param(
             ACTIVE,
             WebhookSummary(DELIVERED, (), {State.DEAD: 1}),
-            Verdict(Level.WARNING, "healthy, 1204 delivered", None, "1 dead letter."),
+            Verdict(Level.WARNING, "healthy, 1\N{NARROW NO-BREAK SPACE}204 delivered", None, "1 dead letter."),
             id="with a dead letter",
         ),
         pytest.param(
@@ -61,3 +61,27 @@ QUICK = (ResponseTimes("wh_crm", NOON, 250, 100),)
 )
 def test_a_verdict_is_one_sentence(known: Registration, summary: WebhookSummary, expected: Verdict) -> None:
     assert verdict(known, summary) == expected
+
+
+def verdict_of_pause(reason: PauseReason, last_message: str) -> Verdict:
+    known = Registration(webhook(status=Status.PAUSED, pause=Pause("pause_1", reason)), paused_at=NOON, created_at=NOON)
+    return verdict(known, WebhookSummary(failing=FailureStreak(5, NOON, last_message=last_message)))
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "details"),
+    [
+        (PauseReason.GONE, "The endpoint responded with 410 Gone.", ""),
+        (PauseReason.FAILURES, "The endpoint responded with 500.", "The endpoint responded with 500."),
+    ],
+)
+def test_a_paused_webhook_names_its_reason_once(reason: PauseReason, message: str, details: str) -> None:
+    assert verdict_of_pause(reason, message).details == details
+
+
+def test_large_counts_have_thin_spaces() -> None:
+    known = Registration(webhook(), created_at=NOON)
+    summary = WebhookSummary({OutcomeKind.DELIVERED: 1204}, unfinished={State.WAITING: 312, State.DEAD: 10_000})
+    found = verdict(known, summary)
+    assert found.words == "healthy, 1\N{NARROW NO-BREAK SPACE}204 delivered"
+    assert found.details == "312 waiting, 10\N{NARROW NO-BREAK SPACE}000 dead letters."

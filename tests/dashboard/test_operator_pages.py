@@ -33,7 +33,7 @@ async def test_guesses_of_the_key_are_limited(api: ApiFixture) -> None:
     browser = FakeBrowser(api)
     for _ in range(31):
         page = await browser.send("/operator/sign-in", key="guess")
-    assert "too many attempts" in page.text
+    assert "Too many attempts" in page.text
 
 
 async def test_an_operator_opens_an_account_and_sets_its_limit(api: ApiFixture) -> None:

@@ -31,7 +31,7 @@ async def test_a_person_signs_in_by_a_code_and_gets_the_asked_page(api: ApiFixtu
     page = await browser.send("/sign-in", next="/deliveries?state=dead", email=ADA)
     assert "mail with a code is on its way" in page.text
     page = await browser.send("/sign-in/code", next="/deliveries?state=dead", code="1234 5678")
-    assert (page.status, "Code the code is wrong" in page.text) == (403, True)
+    assert (page.status, "The code is wrong" in page.text) == (403, True)
     page = await browser.send("/sign-in/code", next="/deliveries?state=dead", code=(await mailed(api))["code"])
     assert (page.status, page.path) == (200, "/deliveries?state=dead")
     [cookie] = browser.client.cookies.jar
@@ -83,7 +83,7 @@ async def test_a_network_has_a_limited_number_of_attempts(api: ApiFixture) -> No
     browser = FakeBrowser(api)
     statuses = [(await browser.send("/sign-in/code", code="0000 0000")).status for _ in range(32)]
     page = await browser.send("/sign-in/code", code="0000 0000")
-    assert "too many attempts" in page.text
+    assert "Too many attempts" in page.text
     assert set(statuses) == {403}
 
 
@@ -105,10 +105,12 @@ async def test_a_person_of_two_accounts_chooses(api: ApiFixture) -> None:
     await browser.send("/sign-in", email=ADA)
     page = await browser.send("/sign-in/code", code=(await mailed(api))["code"])
     assert page.path == "/choose-account"
+    assert f"{ADA} Sign out" in page.text
     assert "acme" in page.text
     assert "globex" in page.text
     page = await browser.send("/choose-account", account=api.globex.account_id)
     assert (page.path, "globex" in page.text) == ("/", True)
+    assert "Choose another account" in (await browser.open("/account")).text
 
 
 @pytest.mark.parametrize(

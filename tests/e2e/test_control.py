@@ -171,7 +171,7 @@ def test_a_pause_sends_one_mail_and_releases_after_enabling(
 
     del receiver.responses["/down"]
     link = next(line for line in text_of(mail).split() if line.startswith(f"{PUBLIC_URL}/webhooks/"))
-    steps = api.commands(link.removeprefix(PUBLIC_URL))
+    steps = api.commands("/help" + link.removeprefix(PUBLIC_URL))
     assert json.loads(api.in_shell(*steps[:2]))["status"] == "paused"
     assert json.loads(api.in_shell(steps[0], steps[2]))["state"] == "delivered"
     assert json.loads(api.in_shell(steps[0], steps[3]))["status"] == "active"

@@ -30,6 +30,9 @@ if (zones) {
   zones.append(own);
 }
 
+// -- the navigation scrolls on a narrow screen: begin at the present page
+document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 // -- narrow the list: open where there is room
 const facets = document.querySelector("details.facets");
 if (facets && matchMedia("(min-width: 60rem)").matches) facets.open = true;
@@ -54,7 +57,8 @@ if (live && areas().length) {
   const isBusy = () =>
     [...areas()].some((area) => area.contains(document.activeElement)) || String(getSelection()) !== "";
   const update = async () => {
-    const response = await fetch(location.href, { headers: { "X-Live": "1" } });
+    // A page that a form led to has the address of the form.
+    const response = await fetch(areas()[0].dataset.live || location.href, { headers: { "X-Live": "1" } });
     if (!response.ok || response.redirected || isBusy()) return;
     const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
     for (const part of fresh.querySelectorAll("[data-live] [id]")) {

@@ -1,0 +1,45 @@
+"""Addresses without a page, in words for a person and as a problem for a program."""
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
+
+from api.dashboard.page_route import error_page, visitor_of
+from api.problems import http_problem
+
+_PAGES = {
+    404: ("Not found", "There is no page at this address."),
+    405: ("This address has no page", "A form sends its fields to it, and shows the outcome on another page."),
+}
+
+
+def add_address_errors(app: FastAPI) -> None:
+    """Respond to browsers with a page where routing finds nothing."""
+    app.add_exception_handler(HTTPException, _respond)
+
+
+async def _respond(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code not in _PAGES or not _is_for_a_person(request):
+        return await http_problem(request, error)
+    heading, sentence = _PAGES[error.status_code]
+    visitor = await visitor_of(request)
+    response = error_page(request, visitor, error.status_code, heading, [sentence], parent=_page_above(request))
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _is_for_a_person(request: Request) -> bool:
+    """Browsers ask for HTML by name; the API never has any."""
+    return "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/v1/")
+
+
+def _page_above(request: Request) -> str | None:
+    """The nearest page above an address: `/webhooks/wh_1` for `/webhooks/wh_1/secret`."""
+    path = request.url.path
+    while path := path.rpartition("/")[0]:
+        scope = {**request.scope, "path": path, "method": "GET"}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            return path
+    return None

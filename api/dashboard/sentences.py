@@ -1,0 +1,32 @@
+"""Errors as sentences, for people."""
+
+import re
+
+from streams.core.errors import FieldError, Invalid, ScormWebhooksError
+
+# A message that begins so says something of its field, which is its subject; others stand for themselves.
+_PREDICATE = re.compile(r"(is|are|must|has|have|cannot|can)\b")
+
+
+def sentences_of(error: ScormWebhooksError) -> list[str]:
+    """What an error says, a sentence for each wrong field."""
+    if isinstance(error, Invalid):
+        return [field_sentence(one) for one in error.errors]
+    return [sentence(str(error))]
+
+
+def field_sentence(error: FieldError, label: str = "") -> str:
+    """`Overlap hours must be from 0 to 168.` A form knows its own label of the field."""
+    if _PREDICATE.match(error.message):
+        return sentence(f"{label or _words(error.field)} {error.message}")
+    return sentence(error.message)
+
+
+def sentence(text: str) -> str:
+    """With a capital letter and a full stop."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def _words(field: str) -> str:
+    """`overlapHours` as people write it: `overlap hours`."""
+    return re.sub(r"(?<=[a-z])([A-Z])", lambda found: f" {found[1].lower()}", field)

@@ -1,0 +1,91 @@
+"""An error is a page in words, with the header of the person who is signed in."""
+
+import pytest
+from dashboard.pages import SAME_ORIGIN, FakeBrowser, signed_in
+
+from rest.api_fixture import OPERATOR_KEY, ApiFixture
+
+HTML = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+async def test_an_error_page_says_which_field_in_words(browser: FakeBrowser) -> None:
+    page = await browser.open("/deliveries?state=nonsense")
+    assert page.status == 422
+    assert "State is one of waiting, held, " in page.text
+    page = await browser.open("/dead-letters/preview?act=retry")
+    assert "Check the dead letters first, or choose all that match." in page.text
+
+
+async def test_an_error_page_has_the_header_of_a_person(browser: FakeBrowser) -> None:
+    page = await browser.open("/webhooks/wh_of_nobody")
+    assert page.status == 404
+    assert "Sign out" in page.text
+    assert 'href="/dead-letters"' in page.html
+
+
+async def test_an_error_page_has_the_header_of_an_operator(api: ApiFixture) -> None:
+    browser = FakeBrowser(api)
+    await browser.send("/operator/sign-in", key=OPERATOR_KEY)
+    page = await browser.send("/operator/accounts/acc_of_nobody/enter", role="viewer")
+    assert page.status == 404
+    assert "Sign out" in page.text
+    assert 'href="/operator/stages"' in page.html
+    await browser.close()
+
+
+async def test_an_error_page_without_a_session_has_no_header(api: ApiFixture) -> None:
+    browser = FakeBrowser(api)
+    page = await browser.open("/nothing-here", **HTML)
+    assert (page.status, "Sign out" in page.text) == (404, False)
+    assert 'href="/sign-in"' in page.html
+    await browser.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "above"),
+    [
+        ("/webhooks/wh_1/secret/rotate", "/webhooks/wh_1"),
+        ("/deliveries/d_1/retry", "/deliveries/d_1"),
+        ("/account/keys", "/account"),
+    ],
+)
+async def test_the_address_of_a_form_is_a_page_in_words(browser: FakeBrowser, path: str, above: str) -> None:
+    page = await browser.open(path, **HTML)
+    assert page.status == 405
+    assert "This address has no page" in page.text
+    assert f'href="{above}"' in page.html
+    assert page.response.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize(("path", "accept"), [("/account/keys", "application/json"), ("/v1/nothing", "text/html")])
+async def test_a_program_gets_a_problem(browser: FakeBrowser, path: str, accept: str) -> None:
+    page = await browser.open(path, accept=accept)
+    assert page.response.headers["content-type"] == "application/problem+json"
+
+
+async def test_the_foot_of_a_form_s_page_leads_back(api: ApiFixture, browser: FakeBrowser) -> None:
+    webhook = await api.acme.webhook()
+    page = await browser.send(f"/webhooks/{webhook['id']}/secret")
+    assert f'name="next" value="/webhooks/{webhook["id"]}"' in page.html
+    page = await browser.send("/theme", theme="dark", next=f"/webhooks/{webhook['id']}")
+    assert page.status == 200
+
+
+async def test_an_account_that_is_opened_twice_is_one(api: ApiFixture) -> None:
+    browser = FakeBrowser(api)
+    await browser.send("/operator/sign-in", key=OPERATOR_KEY)
+    fields = {"account_name": "Initech", "once": "the-same-form"}
+    first = await browser.client.post("/operator/accounts", data=fields, headers=SAME_ORIGIN)
+    assert "Initech" in first.text
+    again = await browser.client.post("/operator/accounts", data=fields, headers=SAME_ORIGIN)
+    assert again.status_code == 409
+    page = await browser.open("/operator?name=Initech")
+    assert page.text.count("Initech") == 1
+    await browser.close()
+
+
+async def test_a_viewer_is_refused_in_words(api: ApiFixture) -> None:
+    browser = await signed_in(api, "viewer")
+    page = await browser.open("/webhooks/new")
+    assert "Your role in this account, viewer, does not allow this: ask an owner." in page.text
+    await browser.close()
