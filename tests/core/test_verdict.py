@@ -35,26 +35,29 @@ QUICK = (ResponseTimes("wh_crm", NOON, 250, 100),)
             ACTIVE,
             WebhookSummary(DELIVERED, (), {State.WAITING: 312}, STREAK),
             Verdict(
-                Level.WARNING, "failing, 3 of 5 failures in a row", STREAK.first_failed_at, f"{REFUSED} 312 waiting."
+                Level.WARNING,
+                "failing, 3 of 5 failures in a row",
+                STREAK.first_failed_at,
+                details=f"{REFUSED} 312 waiting.",
             ),
             id="failing",
         ),
         pytest.param(
             ACTIVE,
             WebhookSummary(DELIVERED, (), {State.DEAD: 1}),
-            Verdict(Level.WARNING, "healthy, 1\N{NARROW NO-BREAK SPACE}204 delivered", None, "1 dead letter."),
+            Verdict(Level.WARNING, "healthy, 1\N{NARROW NO-BREAK SPACE}204 delivered", details="1 dead letter."),
             id="with a dead letter",
         ),
         pytest.param(
             Registration(paused(), NOON, paused_at=NOON),
             WebhookSummary(unfinished={State.HELD: 4, State.DEAD: 2}),
-            Verdict(Level.WARNING, "paused by a person", NOON, "4 held, 2 dead letters."),
+            Verdict(Level.WARNING, "paused", NOON, "by a person", "4 held, 2 dead letters."),
             id="paused by a person",
         ),
         pytest.param(
             Registration(paused(PauseReason.FAILURES), NOON, paused_at=NOON),
             WebhookSummary(failing=replace(STREAK, failures=5)),
-            Verdict(Level.BAD, "paused after 5 failures in a row", NOON, REFUSED),
+            Verdict(Level.BAD, "paused", NOON, "after 5 failures in a row", REFUSED),
             id="paused by failures",
         ),
     ],
