@@ -4,7 +4,7 @@ from typing import Any
 
 import typer
 
-from bench.alone import Stage, alone
+from bench.alone import Stage, alone, usage
 from bench.apart import held, neighbours, pairs
 from bench.commands import Keep, Results, as_command
 from bench.compare import compare
@@ -31,6 +31,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     memory,
     listing,
     pages,
+    usage,
     first_delivery,
     replay,
     kills,
@@ -51,6 +52,7 @@ SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (memory, {}),
     (listing, {}),
     (pages, {}),
+    (usage, {}),
     (first_delivery, {}),
     (replay, {}),
     (kills, {}),

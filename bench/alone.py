@@ -20,6 +20,7 @@ class Stage(StrEnum):
     FAN_OUT = "fan-out"
     DELIVER = "deliver"
     RECORD = "record"
+    METER = "meter"
 
 
 # The stages that write a stage's backlog, and the metric of its progress.
@@ -27,8 +28,14 @@ _BEFORE: dict[Stage, list[Stage]] = {
     Stage.FAN_OUT: [],
     Stage.DELIVER: [Stage.FAN_OUT],
     Stage.RECORD: [Stage.FAN_OUT, Stage.DELIVER],
+    Stage.METER: [],
 }
-_DONE = {Stage.FAN_OUT: "events_total", Stage.DELIVER: "attempts_total", Stage.RECORD: "records_stored_total"}
+_DONE = {
+    Stage.FAN_OUT: "events_total",
+    Stage.DELIVER: "attempts_total",
+    Stage.RECORD: "records_stored_total",
+    Stage.METER: "usage_launches_total",
+}
 
 
 def alone(
@@ -70,6 +77,11 @@ def alone(
             cpu_us=round(cpu_us),
             steps_us={step: round(share * cpu_us, 1) for step, share in shares.items()},
         )
+
+
+def usage(records: Annotated[int, typer.Option(help="Launches in the backlog.")] = 200_000) -> dict[str, object]:
+    """Launches a second that one `meter` counts, of 100 accounts, and its CPU."""
+    return {**alone(Stage.METER, records), "experiment": "usage"}
 
 
 def _until_done(stack: Stack, stage: Stage, records: float) -> float:
