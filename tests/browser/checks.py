@@ -14,6 +14,9 @@ RULES_OF_STYLE = {
     "runOnly": ["color-contrast", "link-in-text-block", "scrollable-region-focusable", "target-size"],
 }
 
+# A line of the header: its links have a padding.
+LINE_PIXELS = 44
+
 _IS_TOO_WIDE = """() => {
   const width = document.documentElement.clientWidth;
   if (document.documentElement.scrollWidth <= width) return [];
@@ -73,6 +76,12 @@ def too_wide(page: Page) -> list[str]:
     """The elements that make the document scroll to the side."""
     found: list[str] = page.evaluate(_IS_TOO_WIDE)
     return found
+
+
+def header_lines(page: Page) -> float:
+    """How many lines of text with their padding the header takes; 0 without one."""
+    heights: list[int] = page.locator("header.top").evaluate_all("(all) => all.map((one) => one.offsetHeight)")
+    return sum(heights) / LINE_PIXELS
 
 
 def text_of_main(page: Page) -> str:

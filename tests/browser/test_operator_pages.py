@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from browser.chromium import open_context
+from browser.checks import header_lines, too_wide
+from browser.chromium import NARROW, open_context, viewport
 from browser.running import Dashboard
 from browser.seed import sign_in_as_operator
 
@@ -45,7 +46,10 @@ def test_an_operator_looks_at_an_account_and_leaves(dashboard: Dashboard, page: 
     expect(page.get_by_text("Ask an owner or a member")).to_be_visible()
     page.get_by_role("link", name="Audit log").click()
     expect(page.get_by_role("row").filter(has_text="the platform").first).to_be_visible()
-    page.get_by_role("button", name="Back to the operator's pages").click()
+    page.set_viewport_size(viewport(NARROW))
+    assert too_wide(page) == []
+    assert header_lines(page) <= 2
+    page.get_by_role("button", name="Leave account").click()
     expect(page.get_by_role("heading", name="Accounts", exact=True)).to_be_visible()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from browser.checks import axe_violations, focus_problems, text_of_main, too_wide
+from browser.checks import axe_violations, focus_problems, header_lines, text_of_main, too_wide
 from browser.chromium import NARROW, WIDE, open_context, viewport
 from browser.pages import PAGES, VIEWER_PAGES, PageCase
 from browser.running import Dashboard
@@ -59,6 +59,7 @@ def test_a_page_is_accessible_and_fits_its_screen(visitor: Visitor, seed: Seed, 
         assert axe_violations(page, axe) == []
         page.set_viewport_size(viewport(NARROW))
         assert too_wide(page) == []
+        assert header_lines(page) <= 2
 
 
 @each(*PAGES)
@@ -90,6 +91,7 @@ def assert_harmless(page: Page) -> None:
     expect(page.locator("[data-injected]")).to_have_count(0)
     assert not {"\u202e", "\x07"} & set(page.locator("body").inner_text())
     assert too_wide(page) == []
+    assert header_lines(page) <= 2
 
 
 def test_the_longest_event_id_finds_its_delivery(visitor: Visitor, untrusted: Seed) -> None:

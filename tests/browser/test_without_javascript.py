@@ -142,6 +142,7 @@ def test_a_delivered_event_is_sent_again(dashboard: Dashboard, acme: Customer, p
     page.get_by_text("Send again…").click()
     expect(page.get_by_text("with the same webhook-id")).to_be_visible()
     page.get_by_role("button", name="Send again").click()
+    expect(page).to_have_url(re.compile("queued=1"))
     until(lambda: dashboard.receiver.ids("/plain").count(event_id) == 2, 20, "the event, once more")
     until(lambda: reloaded(page, "as generation 2.").is_visible(), 20, "the second generation", every=0.2)
 
