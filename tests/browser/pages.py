@@ -36,6 +36,7 @@ PAGES = (
     PageCase("dead-letters-filtered", "/dead-letters?reason=gone"),
     PageCase("preview", "/dead-letters/preview?act=discard&every=1"),
     PageCase("job", "/jobs/{job}"),
+    PageCase("usage", "/usage"),
     PageCase("account", "/account"),
     PageCase("audit", "/audit"),
     PageCase("notifications", "/notifications"),
