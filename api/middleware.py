@@ -2,7 +2,6 @@
 
 import re
 import time
-import traceback
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -10,6 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
+from api.crashes import log_crash
 from api.problems import problem
 from api.services import Services
 
@@ -56,14 +56,7 @@ class RequestMiddleware:
         except ClientDisconnect:
             status = CLIENT_CLOSED
         except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            # The exception's message may contain what a customer sent.
-            self._telemetry.error(
-                "request_crashed",
-                request_id=request_id,
-                error=type(error).__name__,
-                where=f"{where.filename}:{where.lineno}",
-            )
+            log_crash(self._telemetry, request_id, error)
             if status == 0:
                 broken = problem(
                     Request(scope), 500, "broken", "The request failed because of an error in our own code"

@@ -6,8 +6,10 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from api.crashes import log_crash
 from api.dashboard.forms import with_query
 from api.dashboard.rendering import redirect, render
 from api.dashboard.security import require_own_origin
@@ -73,6 +75,12 @@ class PageRoute(APIRoute):
                 return redirect("/operator/sign-in")
             except ScormWebhooksError as error:
                 return await _error_page(request, error)
+            except ClientDisconnect:
+                raise
+            except Exception as error:
+                log_crash(request.app.state.services.telemetry, request.state.request_id, error)
+                sentence = "The error is in our own code. The operator finds it in the log by the id of the request."
+                return error_page(request, None, 500, "This failed", [sentence])
 
         return handle
 

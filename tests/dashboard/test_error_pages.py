@@ -89,3 +89,16 @@ async def test_a_viewer_is_refused_in_words(api: ApiFixture) -> None:
     page = await browser.open("/webhooks/new")
     assert "Your role in this account, viewer, does not allow this: ask an owner." in page.text
     await browser.close()
+
+
+async def test_an_error_of_our_own_is_a_page_too(api: ApiFixture, browser: FakeBrowser) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("secret text")
+
+    api.app.state.services.search.search = broken
+    page = await browser.open("/deliveries")
+    assert page.status == 500
+    assert "The error is in our own code" in page.text
+    assert "secret text" not in page.html
+    assert page.response.headers["x-request-id"] in page.text
+    assert [fields["error"] for name, fields in api.telemetry.logged if name == "request_crashed"] == ["RuntimeError"]

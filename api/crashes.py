@@ -1,0 +1,16 @@
+"""Log an error of our own code."""
+
+import traceback
+
+from streams.ports import Telemetry
+
+
+def log_crash(telemetry: Telemetry, request_id: str, error: Exception) -> None:
+    """Its type and its place; the message may contain what a customer sent."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    telemetry.error(
+        "request_crashed",
+        request_id=request_id,
+        error=type(error).__name__,
+        where=f"{where.filename}:{where.lineno}",
+    )
