@@ -290,6 +290,7 @@ class Prunable(Enum):
     MAILS = auto()
     SIGN_INS = auto()
     SESSIONS = auto()
+    PENDING_SIGN_INS = auto()
 
 
 class Pruning(Protocol):

@@ -5,7 +5,15 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, delete, exists, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.account_tables import audit_log, idempotency_keys, jobs, mails, sessions, sign_ins
+from streams.adapters.sql.account_tables import (
+    audit_log,
+    idempotency_keys,
+    jobs,
+    mails,
+    pending_sign_ins,
+    sessions,
+    sign_ins,
+)
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.tables import (
     DONE,
@@ -65,5 +73,6 @@ _OLD = {
     Prunable.JOBS: lambda before: (jobs, jobs.c.finished_at < before),
     Prunable.MAILS: lambda before: (mails, mails.c.due_at.is_(None) & (mails.c.created_at < before)),
     Prunable.SIGN_INS: lambda before: (sign_ins, sign_ins.c.expires_at < before),
+    Prunable.PENDING_SIGN_INS: lambda before: (pending_sign_ins, pending_sign_ins.c.expires_at < before),
     Prunable.SESSIONS: lambda before: (sessions, sessions.c.expires_at < before),
 }

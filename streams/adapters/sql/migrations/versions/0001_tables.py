@@ -409,6 +409,7 @@ def upgrade() -> None:
         sa.Column("address", sa.Text(), nullable=False),
         sa.Column("user_agent", sa.Text(), nullable=False),
         sa.Column("is_operator", sa.Boolean(), nullable=False),
+        sa.Column("account_ids", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_sessions_account_id")),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_sessions_user_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sessions")),
@@ -419,9 +420,20 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_sessions_expires_at"), "sessions", ["expires_at"], unique=False)
     op.create_index(op.f("ix_sessions_user_id"), "sessions", ["user_id"], unique=False)
+    op.create_table(
+        "pending_sign_ins",
+        sa.Column("state_sha256", sa.Text(), nullable=False),
+        sa.Column("browser_sha256", sa.Text(), nullable=False),
+        sa.Column("ciphertext", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("state_sha256", name=op.f("pk_pending_sign_ins")),
+    )
+    op.create_index(op.f("ix_pending_sign_ins_expires_at"), "pending_sign_ins", ["expires_at"], unique=False)
 
 
 def downgrade() -> None:
+    op.drop_table("pending_sign_ins")
     op.drop_table("sessions")
     op.drop_table("sign_ins")
     op.drop_index(op.f("ix_webhooks_account_id"), "webhooks")
