@@ -350,8 +350,8 @@ def _require_whole_oidc(settings: Settings) -> None:
     """Raises `Misconfigured` for settings of OpenID Connect that are not complete, or do not fit together."""
     given = {name for name in settings.model_fields_set if name.startswith("oidc_")}
     if missing := [name for name in OIDC_REQUIRED if given and getattr(settings, name) is None]:
-        shown = f"{PREFIX}{missing[0].upper()}"
-        raise Misconfigured(f"{shown} is not set, and {PREFIX}{min(given).upper()} is: sign-in by OpenID needs both")
+        shown, other = (f"{PREFIX}{name.upper()}" for name in (missing[0], min(given)))
+        raise Misconfigured(f"{shown} is not set, and {other} is: set it too, or remove every {PREFIX}OIDC_ setting")
     if given and settings.public_url is None:
         raise Misconfigured(
             f"{PREFIX}OIDC_ISSUER: set {PREFIX}PUBLIC_URL too, because the provider sends browsers back to that URL"
