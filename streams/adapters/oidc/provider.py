@@ -152,7 +152,7 @@ async def _get(session: Any, url: str, access_token: str | None = None) -> objec
         headers["Authorization"] = f"Bearer {access_token}"
     host = httpx2.URL(url).host
     async with limited_time(host):
-        response = await session.get(url, headers=headers, withhold_token=True)
+        response = await session.request("GET", url, headers=headers, withhold_token=True)
     if response.status_code != 200:
         raise ProviderFailed(f"{host} answers with status {response.status_code}")
     return _json(response, host)
