@@ -62,7 +62,10 @@ def _words(refused: SignInRefused, name: str) -> str:
         )
     if isinstance(refused, ProviderRefused):
         return f"{name} did not sign you in. Try again, or let us send you a code."
-    return f"The sign-in with {name} has expired, was used already, or began in another browser. Start again."
+    return (
+        f"The sign-in with {name} has expired, was used already, began in another browser, "
+        "or came back with an answer that is not valid. Start again."
+    )
 
 
 async def _failed(request: Request, oidc: OidcService) -> Response:
