@@ -7,7 +7,7 @@ from fastapi.staticfiles import StaticFiles
 
 from api.auth import RateLimits
 from api.dashboard import account as account_pages
-from api.dashboard import assets, dead_letters, jobs, operator, overview, sign_in
+from api.dashboard import assets, dead_letters, jobs, oidc, operator, overview, sign_in
 from api.dashboard import deliveries as delivery_pages
 from api.dashboard import replays as replay_pages
 from api.dashboard import usage as usage_pages
@@ -22,6 +22,8 @@ from api.services import Services
 
 PAGES = (
     assets,
+    # Before `/sign-in/{token}`, which its paths match too.
+    oidc,
     sign_in,
     overview,
     webhook_pages,

@@ -11,6 +11,7 @@ from streams.services.accounts import AccountService
 from streams.services.deliveries import DeliveryService
 from streams.services.delivery_search import DeliverySearchService
 from streams.services.ingest import IngestService
+from streams.services.oidc import OidcService
 from streams.services.platform import PlatformService
 from streams.services.replays import ReplayService
 from streams.services.secrets import SecretService
@@ -23,7 +24,10 @@ from streams.services.webhooks import WebhookService
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The services and ports that routes use; `readiness_problems` says why requests cannot be served now."""
+    """The services and ports that routes use; `readiness_problems` says why requests cannot be served now.
+
+    `oidc` is None where no provider is set.
+    """
 
     access: AccessService
     sign_in: SignInService
@@ -45,6 +49,7 @@ class Services:
     telemetry: Telemetry
     readiness_problems: Callable[[], Awaitable[list[str]]]
     metrics: Callable[[], tuple[bytes, str]]
+    oidc: OidcService | None = None
 
 
 def services_of(request: Request) -> Services:

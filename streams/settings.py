@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
@@ -27,12 +27,18 @@ CONNECT_SECONDS = 2.0
 # A host name or an IP address, a zone included.
 _HOST = r"^[A-Za-z0-9._:%-]{1,253}$"
 # \p{C} is every control, format or unassigned character.
+# One word of ASCII.
+_VISIBLE = r"^[!-~]{1,256}$"
 _MAIL_FROM = r"^[^\p{C}]*[^\s\p{C}<>@]+@[^\s\p{C}<>@]+>?$"
 _MOST_SHOWN_CHARACTERS = 200
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", re.ASCII)
 MOST_LOGO_BYTES = 32 * 1024
 LOGO_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+OIDC_REQUIRED = ("oidc_issuer", "oidc_client_id", "oidc_client_secret")
+
+AnyText = TypeVar("AnyText", str, "str | None")
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
 
@@ -148,6 +154,46 @@ class Settings(BaseModel):
         BeforeValidator(lambda v: _networks(v)),
         Field(description="networks of the proxies whose `X-Forwarded-For` counts for the limit of sign-ins"),
     ] = ()
+    oidc_issuer: Annotated[
+        str | None,
+        AfterValidator(lambda v: _issuer(v)),
+        Field(description="URL of the OpenID Connect provider that people sign in with, as its metadata names it"),
+    ] = None
+    oidc_client_id: Annotated[
+        str | None,
+        Field(pattern=_VISIBLE, description="client id that the provider gave this deployment"),
+    ] = None
+    oidc_client_secret: Annotated[
+        SecretStr | None,
+        AfterValidator(lambda v: _visible(v)),
+        Field(description="client secret that the provider gave this deployment"),
+    ] = None
+    oidc_name: Annotated[
+        str,
+        AfterValidator(lambda v: _printable(v)),
+        Field(min_length=1, max_length=60, description="the provider's name on the sign-in page: Sign in with …"),
+    ] = "single sign-on"
+    oidc_scopes: Annotated[
+        str,
+        AfterValidator(lambda v: _scopes(v)),
+        Field(description="scopes to ask the provider for, separated by spaces"),
+    ] = "openid email profile"
+    oidc_account_claim: Annotated[
+        str | None,
+        Field(
+            pattern=_VISIBLE,
+            description="claim with the id of a person's account, or a list of them; empty: the e-mail address counts",
+        ),
+    ] = None
+    oidc_role_claim: Annotated[
+        str | None,
+        Field(pattern=_VISIBLE, description="claim with a person's role in these accounts; without it member"),
+    ] = None
+    oidc_operator_group: Annotated[
+        str | None,
+        AfterValidator(lambda v: _printable(v)),
+        Field(max_length=256, description="value of the claim `groups` that makes a person an operator"),
+    ] = None
     mail_from: Annotated[str, Field(pattern=_MAIL_FROM, description="sender of mails")] = "scorm-webhooks@localhost"
     retention_days: Annotated[
         int,
@@ -205,9 +251,13 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         "delivery_partitions": 4 if embedded else 24,
     }
     try:
-        return Settings.model_validate({**defaults, **{name: value for name, value in given.items() if value != ""}})
+        settings = Settings.model_validate(
+            {**defaults, **{name: value for name, value in given.items() if value != ""}}
+        )
     except ValidationError as error:
         raise Misconfigured(_words(error)) from None
+    _require_whole_oidc(settings)
+    return settings
 
 
 def names() -> list[str]:
@@ -267,10 +317,50 @@ def _schedule(value: object) -> object:
         raise ValueError("; ".join(error.message for error in wrong.errors)) from None
 
 
-def _printable(text: str) -> str:
-    if escape_controls(text) != text:
+def _printable(text: AnyText) -> AnyText:
+    if text is not None and escape_controls(text) != text:
         raise ValueError("must not contain control characters")
     return text
+
+
+def _issuer(url: str | None) -> str | None:
+    if url is None:
+        return None
+    found = re.fullmatch(r"(https?)://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?(/[!-~]*)?", url, re.ASCII)
+    if not found or "?" in url or "#" in url:
+        raise ValueError("must be a URL such as https://login.example.com, without a query")
+    if found[1] == "http" and found[2] not in LOOPBACK_HOSTS:
+        raise ValueError("must begin with https://, because the provider's answers decide who signs in")
+    return url
+
+
+def _visible(secret: SecretStr | None) -> SecretStr | None:
+    if secret is not None and not re.fullmatch(r"[ -~]{1,1024}", secret.get_secret_value()):
+        raise ValueError("must be 1 to 1024 characters of printable ASCII")
+    return secret
+
+
+def _scopes(text: str) -> str:
+    if not re.fullmatch(r"[!-~]+( [!-~]+)*", text) or len(text) > 1000 or "openid" not in text.split(" "):
+        raise ValueError("must be words separated by one space, with openid among them")
+    return text
+
+
+def _require_whole_oidc(settings: Settings) -> None:
+    """Raises `Misconfigured` for settings of OpenID Connect that are not complete, or do not fit together."""
+    given = {name for name in settings.model_fields_set if name.startswith("oidc_")}
+    if missing := [name for name in OIDC_REQUIRED if given and getattr(settings, name) is None]:
+        shown, other = (f"{PREFIX}{name.upper()}" for name in (missing[0], min(given)))
+        raise Misconfigured(f"{shown} is not set, and {other} is: set it too, or remove every {PREFIX}OIDC_ setting")
+    if given and settings.public_url is None:
+        raise Misconfigured(
+            f"{PREFIX}OIDC_ISSUER: set {PREFIX}PUBLIC_URL too, because the provider sends browsers back to that URL"
+        )
+    if settings.oidc_role_claim and not settings.oidc_account_claim:
+        raise Misconfigured(
+            f"{PREFIX}OIDC_ROLE_CLAIM: set {PREFIX}OIDC_ACCOUNT_CLAIM too, or remove it: "
+            "people who sign in by their e-mail address have the role of their user"
+        )
 
 
 def _logo(path: Path | None) -> Path | None:

@@ -63,6 +63,10 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     "webhooks_refused_total": ("Webhooks that could not be written to subscriptions.", []),
     "subscriptions_invalid_total": ("Records of subscriptions that could not be read.", []),
     "mails_total": ("Mails by outcome: sent, again, given_up, not_sent (no mail server).", ["outcome"]),
+    "oidc_sign_ins_total": (
+        "Sign-ins by OpenID Connect, by outcome: signed_in, refused, failed (the provider).",
+        ["outcome"],
+    ),
     "rows_pruned_total": ("Rows deleted at the end of their retention, by kind.", ["kind"]),
     "api_requests_total": ("Requests to the API, by method, route and status.", ["method", "route", "status"]),
     "api_connections_closed_total": ("Connections to the API that a limit closed, by reason.", ["reason"]),

@@ -21,6 +21,7 @@ KAFKA_LIB = PARTS / "kafka" / "lib"
 VERIFIERS = PARTS / "verifiers"
 CLIENTS = PARTS / "clients"
 AXE = PARTS / "axe"
+OIDC = PARTS / "oidc"
 KAFKA_POM = ROOT / "tests" / "real" / "kafka-pom.xml"
 COPY_JARS = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
 JAVA_PACKAGES = ("openjdk-25-jre-headless", "openjdk-21-jre-headless", "openjdk-17-jre-headless")
@@ -106,6 +107,11 @@ def chromium() -> Path | None:
 def axe() -> Path | None:
     """The script that finds accessibility errors in a page, of the locked version."""
     return AXE / "node_modules" / "axe-core" / "axe.min.js" if has_packages(AXE, "axe-core") else None
+
+
+def oidc() -> Path | None:
+    """The folder of the OpenID Connect provider, of the locked version."""
+    return OIDC if node() and has_packages(OIDC, "oidc-provider") else None
 
 
 def has_packages(folder: Path, one_of_them: str) -> bool:
@@ -219,6 +225,7 @@ ALL: list[Part] = [
     ("Go", go, partial(apt, "golang-go"), "apt-get install golang-go"),
     ("Java's compiler", java_compiler, partial(apt, "default-jdk-headless"), "apt-get install default-jdk-headless"),
     ("C#", csharp, partial(apt, "mono-mcs", "mono-runtime"), "apt-get install mono-mcs mono-runtime"),
+    ("OpenID Connect provider", oidc, partial(bring_packages, OIDC), "npm: apt-get install npm"),
     ("TypeScript client generator", clients, partial(bring_packages, CLIENTS), "npm: apt-get install npm"),
     ("Chromium", chromium, bring_chromium, "apt-get install chromium fonts-dejavu-core"),
     ("axe-core", axe, partial(bring_packages, AXE), "npm: apt-get install npm"),

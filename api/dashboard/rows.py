@@ -37,9 +37,11 @@ async def actor_name(visit: Visit, actor: str) -> str:
     if kind == "key":
         keys = await visit.services.access.keys(visit.account.id)
         return next((f"the API key “{key.name}”" for key in keys if key.id == name), "an API key")
+    if kind == "oidc":
+        return f"{name}, by OpenID Connect"
     if kind == "cli":
         return f"{name}, by the command line"
-    return "the platform" if kind == "operator" else f"the platform ({actor})"
+    return "the platform" if kind in ("operator", "oidc-operator") else f"the platform ({actor})"
 
 
 def details_for(visit: Visit, details: Mapping[str, Any]) -> Mapping[str, Any]:

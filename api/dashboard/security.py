@@ -1,5 +1,6 @@
 """Cookies, headers and origins: only our own pages act for a person who is signed in."""
 
+from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
@@ -21,6 +22,8 @@ _DIRECTIVES = (
 )
 # The token of the browser that asked for a code.
 ASKED = "asked"
+# The token of the browser that went to the OpenID Connect provider.
+OIDC = "oidc"
 
 
 def is_secure(request: Request, site: Site) -> bool:
@@ -33,15 +36,20 @@ def cookie_name(request: Request, site: Site, name: str = "session") -> str:
     return f"__Host-{name}" if is_secure(request, site) else name
 
 
-def set_cookie(response: Response, request: Request, site: Site, value: str, name: str = "session") -> None:
+def set_cookie(
+    response: Response,
+    request: Request,
+    site: Site,
+    value: str,
+    name: str = "session",
+    lasts: timedelta = SESSION_LASTS,
+) -> None:
     """Set a cookie that no script reads, and that other sites do not send with a POST."""
-    secure = is_secure(request, site)
-    # A frame on another site gets no `Lax` cookie.
-    framed = site.is_framed and secure
+    secure, framed = is_secure(request, site), _is_framed(request, site, name)
     response.set_cookie(
         cookie_name(request, site, name),
         value,
-        max_age=int(SESSION_LASTS.total_seconds()),
+        max_age=int(lasts.total_seconds()),
         secure=secure,
         httponly=True,
         samesite="none" if framed else "lax",
@@ -50,11 +58,15 @@ def set_cookie(response: Response, request: Request, site: Site, value: str, nam
 
 
 def delete_cookie(response: Response, request: Request, site: Site, name: str = "session") -> None:
-    secure = is_secure(request, site)
-    framed = site.is_framed and secure
+    secure, framed = is_secure(request, site), _is_framed(request, site, name)
     response.delete_cookie(
         cookie_name(request, site, name), secure=secure, httponly=True, samesite="none" if framed else "lax"
     )
+
+
+def _is_framed(request: Request, site: Site, name: str) -> bool:
+    """Whether a cookie works in a frame on another site, which gets no `Lax` cookie. Providers refuse frames."""
+    return site.is_framed and is_secure(request, site) and name != OIDC
 
 
 def require_own_origin(request: Request, site: Site) -> None:

@@ -23,6 +23,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 # Attempts to sign in a minute from one network, in this process.
 ATTEMPTS_A_MINUTE = 30
 NETWORKS_KEPT = 10_000
+OIDC_PATH = "/sign-in/oidc"
 
 
 class SignInLimits:
@@ -66,7 +67,13 @@ async def sign_in_page(request: Request, next: str = "/") -> Response:
     """The form for the address; its next page asks for the code."""
     if await session_of(request) is not None:
         return redirect(own_path(next))
-    return render(request, "sign_in.html", next=own_path(next), email="")
+    return _form(request, own_path(next))
+
+
+def _form(request: Request, wanted: str, email: str = "", errors: tuple[FieldError, ...] = ()) -> Response:
+    oidc, status = services_of(request).oidc, 422 if errors else 200
+    link = {"oidc_name": oidc.name, "oidc_path": with_query(OIDC_PATH, next=wanted)} if oidc else {"oidc_name": None}
+    return render(request, "sign_in.html", status=status, errors=errors, next=wanted, email=email, **link)
 
 
 @router.post("/sign-in")
@@ -78,7 +85,7 @@ async def ask(request: Request) -> Response:
     try:
         browser_token = await services_of(request).sign_in.ask(form["email"])
     except Invalid as wrong:
-        return render(request, "sign_in.html", status=422, errors=wrong.errors, next=wanted, email=form["email"])
+        return _form(request, wanted, form["email"], wrong.errors)
     response = redirect(with_query("/sign-in/code", next=wanted))
     set_cookie(response, request, site_of(request), browser_token, ASKED)
     return response
@@ -101,7 +108,7 @@ async def redeem_code(request: Request) -> Response:
     except Unauthorized as wrong:
         errors = (FieldError("code", str(wrong)),)
         return render(request, "sign_in_code.html", status=403, errors=errors, next=wanted)
-    return _signed_in(request, opened, wanted)
+    return signed_in(request, opened, wanted)
 
 
 @router.get("/sign-in/{token}")
@@ -113,10 +120,11 @@ async def link_page(token: str, request: Request) -> Response:
 @router.post("/sign-in/{token}")
 async def redeem_link(token: str, request: Request) -> Response:
     limit_attempts(request)
-    return _signed_in(request, await services_of(request).sign_in.by_link(token, browser_of(request)), "/")
+    return signed_in(request, await services_of(request).sign_in.by_link(token, browser_of(request)), "/")
 
 
-def _signed_in(request: Request, opened: Opened, wanted: str) -> Response:
+def signed_in(request: Request, opened: Opened, wanted: str) -> Response:
+    """Give the browser its session, and lead it to a page of ours."""
     if opened.session.is_operator:
         response = redirect("/operator")
     else:
@@ -134,7 +142,8 @@ async def choose_page(request: Request, next: str = "/") -> Response:
     if session is None:
         raise SignInNeeded
     services = services_of(request)
-    choices = [await services.accounts.find(user.account_id) for user in await services.sign_in.choices(session)]
+    found = await services.sign_in.choices(session)
+    choices = [await services.accounts.find(one.account_id) for one in found if one.account_id]
     visit = await visit_of(request) if session.caller else None
     return render(
         request,

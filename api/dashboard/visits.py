@@ -15,6 +15,7 @@ from streams.core.access import OPERATOR, Caller, Role
 from streams.core.account import Account, DeliveryFilter
 from streams.core.delivery import State
 from streams.core.errors import Forbidden, ScormWebhooksError, Unauthorized
+from streams.core.oidc import ACTOR_PREFIX, OPERATOR_ACTOR_PREFIX
 from streams.core.session import Session
 from streams.core.webhook import Registration
 
@@ -81,10 +82,16 @@ async def session_of(request: Request) -> Session | None:
         session = await services_of(request).sign_in.session(token)
     except Unauthorized:
         return None
-    # The session of an operator ends with the operator's key.
-    if session.actor.startswith("operator:") and not services_of(request).access.is_operator(session.actor):
-        return None
-    return session
+    return session if _still_stands(session, services_of(request)) else None
+
+
+def _still_stands(session: Session, services: Services) -> bool:
+    """Whether the settings still allow a session: that of an operator ends with its key or its group."""
+    if session.actor.startswith("operator:"):
+        return services.access.is_operator(session.actor)
+    if session.actor.startswith(OPERATOR_ACTOR_PREFIX):
+        return services.oidc is not None and services.oidc.admits_operators
+    return services.oidc is not None or not session.actor.startswith(ACTOR_PREFIX)
 
 
 @dataclass(frozen=True, slots=True)

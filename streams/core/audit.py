@@ -10,7 +10,7 @@ from typing import Any
 class AuditEntry:
     """One action in the past tense (`webhook.paused`). `details` never contain a secret.
 
-    `actor` is `key:<id>`, `operator`, `user:<id>`, `cli:<name>`, or the stage that acted by itself.
+    `actor` is `key:<id>`, `operator`, `user:<id>`, `oidc:<sub>`, `cli:<name>`, or the stage that acted by itself.
     """
 
     id: str

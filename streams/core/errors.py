@@ -33,7 +33,8 @@ class ScormWebhooksError(Exception):
     ├── RecordsRefused   records that Kafka refuses for ever           (stored elsewhere, counted)
     ├── Abandoned        a record is left to the partition's next owner
     └── Unavailable      a broker or database is away: wait
-        └── PartiallySent  a mail that only some recipients have
+        ├── PartiallySent  a mail that only some recipients have
+        └── ProviderFailed the OpenID Connect provider is away, or its response is wrong
     """
 
 
@@ -109,6 +110,10 @@ class PartiallySent(Unavailable):
     def __init__(self, message: str, unreached: Iterable[str]) -> None:
         super().__init__(message)
         self.unreached = tuple(unreached)
+
+
+class ProviderFailed(Unavailable):
+    """The OpenID Connect provider is away, slow, or its response is wrong. The message is for the log."""
 
 
 class Abandoned(ScormWebhooksError):

@@ -63,6 +63,13 @@ CURSOR_CHARACTERS = 256
 # No object of a request has this many fields; each unknown one costs an error.
 REQUEST_FIELDS = 50
 
+# -- sign-in by OpenID Connect -------------------------------------------------------------------------------------
+
+# The longest subject that a provider may give (OpenID Connect Core 1.0 §2).
+OIDC_SUBJECT_CHARACTERS = 255
+# Accounts of one person. Each is read at the sign-in, and is a button on the page that asks for one.
+OIDC_ACCOUNTS = 100
+
 # -- error responses -----------------------------------------------------------------------------------------------
 
 # Twenty errors of these lengths fit into 64 KiB, in any script.

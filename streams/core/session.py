@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from streams.core.access import PERMISSIONS, Caller, Role, digest
 from streams.core.account import User
@@ -17,10 +18,23 @@ MAILS_AN_HOUR = 5
 SESSION_LASTS = timedelta(days=7)
 # Operators see every account.
 OPERATOR_SESSION_LASTS = timedelta(hours=12)
+# The provider is not asked again whether the person may still sign in.
+OIDC_SESSION_LASTS = timedelta(hours=12)
 # Without a request for this long, a session ends.
 IDLE_LASTS = timedelta(hours=12)
 # The use of a session is stored at most this often.
 USE_NOTED_EVERY = timedelta(minutes=1)
+
+
+class SignInMethod(StrEnum):
+    """How a session began, for the audit log."""
+
+    CODE = "code"
+    LINK = "link"
+    PORTAL_LINK = "portal_link"
+    OPERATOR_KEY = "operator_key"
+    OIDC = "oidc"
+    ACCOUNT_CHOICE = "account_choice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +65,8 @@ class Session:
     """A browser that is signed in. It has no account while a person of several accounts has not chosen one.
 
     `email` is the address that the person proved to have. `address` and `user_agent` are those of the sign-in. An
-    operator has an account while looking at it.
+    operator has an account while looking at it. With `account_ids` a provider names the accounts to choose from, and
+    `email` is for display alone.
     """
 
     id: str
@@ -67,6 +82,7 @@ class Session:
     address: str = ""
     user_agent: str = ""
     is_operator: bool = False
+    account_ids: tuple[str, ...] = ()
 
     def is_valid(self, now: datetime) -> bool:
         """Whether it has neither expired nor been idle for too long."""

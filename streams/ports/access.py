@@ -1,6 +1,6 @@
 """What SQL stores of accounts, of who may use them, and of what they did."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -9,6 +9,7 @@ from streams.core.access import ApiKey, Role
 from streams.core.account import Account, User
 from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.mail import Mail
+from streams.core.oidc import AuthorizationRequest, PendingSignIn
 from streams.core.page import Cursor, Page
 from streams.core.session import Session, SignIn
 
@@ -97,6 +98,28 @@ class Sessions(Protocol):
 
     async def remove(self, session_id: str, account_id: str | None, audit_entry: AuditEntry | None = None) -> bool:
         """End a session; with `account_id` only one of that account."""
+
+
+class PendingSignIns(Protocol):
+    """Sign-ins that wait for the answer of an OpenID Connect provider."""
+
+    async def add(self, pending: PendingSignIn) -> None: ...
+
+    async def take(self, state_sha256: str, browser_sha256: str, now: datetime) -> PendingSignIn | None:
+        """Use one; None when it is unknown, used, expired, or of another browser. Of two callers one gets it."""
+
+
+class IdentityProvider(Protocol):
+    """An OpenID Connect provider. Raises `ProviderFailed` while it is away, and when its response is wrong."""
+
+    async def authorization_url(self, request: AuthorizationRequest) -> str:
+        """Where the browser goes to sign in."""
+
+    async def claims(self, code: str, request: AuthorizationRequest, wanted: Set[str]) -> Mapping[str, object]:
+        """The claims of the person who signed in, validated; those in `wanted` that the provider has.
+
+        Raises `SignInRefused` when the code or the token is not valid.
+        """
 
 
 class AuditLog(Protocol):

@@ -336,6 +336,7 @@ class Prunable(Enum):
     SIGN_INS = auto()
     SESSIONS = auto()
     COUNTED_LAUNCHES = auto()
+    PENDING_SIGN_INS = auto()
 
 
 class Pruning(Protocol):

@@ -31,14 +31,16 @@ from streams.adapters.sql.platform_stats import SqlPlatformStats
 from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.recorder import SqlRecorder
 from streams.adapters.sql.replays import SqlReplays
-from streams.adapters.sql.sessions import SqlSessions, SqlSignIns
+from streams.adapters.sql.sessions import SqlPendingSignIns, SqlSessions, SqlSignIns
 from streams.adapters.sql.usage import SqlOutgoingEvents, SqlUsage, SqlUsageMeter
 from streams.adapters.sql.webhook_stats import SqlWebhookStats
 from streams.adapters.sql.webhooks import SqlWebhooks
+from streams.core.oidc import OidcRules
 from streams.core.session import CODE_DIGITS, code_of
 from streams.core.usage import LATE_DAYS
 from streams.ports import (
     DnsCheck,
+    IdentityProvider,
     Mails,
     MailTransport,
     Prunable,
@@ -55,6 +57,7 @@ from streams.services.delivery_search import DeliverySearchService
 from streams.services.ingest import IngestService
 from streams.services.invalid_records import InvalidRecordService
 from streams.services.missing_events import MissingEventCounter
+from streams.services.oidc import OIDC_CALLBACK, OidcService
 from streams.services.platform import PlatformService
 from streams.services.recipients import RecipientService
 from streams.services.replays import ReplayService
@@ -140,6 +143,7 @@ class SqlDeployment(Deployment):
             Prunable.SIGN_INS: 1,
             Prunable.SESSIONS: 1,
             Prunable.COUNTED_LAUNCHES: LATE_DAYS,
+            Prunable.PENDING_SIGN_INS: 1,
         }
         if settings.dead_letter_retention_days is not None:
             days[Prunable.DEAD_LETTERS] = settings.dead_letter_retention_days
@@ -153,9 +157,28 @@ class SqlDeployment(Deployment):
         url = self.environ.get("SMTP_URL")
         if not url:
             return None
+        return SmtpTransport(smtp_server(url), self.settings.mail_from, self._tls())
+
+    def identity_provider(self) -> IdentityProvider | None:
+        """The OpenID Connect provider of the settings; None where none is set."""
+        settings = self.settings
+        if not (settings.oidc_issuer and settings.oidc_client_id and settings.oidc_client_secret):
+            return None
+        from streams.adapters.oidc.provider import OidcClient, OidcProvider
+
+        client = OidcClient(
+            settings.oidc_issuer,
+            settings.oidc_client_id,
+            settings.oidc_client_secret.get_secret_value(),
+            settings.oidc_scopes,
+            f"{settings.url.rstrip('/')}{OIDC_CALLBACK}",
+        )
+        return OidcProvider(client, self.clock, self._tls())
+
+    def _tls(self) -> ssl.SSLContext:
         tls = ssl.create_default_context()
         trust(tls, self.settings.ca_file)
-        return SmtpTransport(smtp_server(url), self.settings.mail_from, tls)
+        return tls
 
     # -- services --------------------------------------------------------------------------------------------------
 
@@ -190,6 +213,7 @@ class SqlDeployment(Deployment):
             telemetry=telemetry,
             readiness_problems=readiness_problems,
             metrics=metrics,
+            oidc=self.oidc(telemetry),
         )
 
     def accounts(self) -> AccountService:
@@ -229,6 +253,24 @@ class SqlDeployment(Deployment):
             self.new_token,
             self.new_code,
             self.settings.url,
+        )
+
+    def oidc(self, telemetry: Telemetry) -> OidcService | None:
+        """Sign-in by OpenID Connect; None where no provider is set."""
+        settings, provider = self.settings, self.identity_provider()
+        if provider is None:
+            return None
+        return OidcService(
+            settings.oidc_name,
+            OidcRules(settings.oidc_account_claim, settings.oidc_role_claim, settings.oidc_operator_group),
+            provider,
+            SqlPendingSignIns(self.database),
+            SqlAccounts(self.database),
+            self.sign_in(),
+            self.encryption,
+            self.clock,
+            telemetry,
+            self.new_token,
         )
 
     def webhooks(self) -> WebhookService:

@@ -1,4 +1,4 @@
-"""Sign people in: by a mail with a link and a code, by a link of the operator, by a portal link; end sessions."""
+"""Sign people in: by a mail with a link and a code, by a link, by what a provider says of them; end sessions."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -15,11 +15,13 @@ from streams.core.session import (
     LINK_LASTS,
     LONGEST_LINK,
     MAILS_AN_HOUR,
+    OIDC_SESSION_LASTS,
     OPERATOR_SESSION_LASTS,
     SESSION_LASTS,
     USE_NOTED_EVERY,
     Session,
     SignIn,
+    SignInMethod,
     code_digest,
 )
 from streams.ports import Accounts, Clock, Encryption, Sessions, SignIns, Users
@@ -177,30 +179,52 @@ class SignInService:
     async def by_link(self, token: str, browser: Browser) -> Opened:
         """Redeem a one-time token. Raises `Unauthorized`."""
         sign_in = await self._sign_ins.redeem(digest(token), self._clock.now())
-        return await self._open(sign_in, browser, _WRONG_LINK)
+        method = SignInMethod.PORTAL_LINK if sign_in and sign_in.role else SignInMethod.LINK
+        return await self._open(sign_in, browser, method, _WRONG_LINK)
 
     async def by_code(self, browser_token: str, code: str, browser: Browser) -> Opened:
         """Redeem a typed code, in the browser that asked for it. Raises `Unauthorized`."""
         wanted = digest(browser_token), code_digest(browser_token, code)
         sign_in = await self._sign_ins.guess(*wanted, self._clock.now())
-        return await self._open(sign_in, browser, _WRONG_CODE)
+        return await self._open(sign_in, browser, SignInMethod.CODE, _WRONG_CODE)
 
-    async def as_operator(self, actor: str, browser: Browser) -> Opened:
-        """Open a session of an operator, who has proved to be one. It looks at an account by `enter`."""
-        now, token = self._clock.now(), self._new_token()
-        session = Session(
-            self._new_id("session"),
-            actor,
-            now,
-            now,
-            now + OPERATOR_SESSION_LASTS,
-            address=browser.address,
-            user_agent=browser.user_agent[:USER_AGENT_CHARACTERS],
-            is_operator=True,
+    async def as_operator(
+        self,
+        actor: str,
+        browser: Browser,
+        method: SignInMethod = SignInMethod.OPERATOR_KEY,
+        email: str | None = None,
+    ) -> Opened:
+        """Open a session of an operator, who has proved to be one. It looks at an account by `enter`.
+
+        `email` is for the audit log.
+        """
+        session = replace(self._new_session(actor, browser, OPERATOR_SESSION_LASTS), is_operator=True)
+        return await self._begin(session, self._begun(session, method, email=email))
+
+    async def as_users_with(self, email: str, browser: Browser) -> Opened:
+        """Open a session of a person whose address a provider has verified: of every user with it.
+
+        Raises `Unauthorized`.
+        """
+        users = await self._users.with_email(email)
+        if not users:
+            raise Unauthorized("no user has this address")
+        session = replace(self._new_session(f"email:{email}", browser, OIDC_SESSION_LASTS), email=email)
+        return await self._begin_of_users(session, users, SignInMethod.OIDC)
+
+    async def as_member_of(
+        self, actor: str, account_ids: Sequence[str], role: Role, email: str | None, browser: Browser
+    ) -> Opened:
+        """Open a session of a person whom a provider gives a role in these accounts, which exist."""
+        session = replace(
+            self._new_session(actor, browser, OIDC_SESSION_LASTS),
+            account_id=account_ids[0] if len(account_ids) == 1 else None,
+            role=role,
+            email=email,
+            account_ids=tuple(account_ids),
         )
-        audit_entry = self._audit_entry(actor, "session.begun", session.id, None, address=session.address)
-        await self._sessions.add(session, digest(token), audit_entry)
-        return Opened(session, token)
+        return await self._begin(session, self._begun(session, SignInMethod.OIDC))
 
     async def enter(self, session: Session, account_id: str, role: Role) -> Session:
         """Show an account to an operator, with a role. The account's audit log says so. Raises `NotFound`."""
@@ -221,32 +245,39 @@ class SignInService:
         await self._sessions.change(left)
         return left
 
-    async def _open(self, sign_in: SignIn | None, browser: Browser, otherwise: str) -> Opened:
+    async def _open(self, sign_in: SignIn | None, browser: Browser, method: SignInMethod, otherwise: str) -> Opened:
         if sign_in is None:
             raise Unauthorized(otherwise)
         if sign_in.is_operator:
-            return await self.as_operator(sign_in.actor, browser)
-        now = self._clock.now()
-        session = Session(
-            self._new_id("session"),
-            sign_in.actor,
-            now,
-            now,
-            now + SESSION_LASTS,
+            return await self.as_operator(sign_in.actor, browser, method)
+        session = replace(
+            self._new_session(sign_in.actor, browser, SESSION_LASTS),
             account_id=sign_in.account_id,
             role=sign_in.role,
             email=sign_in.email,
             return_url=sign_in.return_url,
-            address=browser.address,
-            user_agent=browser.user_agent[:USER_AGENT_CHARACTERS],
         )
-        if sign_in.account_id is None:
-            users = await self._users_of(sign_in)
-            if not users:
-                raise Unauthorized(otherwise)
-            session = session.of_user(users[0]) if len(users) == 1 else session
+        if sign_in.account_id is not None:
+            return await self._begin(session, self._begun(session, method))
+        users = await self._users_of(sign_in)
+        if not users:
+            raise Unauthorized(otherwise)
+        return await self._begin_of_users(session, users, method)
+
+    def _new_session(self, actor: str, browser: Browser, lasts: timedelta) -> Session:
+        now, user_agent = self._clock.now(), browser.user_agent[:USER_AGENT_CHARACTERS]
+        return Session(
+            self._new_id("session"), actor, now, now, now + lasts, address=browser.address, user_agent=user_agent
+        )
+
+    async def _begin_of_users(self, session: Session, users: Sequence[User], method: SignInMethod) -> Opened:
+        """A person of one account is in it. A person of several chooses."""
+        session = session.of_user(users[0]) if len(users) == 1 else session
+        return await self._begin(session, self._begun(session, method))
+
+    async def _begin(self, session: Session, audit_entry: AuditEntry) -> Opened:
         token = self._new_token()
-        await self._sessions.add(session, digest(token), self._signed_in(session))
+        await self._sessions.add(session, digest(token), audit_entry)
         return Opened(session, token)
 
     async def _users_of(self, sign_in: SignIn) -> Sequence[User]:
@@ -268,17 +299,20 @@ class SignInService:
             await self._sessions.change(session)
         return session
 
-    async def choices(self, session: Session) -> Sequence[User]:
-        """The users that this person is, one for each account; oldest first."""
-        return await self._users.with_email(session.email) if session.email else []
+    async def choices(self, session: Session) -> Sequence[Session]:
+        """The sessions that this one can become, one for each account of the person."""
+        if session.account_ids:
+            return [replace(session, account_id=account_id) for account_id in session.account_ids]
+        if session.is_operator or session.email is None:
+            return []
+        return [session.of_user(user) for user in await self._users.with_email(session.email)]
 
     async def choose(self, session: Session, account_id: str) -> Session:
         """Go on in another account of the same person. Raises `NotFound`."""
-        users = [user for user in await self.choices(session) if user.account_id == account_id]
-        if not users:
+        chosen = next((one for one in await self.choices(session) if one.account_id == account_id), None)
+        if chosen is None:
             raise NotFound(f"there is no account {account_id}")
-        chosen = session.of_user(users[0])
-        await self._sessions.change(chosen, self._signed_in(chosen))
+        await self._sessions.change(chosen, self._begun(chosen, SignInMethod.ACCOUNT_CHOICE))
         return chosen
 
     async def sign_out(self, session: Session) -> None:
@@ -295,9 +329,13 @@ class SignInService:
         if not await self._sessions.remove(session_id, account_id, audit_entry):
             raise NotFound(f"this account has no session {session_id}")
 
-    def _signed_in(self, session: Session) -> AuditEntry | None:
-        if session.account_id is None:
-            return None
+    def _begun(self, session: Session, method: SignInMethod, email: str | None = None) -> AuditEntry:
         return self._audit_entry(
-            session.actor, "session.begun", session.id, session.account_id, address=session.address
+            session.actor,
+            "session.begun",
+            session.id,
+            session.account_id,
+            method=method,
+            email=email or session.email,
+            address=session.address,
         )

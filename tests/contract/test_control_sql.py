@@ -16,7 +16,7 @@ from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.adapters.sql.mails import SqlMails
 from streams.adapters.sql.pruning import SqlPruning
-from streams.adapters.sql.sessions import SqlSessions, SqlSignIns
+from streams.adapters.sql.sessions import SqlPendingSignIns, SqlSessions, SqlSignIns
 from streams.adapters.sql.tables import attempts, deliveries, events
 from streams.adapters.sql.webhook_stats import SqlWebhookStats
 from streams.core.access import ApiKey, Role, Scope
@@ -25,6 +25,7 @@ from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.errors import Conflict
 from streams.core.mail import MailKind
+from streams.core.oidc import PendingSignIn
 from streams.core.page import Cursor
 from streams.core.session import Session, SignIn
 from streams.core.webhook import Registration
@@ -114,6 +115,27 @@ async def test_a_code_has_a_limited_number_of_guesses(database: SqlStore) -> Non
     guesses = await asyncio.gather(*(sign_ins.guess("other", "wrong", NOON) for _ in range(5)))
     assert guesses == [None] * 5
     assert await sign_ins.guess("other", "right", NOON) is None
+
+
+async def test_a_pending_sign_in_is_taken_once_by_its_browser(database: SqlStore) -> None:
+    pending = SqlPendingSignIns(database.database)
+    for state in ("one", "two"):
+        await pending.add(PendingSignIn(state, "mine", "ciphertext", NOON, NOON + timedelta(minutes=10)))
+    assert await pending.take("one", "other", NOON) is None
+    assert await pending.take("one", "mine", NOON + timedelta(minutes=10)) is None
+    both = await asyncio.gather(*(pending.take("one", "mine", NOON) for _ in range(2)))
+    assert both.count(None) == 1
+    assert await pending.take("unknown", "mine", NOON) is None
+    assert await pending.take("two", "mine", NOON) == PendingSignIn(
+        "two", "mine", "ciphertext", NOON, NOON + timedelta(minutes=10)
+    )
+
+
+async def test_a_session_keeps_the_accounts_to_choose_from(database: SqlStore) -> None:
+    sessions = SqlSessions(database.database)
+    session = Session("session_1", "oidc:1", NOON, NOON, NOON + DAY, role=Role.VIEWER, account_ids=("acme", "globex"))
+    await sessions.add(session, "hash")
+    assert await sessions.find("hash") == session
 
 
 async def test_a_session_has_the_role_that_its_user_has_now(database: SqlStore) -> None:

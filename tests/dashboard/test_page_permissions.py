@@ -19,6 +19,8 @@ NEEDS = {
     "POST /sign-in": OPEN,
     "GET /sign-in/code": OPEN,
     "POST /sign-in/code": OPEN,
+    "GET /sign-in/oidc": OPEN,
+    "GET /sign-in/oidc/callback": OPEN,
     "GET /sign-in/{token}": OPEN,
     "POST /sign-in/{token}": OPEN,
     "POST /sign-out": OPEN,

@@ -4,6 +4,7 @@ from fakes.clock import FakeClock, cancel_others, quiet, until
 from fakes.delivery import FakeEncryption, FakeEncryptionCheck, FakeSender, FakeTelemetry
 from fakes.held import FakeHeld, FakeJobs, FakeReplays
 from fakes.history import FakeEventHistory
+from fakes.identity_provider import FakeIdentityProvider
 from fakes.kafka import FakeKafka, FakeRecordConsumer
 from fakes.records import FakeDeliveryLog, FakeRecorder
 from fakes.subscriptions import FakeSubscriptions
@@ -16,6 +17,7 @@ __all__ = [
     "FakeEncryptionCheck",
     "FakeEventHistory",
     "FakeHeld",
+    "FakeIdentityProvider",
     "FakeJobs",
     "FakeKafka",
     "FakeLease",

@@ -18,7 +18,7 @@ from streams.core.errors import Misconfigured, Unavailable
 from streams.runtime import startup_checks
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.startup import STAGES, prepare_stage
-from streams.settings import PREFIX, names
+from streams.settings import PREFIX, load_settings, names
 from streams.telemetry import PrometheusTelemetry
 
 
@@ -81,6 +81,23 @@ WRONG = {
     "ACCENT_COLOR": ("blue", "#12345", "#1f5fbf;}", STEERING),
     "FRAME_ANCESTORS": ("lms.example.com", "https://lms.example.com/path", "'self'", STEERING),
     "TRUSTED_PROXIES": ("10.0.0.0/99", "10.0.0.1/8", "proxy", STEERING),
+    "OIDC_ISSUER": (
+        "login.example.com",
+        "ftp://login.example.com",
+        "http://login.example.com",
+        "http://localhost.example.com",
+        "https://login.example.com/?tenant=1",
+        "https://user@login.example.com",
+        "https://login.example.com",
+        STEERING,
+    ),
+    "OIDC_CLIENT_ID": ("webhooks", "a b", "x" * 257, STEERING),
+    "OIDC_CLIENT_SECRET": ("a secret", "x" * 1025, STEERING),
+    "OIDC_NAME": ("Acme", "x" * 61, "Acme\x1b[2J"),
+    "OIDC_SCOPES": ("openid email", "email profile", "openid  email", "openid,email", STEERING),
+    "OIDC_ACCOUNT_CLAIM": ("accounts", "a b", STEERING),
+    "OIDC_ROLE_CLAIM": ("role", "a b", STEERING),
+    "OIDC_OPERATOR_GROUP": ("operators", "x" * 257, STEERING),
     "MAIL_FROM": ("nobody", "a@b\r\nBcc: c@d", "\x1b[2J@example.com", "a@\u202eb", STEERING),
     "RETENTION_DAYS": NOT_A_NUMBER,
     "DEAD_LETTER_RETENTION_DAYS": NOT_A_NUMBER,
@@ -166,6 +183,32 @@ def test_a_missing_part_says_what_to_set(environ: dict[str, str], part: Part, me
         part(SqlDeployment.from_environment(environ))
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+OIDC = {
+    "SCORM_WEBHOOKS_OIDC_ISSUER": "https://login.example.com",
+    "SCORM_WEBHOOKS_OIDC_CLIENT_ID": "webhooks",
+    "SCORM_WEBHOOKS_OIDC_CLIENT_SECRET": "canary-of-the-tests",
+    "SCORM_WEBHOOKS_PUBLIC_URL": "https://hooks.example.com",
+}
+
+
+@pytest.mark.parametrize("missing", OIDC)
+def test_openid_connect_names_the_missing_setting(missing: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        load_settings({name: value for name, value in OIDC.items() if name != missing})
+    assert missing in str(refused.value)
+    assert "canary" not in str(refused.value)
+
+
+def test_a_role_claim_needs_an_account_claim() -> None:
+    with pytest.raises(Misconfigured, match="SCORM_WEBHOOKS_OIDC_ROLE_CLAIM: set SCORM_WEBHOOKS_OIDC_ACCOUNT_CLAIM"):
+        load_settings({**OIDC, "SCORM_WEBHOOKS_OIDC_ROLE_CLAIM": "role"})
+
+
+@pytest.mark.parametrize("issuer", ["http://localhost:9000", "http://127.0.0.1/realms/x", "http://[::1]:80/"])
+def test_an_issuer_on_this_machine_may_use_http(issuer: str) -> None:
+    assert load_settings({**OIDC, "SCORM_WEBHOOKS_OIDC_ISSUER": issuer}).oidc_issuer == issuer
 
 
 def test_a_command_names_an_unreachable_broker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,16 +7,19 @@ import pytest
 
 from api.models.webhooks import NewWebhook
 from builders import NOON, attempt, dead_letter, delivery, event
+from streams.adapters.oidc.provider import OidcClient
 from streams.core.access import NewKey
 from streams.core.account import AttemptDetails, DeliveryDetails
 from streams.core.delivery_state import Batch, RecordedEvent, RecordedValue, state_of_record
 from streams.core.held import Held, HeldChoice
 from streams.core.mail import RenderedMail
+from streams.core.oidc import AuthorizationRequest, PendingSignIn
 from streams.core.outcome import Response
 from streams.core.request import Request
 from streams.ports import Outgoing, Partition, Record
 from streams.runtime.deployment import Deployment
 from streams.services.accounts import OpenedAccount
+from streams.services.oidc import Begun, ProviderAnswer
 from streams.services.secrets import Rotated
 from streams.services.webhook_input import WebhookInput
 from streams.services.webhooks import Registered
@@ -44,6 +47,10 @@ SHOWN = AttemptDetails(
 )
 ENVIRON = {
     "DATABASE_URL": f"postgresql+psycopg://user:{CANARY}@localhost/x",
+    "SCORM_WEBHOOKS_OIDC_ISSUER": "https://login.example.com",
+    "SCORM_WEBHOOKS_OIDC_CLIENT_ID": "webhooks",
+    "SCORM_WEBHOOKS_OIDC_CLIENT_SECRET": CANARY,
+    "SCORM_WEBHOOKS_PUBLIC_URL": "https://hooks.example.com",
     "SCORM_WEBHOOKS_OPERATOR_KEYS": CANARY + "-that-is-long-enough",
 }
 
@@ -68,6 +75,11 @@ ENVIRON = {
         Registered(SEEN, CANARY),
         Rotated(SEEN, CANARY, None),
         WebhookInput("acme", "https://crm.example.com", headers={"X-Key": CANARY}),
+        AuthorizationRequest(CANARY, CANARY, CANARY),
+        PendingSignIn("sha256", "sha256", CANARY, NOON, NOON),
+        OidcClient("https://login.example.com", "webhooks", CANARY, "openid", "https://hooks.example.com"),
+        ProviderAnswer(CANARY, CANARY),
+        Begun(CANARY, CANARY),
         RenderedMail("A webhook is paused", CANARY, CANARY),
         Deployment(load_settings(ENVIRON), ENVIRON),
     ],

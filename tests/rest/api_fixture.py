@@ -6,10 +6,11 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache, cached_property
 from itertools import count
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -33,7 +34,7 @@ from streams.core.job import Job
 from streams.core.platform_stats import StageLag
 from streams.core.session import code_of
 from streams.outage import Outages
-from streams.ports import DnsCheck, EventHistory, PublicationStatus, StageLags
+from streams.ports import DnsCheck, EventHistory, IdentityProvider, PublicationStatus, StageLags
 from streams.runtime.bootstrap import SqlDeployment
 from streams.services.access import AccessService
 from streams.services.sign_in import SignInService
@@ -188,6 +189,7 @@ class ApiDeployment(SqlDeployment):
     clock: FakeClock = field(default_factory=FakeClock)
     publisher: FakePublisher = field(default_factory=FakePublisher)
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    provider: IdentityProvider | None = None
 
     @cached_property
     def kafka_in_memory(self) -> FakeKafka:
@@ -204,7 +206,7 @@ class ApiDeployment(SqlDeployment):
         return f"{prefix}_{next(self.numbers):06}"
 
     def new_token(self) -> str:
-        return f"token-{next(self.numbers):030}"
+        return f"token-{next(self.numbers):037}"
 
     def new_code(self) -> str:
         return code_of(next(self.numbers))
@@ -215,6 +217,9 @@ class ApiDeployment(SqlDeployment):
     def dns_check(self) -> DnsCheck:
         return FakeDnsCheck()
 
+    def identity_provider(self) -> IdentityProvider | None:
+        return self.provider or super().identity_provider()
+
     def publication_status(self) -> PublicationStatus:
         return self.publisher
 
@@ -224,9 +229,15 @@ class ApiDeployment(SqlDeployment):
 
 @asynccontextmanager
 async def open_api(
-    url: str, *, requests_a_minute: int = 100_000, webhooks_per_account: int = 1000
+    url: str,
+    *,
+    requests_a_minute: int = 100_000,
+    webhooks_per_account: int = 1000,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    provider: IdentityProvider | None = None,
+    now: datetime = NOON,
 ) -> AsyncIterator[ApiFixture]:
-    """Run the API on this database; its Kafka is in memory."""
+    """Run the API on this database; its Kafka is in memory. `settings` are further variables."""
     place = database_url(url)
     if place.get_backend_name() == "sqlite":
         await asyncio.to_thread(shutil.copyfile, _migrated(), str(place.database))
@@ -239,8 +250,10 @@ async def open_api(
             "SCORM_WEBHOOKS_OPERATOR_KEYS": f"ada={OPERATOR_KEY},{OTHER_OPERATOR_KEY}",
             "SCORM_WEBHOOKS_PUBLIC_URL": PUBLIC_URL,
             "SCORM_WEBHOOKS_WEBHOOKS_PER_ACCOUNT": str(webhooks_per_account),
+            **settings,
         }
     )
+    deployment = replace(deployment, clock=FakeClock(now), provider=provider)
     kafka, telemetry, problems = deployment.kafka_in_memory, FakeTelemetry(), list[str]()
 
     async def readiness_problems() -> list[str]:

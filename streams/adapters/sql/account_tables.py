@@ -76,6 +76,17 @@ sign_ins = Table(
     Index(None, "email", "created_at"),
 )
 
+# Each waits for the answer of an OpenID Connect provider, and is deleted with it.
+pending_sign_ins = Table(
+    "pending_sign_ins",
+    metadata,
+    Column("state_sha256", Text, primary_key=True),
+    Column("browser_sha256", Text, nullable=False),
+    Column("ciphertext", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False, index=True),
+)
+
 sessions = Table(
     "sessions",
     metadata,
@@ -93,6 +104,8 @@ sessions = Table(
     Column("address", Text, nullable=False),
     Column("user_agent", Text, nullable=False),
     Column("is_operator", Boolean, nullable=False),
+    # The accounts to choose from, if a provider names them.
+    Column("account_ids", Json, nullable=False),
     Index(None, "account_id", "created_at", "id"),
 )
 

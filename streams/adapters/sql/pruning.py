@@ -6,7 +6,15 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Table, delete, exists, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.account_tables import audit_log, idempotency_keys, jobs, mails, sessions, sign_ins
+from streams.adapters.sql.account_tables import (
+    audit_log,
+    idempotency_keys,
+    jobs,
+    mails,
+    pending_sign_ins,
+    sessions,
+    sign_ins,
+)
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.tables import (
     DONE,
@@ -69,5 +77,6 @@ _OLD: dict[Prunable, Callable[[datetime], tuple[Table, ColumnElement[bool]]]] = 
     Prunable.MAILS: lambda before: (mails, mails.c.due_at.is_(None) & (mails.c.created_at < before)),
     Prunable.SIGN_INS: lambda before: (sign_ins, sign_ins.c.expires_at < before),
     Prunable.COUNTED_LAUNCHES: lambda before: (counted_launches, counted_launches.c.month < month_of(before)),
+    Prunable.PENDING_SIGN_INS: lambda before: (pending_sign_ins, pending_sign_ins.c.expires_at < before),
     Prunable.SESSIONS: lambda before: (sessions, sessions.c.expires_at < before),
 }

@@ -1,4 +1,4 @@
-"""One-time links and sessions in SQL."""
+"""One-time links, sign-ins that wait for a provider, and sessions in SQL."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -7,12 +7,13 @@ from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
 
-from streams.adapters.sql.account_tables import mails, sessions, sign_ins, users
+from streams.adapters.sql.account_tables import mails, pending_sign_ins, sessions, sign_ins, users
 from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
 from streams.core.access import Role
 from streams.core.audit import AuditEntry
 from streams.core.mail import Mail
+from streams.core.oidc import PendingSignIn
 from streams.core.session import Session, SignIn
 
 
@@ -52,6 +53,26 @@ class SqlSignIns:
                 return None
             await connection.execute(update(sign_ins).where(sign_ins.c.sha256 == row.sha256).values(used_at=now))
             return _sign_in(row)
+
+
+class SqlPendingSignIns:
+    """`PendingSignIns` in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, pending: PendingSignIn) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(insert(pending_sign_ins).values(asdict(pending)))
+
+    async def take(self, state_sha256: str, browser_sha256: str, now: datetime) -> PendingSignIn | None:
+        columns = pending_sign_ins.c
+        this = (columns.state_sha256 == state_sha256) & (columns.browser_sha256 == browser_sha256)
+        # One statement: of two requests with one state only one deletes the row.
+        statement = delete(pending_sign_ins).where(this & (columns.expires_at > now)).returning(pending_sign_ins)
+        async with self._database.transaction() as connection:
+            row = (await connection.execute(statement)).one_or_none()
+            return PendingSignIn(**row._mapping) if row else None
 
 
 class SqlSessions:
@@ -116,6 +137,7 @@ def _session(row: Any) -> Session:
         address=row.address,
         user_agent=row.user_agent,
         is_operator=row.is_operator,
+        account_ids=tuple(row.account_ids),
     )
 
 

@@ -419,6 +419,7 @@ def upgrade() -> None:
         sa.Column("address", sa.Text(), nullable=False),
         sa.Column("user_agent", sa.Text(), nullable=False),
         sa.Column("is_operator", sa.Boolean(), nullable=False),
+        sa.Column("account_ids", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_sessions_account_id")),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_sessions_user_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sessions")),
@@ -479,9 +480,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outgoing_events")),
     )
     op.create_index(op.f("ix_outgoing_events_created_at_id"), "outgoing_events", ["created_at", "id"], unique=False)
+    op.create_table(
+        "pending_sign_ins",
+        sa.Column("state_sha256", sa.Text(), nullable=False),
+        sa.Column("browser_sha256", sa.Text(), nullable=False),
+        sa.Column("ciphertext", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("state_sha256", name=op.f("pk_pending_sign_ins")),
+    )
+    op.create_index(op.f("ix_pending_sign_ins_expires_at"), "pending_sign_ins", ["expires_at"], unique=False)
 
 
 def downgrade() -> None:
+    op.drop_table("pending_sign_ins")
     op.drop_index(op.f("ix_outgoing_events_created_at_id"), "outgoing_events")
     op.drop_table("outgoing_events")
     for name in ("usage_notices", "usage_details", "usage_months", "usage_positions"):
