@@ -91,7 +91,7 @@ def test_a_topic_matches_its_document(name: str) -> None:
     key, partitions, policy, written_by, read_by = rows("topics.md")[name]
     topic = declared_topics()[name]
     assert (key, partitions, policy) == (topic.key, str(topic.partitions), policy_of(topic))
-    known = {"fan-out", "deliver", "record", "publish", "api", "producers", "people"}
+    known = {"fan-out", "deliver", "record", "publish", "meter", "api", "producers", "people"}
     assert {*written_by.split(", "), *read_by.split(", ")} <= known
 
 
@@ -197,7 +197,7 @@ def test_every_command_in_the_readme_exists() -> None:
 
 
 def test_every_stage_is_in_the_readme() -> None:
-    assert {"fan-out", "deliver", "record", "publish", "notify", "api"} <= {words[0] for words in readme_commands()}
+    assert {"fan-out", "deliver", "record", "publish", "meter", "notify", "api"} <= {words[0] for words in readme_commands()}
 
 
 def test_every_make_target_in_a_document_exists() -> None:
