@@ -88,7 +88,9 @@ def test_a_new_user_creates_breaks_and_repairs_a_webhook(
     acme.publish("evt_fourth")
     until_shown(page, page.get_by_text("3 events are held"))
     page.get_by_label("Deliver them, oldest first").check()
-    page.get_by_role("button", name="Enable").click()
+    # A reload would cancel the form.
+    with page.expect_navigation():
+        page.get_by_role("button", name="Enable").click()
     until_shown(page, page.get_by_text("healthy, "))
     open_page(page, "Deliveries")
     for event_id in ("evt_second", "evt_third", "evt_fourth"):
