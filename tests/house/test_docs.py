@@ -197,7 +197,9 @@ def test_every_command_in_the_readme_exists() -> None:
 
 
 def test_every_stage_is_in_the_readme() -> None:
-    assert {"fan-out", "deliver", "record", "publish", "meter", "notify", "api"} <= {words[0] for words in readme_commands()}
+    assert {"fan-out", "deliver", "record", "publish", "meter", "notify", "api"} <= {
+        words[0] for words in readme_commands()
+    }
 
 
 def test_every_make_target_in_a_document_exists() -> None:
