@@ -97,6 +97,19 @@ async def test_a_code_cannot_be_guessed(api: ApiFixture) -> None:
         await api.sign_in.by_code(browser, code, BROWSER)
 
 
+async def test_a_hundred_guesses_open_nothing(api: ApiFixture) -> None:
+    await user(api)
+    for _ in range(20):
+        browser = await api.sign_in.ask(ADA)
+        for guess in range(GUESSES):
+            with pytest.raises(Unauthorized):
+                await api.sign_in.by_code(browser, f"9999 999{guess}", BROWSER)
+        # Even the right code is worth nothing after five wrong ones.
+        for _, _, code in await mails(api):
+            with pytest.raises(Unauthorized):
+                await api.sign_in.by_code(browser, code, BROWSER)
+
+
 async def test_asking_does_not_reveal_who_has_a_user(api: ApiFixture) -> None:
     await user(api)
     known, unknown = await api.sign_in.ask(ADA), await api.sign_in.ask("eve@acme.example")
