@@ -3,11 +3,11 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.dashboard.page_route import PageRoute
-from api.dashboard.rendering import redirect, render
+from api.dashboard.page_route import PageRoute, error_page, visitor_of
+from api.dashboard.rendering import redirect
 from api.dashboard.security import OIDC, cookie_name, delete_cookie, own_path, set_cookie
 from api.dashboard.sign_in import OIDC_PATH, browser_of, limit_attempts, signed_in
-from api.dashboard.visits import session_of, site_of
+from api.dashboard.visits import site_of
 from api.services import services_of
 from streams.core.errors import NotFound, ProviderFailed
 from streams.core.oidc import PENDING_LASTS, NotAdmitted, ProviderRefused, SignInRefused
@@ -74,12 +74,4 @@ async def _failed(request: Request, oidc: OidcService) -> Response:
 
 
 async def _page(request: Request, status: int, heading: str, message: str) -> Response:
-    return render(
-        request,
-        "error.html",
-        status=status,
-        heading=heading,
-        message=message,
-        request_id=request.state.request_id,
-        is_signed_in=await session_of(request) is not None,
-    )
+    return error_page(request, await visitor_of(request), status, heading, [message])
