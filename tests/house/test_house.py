@@ -69,9 +69,16 @@ def test_a_stage_imports_only_what_it_needs(stage: str, parts: list[str], withou
     assert set(without).isdisjoint(output.stdout.split())
 
 
-@pytest.mark.parametrize("folder", ["verifiers", "clients", "axe"])
-def test_a_lock_for_node_names_no_host(folder: str) -> None:
-    lock = (ROOT / "tests" / "real" / folder / "package-lock.json").read_text()
+NODE_LOCKS = sorted((ROOT / "tests" / "real").glob("*/package-lock.json"))
+
+
+def test_the_locks_for_node_are_found() -> None:
+    assert {lock.parent.name for lock in NODE_LOCKS} >= {"verifiers", "clients", "axe", "oidc"}
+
+
+@pytest.mark.parametrize("path", NODE_LOCKS, ids=lambda path: path.parent.name)
+def test_a_lock_for_node_names_no_host(path: Path) -> None:
+    lock = path.read_text()
     assert '"integrity": "sha512-' in lock
     assert "://" not in lock
 
