@@ -51,9 +51,7 @@ class SecretService:
 
     async def show(self, webhook_id: str, *, by: str, account_id: str | None = None) -> str:
         """The newest secret. Raises `NotFound`."""
-        webhook = (await self._webhooks.find(webhook_id, account_id)).webhook
-        await self._audit.add(self._audit_trail(by, "webhook.secret_shown", webhook_id, webhook.account_id))
-        return self._encryption.decrypt(webhook.secrets[-1].ciphertext)
+        return (await self.show_valid(webhook_id, by=by, account_id=account_id))[-1]
 
     async def show_valid(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Sequence[str]:
         """The valid secrets, the newest last: one, or two during a rotation. Raises `NotFound`."""
