@@ -119,7 +119,7 @@ def _postgres_engine(url: URL, pool_size: int) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
-        # Without sorts the estimates are so high that short queries were compiled. A startup parameter would stop poolers.
+        # Without sorts the estimates are so high that short queries were compiled. Poolers refuse a startup parameter.
         cursor = connection.cursor()
         cursor.execute("SET jit = off")
         cursor.close()
