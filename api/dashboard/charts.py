@@ -1,5 +1,6 @@
 """The geometry of charts: bars of attempts by the hour, and lines of response times."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -39,12 +40,16 @@ def _is_labelled(hour: datetime, x: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class AttemptsChart:
-    """Attempts by the hour, the oldest at the left; `most` is the highest bar."""
+    """Attempts by the hour, the oldest at the left; `most` is the highest bar.
+
+    `failures` are the failed ones by their outcome, the most frequent first.
+    """
 
     bars: Sequence[Bar]
     most: int
     delivered: int
     failed: int
+    failures: Sequence[tuple[str, int]]
 
 
 def attempts_chart(hours: Sequence[Hour], now: datetime, count: int = 24) -> AttemptsChart:
@@ -52,9 +57,12 @@ def attempts_chart(hours: Sequence[Hour], now: datetime, count: int = 24) -> Att
     this_hour = now.replace(minute=0, second=0, microsecond=0)
     starts = [this_hour - timedelta(hours=back) for back in reversed(range(count))]
     counts: dict[datetime, list[int]] = {start: [0, 0] for start in starts}
+    failures: Counter[str] = Counter()
     for one in hours:
         if one.hour in counts:
-            counts[one.hour][one.outcome != OutcomeKind.DELIVERED] += one.attempts
+            is_failure = one.outcome != OutcomeKind.DELIVERED
+            counts[one.hour][is_failure] += one.attempts
+            failures[one.outcome] += one.attempts * is_failure
     most = max((sum(pair) for pair in counts.values()), default=0)
     step, room = WIDTH / count, HEIGHT - FOOT
     bars = []
@@ -74,7 +82,9 @@ def attempts_chart(hours: Sequence[Hour], now: datetime, count: int = 24) -> Att
                 low,
             )
         )
-    return AttemptsChart(bars, most, sum(bar.delivered for bar in bars), sum(bar.failed for bar in bars))
+    delivered = sum(bar.delivered for bar in bars)
+    by_outcome = [(outcome, number) for outcome, number in failures.most_common() if number]
+    return AttemptsChart(bars, most, delivered, failures.total(), by_outcome)
 
 
 def _height(value: int, most: int, room: float) -> float:

@@ -13,6 +13,7 @@ from jinja2.runtime import Context
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from api.dashboard.assets import asset_url
+from api.dashboard.filters import ERRORS
 from api.dashboard.rows import url_for
 from api.dashboard.security import secure_headers
 from api.dashboard.sentences import field_sentence
@@ -202,6 +203,7 @@ _TEMPLATES.filters.update(
     pause_words=PAUSE_WORDS.__getitem__,
     first_upper=lambda text: text[:1].upper() + text[1:],
     url_seen=url_seen,
+    failure=ERRORS.__getitem__,
     seconds=seconds,
     of_field=of_field,
 )

@@ -1,5 +1,6 @@
 """Charts show every attempt of their hours, within their frame."""
 
+from collections import Counter
 from datetime import timedelta
 
 from hypothesis import given
@@ -30,6 +31,12 @@ def test_bars_have_all_attempts_of_a_day_and_fit(made: list[tuple[int, OutcomeKi
     recent = [one for one in made if one[0] < 24]
     assert chart.delivered + chart.failed == sum(attempts for _, _, attempts in recent)
     assert chart.delivered == sum(attempts for _, outcome, attempts in recent if outcome is OutcomeKind.DELIVERED)
+    assert dict(chart.failures) == Counter(
+        {
+            kind: sum(attempts for _, outcome, attempts in recent if outcome is kind)
+            for kind in {outcome for _, outcome, _ in recent} - {OutcomeKind.DELIVERED}
+        }
+    )
     assert len(chart.bars) == 24
     for bar in chart.bars:
         assert 0 <= bar.x <= bar.x + bar.width <= WIDTH

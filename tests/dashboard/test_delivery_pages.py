@@ -94,6 +94,7 @@ async def test_a_kind_of_failure_finds_its_deliveries(api: ApiFixture, browser: 
         attempt(**mine, event_id="evt_timeout", outcome=OutcomeKind.TIMEOUT, status=None, message="too slow"),
         attempt(**mine, event_id="evt_503", outcome=OutcomeKind.SERVER_ERROR, status=503, message="503"),
     )
+    assert "2 failed: 1 5xx response, 1 no response in time" in (await browser.open("/")).text
     page = await browser.open("/deliveries?error=timeout")
     assert "evt_timeout" in page.text
     assert "evt_503" not in page.text
