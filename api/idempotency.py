@@ -37,7 +37,7 @@ async def once(request: Request, key: str, handle: Handler, works_without_databa
     # The ids of events depend on key and request: the same key for another request, a day later, makes other ids.
     request.state.repeat_key = f"{caller}/{key}/{fingerprint}"
     try:
-        known = await _begin(services.responses, caller, key, fingerprint, now)
+        known = await begin(services.responses, caller, key, fingerprint, now)
     except Unavailable:
         if not works_without_database:
             raise
@@ -59,7 +59,7 @@ async def once(request: Request, key: str, handle: Handler, works_without_databa
     return response
 
 
-async def _begin(
+async def begin(
     responses: IdempotencyStore, caller: str, key: str, fingerprint: str, now: datetime
 ) -> EarlierRequest | None:
     """The earlier request with this key; None when this is the first, or the first one died."""

@@ -1,4 +1,4 @@
-"""Addresses without a page, in words for a person and as a problem for a program."""
+"""Addresses without a page, and forms that are too large, in words for a person and as a problem for a program."""
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
@@ -11,11 +11,12 @@ from api.problems import http_problem
 _PAGES = {
     404: ("Not found", "There is no page at this address."),
     405: ("This address has no page", "A form sends its fields to it, and shows the outcome on another page."),
+    413: ("The form is too large", "A form has at most 1 MiB."),
 }
 
 
 def add_address_errors(app: FastAPI) -> None:
-    """Respond to browsers with a page where routing finds nothing."""
+    """Respond to browsers with a page where no page of ours responds."""
     app.add_exception_handler(HTTPException, _respond)
 
 

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from api.dashboard.forms import Form
 from api.dashboard.rendering import redirect
 from api.dashboard.visits import OperatorVisit, Visit
+from api.idempotency import begin
 from streams.core.errors import Conflict
 
 _FIELD = "once"
@@ -28,7 +29,7 @@ async def once(visit: Visit | OperatorVisit, form: Form, act: Callable[[], Await
     if not key or len(key) > CHARACTERS or not key.isascii():
         return await act()
     services, caller, now = visit.services, f"page:{visit.session.id}", visit.services.clock.now()
-    earlier = await services.responses.begin(caller, key, visit.request.url.path, now)
+    earlier = await begin(services.responses, caller, key, visit.request.url.path, now)
     if earlier is not None:
         if earlier.status is None or earlier.encrypted_response is None:
             raise Conflict("this form was sent already and is still being worked on: look at the list in a moment")

@@ -5,7 +5,9 @@ from contextlib import suppress
 from typing import Any
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
@@ -75,7 +77,7 @@ class PageRoute(APIRoute):
                 return redirect("/operator/sign-in")
             except ScormWebhooksError as error:
                 return await _error_page(request, error)
-            except ClientDisconnect:
+            except (HTTPException, RequestValidationError, ClientDisconnect):
                 raise
             except Exception as error:
                 log_crash(request.app.state.services.telemetry, request.state.request_id, error)

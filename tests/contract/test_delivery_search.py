@@ -99,6 +99,22 @@ async def test_a_delivery_is_found_by_its_failed_attempts(database: SqlStore) ->
     assert await listed(outcome=OutcomeKind.TIMEOUT, account_id="other") == []
 
 
+async def test_a_delivery_with_several_failures_is_listed_once(database: SqlStore) -> None:
+    later = NOON + timedelta(minutes=1)
+    # The event was published again: its second record has another time.
+    made = [
+        attempt(number=1, outcome=OutcomeKind.SERVER_ERROR, status=503, first_seen_at=NOON),
+        attempt(number=2, outcome=OutcomeKind.SERVER_ERROR, status=500, first_seen_at=later),
+        attempt(number=3, outcome=OutcomeKind.TIMEOUT, status=None, first_seen_at=later + timedelta(minutes=1)),
+    ]
+    await database.recorder.record(fold([RecordedValue(one, NOON) for one in made]))
+    service = DeliverySearchService(database.producer, SqlDeliverySearch(database.database))
+    for wanted in (DeliveryFilter("acme", status_class=5), DeliveryFilter("acme", outcome=OutcomeKind.SERVER_ERROR)):
+        result = await service.search(wanted)
+        assert (len(result.page.rows), result.count) == (1, 1)
+        assert (await service.facets(wanted)).webhook_ids == {"wh_crm": 1}
+
+
 async def test_facets_count_what_a_filter_leaves(database: SqlStore) -> None:
     await database.webhooks.add(Registration(replace(webhook(), id="wh_lrs"), NOON))
     entries = [

@@ -102,3 +102,9 @@ async def test_an_error_of_our_own_is_a_page_too(api: ApiFixture, browser: FakeB
     assert "secret text" not in page.html
     assert page.response.headers["x-request-id"] in page.text
     assert [fields["error"] for name, fields in api.telemetry.logged if name == "request_crashed"] == ["RuntimeError"]
+
+
+async def test_a_form_that_is_too_large_is_refused_in_words(browser: FakeBrowser) -> None:
+    page = await browser.send("/webhooks/new", {**SAME_ORIGIN, **HTML}, description="x" * 2_000_000)
+    assert page.status == 413
+    assert "A form has at most 1 MiB" in page.text

@@ -181,6 +181,15 @@ async def test_a_form_that_is_sent_twice_acts_once(api: ApiFixture, browser: Fak
     assert other.path != first.path
 
 
+async def test_a_form_that_died_before_its_end_may_be_sent_again(api: ApiFixture, browser: FakeBrowser) -> None:
+    [session] = await api.operator.get(f"/v1/accounts/{api.acme.account_id}/sessions")
+    responses = api.app.state.services.responses
+    await responses.begin(f"page:{session['id']}", "n1", "/webhooks/new", api.clock.now())
+    assert (await browser.send("/webhooks/new", url=URL, once="n1")).status == 409
+    api.clock.advance(61)
+    assert (await browser.send("/webhooks/new", url=URL, once="n1")).path.endswith("?new=1")
+
+
 async def test_a_key_is_not_created_twice_by_one_form(browser: FakeBrowser) -> None:
     fields: dict[str, Any] = {"name": "export", "scopes": "webhooks:read", "once": "n1"}
     assert (await browser.send("/account/keys", **fields)).status == 200

@@ -3,17 +3,17 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, literal, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, exists, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.keyset import prefer_index_order, prefer_look_ups
 from streams.adapters.sql.tables import (
-    FAILED,
     LEARNER_PREFIX,
     NOT_DELIVERED,
     attempts,
     deliveries,
     events,
+    failed,
     learner_prefix,
 )
 from streams.core.account import DeliveryFilter
@@ -75,10 +75,16 @@ def walk_of(wanted: DeliveryFilter) -> Walk:
         rest = replace(wanted, session_id=None, learner_id=None, package_id=None, dispatch_id=None)
         return Walk(lead.join(deliveries, same), lead.c.first_seen_at, matching(rest), is_direct=False)
     if account_id is not None and (failures := _failure_conditions(wanted)):
-        made = attempts.c
+        made, other = attempts.c, attempts.alias("other")
+        # Of an event that was published again, attempts may have several times: the delivery is listed by the newest.
+        newer = exists().where(
+            other.c.delivery_id == made.delivery_id,
+            other.c.first_seen_at > made.first_seen_at,
+            *_failure_conditions(wanted, other.c),
+        )
         lead = (
             select(made.first_seen_at, made.delivery_id)
-            .where(*failures)
+            .where(*failures, ~newer)
             .group_by(made.first_seen_at, made.delivery_id)
             .order_by(made.first_seen_at.desc(), made.delivery_id.desc())
             .subquery()
@@ -149,12 +155,11 @@ def subject_conditions(wanted: EventSubjects) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _failure_conditions(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
-    """The conditions of a filter on `attempts`; empty when it asks for no failure."""
-    made = attempts.c
+def _failure_conditions(wanted: DeliveryFilter, made: Any = attempts.c) -> list[ColumnElement[bool]]:
+    """The conditions of a filter on the columns of `attempts`; empty when it asks for no failure."""
     if wanted.outcome is None and wanted.status_class is None:
         return []
-    conditions: list[ColumnElement[bool]] = [FAILED]
+    conditions: list[ColumnElement[bool]] = [failed(made.outcome)]
     if wanted.account_id is not None:
         conditions.append(made.account_id == wanted.account_id)
     if wanted.outcome is not None:
