@@ -71,7 +71,8 @@ class Meter:
         self._arrived.set()
 
     def received(self, records: Sequence[Record]) -> None:
-        self._queue += [one for one in records if one.offset >= self._next.get(one.partition, one.offset + 1)]
+        # Others were read before their partition was moved to its stored position.
+        self._queue += [one for one in records if one.partition in self._next]
         if len(self._queue) >= HIGH_WATER and not self._is_paused:
             self._is_paused = True
             for partition in self._next:
@@ -131,7 +132,8 @@ class Meter:
             if partition in self._unopened:
                 self._unopened.discard(partition)
                 self._next[partition] = start
-                self._consumer.resume(partition)
+                if not self._is_paused:
+                    self._consumer.resume(partition)
 
     def _take(self) -> list[Record]:
         taken, self._queue = self._queue[:BATCH_RECORDS], self._queue[BATCH_RECORDS:]
@@ -142,8 +144,8 @@ class Meter:
         return taken
 
     async def _count(self, records: Sequence[Record]) -> None:
-        records = [one for one in records if one.offset >= self._next.get(one.partition, one.offset + 1)]
-        if not records:
+        # A partition may be revoked while a part of the batch is stored.
+        if not (records := [one for one in records if one.partition in self._next]):
             return
         try:
             await self._store(records, self._launches(records))
@@ -158,6 +160,7 @@ class Meter:
             await self._store(records, LaunchBatch())
 
     async def _store(self, records: Sequence[Record], batch: LaunchBatch) -> None:
+        # They may be lower than the start: the topic was cut, or made again. What was counted has its id.
         ends = {record.partition: record.offset + 1 for record in records if record.partition in self._next}
         moves = [OffsetRange(one.number, self._next[one], end) for one, end in ends.items()]
         new = await self._outages.retry(

@@ -15,9 +15,9 @@ from streams.core.errors import Refused, Unavailable
 from streams.core.event import Event
 from streams.core.offset_tracker import Commit
 from streams.core.usage import Launch
-from streams.ports import Outgoing, Partition
+from streams.ports import Outgoing, Partition, Record
 from streams.stages import meter as meter_module
-from streams.stages.meter import Meter
+from streams.stages.meter import BATCH_RECORDS, HIGH_WATER, Meter
 from streams.topics import SESSION_EVENTS
 
 CODEC = AvroCodec()
@@ -70,8 +70,8 @@ class MeterFixture:
         async def incarnation() -> str:
             return self.topic
 
-        stage = Meter(self.consumer, CODEC, self.usage, incarnation, self.clock, self.telemetry)
-        self.running = asyncio.create_task(stage.run())
+        self.stage = Meter(self.consumer, CODEC, self.usage, incarnation, self.clock, self.telemetry)
+        self.running = asyncio.create_task(self.stage.run())
 
     def add(self, *events: Event | bytes) -> None:
         for one in events:
@@ -130,6 +130,34 @@ async def test_a_recreated_topic_is_read_from_its_start(fixture: MeterFixture) -
     fixture.add(launched(1))
     fixture.start()
     await quiet()
+    assert fixture.counted == ["evt_1"]
+
+
+async def test_a_topic_that_is_cut_while_it_is_read_goes_on(fixture: MeterFixture) -> None:
+    fixture.start()
+    fixture.add(*(launched(number) for number in range(5)))
+    await quiet()
+    # It was made again, or lost its end: the consumer begins at its start, with lower offsets.
+    place = Partition(SESSION_EVENTS, 0)
+    values = [CODEC.encode(launched(number)) for number in (3, 7)]
+    fixture.stage.received([Record(place, offset, b"k", value, NOON) for offset, value in enumerate(values)])
+    await quiet()
+    assert fixture.counted == [*(f"evt_{number}" for number in range(5)), "evt_7"]
+    assert fixture.usage.next == {0: 2}
+
+
+async def test_a_partition_opened_while_the_queue_is_full_waits(fixture: MeterFixture) -> None:
+    fixture.start()
+    await quiet()
+    fixture.usage.away = True
+    place = Partition(SESSION_EVENTS, 0)
+    value = CODEC.encode(launched(1))
+    fixture.stage.received([Record(place, offset, b"k", value, NOON) for offset in range(HIGH_WATER + BATCH_RECORDS)])
+    await quiet()
+    assert place in fixture.consumer.paused
+    fixture.usage.away = False
+    await quiet()
+    assert place not in fixture.consumer.paused
     assert fixture.counted == ["evt_1"]
 
 
