@@ -90,24 +90,25 @@ def is_month(text: str) -> bool:
 
 def month_of(moment: datetime) -> str:
     """The calendar month of a time, in UTC: `2026-04`."""
-    return f"{moment.astimezone(UTC):%Y-%m}"
+    in_utc = moment.astimezone(UTC)
+    # `%Y` has no leading zeros.
+    return f"{in_utc.year:04}-{in_utc.month:02}"
 
 
-def month_end(month: str) -> datetime:
-    """The first moment after a month."""
-    year, number = int(month[:4]), int(month[5:])
-    return datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
+def oldest_month(now: datetime) -> str:
+    """The oldest month that still counts: months compare as texts do."""
+    return month_of(now - timedelta(days=LATE_DAYS))
 
 
 def launches_of(events: Iterable[Event], now: datetime) -> LaunchBatch:
     """What counts among these events. A launch of a month whose ids are forgotten is too late."""
     found: list[Launch] = []
-    too_late = 0
+    too_late, oldest = 0, oldest_month(now)
     for event in events:
         if event.type != LAUNCHED:
             continue
         launch = Launch(event.account_id, event.id, event.occurred_at, event.package_id, event.dispatch_id)
-        if month_end(launch.month) + timedelta(days=LATE_DAYS) <= now:
+        if launch.month < oldest:
             too_late += 1
         else:
             found.append(launch)

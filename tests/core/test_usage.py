@@ -16,7 +16,6 @@ from streams.core.usage import (
     counted,
     crossed,
     launches_of,
-    month_end,
     month_of,
     needed_for,
     notice_event,
@@ -31,13 +30,13 @@ def launched(number: int, at: datetime = NOON) -> Launch:
 def test_a_month_is_that_of_utc() -> None:
     late = datetime.fromisoformat("2026-05-01T01:30:00+02:00")
     assert month_of(late) == "2026-04"
-    assert month_end("2026-04") == datetime(2026, 5, 1, tzinfo=UTC)
-    assert month_end("2026-12") == datetime(2027, 1, 1, tzinfo=UTC)
+    assert month_of(datetime.min.replace(tzinfo=UTC)) == "0001-01"
+    assert month_of(datetime.max.replace(tzinfo=UTC)) == "9999-12"
 
 
 def test_only_launches_count_and_not_for_ever() -> None:
     data = {"sessionId": "s", "packageId": "p", "learnerId": "l", "dispatchId": "d"}
-    now = month_end("2026-04") + timedelta(days=LATE_DAYS)
+    now = datetime(2026, 5, 1, tzinfo=UTC) + timedelta(days=LATE_DAYS)
     known = event(type="session.launched", data=data)
     batch = launches_of([known, event()], now - timedelta(seconds=1))
     assert [(one.event_id, one.month, one.package_id, one.dispatch_id) for one in batch.launches] == [
@@ -45,6 +44,12 @@ def test_only_launches_count_and_not_for_ever() -> None:
     ]
     assert launches_of([known, event()], now).too_late == 1
     assert not launches_of([known], now).launches
+
+
+@pytest.mark.parametrize("at", [datetime.min, datetime(999, 12, 31), datetime.max])
+def test_a_launch_of_any_year_is_judged(at: datetime) -> None:
+    batch = launches_of([event(type="session.launched", occurred_at=at.replace(tzinfo=UTC))], NOON)
+    assert (len(batch.launches), batch.too_late) == ((1, 0) if at == datetime.max else (0, 1))
 
 
 def test_launches_are_counted_by_package_and_dispatch() -> None:
