@@ -1,18 +1,19 @@
 """The page of usage: this month against the limit, earlier months, and what a bill needs of one."""
 
-import csv
-import io
+from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import render
 from api.dashboard.visits import visit_of
+from streams.core.usage import UsageDetail
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 MONTHS = 24
+ROWS = 200
 
 
 @router.get("/usage")
@@ -21,15 +22,16 @@ async def usage_page(request: Request, month: str | None = None) -> Response:
     visit = await visit_of(request)
     usage = visit.services.usage
     summary = await usage.summary(visit.account.id, MONTHS)
-    chosen = month or summary.months[0].month
+    chosen = month or summary.present.month
     return render(
         request,
         "usage.html",
         visit,
         summary=summary,
-        present=summary.months[0],
+        present=summary.present,
         chosen=chosen,
-        details=await usage.details(visit.account.id, chosen),
+        details=await usage.largest(visit.account.id, chosen, ROWS + 1),
+        rows=ROWS,
         most=max(one.launches for one in summary.months),
     )
 
@@ -38,10 +40,21 @@ async def usage_page(request: Request, month: str | None = None) -> Response:
 async def usage_csv(month: str, request: Request) -> Response:
     """A month by package and dispatch, for a bill."""
     visit = await visit_of(request)
-    written = io.StringIO()
-    table = csv.writer(written)
-    table.writerow(["month", "package", "dispatch", "launches"])
-    for one in await visit.services.usage.details(visit.account.id, month):
-        table.writerow([month, one.package_id or "", one.dispatch_id or "", one.launches])
+    details = visit.services.usage.all_details(visit.account.id, month)
+    # An invalid month is refused before the response begins.
+    first = await anext(details, None)
     headers = {"Content-Disposition": f'attachment; filename="usage-{month}.csv"', "Cache-Control": "no-store"}
-    return Response(written.getvalue(), headers=headers, media_type="text/csv; charset=utf-8")
+    return StreamingResponse(_lines(month, first, details), headers=headers, media_type="text/csv; charset=utf-8")
+
+
+async def _lines(month: str, first: UsageDetail | None, others: AsyncIterator[UsageDetail]) -> AsyncIterator[str]:
+    # Ids have no comma and no quotation mark.
+    yield "month,package,dispatch,launches\r\n"
+    if first is not None:
+        yield _line(month, first)
+    async for one in others:
+        yield _line(month, one)
+
+
+def _line(month: str, one: UsageDetail) -> str:
+    return f"{month},{one.package_id or ''},{one.dispatch_id or ''},{one.launches}\r\n"

@@ -75,7 +75,7 @@ class Changes(Input):
 
 
 class Page(Model, Generic[Row]):
-    """A page of a list, newest first; `nextCursor` is absent on the last page."""
+    """A page of a list; `nextCursor` is absent on the last page."""
 
     data: list[Row]
     next_cursor: str | None = None

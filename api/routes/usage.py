@@ -5,9 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 
 from api.auth import MayReadWebhooks
+from api.models.common import After, Limit, Page
 from api.models.usage import UsageOfPackage, UsageReport, usage_of_package, usage_report
 from api.services import services_of
 from api.strict_route import StrictRoute
+from streams.core.usage import parse_usage_place
 from streams.services.usage import MOST_MONTHS
 
 router = APIRouter(route_class=StrictRoute)
@@ -23,6 +25,10 @@ async def usage(caller: MayReadWebhooks, request: Request, months: Months = 12) 
 
 
 @router.get("/v1/usage/{month}", tags=["Account"], summary="A month's launches", response_model_exclude_none=True)
-async def usage_of_month(month: Month, caller: MayReadWebhooks, request: Request) -> list[UsageOfPackage]:
-    """By package and dispatch, the most first."""
-    return [usage_of_package(one) for one in await services_of(request).usage.details(caller.account_id, month)]
+async def usage_of_month(
+    month: Month, caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
+) -> Page[UsageOfPackage]:
+    """By package and dispatch, in the order of these ids."""
+    after = parse_usage_place(cursor) if cursor is not None else None
+    page = await services_of(request).usage.details(caller.account_id, month, after, limit)
+    return Page(data=[usage_of_package(one) for one in page.rows], next_cursor=str(page.next) if page.next else None)

@@ -1,10 +1,14 @@
 """Commands for usage."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streams.cli.output import JsonOption, in_deployment, show
+
+if TYPE_CHECKING:
+    from streams.core.usage import UsageDetail
+    from streams.runtime.bootstrap import SqlDeployment
 
 usage = typer.Typer(no_args_is_help=True, help="Launches of an account by calendar month, in UTC.")
 
@@ -37,6 +41,9 @@ def usage_show(
     """Show the launches of a month by package and dispatch."""
     from api.models.usage import usage_of_package
 
-    found = in_deployment(lambda deployment: deployment.usage().details(account, month))
+    async def details(deployment: "SqlDeployment") -> list["UsageDetail"]:
+        return [one async for one in deployment.usage().all_details(account, month)]
+
+    found = in_deployment(details)
     columns = {"package": "packageId", "dispatch": "dispatchId", "launches": "launches"}
     show([usage_of_package(one) for one in found], as_json, columns)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from streams.core.errors import FieldError, Invalid
 from streams.core.event import Event
-from streams.core.ids import derived_id
+from streams.core.ids import derived_id, is_id
 
 LAUNCHED = "session.launched"
 THRESHOLD = "usage.threshold"
@@ -65,6 +66,25 @@ class UsageDetail(NamedTuple):
     package_id: str | None
     dispatch_id: str | None
     launches: int
+
+
+class UsagePlace(NamedTuple):
+    """The last package and dispatch of a page of details; an empty id means that a launch had none."""
+
+    package_id: str
+    dispatch_id: str
+
+    def __str__(self) -> str:
+        # No id has a dot.
+        return f"{self.package_id}.{self.dispatch_id}"
+
+
+def parse_usage_place(text: str) -> UsagePlace:
+    """Parse the text of a place. Raises `Invalid`."""
+    package_id, dot, dispatch_id = text.partition(".")
+    if not dot or not all(one == "" or is_id(one) for one in (package_id, dispatch_id)):
+        raise Invalid(FieldError("cursor", "must be the nextCursor of an earlier response"))
+    return UsagePlace(package_id, dispatch_id)
 
 
 class OutgoingEvent(NamedTuple):

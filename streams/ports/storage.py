@@ -16,7 +16,7 @@ from streams.core.job import Job
 from streams.core.mail import Mail
 from streams.core.page import Cursor, Page
 from streams.core.platform_stats import AccountSummary, WebhookTrouble
-from streams.core.usage import Launch, OutgoingEvent, UsageDetail, UsageMonth
+from streams.core.usage import Launch, OutgoingEvent, UsageDetail, UsageMonth, UsagePlace
 from streams.core.webhook import Registration, Status, Webhook
 from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, ResponseTimes, WebhookSummary
 
@@ -279,8 +279,11 @@ class Usage(Protocol):
     async def months(self, account_id: str, limit: int) -> Sequence[UsageMonth]:
         """Newest first."""
 
-    async def details(self, account_id: str, month: str) -> Sequence[UsageDetail]:
-        """A month's launches by package and dispatch, the most first."""
+    async def details(self, account_id: str, month: str, after: UsagePlace | None, limit: int) -> Sequence[UsageDetail]:
+        """A month's launches by package and dispatch, in the order of these ids."""
+
+    async def largest(self, account_id: str, month: str, limit: int) -> Sequence[UsageDetail]:
+        """The same, the most launches first."""
 
 
 class OutgoingEvents(Protocol):

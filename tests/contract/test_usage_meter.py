@@ -15,7 +15,7 @@ from streams.adapters.sql.usage import SqlOutgoingEvents, SqlUsage, SqlUsageMete
 from streams.adapters.sql.usage_tables import usage_notices
 from streams.core.backfill import OffsetRange
 from streams.core.event import Event
-from streams.core.usage import Launch, UsageDetail, UsageMonth
+from streams.core.usage import Launch, UsageDetail, UsageMonth, UsagePlace
 
 CODEC = AvroCodec()
 TOPIC = "cluster/topic-1"
@@ -53,7 +53,10 @@ async def test_a_launch_counts_once_however_often_it_is_published(database: SqlS
     )
     usage = SqlUsage(database.database)
     assert await usage.months("acme", 12) == [UsageMonth("2026-04", 3)]
-    assert await usage.details("acme", "2026-04") == [UsageDetail("p", None, 2), UsageDetail(None, None, 1)]
+    assert await usage.largest("acme", "2026-04", 9) == [UsageDetail("p", None, 2), UsageDetail(None, None, 1)]
+    in_order = [UsageDetail(None, None, 1), UsageDetail("p", None, 2)]
+    assert await usage.details("acme", "2026-04", None, 9) == in_order
+    assert await usage.details("acme", "2026-04", UsagePlace("", ""), 9) == in_order[1:]
     assert await usage.months("other", 12) == []
 
 

@@ -40,14 +40,25 @@ async def test_usage_is_listed_by_month(api: ApiFixture) -> None:
 
 async def test_a_month_is_split_by_package_and_dispatch(api: ApiFixture) -> None:
     await count(api, launch(api, 1), launch(api, 2, "pkg_2", "dsp_1"), launch(api, 3, "pkg_2", "dsp_1"))
-    assert await api.acme.get("/v1/usage/2026-04") == [
-        {"packageId": "pkg_2", "dispatchId": "dsp_1", "launches": 2},
-        {"packageId": "pkg_1", "launches": 1},
-    ]
-    assert await api.acme.get("/v1/usage/2026-03") == []
-    assert await api.globex.get("/v1/usage/2026-04") == []
+    first = await api.acme.get("/v1/usage/2026-04", limit=1)
+    assert first["data"] == [{"packageId": "pkg_1", "launches": 1}]
+    rest = await api.acme.get("/v1/usage/2026-04", cursor=first["nextCursor"])
+    assert rest == {"data": [{"packageId": "pkg_2", "dispatchId": "dsp_1", "launches": 2}]}
+    assert await api.acme.get("/v1/usage/2026-03") == {"data": []}
+    assert await api.globex.get("/v1/usage/2026-04") == {"data": []}
+    for wrong in ("x", "a.b.c", "pkg_1", "%00.", "é."):
+        assert (await api.acme.request("GET", f"/v1/usage/2026-04?cursor={wrong}")).status_code == 422
     for wrong in ("2026-13", "2026-4", "april"):
         assert (await api.acme.request("GET", f"/v1/usage/{wrong}")).status_code == 422
+
+
+async def test_a_month_to_come_does_not_hide_the_present_one(api: ApiFixture) -> None:
+    await count(api, launch(api, 1), launch(api, 2, months=-5))
+    usage = await api.acme.get("/v1/usage")
+    assert [one["month"] for one in usage["months"]] == ["2026-09", "2026-04"]
+    browser = await signed_in(api)
+    assert "1 launch in 2026-04" in (await browser.open("/usage")).text
+    await browser.close()
 
 
 async def test_a_lowered_limit_is_judged_at_once(api: ApiFixture) -> None:

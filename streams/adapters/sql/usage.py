@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Select, delete, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import accounts
@@ -25,6 +25,7 @@ from streams.core.usage import (
     UsageDetail,
     UsageMonth,
     UsageNotice,
+    UsagePlace,
     counted,
     crossed,
     month_of,
@@ -185,18 +186,28 @@ class SqlUsage:
         async with self._database.reading() as connection:
             return [UsageMonth(row.month, row.launches) for row in await connection.execute(query)]
 
-    async def details(self, account_id: str, month: str) -> Sequence[UsageDetail]:
+    async def details(self, account_id: str, month: str, after: UsagePlace | None, limit: int) -> Sequence[UsageDetail]:
         known = usage_details.c
-        query = (
-            select(usage_details)
-            .where(known.account_id == account_id, known.month == month)
-            .order_by(known.launches.desc(), known.package_id, known.dispatch_id)
-        )
+        query = _details_of(account_id, month).order_by(known.package_id, known.dispatch_id).limit(limit)
+        if after is not None:
+            query = query.where(tuple_(known.package_id, known.dispatch_id) > tuple_(*map(literal, after)))
+        return await self._read(query)
+
+    async def largest(self, account_id: str, month: str, limit: int) -> Sequence[UsageDetail]:
+        known = usage_details.c
+        ordered = _details_of(account_id, month).order_by(known.launches.desc(), known.package_id, known.dispatch_id)
+        return await self._read(ordered.limit(limit))
+
+    async def _read(self, query: Select[Any]) -> Sequence[UsageDetail]:
         async with self._database.reading() as connection:
             return [
                 UsageDetail(row.package_id or None, row.dispatch_id or None, row.launches)
                 for row in await connection.execute(query)
             ]
+
+
+def _details_of(account_id: str, month: str) -> Select[Any]:
+    return select(usage_details).where(usage_details.c.account_id == account_id, usage_details.c.month == month)
 
 
 class SqlOutgoingEvents:
