@@ -15,6 +15,7 @@ from streams.services.oidc import OidcService
 from streams.services.platform import PlatformService
 from streams.services.replays import ReplayService
 from streams.services.secrets import SecretService
+from streams.services.sessions import SessionService
 from streams.services.sign_in import SignInService
 from streams.services.synthetic_events import SyntheticEventService
 from streams.services.usage import UsageService
@@ -31,6 +32,7 @@ class Services:
 
     access: AccessService
     sign_in: SignInService
+    sessions: SessionService
     accounts: AccountService
     webhooks: WebhookService
     secrets: SecretService

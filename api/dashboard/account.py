@@ -38,12 +38,12 @@ async def _account_page(
         manage=managed,
         keys=await services.access.keys(account_id) if managed else [],
         users=await services.access.users(account_id),
-        sessions=await services.sign_in.sessions(account_id) if managed else [],
+        sessions=await services.sessions.list(account_id) if managed else [],
         roles=list(Role),
         scopes=list(Scope),
         made=made,
         once=new_once(),
-        has_other_accounts=len(await services.sign_in.choices(visit.session)) > 1,
+        has_other_accounts=len(await services.sessions.choices(visit.session)) > 1,
     )
 
 
@@ -117,7 +117,7 @@ async def remove_user(user_id: str, request: Request) -> Response:
 async def revoke_session(session_id: str, request: Request) -> Response:
     visit = await visit_of(request)
     visit.require(MANAGE)
-    await visit.services.sign_in.revoke(visit.account.id, session_id, by=visit.member.actor)
+    await visit.services.sessions.revoke(visit.account.id, session_id, by=visit.member.actor)
     return redirect("/account")
 
 

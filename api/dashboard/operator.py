@@ -133,12 +133,12 @@ async def enter(account_id: str, request: Request) -> Response:
     form = await form_of(request)
     if form["role"] not in list(Role):
         raise Invalid(FieldError("role", f"is one of {', '.join(Role)}"))
-    await visit.services.sign_in.enter(visit.session, account_id, Role(form["role"]))
+    await visit.services.sessions.enter(visit.session, account_id, Role(form["role"]))
     return redirect("/")
 
 
 @router.post("/operator/leave")
 async def leave(request: Request) -> Response:
     visit = await operator_of(request)
-    await visit.services.sign_in.leave(visit.session)
+    await visit.services.sessions.leave(visit.session)
     return redirect("/operator")

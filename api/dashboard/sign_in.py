@@ -142,7 +142,7 @@ async def choose_page(request: Request, next: str = "/") -> Response:
     if session is None:
         raise SignInNeeded
     services = services_of(request)
-    found = await services.sign_in.choices(session)
+    found = await services.sessions.choices(session)
     choices = [await services.accounts.find(one.account_id) for one in found if one.account_id]
     visit = await visit_of(request) if session.caller else None
     return render(
@@ -162,7 +162,7 @@ async def choose(request: Request) -> Response:
     if session is None:
         raise SignInNeeded
     form = await form_of(request)
-    await services_of(request).sign_in.choose(session, form["account"])
+    await services_of(request).sessions.choose(session, form["account"])
     return redirect(own_path(form["next"]))
 
 
@@ -170,7 +170,7 @@ async def choose(request: Request) -> Response:
 async def sign_out(request: Request) -> Response:
     session = await session_of(request)
     if session is not None:
-        await services_of(request).sign_in.sign_out(session)
+        await services_of(request).sessions.sign_out(session)
     response = redirect(session.return_url if session and session.return_url else "/sign-in")
     delete_cookie(response, request, site_of(request))
     return response

@@ -79,7 +79,7 @@ async def session_of(request: Request) -> Session | None:
     if not token:
         return None
     try:
-        session = await services_of(request).sign_in.session(token)
+        session = await services_of(request).sessions.find(token)
     except Unauthorized:
         return None
     return session if _still_stands(session, services_of(request)) else None

@@ -177,7 +177,7 @@ async def make_portal_link(
 async def list_sessions(account_id: Id, caller: Operator, request: Request) -> list[SessionDetails]:
     """Newest first."""
     await services_of(request).accounts.find(account_id)
-    return [session_of(session) for session in await services_of(request).sign_in.sessions(account_id)]
+    return [session_of(session) for session in await services_of(request).sessions.list(account_id)]
 
 
 @router.delete(
@@ -185,7 +185,7 @@ async def list_sessions(account_id: Id, caller: Operator, request: Request) -> l
 )
 async def revoke_session(account_id: Id, session_id: Id, caller: Operator, request: Request) -> None:
     """At once: the browser has to sign in again."""
-    await services_of(request).sign_in.revoke(account_id, session_id, by=caller.actor)
+    await services_of(request).sessions.revoke(account_id, session_id, by=caller.actor)
 
 
 @router.get("/v1/audit", tags=OPERATORS, summary="Who did what, in all accounts", response_model_exclude_none=True)

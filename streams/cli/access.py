@@ -176,7 +176,7 @@ def users_sessions(account: AccountId, as_json: JsonOption = False) -> None:
     """List the browsers that are signed in to an account."""
     from api.models.accounts import session_of
 
-    found = in_deployment(lambda deployment: deployment.sign_in().sessions(account))
+    found = in_deployment(lambda deployment: deployment.sessions().list(account))
     columns = {
         "actor": "actor",
         "role": "role",
@@ -195,7 +195,7 @@ def users_sign_out(
     as_json: JsonOption = False,
 ) -> None:
     """End a session at once."""
-    in_deployment(lambda deployment: deployment.sign_in().revoke(account, session, by=me()))
+    in_deployment(lambda deployment: deployment.sessions().revoke(account, session, by=me()))
     show({"id": session, "revoked": True}, as_json)
 
 

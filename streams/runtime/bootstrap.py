@@ -62,6 +62,7 @@ from streams.services.platform import PlatformService
 from streams.services.recipients import RecipientService
 from streams.services.replays import ReplayService
 from streams.services.secrets import SecretService
+from streams.services.sessions import SessionService
 from streams.services.sign_in import SignInService
 from streams.services.synthetic_events import SyntheticEventService
 from streams.services.usage import UsageService
@@ -195,6 +196,7 @@ class SqlDeployment(Deployment):
         return Services(
             access=self.access(),
             sign_in=self.sign_in(),
+            sessions=self.sessions(),
             accounts=self.accounts(),
             webhooks=self.webhooks(),
             secrets=self.secrets(),
@@ -254,6 +256,10 @@ class SqlDeployment(Deployment):
             self.new_code,
             self.settings.url,
         )
+
+    def sessions(self) -> SessionService:
+        database = self.database
+        return SessionService(SqlAccounts(database), SqlUsers(database), SqlSessions(database), self.clock, self.new_id)
 
     def oidc(self, telemetry: Telemetry) -> OidcService | None:
         """Sign-in by OpenID Connect; None where no provider is set."""

@@ -1,4 +1,4 @@
-"""Sign people in: by a mail with a link and a code, by a link, by what a provider says of them; end sessions."""
+"""Sign people in: by a mail with a link and a code, by a link, by what a provider says of them."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from streams.core.access import Role, digest
 from streams.core.account import User
 from streams.core.audit import AuditEntry
-from streams.core.errors import FieldError, Forbidden, Invalid, NotFound, Unauthorized
+from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized
 from streams.core.mail import Mail, MailKind
 from streams.core.session import (
     GUESSES,
@@ -18,7 +18,6 @@ from streams.core.session import (
     OIDC_SESSION_LASTS,
     OPERATOR_SESSION_LASTS,
     SESSION_LASTS,
-    USE_NOTED_EVERY,
     Session,
     SignIn,
     SignInMethod,
@@ -27,6 +26,7 @@ from streams.core.session import (
 from streams.ports import Accounts, Clock, Encryption, Sessions, SignIns, Users
 from streams.services.audit_trail import AuditTrail
 from streams.services.emails import email_errors, normalize_email
+from streams.services.sessions import session_begun
 
 HOUR = timedelta(hours=1)
 USER_AGENT_CHARACTERS = 300
@@ -200,7 +200,7 @@ class SignInService:
         `email` is for the audit log.
         """
         session = replace(self._new_session(actor, browser, OPERATOR_SESSION_LASTS), is_operator=True)
-        return await self._begin(session, self._begun(session, method, email=email))
+        return await self._begin(session, session_begun(self._audit_entry, session, method, email=email))
 
     async def as_users_with(self, email: str, browser: Browser) -> Opened:
         """Open a session of a person whose address a provider has verified: of every user with it.
@@ -224,26 +224,7 @@ class SignInService:
             email=email,
             account_ids=tuple(account_ids),
         )
-        return await self._begin(session, self._begun(session, SignInMethod.OIDC))
-
-    async def enter(self, session: Session, account_id: str, role: Role) -> Session:
-        """Show an account to an operator, with a role. The account's audit log says so. Raises `NotFound`."""
-        if not session.is_operator:
-            raise Forbidden("only an operator opens the view of another account")
-        if await self._accounts.find(account_id) is None:
-            raise NotFound(f"there is no account {account_id}")
-        entered = replace(session, account_id=account_id, role=role)
-        audit_entry = self._audit_entry(session.actor, "account.entered", account_id, account_id, role=role)
-        await self._sessions.change(entered, audit_entry)
-        return entered
-
-    async def leave(self, session: Session) -> Session:
-        """Go back from an account's view to the operator's pages."""
-        if not session.is_operator:
-            raise Forbidden("only an operator leaves an account's view")
-        left = replace(session, account_id=None, role=None)
-        await self._sessions.change(left)
-        return left
+        return await self._begin(session, session_begun(self._audit_entry, session, SignInMethod.OIDC))
 
     async def _open(self, sign_in: SignIn | None, browser: Browser, method: SignInMethod, otherwise: str) -> Opened:
         if sign_in is None:
@@ -258,7 +239,7 @@ class SignInService:
             return_url=sign_in.return_url,
         )
         if sign_in.account_id is not None:
-            return await self._begin(session, self._begun(session, method))
+            return await self._begin(session, session_begun(self._audit_entry, session, method))
         users = await self._users_of(sign_in)
         if not users:
             raise Unauthorized(otherwise)
@@ -273,7 +254,7 @@ class SignInService:
     async def _begin_of_users(self, session: Session, users: Sequence[User], method: SignInMethod) -> Opened:
         """A person of one account is in it. A person of several chooses."""
         session = session.of_user(users[0]) if len(users) == 1 else session
-        return await self._begin(session, self._begun(session, method))
+        return await self._begin(session, session_begun(self._audit_entry, session, method))
 
     async def _begin(self, session: Session, audit_entry: AuditEntry) -> Opened:
         token = self._new_token()
@@ -285,57 +266,3 @@ class SignInService:
             return await self._users.with_email(sign_in.email)
         user = await self._users.find(sign_in.user_id) if sign_in.user_id else None
         return [user] if user else []
-
-    # -- sessions -----------------------------------------------------------------------------------------------
-
-    async def session(self, token: str) -> Session:
-        """The session of a browser. Raises `Unauthorized`."""
-        now = self._clock.now()
-        session = await self._sessions.find(digest(token))
-        if session is None or not session.is_valid(now):
-            raise Unauthorized("the session has ended: sign in again")
-        if now - session.used_at >= USE_NOTED_EVERY:
-            session = replace(session, used_at=now)
-            await self._sessions.change(session)
-        return session
-
-    async def choices(self, session: Session) -> Sequence[Session]:
-        """The sessions that this one can become, one for each account of the person."""
-        if session.account_ids:
-            return [replace(session, account_id=account_id) for account_id in session.account_ids]
-        if session.is_operator or session.email is None:
-            return []
-        return [session.of_user(user) for user in await self._users.with_email(session.email)]
-
-    async def choose(self, session: Session, account_id: str) -> Session:
-        """Go on in another account of the same person. Raises `NotFound`."""
-        chosen = next((one for one in await self.choices(session) if one.account_id == account_id), None)
-        if chosen is None:
-            raise NotFound(f"there is no account {account_id}")
-        await self._sessions.change(chosen, self._begun(chosen, SignInMethod.ACCOUNT_CHOICE))
-        return chosen
-
-    async def sign_out(self, session: Session) -> None:
-        await self._sessions.remove(session.id, None)
-
-    async def sessions(self, account_id: str) -> Sequence[Session]:
-        """The valid sessions of an account, newest first."""
-        now = self._clock.now()
-        return [session for session in await self._sessions.list(account_id) if session.is_valid(now)]
-
-    async def revoke(self, account_id: str, session_id: str, *, by: str) -> None:
-        """End a session at once. Raises `NotFound`."""
-        audit_entry = self._audit_entry(by, "session.revoked", session_id, account_id)
-        if not await self._sessions.remove(session_id, account_id, audit_entry):
-            raise NotFound(f"this account has no session {session_id}")
-
-    def _begun(self, session: Session, method: SignInMethod, email: str | None = None) -> AuditEntry:
-        return self._audit_entry(
-            session.actor,
-            "session.begun",
-            session.id,
-            session.account_id,
-            method=method,
-            email=email or session.email,
-            address=session.address,
-        )

@@ -37,6 +37,7 @@ from streams.outage import Outages
 from streams.ports import DnsCheck, EventHistory, IdentityProvider, PublicationStatus, StageLags
 from streams.runtime.bootstrap import SqlDeployment
 from streams.services.access import AccessService
+from streams.services.sessions import SessionService
 from streams.services.sign_in import SignInService
 from streams.stages.backfill import HistoryBackfill
 
@@ -117,6 +118,7 @@ class ApiFixture:
     client: httpx.AsyncClient
     access: AccessService
     sign_in: SignInService
+    sessions: SessionService
     jobs: SqlJobs
     backfill: HistoryBackfill
     history: FakeEventHistory
@@ -269,6 +271,7 @@ async def open_api(
             client=client,
             access=services.access,
             sign_in=services.sign_in,
+            sessions=services.sessions,
             jobs=deployment.jobs(),
             backfill=HistoryBackfill(
                 deployment.jobs(),

@@ -63,7 +63,7 @@ async def test_a_mailed_code_signs_in_once_in_the_browser_that_asked(api: ApiFix
     assert (opened.session.address, opened.session.user_agent) == ("192.0.2.7", "Firefox")
     with pytest.raises(Unauthorized, match="used already"):
         await api.sign_in.by_code(browser, code, BROWSER)
-    assert (await api.sign_in.session(opened.token)).id == opened.session.id
+    assert (await api.sessions.find(opened.token)).id == opened.session.id
 
 
 async def test_a_mailed_link_signs_in_once_in_any_browser(api: ApiFixture) -> None:
@@ -142,15 +142,15 @@ async def test_a_person_of_several_accounts_chooses(api: ApiFixture) -> None:
     [(_, _, code)] = await mails(api)
     opened = await api.sign_in.by_code(browser, code, BROWSER)
     assert opened.session.caller is None
-    choices = await api.sign_in.choices(opened.session)
+    choices = await api.sessions.choices(opened.session)
     assert {choice.account_id for choice in choices} == {api.acme.account_id, api.globex.account_id}
-    chosen = await api.sign_in.choose(opened.session, api.globex.account_id)
+    chosen = await api.sessions.choose(opened.session, api.globex.account_id)
     assert chosen.role is Role.OWNER
-    session = await api.sign_in.session(opened.token)
+    session = await api.sessions.find(opened.token)
     assert (session.account_id, session.role) == (api.globex.account_id, Role.OWNER)
-    assert (await api.sign_in.choose(session, api.acme.account_id)).role is Role.VIEWER
+    assert (await api.sessions.choose(session, api.acme.account_id)).role is Role.VIEWER
     with pytest.raises(NotFound):
-        await api.sign_in.choose(session, "acc_of_nobody")
+        await api.sessions.choose(session, "acc_of_nobody")
 
 
 # -- by a link ---------------------------------------------------------------------------------------------------
@@ -207,31 +207,31 @@ async def test_a_session_ends_when_it_is_idle_or_old(api: ApiFixture) -> None:
     _, token = await signed_in(api)
     for _ in range(int(SESSION_LASTS / IDLE_LASTS)):
         api.clock.advance((IDLE_LASTS - MINUTE).total_seconds())
-        await api.sign_in.session(token)
+        await api.sessions.find(token)
     api.clock.advance((IDLE_LASTS - MINUTE).total_seconds())
     with pytest.raises(Unauthorized, match="sign in again"):
-        await api.sign_in.session(token)
+        await api.sessions.find(token)
     _, idle = await signed_in(api)
     api.clock.advance(IDLE_LASTS.total_seconds())
     with pytest.raises(Unauthorized, match="sign in again"):
-        await api.sign_in.session(idle)
+        await api.sessions.find(idle)
     with pytest.raises(Unauthorized):
-        await api.sign_in.session("unknown")
+        await api.sessions.find("unknown")
 
 
 async def test_a_changed_role_and_a_removed_user_count_at_once(api: ApiFixture) -> None:
     ada, token = await signed_in(api)
-    caller = (await api.sign_in.session(token)).caller
+    caller = (await api.sessions.find(token)).caller
     assert caller
     assert MANAGE in caller.permissions
     path = f"/v1/accounts/{api.acme.account_id}/users/{ada['id']}"
     assert (await api.operator.patch(path, {"role": "member"}))["role"] == "member"
-    caller = (await api.sign_in.session(token)).caller
+    caller = (await api.sessions.find(token)).caller
     assert caller
     assert MANAGE not in caller.permissions
     await api.operator.delete(path)
     with pytest.raises(Unauthorized):
-        await api.sign_in.session(token)
+        await api.sessions.find(token)
     assert (await api.operator.request("PATCH", path, {"role": "owner"})).status_code == 404
 
 
@@ -246,14 +246,14 @@ async def test_sessions_are_listed_and_revoked(api: ApiFixture) -> None:
     await api.operator.delete(f"{path}/{listed['id']}")
     assert await api.operator.get(path) == []
     with pytest.raises(Unauthorized):
-        await api.sign_in.session(token)
+        await api.sessions.find(token)
 
 
 async def test_signing_out_ends_the_session(api: ApiFixture) -> None:
     _, token = await signed_in(api)
-    await api.sign_in.sign_out(await api.sign_in.session(token))
+    await api.sessions.sign_out(await api.sessions.find(token))
     with pytest.raises(Unauthorized):
-        await api.sign_in.session(token)
+        await api.sessions.find(token)
 
 
 async def test_the_audit_log_has_each_sign_in_and_no_token(api: ApiFixture) -> None:
