@@ -2,22 +2,18 @@
 
 import difflib
 import json
-import re
 import socket
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from streams.core.access import parse_operator_keys
-from streams.core.address import parse_networks
-from streams.core.errors import Invalid, Misconfigured
-from streams.core.headers import is_fixed_header
+from streams import setting_values as values
+from streams.core.errors import Misconfigured
 from streams.core.limits import WEBHOOKS_PER_ACCOUNT
-from streams.core.schedule import Schedule, parse_schedule
-from streams.core.text import escape_controls
+from streams.core.schedule import Schedule
 
 PREFIX = "SCORM_WEBHOOKS_"
 # `up` writes the embedded broker's address here, for other commands with the same data directory.
@@ -26,19 +22,14 @@ CONNECT_SECONDS = 2.0
 
 # A host name or an IP address, a zone included.
 _HOST = r"^[A-Za-z0-9._:%-]{1,253}$"
-# \p{C} is every control, format or unassigned character.
 # One word of ASCII.
 _VISIBLE = r"^[!-~]{1,256}$"
+# \p{C} is every control, format or unassigned character.
 _MAIL_FROM = r"^[^\p{C}]*[^\s\p{C}<>@]+@[^\s\p{C}<>@]+>?$"
 _MOST_SHOWN_CHARACTERS = 200
-_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", re.ASCII)
-MOST_LOGO_BYTES = 32 * 1024
-LOGO_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
-LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 OIDC_REQUIRED = ("oidc_issuer", "oidc_client_id", "oidc_client_secret")
 
-AnyText = TypeVar("AnyText", str, "str | None")
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
 
@@ -53,12 +44,10 @@ class Settings(BaseModel):
     ]
     encryption_keys: Annotated[
         tuple[SecretStr, ...],
-        BeforeValidator(lambda v: _split(v)),
+        BeforeValidator(values.split),
         Field(description="keys that encrypt secrets, newest first, comma-separated; `keys generate` makes one"),
     ] = ()
-    retry_schedule: Annotated[
-        Schedule, BeforeValidator(lambda v: _schedule(v)), Field(description="waits between attempts")
-    ]
+    retry_schedule: Annotated[Schedule, BeforeValidator(values.schedule), Field(description="waits between attempts")]
     topic_prefix: Annotated[
         str,
         Field(pattern=r"^[A-Za-z0-9._-]{0,64}$", description="prefix of every topic and consumer group"),
@@ -79,7 +68,7 @@ class Settings(BaseModel):
     ] = "single-object"
     allowed_networks: Annotated[
         Networks,
-        BeforeValidator(lambda v: _networks(v)),
+        BeforeValidator(values.networks),
         Field(description="networks that webhooks may reach although they are not public, such as `10.1.0.0/16`"),
     ] = ()
     allow_http: Annotated[bool, Field(description="allow webhooks with http:// URLs")] = False
@@ -96,7 +85,7 @@ class Settings(BaseModel):
     signature_header: Annotated[
         str,
         Field(pattern=r"^[A-Za-z0-9-]{1,64}$", description="name of the platform's own signature header"),
-        AfterValidator(lambda v: _free_header(v)),
+        AfterValidator(values.free_header),
     ] = "X-AllureConnect-Signature"
     attempt_timeout_seconds: Annotated[
         float, Field(ge=0.1, le=60, description="timeout of an attempt, from DNS to the end of the response")
@@ -113,8 +102,8 @@ class Settings(BaseModel):
     ] = 500
     operator_keys: Annotated[
         tuple[SecretStr, ...],
-        BeforeValidator(lambda v: _split(v)),
-        AfterValidator(lambda v: _long_enough(v)),
+        BeforeValidator(values.split),
+        AfterValidator(values.long_enough),
         Field(description="keys of operators, who create accounts: `name=key`, comma-separated, 24 characters or more"),
     ] = ()
     webhooks_per_account: Annotated[int, Field(ge=1, le=100_000, description="limit of webhooks of an account")] = (
@@ -132,12 +121,12 @@ class Settings(BaseModel):
     ] = None
     brand_name: Annotated[
         str,
-        AfterValidator(lambda v: _printable(v)),
+        AfterValidator(values.printable),
         Field(min_length=1, max_length=60, description="the platform's name on the dashboard"),
     ] = "Webhooks"
     brand_logo: Annotated[
         Path | None,
-        AfterValidator(lambda v: _logo(v)),
+        AfterValidator(values.logo),
         Field(description="PNG or SVG file of at most 32 KiB, the platform's logo on the dashboard"),
     ] = None
     accent_color: Annotated[
@@ -145,18 +134,18 @@ class Settings(BaseModel):
     ] = "#1f5fbf"
     frame_ancestors: Annotated[
         tuple[str, ...],
-        BeforeValidator(lambda v: _split(v)),
-        AfterValidator(lambda v: _origins(v)),
+        BeforeValidator(values.split),
+        AfterValidator(values.origins),
         Field(description="origins whose pages may frame the dashboard, comma-separated"),
     ] = ()
     trusted_proxies: Annotated[
         Networks,
-        BeforeValidator(lambda v: _networks(v)),
+        BeforeValidator(values.networks),
         Field(description="networks of the proxies whose `X-Forwarded-For` counts for the limit of sign-ins"),
     ] = ()
     oidc_issuer: Annotated[
         str | None,
-        AfterValidator(lambda v: _issuer(v)),
+        AfterValidator(values.issuer),
         Field(description="URL of the OpenID Connect provider that people sign in with, as its metadata names it"),
     ] = None
     oidc_client_id: Annotated[
@@ -165,17 +154,17 @@ class Settings(BaseModel):
     ] = None
     oidc_client_secret: Annotated[
         SecretStr | None,
-        AfterValidator(lambda v: _visible(v)),
+        AfterValidator(values.visible),
         Field(description="client secret that the provider gave this deployment"),
     ] = None
     oidc_name: Annotated[
         str,
-        AfterValidator(lambda v: _printable(v)),
+        AfterValidator(values.printable),
         Field(min_length=1, max_length=60, description="the provider's name on the sign-in page: Sign in with …"),
     ] = "single sign-on"
     oidc_scopes: Annotated[
         str,
-        AfterValidator(lambda v: _scopes(v)),
+        AfterValidator(values.scopes),
         Field(description="scopes to ask the provider for, separated by spaces"),
     ] = "openid email profile"
     oidc_account_claim: Annotated[
@@ -191,7 +180,7 @@ class Settings(BaseModel):
     ] = None
     oidc_operator_group: Annotated[
         str | None,
-        AfterValidator(lambda v: _printable(v)),
+        AfterValidator(values.printable),
         Field(max_length=256, description="value of the claim `groups` that makes a person an operator"),
     ] = None
     mail_from: Annotated[str, Field(pattern=_MAIL_FROM, description="sender of mails")] = "scorm-webhooks@localhost"
@@ -293,59 +282,6 @@ def _shown(text: str) -> str:
     return shown if len(shown) <= _MOST_SHOWN_CHARACTERS else f"{shown[:_MOST_SHOWN_CHARACTERS]}…"
 
 
-def _free_header(name: str) -> str:
-    if is_fixed_header(name):
-        raise ValueError("must be a header that no request has otherwise, such as X-Signature")
-    return name
-
-
-def _split(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
-def _long_enough(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-    parse_operator_keys(key.get_secret_value() for key in keys)
-    return keys
-
-
-def _schedule(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        return parse_schedule(value)
-    except Invalid as wrong:
-        raise ValueError("; ".join(error.message for error in wrong.errors)) from None
-
-
-def _printable(text: AnyText) -> AnyText:
-    if text is not None and escape_controls(text) != text:
-        raise ValueError("must not contain control characters")
-    return text
-
-
-def _issuer(url: str | None) -> str | None:
-    if url is None:
-        return None
-    found = re.fullmatch(r"(https?)://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?(/[!-~]*)?", url, re.ASCII)
-    if not found or "?" in url or "#" in url:
-        raise ValueError("must be a URL such as https://login.example.com, without a query")
-    if found[1] == "http" and found[2] not in LOOPBACK_HOSTS:
-        raise ValueError("must begin with https://, because the provider's answers decide who signs in")
-    return url
-
-
-def _visible(secret: SecretStr | None) -> SecretStr | None:
-    if secret is not None and not re.fullmatch(r"[ -~]{1,1024}", secret.get_secret_value()):
-        raise ValueError("must be 1 to 1024 characters of printable ASCII")
-    return secret
-
-
-def _scopes(text: str) -> str:
-    if not re.fullmatch(r"[!-~]+( [!-~]+)*", text) or len(text) > 1000 or "openid" not in text.split(" "):
-        raise ValueError("must be words separated by one space, with openid among them")
-    return text
-
-
 def _require_whole_oidc(settings: Settings) -> None:
     """Raises `Misconfigured` for settings of OpenID Connect that are not complete, or do not fit together."""
     given = {name for name in settings.model_fields_set if name.startswith("oidc_")}
@@ -361,30 +297,6 @@ def _require_whole_oidc(settings: Settings) -> None:
             f"{PREFIX}OIDC_ROLE_CLAIM: set {PREFIX}OIDC_ACCOUNT_CLAIM too, or remove it: "
             "people who sign in by their e-mail address have the role of their user"
         )
-
-
-def _logo(path: Path | None) -> Path | None:
-    if path is not None:
-        if path.suffix.lower() not in LOGO_TYPES:
-            raise ValueError("must be a .png or an .svg file")
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise ValueError(f"cannot be read: {error.strerror}") from None
-        if size > MOST_LOGO_BYTES:
-            raise ValueError(f"has {size} bytes, and may have at most {MOST_LOGO_BYTES}")
-    return path
-
-
-def _origins(texts: tuple[str, ...]) -> tuple[str, ...]:
-    for text in texts:
-        if not _ORIGIN.fullmatch(text):
-            raise ValueError(f"{text!r} is not an origin such as https://lms.example.com")
-    return texts
-
-
-def _networks(value: object) -> object:
-    return parse_networks(value) if isinstance(value, str) else value
 
 
 def find_broker(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:

@@ -1,39 +1,23 @@
-"""Models of accounts, access, mails and the audit log."""
+"""Models of accounts, their mails and their audit log."""
 
-from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from api.models.common import UNCHANGED, Changes, Input, Model, Moment, Text, Time, at_most
-from api.models.webhooks import Url
-from streams.core.access import ApiKey, Role, Scope
-from streams.core.access import NewKey as MadeApiKey
-from streams.core.account import Account, User
+from api.models.common import UNCHANGED, Changes, Email, Input, Model, Text, Time, at_most
+from streams.core.account import Account
 from streams.core.audit import AuditEntry
-from streams.core.limits import EMAIL_CHARACTERS, EMAILS, NAME_CHARACTERS
+from streams.core.limits import EMAILS, NAME_CHARACTERS
 from streams.core.mail import MailKind, MailStatus
-from streams.core.session import LONGEST_LINK, Session
 from streams.services.accounts import OpenedAccount
 from streams.services.webhook_stats import MailDetails
 
 Name = Annotated[Text, Field(min_length=1, max_length=NAME_CHARACTERS, examples=["Acme Training"])]
-Email = Annotated[Text, Field(max_length=EMAIL_CHARACTERS)]
 Emails = Annotated[
     list[Email],
     Field(max_length=EMAILS, examples=[["ops@example.com"]], description="Who gets its mails."),
     at_most(EMAILS, "addresses"),
 ]
-Scopes = Annotated[
-    list[Annotated[Scope, Field(strict=False)]],
-    Field(min_length=1, max_length=len(Scope)),
-    at_most(len(Scope), "scopes"),
-]
-ROLES = (
-    "`owner`: everything, people and keys included; `member`: webhooks, deliveries and events; `viewer`: reads, "
-    "without secrets and headers."
-)
-MOST_LINK_MINUTES = LONGEST_LINK // timedelta(minutes=1)
 PlanLimit = Annotated[int, Field(ge=1, lt=2**63, description="Launches a calendar month.", examples=[1000])]
 
 
@@ -69,92 +53,6 @@ class AccountWithKey(AccountDetails):
     """An account with its first API key, which is shown only once."""
 
     api_key: Annotated[str, Field(examples=["sk_3JtZlpXKk0xq…"])]
-
-
-class NewKey(Input):
-    """An API key to create."""
-
-    name: Annotated[Text, Field(min_length=1, max_length=NAME_CHARACTERS, examples=["The nightly export"])]
-    scopes: Scopes
-    expires_at: Moment | None = None
-
-
-class Key(Model):
-    """An API key; `prefix` are its first characters."""
-
-    id: str
-    name: str
-    prefix: str
-    scopes: list[Scope]
-    created_at: Time
-    last_used_at: Time | None = None
-    expires_at: Time | None = None
-    revoked_at: Time | None = None
-
-
-class KeyWithText(Key):
-    """An API key with its text, which is shown only once."""
-
-    api_key: str
-
-
-class NewUser(Input):
-    """A user to add, who may sign in to the account's dashboard."""
-
-    email: Annotated[Email, Field(min_length=3, examples=["ada@example.com"])]
-    role: Annotated[Role, Field(strict=False, description=ROLES)] = Role.OWNER
-
-
-class UserChanges(Changes):
-    """Changes of a user."""
-
-    role: Annotated[Role, Field(strict=False, description=ROLES)] = UNCHANGED
-
-
-class NewPortalLink(Input):
-    """A link that signs one browser in to the account's dashboard, without a mail."""
-
-    role: Annotated[Role, Field(strict=False, description=ROLES)] = Role.MEMBER
-    minutes: Annotated[int, Field(ge=1, le=MOST_LINK_MINUTES, description="How long the link is valid.")] = 15
-    return_url: Annotated[Url | None, Field(description="Where the dashboard's link back to the platform leads.")] = (
-        None
-    )
-
-
-class PortalLink(Model):
-    """A link for one browser, which works once."""
-
-    url: Annotated[str, Field(examples=["https://hooks.example.com/sign-in/mV3x…"])]
-    expires_at: Time
-
-
-class SessionDetails(Model):
-    """A browser that is signed in."""
-
-    id: str
-    actor: str
-    role: Role
-    created_at: Time
-    used_at: Annotated[Time, Field(description="Its last request, to the minute.")]
-    expires_at: Time
-    address: str
-    user_agent: str
-
-
-class UserDetails(Model):
-    """A user, who may sign in to the account's dashboard."""
-
-    id: str
-    email: str
-    role: Role
-    created_at: Time
-
-
-class SignInLink(Model):
-    """A link that signs a user in once, within 15 minutes."""
-
-    url: Annotated[str, Field(examples=["https://hooks.example.com/sign-in/mV3x…"])]
-    expires_at: Time
 
 
 class AuditLogEntry(Model):
@@ -195,16 +93,6 @@ def opened_account(opened: OpenedAccount) -> AccountWithKey:
     return AccountWithKey(**_account_fields(opened.account), api_key=opened.api_key)
 
 
-def key_of(key: ApiKey) -> Key:
-    """An API key."""
-    return Key(**_key_fields(key))
-
-
-def made_key(made: MadeApiKey) -> KeyWithText:
-    """A new API key with its text."""
-    return KeyWithText(**_key_fields(made.key), api_key=made.api_key)
-
-
 def _account_fields(account: Account) -> dict[str, Any]:
     return {
         "id": account.id,
@@ -214,39 +102,6 @@ def _account_fields(account: Account) -> dict[str, Any]:
         "weekly_digest": account.weekly_digest,
         "created_at": account.created_at,
     }
-
-
-def _key_fields(key: ApiKey) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "prefix": key.prefix,
-        "scopes": sorted(key.scopes),
-        "created_at": key.created_at,
-        "last_used_at": key.last_used_at,
-        "expires_at": key.expires_at,
-        "revoked_at": key.revoked_at,
-    }
-
-
-def user_of(user: User) -> UserDetails:
-    """A user."""
-    return UserDetails(id=user.id, email=user.email, role=user.role, created_at=user.created_at)
-
-
-def session_of(session: Session) -> SessionDetails:
-    """A session."""
-    assert session.role is not None
-    return SessionDetails(
-        id=session.id,
-        actor=session.actor,
-        role=session.role,
-        created_at=session.created_at,
-        used_at=session.used_at,
-        expires_at=session.expires_at,
-        address=session.address,
-        user_agent=session.user_agent,
-    )
 
 
 def audit_entry_of(audit_entry: AuditEntry) -> AuditLogEntry:

@@ -21,7 +21,7 @@ from pydantic.alias_generators import to_camel
 from streams.core.event import format_time, parse_time
 from streams.core.event_data import is_unicode
 from streams.core.ids import ID_PATTERN
-from streams.core.limits import CURSOR_CHARACTERS, REQUEST_FIELDS, TEXT_CHARACTERS
+from streams.core.limits import CURSOR_CHARACTERS, EMAIL_CHARACTERS, REQUEST_FIELDS, TEXT_CHARACTERS
 from streams.core.page import MOST_ROWS, Cursor, parse_cursor
 
 Row = TypeVar("Row")
@@ -118,6 +118,7 @@ Time = Annotated[
 Moment = Annotated[AwareDatetime, BeforeValidator(_in_utc)]
 Id = Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN.pattern}$")]
 Text = Annotated[str, AfterValidator(_storable)]
+Email = Annotated[Text, StringConstraints(max_length=EMAIL_CHARACTERS)]
 # A text to search for.
 SearchText = Annotated[Text, StringConstraints(min_length=1, max_length=TEXT_CHARACTERS)]
 

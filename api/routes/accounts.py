@@ -8,31 +8,33 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 
 from api.auth import MayReadWebhooks, Operator
-from api.models.accounts import (
-    AccountChanges,
-    AccountDetails,
-    AccountWithKey,
-    AuditLogEntry,
+from api.models.access import (
     Key,
     KeyWithText,
-    NewAccount,
     NewKey,
     NewPortalLink,
     NewUser,
-    Notification,
     PortalLink,
     SessionDetails,
     SignInLink,
     UserChanges,
     UserDetails,
-    account_of,
-    audit_entry_of,
     key_of,
     made_key,
-    notification_of,
-    opened_account,
     session_of,
     user_of,
+)
+from api.models.accounts import (
+    AccountChanges,
+    AccountDetails,
+    AccountWithKey,
+    AuditLogEntry,
+    NewAccount,
+    Notification,
+    account_of,
+    audit_entry_of,
+    notification_of,
+    opened_account,
 )
 from api.models.common import After, Id, Limit, Moment, Page, SearchText, cursor_of, text_of
 from api.services import services_of

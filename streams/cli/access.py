@@ -83,7 +83,7 @@ def api_keys_create(
     as_json: JsonOption = False,
 ) -> None:
     """Create an API key. It is shown only once."""
-    from api.models.accounts import made_key
+    from api.models.access import made_key
 
     expires_at = datetime.now(UTC) + timedelta(days=days) if days else None
     scopes = [str(one) for one in scope or list(Scope)]
@@ -94,7 +94,7 @@ def api_keys_create(
 @api_keys.command("list")
 def api_keys_list(account: AccountId, as_json: JsonOption = False) -> None:
     """List an account's API keys: their first characters, and when each was last used."""
-    from api.models.accounts import key_of
+    from api.models.access import key_of
 
     found = in_deployment(lambda deployment: deployment.access().keys(account))
     columns: Columns = {
@@ -127,7 +127,7 @@ def users_add(
     as_json: JsonOption = False,
 ) -> None:
     """Add a user, who may sign in to the account's dashboard."""
-    from api.models.accounts import user_of
+    from api.models.access import user_of
 
     added = in_deployment(lambda deployment: deployment.access().add_user(account, email, role, by=me()))
     show(user_of(added), as_json)
@@ -141,7 +141,7 @@ def users_role(
     as_json: JsonOption = False,
 ) -> None:
     """Change what a user may do, at once."""
-    from api.models.accounts import user_of
+    from api.models.access import user_of
 
     changed = in_deployment(lambda deployment: deployment.access().change_role(account, user, role, by=me()))
     show(user_of(changed), as_json)
@@ -150,7 +150,7 @@ def users_role(
 @users.command("sign-in")
 def users_sign_in(account: AccountId, user: UserId, as_json: JsonOption = False) -> None:
     """Print a link by which a user signs in to the dashboard, once, within 15 minutes."""
-    from api.models.accounts import SignInLink
+    from api.models.access import SignInLink
 
     link = in_deployment(lambda deployment: deployment.sign_in().link_for(account, user, by=me()))
     if as_json:
@@ -162,7 +162,7 @@ def users_sign_in(account: AccountId, user: UserId, as_json: JsonOption = False)
 @operators.command("sign-in")
 def operators_sign_in(as_json: JsonOption = False) -> None:
     """Print a link by which an operator signs in to the dashboard, once, within 15 minutes."""
-    from api.models.accounts import SignInLink
+    from api.models.access import SignInLink
 
     link = in_deployment(lambda deployment: deployment.sign_in().operator_link(by=me()))
     if as_json:
@@ -174,7 +174,7 @@ def operators_sign_in(as_json: JsonOption = False) -> None:
 @users.command("sessions")
 def users_sessions(account: AccountId, as_json: JsonOption = False) -> None:
     """List the browsers that are signed in to an account."""
-    from api.models.accounts import session_of
+    from api.models.access import session_of
 
     found = in_deployment(lambda deployment: deployment.sessions().list(account))
     columns = {
@@ -202,7 +202,7 @@ def users_sign_out(
 @users.command("list")
 def users_list(account: AccountId, as_json: JsonOption = False) -> None:
     """List the users of an account."""
-    from api.models.accounts import user_of
+    from api.models.access import user_of
 
     found = in_deployment(lambda deployment: deployment.access().users(account))
     show(

@@ -40,25 +40,27 @@ from streams.ports.runtime import (
     Telemetry,
 )
 from streams.ports.storage import (
-    AccountWebhooks,
     DeliveryLog,
     DeliverySearch,
-    Due,
     HeldDeliveries,
     Jobs,
     Mails,
-    Outbox,
     OutgoingEvents,
     OwedMail,
-    PlatformStats,
     Prunable,
     Pruning,
-    PublicationStatus,
     Recorder,
     Replays,
     Usage,
     UsageLimits,
     UsageMeter,
+)
+from streams.ports.webhooks import (
+    AccountWebhooks,
+    Due,
+    Outbox,
+    PlatformStats,
+    PublicationStatus,
     Webhooks,
     WebhookStats,
 )

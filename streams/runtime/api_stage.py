@@ -20,7 +20,8 @@ from streams.core.errors import Misconfigured, Unavailable
 from streams.ports import Telemetry
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.sockets import listen
-from streams.settings import LOGO_TYPES, Settings
+from streams.setting_values import LOGO_TYPES
+from streams.settings import Settings
 from streams.stages.consuming.partition_consumer import DRAIN_SECONDS
 from streams.tasks import together
 from streams.telemetry import PrometheusTelemetry

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from api.models import accounts, deliveries, events, webhooks
+from api.models import access, accounts, deliveries, events, webhooks
 from api.models.common import Input
 from rest.api_fixture import OPERATOR_KEY, URL, ApiFixture
 from rest.server import Server
@@ -116,7 +116,7 @@ async def test_deep_json_gets_a_clear_error(api: ApiFixture) -> None:
 
 INPUTS = [
     model
-    for module in (accounts, deliveries, events, webhooks)
+    for module in (access, accounts, deliveries, events, webhooks)
     for model in vars(module).values()
     if isinstance(model, type) and issubclass(model, Input) and model.model_fields
 ]
@@ -175,7 +175,7 @@ def test_no_value_is_coerced_to_another_type(model: type[BaseModel], given: dict
         (webhooks.WebhookChanges, {"status": "paused"}),
         (webhooks.Enabling, {"held": "discard"}),
         (deliveries.DeadLetterFilter, {"reason": "exhausted", "since": "2026-04-10T14:32:00Z"}),
-        (accounts.NewKey, {"name": "A", "scopes": ["events:write"], "expiresAt": "2026-04-10T14:32:00Z"}),
+        (access.NewKey, {"name": "A", "scopes": ["events:write"], "expiresAt": "2026-04-10T14:32:00Z"}),
     ],
 )
 def test_texts_of_enums_and_times_are_accepted(model: type[BaseModel], given: dict[str, Any]) -> None:

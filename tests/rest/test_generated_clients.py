@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 import parts
-from api.models import accounts, webhooks
+from api.models import access, accounts, webhooks
 from api.models.common import Changes
 from rest.api_fixture import OPERATOR_KEY, URL, ApiFixture
 from rest.server import Server
@@ -156,7 +156,7 @@ def run(*command: str | Path, folder: Path) -> str:
 
 # -- openapi.json ------------------------------------------------------------------------------------------
 
-CHANGES = [accounts.AccountChanges, accounts.UserChanges, webhooks.WebhookChanges]
+CHANGES = [accounts.AccountChanges, access.UserChanges, webhooks.WebhookChanges]
 
 
 @pytest.mark.parametrize("model", CHANGES)

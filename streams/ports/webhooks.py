@@ -1,0 +1,146 @@
+"""What SQL stores of webhooks, and counts of them."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from streams.core.audit import AuditEntry
+from streams.core.delivery_state import StateCount
+from streams.core.held import HeldChoice
+from streams.core.page import Cursor, Page
+from streams.core.platform_stats import AccountSummary, WebhookTrouble
+from streams.core.webhook import Registration, Status, Webhook
+from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, ResponseTimes, WebhookSummary
+
+
+class Webhooks(Protocol):
+    """The webhooks. Each change marks the webhook as dirty and writes its audit entry, in one transaction."""
+
+    async def add(
+        self, registration: Registration, audit_entry: AuditEntry | None = None, limit: int | None = None
+    ) -> Registration:
+        """Raises `Conflict` when the account already has `limit` webhooks."""
+
+    async def list(self, account_id: str | None = None) -> Sequence[Registration]: ...
+
+    async def page(
+        self, account_id: str, after: Cursor | None, limit: int, status: Status | None = None
+    ) -> Page[Registration]:
+        """An account's webhooks, newest first; with `status` only those in it."""
+
+    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[Registration]:
+        """Those of these webhooks that the account has, or had: deleted ones too."""
+
+    async def find(self, webhook_id: str) -> Registration | None: ...
+
+    async def change(
+        self,
+        webhook_id: str,
+        change: Callable[[Registration], Registration | None],
+        held: HeldChoice = HeldChoice.DELIVER,
+        audit: Callable[[Registration, Registration | None], AuditEntry] | None = None,
+    ) -> Registration | None:
+        """Apply `change` to the current state and raise the version; when it returns None, delete the webhook.
+
+        `held` decides about the held deliveries of a pause that ends; `audit` makes the entry of a change, from before
+        and after. Returns what is stored now, or what was stored
+        before a deletion; None when there is no such webhook. If `change` raises, nothing is changed.
+        """
+
+
+class AccountWebhooks(Protocol):
+    """Which accounts exist, and which of their webhooks take an event's type."""
+
+    async def existing_accounts(self, account_ids: Collection[str]) -> Collection[str]:
+        """Those of these accounts that exist."""
+
+    async def that_take(
+        self, account_ids: Collection[str], event_types: Collection[str]
+    ) -> Mapping[str, Sequence[Webhook]] | None:
+        """The webhooks that take one of the types, by account, with the fields that `wants` reads.
+
+        None when they or their scopes are too many to compare within a request.
+        """
+
+
+class PublicationStatus(Protocol):
+    """Whether a webhook's newest version is on the topic."""
+
+    async def is_published(self, webhook_id: str) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A webhook to publish at `version`; `webhook` is None when it was deleted."""
+
+    webhook_id: str
+    version: int
+    webhook: Webhook | None
+
+
+class Outbox(Protocol):
+    """The webhooks whose newest version is not on the topic yet."""
+
+    async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
+        """Make due what differs from the topic's versions, by webhook id. Returns the ids that SQL does not know.
+
+        A webhook that SQL has in no newer version than the topic (after a restore of SQL) becomes due in a version
+        that is newer than the topic's, its tombstone's and the clock, so that no reader takes it for old.
+        `tombstones` is None for a topic on which nothing was yet.
+        """
+
+    async def owe(self, newest: Mapping[str, int]) -> None:
+        """Make these due again, in a version that is not below the topic's, by webhook id. Unknown ids are skipped."""
+
+    async def due(self, limit: int) -> Sequence[Due]: ...
+
+    async def published(self, appended: Sequence[tuple[Due, datetime]]) -> None:
+        """These versions are on the topic since these times; a newer version stays due."""
+
+    async def changed(self) -> None:
+        """Wait until something may be due, or for a moment. Raises `Unavailable`."""
+
+
+class WebhookStats(Protocol):
+    """Statistics of one webhook."""
+
+    async def failing(self, webhook_id: str) -> FailureStreak:
+        """Its failure streak in the current health epoch."""
+
+    async def hours(self, webhook_id: str, since: datetime) -> Sequence[Hour]:
+        """Attempts by the hour, oldest first."""
+
+    async def response_times(self, webhook_id: str, since: datetime) -> Sequence[ResponseTimes]:
+        """Response times by the hour, oldest first."""
+
+    async def summaries(self, webhook_ids: Sequence[str], since: datetime) -> Mapping[str, WebhookSummary]:
+        """The summary of each of these webhooks since an hour."""
+
+    async def last_at(self, webhook_id: str, outcome: str) -> datetime | None:
+        """When the last attempt with this outcome ended."""
+
+    async def failures(self, webhook_id: str, limit: int) -> Sequence[FailedAttempt]:
+        """Its last failed attempts, newest first."""
+
+    async def account_hours(self, account_id: str, since: datetime) -> Sequence[Hour]:
+        """Attempts of an account by the hour and the outcome, oldest first; without a webhook id."""
+
+    async def unfinished(self, webhook_id: str) -> Sequence[StateCount]:
+        """How many deliveries wait, are held or dead."""
+
+
+class PlatformStats(Protocol):
+    """What an operator sees of all accounts."""
+
+    async def accounts(self, after: Cursor | None, limit: int, name: str | None = None) -> Page[AccountSummary]:
+        """Newest first; with `name` those whose name or id contains it."""
+
+    async def failing(self, limit: int) -> Sequence[WebhookTrouble]:
+        """Webhooks that fail or are paused by failures, the newest failure first."""
+
+    async def slowest(self, since: datetime, limit: int) -> Sequence[WebhookTrouble]:
+        """Webhooks with the longest mean time of an attempt since an hour."""
+
+    async def waiting_by_tier(self) -> Mapping[str, int]:
+        """How many deliveries wait, by tier; those that are about to be sent have an empty name."""
