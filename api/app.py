@@ -16,8 +16,10 @@ from api.dashboard.address_errors import add_address_errors
 from api.dashboard.branding import Site
 from api.middleware import RequestMiddleware
 from api.openapi import ABOUT, describe
+from api.player import commits
+from api.player.commits import CommitLimits, CommitOrigins
 from api.problems import add_handlers
-from api.routes import accounts, deliveries, events, help_page, probes, replays, usage, webhooks
+from api.routes import accounts, course_sessions, deliveries, events, help_page, probes, replays, usage, webhooks
 from api.services import Services
 
 PAGES = (
@@ -50,8 +52,9 @@ def create_app(services: Services, version: str, requests_a_minute: int, site: S
     app.state.services = services
     app.state.rates = RateLimits(requests_a_minute)
     app.state.site = site or Site()
+    app.state.commit_limits = CommitLimits()
     app.state.sign_in_limits = sign_in.SignInLimits()
-    for module in (webhooks, deliveries, replays, events, accounts, help_page, probes, usage):
+    for module in (webhooks, deliveries, replays, events, accounts, help_page, probes, usage, course_sessions, commits):
         app.include_router(module.router)
     for page in PAGES:
         app.include_router(page.router)
@@ -61,4 +64,6 @@ def create_app(services: Services, version: str, requests_a_minute: int, site: S
     add_address_errors(app)
     describe(app)
     app.add_middleware(RequestMiddleware, services=services)
+    # Outermost, so that even an answer to our own error has its headers.
+    app.add_middleware(CommitOrigins)
     return app

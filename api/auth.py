@@ -25,12 +25,13 @@ _bearer = HTTPBearer(
 class RateLimits:
     """A token bucket for each key, in this process. The least recently used ones are forgotten and start full again."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, period_seconds: int = PERIOD_SECONDS) -> None:
         self._limit = limit
+        self._period_seconds = period_seconds
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def take(self, actor: str, now: float) -> tuple[bool, TokenBucket]:
-        bucket = self._buckets.pop(actor, None) or TokenBucket.full(self._limit, now)
+        bucket = self._buckets.pop(actor, None) or TokenBucket.full(self._limit, now, self._period_seconds)
         self._buckets[actor] = bucket
         if len(self._buckets) > MOST_KEYS:
             self._buckets.popitem(last=False)
@@ -87,5 +88,6 @@ MayReadWebhooks = Annotated[Member, Security(_member, scopes=[Scope.WEBHOOKS_REA
 MayWriteWebhooks = Annotated[Member, Security(_member, scopes=[Scope.WEBHOOKS_WRITE])]
 MayReadDeliveries = Annotated[Member, Security(_member, scopes=[Scope.DELIVERIES_READ])]
 MayWriteDeliveries = Annotated[Member, Security(_member, scopes=[Scope.DELIVERIES_WRITE])]
+MayReadSessions = Annotated[Caller, Security(_permitted, scopes=[Scope.DELIVERIES_READ])]
 MayPublish = Annotated[Caller, Security(_permitted, scopes=[Scope.EVENTS_WRITE])]
 Operator = Annotated[Caller, Security(_permitted, scopes=[OPERATOR])]

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from streams.core.errors import (
     Conflict,
+    Ended,
     FieldError,
     Forbidden,
     Invalid,
@@ -35,8 +36,8 @@ MEDIA_TYPE = "application/problem+json"
 class TooMany(ScormWebhooksError):
     """More requests than the rate limit allows; `retry_seconds` is how long to wait."""
 
-    def __init__(self, retry_seconds: int) -> None:
-        super().__init__(f"too many requests with this key: wait {retry_seconds} seconds")
+    def __init__(self, retry_seconds: int, what: str = "requests with this key") -> None:
+        super().__init__(f"too many {what}: wait {retry_seconds} seconds")
         self.retry_seconds = retry_seconds
 
 
@@ -48,6 +49,7 @@ _KINDS: Mapping[type[ScormWebhooksError], tuple[int, str, str]] = {
     Forbidden: (403, "forbidden", "The API key has no permission for this"),
     Conflict: (409, "conflict", "Conflicts with the current state"),
     Stale: (412, "stale", "It was changed since it was read"),
+    Ended: (410, "ended", "It has ended"),
     TooMany: (429, "too-many-requests", "Too many requests"),
     Refused: (422, "refused", "The database does not accept this"),
     InvalidRecord: (500, "undecryptable", "A stored secret cannot be decrypted"),

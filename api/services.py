@@ -8,6 +8,7 @@ from fastapi import Request
 from streams.ports import AuditLog, Clock, Encryption, IdempotencyStore, Telemetry
 from streams.services.access import AccessService
 from streams.services.accounts import AccountService
+from streams.services.course_sessions import CourseSessionService
 from streams.services.deliveries import DeliveryService
 from streams.services.delivery_search import DeliverySearchService
 from streams.services.ingest import IngestService
@@ -42,6 +43,7 @@ class Services:
     webhook_stats: WebhookStatsService
     synthetic_events: SyntheticEventService
     ingest: IngestService
+    course_sessions: CourseSessionService
     audit: AuditLog
     platform: PlatformService
     usage: UsageService

@@ -193,6 +193,9 @@ class Settings(BaseModel):
     dead_letter_retention_days: Annotated[
         int | None, Field(ge=1, le=36_500, description="retention of dead letters; empty: until somebody decides")
     ] = None
+    session_retention_days: Annotated[
+        int, Field(ge=1, le=36_500, description="retention of SCORM sessions after their last commit URL has ended")
+    ] = 30
     audit_retention_days: Annotated[int, Field(ge=1, le=36_500, description="retention of the audit log")] = 365
     health_host: Annotated[
         str, Field(pattern=_HOST, description="address that a stage serves probes and metrics on")

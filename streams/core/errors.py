@@ -26,6 +26,7 @@ class ScormWebhooksError(Exception):
     ├── Forbidden        the key does not permit this                  (caller)
     ├── Conflict         conflicts with the object's current state     (caller)
     ├── Stale            the object was changed meanwhile              (caller)
+    ├── Ended            it existed, and is over                       (caller)
     ├── Misconfigured    a setting is wrong: the process exits         (operator)
     ├── InvalidRecord    a record that no schema of ours explains      (producer: stored, counted)
     │   └── ConflictingId  an event's id that has another body already (producer: stored, counted)
@@ -64,6 +65,10 @@ class Conflict(ScormWebhooksError):
 
 class Stale(ScormWebhooksError):
     """The object was changed since the caller read it."""
+
+
+class Ended(ScormWebhooksError):
+    """It existed, and is over for good."""
 
 
 class Misconfigured(ScormWebhooksError):

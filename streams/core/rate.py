@@ -10,19 +10,23 @@ CATCH_UP_SECONDS = 0.5
 
 @dataclass(slots=True)
 class TokenBucket:
-    """A token bucket: `limit` requests a minute, all at once if need be. Times are seconds of a monotonic clock."""
+    """A token bucket: `limit` requests a period, a minute by default, all at once if need be.
+
+    Times are seconds of a monotonic clock.
+    """
 
     limit: int
     tokens: float
     filled_at: float
+    period_seconds: int = PERIOD_SECONDS
 
     @classmethod
-    def full(cls, limit: int, now: float) -> "TokenBucket":
-        return cls(limit, float(limit), now)
+    def full(cls, limit: int, now: float, period_seconds: int = PERIOD_SECONDS) -> "TokenBucket":
+        return cls(limit, float(limit), now, period_seconds)
 
     def take(self, now: float) -> bool:
         """Take a token for one request; False when there is none."""
-        self.tokens = min(self.limit, self.tokens + (now - self.filled_at) * self.limit / PERIOD_SECONDS)
+        self.tokens = min(self.limit, self.tokens + (now - self.filled_at) * self.limit / self.period_seconds)
         self.filled_at = now
         if self.tokens < 1:
             return False
@@ -35,12 +39,12 @@ class TokenBucket:
 
     @property
     def full_in_seconds(self) -> int:
-        return ceil((self.limit - self.tokens) * PERIOD_SECONDS / self.limit)
+        return ceil((self.limit - self.tokens) * self.period_seconds / self.limit)
 
     @property
     def next_in_seconds(self) -> int:
         """Seconds until there is a token."""
-        return max(0, ceil((1 - self.tokens) * PERIOD_SECONDS / self.limit))
+        return max(0, ceil((1 - self.tokens) * self.period_seconds / self.limit))
 
 
 def seconds_to_send(count: int, per_second: int, concurrency: int, response_ms: float) -> float:

@@ -91,7 +91,7 @@ class OutgoingEvent(NamedTuple):
     """An event of our own that waits to be produced, encoded."""
 
     id: str
-    account_id: str
+    key: str
     value: bytes
 
 

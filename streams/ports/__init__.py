@@ -12,6 +12,7 @@ from streams.ports.access import (
     SignIns,
     Users,
 )
+from streams.ports.course_sessions import CourseSessions
 from streams.ports.delivery import (
     DnsCheck,
     Encryption,
@@ -72,6 +73,7 @@ __all__ = [
     "AuditLog",
     "Clock",
     "Codec",
+    "CourseSessions",
     "DeliveryLog",
     "DeliverySearch",
     "DnsCheck",

@@ -154,6 +154,9 @@ class OutgoingEvents(Protocol):
     async def due(self, limit: int) -> Sequence[OutgoingEvent]:
         """Oldest first."""
 
+    async def wait(self) -> None:
+        """Return when there may be one, after a second at the latest."""
+
     async def sent(self, ids: Sequence[str]) -> None:
         """Forget events that the broker acknowledged."""
 
@@ -202,6 +205,8 @@ class Prunable(Enum):
     SESSIONS = auto()
     COUNTED_LAUNCHES = auto()
     PENDING_SIGN_INS = auto()
+    COURSE_SESSIONS = auto()
+    COMMIT_URLS = auto()
 
 
 class Pruning(Protocol):

@@ -18,6 +18,7 @@ from streams.adapters.smtp import SmtpTransport, smtp_server
 from streams.adapters.sql.account_webhooks import SqlAccountWebhooks
 from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.adapters.sql.audit import SqlAuditLog
+from streams.adapters.sql.course_sessions import SqlCourseSessions
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
 from streams.adapters.sql.delivery_search import SqlDeliverySearch
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
@@ -27,12 +28,13 @@ from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.lost_deliveries import SqlLostDeliveries
 from streams.adapters.sql.mails import SqlMails
 from streams.adapters.sql.outbox import SqlLease, SqlOutbox
+from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.adapters.sql.platform_stats import SqlPlatformStats
 from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.recorder import SqlRecorder
 from streams.adapters.sql.replays import SqlReplays
 from streams.adapters.sql.sessions import SqlPendingSignIns, SqlSessions, SqlSignIns
-from streams.adapters.sql.usage import SqlOutgoingEvents, SqlUsage, SqlUsageMeter
+from streams.adapters.sql.usage import SqlUsage, SqlUsageMeter
 from streams.adapters.sql.webhook_stats import SqlWebhookStats
 from streams.adapters.sql.webhooks import SqlWebhooks
 from streams.core.oidc import OidcRules
@@ -52,6 +54,7 @@ from streams.ports import (
 from streams.runtime.deployment import Deployment, new_id
 from streams.services.access import AccessService
 from streams.services.accounts import AccountService
+from streams.services.course_sessions import CourseSessionService
 from streams.services.deliveries import DeliveryService
 from streams.services.delivery_search import DeliverySearchService
 from streams.services.ingest import IngestService
@@ -145,6 +148,8 @@ class SqlDeployment(Deployment):
             Prunable.SESSIONS: 1,
             Prunable.COUNTED_LAUNCHES: LATE_DAYS,
             Prunable.PENDING_SIGN_INS: 1,
+            Prunable.COURSE_SESSIONS: settings.session_retention_days,
+            Prunable.COMMIT_URLS: settings.session_retention_days,
         }
         if settings.dead_letter_retention_days is not None:
             days[Prunable.DEAD_LETTERS] = settings.dead_letter_retention_days
@@ -206,6 +211,7 @@ class SqlDeployment(Deployment):
             webhook_stats=self.webhook_stats(),
             synthetic_events=self.synthetic_events(producer),
             ingest=self.ingest(producer),
+            course_sessions=self.course_sessions(),
             audit=self.audit(),
             platform=self.platform(),
             usage=self.usage(),
@@ -343,6 +349,13 @@ class SqlDeployment(Deployment):
 
     def ingest(self, producer: RecordProducer) -> IngestService:
         return IngestService(producer, self.event_codec, self.recipients(), self.new_id)
+
+    def course_sessions(self) -> CourseSessionService:
+        database = self.database
+        sessions = SqlCourseSessions(database, self.event_codec)
+        return CourseSessionService(
+            sessions, SqlAccounts(database), self.clock, self.new_id, self.new_token, self.settings.public_url
+        )
 
     def recipients(self) -> RecipientService:
         return RecipientService(SqlAccountWebhooks(self.database))

@@ -1,6 +1,5 @@
 """Send events of our own to `session-events`, until the broker acknowledged them."""
 
-import asyncio
 from functools import partial
 
 from streams.outage import DATABASE, Outages
@@ -8,7 +7,6 @@ from streams.ports import Outgoing, OutgoingEvents, RecordProducer, Telemetry
 from streams.topics import SESSION_EVENTS
 
 AT_ONCE = 500
-LOOK_EVERY_SECONDS = 0.2
 RETRY_SECONDS = 1.0
 
 
@@ -19,9 +17,9 @@ async def send_outgoing_events(
     while True:
         due = await outages.retry(lambda: waiting.due(AT_ONCE), RETRY_SECONDS, DATABASE)
         if not due:
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            await outages.retry(waiting.wait, RETRY_SECONDS, DATABASE)
             continue
-        await producer.produce([Outgoing(SESSION_EVENTS, one.account_id.encode(), one.value) for one in due])
+        await producer.produce([Outgoing(SESSION_EVENTS, one.key.encode(), one.value) for one in due])
         sent = partial(waiting.sent, [one.id for one in due])
         await outages.retry(sent, RETRY_SECONDS, DATABASE)
         telemetry.count("outgoing_events_total", len(due))

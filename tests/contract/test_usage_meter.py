@@ -11,7 +11,8 @@ from builders import NOON
 from contract.stores import SqlStore
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.accounts import SqlAccounts
-from streams.adapters.sql.usage import SqlOutgoingEvents, SqlUsage, SqlUsageMeter
+from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
+from streams.adapters.sql.usage import SqlUsage, SqlUsageMeter
 from streams.adapters.sql.usage_tables import usage_notices
 from streams.core.backfill import OffsetRange
 from streams.core.event import Event

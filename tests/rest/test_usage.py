@@ -7,7 +7,8 @@ from dashboard.pages import signed_in
 from builders import NOON
 from rest.api_fixture import ApiFixture
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.sql.usage import SqlOutgoingEvents, SqlUsageMeter
+from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
+from streams.adapters.sql.usage import SqlUsageMeter
 from streams.core.backfill import OffsetRange
 from streams.core.usage import Launch
 

@@ -15,6 +15,7 @@ from streams.adapters.sql.account_tables import (
     sessions,
     sign_ins,
 )
+from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.tables import (
     DONE,
@@ -78,5 +79,7 @@ _OLD: dict[Prunable, Callable[[datetime], tuple[Table, ColumnElement[bool]]]] = 
     Prunable.SIGN_INS: lambda before: (sign_ins, sign_ins.c.expires_at < before),
     Prunable.COUNTED_LAUNCHES: lambda before: (counted_launches, counted_launches.c.month < month_of(before)),
     Prunable.PENDING_SIGN_INS: lambda before: (pending_sign_ins, pending_sign_ins.c.expires_at < before),
+    Prunable.COURSE_SESSIONS: lambda before: (course_sessions, course_sessions.c.expires_at < before),
+    Prunable.COMMIT_URLS: lambda before: (commit_urls, commit_urls.c.expires_at < before),
     Prunable.SESSIONS: lambda before: (sessions, sessions.c.expires_at < before),
 }

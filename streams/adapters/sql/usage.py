@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, delete, literal, select, tuple_, update
+from sqlalchemy import Select, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.bulk_insert import Bulk
 from streams.adapters.sql.database import Database
+from streams.adapters.sql.outgoing_events import store_outgoing
 from streams.adapters.sql.usage_tables import (
     counted_launches,
-    outgoing_events,
     usage_details,
     usage_months,
     usage_notices,
@@ -21,7 +21,6 @@ from streams.adapters.sql.usage_tables import (
 from streams.core.backfill import OffsetRange
 from streams.core.usage import (
     Launch,
-    OutgoingEvent,
     UsageDetail,
     UsageMonth,
     UsageNotice,
@@ -145,7 +144,7 @@ async def tell(connection: AsyncConnection, notices: Sequence[UsageNotice], code
     """Store notices that are new, each with the event that tells of it."""
     if not notices:
         return
-    insert_notices, insert_events = (Bulk(table, is_sqlite=is_sqlite) for table in (usage_notices, outgoing_events))
+    insert_notices = Bulk(usage_notices, is_sqlite=is_sqlite)
     rows = [
         {
             "account_id": one.account_id,
@@ -162,16 +161,7 @@ async def tell(connection: AsyncConnection, notices: Sequence[UsageNotice], code
     new = {tuple(row) for row in await connection.execute(statement, insert_notices.parameters(rows))}
     events = [notice_event(one) for one in notices if (one.account_id, one.month, one.percent) in new]
     if events:
-        waiting = [
-            {
-                "id": event.id,
-                "account_id": event.account_id,
-                "created_at": event.occurred_at,
-                "value": codec.encode(event),
-            }
-            for event in events
-        ]
-        await connection.execute(insert_events.statement.on_conflict_do_nothing(), insert_events.parameters(waiting))
+        await store_outgoing(connection, [(one, one.occurred_at) for one in events], codec, is_sqlite=is_sqlite)
 
 
 class SqlUsage:
@@ -208,20 +198,3 @@ class SqlUsage:
 
 def _details_of(account_id: str, month: str) -> Select[Any]:
     return select(usage_details).where(usage_details.c.account_id == account_id, usage_details.c.month == month)
-
-
-class SqlOutgoingEvents:
-    """`OutgoingEvents` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def due(self, limit: int) -> Sequence[OutgoingEvent]:
-        known = outgoing_events.c
-        query = select(outgoing_events).order_by(known.created_at, known.id).limit(limit)
-        async with self._database.reading() as connection:
-            return [OutgoingEvent(row.id, row.account_id, row.value) for row in await connection.execute(query)]
-
-    async def sent(self, ids: Sequence[str]) -> None:
-        async with self._database.transaction() as connection:
-            await connection.execute(delete(outgoing_events).where(outgoing_events.c.id.in_(ids)))

@@ -59,6 +59,9 @@ outgoing_events = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("account_id", Text, nullable=False),
+    # The key of its record.
+    Column("key", Text, nullable=False),
+    # Events are produced in this order.
     Column("created_at", Moment, nullable=False),
     Column("value", LargeBinary, nullable=False),
     Index(None, "created_at", "id"),

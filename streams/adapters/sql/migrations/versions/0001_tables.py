@@ -475,6 +475,7 @@ def upgrade() -> None:
         "outgoing_events",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("value", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outgoing_events")),
@@ -490,9 +491,43 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("state_sha256", name=op.f("pk_pending_sign_ins")),
     )
     op.create_index(op.f("ix_pending_sign_ins_expires_at"), "pending_sign_ins", ["expires_at"], unique=False)
+    op.create_table(
+        "course_sessions",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("package_id", sa.Text(), nullable=False),
+        sa.Column("learner_id", sa.Text(), nullable=False),
+        sa.Column("dispatch_id", sa.Text(), nullable=True),
+        sa.Column("launched_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("progress", sa.Text(), nullable=False),
+        sa.Column("events", sa.Text(), nullable=False),
+        sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_commit_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("account_id", "id", name=op.f("pk_course_sessions")),
+    )
+    op.create_index(op.f("ix_course_sessions_expires_at"), "course_sessions", ["expires_at"], unique=False)
+    op.create_index(
+        op.f("ix_course_sessions_account_id_learner_id"), "course_sessions", ["account_id", "learner_id"], unique=False
+    )
+    op.create_table(
+        "commit_urls",
+        sa.Column("token_sha256", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("session_id", sa.Text(), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("token_sha256", name=op.f("pk_commit_urls")),
+    )
+    op.create_index(op.f("ix_commit_urls_expires_at"), "commit_urls", ["expires_at"], unique=False)
+    op.create_index(
+        op.f("ix_commit_urls_account_id_session_id"), "commit_urls", ["account_id", "session_id"], unique=False
+    )
 
 
 def downgrade() -> None:
+    for name in ("commit_urls", "course_sessions"):
+        op.drop_table(name)
     op.drop_table("pending_sign_ins")
     op.drop_index(op.f("ix_outgoing_events_created_at_id"), "outgoing_events")
     op.drop_table("outgoing_events")

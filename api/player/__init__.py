@@ -1,0 +1,1 @@
+"""What a SCORM player calls: commits of sessions."""

@@ -1,0 +1,131 @@
+"""Find the elements of SCORM's data model that matter, whatever the shape of a request's body."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import unquote_plus
+
+Elements = Mapping[str, str]
+
+# Our name of each element, and its names in SCORM 1.2 and in SCORM 2004.
+_SCORM_12 = {
+    "lesson_status": "cmi.core.lesson_status",
+    "score.raw": "cmi.core.score.raw",
+    "score.min": "cmi.core.score.min",
+    "score.max": "cmi.core.score.max",
+    "session_time": "cmi.core.session_time",
+    "total_time": "cmi.core.total_time",
+    "mode": "cmi.core.lesson_mode",
+    "credit": "cmi.core.credit",
+}
+_SCORM_2004 = {
+    "completion_status": "cmi.completion_status",
+    "success_status": "cmi.success_status",
+    "progress_measure": "cmi.progress_measure",
+    "completion_threshold": "cmi.completion_threshold",
+    "scaled_passing_score": "cmi.scaled_passing_score",
+    "score.raw": "cmi.score.raw",
+    "score.min": "cmi.score.min",
+    "score.max": "cmi.score.max",
+    "score.scaled": "cmi.score.scaled",
+    "session_time": "cmi.session_time",
+    "total_time": "cmi.total_time",
+    "mode": "cmi.mode",
+    "credit": "cmi.credit",
+}
+_OURS = {theirs: ours for standard in (_SCORM_12, _SCORM_2004) for ours, theirs in standard.items()}
+# A value that we read is never longer; a longer one is no news.
+MOST_CHARACTERS = 128
+MOST_ITEMS = 20_000
+
+# Moodle's names have `__` where SCORM's have a dot.
+_NAMES = "|".join(sorted((re.escape(name).replace(r"\.", r"(?:\.|__)") for name in _OURS), reverse=True))
+_PAIR = re.compile(rf"(?:\A|(?<=&))({_NAMES})=([^&]{{0,{MOST_CHARACTERS}}})(?=&|\Z)")
+_ANY_PAIR = re.compile(r"(?:\A|&)(?:cmi|adl)(?:\.|__)[^=&]*=")
+
+
+def of_text(text: str) -> Elements | None:
+    """The elements of `name=value` pairs joined by `&`; None when none has a name of SCORM's.
+
+    Players do not encode the values, so text of the learner may look like a pair. Each name comes once in what a player
+    sends: one with two values is ignored, and so are both standards where names of both come.
+    """
+    if not _ANY_PAIR.search(text):
+        return None
+    return _of_pairs((found[1], unquote_plus(found[2])) for found in _PAIR.finditer(text))
+
+
+def of_value(value: Any) -> Elements | None:
+    """The elements of parsed JSON; None when nothing in it is SCORM's."""
+    if isinstance(value, str):
+        return of_text(value)
+    if isinstance(value, list):
+        return _of_list(value)
+    return _of_object(value) if isinstance(value, dict) else None
+
+
+def _of_pairs(pairs: Iterable[tuple[str, str]]) -> Elements:
+    values: dict[str, set[str]] = {}
+    for name, value in pairs:
+        values.setdefault(name.replace("__", "."), set()).add(value)
+    once = {name: found.pop() for name, found in values.items() if len(found) == 1}
+    standards = {name.startswith("cmi.core.") for name in values}
+    return {} if len(standards) > 1 else {_OURS[name]: value for name, value in once.items()}
+
+
+def of_fields(fields: Mapping[str, str]) -> Elements | None:
+    """The elements of a form's fields, which were encoded; None when none has a name of SCORM's."""
+    if not any(name.startswith(("cmi.", "cmi__", "adl.", "adl__")) for name in fields):
+        return None
+    return _of_flat({name.replace("__", "."): value for name, value in fields.items()})
+
+
+def _of_list(items: list[Any]) -> Elements | None:
+    """`["name=value", …]`, or `[{"name": …, "value": …}, …]`, of which the last one counts."""
+    items = items[:MOST_ITEMS]
+    if all(isinstance(item, str) for item in items):
+        pairs = [item.partition("=")[::2] for item in items]
+        return _of_pairs((name, value) for name, value in pairs if name in _OURS) if _is_scorm(pairs) else None
+    named = {
+        item["name"]: item.get("value")
+        for item in items
+        if isinstance(item, dict) and isinstance(item.get("name"), str)
+    }
+    return _of_flat(named) if _is_scorm((name, "") for name in named) else None
+
+
+def _is_scorm(pairs: Iterable[tuple[str, Any]]) -> bool:
+    return any(name.startswith(("cmi.", "adl.")) for name, _ in pairs)
+
+
+def _of_object(value: Mapping[str, Any]) -> Elements | None:
+    """`{"cmi": {…}}`, or `{"cmi.core.lesson_status": …}`, or the one within the other."""
+    inner = value.get("cmi")
+    if not isinstance(inner, dict) and not _is_scorm((name, "") for name in value):
+        return None
+    flat = dict(_leaves(inner)) if isinstance(inner, dict) else {}
+    return _of_flat({**flat, **{name: value[name] for name in _OURS if name in value}})
+
+
+def _leaves(cmi: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    for name in _OURS:
+        at: Any = cmi
+        for part in name.split(".")[1:]:
+            at = at.get(part) if isinstance(at, dict) else None
+        # A name may be written out below `cmi`, with or without it.
+        short = name.removeprefix("cmi.")
+        yield name, next((one for one in (cmi.get(name), cmi.get(short), at) if _text(one) is not None), None)
+
+
+def _of_flat(values: Mapping[str, Any]) -> Elements:
+    texts = {name: text for name in _OURS if (text := _text(values.get(name))) is not None}
+    # Only SCORM 1.2 has `core`: its names count alone.
+    is_12 = any(name.startswith("cmi.core.") for name in texts)
+    return {_OURS[name]: text for name, text in texts.items() if name.startswith("cmi.core.") or not is_12}
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    text = str(value)
+    return text if 0 < len(text) <= MOST_CHARACTERS else None

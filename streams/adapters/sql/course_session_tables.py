@@ -1,0 +1,35 @@
+"""Tables of SCORM sessions and of their commit URLs."""
+
+from sqlalchemy import Column, Index, Table, Text
+
+from streams.adapters.sql.schema import Moment, metadata
+
+# `progress` is JSON of `streams.core.course_progress`, `events` of the newest events that a session has caused.
+course_sessions = Table(
+    "course_sessions",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("package_id", Text, nullable=False),
+    Column("learner_id", Text, nullable=False),
+    Column("dispatch_id", Text),
+    Column("launched_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False, index=True),
+    Column("progress", Text, nullable=False),
+    Column("events", Text, nullable=False),
+    # The place of its newest event among those that wait to be produced.
+    Column("sent_at", Moment),
+    Column("last_commit_at", Moment),
+    Column("closed_at", Moment),
+    Index(None, "account_id", "learner_id"),
+)
+
+commit_urls = Table(
+    "commit_urls",
+    metadata,
+    Column("token_sha256", Text, primary_key=True),
+    Column("account_id", Text, nullable=False),
+    Column("session_id", Text, nullable=False),
+    Column("expires_at", Moment, nullable=False, index=True),
+    Index(None, "account_id", "session_id"),
+)

@@ -1,0 +1,54 @@
+"""Events of our own, which wait to be produced, in SQL."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.sql.bulk_insert import Bulk
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.usage_tables import outgoing_events
+from streams.core.event import Event, partition_key
+from streams.core.usage import OutgoingEvent
+from streams.ports import Codec
+
+_ANY = select(outgoing_events.c.id).limit(1)
+
+
+async def store_outgoing(
+    connection: AsyncConnection, events: Sequence[tuple[Event, datetime]], codec: Codec, *, is_sqlite: bool
+) -> None:
+    """Store events to produce, each with the time that orders it among the others. A stored one stays as it is."""
+    rows = [
+        {
+            "id": event.id,
+            "account_id": event.account_id,
+            "key": partition_key(event),
+            "created_at": at,
+            "value": codec.encode(event),
+        }
+        for event, at in events
+    ]
+    insert = Bulk(outgoing_events, is_sqlite=is_sqlite)
+    await connection.execute(insert.statement.on_conflict_do_nothing(), insert.parameters(rows))
+
+
+class SqlOutgoingEvents:
+    """`OutgoingEvents` in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def due(self, limit: int) -> Sequence[OutgoingEvent]:
+        known = outgoing_events.c
+        query = select(outgoing_events).order_by(known.created_at, known.id).limit(limit)
+        async with self._database.reading() as connection:
+            return [OutgoingEvent(row.id, row.key, row.value) for row in await connection.execute(query)]
+
+    async def wait(self) -> None:
+        await self._database.until_any(_ANY)
+
+    async def sent(self, ids: Sequence[str]) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(delete(outgoing_events).where(outgoing_events.c.id.in_(ids)))

@@ -1,0 +1,111 @@
+"""A commit: what a SCORM player tells of a session in one request."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Completion(StrEnum):
+    """Whether the learner has completed the course."""
+
+    COMPLETED = "completed"
+    INCOMPLETE = "incomplete"
+    NOT_ATTEMPTED = "not attempted"
+    UNKNOWN = "unknown"
+
+
+class Success(StrEnum):
+    """Whether the learner has mastered the course."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class Score(NamedTuple):
+    """A course's score; each part may be absent. `scaled` is from -1 to 1."""
+
+    raw: float | None = None
+    min: float | None = None
+    max: float | None = None
+    scaled: float | None = None
+
+    @property
+    def exists(self) -> bool:
+        """SCORM 1.2's `max` is 100 by default: alone it is no score, and nor is `min`."""
+        return self.raw is not None or self.scaled is not None
+
+    def merged(self, news: "Score") -> "Score":
+        """This score with the parts that are told anew."""
+        return Score(*(old if new is None else new for old, new in zip(self, news, strict=True)))
+
+
+NO_SCORE = Score()
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one request tells; None is no news.
+
+    `course_completion` and `course_success` speak for the course and are taken at their word. `lesson_status` is SCORM
+    1.2's. The other two statuses are SCORM 2004's, and the three measures may overrule them. Times are seconds.
+    `sequence` counts the commits of one player instance; `digest` identifies the request's bytes.
+    """
+
+    course_completion: Completion | None = None
+    course_success: Success | None = None
+    lesson_status: str | None = None
+    completion_status: Completion | None = None
+    success_status: Success | None = None
+    progress_measure: float | None = None
+    completion_threshold: float | None = None
+    scaled_passing_score: float | None = None
+    score: Score = NO_SCORE
+    session_time: Decimal | None = None
+    total_time: Decimal | None = None
+    mode: str | None = None
+    credit: str | None = None
+    sequence: int | None = None
+    digest: str = ""
+
+
+# SCORM 1.2 has one status for both (RTE 1.2 §3.4.4). A failed course may be unfinished: it is not completed.
+LESSON_STATUSES: Mapping[str, tuple[Completion, Success]] = {
+    "passed": (Completion.COMPLETED, Success.PASSED),
+    "completed": (Completion.COMPLETED, Success.UNKNOWN),
+    "failed": (Completion.INCOMPLETE, Success.FAILED),
+    "incomplete": (Completion.INCOMPLETE, Success.UNKNOWN),
+    "browsed": (Completion.INCOMPLETE, Success.UNKNOWN),
+    "not attempted": (Completion.NOT_ATTEMPTED, Success.UNKNOWN),
+}
+
+FIRST_KEPT = 64
+NEWEST_KEPT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceLog:
+    """The commits of one player instance that were seen: digests by sequence number.
+
+    The first 64 and the newest 16 are kept. A new instance begins to count again, so one of the first shows it; a
+    commit between them that comes again is late, and is ignored as a repetition is.
+    """
+
+    digests: Mapping[int, str] = field(default_factory=dict)
+
+    def is_stale(self, number: int, digest: str) -> bool:
+        """Whether this commit is a repetition, or came too late."""
+        if number in self.digests:
+            return self.digests[number] == digest
+        return bool(self.digests) and number < max(self.digests)
+
+    def noted(self, number: int, digest: str) -> "SequenceLog":
+        """The log with this commit. The same number with other bytes is a new instance, which begins a new log."""
+        if self.digests.get(number, digest) != digest:
+            return SequenceLog({number: digest})
+        digests = {**self.digests, number: digest}
+        order = sorted(digests)
+        kept = {*order[:FIRST_KEPT], *order[-NEWEST_KEPT:]}
+        return SequenceLog({one: digests[one] for one in order if one in kept})

@@ -1,0 +1,51 @@
+"""Lengths of time as SCORM writes them."""
+
+import re
+from decimal import Decimal
+
+from streams.core.limits import DURATION_CHARACTERS
+
+# A timespan of SCORM 1.2 (RTE 1.2 §3.4.1, CMITimespan): HHHH:MM:SS.SS.
+_TIMESPAN = re.compile(r"(\d{1,6}):(\d{1,2}):(\d{1,2}(?:\.\d{1,6})?)", re.ASCII)
+# A timeinterval of SCORM 2004 (RTE 2004 §4.1.1.7): ISO 8601 without weeks.
+_NUMBER = r"(\d{1,12}(?:\.\d{1,6})?)"
+_INTERVAL = re.compile(
+    rf"P(?=.)(?:{_NUMBER}Y)?(?:{_NUMBER}M)?(?:{_NUMBER}D)?"
+    rf"(?:T(?=\d)(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?)?",
+    re.ASCII,
+)
+_DAY = 86_400
+# A year and a month have no length of their own: SCORM's players count 365 and 30 days.
+_INTERVAL_SECONDS = (365 * _DAY, 30 * _DAY, _DAY, 3600, 60, 1)
+# About 30 years. Nobody learns for so long: a greater length is a course's error.
+MOST_SECONDS = Decimal(10**9)
+
+
+def parse_length(text: str) -> Decimal | None:
+    """The seconds of a timespan or a timeinterval; None when it is neither, or longer than 30 years."""
+    if len(text) > DURATION_CHARACTERS:
+        return None
+    if found := _TIMESPAN.fullmatch(text):
+        hours, minutes, seconds = map(Decimal, found.groups())
+        return as_seconds(hours * 3600 + minutes * 60 + seconds)
+    if found := _INTERVAL.fullmatch(text):
+        parts = zip(found.groups(), _INTERVAL_SECONDS, strict=True)
+        return as_seconds(sum((Decimal(part) * size for part, size in parts if part), Decimal()))
+    return None
+
+
+def as_seconds(value: Decimal) -> Decimal | None:
+    """The value when it can be a length of time, to the microsecond; else None."""
+    return round(value, 6) if value.is_finite() and 0 <= value <= MOST_SECONDS else None
+
+
+def format_length(seconds: Decimal) -> str:
+    """The ISO 8601 duration in hours, minutes and seconds, as `PT1H2M3.5S`."""
+    whole, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(whole), 60)
+    # Without an exponent and without zeros at the end.
+    second = f"{rest:f}".rstrip("0").rstrip(".") if "." in f"{rest:f}" else f"{rest:f}"
+    parts = [f"{hours}H"] * bool(hours) + [f"{minutes}M"] * bool(minutes)
+    if rest or not parts:
+        parts.append(f"{second or '0'}S")
+    return "PT" + "".join(parts)
