@@ -88,6 +88,5 @@ MayReadWebhooks = Annotated[Member, Security(_member, scopes=[Scope.WEBHOOKS_REA
 MayWriteWebhooks = Annotated[Member, Security(_member, scopes=[Scope.WEBHOOKS_WRITE])]
 MayReadDeliveries = Annotated[Member, Security(_member, scopes=[Scope.DELIVERIES_READ])]
 MayWriteDeliveries = Annotated[Member, Security(_member, scopes=[Scope.DELIVERIES_WRITE])]
-MayReadSessions = Annotated[Caller, Security(_permitted, scopes=[Scope.DELIVERIES_READ])]
 MayPublish = Annotated[Caller, Security(_permitted, scopes=[Scope.EVENTS_WRITE])]
 Operator = Annotated[Caller, Security(_permitted, scopes=[OPERATOR])]

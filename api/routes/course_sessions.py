@@ -2,9 +2,9 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import APIRouter, Body, Request, Response
 
-from api.auth import MayPublish, MayReadSessions
+from api.auth import MayPublish, MayReadDeliveries
 from api.models.common import Id
 from api.models.course_sessions import (
     CourseSessionDetails,
@@ -20,8 +20,6 @@ from streams.core.access import Caller
 from streams.core.errors import FieldError, Invalid
 
 router = APIRouter(tags=["SCORM sessions"], route_class=StrictRoute)
-
-AccountId = Annotated[Id | None, Query(alias="accountId", description="With an operator's key: the account.")]
 
 
 @router.post(
@@ -42,11 +40,9 @@ async def open_course_session(new: NewSession, caller: MayPublish, request: Requ
 
 
 @router.get("/v1/sessions/{session_id}", summary="Get a session", response_model_exclude_none=True)
-async def get_course_session(
-    session_id: Id, caller: MayReadSessions, request: Request, account_id: AccountId = None
-) -> CourseSessionDetails:
+async def get_course_session(session_id: Id, caller: MayReadDeliveries, request: Request) -> CourseSessionDetails:
     """What its player has told so far."""
-    found = await services_of(request).course_sessions.find(_account(caller, account_id), session_id)
+    found = await services_of(request).course_sessions.find(caller.account_id, session_id)
     return course_session(found)
 
 

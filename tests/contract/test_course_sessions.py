@@ -1,0 +1,141 @@
+"""A session, its commits and its events change together, one commit after the other."""
+
+import asyncio
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import partial
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import func, select
+
+from builders import NOON
+from contract.stores import SqlStore
+from streams.adapters.avro.codec import AvroCodec
+from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
+from streams.adapters.sql.course_sessions import SqlCourseSessions
+from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
+from streams.core.commit import Commit, Completion, Score, Success
+from streams.core.course_progress import launched
+from streams.core.course_session import CommitUrl, CourseSession, Telling, apply_commit, launch
+from streams.core.errors import Conflict
+from streams.core.event import Event
+
+CODEC = AvroCodec()
+TOKEN = "0" * 64
+DONE = Commit(lesson_status="passed", score=Score(raw=85.0), session_time=Decimal("750.5"), sequence=1, digest="a")
+
+
+@pytest_asyncio.fixture
+async def sessions(database: SqlStore) -> SqlCourseSessions:
+    made = SqlCourseSessions(database.database, CODEC)
+    await made.open(launch(session(), NOON, "evt_launch"), url(), lambda known: None)
+    return made
+
+
+def session(session_id: str = "s-1") -> CourseSession:
+    known = launched(Completion.UNKNOWN, Success.UNKNOWN, Score(), Decimal(60))
+    return CourseSession("acme", session_id, "pkg_1", "Ada", NOON, NOON + timedelta(hours=1), "dsp_1", known)
+
+
+def url(token: str = TOKEN, hours: int = 1) -> CommitUrl:
+    return CommitUrl(token, "acme", "s-1", NOON + timedelta(hours=hours))
+
+
+def applying(commit: Commit, event_id: str, now: datetime = NOON):  # type: ignore[no-untyped-def]
+    def apply(known: CourseSession, _: CommitUrl) -> Telling:
+        ids = iter([f"{event_id}_a", f"{event_id}_b"])
+        return apply_commit(known, commit, now, partial(next, ids))
+
+    return apply
+
+
+async def waiting(database: SqlStore) -> list[str]:
+    """The types of the events, in the order in which they are sent."""
+    due = await SqlOutgoingEvents(database.database).due(100)
+    events = [CODEC.decode(one.value) for one in due]
+    return [one.type for one in events if isinstance(one, Event)]
+
+
+async def test_a_session_is_stored_as_it_is(sessions: SqlCourseSessions) -> None:
+    assert await sessions.commit(TOKEN, applying(DONE, "evt"))
+    found = await sessions.find("acme", "s-1")
+    expected = launch(session(), NOON, "evt_launch").session
+    assert found == applying(DONE, "evt")(expected, url()).session
+    assert await sessions.find("acme", "s-2") is None
+    assert await sessions.find("globex", "s-1") is None
+
+
+async def test_events_leave_in_their_order_whatever_the_clock_does(
+    database: SqlStore, sessions: SqlCourseSessions
+) -> None:
+    # Ids of events do not sort by time here, and another process's clock is an hour late.
+    assert await sessions.commit(TOKEN, applying(DONE, "a", NOON - timedelta(hours=1)))
+    assert await waiting(database) == ["session.launched", "session.scored", "session.completed"]
+
+
+async def test_an_event_is_keyed_by_its_session(database: SqlStore, sessions: SqlCourseSessions) -> None:
+    assert [one.key for one in await SqlOutgoingEvents(database.database).due(9)] == ["s-1"]
+
+
+async def test_commits_at_the_same_time_follow_each_other(database: SqlStore, sessions: SqlCourseSessions) -> None:
+    commits = [Commit(score=Score(raw=float(number))) for number in range(12)] + [DONE] * 4
+    await asyncio.gather(*(sessions.commit(TOKEN, applying(one, f"evt_{n}")) for n, one in enumerate(commits)))
+    types = await waiting(database)
+    assert types.count("session.completed") == 1
+    assert types.count("session.scored") == 13
+
+
+async def test_a_refused_commit_changes_nothing(database: SqlStore, sessions: SqlCourseSessions) -> None:
+    before = await sessions.find("acme", "s-1")
+
+    def refuse(known: CourseSession, given: CommitUrl) -> Telling:
+        assert given == url()
+        raise Conflict("no")
+
+    with pytest.raises(Conflict):
+        await sessions.commit(TOKEN, refuse)
+    assert not await sessions.commit("1" * 64, applying(DONE, "evt"))
+    assert await sessions.find("acme", "s-1") == before
+    assert await waiting(database) == ["session.launched"]
+
+
+async def test_a_session_is_launched_once(database: SqlStore, sessions: SqlCourseSessions) -> None:
+    again = [
+        sessions.open(launch(session(), NOON, f"evt_{n}"), url(f"{n}" * 64, hours=n), lambda known: None)
+        for n in range(1, 6)
+    ]
+    found = await asyncio.gather(*again)
+    assert max(one.expires_at for one in found) == NOON + timedelta(hours=5)
+    known = await sessions.find("acme", "s-1")
+    assert known is not None
+    assert known.expires_at == NOON + timedelta(hours=5)
+    assert await waiting(database) == ["session.launched"]
+    assert await database.count(commit_urls) == 6
+    assert await sessions.commit("5" * 64, applying(DONE, "evt"))
+
+
+async def test_a_refused_launch_makes_no_commit_url(database: SqlStore, sessions: SqlCourseSessions) -> None:
+    def refuse(known: CourseSession) -> None:
+        raise Conflict("closed")
+
+    with pytest.raises(Conflict):
+        await sessions.open(launch(session(), NOON, "evt_2"), url("2" * 64), refuse)
+    assert await database.count(commit_urls) == 1
+
+
+async def test_a_session_is_closed_once(sessions: SqlCourseSessions) -> None:
+    for minutes in (1, 2):
+        closed = await sessions.close("acme", "s-1", NOON + timedelta(minutes=minutes))
+        assert closed is not None
+        assert closed.closed_at == NOON + timedelta(minutes=1)
+    assert await sessions.close("acme", "s-2", NOON) is None
+
+
+async def test_a_long_player_keeps_a_small_row(database: SqlStore, sessions: SqlCourseSessions) -> None:
+    for number in range(300):
+        commit = Commit(score=Score(raw=float(number)), sequence=number, digest=f"{number:016}")
+        assert await sessions.commit(TOKEN, applying(commit, f"evt_{number}"))
+    async with database.database.reading() as connection:
+        sizes = select(func.length(course_sessions.c.progress) + func.length(course_sessions.c.events))
+        assert int(await connection.scalar(sizes) or 0) < 6000

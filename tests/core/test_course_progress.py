@@ -1,0 +1,240 @@
+"""What a commit tells: each transition once a session, whatever the order and however often."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.core.commit import FIRST_KEPT, NEWEST_KEPT, Commit, Completion, Score, SequenceLog, Success
+from streams.core.course_progress import TRANSITIONS, News, Progress, Told, after, launched
+from streams.core.scorm_time import format_length, parse_length
+
+PASSED = Commit(lesson_status="passed")
+COMPLETED = Commit(lesson_status="completed")
+SCORED = Commit(score=Score(raw=85.0, max=100.0))
+
+
+def told(*commits: Commit, progress: Progress | None = None) -> list[str]:
+    """What each commit tells: `s` for scored, `c` for completed."""
+    progress, found = progress or Progress(), []
+    for one in commits:
+        step = after(progress, one)
+        progress = step.progress
+        found.append("s" * step.is_scored + "c" * step.is_completed)
+    return found
+
+
+# -- statuses --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "completion", "success"),
+    [
+        ("passed", Completion.COMPLETED, Success.PASSED),
+        ("completed", Completion.COMPLETED, Success.UNKNOWN),
+        ("failed", Completion.INCOMPLETE, Success.FAILED),
+        ("incomplete", Completion.INCOMPLETE, Success.UNKNOWN),
+        ("browsed", Completion.INCOMPLETE, Success.UNKNOWN),
+        ("not attempted", Completion.NOT_ATTEMPTED, Success.UNKNOWN),
+        ("done", Completion.UNKNOWN, Success.UNKNOWN),
+    ],
+)
+def test_a_status_of_scorm_1_2_means_two(status: str, completion: Completion, success: Success) -> None:
+    progress = after(Progress(), Commit(lesson_status=status)).progress
+    assert (progress.completion, progress.success) == (completion, success)
+
+
+def test_the_course_is_taken_at_its_word() -> None:
+    commit = Commit(
+        course_completion=Completion.INCOMPLETE,
+        course_success=Success.UNKNOWN,
+        lesson_status="passed",
+        progress_measure=1.0,
+        completion_threshold=0.5,
+    )
+    assert told(commit) == [""]
+
+
+def test_measures_overrule_the_word_of_a_2004_course() -> None:
+    low = Commit(completion_status=Completion.COMPLETED, progress_measure=0.4, completion_threshold=0.5)
+    # Only the measure is told: the threshold is remembered.
+    high = Commit(progress_measure=0.5)
+    assert told(low, high) == ["", "c"]
+    failed = Commit(success_status=Success.PASSED, score=Score(scaled=0.7), scaled_passing_score=0.8)
+    passed = Commit(score=Score(scaled=0.8))
+    assert told(failed, passed) == ["s", "sc"]
+
+
+def test_without_both_measures_the_word_of_a_2004_course_stands() -> None:
+    assert told(Commit(completion_status=Completion.COMPLETED, progress_measure=0.1)) == ["c"]
+    assert told(Commit(success_status=Success.PASSED, scaled_passing_score=0.9)) == ["c"]
+
+
+def test_a_commit_without_a_status_changes_none() -> None:
+    step = after(after(Progress(), PASSED).progress, Commit(session_time=Decimal(9)))
+    assert (step.progress.completion, step.progress.success) == (Completion.COMPLETED, Success.PASSED)
+
+
+# -- what is told ----------------------------------------------------------------------------------------------
+
+
+def test_each_transition_is_told_once() -> None:
+    assert told(COMPLETED, PASSED, COMPLETED, PASSED) == ["c", "c", "", ""]
+    assert told(PASSED, Commit(lesson_status="failed"), PASSED) == ["c", "", ""]
+
+
+def test_what_was_known_at_launch_is_not_told_again() -> None:
+    known = launched(Completion.COMPLETED, Success.UNKNOWN, Score(raw=85.0, max=100.0), Decimal(60))
+    assert told(COMPLETED, SCORED, PASSED, PASSED, progress=known) == ["", "", "c", ""]
+    known = launched(Completion.COMPLETED, Success.PASSED, Score(), Decimal())
+    assert told(Commit(lesson_status="incomplete"), PASSED, progress=known) == ["", ""]
+
+
+def test_a_changed_score_is_told() -> None:
+    again = Commit(score=Score(raw=85.0, max=100.0))
+    higher_max = Commit(score=Score(max=200.0))
+    assert told(SCORED, again, higher_max, Commit(score=Score(raw=0.0)), Commit()) == ["s", "", "s", "s", ""]
+
+
+def test_bounds_alone_are_no_score() -> None:
+    assert told(Commit(score=Score(min=0.0, max=100.0))) == [""]
+
+
+@pytest.mark.parametrize("news", [Commit(mode="browse"), Commit(mode="review"), Commit(credit="no-credit")])
+def test_what_is_not_for_the_record_is_not_told(news: Commit) -> None:
+    assert told(news, PASSED, SCORED) == ["", "", ""]
+
+
+def test_the_table_has_every_state_and_every_news() -> None:
+    assert TRANSITIONS.keys() == {(state, news) for state in Told for news in News}
+
+
+# -- time ------------------------------------------------------------------------------------------------------
+
+
+def test_the_total_time_is_the_newest_that_was_told() -> None:
+    progress = launched(Completion.UNKNOWN, Success.UNKNOWN, Score(), Decimal(100))
+    times = []
+    for commit in (
+        Commit(),
+        Commit(session_time=Decimal(20)),
+        Commit(),
+        Commit(total_time=Decimal(90)),
+        Commit(session_time=Decimal(0)),
+    ):
+        progress = after(progress, commit).progress
+        times.append(int(progress.total_time))
+    assert times == [100, 120, 120, 90, 100]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("00:12:30.5", "750.5"),
+        ("9999:99:99.99", "36002439.99"),
+        ("1:2:3", "3723"),
+        ("PT12M30.5S", "750.5"),
+        ("P1DT1H", "90000"),
+        ("P1M", "2592000"),
+        ("P1Y", "31536000"),
+        ("PT0H0M0S", "0"),
+        ("PT90M", "5400"),
+    ],
+)
+def test_a_length_of_time_is_read(text: str, seconds: str) -> None:
+    assert parse_length(text) == Decimal(seconds)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "P", "PT", "P1DT", "12:30", "-00:01:00", "PT-5S", "P1W", "P999Y", "PT1e5S", "1:2:3\n", "٣:00:00"]
+)
+def test_what_is_no_length_of_time_is_no_news(text: str) -> None:
+    assert parse_length(text) is None
+
+
+@given(st.decimals(0, 10**9, places=6))
+def test_a_length_of_time_survives_its_format(seconds: Decimal) -> None:
+    text = format_length(seconds)
+    assert parse_length(text) == seconds
+    assert len(text) <= 64
+
+
+def test_a_length_of_time_is_short() -> None:
+    lengths = [format_length(Decimal(one)) for one in ("0", "60", "750.5", "3600", "3723.25", "7260", "0.1")]
+    assert lengths == ["PT0S", "PT1M", "PT12M30.5S", "PT1H", "PT1H2M3.25S", "PT2H1M", "PT0.1S"]
+
+
+# -- sequences -------------------------------------------------------------------------------------------------
+
+
+def numbered(number: int, commit: Commit, digest: str | None = None) -> Commit:
+    from dataclasses import replace
+
+    return replace(commit, sequence=number, digest=digest or f"{number}")
+
+
+def test_a_repetition_and_a_late_commit_are_ignored() -> None:
+    failed = Commit(lesson_status="failed")
+    assert told(numbered(2, PASSED), numbered(2, PASSED), numbered(1, SCORED), numbered(3, failed)) == ["c", "", "", ""]
+
+
+def test_a_new_player_counts_again() -> None:
+    first = [numbered(one, Commit()) for one in (1, 2, 3)]
+    assert told(*first, numbered(1, PASSED, "other"), numbered(2, SCORED, "other")) == ["", "", "", "c", "s"]
+
+
+@given(st.integers(1, 500))
+def test_a_new_player_is_recognised_after_any_number_of_commits(count: int) -> None:
+    log = SequenceLog()
+    for number in range(1, count + 1):
+        assert not log.is_stale(number, f"old {number}")
+        log = log.noted(number, f"old {number}")
+    assert len(log.digests) <= FIRST_KEPT + NEWEST_KEPT
+    assert log.is_stale(count, f"old {count}")
+    assert not log.is_stale(1, "new 1")
+    log = log.noted(1, "new 1")
+    assert log.digests == {1: "new 1"}
+
+
+# -- laws ------------------------------------------------------------------------------------------------------
+
+commits = st.builds(
+    Commit,
+    course_completion=st.none() | st.sampled_from(Completion),
+    course_success=st.none() | st.sampled_from(Success),
+    lesson_status=st.none() | st.sampled_from(["passed", "completed", "failed", "incomplete", "browsed", "odd"]),
+    completion_status=st.none() | st.sampled_from(Completion),
+    success_status=st.none() | st.sampled_from(Success),
+    progress_measure=st.none() | st.floats(0, 1),
+    completion_threshold=st.none() | st.floats(0, 1),
+    scaled_passing_score=st.none() | st.floats(-1, 1),
+    score=st.builds(Score, raw=st.none() | st.sampled_from([0.0, 60.0]), scaled=st.none() | st.floats(-1, 1)),
+    mode=st.none() | st.sampled_from(["normal", "browse"]),
+)
+
+
+@given(st.lists(commits, max_size=12), st.sampled_from(Completion), st.sampled_from(Success))
+def test_completed_is_told_for_each_transition_once(
+    sequence: list[Commit], completion: Completion, success: Success
+) -> None:
+    progress = launched(completion, success, Score(), Decimal())
+    reached = {completion} & {Completion.COMPLETED} | {success} & {Success.PASSED}
+    for commit in sequence:
+        step = after(progress, commit)
+        progress = step.progress
+        now = {progress.completion} & {Completion.COMPLETED} | {progress.success} & {Success.PASSED}
+        if not progress.is_for_the_record:
+            now = set()
+        assert step.is_completed == bool(now - reached)
+        reached |= now
+
+
+@given(st.lists(commits, max_size=8))
+def test_a_commit_that_comes_twice_tells_once(sequence: list[Commit]) -> None:
+    progress = Progress()
+    for commit in sequence:
+        progress = after(progress, commit).progress
+        again = after(progress, commit)
+        assert (again.is_scored, again.is_completed) == (False, False)
+        assert again.progress == progress
