@@ -22,6 +22,7 @@ VERIFIERS = PARTS / "verifiers"
 CLIENTS = PARTS / "clients"
 AXE = PARTS / "axe"
 OIDC = PARTS / "oidc"
+PLAYER = PARTS / "player"
 KAFKA_POM = ROOT / "tests" / "real" / "kafka-pom.xml"
 COPY_JARS = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
 JAVA_PACKAGES = ("openjdk-25-jre-headless", "openjdk-21-jre-headless", "openjdk-17-jre-headless")
@@ -112,6 +113,11 @@ def axe() -> Path | None:
 def oidc() -> Path | None:
     """The folder of the OpenID Connect provider, of the locked version."""
     return OIDC if node() and has_packages(OIDC, "oidc-provider") else None
+
+
+def player() -> Path | None:
+    """The folder of the SCORM player's scripts, of the locked version."""
+    return PLAYER / "node_modules" / "scorm-again" / "dist" if has_packages(PLAYER, "scorm-again") else None
 
 
 def has_packages(folder: Path, one_of_them: str) -> bool:
@@ -228,6 +234,7 @@ ALL: list[Part] = [
     ("OpenID Connect provider", oidc, partial(bring_packages, OIDC), "npm: apt-get install npm"),
     ("TypeScript client generator", clients, partial(bring_packages, CLIENTS), "npm: apt-get install npm"),
     ("Chromium", chromium, bring_chromium, "apt-get install chromium fonts-dejavu-core"),
+    ("SCORM player", player, partial(bring_packages, PLAYER), "npm: apt-get install npm"),
     ("axe-core", axe, partial(bring_packages, AXE), "npm: apt-get install npm"),
 ]
 

@@ -14,7 +14,7 @@ from streams.core.limits import DURATION_CHARACTERS, TEXT_CHARACTERS
 from streams.core.scorm_time import format_length, parse_length
 from streams.services.course_sessions import Launch, OpenedSession
 
-Number = Annotated[float, Field(ge=-1e300, le=1e300)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
 Scaled = Annotated[float, Field(ge=-1, le=1)]
 
 
@@ -102,7 +102,7 @@ class EventOfSession(Model):
 
 
 class CourseSessionDetails(Model):
-    """A session so far: the statuses, the score and the time that its player has told."""
+    """A session so far: the statuses, the score and the time that its player has reported."""
 
     session_id: str
     package_id: str

@@ -42,11 +42,11 @@ def parse_commit(body: bytes, content_type: str = "") -> Commit:
         text = body.decode("utf-8-sig", errors="replace")
         if text.lstrip()[:1] in ("{", "["):
             value = _json(text)
-            if isinstance(value, dict) and any(name in value for name in _COMMON):
+            elements = of_value(value)
+            if isinstance(value, dict):
                 common = value
-                elements = of_value(value.get("runtimeData")) or {}
-            else:
-                elements = of_value(value)
+                if any(name in value for name in _COMMON):
+                    elements = of_value(value.get("runtimeData")) or {}
         else:
             elements = of_text(text.strip())
     if elements is None:

@@ -2,8 +2,9 @@
 
 import re
 import time
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,6 +25,8 @@ _STORED = b'{"result":true,"errorCode":0}'
 
 router = APIRouter(tags=["SCORM player"])
 
+Token = Annotated[str, Path(max_length=128, description="The end of the commit URL.")]
+
 
 class CommitLimits(RateLimits):
     """The limit of commits of one commit URL."""
@@ -38,7 +41,7 @@ class CommitLimits(RateLimits):
     responses={200: {"content": {"application/json": {"example": {"result": True, "errorCode": 0}}}}},
     response_class=Response,
 )
-async def commit(token: str, request: Request) -> Response:
+async def commit(token: Token, request: Request) -> Response:
     """What a SCORM player sends, as scorm-again, Moodle or Open edX do it; the token is its only credential.
 
     The body's shape decides, whatever the content type. A body without anything of SCORM's gets 400, an unknown token
@@ -50,10 +53,10 @@ async def commit(token: str, request: Request) -> Response:
     if not passes:
         raise TooMany(bucket.next_in_seconds, "commits of this session")
     try:
-        told = parse_commit(await request.body(), request.headers.get("content-type", ""))
+        parsed = parse_commit(await request.body(), request.headers.get("content-type", ""))
     except NotScorm as wrong:
         return problem(request, 400, "bad-request", "The body is not a SCORM commit", str(wrong))
-    await services_of(request).course_sessions.commit(token, told)
+    await services_of(request).course_sessions.commit(token, parsed)
     return Response(_STORED, media_type="application/json")
 
 

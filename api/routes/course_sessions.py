@@ -41,7 +41,7 @@ async def open_course_session(new: NewSession, caller: MayPublish, request: Requ
 
 @router.get("/v1/sessions/{session_id}", summary="Get a session", response_model_exclude_none=True)
 async def get_course_session(session_id: Id, caller: MayReadDeliveries, request: Request) -> CourseSessionDetails:
-    """What its player has told so far."""
+    """What its player has reported so far."""
     found = await services_of(request).course_sessions.find(caller.account_id, session_id)
     return course_session(found)
 

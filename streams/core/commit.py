@@ -1,4 +1,4 @@
-"""A commit: what a SCORM player tells of a session in one request."""
+"""A commit: what a SCORM player reports of a session in one request."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ class Score(NamedTuple):
         return self.raw is not None or self.scaled is not None
 
     def merged(self, news: "Score") -> "Score":
-        """This score with the parts that are told anew."""
+        """This score with the parts of a newer one."""
         return Score(*(old if new is None else new for old, new in zip(self, news, strict=True)))
 
 
@@ -47,7 +47,7 @@ NO_SCORE = Score()
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What one request tells; None is no news.
+    """What one request reports; None is no news.
 
     `course_completion` and `course_success` speak for the course and are taken at their word. `lesson_status` is SCORM
     1.2's. The other two statuses are SCORM 2004's, and the three measures may overrule them. Times are seconds.

@@ -1,4 +1,4 @@
-"""How far a learner is in a session, and which news of a commit is told: a state machine without I/O."""
+"""How far a learner is in a session, and which news of a commit is reported: a state machine without I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,8 +10,8 @@ from streams.core.commit import LESSON_STATUSES, NO_SCORE, Commit, Completion, S
 from streams.core.scorm_time import as_seconds
 
 
-class Told(StrEnum):
-    """Which of the two transitions were told, in this session or before it was launched."""
+class Reported(StrEnum):
+    """Which of the two transitions were reported, in this session or before it was launched."""
 
     NOTHING = "nothing"
     COMPLETED = "completed"
@@ -20,34 +20,34 @@ class Told(StrEnum):
 
 
 class News(StrEnum):
-    """What a commit tells of the two."""
+    """What a commit reports of the two."""
 
     COMPLETED = "completed"
     PASSED = "passed"
     BOTH = "completed and passed"
 
 
-# (told, news) -> (told then, whether an event tells it). Without news nothing changes. Each of the two is told once.
-TRANSITIONS: Mapping[tuple[Told, News], tuple[Told, bool]] = {
-    (Told.NOTHING, News.COMPLETED): (Told.COMPLETED, True),
-    (Told.NOTHING, News.PASSED): (Told.PASSED, True),
-    (Told.NOTHING, News.BOTH): (Told.BOTH, True),
-    (Told.COMPLETED, News.COMPLETED): (Told.COMPLETED, False),
-    (Told.COMPLETED, News.PASSED): (Told.BOTH, True),
-    (Told.COMPLETED, News.BOTH): (Told.BOTH, True),
-    (Told.PASSED, News.COMPLETED): (Told.BOTH, True),
-    (Told.PASSED, News.PASSED): (Told.PASSED, False),
-    (Told.PASSED, News.BOTH): (Told.BOTH, True),
-    (Told.BOTH, News.COMPLETED): (Told.BOTH, False),
-    (Told.BOTH, News.PASSED): (Told.BOTH, False),
-    (Told.BOTH, News.BOTH): (Told.BOTH, False),
+# (reported, news) -> (reported then, whether an event reports it). Each of the two is reported once.
+TRANSITIONS: Mapping[tuple[Reported, News], tuple[Reported, bool]] = {
+    (Reported.NOTHING, News.COMPLETED): (Reported.COMPLETED, True),
+    (Reported.NOTHING, News.PASSED): (Reported.PASSED, True),
+    (Reported.NOTHING, News.BOTH): (Reported.BOTH, True),
+    (Reported.COMPLETED, News.COMPLETED): (Reported.COMPLETED, False),
+    (Reported.COMPLETED, News.PASSED): (Reported.BOTH, True),
+    (Reported.COMPLETED, News.BOTH): (Reported.BOTH, True),
+    (Reported.PASSED, News.COMPLETED): (Reported.BOTH, True),
+    (Reported.PASSED, News.PASSED): (Reported.PASSED, False),
+    (Reported.PASSED, News.BOTH): (Reported.BOTH, True),
+    (Reported.BOTH, News.COMPLETED): (Reported.BOTH, False),
+    (Reported.BOTH, News.PASSED): (Reported.BOTH, False),
+    (Reported.BOTH, News.BOTH): (Reported.BOTH, False),
 }
 _NEWS = {(True, False): News.COMPLETED, (False, True): News.PASSED, (True, True): News.BOTH}
-_TOLD = {
-    (False, False): Told.NOTHING,
-    (True, False): Told.COMPLETED,
-    (False, True): Told.PASSED,
-    (True, True): Told.BOTH,
+_REPORTED = {
+    (False, False): Reported.NOTHING,
+    (True, False): Reported.COMPLETED,
+    (False, True): Reported.PASSED,
+    (True, True): Reported.BOTH,
 }
 
 # Modes in which nothing is for the record (RTE 1.2 §3.4.4; RTE 2004 §4.2.12).
@@ -56,7 +56,7 @@ _OFF_THE_RECORD = frozenset({"browse", "review"})
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What is known of a session. `known_score` is the last one that was told, or that was known at launch."""
+    """What is known of a session. `known_score` is the last one that was reported, or that was known at launch."""
 
     completion: Completion = Completion.UNKNOWN
     success: Success = Success.UNKNOWN
@@ -64,7 +64,7 @@ class Progress:
     known_score: Score = NO_SCORE
     launch_time: Decimal = Decimal()
     total_time: Decimal = Decimal()
-    told: Told = Told.NOTHING
+    reported: Reported = Reported.NOTHING
     progress_measure: float | None = None
     completion_threshold: float | None = None
     scaled_passing_score: float | None = None
@@ -78,7 +78,7 @@ class Progress:
 
 
 def launched(completion: Completion, success: Success, score: Score, total_time: Decimal) -> Progress:
-    """The progress of a new session; what earlier sessions reached counts as told."""
+    """The progress of a new session; what earlier sessions reached counts as reported."""
     return Progress(
         completion=completion,
         success=success,
@@ -86,12 +86,12 @@ def launched(completion: Completion, success: Success, score: Score, total_time:
         known_score=score,
         launch_time=total_time,
         total_time=total_time,
-        told=_TOLD[completion is Completion.COMPLETED, success is Success.PASSED],
+        reported=_REPORTED[completion is Completion.COMPLETED, success is Success.PASSED],
     )
 
 
 class Step(NamedTuple):
-    """The progress after a commit, and what is to be told of it."""
+    """The progress after a commit, and what is to be reported of it."""
 
     progress: Progress
     is_scored: bool = False
@@ -108,7 +108,7 @@ def after(progress: Progress, commit: Commit) -> Step:
     progress = replace(progress, completion=_completion(progress, commit), success=_success(progress, commit))
     if not progress.is_for_the_record:
         return Step(progress)
-    return _told(progress)
+    return _reported(progress)
 
 
 def _merged(progress: Progress, commit: Commit) -> Progress:
@@ -165,12 +165,12 @@ def _success(progress: Progress, commit: Commit) -> Success:
     return commit.success_status or progress.success
 
 
-def _told(progress: Progress) -> Step:
+def _reported(progress: Progress) -> Step:
     is_scored = progress.score.exists and progress.score != progress.known_score
     if is_scored:
         progress = replace(progress, known_score=progress.score)
     news = _NEWS.get((progress.completion is Completion.COMPLETED, progress.success is Success.PASSED))
     if news is None:
         return Step(progress, is_scored)
-    told, is_completed = TRANSITIONS[progress.told, news]
-    return Step(replace(progress, told=told), is_scored, is_completed)
+    reported, is_completed = TRANSITIONS[progress.reported, news]
+    return Step(replace(progress, reported=reported), is_scored, is_completed)

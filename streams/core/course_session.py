@@ -18,7 +18,7 @@ LAUNCHED, SCORED, COMPLETED = "session.launched", "session.scored", "session.com
 EVENTS_KEPT = 20
 
 
-class ToldEvent(NamedTuple):
+class SessionEvent(NamedTuple):
     """An event that a session has caused."""
 
     id: str
@@ -38,16 +38,16 @@ class CourseSession:
     expires_at: datetime
     dispatch_id: str | None = None
     progress: Progress = field(default_factory=Progress)
-    events: tuple[ToldEvent, ...] = ()
+    events: tuple[SessionEvent, ...] = ()
     sent_at: datetime | None = None
     last_commit_at: datetime | None = None
     closed_at: datetime | None = None
 
-    def telling(self, event: Event, now: datetime) -> "Telling":
+    def with_event(self, event: Event, now: datetime) -> "Change":
         """The session with an event that it has caused. Each is sent after the ones before, whatever the clock does."""
         sent_at = now if self.sent_at is None else max(now, self.sent_at + timedelta(microseconds=1))
-        newest = (*self.events, ToldEvent(event.id, event.type, event.occurred_at))[-EVENTS_KEPT:]
-        return Telling(replace(self, events=newest, sent_at=sent_at), [(event, sent_at)])
+        newest = (*self.events, SessionEvent(event.id, event.type, event.occurred_at))[-EVENTS_KEPT:]
+        return Change(replace(self, events=newest, sent_at=sent_at), [(event, sent_at)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +69,19 @@ def token_hash(token: str) -> str:
     return digest(token)
 
 
-class Telling(NamedTuple):
+class Change(NamedTuple):
     """A session, with the events to send and the times that order them."""
 
     session: CourseSession
     events: Sequence[tuple[Event, datetime]] = ()
 
 
-def launch(session: CourseSession, now: datetime, event_id: str) -> Telling:
+def launch(session: CourseSession, now: datetime, event_id: str) -> Change:
     """Launch a new session."""
-    return session.telling(_event(session, event_id, LAUNCHED, session.launched_at, {}), now)
+    return session.with_event(_event(session, event_id, LAUNCHED, session.launched_at, {}), now)
 
 
-def apply_commit(session: CourseSession, commit: Commit, now: datetime, new_id: Callable[[], str]) -> Telling:
+def apply_commit(session: CourseSession, commit: Commit, now: datetime, new_id: Callable[[], str]) -> Change:
     """Apply a commit. `new_id` makes ids of events."""
     step = after(session.progress, commit)
     session = replace(session, progress=step.progress, last_commit_at=now)
@@ -91,9 +91,9 @@ def apply_commit(session: CourseSession, commit: Commit, now: datetime, new_id: 
         (COMPLETED, _result(step.progress))
     ] * step.is_completed
     for event_type, details in data:
-        session, sent = session.telling(_event(session, new_id(), event_type, now, details), now)
+        session, sent = session.with_event(_event(session, new_id(), event_type, now, details), now)
         events += sent
-    return Telling(session, events)
+    return Change(session, events)
 
 
 def _result(progress: Progress) -> dict[str, str | float]:

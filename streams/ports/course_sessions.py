@@ -4,13 +4,13 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
-from streams.core.course_session import CommitUrl, CourseSession, Telling
+from streams.core.course_session import Change, CommitUrl, CourseSession
 
 
 class CourseSessions(Protocol):
     """The SCORM sessions of accounts. Each call is one transaction with the events that it causes."""
 
-    async def open(self, launched: Telling, url: CommitUrl, check: Callable[[CourseSession], None]) -> CourseSession:
+    async def open(self, launched: Change, url: CommitUrl, check: Callable[[CourseSession], None]) -> CourseSession:
         """Store a new session with its first URL; of a known session only the URL.
 
         `check` gets a known session, and raises what stops this.
@@ -21,7 +21,7 @@ class CourseSessions(Protocol):
     async def close(self, account_id: str, session_id: str, now: datetime) -> CourseSession | None:
         """A second time changes nothing."""
 
-    async def commit(self, token_sha256: str, apply: Callable[[CourseSession, CommitUrl], Telling]) -> bool:
+    async def commit(self, token_sha256: str, apply: Callable[[CourseSession, CommitUrl], Change]) -> bool:
         """Change a session by `apply`, one commit after the other. False when no URL has this token.
 
         What `apply` raises changes nothing.

@@ -9,9 +9,9 @@ from functools import partial
 from streams.core.commit import Commit
 from streams.core.course_progress import Progress
 from streams.core.course_session import (
+    Change,
     CommitUrl,
     CourseSession,
-    Telling,
     apply_commit,
     launch,
     token_hash,
@@ -113,7 +113,7 @@ class CourseSessionService:
         """
         now = self._clock.now()
 
-        def apply(session: CourseSession, url: CommitUrl) -> Telling:
+        def apply(session: CourseSession, url: CommitUrl) -> Change:
             if now >= url.ends_at(session.closed_at):
                 raise Ended("this commit URL has ended: open the session again at the platform")
             return apply_commit(session, commit, now, lambda: self._new_id("evt"))
@@ -135,7 +135,7 @@ def _expiry(given: datetime | None, now: datetime) -> datetime:
     return given
 
 
-def _check(launched: Telling) -> None:
+def _check(launched: Change) -> None:
     """Raises `Invalid`, with the names that the request has."""
     [(event, _)] = launched.events
     try:

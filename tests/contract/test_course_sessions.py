@@ -17,7 +17,7 @@ from streams.adapters.sql.course_sessions import SqlCourseSessions
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.core.commit import Commit, Completion, Score, Success
 from streams.core.course_progress import launched
-from streams.core.course_session import CommitUrl, CourseSession, Telling, apply_commit, launch
+from streams.core.course_session import Change, CommitUrl, CourseSession, apply_commit, launch
 from streams.core.errors import Conflict
 from streams.core.event import Event
 
@@ -43,7 +43,7 @@ def url(token: str = TOKEN, hours: int = 1) -> CommitUrl:
 
 
 def applying(commit: Commit, event_id: str, now: datetime = NOON):  # type: ignore[no-untyped-def]
-    def apply(known: CourseSession, _: CommitUrl) -> Telling:
+    def apply(known: CourseSession, _: CommitUrl) -> Change:
         ids = iter([f"{event_id}_a", f"{event_id}_b"])
         return apply_commit(known, commit, now, partial(next, ids))
 
@@ -89,7 +89,7 @@ async def test_commits_at_the_same_time_follow_each_other(database: SqlStore, se
 async def test_a_refused_commit_changes_nothing(database: SqlStore, sessions: SqlCourseSessions) -> None:
     before = await sessions.find("acme", "s-1")
 
-    def refuse(known: CourseSession, given: CommitUrl) -> Telling:
+    def refuse(known: CourseSession, given: CommitUrl) -> Change:
         assert given == url()
         raise Conflict("no")
 

@@ -1,4 +1,4 @@
-"""What a commit tells: each transition once a session, whatever the order and however often."""
+"""What a commit reports: each transition once a session, whatever the order and however often."""
 
 from decimal import Decimal
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.core.commit import FIRST_KEPT, NEWEST_KEPT, Commit, Completion, Score, SequenceLog, Success
-from streams.core.course_progress import TRANSITIONS, News, Progress, Told, after, launched
+from streams.core.course_progress import TRANSITIONS, News, Progress, Reported, after, launched
 from streams.core.scorm_time import format_length, parse_length
 
 PASSED = Commit(lesson_status="passed")
@@ -15,8 +15,8 @@ COMPLETED = Commit(lesson_status="completed")
 SCORED = Commit(score=Score(raw=85.0, max=100.0))
 
 
-def told(*commits: Commit, progress: Progress | None = None) -> list[str]:
-    """What each commit tells: `s` for scored, `c` for completed."""
+def reported(*commits: Commit, progress: Progress | None = None) -> list[str]:
+    """What each commit reports: `s` for scored, `c` for completed."""
     progress, found = progress or Progress(), []
     for one in commits:
         step = after(progress, one)
@@ -53,22 +53,22 @@ def test_the_course_is_taken_at_its_word() -> None:
         progress_measure=1.0,
         completion_threshold=0.5,
     )
-    assert told(commit) == [""]
+    assert reported(commit) == [""]
 
 
 def test_measures_overrule_the_word_of_a_2004_course() -> None:
     low = Commit(completion_status=Completion.COMPLETED, progress_measure=0.4, completion_threshold=0.5)
-    # Only the measure is told: the threshold is remembered.
+    # Only the measure is reported: the threshold is remembered.
     high = Commit(progress_measure=0.5)
-    assert told(low, high) == ["", "c"]
+    assert reported(low, high) == ["", "c"]
     failed = Commit(success_status=Success.PASSED, score=Score(scaled=0.7), scaled_passing_score=0.8)
     passed = Commit(score=Score(scaled=0.8))
-    assert told(failed, passed) == ["s", "sc"]
+    assert reported(failed, passed) == ["s", "sc"]
 
 
 def test_without_both_measures_the_word_of_a_2004_course_stands() -> None:
-    assert told(Commit(completion_status=Completion.COMPLETED, progress_measure=0.1)) == ["c"]
-    assert told(Commit(success_status=Success.PASSED, scaled_passing_score=0.9)) == ["c"]
+    assert reported(Commit(completion_status=Completion.COMPLETED, progress_measure=0.1)) == ["c"]
+    assert reported(Commit(success_status=Success.PASSED, scaled_passing_score=0.9)) == ["c"]
 
 
 def test_a_commit_without_a_status_changes_none() -> None:
@@ -76,44 +76,44 @@ def test_a_commit_without_a_status_changes_none() -> None:
     assert (step.progress.completion, step.progress.success) == (Completion.COMPLETED, Success.PASSED)
 
 
-# -- what is told ----------------------------------------------------------------------------------------------
+# -- what is reported ----------------------------------------------------------------------------------------------
 
 
-def test_each_transition_is_told_once() -> None:
-    assert told(COMPLETED, PASSED, COMPLETED, PASSED) == ["c", "c", "", ""]
-    assert told(PASSED, Commit(lesson_status="failed"), PASSED) == ["c", "", ""]
+def test_each_transition_is_reported_once() -> None:
+    assert reported(COMPLETED, PASSED, COMPLETED, PASSED) == ["c", "c", "", ""]
+    assert reported(PASSED, Commit(lesson_status="failed"), PASSED) == ["c", "", ""]
 
 
-def test_what_was_known_at_launch_is_not_told_again() -> None:
+def test_what_was_known_at_launch_is_not_reported_again() -> None:
     known = launched(Completion.COMPLETED, Success.UNKNOWN, Score(raw=85.0, max=100.0), Decimal(60))
-    assert told(COMPLETED, SCORED, PASSED, PASSED, progress=known) == ["", "", "c", ""]
+    assert reported(COMPLETED, SCORED, PASSED, PASSED, progress=known) == ["", "", "c", ""]
     known = launched(Completion.COMPLETED, Success.PASSED, Score(), Decimal())
-    assert told(Commit(lesson_status="incomplete"), PASSED, progress=known) == ["", ""]
+    assert reported(Commit(lesson_status="incomplete"), PASSED, progress=known) == ["", ""]
 
 
-def test_a_changed_score_is_told() -> None:
+def test_a_changed_score_is_reported() -> None:
     again = Commit(score=Score(raw=85.0, max=100.0))
     higher_max = Commit(score=Score(max=200.0))
-    assert told(SCORED, again, higher_max, Commit(score=Score(raw=0.0)), Commit()) == ["s", "", "s", "s", ""]
+    assert reported(SCORED, again, higher_max, Commit(score=Score(raw=0.0)), Commit()) == ["s", "", "s", "s", ""]
 
 
 def test_bounds_alone_are_no_score() -> None:
-    assert told(Commit(score=Score(min=0.0, max=100.0))) == [""]
+    assert reported(Commit(score=Score(min=0.0, max=100.0))) == [""]
 
 
 @pytest.mark.parametrize("news", [Commit(mode="browse"), Commit(mode="review"), Commit(credit="no-credit")])
-def test_what_is_not_for_the_record_is_not_told(news: Commit) -> None:
-    assert told(news, PASSED, SCORED) == ["", "", ""]
+def test_what_is_not_for_the_record_is_not_reported(news: Commit) -> None:
+    assert reported(news, PASSED, SCORED) == ["", "", ""]
 
 
 def test_the_table_has_every_state_and_every_news() -> None:
-    assert TRANSITIONS.keys() == {(state, news) for state in Told for news in News}
+    assert TRANSITIONS.keys() == {(state, news) for state in Reported for news in News}
 
 
 # -- time ------------------------------------------------------------------------------------------------------
 
 
-def test_the_total_time_is_the_newest_that_was_told() -> None:
+def test_the_total_time_is_the_newest_that_was_reported() -> None:
     progress = launched(Completion.UNKNOWN, Success.UNKNOWN, Score(), Decimal(100))
     times = []
     for commit in (
@@ -176,12 +176,17 @@ def numbered(number: int, commit: Commit, digest: str | None = None) -> Commit:
 
 def test_a_repetition_and_a_late_commit_are_ignored() -> None:
     failed = Commit(lesson_status="failed")
-    assert told(numbered(2, PASSED), numbered(2, PASSED), numbered(1, SCORED), numbered(3, failed)) == ["c", "", "", ""]
+    assert reported(numbered(2, PASSED), numbered(2, PASSED), numbered(1, SCORED), numbered(3, failed)) == [
+        "c",
+        "",
+        "",
+        "",
+    ]
 
 
 def test_a_new_player_counts_again() -> None:
     first = [numbered(one, Commit()) for one in (1, 2, 3)]
-    assert told(*first, numbered(1, PASSED, "other"), numbered(2, SCORED, "other")) == ["", "", "", "c", "s"]
+    assert reported(*first, numbered(1, PASSED, "other"), numbered(2, SCORED, "other")) == ["", "", "", "c", "s"]
 
 
 @given(st.integers(1, 500))
@@ -215,7 +220,7 @@ commits = st.builds(
 
 
 @given(st.lists(commits, max_size=12), st.sampled_from(Completion), st.sampled_from(Success))
-def test_completed_is_told_for_each_transition_once(
+def test_completed_is_reported_for_each_transition_once(
     sequence: list[Commit], completion: Completion, success: Success
 ) -> None:
     progress = launched(completion, success, Score(), Decimal())

@@ -127,7 +127,7 @@ def numbers_of(schema: dict[str, Any]) -> set[str]:
 
 FIELDS = {
     (name, field): schema
-    for name, model in REQUESTS.items()
+    for name, model in sorted(REQUESTS.items())
     if not name.endswith("Data") and name not in ("NewEvent", "NewEvents")
     for field, schema in model.get("properties", {}).items()
     if numbers_of(schema)
@@ -138,4 +138,4 @@ FIELDS = {
 def test_the_table_of_limits_has_each_field(model: str, field: str) -> None:
     row = limit_rows()[field]
     for number in numbers_of(FIELDS[model, field]) - {"1"}:
-        assert re.search(rf"\b{number}\b", row), f"{number} is not in: {row}"
+        assert re.search(rf"(?<!\w){number}\b", row), f"{number} is not in: {row}"

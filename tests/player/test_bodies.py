@@ -57,6 +57,13 @@ def test_common_fields_are_read() -> None:
     assert commit.score == Score(raw=8.0, max=100.0)
 
 
+def test_the_sequence_is_read_without_common_fields() -> None:
+    assert read('{"cmi":{"core":{"lesson_status":"passed"}},"commitSequence":7}').sequence == 7
+    assert read('{"cmi.core.lesson_status":"passed","commitSequence":7}').sequence == 7
+    for wrong in ("true", '"7"', "-1", "7.5", "null", str(2**60)):
+        assert read(f'{{"cmi":{{}},"commitSequence":{wrong}}}').sequence is None
+
+
 def test_the_total_time_of_the_data_model_comes_first() -> None:
     assert read('{"totalTimeSeconds":9,"runtimeData":{"cmi":{"total_time":"PT1M"}}}').total_time == 60
     assert read('{"totalTimeSeconds":0,"completionStatus":"unknown"}').total_time is None
@@ -80,7 +87,7 @@ def test_of_a_list_of_values_the_last_counts() -> None:
 
 
 @pytest.mark.parametrize("value", ['""', "null", "true", "{}", "[]", '"NaN"', '"1e999"', '"٣"', '"1_0"', '"x"'])
-def test_what_is_no_number_is_no_news(value: str) -> None:
+def test_what_is_not_a_number_is_no_news(value: str) -> None:
     assert read(f'{{"cmi":{{"score":{{"raw":{value}}}}}}}').score == Score()
 
 

@@ -15,11 +15,11 @@ from streams.adapters.sql.course_session_tables import commit_urls, course_sessi
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.outgoing_events import store_outgoing
 from streams.core.course_progress import Progress
-from streams.core.course_session import CommitUrl, CourseSession, Telling, ToldEvent
+from streams.core.course_session import Change, CommitUrl, CourseSession, SessionEvent
 from streams.ports import Codec
 
 _PROGRESS = TypeAdapter(Progress)
-_EVENTS = TypeAdapter(tuple[ToldEvent, ...])
+_EVENTS = TypeAdapter(tuple[SessionEvent, ...])
 
 _PLAIN = [column.name for column in course_sessions.c if column.name not in ("progress", "events")]
 _COMMITTED = ("progress", "events", "sent_at", "last_commit_at")
@@ -48,7 +48,7 @@ class SqlCourseSessions:
         self._codec = codec
         self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
-    async def open(self, launched: Telling, url: CommitUrl, check: Callable[[CourseSession], None]) -> CourseSession:
+    async def open(self, launched: Change, url: CommitUrl, check: Callable[[CourseSession], None]) -> CourseSession:
         new = launched.session
         added = self._insert(course_sessions).values(_row(new)).on_conflict_do_nothing()
         async with self._database.transaction() as connection:
@@ -79,28 +79,28 @@ class SqlCourseSessions:
             await connection.execute(update(course_sessions).where(_this(known)).values(closed_at=now))
             return replace(known, closed_at=now)
 
-    async def commit(self, token_sha256: str, apply: Callable[[CourseSession, CommitUrl], Telling]) -> bool:
+    async def commit(self, token_sha256: str, apply: Callable[[CourseSession, CommitUrl], Change]) -> bool:
         async with self._database.transaction() as connection:
             row = (await connection.execute(_OF_URL, {"token": token_sha256})).one_or_none()
             if row is None:
                 return False
             before = _session(row)
-            told = apply(before, CommitUrl(token_sha256, row.account_id, row.id, row.url_expires_at))
-            changed = _row(told.session)
+            change = apply(before, CommitUrl(token_sha256, row.account_id, row.id, row.url_expires_at))
+            row_after = _row(change.session)
             await connection.execute(
                 _UPDATE,
                 {
                     "of_account": before.account_id,
                     "of_session": before.id,
-                    **{name: changed[name] for name in _COMMITTED},
+                    **{name: row_after[name] for name in _COMMITTED},
                 },
             )
-            await self._store(connection, told)
+            await self._store(connection, change)
             return True
 
-    async def _store(self, connection: AsyncConnection, told: Telling) -> None:
-        if told.events:
-            await store_outgoing(connection, told.events, self._codec, is_sqlite=self._database.is_sqlite)
+    async def _store(self, connection: AsyncConnection, change: Change) -> None:
+        if change.events:
+            await store_outgoing(connection, change.events, self._codec, is_sqlite=self._database.is_sqlite)
 
 
 def _named(account_id: str, session_id: str) -> ColumnElement[bool]:
