@@ -54,7 +54,8 @@ def create_app(services: Services, version: str, requests_a_minute: int, site: S
     app.state.site = site or Site()
     app.state.commit_limits = CommitLimits()
     app.state.sign_in_limits = sign_in.SignInLimits()
-    for module in (webhooks, deliveries, replays, events, accounts, help_page, probes, usage, course_sessions, commits):
+    # Routes are tried in their order, and commits come most often.
+    for module in (commits, webhooks, deliveries, replays, events, accounts, help_page, probes, usage, course_sessions):
         app.include_router(module.router)
     for page in PAGES:
         app.include_router(page.router)

@@ -7,6 +7,7 @@ import typer
 from bench.alone import Stage, alone, usage
 from bench.apart import held, neighbours, pairs
 from bench.commands import Keep, Results, as_command
+from bench.commits import commits
 from bench.compare import compare
 from bench.control import first_delivery, listing, replay
 from bench.day import day
@@ -32,6 +33,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     listing,
     pages,
     usage,
+    commits,
     first_delivery,
     replay,
     kills,
@@ -53,6 +55,7 @@ SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (listing, {}),
     (pages, {}),
     (usage, {}),
+    (commits, {}),
     (first_delivery, {}),
     (replay, {}),
     (kills, {}),

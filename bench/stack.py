@@ -109,6 +109,13 @@ class Stack:
         more.start(stages)
         self._more.append((more, stages))
 
+    def stop_kafka(self) -> None:
+        """Kill the broker."""
+        self._kafka.kill()
+
+    def start_kafka(self) -> None:
+        self._kafka.start()
+
     def register(self, paths: Sequence[str], max_concurrency: int = 32) -> list[tuple[str, str]]:
         """Create an account with one webhook for each path of the sink; return their ids."""
         return [(webhook.account_id, webhook.id) for webhook in self.register_whole(paths, max_concurrency)]

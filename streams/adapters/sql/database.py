@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Select, event, make_url, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, StatementError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from streams.adapters.sql.sqlite_file import BUSY_SECONDS, SqliteConnections
@@ -35,9 +36,12 @@ def database_url(text: str) -> URL:
 
 
 class Database:
-    """A pool of connections. `transaction` yields one, and commits at the end of the block."""
+    """A pool of connections. `transaction` yields one, and commits at the end of the block.
 
-    def __init__(self, url: URL, pool_size: int = 5) -> None:
+    On PostgreSQL there are `pool_size` connections; the next caller waits for one for `pool_seconds`.
+    """
+
+    def __init__(self, url: URL, pool_size: int = 15, pool_seconds: float = 10.0) -> None:
         self.url = url
         self._away: str | None = None
         self.is_sqlite = url.get_backend_name() == "sqlite"
@@ -46,7 +50,7 @@ class Database:
             self._engine = _sqlite_engine(url, self._connections, "BEGIN IMMEDIATE")
             self._reader = _sqlite_engine(url, self._connections, "BEGIN")
         else:
-            self._engine = self._reader = _postgres_engine(url, pool_size)
+            self._engine = self._reader = _postgres_engine(url, pool_size, pool_seconds)
 
     def readiness_problems(self) -> list[str]:
         """Why nothing can be stored at the moment."""
@@ -67,7 +71,7 @@ class Database:
                 yield connection
         except (DataError, IntegrityError) as error:
             raise Refused(_message(error)) from error
-        except (DBAPIError, OSError) as error:
+        except (DBAPIError, OSError, PoolTimeout) as error:
             # Includes a full disk, a damaged file or a missing table: callers wait for a person, and drop nothing.
             self._away = _message(error)
             raise Unavailable(self._away) from error
@@ -108,10 +112,14 @@ def _message(error: Exception) -> str:
     return f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}"
 
 
-def _postgres_engine(url: URL, pool_size: int) -> AsyncEngine:
+def _postgres_engine(url: URL, pool_size: int, pool_seconds: float) -> AsyncEngine:
     engine = create_async_engine(
         url,
         pool_size=pool_size,
+        # A connection beyond the pool would be opened and closed for each use, which costs more than the query.
+        max_overflow=0,
+        pool_timeout=pool_seconds,
+        pool_use_lifo=True,
         pool_pre_ping=True,
         hide_parameters=True,
         connect_args={"connect_timeout": 5},

@@ -1,0 +1,31 @@
+"""A database whose connections are all in use is a database that does not answer."""
+
+import pytest
+from sqlalchemy import text
+
+from streams.adapters.sql.database import Database, database_url
+from streams.core.errors import Unavailable
+
+
+async def test_without_a_free_connection_the_database_is_away(postgresql: str) -> None:
+    database = Database(database_url(postgresql), pool_size=1, pool_seconds=0.1)
+    try:
+        async with database.transaction():
+            with pytest.raises(Unavailable):
+                await database.ping()
+        await database.ping()
+    finally:
+        await database.close()
+
+
+async def test_a_busy_moment_opens_no_further_connections(postgresql: str) -> None:
+    database = Database(database_url(postgresql), pool_size=2)
+    pids = set()
+    try:
+        for _ in range(20):
+            async with database.reading() as one, database.reading() as other:
+                for connection in (one, other):
+                    pids.add(await connection.scalar(text("SELECT pg_backend_pid()")))
+        assert len(pids) == 2
+    finally:
+        await database.close()
