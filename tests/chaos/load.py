@@ -3,6 +3,7 @@
 import random
 import threading
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -47,6 +48,13 @@ class Load:
     def wants(self, account: str, webhook: str, types: str = "") -> None:
         """Expect the account's later events at this webhook: all, or those of `types`."""
         self._webhooks[account].append((webhook, frozenset(types.split(",") if types else TYPES)))
+
+    def add(self, webhook: str, events: Sequence[str]) -> None:
+        """Expect these events, which others have published, at a webhook."""
+        for event in events:
+            self._write(self._published, event)
+            self._write(self._acknowledged, event)
+            self._write(self._wanted, f"{event} {webhook}")
 
     def start(self, scenario_run: str, seed: int, rate: float, copies: int, invalid_share: float) -> None:
         self._stopping.clear()

@@ -34,6 +34,9 @@ class Players:
         for thread in self._threads:
             thread.start()
 
+    def session_id(self, number: int) -> str:
+        return f"s-{self.seed}-{number}"
+
     def have_committed(self, count: int) -> bool:
         return self.commits > count
 
@@ -45,7 +48,7 @@ class Players:
     def _play(self, number: int) -> None:
         rng = random.Random(f"{self.seed}/{number}")
         try:
-            new = {"packageId": "pkg_1", "learnerId": f"learner-{number}", "sessionId": f"s-{self.seed}-{number}"}
+            new = {"packageId": "pkg_1", "learnerId": f"learner-{number}", "sessionId": self.session_id(number)}
             path = urlsplit(self._sent("/v1/sessions", new)["commitUrl"]).path
             for sequence, step in enumerate(STEPS):
                 body = {"cmi": {"core": _core(step)}, "commitSequence": sequence}
@@ -99,7 +102,7 @@ def by_session(bodies: set[bytes]) -> dict[str, dict[str, int]]:
 
 def expect_all(players: Players, bodies: Any, seconds: float = 90.0) -> None:
     """Wait until the endpoint has each event of each session; no transition may be there twice."""
-    names = {f"s-{players.seed}-{number}" for number in range(players.sessions)}
+    names = {players.session_id(number) for number in range(players.sessions)}
 
     def missing() -> list[str]:
         found = by_session(bodies())
