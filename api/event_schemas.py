@@ -17,7 +17,7 @@ def event_schemas() -> dict[str, Any]:
     for schema in data.values():
         # That one of two fields is required is said in words: few generators understand it in a schema.
         if schema.pop("anyOf", None):
-            schema["description"] = "scoreRaw or scoreScaled is required."
+            schema["description"] += " scoreRaw or scoreScaled is required."
     event = {
         "title": "NewEvent",
         "description": "An event to publish. Each type has its own `data`: see GET /v1/event-types.",

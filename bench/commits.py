@@ -101,7 +101,7 @@ class Players:
         return answers
 
     async def as_fast_as_possible(self, in_flight: int, seconds: float) -> tuple[Answers, float]:
-        """Keep so many in flight; also returns the commits a second."""
+        """Keep this number in flight; also returns the commits a second."""
         answers = Answers()
         async with self._client() as client:
             began = time.monotonic()

@@ -149,10 +149,24 @@ def data_errors(event_type: str, data: Mapping[str, Any]) -> list[FieldError]:
     return errors
 
 
+# When each type is sent.
+MEANINGS = {
+    "session.launched": "A learner opened a SCORM session.",
+    "session.completed": (
+        "Completion became `completed`, or success became `passed`: each of the two once a session, both at the same "
+        "time as one event. A session that was completed before it was passed has two."
+    ),
+    "session.scored": "A score was recorded; it has a raw or a scaled value.",
+    "package.updated": "A new version of a package was uploaded.",
+    "usage.threshold": "The account's launches in a calendar month of UTC reached 80 or 100 percent of its plan limit.",
+}
+
+
 def data_schema(event_type: str) -> dict[str, Any]:
     """The JSON Schema (2020-12) of this event type's `data`."""
     fields = EVENT_TYPES[event_type]
     schema: dict[str, Any] = {
+        "description": MEANINGS[event_type],
         "type": "object",
         "properties": {name: dict(field.kind.schema) for name, field in fields.items()},
         "required": [name for name, field in fields.items() if field.required],

@@ -13,7 +13,10 @@ EVENTS_A_SECOND = 20.0
 
 
 def happenings(account_id: str, dice: random.Random) -> Iterator[dict[str, Any]]:
-    """Events of one learner after the other, without end: launched, scored, completed."""
+    """Events of one learner after the other, without end: launched, scored, completed.
+
+    Every fourth learner completes the course before it is scored: completed and passed are two events then.
+    """
     learner = 0
     while True:
         learner += 1
@@ -24,13 +27,17 @@ def happenings(account_id: str, dice: random.Random) -> Iterator[dict[str, Any]]
         }
         score = dice.randint(40, 100)
         scores = {"scoreRaw": score, "scoreMin": 0, "scoreMax": 100}
+        time_spent = {"totalTime": f"PT{dice.randint(2, 59)}M"}
+        unknown = {"completionStatus": "completed", "successStatus": "unknown"}
         result = {"completionStatus": "completed", "successStatus": "passed" if score >= 60 else "failed"}
-        minutes = dice.randint(2, 59)
-        for event_type, data in (
-            ("session.launched", session),
-            ("session.scored", {**session, **scores}),
-            ("session.completed", {**session, **result, **scores, "totalTime": f"PT{minutes}M"}),
-        ):
+        events: list[tuple[str, dict[str, Any]]] = [("session.launched", session)]
+        if learner % 4 == 0:
+            events.append(("session.completed", {**session, **unknown, **time_spent}))
+        events.append(("session.scored", {**session, **scores}))
+        # A failure is not a transition: who has completed before hears of a pass only.
+        if learner % 4 or score >= 60:
+            events.append(("session.completed", {**session, **result, **scores, **time_spent}))
+        for event_type, data in events:
             yield {"type": event_type, "accountId": account_id, "data": data}
 
 

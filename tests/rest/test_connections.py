@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -74,8 +75,11 @@ def await_no_connections(server: Server) -> None:
 
 
 def send_repeatedly(client: socket.socket, part: bytes, size: int) -> None:
+    """Send until there is a response: a reset after it would make the client lose it."""
     with contextlib.suppress(ConnectionError):
         for _ in range(size // len(part)):
+            if select.select([client], [], [], 0)[0]:
+                return
             client.sendall(part)
 
 

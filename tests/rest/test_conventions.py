@@ -209,8 +209,10 @@ async def test_openapi_names_the_permission_of_each_operation(api: ApiFixture) -
     assert schema["openapi"].startswith("3.1")
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():
+            assert operation["summary"], f"{method} {path}"
+            if path == "/runtime/commit/{token}":  # its path is its credential
+                continue
             [security] = operation["security"]
             assert security["apiKey"], f"{method} {path}"
-            assert operation["summary"], f"{method} {path}"
             assert {"401", "403", "422"} <= operation["responses"].keys()
             assert operation["responses"]["422"] == {"$ref": "#/components/responses/Problem422"}

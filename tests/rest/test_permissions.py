@@ -10,7 +10,16 @@ from builders import attempt, delivery
 from rest.api_fixture import ApiClient, ApiFixture
 from streams.core.access import OPERATOR, Scope
 
-OPEN = {"/healthz", "/readyz", "/metrics", "/docs", "/docs/start.js", "/help/webhooks/{webhook_id}"}
+OPEN = {
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/docs",
+    "/docs/start.js",
+    "/help/webhooks/{webhook_id}",
+    # The token in the path is the credential.
+    "/runtime/commit/{token}",
+}
 # The scope of each route, repeated here so that a mistake in one of them fails a test.
 NEEDS = {
     "POST /v1/webhooks": "webhooks:write",
@@ -39,6 +48,9 @@ NEEDS = {
     "POST /v1/events": "events:write",
     "GET /v1/event-types": "webhooks:read",
     "GET /v1/account/audit": "webhooks:read",
+    "POST /v1/sessions": "events:write",
+    "GET /v1/sessions/{session_id}": "deliveries:read",
+    "POST /v1/sessions/{session_id}/close": "events:write",
     "GET /v1/usage": "webhooks:read",
     "GET /v1/usage/{month}": "webhooks:read",
     "GET /v1/notifications": "webhooks:read",
@@ -67,6 +79,7 @@ BODIES: dict[str, Any] = {
     "POST /v1/dead-letters/discard": {"ids": ["some"]},
     "POST /v1/webhooks/{webhook_id}/replays": {"since": "2026-04-10T10:00:00Z"},
     "POST /v1/events": {"type": "package.updated"},
+    "POST /v1/sessions": {"packageId": "pkg_1", "learnerId": "Ada"},
     "POST /v1/accounts": {"name": "Mine"},
     "PATCH /v1/accounts/{account_id}": {"name": "Mine"},
     "POST /v1/accounts/{account_id}/keys": {"name": "mine", "scopes": ["webhooks:read"]},
