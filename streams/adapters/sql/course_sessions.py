@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.outgoing_events import store_outgoing
+from streams.adapters.sql.outgoing_events import StoredEvents
 from streams.core.course_progress import Progress
 from streams.core.course_session import Change, CommitUrl, CourseSession, SessionEvent
 from streams.ports import Codec
@@ -45,7 +45,7 @@ class SqlCourseSessions:
 
     def __init__(self, database: Database, codec: Codec) -> None:
         self._database = database
-        self._codec = codec
+        self._events = StoredEvents(codec, is_sqlite=database.is_sqlite)
         self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
     async def open(self, launched: Change, url: CommitUrl, check: Callable[[CourseSession], None]) -> CourseSession:
@@ -62,7 +62,7 @@ class SqlCourseSessions:
                 await connection.execute(insert(commit_urls).values(asdict(url)))
                 return replace(known, expires_at=until)
             await connection.execute(insert(commit_urls).values(asdict(url)))
-            await self._store(connection, launched)
+            await self._events.store(connection, launched.events)
         return new
 
     async def find(self, account_id: str, session_id: str) -> CourseSession | None:
@@ -95,12 +95,8 @@ class SqlCourseSessions:
                     **{name: row_after[name] for name in _COMMITTED},
                 },
             )
-            await self._store(connection, change)
+            await self._events.store(connection, change.events)
             return True
-
-    async def _store(self, connection: AsyncConnection, change: Change) -> None:
-        if change.events:
-            await store_outgoing(connection, change.events, self._codec, is_sqlite=self._database.is_sqlite)
 
 
 def _named(account_id: str, session_id: str) -> ColumnElement[bool]:

@@ -16,22 +16,30 @@ from streams.ports import Codec
 _ANY = select(outgoing_events.c.id).limit(1)
 
 
-async def store_outgoing(
-    connection: AsyncConnection, events: Sequence[tuple[Event, datetime]], codec: Codec, *, is_sqlite: bool
-) -> None:
-    """Store events to produce, each with the time that orders it among the others. A stored one stays as it is."""
-    rows = [
-        {
-            "id": event.id,
-            "account_id": event.account_id,
-            "key": partition_key(event),
-            "created_at": at,
-            "value": codec.encode(event),
-        }
-        for event, at in events
-    ]
-    insert = Bulk(outgoing_events, is_sqlite=is_sqlite)
-    await connection.execute(insert.statement.on_conflict_do_nothing(), insert.parameters(rows))
+class StoredEvents:
+    """Stores events to produce in a caller's transaction. `codec` encodes them."""
+
+    def __init__(self, codec: Codec, *, is_sqlite: bool) -> None:
+        self._codec = codec
+        # To make this statement takes 20 ms.
+        self._insert = Bulk(outgoing_events, is_sqlite=is_sqlite)
+        self._statement = self._insert.statement.on_conflict_do_nothing()
+
+    async def store(self, connection: AsyncConnection, events: Sequence[tuple[Event, datetime]]) -> None:
+        """Each event comes with the time that orders it among the others. A stored one stays as it is."""
+        if not events:
+            return
+        rows = [
+            {
+                "id": event.id,
+                "account_id": event.account_id,
+                "key": partition_key(event),
+                "created_at": at,
+                "value": self._codec.encode(event),
+            }
+            for event, at in events
+        ]
+        await connection.execute(self._statement, self._insert.parameters(rows))
 
 
 class SqlOutgoingEvents:

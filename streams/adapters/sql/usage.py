@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.bulk_insert import Bulk
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.outgoing_events import store_outgoing
+from streams.adapters.sql.outgoing_events import StoredEvents
 from streams.adapters.sql.usage_tables import (
     counted_launches,
     usage_details,
@@ -39,7 +39,7 @@ class SqlUsageMeter:
 
     def __init__(self, database: Database, codec: Codec) -> None:
         self._database = database
-        self._codec = codec
+        self._notices = _Notices(StoredEvents(codec, is_sqlite=database.is_sqlite), is_sqlite=database.is_sqlite)
         self._positions = Bulk(usage_positions, is_sqlite=database.is_sqlite)
         self._launches = Bulk(counted_launches, is_sqlite=database.is_sqlite)
         months, details = (Bulk(table, is_sqlite=database.is_sqlite) for table in (usage_months, usage_details))
@@ -77,7 +77,7 @@ class SqlUsageMeter:
             query = select(known.launches).where(known.account_id == account_id, known.month == month)
             launches = await connection.scalar(query) or 0
             notices = reached(account_id, month, limit, launches, now)
-            await tell(connection, notices, self._codec, is_sqlite=self._database.is_sqlite)
+            await self._notices.store(connection, notices)
 
     async def _insert_launches(self, connection: AsyncConnection, launches: Sequence[Launch]) -> list[Launch]:
         """Those that were not counted before, in their order."""
@@ -115,7 +115,7 @@ class SqlUsageMeter:
             for key, of_month in sorted(by_month.items())
             for notice in crossed(limits.get(key[0]), totals[key] - len(of_month), of_month)
         ]
-        await tell(connection, notices, self._codec, is_sqlite=self._database.is_sqlite)
+        await self._notices.store(connection, notices)
 
 
 def _adding(statement: Any, table: Any) -> Any:
@@ -140,28 +140,32 @@ async def _plan_limits(connection: AsyncConnection, account_ids: set[str]) -> di
     return {row.id: row.plan_limit for row in await connection.execute(query)}
 
 
-async def tell(connection: AsyncConnection, notices: Sequence[UsageNotice], codec: Codec, *, is_sqlite: bool) -> None:
-    """Store notices that are new, each with the event that tells of it."""
-    if not notices:
-        return
-    insert_notices = Bulk(usage_notices, is_sqlite=is_sqlite)
-    rows = [
-        {
-            "account_id": one.account_id,
-            "month": one.month,
-            "percent": one.percent,
-            "launches": one.launches,
-            "plan_limit": one.limit,
-            "at": one.at,
-        }
-        for one in notices
-    ]
-    key = usage_notices.c.account_id, usage_notices.c.month, usage_notices.c.percent
-    statement = insert_notices.statement.on_conflict_do_nothing().returning(*key)
-    new = {tuple(row) for row in await connection.execute(statement, insert_notices.parameters(rows))}
-    events = [notice_event(one) for one in notices if (one.account_id, one.month, one.percent) in new]
-    if events:
-        await store_outgoing(connection, [(one, one.occurred_at) for one in events], codec, is_sqlite=is_sqlite)
+class _Notices:
+    """Stores notices that are new, each with the event that reports it."""
+
+    def __init__(self, events: StoredEvents, *, is_sqlite: bool) -> None:
+        self._events = events
+        self._insert = Bulk(usage_notices, is_sqlite=is_sqlite)
+        key = usage_notices.c.account_id, usage_notices.c.month, usage_notices.c.percent
+        self._statement = self._insert.statement.on_conflict_do_nothing().returning(*key)
+
+    async def store(self, connection: AsyncConnection, notices: Sequence[UsageNotice]) -> None:
+        if not notices:
+            return
+        rows = [
+            {
+                "account_id": one.account_id,
+                "month": one.month,
+                "percent": one.percent,
+                "launches": one.launches,
+                "plan_limit": one.limit,
+                "at": one.at,
+            }
+            for one in notices
+        ]
+        new = {tuple(row) for row in await connection.execute(self._statement, self._insert.parameters(rows))}
+        events = [notice_event(one) for one in notices if (one.account_id, one.month, one.percent) in new]
+        await self._events.store(connection, [(one, one.occurred_at) for one in events])
 
 
 class SqlUsage:
