@@ -11,6 +11,7 @@ from streams.services.accounts import AccountService
 from streams.services.deliveries import DeliveryService
 from streams.services.delivery_search import DeliverySearchService
 from streams.services.ingest import IngestService
+from streams.services.learners import LearnerService
 from streams.services.oidc import OidcService
 from streams.services.platform import PlatformService
 from streams.services.replays import ReplayService
@@ -39,6 +40,7 @@ class Services:
     deliveries: DeliveryService
     search: DeliverySearchService
     replays: ReplayService
+    learners: LearnerService
     webhook_stats: WebhookStatsService
     synthetic_events: SyntheticEventService
     ingest: IngestService

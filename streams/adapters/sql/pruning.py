@@ -16,6 +16,7 @@ from streams.adapters.sql.account_tables import (
     sign_ins,
 )
 from streams.adapters.sql.database import Database
+from streams.adapters.sql.erasure_tables import erasures
 from streams.adapters.sql.tables import (
     DONE,
     NOT_DELIVERED,
@@ -78,5 +79,6 @@ _OLD: dict[Prunable, Callable[[datetime], tuple[Table, ColumnElement[bool]]]] = 
     Prunable.SIGN_INS: lambda before: (sign_ins, sign_ins.c.expires_at < before),
     Prunable.COUNTED_LAUNCHES: lambda before: (counted_launches, counted_launches.c.month < month_of(before)),
     Prunable.PENDING_SIGN_INS: lambda before: (pending_sign_ins, pending_sign_ins.c.expires_at < before),
+    Prunable.ERASURES: lambda before: (erasures, erasures.c.finished_at < before),
     Prunable.SESSIONS: lambda before: (sessions, sessions.c.expires_at < before),
 }

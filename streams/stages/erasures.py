@@ -1,0 +1,27 @@
+"""Finish erasures whose request did not: it took too long, or its process ended."""
+
+import asyncio
+from datetime import timedelta
+
+from streams.core.errors import Unavailable
+from streams.ports import Clock, Erasures, Telemetry
+
+LOOK_EVERY_SECONDS = 2.0
+# The pause between two portions, so that `publish` and `record` do not wait.
+PORTION_PAUSE_SECONDS = 0.05
+# Until then the request erases by itself.
+TAKEN_OVER_AFTER = timedelta(seconds=8)
+
+
+async def finish_erasures(erasures: Erasures, clock: Clock, telemetry: Telemetry) -> None:
+    """Advance every unfinished erasure by one portion in turn, until cancelled."""
+    while True:
+        try:
+            unfinished = await erasures.unfinished(clock.now() - TAKEN_OVER_AFTER)
+            for one in unfinished:
+                erasure = await erasures.advance(one.id)
+                if erasure.is_finished:
+                    telemetry.info("erasure_finished", erasure_id=erasure.id, account_id=erasure.account_id)
+        except Unavailable:
+            unfinished = []
+        await asyncio.sleep(PORTION_PAUSE_SECONDS if unfinished else LOOK_EVERY_SECONDS)
