@@ -17,7 +17,7 @@ from api.dashboard.branding import Site
 from api.middleware import RequestMiddleware
 from api.openapi import ABOUT, describe
 from api.problems import add_handlers
-from api.routes import accounts, deliveries, events, help_page, probes, replays, usage, webhooks
+from api.routes import accounts, deliveries, events, help_page, learners, probes, replays, usage, webhooks
 from api.services import Services
 
 PAGES = (
@@ -51,7 +51,7 @@ def create_app(services: Services, version: str, requests_a_minute: int, site: S
     app.state.rates = RateLimits(requests_a_minute)
     app.state.site = site or Site()
     app.state.sign_in_limits = sign_in.SignInLimits()
-    for module in (webhooks, deliveries, replays, events, accounts, help_page, probes, usage):
+    for module in (webhooks, deliveries, replays, events, learners, accounts, help_page, probes, usage):
         app.include_router(module.router)
     for page in PAGES:
         app.include_router(page.router)

@@ -36,13 +36,13 @@ class LearnerService:
     async def start(self, account_id: str, learner_id: str, *, by: str) -> Erasure:
         """Begin an erasure. It covers what happened until now, whenever its records arrive.
 
-        A second one covers what happened since the first. Raises `Invalid` and `NotFound`.
+        A second one covers what happened since the first. Raises `Invalid`.
         """
         if not (0 < len(learner_id) <= TEXT_CHARACTERS and is_storable(learner_id)):
             limits = f"must be a text of 1 to {TEXT_CHARACTERS} characters, without the character NUL"
             raise Invalid(FieldError("learnerId", limits))
         if await self._accounts.find(account_id) is None:
-            raise NotFound(f"there is no account {account_id}")
+            raise Invalid(FieldError("accountId", f"there is no account {account_id}"))
         hashed, now = await self._erasures.hash_of(account_id, learner_id), self._clock.now()
         erasure = Erasure(self._new_id("ers"), account_id, hashed, now, now, by)
         # The audit log must not bring the id back.
@@ -64,7 +64,7 @@ class LearnerService:
         return erasure
 
     async def erase(self, account_id: str, learner_id: str, *, by: str) -> Erasure:
-        """Begin an erasure, and wait some seconds for its end. Raises `Invalid` and `NotFound`."""
+        """Begin an erasure, and wait some seconds for its end. Raises `Invalid`."""
         return await self.finish(await self.start(account_id, learner_id, by=by), WAIT_SECONDS)
 
     async def find(self, erasure_id: str, account_id: str | None = None) -> Erasure:

@@ -32,7 +32,7 @@ from streams.core.delivery import DeathReason, Delivery, HoldReason, State
 from streams.core.delivery_state import Batch, DeliveryState, recorded_event, state_of_record
 from streams.core.encryption import WrongKeys
 from streams.core.erasure import ERASED, Erasure
-from streams.core.errors import Invalid, InvalidRecord, NotFound
+from streams.core.errors import Invalid, InvalidRecord
 from streams.core.job import Job, JobKind, JobStatus
 
 LATER = NOON + timedelta(minutes=1)
@@ -172,7 +172,7 @@ async def test_a_wrong_request_names_the_field(database: SqlStore) -> None:
     for learner in ("", "a" * 1025, "a\0b", "\ud800"):
         with pytest.raises(Invalid, match="learnerId: must be a text of 1 to 1024 characters"):
             await learners(database).start("acme", learner, by="ada")
-    with pytest.raises(NotFound, match="there is no account nobody"):
+    with pytest.raises(Invalid, match="accountId: there is no account nobody"):
         await learners(database).start("nobody", ADA, by="ada")
 
 
