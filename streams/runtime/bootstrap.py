@@ -130,7 +130,9 @@ class SqlDeployment(Deployment):
         return SqlJobs(self.database, self.clock, self.encryption)
 
     def erasures(self) -> SqlErasures:
-        return SqlErasures(self.database, self.encryption, self.clock, self.new_id, self.random_bytes)
+        return SqlErasures(
+            self.database, self.encryption, self.clock, self.new_id, self.random_bytes, self.encryption_check
+        )
 
     def pruning(self) -> SqlPruning:
         return SqlPruning(self.database)

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_walk import subject_conditions
+from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.erased_events import ErasedEvents, accounts_with_erasures
 from streams.adapters.sql.erasure_steps import STEPS, Learner
 from streams.adapters.sql.erasure_tables import erasures
@@ -29,7 +30,10 @@ _FIRST = next(iter(STEPS))
 
 
 class SqlErasures:
-    """`Erasures` in SQL. `new_id` makes ids of audit entries, `random_bytes` the key of the hashes of learners."""
+    """`Erasures` in SQL. `new_id` makes ids of audit entries, `random_bytes` the key of the hashes of learners.
+
+    To begin one raises `WrongKeys` when this process has the wrong encryption keys: the others could not read it.
+    """
 
     def __init__(
         self,
@@ -38,16 +42,20 @@ class SqlErasures:
         clock: Clock,
         new_id: Callable[[str], str],
         random_bytes: Callable[[int], bytes],
+        keys: SqlEncryptionCheck | None = None,
     ) -> None:
         self._database = database
         self._encryption = encryption
         self._clock = clock
         self._new_id = new_id
         self._random_bytes = random_bytes
+        self._keys = keys
         self._erased_events = ErasedEvents(encryption)
 
     async def hash_of(self, account_id: str, learner_id: str) -> str:
         async with self._database.transaction() as connection:
+            if self._keys is not None:
+                await self._keys.verify_in(connection)
             key = await ensured_key(connection, self._encryption, self._random_bytes(HASH_KEY_BYTES))
         return learner_hash(key, account_id, learner_id)
 
