@@ -9,6 +9,7 @@ from api.auth import RateLimits
 from api.dashboard import account as account_pages
 from api.dashboard import assets, dead_letters, jobs, oidc, operator, overview, sign_in
 from api.dashboard import deliveries as delivery_pages
+from api.dashboard import learners as learner_pages
 from api.dashboard import replays as replay_pages
 from api.dashboard import usage as usage_pages
 from api.dashboard import webhooks as webhook_pages
@@ -32,6 +33,7 @@ PAGES = (
     replay_pages,
     jobs,
     account_pages,
+    learner_pages,
     usage_pages,
     operator,
 )

@@ -33,14 +33,18 @@ class LearnerService:
         self._new_id = new_id
         self._audit_entry = AuditTrail(clock, new_id)
 
+    def check(self, learner_id: str) -> None:
+        """Raises `Invalid` for a text that no learner's id can be."""
+        if not (0 < len(learner_id) <= TEXT_CHARACTERS and is_storable(learner_id)):
+            limits = f"must be a text of 1 to {TEXT_CHARACTERS} characters, without the character NUL"
+            raise Invalid(FieldError("learnerId", limits))
+
     async def start(self, account_id: str, learner_id: str, *, by: str) -> Erasure:
         """Begin an erasure. It covers what happened until now, whenever its records arrive.
 
         A second one covers what happened since the first. Raises `Invalid`.
         """
-        if not (0 < len(learner_id) <= TEXT_CHARACTERS and is_storable(learner_id)):
-            limits = f"must be a text of 1 to {TEXT_CHARACTERS} characters, without the character NUL"
-            raise Invalid(FieldError("learnerId", limits))
+        self.check(learner_id)
         if await self._accounts.find(account_id) is None:
             raise Invalid(FieldError("accountId", f"there is no account {account_id}"))
         hashed, now = await self._erasures.hash_of(account_id, learner_id), self._clock.now()
