@@ -60,14 +60,14 @@ def _erase(account: str, learner: str, *, quiet: bool) -> "ErasureDetails":
         with progress_bar(quiet=quiet) as progress:
             task = progress.add_task("erasing", total=None)
 
-            def told(erasure: Erasure) -> None:
+            def report(erasure: Erasure) -> None:
                 progress.update(task, completed=erasure.erased[ErasedKind.DELIVERIES])
 
             async def work(deployment: "SqlDeployment") -> "ErasureDetails":
                 service = deployment.learners()
                 erasure = await service.start(account, learner, by=me())
                 started.append(erasure)
-                return _details(deployment, await service.finish(erasure, told=told))
+                return _details(deployment, await service.finish(erasure, progress=report))
 
             return in_deployment(work)
     except KeyboardInterrupt:

@@ -57,14 +57,14 @@ class LearnerService:
         self,
         erasure: Erasure,
         seconds: float | None = None,
-        told: Callable[[Erasure], None] = lambda erasure: None,
+        progress: Callable[[Erasure], None] = lambda erasure: None,
     ) -> Erasure:
-        """Erase portion by portion until the end, or for some seconds. `told` is called after each portion."""
+        """Erase portion by portion until the end, or for some seconds. `progress` is called after each portion."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds if seconds is not None else float("inf")
         while not erasure.is_finished and loop.time() < deadline:
             erasure = await self._erasures.advance(erasure.id)
-            told(erasure)
+            progress(erasure)
         return erasure
 
     async def erase(self, account_id: str, learner_id: str, *, by: str) -> Erasure:

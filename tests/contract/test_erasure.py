@@ -162,7 +162,7 @@ async def test_ids_of_other_scripts_and_signs_are_erased(database: SqlStore) -> 
         assert (await erase(database, learner)).erased["events"] == 1, learner
 
 
-async def test_long_ids_with_the_same_start_are_told_apart(database: SqlStore) -> None:
+async def test_long_ids_with_the_same_start_are_different(database: SqlStore) -> None:
     await record(database, of_learner(1, learner="a" * 1000 + "1"), of_learner(2, learner="a" * 1000 + "2"))
     assert (await erase(database, "a" * 1000 + "1")).erased["events"] == 1
     assert (await erase(database, "a" * 1000)).erased["events"] == 0
@@ -189,7 +189,7 @@ async def test_a_large_learner_is_erased_in_portions(database: SqlStore, monkeyp
         await record(database, of_learner(1, webhook_id=webhook_id))
     portions: list[Erasure] = []
     service = learners(database)
-    erasure = await service.finish(await service.start("acme", ADA, by="ada"), told=portions.append)
+    erasure = await service.finish(await service.start("acme", ADA, by="ada"), progress=portions.append)
     assert len(portions) > 10
     assert (erasure.erased["events"], erasure.erased["deliveries"]) == (11, 13)
     assert await traces(database) == []
