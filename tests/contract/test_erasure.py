@@ -1,9 +1,11 @@
 """An erased learner is gone from every table, and records that arrive later do not bring the data back."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import insert, select
 
 from builders import NOON
 from contract.learners import (
@@ -21,9 +23,14 @@ from contract.learners import (
 )
 from contract.stores import SqlStore, publish_all
 from fakes import FakeEncryption
+from streams.adapters.encryption import FernetEncryption, generate_key
 from streams.adapters.sql import erasure_steps
 from streams.adapters.sql.audit import SqlAuditLog
+from streams.adapters.sql.encryption_check import SqlEncryptionCheck
+from streams.adapters.sql.erasures import SqlErasures
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
+from streams.adapters.sql.pruning import SqlPruning
+from streams.adapters.sql.tables import events, webhooks
 from streams.core.account import DeliveryFilter
 from streams.core.attempt import DeadLetter
 from streams.core.audit import AuditEntry, AuditFilter
@@ -34,6 +41,7 @@ from streams.core.encryption import WrongKeys
 from streams.core.erasure import ERASED, Erasure
 from streams.core.errors import Invalid, InvalidRecord
 from streams.core.job import Job, JobKind, JobStatus
+from streams.ports import Prunable
 
 LATER = NOON + timedelta(minutes=1)
 
@@ -322,3 +330,50 @@ async def test_a_wrong_key_makes_records_wait(database: SqlStore, monkeypatch: p
 
 def no_key_fits(encryption: FakeEncryption, ciphertext: str) -> str:
     raise InvalidRecord("no encryption key fits")
+
+
+# -- locks, keys, retention ------------------------------------------------------------------------------------
+
+
+async def test_an_erasure_waits_for_a_batch_that_stores_events(database: SqlStore) -> None:
+    ahead = of_learner(1)
+    async with database.database.transaction() as connection:
+        await connection.execute(select(webhooks.c.id).with_for_update())
+        row = {"account_id": "acme", "event_id": "evt_1", "first_seen_at": NOON, "body": ahead.body, "learner_id": ADA}
+        await connection.execute(insert(events).values(row))
+        started = asyncio.create_task(learners(database).start("acme", ADA, by="ada"))
+        _, pending = await asyncio.wait({started}, timeout=0.2)
+        assert pending == {started}
+    erasure = await learners(database).finish(await started)
+    assert erasure.erased["events"] == 1
+    assert await traces(database) == []
+
+
+async def test_a_new_encryption_key_forgets_no_erasure(database: SqlStore) -> None:
+    # Its secrets have no such key.
+    await database.webhooks.change("wh_crm", lambda known: None)
+    old, new = generate_key(), generate_key()
+
+    def erasures_by(*keys: str) -> SqlErasures:
+        return SqlErasures(database.database, FernetEncryption(keys), database.clock, str, lambda size: b"k" * size)
+
+    hashed = await erasures_by(old).hash_of("acme", ADA)
+    running = await erasures_by(old).start(
+        Erasure("ers_1", "acme", hashed, NOON, NOON, "ada"), ADA, AuditEntry("audit_1", "ada", "x", "ers_1", NOON)
+    )
+    both = FernetEncryption([new, old])
+    await SqlEncryptionCheck(database.database, both).verified()
+    await SqlEncryptionCheck(database.database, both).reencrypt()
+    assert await erasures_by(new).hash_of("acme", ADA) == hashed
+    assert (await erasures_by(new).advance(running.id)).id == running.id
+    with pytest.raises(WrongKeys):
+        await erasures_by(old).hash_of("acme", ADA)
+
+
+async def test_only_finished_erasures_are_pruned(database: SqlStore) -> None:
+    await erase(database)
+    running = await learners(database).start("acme", "grace", by="ada")
+    pruning = SqlPruning(database.database)
+    assert await pruning.prune(Prunable.ERASURES, NOON, 10) == 0
+    assert await pruning.prune(Prunable.ERASURES, LATER, 10) == 1
+    assert await database.erasures.find(running.id) is not None

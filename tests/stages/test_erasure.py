@@ -12,6 +12,7 @@ from fakes import FakeClock, FakeTelemetry, cancel_others, until
 from stages.pipeline import BROKEN, SCHEDULE, URL, Pipeline
 from streams.core.audit import AuditEntry
 from streams.core.delivery import Trigger
+from streams.core.encryption import WrongKeys
 from streams.core.erasure import Erasure
 from streams.core.errors import Unavailable
 from streams.core.event import Event, render
@@ -94,6 +95,8 @@ class FakeErasures:
         return [one for one in self.found.values() if not one.is_finished and one.created_at < before]
 
     async def advance(self, erasure_id: str) -> Erasure:
+        if erasure_id not in self.portions:
+            raise WrongKeys
         self.portions[erasure_id] -= 1
         erasure = self.found[erasure_id]
         if not self.portions[erasure_id]:
@@ -106,7 +109,8 @@ async def test_publish_finishes_what_a_request_left(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(stage, name, 0)
     clock, telemetry = FakeClock(), FakeTelemetry()
     erasures = FakeErasures({"ers_1": 3, "ers_2": 1}, away=2)
-    for erasure_id, age in (("ers_1", TAKEN_OVER_AFTER), ("ers_2", timedelta(0))):
+    # No key decrypts the first one.
+    for erasure_id, age in (("ers_0", TAKEN_OVER_AFTER), ("ers_1", TAKEN_OVER_AFTER), ("ers_2", timedelta(0))):
         at = clock.now() - age - timedelta(seconds=1)
         erasures.found[erasure_id] = Erasure(erasure_id, "acme", "hash", at, at, "ada")
     task = asyncio.create_task(finish_erasures(erasures, clock, telemetry))

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.erasure_tables import learner_hash_key
+from streams.adapters.sql.erasure_tables import erasures, learner_hash_key
 from streams.core.encryption import WrongKeys
 from streams.core.errors import InvalidRecord
 from streams.ports import Encryption
@@ -31,11 +31,16 @@ async def ensured_key(connection: AsyncConnection, encryption: Encryption, new_k
     return _decrypted((await connection.execute(_STORED)).scalar_one(), encryption)
 
 
-async def reencrypt_key(connection: AsyncConnection, encryption: Encryption) -> None:
-    """Encrypt the key with the newest encryption key. Raises `InvalidRecord`."""
+async def reencrypt_learners(connection: AsyncConnection, encryption: Encryption) -> None:
+    """Encrypt the key, and the learners of running erasures, with the newest key. Raises `InvalidRecord`."""
     ciphertext = (await connection.execute(_STORED.with_for_update())).scalar_one_or_none()
     if ciphertext is not None:
         await connection.execute(learner_hash_key.update().values(ciphertext=encryption.reencrypt(ciphertext)))
+    known = erasures.c
+    running = select(known.id, known.encrypted_learner).where(known.finished_at.is_(None)).with_for_update()
+    for row in (await connection.execute(running)).all():
+        values = {"encrypted_learner": encryption.reencrypt(row.encrypted_learner)}
+        await connection.execute(erasures.update().where(known.id == row.id).values(values))
 
 
 def _decrypted(ciphertext: str, encryption: Encryption) -> bytes:
