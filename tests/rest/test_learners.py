@@ -4,10 +4,13 @@ from typing import Any
 
 import pytest
 
-from builders import EXAMPLE, NOON, attempt, delivery
+from builders import EXAMPLE, NOON, attempt, delivery, event
 from rest.api_fixture import ApiClient, ApiFixture, errors_of
+from streams.adapters.avro.codec import AvroCodec
 from streams.core.delivery import Delivery
+from streams.ports import Outgoing
 from streams.services import learners as service
+from streams.topics import SESSION_EVENTS
 
 LEARNER = str(EXAMPLE["learnerId"])
 
@@ -53,6 +56,19 @@ async def test_an_erased_delivery_cannot_be_retried(api: ApiFixture) -> None:
     path = f"/v1/webhooks/{owed.webhook_id}/replays"
     counted = await api.acme.post(path, {"since": "2026-04-10T10:00:00Z", "countOnly": True})
     assert counted["count"] == 0
+
+
+async def test_a_backfill_does_not_count_erased_events(api: ApiFixture) -> None:
+    made = await api.acme.webhook()
+    for number, learner in enumerate((LEARNER, "another")):
+        happened = event(id=f"evt_{number}", account_id=api.acme.account_id, data={**EXAMPLE, "learnerId": learner})
+        api.kafka.append(Outgoing(SESSION_EVENTS, b"%d" % number, AvroCodec().encode(happened)))
+    api.clock.advance(60)
+    wanted = {"since": "2026-04-10T10:00:00Z", "backfill": True, "countOnly": True}
+    path = f"/v1/webhooks/{made['id']}/replays"
+    assert (await api.acme.post(path, wanted))["missing"]["count"] == 2
+    await api.acme.post("/v1/learners/erase", {"learnerId": LEARNER})
+    assert (await api.acme.post(path, wanted))["missing"]["count"] == 1
 
 
 async def test_an_operator_names_the_account(api: ApiFixture) -> None:

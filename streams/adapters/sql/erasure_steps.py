@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -50,31 +50,33 @@ class Portion:
 
 
 async def erase_events(connection: AsyncConnection, learner: Learner, place: Place) -> Portion:
-    """Delete events, after their deliveries and attempts are erased. What is done is not found again."""
-    known = events.c
-    theirs = subject_conditions(EventSubjects(learner_id=learner.id))
-    oldest = (
-        select(known.event_id)
-        .where(known.account_id == learner.account_id, *theirs, known.first_seen_at <= learner.erased_at)
-        .order_by(known.first_seen_at, known.event_id)
-        .limit(EVENTS_AT_ONCE)
-    )
-    await prefer_index_order(connection)
-    event_ids = list(await connection.scalars(oldest))
-    if not event_ids:
+    """Delete events, after their deliveries and attempts are erased."""
+    rows = await _oldest_events(connection, learner, place)
+    if not rows:
         return Portion({})
-    owed = (
-        select(deliveries.c.id)
-        .where(deliveries.c.account_id == learner.account_id, deliveries.c.event_id.in_(event_ids), IS_NOT_ERASED)
-        .limit(DELIVERIES_AT_ONCE)
-    )
-    ids = list(await connection.scalars(owed))
+    event_ids = [row.event_id for row in rows]
+    of_these = (deliveries.c.account_id == learner.account_id) & deliveries.c.event_id.in_(event_ids)
+    left = select(deliveries.c.id).where(of_these, IS_NOT_ERASED).limit(DELIVERIES_AT_ONCE)
+    ids = list(await connection.scalars(left))
     counts = await erase_deliveries(connection, ids, learner.now)
-    if len(ids) < DELIVERIES_AT_ONCE:
-        these = (known.account_id == learner.account_id) & known.event_id.in_(event_ids)
-        gone = await connection.execute(delete(events).where(these))
-        counts[ErasedKind.EVENTS] += gone.rowcount
-    return Portion(counts, [])
+    if len(ids) == DELIVERIES_AT_ONCE:
+        # There may be more of the same events.
+        return Portion(counts, place)
+    these = (events.c.account_id == learner.account_id) & events.c.event_id.in_(event_ids)
+    counts[ErasedKind.EVENTS] += (await connection.execute(delete(events).where(these))).rowcount
+    return Portion(counts, [rows[-1].first_seen_at.isoformat()])
+
+
+async def _oldest_events(connection: AsyncConnection, learner: Learner, place: Place) -> Sequence[Any]:
+    known = events.c
+    theirs = [known.account_id == learner.account_id, *subject_conditions(EventSubjects(learner_id=learner.id))]
+    if place:
+        # Deleted rows stay in the index until a vacuum: do not walk through them again.
+        theirs.append(known.first_seen_at >= datetime.fromisoformat(place[0]))
+    query = select(known.event_id, known.first_seen_at).where(*theirs, known.first_seen_at <= learner.erased_at)
+    await prefer_index_order(connection)
+    ordered = query.order_by(known.first_seen_at, known.event_id).limit(EVENTS_AT_ONCE)
+    return (await connection.execute(ordered)).all()
 
 
 async def erase_responses(connection: AsyncConnection, learner: Learner, place: Place) -> Portion:
