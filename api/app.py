@@ -9,6 +9,7 @@ from api.auth import RateLimits
 from api.dashboard import account as account_pages
 from api.dashboard import assets, dead_letters, jobs, oidc, operator, overview, sign_in
 from api.dashboard import deliveries as delivery_pages
+from api.dashboard import learners as learner_pages
 from api.dashboard import replays as replay_pages
 from api.dashboard import usage as usage_pages
 from api.dashboard import webhooks as webhook_pages
@@ -19,7 +20,18 @@ from api.openapi import ABOUT, describe
 from api.player import commits
 from api.player.commits import CommitLimits, CommitOrigins
 from api.problems import add_handlers
-from api.routes import accounts, course_sessions, deliveries, events, help_page, probes, replays, usage, webhooks
+from api.routes import (
+    accounts,
+    course_sessions,
+    deliveries,
+    events,
+    help_page,
+    learners,
+    probes,
+    replays,
+    usage,
+    webhooks,
+)
 from api.services import Services
 
 PAGES = (
@@ -34,6 +46,7 @@ PAGES = (
     replay_pages,
     jobs,
     account_pages,
+    learner_pages,
     usage_pages,
     operator,
 )
@@ -55,7 +68,8 @@ def create_app(services: Services, version: str, requests_a_minute: int, site: S
     app.state.commit_limits = CommitLimits()
     app.state.sign_in_limits = sign_in.SignInLimits()
     # Routes are tried in their order, and commits come most often.
-    for module in (commits, webhooks, deliveries, replays, events, accounts, help_page, probes, usage, course_sessions):
+    api = webhooks, deliveries, replays, events, learners, accounts, help_page, probes, usage, course_sessions
+    for module in (commits, *api):
         app.include_router(module.router)
     for page in PAGES:
         app.include_router(page.router)

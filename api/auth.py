@@ -89,4 +89,5 @@ MayWriteWebhooks = Annotated[Member, Security(_member, scopes=[Scope.WEBHOOKS_WR
 MayReadDeliveries = Annotated[Member, Security(_member, scopes=[Scope.DELIVERIES_READ])]
 MayWriteDeliveries = Annotated[Member, Security(_member, scopes=[Scope.DELIVERIES_WRITE])]
 MayPublish = Annotated[Caller, Security(_permitted, scopes=[Scope.EVENTS_WRITE])]
+MayEraseLearners = Annotated[Caller, Security(_permitted, scopes=[Scope.LEARNERS_ERASE])]
 Operator = Annotated[Caller, Security(_permitted, scopes=[OPERATOR])]

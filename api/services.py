@@ -12,6 +12,7 @@ from streams.services.course_sessions import CourseSessionService
 from streams.services.deliveries import DeliveryService
 from streams.services.delivery_search import DeliverySearchService
 from streams.services.ingest import IngestService
+from streams.services.learners import LearnerService
 from streams.services.oidc import OidcService
 from streams.services.platform import PlatformService
 from streams.services.replays import ReplayService
@@ -40,6 +41,7 @@ class Services:
     deliveries: DeliveryService
     search: DeliverySearchService
     replays: ReplayService
+    learners: LearnerService
     webhook_stats: WebhookStatsService
     synthetic_events: SyntheticEventService
     ingest: IngestService

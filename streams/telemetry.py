@@ -46,6 +46,7 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
         [],
     ),
     "retries_superseded_total": ("Retries that were not sent because a replay took their place.", []),
+    "deliveries_erased_total": ("Delivery records that were not sent because their learner was erased.", []),
     "tests_expired_total": ("Test deliveries that were too old to be sent.", []),
     "usage_launches_total": ("Launches counted as usage.", []),
     "usage_duplicates_total": ("Launches that were counted before.", []),

@@ -100,6 +100,23 @@ def declare(schedule: Schedule, event_partitions: int, delivery_partitions: int)
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class TopicRetention:
+    """How long a topic keeps a record. Brokers delete whole segments, so that a record may stay longer."""
+
+    name: str
+    retention: timedelta
+
+
+def retentions(topics: Iterable[Topic], prefix: str = "") -> list[TopicRetention]:
+    """The retention of each topic that deletes its records by age: all but `subscriptions`, which has no payloads."""
+    return [
+        TopicRetention(prefix + topic.name, timedelta(milliseconds=int(topic.config["retention.ms"])))
+        for topic in topics
+        if "retention.ms" in topic.config
+    ]
+
+
 def _check_retention(schedule: Schedule) -> None:
     longest = schedule.tiers[-1]
     if longest.wait > RETENTION / 2:

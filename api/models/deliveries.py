@@ -25,10 +25,12 @@ class Delivery(Model):
     event_type: str
     trigger: Trigger
     state: State
-    reason: Annotated[str | None, Field(description="Why it is held or dead.")] = None
+    reason: Annotated[
+        str | None, Field(description="Why it is held or dead. `erased` once its learner was erased.")
+    ] = None
     message: Annotated[str | None, Field(description="The same for a person.")] = None
     attempt_count: Annotated[int, Field(description="Attempts made in this generation.")]
-    generation: Annotated[int, Field(description="1, and one more for each replay.")]
+    generation: Annotated[int, Field(description="1, and one more for each replay and for an erasure.")]
     target: Target
     tier: str | None = None
     due_at: Time | None = None
@@ -60,7 +62,7 @@ class Attempt(Model):
 class DeliveryWithAttempts(Delivery):
     """A delivery with its payload and every attempt, oldest first."""
 
-    payload: Annotated[Any, Field(description="Absent until it is stored, and after retention.")] = None
+    payload: Annotated[Any, Field(description="Absent until it is stored, after retention, and once erased.")] = None
     attempts: list[Attempt]
 
 

@@ -1,29 +1,21 @@
 """Look up the newest generation of deliveries, many in one query. A delivery never waits for the database."""
 
 import asyncio
-import sqlite3
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote
 
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
-
-from streams.adapters.threads import in_worker_thread
-from streams.core.errors import Misconfigured, Unavailable
+from streams.adapters.driver_queries import DRIVER_ERRORS, TIMEOUT_SECONDS, Queries, queries_of
+from streams.core.errors import Unavailable
 from streams.outage import DATABASE, Outage
 from streams.ports import ReplayLookup, Telemetry
 
 IDS_IN_A_QUERY = 1000
-TIMEOUT_SECONDS = 1.0
 # No query for this long after a failure. Retries that come due meanwhile are sent, even if a replay sent them.
 REST_SECONDS = 5.0
 
 
 class Table(Protocol):
-    """The table of deliveries, read by the driver: SQLAlchemy takes 20 MB, too much for one query."""
+    """The table of deliveries."""
 
     async def find(self, ids: list[str]) -> Mapping[str, int]:
         """The generation of each delivery that is stored. Raises the driver's error."""
@@ -73,7 +65,7 @@ class SqlReplayLookup:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 found = await self._table.find(ids)
-        except (TimeoutError, OSError, Unavailable, psycopg.Error, sqlite3.Error) as away:
+        except (TimeoutError, Unavailable, *DRIVER_ERRORS) as away:
             self._rests_until = asyncio.get_running_loop().time() + REST_SECONDS
             self._database.begin(self, f"{type(away).__name__}: {str(away).partition(chr(10))[0]}")
             return {}
@@ -88,65 +80,18 @@ class NoReplayLookup:
         return None
 
 
-class PostgresTable:
-    """PostgreSQL's, by one connection that is reopened after a failure."""
+class DriverTable:
+    """The table of deliveries, read by the driver."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._connection: psycopg.AsyncConnection | None = None
-
-    async def find(self, ids: list[str]) -> Mapping[str, int]:
-        was_open = self._connection is not None
-        try:
-            return await self._find(ids)
-        except psycopg.OperationalError:
-            # The server or a proxy may have closed the idle connection.
-            if not was_open:
-                raise
-            return await self._find(ids)
-
-    async def _find(self, ids: list[str]) -> Mapping[str, int]:
-        try:
-            if self._connection is None:
-                self._connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True)
-            cursor = await self._connection.execute("SELECT id, generation FROM deliveries WHERE id = ANY(%s)", [ids])
-            return dict(await cursor.fetchall())
-        except BaseException:
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                with suppress(OSError, psycopg.Error):
-                    await connection.close()
-            raise
-
-
-class SqliteTable:
-    """SQLite's. It opens the file for each query, which costs less than a thread for one connection."""
-
-    def __init__(self, path: Path) -> None:
-        self._address = f"file:{quote(str(path))}?mode=rw"
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
 
     async def find(self, ids: list[str]) -> Mapping[str, int]:
-        return await in_worker_thread(lambda: self._find(ids))
-
-    def _find(self, ids: list[str]) -> Mapping[str, int]:
-        marks = ", ".join("?" * len(ids))
-        connection = sqlite3.connect(self._address, timeout=TIMEOUT_SECONDS, uri=True)
-        try:
-            return dict(connection.execute(f"SELECT id, generation FROM deliveries WHERE id IN ({marks})", ids))
-        finally:
-            connection.close()
+        among, parameter = self._queries.among("id", ids)
+        return dict(await self._queries.rows(f"SELECT id, generation FROM deliveries WHERE {among}", [parameter]))
 
 
 def replay_lookup(url: str, telemetry: Telemetry) -> ReplayLookup:
     """The look-up in the database at `url`, a `DATABASE_URL`. Raises `Misconfigured`."""
-    scheme, _, rest = url.partition(":")
-    if scheme.startswith("sqlite"):
-        path = Path(rest.removeprefix("///").partition("?")[0])
-        return SqlReplayLookup(SqliteTable(path), telemetry) if path.exists() else NoReplayLookup()
-    try:
-        # libpq does not take SQLAlchemy's driver names, as in `postgresql+psycopg`.
-        libpq = f"{scheme.partition('+')[0]}:{rest}"
-        conninfo_to_dict(libpq)
-    except psycopg.Error:
-        raise Misconfigured("DATABASE_URL: must be a URL such as postgresql://user@host/name") from None
-    return SqlReplayLookup(PostgresTable(libpq), telemetry)
+    queries = queries_of(url)
+    return NoReplayLookup() if queries is None else SqlReplayLookup(DriverTable(queries), telemetry)

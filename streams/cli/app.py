@@ -11,6 +11,7 @@ from streams.cli.access import accounts, api_keys, audit, operators, users
 from streams.cli.deliveries import dead_letters, deliveries
 from streams.cli.events import events
 from streams.cli.invalid import invalid
+from streams.cli.learners import learners
 from streams.cli.output import JsonOption, say, show
 from streams.cli.replays import jobs
 from streams.cli.usage import usage
@@ -45,6 +46,7 @@ for name, group in (
     ("deliveries", deliveries),
     ("dead-letters", dead_letters),
     ("jobs", jobs),
+    ("learners", learners),
     ("invalid", invalid),
     ("audit", audit),
     ("topics", topics),

@@ -21,6 +21,7 @@ class Scope(StrEnum):
     EVENTS_WRITE = "events:write"
     DELIVERIES_READ = "deliveries:read"
     DELIVERIES_WRITE = "deliveries:write"
+    LEARNERS_ERASE = "learners:erase"
 
 
 # Only the platform's own operators have it: to create accounts and give access to them.
@@ -41,7 +42,7 @@ class Role(StrEnum):
 
 PERMISSIONS: Mapping[Role, frozenset[str]] = {
     Role.OWNER: EVERYTHING | {MANAGE},
-    Role.MEMBER: EVERYTHING,
+    Role.MEMBER: EVERYTHING - {Scope.LEARNERS_ERASE},
     Role.VIEWER: frozenset({Scope.WEBHOOKS_READ, Scope.DELIVERIES_READ}),
 }
 

@@ -86,8 +86,8 @@ class DeliveryFilter:
     """A filter of deliveries; None means any. `reason` is why a delivery is held or dead.
 
     `since` and `until` limit `first_seen_at`, `changed_until` limits `changed_at`. `outcome` and `status_class` (4 for
-    4xx) ask for an attempt that failed in this way. `without_tests` leaves test events out. A page of the list, newest
-    first, begins behind the row `after`.
+    4xx) ask for an attempt that failed in this way. `without_tests` leaves out what nobody sends again: test events and
+    events of erased learners. A page of the list, newest first, begins behind the row `after`.
     """
 
     account_id: str | None = None

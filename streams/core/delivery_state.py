@@ -101,6 +101,12 @@ class Batch:
             made.webhook_id for made in self.attempts
         }
 
+    def account_ids(self) -> set[str]:
+        """Every account in the batch."""
+        return {delivery_state.account_id for delivery_state in self.delivery_states} | {
+            made.account_id for made in self.attempts
+        }
+
 
 def fold(entries: Iterable[RecordedValue]) -> Batch:
     """Make a batch: the newest state of each delivery, every attempt, each event once."""
@@ -115,7 +121,7 @@ def fold(entries: Iterable[RecordedValue]) -> Batch:
             delivery = value.delivery if isinstance(value, DeadLetter) else value
             # The first body of an event is the one that counts.
             if (key := (delivery.account_id, delivery.event_id)) not in events:
-                events[key] = _recorded(delivery)
+                events[key] = recorded_event(delivery)
         delivery_state = delivery_state_of(entry)
         if delivery_state is None:
             continue
@@ -125,7 +131,8 @@ def fold(entries: Iterable[RecordedValue]) -> Batch:
     return Batch(tuple(delivery_states.values()), tuple(attempts), events)
 
 
-def _recorded(delivery: Delivery) -> RecordedEvent:
+def recorded_event(delivery: Delivery) -> RecordedEvent:
+    """What is kept of a delivery's event."""
     subjects = subjects_of(delivery.body)
     return RecordedEvent(delivery.first_seen_at, delivery.body, delivery.trace_parent, subjects)
 

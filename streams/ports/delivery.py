@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from streams.core.delivery import SubscriptionsPosition
+from streams.core.delivery import Delivery, SubscriptionsPosition
 from streams.core.mail import RenderedMail
 from streams.core.outcome import Failure, Response
 from streams.core.request import Request
@@ -29,6 +29,13 @@ class ReplayLookup(Protocol):
 
     async def newest(self, delivery_id: str) -> int | None:
         """The newest generation of a delivery; None when the database does not know it, or is away."""
+
+
+class ErasedLearners(Protocol):
+    """Knows, without a wait, the learners who were erased."""
+
+    def covers(self, delivery: Delivery) -> bool:
+        """Whether the delivery's event is of a learner who was erased after it."""
 
 
 class Encryption(Protocol):

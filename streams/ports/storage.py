@@ -1,4 +1,4 @@
-"""What SQL stores of deliveries, jobs, usage and mails."""
+"""What SQL stores of deliveries, jobs, erasures, usage and mails."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ from streams.core.account import DeliveryDetails, DeliveryFilter, DeliverySummar
 from streams.core.audit import AuditEntry
 from streams.core.backfill import Backfill, OffsetRange
 from streams.core.delivery_search import FacetCount, IdKind, LastAttempt
-from streams.core.delivery_state import Batch, DeliveryState, EventKey, StateCount
+from streams.core.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
+from streams.core.erasure import Erasure
 from streams.core.held import Held, Progress
 from streams.core.job import Job
 from streams.core.mail import Mail
@@ -111,6 +112,34 @@ class Jobs(Protocol):
         """End a job that is not finished. Returns what is stored then; None when there is no such job."""
 
 
+# -- erasures ------------------------------------------------------------------------------------------------------
+
+
+class Erasures(Protocol):
+    """Erases learners, in portions that survive a restart."""
+
+    async def hash_of(self, account_id: str, learner_id: str) -> str:
+        """The keyed hash of a learner."""
+
+    async def start(self, erasure: Erasure, learner_id: str, audit_entry: AuditEntry) -> Erasure:
+        """From now on nothing that is recorded brings the learner's data back. Returns what is stored."""
+
+    async def find(self, erasure_id: str) -> Erasure | None: ...
+
+    async def unfinished(self, before: datetime) -> Sequence[Erasure]:
+        """Those that were created before, oldest first."""
+
+    async def advance(self, erasure_id: str) -> Erasure:
+        """Erase one more portion and store the progress, in one transaction."""
+
+
+class ErasedEvents(Protocol):
+    """Knows which events are of erased learners."""
+
+    async def erased_among(self, found: Mapping[EventKey, RecordedEvent]) -> Collection[EventKey]:
+        """Those of these events that are erased."""
+
+
 # -- usage ---------------------------------------------------------------------------------------------------------
 
 
@@ -207,6 +236,7 @@ class Prunable(Enum):
     PENDING_SIGN_INS = auto()
     COURSE_SESSIONS = auto()
     COMMIT_URLS = auto()
+    ERASURES = auto()
 
 
 class Pruning(Protocol):

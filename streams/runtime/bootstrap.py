@@ -22,6 +22,7 @@ from streams.adapters.sql.course_sessions import SqlCourseSessions
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
 from streams.adapters.sql.delivery_search import SqlDeliverySearch
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
+from streams.adapters.sql.erasures import SqlErasures
 from streams.adapters.sql.held import SqlHeldDeliveries
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.adapters.sql.jobs import SqlJobs
@@ -59,6 +60,7 @@ from streams.services.deliveries import DeliveryService
 from streams.services.delivery_search import DeliverySearchService
 from streams.services.ingest import IngestService
 from streams.services.invalid_records import InvalidRecordService
+from streams.services.learners import LearnerService
 from streams.services.missing_events import MissingEventCounter
 from streams.services.oidc import OIDC_CALLBACK, OidcService
 from streams.services.platform import PlatformService
@@ -71,7 +73,7 @@ from streams.services.synthetic_events import SyntheticEventService
 from streams.services.usage import UsageService
 from streams.services.webhook_stats import WebhookStatsService
 from streams.services.webhooks import WebhookService
-from streams.topics import STAGE_TOPICS
+from streams.topics import STAGE_TOPICS, retentions
 
 if TYPE_CHECKING:
     from api.services import Services
@@ -111,7 +113,7 @@ class SqlDeployment(Deployment):
     # -- for stages ------------------------------------------------------------------------------------------------
 
     def recorder(self, telemetry: Telemetry) -> SqlRecorder:
-        return SqlRecorder(self.database, self.clock, telemetry, self.new_id)
+        return SqlRecorder(self.database, self.clock, telemetry, self.new_id, self.encryption)
 
     def held(self) -> SqlHeldDeliveries:
         return SqlHeldDeliveries(self.database)
@@ -128,7 +130,12 @@ class SqlDeployment(Deployment):
         return SqlLease(self.database, self.clock, f"{self.settings.topic_prefix}{name}", holder)
 
     def jobs(self) -> SqlJobs:
-        return SqlJobs(self.database, self.clock)
+        return SqlJobs(self.database, self.clock, self.encryption)
+
+    def erasures(self) -> SqlErasures:
+        return SqlErasures(
+            self.database, self.encryption, self.clock, self.new_id, self.random_bytes, self.encryption_check
+        )
 
     def pruning(self) -> SqlPruning:
         return SqlPruning(self.database)
@@ -136,6 +143,7 @@ class SqlDeployment(Deployment):
     def retention(self) -> dict[Prunable, timedelta]:
         """The retention of each kind of row. Without an entry, rows stay until a person decides."""
         settings = self.settings
+        longest = max(topic.retention for topic in retentions(self.topics))
         days = {
             Prunable.DELIVERIES: settings.retention_days,
             Prunable.ATTEMPTS_BY_HOUR: max(31, settings.retention_days),
@@ -150,6 +158,8 @@ class SqlDeployment(Deployment):
             Prunable.PENDING_SIGN_INS: 1,
             Prunable.COURSE_SESSIONS: settings.session_retention_days,
             Prunable.COMMIT_URLS: settings.session_retention_days,
+            # Until no topic has a record of before, with time to spare: brokers delete whole segments.
+            Prunable.ERASURES: max(2 * longest.days, settings.audit_retention_days),
         }
         if settings.dead_letter_retention_days is not None:
             days[Prunable.DEAD_LETTERS] = settings.dead_letter_retention_days
@@ -208,6 +218,7 @@ class SqlDeployment(Deployment):
             deliveries=self.deliveries(),
             search=DeliverySearchService(SqlDeliveryLog(self.database), SqlDeliverySearch(self.database)),
             replays=self.replays(),
+            learners=self.learners(),
             webhook_stats=self.webhook_stats(),
             synthetic_events=self.synthetic_events(producer),
             ingest=self.ingest(producer),
@@ -333,11 +344,15 @@ class SqlDeployment(Deployment):
             deliveries,
             self.jobs(),
             SqlWebhookStats(self.database),
-            MissingEventCounter(self.event_history, deliveries, self.event_codec),
+            MissingEventCounter(self.event_history, deliveries, self.erasures(), self.event_codec),
             self.clock,
             self.new_id,
             self.settings.release_rate,
         )
+
+    def learners(self) -> LearnerService:
+        topics = retentions(self.topics, self.settings.topic_prefix)
+        return LearnerService(SqlAccounts(self.database), self.erasures(), topics, self.clock, self.new_id)
 
     def webhook_stats(self) -> WebhookStatsService:
         return WebhookStatsService(

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
     from streams.adapters.encryption import FernetEncryption
+    from streams.adapters.erased_learners import SqlErasedLearners
     from streams.adapters.faust.stage import FaustStage
     from streams.adapters.sql.database import Database
 
@@ -187,6 +188,12 @@ class Deployment:
         from streams.adapters.replay_lookup import replay_lookup
 
         return replay_lookup(self.database_address, telemetry)
+
+    def erased_learners(self, telemetry: Telemetry) -> "SqlErasedLearners":
+        """The erased learners for `deliver`. Without a database it knows none."""
+        from streams.adapters.erased_learners import erased_learners
+
+        return erased_learners(self.database_address, self.encryption, telemetry)
 
     def outages(self, telemetry: Telemetry) -> Outages:
         """The outages of this process. Its clients share them, so that each outage is logged once."""

@@ -9,6 +9,7 @@ from streams.ports import Telemetry
 from streams.runtime.bootstrap import SqlDeployment
 from streams.stages.backfill import HistoryBackfill
 from streams.stages.consuming.partition_consumer import DRAIN_SECONDS
+from streams.stages.erasures import finish_erasures
 from streams.stages.maintenance import prune_regularly, run_jobs
 from streams.stages.meter import Meter
 from streams.stages.notify import Notify
@@ -74,7 +75,13 @@ class PublishProcess:
         # Read the topic only when no other process writes to it.
         await self._stage.take_lease()
         await together(
-            self._subscriptions.run, self._publish, self._release, self._send_own, self._do_jobs, self._prune
+            self._subscriptions.run,
+            self._publish,
+            self._release,
+            self._send_own,
+            self._do_jobs,
+            self._finish_erasures,
+            self._prune,
         )
 
     async def _publish(self) -> None:
@@ -91,6 +98,10 @@ class PublishProcess:
 
     async def _do_jobs(self) -> None:
         await run_jobs(self._jobs, self._backfill, self._telemetry)
+
+    async def _finish_erasures(self) -> None:
+        deployment = self._deployment
+        await finish_erasures(deployment.erasures(), deployment.clock, self._telemetry)
 
     async def _prune(self) -> None:
         deployment = self._deployment

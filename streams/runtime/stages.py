@@ -109,10 +109,12 @@ class DeliverProcess:
         if slots < settings.slots:
             telemetry.warning("fewer_slots_than_set", slots=slots, why="the limit of open files (ulimit -n) is too low")
         self._limiter = SlotLimiter(Slots(slots), self._loop_clock.now)
+        self._erased_learners = deployment.erased_learners(telemetry)
         ports = DeliverPorts(
             codec=deployment.codec,
             subscriptions=self._subscriptions,
             replay_lookup=deployment.replay_lookup(telemetry),
+            erased_learners=self._erased_learners,
             encryption=deployment.encryption,
             sender=self._sender,
             producer=self._producer,
@@ -139,7 +141,8 @@ class DeliverProcess:
     async def _consume(self) -> None:
         await self._subscriptions.wait_until_ready()
         await self._topics.check()
-        await together(self._topics.run, self._partition_consumer.run)
+        await self._erased_learners.refresh()
+        await together(self._topics.run, self._erased_learners.run, self._partition_consumer.run)
 
     async def drain(self) -> None:
         self._limiter.close()

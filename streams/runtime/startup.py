@@ -119,7 +119,13 @@ STAGES: dict[str, StageSpec] = {
         load=_deliver,
         check=lambda deployment: deployment.encryption,
     ),
-    "record": StageSpec(topics=lambda _: [*RECORDED, INVALID], load=_record, database=True),
+    # It recognizes erased learners by a key that is encrypted.
+    "record": StageSpec(
+        topics=lambda _: [*RECORDED, INVALID],
+        load=_record,
+        database=True,
+        check=lambda deployment: deployment.encryption,
+    ),
     # It releases held deliveries to `deliveries`, or ends them in `deliveries.dead-letter`; it sends events of our own.
     "publish": StageSpec(
         topics=lambda _: [SUBSCRIPTIONS, SESSION_EVENTS, DELIVERIES, DEAD_LETTERS], load=_publish, database=True

@@ -9,6 +9,7 @@ from streams.core.account import DeliveryDetails, DeliveryFilter, DeliverySummar
 from streams.core.audit import AuditEntry
 from streams.core.delivery import State, Trigger
 from streams.core.delivery_state import DeliveryState, StateCount
+from streams.core.erasure import ERASED
 from streams.core.errors import Conflict, FieldError, Invalid, NotFound
 from streams.core.ids import derived_id
 from streams.core.job import Job, JobKind, JobStatus
@@ -76,7 +77,8 @@ class DeliveryService:
         """A delivery with its payload. Waits a moment for the payload of a recent delivery."""
         seen = await self.find(delivery_id, account_id)
         for _ in range(ASK_TIMES):
-            if seen.body is not None or self._clock.now() - seen.delivery_state.changed_at > RECENT:
+            row = seen.delivery_state
+            if seen.body is not None or row.reason == ERASED or self._clock.now() - row.changed_at > RECENT:
                 break
             await asyncio.sleep(ASK_EVERY_SECONDS)
             seen = await self.find(delivery_id, account_id)
@@ -184,4 +186,6 @@ async def _in_portions(
 def _why_not(delivery_state: DeliveryState) -> str:
     if delivery_state.trigger is Trigger.TEST:
         return "is a test, which is not sent again: send a new one"
+    if delivery_state.reason == ERASED:
+        return "cannot be sent again: its learner was erased"
     return "cannot be sent again: its webhook was deleted, or its payload is not kept"

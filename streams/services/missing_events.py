@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable
 
 from streams.core.account import DeliveryFilter
 from streams.core.backfill import Period, advanced, backfilled, not_empty
+from streams.core.delivery import Delivery
+from streams.core.delivery_state import EventKey, recorded_event
 from streams.core.errors import Invalid, InvalidRecord
 from streams.core.replay import MissingEvents
 from streams.core.webhook import Webhook
-from streams.ports import Codec, DeliveryLog, EventHistory, HistoryPortion, Record
+from streams.ports import Codec, DeliveryLog, ErasedEvents, EventHistory, HistoryPortion, Record
 
 # A person waits for the count: it stops after this many records or seconds, and says so.
 COUNTED_RECORDS = 100_000
@@ -24,9 +26,12 @@ COUNTS_AT_ONCE = 2
 class MissingEventCounter:
     """`history` is called for each count, so that nothing else needs Kafka."""
 
-    def __init__(self, history: Callable[[], EventHistory], deliveries: DeliveryLog, codec: Codec) -> None:
+    def __init__(
+        self, history: Callable[[], EventHistory], deliveries: DeliveryLog, erased: ErasedEvents, codec: Codec
+    ) -> None:
         self._history = history
         self._deliveries = deliveries
+        self._erased = erased
         self._codec = codec
         self._counting = asyncio.Semaphore(COUNTS_AT_ONCE)
 
@@ -53,18 +58,23 @@ class MissingEventCounter:
 
     async def _missing(self, portion: HistoryPortion, webhook: Webhook, wanted: DeliveryFilter) -> int:
         """How many deliveries of a portion do not exist."""
-        found = set[str]()
+        found: dict[EventKey, Delivery] = {}
         for start in range(0, len(portion.records), RECORDS_IN_A_ROW):
-            found |= self._ids(portion.records[start : start + RECORDS_IN_A_ROW], webhook, wanted)
+            found |= self._deliveries_of(portion.records[start : start + RECORDS_IN_A_ROW], webhook, wanted)
             await asyncio.sleep(0)
-        ids, existing = sorted(found), 0
+        if not found:
+            return 0
+        erased = await self._erased.erased_among({key: recorded_event(one) for key, one in found.items()})
+        ids, existing = sorted(one.id for key, one in found.items() if key not in erased), 0
         for start in range(0, len(ids), IDS_AT_ONCE):
             existing += len(await self._deliveries.existing(ids[start : start + IDS_AT_ONCE]))
         return len(ids) - existing
 
-    def _ids(self, records: Iterable[Record], webhook: Webhook, wanted: DeliveryFilter) -> set[str]:
-        """The ids of the deliveries that a backfill would make."""
-        ids = set()
+    def _deliveries_of(
+        self, records: Iterable[Record], webhook: Webhook, wanted: DeliveryFilter
+    ) -> dict[EventKey, Delivery]:
+        """The deliveries that a backfill would make."""
+        found = {}
         for record in records:
             try:
                 value = self._codec.decode(record.value or b"")
@@ -72,5 +82,5 @@ class MissingEventCounter:
             except (InvalidRecord, Invalid):
                 continue
             if delivery is not None:
-                ids.add(delivery.id)
-        return ids
+                found[delivery.account_id, delivery.event_id] = delivery
+        return found

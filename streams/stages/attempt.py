@@ -10,7 +10,17 @@ from streams.core.outcome import Failure, OutcomeKind, Response, judge
 from streams.core.request import Request, build_request
 from streams.core.schedule import Decision, RetryLater, Schedule, SendNow, after_attempt
 from streams.core.webhook import Webhook
-from streams.ports import Clock, Codec, Encryption, RecordProducer, ReplayLookup, Sender, Subscriptions, Telemetry
+from streams.ports import (
+    Clock,
+    Codec,
+    Encryption,
+    ErasedLearners,
+    RecordProducer,
+    ReplayLookup,
+    Sender,
+    Subscriptions,
+    Telemetry,
+)
 from streams.stages.invalid_records import run_pure
 
 
@@ -30,6 +40,7 @@ class DeliverPorts:
     codec: Codec
     subscriptions: Subscriptions
     replay_lookup: ReplayLookup
+    erased_learners: ErasedLearners
     encryption: Encryption
     sender: Sender
     producer: RecordProducer

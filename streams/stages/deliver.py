@@ -59,6 +59,10 @@ class Deliver:
 
     async def _handle(self, record: Record, delivery: Delivery, still_assigned: StillAssigned) -> None:
         subscriptions, telemetry = self._ports.subscriptions, self._ports.telemetry
+        if self._ports.erased_learners.covers(delivery):
+            # `record` reads the same record, and ends the delivery.
+            telemetry.count("deliveries_erased_total")
+            return
         if delivery.trigger is Trigger.TEST:
             await subscriptions.catch_up()
         else:

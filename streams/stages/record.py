@@ -12,7 +12,7 @@ from streams.core.delivery_state import Batch, EventKey, RecordedValue, fold, st
 from streams.core.errors import ConflictingId, Invalid, InvalidRecord, Refused, Unavailable
 from streams.core.network import OwnNetwork
 from streams.core.offset_tracker import Commit
-from streams.outage import COMMITS, DATABASE, Outages
+from streams.outage import COMMITS, DATABASE, ENCRYPTION_KEYS, Outages
 from streams.ports import Clock, Codec, Partition, Record, RecordConsumer, Recorder, RecordProducer, Telemetry
 from streams.stages.consuming.write_buffer import WriteBuffer
 from streams.stages.invalid_records import run_pure, store_invalid
@@ -209,4 +209,4 @@ class RecordStage:
 
     async def _until_available(self, folded: Batch) -> Collection[EventKey]:
         batch = replace(folded, own_network_is_down=self._network_is_down)
-        return await self._outages.retry(lambda: self._recorder.record(batch), RETRY_SECONDS, DATABASE)
+        return await self._outages.retry(lambda: self._recorder.record(batch), RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)

@@ -16,7 +16,7 @@ import structlog
 
 from builders import NOON, delivery, webhook
 from contract.stores import failed, sql_store
-from fakes import FakeClock, FakeEncryption, FakeKafka, FakeRecorder, FakeSubscriptions
+from fakes import FakeClock, FakeEncryption, FakeErasedLearners, FakeKafka, FakeRecorder, FakeSubscriptions
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.http.sender import HttpSender
 from streams.adapters.kafka import record_producer
@@ -108,7 +108,11 @@ async def test_an_invalid_record_is_a_warning_with_its_place(lines: Lines) -> No
 async def test_a_paused_webhook_is_a_warning_with_its_id(lines: Lines, tmp_path: Path) -> None:
     async with sql_store(database_url(f"sqlite:///{tmp_path}/db.sqlite")) as store:
         recorder = SqlRecorder(
-            store.database, store.clock, PrometheusTelemetry("deliver"), lambda prefix: f"{prefix}_1"
+            store.database,
+            store.clock,
+            PrometheusTelemetry("deliver"),
+            lambda prefix: f"{prefix}_1",
+            FakeEncryption(),
         )
         await recorder.record(fold([failed(number) for number in range(1, 6)]))
     [line] = [line for line in lines() if "logger" not in line]
@@ -123,6 +127,7 @@ async def test_a_refused_address_is_a_debug_line_of_its_attempt(lines: Lines) ->
         codec,
         FakeSubscriptions(kafka, codec),
         FakeRecorder(),
+        FakeErasedLearners(),
         FakeEncryption(),
         sender,
         kafka,

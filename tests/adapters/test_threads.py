@@ -9,11 +9,12 @@ from typing import Any, Self
 import pytest
 
 from fakes import FakeTelemetry
+from streams.adapters.driver_queries import SqliteQueries
 from streams.adapters.kafka.config import subscriptions_config
 from streams.adapters.kafka.embedded import EmbeddedBroker
 from streams.adapters.kafka.end_offset import EndOffset
 from streams.adapters.kafka.topics_watch import TopicsWatch
-from streams.adapters.replay_lookup import SqliteTable, SqlReplayLookup
+from streams.adapters.replay_lookup import DriverTable, SqlReplayLookup
 from streams.adapters.threads import in_daemon_thread, in_worker_thread
 from streams.core.errors import Unavailable
 from streams.outage import Outages
@@ -83,5 +84,6 @@ async def test_the_end_offset_is_asked_again_without_a_thread() -> None:
 
 
 async def test_a_retry_is_sent_unasked_without_a_thread(tmp_path: Path) -> None:
+    table = DriverTable(SqliteQueries(tmp_path / "db"))
     with ThreadShortage():
-        assert await SqlReplayLookup(SqliteTable(tmp_path / "db"), FakeTelemetry()).newest("dlv_1") is None
+        assert await SqlReplayLookup(table, FakeTelemetry()).newest("dlv_1") is None

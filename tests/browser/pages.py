@@ -38,6 +38,8 @@ PAGES = (
     PageCase("job", "/jobs/{job}"),
     PageCase("usage", "/usage"),
     PageCase("account", "/account"),
+    PageCase("erase-learner", "/account/learners"),
+    PageCase("erasure", "/account/erasures/{erasure}"),
     PageCase("audit", "/audit"),
     PageCase("notifications", "/notifications"),
     PageCase("choose-account", "/choose-account"),

@@ -77,6 +77,7 @@ def seed_customer(dashboard: Dashboard, browser: Browser) -> Seed:
     _deleted(dashboard, acme)
     _kept(dashboard, acme)
     ids["job"] = finished_job(acme, "discard", {"reason": "kept", "eventId": FIRST_KEPT})
+    ids["erasure"] = acme.post("/v1/learners/erase", {"learnerId": "learner-who-left"})["id"]
     [waiting] = acme.wait_for(1, webhookId=ids["failing"], state="waiting")
     delivered = acme.wait_for(12, webhookId=ids["healthy"], state="delivered")
     ids |= {"waiting": waiting["id"], "delivered": delivered[0]["id"]}

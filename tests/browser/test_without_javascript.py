@@ -217,6 +217,21 @@ def test_keys_and_users_are_added_and_removed(plain_page: Page) -> None:
     expect(ben).to_have_count(0)
 
 
+def test_a_learner_is_erased(acme: Customer, plain_page: Page, webhook: str) -> None:
+    page = plain_page
+    acme.publish("evt_of_dora", learnerId="dora@uni.example")
+    [row] = acme.wait_for(1, eventId="evt_of_dora", state="delivered")
+    page.get_by_role("link", name="Account").click()
+    page.get_by_role("link", name="Erase a learner").click()
+    page.get_by_label("Learner", exact=True).fill("dora@uni.example")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_text("This cannot be undone.")).to_be_visible()
+    page.get_by_role("button", name="Erase for ever").click()
+    expect(page.get_by_role("heading", name="A learner is erased")).to_be_visible()
+    page.goto(f"/deliveries/{row['id']}")
+    expect(page.get_by_text("Its learner was erased.").first).to_be_visible()
+
+
 def test_times_are_shown_in_a_chosen_zone(plain_page: Page) -> None:
     plain_page.get_by_label("Times in").fill("Asia/Tokyo")
     plain_page.get_by_role("button", name="Change").click()

@@ -45,7 +45,8 @@ def seed_untrusted(dashboard: Dashboard, browser: Browser) -> Seed:
     [waiting] = mallory.wait_for(1, webhookId=webhooks["failing"], state="waiting")
     mallory.wait_for(4, webhookId=webhooks["paused"], state="held")
     job_id = finished_job(mallory, "retry", {"reason": "gone"})
-    ids = {**webhooks, "job": job_id, "waiting": waiting["id"], "delivered": delivered["id"]}
+    erasure = mallory.post("/v1/learners/erase", {"learnerId": NAME})
+    ids = {**webhooks, "job": job_id, "waiting": waiting["id"], "delivered": delivered["id"], "erasure": erasure["id"]}
     return Seed(mallory, ids, cookies_of(browser, dashboard, mallory, user, viewer))
 
 

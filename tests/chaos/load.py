@@ -4,6 +4,7 @@ import random
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
@@ -119,7 +120,8 @@ class Load:
 
 def encoded_as(type_: str, event: str, account: str, session: str) -> bytes:
     if type_ == "session.launched":
-        return launched(event, account, session)
+        # `meter` does not count launches of last spring.
+        return launched(event, account, session, datetime.now(UTC))
     if type_ == "session.completed":
         return completed(event, account, sessionId=session)
     data = {"packageId": "pkg_1", "version": "2", "title": None}

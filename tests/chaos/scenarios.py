@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from chaos import brokers, clocks, commits, databases, faults, freezes, kills, members, webhooks
+from chaos import brokers, clocks, commits, databases, faults, freezes, kills, members, meters, webhooks
 from chaos.scenario import Scenario
 from e2e.system import STAGES
 
@@ -35,6 +35,7 @@ def _both(long: bool) -> list[Scenario]:
         Scenario("rotate-and-replay", partial(webhooks.rotate_and_replay, rounds=times, also=killed)),
         Scenario("invalid-events-and-copies", partial(kills.invalid_events, times=times), copies=3, invalid_share=0.01),
         Scenario("kill-api", partial(commits.kill_api, times=choose(4, 12), publish_times=choose(0, 2))),
+        Scenario("meter", partial(meters.kills_and_rebalances, rounds=choose(1, 6)), copies=3),
         Scenario("broker-kill", partial(brokers.kill, times=times)),
         Scenario("database-stop", partial(databases.stop, seconds=choose(8, 20))),
         Scenario("rebalance-storm", partial(members.storm, seconds=choose(15, 60))),

@@ -12,6 +12,7 @@ from builders import NOON, attempt, dead_letter, delivery, webhook
 from fakes import (
     FakeClock,
     FakeDeliveryLog,
+    FakeEncryption,
     FakeHeld,
     FakeJobs,
     FakeLease,
@@ -25,6 +26,7 @@ from streams.adapters.sql import migrate
 from streams.adapters.sql.accounts import SqlAccounts
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
+from streams.adapters.sql.erasures import SqlErasures
 from streams.adapters.sql.held import SqlHeldDeliveries
 from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.outbox import SqlLease, SqlOutbox
@@ -74,6 +76,7 @@ class SqlStore(Store):
     """The ports of a real database, with its tables."""
 
     database: Database
+    erasures: SqlErasures
 
     async def count(self, table: object) -> int:
         async with self.database.reading() as connection:
@@ -121,20 +124,25 @@ async def sql_store(url: URL) -> AsyncIterator[SqlStore]:
 async def unmigrated(url: URL) -> AsyncIterator[SqlStore]:
     """A database without tables."""
     database, clock = Database(url), FakeClock()
-    ids, outbox = iter(range(1, 1_000_000)), SqlOutbox(database, clock)
+    ids, outbox, encryption = iter(range(1, 1_000_000)), SqlOutbox(database, clock), FakeEncryption()
+
+    def new_id(prefix: str) -> str:
+        return f"{prefix}_{next(ids)}"
+
     yield SqlStore(
         clock=clock,
-        recorder=SqlRecorder(database, clock, FakeTelemetry(), lambda prefix: f"{prefix}_{next(ids)}"),
+        recorder=SqlRecorder(database, clock, FakeTelemetry(), new_id, encryption),
         webhooks=SqlWebhooks(database, clock),
         outbox=outbox,
         propagation=outbox,
         producer=SqlDeliveryLog(database),
         held=SqlHeldDeliveries(database),
         replays=SqlReplays(database, clock),
-        jobs=SqlJobs(database, clock),
+        jobs=SqlJobs(database, clock, encryption),
         replay_lookup=replay_lookup(url.render_as_string(hide_password=False), FakeTelemetry()),
         lease=lambda holder: SqlLease(database, clock, "publish", holder),
         database=database,
+        erasures=SqlErasures(database, encryption, clock, new_id, lambda size: b"k" * size),
     )
     await database.close()
 

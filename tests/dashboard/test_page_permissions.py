@@ -62,6 +62,10 @@ NEEDS = {
     "POST /account/users/{user_id}/role": MANAGE,
     "POST /account/users/{user_id}/remove": MANAGE,
     "POST /account/sessions/{session_id}/revoke": MANAGE,
+    "GET /account/learners": Scope.LEARNERS_ERASE,
+    "POST /account/learners": Scope.LEARNERS_ERASE,
+    "POST /account/learners/erase": Scope.LEARNERS_ERASE,
+    "GET /account/erasures/{erasure_id}": Scope.LEARNERS_ERASE,
     "GET /audit": ANYBODY,
     "GET /usage": ANYBODY,
     "GET /usage/{month}.csv": ANYBODY,
@@ -75,9 +79,9 @@ NEEDS = {
     "POST /operator/accounts/{account_id}/enter": OPERATOR,
     "POST /operator/leave": OPERATOR,
 }
-NOTHING_THERE = {
-    name: f"{name}_1" for name in ("webhook_id", "delivery_id", "job_id", "key_id", "user_id", "session_id")
-} | {"account_id": "acc_1", "month": "2026-04", "token": "t", "version": "v", "name": "style.css"}
+_IDS = ("webhook_id", "delivery_id", "job_id", "key_id", "user_id", "session_id", "erasure_id")
+_NAMES = {"account_id": "acc_1", "month": "2026-04", "token": "t", "version": "v", "name": "style.css"}
+NOTHING_THERE = {name: f"{name}_1" for name in _IDS} | _NAMES
 # A test event waits for an outcome, and no `deliver` runs here.
 SLOW = "POST /webhooks/{webhook_id}/test"
 

@@ -1,7 +1,7 @@
 """The ports of the stages, in memory; `tests/contract` runs one suite against these fakes and the real products."""
 
 from fakes.clock import FakeClock, cancel_others, quiet, until
-from fakes.delivery import FakeEncryption, FakeEncryptionCheck, FakeSender, FakeTelemetry
+from fakes.delivery import FakeEncryption, FakeEncryptionCheck, FakeErasedLearners, FakeSender, FakeTelemetry
 from fakes.held import FakeHeld, FakeJobs, FakeReplays
 from fakes.history import FakeEventHistory
 from fakes.identity_provider import FakeIdentityProvider
@@ -15,6 +15,7 @@ __all__ = [
     "FakeDeliveryLog",
     "FakeEncryption",
     "FakeEncryptionCheck",
+    "FakeErasedLearners",
     "FakeEventHistory",
     "FakeHeld",
     "FakeIdentityProvider",

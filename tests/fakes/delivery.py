@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from fakes.clock import FakeClock
+from streams.core.delivery import Delivery
 from streams.core.encryption import WrongKeys
+from streams.core.erasure import is_erased
 from streams.core.errors import InvalidRecord
+from streams.core.event import subjects_of
 from streams.core.outcome import Failure, Response
 from streams.core.request import Request
 
@@ -75,6 +78,17 @@ class FakeEncryption:
     def decrypt_headers(self, ciphertext: str | None) -> Mapping[str, str]:
         headers: dict[str, str] = json.loads(self.decrypt(ciphertext)) if ciphertext else {}
         return headers
+
+
+@dataclass
+class FakeErasedLearners:
+    """An `ErasedLearners`: it covers what is older than the time at which a learner was erased."""
+
+    erased_at: dict[str, datetime] = field(default_factory=dict)
+
+    def covers(self, delivery: Delivery) -> bool:
+        learner_id = subjects_of(delivery.body).learner_id
+        return is_erased(self.erased_at.get(learner_id or ""), delivery.first_seen_at, delivery.body)
 
 
 @dataclass

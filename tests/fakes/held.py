@@ -10,6 +10,7 @@ from streams.core.audit import AuditEntry
 from streams.core.backfill import Backfill
 from streams.core.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
 from streams.core.delivery_state import HELD_MESSAGES, Batch, DeliveryState
+from streams.core.erasure import ERASED
 from streams.core.errors import Conflict, Unavailable
 from streams.core.held import Held, HeldChoice, Progress
 from streams.core.job import PORTION, Job, JobKind
@@ -104,6 +105,7 @@ class FakeReplays:
             lives
             and self.recorder.has_body(state)
             and state.state is not State.HELD
+            and state.reason != ERASED
             and state.trigger is not Trigger.TEST
         )
 

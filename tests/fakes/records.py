@@ -11,6 +11,7 @@ from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
 from streams.core.attempt import Attempt
 from streams.core.delivery import Trigger
 from streams.core.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
+from streams.core.erasure import ERASED
 from streams.core.errors import Refused, Unavailable
 from streams.core.health import Health, HealthSample
 from streams.core.page import Cursor, Page
@@ -131,7 +132,7 @@ def _is_wanted(state: DeliveryState, wanted: DeliveryFilter) -> bool:
     listed = (
         (wanted.states is None or state.state in wanted.states)
         and (wanted.event_types is None or state.event_type in wanted.event_types)
-        and not (wanted.without_tests and state.trigger is Trigger.TEST)
+        and not (wanted.without_tests and (state.trigger is Trigger.TEST or state.reason == ERASED))
     )
     return named and listed and alike and in_time and (state.tier is not None or not wanted.in_tier)
 

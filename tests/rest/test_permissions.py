@@ -46,6 +46,8 @@ NEEDS = {
     "POST /v1/jobs/{job_id}/cancel": "deliveries:write",
     "POST /v1/webhooks/{webhook_id}/replays": "deliveries:write",
     "POST /v1/events": "events:write",
+    "POST /v1/learners/erase": "learners:erase",
+    "GET /v1/learners/erasures/{erasure_id}": "learners:erase",
     "GET /v1/event-types": "webhooks:read",
     "GET /v1/account/audit": "webhooks:read",
     "POST /v1/sessions": "events:write",
@@ -80,6 +82,7 @@ BODIES: dict[str, Any] = {
     "POST /v1/webhooks/{webhook_id}/replays": {"since": "2026-04-10T10:00:00Z"},
     "POST /v1/events": {"type": "package.updated"},
     "POST /v1/sessions": {"packageId": "pkg_1", "learnerId": "Ada"},
+    "POST /v1/learners/erase": {"learnerId": "learner-42"},
     "POST /v1/accounts": {"name": "Mine"},
     "PATCH /v1/accounts/{account_id}": {"name": "Mine"},
     "POST /v1/accounts/{account_id}/keys": {"name": "mine", "scopes": ["webhooks:read"]},
@@ -118,6 +121,7 @@ async def call(client: ApiClient, route: str, **ids: str) -> tuple[int, str]:
         "user_id": "usr_1",
         "session_id": "session_1",
         "month": "2026-04",
+        "erasure_id": "ers_1",
     }
     response = await client.request(method, path.format(**{"account_id": "acc_1", **names, **ids}), BODIES.get(route))
     return response.status_code, "" if response.is_success else response.json()["type"]
@@ -153,7 +157,7 @@ async def test_every_route_accepts_a_key_with_its_scope_only(api: ApiFixture) ->
 
 async def test_an_operator_cannot_act_within_accounts(api: ApiFixture) -> None:
     for route, needed in NEEDS.items():
-        if needed not in (OPERATOR, Scope.EVENTS_WRITE):
+        if needed not in (OPERATOR, Scope.EVENTS_WRITE, Scope.LEARNERS_ERASE):
             assert await call(api.operator, route) == (403, "urn:scorm-webhooks:forbidden"), route
 
 
@@ -162,7 +166,8 @@ async def test_objects_of_another_account_are_not_found(api: ApiFixture) -> None
     waiting = delivery(account_id=api.acme.account_id, webhook_id=mine["id"])
     await api.record(waiting, attempt(account_id=waiting.account_id, webhook_id=mine["id"]))
     job = await api.acme.post(f"/v1/webhooks/{mine['id']}/retry-waiting")
-    ids = {"webhook_id": mine["id"], "delivery_id": waiting.id, "job_id": job["id"]}
+    erasure = await api.acme.post("/v1/learners/erase", {"learnerId": "someone else"})
+    ids = {"webhook_id": mine["id"], "delivery_id": waiting.id, "job_id": job["id"], "erasure_id": erasure["id"]}
     before = await api.acme.get(f"/v1/webhooks/{mine['id']}")
     about_these = [route for route in NEEDS if any(f"{{{name}}}" in route for name in ids)]
     for route in about_these:

@@ -9,6 +9,7 @@ from fakes import (
     FakeClock,
     FakeEncryption,
     FakeEncryptionCheck,
+    FakeErasedLearners,
     FakeHeld,
     FakeKafka,
     FakeLease,
@@ -95,6 +96,7 @@ class Pipeline:
         self.sender = FakeSender(self.clock)
         self.recorder = FakeRecorder(self.outbox)
         self.replays = FakeReplays(self.recorder)
+        self.erased = FakeErasedLearners()
         self.telemetry = FakeTelemetry()
         self.crash_points: dict[str, tuple[str, bool]] = {}
         self.crashing_ports: list[CrashingPort] = []
@@ -118,7 +120,9 @@ class Pipeline:
         )
         encryption, sender = FakeEncryption(), self._port("deliver.sender", self.sender)
         producer = self._port("deliver.producer", kafka)
-        ports = DeliverPorts(CODEC, self.table, recorder, encryption, sender, producer, self.clock, self.telemetry)
+        ports = DeliverPorts(
+            CODEC, self.table, recorder, self.erased, encryption, sender, producer, self.clock, self.telemetry
+        )
         self.slots = SlotLimiter(Slots(SLOTS), lambda: self.clock.now().timestamp())
         deliver = Deliver(ports, DeliveryPolicy(SCHEDULE), self.slots)
         due = FakeRecordConsumer(kafka, "deliver", [DELIVERIES, TEST_DELIVERIES, *map(retry_topic, SCHEDULE.tiers)])

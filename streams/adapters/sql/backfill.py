@@ -10,16 +10,22 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.bulk_insert import Bulk
+from streams.adapters.sql.erased_events import ErasedEvents, accounts_with_erasures, without_erased
 from streams.adapters.sql.recorder import delivery_row, event_rows
 from streams.adapters.sql.tables import deliveries, events, webhooks
 from streams.core.backfill import Backfill, OffsetRange
 from streams.core.delivery_state import Batch
+from streams.ports import Encryption
 
 
 class MissingDeliveries:
-    """Inserts the deliveries of a batch that are not there. Existing ones are left as they are."""
+    """Inserts the deliveries of a batch that are not there. Existing ones are left as they are.
 
-    def __init__(self, *, is_sqlite: bool) -> None:
+    Events of erased learners are left out.
+    """
+
+    def __init__(self, encryption: Encryption, *, is_sqlite: bool) -> None:
+        self._erased_events = ErasedEvents(encryption)
         self._events = Bulk(events, is_sqlite=is_sqlite)
         self._deliveries = Bulk(deliveries, is_sqlite=is_sqlite)
         self._add_events = self._events.statement.on_conflict_do_nothing()
@@ -32,8 +38,14 @@ class MissingDeliveries:
         # The recorder locks the webhooks first, then inserts in this order. Another order could deadlock.
         ids = sorted(batch.webhook_ids())
         await connection.execute(select(webhooks.c.id).where(webhooks.c.id.in_(ids)).with_for_update())
+        affected = await accounts_with_erasures(connection, batch.account_ids())
+        erased = await self._erased_events.among(connection, batch.events, affected)
+        batch = await without_erased(connection, batch, erased, affected)
+        left = [one for one in batch.delivery_states if (one.account_id, one.event_id) not in erased]
+        if not left:
+            return 0
         await connection.execute(self._add_events, self._events.parameters(event_rows(batch)))
-        rows = [delivery_row(one) for one in sorted(batch.delivery_states, key=attrgetter("delivery_id"))]
+        rows = [delivery_row(one) for one in sorted(left, key=attrgetter("delivery_id"))]
         return len((await connection.execute(self._add_deliveries, self._deliveries.parameters(rows))).all())
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, exists, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from streams.adapters.sql.erased_events import IS_NOT_ERASED
 from streams.adapters.sql.keyset import prefer_index_order, prefer_look_ups
 from streams.adapters.sql.tables import (
     LEARNER_PREFIX,
@@ -121,7 +122,7 @@ def matching(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
     if wanted.event_types is not None:
         conditions.append(deliveries.c.event_type.in_(wanted.event_types))
     if wanted.without_tests:
-        conditions.append(deliveries.c.trigger != Trigger.TEST)
+        conditions += [deliveries.c.trigger != Trigger.TEST, IS_NOT_ERASED]
     if wanted.ids is not None:
         conditions.append(deliveries.c.id.in_(wanted.ids))
     if wanted.since is not None:

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.encryption import FernetEncryption
 from streams.adapters.sql.database import Database
+from streams.adapters.sql.learner_hash import reencrypt_learners
 from streams.adapters.sql.tables import encryption_check, webhooks
 from streams.core.encryption import CHECK_TEXT, WRONG_KEYS, WrongKeys
 from streams.core.errors import Unavailable
@@ -65,6 +66,7 @@ class SqlEncryptionCheck:
     async def reencrypt(self) -> None:
         async with self._database.transaction() as connection:
             await self.verify_in(connection)
+            await reencrypt_learners(connection, self._encryption)
             await connection.execute(encryption_check.update().values(ciphertext=self._encryption.encrypt(CHECK_TEXT)))
 
     async def watch(self, outages: Outages) -> None:

@@ -22,16 +22,16 @@ from streams.core.delivery import State
 from streams.core.delivery_state import Batch
 from streams.core.errors import Conflict
 from streams.core.job import PORTION, Job, JobKind
-from streams.ports import Clock
+from streams.ports import Clock, Encryption
 
 
 class SqlJobs:
     """`Jobs` in SQL."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, encryption: Encryption) -> None:
         self._database = database
         self._clock = clock
-        self._missing = MissingDeliveries(is_sqlite=database.is_sqlite)
+        self._missing = MissingDeliveries(encryption, is_sqlite=database.is_sqlite)
 
     async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
         async with self._database.transaction() as connection:

@@ -17,6 +17,7 @@ from streams.adapters.sql.account_tables import (
 )
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
 from streams.adapters.sql.database import Database
+from streams.adapters.sql.erasure_tables import erasures
 from streams.adapters.sql.tables import (
     DONE,
     NOT_DELIVERED,
@@ -81,5 +82,6 @@ _OLD: dict[Prunable, Callable[[datetime], tuple[Table, ColumnElement[bool]]]] = 
     Prunable.PENDING_SIGN_INS: lambda before: (pending_sign_ins, pending_sign_ins.c.expires_at < before),
     Prunable.COURSE_SESSIONS: lambda before: (course_sessions, course_sessions.c.expires_at < before),
     Prunable.COMMIT_URLS: lambda before: (commit_urls, commit_urls.c.expires_at < before),
+    Prunable.ERASURES: lambda before: (erasures, erasures.c.finished_at < before),
     Prunable.SESSIONS: lambda before: (sessions, sessions.c.expires_at < before),
 }

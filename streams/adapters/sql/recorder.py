@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.bulk_insert import Bulk
 from streams.adapters.sql.database import Database
+from streams.adapters.sql.erased_events import ErasedEvents, accounts_with_erasures, erase_stored, without_erased
 from streams.adapters.sql.tables import attempts, deliveries, events, hourly_attempts, response_times, webhooks
 from streams.adapters.sql.webhook_health import WebhookHealth
 from streams.core.attempt import Attempt
@@ -17,15 +18,24 @@ from streams.core.delivery import State
 from streams.core.delivery_state import Batch, DeliveryState, EventKey
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook_stats import by_hour, response_times_of
-from streams.ports import Clock, Telemetry
+from streams.ports import Clock, Encryption, Telemetry
 
 
 class SqlRecorder:
     """A `Recorder`. `new_id` makes the ids of pauses and mails."""
 
-    def __init__(self, database: Database, clock: Clock, telemetry: Telemetry, new_id: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        telemetry: Telemetry,
+        new_id: Callable[[str], str],
+        encryption: Encryption,
+    ) -> None:
         self._database = database
+        self._clock = clock
         self._telemetry = telemetry
+        self._erased_events = ErasedEvents(encryption)
         self._health = WebhookHealth(clock, new_id, is_sqlite=database.is_sqlite)
         self._attempts = Bulk(attempts, is_sqlite=database.is_sqlite)
         self._events = Bulk(events, is_sqlite=database.is_sqlite)
@@ -38,13 +48,20 @@ class SqlRecorder:
         self._insert_newer = _insert_newer(self._deliveries.statement)
 
     async def record(self, batch: Batch) -> Collection[EventKey]:
-        """One transaction: lock → attempts → events → delivery states → statistics → health → pauses."""
+        """One transaction: lock → attempts → events → delivery states → statistics → health → pauses.
+
+        An erasure locks the webhooks when it begins, so a later batch knows of it: it stores no event of that learner.
+        """
         paused: list[dict[str, str]] = []
         async with self._database.transaction() as connection:
             epochs = await self._lock(connection, sorted(batch.webhook_ids()))
+            affected = await accounts_with_erasures(connection, batch.account_ids())
+            erased = await self._erased_events.among(connection, batch.events, affected)
+            received, batch = batch, await without_erased(connection, batch, erased, affected)
             new = await self._insert_attempts(connection, batch.attempts)
             conflicts = await self._insert_events(connection, batch)
             await self._update_deliveries(connection, batch.delivery_states)
+            await erase_stored(connection, received, erased, self._clock.now())
             if new:
                 # A duplicate within the batch counts once.
                 counted = {attempt.id: attempt for attempt in reversed(batch.attempts) if attempt.id in new}

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_walk import has_ordered_index, matching
+from streams.adapters.sql.erased_events import IS_NOT_ERASED
 from streams.adapters.sql.keyset import prefer_index_order
 from streams.adapters.sql.tables import deliveries, events, webhooks
 from streams.core.account import DeliveryFilter
@@ -71,8 +72,15 @@ async def replay(
         "due_at": None,
         "pause_id": None,
     }
-    # A held delivery is released anyway, and a person sends a new test instead.
-    fit: list[ColumnElement[bool]] = [known.state != State.HELD, known.trigger != Trigger.TEST, _has_body, _lives]
+    # A held delivery is released anyway, and a person sends a new test instead. The condition on the row itself is
+    # checked again after a wait for an erasure.
+    fit: list[ColumnElement[bool]] = [
+        known.state != State.HELD,
+        known.trigger != Trigger.TEST,
+        IS_NOT_ERASED,
+        _has_body,
+        _lives,
+    ]
     if past is not None:
         at, name = known.first_seen_at, known.id
         fit.append(tuple_(at, name) > tuple_(literal(past.at, at.type), literal(past.id, name.type)))

@@ -2,7 +2,13 @@
 
 from alembic import context
 
-from streams.adapters.sql import account_tables, course_session_tables, tables, usage_tables  # noqa: F401 (the import declares them)
+from streams.adapters.sql import (  # noqa: F401 (the import declares them)
+    account_tables,
+    course_session_tables,
+    erasure_tables,
+    tables,
+    usage_tables,
+)
 from streams.adapters.sql.schema import metadata
 
 connection = context.config.attributes["connection"]

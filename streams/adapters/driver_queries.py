@@ -1,0 +1,112 @@
+"""Query the database by its driver: SQLAlchemy takes 20 MB, too much for a stage with a few queries."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from streams.adapters.threads import in_worker_thread
+from streams.core.errors import Misconfigured
+
+TIMEOUT_SECONDS = 1.0
+# What a driver raises while the database is away.
+DRIVER_ERRORS = (OSError, psycopg.Error, sqlite3.Error)
+
+Rows = Sequence[tuple[Any, ...]]
+
+
+class Queries(Protocol):
+    """A database that is only read. `?` stands for a parameter, and no `%` may be in a query."""
+
+    async def rows(self, query: str, parameters: Sequence[Any] = ()) -> Rows:
+        """Raises the driver's error."""
+
+    def among(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
+        """The condition that a column has one of these values, and its parameter."""
+
+    def moment(self, at: datetime) -> Any:
+        """A time as a parameter."""
+
+
+class PostgresQueries:
+    """PostgreSQL's, by one connection that is reopened after a failure."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: psycopg.AsyncConnection | None = None
+
+    async def rows(self, query: str, parameters: Sequence[Any] = ()) -> Rows:
+        was_open = self._connection is not None
+        query = query.replace("?", "%s")
+        try:
+            return await self._rows(query, parameters)
+        except psycopg.OperationalError:
+            # The server or a proxy may have closed the idle connection.
+            if not was_open:
+                raise
+            return await self._rows(query, parameters)
+
+    async def _rows(self, query: str, parameters: Sequence[Any]) -> Rows:
+        try:
+            if self._connection is None:
+                self._connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True)
+            cursor = await self._connection.execute(query.encode(), parameters)
+            return await cursor.fetchall()
+        except BaseException:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                with suppress(OSError, psycopg.Error):
+                    await connection.close()
+            raise
+
+    def among(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
+        return f"{column} = ANY(?)", list(values)
+
+    def moment(self, at: datetime) -> Any:
+        return at
+
+
+class SqliteQueries:
+    """SQLite's. It opens the file for each query, which costs less than a thread for one connection."""
+
+    def __init__(self, path: Path) -> None:
+        self._address = f"file:{quote(str(path))}?mode=rw"
+
+    async def rows(self, query: str, parameters: Sequence[Any] = ()) -> Rows:
+        return await in_worker_thread(lambda: self._rows(query, parameters))
+
+    def _rows(self, query: str, parameters: Sequence[Any]) -> Rows:
+        connection = sqlite3.connect(self._address, timeout=TIMEOUT_SECONDS, uri=True)
+        try:
+            return connection.execute(query, parameters).fetchall()
+        finally:
+            connection.close()
+
+    def among(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
+        return f"{column} IN (SELECT value FROM json_each(?))", json.dumps(list(values))
+
+    def moment(self, at: datetime) -> Any:
+        # Times are stored as text in UTC, without a zone.
+        return at.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
+
+
+def queries_of(url: str) -> Queries | None:
+    """The database at `url`, a `DATABASE_URL`; None for a file that does not exist. Raises `Misconfigured`."""
+    scheme, _, rest = url.partition(":")
+    if scheme.startswith("sqlite"):
+        path = Path(rest.removeprefix("///").partition("?")[0])
+        return SqliteQueries(path) if path.exists() else None
+    try:
+        # libpq does not take SQLAlchemy's driver names, as in `postgresql+psycopg`.
+        libpq = f"{scheme.partition('+')[0]}:{rest}"
+        conninfo_to_dict(libpq)
+    except psycopg.Error:
+        raise Misconfigured("DATABASE_URL: must be a URL such as postgresql://user@host/name") from None
+    return PostgresQueries(libpq)

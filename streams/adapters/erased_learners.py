@@ -1,0 +1,86 @@
+"""The learners who were erased, kept in memory: no delivery waits for the database."""
+
+import asyncio
+import base64
+from datetime import UTC, datetime, timedelta
+
+from streams.adapters.driver_queries import DRIVER_ERRORS, TIMEOUT_SECONDS, Queries, queries_of
+from streams.core.delivery import Delivery
+from streams.core.erasure import is_erased, learner_hash
+from streams.core.errors import InvalidRecord
+from streams.core.event import subjects_of
+from streams.outage import DATABASE, Outage
+from streams.ports import Encryption, Telemetry
+
+REFRESH_SECONDS = 1.0
+# An erasure may be committed a while after its time, and clocks differ.
+OVERLAP = timedelta(minutes=5)
+_KEY = "SELECT ciphertext FROM learner_hash_key"
+_ERASURES = "SELECT account_id, learner_hash, erased_at FROM erasures WHERE erased_at > ?"
+_BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class SqlErasedLearners:
+    """An `ErasedLearners`. While the database is away it knows the erasures until then."""
+
+    def __init__(self, queries: Queries | None, encryption: Encryption, telemetry: Telemetry) -> None:
+        self._queries = queries
+        self._encryption = encryption
+        self._database = Outage(telemetry, DATABASE, {"effect": "erasures since then are not known"})
+        self._key: bytes | None = None
+        self._newest = _BEGINNING
+        # By account and hash, the time of the last erasure.
+        self._erased_at: dict[str, dict[str, datetime]] = {}
+
+    def covers(self, delivery: Delivery) -> bool:
+        of_account = self._erased_at.get(delivery.account_id)
+        if not of_account or self._key is None:
+            return False
+        learner_id = subjects_of(delivery.body).learner_id
+        if learner_id is None:
+            return False
+        erased_at = of_account.get(learner_hash(self._key, delivery.account_id, learner_id))
+        return is_erased(erased_at, delivery.first_seen_at, delivery.body)
+
+    async def run(self) -> None:
+        """Read new erasures every second, until cancelled."""
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Read the erasures since the last call. An outage is logged."""
+        if self._queries is None:
+            return
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                await self._read(self._queries)
+        except (TimeoutError, InvalidRecord, *DRIVER_ERRORS) as away:
+            self._database.begin(self, f"{type(away).__name__}: {str(away).partition(chr(10))[0]}")
+        else:
+            self._database.end(self)
+
+    async def _read(self, queries: Queries) -> None:
+        found = await queries.rows(_ERASURES, [queries.moment(self._newest - OVERLAP)])
+        if not found:
+            return
+        # A database that was restored may have another key.
+        [(ciphertext,)] = await queries.rows(_KEY)
+        self._key = base64.b64decode(self._encryption.decrypt(ciphertext))
+        for account_id, hashed, erased_at in found:
+            self._learn(account_id, hashed, _moment(erased_at))
+
+    def _learn(self, account_id: str, hashed: str, erased_at: datetime) -> None:
+        of_account = self._erased_at.setdefault(account_id, {})
+        of_account[hashed] = max(erased_at, of_account.get(hashed, erased_at))
+        self._newest = max(self._newest, erased_at)
+
+
+def _moment(value: datetime | str) -> datetime:
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def erased_learners(url: str, encryption: Encryption, telemetry: Telemetry) -> SqlErasedLearners:
+    """The erased learners in the database at `url`, a `DATABASE_URL`. Raises `Misconfigured`."""
+    return SqlErasedLearners(queries_of(url), encryption, telemetry)

@@ -1,0 +1,129 @@
+"""Erased events: which events of a batch belong to erased learners, and what is left of their deliveries."""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import case, exists, func, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.sql.account_tables import accounts
+from streams.adapters.sql.erasure_tables import erasures
+from streams.adapters.sql.learner_hash import stored_key
+from streams.adapters.sql.redaction import redact_messages
+from streams.adapters.sql.tables import attempts, deliveries
+from streams.core.delivery import State
+from streams.core.delivery_state import Batch, EventKey, RecordedEvent
+from streams.core.erasure import ERASED, ERASED_MESSAGE, ErasedKind, erased_attempt, is_erased, learner_hash
+from streams.ports import Encryption
+
+# Account id, learner's hash.
+_Learner = tuple[str, str]
+
+
+class ErasedEvents:
+    """Finds the events of erased learners within a transaction. `affected` are the accounts that have erasures."""
+
+    def __init__(self, encryption: Encryption) -> None:
+        self._encryption = encryption
+
+    async def among(
+        self, connection: AsyncConnection, events: Mapping[EventKey, RecordedEvent], affected: Collection[str]
+    ) -> set[EventKey]:
+        """Those of these events that are erased. Raises `WrongKeys`."""
+        key = await stored_key(connection, self._encryption) if affected else None
+        if key is None:
+            return set()
+        learners: dict[EventKey, _Learner] = {
+            (account_id, event_id): (account_id, learner_hash(key, account_id, learner_id))
+            for (account_id, event_id), event in events.items()
+            if account_id in affected and (learner_id := event.subjects.learner_id) is not None
+        }
+        erased_at = await _erased_at(connection, set(learners.values()))
+        return {
+            one
+            for one, learner in learners.items()
+            if is_erased(erased_at.get(learner), events[one].first_seen_at, events[one].body)
+        }
+
+
+async def without_erased(
+    connection: AsyncConnection, batch: Batch, erased: Collection[EventKey], affected: Collection[str]
+) -> Batch:
+    """The batch without these events, and without the responses to attempts at erased deliveries."""
+    events = {key: event for key, event in batch.events.items() if key not in erased}
+    ids = {made.delivery_id for made in batch.attempts if made.account_id in affected}
+    query = select(deliveries.c.id).where(deliveries.c.id.in_(ids), deliveries.c.reason == ERASED)
+    known = set(await connection.scalars(query)) if ids else set()
+    attempts = [
+        erased_attempt(made) if made.delivery_id in known or (made.account_id, made.event_id) in erased else made
+        for made in batch.attempts
+    ]
+    return replace(batch, events=events, attempts=attempts)
+
+
+async def erase_stored(connection: AsyncConnection, batch: Batch, erased: Collection[EventKey], now: datetime) -> None:
+    """Erase the stored deliveries of these events, and what earlier attempts at them have left."""
+    owed = [one for one in batch.delivery_states if (one.account_id, one.event_id) in erased]
+    await erase_deliveries(connection, sorted(one.delivery_id for one in owed), now)
+    learners: defaultdict[str, set[str]] = defaultdict(set)
+    for one in owed:
+        learners[batch.events[one.account_id, one.event_id].subjects.learner_id or ""].add(one.webhook_id)
+    for learner_id, webhook_ids in learners.items():
+        await redact_messages(connection, learner_id, webhook_ids)
+
+
+async def accounts_with_erasures(connection: AsyncConnection, account_ids: Collection[str]) -> set[str]:
+    """Those of these accounts in which a learner was erased."""
+    if not account_ids:
+        return set()
+    any_erasure = exists().where(erasures.c.account_id == accounts.c.id)
+    query = select(accounts.c.id).where(accounts.c.id.in_(account_ids), any_erasure)
+    return set(await connection.scalars(query))
+
+
+async def _erased_at(connection: AsyncConnection, learners: Collection[_Learner]) -> Mapping[_Learner, datetime]:
+    """When each of these learners was last erased."""
+    if not learners:
+        return {}
+    key = (erasures.c.account_id, erasures.c.learner_hash)
+    query = select(*key, func.max(erasures.c.erased_at)).where(tuple_(*key).in_(sorted(learners))).group_by(*key)
+    return {(account_id, hashed): at for account_id, hashed, at in await connection.execute(query)}
+
+
+IS_NOT_ERASED = deliveries.c.reason.is_distinct_from(ERASED)
+_IS_OWED = deliveries.c.state.in_((State.WAITING, State.HELD, State.DEAD))
+_NOTHING = {"response_headers": {}, "response_body": b"", "message": ERASED_MESSAGE}
+
+
+async def erase_deliveries(connection: AsyncConnection, ids: Sequence[str], now: datetime) -> Counter[str]:
+    """Erase these deliveries with their attempts, and count them. Those that are owed or dead end as discarded.
+
+    The new generation supersedes each record of theirs that is still in a topic.
+    """
+    if not ids:
+        return Counter()
+    # The recorder locks in id order. Another order could deadlock.
+    lock = select(deliveries.c.id, deliveries.c.state).where(deliveries.c.id.in_(ids), IS_NOT_ERASED)
+    rows = (await connection.execute(lock.order_by(deliveries.c.id).with_for_update())).all()
+    if not rows:
+        return Counter()
+    found = [row.id for row in rows]
+    known = deliveries.c
+    ended = {
+        "state": case((_IS_OWED, State.DISCARDED), else_=known.state),
+        "changed_at": case((_IS_OWED, now), else_=known.changed_at),
+        "generation": known.generation + 1,
+        "reason": ERASED,
+        "message": ERASED_MESSAGE,
+        "tier": None,
+        "due_at": None,
+        "pause_id": None,
+    }
+    await connection.execute(update(deliveries).where(known.id.in_(found)).values(ended))
+    made = await connection.execute(update(attempts).where(attempts.c.delivery_id.in_(found)).values(_NOTHING))
+    owed = sum(row.state in (State.WAITING, State.HELD, State.DEAD) for row in rows)
+    return Counter(
+        {ErasedKind.DELIVERIES: len(found), ErasedKind.DISCARDED: owed, ErasedKind.ATTEMPTS: int(made.rowcount)}
+    )

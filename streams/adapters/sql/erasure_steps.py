@@ -1,0 +1,191 @@
+"""The steps of an erasure. To erase another table, write a step and add it to `STEPS`."""
+
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, Select, delete, literal, or_, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.sql.account_tables import api_keys, audit_log, idempotency_keys, mails
+from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
+from streams.adapters.sql.delivery_walk import subject_conditions
+from streams.adapters.sql.erased_events import IS_NOT_ERASED, erase_deliveries
+from streams.adapters.sql.keyset import prefer_index_order
+from streams.adapters.sql.redaction import NAMES_LEARNERS, redact, redact_last_messages, redact_mails
+from streams.adapters.sql.schema import Moment
+from streams.adapters.sql.tables import deliveries, events, webhook_health, webhooks
+from streams.adapters.sql.usage_tables import outgoing_events
+from streams.core.erasure import ErasedKind, redacted
+from streams.core.errors import InvalidRecord
+from streams.core.event import EventSubjects
+from streams.ports import Encryption
+
+EVENTS_AT_ONCE = 500
+DELIVERIES_AT_ONCE = 2000
+ROWS_AT_ONCE = 500
+
+# The key of the last row that a step has seen, as JSON.
+Place = list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """The learner to erase: what was seen until `erased_at`. `now` is the time of the portion."""
+
+    account_id: str
+    id: str = field(repr=False)
+    erased_at: datetime
+    now: datetime
+    encryption: Encryption
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """What a step erased, and where it goes on; None at its end."""
+
+    counts: Mapping[str, int]
+    place: Place | None = None
+
+
+async def erase_events(connection: AsyncConnection, learner: Learner, place: Place) -> Portion:
+    """Delete events, after their deliveries and attempts are erased."""
+    rows = await _oldest_events(connection, learner, place)
+    if not rows:
+        return Portion({})
+    event_ids = [row.event_id for row in rows]
+    of_these = (deliveries.c.account_id == learner.account_id) & deliveries.c.event_id.in_(event_ids)
+    left = select(deliveries.c.id).where(of_these, IS_NOT_ERASED).limit(DELIVERIES_AT_ONCE)
+    ids = list(await connection.scalars(left))
+    counts = await erase_deliveries(connection, ids, learner.now)
+    if len(ids) == DELIVERIES_AT_ONCE:
+        # There may be more of the same events.
+        return Portion(counts, place)
+    these = (events.c.account_id == learner.account_id) & events.c.event_id.in_(event_ids)
+    counts[ErasedKind.EVENTS] += (await connection.execute(delete(events).where(these))).rowcount
+    return Portion(counts, [rows[-1].first_seen_at.isoformat()])
+
+
+async def _oldest_events(connection: AsyncConnection, learner: Learner, place: Place) -> Sequence[Any]:
+    known = events.c
+    theirs = [known.account_id == learner.account_id, *subject_conditions(EventSubjects(learner_id=learner.id))]
+    if place:
+        # Deleted rows stay in the index until a vacuum: do not walk through them again.
+        theirs.append(known.first_seen_at >= datetime.fromisoformat(place[0]))
+    query = select(known.event_id, known.first_seen_at).where(*theirs, known.first_seen_at <= learner.erased_at)
+    await prefer_index_order(connection)
+    ordered = query.order_by(known.first_seen_at, known.event_id).limit(EVENTS_AT_ONCE)
+    return (await connection.execute(ordered)).all()
+
+
+async def erase_sessions(connection: AsyncConnection, learner: Learner, place: Place) -> Portion:
+    """Delete SCORM sessions with their commit URLs, and their events that are not sent yet."""
+    known = course_sessions.c
+    theirs = (known.account_id == learner.account_id) & (known.learner_id == learner.id)
+    # One that was launched later is new. It is the launch that counts: its commits follow.
+    query = select(known.id).where(theirs, known.launched_at <= learner.erased_at).limit(ROWS_AT_ONCE)
+    ids = list(await connection.scalars(query.with_for_update()))
+    for of_sessions in (
+        delete(outgoing_events).where(
+            outgoing_events.c.account_id == learner.account_id, outgoing_events.c.key.in_(ids)
+        ),
+        delete(commit_urls).where(commit_urls.c.account_id == learner.account_id, commit_urls.c.session_id.in_(ids)),
+        delete(course_sessions).where(known.account_id == learner.account_id, known.id.in_(ids)),
+    ):
+        await connection.execute(of_sessions)
+    return Portion({ErasedKind.SESSIONS: len(ids)}, [] if len(ids) == ROWS_AT_ONCE else None)
+
+
+async def erase_responses(connection: AsyncConnection, learner: Learner, place: Place) -> Portion:
+    """Empty the stored responses that name the learner: those of the account's keys, of operators and of pages."""
+    known = idempotency_keys.c
+    keys = select(literal("key:") + api_keys.c.id).where(api_keys.c.account_id == learner.account_id)
+    theirs = or_(known.caller.in_(keys), known.caller.not_like("key:%"))
+    query = select(idempotency_keys).where(theirs, known.encrypted_response.is_not(None))
+    rows = await _next(connection, query, place, known.caller, known.key)
+    named = [row for row in rows if _names(row.encrypted_response, learner)]
+    for row in named:
+        empty = learner.encryption.encrypt(json.dumps(["", {}]))
+        this = (known.caller == row.caller) & (known.key == row.key)
+        await connection.execute(update(idempotency_keys).where(this).values(encrypted_response=empty))
+    return _portion(ErasedKind.RESPONSES, len(named), rows, lambda row: [row.caller, row.key])
+
+
+def _names(encrypted: str, learner: Learner) -> bool:
+    try:
+        content = learner.encryption.decrypt(encrypted)
+    except InvalidRecord:
+        # Nobody can read it any more.
+        return False
+    found = _parsed(content)
+    if isinstance(found, list) and found and isinstance(found[0], str):
+        # A response of the API: its body and its headers. Others are the address that a page leads to.
+        found = [_parsed(found[0]), *found[1:]]
+    return bool(redacted(found, learner.id) != found)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+async def erase_mails(connection: AsyncConnection, learner: Learner, place: Place) -> Portion:
+    """Mask the learner's id in mails."""
+    theirs = (mails.c.account_id == learner.account_id) & NAMES_LEARNERS
+    rows = await _next(connection, select(mails).where(theirs), place, mails.c.created_at, mails.c.id)
+    count = await redact_mails(connection, learner.id, rows)
+    return _portion(ErasedKind.MAILS, count, rows, lambda row: [row.created_at.isoformat(), row.id])
+
+
+async def erase_last_messages(connection: AsyncConnection, learner: Learner, place: Place) -> Portion:
+    """Mask the learner's id in the last message of each webhook's endpoint."""
+    of_account = select(webhooks.c.id).where(webhooks.c.account_id == learner.account_id)
+    query = select(webhook_health).where(webhook_health.c.webhook_id.in_(of_account))
+    rows = await _next(connection, query, place, webhook_health.c.webhook_id)
+    count = await redact_last_messages(connection, learner.id, rows)
+    return _portion(ErasedKind.WEBHOOKS, count, rows, lambda row: [row.webhook_id])
+
+
+async def erase_audit_values(connection: AsyncConnection, learner: Learner, place: Place) -> Portion:
+    """Mask the learner's id in the values of the account's audit log."""
+    query = select(audit_log).where(audit_log.c.account_id == learner.account_id)
+    rows = await _next(connection, query, place, audit_log.c.at, audit_log.c.id)
+    count = await redact(connection, learner.id, audit_log, rows, audit_log.c.details)
+    return _portion(ErasedKind.AUDIT_ENTRIES, count, rows, lambda row: [row.at.isoformat(), row.id])
+
+
+Step = Callable[[AsyncConnection, Learner, Place], Awaitable[Portion]]
+# By the name that a running erasure stores, in their order.
+STEPS: Mapping[str, Step] = {
+    # First: a session makes events.
+    "sessions": erase_sessions,
+    "events": erase_events,
+    "responses": erase_responses,
+    "mails": erase_mails,
+    "last_messages": erase_last_messages,
+    "audit_values": erase_audit_values,
+}
+
+
+# -- walks ---------------------------------------------------------------------------------------------------------
+
+
+async def _next(connection: AsyncConnection, query: Select[Any], place: Place, *key: Column[Any]) -> list[Any]:
+    """The next rows behind a place, in the order of their key."""
+    if place:
+        behind = [literal(_value(part, column), column.type) for part, column in zip(place, key, strict=True)]
+        query = query.where(tuple_(*key) > tuple_(*behind))
+    return list((await connection.execute(query.order_by(*key).limit(ROWS_AT_ONCE))).all())
+
+
+def _value(part: str, column: Column[Any]) -> Any:
+    return datetime.fromisoformat(part) if isinstance(column.type, Moment) else part
+
+
+def _portion(kind: ErasedKind, count: int, rows: list[Any], place_of: Callable[[Any], Place]) -> Portion:
+    return Portion(Counter({kind: count}), place_of(rows[-1]) if len(rows) == ROWS_AT_ONCE else None)

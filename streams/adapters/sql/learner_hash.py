@@ -1,0 +1,51 @@
+"""The key of the hashes of learners, encrypted in one row."""
+
+import base64
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.sql.erasure_tables import erasures, learner_hash_key
+from streams.core.encryption import WrongKeys
+from streams.core.errors import InvalidRecord
+from streams.ports import Encryption
+
+_ONLY_ROW = 1
+_STORED = select(learner_hash_key.c.ciphertext)
+
+
+async def stored_key(connection: AsyncConnection, encryption: Encryption) -> bytes | None:
+    """The key; None before the first erasure. Raises `WrongKeys`."""
+    ciphertext = (await connection.execute(_STORED)).scalar_one_or_none()
+    return None if ciphertext is None else _decrypted(ciphertext, encryption)
+
+
+async def ensured_key(connection: AsyncConnection, encryption: Encryption, new_key: bytes) -> bytes:
+    """The key, which is `new_key` if there was none. Raises `WrongKeys`."""
+    insert = sqlite_insert if connection.dialect.name == "sqlite" else postgres_insert
+    ciphertext = encryption.encrypt(base64.b64encode(new_key).decode())
+    first = insert(learner_hash_key).values(id=_ONLY_ROW, ciphertext=ciphertext)
+    await connection.execute(first.on_conflict_do_nothing())
+    return _decrypted((await connection.execute(_STORED)).scalar_one(), encryption)
+
+
+async def reencrypt_learners(connection: AsyncConnection, encryption: Encryption) -> None:
+    """Encrypt the key, and the learners of running erasures, with the newest key. Raises `InvalidRecord`."""
+    ciphertext = (await connection.execute(_STORED.with_for_update())).scalar_one_or_none()
+    if ciphertext is not None:
+        await connection.execute(learner_hash_key.update().values(ciphertext=encryption.reencrypt(ciphertext)))
+    known = erasures.c
+    running = select(known.id, known.encrypted_learner).where(known.finished_at.is_(None)).with_for_update()
+    for row in (await connection.execute(running)).all():
+        values = {"encrypted_learner": encryption.reencrypt(row.encrypted_learner)}
+        await connection.execute(erasures.update().where(known.id == row.id).values(values))
+
+
+def _decrypted(ciphertext: str, encryption: Encryption) -> bytes:
+    try:
+        return base64.b64decode(encryption.decrypt(ciphertext))
+    except InvalidRecord:
+        # Not the fault of the record or the request at hand: it waits for the right keys.
+        raise WrongKeys from None

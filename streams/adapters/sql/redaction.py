@@ -1,0 +1,48 @@
+"""Mask a learner's id in the texts of rows."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import Column, Table, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.sql.account_tables import mails
+from streams.adapters.sql.tables import webhook_health
+from streams.core.erasure import redacted
+from streams.core.mail import MailKind
+
+# Who signs in is a user of the account.
+NAMES_LEARNERS = mails.c.kind != MailKind.SIGN_IN
+
+
+async def redact(
+    connection: AsyncConnection, learner_id: str, table: Table, rows: Sequence[Any], *columns: Column[Any]
+) -> int:
+    """Mask the learner's id in these columns. Returns the number of rows that had it."""
+    [key] = table.primary_key.columns
+    count = 0
+    for row in rows:
+        before = {column.name: getattr(row, column.name) for column in columns}
+        after = redacted(before, learner_id)
+        if after != before:
+            await connection.execute(update(table).where(key == getattr(row, key.name)).values(after))
+            count += 1
+    return count
+
+
+async def redact_last_messages(connection: AsyncConnection, learner_id: str, rows: Sequence[Any]) -> int:
+    """The same in these rows of `webhook_health`: an endpoint's message may repeat the id."""
+    return await redact(connection, learner_id, webhook_health, rows, webhook_health.c.last_message)
+
+
+async def redact_mails(connection: AsyncConnection, learner_id: str, rows: Sequence[Any]) -> int:
+    """The same in these mails, which repeat an endpoint's message."""
+    return await redact(connection, learner_id, mails, rows, mails.c.details, mails.c.problem)
+
+
+async def redact_messages(connection: AsyncConnection, learner_id: str, webhook_ids: Collection[str]) -> None:
+    """The same in the messages and mails of these webhooks."""
+    health = select(webhook_health).where(webhook_health.c.webhook_id.in_(webhook_ids))
+    await redact_last_messages(connection, learner_id, (await connection.execute(health)).all())
+    sent = select(mails).where(mails.c.webhook_id.in_(webhook_ids), NAMES_LEARNERS)
+    await redact_mails(connection, learner_id, (await connection.execute(sent)).all())

@@ -1,0 +1,82 @@
+"""Commands that erase learners."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streams.cli.output import JsonOption, in_deployment, me, progress_bar, say, show
+from streams.core.account import DeliveryFilter
+from streams.core.erasure import ErasedKind, Erasure
+from streams.core.errors import FieldError, Invalid
+
+if TYPE_CHECKING:
+    from api.models.learners import ErasureDetails
+    from streams.runtime.bootstrap import SqlDeployment
+
+learners = typer.Typer(no_args_is_help=True, help="Learners, whose data can be erased.")
+
+
+@learners.command("erase")
+def learners_erase(
+    account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id.")],
+    learner: Annotated[str, typer.Argument(metavar="LEARNER", help="The `learnerId` of the learner's events.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Erase a learner for ever: payloads, responses, and what is owed. Shows the number, and asks, first.
+
+    `publish` finishes it after Ctrl-C. Topics keep their records until their retention: the output says how long.
+    """
+    if as_json and not yes:
+        raise Invalid(FieldError("--json", "needs --yes: a program cannot answer the question"))
+    if not yes:
+        _confirm(account, learner)
+    show(_erase(account, learner, quiet=as_json), as_json)
+
+
+@learners.command("show")
+def learners_show(
+    erasure: Annotated[str, typer.Argument(metavar="ERASURE", help="The erasure's id.")], as_json: JsonOption = False
+) -> None:
+    """Show whether an erasure is finished, and what it erased."""
+
+    async def find(deployment: "SqlDeployment") -> "ErasureDetails":
+        return _details(deployment, await deployment.learners().find(erasure))
+
+    show(in_deployment(find), as_json)
+
+
+def _confirm(account: str, learner: str) -> None:
+    wanted = DeliveryFilter(account, learner_id=learner)
+    found = in_deployment(lambda deployment: deployment.deliveries().summary(wanted))
+    say(f"{found.count} {'delivery' if found.count == 1 else 'deliveries'} of this learner's events")
+    typer.confirm("Erase the learner? This cannot be undone.", abort=True, err=True)
+
+
+def _erase(account: str, learner: str, *, quiet: bool) -> "ErasureDetails":
+    """Erase portion by portion, to the end."""
+    started: list[Erasure] = []
+    try:
+        with progress_bar(quiet=quiet) as progress:
+            task = progress.add_task("erasing", total=None)
+
+            def report(erasure: Erasure) -> None:
+                progress.update(task, completed=erasure.erased[ErasedKind.DELIVERIES])
+
+            async def work(deployment: "SqlDeployment") -> "ErasureDetails":
+                service = deployment.learners()
+                erasure = await service.start(account, learner, by=me())
+                started.append(erasure)
+                return _details(deployment, await service.finish(erasure, progress=report))
+
+            return in_deployment(work)
+    except KeyboardInterrupt:
+        for erasure in started:
+            say(f"the erasure goes on: `learners show {erasure.id}` shows it", err=True)
+        raise
+
+
+def _details(deployment: "SqlDeployment", erasure: Erasure) -> "ErasureDetails":
+    from api.models.learners import erasure_of
+
+    return erasure_of(erasure, deployment.learners().topics)

@@ -1,0 +1,110 @@
+"""Erasures: what is erased of a learner, and which records that arrive later belong to it."""
+
+import hmac
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from hashlib import sha256
+from typing import Any
+
+from streams.core.attempt import Attempt
+from streams.core.event import parse_time
+from streams.core.request import MASK
+
+# The reason of a delivery whose learner was erased. It is never sent again.
+ERASED = "erased"
+ERASED_MESSAGE = "Its learner was erased."
+HASH_KEY_BYTES = 32
+
+
+class ErasedKind(StrEnum):
+    """What an erasure counts. `DISCARDED` are those of the deliveries that were owed or dead."""
+
+    EVENTS = "events"
+    DELIVERIES = "deliveries"
+    DISCARDED = "discarded"
+    ATTEMPTS = "attempts"
+    SESSIONS = "sessions"
+    RESPONSES = "responses"
+    MAILS = "mails"
+    WEBHOOKS = "webhooks"
+    AUDIT_ENTRIES = "auditEntries"
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """One request to erase a learner. `erased_at` separates what it erases from new data of the learner."""
+
+    id: str
+    account_id: str
+    learner_hash: str
+    erased_at: datetime
+    created_at: datetime
+    actor: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+    finished_at: datetime | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        return self.finished_at is not None
+
+    @property
+    def erased(self) -> Mapping[str, int]:
+        """How many rows of each kind are erased."""
+        return {str(kind): self.counts.get(kind, 0) for kind in ErasedKind}
+
+
+def learner_hash(key: bytes, account_id: str, learner_id: str) -> str:
+    """The keyed hash by which erased learners are recognized. Nobody guesses an id by it without the key."""
+    return hmac.new(key, f"{account_id}\0{learner_id}".encode(), sha256).hexdigest()
+
+
+def is_erased(erased_at: datetime | None, first_seen_at: datetime, body: bytes) -> bool:
+    """Whether an event of an erased learner is erased too: it was seen, or happened, before the erasure.
+
+    An event that happened later is new data. One that happened earlier is erased whenever it arrives: an old record
+    that is published again gets a new time from the broker.
+    """
+    if erased_at is None:
+        return False
+    occurred_at = _occurred_at(body)
+    return first_seen_at <= erased_at or (occurred_at is not None and occurred_at <= erased_at)
+
+
+def erased_attempt(attempt: Attempt) -> Attempt:
+    """The attempt without what the endpoint responded."""
+    return attempt._replace(response_headers={}, response_body=b"", message=ERASED_MESSAGE)
+
+
+def _occurred_at(body: bytes) -> datetime | None:
+    try:
+        return parse_time(json.loads(body)["createdAt"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+# -- texts that name a learner -------------------------------------------------------------------------------------
+
+# An id is not a part of a longer one: "42" is not in "evt_42", "14:42:00" or "42@example.com".
+_BEFORE, _AFTER = r"(?<![\w@.:+%-])", r"(?![\w@+%-]|[.:]\w)"
+
+
+def redacted(value: Any, learner_id: str) -> Any:
+    """JSON in which the learner's id is masked, wherever a text is or contains it as a whole word."""
+    word = re.search(r"\w", learner_id)
+    return _redacted(value, learner_id, re.compile(_BEFORE + re.escape(learner_id) + _AFTER) if word else None)
+
+
+def _redacted(value: Any, learner_id: str, pattern: re.Pattern[str] | None) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _redacted(item, learner_id, pattern) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(item, learner_id, pattern) for item in value]
+    if not isinstance(value, str):
+        return value
+    if value == learner_id:
+        return MASK
+    return pattern.sub(MASK, value) if pattern else value

@@ -1,0 +1,32 @@
+"""Finish erasures whose request did not: it took too long, or its process ended."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+
+from streams.core.erasure import Erasure
+from streams.core.errors import Unavailable
+from streams.ports import Clock, Erasures, Telemetry
+
+LOOK_EVERY_SECONDS = 2.0
+# The pause between two portions, so that `publish` and `record` do not wait.
+PORTION_PAUSE_SECONDS = 0.05
+# Until then the request erases by itself.
+TAKEN_OVER_AFTER = timedelta(seconds=8)
+
+
+async def finish_erasures(erasures: Erasures, clock: Clock, telemetry: Telemetry) -> None:
+    """Advance every unfinished erasure by one portion in turn, until cancelled. One that fails stops no other."""
+    while True:
+        unfinished: Sequence[Erasure] = ()
+        with suppress(Unavailable):  # The publisher logs it.
+            unfinished = await erasures.unfinished(clock.now() - TAKEN_OVER_AFTER)
+        advanced = 0
+        for one in unfinished:
+            with suppress(Unavailable):
+                erasure = await erasures.advance(one.id)
+                advanced += 1
+                if erasure.is_finished:
+                    telemetry.info("erasure_finished", erasure_id=erasure.id, account_id=erasure.account_id)
+        await asyncio.sleep(PORTION_PAUSE_SECONDS if advanced else LOOK_EVERY_SECONDS)

@@ -1,0 +1,78 @@
+"""`learners erase` counts, asks, and erases to the end."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from builders import EXAMPLE, attempt, delivery
+from rest.api_fixture import ApiFixture, open_api
+from streams.adapters.encryption import generate_key
+from streams.cli.app import app
+
+LEARNER = str(EXAMPLE["learnerId"])
+
+
+@pytest.fixture
+async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    url, keys = f"sqlite:///{tmp_path}/db.sqlite", generate_key()
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.setenv("SCORM_WEBHOOKS_ENCRYPTION_KEYS", keys)
+    monkeypatch.chdir(tmp_path)
+    async with open_api(url, settings={"SCORM_WEBHOOKS_ENCRYPTION_KEYS": keys}) as api:
+        made = await api.acme.webhook()
+        known = {"account_id": api.acme.account_id, "webhook_id": made["id"]}
+        await api.record(delivery(**known), attempt(**known))
+        yield api
+
+
+async def run(*arguments: str, answer: str = "") -> Result:
+    """Run a command in a thread; it starts its own event loop."""
+    return await asyncio.to_thread(CliRunner().invoke, app, arguments, input=answer)
+
+
+async def payloads(api: ApiFixture) -> list[Any]:
+    rows = (await api.acme.get("/v1/deliveries"))["data"]
+    return [(await api.acme.get(f"/v1/deliveries/{row['id']}")).get("payload") for row in rows]
+
+
+async def test_an_erasure_shows_its_count_and_asks(api: ApiFixture) -> None:
+    refused = await run("learners", "erase", api.acme.account_id, LEARNER, answer="n\n")
+    assert refused.exit_code == 1
+    assert "1 delivery of this learner's events" in refused.stdout
+    assert "Erase the learner? This cannot be undone." in refused.stderr
+    assert await payloads(api) != [None]
+    done = await run("learners", "erase", api.acme.account_id, LEARNER, answer="y\n")
+    assert done.exit_code == 0, done.output
+    assert "finished" in done.stdout
+    assert await payloads(api) == [None]
+
+
+async def test_a_program_gets_the_apis_json(api: ApiFixture) -> None:
+    done = await run("learners", "erase", api.acme.account_id, LEARNER, "--yes", "--json")
+    erasure = json.loads(done.stdout)
+    assert (erasure["status"], erasure["erased"]["events"]) == ("finished", 1)
+    assert "session-events" in {topic["name"] for topic in erasure["topics"]}
+    assert erasure == json.loads((await run("learners", "show", erasure["id"], "--json")).stdout)
+    assert erasure == await api.operator.get(f"/v1/learners/erasures/{erasure['id']}")
+    [entry] = (await api.acme.get("/v1/account/audit", action="learner.erased"))["data"]
+    assert entry["actor"].startswith("cli:")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [(["acc_1", LEARNER, "--json"], "--json"), (["nobody", LEARNER, "--yes"], "accountId")],
+)
+async def test_wrong_arguments_are_named(api: ApiFixture, arguments: list[str], field: str) -> None:
+    done = await run("learners", "erase", *arguments)
+    assert (type(done.exception).__name__, str(done.exception).partition(":")[0]) == ("Invalid", field)
+
+
+async def test_wrong_keys_begin_no_erasure(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCORM_WEBHOOKS_ENCRYPTION_KEYS", generate_key())
+    done = await run("learners", "erase", api.acme.account_id, LEARNER, "--yes")
+    assert type(done.exception).__name__ == "WrongKeys"
+    assert await payloads(api) != [None]

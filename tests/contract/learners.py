@@ -1,0 +1,131 @@
+"""A learner in every table, and a dump of all tables to search."""
+
+import json
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any
+
+from sqlalchemy import select
+
+from builders import NOON, attempt, event
+from contract.stores import SqlStore
+from streams.adapters.avro.codec import AvroCodec
+from streams.adapters.sql.accounts import SqlAccounts
+from streams.adapters.sql.audit import SqlAuditLog
+from streams.adapters.sql.course_sessions import SqlCourseSessions
+from streams.adapters.sql.idempotency import SqlIdempotencyStore
+from streams.adapters.sql.schema import metadata
+from streams.core.attempt import Attempt, DeadLetter, NextStep
+from streams.core.audit import AuditEntry
+from streams.core.course_session import CommitUrl, CourseSession, launch
+from streams.core.delivery import DeathReason, Delivery, HoldReason, SubscriptionsPosition, Trigger
+from streams.core.delivery_state import RecordedValue, fold
+from streams.core.event import render
+from streams.core.outcome import OutcomeKind
+from streams.services.learners import LearnerService
+
+ADA = "ada.lovelace@uni.example"
+BEFORE = NOON - timedelta(hours=1)
+# What a dump must not have afterwards.
+TRACES = (ADA, "lovelace", "sess_of_ada", "pkg_of_ada", "dsp_of_ada", "PT7M7S")
+
+
+def of_learner(number: int, learner: str = ADA, at: datetime = BEFORE, **changes: Any) -> Delivery:
+    """A delivery of a learner's event that happened at a time."""
+    data = {
+        "sessionId": "sess_of_ada",
+        "packageId": "pkg_of_ada",
+        "dispatchId": "dsp_of_ada",
+        "learnerId": learner,
+        "completionStatus": "completed",
+        "successStatus": "passed",
+        "totalTime": "PT7M7S",
+    }
+    happened = event(id=f"evt_{number}", occurred_at=at, data=data)
+    owed = Delivery("acme", happened.id, happened.type, "wh_crm", at, SubscriptionsPosition("", 0), render(happened))
+    return owed._replace(**changes)
+
+
+def attempt_at(delivery: Delivery, **changes: Any) -> Attempt:
+    """An attempt whose response repeats what it got."""
+    made = attempt(
+        event_id=delivery.event_id,
+        generation=delivery.generation,
+        step=delivery.step + 1,
+        first_seen_at=delivery.first_seen_at,
+        trigger=delivery.trigger,
+        response_headers={"x-learner": ADA},
+        response_body=delivery.body,
+        message=f"The endpoint's response is not HTTP (hello {ADA}).",
+    )
+    return made._replace(**changes)
+
+
+def failure(delivery: Delivery, **changes: Any) -> Attempt:
+    following = {"outcome": OutcomeKind.INVALID_RESPONSE, "next_step": NextStep.TIER, "tier": "30s", "status": None}
+    return attempt_at(delivery, **{**following, **changes})
+
+
+async def record(store: SqlStore, *values: Delivery | Attempt | DeadLetter, at: datetime = NOON) -> None:
+    await store.recorder.record(fold([RecordedValue(value, at) for value in values]))
+
+
+async def record_each_state(store: SqlStore) -> None:
+    """Deliveries 1 to 6: delivered, waiting in a tier, held, dead, waiting without an attempt, a test."""
+    delivered, waiting, held, dead, first, test = (of_learner(number) for number in range(1, 7))
+    await record(store, delivered, attempt_at(delivered), waiting, failure(waiting))
+    await record(store, held.held(HoldReason.PAUSED, "pause_1", attempted=False), first)
+    await record(store, failure(dead, next_step=NextStep.DEAD, tier=None))
+    await record(store, DeadLetter(dead.ended(attempted=True), DeathReason.EXHAUSTED, f"It said {ADA}."))
+    await record(store, test._replace(trigger=Trigger.TEST), attempt_at(test._replace(trigger=Trigger.TEST)))
+
+
+async def open_sessions(store: SqlStore) -> None:
+    """Two SCORM sessions with events that are not sent yet, and one of another learner."""
+    sessions = SqlCourseSessions(store.database, AvroCodec())
+    for number, learner in enumerate((ADA, ADA, "grace")):
+        name = "sess_of_grace" if learner == "grace" else f"sess_of_ada_{number}"
+        new = CourseSession("acme", name, "pkg_of_ada" if learner == ADA else "pkg", learner, BEFORE, NOON)
+        token = f"{number}" * 64
+        launched = launch(new, NOON, f"evt_launch_{number}")
+        await sessions.open(launched, CommitUrl(token, "acme", name, NOON), lambda known: None)
+
+
+async def name_elsewhere(store: SqlStore) -> None:
+    """A stored response, an entry of the audit log and a mail that name the learner."""
+    responses = SqlIdempotencyStore(store.database)
+    await responses.begin("key:key_1", "once", "f", NOON)
+    body = json.dumps({"payload": {"data": {"learnerId": ADA}}})
+    await responses.finish("key:key_1", "once", NOON, 200, f"encrypted:{json.dumps([body, {}])}")
+    details = {"changes": {"description": {"from": f"For {ADA}.", "to": "For all"}}}
+    entry = AuditEntry("audit_x", "cli:ada", "webhook.changed", "wh_crm", NOON, "acme", details)
+    await SqlAuditLog(store.database).add(entry)
+    # The fifth failure pauses the webhook: a mail has its message.
+    failures = [failure(of_learner(number), started_at=NOON, ended_at=NOON) for number in range(101, 106)]
+    for second, made in enumerate(failures):
+        at = NOON + timedelta(seconds=second)
+        await record(store, made._replace(started_at=at, ended_at=at))
+    await record(store, *(of_learner(number) for number in range(101, 106)))
+
+
+def learners(store: SqlStore) -> LearnerService:
+    accounts = SqlAccounts(store.database)
+    return LearnerService(accounts, store.erasures, (), store.clock, lambda prefix: f"{prefix}_new_{next(_NUMBERS)}")
+
+
+_NUMBERS = count()
+
+
+async def dump(store: SqlStore) -> str:
+    """Every row of every table, as text."""
+    lines = []
+    async with store.database.reading() as connection:
+        for table in metadata.sorted_tables:
+            lines += [f"{table.name}: {tuple(row)!r}" for row in await connection.execute(select(table))]
+    return "\n".join(lines)
+
+
+async def traces(store: SqlStore) -> list[str]:
+    """Each trace of the learner, with the rows that have it."""
+    rows = (await dump(store)).splitlines()
+    return [row for row in rows if any(trace in row for trace in TRACES)]
