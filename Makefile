@@ -78,10 +78,11 @@ format: setup
 	.venv/bin/ruff format
 
 # --no-header: the header would repeat options, and with them perhaps the host of a private index.
-LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate pyproject.toml
+LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate
 lock: | $(UV)
-	$(LOCK) --extra demo --extra registry -o requirements/run.txt $(ARGS)
-	$(LOCK) --extra demo --extra registry --group test -c requirements/run.txt -o requirements/test.txt $(ARGS)
+	$(LOCK) pyproject.toml --extra demo --extra registry -o requirements/run.txt $(ARGS)
+	$(LOCK) pyproject.toml --extra demo --extra registry --group test -c requirements/run.txt -o requirements/test.txt $(ARGS)
+	$(LOCK) examples/receivers/requirements.in --python-version 3.11 -c requirements/test.txt -o examples/receivers/requirements.txt $(ARGS)
 
 .venv/bin/python: | $(UV)
 	$(VENV) --allow-existing .venv

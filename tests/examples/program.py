@@ -1,0 +1,69 @@
+"""A receiver of `examples/` as a process of its own, which the test may kill."""
+
+import os
+import signal
+import socket
+import sqlite3
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from e2e.system import until
+from real.process import Process, free_ports
+
+RECEIVERS = Path(__file__).parents[2] / "examples" / "receivers"
+
+
+class Program:
+    """Runs with `env` and PATH only, in a folder of its own."""
+
+    def __init__(self, name: str, folder: Path, env: Mapping[str, str], command: Sequence[str | Path] = ()) -> None:
+        self.name = name
+        self.folder = folder
+        [self.port] = free_ports(1)
+        self.env = {"PATH": os.environ["PATH"], "DATA_DIR": str(folder), "PORT": str(self.port), **env}
+        self._command = [*command] or [sys.executable, RECEIVERS / f"{name}.py"]
+        self._process: Process | None = None
+
+    def start(self, **env: str) -> None:
+        """Start it and wait until it listens."""
+        self.env |= env
+        settings = [f"{name}={value}" for name, value in self.env.items()]
+        self._process = Process(["env", "-i", *settings, *self._command], self.folder / f"{self.name}.log")
+        self._process.wait_until(self._listens)
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self._process is not None
+        self._process.end(signal.SIGKILL)
+        self._process = None
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.end(signal.SIGTERM)
+            self._process = None
+
+    def done(self) -> int:
+        """The number of events whose work is done."""
+        return self._count("done_at IS NOT NULL")
+
+    def wait_for(self, events: int, seconds: float = 90) -> None:
+        """Wait until the inbox has exactly these events, all done."""
+
+        def state() -> str:
+            return f"{self.done()} of {events} done, {self._count('TRUE')} stored; the log is {self.log()[-2000:]}"
+
+        until(lambda: self.done() == events, seconds, state)
+        assert self._count("TRUE") == events
+
+    def log(self) -> str:
+        return (self.folder / f"{self.name}.log").read_text()
+
+    def _count(self, condition: str) -> int:
+        with closing(sqlite3.connect(self.folder / "inbox.sqlite", timeout=30)) as inbox:
+            return int(inbox.execute(f"SELECT count(*) FROM inbox WHERE {condition}").fetchone()[0])
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
