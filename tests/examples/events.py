@@ -25,7 +25,7 @@ STRANGE_TEXTS = (
 
 def event(number: int, event_type: str, at: datetime = APRIL, **data: Any) -> Event:
     """An event as a receiver gets it; `number` makes its id."""
-    time = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    time = at.isoformat(timespec="milliseconds").replace("+00:00", "Z").replace(".000Z", "Z")
     return {"id": f"evt_{number}", "type": event_type, "createdAt": time, "data": data}
 
 

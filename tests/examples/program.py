@@ -57,6 +57,11 @@ class Program:
         until(lambda: self.done() == events, seconds, state)
         assert self._count("TRUE") == events
 
+    def wait_for_failure(self, event_id: str) -> None:
+        """Wait until the work for an event has failed."""
+        assert event_id.isidentifier()
+        until(lambda: self._count(f"failures > 0 AND id = '{event_id}'") == 1, 60, self.log)
+
     def log(self) -> str:
         return (self.folder / f"{self.name}.log").read_text()
 

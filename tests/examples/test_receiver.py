@@ -21,7 +21,10 @@ from standardwebhooks import Webhook
 from builders import SECRET
 
 # What each receiver needs beside WEBHOOK_SECRET, DATA_DIR and PORT.
-SETTINGS: dict[str, dict[str, str]] = {"warehouse": {}}
+SETTINGS: dict[str, dict[str, str]] = {
+    "crm": {"SALESFORCE_URL": "http://127.0.0.1:1", "SALESFORCE_TOKEN": "t", "SALESFORCE_ID_FIELD": "Learner_Id__c"},
+    "warehouse": {},
+}
 COMMON = ("WEBHOOK_SECRET", "DATA_DIR", "PORT")
 
 
