@@ -21,7 +21,9 @@ from standardwebhooks import Webhook
 from builders import SECRET
 
 # What each receiver needs beside WEBHOOK_SECRET, DATA_DIR and PORT.
+MAIL = {"SMTP_URL": "smtp://127.0.0.1:1?tls=none", "MAIL_FROM": "acme@example.com"}
 SETTINGS: dict[str, dict[str, str]] = {
+    "certificate": {**MAIL, "ISSUER": "Acme", "LEARNERS": os.devnull, "COURSES": os.devnull},
     "crm": {"SALESFORCE_URL": "http://127.0.0.1:1", "SALESFORCE_TOKEN": "t", "SALESFORCE_ID_FIELD": "Learner_Id__c"},
     "warehouse": {},
 }
