@@ -18,9 +18,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 Event = dict[str, Any]
 EXISTING = partial(os.path.realpath, strict=True)  # the path of a file or folder that exists
-INBOX = """CREATE TABLE IF NOT EXISTS inbox (id TEXT PRIMARY KEY, body BLOB NOT NULL, done_at REAL, error TEXT,
-  failures INTEGER NOT NULL DEFAULT 0, due_at REAL NOT NULL DEFAULT 0);
-  CREATE INDEX IF NOT EXISTS inbox_due ON inbox (due_at) WHERE done_at IS NULL;"""
+INBOX = """CREATE TABLE IF NOT EXISTS inbox (id TEXT PRIMARY KEY, body, done_at, error, failures DEFAULT 0,
+  due_at DEFAULT 0); CREATE INDEX IF NOT EXISTS inbox_due ON inbox (due_at) WHERE done_at IS NULL;"""
 NOTE = "UPDATE inbox SET (done_at, error, failures, due_at) = (?, ?, ?, ?) WHERE id = ?"
 NEXT = "SELECT id, body, failures FROM inbox WHERE done_at IS NULL AND due_at <= ? ORDER BY due_at, rowid LIMIT 1"
 
@@ -56,7 +55,7 @@ def work_on_next(inbox: sqlite3.Connection, work: Callable[[Event], object]) -> 
 
 
 def serve(work: Callable[[Event], object], check: Callable[[], object] = lambda: None) -> None:
-    """Receive on a thread until a signal, and work on one event after the other; `check` runs between two of them."""
+    """Receive on a thread until a signal, and work on one event after the other; `check` runs when none is due."""
     verifier = setting("WEBHOOK_SECRET", Webhook, "the webhook's signing secret")
     port = setting("PORT", int, "the port to listen on")
     inbox, app, stopping = database("inbox", INBOX), FastAPI(openapi_url=None), threading.Event()
@@ -76,5 +75,6 @@ def serve(work: Callable[[Event], object], check: Callable[[], object] = lambda:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     while server.is_alive() and not stopping.is_set():
-        check()
-        stopping.wait(0 if work_on_next(inbox, work) else 0.1)
+        if not work_on_next(inbox, work):
+            check()
+            stopping.wait(0.1)

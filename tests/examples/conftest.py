@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from examples.customer import Customer
+from examples.mailbox import Mailbox
 from examples.program import Program
 
 from conftest import Broker, random_prefix
@@ -14,6 +15,7 @@ from e2e.learning_platform import Platform
 from e2e.receiver import Receiver
 from e2e.system import STAGES, System
 from real.postgres import Postgres
+from real.process import free_ports
 
 Connect = Callable[..., Customer]
 
@@ -23,7 +25,8 @@ def running(kafka: Broker, postgres: Postgres, tmp_path_factory: pytest.TempPath
     """Every stage, for all tests of receivers; each test has its own account."""
     folder = tmp_path_factory.mktemp("running")
     for system in prepared(kafka, postgres, random_prefix(), folder, SCORM_WEBHOOKS_RETRY_SCHEDULE="1s,2s,3s,5s,8s"):
-        system.start((*STAGES, "meter"))
+        system.env["SCORM_WEBHOOKS_API_PORT"] = str(free_ports(1)[0])
+        system.start((*STAGES, "meter", "api"))
         yield system
 
 
@@ -47,3 +50,11 @@ def connect(running: System, endpoint: Receiver, tmp_path: Path) -> Iterator[Con
             return Customer(running, platform, endpoint, program, event_types)
 
         yield start
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    found = Mailbox()
+    found.start()
+    yield found
+    found.stop()

@@ -1,7 +1,11 @@
 """A customer of the running system: its account, its webhook, and its receiver behind a relay."""
 
+import json
+import urllib.request
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cached_property
+from typing import Any
 
 from examples.events import Event
 from examples.program import Program
@@ -47,15 +51,27 @@ class Customer:
                 )
         self._platform.flush()
 
-    def publish_through_kills(self, events: Sequence[Event], wanted: int | None = None) -> None:
-        """Publish events and kill the receiver in the middle of its work; wait until `wanted` of them are done."""
+    def publish_through_kills(self, events: Sequence[Event]) -> Program:
+        """Publish events and kill the receiver in the middle of its work; wait until all are done."""
         for kill in range(KILLS):
             before = self.program.done()
             self.publish(events[kill::KILLS])
             until(lambda before=before: self.program.done() > before, message="work under way")  # type: ignore[misc]
             self.program.kill()
             self.program.start()
-        self.wait_for(len(events) if wanted is None else wanted)
+        self.wait_for(len(events))
+        return self.program
+
+    def get(self, path: str) -> Any:
+        """Read from the API with a key of the account."""
+        url = f"http://127.0.0.1:{self._system.env['SCORM_WEBHOOKS_API_PORT']}{path}"
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {self._api_key}"})
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.load(response)
+
+    @cached_property
+    def _api_key(self) -> str:
+        return str(self._system.run("api-keys", "create", self.account, "--name", "test", "--json")["apiKey"])
 
     def wait_for(self, wanted: int) -> None:
         """Wait until the receiver has done this many events, and the system knows that all are delivered."""

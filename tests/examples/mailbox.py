@@ -1,8 +1,10 @@
-"""A mail server that keeps what it gets."""
+"""A mail server that keeps what it gets, and the files that mails are made from."""
 
+import csv
 from email import message_from_string
 from email.message import EmailMessage
 from email.policy import default
+from pathlib import Path
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
@@ -36,3 +38,9 @@ class Mailbox:
         self.mails.setdefault(mail["Message-ID"], mail)
         self.received += 1
         return "250 OK"
+
+
+def write_csv(path: Path, *rows: tuple[str, ...]) -> str:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return str(path)

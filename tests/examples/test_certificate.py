@@ -1,10 +1,8 @@
 """Each session that is passed has one certificate, one mail and one record."""
 
-import csv
 import hashlib
 import random
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import pytest
 from examples.conftest import Connect
 from examples.customer import KILLS
 from examples.events import Event, completed, later
-from examples.mailbox import Mailbox
+from examples.mailbox import Mailbox, write_csv
 
 FONTS = [f"{certificate.FONT_FOLDER}/{name}" for name in certificate.FONTS]
 NAMES = (
@@ -31,20 +29,6 @@ NAMES = (
     "Anna Maria " * 93,
 )
 TITLE = "السلامة من الحرائق – Fire Safety"
-
-
-@pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
-    found = Mailbox()
-    found.start()
-    yield found
-    found.stop()
-
-
-def write_csv(path: Path, *rows: tuple[str, ...]) -> str:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(rows)
-    return str(path)
 
 
 @pytest.fixture

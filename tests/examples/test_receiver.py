@@ -23,7 +23,9 @@ from builders import SECRET
 # What each receiver needs beside WEBHOOK_SECRET, DATA_DIR and PORT.
 MAIL = {"SMTP_URL": "smtp://127.0.0.1:1?tls=none", "MAIL_FROM": "acme@example.com"}
 SETTINGS: dict[str, dict[str, str]] = {
+    "billing": {},
     "certificate": {**MAIL, "ISSUER": "Acme", "LEARNERS": os.devnull, "COURSES": os.devnull},
+    "compliance": {**MAIL, "MAIL_TO": "boss@example.com", "DUE_DATES": os.devnull, "GRACE_HOURS": "24"},
     "crm": {"SALESFORCE_URL": "http://127.0.0.1:1", "SALESFORCE_TOKEN": "t", "SALESFORCE_ID_FIELD": "Learner_Id__c"},
     "warehouse": {},
 }
