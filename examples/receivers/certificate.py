@@ -127,7 +127,7 @@ def draw(record: dict[str, str], issuer: str, fonts: list[str]) -> bytes:
     add_fonts(pdf, fonts, {char for _, text, _, _ in lines for char in text if char not in JOINERS})
     pdf.add_page()
     draw_frame(pdf)
-    draw_seal(pdf, 148.5, 168)
+    draw_rosette(pdf, 148.5, 168)
     for line in lines:
         write(pdf, *line)
     return bytes(pdf.output())
@@ -179,7 +179,7 @@ def draw_frame(pdf: FPDF) -> None:
         pdf.line(left, top, left + width, top)
 
 
-def draw_seal(pdf: FPDF, x: float, y: float) -> None:
+def draw_rosette(pdf: FPDF, x: float, y: float) -> None:
     pdf.set_fill_color(*GOLD)
     for side in (-1, 1):
         pdf.polygon([(x, y), (x + 9 * side, y + 4), (x + 9 * side, y + 24), (x + 4.5 * side, y + 19)], style="F")

@@ -5,15 +5,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from examples.customer import Customer
-from examples.mailbox import Mailbox
-from examples.program import Program
 
 from conftest import Broker, random_prefix
 from e2e.conftest import prepared
 from e2e.learning_platform import Platform
 from e2e.receiver import Receiver
 from e2e.system import STAGES, System
+from examples.customer import Customer
+from examples.mailbox import Mailbox
+from examples.program import Program
 from real.postgres import Postgres
 from real.process import free_ports
 

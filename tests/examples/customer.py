@@ -7,13 +7,12 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from examples.events import Event
-from examples.program import Program
-from examples.relay import Relay
-
 from e2e.learning_platform import Platform, encoded
 from e2e.receiver import Receiver
 from e2e.system import System, until
+from examples.events import Event
+from examples.program import Program
+from examples.relay import Relay
 
 KILLS = 3
 RECORDS = {

@@ -11,12 +11,12 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+
+from e2e.system import until
 from examples.conftest import Connect
 from examples.customer import Customer
 from examples.events import Event, launched
 from examples.program import RECEIVERS, Program
-
-from e2e.system import until
 
 pytestmark = pytest.mark.e2e
 

@@ -10,6 +10,9 @@ from typing import Any
 import certificate
 import pypdfium2
 import pytest
+
+import parts
+from conftest import left_out
 from examples.conftest import Connect
 from examples.customer import KILLS
 from examples.events import Event, completed, later
@@ -29,6 +32,12 @@ NAMES = (
     "Anna Maria " * 93,
 )
 TITLE = "السلامة من الحرائق – Fire Safety"
+
+
+@pytest.fixture(autouse=True)
+def need_fonts() -> None:
+    if parts.fonts() is None:
+        left_out("fonts for certificates")
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import compliance
 import pytest
+
+from e2e.system import until
 from examples.conftest import Connect
 from examples.customer import KILLS
 from examples.events import STRANGE_TEXTS, Event, completed
 from examples.mailbox import Mailbox, write_csv
-
-from e2e.system import until
 
 HEADER = ("learner", "package", "due")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from examples.conftest import Connect
 from examples.events import STRANGE_TEXTS, Event, completed, later, launched
 from examples.program import Program

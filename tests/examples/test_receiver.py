@@ -6,19 +6,15 @@ import sqlite3
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import receiver
-from examples.events import Event, completed
-from examples.program import RECEIVERS, Program
-from standardwebhooks import Webhook
 
 from builders import SECRET
+from examples.events import Event, completed
+from examples.program import RECEIVERS, Program
 
 # What each receiver needs beside WEBHOOK_SECRET, DATA_DIR and PORT.
 MAIL = {"SMTP_URL": "smtp://127.0.0.1:1?tls=none", "MAIL_FROM": "acme@example.com"}
@@ -101,23 +97,10 @@ def program(tmp_path: Path) -> Iterator[Program]:
     running.stop()
 
 
-def post(program: Program, event: Event, secret: str = SECRET) -> int:
-    body = json.dumps(event)
-    now = datetime.now(UTC)
-    signature = Webhook(secret).sign(event["id"], now, body)
-    headers = {"webhook-id": event["id"], "webhook-timestamp": f"{now:%s}", "webhook-signature": signature}
-    request = urllib.request.Request(f"http://127.0.0.1:{program.port}/", body.encode(), headers)
-    try:
-        with urllib.request.urlopen(request, timeout=10) as response:
-            return int(response.status)
-    except urllib.error.HTTPError as refused:
-        return refused.code
-
-
 def test_a_test_event_is_accepted_and_not_worked_on(program: Program) -> None:
     program.start()
-    assert post(program, {**completed(1), "test": True}) == 204
-    assert post(program, completed(2)) == 204
+    assert program.post({**completed(1), "test": True}) == 204
+    assert program.post(completed(2)) == 204
     program.wait_for(1)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+
 from examples.conftest import Connect
 from examples.events import STRANGE_TEXTS, Event, completed, event, later, launched
 
