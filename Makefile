@@ -12,14 +12,18 @@ PYTHON := $(shell /usr/bin/python3 -c 'import sys; sys.exit(not (3, 11) <= sys.v
 VENV = $(UV) venv --quiet $(addprefix --python ,$(PYTHON))
 ENV_RUN := .venv/.run
 ENV_TEST := .venv/.test
+# The receivers have an environment of their own, as they would at a customer's.
+ENV_EXAMPLES := .venv-examples/.run
+CERTIFICATE_FONT := /usr/share/fonts/truetype/freefont/FreeSerif.ttf
 # Tests mostly wait: two files at a time, each process with brokers and databases of its own. `make test WORKERS=0` takes one.
 WORKERS := 2
 TOGETHER = -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo setup test check chaos bench screenshots lint format lock
+.PHONY: help demo examples setup test check chaos bench screenshots lint format lock
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
+	@echo "make examples the demo with five receivers of examples/ as its customers; ARGS=... are passed on to the demo"
 	@echo "make setup    an environment in .venv with all a developer needs"
 	@echo "make check    the fast tests, lint and types: before every commit"
 	@echo "make test     every test, against a real Kafka and PostgreSQL where they can be had; CI adds short scenarios of chaos"
@@ -32,6 +36,9 @@ help:
 
 demo: $(ENV_RUN)
 	.venv/bin/scorm-webhooks demo $(ARGS)
+
+examples: $(ENV_RUN) $(ENV_EXAMPLES) $(CERTIFICATE_FONT)
+	.venv-examples/bin/python examples/run.py $(ARGS)
 
 setup: $(ENV_TEST)
 
@@ -78,10 +85,11 @@ format: setup
 	.venv/bin/ruff format
 
 # --no-header: the header would repeat options, and with them perhaps the host of a private index.
-LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate pyproject.toml
+LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate
 lock: | $(UV)
-	$(LOCK) --extra demo --extra registry -o requirements/run.txt $(ARGS)
-	$(LOCK) --extra demo --extra registry --group test -c requirements/run.txt -o requirements/test.txt $(ARGS)
+	$(LOCK) pyproject.toml --extra demo --extra registry -o requirements/run.txt $(ARGS)
+	$(LOCK) pyproject.toml --extra demo --extra registry --group test -c requirements/run.txt -o requirements/test.txt $(ARGS)
+	$(LOCK) examples/receivers/requirements.in --python-version 3.11 -c requirements/test.txt -o examples/receivers/requirements.txt $(ARGS)
 
 .venv/bin/python: | $(UV)
 	$(VENV) --allow-existing .venv
@@ -96,6 +104,15 @@ $(ENV_TEST): requirements/test.txt pyproject.toml | .venv/bin/python
 	$(UV) pip sync --quiet --python .venv requirements/test.txt
 	$(UV) pip install --quiet --python .venv --no-deps -e .
 	@touch $(ENV_RUN) $@
+
+$(ENV_EXAMPLES): examples/receivers/requirements.txt | $(UV)
+	$(VENV) --allow-existing .venv-examples
+	$(UV) pip sync --quiet --python .venv-examples --require-hashes $<
+	@touch $@
+
+$(CERTIFICATE_FONT):
+	@{ $(SUDO) apt-get -qq update && $(SUDO) apt-get -qq install -y --no-install-recommends fonts-freefont-ttf >/dev/null; } \
+	  || { echo "A font for the certificates is missing; install it (apt-get install fonts-freefont-ttf) and run make again"; exit 1; }
 
 # Debian and Ubuntu refuse `pip install` outside of an environment, so uv gets a small one of its own.
 .uv/bin/uv:

@@ -23,6 +23,8 @@ CLIENTS = PARTS / "clients"
 AXE = PARTS / "axe"
 OIDC = PARTS / "oidc"
 PLAYER = PARTS / "player"
+FONTS = Path("/usr/share/fonts/truetype")
+FONT_PACKAGES = ("fonts-freefont-ttf", "fonts-dejavu-core", "fonts-droid-fallback")
 KAFKA_POM = ROOT / "tests" / "real" / "kafka-pom.xml"
 COPY_JARS = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
 JAVA_PACKAGES = ("openjdk-25-jre-headless", "openjdk-21-jre-headless", "openjdk-17-jre-headless")
@@ -108,6 +110,12 @@ def chromium() -> Path | None:
 def axe() -> Path | None:
     """The script that finds accessibility errors in a page, of the locked version."""
     return AXE / "node_modules" / "axe-core" / "axe.min.js" if has_packages(AXE, "axe-core") else None
+
+
+def fonts() -> Path | None:
+    """The folder of fonts for the certificates of examples/receivers: with Arabic, Hebrew, Hindi and Chinese."""
+    files = ("freefont/FreeSerif.ttf", "dejavu/DejaVuSans.ttf", "droid/DroidSansFallbackFull.ttf")
+    return FONTS if all((FONTS / file).exists() for file in files) else None
 
 
 def oidc() -> Path | None:
@@ -235,6 +243,7 @@ ALL: list[Part] = [
     ("TypeScript client generator", clients, partial(bring_packages, CLIENTS), "npm: apt-get install npm"),
     ("Chromium", chromium, bring_chromium, "apt-get install chromium fonts-dejavu-core"),
     ("SCORM player", player, partial(bring_packages, PLAYER), "npm: apt-get install npm"),
+    ("fonts for certificates", fonts, partial(apt, *FONT_PACKAGES), f"apt-get install {' '.join(FONT_PACKAGES)}"),
     ("axe-core", axe, partial(bring_packages, AXE), "npm: apt-get install npm"),
 ]
 

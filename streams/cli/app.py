@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -145,13 +146,16 @@ def demo(
         bool, typer.Option("--exit", help="End when every event is accounted for; fail otherwise.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the learners' dice.")] = 1,
+    receivers: Annotated[
+        Path | None, typer.Option(help="A JSON file of customers that run elsewhere: see examples/run.py.")
+    ] = None,
 ) -> None:
     """Show a whole system: four customers' servers, a course with learners, every stage. Keeps nothing."""
     from streams.cli.stages import run_the_demo
 
     if leave and events is None:
         raise typer.BadParameter("--exit needs --events: without it the course has no end")
-    run_the_demo(events, leave, seed)
+    run_the_demo(events, leave, seed, receivers)
 
 
 @topics.command("plan")

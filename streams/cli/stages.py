@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from streams.core.errors import Misconfigured
@@ -83,14 +84,14 @@ def run_up() -> None:
         _run(lambda: serve_up(deployment))
 
 
-def run_the_demo(events: int | None, leave: bool, seed: int) -> None:
+def run_the_demo(events: int | None, leave: bool, seed: int, receivers: Path | None) -> None:
     """Run the demo, which needs the extra `demo`."""
     try:
         from streams.demo.run import run_demo
     except ModuleNotFoundError as missing:
         raise Misconfigured(f"the demo needs {missing.name}: pip install 'scorm-webhooks[demo]'") from None
 
-    _run(lambda: run_demo(events, leave, seed))
+    _run(lambda: run_demo(events, leave, seed, receivers))
 
 
 def _end_quietly_on_sigterm() -> None:

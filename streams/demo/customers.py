@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 from aiohttp import web
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
+
+from streams.services.webhook_input import ALL_EVENTS
 
 Event = dict[str, Any]
 Response = Callable[["Customer", Event], Awaitable[int]]
@@ -23,10 +25,15 @@ class Customer:
     name: str
     says: str
     response: Response
+    url: str = ""
+    event_types: Sequence[str] = (ALL_EVENTS,)
     secret: str = field(default="", repr=False)
     tries: dict[str, int] = field(default_factory=dict)
     accepted_at: dict[str, float] = field(default_factory=dict)
     forged: int = 0
+
+    async def registered(self, secret: str) -> None:
+        self.secret = secret
 
     async def receive(self, request: web.Request) -> web.Response:
         body = await request.read()
@@ -75,14 +82,16 @@ def make_customers() -> list[Customer]:
 
 
 @asynccontextmanager
-async def open_for_business(customers: list[Customer]) -> AsyncIterator[int]:
-    """Start the servers on one loopback port, each at `/<name>`. Yields the port."""
+async def open_for_business(customers: list[Customer]) -> AsyncIterator[None]:
+    """Start the servers on one loopback port, each at `/<name>`."""
     app = web.Application()
     app.add_routes([web.post(f"/{customer.name}", customer.receive) for customer in customers])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield int(runner.addresses[0][1])
+        for customer in customers:
+            customer.url = f"http://127.0.0.1:{runner.addresses[0][1]}/{customer.name}"
+        yield
     finally:
         await runner.cleanup()

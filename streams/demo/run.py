@@ -9,7 +9,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +23,11 @@ from streams.core.errors import Misconfigured, ScormWebhooksError
 from streams.core.session import LONGEST_LINK
 from streams.demo.course import Course
 from streams.demo.customers import Customer, make_customers, open_for_business
+from streams.demo.receivers import OutsideCustomer, read_receivers
 from streams.demo.screen import CustomerRow, Snapshot, draw, percentile
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.local import system
-from streams.services.webhook_input import WebhookInput
+from streams.services.webhook_input import ALL_EVENTS, WebhookInput
 from streams.telemetry import PrometheusTelemetry, configure_logging
 
 START_SECONDS = 90.0
@@ -49,7 +50,7 @@ class Demo:
     """What runs, and what is needed to draw it."""
 
     deployment: SqlDeployment
-    customers: list[Customer]
+    customers: Sequence[Customer | OutsideCustomer]
     webhook_ids: dict[str, str]
     course: Course
     api_key: str = field(repr=False)
@@ -65,9 +66,23 @@ class Demo:
         ]
         return Snapshot(len(self.course.published_at), lines, self.delays(), self._commands())
 
-    def delays(self) -> list[float]:
+    def wanted(self, name: str) -> int:
+        """The number of published events that a customer's webhook takes."""
+        [types] = (one.event_types for one in self.customers if one.name == name)
+        counts = self.course.types
+        return counts.total() if ALL_EVENTS in types else sum(counts[one] for one in types)
+
+    @property
+    def healthy(self) -> Customer | None:
+        """The customer that gets every event at once; None where customers run elsewhere."""
+        first = self.customers[0]
+        return first if isinstance(first, Customer) else None
+
+    def delays(self) -> list[float] | None:
+        """Seconds from publishing to the healthy customer's 2xx; None without one."""
+        if (healthy := self.healthy) is None:
+            return None
         published = self.course.published_at
-        healthy = self.customers[0]
         return [at - published[event_id] for event_id, at in healthy.accepted_at.items() if event_id in published]
 
     def _commands(self) -> str:
@@ -86,15 +101,19 @@ class Demo:
         )
 
 
-async def run_demo(events: int | None, leave: bool, seed: int) -> None:
-    """Run until Ctrl-C, or with `leave` until every event is accounted for. Raises `Unaccounted`."""
+async def run_demo(events: int | None, leave: bool, seed: int, receivers: Path | None) -> None:
+    """Run until Ctrl-C, or with `leave` until every event is accounted for. Raises `Unaccounted`, `Misconfigured`.
+
+    `receivers` is a file that names the customers, which run elsewhere.
+    """
+    outside = read_receivers(receivers) if receivers else []
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     console = Console()
     with tempfile.TemporaryDirectory(prefix="scorm-webhooks-demo-") as folder:
         console.print("starting the stages on an embedded broker and SQLite …")
-        async with _running(Path(folder), seed) as demo:
+        async with _running(Path(folder), seed, outside) as demo:
             publishing = asyncio.create_task(demo.course.run(events))
             try:
                 await _show(console, demo, publishing, stopping, leave)
@@ -107,17 +126,18 @@ async def run_demo(events: int | None, leave: bool, seed: int) -> None:
 
 
 @asynccontextmanager
-async def _running(folder: Path, seed: int) -> AsyncIterator[Demo]:
+async def _running(folder: Path, seed: int, outside: Sequence[OutsideCustomer]) -> AsyncIterator[Demo]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("SCORM_", "KAFKA_", "DATABASE_"))}
     places = {"SCORM_WEBHOOKS_DATA_DIR": str(folder / "data"), "SCORM_WEBHOOKS_API_PORT": str(_free_port())}
     deployment = SqlDeployment.from_environment({**ours, **ACCELERATED, **places})
     configure_logging("console", "error", "demo")
     logs = folder / "logs"
     logs.mkdir()
-    customers = make_customers()
+    inside = [] if outside else make_customers()
+    customers = outside or inside
     async with (
         system(deployment, PrometheusTelemetry("demo"), logs) as supervisor,
-        open_for_business(customers) as port,
+        open_for_business(inside),
     ):
         deadline = time.monotonic() + START_SECONDS
         while await supervisor.readiness_problems():
@@ -128,10 +148,10 @@ async def _running(folder: Path, seed: int) -> AsyncIterator[Demo]:
         webhook_ids = {}
         for customer in customers:
             webhook_input = WebhookInput(
-                opened.account.id, f"http://127.0.0.1:{port}/{customer.name}", description=customer.says
+                opened.account.id, customer.url, customer.event_types, description=customer.says
             )
             registered = await deployment.webhooks().register(webhook_input, by="demo")
-            customer.secret = registered.secret
+            await customer.registered(registered.secret)
             webhook_ids[customer.name] = registered.changed.registration.webhook.id
         link = await deployment.sign_in().portal_link(opened.account.id, Role.OWNER, LONGEST_LINK, by="demo")
         course = Course(deployment.kafka["bootstrap.servers"], opened.account.id, seed)
@@ -171,7 +191,7 @@ async def _show(
 
 
 def _is_settled(demo: Demo, scene: Snapshot) -> bool:
-    return all(_settled(line) == len(demo.course.published_at) for line in scene.customers)
+    return all(_settled(line) == demo.wanted(line.name) for line in scene.customers)
 
 
 def _settled(line: CustomerRow) -> int:
@@ -183,23 +203,25 @@ async def _account(console: Console, demo: Demo) -> None:
     scene = await demo.scene()
     published = demo.course.published_at.keys()
     wrong = [
-        f"{line.name}: {_settled(line)} of {len(published)} events accounted for"
+        f"{line.name}: {_settled(line)} of {demo.wanted(line.name)} events accounted for"
         for line in scene.customers
-        if _settled(line) != len(published)
+        if _settled(line) != demo.wanted(line.name)
     ]
-    healthy = demo.customers[0]
-    if missing := published - healthy.accepted_at.keys():
-        wrong.append(f"{healthy.name} never got {len(missing)} events")
-    wrong += [
-        f"{customer.name} got {customer.forged} forged requests" for customer in demo.customers if customer.forged
-    ]
+    if demo.healthy and (missing := published - demo.healthy.accepted_at.keys()):
+        wrong.append(f"{demo.healthy.name} never got {len(missing)} events")
+    inside = [customer for customer in demo.customers if isinstance(customer, Customer)]
+    wrong += [f"{customer.name} got {customer.forged} forged requests" for customer in inside if customer.forged]
     if wrong:
         raise Unaccounted("; ".join(wrong))
     if not console.is_terminal:
         console.print()  # The last picture is not followed by a line break.
     states = {state: sum(line.count(state) for line in scene.customers) for state in State}
     message = ", ".join(f"{count} {state}" for state, count in states.items() if count)
-    p50, p99 = (percentile(demo.delays(), share) * 1000 for share in (0.5, 0.99))
-    console.print(f"{len(published)} events × {len(scene.customers)} webhooks = {message}: every one accounted for")
-    console.print(f"event to 2xx at {healthy.name}: p50 {p50:.0f} ms, p99 {p99:.0f} ms")
+    sign = "×" if demo.healthy else "for"  # receivers take some types of events only
+    console.print(
+        f"{len(published)} events {sign} {len(scene.customers)} webhooks = {message}: every one accounted for"
+    )
+    if demo.healthy and (delays := demo.delays()):
+        p50, p99 = (percentile(delays, share) * 1000 for share in (0.5, 0.99))
+        console.print(f"event to 2xx at {demo.healthy.name}: p50 {p50:.0f} ms, p99 {p99:.0f} ms")
     sys.stdout.flush()

@@ -29,11 +29,11 @@ class CustomerRow:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one picture shows; `delays` are seconds from publishing to the healthy customer's 2xx."""
+    """What one picture shows; `delays` are seconds from publishing to the healthy customer's 2xx, if there is one."""
 
     events: int
     customers: Sequence[CustomerRow]
-    delays: Sequence[float]
+    delays: Sequence[float] | None
     commands: str
 
 
@@ -48,8 +48,9 @@ def draw(scene: Snapshot) -> RenderableType:
         counts = [str(line.count(state)) for state in STYLES]
         status = Text(line.status, style="green" if line.status == "active" else "cyan")
         table.add_row(line.name, line.says, status, *counts)
+    delays = [] if scene.delays is None else [_delays(scene.delays)]
     return Panel(
-        Group(table, "", _tiers(scene), _reasons(scene), _delays(scene), "", Text(scene.commands, style="dim")),
+        Group(table, "", _tiers(scene), _reasons(scene), *delays, "", Text(scene.commands, style="dim")),
         title=f"scorm-webhooks demo: {scene.events} events in",
         subtitle="Ctrl-C ends it",
     )
@@ -75,10 +76,10 @@ def _reasons(scene: Snapshot) -> str:
     return f"dead letters, by why   {_words(_by(scene, State.DEAD, 'reason'))}"
 
 
-def _delays(scene: Snapshot) -> str:
-    if not scene.delays:
+def _delays(delays: Sequence[float]) -> str:
+    if not delays:
         return "event to 2xx           no delivery yet"
-    p50, p99 = (percentile(scene.delays, share) * 1000 for share in (0.5, 0.99))
+    p50, p99 = (percentile(delays, share) * 1000 for share in (0.5, 0.99))
     return f"event to 2xx (crm)     p50 {p50:.0f} ms, p99 {p99:.0f} ms"
 
 

@@ -17,7 +17,8 @@ from streams.topics import Topic, declare
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "schemas" / "README.md"])
+FOLDERS = ("docs", "schemas", "examples")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
 # Hosts of examples and of the standards that we follow.
 KNOWN_HOSTS = re.compile(
     r"(localhost|127\.0\.0\.1|([\w-]+\.)*(example\.com|standardwebhooks\.com|w3\.org|ietf\.org|rfc-editor\.org"
@@ -144,7 +145,7 @@ def test_a_document_has_no_broken_link(document: Path) -> None:
     text = document.read_text()
     links = re.findall(r"\]\((?!https?:)([\w./-]+)\)", text)
     assert [link for link in links if not (document.parent / link).exists()] == []
-    files = re.findall(r"(?<![\w/.])((?:streams|schemas|docs|tests|bench|api)/[\w./-]*\w)(?![\w<*])", text)
+    files = re.findall(r"(?<![\w/.])((?:streams|schemas|docs|tests|bench|api|examples)/[\w./-]*\w)(?![\w<*])", text)
     assert [file for file in files if not (ROOT / file).exists()] == []
 
 

@@ -57,7 +57,7 @@ THIS_FILE = "tests/house/test_words.py"
 
 
 def texts() -> list[str]:
-    code = files_of("streams", "api", "schemas")
+    code = files_of("streams", "api", "schemas", "examples")
     documents = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *files_of("docs")]
     return [*code, *documents, *files_of_tests()]
 
