@@ -9,13 +9,11 @@ from player.test_recorded import STORED, caused
 
 from api.middleware import MOST_BODY_BYTES
 from builders import NOON
-from fakes import until
 from rest.api_fixture import PUBLIC_URL, ApiClient, ApiFixture, errors_of, open_api
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
 from streams.core.event import format_time
 from streams.ports import Prunable
 from streams.services import course_sessions as course_session_service
-from streams.services.course_sessions import COMMITS_AT_ONCE
 
 NEW = {"packageId": "pkg_1", "learnerId": "Ada Lovelace <ada@example.com>", "sessionId": "s-1"}
 PASSED = '{"cmi":{"core":{"lesson_status":"passed","score":{"raw":"85","max":"100"},"session_time":"00:12:30.5"}}}'
@@ -242,28 +240,6 @@ async def test_without_a_database_a_commit_is_to_be_repeated(api: ApiFixture) ->
     assert response.headers["retry-after"] == "5"
     assert response.headers["access-control-allow-origin"] == ORIGIN
     assert await commit(api, path) == 200
-
-
-async def test_a_flood_of_commits_leaves_the_database_to_others(api: ApiFixture) -> None:
-    waiting = asyncio.Event()
-    inside = 0
-
-    async def hanging(token_sha256: str, apply: object) -> bool:
-        nonlocal inside
-        inside += 1
-        await waiting.wait()
-        return True
-
-    service = api.app.state.services.course_sessions
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(service._sessions, "commit", hanging)
-        flood = [asyncio.create_task(commit(api, f"/runtime/commit/{number:043}")) for number in range(50)]
-        await until(lambda: inside == COMMITS_AT_ONCE)
-        await asyncio.sleep(0)
-        assert inside == COMMITS_AT_ONCE
-        assert (await api.acme.request("GET", "/v1/sessions/s-1")).status_code == 404
-        waiting.set()
-        assert set(await asyncio.gather(*flood)) == {200}
 
 
 async def test_a_database_that_hangs_is_an_outage_soon(api: ApiFixture) -> None:

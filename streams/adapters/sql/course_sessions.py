@@ -1,7 +1,7 @@
 """SCORM sessions in SQL: progress, commit URLs and the events to send change in one transaction."""
 
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,8 @@ from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from streams.adapters.batches import Batches
+from streams.adapters.sql.bulk_insert import Bulk
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.outgoing_events import StoredEvents
@@ -21,22 +23,22 @@ from streams.ports import Codec
 _PROGRESS = TypeAdapter(Progress)
 _EVENTS = TypeAdapter(tuple[SessionEvent, ...])
 
-_PLAIN = [column.name for column in course_sessions.c if column.name not in ("progress", "events")]
+_PLAIN = [field.name for field in fields(CourseSession) if field.name not in ("progress", "events")]
 _COMMITTED = ("progress", "events", "sent_at", "last_commit_at")
-_OF_URL = (
-    select(course_sessions, commit_urls.c.expires_at.label("url_expires_at"))
+Apply = Callable[[CourseSession, CommitUrl], Change]
+
+COMMITS_AT_ONCE = 100
+# In one order, so that two processes do not wait for each other.
+_OF_URLS = (
+    select(course_sessions, commit_urls.c.token_sha256, commit_urls.c.expires_at.label("url_expires_at"))
     .join_from(
         commit_urls,
         course_sessions,
         (course_sessions.c.account_id == commit_urls.c.account_id) & (course_sessions.c.id == commit_urls.c.session_id),
     )
-    .where(commit_urls.c.token_sha256 == bindparam("token"))
+    .where(commit_urls.c.token_sha256.in_(bindparam("tokens", expanding=True)))
+    .order_by(course_sessions.c.account_id, course_sessions.c.id)
     .with_for_update(of=course_sessions)
-)
-_UPDATE = (
-    update(course_sessions)
-    .where(course_sessions.c.account_id == bindparam("of_account"), course_sessions.c.id == bindparam("of_session"))
-    .values({name: bindparam(name) for name in _COMMITTED})
 )
 
 
@@ -46,6 +48,12 @@ class SqlCourseSessions:
     def __init__(self, database: Database, codec: Codec) -> None:
         self._database = database
         self._events = StoredEvents(codec, is_sqlite=database.is_sqlite)
+        self._commits = Batches(self._commit_all, COMMITS_AT_ONCE)
+        self._sessions = Bulk(course_sessions, is_sqlite=database.is_sqlite)
+        insert = self._sessions.statement
+        self._update = insert.on_conflict_do_update(
+            index_elements=["account_id", "id"], set_={name: insert.excluded[name] for name in _COMMITTED}
+        )
         self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
     async def open(self, launched: Change, url: CommitUrl, check: Callable[[CourseSession], None]) -> CourseSession:
@@ -79,24 +87,49 @@ class SqlCourseSessions:
             await connection.execute(update(course_sessions).where(_this(known)).values(closed_at=now))
             return replace(known, closed_at=now)
 
-    async def commit(self, token_sha256: str, apply: Callable[[CourseSession, CommitUrl], Change]) -> bool:
+    async def commit(self, token_sha256: str, apply: Apply) -> bool:
+        return await self._commits.result((token_sha256, apply))
+
+    async def _commit_all(self, commits: Sequence[tuple[str, Apply]]) -> Sequence[bool | Exception]:
+        """Whether each token is known, or what its `apply` raised."""
         async with self._database.transaction() as connection:
-            row = (await connection.execute(_OF_URL, {"token": token_sha256})).one_or_none()
-            if row is None:
-                return False
-            before = _session(row)
-            change = apply(before, CommitUrl(token_sha256, row.account_id, row.id, row.url_expires_at))
-            row_after = _row(change.session)
-            await connection.execute(
-                _UPDATE,
-                {
-                    "of_account": before.account_id,
-                    "of_session": before.id,
-                    **{name: row_after[name] for name in _COMMITTED},
-                },
-            )
-            await self._events.store(connection, change.events)
-            return True
+            rows = (await connection.execute(_OF_URLS, {"tokens": [token for token, _ in commits]})).all()
+            urls = {
+                row.token_sha256: CommitUrl(row.token_sha256, row.account_id, row.id, row.url_expires_at)
+                for row in rows
+            }
+            sessions = {(row.account_id, row.id): _session(row) for row in rows}
+            changes, results = _applied(commits, urls, sessions)
+            if changes:
+                changed = {(change.session.account_id, change.session.id): change.session for change in changes}
+                parameters = self._sessions.parameters([_row(session) for session in changed.values()])
+                await connection.execute(self._update, parameters)
+                await self._events.store(connection, [event for change in changes for event in change.events])
+            return results
+
+
+def _applied(
+    commits: Sequence[tuple[str, Apply]],
+    urls: Mapping[str, CommitUrl],
+    sessions: Mapping[tuple[str, str], CourseSession],
+) -> tuple[Sequence[Change], Sequence[bool | Exception]]:
+    """What changes, in the order of the commits, and the result of each."""
+    newest, changes, results = dict(sessions), list[Change](), list[bool | Exception]()
+    for token, apply in commits:
+        url = urls.get(token)
+        if url is None:
+            results.append(False)
+            continue
+        key = url.account_id, url.session_id
+        try:
+            change = apply(newest[key], url)
+        except Exception as error:  # its caller gets it, and no other
+            results.append(error)
+            continue
+        newest[key] = change.session
+        changes.append(change)
+        results.append(True)
+    return changes, results
 
 
 def _named(account_id: str, session_id: str) -> ColumnElement[bool]:

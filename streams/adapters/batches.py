@@ -1,0 +1,60 @@
+"""Callers that come while a batch is handled are in the next one, so that a busy moment costs little more."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from streams.core.errors import Unavailable
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Batches(Generic[Item, Result]):
+    """Handles items one batch after the other, each of at most `most` items.
+
+    `handle` returns a result for each item, in their order; one that is an exception is raised for its caller alone.
+    What `handle` raises is raised for all, if it is `Unavailable`; else each item is handled alone, so that one item
+    fails no other.
+    """
+
+    def __init__(self, handle: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]], most: int) -> None:
+        self._handle = handle
+        self._most = most
+        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    async def result(self, item: Item) -> Result:
+        """The result of an item. A caller that is cancelled does not cancel the batch."""
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._task is None:
+            self._task = asyncio.create_task(self._work())
+        return await future
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+                await self._do([one for one in batch if not one[1].done()])
+        finally:
+            self._task = None
+
+    async def _do(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
+        results: Sequence[Result | Exception]
+        try:
+            results = await self._handle([item for item, _ in batch]) if batch else ()
+        except Exception as error:
+            if len(batch) > 1 and not isinstance(error, Unavailable):
+                for one in batch:
+                    await self._do([one])
+                return
+            results = [error] * len(batch)
+        for (_, future), result in zip(batch, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)

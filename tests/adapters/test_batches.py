@@ -1,0 +1,89 @@
+"""Who comes during a batch is in the next one; no item fails or delays another for ever."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from fakes import until
+from streams.adapters.batches import Batches
+from streams.core.errors import NotFound, Refused, Unavailable
+
+
+class Doubling:
+    """Doubles numbers; notes its batches. It waits for `go`."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.go = asyncio.Event()
+        self.go.set()
+        self.raises: dict[int, Exception] = {}
+        self.returns: dict[int, Exception] = {}
+
+    async def __call__(self, numbers: Sequence[int]) -> Sequence[int | Exception]:
+        self.batches.append(list(numbers))
+        await self.go.wait()
+        for number in numbers:
+            if number in self.raises:
+                raise self.raises[number]
+        return [self.returns.get(number, number * 2) for number in numbers]
+
+
+async def test_callers_during_a_batch_are_in_the_next_one() -> None:
+    doubling = Doubling()
+    batches = Batches(doubling, most=3)
+    doubling.go.clear()
+    first = asyncio.create_task(batches.result(1))
+    await until(lambda: doubling.batches == [[1]])
+    others = [asyncio.create_task(batches.result(number)) for number in range(2, 7)]
+    await asyncio.sleep(0)
+    doubling.go.set()
+    assert await asyncio.gather(first, *others) == [2, 4, 6, 8, 10, 12]
+    assert doubling.batches == [[1], [2, 3, 4], [5, 6]]
+    assert await batches.result(7) == 14
+
+
+async def test_a_result_that_is_an_error_is_its_callers_alone() -> None:
+    doubling = Doubling()
+    doubling.returns[2] = NotFound("no 2")
+    batches = Batches(doubling, most=10)
+    found = await asyncio.gather(*(batches.result(number) for number in (1, 2, 3)), return_exceptions=True)
+    assert found[0] == 2
+    assert isinstance(found[1], NotFound)
+    assert found[2] == 6
+
+
+async def test_an_item_that_is_refused_fails_no_other() -> None:
+    doubling = Doubling()
+    doubling.raises[2] = Refused("not 2")
+    batches = Batches(doubling, most=10)
+    found = await asyncio.gather(*(batches.result(number) for number in (1, 2, 3)), return_exceptions=True)
+    assert found[0] == 2
+    assert isinstance(found[1], Refused)
+    assert found[2] == 6
+    assert doubling.batches == [[1, 2, 3], [1], [2], [3]]
+
+
+async def test_an_outage_is_asked_about_once() -> None:
+    doubling = Doubling()
+    doubling.raises[1] = Unavailable("away")
+    batches = Batches(doubling, most=10)
+    found = await asyncio.gather(*(batches.result(number) for number in (1, 2)), return_exceptions=True)
+    assert [type(one) for one in found] == [Unavailable, Unavailable]
+    assert doubling.batches == [[1, 2]]
+
+
+async def test_a_cancelled_caller_delays_nobody() -> None:
+    doubling = Doubling()
+    doubling.go.clear()
+    batches = Batches(doubling, most=1)
+    first, gone, last = (asyncio.create_task(batches.result(number)) for number in (1, 2, 3))
+    await until(lambda: doubling.batches == [[1]])
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await asyncio.shield(first)
+    gone.cancel()
+    await asyncio.sleep(0)
+    doubling.go.set()
+    assert (await first, await last) == (2, 6)
+    assert doubling.batches == [[1], [3]]
