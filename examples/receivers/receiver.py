@@ -26,10 +26,11 @@ NEXT = "SELECT id, body, failures FROM inbox WHERE done_at IS NULL AND due_at <=
 
 def setting(name: str, parse: Callable[[str], Any], meaning: str) -> Any:
     """Read a setting from the environment. Without a valid value the program ends with one line."""
+    text = os.environ.get(name, "")
     try:
-        return parse(os.environ[name])
-    except Exception as error:
-        sys.exit(f"error: {name} must be {meaning} ({'not set' if isinstance(error, KeyError) else 'not valid'})")
+        return parse(text) if text else sys.exit(f"error: {name} must be {meaning} (not set)")
+    except Exception:
+        sys.exit(f"error: {name} must be {meaning} (not valid)")
 
 
 def database(name: str, schema: str) -> sqlite3.Connection:
@@ -70,8 +71,7 @@ def serve(work: Callable[[Event], object], check: Callable[[], object] = lambda:
             inbox.execute("INSERT OR IGNORE INTO inbox (id, body) VALUES (?, ?)", (event["id"], body))
         return Response(status_code=204)
 
-    server = threading.Thread(target=lambda: uvicorn.run(app, port=port, access_log=False), daemon=True)
-    server.start()
+    (server := threading.Thread(target=lambda: uvicorn.run(app, port=port, access_log=False), daemon=True)).start()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     while server.is_alive() and not stopping.is_set():

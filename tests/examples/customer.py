@@ -57,6 +57,7 @@ class Customer:
             self.publish(events[kill::KILLS])
             until(lambda before=before: self.program.done() > before, message="work under way")  # type: ignore[misc]
             self.program.kill()
+            self.program.forget_last()
             self.program.start()
         self.wait_for(len(events))
         return self.program

@@ -47,6 +47,12 @@ class Program:
         self._process.end(signal.SIGKILL)
         self._process = None
 
+    def forget_last(self) -> None:
+        """Make the inbox as if the process had died after its last work, before it noted that."""
+        if (self.folder / "inbox.sqlite").exists():
+            with closing(sqlite3.connect(self.folder / "inbox.sqlite", isolation_level=None)) as inbox:
+                inbox.execute("UPDATE inbox SET done_at = NULL WHERE done_at = (SELECT max(done_at) FROM inbox)")
+
     def stop(self) -> None:
         if self._process is not None:
             self._process.end(signal.SIGTERM)

@@ -131,9 +131,16 @@ def test_a_missing_setting_is_one_line(name: str, missing: str, tmp_path: Path) 
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("PORT", "http"), ("PORT", ""), ("WEBHOOK_SECRET", "whsec_é"), ("DATA_DIR", "/no/such/folder")]
+WRONG = (
+    ("PORT", "http"),
+    ("PORT", ""),
+    ("WEBHOOK_SECRET", "whsec_é"),
+    ("DATA_DIR", "/no/such/folder"),
+    ("DATA_DIR", ""),
 )
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
 def test_a_wrong_setting_is_one_line(name: str, value: str, tmp_path: Path) -> None:
     settings = {"WEBHOOK_SECRET": SECRET, "DATA_DIR": str(tmp_path), "PORT": "1", name: value}
     done = subprocess.run([sys.executable, RECEIVERS / "warehouse.py"], env=settings, capture_output=True, text=True)

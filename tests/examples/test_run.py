@@ -35,7 +35,10 @@ def test_the_receivers_run_beside_the_demo(tmp_path: Path) -> None:
     [shown] = [
         line.partition("billing ")[2].strip() for line in places.splitlines() if line.strip().startswith("billing")
     ]
-    invoice = subprocess.run(shown, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    env = {"PATH": os.environ["PATH"]}
+    invoice = subprocess.run(
+        shown, shell=True, env=env, cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
     assert sum(int(line.split(",")[2]) for line in invoice.splitlines()[1:]) == 20
 
 
