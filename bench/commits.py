@@ -167,6 +167,7 @@ def commits(
         players = Players(stack.api_url, _opened(stack, made["apiKey"], sessions))
         arrivals = Arrivals(stack.bootstrap)
         arrivals.start()
+        stack.warm_up([made["id"]])
         asyncio.run(players.at_rate(rate, 5))
         database = _database_alone(stack, rate)
         steady = asyncio.run(players.at_rate(rate, seconds))

@@ -108,7 +108,8 @@ def _of_object(value: Mapping[str, Any]) -> Elements | None:
 
 
 def _leaves(cmi: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    for name in _OURS:
+    # Only SCORM 1.2 has `core`: the other names do not count then.
+    for name in _SCORM_12.values() if isinstance(cmi.get("core"), dict) else _OURS:
         at: Any = cmi
         for part in name.split(".")[1:]:
             at = at.get(part) if isinstance(at, dict) else None
