@@ -109,7 +109,7 @@ def test_the_config_map_is_named_by_its_content() -> None:
 
 
 def test_a_wrong_setting_stops_the_new_pods_alone() -> None:
-    # The name of the ConfigMap changes with a setting, so that the pods are replaced, and the old ones keep the old one.
+    # A setting changes the ConfigMap's name: pods are replaced, and the old ones keep the old one.
     old, new = (render(values).pod("record")["spec"] for values in ({}, at("settings.logLevel", "debug")))
     assert old["containers"][0]["envFrom"] != new["containers"][0]["envFrom"]
 
