@@ -29,7 +29,7 @@ EVERYTHING: dict[str, Any] = {
     "brandLogo": {"configMap": "k"},
     "settings": {"oidcIssuer": "https://login.example.com"},
     "stages": {stage: {"autoscaling": {"by": "keda"}} for stage in ("deliver", "record", "api")},
-    "keda": {"overdueQuery": "late"},
+    "keda": {"overdueQuery": "late", "prometheusAddress": "http://prometheus:9090"},
     "topics": {"managedBy": "strimzi", "strimzi": {"cluster": "events"}},
     "api": {
         "ingress": {"enabled": True, "hosts": ["a.example.com"]},

@@ -1,4 +1,7 @@
-"""Pods are restricted, probed, and configurable."""
+"""Pods are restricted, probed, and configurable.
+
+These are the checks that checkov has for pods. checkov is not used: it brings a hundred packages with pins of its own.
+"""
 
 from typing import Any
 

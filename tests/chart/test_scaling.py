@@ -9,11 +9,12 @@ from chart.rendering import FULLNAME, NAMESPACE, STAGES, Resource, at, merged, r
 from streams.telemetry import GAUGES
 from streams.telemetry import NAMESPACE as METRICS
 
+PROMETHEUS = at("keda.prometheusAddress", "http://prometheus:9090")
 OVERDUE = f"{METRICS}_deliver_overdue_seconds"
 
 
 def autoscaled(stage: str, by: str, **options: Any) -> dict[str, Any]:
-    return at(f"stages.{stage}.autoscaling", {"by": by, **options})
+    return {**at(f"stages.{stage}.autoscaling", {"by": by, **options}), **PROMETHEUS}
 
 
 def metrics_of(hpa: Resource) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def test_keda_reads_lateness_and_cpu() -> None:
     # By ratio: twice as late as the threshold doubles the processes.
     assert triggers["prometheus"]["metricType"] == "Value"
     assert triggers["prometheus"]["metadata"] == {
-        "serverAddress": "http://prometheus-operated.monitoring:9090",
+        "serverAddress": "http://prometheus:9090",
         "query": f'max({OVERDUE}{{namespace="{NAMESPACE}", pod=~"{FULLNAME}-deliver-.*"}})',
         "threshold": "7",
     }

@@ -41,7 +41,8 @@ def test_a_mistyped_value_is_refused_with_its_place(values: dict[str, Any], name
 
 
 def autoscaled(count: int, least: int = 2) -> dict[str, Any]:
-    return at("stages.deliver.autoscaling", {"by": "keda", "minReplicas": least, "maxReplicas": count})
+    scaling = {"by": "keda", "minReplicas": least, "maxReplicas": count}
+    return {**at("stages.deliver.autoscaling", scaling), **at("keda.prometheusAddress", "http://prometheus:9090")}
 
 
 INCOMPLETE: list[tuple[dict[str, Any], str]] = [
@@ -60,6 +61,7 @@ INCOMPLETE: list[tuple[dict[str, Any], str]] = [
     ),
     (at("stages.fanOut.replicas", 13), "stages.fanOut.replicas is 13, more than settings.eventPartitions (12)"),
     (at("stages.record.replicas", 25), "stages.record.replicas is 25, more than settings.deliveryPartitions (24)"),
+    (at("stages.deliver.autoscaling.by", "keda"), "keda.prometheusAddress is not set"),
     (autoscaled(25), "stages.deliver.autoscaling.maxReplicas is 25, more than settings.deliveryPartitions (24)"),
     (autoscaled(2, least=3), "stages.deliver.autoscaling.minReplicas is more than its maxReplicas"),
     (

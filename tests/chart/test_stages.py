@@ -77,7 +77,8 @@ def test_a_fixed_number_is_a_statefulset_with_static_members(stage: str) -> None
 
 @pytest.mark.parametrize("by", ["hpa", "keda"])
 def test_an_autoscaled_deliver_is_a_deployment_without_names(by: str) -> None:
-    rendered = render(at("stages.deliver.autoscaling.by", by))
+    values = merged(at("stages.deliver.autoscaling.by", by), at("keda.prometheusAddress", "http://prometheus:9090"))
+    rendered = render(values)
     workload = rendered.workload("deliver")
     assert workload["kind"] == "Deployment"
     assert "replicas" not in workload["spec"]

@@ -467,7 +467,7 @@ def test_a_waiter_for_its_own_cap_is_not_short_of_slots() -> None:
     assert list(fixture.slots.short_of_slots()) == []
 
 
-def test_a_waiter_for_the_share_of_new_ones_is_not_short_of_slots() -> None:
+def test_a_waiter_for_its_classes_share_is_not_short_of_slots() -> None:
     fixture = SlotsFixture(total=9)
     fixture.enqueue("new", 6)
     assert len(fixture.grant()) == 4

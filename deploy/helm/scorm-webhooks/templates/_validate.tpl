@@ -50,6 +50,9 @@
 {{- if and (ne (default "nothing" $scaling.by) "nothing") (gt (int $scaling.minReplicas) (int $scaling.maxReplicas)) -}}
 {{- $wrong = append $wrong (printf "stages.%s.autoscaling.minReplicas is more than its maxReplicas: set at most %d." $key (int $scaling.maxReplicas)) -}}
 {{- end -}}
+{{- if and (eq (default "nothing" $scaling.by) "keda") $scaling.overdueSeconds (not $values.keda.prometheusAddress) -}}
+{{- $wrong = append $wrong "keda.prometheusAddress is not set: give the URL of Prometheus, such as http://prometheus.example.com:9090." -}}
+{{- end -}}
 {{- if and (ne (default "nothing" $scaling.by) "nothing") (not $scaling.cpuPercent) (not $scaling.overdueSeconds) -}}
 {{- $wrong = append $wrong (printf "stages.%s.autoscaling has nothing to scale by: set its cpuPercent." $key) -}}
 {{- end -}}
