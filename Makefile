@@ -19,7 +19,7 @@ CERTIFICATE_FONT := /usr/share/fonts/truetype/freefont/FreeSerif.ttf
 WORKERS := 2
 TOGETHER = -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo examples setup test check chaos bench screenshots lint format lock
+.PHONY: help demo examples setup test check chaos bench screenshots lint format lock chart
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
@@ -27,6 +27,7 @@ help:
 	@echo "make setup    an environment in .venv with all a developer needs"
 	@echo "make check    the fast tests, lint and types: before every commit"
 	@echo "make test     every test, against a real Kafka and PostgreSQL where they can be had; CI adds short scenarios of chaos"
+	@echo "make chart    the tests of the Helm chart; CI runs them too"
 	@echo "make chaos    kill, stop and mislead every part under load, for twenty minutes, and count what that costs"
 	@echo "make bench    measure throughput, latency and cost on this machine: three quarters of an hour, on an idle machine"
 	@echo "make screenshots   the pictures of the dashboard in docs/images; ARGS=\"--all FOLDER\" takes one of every page"
@@ -61,6 +62,10 @@ ifeq ($(CI),true)
 else
 	.venv/bin/pytest $(TOGETHER) $(ARGS)
 endif
+
+chart: setup
+	@python3 tests/parts.py "helm and kubectl" "custom resource definitions"
+	.venv/bin/pytest -q tests/chart $(ARGS)
 
 chaos: setup
 	@python3 tests/parts.py

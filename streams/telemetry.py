@@ -81,6 +81,10 @@ GAUGES: dict[str, tuple[str, Sequence[str]]] = {
     "own_network_down": ("1 while most endpoints are unreachable, which counts as an outage of our own network.", []),
     "slots_in_use": ("Requests in flight, by class of endpoint: healthy, new, suspect, test.", ["endpoint_class"]),
     "slots_waiting": ("Deliveries that wait for a slot in memory.", []),
+    "deliver_overdue_seconds": (
+        "How late the oldest delivery is that waits for a free slot of this process, not for its own endpoint.",
+        [],
+    ),
 }
 HISTOGRAMS: dict[str, tuple[str, Sequence[float]]] = {
     "api_request_seconds": ("From a request to the API to its response.", FAST_BUCKETS),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 
 from streams.core.errors import Invalid, Misconfigured
 from streams.core.schedule import Schedule, Tier
@@ -67,6 +68,13 @@ def tier_of(topic: str) -> Tier | None:
     except Invalid:
         return None
     return tier
+
+
+@cache
+def wait_of(topic: str) -> timedelta:
+    """How long a record of a topic waits until it is due: the wait of its tier, else not at all."""
+    tier = tier_of(topic)
+    return tier.wait if tier else timedelta()
 
 
 def delivery_family(tiers: Iterable[Tier]) -> list[str]:

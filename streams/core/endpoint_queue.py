@@ -1,7 +1,7 @@
 """The queue of one endpoint: requests in flight, deliveries that wait, and a cap that adapts."""
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -77,6 +77,13 @@ class EndpointQueue(Generic[Waiter]):
         if retry_may_go and not (self.first_attempts and self.first_attempts[0] < self.retries[0]):
             return Priority.RETRY
         return Priority.FIRST if self.first_attempts else None
+
+    def first_ready(self) -> Iterator[Waiter]:
+        """The oldest first attempt and the oldest retry that the cap allows."""
+        if self.first_attempts and self.has_room(Priority.FIRST):
+            yield self.first_attempts[0][1]
+        if self.retries and self.has_room(Priority.RETRY):
+            yield self.retries[0][1]
 
     def pop_next(self, priority: Priority) -> Waiter:
         return (self.retries if priority is Priority.RETRY else self.first_attempts).popleft()[1]

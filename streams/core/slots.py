@@ -1,7 +1,7 @@
 """Slots for requests in flight, shared fairly between endpoints."""
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Generic
 
 from streams.core.endpoint_queue import (
@@ -56,6 +56,18 @@ class Slots(Generic[Waiter]):
     def waiting(self) -> int:
         """The number of waiters in all queues."""
         return sum(queue.waiting for queue in self._queues.values() if queue.waiting)
+
+    def short_of_slots(self) -> Iterator[Waiter]:
+        """The oldest waiters of each queue that go as soon as this process has a free slot.
+
+        One that waits for its endpoint's cap, or for the share of its class, is not among them: more processes would
+        not help it. Neither is that of a suspect endpoint, which delays its own deliveries.
+        """
+        for endpoint_class, ready in self._ready.items():
+            has_share = self._in_use[endpoint_class] < self._shares[endpoint_class]
+            if endpoint_class is not EndpointClass.SUSPECT and has_share and not self._has_slot(endpoint_class):
+                for queue in ready.values():
+                    yield from queue.first_ready()
 
     def try_acquire(
         self, name: str, waiter: Waiter, now: float, priority: Priority = Priority.FIRST, ceiling: int = 32

@@ -103,7 +103,7 @@ class DeliverProcess:
             ca_file=settings.ca_file,
             control_host=settings.control_host,
         )
-        self._telemetry = telemetry
+        self._telemetry, self._clock = telemetry, deployment.clock
         self._loop_clock = LoopClock()
         slots = min(settings.slots, connections)
         if slots < settings.slots:
@@ -132,7 +132,7 @@ class DeliverProcess:
                 self._subscriptions.run,
                 self._consume,
                 self._loop_clock.run,
-                lambda: self._limiter.run(self._telemetry),
+                lambda: self._limiter.run(self._telemetry, self._clock),
             )
         finally:
             await self._sender.close()

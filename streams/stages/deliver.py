@@ -17,7 +17,7 @@ from streams.stages.consuming.deduplicator import Deduplicator
 from streams.stages.consuming.partition_state import Handler, StillAssigned
 from streams.stages.invalid_records import produce_or_store_invalid, run_pure, store_invalid
 from streams.stages.limiting.slot_limiter import AcquiredSlot, EndpointBusy, SlotLimiter
-from streams.topics import ATTEMPTS, DEAD_LETTERS, DELIVERIES, HELD, retry_topic, tier_of
+from streams.topics import ATTEMPTS, DEAD_LETTERS, DELIVERIES, HELD, retry_topic, tier_of, wait_of
 
 SHORTAGE_SECONDS = 1.0
 
@@ -119,8 +119,8 @@ class Deliver:
     async def _attempt(
         self, record: Record, delivery: Delivery, target: SendNow, still_assigned: StillAssigned
     ) -> list[Outgoing]:
-        ceiling = target.webhook.max_concurrency
-        with await self._slots.acquire(_queue_name(delivery), _priority(delivery), ceiling) as slot:
+        ceiling, due_at = target.webhook.max_concurrency, record.appended_at + wait_of(record.partition.topic)
+        with await self._slots.acquire(_queue_name(delivery), _priority(delivery), ceiling, due_at) as slot:
             if not still_assigned():
                 raise Abandoned
             if slot.waited:

@@ -98,6 +98,13 @@ class SlotsMachine(RuleBasedStateMachine):
         assert sum(self.slots.in_use(endpoint_class) for endpoint_class in EndpointClass) == len(self.in_flight)
 
     @invariant()
+    def only_waiters_of_a_full_process_are_short_of_slots(self) -> None:
+        short = set(self.slots.short_of_slots())
+        assert short.isdisjoint(self.granted)
+        assert short.isdisjoint(self.shed_waiters)
+        assert not short or self.slots.free <= 1
+
+    @invariant()
     def the_last_slot_is_for_tests(self) -> None:
         ordinary = [name for name in self.in_flight.values() if "/test" not in name]
         assert len(ordinary) <= TOTAL - 1
@@ -434,3 +441,59 @@ def test_a_forgotten_endpoint_is_new_again() -> None:
     fixture.enqueue("first", 100)
     fixture.grant()
     assert fixture.slots.in_use(EndpointClass.NEW) == START_CAP
+
+
+def test_waiters_of_a_full_process_are_short_of_slots() -> None:
+    fixture = SlotsFixture(total=5)
+    fixture.respond_once("a", "b")
+    fixture.enqueue("a", 4)
+    fixture.grant()
+    assert list(fixture.slots.short_of_slots()) == []
+    fixture.enqueue("b", 2)
+    fixture.enqueue("b", priority=Priority.RETRY)
+    assert fixture.grant() == []
+    # The oldest of each kind.
+    assert list(fixture.slots.short_of_slots()) == ["b first 7", "b retry 9"]
+    fixture.finish("a", 4)
+    fixture.grant()
+    assert list(fixture.slots.short_of_slots()) == []
+
+
+def test_a_waiter_for_its_own_cap_is_not_short_of_slots() -> None:
+    fixture = SlotsFixture(total=3)
+    fixture.respond_once("a")
+    fixture.enqueue("a", 3, ceiling=2)
+    assert fixture.grant() == ["a", "a"]
+    assert list(fixture.slots.short_of_slots()) == []
+
+
+def test_a_waiter_for_its_classes_share_is_not_short_of_slots() -> None:
+    fixture = SlotsFixture(total=9)
+    fixture.enqueue("new", 6)
+    assert len(fixture.grant()) == 4
+    assert list(fixture.slots.short_of_slots()) == []
+
+
+def test_a_suspect_endpoint_is_never_short_of_slots() -> None:
+    fixture = SlotsFixture(total=9)
+    fixture.respond_once("healthy")
+    fixture.enqueue("failing")
+    fixture.grant()
+    fixture.finish("failing", delivered=False)
+    fixture.enqueue("healthy", 8)
+    fixture.grant()
+    fixture.enqueue("failing")
+    assert fixture.grant() == []
+    assert list(fixture.slots.short_of_slots()) == []
+
+
+def test_a_test_is_short_of_slots_when_none_at_all_is_free() -> None:
+    fixture = SlotsFixture(total=2)
+    fixture.respond_once("a")
+    fixture.enqueue("a")
+    fixture.grant()
+    fixture.enqueue("a/test", 1, Priority.TEST)
+    assert fixture.grant() == ["a/test"]
+    fixture.enqueue("b/test", 1, Priority.TEST)
+    assert fixture.grant() == []
+    assert list(fixture.slots.short_of_slots()) == ["b/test test 4"]

@@ -1,6 +1,7 @@
 """Tests, replays, fallback URLs and slow endpoints, on the path in memory."""
 
 import asyncio
+from datetime import datetime
 
 import pytest
 
@@ -9,7 +10,7 @@ from fakes import FakeDeliveryLog, FakeJobs, cancel_others, quiet
 from stages.pipeline import BACKUP, BROKEN, CODEC, SCHEDULE, URL, Pipeline
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import Delivery, State, Trigger
-from streams.core.endpoint_queue import SLOW_SECONDS
+from streams.core.endpoint_queue import SLOW_SECONDS, Priority
 from streams.core.errors import Invalid, NotFound, Unavailable
 from streams.core.health import FALLBACK_FAILURES_TO_REST, FALLBACK_REST_SECONDS
 from streams.core.held import HeldChoice
@@ -22,6 +23,7 @@ from streams.services import synthetic_events as synthetic_events_module
 from streams.services.deliveries import Affected, DeliveryService
 from streams.services.synthetic_events import SyntheticEventService
 from streams.stages.consuming import write_buffer as write_buffer_module
+from streams.stages.limiting.slot_limiter import AcquiredSlot
 from streams.topics import DEAD_LETTERS, DELIVERIES, TEST_DELIVERIES, retry_topic
 
 # -- test events -----------------------------------------------------------------------------------------------
@@ -275,6 +277,23 @@ async def test_a_hanging_endpoint_delays_no_other(pipeline: Pipeline) -> None:
         await quiet()
     assert {s.state for s in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
     assert set(pipeline.sent().values()) == {2}
+
+
+async def test_a_retry_is_due_at_the_end_of_its_wait(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    due: list[datetime] = []
+    acquire = pipeline.slots.acquire
+
+    async def noting(queue: str, priority: Priority, ceiling: int, due_at: datetime) -> AcquiredSlot:
+        due.append(due_at)
+        return await acquire(queue, priority, ceiling, due_at)
+
+    monkeypatch.setattr(pipeline.slots, "acquire", noting)
+    pipeline.sender.responses(URL, BROKEN)
+    await pipeline.register(webhook())
+    started = pipeline.clock.now()
+    await pipeline.fan_out_events(event())
+    await pipeline.wait_for_tier(SCHEDULE.tiers[0])
+    assert due == [started, started + SCHEDULE.tiers[0].wait]
 
 
 async def test_a_held_retry_keeps_its_tier(pipeline: Pipeline) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from builders import NOON
 from fakes import quiet
 from streams.core.endpoint_queue import SLOW_SECONDS, Priority
 from streams.core.slots import Slots
@@ -81,7 +82,7 @@ async def test_only_a_slow_endpoint_sheds_its_queue() -> None:
 
     async def send() -> None:
         try:
-            with await limiter.acquire("webhook", Priority.FIRST, 32):
+            with await limiter.acquire("webhook", Priority.FIRST, 32, NOON):
                 await asyncio.Event().wait()
         except EndpointBusy as busy:
             shed.append(busy)

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 
 import pytest
 
-from fakes import cancel_others, quiet
+from builders import NOON
+from fakes import FakeClock, FakeTelemetry, cancel_others, quiet
 from streams.core.endpoint_queue import Priority
 from streams.core.errors import Abandoned
 from streams.core.slots import Slots
@@ -25,18 +27,23 @@ class LimiterFixture:
         self._leave: dict[str, asyncio.Event] = {}
 
     def enter(
-        self, name: str, webhook: str = "wh_crm", cap: int = 8, priority: Priority = Priority.FIRST
+        self,
+        name: str,
+        webhook: str = "wh_crm",
+        cap: int = 8,
+        priority: Priority = Priority.FIRST,
+        due_at: datetime = NOON,
     ) -> asyncio.Task[None]:
-        return asyncio.create_task(self._hold(name, webhook, cap, priority))
+        return asyncio.create_task(self._hold(name, webhook, cap, priority, due_at))
 
     async def leave(self, name: str) -> None:
         self._leave[name].set()
         await quiet()
 
-    async def _hold(self, name: str, webhook: str, cap: int, priority: Priority) -> None:
+    async def _hold(self, name: str, webhook: str, cap: int, priority: Priority, due_at: datetime) -> None:
         self._leave[name] = asyncio.Event()
         try:
-            with await self.limiter.acquire(webhook, priority, cap) as turn:
+            with await self.limiter.acquire(webhook, priority, cap, due_at) as turn:
                 self.inside.append(name)
                 try:
                     await self._leave[name].wait()
@@ -78,10 +85,10 @@ async def test_no_webhook_has_more_than_its_cap() -> None:
 
 async def test_a_slot_comes_back_when_its_holder_fails() -> None:
     limiter = SlotLimiter(Slots(2))
-    with pytest.raises(RuntimeError, match="broken"), await limiter.acquire("wh_crm", Priority.FIRST, 1):
+    with pytest.raises(RuntimeError, match="broken"), await limiter.acquire("wh_crm", Priority.FIRST, 1, NOON):
         raise RuntimeError("broken")
     async with asyncio.timeout(10):
-        with await limiter.acquire("wh_crm", Priority.FIRST, 1):
+        with await limiter.acquire("wh_crm", Priority.FIRST, 1, NOON):
             pass
 
 
@@ -108,7 +115,7 @@ async def test_a_cancelled_waiter_does_not_block_the_next() -> None:
 
 async def test_a_cancelled_waiter_gives_its_slot_back() -> None:
     async with limiter_fixture(total=1) as fixture:
-        with await fixture.limiter.acquire("wh_crm", Priority.FIRST, 8):
+        with await fixture.limiter.acquire("wh_crm", Priority.FIRST, 8, NOON):
             cancelled = fixture.enter("a")
             fixture.enter("b")
             await quiet()
@@ -167,3 +174,74 @@ async def test_a_test_gets_a_slot_while_others_wait() -> None:
         fixture.enter("test", "wh_crm/test", priority=Priority.TEST)
         await quiet()
         assert fixture.inside == ["a", "test"]
+
+
+def minutes(count: float) -> timedelta:
+    return timedelta(minutes=count)
+
+
+async def respond_once(fixture: LimiterFixture, *webhooks: str) -> None:
+    """Make these endpoints healthy."""
+    for webhook in webhooks:
+        fixture.enter(webhook, webhook)
+        await quiet()
+        await fixture.leave(webhook)
+
+
+async def test_the_oldest_delivery_that_waits_for_a_slot_is_overdue() -> None:
+    async with limiter_fixture(total=1) as fixture:
+        await respond_once(fixture, "wh_a", "wh_b", "wh_c")
+        fixture.enter("has the slot", "wh_a", due_at=NOON - minutes(9))
+        fixture.enter("late", "wh_b", due_at=NOON)
+        fixture.enter("later", "wh_c", due_at=NOON - minutes(1))
+        await quiet()
+        assert fixture.limiter.overdue_seconds(NOON + minutes(1)) == 120
+        await fixture.leave("has the slot")
+        assert fixture.inside == ["late"]
+        assert fixture.limiter.overdue_seconds(NOON + minutes(1)) == 120
+        await fixture.leave("late")
+        assert fixture.limiter.overdue_seconds(NOON + minutes(1)) == 0
+
+
+async def test_a_clock_behind_the_brokers_makes_nothing_overdue() -> None:
+    async with limiter_fixture(total=1) as fixture:
+        await respond_once(fixture, "wh_a", "wh_b")
+        fixture.enter("a", "wh_a")
+        fixture.enter("b", "wh_b")
+        await quiet()
+        assert fixture.limiter.overdue_seconds(NOON - minutes(1)) == 0
+
+
+async def test_what_waits_for_its_own_endpoint_is_not_overdue() -> None:
+    async with limiter_fixture(total=8) as fixture:
+        await respond_once(fixture, "wh_slow")
+        for name in "abc":
+            fixture.enter(name, "wh_slow", cap=1)
+        await quiet()
+        assert fixture.inside == ["a"]
+        assert fixture.limiter.overdue_seconds(NOON + minutes(60)) == 0
+
+
+async def test_a_cancelled_waiter_is_not_overdue() -> None:
+    async with limiter_fixture(total=1) as fixture:
+        await respond_once(fixture, "wh_a", "wh_b")
+        fixture.enter("a", "wh_a")
+        cancelled = fixture.enter("b", "wh_b")
+        await quiet()
+        cancelled.cancel()
+        await quiet()
+        assert fixture.limiter.overdue_seconds(NOON + minutes(1)) == 0
+
+
+async def test_the_limiter_reports_how_late_deliveries_are() -> None:
+    async with limiter_fixture(total=1) as fixture:
+        await respond_once(fixture, "wh_a", "wh_b")
+        fixture.enter("a", "wh_a")
+        fixture.enter("b", "wh_b", due_at=NOON - minutes(2))
+        telemetry, clock = FakeTelemetry(), FakeClock(NOON)
+        running = asyncio.create_task(fixture.limiter.run(telemetry, clock))
+        async with asyncio.timeout(10):
+            while "deliver_overdue_seconds" not in telemetry.gauges:
+                await asyncio.sleep(0.01)
+        running.cancel()
+        assert telemetry.gauges["deliver_overdue_seconds"] == 120

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 from types import TracebackType
 
 from streams.core.endpoint_queue import EndpointClass, Priority
 from streams.core.errors import Abandoned, ScormWebhooksError
 from streams.core.slots import Slots
-from streams.ports import Telemetry
+from streams.ports import Clock, Telemetry
 
 MAINTAIN_EVERY_SECONDS = 0.25
 
@@ -25,14 +26,15 @@ class SlotLimiter:
         self._waiting: set[AcquiredSlot] = set()
         self._closed = False
 
-    async def acquire(self, queue: str, priority: Priority, ceiling: int) -> "AcquiredSlot":
+    async def acquire(self, queue: str, priority: Priority, ceiling: int, due_at: datetime) -> "AcquiredSlot":
         """Wait for a slot, to be used in a `with`; `ceiling` limits the requests in flight to this endpoint.
 
-        Raises `EndpointBusy` when the wait would be too long, `Abandoned` when the limiter closes first.
+        `due_at` is when the delivery was due. Raises `EndpointBusy` when the wait would be too long, `Abandoned` when
+        the limiter closes first.
         """
         if self._closed:
             raise Abandoned
-        slot = AcquiredSlot(self, queue)
+        slot = AcquiredSlot(self, queue, due_at)
         if not self._slots.try_acquire(queue, slot, self._now(), priority, ceiling):
             await self._wait(slot, priority, ceiling)
         return slot
@@ -58,7 +60,12 @@ class SlotLimiter:
         if self._waiting:
             self._grant()
 
-    async def run(self, telemetry: Telemetry) -> None:
+    def overdue_seconds(self, now: datetime) -> float:
+        """How late the oldest delivery is that waits for a free slot of this process. 0 if none waits."""
+        due = [slot.due_at for slot in self._slots.short_of_slots() if not slot.granted.cancelled()]
+        return max(0.0, (now - min(due)).total_seconds()) if due else 0.0
+
+    async def run(self, telemetry: Telemetry, clock: Clock) -> None:
         """Maintain the queues and their metrics until cancelled."""
         while True:
             await asyncio.sleep(MAINTAIN_EVERY_SECONDS)
@@ -66,6 +73,7 @@ class SlotLimiter:
             for endpoint_class in EndpointClass:
                 telemetry.gauge("slots_in_use", self._slots.in_use(endpoint_class), endpoint_class=endpoint_class)
             telemetry.gauge("slots_waiting", len(self._waiting))
+            telemetry.gauge("deliver_overdue_seconds", self.overdue_seconds(clock.now()))
 
     def maintain(self) -> None:
         """Grant the slots that time alone made free, and shed those that would wait too long."""
@@ -106,13 +114,14 @@ class SlotLimiter:
 class AcquiredSlot:
     """A slot of an endpoint; set `delivered` to how the attempt ended, None when none was made."""
 
-    __slots__ = ("_limiter", "delivered", "granted", "queue", "waited")
+    __slots__ = ("_limiter", "delivered", "due_at", "granted", "queue", "waited")
 
     granted: asyncio.Future[None]
 
-    def __init__(self, limiter: SlotLimiter, queue: str) -> None:
+    def __init__(self, limiter: SlotLimiter, queue: str, due_at: datetime) -> None:
         self._limiter = limiter
         self.queue = queue
+        self.due_at = due_at
         self.delivered: bool | None = None
         self.waited = False
 

@@ -1,0 +1,63 @@
+{{/* What the schema cannot check, each with the value to set. */}}
+{{- define "scorm-webhooks.validate" -}}
+{{- $values := .Values -}}
+{{- $wrong := list -}}
+{{- if not $values.kafka.bootstrapServers -}}
+{{- $wrong = append $wrong "kafka.bootstrapServers is not set: give host:port of one or more brokers, separated by commas." -}}
+{{- end -}}
+{{- if not $values.database.existingSecret -}}
+{{- $wrong = append $wrong "database.existingSecret is not set: name a Secret whose key database.key has the URL postgresql://user:password@host/name." -}}
+{{- end -}}
+{{- if not $values.encryptionKeys.existingSecret -}}
+{{- $wrong = append $wrong "encryptionKeys.existingSecret is not set: name a Secret with a key that `scorm-webhooks keys generate` made." -}}
+{{- end -}}
+{{- if and $values.kafka.sasl.enabled (not $values.kafka.sasl.existingSecret) -}}
+{{- $wrong = append $wrong "kafka.sasl.existingSecret is not set: name a Secret with the password, or set kafka.sasl.enabled to false." -}}
+{{- end -}}
+{{- range $name := list "sasl.password" "ssl.key.password" "ssl.key.pem" -}}
+{{- if hasKey $values.kafka.config $name -}}
+{{- $wrong = append $wrong (printf "kafka.config has %s, which is a secret: use kafka.sasl.existingSecret or kafka.tls.client.existingSecret." $name) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $values.settings.oidcIssuer (not $values.oidcClientSecret.existingSecret) -}}
+{{- $wrong = append $wrong "oidcClientSecret.existingSecret is not set, and settings.oidcIssuer is: name a Secret with the client secret that the provider gave you." -}}
+{{- end -}}
+{{- if and (eq $values.topics.managedBy "strimzi") (not $values.topics.strimzi.cluster) -}}
+{{- $wrong = append $wrong "topics.strimzi.cluster is not set: give the name of the Kafka resource, or set topics.managedBy to job." -}}
+{{- end -}}
+{{- if and $values.api.ingress.enabled (not $values.api.ingress.hosts) -}}
+{{- $wrong = append $wrong "api.ingress.hosts is empty: give the host name of the API, such as webhooks.example.com." -}}
+{{- end -}}
+{{- if and $values.api.httpRoute.enabled (not $values.api.httpRoute.parentRefs) -}}
+{{- $wrong = append $wrong "api.httpRoute.parentRefs is empty: name the Gateway, such as {name: public, namespace: gateways}." -}}
+{{- end -}}
+{{- if and $values.monitoring.serviceMonitor.enabled $values.monitoring.podMonitor.enabled -}}
+{{- $wrong = append $wrong "monitoring.serviceMonitor and monitoring.podMonitor are both enabled: every metric would be read twice. Enable one." -}}
+{{- end -}}
+{{- range $key, $needs := include "scorm-webhooks.stages" . | fromYaml -}}
+{{- if $needs.partitions -}}
+{{- $most := index $values.settings $needs.partitions | int -}}
+{{- $stage := index $values.stages $key -}}
+{{- $scaled := ne (dig "autoscaling" "by" "nothing" $stage) "nothing" -}}
+{{- $count := ternary (dig "autoscaling" "maxReplicas" 0 $stage) $stage.replicas $scaled | int -}}
+{{- if gt $count $most -}}
+{{- $wrong = append $wrong (printf "stages.%s.%s is %d, more than settings.%s (%d): a process without a partition does nothing. Set at most %d, or raise settings.%s." $key (ternary "autoscaling.maxReplicas" "replicas" $scaled) $count $needs.partitions $most $most $needs.partitions) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $key, $stage := $values.stages -}}
+{{- $scaling := default dict $stage.autoscaling -}}
+{{- if and (ne (default "nothing" $scaling.by) "nothing") (gt (int $scaling.minReplicas) (int $scaling.maxReplicas)) -}}
+{{- $wrong = append $wrong (printf "stages.%s.autoscaling.minReplicas is more than its maxReplicas: set at most %d." $key (int $scaling.maxReplicas)) -}}
+{{- end -}}
+{{- if and (eq (default "nothing" $scaling.by) "keda") $scaling.overdueSeconds (not $values.keda.prometheusAddress) -}}
+{{- $wrong = append $wrong "keda.prometheusAddress is not set: give the URL of Prometheus, such as http://prometheus.example.com:9090." -}}
+{{- end -}}
+{{- if and (ne (default "nothing" $scaling.by) "nothing") (not $scaling.cpuPercent) (not $scaling.overdueSeconds) -}}
+{{- $wrong = append $wrong (printf "stages.%s.autoscaling has nothing to scale by: set its cpuPercent." $key) -}}
+{{- end -}}
+{{- end -}}
+{{- if $wrong -}}
+{{- fail (printf "\n%s" (join "\n" $wrong)) -}}
+{{- end -}}
+{{- end }}
