@@ -1,10 +1,11 @@
-"""Installs the real parts that tests need (Java, Kafka, PostgreSQL, Node, packages, a browser), and finds them.
+"""Installs the real parts that tests need (Java, Kafka, PostgreSQL, Node, packages, a browser …), and finds them.
 
 `python3 tests/parts.py` runs before .venv exists, so it uses the standard library alone.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -23,6 +24,14 @@ CLIENTS = PARTS / "clients"
 AXE = PARTS / "axe"
 OIDC = PARTS / "oidc"
 PLAYER = PARTS / "player"
+COMPOSE = PARTS / "compose"
+COMPOSE_LOCK = ROOT / "tests" / "real" / "compose"
+COMPOSE_MODULE = "github.com/compose-spec/compose-go/v2"
+# Outside of the checkout: it takes two minutes to make, and a fresh clone finds it here.
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scorm-webhooks"
+DEBIAN = "trixie"  # its Python is the image's
+IMAGE_BASE = CACHE / "image" / f"python-{DEBIAN}.tar"
+DEBIAN_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 FONTS = Path("/usr/share/fonts/truetype")
 FONT_PACKAGES = ("fonts-freefont-ttf", "fonts-dejavu-core", "fonts-droid-fallback")
 KAFKA_POM = ROOT / "tests" / "real" / "kafka-pom.xml"
@@ -128,6 +137,13 @@ def player() -> Path | None:
     return PLAYER / "node_modules" / "scorm-again" / "dist" if has_packages(PLAYER, "scorm-again") else None
 
 
+def compose_schema() -> Path | None:
+    """The JSON schema of compose files, of the locked version."""
+    found = COMPOSE / "compose-spec.json"
+    lock = COMPOSE / "go.sum"
+    return found if found.exists() and lock.read_text() == (COMPOSE_LOCK / "go.sum").read_text() else None
+
+
 def has_packages(folder: Path, one_of_them: str) -> bool:
     whole = (folder / "node_modules" / one_of_them / "package.json").exists()
     return whole and (folder / "package-lock.json").read_text() == lock_of(folder).read_text()
@@ -135,6 +151,16 @@ def has_packages(folder: Path, one_of_them: str) -> bool:
 
 def lock_of(folder: Path) -> Path:
     return ROOT / "tests" / "real" / folder.name / "package-lock.json"
+
+
+def image_builder() -> Path | None:
+    """Buildah, which needs root and no engine, or the socket of a Docker engine."""
+    return (_on_path("buildah") if os.geteuid() == 0 else None) or docker()
+
+
+def image_base() -> Path | None:
+    """The file system of a Debian with Python: a base of the image where none can be pulled."""
+    return IMAGE_BASE if IMAGE_BASE.exists() else None
 
 
 def docker() -> Path | None:
@@ -217,6 +243,25 @@ def bring_chromium() -> None:
     apt("chromium", "fonts-dejavu-core")  # without a font there is no text
 
 
+def bring_image_base() -> None:
+    if not DEBIAN_KEYS.exists() or not shutil.which("mmdebstrap"):
+        apt("mmdebstrap", "debian-archive-keyring")
+    IMAGE_BASE.parent.mkdir(parents=True, exist_ok=True)
+    fresh = IMAGE_BASE.with_suffix(".fresh")
+    make = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", f"--keyring={DEBIAN_KEYS}"]
+    root(*make, "--include=ca-certificates,python3-venv", DEBIAN, fresh)
+    fresh.rename(IMAGE_BASE)  # atomic
+
+
+def bring_compose_schema() -> None:
+    download = ["go", "mod", "download", "-json", COMPOSE_MODULE]
+    said = subprocess.run(download, cwd=COMPOSE_LOCK, check=True, capture_output=True).stdout
+    shutil.rmtree(COMPOSE, ignore_errors=True)
+    COMPOSE.mkdir(parents=True)
+    shutil.copyfile(Path(json.loads(said)["Dir"], "schema", "compose-spec.json"), COMPOSE / "compose-spec.json")
+    shutil.copyfile(COMPOSE_LOCK / "go.sum", COMPOSE / "go.sum")
+
+
 def bring_packages(folder: Path) -> None:
     if not shutil.which("npm"):
         apt("npm")
@@ -244,6 +289,9 @@ ALL: list[Part] = [
     ("Chromium", chromium, bring_chromium, "apt-get install chromium fonts-dejavu-core"),
     ("SCORM player", player, partial(bring_packages, PLAYER), "npm: apt-get install npm"),
     ("fonts for certificates", fonts, partial(apt, *FONT_PACKAGES), f"apt-get install {' '.join(FONT_PACKAGES)}"),
+    ("schema of compose files", compose_schema, bring_compose_schema, "Go: apt-get install golang-go"),
+    ("image builder", image_builder, partial(apt, "buildah"), "as root: apt-get install buildah"),
+    ("base of the image", image_base, bring_image_base, "as root: apt-get install mmdebstrap"),
     ("axe-core", axe, partial(bring_packages, AXE), "npm: apt-get install npm"),
 ]
 
