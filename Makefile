@@ -19,7 +19,12 @@ CERTIFICATE_FONT := /usr/share/fonts/truetype/freefont/FreeSerif.ttf
 WORKERS := 2
 TOGETHER = -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo examples setup test check chaos bench screenshots lint format lock chart
+# A Docker engine that answers, or buildah.
+BUILD_IMAGE = $(shell if docker info >/dev/null 2>&1; then echo docker build; elif command -v buildah >/dev/null; then echo buildah bud; fi)
+IMAGE := scorm-webhooks
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
+
+.PHONY: help demo examples setup test check chart pythons chaos bench screenshots image lint format lock
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
@@ -28,9 +33,11 @@ help:
 	@echo "make check    the fast tests, lint and types: before every commit"
 	@echo "make test     every test, against a real Kafka and PostgreSQL where they can be had; CI adds short scenarios of chaos"
 	@echo "make chart    the tests of the Helm chart; CI runs them too"
+	@echo "make pythons  the fast tests on every further Python that this machine has, the image's first; CI runs them too"
 	@echo "make chaos    kill, stop and mislead every part under load, for twenty minutes, and count what that costs"
 	@echo "make bench    measure throughput, latency and cost on this machine: three quarters of an hour, on an idle machine"
 	@echo "make screenshots   the pictures of the dashboard in docs/images; ARGS=\"--all FOLDER\" takes one of every page"
+	@echo "make image    the image of every stage, by Docker or buildah; SOURCE=... is the label of where it comes from"
 	@echo "make lint     format, lint, types and the direction of imports"
 	@echo "make format   write the code as lint wants it"
 	@echo "make lock     requirements/*.txt anew from pyproject.toml"
@@ -57,8 +64,9 @@ ifeq ($(CI),true)
 	$(UV) pip sync --quiet --python .venv-wheel requirements/test.txt
 	$(UV) pip install --quiet --python .venv-wheel --no-deps dist/*.whl
 	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest $(TOGETHER) $(ARGS)
+	@$(MAKE) pythons
 # Chaos wants the machine for itself.
-	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -m chaos tests/chaos
+	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -m chaos -o faulthandler_timeout=1800 tests/chaos
 else
 	.venv/bin/pytest $(TOGETHER) $(ARGS)
 endif
@@ -66,6 +74,8 @@ endif
 chart: setup
 	@python3 tests/parts.py "helm and kubectl" "custom resource definitions"
 	.venv/bin/pytest -q tests/chart $(ARGS)
+pythons: setup
+	python3 tests/pythons.py $(UV) $(TOGETHER) $(ARGS)
 
 chaos: setup
 	@python3 tests/parts.py
@@ -78,6 +88,11 @@ bench: setup
 screenshots: setup
 	@python3 tests/parts.py
 	PYTHONPATH=tests .venv/bin/python -m browser.screenshots $(ARGS)
+
+image:
+	$(or $(BUILD_IMAGE),$(error Docker or buildah is missing; install one (apt-get install buildah) and run make again)) \
+	  --file deploy/Dockerfile --tag $(IMAGE) --build-arg VERSION=$(VERSION) --build-arg SOURCE=$(or $(SOURCE),unknown) \
+	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) $(ARGS) .
 
 lint: setup
 	.venv/bin/ruff format --check --quiet
@@ -94,6 +109,7 @@ LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-header --no-
 lock: | $(UV)
 	$(LOCK) pyproject.toml --extra demo --extra registry -o requirements/run.txt $(ARGS)
 	$(LOCK) pyproject.toml --extra demo --extra registry --group test -c requirements/run.txt -o requirements/test.txt $(ARGS)
+	$(LOCK) --group build -c requirements/test.txt -o requirements/build.txt $(ARGS)
 	$(LOCK) examples/receivers/requirements.in --python-version 3.11 -c requirements/test.txt -o examples/receivers/requirements.txt $(ARGS)
 
 .venv/bin/python: | $(UV)

@@ -1,4 +1,4 @@
-"""Installs the real parts that tests need (Java, Kafka, PostgreSQL, Node, packages, a browser), and finds them.
+"""Installs the real parts that tests need (Java, Kafka, PostgreSQL, Node, packages, a browser …), and finds them.
 
 `python3 tests/parts.py` runs before .venv exists, so it uses the standard library alone.
 """
@@ -27,6 +27,14 @@ CLIENTS = PARTS / "clients"
 AXE = PARTS / "axe"
 OIDC = PARTS / "oidc"
 PLAYER = PARTS / "player"
+COMPOSE = PARTS / "compose"
+COMPOSE_LOCK = ROOT / "tests" / "real" / "compose"
+COMPOSE_MODULE = "github.com/compose-spec/compose-go/v2"
+# Outside of the checkout: it takes two minutes to make, and a fresh clone finds it here.
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scorm-webhooks"
+DEBIAN = "trixie"  # its Python is the image's
+IMAGE_BASE = CACHE / "image" / f"python-{DEBIAN}.tar"
+DEBIAN_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 FONTS = Path("/usr/share/fonts/truetype")
 FONT_PACKAGES = ("fonts-freefont-ttf", "fonts-dejavu-core", "fonts-droid-fallback")
 KUBE = PARTS / "kube"
@@ -156,6 +164,11 @@ def custom_resources() -> Path | None:
 
 def is_as_locked(copy: Path) -> bool:
     return copy.exists() and copy.read_text() == (KUBE_LOCKS / copy.name).read_text()
+def compose_schema() -> Path | None:
+    """The JSON schema of compose files, of the locked version."""
+    found = COMPOSE / "compose-spec.json"
+    lock = COMPOSE / "go.sum"
+    return found if found.exists() and lock.read_text() == (COMPOSE_LOCK / "go.sum").read_text() else None
 
 
 def has_packages(folder: Path, one_of_them: str) -> bool:
@@ -165,6 +178,16 @@ def has_packages(folder: Path, one_of_them: str) -> bool:
 
 def lock_of(folder: Path) -> Path:
     return ROOT / "tests" / "real" / folder.name / "package-lock.json"
+
+
+def image_builder() -> Path | None:
+    """Buildah, which needs root and no engine, or the socket of a Docker engine."""
+    return (_on_path("buildah") if os.geteuid() == 0 else None) or docker()
+
+
+def image_base() -> Path | None:
+    """The file system of a Debian with Python: a base of the image where none can be pulled."""
+    return IMAGE_BASE if IMAGE_BASE.exists() else None
 
 
 def docker() -> Path | None:
@@ -247,6 +270,25 @@ def bring_chromium() -> None:
     apt("chromium", "fonts-dejavu-core")  # without a font there is no text
 
 
+def bring_image_base() -> None:
+    if not DEBIAN_KEYS.exists() or not shutil.which("mmdebstrap"):
+        apt("mmdebstrap", "debian-archive-keyring")
+    IMAGE_BASE.parent.mkdir(parents=True, exist_ok=True)
+    fresh = IMAGE_BASE.with_suffix(".fresh")
+    make = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", f"--keyring={DEBIAN_KEYS}"]
+    root(*make, "--include=ca-certificates,python3-venv", DEBIAN, fresh)
+    fresh.rename(IMAGE_BASE)  # atomic
+
+
+def bring_compose_schema() -> None:
+    download = ["go", "mod", "download", "-json", COMPOSE_MODULE]
+    said = subprocess.run(download, cwd=COMPOSE_LOCK, check=True, capture_output=True).stdout
+    shutil.rmtree(COMPOSE, ignore_errors=True)
+    COMPOSE.mkdir(parents=True)
+    shutil.copyfile(Path(json.loads(said)["Dir"], "schema", "compose-spec.json"), COMPOSE / "compose-spec.json")
+    shutil.copyfile(COMPOSE_LOCK / "go.sum", COMPOSE / "go.sum")
+
+
 def bring_packages(folder: Path) -> None:
     if not shutil.which("npm"):
         apt("npm")
@@ -313,6 +355,9 @@ ALL: list[Part] = [
     ("fonts for certificates", fonts, partial(apt, *FONT_PACKAGES), f"apt-get install {' '.join(FONT_PACKAGES)}"),
     ("helm and kubectl", kube, bring_kube, "make setup"),
     ("custom resource definitions", custom_resources, bring_custom_resources, "apt-get install golang-go"),
+    ("schema of compose files", compose_schema, bring_compose_schema, "Go: apt-get install golang-go"),
+    ("image builder", image_builder, partial(apt, "buildah"), "as root: apt-get install buildah"),
+    ("base of the image", image_base, bring_image_base, "as root: apt-get install mmdebstrap"),
     ("axe-core", axe, partial(bring_packages, AXE), "npm: apt-get install npm"),
 ]
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from real.endpoint import OK, Endpoint, Received, Script, endpoint, leaving, saying, silent
+from real.endpoint import OK, Endpoint, Received, Script, endpoint, leaving, listening, saying, silent
 from real.posting import PATIENCE, SOON, answered, failed, post, sending
 from streams.adapters.http import idle_connections
 from streams.adapters.http.idle_connections import IDLE_SECONDS
@@ -60,8 +60,8 @@ async def test_surplus_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -
         async with asyncio.timeout(PATIENCE):
             await left.wait()
 
-    async with await asyncio.start_server(script, "127.0.0.1", 0) as server, sending() as sender:
-        there = Endpoint(silent, server.sockets[0].getsockname()[1])
+    async with listening(script) as port, sending() as sender:
+        there = Endpoint(silent, port)
         await asyncio.gather(*(sender.send(post(there)) for _ in range(2)))
         async with asyncio.timeout(PATIENCE):
             await left.wait()
@@ -113,8 +113,8 @@ async def test_a_connection_with_an_early_response_is_not_reused() -> None:
         writer.write(OK)
         unread.append(writer)
 
-    async with await asyncio.start_server(early, "127.0.0.1", 0, limit=1024) as server, sending() as sender:
-        there = Endpoint(silent, server.sockets[0].getsockname()[1])
+    async with listening(early, buffer_bytes=1024) as port, sending() as sender:
+        there = Endpoint(silent, port)
         for _ in range(2):
             answered(await sender.send(post(there)._replace(body=bytes(8_000_000))))
     assert len(unread) == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from real.endpoint import Received, endpoint
+from real.endpoint import Received, endpoint, listening
 from real.posting import SOON, answered, at, failed, post, sending
 from streams.adapters.http.sender import HttpSender
 from streams.core.errors import Misconfigured
@@ -82,9 +82,7 @@ async def test_https_to_a_port_that_does_not_speak_it(message: bytes) -> None:
         writer.write(message)
         writer.close()
 
-    server = await asyncio.start_server(response, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, sending() as sender:
+    async with listening(response) as port, sending() as sender:
         failure = failed(await sender.send(Request(f"https://127.0.0.1:{port}/", {}, b"")))
     assert failure.kind is OutcomeKind.TLS
     assert failure.detail == (

@@ -1,9 +1,11 @@
 """Faust passes on every event until its batch is done, whatever interrupts it."""
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple
 
@@ -64,6 +66,25 @@ async def test_a_stage_is_ready_once_it_was_given_its_partitions(kafka_cluster: 
     async with running(stage.run(handle)):
         await until(lambda: not stage.readiness_problems())
         assert len(consumer(stage).assignment()) == PARTITIONS
+
+
+async def test_a_stage_makes_no_file(
+    kafka_cluster: KafkaCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    stage = kafka_cluster.faust()
+
+    async def handle(records: Sequence[Record]) -> None:
+        """There are no records."""
+
+    async with running(stage.run(handle)):
+        await until(lambda: not stage.readiness_problems())
+    assert names_in(tmp_path) == []
+
+
+def names_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
 
 
 async def test_a_failed_batch_ends_faust_and_is_read_again(kafka_cluster: KafkaCluster) -> None:

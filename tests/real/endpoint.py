@@ -83,17 +83,33 @@ async def endpoint(
 ) -> AsyncIterator[Endpoint]:
     """An endpoint during the block. Its connections are cancelled at the end."""
     made = Endpoint(script or saying(OK))
-    serving: set[asyncio.Task[None]] = set()
+    async with listening(made.serve, tls=tls, host=host) as made.port:
+        yield made
+
+
+@asynccontextmanager
+async def listening(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    *,
+    tls: ssl.SSLContext | None = None,
+    host: str = "127.0.0.1",
+    buffer_bytes: int = 2**16,
+) -> AsyncIterator[int]:
+    """The port of a server during the block. It ends its connections, which `asyncio.Server` would wait for."""
+    serving: set[asyncio.Future[None]] = set()
+    connections: set[asyncio.StreamWriter] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        serving.add(asyncio.create_task(made.serve(reader, writer)))
+        connections.add(writer)
+        serving.add(asyncio.ensure_future(serve(reader, writer)))
 
-    server = await asyncio.start_server(accept, host, 0, ssl=tls)
-    made.port = server.sockets[0].getsockname()[1]
+    server = await asyncio.start_server(accept, host, 0, ssl=tls, limit=buffer_bytes)
     try:
-        yield made
+        yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
         for task in serving:
             task.cancel()
         await asyncio.gather(*serving, return_exceptions=True)
+        for connection in connections:
+            connection.transport.abort()

@@ -52,8 +52,8 @@ class Process:
                 raise RuntimeError(f"not ready: {self._server.args!r}\n{self._log.read_text()[-4000:]}")
             time.sleep(0.02)
 
-    def end(self, with_signal: signal.Signals) -> None:
-        """Stop the server and wait. Kill it if it ignores the signal."""
+    def end(self, with_signal: signal.Signals) -> int:
+        """Stop the server and wait; return its exit code. Kill it if it ignores the signal."""
         if with_signal == signal.SIGKILL:
             self._kill()
         else:
@@ -65,6 +65,7 @@ class Process:
             self._server.wait()
         self._watcher.kill()
         self._watcher.communicate()
+        return self._server.returncode
 
     def _kill(self) -> None:
         """Kill it with its children. Those of PostgreSQL leave the group and hold its memory for a moment."""

@@ -31,6 +31,17 @@ class NoTables(TableManager):
         await self.recovery.start()
 
 
+class AppWithoutFolders(faust.App):
+    """Start where no file can be written.
+
+    faust-streaming 0.15.3 makes folders for tables even when there are none. Ends with a setting for an app that has
+    no tables.
+    """
+
+    def _create_directories(self) -> None:
+        pass
+
+
 class StreamBuffer:
     """The buffer between Faust's consumer and the agent; `queue` is None until the agent runs."""
 

@@ -1,7 +1,6 @@
 """Run Faust with bytes in: it hands over batches, and each event is acknowledged only when its batch is done."""
 
 import asyncio
-import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -45,10 +44,9 @@ class FaustStage:
     ) -> None:
         read_leniently()
         self._topic = topic
-        self._folder = tempfile.TemporaryDirectory(prefix="faust-")
         wait = properties.get("fetch.wait.max.ms")
         self._fetch_wait_ms = None if wait is None else int(wait)
-        self._app = faust.App(
+        self._app = patches.AppWithoutFolders(
             prefix + group,
             broker=["kafka://" + server for server in properties["bootstrap.servers"].split(",")],
             autodiscover=False,
@@ -65,8 +63,6 @@ class FaustStage:
             broker_heartbeat_interval=session_seconds / 4,
             store="memory://",
             TableManager=patches.NoTables,
-            # Faust makes this folder for tables even when there are none.
-            datadir=self._folder.name,
             broker_credentials=faust_security(properties),
         )
         self._buffer = patches.StreamBuffer()

@@ -1,0 +1,110 @@
+"""Runs the fast tests on every further Python that the package claims and this machine has.
+
+`python3 tests/pythons.py` takes `python3.11` to `python3.14` from PATH, and the image's Python from its base (as root).
+The Python of .venv is left out: it has run every test. This file uses the standard library alone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import parts
+
+ROOT = parts.ROOT
+VERSIONS = ("3.11", "3.12", "3.13", "3.14")
+FAST = ["--quiet", "-p", "no:cacheprovider", "-m", "not real and not e2e"]
+# Without CI: in the base there is neither Node nor Java, and the tests with them are skipped.
+ENV = {name: value for name, value in os.environ.items() if name not in ("CI", "VIRTUAL_ENV")}
+ENV["UV_CACHE_DIR"] = str(parts.CACHE / "uv")
+# A mount namespace of its own, in which the base has this checkout and uv; then the command in it.
+IN_BASE = """\
+set -e
+root=$1 checkout=$2 cache=$3 uv=$4; shift 4
+for folder in /dev /proc "$checkout" "$cache"; do
+  mkdir -p "$root$folder"
+  mount --rbind "$folder" "$root$folder"
+done
+mount -t tmpfs tmpfs "$root/tmp"
+cp "$uv" "$root/usr/local/bin/uv"
+cp /etc/resolv.conf /etc/hosts "$root/etc/"
+cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+exec chroot "$root" sh -c 'cd "$0" && exec "$@"' "$checkout" "$@"
+"""
+
+
+class Python:
+    """A Python; `within` goes before each command, and brings it to where this Python is."""
+
+    def __init__(self, program: str, uv: str, within: list[str] | None = None) -> None:
+        self._program = program
+        self._uv = uv
+        self._within = within or []
+
+    def version(self) -> str:
+        """Such as 3.13; empty if it does not run."""
+        said = "import sys; print('%d.%d' % sys.version_info[:2])"
+        command = [*self._within, self._program, "-c", said]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return ""
+
+    def run_fast_tests(self, arguments: list[str]) -> bool:
+        venv = f".venv-pythons/{self.version()}"
+        pip = [self._uv, "pip", "install", "--quiet", "--python", venv]
+        self._run(self._uv, "venv", "--quiet", "--clear", "--python", self._program, venv)
+        self._run(*pip, "--require-hashes", "-r", "requirements/test.txt")
+        self._run(*pip, "--no-deps", "-e", ".")
+        return self._run(f"{venv}/bin/pytest", *FAST, *arguments, check=False)
+
+    def _run(self, *command: str, check: bool = True) -> bool:
+        return subprocess.run([*self._within, *command], cwd=ROOT, env=ENV, check=check).returncode == 0
+
+
+def pythons(uv: str) -> Iterator[tuple[str, Python]]:
+    """The further Pythons by version, one of each, the image's first."""
+    seen = {Python(str(ROOT / ".venv" / "bin" / "python"), uv).version()}
+    on_path = [Python(f"python{version}", uv) for version in VERSIONS if shutil.which(f"python{version}")]
+    for python in [*images(uv), *on_path]:
+        version = python.version()
+        if version in VERSIONS and version not in seen:
+            seen.add(version)
+            yield version, python
+
+
+def images(uv: str) -> Iterator[Python]:
+    """The image's Python, in a chroot of its base."""
+    archive, program = parts.image_base(), shutil.which(uv)
+    if not archive or not program or os.geteuid() != 0:
+        return
+    root = archive.with_suffix("")
+    if not root.exists():
+        fresh = root.with_suffix(".fresh")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
+        subprocess.run(["tar", "-xf", archive, "-C", fresh, "--exclude=./dev/*"], check=True)
+        fresh.rename(root)  # atomic
+    cache = Path(ENV["UV_CACHE_DIR"])
+    cache.mkdir(parents=True, exist_ok=True)
+    into: list[str | Path] = ["unshare", "--mount", "sh", "-c", IN_BASE, "sh", root, ROOT, cache, program]
+    yield Python("/usr/bin/python3", "/usr/local/bin/uv", [str(word) for word in into])
+
+
+def main(uv: str, *arguments: str) -> int:
+    failed = 0
+    for version, python in pythons(uv):
+        print(f"Python {version}: the fast tests", flush=True)
+        start = time.monotonic()
+        failed += not python.run_fast_tests(list(arguments))
+        print(f"Python {version}: {time.monotonic() - start:.0f} s", flush=True)
+    return min(failed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
