@@ -164,6 +164,8 @@ def custom_resources() -> Path | None:
 
 def is_as_locked(copy: Path) -> bool:
     return copy.exists() and copy.read_text() == (KUBE_LOCKS / copy.name).read_text()
+
+
 def compose_schema() -> Path | None:
     """The JSON schema of compose files, of the locked version."""
     found = COMPOSE / "compose-spec.json"
