@@ -45,7 +45,7 @@ def test_a_stage_without_kafka_is_live_and_says_why(alone: System, stage: str) -
     until(lambda: is_live(alone, stage), SOON_SECONDS, "live")
     until(lambda: missing in alone.problem(stage), SOON_SECONDS, lambda: alone.problem(stage))
     alone.send(stage, signal.SIGTERM)
-    until(lambda: alone.exit_code(stage) is not None, 3, "the end at once")
+    until(lambda: alone.exit_code(stage) is not None, SOON_SECONDS, "the end at once")
     assert alone.exit_code(stage) == 0
     events = [line["event"] for line in alone.log_events(stage) if "logger" not in line]
     outage = "database_unreachable" if stage == "notify" else "broker_unreachable"
