@@ -83,9 +83,9 @@ def test_a_lock_for_node_names_no_host(path: Path) -> None:
     assert "://" not in lock
 
 
-@pytest.mark.parametrize("name", ["run.txt", "test.txt"])
+@pytest.mark.parametrize("name", ["requirements/run.txt", "requirements/test.txt", "tests/real/kube/requirements.txt"])
 def test_locks_name_hashes_and_no_host(name: str) -> None:
-    lock = (ROOT / "requirements" / name).read_text()
+    lock = (ROOT / name).read_text()
     assert "--hash=sha256:" in lock
     assert "://" not in lock
     assert "--index" not in lock
