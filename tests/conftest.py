@@ -21,7 +21,16 @@ from real.secured_kafka import SecuredKafka
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
-REAL = {"kafka", "own_kafka", "secured_kafka", "kafka_in_container", "postgres", "own_postgres", "image"}
+REAL = {
+    "kafka",
+    "own_kafka",
+    "secured_kafka",
+    "kafka_in_container",
+    "postgres",
+    "own_postgres",
+    "image",
+    "helm_program",
+}
 
 
 @dataclass(frozen=True)

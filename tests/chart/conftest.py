@@ -7,6 +7,6 @@ from conftest import left_out
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _helm() -> None:
+def helm_program() -> None:
     if not parts.kube():
         left_out("helm")

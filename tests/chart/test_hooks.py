@@ -69,7 +69,9 @@ def test_a_job_gets_only_the_secrets_that_it_needs() -> None:
 
 def test_a_job_can_be_left_to_you() -> None:
     values = merged(at("topics.managedBy", "nobody"), at("database.upgrade", False))
-    assert render(values).of_kind("Job") == []
+    left = render(merged(values, at("networkPolicy.enabled", True)))
+    hooks = [one for one in left.resources if one["metadata"].get("annotations", {}).get("helm.sh/hook") == BEFORE]
+    assert [one["metadata"]["name"] for one in hooks] == []
 
 
 def test_a_job_ends_in_time() -> None:

@@ -83,7 +83,10 @@ def test_a_lock_for_node_names_no_host(path: Path) -> None:
     assert "://" not in lock
 
 
-@pytest.mark.parametrize("path", [*files_of("requirements"), "examples/receivers/requirements.txt"])
+LOCKS = [*files_of("requirements"), "examples/receivers/requirements.txt", "tests/real/kube/requirements.txt"]
+
+
+@pytest.mark.parametrize("path", LOCKS)
 def test_locks_name_hashes_and_no_host(path: str) -> None:
     lock = (ROOT / path).read_text()
     assert "--hash=sha256:" in lock

@@ -13,9 +13,14 @@ notify: {database: true, encryption: true, mail: true}
 api: {kafka: true, registry: true, database: true, encryption: true, signIn: true, http: true}
 {{- end }}
 
+{{/* The Jobs before an install and an upgrade, in the order of their weights. */}}
 {{- define "scorm-webhooks.jobs" -}}
-topics-apply: {kafka: true, command: [topics, apply]}
-db-upgrade: {database: true, command: [db, upgrade]}
+{{- if eq .Values.topics.managedBy "job" }}
+topics-apply: {kafka: true, command: [topics, apply], weight: "-2"}
+{{- end }}
+{{- if .Values.database.upgrade }}
+db-upgrade: {database: true, command: [db, upgrade], weight: "-1"}
+{{- end }}
 {{- end }}
 
 {{/* The stage of a key of `stages`: its name, what it needs, and its values with those of `pod` as defaults. */}}
