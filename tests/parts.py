@@ -109,6 +109,7 @@ php = partial(_on_path, "php")
 ruby = partial(_on_path, "ruby")
 go = partial(_on_path, "go")
 java_compiler = partial(_on_path, "javac")
+systemd_analyze = partial(_on_path, "systemd-analyze")
 
 
 def csharp() -> Path | None:
@@ -358,6 +359,7 @@ ALL: list[Part] = [
     ("helm and kubectl", kube, bring_kube, "make setup"),
     ("custom resource definitions", custom_resources, bring_custom_resources, "apt-get install golang-go"),
     ("schema of compose files", compose_schema, bring_compose_schema, "Go: apt-get install golang-go"),
+    ("systemd-analyze", systemd_analyze, partial(apt, "systemd"), "apt-get install systemd"),
     ("image builder", image_builder, partial(apt, "buildah"), "as root: apt-get install buildah"),
     ("base of the image", image_base, bring_image_base, "as root: apt-get install mmdebstrap"),
     ("axe-core", axe, partial(bring_packages, AXE), "npm: apt-get install npm"),

@@ -26,11 +26,11 @@ ENV["UV_CACHE_DIR"] = str(parts.CACHE / "uv")
 IN_BASE = """\
 set -e
 root=$1 checkout=$2 cache=$3 uv=$4; shift 4
+mount -t tmpfs tmpfs "$root/tmp"
 for folder in /dev /proc "$checkout" "$cache"; do
   mkdir -p "$root$folder"
   mount --rbind "$folder" "$root$folder"
 done
-mount -t tmpfs tmpfs "$root/tmp"
 cp "$uv" "$root/usr/local/bin/uv"
 cp /etc/resolv.conf /etc/hosts "$root/etc/"
 cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
@@ -47,13 +47,10 @@ class Python:
         self._within = within or []
 
     def version(self) -> str:
-        """Such as 3.13; empty if it does not run."""
+        """Such as 3.13; empty if it does not run, as a shim of pyenv may."""
         said = "import sys; print('%d.%d' % sys.version_info[:2])"
         command = [*self._within, self._program, "-c", said]
-        try:
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
-            return ""
+        return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
 
     def run_fast_tests(self, arguments: list[str]) -> bool:
         venv = f".venv-pythons/{self.version()}"
@@ -71,18 +68,18 @@ def pythons(uv: str) -> Iterator[tuple[str, Python]]:
     """The further Pythons by version, one of each, the image's first."""
     seen = {Python(str(ROOT / ".venv" / "bin" / "python"), uv).version()}
     on_path = [Python(f"python{version}", uv) for version in VERSIONS if shutil.which(f"python{version}")]
-    for python in [*images(uv), *on_path]:
+    images = [python_of_image(uv, archive)] if (archive := parts.image_base()) and os.geteuid() == 0 else []
+    for python in [*images, *on_path]:
         version = python.version()
         if version in VERSIONS and version not in seen:
             seen.add(version)
             yield version, python
 
 
-def images(uv: str) -> Iterator[Python]:
+def python_of_image(uv: str, archive: Path) -> Python:
     """The image's Python, in a chroot of its base."""
-    archive, program = parts.image_base(), shutil.which(uv)
-    if not archive or not program or os.geteuid() != 0:
-        return
+    program = shutil.which(uv)
+    assert program, f"{uv} runs"
     root = archive.with_suffix("")
     if not root.exists():
         fresh = root.with_suffix(".fresh")
@@ -93,7 +90,9 @@ def images(uv: str) -> Iterator[Python]:
     cache = Path(ENV["UV_CACHE_DIR"])
     cache.mkdir(parents=True, exist_ok=True)
     into: list[str | Path] = ["unshare", "--mount", "sh", "-c", IN_BASE, "sh", root, ROOT, cache, program]
-    yield Python("/usr/bin/python3", "/usr/local/bin/uv", [str(word) for word in into])
+    python = Python("/usr/bin/python3", "/usr/local/bin/uv", [str(word) for word in into])
+    assert python.version(), "the base has a Python that runs"
+    return python
 
 
 def main(uv: str, *arguments: str) -> int:

@@ -15,7 +15,7 @@ from adapters.test_smtp import Mailbox, Server
 
 from e2e.receiver import Receiver
 from e2e.system import until
-from e2e.test_up import is_ready, reasons, running_up
+from e2e.up import is_ready, reasons, running_up
 from real.process import free_ports
 from streams.core.event import render
 from streams.core.samples import sample_event

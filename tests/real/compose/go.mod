@@ -1,4 +1,4 @@
-// The JSON schema of compose files, for tests/compose. Nothing is compiled.
+// The JSON schema of compose files, for tests/deploy. Nothing is compiled.
 module compose
 
 go 1.21

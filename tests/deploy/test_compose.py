@@ -1,0 +1,125 @@
+"""deploy/compose.yaml: valid, complete, pinned, and closed to other machines."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+import yaml
+from cryptography.fernet import Fernet
+
+import parts
+from conftest import left_out
+from streams.runtime.startup import STAGES
+from streams.settings import PREFIX, load_settings, names
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+COMPOSE = DEPLOY / "compose.yaml"
+TEXT = COMPOSE.read_text()
+EXAMPLE = (DEPLOY / ".env.example").read_text()
+VARIABLE = re.compile(r"\$\{(\w+)(:[-?])?([^}]*)\}")
+PINNED = re.compile(r"[\w./-]+:v?\d+\.\d+(\.\d+)?(@sha256:[0-9a-f]{64})?")
+SECRETS = {
+    "POSTGRES_PASSWORD": "a-password",
+    "GRAFANA_ADMIN_PASSWORD": "another-password",
+    f"{PREFIX}ENCRYPTION_KEYS": Fernet.generate_key().decode(),
+    f"{PREFIX}OPERATOR_KEYS": "ada=a-key-of-an-operator-of-tests",
+}
+EXAMPLE_VALUES = {**dict(re.findall(r"^(\w+)=(.*)$", EXAMPLE, re.MULTILINE)), **SECRETS}
+
+
+def services() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
+    return found
+
+
+def jobs() -> set[str]:
+    """The services that run once."""
+    return {name for name, service in services().items() if service["restart"] == "no"}
+
+
+def filled(environment: dict[str, str]) -> dict[str, str]:
+    """An environment as the example file makes it, with secrets."""
+
+    def value(found: re.Match[str]) -> str:
+        return EXAMPLE_VALUES.get(found[1]) or found[3]
+
+    return {name: VARIABLE.sub(value, text) for name, text in environment.items()}
+
+
+def test_it_is_valid() -> None:
+    schema = parts.compose_schema()
+    if not schema:
+        left_out("schema of compose files")
+    errors = jsonschema_rs.validator_for(json.loads(schema.read_text())).iter_errors(yaml.safe_load(TEXT))
+    assert [f"{error.instance_path}: {error.message}" for error in errors] == []
+
+
+def test_docker_reads_it(tmp_path: Path) -> None:
+    command = ["docker", "compose", "--file", str(COMPOSE), "--env-file", str(tmp_path / "env"), "config", "--quiet"]
+    if not shutil.which("docker") or subprocess.run([*command[:2], "version"], capture_output=True).returncode:
+        pytest.skip("no `docker compose` on this machine")
+    (tmp_path / "env").write_text("\n".join(f"{name}={value}" for name, value in EXAMPLE_VALUES.items()))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_stage_is_there_and_scraped() -> None:
+    assert {name: services()[name]["command"] for name in STAGES} == {name: [name] for name in STAGES}
+    [scraped] = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"]
+    assert sorted(scraped["static_configs"][0]["targets"]) == sorted(f"{stage}:9000" for stage in STAGES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_accepts_its_settings(stage: str) -> None:
+    environment = filled(services()[stage]["environment"])
+    assert {name for name in environment if name.startswith(PREFIX)} <= set(names())
+    assert load_settings(environment).health_host == "0.0.0.0"
+    assert all(type(value) is str for value in services()[stage]["environment"].values())
+
+
+def test_a_stage_waits_for_topics_and_tables() -> None:
+    done = {"condition": "service_completed_successfully"}
+    assert {"topics", "database"} <= jobs()
+    assert all(services()[stage]["depends_on"] == {"topics": done, "database": done} for stage in STAGES)
+
+
+def test_every_variable_is_in_the_example_or_has_a_default() -> None:
+    required = {name for name, kind, _ in VARIABLE.findall(TEXT) if kind != ":-"}
+    assert required == SECRETS.keys()
+    assert required <= set(re.findall(r"^(\w+)=$", EXAMPLE, re.MULTILINE))
+
+
+def test_no_port_is_open_to_other_machines() -> None:
+    ports = [port for service in services().values() for port in service.get("ports", [])]
+    assert len(ports) > 4
+    assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
+
+
+def test_every_service_has_a_health_check() -> None:
+    assert {name for name, service in services().items() if "healthcheck" not in service} == jobs()
+
+
+def test_every_image_is_pinned_or_built_here() -> None:
+    pulled = {service["image"] for service in services().values() if "build" not in service}
+    assert [image for image in pulled if not PINNED.fullmatch(image)] == []
+    assert len(pulled) == 5
+
+
+def test_every_mounted_file_and_volume_exists() -> None:
+    volumes = yaml.safe_load(TEXT)["volumes"]
+    for service in services().values():
+        for source, _, _ in (volume.partition(":") for volume in service.get("volumes", [])):
+            assert source in volumes or (source.startswith("./") and (DEPLOY / source).exists()), source
+
+
+def test_our_containers_have_no_rights() -> None:
+    for name, service in services().items():
+        if "build" in service:
+            assert service["read_only"], name
+            assert service["cap_drop"] == ["ALL"], name
+            assert service["security_opt"] == ["no-new-privileges:true"], name

@@ -1,0 +1,57 @@
+"""deploy/systemd: units that systemd accepts, and that confine what they run."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import parts
+from conftest import left_out
+from streams.settings import PREFIX, load_settings, names
+
+UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
+NAMES = ("kafka.service", "scorm-webhooks.service")
+EXAMPLE = (UNITS / "environment.example").read_text()
+# Of `systemd-analyze security`, in tenths: 100 is a service without any protection.
+MOST_EXPOSED = 25
+
+
+def analyze(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    program = parts.systemd_analyze()
+    if not program:
+        left_out("systemd-analyze")
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_systemd_accepts_a_unit(name: str, tmp_path: Path) -> None:
+    # The programs are not installed here.
+    (tmp_path / name).write_text(
+        re.sub(r"^(Exec\w+)=/opt/.*$", r"\1=/bin/true", (UNITS / name).read_text(), flags=re.M)
+    )
+    verified = analyze("verify", "--man=no", tmp_path / name)
+    assert (verified.returncode, verified.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_unit_confines_what_it_runs(name: str) -> None:
+    judged = analyze("security", "--offline=true", f"--threshold={MOST_EXPOSED}", UNITS / name)
+    assert judged.returncode == 0, judged.stdout
+    unit = (UNITS / name).read_text().splitlines()
+    assert {"ProtectSystem=strict", "NoNewPrivileges=yes", "CapabilityBoundingSet="} <= set(unit)
+    assert any(re.fullmatch(r"User=(?!root)\w[\w-]*", line) for line in unit)
+
+
+def test_the_unit_starts_after_what_it_needs() -> None:
+    unit = dict(re.findall(r"^(\w+)=(.*)$", (UNITS / "scorm-webhooks.service").read_text(), re.M))
+    assert set(unit["After"].split()) == {"network-online.target", "kafka.service", "postgresql.service"}
+    assert (unit["Restart"], unit["RestartPreventExitStatus"]) == ("always", "2")
+    assert unit["EnvironmentFile"] == "/etc/scorm-webhooks/environment"
+
+
+def test_the_example_environment_has_known_settings() -> None:
+    environment = dict(re.findall(r"^(\w+)=(.*)$", EXAMPLE, re.M))
+    assert {name for name in environment if name.startswith(PREFIX)} <= set(names())
+    assert {"KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL"} <= environment.keys()
+    assert load_settings(environment).health_port == 9000

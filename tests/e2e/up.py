@@ -1,0 +1,48 @@
+"""`up` as a process, on an embedded broker or on a real one."""
+
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from e2e.system import System
+from real.process import free_ports
+
+
+@contextmanager
+def running_up(
+    folder: Path, env: dict[str, str], end: signal.Signals = signal.SIGTERM
+) -> Iterator[tuple[System, "subprocess.Popen[bytes]"]]:
+    """Run `up` in its own data directory; end it by SIGTERM (exit code 0) or another signal."""
+    [port] = free_ports(1)
+    ports = {"SCORM_WEBHOOKS_HEALTH_PORT": str(port), "SCORM_WEBHOOKS_API_PORT": "0"}
+    system = System(folder, {**ports, **env})
+    if "KAFKA_BOOTSTRAP_SERVERS" not in env:
+        del system.env["SCORM_WEBHOOKS_ENCRYPTION_KEYS"]
+    with (folder / "up.log").open("ab") as log:
+        running = subprocess.Popen([sys.executable, "-m", "streams", "up"], env=system.env, cwd=folder, stderr=log)
+    try:
+        yield system, running
+    finally:
+        running.send_signal(end)
+        assert running.wait(timeout=40) == (0 if end is signal.SIGTERM else -end)
+
+
+def reasons(system: System) -> str:
+    """Why `up` is not ready; empty if it is."""
+    try:
+        url = f"http://127.0.0.1:{system.env['SCORM_WEBHOOKS_HEALTH_PORT']}/readyz"
+        urllib.request.urlopen(url, timeout=2).close()
+    except urllib.error.HTTPError as response:
+        return response.read().decode()
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+def is_ready(system: System) -> bool:
+    return reasons(system) == ""
