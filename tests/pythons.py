@@ -51,7 +51,7 @@ class Python:
         """Such as 3.13; empty if it does not run, as a shim of pyenv may."""
         said = "import sys; print('%d.%d' % sys.version_info[:2])"
         command = [*self._within, self._program, "-c", said]
-        return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
     def run_fast_tests(self, arguments: list[str]) -> bool:
         venv = f".venv-pythons/{self.version()}"
