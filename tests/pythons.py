@@ -22,12 +22,13 @@ FAST = ["--quiet", "-p", "no:cacheprovider", "-m", "not real and not e2e"]
 # Without CI: in the base there is neither Node nor Java, and the tests with them are skipped.
 ENV = {name: value for name, value in os.environ.items() if name not in ("CI", "VIRTUAL_ENV")}
 ENV["UV_CACHE_DIR"] = str(parts.CACHE / "uv")
-# A mount namespace of its own, in which the base has this checkout and uv; then the command in it.
+# A mount namespace of its own, in which the base has this checkout, its fonts and uv; then the command in it.
 IN_BASE = """\
 set -e
 root=$1 checkout=$2 cache=$3 uv=$4; shift 4
 mount -t tmpfs tmpfs "$root/tmp"
-for folder in /dev /proc "$checkout" "$cache"; do
+for folder in /dev /proc /usr/share/fonts "$checkout" "$cache"; do
+  [ -d "$folder" ] || continue
   mkdir -p "$root$folder"
   mount --rbind "$folder" "$root$folder"
 done
@@ -50,7 +51,7 @@ class Python:
         """Such as 3.13; empty if it does not run, as a shim of pyenv may."""
         said = "import sys; print('%d.%d' % sys.version_info[:2])"
         command = [*self._within, self._program, "-c", said]
-        return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
     def run_fast_tests(self, arguments: list[str]) -> bool:
         venv = f".venv-pythons/{self.version()}"
