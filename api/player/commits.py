@@ -12,7 +12,6 @@ from api.auth import RateLimits
 from api.player.bodies import NotScorm, parse_commit
 from api.problems import TooMany, problem
 from api.services import services_of
-from streams.core.course_session import token_hash
 from streams.core.errors import NotFound
 from streams.services.course_sessions import COMMIT_PATH
 
@@ -49,7 +48,7 @@ async def commit(token: Token, request: Request) -> Response:
     """
     if not _TOKEN.fullmatch(token):
         raise NotFound("no session has this commit URL")
-    passes, bucket = request.app.state.commit_limits.take(token_hash(token), time.monotonic())
+    passes, bucket = request.app.state.commit_limits.take(token, time.monotonic())
     if not passes:
         raise TooMany(bucket.next_in_seconds, "commits of this session")
     try:
