@@ -10,10 +10,11 @@ from streams.core.commit import Commit, Score
 from streams.core.course_progress import Progress, after
 from streams.core.event import Event
 from streams.core.scorm_time import format_length
+from streams.core.usage import LAUNCHED
 
 # A closed tab sends its last commit when the platform may have closed the session already.
 GRACE = timedelta(minutes=15)
-LAUNCHED, SCORED, COMPLETED = "session.launched", "session.scored", "session.completed"
+SCORED, COMPLETED = "session.scored", "session.completed"
 # As many as a person looks at; the deliveries of a session find all.
 EVENTS_KEPT = 20
 
