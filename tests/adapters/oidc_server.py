@@ -81,7 +81,8 @@ class OidcServer:
 async def oidc_server(now: datetime) -> AsyncIterator[OidcServer]:
     """Run the provider on a free port."""
     server = OidcServer("", now)
-    runner = web.AppRunner(_application(server))
+    # A request that waits for ever must not delay the end.
+    runner = web.AppRunner(_application(server), shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

@@ -64,11 +64,13 @@ class NotifyFixture:
         return mail
 
     async def run_until(self, condition: Callable[[Mail], bool]) -> Mail:
-        running = asyncio.create_task(self.stage().run())
+        stage = self.stage()
+        running = asyncio.create_task(stage.run())
         try:
             async with asyncio.timeout(5):
                 while not condition(mail := await self.mail()):
                     await asyncio.sleep(0.005)
+            await stage.drain(5)  # The log follows the change in SQL.
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
