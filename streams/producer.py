@@ -13,6 +13,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 from ulid import ULID
 
+import schemas
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry
 from streams.adapters.kafka.config import OWNED, producer_config
@@ -60,7 +61,9 @@ def confluent_codec(registry_url: str, topic: str = "session-events", **properti
     `properties` are those of confluent-kafka's registry client, dots written as underscores.
     """
     dotted = {name.replace("_", "."): value for name, value in properties.items()}
-    return ConfluentCodec(AvroCodec(), ConfluentRegistry(registry_url, dotted), f"{topic}-value")
+    return ConfluentCodec(
+        AvroCodec(written=schemas.COMPATIBLE), ConfluentRegistry(registry_url, dotted), f"{topic}-value"
+    )
 
 
 class EventProducer:
@@ -102,7 +105,7 @@ class EventProducer:
         except KafkaException as error:
             raise Misconfigured(error.args[0].str()) from None
         self._topic = topic
-        self._codec = codec or AvroCodec()
+        self._codec = codec or AvroCodec(written=schemas.COMPATIBLE)
         self._open = True
         self._made_in = os.getpid()
         self._unacknowledged: set[str] = set()

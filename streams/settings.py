@@ -66,6 +66,13 @@ class Settings(BaseModel):
             description="framing that `api` and `events publish` write; both are read when SCHEMA_REGISTRY_URL is set"
         ),
     ] = "single-object"
+    record_schemas: Annotated[
+        Literal["compatible", "newest"],
+        Field(
+            description="schemas that records are written with: `compatible` ones, which the release before this one "
+            "reads too, or the `newest`, once no older release runs"
+        ),
+    ] = "compatible"
     allowed_networks: Annotated[
         Networks,
         BeforeValidator(values.networks),

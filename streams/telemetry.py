@@ -78,6 +78,7 @@ GAUGES: dict[str, tuple[str, Sequence[str]]] = {
     "api_connections": ("Open connections to the API.", []),
     "subscriptions_webhooks": ("Webhooks in this process's subscriptions table.", []),
     "records_open": ("Records that deliver handles at the moment.", []),
+    "partitions_of_newer_release": ("Partitions that wait, because a newer release wrote their next record.", []),
     "own_network_down": ("1 while most endpoints are unreachable, which counts as an outage of our own network.", []),
     "slots_in_use": ("Requests in flight, by class of endpoint: healthy, new, suspect, test.", ["endpoint_class"]),
     "slots_waiting": ("Deliveries that wait for a slot in memory.", []),

@@ -79,6 +79,13 @@ class InvalidRecord(ScormWebhooksError):
     """A record that cannot be used. It is stored in `session-events.invalid`, never dropped."""
 
 
+class NewerRecord(InvalidRecord):
+    """A record that a newer release wrote. On our own topics its partition waits for that release.
+
+    On `session-events` it is an invalid record like any other.
+    """
+
+
 class ConflictingId(InvalidRecord):
     """An event whose id was used before with another body; the first body stays."""
 

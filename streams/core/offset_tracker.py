@@ -43,6 +43,10 @@ class OffsetTracker:
         """Whether `offset` is within the window that a commit's metadata can describe."""
         return not self._open or offset - self._base < self._window
 
+    def was_complete(self, offset: int) -> bool:
+        """Whether the record was complete before the last restart."""
+        return offset in self._restored
+
     def open(self, offset: int) -> bool:
         """Open a record. False when it was complete before the last restart and must not be handled again."""
         if self._is_untouched and offset < self._next:

@@ -63,8 +63,9 @@ class SubscriptionsTable:
     """Webhooks by id and by account, built record by record from the start of the topic.
 
     An older version of a webhook is ignored. A process that reads the topic after its compaction sees only that
-    older version: such webhooks are `overtaken` until their newest version is written again. `position` is the next
-    offset to read. `webhooks` stores them, in a dict unless given.
+    older version: such webhooks are `overtaken` until their newest version is written again. Those in `newer` have a
+    record of a newer release, which this one cannot read. `position` is the next offset to read. `webhooks` stores
+    them, in a dict unless given.
     """
 
     def __init__(self, webhooks: WebhookStore | None = None) -> None:
@@ -74,6 +75,7 @@ class SubscriptionsTable:
         self._sentinel: Sentinel | None = None
         self._deleted_since_sentinel = 0
         self.overtaken: set[str] = set()
+        self.newer: set[str] = set()
         self.position = 0
 
     def __len__(self) -> int:
@@ -107,6 +109,7 @@ class SubscriptionsTable:
     def put(self, offset: int, webhook: Webhook, appended_at: datetime) -> None:
         """Apply a webhook's record; its first record sets its creation time."""
         self.position = offset + 1
+        self.newer.discard(webhook.id)
         known, newest = self._webhooks.version(webhook.id), self.newest(webhook.id)
         (self.overtaken.add if webhook.version < newest else self.overtaken.discard)(webhook.id)
         if webhook.version <= newest:
@@ -122,6 +125,7 @@ class SubscriptionsTable:
     def remove(self, offset: int, webhook_id: str, version: int) -> None:
         """Apply a tombstone; `version` comes from its header."""
         self.position = offset + 1
+        self.newer.discard(webhook_id)
         self._deleted_since_sentinel += 1
         known = self._webhooks.version(webhook_id)
         if version < known:
@@ -142,10 +146,12 @@ class SubscriptionsTable:
         self._sentinel = sentinel
         self._deleted_since_sentinel = 0
 
-    def spoil(self, offset: int, webhook_id: str) -> None:
-        """Skip an invalid record of this webhook: what was known stays in force."""
+    def spoil(self, offset: int, webhook_id: str, *, newer: bool = False) -> None:
+        """Skip a record of this webhook that is invalid, or of a newer release: what was known stays in force."""
         self.position = offset + 1
         self.overtaken.add(webhook_id)
+        if newer:
+            self.newer.add(webhook_id)
 
     def skip(self, offset: int) -> None:
         """Skip a record without a webhook, or reach the end of the partition before `offset` + 1."""

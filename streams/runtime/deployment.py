@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ulid import ULID
 
+import schemas
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.avro.confluent import URL as REGISTRY_URL
 from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry, registry_properties
@@ -117,7 +118,7 @@ class Deployment:
 
     @cached_property
     def codec(self) -> AvroCodec:
-        return AvroCodec()
+        return AvroCodec(written=schemas.COMPATIBLE if self.settings.record_schemas == "compatible" else None)
 
     @cached_property
     def event_codec(self) -> Codec:

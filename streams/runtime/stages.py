@@ -155,6 +155,7 @@ class DeliverProcess:
             *self._subscriptions.readiness_problems(),
             *self._producer.readiness_problems(),
             *self._consumer.readiness_problems(),
+            *self._partition_consumer.readiness_problems(),
         ]
 
 
@@ -190,4 +191,5 @@ class RecordProcess:
             *self._database.readiness_problems(),
             *self._producer.readiness_problems(),
             *self._consumer.readiness_problems(),
+            *self._stage.readiness_problems(),
         ]

@@ -6,7 +6,7 @@ from functools import partial
 from streams.core.attempt import DeadLetter
 from streams.core.delivery import DeathReason, Delivery, HoldReason, Target, Trigger
 from streams.core.endpoint_queue import Priority
-from streams.core.errors import Abandoned, ConflictingId, InvalidRecord, Unavailable
+from streams.core.errors import Abandoned, ConflictingId, InvalidRecord, NewerRecord, Unavailable
 from streams.core.health import FallbackHealth
 from streams.core.outcome import OutcomeKind
 from streams.core.schedule import Decision, GiveUp, Hold, RetryLater, SendNow, UseFallback, before_attempt
@@ -44,10 +44,13 @@ class Deliver:
     def handler(self, record: Record) -> Handler:
         """Decode a record; the handler makes its attempt and returns when all that follows is acknowledged.
 
-        The handler raises `Abandoned` when the partition was revoked, or the process drains, before its request left.
+        Raises `NewerRecord`. The handler raises `Abandoned` when the partition was revoked, or the process drains,
+        before its request left.
         """
         try:
             return partial(self._handle, record, run_pure(lambda: self._read(record)))
+        except NewerRecord:
+            raise
         except InvalidRecord as wrong:
             return partial(self._store_invalid, record, wrong)
 

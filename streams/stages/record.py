@@ -9,11 +9,12 @@ from functools import partial
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
 from streams.core.delivery_state import Batch, EventKey, RecordedValue, fold, stripped
-from streams.core.errors import ConflictingId, Invalid, InvalidRecord, Refused, Unavailable
+from streams.core.errors import ConflictingId, Invalid, InvalidRecord, NewerRecord, Refused, Unavailable
 from streams.core.network import OwnNetwork
 from streams.core.offset_tracker import Commit
 from streams.outage import COMMITS, DATABASE, ENCRYPTION_KEYS, Outages
 from streams.ports import Clock, Codec, Partition, Record, RecordConsumer, Recorder, RecordProducer, Telemetry
+from streams.stages.consuming.newer_record import wait_for_release
 from streams.stages.consuming.write_buffer import WriteBuffer
 from streams.stages.invalid_records import run_pure, store_invalid
 from streams.tasks import together
@@ -55,6 +56,8 @@ class RecordStage:
         self._network_is_down = False
         self._buffer = WriteBuffer(consumer)
         self._owned: set[Partition] = set()
+        # The partitions that wait for a newer release, with the readiness problem.
+        self._newer: dict[Partition, str] = {}
         # The next offsets of what is stored and not yet committed.
         self._stored: dict[Partition, Commit] = {}
         self._now = asyncio.get_running_loop().time
@@ -73,6 +76,10 @@ class RecordStage:
         self._arrived.set()
         await asyncio.wait_for(self._drained.wait(), seconds)
 
+    def readiness_problems(self) -> list[str]:
+        """Which partitions wait for a newer release."""
+        return list(self._newer.values())
+
     # -- called by the consumer --------------------------------------------------------------------------------
 
     def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
@@ -81,11 +88,16 @@ class RecordStage:
         self._telemetry.info("partitions_assigned", count=len(partitions))
 
     def received(self, records: Sequence[Record]) -> None:
-        self._buffer.add(records, self._now(), self._clock.now())
+        # Records of a partition that waits may be on their way still.
+        readable = [record for record in records if record.partition not in self._newer]
+        self._buffer.add(readable, self._now(), self._clock.now())
         self._arrived.set()
 
     async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
         self._buffer.forget(partitions)
+        for partition in partitions:
+            self._newer.pop(partition, None)
+        self._gauge_newer()
         self._telemetry.info("partitions_lost" if lost else "partitions_revoked", count=len(partitions))
         if not lost:
             # The next member does not have to store the batch in progress again.
@@ -115,11 +127,13 @@ class RecordStage:
                         await self._arrived.wait()
 
     async def _write(self, records: Sequence[Record]) -> None:
-        read, invalid = self._read(records)
+        decoded = self._read(records)
+        read = [(record, value) for record, value in decoded if isinstance(value, RecordedValue)]
+        invalid = [(record, error) for record, error in decoded if isinstance(error, str)]
+        ends = {record.partition: Commit(record.offset + 1, "") for record, _ in decoded}
         self._check_own_network([entry for _, entry in read])
         invalid += await self._store(read)
         await store_invalid(self._producer, self._telemetry, invalid)
-        ends = {record.partition: Commit(record.offset + 1, "") for record in records}
         self._stored |= {partition: end for partition, end in ends.items() if partition in self._owned}
 
     async def _commit(self) -> None:
@@ -136,15 +150,28 @@ class RecordStage:
             if self._stored.get(partition) == end:
                 del self._stored[partition]
 
-    def _read(self, records: Sequence[Record]) -> tuple[list[Read], list[tuple[Record, str]]]:
-        read: list[Read] = []
-        invalid: list[tuple[Record, str]] = []
+    def _read(self, records: Sequence[Record]) -> list[tuple[Record, RecordedValue | str]]:
+        """Decode records; of an invalid one, the error. A partition ends before the record of a newer release."""
+        decoded: list[tuple[Record, RecordedValue | str]] = []
         for record in records:
+            if record.partition in self._newer:
+                continue
             try:
-                read.append((record, run_pure(partial(self._decode, record))))
+                decoded.append((record, run_pure(partial(self._decode, record))))
+            except NewerRecord as newer:
+                self._wait_for_release(record, newer)
             except (InvalidRecord, Invalid) as wrong:
-                invalid.append((record, str(wrong)))
-        return read, invalid
+                decoded.append((record, str(wrong)))
+        return decoded
+
+    def _wait_for_release(self, record: Record, newer: NewerRecord) -> None:
+        self._newer[record.partition] = wait_for_release(self._telemetry, record, newer)
+        self._buffer.forget([record.partition])
+        self._consumer.pause(record.partition, record.offset)
+        self._gauge_newer()
+
+    def _gauge_newer(self) -> None:
+        self._telemetry.gauge("partitions_of_newer_release", len(self._newer))
 
     def _decode(self, record: Record) -> RecordedValue:
         value = self._codec.decode(record.value or b"")

@@ -15,10 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import schemas
+from builders import attempt, dead_letter, delivery, webhook
+from fakes import COMPATIBLE_CODEC, NEWER_CODEC
 from streams.adapters.avro.codec import AvroCodec, header
 from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery, HoldReason, SubscriptionsPosition, Target, Trigger
-from streams.core.errors import Invalid, InvalidRecord
+from streams.core.errors import Invalid, InvalidRecord, NewerRecord
 from streams.core.event import Event
 from streams.core.event_data import EVENT_TYPES
 from streams.core.limits import CONCURRENCY
@@ -250,7 +252,33 @@ def test_a_newer_version_is_refused_by_its_fingerprint() -> None:
     newer["fields"].append({"name": "region", "type": ["null", "string"], "default": None})
     written = AvroCodec({"session_event": [newer]}).encode(UPDATED)
     fingerprint = written[9:1:-1].hex()
-    with pytest.raises(InvalidRecord, match=f"fingerprint {fingerprint}; a newer one may"):
+    with pytest.raises(NewerRecord, match=f"fingerprint {fingerprint}; a newer one may"):
+        CODEC.decode(written)
+
+
+@pytest.mark.parametrize(
+    "value", [webhook(), delivery(), attempt(), dead_letter()], ids=lambda value: type(value).__name__
+)
+def test_a_newer_release_reads_both_and_writes_either(value: RecordValue) -> None:
+    newest, compatible = NEWER_CODEC.encode(value), COMPATIBLE_CODEC.encode(value)
+    assert compatible == CODEC.encode(value)
+    assert NEWER_CODEC.decode(newest) == COMPATIBLE_CODEC.decode(newest) == NEWER_CODEC.decode(compatible) == value
+    with pytest.raises(NewerRecord):
+        CODEC.decode(newest)
+
+
+def test_a_compatible_codec_leaves_out_what_an_older_release_lacks() -> None:
+    newer = schemas.current("attempt")
+    older = {**newer, "fields": [field for field in newer["fields"] if field["name"] != "tier"]}
+    versions = {"attempt": [older, newer]}
+    written = AvroCodec(versions, written={"attempt": 1}).encode(attempt(tier="30s"))
+    assert written[:10] == header(older)
+    assert AvroCodec(versions).decode(written) == attempt(tier=None)
+
+
+def test_an_unknown_word_is_one_of_a_newer_release() -> None:
+    written = CODEC.encode(attempt(outcome=OutcomeKind.DELIVERED)).replace(b"delivered", b"postponed")
+    with pytest.raises(NewerRecord, match="attempt: 'postponed' is not a OutcomeKind; known are"):
         CODEC.decode(written)
 
 
@@ -312,7 +340,7 @@ def test_bytes_that_follow_a_value_are_refused(value: RecordValue, rest: bytes) 
             "it begins with 00 00, not with c3 01 (Avro single-object encoding); 00 is Confluent",
         ),
         (b"\xc3\x01abc", "it ends after 5 bytes, within the schema's fingerprint"),
-        (b"\xc3\x01" + bytes(range(8)), "no schema of this version has the fingerprint 0706050403020100"),
+        (b"\xc3\x01" + bytes(range(8)), "no schema of this release has the fingerprint 0706050403020100"),
         (CODEC.encode(UPDATED)[:-1], "session_event: it ends after"),
         (
             CODEC.encode(UPDATED).replace(b"evt_1", b"evt_\xff"),

@@ -8,6 +8,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from builders import webhook
 from contract.clusters import CODEC, SECONDS, KafkaCluster, cluster_on, running, until
+from fakes import NEWER_CODEC
 from real.kafka import Kafka
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.kafka import broker_clock, standstill_watch, subscriptions_thread
@@ -31,6 +32,16 @@ async def test_the_reader_is_ready_only_with_a_sentinel(kafka_cluster: KafkaClus
         await producer.produce([sentinel(1)])
         await asyncio.wait_for(reader.wait_until_ready(), SECONDS)
         assert reader.readiness_problems() == []
+
+
+async def test_the_reader_is_not_ready_with_webhooks_of_a_newer_release(kafka_cluster: KafkaCluster) -> None:
+    reader = kafka_cluster.reader()
+    async with kafka_cluster.producer() as producer, running(reader.run()):
+        await producer.produce([sentinel(0), Outgoing(SUBSCRIPTIONS, b"wh_0", NEWER_CODEC.encode(webhook(id="wh_0")))])
+        newer = ["subscriptions: a newer release wrote the records of 1 webhooks; upgrade this stage"]
+        await until(lambda: reader.readiness_problems() == newer)
+        await producer.produce([Outgoing(SUBSCRIPTIONS, b"wh_0", CODEC.encode(webhook(id="wh_0")))])
+        await until(lambda: reader.readiness_problems() == [])
 
 
 class FastClock:

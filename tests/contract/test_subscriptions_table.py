@@ -7,7 +7,7 @@ import pytest_asyncio
 
 from builders import attempt, webhook
 from contract.clusters import CODEC, SECONDS, Cluster, until
-from fakes import quiet
+from fakes import NEWER_CODEC, quiet
 from streams.core.delivery import SubscriptionsPosition
 from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
 from streams.ports import Outgoing, RecordProducer, Subscriptions
@@ -142,6 +142,20 @@ UNREADABLE = [
     (SENTINEL_KEY, b"[]"),
     (SENTINEL_KEY, b'{"incarnation": "one", "live": null}'),
 ]
+
+
+async def test_a_stage_waits_for_a_webhook_of_a_newer_release(topic: TopicFixture) -> None:
+    await topic.mark(1)
+    await topic.put("wh_0", url="https://known.example.com")
+    await topic.caught_up()
+    await topic.write("wh_0", NEWER_CODEC.encode(webhook(id="wh_0", version=2)))
+    catching_up = asyncio.create_task(topic.table.catch_up())
+    await until(lambda: topic.url_of("wh_0") == "https://known.example.com")
+    assert await is_waiting(catching_up)
+    # A publisher of this release writes it again.
+    await topic.put("wh_0", version=3, url="https://new.example.com")
+    await asyncio.wait_for(catching_up, SECONDS)
+    assert topic.url_of("wh_0") == "https://new.example.com"
 
 
 async def test_an_invalid_record_leaves_the_webhook_as_it_was(topic: TopicFixture) -> None:

@@ -6,11 +6,14 @@ from fakes.held import FakeHeld, FakeJobs, FakeReplays
 from fakes.history import FakeEventHistory
 from fakes.identity_provider import FakeIdentityProvider
 from fakes.kafka import FakeKafka, FakeRecordConsumer
+from fakes.newer_release import COMPATIBLE_CODEC, NEWER_CODEC, newer_schemas
 from fakes.records import FakeDeliveryLog, FakeRecorder
 from fakes.subscriptions import FakeSubscriptions
 from fakes.webhooks import FakeLease, FakeOutbox
 
 __all__ = [
+    "COMPATIBLE_CODEC",
+    "NEWER_CODEC",
     "FakeClock",
     "FakeDeliveryLog",
     "FakeEncryption",
@@ -30,6 +33,7 @@ __all__ = [
     "FakeSubscriptions",
     "FakeTelemetry",
     "cancel_others",
+    "newer_schemas",
     "quiet",
     "until",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from fakes.kafka import FakeKafka
 from streams.adapters.kafka.subscription_records import apply
 from streams.core.delivery import SubscriptionsPosition
-from streams.core.errors import InvalidRecord
+from streams.core.errors import InvalidRecord, NewerRecord
 from streams.core.subscription_record import key_of
 from streams.core.subscriptions_table import SubscriptionsTable
 from streams.core.webhook import Webhook
@@ -34,12 +34,12 @@ class FakeSubscriptions:
         self._moved.set()
 
     async def catch_up(self) -> SubscriptionsPosition:
-        await self._read_until(self.table.is_complete)
+        await self._read_until(self._is_ready)
         return self.table.reached
 
     async def wait_for(self, seen: SubscriptionsPosition) -> None:
         known = seen._replace(offset=min(seen.offset, len(self._kafka.topic(SUBSCRIPTIONS))))
-        await self._read_until(lambda: self.table.is_complete() and self.table.has_reached(known))
+        await self._read_until(lambda: self._is_ready() and self.table.has_reached(known))
 
     def find(self, webhook_id: str) -> Webhook | None:
         self._read()
@@ -47,6 +47,9 @@ class FakeSubscriptions:
 
     def of_account(self, account_id: str) -> Sequence[Webhook]:
         return self.table.of_account(account_id)
+
+    def _is_ready(self) -> bool:
+        return self.table.is_complete() and not self.table.newer
 
     async def _read_until(self, condition: Callable[[], bool]) -> None:
         self._read()
@@ -61,5 +64,5 @@ class FakeSubscriptions:
         for record in self._kafka.topic(SUBSCRIPTIONS)[self.table.position :]:
             try:
                 apply(self.table, self._codec, record)
-            except InvalidRecord:
-                self.table.spoil(record.offset, key_of(record.key))
+            except InvalidRecord as wrong:
+                self.table.spoil(record.offset, key_of(record.key), newer=isinstance(wrong, NewerRecord))

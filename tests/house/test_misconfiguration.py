@@ -62,6 +62,7 @@ WRONG = {
     "DELIVERY_PARTITIONS": NOT_A_NUMBER,
     "REPLICATION_FACTOR": NOT_A_NUMBER,
     "EVENT_FRAMING": ("avro", STEERING),
+    "RECORD_SCHEMAS": ("1", STEERING),
     "ALLOWED_NETWORKS": ("10.0.0.0/99", "127.0.0.1/8", "localhost", "x" * 100_000, STEERING),
     "ALLOW_HTTP": ("maybe", "2", STEERING),
     "CONTROL_HOST": ("a b", "x" * 254, STEERING),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fakes import FakeClock, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, quiet, until
+from streams.core.errors import NewerRecord
 from streams.core.offset_tracker import WINDOW_OFFSETS, Commit, OffsetTracker
 from streams.ports import Outgoing, Partition, Record
 from streams.stages.consuming import partition_consumer as partition_consumer_module
@@ -63,6 +64,8 @@ class ConsumerFixture:
     def _take(self, record: Record) -> Handler:
         if self.handlers_fail:
             raise RuntimeError("a bug")
+        if record.value == b"newer":
+            raise NewerRecord("it has an unknown schema")
         return partial(self._handle, record)
 
     async def _handle(self, record: Record, still_assigned: StillAssigned) -> None:
@@ -93,6 +96,73 @@ async def started_of_eight(fixture: ConsumerFixture, ending: Coroutine[Any, Any,
     await ended
     assert len(begun) < 8
     return len(begun)
+
+
+# -- newer releases ------------------------------------------------------------------------------------------
+
+
+async def test_a_partition_waits_at_the_record_of_a_newer_release() -> None:
+    async with consumer_fixture() as fixture:
+        fixture.add(2)
+        fixture.kafka.append(Outgoing(DELIVERIES, None, b"newer"))
+        fixture.add(2)
+        await quiet()
+        assert fixture.begun_of(NEW) == [0, 1]
+        fixture.finish(0, 1)
+        await until(lambda: fixture.consumer.committed.get(NEW) == Commit(2, ""))
+        fixture.add(topic=TEST_DELIVERIES)
+        await quiet()
+        assert fixture.begun_of(Partition(TEST_DELIVERIES, 0)) == [0]
+        assert fixture.begun_of(NEW) == [0, 1]
+        [problem] = fixture.partition_consumer.readiness_problems()
+        assert "deliveries 0: a newer release wrote the record at offset 2; upgrade this stage" in problem
+        assert fixture.telemetry.gauges["partitions_of_newer_release"] == 1
+        assert fixture.telemetry.logged_count("newer_record") == 1
+
+
+async def test_no_other_reason_resumes_a_partition_that_waits() -> None:
+    async with consumer_fixture(max_open=2) as fixture:
+        fixture.add(2)
+        fixture.kafka.append(Outgoing(DELIVERIES, None, b"newer"))
+        fixture.add()
+        await quiet()
+        fixture.finish(0, 1)
+        await until(lambda: fixture.consumer.committed.get(NEW) == Commit(2, ""))
+        await quiet()
+        assert fixture.begun_of(NEW) == [0, 1]
+        assert NEW in fixture.consumer.paused
+
+
+async def test_a_revoked_partition_waits_no_longer() -> None:
+    async with consumer_fixture() as fixture:
+        fixture.kafka.append(Outgoing(DELIVERIES, None, b"newer"))
+        await until(lambda: bool(fixture.partition_consumer.readiness_problems()))
+        await fixture.consumer.revoke([NEW])
+        assert fixture.partition_consumer.readiness_problems() == []
+        assert NEW not in fixture.consumer.committed
+
+
+async def test_what_a_newer_release_completed_stops_nothing() -> None:
+    kafka = FakeKafka(clock := FakeClock(), partitions=1)
+    kafka.groups["deliver"][NEW] = Commit(0, _complete(1))
+    async with consumer_fixture(kafka, clock) as fixture:
+        fixture.add()
+        fixture.kafka.append(Outgoing(DELIVERIES, None, b"newer"))
+        fixture.add()
+        await quiet()
+        assert fixture.begun_of(NEW) == [0, 2]
+        assert fixture.partition_consumer.readiness_problems() == []
+
+
+def _complete(offset: int) -> str:
+    """The metadata of a commit at 0, with this record beyond it complete."""
+    tracker = OffsetTracker()
+    for one in range(offset + 1):
+        tracker.open(one)
+    tracker.complete(offset)
+    pending = tracker.pending()
+    assert pending
+    return pending.metadata
 
 
 # -- due times -----------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ import pytest_asyncio
 
 from builders import NOON, attempt, dead_letter, delivery, event, webhook
 from fakes import (
+    COMPATIBLE_CODEC,
+    NEWER_CODEC,
     FakeClock,
     FakeKafka,
     FakeRecordConsumer,
@@ -25,7 +27,7 @@ from streams.core.delivery_state import Batch, RecordedValue, fold
 from streams.core.offset_tracker import Commit
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook import Status
-from streams.ports import Outgoing, Partition, RecordValue
+from streams.ports import Codec, Outgoing, Partition, RecordValue
 from streams.stages import record as record_module
 from streams.stages.consuming import write_buffer as write_buffer_module
 from streams.stages.record import RecordStage
@@ -46,9 +48,9 @@ class RecordFixture:
         self.telemetry = FakeTelemetry()
         self.start()
 
-    def start(self) -> None:
+    def start(self, codec: Codec = CODEC) -> None:
         self.consumer = FakeRecordConsumer(self.kafka, "record", [DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
-        self.stage = RecordStage(self.consumer, CODEC, self.recorder, self.kafka, self.clock, self.telemetry)
+        self.stage = RecordStage(self.consumer, codec, self.recorder, self.kafka, self.clock, self.telemetry)
         self.running = asyncio.create_task(self.stage.run())
 
     def add(self, topic: str, *values: RecordValue) -> None:
@@ -385,3 +387,34 @@ async def test_an_outage_of_our_network_is_logged_once(fixture: RecordFixture) -
     await quiet()
     assert fixture.telemetry.logged_count("own_network_up") == 1
     assert fixture.telemetry.gauges["own_network_down"] == 0
+
+
+# -- newer releases ------------------------------------------------------------------------------------------------
+
+
+async def test_a_partition_waits_at_the_record_of_a_newer_release(fixture: RecordFixture) -> None:
+    fixture.add(ATTEMPTS, attempt(number=1))
+    fixture.kafka.append(Outgoing(ATTEMPTS, b"wh_crm", NEWER_CODEC.encode(attempt(number=2))))
+    fixture.add(ATTEMPTS, attempt(number=3))
+    fixture.add(DELIVERIES, delivery())
+    await until(lambda: fixture.committed(ATTEMPTS) == 1 and fixture.committed(DELIVERIES) == 1)
+    fixture.add(ATTEMPTS, attempt(number=4))
+    await quiet()
+    assert [one.number for one in fixture.recorder.attempts.values()] == [1]
+    assert (fixture.committed(ATTEMPTS), len(fixture.kafka.topic(INVALID))) == (1, 0)
+    [problem] = fixture.stage.readiness_problems()
+    assert "delivery-attempts 0: a newer release wrote the record at offset 1; upgrade this stage" in problem
+    assert fixture.telemetry.gauges["partitions_of_newer_release"] == 1
+
+
+async def test_the_next_release_goes_on_where_a_partition_waits(fixture: RecordFixture) -> None:
+    fixture.add(ATTEMPTS, attempt(number=1))
+    fixture.kafka.append(Outgoing(ATTEMPTS, b"wh_crm", NEWER_CODEC.encode(attempt(number=2))))
+    fixture.add(ATTEMPTS, attempt(number=3))
+    await until(lambda: bool(fixture.stage.readiness_problems()))
+    fixture.running.cancel()
+    await asyncio.gather(fixture.running, return_exceptions=True)
+    assert fixture.stage.readiness_problems() == []
+    fixture.start(COMPATIBLE_CODEC)
+    await until(lambda: fixture.committed(ATTEMPTS) == 3)
+    assert sorted(one.number for one in fixture.recorder.attempts.values()) == [1, 2, 3]

@@ -11,7 +11,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 import schemas
 from schemas import Schema
 from streams.adapters.avro.records import EVENT, VALUES, Convert
-from streams.core.errors import FieldError, Invalid, InvalidRecord
+from streams.core.errors import FieldError, Invalid, InvalidRecord, NewerRecord
 from streams.core.event import Event
 from streams.ports import RecordValue
 
@@ -21,9 +21,12 @@ HEADER_BYTES = 10
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
+    written: Schema
+    parsed: Schema
     header: bytes
-    schema: Schema
     to_record: Convert
+    # An older version lacks the fields of the newest one: they are left out.
+    is_newest: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +40,31 @@ class _Reader:
 class AvroCodec:
     """A `Codec` in single-object encoding.
 
-    `versions` has the versions of each schema, oldest first. The codec writes the last one and reads all. Raises
-    `ValueError` for two versions that differ on the wire but share a fingerprint.
+    `versions` has the versions of each schema, oldest first. The codec reads all. It writes the one whose number
+    `written` has, counted from 1, and without a number the last one. Raises `ValueError` for two versions that differ
+    on the wire but share a fingerprint.
     """
 
-    def __init__(self, versions: Mapping[str, Sequence[Schema]] | None = None) -> None:
+    def __init__(
+        self, versions: Mapping[str, Sequence[Schema]] | None = None, written: Mapping[str, int] | None = None
+    ) -> None:
         self._writers: dict[type, _Writer] = {}
         self._readers: dict[bytes, _Reader] = {}
+        self._newest: dict[str, Schema] = {}
         for name, known in (versions or {name: schemas.history(name) for name in schemas.NAMES}).items():
             value, to_record, to_value = VALUES[name]
-            current = _Writer(header(known[-1]), _parsed(known[-1]), to_record)
-            self._writers[value] = current
+            chosen = known[(written or {}).get(name, len(known)) - 1]
+            is_newest = chosen is known[-1]
+            self._writers[value] = _Writer(chosen, _parsed(chosen), header(chosen), to_record, is_newest)
+            self._newest[name] = newest = _parsed(known[-1])
             for schema in known:
-                # The current version needs no schema resolution, which saves a third of the time.
-                wanted = None if header(schema) == current.header else current.schema
+                # The newest version needs no schema resolution, which saves a third of the time.
+                wanted = None if header(schema) == header(known[-1]) else newest
                 self._register(header(schema), _Reader(name, _parsed(schema), wanted, to_value))
+
+    def written(self, name: str) -> Schema:
+        """The schema that values of `name` are written with."""
+        return self._writers[VALUES[name][0]].written
 
     def _register(self, header: bytes, reader: _Reader) -> None:
         other = self._readers.setdefault(header, reader)
@@ -68,7 +81,7 @@ class AvroCodec:
         out.write(writer.header)
         record = writer.to_record(value)
         try:
-            schemaless_writer(out, writer.schema, record, strict_allow_default=True)
+            schemaless_writer(out, writer.parsed, record, strict_allow_default=writer.is_newest)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             if isinstance(value, Event):
                 raise Invalid(FieldError("event", f"does not fit its schema: {error}")) from error
@@ -76,10 +89,13 @@ class AvroCodec:
         return out.getvalue()
 
     def decode(self, value: bytes) -> RecordValue:
-        """Decode what any version wrote. Raises `InvalidRecord` for anything else."""
+        """Decode what any known version wrote.
+
+        Raises `NewerRecord` for an unknown version or word, and `InvalidRecord` for anything else.
+        """
         reader = self._readers.get(value[:HEADER_BYTES])
         if reader is None:
-            raise InvalidRecord(_unknown(value))
+            raise _unknown(value)
         return _decode(value, HEADER_BYTES, reader)
 
     def decode_written(self, value: bytes, start: int, name: str, written: Schema) -> RecordValue:
@@ -87,8 +103,7 @@ class AvroCodec:
 
         Raises `InvalidRecord`.
         """
-        value_type, _, to_value = VALUES[name]
-        return _decode(value, start, _Reader(name, written, self._writers[value_type].schema, to_value))
+        return _decode(value, start, _Reader(name, written, self._newest[name], VALUES[name][2]))
 
 
 def _decode(value: bytes, start: int, reader: _Reader) -> RecordValue:
@@ -109,7 +124,7 @@ def _decode(value: bytes, start: int, reader: _Reader) -> RecordValue:
     try:
         decoded: RecordValue = reader.to_value(record)
     except InvalidRecord as error:
-        raise InvalidRecord(f"{reader.name}: {error}") from None
+        raise type(error)(f"{reader.name}: {error}") from None
     except Exception as error:  # a field of an unexpected type
         raise InvalidRecord(f"{reader.name}: it is damaged ({type(error).__name__}: {error})") from error
     return decoded
@@ -139,11 +154,11 @@ def _hex(header: bytes) -> str:
     return f"{int.from_bytes(header[2:HEADER_BYTES], 'little'):016x}"
 
 
-def _unknown(value: bytes) -> str:
+def _unknown(value: bytes) -> InvalidRecord:
     if not value.startswith(MAGIC):
         start = value[:2].hex(" ") or "nothing"
         hint = "; 00 is Confluent's framing: set SCHEMA_REGISTRY_URL to read it" if value[:1] == b"\0" else ""
-        return f"it begins with {start}, not with c3 01 (Avro single-object encoding){hint}"
+        return InvalidRecord(f"it begins with {start}, not with c3 01 (Avro single-object encoding){hint}")
     if len(value) < HEADER_BYTES:
-        return f"it ends after {len(value)} bytes, within the schema's fingerprint"
-    return f"no schema of this version has the fingerprint {_hex(value)}; a newer one may"
+        return InvalidRecord(f"it ends after {len(value)} bytes, within the schema's fingerprint")
+    return NewerRecord(f"no schema of this release has the fingerprint {_hex(value)}; a newer one may")

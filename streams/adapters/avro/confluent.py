@@ -7,7 +7,6 @@ from typing import Any, Protocol
 from fastavro import parse_schema
 from fastavro.schema import SchemaParseException, UnknownType
 
-import schemas
 from schemas import Schema
 from streams.adapters.avro.codec import HEADER_BYTES, AvroCodec
 from streams.adapters.avro.records import EVENT
@@ -90,7 +89,7 @@ class ConfluentCodec:
         if self._subject is None or not isinstance(value, Event):
             return encoded
         if self._frame is None:
-            schema_id = self._registry.register(self._subject, schemas.current(EVENT))
+            schema_id = self._registry.register(self._subject, self._inner.written(EVENT))
             self._frame = _MAGIC + schema_id.to_bytes(_FRAME_BYTES - 1, "big")
         return self._frame + encoded[HEADER_BYTES:]
 

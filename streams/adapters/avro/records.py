@@ -9,7 +9,7 @@ from typing import Any
 
 from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery, HoldReason, SubscriptionsPosition, Target, Trigger
-from streams.core.errors import FieldError, Invalid, InvalidRecord
+from streams.core.errors import FieldError, Invalid, InvalidRecord, NewerRecord
 from streams.core.event import Event
 from streams.core.event_data import EVENT_TYPES
 from streams.core.outcome import OutcomeKind
@@ -65,14 +65,14 @@ def _call(value: Callable[..., Any], parts: Any) -> Any:
 
 
 def _enum(values: type[StrEnum]) -> tuple[Convert, Convert]:
-    """An enum. In the schema it is a string, so that a new value needs no new schema."""
+    """An enum. In the schema it is a string, so that a new value needs no new schema. Newer releases may know more."""
     known = {one.value: one for one in values}
 
     def read(value: str) -> StrEnum:
         try:
             return known[value]
         except KeyError:
-            raise InvalidRecord(f"{value[:40]!r} is not a {values.__name__}; known are {', '.join(known)}") from None
+            raise NewerRecord(f"{value[:40]!r} is not a {values.__name__}; known are {', '.join(known)}") from None
 
     return _same, read
 

@@ -15,7 +15,7 @@ from streams.adapters.kafka.standstill_watch import watch_standstill
 from streams.adapters.kafka.subscription_records import apply
 from streams.adapters.kafka.subscriptions_thread import SubscriptionsThread
 from streams.core.delivery import SubscriptionsPosition
-from streams.core.errors import InvalidRecord
+from streams.core.errors import InvalidRecord, NewerRecord
 from streams.core.subscription_record import key_of
 from streams.core.subscriptions_table import SENTINEL_KEY, SubscriptionsTable
 from streams.core.webhook import Webhook
@@ -54,13 +54,17 @@ class SubscriptionsReader:
 
     @property
     def is_ready(self) -> bool:
-        """The end was reached, every webhook that the sentinel counted is there, and clock and keys are right."""
-        return self._sentinel.is_at_end and self.table.is_complete() and self._sentinel.is_trusted
+        """Every webhook that the sentinel counted was read to the end of the topic, and clock and keys are right."""
+        return (
+            self._sentinel.is_at_end and self.table.is_complete() and not self.table.newer and self._sentinel.is_trusted
+        )
 
     def readiness_problems(self) -> list[str]:
         """Why the table cannot be relied on at the moment."""
         if problems := self._sentinel.problems():
             return problems
+        if newer := len(self.table.newer):
+            return [f"{SUBSCRIPTIONS}: a newer release wrote the records of {newer} webhooks; upgrade this stage"]
         if not self.is_ready:
             return [f"the webhooks are not all read yet (topic {SUBSCRIPTIONS})"]
         return ["the broker does not say whether the webhooks are all read"] if self._end.is_away else []
@@ -81,7 +85,8 @@ class SubscriptionsReader:
         await self.wait_until_ready()
         end = await self._end_offset()
         if self.table.position < end:
-            await self._until(lambda: self.table.position >= end)
+            # A record read on the way may be one of a newer release.
+            await self._until(lambda: self.is_ready and self.table.position >= end)
         return self.table.reached
 
     async def wait_for(self, seen: SubscriptionsPosition) -> None:
@@ -156,7 +161,7 @@ class SubscriptionsReader:
             apply(self.table, self._codec, record)
         except InvalidRecord as wrong:
             key = key_of(record.key)
-            self.table.spoil(record.offset, key)
+            self.table.spoil(record.offset, key, newer=isinstance(wrong, NewerRecord))
             self._telemetry.count("subscriptions_invalid_total")
             self._telemetry.warning("subscription_invalid", webhook_id=key, offset=record.offset, why=str(wrong))
             return

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import cast
 
-from streams.core.errors import Abandoned, Unavailable
+from streams.core.errors import Abandoned, NewerRecord, Unavailable
 from streams.core.offset_tracker import WINDOW_OFFSETS, Commit
 from streams.outage import COMMITS, Outages
 from streams.ports import Clock, Partition, Record, RecordConsumer, Telemetry
+from streams.stages.consuming.newer_record import wait_for_release
 from streams.stages.consuming.partition_state import TIERS_SHARE, Handler, PartitionState, PauseReason
 
 REVOKE_SECONDS = 3.0
@@ -19,7 +20,8 @@ COMMIT_EVERY_SECONDS = 0.1
 # Tasks started in one iteration of the loop: their requests are sent together. More would delay the tasks that run.
 START_AT_ONCE = 16
 
-# Decodes a record and returns its handler. Many decoded in a row cost far less than each between other work.
+# Decodes a record and returns its handler. Many decoded in a row cost far less than each between other work. Raises
+# `NewerRecord`.
 Prepare = Callable[[Record], Handler]
 
 # Calls a function after this many seconds.
@@ -31,7 +33,8 @@ class PartitionConsumer:
 
     A partition is paused while its first record is not due, while the window of its offsets is full, or while the
     process handles too many records: `max_open` for first attempts, three quarters of it for tiers, no limit for
-    tests. A handler that raises `Abandoned`, or is cancelled, leaves its record uncommitted for the next owner.
+    tests. It is paused for good at a record that a newer release wrote. A handler that raises `Abandoned`, or is
+    cancelled, leaves its record uncommitted for the next owner.
     """
 
     def __init__(
@@ -84,6 +87,10 @@ class PartitionConsumer:
             state.has_progress = True
         await self._commit()
 
+    def readiness_problems(self) -> list[str]:
+        """Which partitions wait for a newer release."""
+        return [state.newer_record for state in self._partitions.values() if state.newer_record]
+
     # -- called by the consumer --------------------------------------------------------------------------------
 
     def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
@@ -132,14 +139,25 @@ class PartitionConsumer:
                 return
         if not state.offsets.has_room(record.offset):
             state.pause(PauseReason.WINDOW_FULL, record.offset)
-        elif state.offsets.open(record.offset):
-            self._open += 1
-            if not state.queued:
-                self._ready.append(state)
-            state.queued.append((record.offset, self._prepare(record)))
-        else:
-            # It was complete before a restart; the commit may move past it now.
+        elif state.offsets.was_complete(record.offset):
+            state.offsets.open(record.offset)
+            # The commit may move past it now.
             state.has_progress = True
+        else:
+            self._queue(state, record)
+
+    def _queue(self, state: PartitionState, record: Record) -> None:
+        try:
+            handler = self._prepare(record)
+        except NewerRecord as newer:
+            state.newer_record = wait_for_release(self._telemetry, record, newer)
+            state.pause(PauseReason.NEWER_RECORD, record.offset)
+            return
+        state.offsets.open(record.offset)
+        self._open += 1
+        if not state.queued:
+            self._ready.append(state)
+        state.queued.append((record.offset, handler))
 
     def _start_soon(self) -> None:
         if not self._starting:
@@ -241,6 +259,7 @@ class PartitionConsumer:
         while True:
             await asyncio.sleep(COMMIT_EVERY_SECONDS)
             self._telemetry.gauge("records_open", self._open)
+            self._telemetry.gauge("partitions_of_newer_release", len(self.readiness_problems()))
             await self._commit()
 
     async def _commit(self) -> None:

@@ -28,6 +28,8 @@ class PauseReason(Enum):
     NOT_DUE = auto()
     WINDOW_FULL = auto()
     OVER_BUDGET = auto()
+    # Until another process, of a newer release, gets the partition.
+    NEWER_RECORD = auto()
 
 
 class PartitionState:
@@ -43,6 +45,7 @@ class PartitionState:
         self.offsets = OffsetTracker(committed.offset, committed.metadata) if committed else OffsetTracker()
         self.pause_reasons: set[PauseReason] = set()
         self.paused_at_offset = 0
+        self.newer_record: str | None = None
         self.not_due: deque[Record] = deque()
         self.queued: deque[tuple[int, Handler]] = deque()
         self.tasks: set[asyncio.Task[None]] = set()

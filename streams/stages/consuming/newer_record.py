@@ -1,0 +1,11 @@
+"""Say that a partition waits, because a newer release wrote its next record."""
+
+from streams.core.errors import NewerRecord
+from streams.ports import Record, Telemetry
+
+
+def wait_for_release(telemetry: Telemetry, record: Record, newer: NewerRecord) -> str:
+    """Log the record at which its partition stops. Returns the readiness problem."""
+    telemetry.error("newer_record", **record.place, why=str(newer), effect="its partition waits for a newer release")
+    topic, number = record.partition
+    return f"{topic} {number}: a newer release wrote the record at offset {record.offset}; upgrade this stage ({newer})"
