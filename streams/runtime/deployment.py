@@ -170,10 +170,10 @@ class Deployment:
 
     def schema_problem(self) -> str | None:
         """Why the database's schema is not this version's. None when it is. Raises `Unavailable`."""
-        from streams.adapters.sql.migrate import SchemaDiffers, require_head
+        from streams.adapters.sql.migrate import SchemaDiffers, require_schema
 
         try:
-            require_head(self.database_url)
+            require_schema(self.database_url)
         except SchemaDiffers as differs:
             return str(differs)
         return None

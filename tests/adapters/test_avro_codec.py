@@ -267,7 +267,7 @@ def test_a_newer_release_reads_both_and_writes_either(value: RecordValue) -> Non
         CODEC.decode(newest)
 
 
-def test_a_compatible_codec_leaves_out_what_an_older_release_lacks() -> None:
+def test_a_field_that_the_older_release_lacks_is_left_out() -> None:
     newer = schemas.current("attempt")
     older = {**newer, "fields": [field for field in newer["fields"] if field["name"] != "tier"]}
     versions = {"attempt": [older, newer]}

@@ -30,6 +30,11 @@ from streams.core.errors import Misconfigured, Unavailable
 from streams.core.webhook import Registration
 
 
+def revisions() -> list[str]:
+    """The ids of all migrations, oldest first."""
+    return sorted(script.revision for script in migrate._scripts().walk_revisions())
+
+
 def tables(url: URL) -> set[str]:
     engine = create_engine(url.set(drivername="sqlite") if url.get_backend_name() == "sqlite" else url)
     try:
@@ -90,10 +95,36 @@ def test_the_migrations_lead_to_the_tables_as_declared(url: URL) -> None:
 
 
 def test_an_empty_database_names_the_command_to_run(url: URL) -> None:
-    with pytest.raises(Misconfigured, match=r"schema is empty, this version needs .*: run `scorm-webhooks db upgrade`"):
-        migrate.require_head(url)
+    with pytest.raises(Misconfigured, match=r"schema is empty, this release needs .*: run `scorm-webhooks db upgrade`"):
+        migrate.require_schema(url)
     migrate.upgrade(url)
-    migrate.require_head(url)
+    migrate.require_schema(url)
+
+
+async def test_this_release_runs_on_the_tables_of_the_next(url: URL) -> None:
+    migrate.upgrade(url)
+    head = revisions()[-1]
+    execute(
+        url,
+        "ALTER TABLE deliveries ADD COLUMN added_later TEXT",
+        "CREATE TABLE added_later (id INTEGER PRIMARY KEY)",
+        f"UPDATE alembic_version SET version_num = '9999.{head[:4]}'",
+    )
+    migrate.require_schema(url)
+    migrate.upgrade(url)
+    assert execute(url, "SELECT version_num FROM alembic_version") == [(f"9999.{head[:4]}",)]
+    assert await fill(url) == 1
+
+
+@pytest.mark.parametrize("revision", ["9999", "9999.9998", "0000.0000", "of another program"])
+def test_a_release_that_must_not_run_on_the_tables_says_so(url: URL, revision: str) -> None:
+    migrate.upgrade(url)
+    execute(url, f"UPDATE alembic_version SET version_num = '{revision}'")
+    for verb in (migrate.require_schema, migrate.upgrade):
+        with pytest.raises(
+            Misconfigured, match=f"schema is {revision}, .*: a newer release made it: upgrade this process"
+        ):
+            verb(url)
 
 
 async def test_without_its_tables_a_stage_waits_and_drops_nothing(url: URL) -> None:
@@ -111,7 +142,7 @@ async def test_a_damaged_sqlite_file_is_an_outage(tmp_path: Path) -> None:
     path = tmp_path / "db.sqlite"
     path.write_bytes(b"this is no database at all, but it is long enough to look like a file of one" * 100)
     url = url_of(f"sqlite:///{path}")
-    for verb in (migrate.require_head, migrate.upgrade):
+    for verb in (migrate.require_schema, migrate.upgrade):
         with pytest.raises(Misconfigured, match=r"^DATABASE_URL: .*not a database$"):
             verb(url)
     database = Database(url)
@@ -125,7 +156,7 @@ async def test_a_damaged_sqlite_file_is_an_outage(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_named_by_its_variable(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"^DATABASE_URL: unable to open database file$"):
-        migrate.require_head(url_of(f"sqlite:///{tmp_path}/nowhere/db.sqlite"))
+        migrate.require_schema(url_of(f"sqlite:///{tmp_path}/nowhere/db.sqlite"))
 
 
 @contextmanager
@@ -166,7 +197,7 @@ async def test_a_database_that_was_away_is_used_again_when_it_is_back(own_postgr
     with pytest.raises(Unavailable):
         await outbox.due(1)
     with pytest.raises(Unavailable, match=r"^DATABASE_URL: "):
-        migrate.require_head(url)
+        migrate.require_schema(url)
     assert database.readiness_problems()
     own_postgres.start()
     assert await outbox.due(1) == []

@@ -34,7 +34,7 @@ async def test_the_reader_is_ready_only_with_a_sentinel(kafka_cluster: KafkaClus
         assert reader.readiness_problems() == []
 
 
-async def test_the_reader_is_not_ready_with_webhooks_of_a_newer_release(kafka_cluster: KafkaCluster) -> None:
+async def test_webhooks_of_a_newer_release_are_a_readiness_problem(kafka_cluster: KafkaCluster) -> None:
     reader = kafka_cluster.reader()
     async with kafka_cluster.producer() as producer, running(reader.run()):
         await producer.produce([sentinel(0), Outgoing(SUBSCRIPTIONS, b"wh_0", NEWER_CODEC.encode(webhook(id="wh_0")))])

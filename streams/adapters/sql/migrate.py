@@ -1,5 +1,10 @@
-"""Migrate a database to the schema of this version, and check its version."""
+"""Migrate a database to the schema of this release, and check its schema.
 
+The id of a revision is its number, and then the number of the oldest schema whose release runs on it: on the tables of
+`0007.0006` a process of the release before runs too. An id without the second number allows no other release.
+"""
+
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,15 +23,27 @@ from streams.core.errors import Misconfigured, Unavailable
 # An advisory lock, so that only one process migrates.
 _LOCK = 5_271_009
 CONNECT_SECONDS = 5
+_REVISION = re.compile(r"(?P<number>\d{4})(\.(?P<oldest>\d{4}))?")
 
 
 class SchemaDiffers(Misconfigured):
-    """The database has another schema than this version."""
+    """This release does not run on the database's schema."""
 
 
 def upgrade(url: URL, revision: str = "head") -> None:
-    """Migrate up to `revision`. A second call changes nothing."""
-    _run(url, lambda config: command.upgrade(config, revision))
+    """Migrate up to `revision`. A second call changes nothing, nor does one of the release before the database's.
+
+    Raises `SchemaDiffers` for the database of a release beside which this one does not run.
+    """
+
+    def verb(config: Config) -> None:
+        found = _found(config.attributes["connection"])
+        if _is_known(found):
+            command.upgrade(config, revision)
+        else:
+            _require(found)
+
+    _run(url, verb)
 
 
 def downgrade(url: URL, revision: str) -> None:
@@ -44,19 +61,39 @@ def differences(url: URL) -> None:
     _run(url, command.check)
 
 
-def require_head(url: URL) -> None:
-    """Raises `SchemaDiffers` unless the database has this version's schema."""
-    scripts = ScriptDirectory.from_config(_config())
-    wanted = scripts.get_current_head()
+def require_schema(url: URL) -> None:
+    """Raises `SchemaDiffers` unless this release runs on the database's schema."""
     with _connection(url) as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
-    if found == wanted:
+        found = _found(connection)
+    _require(found)
+
+
+def _require(found: str | None) -> None:
+    head = _scripts().get_current_head()
+    if found == head or (not _is_known(found) and _runs_on(found, head)):
         return
-    is_known = found is None or any(script.revision == found for script in scripts.walk_revisions())
-    advice = "run `scorm-webhooks db upgrade`" if is_known else "it belongs to a newer release: upgrade this process"
+    advice = "run `scorm-webhooks db upgrade`" if _is_known(found) else "a newer release made it: upgrade this process"
     raise SchemaDiffers(
-        f"DATABASE_URL: the database's schema is {found or 'empty'}, this version needs {wanted}: {advice}"
+        f"DATABASE_URL: the database's schema is {found or 'empty'}, this release needs {head}: {advice}"
     )
+
+
+def _found(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _is_known(found: str | None) -> bool:
+    return found is None or any(script.revision == found for script in _scripts().walk_revisions())
+
+
+def _runs_on(found: str | None, head: str | None) -> bool:
+    """Whether a release of schema `head` runs on a schema that it does not know."""
+    newer, ours = _REVISION.fullmatch(found or ""), _REVISION.fullmatch(head or "")
+    return bool(newer and ours and newer["oldest"] and newer["oldest"] <= ours["number"] < newer["number"])
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
 
 
 def _run(url: URL, verb: Callable[[Config], object]) -> None:
