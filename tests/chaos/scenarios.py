@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from chaos import brokers, clocks, commits, databases, faults, freezes, kills, members, meters, webhooks
+from chaos import brokers, clocks, commits, databases, faults, freezes, kills, members, meters, upgrades, webhooks
 from chaos.scenario import Scenario
 from e2e.system import STAGES
 
@@ -50,5 +50,10 @@ def _both(long: bool) -> list[Scenario]:
         Scenario("wrong-key", partial(faults.wrong_key, seconds=choose(3, 20))),
         Scenario("missing-topic", faults.missing_topic),
         Scenario("file-descriptors", partial(faults.file_descriptors, seconds=choose(3, 20))),
+        Scenario("upgrade", upgrades.release),
+        Scenario("encryption-keys", upgrades.keys),
+        Scenario("retry-schedule", upgrades.schedule),
+        Scenario("processes", partial(upgrades.processes, seconds=choose(5, 30))),
+        Scenario("partitions", upgrades.partitions),
         Scenario("leader-kill", partial(brokers.kill_leader, times=times), apart=True),
     ]

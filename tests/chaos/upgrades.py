@@ -1,0 +1,148 @@
+"""What an operator changes while events flow: release, keys, retry schedule, partitions, numbers of processes."""
+
+import json
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+import schemas
+from chaos.scenario import ScenarioRun
+from e2e.system import STAGES, until
+from fakes import newer_schemas
+from streams.adapters.encryption import generate_key
+
+RECORD_SCHEMAS = "SCORM_WEBHOOKS_RECORD_SCHEMAS"
+KEYS = "SCORM_WEBHOOKS_ENCRYPTION_KEYS"
+SCHEDULE = "SCORM_WEBHOOKS_RETRY_SCHEDULE"
+MORE_PARTITIONS = {"SCORM_WEBHOOKS_EVENT_PARTITIONS": "5", "SCORM_WEBHOOKS_DELIVERY_PARTITIONS": "6"}
+# Clients detect new partitions at their next metadata refresh.
+REFRESH = "KAFKA_CONFIG_TOPIC_METADATA_REFRESH_INTERVAL_MS"
+SHARED = ("deliver", "record", "fan-out")
+WAIT_SECONDS = 60.0
+SETTLE_SECONDS = 120.0
+
+
+def release(scenario_run: ScenarioRun) -> None:
+    """Upgrade and roll back twice: before and after the records have the schemas of the next release."""
+    system, supervisor = scenario_run.loaded.system, scenario_run.supervisor
+    webhook = scenario_run.customer("upgraded")
+    with next_release(scenario_run):
+        restart(scenario_run, *STAGES)
+    restart(scenario_run, *STAGES)
+    with next_release(scenario_run):
+        restart(scenario_run, *STAGES)
+        system.env[RECORD_SCHEMAS] = "newest"
+        restart(scenario_run, *STAGES)
+        scenario_run.change(webhook)
+        before = supervisor.progress("record")
+        until(lambda: supervisor.progress("record") > before + 100, WAIT_SECONDS, "newer records")
+    del system.env[RECORD_SCHEMAS]
+    # Too early: these stages wait, and what they cannot read is not stored as invalid.
+    for stage in ("deliver", "record"):
+        assert supervisor.stop(stage) == 0
+        supervisor.start(stage)
+        until(partial(waits, scenario_run, stage), WAIT_SECONDS, f"{stage} waits for the next release")
+    with next_release(scenario_run):
+        restart(scenario_run, *STAGES)
+        scenario_run.end()
+        until(partial(scenario_run.loaded.is_settled, scenario_run.name), SETTLE_SECONDS, "no newer record is unread")
+    # Nobody publishes any more: a restart has no progress.
+    for stage in STAGES:
+        assert supervisor.stop(stage) == 0
+        supervisor.start(stage)
+    supervisor.wait_until_ready()
+
+
+@contextmanager
+def next_release(scenario_run: ScenarioRun) -> Iterator[None]:
+    """Start processes of the next release, whose schemas have more fields."""
+    folder, env = scenario_run.loaded.folder / "next-release", scenario_run.loaded.system.env
+    if not folder.exists():
+        write_schemas(folder / "schemas")
+    env["PYTHONPATH"] = str(folder)
+    try:
+        yield
+    finally:
+        del env["PYTHONPATH"]
+
+
+def write_schemas(package: Path) -> None:
+    """Write the schemas of the next release, as a package that takes the place of ours."""
+    shutil.copytree(Path(schemas.__file__).parent, package)
+    for name, versions in newer_schemas().items():
+        text = json.dumps(versions[-1])
+        (package / f"{name}.avsc").write_text(text)
+        (package / "history" / f"{name}.{len(versions)}.avsc").write_text(text)
+
+
+def waits(scenario_run: ScenarioRun, stage: str) -> bool:
+    return "a newer release wrote" in scenario_run.loaded.system.problem(stage)
+
+
+def restart(scenario_run: ScenarioRun, *stages: str) -> None:
+    """Restart stages one after the other, each when the one before works."""
+    for stage in stages:
+        scenario_run.restart(stage)
+
+
+def keys(scenario_run: ScenarioRun) -> None:
+    """The steps of docs/security.md; a webhook is registered after each."""
+    system = scenario_run.loaded.system
+    old, new = system.env[KEYS], generate_key()
+    for number, both in enumerate((f"{old},{new}", f"{new},{old}")):
+        system.env[KEYS] = both
+        restart(scenario_run, *STAGES)
+        scenario_run.customer(f"registered-{number}")
+    system.run("secrets", "reencrypt")
+    until(system.has_published, WAIT_SECONDS, "every webhook is published again")
+    system.env[KEYS] = new
+    restart(scenario_run, *STAGES)
+
+
+def schedule(scenario_run: ScenarioRun) -> None:
+    """Another retry schedule, and then the first one again, while retries wait."""
+    system = scenario_run.loaded.system
+    before = system.env[SCHEDULE]
+    scenario_run.customer("failing", "flaky=2")
+    for waits_of_tiers in ("1s,4s", before):
+        system.env[SCHEDULE] = waits_of_tiers
+        system.run("topics", "apply")
+        restart(scenario_run, *STAGES)
+
+
+def partitions(scenario_run: ScenarioRun) -> None:
+    """More partitions of every topic; then webhooks whose records go to the new ones."""
+    system = scenario_run.loaded.system
+    system.env[REFRESH] = "1000"
+    restart(scenario_run, *STAGES)
+    system.env |= MORE_PARTITIONS
+    system.run("topics", "apply")
+    for number in range(6):
+        scenario_run.customer(f"added-{number}", types="session.completed")
+    scenario_run.supervisor.count_partitions(events=5, deliveries=6)
+    restart(scenario_run, *STAGES)
+
+
+def processes(scenario_run: ScenarioRun, seconds: float) -> None:
+    """One process, three, and one again, of each stage that shares its work."""
+    with ExitStack() as stack:
+        extras = [stack.enter_context(scenario_run.member(f"extra-{number}")) for number in range(2)]
+        for stage in SHARED:
+            for number, extra in enumerate(extras, 1):
+                # A member of a StatefulSet has a name.
+                extra.launch(stage, SCORM_WEBHOOKS_INSTANCE_ID=f"{stage}-{number}")
+        for stage in SHARED:
+            for extra in extras:
+                until(partial(extra.is_ready, stage), WAIT_SECONDS, f"another {stage} is ready")
+        scenario_run.hold_for(seconds)
+        for stage in SHARED:
+            before, at = scenario_run.supervisor.progress(stage), time.time()
+            for extra in extras:
+                extra.send(stage, signal.SIGTERM)
+            for extra in extras:
+                assert extra.stop(stage) == 0
+            scenario_run.await_progress(stage, before, at)
