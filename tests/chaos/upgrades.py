@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import schemas
+from chaos.kills import restless_customer
 from chaos.scenario import ScenarioRun
 from e2e.system import STAGES, until
 from fakes import newer_schemas
@@ -28,46 +29,55 @@ SETTLE_SECONDS = 120.0
 
 def release(scenario_run: ScenarioRun) -> None:
     """Upgrade and roll back twice: before and after the records have the schemas of the next release."""
-    system, supervisor = scenario_run.loaded.system, scenario_run.supervisor
-    webhook = scenario_run.customer("upgraded")
-    with next_release(scenario_run):
+    with restless_customer(scenario_run):
+        supervisor = scenario_run.supervisor
+        webhook = scenario_run.customer("upgraded")
+        with next_release(scenario_run):
+            restart(scenario_run, *STAGES)
         restart(scenario_run, *STAGES)
-    restart(scenario_run, *STAGES)
-    with next_release(scenario_run):
-        restart(scenario_run, *STAGES)
-        system.env[RECORD_SCHEMAS] = "newest"
-        restart(scenario_run, *STAGES)
-        scenario_run.change(webhook)
-        before = supervisor.progress("record")
-        until(lambda: supervisor.progress("record") > before + 100, WAIT_SECONDS, "newer records")
-    del system.env[RECORD_SCHEMAS]
-    # Too early: these stages wait, and what they cannot read is not stored as invalid.
-    for stage in ("deliver", "record"):
-        assert supervisor.stop(stage) == 0
-        supervisor.start(stage)
-        until(partial(waits, scenario_run, stage), WAIT_SECONDS, f"{stage} waits for the next release")
-    with next_release(scenario_run):
-        restart(scenario_run, *STAGES)
-        scenario_run.end()
-        until(partial(scenario_run.loaded.is_settled, scenario_run.name), SETTLE_SECONDS, "no newer record is unread")
-    # Nobody publishes any more: a restart has no progress.
-    for stage in STAGES:
-        assert supervisor.stop(stage) == 0
-        supervisor.start(stage)
-    supervisor.wait_until_ready()
+        with next_release(scenario_run):
+            restart(scenario_run, *STAGES)
+            set_env(scenario_run, {RECORD_SCHEMAS: "newest"})
+            restart(scenario_run, *STAGES)
+            scenario_run.change(webhook)
+            before = supervisor.progress("record")
+            until(lambda: supervisor.progress("record") > before + 100, WAIT_SECONDS, "newer records")
+        set_env(scenario_run, {RECORD_SCHEMAS: "compatible"})
+        # Too early: these stages wait, and what they cannot read is not stored as invalid.
+        for stage in ("deliver", "record"):
+            assert supervisor.stop(stage) == 0
+            supervisor.start(stage)
+            until(partial(waits, scenario_run, stage), WAIT_SECONDS, f"{stage} waits for the next release")
+        with next_release(scenario_run):
+            restart(scenario_run, *STAGES)
+            scenario_run.end()
+            until(
+                partial(scenario_run.loaded.is_settled, scenario_run.name), SETTLE_SECONDS, "no newer record is unread"
+            )
+        # Nobody publishes any more: a restart has no progress.
+        for stage in STAGES:
+            assert supervisor.stop(stage) == 0
+            supervisor.start(stage)
+        supervisor.wait_until_ready()
 
 
 @contextmanager
 def next_release(scenario_run: ScenarioRun) -> Iterator[None]:
     """Start processes of the next release, whose schemas have more fields."""
-    folder, env = scenario_run.loaded.folder / "next-release", scenario_run.loaded.system.env
+    folder = scenario_run.loaded.folder / "next-release"
     if not folder.exists():
         write_schemas(folder / "schemas")
-    env["PYTHONPATH"] = str(folder)
+    set_env(scenario_run, {"PYTHONPATH": str(folder)})
     try:
         yield
     finally:
-        del env["PYTHONPATH"]
+        set_env(scenario_run, {"PYTHONPATH": ""})
+
+
+def set_env(scenario_run: ScenarioRun, changes: dict[str, str]) -> None:
+    """Change settings of the processes that start from now on, while other threads start commands."""
+    system = scenario_run.loaded.system
+    system.env = {**system.env, **changes}
 
 
 def write_schemas(package: Path) -> None:
@@ -91,40 +101,43 @@ def restart(scenario_run: ScenarioRun, *stages: str) -> None:
 
 def keys(scenario_run: ScenarioRun) -> None:
     """The steps of docs/security.md; a webhook is registered after each."""
-    system = scenario_run.loaded.system
-    old, new = system.env[KEYS], generate_key()
-    for number, both in enumerate((f"{old},{new}", f"{new},{old}")):
-        system.env[KEYS] = both
+    with restless_customer(scenario_run):
+        system = scenario_run.loaded.system
+        old, new = system.env[KEYS], generate_key()
+        for number, both in enumerate((f"{old},{new}", f"{new},{old}")):
+            set_env(scenario_run, {KEYS: both})
+            restart(scenario_run, *STAGES)
+            scenario_run.customer(f"registered-{number}")
+        system.run("secrets", "reencrypt")
+        until(system.has_published, WAIT_SECONDS, "every webhook is published again")
+        set_env(scenario_run, {KEYS: new})
         restart(scenario_run, *STAGES)
-        scenario_run.customer(f"registered-{number}")
-    system.run("secrets", "reencrypt")
-    until(system.has_published, WAIT_SECONDS, "every webhook is published again")
-    system.env[KEYS] = new
-    restart(scenario_run, *STAGES)
 
 
 def schedule(scenario_run: ScenarioRun) -> None:
     """Another retry schedule, and then the first one again, while retries wait."""
-    system = scenario_run.loaded.system
-    before = system.env[SCHEDULE]
-    scenario_run.customer("failing", "flaky=2")
-    for waits_of_tiers in ("1s,4s", before):
-        system.env[SCHEDULE] = waits_of_tiers
-        system.run("topics", "apply")
-        restart(scenario_run, *STAGES)
+    with restless_customer(scenario_run):
+        system = scenario_run.loaded.system
+        before = system.env[SCHEDULE]
+        scenario_run.customer("failing", "flaky=2")
+        for waits_of_tiers in ("1s,4s", before):
+            set_env(scenario_run, {SCHEDULE: waits_of_tiers})
+            system.run("topics", "apply")
+            restart(scenario_run, *STAGES)
 
 
 def partitions(scenario_run: ScenarioRun) -> None:
     """More partitions of every topic; then webhooks whose records go to the new ones."""
-    system = scenario_run.loaded.system
-    system.env[REFRESH] = "1000"
-    restart(scenario_run, *STAGES)
-    system.env |= MORE_PARTITIONS
-    system.run("topics", "apply")
-    for number in range(6):
-        scenario_run.customer(f"added-{number}", types="session.completed")
-    scenario_run.supervisor.count_partitions(events=5, deliveries=6)
-    restart(scenario_run, *STAGES)
+    with restless_customer(scenario_run):
+        system = scenario_run.loaded.system
+        set_env(scenario_run, {REFRESH: "1000"})
+        restart(scenario_run, *STAGES)
+        set_env(scenario_run, MORE_PARTITIONS)
+        system.run("topics", "apply")
+        for number in range(6):
+            scenario_run.customer(f"added-{number}", types="session.completed")
+        scenario_run.supervisor.count_partitions(events=5, deliveries=6)
+        restart(scenario_run, *STAGES)
 
 
 def processes(scenario_run: ScenarioRun, seconds: float) -> None:
@@ -144,5 +157,6 @@ def processes(scenario_run: ScenarioRun, seconds: float) -> None:
             for extra in extras:
                 extra.send(stage, signal.SIGTERM)
             for extra in extras:
-                assert extra.stop(stage) == 0
+                until(lambda extra=extra, stage=stage: extra.exit_code(stage) is not None, 30, f"{stage} ends")  # type: ignore[misc]
+                assert extra.exit_code(stage) == 0, f"{stage} ended with {extra.exit_code(stage)}"
             scenario_run.await_progress(stage, before, at)
