@@ -1,0 +1,74 @@
+"""A record that looks like one of a newer release stops its partition alone, until an operator moves past it."""
+
+from functools import partial
+
+import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from builders import delivery
+from e2e.learning_platform import Platform, launched
+from e2e.receiver import Receiver
+from e2e.system import System, until
+from fakes import NEWER_CODEC
+from real.kafka import partition_of
+
+pytestmark = pytest.mark.e2e
+
+PARTITIONS = 4
+READERS = ("deliver", "record")
+METRIC = "partitions_of_newer_release"
+
+
+def webhooks_of_two_partitions(system: System, account: str, receiver: Receiver) -> tuple[str, str]:
+    """Register webhooks until two are on different partitions; their paths are `/stopped` and `/other`."""
+    stopped = str(system.webhook(account, receiver.url("/stopped"))["id"])
+    while True:
+        other = str(system.webhook(account, receiver.url("/other"))["id"])
+        if partition_of(other.encode(), PARTITIONS) != partition_of(stopped.encode(), PARTITIONS):
+            return stopped, other
+        system.run("webhooks", "delete", other, "--yes")
+
+
+def publish(platform: Platform, account: str, event_id: str) -> None:
+    platform.publish(event_id, launched(event_id, account), key=event_id)
+    platform.flush()
+
+
+def test_a_partition_waits_and_an_operator_can_move_past_it(
+    system: System, platform: Platform, receiver: Receiver
+) -> None:
+    system.start()
+    account = system.account()
+    stopped, _ = webhooks_of_two_partitions(system, account, receiver)
+    servers, prefix = system.env["KAFKA_BOOTSTRAP_SERVERS"], system.env["SCORM_WEBHOOKS_TOPIC_PREFIX"]
+    topic, partition = f"{prefix}deliveries", partition_of(stopped.encode(), PARTITIONS)
+    places: list[int] = []
+    producer = Producer({"bootstrap.servers": servers})
+    producer.produce(
+        topic,
+        NEWER_CODEC.encode(delivery(webhook_id=stopped)),
+        partition=partition,
+        on_delivery=lambda error, message: places.append(message.offset() or 0),
+    )
+    producer.flush(30)
+    [offset] = places
+
+    for stage in READERS:
+        reason = f"deliveries {partition}: a newer release wrote the record at offset {offset}; upgrade this stage"
+        until(lambda stage=stage, reason=reason: reason in system.problem(stage), 30, f"{stage} says why it waits")  # type: ignore[misc]
+        assert system.metric(stage, METRIC) == 1
+    publish(platform, account, "evt_1")
+    until(partial(receiver.has_some, "/other", "evt_1"), 30, "the other partitions go on")
+    assert not receiver.has_some("/stopped", "evt_1")
+    assert system.metric("deliver", "invalid_records_total") == 0
+
+    admin = AdminClient({"bootstrap.servers": servers})
+    for stage in READERS:
+        assert system.stop(stage) == 0
+        past = ConsumerGroupTopicPartitions(f"{prefix}{stage}", [TopicPartition(topic, partition, offset + 1)])
+        for done in admin.alter_consumer_group_offsets([past]).values():
+            done.result(30)
+    system.start(READERS)
+    until(partial(receiver.has_some, "/stopped", "evt_1"), 30, "the partition goes on")
+    until(lambda: system.states() == {"delivered": 2}, 30, "both deliveries are recorded")
