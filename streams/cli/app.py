@@ -204,7 +204,7 @@ def db_upgrade() -> None:
 
 @keys.command("generate")
 def keys_generate() -> None:
-    """Print a new key for SCORM_WEBHOOKS_ENCRYPTION_KEYS. Put it behind the old ones first (steps: docs/security.md)."""
+    """Print a new key for SCORM_WEBHOOKS_ENCRYPTION_KEYS. Add it behind the old ones first (see docs/security.md)."""
     from streams.adapters.encryption import generate_key
 
     say(generate_key())
