@@ -5,7 +5,7 @@ import math
 import re
 import sys
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 from typing import Literal, TextIO, cast
@@ -72,9 +72,29 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     "api_requests_total": ("Requests to the API, by method, route and status.", ["method", "route", "status"]),
     "api_connections_closed_total": ("Connections to the API that a limit closed, by reason.", ["reason"]),
     "produce_errors_total": ("Records that had to be produced again.", []),
+    "commit_errors_total": ("Commits of offsets that Kafka did not take. What is not committed is read again.", []),
+    "rebalances_total": ("Assignments of partitions to this process.", []),
 }
 GAUGES: dict[str, tuple[str, Sequence[str]]] = {
+    "build_info": ("1, with the release and the Python that it runs on.", ["version", "python"]),
     "ready": ("1 when this stage can work.", []),
+    "publisher": ("1 in the process that publishes; it alone has the gauges of the whole deployment.", []),
+    "webhooks": ("Webhooks by status: active, paused. Of the whole deployment.", ["status"]),
+    "retries_waiting": ("Deliveries that wait for a retry, by tier. Of the whole deployment.", ["tier"]),
+    "retries_overdue_seconds": ("How late the oldest retry is, by tier. Of the whole deployment.", ["tier"]),
+    "held_deliveries": ("Held deliveries, by reason. Of the whole deployment.", ["reason"]),
+    "held_deliveries_oldest_seconds": ("Age of the oldest of them, by reason.", ["reason"]),
+    "undecided_dead_letters": ("Dead letters that nobody decided on, by reason. Of the whole deployment.", ["reason"]),
+    "undecided_dead_letters_oldest_seconds": ("Age of the oldest of them, by reason.", ["reason"]),
+    "group_lag_records": (
+        "Records that a consumer group has not committed. Of the whole deployment.",
+        ["group", "topic"],
+    ),
+    "group_lag_seconds": ("Age of the oldest of them, at most 15 seconds too long.", ["group", "topic"]),
+    "event_loop_lag_seconds": ("Longest delay of the event loop in the last 15 seconds.", []),
+    "clock_skew_seconds": ("This machine's clock minus the broker's, at the last sentinel.", []),
+    "database_pool_size": ("Connections to the database that this process may open.", []),
+    "database_connections": ("Connections to the database, by state: in_use, idle.", ["state"]),
     "api_connections": ("Open connections to the API.", []),
     "subscriptions_webhooks": ("Webhooks in this process's subscriptions table.", []),
     "records_open": ("Records that deliver handles at the moment.", []),
@@ -119,6 +139,7 @@ class PrometheusTelemetry(Collector):
     """
 
     def __init__(self, stage: str) -> None:
+        self._refreshes: list[Callable[[], None]] = []
         self.registry = CollectorRegistry()
         self.registry.register(self)
         self._logger = structlog.get_logger().bind(stage=stage)
@@ -136,11 +157,20 @@ class PrometheusTelemetry(Collector):
         _require(metric, GAUGES[metric][1], labels)
         self._levels[metric][tuple(labels.values())] = value
 
+    def gauge_all(self, metric: str, values: Mapping[tuple[str, ...], float], /) -> None:
+        self._levels[metric] = dict(values)
+
+    def before_collect(self, refresh: Callable[[], None]) -> None:
+        """Call this before each collection, to set gauges that are only asked for then."""
+        self._refreshes.append(refresh)
+
     def observe(self, metric: str, value: float, /) -> None:
         self._histograms[metric].observe(value)
 
     def collect(self) -> Iterator[Metric]:
         """All metrics, in prometheus_client's form."""
+        for refresh in self._refreshes:
+            refresh()
         for name, (message, labels) in COUNTERS.items():
             counter = CounterMetricFamily(f"{NAMESPACE}_{name}", message, labels=labels)
             for values, count in self._counts[name].items():

@@ -26,6 +26,7 @@ from streams.ports.delivery import (
 from streams.ports.kafka import (
     Codec,
     EventHistory,
+    GroupLags,
     HistoryPortion,
     Outgoing,
     Partition,
@@ -42,6 +43,7 @@ from streams.ports.runtime import (
     Telemetry,
 )
 from streams.ports.storage import (
+    Backlogs,
     DeliveryLog,
     DeliverySearch,
     ErasedEvents,
@@ -74,6 +76,7 @@ __all__ = [
     "Accounts",
     "ApiKeys",
     "AuditLog",
+    "Backlogs",
     "Clock",
     "Codec",
     "CourseSessions",
@@ -88,6 +91,7 @@ __all__ = [
     "ErasedLearners",
     "Erasures",
     "EventHistory",
+    "GroupLags",
     "HeldDeliveries",
     "HistoryPortion",
     "IdempotencyStore",

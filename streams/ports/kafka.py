@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.backfill import OffsetRange, Period
+from streams.core.backlog import GroupOffsets
 from streams.core.delivery import Delivery
 from streams.core.event import Event
 from streams.core.offset_tracker import Commit
@@ -114,6 +115,13 @@ class RecordConsumer(Protocol):
         """Read no further in this partition. After `resume` it goes on at `rewind_to`, or after what was received."""
 
     def resume(self, partition: Partition) -> None: ...
+
+
+class GroupLags(Protocol):
+    """How far the stages have committed, partition by partition."""
+
+    async def offsets(self) -> Mapping[str, Mapping[Partition, GroupOffsets]]:
+        """By consumer group, which is named after its stage. Raises `Unavailable`."""
 
 
 class StageLags(Protocol):

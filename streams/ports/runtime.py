@@ -1,5 +1,6 @@
 """What surrounds the stages: telemetry, the clock, leases."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
@@ -14,6 +15,9 @@ class Telemetry(Protocol):
     def count(self, metric: str, amount: float = 1, /, **labels: str) -> None: ...
 
     def gauge(self, metric: str, value: float, /, **labels: str) -> None: ...
+
+    def gauge_all(self, metric: str, values: Mapping[tuple[str, ...], float], /) -> None:
+        """Replace all values of a gauge, by the values of its labels in their declared order."""
 
     def observe(self, metric: str, value: float, /) -> None: ...
 

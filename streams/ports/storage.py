@@ -9,6 +9,7 @@ from typing import Protocol
 from streams.core.account import DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.audit import AuditEntry
 from streams.core.backfill import Backfill, OffsetRange
+from streams.core.backlog import Backlog
 from streams.core.delivery_search import FacetCount, IdKind, LastAttempt
 from streams.core.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
 from streams.core.erasure import Erasure
@@ -237,6 +238,13 @@ class Prunable(Enum):
     COURSE_SESSIONS = auto()
     COMMIT_URLS = auto()
     ERASURES = auto()
+
+
+class Backlogs(Protocol):
+    """What waits in the whole deployment."""
+
+    async def read(self) -> Backlog:
+        """Raises `Unavailable`."""
 
 
 class Pruning(Protocol):

@@ -18,6 +18,7 @@ from streams.adapters.smtp import SmtpTransport, smtp_server
 from streams.adapters.sql.account_webhooks import SqlAccountWebhooks
 from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.adapters.sql.audit import SqlAuditLog
+from streams.adapters.sql.backlog import SqlBacklogs
 from streams.adapters.sql.course_sessions import SqlCourseSessions
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
 from streams.adapters.sql.delivery_search import SqlDeliverySearch
@@ -43,6 +44,7 @@ from streams.core.session import CODE_DIGITS, code_of
 from streams.core.usage import LATE_DAYS
 from streams.ports import (
     DnsCheck,
+    GroupLags,
     IdentityProvider,
     Mails,
     MailTransport,
@@ -106,6 +108,12 @@ class SqlDeployment(Deployment):
 
     def stage_lags(self) -> StageLags:
         return KafkaStageLags(self.topics_admin, STAGE_TOPICS)
+
+    def group_lags(self) -> GroupLags:
+        return KafkaStageLags(self.topics_admin, STAGE_TOPICS)
+
+    def backlogs(self) -> SqlBacklogs:
+        return SqlBacklogs(self.database)
 
     def publication_status(self) -> PublicationStatus:
         return self.outbox()

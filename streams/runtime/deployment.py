@@ -178,11 +178,18 @@ class Deployment:
             return str(differs)
         return None
 
-    def faust_stage(self) -> "FaustStage":
+    def faust_stage(self, telemetry: Telemetry) -> "FaustStage":
         from streams.adapters.faust.stage import FaustStage
 
         settings = self.settings
-        return FaustStage(self.kafka, FAN_OUT_GROUP, SESSION_EVENTS, settings.topic_prefix, settings.instance_id)
+        return FaustStage(
+            self.kafka,
+            FAN_OUT_GROUP,
+            SESSION_EVENTS,
+            settings.topic_prefix,
+            settings.instance_id,
+            assigned=lambda: telemetry.count("rebalances_total"),
+        )
 
     def replay_lookup(self, telemetry: Telemetry) -> ReplayLookup:
         """The look-up of replays for `deliver`. Without a database it knows none."""

@@ -3,12 +3,15 @@
 import asyncio
 import gc
 import os
+import platform
 import signal
 import socket
 import sys
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from importlib.metadata import version
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
@@ -21,6 +24,8 @@ from streams.runtime.health_server import serving
 GARBAGE_THRESHOLDS = (50_000, 20, 20)
 # Less than the 30 seconds after which Kubernetes kills a process, so that the process can log why it stops.
 STOP_SECONDS = 25.0
+LOOP_LAG_SECONDS = 15.0
+LOOP_LAG_EVERY_SECONDS = 0.2
 
 
 class Runnable(Protocol):
@@ -96,8 +101,9 @@ async def run_process(
 
     async with serving(listening, readiness_problems, registry) as bound:
         telemetry.info("started", health_port=bound)
+        telemetry.gauge("build_info", 1, version=version("scorm-webhooks"), python=platform.python_version())
         running = asyncio.create_task(stage.run())
-        watching = asyncio.create_task(_report_readiness(stage, telemetry))
+        watching = asyncio.gather(_report_readiness(stage, telemetry), _report_loop_lag(telemetry))
         waiting = asyncio.create_task(stopping.wait())
         await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
         watching.cancel()
@@ -138,6 +144,17 @@ async def _report_readiness(stage: _Stage, telemetry: Telemetry) -> None:
             telemetry.info("not_ready" if readiness_problems else "ready", why="; ".join(readiness_problems) or None)
             logged = readiness_problems
         await asyncio.sleep(0.2)
+
+
+async def _report_loop_lag(telemetry: Telemetry) -> None:
+    """Measure how late the event loop is, and report the longest delay of the last 15 seconds."""
+    loop = asyncio.get_running_loop()
+    delays: deque[float] = deque(maxlen=round(LOOP_LAG_SECONDS / LOOP_LAG_EVERY_SECONDS))
+    while True:
+        started = loop.time()
+        await asyncio.sleep(LOOP_LAG_EVERY_SECONDS)
+        delays.append(loop.time() - started - LOOP_LAG_EVERY_SECONDS)
+        telemetry.gauge("event_loop_lag_seconds", max(0.0, *delays))
 
 
 def _watch_stdin(stop: Callable[[], None]) -> None:

@@ -8,6 +8,7 @@ from streams.adapters.threads import in_worker_thread
 from streams.ports import Telemetry
 from streams.runtime.bootstrap import SqlDeployment
 from streams.stages.backfill import HistoryBackfill
+from streams.stages.backlog_metrics import expose_backlog
 from streams.stages.consuming.partition_consumer import DRAIN_SECONDS
 from streams.stages.erasures import finish_erasures
 from streams.stages.maintenance import prune_regularly, run_jobs
@@ -82,6 +83,7 @@ class PublishProcess:
             self._do_jobs,
             self._finish_erasures,
             self._prune,
+            self._expose_backlog,
         )
 
     async def _publish(self) -> None:
@@ -102,6 +104,10 @@ class PublishProcess:
     async def _finish_erasures(self) -> None:
         deployment = self._deployment
         await finish_erasures(deployment.erasures(), deployment.clock, self._telemetry)
+
+    async def _expose_backlog(self) -> None:
+        deployment = self._deployment
+        await expose_backlog(deployment.backlogs(), deployment.group_lags(), deployment.clock, self._telemetry)
 
     async def _prune(self) -> None:
         deployment = self._deployment

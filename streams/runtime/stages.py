@@ -54,7 +54,7 @@ class FanOutProcess:
         self._subscriptions = deployment.subscriptions_reader(telemetry)
         self._producer = deployment.producer(telemetry)
         self._fan_out = FanOut(deployment.event_codec, self._subscriptions, self._producer, telemetry)
-        self._faust = deployment.faust_stage()
+        self._faust = deployment.faust_stage(telemetry)
         self._batch = asyncio.Lock()
 
     async def run(self) -> None:

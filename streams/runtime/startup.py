@@ -103,9 +103,18 @@ def _with_sql(process: Callable[["SqlDeployment", PrometheusTelemetry], Runnable
     """The factory of a stage that uses the database."""
     from streams.runtime.bootstrap import SqlDeployment
 
-    return lambda deployment, telemetry: process(
-        SqlDeployment(deployment.settings, deployment.environ, deployment.sole_member), telemetry
-    )
+    def make(deployment: Deployment, telemetry: PrometheusTelemetry) -> Runnable:
+        with_sql = SqlDeployment(deployment.settings, deployment.environ, deployment.sole_member)
+        telemetry.before_collect(lambda: _report_pool(with_sql, telemetry))
+        return process(with_sql, telemetry)
+
+    return make
+
+
+def _report_pool(deployment: "SqlDeployment", telemetry: PrometheusTelemetry) -> None:
+    use = deployment.database.pool_use()
+    telemetry.gauge("database_pool_size", use.size)
+    telemetry.gauge_all("database_connections", {("in_use",): use.in_use, ("idle",): use.idle})
 
 
 STAGES: dict[str, StageSpec] = {

@@ -67,6 +67,7 @@ class Meter:
 
     def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         self._unopened.update(partitions)
+        self._telemetry.count("rebalances_total")
         self._telemetry.info("partitions_assigned", count=len(partitions))
         self._arrived.set()
 
@@ -123,6 +124,7 @@ class Meter:
             # When this is answered, no record from before the rewind is under way any more.
             await self._consumer.commit({partition: Commit(start, "") for partition, start in starts.items()})
         except Unavailable as away:
+            self._telemetry.count("commit_errors_total")
             self._outages[COMMITS].begin(self, str(away))
             await asyncio.sleep(RETRY_SECONDS)
             return
@@ -180,6 +182,7 @@ class Meter:
             await self._consumer.commit({partition: Commit(end, "") for partition, end in ends.items()})
         except Unavailable as away:
             # Only lag is read from these offsets: the positions are in the database.
+            self._telemetry.count("commit_errors_total")
             self._outages[COMMITS].begin(self, str(away))
         else:
             self._outages[COMMITS].end(self)

@@ -85,6 +85,7 @@ class RecordStage:
     def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         self._buffer.open(partitions)
         self._owned.update(partitions)
+        self._telemetry.count("rebalances_total")
         self._telemetry.info("partitions_assigned", count=len(partitions))
 
     def received(self, records: Sequence[Record]) -> None:
@@ -143,6 +144,7 @@ class RecordStage:
         try:
             await self._consumer.commit(ends)
         except Unavailable as away:
+            self._telemetry.count("commit_errors_total")
             self._outages[COMMITS].begin(self, str(away))
             return
         self._outages[COMMITS].end(self)

@@ -15,6 +15,9 @@ async def test_records_that_no_stage_committed_are_counted(kafka_cluster: KafkaC
         return TopicsAdmin(kafka_cluster.properties, kafka_cluster.prefix)
 
     lags = KafkaStageLags(admin, {"fan-out": (SESSION_EVENTS,), "deliver": (DELIVERIES, "no such topic")})
+    offsets = await lags.offsets()
+    assert sum(found.end - found.committed for found in offsets["fan-out"].values()) == 3
+    assert {partition.topic for partition in offsets["deliver"]} <= {DELIVERIES}
     fan_out, deliver = await lags.lags()
     assert (fan_out.stage, fan_out.records) == ("fan-out", 3)
     assert deliver.topics.get(DELIVERIES, 0) == 0

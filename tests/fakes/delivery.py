@@ -113,6 +113,7 @@ class FakeTelemetry:
 
     counts: Counter[str] = field(default_factory=Counter)
     gauges: dict[str, float] = field(default_factory=dict)
+    replaced: dict[str, dict[tuple[str, ...], float]] = field(default_factory=dict)
     observed: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     logged: list[tuple[str, dict[str, object]]] = field(default_factory=list)
     is_debug_enabled: bool = True
@@ -122,6 +123,9 @@ class FakeTelemetry:
 
     def gauge(self, metric: str, value: float, /, **labels: str) -> None:
         self.gauges[metric] = value
+
+    def gauge_all(self, metric: str, values: Mapping[tuple[str, ...], float], /) -> None:
+        self.replaced[metric] = dict(values)
 
     def observe(self, metric: str, value: float, /) -> None:
         self.observed[metric].append(value)

@@ -41,6 +41,7 @@ class FaustStage:
         prefix: str,
         instance_id: str | None,
         session_seconds: float = SESSION_SECONDS,
+        assigned: Callable[[], None] = lambda: None,
     ) -> None:
         read_leniently()
         self._topic = topic
@@ -65,6 +66,7 @@ class FaustStage:
             TableManager=patches.NoTables,
             broker_credentials=faust_security(properties),
         )
+        self._app.on_partitions_assigned.connect(lambda *_, **__: assigned(), weak=False)
         self._buffer = patches.StreamBuffer()
         self._channel = self._app.topic(prefix + topic, key_serializer="raw", value_serializer="raw")
 

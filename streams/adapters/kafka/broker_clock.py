@@ -24,6 +24,11 @@ class BrokerClock:
         self._is_doubted = False
 
     @property
+    def skew_seconds(self) -> float:
+        """This machine's clock minus the broker's, at the last sentinel."""
+        return self._skew_seconds
+
+    @property
     def is_trusted(self) -> bool:
         """Whether `problems` is empty; cheaper, for each delivery."""
         return not self._is_doubted and abs(self._skew_seconds) <= MAX_SKEW_SECONDS

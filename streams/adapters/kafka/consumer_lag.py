@@ -1,4 +1,4 @@
-"""Count the records that a consumer group has not committed."""
+"""Find how far a consumer group has committed, and how many records it has not."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from streams.adapters.kafka.transient_errors import repeat_if_transient
+from streams.core.backlog import GroupOffsets
 from streams.core.errors import Unavailable
+from streams.ports import Partition
 
 
 def consumer_lag(
@@ -18,6 +20,16 @@ def consumer_lag(
 
     Records beyond the committed offset count, even if the commit's metadata says that they are complete.
     """
+    left = dict.fromkeys(topics, 0)
+    for partition, offsets in group_offsets(admin, properties, group, topics, seconds).items():
+        left[partition.topic] += offsets.end - offsets.committed
+    return left
+
+
+def group_offsets(
+    admin: AdminClient, properties: Mapping[str, Any], group: str, topics: Mapping[str, int], seconds: float
+) -> dict[Partition, GroupOffsets]:
+    """The offsets of a group by partition; without a commit, from the first record on. Raises `Unavailable`."""
     partitions = [TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)]
     # librdkafka 2.16.0's own request for a group's offsets ends an admin client's process by SIGSEGV while the group's
     # coordinator loads or moves: it tells a consumer group that an admin client does not have. A consumer has one.
@@ -42,8 +54,5 @@ def consumer_lag(
         raise Unavailable(error.args[0].str()) from None
     finally:
         consumer.close()
-    left = dict.fromkeys(topics, 0)
-    for partition in done:
-        # Without a commit the offset is negative. Records that retention deleted do not count.
-        left[partition.topic] += ends[partition] - max(partition.offset, starts[partition])
-    return left
+    # Without a commit the offset is negative. Records that retention deleted do not count.
+    return {Partition(at.topic, at.partition): GroupOffsets(max(at.offset, starts[at]), ends[at]) for at in done}

@@ -26,6 +26,11 @@ class SentinelCheck:
         """Whether `problems` is empty; cheaper."""
         return self._clock.is_trusted and self not in self._keys
 
+    @property
+    def skew_seconds(self) -> float:
+        """This machine's clock minus the broker's, at the last sentinel."""
+        return self._clock.skew_seconds
+
     def problems(self) -> list[str]:
         """Why a stage must not send anything at the moment."""
         return [*([WRONG_KEYS] if self in self._keys else []), *self._clock.problems()]

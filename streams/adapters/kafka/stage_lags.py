@@ -1,17 +1,20 @@
-"""How many records the stages have not committed."""
+"""How far the stages have committed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.adapters.threads import in_worker_thread
+from streams.core.backlog import GroupOffsets
 from streams.core.platform_stats import StageLag
+from streams.ports import Partition
 
 
 class KafkaStageLags:
-    """`StageLags` of Kafka. `groups` has the topics of each stage's consumer group, which is named after the stage.
+    """`StageLags` and `GroupLags` of Kafka.
 
-    The admin client is made when a person asks first.
+    `groups` has the topics of each stage's consumer group, which is named after the stage.
+    The admin client is made when somebody asks first.
     """
 
     def __init__(self, new_admin: Callable[[], TopicsAdmin], groups: Mapping[str, Sequence[str]]) -> None:
@@ -20,6 +23,12 @@ class KafkaStageLags:
 
     async def lags(self) -> Sequence[StageLag]:
         return await in_worker_thread(self._lags)
+
+    async def offsets(self) -> Mapping[str, Mapping[Partition, GroupOffsets]]:
+        return await in_worker_thread(self._offsets)
+
+    def _offsets(self) -> dict[str, dict[Partition, GroupOffsets]]:
+        return {group: self._admin.offsets(group, topics) for group, topics in self._groups.items()}
 
     def _lags(self) -> list[StageLag]:
         return [StageLag(group, self._admin.lag(group, topics)) for group, topics in self._groups.items()]

@@ -167,3 +167,4 @@ class SubscriptionsReader:
             return
         if key_of(record.key) == SENTINEL_KEY and self.table.sentinel:
             self._sentinel.compare(self.table.sentinel, record.appended_at)
+            self._telemetry.gauge("clock_skew_seconds", self._sentinel.skew_seconds)

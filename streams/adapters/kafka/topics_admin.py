@@ -1,6 +1,7 @@
 """Plan and apply the topics of a deployment: create, extend, configure and remove."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -14,9 +15,11 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable
-from streams.adapters.kafka.consumer_lag import consumer_lag
+from streams.adapters.kafka.consumer_lag import consumer_lag, group_offsets
 from streams.adapters.kafka.messages import LIBRDKAFKA
+from streams.core.backlog import GroupOffsets
 from streams.core.errors import Misconfigured, Unavailable
+from streams.ports import Partition
 from streams.topics import DELIVER_GROUP, DELIVERIES, Topic, tier_of
 
 # The name of clusters of the embedded broker, which is librdkafka's mock.
@@ -158,10 +161,17 @@ class TopicsAdmin:
 
     def lag(self, group: str, topics: Iterable[str]) -> dict[str, int]:
         """How many records of these topics a group has not committed, by topic. Raises `Unavailable`."""
+        left: Counter[str] = Counter()
+        for partition, offsets in self.offsets(group, topics).items():
+            left[partition.topic] += offsets.end - offsets.committed
+        return dict(left)
+
+    def offsets(self, group: str, topics: Iterable[str]) -> dict[Partition, GroupOffsets]:
+        """How far a group has committed these topics. Raises `Unavailable`."""
         existing = self.existing()
         counts = {self._prefix + name: existing[name] for name in topics if name in existing}
-        found = consumer_lag(self._admin, self._config, self._prefix + group, counts, REQUEST_SECONDS)
-        return {name.removeprefix(self._prefix): count for name, count in found.items()}
+        found = group_offsets(self._admin, self._config, self._prefix + group, counts, REQUEST_SECONDS)
+        return {at._replace(topic=at.topic.removeprefix(self._prefix)): offsets for at, offsets in found.items()}
 
     def _waiting(self, tiers: Mapping[str, int]) -> dict[str, int]:
         """The count of records that wait in each of these tiers. `tiers` has their partition counts."""

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import Select, event, make_url, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 
 from streams.adapters.sql.sqlite_file import BUSY_SECONDS, SqliteConnections
 from streams.core.errors import Misconfigured, Refused, Unavailable
@@ -33,6 +34,14 @@ def database_url(text: str) -> URL:
     if driver is None:
         raise Misconfigured(f"DATABASE_URL: {url.drivername} is not supported; use postgresql:// or sqlite:///")
     return url.set(drivername=driver)
+
+
+class PoolUse(NamedTuple):
+    """Connections of a pool."""
+
+    size: int
+    in_use: int
+    idle: int
 
 
 class Database:
@@ -78,6 +87,16 @@ class Database:
         except StatementError as error:  # a value that the driver cannot convert
             raise Refused(_message(error)) from error
         self._away = None
+
+    def pool_use(self) -> PoolUse:
+        """How many connections are open, and how many there may be."""
+        engines = (self._engine, self._reader) if self.is_sqlite else (self._engine,)
+        pools = [cast(QueuePool, engine.pool) for engine in engines]
+        return PoolUse(
+            size=sum(pool.size() for pool in pools),
+            in_use=sum(pool.checkedout() for pool in pools),
+            idle=sum(pool.checkedin() for pool in pools),
+        )
 
     async def ping(self) -> None:
         """Raises `Unavailable` when the database does not answer."""

@@ -96,6 +96,7 @@ class PartitionConsumer:
     def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         for partition, committed in partitions.items():
             self._partitions[partition] = PartitionState(self._consumer, partition, committed)
+        self._telemetry.count("rebalances_total")
         self._telemetry.info("partitions_assigned", count=len(partitions))
 
     def received(self, records: Sequence[Record]) -> None:
@@ -275,6 +276,7 @@ class PartitionConsumer:
             # What is not committed is handled again after a restart: duplicates, no loss.
             for state in states.values():
                 state.has_progress = True
+            self._telemetry.count("commit_errors_total")
             self._outages[COMMITS].begin(self, str(away))
             return
         self._outages[COMMITS].end(self)

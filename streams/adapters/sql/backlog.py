@@ -1,0 +1,48 @@
+"""Count what waits in the whole deployment."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Select, func, select
+
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, webhooks
+from streams.core.backlog import Backlog, Waiting
+from streams.core.delivery import State
+
+_NONE = "none"
+
+
+class SqlBacklogs:
+    """`Backlogs` in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read(self) -> Backlog:
+        known, of = webhooks.c, deliveries.c
+        by_status = (
+            select(known.status, func.count().label("number")).where(known.deleted_at.is_(None)).group_by(known.status)
+        )
+        retries = _waiting(State.WAITING, of.tier, of.due_at).where(of.tier.is_not(None))
+        held = _waiting(State.HELD, of.reason, of.changed_at)
+        dead = _waiting(State.DEAD, of.reason, of.changed_at)
+        async with self._database.reading() as connection:
+            return Backlog(
+                webhooks={row.status: row.number for row in await connection.execute(by_status)},
+                retries=_by_name(await connection.execute(retries)),
+                held=_by_name(await connection.execute(held)),
+                dead=_by_name(await connection.execute(dead)),
+            )
+
+
+def _waiting(state: State, name: Any, since: Any) -> Select[Any]:
+    return (
+        select(name.label("name"), func.count().label("number"), func.min(since).label("since"))
+        .where(NOT_DELIVERED & (deliveries.c.state == state))
+        .group_by(name)
+    )
+
+
+def _by_name(rows: Any) -> Mapping[str, Waiting]:
+    return {row.name or _NONE: Waiting(row.number, row.since) for row in rows}

@@ -1,0 +1,61 @@
+"""What waits in the whole deployment: deliveries by state, and the records that stages have not committed."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+SAMPLES_KEPT = 512
+
+
+class Waiting(NamedTuple):
+    """How many deliveries wait for the same reason, and since when the first of them does.
+
+    Of a tier, `since` is when its first retry is due.
+    """
+
+    deliveries: int
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Webhooks by status; deliveries that are not delivered, by tier or reason."""
+
+    webhooks: Mapping[str, int]
+    retries: Mapping[str, Waiting]
+    held: Mapping[str, Waiting]
+    dead: Mapping[str, Waiting]
+
+
+class GroupOffsets(NamedTuple):
+    """The next offset that a group reads of a partition, and the partition's end."""
+
+    committed: int
+    end: int
+
+
+@dataclass(slots=True)
+class LagClock:
+    """Says how long the oldest uncommitted record of a partition has waited, from samples of the partition's end.
+
+    A record was appended after the last sample whose end it is beyond: the answer is at most one interval too long.
+    Before the first sample nothing is known, and the answer is too short.
+    """
+
+    _samples: deque[tuple[datetime, int]] = field(default_factory=deque)
+
+    def seconds(self, offsets: GroupOffsets, now: datetime) -> float:
+        """Take a sample; the age of the record at `committed` in seconds. 0 when every record is committed."""
+        if self._samples and offsets.end < self._samples[-1][1]:
+            self._samples.clear()  # The topic was made again.
+        self._samples.append((now, offsets.end))
+        while len(self._samples) > 1 and self._samples[1][1] <= offsets.committed:
+            self._samples.popleft()
+        if len(self._samples) > SAMPLES_KEPT:
+            # The first one stays: it says how old the oldest record is.
+            self._samples = deque(list(self._samples)[::2])
+        if offsets.committed >= offsets.end:
+            return 0.0
+        return (now - self._samples[0][0]).total_seconds()

@@ -1,0 +1,73 @@
+"""Metrics of the whole deployment, which the one publisher exposes."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import NoReturn
+
+from streams.core.backlog import Backlog, GroupOffsets, LagClock, Waiting
+from streams.core.errors import Unavailable
+from streams.ports import Backlogs, Clock, GroupLags, Partition, Telemetry
+from streams.tasks import together
+
+EVERY_SECONDS = 15.0
+# A reading of many rows is repeated less often: it takes at most a twentieth of the time.
+TIMES_ITS_LENGTH = 20
+
+
+async def expose_backlog(backlogs: Backlogs, lags: GroupLags, clock: Clock, telemetry: Telemetry) -> None:
+    """Read what waits and expose it, until cancelled. In an outage the last values stay."""
+    clocks: defaultdict[tuple[str, Partition], LagClock] = defaultdict(LagClock)
+
+    async def deliveries() -> None:
+        _expose_deliveries(await backlogs.read(), clock.now(), telemetry)
+
+    async def groups() -> None:
+        _expose_groups(await lags.offsets(), clocks, clock.now(), telemetry)
+
+    telemetry.gauge("publisher", 1)
+    await together(lambda: _regularly(deliveries), lambda: _regularly(groups))
+
+
+async def _regularly(expose: Callable[[], Awaitable[None]]) -> NoReturn:
+    while True:
+        started = time.monotonic()
+        with suppress(Unavailable):  # Others log the outage.
+            await expose()
+        took = time.monotonic() - started
+        await asyncio.sleep(max(EVERY_SECONDS, TIMES_ITS_LENGTH * took))
+
+
+def _expose_deliveries(backlog: Backlog, now: datetime, telemetry: Telemetry) -> None:
+    telemetry.gauge_all("webhooks", {(status,): count for status, count in backlog.webhooks.items()})
+    for count, age, waiting in (
+        ("retries_waiting", "retries_overdue_seconds", backlog.retries),
+        ("held_deliveries", "held_deliveries_oldest_seconds", backlog.held),
+        ("undecided_dead_letters", "undecided_dead_letters_oldest_seconds", backlog.dead),
+    ):
+        telemetry.gauge_all(count, {(name,): found.deliveries for name, found in waiting.items()})
+        telemetry.gauge_all(age, {(name,): _age(found, now) for name, found in waiting.items()})
+
+
+def _age(waiting: Waiting, now: datetime) -> float:
+    return max(0.0, (now - waiting.since).total_seconds()) if waiting.since else 0.0
+
+
+def _expose_groups(
+    offsets: Mapping[str, Mapping[Partition, GroupOffsets]],
+    clocks: Mapping[tuple[str, Partition], LagClock],
+    now: datetime,
+    telemetry: Telemetry,
+) -> None:
+    records: defaultdict[tuple[str, ...], float] = defaultdict(float)
+    seconds: defaultdict[tuple[str, ...], float] = defaultdict(float)
+    for group, partitions in offsets.items():
+        for partition, found in partitions.items():
+            name = group, partition.topic
+            records[name] += max(0, found.end - found.committed)
+            seconds[name] = max(seconds[name], clocks[group, partition].seconds(found, now))
+    telemetry.gauge_all("group_lag_records", records)
+    telemetry.gauge_all("group_lag_seconds", seconds)
