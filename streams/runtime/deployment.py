@@ -31,6 +31,7 @@ from streams.core.errors import Misconfigured
 from streams.core.schedule import Tier
 from streams.outage import Outages
 from streams.ports import Clock, Codec, EventHistory, ReplayLookup, Telemetry
+from streams.secret_files import with_secrets
 from streams.settings import Settings, find_broker, load_settings
 from streams.topics import FAN_OUT_GROUP, SESSION_EVENTS, Topic, declare
 
@@ -74,8 +75,8 @@ class Deployment:
     @classmethod
     def from_environment(cls: type[AnyDeployment], environ: Mapping[str, str] | None = None) -> AnyDeployment:
         """Raises `Misconfigured` for a setting that is unknown or wrong."""
-        environ = os.environ if environ is None else environ
-        return cls(load_settings(environ), dict(environ))
+        environ = with_secrets(os.environ if environ is None else environ)
+        return cls(load_settings(environ), environ)
 
     # -- addresses and topics --------------------------------------------------------------------------------------
 

@@ -1,0 +1,53 @@
+"""Read secrets from files that variables such as `DATABASE_URL_FILE` name."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from streams.core.errors import Misconfigured
+from streams.settings import PREFIX, Settings
+
+SUFFIX = "_FILE"
+MOST_BYTES = 64 * 1024
+# Clients take any property, so any of theirs may be a secret.
+_PROPERTIES = ("KAFKA_CONFIG_", "SCHEMA_REGISTRY_CONFIG_")
+
+
+def secret_names() -> list[str]:
+    """The variables whose value may come from a file."""
+    fields = [name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
+    return ["DATABASE_URL", "SMTP_URL", *(PREFIX + name.upper() for name in fields)]
+
+
+def with_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` with the contents of the files. Raises `Misconfigured`."""
+    found = dict(environ)
+    for name in _from_files(environ):
+        path = found.pop(name + SUFFIX)
+        if found.get(name):
+            raise Misconfigured(f"{name} and {name}{SUFFIX} are both set: remove one")
+        found[name] = _read(name + SUFFIX, Path(path))
+    return found
+
+
+def _from_files(environ: Mapping[str, str]) -> Iterator[str]:
+    known = secret_names()
+    for variable, path in environ.items():
+        name = variable.removesuffix(SUFFIX)
+        if name != variable and path and (name in known or name.startswith(_PROPERTIES)):
+            yield name
+
+
+def _read(variable: str, path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        text = content.decode().rstrip("\r\n")
+    except OSError as error:
+        raise Misconfigured(f"{variable}: {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise Misconfigured(f"{variable}: {path} is not UTF-8 text") from None
+    if not text:
+        raise Misconfigured(f"{variable}: {path} is empty")
+    if len(content) > MOST_BYTES:
+        raise Misconfigured(f"{variable}: {path} is larger than {MOST_BYTES // 1024} KiB")
+    return text
