@@ -32,7 +32,10 @@ async def publish(
     same `Idempotency-Key` or the same ids. `webhooks` is the number of webhooks that want each event now.
     """
     repeat_key = getattr(request.state, "repeat_key", None)
-    accepted = await services_of(request).ingest.publish(_items(body), caller.account_id, repeat_key)
+    services = services_of(request)
+    accepted = await services.ingest.publish(_items(body), caller.account_id, repeat_key)
+    for event in accepted:
+        services.telemetry.debug("event_accepted", event_id=event.id, request_id=request.state.request_id)
     return taken(accepted)
 
 

@@ -210,7 +210,23 @@ class RecordStage:
             middle = len(read) // 2
             return [*await self._store(read[:middle]), *await self._store(read[middle:])]
         self._telemetry.count("records_stored_total", len(entries))
+        if self._telemetry.is_debug_enabled:
+            self._log_states(folded)
         return self._conflicting(read, folded, conflicts)
+
+    def _log_states(self, folded: Batch) -> None:
+        for one in folded.delivery_states:
+            self._telemetry.debug(
+                "delivery_recorded",
+                delivery_id=one.delivery_id,
+                event_id=one.event_id,
+                webhook_id=one.webhook_id,
+                account_id=one.account_id,
+                state=str(one.state),
+                attempts=one.attempts,
+                tier=one.tier,
+                reason=one.reason,
+            )
 
     def _conflicting(
         self, read: Sequence[Read], folded: Batch, conflicts: Collection[EventKey]

@@ -124,6 +124,31 @@ def text_of(message: EmailMessage) -> str:
     return str(part.get_content()) if part else ""
 
 
+def test_the_logs_tell_the_story_of_one_event(system: System, api: Api, receiver: Receiver) -> None:
+    api("POST", "/v1/webhooks", {"url": receiver.url("/story")})
+    receiver.responses["/story"] = lambda request: 500 if request.number == 1 else 200
+    data = {"sessionId": "sess_1", "packageId": "pkg_1", "learnerId": "learner-42"}
+    sent = {"id": "evt_story", "type": "session.launched", "createdAt": "2026-04-10T14:32:00Z", "data": data}
+    assert "events" in api("POST", "/v1/events", sent)
+
+    def story() -> list[tuple[str, str, str | None]]:
+        lines = [line for stage in (*STAGES, "api") for line in system.log_events(stage)]
+        ours = sorted(
+            (line for line in lines if line.get("event_id") == "evt_story"), key=lambda line: line["timestamp"]
+        )
+        return [(line["stage"], line["event"], line.get("outcome") or line.get("state")) for line in ours]
+
+    until(lambda: ("record", "delivery_recorded", "delivered") in story(), 30, lambda: f"the end of {story()}")
+    assert [one for one in story() if one[0] != "record"] == [
+        ("api", "event_accepted", None),
+        ("fan-out", "delivery_created", None),
+        ("deliver", "delivery_attempt_failed", "server_error"),
+        ("deliver", "delivery_attempt_succeeded", "delivered"),
+    ]
+    recorded = [str(state) for stage, _, state in story() if stage == "record"]
+    assert recorded == sorted(recorded, key=["waiting", "delivered"].index)
+
+
 def test_registration_to_first_event_by_http_only(api: Api, receiver: Receiver) -> None:
     made = api("POST", "/v1/webhooks", {"url": receiver.url("/crm"), "events": ["session.completed"]})
     assert made["propagated"] is True
