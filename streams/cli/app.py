@@ -192,13 +192,21 @@ def topics_apply(
 
 
 @db.command("upgrade")
-def db_upgrade() -> None:
+def db_upgrade(
+    grant_to: Annotated[
+        str | None,
+        typer.Option(help="A role of PostgreSQL that may read and write rows then: the one that the stages use."),
+    ] = None,
+) -> None:
     """Migrate the database of DATABASE_URL to this version's schema. A second time changes nothing."""
-    from streams.adapters.sql.migrate import upgrade
+    from streams.adapters.sql.migrate import grant, upgrade
     from streams.runtime.bootstrap import SqlDeployment
 
     url = SqlDeployment.from_environment().database_url
     upgrade(url)
+    if grant_to is not None:
+        grant(url, grant_to)
+        say(f"{grant_to} may read and write rows")
     say(f"{url.render_as_string(hide_password=True)} is up to date")
 
 

@@ -21,6 +21,7 @@ from fakes import (
     FakeReplays,
     FakeTelemetry,
 )
+from real.postgres import ROLE
 from streams.adapters.replay_lookup import replay_lookup
 from streams.adapters.sql import migrate
 from streams.adapters.sql.accounts import SqlAccounts
@@ -113,6 +114,9 @@ def fake_store(*, away: bool = False) -> Store:
 async def sql_store(url: URL) -> AsyncIterator[SqlStore]:
     """A migrated database with one account and one webhook of it."""
     migrate.upgrade(url)
+    if url.get_backend_name() == "postgresql":
+        migrate.grant(url, ROLE)
+        url = url.set(username=ROLE)
     async with unmigrated(url) as store:
         account = Account("acme", "Acme", ("ops@acme.example",), NOON)
         await SqlAccounts(store.database).add(account, ApiKey("key_1", "acme", "first", "sk_", "hash", NOON))

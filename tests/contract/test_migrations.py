@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import ProgrammingError
 
 from builders import NOON, attempt, delivery, webhook
 from fakes import FakeClock, FakeEncryption, FakeTelemetry
-from real.postgres import Postgres
+from real.postgres import ROLE, Postgres
 from streams.adapters.sql import migrate
 from streams.adapters.sql.accounts import SqlAccounts
 from streams.adapters.sql.database import Database
@@ -203,3 +204,31 @@ async def test_a_database_that_was_away_is_used_again_when_it_is_back(own_postgr
     assert await outbox.due(1) == []
     assert database.readiness_problems() == []
     await database.close()
+
+
+def test_the_role_of_the_stages_changes_rows_and_no_tables(postgres: Postgres) -> None:
+    owner = url_of(postgres.url())
+    migrate.upgrade(owner)
+    migrate.grant(owner, ROLE)
+    migrate.grant(owner, ROLE)
+    stages = owner.set(username=ROLE)
+    migrate.require_schema(stages)
+    assert execute(stages, "DELETE FROM deliveries", "SELECT count(*) FROM deliveries") == [(0,)]
+    for forbidden in (
+        "CREATE TABLE more (id INTEGER)",
+        "DROP TABLE deliveries",
+        "ALTER TABLE deliveries ADD COLUMN more TEXT",
+        "TRUNCATE deliveries",
+        "UPDATE alembic_version SET version_num = '0001'",
+    ):
+        with pytest.raises(ProgrammingError, match=r"permission denied|must be owner"):
+            execute(stages, forbidden)
+
+
+def test_rights_for_nobody_are_refused(postgres: Postgres, tmp_path: Path) -> None:
+    url = url_of(postgres.url())
+    migrate.upgrade(url)
+    with pytest.raises(Misconfigured, match=r"^--grant-to: there is no role 'nobody here'; create it first"):
+        migrate.grant(url, "nobody here")
+    with pytest.raises(Misconfigured, match=r"^--grant-to: only PostgreSQL has roles$"):
+        migrate.grant(url_of(f"sqlite:///{tmp_path}/db.sqlite"), ROLE)

@@ -9,7 +9,7 @@ from conftest import Broker, random_prefix
 from e2e.learning_platform import Platform
 from e2e.receiver import Receiver
 from e2e.system import System
-from real.postgres import Postgres
+from real.postgres import ROLE, Postgres, of_role
 
 
 @pytest.fixture
@@ -44,6 +44,9 @@ def prepared(kafka: Broker, postgres: Postgres, topic_prefix: str, folder: Path,
     system = System(folder, env)
     try:
         system.prepare()
+        # What runs has fewer rights than what migrates.
+        system.run("db", "upgrade", "--grant-to", ROLE)
+        system.env["DATABASE_URL"] = of_role(system.env["DATABASE_URL"])
         yield system
     finally:
         system.close()

@@ -21,6 +21,10 @@ FAST = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "256MB", "max
 PRODUCTION = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "max_connections": "200"}
 
 
+# The role of the stages: it owns nothing, and gets its rights by `db upgrade --grant-to`.
+ROLE = "stages"
+
+
 class Postgres:
     """Runs from its creation. `stop` and `start` keep its data and port."""
 
@@ -37,6 +41,8 @@ class Postgres:
         (self._port,) = free_ports(1)
         self._initialise()
         self.start()
+        with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE ROLE {ROLE} LOGIN".encode())
 
     def url(self) -> str:
         """The URL of a new, empty database."""
@@ -90,6 +96,11 @@ class Postgres:
         except psycopg.OperationalError:
             return False
         return True
+
+
+def of_role(url: str) -> str:
+    """The URL of the same database for the role of the stages."""
+    return url.replace("postgresql://postgres@", f"postgresql://{ROLE}@")
 
 
 def other_user() -> str | None:

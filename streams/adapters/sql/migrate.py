@@ -46,6 +46,29 @@ def upgrade(url: URL, revision: str = "head") -> None:
     _run(url, verb)
 
 
+def grant(url: URL, role: str) -> None:
+    """Let a role of PostgreSQL read and write rows, and nothing more: enough for every stage and command but this one.
+
+    Raises `Misconfigured`.
+    """
+    if url.get_backend_name() != "postgresql":
+        raise Misconfigured("--grant-to: only PostgreSQL has roles")
+    with _connection(url) as connection:
+        if not connection.scalar(text("SELECT count(*) FROM pg_roles WHERE rolname = :role"), {"role": role}):
+            raise Misconfigured(
+                f"--grant-to: there is no role {role!r}; create it first: CREATE ROLE … LOGIN PASSWORD '…'"
+            )
+        names = connection.dialect.identifier_preparer
+        schema, to = names.quote(str(connection.scalar(text("SELECT current_schema()")))), names.quote(role)
+        for statement in (
+            f"GRANT USAGE ON SCHEMA {schema} TO {to}",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {to}",
+            f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {to}",
+            f"REVOKE INSERT, UPDATE, DELETE ON {schema}.alembic_version FROM {to}",
+        ):
+            connection.execute(text(statement))
+
+
 def downgrade(url: URL, revision: str) -> None:
     """Migrate down to `revision`. `base` removes every table."""
     _run(url, lambda config: command.downgrade(config, revision))
