@@ -67,6 +67,15 @@ def test_a_job_gets_only_the_secrets_that_it_needs() -> None:
     }
 
 
+def test_only_the_migration_has_the_owner_of_the_tables() -> None:
+    rendered = render(at("database", {"owner": {"existingSecret": "owner", "key": "uri"}, "grantTo": "stages"}))
+    [container] = rendered.find("Job", "db-upgrade")["spec"]["template"]["spec"]["containers"]
+    assert variables_of(container)["DATABASE_URL"] == "owner/uri"
+    assert container["args"] == ["db", "upgrade", "--grant-to", "stages"]
+    for stage in ("deliver", "record", "publish", "meter", "notify", "api"):
+        assert rendered.variables(stage)["DATABASE_URL"] == "webhooks-database/url", stage
+
+
 def test_a_job_can_be_left_to_you() -> None:
     values = merged(at("topics.managedBy", "nobody"), at("database.upgrade", False))
     left = render(merged(values, at("networkPolicy.enabled", True)))

@@ -17,6 +17,7 @@ GIVEN: dict[str, Any] = {
     "deliveryPartitions": 48,
     "replicationFactor": 2,
     "eventFraming": "confluent",
+    "recordSchemas": "newest",
     "allowedNetworks": ["10.1.0.0/16", "10.2.0.0/16"],
     "allowHttp": True,
     "controlHost": "example.com",

@@ -19,7 +19,7 @@ api: {kafka: true, registry: true, database: true, encryption: true, signIn: tru
 topics-apply: {kafka: true, command: [topics, apply], weight: "-2"}
 {{- end }}
 {{- if .Values.database.upgrade }}
-db-upgrade: {database: true, command: [db, upgrade], weight: "-1"}
+db-upgrade: {database: true, owner: true, command: [db, upgrade{{ with .Values.database.grantTo }}, --grant-to, {{ . | quote }}{{ end }}], weight: "-1"}
 {{- end }}
 {{- end }}
 
@@ -45,7 +45,9 @@ db-upgrade: {database: true, command: [db, upgrade], weight: "-1"}
 {{- $found = append $found (dict "variable" "SCORM_WEBHOOKS_ENCRYPTION_KEYS" "secret" $values.encryptionKeys.existingSecret "key" $values.encryptionKeys.key) -}}
 {{- end -}}
 {{- if $needs.database -}}
-{{- $found = append $found (dict "variable" "DATABASE_URL" "secret" $values.database.existingSecret "key" $values.database.key) -}}
+{{- $database := $values.database -}}
+{{- if and $needs.owner $database.owner.existingSecret }}{{ $database = $database.owner }}{{ end -}}
+{{- $found = append $found (dict "variable" "DATABASE_URL" "secret" $database.existingSecret "key" $database.key) -}}
 {{- end -}}
 {{- if $needs.mail -}}
 {{- $found = append $found (dict "variable" "SMTP_URL" "secret" $values.smtp.existingSecret "key" $values.smtp.key) -}}
