@@ -1,0 +1,54 @@
+"""`python -m kube`: brings what is missing, builds the images, and runs these tests in namespaces of their own."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import parts
+from kube.images import Shallow, build_images
+from kube.namespaces import run_inside
+
+BROUGHT = ("Java", "Kafka", "buildah", "base of the image", "helm and kubectl", "container runtime")
+FOLDER = "SCORM_WEBHOOKS_KUBE_FOLDER"
+LEFT_OUT = "left out: tests on a real Kubernetes"
+
+
+def main(arguments: list[str]) -> int:
+    if os.geteuid() != 0:
+        return leave_out("they need root")
+    if missing := parts.missing_kube_programs():
+        built = "`make kube-binaries` builds them in about 30 minutes, once"
+        return leave_out(f"{', '.join(missing)} missing in {parts.KUBE_BINARIES}; {built}")
+    if not bring():
+        return 1
+    try:
+        build_images()
+    except Shallow as shallow:
+        return leave_out(str(shallow))
+    folder = Path(tempfile.mkdtemp(prefix="kube-"))
+    os.environ[FOLDER] = str(folder)
+    tests = [sys.executable, "-m", "pytest", "-m", "kube", str(Path(__file__).parent), *arguments]
+    code = run_inside(tests, folder)
+    if code:
+        print(f"the logs are in {folder}", flush=True)
+    else:
+        shutil.rmtree(folder)
+    return code
+
+
+def leave_out(reason: str) -> int:
+    """These tests alone may be missing in CI: building Kubernetes there takes too long."""
+    print(f"{LEFT_OUT} ({reason})", flush=True)
+    return 0 if parts.in_ci() else 1
+
+
+def bring() -> bool:
+    """By the Python of the machine, as in the Makefile."""
+    return subprocess.run([sys.executable, parts.__file__, *BROUGHT], check=False).returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
