@@ -69,8 +69,9 @@ ifeq ($(CI),true)
 	$(UV) pip install --quiet --python .venv-wheel --no-deps dist/*.whl
 	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest $(TOGETHER) $(ARGS)
 	@$(MAKE) pythons
-# Chaos wants the machine for itself.
+# Chaos and the cluster want the machine for themselves.
 	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -m chaos -o faulthandler_timeout=1800 tests/chaos
+	@$(MAKE) kube ARGS=
 else
 	.venv/bin/pytest $(TOGETHER) $(ARGS)
 endif
@@ -80,7 +81,7 @@ chart: setup
 	.venv/bin/pytest -q tests/chart $(ARGS)
 
 kube: setup
-	PYTHONPATH=tests .venv/bin/python -m kube $(ARGS)
+	@PYTHONPATH=tests .venv/bin/python -m kube $(ARGS)
 
 kube-binaries:
 	@tests/kube/build.sh $(KUBE_BINARIES)

@@ -30,7 +30,9 @@ def main(arguments: list[str]) -> int:
         return leave_out(str(shallow))
     folder = Path(tempfile.mkdtemp(prefix="kube-"))
     os.environ[FOLDER] = str(folder)
-    tests = [sys.executable, "-m", "pytest", "-m", "kube", str(Path(__file__).parent), *arguments]
+    # The tests are the story of one release: after a failure the rest says nothing.
+    options = ["-m", "kube", "--exitfirst", "-o", "faulthandler_timeout=900"]
+    tests = [sys.executable, "-m", "pytest", *options, str(Path(__file__).parent), *arguments]
     code = run_inside(tests, folder)
     if code:
         print(f"the logs are in {folder}", flush=True)

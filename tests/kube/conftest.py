@@ -1,15 +1,19 @@
 """One cluster, one installation of the chart, for every test of this folder. `python -m kube` brings what they need."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kube.images import ARCHIVES
+from kube.loaded import LoadedRelease, Row, table
 from kube.node import Node
 from kube.release import Release
 from kube.stores import start_stores
 
+ROWS = pytest.StashKey[list[Row]]()
+ORDER = ["test_install", "test_upgrade", "test_scale", "test_kill", "test_drain", "test_uninstall"]
 FOLDER = os.environ.get("SCORM_WEBHOOKS_KUBE_FOLDER")
 
 
@@ -35,3 +39,24 @@ def release(node: Node) -> Release:
     release.prepare()
     release.install(**{"image.tag": "previous"})
     return release
+
+
+@pytest.fixture(scope="session")
+def loaded(release: Release, folder: Path, pytestconfig: pytest.Config) -> Iterator[LoadedRelease]:
+    loaded = LoadedRelease(release, folder, pytestconfig.stash.setdefault(ROWS, []))
+    try:
+        yield loaded
+    finally:
+        loaded.close()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests share one release, which goes through all of this in order."""
+    items.sort(key=lambda item: ORDER.index(item.path.stem) if item.path.stem in ORDER else -1)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if rows := config.stash.get(ROWS, []):
+        terminalreporter.section("on a real Kubernetes")
+        terminalreporter.write_line(table(rows))

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ class Kubectl:
     def __init__(self, config: Path) -> None:
         programs = parts.KUBE / "bin"
         self.env = {
-            "PATH": f"{programs}:{os.environ['PATH']}",
+            # `scorm-webhooks` is beside the Python of these tests.
+            "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "KUBECONFIG": str(config),
             "HOME": str(config.parent),
         }

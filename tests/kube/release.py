@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from chart.generated import CHART
-from kube.kubectl import Kubectl
+from kube.documented import command
+from kube.kubectl import Kubectl, Resource
 from kube.stores import DATABASE_URL
-from streams.adapters.encryption import generate_key
 
 NAME, NAMESPACE, FULLNAME = "events", "webhooks", "events-scorm-webhooks"
 VALUES = Path(__file__).with_name("values.yaml")
@@ -23,21 +23,26 @@ class Release:
         self.kubectl = kubectl
 
     def prepare(self) -> None:
-        """The namespace and the Secrets of docs/kubernetes.md."""
-        restricted = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
-        metadata = {"name": NAMESPACE, "labels": restricted}
-        self.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-        self._secret("webhooks-database", "url", DATABASE_URL)
-        self._secret("webhooks-keys", "encryption-keys", generate_key())
+        """The namespace and the Secrets, by the document's commands."""
+        self.kubectl.shell(command("kubectl create namespace"))
+        for mode in ("enforce", "warn"):
+            self.kubectl.run("label", "namespace", NAMESPACE, f"pod-security.kubernetes.io/{mode}=restricted")
+        database = command("kubectl create secret generic webhooks-database")
+        self.kubectl.shell(database.replace("postgresql://webhooks:password@postgres/webhooks", DATABASE_URL))
+        self.kubectl.shell(command("kubectl create secret generic webhooks-keys"))
 
     def install(self, **values: Any) -> str:
         return self._helm("install", values)
 
     def upgrade(self, **values: Any) -> str:
-        return self._helm("upgrade", values)
+        return self._helm("upgrade", {"image.tag": "new"} | values)
 
     def rollback(self) -> None:
-        self.kubectl.helm("rollback", NAME, "--namespace", NAMESPACE, "--wait", "--timeout", TIMEOUT)
+        """To the revision before this one that worked."""
+        history = json.loads(self.kubectl.helm("history", NAME, "--namespace", NAMESPACE, "--output", "json"))
+        worked = [revision["revision"] for revision in history if revision["status"] == "superseded"]
+        rollback = command("helm rollback").replace("2", str(worked[-1]))
+        self.kubectl.shell(f"{rollback} --timeout {TIMEOUT}")
 
     def test(self) -> str:
         return self.kubectl.helm("test", NAME, "--namespace", NAMESPACE, "--logs")
@@ -47,7 +52,7 @@ class Release:
         found: list[dict[str, Any]] = self.kubectl.get("pods", "--namespace", NAMESPACE, "--selector", selector)[
             "items"
         ]
-        return [pod for pod in found if pod["metadata"]["labels"]["app.kubernetes.io/component"] in STAGES]
+        return [pod for pod in found if stage_of(pod) in STAGES]
 
     def run(self, *command: str) -> Any:
         """A command of the product in a pod of `api`; its JSON or text."""
@@ -60,6 +65,7 @@ class Release:
         wait = ["--wait", "--timeout", TIMEOUT]
         return self.kubectl.helm(verb, NAME, CHART, "--namespace", NAMESPACE, "--values", VALUES, *sets, *wait)
 
-    def _secret(self, name: str, key: str, value: str) -> None:
-        metadata = {"name": name, "namespace": NAMESPACE}
-        self.kubectl.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {key: value}})
+
+def stage_of(pod: Resource) -> str:
+    """The stage, or the name of a Job or a test."""
+    return str(pod["metadata"]["labels"]["app.kubernetes.io/component"])
