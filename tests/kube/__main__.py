@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -11,17 +10,17 @@ import parts
 from kube.images import Shallow, build_images
 from kube.namespaces import run_inside
 
-BROUGHT = ("Java", "Kafka", "buildah", "base of the image", "helm and kubectl", "container runtime")
+BROUGHT = ("Kafka", "buildah", "base of the image", "helm and kubectl", "container runtime")
 FOLDER = "SCORM_WEBHOOKS_KUBE_FOLDER"
 LEFT_OUT = "left out: tests on a real Kubernetes"
 
 
 def main(arguments: list[str]) -> int:
-    if os.geteuid() != 0:
-        return leave_out("they need root")
     if missing := parts.missing_kube_programs():
         built = "`make kube-binaries` builds them in about 30 minutes, once"
         return leave_out(f"{', '.join(missing)} missing in {parts.KUBE_BINARIES}; {built}")
+    if os.geteuid() != 0:
+        return leave_out("they need root")
     if not bring():
         return 1
     try:
@@ -48,8 +47,9 @@ def leave_out(reason: str) -> int:
 
 
 def bring() -> bool:
-    """By the Python of the machine, as in the Makefile."""
-    return subprocess.run([sys.executable, parts.__file__, *BROUGHT], check=False).returncode == 0
+    """Whether everything else is there now. What cannot be had has a line of its own."""
+    brought = [parts.bring(part) for part in (*parts.ALL, *parts.OF_KUBE) if part[0] in BROUGHT]
+    return all(brought)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def loaded(release: Release, folder: Path, pytestconfig: pytest.Config) -> Itera
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests share one release, which goes through all of this in order."""
-    items.sort(key=lambda item: ORDER.index(item.path.stem) if item.path.stem in ORDER else -1)
+    items.sort(key=lambda item: ORDER.index(item.path.stem) if item.get_closest_marker("kube") else -1)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

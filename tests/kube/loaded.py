@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -23,7 +24,7 @@ from kube.pods import End, PodWatch
 from kube.release import STAGES, Release, stage_of
 from kube.stores import BOOTSTRAP, DATABASE_URL_ON_NODE
 
-EVENTS_PER_SECOND = 30.0
+EVENTS_PER_SECOND = 20.0
 DELAY_MS = 20
 READY_SECONDS = 120.0
 SETTLE_SECONDS = 120.0
@@ -79,15 +80,15 @@ class LoadedRelease:
         self._load.start(name, seed=7, rate=EVENTS_PER_SECOND, copies=1, invalid_share=0.0)
         happening = Happening(self)
         try:
-            until(lambda: self._delivered(name) > EVENTS_PER_SECOND, READY_SECONDS, "deliveries")
+            until(lambda: self._delivered(name) > EVENTS_PER_SECOND, READY_SECONDS, "deliveries", every=0.3)
             yield happening
         finally:
             self._load.stop()
         seconds = time.monotonic() - started
         # The checker names what never settles.
         with suppress(AssertionError):
-            until(lambda: self._is_settled(name), SETTLE_SECONDS)
-        until(self._nothing_ends, READY_SECONDS, "no pod is about to end", every=0.3)
+            until(lambda: self._is_settled(name), SETTLE_SECONDS, every=0.3)
+        until(self._nothing_ends, READY_SECONDS, "no pod is about to end", every=0.5)
         evidence = read(self.folder, DATABASE_URL_ON_NODE)
         verdict = check(evidence)
         happening.repeated = repeated(verdict, name)
@@ -99,7 +100,7 @@ class LoadedRelease:
 
     def wait_until_ready(self, *stages: str) -> None:
         """Until these stages, or all, have pods, and each of these is ready."""
-        until(partial(self._are_ready, stages or STAGES), READY_SECONDS, "all pods are ready", every=0.3)
+        until(partial(self._are_ready, stages or STAGES), READY_SECONDS, "all pods are ready", every=0.5)
 
     def _nothing_ends(self) -> bool:
         return not any("deletionTimestamp" in pod["metadata"] for pod in self.release.pods())
@@ -128,13 +129,16 @@ class LoadedRelease:
 
     def _delivered(self, name: str) -> int:
         query = "SELECT count(*) FROM deliveries WHERE state = 'delivered' AND event_id LIKE %s"
-        with psycopg.connect(DATABASE_URL_ON_NODE, connect_timeout=2) as connection:
+        with connected() as connection:
             row = connection.execute(query, [f"{name}:%"]).fetchone()
         return int(row[0]) if row else 0
 
     def _is_settled(self, name: str) -> bool:
-        with psycopg.connect(DATABASE_URL_ON_NODE, connect_timeout=2) as connection:
-            return is_settled(connection, name, self._load.owed)
+        try:
+            with connected() as connection:
+                return is_settled(connection, name, self._load.owed)
+        except psycopg.OperationalError:
+            return False
 
 
 class Happening:
@@ -164,6 +168,10 @@ class Happening:
     def bad_ends(self) -> list[End]:
         """Processes that ended with an error, or too late, after they were asked to end."""
         return [end for end in self.ends if end.code != 0 or end.seconds > END_SECONDS]
+
+
+def connected() -> "psycopg.Connection[Any]":
+    return psycopg.connect(DATABASE_URL_ON_NODE, connect_timeout=5)
 
 
 def is_ready(pod: Resource) -> bool:

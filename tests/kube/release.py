@@ -54,11 +54,19 @@ class Release:
         ]
         return [pod for pod in found if stage_of(pod) in STAGES]
 
-    def run(self, *command: str) -> Any:
+    def settings(self) -> list[Resource]:
+        """The ConfigMaps of every revision, each named by its content."""
+        selector = "app.kubernetes.io/component=settings"
+        found: list[Resource] = self.kubectl.get("configmaps", "--namespace", NAMESPACE, "--selector", selector)[
+            "items"
+        ]
+        return found
+
+    def run(self, *words: str) -> Any:
         """A command of the product in a pod of `api`; its JSON or text."""
         where = ["exec", "--namespace", NAMESPACE, f"deploy/{FULLNAME}-api", "--", "scorm-webhooks"]
-        output = self.kubectl.run(*where, *command)
-        return json.loads(output) if "--json" in command else output
+        output = self.kubectl.run(*where, *words)
+        return json.loads(output) if "--json" in words else output
 
     def _helm(self, verb: str, values: dict[str, Any]) -> str:
         sets = [part for path, value in values.items() for part in ("--set-json", f"{path}={json.dumps(value)}")]
