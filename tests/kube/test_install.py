@@ -37,7 +37,7 @@ def test_the_namespace_admits_restricted_pods_only(release: Release) -> None:
 
 def test_every_command_of_the_notes_works(release: Release) -> None:
     notes = release.kubectl.helm("get", "notes", NAME, "--namespace", NAMESPACE)
-    test, account, forward = re.findall(r"^     (\S.*)$", notes, re.MULTILINE)
+    test, _, account, forward = re.findall(r"^     (\S.*)$", notes, re.MULTILINE)
     assert "Succeeded" in release.kubectl.shell(test)
     assert "acc_" in release.kubectl.shell(account)
     with running(release.kubectl, forward):
@@ -54,7 +54,7 @@ def test_a_failed_job_stays_with_its_log(release: Release) -> None:
     values = {"kafka.bootstrapServers": "nowhere:9092", "jobs.backoffLimit": 0}
     with pytest.raises(AssertionError, match="pre-upgrade"):
         release.upgrade(**values)
-    log = release.kubectl.shell(command("kubectl logs"))
+    log = release.kubectl.shell(command("kubectl logs --namespace webhooks job/"))
     assert "nowhere:9092" in log
     # The processes work on.
     assert "ready" in release.test()

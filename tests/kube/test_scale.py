@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from e2e.system import until
-from kube.loaded import READY_SECONDS, LoadedRelease
+from kube.loaded import READY_SECONDS, LoadedRelease, is_ready
 from kube.release import FULLNAME, NAMESPACE, Release
 
 pytestmark = pytest.mark.kube
@@ -22,6 +22,15 @@ def test_a_statefulset_grows_and_shrinks(loaded: LoadedRelease) -> None:
         release.upgrade()
     assert scaling.repeated == 0
     assert scaling.bad_ends() == []
+
+
+def test_a_pod_has_its_name_before_it_is_ready(loaded: LoadedRelease) -> None:
+    release, pod = loaded.release, f"{FULLNAME}-deliver-1"
+    release.kubectl.run("scale", "--namespace", NAMESPACE, f"statefulset/{FULLNAME}-deliver", "--replicas=2")
+    until(partial(has_name, release, f"{pod}.{FULLNAME}-deliver"), READY_SECONDS, "the name of the new pod resolves")
+    assert not all(map(is_ready, release.pods("deliver")))
+    loaded.wait_until_ready()
+    release.upgrade()
 
 
 def test_a_deployment_grows_and_shrinks(loaded: LoadedRelease) -> None:
@@ -45,6 +54,12 @@ def all_have_partitions(release: Release, count: int) -> bool:
     """Whether `deliver` has this number of processes, and each one says that it has partitions."""
     pods = [pod["metadata"]["name"] for pod in release.pods("deliver") if "deletionTimestamp" not in pod["metadata"]]
     return len(pods) == count and all("partitions_assigned" in log_of(release, pod) for pod in pods)
+
+
+def has_name(release: Release, name: str) -> bool:
+    """As a pod resolves it."""
+    resolve = ["python3", "-c", f"import socket; socket.gethostbyname('{name}')"]
+    return release.kubectl.succeeds("exec", "--namespace", NAMESPACE, f"deploy/{FULLNAME}-api", "--", *resolve)
 
 
 def log_of(release: Release, pod: str) -> str:

@@ -2,8 +2,10 @@
 
 import pytest
 
+from e2e.system import until
 from kube.documented import command
-from kube.loaded import LoadedRelease
+from kube.kubectl import Kubectl
+from kube.loaded import READY_SECONDS, LoadedRelease
 from kube.release import NAMESPACE
 
 pytestmark = pytest.mark.kube
@@ -24,8 +26,11 @@ def test_a_new_installation_continues(loaded: LoadedRelease) -> None:
 
 def test_an_uninstallation_leaves_what_the_document_says(loaded: LoadedRelease) -> None:
     kubectl = loaded.release.kubectl
-    kubectl.shell(f"{command('helm uninstall')} --wait")
+    kubectl.shell(command("helm uninstall"))
     kubectl.shell(command("kubectl delete configmap"))
-    left = kubectl.run("get", KINDS, "--namespace", NAMESPACE, "--output", "name").split()
-    assert left == OF_THE_NAMESPACE
-    assert kubectl.succeeds("get", "secret", "webhooks-keys", "--namespace", NAMESPACE)
+    until(lambda: names_of(kubectl, KINDS) == OF_THE_NAMESPACE, READY_SECONDS, "everything is gone", every=0.5)
+    assert names_of(kubectl, "secret") == ["secret/webhooks-database", "secret/webhooks-keys"]
+
+
+def names_of(kubectl: Kubectl, kinds: str) -> list[str]:
+    return kubectl.run("get", kinds, "--namespace", NAMESPACE, "--output", "name").split()
