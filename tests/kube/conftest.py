@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from kube.happening import Row, table
 from kube.images import ARCHIVES
-from kube.loaded import LoadedRelease, Row, table
+from kube.loaded import LoadedRelease
 from kube.node import Node
 from kube.release import Release
 from kube.stores import start_stores

@@ -37,7 +37,7 @@ ip route add default via 10.10.10.2 dev node0
 sysctl -qw net.ipv4.ip_forward=1
 "$@" && exit 0 || exit $?
 """
-# Where the network plugins note each pod, whatever containerd is told.
+# Where the network plugins note each pod. No setting of containerd names another place.
 NETWORKS = Path("/var/lib/cni")
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 PATIENCE_SECONDS = 30.0

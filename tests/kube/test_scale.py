@@ -26,11 +26,11 @@ def test_a_statefulset_grows_and_shrinks(loaded: LoadedRelease) -> None:
 
 def test_a_pod_has_its_name_before_it_is_ready(loaded: LoadedRelease) -> None:
     release, pod = loaded.release, f"{FULLNAME}-deliver-1"
-    release.kubectl.run("scale", "--namespace", NAMESPACE, f"statefulset/{FULLNAME}-deliver", "--replicas=2")
+    scale(release, "statefulset", 2)
     until(partial(has_name, release, f"{pod}.{FULLNAME}-deliver"), READY_SECONDS, "the name of the new pod resolves")
     assert not all(map(is_ready, release.pods("deliver")))
     loaded.wait_until_ready()
-    release.upgrade()
+    scale(release, "statefulset", 1)
 
 
 def test_a_deployment_grows_and_shrinks(loaded: LoadedRelease) -> None:
@@ -38,16 +38,16 @@ def test_a_deployment_grows_and_shrinks(loaded: LoadedRelease) -> None:
     with loaded.under_load("the same as a Deployment, and the change to it and back", name="deployment") as scaling:
         release.upgrade(**AUTOSCALED)
         for count in (3, 1):
-            scale(release, count)
+            scale(release, "deployment", count)
             until(partial(all_have_partitions, release, count), READY_SECONDS, f"{count} share the partitions")
         release.upgrade()
     assert scaling.repeated == 0
     assert scaling.bad_ends() == []
 
 
-def scale(release: Release, count: int) -> None:
+def scale(release: Release, kind: str, count: int) -> None:
     """What an autoscaler does. None acts here: there are no metrics."""
-    release.kubectl.run("scale", "--namespace", NAMESPACE, f"deployment/{FULLNAME}-deliver", f"--replicas={count}")
+    release.kubectl.run("scale", "--namespace", NAMESPACE, f"{kind}/{FULLNAME}-deliver", f"--replicas={count}")
 
 
 def all_have_partitions(release: Release, count: int) -> bool:
