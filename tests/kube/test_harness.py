@@ -1,6 +1,7 @@
 """What the tests of the cluster stand on, without a cluster."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from kube.namespaces import run_inside
 from kube.pods import End, end_of
 
 TESTS = Path(__file__).parents[1]
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+as_root = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("ip"), reason="needs root and iproute2")
 
 
 def run_without_programs(folder: Path, **env: str) -> "subprocess.CompletedProcess[str]":
@@ -36,6 +37,7 @@ def test_the_build_makes_every_program() -> None:
 
 
 @as_root
+@pytest.mark.real
 def test_a_command_inside_has_its_own_network_and_code(tmp_path: Path) -> None:
     seen = tmp_path / "seen"
     assert run_inside(["sh", "-c", f"ls /sys/class/net /proc/sys/net/ipv4/conf >{seen}; exit 7"], tmp_path) == 7
@@ -44,6 +46,7 @@ def test_a_command_inside_has_its_own_network_and_code(tmp_path: Path) -> None:
 
 
 @as_root
+@pytest.mark.real
 def test_the_kubelet_finds_the_kernel_as_it_wants(tmp_path: Path) -> None:
     before = Path("/proc/sys/kernel/panic").read_text()
     assert run_inside(["grep", "-qx", "10", "/proc/sys/kernel/panic"], tmp_path) == 0
