@@ -22,9 +22,11 @@ TOGETHER = -n $(WORKERS) --dist loadfile
 # A Docker engine that answers, or buildah.
 BUILD_IMAGE = $(shell if docker info >/dev/null 2>&1; then echo docker build; elif command -v buildah >/dev/null; then echo buildah bud; fi)
 IMAGE := scorm-webhooks
+# Where tests/parts.py looks for them, too.
+KUBE_BINARIES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scorm-webhooks/kube/bin
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
-.PHONY: help demo examples setup test check chart pythons chaos bench screenshots image lint format lock
+.PHONY: help demo examples setup test check chart kube kube-binaries pythons chaos bench screenshots image lint format lock
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
@@ -33,6 +35,8 @@ help:
 	@echo "make check    the fast tests, lint and types: before every commit"
 	@echo "make test     every test, against a real Kafka and PostgreSQL where they can be had; CI adds short scenarios of chaos"
 	@echo "make chart    the tests of the Helm chart; CI runs them too"
+	@echo "make kube     the Helm chart on a real Kubernetes of one node: install, upgrade, scale, kill and drain under load; needs root"
+	@echo "make kube-binaries   build that Kubernetes from Go modules, once: half an hour"
 	@echo "make pythons  the fast tests on every further Python that this machine has, the image's first; CI runs them too"
 	@echo "make chaos    kill, stop and mislead every part under load, for twenty minutes, and count what that costs"
 	@echo "make bench    measure throughput, latency and cost on this machine: three quarters of an hour, on an idle machine"
@@ -65,8 +69,9 @@ ifeq ($(CI),true)
 	$(UV) pip install --quiet --python .venv-wheel --no-deps dist/*.whl
 	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest $(TOGETHER) $(ARGS)
 	@$(MAKE) pythons
-# Chaos wants the machine for itself.
+# Chaos and the cluster want the machine for themselves.
 	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -m chaos -o faulthandler_timeout=1800 tests/chaos
+	@$(MAKE) kube ARGS=
 else
 	.venv/bin/pytest $(TOGETHER) $(ARGS)
 endif
@@ -74,6 +79,13 @@ endif
 chart: setup
 	@python3 tests/parts.py "helm and kubectl" "custom resource definitions"
 	.venv/bin/pytest -q tests/chart $(ARGS)
+
+kube: setup
+	@PYTHONPATH=tests .venv/bin/python -m kube $(ARGS)
+
+kube-binaries:
+	@tests/kube/build.sh $(KUBE_BINARIES)
+
 pythons: setup
 	python3 tests/pythons.py $(UV) $(TOGETHER) $(ARGS)
 

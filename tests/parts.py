@@ -40,6 +40,18 @@ FONT_PACKAGES = ("fonts-freefont-ttf", "fonts-dejavu-core", "fonts-droid-fallbac
 KUBE = PARTS / "kube"
 KUBE_LOCKS = ROOT / "tests" / "real" / "kube"
 KUBE_SCHEMAS = "v1.37.0-local-strict"
+# Outside of the checkout too: building them takes half an hour.
+KUBE_BINARIES = CACHE / "kube" / "bin"
+KUBE_PROGRAMS = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "coredns",
+)
+CONTAINER_PACKAGES = ("containerd", "runc", "containernetworking-plugins", "iproute2", "iptables")
 # Custom resources that the Helm chart may render, and the files of Go modules that define them.
 CUSTOM_RESOURCES = {
     "github.com/prometheus-operator/prometheus-operator": [
@@ -161,6 +173,22 @@ def kube() -> Path | None:
 def custom_resources() -> Path | None:
     """The folder of custom resource definitions, of the locked versions."""
     return KUBE / "crds" if is_as_locked(KUBE / "crds" / "go.sum") else None
+
+
+def missing_kube_programs() -> list[str]:
+    """The programs of a Kubernetes node that `make kube-binaries` has not built here."""
+    return [program for program in KUBE_PROGRAMS if not (KUBE_BINARIES / program).exists()]
+
+
+def container_runtime() -> Path | None:
+    """The programs that run a node's pods and connect them."""
+    programs = ("runc", "ip", "iptables", "containerd")
+    plugins = all(Path("/usr/lib/cni", plugin).exists() for plugin in ("bridge", "host-local", "loopback"))
+    return _on_path("containerd") if plugins and all(map(_on_path, programs)) else None
+
+
+def buildah() -> Path | None:
+    return _on_path("buildah")
 
 
 def is_as_locked(copy: Path) -> bool:
@@ -364,6 +392,12 @@ ALL: list[Part] = [
     ("base of the image", image_base, bring_image_base, "as root: apt-get install mmdebstrap"),
     ("axe-core", axe, partial(bring_packages, AXE), "npm: apt-get install npm"),
 ]
+# What `make kube` alone needs.
+RUNTIME_BY_HAND = f"as root: apt-get install {' '.join(CONTAINER_PACKAGES)}"
+OF_KUBE: list[Part] = [
+    ("buildah", buildah, partial(apt, "buildah"), "as root: apt-get install buildah"),
+    ("container runtime", container_runtime, partial(apt, *CONTAINER_PACKAGES), RUNTIME_BY_HAND),
+]
 
 
 def bring(part: Part) -> bool:
@@ -391,7 +425,8 @@ def reason(error: OSError | subprocess.CalledProcessError) -> str:
 
 def main(*names: str) -> int:
     """Bring these parts, or all of them."""
-    brought = [bring(part) for part in ALL if part[0] in names or not names]
+    parts = [part for part in (*ALL, *OF_KUBE) if part[0] in names] if names else ALL
+    brought = [bring(part) for part in parts]
     if not names and not docker():
         print(f"left out: Kafka in a container, needed by its own tests alone ({NO_ENGINE})", flush=True)
     return 1 if in_ci() and not all(brought) else 0

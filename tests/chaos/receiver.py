@@ -1,7 +1,8 @@
 """The endpoints, as a process: it records every request and responds as the URL says.
 
 `/crm?delay=20` responds with 200 after 20 ms; `flaky=7` fails the first attempt of every seventh event,
-`refuse=50` every attempt of every fiftieth event. It prints its port, and ends with its standard input.
+`refuse=50` every attempt of every fiftieth event. It listens on the address of its second argument, prints its port,
+and ends with its standard input.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from pathlib import Path
 from aiohttp import web
 
 
-async def serve(receipts: Path) -> None:
+async def serve(receipts: Path, address: str) -> None:
     with receipts.open("a", buffering=1) as log:
 
         async def response(request: web.Request) -> web.Response:
@@ -39,7 +40,7 @@ async def serve(receipts: Path) -> None:
         app.router.add_post("/{name}", response)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
+        await web.TCPSite(runner, address, 0, backlog=1024).start()
         print(runner.addresses[0][1], flush=True)
         await asyncio.to_thread(sys.stdin.read)
         await runner.cleanup()
@@ -56,4 +57,4 @@ def status_for(request: web.Request, event: str, attempt: int) -> int:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1])))
+    asyncio.run(serve(Path(sys.argv[1]), sys.argv[2]))

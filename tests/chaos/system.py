@@ -45,7 +45,7 @@ class LoadedSystem:
         self.supervisor = StageSupervisor(self.system, kafka.bootstrap, prefix)
         self.load = Load(self.folder, kafka.bootstrap, f"{prefix}session-events")
         self._receiver = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("receiver.py"), self.folder / "receipts"],
+            [sys.executable, Path(__file__).with_name("receiver.py"), self.folder / "receipts", "127.0.0.1"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

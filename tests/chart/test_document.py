@@ -12,7 +12,7 @@ from house.test_docs import blocks, command_of
 
 import parts
 from chart.generated import DOCUMENT, ROOT, VALUES, documented_values, expected
-from chart.rendering import MINIMAL, NAMESPACE, VALUES_FILES, at, helm, merged
+from chart.rendering import FULLNAME, MINIMAL, NAMESPACE, VALUES_FILES, at, helm, merged
 from chart.test_options import leaves
 
 VALUES_AS_SHIPPED = yaml.safe_load(VALUES.read_text())
@@ -39,6 +39,18 @@ def helm_commands() -> list[list[str]]:
 def test_a_command_of_helm_renders(words: list[str]) -> None:
     done = helm("template", *words[2:], chart=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_rollback_names_its_revision() -> None:
+    # Without it Helm takes the one before the last, even if that one failed.
+    [words] = [words for words in COMMANDS if words[:2] == ["helm", "rollback"]]
+    assert words[3].isdigit()
+
+
+def test_the_log_of_a_failed_test_is_named() -> None:
+    # `helm test` says that it failed, and not why.
+    assert "kubectl logs --namespace webhooks pod/events-scorm-webhooks-test" in TEXT
+    assert f"kubectl logs --namespace webhooks pod/{FULLNAME}-test" in notes({})
 
 
 def test_the_secrets_of_the_document_are_those_of_the_values() -> None:

@@ -61,6 +61,9 @@ def stages_with(variable: str) -> set[str]:
     return {stage for stage in STAGES.values() if variable in rendered.variables(stage)}
 
 
+STAGES_BUT_API = sorted({*STAGES.values()} - {"api"})
+
+
 def test_the_chart_has_every_stage() -> None:
     assert set(STAGES.values()) == STAGES_OF_THE_PROGRAM.keys()
     assert [render().container(stage)["args"] for stage in STAGES.values()] == [[stage] for stage in STAGES.values()]
@@ -73,6 +76,16 @@ def test_a_fixed_number_is_a_statefulset_with_static_members(stage: str) -> None
     assert render().variables(stage)["SCORM_WEBHOOKS_INSTANCE_ID"] == "metadata.name"
     assert render().find("Service", stage)["spec"]["clusterIP"] == "None"
     assert workload["spec"]["serviceName"] == f"{FULLNAME}-{stage}"
+
+
+@pytest.mark.parametrize("name", [*STAGES_BUT_API, "api-metrics"])
+def test_a_pod_that_is_not_ready_has_a_name_too(name: str) -> None:
+    # `helm test` and a person ask it at /readyz what is missing.
+    assert render().find("Service", name)["spec"]["publishNotReadyAddresses"] is True
+
+
+def test_clients_reach_pods_of_the_api_that_are_ready() -> None:
+    assert "publishNotReadyAddresses" not in render().find("Service", "api")["spec"]
 
 
 @pytest.mark.parametrize("by", ["hpa", "keda"])

@@ -65,11 +65,10 @@ class BuildahImage:
     """An image that buildah built. It runs in a chroot, on the network of this machine, without an engine."""
 
     def __init__(self) -> None:
-        if _fails("buildah", "inspect", "--type", "image", BASE):
-            _build_base("buildah", "bud", "--isolation", "chroot")
+        ensure_base("buildah", "bud", "--isolation", "chroot")
         _make_image("buildah bud", "--isolation chroot --pull-never")
         self._containers: list[str] = []
-        said = json.loads(_output("buildah", "inspect", "--type", "image", IMAGE))
+        said = json.loads(output("buildah", "inspect", "--type", "image", IMAGE))
         self.config = _config(said["OCIv1"]["config"])
         self._root = self._mounted(IMAGE)
 
@@ -89,9 +88,9 @@ class BuildahImage:
         subprocess.run(["buildah", "rmi", IMAGE], check=True, capture_output=True)
 
     def _mounted(self, image: str) -> Path:
-        container = _output("buildah", "from", "--pull-never", image).strip()
+        container = output("buildah", "from", "--pull-never", image).strip()
         self._containers.append(container)
-        return Path(_output("buildah", "mount", container).strip())
+        return Path(output("buildah", "mount", container).strip())
 
 
 class DockerImage:
@@ -107,7 +106,7 @@ class DockerImage:
         return int(self._inspect(IMAGE)["Size"]) - int(self._inspect(BASE)["Size"])
 
     def read(self, path: str) -> str:
-        return _output("docker", "run", "--rm", "--entrypoint", "cat", IMAGE, path)
+        return output("docker", "run", "--rm", "--entrypoint", "cat", IMAGE, path)
 
     def command(self, words: list[str], env: Mapping[str, str], data: Path | None) -> list[str | Path]:
         run = ["docker", "run", "--rm", "--init", "--read-only", "--network", "host", "--entrypoint", words[0]]
@@ -119,7 +118,7 @@ class DockerImage:
         subprocess.run(["docker", "image", "rm", IMAGE], check=True, capture_output=True)
 
     def _inspect(self, image: str) -> Any:
-        return json.loads(_output("docker", "image", "inspect", image))[0]
+        return json.loads(output("docker", "image", "inspect", image))[0]
 
 
 def build_image() -> Image:
@@ -132,6 +131,12 @@ def run(image: Image, *words: str, **env: str) -> "subprocess.CompletedProcess[s
     return subprocess.run(image.command(list(words), env, None), capture_output=True, text=True, timeout=60)
 
 
+def ensure_base(*build: str) -> None:
+    """Build the base with buildah, unless it is there."""
+    if _fails("buildah", "inspect", "--type", "image", BASE):
+        _build_base(*build)
+
+
 def _build_base(*build: str) -> None:
     """Build the base of the file system that tests/parts.py made."""
     made = parts.image_base()
@@ -142,12 +147,12 @@ def _build_base(*build: str) -> None:
         os.link(made, context / "base.tar")
         shutil.copy(CERTIFICATES, context / "certificates.pem")
         (context / "Dockerfile").write_text(BASE_DOCKERFILE)
-        _output(*build, "--tag", BASE, folder)
+        output(*build, "--tag", BASE, folder)
 
 
 def _make_image(build: str, options: str) -> None:
     arguments = f"{options} --build-arg BASE={BASE}"
-    _output("make", "image", f"BUILD_IMAGE={build}", f"IMAGE={IMAGE}", f"SOURCE={SOURCE}", f"ARGS={arguments}")
+    output("make", "image", f"BUILD_IMAGE={build}", f"IMAGE={IMAGE}", f"SOURCE={SOURCE}", f"ARGS={arguments}")
 
 
 def _config(said: dict[str, Any]) -> Config:
@@ -159,7 +164,7 @@ def _fails(*command: str) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode != 0
 
 
-def _output(*command: str) -> str:
+def output(*command: str) -> str:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done.stdout

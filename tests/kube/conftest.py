@@ -1,0 +1,63 @@
+"""One cluster, one installation of the chart, for every test of this folder. `python -m kube` brings what they need."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kube.happening import Row, table
+from kube.images import ARCHIVES
+from kube.loaded import LoadedRelease
+from kube.node import Node
+from kube.release import Release
+from kube.stores import start_stores
+
+ROWS = pytest.StashKey[list[Row]]()
+ORDER = ["test_install", "test_upgrade", "test_scale", "test_kill", "test_drain", "test_uninstall"]
+FOLDER = os.environ.get("SCORM_WEBHOOKS_KUBE_FOLDER")
+
+
+@pytest.fixture(scope="session")
+def folder() -> Path:
+    if FOLDER is None:
+        pytest.skip("`make kube` runs this test, in namespaces of its own")
+    return Path(FOLDER)
+
+
+@pytest.fixture(scope="session")
+def node(folder: Path) -> Node:
+    """A node with Kafka and PostgreSQL."""
+    node = Node(folder, sorted(ARCHIVES.glob("*.tar")))
+    start_stores(node.kubectl, folder)
+    return node
+
+
+@pytest.fixture(scope="session")
+def release(node: Node) -> Release:
+    """The release of the commit before the chart, installed."""
+    release = Release(node.kubectl)
+    release.prepare()
+    release.install(**{"image.tag": "previous"})
+    return release
+
+
+@pytest.fixture(scope="session")
+def loaded(release: Release, folder: Path, pytestconfig: pytest.Config) -> Iterator[LoadedRelease]:
+    loaded = LoadedRelease(release, folder, pytestconfig.stash.setdefault(ROWS, []))
+    try:
+        yield loaded
+    finally:
+        loaded.close()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests share one release, which goes through all of this in order."""
+    items.sort(key=lambda item: ORDER.index(item.path.stem) if item.get_closest_marker("kube") else -1)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if rows := config.stash.get(ROWS, []):
+        terminalreporter.section("on a real Kubernetes")
+        terminalreporter.write_line(table(rows))

@@ -1,0 +1,65 @@
+"""Something that happens to a release under load, and what it costs."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from chaos.checker import Evidence, Verdict, check
+from kube.pods import End
+
+# The longest time between two commits, and a request before the commit.
+UNCOMMITTED_SECONDS = 1.1
+# A process ends 25 seconds after SIGTERM at the latest; `api` sleeps five seconds before.
+END_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """What happened, and what it cost."""
+
+    what: str
+    events: int
+    deliveries: int
+    lost: int
+    repeated: int
+
+
+def table(rows: Sequence[Row]) -> str:
+    """As docs/kubernetes.md has it."""
+    lines = ["| what happened | events | deliveries | lost | sent twice |", "|---|---|---|---|---|"]
+    lines += [f"| {row.what} | {row.events} | {row.deliveries} | {row.lost} | {row.repeated} |" for row in rows]
+    return "\n".join(lines)
+
+
+class Happening:
+    """`name` is the prefix of its events' ids. After the end: what it cost."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._doubts: list[tuple[float, float]] = []
+        self.repeated = 0
+        self.allowed = 0
+        self.ends: list[End] = []
+
+    @contextmanager
+    def doubt(self) -> Iterator[None]:
+        """What is sent from the last commit before the body to its end may be sent twice."""
+        since = time.time() - UNCOMMITTED_SECONDS
+        yield
+        self._doubts.append((since, time.time()))
+
+    def judge(self, evidence: Evidence, ends: list[End]) -> Verdict:
+        verdict = check(evidence)
+        of_this = f"{self._name}:"
+        self.repeated = sum(count for (event, _), count in verdict.repeated.items() if event.startswith(of_this))
+        self.allowed = sum(
+            receipt.accepted and any(since <= receipt.at <= end for since, end in self._doubts)
+            for receipt in evidence.receipts
+        )
+        self.ends = ends
+        return verdict
+
+    def bad_ends(self) -> list[End]:
+        """Processes that ended with an error, or too late, after they were asked to end."""
+        return [end for end in self.ends if end.code != 0 or end.seconds > END_SECONDS]

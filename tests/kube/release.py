@@ -1,0 +1,79 @@
+"""A release of the chart in its namespace, which admits only pods of the Pod Security Standard `restricted`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from chart.generated import CHART
+from kube.documented import command
+from kube.kubectl import Kubectl, Resource
+from kube.stores import DATABASE_URL
+
+NAME, NAMESPACE, FULLNAME = "events", "webhooks", "events-scorm-webhooks"
+VALUES = Path(__file__).with_name("values.yaml")
+STAGES = ("fan-out", "deliver", "record", "publish", "meter", "notify", "api")
+STATEFUL = ("fan-out", "deliver")
+TIMEOUT = "4m"
+
+
+class Release:
+    """What a person does with the release. `values` are set over those of values.yaml."""
+
+    def __init__(self, kubectl: Kubectl) -> None:
+        self.kubectl = kubectl
+
+    def prepare(self) -> None:
+        """The namespace and the Secrets, by the document's commands."""
+        self.kubectl.shell(command("kubectl create namespace"))
+        for mode in ("enforce", "warn"):
+            self.kubectl.run("label", "namespace", NAMESPACE, f"pod-security.kubernetes.io/{mode}=restricted")
+        database = command("kubectl create secret generic webhooks-database")
+        self.kubectl.shell(database.replace("postgresql://webhooks:password@postgres/webhooks", DATABASE_URL))
+        self.kubectl.shell(command("kubectl create secret generic webhooks-keys"))
+
+    def install(self, **values: Any) -> str:
+        return self._helm("install", values)
+
+    def upgrade(self, **values: Any) -> str:
+        return self._helm("upgrade", {"image.tag": "new"} | values)
+
+    def rollback(self) -> None:
+        """To the revision before this one that worked."""
+        history = json.loads(self.kubectl.helm("history", NAME, "--namespace", NAMESPACE, "--output", "json"))
+        worked = [revision["revision"] for revision in history if revision["status"] == "superseded"]
+        rollback = command("helm rollback").replace("2", str(worked[-1]))
+        self.kubectl.shell(f"{rollback} --timeout {TIMEOUT}")
+
+    def test(self) -> str:
+        return self.kubectl.helm("test", NAME, "--namespace", NAMESPACE, "--logs")
+
+    def pods(self, stage: str | None = None) -> list[dict[str, Any]]:
+        selector = f"app.kubernetes.io/instance={NAME}" + (f",app.kubernetes.io/component={stage}" if stage else "")
+        found: list[dict[str, Any]] = self.kubectl.get("pods", "--namespace", NAMESPACE, "--selector", selector)[
+            "items"
+        ]
+        return [pod for pod in found if stage_of(pod) in STAGES]
+
+    def settings(self) -> list[Resource]:
+        """The ConfigMaps of every revision, each named by its content."""
+        selector = "app.kubernetes.io/component=settings"
+        found: list[Resource] = self.kubectl.get("configmaps", "--namespace", NAMESPACE, "--selector", selector)[
+            "items"
+        ]
+        return found
+
+    def run(self, *words: str) -> Any:
+        """A command of the product in a pod of `api`; its JSON or text."""
+        where = ["exec", "--namespace", NAMESPACE, f"deploy/{FULLNAME}-api", "--", "scorm-webhooks"]
+        output = self.kubectl.run(*where, *words)
+        return json.loads(output) if "--json" in words else output
+
+    def _helm(self, verb: str, values: dict[str, Any]) -> str:
+        sets = [part for path, value in values.items() for part in ("--set-json", f"{path}={json.dumps(value)}")]
+        wait = ["--wait", "--timeout", TIMEOUT]
+        return self.kubectl.helm(verb, NAME, CHART, "--namespace", NAMESPACE, "--values", VALUES, *sets, *wait)
+
+
+def stage_of(pod: Resource) -> str:
+    """The stage, or the name of a Job or a test."""
+    return str(pod["metadata"]["labels"]["app.kubernetes.io/component"])
