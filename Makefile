@@ -24,7 +24,7 @@ BUILD_IMAGE = $(shell if docker info >/dev/null 2>&1; then echo docker build; el
 IMAGE := scorm-webhooks
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
-.PHONY: help demo examples setup test check chart pythons chaos bench screenshots image lint format lock
+.PHONY: help demo examples setup test check chart alerts pythons chaos bench screenshots image lint format lock
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
@@ -33,6 +33,7 @@ help:
 	@echo "make check    the fast tests, lint and types: before every commit"
 	@echo "make test     every test, against a real Kafka and PostgreSQL where they can be had; CI adds short scenarios of chaos"
 	@echo "make chart    the tests of the Helm chart; CI runs them too"
+	@echo "make alerts   the tests of the alerts, their pages and the Grafana dashboard; CI runs them too"
 	@echo "make pythons  the fast tests on every further Python that this machine has, the image's first; CI runs them too"
 	@echo "make chaos    kill, stop and mislead every part under load, for twenty minutes, and count what that costs"
 	@echo "make bench    measure throughput, latency and cost on this machine: three quarters of an hour, on an idle machine"
@@ -74,6 +75,11 @@ endif
 chart: setup
 	@python3 tests/parts.py "helm and kubectl" "custom resource definitions"
 	.venv/bin/pytest -q tests/chart $(ARGS)
+
+alerts: setup
+	@python3 tests/parts.py promtool
+	.venv/bin/pytest -q tests/alerts $(ARGS)
+
 pythons: setup
 	python3 tests/pythons.py $(UV) $(TOGETHER) $(ARGS)
 
