@@ -26,7 +26,7 @@ IMAGE := scorm-webhooks
 KUBE_BINARIES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scorm-webhooks/kube/bin
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
-.PHONY: help demo examples setup test check chart kube kube-binaries pythons chaos bench screenshots image lint format lock
+.PHONY: help demo examples setup test check chart alerts kube kube-binaries pythons chaos bench screenshots image lint format lock
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
@@ -37,6 +37,7 @@ help:
 	@echo "make chart    the tests of the Helm chart; CI runs them too"
 	@echo "make kube     the Helm chart on a real Kubernetes of one node: install, upgrade, scale, kill and drain under load; needs root"
 	@echo "make kube-binaries   build that Kubernetes from Go modules, once: half an hour"
+	@echo "make alerts   the tests of the alerts, their pages and the Grafana dashboard; CI runs them too"
 	@echo "make pythons  the fast tests on every further Python that this machine has, the image's first; CI runs them too"
 	@echo "make chaos    kill, stop and mislead every part under load, for twenty minutes, and count what that costs"
 	@echo "make bench    measure throughput, latency and cost on this machine: three quarters of an hour, on an idle machine"
@@ -85,6 +86,10 @@ kube: setup
 
 kube-binaries:
 	@tests/kube/build.sh $(KUBE_BINARIES)
+
+alerts: setup
+	@python3 tests/parts.py promtool
+	.venv/bin/pytest -q tests/alerts $(ARGS)
 
 pythons: setup
 	python3 tests/pythons.py $(UV) $(TOGETHER) $(ARGS)

@@ -5,7 +5,7 @@ import math
 import re
 import sys
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 from typing import Literal, TextIO, cast
@@ -16,7 +16,11 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from streams.core.delivery import DeathReason, HoldReason
+from streams.core.outcome import OutcomeKind
+from streams.core.webhook import PauseReason
 from streams.log_lines import WholeLines, escape_event
+from streams.topics import RECORDED, SESSION_EVENTS
 
 NAMESPACE = "scorm_webhooks"
 FAST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -75,6 +79,24 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     "commit_errors_total": ("Commits of offsets that Kafka did not take. What is not committed is read again.", []),
     "rebalances_total": ("Assignments of partitions to this process.", []),
 }
+# Counters whose one label has known values. They start at 0: Prometheus sees no increase where a series begins.
+KNOWN_VALUES: dict[str, Iterable[str]] = {
+    "attempts_total": OutcomeKind,
+    "dead_letters_total": DeathReason,
+    "deliveries_held_total": HoldReason,
+    "webhooks_paused_total": [reason for reason in PauseReason if reason.automatic],
+    "mails_total": ("sent", "again", "given_up", "not_sent"),
+    "invalid_records_total": (SESSION_EVENTS, *RECORDED),
+    "invalid_records_not_stored_total": (SESSION_EVENTS, *RECORDED),
+    "api_connections_closed_total": (
+        "bad_request",
+        "headers_too_large",
+        "too_large",
+        "timeout",
+        "too_many_connections",
+        "slow_reader",
+    ),
+}
 GAUGES: dict[str, tuple[str, Sequence[str]]] = {
     "build_info": ("1, with the release and the Python that it runs on.", ["version", "python"]),
     "ready": ("1 when this stage can work.", []),
@@ -110,6 +132,10 @@ GAUGES: dict[str, tuple[str, Sequence[str]]] = {
 HISTOGRAMS: dict[str, tuple[str, Sequence[float]]] = {
     "api_request_seconds": ("From a request to the API to its response.", FAST_BUCKETS),
     "attempt_seconds": ("From the start of an attempt to its outcome.", FAST_BUCKETS),
+    "first_attempt_delay_seconds": (
+        "From an event's append to the start of its first attempt, where it was not held.",
+        SLOW_BUCKETS,
+    ),
     "event_to_delivered_seconds": ("From an event's append to its delivery, retries included.", SLOW_BUCKETS),
 }
 
@@ -173,7 +199,8 @@ class PrometheusTelemetry(Collector):
             refresh()
         for name, (message, labels) in COUNTERS.items():
             counter = CounterMetricFamily(f"{NAMESPACE}_{name}", message, labels=labels)
-            for values, count in self._counts[name].items():
+            known = {(str(value),): 0.0 for value in KNOWN_VALUES.get(name, ())}
+            for values, count in (known | self._counts[name]).items():
                 counter.add_metric(values, count)
             yield counter
         for name, (message, labels) in GAUGES.items():

@@ -30,6 +30,7 @@ REAL = {
     "own_postgres",
     "image",
     "helm_program",
+    "promtool_program",
 }
 
 

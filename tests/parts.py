@@ -37,6 +37,7 @@ IMAGE_BASE = CACHE / "image" / f"python-{DEBIAN}.tar"
 DEBIAN_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 FONTS = Path("/usr/share/fonts/truetype")
 FONT_PACKAGES = ("fonts-freefont-ttf", "fonts-dejavu-core", "fonts-droid-fallback")
+PROMETHEUS = PARTS / "prometheus"
 KUBE = PARTS / "kube"
 KUBE_LOCKS = ROOT / "tests" / "real" / "kube"
 KUBE_SCHEMAS = "v1.37.0-local-strict"
@@ -168,6 +169,12 @@ def player() -> Path | None:
 def kube() -> Path | None:
     """The folder of helm and kubectl (`bin`), and of the schemas of Kubernetes' resources, of the locked versions."""
     return KUBE if is_as_locked(KUBE / "requirements.txt") else None
+
+
+def promtool() -> Path | None:
+    """The program that checks and tests rules of Prometheus."""
+    brought = PROMETHEUS / "usr" / "bin" / "promtool"
+    return brought if brought.exists() else _on_path("promtool")
 
 
 def custom_resources() -> Path | None:
@@ -353,6 +360,18 @@ def bring_kube() -> None:
         shutil.copy(lock, KUBE)  # last: now it is whole
 
 
+def bring_promtool() -> None:
+    """Unpacks Debian's package. Installed, it would start a service."""
+    update_apt()
+    shutil.rmtree(PROMETHEUS, ignore_errors=True)
+    PARTS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=PARTS) as folder:
+        subprocess.run(["apt-get", "-qq", "download", "prometheus"], cwd=folder, check=True, capture_output=True)
+        [package] = Path(folder).glob("*.deb")
+        subprocess.run(["dpkg", "-x", package, f"{folder}/fresh"], check=True, capture_output=True)
+        Path(folder, "fresh").rename(PROMETHEUS)  # atomic
+
+
 def bring_custom_resources() -> None:
     """Takes the definitions from Go modules, whose hashes `go.sum` has."""
     crds = KUBE / "crds"
@@ -386,6 +405,7 @@ ALL: list[Part] = [
     ("fonts for certificates", fonts, partial(apt, *FONT_PACKAGES), f"apt-get install {' '.join(FONT_PACKAGES)}"),
     ("helm and kubectl", kube, bring_kube, "make setup"),
     ("custom resource definitions", custom_resources, bring_custom_resources, "apt-get install golang-go"),
+    ("promtool", promtool, bring_promtool, "apt-get install prometheus"),
     ("schema of compose files", compose_schema, bring_compose_schema, "Go: apt-get install golang-go"),
     ("systemd-analyze", systemd_analyze, partial(apt, "systemd"), "apt-get install systemd"),
     ("image builder", image_builder, partial(apt, "buildah"), "as root: apt-get install buildah"),

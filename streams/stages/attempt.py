@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from streams.core.attempt import Attempt
-from streams.core.delivery import Delivery
+from streams.core.delivery import Delivery, Trigger
 from streams.core.errors import InvalidRecord
 from streams.core.outcome import Failure, OutcomeKind, Response, judge
 from streams.core.request import Request, build_request
@@ -76,6 +76,9 @@ class AttemptSender:
             lambda: self._judge(delivery, target.webhook, target.url, request, result, started_at, ended_at)
         )
         self._observe(attempt)
+        if delivery.is_first and delivery.trigger is Trigger.EVENT:
+            delay = (started_at - delivery.first_seen_at).total_seconds()
+            self._ports.telemetry.observe("first_attempt_delay_seconds", max(delay, 0.0))
         return attempt, decision
 
     def _build_request(self, delivery: Delivery, target: SendNow, now: datetime) -> Request:

@@ -13,6 +13,7 @@ from streams.telemetry import (
     FAST_BUCKETS,
     GAUGES,
     HISTOGRAMS,
+    KNOWN_VALUES,
     NAMESPACE,
     SLOW_BUCKETS,
     PrometheusTelemetry,
@@ -31,6 +32,9 @@ class LibraryMetrics:
         self.registry = CollectorRegistry()
         known: dict[str, Any] = {"namespace": NAMESPACE, "registry": self.registry}
         self.counters = {name: Counter(name, message, labels, **known) for name, (message, labels) in COUNTERS.items()}
+        for name, values in KNOWN_VALUES.items():
+            for value in values:
+                self.counters[name].labels(value)
         self.gauges = {name: Gauge(name, message, labels, **known) for name, (message, labels) in GAUGES.items()}
         self.histograms = {
             name: Histogram(name, message, buckets=bounds, **known) for name, (message, bounds) in HISTOGRAMS.items()
@@ -69,6 +73,13 @@ def test_a_scrape_equals_that_of_the_library(
 
 def test_counters_start_at_zero() -> None:
     assert f"{NAMESPACE}_produce_errors_total 0.0" in exposed(PrometheusTelemetry("fan-out").registry)
+
+
+def test_counters_of_known_labels_start_at_zero() -> None:
+    # An alert on an increase would miss the first one otherwise.
+    lines = exposed(PrometheusTelemetry("deliver").registry)
+    assert f'{NAMESPACE}_dead_letters_total{{reason="exhausted"}} 0.0' in lines
+    assert f'{NAMESPACE}_attempts_total{{outcome="forbidden_address"}} 0.0' in lines
 
 
 def test_a_metric_takes_its_declared_labels_only() -> None:

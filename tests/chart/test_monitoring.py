@@ -1,30 +1,12 @@
 """Prometheus finds the metrics of every stage once, and the alerts that the chart has."""
 
-import shutil
-from pathlib import Path
-
 import pytest
+import yaml
+from alerts.dashboard import DASHBOARD
+from alerts.rules import RULES, alerts
 
-from chart.generated import CHART
-from chart.rendering import FULLNAME, MINIMAL, at, merged, parse, render, template
+from chart.rendering import FULLNAME, at, refusal, render
 from chart.schemas import problems
-
-RULES = """groups:
-  - name: scorm-webhooks
-    rules:
-      - alert: NotReady
-        expr: scorm_webhooks_ready == 0
-        annotations:
-          summary: "{{ $labels.pod }} is not ready"
-"""
-
-
-@pytest.fixture
-def chart_with_rules(tmp_path: Path) -> Path:
-    """A copy of the chart that has alerts."""
-    chart = Path(shutil.copytree(CHART, tmp_path / "chart"))
-    (chart / "files" / "rules.yaml").write_text(RULES)
-    return chart
 
 
 @pytest.mark.parametrize(("option", "kind"), [("serviceMonitor", "ServiceMonitor"), ("podMonitor", "PodMonitor")])
@@ -36,7 +18,8 @@ def test_a_monitor_selects_the_release(option: str, kind: str) -> None:
     selector = monitor["spec"]["selector"]["matchLabels"]
     assert selector == {"app.kubernetes.io/name": "scorm-webhooks", "app.kubernetes.io/instance": "acme"}
     [endpoint] = monitor["spec"].get("endpoints") or monitor["spec"]["podMetricsEndpoints"]
-    assert endpoint == {"port": "metrics", "interval": "30s"}
+    stage = {"sourceLabels": ["__meta_kubernetes_pod_label_app_kubernetes_io_component"], "targetLabel": "stage"}
+    assert endpoint == {"port": "metrics", "interval": "30s", "relabelings": [stage]}
     assert problems(monitor) == []
 
 
@@ -49,13 +32,30 @@ def test_a_service_monitor_reads_each_stage_once() -> None:
     assert sorted(services) == ["api", "deliver", "fan-out", "meter", "notify", "publish", "record"]
 
 
-def test_alerts_are_read_from_the_charts_file(chart_with_rules: Path) -> None:
-    values = merged(MINIMAL, at("monitoring", {"prometheusRule": {"enabled": True}, "labels": {"release": "x"}}))
-    done = template(values, chart=chart_with_rules)
-    [rule] = parse(done.stdout).of_kind("PrometheusRule")
+def test_the_rules_are_those_of_the_file() -> None:
+    values = at("monitoring", {"prometheusRule": {"enabled": True}, "labels": {"release": "x"}})
+    [rule] = render(values).of_kind("PrometheusRule")
     assert problems(rule) == []
     assert (rule["metadata"]["name"], rule["metadata"]["labels"]["release"]) == (FULLNAME, "x")
-    # A template of Prometheus, not one of helm.
-    [alert] = rule["spec"]["groups"][0]["rules"]
-    assert alert["annotations"]["summary"] == "{{ $labels.pod }} is not ready"
-    assert parse(template(MINIMAL, chart=chart_with_rules).stdout).of_kind("PrometheusRule") == []
+    # Templates in them are Prometheus's, not helm's.
+    assert rule["spec"] == yaml.safe_load(RULES.read_text())
+    assert render().of_kind("PrometheusRule") == []
+
+
+def test_an_alert_leads_to_the_pages_of_the_operator() -> None:
+    pages = "https://runbooks.example.com/webhooks/"
+    values = at("monitoring.prometheusRule", {"enabled": True, "runbookUrl": pages})
+    [rule] = render(values).of_kind("PrometheusRule")
+    rules = [rule for group in rule["spec"]["groups"] for rule in group["rules"] if "alert" in rule]
+    assert {rule["annotations"]["runbook_url"] for rule in rules} == {f"{pages}{alert.name}.md" for alert in alerts()}
+    assert "runbookUrl" in refusal(at("monitoring.prometheusRule.runbookUrl", "https://example.com/no-slash"))
+
+
+def test_grafanas_sidecar_finds_the_dashboard() -> None:
+    values = at("monitoring.dashboard", {"enabled": True, "annotations": {"grafana_folder": "Webhooks"}})
+    config = render(values).find("ConfigMap", "dashboard")
+    assert problems(config) == []
+    assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert config["metadata"]["annotations"] == {"grafana_folder": "Webhooks"}
+    assert config["data"] == {"scorm-webhooks.json": DASHBOARD.read_text()}
+    assert "dashboard" not in " ".join(one["metadata"]["name"] for one in render().of_kind("ConfigMap"))

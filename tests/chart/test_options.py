@@ -39,7 +39,11 @@ EVERYTHING: dict[str, Any] = {
         "httpRoute": {"enabled": True, "parentRefs": [FIELDS]},
     },
     "networkPolicy": {"enabled": True},
-    "monitoring": {"podMonitor": {"enabled": True}},
+    "monitoring": {
+        "podMonitor": {"enabled": True},
+        "prometheusRule": {"enabled": True},
+        "dashboard": {"enabled": True},
+    },
 }
 # A value for each option that its default does not have. Settings have a test of their own.
 OTHER: dict[str, Any] = {
@@ -144,6 +148,11 @@ OTHER: dict[str, Any] = {
     "monitoring.interval": "1m",
     "monitoring.labels": {"a": "b"},
     "monitoring.podMonitor.enabled": False,
+    "monitoring.prometheusRule.enabled": False,
+    "monitoring.prometheusRule.runbookUrl": "https://runbooks.example.com/",
+    "monitoring.dashboard.enabled": False,
+    "monitoring.dashboard.labels": {"a": "b"},
+    "monitoring.dashboard.annotations": {"a": "b"},
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine"}}],
     "stages.deliver.autoscaling.overdueSeconds": 9,
     "stages.api.preStopSleepSeconds": 9,
@@ -160,8 +169,8 @@ OF_A_STAGE: dict[str, Any] = {
     "podDisruptionBudget": None,
     "pod": {"labels": {"a": "b"}},
 }
-# Tests of their own: they exclude each other, or need a file.
-ELSEWHERE = {"monitoring.serviceMonitor.enabled", "monitoring.prometheusRule.enabled"}
+# A test of its own: the two monitors exclude each other.
+ELSEWHERE = {"monitoring.serviceMonitor.enabled"}
 
 
 def leaves(values: Any, path: str = "") -> Iterator[str]:

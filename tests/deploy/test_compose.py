@@ -74,6 +74,43 @@ def test_every_stage_is_there_and_scraped() -> None:
     assert sorted(scraped["static_configs"][0]["targets"]) == sorted(f"{stage}:9000" for stage in STAGES)
 
 
+def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
+    if not (promtool := parts.promtool()):
+        left_out("promtool")
+    for source, target in mounted("prometheus").items():
+        if target.startswith("/etc/prometheus/"):
+            shutil.copy(DEPLOY / source, tmp_path / Path(target).name)
+    checked = subprocess.run(
+        [promtool, "check", "config", tmp_path / "prometheus.yml"], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "rules found" in checked.stdout
+
+
+def test_prometheus_gives_each_target_its_stage() -> None:
+    [scraped] = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"]
+    [relabel] = scraped["relabel_configs"]
+    targets = scraped["static_configs"][0]["targets"]
+    named = {re.fullmatch(relabel["regex"], target)[1] for target in targets}  # type: ignore[index]
+    assert (relabel["source_labels"], relabel["target_label"], named) == (["__address__"], "stage", set(STAGES))
+
+
+def test_grafana_finds_its_data_source_and_dashboard() -> None:
+    targets = mounted("grafana")
+    provisioned = "/etc/grafana/provisioning"
+    assert targets["./grafana/prometheus.yml"].startswith(f"{provisioned}/datasources/")
+    assert targets["./grafana/dashboards.yml"].startswith(f"{provisioned}/dashboards/")
+    [provider] = yaml.safe_load((DEPLOY / "grafana" / "dashboards.yml").read_text())["providers"]
+    dashboard = targets["./helm/scorm-webhooks/files/dashboard.json"]
+    assert Path(dashboard).parent == Path(provider["options"]["path"])
+
+
+def mounted(service: str) -> dict[str, str]:
+    """The files that a service mounts: where they are there, by where they are here."""
+    volumes = (volume.split(":") for volume in services()[service]["volumes"])
+    return {source: target for source, target, *_ in volumes if source.startswith("./")}
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_accepts_its_settings(stage: str) -> None:
     environment = filled(services()[stage]["environment"])

@@ -329,3 +329,18 @@ async def test_a_wait_for_a_slot_ends_with_its_partition(pipeline: Pipeline) -> 
     pipeline.consumer.assign(partitions)
     await quiet()
     assert pipeline.sent() == {"evt_0": 1, "evt_1": 1, "evt_2": 1}
+
+
+# -- what is measured ------------------------------------------------------------------------------------------
+
+
+async def test_only_a_first_attempt_has_a_delay(pipeline: Pipeline) -> None:
+    await pipeline.register(webhook(), paused(id="wh_paused"))
+    pipeline.sender.responses(URL, BROKEN)
+    await pipeline.fan_out_events(event())
+    await pipeline.wait_for_tier(SCHEDULE.tiers[0])
+    await pipeline.enable(webhook_id="wh_paused")
+    await pipeline.release_held.cycle()
+    await quiet()
+    assert len(pipeline.sender.requests) == 3
+    assert len(pipeline.telemetry.observed["first_attempt_delay_seconds"]) == 1

@@ -51,7 +51,7 @@ class AvroCodec:
         self._writers: dict[type, _Writer] = {}
         self._readers: dict[bytes, _Reader] = {}
         self._newest: dict[str, Schema] = {}
-        for name, known in (versions or {name: schemas.history(name) for name in schemas.NAMES}).items():
+        for name, known in (versions or {name: _versions(name) for name in schemas.NAMES}).items():
             value, to_record, to_value = VALUES[name]
             chosen = known[(written or {}).get(name, len(known)) - 1]
             is_newest = chosen is known[-1]
@@ -104,6 +104,11 @@ class AvroCodec:
         Raises `InvalidRecord`.
         """
         return _decode(value, start, _Reader(name, written, self._newest[name], VALUES[name][2]))
+
+
+def _versions(name: str) -> list[Schema]:
+    # The current one has the newest docs, which a registry shows.
+    return [*schemas.history(name)[:-1], schemas.current(name)]
 
 
 def _decode(value: bytes, start: int, reader: _Reader) -> RecordValue:

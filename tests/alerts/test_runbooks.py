@@ -1,0 +1,57 @@
+"""Every alert has a page and a row, and what a page names exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+from alerts.metrics import unknown_in
+from alerts.rules import ROOT, alerts
+from alerts.runbooks import TABLE, commands, pages, queries, rows, shell_lines
+from house.test_docs import command_of
+
+from streams.runtime.startup import STAGES
+
+SECTIONS = ["Meaning", "Look here", "Do this", "Wake"]
+PAGES = pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
+SOURCES = "".join(path.read_text() for folder in ("streams", "api") for path in (ROOT / folder).rglob("*.py"))
+
+
+def test_every_alert_has_a_page_and_every_page_an_alert() -> None:
+    assert {page.stem for page in pages()} == {alert.name for alert in alerts()}
+
+
+def test_the_table_has_the_alerts_in_their_order() -> None:
+    severities: dict[str, set[str]] = {}
+    for alert in alerts():
+        severities.setdefault(alert.name, set()).add(alert.labels["severity"])
+    assert list(rows().items()) == list(severities.items())
+
+
+@PAGES
+def test_a_page_says_what_to_do(page: Path) -> None:
+    text = page.read_text()
+    assert text.startswith(f"# {page.stem}\n")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == SECTIONS
+    assert queries(page)
+    assert shell_lines(page)
+
+
+@PAGES
+def test_a_page_names_known_metrics_only(page: Path) -> None:
+    assert unknown_in(page.read_text()) == []
+
+
+@pytest.mark.parametrize("page", [TABLE, *pages()], ids=lambda page: page.stem)
+def test_a_command_of_a_page_exists(page: Path) -> None:
+    for words in commands(page):
+        command, rest = command_of(words)
+        options = {name for parameter in command.params for name in parameter.opts}
+        assert {word for word in rest if word.startswith("--")} <= options, " ".join(words)
+
+
+@PAGES
+def test_a_page_names_log_lines_and_stages_that_exist(page: Path) -> None:
+    lines = "\n".join(shell_lines(page))
+    events = {event for found in re.findall(r'grep (?:-E )?"?([\w|]+)', lines) for event in found.split("|")}
+    assert {event for event in events if not re.search(rf'"{event}|_{event}|\b{event}"', SOURCES)} == set()
+    assert set(re.findall(r"component=([\w-]+)", lines)) <= {*STAGES}
