@@ -57,7 +57,7 @@ setup: $(ENV_TEST)
 
 check: WORKERS = 3
 check: lint
-	.venv/bin/pytest -q $(TOGETHER) -m "not real and not e2e"
+	.venv/bin/pytest -q $(TOGETHER) -m "not real and not e2e and not slow"
 
 test: setup
 	@python3 tests/parts.py

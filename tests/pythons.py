@@ -18,7 +18,7 @@ import parts
 
 ROOT = parts.ROOT
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
-FAST = ["--quiet", "-p", "no:cacheprovider", "-m", "not real and not e2e"]
+FAST = ["--quiet", "-p", "no:cacheprovider", "-m", "not real and not e2e and not slow"]
 # Without CI: in the base there is neither Node nor Java, and the tests with them are skipped.
 ENV = {name: value for name, value in os.environ.items() if name not in ("CI", "VIRTUAL_ENV")}
 ENV["UV_CACHE_DIR"] = str(parts.CACHE / "uv")

@@ -20,6 +20,8 @@ from streams.core.errors import Invalid, Misconfigured, Unavailable
 from streams.core.event import Event, partition_key
 from streams.producer import Ack, EventProducer
 
+pytestmark = pytest.mark.slow
+
 SESSION = {"sessionId": "sess_1", "packageId": "pkg_1", "learnerId": "learner-42"}
 FIELDS = {
     "type": "session.launched",

@@ -36,6 +36,8 @@ from streams.stages.invalid_records import store_invalid
 from streams.telemetry import PrometheusTelemetry, configure_logging
 from streams.topics import ATTEMPTS, SESSION_EVENTS
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 20
 CRASH = """
 from streams.cli import stages

@@ -35,6 +35,8 @@ from streams.adapters.oidc.provider import OidcClient, OidcProvider
 from streams.core.errors import ProviderFailed
 from streams.core.oidc import AuthorizationRequest, SignInRefused
 
+pytestmark = pytest.mark.slow
+
 REDIRECT_URI = "https://hooks.example.com/sign-in/oidc/callback"
 REQUEST = AuthorizationRequest("the-state", "nonce", "v" * 43)
 METADATA, KEYS, TOKEN, USERINFO = "/.well-known/openid-configuration", "/jwks", "/token", "/me"

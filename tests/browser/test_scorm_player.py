@@ -15,6 +15,8 @@ from conftest import left_out
 from e2e.system import until
 from streams.core.scorm_time import parse_length
 
+pytestmark = pytest.mark.slow
+
 STANDARDS = ("1.2", "2004")
 PLAIN: dict[str, Any] = {
     "renderCommonCommitFields": False,

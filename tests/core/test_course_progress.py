@@ -10,6 +10,8 @@ from streams.core.commit import FIRST_KEPT, NEWEST_KEPT, Commit, Completion, Sco
 from streams.core.course_progress import TRANSITIONS, News, Progress, Reported, after, launched
 from streams.core.scorm_time import format_length, parse_length
 
+pytestmark = pytest.mark.slow
+
 PASSED = Commit(lesson_status="passed")
 COMPLETED = Commit(lesson_status="completed")
 SCORED = Commit(score=Score(raw=85.0, max=100.0))

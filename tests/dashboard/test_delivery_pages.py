@@ -12,6 +12,8 @@ from streams.core.attempt import NextStep
 from streams.core.delivery import Trigger
 from streams.core.outcome import OutcomeKind
 
+pytestmark = pytest.mark.slow
+
 SECRET_URL = "https://crm.example.com/hooks?key=abc"
 
 

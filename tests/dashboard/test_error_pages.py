@@ -5,6 +5,8 @@ from dashboard.pages import SAME_ORIGIN, FakeBrowser, signed_in
 
 from rest.api_fixture import OPERATOR_KEY, ApiFixture
 
+pytestmark = pytest.mark.slow
+
 HTML = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 

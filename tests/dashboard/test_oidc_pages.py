@@ -21,6 +21,8 @@ from streams.core.errors import ProviderFailed
 from streams.core.oidc import SignInRefused
 from streams.ports import Prunable
 
+pytestmark = pytest.mark.slow
+
 ADA = "ada@acme.example"
 VERIFIED = {"sub": "ada-1", "email": ADA, "email_verified": True}
 CALLBACK = "/sign-in/oidc/callback"

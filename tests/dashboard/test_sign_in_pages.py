@@ -9,6 +9,8 @@ from dashboard.pages import SAME_ORIGIN, FakeBrowser, signed_in
 from rest.api_fixture import PUBLIC_URL, ApiFixture
 from streams.adapters.sql.mails import SqlMails
 
+pytestmark = pytest.mark.slow
+
 ADA = "ada@acme.example"
 
 

@@ -10,6 +10,8 @@ from builders import attempt, dead_letter, delivery
 from rest.api_fixture import URL, ApiFixture
 from streams.core.outcome import OutcomeKind
 
+pytestmark = pytest.mark.slow
+
 ODD_TEXT = "<script>alert(1)</script>\"'\u202e\x07{{7*7}}"
 
 

@@ -18,6 +18,8 @@ from examples.customer import KILLS
 from examples.events import Event, completed, later
 from examples.mailbox import Mailbox, write_csv
 
+pytestmark = pytest.mark.slow
+
 FONTS = [f"{certificate.FONT_FOLDER}/{name}" for name in certificate.FONTS]
 NAMES = (
     "Zoë Łukasiewicz-O’Brien",

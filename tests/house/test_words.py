@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import pytest
 from house.test_house import ROOT, files_of
 
+pytestmark = pytest.mark.slow
+
 # Each with what to say instead.
 WORDS = {
     r"\bledgers?\b": "offset tracker",

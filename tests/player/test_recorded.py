@@ -10,6 +10,8 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.core.event import Event
 
+pytestmark = pytest.mark.slow
+
 STORED = {"result": True, "errorCode": 0}
 
 

@@ -15,6 +15,8 @@ from streams.core.event import format_time
 from streams.ports import Prunable
 from streams.services import course_sessions as course_session_service
 
+pytestmark = pytest.mark.slow
+
 NEW = {"packageId": "pkg_1", "learnerId": "Ada Lovelace <ada@example.com>", "sessionId": "s-1"}
 PASSED = '{"cmi":{"core":{"lesson_status":"passed","score":{"raw":"85","max":"100"},"session_time":"00:12:30.5"}}}'
 ORIGIN = "https://lms.example.com"

@@ -17,6 +17,8 @@ from rest.server import Server
 from streams.core.limits import ERRORS_SHOWN
 from streams.services.ingest import MOST_EVENTS
 
+pytestmark = pytest.mark.slow
+
 MOST_ANSWER_BYTES = 64 * 1024
 MEBIBYTE = 1024 * 1024
 

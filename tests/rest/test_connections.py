@@ -15,6 +15,8 @@ import uvloop
 from rest.server import Server
 from streams.adapters.http_server.connection_limits import ConnectionLimits
 
+pytestmark = pytest.mark.slow
+
 LIMITS = ConnectionLimits(
     connections=20,
     header_seconds=0.3,

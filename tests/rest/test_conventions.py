@@ -12,6 +12,8 @@ from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.core.errors import Unavailable
 from streams.services.webhooks import WebhookService
 
+pytestmark = pytest.mark.slow
+
 
 async def test_every_response_has_the_requests_id_or_a_new_one(api: ApiFixture) -> None:
     mine = await api.acme.request("GET", "/v1/webhooks", headers={"X-Request-Id": "mine-1"})

@@ -10,6 +10,8 @@ import pytest
 from rest.api_fixture import URL, ApiFixture, FakePublisher, errors_of, open_api
 from streams.core.errors import Unavailable
 
+pytestmark = pytest.mark.slow
+
 SECRET_PREFIX = "whsec_"
 
 
