@@ -165,6 +165,13 @@ class SubscriptionsTable:
         sentinel = self._sentinel
         return sentinel is not None and len(self._webhooks) + self._deleted_since_sentinel >= sentinel.live
 
+    def is_readable(self) -> bool:
+        """Whether the last record of each webhook in the table could be read.
+
+        A webhook that is not in the table is missing, or the record is nobody's: `is_complete` tells.
+        """
+        return not any(self._webhooks.version(webhook_id) for webhook_id in self.newer)
+
     def has_reached(self, seen: SubscriptionsPosition) -> bool:
         """Whether this position was read; a position of another incarnation counts as read."""
         return seen.incarnation != self.incarnation or self.position >= seen.offset

@@ -37,7 +37,7 @@ async def test_the_reader_is_ready_only_with_a_sentinel(kafka_cluster: KafkaClus
 async def test_webhooks_of_a_newer_release_are_a_readiness_problem(kafka_cluster: KafkaCluster) -> None:
     reader = kafka_cluster.reader()
     async with kafka_cluster.producer() as producer, running(reader.run()):
-        await producer.produce([sentinel(0), Outgoing(SUBSCRIPTIONS, b"wh_0", NEWER_CODEC.encode(webhook(id="wh_0")))])
+        await producer.produce([sentinel(1), Outgoing(SUBSCRIPTIONS, b"wh_0", NEWER_CODEC.encode(webhook(id="wh_0")))])
         newer = ["subscriptions: a newer release wrote the records of 1 webhooks; upgrade this stage"]
         await until(lambda: reader.readiness_problems() == newer)
         await producer.produce([Outgoing(SUBSCRIPTIONS, b"wh_0", CODEC.encode(webhook(id="wh_0")))])

@@ -158,6 +158,13 @@ async def test_a_stage_waits_for_a_webhook_of_a_newer_release(topic: TopicFixtur
     assert topic.url_of("wh_0") == "https://new.example.com"
 
 
+async def test_a_newer_record_of_nobody_delays_nobody(topic: TopicFixture) -> None:
+    await topic.mark(1)
+    await topic.put("wh_0")
+    await topic.write("wh_nobody", NEWER_CODEC.encode(webhook(id="wh_nobody")))
+    await topic.caught_up()
+
+
 async def test_an_invalid_record_leaves_the_webhook_as_it_was(topic: TopicFixture) -> None:
     await topic.mark(0)
     await topic.put("wh_0", url="https://known.example.com")

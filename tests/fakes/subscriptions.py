@@ -49,7 +49,7 @@ class FakeSubscriptions:
         return self.table.of_account(account_id)
 
     def _is_ready(self) -> bool:
-        return self.table.is_complete() and not self.table.newer
+        return self.table.is_complete() and self.table.is_readable()
 
     async def _read_until(self, condition: Callable[[], bool]) -> None:
         self._read()

@@ -56,14 +56,17 @@ class SubscriptionsReader:
     def is_ready(self) -> bool:
         """Every webhook that the sentinel counted was read to the end of the topic, and clock and keys are right."""
         return (
-            self._sentinel.is_at_end and self.table.is_complete() and not self.table.newer and self._sentinel.is_trusted
+            self._sentinel.is_at_end
+            and self.table.is_complete()
+            and self.table.is_readable()
+            and self._sentinel.is_trusted
         )
 
     def readiness_problems(self) -> list[str]:
         """Why the table cannot be relied on at the moment."""
         if problems := self._sentinel.problems():
             return problems
-        if newer := len(self.table.newer):
+        if not self.is_ready and (newer := len(self.table.newer)):
             return [f"{SUBSCRIPTIONS}: a newer release wrote the records of {newer} webhooks; upgrade this stage"]
         if not self.is_ready:
             return [f"the webhooks are not all read yet (topic {SUBSCRIPTIONS})"]
