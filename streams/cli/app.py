@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -189,6 +190,26 @@ def topics_apply(
     for change in done:
         say(f"{change.action}: {deployment.settings.topic_prefix}{change.topic.name}: {change.message}")
     say(f"{len(done)} of {len(plan)} topics changed")
+
+
+@topics.command("acls")
+def topics_acls(
+    user: Annotated[
+        str, typer.Option(help="Kafka's name of a stage's user; {stage} stands for the stage.")
+    ] = "scorm-webhooks-{stage}",
+    as_json: JsonOption = False,
+) -> None:
+    """Show the commands that let each stage do what it must in Kafka, and nothing more. Change nothing."""
+    from streams.acls import command, rules
+    from streams.runtime.bootstrap import SqlDeployment
+
+    prefix = SqlDeployment.from_environment().settings.topic_prefix
+    named = [(rule, f"User:{user.replace('{stage}', rule.stage)}") for rule in rules(prefix)]
+    if as_json:
+        show([{"principal": principal, **asdict(rule)} for rule, principal in named], as_json)
+        return
+    for rule, principal in named:
+        say(command(rule, principal))
 
 
 @db.command("upgrade")

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import typer
 from alerts.metrics import known, named_in
 
 from streams import settings, telemetry
+from streams.acls import ACCESS
 from streams.cli.app import app
 from streams.core.schedule import parse_schedule
 from streams.settings import Settings, load_settings
-from streams.topics import Topic, declare
+from streams.topics import RETRY_PREFIX, Topic, declare
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -95,6 +97,18 @@ def test_a_topic_matches_its_document(name: str) -> None:
     assert (key, partitions, policy) == (topic.key, str(topic.partitions), policy_of(topic))
     known = {"fan-out", "deliver", "record", "publish", "meter", "api", "producers", "people"}
     assert {*written_by.split(", "), *read_by.split(", ")} <= known
+
+
+@pytest.mark.parametrize("name", declared_topics())
+def test_the_rules_of_kafka_match_the_document(name: str) -> None:
+    *_, written_by, read_by = rows("topics.md")[name]
+    writers = {stage for stage, access in ACCESS.items() if is_among(name, access.writes)}
+    readers = {stage for stage, access in ACCESS.items() if is_among(name, access.reads)}
+    assert (writers, readers) == (set(written_by.split(", ")) & set(ACCESS), set(read_by.split(", ")) & set(ACCESS))
+
+
+def is_among(name: str, topics: Sequence[str]) -> bool:
+    return any(name == topic or (topic == RETRY_PREFIX and name.startswith(topic)) for topic in topics)
 
 
 def policy_of(topic: Topic) -> str:

@@ -1,5 +1,6 @@
 """Run Apache Kafka with two TLS listeners: one asks for a password, one for a client certificate."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import trustme
@@ -27,6 +28,14 @@ listener.name.password.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
 listener.name.password.plain.sasl.jaas.config={login}.plain.PlainLoginModule required user_{user}="{secret}";
 listener.name.password.scram-sha-256.sasl.jaas.config={login}.scram.ScramLoginModule required;
 listener.name.password.scram-sha-512.sasl.jaas.config={login}.scram.ScramLoginModule required;
+"""
+
+
+# Who comes without a password or certificate is the broker itself, or the test: it may do everything.
+AUTHORIZER = """\
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+listener.name.password.plain.sasl.jaas.config={login}.plain.PlainLoginModule required {users};
 """
 
 
@@ -59,6 +68,19 @@ class SecuredKafka(Kafka):
             user=USER,
             secret=PASSWORD,
         )
+
+
+class GuardedKafka(SecuredKafka):
+    """A broker that permits each user what rules allow. Every user has the same password."""
+
+    def __init__(self, users: Sequence[str]) -> None:
+        self._users = users
+        super().__init__()
+
+    def _properties(self, port: int, controller: int) -> str:
+        users = " ".join(f'user_{user}="{PASSWORD}"' for user in self._users)
+        known = [line for line in super()._properties(port, controller).splitlines() if "plain.sasl.jaas" not in line]
+        return "\n".join([*known, AUTHORIZER.format(login="org.apache.kafka.common.security", users=users)])
 
 
 def _write(certificate: trustme.LeafCert, path: Path) -> None:

@@ -1,0 +1,84 @@
+"""What each stage may do in Kafka, and nothing more: declared once, for an authorizer's rules."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from streams.topics import (
+    ATTEMPTS,
+    DEAD_LETTERS,
+    DELIVER_GROUP,
+    DELIVERIES,
+    FAN_OUT_GROUP,
+    HELD,
+    INVALID,
+    METER_GROUP,
+    RECORD_GROUP,
+    RECORDED,
+    RETRY_PREFIX,
+    SESSION_EVENTS,
+    STAGE_TOPICS,
+    SUBSCRIPTIONS,
+    TEST_DELIVERIES,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The topics that a stage reads and writes, and its consumer group. `lags`: it asks how far every group is."""
+
+    reads: Sequence[str] = ()
+    writes: Sequence[str] = ()
+    group: str | None = None
+    lags: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule: `operation` on the topic or group `name`; with `prefixed` on all whose names begin so."""
+
+    stage: str
+    resource: str
+    name: str
+    prefixed: bool
+    operation: str
+
+
+# `notify` does not use Kafka.
+ACCESS = {
+    "fan-out": Access((SESSION_EVENTS, SUBSCRIPTIONS), (DELIVERIES, INVALID), FAN_OUT_GROUP),
+    "deliver": Access(
+        (DELIVERIES, TEST_DELIVERIES, RETRY_PREFIX, SUBSCRIPTIONS),
+        (DELIVERIES, RETRY_PREFIX, HELD, DEAD_LETTERS, ATTEMPTS, INVALID),
+        DELIVER_GROUP,
+    ),
+    "record": Access(RECORDED, (INVALID,), RECORD_GROUP),
+    "publish": Access(
+        (SESSION_EVENTS, SUBSCRIPTIONS), (SUBSCRIPTIONS, DELIVERIES, DEAD_LETTERS, SESSION_EVENTS), lags=True
+    ),
+    "meter": Access((SESSION_EVENTS,), (), METER_GROUP),
+    "api": Access((SESSION_EVENTS,), (SESSION_EVENTS, TEST_DELIVERIES), lags=True),
+}
+
+
+def rules(prefix: str) -> Iterator[Rule]:
+    """The rules of every stage, with the deployment's prefix. Whoever may read or write a topic may describe it."""
+    for stage, access in ACCESS.items():
+        for operation, names in (("Read", access.reads), ("Write", access.writes)):
+            for name in names:
+                yield Rule(stage, "Topic", prefix + name, name == RETRY_PREFIX, operation)
+        if access.group:
+            yield Rule(stage, "Group", prefix + access.group, False, "Read")
+        if access.lags:
+            for name in sorted({topic for topics in STAGE_TOPICS.values() for topic in topics}):
+                yield Rule(stage, "Topic", prefix + name, False, "Describe")
+            for group in STAGE_TOPICS:
+                yield Rule(stage, "Group", prefix + group, False, "Describe")
+
+
+def command(rule: Rule, principal: str) -> str:
+    """The command of Kafka's own tool that makes a rule."""
+    pattern = " --resource-pattern-type prefixed" if rule.prefixed else ""
+    return (
+        f'kafka-acls.sh --bootstrap-server "$KAFKA_BOOTSTRAP_SERVERS" --add --allow-principal {principal} '
+        f"--operation {rule.operation} --{rule.resource.lower()} {rule.name}{pattern}"
+    )
