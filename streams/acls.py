@@ -61,7 +61,7 @@ ACCESS = {
 
 
 def rules(prefix: str) -> Iterator[Rule]:
-    """The rules of every stage, with the deployment's prefix. Whoever may read or write a topic may describe it."""
+    """The rules of every stage, with the deployment's prefix. To read or write a topic includes to describe it."""
     for stage, access in ACCESS.items():
         for operation, names in (("Read", access.reads), ("Write", access.writes)):
             for name in names:

@@ -87,8 +87,8 @@ class SubscriptionsReader:
         """Wait until every record that is on the topic now is read. Returns the position reached."""
         await self.wait_until_ready()
         end = await self._end_offset()
-        if self.table.position < end:
-            # A record read on the way may be one of a newer release.
+        # A record that was read meanwhile may be one of a newer release.
+        if not self.is_ready or self.table.position < end:
             await self._until(lambda: self.is_ready and self.table.position >= end)
         return self.table.reached
 
