@@ -70,9 +70,8 @@ ifeq ($(CI),true)
 	$(UV) pip install --quiet --python .venv-wheel --no-deps dist/*.whl
 	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest $(TOGETHER) $(ARGS)
 	@$(MAKE) pythons
-# Chaos and the cluster want the machine for themselves.
+# Chaos wants the machine for itself.
 	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -m chaos -o faulthandler_timeout=1800 tests/chaos
-	@$(MAKE) kube ARGS=
 else
 	.venv/bin/pytest $(TOGETHER) $(ARGS)
 endif
