@@ -89,9 +89,10 @@ class RecordStage:
         self._telemetry.info("partitions_assigned", count=len(partitions))
 
     def received(self, records: Sequence[Record]) -> None:
-        # Records of a partition that waits may be on their way still.
-        readable = [record for record in records if record.partition not in self._newer]
-        self._buffer.add(readable, self._now(), self._clock.now())
+        if self._newer:
+            # Records of a partition that waits may be on their way still.
+            records = [record for record in records if record.partition not in self._newer]
+        self._buffer.add(records, self._now(), self._clock.now())
         self._arrived.set()
 
     async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
