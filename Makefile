@@ -26,7 +26,7 @@ IMAGE := scorm-webhooks
 KUBE_BINARIES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scorm-webhooks/kube/bin
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
-.PHONY: help demo examples setup test check chart alerts kube kube-binaries pythons chaos bench screenshots image lint format lock
+.PHONY: help demo examples setup test check chart alerts kube kube-binaries pythons chaos soak bench screenshots image lint format lock
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
@@ -40,6 +40,7 @@ help:
 	@echo "make alerts   the tests of the alerts, their pages and the Grafana dashboard; CI runs them too"
 	@echo "make pythons  the fast tests on every further Python that this machine has, the image's first; CI runs them too"
 	@echo "make chaos    kill, stop and mislead every part under load, for twenty minutes, and count what that costs"
+	@echo "make soak     a steady load for a hundred minutes, with kills; memory and open files must not grow"
 	@echo "make bench    measure throughput, latency and cost on this machine: three quarters of an hour, on an idle machine"
 	@echo "make screenshots   the pictures of the dashboard in docs/images; ARGS=\"--all FOLDER\" takes one of every page"
 	@echo "make image    the image of every stage, by Docker or buildah; SOURCE=... is the label of where it comes from"
@@ -96,6 +97,10 @@ pythons: setup
 chaos: setup
 	@python3 tests/parts.py
 	PYTHONPATH=tests .venv/bin/python -m chaos $(ARGS)
+
+soak: setup
+	@python3 tests/parts.py
+	PYTHONPATH=tests .venv/bin/python -m chaos.soak $(ARGS)
 
 bench: setup
 	@python3 tests/parts.py

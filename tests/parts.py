@@ -173,8 +173,16 @@ def kube() -> Path | None:
 
 def promtool() -> Path | None:
     """The program that checks and tests rules of Prometheus."""
-    brought = PROMETHEUS / "usr" / "bin" / "promtool"
-    return brought if brought.exists() else _on_path("promtool")
+    return _of_prometheus("promtool")
+
+
+def prometheus() -> Path | None:
+    return _of_prometheus("prometheus")
+
+
+def _of_prometheus(program: str) -> Path | None:
+    brought = PROMETHEUS / "usr" / "bin" / program
+    return brought if brought.exists() else _on_path(program)
 
 
 def custom_resources() -> Path | None:

@@ -5,7 +5,6 @@ from typing import Any
 
 from alerts.dashboard import DASHBOARD, PANELS_A_LINE, ROWS, WIDTH, expressions, text
 from alerts.metrics import known, named_in
-
 from streams.core.outcome import OutcomeKind
 
 # A ConfigMap takes 1 MiB; a person who reads a diff takes less.

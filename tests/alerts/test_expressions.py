@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import generate_latest
+
 from alerts import dashboard
 from alerts.metrics import unknown_in
 from alerts.rules import RULES, promtool
 from alerts.runbooks import pages, queries
 from alerts.test_rules import FILES
-from prometheus_client import generate_latest
-
 from streams.telemetry import COUNTERS, KNOWN_VALUES, PrometheusTelemetry
 
 

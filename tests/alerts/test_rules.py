@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from alerts.rules import PREFIX, RULES, Alert, alerts, promtool
 
 FILES = sorted(Path(__file__).parent.glob("*.yaml"))

@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+from house.test_docs import command_of
+
 from alerts.metrics import unknown_in
 from alerts.rules import ROOT, alerts
 from alerts.runbooks import TABLE, commands, pages, queries, rows, shell_lines
-from house.test_docs import command_of
-
 from streams.runtime.startup import STAGES
 
 SECTIONS = ["Meaning", "Look here", "Do this", "Wake"]

@@ -2,14 +2,31 @@
 
 from functools import partial
 
-from chaos import brokers, clocks, commits, databases, faults, freezes, kills, members, meters, upgrades, webhooks
+from chaos import (
+    alerts,
+    brokers,
+    clocks,
+    commits,
+    databases,
+    faults,
+    freezes,
+    kills,
+    members,
+    meters,
+    upgrades,
+    webhooks,
+)
 from chaos.scenario import Scenario
 from e2e.system import STAGES
 
 
 def scenarios(long: bool) -> list[Scenario]:
     """The scenarios of `make chaos`, or their short forms for CI."""
-    return [*(_long() if long else _short()), *_both(long)]
+    return (
+        [*_long(), *_both(long=True), Scenario("alerts", alerts.five, rate=30.0)]
+        if long
+        else [*_short(), *_both(long=False)]
+    )
 
 
 def _long() -> list[Scenario]:

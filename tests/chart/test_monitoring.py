@@ -2,9 +2,9 @@
 
 import pytest
 import yaml
+
 from alerts.dashboard import DASHBOARD
 from alerts.rules import RULES, alerts
-
 from chart.rendering import FULLNAME, at, refusal, render
 from chart.schemas import problems
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import typer
-from alerts.metrics import known, named_in
 
+from alerts.metrics import known, named_in
 from streams import settings, telemetry
 from streams.acls import ACCESS
 from streams.cli.app import app

@@ -1,0 +1,91 @@
+"""A Prometheus with the alerts of the chart, on this machine."""
+
+import json
+import shutil
+import tempfile
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from signal import SIGTERM
+from typing import Any
+from urllib.parse import urlencode
+
+import yaml
+
+import parts
+from alerts.rules import RULES
+from real.process import Process, free_ports
+
+# As in deploy/prometheus.yml.
+EVERY = "15s"
+
+
+class Prometheus:
+    """Runs from its creation until `remove`. `watch` names what it reads."""
+
+    def __init__(self) -> None:
+        program = parts.prometheus()
+        assert program, "tests/parts.py brings Prometheus"
+        self._folder = Path(tempfile.mkdtemp(prefix="prometheus-"))
+        self._targets = self._folder / "targets.json"
+        self._watched: Mapping[str, int] = {}
+        self.watch({})
+        [port] = free_ports(1)
+        self.url = f"http://127.0.0.1:{port}"
+        config = {
+            "global": {"scrape_interval": EVERY, "evaluation_interval": EVERY},
+            "rule_files": [str(RULES)],
+            "scrape_configs": [
+                {
+                    "job_name": "scorm-webhooks",
+                    "file_sd_configs": [{"files": [str(self._targets)], "refresh_interval": "5s"}],
+                }
+            ],
+        }
+        settings = self._folder / "prometheus.yml"
+        settings.write_text(yaml.safe_dump(config))
+        command: list[str | Path] = [
+            program,
+            f"--config.file={settings}",
+            f"--storage.tsdb.path={self._folder}/data",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ]
+        self._process = Process(command, log=self._folder / "prometheus.log")
+        self._process.wait_until(self._is_ready)
+
+    def watch(self, ports: Mapping[str, int]) -> None:
+        """Read the metrics of these stages, at these ports of this machine."""
+        if ports == self._watched and self._targets.exists():
+            return
+        self._watched = dict(ports)
+        targets = [
+            {"targets": [f"127.0.0.1:{port}"], "labels": {"stage": stage}} for stage, port in sorted(ports.items())
+        ]
+        whole = self._folder / "targets.new"
+        whole.write_text(json.dumps(targets))
+        whole.rename(self._targets)  # atomic
+
+    def firing(self) -> set[str]:
+        """The names of the alerts that fire."""
+        alerts = self._get("alerts")["alerts"]
+        return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
+
+    def value(self, expression: str) -> float:
+        """The sum of an expression's series; 0 where there is none."""
+        found = self._get("query", query=f"sum({expression})")["result"]
+        return float(found[0]["value"][1]) if found else 0.0
+
+    def remove(self) -> None:
+        self._process.end(SIGTERM)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _get(self, path: str, **query: str) -> Any:
+        with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{urlencode(query)}", timeout=10) as response:
+            return json.load(response)["data"]
+
+    def _is_ready(self) -> bool:
+        try:
+            urllib.request.urlopen(f"{self.url}/-/ready", timeout=2).close()
+        except OSError:
+            return False
+        return True
