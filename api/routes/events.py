@@ -34,7 +34,7 @@ async def publish(
     repeat_key = getattr(request.state, "repeat_key", None)
     services = services_of(request)
     accepted = await services.ingest.publish(_items(body), caller.account_id, repeat_key)
-    for event in accepted:
+    for event in accepted if services.telemetry.is_debug_enabled else ():
         services.telemetry.debug("event_accepted", event_id=event.id, request_id=request.state.request_id)
     return taken(accepted)
 

@@ -1,6 +1,6 @@
 """Find how far a consumer group has committed, and how many records it has not."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -20,9 +20,14 @@ def consumer_lag(
 
     Records beyond the committed offset count, even if the commit's metadata says that they are complete.
     """
+    return lag_by_topic(topics, group_offsets(admin, properties, group, topics, seconds))
+
+
+def lag_by_topic(topics: Iterable[str], offsets: Mapping[Partition, GroupOffsets]) -> dict[str, int]:
+    """How many records are uncommitted in each of these topics."""
     left = dict.fromkeys(topics, 0)
-    for partition, offsets in group_offsets(admin, properties, group, topics, seconds).items():
-        left[partition.topic] += offsets.end - offsets.committed
+    for partition, at in offsets.items():
+        left[partition.topic] += at.end - at.committed
     return left
 
 

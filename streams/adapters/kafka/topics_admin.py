@@ -1,7 +1,6 @@
 """Plan and apply the topics of a deployment: create, extend, configure and remove."""
 
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -15,7 +14,7 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable
-from streams.adapters.kafka.consumer_lag import consumer_lag, group_offsets
+from streams.adapters.kafka.consumer_lag import consumer_lag, group_offsets, lag_by_topic
 from streams.adapters.kafka.messages import LIBRDKAFKA
 from streams.core.backlog import GroupOffsets
 from streams.core.errors import Misconfigured, Unavailable
@@ -161,10 +160,8 @@ class TopicsAdmin:
 
     def lag(self, group: str, topics: Iterable[str]) -> dict[str, int]:
         """How many records of these topics a group has not committed, by topic. Raises `Unavailable`."""
-        left: Counter[str] = Counter()
-        for partition, offsets in self.offsets(group, topics).items():
-            left[partition.topic] += offsets.end - offsets.committed
-        return dict(left)
+        found = self.offsets(group, topics)
+        return lag_by_topic({partition.topic for partition in found}, found)
 
     def offsets(self, group: str, topics: Iterable[str]) -> dict[Partition, GroupOffsets]:
         """How far a group has committed these topics. Raises `Unavailable`."""
