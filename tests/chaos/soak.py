@@ -122,7 +122,7 @@ def others(scenario_run: ScenarioRun) -> Iterator[str]:
 
 @contextmanager
 def a_reader(scenario_run: ScenarioRun, api_url: str, account: str) -> Iterator[None]:
-    """Somebody reads the newest deliveries of an account every second."""
+    """A customer reads the newest deliveries of an account every second."""
     made = scenario_run.loaded.system.run("api-keys", "create", account, "--name", "soak", "--json")
     key = made["apiKey"]
     request = urllib.request.Request(f"{api_url}/v1/deliveries", headers={"Authorization": f"Bearer {key}"})
