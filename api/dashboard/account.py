@@ -11,7 +11,7 @@ from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import redirect, render
 from api.dashboard.rows import actor_name, details_for
 from api.dashboard.visits import Visit, visit_of
-from api.models.common import cursor_of, text_of
+from api.paging import cursor_of, text_of
 from streams.core.access import MANAGE, NewKey, Role, Scope
 from streams.core.audit import AuditFilter
 from streams.core.errors import FieldError, Invalid

@@ -12,7 +12,7 @@ from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import redirect, render
 from api.dashboard.rows import names_of
 from api.dashboard.visits import Visit, visit_of
-from api.models.common import cursor_of, text_of
+from api.paging import cursor_of, text_of
 from streams.core.access import Scope
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State

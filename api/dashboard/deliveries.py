@@ -14,7 +14,7 @@ from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import duration, redirect, render
 from api.dashboard.rows import names_of, url_for
 from api.dashboard.visits import Visit, site_of, visit_of
-from api.models.common import text_of
+from api.paging import text_of
 from streams.core.access import Scope
 from streams.core.account import AttemptDetails, DeliveryDetails
 from streams.core.delivery_search import IdKind

@@ -9,7 +9,7 @@ from fastapi import Request
 
 from api.dashboard.forms import with_query
 from api.dashboard.visits import Visit, zone_of
-from api.models.common import cursor_of
+from api.paging import cursor_of
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import FieldError, Invalid

@@ -12,7 +12,7 @@ from api.dashboard.rendering import redirect, render
 from api.dashboard.security import set_cookie
 from api.dashboard.sign_in import browser_of, limit_attempts
 from api.dashboard.visits import OperatorVisit, operator_of, site_of
-from api.models.common import cursor_of, text_of
+from api.paging import cursor_of, text_of
 from api.services import services_of
 from streams.core.access import OPERATOR, Role
 from streams.core.errors import FieldError, Invalid, Unauthorized, Unavailable

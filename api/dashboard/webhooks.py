@@ -15,7 +15,7 @@ from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import duration, redirect, render
 from api.dashboard.rows import actor_name, url_for
 from api.dashboard.visits import Visit, site_of, visit_of
-from api.models.common import cursor_of, text_of
+from api.paging import cursor_of, text_of
 from streams.core.access import Scope
 from streams.core.account import DeliveryDetails, DeliveryFilter
 from streams.core.audit import AuditFilter

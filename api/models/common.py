@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
-from fastapi import Query
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -21,8 +20,7 @@ from pydantic.alias_generators import to_camel
 from streams.core.event import format_time, parse_time
 from streams.core.event_data import is_unicode
 from streams.core.ids import ID_PATTERN
-from streams.core.limits import CURSOR_CHARACTERS, EMAIL_CHARACTERS, REQUEST_FIELDS, TEXT_CHARACTERS
-from streams.core.page import MOST_ROWS, Cursor, parse_cursor
+from streams.core.limits import EMAIL_CHARACTERS, REQUEST_FIELDS, TEXT_CHARACTERS
 
 Row = TypeVar("Row")
 
@@ -121,23 +119,3 @@ Text = Annotated[str, AfterValidator(_storable)]
 Email = Annotated[Text, StringConstraints(max_length=EMAIL_CHARACTERS)]
 # A text to search for.
 SearchText = Annotated[Text, StringConstraints(min_length=1, max_length=TEXT_CHARACTERS)]
-
-Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="At most so many rows.")]
-After = Annotated[
-    str | None,
-    Query(
-        alias="cursor",
-        max_length=CURSOR_CHARACTERS,
-        description="The `nextCursor` of the previous page.",
-    ),
-]
-
-
-def cursor_of(text: str | None) -> Cursor | None:
-    """Parse the cursor of a query parameter. Raises `Invalid`."""
-    return parse_cursor(text) if text is not None else None
-
-
-def text_of(cursor: Cursor | None) -> str | None:
-    """Format a cursor for the next request."""
-    return str(cursor) if cursor else None

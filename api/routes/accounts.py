@@ -36,7 +36,8 @@ from api.models.accounts import (
     notification_of,
     opened_account,
 )
-from api.models.common import After, Id, Limit, Moment, Page, SearchText, cursor_of, text_of
+from api.models.common import Id, Moment, Page, SearchText
+from api.paging import After, Limit, cursor_of, text_of
 from api.services import services_of
 from api.strict_route import StrictRoute
 from streams.core.audit import AuditFilter

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api.auth import MayReadDeliveries, MayWriteDeliveries, Member
-from api.models.common import After, Id, Limit, Moment, Page, SearchText, cursor_of, text_of
+from api.models.common import Id, Moment, Page, SearchText
 from api.models.deliveries import (
     AffectedDeliveries,
     DeadLetterChoice,
@@ -19,6 +19,7 @@ from api.models.deliveries import (
     delivery_with_attempts,
     job_of,
 )
+from api.paging import After, Limit, cursor_of, text_of
 from api.services import services_of
 from api.strict_route import StrictRoute
 from streams.core.account import DeliveryFilter

@@ -5,8 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 
 from api.auth import MayReadWebhooks
-from api.models.common import After, Limit, Page
+from api.models.common import Page
 from api.models.usage import UsageOfPackage, UsageReport, usage_of_package, usage_report
+from api.paging import After, Limit
 from api.services import services_of
 from api.strict_route import StrictRoute
 from streams.core.usage import parse_usage_place

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from api.auth import MayReadWebhooks, MayWriteDeliveries, MayWriteWebhooks
-from api.models.common import After, Id, Limit, Page, cursor_of, text_of
+from api.models.common import Id, Page
 from api.models.deliveries import DeliveryWithAttempts, JobDetails, delivery_with_attempts, job_of
 from api.models.events import NewTest
 from api.models.health import Health, Statistics, health_of, statistics_of
@@ -22,6 +22,7 @@ from api.models.webhooks import (
     webhook_of,
     webhook_with_secret,
 )
+from api.paging import After, Limit, cursor_of, text_of
 from api.services import services_of
 from api.strict_route import StrictRoute
 from streams.core.errors import Stale

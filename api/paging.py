@@ -1,0 +1,28 @@
+"""The query parameters of a page of rows, and its cursor."""
+
+from typing import Annotated
+
+from fastapi import Query
+
+from streams.core.limits import CURSOR_CHARACTERS
+from streams.core.page import MOST_ROWS, Cursor, parse_cursor
+
+Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="At most so many rows.")]
+After = Annotated[
+    str | None,
+    Query(
+        alias="cursor",
+        max_length=CURSOR_CHARACTERS,
+        description="The `nextCursor` of the previous page.",
+    ),
+]
+
+
+def cursor_of(text: str | None) -> Cursor | None:
+    """Parse the cursor of a query parameter. Raises `Invalid`."""
+    return parse_cursor(text) if text is not None else None
+
+
+def text_of(cursor: Cursor | None) -> str | None:
+    """Format a cursor for the next request."""
+    return str(cursor) if cursor else None

@@ -1,0 +1,140 @@
+"""Runs commands in processes that are forked from one with everything imported.
+
+A command takes a second to import and a tenth to run, and tests run hundreds of them. The imports alone are shared:
+each command has its own process, environment, folder and streams. `python commands.py SOCKET` is the process to fork from.
+"""
+
+import gc
+import importlib
+import io
+import json
+import os
+import pkgutil
+import runpy
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+PACKAGES = ("streams.cli", "streams.services", "streams.adapters.sql", "streams.adapters.kafka", "api.models")
+MODULES = (
+    "streams.runtime.bootstrap",
+    "streams.adapters.avro.codec",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "alembic",
+)
+ANSWER = struct.Struct("!i")
+MOST_BYTES = 1 << 20
+START_SECONDS = 60
+COMMAND_SECONDS = 120
+
+_KEPT: list["subprocess.Popen[bytes]"] = []
+
+
+def run_forked(
+    arguments: Sequence[str], env: Mapping[str, str], folder: Path, stdin: str | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """`python -m streams …`. Raises `subprocess.TimeoutExpired`."""
+    request = json.dumps({"arguments": list(arguments), "env": dict(env), "folder": str(folder)}).encode()
+    assert len(request) < MOST_BYTES
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection,
+        tempfile.TemporaryFile() as given,
+        tempfile.TemporaryFile() as output,
+        tempfile.TemporaryFile() as errors,
+    ):
+        given.write((stdin or "").encode())
+        given.seek(0)
+        connection.connect(_server())
+        socket.send_fds(connection, [request], [given.fileno(), output.fileno(), errors.fileno()])
+        connection.settimeout(COMMAND_SECONDS)
+        (pid,) = ANSWER.unpack(connection.recv(ANSWER.size))
+        try:
+            (code,) = ANSWER.unpack(connection.recv(ANSWER.size))
+        except TimeoutError:
+            os.kill(pid, signal.SIGKILL)
+            raise subprocess.TimeoutExpired(list(arguments), COMMAND_SECONDS) from None
+        texts = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (output, errors)]
+        return subprocess.CompletedProcess(list(arguments), code, *texts)
+
+
+@cache
+def _server() -> str:
+    """Start the process to fork from; it ends with this one. The path of its socket."""
+    path = str(Path(tempfile.mkdtemp(prefix="commands-")) / "socket")
+    # Without the folder of this file in its path, and with as little of an environment as a command gets.
+    command = [sys.executable, "-P", str(Path(__file__)), path]
+    env = {"PATH": os.environ["PATH"]}
+    server = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    assert server.stdout
+    assert select.select([server.stdout], [], [], START_SECONDS)[0], "nothing to fork from"
+    assert server.stdout.readline() == b"ready\n"
+    # It ends when its standard input is closed, so that is kept open.
+    _KEPT.append(server)
+    return path
+
+
+def main() -> int:
+    """Fork for each connection until standard input is closed."""
+    for package in PACKAGES:
+        for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+            if "migrations" not in module.name:
+                importlib.import_module(module.name)
+    for name in MODULES:
+        importlib.import_module(name)
+    gc.freeze()
+    # Nobody waits for the processes that wait for commands.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(sys.argv[1])
+        listener.listen(64)
+        print("ready", flush=True)
+        while sys.stdin.fileno() not in (ready := select.select([listener, sys.stdin.fileno()], [], [])[0]):
+            assert ready
+            connection, _ = listener.accept()
+            if os.fork() == 0:
+                listener.close()
+                return _serve(connection)
+            connection.close()
+    return 0
+
+
+def _serve(connection: socket.socket) -> int:
+    """Run one command in a process, and say how it ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    request, streams, _, _ = socket.recv_fds(connection, MOST_BYTES, 3)
+    pid = os.fork()
+    if pid == 0:
+        connection.close()
+        return _run(streams, **json.loads(request))
+    connection.send(ANSWER.pack(pid))
+    _, status = os.waitpid(pid, 0)
+    connection.send(ANSWER.pack(os.waitstatus_to_exitcode(status)))
+    os._exit(0)
+
+
+def _run(streams: Sequence[int], arguments: Sequence[str], env: Mapping[str, str], folder: str) -> int:
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r", closefd=False)), "utf-8")
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(io.BufferedWriter(io.FileIO(number, "w", closefd=False)), "utf-8", line_buffering=number == 2)
+        for number in (1, 2)
+    )
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(folder)
+    sys.argv = ["streams", *arguments]
+    runpy.run_module("streams", run_name="__main__", alter_sys=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
