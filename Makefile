@@ -15,8 +15,8 @@ ENV_TEST := .venv/.test
 # The receivers have an environment of their own, as they would at a customer's.
 ENV_EXAMPLES := .venv-examples/.run
 CERTIFICATE_FONT := /usr/share/fonts/truetype/freefont/FreeSerif.ttf
-# Tests mostly wait: two files at a time, each process with brokers and databases of its own. `make test WORKERS=0` takes one.
-WORKERS := 2
+# Tests wait half of the time: three files at a time, each process with its own brokers and databases. `WORKERS=0` takes one.
+WORKERS := 3
 TOGETHER = -n $(WORKERS) --dist loadfile
 
 # A Docker engine that answers, or buildah.
@@ -56,7 +56,6 @@ examples: $(ENV_RUN) $(ENV_EXAMPLES) $(CERTIFICATE_FONT)
 
 setup: $(ENV_TEST)
 
-check: WORKERS = 3
 check: lint
 	.venv/bin/pytest -q $(TOGETHER) -m "not real and not e2e and not slow"
 

@@ -1,7 +1,7 @@
 """Runs commands in processes that are forked from one with everything imported.
 
 A command takes a second to import and a tenth to run, and tests run hundreds of them. The imports alone are shared:
-each command has its own process, environment, folder and streams. `python commands.py SOCKET` is the process to fork from.
+each command has its own process, environment, folder and streams. `python commands.py SOCKET` is what they fork from.
 """
 
 import gc

@@ -69,7 +69,7 @@ def test_each_operation_responds_as_described(
     cases = description[path][method].as_strategy(generation_mode=mode)
 
     @settings(
-        max_examples=25,
+        max_examples=15,
         deadline=None,
         derandomize=SAME_EXAMPLES,
         suppress_health_check=QUIET,
