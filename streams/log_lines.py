@@ -1,9 +1,13 @@
-"""Write log lines whole, and escape text that could control a terminal."""
+"""Log lines: written whole, escaped for a terminal, and not repeated for ever."""
 
 import io
+import logging
+import math
 import os
+import re
+import sys
 from contextlib import suppress
-from typing import TextIO
+from typing import Literal, TextIO, cast
 
 import structlog
 
@@ -11,6 +15,52 @@ from streams.core.text import escape_controls
 
 # A traceback keeps its line breaks.
 MANY_LINES = ("exception", "stack")
+REPEATING_LOGGERS = ("aiokafka", "librdkafka")
+REPEATED_SECONDS = 60.0
+REPEATED_LINES = 3
+KINDS_REMEMBERED = 1000
+_NUMBERS = re.compile(r"\d+")
+
+
+def configure_logging(style: Literal["console", "json"], level: str, stage: str) -> None:
+    """Write log lines to standard error, those of other libraries too. Every line has `stage`, `level` and a time."""
+    renderers: list[structlog.typing.Processor] = [structlog.processors.format_exc_info]
+    if style == "console":
+        console = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+        renderers += [escape_event, console]
+    else:
+        renderers.append(structlog.processors.JSONRenderer(default=str))
+
+    def add_stage(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event.setdefault("stage", stage)
+        return event
+
+    shared: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        add_stage,
+    ]
+    lines = WholeLines(sys.stderr)
+    structlog.configure(
+        processors=[*shared, *renderers],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, lines)),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(lines)
+    handler.addFilter(RepeatedLineFilter())
+    foreign = [structlog.stdlib.add_logger_name, *shared]
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(processors=[_strip, *renderers], foreign_pre_chain=foreign)
+    )
+    logging.basicConfig(
+        handlers=[handler],
+        level=max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]),
+        force=True,
+    )
+    logging.captureWarnings(True)
 
 
 class WholeLines(io.TextIOBase):
@@ -58,3 +108,36 @@ def _safe(name: str, value: object) -> object:
         return escape_controls(value, keep="\n\t")
     escaped = escape_controls(value)
     return escaped if name == "event" or escaped == value else _Quoted(value)
+
+
+class RepeatedLineFilter(logging.Filter):
+    """Rate-limits repeated log lines of the Kafka clients to three a minute. The next line says how many it dropped.
+
+    Lines that differ only in numbers count as repeated. In an outage the clients log twenty lines a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[tuple[int, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] not in REPEATING_LOGGERS or record.exc_info or record.stack_info:
+            return True
+        try:
+            text = record.getMessage()
+        except Exception:
+            return True  # the handler reports the format error
+        kind = (record.levelno, _NUMBERS.sub("", text))
+        since, count = self.seen.get(kind, (-math.inf, 0))
+        if not 0 <= record.created - since < REPEATED_SECONDS:
+            if count > REPEATED_LINES:
+                record.msg, record.args = f"{text} ({count - REPEATED_LINES} similar lines were dropped)", ()
+            since, count = record.created, 0
+        if len(self.seen) >= KINDS_REMEMBERED:
+            self.seen.clear()
+        self.seen[kind] = since, count + 1
+        return count < REPEATED_LINES
+
+
+def _strip(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return structlog.stdlib.ProcessorFormatter.remove_processors_meta(logger, method, event)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from streams.core.errors import Misconfigured
-from streams.telemetry import PrometheusTelemetry, configure_logging
+from streams.log_lines import configure_logging
+from streams.telemetry import PrometheusTelemetry
 
 LOG_FORMAT = "SCORM_WEBHOOKS_LOG_FORMAT"
 

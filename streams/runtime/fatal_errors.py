@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import structlog
 
 from streams.core.errors import Misconfigured, ScormWebhooksError
-from streams.telemetry import configure_logging
+from streams.log_lines import configure_logging
 
 EXIT_CRASHED = 1
 EXIT_MISCONFIGURED = 2

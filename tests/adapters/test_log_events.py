@@ -29,11 +29,12 @@ from streams.core.delivery_state import fold
 from streams.core.errors import Misconfigured, ScormWebhooksError
 from streams.core.outcome import OutcomeKind
 from streams.core.schedule import SendNow, parse_schedule
+from streams.log_lines import configure_logging
 from streams.ports import Outgoing, Partition, Record
 from streams.runtime.fatal_errors import fatal_errors_logged
 from streams.stages.attempt import AttemptSender, DeliverPorts, DeliveryPolicy
 from streams.stages.invalid_records import store_invalid
-from streams.telemetry import PrometheusTelemetry, configure_logging
+from streams.telemetry import PrometheusTelemetry
 from streams.topics import ATTEMPTS, SESSION_EVENTS
 
 pytestmark = pytest.mark.slow

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from streams.telemetry import PrometheusTelemetry, configure_logging
+from streams.log_lines import configure_logging
+from streams.telemetry import PrometheusTelemetry
 
 CONTROL_CHARACTERS = "\x1b[2J\r\x9b1m\u202e\nfake line"
 LOGGING = """
 import sys
-from streams.telemetry import PrometheusTelemetry, configure_logging
+from streams.log_lines import configure_logging
+from streams.telemetry import PrometheusTelemetry
 configure_logging(sys.argv[1], "info", "deliver")
 telemetry = PrometheusTelemetry("deliver")
 for number in range(300):

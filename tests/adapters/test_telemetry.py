@@ -8,17 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from streams.telemetry import (
-    COUNTERS,
-    FAST_BUCKETS,
-    GAUGES,
-    HISTOGRAMS,
-    KNOWN_VALUES,
-    NAMESPACE,
-    SLOW_BUCKETS,
-    PrometheusTelemetry,
-    RepeatedLineFilter,
-)
+from streams.log_lines import RepeatedLineFilter
+from streams.metrics import COUNTERS, FAST_BUCKETS, GAUGES, HISTOGRAMS, KNOWN_VALUES, NAMESPACE, SLOW_BUCKETS
+from streams.telemetry import PrometheusTelemetry
 
 # At the bound of a bucket, on both sides of it, and beyond the last one.
 SECONDS = st.sampled_from([*FAST_BUCKETS, *SLOW_BUCKETS, 0.0, 0.00499, 0.00501, 21600.5]) | st.floats(0, 1e6)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from streams.telemetry import COUNTERS, GAUGES, HISTOGRAMS, NAMESPACE
+from streams.metrics import COUNTERS, GAUGES, HISTOGRAMS, NAMESPACE
 
 # Labels that Prometheus or a scrape configuration adds.
 OF_THE_TARGET = {"namespace", "job", "stage", "pod", "instance"}

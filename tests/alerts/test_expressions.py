@@ -12,7 +12,8 @@ from alerts.metrics import unknown_in
 from alerts.rules import RULES, promtool
 from alerts.runbooks import pages, queries
 from alerts.test_rules import FILES
-from streams.telemetry import COUNTERS, KNOWN_VALUES, PrometheusTelemetry
+from streams.metrics import COUNTERS, KNOWN_VALUES
+from streams.telemetry import PrometheusTelemetry
 
 
 def expressions() -> list[tuple[str, str]]:

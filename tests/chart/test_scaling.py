@@ -6,8 +6,8 @@ import pytest
 
 from chart.generated import ROOT
 from chart.rendering import FULLNAME, NAMESPACE, STAGES, Resource, at, merged, render, render_file
-from streams.telemetry import GAUGES
-from streams.telemetry import NAMESPACE as METRICS
+from streams.metrics import GAUGES
+from streams.metrics import NAMESPACE as METRICS
 
 PROMETHEUS = at("keda.prometheusAddress", "http://prometheus:9090")
 OVERDUE = f"{METRICS}_deliver_overdue_seconds"

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from alerts.metrics import known, named_in
-from streams import settings, telemetry
+from streams import metrics, settings
 from streams.acls import ACCESS
 from streams.cli.app import app
 from streams.core.schedule import parse_schedule
@@ -129,10 +129,10 @@ def declared_metrics() -> dict[str, list[str]]:
     gauges = {name: ["gauge", ", ".join(labels) or "–", words] for name, (words, labels) in GAUGES.items()}
     histograms = {name: ["histogram", "–", words] for name, (words, _) in HISTOGRAMS.items()}
     every = {**counters, **gauges, **histograms}
-    return {f"{telemetry.NAMESPACE}_{name}": cells for name, cells in every.items()}
+    return {f"{metrics.NAMESPACE}_{name}": cells for name, cells in every.items()}
 
 
-COUNTERS, GAUGES, HISTOGRAMS = telemetry.COUNTERS, telemetry.GAUGES, telemetry.HISTOGRAMS
+COUNTERS, GAUGES, HISTOGRAMS = metrics.COUNTERS, metrics.GAUGES, metrics.HISTOGRAMS
 
 
 def test_every_metric_is_documented_and_no_other() -> None:
@@ -147,7 +147,7 @@ def test_a_document_names_no_unknown_metric() -> None:
 
 def test_every_metric_is_used() -> None:
     ours = [path for package in ("streams", "api") for path in (ROOT / package).rglob("*.py")]
-    sources = "".join(path.read_text() for path in ours if path.name != "telemetry.py")
+    sources = "".join(path.read_text() for path in ours if path.name != "metrics.py")
     for name in (*COUNTERS, *GAUGES, *HISTOGRAMS):
         assert f'"{name}"' in sources, name
 
