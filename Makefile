@@ -18,7 +18,7 @@ ENV_AUDIT := .venv-audit/.run
 CERTIFICATE_FONT := /usr/share/fonts/truetype/freefont/FreeSerif.ttf
 # Tests wait half of the time: three files at a time, each process with its own brokers and databases. `WORKERS=0` takes one.
 WORKERS := 3
-TOGETHER = -n $(WORKERS) --dist loadfile
+TOGETHER = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # A Docker engine that answers, or buildah.
 BUILD_IMAGE = $(shell if docker info >/dev/null 2>&1; then echo docker build; elif command -v buildah >/dev/null; then echo buildah bud; fi)

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from adversary.system import API_CONNECTIONS, OPERATOR_KEY, WEBHOOKS_PER_ACCOUNT, Account, AdversarySystem
 
+from adversary.system import API_CONNECTIONS, OPERATOR_KEY, WEBHOOKS_PER_ACCOUNT, Account, AdversarySystem
 from conftest import Broker, random_prefix
 from e2e.conftest import prepared
 from e2e.receiver import Receiver
@@ -28,7 +28,7 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(scope="session", params=["embedded", pytest.param("clustered", marks=pytest.mark.real)])
+@pytest.fixture(scope="package", params=["embedded", pytest.param("clustered", marks=pytest.mark.real)])
 def any_system(request: pytest.FixtureRequest) -> AdversarySystem:
     attacked: AdversarySystem = request.getfixturevalue(request.param)
     return attacked
@@ -47,7 +47,7 @@ def account(attacked: AdversarySystem) -> Account:
     return attacked.open_account("Attacker")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdversarySystem]:
     """`scorm-webhooks up` with the embedded broker and SQLite."""
     folder, receiver = tmp_path_factory.mktemp("embedded"), Receiver()
@@ -69,7 +69,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdversarySyst
         receiver.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def clustered(kafka: Broker, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdversarySystem]:
     """Each stage as a process, on Kafka and PostgreSQL."""
     folder, receiver, prefix = tmp_path_factory.mktemp("clustered"), Receiver(), random_prefix()

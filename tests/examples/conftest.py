@@ -20,7 +20,7 @@ from real.process import free_ports
 Connect = Callable[..., Customer]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running(kafka: Broker, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Every stage, for all tests of receivers; each test has its own account."""
     folder = tmp_path_factory.mktemp("running")

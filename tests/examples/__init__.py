@@ -1,0 +1,1 @@
+"""The receivers of `examples`, beside a running system."""
