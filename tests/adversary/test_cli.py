@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from adversary.misbehaving_endpoint import ODD_BODY, ODD_HEADERS, listening
 from adversary.system import Account, AdversarySystem
-
 from builders import EXAMPLE
 from e2e.system import until
 from streams.__main__ import main

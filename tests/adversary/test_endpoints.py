@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+
 from adversary import misbehaving_endpoint as endpoints
 from adversary.misbehaving_endpoint import Behaviour, MisbehavingEndpoint, listening, never_accepting
 from adversary.system import WEBHOOKS_PER_ACCOUNT, Account, AdversarySystem
-
 from e2e.system import until
 
 pytestmark = pytest.mark.e2e

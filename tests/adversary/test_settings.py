@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 from adversary.system import AdversarySystem
 
 pytestmark = pytest.mark.e2e

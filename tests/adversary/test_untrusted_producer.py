@@ -5,8 +5,8 @@ import json
 import random
 
 import pytest
-from adversary.system import AdversarySystem
 
+from adversary.system import AdversarySystem
 from builders import attempt, dead_letter, delivery, webhook
 from e2e.learning_platform import completed
 from e2e.system import until

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from adversary.system import WEBHOOKS_PER_ACCOUNT, Account, AdversarySystem, Response
 
+from adversary.system import WEBHOOKS_PER_ACCOUNT, Account, AdversarySystem, Response
 from builders import EXAMPLE, WIDEST
 from e2e.receiver import header
 from e2e.system import until

@@ -6,9 +6,9 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+
 from adversary.raw_http import connected, exchange, read_all, send_repeatedly, status
 from adversary.system import API_CONNECTIONS, AdversarySystem
-
 from e2e.system import until
 
 pytestmark = pytest.mark.e2e
