@@ -56,7 +56,8 @@ def test_up_continues_when_its_topics_exist(kafka: Broker, topic_prefix: str, tm
     env = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "SCORM_WEBHOOKS_TOPIC_PREFIX": topic_prefix}
     with running_up(tmp_path, env) as (system, running):
         until(lambda: "run `scorm-webhooks topics apply`" in reasons(system), 60)
-        assert f"{topic_prefix}deliveries.retry.1s" in reasons(system)
+        # Each stage says what it lacks, once it has looked.
+        until(lambda: f"{topic_prefix}deliveries.retry.1s" in reasons(system), 30, lambda: reasons(system))
         system.run("topics", "apply")
         until(lambda: is_ready(system), 90, lambda: reasons(system))
         assert running.poll() is None
