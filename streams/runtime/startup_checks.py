@@ -1,18 +1,23 @@
 """Check what a stage needs before it starts: its topics, and a database of this version."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from streams.adapters.threads import in_daemon_thread
-from streams.core.errors import Misconfigured, Unavailable
+from streams.core.errors import Misconfigured, ScormWebhooksError, Unavailable
 from streams.outage import BROKER, DATABASE, OutageKind, Outages
 from streams.runtime.deployment import Deployment
 
 START_SECONDS = 60.0
 REQUEST_SECONDS = 2.0
 RETRY_SECONDS = 0.5
+# A client has so long to reach Kafka: one was seen that never did, on a busy machine, where every other one had.
+CLIENT_SECONDS = 20.0
+# A check that takes longer does not end.
+HANGING_SECONDS = 60.0
 
 Check = Callable[[], None]
 
@@ -39,14 +44,15 @@ class StartupChecks:
         if self.database:
             _ = deployment.database_url
         if self.topics:
-            # One client for all checks: its connection may take longer than one check.
-            existing = partial(deployment.topics_admin().existing, REQUEST_SECONDS)
+            existing = _existing_topics(deployment)
             yield BROKER, partial(_check_topics, existing, self.topics, deployment.settings.topic_prefix)
         if self.database:
             yield DATABASE, partial(_check_database, deployment)
 
     async def wait(self, deployment: Deployment, outages: Outages, note: Callable[[str], None]) -> None:
-        """Wait until all are met, however long that takes. `note` takes the reason. Raises `Misconfigured`.
+        """Wait until all are met, however long that takes. `note` takes the reason.
+
+        Raises `Misconfigured`, and `ScormWebhooksError` when a check hangs: then the process should start again.
 
         If the process ended instead, its orchestrator would restart it with a growing delay. A process that waits
         starts as soon as Kafka and the database are there. Its probe says what is missing.
@@ -76,7 +82,10 @@ class StartupChecks:
 
 async def _attempt(check: Check, note: Callable[[str], None]) -> None:
     try:
-        await in_daemon_thread(check)
+        async with asyncio.timeout(HANGING_SECONDS):
+            await in_daemon_thread(check)
+    except TimeoutError:
+        raise ScormWebhooksError(f"a check before the start did not end within {HANGING_SECONDS:g} seconds") from None
     except Unavailable as away:
         note(str(away))
         raise
@@ -86,6 +95,22 @@ def missing_topics(missing: Sequence[str], prefix: str) -> str:
     """The message for topics that do not exist, with the command that creates them."""
     names = ", ".join(prefix + name for name in missing)
     return f"missing topics: {names}; run `scorm-webhooks topics apply` (and check SCORM_WEBHOOKS_TOPIC_PREFIX)"
+
+
+def _existing_topics(deployment: Deployment) -> Callable[[], Mapping[str, int]]:
+    """A function that asks for the topics, by one client for many checks: it may take several to connect."""
+    admin, since = deployment.topics_admin(), time.monotonic()
+
+    def ask() -> Mapping[str, int]:
+        nonlocal admin, since
+        try:
+            return admin.existing(REQUEST_SECONDS)
+        except Unavailable:
+            if time.monotonic() - since >= CLIENT_SECONDS:
+                admin, since = deployment.topics_admin(), time.monotonic()
+            raise
+
+    return ask
 
 
 def _check_topics(ask: Callable[[], Mapping[str, int]], wanted: Sequence[str], prefix: str) -> None:

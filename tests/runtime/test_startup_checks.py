@@ -1,11 +1,13 @@
 """A stage waits for what it needs, and logs once that it is missing."""
 
 import asyncio
+import threading
 
 import pytest
 
 from fakes import FakeTelemetry
 from streams.adapters.kafka.embedded import EmbeddedBroker
+from streams.core.errors import ScormWebhooksError, Unavailable
 from streams.outage import Outages
 from streams.runtime import startup_checks
 from streams.runtime.deployment import Deployment
@@ -42,3 +44,46 @@ async def test_a_broker_that_is_away_is_waited_for_and_logged_once(monkeypatch: 
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     assert [event for event, _ in telemetry.logged] == ["broker_unreachable"]
+
+
+async def test_a_client_that_never_reaches_kafka_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup_checks, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(startup_checks, "CLIENT_SECONDS", 0.05)
+    reasons = list[str]()
+    with EmbeddedBroker() as broker:
+        broker.create("deliveries", 1)
+        deployment = Deployment.from_environment({"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap})
+        clients = [NeverConnected(), deployment.topics_admin()]
+        monkeypatch.setattr(Deployment, "topics_admin", lambda _: clients.pop(0))
+        async with asyncio.timeout(SECONDS):
+            await StartupChecks(["deliveries"]).wait(deployment, Outages(FakeTelemetry()), reasons.append)
+    assert set(reasons) == {"no connection"}
+    assert clients == []
+
+
+async def test_a_check_that_hangs_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup_checks, "HANGING_SECONDS", 0.05)
+    deployment, hanging = Deployment.from_environment({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}), Hanging()
+    monkeypatch.setattr(Deployment, "topics_admin", lambda _: hanging)
+    async with asyncio.timeout(SECONDS):
+        with pytest.raises(ScormWebhooksError, match="did not end"):
+            await StartupChecks(["deliveries"]).wait(deployment, Outages(FakeTelemetry()), lambda _: None)
+    hanging.ended.set()
+
+
+class NeverConnected:
+    """A client that Kafka never answers."""
+
+    def existing(self, seconds: float) -> dict[str, int]:
+        raise Unavailable("no connection")
+
+
+class Hanging:
+    """A client whose call does not come back."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+
+    def existing(self, seconds: float) -> dict[str, int]:
+        self.ended.wait(SECONDS)
+        return {}
