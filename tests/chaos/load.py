@@ -32,7 +32,9 @@ class Load:
 
     def __init__(self, folder: Path, bootstrap: str, topic: str) -> None:
         # Broker faults must not make this producer give up: unacknowledged events are not expected.
-        config = {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 0, "log_level": 2}
+        # Where a broker's pod gets another address, nothing ends the old connection but this timeout.
+        away = {"socket.timeout.ms": 10_000, "socket.connection.setup.timeout.ms": 5_000}
+        config = {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 0, "log_level": 2, **away}
         self._producer = Producer(config)
         self._topic = topic
         self._published = (folder / "published").open("a", buffering=1)
