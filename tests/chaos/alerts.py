@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-import psycopg
 import yaml
 
 from alerts.rules import RULES, RUNBOOKS
@@ -95,7 +94,7 @@ def prometheus(scenario_run: ScenarioRun) -> Iterator[Watching]:
 def _dead_letters(scenario_run: ScenarioRun) -> str:
     """An endpoint refuses events until enough of them are dead letters; its webhook's id."""
     webhook = scenario_run.customer("refusing", "refuse=40")
-    until(lambda: _count(scenario_run, webhook, "dead") >= DEAD_LETTERS, 300, "dead letters", POLL_SECONDS)
+    until(lambda: _dead(scenario_run, webhook) >= DEAD_LETTERS, 300, "dead letters", POLL_SECONDS)
     return webhook
 
 
@@ -106,7 +105,7 @@ def _retry(scenario_run: ScenarioRun, webhook: str) -> None:
     system.run("webhooks", "update", webhook, "--url", url.partition("?")[0])
     command = words_of("DeadLettersGrowing", "dead-letters retry")
     system.run(*(webhook if word == "<id>" else word for word in command))
-    until(lambda: _count(scenario_run, webhook, "dead") == 0, 120, "no dead letter is left", POLL_SECONDS)
+    until(lambda: _dead(scenario_run, webhook) == 0, 120, "no dead letter is left", POLL_SECONDS)
 
 
 def _set_the_clock(scenario_run: ScenarioRun) -> None:
@@ -133,11 +132,8 @@ def _apply(scenario_run: ScenarioRun) -> None:
     until(partial(scenario_run.loaded.system.is_ready, "deliver"), 30, "deliver is ready without a restart")
 
 
-def _count(scenario_run: ScenarioRun, webhook: str, state: str) -> int:
-    query = "SELECT count(*) FROM deliveries WHERE webhook_id = %s AND state = %s"
-    with psycopg.connect(scenario_run.loaded.database_url) as connection:
-        [found] = connection.execute(query, [webhook, state]).fetchone() or [0]
-        return int(found)
+def _dead(scenario_run: ScenarioRun, webhook: str) -> int:
+    return scenario_run.loaded.system.states(webhook).get("dead", 0)
 
 
 def name_of(alert: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from http.client import HTTPException
 from itertools import cycle
 from pathlib import Path
 from statistics import linear_regression, median
@@ -135,7 +136,7 @@ def a_reader(scenario_run: ScenarioRun, api_url: str, account: str) -> Iterator[
     def read() -> None:
         while not enough.wait(READ_EVERY_SECONDS):
             # It is killed now and then.
-            with suppress(OSError):
+            with suppress(OSError, HTTPException):
                 urllib.request.urlopen(request, timeout=30).read()
 
     reading = threading.Thread(target=read, daemon=True)

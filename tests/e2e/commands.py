@@ -12,6 +12,7 @@ import os
 import pkgutil
 import runpy
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -95,13 +96,13 @@ def main() -> int:
         listener.bind(sys.argv[1])
         listener.listen(64)
         print("ready", flush=True)
-        while sys.stdin.fileno() not in (ready := select.select([listener, sys.stdin.fileno()], [], [])[0]):
-            assert ready
+        while sys.stdin.fileno() not in select.select([listener, sys.stdin.fileno()], [], [])[0]:
             connection, _ = listener.accept()
             if os.fork() == 0:
                 listener.close()
                 return _serve(connection)
             connection.close()
+    shutil.rmtree(Path(sys.argv[1]).parent)
     return 0
 
 
