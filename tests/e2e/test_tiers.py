@@ -151,9 +151,11 @@ def test_retries_are_on_time_through_restarts_and_kills(
 
     endpoints.publish("kill-1", fails=2)
     endpoints.wait_for("kill-1", 1)
+    until(lambda: any(key[1] == "kill-1" for key in due_times(kafka.bootstrap, topic_prefix, endpoints.paths)))
     killed_at = time.time()
     system.kill("deliver")
     endpoints.publish("kill-2", fails=1)
+    endpoints.wait_until_due()
     first()
     endpoints.publish("kill-3", fails=1)
     endpoints.wait_for_all()
