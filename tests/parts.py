@@ -38,6 +38,20 @@ DEBIAN_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 FONTS = Path("/usr/share/fonts/truetype")
 FONT_PACKAGES = ("fonts-freefont-ttf", "fonts-dejavu-core", "fonts-droid-fallback")
 PROMETHEUS = PARTS / "prometheus"
+# What the pages of Debian's Prometheus link to.
+PAGE_PACKAGES = (
+    "fonts-glyphicons-halflings",
+    "libjs-bootstrap4",
+    "libjs-d3",
+    "libjs-eonasdan-bootstrap-datetimepicker",
+    "libjs-jquery",
+    "libjs-jquery-hotkeys",
+    "libjs-moment",
+    "libjs-moment-timezone",
+    "libjs-mustache",
+    "libjs-popper.js",
+    "libjs-rickshaw",
+)
 KUBE = PARTS / "kube"
 KUBE_LOCKS = ROOT / "tests" / "real" / "kube"
 KUBE_SCHEMAS = "v1.37.0-local-strict"
@@ -178,6 +192,12 @@ def promtool() -> Path | None:
 
 def prometheus() -> Path | None:
     return _of_prometheus("prometheus")
+
+
+def prometheus_pages() -> Path | None:
+    """What Prometheus must find at /usr/share to show its pages."""
+    share = PROMETHEUS / "usr" / "share"
+    return share if (share / "javascript" / "rickshaw").exists() else None
 
 
 def _of_prometheus(program: str) -> Path | None:
@@ -369,15 +389,24 @@ def bring_kube() -> None:
 
 
 def bring_promtool() -> None:
-    """Unpacks Debian's package. Installed, it would start a service."""
+    # Installed, it would start a service.
+    unpack(PROMETHEUS, "prometheus")
+
+
+def bring_prometheus_pages() -> None:
+    unpack(PROMETHEUS, "prometheus", *PAGE_PACKAGES)
+
+
+def unpack(place: Path, *packages: str) -> None:
+    """Packages of Debian in a folder of their own."""
     update_apt()
-    shutil.rmtree(PROMETHEUS, ignore_errors=True)
+    shutil.rmtree(place, ignore_errors=True)
     PARTS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=PARTS) as folder:
-        subprocess.run(["apt-get", "-qq", "download", "prometheus"], cwd=folder, check=True, capture_output=True)
-        [package] = Path(folder).glob("*.deb")
-        subprocess.run(["dpkg", "-x", package, f"{folder}/fresh"], check=True, capture_output=True)
-        Path(folder, "fresh").rename(PROMETHEUS)  # atomic
+        subprocess.run(["apt-get", "-qq", "download", *packages], cwd=folder, check=True, capture_output=True)
+        for package in Path(folder).glob("*.deb"):
+            subprocess.run(["dpkg", "-x", package, f"{folder}/fresh"], check=True, capture_output=True)
+        Path(folder, "fresh").rename(place)  # atomic
 
 
 def bring_custom_resources() -> None:
@@ -427,6 +456,11 @@ OF_KUBE: list[Part] = [
     ("container runtime", container_runtime, partial(apt, *CONTAINER_PACKAGES), RUNTIME_BY_HAND),
 ]
 
+# What pictures of Prometheus alone need.
+OF_PICTURES: list[Part] = [
+    ("pages of Prometheus", prometheus_pages, bring_prometheus_pages, "Debian's packages of Prometheus"),
+]
+
 
 def bring(part: Part) -> bool:
     name, where, how, by_hand = part
@@ -453,7 +487,7 @@ def reason(error: OSError | subprocess.CalledProcessError) -> str:
 
 def main(*names: str) -> int:
     """Bring these parts, or all of them."""
-    parts = [part for part in (*ALL, *OF_KUBE) if part[0] in names] if names else ALL
+    parts = [part for part in (*ALL, *OF_KUBE, *OF_PICTURES) if part[0] in names] if names else ALL
     brought = [bring(part) for part in parts]
     if not names and not docker():
         print(f"left out: Kafka in a container, needed by its own tests alone ({NO_ENGINE})", flush=True)

@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -206,6 +207,12 @@ def expressions() -> Iterator[tuple[str, str]]:
         for panel in panels:
             for expr in panel.lines:
                 yield panel.title, with_selectors(expr)
+
+
+def in_prometheus(expr: str) -> str:
+    """The expression without Grafana's variables: of every deployment, and as rates of a minute."""
+    every = re.sub(r'\w+=~"\$\w+"(, )?', "", expr.replace("$__rate_interval", "1m"))
+    return every.replace("{}", "")
 
 
 def dashboard() -> dict[str, Any]:

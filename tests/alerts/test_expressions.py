@@ -18,13 +18,8 @@ from streams.telemetry import PrometheusTelemetry
 
 def expressions() -> list[tuple[str, str]]:
     """Each expression outside of the rules, with its place."""
-    panels = ((f"panel {title}", in_grafana(query)) for title, query in dashboard.expressions())
+    panels = ((f"panel {title}", dashboard.in_prometheus(query)) for title, query in dashboard.expressions())
     return [*((page.stem, query) for page in pages() for query in queries(page)), *panels]
-
-
-def in_grafana(query: str) -> str:
-    """The expression as Grafana sends it."""
-    return query.replace("$__rate_interval", "1m").replace("$", "")
 
 
 @pytest.mark.usefixtures("promtool_program")

@@ -4,7 +4,9 @@ import argparse
 import random
 import signal
 import sys
+from pathlib import Path
 
+import parts
 from chaos.scenarios import scenarios
 from chaos.servers import Servers
 from chaos.table import line, table
@@ -17,9 +19,16 @@ def main() -> int:
     parser.add_argument(
         "--seed", type=int, default=random.randrange(10**6), help="of the random choices (default: random)"
     )
+    parser.add_argument(
+        "--pictures", type=Path, metavar="FOLDER", help="of `alerts`: pictures of Prometheus, into this folder"
+    )
     parser.add_argument("--list", action="store_true", help="name the scenarios and end")
     given = parser.parse_args()
-    known = scenarios(long=not given.short)
+    if given.pictures:
+        if not all(map(parts.bring, parts.OF_PICTURES)):
+            return 1
+        given.pictures.mkdir(parents=True, exist_ok=True)
+    known = scenarios(not given.short, given.pictures)
     if unknown := set(given.names) - {scenario.name for scenario in known}:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     chosen = [scenario for scenario in known if not given.names or scenario.name in given.names]

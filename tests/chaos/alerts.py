@@ -1,13 +1,17 @@
 """Five faults, each with its alert: it fires within its time, and what its runbook says ends it."""
 
+import math
 import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import yaml
 
+import parts
+from alerts.pictures import take_alerts, take_graphs
 from alerts.rules import RULES, RUNBOOKS
 from chaos.clocks import WRONG_CLOCK
 from chaos.scenario import ScenarioRun
@@ -22,9 +26,9 @@ CLOCK_SECONDS = 30
 LONGER = {"SCORM_WEBHOOKS_RETRY_SCHEDULE": "1s,2s,3s,4s"}
 
 
-def five(scenario_run: ScenarioRun) -> None:
+def five(scenario_run: ScenarioRun, pictures: Path | None) -> None:
     """Two faults of stages after two of their surroundings, and a customer's endpoint that fails."""
-    with prometheus(scenario_run) as watching:
+    with prometheus(scenario_run, pictures) as watching:
         refusing = _dead_letters(scenario_run)
         _set_the_clock(scenario_run)
         since = time.time()
@@ -42,9 +46,11 @@ def five(scenario_run: ScenarioRun) -> None:
         assert scenario_run.supervisor.stop("fan-out") == 0
         for alert in ("StageDown", "StageNotReady"):
             watching.fires(alert, since)
+        watching.take_alerts()
         _apply(scenario_run)
         scenario_run.supervisor.start("fan-out")
         watching.ends("StageDown", "StageNotReady")
+        watching.take_graphs()
     assert scenario_run.supervisor.stop("deliver") == 0
     scenario_run.supervisor.start("deliver")
 
@@ -52,8 +58,9 @@ def five(scenario_run: ScenarioRun) -> None:
 class Watching:
     """Prometheus, which reads the stages wherever they run now."""
 
-    def __init__(self, scenario_run: ScenarioRun, server: Prometheus) -> None:
-        self._system, self._server = scenario_run.loaded.system, server
+    def __init__(self, scenario_run: ScenarioRun, server: Prometheus, pictures: Path | None) -> None:
+        self._system, self._server, self._pictures = scenario_run.loaded.system, server, pictures
+        self._began = time.time()
 
     def fires(self, alert: str, since: float) -> None:
         """The alert fires no later than its rule says."""
@@ -68,6 +75,15 @@ class Watching:
             until(partial(self._is_quiet, alert), 2 * READ_SECONDS, f"{alert} ends", POLL_SECONDS)
             print(f"  {alert} ended after {time.time() - since:.0f} s", flush=True)
 
+    def take_alerts(self) -> None:
+        if self._pictures:
+            take_alerts(self._server.url, self._pictures)
+
+    def take_graphs(self) -> None:
+        """From the beginning until now."""
+        if self._pictures:
+            take_graphs(self._server.url, math.ceil((time.time() - self._began) / 60), self._pictures)
+
     def _is_quiet(self, alert: str) -> bool:
         return name_of(alert) not in self._firing()
 
@@ -77,11 +93,11 @@ class Watching:
 
 
 @contextmanager
-def prometheus(scenario_run: ScenarioRun) -> Iterator[Watching]:
+def prometheus(scenario_run: ScenarioRun, pictures: Path | None) -> Iterator[Watching]:
     """Prometheus knows every stage, and no alert fires."""
-    server = Prometheus()
+    server = Prometheus(parts.prometheus_pages() if pictures else None)
     try:
-        watching = Watching(scenario_run, server)
+        watching = Watching(scenario_run, server, pictures)
         system = scenario_run.loaded.system
         server.watch({stage: system.health_port(stage) for stage in STAGES})
         until(lambda: server.value("scorm_webhooks_ready") == len(STAGES), READ_SECONDS, "metrics read", POLL_SECONDS)

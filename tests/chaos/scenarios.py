@@ -1,6 +1,7 @@
 """The scenarios, in order."""
 
 from functools import partial
+from pathlib import Path
 
 from chaos import (
     alerts,
@@ -20,13 +21,10 @@ from chaos.scenario import Scenario
 from e2e.system import STAGES
 
 
-def scenarios(long: bool) -> list[Scenario]:
-    """The scenarios of `make chaos`, or their short forms for CI."""
-    return (
-        [*_long(), *_both(long=True), Scenario("alerts", alerts.five, rate=30.0)]
-        if long
-        else [*_short(), *_both(long=False)]
-    )
+def scenarios(long: bool, pictures: Path | None = None) -> list[Scenario]:
+    """The scenarios of `make chaos`, or their short forms for CI. Pictures of Prometheus go to that folder."""
+    five = Scenario("alerts", partial(alerts.five, pictures=pictures), rate=30.0)
+    return [*_long(), *_both(long=True), five] if long else [*_short(), *_both(long=False)]
 
 
 def _long() -> list[Scenario]:

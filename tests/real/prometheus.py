@@ -18,12 +18,15 @@ from real.process import Process, free_ports
 
 # As in deploy/prometheus.yml.
 EVERY = "15s"
+# Debian's Prometheus has its pages at /usr/share: for this process alone, another folder is there.
+WITH_PAGES = 'mount --bind "$0" /usr/share && exec "$@"'
 
 
 class Prometheus:
     """Runs from its creation until `remove`. `watch` names what it reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, pages: Path | None = None) -> None:
+        """Its own pages work if `pages` has their files."""
         program = parts.prometheus()
         assert program, "tests/parts.py brings Prometheus"
         self._folder = Path(tempfile.mkdtemp(prefix="prometheus-"))
@@ -34,22 +37,26 @@ class Prometheus:
         self.url = f"http://127.0.0.1:{port}"
         config = {
             "global": {"scrape_interval": EVERY, "evaluation_interval": EVERY},
-            "rule_files": [str(RULES)],
+            "rule_files": [RULES.name],
             "scrape_configs": [
                 {
                     "job_name": "scorm-webhooks",
-                    "file_sd_configs": [{"files": [str(self._targets)], "refresh_interval": "5s"}],
+                    "file_sd_configs": [{"files": [self._targets.name], "refresh_interval": "5s"}],
                 }
             ],
         }
-        settings = self._folder / "prometheus.yml"
-        settings.write_text(yaml.safe_dump(config))
+        shutil.copy(RULES, self._folder)
+        (self._folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         command: list[str | Path] = [
+            "env",
+            f"--chdir={self._folder}",
             program,
-            f"--config.file={settings}",
-            f"--storage.tsdb.path={self._folder}/data",
+            "--config.file=prometheus.yml",
+            "--storage.tsdb.path=data",
             f"--web.listen-address=127.0.0.1:{port}",
         ]
+        if pages:
+            command = ["unshare", "--map-root-user", "--mount", "sh", "-c", WITH_PAGES, pages, *command]
         self._process = Process(command, log=self._folder / "prometheus.log")
         self._process.wait_until(self._is_ready)
 
