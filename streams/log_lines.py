@@ -15,7 +15,7 @@ from streams.core.text import escape_controls
 
 # A traceback keeps its line breaks.
 MANY_LINES = ("exception", "stack")
-REPEATING_LOGGERS = ("aiokafka", "librdkafka")
+REPEATING_LOGGERS = ("aiokafka", "librdkafka", "opentelemetry")
 REPEATED_SECONDS = 60.0
 REPEATED_LINES = 3
 KINDS_REMEMBERED = 1000
@@ -111,7 +111,7 @@ def _safe(name: str, value: object) -> object:
 
 
 class RepeatedLineFilter(logging.Filter):
-    """Rate-limits repeated log lines of the Kafka clients to three a minute. The next line says how many it dropped.
+    """Rate-limits repeated log lines of some libraries to three a minute. The next line says how many it dropped.
 
     Lines that differ only in numbers count as repeated. In an outage the clients log twenty lines a second.
     """

@@ -3,10 +3,11 @@
 import atexit
 import logging
 import os
+import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -118,7 +119,8 @@ class EventProducer:
         """Queue an event and return at once; the future has the acknowledgement.
 
         `event` is an `Event` or the payload's fields with `accountId`. Without an `id` one is minted; give
-        your own where you may publish the same event again, so that its receivers see one.
+        your own where you may publish the same event again, so that its receivers see one. Without a `traceParent` it
+        gets that of OpenTelemetry's current span, where the caller has one.
 
         Raises `Invalid`, naming each field that is wrong, `Unavailable` when the local queue is full, and
         `Misconfigured` in a child of the process that made this producer. The future fails with `Unavailable`, or
@@ -130,6 +132,8 @@ class EventProducer:
             check_event(event)
         else:
             event = parse_event(event, default_id=f"evt_{ULID()}")
+        if event.trace_parent is None:
+            event = replace(event, trace_parent=_current_trace())
         value = self._codec.encode(event)
         future: Future[Ack] = Future()
         future.set_running_or_notify_cancel()  # A queued event cannot be cancelled.
@@ -209,6 +213,15 @@ class EventProducer:
     def _poll(self) -> None:
         while self._open or len(self._producer):
             self._producer.poll(_POLL_SECONDS)
+
+
+def _current_trace() -> str | None:
+    """The `traceparent` of the caller's span; None for a caller that never imported OpenTelemetry."""
+    opentelemetry = sys.modules.get("opentelemetry.trace")
+    context = opentelemetry.get_current_span().get_span_context() if opentelemetry else None
+    if context is None or not context.is_valid:
+        return None
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
 def _in_words(error: KafkaError, reason: KafkaError | None) -> ScormWebhooksError:

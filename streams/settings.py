@@ -94,6 +94,7 @@ class Settings(BaseModel):
         Field(pattern=r"^[A-Za-z0-9-]{1,64}$", description="name of the platform's own signature header"),
         AfterValidator(values.free_header),
     ] = "X-AllureConnect-Signature"
+    send_traceparent: Annotated[bool, Field(description="send endpoints the W3C `traceparent` of each attempt")] = False
     attempt_timeout_seconds: Annotated[
         float, Field(ge=0.1, le=60, description="timeout of an attempt, from DNS to the end of the response")
     ] = 10

@@ -1,9 +1,10 @@
-"""Metrics and structured log lines."""
+"""Metrics, structured log lines, and spans."""
 
 import logging
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from itertools import accumulate
 
@@ -13,7 +14,9 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from streams.core.trace import UnrecordedSpan
 from streams.metrics import COUNTERS, GAUGES, HISTOGRAMS, KNOWN_VALUES, NAMESPACE
+from streams.ports import Span, Tracer
 
 
 class _Histogram:
@@ -40,7 +43,8 @@ class PrometheusTelemetry(Collector):
     matters for the three that count each delivery.
     """
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, stage: str, tracer: Tracer | None = None) -> None:
+        self._tracer = tracer
         self._refreshes: list[Callable[[], None]] = []
         self.registry = CollectorRegistry()
         self.registry.register(self)
@@ -87,6 +91,9 @@ class PrometheusTelemetry(Collector):
         for name, (message, _) in HISTOGRAMS.items():
             found = self._histograms[name]
             yield HistogramMetricFamily(f"{NAMESPACE}_{name}", message, buckets=found.buckets(), sum_value=found.sum)
+
+    def span(self, name: str, parent: str | None, began_at: datetime | None = None) -> Span:
+        return self._tracer.span(name, parent, began_at) if self._tracer else UnrecordedSpan(parent)
 
     @cached_property
     def is_debug_enabled(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.kafka.config import subscriptions_config
@@ -55,6 +56,15 @@ def test_an_acknowledgement_names_partition_and_offset(producer: EventProducer, 
     assert record.key() == b"sess_1"
     assert isinstance(value, bytes)
     assert AvroCodec().decode(value) == LAUNCHED
+
+
+def test_an_event_goes_on_with_the_callers_trace(producer: EventProducer, brokers: str) -> None:
+    span = NonRecordingSpan(SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=TraceFlags(1)))
+    own = replace(LAUNCHED, trace_parent=f"00-{1:032x}-{2:016x}-01")
+    with use_span(span):
+        traced = [producer.publish(event).result(timeout=10) for event in (LAUNCHED, own)]
+    found = [AvroCodec().decode(record_at(brokers, ack).value() or b"") for ack in traced]
+    assert found == [replace(LAUNCHED, trace_parent=f"00-{0xABC:032x}-{0xDEF:016x}-01"), own]
 
 
 def test_the_example_of_the_readme_publishes(brokers: str, capsys: pytest.CaptureFixture[str]) -> None:

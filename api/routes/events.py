@@ -13,6 +13,7 @@ from streams.core.errors import FieldError, Invalid
 from streams.core.event import render
 from streams.core.event_data import EVENT_TYPES, data_schema
 from streams.core.samples import sample_event
+from streams.core.trace import trace_parent_of
 from streams.services.ingest import check_count
 
 router = APIRouter(tags=["Events"], route_class=StrictRoute)
@@ -28,12 +29,19 @@ async def publish(
     """One event, or up to 500 under `events`; all are accepted or none.
 
     An event is the payload that webhooks get; `id` and `accountId` are optional (an operator's key must name the
-    account). The response comes when Kafka acknowledged all events. After a 503 send the same request again, with the
-    same `Idempotency-Key` or the same ids. `webhooks` is the number of webhooks that want each event now.
+    account). An event without a `traceParent` gets the trace of the request. The response comes when Kafka
+    acknowledged all events. After a 503 send the same request again, with the same `Idempotency-Key` or the same ids.
+    `webhooks` is the number of webhooks that want each event now.
     """
     repeat_key = getattr(request.state, "repeat_key", None)
     services = services_of(request)
-    accepted = await services.ingest.publish(_items(body), caller.account_id, repeat_key)
+    span = services.telemetry.span("POST /v1/events", trace_parent_of(request.headers.get("traceparent")))
+    try:
+        accepted = await services.ingest.publish(_items(body), caller.account_id, repeat_key, span.trace_parent)
+    except Exception as error:
+        span.end({}, type(error).__name__)
+        raise
+    span.end({"events": len(accepted)})
     for event in accepted if services.telemetry.is_debug_enabled else ():
         services.telemetry.debug("event_accepted", event_id=event.id, request_id=request.state.request_id)
     return taken(accepted)

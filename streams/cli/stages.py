@@ -31,6 +31,7 @@ def run_stage(name: str, health_fd: int | None, *, sole_member: bool = False) ->
 
 
 def _run_stage(name: str, health_fd: int | None, sole_member: bool) -> None:
+    from streams.adapters.otel import otel_tracer
     from streams.runtime.deployment import Deployment
     from streams.runtime.process import run_process
     from streams.runtime.sockets import listen
@@ -39,7 +40,8 @@ def _run_stage(name: str, health_fd: int | None, sole_member: bool) -> None:
     deployment = replace(Deployment.from_environment(), sole_member=sole_member)
     settings = deployment.settings
     configure_logging(settings.log_format, settings.log_level, name)
-    telemetry = PrometheusTelemetry(name)
+    tracer = otel_tracer(deployment.environ, name)
+    telemetry = PrometheusTelemetry(name, tracer)
     if health_fd is None:
         listening = listen(settings.health_host, settings.health_port, "SCORM_WEBHOOKS_HEALTH")
     else:
@@ -49,7 +51,11 @@ def _run_stage(name: str, health_fd: int | None, sole_member: bool) -> None:
         prepare = partial(prepare_stage, name, deployment, telemetry)
         await run_process(prepare, telemetry, telemetry.registry, listening, until_stdin_closes=health_fd is not None)
 
-    _run(run)
+    try:
+        _run(run)
+    finally:
+        if tracer:
+            tracer.close()
 
 
 def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:

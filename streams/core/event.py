@@ -11,8 +11,8 @@ from streams.core.errors import FieldError, Invalid, InvalidRecord
 from streams.core.event_data import EVENT_TYPES, data_errors, is_storable
 from streams.core.ids import ID_WORDS, is_id
 from streams.core.limits import TEXT_CHARACTERS
+from streams.core.trace import TRACE_PARENT_FORM, is_trace_parent
 
-_TRACE_PARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _RFC_3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt]((?:[01]\d|2[0-3]):[0-5]\d):([0-5]\d|60)(\.\d+)?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
     re.ASCII,
@@ -57,8 +57,8 @@ def check_event(event: Event) -> Event:
     ]
     if event.occurred_at.tzinfo is None:
         errors.append(FieldError("createdAt", _TIME_WORDS))
-    if event.trace_parent is not None and not _TRACE_PARENT.fullmatch(event.trace_parent):
-        errors.append(FieldError("traceParent", "must be a W3C traceparent: 00-<32 hex>-<16 hex>-<2 hex>"))
+    if event.trace_parent is not None and not is_trace_parent(event.trace_parent):
+        errors.append(FieldError("traceParent", f"must be a W3C traceparent: {TRACE_PARENT_FORM}"))
     if event.type in EVENT_TYPES:
         errors += data_errors(event.type, event.data)
     else:

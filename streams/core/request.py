@@ -58,12 +58,14 @@ def build_request(
     customer_headers: Mapping[str, str],
     timestamp: int,
     signature_header: str,
+    trace_parent: str | None = None,
 ) -> Request:
     """Build the request of one attempt, signed by the platform's scheme and by Standard Webhooks.
 
     `secrets` are oldest first. During a rotation the platform's header has the old secret's signature and
     `<header>-Next` the new one's; Standard Webhooks has both. `timestamp` is in Unix seconds. A customer's header
-    never replaces ours. Raises ValueError when there is no secret that can sign.
+    never replaces ours. `trace_parent` is the attempt's, where endpoints get one. Raises ValueError when there is no
+    secret that can sign.
     """
     if not secrets:
         raise ValueError("the webhook has no valid secret")
@@ -80,8 +82,8 @@ def build_request(
     }
     if len(secrets) > 1:
         headers[f"{signature_header}-Next"] = sign_platform(secrets[-1], body)
-    if delivery.trace_parent:
-        headers["traceparent"] = delivery.trace_parent
+    if trace_parent:
+        headers["traceparent"] = trace_parent
     if not customer_headers:
         return Request(url, headers, body)
     ours = {name.lower() for name in headers}

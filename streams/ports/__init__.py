@@ -40,7 +40,9 @@ from streams.ports.kafka import (
 from streams.ports.runtime import (
     Clock,
     Lease,
+    Span,
     Telemetry,
+    Tracer,
 )
 from streams.ports.storage import (
     Backlogs,
@@ -121,9 +123,11 @@ __all__ = [
     "Sender",
     "Sessions",
     "SignIns",
+    "Span",
     "StageLags",
     "Subscriptions",
     "Telemetry",
+    "Tracer",
     "Usage",
     "UsageLimits",
     "UsageMeter",

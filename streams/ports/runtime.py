@@ -1,12 +1,34 @@
-"""What surrounds the stages: telemetry, the clock, leases."""
+"""What surrounds the stages: telemetry, spans, the clock, leases."""
 
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
 
-class Telemetry(Protocol):
-    """Metrics by their declared names, and log events with fields."""
+class Span(Protocol):
+    """A part of an event's trace, from its beginning until `end`."""
+
+    @property
+    def trace_parent(self) -> str | None:
+        """The W3C `traceparent` of what follows from it."""
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether attributes are of use. Ask before they are made for each record."""
+
+    def end(self, attributes: Mapping[str, str | int], problem: str | None = None) -> None:
+        """End it now. With a `problem` it counts as an error."""
+
+
+class Tracer(Protocol):
+    """Makes spans."""
+
+    def span(self, name: str, parent: str | None, began_at: datetime | None = None) -> Span:
+        """Begin a span under a `traceparent`, now or earlier; without one it begins a trace."""
+
+
+class Telemetry(Tracer, Protocol):
+    """Metrics by their declared names, log events with fields, and spans."""
 
     @property
     def is_debug_enabled(self) -> bool:

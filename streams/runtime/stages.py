@@ -121,7 +121,12 @@ class DeliverProcess:
             clock=deployment.clock,
             telemetry=telemetry,
         )
-        policy = DeliveryPolicy(settings.retry_schedule, settings.attempt_timeout_seconds, settings.signature_header)
+        policy = DeliveryPolicy(
+            settings.retry_schedule,
+            settings.attempt_timeout_seconds,
+            settings.signature_header,
+            settings.send_traceparent,
+        )
         self._partition_consumer = PartitionConsumer(
             self._consumer, Deliver(ports, policy, self._limiter).handler, deployment.clock, telemetry
         )

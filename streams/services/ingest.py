@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from streams.core.errors import FieldError, Invalid, RecordsRefused, Unavailable
@@ -37,17 +37,22 @@ class IngestService:
         self._new_id = new_id
 
     async def publish(
-        self, items: Sequence[Mapping[str, Any]], account_id: str | None, repeat_key: str | None = None
+        self,
+        items: Sequence[Mapping[str, Any]],
+        account_id: str | None,
+        repeat_key: str | None = None,
+        trace_parent: str | None = None,
     ) -> Sequence[AcceptedEvent]:
         """Check all events, then produce all. Returns when all are acknowledged.
 
         Without an `account_id` each event names its own account. With a `repeat_key` an event without an id gets the
-        same id each time. Raises `Invalid`, which names each item by index and field, and `Unavailable` when Kafka
-        does not acknowledge within ten seconds: some events may be on the topic then; send the same ids again. While
-        the database is away, the accounts of events are not checked.
+        same id each time. An event without a trace of its own gets `trace_parent`. Raises `Invalid`, which names each
+        item by index and field, and `Unavailable` when Kafka does not acknowledge within ten seconds: some events may
+        be on the topic then; send the same ids again. While the database is away, the accounts of events are not
+        checked.
         """
         check_count(items)
-        events = _parse_all(items, account_id, self._ids(repeat_key))
+        events = [_traced(one, trace_parent) for one in _parse_all(items, account_id, self._ids(repeat_key))]
         counts = await self._recipients.count(events, [f"events[{index}].accountId" for index in range(len(events))])
         records = [
             Outgoing(SESSION_EVENTS, partition_key(event).encode(), self._codec.encode(event)) for event in events
@@ -107,3 +112,7 @@ def _parse(item: Mapping[str, Any], account_id: str | None, default_id: str) -> 
     if item.get("accountId", account_id) != account_id:
         raise Invalid(FieldError("accountId", "must be the account of the API key, or absent"))
     return parse_event({**item, "accountId": account_id}, default_id=default_id)
+
+
+def _traced(event: Event, trace_parent: str | None) -> Event:
+    return replace(event, trace_parent=trace_parent) if trace_parent and not event.trace_parent else event

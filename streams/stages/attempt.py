@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from streams.core.attempt import Attempt
 from streams.core.delivery import Delivery, Trigger
@@ -26,11 +27,12 @@ from streams.stages.invalid_records import run_pure
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPolicy:
-    """How a deployment delivers: its retry schedule, the timeout of an attempt, the platform's signature header."""
+    """How a deployment delivers: its retry schedule, the timeout of an attempt, and two of a request's headers."""
 
     schedule: Schedule
     timeout_seconds: float = 10.0
     signature_header: str = "X-AllureConnect-Signature"
+    sends_trace_parent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,11 @@ class AttemptSender:
         something.
         """
         started_at = self._ports.clock.now()
+        span = self._ports.telemetry.span("attempt", delivery.trace_parent)
         request: Request | None = None
         result: Response | Failure
         try:
-            request = self._build_request(delivery, target, started_at)
+            request = self._build_request(delivery, target, started_at, span.trace_parent)
         except (InvalidRecord, ValueError) as wrong:
             # A request that cannot be signed is retried like any failure. It stops no other webhook.
             result = Failure(OutcomeKind.UNSENDABLE, str(wrong))
@@ -76,12 +79,15 @@ class AttemptSender:
             lambda: self._judge(delivery, target.webhook, target.url, request, result, started_at, ended_at)
         )
         self._observe(attempt)
+        if span.is_recorded:
+            # Not its message, which may quote the endpoint.
+            span.end(_attributes(attempt), None if attempt.outcome is OutcomeKind.DELIVERED else attempt.outcome)
         if delivery.is_first and delivery.trigger is Trigger.EVENT:
             delay = (started_at - delivery.first_seen_at).total_seconds()
             self._ports.telemetry.observe("first_attempt_delay_seconds", max(delay, 0.0))
         return attempt, decision
 
-    def _build_request(self, delivery: Delivery, target: SendNow, now: datetime) -> Request:
+    def _build_request(self, delivery: Delivery, target: SendNow, now: datetime, trace_parent: str | None) -> Request:
         webhook, encryption = target.webhook, self._ports.encryption
         return build_request(
             delivery,
@@ -90,6 +96,7 @@ class AttemptSender:
             encryption.decrypt_headers(webhook.headers_for(target.url)),
             int(now.timestamp()),
             self._policy.signature_header,
+            trace_parent if self._policy.sends_trace_parent else None,
         )
 
     def _judge(
@@ -157,3 +164,18 @@ class AttemptSender:
                 next_step=attempt.next_step,
                 tier=attempt.tier,
             )
+
+
+def _attributes(attempt: Attempt) -> dict[str, str | int]:
+    """What a span says of an attempt: nothing of its URL but the host."""
+    found: dict[str, str | int] = {
+        "delivery_id": attempt.delivery_id,
+        "event_id": attempt.event_id,
+        "event_type": attempt.event_type,
+        "account_id": attempt.account_id,
+        "webhook_id": attempt.webhook_id,
+        "attempt": attempt.number,
+        "outcome": attempt.outcome,
+        "server.address": urlsplit(attempt.url).hostname or "",
+    }
+    return found if attempt.status is None else {**found, "http.response.status_code": attempt.status}

@@ -69,6 +69,8 @@ class FanOut:
         self, record: Record, event: Event, body: bytes, seen: SubscriptionsPosition
     ) -> list[tuple[Outgoing, Record]]:
         """One delivery for each webhook that wants the event."""
+        webhooks = self._wanting(event, record.appended_at)
+        span = self._telemetry.span("fan-out", event.trace_parent, record.appended_at)
         deliveries = [
             Delivery(
                 account_id=event.account_id,
@@ -78,14 +80,17 @@ class FanOut:
                 first_seen_at=record.appended_at,
                 subscriptions_position=seen,
                 body=body,
-                trace_parent=event.trace_parent,
+                trace_parent=span.trace_parent,
             )
-            for webhook in self._wanting(event, record.appended_at)
+            for webhook in webhooks
         ]
         outgoing = [Outgoing(DELIVERIES, one.webhook_id.encode(), self._codec.encode(one)) for one in deliveries]
         if self._telemetry.is_debug_enabled:
             for one in deliveries:
                 self._telemetry.debug("delivery_created", **one.ids)
+        if span.is_recorded:
+            ids = {"event_id": event.id, "event_type": event.type, "account_id": event.account_id}
+            span.end({**ids, "deliveries": len(deliveries)})
         self._telemetry.count("events_total", type=event.type)
         self._telemetry.count("deliveries_created_total", len(deliveries))
         return [(one, record) for one in outgoing]

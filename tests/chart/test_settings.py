@@ -22,6 +22,7 @@ GIVEN: dict[str, Any] = {
     "allowHttp": True,
     "controlHost": "example.com",
     "signatureHeader": "X-Acme-Signature",
+    "sendTraceparent": True,
     "attemptTimeoutSeconds": 2.5,
     "slots": 100_000,
     "releaseRate": 99_999,

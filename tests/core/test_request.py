@@ -56,10 +56,11 @@ def test_in_a_rotation_the_platform_header_uses_the_old_secret() -> None:
     ]
 
 
-def test_the_trace_parent_is_sent_to_the_receiver() -> None:
+def test_a_trace_is_sent_to_the_receiver_only_where_it_should_be() -> None:
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    assert request(trace_parent=trace).headers["traceparent"] == trace
-    assert "traceparent" not in request().headers
+    traced = delivery(trace_parent=trace)
+    assert "traceparent" not in build_request(traced, URL, [SECRET], {}, NOW, HEADER).headers
+    assert build_request(traced, URL, [SECRET], {}, NOW, HEADER, trace).headers["traceparent"] == trace
 
 
 def test_custom_headers_are_sent_and_shown_masked() -> None:

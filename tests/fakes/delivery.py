@@ -15,6 +15,8 @@ from streams.core.errors import InvalidRecord
 from streams.core.event import subjects_of
 from streams.core.outcome import Failure, Response
 from streams.core.request import Request
+from streams.core.trace import UnrecordedSpan
+from streams.ports import Span
 
 Endpoint = Callable[[Request], Awaitable[Response | Failure]]
 
@@ -129,6 +131,9 @@ class FakeTelemetry:
 
     def observe(self, metric: str, value: float, /) -> None:
         self.observed[metric].append(value)
+
+    def span(self, name: str, parent: str | None, began_at: datetime | None = None) -> Span:
+        return UnrecordedSpan(parent)
 
     def info(self, event: str, /, **ids: object) -> None:
         self.logged.append((event, ids))

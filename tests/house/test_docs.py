@@ -25,7 +25,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in
 # Hosts of examples and of the standards that we follow.
 KNOWN_HOSTS = re.compile(
     r"(localhost|127\.0\.0\.1|([\w-]+\.)*(example\.com|standardwebhooks\.com|w3\.org|ietf\.org|rfc-editor\.org"
-    r"|apache\.org|github\.com))"
+    r"|apache\.org|github\.com|opentelemetry\.io))"
 )
 DEFAULTS_OF_A_CLUSTER = load_settings({"KAFKA_BOOTSTRAP_SERVERS": "kafka:9092"})
 DEFAULTS_OF_UP = load_settings({})

@@ -67,6 +67,7 @@ WRONG = {
     "RECORD_SCHEMAS": ("1", STEERING),
     "ALLOWED_NETWORKS": ("10.0.0.0/99", "127.0.0.1/8", "localhost", "x" * 100_000, STEERING),
     "ALLOW_HTTP": ("maybe", "2", STEERING),
+    "SEND_TRACEPARENT": ("maybe", "2", STEERING),
     "CONTROL_HOST": ("a b", "x" * 254, STEERING),
     "SIGNATURE_HEADER": ("X Y", "X:", "x" * 65, "Host", "content-length", "Webhook-Id", "User-Agent", STEERING),
     "ATTEMPT_TIMEOUT_SECONDS": ("0", "-1", "nan", "inf", "1e-300", "61", "soon", STEERING),
