@@ -21,6 +21,7 @@ from fakes import (
     FakeReplays,
     FakeTelemetry,
 )
+from real.migrated import make_tables
 from real.postgres import ROLE
 from streams.adapters.replay_lookup import replay_lookup
 from streams.adapters.sql import migrate
@@ -113,7 +114,7 @@ def fake_store(*, away: bool = False) -> Store:
 @asynccontextmanager
 async def sql_store(url: URL) -> AsyncIterator[SqlStore]:
     """A migrated database with one account and one webhook of it."""
-    migrate.upgrade(url)
+    make_tables(url)
     if url.get_backend_name() == "postgresql":
         migrate.grant(url, ROLE)
         url = url.set(username=ROLE)

@@ -2,13 +2,11 @@
 
 import asyncio
 import contextlib
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import count
 from types import MappingProxyType
 from typing import Any
@@ -21,8 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.app import create_app
 from builders import NOON
 from fakes import FakeClock, FakeEventHistory, FakeKafka, FakeTelemetry
+from real.migrated import make_tables
 from streams.adapters.encryption import generate_key
-from streams.adapters.sql import migrate
 from streams.adapters.sql.database import Database, database_url
 from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.recorder import SqlRecorder
@@ -173,17 +171,6 @@ class ApiFixture:
         await self.recorder.record(fold([RecordedValue(value, at) for value in values]))
 
 
-_FOLDER = tempfile.TemporaryDirectory()
-
-
-@cache
-def _migrated() -> str:
-    """The path of an empty, migrated SQLite database; copying it is faster than migrating another one."""
-    path = f"{_FOLDER.name}/db.sqlite"
-    migrate.upgrade(database_url(f"sqlite:///{path}"))
-    return path
-
-
 @dataclass(frozen=True)
 class ApiDeployment(SqlDeployment):
     """A deployment on SQL. Time, ids, DNS and publication are fakes."""
@@ -240,11 +227,7 @@ async def open_api(
     now: datetime = NOON,
 ) -> AsyncIterator[ApiFixture]:
     """Run the API on this database; its Kafka is in memory. `settings` are further variables."""
-    place = database_url(url)
-    if place.get_backend_name() == "sqlite":
-        await asyncio.to_thread(shutil.copyfile, _migrated(), str(place.database))
-    else:
-        await asyncio.to_thread(migrate.upgrade, place)
+    await asyncio.to_thread(make_tables, database_url(url))
     deployment = ApiDeployment.from_environment(
         {
             "DATABASE_URL": url,
