@@ -4,6 +4,7 @@ from typing import Any
 
 from streams.core.event_data import EVENT_TYPES, data_schema
 from streams.core.ids import ID_PATTERN
+from streams.core.trace import TRACE_PARENT_PATTERN
 from streams.services.ingest import MOST_EVENTS
 
 EVENT = "#/components/schemas/NewEvent"
@@ -32,7 +33,7 @@ def event_schemas() -> dict[str, Any]:
             "type": {"type": "string", "enum": list(EVENT_TYPES)},
             "createdAt": {"type": "string", "format": "date-time", "description": "When it happened (RFC 3339)."},
             "accountId": {**_ID, "description": "Required with an operator's key. Otherwise it is the key's account."},
-            "traceParent": {"type": "string", "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"},
+            "traceParent": {"type": "string", "pattern": f"^{TRACE_PARENT_PATTERN}$"},
             "data": {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in data]},
         },
     }

@@ -22,6 +22,7 @@ from streams.adapters.kafka.connection_errors import ConnectionErrors
 from streams.adapters.kafka.messages import LIBRDKAFKA
 from streams.core.errors import Invalid, Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, check_event, parse_event, partition_key
+from streams.core.trace import format_trace_parent
 from streams.ports import Codec
 
 __all__ = ["Ack", "EventProducer", "Invalid", "Misconfigured", "Unavailable", "confluent_codec"]
@@ -221,7 +222,7 @@ def _current_trace() -> str | None:
     context = opentelemetry.get_current_span().get_span_context() if opentelemetry else None
     if context is None or not context.is_valid:
         return None
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+    return format_trace_parent(context.trace_id, context.span_id, context.trace_flags)
 
 
 def _in_words(error: KafkaError, reason: KafkaError | None) -> ScormWebhooksError:

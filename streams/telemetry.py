@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from streams.core.trace import UnrecordedSpan
+from streams.core.trace import NonRecordingSpan, SpanName
 from streams.metrics import COUNTERS, GAUGES, HISTOGRAMS, KNOWN_VALUES, NAMESPACE
 from streams.ports import Span, Tracer
 
@@ -92,8 +92,8 @@ class PrometheusTelemetry(Collector):
             found = self._histograms[name]
             yield HistogramMetricFamily(f"{NAMESPACE}_{name}", message, buckets=found.buckets(), sum_value=found.sum)
 
-    def span(self, name: str, parent: str | None, began_at: datetime | None = None) -> Span:
-        return self._tracer.span(name, parent, began_at) if self._tracer else UnrecordedSpan(parent)
+    def span(self, name: SpanName, parent: str | None, started_at: datetime | None = None) -> Span:
+        return self._tracer.span(name, parent, started_at) if self._tracer else NonRecordingSpan(parent)
 
     @cached_property
     def is_debug_enabled(self) -> bool:

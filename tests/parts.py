@@ -400,12 +400,12 @@ def bring_prometheus_pages() -> None:
 def unpack(place: Path, *packages: str) -> None:
     """Packages of Debian in a folder of their own."""
     update_apt()
-    shutil.rmtree(place, ignore_errors=True)
     PARTS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=PARTS) as folder:
         subprocess.run(["apt-get", "-qq", "download", *packages], cwd=folder, check=True, capture_output=True)
         for package in Path(folder).glob("*.deb"):
             subprocess.run(["dpkg", "-x", package, f"{folder}/fresh"], check=True, capture_output=True)
+        shutil.rmtree(place, ignore_errors=True)
         Path(folder, "fresh").rename(place)  # atomic
 
 
@@ -424,6 +424,7 @@ def bring_custom_resources() -> None:
 
 # Name, where it is, how to install it, what to install by hand. Java is first: Kafka needs it.
 Part = tuple[str, Callable[[], "Path | None"], Callable[[], None], str]
+CHROMIUM: Part = ("Chromium", chromium, bring_chromium, "apt-get install chromium fonts-dejavu-core")
 ALL: list[Part] = [
     ("Java", java, bring_java, "Java 17 or newer: apt-get install openjdk-17-jre-headless"),
     ("Kafka", kafka, bring_kafka, "Java and Maven: apt-get install maven"),
@@ -437,7 +438,7 @@ ALL: list[Part] = [
     ("C#", csharp, partial(apt, "mono-mcs", "mono-runtime"), "apt-get install mono-mcs mono-runtime"),
     ("OpenID Connect provider", oidc, partial(bring_packages, OIDC), "npm: apt-get install npm"),
     ("TypeScript client generator", clients, partial(bring_packages, CLIENTS), "npm: apt-get install npm"),
-    ("Chromium", chromium, bring_chromium, "apt-get install chromium fonts-dejavu-core"),
+    CHROMIUM,
     ("SCORM player", player, partial(bring_packages, PLAYER), "npm: apt-get install npm"),
     ("fonts for certificates", fonts, partial(apt, *FONT_PACKAGES), f"apt-get install {' '.join(FONT_PACKAGES)}"),
     ("helm and kubectl", kube, bring_kube, "make setup"),
@@ -458,6 +459,7 @@ OF_KUBE: list[Part] = [
 
 # What pictures of Prometheus alone need.
 OF_PICTURES: list[Part] = [
+    CHROMIUM,
     ("pages of Prometheus", prometheus_pages, bring_prometheus_pages, "Debian's packages of Prometheus"),
 ]
 
@@ -487,7 +489,7 @@ def reason(error: OSError | subprocess.CalledProcessError) -> str:
 
 def main(*names: str) -> int:
     """Bring these parts, or all of them."""
-    parts = [part for part in (*ALL, *OF_KUBE, *OF_PICTURES) if part[0] in names] if names else ALL
+    parts = [part for part in (*ALL, *OF_KUBE) if part[0] in names] if names else ALL
     brought = [bring(part) for part in parts]
     if not names and not docker():
         print(f"left out: Kafka in a container, needed by its own tests alone ({NO_ENGINE})", flush=True)

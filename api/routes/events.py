@@ -13,7 +13,7 @@ from streams.core.errors import FieldError, Invalid
 from streams.core.event import render
 from streams.core.event_data import EVENT_TYPES, data_schema
 from streams.core.samples import sample_event
-from streams.core.trace import trace_parent_of
+from streams.core.trace import SpanName, is_trace_parent
 from streams.services.ingest import check_count
 
 router = APIRouter(tags=["Events"], route_class=StrictRoute)
@@ -35,11 +35,13 @@ async def publish(
     """
     repeat_key = getattr(request.state, "repeat_key", None)
     services = services_of(request)
-    span = services.telemetry.span("POST /v1/events", trace_parent_of(request.headers.get("traceparent")))
+    given = request.headers.get("traceparent", "")
+    span = services.telemetry.span(SpanName.PUBLISH, given if is_trace_parent(given) else None)
     try:
         accepted = await services.ingest.publish(_items(body), caller.account_id, repeat_key, span.trace_parent)
-    except Exception as error:
-        span.end({}, type(error).__name__)
+    except BaseException as error:
+        # A wrong request is the caller's error, and no failure of the server.
+        span.end({}, None if isinstance(error, Invalid) else type(error).__name__)
         raise
     span.end({"events": len(accepted)})
     for event in accepted if services.telemetry.is_debug_enabled else ():

@@ -1,6 +1,8 @@
 """Spans for OpenTelemetry, sent to a collector by OTLP over HTTP."""
 
+import os
 import threading
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from importlib.metadata import version
@@ -8,21 +10,26 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from streams.core.errors import Misconfigured
+from streams.core.trace import SpanName, format_trace_parent
 from streams.ports import Span
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span as SdkSpan
 
-ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
-TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
+SAMPLER, SAMPLER_ARG = "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"
 PROTOCOL = "http/protobuf"
+PARENT_BASED = "parentbased_"
+SAMPLERS = ("always_on", "always_off", "traceidratio")
 # The last spans of a process may be lost: nobody waits for a collector.
 CLOSE_SECONDS = 2.0
 NAMESPACE = "scorm_webhooks"
-# Span kinds of OpenTelemetry by our names of spans.
-KINDS = {"POST /v1/events": "SERVER", "fan-out": "CONSUMER", "attempt": "CLIENT"}
+# Kinds of OpenTelemetry.
+KINDS = {SpanName.PUBLISH: "SERVER", SpanName.FAN_OUT: "CONSUMER", SpanName.ATTEMPT: "CLIENT"}
+TRACED_STAGES = ("api", "fan-out", "deliver")
 
 
 class OtelSpan:
@@ -34,10 +41,10 @@ class OtelSpan:
     @property
     def trace_parent(self) -> str:
         context = self._span.get_span_context()
-        return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+        return format_trace_parent(context.trace_id, context.span_id, context.trace_flags)
 
     @property
-    def is_recorded(self) -> bool:
+    def is_recording(self) -> bool:
         return self._span.is_recording()
 
     def end(self, attributes: Mapping[str, str | int], problem: str | None = None) -> None:
@@ -61,13 +68,15 @@ class OtelTracer:
         self._provider = provider
         self._tracer = provider.get_tracer("scorm-webhooks", version("scorm-webhooks"))
 
-    def span(self, name: str, parent: str | None, began_at: datetime | None = None) -> Span:
+    def span(self, name: SpanName, parent: str | None, started_at: datetime | None = None) -> Span:
         from opentelemetry.context import Context
         from opentelemetry.trace import SpanKind
 
         context = self._propagator.extract({"traceparent": parent} if parent else {}, Context())
-        began_ns = None if began_at is None else round(began_at.timestamp() * 1e9)
-        return OtelSpan(self._tracer.start_span(name, context, SpanKind[KINDS[name]], start_time=began_ns))
+        now = time.time_ns()
+        # The broker's clock may be ahead of this one.
+        start = now if started_at is None else min(now, round(started_at.timestamp() * 1e9))
+        return OtelSpan(self._tracer.start_span(name, context, SpanKind[KINDS[name]], start_time=start))
 
     def close(self) -> None:
         """Send what is left. Returns in time, whatever the collector does."""
@@ -77,29 +86,63 @@ class OtelTracer:
 
 
 def otel_tracer(environ: Mapping[str, str], stage: str) -> OtelTracer | None:
-    """The tracer of OpenTelemetry's variables; None where they name no collector.
+    """The tracer of OpenTelemetry's variables; None where they name no collector, and for a stage without spans.
 
-    The SDK reads all other ones itself (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/).
-    Raises `Misconfigured`.
+    The SDK reads the variables itself, and goes on with another value where one is wrong; those that people set are
+    checked here. Raises `Misconfigured`.
     """
-    name = TRACES_ENDPOINT if environ.get(TRACES_ENDPOINT) else ENDPOINT
-    given = environ.get(name)
-    if not given or environ.get("OTEL_TRACES_EXPORTER") == "none":
+    name = _first(environ, ENDPOINTS)
+    disabled = environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none"
+    if name is None or disabled or stage not in TRACED_STAGES:
         return None
-    url = urlsplit(given)
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise Misconfigured(f"{name}: must be a URL such as http://collector:4318")
-    for protocol in PROTOCOLS:
-        if environ.get(protocol) not in (None, "", PROTOCOL):
-            raise Misconfigured(f"{protocol}: must be {PROTOCOL}, which collectors take at port 4318")
+    endpoint = _endpoint(name, environ[name])
+    protocol = _first(environ, PROTOCOLS)
+    if protocol and environ[protocol] != PROTOCOL:
+        raise Misconfigured(f"{protocol}: must be {PROTOCOL}, which collectors take at port 4318")
+    headers = _first(environ, HEADERS)
+    if headers and not all(item.partition("=")[1] for item in environ[headers].split(",") if item.strip()):
+        raise Misconfigured(f"{headers}: must be name=value, several with commas between them")
+    _check_sampler(environ)
+    for empty in [one for one, value in os.environ.items() if one.startswith("OTEL_") and not value]:
+        # Not set, as everywhere here; the SDK would read it as a wrong value.
+        del os.environ[empty]
     try:
-        return OtelTracer(_provider(stage, given if name == TRACES_ENDPOINT else f"{given.rstrip('/')}/v1/traces"))
+        return OtelTracer(_provider(stage, endpoint))
     except ModuleNotFoundError as missing:
         raise Misconfigured(
             f"{name} is set, and {missing.name} is missing: pip install 'scorm-webhooks[tracing]'"
         ) from None
-    except ValueError as wrong:
-        raise Misconfigured(f"OTEL_BSP_…: {wrong}") from None
+    except (ValueError, RuntimeError) as wrong:
+        raise Misconfigured(f"a variable that begins with OTEL_ is wrong: {wrong}") from None
+
+
+def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:
+    """The first of these variables that is set: that of traces alone before that of all signals."""
+    return next((name for name in names if environ.get(name)), None)
+
+
+def _endpoint(name: str, given: str) -> str:
+    """The URL that takes spans. An error does not show it: it may have a password."""
+    try:
+        url = urlsplit(given)
+        port_is_right = url.port != 0  # ValueError where it is not a port
+    except ValueError:
+        port_is_right = False
+    if not port_is_right or url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
+        raise Misconfigured(f"{name}: must be a URL without a query, such as http://collector:4318")
+    return given if name == ENDPOINTS[0] else f"{given.rstrip('/')}/v1/traces"
+
+
+def _check_sampler(environ: Mapping[str, str]) -> None:
+    sampler = environ.get(SAMPLER) or f"{PARENT_BASED}always_on"
+    if sampler.removeprefix(PARENT_BASED) not in SAMPLERS:
+        raise Misconfigured(f"{SAMPLER}: must be one of {', '.join(SAMPLERS)}, or one with {PARENT_BASED} before it")
+    try:
+        is_share = 0 <= float(environ.get(SAMPLER_ARG) or 1) <= 1
+    except ValueError:
+        is_share = False
+    if sampler.endswith("ratio") and not is_share:
+        raise Misconfigured(f"{SAMPLER_ARG}: must be a number from 0 to 1")
 
 
 def _provider(stage: str, endpoint: str) -> "TracerProvider":

@@ -2,33 +2,39 @@
 
 import re
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import NamedTuple
 
 TRACE_PARENT_FORM = "00-<32 hex>-<16 hex>-<2 hex>"
-_TRACE_PARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
-# An id of zeros alone is not valid (section 3.2.2.3).
-_NO_IDS = (f"-{'0' * 32}-", f"-{'0' * 16}-")
+# An id of zeros alone is not valid (https://www.w3.org/TR/trace-context/ section 3.2.2.3).
+TRACE_PARENT_PATTERN = "00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+_TRACE_PARENT = re.compile(TRACE_PARENT_PATTERN, re.ASCII)
+
+
+class SpanName(StrEnum):
+    """The spans of a trace, in their order."""
+
+    PUBLISH = "POST /v1/events"
+    FAN_OUT = "fan-out"
+    ATTEMPT = "attempt"
 
 
 def is_trace_parent(text: str) -> bool:
-    """Whether this is a `traceparent` of version 00 (https://www.w3.org/TR/trace-context/)."""
+    """Whether this is a `traceparent` of version 00."""
     return bool(_TRACE_PARENT.fullmatch(text))
 
 
-def trace_parent_of(header: str | None) -> str | None:
-    """A request's `traceparent`; None for one that names no trace, which the specification says to ignore."""
-    if header is None or not is_trace_parent(header) or any(none in header for none in _NO_IDS):
-        return None
-    return header
+def format_trace_parent(trace_id: int, span_id: int, flags: int) -> str:
+    return f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}"
 
 
-class UnrecordedSpan(NamedTuple):
+class NonRecordingSpan(NamedTuple):
     """A span where nobody collects spans: what follows has the same parent."""
 
     trace_parent: str | None
 
     @property
-    def is_recorded(self) -> bool:
+    def is_recording(self) -> bool:
         return False
 
     def end(self, attributes: Mapping[str, str | int], problem: str | None = None) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
+from streams.core.trace import SpanName
+
 
 class Span(Protocol):
     """A part of an event's trace, from its beginning until `end`."""
@@ -13,8 +15,8 @@ class Span(Protocol):
         """The W3C `traceparent` of what follows from it."""
 
     @property
-    def is_recorded(self) -> bool:
-        """Whether attributes are of use. Ask before they are made for each record."""
+    def is_recording(self) -> bool:
+        """Whether its attributes are kept. Ask before they are made for each record."""
 
     def end(self, attributes: Mapping[str, str | int], problem: str | None = None) -> None:
         """End it now. With a `problem` it counts as an error."""
@@ -23,8 +25,8 @@ class Span(Protocol):
 class Tracer(Protocol):
     """Makes spans."""
 
-    def span(self, name: str, parent: str | None, began_at: datetime | None = None) -> Span:
-        """Begin a span under a `traceparent`, now or earlier; without one it begins a trace."""
+    def span(self, name: SpanName, parent: str | None, started_at: datetime | None = None) -> Span:
+        """Start a span under a `traceparent`, now or earlier; without one it starts a trace."""
 
 
 class Telemetry(Tracer, Protocol):

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import urlsplit
 
 from streams.core.attempt import Attempt
 from streams.core.delivery import Delivery, Trigger
@@ -10,6 +9,8 @@ from streams.core.errors import InvalidRecord
 from streams.core.outcome import Failure, OutcomeKind, Response, judge
 from streams.core.request import Request, build_request
 from streams.core.schedule import Decision, RetryLater, Schedule, SendNow, after_attempt
+from streams.core.trace import SpanName
+from streams.core.url import host_of
 from streams.core.webhook import Webhook
 from streams.ports import (
     Clock,
@@ -63,12 +64,23 @@ class AttemptSender:
         Raises `InvalidRecord` where our own code fails at the result, `Unavailable` when this machine is short of
         something.
         """
+        span = self._ports.telemetry.span(SpanName.ATTEMPT, delivery.trace_parent)
+        try:
+            attempt, decision = await self._attempt(delivery, target, span.trace_parent)
+        except BaseException as error:
+            span.end(delivery.ids, type(error).__name__)
+            raise
+        if span.is_recording:
+            # Not its message, which may quote the endpoint.
+            span.end(_attributes(attempt), None if attempt.outcome is OutcomeKind.DELIVERED else attempt.outcome)
+        return attempt, decision
+
+    async def _attempt(self, delivery: Delivery, target: SendNow, trace_parent: str | None) -> tuple[Attempt, Decision]:
         started_at = self._ports.clock.now()
-        span = self._ports.telemetry.span("attempt", delivery.trace_parent)
         request: Request | None = None
         result: Response | Failure
         try:
-            request = self._build_request(delivery, target, started_at, span.trace_parent)
+            request = self._build_request(delivery, target, started_at, trace_parent)
         except (InvalidRecord, ValueError) as wrong:
             # A request that cannot be signed is retried like any failure. It stops no other webhook.
             result = Failure(OutcomeKind.UNSENDABLE, str(wrong))
@@ -79,9 +91,6 @@ class AttemptSender:
             lambda: self._judge(delivery, target.webhook, target.url, request, result, started_at, ended_at)
         )
         self._observe(attempt)
-        if span.is_recorded:
-            # Not its message, which may quote the endpoint.
-            span.end(_attributes(attempt), None if attempt.outcome is OutcomeKind.DELIVERED else attempt.outcome)
         if delivery.is_first and delivery.trigger is Trigger.EVENT:
             delay = (started_at - delivery.first_seen_at).total_seconds()
             self._ports.telemetry.observe("first_attempt_delay_seconds", max(delay, 0.0))
@@ -176,6 +185,6 @@ def _attributes(attempt: Attempt) -> dict[str, str | int]:
         "webhook_id": attempt.webhook_id,
         "attempt": attempt.number,
         "outcome": attempt.outcome,
-        "server.address": urlsplit(attempt.url).hostname or "",
+        "server.address": host_of(attempt.url),
     }
     return found if attempt.status is None else {**found, "http.response.status_code": attempt.status}

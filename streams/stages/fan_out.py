@@ -7,9 +7,10 @@ from functools import partial
 from streams.core.delivery import Delivery, SubscriptionsPosition
 from streams.core.errors import Invalid, InvalidRecord
 from streams.core.event import Event, event_and_body
+from streams.core.trace import SpanName
 from streams.core.webhook import Webhook, unmatched_reason, wants
 from streams.outage import SCHEMA_REGISTRY, Outages
-from streams.ports import Codec, Outgoing, Record, RecordProducer, Subscriptions, Telemetry
+from streams.ports import Codec, Outgoing, Record, RecordProducer, Span, Subscriptions, Telemetry
 from streams.stages.invalid_records import produce_or_store_invalid, run_pure, store_invalid
 from streams.topics import DELIVERIES
 
@@ -20,6 +21,8 @@ PRODUCE_AT_ONCE = 1000
 
 # An event with its body, or what is wrong with the record.
 Found = tuple[Event, bytes] | InvalidRecord | Invalid
+# A span that ends when its deliveries are written, with its attributes.
+EventSpan = tuple[Span, dict[str, str | int]]
 
 
 class FanOut:
@@ -39,19 +42,20 @@ class FanOut:
         read = [await self._read_patiently(record) for record in records]
         seen = await self._subscriptions.catch_up()
         outgoing: list[tuple[Outgoing, Record]] = []
+        spans: list[EventSpan] = []
         invalid: list[tuple[Record, str]] = []
         for record, found in zip(records, read, strict=True):
             try:
                 if isinstance(found, Exception):
                     raise found
-                outgoing += run_pure(partial(self._deliveries, record, *found, seen))
+                outgoing += run_pure(partial(self._deliveries, record, *found, seen, spans))
             except (InvalidRecord, Invalid) as wrong:
                 invalid.append((record, str(wrong)))
             if len(outgoing) >= PRODUCE_AT_ONCE:
                 # An event may have a thousand deliveries, which would fill memory and block the loop.
-                await produce_or_store_invalid(self._producer, self._telemetry, outgoing)
-                outgoing = []
-        await produce_or_store_invalid(self._producer, self._telemetry, outgoing)
+                await self._produce(outgoing, spans)
+                outgoing, spans = [], []
+        await self._produce(outgoing, spans)
         await store_invalid(self._producer, self._telemetry, invalid)
 
     async def _read_patiently(self, record: Record) -> Found:
@@ -65,12 +69,17 @@ class FanOut:
         except (InvalidRecord, Invalid) as wrong:
             return wrong
 
+    async def _produce(self, outgoing: Sequence[tuple[Outgoing, Record]], spans: Sequence[EventSpan]) -> None:
+        await produce_or_store_invalid(self._producer, self._telemetry, outgoing)
+        for span, attributes in spans:
+            span.end(attributes)
+
     def _deliveries(
-        self, record: Record, event: Event, body: bytes, seen: SubscriptionsPosition
+        self, record: Record, event: Event, body: bytes, seen: SubscriptionsPosition, spans: list[EventSpan]
     ) -> list[tuple[Outgoing, Record]]:
-        """One delivery for each webhook that wants the event."""
+        """One delivery for each webhook that wants the event. Its span is added to `spans`."""
         webhooks = self._wanting(event, record.appended_at)
-        span = self._telemetry.span("fan-out", event.trace_parent, record.appended_at)
+        span = self._telemetry.span(SpanName.FAN_OUT, event.trace_parent, record.appended_at)
         deliveries = [
             Delivery(
                 account_id=event.account_id,
@@ -88,9 +97,9 @@ class FanOut:
         if self._telemetry.is_debug_enabled:
             for one in deliveries:
                 self._telemetry.debug("delivery_created", **one.ids)
-        if span.is_recorded:
+        if span.is_recording:
             ids = {"event_id": event.id, "event_type": event.type, "account_id": event.account_id}
-            span.end({**ids, "deliveries": len(deliveries)})
+            spans.append((span, {**ids, "deliveries": len(deliveries)}))
         self._telemetry.count("events_total", type=event.type)
         self._telemetry.count("deliveries_created_total", len(deliveries))
         return [(one, record) for one in outgoing]

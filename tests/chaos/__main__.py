@@ -24,10 +24,6 @@ def main() -> int:
     )
     parser.add_argument("--list", action="store_true", help="name the scenarios and end")
     given = parser.parse_args()
-    if given.pictures:
-        if not all(map(parts.bring, parts.OF_PICTURES)):
-            return 1
-        given.pictures.mkdir(parents=True, exist_ok=True)
     known = scenarios(not given.short, given.pictures)
     if unknown := set(given.names) - {scenario.name for scenario in known}:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
@@ -35,6 +31,12 @@ def main() -> int:
     if given.list:
         print(*(scenario.name for scenario in chosen), sep="\n")
         return 0
+    if given.pictures:
+        if "alerts" not in {scenario.name for scenario in chosen}:
+            parser.error("--pictures: only the scenario alerts takes pictures")
+        if not all(map(parts.bring, parts.OF_PICTURES)):
+            return 1
+        given.pictures.mkdir(parents=True, exist_ok=True)
     print(f"seed {given.seed}", flush=True)
     rows = []
     # A signal to this process must end all that it started.

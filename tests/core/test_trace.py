@@ -1,20 +1,20 @@
-"""Which headers name a trace."""
+"""Which texts name a trace."""
 
 import pytest
 
-from streams.core.trace import UnrecordedSpan, trace_parent_of
+from streams.core.trace import NonRecordingSpan, format_trace_parent, is_trace_parent
 
 TRACE_PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
-def test_a_trace_parent_is_taken() -> None:
-    assert trace_parent_of(TRACE_PARENT) == TRACE_PARENT
+def test_a_trace_parent_is_known() -> None:
+    assert is_trace_parent(TRACE_PARENT)
+    assert is_trace_parent(format_trace_parent(1, 2, 0))
 
 
 @pytest.mark.parametrize(
-    "header",
+    "text",
     [
-        None,
         "",
         "01" + TRACE_PARENT[2:],
         TRACE_PARENT.upper(),
@@ -24,9 +24,9 @@ def test_a_trace_parent_is_taken() -> None:
         "0" * 100_000,
     ],
 )
-def test_a_header_that_names_no_trace_is_ignored(header: str | None) -> None:
-    assert trace_parent_of(header) is None
+def test_what_names_no_trace_is_refused(text: str) -> None:
+    assert not is_trace_parent(text)
 
 
 def test_a_span_that_nobody_records_passes_its_parent_on() -> None:
-    assert UnrecordedSpan(TRACE_PARENT).trace_parent == TRACE_PARENT
+    assert NonRecordingSpan(TRACE_PARENT).trace_parent == TRACE_PARENT

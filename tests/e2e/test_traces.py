@@ -62,7 +62,7 @@ def by_name(spans: list[CollectedSpan]) -> dict[str, list[CollectedSpan]]:
 def test_a_trace_goes_from_the_request_to_each_attempt(system: System, receiver: Receiver, collector: Receiver) -> None:
     api = started(system, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url(""), SCORM_WEBHOOKS_SEND_TRACEPARENT="true")
     webhook = published(system, api, receiver)
-    until(lambda: len(collected(collector)) == 4, 20, "four spans")
+    until(lambda: len(collected(collector)) >= 4, 20, "four spans")
 
     spans = by_name(collected(collector))
     [request], [fan_out], attempts = spans["POST /v1/events"], spans["fan-out"], spans["attempt"]
@@ -87,7 +87,7 @@ def test_a_trace_goes_from_the_request_to_each_attempt(system: System, receiver:
     ]
 
 
-def test_without_a_collector_nothing_waits_and_no_trace_leaves(system: System, receiver: Receiver) -> None:
+def test_without_a_collector_events_arrive_and_no_trace_leaves(system: System, receiver: Receiver) -> None:
     [nobody] = free_ports(1)
     api = started(system, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{nobody}")
     published(system, api, receiver)

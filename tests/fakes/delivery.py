@@ -15,7 +15,7 @@ from streams.core.errors import InvalidRecord
 from streams.core.event import subjects_of
 from streams.core.outcome import Failure, Response
 from streams.core.request import Request
-from streams.core.trace import UnrecordedSpan
+from streams.core.trace import SpanName
 from streams.ports import Span
 
 Endpoint = Callable[[Request], Awaitable[Response | Failure]]
@@ -109,15 +109,33 @@ class FakeEncryptionCheck:
         self.ciphertext += "+"
 
 
+@dataclass(eq=False)
+class FakeSpan:
+    """A `Span` that is among `ended` after its end. What follows has its own parent, so that tests can compare it."""
+
+    name: SpanName
+    trace_parent: str | None
+    ended: list["FakeSpan"] = field(repr=False)
+    attributes: Mapping[str, str | int] = field(default_factory=dict)
+    problem: str | None = None
+    is_recording: bool = True
+
+    def end(self, attributes: Mapping[str, str | int], problem: str | None = None) -> None:
+        assert self not in self.ended, "a span ends once"
+        self.attributes, self.problem = attributes, problem
+        self.ended.append(self)
+
+
 @dataclass
 class FakeTelemetry:
-    """A `Telemetry`: counts by metric, with their labels, and keeps the log lines (event, fields)."""
+    """A `Telemetry`: counts by metric, with their labels, keeps the log lines (event, fields) and the ended spans."""
 
     counts: Counter[str] = field(default_factory=Counter)
     gauges: dict[str, float] = field(default_factory=dict)
     replaced: dict[str, dict[tuple[str, ...], float]] = field(default_factory=dict)
     observed: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     logged: list[tuple[str, dict[str, object]]] = field(default_factory=list)
+    spans: list["FakeSpan"] = field(default_factory=list)
     is_debug_enabled: bool = True
 
     def count(self, metric: str, amount: float = 1, /, **labels: str) -> None:
@@ -132,8 +150,8 @@ class FakeTelemetry:
     def observe(self, metric: str, value: float, /) -> None:
         self.observed[metric].append(value)
 
-    def span(self, name: str, parent: str | None, began_at: datetime | None = None) -> Span:
-        return UnrecordedSpan(parent)
+    def span(self, name: SpanName, parent: str | None, started_at: datetime | None = None) -> Span:
+        return FakeSpan(name, parent, self.spans)
 
     def info(self, event: str, /, **ids: object) -> None:
         self.logged.append((event, ids))

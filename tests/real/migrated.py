@@ -13,7 +13,7 @@ _FOLDER = tempfile.TemporaryDirectory()
 
 
 def make_tables(place: URL) -> None:
-    """Migrate it. SQLite's file is copied, which is faster."""
+    """Migrate it. SQLite's file is replaced by a copy, which is faster."""
     if place.get_backend_name() == "sqlite":
         shutil.copyfile(_migrated(), str(place.database))
     else:

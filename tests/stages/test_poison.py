@@ -11,6 +11,7 @@ from stages.pipeline import CODEC, URL, Pipeline
 from streams.core.delivery import SubscriptionsPosition
 from streams.core.event import Event, render
 from streams.core.outcome import judge
+from streams.core.trace import SpanName
 from streams.core.webhook import Webhook, wants
 from streams.ports import Outgoing
 from streams.stages import attempt as attempt_module
@@ -150,6 +151,16 @@ async def test_a_forged_delivery_stops_no_other(pipeline: Pipeline, changes: dic
     await pipeline.put(DELIVERIES, delivery(**changes))
     await pipeline.fan_out_events(event(account_id="globex"))
     assert sent_to(pipeline, OTHER) == [event().id]
+    assert not any(task.done() for task in pipeline.running)
+
+
+async def test_a_url_that_was_never_right_stops_no_other(pipeline: Pipeline) -> None:
+    await pipeline.register(webhook(url="https://[wrong/hooks"), other())
+    await pipeline.fan_out_events(event())
+    await pipeline.fan_out_events(event(account_id="globex"))
+    assert sent_to(pipeline, OTHER) == [event().id]
+    hosts = {span.attributes["server.address"] for span in pipeline.telemetry.spans if span.name is SpanName.ATTEMPT}
+    assert hosts == {"", "other.example.com"}
     assert not any(task.done() for task in pipeline.running)
 
 
