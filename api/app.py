@@ -7,7 +7,7 @@ from fastapi.staticfiles import StaticFiles
 
 from api.auth import RateLimits
 from api.dashboard import account as account_pages
-from api.dashboard import assets, dead_letters, jobs, oidc, operator, overview, sign_in
+from api.dashboard import assets, dead_letters, jobs, oidc, operator, overview, sign_in, webhook_form
 from api.dashboard import deliveries as delivery_pages
 from api.dashboard import learners as learner_pages
 from api.dashboard import replays as replay_pages
@@ -40,6 +40,8 @@ PAGES = (
     oidc,
     sign_in,
     overview,
+    # Before `/webhooks/{webhook_id}`, which `/webhooks/new` matches too.
+    webhook_form,
     webhook_pages,
     delivery_pages,
     dead_letters,

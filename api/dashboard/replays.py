@@ -14,7 +14,7 @@ from api.dashboard.forms import Form, form_of
 from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import redirect, render
 from api.dashboard.visits import Visit, visit_of, zone_of
-from api.dashboard.webhooks import TYPES
+from api.dashboard.webhook_form import TYPES
 from streams.core.access import Scope
 from streams.core.delivery import State
 from streams.core.errors import Conflict, FieldError, Invalid
