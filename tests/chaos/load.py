@@ -2,8 +2,9 @@
 
 import random
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -25,6 +26,7 @@ INVALID_EVENTS = (
     completed("evt_nan", "acme", scoreRaw=float("nan")),
 )
 FLUSH_SECONDS = 120.0
+LATE_SECONDS = 1.0
 
 
 class Load:
@@ -81,7 +83,7 @@ class Load:
 
     def _publish(self, scenario_run: str, rng: random.Random, rate: float, copies: int, invalid_share: float) -> None:
         again: list[tuple[str, bytes]] = []
-        while not self._stopping.wait(rng.expovariate(rate)):
+        for _ in self._ticks(rng, rate):
             if rng.random() < invalid_share:
                 self._produce(rng.choice(INVALID_EVENTS))
             if again and rng.random() < 0.5:
@@ -93,6 +95,16 @@ class Load:
             again += [(event, value)] * rng.randint(0, copies - 1)
         for event, value in again:
             self._produce(value, event)
+
+    def _ticks(self, rng: random.Random, rate: float) -> Iterator[None]:
+        """At random moments, so many a second, whatever the work between them takes; until `stop`."""
+        due = time.monotonic()
+        while True:
+            # After a pause of this process it does not publish all at once.
+            due = max(due + rng.expovariate(rate), time.monotonic() - LATE_SECONDS)
+            if self._stopping.wait(max(0.0, due - time.monotonic())):
+                return
+            yield
 
     def _next(self, scenario_run: str, rng: random.Random) -> tuple[str, bytes]:
         """A new event; records that it is published and which webhooks want it."""
