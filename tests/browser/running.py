@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.message import EmailMessage
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,16 @@ class Customer:
         return rows
 
     def wait_for(self, count: int, **query: str) -> list[dict[str, Any]]:
-        """Wait until this many deliveries match; return them, newest first."""
+        """Wait until this many deliveries match; return them, newest first. The newest have their payloads then."""
         until(lambda: len(self.deliveries(**query)) >= count, 30, lambda: f"{count} of {query}: {self.deliveries()}")
-        return self.deliveries(**query)
+        found = self.deliveries(**query)
+        # A delivery is known by its attempt first: its payload may be stored seconds later.
+        for row in found[:count]:
+            until(partial(self._has_payload, row["id"]), 30, f"the payload of {row}", every=0.1)
+        return found
+
+    def _has_payload(self, delivery_id: str) -> bool:
+        return "payload" in as_json(self.api.get(f"/v1/deliveries/{delivery_id}"))
 
 
 @dataclass(frozen=True)

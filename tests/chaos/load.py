@@ -97,7 +97,7 @@ class Load:
             self._produce(value, event)
 
     def _ticks(self, rng: random.Random, rate: float) -> Iterator[None]:
-        """At random moments, so many a second, whatever the work between them takes; until `stop`."""
+        """At random moments, `rate` a second whatever the work between them takes, until `stop`."""
         due = time.monotonic()
         while True:
             # After a pause of this process it does not publish all at once.
