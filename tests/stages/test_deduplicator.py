@@ -1,6 +1,7 @@
 """A duplicate record is handled only if the first attempt at it fails."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -39,10 +40,26 @@ async def test_a_duplicate_is_handled_when_the_first_fails() -> None:
         await first
 
 
-async def test_the_number_of_remembered_records_is_limited() -> None:
-    deduplicator, at_once = Deduplicator(limit=0), asyncio.Future[None]()
-    at_once.set_result(None)
-    assert [await handle(deduplicator, at_once) for _ in range(2)] == [True, True]
+async def is_known(deduplicator: Deduplicator, step: int) -> bool:
+    """Whether it was acknowledged. The question leaves nothing behind: its handling fails."""
+    known = False
+    with suppress(ZeroDivisionError), await deduplicator.turn(delivery(step=step)) as first:
+        known = not first
+        raise ZeroDivisionError
+    return known
+
+
+@pytest.mark.parametrize("count", range(5, 40))
+async def test_the_newest_records_are_remembered(count: int) -> None:
+    deduplicator = Deduplicator(limit=10)
+    for step in range(count):
+        with await deduplicator.turn(delivery(step=step)) as first:
+            assert first
+    known = [await is_known(deduplicator, step) for step in range(count)]
+    assert known[-5:] == [True] * 5
+    assert sum(known) <= 10
+    # None between two of them is forgotten.
+    assert known == sorted(known)
 
 
 async def test_the_same_id_of_another_account_is_no_duplicate() -> None:

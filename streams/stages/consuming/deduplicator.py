@@ -1,7 +1,6 @@
 """Handle a delivery's record once when it comes more than once."""
 
 import asyncio
-from collections import OrderedDict
 from types import TracebackType
 
 from streams.core.delivery import Delivery
@@ -11,12 +10,14 @@ from streams.core.errors import ConflictingId
 class Deduplicator:
     """The newest acknowledged (delivery, generation, step), each with a hash of its body.
 
-    A forgotten one costs a duplicate, never a loss.
+    It remembers `limit` of them at most, and half as many at least. A forgotten one costs a duplicate, never a loss.
     """
 
     def __init__(self, limit: int = 100_000) -> None:
-        self._limit = limit
-        self._acknowledged: OrderedDict[str, int] = OrderedDict()
+        self._most_recent = limit // 2
+        # The older half is forgotten at once. An ordered dictionary that forgets one by one takes twice the memory.
+        self._recent: dict[str, int] = {}
+        self._older: dict[str, int] = {}
         # Records that are handled now, each with the duplicates that wait for it.
         self._in_progress: dict[str, list[asyncio.Future[None]]] = {}
 
@@ -35,18 +36,19 @@ class Deduplicator:
             duplicates.append(ended)
             await ended
         body = hash(delivery.body)
-        is_first = identity not in self._acknowledged
+        acknowledged = self._recent.get(identity, self._older.get(identity))
+        is_first = acknowledged is None
         if is_first:
             self._in_progress[identity] = []
-        elif self._acknowledged[identity] != body:
+        elif acknowledged != body:
             raise ConflictingId(delivery.account_id, delivery.event_id)
         return DeduplicatorTurn(self, identity, body, is_first)
 
     def end(self, identity: str, body: int, *, done: bool) -> None:
         if done:
-            self._acknowledged[identity] = body
-            if len(self._acknowledged) > self._limit:
-                self._acknowledged.popitem(last=False)
+            self._recent[identity] = body
+            if len(self._recent) >= self._most_recent:
+                self._recent, self._older = {}, self._recent
         for duplicate in self._in_progress.pop(identity):
             if not duplicate.done():
                 duplicate.set_result(None)
