@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -21,7 +21,7 @@ from streams.adapters.kafka.config import OWNED, producer_config
 from streams.adapters.kafka.connection_errors import ConnectionErrors
 from streams.adapters.kafka.messages import LIBRDKAFKA
 from streams.core.errors import Invalid, Misconfigured, ScormWebhooksError, Unavailable
-from streams.core.event import Event, check_event, parse_event, partition_key
+from streams.core.event import Event, check_event, parse_event, partition_key, traced
 from streams.core.trace import format_trace_parent
 from streams.ports import Codec
 
@@ -133,8 +133,7 @@ class EventProducer:
             check_event(event)
         else:
             event = parse_event(event, default_id=f"evt_{ULID()}")
-        if event.trace_parent is None:
-            event = replace(event, trace_parent=_current_trace())
+        event = traced(event, _current_trace())
         value = self._codec.encode(event)
         future: Future[Ack] = Future()
         future.set_running_or_notify_cancel()  # A queued event cannot be cancelled.

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -127,6 +127,11 @@ def parse_time(text: Any) -> datetime | None:
 
 _FIELDS = {"id", "type", "createdAt", "accountId", "data", "traceParent"}
 _NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+def traced(event: Event, trace_parent: str | None) -> Event:
+    """The event with this `traceparent`, unless it has one of its own."""
+    return event if trace_parent is None or event.trace_parent else replace(event, trace_parent=trace_parent)
 
 
 def parse_event(fields: Mapping[str, Any], *, default_id: str) -> Event:

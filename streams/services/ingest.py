@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from streams.core.errors import FieldError, Invalid, RecordsRefused, Unavailable
-from streams.core.event import Event, parse_event, partition_key
+from streams.core.event import Event, parse_event, partition_key, traced
 from streams.core.ids import derived_id
 from streams.core.limits import REQUEST_FIELDS
 from streams.ports import Codec, Outgoing, RecordProducer
@@ -52,7 +52,7 @@ class IngestService:
         checked.
         """
         check_count(items)
-        events = [_traced(one, trace_parent) for one in _parse_all(items, account_id, self._ids(repeat_key))]
+        events = [traced(one, trace_parent) for one in _parse_all(items, account_id, self._ids(repeat_key))]
         counts = await self._recipients.count(events, [f"events[{index}].accountId" for index in range(len(events))])
         records = [
             Outgoing(SESSION_EVENTS, partition_key(event).encode(), self._codec.encode(event)) for event in events
@@ -112,7 +112,3 @@ def _parse(item: Mapping[str, Any], account_id: str | None, default_id: str) -> 
     if item.get("accountId", account_id) != account_id:
         raise Invalid(FieldError("accountId", "must be the account of the API key, or absent"))
     return parse_event({**item, "accountId": account_id}, default_id=default_id)
-
-
-def _traced(event: Event, trace_parent: str | None) -> Event:
-    return replace(event, trace_parent=trace_parent) if trace_parent and not event.trace_parent else event

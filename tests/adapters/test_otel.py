@@ -78,6 +78,20 @@ def test_what_the_caller_does_not_sample_is_not_sent(collector: Receiver) -> Non
     assert collected(collector) == []
 
 
+@pytest.mark.parametrize(("share", "parent"), [("0", PARENT), ("1", NOT_SAMPLED)])
+def test_a_ratio_decides_whatever_the_caller_says(
+    share: str, parent: str, collector: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", share)
+    made = tracer(collector)
+    span = made.span(SpanName.ATTEMPT, parent)
+    assert span.is_recording == (share == "1")
+    span.end({})
+    made.close()
+    assert len(collected(collector)) == int(share)
+
+
 def test_the_variables_of_opentelemetry_count(collector: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "webhooks")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=acme")
