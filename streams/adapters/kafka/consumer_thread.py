@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams.adapters.kafka.connection_errors import ConnectionErrors
+from streams.adapters.kafka.last_commits import read_commits, write_commits
 from streams.adapters.kafka.messages import LIBRDKAFKA, commit_of, to_record
 from streams.core.errors import ScormWebhooksError
 from streams.core.offset_tracker import Commit
@@ -24,6 +25,9 @@ RECORDS_AT_ONCE = 100
 RETRY_SECONDS = 1.0
 # The time for a handler to finish revoked partitions, plus the time for the commit after it.
 REVOKE_SECONDS = 8.0
+# Longer than the time between two heartbeats.
+READ_COMMITS_SECONDS = 10.0
+LAST_COMMIT_SECONDS = 6.0
 
 Command = Callable[[Consumer], None]
 # Takes the result of a commit.
@@ -189,9 +193,12 @@ class ConsumerThread:
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         committed: Mapping[Partition, Commit | None] = {self._partition(tp): None for tp in assigned}
         if assigned:
-            # Without the metadata, only the bitmap is missing: its records are handled once more.
-            with suppress(KafkaException):
-                committed = {self._partition(tp): commit_of(tp) for tp in consumer.committed(assigned, timeout=10)}
+            try:
+                known = read_commits(consumer, assigned, READ_COMMITS_SECONDS)
+                committed = {self._partition(tp): commit_of(tp) for tp in known}
+            except KafkaException as error:
+                # librdkafka finds out where to read; only the bitmap is missing.
+                self._owner.tell_loop(self._owner.last_commit_unknown, str(error))
         # librdkafka remembers a pause across rebalances: a partition that comes back would never be read.
         self.commands.appendleft(lambda consumer: consumer.resume(assigned))
         self._owner.tell_loop(self._owner.assigned, committed)
@@ -203,7 +210,7 @@ class ConsumerThread:
             # Older commits go first, so that they do not overwrite the last one.
             self._run_commands(consumer)
             if commits and not lost:
-                consumer.commit(offsets=offsets(self._prefix, commits), asynchronous=False)
+                write_commits(consumer, offsets(self._prefix, commits), LAST_COMMIT_SECONDS)
         except (TimeoutError, KafkaException) as error:
             self._owner.tell_loop(self._owner.last_commit_failed, str(error))
 
