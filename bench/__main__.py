@@ -17,6 +17,7 @@ from bench.memory import memory
 from bench.pages import pages
 from bench.producer import producer
 from bench.results import RESULTS, Experiment, read_runs, run_experiment
+from bench.scale import scale
 from bench.table import tables
 from bench.whole import latency, throughput
 
@@ -30,6 +31,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     pairs,
     held,
     memory,
+    scale,
     listing,
     pages,
     usage,
@@ -52,6 +54,7 @@ SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (pairs, {"count": 1}),
     (held, {}),
     (memory, {}),
+    (scale, {}),
     (listing, {}),
     (pages, {}),
     (usage, {}),

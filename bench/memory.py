@@ -3,18 +3,22 @@
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 import typer
 from confluent_kafka import Producer
 
 from bench.stack import Stack, running
+from e2e.system import until
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.delivery import Delivery, SubscriptionsPosition
 from streams.core.schedule import parse_schedule
 from streams.topics import SUBSCRIPTIONS, retry_topic
 
 WATCHED_SECONDS = 30
+# A million webhooks take a while.
+READY_SECONDS = 300
 
 
 def memory(
@@ -45,7 +49,8 @@ def memory(
         ready, memory_mb = {}, {}
         for stage in ("fan-out", "deliver"):
             began = time.monotonic()
-            stack.start([stage])
+            stack.system.launch(stage)
+            until(partial(stack.system.is_ready, stage), READY_SECONDS, f"{stage} is ready")
             ready[stage] = round(time.monotonic() - began, 1)
             memory_mb[stage] = round(stack.memory_mb(stage))
         topic = retry_topic(parse_schedule(stack.system.env["SCORM_WEBHOOKS_RETRY_SCHEDULE"]).tiers[-1])

@@ -18,6 +18,7 @@ COLUMNS: dict[str, Sequence[str]] = {
     "pairs": ("p99_ratio_median", "all_healthy_delivered"),
     "held": ("drained_per_second", "doubled", "p99_ms_before", "p99_ms_meanwhile"),
     "memory": ("memory_mb", "ready_seconds", "deliver_mb_with_waiting"),
+    "scale": ("limit", "predicted_per_second", "per_second", "measured_over_predicted"),
     "listing": ("p50_ms", "p99_ms", "p99_ms_by_filter"),
     "first-delivery": ("answered_p50_ms", "arrived_p50_ms", "arrived_max_ms"),
     "http-sender": ("cpu_us_median", "wall_us_median"),

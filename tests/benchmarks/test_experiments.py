@@ -10,6 +10,7 @@ import parts
 from bench.day import Via, day
 from bench.kills import kills, repeats
 from bench.results import Experiment, Run, read_runs, run_experiment
+from bench.scale import scale
 from bench.whole import throughput
 from conftest import left_out
 from e2e.system import STAGES
@@ -66,6 +67,14 @@ def test_a_day_has_figures_for_kafka_and_rest(tmp_path: Path) -> None:
         assert 0 < figures["p50_ms"] <= figures["p99_ms"] <= figures["max_ms"]
     assert runs[1]["figures"]["events_a_request"] == 1
     assert runs[1]["settings"]["stages"]["SCORM_WEBHOOKS_RATE_LIMIT"] == "1000000"
+
+
+def test_a_prediction_is_beside_what_was_measured(tmp_path: Path) -> None:
+    (run,) = kept(scale, tmp_path, processes=[2], response_ms=[400], seconds=1, calibration=300)
+    assert run["parameters"].items() >= {"processes": 2, "response_ms": 400}.items()
+    figures = run["figures"]
+    assert figures["limit"] in {"slots", "cores"}
+    assert figures["measured_over_predicted"] == round(figures["per_second"] / figures["predicted_per_second"], 2)
 
 
 def test_kills_count_each_repeated_event(tmp_path: Path) -> None:
