@@ -480,6 +480,7 @@ async def test_a_revoked_partition_is_finished_and_committed() -> None:
         fixture.finish(0, 1)
         await going
         assert fixture.consumer.committed[NEW] == Commit(2, "")
+        assert fixture.telemetry.logged_count("revoke_timed_out") == 0
 
 
 async def test_queued_records_are_left_to_the_next_owner(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -501,6 +502,7 @@ async def test_a_revoked_partition_waits_for_a_limited_time(monkeypatch: pytest.
         fixture.finish(1)
         await fixture.consumer.revoke([NEW])
         assert [fixture.is_committed(offset) for offset in (0, 1)] == [False, True]
+        assert fixture.telemetry.logged_count("revoke_timed_out") == 1
 
 
 @pytest.mark.parametrize("lost", [False, True])

@@ -119,6 +119,10 @@ class PartitionConsumer:
         if lost:
             return {}
         await _wait_for_tasks(states, REVOKE_SECONDS)
+        if unfinished := sum(len(state.tasks) for state in states):
+            self._telemetry.warning(
+                "revoke_timed_out", count=unfinished, effect="unfinished records are handled again by the next owner"
+            )
         return {state.partition: commit for state in states if (commit := state.offsets.pending())}
 
     # -- one record --------------------------------------------------------------------------------------------
