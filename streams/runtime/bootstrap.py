@@ -1,60 +1,25 @@
 """The composition root: a deployment's products go in; stages and services for people come out."""
 
-import os
-import secrets
-import socket
-import ssl
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ulid import ULID
-
-from streams.adapters.certificates import trust
-from streams.adapters.dns_check import SystemDnsCheck
-from streams.adapters.kafka.stage_lags import KafkaStageLags
-from streams.adapters.smtp import SmtpTransport, smtp_server
 from streams.adapters.sql.account_webhooks import SqlAccountWebhooks
 from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.adapters.sql.audit import SqlAuditLog
-from streams.adapters.sql.backlog import SqlBacklogs
 from streams.adapters.sql.course_sessions import SqlCourseSessions
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
 from streams.adapters.sql.delivery_search import SqlDeliverySearch
-from streams.adapters.sql.encryption_check import SqlEncryptionCheck
-from streams.adapters.sql.erasures import SqlErasures
-from streams.adapters.sql.held import SqlHeldDeliveries
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
-from streams.adapters.sql.jobs import SqlJobs
-from streams.adapters.sql.lost_deliveries import SqlLostDeliveries
-from streams.adapters.sql.mails import SqlMails
-from streams.adapters.sql.outbox import SqlLease, SqlOutbox
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.adapters.sql.platform_stats import SqlPlatformStats
-from streams.adapters.sql.pruning import SqlPruning
-from streams.adapters.sql.recorder import SqlRecorder
 from streams.adapters.sql.replays import SqlReplays
 from streams.adapters.sql.sessions import SqlPendingSignIns, SqlSessions, SqlSignIns
 from streams.adapters.sql.usage import SqlUsage, SqlUsageMeter
 from streams.adapters.sql.webhook_stats import SqlWebhookStats
 from streams.adapters.sql.webhooks import SqlWebhooks
 from streams.core.oidc import OidcRules
-from streams.core.session import CODE_DIGITS, code_of
-from streams.core.usage import LATE_DAYS
-from streams.ports import (
-    DnsCheck,
-    GroupLags,
-    IdentityProvider,
-    Mails,
-    MailTransport,
-    Prunable,
-    PublicationStatus,
-    RecordProducer,
-    StageLags,
-    Telemetry,
-)
-from streams.runtime.deployment import Deployment, new_id
+from streams.ports import RecordProducer, Telemetry
+from streams.runtime.sql_parts import SqlParts
 from streams.services.access import AccessService
 from streams.services.accounts import AccountService
 from streams.services.course_sessions import CourseSessionService
@@ -64,7 +29,7 @@ from streams.services.ingest import IngestService
 from streams.services.invalid_records import InvalidRecordService
 from streams.services.learners import LearnerService
 from streams.services.missing_events import MissingEventCounter
-from streams.services.oidc import OIDC_CALLBACK, OidcService
+from streams.services.oidc import OidcService
 from streams.services.platform import PlatformService
 from streams.services.recipients import RecipientService
 from streams.services.replays import ReplayService
@@ -75,136 +40,14 @@ from streams.services.synthetic_events import SyntheticEventService
 from streams.services.usage import UsageService
 from streams.services.webhook_stats import WebhookStatsService
 from streams.services.webhooks import WebhookService
-from streams.topics import STAGE_TOPICS, retentions
+from streams.topics import retentions
 
 if TYPE_CHECKING:
     from api.services import Services
 
 
-class SqlDeployment(Deployment):
-    """A deployment with its database: makes the parts of stages, and the services of the API and the command line."""
-
-    @cached_property
-    def encryption_check(self) -> SqlEncryptionCheck:
-        return SqlEncryptionCheck(self.database, self.encryption)
-
-    # -- ids, randomness and the world outside: tests override these -----------------------------------------------
-
-    def new_id(self, prefix: str) -> str:
-        return new_id(prefix)
-
-    def new_token(self) -> str:
-        return secrets.token_urlsafe(32)
-
-    def new_code(self) -> str:
-        """A code that a person types to sign in."""
-        return code_of(secrets.randbelow(10**CODE_DIGITS))
-
-    def random_bytes(self, size: int) -> bytes:
-        return secrets.token_bytes(size)
-
-    def dns_check(self) -> DnsCheck:
-        return SystemDnsCheck(self.settings.allowed_networks)
-
-    def stage_lags(self) -> StageLags:
-        return KafkaStageLags(self.topics_admin, STAGE_TOPICS)
-
-    def group_lags(self) -> GroupLags:
-        return KafkaStageLags(self.topics_admin, STAGE_TOPICS)
-
-    def backlogs(self) -> SqlBacklogs:
-        return SqlBacklogs(self.database)
-
-    def publication_status(self) -> PublicationStatus:
-        return self.outbox()
-
-    # -- for stages ------------------------------------------------------------------------------------------------
-
-    def recorder(self, telemetry: Telemetry) -> SqlRecorder:
-        return SqlRecorder(self.database, self.clock, telemetry, self.new_id, self.encryption)
-
-    def held(self) -> SqlHeldDeliveries:
-        return SqlHeldDeliveries(self.database)
-
-    def lost_deliveries(self) -> SqlLostDeliveries:
-        return SqlLostDeliveries(self.database, self.clock)
-
-    def outbox(self) -> SqlOutbox:
-        return SqlOutbox(self.database, self.clock)
-
-    def lease(self, name: str) -> SqlLease:
-        """A lease for work that only one process of the deployment may do."""
-        holder = f"{socket.gethostname()}/{os.getpid()}/{ULID()}"
-        return SqlLease(self.database, self.clock, f"{self.settings.topic_prefix}{name}", holder)
-
-    def jobs(self) -> SqlJobs:
-        return SqlJobs(self.database, self.clock, self.encryption)
-
-    def erasures(self) -> SqlErasures:
-        return SqlErasures(
-            self.database, self.encryption, self.clock, self.new_id, self.random_bytes, self.encryption_check
-        )
-
-    def pruning(self) -> SqlPruning:
-        return SqlPruning(self.database)
-
-    def retention(self) -> dict[Prunable, timedelta]:
-        """The retention of each kind of row. Without an entry, rows stay until a person decides."""
-        settings = self.settings
-        longest = max(topic.retention for topic in retentions(self.topics))
-        days = {
-            Prunable.DELIVERIES: settings.retention_days,
-            Prunable.ATTEMPTS_BY_HOUR: max(31, settings.retention_days),
-            Prunable.RESPONSE_TIMES: max(31, settings.retention_days),
-            Prunable.JOBS: settings.retention_days,
-            Prunable.MAILS: settings.audit_retention_days,
-            Prunable.AUDIT: settings.audit_retention_days,
-            Prunable.RESPONSES: 1,
-            Prunable.SIGN_INS: 1,
-            Prunable.SESSIONS: 1,
-            Prunable.COUNTED_LAUNCHES: LATE_DAYS,
-            Prunable.PENDING_SIGN_INS: 1,
-            Prunable.COURSE_SESSIONS: settings.session_retention_days,
-            Prunable.COMMIT_URLS: settings.session_retention_days,
-            # Until no topic has a record of before, with time to spare: brokers delete whole segments.
-            Prunable.ERASURES: max(2 * longest.days, settings.audit_retention_days),
-        }
-        if settings.dead_letter_retention_days is not None:
-            days[Prunable.DEAD_LETTERS] = settings.dead_letter_retention_days
-        return {what: timedelta(days=count) for what, count in days.items()}
-
-    def mails(self) -> Mails:
-        return SqlMails(self.database, self.new_id)
-
-    def transport(self) -> MailTransport | None:
-        """The mail server of SMTP_URL; None where it is not set."""
-        url = self.environ.get("SMTP_URL")
-        if not url:
-            return None
-        return SmtpTransport(smtp_server(url), self.settings.mail_from, self._tls())
-
-    def identity_provider(self) -> IdentityProvider | None:
-        """The OpenID Connect provider of the settings; None where none is set."""
-        settings = self.settings
-        if not (settings.oidc_issuer and settings.oidc_client_id and settings.oidc_client_secret):
-            return None
-        from streams.adapters.oidc.provider import OidcClient, OidcProvider
-
-        client = OidcClient(
-            settings.oidc_issuer,
-            settings.oidc_client_id,
-            settings.oidc_client_secret.get_secret_value(),
-            settings.oidc_scopes,
-            f"{settings.url.rstrip('/')}{OIDC_CALLBACK}",
-        )
-        return OidcProvider(client, self.clock, self._tls())
-
-    def _tls(self) -> ssl.SSLContext:
-        tls = ssl.create_default_context()
-        trust(tls, self.settings.ca_file)
-        return tls
-
-    # -- services --------------------------------------------------------------------------------------------------
+class SqlDeployment(SqlParts):
+    """Makes the services of the API and of the command line."""
 
     def services(
         self,
