@@ -34,9 +34,12 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule: `operation` on the topic or group `name`; with `prefixed` on all whose names begin so."""
+    """One rule: `operation` on the topic or group `name`; with `prefixed` on all whose names begin so.
 
-    stage: str
+    `user` is a stage, or `TOPICS_USER`.
+    """
+
+    user: str
     resource: str
     name: str
     prefixed: bool
@@ -60,8 +63,16 @@ ACCESS = {
 }
 
 
+# Who runs `topics apply`: it makes topics, and reads and writes none.
+TOPICS_USER = "topics"
+
+
 def rules(prefix: str) -> Iterator[Rule]:
-    """The rules of every stage, with the deployment's prefix. To read or write a topic includes to describe it."""
+    """The rules of every stage, and of `topics apply`, with the deployment's prefix.
+
+    To read or write a topic includes to describe it; so does to alter it, and to alter its configuration includes to
+    describe that.
+    """
     for stage, access in ACCESS.items():
         for operation, names in (("Read", access.reads), ("Write", access.writes)):
             for name in names:
@@ -73,6 +84,11 @@ def rules(prefix: str) -> Iterator[Rule]:
                 yield Rule(stage, "Topic", prefix + name, False, "Describe")
             for group in STAGE_TOPICS:
                 yield Rule(stage, "Group", prefix + group, False, "Describe")
+    for name in (SESSION_EVENTS, INVALID, SUBSCRIPTIONS, *RECORDED, RETRY_PREFIX):
+        for operation in ("Create", "Alter", "AlterConfigs", *(["Delete"] if name == RETRY_PREFIX else [])):
+            yield Rule(TOPICS_USER, "Topic", prefix + name, name == RETRY_PREFIX, operation)
+    # How many records wait in a tier that left the schedule.
+    yield Rule(TOPICS_USER, "Group", prefix + DELIVER_GROUP, False, "Describe")
 
 
 def command(rule: Rule, principal: str) -> str:

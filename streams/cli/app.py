@@ -195,16 +195,19 @@ def topics_apply(
 @topics.command("acls")
 def topics_acls(
     user: Annotated[
-        str, typer.Option(help="Kafka's name of a stage's user; {stage} stands for the stage.")
+        str, typer.Option(help="Kafka's name of a stage's user; {stage} stands for the stage, or for topics.")
     ] = "scorm-webhooks-{stage}",
     as_json: JsonOption = False,
 ) -> None:
-    """Show the commands that let each stage do what it must in Kafka, and nothing more. Change nothing."""
+    """Show the commands that let each stage, and topics apply, do what it must in Kafka, and nothing more.
+
+    They change nothing until you run them.
+    """
     from streams.acls import command, rules
     from streams.runtime.bootstrap import SqlDeployment
 
     prefix = SqlDeployment.from_environment().settings.topic_prefix
-    named = [(rule, f"User:{user.replace('{stage}', rule.stage)}") for rule in rules(prefix)]
+    named = [(rule, f"User:{user.replace('{stage}', rule.user)}") for rule in rules(prefix)]
     if as_json:
         show([{"principal": principal, **asdict(rule)} for rule, principal in named], as_json)
         return

@@ -8,6 +8,7 @@ from streams.metrics import COUNTERS, GAUGES, HISTOGRAMS, NAMESPACE
 # Labels that Prometheus or a scrape configuration adds.
 OF_THE_TARGET = {"namespace", "job", "stage", "pod", "instance"}
 _NAMED = re.compile(rf"(?<![\w:]){NAMESPACE}_(\w+)(?:\{{([^}}]*)\}})?")
+_GROUPED = re.compile(r"\bby \(([^)]*)\)")
 _LABEL = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"')
 
 
@@ -32,3 +33,11 @@ def unknown_in(text: str) -> list[str]:
         for name, labels in named_in(text)
         if name not in metrics or labels - OF_THE_TARGET - metrics[name]
     ]
+
+
+def grouped_in_vain(query: str) -> set[str]:
+    """The labels by which a query groups, and which none of its metrics has."""
+    metrics = known()
+    grouped = {label.strip() for labels in _GROUPED.findall(query) for label in labels.split(",")}
+    names = [name for name, _ in named_in(query)]
+    return grouped - OF_THE_TARGET.union(*(metrics[name] for name in names)) if names else set()

@@ -8,7 +8,7 @@ import yaml
 from prometheus_client import generate_latest
 
 from alerts import dashboard
-from alerts.metrics import unknown_in
+from alerts.metrics import grouped_in_vain, unknown_in
 from alerts.rules import RULES, promtool
 from alerts.runbooks import pages, queries
 from alerts.test_rules import FILES
@@ -33,6 +33,10 @@ def test_every_expression_is_promql(tmp_path: Path) -> None:
 def test_every_expression_names_known_metrics_only() -> None:
     wrong = {f"{place}: {query}": unknown_in(query) for place, query in expressions()}
     assert {place: names for place, names in wrong.items() if names} == {}
+
+
+def test_no_expression_groups_by_a_label_that_no_metric_has() -> None:
+    assert {f"{place}: {query}": labels for place, query in expressions() if (labels := grouped_in_vain(query))} == {}
 
 
 @pytest.mark.parametrize("path", [RULES, *FILES], ids=lambda path: path.stem)

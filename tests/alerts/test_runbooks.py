@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from house.test_docs import command_of
 
-from alerts.metrics import unknown_in
+from alerts.metrics import grouped_in_vain, unknown_in
 from alerts.rules import ROOT, alerts
 from alerts.runbooks import TABLE, commands, pages, queries, rows, shell_lines
 from streams.runtime.startup import STAGES
@@ -39,6 +39,7 @@ def test_a_page_says_what_to_do(page: Path) -> None:
 @PAGES
 def test_a_page_names_known_metrics_only(page: Path) -> None:
     assert unknown_in(page.read_text()) == []
+    assert {query: labels for query in queries(page) if (labels := grouped_in_vain(query))} == {}
 
 
 @pytest.mark.parametrize("page", [TABLE, *pages()], ids=lambda page: page.stem)

@@ -1,5 +1,6 @@
 """Each stage works with its own user and the rules of `topics acls`, and may do nothing else."""
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -11,6 +12,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AclOperation,
     AclPermissionType,
     AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
     ResourcePatternType,
     ResourceType,
 )
@@ -23,8 +27,8 @@ from e2e.system import System, until
 from real.postgres import Postgres
 from real.process import free_ports
 from real.secured_kafka import PASSWORD, GuardedKafka
-from streams.acls import ACCESS
-from streams.topics import RETRY_PREFIX
+from streams.acls import ACCESS, TOPICS_USER
+from streams.topics import RETRY_PREFIX, SESSION_EVENTS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.real]
 
@@ -39,7 +43,7 @@ def user(stage: str) -> str:
 def guarded() -> Iterator[GuardedKafka]:
     if not (parts.java() and parts.kafka()):
         left_out("Kafka")
-    server = GuardedKafka([user(stage) for stage in ACCESS])
+    server = GuardedKafka([user(name) for name in (*ACCESS, TOPICS_USER)])
     try:
         yield server
     finally:
@@ -88,7 +92,7 @@ def make_rules(kafka: GuardedKafka, wanted: list[dict[str, Any]]) -> None:
             ResourcePatternType.PREFIXED if rule["prefixed"] else ResourcePatternType.LITERAL,
             rule["principal"],
             "*",
-            AclOperation[rule["operation"].upper()],
+            AclOperation[re.sub("(?<=[a-z])(?=[A-Z])", "_", rule["operation"]).upper()],
             AclPermissionType.ALLOW,
         )
         for rule in wanted
@@ -165,3 +169,20 @@ def test_a_person_can_copy_the_commands(system: System) -> None:
         "--operation Write --topic guarded.deliveries.retry. --resource-pattern-type prefixed"
     ) in lines
     assert len(lines) == len(system.run("topics", "acls", "--json"))
+
+
+def test_topics_are_made_with_no_other_rule(system: System, guarded: GuardedKafka) -> None:
+    change_retention(guarded, f"{PREFIX}{SESSION_EVENTS}")
+    settings = {"SCORM_WEBHOOKS_RETRY_SCHEDULE": "7s,9s", "SCORM_WEBHOOKS_DELIVERY_PARTITIONS": "30"}
+    ours = System(system.folder, {**system.env, **credentials(guarded, TOPICS_USER), **settings})
+    done = str(ours.run("topics", "apply", "--remove-retired"))
+    assert {line.split(":")[0] for line in done.splitlines()[:-1]} == {"create", "grow", "configure", "remove"}
+    assert "0 of" in str(ours.run("topics", "apply"))
+
+
+def change_retention(kafka: GuardedKafka, topic: str) -> None:
+    entry = ConfigEntry("retention.ms", "86400000", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    [done] = admin.incremental_alter_configs([resource]).values()
+    done.result(30)

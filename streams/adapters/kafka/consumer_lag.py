@@ -7,6 +7,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
+from streams.adapters.kafka.last_commits import accepted
 from streams.adapters.kafka.transient_errors import repeat_if_transient
 from streams.core.backlog import GroupOffsets
 from streams.core.errors import Unavailable
@@ -40,19 +41,13 @@ def group_offsets(
     # coordinator loads or moves: it tells a consumer group that an admin client does not have. A consumer has one.
     consumer = Consumer({**properties, "group.id": group, "enable.auto.commit": False})
 
-    def committed() -> list[TopicPartition]:
-        found: list[TopicPartition] = consumer.committed(partitions, seconds)
-        if failed := next((partition.error for partition in found if partition.error), None):
-            raise KafkaException(failed)
-        return found
-
     def edge(which: OffsetSpec) -> dict[TopicPartition, int]:
         responses = admin.list_offsets(dict.fromkeys(partitions, which))
         return {partition: response.result(seconds).offset for partition, response in responses.items()}
 
     # The end last, so that records appended meanwhile count.
     try:
-        done = repeat_if_transient(committed, seconds)
+        done = repeat_if_transient(lambda: accepted(consumer.committed(partitions, seconds)), seconds)
         starts = repeat_if_transient(lambda: edge(OffsetSpec.earliest()), seconds)
         ends = repeat_if_transient(lambda: edge(OffsetSpec.latest()), seconds)
     except KafkaException as error:

@@ -1,7 +1,7 @@
 """Repeat requests to a cluster, or about a topic, that just started."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
@@ -22,14 +22,14 @@ _TRANSIENT = frozenset(
 Response = TypeVar("Response")
 
 
-def repeat_if_transient(ask: Callable[[], Response], seconds: float) -> Response:
-    """Repeat a request while its error is transient. Raises its `KafkaException` after `seconds`."""
+def repeat_if_transient(ask: Callable[[], Response], seconds: float, transient: Set[int] = _TRANSIENT) -> Response:
+    """Repeat a request while the code of its error is transient. Raises its `KafkaException` after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         try:
             return ask()
         except KafkaException as refusal:
             error: KafkaError = refusal.args[0]
-            if error.code() not in _TRANSIENT or time.monotonic() > deadline:
+            if error.code() not in transient or time.monotonic() > deadline:
                 raise
             time.sleep(RETRY_SECONDS)
