@@ -124,7 +124,7 @@ class Settings(BaseModel):
         str | None,
         Field(
             pattern=r"^https?://[!-~]+$",
-            description="public URL of the API and the dashboard; without it mails have no link",
+            description="public URL of the API and the dashboard, with which commit URLs and links in mails begin",
         ),
     ] = None
     brand_name: Annotated[

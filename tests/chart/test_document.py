@@ -4,9 +4,12 @@ import json
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import yaml
 from house.test_docs import blocks, command_of
 
@@ -16,6 +19,7 @@ from chart.rendering import FULLNAME, MINIMAL, NAMESPACE, VALUES_FILES, at, helm
 from chart.test_options import leaves
 
 VALUES_AS_SHIPPED = yaml.safe_load(VALUES.read_text())
+PRODUCTION = yaml.safe_load((ROOT / "deploy" / "helm" / "values" / "production.yaml").read_text())
 TEXT = DOCUMENT.read_text()
 COMMANDS = blocks(TEXT)
 
@@ -53,15 +57,28 @@ def test_the_log_of_a_failed_test_is_named() -> None:
     assert f"kubectl logs --namespace webhooks pod/{FULLNAME}-test" in notes({})
 
 
-def test_the_secrets_of_the_document_are_those_of_the_values() -> None:
+def test_the_secrets_of_the_document_are_those_of_the_values(tmp_path: Path) -> None:
+    certificate = trustme.CA().issue_cert("webhooks.example.com")
+    certificate.private_key_pem.write_to_path(tmp_path / "webhooks.key")
+    for name in ("webhooks.pem", "kafka-ca.pem", "database-ca.pem"):
+        certificate.cert_chain_pems[0].write_to_path(tmp_path / name)
     created: dict[str, list[str]] = {}
     for words in (words for words in COMMANDS if words[:3] == ["kubectl", "create", "secret"]):
         command = [str(parts.KUBE / "bin" / "kubectl"), *words[1:], "--dry-run=client", "--output=json"]
-        secret = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        secret = json.loads(made.stdout)
         created[secret["metadata"]["name"]] = [*secret["data"]]
-    assert created == {
-        MINIMAL[part]["existingSecret"]: [VALUES_AS_SHIPPED[part]["key"]] for part in ("database", "encryptionKeys")
-    }
+    tls = {each["secretName"]: ["tls.crt", "tls.key"] for each in PRODUCTION["api"]["ingress"]["tls"]}
+    assert created == {name: [key] for name, key in secrets_of(PRODUCTION, VALUES_AS_SHIPPED)} | tls
+
+
+def secrets_of(values: Mapping[str, Any], shipped: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The Secrets that values name, each with the key that is read."""
+    if "existingSecret" in values:
+        yield values["existingSecret"], shipped["key"] if "key" in shipped else shipped["passwordKey"]
+    for name, inner in values.items():
+        if isinstance(inner, dict) and isinstance(shipped.get(name), dict):
+            yield from secrets_of(inner, shipped[name])
 
 
 def test_every_command_of_the_program_exists() -> None:
