@@ -33,6 +33,8 @@ EVENT_HISTORY = OutageKind("event_history_unavailable", "event_history_available
 TOPIC = OutageKind("topic_unwritable", "topic_writable")
 # The broker refuses offset commits, for example while the group rebalances.
 COMMITS = OutageKind("commit_failed", "commit_succeeded")
+# One job cannot go on, for example because a query of it takes too long.
+JOB = OutageKind("job_postponed", "job_resumed")
 # This machine has no free connection, thread or memory for an attempt.
 MACHINE = OutageKind("attempts_postponed", "attempts_resumed")
 # Only a person can configure the right keys.

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,11 +35,25 @@ class Queries(Protocol):
         """A time as a parameter."""
 
 
+# A server that loses its power ends no connection, and without these libpq waits for hours. What DATABASE_URL says
+# counts more.
+TIME_LIMITS: Mapping[str, int] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+
+
 class PostgresQueries:
     """PostgreSQL's, by one connection that is reopened after a failure."""
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._limits: dict[str, Any] = {
+            name: value for name, value in TIME_LIMITS.items() if name not in conninfo_to_dict(url)
+        }
         self._connection: psycopg.AsyncConnection | None = None
 
     async def rows(self, query: str, parameters: Sequence[Any] = ()) -> Rows:
@@ -56,7 +70,7 @@ class PostgresQueries:
     async def _rows(self, query: str, parameters: Sequence[Any]) -> Rows:
         try:
             if self._connection is None:
-                self._connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True)
+                self._connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, **self._limits)
             cursor = await self._connection.execute(query.encode(), parameters)
             return await cursor.fetchall()
         except BaseException:

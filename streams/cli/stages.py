@@ -59,7 +59,8 @@ def _run_stage(name: str, health_fd: int | None, sole_member: bool) -> None:
 
 
 def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
-    """Run one reconciliation and print its result."""
+    """Run one reconciliation and print its result. `may_delete` may ask a person: it runs on a thread."""
+    from streams.adapters.threads import in_daemon_thread
     from streams.runtime.bootstrap import SqlDeployment
     from streams.runtime.sql_stages import PublishProcess
     from streams.runtime.startup import STAGES
@@ -69,8 +70,11 @@ def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
     logging.getLogger("librdkafka").setLevel(logging.CRITICAL)
     STAGES["publish"].checks(deployment).require(deployment)
 
+    async def ask(strangers: Sequence[str]) -> bool:
+        return await in_daemon_thread(lambda: may_delete(strangers))
+
     async def run() -> None:
-        done = await PublishProcess(deployment, PrometheusTelemetry("publish")).reconcile(may_delete)
+        done = await PublishProcess(deployment, PrometheusTelemetry("publish")).reconcile(ask)
         unknown = f", {done.left} left that the database does not know" if done.left else ""
         print(f"{done.published} webhooks published again, {done.deleted} deleted{unknown}")
 

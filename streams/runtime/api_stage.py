@@ -64,7 +64,12 @@ class ApiProcess:
         host, port = self._socket.getsockname()[:2]
         self._telemetry.info("api_started", address=f"http://{host}:{port}", documentation=f"http://{host}:{port}/docs")
         try:
-            await together(lambda: self._server.serve(sockets=[self._socket]), lambda: self._keys.watch(self._outages))
+            await together(
+                lambda: self._server.serve(sockets=[self._socket]),
+                lambda: self._keys.watch(self._outages),
+                # It would refuse each event; the next process has a producer that works.
+                self._producer.watch,
+            )
         finally:
             try:
                 await self._producer.close()

@@ -1,7 +1,5 @@
 """The stages `publish` and `notify`, with their parts."""
 
-from collections.abc import Callable, Sequence
-
 from ulid import ULID
 
 from streams.adapters.threads import in_worker_thread
@@ -15,7 +13,7 @@ from streams.stages.maintenance import prune_regularly, run_jobs
 from streams.stages.meter import Meter
 from streams.stages.notify import Notify
 from streams.stages.outgoing_events import send_outgoing_events
-from streams.stages.publish import Publish, Reconciled
+from streams.stages.publish import MayDelete, Publish, Reconciled
 from streams.stages.release_held import ReleaseHeld
 from streams.tasks import together
 from streams.topics import METER_GROUP, SESSION_EVENTS
@@ -113,7 +111,7 @@ class PublishProcess:
         deployment = self._deployment
         await prune_regularly(deployment.pruning(), deployment.retention(), deployment.clock, self._telemetry)
 
-    async def reconcile(self, may_delete: Callable[[Sequence[str]], bool]) -> Reconciled:
+    async def reconcile(self, may_delete: MayDelete) -> Reconciled:
         """Bring the topic to the state of SQL, once, as the only publisher."""
         await self._stage.take_lease()
         done: list[Reconciled] = []
@@ -123,7 +121,7 @@ class PublishProcess:
             done.append(await self._stage.reconcile(self._subscriptions.table, may_delete))
 
         try:
-            await together(self._subscriptions.run, once)
+            await together(self._subscriptions.run, self._stage.keep_lease, once)
         finally:
             await self._stage.give_lease_back()
             await self._producer.close()

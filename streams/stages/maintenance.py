@@ -1,11 +1,13 @@
 """Maintenance by the publisher: jobs that people start, and retention."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 from streams.core.errors import Unavailable
 from streams.core.job import Job
+from streams.outage import JOB, Outage
 from streams.ports import Clock, Jobs, Prunable, Pruning, Telemetry
 from streams.stages.backfill import HistoryBackfill
 
@@ -17,17 +19,28 @@ PRUNE_EVERY_SECONDS = 300.0
 
 
 async def run_jobs(jobs: Jobs, backfill: HistoryBackfill, telemetry: Telemetry) -> None:
-    """Advance every unfinished job by one portion in turn, so that a long job does not delay others."""
+    """Advance every unfinished job by one portion in turn, until cancelled.
+
+    A job that takes long, or that cannot go on, delays no other.
+    """
+    postponed: dict[str, Outage] = {}
     while True:
-        try:
+        unfinished: Sequence[Job] = ()
+        with suppress(Unavailable):  # The publisher logs it.
             unfinished = await jobs.unfinished()
-            for job in unfinished:
+        postponed = {job.id: postponed.get(job.id) or Outage(telemetry, JOB, {"job_id": job.id}) for job in unfinished}
+        advanced = 0
+        for job in unfinished:
+            try:
                 job = await (backfill.advance(job) if job.reads_history else jobs.advance(job.id))
-                if job.finished_at is not None:
-                    _log_end(job, telemetry)
-        except Unavailable:
-            unfinished = []
-        await asyncio.sleep(PORTION_PAUSE_SECONDS if unfinished else LOOK_EVERY_SECONDS)
+            except Unavailable as away:
+                postponed[job.id].begin(job.id, str(away))
+                continue
+            postponed[job.id].end(job.id)
+            advanced += 1
+            if job.finished_at is not None:
+                _log_end(job, telemetry)
+        await asyncio.sleep(PORTION_PAUSE_SECONDS if advanced else LOOK_EVERY_SECONDS)
 
 
 def _log_end(job: Job, telemetry: Telemetry) -> None:

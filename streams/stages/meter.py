@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 from streams.core.backfill import OffsetRange
@@ -46,6 +47,8 @@ class Meter:
         # Partitions whose position is not known yet; those that are read, with the next offset to count.
         self._unopened: set[Partition] = set()
         self._next: dict[Partition, int] = {}
+        # The next offsets of what is counted and not yet committed.
+        self._counted: dict[Partition, Commit] = {}
         self._queue: list[Record] = []
         self._is_paused = False
         self._is_closed = False
@@ -92,6 +95,7 @@ class Meter:
         self._unopened -= gone
         for partition in gone:
             self._next.pop(partition, None)
+            self._counted.pop(partition, None)
         self._queue = [one for one in self._queue if one.partition not in gone]
 
     # -- batches ------------------------------------------------------------------------------------------------
@@ -108,7 +112,11 @@ class Meter:
                 finally:
                     self._idle.set()
             elif not self._unopened:
-                await self._arrived.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(RETRY_SECONDS if self._counted else None):
+                        await self._arrived.wait()
+                # After the last record of a day no batch follows.
+                await self._commit()
 
     async def _open(self, partitions: Sequence[Partition]) -> None:
         """Read these partitions from their stored positions."""
@@ -177,15 +185,25 @@ class Meter:
         self._telemetry.count("usage_launches_total", new)
         self._telemetry.count("usage_duplicates_total", len(batch.launches) - new)
         self._telemetry.count("usage_too_late_total", batch.too_late)
-        self._next |= {partition: end for partition, end in ends.items() if partition in self._next}
+        counted = {partition: end for partition, end in ends.items() if partition in self._next}
+        self._next |= counted
+        self._counted |= {partition: Commit(end, "") for partition, end in counted.items()}
+        await self._commit()
+
+    async def _commit(self) -> None:
+        """Only lag is read from these offsets: the positions are in the database."""
+        if not (ends := dict(self._counted)):
+            return
         try:
-            await self._consumer.commit({partition: Commit(end, "") for partition, end in ends.items()})
+            await self._consumer.commit(ends)
         except Unavailable as away:
-            # Only lag is read from these offsets: the positions are in the database.
             self._telemetry.count("commit_errors_total")
             self._outages[COMMITS].begin(self, str(away))
-        else:
-            self._outages[COMMITS].end(self)
+            return
+        self._outages[COMMITS].end(self)
+        for partition, end in ends.items():
+            if self._counted.get(partition) == end:
+                del self._counted[partition]
 
     def _launches(self, records: Sequence[Record]) -> LaunchBatch:
         events = [event for record in records if (event := self._event(record)) is not None]

@@ -19,9 +19,15 @@ from streams.topics import SUBSCRIPTIONS
 
 BATCH_WEBHOOKS = 500
 RENEW_EVERY_SECONDS = 3.0
+# A connection may be dead without a sign. Two renewals fit into a lease.
+RENEWAL_SECONDS = 4.0
 RETRY_SECONDS = 1.0
 REPEAT_SENTINEL_SECONDS = 10.0
 COMPARE_EVERY_SECONDS = 60.0
+
+
+# Whether these webhooks may be deleted from the topic.
+MayDelete = Callable[[Sequence[str]], Awaitable[bool]]
 
 
 class LeaseLost(ScormWebhooksError):
@@ -77,7 +83,7 @@ class Publish:
         told = False
         # A process with wrong keys publishes nothing; another one may have the right keys.
         await self._patiently(self._keys.verified)
-        while not await self._patiently(self._lease.renew):
+        while not await self._patiently(self._renew):
             if not told:
                 self._telemetry.info("lease_held_elsewhere")
             told = True
@@ -86,7 +92,7 @@ class Publish:
     async def run(self, topic: SubscriptionsTable) -> None:
         """Publish until cancelled, beginning with the topic as it is. Raises `LeaseLost`."""
         try:
-            await together(self._keep_lease, lambda: self._publish_regularly(topic))
+            await together(self.keep_lease, lambda: self._publish_regularly(topic))
         finally:
             await self.give_lease_back()
 
@@ -94,11 +100,11 @@ class Publish:
         with suppress(Unavailable):
             await self._lease.release()
 
-    async def _keep_lease(self) -> None:
+    async def keep_lease(self) -> None:
+        """Renew the lease until cancelled. Raises `LeaseLost`."""
         while True:
             await asyncio.sleep(RENEW_EVERY_SECONDS)
-            if not await self._patiently(self._lease.renew):
-                raise LeaseLost("another publisher took the lease over")
+            await self._check_lease()
             try:
                 await self._keys.verified()
             except WrongKeys as wrong:
@@ -107,10 +113,25 @@ class Publish:
             except Unavailable:
                 pass  # The next renewal waits for the database.
 
-    async def reconcile(self, topic: SubscriptionsTable, may_delete: Callable[[Sequence[str]], bool]) -> Reconciled:
-        """Make the topic the same as SQL, once. `may_delete` is asked about webhooks that SQL does not know."""
+    async def _check_lease(self) -> None:
+        if not await self._patiently(self._renew):
+            raise LeaseLost("another publisher took the lease over")
+
+    async def _renew(self) -> bool:
+        try:
+            async with asyncio.timeout(RENEWAL_SECONDS):
+                return await self._lease.renew()
+        except TimeoutError:
+            raise Unavailable("the database does not answer in time") from None
+
+    async def reconcile(self, topic: SubscriptionsTable, may_delete: MayDelete) -> Reconciled:
+        """Make the topic the same as SQL, once. `may_delete` is asked about webhooks that SQL does not know.
+
+        A person may take a while to answer: keep the lease meanwhile.
+        """
         strangers = await self._begin(topic)
-        deleted = strangers if strangers and may_delete(strangers) else ()
+        deleted = strangers if strangers and await may_delete(strangers) else ()
+        await self._check_lease()
         versions = topic.versions()
         await self._producer.produce([_outgoing(name, versions[name] + 1) for name in deleted])
         self._live -= set(deleted)
@@ -138,8 +159,8 @@ class Publish:
             await self._outbox.owe(overtaken)
             if SENTINEL_KEY in overtaken:
                 self._sentinel = None
-            # Logged again only if it happens again.
-            topic.overtaken.clear()
+            # Logged again only if it happens again. What was overtaken meanwhile is left for the next look.
+            topic.overtaken.difference_update(overtaken)
         now = asyncio.get_running_loop().time()
         if now - self._marked_at >= REPEAT_SENTINEL_SECONDS:
             self._check = await self._keys.verified()

@@ -125,8 +125,17 @@ class RecordStage:
                 await self._arrived.wait()
             else:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout_at(self._buffer.next_at()):
+                    async with asyncio.timeout_at(self._wakes_at()):
                         await self._arrived.wait()
+                # After the last record of a day no batch follows whose commit would include a refused one.
+                await self._commit()
+
+    def _wakes_at(self) -> float | None:
+        next_at = self._buffer.next_at()
+        if not self._stored:
+            return next_at
+        again_at = self._now() + RETRY_SECONDS
+        return again_at if next_at is None else min(next_at, again_at)
 
     async def _write(self, records: Sequence[Record]) -> None:
         decoded = self._read(records)

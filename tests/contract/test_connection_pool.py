@@ -3,6 +3,7 @@
 import pytest
 from sqlalchemy import text
 
+from streams.adapters.driver_queries import PostgresQueries
 from streams.adapters.sql.database import Database, database_url
 from streams.core.errors import Unavailable
 
@@ -29,3 +30,18 @@ async def test_a_busy_moment_opens_no_further_connections(postgresql: str) -> No
         assert len(pids) == 2
     finally:
         await database.close()
+
+
+@pytest.mark.parametrize(("option", "limit"), [("", "20000"), ("?tcp_user_timeout=7000", "7000")])
+async def test_a_connection_that_died_without_a_sign_ends(postgresql: str, option: str, limit: str) -> None:
+    database = Database(database_url(postgresql + option))
+    try:
+        async with database.reading() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert driver
+            given = driver.info.get_parameters()
+        assert (given["tcp_user_timeout"], given["keepalives_idle"]) == (limit, "10")
+    finally:
+        await database.close()
+    queries = PostgresQueries(postgresql + option)
+    assert await queries.rows("SELECT 1") == [(1,)]

@@ -9,35 +9,27 @@ import pytest
 from confluent_kafka import KafkaError
 
 from contract.clusters import numbered, until
+from contract.refusing_broker import INIT_PRODUCER_ID_REQUEST, PRODUCE_REQUEST, RefusingBroker
 from fakes import FakeTelemetry
 from streams.adapters.kafka import record_producer
 from streams.adapters.kafka.config import producer_config
-from streams.adapters.kafka.embedded import EmbeddedBroker
-from streams.adapters.kafka.record_producer import KafkaRecordProducer
+from streams.adapters.kafka.record_producer import KafkaRecordProducer, ProducerFailed
 from streams.topics import ATTEMPTS, DELIVERIES, Topic
 
-PRODUCE_REQUEST = 0
 DENIED = KafkaError.TOPIC_AUTHORIZATION_FAILED
 # An error of one produce request. After `DENIED`, librdkafka fails each record for some seconds.
 REFUSED = KafkaError.POLICY_VIOLATION
 
 
-class DenyingBroker(EmbeddedBroker):
+class DenyingBroker(RefusingBroker):
     """Refuses produce requests, or denies a topic."""
 
     def __init__(self) -> None:
         super().__init__([Topic(ATTEMPTS, "webhook id", 1), Topic(DELIVERIES, "webhook id", 1)])
-        self._lib.rd_kafka_mock_push_request_errors_array.argtypes = [
-            ctypes.c_void_p,
-            ctypes.c_int16,
-            ctypes.c_size_t,
-            ctypes.POINTER(ctypes.c_int),
-        ]
         self._lib.rd_kafka_mock_topic_set_error.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
 
     def refuse_requests(self, count: int) -> None:
-        errors = (ctypes.c_int * count)(*[REFUSED] * count)
-        self._lib.rd_kafka_mock_push_request_errors_array(self._cluster, PRODUCE_REQUEST, count, errors)
+        self.refuse(PRODUCE_REQUEST, [REFUSED] * count)
 
     def deny_topic(self, topic: str) -> None:
         self._lib.rd_kafka_mock_topic_set_error(self._cluster, topic.encode(), DENIED)
@@ -101,4 +93,16 @@ async def test_a_cancelled_produce_retries_nothing(broker: DenyingBroker, monkey
     await until(lambda: telemetry.counts["produce_errors_total"] >= 3)
     producing.cancel()
     await until(lambda: asyncio.all_tasks() == before)
+    await producer.close()
+
+
+async def test_a_producer_that_failed_for_good_says_so(broker: DenyingBroker) -> None:
+    broker.refuse(INIT_PRODUCER_ID_REQUEST, [KafkaError.CLUSTER_AUTHORIZATION_FAILED] * 3)
+    producer = producer_on(broker, FakeTelemetry())
+    watching = asyncio.create_task(producer.watch())
+    with pytest.raises(ProducerFailed):
+        await producer.produce(numbered(ATTEMPTS, 1))
+    with pytest.raises(ProducerFailed):
+        await watching
+    assert ["failed for good" in line for line in producer.readiness_problems()] == [True]
     await producer.close()

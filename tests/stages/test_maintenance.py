@@ -2,16 +2,22 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from builders import NOON
-from fakes import FakeClock, FakeTelemetry, cancel_others
+from fakes import FakeClock, FakeTelemetry, cancel_others, quiet, until
+from streams.core.account import DeliveryFilter
 from streams.core.errors import Unavailable
+from streams.core.job import Job, JobKind
 from streams.ports import Prunable
 from streams.stages import maintenance
-from streams.stages.maintenance import prune_regularly
+from streams.stages.maintenance import prune_regularly, run_jobs
+
+DISCARD = Job("job_1", "acme", JobKind.DISCARD, DeliveryFilter("acme"), NOON)
 
 
 class FakePruning:
@@ -48,3 +54,38 @@ async def test_old_rows_are_pruned_in_batches_through_an_outage(
     await cancel_others()
     assert telemetry.counts["rows_pruned_total"] == 2501
     assert pruning.before == {what: NOON - kept for what, kept in keep.items()}
+
+
+class FakeJobs:
+    """`Jobs` of which those in `stuck` cannot go on; `advanced` has the ids of the others, in turn."""
+
+    def __init__(self, *ids: str, stuck: set[str]) -> None:
+        self.ids, self.stuck, self.advanced = ids, stuck, list[str]()
+
+    async def unfinished(self) -> Sequence[Job]:
+        await asyncio.sleep(0)
+        return [replace(DISCARD, id=one) for one in self.ids if one not in self.advanced]
+
+    async def advance(self, job_id: str) -> Job:
+        await asyncio.sleep(0)
+        if job_id in self.stuck:
+            raise Unavailable("a query took too long")
+        self.advanced.append(job_id)
+        return replace(DISCARD, id=job_id, finished_at=NOON)
+
+
+async def test_a_job_that_cannot_go_on_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PORTION_PAUSE_SECONDS", "LOOK_EVERY_SECONDS"):
+        monkeypatch.setattr(maintenance, name, 0)
+    jobs, telemetry = FakeJobs("job_1", "job_2", stuck={"job_1"}), FakeTelemetry()
+    asyncio.create_task(run_jobs(jobs, None, telemetry))  # type: ignore[arg-type]  # noqa: RUF006
+    await until(lambda: jobs.advanced == ["job_2"])
+    await quiet()
+    assert [ids for event, ids in telemetry.logged if event == "job_postponed"] == [
+        {"why": "a query took too long", "job_id": "job_1"}
+    ]
+    jobs.stuck.clear()
+    await until(lambda: jobs.advanced == ["job_2", "job_1"])
+    await quiet()
+    assert telemetry.logged_count("job_resumed") == 1
+    await cancel_others()

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from builders import NOON, event
-from fakes import FakeClock, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, quiet
+from fakes import FakeClock, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, quiet, until
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.backfill import OffsetRange
 from streams.core.errors import Refused, Unavailable
@@ -103,6 +103,18 @@ async def test_launches_are_counted_and_nothing_else(fixture: MeterFixture) -> N
     assert fixture.consumer.committed == {Partition(SESSION_EVENTS, 0): Commit(5, "")}
     assert fixture.telemetry.counts["usage_launches_total"] == 2
     assert fixture.telemetry.counts["usage_duplicates_total"] == 1
+
+
+async def test_a_refused_commit_needs_no_further_record(fixture: MeterFixture) -> None:
+    fixture.start()
+    await quiet()
+    fixture.consumer.away = True
+    fixture.add(launched(1))
+    await until(lambda: fixture.telemetry.counts["commit_errors_total"] > 1)
+    fixture.consumer.away = False
+    await until(lambda: fixture.telemetry.logged_count("commit_succeeded") == 1)
+    assert fixture.consumer.committed == {Partition(SESSION_EVENTS, 0): Commit(1, "")}
+    assert fixture.counted == ["evt_1"]
 
 
 async def test_an_old_launch_is_too_late(fixture: MeterFixture) -> None:

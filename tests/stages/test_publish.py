@@ -1,7 +1,7 @@
 """`publish` writes the newest version of each webhook, and a sentinel when all are there."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -55,7 +55,16 @@ class PublisherFixture:
     async def reconcile(self, may_delete: Callable[[Sequence[str]], bool]) -> Reconciled:
         subscriptions = self.subscriptions()
         subscriptions.find("")
-        return await self._publish().reconcile(subscriptions.table, may_delete)
+
+        async def ask(webhook_ids: Sequence[str]) -> bool:
+            return may_delete(webhook_ids)
+
+        publish = self._publish()
+        await publish.take_lease()
+        try:
+            return await publish.reconcile(subscriptions.table, ask)
+        finally:
+            await publish.give_lease_back()
 
     def _publish(self) -> Publish:
         return Publish(
@@ -268,6 +277,25 @@ async def test_a_second_publisher_waits_and_logs_it_once(fixture: PublisherFixtu
     await until(lambda: len(fixture.topic) == 2)
 
 
+async def test_a_renewal_without_an_answer_is_tried_again(
+    fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish_module, "RENEWAL_SECONDS", 0.01)
+    renew, hanging = fixture.lease.renew, [asyncio.Event(), asyncio.Event()]
+
+    async def renew_over_a_dead_connection() -> bool:
+        if hanging:
+            await hanging.pop().wait()
+        return await renew()
+
+    monkeypatch.setattr(fixture.lease, "renew", renew_over_a_dead_connection)
+    fixture.outbox.put(webhook(id="wh_a"))
+    running = fixture.start()
+    await until(lambda: "wh_a" in fixture.names)
+    assert not running.done()
+    assert fixture.telemetry.logged_count("database_reachable") == 1
+
+
 async def test_a_publisher_that_ends_releases_its_lease(fixture: PublisherFixture) -> None:
     running = fixture.start()
     await quiet()
@@ -301,10 +329,10 @@ async def test_a_publisher_may_end_during_an_outage(fixture: PublisherFixture) -
 # -- another writer ------------------------------------------------------------------------------------------
 
 
-def write_as_another(fixture: PublisherFixture, version: int, **changes: Any) -> None:
-    """Write a record of `wh_a` as another publisher."""
-    value = CODEC.encode(webhook(id="wh_a", version=version, **changes))
-    fixture.kafka.append(Outgoing(SUBSCRIPTIONS, b"wh_a", value, ((VERSION_HEADER, b"%d" % version),)))
+def write_as_another(fixture: PublisherFixture, version: int, id: str = "wh_a", **changes: Any) -> None:
+    """Write a webhook's record as another publisher."""
+    value = CODEC.encode(webhook(id=id, version=version, **changes))
+    fixture.kafka.append(Outgoing(SUBSCRIPTIONS, id.encode(), value, ((VERSION_HEADER, b"%d" % version),)))
 
 
 async def test_an_older_state_of_another_publisher_is_overwritten(fixture: PublisherFixture) -> None:
@@ -320,6 +348,32 @@ async def test_an_older_state_of_another_publisher_is_overwritten(fixture: Publi
     assert isinstance(last, Webhook)
     assert (last.version, last.url) == (2, "https://new.example.com")
     assert fixture.telemetry.logged_count("another_writer_on_subscriptions") == 1
+
+
+async def test_what_is_overtaken_meanwhile_is_published_again_too(
+    fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for webhook_id in ("wh_a", "wh_b"):
+        fixture.outbox.put(webhook(id=webhook_id, url="https://old.example.com"))
+        fixture.outbox.put(webhook(id=webhook_id))
+    fixture.start()
+    await quiet()
+    owe = fixture.outbox.owe
+
+    async def owe_while_another_writes(newest: Mapping[str, int]) -> None:
+        await owe(newest)
+        if "wh_b" not in newest:
+            write_as_another(fixture, version=1, id="wh_b", url="https://old.example.com")
+            fixture.read()
+
+    monkeypatch.setattr(fixture.outbox, "owe", owe_while_another_writes)
+    write_as_another(fixture, version=1, url="https://old.example.com")
+    fixture.read()
+    for changed in ("wh_c", "wh_d"):
+        fixture.outbox.put(webhook(id=changed))
+        await quiet()
+    subscriptions = fixture.subscriptions()
+    assert [found and found.url for found in map(subscriptions.find, ("wh_a", "wh_b"))] == [webhook().url] * 2
 
 
 async def test_after_a_restore_versions_exceed_the_topics(fixture: PublisherFixture) -> None:
@@ -355,6 +409,19 @@ async def test_a_reconciled_topic_has_what_the_database_has(fixture: PublisherFi
     assert subscriptions.find("wh_b") is not None
     assert subscriptions.table.sentinel == Sentinel("first", 1, fixture.keys.ciphertext)
     assert await fixture.reconcile(lambda webhook_ids: True) == Reconciled(published=0, deleted=0, left=0)
+
+
+async def test_an_answer_that_came_too_late_deletes_nothing(fixture: PublisherFixture) -> None:
+    write_as_another(fixture, version=9)
+
+    def answer_after_a_minute(webhook_ids: Sequence[str]) -> bool:
+        fixture.lease.clock.advance(60)
+        fixture.lease.ends = fixture.rival.ends = {"rival": fixture.lease.clock.now()}
+        return True
+
+    with pytest.raises(LeaseLost):
+        await fixture.reconcile(answer_after_a_minute)
+    assert fixture.subscriptions().find("wh_a") is not None
 
 
 # -- restored and refused webhooks ------------------------------------------------------------------------------

@@ -294,6 +294,15 @@ async def test_the_next_commit_includes_a_failed_one(fixture: RecordFixture) -> 
     assert fixture.committed(ATTEMPTS) == 1
 
 
+async def test_a_refused_commit_needs_no_further_record(fixture: RecordFixture) -> None:
+    fixture.consumer.away = True
+    fixture.add(ATTEMPTS, attempt())
+    await until(lambda: fixture.telemetry.counts["commit_errors_total"] > 1)
+    fixture.consumer.away = False
+    await until(lambda: fixture.committed(ATTEMPTS) == 1)
+    await until(lambda: fixture.telemetry.logged_count("commit_succeeded") == 1)
+
+
 async def test_a_drain_stores_the_buffer(fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_module, "BATCH_RECORDS", 1)
     monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 60)

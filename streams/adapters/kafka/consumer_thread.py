@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams.adapters.kafka.connection_errors import ConnectionErrors
 from streams.adapters.kafka.last_commits import read_commits, write_commits
@@ -27,6 +27,8 @@ RETRY_SECONDS = 1.0
 REVOKE_SECONDS = 8.0
 # Longer than the time between two heartbeats.
 READ_COMMITS_SECONDS = 10.0
+# Shorter than the time after which librdkafka takes a thread that does not poll for dead.
+TAKE_OVER_SECONDS = 120.0
 LAST_COMMIT_SECONDS = 6.0
 
 Command = Callable[[Consumer], None]
@@ -191,17 +193,36 @@ class ConsumerThread:
     # -- the group -------------------------------------------------------------------------------------------------
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
-        committed: Mapping[Partition, Commit | None] = {self._partition(tp): None for tp in assigned}
+        committed: Mapping[Partition, Commit | None] = {}
         if assigned:
-            try:
-                known = read_commits(consumer, assigned, READ_COMMITS_SECONDS)
-                committed = {self._partition(tp): commit_of(tp) for tp in known}
-            except KafkaException as error:
-                # librdkafka finds out where to read; only the bitmap is missing.
-                self._owner.tell_loop(self._owner.last_commit_unknown, str(error))
+            known = self._commits_of(consumer, assigned)
+            committed = {self._partition(tp): commit_of(tp) for tp in known}
+            for tp in known:
+                tp.offset = tp.offset if tp.offset >= 0 else OFFSET_BEGINNING
+            # Without the offsets librdkafka asks for them by itself, and not again when the coordinator refuses: the
+            # partition would never be read.
+            consumer.incremental_assign(known)
         # librdkafka remembers a pause across rebalances: a partition that comes back would never be read.
         self.commands.appendleft(lambda consumer: consumer.resume(assigned))
         self._owner.tell_loop(self._owner.assigned, committed)
+
+    def _commits_of(self, consumer: Consumer, assigned: list[TopicPartition]) -> list[TopicPartition]:
+        """The last commits, without which nothing can be read. Waits for the broker; raises `ConsumerFailed`.
+
+        Returns nothing when the thread is to stop.
+        """
+        deadline = time.monotonic() + TAKE_OVER_SECONDS
+        while True:
+            try:
+                return read_commits(consumer, assigned, READ_COMMITS_SECONDS)
+            except KafkaException as refusal:
+                error = refusal.args[0]
+            if self.stopping:
+                return []
+            if time.monotonic() > deadline:
+                raise ConsumerFailed(f"the last commits cannot be read: {error.str()}")
+            self._owner.tell_loop(self._owner.unavailable, error)
+            time.sleep(RETRY_SECONDS)
 
     def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition], *, lost: bool) -> None:
         partitions = [self._partition(tp) for tp in revoked]

@@ -169,13 +169,6 @@ class KafkaRecordConsumer:
             "last_commit_failed", why=error, effect="the records of revoked partitions are repeated"
         )
 
-    def last_commit_unknown(self, error: str) -> None:
-        self._telemetry.warning(
-            "last_commit_unknown",
-            why=error,
-            effect="records beyond the committed offset that were complete are repeated",
-        )
-
     def finished(self, error: Exception | None) -> None:
         if not self._finished.done():
             self._finished.set_exception(error) if error else self._finished.set_result(None)

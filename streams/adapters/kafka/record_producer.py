@@ -85,12 +85,15 @@ class KafkaRecordProducer:
         self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
         self._broken: KafkaError | None = None
+        self._broke = asyncio.Event()
         self._outages = ProduceOutages(telemetry, outages)
         self._polls_soon = False
         self._timer = self._loop.call_soon(self._poll)
 
     def readiness_problems(self) -> list[str]:
         """Why some records cannot be produced at the moment. Names the topics that take none."""
+        if self._broken is not None:
+            return [f"the Kafka producer has failed for good: {self._broken.str()}"]
         return self._outages.problems(self._loop.time(), idle=not self._waiting())
 
     async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
@@ -112,6 +115,11 @@ class KafkaRecordProducer:
         if pending.reasons:
             raise RecordsRefused(pending.reasons, pending.appended)
         return [pending.appended[index] for index in range(len(records))]
+
+    async def watch(self) -> None:
+        """Wait until the producer has failed for good, and raise `ProducerFailed`."""
+        await self._broke.wait()
+        raise ProducerFailed(f"Kafka producer: {self._broken}")
 
     async def close(self) -> None:
         """Wait up to ten seconds for acknowledgements, and stop."""
@@ -217,6 +225,7 @@ class KafkaRecordProducer:
         found = class_of(error)
         if found is ProduceError.OURS:
             self._broken = error
+            self._broke.set()
         elif found is ProduceError.AWAY:
             self._outages.failed(topic, error, self._loop.time())
         return found

@@ -12,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 
+from streams.adapters.driver_queries import TIME_LIMITS
 from streams.adapters.sql.sqlite_file import BUSY_SECONDS, SqliteConnections
 from streams.core.errors import Misconfigured, Refused, Unavailable
 
@@ -141,7 +142,7 @@ def _postgres_engine(url: URL, pool_size: int, pool_seconds: float) -> AsyncEngi
         pool_use_lifo=True,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={"connect_timeout": 5},
+        connect_args={name: value for name, value in TIME_LIMITS.items() if name not in url.query},
     )
 
     @event.listens_for(engine.sync_engine, "connect")

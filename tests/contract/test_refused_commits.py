@@ -1,0 +1,41 @@
+"""A member that takes a partition over reads it, whatever the coordinator answers first."""
+
+import pytest
+from confluent_kafka import KafkaError
+
+from contract.clusters import KafkaCluster, RecordCollector, numbered, running, until
+from contract.refusing_broker import OFFSET_FETCH_REQUEST, RefusingBroker
+from streams.core.offset_tracker import Commit
+from streams.ports import Partition
+from streams.topics import ATTEMPTS, Topic
+
+ONLY = Partition(ATTEMPTS, 0)
+COMMIT = Commit(2, "1:AQ==")
+STALE, MOVED, LOADS = (
+    KafkaError.STALE_MEMBER_EPOCH,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
+DENIED = KafkaError.GROUP_AUTHORIZATION_FAILED
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [[STALE] * 3, [MOVED, LOADS, MOVED], [KafkaError.NO_ERROR, MOVED], [DENIED]],
+    ids=["the group changes", "the coordinator moves", "it moves after the first answer", "a permission comes late"],
+)
+async def test_a_partition_is_read_from_its_last_commit(answers: list[int]) -> None:
+    with RefusingBroker([Topic(ATTEMPTS, "webhook id", 1)]) as broker:
+        cluster = KafkaCluster({"bootstrap.servers": broker.bootstrap}, "", embedded=broker)
+        async with cluster.producer() as producer:
+            await producer.produce(numbered(ATTEMPTS, 5))
+        before, consumer = RecordCollector(), cluster.consumer(ATTEMPTS)
+        async with running(consumer.run(before)):
+            await until(lambda: len(before.records) == 5)
+            await consumer.commit({ONLY: COMMIT})
+        broker.refuse(OFFSET_FETCH_REQUEST, answers)
+        after = RecordCollector()
+        async with running(cluster.consumer(ATTEMPTS).run(after)):
+            await until(lambda: len(after.records) == 3)
+        assert after.committed == {ONLY: COMMIT}
+        assert [record.offset for record in after.records] == [2, 3, 4]
