@@ -143,8 +143,7 @@ def partitions(scenario_run: ScenarioRun) -> None:
 def processes(scenario_run: ScenarioRun, seconds: float) -> None:
     """One process, three, and one again, of each stage that shares its work.
 
-    A handover seldom repeats something: requests of a second before it, when a third process joins while the second
-    takes its partitions. The new owner then reads an older commit, perhaps one that librdkafka sent again.
+    A handover repeats what its first owner could not finish in three seconds.
     """
     began_at = time.time()
     with ExitStack() as stack:
