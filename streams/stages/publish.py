@@ -118,11 +118,17 @@ class Publish:
             raise LeaseLost("another publisher took the lease over")
 
     async def _renew(self) -> bool:
+        renewal = asyncio.ensure_future(self._lease.renew())
         try:
-            async with asyncio.timeout(RENEWAL_SECONDS):
-                return await self._lease.renew()
-        except TimeoutError:
-            raise Unavailable("the database does not answer in time") from None
+            await asyncio.wait({renewal}, timeout=RENEWAL_SECONDS)
+            if renewal.done():
+                return await renewal
+        finally:
+            if not renewal.done():
+                # The driver waits for the server even after this. The next renewal has another connection.
+                renewal.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+                renewal.cancel()
+        raise Unavailable("the database does not answer in time")
 
     async def reconcile(self, topic: SubscriptionsTable, may_delete: MayDelete) -> Reconciled:
         """Make the topic the same as SQL, once. `may_delete` is asked about webhooks that SQL does not know.

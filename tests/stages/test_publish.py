@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -281,11 +282,15 @@ async def test_a_renewal_without_an_answer_is_tried_again(
     fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publish_module, "RENEWAL_SECONDS", 0.01)
-    renew, hanging = fixture.lease.renew, [asyncio.Event(), asyncio.Event()]
+    renew, dead = fixture.lease.renew, [asyncio.Event(), asyncio.Event()]
 
     async def renew_over_a_dead_connection() -> bool:
-        if hanging:
-            await hanging.pop().wait()
+        if dead:
+            connection = dead.pop()
+            with suppress(asyncio.CancelledError):
+                await connection.wait()
+            # As the driver does: it waits for the server's answer to its cancellation.
+            await connection.wait()
         return await renew()
 
     monkeypatch.setattr(fixture.lease, "renew", renew_over_a_dead_connection)
