@@ -12,6 +12,7 @@ from streams.core.offset_tracker import Commit
 from streams.core.usage import LaunchBatch, launches_of
 from streams.outage import COMMITS, DATABASE, Outages
 from streams.ports import Clock, Codec, Partition, Record, RecordConsumer, Telemetry, UsageMeter
+from streams.stages.consuming.stored_offsets import StoredOffsets
 from streams.stages.invalid_records import run_pure
 from streams.tasks import together
 
@@ -47,8 +48,8 @@ class Meter:
         # Partitions whose position is not known yet; those that are read, with the next offset to count.
         self._unopened: set[Partition] = set()
         self._next: dict[Partition, int] = {}
-        # The next offsets of what is counted and not yet committed.
-        self._counted: dict[Partition, Commit] = {}
+        # Only lag is read from these offsets: the positions are in the database.
+        self._counted = StoredOffsets(consumer, telemetry, self._outages)
         self._queue: list[Record] = []
         self._is_paused = False
         self._is_closed = False
@@ -95,7 +96,7 @@ class Meter:
         self._unopened -= gone
         for partition in gone:
             self._next.pop(partition, None)
-            self._counted.pop(partition, None)
+        self._counted.pop(gone)
         self._queue = [one for one in self._queue if one.partition not in gone]
 
     # -- batches ------------------------------------------------------------------------------------------------
@@ -116,7 +117,7 @@ class Meter:
                     async with asyncio.timeout(RETRY_SECONDS if self._counted else None):
                         await self._arrived.wait()
                 # After the last record of a day no batch follows.
-                await self._commit()
+                await self._counted.commit()
 
     async def _open(self, partitions: Sequence[Partition]) -> None:
         """Read these partitions from their stored positions."""
@@ -187,23 +188,8 @@ class Meter:
         self._telemetry.count("usage_too_late_total", batch.too_late)
         counted = {partition: end for partition, end in ends.items() if partition in self._next}
         self._next |= counted
-        self._counted |= {partition: Commit(end, "") for partition, end in counted.items()}
-        await self._commit()
-
-    async def _commit(self) -> None:
-        """Only lag is read from these offsets: the positions are in the database."""
-        if not (ends := dict(self._counted)):
-            return
-        try:
-            await self._consumer.commit(ends)
-        except Unavailable as away:
-            self._telemetry.count("commit_errors_total")
-            self._outages[COMMITS].begin(self, str(away))
-            return
-        self._outages[COMMITS].end(self)
-        for partition, end in ends.items():
-            if self._counted.get(partition) == end:
-                del self._counted[partition]
+        self._counted.add(counted)
+        await self._counted.commit()
 
     def _launches(self, records: Sequence[Record]) -> LaunchBatch:
         events = [event for record in records if (event := self._event(record)) is not None]

@@ -9,12 +9,13 @@ from functools import partial
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
 from streams.core.delivery_state import Batch, EventKey, RecordedValue, fold, stripped
-from streams.core.errors import ConflictingId, Invalid, InvalidRecord, NewerRecord, Refused, Unavailable
+from streams.core.errors import ConflictingId, Invalid, InvalidRecord, NewerRecord, Refused
 from streams.core.network import OwnNetwork
 from streams.core.offset_tracker import Commit
-from streams.outage import COMMITS, DATABASE, ENCRYPTION_KEYS, Outages
+from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages
 from streams.ports import Clock, Codec, Partition, Record, RecordConsumer, Recorder, RecordProducer, Telemetry
 from streams.stages.consuming.newer_record import wait_for_release
+from streams.stages.consuming.stored_offsets import StoredOffsets
 from streams.stages.consuming.write_buffer import WriteBuffer
 from streams.stages.invalid_records import run_pure, store_invalid
 from streams.tasks import together
@@ -58,8 +59,7 @@ class RecordStage:
         self._owned: set[Partition] = set()
         # The partitions that wait for a newer release, with the readiness problem.
         self._newer: dict[Partition, str] = {}
-        # The next offsets of what is stored and not yet committed.
-        self._stored: dict[Partition, Commit] = {}
+        self._stored = StoredOffsets(consumer, telemetry, self._outages)
         self._now = asyncio.get_running_loop().time
         self._arrived = asyncio.Event()
         self._drained = asyncio.Event()
@@ -105,7 +105,7 @@ class RecordStage:
             # The next member does not have to store the batch in progress again.
             await asyncio.wait({asyncio.ensure_future(self._idle.wait())}, timeout=3)
         self._owned.difference_update(partitions)
-        ends = {partition: end for partition in partitions if (end := self._stored.pop(partition, None))}
+        ends = self._stored.pop(partitions)
         return {} if lost else ends
 
     # -- batches ----------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class RecordStage:
                     await self._write(batch)
                 finally:
                     self._idle.set()
-                await self._commit()
+                await self._stored.commit()
             elif self._buffer.closed:
                 self._drained.set()
                 await self._arrived.wait()
@@ -128,7 +128,7 @@ class RecordStage:
                     async with asyncio.timeout_at(self._wakes_at()):
                         await self._arrived.wait()
                 # After the last record of a day no batch follows whose commit would include a refused one.
-                await self._commit()
+                await self._stored.commit()
 
     def _wakes_at(self) -> float | None:
         next_at = self._buffer.next_at()
@@ -141,26 +141,11 @@ class RecordStage:
         decoded = self._read(records)
         read = [(record, value) for record, value in decoded if isinstance(value, RecordedValue)]
         invalid = [(record, error) for record, error in decoded if isinstance(error, str)]
-        ends = {record.partition: Commit(record.offset + 1, "") for record, _ in decoded}
+        ends = {record.partition: record.offset + 1 for record, _ in decoded}
         self._check_own_network([entry for _, entry in read])
         invalid += await self._store(read)
         await store_invalid(self._producer, self._telemetry, invalid)
-        self._stored |= {partition: end for partition, end in ends.items() if partition in self._owned}
-
-    async def _commit(self) -> None:
-        ends = dict(self._stored)
-        if not ends:
-            return
-        try:
-            await self._consumer.commit(ends)
-        except Unavailable as away:
-            self._telemetry.count("commit_errors_total")
-            self._outages[COMMITS].begin(self, str(away))
-            return
-        self._outages[COMMITS].end(self)
-        for partition, end in ends.items():
-            if self._stored.get(partition) == end:
-                del self._stored[partition]
+        self._stored.add({partition: end for partition, end in ends.items() if partition in self._owned})
 
     def _read(self, records: Sequence[Record]) -> list[tuple[Record, RecordedValue | str]]:
         """Decode records; of an invalid one, the error. A partition ends before the record of a newer release."""

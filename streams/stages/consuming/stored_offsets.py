@@ -1,0 +1,44 @@
+"""Commit the offsets of what a stage has stored, again and again until Kafka takes them."""
+
+from collections.abc import Iterable, Mapping
+
+from streams.core.errors import Unavailable
+from streams.core.offset_tracker import Commit
+from streams.outage import COMMITS, Outages
+from streams.ports import Partition, RecordConsumer, Telemetry
+
+
+class StoredOffsets:
+    """The next offsets of what is stored and not yet committed. It is false when there are none."""
+
+    def __init__(self, consumer: RecordConsumer, telemetry: Telemetry, outages: Outages) -> None:
+        self._consumer = consumer
+        self._telemetry = telemetry
+        self._outages = outages
+        self._ends: dict[Partition, Commit] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._ends)
+
+    def add(self, ends: Mapping[Partition, int]) -> None:
+        """What is before these offsets is stored."""
+        self._ends |= {partition: Commit(end, "") for partition, end in ends.items()}
+
+    def pop(self, partitions: Iterable[Partition]) -> dict[Partition, Commit]:
+        """Forget these partitions, and return what was not committed."""
+        return {partition: end for partition in partitions if (end := self._ends.pop(partition, None))}
+
+    async def commit(self) -> None:
+        """Commit once. What Kafka refuses is kept for the next call."""
+        if not (ends := dict(self._ends)):
+            return
+        try:
+            await self._consumer.commit(ends)
+        except Unavailable as away:
+            self._telemetry.count("commit_errors_total")
+            self._outages[COMMITS].begin(self, str(away))
+            return
+        self._outages[COMMITS].end(self)
+        for partition, end in ends.items():
+            if self._ends.get(partition) == end:
+                del self._ends[partition]
