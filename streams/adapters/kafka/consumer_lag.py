@@ -7,8 +7,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
-from streams.adapters.kafka.last_commits import accepted
-from streams.adapters.kafka.transient_errors import repeat_if_transient
+from streams.adapters.kafka.transient_errors import accepted, repeat_if_transient
 from streams.core.backlog import GroupOffsets
 from streams.core.errors import Unavailable
 from streams.ports import Partition

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from math import ceil
@@ -10,10 +9,10 @@ from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from streams.adapters.kafka.config import subscriptions_config
-from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable
-from streams.adapters.kafka.messages import LIBRDKAFKA, to_record
+from streams.adapters.kafka.lone_consumers import LoneConsumers
+from streams.adapters.kafka.messages import to_record
 from streams.adapters.kafka.partition_bounds import partition_bounds
+from streams.adapters.kafka.transient_errors import accepted
 from streams.adapters.threads import in_daemon_thread
 from streams.core.backfill import OffsetRange, Period
 from streams.core.errors import Unavailable
@@ -34,10 +33,7 @@ class KafkaEventHistory:
     """An `EventHistory`. Each call opens a consumer of its own on a thread, and closes it."""
 
     def __init__(self, properties: Mapping[str, Any], prefix: str) -> None:
-        self._errors = ConnectionErrors()
-        self._servers = str(properties["bootstrap.servers"])
-        fixed = {"auto.offset.reset": "earliest", "error_cb": self._errors, "logger": LIBRDKAFKA}
-        self._config = {**subscriptions_config(properties), **fixed}
+        self._consumers = LoneConsumers(properties)
         self._prefix = prefix
         self._topic = prefix + SESSION_EVENTS
 
@@ -47,20 +43,10 @@ class KafkaEventHistory:
     async def read(self, ranges: Sequence[OffsetRange], limit: int) -> HistoryPortion:
         return await in_daemon_thread(partial(self._read, ranges, limit))
 
-    @contextmanager
-    def _consumer(self) -> Iterator[Consumer]:
-        consumer = Consumer(self._config)
-        try:
-            yield consumer
-        except KafkaException as error:
-            raise unreachable(self._servers, self._errors.last or error.args[0]) from None
-        finally:
-            consumer.close()
-
     # -- a period --------------------------------------------------------------------------------------------------
 
     def _period(self, since: datetime, until: datetime) -> Period:
-        with self._consumer() as consumer:
+        with self._consumers.open() as consumer:
             bounds = {number: ends for number, ends in self._bounds(consumer).items() if ends[0] < ends[1]}
             if not bounds:
                 return Period((), None)
@@ -92,9 +78,7 @@ class KafkaEventHistory:
 
     def _ask(self, consumer: Consumer, milliseconds: int, numbers: Sequence[int] | Bounds) -> dict[int, int]:
         asked = [TopicPartition(self._topic, number, milliseconds) for number in numbers]
-        answers = consumer.offsets_for_times(asked, SECONDS)
-        if failed := next((one.error for one in answers if one.error is not None), None):
-            raise KafkaException(failed)
+        answers = accepted(consumer.offsets_for_times(asked, SECONDS))
         return {one.partition: int(one.offset) for one in answers}
 
     def _oldest(self, consumer: Consumer, bounds: Bounds) -> datetime | None:
@@ -113,7 +97,7 @@ class KafkaEventHistory:
     # -- records ---------------------------------------------------------------------------------------------------
 
     def _read(self, ranges: Sequence[OffsetRange], limit: int) -> HistoryPortion:
-        with self._consumer() as consumer:
+        with self._consumers.open() as consumer:
             bounds, positions = self._bounds(consumer), dict[int, int]()
             starts, ends = dict[int, int](), dict[int, int]()
             for one in ranges:

@@ -1,14 +1,12 @@
 """Read the records of `session-events.invalid`, without a consumer group."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from streams.adapters.kafka.config import subscriptions_config
-from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable
-from streams.adapters.kafka.messages import LIBRDKAFKA, to_record
+from streams.adapters.kafka.lone_consumers import LoneConsumers
+from streams.adapters.kafka.messages import to_record
 from streams.adapters.kafka.partition_bounds import partition_bounds
 from streams.core.errors import NotFound, Unavailable
 from streams.core.invalid_record import StoredRecord, place_of, stored_record
@@ -23,15 +21,12 @@ class KafkaInvalidRecords:
     """Blocking reads. Raises `Unavailable` when Kafka does not answer, or the topic does not exist."""
 
     def __init__(self, properties: Mapping[str, Any], prefix: str) -> None:
-        self._errors = ConnectionErrors()
-        self._servers = str(properties["bootstrap.servers"])
-        fixed = {"auto.offset.reset": "earliest", "error_cb": self._errors, "logger": LIBRDKAFKA}
-        self._config = {**subscriptions_config(properties), **fixed}
+        self._consumers = LoneConsumers(properties)
         self._prefix = prefix
 
     def newest(self, limit: int, topic: str | None = None) -> list[StoredRecord]:
         """Up to `limit` records, newest first; with `topic` only those that came from it."""
-        with self._consumer() as consumer:
+        with self._consumers.open() as consumer:
             found: list[StoredRecord] = []
             for number, (start, end) in self._ends(consumer).items():
                 mine: list[StoredRecord] = []
@@ -46,7 +41,7 @@ class KafkaInvalidRecords:
 
     def all(self, topic: str | None = None) -> Iterator[StoredRecord]:
         """Every record that is stored now, in the order of each partition."""
-        with self._consumer() as consumer:
+        with self._consumers.open() as consumer:
             for number, (start, end) in self._ends(consumer).items():
                 for one in self._read(consumer, number, start, end):
                     if topic in (None, one.topic):
@@ -55,22 +50,12 @@ class KafkaInvalidRecords:
     def find(self, record_id: str) -> StoredRecord:
         """Raises `Invalid` for a malformed id, and `NotFound`."""
         number, offset = place_of(record_id)
-        with self._consumer() as consumer:
+        with self._consumers.open() as consumer:
             start, end = self._ends(consumer).get(number, (0, 0))
             if start <= offset < end:
                 for one in self._read(consumer, number, offset, offset + 1):
                     return one
         raise NotFound(f"there is no invalid record {record_id}: retention may have deleted it")
-
-    @contextmanager
-    def _consumer(self) -> Iterator[Consumer]:
-        consumer = Consumer(self._config)
-        try:
-            yield consumer
-        except KafkaException as error:
-            raise unreachable(self._servers, self._errors.last or error.args[0]) from None
-        finally:
-            consumer.close()
 
     def _ends(self, consumer: Consumer) -> dict[int, tuple[int, int]]:
         return partition_bounds(consumer, self._prefix + INVALID)

@@ -1,8 +1,8 @@
 """Read and write a partition's last commit while the members of the group change."""
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from streams.adapters.kafka.transient_errors import repeat_if_transient
+from streams.adapters.kafka.transient_errors import accepted, repeat_if_transient
 
 _TRANSIENT = frozenset(
     {
@@ -27,10 +27,3 @@ def read_commits(consumer: Consumer, partitions: list[TopicPartition], seconds: 
 def write_commits(consumer: Consumer, ends: list[TopicPartition], seconds: float) -> None:
     """Commit, and wait for the answer. Tries again for up to `seconds`; raises `KafkaException`."""
     repeat_if_transient(lambda: accepted(consumer.commit(offsets=ends, asynchronous=False)), seconds, _TRANSIENT)
-
-
-def accepted(answer: list[TopicPartition]) -> list[TopicPartition]:
-    """The answer. Raises the first partition's error as `KafkaException`."""
-    if refused := next((partition.error for partition in answer if partition.error), None):
-        raise KafkaException(refused)
-    return answer

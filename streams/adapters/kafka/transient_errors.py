@@ -1,10 +1,10 @@
-"""Repeat requests to a cluster, or about a topic, that just started."""
+"""Repeat requests whose errors pass: of a cluster or a topic that just started, of a group that changes."""
 
 import time
 from collections.abc import Callable, Set
 from typing import TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 RETRY_SECONDS = 0.1
 
@@ -33,3 +33,10 @@ def repeat_if_transient(ask: Callable[[], Response], seconds: float, transient: 
             if error.code() not in transient or time.monotonic() > deadline:
                 raise
             time.sleep(RETRY_SECONDS)
+
+
+def accepted(answer: list[TopicPartition]) -> list[TopicPartition]:
+    """The answer. Raises the first partition's error as `KafkaException`."""
+    if refused := next((partition.error for partition in answer if partition.error), None):
+        raise KafkaException(refused)
+    return answer

@@ -1,0 +1,32 @@
+"""Open a consumer for one look at a topic, without a group."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException
+
+from streams.adapters.kafka.config import subscriptions_config
+from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable
+from streams.adapters.kafka.messages import LIBRDKAFKA
+
+
+class LoneConsumers:
+    """Each `open` is a consumer of its own, closed at the end of the block."""
+
+    def __init__(self, properties: Mapping[str, Any]) -> None:
+        self._errors = ConnectionErrors()
+        self._servers = str(properties["bootstrap.servers"])
+        fixed = {"auto.offset.reset": "earliest", "error_cb": self._errors, "logger": LIBRDKAFKA}
+        self._config = {**subscriptions_config(properties), **fixed}
+
+    @contextmanager
+    def open(self) -> Iterator[Consumer]:
+        """Raises `Unavailable` for a `KafkaException` of the block."""
+        consumer = Consumer(self._config)
+        try:
+            yield consumer
+        except KafkaException as error:
+            raise unreachable(self._servers, self._errors.last or error.args[0]) from None
+        finally:
+            consumer.close()
