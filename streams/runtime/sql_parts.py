@@ -6,7 +6,6 @@ import socket
 import ssl
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from ulid import ULID
 
@@ -40,9 +39,6 @@ from streams.ports import (
 from streams.runtime.deployment import Deployment, new_id
 from streams.services.oidc import OIDC_CALLBACK
 from streams.topics import STAGE_TOPICS, retentions
-
-if TYPE_CHECKING:
-    pass
 
 
 class SqlParts(Deployment):
