@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from streams.adapters.kafka.embedded import EmbeddedBroker
 from streams.topics import Topic
 
-PRODUCE_REQUEST, OFFSET_FETCH_REQUEST, INIT_PRODUCER_ID_REQUEST = 0, 9, 22
+PRODUCE_REQUEST, OFFSET_COMMIT_REQUEST, OFFSET_FETCH_REQUEST, INIT_PRODUCER_ID_REQUEST = 0, 8, 9, 22
 
 
 class RefusingBroker(EmbeddedBroker):

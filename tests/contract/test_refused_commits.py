@@ -1,10 +1,10 @@
-"""A member that takes a partition over reads it, whatever the coordinator answers first."""
+"""A member that gives a partition up commits, and its next owner reads on, whatever the coordinator answers first."""
 
 import pytest
 from confluent_kafka import KafkaError
 
 from contract.clusters import KafkaCluster, RecordCollector, numbered, running, until
-from contract.refusing_broker import OFFSET_FETCH_REQUEST, RefusingBroker
+from contract.refusing_broker import OFFSET_COMMIT_REQUEST, OFFSET_FETCH_REQUEST, RefusingBroker
 from streams.core.offset_tracker import Commit
 from streams.ports import Partition
 from streams.topics import ATTEMPTS, Topic
@@ -19,6 +19,13 @@ STALE, MOVED, LOADS = (
 DENIED = KafkaError.GROUP_AUTHORIZATION_FAILED
 
 
+async def cluster_with_records(broker: RefusingBroker) -> KafkaCluster:
+    cluster = KafkaCluster({"bootstrap.servers": broker.bootstrap}, "", embedded=broker)
+    async with cluster.producer() as producer:
+        await producer.produce(numbered(ATTEMPTS, 5))
+    return cluster
+
+
 @pytest.mark.parametrize(
     "answers",
     [[STALE] * 3, [MOVED, LOADS, MOVED], [KafkaError.NO_ERROR, MOVED], [DENIED]],
@@ -26,9 +33,7 @@ DENIED = KafkaError.GROUP_AUTHORIZATION_FAILED
 )
 async def test_a_partition_is_read_from_its_last_commit(answers: list[int]) -> None:
     with RefusingBroker([Topic(ATTEMPTS, "webhook id", 1)]) as broker:
-        cluster = KafkaCluster({"bootstrap.servers": broker.bootstrap}, "", embedded=broker)
-        async with cluster.producer() as producer:
-            await producer.produce(numbered(ATTEMPTS, 5))
+        cluster = await cluster_with_records(broker)
         before, consumer = RecordCollector(), cluster.consumer(ATTEMPTS)
         async with running(consumer.run(before)):
             await until(lambda: len(before.records) == 5)
@@ -39,3 +44,17 @@ async def test_a_partition_is_read_from_its_last_commit(answers: list[int]) -> N
             await until(lambda: len(after.records) == 3)
         assert after.committed == {ONLY: COMMIT}
         assert [record.offset for record in after.records] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("answers", [[STALE] * 2, [MOVED, LOADS]], ids=["the group changes", "the coordinator moves"])
+async def test_the_last_commit_of_an_owner_is_made(answers: list[int]) -> None:
+    with RefusingBroker([Topic(ATTEMPTS, "webhook id", 1)]) as broker:
+        cluster = await cluster_with_records(broker)
+        before = RecordCollector(final_commits={ONLY: COMMIT})
+        async with running(cluster.consumer(ATTEMPTS).run(before)):
+            await until(lambda: len(before.records) == 5)
+            broker.refuse(OFFSET_COMMIT_REQUEST, answers)
+        after = RecordCollector()
+        async with running(cluster.consumer(ATTEMPTS).run(after)):
+            await until(lambda: len(after.records) == 3)
+        assert after.committed == {ONLY: COMMIT}
