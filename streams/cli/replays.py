@@ -1,6 +1,7 @@
-"""Commands that send a webhook's events of a period again, and for jobs."""
+"""Commands that send a webhook's events again, and for jobs."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +9,7 @@ import typer
 
 from streams.cli.deliveries import deliveries
 from streams.cli.output import JsonOption, in_deployment, me, progress_bar, say, show
+from streams.cli.webhooks import WebhookId, webhooks
 from streams.core.delivery import State
 from streams.core.errors import FieldError, Invalid
 from streams.core.event import format_time, parse_time
@@ -62,7 +64,21 @@ def deliveries_replay(
         count = in_deployment(lambda deployment: deployment.replays().count(request))
         if not _confirm(count):
             return
-    _show_end(_do(request, quiet=as_json), as_json)
+    _show_end(_do(lambda deployment: deployment.replays().start(request, by=me()), quiet=as_json), as_json)
+
+
+@webhooks.command("retry-waiting")
+def webhooks_retry_waiting(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
+    """Send everything that waits for a retry now, for use after a repair. Each delivery gets a fresh schedule.
+
+    Waits for the end of the job, which goes on after Ctrl-C.
+    """
+
+    async def start(deployment: "SqlDeployment") -> Job:
+        webhook = (await deployment.webhooks().find(webhook_id)).webhook
+        return await deployment.deliveries().retry_waiting(webhook_id, webhook.account_id, by=me())
+
+    _show_end(_do(start, quiet=as_json), as_json)
 
 
 @jobs.command("show")
@@ -109,15 +125,15 @@ def _text(moment: datetime | None) -> str:
     return format_time(moment) if moment else ""
 
 
-def _do(request: ReplayRequest, *, quiet: bool) -> Job:
-    """Start the job and wait for its end."""
+def _do(start: Callable[["SqlDeployment"], Awaitable[Job]], *, quiet: bool) -> Job:
+    """Start a job and wait for its end."""
     started: list[Job] = []
     try:
         with progress_bar(quiet=quiet) as progress:
             task = progress.add_task("sending again", total=None)
 
             async def work(deployment: "SqlDeployment") -> Job:
-                job = await deployment.replays().start(request, by=me())
+                job = await start(deployment)
                 started.append(job)
                 while job.status is JobStatus.RUNNING:
                     done, total = job.progress

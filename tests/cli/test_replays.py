@@ -1,4 +1,4 @@
-"""`deliveries replay` counts, asks, and waits for its job; `jobs` shows and cancels."""
+"""`deliveries replay` counts, asks, and waits for its job, `webhooks retry-waiting` too; `jobs` shows and cancels."""
 
 import asyncio
 import json
@@ -13,7 +13,10 @@ from builders import NOON, attempt, delivery
 from rest.api_fixture import ApiFixture, open_api
 from streams.adapters.clock import SystemClock
 from streams.cli.app import app
+from streams.core.attempt import NextStep
 from streams.core.delivery import State
+from streams.core.errors import NotFound
+from streams.core.outcome import OutcomeKind
 
 SINCE = "2026-04-10T11:00:00Z"
 
@@ -119,3 +122,15 @@ async def test_a_wrong_option_is_named(api: ApiFixture, options: list[str], fiel
     wrong = await run("deliveries", "replay", webhook, *options)
     assert field in str(wrong.exception)
     assert await api.jobs.unfinished() == []
+
+
+async def test_what_waits_for_a_retry_is_sent_now(api: ApiFixture) -> None:
+    made = await api.acme.webhook()
+    known = {"account_id": api.acme.account_id, "webhook_id": made["id"]}
+    waiting = attempt(**known, next_step=NextStep.TIER, tier="30s", outcome=OutcomeKind.TIMEOUT)
+    await api.record(delivery(**known), waiting)
+    running = asyncio.create_task(run("webhooks", "retry-waiting", made["id"]))
+    done = await finished(api, running)
+    assert (done.exit_code, done.stdout) == (0, "1 to be sent again\n")
+    unknown = await run("webhooks", "retry-waiting", "wh_unknown")
+    assert isinstance(unknown.exception, NotFound)
