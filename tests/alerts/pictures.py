@@ -25,6 +25,7 @@ def take_alerts(url: str, folder: Path) -> None:
             page.locator("#alertFilters label", has_text=others).click()
         for alert in page.locator("tr.alert-danger").all():
             alert.click()
+        _to_the_top(page)
         page.screenshot(path=folder / ALERTS, full_page=True)
 
 
@@ -38,9 +39,13 @@ def take_graphs(url: str, minutes: int, folder: Path) -> None:
     with _page(url) as page:
         page.goto(f"/classic/graph?{urlencode(query)}")
         expect(page.locator(".rickshaw_graph svg")).to_have_count(len(SHOWN))
-        # Its cursor is in the last expression.
-        page.evaluate("scrollTo(0, 0)")
+        _to_the_top(page)
         page.screenshot(path=folder / GRAPHS, full_page=True)
+
+
+def _to_the_top(page: Page) -> None:
+    """The bar of the page is drawn where the page is scrolled to."""
+    page.evaluate("scrollTo(0, 0)")
 
 
 @contextmanager
