@@ -143,8 +143,8 @@ def partitions(scenario_run: ScenarioRun) -> None:
 def processes(scenario_run: ScenarioRun, seconds: float) -> None:
     """One process, three, and one again, of each stage that shares its work.
 
-    Something is repeated when `fan-out` and `deliver` hand over at once: the next owner in `fan-out` repeats what was not
-    committed yet, and the next owner in `deliver` does not know that it has left.
+    Something is repeated when `fan-out` and `deliver` hand over at once: the next owner in `fan-out` repeats what was
+    not committed yet, and the next owner in `deliver` does not know that it has left.
     """
     began_at = time.time()
     with ExitStack() as stack:
