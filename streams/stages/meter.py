@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 
 from streams.core.backfill import OffsetRange
@@ -113,11 +112,12 @@ class Meter:
                 finally:
                     self._idle.set()
             elif not self._unopened:
-                with suppress(TimeoutError):
+                try:
                     async with asyncio.timeout(RETRY_SECONDS if self._counted else None):
                         await self._arrived.wait()
-                # After the last record of a day no batch follows.
-                await self._counted.commit()
+                except TimeoutError:
+                    # After the last record of a day no batch follows.
+                    await self._counted.commit()
 
     async def _open(self, partitions: Sequence[Partition]) -> None:
         """Read these partitions from their stored positions."""

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -124,11 +123,12 @@ class RecordStage:
                 self._drained.set()
                 await self._arrived.wait()
             else:
-                with suppress(TimeoutError):
+                try:
                     async with asyncio.timeout_at(self._wakes_at()):
                         await self._arrived.wait()
-                # After the last record of a day no batch follows whose commit would include a refused one.
-                await self._stored.commit()
+                except TimeoutError:
+                    # After the last record of a day no batch follows whose commit would include a refused one.
+                    await self._stored.commit()
 
     def _wakes_at(self) -> float | None:
         next_at = self._buffer.next_at()
