@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from builders import NOON, delivery, webhook
 from contract.stores import failed, sql_store
@@ -37,7 +36,7 @@ from streams.stages.invalid_records import store_invalid
 from streams.telemetry import PrometheusTelemetry
 from streams.topics import ATTEMPTS, SESSION_EVENTS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("logging_as_it_was")]
 
 SECONDS = 20
 CRASH = """
@@ -53,22 +52,15 @@ Lines = Callable[[], list[Line]]
 
 
 @pytest.fixture
-def lines(capfd: pytest.CaptureFixture[str]) -> Iterator[Lines]:
+def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
     """The log lines of a stage `deliver` so far, at level debug."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    configure_logging("json", "debug", "deliver")
-    text: list[str] = []
-
-    def logged() -> list[Line]:
-        text.append(capfd.readouterr().err)
-        return [json.loads(line) for line in "".join(text).splitlines()]
-
-    yield logged
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
+    # Not `capfd`: between a fixture and its test pytest opens other files, and the handler keeps a descriptor.
+    log = tmp_path / "stderr"
+    with log.open("w") as stream:
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stderr", stream)
+            configure_logging("json", "debug", "deliver")
+        yield lambda: [json.loads(line) for line in log.read_text().splitlines()]
 
 
 def summary(line: Line) -> tuple[str, str, str]:
@@ -155,10 +147,10 @@ async def test_a_refused_address_is_a_debug_line_of_its_attempt(lines: Lines) ->
         (RuntimeError("a bug"), "process_crashed", 1),
     ],
 )
-def test_a_fatal_error_is_critical(error: Exception, event: str, code: int, lines: Lines) -> None:
+def test_a_fatal_error_is_critical(error: Exception, event: str, code: int, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended, fatal_errors_logged("deliver", "json"):
         raise error
-    [line] = lines()
+    line = json.loads(capfd.readouterr().err)
     assert summary(line) == (event, "critical", "deliver")
     assert ended.value.code == code
     assert ("Traceback" in line.get("exception", "")) == (code == 1)
