@@ -189,7 +189,7 @@ class Deployment:
             SESSION_EVENTS,
             settings.topic_prefix,
             settings.instance_id,
-            assigned=lambda: telemetry.count("rebalances_total"),
+            telemetry,
         )
 
     def replay_lookup(self, telemetry: Telemetry) -> ReplayLookup:

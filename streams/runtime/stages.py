@@ -1,6 +1,5 @@
 """The stages `fan-out`, `deliver` and `record`, with their parts."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -9,7 +8,7 @@ from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.topics_watch import TopicsWatch
 from streams.adapters.open_files import connections_that_fit
 from streams.core.slots import Slots
-from streams.ports import Record, Telemetry
+from streams.ports import Telemetry
 from streams.runtime.deployment import Deployment
 from streams.runtime.startup_checks import missing_topics
 from streams.stages.attempt import DeliverPorts, DeliveryPolicy
@@ -55,7 +54,6 @@ class FanOutProcess:
         self._producer = deployment.producer(telemetry)
         self._fan_out = FanOut(deployment.event_codec, self._subscriptions, self._producer, telemetry)
         self._faust = deployment.faust_stage(telemetry)
-        self._batch = asyncio.Lock()
 
     async def run(self) -> None:
         try:
@@ -66,14 +64,10 @@ class FanOutProcess:
     async def _consumer(self) -> None:
         # The first question for the end of the topic opens a connection. Do it before the first event.
         await self._subscriptions.catch_up()
-        await self._faust.run(self._handle)
-
-    async def _handle(self, records: Sequence[Record]) -> None:
-        async with self._batch:
-            await self._fan_out.handle(records)
+        await self._faust.run(self._fan_out.handle)
 
     async def drain(self) -> None:
-        await asyncio.wait_for(self._batch.acquire(), DRAIN_SECONDS)
+        await self._faust.drain(DRAIN_SECONDS)
 
     def readiness_problems(self) -> list[str]:
         return [

@@ -92,7 +92,9 @@ class KafkaCluster:
         )
 
     def faust(self) -> FaustStage:
-        return FaustStage(self.properties, "fan-out", SESSION_EVENTS, self.prefix, None, self.session_seconds)
+        return FaustStage(
+            self.properties, "fan-out", SESSION_EVENTS, self.prefix, None, FakeTelemetry(), self.session_seconds
+        )
 
 
 def cluster_on(bootstrap: str, prefix: str = "") -> KafkaCluster:

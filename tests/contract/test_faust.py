@@ -172,6 +172,53 @@ async def test_a_member_that_joins_a_full_one_loses_nothing(apache: KafkaCluster
             await until(lambda: joined.is_set() and done == set(range(BACKLOG)))
 
 
+@pytest.mark.real
+@pytest.mark.parametrize("in_hand", [False, True], ids=["done", "in hand"])
+async def test_a_member_that_joins_repeats_nothing(apache: KafkaCluster, in_hand: bool) -> None:
+    """At a rebalance Faust forgets what it has not committed yet."""
+    first, second = apache.faust(), apache.faust()
+    first._app.conf.broker_commit_interval = 3600
+    done: list[int] = []
+
+    async def handle(records: Sequence[Record]) -> None:
+        if in_hand:
+            await until(lambda: first._app.rebalancing_count > 1)
+        done.extend(int(record.value or b"") for record in records)
+
+    async def newcomer(records: Sequence[Record]) -> None:
+        done.extend(int(record.value or b"") for record in records)
+
+    async with apache.producer() as producer, running(first.run(handle)):
+        await until(lambda: not first.readiness_problems())
+        await producer.produce(numbered(SESSION_EVENTS, 300))
+        await until(lambda: in_hand or len(done) == 300)
+        async with running(second.run(newcomer)):
+            await until(lambda: not second.readiness_problems())
+            await producer.produce([Outgoing(SESSION_EVENTS, key, b"300") for key in KEYS])
+            await until(lambda: done.count(300) == len(KEYS))
+    assert sorted(set(done)) == list(range(301))
+    assert len(done) == 300 + len(KEYS)
+
+
+@pytest.mark.real
+async def test_a_batch_that_does_not_end_holds_up_no_member(apache: KafkaCluster) -> None:
+    first, second = apache.faust(), apache.faust()
+    in_hand, again = asyncio.Event(), set()
+
+    async def never_done(records: Sequence[Record]) -> None:
+        in_hand.set()
+        await asyncio.Event().wait()
+
+    async def newcomer(records: Sequence[Record]) -> None:
+        again.update(record.partition for record in records)
+
+    async with apache.producer() as producer, running(first.run(never_done)):
+        await producer.produce([Outgoing(SESSION_EVENTS, key, key) for key in KEYS])
+        await asyncio.wait_for(in_hand.wait(), SECONDS)
+        async with running(second.run(newcomer)):
+            await until(lambda: bool(again))
+
+
 async def test_events_dropped_in_a_rebalance_are_read_again(
     kafka_cluster: KafkaCluster,
 ) -> None:

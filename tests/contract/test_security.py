@@ -146,7 +146,7 @@ async def test_faust_reads_what_a_producer_team_publishes(environ: Environ, topi
     async def handle(records: Sequence[Record]) -> None:
         read.extend(records)
 
-    async with in_background(FaustStage(properties, "fan-out", SESSION_EVENTS, topic_prefix, None).run(handle)):
+    async with in_background(FaustStage(properties, "fan-out", SESSION_EVENTS, topic_prefix, None, FakeTelemetry()).run(handle)):
         await until(lambda: len(read) == 1, SECONDS)
 
 
@@ -218,7 +218,7 @@ async def test_faust_ends_and_its_log_says_why(
     refused: tuple[Environ, str], topic_prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     environ, message = refused
-    stage = FaustStage(kafka_properties(environ), "fan-out", SESSION_EVENTS, topic_prefix, None)
+    stage = FaustStage(kafka_properties(environ), "fan-out", SESSION_EVENTS, topic_prefix, None, FakeTelemetry())
 
     async def handle(records: Sequence[Record]) -> None: ...
 

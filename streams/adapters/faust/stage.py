@@ -12,13 +12,14 @@ from streams.adapters.faust.credentials import faust_security
 from streams.adapters.faust.lenient_records import read_leniently
 from streams.adapters.kafka.messages import append_time, headers_of
 from streams.core.errors import ScormWebhooksError
-from streams.ports import Partition, Record
+from streams.ports import Partition, Record, Telemetry
 
 SESSION_SECONDS = 10.0
 # Events on a new partition wait until the next metadata refresh: aiokafka's five minutes are too long.
 REFRESH_MS = 30_000
 # Faust logs some of its failures and does nothing more. The process must end then.
 WATCH_SECONDS = 1.0
+REVOKE_SECONDS = 3.0
 
 Handle = Callable[[Sequence[Record]], Awaitable[None]]
 
@@ -40,10 +41,11 @@ class FaustStage:
         topic: str,
         prefix: str,
         instance_id: str | None,
+        telemetry: Telemetry,
         session_seconds: float = SESSION_SECONDS,
-        assigned: Callable[[], None] = lambda: None,
     ) -> None:
         read_leniently()
+        self._telemetry = telemetry
         self._topic = topic
         wait = properties.get("fetch.wait.max.ms")
         self._fetch_wait_ms = None if wait is None else int(wait)
@@ -66,8 +68,12 @@ class FaustStage:
             TableManager=patches.NoTables,
             broker_credentials=faust_security(properties),
         )
-        self._app.on_partitions_assigned.connect(lambda *_, **__: assigned(), weak=False)
+        self._app.on_partitions_assigned.connect(lambda *_, **__: telemetry.count("rebalances_total"), weak=False)
         self._buffer = patches.StreamBuffer()
+        # Set while no batch is in hand.
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
         self._channel = self._app.topic(prefix + topic, key_serializer="raw", value_serializer="raw")
 
     def readiness_problems(self) -> list[str]:
@@ -84,6 +90,7 @@ class FaustStage:
         try:
             patches.hand_over_directly(self._app, self._buffer)
             patches.seek_back_to_dropped_events(self._app)
+            patches.commit_before_revoke(self._app, self._finish_batch)
             await self._start()
             patches.set_fetch_wait(self._app, self._fetch_wait_ms)
             crashed = asyncio.create_task(self._until_crashed())
@@ -95,19 +102,34 @@ class FaustStage:
         finally:
             await patches.stop(self._app)
 
+    async def drain(self, seconds: float) -> None:
+        """Start no other batch, and wait until the one in hand is acknowledged. Raises `TimeoutError`."""
+        self._draining = True
+        await asyncio.wait_for(self._idle.wait(), seconds)
+
+    async def _finish_batch(self) -> None:
+        try:
+            await asyncio.wait_for(self._idle.wait(), REVOKE_SECONDS)
+        except TimeoutError:
+            self._telemetry.warning("revoke_timed_out", effect="the batch in hand is handled again by the next owner")
+
     def _agent(self, handle: Handle, failed: "asyncio.Future[None]") -> Callable[[Any], Awaitable[None]]:
         async def agent(stream: Any) -> None:
             self._buffer.queue = stream.channel.queue
             async for events in patches.batches(stream):
                 self._buffer.free()
+                if self._draining:
+                    await _forever()
+                self._idle.clear()
                 try:
                     await handle([_record(event, self._topic) for event in events])
                 except Exception as unexpected:
                     if not failed.done():
                         failed.set_exception(unexpected)
-                    await asyncio.Event().wait()  # the process ends: nothing after this is acknowledged
+                    await _forever()  # the process ends: nothing after this is acknowledged
                 for event in events:
                     await stream.ack(event)
+                self._idle.set()
 
         return agent
 
@@ -120,6 +142,10 @@ class FaustStage:
     async def _until_crashed(self) -> None:
         while not self._app.crashed and not self._app.consumer.should_stop:
             await asyncio.sleep(WATCH_SECONDS)
+
+
+async def _forever() -> None:
+    await asyncio.Event().wait()
 
 
 def _refresh_ms(properties: Mapping[str, Any]) -> int:
