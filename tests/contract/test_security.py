@@ -146,7 +146,9 @@ async def test_faust_reads_what_a_producer_team_publishes(environ: Environ, topi
     async def handle(records: Sequence[Record]) -> None:
         read.extend(records)
 
-    async with in_background(FaustStage(properties, "fan-out", SESSION_EVENTS, topic_prefix, None, FakeTelemetry()).run(handle)):
+    async with in_background(
+        FaustStage(properties, "fan-out", SESSION_EVENTS, topic_prefix, None, FakeTelemetry()).run(handle)
+    ):
         await until(lambda: len(read) == 1, SECONDS)
 
 
