@@ -20,7 +20,7 @@ from contract.clusters import PARTITIONS, SECONDS, KafkaCluster, numbered, runni
 from real.kafka import partition_of
 from streams.adapters.faust.stage import FaustCrashed, FaustStage
 from streams.adapters.kafka.config import producer_config
-from streams.ports import Outgoing, Record, RecordProducer
+from streams.ports import Outgoing, Partition, Record, RecordProducer
 from streams.topics import SESSION_EVENTS
 
 # Faust stops fetching at four fifths of its buffer: only a small one gets full.
@@ -203,7 +203,8 @@ async def test_a_member_that_joins_repeats_nothing(apache: KafkaCluster, in_hand
 @pytest.mark.real
 async def test_a_batch_that_does_not_end_holds_up_no_member(apache: KafkaCluster) -> None:
     first, second = apache.faust(), apache.faust()
-    in_hand, again = asyncio.Event(), set()
+    in_hand = asyncio.Event()
+    again: set[Partition] = set()
 
     async def never_done(records: Sequence[Record]) -> None:
         in_hand.set()
