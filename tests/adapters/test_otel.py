@@ -103,6 +103,7 @@ def test_the_variables_of_opentelemetry_count(collector: Receiver, monkeypatch: 
     assert header(collector.at(TRACES)[0], "x-tenant") == "acme"
 
 
+@pytest.mark.slow
 def test_closing_does_not_wait_for_a_collector_that_hangs(collector: Receiver) -> None:
     def hang(_: object) -> int:
         time.sleep(3 * CLOSE_SECONDS)

@@ -31,6 +31,7 @@ async def stop_amid_work(path: Path, steps: int) -> None:
     await database.close()
 
 
+@pytest.mark.slow
 def test_a_stop_amid_work_is_quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     complaints: list[object] = []
     monkeypatch.setattr(threading, "excepthook", lambda broken: complaints.append(broken.exc_value))

@@ -46,6 +46,7 @@ class ScenarioRun:
         self.loaded, self.supervisor, self.name, self.seed = loaded, loaded.supervisor, name, seed
         self.random = random.Random(seed)
         self.kills = 0
+        self._may_repeat = 0
         self._doubts: list[tuple[float, float]] = []
         self._recoveries: list[float] = []
         self._own: set[str] = set()
@@ -76,6 +77,10 @@ class ScenarioRun:
     def hold_for(self, seconds: float) -> None:
         """Let a fault last this long."""
         time.sleep(seconds)
+
+    def may_repeat(self, requests: int) -> None:
+        """Allow this many requests to be repeated."""
+        self._may_repeat += requests
 
     def may_duplicate(self, since: float, until: float | None = None) -> None:
         """Requests from the last commit before a fault until its end may be repeated."""
@@ -120,7 +125,7 @@ class ScenarioRun:
         of_this = f"{self.name}:"
         evidence = read(self.loaded.folder, self.loaded.database_url)
         verdict = check(evidence)
-        allowed = sum(
+        allowed = self._may_repeat + sum(
             receipt.accepted and any(start <= receipt.at <= end for start, end in self._doubts)
             for receipt in evidence.receipts
         )

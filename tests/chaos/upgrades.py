@@ -25,6 +25,7 @@ REFRESH = "KAFKA_CONFIG_TOPIC_METADATA_REFRESH_INTERVAL_MS"
 SHARED = ("deliver", "record", "fan-out")
 WAIT_SECONDS = 60.0
 SETTLE_SECONDS = 120.0
+A_BATCH = 20
 
 
 def release(scenario_run: ScenarioRun) -> None:
@@ -143,10 +144,8 @@ def partitions(scenario_run: ScenarioRun) -> None:
 def processes(scenario_run: ScenarioRun, seconds: float) -> None:
     """One process, three, and one again, of each stage that shares its work.
 
-    Something is repeated when `fan-out` and `deliver` hand over at once: the next owner in `fan-out` repeats what was
-    not committed yet, and the next owner in `deliver` does not know that it has left.
+    What takes longer than the three seconds of a handover is repeated: on a slow machine a batch of events.
     """
-    began_at = time.time()
     with ExitStack() as stack:
         extras = [stack.enter_context(scenario_run.member(f"extra-{number}")) for number in range(2)]
         for stage in SHARED:
@@ -165,4 +164,4 @@ def processes(scenario_run: ScenarioRun, seconds: float) -> None:
                 until(lambda extra=extra, stage=stage: extra.exit_code(stage) is not None, 30, f"{stage} ends")  # type: ignore[misc]
                 assert extra.exit_code(stage) == 0, f"{stage} ended with {extra.exit_code(stage)}"
             scenario_run.await_progress(stage, before, at)
-    scenario_run.may_duplicate(began_at)
+    scenario_run.may_repeat(A_BATCH)

@@ -13,6 +13,8 @@ from streams.adapters.kafka.end_offset import EndOffset
 from streams.outage import Outages
 from streams.topics import SUBSCRIPTIONS
 
+pytestmark = pytest.mark.slow
+
 TOPIC = SUBSCRIPTIONS.encode()
 
 

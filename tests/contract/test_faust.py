@@ -23,6 +23,8 @@ from streams.adapters.kafka.config import producer_config
 from streams.ports import Outgoing, Partition, Record, RecordProducer
 from streams.topics import SESSION_EVENTS
 
+pytestmark = pytest.mark.slow
+
 # Faust stops fetching at four fifths of its buffer: only a small one gets full.
 ROOM = 50
 BACKLOG = 6000

@@ -53,6 +53,7 @@ def tasks_in_memory() -> int:
     return sum(isinstance(one, asyncio.Task) for one in gc.get_objects())
 
 
+@pytest.mark.slow
 async def test_failed_retries_of_a_record_leave_nothing(broker: DenyingBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_producer, "RETRY_SECONDS", 0.005)
     telemetry = FakeTelemetry()
@@ -96,6 +97,7 @@ async def test_a_cancelled_produce_retries_nothing(broker: DenyingBroker, monkey
     await producer.close()
 
 
+@pytest.mark.slow
 async def test_a_producer_that_failed_for_good_says_so(broker: DenyingBroker) -> None:
     broker.refuse(INIT_PRODUCER_ID_REQUEST, [KafkaError.CLUSTER_AUTHORIZATION_FAILED] * 3)
     producer = producer_on(broker, FakeTelemetry())

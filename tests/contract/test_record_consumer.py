@@ -103,6 +103,7 @@ class BusyHandler(RecordCollector):
             self.consumer.resume(partition)
 
 
+@pytest.mark.slow
 async def test_a_pause_without_rewind_loses_and_repeats_nothing(cluster: Cluster) -> None:
     consumer = cluster.consumer(ATTEMPTS)
     handler = BusyHandler(consumer)
@@ -294,6 +295,7 @@ async def test_a_member_goes_on_at_the_commit_of_another(cluster: Cluster) -> No
             assert offsets == list(range(len(offsets)))
 
 
+@pytest.mark.slow
 async def test_a_paused_partition_is_read_after_a_rebalance(cluster: Cluster) -> None:
     first, second, consumer = RecordCollector(), RecordCollector(), cluster.consumer(ATTEMPTS)
     async with cluster.producer() as producer, running(consumer.run(first)):
@@ -312,6 +314,7 @@ async def test_a_paused_partition_is_read_after_a_rebalance(cluster: Cluster) ->
         assert all(len(first.offsets(partition)) == ends[partition] for partition in ends.keys() - back)
 
 
+@pytest.mark.slow
 async def test_a_retry_is_not_handled_before_it_is_due(cluster: Cluster) -> None:
     topic, late, taken = "deliveries.retry.1s", list[float](), RecordCollector()
 

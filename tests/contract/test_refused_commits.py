@@ -9,6 +9,8 @@ from streams.core.offset_tracker import Commit
 from streams.ports import Partition
 from streams.topics import ATTEMPTS, Topic
 
+pytestmark = pytest.mark.slow
+
 ONLY = Partition(ATTEMPTS, 0)
 COMMIT = Commit(2, "1:AQ==")
 STALE, MOVED, LOADS = (

@@ -1,10 +1,14 @@
 """A consumer reads a new topic without a restart."""
 
+import pytest
+
 from contract.clusters import PARTITIONS, KafkaCluster, RecordCollector, numbered, running, until
 from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.adapters.kafka.topics_watch import TopicsWatch
 from streams.core.schedule import parse_schedule
 from streams.topics import TEST_DELIVERIES, declare, tier_of
+
+pytestmark = pytest.mark.slow
 
 LATER = "deliveries.retry.9s"
 WITHIN_SECONDS = 10.0

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -106,6 +107,7 @@ async def test_a_delivery_shows_payload_and_attempts(api: ApiFixture) -> None:
 
 @settings(max_examples=15)
 @given(st.data())
+@pytest.mark.slow
 async def test_pages_are_stable_while_deliveries_arrive(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with open_api(f"sqlite:///{folder}/db.sqlite") as api:

@@ -114,12 +114,14 @@ async def test_the_waits_between_tries_of_a_mail_grow(fixture: NotifyFixture) ->
 
 async def test_an_outage_of_the_mail_server_is_logged_once(fixture: NotifyFixture) -> None:
     fixture.transport.script = [Unavailable("connection refused")] * 2
-    running = asyncio.create_task(fixture.stage().run())
+    stage = fixture.stage()
+    running = asyncio.create_task(stage.run())
     async with asyncio.timeout(5):
         while (mail := await fixture.mail()).sent_at is None:
             if mail.due_at:
                 fixture.store.clock.advance(max(0.0, (mail.due_at - fixture.store.clock.now()).total_seconds()))
             await asyncio.sleep(0.005)
+    await stage.drain(5)  # The log follows the change in SQL.
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     logged = [event for event, _ in fixture.telemetry.logged if event != "mail_postponed"]
