@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterable
+from functools import cache
 
 import pytest
 from house.test_house import ROOT, files_of
@@ -78,9 +79,15 @@ def uses_of(pattern: str, paths: Iterable[str]) -> list[str]:
         f"{path}:{number}: {line.strip()}"
         for path in paths
         if path.endswith((".py", ".md", ".avsc")) and path not in ALLOWED.get(pattern, ())
-        for number, line in enumerate((ROOT / path).read_text().splitlines(), start=1)
-        if re.search(pattern, in_words(line), re.IGNORECASE)
+        for number, (line, words) in enumerate(lines_of(path), start=1)
+        if re.search(pattern, words, re.IGNORECASE)
     ]
+
+
+@cache
+def lines_of(path: str) -> list[tuple[str, str]]:
+    """Each line of a file, and the words in it."""
+    return [(line, in_words(line)) for line in (ROOT / path).read_text().splitlines()]
 
 
 @pytest.mark.parametrize(("pattern", "instead"), WORDS.items())
