@@ -1,10 +1,14 @@
 """A member that gives a partition up commits, and its next owner reads on, whatever the coordinator answers first."""
 
+import asyncio
+
 import pytest
 from confluent_kafka import KafkaError
 
-from contract.clusters import KafkaCluster, RecordCollector, numbered, running, until
+from contract.clusters import SECONDS, KafkaCluster, RecordCollector, numbered, running, until
 from contract.refusing_broker import OFFSET_COMMIT_REQUEST, OFFSET_FETCH_REQUEST, RefusingBroker
+from streams.adapters.kafka import consumer_thread
+from streams.adapters.kafka.consumer_thread import ConsumerFailed
 from streams.core.offset_tracker import Commit
 from streams.ports import Partition
 from streams.topics import ATTEMPTS, Topic
@@ -60,3 +64,17 @@ async def test_the_last_commit_of_an_owner_is_made(answers: list[int]) -> None:
         async with running(cluster.consumer(ATTEMPTS).run(after)):
             await until(lambda: len(after.records) == 3)
         assert after.committed == {ONLY: COMMIT}
+
+
+async def test_a_consumer_that_may_not_read_its_commits_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process starts again, and its readiness says why meanwhile. Without commits it would read everything."""
+    monkeypatch.setattr(consumer_thread, "TAKE_OVER_SECONDS", 1.5)
+    with RefusingBroker([Topic(ATTEMPTS, "webhook id", 1)]) as broker:
+        cluster = await cluster_with_records(broker)
+        broker.refuse(OFFSET_FETCH_REQUEST, [DENIED] * 100)
+        collector, consumer = RecordCollector(), cluster.consumer(ATTEMPTS)
+        serving = asyncio.create_task(consumer.run(collector))
+        await until(lambda: consumer.is_away)
+        with pytest.raises(ConsumerFailed, match="the last commits cannot be read"):
+            await asyncio.wait_for(serving, SECONDS)
+        assert collector.records == []
