@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bench.collector import collecting
 from bench.processes import cpu
 from bench.stack import Stack, running
 from bench.steps import sampled
@@ -44,9 +45,10 @@ def alone(
     steps: Annotated[
         bool, typer.Option(help="Also sample the steps of its work; this slows it down a little.")
     ] = False,
+    traced: Annotated[float, typer.Option(help="The share of traces that the stage keeps and sends.")] = 0.0,
 ) -> dict[str, object]:
     """Records a second and CPU of one stage, from 10 % to 95 % of the backlog; only `publish` runs beside it."""
-    with running(Stack()) as stack:
+    with running(Stack()) as stack, collecting() as collector:
         before = _BEFORE[stage]
         stack.start(["publish", *before, stage])
         accounts = [account for account, _ in stack.register([f"/ok/{n}" for n in range(100)], max_concurrency=64)]
@@ -57,7 +59,7 @@ def alone(
         for earlier in before:
             _until_done(stack, earlier, records + 100)
             stack.system.stop(earlier)
-        stack.system.start([stage])
+        stack.system.start([stage], **(_tracing(collector.url, traced) if traced else {}))
         pid = stack.system.pid(stage)
 
         def reached(share: float) -> tuple[float, float, float]:
@@ -75,8 +77,18 @@ def alone(
             per_second=round((last - first) / (ended - began)),
             per_cpu_second=round((last - first) / (cpu_after - cpu_before)),
             cpu_us=round(cpu_us),
+            traced=traced,
+            spans=collector.spans,
             steps_us={step: round(share * cpu_us, 1) for step, share in shares.items()},
         )
+
+
+def _tracing(url: str, share: float) -> dict[str, str]:
+    return {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": url,
+        "OTEL_TRACES_SAMPLER": "traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": str(share),
+    }
 
 
 def usage(records: Annotated[int, typer.Option(help="Launches in the backlog.")] = 200_000) -> dict[str, object]:
