@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import datetime, timedelta
 
 from fastapi import Request
 
 from api.dashboard.forms import with_query
+from api.dashboard.times import from_zone
 from api.dashboard.visits import Visit, zone_of
 from api.paging import cursor_of
 from streams.core.account import DeliveryFilter
@@ -112,19 +112,10 @@ def _time(request: Request, name: str) -> datetime | None:
     text = request.query_params.get(name)
     if not text:
         return None
-    moment = parse_time(text) or _local_time(text, zone_of(request))
+    moment = parse_time(text) or from_zone(text, zone_of(request))
     if moment is None:
         raise Invalid(FieldError(name, "must be a time such as 2026-04-10T12:00:00Z"))
     return moment
-
-
-def _local_time(text: str, zone: ZoneInfo) -> datetime | None:
-    """The time of a form's field, which has no zone: it is in the zone that the page prints."""
-    try:
-        local = datetime.fromisoformat(text)
-        return local.replace(tzinfo=zone).astimezone(UTC) if local.tzinfo is None else None
-    except (ValueError, OverflowError):
-        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from api.dashboard.filters import ERRORS
 from api.dashboard.rows import url_for
 from api.dashboard.security import secure_headers
 from api.dashboard.sentences import field_sentence
+from api.dashboard.times import in_zone
 from api.dashboard.visits import OperatorVisit, Visit, site_of, theme_of, zone_of
 from api.services import services_of
 from streams.core.access import Scope
@@ -88,7 +89,7 @@ def _here(request: Request) -> str:
 def exact_time(context: Context, moment: datetime) -> str:
     """`3 May 2026, 14:02:11 UTC`."""
     zone: ZoneInfo = context["zone"]
-    local = moment.astimezone(zone)
+    local = in_zone(moment, zone)
     return f"{local.day} {local:%b %Y, %H:%M:%S} {local.tzname() or zone.key}"
 
 
@@ -96,7 +97,7 @@ def exact_time(context: Context, moment: datetime) -> str:
 def clock_time(context: Context, moment: datetime) -> str:
     """`14:02` today, `3 May 14:02` before."""
     zone: ZoneInfo = context["zone"]
-    local, today = moment.astimezone(zone), context["now"].astimezone(zone)
+    local, today = in_zone(moment, zone), in_zone(context["now"], zone)
     if local.date() == today.date():
         return f"{local:%H:%M}"
     return f"{local.day} {local:%b}{'' if local.year == today.year else f' {local.year}'} {local:%H:%M}"
@@ -116,13 +117,13 @@ _UNITS = ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minute
 @pass_context
 def local_input(context: Context, moment: datetime | None) -> str:
     """The value of a `datetime-local` field, in the zone that the page prints."""
-    return moment.astimezone(context["zone"]).strftime("%Y-%m-%dT%H:%M:%S") if moment else ""
+    return f"{in_zone(moment, context['zone']):%Y-%m-%dT%H:%M:%S}" if moment else ""
 
 
 @pass_context
 def hour(context: Context, moment: datetime) -> str:
     """`14:00`."""
-    return f"{moment.astimezone(context['zone']):%H:%M}"
+    return f"{in_zone(moment, context['zone']):%H:%M}"
 
 
 def duration(length: timedelta) -> str:

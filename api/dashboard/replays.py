@@ -13,6 +13,7 @@ from starlette.responses import Response
 from api.dashboard.forms import Form, form_of
 from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import redirect, render
+from api.dashboard.times import from_zone, in_zone
 from api.dashboard.visits import Visit, visit_of, zone_of
 from api.dashboard.webhook_form import TYPES
 from streams.core.access import Scope
@@ -74,21 +75,17 @@ class Entered:
 
 def _moment(name: str, text: str, zone: ZoneInfo, errors: list[FieldError]) -> datetime | None:
     """A time with a zone, or one of the browser's date field in the person's zone."""
-    if not text or (moment := parse_time(text)) is not None:
-        return moment if text else None
-    try:
-        local = datetime.fromisoformat(text)
-        return local if local.tzinfo else local.replace(tzinfo=zone)
-    except ValueError:
+    moment = parse_time(text) or from_zone(text, zone)
+    if text and moment is None:
         errors.append(FieldError(name, "must be a date and a time such as 2026-04-10T12:00"))
-        return None
+    return moment
 
 
 def _local(text: str, zone: ZoneInfo) -> str:
     """As a date field of the browser takes it; empty for what is not a time."""
     if moment := parse_time(text):
-        return f"{moment.astimezone(zone):%Y-%m-%dT%H:%M:%S}"
-    return text if _moment("", text, zone, []) else ""
+        return f"{in_zone(moment, zone):%Y-%m-%dT%H:%M:%S}"
+    return text if from_zone(text, zone) else ""
 
 
 @router.get("/webhooks/{webhook_id}/replay")

@@ -23,7 +23,9 @@ from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized, Una
 from streams.ports import Accounts, ApiKeys, Clock, Users
 from streams.services.audit_trail import AuditTrail
 from streams.services.emails import email_errors, normalize_email
+from streams.services.names import name_errors
 
+LONGEST_KEY = timedelta(days=36_525)
 # The use of a key is stored at most this often.
 USE_NOTED_EVERY = timedelta(minutes=1)
 # A database outage does not keep events out: this many keys are known without it, for this long.
@@ -100,10 +102,9 @@ class AccessService:
     ) -> NewKey:
         """Add a key to an account. Raises `Invalid` and `NotFound`."""
         now = self._clock.now()
-        errors = [] if name.strip() else [FieldError("name", "must not be empty")]
-        errors += scope_errors(scopes)
-        if expires_at is not None and expires_at <= now:
-            errors.append(FieldError("expiresAt", "must be in the future"))
+        errors = name_errors(name) + scope_errors(scopes)
+        if expires_at is not None and not now < expires_at <= now + LONGEST_KEY:
+            errors.append(FieldError("expiresAt", "must be in the next 100 years, or absent for a key without an end"))
         if errors:
             raise Invalid(*errors)
         await self._require_account(account_id)

@@ -8,9 +8,11 @@ from streams.core.access import make_key
 from streams.core.account import Account
 from streams.core.audit import AuditEntry
 from streams.core.errors import FieldError, Invalid, NotFound
+from streams.core.limits import MOST_PLAN_LIMIT
 from streams.ports import Accounts, Clock, UsageLimits
 from streams.services.audit_trail import AuditTrail, differences
 from streams.services.emails import email_errors, normalize_email
+from streams.services.names import name_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +93,7 @@ def _checked(account: Account) -> Account:
 
 def account_errors(account: Account) -> list[FieldError]:
     """What is wrong with an account, one error for each field."""
-    errors = [] if account.name else [FieldError("name", "must not be empty")]
-    if len(account.name) > 200:
-        errors.append(FieldError("name", "must have at most 200 characters"))
-    errors += email_errors("emails", account.emails)
-    if account.plan_limit is not None and account.plan_limit < 1:
-        errors.append(FieldError("planLimit", "must be at least 1, or absent for no limit"))
+    errors = name_errors(account.name) + email_errors("emails", account.emails)
+    if account.plan_limit is not None and not 1 <= account.plan_limit <= MOST_PLAN_LIMIT:
+        errors.append(FieldError("planLimit", f"must be from 1 to {MOST_PLAN_LIMIT}, or absent for no limit"))
     return errors

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
+from sqlalchemy import URL
 
 from builders import NOON, attempt, dead_letter, delivery, webhook
-from contract.stores import SqlStore, failed
+from contract.stores import SqlStore, failed, sql_store
 from streams.adapters.sql import account_webhooks
 from streams.adapters.sql.account_webhooks import SqlAccountWebhooks
 from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
@@ -59,6 +61,17 @@ async def test_a_key_is_found_by_its_hash_and_belongs_to_one_account(database: S
     assert (seen.last_used_at, seen.revoked_at) == (NOON + timedelta(hours=1), NOON + timedelta(hours=2))
     page = await SqlAuditLog(database.database).list(AuditFilter("acme"), None, 10)
     assert {one.id for one in page.rows} == {"audit_1", "audit_3"}
+
+
+async def test_the_last_second_of_the_calendar_is_read(url: URL) -> None:
+    """Also from a server whose zone is already in the year after."""
+    if url.get_backend_name() == "postgresql":
+        with psycopg.connect(url.set(drivername="postgresql").render_as_string(hide_password=False)) as connection:
+            connection.execute(f"ALTER DATABASE {url.database} SET timezone = 'Asia/Tokyo'")
+    async with sql_store(url) as store:
+        keys, last = SqlApiKeys(store.database), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+        await keys.add(ApiKey("key_2", "acme", "export", "sk_abc", "sha", NOON, expires_at=last), audit_entry())
+        assert [key.expires_at for key in await keys.list("acme")] == [None, last]
 
 
 async def test_an_account_is_changed_and_one_that_is_not_there_is_not(database: SqlStore) -> None:

@@ -79,6 +79,7 @@ async def test_a_key_has_scopes_and_an_unknown_one_is_named(api: ApiFixture) -> 
         ({"name": "x", "scopes": ["everything"]}, "scopes[0]"),
         ({"name": "x", "scopes": []}, "scopes"),
         ({"name": "x", "scopes": ["webhooks:read"], "expiresAt": "2026-04-10T11:00:00Z"}, "expiresAt"),
+        ({"name": "x", "scopes": ["webhooks:read"], "expiresAt": "9999-12-31T23:59:59Z"}, "expiresAt"),
     ):
         assert field in errors_of(await api.operator.request("POST", path, body))
     assert (await api.operator.request("DELETE", f"{path}/key_unknown")).status_code == 404

@@ -147,9 +147,12 @@ def _postgres_engine(url: URL, pool_size: int, pool_seconds: float) -> AsyncEngi
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
-        # Without sorts the estimates are so high that short queries were compiled. Poolers refuse a startup parameter.
+        # Poolers refuse these as parameters of the start.
         cursor = connection.cursor()
+        # Without sorts the estimates are so high that short queries were compiled.
         cursor.execute("SET jit = off")
+        # In the server's own zone the last hours of the year 9999 cannot be read.
+        cursor.execute("SET TIME ZONE 'UTC'")
         cursor.close()
         connection.commit()
 

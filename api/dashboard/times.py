@@ -1,0 +1,21 @@
+"""Times between UTC and the zone of a page, at the edges of the calendar too."""
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+
+def in_zone(moment: datetime, zone: ZoneInfo) -> datetime:
+    """The time in the zone; in UTC where the zone's would be before the year 1 or after 9999."""
+    try:
+        return moment.astimezone(zone)
+    except OverflowError:
+        return moment.astimezone(UTC)
+
+
+def from_zone(text: str, zone: ZoneInfo) -> datetime | None:
+    """The time of a form's field, which has no zone, in UTC; None for anything else."""
+    try:
+        local = datetime.fromisoformat(text)
+        return local.replace(tzinfo=zone).astimezone(UTC) if local.tzinfo is None else None
+    except (ValueError, OverflowError):
+        return None
