@@ -1,6 +1,7 @@
 """Commands for deliveries and dead letters."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -117,10 +118,15 @@ def dead_letters_discard(
     webhook: WebhookOption = None,
     event_type: TypeOption = None,
     reason: ReasonOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="With --all: do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Discard dead letters for ever. Exit code 1 for an unknown id."""
+    """Discard dead letters for ever. With --all it shows their number, and asks, first. Exit code 1 for an unknown id."""
     wanted = _wanted(ids, every, account, webhook, event_type, reason)
+    if every and not yes:
+        if as_json:
+            raise Invalid(FieldError("--json", "needs --yes: a program cannot answer the question"))
+        _confirm_discard(wanted)
     _show_affected(_with_progress("discarding", wanted, DeliveryService.discard_dead, as_json), "discarded", as_json)
 
 
@@ -135,6 +141,18 @@ def _wanted(
     if bool(ids) == every:
         raise Invalid(FieldError("DELIVERY", "give ids of deliveries, or --all (with options that filter them)"))
     return DeliveryFilter(account, webhook, event_type=event_type, reason=reason, ids=ids or None)
+
+
+def _confirm_discard(wanted: DeliveryFilter) -> None:
+    dead = replace(wanted, state=State.DEAD)
+    found = in_deployment(lambda deployment: deployment.deliveries().summary(dead))
+    letters, webhooks = _count(found.count, "dead letter"), _count(found.webhooks, "webhook")
+    say(f"{letters} of {webhooks} of {wanted.account_id or 'every account'}")
+    typer.confirm("Discard them? This cannot be undone.", abort=True, err=True)
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def _list(wanted: DeliveryFilter, as_json: bool, first: "Columns") -> None:

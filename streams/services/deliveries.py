@@ -94,7 +94,7 @@ class DeliveryService:
         def audit_entry() -> AuditEntry:
             return self._audit_entry(by, "dead_letters.retried", wanted.webhook_id or "*", wanted.account_id)
 
-        done = await _in_portions(lambda some: self._replays.replay(some, audit_entry()), wanted, told)
+        done = await self._in_portions(lambda some: self._replays.replay(some, audit_entry()), wanted, told)
         return Affected(tuple(done), await self._unknown(wanted, done))
 
     async def discard_dead(
@@ -105,8 +105,23 @@ class DeliveryService:
         def audit_entry() -> AuditEntry:
             return self._audit_entry(by, "dead_letters.discarded", wanted.webhook_id or "*", wanted.account_id)
 
-        done = await _in_portions(lambda some: self._replays.discard(some, audit_entry()), wanted, told)
+        done = await self._in_portions(lambda some: self._replays.discard(some, audit_entry()), wanted, told)
         return Affected(tuple(done), await self._unknown(wanted, done))
+
+    async def _in_portions(
+        self,
+        act: Callable[[DeliveryFilter], Awaitable[Sequence[str]]],
+        wanted: DeliveryFilter,
+        told: Callable[[int], None],
+    ) -> Sequence[str]:
+        done: list[str] = []
+        # Without ids, a dead letter that comes after this does not match: no person has seen it.
+        until = wanted.changed_until if wanted.ids else self._clock.now()
+        dead = replace(wanted, state=State.DEAD, changed_until=until, limit=AT_ONCE)
+        while ids := await act(dead):
+            done += ids
+            told(len(ids))
+        return done
 
     async def _unknown(self, wanted: DeliveryFilter, done: Sequence[str]) -> tuple[str, ...]:
         """The requested ids that no delivery of the account has, in their order."""
@@ -170,17 +185,6 @@ class DeliveryService:
 
 
 _PAST = {JobKind.RETRY: "retried", JobKind.DISCARD: "discarded"}
-
-
-async def _in_portions(
-    act: Callable[[DeliveryFilter], Awaitable[Sequence[str]]], wanted: DeliveryFilter, told: Callable[[int], None]
-) -> Sequence[str]:
-    done: list[str] = []
-    dead = replace(wanted, state=State.DEAD, limit=AT_ONCE)
-    while ids := await act(dead):
-        done += ids
-        told(len(ids))
-    return done
 
 
 def _why_not(delivery_state: DeliveryState) -> str:

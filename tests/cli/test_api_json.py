@@ -30,9 +30,9 @@ async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         yield api
 
 
-async def run(*arguments: str) -> Result:
+async def run(*arguments: str, answer: str = "") -> Result:
     """Run a command in a thread; it starts its own event loop."""
-    return await asyncio.to_thread(CliRunner().invoke, app, arguments)
+    return await asyncio.to_thread(CliRunner().invoke, app, arguments, input=answer)
 
 
 async def printed(*arguments: str) -> Any:
@@ -108,6 +108,18 @@ async def test_a_retry_names_the_ids_that_do_not_exist(api: ApiFixture) -> None:
     assert again == {"ids": [], "unknown": ["lost-1"]}
     retried = await run("dead-letters", "retry", "lost-1")
     assert (retried.stdout, retried.stderr) == ("0 retried\n", "error: there is no delivery lost-1\n")
+
+
+async def test_all_dead_letters_are_discarded_after_a_question(api: ApiFixture) -> None:
+    dead = await store_dead_letter(api)
+    refused = await run("dead-letters", "discard", "--all", "--json")
+    assert "--json: needs --yes" in str(refused.exception)
+    no = await run("dead-letters", "discard", "--all", answer="n\n")
+    assert no.exit_code == 1
+    assert "1 dead letter of 1 webhook of every account" in no.output
+    assert [row["id"] for row in await printed("dead-letters", "list")] == [dead]
+    assert (await run("dead-letters", "discard", "--all", answer="y\n")).stdout.endswith("1 discarded\n")
+    assert (await run("dead-letters", "discard", "--all", "--yes")).stdout == "0 discarded\n"
 
 
 @pytest.mark.parametrize("command", ["webhooks", "deliveries", "dead-letters", "accounts", "audit"])
