@@ -35,6 +35,8 @@ TOPIC = OutageKind("topic_unwritable", "topic_writable")
 COMMITS = OutageKind("commit_failed", "commit_succeeded")
 # One job cannot go on, for example because a query of it takes too long.
 JOB = OutageKind("job_postponed", "job_resumed")
+# Rows of one kind cannot be deleted after their retention, for example because a permission is missing.
+RETENTION = OutageKind("retention_postponed", "retention_resumed")
 # This machine has no free connection, thread or memory for an attempt.
 MACHINE = OutageKind("attempts_postponed", "attempts_resumed")
 # Only a person can configure the right keys.

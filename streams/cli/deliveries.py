@@ -121,7 +121,7 @@ def dead_letters_discard(
     yes: Annotated[bool, typer.Option("--yes", help="With --all: do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Discard dead letters for ever. With --all it shows their number, and asks, first. Exit code 1 for an unknown id."""
+    """Discard dead letters for ever. With --all: shows their number, and asks, first. Exit code 1 for an unknown id."""
     wanted = _wanted(ids, every, account, webhook, event_type, reason)
     if every and not yes:
         if as_json:

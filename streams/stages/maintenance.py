@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from streams.core.errors import Unavailable
 from streams.core.job import Job
-from streams.outage import JOB, Outage
+from streams.outage import JOB, RETENTION, Outage
 from streams.ports import Clock, Jobs, Prunable, Pruning, Telemetry
 from streams.stages.backfill import HistoryBackfill
 
@@ -54,13 +54,19 @@ def _log_end(job: Job, telemetry: Telemetry) -> None:
 async def prune_regularly(
     pruning: Pruning, keep: Mapping[Prunable, timedelta], clock: Clock, telemetry: Telemetry
 ) -> None:
-    """Delete the rows that are older than the retention of their kind, in small batches."""
+    """Delete the rows that are older than the retention of their kind, in small batches.
+
+    A kind that cannot be deleted, for example because a permission is missing, delays no other.
+    """
+    postponed = Outage(telemetry, RETENTION)
     while True:
         for what, kept in keep.items():
             try:
                 while gone := await pruning.prune(what, clock.now() - kept, BATCH_ROWS):
                     telemetry.count("rows_pruned_total", gone, kind=what.name.lower())
                     await asyncio.sleep(PORTION_PAUSE_SECONDS)
-            except Unavailable:
-                break
+            except Unavailable as away:
+                postponed.begin(what, f"{what.name.lower()}: {away}")
+            else:
+                postponed.end(what)
         await asyncio.sleep(PRUNE_EVERY_SECONDS)

@@ -1,25 +1,41 @@
 """Send events of our own to `session-events`, until the broker acknowledged them."""
 
+import asyncio
 from functools import partial
 
+from streams.core.errors import RecordsRefused
 from streams.outage import DATABASE, Outages
 from streams.ports import Outgoing, OutgoingEvents, RecordProducer, Telemetry
 from streams.topics import SESSION_EVENTS
 
 AT_ONCE = 500
 RETRY_SECONDS = 1.0
+# A person may have changed the topic by then.
+REFUSED_SECONDS = 60.0
 
 
 async def send_outgoing_events(
     waiting: OutgoingEvents, producer: RecordProducer, telemetry: Telemetry, outages: Outages
 ) -> None:
-    """Serve until cancelled. A crash after the acknowledgement sends an event again, with the same id."""
+    """Serve until cancelled. A crash after the acknowledgement sends an event again, with the same id.
+
+    An event that Kafka refuses stops no other. It is kept, and tried again after a minute.
+    """
+    refused: dict[str, float] = {}
+    now = asyncio.get_running_loop().time
     while True:
-        due = await outages.retry(lambda: waiting.due(AT_ONCE), RETRY_SECONDS, DATABASE)
+        refused = {event_id: until for event_id, until in refused.items() if until > now()}
+        found = await outages.retry(partial(waiting.due, AT_ONCE + len(refused)), RETRY_SECONDS, DATABASE)
+        due = [one for one in found if one.id not in refused][:AT_ONCE]
         if not due:
             await outages.retry(waiting.wait, RETRY_SECONDS, DATABASE)
             continue
-        await producer.produce([Outgoing(SESSION_EVENTS, one.key.encode(), one.value) for one in due])
-        sent = partial(waiting.sent, [one.id for one in due])
-        await outages.retry(sent, RETRY_SECONDS, DATABASE)
-        telemetry.count("outgoing_events_total", len(due))
+        try:
+            await producer.produce([Outgoing(SESSION_EVENTS, one.key.encode(), one.value) for one in due])
+        except RecordsRefused as refusal:
+            for index, why in refusal.reasons.items():
+                refused[due[index].id] = now() + REFUSED_SECONDS
+                telemetry.error("outgoing_event_refused", event_id=due[index].id, why=why)
+        sent = [one.id for one in due if one.id not in refused]
+        await outages.retry(partial(waiting.sent, sent), RETRY_SECONDS, DATABASE)
+        telemetry.count("outgoing_events_total", len(sent))

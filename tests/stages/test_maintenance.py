@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -21,9 +21,10 @@ DISCARD = Job("job_1", "acme", JobKind.DISCARD, DeliveryFilter("acme"), NOON)
 
 
 class FakePruning:
-    """A `Pruning` with old rows of each kind; its first `away` calls fail."""
+    """A `Pruning` with old rows of each kind; its first `away` calls fail, and all that ask for a kind in `denied`."""
 
-    def __init__(self, *, away: int = 0, **rows: int) -> None:
+    def __init__(self, *, away: int = 0, denied: Collection[Prunable] = (), **rows: int) -> None:
+        self.denied = set(denied)
         self.rows = Counter({Prunable[name]: count for name, count in rows.items()})
         self.before: dict[Prunable, datetime] = {}
         self.away = away
@@ -33,6 +34,8 @@ class FakePruning:
         if self.away:
             self.away -= 1
             raise Unavailable("the database is away")
+        if what in self.denied:
+            raise Unavailable("permission denied")
         self.before[what] = before
         gone = min(limit, self.rows[what])
         self.rows[what] -= gone
@@ -54,6 +57,21 @@ async def test_old_rows_are_pruned_in_batches_through_an_outage(
     await cancel_others()
     assert telemetry.counts["rows_pruned_total"] == 2501
     assert pruning.before == {what: NOON - kept for what, kept in keep.items()}
+
+
+async def test_rows_that_cannot_be_deleted_keep_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PORTION_PAUSE_SECONDS", "PRUNE_EVERY_SECONDS"):
+        monkeypatch.setattr(maintenance, name, 0)
+    pruning, telemetry = FakePruning(denied=[Prunable.AUDIT], AUDIT=1, SESSIONS=1), FakeTelemetry()
+    keep = {Prunable.AUDIT: timedelta(days=365), Prunable.SESSIONS: timedelta(days=1)}
+    asyncio.create_task(prune_regularly(pruning, keep, FakeClock(), telemetry))  # noqa: RUF006
+    await until(lambda: pruning.rows[Prunable.SESSIONS] == 0)
+    await quiet()
+    assert telemetry.logged == [("retention_postponed", {"why": "audit: permission denied"})]
+    pruning.denied.clear()
+    await until(lambda: pruning.rows.total() == 0)
+    await until(lambda: telemetry.logged_count("retention_resumed") == 1)
+    await cancel_others()
 
 
 class FakeJobs:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, delete, or_, select, update
+from sqlalchemy import bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -120,7 +120,10 @@ _NOT_DUE = delete(dirty_webhooks).where(
 
 
 class SqlLease:
-    """A `Lease`: a row that expires unless its holder renews it."""
+    """A `Lease`: a row that expires unless its holder renews it.
+
+    PostgreSQL's own clock decides: a process whose clock is ahead would keep the lease for as long after its death.
+    """
 
     def __init__(self, database: Database, clock: Clock, name: str, holder: str) -> None:
         self._database = database
@@ -130,7 +133,7 @@ class SqlLease:
         self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
     async def renew(self) -> bool:
-        now = self._clock.now()
+        now: Any = self._clock.now() if self._database.is_sqlite else func.now()
         expires_at = now + timedelta(seconds=LEASE_SECONDS)
         statement = self._insert(leases).values(name=self._name, holder=self._holder, expires_at=expires_at)
         statement = statement.on_conflict_do_update(

@@ -1,0 +1,47 @@
+"""Events of our own leave, whatever Kafka refuses."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from fakes import FakeClock, FakeKafka, FakeTelemetry, cancel_others, until
+from streams.core.usage import OutgoingEvent
+from streams.outage import Outages
+from streams.stages import outgoing_events
+from streams.stages.outgoing_events import send_outgoing_events
+from streams.topics import SESSION_EVENTS
+
+
+class FakeOutgoingEvents:
+    """`OutgoingEvents` in memory."""
+
+    def __init__(self, *events: OutgoingEvent) -> None:
+        self.rows = list(events)
+
+    async def due(self, limit: int) -> Sequence[OutgoingEvent]:
+        await asyncio.sleep(0)
+        return self.rows[:limit]
+
+    async def wait(self) -> None:
+        await asyncio.sleep(0)
+
+    async def sent(self, ids: Sequence[str]) -> None:
+        self.rows = [one for one in self.rows if one.id not in ids]
+
+
+@pytest.mark.parametrize("at_once", [1, 500])
+async def test_an_event_that_kafka_refuses_stops_no_other(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outgoing_events, "AT_ONCE", at_once)
+    monkeypatch.setattr(outgoing_events, "REFUSED_SECONDS", 0.1)
+    kafka, telemetry = FakeKafka(FakeClock()), FakeTelemetry()
+    kafka.most_bytes[SESSION_EVENTS] = 100
+    large = OutgoingEvent("evt_1", "key", b"x" * 200)
+    waiting = FakeOutgoingEvents(large, *(OutgoingEvent(f"evt_{n}", "key", b"x") for n in range(2, 5)))
+    asyncio.create_task(send_outgoing_events(waiting, kafka, telemetry, Outages(telemetry)))  # noqa: RUF006
+    await until(lambda: waiting.rows == [large])
+    assert telemetry.counts["outgoing_events_total"] == 3
+    assert [about["event_id"] for event, about in telemetry.logged if event == "outgoing_event_refused"] == ["evt_1"]
+    kafka.most_bytes[SESSION_EVENTS] = 1000
+    await until(lambda: not waiting.rows)
+    await cancel_others()
