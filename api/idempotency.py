@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -47,7 +48,7 @@ async def once(request: Request, key: str, handle: Handler, works_without_databa
     try:
         response = await handle(request)
     except BaseException:
-        await services.responses.forget(caller, key, now)
+        await forget(services.responses, caller, key, now)
         raise
     headers = {name: value for name in _KEPT_HEADERS if (value := response.headers.get(name))}
     kept = services.encryption.encrypt(json.dumps([bytes(response.body).decode(), headers]))
@@ -57,6 +58,12 @@ async def once(request: Request, key: str, handle: Handler, works_without_databa
         # The request is done, so the caller gets its response.
         services.telemetry.warning("response_not_stored", request_id=request.state.request_id, why=str(away))
     return response
+
+
+async def forget(responses: IdempotencyStore, caller: str, key: str, begun_at: datetime) -> None:
+    """Forget a request that failed. In an outage it is taken as died, a minute later."""
+    with suppress(Unavailable):
+        await responses.forget(caller, key, begun_at)
 
 
 async def begin(

@@ -8,8 +8,8 @@ from starlette.responses import Response
 from api.dashboard.forms import Form
 from api.dashboard.rendering import redirect
 from api.dashboard.visits import OperatorVisit, Visit
-from api.idempotency import begin
-from streams.core.errors import Conflict
+from api.idempotency import begin, forget
+from streams.core.errors import Conflict, Unavailable
 
 _FIELD = "once"
 CHARACTERS = 64
@@ -39,11 +39,15 @@ async def once(visit: Visit | OperatorVisit, form: Form, act: Callable[[], Await
     try:
         response = await act()
     except BaseException:
-        await services.responses.forget(caller, key, now)
+        await forget(services.responses, caller, key, now)
         raise
     if response.status_code >= 400:
-        await services.responses.forget(caller, key, now)
-    else:
-        kept = services.encryption.encrypt(response.headers.get("location", ""))
+        await forget(services.responses, caller, key, now)
+        return response
+    kept = services.encryption.encrypt(response.headers.get("location", ""))
+    try:
         await services.responses.finish(caller, key, now, response.status_code, kept)
+    except Unavailable as away:
+        # It is done, and the page may show a secret that is shown only once.
+        services.telemetry.warning("response_not_stored", request_id=visit.request.state.request_id, why=str(away))
     return response

@@ -60,7 +60,7 @@ async def edit_page(webhook_id: str, request: Request) -> Response:
     visit = await visit_of(request)
     visit.require(Scope.WEBHOOKS_WRITE)
     known = await visit.services.webhooks.find(webhook_id, visit.account.id)
-    return _form_page(request, visit, known, _fields_of(webhook_input(known)))
+    return _form_page(request, visit, known, {**_fields_of(webhook_input(known)), "version": known.webhook.version})
 
 
 @router.post("/webhooks/{webhook_id}/edit")
@@ -76,7 +76,8 @@ async def edit(webhook_id: str, request: Request) -> Response:
             webhook_id, changes, by=visit.member.actor, account_id=visit.account.id, version=version
         )
     except Invalid as wrong:
-        return _form_page(request, visit, known, _kept(form), wrong.errors)
+        # The version that the person saw: what another one saved meanwhile is not overwritten.
+        return _form_page(request, visit, known, {**_kept(form), "version": form["version"]}, wrong.errors)
     return redirect(f"/webhooks/{webhook_id}?saved=1")
 
 

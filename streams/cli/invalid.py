@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streams.cli.output import JsonOption, in_deployment, me, progress_bar, require_kafka, say, show
-from streams.core.errors import FieldError, Invalid
+from streams.core.errors import FieldError, Invalid, NotFound
 
 if TYPE_CHECKING:
     from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
@@ -77,8 +77,11 @@ def invalid_replay(
             with progress_bar(quiet=as_json) as bar:
                 task = bar.add_task("replaying", total=len(ids) if ids else None)
                 service = deployment.invalid_records(producer)
-                records = _chosen(deployment.stored_invalid_records(), ids, topic)
-                return await service.replay(records, lambda done: bar.update(task, completed=done), by=me())
+                unknown: dict[str, str] = {}
+                records = _chosen(deployment.stored_invalid_records(), ids, topic, unknown)
+                replayed = await service.replay(records, lambda done: bar.update(task, completed=done), by=me())
+                replayed.left |= unknown
+                return replayed
         finally:
             await producer.close()
 
@@ -93,8 +96,18 @@ def invalid_replay(
         raise typer.Exit(1)
 
 
-def _chosen(stored: "KafkaInvalidRecords", ids: list[str] | None, topic: str | None) -> "Iterator[StoredRecord]":
-    return map(stored.find, ids) if ids else stored.all(topic)
+def _chosen(
+    stored: "KafkaInvalidRecords", ids: list[str] | None, topic: str | None, unknown: dict[str, str]
+) -> "Iterator[StoredRecord]":
+    """The records to replay. An id without a record goes to `unknown`, with the reason, and stops no other."""
+    if not ids:
+        yield from stored.all(topic)
+        return
+    for record_id in ids:
+        try:
+            yield stored.find(record_id)
+        except (Invalid, NotFound) as wrong:
+            unknown[record_id] = str(wrong)
 
 
 def _stored() -> "KafkaInvalidRecords":

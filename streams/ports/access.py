@@ -94,7 +94,10 @@ class Sessions(Protocol):
         """Newest first."""
 
     async def change(self, session: Session, audit_entry: AuditEntry | None = None) -> None:
-        """Store the account, the user and the use of a session."""
+        """Store the account, the user and the role of a session."""
+
+    async def used(self, session_id: str, at: datetime) -> None:
+        """Note the last use of a session."""
 
     async def remove(self, session_id: str, account_id: str | None, audit_entry: AuditEntry | None = None) -> bool:
         """End a session; with `account_id` only one of that account."""

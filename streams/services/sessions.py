@@ -30,8 +30,9 @@ class SessionService:
         if session is None or not session.is_valid(now):
             raise Unauthorized("the session has ended: sign in again")
         if now - session.used_at >= USE_NOTED_EVERY:
+            # Only the time: the browser may be choosing another account at this moment.
+            await self._sessions.used(session.id, now)
             session = replace(session, used_at=now)
-            await self._sessions.change(session)
         return session
 
     async def choices(self, session: Session) -> Sequence[Session]:

@@ -162,10 +162,14 @@ async def test_a_session_has_the_role_that_its_user_has_now(database: SqlStore) 
     assert await sessions.find("hash") == replace(session, role=Role.MEMBER)
     assert await sessions.find("hash 2") == portal
     assert [one.id for one in await sessions.list("acme")] == ["session_2", "session_1"]
-    await sessions.change(replace(session, used_at=NOON + DAY / 2))
+    await sessions.used("session_1", NOON + DAY / 2)
     found = await sessions.find("hash")
     assert found
     assert found.used_at == NOON + DAY / 2
+    # Another tab goes on in an account while this one notes its use.
+    await sessions.change(replace(portal, account_id=None, role=None))
+    await sessions.used("session_2", NOON + DAY / 2)
+    assert await sessions.find("hash 2") == replace(portal, account_id=None, role=None, used_at=NOON + DAY / 2)
     assert not await sessions.remove("session_1", "globex")
     assert await sessions.remove("session_1", "acme")
     assert await sessions.find("hash") is None

@@ -1,5 +1,6 @@
 """Jobs change many deliveries, one portion at a time."""
 
+import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,9 +11,10 @@ from builders import NOON, attempt, dead_letter, delivery
 from contract.stores import SqlStore, Store, publish_all
 from fakes import held as held_module
 from streams.adapters.sql import jobs as jobs_module
+from streams.adapters.sql.audit import SqlAuditLog
 from streams.core.account import DeliveryFilter
 from streams.core.attempt import NextStep
-from streams.core.audit import AuditEntry
+from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.backfill import Backfill, OffsetRange, Period
 from streams.core.delivery import HoldReason, State, Trigger
 from streams.core.delivery_state import Batch, RecordedValue, fold
@@ -39,6 +41,15 @@ async def finish(store: Store, job_id: str = "job_1") -> Job:
     while (job := await store.jobs.advance(job_id)).finished_at is None:
         store.clock.advance(1)
     return job
+
+
+async def test_the_same_job_is_added_once_by_requests_at_once(database: SqlStore) -> None:
+    await dead(database, 1, 2)
+    entries = [replace(ENTRY, id=f"audit_{number}") for number in range(6)]
+    added = await asyncio.gather(*(database.jobs.add(job(), entry) for entry in entries))
+    assert {(one.id, one.total) for one in added} == {("job_1", 2)}
+    page = await SqlAuditLog(database.database).list(AuditFilter("acme"), None, 10)
+    assert len(page.rows) == 1
 
 
 async def test_a_job_counts_the_deliveries_it_could_not_change(store: Store) -> None:

@@ -8,6 +8,8 @@ from dashboard.pages import FakeBrowser, signed_in
 
 from builders import attempt, dead_letter, delivery
 from rest.api_fixture import URL, ApiFixture
+from streams.adapters.sql.idempotency import SqlIdempotencyStore
+from streams.core.errors import Unavailable
 from streams.core.outcome import OutcomeKind
 
 pytestmark = pytest.mark.slow
@@ -47,6 +49,16 @@ async def test_a_webhook_is_created_edited_and_deleted(api: ApiFixture, browser:
     page = await browser.send(f"/webhooks/{known['id']}/delete")
     assert page.path == "/webhooks?deleted=1"
     assert (await api.acme.get("/v1/webhooks"))["data"] == []
+
+
+async def test_a_corrected_form_overwrites_no_other_change(api: ApiFixture, browser: FakeBrowser) -> None:
+    path = f"/webhooks/{(await api.acme.webhook())['id']}/edit"
+    [version] = re.findall(r'name="version" value="(\d+)"', (await browser.open(path)).html)
+    await browser.send(path, url=f"{URL}/by-another", version=version)
+    wrong = await browser.send(path, url=URL, headers="nonsense", version=version)
+    [kept] = re.findall(r'name="version" value="(\d+)"', wrong.html)
+    late = await browser.send(path, url=URL, version=kept)
+    assert (wrong.status, kept, late.status) == (422, version, 412)
 
 
 async def test_a_form_keeps_what_was_typed_and_shows_its_errors(browser: FakeBrowser) -> None:
@@ -198,3 +210,14 @@ async def test_a_key_is_not_created_twice_by_one_form(browser: FakeBrowser) -> N
     again = await browser.send("/account/keys", **fields)
     assert (again.status, "was sent already" in again.text) == (409, True)
     assert (await browser.open("/account")).text.count("export sk_") == 1
+
+
+async def test_a_new_key_is_shown_although_an_outage_follows(
+    browser: FakeBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise Unavailable("the database is away")
+
+    monkeypatch.setattr(SqlIdempotencyStore, "finish", away)
+    page = await browser.send("/account/keys", name="export", scopes="webhooks:read", once="n1")
+    assert (page.status, "sk_" in page.text) == (200, True)

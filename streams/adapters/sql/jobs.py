@@ -5,7 +5,9 @@ from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, insert, select, update
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import jobs
@@ -32,6 +34,7 @@ class SqlJobs:
         self._database = database
         self._clock = clock
         self._missing = MissingDeliveries(encryption, is_sqlite=database.is_sqlite)
+        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
     async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
         async with self._database.transaction() as connection:
@@ -41,7 +44,10 @@ class SqlJobs:
             if job.kind is JobKind.REPLAY:
                 await _require_no_other(connection, job)
             job = replace(job, total=await _count(connection, job.filter))
-            await connection.execute(insert(jobs).values(_row(job)))
+            statement = self._insert(jobs).values(_row(job)).on_conflict_do_nothing().returning(jobs.c.id)
+            if (await connection.execute(statement)).first() is None:
+                # The same request at the same moment was first.
+                return _job((await connection.execute(select(jobs).where(jobs.c.id == job.id))).one())
             await note(connection, audit_entry)
         return job
 

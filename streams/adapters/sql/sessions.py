@@ -99,10 +99,14 @@ class SqlSessions:
             return [_session(row) for row in await connection.execute(query)]
 
     async def change(self, session: Session, audit_entry: AuditEntry | None = None) -> None:
-        values = {name: getattr(session, name) for name in ("actor", "account_id", "role", "user_id", "used_at")}
+        values = {name: getattr(session, name) for name in ("actor", "account_id", "role", "user_id")}
         async with self._database.transaction() as connection:
             await connection.execute(update(sessions).where(sessions.c.id == session.id).values(values))
             await note(connection, audit_entry)
+
+    async def used(self, session_id: str, at: datetime) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(update(sessions).where(sessions.c.id == session_id).values(used_at=at))
 
     async def remove(self, session_id: str, account_id: str | None, audit_entry: AuditEntry | None = None) -> bool:
         this = sessions.c.id == session_id
