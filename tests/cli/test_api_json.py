@@ -110,6 +110,20 @@ async def test_a_retry_names_the_ids_that_do_not_exist(api: ApiFixture) -> None:
     assert (retried.stdout, retried.stderr) == ("0 retried\n", "error: there is no delivery lost-1\n")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("x" * 201,), "name: must have at most 200 characters"),
+        (("a\udcff",), "name: must be valid Unicode"),
+        (("Initech", "--plan-limit", str(2**63)), "planLimit: must be from 1 to"),
+    ],
+)
+async def test_a_command_refuses_what_no_database_stores(
+    api: ApiFixture, arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in str((await run("accounts", "create", *arguments)).exception)
+
+
 async def test_all_dead_letters_are_discarded_after_a_question(api: ApiFixture) -> None:
     dead = await store_dead_letter(api)
     refused = await run("dead-letters", "discard", "--all", "--json")
