@@ -11,10 +11,11 @@ import pytest
 import typer
 
 from alerts.metrics import known, named_in
-from streams import metrics, settings
+from streams import metrics, outage, settings
 from streams.acls import ACCESS
 from streams.cli.app import app
 from streams.core.schedule import parse_schedule
+from streams.outage import OutageKind
 from streams.settings import Settings, load_settings
 from streams.topics import RETRY_PREFIX, Topic, declare
 
@@ -143,6 +144,16 @@ def test_a_document_names_no_unknown_metric() -> None:
     for document in DOCUMENTS:
         named = {name for name, _ in named_in(document.read_text())}
         assert named <= {*known(), *HISTOGRAMS}, document.name
+
+
+def test_every_warning_and_error_of_the_log_is_documented() -> None:
+    code = "".join(path.read_text() for folder in ("streams", "api") for path in (ROOT / folder).rglob("*.py"))
+    logged = set(re.findall(r"\.(?:warning|error|critical)\(\s*\"([a-z_]+)\"", code))
+    kinds = [kind for kind in vars(outage).values() if isinstance(kind, OutageKind)]
+    logged |= {name for kind in kinds for name in (kind.started, kind.ended)}
+    assert len(logged) > 40
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    assert [name for name in sorted(logged) if f"`{name}`" not in page] == []
 
 
 def test_every_metric_is_used() -> None:
