@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -123,6 +124,9 @@ def dead_letters_discard(
 ) -> None:
     """Discard dead letters for ever. With --all: shows their number, and asks, first. Exit code 1 for an unknown id."""
     wanted = _wanted(ids, every, account, webhook, event_type, reason)
+    if every:
+        # What comes while the person reads the question was not in its count.
+        wanted = replace(wanted, changed_until=datetime.now(UTC))
     if every and not yes:
         if as_json:
             raise Invalid(FieldError("--json", "needs --yes: a program cannot answer the question"))

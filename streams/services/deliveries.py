@@ -116,7 +116,7 @@ class DeliveryService:
     ) -> Sequence[str]:
         done: list[str] = []
         # Without ids, a dead letter that comes after this does not match: no person has seen it.
-        until = wanted.changed_until if wanted.ids else self._clock.now()
+        until = wanted.changed_until or (None if wanted.ids else self._clock.now())
         dead = replace(wanted, state=State.DEAD, changed_until=until, limit=AT_ONCE)
         while ids := await act(dead):
             done += ids

@@ -58,7 +58,7 @@ async def prune_regularly(
 
     A kind that cannot be deleted, for example because a permission is missing, delays no other.
     """
-    postponed = Outage(telemetry, RETENTION)
+    postponed = {what: Outage(telemetry, RETENTION, {"kind": what.name.lower()}) for what in keep}
     while True:
         for what, kept in keep.items():
             try:
@@ -66,7 +66,7 @@ async def prune_regularly(
                     telemetry.count("rows_pruned_total", gone, kind=what.name.lower())
                     await asyncio.sleep(PORTION_PAUSE_SECONDS)
             except Unavailable as away:
-                postponed.begin(what, f"{what.name.lower()}: {away}")
+                postponed[what].begin(what, str(away))
             else:
-                postponed.end(what)
+                postponed[what].end(what)
         await asyncio.sleep(PRUNE_EVERY_SECONDS)

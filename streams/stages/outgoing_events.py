@@ -28,14 +28,15 @@ async def send_outgoing_events(
         found = await outages.retry(partial(waiting.due, AT_ONCE + len(refused)), RETRY_SECONDS, DATABASE)
         due = [one for one in found if one.id not in refused][:AT_ONCE]
         if not due:
-            await outages.retry(waiting.wait, RETRY_SECONDS, DATABASE)
+            # With a refused one, `wait` would return at once.
+            await (asyncio.sleep(RETRY_SECONDS) if refused else outages.retry(waiting.wait, RETRY_SECONDS, DATABASE))
             continue
         try:
             await producer.produce([Outgoing(SESSION_EVENTS, one.key.encode(), one.value) for one in due])
         except RecordsRefused as refusal:
-            for index, why in refusal.reasons.items():
-                refused[due[index].id] = now() + REFUSED_SECONDS
-                telemetry.error("outgoing_event_refused", event_id=due[index].id, why=why)
+            refused |= {due[index].id: now() + REFUSED_SECONDS for index in refusal.reasons}
+            first, why = next(iter(refusal.reasons.items()))
+            telemetry.error("outgoing_event_refused", event_id=due[first].id, why=why, count=len(refusal.reasons))
         sent = [one.id for one in due if one.id not in refused]
         await outages.retry(partial(waiting.sent, sent), RETRY_SECONDS, DATABASE)
         telemetry.count("outgoing_events_total", len(sent))

@@ -47,6 +47,54 @@ def test_a_form_is_read() -> None:
     assert (commit.completion_status, commit.score.scaled) == (Completion.COMPLETED, 0.5)
 
 
+FORM = "multipart/form-data; boundary=b"
+
+
+def form(*headers: str, ending: str = "\r\n") -> str:
+    return "".join(f"--b{ending}{header}{ending}{ending}passed{ending}" for header in headers) + f"--b--{ending}"
+
+
+@pytest.mark.parametrize("ending", ["\r\n", "\n"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        'Content-Disposition: form-data; name="cmi.core.lesson_status"',
+        'CONTENT-DISPOSITION:form-data;Name=cmi.core.lesson_status; filename="name=x"',
+        'Content-Type: text/plain\r\nContent-Disposition: form-data; name="cmi.core.lesson_status"',
+    ],
+)
+def test_a_field_of_a_form_is_read_however_it_is_written(header: str, ending: str) -> None:
+    assert read(form("", header, ending=ending), FORM).lesson_status == "passed"
+
+
+def test_a_form_has_at_most_5000_fields() -> None:
+    of_others = ['Content-Disposition: form-data; name="id"'] * (MOST_PARTS - 1)
+    status = 'Content-Disposition: form-data; name="cmi.core.lesson_status"'
+    assert read(form(*of_others, status), FORM).lesson_status == "passed"
+    with pytest.raises(NotScorm, match="more than 5000 fields"):
+        read(form("", *of_others, status), FORM)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "CONTENT-DISPOSITION: form-data; name=" + "(" * 20_000,
+        "Content-Disposition: form-data; " + ";".join(f"name*{number}=a" for number in range(50_000)),
+        "Content-Type: multipart/mixed; boundary=b",
+        "Content-Type: message/rfc822\r\n\r\n" * 2000,
+    ],
+)
+def test_a_strange_form_is_no_commit(header: str) -> None:
+    with pytest.raises(NotScorm):
+        read(form(*[header] * 10), FORM)
+
+
+def test_a_total_time_of_nothing_is_no_news() -> None:
+    assert read('{"cmi":{"core":{"total_time":"00:00:00","session_time":"00:01:00"}}}').total_time is None
+    assert read('{"totalTimeSeconds":750.5,"runtimeData":{"cmi":{"total_time":"PT0S"}}}').total_time == Decimal("750.5")
+
+
 def test_common_fields_are_read() -> None:
     commit = read(
         '{"completionStatus":"completed","successStatus":"passed","totalTimeSeconds":750.5,"score":{"max":100},'

@@ -67,7 +67,7 @@ async def test_rows_that_cannot_be_deleted_keep_no_others(monkeypatch: pytest.Mo
     asyncio.create_task(prune_regularly(pruning, keep, FakeClock(), telemetry))  # noqa: RUF006
     await until(lambda: pruning.rows[Prunable.SESSIONS] == 0)
     await quiet()
-    assert telemetry.logged == [("retention_postponed", {"why": "audit: permission denied"})]
+    assert telemetry.logged == [("retention_postponed", {"why": "permission denied", "kind": "audit"})]
     pruning.denied.clear()
     await until(lambda: pruning.rows.total() == 0)
     await until(lambda: telemetry.logged_count("retention_resumed") == 1)

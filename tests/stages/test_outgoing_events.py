@@ -34,6 +34,7 @@ class FakeOutgoingEvents:
 async def test_an_event_that_kafka_refuses_stops_no_other(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outgoing_events, "AT_ONCE", at_once)
     monkeypatch.setattr(outgoing_events, "REFUSED_SECONDS", 0.1)
+    monkeypatch.setattr(outgoing_events, "RETRY_SECONDS", 0.01)
     kafka, telemetry = FakeKafka(FakeClock()), FakeTelemetry()
     kafka.most_bytes[SESSION_EVENTS] = 100
     large = OutgoingEvent("evt_1", "key", b"x" * 200)

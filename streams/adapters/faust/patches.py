@@ -17,7 +17,6 @@ TAKE_RECORDS = 500
 BUSY_RECORDS = 10
 COMPANY_SECONDS = 0.02
 LOOK_AGAIN_SECONDS = 1.0
-REVOKE_COMMIT_SECONDS = 3.0
 
 
 class NoTables(TableManager):
@@ -125,8 +124,8 @@ def seek_back_to_dropped_events(app: faust.App) -> None:
     consumer.seek_to_committed = seek
 
 
-def commit_before_revoke(app: faust.App, finish_batch: Callable[[], Awaitable[None]]) -> None:
-    """Finish the batch in hand and commit it before partitions are given back.
+def finish_before_revoke(app: faust.App, finish: Callable[[], Awaitable[None]]) -> None:
+    """Await `finish`, which commits, before partitions are given back.
 
     At a revoke, faust-streaming 0.15.3 first forgets what it has not committed: the events of the last second come
     again. Ends when `Consumer.on_partitions_revoked` commits first.
@@ -142,9 +141,7 @@ def commit_before_revoke(app: faust.App, finish_batch: Callable[[], Awaitable[No
             app.flow_control.clear()
             # An event that was just taken out of the buffer reaches the agent.
             await asyncio.sleep(0)
-            await finish_batch()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(_commit(consumer), REVOKE_COMMIT_SECONDS)
+            await finish()
         await revoke(revoked)
 
     consumer.on_partitions_revoked = finish_and_revoke
@@ -173,11 +170,13 @@ async def stop(app: faust.App) -> None:
     come again. Ends when `Consumer.commit` commits after the one it waits for.
     """
     if not app.crashed:
-        await _commit(app.consumer)
+        await commit(app)
     await app.stop()
 
 
-async def _commit(consumer: Any) -> None:
+async def commit(app: faust.App) -> None:
+    """Commit what is acknowledged."""
+    consumer: Any = app.consumer
     await consumer.maybe_wait_for_commit_to_finish()
     await consumer.commit()
 

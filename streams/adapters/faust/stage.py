@@ -20,6 +20,7 @@ REFRESH_MS = 30_000
 # Faust logs some of its failures and does nothing more. The process must end then.
 WATCH_SECONDS = 1.0
 REVOKE_SECONDS = 3.0
+COMMIT_SECONDS = 3.0
 
 Handle = Callable[[Sequence[Record]], Awaitable[None]]
 
@@ -90,7 +91,7 @@ class FaustStage:
         try:
             patches.hand_over_directly(self._app, self._buffer)
             patches.seek_back_to_dropped_events(self._app)
-            patches.commit_before_revoke(self._app, self._finish_batch)
+            patches.finish_before_revoke(self._app, self._finish)
             await self._start()
             patches.set_fetch_wait(self._app, self._fetch_wait_ms)
             crashed = asyncio.create_task(self._until_crashed())
@@ -107,11 +108,19 @@ class FaustStage:
         self._draining = True
         await asyncio.wait_for(self._idle.wait(), seconds)
 
-    async def _finish_batch(self) -> None:
+    async def _finish(self) -> None:
+        """Finish the batch in hand and commit it, each for a limited time."""
         try:
             await asyncio.wait_for(self._idle.wait(), REVOKE_SECONDS)
         except TimeoutError:
             self._telemetry.warning("revoke_timed_out", effect="the batch in hand is handled again by the next owner")
+        try:
+            await asyncio.wait_for(patches.commit(self._app), COMMIT_SECONDS)
+        except TimeoutError:
+            why = "the broker did not answer in time"
+            self._telemetry.warning(
+                "last_commit_failed", why=why, effect="the records of revoked partitions are repeated"
+            )
 
     def _agent(self, handle: Handle, failed: "asyncio.Future[None]") -> Callable[[Any], Awaitable[None]]:
         async def agent(stream: Any) -> None:
