@@ -3,21 +3,47 @@
 import asyncio
 import errno
 from collections.abc import Sequence
+from typing import Any, cast
 
 import pytest
 from aiohttp import ClientConnectorError
 from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
 
-from real.endpoint import OK, Received, endpoint, saying, silent
+from fakes import until
+from real.endpoint import OK, Endpoint, Received, endpoint, saying, silent
 from real.posting import SOON, answered, at, failed, post, sending, sent
-from streams.adapters.http.connector import ConnectTrace
+from streams.adapters.http.connector import ConnectTrace, GuardedConnector
 from streams.adapters.http.failures import failure_of
+from streams.adapters.http.response_parser import EndpointConnection
 from streams.core.outcome import Failure, OutcomeKind, Response
 from streams.core.request import Request
 
 
 async def test_no_answer() -> None:
     assert await sent(silent, timeout_seconds=SOON) == Failure(OutcomeKind.TIMEOUT)
+
+
+async def test_bytes_before_the_request_are_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 9112 §9.2. Whether they arrive before the request is sent is chance."""
+    opened = GuardedConnector.open
+
+    async def open_and_hear(*arguments: Any) -> Connection:
+        connection = await opened(*arguments)
+        await until(lambda: not cast(EndpointConnection, connection.protocol).is_open)
+        return connection
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(OK)
+        await reader.read()
+        writer.close()
+
+    monkeypatch.setattr(GuardedConnector, "open", open_and_hear)
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, sending() as sender:
+        there = Endpoint(silent, server.sockets[0].getsockname()[1])
+        failure = failed(await asyncio.wait_for(sender.send(post(there)), 5))
+    assert failure.kind is OutcomeKind.INVALID_RESPONSE
+    assert "before the request" in failure.detail
 
 
 async def test_a_dripping_answer_ends_at_the_deadline() -> None:

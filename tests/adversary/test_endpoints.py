@@ -32,7 +32,8 @@ LONGEST_WAIT = timedelta(minutes=1)
         (endpoints.sends_without_end, "delivered"),
         (endpoints.sends_a_gzip_bomb, "delivered"),
         (endpoints.sets_many_cookies, "delivered"),
-        (endpoints.responds_before_the_request, "delivered"),
+        # By chance the response arrives before or after the first byte of the request.
+        (endpoints.responds_before_the_request, "delivered or invalid_response"),
         (endpoints.responds_twice, "delivered"),
         (endpoints.sends_a_megabyte_of_headers, "invalid_response"),
         (endpoints.sends_many_interim_responses, "invalid_response"),
@@ -53,7 +54,7 @@ def test_an_endpoint_affects_its_own_account_only(
 ) -> None:
     with listening(behaviour) as endpoint, under_attack(attacked, account, endpoint) as webhook_id:
         attempt = first_attempt(attacked, account, webhook_id)
-        assert attempt["outcome"] == outcome
+        assert attempt["outcome"] in outcome.split(" or ")
         assert attempt["message"].isprintable()
         assert len(attempt["responseBody"]) <= 4096
         assert all(text.isprintable() for header in attempt["responseHeaders"].items() for text in header)

@@ -78,6 +78,9 @@ class EndpointConnection(ResponseHandler):
         self._response = self._loop.create_future()
         if self.transport is None:
             self._response.set_exception(ServerDisconnectedError())
+        elif self._should_close:
+            # Not a response to a request that was not sent yet (RFC 9112 §9.2). It is dropped: no other would come.
+            self._fail(InvalidResponse("the endpoint sent something before the request"))
         else:
             self._writes.add(self.transport, request)
             self._deadlines.set(self, deadline)
