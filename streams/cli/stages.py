@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
@@ -106,8 +105,11 @@ def run_the_demo(events: int | None, leave: bool, seed: int, receivers: Path | N
 
 
 def _end_quietly_on_sigterm() -> None:
-    """Until the process has work in hand and drains at a signal."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    """Until the process has work in hand and drains at a signal.
+
+    An exception would be lost, and the signal with it, where C code calls Python and ignores what it raises.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
 
 
 def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -188,4 +188,6 @@ def test_a_stop_during_the_start_logs_no_error(tmp_path: Path, seconds: float) -
         started = time.monotonic()
         until(lambda: "embedded_broker_started" in (tmp_path / "up.log").read_text(), 30, "the first line")
         until(lambda: time.monotonic() > started + seconds)
-    assert {line["level"] for line in log_events_of(tmp_path)} == {"info"}
+    # On a fast machine `notify` has started, and tells what is not set.
+    of_settings = {"smtp_url_not_set", "public_url_not_set"}
+    assert {line["level"] for line in log_events_of(tmp_path) if line["event"] not in of_settings} == {"info"}
