@@ -52,12 +52,17 @@ async def once(request: Request, key: str, handle: Handler, works_without_databa
         raise
     headers = {name: value for name in _KEPT_HEADERS if (value := response.headers.get(name))}
     kept = services.encryption.encrypt(json.dumps([bytes(response.body).decode(), headers]))
-    try:
-        await services.responses.finish(caller, key, now, response.status_code, kept)
-    except Unavailable as away:
-        # The request is done, so the caller gets its response.
-        services.telemetry.warning("response_not_stored", request_id=request.state.request_id, why=str(away))
+    await finish(request, caller, key, now, response.status_code, kept)
     return response
+
+
+async def finish(request: Request, caller: str, key: str, begun_at: datetime, status: int, kept: str) -> None:
+    """Store the response of a request. It is done, so in an outage it gets its response without that."""
+    services = services_of(request)
+    try:
+        await services.responses.finish(caller, key, begun_at, status, kept)
+    except Unavailable as away:
+        services.telemetry.warning("response_not_stored", request_id=request.state.request_id, why=str(away))
 
 
 async def forget(responses: IdempotencyStore, caller: str, key: str, begun_at: datetime) -> None:

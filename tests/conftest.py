@@ -1,6 +1,7 @@
 """Fixtures for real Kafka and PostgreSQL; they start on first use, and a test without its part is skipped."""
 
 import gc
+import logging
 import os
 import secrets
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+import structlog
 from distribution import ByFileOrFolder, longest_first
 from hypothesis import settings
 
@@ -110,6 +112,18 @@ def secured_kafka() -> Iterator[SecuredKafka]:
         yield server
     finally:
         server.remove()
+
+
+@pytest.fixture
+def logging_as_it_was() -> Iterator[None]:
+    """What a test configures of logging is undone."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from starlette.responses import Response
 from api.dashboard.forms import Form
 from api.dashboard.rendering import redirect
 from api.dashboard.visits import OperatorVisit, Visit
-from api.idempotency import begin, forget
-from streams.core.errors import Conflict, Unavailable
+from api.idempotency import begin, finish, forget
+from streams.core.errors import Conflict
 
 _FIELD = "once"
 CHARACTERS = 64
@@ -45,9 +45,5 @@ async def once(visit: Visit | OperatorVisit, form: Form, act: Callable[[], Await
         await forget(services.responses, caller, key, now)
         return response
     kept = services.encryption.encrypt(response.headers.get("location", ""))
-    try:
-        await services.responses.finish(caller, key, now, response.status_code, kept)
-    except Unavailable as away:
-        # It is done, and the page may show a secret that is shown only once.
-        services.telemetry.warning("response_not_stored", request_id=visit.request.state.request_id, why=str(away))
+    await finish(visit.request, caller, key, now, response.status_code, kept)
     return response

@@ -1,15 +1,13 @@
 """Wrong configuration is one line that names the variable and a right value."""
 
 import json
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import structlog
 
 from fakes import FakeTelemetry
 from streams.__main__ import MISCONFIGURED, main
@@ -21,7 +19,7 @@ from streams.runtime.startup import STAGES, prepare_stage
 from streams.settings import PREFIX, load_settings, names
 from streams.telemetry import PrometheusTelemetry
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("logging_as_it_was")]
 
 
 @pytest.mark.parametrize(
@@ -128,17 +126,6 @@ def reason_in(line: str) -> str:
     logged = json.loads(line)
     assert (logged["level"], logged["event"]) == ("critical", "misconfigured")
     return str(logged["why"])
-
-
-@pytest.fixture(autouse=True)
-def restored_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
 
 
 COMMANDS = ["up", "publish", *STAGE_HELP]
