@@ -3,19 +3,22 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from builders import NOON, attempt, delivery
 from rest.api_fixture import ApiFixture, open_api
 from streams.cli.app import app
+from streams.core.account import DeliveryFilter
 from streams.core.attempt import DeadLetter, NextStep
 from streams.core.delivery import DeathReason
 from streams.core.outcome import OutcomeKind
+from streams.services.deliveries import DeliveryService
 
 Command = Callable[..., Awaitable[Result]]
 MESSAGE = "The endpoint responded with 500: its server failed."
@@ -134,6 +137,25 @@ async def test_all_dead_letters_are_discarded_after_a_question(api: ApiFixture) 
     assert [row["id"] for row in await printed("dead-letters", "list")] == [dead]
     assert (await run("dead-letters", "discard", "--all", answer="y\n")).stdout.endswith("1 discarded\n")
     assert (await run("dead-letters", "discard", "--all", "--yes")).stdout == "0 discarded\n"
+
+
+async def test_what_comes_during_the_question_is_not_discarded(
+    api: ApiFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, asked_at = await store_dead_letter(api), list[datetime]()
+    until, discard = list[datetime | None](), DeliveryService.discard_dead
+
+    async def noted(self: DeliveryService, wanted: DeliveryFilter, *more: Any, **options: Any) -> Any:
+        until.append(wanted.changed_until)
+        return await discard(self, wanted, *more, **options)
+
+    monkeypatch.setattr(typer, "confirm", lambda *_, **__: asked_at.append(datetime.now(UTC)))
+    monkeypatch.setattr(DeliveryService, "discard_dead", noted)
+    assert (await run("dead-letters", "discard", "--all")).stdout.endswith("1 discarded\n")
+    [limit], [asked] = until, asked_at
+    assert limit
+    assert limit <= asked
+    assert (await api.acme.get(f"/v1/deliveries/{dead}"))["state"] == "discarded"
 
 
 @pytest.mark.parametrize("command", ["webhooks", "deliveries", "dead-letters", "accounts", "audit"])

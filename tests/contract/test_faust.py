@@ -17,7 +17,10 @@ from confluent_kafka import Producer, TopicPartition
 from faust.transport.consumer import Consumer
 
 from contract.clusters import PARTITIONS, SECONDS, KafkaCluster, numbered, running, until
+from fakes import FakeTelemetry
 from real.kafka import partition_of
+from streams.adapters.faust import patches
+from streams.adapters.faust import stage as stage_module
 from streams.adapters.faust.stage import FaustCrashed, FaustStage
 from streams.adapters.kafka.config import producer_config
 from streams.ports import Outgoing, Partition, Record, RecordProducer
@@ -220,6 +223,18 @@ async def test_a_batch_that_does_not_end_holds_up_no_member(apache: KafkaCluster
         await asyncio.wait_for(in_hand.wait(), SECONDS)
         async with running(second.run(newcomer)):
             await until(lambda: bool(again))
+
+
+async def test_a_last_commit_without_an_answer_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hangs(_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(patches, "commit", hangs)
+    monkeypatch.setattr(stage_module, "COMMIT_SECONDS", 0.01)
+    telemetry = FakeTelemetry()
+    stage = FaustStage({"bootstrap.servers": "127.0.0.1:1"}, "fan-out", SESSION_EVENTS, "", None, telemetry)
+    await asyncio.wait_for(stage._finish(), SECONDS)
+    assert [event for event, _ in telemetry.logged] == ["last_commit_failed"]
 
 
 async def test_events_dropped_in_a_rebalance_are_read_again(
