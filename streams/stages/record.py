@@ -1,7 +1,6 @@
 """record: store in SQL what happened to each delivery, count health, pause webhooks."""
 
-import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -10,18 +9,12 @@ from streams.core.delivery import Delivery
 from streams.core.delivery_state import Batch, EventKey, RecordedValue, fold, stripped
 from streams.core.errors import ConflictingId, Invalid, InvalidRecord, NewerRecord, Refused
 from streams.core.network import OwnNetwork
-from streams.core.offset_tracker import Commit
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages
-from streams.ports import Clock, Codec, Partition, Record, RecordConsumer, Recorder, RecordProducer, Telemetry
-from streams.stages.consuming.newer_record import wait_for_release
-from streams.stages.consuming.stored_offsets import StoredOffsets
-from streams.stages.consuming.write_buffer import WriteBuffer
+from streams.ports import Clock, Codec, Record, RecordConsumer, Recorder, RecordProducer, Telemetry
+from streams.stages.consuming.batch_consumer import BatchConsumer
 from streams.stages.invalid_records import run_pure, store_invalid
-from streams.tasks import together
 from streams.topics import ATTEMPTS, DEAD_LETTERS
 
-# Work that is done once for each webhook of a batch, such as counting health, is cheaper in large batches.
-BATCH_RECORDS = 2000
 RETRY_SECONDS = 1.0
 
 # The values on each topic; all other topics have deliveries.
@@ -45,130 +38,49 @@ class RecordStage:
         clock: Clock,
         telemetry: Telemetry,
     ) -> None:
-        self._consumer = consumer
         self._codec = codec
         self._recorder = recorder
         self._producer = producer
-        self._clock = clock
         self._telemetry = telemetry
         self._outages = Outages(telemetry)
         self._network = OwnNetwork()
         self._network_is_down = False
-        self._buffer = WriteBuffer(consumer)
-        self._owned: set[Partition] = set()
-        # The partitions that wait for a newer release, with the readiness problem.
-        self._newer: dict[Partition, str] = {}
-        self._stored = StoredOffsets(consumer, telemetry, self._outages)
-        self._now = asyncio.get_running_loop().time
-        self._arrived = asyncio.Event()
-        self._drained = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._batches = BatchConsumer(consumer, self._write, clock, telemetry, self._outages)
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        await together(lambda: self._consumer.run(self), self._write_regularly)
+        await self._batches.run()
 
     async def drain(self, seconds: float) -> None:
         """Accept nothing more and store what arrived. Raises `TimeoutError` when it takes longer than `seconds`."""
-        self._buffer.close()
-        self._arrived.set()
-        await asyncio.wait_for(self._drained.wait(), seconds)
+        await self._batches.drain(seconds)
 
     def readiness_problems(self) -> list[str]:
         """Which partitions wait for a newer release."""
-        return list(self._newer.values())
-
-    # -- called by the consumer --------------------------------------------------------------------------------
-
-    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
-        self._buffer.open(partitions)
-        self._owned.update(partitions)
-        self._telemetry.count("rebalances_total")
-        self._telemetry.info("partitions_assigned", count=len(partitions))
-
-    def received(self, records: Sequence[Record]) -> None:
-        if self._newer:
-            # Records of a partition that waits may be on their way still.
-            records = [record for record in records if record.partition not in self._newer]
-        self._buffer.add(records, self._now(), self._clock.now())
-        self._arrived.set()
-
-    async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
-        self._buffer.forget(partitions)
-        for partition in partitions:
-            self._newer.pop(partition, None)
-        self._gauge_newer()
-        self._telemetry.info("partitions_lost" if lost else "partitions_revoked", count=len(partitions))
-        if not lost:
-            # The next member does not have to store the batch in progress again.
-            await asyncio.wait({asyncio.ensure_future(self._idle.wait())}, timeout=3)
-        self._owned.difference_update(partitions)
-        ends = self._stored.pop(partitions)
-        return {} if lost else ends
-
-    # -- batches ----------------------------------------------------------------------------------------------
-
-    async def _write_regularly(self) -> None:
-        while True:
-            self._arrived.clear()
-            if batch := self._buffer.take(BATCH_RECORDS, self._now()):
-                self._idle.clear()
-                try:
-                    await self._write(batch)
-                finally:
-                    self._idle.set()
-                await self._stored.commit()
-            elif self._buffer.closed:
-                self._drained.set()
-                await self._arrived.wait()
-            else:
-                try:
-                    async with asyncio.timeout_at(self._wakes_at()):
-                        await self._arrived.wait()
-                except TimeoutError:
-                    # After the last record of a day no batch follows whose commit would include a refused one.
-                    await self._stored.commit()
-
-    def _wakes_at(self) -> float | None:
-        next_at = self._buffer.next_at()
-        if not self._stored:
-            return next_at
-        again_at = self._now() + RETRY_SECONDS
-        return again_at if next_at is None else min(next_at, again_at)
+        return self._batches.readiness_problems()
 
     async def _write(self, records: Sequence[Record]) -> None:
         decoded = self._read(records)
         read = [(record, value) for record, value in decoded if isinstance(value, RecordedValue)]
         invalid = [(record, error) for record, error in decoded if isinstance(error, str)]
-        ends = {record.partition: record.offset + 1 for record, _ in decoded}
         self._check_own_network([entry for _, entry in read])
         invalid += await self._store(read)
         await store_invalid(self._producer, self._telemetry, invalid)
-        self._stored.add({partition: end for partition, end in ends.items() if partition in self._owned})
+        self._batches.stored({record.partition: record.offset + 1 for record, _ in decoded})
 
     def _read(self, records: Sequence[Record]) -> list[tuple[Record, RecordedValue | str]]:
         """Decode records; of an invalid one, the error. A partition ends before the record of a newer release."""
         decoded: list[tuple[Record, RecordedValue | str]] = []
         for record in records:
-            if record.partition in self._newer:
+            if self._batches.is_waiting(record.partition):
                 continue
             try:
                 decoded.append((record, run_pure(partial(self._decode, record))))
             except NewerRecord as newer:
-                self._wait_for_release(record, newer)
+                self._batches.wait_for_release(record, newer)
             except (InvalidRecord, Invalid) as wrong:
                 decoded.append((record, str(wrong)))
         return decoded
-
-    def _wait_for_release(self, record: Record, newer: NewerRecord) -> None:
-        self._newer[record.partition] = wait_for_release(self._telemetry, record, newer)
-        self._buffer.forget([record.partition])
-        self._consumer.pause(record.partition, record.offset)
-        self._gauge_newer()
-
-    def _gauge_newer(self) -> None:
-        self._telemetry.gauge("partitions_of_newer_release", len(self._newer))
 
     def _decode(self, record: Record) -> RecordedValue:
         value = self._codec.decode(record.value or b"")

@@ -161,6 +161,11 @@ class FakeRecordConsumer:
         assert set(commits) <= set(partitions)
         self.committed.update(commits)
 
+    def hand_over(self, records: Sequence[Record]) -> None:
+        """Hand over records that are not in the log."""
+        assert self._handler
+        self._handler.received(records)
+
     async def commit(self, commits: Mapping[Partition, Commit]) -> None:
         if self.away or self._handler is None:
             raise Unavailable("the coordinator is away")

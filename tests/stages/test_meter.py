@@ -17,7 +17,10 @@ from streams.core.offset_tracker import Commit
 from streams.core.usage import Launch
 from streams.ports import Outgoing, Partition, Record
 from streams.stages import meter as meter_module
-from streams.stages.meter import BATCH_RECORDS, HIGH_WATER, Meter
+from streams.stages.consuming import batch_consumer
+from streams.stages.consuming.batch_consumer import BATCH_RECORDS
+from streams.stages.consuming.write_buffer import HIGH_WATER
+from streams.stages.meter import Meter
 from streams.topics import SESSION_EVENTS
 
 CODEC = AvroCodec()
@@ -90,6 +93,7 @@ def launched(number: int, account_id: str = "acme", at: datetime = NOON) -> Even
 @pytest_asyncio.fixture
 async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MeterFixture]:
     monkeypatch.setattr(meter_module, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(batch_consumer, "RETRY_SECONDS", 0)
     yield MeterFixture()
     await cancel_others()
 
@@ -152,7 +156,7 @@ async def test_a_topic_that_is_cut_while_it_is_read_goes_on(fixture: MeterFixtur
     # It was made again, or lost its end: the consumer begins at its start, with lower offsets.
     place = Partition(SESSION_EVENTS, 0)
     values = [CODEC.encode(launched(number)) for number in (3, 7)]
-    fixture.stage.received([Record(place, offset, b"k", value, NOON) for offset, value in enumerate(values)])
+    fixture.consumer.hand_over([Record(place, offset, b"k", value, NOON) for offset, value in enumerate(values)])
     await quiet()
     assert fixture.counted == [*(f"evt_{number}" for number in range(5)), "evt_7"]
     assert fixture.usage.next == {0: 2}
@@ -164,7 +168,8 @@ async def test_a_partition_opened_while_the_queue_is_full_waits(fixture: MeterFi
     fixture.usage.away = True
     place = Partition(SESSION_EVENTS, 0)
     value = CODEC.encode(launched(1))
-    fixture.stage.received([Record(place, offset, b"k", value, NOON) for offset in range(HIGH_WATER + BATCH_RECORDS)])
+    offsets = range(HIGH_WATER + BATCH_RECORDS)
+    fixture.consumer.hand_over([Record(place, offset, b"k", value, NOON) for offset in offsets])
     await quiet()
     assert place in fixture.consumer.paused
     fixture.usage.away = False
@@ -214,3 +219,56 @@ async def test_a_killed_meter_counts_each_launch_once(fixture: MeterFixture) -> 
     fixture.start()
     await quiet()
     assert fixture.counted == ["evt_1", "evt_2"]
+
+
+async def test_a_drain_counts_what_arrived(fixture: MeterFixture) -> None:
+    fixture.start()
+    await quiet()
+    fixture.usage.away = True
+    fixture.add(launched(1))
+    await quiet()
+    fixture.add(launched(2))
+    await quiet()
+    draining = asyncio.create_task(fixture.stage.drain(5))
+    await quiet()
+    fixture.add(launched(3))
+    fixture.usage.away = False
+    await draining
+    assert fixture.counted == ["evt_1", "evt_2"]
+
+
+async def test_a_drain_does_not_wait_for_unopened_partitions(fixture: MeterFixture) -> None:
+    fixture.usage.away = True
+    fixture.start()
+    await quiet()
+    await fixture.stage.drain(5)
+
+
+async def test_a_drain_has_a_time_limit(fixture: MeterFixture) -> None:
+    fixture.start()
+    await quiet()
+    fixture.usage.away = True
+    fixture.add(launched(1))
+    await quiet()
+    with pytest.raises(TimeoutError):
+        await fixture.stage.drain(0.01)
+
+
+async def test_a_partition_revoked_in_a_batch_stays_closed(
+    fixture: MeterFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_consumer, "REVOKE_SECONDS", 0.01)
+    place = Partition(SESSION_EVENTS, 0)
+    fixture.start()
+    await quiet()
+    fixture.usage.away = True
+    fixture.add(launched(1))
+    await quiet()
+    await fixture.consumer.revoke([place])
+    assert fixture.telemetry.logged_count("revoke_timed_out") == 1
+    # The next owner counted it.
+    fixture.usage.next = {0: 1}
+    fixture.usage.away = False
+    await quiet()
+    assert fixture.counted == []
+    assert fixture.consumer.committed == {place: Commit(0, "")}

@@ -29,6 +29,7 @@ from streams.core.outcome import OutcomeKind
 from streams.core.webhook import Status
 from streams.ports import Codec, Outgoing, Partition, RecordValue
 from streams.stages import record as record_module
+from streams.stages.consuming import batch_consumer
 from streams.stages.consuming import write_buffer as write_buffer_module
 from streams.stages.record import RecordStage
 from streams.topics import ATTEMPTS, DEAD_LETTERS, DELIVERIES, HELD, INVALID
@@ -64,6 +65,7 @@ class RecordFixture:
 @pytest_asyncio.fixture
 async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RecordFixture]:
     monkeypatch.setattr(record_module, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(batch_consumer, "RETRY_SECONDS", 0)
     monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0)
     yield RecordFixture()
     await cancel_others()
@@ -220,7 +222,7 @@ async def test_a_crash_before_invalid_records_are_stored_repeats_them(fixture: R
 
 async def test_a_slow_database_pauses_the_consumer(fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write_buffer_module, "HIGH_WATER", 8)
-    monkeypatch.setattr(record_module, "BATCH_RECORDS", 3)
+    monkeypatch.setattr(batch_consumer, "BATCH_RECORDS", 3)
     fixture.recorder.away = True
     fixture.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(40)))
     await quiet()
@@ -248,7 +250,7 @@ async def test_the_consumer_resumes_when_a_partition_is_revoked(
 async def test_buffered_records_are_left_to_the_next_owner(
     fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record_module, "BATCH_RECORDS", 1)
+    monkeypatch.setattr(batch_consumer, "BATCH_RECORDS", 1)
     fixture.recorder.away = True
     fixture.add(ATTEMPTS, attempt(), attempt(event_id="evt_2"))
     await quiet()
@@ -304,7 +306,7 @@ async def test_a_refused_commit_needs_no_further_record(fixture: RecordFixture) 
 
 
 async def test_a_drain_stores_the_buffer(fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record_module, "BATCH_RECORDS", 1)
+    monkeypatch.setattr(batch_consumer, "BATCH_RECORDS", 1)
     monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 60)
     fixture.recorder.away = True
     fixture.add(ATTEMPTS, attempt(event_id="evt_0"), attempt(event_id="evt_1"))

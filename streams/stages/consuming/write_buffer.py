@@ -1,4 +1,4 @@
-"""Records that `record` read and did not store yet."""
+"""Records that a stage read and did not store yet."""
 
 import math
 from collections import deque
@@ -52,9 +52,16 @@ class WriteBuffer:
         self._busy_at = -math.inf
         self.closed = False
 
+    @property
+    def is_empty(self) -> bool:
+        return not (self._others.queued or self._deliveries.queued)
+
     def open(self, partitions: Iterable[Partition]) -> None:
+        """Accept the records of these partitions, and read them unless their queue is full."""
         for partition in partitions:
-            self._queue_of(partition).partitions.add(partition)
+            queue = self._queue_of(partition)
+            queue.partitions.add(partition)
+            (self._consumer.pause if queue.full else self._consumer.resume)(partition)
 
     def close(self) -> None:
         """Accept nothing more, and let nothing wait."""

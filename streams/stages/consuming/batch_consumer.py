@@ -1,0 +1,216 @@
+"""Store the records of a consumer group in batches, one batch at a time, and commit what is stored."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from streams.core.errors import NewerRecord, Unavailable
+from streams.core.offset_tracker import Commit
+from streams.outage import COMMITS, Outages
+from streams.ports import Clock, Partition, Record, RecordConsumer, Telemetry
+from streams.stages.consuming.newer_record import wait_for_release
+from streams.stages.consuming.stored_offsets import StoredOffsets
+from streams.stages.consuming.write_buffer import WriteBuffer
+from streams.tasks import together
+
+# Work that is done once for each webhook of a batch, such as counting health, is cheaper in large batches.
+BATCH_RECORDS = 2000
+RETRY_SECONDS = 1.0
+REVOKE_SECONDS = 3.0
+
+# Stores a batch, and tells `stored` how far each partition is done.
+Store = Callable[[Sequence[Record]], Awaitable[None]]
+# Finds the offset from which each partition is read, where that is not the committed one. Raises `Unavailable`.
+FindStarts = Callable[[Sequence[Partition]], Awaitable[Mapping[Partition, int]]]
+
+
+class BatchConsumer:
+    """Hands over records in partition order: received → buffered → stored → committed.
+
+    With `find_starts`, a partition is read from there; the offsets in Kafka then only show how far it is.
+    """
+
+    def __init__(
+        self,
+        consumer: RecordConsumer,
+        store: Store,
+        clock: Clock,
+        telemetry: Telemetry,
+        outages: Outages,
+        find_starts: FindStarts | None = None,
+    ) -> None:
+        self._consumer = consumer
+        self._store = store
+        self._clock = clock
+        self._telemetry = telemetry
+        self._outages = outages
+        self._find_starts = find_starts
+        self._buffer = WriteBuffer(consumer)
+        self._stored = StoredOffsets(consumer, telemetry, outages)
+        # The partitions that are read, each with the next offset to store.
+        self._next: dict[Partition, int] = {}
+        # Assigned partitions whose start is not known yet.
+        self._unopened: set[Partition] = set()
+        # The partitions that wait for a newer release, with the readiness problem.
+        self._newer: dict[Partition, str] = {}
+        self._now = asyncio.get_running_loop().time
+        self._arrived = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        await together(lambda: self._consumer.run(self), self._work)
+
+    async def drain(self, seconds: float) -> None:
+        """Accept nothing more and store what arrived. Raises `TimeoutError` when it takes longer than `seconds`."""
+        self._buffer.close()
+        self._arrived.set()
+        self._note_drained()
+        await asyncio.wait_for(self._drained.wait(), seconds)
+
+    def readiness_problems(self) -> list[str]:
+        """Which partitions wait for a newer release."""
+        return list(self._newer.values())
+
+    # -- called by the stage -----------------------------------------------------------------------------------
+
+    def next_offset(self, partition: Partition) -> int | None:
+        """The next offset to store; None when the partition was revoked, or is opened again."""
+        return self._next.get(partition)
+
+    def stored(self, ends: Mapping[Partition, int]) -> None:
+        """What is before these offsets is stored: commit them after the batch. Others may own a partition by now."""
+        owned = {partition: end for partition, end in ends.items() if partition in self._next}
+        self._next |= owned
+        self._stored.add(owned)
+
+    def reopen(self, partitions: Sequence[Partition]) -> None:
+        """Read these partitions from their start again: it has moved."""
+        owned = [partition for partition in partitions if partition in self._next]
+        self._forget(owned)
+        self._unopened.update(owned)
+        self._arrived.set()
+
+    def wait_for_release(self, record: Record, newer: NewerRecord) -> None:
+        """Read no further in the record's partition until another process, of a newer release, gets it."""
+        self._newer[record.partition] = wait_for_release(self._telemetry, record, newer)
+        self._buffer.forget([record.partition])
+        self._consumer.pause(record.partition, record.offset)
+        self._gauge_newer()
+
+    def is_waiting(self, partition: Partition) -> bool:
+        """Whether the partition waits for a newer release."""
+        return partition in self._newer
+
+    # -- called by the consumer --------------------------------------------------------------------------------
+
+    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
+        self._telemetry.count("rebalances_total")
+        self._telemetry.info("partitions_assigned", count=len(partitions))
+        if self._find_starts:
+            self._unopened.update(partitions)
+            self._arrived.set()
+        else:
+            self._begin({partition: commit.offset if commit else 0 for partition, commit in partitions.items()})
+
+    def _begin(self, starts: Mapping[Partition, int]) -> None:
+        self._next |= starts
+        self._buffer.open(starts)
+
+    def received(self, records: Sequence[Record]) -> None:
+        if self._newer or self._find_starts:
+            # Others were read before their partition was rewound or paused.
+            records = [one for one in records if one.partition in self._next and one.partition not in self._newer]
+        self._buffer.add(records, self._now(), self._clock.now())
+        self._arrived.set()
+
+    async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
+        self._telemetry.info("partitions_lost" if lost else "partitions_revoked", count=len(partitions))
+        self._buffer.forget(partitions)
+        for partition in partitions:
+            self._newer.pop(partition, None)
+        self._gauge_newer()
+        if lost:
+            self._forget(partitions)
+            return {}
+        await self._finish_batch()
+        return self._forget(partitions)
+
+    async def _finish_batch(self) -> None:
+        """Wait for the batch in hand, so that the next owner does not have to store it again."""
+        try:
+            async with asyncio.timeout(REVOKE_SECONDS):
+                await self._idle.wait()
+        except TimeoutError:
+            self._telemetry.warning("revoke_timed_out", effect="the batch in hand is stored again by the next owner")
+
+    def _forget(self, partitions: Sequence[Partition]) -> dict[Partition, Commit]:
+        """Read these partitions no more. Returns what was stored and not committed."""
+        self._buffer.forget(partitions)
+        self._unopened.difference_update(partitions)
+        for partition in partitions:
+            self._next.pop(partition, None)
+        return self._stored.pop(partitions)
+
+    def _gauge_newer(self) -> None:
+        self._telemetry.gauge("partitions_of_newer_release", len(self._newer))
+
+    # -- batches -----------------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while True:
+            self._arrived.clear()
+            if self._unopened and self._find_starts and not self._buffer.closed:
+                await self._open(self._find_starts, sorted(self._unopened))
+            if batch := self._buffer.take(BATCH_RECORDS, self._now()):
+                await self._handle(batch)
+            elif self._buffer.closed or not self._unopened:
+                await self._wait()
+
+    async def _handle(self, batch: Sequence[Record]) -> None:
+        self._idle.clear()
+        try:
+            await self._store(batch)
+        finally:
+            self._idle.set()
+        await self._stored.commit()
+        self._note_drained()
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout_at(self._wakes_at()):
+                await self._arrived.wait()
+        except TimeoutError:
+            # After the last record of a day no batch follows whose commit would include a refused one.
+            await self._stored.commit()
+
+    def _wakes_at(self) -> float | None:
+        next_at = self._buffer.next_at()
+        if not self._stored:
+            return next_at
+        again_at = self._now() + RETRY_SECONDS
+        return again_at if next_at is None else min(next_at, again_at)
+
+    def _note_drained(self) -> None:
+        if self._buffer.closed and self._buffer.is_empty and self._idle.is_set():
+            self._drained.set()
+
+    async def _open(self, find_starts: FindStarts, partitions: Sequence[Partition]) -> None:
+        """Read these partitions from their starts."""
+        try:
+            starts = await find_starts(partitions)
+            for partition, start in starts.items():
+                self._consumer.pause(partition, rewind_to=start)
+            # When this is answered, no record from before the rewind is under way any more.
+            await self._consumer.commit({partition: Commit(start, "") for partition, start in starts.items()})
+        except Unavailable as away:
+            self._telemetry.count("commit_errors_total")
+            self._outages[COMMITS].begin(self, str(away))
+            await asyncio.sleep(RETRY_SECONDS)
+            return
+        self._outages[COMMITS].end(self)
+        # Some may have been revoked while they were opened.
+        opened = {partition: start for partition, start in starts.items() if partition in self._unopened}
+        self._unopened.difference_update(opened)
+        self._begin(opened)
