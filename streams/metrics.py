@@ -93,6 +93,10 @@ GAUGES: dict[str, tuple[str, Sequence[str]]] = {
     ),
     "group_lag_seconds": ("Age of the oldest of them, at most 15 seconds too long.", ["group", "topic"]),
     "event_loop_lag_seconds": ("Longest delay of the event loop in the last 15 seconds.", []),
+    "consumer_standstill_seconds": (
+        "For how long a consumer has not read a record that another client reads, by consumer; normally 0.",
+        ["consumer"],
+    ),
     "clock_skew_seconds": ("This machine's clock minus the broker's, at the last sentinel.", []),
     "database_pool_size": ("Connections to the database that this process may open.", []),
     "database_connections": ("Connections to the database, by state: in_use, idle.", ["state"]),

@@ -216,6 +216,15 @@ class Settings(BaseModel):
             description="port that a stage serves probes and metrics on; 0: any free port, which is logged",
         ),
     ] = 0
+    watchdog_seconds: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=3600,
+            description="a stage ends when its consumer has not read a record for so long that another client reads; "
+            "0: never",
+        ),
+    ] = 60
     instance_id: Annotated[
         str | None,
         # Kafka's rule for group.instance.id.

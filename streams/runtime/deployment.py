@@ -4,6 +4,7 @@ Imports within functions, here and in `startup` and `bootstrap`, save many megab
 SQLAlchemy and cryptography, `deliver` without SQLAlchemy and Faust.
 """
 
+import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +22,11 @@ from streams.adapters.avro.confluent import URL as REGISTRY_URL
 from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry, registry_properties
 from streams.adapters.clock import SystemClock
 from streams.adapters.kafka.config import consumer_config, kafka_properties, producer_config, subscriptions_config
+from streams.adapters.kafka.consumer_watchdog import ConsumerWatchdog, NewWatchdog, Positions
 from streams.adapters.kafka.event_history import KafkaEventHistory
 from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
 from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
+from streams.adapters.kafka.record_probe import RecordProbe
 from streams.adapters.kafka.record_producer import KafkaRecordProducer
 from streams.adapters.kafka.subscriptions_reader import SubscriptionsReader
 from streams.adapters.kafka.topics_admin import TopicsAdmin
@@ -31,6 +34,7 @@ from streams.core.errors import Misconfigured
 from streams.core.schedule import Tier
 from streams.outage import Outages
 from streams.ports import Clock, Codec, EventHistory, ReplayLookup, Telemetry
+from streams.runtime.fatal_errors import end_soon
 from streams.secret_files import with_secrets
 from streams.settings import Settings, find_broker, load_settings
 from streams.topics import FAN_OUT_GROUP, SESSION_EVENTS, Topic, declare
@@ -42,6 +46,9 @@ if TYPE_CHECKING:
     from streams.adapters.erased_learners import SqlErasedLearners
     from streams.adapters.faust.stage import FaustStage
     from streams.adapters.sql.database import Database
+
+# All events wait for this reader, and it has few records to read.
+SUBSCRIPTIONS_WATCHDOG_SECONDS = 15.0
 
 AnyDeployment = TypeVar("AnyDeployment", bound="Deployment")
 
@@ -190,6 +197,7 @@ class Deployment:
             settings.topic_prefix,
             settings.instance_id,
             telemetry,
+            watchdog=self._watchdogs(telemetry),
         )
 
     def replay_lookup(self, telemetry: Telemetry) -> ReplayLookup:
@@ -241,6 +249,7 @@ class Deployment:
             self.clock,
             opens_check,
             self.outages(telemetry),
+            self._watchdogs(telemetry, SUBSCRIPTIONS_WATCHDOG_SECONDS),
         )
 
     def consumer(
@@ -249,5 +258,21 @@ class Deployment:
         """A member of a consumer group. With `in_bulk`, a fetch waits up to 0.1 s for more records."""
         prefix = self.settings.topic_prefix
         config = consumer_config(self.kafka, prefix + group, self.settings.instance_id, in_bulk=in_bulk)
-        outages = self.outages(telemetry)
-        return KafkaRecordConsumer(config, topics, prefix, telemetry, outages, sole_member=self.sole_member)
+        return KafkaRecordConsumer(
+            config,
+            topics,
+            prefix,
+            telemetry,
+            self.outages(telemetry),
+            sole_member=self.sole_member,
+            watchdog=self._watchdogs(telemetry),
+        )
+
+    def _watchdogs(self, telemetry: Telemetry, most_seconds: float = math.inf) -> NewWatchdog:
+        """What watches a consumer. The process ends soon after a standstill, even if the consumer cannot be closed."""
+        probe, seconds = RecordProbe(self.kafka, self.settings.topic_prefix), self.settings.watchdog_seconds
+
+        def watchdog(name: str, positions: Positions) -> ConsumerWatchdog:
+            return ConsumerWatchdog(name, positions, probe, telemetry, min(seconds, most_seconds), end_soon)
+
+        return watchdog

@@ -1,5 +1,6 @@
 """Log the error that ends a process, so that the last line of a JSON log is JSON, too."""
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from streams.log_lines import configure_logging
 EXIT_CRASHED = 1
 EXIT_MISCONFIGURED = 2
 EXIT_FAILED = 3
+CLOSE_SECONDS = 20.0
 
 
 @contextmanager
@@ -32,6 +34,13 @@ def fatal_errors_logged(stage: str, log_format: str) -> Iterator[None]:
         sys.exit(_log(error))
     finally:
         threading.excepthook = before
+
+
+def end_soon() -> None:
+    """End this process within `CLOSE_SECONDS`, even if a client that has failed hangs when it is closed."""
+    timer = threading.Timer(CLOSE_SECONDS, os._exit, (EXIT_FAILED,))
+    timer.daemon = True
+    timer.start()
 
 
 def _log(error: Exception) -> int:

@@ -29,6 +29,7 @@ GIVEN: dict[str, Any] = {
     "attemptTimeoutSeconds": 2.5,
     "slots": 100_000,
     "releaseRate": 99_999,
+    "watchdogSeconds": 0,
     "apiConnections": 1000,
     "webhooksPerAccount": 50,
     "rateLimit": 1_000_000,

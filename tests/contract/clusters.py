@@ -11,8 +11,10 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.clock import SystemClock
 from streams.adapters.faust.stage import SESSION_SECONDS, FaustStage
 from streams.adapters.kafka.config import consumer_config, producer_config, subscriptions_config
+from streams.adapters.kafka.consumer_watchdog import ConsumerWatchdog, NewWatchdog
 from streams.adapters.kafka.embedded import EmbeddedBroker
 from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
+from streams.adapters.kafka.record_probe import RecordProbe
 from streams.adapters.kafka.record_producer import KafkaRecordProducer
 from streams.adapters.kafka.subscriptions_reader import SubscriptionsReader
 from streams.adapters.kafka.topics_admin import TopicsAdmin
@@ -73,10 +75,9 @@ class KafkaCluster:
         finally:
             await producer.close()
 
-    def consumer(self, topic: str, group: str = "group") -> KafkaRecordConsumer:
-        return KafkaRecordConsumer(
-            consumer_config(self.properties, self.prefix + group), [topic], self.prefix, FakeTelemetry()
-        )
+    def consumer(self, topic: str, group: str = "group", watchdog: NewWatchdog | None = None) -> KafkaRecordConsumer:
+        config = consumer_config(self.properties, self.prefix + group)
+        return KafkaRecordConsumer(config, [topic], self.prefix, FakeTelemetry(), watchdog=watchdog)
 
     @asynccontextmanager
     async def subscriptions(self) -> AsyncIterator[Subscriptions]:
@@ -85,16 +86,23 @@ class KafkaCluster:
             yield reader
 
     def reader(
-        self, codec: Codec = CODEC, clock: Clock = CLOCK, opens_check: Callable[[str], bool] = lambda ciphertext: True
+        self,
+        codec: Codec = CODEC,
+        clock: Clock = CLOCK,
+        opens_check: Callable[[str], bool] = lambda ciphertext: True,
+        watchdog: NewWatchdog | None = None,
     ) -> SubscriptionsReader:
-        return SubscriptionsReader(
-            subscriptions_config(self.properties), self.prefix, codec, FakeTelemetry(), clock, opens_check
-        )
+        config = subscriptions_config(self.properties)
+        return SubscriptionsReader(config, self.prefix, codec, FakeTelemetry(), clock, opens_check, watchdog=watchdog)
 
-    def faust(self) -> FaustStage:
-        return FaustStage(
-            self.properties, "fan-out", SESSION_EVENTS, self.prefix, None, FakeTelemetry(), self.session_seconds
-        )
+    def faust(self, watchdog: NewWatchdog | None = None) -> FaustStage:
+        telemetry, session = FakeTelemetry(), self.session_seconds
+        return FaustStage(self.properties, "fan-out", SESSION_EVENTS, self.prefix, None, telemetry, session, watchdog)
+
+    def watchdog(self, seconds: float, telemetry: FakeTelemetry) -> NewWatchdog:
+        """Makes watchdogs that end a consumer after a standstill of `seconds`."""
+        probe = RecordProbe(self.properties, self.prefix)
+        return lambda name, positions: ConsumerWatchdog(name, positions, probe, telemetry, seconds)
 
 
 def cluster_on(bootstrap: str, prefix: str = "") -> KafkaCluster:

@@ -11,7 +11,7 @@ from contract.clusters import CODEC, SECONDS, KafkaCluster, cluster_on, running,
 from fakes import NEWER_CODEC
 from real.kafka import Kafka
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.kafka import broker_clock, standstill_watch, subscriptions_thread
+from streams.adapters.kafka import broker_clock, subscriptions_reader, subscriptions_thread
 from streams.adapters.kafka.end_offset import SubscriptionsReaderFailed
 from streams.core.subscriptions_table import SENTINEL_KEY, Sentinel
 from streams.ports import Outgoing, RecordValue
@@ -108,7 +108,7 @@ async def test_a_record_appended_during_a_question_is_harmless(
 
 
 async def test_a_silently_recreated_topic_ends_the_reader(own_kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standstill_watch, "WATCH_SECONDS", 0.2)
+    monkeypatch.setattr(subscriptions_reader, "WATCH_SECONDS", 0.2)
     admin = AdminClient({"bootstrap.servers": own_kafka.bootstrap})
     admin.create_topics([NewTopic(SUBSCRIPTIONS, 1, 1)])[SUBSCRIPTIONS].result(SECONDS)
     # A restart of a broker raises the leader epoch of its partitions. A recreated topic starts at the first epoch.
@@ -130,7 +130,7 @@ async def test_a_silently_recreated_topic_ends_the_reader(own_kafka: Kafka, monk
 async def test_the_reader_is_not_ready_while_the_broker_is_away(
     own_kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(standstill_watch, "WATCH_SECONDS", 0.2)
+    monkeypatch.setattr(subscriptions_reader, "WATCH_SECONDS", 0.2)
     cluster = cluster_on(own_kafka.bootstrap)
     reader = cluster.reader()
     async with cluster.producer() as producer:

@@ -94,9 +94,10 @@ def hand_over_directly(app: faust.App, buffer: StreamBuffer) -> None:
     consumer.wait_first = wait_first_without_tasks
 
 
-def seek_back_to_dropped_events(app: faust.App) -> None:
+def seek_back_to_dropped_events(app: faust.App, note: Callable[[Mapping[Any, int | None]], None]) -> None:
     """Seek to the beginning where nothing is committed, or the committed offset is beyond the end. Crash on failure.
 
+    `note` takes the offsets from which the partitions are read, None for the beginning.
     faust-streaming 0.15.3 drops what it fetches during a rebalance, then seeks to the committed offsets: on a new
     partition nowhere. When that seek fails it logs the error and goes on behind the gap. Ends when Faust seeks every
     assigned partition and stops on a failure.
@@ -119,6 +120,7 @@ def seek_back_to_dropped_events(app: faust.App) -> None:
             if assigned and assigned == consumer.assignment():
                 await app.crash(error)
             raise
+        note(committed)
         return committed
 
     consumer.seek_to_committed = seek
@@ -145,6 +147,12 @@ def finish_before_revoke(app: faust.App, finish: Callable[[], Awaitable[None]]) 
         await revoke(revoked)
 
     consumer.on_partitions_revoked = finish_and_revoke
+
+
+def assigned_numbers(app: faust.App) -> list[int]:
+    """The numbers of the partitions that the app has."""
+    consumer: Any = app.consumer
+    return [tp.partition for tp in consumer.assignment()]
 
 
 def aiokafka_consumer(app: faust.App) -> Any:

@@ -10,9 +10,11 @@ from aiokafka.errors import KafkaError
 from streams.adapters.faust import patches
 from streams.adapters.faust.credentials import faust_security
 from streams.adapters.faust.lenient_records import read_leniently
+from streams.adapters.kafka.consumer_watchdog import NewWatchdog
 from streams.adapters.kafka.messages import append_time, headers_of
 from streams.core.errors import ScormWebhooksError
 from streams.ports import Partition, Record, Telemetry
+from streams.tasks import together
 
 SESSION_SECONDS = 10.0
 # Events on a new partition wait until the next metadata refresh: aiokafka's five minutes are too long.
@@ -44,6 +46,7 @@ class FaustStage:
         instance_id: str | None,
         telemetry: Telemetry,
         session_seconds: float = SESSION_SECONDS,
+        watchdog: NewWatchdog | None = None,
     ) -> None:
         read_leniently()
         self._telemetry = telemetry
@@ -69,6 +72,9 @@ class FaustStage:
             TableManager=patches.NoTables,
             broker_credentials=faust_security(properties),
         )
+        self._watchdog = watchdog(group, self._to_read) if watchdog else None
+        # The next offset of each partition, since its last assignment.
+        self._next: dict[int, int] = {}
         self._app.on_partitions_assigned.connect(lambda *_, **__: telemetry.count("rebalances_total"), weak=False)
         self._buffer = patches.StreamBuffer()
         # Set while no batch is in hand.
@@ -90,15 +96,11 @@ class FaustStage:
         self._app.agent(self._channel, concurrency=1, name=f"{self._topic}.agent")(self._agent(handle, failed))
         try:
             patches.hand_over_directly(self._app, self._buffer)
-            patches.seek_back_to_dropped_events(self._app)
+            patches.seek_back_to_dropped_events(self._app, self._begin)
             patches.finish_before_revoke(self._app, self._finish)
             await self._start()
             patches.set_fetch_wait(self._app, self._fetch_wait_ms)
-            crashed = asyncio.create_task(self._until_crashed())
-            await asyncio.wait({failed, crashed}, return_when=asyncio.FIRST_COMPLETED)
-            crashed.cancel()
-            if failed.done():
-                await failed
+            await together(lambda: failed, self._until_crashed, *([self._watchdog.run] if self._watchdog else []))
             raise FaustCrashed(str(self._app.crash_reason))
         finally:
             await patches.stop(self._app)
@@ -107,6 +109,19 @@ class FaustStage:
         """Start no other batch, and wait until the one in hand is acknowledged. Raises `TimeoutError`."""
         self._draining = True
         await asyncio.wait_for(self._idle.wait(), seconds)
+
+    def _begin(self, offsets: Mapping[Any, int | None]) -> None:
+        """Note from where the partitions are read after an assignment."""
+        self._next = {tp.partition: offset or 0 for tp, offset in offsets.items()}
+        if self._watchdog:
+            self._watchdog.forget([Partition(self._topic, number) for number in self._next])
+
+    def _to_read(self) -> Mapping[Partition, int]:
+        if self._draining or not self._idle.is_set() or self.readiness_problems():
+            return {}
+        # An assigned partition of which the start was never found is not read either.
+        numbers = patches.assigned_numbers(self._app)
+        return {Partition(self._topic, number): self._next.get(number, 0) for number in numbers}
 
     async def _finish(self) -> None:
         """Finish the batch in hand and commit it, each for a limited time."""
@@ -138,6 +153,8 @@ class FaustStage:
                     await _forever()  # the process ends: nothing after this is acknowledged
                 for event in events:
                     await stream.ack(event)
+                ends = {event.message.partition: event.message.offset + 1 for event in events}
+                self._next |= {number: end for number, end in ends.items() if number in self._next}
                 self._idle.set()
 
         return agent

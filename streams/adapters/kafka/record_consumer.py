@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from streams.adapters.kafka.consumer_thread import ConsumerThread, offsets
+from streams.adapters.kafka.consumer_watchdog import NewWatchdog
 from streams.adapters.kafka.membership import Membership
+from streams.adapters.kafka.read_positions import ReadPositions
 from streams.core.errors import Unavailable
 from streams.core.offset_tracker import Commit
 from streams.outage import BROKER, Outages
@@ -33,6 +35,7 @@ class KafkaRecordConsumer:
         outages: Outages | None = None,
         *,
         sole_member: bool = False,
+        watchdog: NewWatchdog | None = None,
     ) -> None:
         self._config = dict(config)
         self._topics = topics
@@ -42,11 +45,13 @@ class KafkaRecordConsumer:
         self._broker = (outages or Outages(telemetry))[BROKER]
         self._is_id_in_use = False
         self._membership = Membership(sole_member=sole_member)
+        self._positions = ReadPositions()
+        self._watchdog = watchdog(self._config["group.id"].removeprefix(prefix), self._to_read) if watchdog else None
 
     async def run(self, handler: RecordHandler) -> None:
         """Pass records to `handler` until cancelled, then leave the group.
 
-        Raises `ConsumerFailed` on a fatal error, and what the handler raises.
+        Raises `ConsumerFailed` on a fatal error, `ConsumerStandsStill`, and what the handler raises.
         """
         self._handler = handler
         self._loop = asyncio.get_running_loop()
@@ -55,11 +60,24 @@ class KafkaRecordConsumer:
         self._thread = ConsumerThread(self._config, self._topics, self._prefix, self)
         thread = threading.Thread(target=self._thread.run, name="kafka-consumer", daemon=True)
         thread.start()
+        watching = asyncio.create_task(self._watch())
         try:
             await asyncio.shield(self._finished)
         finally:
+            watching.cancel()
             self._thread.stop()
             await _uninterrupted(asyncio.to_thread(thread.join))
+
+    async def _watch(self) -> None:
+        if self._watchdog is None:
+            return
+        try:
+            await self._watchdog.run()
+        except Exception as error:
+            self.finished(error)
+
+    def _to_read(self) -> Mapping[Partition, int]:
+        return {} if self.is_away else self._positions.to_read()
 
     def readiness_problems(self) -> list[str]:
         """Why nothing can be read at the moment."""
@@ -81,6 +99,7 @@ class KafkaRecordConsumer:
     # -- commands for the thread -----------------------------------------------------------------------------------
 
     def pause(self, partition: Partition, rewind_to: int | None = None) -> None:
+        self._positions.paused(partition, rewind_to)
         target = TopicPartition(self._prefix + partition.topic, partition.number)
         if rewind_to is not None:
             target.offset = rewind_to
@@ -93,6 +112,7 @@ class KafkaRecordConsumer:
         self._command(command)
 
     def resume(self, partition: Partition) -> None:
+        self._positions.resumed(partition)
         target = TopicPartition(self._prefix + partition.topic, partition.number)
         self._command(lambda consumer: consumer.resume([target]))
 
@@ -125,7 +145,7 @@ class KafkaRecordConsumer:
 
     def ask_handler(self, partitions: Sequence[Partition], *, lost: bool, seconds: float) -> Mapping[Partition, Commit]:
         """Wait for the handler to finish with these partitions. Returns the last commits."""
-        self.tell_loop(self._membership.revoked, partitions)
+        self.tell_loop(self._revoked, partitions)
         finishing = asyncio.run_coroutine_threadsafe(self._handler.revoked(partitions, lost=lost), self._loop)
         return finishing.result(seconds)
 
@@ -134,9 +154,17 @@ class KafkaRecordConsumer:
     def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         self._is_id_in_use = False
         self._membership.assigned(partitions)
+        self._positions.assigned(partitions)
+        if self._watchdog:
+            self._watchdog.forget(partitions)
         self._call_handler(self._handler.assigned, partitions)
 
+    def _revoked(self, partitions: Sequence[Partition]) -> None:
+        self._membership.revoked(partitions)
+        self._positions.revoked(partitions)
+
     def received(self, records: Sequence[Record]) -> None:
+        self._positions.received(records)
         self._call_handler(self._handler.received, records)
         self.available()
 

@@ -8,10 +8,10 @@ from confluent_kafka import KafkaError, Message
 
 from streams.adapters.compact_subscriptions import CompactSubscriptions
 from streams.adapters.kafka.broker_clock import BrokerClock
+from streams.adapters.kafka.consumer_watchdog import NewWatchdog
 from streams.adapters.kafka.end_offset import EndOffset, SubscriptionsReaderFailed
 from streams.adapters.kafka.messages import to_record
 from streams.adapters.kafka.sentinel_check import SentinelCheck
-from streams.adapters.kafka.standstill_watch import watch_standstill
 from streams.adapters.kafka.subscription_records import apply
 from streams.adapters.kafka.subscriptions_thread import SubscriptionsThread
 from streams.core.delivery import SubscriptionsPosition
@@ -20,9 +20,11 @@ from streams.core.subscription_record import key_of
 from streams.core.subscriptions_table import SENTINEL_KEY, SubscriptionsTable
 from streams.core.webhook import Webhook
 from streams.outage import BROKER, Outages
-from streams.ports import Clock, Codec, Record, Telemetry
+from streams.ports import Clock, Codec, Partition, Record, Telemetry
 from streams.tasks import together
 from streams.topics import SUBSCRIPTIONS
+
+WATCH_SECONDS = 5.0
 
 
 class SubscriptionsReader:
@@ -40,6 +42,7 @@ class SubscriptionsReader:
         clock: Clock,
         opens_check: Callable[[str], bool] = lambda ciphertext: True,
         outages: Outages | None = None,
+        watchdog: NewWatchdog | None = None,
     ) -> None:
         outages = outages or Outages(telemetry)
         self.table = SubscriptionsTable(CompactSubscriptions(codec))
@@ -50,6 +53,7 @@ class SubscriptionsReader:
         self._sentinel = SentinelCheck(BrokerClock(clock.now, self._notify_soon), opens_check, outages)
         self._thread = SubscriptionsThread(config, prefix + SUBSCRIPTIONS, self._received, self._unreachable)
         self._end = EndOffset(config, prefix, outages)
+        self._watchdog = watchdog(SUBSCRIPTIONS, self._to_read) if watchdog else None
         self._moved = asyncio.Condition()
 
     @property
@@ -73,8 +77,12 @@ class SubscriptionsReader:
         return ["the broker does not say whether the webhooks are all read"] if self._end.is_away else []
 
     async def run(self) -> None:
-        """Read until cancelled. Raises `SubscriptionsReaderFailed` when the topic was recreated."""
-        await together(self._thread.run, self._watch)
+        """Read until cancelled. Raises `SubscriptionsReaderFailed` when the topic was recreated.
+
+        Raises `ConsumerStandsStill` where a watchdog is given.
+        """
+        watchdogs = [self._watchdog.run] if self._watchdog else []
+        await together(self._thread.run, self._watch_end, *watchdogs)
 
     async def wait_until_read(self) -> None:
         """Wait until the end of the topic was reached once, complete or not."""
@@ -111,9 +119,15 @@ class SubscriptionsReader:
     def of_account(self, account_id: str) -> Sequence[Webhook]:
         return self.table.of_account(account_id)
 
-    async def _watch(self) -> None:
+    async def _watch_end(self) -> None:
+        """Ask for the end again and again: it is before the position after the topic was recreated."""
         await self.wait_until_read()
-        await watch_standstill(lambda: self.table.position, self._end_offset)
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            await self._end_offset()
+
+    def _to_read(self) -> Mapping[Partition, int]:
+        return {} if self in self._broker else {Partition(SUBSCRIPTIONS, 0): self.table.position}
 
     async def _end_offset(self) -> int:
         # The position is read before the question: what is appended meanwhile is no sign of another topic.

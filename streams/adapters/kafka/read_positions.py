@@ -1,0 +1,39 @@
+"""Where a member of a consumer group stands in each of its partitions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from streams.core.offset_tracker import Commit
+from streams.ports import Partition, Record
+
+
+class ReadPositions:
+    """The next offset of each assigned partition, and which of them are paused. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._next: dict[Partition, int] = {}
+        self._paused: set[Partition] = set()
+
+    def to_read(self) -> Mapping[Partition, int]:
+        """The next offset of each partition that is not paused; 0 stands for the beginning."""
+        return {partition: offset for partition, offset in self._next.items() if partition not in self._paused}
+
+    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
+        self._next |= {partition: commit.offset if commit else 0 for partition, commit in partitions.items()}
+        self._paused.difference_update(partitions)
+
+    def received(self, records: Sequence[Record]) -> None:
+        ends = {record.partition: record.offset + 1 for record in records}
+        # A record may arrive after its partition was revoked.
+        self._next |= {partition: end for partition, end in ends.items() if partition in self._next}
+
+    def revoked(self, partitions: Iterable[Partition]) -> None:
+        for partition in partitions:
+            self._next.pop(partition, None)
+
+    def paused(self, partition: Partition, rewind_to: int | None) -> None:
+        self._paused.add(partition)
+        if rewind_to is not None and partition in self._next:
+            self._next[partition] = rewind_to
+
+    def resumed(self, partition: Partition) -> None:
+        self._paused.discard(partition)

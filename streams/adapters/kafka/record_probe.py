@@ -1,0 +1,61 @@
+"""Look with another client whether a partition has a record to read."""
+
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+
+from streams.adapters.kafka.lone_consumers import LoneConsumers
+from streams.adapters.kafka.transient_errors import accepted
+from streams.adapters.threads import in_daemon_thread
+from streams.ports import Partition
+
+ASK_SECONDS = 5.0
+READ_SECONDS = 5.0
+
+
+class RecordProbe:
+    """Each look opens a consumer of its own on a thread, and closes it.
+
+    Only a record that can be read counts. Offsets have holes: markers of transactions, records of aborted ones, and
+    what compaction or a person deleted.
+    """
+
+    def __init__(self, properties: Mapping[str, Any], prefix: str) -> None:
+        self._consumers = LoneConsumers(properties)
+        self._prefix = prefix
+
+    async def readable(self, positions: Mapping[Partition, int]) -> set[Partition]:
+        """The partitions that have a record at this offset or later. Raises `Unavailable`."""
+        return await in_daemon_thread(partial(self._readable, positions)) if positions else set()
+
+    def _readable(self, positions: Mapping[Partition, int]) -> set[Partition]:
+        names = {(self._prefix + one.topic, one.number): one for one in positions}
+        with self._consumers.open() as consumer:
+            asked = [TopicPartition(topic, number, OFFSET_END) for topic, number in names]
+            ends = accepted(consumer.offsets_for_times(asked, ASK_SECONDS))
+            beyond = [names[end.topic, end.partition] for end in ends]
+            unread = {one: positions[one] for one, end in zip(beyond, ends, strict=True) if end.offset > positions[one]}
+            found = self._found(consumer, unread) if unread else ()
+            return {names[topic, number] for topic, number in found}
+
+    def _found(self, consumer: Consumer, starts: Mapping[Partition, int]) -> Iterator[tuple[str, int]]:
+        """The partitions in which a record is read before the end."""
+        undecided = {(self._prefix + one.topic, one.number) for one in starts}
+        consumer.assign(
+            [TopicPartition(self._prefix + one.topic, one.number, at or OFFSET_BEGINNING) for one, at in starts.items()]
+        )
+        deadline = time.monotonic() + READ_SECONDS
+        while undecided and time.monotonic() < deadline:
+            if (message := consumer.poll(0.1)) is None:
+                continue
+            error, name = message.error(), (str(message.topic()), int(message.partition() or 0))
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                raise KafkaException(error)
+            if name in undecided:
+                undecided.discard(name)
+                consumer.pause([TopicPartition(*name)])
+                if error is None:
+                    yield name

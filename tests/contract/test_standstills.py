@@ -1,0 +1,296 @@
+"""A consumer that stands still ends its process; one that has nothing to read does not."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from contract.clusters import SECONDS, KafkaCluster, RecordCollector, numbered, running, until
+from fakes import FakeClock, FakeTelemetry
+from streams.adapters.faust import patches
+from streams.adapters.faust.stage import FaustStage
+from streams.adapters.kafka import subscriptions_thread
+from streams.adapters.kafka.consumer_watchdog import ConsumerStandsStill
+from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
+from streams.adapters.kafka.record_probe import RecordProbe
+from streams.core.schedule import Tier
+from streams.core.subscriptions_table import SENTINEL_KEY, Sentinel
+from streams.ports import Outgoing, Partition, Record
+from streams.stages.consuming.partition_consumer import PartitionConsumer
+from streams.stages.consuming.partition_state import Handler, StillAssigned
+from streams.topics import ATTEMPTS, DELIVERIES, SESSION_EVENTS, SUBSCRIPTIONS, retry_topic
+
+pytestmark = pytest.mark.slow
+
+# A standstill, and long enough that looks at a quiet consumer would have found one.
+STANDSTILL_SECONDS, LOOKS = 0.6, 6
+KEY = b"21"
+
+
+class LookCounter(FakeTelemetry):
+    """Counts how often the watchdog looked, and keeps the longest standstill."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+        self.longest = 0.0
+
+    def gauge(self, metric: str, value: float, /, **labels: str) -> None:
+        if metric == "consumer_standstill_seconds":
+            self.looks += 1
+            self.longest = max(self.longest, value)
+
+
+class WatchedConsumer:
+    """A member of a group under a watchdog."""
+
+    def __init__(self, cluster: KafkaCluster, topic: str = ATTEMPTS) -> None:
+        self.telemetry = LookCounter()
+        self.consumer = cluster.consumer(topic, watchdog=cluster.watchdog(STANDSTILL_SECONDS, self.telemetry))
+        self.handler = RecordCollector()
+
+    async def run(self) -> None:
+        await self.consumer.run(self.handler)
+
+    def stop_fetching(self) -> None:
+        stop_fetching(self.consumer)
+
+    async def watched(self) -> None:
+        """Wait until the watchdog has looked often enough to find a standstill."""
+        seen = self.telemetry.looks
+        await until(lambda: self.telemetry.looks >= seen + LOOKS)
+
+
+def stop_fetching(consumer: KafkaRecordConsumer) -> None:
+    """Stop the fetches of the real client, without the knowledge of our code."""
+    consumer._command(lambda client: client.pause(client.assignment()))
+
+
+@asynccontextmanager
+async def watched(cluster: KafkaCluster, topic: str = ATTEMPTS) -> AsyncIterator[WatchedConsumer]:
+    """A member that has its partitions. At the end it must still run."""
+    member = WatchedConsumer(cluster, topic)
+    task = asyncio.create_task(member.run())
+    try:
+        await until(lambda: bool(member.handler.committed) or task.done())
+        yield member
+        assert not task.done(), task.exception()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_member_that_fetches_no_more_ends(kafka_cluster: KafkaCluster) -> None:
+    member = WatchedConsumer(kafka_cluster)
+    serving = asyncio.create_task(member.run())
+    async with kafka_cluster.producer() as producer:
+        await producer.produce(numbered(ATTEMPTS, 10, key=KEY))
+        await until(lambda: len(member.handler.records) == 10)
+        member.stop_fetching()
+        await member.watched()
+        assert not serving.done()
+        await producer.produce(numbered(ATTEMPTS, 1, key=KEY))
+    with pytest.raises(ConsumerStandsStill, match=r"offset 10 or later"):
+        await asyncio.wait_for(serving, SECONDS)
+    assert member.telemetry.logged_count("consumer_stands_still") == 1
+    # It left its group in order, so that the next process goes on at once.
+    assert len(member.handler.gone) == len(member.handler.committed)
+
+
+async def test_a_member_that_never_read_ends(apache: KafkaCluster) -> None:
+    member = WatchedConsumer(apache)
+    serving = asyncio.create_task(member.run())
+    await until(lambda: bool(member.handler.committed))
+    member.stop_fetching()
+    await member.watched()
+    async with apache.producer() as producer:
+        await producer.produce(numbered(ATTEMPTS, 1, key=KEY))
+    with pytest.raises(ConsumerStandsStill):
+        await asyncio.wait_for(serving, SECONDS)
+
+
+async def test_a_steady_trickle_is_no_standstill(apache: KafkaCluster) -> None:
+    async with watched(apache) as member, apache.producer() as producer:
+        end = member.telemetry.looks + 2 * LOOKS
+        while member.telemetry.looks < end:
+            await producer.produce(numbered(ATTEMPTS, 1, key=KEY))
+            await asyncio.sleep(0.01)
+    assert member.telemetry.longest < STANDSTILL_SECONDS
+
+
+async def test_a_paused_partition_is_no_standstill(apache: KafkaCluster) -> None:
+    async with watched(apache) as member, apache.producer() as producer:
+        for partition in member.handler.committed:
+            member.consumer.pause(partition, 0)
+        await producer.produce(numbered(ATTEMPTS, 30))
+        await member.watched()
+        for partition in member.handler.committed:
+            member.consumer.resume(partition)
+        await until(lambda: len(member.handler.records) == 30)
+        await member.watched()
+
+
+async def test_a_retry_that_is_not_due_is_no_standstill(apache: KafkaCluster) -> None:
+    telemetry, handled = LookCounter(), list[Record]()
+    tier = retry_topic(Tier("1s"))
+    consumer = apache.consumer(tier, watchdog=apache.watchdog(STANDSTILL_SECONDS, telemetry))
+
+    def prepare(record: Record) -> Handler:
+        async def handle(still_assigned: StillAssigned) -> None:
+            handled.append(record)
+
+        return handle
+
+    # By this clock nothing ever falls due.
+    stage = PartitionConsumer(consumer, prepare, FakeClock(), FakeTelemetry())
+    async with apache.producer() as producer, running(stage.run()):
+        await producer.produce(numbered(tier, 200, key=KEY))
+        await until(lambda: telemetry.looks >= 2 * LOOKS)
+    assert not handled
+    assert telemetry.longest == 0
+
+
+async def test_a_transaction_marker_is_no_record(apache: KafkaCluster) -> None:
+    async with watched(apache) as member:
+        committed, aborted = transactional(apache, "committed"), transactional(apache, "aborted")
+        committed.begin_transaction()
+        committed.produce(apache.prefix + ATTEMPTS, b"1", KEY)
+        committed.commit_transaction()
+        await until(lambda: len(member.handler.records) == 1)
+        await member.watched()
+        aborted.begin_transaction()
+        aborted.produce(apache.prefix + ATTEMPTS, b"2", KEY)
+        aborted.flush()
+        aborted.abort_transaction()
+        await member.watched()
+    assert member.telemetry.longest == 0
+    assert len(member.handler.records) == 1
+
+
+async def test_deleted_records_are_no_records(apache: KafkaCluster) -> None:
+    async with apache.producer() as producer:
+        await producer.produce(numbered(ATTEMPTS, 30))
+    admin = AdminClient(dict(apache.properties))
+    names = [TopicPartition(apache.prefix + ATTEMPTS, number, -1) for number in range(3)]
+    for deleted in admin.delete_records(names).values():
+        deleted.result(SECONDS)
+    async with watched(apache) as member:
+        await member.watched()
+    assert member.telemetry.longest == 0
+
+
+async def test_a_probe_finds_records_behind_a_hole(apache: KafkaCluster) -> None:
+    producer = transactional(apache, "hole")
+    for end in (producer.abort_transaction, producer.commit_transaction):
+        producer.begin_transaction()
+        producer.produce(apache.prefix + DELIVERIES, b"x", partition=1)
+        producer.flush()
+        end()
+    probe = RecordProbe(apache.properties, apache.prefix)
+    places = {number: Partition(DELIVERIES, number) for number in range(3)}
+    # Offsets: 0 aborted, 1 its marker, 2 committed, 3 its marker.
+    assert await probe.readable({places[0]: 0, places[1]: 0, places[2]: 0}) == {places[1]}
+    assert await probe.readable({places[1]: 2}) == {places[1]}
+    assert await probe.readable({places[1]: 3}) == set()
+
+
+async def test_a_rebalance_is_no_standstill(apache: KafkaCluster) -> None:
+    async with apache.producer() as producer, watched(apache) as member:
+        for _ in range(3):
+            await producer.produce(numbered(ATTEMPTS, 30))
+            async with running(apache.consumer(ATTEMPTS).run(RecordCollector())):
+                await until(lambda: bool(member.handler.gone))
+                member.handler.gone.clear()
+                await producer.produce(numbered(ATTEMPTS, 30))
+            await member.watched()
+
+
+def transactional(cluster: KafkaCluster, name: str) -> Producer:
+    producer = Producer({**cluster.properties, "transactional.id": cluster.prefix + name})
+    producer.init_transactions(SECONDS)
+    return producer
+
+
+# -- fan-out ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_faust_that_fetches_no_more_ends(apache: KafkaCluster) -> None:
+    telemetry, seen = LookCounter(), list[Record]()
+    stage = apache.faust(apache.watchdog(STANDSTILL_SECONDS, telemetry))
+
+    async def handle(records: Sequence[Record]) -> None:
+        seen.extend(records)
+
+    serving = asyncio.create_task(stage.run(handle))
+    async with apache.producer() as producer:
+        await producer.produce(numbered(SESSION_EVENTS, 30))
+        await until(lambda: len(seen) == 30)
+        await until(lambda: telemetry.looks >= LOOKS)
+        assert telemetry.longest == 0
+        stop_faust(stage)
+        await producer.produce(numbered(SESSION_EVENTS, 30))
+    with pytest.raises(ConsumerStandsStill):
+        await asyncio.wait_for(serving, SECONDS)
+
+
+def stop_faust(stage: FaustStage) -> None:
+    """End the fetches of the real client, as a defect of its task would."""
+    fetcher = patches.aiokafka_consumer(stage._app)._fetcher
+    fetcher._fetch_task.get_loop().call_soon_threadsafe(fetcher._fetch_task.cancel)
+
+
+async def test_a_slow_batch_is_no_standstill(apache: KafkaCluster) -> None:
+    telemetry, seen, released = LookCounter(), list[Record](), asyncio.Event()
+    stage = apache.faust(apache.watchdog(STANDSTILL_SECONDS, telemetry))
+
+    async def handle(records: Sequence[Record]) -> None:
+        seen.extend(records)
+        await released.wait()
+
+    async with apache.producer() as producer, running(stage.run(handle)):
+        await producer.produce(numbered(SESSION_EVENTS, 1, key=KEY))
+        await until(lambda: len(seen) == 1)
+        await producer.produce(numbered(SESSION_EVENTS, 100))
+        await until(lambda: telemetry.looks >= 2 * LOOKS)
+        released.set()
+        await until(lambda: len(seen) == 101)
+        end = telemetry.looks + LOOKS
+        await until(lambda: telemetry.looks >= end)
+    assert telemetry.longest < STANDSTILL_SECONDS
+
+
+# -- the subscriptions table -----------------------------------------------------------------------------------
+
+
+async def test_a_subscriptions_reader_that_reads_no_more_ends(
+    apache: KafkaCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping, stopped = threading.Event(), threading.Event()
+
+    class StoppableConsumer(Consumer):
+        def poll(self, *arguments: Any) -> Any:
+            if stopping.is_set():
+                self.pause(self.assignment())
+                stopped.set()
+            return super().poll(*arguments)
+
+    monkeypatch.setattr(subscriptions_thread, "Consumer", StoppableConsumer)
+    telemetry = LookCounter()
+    reader = apache.reader(watchdog=apache.watchdog(STANDSTILL_SECONDS, telemetry))
+    sentinel = Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), Sentinel("one", 0).encode())
+    async with apache.producer() as producer:
+        await producer.produce([sentinel])
+        serving = asyncio.create_task(reader.run())
+        await asyncio.wait_for(reader.wait_until_ready(), SECONDS)
+        await until(lambda: telemetry.looks >= LOOKS)
+        assert telemetry.longest == 0
+        stopping.set()
+        await until(stopped.is_set)
+        await producer.produce([sentinel])
+    with pytest.raises(ConsumerStandsStill, match=SUBSCRIPTIONS):
+        await asyncio.wait_for(serving, SECONDS)
