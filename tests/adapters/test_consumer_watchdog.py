@@ -138,6 +138,14 @@ async def test_an_outage_restarts_the_time(fixture: WatchdogFixture) -> None:
     assert fixture.standstill == 0
 
 
+async def test_a_process_that_was_frozen_restarts_the_time(fixture: WatchdogFixture) -> None:
+    fixture.probe.ends[ONE] = 6
+    for _ in range(10):
+        await fixture.look(3)
+        fixture.now += 600
+    assert fixture.standstill <= 40
+
+
 async def test_a_watchdog_of_no_seconds_never_looks(fixture: WatchdogFixture) -> None:
     watchdog = ConsumerWatchdog("deliver", lambda: fixture.positions, fixture.probe, fixture.telemetry, 0)
     watching = asyncio.create_task(watchdog.run())

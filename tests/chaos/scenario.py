@@ -171,4 +171,4 @@ def perform(loaded: LoadedSystem, scenario: Scenario, seed: int) -> Row:
     with suppress(AssertionError):
         until(partial(loaded.is_settled, scenario.name), SETTLE_SECONDS)
     row = scenario_run.row()
-    return replace(row, complaints=(*complaints, *row.complaints))
+    return replace(row, complaints=(*complaints, *row.complaints, *loaded.standstills()))

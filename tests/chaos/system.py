@@ -39,6 +39,8 @@ class LoadedSystem:
             "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
             "DATABASE_URL": self.database_url,
             "SCORM_WEBHOOKS_TOPIC_PREFIX": prefix,
+            # Six times as strict as the default: no fault may be taken for a standstill.
+            "SCORM_WEBHOOKS_WATCHDOG_SECONDS": "10",
         }
         self.system = System(self.folder, env)
         self.system.prepare()
@@ -94,6 +96,11 @@ class LoadedSystem:
                 return is_settled(connection, scenario_run, self.load.owed)
         except psycopg.OperationalError:
             return False
+
+    def standstills(self) -> list[str]:
+        """The log lines of consumers that stood still."""
+        logs = [log.read_text(errors="replace").splitlines() for log in sorted(self.folder.rglob("*.log"))]
+        return [line for lines in logs for line in lines if '"consumer_stands_still"' in line]
 
     def close(self, *, keep_folder: bool = False) -> None:
         self.load.close()

@@ -47,6 +47,7 @@ class ConsumerWatchdog:
         self._telemetry = telemetry
         self._seconds = seconds
         self._on_standstill = on_standstill
+        self._looked_at = 0.0
         self._last: Mapping[Partition, int] = {}
         # Since when there has been a record that was not read, in seconds of the loop's clock.
         self._unread_since: dict[Partition, float] = {}
@@ -68,6 +69,10 @@ class ConsumerWatchdog:
 
     async def look(self, now: float) -> None:
         """Compare once. A partition that moves costs no request."""
+        if now - self._looked_at > 2 * self._seconds / ROUNDS:
+            # This process was frozen or starved: its consumer has only now gone on.
+            self._last, self._unread_since = {}, {}
+        self._looked_at = now
         unmoved = self._unmoved()
         try:
             unread = await self._probe.readable(unmoved)
