@@ -20,7 +20,7 @@ def stop_librdkafka(order: Path) -> None:
         stopped = False
 
         def poll(self, *arguments: Any) -> Any:
-            # Only the member of a group is told to stop, not the reader of the subscriptions.
+            # Only a member of a group stops, not the reader of the subscriptions.
             if not self.stopped and order.exists() and self.committed(self.assignment()):
                 self.stopped = True
                 self.pause(self.assignment())
