@@ -21,6 +21,7 @@ from streams.topics import RETRY_PREFIX, Topic, declare
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+CODE = ("streams", "api", "schemas", "tests", "bench", "examples")
 FOLDERS = ("docs", "schemas", "examples")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
 # Hosts of examples and of the standards that we follow.
@@ -173,6 +174,21 @@ def test_a_document_has_no_broken_link(document: Path) -> None:
     assert [link for link in links if not (document.parent / link).exists()] == []
     files = re.findall(r"(?<![\w/.])((?:streams|schemas|docs|tests|bench|api|examples)/[\w./-]*\w)(?![\w<*])", text)
     assert [file for file in files if not (ROOT / file).exists()] == []
+
+
+@pytest.mark.parametrize(
+    "decision", sorted((ROOT / "docs" / "decisions").glob("*.md")), ids=lambda path: str(path.name)
+)
+def test_a_decision_names_code_that_exists(decision: Path) -> None:
+    text = decision.read_text()
+    files = [path.relative_to(ROOT).as_posix() for folder in CODE for path in (ROOT / folder).rglob("*.py")]
+    named = re.findall(r"`([\w/.-]+\.py)`", text)
+    assert [name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in files)] == []
+    code = "\n".join((ROOT / file).read_text() for file in files)
+    # Names of classes; those of a library are in an import.
+    assert [
+        name for name in set(re.findall(r"`([A-Z]\w*[a-z]\w*)`", text)) if not re.search(rf"\b{name}\b", code)
+    ] == []
 
 
 def test_the_readme_links_every_folder_and_document() -> None:
