@@ -34,7 +34,10 @@ class Runnable(Protocol):
     async def run(self) -> None: ...
 
     async def drain(self) -> None:
-        """Accept nothing new, and finish what has begun. Raises `TimeoutError` after 12 seconds."""
+        """Accept nothing new, finish what has begun, and commit it.
+
+        Raises `TimeoutError` when that takes too long. What is complete is committed before.
+        """
 
     def readiness_problems(self) -> list[str]:
         """Why it cannot work at the moment. Empty when it can."""
@@ -113,8 +116,9 @@ async def run_process(
             try:
                 await stage.drain()
                 telemetry.info("drained")
-            except TimeoutError:
-                telemetry.warning("drain_timed_out", effect="unfinished records are handled again by the next process")
+            except TimeoutError as cut:
+                effect = "what is not finished is handled again by the next process"
+                telemetry.warning("drain_timed_out", why=str(cut) or None, effect=effect)
         running.cancel()
         waiting.cancel()
         await asyncio.gather(watching, waiting, return_exceptions=True)

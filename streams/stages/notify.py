@@ -79,11 +79,13 @@ class Notify:
         await asyncio.Event().wait()
 
     async def drain(self, seconds: float) -> None:
-        """Start no further mail, wait for the one in progress, and release the lease."""
+        """Start no further mail, wait for the one in progress, and release the lease.
+
+        Raises `TimeoutError` when the mail server takes longer: the next process sends this mail again.
+        """
         self._stopping = True
-        # If the mail server takes longer, the next process sends this mail again.
-        with suppress(TimeoutError, Unavailable):
-            await asyncio.wait_for(self._at_rest.wait(), seconds)
+        await asyncio.wait_for(self._at_rest.wait(), seconds)
+        with suppress(Unavailable):
             await self._lease.release()
 
     def _warn_of_missing_settings(self) -> None:

@@ -76,7 +76,10 @@ class PartitionConsumer:
             await asyncio.gather(consumer, committer, return_exceptions=True)
 
     async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
-        """Start no more handlers, wait up to `seconds` for those that run, and commit."""
+        """Start no more handlers, wait up to `seconds` for those that run, and commit what is complete.
+
+        Raises `TimeoutError` when some still run then. The next process handles their records again.
+        """
         self._draining = True
         for state in self._partitions.values():
             self._drop_queued(state)
@@ -86,6 +89,8 @@ class PartitionConsumer:
         for state in states:
             state.has_progress = True
         await self._commit()
+        if unfinished := sum(len(state.tasks) for state in states):
+            raise TimeoutError(f"records not finished: {unfinished}")
 
     def readiness_problems(self) -> list[str]:
         """Which partitions wait for a newer release."""
