@@ -9,7 +9,17 @@ from streams.core.endpoint_queue import Priority
 from streams.core.errors import Abandoned, ConflictingId, InvalidRecord, NewerRecord, Unavailable
 from streams.core.health import FallbackHealth
 from streams.core.outcome import OutcomeKind
-from streams.core.schedule import Decision, GiveUp, Hold, RetryLater, SendNow, UseFallback, before_attempt
+from streams.core.schedule import (
+    Decision,
+    GiveUp,
+    Hold,
+    NotSent,
+    RetryLater,
+    SendNow,
+    UseFallback,
+    UsePrimary,
+    before_attempt,
+)
 from streams.outage import MACHINE, Outages
 from streams.ports import Outgoing, Record, RecordValue
 from streams.stages.attempt import AttemptSender, DeliverPorts, DeliveryPolicy
@@ -21,12 +31,6 @@ from streams.topics import ATTEMPTS, DEAD_LETTERS, DELIVERIES, HELD, retry_topic
 
 SHORTAGE_SECONDS = 1.0
 
-_NOT_ATTEMPTED = {
-    DeathReason.DELETED: "The webhook was deleted before the event could be delivered.",
-    DeathReason.EXPIRED: "The test waited for longer than 12 seconds and was not sent.",
-    DeathReason.EXHAUSTED: "The fallback endpoint failed five times in a row. It is not tried again for ten minutes.",
-}
-
 
 class Deliver:
     """Handles the records of deliveries, each on its own. The caller completes a record when its handler returned."""
@@ -36,6 +40,7 @@ class Deliver:
     ) -> None:
         self._ports = ports
         self._sender = AttemptSender(ports, policy)
+        self._schedule = policy.schedule
         self._slots = slots
         self._deduplicator = deduplicator or Deduplicator()
         self._outages = Outages(ports.telemetry)
@@ -111,13 +116,14 @@ class Deliver:
             self._ports.telemetry.count("attempts_postponed_total")
             raise
 
-    def _decide(self, record: Record, delivery: Delivery) -> SendNow | UseFallback | Hold | GiveUp:
+    def _decide(self, record: Record, delivery: Delivery) -> SendNow | NotSent:
         webhook = self._ports.subscriptions.find(delivery.webhook_id)
         if webhook is not None and webhook.account_id != delivery.account_id:
             raise InvalidRecord("the delivery's account is not the account of its webhook")
         now = self._ports.clock.now()
         rests = delivery.target is Target.FALLBACK and self._fallbacks[delivery.webhook_id].rests(now)
-        return before_attempt(delivery, webhook, waited=now - record.appended_at, fallback_rests=rests)
+        waited = now - record.appended_at
+        return before_attempt(delivery, webhook, self._schedule, waited=waited, fallback_rests=rests)
 
     async def _attempt(
         self, record: Record, delivery: Delivery, target: SendNow, still_assigned: StillAssigned
@@ -146,24 +152,24 @@ class Deliver:
             ]
         )
 
-    def _records_of(self, decision: Decision, message: str | None = None) -> list[Outgoing]:
+    def _records_of(self, decision: Decision | NotSent, message: str | None = None) -> list[Outgoing]:
         """The record that carries out a decision, if there is one; `message` is the last attempt's."""
         match decision:
             case RetryLater(tier, delivery):
                 return [self._outgoing(retry_topic(tier), delivery.webhook_id, delivery)]
-            case UseFallback(delivery):
+            case UseFallback(delivery) | UsePrimary(delivery):
                 return [self._outgoing(DELIVERIES, delivery.webhook_id, delivery)]
             case Hold(delivery):
                 self._ports.telemetry.count("deliveries_held_total", reason=str(delivery.hold_reason))
                 self._log("delivery_held", delivery, reason=str(delivery.hold_reason))
                 return [self._outgoing(HELD, delivery.webhook_id, delivery)]
-            case GiveUp(reason, delivery):
+            case GiveUp(reason, delivery, why):
                 if delivery.trigger is not Trigger.TEST:
                     self._ports.telemetry.count("dead_letters_total", reason=reason)
                 elif reason is DeathReason.EXPIRED:
                     self._ports.telemetry.count("tests_expired_total")
                 self._log("delivery_given_up", delivery, reason=str(reason))
-                letter = DeadLetter(delivery, reason, message or _NOT_ATTEMPTED[reason])
+                letter = DeadLetter(delivery, reason, message or why or "")
                 return [self._outgoing(DEAD_LETTERS, delivery.webhook_id, letter)]
         return []
 
