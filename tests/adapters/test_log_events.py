@@ -31,7 +31,7 @@ from streams.core.schedule import SendNow, parse_schedule
 from streams.log_lines import configure_logging
 from streams.ports import Outgoing, Partition, Record
 from streams.runtime.fatal_errors import fatal_errors_logged
-from streams.stages.attempt import AttemptSender, DeliverPorts, DeliveryPolicy
+from streams.stages.attempt import AttemptSender, DeliverPorts, DeliveryPolicy, observe
 from streams.stages.invalid_records import store_invalid
 from streams.telemetry import PrometheusTelemetry
 from streams.topics import ATTEMPTS, SESSION_EVENTS
@@ -130,7 +130,9 @@ async def test_a_refused_address_is_a_debug_line_of_its_attempt(lines: Lines) ->
         PrometheusTelemetry("deliver"),
     )
     policy = DeliveryPolicy(parse_schedule("30s"))
-    await AttemptSender(ports, policy).attempt(delivery(), SendNow(webhook(), "http://127.0.0.1:1/hooks"))
+    send_now = SendNow(webhook(), "http://127.0.0.1:1/hooks")
+    attempt, _ = await AttemptSender(ports, policy).attempt(delivery(), send_now)
+    observe(ports.telemetry, attempt)
     await sender.close()
     [line] = [line for line in lines() if "logger" not in line]
     assert summary(line) == ("delivery_attempt_failed", "debug", "deliver")

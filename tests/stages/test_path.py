@@ -444,6 +444,8 @@ async def test_a_broker_outage_loses_nothing(pipeline: Pipeline) -> None:
     fanning_out = asyncio.create_task(pipeline.fan_out.handle([record]))
     await quiet()
     assert not fanning_out.done()
+    counts = pipeline.telemetry.counts
+    assert (counts["events_total"], counts["deliveries_created_total"]) == (0, 0)
     pipeline.kafka.come_back()
     await quiet()
     assert pipeline.delivery_state().state is State.DELIVERED
