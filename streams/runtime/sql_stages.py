@@ -153,6 +153,7 @@ class MeterProcess:
             lambda: in_worker_thread(lambda: admin.incarnation(SESSION_EVENTS)),
             deployment.clock,
             telemetry,
+            deployment.outages(telemetry),
         )
 
     async def run(self) -> None:
@@ -180,6 +181,7 @@ class NotifyProcess:
             deployment.encryption,
             deployment.clock,
             telemetry,
+            deployment.outages(telemetry),
             deployment.settings.public_url,
         )
 

@@ -52,7 +52,8 @@ class FanOutProcess:
     def __init__(self, deployment: Deployment, telemetry: Telemetry) -> None:
         self._subscriptions = deployment.subscriptions_reader(telemetry)
         self._producer = deployment.producer(telemetry)
-        self._fan_out = FanOut(deployment.event_codec, self._subscriptions, self._producer, telemetry)
+        outages = deployment.outages(telemetry)
+        self._fan_out = FanOut(deployment.event_codec, self._subscriptions, self._producer, telemetry, outages)
         self._faust = deployment.faust_stage(telemetry)
 
     async def run(self) -> None:
@@ -121,8 +122,10 @@ class DeliverProcess:
             settings.signature_header,
             settings.send_traceparent,
         )
+        outages = deployment.outages(telemetry)
+        deliver = Deliver(ports, policy, self._limiter, outages)
         self._partition_consumer = PartitionConsumer(
-            self._consumer, Deliver(ports, policy, self._limiter).handler, deployment.clock, telemetry
+            self._consumer, deliver.handler, deployment.clock, telemetry, outages
         )
 
     async def run(self) -> None:
@@ -173,6 +176,7 @@ class RecordProcess:
             self._producer,
             deployment.clock,
             telemetry,
+            deployment.outages(telemetry),
         )
 
     async def run(self) -> None:

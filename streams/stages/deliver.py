@@ -39,14 +39,19 @@ class Deliver:
     """Handles the records of deliveries, each on its own. The caller completes a record when its handler returned."""
 
     def __init__(
-        self, ports: DeliverPorts, policy: DeliveryPolicy, slots: SlotLimiter, deduplicator: Deduplicator | None = None
+        self,
+        ports: DeliverPorts,
+        policy: DeliveryPolicy,
+        slots: SlotLimiter,
+        outages: Outages,
+        deduplicator: Deduplicator | None = None,
     ) -> None:
         self._ports = ports
         self._sender = AttemptSender(ports, policy)
         self._schedule = policy.schedule
         self._slots = slots
         self._deduplicator = deduplicator or Deduplicator()
-        self._outages = Outages(ports.telemetry)
+        self._outages = outages
         self._fallbacks: defaultdict[str, FallbackHealth] = defaultdict(FallbackHealth)
 
     def handler(self, record: Record) -> Handler:

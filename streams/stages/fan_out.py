@@ -37,13 +37,18 @@ class FanOut:
     """Turns one event into n deliveries. The caller acknowledges a batch when `handle` returned."""
 
     def __init__(
-        self, codec: Codec, subscriptions: Subscriptions, producer: RecordProducer, telemetry: Telemetry
+        self,
+        codec: Codec,
+        subscriptions: Subscriptions,
+        producer: RecordProducer,
+        telemetry: Telemetry,
+        outages: Outages,
     ) -> None:
         self._codec = codec
         self._subscriptions = subscriptions
         self._producer = producer
         self._telemetry = telemetry
-        self._outages = Outages(telemetry)
+        self._outages = outages
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Fan out a batch of events. Returns when every delivery is acknowledged."""

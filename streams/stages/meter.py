@@ -35,6 +35,7 @@ class Meter:
         incarnation: Callable[[], Awaitable[str]],
         clock: Clock,
         telemetry: Telemetry,
+        outages: Outages,
     ) -> None:
         self._consumer = consumer
         self._codec = codec
@@ -42,7 +43,7 @@ class Meter:
         self._find_incarnation = incarnation
         self._clock = clock
         self._telemetry = telemetry
-        self._outages = Outages(telemetry)
+        self._outages = outages
         self._incarnation = ""
         # Partitions whose position is not known yet; those that are read, with the next offset to count.
         self._unopened: set[Partition] = set()

@@ -39,6 +39,7 @@ class Notify:
         encryption: Encryption,
         clock: Clock,
         telemetry: Telemetry,
+        outages: Outages,
         public_url: str | None,
     ) -> None:
         self._mails = mails
@@ -47,7 +48,6 @@ class Notify:
         self._lease = lease
         self._clock = clock
         self._telemetry = telemetry
-        outages = Outages(telemetry)
         self._database, self._mail_server = outages[DATABASE], outages[MAIL_SERVER]
         self._public_url = public_url
         self._log_of = {

@@ -44,6 +44,7 @@ class RecordStage:
         producer: RecordProducer,
         clock: Clock,
         telemetry: Telemetry,
+        outages: Outages,
     ) -> None:
         self._consumer = consumer
         self._codec = codec
@@ -51,7 +52,7 @@ class RecordStage:
         self._producer = producer
         self._clock = clock
         self._telemetry = telemetry
-        self._outages = Outages(telemetry)
+        self._outages = outages
         self._network = OwnNetwork()
         self._network_is_down = False
         self._buffer = WriteBuffer(consumer)

@@ -18,6 +18,7 @@ from streams.adapters.kafka.subscriptions_reader import SubscriptionsReader
 from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.core.offset_tracker import Commit
 from streams.core.schedule import parse_schedule
+from streams.outage import Outages
 from streams.ports import Clock, Codec, Outgoing, Partition, Record, RecordConsumer, RecordProducer, Subscriptions
 from streams.topics import SESSION_EVENTS, declare
 
@@ -67,16 +68,16 @@ class KafkaCluster:
 
     @asynccontextmanager
     async def producer(self) -> AsyncIterator[RecordProducer]:
-        producer = KafkaRecordProducer(producer_config(self.properties), self.prefix, FakeTelemetry())
+        telemetry = FakeTelemetry()
+        producer = KafkaRecordProducer(producer_config(self.properties), self.prefix, telemetry, Outages(telemetry))
         try:
             yield producer
         finally:
             await producer.close()
 
     def consumer(self, topic: str, group: str = "group") -> KafkaRecordConsumer:
-        return KafkaRecordConsumer(
-            consumer_config(self.properties, self.prefix + group), [topic], self.prefix, FakeTelemetry()
-        )
+        telemetry, config = FakeTelemetry(), consumer_config(self.properties, self.prefix + group)
+        return KafkaRecordConsumer(config, [topic], self.prefix, telemetry, Outages(telemetry))
 
     @asynccontextmanager
     async def subscriptions(self) -> AsyncIterator[Subscriptions]:
@@ -87,9 +88,8 @@ class KafkaCluster:
     def reader(
         self, codec: Codec = CODEC, clock: Clock = CLOCK, opens_check: Callable[[str], bool] = lambda ciphertext: True
     ) -> SubscriptionsReader:
-        return SubscriptionsReader(
-            subscriptions_config(self.properties), self.prefix, codec, FakeTelemetry(), clock, opens_check
-        )
+        telemetry, config = FakeTelemetry(), subscriptions_config(self.properties)
+        return SubscriptionsReader(config, self.prefix, codec, telemetry, clock, Outages(telemetry), opens_check)
 
     def faust(self) -> FaustStage:
         return FaustStage(

@@ -14,6 +14,7 @@ from streams.core.outcome import Response
 from streams.core.schedule import parse_schedule
 from streams.core.slots import Slots
 from streams.core.webhook import Webhook
+from streams.outage import Outages
 from streams.ports import Outgoing, Partition, Record, RecordValue
 from streams.stages.attempt import DeliverPorts, DeliveryPolicy
 from streams.stages.deliver import Deliver
@@ -86,7 +87,7 @@ class DeliverFixture:
             self.telemetry,
         )
         slots: SlotLimiter = SlotLimiter(Slots(4), lambda: self.clock.now().timestamp())
-        self._deliver = Deliver(ports, DeliveryPolicy(parse_schedule("30s")), slots)
+        self._deliver = Deliver(ports, DeliveryPolicy(parse_schedule("30s")), slots, Outages(self.telemetry))
         self._record = Record(Partition(DELIVERIES, 0), 0, b"wh_crm", CODEC.encode(delivery()), NOON)
 
     async def handle(self) -> None:

@@ -20,6 +20,7 @@ from streams.core.delivery_state import fold
 from streams.core.errors import PartiallySent, Refused, Unavailable
 from streams.core.mail import Mail, MailKind, MailStatus, RenderedMail
 from streams.core.session import LINK_LASTS, SignIn
+from streams.outage import Outages
 from streams.stages import notify as notify_module
 from streams.stages.notify import Notify
 
@@ -62,7 +63,14 @@ class NotifyFixture:
     def stage(self) -> Notify:
         transport = self.transport if self.has_mail_server else None
         return Notify(
-            self.mails, transport, self.lease, FakeEncryption(), self.store.clock, self.telemetry, self.public_url
+            self.mails,
+            transport,
+            self.lease,
+            FakeEncryption(),
+            self.store.clock,
+            self.telemetry,
+            Outages(self.telemetry),
+            self.public_url,
         )
 
     async def mail(self) -> Mail:

@@ -11,6 +11,7 @@ import pytest
 from fakes import FakeClock, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, quiet, until
 from streams.core.errors import NewerRecord
 from streams.core.offset_tracker import WINDOW_OFFSETS, Commit, OffsetTracker
+from streams.outage import Outages
 from streams.ports import Outgoing, Partition, Record
 from streams.stages.consuming import partition_consumer as partition_consumer_module
 from streams.stages.consuming import partition_state
@@ -37,7 +38,7 @@ class ConsumerFixture:
         self.consumer = FakeRecordConsumer(kafka, "deliver", [DELIVERIES, TEST_DELIVERIES, RETRY], at_once)
         self.handlers_fail = False
         self.partition_consumer = PartitionConsumer(
-            self.consumer, self._take, clock, self.telemetry, max_open, clock.later
+            self.consumer, self._take, clock, self.telemetry, Outages(self.telemetry), max_open, clock.later
         )
         self.running = asyncio.create_task(self.partition_consumer.run())
         self.begun: list[Record] = []

@@ -43,6 +43,7 @@ class PartitionConsumer:
         prepare: Prepare,
         clock: Clock,
         telemetry: Telemetry,
+        outages: Outages,
         max_open: int = 4000,
         call_later: CallLater | None = None,
     ) -> None:
@@ -50,7 +51,7 @@ class PartitionConsumer:
         self._prepare = prepare
         self._clock = clock
         self._telemetry = telemetry
-        self._outages = Outages(telemetry)
+        self._outages = outages
         self._max_open = max_open
         self._call_later: CallLater = call_later or asyncio.get_running_loop().call_later
         self._open = 0
