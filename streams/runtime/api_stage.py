@@ -23,7 +23,6 @@ from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.sockets import listen
 from streams.setting_values import LOGO_TYPES
 from streams.settings import Settings
-from streams.stages.consuming.partition_consumer import DRAIN_SECONDS
 from streams.tasks import together
 from streams.telemetry import PrometheusTelemetry
 
@@ -55,7 +54,7 @@ class ApiProcess:
                 closed=lambda reason: telemetry.count("api_connections_closed_total", reason=reason),
                 counted=lambda count: telemetry.gauge("api_connections", count),
             ),
-            timeout_graceful_shutdown=int(DRAIN_SECONDS),
+            timeout_graceful_shutdown=int(settings.time_limits.drain),
         )
         self._socket = listen(settings.api_host, settings.api_port, "SCORM_WEBHOOKS_API")
         self._server = GracefulServer(config)

@@ -22,8 +22,6 @@ from streams.runtime.health_server import serving
 # Reference counts free nearly everything. With the default thresholds, the search for cycles among thousands of records
 # took a third of a busy stage's time.
 GARBAGE_THRESHOLDS = (50_000, 20, 20)
-# Less than the 30 seconds after which Kubernetes kills a process, so that the process can log why it stops.
-STOP_SECONDS = 25.0
 LOOP_LAG_SECONDS = 15.0
 LOOP_LAG_EVERY_SECONDS = 0.2
 
@@ -81,12 +79,13 @@ async def run_process(
     registry: CollectorRegistry,
     listening: socket.socket,
     *,
+    stop_seconds: float,
     until_stdin_closes: bool,
 ) -> None:
     """Run until SIGTERM or SIGINT, then drain. Raises what the stage raises.
 
     The socket `listening` serves the probes. `/healthz` answers before the stage is made, and `/readyz` says what the
-    start waits for. A signal ends that wait at once. The process ends `STOP_SECONDS` after the signal at the latest,
+    start waits for. A signal ends that wait at once. The process ends `stop_seconds` after the signal at the latest,
     even if no broker answers.
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
@@ -112,7 +111,7 @@ async def run_process(
         watching.cancel()
         if not running.done() and stage.is_made:
             telemetry.info("draining")
-            _end_in_time(telemetry)
+            _end_in_time(telemetry, stop_seconds)
             try:
                 await stage.drain()
                 telemetry.info("drained")
@@ -127,14 +126,14 @@ async def run_process(
         telemetry.info("stopped")
 
 
-def _end_in_time(telemetry: Telemetry) -> None:
-    """End the process in time. A client cannot stop waiting for a last commit while its broker is away."""
+def _end_in_time(telemetry: Telemetry, seconds: float) -> None:
+    """End the process in `seconds`. A client cannot stop waiting for a last commit while its broker is away."""
 
     def end() -> None:
         telemetry.warning("stop_timed_out", effect="uncommitted records are handled again by the next process")
         os._exit(1)
 
-    timer = threading.Timer(STOP_SECONDS, end)
+    timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
 

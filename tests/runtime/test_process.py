@@ -45,7 +45,12 @@ async def test_a_cut_drain_is_logged(error: Exception | None, expected: str, mon
         return StageThatDrains(error)
 
     await run_process(
-        prepare, telemetry, CollectorRegistry(), listen("127.0.0.1", 0, "HEALTH"), until_stdin_closes=False
+        prepare,
+        telemetry,
+        CollectorRegistry(),
+        listen("127.0.0.1", 0, "HEALTH"),
+        stop_seconds=25,
+        until_stdin_closes=False,
     )
     drains = [(event, fields.get("why")) for event, fields in telemetry.logged if event.startswith("drain")]
     assert drains == [("draining", None), (expected, str(error) if error else None)]

@@ -20,6 +20,7 @@ from streams.stages.consuming.partition_state import Handler, StillAssigned
 from streams.topics import DELIVERIES, TEST_DELIVERIES
 
 RETRY = "deliveries.retry.30s"
+SECONDS = 12.0
 NEW, LATE = Partition(DELIVERIES, 0), Partition(RETRY, 0)
 
 
@@ -563,7 +564,7 @@ async def test_a_drain_starts_nothing_and_commits_what_is_in_progress() -> None:
     async with consumer_fixture() as fixture:
         fixture.add(2)
         await quiet()
-        draining = asyncio.create_task(fixture.partition_consumer.drain())
+        draining = asyncio.create_task(fixture.partition_consumer.drain(SECONDS))
         await quiet()
         fixture.add()
         await quiet()
@@ -578,7 +579,7 @@ async def test_a_drain_leaves_kept_records_to_the_next_process() -> None:
     async with consumer_fixture() as fixture:
         fixture.add(3, topic=RETRY)
         await quiet()
-        await fixture.partition_consumer.drain()
+        await fixture.partition_consumer.drain(SECONDS)
         fixture.clock.advance(31)
         await quiet()
         assert fixture.begun == []
@@ -600,7 +601,7 @@ async def test_a_partition_assigned_during_a_drain_is_not_started() -> None:
         await quiet()
         await fixture.consumer.revoke([NEW])
         fixture.add(2)
-        await fixture.partition_consumer.drain()
+        await fixture.partition_consumer.drain(SECONDS)
         fixture.consumer.assign([NEW])
         await quiet()
         assert fixture.begun == []
@@ -609,7 +610,7 @@ async def test_a_partition_assigned_during_a_drain_is_not_started() -> None:
 async def test_a_drain_leaves_queued_records_to_the_next_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_consumer_module, "START_AT_ONCE", 1)
     async with consumer_fixture() as fixture:
-        begun = await started_of_eight(fixture, fixture.partition_consumer.drain())
+        begun = await started_of_eight(fixture, fixture.partition_consumer.drain(SECONDS))
         assert fixture.consumer.committed[NEW] == Commit(begun, "")
 
 

@@ -14,7 +14,6 @@ from streams.stages.consuming.newer_record import wait_for_release
 from streams.stages.consuming.partition_state import TIERS_SHARE, Handler, PartitionState, PauseReason
 
 REVOKE_SECONDS = 3.0
-DRAIN_SECONDS = 12.0
 # Commits go on as soon as the last one is answered, at most this often: what a crash repeats depends on it.
 COMMIT_EVERY_SECONDS = 0.1
 # Tasks started in one iteration of the loop: their requests are sent together. More would delay the tasks that run.
@@ -76,7 +75,7 @@ class PartitionConsumer:
             consumer.cancel()
             await asyncio.gather(consumer, committer, return_exceptions=True)
 
-    async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
+    async def drain(self, seconds: float) -> None:
         """Start no more handlers, wait up to `seconds` for those that run, and commit what is complete.
 
         Raises `TimeoutError` when some still run then. The next process handles their records again.

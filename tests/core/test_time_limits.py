@@ -1,0 +1,16 @@
+"""A stop takes as long as an attempt needs, wherever its time is limited."""
+
+import pytest
+
+from streams.core.time_limits import LONGEST_ATTEMPT, TimeLimits
+
+
+def test_the_limits_of_the_default_timeout() -> None:
+    limits = TimeLimits(10)
+    assert (limits.drain, limits.stop, limits.kill) == (12, 25, 30)
+
+
+@pytest.mark.parametrize("attempt", [0.1, 2, 10, 10.5, 30, LONGEST_ATTEMPT])
+def test_each_limit_covers_the_one_within(attempt: float) -> None:
+    limits = TimeLimits(attempt)
+    assert attempt < limits.drain < limits.stop < limits.kill
