@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes import FakeTelemetry
+from fakes import FakeKafka, FakeTelemetry
 from streams.adapters.kafka.record_producer import FLUSH_SECONDS
 from streams.core.time_limits import LONGEST_ATTEMPT, TimeLimits
 from streams.runtime.bootstrap import SqlDeployment
@@ -26,6 +26,12 @@ def test_the_settings_have_the_limits(seconds: str, drain: float) -> None:
 def test_the_end_after_a_drain_has_time_for_its_parts() -> None:
     limits = TimeLimits(10)
     assert limits.stop - limits.drain >= REVOKE_SECONDS + FLUSH_SECONDS
+
+
+def test_who_sends_a_test_waits_for_its_outcome(tmp_path: Path) -> None:
+    environ = {"SCORM_WEBHOOKS_DATA_DIR": str(tmp_path), "SCORM_WEBHOOKS_ATTEMPT_TIMEOUT_SECONDS": "60"}
+    deployment = SqlDeployment.from_environment(environ)
+    assert deployment.synthetic_events(FakeKafka(deployment.clock))._wait_seconds == 75
 
 
 async def test_deliver_drains_for_as_long_as_an_attempt_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
