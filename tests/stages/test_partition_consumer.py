@@ -20,7 +20,7 @@ from streams.stages.consuming.partition_state import Handler, StillAssigned
 from streams.topics import DELIVERIES, TEST_DELIVERIES
 
 RETRY = "deliveries.retry.30s"
-SECONDS = 12.0
+SECONDS = 5.0
 NEW, LATE = Partition(DELIVERIES, 0), Partition(RETRY, 0)
 
 
@@ -594,6 +594,17 @@ async def test_a_drain_that_is_cut_commits_what_is_complete() -> None:
         with pytest.raises(TimeoutError, match="not finished: 1"):
             await fixture.partition_consumer.drain(seconds=0)
         assert [fixture.is_committed(offset) for offset in (0, 1)] == [False, True]
+
+
+async def test_a_drain_does_not_wait_for_a_commit_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition_consumer_module, "COMMIT_SECONDS", 0.01)
+    async with consumer_fixture() as fixture:
+        fixture.add(1)
+        await quiet()
+        fixture.consumer.responses.clear()
+        fixture.finish(0)
+        with pytest.raises(TimeoutError, match="the last commit was not answered"):
+            await asyncio.wait_for(fixture.partition_consumer.drain(SECONDS), SECONDS)
 
 
 async def test_a_partition_assigned_during_a_drain_is_not_started() -> None:
