@@ -14,6 +14,7 @@ from streams import setting_values as values
 from streams.core.errors import Misconfigured
 from streams.core.limits import WEBHOOKS_PER_ACCOUNT
 from streams.core.schedule import Schedule
+from streams.core.time_limits import LONGEST_ATTEMPT, TimeLimits
 
 PREFIX = "SCORM_WEBHOOKS_"
 # `up` writes the embedded broker's address here, for other commands with the same data directory.
@@ -96,7 +97,8 @@ class Settings(BaseModel):
     ] = "X-AllureConnect-Signature"
     send_traceparent: Annotated[bool, Field(description="send endpoints the W3C `traceparent` of each attempt")] = False
     attempt_timeout_seconds: Annotated[
-        float, Field(ge=0.1, le=60, description="timeout of an attempt, from DNS to the end of the response")
+        float,
+        Field(ge=0.1, le=LONGEST_ATTEMPT, description="timeout of an attempt, from DNS to the end of the response"),
     ] = 10
     slots: Annotated[int, Field(ge=2, le=100_000, description="requests in flight in one `deliver` process")] = 256
     release_rate: Annotated[
@@ -237,6 +239,11 @@ class Settings(BaseModel):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="lowest level that is logged")
     ] = "info"
+
+    @property
+    def time_limits(self) -> TimeLimits:
+        """The time limits that follow from the timeout of an attempt."""
+        return TimeLimits(self.attempt_timeout_seconds)
 
     @property
     def url(self) -> str:

@@ -109,8 +109,9 @@ async def send_test(
 ) -> DeliveryWithAttempts:
     """One synthetic event, marked `"test": true`, on the real path, even to a paused webhook.
 
-    The response has the outcome, within 12 seconds; otherwise it is 503. A test is not retried and does not count
-    for health or statistics.
+    The response has the outcome, as soon as there is one. A test that has not left after 12 seconds expires. Without an
+    outcome 15 seconds after the longest time of an attempt (25 seconds by default) the response is 503, and says which
+    part is missing. A test is not retried and does not count for health or statistics.
     """
     seen = await services_of(request).synthetic_events.send(webhook_id, (body or NewTest()).type, caller.account_id)
     return delivery_with_attempts(seen)

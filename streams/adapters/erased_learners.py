@@ -9,8 +9,8 @@ from streams.core.delivery import Delivery
 from streams.core.erasure import is_erased, learner_hash
 from streams.core.errors import InvalidRecord
 from streams.core.event import subjects_of
-from streams.outage import DATABASE, Outage
-from streams.ports import Encryption, Telemetry
+from streams.outage import DATABASE, Outages
+from streams.ports import Encryption
 
 REFRESH_SECONDS = 1.0
 # An erasure may be committed a while after its time, and clocks differ.
@@ -23,10 +23,10 @@ _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 class SqlErasedLearners:
     """An `ErasedLearners`. While the database is away it knows the erasures until then."""
 
-    def __init__(self, queries: Queries | None, encryption: Encryption, telemetry: Telemetry) -> None:
+    def __init__(self, queries: Queries | None, encryption: Encryption, outages: Outages) -> None:
         self._queries = queries
         self._encryption = encryption
-        self._database = Outage(telemetry, DATABASE, {"effect": "erasures since then are not known"})
+        self._database = outages[DATABASE]
         self._key: bytes | None = None
         self._newest = _BEGINNING
         # By account and hash, the time of the last erasure.
@@ -81,6 +81,6 @@ def _moment(value: datetime | str) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def erased_learners(url: str, encryption: Encryption, telemetry: Telemetry) -> SqlErasedLearners:
+def erased_learners(url: str, encryption: Encryption, outages: Outages) -> SqlErasedLearners:
     """The erased learners in the database at `url`, a `DATABASE_URL`. Raises `Misconfigured`."""
-    return SqlErasedLearners(queries_of(url), encryption, telemetry)
+    return SqlErasedLearners(queries_of(url), encryption, outages)

@@ -6,11 +6,12 @@ from typing import Protocol
 
 from streams.adapters.driver_queries import DRIVER_ERRORS, TIMEOUT_SECONDS, Queries, queries_of
 from streams.core.errors import Unavailable
-from streams.outage import DATABASE, Outage
-from streams.ports import ReplayLookup, Telemetry
+from streams.outage import DATABASE, Outages
+from streams.ports import ReplayLookup
 
 IDS_IN_A_QUERY = 1000
-# No query for this long after a failure. Retries that come due meanwhile are sent, even if a replay sent them.
+# After a failure one query in this time, until one succeeds. Retries that come due meanwhile are sent, even if a replay
+# sent them.
 REST_SECONDS = 5.0
 
 
@@ -24,20 +25,17 @@ class Table(Protocol):
 class SqlReplayLookup:
     """A `ReplayLookup` that fails open: without an answer the retry is sent."""
 
-    def __init__(self, table: Table, telemetry: Telemetry) -> None:
+    def __init__(self, table: Table, outages: Outages) -> None:
         self._table = table
         self._waiting: dict[str, asyncio.Future[int | None]] = {}
         self._query_task: asyncio.Task[None] | None = None
-        self._rests_until = 0.0
-        self._database = Outage(
-            telemetry, DATABASE, {"effect": "retries are sent although a replay may have sent them"}
-        )
+        self._probing: asyncio.Task[None] | None = None
+        self._database = outages[DATABASE]
 
     async def newest(self, delivery_id: str) -> int | None:
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._rests_until:
+        if self._probing is not None:
             return None
-        response = self._waiting.setdefault(delivery_id, loop.create_future())
+        response = self._waiting.setdefault(delivery_id, asyncio.get_running_loop().create_future())
         if self._query_task is None:
             self._query_task = asyncio.create_task(self._ask())
         return await response
@@ -66,11 +64,20 @@ class SqlReplayLookup:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 found = await self._table.find(ids)
         except (TimeoutError, Unavailable, *DRIVER_ERRORS) as away:
-            self._rests_until = asyncio.get_running_loop().time() + REST_SECONDS
             self._database.begin(self, f"{type(away).__name__}: {str(away).partition(chr(10))[0]}")
+            self._probing = self._probing or asyncio.create_task(self._probe())
             return {}
         self._database.end(self)
         return found
+
+    async def _probe(self) -> None:
+        """Query regularly until the database answers: its end is noticed although no retry is due."""
+        try:
+            while self in self._database:
+                await asyncio.sleep(REST_SECONDS)
+                await self._find([])
+        finally:
+            self._probing = None
 
 
 class NoReplayLookup:
@@ -91,7 +98,7 @@ class DriverTable:
         return dict(await self._queries.rows(f"SELECT id, generation FROM deliveries WHERE {among}", [parameter]))
 
 
-def replay_lookup(url: str, telemetry: Telemetry) -> ReplayLookup:
+def replay_lookup(url: str, outages: Outages) -> ReplayLookup:
     """The look-up in the database at `url`, a `DATABASE_URL`. Raises `Misconfigured`."""
     queries = queries_of(url)
-    return NoReplayLookup() if queries is None else SqlReplayLookup(DriverTable(queries), telemetry)
+    return NoReplayLookup() if queries is None else SqlReplayLookup(DriverTable(queries), outages)

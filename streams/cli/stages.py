@@ -48,7 +48,14 @@ def _run_stage(name: str, health_fd: int | None, sole_member: bool) -> None:
 
     async def run() -> None:
         prepare = partial(prepare_stage, name, deployment, telemetry)
-        await run_process(prepare, telemetry, telemetry.registry, listening, until_stdin_closes=health_fd is not None)
+        await run_process(
+            prepare,
+            telemetry,
+            telemetry.registry,
+            listening,
+            stop_seconds=settings.time_limits.stop,
+            until_stdin_closes=health_fd is not None,
+        )
 
     try:
         _run(run)

@@ -136,6 +136,16 @@ class Delivery(NamedTuple):
             pause_id=None,
         )
 
+    def returned(self) -> "Delivery":
+        """The record for the attempt at the primary endpoint that was due before the delivery went to the fallback."""
+        return self._replace(
+            step=self.step + 1,
+            target=Target.PRIMARY,
+            target_attempt=self.primary_attempts + 1,
+            hold_reason=None,
+            pause_id=None,
+        )
+
     def held(self, reason: HoldReason, pause_id: str | None, *, attempted: bool) -> "Delivery":
         """The record that waits for the webhook. It goes on at the primary endpoint with the attempt that was due."""
         at_primary = self.target is Target.PRIMARY

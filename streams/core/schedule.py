@@ -1,7 +1,7 @@
 """The retry schedule, and the decisions before and after each attempt."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import pairwise
 
@@ -21,6 +21,12 @@ LONGEST_WAIT = timedelta(days=366)
 FALLBACK_RETRIES = 2
 # A test is sent while somebody waits for its outcome, and never later.
 TEST_EXPIRES = timedelta(seconds=12)
+
+# Why a delivery was given up without an attempt.
+_DELETED = "The webhook was deleted before the event could be delivered."
+_EXPIRED = f"The test waited for longer than {TEST_EXPIRES.seconds} seconds and was not sent."
+_FALLBACK_RESTS = "The fallback endpoint failed five times in a row. It is not tried again for ten minutes."
+_FALLBACK_REMOVED = "Every attempt at the webhook's URL failed, and its fallback URL was removed."
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,13 @@ class UseFallback:
 
 
 @dataclass(frozen=True, slots=True)
+class UsePrimary:
+    """The fallback URL was removed: the next attempt goes to the primary endpoint, at once."""
+
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """No request leaves until the webhook can take it."""
 
@@ -120,10 +133,11 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The delivery becomes a dead letter."""
+    """The delivery becomes a dead letter; `message` says why where no attempt says it."""
 
     reason: DeathReason
     delivery: Delivery
+    message: str | None = field(default=None, compare=False)
     next_step = NextStep.DEAD
 
 
@@ -134,27 +148,32 @@ class EndTest:
     next_step = NextStep.FAILED
 
 
+# After an attempt.
 Decision = Done | RetryLater | UseFallback | Hold | GiveUp | EndTest
+# Instead of an attempt.
+NotSent = UseFallback | UsePrimary | Hold | GiveUp
 
 
 def before_attempt(
     delivery: Delivery,
     webhook: Webhook | None,
+    schedule: Schedule,
     *,
     waited: timedelta = timedelta(),
     fallback_rests: bool = False,
-) -> SendNow | UseFallback | Hold | GiveUp:
+) -> SendNow | NotSent:
     """Decide whether to attempt a delivery now; `webhook` is None when it was deleted.
 
     - A test is sent even to a paused webhook, unless it `waited` longer than `TEST_EXPIRES`.
     - A paused webhook's deliveries are held; during an automatic pause they go to the fallback URL, if there is one.
-    - A delivery whose fallback URL was removed is held, and goes on at the primary endpoint.
+    - A delivery whose fallback URL was removed goes on as if there had been none: with the attempts that are left at
+      the primary endpoint, else as a dead letter.
     - While the fallback endpoint rests, a delivery to it ends as if it had failed there.
     """
     if delivery.trigger is Trigger.TEST and waited > TEST_EXPIRES:
-        return GiveUp(DeathReason.EXPIRED, delivery.ended(attempted=False))
+        return GiveUp(DeathReason.EXPIRED, delivery.ended(attempted=False), _EXPIRED)
     if webhook is None:
-        return GiveUp(DeathReason.DELETED, delivery.ended(attempted=False))
+        return GiveUp(DeathReason.DELETED, delivery.ended(attempted=False), _DELETED)
     if delivery.trigger is Trigger.TEST:
         return SendNow(webhook, _url_of(delivery, webhook))
     if webhook.status is Status.PAUSED:
@@ -166,7 +185,9 @@ def before_attempt(
     if delivery.target is Target.PRIMARY:
         return SendNow(webhook, webhook.url)
     if webhook.fallback_url is None:
-        return Hold(delivery.held(HoldReason.BUSY, None, attempted=False))
+        if delivery.primary_attempts >= schedule.attempts:
+            return GiveUp(DeathReason.EXHAUSTED, delivery.ended(attempted=False), _FALLBACK_REMOVED)
+        return UsePrimary(delivery.returned())
     if fallback_rests:
         return _fallback_failed(delivery, webhook, attempted=False)
     return SendNow(webhook, webhook.fallback_url)
@@ -207,4 +228,5 @@ def _after_fallback(delivery: Delivery, outcome: Outcome, schedule: Schedule, we
 def _fallback_failed(delivery: Delivery, webhook: Webhook, *, attempted: bool) -> Hold | GiveUp:
     if webhook.status is Status.PAUSED and webhook.pause is not None and webhook.pause.reason.automatic:
         return Hold(delivery.held(HoldReason.PAUSED, webhook.pause.id, attempted=attempted))
-    return GiveUp(DeathReason.EXHAUSTED, delivery.ended(attempted=attempted))
+    message = None if attempted else _FALLBACK_RESTS
+    return GiveUp(DeathReason.EXHAUSTED, delivery.ended(attempted=attempted), message)

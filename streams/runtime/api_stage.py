@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import socket
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +23,6 @@ from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.sockets import listen
 from streams.setting_values import LOGO_TYPES
 from streams.settings import Settings
-from streams.stages.consuming.partition_consumer import DRAIN_SECONDS
 from streams.tasks import together
 from streams.telemetry import PrometheusTelemetry
 
@@ -54,10 +54,10 @@ class ApiProcess:
                 closed=lambda reason: telemetry.count("api_connections_closed_total", reason=reason),
                 counted=lambda count: telemetry.gauge("api_connections", count),
             ),
-            timeout_graceful_shutdown=int(DRAIN_SECONDS),
+            timeout_graceful_shutdown=int(settings.time_limits.drain),
         )
         self._socket = listen(settings.api_host, settings.api_port, "SCORM_WEBHOOKS_API")
-        self._server = _Server(config)
+        self._server = GracefulServer(config)
         self._ended = asyncio.Event()
 
     async def run(self) -> None:
@@ -81,6 +81,8 @@ class ApiProcess:
     async def drain(self) -> None:
         self._server.should_exit = True
         await self._ended.wait()
+        if self._server.cut_requests:
+            raise TimeoutError(f"requests cut: {self._server.cut_requests}")
 
     def readiness_problems(self) -> list[str]:
         return [*self._keys.problems(), *self._database.readiness_problems(), *self._producer.readiness_problems()]
@@ -135,8 +137,15 @@ def _connections(wanted: int, telemetry: Telemetry) -> int:
     return count
 
 
-class _Server(uvicorn.Server):
+class GracefulServer(uvicorn.Server):
     """uvicorn's server without its signal handlers: the process handles signals."""
+
+    # Requests that took longer than the time to shut down.
+    cut_requests = 0
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        self.cut_requests = len(self.server_state.tasks)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -178,7 +178,15 @@ class SqlDeployment(SqlParts):
 
     def synthetic_events(self, producer: RecordProducer) -> SyntheticEventService:
         deliveries = SqlDeliveryLog(self.database)
-        return SyntheticEventService(self.stored_webhooks(), deliveries, producer, self.codec, self.clock, self.new_id)
+        return SyntheticEventService(
+            self.stored_webhooks(),
+            deliveries,
+            producer,
+            self.codec,
+            self.clock,
+            self.new_id,
+            self.settings.time_limits.test_outcome,
+        )
 
     def invalid_records(self, producer: RecordProducer) -> InvalidRecordService:
         names = [topic.name for topic in self.topics]

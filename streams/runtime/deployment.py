@@ -204,13 +204,13 @@ class Deployment:
         """The look-up of replays for `deliver`. Without a database it knows none."""
         from streams.adapters.replay_lookup import replay_lookup
 
-        return replay_lookup(self.database_address, telemetry)
+        return replay_lookup(self.database_address, self.outages(telemetry))
 
     def erased_learners(self, telemetry: Telemetry) -> "SqlErasedLearners":
         """The erased learners for `deliver`. Without a database it knows none."""
         from streams.adapters.erased_learners import erased_learners
 
-        return erased_learners(self.database_address, self.encryption, telemetry)
+        return erased_learners(self.database_address, self.encryption, self.outages(telemetry))
 
     def outages(self, telemetry: Telemetry) -> Outages:
         """The outages of this process. Its clients share them, so that each outage is logged once."""
@@ -247,8 +247,8 @@ class Deployment:
             self.codec,
             telemetry,
             self.clock,
-            opens_check,
             self.outages(telemetry),
+            opens_check,
             self._watchdogs(telemetry, SUBSCRIPTIONS_WATCHDOG_SECONDS),
         )
 

@@ -41,7 +41,7 @@ async def system(
         if _is_embedded(deployment):
             await _end_lost_deliveries(deployment, telemetry)
         options = ("--sole-member",) if _is_embedded(deployment) else ()
-        supervisor = Supervisor(list(STAGES), environ, telemetry, logs, options)
+        supervisor = Supervisor(list(STAGES), environ, telemetry, deployment.settings.time_limits.kill, logs, options)
         running = asyncio.create_task(supervisor.run())
         try:
             # Let the supervisor start its children first.

@@ -22,8 +22,6 @@ from streams.runtime.health_server import serving
 # Reference counts free nearly everything. With the default thresholds, the search for cycles among thousands of records
 # took a third of a busy stage's time.
 GARBAGE_THRESHOLDS = (50_000, 20, 20)
-# Less than the 30 seconds after which Kubernetes kills a process, so that the process can log why it stops.
-STOP_SECONDS = 25.0
 LOOP_LAG_SECONDS = 15.0
 LOOP_LAG_EVERY_SECONDS = 0.2
 
@@ -34,7 +32,10 @@ class Runnable(Protocol):
     async def run(self) -> None: ...
 
     async def drain(self) -> None:
-        """Accept nothing new, and finish what has begun. Raises `TimeoutError` after 12 seconds."""
+        """Accept nothing new, finish what has begun, and commit it.
+
+        Raises `TimeoutError` when that takes too long. What is complete is committed before.
+        """
 
     def readiness_problems(self) -> list[str]:
         """Why it cannot work at the moment. Empty when it can."""
@@ -78,12 +79,13 @@ async def run_process(
     registry: CollectorRegistry,
     listening: socket.socket,
     *,
+    stop_seconds: float,
     until_stdin_closes: bool,
 ) -> None:
     """Run until SIGTERM or SIGINT, then drain. Raises what the stage raises.
 
     The socket `listening` serves the probes. `/healthz` answers before the stage is made, and `/readyz` says what the
-    start waits for. A signal ends that wait at once. The process ends `STOP_SECONDS` after the signal at the latest,
+    start waits for. A signal ends that wait at once. The process ends `stop_seconds` after the signal at the latest,
     even if no broker answers.
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
@@ -109,12 +111,13 @@ async def run_process(
         watching.cancel()
         if not running.done() and stage.is_made:
             telemetry.info("draining")
-            _end_in_time(telemetry)
+            _end_in_time(telemetry, stop_seconds)
             try:
                 await stage.drain()
                 telemetry.info("drained")
-            except TimeoutError:
-                telemetry.warning("drain_timed_out", effect="unfinished records are handled again by the next process")
+            except TimeoutError as cut:
+                effect = "what is not finished is handled again by the next process"
+                telemetry.warning("drain_timed_out", why=str(cut) or None, effect=effect)
         running.cancel()
         waiting.cancel()
         await asyncio.gather(watching, waiting, return_exceptions=True)
@@ -123,14 +126,14 @@ async def run_process(
         telemetry.info("stopped")
 
 
-def _end_in_time(telemetry: Telemetry) -> None:
-    """End the process in time. A client cannot stop waiting for a last commit while its broker is away."""
+def _end_in_time(telemetry: Telemetry, seconds: float) -> None:
+    """End the process in `seconds`. A client cannot stop waiting for a last commit while its broker is away."""
 
     def end() -> None:
         telemetry.warning("stop_timed_out", effect="uncommitted records are handled again by the next process")
         os._exit(1)
 
-    timer = threading.Timer(STOP_SECONDS, end)
+    timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
 

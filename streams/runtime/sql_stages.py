@@ -7,7 +7,6 @@ from streams.ports import Telemetry
 from streams.runtime.bootstrap import SqlDeployment
 from streams.stages.backfill import HistoryBackfill
 from streams.stages.backlog_metrics import expose_backlog
-from streams.stages.consuming.partition_consumer import DRAIN_SECONDS
 from streams.stages.erasures import finish_erasures
 from streams.stages.maintenance import prune_regularly, run_jobs
 from streams.stages.meter import Meter
@@ -143,6 +142,7 @@ class MeterProcess:
     """The `meter` stage."""
 
     def __init__(self, deployment: SqlDeployment, telemetry: Telemetry) -> None:
+        self._drain_seconds = deployment.settings.time_limits.drain
         self._consumer = deployment.consumer(METER_GROUP, [SESSION_EVENTS], telemetry, in_bulk=True)
         self._database = deployment.database
         admin = deployment.topics_admin()
@@ -153,6 +153,7 @@ class MeterProcess:
             lambda: in_worker_thread(lambda: admin.incarnation(SESSION_EVENTS)),
             deployment.clock,
             telemetry,
+            deployment.outages(telemetry),
         )
 
     async def run(self) -> None:
@@ -162,7 +163,7 @@ class MeterProcess:
             await self._database.close()
 
     async def drain(self) -> None:
-        await self._stage.drain(DRAIN_SECONDS)
+        await self._stage.drain(self._drain_seconds)
 
     def readiness_problems(self) -> list[str]:
         return [*self._database.readiness_problems(), *self._consumer.readiness_problems()]
@@ -172,6 +173,7 @@ class NotifyProcess:
     """The `notify` stage."""
 
     def __init__(self, deployment: SqlDeployment, telemetry: Telemetry) -> None:
+        self._drain_seconds = deployment.settings.time_limits.drain
         self._database = deployment.database
         self._stage = Notify(
             deployment.mails(),
@@ -180,6 +182,7 @@ class NotifyProcess:
             deployment.encryption,
             deployment.clock,
             telemetry,
+            deployment.outages(telemetry),
             deployment.settings.public_url,
         )
 
@@ -190,7 +193,7 @@ class NotifyProcess:
             await self._database.close()
 
     async def drain(self) -> None:
-        await self._stage.drain(DRAIN_SECONDS)
+        await self._stage.drain(self._drain_seconds)
 
     def readiness_problems(self) -> list[str]:
         return self._database.readiness_problems()

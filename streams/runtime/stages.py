@@ -12,7 +12,7 @@ from streams.ports import Telemetry
 from streams.runtime.deployment import Deployment
 from streams.runtime.startup_checks import missing_topics
 from streams.stages.attempt import DeliverPorts, DeliveryPolicy
-from streams.stages.consuming.partition_consumer import DRAIN_SECONDS, PartitionConsumer
+from streams.stages.consuming.partition_consumer import PartitionConsumer
 from streams.stages.deliver import Deliver
 from streams.stages.fan_out import FanOut
 from streams.stages.limiting.loop_clock import LoopClock
@@ -52,8 +52,10 @@ class FanOutProcess:
     def __init__(self, deployment: Deployment, telemetry: Telemetry) -> None:
         self._subscriptions = deployment.subscriptions_reader(telemetry)
         self._producer = deployment.producer(telemetry)
-        self._fan_out = FanOut(deployment.event_codec, self._subscriptions, self._producer, telemetry)
+        outages = deployment.outages(telemetry)
+        self._fan_out = FanOut(deployment.event_codec, self._subscriptions, self._producer, telemetry, outages)
         self._faust = deployment.faust_stage(telemetry)
+        self._drain_seconds = deployment.settings.time_limits.drain
 
     async def run(self) -> None:
         try:
@@ -67,7 +69,7 @@ class FanOutProcess:
         await self._faust.run(self._fan_out.handle)
 
     async def drain(self) -> None:
-        await self._faust.drain(DRAIN_SECONDS)
+        await self._faust.drain(self._drain_seconds)
 
     def readiness_problems(self) -> list[str]:
         return [
@@ -82,6 +84,7 @@ class DeliverProcess:
 
     def __init__(self, deployment: Deployment, telemetry: Telemetry) -> None:
         settings = deployment.settings
+        self._drain_seconds = settings.time_limits.drain
         self._prefix = settings.topic_prefix
         self._subscriptions = deployment.subscriptions_reader(telemetry, deployment.encryption.opens_check)
         self._producer = deployment.producer(telemetry, LINGER_MS)
@@ -121,8 +124,10 @@ class DeliverProcess:
             settings.signature_header,
             settings.send_traceparent,
         )
+        outages = deployment.outages(telemetry)
+        deliver = Deliver(ports, policy, self._limiter, outages)
         self._partition_consumer = PartitionConsumer(
-            self._consumer, Deliver(ports, policy, self._limiter).handler, deployment.clock, telemetry
+            self._consumer, deliver.handler, deployment.clock, telemetry, outages
         )
 
     async def run(self) -> None:
@@ -145,7 +150,7 @@ class DeliverProcess:
 
     async def drain(self) -> None:
         self._limiter.close()
-        await self._partition_consumer.drain()
+        await self._partition_consumer.drain(self._drain_seconds)
 
     def readiness_problems(self) -> list[str]:
         missing = self._topics.missing
@@ -162,6 +167,7 @@ class RecordProcess:
     """The `record` stage."""
 
     def __init__(self, deployment: "SqlDeployment", telemetry: Telemetry) -> None:
+        self._drain_seconds = deployment.settings.time_limits.drain
         self._producer = deployment.producer(telemetry)
         self._consumer = deployment.consumer(RECORD_GROUP, RECORDED, telemetry, in_bulk=True)
         self._topics = watch(deployment, self._consumer, lambda name: name in RECORDED, ())
@@ -173,6 +179,7 @@ class RecordProcess:
             self._producer,
             deployment.clock,
             telemetry,
+            deployment.outages(telemetry),
         )
 
     async def run(self) -> None:
@@ -183,7 +190,7 @@ class RecordProcess:
             await self._database.close()
 
     async def drain(self) -> None:
-        await self._stage.drain(DRAIN_SECONDS)
+        await self._stage.drain(self._drain_seconds)
 
     def readiness_problems(self) -> list[str]:
         return [

@@ -20,7 +20,6 @@ FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 30.0
 # After this time, a crash is not part of a crash loop.
 SETTLED_SECONDS = 60.0
-STOP_SECONDS = 20.0
 
 
 @dataclass(slots=True)
@@ -37,12 +36,14 @@ class Child:
 class Supervisor:
     """Runs `stages` with `environ` and `options` on the command line.
 
-    Their output goes to the folder `logs`, or to this process's output.
+    Their output goes to the folder `logs`, or to this process's output. A child that does not end is killed
+    `kill_seconds` after SIGTERM.
     """
 
     stages: Sequence[str]
     environ: Mapping[str, str]
     telemetry: Telemetry
+    kill_seconds: float
     logs: Path | None = None
     options: Sequence[str] = ()
     children: dict[str, Child] = field(default_factory=dict)
@@ -133,7 +134,9 @@ class Supervisor:
         for process in running:
             process.send_signal(signal.SIGTERM)
         if running:
-            await asyncio.wait([asyncio.ensure_future(process.wait()) for process in running], timeout=STOP_SECONDS)
+            await asyncio.wait(
+                [asyncio.ensure_future(process.wait()) for process in running], timeout=self.kill_seconds
+            )
         for process in running:
             if process.returncode is None:
                 process.kill()

@@ -13,14 +13,16 @@ from streams.core.webhook import Webhook
 from streams.ports import Clock, Codec, DeliveryLog, Outgoing, RecordProducer, Webhooks
 from streams.topics import TEST_DELIVERIES
 
-# A test that left within its 12 s may take the whole timeout of an attempt.
-WAIT_SECONDS = 12.0
+PRODUCE_SECONDS = 10.0
 ASK_EVERY_SECONDS = 0.05
 DEFAULT_TYPE = "session.completed"
 
 
 class SyntheticEventService:
-    """A test is sent once, even to a paused webhook, and counts for no statistics. `new_id` makes its event's id."""
+    """A test is sent once, even to a paused webhook, and counts for no statistics.
+
+    `new_id` makes its event's id. `wait_seconds` covers its wait in the queue, its attempt and the record of it.
+    """
 
     def __init__(
         self,
@@ -30,6 +32,7 @@ class SyntheticEventService:
         codec: Codec,
         clock: Clock,
         new_id: Callable[[str], str],
+        wait_seconds: float,
     ) -> None:
         self._webhooks = webhooks
         self._deliveries = deliveries
@@ -37,6 +40,7 @@ class SyntheticEventService:
         self._codec = codec
         self._clock = clock
         self._new_id = new_id
+        self._wait_seconds = wait_seconds
 
     async def send(
         self, webhook_id: str, event_type: str | None = None, account_id: str | None = None
@@ -65,23 +69,36 @@ class SyntheticEventService:
             body=render(event),
             trigger=Trigger.TEST,
         )
+        await self._produce(Outgoing(TEST_DELIVERIES, webhook_id.encode(), self._codec.encode(delivery)))
+        return await self._outcome(delivery.id)
+
+    async def _produce(self, test: Outgoing) -> None:
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                await self._producer.produce(
-                    [Outgoing(TEST_DELIVERIES, webhook_id.encode(), self._codec.encode(delivery))]
-                )
-                return await self._outcome(delivery.id)
+            async with asyncio.timeout(PRODUCE_SECONDS):
+                await self._producer.produce([test])
         except TimeoutError:
             raise Unavailable(
-                f"no outcome of the test within {WAIT_SECONDS:g} seconds: are `deliver` and `record` running?"
+                f"Kafka did not accept the test within {PRODUCE_SECONDS:g} seconds. It may still be sent: "
+                "wait for Kafka, then send another one"
             ) from None
 
     async def _outcome(self, delivery_id: str) -> DeliveryDetails:
-        while True:
-            seen = await self._deliveries.find(delivery_id)
-            if seen is not None and seen.body is not None and seen.delivery_state.state is not State.WAITING:
-                return seen
-            await asyncio.sleep(ASK_EVERY_SECONDS)
+        seen: DeliveryDetails | None = None
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                while True:
+                    seen = await self._deliveries.find(delivery_id)
+                    if seen is not None and seen.body is not None and seen.delivery_state.state is not State.WAITING:
+                        return seen
+                    await asyncio.sleep(ASK_EVERY_SECONDS)
+        except TimeoutError:
+            # A test that `deliver` reads has ended by now, or has expired.
+            is_waiting = seen is not None and seen.delivery_state.state is State.WAITING
+            missing = "no outcome from `deliver`" if is_waiting else "`record` has not stored it"
+            stage = "deliver" if is_waiting else "record"
+            raise Unavailable(
+                f"the test was accepted, but {missing} within {self._wait_seconds:g} seconds: is `{stage}` running?"
+            ) from None
 
 
 def _wanted_type(webhook: Webhook) -> str:

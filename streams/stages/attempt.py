@@ -25,6 +25,9 @@ from streams.ports import (
 )
 from streams.stages.invalid_records import run_pure
 
+# An attempt has the step after that of its delivery's record, and `fan-out` writes step 1.
+FIRST_ATTEMPT_STEP = 2
+
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPolicy:
@@ -87,14 +90,9 @@ class AttemptSender:
         else:
             result = await self._ports.sender.send(request)
         ended_at = self._ports.clock.now()
-        attempt, decision = run_pure(
+        return run_pure(
             lambda: self._judge(delivery, target.webhook, target.url, request, result, started_at, ended_at)
         )
-        self._observe(attempt)
-        if delivery.is_first and delivery.trigger is Trigger.EVENT:
-            delay = (started_at - delivery.first_seen_at).total_seconds()
-            self._ports.telemetry.observe("first_attempt_delay_seconds", max(delay, 0.0))
-        return attempt, decision
 
     def _build_request(self, delivery: Delivery, target: SendNow, now: datetime, trace_parent: str | None) -> Request:
         webhook, encryption = target.webhook, self._ports.encryption
@@ -150,29 +148,40 @@ class AttemptSender:
         )
         return attempt, decision
 
-    def _observe(self, attempt: Attempt) -> None:
-        telemetry, milliseconds = self._ports.telemetry, attempt.milliseconds
-        telemetry.count("attempts_total", outcome=attempt.outcome)
-        telemetry.observe("attempt_seconds", milliseconds / 1000)
-        if attempt.outcome is OutcomeKind.DELIVERED:
-            delay = (attempt.ended_at - attempt.first_seen_at).total_seconds()
-            telemetry.observe("event_to_delivered_seconds", max(delay, 0.0))
-        if telemetry.is_debug_enabled:
-            telemetry.debug(
-                "delivery_attempt_succeeded" if attempt.outcome is OutcomeKind.DELIVERED else "delivery_attempt_failed",
-                delivery_id=attempt.delivery_id,
-                event_id=attempt.event_id,
-                webhook_id=attempt.webhook_id,
-                account_id=attempt.account_id,
-                generation=attempt.generation,
-                number=attempt.number,
-                target=attempt.target,
-                outcome=attempt.outcome,
-                status=attempt.status,
-                milliseconds=round(milliseconds, 1),
-                next_step=attempt.next_step,
-                tier=attempt.tier,
-            )
+
+def observe(telemetry: Telemetry, attempt: Attempt) -> None:
+    """Count an attempt, with how long it took, and log it at debug. Call it when its record is acknowledged."""
+    milliseconds = attempt.milliseconds
+    telemetry.count("attempts_total", outcome=attempt.outcome)
+    telemetry.observe("attempt_seconds", milliseconds / 1000)
+    if attempt.outcome is OutcomeKind.DELIVERED:
+        telemetry.observe("event_to_delivered_seconds", _seconds_since_first_seen(attempt, attempt.ended_at))
+    if attempt.step == FIRST_ATTEMPT_STEP and attempt.trigger is Trigger.EVENT:
+        telemetry.observe("first_attempt_delay_seconds", _seconds_since_first_seen(attempt, attempt.started_at))
+    if telemetry.is_debug_enabled:
+        _log(telemetry, attempt)
+
+
+def _seconds_since_first_seen(attempt: Attempt, moment: datetime) -> float:
+    return max((moment - attempt.first_seen_at).total_seconds(), 0.0)
+
+
+def _log(telemetry: Telemetry, attempt: Attempt) -> None:
+    telemetry.debug(
+        "delivery_attempt_succeeded" if attempt.outcome is OutcomeKind.DELIVERED else "delivery_attempt_failed",
+        delivery_id=attempt.delivery_id,
+        event_id=attempt.event_id,
+        webhook_id=attempt.webhook_id,
+        account_id=attempt.account_id,
+        generation=attempt.generation,
+        number=attempt.number,
+        target=attempt.target,
+        outcome=attempt.outcome,
+        status=attempt.status,
+        milliseconds=round(attempt.milliseconds, 1),
+        next_step=attempt.next_step,
+        tier=attempt.tier,
+    )
 
 
 def _attributes(attempt: Attempt) -> dict[str, str | int]:

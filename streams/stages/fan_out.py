@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from typing import NamedTuple
 
 from streams.core.delivery import Delivery, SubscriptionsPosition
 from streams.core.errors import Invalid, InvalidRecord
@@ -21,41 +22,55 @@ PRODUCE_AT_ONCE = 1000
 
 # An event with its body, or what is wrong with the record.
 Found = tuple[Event, bytes] | InvalidRecord | Invalid
-# A span that ends when its deliveries are written, with its attributes.
-EventSpan = tuple[Span, dict[str, str | int]]
+
+
+class FannedOut(NamedTuple):
+    """An event with its deliveries and its span; `unmatched` is why there is no delivery."""
+
+    event: Event
+    deliveries: Sequence[Delivery]
+    unmatched: str | None
+    span: Span
 
 
 class FanOut:
     """Turns one event into n deliveries. The caller acknowledges a batch when `handle` returned."""
 
     def __init__(
-        self, codec: Codec, subscriptions: Subscriptions, producer: RecordProducer, telemetry: Telemetry
+        self,
+        codec: Codec,
+        subscriptions: Subscriptions,
+        producer: RecordProducer,
+        telemetry: Telemetry,
+        outages: Outages,
     ) -> None:
         self._codec = codec
         self._subscriptions = subscriptions
         self._producer = producer
         self._telemetry = telemetry
-        self._outages = Outages(telemetry)
+        self._outages = outages
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Fan out a batch of events. Returns when every delivery is acknowledged."""
         read = [await self._read_patiently(record) for record in records]
         seen = await self._subscriptions.catch_up()
         outgoing: list[tuple[Outgoing, Record]] = []
-        spans: list[EventSpan] = []
+        fanned_out: list[FannedOut] = []
         invalid: list[tuple[Record, str]] = []
         for record, found in zip(records, read, strict=True):
             try:
                 if isinstance(found, Exception):
                     raise found
-                outgoing += run_pure(partial(self._deliveries, record, *found, seen, spans))
+                one = run_pure(partial(self._fan_out, record, *found, seen))
+                outgoing += run_pure(partial(self._encode, one, record))
+                fanned_out.append(one)
             except (InvalidRecord, Invalid) as wrong:
                 invalid.append((record, str(wrong)))
             if len(outgoing) >= PRODUCE_AT_ONCE:
                 # An event may have a thousand deliveries, which would fill memory and block the loop.
-                await self._produce(outgoing, spans)
-                outgoing, spans = [], []
-        await self._produce(outgoing, spans)
+                await self._produce(outgoing, fanned_out)
+                outgoing, fanned_out = [], []
+        await self._produce(outgoing, fanned_out)
         await store_invalid(self._producer, self._telemetry, invalid)
 
     async def _read_patiently(self, record: Record) -> Found:
@@ -69,16 +84,15 @@ class FanOut:
         except (InvalidRecord, Invalid) as wrong:
             return wrong
 
-    async def _produce(self, outgoing: Sequence[tuple[Outgoing, Record]], spans: Sequence[EventSpan]) -> None:
+    async def _produce(self, outgoing: Sequence[tuple[Outgoing, Record]], fanned_out: Sequence[FannedOut]) -> None:
         await produce_or_store_invalid(self._producer, self._telemetry, outgoing)
-        for span, attributes in spans:
-            span.end(attributes)
+        for one in fanned_out:
+            self._report(one)
 
-    def _deliveries(
-        self, record: Record, event: Event, body: bytes, seen: SubscriptionsPosition, spans: list[EventSpan]
-    ) -> list[tuple[Outgoing, Record]]:
-        """One delivery for each webhook that wants the event. Its span is added to `spans`."""
-        webhooks = self._wanting(event, record.appended_at)
+    def _fan_out(self, record: Record, event: Event, body: bytes, seen: SubscriptionsPosition) -> FannedOut:
+        """One delivery for each webhook that wants the event."""
+        webhooks = self._subscriptions.of_account(event.account_id)
+        wanting = [one for one in webhooks if wants(one, event) and not _is_newcomer(one, record.appended_at)]
         span = self._telemetry.span(SpanName.FAN_OUT, event.trace_parent, record.appended_at)
         deliveries = [
             Delivery(
@@ -91,29 +105,30 @@ class FanOut:
                 body=body,
                 trace_parent=span.trace_parent,
             )
-            for webhook in webhooks
+            for webhook in wanting
         ]
-        outgoing = [Outgoing(DELIVERIES, one.webhook_id.encode(), self._codec.encode(one)) for one in deliveries]
+        return FannedOut(event, deliveries, None if wanting else unmatched_reason(webhooks, event), span)
+
+    def _encode(self, fanned_out: FannedOut, record: Record) -> list[tuple[Outgoing, Record]]:
+        encode = self._codec.encode
+        return [(Outgoing(DELIVERIES, one.webhook_id.encode(), encode(one)), record) for one in fanned_out.deliveries]
+
+    def _report(self, fanned_out: FannedOut) -> None:
+        """Count and log an event whose deliveries are acknowledged."""
+        event, deliveries, unmatched, span = fanned_out
+        self._telemetry.count("events_total", type=event.type)
+        self._telemetry.count("deliveries_created_total", len(deliveries))
+        if unmatched is not None:
+            self._telemetry.count("events_unmatched_total", reason=unmatched)
         if self._telemetry.is_debug_enabled:
             for one in deliveries:
                 self._telemetry.debug("delivery_created", **one.ids)
+            if unmatched is not None:
+                ids = {"event_id": event.id, "account_id": event.account_id}
+                self._telemetry.debug("event_unmatched", **ids, reason=unmatched)
         if span.is_recording:
             ids = {"event_id": event.id, "event_type": event.type, "account_id": event.account_id}
-            spans.append((span, {**ids, "deliveries": len(deliveries)}))
-        self._telemetry.count("events_total", type=event.type)
-        self._telemetry.count("deliveries_created_total", len(deliveries))
-        return [(one, record) for one in outgoing]
-
-    def _wanting(self, event: Event, appended_at: datetime) -> list[Webhook]:
-        """The webhooks that want the event; if none does, count the reason."""
-        webhooks = self._subscriptions.of_account(event.account_id)
-        wanting = [webhook for webhook in webhooks if wants(webhook, event)]
-        timely = [webhook for webhook in wanting if not _is_newcomer(webhook, appended_at)]
-        if not timely:
-            reason = unmatched_reason(webhooks, event)
-            self._telemetry.count("events_unmatched_total", reason=reason)
-            self._telemetry.debug("event_unmatched", event_id=event.id, account_id=event.account_id, reason=reason)
-        return timely
+            span.end({**ids, "deliveries": len(deliveries)})
 
     def _read(self, record: Record) -> tuple[Event, bytes]:
         return event_and_body(self._codec.decode(record.value or b""))

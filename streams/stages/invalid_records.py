@@ -73,12 +73,12 @@ async def store_invalid(producer: RecordProducer, telemetry: Telemetry, invalid:
     """Store invalid records with their errors: whole, or only the start if Kafka refuses the whole record."""
     if not invalid:
         return
-    for record, error in invalid:
-        telemetry.count("invalid_records_total", topic=record.partition.topic)
-        telemetry.warning("invalid_record_stored", **record.place, why=error)
     refused = await _produce(producer, [to_invalid_record(record, error) for record, error in invalid])
     smaller = [invalid[index] for index in refused]
     refused = await _produce(producer, [to_truncated_invalid_record(record, error) for record, error in smaller])
+    for record, error in invalid:
+        telemetry.count("invalid_records_total", topic=record.partition.topic)
+        telemetry.warning("invalid_record_stored", **record.place, why=error)
     for index, why in refused.items():
         # It stays on its own topic until retention.
         record, _ = smaller[index]

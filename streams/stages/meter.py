@@ -29,13 +29,14 @@ class Meter:
         incarnation: Callable[[], Awaitable[str]],
         clock: Clock,
         telemetry: Telemetry,
+        outages: Outages,
     ) -> None:
         self._codec = codec
         self._usage = usage
         self._find_incarnation = incarnation
         self._clock = clock
         self._telemetry = telemetry
-        self._outages = Outages(telemetry)
+        self._outages = outages
         self._incarnation = ""
         # Only lag is read from the offsets in Kafka: the positions are in the database.
         self._batches = BatchConsumer(consumer, self._count, clock, telemetry, self._outages, self._positions)

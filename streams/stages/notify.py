@@ -39,6 +39,7 @@ class Notify:
         encryption: Encryption,
         clock: Clock,
         telemetry: Telemetry,
+        outages: Outages,
         public_url: str | None,
     ) -> None:
         self._mails = mails
@@ -47,7 +48,6 @@ class Notify:
         self._lease = lease
         self._clock = clock
         self._telemetry = telemetry
-        outages = Outages(telemetry)
         self._database, self._mail_server = outages[DATABASE], outages[MAIL_SERVER]
         self._public_url = public_url
         self._log_of = {
@@ -79,11 +79,13 @@ class Notify:
         await asyncio.Event().wait()
 
     async def drain(self, seconds: float) -> None:
-        """Start no further mail, wait for the one in progress, and release the lease."""
+        """Start no further mail, wait for the one in progress, and release the lease.
+
+        Raises `TimeoutError` when the mail server takes longer: the next process sends this mail again.
+        """
         self._stopping = True
-        # If the mail server takes longer, the next process sends this mail again.
-        with suppress(TimeoutError, Unavailable):
-            await asyncio.wait_for(self._at_rest.wait(), seconds)
+        await asyncio.wait_for(self._at_rest.wait(), seconds)
+        with suppress(Unavailable):
             await self._lease.release()
 
     def _warn_of_missing_settings(self) -> None:

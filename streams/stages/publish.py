@@ -59,7 +59,7 @@ class Publish:
         keys: EncryptionCheck,
         clock: Clock,
         new_incarnation: Callable[[], str],
-        outages: Outages | None = None,
+        outages: Outages,
     ) -> None:
         self._outbox = outbox
         self._lease = lease
@@ -76,7 +76,7 @@ class Publish:
         self._refused: dict[str, int] = {}
         self._marked_at = self._compared_at = 0.0
         self._incarnation = ""
-        self._outages = outages or Outages(telemetry)
+        self._outages = outages
 
     async def take_lease(self) -> None:
         """Wait until this process holds the lease."""

@@ -37,12 +37,13 @@ class RecordStage:
         producer: RecordProducer,
         clock: Clock,
         telemetry: Telemetry,
+        outages: Outages,
     ) -> None:
         self._codec = codec
         self._recorder = recorder
         self._producer = producer
         self._telemetry = telemetry
-        self._outages = Outages(telemetry)
+        self._outages = outages
         self._network = OwnNetwork()
         self._network_is_down = False
         self._batches = BatchConsumer(consumer, self._write, clock, telemetry, self._outages)

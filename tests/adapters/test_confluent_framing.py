@@ -16,6 +16,7 @@ from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry, r
 from streams.core.delivery import SubscriptionsPosition
 from streams.core.errors import InvalidRecord, Misconfigured, Unavailable
 from streams.core.webhook import Webhook
+from streams.outage import Outages
 from streams.ports import Outgoing, Partition, Record
 from streams.producer import EventProducer, confluent_codec
 from streams.runtime.bootstrap import SqlDeployment
@@ -164,7 +165,7 @@ async def test_fan_out_waits_for_a_registry_that_is_away(
 ) -> None:
     monkeypatch.setattr(fan_out_module, "RETRY_SECONDS", 0)
     registry, log, telemetry = AwayTwice(), FakeProducer(), FakeTelemetry()
-    fan_out = FanOut(ConfluentCodec(AvroCodec(), registry), NoWebhooks(), log, telemetry)
+    fan_out = FanOut(ConfluentCodec(AvroCodec(), registry), NoWebhooks(), log, telemetry, Outages(telemetry))
     value = b"\0\0\0\0\x07junk"
     await fan_out.handle([Record(Partition("session-events", 0), 0, None, value, NOON)])
     assert registry.asked == 3

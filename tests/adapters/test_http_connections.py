@@ -9,6 +9,7 @@ from real.posting import PATIENCE, SOON, answered, failed, post, sending
 from streams.adapters.http import idle_connections
 from streams.adapters.http.idle_connections import IDLE_SECONDS
 from streams.core.outcome import Failure, OutcomeKind
+from streams.core.time_limits import LONGEST_ATTEMPT
 
 
 class Clock:
@@ -25,17 +26,18 @@ async def test_a_connection_is_used_again() -> None:
     assert (there.connections, len(there.requests)) == (1, 5)
 
 
-async def test_a_connection_is_never_older_than_its_life() -> None:
+@pytest.mark.parametrize("timeout_seconds", [PATIENCE, LONGEST_ATTEMPT])
+async def test_no_attempt_begins_on_an_old_connection(timeout_seconds: float) -> None:
     clock = Clock()
-    async with endpoint() as there, sending(monotonic=clock) as sender:
+    async with endpoint() as there, sending(monotonic=clock, timeout_seconds=timeout_seconds) as sender:
         answered(await sender.send(post(there)))
-        while clock.now < 1060 - PATIENCE - 4:
+        while clock.now < 1050 - 4:
             clock.now += 4
             answered(await sender.send(post(there)))
-        clock.now = 1060 - PATIENCE - 0.1
+        clock.now = 1050 - 0.1
         answered(await sender.send(post(there)))
         assert there.connections == 1
-        clock.now += 0.1  # an attempt that begins now may end after the sixtieth second
+        clock.now += 0.1  # with the default timeout, an attempt that begins now may end after the sixtieth second
         answered(await sender.send(post(there)))
         assert there.connections == 2
 

@@ -29,9 +29,10 @@ from streams.core.errors import Misconfigured, ScormWebhooksError
 from streams.core.outcome import OutcomeKind
 from streams.core.schedule import SendNow, parse_schedule
 from streams.log_lines import configure_logging
+from streams.outage import Outages
 from streams.ports import Outgoing, Partition, Record
 from streams.runtime.fatal_errors import fatal_errors_logged
-from streams.stages.attempt import AttemptSender, DeliverPorts, DeliveryPolicy
+from streams.stages.attempt import AttemptSender, DeliverPorts, DeliveryPolicy, observe
 from streams.stages.invalid_records import store_invalid
 from streams.telemetry import PrometheusTelemetry
 from streams.topics import ATTEMPTS, SESSION_EVENTS
@@ -70,7 +71,8 @@ def summary(line: Line) -> tuple[str, str, str]:
 async def test_a_broker_that_is_away_is_a_warning(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_producer, "FLUSH_SECONDS", 0.1)
     config = producer_config({"bootstrap.servers": "127.0.0.1:1"})
-    producer = KafkaRecordProducer(config, "", PrometheusTelemetry("deliver"))
+    telemetry = PrometheusTelemetry("deliver")
+    producer = KafkaRecordProducer(config, "", telemetry, Outages(telemetry))
     producing = asyncio.create_task(producer.produce([Outgoing(ATTEMPTS, b"key", b"value")]))
     found: list[Line] = []
     async with asyncio.timeout(SECONDS):
@@ -84,7 +86,7 @@ async def test_a_broker_that_is_away_is_a_warning(lines: Lines, monkeypatch: pyt
 
 
 async def test_a_database_that_is_away_is_a_warning(lines: Lines) -> None:
-    lookup = replay_lookup("postgresql://someone:canary@127.0.0.1:1/none", PrometheusTelemetry("deliver"))
+    lookup = replay_lookup("postgresql://someone:canary@127.0.0.1:1/none", Outages(PrometheusTelemetry("deliver")))
     await lookup.newest("dlv_1")
     [line] = lines()
     assert summary(line) == ("database_unreachable", "warning", "deliver")
@@ -130,7 +132,9 @@ async def test_a_refused_address_is_a_debug_line_of_its_attempt(lines: Lines) ->
         PrometheusTelemetry("deliver"),
     )
     policy = DeliveryPolicy(parse_schedule("30s"))
-    await AttemptSender(ports, policy).attempt(delivery(), SendNow(webhook(), "http://127.0.0.1:1/hooks"))
+    send_now = SendNow(webhook(), "http://127.0.0.1:1/hooks")
+    attempt, _ = await AttemptSender(ports, policy).attempt(delivery(), send_now)
+    observe(ports.telemetry, attempt)
     await sender.close()
     [line] = [line for line in lines() if "logger" not in line]
     assert summary(line) == ("delivery_attempt_failed", "debug", "deliver")

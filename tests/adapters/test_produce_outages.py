@@ -4,15 +4,21 @@ from confluent_kafka import KafkaError
 
 from fakes import FakeTelemetry
 from streams.adapters.kafka.produce_outages import ProduceOutages
+from streams.outage import Outages
+from streams.ports import Telemetry
 
 DENIED = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
 DOWN = KafkaError(KafkaError._ALL_BROKERS_DOWN)
 TIMED_OUT = KafkaError(KafkaError._MSG_TIMED_OUT)
 
 
+def produce_outages(telemetry: Telemetry) -> ProduceOutages:
+    return ProduceOutages(telemetry, Outages(telemetry))
+
+
 def test_another_topics_success_ends_no_outage() -> None:
     telemetry = FakeTelemetry()
-    outages = ProduceOutages(telemetry)
+    outages = produce_outages(telemetry)
     for _ in range(3):
         outages.failed("delivery-attempts", DENIED, 0.0)
         outages.succeeded("deliveries")
@@ -25,7 +31,7 @@ def test_another_topics_success_ends_no_outage() -> None:
 
 def test_each_topic_has_an_outage_of_its_own() -> None:
     telemetry = FakeTelemetry()
-    outages = ProduceOutages(telemetry)
+    outages = produce_outages(telemetry)
     for topic in ["b", "a", "b"]:
         outages.failed(topic, DENIED, 0.0)
     assert [about["topic"] for _, about in telemetry.logged] == ["b", "a"]
@@ -37,7 +43,7 @@ def test_each_topic_has_an_outage_of_its_own() -> None:
 
 def test_an_outage_of_the_broker_blames_no_topic() -> None:
     telemetry = FakeTelemetry()
-    outages = ProduceOutages(telemetry)
+    outages = produce_outages(telemetry)
     outages.no_broker_answers(DOWN)
     outages.no_broker_answers(DOWN)
     outages.failed("a", TIMED_OUT, 0.0)
@@ -48,7 +54,7 @@ def test_an_outage_of_the_broker_blames_no_topic() -> None:
 
 
 def test_a_broker_that_refuses_a_topic_is_there_again() -> None:
-    outages = ProduceOutages(FakeTelemetry())
+    outages = produce_outages(FakeTelemetry())
     outages.no_broker_answers(DOWN)
     outages.failed("a", DENIED, 0.0)
     assert outages.problems(0.0, idle=False) == [f"the topic a takes no records: {DENIED.str()}"]
@@ -60,7 +66,7 @@ def test_an_outage_is_a_warning_and_its_end_is_not() -> None:
             warned.append(fact)
 
     warned: list[str] = []
-    outages = ProduceOutages(Warnings())
+    outages = produce_outages(Warnings())
     outages.no_broker_answers(DOWN)
     outages.succeeded("a")
     outages.failed("a", DENIED, 0.0)
@@ -69,7 +75,7 @@ def test_an_outage_is_a_warning_and_its_end_is_not() -> None:
 
 
 def test_an_idle_producer_forgets_an_outage() -> None:
-    outages = ProduceOutages(FakeTelemetry())
+    outages = produce_outages(FakeTelemetry())
     outages.failed("session-events", DENIED, 100.0)
     assert outages.problems(105.0, idle=True)
     assert outages.problems(115.0, idle=False)

@@ -49,6 +49,15 @@ INCOMPLETE: list[tuple[dict[str, Any], str]] = [
     (at("kafka.bootstrapServers", ""), "kafka.bootstrapServers is not set"),
     (at("database.existingSecret", ""), "database.existingSecret is not set"),
     (at("encryptionKeys.existingSecret", ""), "encryptionKeys.existingSecret is not set"),
+    (
+        {**at("settings.attemptTimeoutSeconds", 60), **at("pod.terminationGracePeriodSeconds", 79)},
+        "pod.terminationGracePeriodSeconds is 79: Kubernetes would kill a process that still finishes its requests. "
+        "Set at least 80, or null",
+    ),
+    (
+        {**at("settings.attemptTimeoutSeconds", 60), **at("stages.deliver.pod.terminationGracePeriodSeconds", 50)},
+        "stages.deliver.pod.terminationGracePeriodSeconds is 50",
+    ),
     (at("kafka.sasl.enabled", True), "kafka.sasl.existingSecret is not set"),
     (at("kafka.config", {"sasl.password": "x"}), "kafka.config has sasl.password, which is a secret"),
     (at("settings.oidcIssuer", "https://login.example.com"), "oidcClientSecret.existingSecret is not set"),

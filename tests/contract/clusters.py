@@ -20,6 +20,7 @@ from streams.adapters.kafka.subscriptions_reader import SubscriptionsReader
 from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.core.offset_tracker import Commit
 from streams.core.schedule import parse_schedule
+from streams.outage import Outages
 from streams.ports import Clock, Codec, Outgoing, Partition, Record, RecordConsumer, RecordProducer, Subscriptions
 from streams.topics import SESSION_EVENTS, declare
 
@@ -69,15 +70,17 @@ class KafkaCluster:
 
     @asynccontextmanager
     async def producer(self) -> AsyncIterator[RecordProducer]:
-        producer = KafkaRecordProducer(producer_config(self.properties), self.prefix, FakeTelemetry())
+        telemetry = FakeTelemetry()
+        producer = KafkaRecordProducer(producer_config(self.properties), self.prefix, telemetry, Outages(telemetry))
         try:
             yield producer
         finally:
             await producer.close()
 
     def consumer(self, topic: str, group: str = "group", watchdog: NewWatchdog | None = None) -> KafkaRecordConsumer:
-        config = consumer_config(self.properties, self.prefix + group)
-        return KafkaRecordConsumer(config, [topic], self.prefix, FakeTelemetry(), watchdog=watchdog)
+        telemetry, config = FakeTelemetry(), consumer_config(self.properties, self.prefix + group)
+        outages = Outages(telemetry)
+        return KafkaRecordConsumer(config, [topic], self.prefix, telemetry, outages, watchdog=watchdog)
 
     @asynccontextmanager
     async def subscriptions(self) -> AsyncIterator[Subscriptions]:
@@ -92,8 +95,9 @@ class KafkaCluster:
         opens_check: Callable[[str], bool] = lambda ciphertext: True,
         watchdog: NewWatchdog | None = None,
     ) -> SubscriptionsReader:
-        config = subscriptions_config(self.properties)
-        return SubscriptionsReader(config, self.prefix, codec, FakeTelemetry(), clock, opens_check, watchdog=watchdog)
+        telemetry, config = FakeTelemetry(), subscriptions_config(self.properties)
+        outages = Outages(telemetry)
+        return SubscriptionsReader(config, self.prefix, codec, telemetry, clock, outages, opens_check, watchdog)
 
     def faust(self, watchdog: NewWatchdog | None = None) -> FaustStage:
         telemetry, session = FakeTelemetry(), self.session_seconds

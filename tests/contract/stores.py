@@ -42,6 +42,7 @@ from streams.core.delivery import Delivery, HoldReason
 from streams.core.delivery_state import Batch, RecordedValue
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook import Registration
+from streams.outage import Outages
 from streams.ports import (
     DeliveryLog,
     HeldDeliveries,
@@ -144,7 +145,7 @@ async def unmigrated(url: URL) -> AsyncIterator[SqlStore]:
         held=SqlHeldDeliveries(database),
         replays=SqlReplays(database, clock),
         jobs=SqlJobs(database, clock, encryption),
-        replay_lookup=replay_lookup(url.render_as_string(hide_password=False), FakeTelemetry()),
+        replay_lookup=replay_lookup(url.render_as_string(hide_password=False), Outages(FakeTelemetry())),
         lease=lambda holder: SqlLease(database, clock, "publish", holder),
         database=database,
         erasures=SqlErasures(database, encryption, clock, new_id, lambda size: b"k" * size),

@@ -10,11 +10,12 @@ from contract.stores import SqlStore
 from fakes import FakeEncryption, FakeTelemetry
 from streams.adapters.driver_queries import PostgresQueries, SqliteQueries
 from streams.adapters.erased_learners import SqlErasedLearners, erased_learners
+from streams.outage import Outages
 
 
 def known_by(database: SqlStore, telemetry: FakeTelemetry | None = None) -> SqlErasedLearners:
     url = database.database.url.render_as_string(hide_password=False)
-    return erased_learners(url, FakeEncryption(), telemetry or FakeTelemetry())
+    return erased_learners(url, FakeEncryption(), Outages(telemetry or FakeTelemetry()))
 
 
 async def erase(database: SqlStore, learner: str = ADA) -> None:

@@ -14,6 +14,7 @@ from fakes import FakeTelemetry
 from streams.adapters.kafka import record_producer
 from streams.adapters.kafka.config import producer_config
 from streams.adapters.kafka.record_producer import KafkaRecordProducer, ProducerFailed
+from streams.outage import Outages
 from streams.topics import ATTEMPTS, DELIVERIES, Topic
 
 DENIED = KafkaError.TOPIC_AUTHORIZATION_FAILED
@@ -45,7 +46,9 @@ def broker() -> Iterator[DenyingBroker]:
 
 
 def producer_on(broker: DenyingBroker, telemetry: FakeTelemetry) -> KafkaRecordProducer:
-    return KafkaRecordProducer(producer_config({"bootstrap.servers": broker.bootstrap}), "", telemetry)
+    return KafkaRecordProducer(
+        producer_config({"bootstrap.servers": broker.bootstrap}), "", telemetry, Outages(telemetry)
+    )
 
 
 def tasks_in_memory() -> int:

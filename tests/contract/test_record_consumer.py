@@ -27,13 +27,19 @@ from real.kafka import Kafka
 from streams.adapters.clock import SystemClock
 from streams.core.errors import Unavailable
 from streams.core.offset_tracker import Commit
+from streams.outage import Outages
 from streams.ports import Partition, Record, RecordConsumer
-from streams.stages.consuming.partition_consumer import PartitionConsumer
+from streams.stages.consuming.partition_consumer import PartitionConsumer, Prepare
 from streams.stages.consuming.partition_state import Handler, StillAssigned
 from streams.topics import ATTEMPTS
 
 # Two keys on different partitions of three, both in Kafka and in the fake.
 ONE, OTHER = b"21", b"a-little-bit-long-string"
+
+
+def partition_consumer(consumer: RecordConsumer, prepare: Prepare) -> PartitionConsumer:
+    telemetry = FakeTelemetry()
+    return PartitionConsumer(consumer, prepare, SystemClock(), telemetry, Outages(telemetry))
 
 
 class PausingHandler(RecordCollector):
@@ -326,9 +332,7 @@ async def test_a_retry_is_not_handled_before_it_is_due(cluster: Cluster) -> None
     consumer = cluster.consumer(topic)
     async with (
         cluster.producer() as producer,
-        running(
-            PartitionConsumer(consumer, lambda record: partial(work, record), SystemClock(), FakeTelemetry()).run()
-        ),
+        running(partition_consumer(consumer, lambda record: partial(work, record)).run()),
     ):
         await producer.produce(numbered(topic, 20))
         await until(lambda: len(late) == 20)
@@ -357,6 +361,5 @@ async def test_offsets_beyond_the_end_read_from_the_start(kafka_cluster: KafkaCl
 
         return work
 
-    partition_consumer = PartitionConsumer(kafka_cluster.consumer(ATTEMPTS), take, SystemClock(), FakeTelemetry())
-    async with running(partition_consumer.run()):
+    async with running(partition_consumer(kafka_cluster.consumer(ATTEMPTS), take).run()):
         await until(lambda: taken == set(range(60)))

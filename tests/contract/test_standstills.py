@@ -20,6 +20,7 @@ from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.record_probe import RecordProbe
 from streams.core.schedule import Tier
 from streams.core.subscriptions_table import SENTINEL_KEY, Sentinel
+from streams.outage import Outages
 from streams.ports import Outgoing, Partition, Record
 from streams.stages.consuming.partition_consumer import PartitionConsumer
 from streams.stages.consuming.partition_state import Handler, StillAssigned
@@ -147,7 +148,7 @@ async def test_a_retry_that_is_not_due_is_no_standstill(apache: KafkaCluster) ->
         return handle
 
     # By this clock nothing ever falls due.
-    stage = PartitionConsumer(consumer, prepare, FakeClock(), FakeTelemetry())
+    stage = PartitionConsumer(consumer, prepare, FakeClock(), telemetry, Outages(telemetry))
     async with apache.producer() as producer, running(stage.run()):
         await producer.produce(numbered(tier, 200, key=KEY))
         await until(lambda: telemetry.looks >= 2 * LOOKS)

@@ -107,7 +107,7 @@ def handle(value: RecordValue) -> None:
         case Delivery():
             fold([RecordedValue(value, NOON)])
             known = webhook(fallback_url="https://backup.example.com")
-            before_attempt(value, known)
+            before_attempt(value, known, SCHEDULE)
             with suppress(ValueError):  # such an attempt reports that it cannot be sent
                 build_request(value, known.url, [SECRET], {}, 0, "X-Signature")
             for status in (200, 410, 429, 500):

@@ -22,6 +22,7 @@ from streams.core.schedule import (
     SendNow,
     Tier,
     UseFallback,
+    UsePrimary,
     after_attempt,
     before_attempt,
     parse_schedule,
@@ -101,53 +102,86 @@ def test_retry_after_is_rounded_up_to_a_tier(schedule: Schedule, attempt: int, a
 
 def test_an_active_webhook_is_attempted() -> None:
     active = webhook(fallback_url=FALLBACK_URL)
-    assert before_attempt(delivery(), active) == SendNow(active, active.url)
-    assert before_attempt(delivery().diverted(attempted=True), active) == SendNow(active, FALLBACK_URL)
+    assert before_attempt(delivery(), active, SCHEDULE) == SendNow(active, active.url)
+    assert before_attempt(delivery().diverted(attempted=True), active, SCHEDULE) == SendNow(active, FALLBACK_URL)
 
 
 def test_a_delivery_of_a_deleted_webhook_is_a_dead_letter() -> None:
-    assert before_attempt(delivery(), None) == GiveUp(DeathReason.DELETED, delivery().ended(attempted=False))
+    assert before_attempt(delivery(), None, SCHEDULE) == GiveUp(DeathReason.DELETED, delivery().ended(attempted=False))
 
 
 def test_a_test_is_sent_to_a_paused_webhook_until_it_expires() -> None:
     test, held = delivery(trigger=Trigger.TEST), paused(PauseReason.MANUAL)
-    assert before_attempt(test, held, waited=TEST_EXPIRES) == SendNow(held, held.url)
-    too_late = before_attempt(test, held, waited=TEST_EXPIRES + timedelta(seconds=1))
+    assert before_attempt(test, held, SCHEDULE, waited=TEST_EXPIRES) == SendNow(held, held.url)
+    too_late = before_attempt(test, held, SCHEDULE, waited=TEST_EXPIRES + timedelta(seconds=1))
     assert too_late == GiveUp(DeathReason.EXPIRED, test.ended(attempted=False))
 
 
 @pytest.mark.parametrize("fallback_url", [None, FALLBACK_URL])
 def test_a_manual_pause_holds(fallback_url: str | None) -> None:
-    held = before_attempt(delivery(), paused(PauseReason.MANUAL, fallback_url=fallback_url))
+    held = before_attempt(delivery(), paused(PauseReason.MANUAL, fallback_url=fallback_url), SCHEDULE)
     assert held == Hold(delivery().held(HoldReason.PAUSED, "pause_1", attempted=False))
 
 
 @pytest.mark.parametrize("reason", AUTOMATIC)
 def test_an_automatic_pause_holds_without_a_fallback_url(reason: PauseReason) -> None:
-    held = before_attempt(delivery(), paused(reason))
+    held = before_attempt(delivery(), paused(reason), SCHEDULE)
     assert held == Hold(delivery().held(HoldReason.PAUSED, "pause_1", attempted=False))
 
 
 @pytest.mark.parametrize("reason", AUTOMATIC)
 def test_an_automatic_pause_uses_the_fallback_url(reason: PauseReason) -> None:
     broken = paused(reason, fallback_url=FALLBACK_URL)
-    diverted = before_attempt(delivery(), broken)
+    diverted = before_attempt(delivery(), broken, SCHEDULE)
     assert diverted == UseFallback(delivery().diverted(attempted=False))
-    assert before_attempt(diverted.delivery, broken) == SendNow(broken, FALLBACK_URL)
+    assert before_attempt(diverted.delivery, broken, SCHEDULE) == SendNow(broken, FALLBACK_URL)
 
 
 def test_a_pause_without_a_reason_holds() -> None:
-    held = before_attempt(delivery(), webhook(status=Status.PAUSED, pause=None))
+    held = before_attempt(delivery(), webhook(status=Status.PAUSED, pause=None), SCHEDULE)
     assert held == Hold(delivery().held(HoldReason.PAUSED, None, attempted=False))
 
 
-def test_a_delivery_to_a_removed_fallback_returns_to_the_primary() -> None:
+def test_a_removed_fallback_leaves_the_attempts_at_the_primary() -> None:
     tried_twice = delivery(attempt=2, target_attempt=2, step=2)
     on_its_way = tried_twice.diverted(attempted=True).retried()
-    held = before_attempt(on_its_way, webhook())
-    assert isinstance(held, Hold)
-    assert held.delivery.hold_reason is HoldReason.BUSY
-    assert (held.delivery.target, held.delivery.target_attempt) == (Target.PRIMARY, 3)
+    following = before_attempt(on_its_way, webhook(), SCHEDULE)
+    assert isinstance(following, UsePrimary)
+    back = following.delivery
+    assert (back.target, back.target_attempt, back.attempt) == (Target.PRIMARY, 3, on_its_way.attempt)
+    assert (back.step, back.hold_reason) == (on_its_way.step + 1, None)
+    active = webhook()
+    assert before_attempt(back, active, SCHEDULE) == SendNow(active, active.url)
+
+
+def test_a_removed_fallback_after_the_last_attempt_is_exhausted() -> None:
+    on_its_way = delivery(attempt=6, target_attempt=6).diverted(attempted=True).retried()
+    following = before_attempt(on_its_way, webhook(), SCHEDULE)
+    assert following == GiveUp(DeathReason.EXHAUSTED, on_its_way.ended(attempted=False))
+    assert isinstance(following, GiveUp)
+    assert following.message == "Every attempt at the webhook's URL failed, and its fallback URL was removed."
+
+
+@pytest.mark.parametrize("reason", list(PauseReason))
+def test_a_pause_holds_what_was_on_its_way_to_a_removed_fallback(reason: PauseReason) -> None:
+    on_its_way = delivery(attempt=6, target_attempt=6).diverted(attempted=True)
+    held = before_attempt(on_its_way, paused(reason), SCHEDULE)
+    assert held == Hold(on_its_way.held(HoldReason.PAUSED, "pause_1", attempted=False))
+
+
+@given(schedules, st.integers(0, 10), st.integers(0, 2))
+def test_a_removed_fallback_ends_within_the_schedule(schedule: Schedule, primary: int, fallback: int) -> None:
+    at = delivery(attempt=primary + 1, target_attempt=primary + 1).diverted(attempted=False)
+    for _ in range(fallback):
+        at = at.retried()
+    following: object = before_attempt(at, webhook(), schedule)
+    sent = 0
+    while not isinstance(following, GiveUp):
+        assert isinstance(following, UsePrimary | RetryLater)
+        assert isinstance(before_attempt(following.delivery, webhook(), schedule), SendNow)
+        sent += 1
+        following = after_attempt(following.delivery, FAILED, schedule, webhook())
+    assert sent == max(0, schedule.attempts - primary)
 
 
 # -- after an attempt ----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from cryptography.fernet import Fernet
 
 import parts
 from conftest import left_out
+from streams.core.time_limits import LONGEST_ATTEMPT, TimeLimits
 from streams.runtime.startup import STAGES
 from streams.settings import PREFIX, load_settings, names
 
@@ -117,6 +118,10 @@ def test_a_stage_accepts_its_settings(stage: str) -> None:
     assert {name for name in environment if name.startswith(PREFIX)} <= set(names())
     assert load_settings(environment).health_host == "0.0.0.0"
     assert all(type(value) is str for value in services()[stage]["environment"].values())
+
+
+def test_a_stage_has_the_time_that_any_attempt_needs() -> None:
+    assert int(services()["deliver"]["stop_grace_period"].removesuffix("s")) > TimeLimits(LONGEST_ATTEMPT).stop
 
 
 def test_a_stage_waits_for_topics_and_tables() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import parts
 from conftest import left_out
+from streams.core.time_limits import LONGEST_ATTEMPT, TimeLimits
 from streams.settings import PREFIX, load_settings, names
 
 UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
@@ -48,6 +49,12 @@ def test_the_unit_starts_after_what_it_needs() -> None:
     assert set(unit["After"].split()) == {"network-online.target", "kafka.service", "postgresql.service"}
     assert (unit["Restart"], unit["RestartPreventExitStatus"]) == ("always", "2")
     assert unit["EnvironmentFile"] == "/etc/scorm-webhooks/environment"
+
+
+def test_the_unit_gives_up_the_time_that_any_attempt_needs() -> None:
+    unit = dict(re.findall(r"^(\w+)=(.*)$", (UNITS / "scorm-webhooks.service").read_text(), re.M))
+    # `up` stops its embedded broker after its stages.
+    assert int(unit["TimeoutStopSec"]) >= TimeLimits(LONGEST_ATTEMPT).kill + 10
 
 
 def test_the_example_environment_has_known_settings() -> None:

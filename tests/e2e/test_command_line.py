@@ -15,6 +15,7 @@ import pytest
 
 from conftest import random_prefix
 from e2e.system import System, until
+from real.process import heed_ctrl_c
 
 pytestmark = pytest.mark.e2e
 
@@ -143,4 +144,6 @@ def test_ctrl_c_leaves_a_replay_running(system: System) -> None:
 
 def running(system: System, command: str, **streams: Any) -> "subprocess.Popen[bytes]":
     arguments = [sys.executable, "-m", "streams", *command.split()]
-    return subprocess.Popen(arguments, env=system.env, cwd=system.folder, stderr=subprocess.PIPE, **streams)
+    return subprocess.Popen(
+        arguments, env=system.env, cwd=system.folder, stderr=subprocess.PIPE, preexec_fn=heed_ctrl_c, **streams
+    )

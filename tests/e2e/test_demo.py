@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from real.process import heed_ctrl_c
+
 pytestmark = pytest.mark.e2e
 
 
@@ -24,7 +26,9 @@ def test_a_bounded_demo_accounts_for_every_event() -> None:
 
 def test_the_demo_ends_cleanly_on_ctrl_c() -> None:
     command = [sys.executable, "-m", "streams", "demo"]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+    )
     assert running.stdout is not None
     assert "starting the stages" in running.stdout.readline()
     running.send_signal(2)

@@ -43,6 +43,12 @@ def test_no_admin_client_asks_for_the_offsets_of_a_group() -> None:
     assert [path for path in files_of(*PACKAGES) if path.endswith(".py") and called in (ROOT / path).read_text()] == []
 
 
+def test_the_outages_of_a_process_are_made_in_one_place() -> None:
+    # Parts that do not share them log the same outage several times.
+    made = [path for path in files_of(*PACKAGES) if path.endswith(".py") and " Outages(" in (ROOT / path).read_text()]
+    assert made == ["streams/runtime/deployment.py"]
+
+
 def test_the_core_is_pure() -> None:
     allowed = sys.stdlib_module_names - IMPURE
     unexpected = [

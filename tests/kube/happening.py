@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from chaos.checker import Evidence, Verdict, check
 from kube.pods import End
+from streams.core.time_limits import TimeLimits
 
 # The longest time between two commits, and a request before the commit.
 UNCOMMITTED_SECONDS = 1.1
-# A process ends 25 seconds after SIGTERM at the latest; `api` sleeps five seconds before.
-END_SECONDS = 30.0
+# `api` sleeps five seconds before its SIGTERM.
+END_SECONDS = TimeLimits(10).stop + 5
 
 
 @dataclass(frozen=True)

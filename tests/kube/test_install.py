@@ -14,6 +14,7 @@ from e2e.system import until
 from kube.documented import command
 from kube.kubectl import Kubectl
 from kube.release import NAME, NAMESPACE, Release
+from real.process import heed_ctrl_c
 
 pytestmark = pytest.mark.kube
 
@@ -63,7 +64,8 @@ def test_a_failed_job_stays_with_its_log(release: Release) -> None:
 @contextmanager
 def running(kubectl: Kubectl, line: str) -> Iterator[None]:
     """A command that a person ends by Ctrl-C."""
-    process = subprocess.Popen(["bash", "-c", f"exec {line}"], env=kubectl.env, stdout=subprocess.DEVNULL)
+    command = ["bash", "-c", f"exec {line}"]
+    process = subprocess.Popen(command, env=kubectl.env, stdout=subprocess.DEVNULL, preexec_fn=heed_ctrl_c)
     try:
         yield
     finally:

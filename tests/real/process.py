@@ -77,6 +77,11 @@ class Process:
                 os.kill(child, signal.SIGKILL)
 
 
+def heed_ctrl_c() -> None:
+    """As `preexec_fn` of a child that gets SIGINT: a run in the background ignores it, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def free_ports(count: int) -> list[int]:
     """Free ports, below the range from which the kernel assigns ports to clients.
 

@@ -18,7 +18,7 @@ NOWHERE = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
 
 
 async def test_the_health_port_is_open_before_the_stage_starts(tmp_path: Path) -> None:
-    supervisor = Supervisor(["deliver"], {**isolated_in(tmp_path), **NOWHERE}, FakeTelemetry(), tmp_path)
+    supervisor = Supervisor(["deliver"], {**isolated_in(tmp_path), **NOWHERE}, FakeTelemetry(), SECONDS, tmp_path)
     supervising = asyncio.create_task(supervisor.run())
     try:
         async with asyncio.timeout(SECONDS):
@@ -33,7 +33,7 @@ async def test_the_health_port_is_open_before_the_stage_starts(tmp_path: Path) -
 
 
 async def test_a_misconfigured_stage_is_named_with_its_reason(tmp_path: Path) -> None:
-    supervisor = Supervisor(["deliver"], isolated_in(tmp_path), FakeTelemetry(), tmp_path)
+    supervisor = Supervisor(["deliver"], isolated_in(tmp_path), FakeTelemetry(), SECONDS, tmp_path)
     with pytest.raises(Misconfigured, match="deliver cannot start: KAFKA_BOOTSTRAP_SERVERS is not set"):
         await asyncio.wait_for(supervisor.run(), SECONDS)
 
@@ -42,7 +42,7 @@ async def test_a_misconfigured_stage_is_named_without_a_log_folder(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(Misconfigured, match="deliver cannot start; its own line says what to set"):
-        await asyncio.wait_for(Supervisor(["deliver"], isolated_in(tmp_path), FakeTelemetry()).run(), SECONDS)
+        await asyncio.wait_for(Supervisor(["deliver"], isolated_in(tmp_path), FakeTelemetry(), SECONDS).run(), SECONDS)
     assert '"why": "KAFKA_BOOTSTRAP_SERVERS is not set' in capfd.readouterr().err
 
 

@@ -33,6 +33,7 @@ from streams.core.outcome import Response
 from streams.core.schedule import Tier, parse_schedule
 from streams.core.slots import Slots
 from streams.core.webhook import Registration, Status, Webhook
+from streams.outage import Outages
 from streams.ports import Outgoing, Record, RecordValue
 from streams.stages.attempt import DeliverPorts, DeliveryPolicy
 from streams.stages.consuming.partition_consumer import PartitionConsumer
@@ -104,9 +105,14 @@ class Pipeline:
 
     def start(self) -> None:
         kafka, recorder = self.kafka, self.recorder
+        outages = Outages(self.telemetry)
         self.table = FakeSubscriptions(kafka, CODEC)
         self.fan_out = FanOut(
-            CODEC, self._port("fan-out.table", self.table), self._port("fan-out.producer", kafka), self.telemetry
+            CODEC,
+            self._port("fan-out.table", self.table),
+            self._port("fan-out.producer", kafka),
+            self.telemetry,
+            outages,
         )
         publish = Publish(
             self._port("publish.outbox", self.outbox),
@@ -117,6 +123,7 @@ class Pipeline:
             FakeEncryptionCheck(),
             self.clock,
             lambda: "first",
+            outages,
         )
         encryption, sender = FakeEncryption(), self._port("deliver.sender", self.sender)
         producer = self._port("deliver.producer", kafka)
@@ -124,16 +131,18 @@ class Pipeline:
             CODEC, self.table, recorder, self.erased, encryption, sender, producer, self.clock, self.telemetry
         )
         self.slots = SlotLimiter(Slots(SLOTS), lambda: self.clock.now().timestamp())
-        deliver = Deliver(ports, DeliveryPolicy(SCHEDULE), self.slots)
+        deliver = Deliver(ports, DeliveryPolicy(SCHEDULE), self.slots, outages)
         due = FakeRecordConsumer(kafka, "deliver", [DELIVERIES, TEST_DELIVERIES, *map(retry_topic, SCHEDULE.tiers)])
         self.consumer = due
         due = self._port("deliver.consumer", due)
         partition_consumer = PartitionConsumer(
-            due, deliver.handler, self.clock, self.telemetry, call_later=self.clock.later
+            due, deliver.handler, self.clock, self.telemetry, outages, call_later=self.clock.later
         )
         done = FakeRecordConsumer(kafka, "record", [DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
         done = self._port("record.consumer", done)
-        record = RecordStage(done, CODEC, self._port("record.recorder", recorder), kafka, self.clock, self.telemetry)
+        record = RecordStage(
+            done, CODEC, self._port("record.recorder", recorder), kafka, self.clock, self.telemetry, outages
+        )
         self.release_held = ReleaseHeld(
             self._port("release_held.held", FakeHeld(recorder)),
             self._port("release_held.recorder", recorder),

@@ -11,6 +11,7 @@ from stages.pipeline import BROKEN, CODEC, SCHEDULE, URL, Pipeline
 from streams.core.delivery import State
 from streams.core.outcome import Response
 from streams.core.webhook import Status
+from streams.outage import Outages
 from streams.ports import Outgoing, Record
 from streams.stages import fan_out as fan_out_module
 from streams.stages import release_held as release_held_module
@@ -116,6 +117,7 @@ async def records_without_a_sentinel(pipeline: Pipeline) -> Sequence[Outgoing]:
         FakeEncryptionCheck(),
         pipeline.clock,
         lambda: "first",
+        Outages(pipeline.telemetry),
     )
     [due] = await pipeline.outbox.due(10)
     return [publish._outgoing(due)]

@@ -33,11 +33,11 @@ def delivery_of_a_test(**changes: object) -> Delivery:
     return delivery(trigger=Trigger.TEST)._replace(**changes)  # type: ignore[arg-type]
 
 
-def synthetic_events(pipeline: Pipeline) -> SyntheticEventService:
+def synthetic_events(pipeline: Pipeline, wait_seconds: float = 25) -> SyntheticEventService:
     ids = (f"evt_test_{number}" for number in range(100))
     kafka = FakeDeliveryLog(pipeline.recorder)
     return SyntheticEventService(
-        pipeline.outbox, kafka, pipeline.kafka, CODEC, pipeline.clock, lambda prefix: next(ids)
+        pipeline.outbox, kafka, pipeline.kafka, CODEC, pipeline.clock, lambda prefix: next(ids), wait_seconds
     )
 
 
@@ -105,14 +105,31 @@ async def test_a_test_of_a_deleted_webhook_has_failed(pipeline: Pipeline) -> Non
     assert (pipeline.delivery_state().state, pipeline.delivery_state().reason) == (State.FAILED, "deleted")
 
 
-async def test_without_deliver_a_test_ends_with_a_message(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthetic_events_module, "WAIT_SECONDS", 0.05)
+async def test_without_record_a_test_ends_with_its_name(pipeline: Pipeline) -> None:
     await pipeline.register(webhook())
     for task in pipeline.running:
         task.cancel()
-    with pytest.raises(Unavailable, match=r"are `deliver` and `record` running\?"):
-        await synthetic_events(pipeline).send("wh_crm", "session.completed")
+    with pytest.raises(Unavailable, match=r"`record` has not stored it within 0\.05 seconds: is `record` running\?"):
+        await synthetic_events(pipeline, wait_seconds=0.05).send("wh_crm", "session.completed")
     await pipeline.crash()
+
+
+async def test_without_deliver_a_test_ends_with_its_name(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0)
+    await pipeline.register(webhook())
+    pipeline.sender.hangs(URL)
+    with pytest.raises(Unavailable, match=r"no outcome from `deliver` within 0\.2 seconds: is `deliver` running\?"):
+        await synthetic_events(pipeline, wait_seconds=0.2).send("wh_crm", "session.completed")
+    await pipeline.crash()
+
+
+async def test_a_test_that_kafka_does_not_take_says_so(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthetic_events_module, "PRODUCE_SECONDS", 0.05)
+    await pipeline.register(webhook())
+    pipeline.kafka.leave()
+    with pytest.raises(Unavailable, match=r"Kafka did not accept the test within 0\.05 seconds\. It may still be sent"):
+        await synthetic_events(pipeline).send("wh_crm", "session.completed")
+    pipeline.kafka.come_back()
 
 
 async def test_invalid_test_requests_are_refused(pipeline: Pipeline) -> None:

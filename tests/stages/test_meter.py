@@ -15,6 +15,7 @@ from streams.core.errors import Refused, Unavailable
 from streams.core.event import Event
 from streams.core.offset_tracker import Commit
 from streams.core.usage import Launch
+from streams.outage import Outages
 from streams.ports import Outgoing, Partition, Record
 from streams.stages import meter as meter_module
 from streams.stages.consuming import batch_consumer
@@ -73,7 +74,9 @@ class MeterFixture:
         async def incarnation() -> str:
             return self.topic
 
-        self.stage = Meter(self.consumer, CODEC, self.usage, incarnation, self.clock, self.telemetry)
+        self.stage = Meter(
+            self.consumer, CODEC, self.usage, incarnation, self.clock, self.telemetry, Outages(self.telemetry)
+        )
         self.running = asyncio.create_task(self.stage.run())
 
     def add(self, *events: Event | bytes) -> None:

@@ -20,6 +20,7 @@ from streams.core.delivery_state import fold
 from streams.core.errors import PartiallySent, Refused, Unavailable
 from streams.core.mail import Mail, MailKind, MailStatus, RenderedMail
 from streams.core.session import LINK_LASTS, SignIn
+from streams.outage import Outages
 from streams.stages import notify as notify_module
 from streams.stages.notify import Notify
 
@@ -31,9 +32,15 @@ class FakeMailTransport:
     script: list[Exception] = field(default_factory=list)
     sent: list[tuple[str, tuple[str, ...], RenderedMail]] = field(default_factory=list)
     on_send: Callable[[], object] = lambda: None
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    # The mail server answers when this is set.
+    answers: asyncio.Event | None = None
 
     async def send(self, message_id: str, emails: Sequence[str], mail_text: RenderedMail) -> str | None:
         await asyncio.sleep(0)
+        self.asked.set()
+        if self.answers:
+            await self.answers.wait()
         if self.script:
             raise self.script.pop(0)
         self.sent.append((message_id, tuple(emails), mail_text))
@@ -56,7 +63,14 @@ class NotifyFixture:
     def stage(self) -> Notify:
         transport = self.transport if self.has_mail_server else None
         return Notify(
-            self.mails, transport, self.lease, FakeEncryption(), self.store.clock, self.telemetry, self.public_url
+            self.mails,
+            transport,
+            self.lease,
+            FakeEncryption(),
+            self.store.clock,
+            self.telemetry,
+            Outages(self.telemetry),
+            self.public_url,
         )
 
     async def mail(self) -> Mail:
@@ -221,6 +235,18 @@ async def test_a_drain_ends_after_one_mail_and_releases_the_lease(fixture: Notif
     assert not fixture.lease.held
     ended, _ = await asyncio.wait({running}, timeout=5 * notify_module.LOOK_EVERY_SECONDS)
     assert not ended, "a stage that ends by itself closes its database during the drain"
+    running.cancel()
+
+
+async def test_a_drain_that_is_cut_keeps_the_lease(fixture: NotifyFixture) -> None:
+    fixture.transport.answers = asyncio.Event()
+    stage = fixture.stage()
+    running = asyncio.create_task(stage.run())
+    async with asyncio.timeout(5):
+        await fixture.transport.asked.wait()
+    with pytest.raises(TimeoutError):
+        await stage.drain(0.01)
+    assert fixture.lease.held, "the mail may still leave"
     running.cancel()
 
 

@@ -11,6 +11,7 @@ import pytest
 from fakes import FakeClock, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, quiet, until
 from streams.core.errors import NewerRecord
 from streams.core.offset_tracker import WINDOW_OFFSETS, Commit, OffsetTracker
+from streams.outage import Outages
 from streams.ports import Outgoing, Partition, Record
 from streams.stages.consuming import partition_consumer as partition_consumer_module
 from streams.stages.consuming import partition_state
@@ -19,6 +20,7 @@ from streams.stages.consuming.partition_state import Handler, StillAssigned
 from streams.topics import DELIVERIES, TEST_DELIVERIES
 
 RETRY = "deliveries.retry.30s"
+SECONDS = 5.0
 NEW, LATE = Partition(DELIVERIES, 0), Partition(RETRY, 0)
 
 
@@ -37,7 +39,7 @@ class ConsumerFixture:
         self.consumer = FakeRecordConsumer(kafka, "deliver", [DELIVERIES, TEST_DELIVERIES, RETRY], at_once)
         self.handlers_fail = False
         self.partition_consumer = PartitionConsumer(
-            self.consumer, self._take, clock, self.telemetry, max_open, clock.later
+            self.consumer, self._take, clock, self.telemetry, Outages(self.telemetry), max_open, clock.later
         )
         self.running = asyncio.create_task(self.partition_consumer.run())
         self.begun: list[Record] = []
@@ -562,7 +564,7 @@ async def test_a_drain_starts_nothing_and_commits_what_is_in_progress() -> None:
     async with consumer_fixture() as fixture:
         fixture.add(2)
         await quiet()
-        draining = asyncio.create_task(fixture.partition_consumer.drain())
+        draining = asyncio.create_task(fixture.partition_consumer.drain(SECONDS))
         await quiet()
         fixture.add()
         await quiet()
@@ -577,20 +579,32 @@ async def test_a_drain_leaves_kept_records_to_the_next_process() -> None:
     async with consumer_fixture() as fixture:
         fixture.add(3, topic=RETRY)
         await quiet()
-        await fixture.partition_consumer.drain()
+        await fixture.partition_consumer.drain(SECONDS)
         fixture.clock.advance(31)
         await quiet()
         assert fixture.begun == []
         assert LATE not in fixture.consumer.committed
 
 
-async def test_a_drain_does_not_commit_slow_records() -> None:
+async def test_a_drain_that_is_cut_commits_what_is_complete() -> None:
     async with consumer_fixture() as fixture:
         fixture.add(2)
         await quiet()
         fixture.finish(1)
-        await fixture.partition_consumer.drain(seconds=0)
+        with pytest.raises(TimeoutError, match="not finished: 1"):
+            await fixture.partition_consumer.drain(seconds=0)
         assert [fixture.is_committed(offset) for offset in (0, 1)] == [False, True]
+
+
+async def test_a_drain_does_not_wait_for_a_commit_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition_consumer_module, "COMMIT_SECONDS", 0.01)
+    async with consumer_fixture() as fixture:
+        fixture.add(1)
+        await quiet()
+        fixture.consumer.responses.clear()
+        fixture.finish(0)
+        with pytest.raises(TimeoutError, match="the last commit was not answered"):
+            await asyncio.wait_for(fixture.partition_consumer.drain(SECONDS), SECONDS)
 
 
 async def test_a_partition_assigned_during_a_drain_is_not_started() -> None:
@@ -598,7 +612,7 @@ async def test_a_partition_assigned_during_a_drain_is_not_started() -> None:
         await quiet()
         await fixture.consumer.revoke([NEW])
         fixture.add(2)
-        await fixture.partition_consumer.drain()
+        await fixture.partition_consumer.drain(SECONDS)
         fixture.consumer.assign([NEW])
         await quiet()
         assert fixture.begun == []
@@ -607,7 +621,7 @@ async def test_a_partition_assigned_during_a_drain_is_not_started() -> None:
 async def test_a_drain_leaves_queued_records_to_the_next_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_consumer_module, "START_AT_ONCE", 1)
     async with consumer_fixture() as fixture:
-        begun = await started_of_eight(fixture, fixture.partition_consumer.drain())
+        begun = await started_of_eight(fixture, fixture.partition_consumer.drain(SECONDS))
         assert fixture.consumer.committed[NEW] == Commit(begun, "")
 
 

@@ -323,6 +323,33 @@ async def test_an_automatic_pause_sends_to_the_fallback_url_instead(pipeline: Pi
     assert pipeline.delivery_state().state is State.DELIVERED
 
 
+async def test_a_removed_fallback_url_sends_to_the_primary_again(pipeline: Pipeline) -> None:
+    pipeline.sender.responses(BACKUP, BROKEN)
+    await pipeline.register(paused(PauseReason.FAILURES, fallback_url=BACKUP))
+    await pipeline.fan_out_events(event())
+    await pipeline.register(webhook())
+    await pipeline.wait(30.01)
+    assert [request.url for request in pipeline.sender.requests] == [BACKUP, URL]
+    assert pipeline.delivery_state().state is State.DELIVERED
+    assert pipeline.telemetry.counts["deliveries_held_total"] == 0
+    assert pipeline.deliveries(HELD) == []
+
+
+async def test_a_dead_letter_says_that_the_fallback_url_was_removed(pipeline: Pipeline) -> None:
+    pipeline.sender.responses(URL, BROKEN)
+    pipeline.sender.responses(BACKUP, BROKEN)
+    await pipeline.register(webhook(fallback_url=BACKUP))
+    await pipeline.fan_out_events(event())
+    for seconds in WAITS:
+        await pipeline.wait(seconds + 0.01)
+    await pipeline.register(webhook())
+    await pipeline.wait(WAITS[0] + 0.01)
+    (dead,) = pipeline.dead_letters()
+    assert dead.reason is DeathReason.EXHAUSTED
+    assert dead.message == "Every attempt at the webhook's URL failed, and its fallback URL was removed."
+    assert len(pipeline.sender.to(URL)) == len(WAITS) + 1
+
+
 async def test_a_deleted_webhook_leaves_dead_letters(pipeline: Pipeline) -> None:
     pipeline.sender.responses(URL, BROKEN)
     await pipeline.register(webhook())
@@ -417,6 +444,8 @@ async def test_a_broker_outage_loses_nothing(pipeline: Pipeline) -> None:
     fanning_out = asyncio.create_task(pipeline.fan_out.handle([record]))
     await quiet()
     assert not fanning_out.done()
+    counts = pipeline.telemetry.counts
+    assert (counts["events_total"], counts["deliveries_created_total"]) == (0, 0)
     pipeline.kafka.come_back()
     await quiet()
     assert pipeline.delivery_state().state is State.DELIVERED

@@ -25,6 +25,7 @@ from fakes import (
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
 from streams.core.webhook import Webhook
+from streams.outage import Outages
 from streams.ports import Outgoing, Record
 from streams.stages import publish as publish_module
 from streams.stages.publish import LeaseLost, Publish, Reconciled
@@ -77,6 +78,7 @@ class PublisherFixture:
             self.keys,
             self.clock,
             lambda: next(self.incarnations),
+            Outages(self.telemetry),
         )
 
     async def _run(self, publish: Publish) -> None:

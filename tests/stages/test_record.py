@@ -27,6 +27,7 @@ from streams.core.delivery_state import Batch, RecordedValue, fold
 from streams.core.offset_tracker import Commit
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook import Status
+from streams.outage import Outages
 from streams.ports import Codec, Outgoing, Partition, RecordValue
 from streams.stages import record as record_module
 from streams.stages.consuming import batch_consumer
@@ -51,7 +52,9 @@ class RecordFixture:
 
     def start(self, codec: Codec = CODEC) -> None:
         self.consumer = FakeRecordConsumer(self.kafka, "record", [DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
-        self.stage = RecordStage(self.consumer, codec, self.recorder, self.kafka, self.clock, self.telemetry)
+        self.stage = RecordStage(
+            self.consumer, codec, self.recorder, self.kafka, self.clock, self.telemetry, Outages(self.telemetry)
+        )
         self.running = asyncio.create_task(self.stage.run())
 
     def add(self, topic: str, *values: RecordValue) -> None:

@@ -18,9 +18,9 @@ class ProduceOutages:
     A record that one topic takes says nothing about the other topics.
     """
 
-    def __init__(self, telemetry: Telemetry, outages: Outages | None = None) -> None:
+    def __init__(self, telemetry: Telemetry, outages: Outages) -> None:
         self._telemetry = telemetry
-        self._broker = (outages or Outages(telemetry))[BROKER]
+        self._broker = outages[BROKER]
         self._topics: dict[str, Outage] = {}
         self._failed_at = 0.0
 

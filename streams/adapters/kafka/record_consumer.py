@@ -32,7 +32,7 @@ class KafkaRecordConsumer:
         topics: Sequence[str],
         prefix: str,
         telemetry: Telemetry,
-        outages: Outages | None = None,
+        outages: Outages,
         *,
         sole_member: bool = False,
         watchdog: NewWatchdog | None = None,
@@ -42,7 +42,7 @@ class KafkaRecordConsumer:
         self._prefix = prefix
         self._telemetry = telemetry
         self._thread: ConsumerThread | None = None
-        self._broker = (outages or Outages(telemetry))[BROKER]
+        self._broker = outages[BROKER]
         self._is_id_in_use = False
         self._membership = Membership(sole_member=sole_member)
         self._positions = ReadPositions()

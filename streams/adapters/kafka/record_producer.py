@@ -74,9 +74,7 @@ class KafkaRecordProducer:
     It polls on the event loop: a thread would compete with the loop for the interpreter at each acknowledgement.
     """
 
-    def __init__(
-        self, config: Mapping[str, Any], prefix: str, telemetry: Telemetry, outages: Outages | None = None
-    ) -> None:
+    def __init__(self, config: Mapping[str, Any], prefix: str, telemetry: Telemetry, outages: Outages) -> None:
         self._errors = ConnectionErrors(self._away)
         self._config = {**config, "error_cb": self._errors, "logger": LIBRDKAFKA}
         self._producer = Producer(self._config)

@@ -40,11 +40,10 @@ class SubscriptionsReader:
         codec: Codec,
         telemetry: Telemetry,
         clock: Clock,
+        outages: Outages,
         opens_check: Callable[[str], bool] = lambda ciphertext: True,
-        outages: Outages | None = None,
         watchdog: NewWatchdog | None = None,
     ) -> None:
-        outages = outages or Outages(telemetry)
         self.table = SubscriptionsTable(CompactSubscriptions(codec))
         self._prefix = prefix
         self._codec = codec

@@ -14,7 +14,8 @@ from streams.stages.consuming.newer_record import wait_for_release
 from streams.stages.consuming.partition_state import TIERS_SHARE, Handler, PartitionState, PauseReason
 
 REVOKE_SECONDS = 3.0
-DRAIN_SECONDS = 12.0
+# The last commit of a drain. A client waits without end for a broker that is away.
+COMMIT_SECONDS = 3.0
 # Commits go on as soon as the last one is answered, at most this often: what a crash repeats depends on it.
 COMMIT_EVERY_SECONDS = 0.1
 # Tasks started in one iteration of the loop: their requests are sent together. More would delay the tasks that run.
@@ -43,6 +44,7 @@ class PartitionConsumer:
         prepare: Prepare,
         clock: Clock,
         telemetry: Telemetry,
+        outages: Outages,
         max_open: int = 4000,
         call_later: CallLater | None = None,
     ) -> None:
@@ -50,7 +52,7 @@ class PartitionConsumer:
         self._prepare = prepare
         self._clock = clock
         self._telemetry = telemetry
-        self._outages = Outages(telemetry)
+        self._outages = outages
         self._max_open = max_open
         self._call_later: CallLater = call_later or asyncio.get_running_loop().call_later
         self._open = 0
@@ -75,17 +77,27 @@ class PartitionConsumer:
             consumer.cancel()
             await asyncio.gather(consumer, committer, return_exceptions=True)
 
-    async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
-        """Start no more handlers, wait up to `seconds` for those that run, and commit."""
+    async def drain(self, seconds: float) -> None:
+        """Start no more handlers, wait up to `seconds` for those that run, and commit what is complete.
+
+        Raises `TimeoutError` when some still run then, or the commit is not answered. The next process handles their
+        records again.
+        """
         self._draining = True
         for state in self._partitions.values():
             self._drop_queued(state)
         states = list(self._partitions.values())
         await _wait_for_tasks(states, seconds)
-        # A commit in progress may not be acknowledged: this one is.
+        # A commit in progress may not be acknowledged: this one is. Nothing may run before it and take the progress.
         for state in states:
             state.has_progress = True
-        await self._commit()
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS):
+                await self._commit()
+        except TimeoutError:
+            raise TimeoutError("the last commit was not answered") from None
+        if unfinished := sum(len(state.tasks) for state in states):
+            raise TimeoutError(f"records not finished: {unfinished}")
 
     def readiness_problems(self) -> list[str]:
         """Which partitions wait for a newer release."""

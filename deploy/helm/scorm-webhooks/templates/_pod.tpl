@@ -7,7 +7,7 @@ serviceAccountName: {{ .serviceAccount }}
 automountServiceAccountToken: false
 # Without this, a Service called scorm-webhooks-api puts SCORM_WEBHOOKS_API_PORT=tcp://… into each pod.
 enableServiceLinks: false
-terminationGracePeriodSeconds: {{ .pod.terminationGracePeriodSeconds }}
+terminationGracePeriodSeconds: {{ .pod.terminationGracePeriodSeconds | default (include "scorm-webhooks.stopSeconds" $root | int | add 15) }}
 securityContext:
   {{- toYaml .pod.securityContext | nindent 2 }}
 {{- with $root.Values.imagePullSecrets }}
@@ -178,4 +178,10 @@ content. `helm template` cannot look Secrets up: there it is constant.
 {{- $versions = append $versions (printf "%s=%s" . (dig "metadata" "resourceVersion" "unknown" $found)) -}}
 {{- end -}}
 {{- join "," $versions | sha256sum -}}
+{{- end }}
+
+{{/* Seconds until a process has ended itself: the sleep of `api`, then `TimeLimits.stop` of streams/core/time_limits.py. */}}
+{{- define "scorm-webhooks.stopSeconds" -}}
+{{- $attempt := .Values.settings.attemptTimeoutSeconds | default 10 | ceil | int -}}
+{{- add (max 10 $attempt) 15 (.Values.stages.api.preStopSleepSeconds | int) -}}
 {{- end }}

@@ -45,6 +45,18 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- $pods := dict "pod" $values.pod -}}
+{{- range $key, $stage := $values.stages -}}
+{{- $_ := set $pods (printf "stages.%s.pod" $key) $stage.pod -}}
+{{- end -}}
+{{- $least := include "scorm-webhooks.stopSeconds" . | int -}}
+{{- range $place, $pod := $pods -}}
+{{- with (default dict $pod).terminationGracePeriodSeconds -}}
+{{- if lt (int .) $least -}}
+{{- $wrong = append $wrong (printf "%s.terminationGracePeriodSeconds is %d: Kubernetes would kill a process that still finishes its requests. Set at least %d, or null." $place (int .) $least) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- range $key, $stage := $values.stages -}}
 {{- $scaling := default dict $stage.autoscaling -}}
 {{- if and (ne (default "nothing" $scaling.by) "nothing") (gt (int $scaling.minReplicas) (int $scaling.maxReplicas)) -}}

@@ -1,0 +1,53 @@
+"""Every part that limits a stop gets its time from the timeout of an attempt."""
+
+from pathlib import Path
+
+import pytest
+
+from fakes import FakeKafka, FakeTelemetry
+from streams.adapters.kafka.record_producer import FLUSH_SECONDS
+from streams.core.time_limits import LONGEST_ATTEMPT, TimeLimits
+from streams.runtime.bootstrap import SqlDeployment
+from streams.runtime.stages import DeliverProcess
+from streams.settings import Settings, load_settings
+from streams.stages.consuming.partition_consumer import REVOKE_SECONDS
+
+
+def settings(**changes: str) -> Settings:
+    return load_settings({f"SCORM_WEBHOOKS_{name}": value for name, value in changes.items()})
+
+
+@pytest.mark.parametrize(("seconds", "drain"), [("60", 62), ("2", 12)])
+def test_the_settings_have_the_limits(seconds: str, drain: float) -> None:
+    assert settings(ATTEMPT_TIMEOUT_SECONDS=seconds).time_limits.drain == drain
+    assert settings().time_limits == TimeLimits(10)
+
+
+def test_the_end_after_a_drain_has_time_for_its_parts() -> None:
+    limits = TimeLimits(10)
+    assert limits.stop - limits.drain >= REVOKE_SECONDS + FLUSH_SECONDS
+
+
+def test_who_sends_a_test_waits_for_its_outcome(tmp_path: Path) -> None:
+    environ = {"SCORM_WEBHOOKS_DATA_DIR": str(tmp_path), "SCORM_WEBHOOKS_ATTEMPT_TIMEOUT_SECONDS": "60"}
+    deployment = SqlDeployment.from_environment(environ)
+    assert deployment.synthetic_events(FakeKafka(deployment.clock))._wait_seconds == 75
+
+
+async def test_deliver_drains_for_as_long_as_an_attempt_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deployment = SqlDeployment.from_environment(
+        {
+            "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+            "SCORM_WEBHOOKS_DATA_DIR": str(tmp_path),
+            "SCORM_WEBHOOKS_ATTEMPT_TIMEOUT_SECONDS": f"{LONGEST_ATTEMPT:g}",
+        }
+    )
+    process = DeliverProcess(deployment, FakeTelemetry())
+    drained: list[float] = []
+
+    async def drain(seconds: float) -> None:
+        drained.append(seconds)
+
+    monkeypatch.setattr(process._partition_consumer, "drain", drain)
+    await process.drain()
+    assert drained == [LONGEST_ATTEMPT + 2]

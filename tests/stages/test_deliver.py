@@ -1,0 +1,135 @@
+"""`deliver` counts and logs what is acknowledged, once."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from builders import NOON, delivery, paused, webhook
+from fakes import FakeClock, FakeEncryption, FakeErasedLearners, FakeKafka, FakeRecorder, FakeSender, FakeTelemetry
+from streams.adapters.avro.codec import AvroCodec
+from streams.core.attempt import DeadLetter
+from streams.core.outcome import Response
+from streams.core.schedule import parse_schedule
+from streams.core.slots import Slots
+from streams.core.webhook import Webhook
+from streams.outage import Outages
+from streams.ports import Outgoing, Partition, Record, RecordValue
+from streams.stages.attempt import DeliverPorts, DeliveryPolicy
+from streams.stages.deliver import Deliver
+from streams.stages.limiting.slot_limiter import SlotLimiter
+from streams.topics import DELIVERIES, HELD
+
+CODEC = AvroCodec()
+
+
+class OneWebhook:
+    """A `Subscriptions` of one webhook, as far read as anybody needs."""
+
+    def __init__(self, known: Webhook) -> None:
+        self._known = known
+
+    def find(self, webhook_id: str) -> Webhook | None:
+        return self._known
+
+    async def catch_up(self) -> None: ...
+
+    async def wait_for(self, position: object) -> None: ...
+
+
+class FailingProducer(FakeKafka):
+    """A producer that fails as often as `failures` says."""
+
+    failures = 0
+
+    async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
+        if self.failures:
+            self.failures -= 1
+            raise RuntimeError("the producer failed")
+        return await super().produce(records)
+
+
+class FailingCodec:
+    """A codec whose encoder has a defect at values of one type, as often as `failures` says."""
+
+    failures = 0
+    fails_at: type = object
+
+    def decode(self, value: bytes) -> Any:
+        return CODEC.decode(value)
+
+    def encode(self, value: RecordValue) -> bytes:
+        if self.failures and isinstance(value, self.fails_at):
+            self.failures -= 1
+            raise ZeroDivisionError("a defect")
+        return CODEC.encode(value)
+
+
+class DeliverFixture:
+    """The stage `deliver` with one webhook and one record."""
+
+    def __init__(self, known: Webhook) -> None:
+        self.clock = FakeClock()
+        self.kafka = FailingProducer(self.clock)
+        self.codec = FailingCodec()
+        self.telemetry = FakeTelemetry()
+        self.sender = FakeSender(self.clock)
+        ports = DeliverPorts(
+            self.codec,
+            OneWebhook(known),  # type: ignore[arg-type]
+            FakeRecorder(),
+            FakeErasedLearners(),
+            FakeEncryption(),
+            self.sender,
+            self.kafka,
+            self.clock,
+            self.telemetry,
+        )
+        slots: SlotLimiter = SlotLimiter(Slots(4), lambda: self.clock.now().timestamp())
+        self._deliver = Deliver(ports, DeliveryPolicy(parse_schedule("30s")), slots, Outages(self.telemetry))
+        self._record = Record(Partition(DELIVERIES, 0), 0, b"wh_crm", CODEC.encode(delivery()), NOON)
+
+    async def handle(self) -> None:
+        await self._deliver.handler(self._record)(lambda: True)
+
+
+async def test_an_attempt_counts_when_its_record_is_acknowledged() -> None:
+    fixture = DeliverFixture(webhook())
+    fixture.kafka.failures = 2
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            await fixture.handle()
+    assert (fixture.telemetry.counts, fixture.telemetry.observed, fixture.telemetry.logged) == ({}, {}, [])
+    await fixture.handle()
+    assert fixture.telemetry.counts == {"attempts_total": 1}
+    observed = {metric: len(values) for metric, values in fixture.telemetry.observed.items()}
+    assert observed == {"attempt_seconds": 1, "event_to_delivered_seconds": 1, "first_attempt_delay_seconds": 1}
+    assert fixture.telemetry.logged_count("delivery_attempt_succeeded") == 1
+
+
+async def test_a_held_delivery_counts_once_though_its_encoder_failed() -> None:
+    fixture = DeliverFixture(paused())
+    fixture.codec.failures = 2
+    await fixture.handle()
+    assert len(fixture.kafka.topic(HELD)) == 1
+    assert fixture.telemetry.counts == {"deliveries_held_total": 1}
+    assert fixture.telemetry.logged_count("delivery_held") == 1
+
+
+async def test_a_dead_letter_counts_once_though_its_encoder_failed() -> None:
+    fixture = DeliverFixture(webhook())
+    fixture.sender.responses(webhook().url, Response(410, {}))
+    fixture.codec.failures, fixture.codec.fails_at = 2, DeadLetter
+    await fixture.handle()
+    assert fixture.telemetry.counts == {"attempts_total": 1, "dead_letters_total": 1}
+
+
+async def test_an_invalid_record_counts_when_it_is_stored() -> None:
+    fixture = DeliverFixture(webhook(account_id="globex"))
+    fixture.kafka.failures = 1
+    with pytest.raises(RuntimeError):
+        await fixture.handle()
+    assert fixture.telemetry.counts == {}
+    await fixture.handle()
+    assert fixture.telemetry.counts == {"invalid_records_total": 1}
