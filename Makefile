@@ -27,7 +27,7 @@ IMAGE := scorm-webhooks
 KUBE_BINARIES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scorm-webhooks/kube/bin
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
-.PHONY: help demo examples setup test check chart alerts kube kube-binaries pythons chaos soak bench audit screenshots image lint format lock
+.PHONY: help demo examples setup test wheel check chart alerts kube kube-binaries pythons nightly flaky chaos soak bench audit screenshots image lint format lock
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
@@ -39,7 +39,9 @@ help:
 	@echo "make kube     the Helm chart on a real Kubernetes of one node: install, upgrade, scale, kill and drain under load; needs root"
 	@echo "make kube-binaries   build that Kubernetes from Go modules, once: half an hour"
 	@echo "make alerts   the tests of the alerts, their pages and the Grafana dashboard; CI runs them too"
-	@echo "make pythons  the fast tests on every further Python that this machine has, the image's first; CI runs them too"
+	@echo "make nightly  all that CI plays, and what it leaves out: slow stories, all of chaos, every further Python"
+	@echo "make flaky    the whole run six times, three of them beside busy loops; it goes on after a stop"
+	@echo "make pythons  the fast tests on every further Python that this machine has, the image's first; CI runs them after a change of dependencies"
 	@echo "make chaos    kill, stop and mislead every part under load, for twenty minutes, and count what that costs"
 	@echo "make soak     a steady load for a hundred minutes, with kills; memory and open files must not grow"
 	@echo "make bench    measure throughput, latency and cost on this machine: three quarters of an hour, on an idle machine"
@@ -65,13 +67,9 @@ test: setup
 	@python3 tests/parts.py
 	@$(MAKE) lint
 ifeq ($(CI),true)
-# What is published is what is tested: the wheel, and never the checkout (hence the safe path).
-	rm -rf dist && $(UV) build --quiet --wheel
-	$(VENV) --clear .venv-wheel
-	$(UV) pip sync --quiet --python .venv-wheel requirements/test.txt
-	$(UV) pip install --quiet --python .venv-wheel --no-deps dist/*.whl
+	@$(MAKE) wheel
 	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest $(TOGETHER) $(ARGS)
-	@$(MAKE) pythons
+	@SINCE=$(or $(CI_BASE),HEAD~1) $(MAKE) pythons ARGS=
 # Chaos wants the machine for itself.
 	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -m chaos -o faulthandler_timeout=1800 tests/chaos
 # One line where the programs of a node are missing: they take half an hour to build.
@@ -79,6 +77,24 @@ ifeq ($(CI),true)
 else
 	.venv/bin/pytest $(TOGETHER) $(ARGS)
 endif
+
+# What is published is what is tested: the wheel, and never the checkout (hence the safe path).
+wheel:
+	rm -rf dist && $(UV) build --quiet --wheel
+	$(VENV) --clear .venv-wheel
+	$(UV) pip sync --quiet --python .venv-wheel requirements/test.txt
+	$(UV) pip install --quiet --python .venv-wheel --no-deps dist/*.whl
+
+nightly: setup
+	@python3 tests/parts.py
+	@$(MAKE) lint wheel
+	CI=true PYTHONSAFEPATH=1 .venv-wheel/bin/pytest $(TOGETHER) --nightly $(ARGS)
+	@$(MAKE) pythons ARGS=
+	CI=true NIGHTLY=1 PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -m chaos -o faulthandler_timeout=1800 tests/chaos
+	@$(MAKE) kube ARGS=
+
+flaky: setup
+	@python3 tests/flaky.py $(ARGS)
 
 chart: setup
 	@python3 tests/parts.py "helm and kubectl" "custom resource definitions"

@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 
 import pytest
 import structlog
-from distribution import ByFileOrFolder, longest_first
+from distribution import ByFileOrFolder, longest_first, shuffle_files
 from hypothesis import settings
+from nightly import leave_out
 
 import parts
 from real.container import KafkaInContainer
@@ -40,6 +41,11 @@ REAL = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shuffle-files", type=int, metavar="SEED", help="play the files in an order of this seed")
+    parser.addoption("--nightly", action="store_true", help="play what `make test` leaves to `make nightly` too")
+
+
 def pytest_collection_finish() -> None:
     gc.freeze()
 
@@ -58,9 +64,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFileOrFold
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark each test that uses a real part `real`."""
-    if hasattr(config, "workerinput"):
+    """Mark each test that uses a real part `real`, order the files, and leave out what the nightly run plays."""
+    if (seed := config.getoption("--shuffle-files")) is not None:
+        shuffle_files(items, seed)
+    elif hasattr(config, "workerinput"):
         longest_first(items)
+    leave_out(config, items)
     for item in items:
         if isinstance(item, pytest.Function) and REAL & set(item.fixturenames):
             item.add_marker(pytest.mark.real)

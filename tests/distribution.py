@@ -1,5 +1,6 @@
 """How test processes share the work: by file, or by folder where the files share a running system."""
 
+import random
 from pathlib import PurePath
 
 import pytest
@@ -28,3 +29,11 @@ class ByFileOrFolder(LoadFileScheduling):  # type: ignore[misc]
 def longest_first(items: list[pytest.Item]) -> None:
     """Sort tests for processes that share them; else the order stays."""
     items.sort(key=lambda item: FIRST.index(folder) if (folder := folder_of(item.nodeid)) in FIRST else len(FIRST))
+
+
+def shuffle_files(items: list[pytest.Item], seed: int) -> None:
+    """Sort tests by file, the files in a random order; the order within a file stays."""
+    files = sorted({item.nodeid.partition("::")[0] for item in items})
+    random.Random(seed).shuffle(files)
+    place = {file: number for number, file in enumerate(files)}
+    items.sort(key=lambda item: place[item.nodeid.partition("::")[0]])
