@@ -139,7 +139,7 @@ def main() -> int:
     finally:
         series.save(STATE)
     if not passed:
-        print(f"The output is in {log.name}. Mend the test or the program, commit, and run `make flaky` again.")
+        print(f"The output is in {log.name}. Fix the test or the program, commit, and run `make flaky` again.")
         return 1
     print("| date | commit | seed | machine | minutes |\n|---|---|---|---|---|", *series.runs, sep="\n")
     return 0

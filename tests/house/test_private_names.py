@@ -60,7 +60,7 @@ def test_a_name_that_we_use_is_there(owner: type, name: str) -> None:
     assert hasattr(owner, name) or f"self.{name} = " in code or f"self.{name}: " in code
 
 
-def test_memory_records_are_replaced_where_the_fetcher_finds_them() -> None:
+def test_the_fetcher_has_the_memory_records_that_we_replace() -> None:
     assert fetcher.MemoryRecords
 
 
