@@ -104,8 +104,8 @@ def fake_store(*, away: bool = False) -> Store:
         propagation=outbox,
         producer=FakeDeliveryLog(recorder),
         held=FakeHeld(recorder),
-        replays=FakeReplays(recorder),
-        jobs=FakeJobs(FakeReplays(recorder), clock),
+        replays=FakeReplays(recorder, clock),
+        jobs=FakeJobs(FakeReplays(recorder, clock)),
         replay_lookup=recorder,
         lease=lease.rival,
     )

@@ -81,6 +81,21 @@ async def test_a_retry_waits_for_a_payload_recorded_late(store: Store) -> None:
     assert (done.done, done.failed) == (1, 0)
 
 
+async def test_a_retry_sends_each_once_whatever_clocks_say(store: Store) -> None:
+    await publish_all(store)
+    fails = {"next_step": NextStep.TIER, "outcome": OutcomeKind.TIMEOUT, "tier": "30s"}
+    await store.recorder.record(fold([RecordedValue(delivery(), NOON), RecordedValue(attempt(**fails), NOON)]))
+    await store.jobs.add(job(state=State.WAITING, in_tier=True), ENTRY)
+    # Our clock went back since then.
+    store.clock.advance(-5)
+    assert (await store.jobs.advance("job_1")).done == 1
+    # It fails again; the broker's clock is behind.
+    again = attempt(**fails, generation=2, started_at=NOON + timedelta(seconds=1))
+    await store.recorder.record(fold([RecordedValue(again, NOON - timedelta(seconds=30))]))
+    assert (await finish(store)).done == 1
+    assert await generations(store, [delivery().id]) == [2]
+
+
 async def test_a_job_may_discard_and_keeps_to_its_filter(store: Store) -> None:
     await dead(store, 1, 2)
     wanted = {"event_id": "evt_2", "since": NOON - timedelta(days=1), "reason": "exhausted"}
@@ -185,6 +200,20 @@ async def test_a_replay_never_sends_twice(store: Store, monkeypatch: pytest.Monk
     assert await generations(store, ids) == [2, 2, 2, 2, 2]
 
 
+async def test_a_replay_waits_for_a_payload_recorded_late(store: Store) -> None:
+    seen = {number: NOON - timedelta(minutes=number) for number in (3, 2, 1)}
+    made = [attempt(event_id=f"evt_{number}", first_seen_at=at, step=9) for number, at in seen.items()]
+    await store.recorder.record(fold([RecordedValue(one, one.first_seen_at) for one in made]))
+    await delivered(store, 3, 1)
+    added = await store.jobs.add(replay_job(), ENTRY)
+    assert (await store.jobs.advance("job_1")).done == 2
+    assert (await store.jobs.advance("job_1")).finished_at is None
+    await delivered(store, 2)
+    done = await finish(store)
+    assert (added.total, done.done, done.failed) == (3, 3, 0)
+    assert await generations(store, [one.delivery_id for one in made]) == [2, 2, 2]
+
+
 async def test_a_replay_leaves_what_it_cannot_send(store: Store) -> None:
     [known] = await delivered(store, 1)
     bare = attempt(event_id="evt_bare", first_seen_at=NOON - timedelta(minutes=2))
@@ -255,7 +284,8 @@ async def test_a_backfill_adds_only_what_is_missing(store: Store) -> None:
     [one] = await store.held.oldest("wh_crm", 10)
     assert (one.delivery.event_id, one.delivery.body) == ("evt_2", delivery().body)
     job = await store.jobs.backfill(job, job.backfill.moved({1: 2}), Batch())
-    assert job.status is JobStatus.FINISHED
+    assert (job.finished_at, job.reads_history) == (None, False)
+    assert (await finish(store)).done == 0
 
 
 async def test_a_portion_of_a_backfill_is_stored_once(store: Store) -> None:
