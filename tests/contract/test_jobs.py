@@ -9,9 +9,12 @@ import pytest
 
 from builders import NOON, attempt, dead_letter, delivery
 from contract.stores import SqlStore, Store, publish_all
+from fakes import FakeEncryption
 from fakes import held as held_module
 from streams.adapters.sql import jobs as jobs_module
 from streams.adapters.sql.audit import SqlAuditLog
+from streams.adapters.sql.backfill import MissingDeliveries
+from streams.adapters.sql.pruning import SqlPruning
 from streams.core.account import DeliveryFilter
 from streams.core.attempt import NextStep
 from streams.core.audit import AuditEntry, AuditFilter
@@ -21,6 +24,7 @@ from streams.core.delivery_state import Batch, RecordedValue, fold
 from streams.core.errors import Conflict
 from streams.core.job import Job, JobKind, JobStatus
 from streams.core.outcome import OutcomeKind
+from streams.ports import Prunable
 
 ENTRY = AuditEntry("audit_1", "ada", "dead_letters.retried", "job_1", NOON, "acme")
 
@@ -308,3 +312,21 @@ async def test_a_late_record_of_fan_out_ends_a_backfilled_one(store: Store) -> N
     late = RecordedValue(delivery(event_id="evt_1"), NOON), RecordedValue(attempt(event_id="evt_1"), NOON)
     await store.recorder.record(fold(late))
     assert await store.held.oldest("wh_crm", 10) == []
+
+
+async def test_retention_leaves_the_payload_to_a_backfill(database: SqlStore) -> None:
+    if database.database.is_sqlite:
+        pytest.skip("SQLite has one writer at a time")
+    [old] = await delivered(database, 1, at=NOON - timedelta(days=30))
+    missing = MissingDeliveries(FakeEncryption(), is_sqlite=False)
+    owed = delivery(event_id="evt_1", webhook_id="wh_new", trigger=Trigger.MANUAL, hold_reason=HoldReason.REPLAY)
+    async with database.database.transaction() as connection:
+        assert await missing.add(connection, fold([RecordedValue(owed, NOON)])) == 1
+        pruning = asyncio.create_task(SqlPruning(database.database).prune(Prunable.DELIVERIES, NOON, 10))
+        while not (pruning.done() or await database.waiting()):
+            await asyncio.sleep(0.01)
+    assert await pruning == 1
+    assert await database.producer.find(old) is None
+    kept = await database.producer.find(owed.id)
+    assert kept is not None
+    assert kept.body == owed.body
