@@ -119,7 +119,11 @@ class JobDetails(Model):
     webhook_id: str | None = None
     total: int
     done: int
-    failed: Annotated[int, Field(description="Deliveries whose webhook or payload no longer exists.")]
+    failed: Annotated[int, Field(description="Deliveries whose webhook or payload does not exist.")]
+    no_longer_matched: Annotated[
+        int,
+        Field(description="Deliveries that changed before the job came to them: sent again, erased or deleted."),
+    ]
     created_at: Time
     finished_at: Time | None = None
     backfill: Annotated[BackfillDetails | None, Field(description="Of a replay with `backfill`.")] = None
@@ -153,6 +157,7 @@ def job_of(job: Job) -> JobDetails:
         total=job.total,
         done=job.done,
         failed=job.failed,
+        no_longer_matched=job.no_longer_matched,
         created_at=job.created_at,
         finished_at=job.finished_at,
         backfill=BackfillDetails(

@@ -22,6 +22,8 @@ MOST_SEQUENCE = 2**53
 _NUMBER = re.compile(r"[+-]?(\d{1,32}(\.\d{0,32})?|\.\d{1,32})([eE][+-]?\d{1,3})?", re.ASCII)
 _BOUNDARY = re.compile(r"boundary=(?:\"([^\"]{1,70})\"|([^\s;,\"]{1,70}))", re.IGNORECASE)
 _BLANK_LINE = re.compile(rb"\n\r?\n")
+_HIGH, _LOW = (rf"\\u[dD][{digits}][0-9a-fA-F]{{2}}" for digits in ("89abAB", "c-fC-F"))
+_HALF_CHARACTER = re.compile(rf"{_HIGH}(?!{_LOW})|{_LOW}(?<!{_HIGH}{_LOW})")
 _COMMON = ("completionStatus", "successStatus", "totalTimeSeconds", "runtimeData")
 _PARTS = ("raw", "min", "max", "scaled")
 
@@ -56,9 +58,18 @@ def parse_commit(body: bytes, content_type: str = "") -> Commit:
 
 def _json(text: str) -> Any:
     try:
-        return orjson.loads(text)
+        return orjson.loads(_whole_characters(text))
     except orjson.JSONDecodeError:
         raise NotScorm("it is not JSON") from None
+
+
+def _whole_characters(text: str) -> str:
+    r"""JSON without escapes of half a character, which a course leaves that cuts its text: no parser takes them.
+
+    Escaped backslashes are set aside meanwhile, as a character that JSON does not have: `\\ud800` is a text.
+    """
+    aside = text.replace("\\\\", "\0")
+    return _HALF_CHARACTER.sub("\N{REPLACEMENT CHARACTER}", aside).replace("\0", "\\\\")
 
 
 def _form(body: bytes, content_type: str) -> dict[str, str]:

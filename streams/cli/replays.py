@@ -155,6 +155,7 @@ def _show_end(job: Job, as_json: bool) -> None:
         return
     added = f", {job.backfill.added} added, {job.backfill.skipped} had a delivery" if job.backfill else ""
     failed = f", {job.failed} could not be" if job.failed else ""
+    failed += f", {job.no_longer_matched} changed meanwhile" if job.no_longer_matched else ""
     end = "cancelled: " if job.status is JobStatus.CANCELLED else ""
     say(f"{end}{job.done} to be sent again{added}{failed}")
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from streams.core.access import Role
@@ -112,6 +112,10 @@ class DeliveryFilter:
     states: Sequence[State] | None = None
     event_types: Sequence[str] | None = None
     without_tests: bool = False
+
+    def change_at(self, now: datetime) -> datetime:
+        """The time of a change to a match: after `changed_until`, so that it matches no more, whatever clocks say."""
+        return now if self.changed_until is None else max(now, self.changed_until + timedelta(microseconds=1))
 
     @property
     def subjects(self) -> EventSubjects:

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import Delivery, HoldReason, SubscriptionsPosition, Trigger
 from streams.core.event import Event, event_and_body
 from streams.core.webhook import Webhook, wants
+
+# A younger event may have a delivery that `record` has not stored yet.
+SETTLED_AFTER = timedelta(seconds=15)
 
 
 class OffsetRange(NamedTuple):

@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from streams.core.account import DeliveryFilter
-from streams.core.backfill import Backfill
-from streams.core.page import Cursor
+from streams.core.backfill import SETTLED_AFTER, Backfill
 
 PORTION = 500
-PATIENCE = timedelta(seconds=3)
+# `record` stores a payload up to ten seconds after the attempt, and later while it is behind.
+PATIENCE = timedelta(seconds=60)
 
 
 class JobKind(StrEnum):
@@ -34,9 +34,10 @@ class JobStatus(StrEnum):
 class Job:
     """An action on every delivery that `filter` matched when the job was created.
 
-    It begins with the oldest; `reached` is when the last one that it acted on was first seen, `reached_id` its id.
-    `failed` counts the deliveries whose webhook or payload no longer exists. A replay with a `backfill` then adds
-    deliveries that are not stored.
+    It begins with the oldest; `reached` is when the newest one of the last portion was first seen. A delivery that it
+    acted on does not match any more, so it goes through its filter again until nothing is left that it can change:
+    `failed` counts the rest, whose webhook or payload does not exist. A replay with a `backfill` adds deliveries that
+    are not stored, and goes through its filter once more.
     """
 
     id: str
@@ -49,7 +50,6 @@ class Job:
     failed: int = 0
     finished_at: datetime | None = None
     reached: datetime | None = None
-    reached_id: str | None = None
     cancelled: bool = False
     backfill: Backfill | None = None
 
@@ -62,14 +62,13 @@ class Job:
     @property
     def reads_history(self) -> bool:
         """Whether the next portion comes from `session-events`: the stored deliveries are replayed."""
-        return self.finished_at is None and self.backfill is not None and self.backfill.is_due
+        backfill = self.backfill
+        return self.finished_at is None and backfill is not None and backfill.is_due and not backfill.is_read
 
     @property
-    def place(self) -> Cursor | None:
-        """The last delivery of a replay that is done. The next one comes after it, so that none is replayed twice."""
-        if self.kind is not JobKind.REPLAY or self.reached is None or self.reached_id is None:
-            return None
-        return Cursor(self.reached, self.reached_id)
+    def no_longer_matched(self) -> int:
+        """How many others changed before it came to them: sent again by a person, erased, or deleted by retention."""
+        return max(0, self.total - self.done - self.failed) if self.status is JobStatus.FINISHED else 0
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -80,12 +79,28 @@ class Job:
             (max(total, 1), max(total, 1)) if self.status is JobStatus.FINISHED else (min(done, total), max(total, 1))
         )
 
+    @property
+    def backfill_is_next(self) -> bool:
+        """Whether its backfill follows when it finds nothing to do."""
+        return self.backfill is not None and not self.backfill.is_due
+
+    def with_backfill_due(self) -> "Job":
+        assert self.backfill is not None
+        return replace(self, backfill=replace(self.backfill, is_due=True))
+
+    def is_settled(self, now: datetime) -> bool:
+        """Whether the deliveries of its period are stored. Those of a retry or discard are what a person has seen."""
+        until = self.filter.until
+        return self.kind is not JobKind.REPLAY or until is None or now >= until + SETTLED_AFTER
+
     def gives_up(self, now: datetime) -> bool:
-        """Whether to give up deliveries without a payload: that of a recent failure may be stored after the failure."""
-        return self.kind is JobKind.DISCARD or now - self.created_at >= PATIENCE
+        """Whether it waits no longer for payloads that are not stored."""
+        return now - self.created_at >= PATIENCE
+
+    def advanced(self, count: int, reached: datetime) -> "Job":
+        """The job after a portion. Deliveries that were stored after its beginning add to the total."""
+        done = self.done + count
+        return replace(self, done=done, total=max(self.total, done), reached=reached)
 
     def ended(self, now: datetime, failed: int) -> "Job":
-        """The job after its last stored delivery. A backfill begins; another job is finished."""
-        if self.backfill is not None and not self.backfill.is_due:
-            return replace(self, failed=failed, backfill=replace(self.backfill, is_due=True))
-        return replace(self, failed=failed, finished_at=now)
+        return replace(self, failed=failed, total=max(self.total, self.done + failed), finished_at=now)

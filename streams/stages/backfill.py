@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 
-from streams.core.backfill import Backfill, backfilled
+from streams.core.backfill import SETTLED_AFTER, Backfill, backfilled
 from streams.core.delivery import Delivery
 from streams.core.delivery_state import Batch, RecordedValue, fold
 from streams.core.errors import Invalid, InvalidRecord, Unavailable
@@ -19,8 +18,6 @@ from streams.stages.invalid_records import run_pure
 RECORDS_AT_ONCE = 2000
 # Other work of the process gets its turn between so many records.
 RECORDS_IN_A_ROW = 50
-# A younger event may have a delivery that `record` has not stored yet.
-SETTLED_AFTER = timedelta(seconds=15)
 REST_SECONDS = 1.0
 
 
@@ -79,8 +76,8 @@ class HistoryBackfill:
         if after == progress:
             return job
         missing = await self._match(portion.records, webhook, job)
-        now = self._clock.now()
-        return await self._jobs.backfill(job, after, fold(RecordedValue(delivery, now) for delivery in missing))
+        at = job.filter.change_at(self._clock.now())
+        return await self._jobs.backfill(job, after, fold(RecordedValue(delivery, at) for delivery in missing))
 
     def _settled(self, portion: HistoryPortion) -> HistoryPortion:
         """The portion up to the first record of each partition that is too young."""

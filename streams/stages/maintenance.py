@@ -32,20 +32,21 @@ async def run_jobs(jobs: Jobs, backfill: HistoryBackfill, telemetry: Telemetry) 
         advanced = 0
         for job in unfinished:
             try:
-                job = await (backfill.advance(job) if job.reads_history else jobs.advance(job.id))
+                after = await (backfill.advance(job) if job.reads_history else jobs.advance(job.id))
             except Unavailable as away:
                 postponed[job.id].begin(job.id, str(away))
                 continue
             postponed[job.id].end(job.id)
-            advanced += 1
-            if job.finished_at is not None:
-                _log_end(job, telemetry)
+            advanced += after != job
+            if after.finished_at is not None:
+                _log_end(after, telemetry)
         await asyncio.sleep(PORTION_PAUSE_SECONDS if advanced else LOOK_EVERY_SECONDS)
 
 
 def _log_end(job: Job, telemetry: Telemetry) -> None:
     kind, status = str(job.kind), str(job.status)
-    ended = {"job_id": job.id, "kind": kind, "status": status, "done": job.done, "failed": job.failed}
+    counts = {"done": job.done, "failed": job.failed, "no_longer_matched": job.no_longer_matched}
+    ended = {"job_id": job.id, "kind": kind, "status": status, **counts}
     if job.backfill is not None:
         ended |= {"added": job.backfill.added, "skipped": job.backfill.skipped}
     telemetry.info("job_finished", **ended)

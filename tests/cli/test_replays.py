@@ -53,6 +53,7 @@ async def finished(api: ApiFixture, running: "asyncio.Task[Result]") -> Result:
         while not running.done():
             for job in await api.jobs.unfinished():
                 await api.jobs.advance(job.id)
+                api.clock.advance(1)
             await asyncio.sleep(0.01)
     return running.result()
 

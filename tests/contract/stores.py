@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.engine import URL
 
 from builders import NOON, attempt, dead_letter, delivery, webhook
@@ -85,6 +85,13 @@ class SqlStore(Store):
         async with self.database.reading() as connection:
             return int(await connection.scalar(select(func.count()).select_from(table)) or 0)  # type: ignore[arg-type]
 
+    async def waiting(self) -> bool:
+        """Whether a transaction of this PostgreSQL database waits for another."""
+        is_ours = "datname = current_database() AND wait_event_type = 'Lock'"
+        query = text(f"SELECT count(*) FROM pg_stat_activity WHERE {is_ours}")
+        async with self.database.reading() as connection:
+            return bool(await connection.scalar(query))
+
 
 def fake_store(*, away: bool = False) -> Store:
     """The fakes, which refuse the same rows as the tables."""
@@ -105,8 +112,8 @@ def fake_store(*, away: bool = False) -> Store:
         propagation=outbox,
         producer=FakeDeliveryLog(recorder),
         held=FakeHeld(recorder),
-        replays=FakeReplays(recorder),
-        jobs=FakeJobs(FakeReplays(recorder), clock),
+        replays=FakeReplays(recorder, clock),
+        jobs=FakeJobs(FakeReplays(recorder, clock)),
         replay_lookup=recorder,
         lease=lease.rival,
     )

@@ -9,9 +9,12 @@ import pytest
 
 from builders import NOON, attempt, dead_letter, delivery
 from contract.stores import SqlStore, Store, publish_all
+from fakes import FakeEncryption
 from fakes import held as held_module
 from streams.adapters.sql import jobs as jobs_module
 from streams.adapters.sql.audit import SqlAuditLog
+from streams.adapters.sql.backfill import MissingDeliveries
+from streams.adapters.sql.pruning import SqlPruning
 from streams.core.account import DeliveryFilter
 from streams.core.attempt import NextStep
 from streams.core.audit import AuditEntry, AuditFilter
@@ -21,6 +24,7 @@ from streams.core.delivery_state import Batch, RecordedValue, fold
 from streams.core.errors import Conflict
 from streams.core.job import Job, JobKind, JobStatus
 from streams.core.outcome import OutcomeKind
+from streams.ports import Prunable
 
 ENTRY = AuditEntry("audit_1", "ada", "dead_letters.retried", "job_1", NOON, "acme")
 
@@ -79,6 +83,21 @@ async def test_a_retry_waits_for_a_payload_recorded_late(store: Store) -> None:
     await store.recorder.record(fold([RecordedValue(delivery(), NOON)]))
     done = await finish(store)
     assert (done.done, done.failed) == (1, 0)
+
+
+async def test_a_retry_sends_each_once_whatever_clocks_say(store: Store) -> None:
+    await publish_all(store)
+    fails = {"next_step": NextStep.TIER, "outcome": OutcomeKind.TIMEOUT, "tier": "30s"}
+    await store.recorder.record(fold([RecordedValue(delivery(), NOON), RecordedValue(attempt(**fails), NOON)]))
+    await store.jobs.add(job(state=State.WAITING, in_tier=True), ENTRY)
+    # Our clock went back since then.
+    store.clock.advance(-5)
+    assert (await store.jobs.advance("job_1")).done == 1
+    # It fails again; the broker's clock is behind.
+    again = attempt(**fails, generation=2, started_at=NOON + timedelta(seconds=1))
+    await store.recorder.record(fold([RecordedValue(again, NOON - timedelta(seconds=30))]))
+    assert (await finish(store)).done == 1
+    assert await generations(store, [delivery().id]) == [2]
 
 
 async def test_a_job_may_discard_and_keeps_to_its_filter(store: Store) -> None:
@@ -185,6 +204,20 @@ async def test_a_replay_never_sends_twice(store: Store, monkeypatch: pytest.Monk
     assert await generations(store, ids) == [2, 2, 2, 2, 2]
 
 
+async def test_a_replay_waits_for_a_payload_recorded_late(store: Store) -> None:
+    seen = {number: NOON - timedelta(minutes=number) for number in (3, 2, 1)}
+    made = [attempt(event_id=f"evt_{number}", first_seen_at=at, step=9) for number, at in seen.items()]
+    await store.recorder.record(fold([RecordedValue(one, one.first_seen_at) for one in made]))
+    await delivered(store, 3, 1)
+    added = await store.jobs.add(replay_job(), ENTRY)
+    assert (await store.jobs.advance("job_1")).done == 2
+    assert (await store.jobs.advance("job_1")).finished_at is None
+    await delivered(store, 2)
+    done = await finish(store)
+    assert (added.total, done.done, done.failed) == (3, 3, 0)
+    assert await generations(store, [one.delivery_id for one in made]) == [2, 2, 2]
+
+
 async def test_a_replay_leaves_what_it_cannot_send(store: Store) -> None:
     [known] = await delivered(store, 1)
     bare = attempt(event_id="evt_bare", first_seen_at=NOON - timedelta(minutes=2))
@@ -255,7 +288,8 @@ async def test_a_backfill_adds_only_what_is_missing(store: Store) -> None:
     [one] = await store.held.oldest("wh_crm", 10)
     assert (one.delivery.event_id, one.delivery.body) == ("evt_2", delivery().body)
     job = await store.jobs.backfill(job, job.backfill.moved({1: 2}), Batch())
-    assert job.status is JobStatus.FINISHED
+    assert (job.finished_at, job.reads_history) == (None, False)
+    assert (await finish(store)).done == 0
 
 
 async def test_a_portion_of_a_backfill_is_stored_once(store: Store) -> None:
@@ -278,3 +312,21 @@ async def test_a_late_record_of_fan_out_ends_a_backfilled_one(store: Store) -> N
     late = RecordedValue(delivery(event_id="evt_1"), NOON), RecordedValue(attempt(event_id="evt_1"), NOON)
     await store.recorder.record(fold(late))
     assert await store.held.oldest("wh_crm", 10) == []
+
+
+async def test_retention_leaves_the_payload_to_a_backfill(database: SqlStore) -> None:
+    if database.database.is_sqlite:
+        pytest.skip("SQLite has one writer at a time")
+    [old] = await delivered(database, 1, at=NOON - timedelta(days=30))
+    missing = MissingDeliveries(FakeEncryption(), is_sqlite=False)
+    owed = delivery(event_id="evt_1", webhook_id="wh_new", trigger=Trigger.MANUAL, hold_reason=HoldReason.REPLAY)
+    async with database.database.transaction() as connection:
+        assert await missing.add(connection, fold([RecordedValue(owed, NOON)])) == 1
+        pruning = asyncio.create_task(SqlPruning(database.database).prune(Prunable.DELIVERIES, NOON, 10))
+        while not (pruning.done() or await database.waiting()):
+            await asyncio.sleep(0.01)
+    assert await pruning == 1
+    assert await database.producer.find(old) is None
+    kept = await database.producer.find(owed.id)
+    assert kept is not None
+    assert kept.body == owed.body

@@ -89,11 +89,28 @@ def test_positions_of_other_partitions_change_nothing(ranges: tuple[OffsetRange,
     assert advanced(left, {99: 1000}) == left
 
 
-def test_a_job_ends_once_its_backfill_is_read() -> None:
-    assert job().ended(NOON, 2) == job(failed=2, finished_at=NOON)
-    waiting = job(backfill=Backfill()).ended(NOON, 1)
-    assert (waiting.status, waiting.reads_history, waiting.failed) == (JobStatus.RUNNING, True, 1)
+def test_a_job_reads_history_until_its_backfill_is_read() -> None:
+    waiting = job(backfill=Backfill()).with_backfill_due()
+    assert (waiting.status, waiting.reads_history, waiting.backfill_is_next) == (JobStatus.RUNNING, True, False)
     assert not replace(waiting, finished_at=NOON).reads_history
+    assert not job(backfill=Backfill(is_due=True, ranges=())).reads_history
+
+
+def test_late_deliveries_add_to_the_total() -> None:
+    advanced = job(total=2).advanced(3, NOON)
+    assert (advanced.total, advanced.done, advanced.reached) == (3, 3, NOON)
+    ended = advanced.ended(NOON, 2)
+    assert (ended.total, ended.failed, ended.no_longer_matched) == (5, 2, 0)
+    assert job(total=5, done=3).ended(NOON, 1).no_longer_matched == 1
+    assert job(total=5, done=3).no_longer_matched == 0
+
+
+def test_only_a_replay_waits_until_its_period_is_settled() -> None:
+    until = DeliveryFilter(until=NOON)
+    assert job(filter=until).is_settled(NOON + timedelta(seconds=15))
+    assert not job(filter=until).is_settled(NOON + timedelta(seconds=14))
+    assert job(filter=until, kind=JobKind.RETRY).is_settled(NOON)
+    assert job(filter=DeliveryFilter()).is_settled(NOON)
 
 
 @given(total=st.integers(0, 100), done=st.integers(0, 200), failed=st.integers(0, 100), finished=st.booleans())
@@ -108,13 +125,6 @@ def test_a_cancelled_job_says_so() -> None:
     assert job(finished_at=NOON, cancelled=True).status is JobStatus.CANCELLED
     assert job(finished_at=NOON).status is JobStatus.FINISHED
     assert job().status is JobStatus.RUNNING
-
-
-def test_only_a_replay_keeps_its_place() -> None:
-    reached: dict[str, Any] = {"reached": NOON, "reached_id": "d_1"}
-    assert str(job(**reached).place) != "None"
-    assert job(kind=JobKind.RETRY, **reached).place is None
-    assert job().place is None
 
 
 @pytest.mark.parametrize(

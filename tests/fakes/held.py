@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from fakes.clock import FakeClock
 from fakes.records import FakeDeliveryLog, FakeRecorder
@@ -14,7 +15,6 @@ from streams.core.erasure import ERASED
 from streams.core.errors import Conflict, Unavailable
 from streams.core.held import Held, HeldChoice, Progress
 from streams.core.job import PORTION, Job, JobKind
-from streams.core.page import Cursor
 
 
 @dataclass
@@ -82,35 +82,33 @@ class FakeReplays:
     """`Replays` of a `FakeRecorder`."""
 
     recorder: FakeRecorder
+    clock: FakeClock
 
     async def replay(self, wanted: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
-        return [self._replay(state) for state in await self._chosen(wanted) if self.may_be_sent(state)]
+        fit = [one for one in await self.matching(wanted) if self.may_be_sent(one) and self.recorder.has_body(one)]
+        return [self._replay(state, wanted.change_at(self.clock.now())) for state in fit[: wanted.limit]]
 
     async def discard(self, wanted: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
-        dead = [state for state in await self._chosen(wanted) if state.state is State.DEAD]
+        dead = [state for state in await self.matching(wanted) if state.state is State.DEAD][: wanted.limit]
         for state in dead:
-            ended = state._replace(state=State.DISCARDED, step=state.step + 1)
-            self.recorder.delivery_states[state.delivery_id] = ended
+            at = wanted.change_at(self.clock.now())
+            self.recorder.change(state._replace(state=State.DISCARDED, step=state.step + 1, changed_at=at))
         return [state.delivery_id for state in dead]
 
-    async def _chosen(self, wanted: DeliveryFilter) -> Sequence[DeliveryState]:
+    async def matching(self, wanted: DeliveryFilter) -> Sequence[DeliveryState]:
+        """All of them, oldest first."""
         if self.recorder.away:
             raise Unavailable("the database is away")
-        newest_first = await FakeDeliveryLog(self.recorder).list(replace(wanted, limit=10**9))
-        return newest_first.rows[::-1][: wanted.limit]
+        return (await FakeDeliveryLog(self.recorder).list(replace(wanted, limit=10**9))).rows[::-1]
 
     def may_be_sent(self, state: DeliveryState) -> bool:
+        """Whether it can be sent again, now or once its payload is stored."""
         lives = self.recorder.webhooks.live(state.webhook_id) is not None
-        return (
-            lives
-            and self.recorder.has_body(state)
-            and state.state is not State.HELD
-            and state.reason != ERASED
-            and state.trigger is not Trigger.TEST
-        )
+        is_fit = state.state is not State.HELD and state.reason != ERASED and state.trigger is not Trigger.TEST
+        return lives and is_fit
 
-    def _replay(self, state: DeliveryState) -> str:
-        self.recorder.delivery_states[state.delivery_id] = state._replace(
+    def _replay(self, state: DeliveryState, at: datetime) -> str:
+        again = state._replace(
             generation=state.generation + 1,
             step=1,
             trigger=Trigger.MANUAL,
@@ -123,7 +121,9 @@ class FakeReplays:
             tier=None,
             due_at=None,
             pause_id=None,
+            changed_at=at,
         )
+        self.recorder.change(again)
         return state.delivery_id
 
 
@@ -132,7 +132,6 @@ class FakeJobs:
     """`Jobs` that use a `FakeReplays`."""
 
     replays: FakeReplays
-    clock: FakeClock
     jobs: dict[str, Job] = field(default_factory=dict)
     audit_trail: list[AuditEntry] = field(default_factory=list)
 
@@ -142,7 +141,7 @@ class FakeJobs:
         for other in await self.unfinished():
             if job.kind is other.kind is JobKind.REPLAY and job.filter.webhook_id == other.filter.webhook_id:
                 raise Conflict(f"a replay of this webhook is under way, {other.id}")
-        self.jobs[job.id] = replace(job, total=len(await self._matching(job.filter)))
+        self.jobs[job.id] = replace(job, total=len(await self.replays.matching(job.filter)))
         self.audit_trail.append(audit_entry)
         return self.jobs[job.id]
 
@@ -153,17 +152,19 @@ class FakeJobs:
         return [job for job in self.jobs.values() if job.finished_at is None]
 
     async def advance(self, job_id: str) -> Job:
-        job, now = self.jobs[job_id], self.clock.now()
+        job, now = self.jobs[job_id], self.replays.clock.now()
         if job.finished_at is not None:
             return job
-        ids = await self._act(job)
-        if ids:
-            last = max((self._state(name).first_seen_at, name) for name in ids)
-            job = replace(job, done=job.done + len(ids), reached=last[0], reached_id=last[1])
-        else:
-            left = len([state for state in await self._matching(job.filter) if not self._is_done(job, state)])
-            if not left or job.gives_up(now):
-                job = job.ended(now, left)
+        act = self.replays.discard if job.kind is JobKind.DISCARD else self.replays.replay
+        if ids := await act(replace(job.filter, limit=PORTION)):
+            states = self.replays.recorder.delivery_states
+            job = job.advanced(len(ids), max(states[name].first_seen_at for name in ids))
+        elif job.backfill_is_next:
+            job = job.with_backfill_due()
+        elif job.is_settled(now):
+            left = await self.replays.matching(job.filter)
+            if job.gives_up(now) or not any(map(self.replays.may_be_sent, left)):
+                job = job.ended(now, len(left))
         self.jobs[job_id] = job
         return job
 
@@ -175,8 +176,7 @@ class FakeJobs:
         await recorder.record(replace(batch, delivery_states=new))
         skipped = len(batch.delivery_states) - len(new)
         progress = replace(progress, added=progress.added + len(new), skipped=progress.skipped + skipped)
-        finished_at = self.clock.now() if progress.is_read else None
-        self.jobs[job.id] = replace(stored, backfill=progress, finished_at=finished_at)
+        self.jobs[job.id] = replace(stored, backfill=progress)
         return self.jobs[job.id]
 
     async def cancel(self, job_id: str, audit_entry: AuditEntry) -> Job | None:
@@ -184,27 +184,5 @@ class FakeJobs:
         if job is None or job.finished_at is not None:
             return job
         self.audit_trail.append(audit_entry)
-        self.jobs[job_id] = replace(job, finished_at=self.clock.now(), cancelled=True)
+        self.jobs[job_id] = replace(job, finished_at=self.replays.clock.now(), cancelled=True)
         return self.jobs[job_id]
-
-    async def _act(self, job: Job) -> Sequence[str]:
-        wanted = replace(job.filter, limit=PORTION)
-        if job.kind is JobKind.DISCARD:
-            return await self.replays.discard(wanted)
-        if job.place is not None:
-            ids = [state.delivery_id for state in await self._matching(job.filter) if _is_past(state, job.place)]
-            wanted = replace(wanted, ids=ids)
-        return await self.replays.replay(wanted)
-
-    def _is_done(self, job: Job, state: DeliveryState) -> bool:
-        return job.kind is JobKind.REPLAY and self.replays.may_be_sent(state)
-
-    def _state(self, delivery_id: str) -> DeliveryState:
-        return self.replays.recorder.delivery_states[delivery_id]
-
-    async def _matching(self, wanted: DeliveryFilter) -> Sequence[DeliveryState]:
-        return (await FakeDeliveryLog(self.replays.recorder).list(replace(wanted, limit=10**9))).rows
-
-
-def _is_past(state: DeliveryState, place: Cursor) -> bool:
-    return (state.first_seen_at, state.delivery_id) > (place.at, place.id)

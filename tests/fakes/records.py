@@ -49,9 +49,17 @@ class FakeRecorder:
             self.events.setdefault(key, event)
         for state in batch.delivery_states:
             known = self.delivery_states.get(state.delivery_id)
-            if known is None or state.supersedes(known):
+            if known is None:
                 self.delivery_states[state.delivery_id] = state
+            elif state.supersedes(known):
+                self.change(state)
         return {key for key, event in batch.events.items() if self.events[key].body != event.body}
+
+    def change(self, state: DeliveryState) -> None:
+        """Store a newer state of a delivery; the time of its last change never goes back."""
+        known = self.delivery_states[state.delivery_id]
+        changed_at = max(known.changed_at, state.changed_at)
+        self.delivery_states[state.delivery_id] = state._replace(changed_at=changed_at)
 
     @property
     def bodies(self) -> dict[EventKey, bytes]:

@@ -159,11 +159,12 @@ class ApiFixture:
             yield
 
     async def finish(self, job_id: str) -> Job:
-        """Do a job to its end, as `publish` does."""
+        """Do a job to its end, as `publish` does, a portion a second."""
         job = await self.jobs.find(job_id)
         assert job is not None
         while job.finished_at is None:
             job = await (self.backfill.advance(job) if job.reads_history else self.jobs.advance(job.id))
+            self.clock.advance(1)
         return job
 
     async def record(self, *values: Delivery | Attempt | DeadLetter, at: datetime = NOON) -> None:

@@ -193,6 +193,7 @@ async def test_waiting_retries_are_sent_now(api: ApiFixture) -> None:
     await waiting_delivery(api, 2, webhook_id=webhook)
     fields = {"account_id": waiting.account_id, "webhook_id": webhook, "event_id": "evt_1", "first_seen_at": NOON}
     await api.record(attempt(**fields, outcome=OutcomeKind.SERVER_ERROR, next_step=NextStep.TIER, tier="30s"))
+    api.clock.advance(2)
     job = await api.acme.post(f"/v1/webhooks/{webhook}/retry-waiting")
     assert job["total"] == 1
     await finish(api, job["id"])

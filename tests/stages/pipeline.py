@@ -96,7 +96,7 @@ class Pipeline:
         self.outbox = FakeOutbox()
         self.sender = FakeSender(self.clock)
         self.recorder = FakeRecorder(self.outbox)
-        self.replays = FakeReplays(self.recorder)
+        self.replays = FakeReplays(self.recorder, self.clock)
         self.erased = FakeErasedLearners()
         self.telemetry = FakeTelemetry()
         self.crash_points: dict[str, tuple[str, bool]] = {}

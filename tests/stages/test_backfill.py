@@ -64,7 +64,7 @@ class Backfilling:
         self.recorder = FakeRecorder(self.outbox)
         self.kafka = FakeKafka(self.clock)
         self.history = FakeEventHistory(self.kafka)
-        self.jobs = CrashingJobs(FakeReplays(self.recorder), self.clock)
+        self.jobs = CrashingJobs(FakeReplays(self.recorder, self.clock))
 
     def publish(self, *numbers: int, **changes: Any) -> None:
         for number in numbers:
@@ -86,7 +86,8 @@ class Backfilling:
         return HistoryBackfill(self.jobs, self.outbox, self.history, CODEC, self.clock, Outages(self.telemetry))
 
     async def finish(self) -> Backfill:
-        """Run the jobs until this one ends."""
+        """Run the jobs until this one ends, once its period is settled."""
+        self.clock.advance(15)
         running = asyncio.create_task(run_jobs(self.jobs, self.stage(), self.telemetry))
         await until(lambda: self.job.finished_at is not None or running.done())
         await cancel_others()
@@ -142,6 +143,7 @@ async def test_a_kill_between_any_two_steps_loses_nothing(backfilling: Backfilli
     backfilling.publish(1, 2, 3, 4, 5)
     backfilling.clock.advance(60)
     await backfilling.start()
+    backfilling.clock.advance(15)
     backfilling.jobs.dies_at, backfilling.jobs.after = dies_at, after
     dying = asyncio.create_task(run_jobs(backfilling.jobs, backfilling.stage(), backfilling.telemetry))
     await until(lambda: backfilling.jobs.stores == dies_at or backfilling.job.finished_at is not None or dying.done())
@@ -188,6 +190,7 @@ async def test_a_topic_that_is_away_delays_no_other_job(backfilling: Backfilling
     await until(lambda: backfilling.jobs.jobs["job_2"].finished_at is not None)
     assert backfilling.job.finished_at is None
     backfilling.history.away = False
+    backfilling.clock.advance(15)
     await until(lambda: backfilling.job.finished_at is not None)
     assert backfilling.held() == {"evt_1"}
 

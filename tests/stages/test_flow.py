@@ -147,7 +147,7 @@ def deliveries(pipeline: Pipeline) -> DeliveryService:
     return DeliveryService(
         FakeDeliveryLog(pipeline.recorder),
         pipeline.replays,
-        FakeJobs(pipeline.replays, pipeline.clock),
+        FakeJobs(pipeline.replays),
         pipeline.clock,
         str,
     )

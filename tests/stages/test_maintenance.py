@@ -75,10 +75,13 @@ async def test_rows_that_cannot_be_deleted_keep_no_others(monkeypatch: pytest.Mo
 
 
 class FakeJobs:
-    """`Jobs` of which those in `stuck` cannot go on; `advanced` has the ids of the others, in turn."""
+    """`Jobs`. Those in `stuck` cannot go on, those in `waiting` have nothing to do yet.
 
-    def __init__(self, *ids: str, stuck: set[str]) -> None:
-        self.ids, self.stuck, self.advanced = ids, stuck, list[str]()
+    `advanced` has the ids of the others, in turn.
+    """
+
+    def __init__(self, *ids: str, stuck: Collection[str] = (), waiting: Collection[str] = ()) -> None:
+        self.ids, self.stuck, self.waiting, self.advanced = ids, set(stuck), set(waiting), list[str]()
 
     async def unfinished(self) -> Sequence[Job]:
         await asyncio.sleep(0)
@@ -88,6 +91,8 @@ class FakeJobs:
         await asyncio.sleep(0)
         if job_id in self.stuck:
             raise Unavailable("a query took too long")
+        if job_id in self.waiting:
+            return replace(DISCARD, id=job_id)
         self.advanced.append(job_id)
         return replace(DISCARD, id=job_id, finished_at=NOON)
 
@@ -106,4 +111,16 @@ async def test_a_job_that_cannot_go_on_delays_no_other(monkeypatch: pytest.Monke
     await until(lambda: jobs.advanced == ["job_2", "job_1"])
     await quiet()
     assert telemetry.logged_count("job_resumed") == 1
+    await cancel_others()
+
+
+async def test_a_job_that_waits_gives_its_turn_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A job that waits is no reason to look again at once.
+    monkeypatch.setattr(maintenance, "PORTION_PAUSE_SECONDS", 1000)
+    monkeypatch.setattr(maintenance, "LOOK_EVERY_SECONDS", 0)
+    jobs, telemetry = FakeJobs("job_1", waiting={"job_1"}), FakeTelemetry()
+    asyncio.create_task(run_jobs(jobs, None, telemetry))  # type: ignore[arg-type]  # noqa: RUF006
+    await quiet()
+    jobs.ids = ("job_1", "job_2")
+    await until(lambda: jobs.advanced == ["job_2"])
     await cancel_others()

@@ -149,6 +149,7 @@ jobs = Table(
     Column("failed", BigInteger, nullable=False),
     Column("finished_at", Moment),
     Column("reached", Moment),
+    # Only the release before uses it.
     Column("reached_id", Text),
     Column("cancelled", Boolean, nullable=False, server_default=false()),
     # NULL for a job without a backfill. JSON's null would not be the same.

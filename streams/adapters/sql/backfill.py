@@ -6,7 +6,7 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.bulk_insert import Bulk
@@ -44,9 +44,19 @@ class MissingDeliveries:
         left = [one for one in batch.delivery_states if (one.account_id, one.event_id) not in erased]
         if not left:
             return 0
-        await connection.execute(self._add_events, self._events.parameters(event_rows(batch)))
+        await self._keep_events(connection, batch)
         rows = [delivery_row(one) for one in sorted(left, key=attrgetter("delivery_id"))]
         return len((await connection.execute(self._add_deliveries, self._deliveries.parameters(rows))).all())
+
+    async def _keep_events(self, connection: AsyncConnection, batch: Batch) -> None:
+        """Add the events that are missing, and lock them all: retention would delete one whose delivery is not seen."""
+        rows, key = event_rows(batch), (events.c.account_id, events.c.event_id)
+        lock = select(*key).where(tuple_(*key).in_(sorted(batch.events))).order_by(*key)
+        while True:
+            await connection.execute(self._add_events, self._events.parameters(rows))
+            found = (await connection.execute(lock.with_for_update(read=True, key_share=True))).all()
+            if len(found) == len(rows):  # else one was deleted in between
+                return
 
 
 def to_json(progress: Backfill | None) -> dict[str, Any] | None:

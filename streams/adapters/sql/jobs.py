@@ -5,7 +5,7 @@ from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,7 +15,7 @@ from streams.adapters.sql.audit import note
 from streams.adapters.sql.backfill import MissingDeliveries, from_json, to_json
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_walk import matching
-from streams.adapters.sql.replays import LEFT_BEHIND, discard, replay
+from streams.adapters.sql.replays import HAS_PAYLOAD, IS_DEAD, MAY_BE_SENT, discard, replay
 from streams.adapters.sql.tables import deliveries, webhooks
 from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
@@ -68,15 +68,14 @@ class SqlJobs:
             assert job is not None
             if job.finished_at is not None:
                 return job
-            ids = await _do_portion(connection, job, now)
-            job = replace(job, done=job.done + len(ids))
-            if ids:
-                job = await _reach(connection, job, ids)
-            else:
-                left = await _left(connection, job)
-                if left and not job.gives_up(now):
-                    return job
+            if ids := await _do_portion(connection, job, now):
+                job = job.advanced(len(ids), await _newest(connection, ids))
+            elif job.backfill_is_next:
+                job = job.with_backfill_due()
+            elif job.is_settled(now) and (left := await _left(connection, job, now)) is not None:
                 job = job.ended(now, left)
+            else:
+                return job
             await _store(connection, job)
             return job
 
@@ -89,8 +88,7 @@ class SqlJobs:
             added = await self._missing.add(connection, batch)
             skipped = progress.skipped + len(batch.delivery_states) - added
             progress = replace(progress, added=progress.added + added, skipped=skipped)
-            finished_at = self._clock.now() if progress.is_read else None
-            stored = replace(stored, backfill=progress, finished_at=finished_at)
+            stored = replace(stored, backfill=progress)
             await _store(connection, stored)
             return stored
 
@@ -116,7 +114,7 @@ async def _store(connection: AsyncConnection, job: Job) -> None:
     await connection.execute(update(jobs).where(jobs.c.id == job.id).values(changes))
 
 
-_CHANGING = {"done", "failed", "reached", "reached_id", "finished_at", "cancelled", "backfill"}
+_CHANGING = {"total", "done", "failed", "reached", "finished_at", "cancelled", "backfill"}
 
 
 async def _lock_webhook(connection: AsyncConnection, job: Job) -> None:
@@ -134,32 +132,35 @@ async def _require_no_other(connection: AsyncConnection, job: Job) -> None:
 async def _do_portion(connection: AsyncConnection, job: Job, now: datetime) -> Sequence[str]:
     """Change the next deliveries, oldest first. Returns their ids; none at the end."""
     wanted = replace(job.filter, limit=PORTION)
-    if job.kind is JobKind.REPLAY:
-        return await replay(connection, wanted, now, past=job.place)
-    act = replay if job.kind is JobKind.RETRY else discard
-    # Go on where the last portion ended: finished rows stay in the index until a vacuum.
+    act = discard if job.kind is JobKind.DISCARD else replay
+    # Go on where the last portion ended: rows that it changed stay in the index until a vacuum.
     ids = await act(connection, replace(wanted, since=job.reached or wanted.since), now)
     if not ids and job.reached:
-        # A delivery that was recorded late may be older.
+        # A delivery or payload that was recorded late may be older.
         ids = await act(connection, wanted, now)
     return ids
 
 
-async def _reach(connection: AsyncConnection, job: Job, ids: Sequence[str]) -> Job:
-    """The job after its last portion."""
-    seen, name = deliveries.c.first_seen_at, deliveries.c.id
-    query = select(seen, name).where(name.in_(ids)).order_by(seen.desc(), name.desc()).limit(1)
-    reached, reached_id = (await connection.execute(query)).one()
-    return replace(job, reached=reached, reached_id=reached_id)
+async def _newest(connection: AsyncConnection, ids: Sequence[str]) -> datetime:
+    """When the newest of these deliveries was first seen."""
+    query = select(func.max(deliveries.c.first_seen_at)).where(deliveries.c.id.in_(ids))
+    newest: datetime = (await connection.execute(query)).scalar_one()
+    return newest
 
 
-async def _left(connection: AsyncConnection, job: Job) -> int:
-    """How many deliveries match that the job could not change."""
-    return await _count(connection, job.filter, *([LEFT_BEHIND] if job.kind is JobKind.REPLAY else []))
+async def _left(connection: AsyncConnection, job: Job, now: datetime) -> int | None:
+    """How many deliveries match that the job can never change. None while it may still change another one."""
+    fit = IS_DEAD if job.kind is JobKind.DISCARD else MAY_BE_SENT
+    if job.kind is not JobKind.DISCARD and job.gives_up(now):
+        fit &= HAS_PAYLOAD
+    # One query, because a payload may be stored between two.
+    query = select(func.count(), func.count().filter(fit)).select_from(deliveries).where(*matching(job.filter))
+    left, fit_ones = (await connection.execute(query)).one()
+    return None if fit_ones else int(left)
 
 
-async def _count(connection: AsyncConnection, wanted: DeliveryFilter, *more: ColumnElement[bool]) -> int:
-    query = select(func.count()).select_from(deliveries).where(*matching(wanted), *more)
+async def _count(connection: AsyncConnection, wanted: DeliveryFilter) -> int:
+    query = select(func.count()).select_from(deliveries).where(*matching(wanted))
     return int(await connection.scalar(query) or 0)
 
 
@@ -199,7 +200,6 @@ def _job(row: Any) -> Job:
         failed=row.failed,
         finished_at=row.finished_at,
         reached=row.reached,
-        reached_id=row.reached_id,
         cancelled=row.cancelled,
         backfill=from_json(row.backfill),
     )

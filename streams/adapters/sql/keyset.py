@@ -1,4 +1,4 @@
-"""Page through long lists by keyset, so that a growing list skips and repeats nothing."""
+"""Page through growing lists by keyset: what was there before the first page comes once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar

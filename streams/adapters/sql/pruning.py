@@ -60,13 +60,16 @@ async def _prune_deliveries(connection: AsyncConnection, old: ColumnElement[bool
     if not rows:
         return 0
     ids = [row.id for row in rows]
+    keys = sorted({(row.account_id, row.event_id) for row in rows})
+    event_key = tuple_(events.c.account_id, events.c.event_id)
+    # Waits for a backfill that adds deliveries of these events: the last query then sees them.
+    lock = select(events.c.event_id).where(event_key.in_(keys)).order_by(events.c.account_id, events.c.event_id)
+    await connection.execute(lock.with_for_update())
     await connection.execute(delete(attempts).where(attempts.c.delivery_id.in_(ids)))
     await connection.execute(delete(deliveries).where(deliveries.c.id.in_(ids)))
     known = deliveries.c
     needed = exists().where(known.account_id == events.c.account_id, known.event_id == events.c.event_id)
-    keys = sorted({(row.account_id, row.event_id) for row in rows})
-    of_these = tuple_(events.c.account_id, events.c.event_id).in_(keys)
-    await connection.execute(delete(events).where(of_these, ~needed))
+    await connection.execute(delete(events).where(event_key.in_(keys), ~needed))
     return len(rows)
 
 

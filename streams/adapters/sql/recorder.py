@@ -11,7 +11,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.sql.bulk_insert import Bulk
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.erased_events import ErasedEvents, accounts_with_erasures, erase_stored, without_erased
-from streams.adapters.sql.tables import attempts, deliveries, events, hourly_attempts, response_times, webhooks
+from streams.adapters.sql.tables import (
+    attempts,
+    deliveries,
+    events,
+    hourly_attempts,
+    newest_change,
+    response_times,
+    webhooks,
+)
 from streams.adapters.sql.webhook_health import WebhookHealth
 from streams.core.attempt import Attempt
 from streams.core.delivery import State
@@ -162,6 +170,7 @@ def _insert_newer(statement: Any) -> Any:
     wins = and_(higher, ~and_(same_generation, known.state == State.DELIVERED))
     keep = {"id", "account_id", "event_id", "event_type", "webhook_id", "first_seen_at"}
     changes = {column.name: new[column.name] for column in known if column.name not in keep}
+    changes["changed_at"] = newest_change(new.changed_at)
     return statement.on_conflict_do_update(index_elements=[known.id], set_=changes, where=wins)
 
 

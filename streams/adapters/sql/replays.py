@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, exists, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.audit import note
@@ -12,12 +12,11 @@ from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_walk import has_ordered_index, matching
 from streams.adapters.sql.erased_events import IS_NOT_ERASED
 from streams.adapters.sql.keyset import prefer_index_order
-from streams.adapters.sql.tables import deliveries, events, webhooks
+from streams.adapters.sql.tables import deliveries, events, newest_change, webhooks
 from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
 from streams.core.delivery import HoldReason, State, Target, Trigger
 from streams.core.delivery_state import HELD_MESSAGES
-from streams.core.page import Cursor
 from streams.ports import Clock
 
 DISCARDED_MESSAGE = "A person discarded it."
@@ -40,10 +39,15 @@ class SqlReplays:
 
 
 _known = deliveries.c
-_has_body = exists().where(events.c.account_id == _known.account_id, events.c.event_id == _known.event_id)
-_lives = exists().where(webhooks.c.id == _known.webhook_id, webhooks.c.deleted_at.is_(None))
-# Deliveries that cannot be sent again.
-LEFT_BEHIND = ~_has_body | ~_lives
+HAS_PAYLOAD = exists().where(events.c.account_id == _known.account_id, events.c.event_id == _known.event_id)
+# A held delivery is released anyway, and a person sends a new test instead.
+MAY_BE_SENT = and_(
+    _known.state != State.HELD,
+    _known.trigger != Trigger.TEST,
+    IS_NOT_ERASED,
+    exists().where(webhooks.c.id == _known.webhook_id, webhooks.c.deleted_at.is_(None)),
+)
+IS_DEAD = _known.state == State.DEAD
 
 
 async def replay(
@@ -51,12 +55,8 @@ async def replay(
     wanted: DeliveryFilter,
     now: datetime,
     audit_entry: AuditEntry | None = None,
-    past: Cursor | None = None,
 ) -> Sequence[str]:
-    """Start a new generation of up to `wanted.limit` matches, oldest first. Returns their ids.
-
-    With `past` only those that come after this delivery.
-    """
+    """Start a new generation of up to `wanted.limit` matches, oldest first. Returns their ids."""
     known = deliveries.c
     restarted = {
         "generation": known.generation + 1,
@@ -72,38 +72,27 @@ async def replay(
         "due_at": None,
         "pause_id": None,
     }
-    # A held delivery is released anyway, and a person sends a new test instead. The condition on the row itself is
-    # checked again after a wait for an erasure.
-    fit: list[ColumnElement[bool]] = [
-        known.state != State.HELD,
-        known.trigger != Trigger.TEST,
-        IS_NOT_ERASED,
-        _has_body,
-        _lives,
-    ]
-    if past is not None:
-        at, name = known.first_seen_at, known.id
-        fit.append(tuple_(at, name) > tuple_(literal(past.at, at.type), literal(past.id, name.type)))
-    return await _change(connection, wanted, fit, {**restarted, "changed_at": now}, audit_entry)
+    return await _change(connection, wanted, MAY_BE_SENT & HAS_PAYLOAD, restarted, now, audit_entry)
 
 
 async def discard(
     connection: AsyncConnection, wanted: DeliveryFilter, now: datetime, audit_entry: AuditEntry | None = None
 ) -> Sequence[str]:
     """Discard up to `wanted.limit` matching dead letters, oldest first. Returns their ids."""
-    known = deliveries.c
-    end = {"step": known.step + 1, "state": State.DISCARDED, "message": DISCARDED_MESSAGE, "changed_at": now}
-    return await _change(connection, wanted, [known.state == State.DEAD], end, audit_entry)
+    end = {"step": deliveries.c.step + 1, "state": State.DISCARDED, "message": DISCARDED_MESSAGE}
+    return await _change(connection, wanted, IS_DEAD, end, now, audit_entry)
 
 
 async def _change(
     connection: AsyncConnection,
     wanted: DeliveryFilter,
-    fit: Sequence[Any],
+    fit: ColumnElement[bool],
     values: dict[str, Any],
+    now: datetime,
     audit_entry: AuditEntry | None,
 ) -> Sequence[str]:
-    wanted_now = [*matching(wanted), *fit]
+    # Checked again on the locked row, after a wait for an erasure.
+    wanted_now = [*matching(wanted), fit]
     oldest = (
         select(deliveries.c.id)
         .where(*wanted_now)
@@ -118,6 +107,8 @@ async def _change(
         lock = select(deliveries.c.id).where(deliveries.c.id.in_(chosen), *wanted_now).order_by(deliveries.c.id)
         ids = [row.id for row in await connection.execute(lock.with_for_update())]
     if ids:
-        await connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(values))
+        at = literal(wanted.change_at(now), deliveries.c.changed_at.type)
+        changes = {**values, "changed_at": newest_change(at)}
+        await connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(changes))
         await note(connection, audit_entry)
     return ids

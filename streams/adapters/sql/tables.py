@@ -14,6 +14,7 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     Text,
+    case,
     func,
     literal_column,
     text,
@@ -152,6 +153,12 @@ _index_some("account_state", NOT_DELIVERED, deliveries.c.account_id, _states, *_
 # The deliveries that retention may delete.
 DONE = _states.in_((literal_column("'delivered'"), literal_column("'discarded'"), literal_column("'failed'")))
 _index_some("done", DONE, deliveries.c.changed_at)
+
+
+def newest_change(at: ColumnElement[Any]) -> ColumnElement[Any]:
+    """`changed_at` after a change at this time. It never goes back, although clocks differ: see `DeliveryFilter`."""
+    return case((deliveries.c.changed_at > at, deliveries.c.changed_at), else_=at)
+
 
 # Each pause, with the choice for its held deliveries, which is NULL until the pause ends.
 pauses = Table(
