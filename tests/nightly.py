@@ -3,8 +3,9 @@
 import pytest
 
 CHAOS = "tests/chaos/test_chaos.py::test_scenario"
+PLAIN = "tests/browser/test_without_javascript.py"
 
-# A test, or a file, by the proof that takes its place: a test that stays, or a scenario of chaos, which every third run
+# A test, or a file, with one of its parameters or with all, by the proof that takes its place: a test that stays, or a scenario of chaos, which every third run
 # plays, and each run whose commit touches its stage.
 LEFT_OUT: dict[str, str] = {
     "tests/e2e/test_kills.py": f"{CHAOS}[kill-all]",
@@ -16,13 +17,30 @@ LEFT_OUT: dict[str, str] = {
     "tests/e2e/test_growing.py": f"{CHAOS}[partitions]",
     "tests/e2e/test_schedule.py": f"{CHAOS}[retry-schedule]",
     "tests/e2e/test_newer_record.py": f"{CHAOS}[upgrade]",
+    # What comes before a key is checked touches no broker.
+    "tests/adversary/test_without_a_key.py[clustered]": "tests/adversary/test_without_a_key.py[embedded]",
+    # The forms of a browser without scripts: three stories stay, and each form is posted in this process.
+    f"{PLAIN}::test_a_secret_is_revealed_and_rotated": "tests/dashboard/test_webhook_pages.py::test_the_secret_is_shown_on_demand_and_rotated_in_two_steps",
+    f"{PLAIN}::test_a_reload_rotates_no_second_time": "tests/dashboard/test_webhook_pages.py::test_a_form_that_is_sent_twice_acts_once",
+    f"{PLAIN}::test_a_reload_makes_no_second_key": "tests/dashboard/test_webhook_pages.py::test_a_key_is_not_created_twice_by_one_form",
+    f"{PLAIN}::test_dead_letters_are_retried_and_discarded": "tests/dashboard/test_replay_pages.py::test_checked_dead_letters_are_previewed",
+    f"{PLAIN}::test_a_delivered_event_is_sent_again": "tests/dashboard/test_replay_pages.py::test_a_period_is_counted_confirmed_and_sent",
+    f"{PLAIN}::test_a_period_is_counted_sent_again_and_cancelled": "tests/dashboard/test_replay_pages.py::test_a_running_replay_is_named_and_cancelled",
+    f"{PLAIN}::test_any_id_finds_its_deliveries": "tests/dashboard/test_delivery_pages.py::test_any_id_finds_its_deliveries",
+    f"{PLAIN}::test_facets_narrow_a_list_and_chips_widen_it": "tests/dashboard/test_delivery_pages.py::test_facets_count_what_a_link_would_show",
+    f"{PLAIN}::test_keys_and_users_are_added_and_removed": "tests/dashboard/test_webhook_pages.py::test_keys_and_people_are_managed_by_owners",
+    f"{PLAIN}::test_a_learner_is_erased": "tests/dashboard/test_learner_pages.py::test_a_learner_is_erased_after_a_question",
+    f"{PLAIN}::test_times_are_shown_in_a_chosen_zone": "tests/dashboard/test_sign_in_pages.py::test_the_zone_of_times_is_chosen",
+    f"{PLAIN}::test_colours_are_those_of_the_choice": "tests/dashboard/test_delivery_pages.py::test_the_colours_are_chosen",
 }
 
 
 def is_left_out(nodeid: str) -> bool:
     """Whether only the nightly run plays this test."""
-    test = nodeid.partition("[")[0]
-    return test in LEFT_OUT or test.partition("::")[0] in LEFT_OUT
+    test, _, parameters = nodeid.removesuffix("]").partition("[")
+    file = test.partition("::")[0]
+    names = [test, file, *(f"{name}[{one}]" for name in (test, file) for one in parameters.split("-"))]
+    return any(name in LEFT_OUT for name in names)
 
 
 def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:

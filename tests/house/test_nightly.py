@@ -10,7 +10,7 @@ SCENARIOS = {f"{CHAOS}[{scenario.name}]" for scenario in scenarios(long=False)}
 
 
 def exists(name: str) -> bool:
-    file, _, test = name.partition("::")
+    file, _, test = name.partition("[")[0].partition("::")
     path = parts.ROOT / file
     return path.is_file() and (not test or f"def {test}(" in path.read_text())
 
