@@ -5,8 +5,8 @@ import pytest
 CHAOS = "tests/chaos/test_chaos.py::test_scenario"
 PLAIN = "tests/browser/test_without_javascript.py"
 
-# A test, or a file, with one of its parameters or with all, by the proof that takes its place: a test that stays, or a scenario of chaos, which every third run
-# plays, and each run whose commit touches its stage.
+# A test, or a file, with one of its parameters or with all, by the proof that takes its place: a test that stays, or a
+# scenario of chaos, which every third run plays, and each run whose commit touches its stage.
 LEFT_OUT: dict[str, str] = {
     "tests/e2e/test_kills.py": f"{CHAOS}[kill-all]",
     "tests/e2e/test_bad_days.py::test_a_killed_broker_loses_nothing_and_is_logged_once": f"{CHAOS}[broker-kill]",
@@ -19,20 +19,24 @@ LEFT_OUT: dict[str, str] = {
     "tests/e2e/test_newer_record.py": f"{CHAOS}[upgrade]",
     # What comes before a key is checked touches no broker.
     "tests/adversary/test_without_a_key.py[clustered]": "tests/adversary/test_without_a_key.py[embedded]",
-    # The forms of a browser without scripts: three stories stay, and each form is posted in this process.
-    f"{PLAIN}::test_a_secret_is_revealed_and_rotated": "tests/dashboard/test_webhook_pages.py::test_the_secret_is_shown_on_demand_and_rotated_in_two_steps",
-    f"{PLAIN}::test_a_reload_rotates_no_second_time": "tests/dashboard/test_webhook_pages.py::test_a_form_that_is_sent_twice_acts_once",
-    f"{PLAIN}::test_a_reload_makes_no_second_key": "tests/dashboard/test_webhook_pages.py::test_a_key_is_not_created_twice_by_one_form",
-    f"{PLAIN}::test_dead_letters_are_retried_and_discarded": "tests/dashboard/test_replay_pages.py::test_checked_dead_letters_are_previewed",
-    f"{PLAIN}::test_a_delivered_event_is_sent_again": "tests/dashboard/test_replay_pages.py::test_a_period_is_counted_confirmed_and_sent",
-    f"{PLAIN}::test_a_period_is_counted_sent_again_and_cancelled": "tests/dashboard/test_replay_pages.py::test_a_running_replay_is_named_and_cancelled",
-    f"{PLAIN}::test_any_id_finds_its_deliveries": "tests/dashboard/test_delivery_pages.py::test_any_id_finds_its_deliveries",
-    f"{PLAIN}::test_facets_narrow_a_list_and_chips_widen_it": "tests/dashboard/test_delivery_pages.py::test_facets_count_what_a_link_would_show",
-    f"{PLAIN}::test_keys_and_users_are_added_and_removed": "tests/dashboard/test_webhook_pages.py::test_keys_and_people_are_managed_by_owners",
-    f"{PLAIN}::test_a_learner_is_erased": "tests/dashboard/test_learner_pages.py::test_a_learner_is_erased_after_a_question",
-    f"{PLAIN}::test_times_are_shown_in_a_chosen_zone": "tests/dashboard/test_sign_in_pages.py::test_the_zone_of_times_is_chosen",
-    f"{PLAIN}::test_colours_are_those_of_the_choice": "tests/dashboard/test_delivery_pages.py::test_the_colours_are_chosen",
 }
+
+# A browser without scripts: three stories stay, and tests of tests/dashboard post each form in their own process.
+_FORMS = {
+    "test_a_secret_is_revealed_and_rotated": "test_webhook_pages.py::test_the_secret_is_shown_on_demand_and_rotated_in_two_steps",
+    "test_a_reload_rotates_no_second_time": "test_webhook_pages.py::test_a_form_that_is_sent_twice_acts_once",
+    "test_a_reload_makes_no_second_key": "test_webhook_pages.py::test_a_key_is_not_created_twice_by_one_form",
+    "test_dead_letters_are_retried_and_discarded": "test_replay_pages.py::test_checked_dead_letters_are_previewed",
+    "test_a_delivered_event_is_sent_again": "test_replay_pages.py::test_a_period_is_counted_confirmed_and_sent",
+    "test_a_period_is_counted_sent_again_and_cancelled": "test_replay_pages.py::test_a_running_replay_is_named_and_cancelled",
+    "test_any_id_finds_its_deliveries": "test_delivery_pages.py::test_any_id_finds_its_deliveries",
+    "test_facets_narrow_a_list_and_chips_widen_it": "test_delivery_pages.py::test_facets_count_what_a_link_would_show",
+    "test_keys_and_users_are_added_and_removed": "test_webhook_pages.py::test_keys_and_people_are_managed_by_owners",
+    "test_a_learner_is_erased": "test_learner_pages.py::test_a_learner_is_erased_after_a_question",
+    "test_times_are_shown_in_a_chosen_zone": "test_sign_in_pages.py::test_the_zone_of_times_is_chosen",
+    "test_colours_are_those_of_the_choice": "test_delivery_pages.py::test_the_colours_are_chosen",
+}
+LEFT_OUT |= {f"{PLAIN}::{story}": f"tests/dashboard/{proof}" for story, proof in _FORMS.items()}
 
 
 def is_left_out(nodeid: str) -> bool:
