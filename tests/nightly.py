@@ -23,20 +23,23 @@ LEFT_OUT: dict[str, str] = {
 
 # A browser without scripts: three stories stay, and tests of tests/dashboard post each form in their own process.
 _FORMS = {
-    "test_a_secret_is_revealed_and_rotated": "test_webhook_pages.py::test_the_secret_is_shown_on_demand_and_rotated_in_two_steps",
-    "test_a_reload_rotates_no_second_time": "test_webhook_pages.py::test_a_form_that_is_sent_twice_acts_once",
-    "test_a_reload_makes_no_second_key": "test_webhook_pages.py::test_a_key_is_not_created_twice_by_one_form",
-    "test_dead_letters_are_retried_and_discarded": "test_replay_pages.py::test_checked_dead_letters_are_previewed",
-    "test_a_delivered_event_is_sent_again": "test_replay_pages.py::test_a_period_is_counted_confirmed_and_sent",
-    "test_a_period_is_counted_sent_again_and_cancelled": "test_replay_pages.py::test_a_running_replay_is_named_and_cancelled",
-    "test_any_id_finds_its_deliveries": "test_delivery_pages.py::test_any_id_finds_its_deliveries",
-    "test_facets_narrow_a_list_and_chips_widen_it": "test_delivery_pages.py::test_facets_count_what_a_link_would_show",
-    "test_keys_and_users_are_added_and_removed": "test_webhook_pages.py::test_keys_and_people_are_managed_by_owners",
-    "test_a_learner_is_erased": "test_learner_pages.py::test_a_learner_is_erased_after_a_question",
-    "test_times_are_shown_in_a_chosen_zone": "test_sign_in_pages.py::test_the_zone_of_times_is_chosen",
-    "test_colours_are_those_of_the_choice": "test_delivery_pages.py::test_the_colours_are_chosen",
+    "a_secret_is_revealed_and_rotated": "webhook_pages.the_secret_is_shown_on_demand_and_rotated_in_two_steps",
+    "a_reload_rotates_no_second_time": "webhook_pages.a_form_that_is_sent_twice_acts_once",
+    "a_reload_makes_no_second_key": "webhook_pages.a_key_is_not_created_twice_by_one_form",
+    "dead_letters_are_retried_and_discarded": "replay_pages.checked_dead_letters_are_previewed",
+    "a_delivered_event_is_sent_again": "replay_pages.a_period_is_counted_confirmed_and_sent",
+    "a_period_is_counted_sent_again_and_cancelled": "replay_pages.a_running_replay_is_named_and_cancelled",
+    "any_id_finds_its_deliveries": "delivery_pages.any_id_finds_its_deliveries",
+    "facets_narrow_a_list_and_chips_widen_it": "delivery_pages.facets_count_what_a_link_would_show",
+    "keys_and_users_are_added_and_removed": "webhook_pages.keys_and_people_are_managed_by_owners",
+    "a_learner_is_erased": "learner_pages.a_learner_is_erased_after_a_question",
+    "times_are_shown_in_a_chosen_zone": "sign_in_pages.the_zone_of_times_is_chosen",
+    "colours_are_those_of_the_choice": "delivery_pages.the_colours_are_chosen",
 }
-LEFT_OUT |= {f"{PLAIN}::{story}": f"tests/dashboard/{proof}" for story, proof in _FORMS.items()}
+LEFT_OUT |= {
+    f"{PLAIN}::test_{story}": "tests/dashboard/test_{}.py::test_{}".format(*proof.split("."))
+    for story, proof in _FORMS.items()
+}
 
 
 def is_left_out(nodeid: str) -> bool:
