@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from builders import NOON, attempt, dead_letter, delivery
+from builders import NOON, attempt, delivery
 from streams.core.delivery import HoldReason
 
 
@@ -22,10 +22,6 @@ def test_another_attempt_or_a_replay_has_another_id() -> None:
 
 def test_the_duration_is_from_start_to_end() -> None:
     assert attempt(ended_at=NOON + timedelta(seconds=1.25)).milliseconds == 1250
-
-
-def test_a_dead_letter_keeps_the_body() -> None:
-    assert dead_letter().delivery.body == delivery().body
 
 
 def test_the_next_record_keeps_id_and_body_and_raises_the_step() -> None:
