@@ -10,14 +10,16 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from contract.clusters import SECONDS, KafkaCluster, RecordCollector, numbered, running, until
+from contract.clusters import SECONDS, KafkaCluster, RecordCollector, cluster_on, numbered, running, until
 from fakes import FakeClock, FakeTelemetry
+from real.kafka import Kafka
 from streams.adapters.faust import patches
 from streams.adapters.faust.stage import FaustStage
 from streams.adapters.kafka import subscriptions_thread
 from streams.adapters.kafka.consumer_watchdog import ConsumerStandsStill
 from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.record_probe import RecordProbe
+from streams.core.errors import NewerRecord
 from streams.core.schedule import Tier
 from streams.core.subscriptions_table import SENTINEL_KEY, Sentinel
 from streams.outage import Outages
@@ -154,6 +156,34 @@ async def test_a_retry_that_is_not_due_is_no_standstill(apache: KafkaCluster) ->
         await until(lambda: telemetry.looks >= 2 * LOOKS)
     assert not handled
     assert telemetry.longest == 0
+
+
+async def test_a_partition_of_a_newer_release_is_no_standstill(apache: KafkaCluster) -> None:
+    telemetry = LookCounter()
+    consumer = apache.consumer(ATTEMPTS, watchdog=apache.watchdog(STANDSTILL_SECONDS, telemetry))
+
+    def prepare(record: Record) -> Handler:
+        raise NewerRecord("a schema of tomorrow")
+
+    stage = PartitionConsumer(consumer, prepare, FakeClock(), telemetry, Outages(telemetry))
+    async with apache.producer() as producer, running(stage.run()):
+        await producer.produce(numbered(ATTEMPTS, 200, key=KEY))
+        await until(lambda: telemetry.looks >= 2 * LOOKS)
+        assert stage.readiness_problems()
+    assert telemetry.longest == 0
+
+
+async def test_an_outage_is_no_standstill(own_kafka: Kafka) -> None:
+    cluster = cluster_on(own_kafka.bootstrap)
+    async with watched(cluster) as member, cluster.producer() as producer:
+        await producer.produce(numbered(ATTEMPTS, 30))
+        await until(lambda: len(member.handler.records) == 30)
+        await asyncio.to_thread(own_kafka.kill)
+        await member.watched()
+        await asyncio.to_thread(own_kafka.start)
+        await producer.produce(numbered(ATTEMPTS, 30))
+        await until(lambda: len(member.handler.records) == 60)
+        await member.watched()
 
 
 async def test_a_transaction_marker_is_no_record(apache: KafkaCluster) -> None:
