@@ -69,7 +69,7 @@ test: setup
 ifeq ($(CI),true)
 	@$(MAKE) wheel
 	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest $(TOGETHER) $(ARGS)
-	@SINCE=$(or $(CI_BASE),HEAD~1) $(MAKE) pythons ARGS=
+	@$(MAKE) pythons ARGS=--if-changed
 # Chaos wants the machine for itself.
 	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -m chaos -o faulthandler_timeout=1800 tests/chaos
 # One line where the programs of a node are missing: they take half an hour to build.

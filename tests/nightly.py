@@ -1,8 +1,12 @@
 """What `make test` leaves to `make nightly`: each with the stricter proof that stays."""
 
+from functools import cache
+
 import pytest
+from changes import has_changed
 
 CHAOS = "tests/chaos/test_chaos.py::test_scenario"
+BENCH = "tests/benchmarks/test_experiments.py"
 PLAIN = "tests/browser/test_without_javascript.py"
 
 # A test, or a file, with one of its parameters or with all, by the proof that takes its place: a test that stays, or a
@@ -10,6 +14,7 @@ PLAIN = "tests/browser/test_without_javascript.py"
 LEFT_OUT: dict[str, str] = {
     "tests/e2e/test_kills.py": f"{CHAOS}[kill-all]",
     "tests/e2e/test_bad_days.py::test_a_killed_broker_loses_nothing_and_is_logged_once": f"{CHAOS}[broker-kill]",
+    "tests/e2e/test_bad_days.py::test_stages_stop_in_time_during_a_broker_outage": "tests/runtime/test_process.py",
     "tests/e2e/test_bad_days.py::test_events_are_delivered_during_a_database_outage": f"{CHAOS}[database-stop]",
     "tests/e2e/test_bad_days.py::test_sigterm_of_each_stage_loses_and_repeats_nothing": f"{CHAOS}[rolling-restart]",
     "tests/e2e/test_commits.py": f"{CHAOS}[kill-api]",
@@ -17,6 +22,11 @@ LEFT_OUT: dict[str, str] = {
     "tests/e2e/test_growing.py": f"{CHAOS}[partitions]",
     "tests/e2e/test_schedule.py": f"{CHAOS}[retry-schedule]",
     "tests/e2e/test_newer_record.py": f"{CHAOS}[upgrade]",
+    # Each experiment runs by `make bench`; one short run shows that the parts fit together.
+    f"{BENCH}::test_throughput_under_a_sustained_load": f"{BENCH}::test_throughput_of_a_backlog",
+    f"{BENCH}::test_a_day_has_figures_for_kafka_and_rest": f"{BENCH}::test_throughput_of_a_backlog",
+    f"{BENCH}::test_a_prediction_is_beside_what_was_measured": f"{BENCH}::test_throughput_of_a_backlog",
+    f"{BENCH}::test_kills_count_each_repeated_event": f"{BENCH}::test_throughput_of_a_backlog",
     # What comes before a key is checked touches no broker.
     "tests/adversary/test_without_a_key.py[clustered]": "tests/adversary/test_without_a_key.py[embedded]",
 }
@@ -42,8 +52,25 @@ LEFT_OUT |= {
 }
 
 
+# Folders whose tests a run plays when one of these files has changed.
+IF_CHANGED: dict[str, tuple[str, ...]] = {
+    "tests/image": ("tests/image", "deploy/Dockerfile", ".dockerignore", "pyproject.toml", "requirements"),
+}
+
+
 def is_left_out(nodeid: str) -> bool:
-    """Whether only the nightly run plays this test."""
+    """Whether this run leaves this test to the night."""
+    return _is_replaced(nodeid) or any(
+        nodeid.startswith(folder + "/") and not _has_changed(paths) for folder, paths in IF_CHANGED.items()
+    )
+
+
+@cache
+def _has_changed(paths: tuple[str, ...]) -> bool:
+    return has_changed(*paths)
+
+
+def _is_replaced(nodeid: str) -> bool:
     test, _, parameters = nodeid.removesuffix("]").partition("[")
     file = test.partition("::")[0]
     names = [test, file, *(f"{name}[{one}]" for name in (test, file) for one in parameters.split("-"))]

@@ -1,8 +1,8 @@
 """Runs the fast tests on every further Python that the package claims and this machine has.
 
 `python3 tests/pythons.py` takes `python3.11` to `python3.14` from PATH, and the image's Python from its base (as root).
-The Python of .venv is left out: it has run every test. With the environment variable SINCE, a commit, it does nothing
-unless a dependency has changed since. This file uses the standard library alone.
+The Python of .venv is left out: it has run every test. With `--if-changed` it does nothing unless a dependency has
+changed. This file uses the standard library alone.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from changes import has_changed
+
 import parts
 
 ROOT = parts.ROOT
+DEPENDENCIES = ("pyproject.toml", "requirements")
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 FAST = ["--quiet", "-p", "no:cacheprovider", "-m", "not real and not e2e and not slow"]
 # Without CI: in the base there is neither Node nor Java, and the tests with them are skipped.
@@ -97,16 +100,11 @@ def python_of_image(uv: str, archive: Path) -> Python:
     return python
 
 
-def have_dependencies_changed(since: str) -> bool:
-    """Whether a commit changed pyproject.toml or a lock file; also where git cannot tell."""
-    command = ["git", "diff", "--quiet", since, "HEAD", "--", "pyproject.toml", "requirements"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode != 0
-
-
 def main(uv: str, *arguments: str) -> int:
-    if (since := os.environ.get("SINCE")) and not have_dependencies_changed(since):
-        print(f"Other Pythons: left out, no dependency has changed since {since}")
+    if "--if-changed" in arguments and not has_changed(*DEPENDENCIES):
+        print("Other Pythons: left out, no dependency has changed")
         return 0
+    arguments = tuple(word for word in arguments if word != "--if-changed")
     failed = 0
     for version, python in pythons(uv):
         print(f"Python {version}: the fast tests", flush=True)

@@ -116,9 +116,12 @@ class Kafka:
         self._end(signal.SIGKILL)
 
     def remove(self) -> None:
-        """Stop it and delete its data."""
-        if self._process:
+        """End it and delete its data."""
+        # In order only to write the archive of classes: a loaded broker takes half a minute for that.
+        if self._process and self._written:
             self.stop()
+        elif self._process:
+            self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _ports(self) -> list[int]:
