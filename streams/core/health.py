@@ -10,6 +10,8 @@ from streams.core.outcome import NETWORK_KINDS, OutcomeKind
 from streams.core.webhook import PauseReason
 
 FAILURES_TO_PAUSE = 5
+# A failure that is recorded later does not count: `record` was away for long, or reads old records again.
+COUNTS_FOR = timedelta(minutes=10)
 
 # The endpoint asked us to wait, or the fault is ours: neither means that the endpoint is broken.
 NOT_COUNTED = frozenset({OutcomeKind.THROTTLED, OutcomeKind.UNSENDABLE})
@@ -33,6 +35,14 @@ class FallbackHealth:
         self.failures = 0 if delivered else self.failures + 1
         resting = self.failures >= FALLBACK_FAILURES_TO_REST
         self.rests_until = now + timedelta(seconds=FALLBACK_REST_SECONDS) if resting else None
+
+
+def restore_epoch(now: datetime) -> int:
+    """A health epoch above those of all attempts, some of which the restored database does not know.
+
+    Minutes since 1970: more than a webhook is ever enabled, and small enough for a column of 32 bits.
+    """
+    return int(now.timestamp()) // 60
 
 
 class HealthSample(NamedTuple):
@@ -63,14 +73,18 @@ class Health:
     last_status: int | None = None
     last_message: str | None = None
 
-    def after(self, attempts: Iterable[HealthSample], *, own_network_is_down: bool = False) -> "Health":
+    def after(
+        self, attempts: Iterable[HealthSample], *, oldest: datetime | None = None, own_network_is_down: bool = False
+    ) -> "Health":
         """The health after these new attempts, in the order of their partition.
 
-        While our own network is down, network failures do not count.
+        Failures that ended before `oldest` do not count; a success of any age does. While our own network is down,
+        network failures do not count.
         """
         health = self
         for attempt in attempts:
-            if not (own_network_is_down and attempt.outcome in NETWORK_KINDS):
+            is_old = oldest is not None and attempt.ended_at < oldest and attempt.outcome is not OutcomeKind.DELIVERED
+            if not (is_old or (own_network_is_down and attempt.outcome in NETWORK_KINDS)):
                 health = health._count(attempt)
         return health
 

@@ -90,6 +90,9 @@ class Outbox(Protocol):
         `tombstones` is None for a topic on which nothing was yet.
         """
 
+    async def restart_health(self) -> None:
+        """Give each webhook a health epoch that no attempt has, after a restore of SQL, and make it due."""
+
     async def owe(self, newest: Mapping[str, int]) -> None:
         """Make these due again, in a version that is not below the topic's, by webhook id. Unknown ids are skipped."""
 

@@ -133,8 +133,10 @@ class Publish:
     async def reconcile(self, topic: SubscriptionsTable, may_delete: MayDelete) -> Reconciled:
         """Make the topic the same as SQL, once. `may_delete` is asked about webhooks that SQL does not know.
 
-        A person may take a while to answer: keep the lease meanwhile.
+        A person may take a while to answer: keep the lease meanwhile. The attempts of before count for no webhook's
+        health any more: `record` may read them again.
         """
+        await self._outbox.restart_health()
         strangers = await self._begin(topic)
         deleted = strangers if strangers and await may_delete(strangers) else ()
         await self._check_lease()

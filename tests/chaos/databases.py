@@ -25,14 +25,19 @@ def stop(scenario_run: ScenarioRun, seconds: float) -> None:
 
 
 def restore(scenario_run: ScenarioRun) -> None:
-    """Restore an older dump: `record` reads again from the start, and the topic is reconciled."""
-    scenario_run.customer("known")
+    """Restore an older dump: `record` reads again from the start, and the topic is reconciled.
+
+    A webhook that failed and was enabled again after the dump stays enabled: old failures are read again.
+    """
+    healed = scenario_run.customer("healed", "breaks=1")
     young = scenario_run.loaded.account()
     dump = scenario_run.loaded.folder / f"{scenario_run.name}.dump"
     _run("pg_dump", "-Fc", "-f", dump, scenario_run.loaded.database_url)
     scenario_run.loaded.webhook(young, f"{scenario_run.name}-forgotten")
+    break_and_heal(scenario_run, healed)
     recorded = scenario_run.supervisor.progress("record")
     until(lambda: scenario_run.supervisor.progress("record") > recorded + 100, 60, "records after the dump")
+    recorded = scenario_run.supervisor.progress("record")
 
     began_at = time.time()
     for stage in ("publish", "record"):
@@ -42,7 +47,21 @@ def restore(scenario_run: ScenarioRun) -> None:
     output = scenario_run.loaded.system.run("publish", "--reconcile", "--yes")
     assert ", 1 deleted" in output, output
     scenario_run.supervisor.start("record", "publish")
-    scenario_run.await_progress("record", 0, began_at)
+    scenario_run.await_progress("record", recorded, began_at)
+    assert status_of(scenario_run, healed) == "active", "old failures have paused a webhook again"
+
+
+def break_and_heal(scenario_run: ScenarioRun, webhook: str) -> None:
+    """Let the endpoint fail until its webhook is paused; then repair it and enable the webhook."""
+    broken = scenario_run.loaded.folder / "broken"
+    broken.touch()
+    until(lambda: status_of(scenario_run, webhook) == "paused", 60, "the webhook is paused")
+    broken.unlink()
+    scenario_run.loaded.system.run("webhooks", "enable", webhook, "--held", "deliver")
+
+
+def status_of(scenario_run: ScenarioRun, webhook: str) -> str:
+    return str(scenario_run.loaded.system.run("webhooks", "show", webhook, "--json")["status"])
 
 
 def restore_with_deletions(scenario_run: ScenarioRun) -> None:

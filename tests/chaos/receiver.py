@@ -1,7 +1,8 @@
 """The endpoints, as a process: it records every request and responds as the URL says.
 
 `/crm?delay=20` responds with 200 after 20 ms; `flaky=7` fails the first attempt of every seventh event,
-`refuse=50` every attempt of every fiftieth event. It listens on the address of its second argument, prints its port,
+`refuse=50` every attempt of every fiftieth event; with `breaks=1` all fail while there is a file `broken` beside
+the receipts. It listens on the address of its second argument, prints its port,
 and ends with its standard input.
 """
 
@@ -23,7 +24,8 @@ async def serve(receipts: Path, address: str) -> None:
             at = time.time()
             body = await request.read()
             event, attempt = request.headers["webhook-id"], int(request.headers["webhook-attempt"])
-            status = status_for(request, event, attempt)
+            breaks = "breaks" in request.query and receipts.with_name("broken").exists()
+            status = 500 if breaks else status_for(request, event, attempt)
             await asyncio.sleep(int(request.query.get("delay", "0")) / 1000)
             line = {
                 "path": request.path,

@@ -102,7 +102,7 @@ def fake_store(*, away: bool = False) -> Store:
     clock, outbox = FakeClock(), FakeOutbox()
     outbox.put(webhook())
     outbox.away = away
-    recorder = FakeRecorder(outbox, refuses=lacks_words, away=away)
+    recorder = FakeRecorder(outbox, refuses=lacks_words, away=away, clock=clock)
     lease = FakeLease(clock=clock, away=away)
     return Store(
         clock=clock,

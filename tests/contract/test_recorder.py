@@ -109,6 +109,30 @@ async def test_failures_of_an_older_health_epoch_do_not_count(store: Store) -> N
     assert (await only_webhook(store)).status is Status.ACTIVE
 
 
+async def test_failures_that_are_read_late_do_not_count(store: Store) -> None:
+    store.clock.advance(15 * 60)
+    await store.recorder.record(fold([failed(number) for number in range(1, 9)]))
+    assert (await only_webhook(store)).status is Status.ACTIVE
+    await store.recorder.record(fold([failed(number) for number in range(14 * 60, 14 * 60 + 5)]))
+    assert (await only_webhook(store)).status is Status.PAUSED
+
+
+async def test_attempts_of_before_a_restore_pause_no_webhook(store: Store) -> None:
+    """A person enabled the webhook after the dump: the attempts have epochs that the database does not know."""
+    await store.recorder.record(fold([failed(number) for number in range(1, 5)]))
+    await store.outbox.restart_health()
+    assert [due.webhook_id for due in await store.outbox.due(10)] == ["wh_crm"]
+    for epoch in (1, 2, 3):
+        await store.recorder.record(fold([failed(10 * epoch + number, health_epoch=epoch) for number in range(9)]))
+    restored = await only_webhook(store)
+    assert restored.status is Status.ACTIVE
+    await publish_all(store)
+    await store.recorder.record(
+        fold([failed(number, health_epoch=restored.health_epoch) for number in range(100, 105)])
+    )
+    assert (await only_webhook(store)).status is Status.PAUSED
+
+
 async def test_an_outage_of_our_own_network_pauses_no_webhook(store: Store) -> None:
     refused = fold([failed(number, outcome=OutcomeKind.REFUSED) for number in range(1, 9)])
     await store.recorder.record(replace(refused, own_network_is_down=True))

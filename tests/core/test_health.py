@@ -16,8 +16,10 @@ from streams.core.health import (
     FallbackHealth,
     Health,
     HealthSample,
+    restore_epoch,
 )
 from streams.core.outcome import OutcomeKind
+from streams.core.record_checks import LARGEST_COUNT
 from streams.core.webhook import PauseReason
 
 
@@ -144,3 +146,22 @@ def test_a_fallback_url_is_skipped_after_five_failures() -> None:
     assert health.rests(end)
     health.learn(True, end)
     assert not health.rests(end)
+
+
+def test_old_failures_do_not_count() -> None:
+    attempts = in_a_row(5)
+    fifth = attempts[-1]
+    assert Health().after(attempts, oldest=fifth.ended_at).failures == 1
+    assert Health().after(attempts, oldest=attempts[0].ended_at).pause is PauseReason.FAILURES
+
+
+def test_an_old_success_ends_a_streak() -> None:
+    attempts = [*in_a_row(4), attempted(4, 5, OutcomeKind.DELIVERED)]
+    health = Health().after(in_a_row(4)).after(attempts[4:], oldest=NOON + timedelta(days=1))
+    assert health.failures == 0
+
+
+def test_the_epoch_of_a_restore_is_above_every_other() -> None:
+    # More than a webhook is enabled, also after the dump; and not more than the records and the column take.
+    assert 1_000_000 < restore_epoch(NOON) < restore_epoch(NOON + timedelta(minutes=1))
+    assert restore_epoch(NOON + timedelta(days=36_500)) < LARGEST_COUNT

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
+from fakes.clock import FakeClock
 from fakes.webhooks import FakeOutbox
 from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.attempt import Attempt
@@ -13,7 +14,7 @@ from streams.core.delivery import Trigger
 from streams.core.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
 from streams.core.erasure import ERASED
 from streams.core.errors import Refused, Unavailable
-from streams.core.health import Health, HealthSample
+from streams.core.health import COUNTS_FOR, Health, HealthSample
 from streams.core.page import Cursor, Page
 from streams.core.webhook import Pause, Status
 
@@ -33,6 +34,7 @@ class FakeRecorder:
     attempts: dict[str, Attempt] = field(default_factory=dict)
     events: dict[EventKey, RecordedEvent] = field(default_factory=dict)
     health: dict[str, Health] = field(default_factory=dict)
+    clock: FakeClock = field(default_factory=FakeClock)
 
     async def record(self, batch: Batch) -> Collection[EventKey]:
         self.calls += 1
@@ -83,7 +85,9 @@ class FakeRecorder:
         known = self.health.get(webhook.id)
         before = known if known and known.epoch == webhook.health_epoch else Health(webhook.health_epoch)
         attempted = HealthSample(**{name: getattr(attempt, name) for name in HealthSample._fields})
-        self.health[webhook.id] = after = before.after([attempted], own_network_is_down=own_network_is_down)
+        self.health[webhook.id] = after = before.after(
+            [attempted], oldest=self.clock.now() - COUNTS_FOR, own_network_is_down=own_network_is_down
+        )
         if after.pause and webhook.status is Status.ACTIVE:
             self.webhooks.put(replace(webhook, status=Status.PAUSED, pause=Pause("pause_1", after.pause)))
 

@@ -10,6 +10,7 @@ from builders import NOON
 from fakes.clock import FakeClock
 from streams.core.audit import AuditEntry
 from streams.core.errors import Conflict, Refused, Unavailable
+from streams.core.health import restore_epoch
 from streams.core.held import HeldChoice
 from streams.core.page import Cursor, Page
 from streams.core.webhook import Registration, Status, Webhook
@@ -121,6 +122,13 @@ class FakeOutbox:
             comes_back = on_topic is None and webhook_id in tombstones
             self._owe(webhook_id, newest, is_behind=newest > version or comes_back)
         return sorted(versions.keys() - self._stored.keys())
+
+    async def restart_health(self) -> None:
+        self._check()
+        for webhook_id, stored in self._stored.items():
+            if live := self.live(webhook_id):
+                epoch = max(live.webhook.health_epoch + 1, restore_epoch(NOON))
+                self._store(replace(stored, webhook=replace(live.webhook, health_epoch=epoch)))
 
     async def owe(self, newest: Mapping[str, int]) -> None:
         self._check()

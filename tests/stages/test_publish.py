@@ -416,7 +416,18 @@ async def test_a_reconciled_topic_has_what_the_database_has(fixture: PublisherFi
     assert subscriptions.find("wh_a") is None
     assert subscriptions.find("wh_b") is not None
     assert subscriptions.table.sentinel == Sentinel("first", 1, fixture.keys.ciphertext)
-    assert await fixture.reconcile(lambda webhook_ids: True) == Reconciled(published=0, deleted=0, left=0)
+    assert await fixture.reconcile(lambda webhook_ids: True) == Reconciled(published=1, deleted=0, left=0)
+
+
+async def test_a_reconciliation_restarts_the_health_of_webhooks(fixture: PublisherFixture) -> None:
+    fixture.outbox.put(webhook(id="wh_b", health_epoch=3))
+    await fixture.reconcile(lambda webhook_ids: True)
+    first = fixture.subscriptions().find("wh_b")
+    await fixture.reconcile(lambda webhook_ids: True)
+    second = fixture.subscriptions().find("wh_b")
+    assert first
+    assert second
+    assert 3 < first.health_epoch < second.health_epoch
 
 
 async def test_an_answer_that_came_too_late_deletes_nothing(fixture: PublisherFixture) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, case, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,6 +13,7 @@ from streams.adapters.sql.database import Database
 from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
 from streams.adapters.sql.tables import dirty_webhooks, leases, webhooks
 from streams.adapters.sql.webhook_rows import to_webhook
+from streams.core.health import restore_epoch
 from streams.core.subscription_record import newest_allowed
 from streams.ports import Clock, Due
 
@@ -45,6 +46,25 @@ class SqlOutbox:
                 comes_back = on_topic is None and (tombstone == row.version or may_be_remembered)
                 await self._make_due(connection, row, newest, is_behind=newest > row.version or comes_back)
         return sorted(versions.keys() - stored.keys())
+
+    async def restart_health(self) -> None:
+        now, known = self._clock.now(), webhooks.c
+        lives = known.deleted_at.is_(None)
+        raised = {
+            "version": _at_least(known.version + 1, version_after(0, now)),
+            "health_epoch": _at_least(known.health_epoch + 1, restore_epoch(now)),
+        }
+        due = self._insert(dirty_webhooks).from_select(
+            ["webhook_id", "version"], select(known.id, known.version).where(lives)
+        )
+        async with self._database.transaction() as connection:
+            await connection.execute(select(known.id).where(lives).order_by(known.id).with_for_update())
+            await connection.execute(update(webhooks).where(lives).values(raised))
+            await connection.execute(
+                due.on_conflict_do_update(
+                    index_elements=[dirty_webhooks.c.webhook_id], set_={"version": due.excluded.version}
+                )
+            )
 
     async def owe(self, newest: Mapping[str, int]) -> None:
         async with self._database.transaction() as connection:
@@ -102,6 +122,10 @@ class SqlOutbox:
         query = select(dirty_webhooks.c.version).where(dirty_webhooks.c.webhook_id == webhook_id)
         async with self._database.reading() as connection:
             return (await connection.execute(query)).first() is None
+
+
+def _at_least(value: ColumnElement[int], least: int) -> ColumnElement[int]:
+    return case((value > least, value), else_=least)
 
 
 # In id order, as every transaction locks them.

@@ -18,7 +18,7 @@ from streams.core.attempt import Attempt
 from streams.core.audit import AuditEntry
 from streams.core.delivery_state import Batch
 from streams.core.event import format_time
-from streams.core.health import Health, HealthSample
+from streams.core.health import COUNTS_FOR, Health, HealthSample
 from streams.core.mail import MailKind
 from streams.core.webhook import Status
 from streams.ports import Clock
@@ -41,11 +41,12 @@ class WebhookHealth:
             if attempt.id in new and attempt.webhook_id in epochs:
                 by_webhook[attempt.webhook_id].append(attempt)
         known = await self._stored(connection, sorted(by_webhook), epochs)
+        oldest, is_down = self._clock.now() - COUNTS_FOR, batch.own_network_is_down
         paused = []
         changed = []
         for webhook_id, made in sorted(by_webhook.items()):
             before = known[webhook_id]
-            after = before.after(map(_sample, made), own_network_is_down=batch.own_network_is_down)
+            after = before.after(map(_sample, made), oldest=oldest, own_network_is_down=is_down)
             if after != before:
                 changed.append({"webhook_id": webhook_id, **_health_row(after)})
             if after.pause is not None and (pause := await self._pause(connection, webhook_id, after)):
