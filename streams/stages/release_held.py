@@ -147,6 +147,8 @@ class ReleaseHeld:
         sent, ended = Counter[str](), Counter[str]()
         for one, (_, delivery_state) in zip(held, moved, strict=True):
             self._telemetry.count("deliveries_released_total", choice=one.choice)
+            if delivery_state.state is State.DEAD:
+                self._telemetry.count("dead_letters_total", reason=str(delivery_state.reason))
             if self._telemetry.is_debug_enabled:
                 self._telemetry.debug(_EVENTS[delivery_state.state], **one.delivery.ids, choice=str(one.choice))
             if delivery_state.state is State.WAITING:
@@ -190,7 +192,6 @@ class ReleaseHeld:
 
     def _give_up(self, moved: Released, why: str) -> Released:
         """A delivery that can never be released becomes a dead letter. It does not stop the others."""
-        self._telemetry.count("dead_letters_total", reason=DeathReason.REFUSED)
         message = f"It cannot be released: {why}"
         return None, moved[1]._replace(state=State.DEAD, due_at=None, reason=str(DeathReason.REFUSED), message=message)
 

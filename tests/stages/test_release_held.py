@@ -181,6 +181,7 @@ async def test_a_kept_delivery_is_a_dead_letter_that_can_be_replayed(pipeline: P
     await release(pipeline)
     (dead,) = pipeline.dead_letters()
     assert (dead.reason, dead.delivery.event_id) == (DeathReason.KEPT, "evt_0")
+    assert pipeline.telemetry.counts["dead_letters_total"] == 1
     assert await pipeline.replays.replay(DeliveryFilter(state=State.DEAD)) == [dead.delivery.id]
     await release(pipeline)
     assert pipeline.delivery_state().state is State.DELIVERED
