@@ -19,7 +19,7 @@ def test_a_stage_that_stands_still_is_started_again(stage: str, tmp_path: Path, 
     orders = tmp_path / "orders"
     orders.mkdir()
     env = {"PYTHONPATH": str(SITE), "STOPPED_FETCHES": str(orders)}
-    env |= {"SCORM_WEBHOOKS_WATCHDOG_SECONDS": "3", "SCORM_WEBHOOKS_LOG_FORMAT": "json"}
+    env |= {"SCORM_WEBHOOKS_WATCHDOG_SECONDS": "5", "SCORM_WEBHOOKS_LOG_FORMAT": "json"}
     with running_up(tmp_path, env) as (up, _):
         until(lambda: is_ready(up), 90, "every stage ready")
         account = up.run("accounts", "create", "Acme", "--json")["id"]
