@@ -64,9 +64,10 @@ class SignIn:
 class Session:
     """A browser that is signed in. It has no account while a person of several accounts has not chosen one.
 
-    `email` is the address that the person proved to have. `address` and `user_agent` are those of the sign-in. An
-    operator has an account while looking at it. With `account_ids` a provider names the accounts to choose from, and
-    `email` is for display alone.
+    `proved_email` is the address that the person proved to have, by a mail or by a provider: only such a session chooses
+    between the accounts of that address. `email` is for display: somebody typed it. `address` and `user_agent` are those
+    of the sign-in. An operator has an account while looking at it. With `account_ids` a provider names the accounts to
+    choose from.
     """
 
     id: str
@@ -78,6 +79,7 @@ class Session:
     role: Role | None = None
     user_id: str | None = None
     email: str | None = None
+    proved_email: str | None = None
     return_url: str | None = None
     address: str = ""
     user_agent: str = ""

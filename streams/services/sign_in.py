@@ -210,7 +210,9 @@ class SignInService:
         users = await self._users.with_email(email)
         if not users:
             raise Unauthorized("no user has this address")
-        session = replace(self._new_session(f"email:{email}", browser, OIDC_SESSION_LASTS), email=email)
+        session = replace(
+            self._new_session(f"email:{email}", browser, OIDC_SESSION_LASTS), email=email, proved_email=email
+        )
         return await self._begin_of_users(session, users, SignInMethod.OIDC)
 
     async def as_member_of(
@@ -236,6 +238,8 @@ class SignInService:
             account_id=sign_in.account_id,
             role=sign_in.role,
             email=sign_in.email,
+            # The link or the code was mailed to it.
+            proved_email=sign_in.email,
             return_url=sign_in.return_url,
         )
         if sign_in.account_id is not None:

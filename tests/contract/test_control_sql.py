@@ -154,7 +154,7 @@ async def test_a_session_keeps_the_accounts_to_choose_from(database: SqlStore) -
 async def test_a_session_has_the_role_that_its_user_has_now(database: SqlStore) -> None:
     users, sessions = SqlUsers(database.database), SqlSessions(database.database)
     ada = await users.add(User("usr_1", "acme", "ada@acme.example", NOON), audit_entry())
-    session = Session("session_1", "user:usr_1", NOON, NOON, NOON + DAY, address="192.0.2.7").of_user(ada)
+    session = Session("session_1", "user:usr_1", NOON, NOON, NOON + DAY, proved_email="ada@x.example").of_user(ada)
     portal = Session("session_2", "operator:x", NOON, NOON, NOON + DAY, account_id="acme", role=Role.VIEWER)
     await sessions.add(session, "hash", audit_entry(2))
     await sessions.add(portal, "hash 2")

@@ -115,6 +115,23 @@ async def test_a_person_of_two_accounts_chooses(api: ApiFixture) -> None:
     assert "Choose another account" in (await browser.open("/account")).text
 
 
+async def test_a_link_opens_the_account_of_its_user_alone(api: ApiFixture) -> None:
+    """Globex typed the address of acme's owner: that proves nothing."""
+    await add_ada(api)
+    users = f"/v1/accounts/{api.globex.account_id}/users"
+    typed = await api.operator.post(users, {"email": ADA, "role": "viewer"})
+    link = await api.operator.post(f"{users}/{typed['id']}/sign-in-links")
+    browser = FakeBrowser(api)
+    page = await browser.send(link["url"].removeprefix(PUBLIC_URL))
+    assert (page.path, "globex" in page.text) == ("/", True)
+    page = await browser.open("/choose-account")
+    assert "acme" not in page.text.replace(ADA, "")
+    page = await browser.send("/choose-account", account=api.acme.account_id)
+    assert page.status == 404
+    page = await browser.open("/account")
+    assert ("globex" in page.text, "Choose another account" in page.text) == (True, False)
+
+
 @pytest.mark.parametrize(
     "headers",
     [

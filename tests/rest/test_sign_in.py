@@ -4,6 +4,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from rest.api_fixture import PUBLIC_URL, ApiFixture, errors_of
 from streams.adapters.encryption import FernetEncryption
@@ -171,6 +172,43 @@ async def test_an_operators_link_signs_a_user_in_once(api: ApiFixture) -> None:
     with pytest.raises(Unauthorized):
         await api.sign_in.by_link(left, BROWSER)
     assert (await api.operator.request("POST", f"{path}/{ada['id']}/sign-in-links")).status_code == 404
+
+
+async def test_a_link_for_a_user_proves_no_address(api: ApiFixture) -> None:
+    """An owner of globex adds the address of acme's owner, and asks for a link for that user."""
+    await user(api)
+    typed = await user(api, account="globex", role="viewer")
+    path = f"/v1/accounts/{api.globex.account_id}/users/{typed['id']}/sign-in-links"
+    token = await token_of((await api.operator.post(path))["url"])
+    opened = await api.sign_in.by_link(token, BROWSER)
+    session = await api.sessions.find(opened.token)
+    assert await api.sessions.choices(session) == []
+    with pytest.raises(NotFound):
+        await api.sessions.choose(session, api.acme.account_id)
+    assert (await api.sessions.find(opened.token)).account_id == api.globex.account_id
+
+
+async def test_a_mailed_link_proves_the_address(api: ApiFixture) -> None:
+    for account in ("acme", "globex"):
+        await user(api, account=account)
+    await api.sign_in.ask(ADA)
+    [(_, token, _)] = await mails(api)
+    opened = await api.sign_in.by_link(token, BROWSER)
+    assert len(await api.sessions.choices(await api.sessions.find(opened.token))) == 2
+    chosen = await api.sessions.choose(opened.session, api.acme.account_id)
+    assert len(await api.sessions.choices(chosen)) == 2
+
+
+async def test_a_session_of_an_older_release_has_no_choice(api: ApiFixture) -> None:
+    """Its row does not say how the address was proved."""
+    for account in ("acme", "globex"):
+        await user(api, account=account)
+    await api.sign_in.ask(ADA)
+    [(_, token, _)] = await mails(api)
+    opened = await api.sign_in.by_link(token, BROWSER)
+    async with api.database.transaction() as connection:
+        await connection.execute(text("UPDATE sessions SET proved_email = NULL"))
+    assert await api.sessions.choices(await api.sessions.find(opened.token)) == []
 
 
 async def test_a_portal_link_has_a_role_and_an_end(api: ApiFixture) -> None:

@@ -137,6 +137,7 @@ def _session(row: Any) -> Session:
         role=Role(row.role) if row.role else None,
         user_id=row.user_id,
         email=row.email,
+        proved_email=row.proved_email,
         return_url=row.return_url,
         address=row.address,
         user_agent=row.user_agent,
