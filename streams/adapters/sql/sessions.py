@@ -14,11 +14,11 @@ from streams.core.access import Role
 from streams.core.audit import AuditEntry
 from streams.core.mail import Mail
 from streams.core.oidc import PendingSignIn
-from streams.core.session import Session, SignIn
+from streams.core.session import LINK_LASTS, Session, SignIn
 
 
 class SqlSignIns:
-    """`SignIns` in SQL. A used one stays until retention, because it counts for the limit of mails."""
+    """`SignIns` in SQL. What was mailed has a code."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -30,8 +30,11 @@ class SqlSignIns:
                 await connection.execute(insert(mails).values(asdict(mail)))
             await note(connection, audit_entry)
 
-    async def count(self, email: str, since: datetime) -> int:
-        query = select(func.count()).where(sign_ins.c.email == email, sign_ins.c.created_at >= since)
+    async def count_open_mails(self, email: str, now: datetime) -> int:
+        mailed = (sign_ins.c.email == email) & sign_ins.c.code_sha256.is_not(None)
+        # By the time of creation, for the index.
+        is_open = (sign_ins.c.created_at > now - LINK_LASTS) & sign_ins.c.used_at.is_(None)
+        query = select(func.count()).where(mailed & is_open)
         async with self._database.reading() as connection:
             return int((await connection.execute(query)).scalar_one())
 
