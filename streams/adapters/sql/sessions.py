@@ -40,6 +40,10 @@ class SqlSignIns:
 
     async def redeem(self, sha256: str, now: datetime) -> SignIn | None:
         this = (sign_ins.c.sha256 == sha256) & sign_ins.c.used_at.is_(None) & (sign_ins.c.expires_at > now)
+        async with self._database.reading() as connection:
+            # Reading takes no lock: anybody may ask for any token.
+            if (await connection.execute(select(sign_ins.c.sha256).where(this))).first() is None:
+                return None
         # One statement: of two requests with one link only one changes the row.
         statement = update(sign_ins).where(this).values(used_at=now).returning(sign_ins)
         async with self._database.transaction() as connection:
@@ -49,6 +53,9 @@ class SqlSignIns:
     async def guess(self, browser_sha256: str, code_sha256: str, now: datetime) -> SignIn | None:
         mine = (sign_ins.c.browser_sha256 == browser_sha256) & sign_ins.c.used_at.is_(None)
         valid = mine & (sign_ins.c.expires_at > now) & (sign_ins.c.guesses_left > 0)
+        async with self._database.reading() as connection:
+            if (await connection.execute(select(sign_ins.c.sha256).where(valid))).first() is None:
+                return None
         guessed = update(sign_ins).where(valid).values(guesses_left=sign_ins.c.guesses_left - 1).returning(sign_ins)
         async with self._database.transaction() as connection:
             row = (await connection.execute(guessed)).one_or_none()
