@@ -144,6 +144,7 @@ def test_callers_can_be_narrowed_and_the_release_test_stays(option: str, port: s
 # -- the API from outside --------------------------------------------------------------------------------------
 
 INGRESS = {
+    "settings": {"trustedProxies": ["10.3.0.0/16"]},
     "api": {
         "ingress": {
             "enabled": True,
@@ -156,6 +157,7 @@ INGRESS = {
     }
 }
 ROUTE = {
+    "settings": {"trustedProxies": ["10.3.0.0/16"]},
     "api": {
         "httpRoute": {
             "enabled": True,
