@@ -154,7 +154,7 @@ INGRESS = {
             "tls": [{"secretName": "webhooks-tls", "hosts": ["webhooks.example.com"]}],
         },
         "service": {"port": 8000, "type": "NodePort", "annotations": {"c": "d"}},
-    }
+    },
 }
 ROUTE = {
     "settings": {"trustedProxies": ["10.3.0.0/16"]},
@@ -165,7 +165,7 @@ ROUTE = {
             "hostnames": ["webhooks.example.com"],
             "annotations": {"a": "b"},
         }
-    }
+    },
 }
 
 
