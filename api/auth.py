@@ -23,7 +23,7 @@ _bearer = HTTPBearer(
 
 
 class RateLimits:
-    """A token bucket for each holder, in this process. The least recently used ones are forgotten and start full again."""
+    """A token bucket for each holder, in this process. The least recently used are forgotten and start full again."""
 
     def __init__(self, limit: int, period_seconds: int = PERIOD_SECONDS) -> None:
         self._limit = limit

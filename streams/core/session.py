@@ -65,10 +65,10 @@ class SignIn:
 class Session:
     """A browser that is signed in. It has no account while a person of several accounts has not chosen one.
 
-    `proved_email` is the address that the person proved to have, by a mail or by a provider: only with it does a session
-    choose between the accounts of that address. `email` is for display: somebody typed it. `address` and `user_agent`
-    are those of the sign-in. An operator has an account while looking at it. With `account_ids` a provider names the
-    accounts to choose from.
+    `proved_email` is the address that the person proved to have, by a mail or by a provider: only with it does a
+    session choose between the accounts of that address. `email` is for display: somebody typed it. `address` and
+    `user_agent` are those of the sign-in. An operator has an account while looking at it. With `account_ids` a
+    provider names the accounts to choose from.
     """
 
     id: str
