@@ -1,6 +1,6 @@
 """The limit of attempts to sign in: of requests for a mail or for a provider, and of wrong links, codes and keys.
 
-What is right needs no attempt: nobody guesses 256 random bits, and a stranger who shares a network with a person, or a
+What is right needs no attempt: nobody guesses 256 random bits, and a client that shares a network with a person, or a
 proxy that is not set up, must not keep that person out.
 """
 
@@ -10,7 +10,7 @@ from ipaddress import ip_address, ip_network
 from fastapi import Request
 
 from api.auth import RateLimits
-from api.dashboard.security import client_address, is_forwarded_by_stranger
+from api.dashboard.security import client_address, is_forwarded_by_untrusted
 from api.dashboard.visits import site_of
 from api.services import services_of
 from streams.core.errors import Unauthorized
@@ -56,7 +56,7 @@ def limit_attempts(request: Request) -> None:
 
 def _log_untrusted_proxy(request: Request, limits: SignInLimits) -> None:
     """Say once that all browsers behind a proxy share one limit, because the proxy is not trusted."""
-    if not limits.is_proxy_logged and is_forwarded_by_stranger(request, site_of(request)):
+    if not limits.is_proxy_logged and is_forwarded_by_untrusted(request, site_of(request)):
         limits.is_proxy_logged = True
         services_of(request).telemetry.warning(
             "forwarded_by_untrusted_proxy", peer=request.client.host if request.client else ""

@@ -13,7 +13,7 @@ LONGEST_LINK = timedelta(days=1)
 CODE_DIGITS = 8
 GUESSES = 5
 # Mails with a link that still works, so that nobody fills another person's mailbox. Any of them signs its person in, so
-# whoever asks for them keeps nobody out.
+# a client that asks for mails keeps nobody out.
 MAX_OPEN_MAILS = 3
 
 SESSION_LASTS = timedelta(days=7)

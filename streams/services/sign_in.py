@@ -110,7 +110,7 @@ class SignInService:
         if await self._sign_ins.count_open_mails(email, now) >= MAX_OPEN_MAILS:
             mail = None
         if mail is not None:
-            # Without a mail there is no code: one that nobody was told of can only be guessed.
+            # Without a mail there is no code: one that is in no mail can only be guessed.
             sign_in = replace(sign_in, code_sha256=code_digest(browser, code), guesses_left=GUESSES)
         await self._sign_ins.add(sign_in, mail=mail)
         return browser

@@ -1,4 +1,4 @@
-"""A stranger who sends requests keeps nobody from signing in."""
+"""An untrusted client that sends requests keeps nobody from signing in."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ pytestmark = pytest.mark.slow
 
 
 async def exhaust(api: ApiFixture, **headers: str) -> None:
-    """Use up the attempts of this test's network, as a stranger behind the same proxy does."""
-    stranger = FakeBrowser(api)
-    stranger.client.headers.update(headers)
+    """Use up the attempts of this test's network, as an untrusted client behind the same proxy does."""
+    untrusted = FakeBrowser(api)
+    untrusted.client.headers.update(headers)
     for _ in range(10 * ATTEMPTS_A_MINUTE):
-        if "Too many attempts" in (await stranger.send("/sign-in", email="nobody@acme.example")).text:
+        if "Too many attempts" in (await untrusted.send("/sign-in", email="nobody@acme.example")).text:
             break
-    await stranger.close()
+    await untrusted.close()
 
 
 def path_of(link: dict[str, Any]) -> str:

@@ -130,8 +130,8 @@ async def test_nobody_fills_another_persons_mailbox(api: ApiFixture) -> None:
     assert len(await mails(api)) == MAX_OPEN_MAILS + 1
 
 
-@pytest.mark.parametrize("every", [1, 4, 12], ids="a stranger asks every {} minutes".format)
-async def test_a_stranger_who_asks_keeps_nobody_out(api: ApiFixture, every: int) -> None:
+@pytest.mark.parametrize("every", [1, 4, 12], ids="asks every {} minutes".format)
+async def test_asking_for_mails_keeps_nobody_out(api: ApiFixture, every: int) -> None:
     """A mail with a link that still works is in the mailbox whenever no mail is sent."""
     await user(api)
     for minute in range(120):
@@ -145,7 +145,7 @@ async def test_a_stranger_who_asks_keeps_nobody_out(api: ApiFixture, every: int)
 
 
 async def test_without_a_mail_there_is_no_code(api: ApiFixture) -> None:
-    """A code that nobody was told of can only be guessed."""
+    """A code that is in no mail can only be guessed."""
     await user(api)
     for _ in range(MAX_OPEN_MAILS):
         await api.sign_in.ask(ADA)
