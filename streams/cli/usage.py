@@ -29,8 +29,8 @@ def usage_list(
         show(report, as_json)
     else:
         limit = report.plan_limit
-        columns = {"month": "month", "launches": "launches", "late": "lateLaunches", "limit": lambda _: limit or "none"}
-        show(report.months, as_json, columns)
+        known = {"month": "month", "launches": "launches", "late": "lateLaunches"}
+        show(report.months, as_json, {**known, "limit": lambda _: limit or "none"})
 
 
 @usage.command("show")

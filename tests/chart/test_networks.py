@@ -143,7 +143,7 @@ def test_callers_can_be_narrowed_and_the_release_test_stays(option: str, port: s
 
 # -- the API from outside --------------------------------------------------------------------------------------
 
-INGRESS = {
+INGRESS: dict[str, Any] = {
     "settings": {"trustedProxies": ["10.3.0.0/16"]},
     "api": {
         "ingress": {
@@ -156,7 +156,7 @@ INGRESS = {
         "service": {"port": 8000, "type": "NodePort", "annotations": {"c": "d"}},
     },
 }
-ROUTE = {
+ROUTE: dict[str, Any] = {
     "settings": {"trustedProxies": ["10.3.0.0/16"]},
     "api": {
         "httpRoute": {

@@ -70,9 +70,9 @@ async def test_an_operator_key_needs_no_attempt(api: ApiFixture) -> None:
     ("path", "field"), [("/sign-in/code", "code"), (f"/sign-in/{'x' * 43}", "token"), ("/operator/sign-in", "key")]
 )
 async def test_wrong_guesses_of_a_network_are_limited(api: ApiFixture, path: str, field: str) -> None:
-    browser, pages = FakeBrowser(api), list[Page]()
+    browser, pages, guess = FakeBrowser(api), list[Page](), dict[str, Any]({field: "0000 0000"})
     for _ in range(2 * ATTEMPTS_A_MINUTE):
-        pages.append(await browser.send(path, **{field: "0000 0000"}))
+        pages.append(await browser.send(path, **guess))
     assert {page.status for page in pages} == {403}
     assert ["Too many attempts" in page.text for page in (pages[0], pages[-1])] == [False, True]
 
