@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,8 @@ def test_leaving_the_with_block_flushes(brokers: str) -> None:
         (replace(LAUNCHED, data={"sessionId": "sess_1"}), ["data.packageId", "data.learnerId"]),
         (replace(LAUNCHED, id=""), ["id"]),
         (replace(LAUNCHED, occurred_at=datetime(2026, 4, 10)), ["createdAt"]),
+        (replace(LAUNCHED, occurred_at=datetime.now(UTC) + timedelta(hours=25)), ["createdAt"]),
+        ({**FIELDS, "createdAt": "9999-12-31T00:00:00Z"}, ["createdAt"]),
         (replace(LAUNCHED, test=True), ["test"]),
     ],
 )

@@ -93,7 +93,7 @@ async def test_an_expired_idempotency_key_makes_new_ids(api: ApiFixture) -> None
     services = api.app.state.services
     [key] = await api.operator.get(f"/v1/accounts/{api.acme.account_id}/keys")
     await services.responses.forget(f"key:{key['id']}", "nightly-export", api.clock.now())
-    later = {**COMPLETED, "createdAt": "2026-04-11T14:32:00Z"}
+    later = {**COMPLETED, "createdAt": "2026-04-10T15:32:00Z"}
     second = await api.acme.request("POST", "/v1/events", later, headers=headers)
     assert first.json()["ids"] != second.json()["ids"]
 

@@ -25,6 +25,7 @@ from streams.core.audit import AuditEntry
 from streams.core.backfill import Backfill, backfilled
 from streams.core.delivery import HoldReason, State, Trigger
 from streams.core.delivery_state import Batch, state_of_record
+from streams.core.errors import Invalid
 from streams.core.event import render
 from streams.core.job import Job, JobKind, JobStatus
 from streams.outage import Outages
@@ -202,3 +203,6 @@ def test_a_backfilled_delivery_is_the_one_of_fan_out() -> None:
     assert backfilled(event(), NOON, webhook(), DeliveryFilter(until=NOON)) is None
     assert backfilled(event(), NOON, webhook(), DeliveryFilter(since=NOON + timedelta(seconds=1))) is None
     assert backfilled("junk", NOON, webhook(), DeliveryFilter()) is None
+    # What fan-out stored as invalid does not become valid by waiting.
+    with pytest.raises(Invalid, match="createdAt"):
+        backfilled(event(), NOON - timedelta(days=2), webhook(), DeliveryFilter())
