@@ -15,6 +15,7 @@ from api.dashboard import usage as usage_pages
 from api.dashboard import webhooks as webhook_pages
 from api.dashboard.address_errors import add_address_errors
 from api.dashboard.branding import Site
+from api.dashboard.sign_in_limits import SignInLimits
 from api.middleware import RequestMiddleware
 from api.openapi import ABOUT, describe
 from api.player import commits
@@ -68,7 +69,7 @@ def create_app(services: Services, version: str, requests_a_minute: int, site: S
     app.state.rates = RateLimits(requests_a_minute)
     app.state.site = site or Site()
     app.state.commit_limits = CommitLimits()
-    app.state.sign_in_limits = sign_in.SignInLimits()
+    app.state.sign_in_limits = SignInLimits()
     # Routes are tried in their order, and commits come most often.
     api = webhooks, deliveries, replays, events, learners, accounts, help_page, probes, usage, course_sessions
     for module in (commits, *api):

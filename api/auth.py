@@ -13,7 +13,7 @@ from streams.core.access import OPERATOR, Caller, Scope
 from streams.core.errors import Forbidden, Unauthorized
 from streams.core.rate import PERIOD_SECONDS, TokenBucket
 
-MOST_KEYS = 10_000
+MOST_BUCKETS = 10_000
 
 _bearer = HTTPBearer(
     auto_error=False,
@@ -23,17 +23,17 @@ _bearer = HTTPBearer(
 
 
 class RateLimits:
-    """A token bucket for each key, in this process. The least recently used ones are forgotten and start full again."""
+    """A token bucket for each holder, in this process. The least recently used are forgotten and start full again."""
 
     def __init__(self, limit: int, period_seconds: int = PERIOD_SECONDS) -> None:
         self._limit = limit
         self._period_seconds = period_seconds
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
-    def take(self, actor: str, now: float) -> tuple[bool, TokenBucket]:
-        bucket = self._buckets.pop(actor, None) or TokenBucket.full(self._limit, now, self._period_seconds)
-        self._buckets[actor] = bucket
-        if len(self._buckets) > MOST_KEYS:
+    def take(self, holder: str, now: float) -> tuple[bool, TokenBucket]:
+        bucket = self._buckets.pop(holder, None) or TokenBucket.full(self._limit, now, self._period_seconds)
+        self._buckets[holder] = bucket
+        if len(self._buckets) > MOST_BUCKETS:
             self._buckets.popitem(last=False)
         return bucket.take(now), bucket
 
@@ -48,7 +48,8 @@ async def known_caller(request: Request) -> Caller:
         raise Unauthorized("send the API key as `Authorization: Bearer sk_…`")
     caller = await services_of(request).access.caller(token.strip())
     request.state.caller = caller
-    passes, bucket = request.app.state.rates.take(caller.actor, time.monotonic())
+    # By account: a limit by key would grow with each new key.
+    passes, bucket = request.app.state.rates.take(caller.account_id or caller.actor, time.monotonic())
     request.state.rate_headers = {
         "RateLimit-Limit": f"{bucket.limit}, {bucket.limit};w={PERIOD_SECONDS}",
         "RateLimit-Remaining": str(bucket.remaining),

@@ -33,7 +33,7 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     "tests_expired_total": ("Test deliveries that were too old to be sent.", []),
     "usage_launches_total": ("Launches counted as usage.", []),
     "usage_duplicates_total": ("Launches that were counted before.", []),
-    "usage_too_late_total": ("Launches of a month that ended too long ago to count.", []),
+    "usage_late_launches_total": ("Launches of a month that was closed, which are counted apart.", []),
     "outgoing_events_total": ("Events of our own, such as usage.threshold, sent to session-events.", []),
     "records_stored_total": ("Records stored in SQL.", []),
     "records_refused_total": ("Records that the database refused; stored without details.", []),

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
@@ -130,9 +131,9 @@ class EventProducer:
         """
         self._refuse_in_a_child()
         if isinstance(event, Event):
-            check_event(event)
+            check_event(event, datetime.now(UTC))
         else:
-            event = parse_event(event, default_id=f"evt_{ULID()}")
+            event = parse_event(event, default_id=f"evt_{ULID()}", now=datetime.now(UTC))
         event = traced(event, _current_trace())
         value = self._codec.encode(event)
         future: Future[Ack] = Future()

@@ -120,7 +120,7 @@ class Settings(BaseModel):
         WEBHOOKS_PER_ACCOUNT
     )
     rate_limit: Annotated[
-        int, Field(ge=1, le=1_000_000, description="requests a minute with one API key to one `api` process")
+        int, Field(ge=1, le=1_000_000, description="requests a minute of one account to one `api` process")
     ] = 1200
     public_url: Annotated[
         str | None,

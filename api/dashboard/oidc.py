@@ -6,7 +6,8 @@ from starlette.responses import Response
 from api.dashboard.page_route import PageRoute, error_page, visitor_of
 from api.dashboard.rendering import redirect
 from api.dashboard.security import OIDC, cookie_name, delete_cookie, own_path, set_cookie
-from api.dashboard.sign_in import OIDC_PATH, browser_of, limit_attempts, signed_in
+from api.dashboard.sign_in import OIDC_PATH, signed_in
+from api.dashboard.sign_in_limits import browser_of, limit_attempts
 from api.dashboard.visits import site_of
 from api.services import services_of
 from streams.core.errors import NotFound, ProviderFailed

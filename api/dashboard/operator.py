@@ -10,7 +10,7 @@ from api.dashboard.once import new_once, once
 from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import redirect, render
 from api.dashboard.security import set_cookie
-from api.dashboard.sign_in import browser_of, limit_attempts
+from api.dashboard.sign_in_limits import browser_of, limit_attempts
 from api.dashboard.visits import OperatorVisit, operator_of, site_of
 from api.paging import cursor_of, text_of
 from api.services import services_of
@@ -32,12 +32,12 @@ async def sign_in_page(request: Request) -> Response:
 async def sign_in(request: Request) -> Response:
     """With the operator key. The key is not kept: the session is."""
     form = await form_of(request)
-    limit_attempts(request)
     services = services_of(request)
     caller = None
     with contextlib.suppress(Unauthorized):
         caller = await services.access.caller(form["key"])
     if caller is None or OPERATOR not in caller.permissions:
+        limit_attempts(request)
         errors = (FieldError("key", "is not an operator key of SCORM_WEBHOOKS_OPERATOR_KEYS"),)
         return render(request, "operator_sign_in.html", status=403, errors=errors)
     opened = await services.sign_in.as_operator(caller.actor, browser_of(request))

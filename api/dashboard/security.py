@@ -96,6 +96,11 @@ def client_address(request: Request, site: Site) -> str:
     return peer
 
 
+def is_forwarded_by_untrusted(request: Request, site: Site) -> bool:
+    """Whether the peer says which browser it speaks for, and is none of the trusted proxies."""
+    return "x-forwarded-for" in request.headers and not _is_trusted(request.client.host if request.client else "", site)
+
+
 def _is_trusted(text: str, site: Site) -> bool:
     address = _address(text)
     return address is not None and any(address in network for network in site.trusted_proxies)

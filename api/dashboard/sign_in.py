@@ -1,8 +1,5 @@
 """Pages to sign in and out: a mailed code or link, a link of the platform, the choice of an account."""
 
-import time
-from collections import OrderedDict
-from ipaddress import ip_address, ip_network
 from zoneinfo import ZoneInfo, available_timezones
 
 from fastapi import APIRouter, Request
@@ -11,55 +8,16 @@ from starlette.responses import Response
 from api.dashboard.forms import Form, form_of, with_query
 from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import redirect, render
-from api.dashboard.security import ASKED, client_address, cookie_name, delete_cookie, own_path, set_cookie
+from api.dashboard.security import ASKED, cookie_name, delete_cookie, own_path, set_cookie
+from api.dashboard.sign_in_limits import browser_of, limit_attempts
 from api.dashboard.visits import THEME_COOKIE, THEMES, ZONE_COOKIE, SignInNeeded, session_of, site_of, visit_of
 from api.services import services_of
 from streams.core.errors import FieldError, Invalid, Unauthorized
-from streams.core.rate import TokenBucket
-from streams.services.sign_in import Browser, Opened
+from streams.services.sign_in import Opened
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
-# Attempts to sign in a minute from one network, in this process.
-ATTEMPTS_A_MINUTE = 30
-NETWORKS_KEPT = 10_000
 OIDC_PATH = "/sign-in/oidc"
-
-
-class SignInLimits:
-    """A token bucket for each network: a house has an IPv4 address, or an IPv6 network of 64 bits."""
-
-    def __init__(self) -> None:
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
-
-    def take(self, address: str, now: float) -> bool:
-        network = network_of(address)
-        bucket = self._buckets.pop(network, None) or TokenBucket.full(ATTEMPTS_A_MINUTE, now)
-        self._buckets[network] = bucket
-        if len(self._buckets) > NETWORKS_KEPT:
-            self._buckets.popitem(last=False)
-        return bucket.take(now)
-
-
-def network_of(address: str) -> str:
-    """The network that shares a limit. An address that is none counts as itself."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    return str(ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
-
-
-def browser_of(request: Request) -> Browser:
-    """The address and the name of a request's browser."""
-    return Browser(client_address(request, site_of(request)), request.headers.get("user-agent", ""))
-
-
-def limit_attempts(request: Request) -> None:
-    """Raises `Unauthorized` after too many attempts of a network."""
-    limits: SignInLimits = request.app.state.sign_in_limits
-    if not limits.take(browser_of(request).address, time.monotonic()):
-        raise Unauthorized("too many attempts to sign in from your network: wait a minute")
 
 
 @router.get("/sign-in")
@@ -101,11 +59,11 @@ async def code_page(request: Request, next: str = "/") -> Response:
 async def redeem_code(request: Request) -> Response:
     form = await form_of(request)
     wanted = own_path(form["next"])
-    limit_attempts(request)
     token = request.cookies.get(cookie_name(request, site_of(request), ASKED), "")
     try:
         opened = await services_of(request).sign_in.by_code(token, form["code"], browser_of(request))
     except Unauthorized as wrong:
+        limit_attempts(request)
         errors = (FieldError("code", str(wrong)),)
         return render(request, "sign_in_code.html", status=403, errors=errors, next=wanted)
     return signed_in(request, opened, wanted)
@@ -119,8 +77,12 @@ async def link_page(token: str, request: Request) -> Response:
 
 @router.post("/sign-in/{token}")
 async def redeem_link(token: str, request: Request) -> Response:
-    limit_attempts(request)
-    return signed_in(request, await services_of(request).sign_in.by_link(token, browser_of(request)), "/")
+    try:
+        opened = await services_of(request).sign_in.by_link(token, browser_of(request))
+    except Unauthorized:
+        limit_attempts(request)
+        raise
+    return signed_in(request, opened, "/")
 
 
 def signed_in(request: Request, opened: Opened, wanted: str) -> Response:

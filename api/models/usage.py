@@ -14,6 +14,13 @@ class MonthOfUsage(Model):
 
     month: Annotated[str, Field(examples=["2026-04"])]
     launches: int
+    late_launches: Annotated[
+        int,
+        Field(
+            description="Launches that arrived in this month, of a month that was closed: 35 days after its end. "
+            "They are part of no month's `launches`."
+        ),
+    ] = 0
 
 
 class UsageReport(Model):
@@ -32,7 +39,9 @@ class UsageOfPackage(Model):
 
 
 def usage_report(summary: UsageSummary) -> UsageReport:
-    months = [MonthOfUsage(month=one.month, launches=one.launches) for one in summary.months]
+    months = [
+        MonthOfUsage(month=one.month, launches=one.launches, late_launches=one.late_launches) for one in summary.months
+    ]
     return UsageReport(plan_limit=summary.plan_limit, months=months)
 
 

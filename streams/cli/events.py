@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -164,7 +165,7 @@ def parse_line(number: int, line: str) -> Event:
         fields = json.loads(line)
         if not isinstance(fields, dict):
             raise Invalid(FieldError("event", "must be a JSON object"))
-        return parse_event(fields, default_id=new_id("evt"))
+        return parse_event(fields, default_id=new_id("evt"), now=datetime.now(UTC))
     except Invalid as wrong:
         raise Invalid(*(FieldError(f"line {number}: {e.field}", e.message) for e in wrong.errors)) from None
     except ValueError as error:

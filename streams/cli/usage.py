@@ -29,7 +29,8 @@ def usage_list(
         show(report, as_json)
     else:
         limit = report.plan_limit
-        show(report.months, as_json, {"month": "month", "launches": "launches", "limit": lambda _: limit or "none"})
+        known = {"month": "month", "launches": "launches", "late": "lateLaunches"}
+        show(report.months, as_json, {**known, "limit": lambda _: limit or "none"})
 
 
 @usage.command("show")

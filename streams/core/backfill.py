@@ -83,7 +83,7 @@ def backfilled(value: object, appended_at: datetime, webhook: Webhook, wanted: D
     # Most events are another account's: look before the body is rendered.
     if not isinstance(value, Event) or not wants(webhook, value) or not _is_wanted(value, appended_at, wanted):
         return None
-    event, body = event_and_body(value)
+    event, body = event_and_body(value, appended_at)
     return Delivery(
         account_id=event.account_id,
         event_id=event.id,

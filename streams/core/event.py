@@ -18,6 +18,9 @@ _RFC_3339 = re.compile(
     re.ASCII,
 )
 _TIME_WORDS = "must be a time with a zone such as 2026-04-10T14:32:00Z"
+# Clocks differ; but an event of a month to come would belong to no bill.
+MAX_AHEAD = timedelta(days=1)
+_AHEAD_WORDS = "must not be more than a day ahead: check the clock that it comes from"
 
 Data = Mapping[str, str | int | float]
 
@@ -48,8 +51,11 @@ class Event:
         return value if isinstance(value, str) else None
 
 
-def check_event(event: Event) -> Event:
-    """Returns the event. Raises `Invalid`, which names each wrong field."""
+def check_event(event: Event, now: datetime) -> Event:
+    """Returns the event. Raises `Invalid`, which names each wrong field.
+
+    `now` is the time of its record, or the present one where it has no record yet.
+    """
     errors = [
         FieldError(name, f"must be an id: {ID_WORDS}")
         for name, value in (("id", event.id), ("accountId", event.account_id))
@@ -57,6 +63,8 @@ def check_event(event: Event) -> Event:
     ]
     if event.occurred_at.tzinfo is None:
         errors.append(FieldError("createdAt", _TIME_WORDS))
+    elif event.occurred_at - now > MAX_AHEAD:
+        errors.append(FieldError("createdAt", _AHEAD_WORDS))
     if event.trace_parent is not None and not is_trace_parent(event.trace_parent):
         errors.append(FieldError("traceParent", f"must be a W3C traceparent: {TRACE_PARENT_FORM}"))
     if event.type in EVENT_TYPES:
@@ -68,13 +76,13 @@ def check_event(event: Event) -> Event:
     return event
 
 
-def event_and_body(value: object) -> tuple[Event, bytes]:
+def event_and_body(value: object, appended_at: datetime) -> tuple[Event, bytes]:
     """The event in a record's value, checked, with its body. Raises `InvalidRecord` and `Invalid`."""
     if not isinstance(value, Event):
         raise InvalidRecord(f"a {type(value).__name__.lower()} is not an event")
     if value.type not in EVENT_TYPES:
         raise InvalidRecord(f"unknown event type {value.type!r}; a newer version may know it")
-    return value, render(check_event(value))
+    return value, render(check_event(value, appended_at))
 
 
 class EventSubjects(NamedTuple):
@@ -134,7 +142,7 @@ def traced(event: Event, trace_parent: str | None) -> Event:
     return event if trace_parent is None or event.trace_parent else replace(event, trace_parent=trace_parent)
 
 
-def parse_event(fields: Mapping[str, Any], *, default_id: str) -> Event:
+def parse_event(fields: Mapping[str, Any], *, default_id: str, now: datetime) -> Event:
     """Parse an event from the payload's JSON plus `accountId`; without an `id` it gets `default_id`.
 
     Raises `Invalid`, which names every wrong field.
@@ -153,7 +161,7 @@ def parse_event(fields: Mapping[str, Any], *, default_id: str) -> Event:
         trace_parent=None if trace_parent is None else str(trace_parent),
     )
     try:
-        check_event(event)
+        check_event(event, now)
     except Invalid as wrong:
         errors += wrong.errors
     if not isinstance(data, Mapping):

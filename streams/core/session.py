@@ -12,8 +12,9 @@ LINK_LASTS = timedelta(minutes=15)
 LONGEST_LINK = timedelta(days=1)
 CODE_DIGITS = 8
 GUESSES = 5
-# Mails to one address, so that nobody fills another person's mailbox.
-MAILS_AN_HOUR = 5
+# Mails with a link that still works, so that nobody fills another person's mailbox. Any of them signs its person in, so
+# a client that asks for mails keeps nobody out.
+MAX_OPEN_MAILS = 3
 
 SESSION_LASTS = timedelta(days=7)
 # Operators see every account.
@@ -64,9 +65,10 @@ class SignIn:
 class Session:
     """A browser that is signed in. It has no account while a person of several accounts has not chosen one.
 
-    `email` is the address that the person proved to have. `address` and `user_agent` are those of the sign-in. An
-    operator has an account while looking at it. With `account_ids` a provider names the accounts to choose from, and
-    `email` is for display alone.
+    `proved_email` is the address that the person proved to have, by a mail or by a provider: only with it does a
+    session choose between the accounts of that address. `email` is for display: somebody typed it. `address` and
+    `user_agent` are those of the sign-in. An operator has an account while looking at it. With `account_ids` a
+    provider names the accounts to choose from.
     """
 
     id: str
@@ -78,6 +80,7 @@ class Session:
     role: Role | None = None
     user_id: str | None = None
     email: str | None = None
+    proved_email: str | None = None
     return_url: str | None = None
     address: str = ""
     user_agent: str = ""

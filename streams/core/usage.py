@@ -14,7 +14,8 @@ from streams.core.ids import derived_id, is_id
 LAUNCHED = "session.launched"
 THRESHOLD = "usage.threshold"
 PERCENTS = (80, 100)
-# Event ids of launches are known for as long after their month; an older launch is too late to count.
+# A month closes this long after its end: the event ids of its launches are forgotten then. A later launch is counted
+# apart, because a topic that is read again would be billed twice.
 LATE_DAYS = 35
 
 
@@ -54,10 +55,11 @@ class UsageNotice:
 
 
 class UsageMonth(NamedTuple):
-    """The launches of an account in a month."""
+    """The launches of an account in a month, and those that arrived in it of a month that was closed."""
 
     month: str
     launches: int
+    late_launches: int = 0
 
 
 class UsageDetail(NamedTuple):
@@ -97,10 +99,20 @@ class OutgoingEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LaunchBatch:
-    """The launches of a batch of records, in the order of their partitions; `too_late` could not be counted."""
+    """The launches of a batch of records, in the order of their partitions.
+
+    The month of the `late` ones is closed: they have the time of their record.
+    """
 
     launches: Sequence[Launch] = ()
-    too_late: int = 0
+    late: Sequence[Launch] = ()
+
+
+class NewLaunches(NamedTuple):
+    """How many launches of a batch were not counted before."""
+
+    launches: int
+    late: int
 
 
 def is_month(text: str) -> bool:
@@ -116,23 +128,24 @@ def month_of(moment: datetime) -> str:
 
 
 def oldest_month(now: datetime) -> str:
-    """The oldest month that still counts: months compare as texts do."""
+    """The oldest month that is not closed: months compare as texts do."""
     return month_of(now - timedelta(days=LATE_DAYS))
 
 
-def launches_of(events: Iterable[Event], now: datetime) -> LaunchBatch:
-    """What counts among these events. A launch of a month whose ids are forgotten is too late."""
+def launches_of(events: Iterable[tuple[Event, datetime]], now: datetime) -> LaunchBatch:
+    """What counts among these events, which have the time of their record each."""
     found: list[Launch] = []
-    too_late, oldest = 0, oldest_month(now)
-    for event in events:
+    late: list[Launch] = []
+    oldest = oldest_month(now)
+    for event, appended_at in events:
         if event.type != LAUNCHED:
             continue
         launch = Launch(event.account_id, event.id, event.occurred_at, event.package_id, event.dispatch_id)
         if launch.month < oldest:
-            too_late += 1
+            late.append(launch._replace(at=appended_at))
         else:
             found.append(launch)
-    return LaunchBatch(found, too_late)
+    return LaunchBatch(found, late)
 
 
 def counted(launches: Iterable[Launch]) -> Mapping[UsageKey, int]:

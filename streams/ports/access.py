@@ -72,8 +72,8 @@ class SignIns(Protocol):
     async def add(self, sign_in: SignIn, *, mail: Mail | None = None, audit_entry: AuditEntry | None = None) -> None:
         """Store it, with the mail that brings it to its person."""
 
-    async def count(self, email: str, since: datetime) -> int:
-        """How many were made for an address since then, used ones too."""
+    async def count_open_mails(self, email: str, now: datetime) -> int:
+        """How many were mailed to an address, and may still be used."""
 
     async def redeem(self, sha256: str, now: datetime) -> SignIn | None:
         """Use a link; None when it is unknown, used or expired. Of two callers one gets it."""

@@ -17,7 +17,7 @@ from streams.core.held import Held, Progress
 from streams.core.job import Job
 from streams.core.mail import Mail
 from streams.core.page import Cursor, Page
-from streams.core.usage import Launch, OutgoingEvent, UsageDetail, UsageMonth, UsagePlace
+from streams.core.usage import LaunchBatch, NewLaunches, OutgoingEvent, UsageDetail, UsageMonth, UsagePlace
 
 # -- deliveries ----------------------------------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class UsageMeter(Protocol):
     async def positions(self, incarnation: str, partitions: Sequence[int]) -> Mapping[int, int]:
         """Where to read on in each partition of the topic. A recreated topic begins at its start."""
 
-    async def count(self, incarnation: str, moves: Sequence[OffsetRange], launches: Sequence[Launch]) -> int | None:
+    async def count(self, incarnation: str, moves: Sequence[OffsetRange], batch: LaunchBatch) -> NewLaunches | None:
         """Count the launches of these ranges, in one transaction with the new positions.
 
         Returns how many are new; None, and nothing is changed, when the positions are not those of `moves`. Raises

@@ -222,7 +222,7 @@ class SqlDeployment(SqlParts):
         return PlatformService(SqlPlatformStats(self.database), self.stage_lags(), self.clock)
 
     def ingest(self, producer: RecordProducer) -> IngestService:
-        return IngestService(producer, self.event_codec, self.recipients(), self.new_id)
+        return IngestService(producer, self.event_codec, self.recipients(), self.clock, self.new_id)
 
     def course_sessions(self) -> CourseSessionService:
         database = self.database

@@ -92,7 +92,7 @@ class CourseSessionService:
             new.known,
         )
         launched = launch(session, now, self._new_id("evt"))
-        _check(launched)
+        _check(launched, now)
         token = self._new_token()
         url = CommitUrl(token_hash(token), account_id, session.id, session.expires_at)
         stored = await self._sessions.open(launched, url, partial(_check_known, session))
@@ -135,11 +135,11 @@ def _expiry(given: datetime | None, now: datetime) -> datetime:
     return given
 
 
-def _check(launched: Change) -> None:
+def _check(launched: Change, now: datetime) -> None:
     """Raises `Invalid`, with the names that the request has."""
     [(event, _)] = launched.events
     try:
-        check_event(event)
+        check_event(event, now)
     except Invalid as wrong:
         errors = [FieldError(error.field.removeprefix("data."), error.message) for error in wrong.errors]
         raise Invalid(*errors) from None

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from streams.core.errors import FieldError, Invalid, RecordsRefused, Unavailable
 from streams.core.event import Event, parse_event, partition_key, traced
 from streams.core.ids import derived_id
 from streams.core.limits import REQUEST_FIELDS
-from streams.ports import Codec, Outgoing, RecordProducer
+from streams.ports import Clock, Codec, Outgoing, RecordProducer
 from streams.services.recipients import RecipientService
 from streams.topics import SESSION_EVENTS
 
@@ -29,11 +30,17 @@ class IngestService:
     """`codec` encodes events as the platform's own producers do; `new_id` makes an id with a prefix."""
 
     def __init__(
-        self, producer: RecordProducer, codec: Codec, recipients: RecipientService, new_id: Callable[[str], str]
+        self,
+        producer: RecordProducer,
+        codec: Codec,
+        recipients: RecipientService,
+        clock: Clock,
+        new_id: Callable[[str], str],
     ) -> None:
         self._producer = producer
         self._codec = codec
         self._recipients = recipients
+        self._clock = clock
         self._new_id = new_id
 
     async def publish(
@@ -52,7 +59,8 @@ class IngestService:
         checked.
         """
         check_count(items)
-        events = [traced(one, trace_parent) for one in _parse_all(items, account_id, self._ids(repeat_key))]
+        parsed = _parse_all(items, account_id, self._ids(repeat_key), self._clock.now())
+        events = [traced(one, trace_parent) for one in parsed]
         counts = await self._recipients.count(events, [f"events[{index}].accountId" for index in range(len(events))])
         records = [
             Outgoing(SESSION_EVENTS, partition_key(event).encode(), self._codec.encode(event)) for event in events
@@ -81,11 +89,13 @@ def check_count(items: Sequence[object]) -> None:
         raise Invalid(FieldError("events", f"must be from 1 to {MOST_EVENTS} events"))
 
 
-def _parse_all(items: Sequence[Mapping[str, Any]], account_id: str | None, id_of: Callable[[int], str]) -> list[Event]:
+def _parse_all(
+    items: Sequence[Mapping[str, Any]], account_id: str | None, id_of: Callable[[int], str], now: datetime
+) -> list[Event]:
     events, errors = [], []
     for index, item in enumerate(items):
         try:
-            events.append(_parse(item, account_id, id_of(index)))
+            events.append(_parse(item, account_id, id_of(index), now))
         except Invalid as wrong:
             errors += [FieldError(f"events[{index}].{error.field}", error.message) for error in wrong.errors]
     if errors:
@@ -105,10 +115,10 @@ def _check_shape(item: Mapping[str, Any]) -> None:
             raise Invalid(FieldError(name, "must be a text"))
 
 
-def _parse(item: Mapping[str, Any], account_id: str | None, default_id: str) -> Event:
+def _parse(item: Mapping[str, Any], account_id: str | None, default_id: str, now: datetime) -> Event:
     _check_shape(item)
     if account_id is None:
-        return parse_event(item, default_id=default_id)
+        return parse_event(item, default_id=default_id, now=now)
     if item.get("accountId", account_id) != account_id:
         raise Invalid(FieldError("accountId", "must be the account of the API key, or absent"))
-    return parse_event({**item, "accountId": account_id}, default_id=default_id)
+    return parse_event({**item, "accountId": account_id}, default_id=default_id, now=now)

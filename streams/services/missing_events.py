@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from weakref import WeakValueDictionary
 
 from streams.core.account import DeliveryFilter
 from streams.core.backfill import Period, advanced, backfilled, not_empty
@@ -34,12 +35,15 @@ class MissingEventCounter:
         self._erased = erased
         self._codec = codec
         self._counting = asyncio.Semaphore(COUNTS_AT_ONCE)
+        # One count of an account at a time, so that no account takes every place in the queue. Unused locks vanish.
+        self._accounts: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def count(self, webhook: Webhook, wanted: DeliveryFilter) -> MissingEvents:
         """Read the topic until the end of the period, or until the count takes too long. Raises `Unavailable`."""
         assert wanted.since is not None
         assert wanted.until is not None
-        async with self._counting:
+        of_account = self._accounts.setdefault(webhook.account_id, asyncio.Lock())
+        async with of_account, self._counting:
             history = self._history()
             period = await history.period(wanted.since, wanted.until)
             return await self._count(history, period, webhook, wanted)

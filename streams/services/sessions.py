@@ -36,12 +36,15 @@ class SessionService:
         return session
 
     async def choices(self, session: Session) -> Sequence[Session]:
-        """The sessions that this one can become, one for each account of the person."""
+        """The sessions that this one can become, one for each account of the person.
+
+        None without a proved address: an owner types any address as that of a user.
+        """
         if session.account_ids:
             return [replace(session, account_id=account_id) for account_id in session.account_ids]
-        if session.is_operator or session.email is None:
+        if session.is_operator or session.proved_email is None:
             return []
-        return [session.of_user(user) for user in await self._users.with_email(session.email)]
+        return [session.of_user(user) for user in await self._users.with_email(session.proved_email)]
 
     async def choose(self, session: Session, account_id: str) -> Session:
         """Go on in another account of the same person. Raises `NotFound`."""

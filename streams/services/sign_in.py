@@ -14,7 +14,7 @@ from streams.core.session import (
     GUESSES,
     LINK_LASTS,
     LONGEST_LINK,
-    MAILS_AN_HOUR,
+    MAX_OPEN_MAILS,
     OIDC_SESSION_LASTS,
     OPERATOR_SESSION_LASTS,
     SESSION_LASTS,
@@ -28,10 +28,12 @@ from streams.services.audit_trail import AuditTrail
 from streams.services.emails import email_errors, normalize_email
 from streams.services.sessions import session_begun
 
-HOUR = timedelta(hours=1)
 USER_AGENT_CHARACTERS = 300
 _WRONG_LINK = "the link was used already, or has expired: ask for a new one"
-_WRONG_CODE = "the code is wrong, was used already, or has expired: check it, or ask for a new one"
+_WRONG_CODE = (
+    "the code is wrong, was used already, has expired, or was asked for in another browser: "
+    "check it, or open the link of the mail"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,25 +96,22 @@ class SignInService:
     async def ask(self, email: str) -> str:
         """Send a mail with a link and a code, if the address has a user. Returns the token of the asking browser.
 
-        The work is the same for an address without a user, so that it does not reveal who has one. Raises `Invalid`.
+        No mail is sent while enough links of earlier ones still work. The work is the same for an address without a
+        user, so that it does not reveal who has one. Raises `Invalid`.
         """
         if errors := email_errors("email", [email]):
             raise Invalid(*errors)
         email, now = normalize_email(email).lower(), self._clock.now()
         token, browser, code = self._new_token(), self._new_token(), self._new_code()
         sign_in = SignIn(
-            digest(token),
-            f"email:{email}",
-            now,
-            now + LINK_LASTS,
-            email=email,
-            browser_sha256=digest(browser),
-            code_sha256=code_digest(browser, code),
-            guesses_left=GUESSES,
+            digest(token), f"email:{email}", now, now + LINK_LASTS, email=email, browser_sha256=digest(browser)
         )
         mail = self._mail(await self._users.with_email(email), email, token, code, now)
-        if await self._sign_ins.count(email, now - HOUR) >= MAILS_AN_HOUR:
+        if await self._sign_ins.count_open_mails(email, now) >= MAX_OPEN_MAILS:
             mail = None
+        if mail is not None:
+            # Without a mail there is no code: one that is in no mail can only be guessed.
+            sign_in = replace(sign_in, code_sha256=code_digest(browser, code), guesses_left=GUESSES)
         await self._sign_ins.add(sign_in, mail=mail)
         return browser
 
@@ -210,7 +209,9 @@ class SignInService:
         users = await self._users.with_email(email)
         if not users:
             raise Unauthorized("no user has this address")
-        session = replace(self._new_session(f"email:{email}", browser, OIDC_SESSION_LASTS), email=email)
+        session = replace(
+            self._new_session(f"email:{email}", browser, OIDC_SESSION_LASTS), email=email, proved_email=email
+        )
         return await self._begin_of_users(session, users, SignInMethod.OIDC)
 
     async def as_member_of(
@@ -236,6 +237,8 @@ class SignInService:
             account_id=sign_in.account_id,
             role=sign_in.role,
             email=sign_in.email,
+            # The link or the code was mailed to it.
+            proved_email=sign_in.email,
             return_url=sign_in.return_url,
         )
         if sign_in.account_id is not None:

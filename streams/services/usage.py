@@ -15,7 +15,7 @@ READ_AT_ONCE = 5_000
 class UsageSummary:
     """The launches of the newest months, of the present one, and the plan limit of a month.
 
-    An event of a producer with a wrong clock may be of a month to come.
+    An event of a producer whose clock is ahead may be of the next month.
     """
 
     months: Sequence[UsageMonth]

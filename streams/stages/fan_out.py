@@ -131,7 +131,7 @@ class FanOut:
             span.end({**ids, "deliveries": len(deliveries)})
 
     def _read(self, record: Record) -> tuple[Event, bytes]:
-        return event_and_body(self._codec.decode(record.value or b""))
+        return event_and_body(self._codec.decode(record.value or b""), record.appended_at)
 
 
 def _is_newcomer(webhook: Webhook, appended_at: datetime) -> bool:

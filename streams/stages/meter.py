@@ -5,8 +5,8 @@ from functools import partial
 
 from streams.core.backfill import OffsetRange
 from streams.core.errors import Invalid, InvalidRecord, Refused
-from streams.core.event import Event
-from streams.core.usage import LaunchBatch, launches_of
+from streams.core.event import Event, check_event
+from streams.core.usage import LAUNCHED, LaunchBatch, launches_of
 from streams.outage import DATABASE, Outages
 from streams.ports import Clock, Codec, Partition, Record, RecordConsumer, Telemetry, UsageMeter
 from streams.stages.consuming.batch_consumer import BatchConsumer
@@ -79,25 +79,30 @@ class Meter:
         # An end may be lower than its start: the topic was cut, or made again. What was counted has its id.
         moves = [OffsetRange(one.number, start, ends[one]) for one, start in starts.items() if start is not None]
         new = await self._outages.retry(
-            lambda: self._usage.count(self._incarnation, moves, batch.launches), RETRY_SECONDS, DATABASE
+            lambda: self._usage.count(self._incarnation, moves, batch), RETRY_SECONDS, DATABASE
         )
         if new is None:
             # Another member counted these, or the topic was made again.
             self._batches.reopen(list(ends))
             return
-        self._telemetry.count("usage_launches_total", new)
-        self._telemetry.count("usage_duplicates_total", len(batch.launches) - new)
-        self._telemetry.count("usage_too_late_total", batch.too_late)
+        self._telemetry.count("usage_launches_total", new.launches)
+        self._telemetry.count("usage_late_launches_total", new.late)
+        self._telemetry.count("usage_duplicates_total", len(batch.launches) + len(batch.late) - sum(new))
         self._batches.stored(ends)
 
     def _launches(self, records: Sequence[Record]) -> LaunchBatch:
-        events = [event for record in records if (event := self._event(record)) is not None]
-        return launches_of(events, self._clock.now())
+        launched = [(event, record.appended_at) for record in records if (event := self._launch(record)) is not None]
+        return launches_of(launched, self._clock.now())
 
-    def _event(self, record: Record) -> Event | None:
+    def _launch(self, record: Record) -> Event | None:
         try:
-            value = run_pure(partial(self._codec.decode, record.value or b""))
+            return run_pure(partial(self._checked, record))
         except (InvalidRecord, Invalid):
             # fan-out stores it as invalid.
             return None
-        return value if isinstance(value, Event) else None
+
+    def _checked(self, record: Record) -> Event | None:
+        value = self._codec.decode(record.value or b"")
+        if not isinstance(value, Event) or value.type != LAUNCHED:
+            return None
+        return check_event(value, record.appended_at)

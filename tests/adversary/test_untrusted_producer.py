@@ -3,12 +3,14 @@
 import asyncio
 import json
 import random
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from adversary.system import AdversarySystem
+from adversary.system import Account, AdversarySystem
 from builders import attempt, dead_letter, delivery, webhook
-from e2e.learning_platform import completed
+from e2e.learning_platform import completed, launched
 from e2e.system import until
 from real.strange_producer import produce_strange_records
 from streams.adapters.avro.codec import AvroCodec
@@ -63,6 +65,38 @@ def test_an_event_with_a_very_long_duration(attacked: AdversarySystem) -> None:
     before = attacked.count_invalid()
     attacked.write("session-events", completed("evt_long", attacked.attacker.id, totalTime=f"PT{'1' * 999_700}S"))
     until(lambda: attacked.count_invalid() > before, 30, "it is stored as invalid")
+
+
+@pytest.mark.parametrize("created_at", [datetime.max.replace(tzinfo=UTC), datetime.now(UTC) + timedelta(hours=25)])
+def test_an_event_of_a_time_to_come_is_invalid(attacked: AdversarySystem, created_at: datetime) -> None:
+    """A launch of the year 9999 would be delivered, and belong to no bill."""
+    account = attacked.open_account("Ahead")
+    before, event_id = attacked.count_invalid(), attacked.new_id("evt_ahead")
+    attacked.write("session-events", launched(event_id, account.id, at=created_at))
+    until(lambda: attacked.count_invalid() > before, 30, "it is stored as invalid")
+    attacked.write("session-events", launched(attacked.new_id("evt_now"), account.id, at=datetime.now(UTC)))
+    until(lambda: usage(attacked, account)[0]["launches"] == 1, 30, "the other launch is counted")
+    assert len(usage(attacked, account)) == 1
+
+
+def test_launches_of_a_closed_month_are_counted_apart(attacked: AdversarySystem) -> None:
+    """They are delivered, so both sides see how many there are."""
+    account, now = attacked.open_account("Late"), datetime.now(UTC)
+    attacked.register(account, attacked.receiver.url("/late"))
+    event_ids = {attacked.new_id("evt_late") for _ in range(3)}
+    for event_id in (*event_ids, *event_ids):
+        attacked.write("session-events", launched(event_id, account.id, at=now - timedelta(days=70)))
+    in_time = attacked.new_id("evt_now")
+    attacked.write("session-events", launched(in_time, account.id, at=now))
+    attacked.receiver.wait_for("/late", {*event_ids, in_time})
+    until(lambda: usage(attacked, account)[0]["launches"] == 1, 30, "the launch of this month is counted")
+    until(lambda: usage(attacked, account)[0].get("lateLaunches") == 3, 30, "the late launches are counted")
+    assert [month["launches"] for month in usage(attacked, account)] == [1]
+
+
+def usage(attacked: AdversarySystem, account: Account) -> list[dict[str, Any]]:
+    months: list[dict[str, Any]] = attacked.call("GET", "/v1/usage", key=account.key).json["months"]
+    return months
 
 
 @pytest.mark.parametrize("topic", ["deliveries", "deliveries.retry.1s"])

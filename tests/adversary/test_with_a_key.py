@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -40,6 +41,15 @@ def test_a_duration_of_a_million_digits_is_named(attacked: AdversarySystem, acco
     response = attacked.call("POST", "/v1/events", event, key=account.key)
     assert (response.status, response.wrong_fields) == (422, {"events[0].data.totalTime"})
     assert len(response.body) < SMALL_ANSWER_BYTES
+
+
+def test_an_event_of_a_time_to_come_is_named(attacked: AdversarySystem, account: Account) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    for seconds, expected in ((-60, 202), (60, 422)):
+        event = {**COMPLETED, "createdAt": (tomorrow + timedelta(seconds=seconds)).isoformat()}
+        response = attacked.call("POST", "/v1/events", {"events": [COMPLETED, event]}, key=account.key)
+        assert response.status == expected
+    assert response.wrong_fields == {"events[1].createdAt"}
 
 
 @pytest.mark.parametrize(

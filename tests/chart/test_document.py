@@ -117,7 +117,8 @@ def test_the_notes_say_what_to_do_next() -> None:
 
 def test_the_notes_leave_out_what_is_done() -> None:
     ingress = at("api.ingress", {"enabled": True, "hosts": ["webhooks.example.com"]})
-    done = {"smtp": {"existingSecret": "smtp"}, "settings": {"publicUrl": "https://webhooks.example.com"}}
+    settings = {"publicUrl": "https://webhooks.example.com", "trustedProxies": ["10.3.0.0/16"]}
+    done = {"smtp": {"existingSecret": "smtp"}, "settings": settings}
     text = notes(merged(ingress, done))
     assert not [word for word in ("port-forward", "No mail", "publicUrl") if word in text]
 

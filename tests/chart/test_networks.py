@@ -143,7 +143,8 @@ def test_callers_can_be_narrowed_and_the_release_test_stays(option: str, port: s
 
 # -- the API from outside --------------------------------------------------------------------------------------
 
-INGRESS = {
+INGRESS: dict[str, Any] = {
+    "settings": {"trustedProxies": ["10.3.0.0/16"]},
     "api": {
         "ingress": {
             "enabled": True,
@@ -153,9 +154,10 @@ INGRESS = {
             "tls": [{"secretName": "webhooks-tls", "hosts": ["webhooks.example.com"]}],
         },
         "service": {"port": 8000, "type": "NodePort", "annotations": {"c": "d"}},
-    }
+    },
 }
-ROUTE = {
+ROUTE: dict[str, Any] = {
+    "settings": {"trustedProxies": ["10.3.0.0/16"]},
     "api": {
         "httpRoute": {
             "enabled": True,
@@ -163,7 +165,7 @@ ROUTE = {
             "hostnames": ["webhooks.example.com"],
             "annotations": {"a": "b"},
         }
-    }
+    },
 }
 
 

@@ -30,7 +30,7 @@ EVERYTHING: dict[str, Any] = {
     "oidcClientSecret": {"existingSecret": "i"},
     "trustedCertificates": {"configMap": "j"},
     "brandLogo": {"configMap": "k"},
-    "settings": {"oidcIssuer": "https://login.example.com"},
+    "settings": {"oidcIssuer": "https://login.example.com", "trustedProxies": ["10.3.0.0/16"]},
     "stages": {stage: {"autoscaling": {"by": "keda"}} for stage in ("deliver", "record", "api")},
     "keda": {"overdueQuery": "late", "prometheusAddress": "http://prometheus:9090"},
     "topics": {"managedBy": "strimzi", "strimzi": {"cluster": "events"}},

@@ -64,6 +64,8 @@ INCOMPLETE: list[tuple[dict[str, Any], str]] = [
     (at("topics.managedBy", "strimzi"), "topics.strimzi.cluster is not set"),
     (at("api.ingress.enabled", True), "api.ingress.hosts is empty"),
     (at("api.httpRoute.enabled", True), "api.httpRoute.parentRefs is empty"),
+    (at("api.ingress", {"enabled": True, "hosts": ["a.example.com"]}), "settings.trustedProxies is empty"),
+    (at("api.httpRoute", {"enabled": True, "parentRefs": [{"name": "public"}]}), "settings.trustedProxies is empty"),
     (
         at("monitoring", {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}),
         "every metric would be read twice",

@@ -64,7 +64,7 @@ async def test_an_attempt_that_comes_twice_counts_once(database: SqlStore) -> No
 
 
 async def test_an_event_with_a_nul_in_its_learner_is_stored(database: SqlStore) -> None:
-    body = render(check_event(replace(event(), data={**event().data, "learnerId": "a\0b"})))
+    body = render(check_event(replace(event(), data={**event().data, "learnerId": "a\0b"}), NOON))
     owed = delivery(body=body)
     await database.recorder.record(fold([RecordedValue(owed, NOON)]))
     assert (found := await SqlDeliveryLog(database.database).find(owed.id)) is not None

@@ -1,6 +1,7 @@
 """Launches count once, however many meters read them and however often; each threshold is reported once."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -16,7 +17,7 @@ from streams.adapters.sql.usage import SqlUsage, SqlUsageMeter
 from streams.adapters.sql.usage_tables import usage_notices
 from streams.core.backfill import OffsetRange
 from streams.core.event import Event
-from streams.core.usage import Launch, UsageDetail, UsageMonth, UsagePlace
+from streams.core.usage import Launch, LaunchBatch, NewLaunches, UsageDetail, UsageMonth, UsagePlace
 
 CODEC = AvroCodec()
 TOPIC = "cluster/topic-1"
@@ -33,6 +34,14 @@ def launch(number: int, account_id: str = "acme", package: str | None = "p") -> 
     return Launch(account_id, f"evt_{number}", NOON + timedelta(seconds=number), package, None)
 
 
+async def count(
+    meter: SqlUsageMeter, moves: Sequence[OffsetRange], launches: Sequence[Launch], topic: str = TOPIC
+) -> int | None:
+    """How many launches are new; None for positions of another owner."""
+    new = await meter.count(topic, moves, LaunchBatch(launches))
+    return None if new is None else new.launches
+
+
 async def set_limit(database: SqlStore, limit: int | None) -> None:
     from dataclasses import replace
 
@@ -47,11 +56,9 @@ async def reported(database: SqlStore) -> list[tuple[int, int]]:
 
 
 async def test_a_launch_counts_once_however_often_it_is_published(database: SqlStore, meter: SqlUsageMeter) -> None:
-    assert await meter.count(TOPIC, [OffsetRange(0, 0, 3)], [launch(1), launch(2), launch(1)]) == 2
-    assert (
-        await meter.count(TOPIC, [OffsetRange(0, 3, 4), OffsetRange(1, 0, 1)], [launch(2), launch(3, package=None)])
-        == 1
-    )
+    assert await count(meter, [OffsetRange(0, 0, 3)], [launch(1), launch(2), launch(1)]) == 2
+    moves = [OffsetRange(0, 3, 4), OffsetRange(1, 0, 1)]
+    assert await count(meter, moves, [launch(2), launch(3, package=None)]) == 1
     usage = SqlUsage(database.database)
     assert await usage.months("acme", 12) == [UsageMonth("2026-04", 3)]
     assert await usage.largest("acme", "2026-04", 9) == [UsageDetail("p", None, 2), UsageDetail(None, None, 1)]
@@ -61,31 +68,44 @@ async def test_a_launch_counts_once_however_often_it_is_published(database: SqlS
     assert await usage.months("other", 12) == []
 
 
+async def test_late_launches_are_part_of_no_total(database: SqlStore, meter: SqlUsageMeter) -> None:
+    await set_limit(database, 2)
+    late = [launch(1), launch(2), launch(2), launch(9)]
+    assert await meter.count(TOPIC, [OffsetRange(0, 0, 5)], LaunchBatch([launch(9)], late)) == NewLaunches(1, 2)
+    assert await meter.count(TOPIC, [OffsetRange(0, 5, 6)], LaunchBatch([launch(2)], [launch(3)])) == NewLaunches(0, 1)
+    usage = SqlUsage(database.database)
+    assert await usage.months("acme", 12) == [UsageMonth("2026-04", 1, 3)]
+    assert await usage.details("acme", "2026-04", None, 9) == [UsageDetail("p", None, 1)]
+    assert await reported(database) == []
+    assert await count(meter, [OffsetRange(0, 6, 7)], [launch(4)]) == 1
+    assert await reported(database) == [(80, 2), (100, 2)]
+
+
 async def test_the_same_id_in_two_accounts_counts_twice(database: SqlStore, meter: SqlUsageMeter) -> None:
-    assert await meter.count(TOPIC, [OffsetRange(0, 0, 2)], [launch(1), launch(1, "globex")]) == 2
+    assert await count(meter, [OffsetRange(0, 0, 2)], [launch(1), launch(1, "globex")]) == 2
 
 
 async def test_a_second_owner_counts_nothing(database: SqlStore, meter: SqlUsageMeter) -> None:
-    assert await meter.count(TOPIC, [OffsetRange(0, 0, 2)], [launch(1)]) == 1
+    assert await count(meter, [OffsetRange(0, 0, 2)], [launch(1)]) == 1
     for moves in ([OffsetRange(0, 0, 5)], [OffsetRange(1, 0, 1), OffsetRange(0, 1, 5)]):
-        assert await meter.count(TOPIC, moves, [launch(9)]) is None
+        assert await count(meter, moves, [launch(9)]) is None
     assert await SqlUsage(database.database).months("acme", 1) == [UsageMonth("2026-04", 1)]
     assert await meter.positions(TOPIC, [0, 1]) == {0: 2, 1: 0}
 
 
 async def test_a_topic_that_was_made_again_begins_at_its_start(meter: SqlUsageMeter) -> None:
-    await meter.count(TOPIC, [OffsetRange(0, 0, 50)], [launch(1)])
+    await count(meter, [OffsetRange(0, 0, 50)], [launch(1)])
     assert await meter.positions("cluster/topic-2", [0, 1]) == {0: 0, 1: 0}
-    assert await meter.count(TOPIC, [OffsetRange(0, 50, 51)], [launch(2)]) is None
+    assert await count(meter, [OffsetRange(0, 50, 51)], [launch(2)]) is None
     # An event that was counted from the old topic stays counted once.
-    assert await meter.count("cluster/topic-2", [OffsetRange(0, 0, 2)], [launch(1), launch(2)]) == 1
+    assert await count(meter, [OffsetRange(0, 0, 2)], [launch(1), launch(2)], "cluster/topic-2") == 1
 
 
 async def test_both_thresholds_of_one_batch_are_reported_once(database: SqlStore, meter: SqlUsageMeter) -> None:
     await set_limit(database, 10)
-    await meter.count(TOPIC, [OffsetRange(0, 0, 12)], [launch(number) for number in range(12)])
+    await count(meter, [OffsetRange(0, 0, 12)], [launch(number) for number in range(12)])
     assert await reported(database) == [(80, 8), (100, 10)]
-    await meter.count(TOPIC, [OffsetRange(0, 12, 13)], [launch(20)])
+    await count(meter, [OffsetRange(0, 12, 13)], [launch(20)])
     assert len(await reported(database)) == 2
     [first] = await SqlOutgoingEvents(database.database).due(1)
     assert isinstance(event := CODEC.decode(first.value), Event)
@@ -97,9 +117,9 @@ async def test_both_thresholds_of_one_batch_are_reported_once(database: SqlStore
 
 async def test_a_raised_limit_does_not_repeat_a_threshold(database: SqlStore, meter: SqlUsageMeter) -> None:
     await set_limit(database, 5)
-    await meter.count(TOPIC, [OffsetRange(0, 0, 4)], [launch(number) for number in range(4)])
+    await count(meter, [OffsetRange(0, 0, 4)], [launch(number) for number in range(4)])
     await set_limit(database, 8)
-    await meter.count(TOPIC, [OffsetRange(0, 4, 9)], [launch(number) for number in range(4, 9)])
+    await count(meter, [OffsetRange(0, 4, 9)], [launch(number) for number in range(4, 9)])
     async with database.database.reading() as connection:
         rows = (await connection.execute(select(usage_notices).order_by(usage_notices.c.percent))).all()
     assert [(row.percent, row.launches, row.plan_limit) for row in rows] == [(80, 4, 5), (100, 8, 8)]
@@ -108,7 +128,7 @@ async def test_a_raised_limit_does_not_repeat_a_threshold(database: SqlStore, me
 @pytest.mark.parametrize("limit", [None, 0])
 async def test_without_a_limit_nothing_is_reported(database: SqlStore, meter: SqlUsageMeter, limit: int | None) -> None:
     await set_limit(database, limit)
-    await meter.count(TOPIC, [OffsetRange(0, 0, 3)], [launch(number) for number in range(3)])
+    await count(meter, [OffsetRange(0, 0, 3)], [launch(number) for number in range(3)])
     assert await reported(database) == []
 
 
@@ -116,9 +136,9 @@ async def test_two_owners_at_once_count_each_launch_once(database: SqlStore, met
     other = SqlUsageMeter(database.database, CODEC)
     launches = [launch(number) for number in range(200)]
     counts = await asyncio.gather(
-        meter.count(TOPIC, [OffsetRange(0, 0, 200)], launches),
-        other.count(TOPIC, [OffsetRange(1, 0, 200)], launches[::-1]),
-        other.count(TOPIC, [OffsetRange(0, 0, 200)], launches),
+        count(meter, [OffsetRange(0, 0, 200)], launches),
+        count(other, [OffsetRange(1, 0, 200)], launches[::-1]),
+        count(other, [OffsetRange(0, 0, 200)], launches),
     )
     assert sum(count or 0 for count in counts) == 200
     assert await SqlUsage(database.database).months("acme", 1) == [UsageMonth("2026-04", 200)]

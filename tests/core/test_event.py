@@ -23,6 +23,7 @@ from streams.core.event import (
 )
 from streams.core.event_data import EVENT_TYPES
 
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
 PAYLOAD: dict[str, Any] = {
     "id": "evt_01HYX9K2M3N4P5Q6R7S8T9V0W1",
     "type": "session.completed",
@@ -92,7 +93,7 @@ def almost_right(draw: st.DrawFn) -> dict[str, Any]:
 
 def wrong_fields(fields: dict[str, Any]) -> set[str]:
     with pytest.raises(Invalid) as wrong:
-        parse_event(fields, default_id="evt_minted")
+        parse_event(fields, default_id="evt_minted", now=NOW)
     return {error.field for error in wrong.value.errors}
 
 
@@ -100,7 +101,7 @@ def wrong_fields(fields: dict[str, Any]) -> set[str]:
 
 
 def test_the_body_is_the_documented_example_byte_for_byte() -> None:
-    assert render(parse_event(POSTED, default_id="evt_minted")) == (
+    assert render(parse_event(POSTED, default_id="evt_minted", now=NOW)) == (
         b'{"id":"evt_01HYX9K2M3N4P5Q6R7S8T9V0W1","type":"session.completed",'
         b'"createdAt":"2026-04-10T14:32:00Z","data":{"sessionId":"sess_abc123","packageId":"pkg_def456",'
         b'"dispatchId":"dsp_ghi789","learnerId":"learner-42","completionStatus":"completed",'
@@ -133,9 +134,23 @@ def test_names_in_any_script_are_sent_as_utf_8() -> None:
     assert "Зоя 学习者".encode() in render(event(data={**EXAMPLE, "learnerId": "Зоя 学习者"}))
 
 
+@pytest.mark.parametrize("ahead", [timedelta(days=1), timedelta(days=-700_000)])
+def test_a_clock_may_be_a_day_ahead(ahead: timedelta) -> None:
+    assert check_event(event(occurred_at=NOW + ahead), NOW)
+
+
+@pytest.mark.parametrize("at", [NOW + timedelta(days=1, microseconds=1), datetime.max.replace(tzinfo=UTC)])
+def test_an_event_of_a_time_to_come_is_named(at: datetime) -> None:
+    with pytest.raises(Invalid, match="createdAt: must not be more than a day ahead"):
+        check_event(event(occurred_at=at), NOW)
+    with pytest.raises(Invalid) as raised:
+        parse_event({**POSTED, "createdAt": at.isoformat(), "id": "a b"}, default_id="evt_1", now=NOW)
+    assert {error.field for error in raised.value.errors} == {"id", "createdAt"}
+
+
 @given(valid_events())
 def test_every_valid_event_is_valid_json_in_utf_8(event: Event) -> None:
-    payload = json.loads(render(check_event(event)).decode())
+    payload = json.loads(render(check_event(event, event.occurred_at)).decode())
     assert payload["id"] == event.id
     assert payload["data"] == event.data
     assert None not in payload["data"].values()
@@ -152,7 +167,7 @@ def test_an_event_is_always_rendered_to_the_same_bytes(event: Event) -> None:
 @given(almost_right() | st.dictionaries(any_text, any_json, max_size=5))
 def test_any_json_is_an_event_or_a_clear_error(fields: dict[str, Any]) -> None:
     try:
-        said = render(parse_event(fields, default_id="evt_minted")).decode()
+        said = render(parse_event(fields, default_id="evt_minted", now=NOW)).decode()
     except Invalid as invalid:
         said = json.dumps([error.message for error in invalid.errors])
     assert json.loads(said)
@@ -160,7 +175,7 @@ def test_any_json_is_an_event_or_a_clear_error(fields: dict[str, Any]) -> None:
 
 def test_an_event_without_an_id_gets_one() -> None:
     posted = {name: value for name, value in POSTED.items() if name != "id"}
-    assert parse_event(posted, default_id="evt_minted").id == "evt_minted"
+    assert parse_event(posted, default_id="evt_minted", now=NOW).id == "evt_minted"
 
 
 @pytest.mark.parametrize(
@@ -228,14 +243,14 @@ def test_a_score_has_a_raw_or_a_scaled_value() -> None:
     session = {name: EXAMPLE[name] for name in ("sessionId", "packageId", "learnerId")}
     scored = {**POSTED, "type": "session.scored"}
     assert wrong_fields({**scored, "data": {**session, "scoreMax": 100}}) == {"data.scoreRaw"}
-    parse_event({**scored, "data": {**session, "scoreScaled": 0.5}}, default_id="evt_minted")
+    parse_event({**scored, "data": {**session, "scoreScaled": 0.5}}, default_id="evt_minted", now=NOW)
 
 
 @pytest.mark.parametrize("percent", [80, 100])
 def test_a_threshold_is_80_or_100_percent(percent: int) -> None:
     data: dict[str, Any] = {"period": "2026-04", "launches": 800, "limit": 1000, "thresholdPercent": percent}
     threshold = {**POSTED, "type": "usage.threshold", "data": data}
-    parse_event(threshold, default_id="evt_minted")
+    parse_event(threshold, default_id="evt_minted", now=NOW)
     assert wrong_fields({**threshold, "data": {**data, "thresholdPercent": 90}}) == {"data.thresholdPercent"}
     assert wrong_fields({**threshold, "data": {**data, "period": "2026-13"}}) == {"data.period"}
     assert wrong_fields({**threshold, "data": {**data, "launches": -1}}) == {"data.launches"}

@@ -101,7 +101,7 @@ def handle(value: RecordValue) -> None:
     """What a stage does with a record before its first await."""
     match value:
         case Event():
-            body = render(check_event(value))
+            body = render(check_event(value, NOON))
             assert len(body) <= PAYLOAD_BYTES
             wants(webhook(), value)
         case Delivery():

@@ -38,18 +38,19 @@ def test_only_launches_count_and_not_for_ever() -> None:
     data = {"sessionId": "s", "packageId": "p", "learnerId": "l", "dispatchId": "d"}
     now = datetime(2026, 5, 1, tzinfo=UTC) + timedelta(days=LATE_DAYS)
     known = event(type="session.launched", data=data)
-    batch = launches_of([known, event()], now - timedelta(seconds=1))
+    batch = launches_of([(known, NOON), (event(), NOON)], now - timedelta(seconds=1))
     assert [(one.event_id, one.month, one.package_id, one.dispatch_id) for one in batch.launches] == [
         (known.id, "2026-04", "p", "d")
     ]
-    assert launches_of([known, event()], now).too_late == 1
-    assert not launches_of([known], now).launches
+    late = launches_of([(known, now), (event(), now)], now)
+    assert [(one.event_id, one.month) for one in late.late] == [(known.id, month_of(now))]
+    assert not late.launches
 
 
 @pytest.mark.parametrize("at", [datetime.min, datetime(999, 12, 31), datetime.max])
 def test_a_launch_of_any_year_is_judged(at: datetime) -> None:
-    batch = launches_of([event(type="session.launched", occurred_at=at.replace(tzinfo=UTC))], NOON)
-    assert (len(batch.launches), batch.too_late) == ((1, 0) if at == datetime.max else (0, 1))
+    batch = launches_of([(event(type="session.launched", occurred_at=at.replace(tzinfo=UTC)), NOON)], NOON)
+    assert (len(batch.launches), len(batch.late)) == ((1, 0) if at == datetime.max else (0, 1))
 
 
 def test_launches_are_counted_by_package_and_dispatch() -> None:
@@ -96,6 +97,6 @@ def test_a_lowered_limit_is_reached_by_earlier_launches() -> None:
 def test_the_event_of_a_notice_is_valid_and_has_its_own_id() -> None:
     notice = UsageNotice("acme", "2026-04", 80, 800, 1000, NOON)
     made = notice_event(notice)
-    assert check_event(made) == made
+    assert check_event(made, NOON) == made
     assert made.data == {"period": "2026-04", "launches": 800, "limit": 1000, "thresholdPercent": 80}
     assert notice_event(notice).id == made.id != notice_event(UsageNotice("acme", "2026-04", 100, 1, 1, NOON)).id

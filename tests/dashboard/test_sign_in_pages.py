@@ -19,8 +19,10 @@ async def add_ada(api: ApiFixture) -> None:
 
 
 async def mailed(api: ApiFixture) -> dict[str, str]:
-    """The token and the code of the newest mail."""
-    owed = await SqlMails(api.database, str).due(api.clock.now(), 10)
+    """The token and the code of the newest mail; empty without one."""
+    owed = await SqlMails(api.database, str).due(api.clock.now(), 100)
+    if not owed:
+        return {}
     found: dict[str, str] = json.loads(api.app.state.services.encryption.decrypt(owed[-1].mail.details["ciphertext"]))
     return found
 
@@ -113,6 +115,23 @@ async def test_a_person_of_two_accounts_chooses(api: ApiFixture) -> None:
     page = await browser.send("/choose-account", account=api.globex.account_id)
     assert (page.path, "globex" in page.text) == ("/", True)
     assert "Choose another account" in (await browser.open("/account")).text
+
+
+async def test_a_link_opens_the_account_of_its_user_alone(api: ApiFixture) -> None:
+    """Globex typed the address of acme's owner: that proves nothing."""
+    await add_ada(api)
+    users = f"/v1/accounts/{api.globex.account_id}/users"
+    typed = await api.operator.post(users, {"email": ADA, "role": "viewer"})
+    link = await api.operator.post(f"{users}/{typed['id']}/sign-in-links")
+    browser = FakeBrowser(api)
+    page = await browser.send(link["url"].removeprefix(PUBLIC_URL))
+    assert (page.path, "globex" in page.text) == ("/", True)
+    page = await browser.open("/choose-account")
+    assert "acme" not in page.text.replace(ADA, "")
+    page = await browser.send("/choose-account", account=api.acme.account_id)
+    assert page.status == 404
+    page = await browser.open("/account")
+    assert ("globex" in page.text, "Choose another account" in page.text) == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,15 @@ async def test_a_rate_limited_key_learns_how_long_to_wait(tmp_path: Path) -> Non
         assert (await api.globex.request("GET", "/v1/webhooks")).status_code == 200
 
 
+async def test_all_keys_of_an_account_share_its_limit(tmp_path: Path) -> None:
+    async with open_api(f"sqlite:///{tmp_path}/db.sqlite", requests_a_minute=3) as api:
+        keys = [await api.with_scopes(api.acme.account_id, "webhooks:read") for _ in range(4)]
+        statuses = [(await key.request("GET", "/v1/webhooks")).status_code for key in keys]
+        assert statuses == [200, 200, 200, 429]
+        assert (await api.globex.request("GET", "/v1/webhooks")).status_code == 200
+        assert (await api.operator.request("GET", "/v1/accounts")).status_code == 200
+
+
 async def test_a_repeated_idempotency_key_acts_once(api: ApiFixture) -> None:
     headers = {"Idempotency-Key": "register-crm"}
     first = await api.acme.request("POST", "/v1/webhooks", {"url": URL}, headers=headers)

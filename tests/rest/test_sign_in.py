@@ -4,6 +4,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from rest.api_fixture import PUBLIC_URL, ApiFixture, errors_of
 from streams.adapters.encryption import FernetEncryption
@@ -11,7 +12,7 @@ from streams.adapters.sql.mails import SqlMails
 from streams.core.access import MANAGE, Role, Scope
 from streams.core.errors import NotFound, Unauthorized
 from streams.core.mail import MailKind
-from streams.core.session import GUESSES, IDLE_LASTS, MAILS_AN_HOUR, SESSION_LASTS, code_of
+from streams.core.session import GUESSES, IDLE_LASTS, MAX_OPEN_MAILS, SESSION_LASTS, code_of
 from streams.services.sign_in import Browser
 
 ADA = "ada@acme.example"
@@ -121,12 +122,50 @@ async def test_asking_does_not_reveal_who_has_a_user(api: ApiFixture) -> None:
 
 async def test_nobody_fills_another_persons_mailbox(api: ApiFixture) -> None:
     await user(api)
-    for _ in range(MAILS_AN_HOUR + 3):
+    for _ in range(MAX_OPEN_MAILS + 3):
         await api.sign_in.ask(ADA)
-    assert len(await mails(api)) == MAILS_AN_HOUR
-    api.clock.advance(3601)
+    assert len(await mails(api)) == MAX_OPEN_MAILS
+    api.clock.advance(15 * 60)
     await api.sign_in.ask(ADA)
-    assert len(await mails(api)) == MAILS_AN_HOUR + 1
+    assert len(await mails(api)) == MAX_OPEN_MAILS + 1
+
+
+@pytest.mark.parametrize("every", [1, 4, 12], ids="asks every {} minutes".format)
+async def test_asking_for_mails_keeps_nobody_out(api: ApiFixture, every: int) -> None:
+    """A mail with a link that still works is in the mailbox whenever no mail is sent."""
+    await user(api)
+    for minute in range(120):
+        if minute % every == 0:
+            await api.sign_in.ask(ADA)
+        if minute % 7 == 0:
+            await api.sign_in.ask(ADA)
+            [*_, (_, newest, _)] = await mails(api)
+            assert (await api.sign_in.by_link(newest, BROWSER)).session.email == ADA, minute
+        api.clock.advance(60)
+
+
+async def test_without_a_mail_there_is_no_code(api: ApiFixture) -> None:
+    """A code that is in no mail can only be guessed."""
+    await user(api)
+    for _ in range(MAX_OPEN_MAILS):
+        await api.sign_in.ask(ADA)
+    unmailed = await api.sign_in.ask(ADA)
+    codes = {code for _, _, code in await mails(api)}
+    for number in range(30):
+        if code_of(number) not in codes:
+            # Each with guesses of its own, as if the first digits were known.
+            async with api.database.transaction() as connection:
+                await connection.execute(text(f"UPDATE sign_ins SET guesses_left = {GUESSES} WHERE guesses_left > 0"))
+            with pytest.raises(Unauthorized):
+                await api.sign_in.by_code(unmailed, code_of(number), BROWSER)
+
+
+async def test_only_sent_mails_count(api: ApiFixture) -> None:
+    for _ in range(MAX_OPEN_MAILS + 3):
+        await api.sign_in.ask(ADA)
+    await user(api)
+    await api.sign_in.ask(ADA)
+    assert len(await mails(api)) == 1
 
 
 async def test_sign_in_mails_are_not_shown_to_the_account(api: ApiFixture) -> None:
@@ -171,6 +210,43 @@ async def test_an_operators_link_signs_a_user_in_once(api: ApiFixture) -> None:
     with pytest.raises(Unauthorized):
         await api.sign_in.by_link(left, BROWSER)
     assert (await api.operator.request("POST", f"{path}/{ada['id']}/sign-in-links")).status_code == 404
+
+
+async def test_a_link_for_a_user_proves_no_address(api: ApiFixture) -> None:
+    """An owner of globex adds the address of acme's owner, and asks for a link for that user."""
+    await user(api)
+    typed = await user(api, account="globex", role="viewer")
+    path = f"/v1/accounts/{api.globex.account_id}/users/{typed['id']}/sign-in-links"
+    token = await token_of((await api.operator.post(path))["url"])
+    opened = await api.sign_in.by_link(token, BROWSER)
+    session = await api.sessions.find(opened.token)
+    assert await api.sessions.choices(session) == []
+    with pytest.raises(NotFound):
+        await api.sessions.choose(session, api.acme.account_id)
+    assert (await api.sessions.find(opened.token)).account_id == api.globex.account_id
+
+
+async def test_a_mailed_link_proves_the_address(api: ApiFixture) -> None:
+    for account in ("acme", "globex"):
+        await user(api, account=account)
+    await api.sign_in.ask(ADA)
+    [(_, token, _)] = await mails(api)
+    opened = await api.sign_in.by_link(token, BROWSER)
+    assert len(await api.sessions.choices(await api.sessions.find(opened.token))) == 2
+    chosen = await api.sessions.choose(opened.session, api.acme.account_id)
+    assert len(await api.sessions.choices(chosen)) == 2
+
+
+async def test_a_session_of_an_older_release_has_no_choice(api: ApiFixture) -> None:
+    """Its row does not say how the address was proved."""
+    for account in ("acme", "globex"):
+        await user(api, account=account)
+    await api.sign_in.ask(ADA)
+    [(_, token, _)] = await mails(api)
+    opened = await api.sign_in.by_link(token, BROWSER)
+    async with api.database.transaction() as connection:
+        await connection.execute(text("UPDATE sessions SET proved_email = NULL"))
+    assert await api.sessions.choices(await api.sessions.find(opened.token)) == []
 
 
 async def test_a_portal_link_has_a_role_and_an_end(api: ApiFixture) -> None:

@@ -1,5 +1,6 @@
 """An account sees its launches by month, package and dispatch, and hears at once of a lowered limit."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from dashboard.pages import signed_in
@@ -10,15 +11,15 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.adapters.sql.usage import SqlUsageMeter
 from streams.core.backfill import OffsetRange
-from streams.core.usage import Launch
+from streams.core.usage import Launch, LaunchBatch
 
 MONTH = timedelta(days=31)
 
 
-async def count(api: ApiFixture, *launches: Launch) -> None:
+async def count(api: ApiFixture, *launches: Launch, late: Sequence[Launch] = ()) -> None:
     meter = SqlUsageMeter(api.database, AvroCodec())
     start = (await meter.positions("topic", [0]))[0]
-    assert await meter.count("topic", [OffsetRange(0, start, start + 1)], launches) is not None
+    assert await meter.count("topic", [OffsetRange(0, start, start + 1)], LaunchBatch(launches, late)) is not None
 
 
 def launch(
@@ -28,15 +29,26 @@ def launch(
 
 
 async def test_usage_is_listed_by_month(api: ApiFixture) -> None:
-    assert await api.acme.get("/v1/usage") == {"months": [{"month": "2026-04", "launches": 0}]}
+    assert await api.acme.get("/v1/usage") == {"months": [{"month": "2026-04", "launches": 0, "lateLaunches": 0}]}
     await count(api, launch(api, 1), launch(api, 2), launch(api, 3, months=1), launch(api, 4, months=2))
     await api.operator.patch(f"/v1/accounts/{api.acme.account_id}", {"planLimit": 1000})
     usage = await api.acme.get("/v1/usage", months=2)
     assert usage == {
         "planLimit": 1000,
-        "months": [{"month": "2026-04", "launches": 2}, {"month": "2026-03", "launches": 1}],
+        "months": [
+            {"month": "2026-04", "launches": 2, "lateLaunches": 0},
+            {"month": "2026-03", "launches": 1, "lateLaunches": 0},
+        ],
     }
-    assert (await api.globex.get("/v1/usage"))["months"] == [{"month": "2026-04", "launches": 0}]
+    assert (await api.globex.get("/v1/usage"))["months"] == [{"month": "2026-04", "launches": 0, "lateLaunches": 0}]
+
+
+async def test_late_launches_have_a_number_of_their_own(api: ApiFixture) -> None:
+    await count(api, launch(api, 1), late=[launch(api, 2), launch(api, 3)])
+    assert (await api.acme.get("/v1/usage"))["months"] == [{"month": "2026-04", "launches": 1, "lateLaunches": 2}]
+    page = await (await signed_in(api)).open("/usage")
+    assert "Month Launches Late Compared" in page.text
+    assert "2026-04 1 2 show" in page.text
 
 
 async def test_a_month_is_split_by_package_and_dispatch(api: ApiFixture) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from inspect import get_annotations
 from pathlib import Path
 from typing import Any
@@ -144,5 +145,7 @@ def test_the_readme_shows_the_bytes_of_an_event() -> None:
     block = re.findall(r"```\n(c3 01 .*?)```", text, re.DOTALL)[0]
     shown = b"".join(bytes.fromhex(line.split("  ")[0]) for line in block.splitlines())
     assert f"{len(shown)} bytes" in text
-    assert AvroCodec().decode(shown) == parse_event({**event, "accountId": "acc_1"}, default_id="")
+    assert AvroCodec().decode(shown) == parse_event(
+        {**event, "accountId": "acc_1"}, default_id="", now=datetime.max.replace(tzinfo=UTC)
+    )
     assert f"`{int.from_bytes(shown[2:10], 'little'):#x}`" in text

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 import pytest_asyncio
@@ -14,7 +15,7 @@ from streams.core.backfill import OffsetRange
 from streams.core.errors import Refused, Unavailable
 from streams.core.event import Event
 from streams.core.offset_tracker import Commit
-from streams.core.usage import Launch
+from streams.core.usage import Launch, LaunchBatch, NewLaunches
 from streams.outage import Outages
 from streams.ports import Outgoing, Partition, Record
 from streams.stages import meter as meter_module
@@ -35,6 +36,7 @@ class FakeUsageMeter:
         self.next: dict[int, int] = {}
         self.incarnation = ""
         self.launches: dict[tuple[str, str], Launch] = {}
+        self.late: dict[tuple[str, str], Launch] = {}
         self.away = False
 
     async def positions(self, incarnation: str, partitions: Sequence[int]) -> Mapping[int, int]:
@@ -44,18 +46,20 @@ class FakeUsageMeter:
             self.incarnation, self.next = incarnation, {}
         return {one: self.next.setdefault(one, 0) for one in partitions}
 
-    async def count(self, incarnation: str, moves: Sequence[OffsetRange], launches: Sequence[Launch]) -> int | None:
+    async def count(self, incarnation: str, moves: Sequence[OffsetRange], batch: LaunchBatch) -> NewLaunches | None:
         if self.away:
             raise Unavailable("no database")
         if incarnation != self.incarnation or any(self.next[one.partition] != one.start for one in moves):
             return None
-        if any(one.account_id == "refused" for one in launches):
+        if any(one.account_id == "refused" for one in batch.launches):
             raise Refused("the row is refused")
         self.next |= {one.partition: one.end for one in moves}
-        new = {(one.account_id, one.event_id): one for one in launches}
-        fresh = new.keys() - self.launches.keys()
-        self.launches |= new
-        return len(fresh)
+        sizes = []
+        for known, found in ((self.launches, batch.launches), (self.late, batch.late)):
+            before = len(known)
+            known |= {(one.account_id, one.event_id): one for one in found}
+            sizes.append(len(known) - before)
+        return NewLaunches(*sizes)
 
 
 class MeterFixture:
@@ -124,12 +128,25 @@ async def test_a_refused_commit_needs_no_further_record(fixture: MeterFixture) -
     assert fixture.counted == ["evt_1"]
 
 
-async def test_an_old_launch_is_too_late(fixture: MeterFixture) -> None:
+async def test_a_launch_of_a_closed_month_has_its_arrival(fixture: MeterFixture) -> None:
     fixture.start()
-    fixture.add(launched(1, at=datetime.fromisoformat("2026-02-01T00:00:00+00:00")))
+    fixture.add(*[launched(1, at=datetime.fromisoformat("2026-02-01T00:00:00+00:00"))] * 2)
     await quiet()
     assert fixture.counted == []
-    assert fixture.telemetry.counts["usage_too_late_total"] == 1
+    [late] = fixture.usage.late.values()
+    assert (late.event_id, late.at) == ("evt_1", NOON)
+    assert fixture.telemetry.counts["usage_late_launches_total"] == 1
+    assert fixture.telemetry.counts["usage_duplicates_total"] == 1
+
+
+async def test_what_fan_out_calls_invalid_is_not_counted(fixture: MeterFixture) -> None:
+    """A clock may be a day ahead of the record, whatever the time is when it is read."""
+    fixture.add(*(launched(number, at=NOON + timedelta(hours=hours)) for number, hours in ((1, 24), (2, 25))))
+    fixture.add(replace(launched(3), data={**DATA, "packageId": "a b"}))
+    fixture.clock.advance(7 * 86400)
+    fixture.start()
+    await quiet()
+    assert fixture.counted == ["evt_1"]
 
 
 @pytest.mark.parametrize("position", [0, 2, 4])

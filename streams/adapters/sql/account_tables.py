@@ -100,6 +100,8 @@ sessions = Table(
     Column("role", Text),
     Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), index=True),
     Column("email", Text),
+    # The address that the person proved to have: only with it may the session choose another account.
+    Column("proved_email", Text),
     Column("return_url", Text),
     Column("address", Text, nullable=False),
     Column("user_agent", Text, nullable=False),

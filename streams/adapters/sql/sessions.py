@@ -14,11 +14,11 @@ from streams.core.access import Role
 from streams.core.audit import AuditEntry
 from streams.core.mail import Mail
 from streams.core.oidc import PendingSignIn
-from streams.core.session import Session, SignIn
+from streams.core.session import LINK_LASTS, Session, SignIn
 
 
 class SqlSignIns:
-    """`SignIns` in SQL. A used one stays until retention, because it counts for the limit of mails."""
+    """`SignIns` in SQL. What was mailed has a code."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -30,13 +30,20 @@ class SqlSignIns:
                 await connection.execute(insert(mails).values(asdict(mail)))
             await note(connection, audit_entry)
 
-    async def count(self, email: str, since: datetime) -> int:
-        query = select(func.count()).where(sign_ins.c.email == email, sign_ins.c.created_at >= since)
+    async def count_open_mails(self, email: str, now: datetime) -> int:
+        mailed = (sign_ins.c.email == email) & sign_ins.c.code_sha256.is_not(None)
+        # By the time of creation, for the index.
+        is_open = (sign_ins.c.created_at > now - LINK_LASTS) & sign_ins.c.used_at.is_(None)
+        query = select(func.count()).where(mailed & is_open)
         async with self._database.reading() as connection:
             return int((await connection.execute(query)).scalar_one())
 
     async def redeem(self, sha256: str, now: datetime) -> SignIn | None:
         this = (sign_ins.c.sha256 == sha256) & sign_ins.c.used_at.is_(None) & (sign_ins.c.expires_at > now)
+        async with self._database.reading() as connection:
+            # Reading takes no lock: anybody may ask for any token.
+            if (await connection.execute(select(sign_ins.c.sha256).where(this))).first() is None:
+                return None
         # One statement: of two requests with one link only one changes the row.
         statement = update(sign_ins).where(this).values(used_at=now).returning(sign_ins)
         async with self._database.transaction() as connection:
@@ -46,6 +53,9 @@ class SqlSignIns:
     async def guess(self, browser_sha256: str, code_sha256: str, now: datetime) -> SignIn | None:
         mine = (sign_ins.c.browser_sha256 == browser_sha256) & sign_ins.c.used_at.is_(None)
         valid = mine & (sign_ins.c.expires_at > now) & (sign_ins.c.guesses_left > 0)
+        async with self._database.reading() as connection:
+            if (await connection.execute(select(sign_ins.c.sha256).where(valid))).first() is None:
+                return None
         guessed = update(sign_ins).where(valid).values(guesses_left=sign_ins.c.guesses_left - 1).returning(sign_ins)
         async with self._database.transaction() as connection:
             row = (await connection.execute(guessed)).one_or_none()
@@ -137,6 +147,7 @@ def _session(row: Any) -> Session:
         role=Role(row.role) if row.role else None,
         user_id=row.user_id,
         email=row.email,
+        proved_email=row.proved_email,
         return_url=row.return_url,
         address=row.address,
         user_agent=row.user_agent,

@@ -1,5 +1,6 @@
 """Count launches exactly once, in one transaction with the meter's positions, notices and events to send."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -21,6 +22,8 @@ from streams.adapters.sql.usage_tables import (
 from streams.core.backfill import OffsetRange
 from streams.core.usage import (
     Launch,
+    LaunchBatch,
+    NewLaunches,
     UsageDetail,
     UsageMonth,
     UsageNotice,
@@ -60,16 +63,17 @@ class SqlUsageMeter:
             found = await connection.execute(select(usage_positions).where(known.partition.in_(partitions)))
             return {row.partition: row.next_offset for row in found}
 
-    async def count(self, incarnation: str, moves: Sequence[OffsetRange], launches: Sequence[Launch]) -> int | None:
+    async def count(self, incarnation: str, moves: Sequence[OffsetRange], batch: LaunchBatch) -> NewLaunches | None:
         async with self._database.transaction() as connection:
             for move in sorted(moves):
                 if not await _move(connection, incarnation, move):
                     await connection.rollback()
                     return None
-            new = await self._insert_launches(connection, launches)
-            if new:
-                await self._add(connection, new)
-            return len(new)
+            new = await self._insert_launches(connection, batch.launches)
+            late = await self._insert_launches(connection, batch.late)
+            if new or late:
+                await self._add(connection, new, late)
+            return NewLaunches(len(new), len(late))
 
     async def judge(self, account_id: str, limit: int | None, now: datetime) -> None:
         known, month = usage_months.c, month_of(now)
@@ -95,19 +99,27 @@ class SqlUsageMeter:
         in_order = {(one.account_id, one.event_id): one for one in launches}
         return [first[name] for name in in_order if name in new]
 
-    async def _add(self, connection: AsyncConnection, new: Sequence[Launch]) -> None:
+    async def _add(self, connection: AsyncConnection, new: Sequence[Launch], late: Sequence[Launch]) -> None:
         by_month: dict[tuple[str, str], list[Launch]] = {}
         for launch in new:
             by_month.setdefault((launch.account_id, launch.month), []).append(launch)
+        late_by_month = Counter((launch.account_id, launch.month) for launch in late)
         months = [
-            {"account_id": account_id, "month": month, "launches": len(of_month)}
-            for (account_id, month), of_month in sorted(by_month.items())
+            {
+                "account_id": key[0],
+                "month": key[1],
+                "launches": len(by_month.get(key, ())),
+                "late_launches": late_by_month[key],
+            }
+            for key in sorted(by_month.keys() | late_by_month.keys())
         ]
         details = [{**key._asdict(), "launches": number} for key, number in sorted(counted(new).items())]
         totals = {
             (row.account_id, row.month): row.launches
             for row in await connection.execute(self._add_months, self._months.parameters(months))
         }
+        if not new:
+            return
         await connection.execute(self._add_details, self._details.parameters(details))
         limits = await _plan_limits(connection, {account_id for account_id, _ in by_month})
         notices = [
@@ -119,11 +131,10 @@ class SqlUsageMeter:
 
 
 def _adding(statement: Any, table: Any) -> Any:
-    """An insert that adds to the stored number of launches."""
+    """An insert that adds to the stored numbers."""
     key = list(table.primary_key.columns)
-    return statement.on_conflict_do_update(
-        index_elements=key, set_={"launches": table.c.launches + statement.excluded.launches}
-    )
+    numbers = {one.name: one + statement.excluded[one.name] for one in table.c if one not in set(key)}
+    return statement.on_conflict_do_update(index_elements=key, set_=numbers)
 
 
 async def _move(connection: AsyncConnection, incarnation: str, move: OffsetRange) -> bool:
@@ -178,7 +189,7 @@ class SqlUsage:
         known = usage_months.c
         query = select(usage_months).where(known.account_id == account_id).order_by(known.month.desc()).limit(limit)
         async with self._database.reading() as connection:
-            return [UsageMonth(row.month, row.launches) for row in await connection.execute(query)]
+            return [UsageMonth(row.month, row.launches, row.late_launches) for row in await connection.execute(query)]
 
     async def details(self, account_id: str, month: str, after: UsagePlace | None, limit: int) -> Sequence[UsageDetail]:
         known = usage_details.c

@@ -1,6 +1,6 @@
 """Tables of usage: what was counted, where the meter is, notices, and events that wait to be produced."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text, text
 
 from streams.adapters.sql.schema import Moment, metadata
 
@@ -13,7 +13,7 @@ usage_positions = Table(
     Column("next_offset", BigInteger, nullable=False),
 )
 
-# The launches that were counted: an event that is published again counts once.
+# The launches that were counted: an event that is published again counts once. A late one has the month of its arrival.
 counted_launches = Table(
     "counted_launches",
     metadata,
@@ -28,6 +28,8 @@ usage_months = Table(
     Column("account_id", Text, primary_key=True),
     Column("month", Text, primary_key=True),
     Column("launches", BigInteger, nullable=False),
+    # Those that arrived in this month, of a month that was closed. They are part of no plan's total.
+    Column("late_launches", BigInteger, nullable=False, server_default=text("0")),
 )
 
 # The same by package and dispatch; an empty id means that a launch had none.

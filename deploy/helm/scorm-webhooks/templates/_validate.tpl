@@ -31,6 +31,9 @@
 {{- if and $values.api.httpRoute.enabled (not $values.api.httpRoute.parentRefs) -}}
 {{- $wrong = append $wrong "api.httpRoute.parentRefs is empty: name the Gateway, such as {name: public, namespace: gateways}." -}}
 {{- end -}}
+{{- if and (or $values.api.ingress.enabled $values.api.httpRoute.enabled) (not $values.settings.trustedProxies) -}}
+{{- $wrong = append $wrong "settings.trustedProxies is empty, and the API is behind a proxy: all browsers would share the limit of one address, and anybody could keep the others from signing in. Give the networks of the proxy's pods, such as 10.0.0.0/8." -}}
+{{- end -}}
 {{- if and $values.monitoring.serviceMonitor.enabled $values.monitoring.podMonitor.enabled -}}
 {{- $wrong = append $wrong "monitoring.serviceMonitor and monitoring.podMonitor are both enabled: every metric would be read twice. Enable one." -}}
 {{- end -}}
