@@ -27,6 +27,11 @@ HEADER_VALUE_CHARACTERS = 1024
 # Enough to tell a person what went wrong; it is stored with each attempt.
 RESPONSE_KEPT_BYTES = 4096
 
+# Attempts in one response or on one page.
+ATTEMPTS_SHOWN = 50
+# Their stored bytes. JSON escapes a control character to 6 bytes, HTML a quote to 5: less than 800 KB of a response.
+ATTEMPT_BYTES_SHOWN = 128 * 1024
+
 # -- the retry schedule --------------------------------------------------------------------------------------------
 
 # Each tier is a topic with as many partitions as `deliveries`.

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import Protocol
 
-from streams.core.account import DeliveryDetails, DeliveryFilter, DeliverySummary
+from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.audit import AuditEntry
 from streams.core.backfill import Backfill, OffsetRange
 from streams.core.backlog import Backlog
@@ -37,7 +37,14 @@ class DeliveryLog(Protocol):
 
     async def list(self, wanted: DeliveryFilter) -> Page[DeliveryState]: ...
 
-    async def find(self, delivery_id: str) -> DeliveryDetails | None: ...
+    async def find(self, delivery_id: str) -> DeliveryDetails | None:
+        """A delivery with its newest attempts, as many as `attempts` returns first."""
+
+    async def attempts(self, delivery_id: str, after: Cursor | None, limit: int) -> Page[AttemptDetails]:
+        """The attempts of a delivery, newest first.
+
+        A page ends early when its attempts have more than `ATTEMPT_BYTES_SHOWN` stored bytes.
+        """
 
     async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
         """How many deliveries are in each state, by webhook id."""

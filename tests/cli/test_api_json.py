@@ -102,6 +102,13 @@ async def test_deliveries_have_the_apis_json(api: ApiFixture) -> None:
     assert shown["attempts"][0]["responseBody"] == "oops"
 
 
+async def test_a_delivery_says_how_many_attempts_are_not_shown(api: ApiFixture) -> None:
+    theirs = {"account_id": api.acme.account_id, "webhook_id": (await api.acme.webhook())["id"]}
+    await api.record(delivery(**theirs), *(attempt(**theirs, number=number) for number in range(1, 53)))
+    done = await run("deliveries", "show", delivery(**theirs).id)
+    assert "2 earlier attempts not shown: see the dashboard, or GET /v1/deliveries/" in done.stderr
+
+
 async def test_a_retry_names_the_ids_that_do_not_exist(api: ApiFixture) -> None:
     dead = await store_dead_letter(api)
     done = await run("dead-letters", "discard", dead, "lost-1", "lost-2", "--json")
