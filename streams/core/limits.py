@@ -26,6 +26,8 @@ HEADER_VALUE_CHARACTERS = 1024
 
 # Enough to tell a person what went wrong; it is stored with each attempt.
 RESPONSE_KEPT_BYTES = 4096
+# Names and values of all headers together, without those that do not fit. Most responses have less than 1 KiB.
+RESPONSE_HEADERS_KEPT_BYTES = 4096
 
 # Attempts in one response or on one page.
 ATTEMPTS_SHOWN = 50
