@@ -54,6 +54,11 @@ CONCURRENCY = 256
 # Every event of an account is compared with each of its webhooks.
 WEBHOOKS_PER_ACCOUNT = 1000
 
+# -- responses -----------------------------------------------------------------------------------------------------
+
+# A list of webhooks in JSON: of 500 with short texts, or of 100 with the longest ones.
+WEBHOOKS_LIST_BYTES = 900_000
+
 # -- requests to the API -------------------------------------------------------------------------------------------
 
 # The longest address in SMTP (RFC 5321 §4.5.3.1.3).

@@ -2,9 +2,10 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 from typing import Generic, TypeVar
 
 from streams.core.errors import FieldError, Invalid
@@ -32,6 +33,12 @@ class Page(Generic[Row]):
 
     rows: Sequence[Row]
     next: Cursor | None = None
+
+
+def fitting(sizes: Iterable[int], limit: int, most_bytes: int) -> int:
+    """How many rows a page has: at most `limit`, and within `most_bytes`, but at least one."""
+    within = sum(total <= most_bytes for total in accumulate(sizes))
+    return min(limit, max(within, 1))
 
 
 def parse_cursor(text: str) -> Cursor:

@@ -1,5 +1,6 @@
 """Webhooks: registrations of accounts, and the events that each wants."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -130,3 +131,59 @@ class Registration:
     created_at: datetime
     description: str = ""
     paused_at: datetime | None = None
+
+    @property
+    def listed(self) -> "ListedWebhook":
+        """The same as lists show it."""
+        webhook = self.webhook
+        return ListedWebhook(
+            id=webhook.id,
+            account_id=webhook.account_id,
+            url=webhook.url,
+            fallback_url=webhook.fallback_url,
+            event_types=webhook.event_types,
+            packages_count=len(webhook.packages),
+            dispatches_count=len(webhook.dispatches),
+            secret_ends=tuple(secret.valid_until for secret in webhook.secrets if secret.valid_until),
+            has_headers=webhook.encrypted_headers is not None,
+            has_fallback_headers=webhook.encrypted_fallback_headers is not None,
+            max_concurrency=webhook.max_concurrency,
+            status=webhook.status,
+            pause=webhook.pause,
+            version=webhook.version,
+            created_at=self.created_at,
+            description=self.description,
+            paused_at=self.paused_at,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ListedWebhook:
+    """A registration as lists show it: how many ids its scope has, and no secrets and no headers.
+
+    `secret_ends` are the times when old secrets end.
+    """
+
+    id: str
+    account_id: str
+    url: str
+    fallback_url: str | None
+    event_types: frozenset[str]
+    packages_count: int
+    dispatches_count: int
+    secret_ends: tuple[datetime, ...]
+    has_headers: bool
+    has_fallback_headers: bool
+    max_concurrency: int
+    status: Status
+    pause: Pause | None
+    version: int
+    created_at: datetime
+    description: str
+    paused_at: datetime | None
+
+    @property
+    def json_bytes(self) -> int:
+        """About its size in a response: what people enter, escaped, and the rest."""
+        texts = (self.url, self.fallback_url or "", self.description)
+        return 800 + len(json.dumps(texts, ensure_ascii=False).encode())

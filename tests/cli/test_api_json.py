@@ -89,8 +89,9 @@ async def test_new_accounts_and_keys_have_the_apis_fields(api: ApiFixture) -> No
 async def test_webhooks_have_the_apis_json(api: ApiFixture) -> None:
     await store_dead_letter(api)
     [listed] = await printed("webhooks", "list", "--account", api.acme.account_id)
-    by_api = await api.acme.get(f"/v1/webhooks/{listed['id']}")
-    assert listed == by_api == await printed("webhooks", "show", listed["id"])
+    assert [listed] == (await api.acme.get("/v1/webhooks"))["data"]
+    assert listed["packagesCount"] == 1
+    assert await api.acme.get(f"/v1/webhooks/{listed['id']}") == await printed("webhooks", "show", listed["id"])
 
 
 async def test_deliveries_have_the_apis_json(api: ApiFixture) -> None:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from itertools import accumulate
 
 from fakes.clock import FakeClock
 from fakes.webhooks import FakeOutbox
@@ -18,7 +17,7 @@ from streams.core.erasure import ERASED
 from streams.core.errors import Refused, Unavailable
 from streams.core.health import COUNTS_FOR, Health, HealthSample
 from streams.core.limits import ATTEMPT_BYTES_SHOWN, ATTEMPTS_SHOWN
-from streams.core.page import Cursor, Page
+from streams.core.page import Cursor, Page, fitting
 from streams.core.webhook import Pause, Status
 
 
@@ -123,9 +122,7 @@ class FakeDeliveryLog:
         if after is not None:
             ids = [attempt.id for attempt in found]
             found = found[ids.index(after.id) + 1 :] if after.id in ids else []
-        sizes = accumulate(_stored_bytes(attempt) for attempt in found)
-        within = sum(size <= ATTEMPT_BYTES_SHOWN for size in sizes)
-        rows = found[: min(limit, max(within, 1))]
+        rows = found[: fitting(map(_stored_bytes, found), limit, ATTEMPT_BYTES_SHOWN)]
         following = Cursor(rows[-1].started_at, rows[-1].id) if len(found) > len(rows) else None
         return Page([_seen(attempt) for attempt in rows], following)
 

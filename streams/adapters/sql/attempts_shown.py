@@ -1,6 +1,5 @@
 """Read the attempts of a delivery: no more of them than one response may show."""
 
-from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import Text, cast, func, select, tuple_
@@ -9,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.sql.tables import attempts
 from streams.core.account import AttemptDetails
 from streams.core.limits import ATTEMPT_BYTES_SHOWN
-from streams.core.page import Cursor, Page
+from streams.core.page import Cursor, Page, fitting
 
 _PLACE = (attempts.c.generation, attempts.c.number)
 _NEWEST_FIRST = tuple(column.desc() for column in _PLACE)
@@ -28,8 +27,7 @@ async def newest_attempts(
     candidates = walk.order_by(*_NEWEST_FIRST).limit(limit + 1).subquery()
     query = select(attempts.c.id, _stored_bytes()).where(attempts.c.id.in_(select(candidates.c.id)))
     found = (await connection.execute(query.order_by(*_NEWEST_FIRST))).all()
-    within = sum(total <= ATTEMPT_BYTES_SHOWN for total in accumulate(row.size for row in found))
-    ids = [row.id for row in found[: min(limit, max(within, 1))]]
+    ids = [row.id for row in found[: fitting((row.size for row in found), limit, ATTEMPT_BYTES_SHOWN)]]
     shown = select(attempts).where(attempts.c.id.in_(ids)).order_by(*_NEWEST_FIRST)
     rows = (await connection.execute(shown)).all()
     following = Cursor(rows[-1].started_at, rows[-1].id) if len(found) > len(rows) > 0 else None

@@ -17,12 +17,13 @@ from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.keyset import newest_first, page_of
 from streams.adapters.sql.tables import pauses, webhooks
-from streams.adapters.sql.webhook_rows import from_registration, to_registration
+from streams.adapters.sql.webhook_rows import LISTED, from_registration, to_listed, to_registration
 from streams.core.audit import AuditEntry
 from streams.core.errors import Conflict
 from streams.core.held import HeldChoice
-from streams.core.page import Cursor, Page
-from streams.core.webhook import Registration, Status, Webhook
+from streams.core.limits import WEBHOOKS_LIST_BYTES
+from streams.core.page import Cursor, Page, fitting
+from streams.core.webhook import ListedWebhook, Registration, Status, Webhook
 from streams.ports import Clock
 
 
@@ -56,28 +57,29 @@ class SqlWebhooks:
                 await self._keys.verify_in(connection)
             yield connection
 
-    async def list(self, account_id: str | None = None) -> Sequence[Registration]:
-        query = select(webhooks).where(webhooks.c.deleted_at.is_(None)).order_by(webhooks.c.created_at, webhooks.c.id)
+    async def list(self, account_id: str | None = None) -> Sequence[ListedWebhook]:
+        query = select(*LISTED).where(webhooks.c.deleted_at.is_(None)).order_by(webhooks.c.created_at, webhooks.c.id)
         if account_id is not None:
             query = query.where(webhooks.c.account_id == account_id)
         async with self._database.reading() as connection:
-            return [to_registration(row) for row in await connection.execute(query)]
+            return [to_listed(row) for row in await connection.execute(query)]
 
     async def page(
         self, account_id: str, after: Cursor | None, limit: int, status: Status | None = None
-    ) -> Page[Registration]:
-        query = select(webhooks).where(webhooks.c.deleted_at.is_(None), webhooks.c.account_id == account_id)
+    ) -> Page[ListedWebhook]:
+        query = select(*LISTED).where(webhooks.c.deleted_at.is_(None), webhooks.c.account_id == account_id)
         if status is not None:
             query = query.where(webhooks.c.status == status)
         query = newest_first(query, webhooks.c.created_at, webhooks.c.id, after, limit)
         async with self._database.reading() as connection:
-            found = [to_registration(row) for row in await connection.execute(query)]
-        return page_of(found, limit, lambda one: Cursor(one.created_at, one.webhook.id))
+            found = [to_listed(row) for row in await connection.execute(query)]
+        limit = fitting((one.json_bytes for one in found), limit, WEBHOOKS_LIST_BYTES)
+        return page_of(found, limit, lambda one: Cursor(one.created_at, one.id))
 
-    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[Registration]:
-        query = select(webhooks).where(webhooks.c.account_id == account_id, webhooks.c.id.in_(webhook_ids))
+    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
+        query = select(*LISTED).where(webhooks.c.account_id == account_id, webhooks.c.id.in_(webhook_ids))
         async with self._database.reading() as connection:
-            return [to_registration(row) for row in await connection.execute(query)]
+            return [to_listed(row) for row in await connection.execute(query)]
 
     async def find(self, webhook_id: str) -> Registration | None:
         this = (webhooks.c.id == webhook_id) & webhooks.c.deleted_at.is_(None)
