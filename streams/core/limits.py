@@ -54,6 +54,17 @@ CONCURRENCY = 256
 # Every event of an account is compared with each of its webhooks.
 WEBHOOKS_PER_ACCOUNT = 1000
 
+# -- what an account has -------------------------------------------------------------------------------------------
+
+# All are on one page. A customer with more people signs them in by portal links or OpenID Connect.
+USERS_PER_ACCOUNT = 200
+# Keys that are neither revoked nor expired.
+KEYS_PER_ACCOUNT = 100
+# All of these keys, and the last that ended.
+KEYS_LISTED = 2 * KEYS_PER_ACCOUNT
+# `publish` looks at every unfinished job again and again.
+UNFINISHED_JOBS_PER_ACCOUNT = 20
+
 # -- responses -----------------------------------------------------------------------------------------------------
 
 # A list of webhooks in JSON: of 500 with short texts, or of 100 with the longest ones.

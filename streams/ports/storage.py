@@ -99,7 +99,8 @@ class Jobs(Protocol):
     async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
         """Returns the job with its total; the stored one when there is a job with this id.
 
-        Raises `Conflict` when another replay of the same webhook is not finished.
+        Raises `Conflict` when another replay of the same webhook is not finished, or `UNFINISHED_JOBS_PER_ACCOUNT` jobs
+        of the account are not.
         """
 
     async def find(self, job_id: str) -> Job | None: ...

@@ -5,26 +5,27 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.keyset import newest_first, page_of
+from streams.adapters.sql.room import require_room
 from streams.adapters.sql.tables import pauses, webhooks
 from streams.adapters.sql.webhook_rows import LISTED, from_registration, to_listed, to_registration
 from streams.core.audit import AuditEntry
-from streams.core.errors import Conflict
 from streams.core.held import HeldChoice
 from streams.core.limits import WEBHOOKS_LIST_BYTES
 from streams.core.page import Cursor, Page, fitting
 from streams.core.webhook import ListedWebhook, Registration, Status, Webhook
 from streams.ports import Clock
+
+_TOO_MANY = "the account has {count} webhooks, and may have at most {limit}: delete one first"
 
 
 class SqlWebhooks:
@@ -43,7 +44,8 @@ class SqlWebhooks:
         registration = replace(registration, webhook=replace(registration.webhook, version=version))
         async with self._changing() as connection:
             if limit is not None:
-                await _require_room(connection, registration.webhook.account_id, limit)
+                live = webhooks.c.deleted_at.is_(None)
+                await require_room(connection, registration.webhook.account_id, webhooks, live, limit, _TOO_MANY)
             await connection.execute(insert(webhooks).values(from_registration(registration)))
             await make_dirty(connection, self._insert, registration.webhook.id, version)
             await note(connection, audit_entry)
@@ -113,15 +115,6 @@ class SqlWebhooks:
             await _record_pauses(connection, before.webhook, after.webhook if after else None, held, now)
             await note(connection, audit(before, after) if audit else None)
         return kept
-
-
-async def _require_room(connection: AsyncConnection, account_id: str, limit: int) -> None:
-    # The second of two concurrent registrations waits here, and counts the first.
-    await connection.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update())
-    live = (webhooks.c.account_id == account_id) & webhooks.c.deleted_at.is_(None)
-    count = (await connection.execute(select(func.count()).select_from(webhooks).where(live))).scalar_one()
-    if count >= limit:
-        raise Conflict(f"the account has {count} webhooks, and may have at most {limit}: delete one first")
 
 
 async def _record_pauses(
