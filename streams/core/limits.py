@@ -67,8 +67,8 @@ UNFINISHED_JOBS_PER_ACCOUNT = 20
 
 # -- responses -----------------------------------------------------------------------------------------------------
 
-# A list of webhooks in JSON: of 500 with short texts, or of 100 with the longest ones.
-WEBHOOKS_LIST_BYTES = 900_000
+# The rows of a list in JSON. 500 rows of usual length fit, and about 100 of the largest webhooks.
+LIST_BYTES = 900_000
 
 # -- requests to the API -------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,6 +34,11 @@ class Page(Generic[Row]):
 
     rows: Sequence[Row]
     next: Cursor | None = None
+
+
+def json_bytes(value: object) -> int:
+    """The size of a value in a response."""
+    return len(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
 
 
 def fitting(sizes: Iterable[int], limit: int, most_bytes: int) -> int:

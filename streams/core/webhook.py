@@ -1,12 +1,12 @@
 """Webhooks: registrations of accounts, and the events that each wants."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from streams.core.event import Event
+from streams.core.page import json_bytes
 from streams.core.url import same_origin
 
 DEFAULT_MAX_CONCURRENCY = 32
@@ -184,6 +184,5 @@ class ListedWebhook:
 
     @property
     def json_bytes(self) -> int:
-        """About its size in a response: what people enter, escaped, and the rest."""
-        texts = (self.url, self.fallback_url or "", self.description)
-        return 800 + len(json.dumps(texts, ensure_ascii=False).encode())
+        """At most its size in a response: what people enter, and the rest."""
+        return 800 + json_bytes((self.url, self.fallback_url, self.description))

@@ -136,7 +136,8 @@ class AuditLog(Protocol):
     async def add(self, audit_entry: AuditEntry) -> None:
         """Write an entry for something that changed no row."""
 
-    async def list(self, wanted: AuditFilter, after: Cursor | None, limit: int) -> Page[AuditEntry]: ...
+    async def list(self, wanted: AuditFilter, after: Cursor | None, limit: int) -> Page[AuditEntry]:
+        """A page ends early when its rows have more than `LIST_BYTES`."""
 
 
 @dataclass(frozen=True, slots=True)

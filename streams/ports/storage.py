@@ -214,7 +214,7 @@ class Mails(Protocol):
     """The mails of accounts, owed and sent."""
 
     async def list(self, account_id: str, after: Cursor | None, limit: int) -> Page[Mail]:
-        """Newest first."""
+        """Newest first. A page ends early when its rows have more than `LIST_BYTES`."""
 
     async def due(self, now: datetime, limit: int) -> Sequence[OwedMail]: ...
 

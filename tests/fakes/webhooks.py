@@ -12,7 +12,7 @@ from streams.core.audit import AuditEntry
 from streams.core.errors import Conflict, Refused, Unavailable
 from streams.core.health import restore_epoch
 from streams.core.held import HeldChoice
-from streams.core.limits import WEBHOOKS_LIST_BYTES
+from streams.core.limits import LIST_BYTES
 from streams.core.page import Cursor, Page, fitting
 from streams.core.webhook import ListedWebhook, Registration, Status, Webhook
 from streams.ports import Due
@@ -81,7 +81,7 @@ class FakeOutbox:
         newest_first = [found for found in await self.list(account_id) if status in (None, found.status)][::-1]
         at = [Cursor(found.created_at, found.id) for found in newest_first]
         begin = sum((cursor.at, cursor.id) >= (after.at, after.id) for cursor in at) if after else 0
-        limit = fitting((found.json_bytes for found in newest_first[begin:]), limit, WEBHOOKS_LIST_BYTES)
+        limit = fitting((found.json_bytes for found in newest_first[begin:]), limit, LIST_BYTES)
         rows = newest_first[begin : begin + limit]
         return Page(rows, at[begin + limit - 1] if len(at) > begin + limit else None)
 

@@ -20,7 +20,7 @@ from streams.adapters.sql.tables import pauses, webhooks
 from streams.adapters.sql.webhook_rows import LISTED, from_registration, to_listed, to_registration
 from streams.core.audit import AuditEntry
 from streams.core.held import HeldChoice
-from streams.core.limits import WEBHOOKS_LIST_BYTES
+from streams.core.limits import LIST_BYTES
 from streams.core.page import Cursor, Page, fitting
 from streams.core.webhook import ListedWebhook, Registration, Status, Webhook
 from streams.ports import Clock
@@ -75,7 +75,7 @@ class SqlWebhooks:
         query = newest_first(query, webhooks.c.created_at, webhooks.c.id, after, limit)
         async with self._database.reading() as connection:
             found = [to_listed(row) for row in await connection.execute(query)]
-        limit = fitting((one.json_bytes for one in found), limit, WEBHOOKS_LIST_BYTES)
+        limit = fitting((one.json_bytes for one in found), limit, LIST_BYTES)
         return page_of(found, limit, lambda one: Cursor(one.created_at, one.id))
 
     async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
