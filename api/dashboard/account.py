@@ -20,6 +20,8 @@ from streams.core.event_data import is_storable
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 ROWS = 50
+# Each has its whole text.
+MAILS = 20
 
 
 async def _account_page(
@@ -156,7 +158,7 @@ async def audit_page(request: Request, after: str | None = None) -> Response:
 async def notifications_page(request: Request, after: str | None = None) -> Response:
     """The mails to the account, newest first."""
     visit = await visit_of(request)
-    page = await visit.services.webhook_stats.mails(visit.account.id, cursor_of(after), ROWS)
+    page = await visit.services.webhook_stats.mails(visit.account.id, cursor_of(after), MAILS)
     return render(
         request,
         "notifications.html",

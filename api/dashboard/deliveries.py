@@ -1,8 +1,8 @@
-"""Pages of deliveries: the list with filters, one delivery with every attempt."""
+"""Pages of deliveries: the list with filters, one delivery with its attempts."""
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from fastapi import APIRouter, Request
@@ -14,10 +14,11 @@ from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import duration, redirect, render
 from api.dashboard.rows import names_of, url_for
 from api.dashboard.visits import Visit, site_of, visit_of
-from api.paging import text_of
+from api.paging import cursor_of, text_of
 from streams.core.access import Scope
 from streams.core.account import AttemptDetails, DeliveryDetails
 from streams.core.delivery_search import IdKind
+from streams.core.limits import ATTEMPTS_SHOWN
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -83,12 +84,14 @@ class TimelineStep:
     curl: str | None
 
 
-def _timeline(visit: Visit, seen: DeliveryDetails) -> list[TimelineStep]:
+def _timeline(visit: Visit, seen: DeliveryDetails, newest: bool) -> list[TimelineStep]:
     steps: list[TimelineStep] = []
     before: AttemptDetails | None = None
     for attempt in seen.attempts:
-        began = before.started_at if before else seen.delivery_state.first_seen_at
-        last = attempt is seen.attempts[-1]
+        # The attempt before the first one of a page is not read, so that one shows no wait.
+        first = attempt.started_at if seen.earlier else seen.delivery_state.first_seen_at
+        began = before.started_at if before else first
+        last = newest and attempt is seen.attempts[-1]
         steps.append(
             TimelineStep(
                 attempt,
@@ -104,9 +107,13 @@ def _timeline(visit: Visit, seen: DeliveryDetails) -> list[TimelineStep]:
 
 @router.get("/deliveries/{delivery_id}")
 async def delivery_page(delivery_id: str, request: Request) -> Response:
-    """The payload, and every attempt with its request and its response."""
+    """The payload, and the newest attempts with their requests and responses, or those before a cursor."""
     visit = await visit_of(request)
-    seen = await visit.services.deliveries.find(delivery_id, visit.account.id)
+    service, after = visit.services.deliveries, cursor_of(request.query_params.get("after"))
+    seen = await service.find(delivery_id, visit.account.id)
+    if after is not None:
+        page = await service.attempts(delivery_id, after, ATTEMPTS_SHOWN, visit.account.id)
+        seen = replace(seen, attempts=page.rows[::-1], earlier=page.next)
     row = seen.delivery_state
     names = await names_of(visit, [row])
     body = (seen.body or b"").decode(errors="replace")
@@ -117,7 +124,9 @@ async def delivery_page(delivery_id: str, request: Request) -> Response:
         seen=seen,
         row=row,
         webhook_name=names.get(row.webhook_id, "a deleted webhook"),
-        steps=_timeline(visit, seen),
+        steps=_timeline(visit, seen, newest=after is None),
+        newest=after is None,
+        earlier=text_of(seen.earlier),
         sees_headers=visit.may(Scope.WEBHOOKS_WRITE),
         body=body,
         query=request.query_params,

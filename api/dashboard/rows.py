@@ -17,7 +17,7 @@ async def names_of(visit: Visit, rows: Iterable[DeliveryState], *more: str) -> M
 async def names_by_id(visit: Visit, webhook_ids: Iterable[str]) -> Mapping[str, str]:
     """Descriptions; without one the URL."""
     found = await visit.services.webhooks.with_ids(visit.account.id, set(webhook_ids))
-    return {key: known.description or url_for(visit, known.webhook.url) for key, known in found.items()}
+    return {key: known.description or url_for(visit, known.url) for key, known in found.items()}
 
 
 def url_for(visit: Visit, url: str) -> str:

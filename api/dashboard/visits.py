@@ -17,7 +17,7 @@ from streams.core.delivery import State
 from streams.core.errors import Forbidden, ScormWebhooksError, Unauthorized
 from streams.core.oidc import ACTOR_PREFIX, OPERATOR_ACTOR_PREFIX
 from streams.core.session import Session
-from streams.core.webhook import Registration
+from streams.core.webhook import ListedWebhook
 
 ZONE_COOKIE = "zone"
 THEME_COOKIE = "theme"
@@ -48,7 +48,7 @@ class Visit:
     member: Member
     permissions: frozenset[str]
     # Each page says which webhooks are paused, and how many events each holds.
-    paused: Sequence[tuple[Registration, int]] = ()
+    paused: Sequence[tuple[ListedWebhook, int]] = ()
 
     @property
     def services(self) -> Services:
@@ -129,7 +129,7 @@ async def visit_of(request: Request) -> Visit:
     paused = (await services.webhooks.paused(account.id, MOST_PAUSED)).rows
     held = await asyncio.gather(
         *(
-            services.search.count(DeliveryFilter(account.id, known.webhook.id, state=State.HELD))
+            services.search.count(DeliveryFilter(account.id, known.id, state=State.HELD))
             for known in paused[:PAUSED_SHOWN]
         )
     )

@@ -63,7 +63,7 @@ async def _webhook_page(
     services, account_id, now = visit.services, visit.account.id, visit.services.clock.now()
     known = await services.webhooks.find(webhook_id, account_id)
     webhook = known.webhook
-    [verdict] = await services.webhook_stats.verdicts([known])
+    [verdict] = await services.webhook_stats.verdicts([known.listed])
     stats = await services.webhook_stats.stats(webhook_id, 24, account_id)
     streak = (await services.webhook_stats.health(webhook_id, account_id)).failing
     failures = []

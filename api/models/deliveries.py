@@ -60,10 +60,17 @@ class Attempt(Model):
 
 
 class DeliveryWithAttempts(Delivery):
-    """A delivery with its payload and every attempt, oldest first."""
+    """A delivery with its payload and its newest attempts, oldest first: at most 50."""
 
     payload: Annotated[Any, Field(description="Absent until it is stored, after retention, and once erased.")] = None
     attempts: list[Attempt]
+    attempts_total: Annotated[int, Field(description="Attempts made in all generations.")]
+    earlier_attempts_cursor: Annotated[
+        str | None,
+        Field(
+            description="The `cursor` of the list of attempts that begins before these; absent without earlier ones."
+        ),
+    ] = None
 
 
 class DeadLetterFilter(Input):
@@ -137,7 +144,31 @@ def delivery_of(delivery_state: DeliveryState) -> Delivery:
 def delivery_with_attempts(seen: DeliveryDetails) -> DeliveryWithAttempts:
     """A delivery with its payload and attempts."""
     return DeliveryWithAttempts(
-        **_fields(seen.delivery_state), payload=seen.payload, attempts=[_attempt(attempt) for attempt in seen.attempts]
+        **_fields(seen.delivery_state),
+        payload=seen.payload,
+        attempts=[attempt_of(attempt) for attempt in seen.attempts],
+        attempts_total=seen.attempts_total,
+        earlier_attempts_cursor=str(seen.earlier) if seen.earlier else None,
+    )
+
+
+def attempt_of(seen: AttemptDetails) -> Attempt:
+    """An attempt."""
+    return Attempt(
+        generation=seen.generation,
+        number=seen.number,
+        target=Target(seen.target),
+        url=seen.url,
+        started_at=seen.started_at,
+        milliseconds=round(seen.milliseconds, 1),
+        request_headers=dict(seen.request_headers),
+        status=seen.status,
+        response_headers=dict(seen.response_headers),
+        response_body=seen.response_body.decode(errors="replace"),
+        outcome=seen.outcome,
+        message=seen.message,
+        next_step=seen.next_step,
+        tier=seen.tier,
     )
 
 
@@ -191,22 +222,3 @@ def _fields(delivery_state: DeliveryState) -> dict[str, Any]:
         "first_seen_at": delivery_state.first_seen_at,
         "changed_at": delivery_state.changed_at,
     }
-
-
-def _attempt(seen: AttemptDetails) -> Attempt:
-    return Attempt(
-        generation=seen.generation,
-        number=seen.number,
-        target=Target(seen.target),
-        url=seen.url,
-        started_at=seen.started_at,
-        milliseconds=round(seen.milliseconds, 1),
-        request_headers=dict(seen.request_headers),
-        status=seen.status,
-        response_headers=dict(seen.response_headers),
-        response_body=seen.response_body.decode(errors="replace"),
-        outcome=seen.outcome,
-        message=seen.message,
-        next_step=seen.next_step,
-        tier=seen.tier,
-    )

@@ -19,6 +19,7 @@ from streams.core.limits import (
     URL_CHARACTERS,
 )
 from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, PauseReason, Registration, Status
+from streams.core.webhook import ListedWebhook as Listed
 from streams.services.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS, Rotated
 from streams.services.webhook_input import ALL_EVENTS, WebhookInput
 from streams.services.webhooks import Changed, Registered
@@ -119,16 +120,14 @@ class Rotation(Input):
     overlap_hours: Annotated[int, Field(ge=0, le=MOST_OVERLAP_HOURS)] = DEFAULT_OVERLAP_HOURS
 
 
-class Webhook(Model):
-    """A webhook. After a change, `propagated` says whether all stages know the change already."""
+class _Webhook(Model):
+    """What every response shows of a webhook."""
 
     id: str
     account_id: str
     url: str
     events: list[str]
     description: str
-    packages: list[str]
-    dispatches: list[str]
     fallback_url: str | None = None
     has_headers: Annotated[bool, Field(description="Whether it sends headers of your own, which are not shown.")]
     has_fallback_headers: Annotated[bool, Field(description="The same for those of `fallbackUrl` alone.")]
@@ -144,10 +143,33 @@ class Webhook(Model):
     propagated: bool | None = None
 
 
+class Webhook(_Webhook):
+    """A webhook. After a change, `propagated` says whether all stages know the change already."""
+
+    packages: list[str]
+    dispatches: list[str]
+
+
+class ListedWebhook(_Webhook):
+    """A webhook with the number of ids in its scope; `GET /v1/webhooks/{id}` shows them."""
+
+    packages_count: int
+    dispatches_count: int
+
+
+SigningSecret = Annotated[str, Field(examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])]
+
+
 class WebhookWithSecret(Webhook):
     """A webhook with its signing secret."""
 
-    secret: Annotated[str, Field(examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])]
+    secret: SigningSecret
+
+
+class RotatedWebhook(ListedWebhook):
+    """A webhook with its new signing secret."""
+
+    secret: SigningSecret
 
 
 class Secret(Model):
@@ -158,41 +180,65 @@ class Secret(Model):
 
 def webhook_of(known: Registration, now: datetime) -> Webhook:
     """A webhook."""
-    return Webhook(**_webhook_fields(known, now))
+    return Webhook(**_with_scope(known, now))
 
 
 def changed_webhook(changed: Changed, now: datetime) -> Webhook:
-    """A webhook after a change."""
-    return Webhook(**_webhook_fields(changed.registration, now), propagated=changed.propagated)
+    """A webhook after a change of its fields."""
+    return Webhook(**_with_scope(changed.registration, now), propagated=changed.propagated)
 
 
-def webhook_with_secret(shown: Registered | Rotated, now: datetime) -> WebhookWithSecret:
-    """A webhook with a new secret."""
-    changed = shown.changed
+def webhook_with_secret(registered: Registered, now: datetime) -> WebhookWithSecret:
+    """A new webhook with its secret."""
+    changed = registered.changed
     return WebhookWithSecret(
-        **_webhook_fields(changed.registration, now), propagated=changed.propagated, secret=shown.secret
+        **_with_scope(changed.registration, now), propagated=changed.propagated, secret=registered.secret
     )
 
 
-def _webhook_fields(known: Registration, now: datetime) -> dict[str, Any]:
+def listed_webhook(known: Listed, now: datetime) -> ListedWebhook:
+    """A webhook of a list."""
+    return ListedWebhook(**_with_counts(known, now))
+
+
+def altered_webhook(changed: Changed, now: datetime) -> ListedWebhook:
+    """A webhook after a change of something else than its fields."""
+    return ListedWebhook(**_with_counts(changed.registration.listed, now), propagated=changed.propagated)
+
+
+def rotated_webhook(rotated: Rotated, now: datetime) -> RotatedWebhook:
+    """A webhook with its new secret."""
+    changed = rotated.changed
+    fields = _with_counts(changed.registration.listed, now)
+    return RotatedWebhook(**fields, propagated=changed.propagated, secret=rotated.secret)
+
+
+def _with_scope(known: Registration, now: datetime) -> dict[str, Any]:
     webhook = known.webhook
-    ending = [s.valid_until for s in webhook.valid_secrets(now) if s.valid_until is not None]
+    scope = {"packages": sorted(webhook.packages), "dispatches": sorted(webhook.dispatches)}
+    return {**_fields(known.listed, now), **scope}
+
+
+def _with_counts(known: Listed, now: datetime) -> dict[str, Any]:
+    counts = {"packages_count": known.packages_count, "dispatches_count": known.dispatches_count}
+    return {**_fields(known, now), **counts}
+
+
+def _fields(known: Listed, now: datetime) -> dict[str, Any]:
     return {
-        "id": webhook.id,
-        "account_id": webhook.account_id,
-        "url": webhook.url,
-        "events": sorted(webhook.event_types) or [ALL_EVENTS],
+        "id": known.id,
+        "account_id": known.account_id,
+        "url": known.url,
+        "events": sorted(known.event_types) or [ALL_EVENTS],
         "description": known.description,
-        "packages": sorted(webhook.packages),
-        "dispatches": sorted(webhook.dispatches),
-        "fallback_url": webhook.fallback_url,
-        "has_headers": webhook.encrypted_headers is not None,
-        "has_fallback_headers": webhook.encrypted_fallback_headers is not None,
-        "max_concurrency": webhook.max_concurrency,
-        "status": webhook.status,
-        "pause_reason": webhook.pause.reason if webhook.pause else None,
+        "fallback_url": known.fallback_url,
+        "has_headers": known.has_headers,
+        "has_fallback_headers": known.has_fallback_headers,
+        "max_concurrency": known.max_concurrency,
+        "status": known.status,
+        "pause_reason": known.pause.reason if known.pause else None,
         "paused_at": known.paused_at,
-        "old_secret_until": min(ending, default=None),
+        "old_secret_until": min((end for end in known.secret_ends if now < end), default=None),
         "created_at": known.created_at,
-        "version": webhook.version,
+        "version": known.version,
     }

@@ -9,12 +9,14 @@ from api.auth import MayReadDeliveries, MayWriteDeliveries, Member
 from api.models.common import Id, Moment, Page, SearchText
 from api.models.deliveries import (
     AffectedDeliveries,
+    Attempt,
     DeadLetterChoice,
     Delivery,
     DeliveryWithAttempts,
     EventType,
     JobDetails,
     affected_of,
+    attempt_of,
     delivery_of,
     delivery_with_attempts,
     job_of,
@@ -26,6 +28,7 @@ from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import FieldError, Invalid
 from streams.core.job import JobKind
+from streams.core.limits import ATTEMPTS_SHOWN
 from streams.core.outcome import OutcomeKind
 
 router = APIRouter(route_class=StrictRoute)
@@ -91,12 +94,34 @@ async def list_deliveries(
 @router.get(
     "/v1/deliveries/{delivery_id}",
     tags=["Deliveries"],
-    summary="Show a delivery with every attempt",
+    summary="Show a delivery with its newest attempts",
     response_model_exclude_none=True,
 )
 async def show(delivery_id: Id, caller: MayReadDeliveries, request: Request) -> DeliveryWithAttempts:
-    """The payload, and each attempt with its request and response."""
+    """The payload, and the newest attempts, each with its request and response.
+
+    There are fewer than 50 when their responses are large. `earlierAttemptsCursor` leads to earlier ones.
+    """
     return delivery_with_attempts(await services_of(request).deliveries.find(delivery_id, caller.account_id))
+
+
+@router.get(
+    "/v1/deliveries/{delivery_id}/attempts",
+    tags=["Deliveries"],
+    summary="List the attempts of a delivery",
+    response_model_exclude_none=True,
+)
+async def list_attempts(
+    delivery_id: Id,
+    caller: MayReadDeliveries,
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=ATTEMPTS_SHOWN, description="At most so many rows.")] = ATTEMPTS_SHOWN,
+    cursor: After = None,
+) -> Page[Attempt]:
+    """Newest first. A page has fewer rows when their responses are large: go on until there is no `nextCursor`."""
+    service = services_of(request).deliveries
+    page = await service.attempts(delivery_id, cursor_of(cursor), limit, caller.account_id)
+    return Page(data=[attempt_of(attempt) for attempt in page.rows], next_cursor=text_of(page.next))
 
 
 @router.post(

@@ -12,13 +12,18 @@ from api.models.events import NewTest
 from api.models.health import Health, Statistics, health_of, statistics_of
 from api.models.webhooks import (
     Enabling,
+    ListedWebhook,
     NewWebhook,
+    RotatedWebhook,
     Rotation,
     Secret,
     Webhook,
     WebhookChanges,
     WebhookWithSecret,
+    altered_webhook,
     changed_webhook,
+    listed_webhook,
+    rotated_webhook,
     webhook_of,
     webhook_with_secret,
 )
@@ -62,12 +67,15 @@ async def register(
 @router.get("", summary="List webhooks, newest first", response_model_exclude_none=True)
 async def list_webhooks(
     caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
-) -> Page[Webhook]:
-    """All webhooks of the account."""
+) -> Page[ListedWebhook]:
+    """The webhooks of the account, each with the number of ids in its scope.
+
+    A page has fewer rows when their texts are long: go on until there is no `nextCursor`.
+    """
     services = services_of(request)
     page = await services.webhooks.page(caller.account_id, cursor_of(cursor), limit)
     now = services.clock.now()
-    return Page(data=[webhook_of(one, now) for one in page.rows], next_cursor=text_of(page.next))
+    return Page(data=[listed_webhook(one, now) for one in page.rows], next_cursor=text_of(page.next))
 
 
 @router.get("/{webhook_id}", summary="Show a webhook", response_model_exclude_none=True)
@@ -118,19 +126,21 @@ async def send_test(
 
 
 @router.post("/{webhook_id}/pause", summary="Pause a webhook", response_model_exclude_none=True)
-async def pause(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> Webhook:
+async def pause(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> ListedWebhook:
     """No request leaves, except tests. Deliveries are held."""
     services = services_of(request)
     changed = await services.webhooks.pause(webhook_id, by=caller.actor, account_id=caller.account_id)
-    return changed_webhook(changed, services.clock.now())
+    return altered_webhook(changed, services.clock.now())
 
 
 @router.post("/{webhook_id}/enable", summary="Enable a webhook", response_model_exclude_none=True)
-async def enable(webhook_id: Id, caller: MayWriteWebhooks, request: Request, body: Enabling | None = None) -> Webhook:
+async def enable(
+    webhook_id: Id, caller: MayWriteWebhooks, request: Request, body: Enabling | None = None
+) -> ListedWebhook:
     """Requests leave again, in a new health epoch. `held` decides about held deliveries."""
     services, held = services_of(request), (body or Enabling()).held
     changed = await services.webhooks.enable(webhook_id, held, by=caller.actor, account_id=caller.account_id)
-    return changed_webhook(changed, services.clock.now())
+    return altered_webhook(changed, services.clock.now())
 
 
 @router.post(
@@ -156,7 +166,7 @@ async def show_secret(webhook_id: Id, caller: MayWriteWebhooks, request: Request
 @router.post("/{webhook_id}/secret/rotate", summary="Rotate the signing secret", response_model_exclude_none=True)
 async def rotate(
     webhook_id: Id, caller: MayWriteWebhooks, request: Request, body: Rotation | None = None
-) -> WebhookWithSecret:
+) -> RotatedWebhook:
     """The response shows the new secret. Both secrets are valid until the overlap ends.
 
     Meanwhile `webhook-signature` has both signatures, the platform's own header has the old one, and the header that
@@ -164,15 +174,15 @@ async def rotate(
     """
     services, hours = services_of(request), (body or Rotation()).overlap_hours
     rotated = await services.secrets.rotate(webhook_id, hours, by=caller.actor, account_id=caller.account_id)
-    return webhook_with_secret(rotated, services.clock.now())
+    return rotated_webhook(rotated, services.clock.now())
 
 
 @router.post("/{webhook_id}/secret/finish-rotation", summary="End the old secret now", response_model_exclude_none=True)
-async def finish_rotation(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> Webhook:
+async def finish_rotation(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> ListedWebhook:
     """Without a rotation nothing changes."""
     services = services_of(request)
     changed = await services.secrets.finish_rotation(webhook_id, by=caller.actor, account_id=caller.account_id)
-    return changed_webhook(changed, services.clock.now())
+    return altered_webhook(changed, services.clock.now())
 
 
 @router.get("/{webhook_id}/health", summary="How a webhook is", response_model_exclude_none=True)

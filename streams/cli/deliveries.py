@@ -67,10 +67,14 @@ DeliveryId = Annotated[str, typer.Argument(metavar="DELIVERY", help="The deliver
 
 @deliveries.command("show")
 def deliveries_show(delivery_id: DeliveryId, as_json: JsonOption = False) -> None:
-    """Show a delivery with its payload and every attempt."""
+    """Show a delivery with its payload and its newest attempts."""
     from api.models.deliveries import delivery_with_attempts
 
-    show(delivery_with_attempts(in_deployment(lambda deployment: deployment.deliveries().find(delivery_id))), as_json)
+    seen = in_deployment(lambda deployment: deployment.deliveries().find(delivery_id))
+    show(delivery_with_attempts(seen), as_json)
+    if earlier := seen.attempts_total - len(seen.attempts):
+        path = f"/v1/deliveries/{delivery_id}/attempts"
+        say(f"{_count(earlier, 'earlier attempt')} not shown: see the dashboard, or GET {path}", err=True)
 
 
 @deliveries.command("retry")

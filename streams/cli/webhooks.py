@@ -13,9 +13,9 @@ from streams.core.delivery import State
 from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES
 from streams.core.held import HeldChoice
-from streams.services.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS, Rotated
+from streams.services.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS
 from streams.services.webhook_input import WebhookInput
-from streams.services.webhooks import Changed, Registered
+from streams.services.webhooks import Changed
 
 if TYPE_CHECKING:
     from streams.runtime.bootstrap import SqlDeployment
@@ -61,7 +61,11 @@ def webhooks_create(
         fallback_headers=_headers(fallback_header or ()),
         max_concurrency=max_concurrency,
     )
-    _show_with_secret(in_deployment(lambda deployment: deployment.webhooks().register(webhook_input, by=me())), as_json)
+    from api.models.webhooks import webhook_with_secret
+
+    registered = in_deployment(lambda deployment: deployment.webhooks().register(webhook_input, by=me()))
+    show(webhook_with_secret(registered, _now()), as_json)
+    _warn(registered.changed)
 
 
 @webhooks.command("list")
@@ -70,12 +74,12 @@ def webhooks_list(
     as_json: JsonOption = False,
 ) -> None:
     """List the webhooks."""
-    from api.models.webhooks import webhook_of
+    from api.models.webhooks import listed_webhook
 
     found = in_deployment(lambda deployment: deployment.webhooks().list(account))
     columns = {"events": "events", "description": "description"} if account else {"account": "accountId"}
     show(
-        [webhook_of(registration, _now()) for registration in found],
+        [listed_webhook(known, _now()) for known in found],
         as_json,
         {"status": _status, "url": "url", **columns, "id": "id"},
     )
@@ -95,7 +99,7 @@ def webhooks_show(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
 @webhooks.command("pause")
 def webhooks_pause(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
     """Pause a webhook: no request leaves, and its deliveries are held."""
-    _show_changed(in_deployment(lambda deployment: deployment.webhooks().pause(webhook_id, by=me())), as_json)
+    _show_altered(in_deployment(lambda deployment: deployment.webhooks().pause(webhook_id, by=me())), as_json)
 
 
 @webhooks.command("enable")
@@ -107,7 +111,7 @@ def webhooks_enable(
     as_json: JsonOption = False,
 ) -> None:
     """Enable a webhook, in a new health epoch."""
-    _show_changed(in_deployment(lambda deployment: deployment.webhooks().enable(webhook_id, held, by=me())), as_json)
+    _show_altered(in_deployment(lambda deployment: deployment.webhooks().enable(webhook_id, held, by=me())), as_json)
 
 
 @webhooks.command("test")
@@ -193,14 +197,17 @@ def webhooks_rotate_secret(
     as_json: JsonOption = False,
 ) -> None:
     """Rotate the signing secret and show the new one."""
+    from api.models.webhooks import rotated_webhook
+
     rotated = in_deployment(lambda deployment: deployment.secrets().rotate(webhook_id, overlap_hours, by=me()))
-    _show_with_secret(rotated, as_json)
+    show(rotated_webhook(rotated, _now()), as_json)
+    _warn(rotated.changed)
 
 
 @webhooks.command("finish-rotation")
 def webhooks_finish_rotation(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
     """End the old signing secret now."""
-    _show_changed(in_deployment(lambda deployment: deployment.secrets().finish_rotation(webhook_id, by=me())), as_json)
+    _show_altered(in_deployment(lambda deployment: deployment.secrets().finish_rotation(webhook_id, by=me())), as_json)
 
 
 @webhooks.command("delete")
@@ -211,17 +218,17 @@ def webhooks_delete(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
     _warn(changed)
 
 
-def _show_with_secret(shown: Registered | Rotated, as_json: bool) -> None:
-    from api.models.webhooks import webhook_with_secret
-
-    show(webhook_with_secret(shown, _now()), as_json)
-    _warn(shown.changed)
-
-
 def _show_changed(changed: Changed, as_json: bool) -> None:
     from api.models.webhooks import changed_webhook
 
     show(changed_webhook(changed, _now()), as_json)
+    _warn(changed)
+
+
+def _show_altered(changed: Changed, as_json: bool) -> None:
+    from api.models.webhooks import altered_webhook
+
+    show(altered_webhook(changed, _now()), as_json)
     _warn(changed)
 
 

@@ -61,14 +61,17 @@ class AttemptDetails:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryDetails:
-    """A delivery with its body and every attempt, oldest first.
+    """A delivery with its body and its newest attempts, oldest first.
 
     The body comes from another topic than the attempts. It is None until it is stored, and after retention.
+    `earlier` is where the list of its attempts continues, None when `attempts` has them all.
     """
 
     delivery_state: DeliveryState
     body: bytes | None = field(repr=False)
     attempts: Sequence[AttemptDetails]
+    attempts_total: int
+    earlier: Cursor | None = None
 
     @property
     def payload(self) -> Any:

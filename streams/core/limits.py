@@ -26,6 +26,13 @@ HEADER_VALUE_CHARACTERS = 1024
 
 # Enough to tell a person what went wrong; it is stored with each attempt.
 RESPONSE_KEPT_BYTES = 4096
+# Names and values of all headers together, without those that do not fit. Most responses have less than 1 KiB.
+RESPONSE_HEADERS_KEPT_BYTES = 4096
+
+# Attempts in one response or on one page.
+ATTEMPTS_SHOWN = 50
+# Their stored bytes. JSON escapes a control character to 6 bytes, HTML a quote to 5: less than 800 KB of a response.
+ATTEMPT_BYTES_SHOWN = 128 * 1024
 
 # -- the retry schedule --------------------------------------------------------------------------------------------
 
@@ -46,6 +53,22 @@ CONCURRENCY = 256
 
 # Every event of an account is compared with each of its webhooks.
 WEBHOOKS_PER_ACCOUNT = 1000
+
+# -- what an account has -------------------------------------------------------------------------------------------
+
+# All are on one page. A customer with more people signs them in by portal links or OpenID Connect.
+USERS_PER_ACCOUNT = 200
+# Keys that are neither revoked nor expired.
+KEYS_PER_ACCOUNT = 100
+# All of these keys, and the last that ended.
+KEYS_LISTED = 2 * KEYS_PER_ACCOUNT
+# `publish` looks at every unfinished job again and again.
+UNFINISHED_JOBS_PER_ACCOUNT = 20
+
+# -- responses -----------------------------------------------------------------------------------------------------
+
+# The rows of a list in JSON. 500 rows of usual length fit, and about 100 of the largest webhooks.
+LIST_BYTES = 900_000
 
 # -- requests to the API -------------------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from streams.core.limits import RESPONSE_HEADERS_KEPT_BYTES
+
 
 class OutcomeKind(StrEnum):
     """The kind of an outcome; only `DELIVERED` is a success."""
@@ -41,6 +43,24 @@ class Response(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Response({self.status})"
+
+
+# No header has this name.
+LEFT_OUT = "…"
+
+
+def kept_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The whole headers that fit `RESPONSE_HEADERS_KEPT_BYTES`, in their order; `…` says how many are left out."""
+    kept: dict[str, str] = {}
+    room = RESPONSE_HEADERS_KEPT_BYTES
+    for name, value in headers.items():
+        size = len(name.encode()) + len(value.encode())
+        if size <= room:
+            kept[name] = value
+            room -= size
+    if count := len(headers) - len(kept):
+        kept[LEFT_OUT] = f"{count} more header{'s are' if count > 1 else ' is'} not kept"
+    return kept
 
 
 @dataclass(frozen=True, slots=True)

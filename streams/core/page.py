@@ -2,9 +2,11 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 from typing import Generic, TypeVar
 
 from streams.core.errors import FieldError, Invalid
@@ -32,6 +34,17 @@ class Page(Generic[Row]):
 
     rows: Sequence[Row]
     next: Cursor | None = None
+
+
+def json_bytes(value: object) -> int:
+    """The size of a value in a response."""
+    return len(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+
+
+def fitting(sizes: Iterable[int], limit: int, most_bytes: int) -> int:
+    """How many rows a page has: at most `limit`, and within `most_bytes`, but at least one."""
+    within = sum(total <= most_bytes for total in accumulate(sizes))
+    return min(limit, max(within, 1))
 
 
 def parse_cursor(text: str) -> Cursor:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from streams.core.delivery import State
 from streams.core.health import FAILURES_TO_PAUSE
 from streams.core.outcome import OutcomeKind
-from streams.core.webhook import PauseReason, Registration, Status
+from streams.core.webhook import ListedWebhook, PauseReason, Status
 from streams.core.webhook_stats import WebhookSummary, percentile_ms
 
 
@@ -38,12 +38,12 @@ PAUSE_WORDS = {
 }
 
 
-def verdict(known: Registration, summary: WebhookSummary) -> Verdict:
+def verdict(known: ListedWebhook, summary: WebhookSummary) -> Verdict:
     """The verdict of a webhook by what happened within the summary's hours."""
     failing = summary.failing
     left = _left(summary)
-    if known.webhook.status is Status.PAUSED:
-        reason = known.webhook.pause.reason if known.webhook.pause else PauseReason.MANUAL
+    if known.status is Status.PAUSED:
+        reason = known.pause.reason if known.pause else PauseReason.MANUAL
         level = Level.BAD if reason.automatic else Level.WARNING
         # The reason says what the endpoint's last message says.
         message = None if reason is PauseReason.GONE else failing.last_message

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from streams.core.event import Event
+from streams.core.page import json_bytes
 from streams.core.url import same_origin
 
 DEFAULT_MAX_CONCURRENCY = 32
@@ -130,3 +131,58 @@ class Registration:
     created_at: datetime
     description: str = ""
     paused_at: datetime | None = None
+
+    @property
+    def listed(self) -> "ListedWebhook":
+        """The same as lists show it."""
+        webhook = self.webhook
+        return ListedWebhook(
+            id=webhook.id,
+            account_id=webhook.account_id,
+            url=webhook.url,
+            fallback_url=webhook.fallback_url,
+            event_types=webhook.event_types,
+            packages_count=len(webhook.packages),
+            dispatches_count=len(webhook.dispatches),
+            secret_ends=tuple(secret.valid_until for secret in webhook.secrets if secret.valid_until),
+            has_headers=webhook.encrypted_headers is not None,
+            has_fallback_headers=webhook.encrypted_fallback_headers is not None,
+            max_concurrency=webhook.max_concurrency,
+            status=webhook.status,
+            pause=webhook.pause,
+            version=webhook.version,
+            created_at=self.created_at,
+            description=self.description,
+            paused_at=self.paused_at,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ListedWebhook:
+    """A registration as lists show it: how many ids its scope has, and no secrets and no headers.
+
+    `secret_ends` are the times when old secrets end.
+    """
+
+    id: str
+    account_id: str
+    url: str
+    fallback_url: str | None
+    event_types: frozenset[str]
+    packages_count: int
+    dispatches_count: int
+    secret_ends: tuple[datetime, ...]
+    has_headers: bool
+    has_fallback_headers: bool
+    max_concurrency: int
+    status: Status
+    pause: Pause | None
+    version: int
+    created_at: datetime
+    description: str
+    paused_at: datetime | None
+
+    @property
+    def json_bytes(self) -> int:
+        """At most its size in a response: what people enter, and the rest."""
+        return 800 + json_bytes((self.url, self.fallback_url, self.description))

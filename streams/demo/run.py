@@ -59,7 +59,7 @@ class Demo:
 
     async def scene(self) -> Snapshot:
         state_counts = await self.deployment.deliveries().count_states()
-        status = {found.webhook.id: str(found.webhook.status) for found in await self.deployment.webhooks().list()}
+        status = {found.id: str(found.status) for found in await self.deployment.webhooks().list()}
         lines = [
             CustomerRow(customer.name, customer.says, status[webhook_id], state_counts.get(webhook_id, ()))
             for customer in self.customers

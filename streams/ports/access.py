@@ -35,9 +35,11 @@ class Accounts(Protocol):
 class ApiKeys(Protocol):
     """The API keys of accounts, stored as hashes."""
 
-    async def add(self, key: ApiKey, audit_entry: AuditEntry) -> None: ...
+    async def add(self, key: ApiKey, audit_entry: AuditEntry) -> None:
+        """Raises `Conflict` when the account has `KEYS_PER_ACCOUNT` active ones."""
 
-    async def list(self, account_id: str) -> Sequence[ApiKey]: ...
+    async def list(self, account_id: str) -> Sequence[ApiKey]:
+        """Those that are active, and the last that ended: `KEYS_LISTED` at most, oldest first."""
 
     async def find(self, sha256: str) -> ApiKey | None: ...
 
@@ -51,7 +53,10 @@ class Users(Protocol):
     """The users of accounts."""
 
     async def add(self, user: User, audit_entry: AuditEntry) -> User:
-        """Returns the account's user with this e-mail address, who may have existed before."""
+        """Returns the account's user with this e-mail address, who may have existed before.
+
+        Raises `Conflict` when the account has `USERS_PER_ACCOUNT`.
+        """
 
     async def list(self, account_id: str) -> Sequence[User]: ...
 
@@ -131,7 +136,8 @@ class AuditLog(Protocol):
     async def add(self, audit_entry: AuditEntry) -> None:
         """Write an entry for something that changed no row."""
 
-    async def list(self, wanted: AuditFilter, after: Cursor | None, limit: int) -> Page[AuditEntry]: ...
+    async def list(self, wanted: AuditFilter, after: Cursor | None, limit: int) -> Page[AuditEntry]:
+        """A page ends early when its rows have more than `LIST_BYTES`."""
 
 
 @dataclass(frozen=True, slots=True)

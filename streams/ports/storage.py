@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import Protocol
 
-from streams.core.account import DeliveryDetails, DeliveryFilter, DeliverySummary
+from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.audit import AuditEntry
 from streams.core.backfill import Backfill, OffsetRange
 from streams.core.backlog import Backlog
@@ -37,7 +37,14 @@ class DeliveryLog(Protocol):
 
     async def list(self, wanted: DeliveryFilter) -> Page[DeliveryState]: ...
 
-    async def find(self, delivery_id: str) -> DeliveryDetails | None: ...
+    async def find(self, delivery_id: str) -> DeliveryDetails | None:
+        """A delivery with its newest attempts, as many as `attempts` returns first."""
+
+    async def attempts(self, delivery_id: str, after: Cursor | None, limit: int) -> Page[AttemptDetails]:
+        """The attempts of a delivery, newest first.
+
+        A page ends early when its attempts have more than `ATTEMPT_BYTES_SHOWN` stored bytes.
+        """
 
     async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
         """How many deliveries are in each state, by webhook id."""
@@ -92,7 +99,8 @@ class Jobs(Protocol):
     async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
         """Returns the job with its total; the stored one when there is a job with this id.
 
-        Raises `Conflict` when another replay of the same webhook is not finished.
+        Raises `Conflict` when another replay of the same webhook is not finished, or `UNFINISHED_JOBS_PER_ACCOUNT` jobs
+        of the account are not.
         """
 
     async def find(self, job_id: str) -> Job | None: ...
@@ -206,7 +214,7 @@ class Mails(Protocol):
     """The mails of accounts, owed and sent."""
 
     async def list(self, account_id: str, after: Cursor | None, limit: int) -> Page[Mail]:
-        """Newest first."""
+        """Newest first. A page ends early when its rows have more than `LIST_BYTES`."""
 
     async def due(self, now: datetime, limit: int) -> Sequence[OwedMail]: ...
 

@@ -10,7 +10,7 @@ from streams.core.delivery_state import StateCount
 from streams.core.held import HeldChoice
 from streams.core.page import Cursor, Page
 from streams.core.platform_stats import AccountSummary, WebhookTrouble
-from streams.core.webhook import Registration, Status, Webhook
+from streams.core.webhook import ListedWebhook, Registration, Status, Webhook
 from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, ResponseTimes, WebhookSummary
 
 
@@ -22,14 +22,18 @@ class Webhooks(Protocol):
     ) -> Registration:
         """Raises `Conflict` when the account already has `limit` webhooks."""
 
-    async def list(self, account_id: str | None = None) -> Sequence[Registration]: ...
+    async def list(self, account_id: str | None = None) -> Sequence[ListedWebhook]:
+        """Oldest first."""
 
     async def page(
         self, account_id: str, after: Cursor | None, limit: int, status: Status | None = None
-    ) -> Page[Registration]:
-        """An account's webhooks, newest first; with `status` only those in it."""
+    ) -> Page[ListedWebhook]:
+        """An account's webhooks, newest first; with `status` only those in it.
 
-    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[Registration]:
+        A page ends early when its rows have more than `LIST_BYTES`.
+        """
+
+    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
         """Those of these webhooks that the account has, or had: deleted ones too."""
 
     async def find(self, webhook_id: str) -> Registration | None: ...

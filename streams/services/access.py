@@ -100,7 +100,7 @@ class AccessService:
     async def add_key(
         self, account_id: str, name: str, scopes: Sequence[str], expires_at: datetime | None = None, *, by: str
     ) -> NewKey:
-        """Add a key to an account. Raises `Invalid` and `NotFound`."""
+        """Add a key to an account. Raises `Invalid`, `NotFound`, and `Conflict` when it has too many."""
         now = self._clock.now()
         errors = name_errors(name) + scope_errors(scopes)
         if expires_at is not None and not now < expires_at <= now + LONGEST_KEY:
@@ -116,7 +116,7 @@ class AccessService:
         return made
 
     async def keys(self, account_id: str) -> Sequence[ApiKey]:
-        """Oldest first. Raises `NotFound`."""
+        """Those that are active, and the last that ended, oldest first. Raises `NotFound`."""
         await self._require_account(account_id)
         return await self._keys.list(account_id)
 
@@ -130,7 +130,7 @@ class AccessService:
     # -- users --------------------------------------------------------------------------------------------------
 
     async def add_user(self, account_id: str, email: str, role: Role = Role.OWNER, *, by: str) -> User:
-        """Add a user, who may sign in to the account's dashboard. Raises `Invalid` and `NotFound`.
+        """Add a user, who may sign in to the account's dashboard. Raises `Invalid`, `NotFound` and `Conflict`.
 
         A user who exists already does not change.
         """

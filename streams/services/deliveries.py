@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from streams.core.account import DeliveryDetails, DeliveryFilter, DeliverySummary
+from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.audit import AuditEntry
 from streams.core.delivery import State, Trigger
 from streams.core.delivery_state import DeliveryState, StateCount
@@ -13,7 +13,7 @@ from streams.core.erasure import ERASED
 from streams.core.errors import Conflict, FieldError, Invalid, NotFound
 from streams.core.ids import derived_id
 from streams.core.job import Job, JobKind, JobStatus
-from streams.core.page import Page
+from streams.core.page import Cursor, Page
 from streams.ports import Clock, DeliveryLog, Jobs, Replays
 from streams.services.audit_trail import AuditTrail
 
@@ -55,6 +55,14 @@ class DeliveryService:
         if seen is None or account_id not in (None, seen.delivery_state.account_id):
             raise NotFound(f"there is no delivery {delivery_id}")
         return seen
+
+    async def attempts(
+        self, delivery_id: str, after: Cursor | None, limit: int, account_id: str | None = None
+    ) -> Page[AttemptDetails]:
+        """The attempts of a delivery, newest first. Raises `NotFound`."""
+        if not (await self._deliveries.list(DeliveryFilter(account_id, ids=[delivery_id], limit=1))).rows:
+            raise NotFound(f"there is no delivery {delivery_id}")
+        return await self._deliveries.attempts(delivery_id, after, limit)
 
     async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
         """The number of deliveries in each state, by webhook id."""

@@ -114,8 +114,7 @@ class SecretService:
 
         found = await self._stored.list()
         for count, known in enumerate(found, 1):
-            webhook = known.webhook
-            await self._stored.change(webhook.id, self._resealed, audit=audit)
+            await self._stored.change(known.id, self._resealed, audit=audit)
             told(count, len(found))
         await self._check.reencrypt()
         return len(found)

@@ -10,7 +10,7 @@ from streams.core.mail import Mail, RenderedMail, compose
 from streams.core.outcome import OutcomeKind
 from streams.core.page import Cursor, Page
 from streams.core.verdict import Verdict, verdict
-from streams.core.webhook import Registration
+from streams.core.webhook import ListedWebhook, Registration
 from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, ResponseTimes
 from streams.ports import Clock, Mails, WebhookStats
 from streams.services.webhooks import WebhookService
@@ -77,11 +77,11 @@ class WebhookStatsService:
             await self._stats.unfinished(webhook_id),
         )
 
-    async def verdicts(self, known: Sequence[Registration], hours: int = 24) -> Sequence[Verdict]:
+    async def verdicts(self, known: Sequence[ListedWebhook], hours: int = 24) -> Sequence[Verdict]:
         """Whether each of these webhooks works, by its last hours."""
         since = self._clock.now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=hours - 1)
-        found = await self._stats.summaries([one.webhook.id for one in known], since)
-        return [verdict(one, found[one.webhook.id]) for one in known]
+        found = await self._stats.summaries([one.id for one in known], since)
+        return [verdict(one, found[one.id]) for one in known]
 
     async def failures(self, webhook_id: str, limit: int, account_id: str | None = None) -> Sequence[FailedAttempt]:
         """Its last failed attempts, newest first. Raises `NotFound`."""

@@ -13,7 +13,7 @@ from streams.core.held import HeldChoice
 from streams.core.limits import WEBHOOKS_PER_ACCOUNT
 from streams.core.page import Cursor, Page
 from streams.core.signing import SECRET_BYTES, make_secret
-from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Registration, Status, Webhook
+from streams.core.webhook import EncryptedSecret, ListedWebhook, Pause, PauseReason, Registration, Status, Webhook
 from streams.ports import Accounts, Clock, DnsCheck, Encryption, PublicationStatus, Webhooks
 from streams.services.audit_trail import AuditTrail, Masked, differences
 from streams.services.webhook_input import ALL_EVENTS, WebhookInput, input_errors, webhook_input
@@ -97,21 +97,21 @@ class WebhookService:
         registration = await self._webhooks.add(new, audit_entry, self._webhooks_per_account)
         return Registered(await self._changed(registration), secret)
 
-    async def list(self, account_id: str | None = None) -> Sequence[Registration]:
+    async def list(self, account_id: str | None = None) -> Sequence[ListedWebhook]:
         return await self._webhooks.list(account_id)
 
-    async def page(self, account_id: str, after: Cursor | None, limit: int) -> Page[Registration]:
+    async def page(self, account_id: str, after: Cursor | None, limit: int) -> Page[ListedWebhook]:
         """Newest first."""
         return await self._webhooks.page(account_id, after, limit)
 
-    async def paused(self, account_id: str, limit: int) -> Page[Registration]:
+    async def paused(self, account_id: str, limit: int) -> Page[ListedWebhook]:
         """The paused webhooks of an account."""
         return await self._webhooks.page(account_id, None, limit, Status.PAUSED)
 
-    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Mapping[str, Registration]:
+    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Mapping[str, ListedWebhook]:
         """Those of these webhooks that the account has, or had, by id."""
         found = await self._webhooks.with_ids(account_id, webhook_ids) if webhook_ids else []
-        return {known.webhook.id: known for known in found}
+        return {known.id: known for known in found}
 
     async def find(self, webhook_id: str, account_id: str | None = None) -> Registration:
         """Raises `NotFound`."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from streams.core.attempt import Attempt
 from streams.core.delivery import Delivery, Trigger
 from streams.core.errors import InvalidRecord
-from streams.core.outcome import Failure, OutcomeKind, Response, judge
+from streams.core.outcome import Failure, OutcomeKind, Response, judge, kept_headers
 from streams.core.request import Request, build_request
 from streams.core.schedule import Decision, RetryLater, Schedule, SendNow, after_attempt
 from streams.core.trace import SpanName
@@ -139,7 +139,7 @@ class AttemptSender:
             ended_at=ended_at,
             request_headers=request.public_headers if request else {},
             status=response.status if response else None,
-            response_headers=response.headers if response else {},
+            response_headers=kept_headers(response.headers) if response else {},
             response_body=response.body if response else b"",
             outcome=outcome.kind,
             message=outcome.message,

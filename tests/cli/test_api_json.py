@@ -89,8 +89,9 @@ async def test_new_accounts_and_keys_have_the_apis_fields(api: ApiFixture) -> No
 async def test_webhooks_have_the_apis_json(api: ApiFixture) -> None:
     await store_dead_letter(api)
     [listed] = await printed("webhooks", "list", "--account", api.acme.account_id)
-    by_api = await api.acme.get(f"/v1/webhooks/{listed['id']}")
-    assert listed == by_api == await printed("webhooks", "show", listed["id"])
+    assert [listed] == (await api.acme.get("/v1/webhooks"))["data"]
+    assert listed["packagesCount"] == 1
+    assert await api.acme.get(f"/v1/webhooks/{listed['id']}") == await printed("webhooks", "show", listed["id"])
 
 
 async def test_deliveries_have_the_apis_json(api: ApiFixture) -> None:
@@ -100,6 +101,13 @@ async def test_deliveries_have_the_apis_json(api: ApiFixture) -> None:
     shown = await printed("deliveries", "show", dead)
     assert shown == await api.acme.get(f"/v1/deliveries/{dead}")
     assert shown["attempts"][0]["responseBody"] == "oops"
+
+
+async def test_a_delivery_says_how_many_attempts_are_not_shown(api: ApiFixture) -> None:
+    theirs = {"account_id": api.acme.account_id, "webhook_id": (await api.acme.webhook())["id"]}
+    await api.record(delivery(**theirs), *(attempt(**theirs, number=number) for number in range(1, 53)))
+    done = await run("deliveries", "show", delivery(**theirs).id)
+    assert "2 earlier attempts not shown: see the dashboard, or GET /v1/deliveries/" in done.stderr
 
 
 async def test_a_retry_names_the_ids_that_do_not_exist(api: ApiFixture) -> None:

@@ -9,6 +9,7 @@ from streams.core.account import DeliveryFilter, DeliverySummary
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery, State, Trigger
 from streams.core.delivery_state import RecordedValue, StateCount, fold
+from streams.core.limits import ATTEMPT_BYTES_SHOWN
 
 
 async def test_deliveries_are_listed_newest_first_and_by_every_filter(store: Store) -> None:
@@ -84,3 +85,45 @@ async def test_a_delivery_is_found_with_its_body_and_its_attempts(store: Store) 
     first = seen.attempts[0]
     assert (first.status, first.outcome, first.message) == (200, "delivered", "The endpoint responded with 200.")
     assert (first.request_headers, first.response_headers) == (attempt().request_headers, attempt().response_headers)
+
+
+async def record_attempts(store: Store, count: int, **changes: Any) -> None:
+    """Record this many attempts of one delivery, sent again after each third."""
+    places = [(1 + at // 3, 1 + at % 3) for at in range(count)]
+    made = [attempt(generation=generation, number=number, **changes) for generation, number in places]
+    await store.recorder.record(fold(RecordedValue(one, NOON) for one in made))
+
+
+async def test_the_newest_attempts_are_shown_oldest_first(store: Store) -> None:
+    await record_attempts(store, 112)
+    seen = await store.producer.find(delivery().id)
+    assert seen is not None
+    assert seen.attempts_total == 112
+    shown = [(one.generation, one.number) for one in seen.attempts]
+    assert shown == [(1 + at // 3, 1 + at % 3) for at in range(62, 112)]
+    assert seen.earlier is not None
+    earlier = await store.producer.attempts(delivery().id, seen.earlier, 50)
+    first = await store.producer.attempts(delivery().id, earlier.next, 50)
+    places = [(one.generation, one.number) for one in [*earlier.rows, *first.rows]]
+    assert places == [(1 + at // 3, 1 + at % 3) for at in reversed(range(62))]
+    assert first.next is None
+
+
+async def test_attempts_of_one_page_stay_within_their_bytes(store: Store) -> None:
+    await record_attempts(store, 40, response_body=b"x" * 4096, response_headers={"x": "y" * 4000})
+    page = await store.producer.attempts(delivery().id, None, 50)
+    found = list(page.rows)
+    assert len(found) == ATTEMPT_BYTES_SHOWN // 8500
+    while page.next is not None:
+        page = await store.producer.attempts(delivery().id, page.next, 50)
+        found += page.rows
+    assert [(one.generation, one.number) for one in found] == [(1 + at // 3, 1 + at % 3) for at in reversed(range(40))]
+
+
+async def test_a_cursor_of_another_delivery_leads_nowhere(store: Store) -> None:
+    await record_attempts(store, 3)
+    await record_attempts(store, 3, event_id="evt_other")
+    page = await store.producer.attempts(delivery().id, None, 2)
+    assert page.next is not None
+    assert (await store.producer.attempts(delivery(event_id="evt_other").id, page.next, 50)).rows == []
+    assert len((await store.producer.attempts(delivery().id, page.next, 50)).rows) == 1

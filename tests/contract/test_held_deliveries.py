@@ -116,8 +116,8 @@ async def test_an_automatic_pause_holds_until_it_is_ended(store: Store) -> None:
         for second in range(5)
     ]
     await store.recorder.record(fold(RecordedValue(failure, NOON) for failure in failures))
-    [registration] = await store.webhooks.list()
-    automatic = registration.webhook.pause
+    [known] = await store.webhooks.list()
+    automatic = known.pause
     assert automatic is not None
     await publish_all(store)
     await record(store, held(9, automatic.id))

@@ -23,6 +23,7 @@ from streams.core.delivery import HoldReason, State, Trigger
 from streams.core.delivery_state import Batch, RecordedValue, fold
 from streams.core.errors import Conflict
 from streams.core.job import Job, JobKind, JobStatus
+from streams.core.limits import UNFINISHED_JOBS_PER_ACCOUNT
 from streams.core.outcome import OutcomeKind
 from streams.ports import Prunable
 
@@ -54,6 +55,22 @@ async def test_the_same_job_is_added_once_by_requests_at_once(database: SqlStore
     assert {(one.id, one.total) for one in added} == {("job_1", 2)}
     page = await SqlAuditLog(database.database).list(AuditFilter("acme"), None, 10)
     assert len(page.rows) == 1
+
+
+async def test_an_account_has_20_unfinished_jobs_at_most(store: Store) -> None:
+    for number in range(UNFINISHED_JOBS_PER_ACCOUNT):
+        await store.jobs.add(replace(job(), id=f"job_{number}"), replace(ENTRY, id=f"audit_{number}"))
+    with pytest.raises(Conflict):
+        await store.jobs.add(replace(job(), id="job_more"), replace(ENTRY, id="audit_more"))
+    assert (await store.jobs.add(replace(job(), id="job_1"), ENTRY)).id == "job_1"
+    await store.jobs.cancel("job_1", replace(ENTRY, id="audit_cancel"))
+    assert (await store.jobs.add(replace(job(), id="job_more"), replace(ENTRY, id="audit_more"))).id == "job_more"
+
+
+async def test_jobs_at_once_do_not_exceed_the_limit(database: SqlStore) -> None:
+    new = [(replace(job(), id=f"job_{n}"), replace(ENTRY, id=f"audit_{n}")) for n in range(30)]
+    done = await asyncio.gather(*(database.jobs.add(*one) for one in new), return_exceptions=True)
+    assert sum(isinstance(result, Conflict) for result in done) == 30 - UNFINISHED_JOBS_PER_ACCOUNT
 
 
 async def test_a_job_counts_the_deliveries_it_could_not_change(store: Store) -> None:

@@ -47,15 +47,31 @@ async def test_a_change_that_changes_nothing_has_no_version_of_its_own(store: St
 async def test_an_id_that_is_taken_is_refused(store: Store) -> None:
     with pytest.raises(Refused):
         await store.webhooks.add(Registration(webhook(url="https://thief.example.com"), NOON))
-    [registration] = await store.webhooks.list()
-    assert registration.webhook.url == webhook().url
+    [known] = await store.webhooks.list()
+    assert known.url == webhook().url
 
 
 async def test_webhooks_are_listed_by_account_oldest_first(store: Store) -> None:
     await store.webhooks.add(Registration(webhook(id="wh_older"), NOON - timedelta(days=1)))
-    assert [found.webhook.id for found in await store.webhooks.list()] == ["wh_older", "wh_crm"]
+    assert [found.id for found in await store.webhooks.list()] == ["wh_older", "wh_crm"]
     assert len(await store.webhooks.list("acme")) == 2
     assert await store.webhooks.list("nobody") == []
+
+
+async def test_a_page_of_webhooks_stays_within_its_bytes(store: Store) -> None:
+    scope = frozenset(f"pkg_{number}" for number in range(100))
+    for number in range(250):
+        large = webhook(
+            id=f"wh_{number:03}", packages=scope, encrypted_headers="x", url="https://a.example/" + "u" * 2000
+        )
+        await store.webhooks.add(Registration(large, NOON, "\x01" * 500))
+    page = await store.webhooks.page("acme", None, 500)
+    rest = await store.webhooks.page("acme", page.next, 500)
+    found = [*page.rows, *rest.rows]
+    assert 1 < len(page.rows) < 250
+    assert [one.id for one in found] == ["wh_crm", *(f"wh_{number:03}" for number in reversed(range(250)))]
+    assert (found[1].packages_count, found[1].dispatches_count, found[1].has_headers) == (100, 0, True)
+    assert list(await store.webhooks.with_ids("acme", ["wh_007"])) == [one for one in found if one.id == "wh_007"]
 
 
 async def test_a_deleted_webhook_is_due_as_a_tombstone(store: Store) -> None:
@@ -110,7 +126,8 @@ async def test_the_first_record_of_a_webhook_sets_its_creation(store: Store) -> 
     await describe(store, "newer")
     [second] = await store.outbox.due(10)
     await store.outbox.published([(second, NOON + timedelta(hours=1))])
-    [registration] = await store.webhooks.list()
+    registration = await store.webhooks.find("wh_crm")
+    assert registration
     assert registration.webhook.created_at == NOON
 
 

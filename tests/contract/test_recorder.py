@@ -20,7 +20,8 @@ async def only_delivery_state(store: Store) -> DeliveryState:
 
 
 async def only_webhook(store: Store) -> Webhook:
-    (registration,) = await store.webhooks.list()
+    registration = await store.webhooks.find("wh_crm")
+    assert registration
     return registration.webhook
 
 

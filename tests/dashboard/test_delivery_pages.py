@@ -1,6 +1,8 @@
 """A person finds deliveries by what is known of them, and sees what happened to one."""
 
+import re
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -207,3 +209,21 @@ async def test_what_a_pause_holds_is_said_with_its_cause(api: ApiFixture, browse
         assert f"refused {number}" in page.text
     for path in ("/", "/deliveries", "/account", "/audit"):
         assert "CRM is paused since" in (await browser.open(path)).text, path
+
+
+async def test_many_attempts_are_shown_page_by_page(api: ApiFixture, browser: FakeBrowser) -> None:
+    mine = await webhook_of(api)
+    known = delivery(**mine)
+    answer = {"response_body": b"\x01'" * 2048, "response_headers": {"x": "'" * 4000}}
+    await api.record(known, *(attempt(**mine, **answer, number=number) for number in range(1, 101)))
+    page = await browser.open(f"/deliveries/{known.id}")
+    assert len(page.html) <= 1_000_000
+    shown = re.findall(r"Attempt (\d+)<", page.html)
+    assert "Newest attempts" not in page.text
+    while link := re.search(r'href="([^"]*)">Earlier attempts', page.html):
+        page = await browser.open(unescape(link[1]))
+        assert len(page.html) <= 1_000_000
+        shown = re.findall(r"Attempt (\d+)<", page.html) + shown
+        assert "Newest attempts" in page.text
+    assert shown == [str(number) for number in range(1, 101)]
+    assert (await browser.open(f"/deliveries/{known.id}?after=x")).status == 422

@@ -35,6 +35,7 @@ async def test_a_webhook_is_created_edited_and_deleted(api: ApiFixture, browser:
     )
     assert page.path.endswith("?new=1"), page.text
     [known] = (await api.acme.get("/v1/webhooks"))["data"]
+    known = await api.acme.get(f"/v1/webhooks/{known['id']}")
     assert (known["events"], known["packages"]) == (["session.completed", "session.scored"], ["pkg_1", "pkg_2"])
     assert (known["hasHeaders"], known["maxConcurrency"]) == (True, 8)
     form = await browser.open(f"/webhooks/{known['id']}/edit")

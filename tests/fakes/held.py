@@ -15,6 +15,7 @@ from streams.core.erasure import ERASED
 from streams.core.errors import Conflict, Unavailable
 from streams.core.held import Held, HeldChoice, Progress
 from streams.core.job import PORTION, Job, JobKind
+from streams.core.limits import UNFINISHED_JOBS_PER_ACCOUNT
 
 
 @dataclass
@@ -141,6 +142,8 @@ class FakeJobs:
         for other in await self.unfinished():
             if job.kind is other.kind is JobKind.REPLAY and job.filter.webhook_id == other.filter.webhook_id:
                 raise Conflict(f"a replay of this webhook is under way, {other.id}")
+        if sum(other.account_id == job.account_id for other in await self.unfinished()) >= UNFINISHED_JOBS_PER_ACCOUNT:
+            raise Conflict("too many jobs of the account are under way")
         self.jobs[job.id] = replace(job, total=len(await self.replays.matching(job.filter)))
         self.audit_trail.append(audit_entry)
         return self.jobs[job.id]

@@ -1,6 +1,7 @@
 """The recorder and the delivery log, in memory."""
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -15,7 +16,8 @@ from streams.core.delivery_state import Batch, DeliveryState, EventKey, Recorded
 from streams.core.erasure import ERASED
 from streams.core.errors import Refused, Unavailable
 from streams.core.health import COUNTS_FOR, Health, HealthSample
-from streams.core.page import Cursor, Page
+from streams.core.limits import ATTEMPT_BYTES_SHOWN, ATTEMPTS_SHOWN
+from streams.core.page import Cursor, Page, fitting
 from streams.core.webhook import Pause, Status
 
 
@@ -110,10 +112,19 @@ class FakeDeliveryLog:
         state = self.recorder.delivery_states.get(delivery_id)
         if state is None:
             return None
-        made = [attempt for attempt in self.recorder.attempts.values() if attempt.delivery_id == delivery_id]
-        made.sort(key=lambda attempt: (attempt.generation, attempt.number))
         event = self.recorder.events.get((state.account_id, state.event_id))
-        return DeliveryDetails(state, event.body if event else None, [_seen(attempt) for attempt in made])
+        newest = await self.attempts(delivery_id, None, ATTEMPTS_SHOWN)
+        total = len(_attempts_of(self.recorder, delivery_id))
+        return DeliveryDetails(state, event.body if event else None, newest.rows[::-1], total, newest.next)
+
+    async def attempts(self, delivery_id: str, after: Cursor | None, limit: int) -> Page[AttemptDetails]:
+        found = _attempts_of(self.recorder, delivery_id)
+        if after is not None:
+            ids = [attempt.id for attempt in found]
+            found = found[ids.index(after.id) + 1 :] if after.id in ids else []
+        rows = found[: fitting(map(_stored_bytes, found), limit, ATTEMPT_BYTES_SHOWN)]
+        following = Cursor(rows[-1].started_at, rows[-1].id) if len(found) > len(rows) else None
+        return Page([_seen(attempt) for attempt in rows], following)
 
     async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
         alike = Counter((s.webhook_id, s.state, s.tier, s.reason) for s in self.recorder.delivery_states.values())
@@ -151,6 +162,17 @@ def _is_wanted(state: DeliveryState, wanted: DeliveryFilter) -> bool:
 
 def _place(state: DeliveryState) -> tuple[datetime, str]:
     return state.first_seen_at, state.delivery_id
+
+
+def _attempts_of(recorder: FakeRecorder, delivery_id: str) -> list[Attempt]:
+    """Newest first."""
+    made = [attempt for attempt in recorder.attempts.values() if attempt.delivery_id == delivery_id]
+    return sorted(made, key=lambda attempt: (attempt.generation, attempt.number), reverse=True)
+
+
+def _stored_bytes(attempt: Attempt) -> int:
+    headers = json.dumps(dict(attempt.request_headers)) + json.dumps(dict(attempt.response_headers))
+    return len(attempt.url + headers + attempt.message) + len(attempt.response_body)
 
 
 def _seen(attempt: Attempt) -> AttemptDetails:

@@ -12,8 +12,9 @@ from streams.core.audit import AuditEntry
 from streams.core.errors import Conflict, Refused, Unavailable
 from streams.core.health import restore_epoch
 from streams.core.held import HeldChoice
-from streams.core.page import Cursor, Page
-from streams.core.webhook import Registration, Status, Webhook
+from streams.core.limits import LIST_BYTES
+from streams.core.page import Cursor, Page, fitting
+from streams.core.webhook import ListedWebhook, Registration, Status, Webhook
 from streams.ports import Due
 
 
@@ -68,23 +69,24 @@ class FakeOutbox:
         self._note(audit_entry)
         return self._store(registration)
 
-    async def list(self, account_id: str | None = None) -> Sequence[Registration]:
+    async def list(self, account_id: str | None = None) -> Sequence[ListedWebhook]:
         self._check()
         live = [found for webhook_id in self._stored if (found := self.live(webhook_id))]
         wanted = [found for found in live if account_id in (None, found.webhook.account_id)]
-        return sorted(wanted, key=lambda found: (found.created_at, found.webhook.id))
+        return sorted((found.listed for found in wanted), key=lambda found: (found.created_at, found.id))
 
     async def page(
         self, account_id: str, after: Cursor | None, limit: int, status: Status | None = None
-    ) -> Page[Registration]:
-        newest_first = [found for found in await self.list(account_id) if status in (None, found.webhook.status)][::-1]
-        at = [Cursor(found.created_at, found.webhook.id) for found in newest_first]
+    ) -> Page[ListedWebhook]:
+        newest_first = [found for found in await self.list(account_id) if status in (None, found.status)][::-1]
+        at = [Cursor(found.created_at, found.id) for found in newest_first]
         begin = sum((cursor.at, cursor.id) >= (after.at, after.id) for cursor in at) if after else 0
+        limit = fitting((found.json_bytes for found in newest_first[begin:]), limit, LIST_BYTES)
         rows = newest_first[begin : begin + limit]
         return Page(rows, at[begin + limit - 1] if len(at) > begin + limit else None)
 
-    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[Registration]:
-        return [found for found in await self.list(account_id) if found.webhook.id in webhook_ids]
+    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
+        return [found for found in await self.list(account_id) if found.id in webhook_ids]
 
     async def find(self, webhook_id: str) -> Registration | None:
         self._check()

@@ -65,7 +65,7 @@ ENVIRON = {
         RecordedValue(OWED, NOON),
         Held(OWED, HeldChoice.DELIVER),
         Batch(events={("acme", "evt_1"): RecordedEvent(NOON, BYTES)}),
-        DeliveryDetails(state_of_record(OWED, NOON), BYTES, (SHOWN,)),
+        DeliveryDetails(state_of_record(OWED, NOON), BYTES, (SHOWN,), 1),
         Request("https://crm.example.com", {"X-Key": CANARY}, BYTES, frozenset({"X-Key"})),
         Response(200, {"x-echo": CANARY}, BYTES),
         Record(Partition("deliveries", 0), 1, b"wh_crm", BYTES, NOON, (("x", BYTES),)),

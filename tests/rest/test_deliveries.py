@@ -105,6 +105,44 @@ async def test_a_delivery_shows_payload_and_attempts(api: ApiFixture) -> None:
     assert made_one["responseBody"] == "oops \ufffd\0"
 
 
+async def sent_again(api: ApiFixture, count: int) -> str:
+    """Store a delivery with attempts whose responses get longer in JSON and in HTML; return its id."""
+    made = await waiting_delivery(api, 1)
+    for first in range(0, count, 100):
+        numbers = range(first + 1, min(first + 100, count) + 1)
+        theirs = {"account_id": made.account_id, "event_id": made.event_id}
+        answer = {"response_body": b"\x01'" * 2048, "response_headers": {"x": "'" * 4000}}
+        await api.record(*(attempt(**theirs, **answer, number=number) for number in numbers))
+    return made.id
+
+
+async def test_a_delivery_with_many_attempts_stays_small(api: ApiFixture) -> None:
+    path = f"/v1/deliveries/{await sent_again(api, 300)}"
+    response = await api.acme.request("GET", path)
+    assert len(response.content) <= 1_000_000
+    seen = response.json()
+    numbers = [one["number"] for one in seen["attempts"]]
+    assert numbers == list(range(301 - len(numbers), 301))
+    assert seen["attemptsTotal"] == 300
+    cursor = seen["earlierAttemptsCursor"]
+    while cursor:
+        page = await api.acme.request("GET", f"{path}/attempts", params={"cursor": cursor})
+        assert len(page.content) <= 1_000_000
+        numbers = [one["number"] for one in page.json()["data"]][::-1] + numbers
+        cursor = page.json().get("nextCursor")
+    assert numbers == list(range(1, 301))
+
+
+async def test_attempts_are_listed_newest_first(api: ApiFixture) -> None:
+    path = f"/v1/deliveries/{await sent_again(api, 3)}/attempts"
+    page = await api.acme.get(path, limit=2)
+    assert [one["number"] for one in page["data"]] == [3, 2]
+    page = await api.acme.get(path, limit=2, cursor=page["nextCursor"])
+    assert ([one["number"] for one in page["data"]], "nextCursor" in page) == ([1], False)
+    assert "limit" in errors_of(await api.acme.request("GET", f"{path}?limit=51"))
+    assert "cursor" in errors_of(await api.acme.request("GET", f"{path}?cursor=x"))
+
+
 @settings(max_examples=15)
 @given(st.data())
 @pytest.mark.slow

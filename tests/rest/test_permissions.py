@@ -38,6 +38,7 @@ NEEDS = {
     "GET /v1/webhooks/{webhook_id}/stats": "webhooks:read",
     "GET /v1/deliveries": "deliveries:read",
     "GET /v1/deliveries/{delivery_id}": "deliveries:read",
+    "GET /v1/deliveries/{delivery_id}/attempts": "deliveries:read",
     "POST /v1/deliveries/{delivery_id}/retry": "deliveries:write",
     "GET /v1/dead-letters": "deliveries:read",
     "POST /v1/dead-letters/retry": "deliveries:write",

@@ -38,7 +38,41 @@ async def test_a_webhook_needs_only_a_url(api: ApiFixture) -> None:
         "version": made["version"],
     }
     assert await api.acme.get(f"/v1/webhooks/{made['id']}") == made
-    assert (await api.acme.get("/v1/webhooks"))["data"] == [made]
+    del made["packages"], made["dispatches"]
+    assert (await api.acme.get("/v1/webhooks"))["data"] == [{**made, "packagesCount": 0, "dispatchesCount": 0}]
+
+
+async def test_lists_and_states_count_the_ids_of_a_scope(api: ApiFixture) -> None:
+    scope = {"packages": [f"pkg_{number}" for number in range(1000)], "dispatches": ["dsp_1", "dsp_2"]}
+    made = await api.acme.webhook(**scope)
+    path = f"/v1/webhooks/{made['id']}"
+    changed = await api.acme.patch(path, {"description": "The CRM"})
+    for shown in (made, changed, await api.acme.get(path)):
+        assert {name: shown[name] for name in scope} == {name: sorted(ids) for name, ids in scope.items()}
+    [listed] = (await api.acme.get("/v1/webhooks"))["data"]
+    acts = ("pause", "enable", "secret/rotate", "secret/finish-rotation")
+    for shown in (listed, *[await api.acme.post(f"{path}/{act}") for act in acts]):
+        assert (shown["packagesCount"], shown["dispatchesCount"]) == (1000, 2)
+        assert not scope.keys() & shown.keys()
+
+
+async def test_a_list_of_the_largest_webhooks_stays_small(api: ApiFixture) -> None:
+    quotes, tildes = '"' * 2000, "~" * 2000
+    long = {"url": f"{URL}?{quotes}", "fallbackUrl": f"{URL}?{tildes}", "description": "\x01" * 500}
+    scope = [f"{number:p>128}" for number in range(1000)]
+    for _ in range(150):
+        await api.acme.webhook(**long, packages=scope, dispatches=scope)
+    found: list[str] = []
+    query = {"limit": "500"}
+    while True:
+        response = await api.acme.request("GET", "/v1/webhooks", params=query)
+        assert len(response.content) <= 1_000_000
+        page = response.json()
+        found += [one["id"] for one in page["data"]]
+        if "nextCursor" not in page:
+            break
+        query["cursor"] = page["nextCursor"]
+    assert len(found) == len(set(found)) == 150
 
 
 async def test_every_field_of_a_webhook_is_stored(api: ApiFixture) -> None:

@@ -75,6 +75,16 @@ async def test_the_customers_own_headers_are_sent_and_never_recorded(pipeline: P
     assert pipeline.attempts()[0].request_headers["Authorization"] == "•••"
 
 
+async def test_an_attempt_keeps_4_kib_of_response_headers(pipeline: Pipeline) -> None:
+    await pipeline.register(webhook())
+    headers = {"date": "now", "content-security-policy": "\ufffd" * 1024, "x-large": "x" * 1500, "x-more": "x" * 1500}
+    pipeline.sender.responses(URL, Response(500, headers))
+    await pipeline.fan_out_events(event())
+    kept = pipeline.attempts()[0].response_headers
+    assert list(kept) == ["date", "content-security-policy", "…"]
+    assert kept["…"] == "2 more headers are not kept"
+
+
 async def test_an_event_right_after_a_registration_is_delivered(pipeline: Pipeline) -> None:
     pipeline.outbox.put(webhook())
     await until(lambda: b"wh_crm" in [record.key for record in pipeline.kafka.topic(SUBSCRIPTIONS)])

@@ -5,16 +5,21 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from streams.adapters.sql.account_tables import accounts, api_keys, users
 from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
+from streams.adapters.sql.room import require_room
 from streams.core.access import ApiKey, Role, Scope
 from streams.core.account import Account, User
 from streams.core.audit import AuditEntry
+from streams.core.limits import KEYS_LISTED, KEYS_PER_ACCOUNT, USERS_PER_ACCOUNT
+
+_TOO_MANY_KEYS = "the account has {count} API keys, and may have at most {limit}: revoke one first"
+_TOO_MANY_USERS = "the account has {count} users, and may have at most {limit}: remove one first"
 
 
 class SqlAccounts:
@@ -65,16 +70,22 @@ class SqlApiKeys:
         self._database = database
 
     async def add(self, key: ApiKey, audit_entry: AuditEntry) -> None:
+        active = api_keys.c.revoked_at.is_(None) & (
+            api_keys.c.expires_at.is_(None) | (api_keys.c.expires_at > key.created_at)
+        )
         async with self._database.transaction() as connection:
+            await require_room(connection, key.account_id, api_keys, active, KEYS_PER_ACCOUNT, _TOO_MANY_KEYS)
             await connection.execute(insert(api_keys).values(_key_row(key)))
             await note(connection, audit_entry)
 
     async def list(self, account_id: str) -> Sequence[ApiKey]:
-        query = (
-            select(api_keys).where(api_keys.c.account_id == account_id).order_by(api_keys.c.created_at, api_keys.c.id)
-        )
+        end = func.coalesce(api_keys.c.revoked_at, api_keys.c.expires_at)
+        # What has no end, or ends last: so an active key comes before each that has ended.
+        newest = (end.is_(None).desc(), end.desc(), api_keys.c.created_at.desc(), api_keys.c.id.desc())
+        query = select(api_keys).where(api_keys.c.account_id == account_id).order_by(*newest).limit(KEYS_LISTED)
         async with self._database.reading() as connection:
-            return [_key(row) for row in await connection.execute(query)]
+            found = [_key(row) for row in await connection.execute(query)]
+        return sorted(found, key=lambda key: (key.created_at, key.id))
 
     async def find(self, sha256: str) -> ApiKey | None:
         async with self._database.reading() as connection:
@@ -106,6 +117,11 @@ class SqlUsers:
         statement = self._insert(users).values(asdict(user)).on_conflict_do_nothing().returning(users.c.id)
         known = (users.c.account_id == user.account_id) & (users.c.email == user.email)
         async with self._database.transaction() as connection:
+            if row := (await connection.execute(select(users).where(known))).one_or_none():
+                return _user(row)
+            # The same request at the same moment is no further user.
+            others = users.c.email != user.email
+            await require_room(connection, user.account_id, users, others, USERS_PER_ACCOUNT, _TOO_MANY_USERS)
             if (await connection.execute(statement)).first() is not None:
                 await note(connection, audit_entry)
             return _user((await connection.execute(select(users).where(known))).one())

@@ -11,7 +11,8 @@ from streams.adapters.sql.account_tables import audit_log
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.keyset import newest_first, page_of
 from streams.core.audit import AuditEntry, AuditFilter
-from streams.core.page import Cursor, Page
+from streams.core.limits import LIST_BYTES
+from streams.core.page import Cursor, Page, fitting, json_bytes
 
 
 async def note(connection: AsyncConnection, audit_entry: AuditEntry | None) -> None:
@@ -46,8 +47,13 @@ class SqlAuditLog:
             query = query.where(known.at < wanted.until)
         async with self._database.reading() as connection:
             audit_trail: Sequence[AuditEntry] = [_entry(row) for row in await connection.execute(query)]
+        limit = fitting(map(_response_bytes, audit_trail), limit, LIST_BYTES)
         return page_of(audit_trail, limit, lambda audit_entry: Cursor(audit_entry.at, audit_entry.id))
 
 
 def _entry(row: Any) -> AuditEntry:
     return AuditEntry(row.id, row.actor, row.action, row.object_id, row.at, row.account_id, row.details)
+
+
+def _response_bytes(entry: AuditEntry) -> int:
+    return 300 + json_bytes((entry.actor, entry.object_id, entry.details))

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from streams.adapters.sql.attempts_shown import newest_attempts
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_walk import matching, walk_of
 from streams.adapters.sql.keyset import page_of
@@ -12,6 +13,7 @@ from streams.adapters.sql.tables import attempts, deliveries, events
 from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.delivery import State, Target, Trigger
 from streams.core.delivery_state import DeliveryState, StateCount
+from streams.core.limits import ATTEMPTS_SHOWN
 from streams.core.page import Cursor, Page
 
 
@@ -38,12 +40,13 @@ class SqlDeliveryLog:
             body = await connection.scalar(
                 select(events.c.body).where(events.c.account_id == row.account_id, events.c.event_id == row.event_id)
             )
-            made = await connection.execute(
-                select(attempts)
-                .where(attempts.c.delivery_id == delivery_id)
-                .order_by(attempts.c.generation, attempts.c.number)
-            )
-            return DeliveryDetails(to_delivery_state(row), body, [_attempt(attempt) for attempt in made])
+            total = await connection.scalar(select(func.count()).where(attempts.c.delivery_id == delivery_id))
+            newest = await newest_attempts(connection, delivery_id, None, ATTEMPTS_SHOWN)
+        return DeliveryDetails(to_delivery_state(row), body, newest.rows[::-1], total or 0, newest.next)
+
+    async def attempts(self, delivery_id: str, after: Cursor | None, limit: int) -> Page[AttemptDetails]:
+        async with self._database.reading() as connection:
+            return await newest_attempts(connection, delivery_id, after, limit)
 
     async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
         place = (deliveries.c.webhook_id, deliveries.c.state, deliveries.c.tier, deliveries.c.reason)
@@ -89,23 +92,4 @@ def to_delivery_state(row: Any) -> DeliveryState:
         message=row.message,
         pause_id=row.pause_id,
         target_attempt=row.target_attempt,
-    )
-
-
-def _attempt(row: Any) -> AttemptDetails:
-    return AttemptDetails(
-        generation=row.generation,
-        number=row.number,
-        target=row.target,
-        url=row.url,
-        started_at=row.started_at,
-        milliseconds=(row.ended_at - row.started_at).total_seconds() * 1000,
-        request_headers=row.request_headers,
-        status=row.status,
-        response_headers=row.response_headers,
-        response_body=row.response_body,
-        outcome=row.outcome,
-        message=row.message,
-        next_step=row.next_step,
-        tier=row.tier,
     )

@@ -16,6 +16,7 @@ from streams.adapters.sql.backfill import MissingDeliveries, from_json, to_json
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_walk import matching
 from streams.adapters.sql.replays import HAS_PAYLOAD, IS_DEAD, MAY_BE_SENT, discard, replay
+from streams.adapters.sql.room import require_room
 from streams.adapters.sql.tables import deliveries, webhooks
 from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
@@ -24,7 +25,12 @@ from streams.core.delivery import State
 from streams.core.delivery_state import Batch
 from streams.core.errors import Conflict
 from streams.core.job import PORTION, Job, JobKind
+from streams.core.limits import UNFINISHED_JOBS_PER_ACCOUNT
 from streams.ports import Clock, Encryption
+
+_TOO_MANY = (
+    "{count} jobs of the account are under way, and at most {limit} may be: wait for the end of one, or cancel it"
+)
 
 
 class SqlJobs:
@@ -43,6 +49,9 @@ class SqlJobs:
                 return _job(row)
             if job.kind is JobKind.REPLAY:
                 await _require_no_other(connection, job)
+            # The same request at the same moment is no further job.
+            unfinished = jobs.c.finished_at.is_(None) & (jobs.c.id != job.id)
+            await require_room(connection, job.account_id, jobs, unfinished, UNFINISHED_JOBS_PER_ACCOUNT, _TOO_MANY)
             job = replace(job, total=await _count(connection, job.filter))
             statement = self._insert(jobs).values(_row(job)).on_conflict_do_nothing().returning(jobs.c.id)
             if (await connection.execute(statement)).first() is None:

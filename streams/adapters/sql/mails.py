@@ -15,8 +15,9 @@ from streams.adapters.sql.keyset import newest_first, page_of
 from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, webhooks
 from streams.core.delivery import State
 from streams.core.event import format_time
+from streams.core.limits import LIST_BYTES
 from streams.core.mail import Mail, MailKind
-from streams.core.page import Cursor, Page
+from streams.core.page import Cursor, Page, fitting, json_bytes
 from streams.ports import OwedMail
 
 REMIND_AFTER = timedelta(days=1)
@@ -37,6 +38,7 @@ class SqlMails:
         query = newest_first(query, mails.c.created_at, mails.c.id, after, limit)
         async with self._database.reading() as connection:
             found = [_mail(row) for row in await connection.execute(query)]
+        limit = fitting(map(_response_bytes, found), limit, LIST_BYTES)
         return page_of(found, limit, lambda mail: Cursor(mail.created_at, mail.id))
 
     async def due(self, now: datetime, limit: int) -> Sequence[OwedMail]:
@@ -137,3 +139,8 @@ def _mail(row: Any) -> Mail:
         problem=row.problem,
         unreached=tuple(row.unreached or ()),
     )
+
+
+def _response_bytes(mail: Mail) -> int:
+    """At most the size of a mail: its details are in its subject and in its text."""
+    return 2000 + 2 * json_bytes((mail.details, mail.problem))

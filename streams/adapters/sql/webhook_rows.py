@@ -3,7 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Registration, Status, Webhook
+from sqlalchemy import func
+
+from streams.adapters.sql.tables import webhooks
+from streams.core.webhook import EncryptedSecret, ListedWebhook, Pause, PauseReason, Registration, Status, Webhook
 
 
 def to_webhook(row: Any) -> Webhook:
@@ -23,7 +26,7 @@ def to_webhook(row: Any) -> Webhook:
         encrypted_fallback_headers=row.encrypted_fallback_headers,
         max_concurrency=row.max_concurrency,
         status=Status(row.status),
-        pause=Pause(row.pause_id, PauseReason(row.pause_reason)) if row.pause_id else None,
+        pause=_pause(row),
         health_epoch=row.health_epoch,
         version=row.version,
         created_at=row.published_at,
@@ -33,6 +36,45 @@ def to_webhook(row: Any) -> Webhook:
 def to_registration(row: Any) -> Registration:
     """The registration of a row, as people see it."""
     return Registration(to_webhook(row), row.created_at, row.description, row.paused_at)
+
+
+_NOT_LISTED = {"packages", "dispatches", "encrypted_headers", "encrypted_fallback_headers"}
+# The columns of a list: not the ids of scopes, which may be 260 KiB of one webhook, and not the headers.
+LISTED = (
+    *(column for column in webhooks.c if column.name not in _NOT_LISTED),
+    func.json_array_length(webhooks.c.packages).label("packages_count"),
+    func.json_array_length(webhooks.c.dispatches).label("dispatches_count"),
+    webhooks.c.encrypted_headers.is_not(None).label("has_headers"),
+    webhooks.c.encrypted_fallback_headers.is_not(None).label("has_fallback_headers"),
+)
+
+
+def to_listed(row: Any) -> ListedWebhook:
+    """The webhook of a row of `LISTED`."""
+    ends = (_moment(secret.get("valid_until")) for secret in row.secrets)
+    return ListedWebhook(
+        id=row.id,
+        account_id=row.account_id,
+        url=row.url,
+        fallback_url=row.fallback_url,
+        event_types=frozenset(row.event_types),
+        packages_count=row.packages_count,
+        dispatches_count=row.dispatches_count,
+        secret_ends=tuple(end for end in ends if end),
+        has_headers=row.has_headers,
+        has_fallback_headers=row.has_fallback_headers,
+        max_concurrency=row.max_concurrency,
+        status=Status(row.status),
+        pause=_pause(row),
+        version=row.version,
+        created_at=row.created_at,
+        description=row.description,
+        paused_at=row.paused_at,
+    )
+
+
+def _pause(row: Any) -> Pause | None:
+    return Pause(row.pause_id, PauseReason(row.pause_reason)) if row.pause_id else None
 
 
 def from_registration(registration: Registration) -> dict[str, Any]:

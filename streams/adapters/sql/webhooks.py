@@ -5,25 +5,27 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.keyset import newest_first, page_of
+from streams.adapters.sql.room import require_room
 from streams.adapters.sql.tables import pauses, webhooks
-from streams.adapters.sql.webhook_rows import from_registration, to_registration
+from streams.adapters.sql.webhook_rows import LISTED, from_registration, to_listed, to_registration
 from streams.core.audit import AuditEntry
-from streams.core.errors import Conflict
 from streams.core.held import HeldChoice
-from streams.core.page import Cursor, Page
-from streams.core.webhook import Registration, Status, Webhook
+from streams.core.limits import LIST_BYTES
+from streams.core.page import Cursor, Page, fitting
+from streams.core.webhook import ListedWebhook, Registration, Status, Webhook
 from streams.ports import Clock
+
+_TOO_MANY = "the account has {count} webhooks, and may have at most {limit}: delete one first"
 
 
 class SqlWebhooks:
@@ -42,7 +44,8 @@ class SqlWebhooks:
         registration = replace(registration, webhook=replace(registration.webhook, version=version))
         async with self._changing() as connection:
             if limit is not None:
-                await _require_room(connection, registration.webhook.account_id, limit)
+                live = webhooks.c.deleted_at.is_(None)
+                await require_room(connection, registration.webhook.account_id, webhooks, live, limit, _TOO_MANY)
             await connection.execute(insert(webhooks).values(from_registration(registration)))
             await make_dirty(connection, self._insert, registration.webhook.id, version)
             await note(connection, audit_entry)
@@ -56,28 +59,29 @@ class SqlWebhooks:
                 await self._keys.verify_in(connection)
             yield connection
 
-    async def list(self, account_id: str | None = None) -> Sequence[Registration]:
-        query = select(webhooks).where(webhooks.c.deleted_at.is_(None)).order_by(webhooks.c.created_at, webhooks.c.id)
+    async def list(self, account_id: str | None = None) -> Sequence[ListedWebhook]:
+        query = select(*LISTED).where(webhooks.c.deleted_at.is_(None)).order_by(webhooks.c.created_at, webhooks.c.id)
         if account_id is not None:
             query = query.where(webhooks.c.account_id == account_id)
         async with self._database.reading() as connection:
-            return [to_registration(row) for row in await connection.execute(query)]
+            return [to_listed(row) for row in await connection.execute(query)]
 
     async def page(
         self, account_id: str, after: Cursor | None, limit: int, status: Status | None = None
-    ) -> Page[Registration]:
-        query = select(webhooks).where(webhooks.c.deleted_at.is_(None), webhooks.c.account_id == account_id)
+    ) -> Page[ListedWebhook]:
+        query = select(*LISTED).where(webhooks.c.deleted_at.is_(None), webhooks.c.account_id == account_id)
         if status is not None:
             query = query.where(webhooks.c.status == status)
         query = newest_first(query, webhooks.c.created_at, webhooks.c.id, after, limit)
         async with self._database.reading() as connection:
-            found = [to_registration(row) for row in await connection.execute(query)]
-        return page_of(found, limit, lambda one: Cursor(one.created_at, one.webhook.id))
+            found = [to_listed(row) for row in await connection.execute(query)]
+        limit = fitting((one.json_bytes for one in found), limit, LIST_BYTES)
+        return page_of(found, limit, lambda one: Cursor(one.created_at, one.id))
 
-    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[Registration]:
-        query = select(webhooks).where(webhooks.c.account_id == account_id, webhooks.c.id.in_(webhook_ids))
+    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
+        query = select(*LISTED).where(webhooks.c.account_id == account_id, webhooks.c.id.in_(webhook_ids))
         async with self._database.reading() as connection:
-            return [to_registration(row) for row in await connection.execute(query)]
+            return [to_listed(row) for row in await connection.execute(query)]
 
     async def find(self, webhook_id: str) -> Registration | None:
         this = (webhooks.c.id == webhook_id) & webhooks.c.deleted_at.is_(None)
@@ -111,15 +115,6 @@ class SqlWebhooks:
             await _record_pauses(connection, before.webhook, after.webhook if after else None, held, now)
             await note(connection, audit(before, after) if audit else None)
         return kept
-
-
-async def _require_room(connection: AsyncConnection, account_id: str, limit: int) -> None:
-    # The second of two concurrent registrations waits here, and counts the first.
-    await connection.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update())
-    live = (webhooks.c.account_id == account_id) & webhooks.c.deleted_at.is_(None)
-    count = (await connection.execute(select(func.count()).select_from(webhooks).where(live))).scalar_one()
-    if count >= limit:
-        raise Conflict(f"the account has {count} webhooks, and may have at most {limit}: delete one first")
 
 
 async def _record_pauses(

@@ -1,0 +1,59 @@
+"""Read the attempts of a delivery: no more of them than one response may show."""
+
+from typing import Any
+
+from sqlalchemy import Text, cast, func, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.sql.tables import attempts
+from streams.core.account import AttemptDetails
+from streams.core.limits import ATTEMPT_BYTES_SHOWN
+from streams.core.page import Cursor, Page, fitting
+
+_PLACE = (attempts.c.generation, attempts.c.number)
+_NEWEST_FIRST = tuple(column.desc() for column in _PLACE)
+
+
+async def newest_attempts(
+    connection: AsyncConnection, delivery_id: str, after: Cursor | None, limit: int
+) -> Page[AttemptDetails]:
+    """The newest `limit` attempts before `after`, at least one, within `ATTEMPT_BYTES_SHOWN`."""
+    walk = select(attempts.c.id).where(attempts.c.delivery_id == delivery_id)
+    if after is not None:
+        last = attempts.alias("last")
+        is_last = (last.c.id == after.id) & (last.c.delivery_id == delivery_id)
+        walk = walk.join(last, is_last & (tuple_(*_PLACE) < tuple_(last.c.generation, last.c.number)))
+    # One extra row shows whether there is another page. Sizes are of these rows alone.
+    candidates = walk.order_by(*_NEWEST_FIRST).limit(limit + 1).subquery()
+    query = select(attempts.c.id, _stored_bytes()).where(attempts.c.id.in_(select(candidates.c.id)))
+    found = (await connection.execute(query.order_by(*_NEWEST_FIRST))).all()
+    ids = [row.id for row in found[: fitting((row.size for row in found), limit, ATTEMPT_BYTES_SHOWN)]]
+    shown = select(attempts).where(attempts.c.id.in_(ids)).order_by(*_NEWEST_FIRST)
+    rows = (await connection.execute(shown)).all()
+    following = Cursor(rows[-1].started_at, rows[-1].id) if len(found) > len(rows) > 0 else None
+    return Page([_attempt(row) for row in rows], following)
+
+
+def _stored_bytes() -> Any:
+    texts = (attempts.c.url, attempts.c.request_headers, attempts.c.response_headers, attempts.c.message)
+    lengths = [func.length(cast(text, Text)) for text in texts]
+    return sum(lengths, func.length(attempts.c.response_body)).label("size")
+
+
+def _attempt(row: Any) -> AttemptDetails:
+    return AttemptDetails(
+        generation=row.generation,
+        number=row.number,
+        target=row.target,
+        url=row.url,
+        started_at=row.started_at,
+        milliseconds=(row.ended_at - row.started_at).total_seconds() * 1000,
+        request_headers=row.request_headers,
+        status=row.status,
+        response_headers=row.response_headers,
+        response_body=row.response_body,
+        outcome=row.outcome,
+        message=row.message,
+        next_step=row.next_step,
+        tier=row.tier,
+    )
