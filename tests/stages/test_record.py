@@ -419,6 +419,8 @@ async def test_a_partition_waits_at_the_record_of_a_newer_release(fixture: Recor
     [problem] = fixture.stage.readiness_problems()
     assert "delivery-attempts 0: a newer release wrote the record at offset 1; upgrade this stage" in problem
     assert fixture.telemetry.gauges["partitions_of_newer_release"] == 1
+    # What cannot be stored is not fetched either.
+    assert fixture.consumer.paused == {Partition(ATTEMPTS, 0)}
 
 
 async def test_the_next_release_goes_on_where_a_partition_waits(fixture: RecordFixture) -> None:
