@@ -403,6 +403,15 @@ async def test_an_outage_of_our_network_is_logged_once(fixture: RecordFixture) -
     assert fixture.telemetry.gauges["own_network_down"] == 0
 
 
+async def test_two_bodies_of_an_event_in_one_batch_conflict(fixture: RecordFixture) -> None:
+    other = delivery(webhook_id="wh_erp", body=delivery().body.replace(b"92", b"93"))
+    fixture.add(DELIVERIES, delivery(), other)
+    await until(lambda: fixture.committed(DELIVERIES) == 2)
+    [invalid] = fixture.kafka.topic(INVALID)
+    assert invalid.value == CODEC.encode(other)
+    assert fixture.recorder.bodies == {("acme", event().id): delivery().body}
+
+
 # -- newer releases ------------------------------------------------------------------------------------------------
 
 
