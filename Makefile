@@ -15,6 +15,7 @@ ENV_TEST := .venv/.test
 # The receivers have an environment of their own, as they would at a customer's.
 ENV_EXAMPLES := .venv-examples/.run
 ENV_AUDIT := .venv-audit/.run
+ENV_MUTANTS := .venv-mutants/.run
 CERTIFICATE_FONT := /usr/share/fonts/truetype/freefont/FreeSerif.ttf
 # Tests wait half of the time: three files at a time, each process with its own brokers and databases. `WORKERS=0` takes one.
 WORKERS := 3
@@ -27,7 +28,7 @@ IMAGE := scorm-webhooks
 KUBE_BINARIES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scorm-webhooks/kube/bin
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
-.PHONY: help demo examples setup test wheel check chart alerts kube kube-binaries pythons nightly flaky chaos soak bench audit screenshots image lint format lock
+.PHONY: help demo examples setup test wheel check chart alerts kube kube-binaries pythons nightly flaky chaos soak bench audit mutants screenshots image lint format lock
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
@@ -46,6 +47,7 @@ help:
 	@echo "make soak     a steady load for a hundred minutes, with kills; memory and open files must not grow"
 	@echo "make bench    measure throughput, latency and cost on this machine: three quarters of an hour, on an idle machine"
 	@echo "make audit    look for advisories about every locked package, at osv.dev"
+	@echo "make mutants  mutate the code, and count what the fast tests notice; ARGS=\"core --sample 200\" takes a part and a sample"
 	@echo "make screenshots   the pictures of the dashboard in docs/images; ARGS=\"--all FOLDER\" takes one of every page"
 	@echo "make image    the image of every stage, by Docker or buildah; SOURCE=... is the label of where it comes from"
 	@echo "make lint     format, lint, types and the direction of imports"
@@ -128,6 +130,9 @@ bench: setup
 audit: $(ENV_AUDIT)
 	@python3 tests/audit.py .venv-audit/bin/pip-audit $(ARGS)
 
+mutants: $(ENV_MUTANTS)
+	@python3 tests/mutants.py .venv-mutants/bin/mutmut $(ARGS)
+
 screenshots: setup
 	@python3 tests/parts.py
 	PYTHONPATH=tests .venv/bin/python -m browser.screenshots $(ARGS)
@@ -154,6 +159,7 @@ lock: | $(UV)
 	$(LOCK) pyproject.toml --extra demo --extra registry --extra tracing --group test -c requirements/run.txt -o requirements/test.txt $(ARGS)
 	$(LOCK) --group build -c requirements/test.txt -o requirements/build.txt $(ARGS)
 	$(LOCK) --group audit -o requirements/audit.txt $(ARGS)
+	$(LOCK) pyproject.toml --extra demo --extra registry --extra tracing --group mutants -c requirements/run.txt -o requirements/mutants.txt $(ARGS)
 	$(LOCK) examples/receivers/requirements.in --python-version 3.11 -c requirements/test.txt -o examples/receivers/requirements.txt $(ARGS)
 
 .venv/bin/python: | $(UV)
@@ -178,6 +184,12 @@ $(ENV_EXAMPLES): examples/receivers/requirements.txt | $(UV)
 $(ENV_AUDIT): requirements/audit.txt | $(UV)
 	$(VENV) --allow-existing .venv-audit
 	$(UV) pip sync --quiet --python .venv-audit --require-hashes $<
+	@touch $@
+
+$(ENV_MUTANTS): requirements/mutants.txt pyproject.toml | $(UV)
+	$(VENV) --allow-existing .venv-mutants
+	$(UV) pip sync --quiet --python .venv-mutants --require-hashes $<
+	$(UV) pip install --quiet --python .venv-mutants --no-deps -e .
 	@touch $@
 
 $(CERTIFICATE_FONT):

@@ -192,7 +192,6 @@ class Slots(Generic[Waiter]):
         if queue.in_flight or queue.waiting:
             return
         self._idle[queue.name] = None
-        self._idle.move_to_end(queue.name)
         if len(self._idle) > IDLE_QUEUES_KEPT:
             oldest, _ = self._idle.popitem(last=False)
             del self._queues[oldest]

@@ -23,7 +23,7 @@ from streams.core.mail import MOST_TRIES, Mail, MailKind, compose, due_again
 from streams.core.outcome import OutcomeKind
 from streams.core.page import Cursor, parse_cursor
 from streams.core.rate import CATCH_UP_SECONDS, Pace, TokenBucket
-from streams.core.webhook_stats import by_hour, percentile_ms, response_times_of
+from streams.core.webhook_stats import ResponseTimes, by_hour, percentile_ms, response_times_of
 
 
 def test_a_key_is_valid_until_it_expires_or_is_revoked() -> None:
@@ -236,6 +236,8 @@ def test_a_mail_about_dead_letters_has_their_number(count: int, reminder: bool, 
 
 
 def test_a_mail_is_retried_for_about_three_days() -> None:
+    first = [due_again(tries, NOON) for tries in range(1, 6)]
+    assert first == [NOON + timedelta(seconds=wait) for wait in (30, 120, 600, 3600, 3600)]
     now, tries = NOON, 0
     while (again := due_again(tries := tries + 1, now)) is not None:
         assert again > now
@@ -262,3 +264,11 @@ def test_percentiles_come_from_response_time_buckets() -> None:
     assert percentile_ms(times, 0.5) == 43.75
     assert 10_000 < (percentile_ms(times, 1.0) or 0) <= 15_000
     assert percentile_ms([], 0.5) is None
+
+
+def test_percentiles_sum_up_hours_and_begin_at_zero() -> None:
+    hours = [ResponseTimes("wh_crm", NOON + timedelta(hours=hour), 5, attempts) for hour, attempts in enumerate((3, 1))]
+    slow = ResponseTimes("wh_crm", NOON, 10_000, 4)
+    assert percentile_ms(hours, 0.5) == 2.5
+    assert percentile_ms([*hours, slow], 0.5) == 5
+    assert percentile_ms(hours, 0) == 0

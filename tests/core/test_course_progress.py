@@ -1,13 +1,16 @@
 """What a commit reports: each transition once a session, whatever the order and however often."""
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders import NOON
 from streams.core.commit import FIRST_KEPT, NEWEST_KEPT, Commit, Completion, Score, SequenceLog, Success
 from streams.core.course_progress import TRANSITIONS, News, Progress, Reported, after, launched
+from streams.core.course_session import CourseSession, apply_commit
 from streams.core.scorm_time import format_length, parse_length
 
 pytestmark = pytest.mark.slow
@@ -97,6 +100,28 @@ def test_a_changed_score_is_reported() -> None:
     again = Commit(score=Score(raw=85.0, max=100.0))
     higher_max = Commit(score=Score(max=200.0))
     assert reported(SCORED, again, higher_max, Commit(score=Score(raw=0.0)), Commit()) == ["s", "", "s", "s", ""]
+
+
+def test_an_event_has_every_part_of_the_score() -> None:
+    session = CourseSession("acme", "sess_1", "pkg_1", "ada", NOON, NOON + timedelta(hours=1))
+    commit = Commit(score=Score(raw=85.0, min=0.0, max=100.0, scaled=0.85))
+    [(event, _)] = apply_commit(session, commit, NOON, lambda: "evt_1").events
+    assert (event.type, event.data) == (
+        "session.scored",
+        {
+            "sessionId": "sess_1",
+            "packageId": "pkg_1",
+            "learnerId": "ada",
+            "scoreRaw": 85.0,
+            "scoreMin": 0.0,
+            "scoreMax": 100.0,
+            "scoreScaled": 0.85,
+        },
+    )
+
+
+def test_an_earlier_success_is_known_at_the_launch() -> None:
+    assert launched(Completion.UNKNOWN, Success.PASSED, Score(), Decimal()).success is Success.PASSED
 
 
 def test_bounds_alone_are_no_score() -> None:

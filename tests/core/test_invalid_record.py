@@ -30,7 +30,7 @@ def read_back(stored: Outgoing) -> StoredRecord:
 @given(records)
 def test_a_whole_record_is_read_back_as_it_was(record: Record) -> None:
     found = read_back(to_invalid_record(record, "no schema"))
-    assert (found.id, found.error, found.is_whole) == ("3-17", "no schema", True)
+    assert (found.id, found.stored_at, found.error, found.is_whole) == ("3-17", NOON, "no schema", True)
     assert (found.topic, found.partition, found.offset) == (*record.partition, record.offset)
     assert (found.key, found.value, found.headers) == (record.key, record.value, record.headers)
     assert found.value_bytes == len(record.value or b"")

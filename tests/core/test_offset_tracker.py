@@ -177,3 +177,18 @@ def test_any_metadata_is_accepted(start: int, metadata: str) -> None:
 def test_foreign_metadata_is_ignored() -> None:
     for metadata in ("", "2:" + base64.b64encode(b"\xff").decode(), "1:%%%", "1:ä", "checkpoint"):
         assert OffsetTracker(0, metadata).open(0)
+
+
+def test_a_topic_that_was_made_again_is_read_as_new() -> None:
+    earlier = OffsetTracker(100)
+    for offset in (100, 102):
+        earlier.open(offset)
+    earlier.complete(102)
+    commit = earlier.pending()
+    assert commit is not None
+    tracker = OffsetTracker(commit.offset, commit.metadata)
+    assert tracker.was_complete(102)
+    # An offset before the commit: the topic is another one now, and so is its record 102.
+    tracker.open(0)
+    assert not tracker.was_complete(102)
+    assert tracker.open(102)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from builders import delivery, paused, webhook
 from streams.core.delivery import DeathReason, HoldReason, Target, Trigger
 from streams.core.errors import Invalid
+from streams.core.limits import RETRY_TIERS
 from streams.core.outcome import Outcome, OutcomeKind
 from streams.core.schedule import (
     FALLBACK_RETRIES,
@@ -67,6 +68,15 @@ def test_the_error_of_a_wrong_schedule_shows_a_right_one(text: str, message: str
     assert str(wrong.value) == message
 
 
+def test_a_schedule_has_at_most_20_waits_of_at_most_366_days() -> None:
+    longest = [f"{day}d" for day in range(367 - RETRY_TIERS, 367)]
+    assert parse_schedule(",".join(longest)).attempts == RETRY_TIERS + 1 == 21
+    with pytest.raises(Invalid, match="at most 20 waits"):
+        parse_schedule(",".join(["1s", *longest]))
+    with pytest.raises(Invalid, match="longer than 366 days"):
+        parse_schedule("367d")
+
+
 schedules = st.lists(st.integers(1, 10**6), min_size=1, max_size=8, unique=True).map(
     lambda waits: parse_schedule(",".join(f"{wait}s" for wait in sorted(waits)))
 )
@@ -86,15 +96,16 @@ def test_n_tiers_make_n_plus_one_attempts(schedule: Schedule, data: st.DataObjec
     assert following.delivery.attempt == schedule.attempts + 1
 
 
-@given(schedules, st.integers(1, 10), asked)
-def test_retry_after_is_rounded_up_to_a_tier(schedule: Schedule, attempt: int, asked: timedelta | None) -> None:
-    scheduled, tier = schedule.tier_after(attempt), schedule.tier_after(attempt, asked)
+@given(schedules, st.integers(1, 10), st.data())
+def test_retry_after_is_rounded_up_to_a_tier(schedule: Schedule, attempt: int, data: st.DataObject) -> None:
+    wait = data.draw(asked | st.sampled_from([tier.wait for tier in schedule.tiers]))
+    scheduled, tier = schedule.tier_after(attempt), schedule.tier_after(attempt, wait)
     assert (scheduled is None) is (tier is None) is (attempt >= schedule.attempts)
-    if scheduled and tier and asked is not None:
+    if scheduled and tier and wait is not None:
         assert tier.wait >= scheduled.wait
-        assert tier.wait >= min(asked, schedule.tiers[-1].wait)
+        assert tier.wait >= min(wait, schedule.tiers[-1].wait)
         shorter = [other for other in schedule.tiers if scheduled.wait <= other.wait < tier.wait]
-        assert all(other.wait < asked for other in shorter)
+        assert all(other.wait < wait for other in shorter)
 
 
 # -- before an attempt ---------------------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from streams.core import slots
 from streams.core.endpoint_queue import (
     LONGEST_WAIT_SECONDS,
     SLOW_SECONDS,
@@ -441,6 +443,20 @@ def test_a_forgotten_endpoint_is_new_again() -> None:
     fixture.enqueue("first", 100)
     fixture.grant()
     assert fixture.slots.in_use(EndpointClass.NEW) == START_CAP
+
+
+def test_the_endpoint_that_rests_longest_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "IDLE_QUEUES_KEPT", 2)
+    fixture = SlotsFixture()
+    for name in ("a", "b", "a"):
+        fixture.respond_once(name)
+    # Maintenance uses no endpoint.
+    fixture.slots.shed(fixture.now)
+    fixture.respond_once("c")
+    fixture.enqueue("a", 1)
+    fixture.enqueue("b", 1)
+    fixture.grant()
+    assert (fixture.slots.in_use(EndpointClass.HEALTHY), fixture.slots.in_use(EndpointClass.NEW)) == (1, 1)
 
 
 def test_waiters_of_a_full_process_are_short_of_slots() -> None:

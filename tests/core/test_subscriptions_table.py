@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from builders import NOON, webhook
 from streams.core.delivery import SubscriptionsPosition
 from streams.core.errors import InvalidRecord
-from streams.core.subscriptions_table import Sentinel, SubscriptionsTable
+from streams.core.subscriptions_table import CHECK_CHARACTERS, Sentinel, SubscriptionsTable
 from streams.core.webhook import Webhook
 
 A, B = webhook(id="wh_a"), webhook(id="wh_b")
@@ -63,8 +63,8 @@ def test_deletions_before_the_sentinel_do_not_count() -> None:
 
 
 def test_a_sentinel_is_decoded_as_it_was_encoded() -> None:
-    sentinel = Sentinel("first", 7)
-    assert Sentinel.decode(sentinel.encode()) == sentinel
+    for sentinel in (Sentinel("first", 0), Sentinel("first", 7, check="c" * CHECK_CHARACTERS)):
+        assert Sentinel.decode(sentinel.encode()) == sentinel
 
 
 # -- versions ------------------------------------------------------------------------------------------------
@@ -98,6 +98,21 @@ def test_a_tombstone_without_its_webhook_is_remembered() -> None:
     assert table.find(A.id) is None
 
 
+def test_an_older_tombstone_does_not_undo_a_newer_one() -> None:
+    table = SubscriptionsTable()
+    table.remove(0, A.id, 6)
+    table.remove(1, A.id, 4)
+    table.put(2, replace(A, version=5), NOON)
+    assert table.find(A.id) is None
+
+
+def test_a_newer_tombstone_ends_an_overtaken_version() -> None:
+    table = table_of(replace(A, version=5), replace(A, version=4))
+    assert table.overtaken == {A.id}
+    table.remove(2, A.id, 6)
+    assert table.overtaken == set()
+
+
 def test_versions_are_those_of_the_topic() -> None:
     assert table_of(replace(A, version=3), B).versions() == {"wh_a": 3, "wh_b": 1}
 
@@ -112,6 +127,25 @@ def test_the_first_record_of_a_webhook_sets_its_creation() -> None:
     found = table.find(A.id)
     assert found is not None
     assert found.created_at == NOON - timedelta(days=1)
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_an_unreadable_record_keeps_what_was_known(newer: bool) -> None:
+    table = table_of(A, live=1)
+    table.spoil(7, A.id, newer=newer)
+    assert table.position == 8
+    assert table.find(A.id) == replace(A, created_at=NOON)
+    # `publish` writes it again.
+    assert table.overtaken == {A.id}
+    assert table.is_readable() is not newer
+    table.put(8, replace(A, version=2), NOON)
+    assert (table.overtaken, table.is_readable()) == (set(), True)
+
+
+def test_an_unreadable_record_of_nobody_stops_nothing() -> None:
+    table = table_of(A, live=1)
+    table.spoil(7, "wh_unknown", newer=True)
+    assert table.is_readable()
 
 
 # -- positions -----------------------------------------------------------------------------------------------
@@ -229,6 +263,8 @@ def test_reading_a_record_twice_changes_nothing(data: st.DataObject) -> None:
         {"incarnation": "x" * 900_000, "live": 0},
         {"incarnation": "one", "live": True},
         {"incarnation": "one", "live": 0, "check": "\ud800"},
+        {"incarnation": "one", "live": -1},
+        {"incarnation": "one", "live": 0, "check": "c" * (CHECK_CHARACTERS + 1)},
         {"incarnation": "one", "live": 0, "check": "x" * 900_000},
         {"incarnation": "one", "live": 0, "check": 7},
     ],

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from builders import NEW_SECRET, NOON, SECRET, ciphertext, event, webhook
 from streams.core.event import Event
 from streams.core.event_data import EVENT_TYPES
-from streams.core.webhook import Webhook, wants
+from streams.core.webhook import Unmatched, Webhook, unmatched_reason, wants
 
 PACKAGE, DISPATCH = "pkg_def456", "dsp_ghi789"
 NEITHER = event(type="usage.threshold", data={"period": "2026-04"})
@@ -53,6 +53,27 @@ def test_a_dispatch_scope_needs_a_dispatch() -> None:
 @pytest.mark.parametrize("changed", [{}, {"packages": frozenset({PACKAGE})}])
 def test_an_event_of_another_account_is_never_wanted(changed: dict[str, frozenset[str]]) -> None:
     assert not wants(webhook(account_id="globex", **changed), event())
+
+
+OTHER_TYPE = frozenset({"session.launched"})
+OTHER_PACKAGE = frozenset({"pkg_other"})
+
+
+@pytest.mark.parametrize(
+    ("webhooks", "reason"),
+    [
+        ([], Unmatched.NO_WEBHOOK),
+        ([webhook(account_id="globex")], Unmatched.NO_WEBHOOK),
+        ([webhook(event_types=OTHER_TYPE)], Unmatched.TYPE),
+        ([webhook(event_types=OTHER_TYPE, packages=OTHER_PACKAGE)], Unmatched.TYPE),
+        ([webhook(event_types=frozenset({event().type}), packages=OTHER_PACKAGE)], Unmatched.SCOPE),
+        ([webhook(event_types=OTHER_TYPE), webhook(packages=OTHER_PACKAGE)], Unmatched.SCOPE),
+        # It wants the event: only its late registration can be why it does not get it.
+        ([webhook(packages=OTHER_PACKAGE), webhook()], Unmatched.NEWCOMER),
+    ],
+)
+def test_the_nearest_webhook_says_why_nobody_gets_an_event(webhooks: list[Webhook], reason: Unmatched) -> None:
+    assert unmatched_reason(webhooks, event()) is reason
 
 
 # -- properties ----------------------------------------------------------------------------------------------------

@@ -176,6 +176,8 @@ async def test_objects_of_another_account_are_not_found(api: ApiFixture) -> None
     assert await api.acme.get(f"/v1/webhooks/{mine['id']}") == before
     for path in ("/v1/webhooks", "/v1/deliveries", "/v1/dead-letters", "/v1/notifications"):
         assert (await api.globex.get(path))["data"] == []
+    count = {"since": "2026-04-10T10:00:00Z", "countOnly": True}
+    assert (await api.globex.request("POST", f"/v1/webhooks/{mine['id']}/replays", count)).status_code == 404
     retried = await api.globex.post("/v1/dead-letters/retry", {"ids": [waiting.id]})
     assert retried == {"ids": [], "unknown": [waiting.id]}
     # Their owner finds them. A test event would wait: no `deliver` runs here.

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from rest.api_fixture import URL, ApiFixture, FakePublisher, errors_of, open_api
+from streams.adapters.sql.tables import pauses
 from streams.core.errors import Unavailable
 
 pytestmark = pytest.mark.slow
@@ -133,14 +135,18 @@ async def test_invalid_input_names_the_field_and_the_rule(
 
 
 async def test_a_change_keeps_the_fields_that_it_omits(api: ApiFixture) -> None:
-    made = await api.acme.webhook(events=["session.completed"], headers={"X-Key": "k"}, fallbackUrl=f"{URL}/2")
+    scope = {"packages": ["pkg_1"], "dispatches": ["dsp_1"]}
+    made = await api.acme.webhook(events=["session.completed"], headers={"X-Key": "k"}, fallbackUrl=f"{URL}/2", **scope)
     changed = await api.acme.patch(f"/v1/webhooks/{made['id']}", {"description": "The CRM", "fallbackUrl": None})
     assert changed["description"] == "The CRM"
     assert "fallbackUrl" not in changed
     assert (changed["events"], changed["hasHeaders"]) == (["session.completed"], True)
+    assert {name: changed[name] for name in scope} == scope
     assert changed["version"] > made["version"]
     without = await api.acme.patch(f"/v1/webhooks/{made['id']}", {"headers": {}})
     assert without["hasHeaders"] is False
+    again = await api.acme.patch(f"/v1/webhooks/{made['id']}", {"headers": {"X-Key": "k"}, "dispatches": []})
+    assert (again["hasHeaders"], again["packages"], again["dispatches"]) == (True, ["pkg_1"], [])
 
 
 async def test_a_stale_change_is_refused(api: ApiFixture) -> None:
@@ -163,6 +169,10 @@ async def test_an_invalid_change_changes_nothing(api: ApiFixture) -> None:
     path = f"/v1/webhooks/{made['id']}"
     response = await api.acme.request("PATCH", path, {"description": "new", "url": "http://plain.example.com"})
     assert "https" in errors_of(response)["url"]
+    for name in ("url", "fallbackUrl"):
+        private = {"description": "new", name: "https://db.internal.example.com/"}
+        response = await api.acme.request("PATCH", path, private)
+        assert "not a public address" in errors_of(response)[name]
     assert (await api.acme.get(path))["description"] == ""
 
 
@@ -180,6 +190,15 @@ async def test_pause_and_enable_by_call_and_by_patch(api: ApiFixture) -> None:
         enabled = (await api.acme.request(*calls["enable"])).json()
         assert enabled["status"] == "active"
         assert "pauseReason" not in enabled
+
+
+@pytest.mark.parametrize("choice", ["deliver", "keep", "discard"])
+async def test_the_choice_for_held_deliveries_is_stored(api: ApiFixture, choice: str) -> None:
+    made = await api.acme.webhook()
+    await api.acme.post(f"/v1/webhooks/{made['id']}/pause")
+    await api.acme.post(f"/v1/webhooks/{made['id']}/enable", {"held": choice})
+    async with api.database.transaction() as connection:
+        assert list(await connection.scalars(select(pauses.c.choice))) == [choice]
 
 
 async def test_a_deleted_webhook_is_gone(api: ApiFixture) -> None:

@@ -200,6 +200,7 @@ def test_a_backfilled_delivery_is_the_one_of_fan_out() -> None:
     found = backfilled(event(), NOON, webhook(), DeliveryFilter())
     assert found is not None
     assert (found.id, found.body, found.first_seen_at) == (delivery().id, delivery().body, NOON)
+    assert backfilled(event(), NOON, webhook(), DeliveryFilter(since=NOON)) == found
     assert backfilled(event(), NOON, webhook(), DeliveryFilter(until=NOON)) is None
     assert backfilled(event(), NOON, webhook(), DeliveryFilter(since=NOON + timedelta(seconds=1))) is None
     assert backfilled("junk", NOON, webhook(), DeliveryFilter()) is None

@@ -82,6 +82,19 @@ async def test_deliveries_are_exposed_by_tier_and_reason(fixture: Fixture) -> No
     assert found["undecided_dead_letters_oldest_seconds"] == {("exhausted",): 3600}
 
 
+async def test_what_has_no_time_is_not_old(fixture: Fixture) -> None:
+    fixture.backlogs.backlog = Backlog({}, {"30s": Waiting(0, None)}, {}, {})
+    fixture.start()
+    await fixture.read_again()
+    assert fixture.telemetry.replaced["retries_overdue_seconds"] == {("30s",): 0}
+
+
+async def test_a_quick_reading_is_soon_repeated(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog_metrics, "TIMES_ITS_LENGTH", 20)
+    fixture.start()
+    await fixture.read_again()
+
+
 async def test_a_reason_that_is_over_is_no_longer_exposed(fixture: Fixture) -> None:
     fixture.backlogs.backlog = Backlog({}, {}, {"busy": Waiting(7, NOON)}, {})
     fixture.start()

@@ -77,14 +77,18 @@ async def test_rows_that_cannot_be_deleted_keep_no_others(monkeypatch: pytest.Mo
 class FakeJobs:
     """`Jobs`. Those in `stuck` cannot go on, those in `waiting` have nothing to do yet.
 
-    `advanced` has the ids of the others, in turn.
+    `advanced` has the ids of the others, in turn. The first `away` looks fail.
     """
 
-    def __init__(self, *ids: str, stuck: Collection[str] = (), waiting: Collection[str] = ()) -> None:
+    def __init__(self, *ids: str, stuck: Collection[str] = (), waiting: Collection[str] = (), away: int = 0) -> None:
         self.ids, self.stuck, self.waiting, self.advanced = ids, set(stuck), set(waiting), list[str]()
+        self.away = away
 
     async def unfinished(self) -> Sequence[Job]:
         await asyncio.sleep(0)
+        if self.away:
+            self.away -= 1
+            raise Unavailable("the database is away")
         return [replace(DISCARD, id=one) for one in self.ids if one not in self.advanced]
 
     async def advance(self, job_id: str) -> Job:
@@ -111,6 +115,14 @@ async def test_a_job_that_cannot_go_on_delays_no_other(monkeypatch: pytest.Monke
     await until(lambda: jobs.advanced == ["job_2", "job_1"])
     await quiet()
     assert telemetry.logged_count("job_resumed") == 1
+    await cancel_others()
+
+
+async def test_jobs_go_on_after_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintenance, "LOOK_EVERY_SECONDS", 0)
+    jobs = FakeJobs("job_1", away=1)
+    asyncio.create_task(run_jobs(jobs, None, FakeTelemetry()))  # type: ignore[arg-type]  # noqa: RUF006
+    await until(lambda: jobs.advanced == ["job_1"])
     await cancel_others()
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,59 @@ async def test_only_the_holder_of_the_lease_sends(fixture: NotifyFixture) -> Non
     assert fixture.transport.sent == []
     await rival.release()
     await fixture.run_until(lambda mail: mail.sent_at is not None)
+
+
+async def test_who_loses_the_lease_sends_no_further_mail(
+    fixture: NotifyFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ask(fixture)
+    refusals, renew = list[bool](), fixture.lease.renew
+
+    async def noted() -> bool:
+        if not (renewed := await renew()):
+            refusals.append(renewed)
+        return renewed
+
+    monkeypatch.setattr(fixture.lease, "renew", noted)
+    rival_until = fixture.store.clock.now() + timedelta(hours=1)
+
+    def lose_the_lease() -> None:
+        fixture.lease.ends.clear()
+        fixture.lease.ends["rival"] = rival_until
+
+    fixture.transport.on_send = lose_the_lease
+    running = asyncio.create_task(fixture.stage().run())
+    async with asyncio.timeout(5):
+        while len(refusals) < 3:
+            await asyncio.sleep(0.005)
+    assert len(fixture.transport.sent) == 1
+    running.cancel()
+
+
+async def test_a_slow_mail_server_does_not_cost_the_lease(
+    fixture: NotifyFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify_module, "RENEW_EVERY_SECONDS", 0.005)
+    fixture.transport.answers = asyncio.Event()
+    running = asyncio.create_task(fixture.stage().run())
+    async with asyncio.timeout(5):
+        await fixture.transport.asked.wait()
+        fixture.store.clock.advance(10)
+        while fixture.lease.ends["publisher"] < fixture.store.clock.now() + timedelta(seconds=15):
+            await asyncio.sleep(0.005)
+    running.cancel()
+
+
+async def test_reminders_are_looked_for_regularly(fixture: NotifyFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify_module, "REMIND_EVERY_SECONDS", 0)
+    looks, owe_reminders = list[datetime](), fixture.mails.owe_reminders
+
+    async def noted(now: datetime) -> None:
+        looks.append(now)
+        await owe_reminders(now)
+
+    monkeypatch.setattr(fixture.mails, "owe_reminders", noted)
+    await fixture.run_until(lambda _: len(looks) > 2)
 
 
 async def test_a_drain_ends_after_one_mail_and_releases_the_lease(fixture: NotifyFixture) -> None:

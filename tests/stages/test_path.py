@@ -14,8 +14,9 @@ from fakes import (
     quiet,
     until,
 )
-from stages.pipeline import BACKUP, BROKEN, CODEC, SLOTS, URL, WAITS, Pipeline
-from streams.core.delivery import DeathReason, Delivery, HoldReason, State, SubscriptionsPosition, Target
+from stages.pipeline import BACKUP, BROKEN, CODEC, SCHEDULE, SLOTS, URL, WAITS, Pipeline
+from streams.core.delivery import DeathReason, Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
+from streams.core.endpoint_queue import Priority
 from streams.core.errors import Unavailable
 from streams.core.event import render
 from streams.core.offset_tracker import Commit, OffsetTracker
@@ -26,6 +27,7 @@ from streams.core.webhook import PauseReason
 from streams.ports import Outgoing
 from streams.stages import deliver as deliver_module
 from streams.stages import fan_out as fan_out_module
+from streams.stages.limiting.slot_limiter import AcquiredSlot
 from streams.topics import (
     DEAD_LETTERS,
     DELIVERIES,
@@ -33,6 +35,7 @@ from streams.topics import (
     INVALID,
     SESSION_EVENTS,
     SUBSCRIPTIONS,
+    TEST_DELIVERIES,
 )
 
 # -- delivered -----------------------------------------------------------------------------------------------
@@ -83,6 +86,15 @@ async def test_an_attempt_keeps_4_kib_of_response_headers(pipeline: Pipeline) ->
     kept = pipeline.attempts()[0].response_headers
     assert list(kept) == ["date", "content-security-policy", "…"]
     assert kept["…"] == "2 more headers are not kept"
+
+
+async def test_a_header_that_an_endpoint_sends_back_is_not_recorded(pipeline: Pipeline) -> None:
+    pipeline.sender.responses(URL, Response(200, {"x-seen": "Bearer long-secret"}, b"got Bearer long-secret"))
+    await pipeline.register(webhook(encrypted_headers='encrypted:{"Authorization": "Bearer long-secret"}'))
+    await pipeline.fan_out_events(event())
+    (attempt,) = pipeline.attempts()
+    assert b"long-secret" not in attempt.response_body
+    assert "long-secret" not in attempt.response_headers["x-seen"]
 
 
 async def test_an_event_right_after_a_registration_is_delivered(pipeline: Pipeline) -> None:
@@ -256,6 +268,27 @@ async def test_the_headers_of_an_endpoint_go_to_no_other_host(
     assert pipeline.sender.requests[0].headers["Authorization"] == "Bearer abc"
     (request,) = pipeline.sender.to(fallback_url)
     assert request.headers.get("Authorization") == sent
+
+
+async def test_each_endpoint_waits_for_slots_by_itself(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    acquire, asked = pipeline.slots.acquire, list[tuple[str, Priority]]()
+
+    async def noted(queue: str, priority: Priority, ceiling: int, due_at: datetime) -> AcquiredSlot:
+        asked.append((queue, priority))
+        return await acquire(queue, priority, ceiling, due_at)
+
+    monkeypatch.setattr(pipeline.slots, "acquire", noted)
+    pipeline.sender.responses(URL, BROKEN, Response(410, {}))
+    await pipeline.register(webhook(fallback_url=BACKUP))
+    await pipeline.fan_out_events(event())
+    await pipeline.wait_for_tier(SCHEDULE.tiers[0])
+    await pipeline.put(TEST_DELIVERIES, delivery(event_id="evt_test", trigger=Trigger.TEST))
+    assert asked == [
+        ("wh_crm", Priority.FIRST),
+        ("wh_crm", Priority.RETRY),
+        ("wh_crm/fallback", Priority.RETRY),
+        ("wh_crm/test", Priority.TEST),
+    ]
 
 
 async def test_a_fallback_url_that_fails_too_makes_it_a_dead_letter(pipeline: Pipeline) -> None:

@@ -150,6 +150,17 @@ async def test_the_sentinel_follows_the_number_of_webhooks(fixture: PublisherFix
     assert fixture.names == ["wh_a", SENTINEL_KEY, "wh_a", "wh_a", SENTINEL_KEY]
 
 
+async def test_the_sentinel_is_repeated_regularly(fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixture.outbox.put(webhook(id="wh_a"))
+    fixture.start()
+    await quiet()
+    # Stages compare their clocks with it.
+    monkeypatch.setattr(publish_module, "REPEAT_SENTINEL_SECONDS", 0)
+    fixture.outbox.put(webhook(id="wh_a"))
+    await quiet()
+    assert fixture.names[-1] == SENTINEL_KEY
+
+
 async def test_a_restart_keeps_the_topics_incarnation(fixture: PublisherFixture) -> None:
     fixture.outbox.put(webhook(id="wh_a"))
     fixture.start()
@@ -485,6 +496,33 @@ async def test_a_webhook_that_kafka_refuses_blocks_no_other(fixture: PublisherFi
     assert await fixture.outbox.is_published("wh_large")
 
 
+async def test_a_refused_webhook_is_tried_again_later(
+    fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixture.kafka.most_bytes[SUBSCRIPTIONS] = 2000
+    fixture.outbox.put(webhook(id="wh_large", packages=frozenset(f"pkg_{n:0100}" for n in range(30))))
+    fixture.start()
+    await quiet()
+    fixture.kafka.most_bytes.clear()
+    fixture.outbox.put(webhook(id="wh_small"))
+    await quiet()
+    assert not await fixture.outbox.is_published("wh_large")
+    monkeypatch.setattr(publish_module, "COMPARE_EVERY_SECONDS", 0)
+    fixture.outbox.put(webhook(id="wh_small"))
+    await until(lambda: fixture.subscriptions().find("wh_large") is not None)
+
+
+async def test_a_batch_of_refused_webhooks_blocks_no_other(
+    fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish_module, "BATCH_WEBHOOKS", 1)
+    fixture.outbox.put(webhook(id="wh_odd", max_concurrency="many"))
+    fixture.outbox.put(webhook(id="wh_small"))
+    fixture.start()
+    await quiet()
+    assert fixture.subscriptions().find("wh_small") is not None
+
+
 async def test_a_webhook_that_cannot_be_encoded_blocks_no_other(fixture: PublisherFixture) -> None:
     fixture.outbox.put(webhook(id="wh_odd", max_concurrency="many"))
     fixture.outbox.put(webhook(id="wh_small"))
@@ -500,10 +538,11 @@ async def test_an_invalid_sentinel_is_overwritten_at_once(fixture: PublisherFixt
     await quiet()
     fixture.kafka.append(Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), b'{"incarnation": [], "live": Infinity}'))
     fixture.read()
-    fixture.outbox.put(webhook(id="wh_b"))
+    # The number of webhooks stays the same: nothing else makes the publisher write it.
+    fixture.outbox.put(webhook(id="wh_a"))
     await quiet()
     assert fixture.names[-1] == SENTINEL_KEY
-    assert Sentinel.decode(fixture.topic[-1].value or b"") == Sentinel("first", 2, fixture.keys.ciphertext)
+    assert Sentinel.decode(fixture.topic[-1].value or b"") == Sentinel("first", 1, fixture.keys.ciphertext)
 
 
 # -- keys ------------------------------------------------------------------------------------------------------

@@ -403,6 +403,15 @@ async def test_an_outage_of_our_network_is_logged_once(fixture: RecordFixture) -
     assert fixture.telemetry.gauges["own_network_down"] == 0
 
 
+async def test_two_bodies_of_an_event_in_one_batch_conflict(fixture: RecordFixture) -> None:
+    other = delivery(webhook_id="wh_erp", body=delivery().body.replace(b"92", b"93"))
+    fixture.add(DELIVERIES, delivery(), other)
+    await until(lambda: fixture.committed(DELIVERIES) == 2)
+    [invalid] = fixture.kafka.topic(INVALID)
+    assert invalid.value == CODEC.encode(other)
+    assert fixture.recorder.bodies == {("acme", event().id): delivery().body}
+
+
 # -- newer releases ------------------------------------------------------------------------------------------------
 
 
@@ -419,6 +428,8 @@ async def test_a_partition_waits_at_the_record_of_a_newer_release(fixture: Recor
     [problem] = fixture.stage.readiness_problems()
     assert "delivery-attempts 0: a newer release wrote the record at offset 1; upgrade this stage" in problem
     assert fixture.telemetry.gauges["partitions_of_newer_release"] == 1
+    # What cannot be stored is not fetched either.
+    assert fixture.consumer.paused == {Partition(ATTEMPTS, 0)}
 
 
 async def test_the_next_release_goes_on_where_a_partition_waits(fixture: RecordFixture) -> None:

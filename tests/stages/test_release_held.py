@@ -233,6 +233,20 @@ async def test_each_new_hold_makes_the_next_release_later(pipeline: Pipeline) ->
     assert sum(await release(pipeline, 3)) > 0
 
 
+async def test_a_pause_between_does_not_end_a_rest(pipeline: Pipeline) -> None:
+    pipeline.sender.put(URL, hang)
+    await pipeline.register(webhook())
+    await pipeline.fan_out_events(*events(30))
+    pipeline.clock.advance(9)
+    pipeline.slots.maintain()
+    await quiet()
+    assert (await release(pipeline, 2))[1] == 0
+    await pipeline.register(paused())
+    await release(pipeline)
+    await pipeline.enable()
+    assert await release(pipeline, 2) == [0, 0]
+
+
 async def test_releases_continue_after_a_database_outage(pipeline: Pipeline) -> None:
     await hold(pipeline, 3)
     await pipeline.enable()
