@@ -259,7 +259,7 @@ def test_a_threshold_is_80_or_100_percent(percent: int) -> None:
 def test_a_number_of_launches_fits_into_sql() -> None:
     data = {"period": "2026-04", "launches": 0, "limit": 2**63 - 1, "thresholdPercent": 80}
     threshold = {**POSTED, "type": "usage.threshold", "data": data}
-    parse_event(threshold, default_id="evt_minted")
+    parse_event(threshold, default_id="evt_minted", now=NOW)
     assert wrong_fields({**threshold, "data": {**data, "launches": 2**63}}) == {"data.launches"}
 
 
