@@ -178,7 +178,7 @@ async def make_portal_link(
 
 @router.get("/v1/accounts/{account_id}/sessions", tags=OPERATORS, summary="List who is signed in")
 async def list_sessions(account_id: Id, caller: Operator, request: Request) -> list[SessionDetails]:
-    """Newest first."""
+    """Newest first, 200 at most. When one ends, an older one is listed."""
     await services_of(request).accounts.find(account_id)
     return [session_of(session) for session in await services_of(request).sessions.list(account_id)]
 

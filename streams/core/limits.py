@@ -62,6 +62,8 @@ USERS_PER_ACCOUNT = 200
 KEYS_PER_ACCOUNT = 100
 # All of these keys, and the last that ended.
 KEYS_LISTED = 2 * KEYS_PER_ACCOUNT
+# The newest are shown. When one of them ends, an older one is.
+SESSIONS_LISTED = 200
 # `publish` looks at every unfinished job again and again.
 UNFINISHED_JOBS_PER_ACCOUNT = 20
 

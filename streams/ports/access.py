@@ -95,8 +95,8 @@ class Sessions(Protocol):
     async def find(self, sha256: str) -> Session | None:
         """With the role that its user has now."""
 
-    async def list(self, account_id: str) -> Sequence[Session]:
-        """Newest first."""
+    async def list(self, account_id: str, now: datetime) -> Sequence[Session]:
+        """Those that are valid then, newest first, `SESSIONS_LISTED` at most."""
 
     async def change(self, session: Session, audit_entry: AuditEntry | None = None) -> None:
         """Store the account, the user and the role of a session."""

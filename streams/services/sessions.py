@@ -59,8 +59,7 @@ class SessionService:
 
     async def list(self, account_id: str) -> Sequence[Session]:
         """The valid sessions of an account, newest first."""
-        now = self._clock.now()
-        return [session for session in await self._sessions.list(account_id) if session.is_valid(now)]
+        return await self._sessions.list(account_id, self._clock.now())
 
     async def revoke(self, account_id: str, session_id: str, *, by: str) -> None:
         """End a session at once. Raises `NotFound`."""

@@ -163,7 +163,7 @@ async def test_a_session_has_the_role_that_its_user_has_now(database: SqlStore) 
     await users.change_role("acme", "usr_1", Role.MEMBER, audit_entry(3))
     assert await sessions.find("hash") == replace(session, role=Role.MEMBER)
     assert await sessions.find("hash 2") == portal
-    assert [one.id for one in await sessions.list("acme")] == ["session_2", "session_1"]
+    assert [one.id for one in await sessions.list("acme", NOON)] == ["session_2", "session_1"]
     await sessions.used("session_1", NOON + DAY / 2)
     found = await sessions.find("hash")
     assert found

@@ -8,7 +8,7 @@ from dashboard.pages import FakeBrowser, signed_in
 from builders import NOON, attempt, dead_letter, delivery
 from rest.api_fixture import OPERATOR_KEY, URL, ApiFixture
 from rest.test_permissions import walk
-from streams.core.limits import KEYS_PER_ACCOUNT, USERS_PER_ACCOUNT
+from streams.core.limits import KEYS_PER_ACCOUNT, SESSIONS_LISTED, USERS_PER_ACCOUNT
 from streams.core.outcome import OutcomeKind
 
 pytestmark = pytest.mark.slow
@@ -145,6 +145,16 @@ async def test_no_response_is_larger_than_a_megabyte(api: ApiFixture) -> None:
     assert {route: size for route, size in sizes.items() if size > MOST_BYTES} == {}
     await browser.close()
     await operator.close()
+
+
+async def test_the_newest_sessions_are_listed(api: ApiFixture) -> None:
+    for _ in range(SESSIONS_LISTED + 1):
+        await (await signed_in(api)).close()
+    path = f"/v1/accounts/{api.acme.account_id}/sessions"
+    listed = await api.operator.get(path)
+    assert len(listed) == SESSIONS_LISTED
+    await api.operator.delete(f"{path}/{listed[0]['id']}")
+    assert len({one["id"] for one in [*listed, *await api.operator.get(path)]}) == SESSIONS_LISTED + 1
 
 
 async def test_short_pages_leave_no_row_out(api: ApiFixture) -> None:

@@ -12,9 +12,10 @@ from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
 from streams.core.access import Role
 from streams.core.audit import AuditEntry
+from streams.core.limits import SESSIONS_LISTED
 from streams.core.mail import Mail
 from streams.core.oidc import PendingSignIn
-from streams.core.session import LINK_LASTS, Session, SignIn
+from streams.core.session import IDLE_LASTS, LINK_LASTS, Session, SignIn
 
 
 class SqlSignIns:
@@ -102,9 +103,10 @@ class SqlSessions:
             row = (await connection.execute(query)).one_or_none()
             return _session(row) if row else None
 
-    async def list(self, account_id: str) -> Sequence[Session]:
-        query = _SESSIONS.where(sessions.c.account_id == account_id)
-        query = query.order_by(sessions.c.created_at.desc(), sessions.c.id.desc())
+    async def list(self, account_id: str, now: datetime) -> Sequence[Session]:
+        is_valid = (sessions.c.expires_at > now) & (sessions.c.used_at > now - IDLE_LASTS)
+        query = _SESSIONS.where(sessions.c.account_id == account_id, is_valid)
+        query = query.order_by(sessions.c.created_at.desc(), sessions.c.id.desc()).limit(SESSIONS_LISTED)
         async with self._database.reading() as connection:
             return [_session(row) for row in await connection.execute(query)]
 
