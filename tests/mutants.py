@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -116,13 +115,9 @@ def results_of(mutmut: Path, folder: Path) -> dict[str, str]:
 
 
 def run(mutmut: Path, folder: Path, *arguments: str, check: bool = True) -> str:
-    # mutmut takes the code from its own folder, so the checkout must not come first.
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [mutmut, *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=False
-    )
+    done = subprocess.run([mutmut, *arguments], cwd=folder, capture_output=True, text=True, check=False)
     if check and done.returncode:
-        sys.exit(f"mutmut {arguments[0]} failed in {folder}:\n{done.stdout[-2000:]}")
+        sys.exit(f"mutmut {arguments[0]} failed in {folder}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return done.stdout
 
 

@@ -130,7 +130,7 @@ def test_the_first_record_of_a_webhook_sets_its_creation() -> None:
 
 
 @pytest.mark.parametrize("newer", [False, True])
-def test_an_unreadable_record_keeps_what_was_known(newer: bool) -> None:
+def test_an_invalid_record_keeps_what_was_known(newer: bool) -> None:
     table = table_of(A, live=1)
     table.spoil(7, A.id, newer=newer)
     assert table.position == 8
@@ -142,7 +142,7 @@ def test_an_unreadable_record_keeps_what_was_known(newer: bool) -> None:
     assert (table.overtaken, table.is_readable()) == (set(), True)
 
 
-def test_an_unreadable_record_of_nobody_stops_nothing() -> None:
+def test_an_invalid_record_of_nobody_stops_nothing() -> None:
     table = table_of(A, live=1)
     table.spoil(7, "wh_unknown", newer=True)
     assert table.is_readable()

@@ -245,3 +245,5 @@ async def test_the_limiter_reports_how_late_deliveries_are() -> None:
                 await asyncio.sleep(0.01)
         running.cancel()
         assert telemetry.gauges["deliver_overdue_seconds"] == 120
+        assert telemetry.gauges["slots_waiting"] == 1
+        assert "slots_in_use" in telemetry.gauges
