@@ -100,3 +100,25 @@ def test_the_event_of_a_notice_is_valid_and_has_its_own_id() -> None:
     assert check_event(made, NOON) == made
     assert made.data == {"period": "2026-04", "launches": 800, "limit": 1000, "thresholdPercent": 80}
     assert notice_event(notice).id == made.id != notice_event(UsageNotice("acme", "2026-04", 100, 1, 1, NOON)).id
+
+
+def test_each_account_month_and_threshold_has_its_own_event() -> None:
+    notices = [
+        UsageNotice(account_id, month, percent, 10, 10, NOON)
+        for account_id in ("acme", "other")
+        for month in ("2026-04", "2026-05")
+        for percent in (80, 100)
+    ]
+    assert len({notice_event(notice).id for notice in notices}) == len(notices)
+
+
+def test_a_new_limit_reports_what_is_reached_exactly() -> None:
+    assert [notice.percent for notice in reached("acme", "2026-04", 10, 7, NOON)] == []
+    [notice] = reached("acme", "2026-04", 10, 8, NOON)
+    assert notice == UsageNotice("acme", "2026-04", 80, 8, 10, NOON)
+
+
+def test_a_threshold_is_crossed_by_the_launch_that_reaches_it() -> None:
+    launches = [launched(number) for number in range(3)]
+    [notice] = crossed(10, 6, launches, [80])
+    assert (notice.launches, notice.at) == (8, launches[1].at)
