@@ -20,6 +20,8 @@ CERTIFICATE_FONT := /usr/share/fonts/truetype/freefont/FreeSerif.ttf
 # Tests wait half of the time: three files at a time, each process with its own brokers and databases. `WORKERS=0` takes one.
 WORKERS := 3
 TOGETHER = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Where the minutes of a run go.
+SLOWEST = --durations=40 --durations-min=5
 
 # A Docker engine that answers, or buildah.
 BUILD_IMAGE = $(shell if docker info >/dev/null 2>&1; then echo docker build; elif command -v buildah >/dev/null; then echo buildah bud; fi)
@@ -70,7 +72,7 @@ test: setup
 	@$(MAKE) lint
 ifeq ($(CI),true)
 	@$(MAKE) wheel
-	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest $(TOGETHER) $(ARGS)
+	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest $(TOGETHER) $(SLOWEST) $(ARGS)
 	@$(MAKE) pythons ARGS=--if-changed
 # Chaos wants the machine for itself.
 	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -m chaos -o faulthandler_timeout=1800 tests/chaos
