@@ -12,6 +12,8 @@ PASSED = Run("abc", "2026-11-29", 7, False, 12.5)
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(flaky, "STATE", tmp_path / "state.json")
+    # The image's Python has no git beside it.
+    monkeypatch.setattr(flaky, "_commit", lambda: "abc")
     return tmp_path / "log"
 
 
