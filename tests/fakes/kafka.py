@@ -65,6 +65,10 @@ class FakeKafka:
     def records(self, partition: Partition) -> list[Record]:
         return self._records.get(partition, [])
 
+    def recreate(self, partition: Partition) -> None:
+        """Remove its records, as a topic that is made again has none."""
+        self._records[partition].clear()
+
     def topic(self, name: str) -> list[Record]:
         """The topic's records in the order in which they were appended."""
         return self._topics[name]

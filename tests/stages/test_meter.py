@@ -175,11 +175,13 @@ async def test_a_topic_that_is_cut_while_it_is_read_goes_on(fixture: MeterFixtur
     await quiet()
     # It was made again, or lost its end: the consumer begins at its start, with lower offsets.
     place = Partition(SESSION_EVENTS, 0)
+    fixture.kafka.recreate(place)
     values = [CODEC.encode(launched(number)) for number in (3, 7)]
     fixture.consumer.hand_over([Record(place, offset, b"k", value, NOON) for offset, value in enumerate(values)])
     await quiet()
     assert fixture.counted == [*(f"evt_{number}" for number in range(5)), "evt_7"]
     assert fixture.usage.next == {0: 2}
+    assert not fixture.running.done()
 
 
 async def test_a_partition_opened_while_the_queue_is_full_waits(fixture: MeterFixture) -> None:

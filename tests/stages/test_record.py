@@ -275,6 +275,15 @@ async def test_a_revoked_partition_commits_what_is_stored(
     assert fixture.committed(ATTEMPTS) == 1
 
 
+async def test_records_of_a_revoked_partition_are_not_stored(fixture: RecordFixture) -> None:
+    """A rebalance may come between the reading of records and their handover."""
+    late = fixture.kafka.append(Outgoing(ATTEMPTS, b"wh_crm", CODEC.encode(attempt())))
+    await fixture.consumer.revoke([late.partition])
+    fixture.consumer.hand_over([late])
+    await quiet()
+    assert fixture.recorder.attempts == {}
+
+
 async def test_a_lost_partition_is_not_committed(
     fixture: RecordFixture,
 ) -> None:

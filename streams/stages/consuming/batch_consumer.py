@@ -119,10 +119,9 @@ class BatchConsumer:
         self._buffer.open(starts)
 
     def received(self, records: Sequence[Record]) -> None:
-        if self._newer or self._find_starts:
-            # Others were read before their partition was rewound or paused.
-            records = [one for one in records if one.partition in self._next and one.partition not in self._newer]
-        self._buffer.add(records, self._now(), self._clock.now())
+        # Others were read before their partition was rewound, paused or revoked.
+        wanted = [one for one in records if one.partition in self._next and one.partition not in self._newer]
+        self._buffer.add(wanted, self._now(), self._clock.now())
         self._arrived.set()
 
     async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
