@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from fastapi import Request
 
 from api.auth import Member
 from api.dashboard.branding import Site
 from api.dashboard.security import cookie_name
+from api.dashboard.times import zone_named
 from api.services import Services, services_of
 from streams.core.access import OPERATOR, Caller, Role
 from streams.core.account import Account, DeliveryFilter
@@ -145,7 +146,4 @@ def theme_of(request: Request) -> str:
 
 def zone_of(request: Request) -> ZoneInfo:
     """The time zone that this browser chose; UTC until then."""
-    try:
-        return ZoneInfo(request.cookies.get(ZONE_COOKIE, "UTC"))
-    except (ZoneInfoNotFoundError, ValueError):
-        return ZoneInfo("UTC")
+    return zone_named(request.cookies.get(ZONE_COOKIE, "")) or ZoneInfo("UTC")

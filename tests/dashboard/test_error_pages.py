@@ -35,6 +35,15 @@ async def test_an_error_page_has_the_header_of_an_operator(api: ApiFixture) -> N
     await browser.close()
 
 
+async def test_a_zone_that_is_none_is_ignored(browser: FakeBrowser) -> None:
+    cookies = [f"{cookie.name}={cookie.value}".encode() for cookie in browser.client.cookies.jar]
+    for zone in ("Europe", "..", "", "/etc/passwd", "x" * 5000, '"UTC\\000"', "\ud800"):
+        header = b"; ".join([*cookies, b"zone=" + zone.encode("utf-8", "surrogatepass")])
+        for path, status in (("/", 200), ("/audit", 200), ("/nothing-here", 404), ("/sign-in", 200)):
+            response = await browser.client.get(path, headers=[(b"cookie", header), (b"accept", b"text/html")])
+            assert response.status_code == status, (zone, path)
+
+
 async def test_an_error_page_without_a_session_has_no_header(api: ApiFixture) -> None:
     browser = FakeBrowser(api)
     page = await browser.open("/nothing-here", **HTML)
