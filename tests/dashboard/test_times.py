@@ -45,8 +45,11 @@ def test_a_time_of_a_form_is_in_the_zone() -> None:
         "Europe/Nowhere",
         "tzdata.zi",
         "x" * 5000,
-    ]
-    + ["UTC\0", "\ud800", "\xff", "Europe/Berlin\n"],
+        "UTC\0",
+        "\ud800",
+        "\xff",
+        "Europe/Berlin\n",
+    ],
     ids=ascii,
 )
 def test_a_name_of_no_zone_is_none(name: str) -> None:
