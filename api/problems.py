@@ -132,6 +132,8 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
 def _message(error: Mapping[str, Any]) -> str:
     if ID_PATTERN.pattern in error.get("ctx", {}).get("pattern", ""):
         return f"must be an id: {ID_WORDS}"
+    if error["type"] == "too_long" and isinstance(error["input"], str):
+        return f"must have at most {error['ctx']['max_length']} characters"
     # Pydantic's prefix of our own validators' messages.
     return _OUR_WORDS.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
 

@@ -19,6 +19,14 @@ def url_errors(field: str, url: object, *, allow_http: bool = False) -> list[Fie
     Whether its address is allowed is checked where the socket opens.
     """
     problem = _problem(url, allow_http)
+    if problem is None and "#" in str(url):
+        problem = "must not have a fragment (#…)"
+    return [FieldError(field, problem)] if problem else []
+
+
+def page_url_errors(field: str, url: str) -> list[FieldError]:
+    """What is wrong with the URL of a page that browsers are sent to: http and a fragment are allowed."""
+    problem = _problem(url, allow_http=True)
     return [FieldError(field, problem)] if problem else []
 
 
@@ -53,13 +61,11 @@ def _problem(url: object, allow_http: bool) -> str | None:
     except ValueError as wrong:
         return f"is not a URL: {wrong}"
     if parts.scheme not in ("https", "http"):
-        return "must start with https://"
+        return "must start with https://" + (" or http://" if allow_http else "")
     if parts.scheme == "http" and not allow_http:
         return "must start with https:// (plain http is allowed only where SCORM_WEBHOOKS_ALLOW_HTTP is true)"
     if parts.username is not None or parts.password is not None or "@" in parts.netloc:
-        return "must not hold a user name or password; send credentials in a header"
-    if parts.fragment or "#" in url:
-        return "must not have a fragment (#…)"
+        return "must not hold a user name or password; a webhook sends credentials in a header"
     return _host_problem(parts.hostname, parts.netloc, port)
 
 
