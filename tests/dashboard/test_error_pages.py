@@ -68,7 +68,37 @@ async def test_the_address_of_a_form_is_a_page_in_words(browser: FakeBrowser, pa
     assert page.response.headers["allow"] == "POST"
 
 
-@pytest.mark.parametrize(("path", "accept"), [("/account/keys", "application/json"), ("/v1/nothing", "text/html")])
+UNKNOWN = [
+    *(
+        "/nothing",
+        "/webhooks/wh_1/nothing/more",
+        "/account/",
+        "/operator/nothing",
+        "/sign-in/a/b",
+        "/help/webhooks/%00",
+    ),
+    *("/static/v/nothing.css", "/docs/nothing", "/docs/assets/nothing", "/runtime/nothing", "/v1x"),
+]
+
+
+@pytest.mark.parametrize("accept", [HTML["accept"], "Text/HTML"])
+async def test_an_unknown_page_leads_back(browser: FakeBrowser, accept: str) -> None:
+    for path in UNKNOWN:
+        page = await browser.open(path, accept=accept)
+        assert (page.status, page.response.headers["content-type"]) == (404, "text/html; charset=utf-8"), path
+        assert 'href="/">To the overview</a>' in page.html, path
+
+
+@pytest.mark.parametrize(
+    ("path", "accept"),
+    [
+        ("/account/keys", "application/json"),
+        ("/nothing", "*/*"),
+        ("/v1", "text/html"),
+        ("/v1/", "text/html"),
+        ("/v1/webhooks/wh_1/nothing", HTML["accept"]),
+    ],
+)
 async def test_a_program_gets_a_problem(browser: FakeBrowser, path: str, accept: str) -> None:
     page = await browser.open(path, accept=accept)
     assert page.response.headers["content-type"] == "application/problem+json"
