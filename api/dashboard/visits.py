@@ -18,6 +18,7 @@ from streams.core.delivery import State
 from streams.core.errors import Forbidden, ScormWebhooksError, Unauthorized
 from streams.core.oidc import ACTOR_PREFIX, OPERATOR_ACTOR_PREFIX
 from streams.core.session import Session
+from streams.core.visibility import visible
 from streams.core.webhook import ListedWebhook
 
 ZONE_COOKIE = "zone"
@@ -134,8 +135,9 @@ async def visit_of(request: Request) -> Visit:
             for known in paused[:PAUSED_SHOWN]
         )
     )
-    shown = tuple(zip(paused, [*held, *[0] * len(paused)], strict=False))
-    return Visit(request, session, account, Member(caller.actor, account.id), caller.permissions, shown)
+    shown = visible(tuple(zip(paused, [*held, *[0] * len(paused)], strict=False)), caller.permissions)
+    member = Member(caller.actor, account.id, caller.permissions)
+    return Visit(request, session, account, member, caller.permissions, shown)
 
 
 def theme_of(request: Request) -> str:

@@ -43,6 +43,16 @@ def host_of(url: str) -> str:
         return ""
 
 
+def without_query(url: str) -> str:
+    """A URL without what may hold a secret: `?…` stands for its query, and user info and fragment are left out."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "…"
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host, query="…" if parts.query else "", fragment="").geturl()
+
+
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
@@ -58,8 +68,8 @@ def _problem(url: object, allow_http: bool) -> str | None:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as wrong:
-        return f"is not a URL: {wrong}"
+    except ValueError:
+        return "is not a URL: check its host and its port"
     if parts.scheme not in ("https", "http"):
         return "must start with https://" + (" or http://" if allow_http else "")
     if parts.scheme == "http" and not allow_http:
