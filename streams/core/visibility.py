@@ -16,25 +16,25 @@ from streams.core.url import without_query
 AnyValue = TypeVar("AnyValue")
 
 
-class Form(StrEnum):
+class Visibility(StrEnum):
     """How much of a field somebody sees."""
 
     WHOLE = "whole"
-    ADDRESS = "without query"
+    WITHOUT_QUERY = "without query"
     NEVER = "never"
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class VisibilityRule:
     """What each role sees of a kind of field. An API key sees as a member, or without `webhooks:write` as a viewer."""
 
     what: str
-    viewer: Form
-    member: Form
-    owner: Form
-    operator: Form
+    viewer: Visibility
+    member: Visibility
+    owner: Visibility
+    operator: Visibility
 
-    def form(self, permissions: Collection[str]) -> Form:
+    def visibility(self, permissions: Collection[str]) -> Visibility:
         if OPERATOR in permissions:
             return self.operator
         if MANAGE in permissions:
@@ -42,23 +42,23 @@ class Rule:
         return self.member if Scope.WEBHOOKS_WRITE in permissions else self.viewer
 
 
-WEBHOOK_URL = Rule("URL of an endpoint", Form.ADDRESS, Form.WHOLE, Form.WHOLE, Form.WHOLE)
-URL_IN_A_MAIL = Rule(
-    "URL of an endpoint in a mail, its subject too", Form.ADDRESS, Form.ADDRESS, Form.ADDRESS, Form.ADDRESS
-)
-EXCHANGE = Rule("headers of an attempt, and its response", Form.NEVER, Form.WHOLE, Form.WHOLE, Form.WHOLE)
-OWN_HEADERS = Rule("values of a webhook's own headers", Form.NEVER, Form.NEVER, Form.NEVER, Form.NEVER)
-SIGNING_SECRET = Rule("signing secret, when somebody asks for it", Form.NEVER, Form.WHOLE, Form.WHOLE, Form.WHOLE)
-COMMIT_URL = Rule("commit URL, once, when a session is opened", Form.NEVER, Form.WHOLE, Form.WHOLE, Form.WHOLE)
-API_KEY = Rule("API key, once, when it is made", Form.NEVER, Form.NEVER, Form.WHOLE, Form.WHOLE)
-SIGN_IN_LINK = Rule("link that signs in, once, when it is made", Form.NEVER, Form.NEVER, Form.NEVER, Form.WHOLE)
-SIGN_IN = Rule("token, code or state of a sign-in", Form.NEVER, Form.NEVER, Form.NEVER, Form.NEVER)
-STORED = Rule("ciphertexts and hashes", Form.NEVER, Form.NEVER, Form.NEVER, Form.NEVER)
-SETTING = Rule("secret of the deployment, which the environment has", Form.NEVER, Form.NEVER, Form.NEVER, Form.NEVER)
-RETURN_URL = Rule("`returnUrl`, for who uses its portal link", Form.WHOLE, Form.WHOLE, Form.WHOLE, Form.WHOLE)
-PUBLIC_URL = Rule("URL of the deployment and of its provider", Form.WHOLE, Form.WHOLE, Form.WHOLE, Form.WHOLE)
+_WHOLE, _NO_QUERY, _NEVER = Visibility
+_EVERYBODY, _NOBODY = [_WHOLE] * 4, [_NEVER] * 4
+WEBHOOK_URL = VisibilityRule("URL of an endpoint", _NO_QUERY, _WHOLE, _WHOLE, _WHOLE)
+URL_IN_A_MAIL = VisibilityRule("URL of an endpoint in a mail, its subject too", *[_NO_QUERY] * 4)
+EXCHANGE = VisibilityRule("headers of an attempt, and its response", _NEVER, _WHOLE, _WHOLE, _WHOLE)
+OWN_HEADERS = VisibilityRule("values of a webhook's own headers", *_NOBODY)
+SIGNING_SECRET = VisibilityRule("signing secret, when somebody asks for it", _NEVER, _WHOLE, _WHOLE, _WHOLE)
+COMMIT_URL = VisibilityRule("commit URL, once, when a session is opened", _NEVER, _WHOLE, _WHOLE, _WHOLE)
+API_KEY = VisibilityRule("API key, once, when it is made", _NEVER, _NEVER, _WHOLE, _WHOLE)
+SIGN_IN_LINK = VisibilityRule("link that signs in, once, when it is made", _NEVER, _NEVER, _NEVER, _WHOLE)
+SIGN_IN = VisibilityRule("token, code or state of a sign-in", *_NOBODY)
+STORED = VisibilityRule("ciphertexts and hashes", *_NOBODY)
+SETTING = VisibilityRule("secret of the deployment, which the environment has", *_NOBODY)
+RETURN_URL = VisibilityRule("`returnUrl`, for who uses its portal link", *_EVERYBODY)
+PUBLIC_URL = VisibilityRule("URL of the deployment and of its provider", *_EVERYBODY)
 
-_NAMES: Mapping[Rule, tuple[str, ...]] = {
+_NAMES: Mapping[VisibilityRule, tuple[str, ...]] = {
     WEBHOOK_URL: (
         *("Webhook.url", "Webhook.fallback_url", "ListedWebhook.url", "ListedWebhook.fallback_url"),
         *("_Webhook.url", "_Webhook.fallback_url", "NewWebhook.url", "NewWebhook.fallback_url"),
@@ -118,17 +118,17 @@ _NAMES: Mapping[Rule, tuple[str, ...]] = {
     ),
 }
 # By `Class.field`, `table.column` or variable. A test fails for a field that is in neither this nor its own list.
-FIELDS: Mapping[str, Rule] = {name: rule for rule, names in _NAMES.items() for name in names}
+FIELDS: Mapping[str, VisibilityRule] = {name: rule for rule, names in _NAMES.items() for name in names}
 
 
 def visible(value: AnyValue, permissions: Collection[str]) -> AnyValue:
     """What a caller may see of `value`, within its rows and fields; what it may not see is empty."""
-    forms = {name: FIELDS[name].form(permissions) for rule in (WEBHOOK_URL, EXCHANGE) for name in _NAMES[rule]}
-    hidden = {name: form for name, form in forms.items() if form is not Form.WHOLE}
+    by_field = {name: FIELDS[name].visibility(permissions) for rule in (WEBHOOK_URL, EXCHANGE) for name in _NAMES[rule]}
+    hidden = {name: visibility for name, visibility in by_field.items() if visibility is not Visibility.WHOLE}
     return _visible(value, hidden) if hidden else value
 
 
-def _visible(value: Any, hidden: Mapping[str, Form]) -> Any:
+def _visible(value: Any, hidden: Mapping[str, Visibility]) -> Any:
     if isinstance(value, AuditEntry):
         return replace(value, details=_details(value.details, hidden))
     if isinstance(value, Mapping):
@@ -141,28 +141,24 @@ def _visible(value: Any, hidden: Mapping[str, Form]) -> Any:
     changes: dict[str, Any] = {}
     for each in fields(value):
         inner = getattr(value, each.name)
-        form = hidden.get(f"{type(value).__name__}.{each.name}")
-        changed = _visible(inner, hidden) if form is None else _in_form(inner, form)
+        visibility = hidden.get(f"{type(value).__name__}.{each.name}")
+        changed = _visible(inner, hidden) if visibility is None else _shown(inner, visibility)
         if changed != inner:
             changes[each.name] = changed
     return replace(value, **changes) if changes else value
 
 
-def _details(details: Mapping[str, Any], hidden: Mapping[str, Form]) -> Mapping[str, Any]:
-    """Details of an entry, in which a changed field has its old and its new value."""
-    shown: dict[str, Any] = {}
-    for name, value in details.items():
-        form = hidden.get(f"AuditEntry.{name}")
-        if form is not None and isinstance(value, Mapping):
-            shown[name] = {side: _in_form(inner, form) for side, inner in value.items()}
-        elif form is not None:
-            shown[name] = _in_form(value, form)
-        else:
-            shown[name] = _details(value, hidden) if isinstance(value, Mapping) else value
-    return shown
+def _details(value: Any, hidden: Mapping[str, Visibility], visibility: Visibility | None = None) -> Any:
+    """Details of an entry of the audit log; of a changed field they have its old and its new value."""
+    if isinstance(value, Mapping):
+        return {
+            name: _details(inner, hidden, visibility or hidden.get(f"AuditEntry.{name}"))
+            for name, inner in value.items()
+        }
+    return _shown(value, visibility) if visibility else value
 
 
-def _in_form(value: Any, form: Form) -> Any:
+def _shown(value: Any, visibility: Visibility) -> Any:
     if not value:
         return value
-    return type(value)() if form is Form.NEVER else without_query(value)
+    return type(value)() if visibility is Visibility.NEVER else without_query(value)

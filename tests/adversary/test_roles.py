@@ -40,7 +40,7 @@ class Browser:
 
 
 def delivered(attacked: AdversarySystem, account: Account) -> tuple[str, str]:
-    """A webhook with secrets in its URLs and headers, and a delivery of an event with a hostile text."""
+    """A webhook with secrets in its URLs and headers, and a delivery of an event with an untrusted text."""
     url = attacked.receiver.url("/roles?key=marker-query")
     more = {"fallbackUrl": attacked.receiver.url("/late?key=marker-fallback"), "headers": {"X-Key": "marker-header"}}
     webhook_id = attacked.register(account, url, **more)
@@ -78,7 +78,7 @@ def test_a_command_to_copy_shows_a_direction_override(attacked: AdversarySystem,
 
 
 @pytest.mark.parametrize("zone", ["Europe", "..", "", "/etc/passwd", "x" * 5000, '"UTC\\000"', "\xff"], ids=ascii)
-def test_a_hostile_zone_breaks_no_page(attacked: AdversarySystem, account: Account, zone: str) -> None:
+def test_an_untrusted_zone_breaks_no_page(attacked: AdversarySystem, account: Account, zone: str) -> None:
     browser = Browser(attacked, account, "owner")
     assert [browser.open(path, zone=zone)[0] for path in ("/", "/audit", "/nothing")] == [200, 200, 404]
 
@@ -96,7 +96,7 @@ def test_an_unknown_page_is_a_page_for_a_browser(attacked: AdversarySystem) -> N
 @pytest.mark.parametrize(
     "url", ["javascript:alert(1)", "https://lms.example.com@evil.example/", "//evil.example", "https://e/" + "x" * 2048]
 )
-def test_a_hostile_return_url_is_refused(attacked: AdversarySystem, account: Account, url: str) -> None:
+def test_an_invalid_return_url_is_refused(attacked: AdversarySystem, account: Account, url: str) -> None:
     path = f"/v1/accounts/{account.id}/portal-links"
     response = attacked.call("POST", path, {"returnUrl": url}, key=OPERATOR_KEY)
     assert (response.status, response.wrong_fields) == (422, {"returnUrl"})

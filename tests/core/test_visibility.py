@@ -10,7 +10,7 @@ from streams.core.account import AttemptDetails
 from streams.core.audit import AuditEntry
 from streams.core.page import Page
 from streams.core.url import without_query
-from streams.core.visibility import FIELDS, Form, visible
+from streams.core.visibility import FIELDS, Visibility, visible
 
 URL = "HTTPS://crm.example.com/hooks?key=secret"
 HIDDEN = "https://crm.example.com/hooks?…"
@@ -58,10 +58,15 @@ def test_urls_of_the_audit_log_are_known_by_their_fields() -> None:
 
 
 def test_nobody_sees_more_with_fewer_permissions() -> None:
-    order = [Form.NEVER, Form.ADDRESS, Form.WHOLE]
+    order = [Visibility.NEVER, Visibility.WITHOUT_QUERY, Visibility.WHOLE]
     for name, rule in FIELDS.items():
-        forms = [rule.form(VIEWER), rule.form(PERMISSIONS[Role.MEMBER]), rule.form({MANAGE}), rule.form({OPERATOR})]
-        assert forms == sorted(forms, key=order.index), name
+        by_field = [
+            rule.visibility(VIEWER),
+            rule.visibility(PERMISSIONS[Role.MEMBER]),
+            rule.visibility({MANAGE}),
+            rule.visibility({OPERATOR}),
+        ]
+        assert by_field == sorted(by_field, key=order.index), name
 
 
 @pytest.mark.parametrize(
