@@ -2,6 +2,7 @@
 
 import time
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -74,15 +75,16 @@ async def _permitted(
 async def _member(caller: Annotated[Caller, Security(_permitted)]) -> "Member":
     if caller.account_id is None:
         raise Forbidden("this needs an API key of an account")
-    return Member(caller.actor, caller.account_id)
+    return Member(caller.actor, caller.account_id, caller.permissions)
 
 
 class Member:
     """A caller within one account."""
 
-    def __init__(self, actor: str, account_id: str) -> None:
+    def __init__(self, actor: str, account_id: str, permissions: Collection[str]) -> None:
         self.actor = actor
         self.account_id = account_id
+        self.permissions = permissions
 
 
 MayReadWebhooks = Annotated[Member, Security(_member, scopes=[Scope.WEBHOOKS_READ])]

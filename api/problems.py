@@ -96,12 +96,13 @@ def _short(text: str, characters: int) -> str:
 def add_handlers(app: FastAPI) -> None:
     """Turn every exception of ours, of validation and of routing into a problem."""
     for kind in _KINDS:
-        app.add_exception_handler(kind, _ours)
+        app.add_exception_handler(kind, our_problem)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, http_problem)
 
 
-async def _ours(request: Request, error: Exception) -> JSONResponse:
+async def our_problem(request: Request, error: Exception) -> JSONResponse:
+    """An exception of ours, as a problem."""
     assert isinstance(error, ScormWebhooksError)
     status, name, title = next(_KINDS[kind] for kind in type(error).__mro__ if kind in _KINDS)
     headers: dict[str, str] = {}
@@ -132,6 +133,8 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
 def _message(error: Mapping[str, Any]) -> str:
     if ID_PATTERN.pattern in error.get("ctx", {}).get("pattern", ""):
         return f"must be an id: {ID_WORDS}"
+    if error["type"] == "too_long" and isinstance(error["input"], str):
+        return f"must have at most {error['ctx']['max_length']} characters"
     # Pydantic's prefix of our own validators' messages.
     return _OUR_WORDS.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
 

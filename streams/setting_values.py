@@ -12,6 +12,7 @@ from streams.core.errors import Invalid
 from streams.core.headers import is_fixed_header
 from streams.core.schedule import parse_schedule
 from streams.core.text import escape_controls
+from streams.core.url import page_url_errors
 
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", re.ASCII)
 MOST_LOGO_BYTES = 32 * 1024
@@ -58,6 +59,12 @@ def issuer(url: str | None) -> str | None:
         raise ValueError("must be a URL such as https://login.example.com, without a query")
     if found[1] == "http" and found[2] not in LOOPBACK_HOSTS:
         raise ValueError("must begin with https://, because the provider's answers decide who signs in")
+    return url
+
+
+def page_url(url: str | None) -> str | None:
+    if url is not None and (errors := page_url_errors("", url)):
+        raise ValueError(errors[0].message)
     return url
 
 

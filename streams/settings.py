@@ -128,6 +128,7 @@ class Settings(BaseModel):
             pattern=r"^https?://[!-~]+$",
             description="public URL of the API and the dashboard, with which commit URLs and links in mails begin",
         ),
+        AfterValidator(values.page_url),
     ] = None
     brand_name: Annotated[
         str,

@@ -9,7 +9,7 @@ from api.dashboard.forms import Form, form_of, with_query
 from api.dashboard.once import new_once, once
 from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import redirect, render
-from api.dashboard.rows import actor_name, details_for
+from api.dashboard.rows import actor_name
 from api.dashboard.visits import Visit, visit_of
 from api.paging import cursor_of, text_of
 from streams.core.access import MANAGE, NewKey, Role, Scope
@@ -147,7 +147,6 @@ async def audit_page(request: Request, after: str | None = None) -> Response:
         visit,
         rows=page.rows,
         names=names,
-        details={row.id: details_for(visit, row.details) for row in page.rows},
         given=given,
         next=with_query("/audit", **given, after=text_of(page.next)) if page.next else None,
         with_query=with_query,
@@ -165,5 +164,4 @@ async def notifications_page(request: Request, after: str | None = None) -> Resp
         visit,
         rows=page.rows,
         next=text_of(page.next),
-        sees_text=visit.may(Scope.WEBHOOKS_WRITE),
     )

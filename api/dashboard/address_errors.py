@@ -6,7 +6,8 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from api.dashboard.page_route import error_page, visitor_of
-from api.problems import http_problem
+from api.problems import http_problem, our_problem
+from streams.core.errors import NotFound
 
 _PAGES = {
     404: ("Not found", "There is no page at this address."),
@@ -17,23 +18,32 @@ _PAGES = {
 
 def add_address_errors(app: FastAPI) -> None:
     """Respond to browsers with a page where no page of ours responds."""
-    app.add_exception_handler(HTTPException, _respond)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(NotFound, _not_found)
 
 
-async def _respond(request: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code not in _PAGES or not _is_for_a_person(request):
         return await http_problem(request, error)
-    heading, sentence = _PAGES[error.status_code]
-    visitor = await visitor_of(request)
-    response = error_page(request, visitor, error.status_code, heading, [sentence], parent=_page_above(request))
+    response = await _page(request, error.status_code)
     response.headers.update(error.headers or {})
     return response
 
 
+async def _not_found(request: Request, error: Exception) -> Response:
+    return await (_page(request, 404) if _is_for_a_person(request) else our_problem(request, error))
+
+
+async def _page(request: Request, status: int) -> Response:
+    heading, sentence = _PAGES[status]
+    return error_page(request, await visitor_of(request), status, heading, [sentence], parent=_page_above(request))
+
+
 def _is_for_a_person(request: Request) -> bool:
     """Browsers ask for HTML by name; the API never has any."""
-    return "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/v1/")
+    is_api = f"{request.url.path}/".startswith("/v1/")
+    return "text/html" in request.headers.get("accept", "").lower() and not is_api
 
 
 def _page_above(request: Request) -> str | None:

@@ -4,6 +4,9 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import groupby
+
+from streams.core.text import escape_controls
 
 # The names are what a person looks for; the files are in `samples/`.
 _FILES = {
@@ -46,8 +49,20 @@ def _with(header: str, code: str) -> str:
 def curl(url: str, headers: Mapping[str, str], body: bytes | None) -> str:
     """The same request as a command for a shell."""
     kept = [f"{name}: {value}" for name, value in headers.items() if name.lower() not in _CURLS_OWN]
-    sent = [f"-H {shlex.quote(line)}" for line in kept]
+    sent = [f"-H {_quoted(line)}" for line in kept]
     data = "@event.json"
-    if body is not None and len(body) <= LONGEST_BODY:
-        data = shlex.quote(body.decode(errors="replace"))
-    return " \\\n  ".join([f"curl -i -X POST {shlex.quote(url)}", *sent, f"--data-binary {data}"])
+    # No argument of a program has a NUL.
+    if body is not None and len(body) <= LONGEST_BODY and b"\0" not in body:
+        data = _quoted(body.decode(errors="surrogateescape"))
+    return " \\\n  ".join([f"curl -i -X POST {_quoted(url)}", *sent, f"--data-binary {data}"])
+
+
+def _quoted(text: str) -> str:
+    """A word of a shell; characters that would hide or reorder what is read are the bytes of `$'…'`."""
+    parts = ["".join(run) for _, run in groupby(text, lambda character: escape_controls(character) != character)]
+    return "".join(shlex.quote(part) if escape_controls(part) == part else _as_bytes(part) for part in parts) or "''"
+
+
+def _as_bytes(text: str) -> str:
+    # Not \u202e: bash would write other bytes where the locale is not UTF-8.
+    return "$'" + "".join(f"\\x{byte:02x}" for byte in text.encode(errors="surrogateescape")) + "'"

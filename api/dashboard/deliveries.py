@@ -12,8 +12,8 @@ from api.dashboard.code_samples import curl
 from api.dashboard.filters import Links, facets_of, filter_of, links_of
 from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import duration, redirect, render
-from api.dashboard.rows import names_of, url_for
-from api.dashboard.visits import Visit, site_of, visit_of
+from api.dashboard.rows import names_of
+from api.dashboard.visits import site_of, visit_of
 from api.paging import cursor_of, text_of
 from streams.core.access import Scope
 from streams.core.account import AttemptDetails, DeliveryDetails
@@ -78,13 +78,12 @@ class TimelineStep:
     """An attempt, how long after the one before it, and the same request for a shell."""
 
     attempt: AttemptDetails
-    url: str
     wait: str | None
     generation_begins: bool
     curl: str | None
 
 
-def _timeline(visit: Visit, seen: DeliveryDetails, newest: bool) -> list[TimelineStep]:
+def _timeline(seen: DeliveryDetails, newest: bool) -> list[TimelineStep]:
     steps: list[TimelineStep] = []
     before: AttemptDetails | None = None
     for attempt in seen.attempts:
@@ -95,7 +94,6 @@ def _timeline(visit: Visit, seen: DeliveryDetails, newest: bool) -> list[Timelin
         steps.append(
             TimelineStep(
                 attempt,
-                url_for(visit, attempt.url),
                 duration(wait) if (wait := attempt.started_at - began) >= timedelta(seconds=1) else None,
                 before is not None and before.generation != attempt.generation,
                 curl(attempt.url, attempt.request_headers, seen.body) if last else None,
@@ -124,7 +122,7 @@ async def delivery_page(delivery_id: str, request: Request) -> Response:
         seen=seen,
         row=row,
         webhook_name=names.get(row.webhook_id, "a deleted webhook"),
-        steps=_timeline(visit, seen, newest=after is None),
+        steps=_timeline(seen, newest=after is None),
         newest=after is None,
         earlier=text_of(seen.earlier),
         sees_headers=visit.may(Scope.WEBHOOKS_WRITE),

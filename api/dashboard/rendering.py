@@ -14,7 +14,6 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from api.dashboard.assets import asset_url
 from api.dashboard.filters import ERRORS
-from api.dashboard.rows import url_for
 from api.dashboard.security import secure_headers
 from api.dashboard.sentences import field_sentence
 from api.dashboard.times import in_zone
@@ -25,6 +24,7 @@ from streams.core.delivery_search import MOST_COUNTED
 from streams.core.errors import FieldError
 from streams.core.text import escape_controls
 from streams.core.verdict import PAUSE_WORDS
+from streams.core.visibility import visible
 
 COMPRESS_FROM_BYTES = 1_000
 
@@ -41,11 +41,13 @@ def render(
     errors: tuple[FieldError, ...] = (),
     **context: Any,
 ) -> HTMLResponse:
-    """A page. One with a secret is not compressed, because its length would tell about its content (BREACH).
+    """A page, with what its visitor may see of `context`.
 
-    `here` is where the forms at the foot come back to; without it, the address of the request.
+    One with a secret is not compressed, because its length would tell about its content (BREACH). `here` is where the
+    forms at the foot come back to; without it, the address of the request.
     """
     site = site_of(request)
+    shown = visible(context, visit.permissions) if visit else context
     html = _TEMPLATES.get_template(template).render(
         branding=site.branding,
         visit=visit,
@@ -60,7 +62,7 @@ def render(
         here=here or _here(request),
         # A field without an error has an empty one.
         errors=defaultdict(str, {error.field: error.message for error in errors}),
-        **context,
+        **shown,
     )
     body = html.encode(errors="replace")
     response = HTMLResponse(body, status)
@@ -163,13 +165,6 @@ def plain(text: object) -> str:
     return escape_controls(" ".join(str(text).split()))
 
 
-@pass_context
-def url_seen(context: Context, url: str) -> str:
-    """A URL as the person who looks at the page may see it."""
-    visit: Visit | None = context["visit"]
-    return url_for(visit, url) if visit else url
-
-
 def plain_lines(text: str | bytes) -> str:
     """Text or bytes from outside, with line breaks, other control characters escaped."""
     decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
@@ -203,7 +198,6 @@ _TEMPLATES.filters.update(
     local_input=local_input,
     pause_words=PAUSE_WORDS.__getitem__,
     first_upper=lambda text: text[:1].upper() + text[1:],
-    url_seen=url_seen,
     failure=ERRORS.__getitem__,
     seconds=seconds,
     of_field=of_field,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -13,7 +13,7 @@ from starlette.responses import Response
 from api.dashboard.forms import Form, form_of
 from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import redirect, render
-from api.dashboard.times import from_zone, in_zone
+from api.dashboard.times import from_zone, in_zone, zone_named
 from api.dashboard.visits import Visit, visit_of, zone_of
 from api.dashboard.webhook_form import TYPES
 from streams.core.access import Scope
@@ -130,10 +130,7 @@ async def start(webhook_id: str, request: Request) -> Response:
 
 def _zone(entered: Entered, request: Request) -> ZoneInfo:
     """The zone of the form, which a shared link keeps; without a known one the person's."""
-    try:
-        return ZoneInfo(entered.zone) if entered.zone else zone_of(request)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return zone_of(request)
+    return zone_named(entered.zone) or zone_of(request)
 
 
 def _page(

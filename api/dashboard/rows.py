@@ -1,12 +1,10 @@
 """What lists show of webhooks: their names, and their URLs as each role sees them."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
-from urllib.parse import urlsplit
 
 from api.dashboard.visits import Visit
-from streams.core.access import Scope
 from streams.core.delivery_state import DeliveryState
+from streams.core.visibility import visible
 
 
 async def names_of(visit: Visit, rows: Iterable[DeliveryState], *more: str) -> Mapping[str, str]:
@@ -17,15 +15,7 @@ async def names_of(visit: Visit, rows: Iterable[DeliveryState], *more: str) -> M
 async def names_by_id(visit: Visit, webhook_ids: Iterable[str]) -> Mapping[str, str]:
     """Descriptions; without one the URL."""
     found = await visit.services.webhooks.with_ids(visit.account.id, set(webhook_ids))
-    return {key: known.description or url_for(visit, known.url) for key, known in found.items()}
-
-
-def url_for(visit: Visit, url: str) -> str:
-    """A URL. A viewer does not see its query, which may have a key of the customer."""
-    if visit.may(Scope.WEBHOOKS_WRITE):
-        return url
-    parts = urlsplit(url)
-    return parts._replace(query="…" if parts.query else "", fragment="").geturl()
+    return {key: known.description or known.url for key, known in visible(found, visit.permissions).items()}
 
 
 async def actor_name(visit: Visit, actor: str) -> str:
@@ -42,16 +32,3 @@ async def actor_name(visit: Visit, actor: str) -> str:
     if kind == "cli":
         return f"{name}, by the command line"
     return "the platform" if kind in ("operator", "oidc-operator") else f"the platform ({actor})"
-
-
-def details_for(visit: Visit, details: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Details of an entry of the audit log, with the URLs that this person may see."""
-    if visit.may(Scope.WEBHOOKS_WRITE):
-        return details
-    return {name: _seen(visit, value) for name, value in details.items()}
-
-
-def _seen(visit: Visit, value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _seen(visit, inner) for name, inner in value.items()}
-    return url_for(visit, value) if isinstance(value, str) and value.startswith(("http://", "https://")) else value

@@ -1,7 +1,16 @@
 """Times between UTC and the zone of a page, at the edges of the calendar too."""
 
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+
+def zone_named(name: str) -> ZoneInfo | None:
+    """The time zone of this name, such as `Europe/Berlin`; None for anything else."""
+    try:
+        return ZoneInfo(name) if name else None
+    # The name becomes a path: it may be a folder (`Europe`), or longer than a path may be.
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
 
 
 def in_zone(moment: datetime, zone: ZoneInfo) -> datetime:

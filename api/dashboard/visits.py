@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from fastapi import Request
 
 from api.auth import Member
 from api.dashboard.branding import Site
 from api.dashboard.security import cookie_name
+from api.dashboard.times import zone_named
 from api.services import Services, services_of
 from streams.core.access import OPERATOR, Caller, Role
 from streams.core.account import Account, DeliveryFilter
@@ -17,6 +18,7 @@ from streams.core.delivery import State
 from streams.core.errors import Forbidden, ScormWebhooksError, Unauthorized
 from streams.core.oidc import ACTOR_PREFIX, OPERATOR_ACTOR_PREFIX
 from streams.core.session import Session
+from streams.core.visibility import visible
 from streams.core.webhook import ListedWebhook
 
 ZONE_COOKIE = "zone"
@@ -133,8 +135,9 @@ async def visit_of(request: Request) -> Visit:
             for known in paused[:PAUSED_SHOWN]
         )
     )
-    shown = tuple(zip(paused, [*held, *[0] * len(paused)], strict=False))
-    return Visit(request, session, account, Member(caller.actor, account.id), caller.permissions, shown)
+    shown = visible(tuple(zip(paused, [*held, *[0] * len(paused)], strict=False)), caller.permissions)
+    member = Member(caller.actor, account.id, caller.permissions)
+    return Visit(request, session, account, member, caller.permissions, shown)
 
 
 def theme_of(request: Request) -> str:
@@ -145,7 +148,4 @@ def theme_of(request: Request) -> str:
 
 def zone_of(request: Request) -> ZoneInfo:
     """The time zone that this browser chose; UTC until then."""
-    try:
-        return ZoneInfo(request.cookies.get(ZONE_COOKIE, "UTC"))
-    except (ZoneInfoNotFoundError, ValueError):
-        return ZoneInfo("UTC")
+    return zone_named(request.cookies.get(ZONE_COOKIE, "")) or ZoneInfo("UTC")

@@ -11,7 +11,7 @@ from api.dashboard.code_samples import curl, samples
 from api.dashboard.forms import form_of, with_query
 from api.dashboard.page_route import PageRoute
 from api.dashboard.rendering import duration, redirect, render
-from api.dashboard.rows import actor_name, url_for
+from api.dashboard.rows import actor_name
 from api.dashboard.visits import Visit, site_of, visit_of
 from api.dashboard.webhook_form import TYPES
 from api.paging import cursor_of, text_of
@@ -82,8 +82,6 @@ async def _webhook_page(
         errors=errors,
         known=known,
         webhook=webhook,
-        url=url_for(visit, webhook.url),
-        fallback_url=url_for(visit, webhook.fallback_url) if webhook.fallback_url else None,
         verdict=verdict,
         counts=counts,
         streak=streak,

@@ -39,7 +39,10 @@ class Delivery(Model):
 
 
 class Attempt(Model):
-    """One attempt; the response's body is shown up to 4 KiB."""
+    """One attempt; the response's body is shown up to 4 KiB.
+
+    A key without `webhooks:write` gets `url` without its query, and no headers and no body.
+    """
 
     generation: int
     number: int

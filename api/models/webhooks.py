@@ -125,7 +125,7 @@ class _Webhook(Model):
 
     id: str
     account_id: str
-    url: str
+    url: Annotated[str, Field(description="For a key without `webhooks:write` it ends in `?…` instead of its query.")]
     events: list[str]
     description: str
     fallback_url: str | None = None

@@ -41,6 +41,7 @@ from api.paging import After, Limit, cursor_of, text_of
 from api.services import services_of
 from api.strict_route import StrictRoute
 from streams.core.audit import AuditFilter
+from streams.core.visibility import visible
 
 router = APIRouter(route_class=StrictRoute)
 OfActor = Annotated[SearchText | None, Query(description="Only of this actor, such as `user:…` or `key:…`.")]
@@ -209,7 +210,7 @@ async def own_audit(
 ) -> Page[AuditLogEntry]:
     """Of this account, newest first."""
     wanted = replace(wanted, account_id=caller.account_id)
-    page = await services_of(request).audit.list(wanted, cursor_of(cursor), limit)
+    page = visible(await services_of(request).audit.list(wanted, cursor_of(cursor), limit), caller.permissions)
     return Page(data=[audit_entry_of(audit_entry) for audit_entry in page.rows], next_cursor=text_of(page.next))
 
 

@@ -30,6 +30,7 @@ from streams.core.errors import FieldError, Invalid
 from streams.core.job import JobKind
 from streams.core.limits import ATTEMPTS_SHOWN
 from streams.core.outcome import OutcomeKind
+from streams.core.visibility import visible
 
 router = APIRouter(route_class=StrictRoute)
 
@@ -102,7 +103,8 @@ async def show(delivery_id: Id, caller: MayReadDeliveries, request: Request) -> 
 
     There are fewer than 50 when their responses are large. `earlierAttemptsCursor` leads to earlier ones.
     """
-    return delivery_with_attempts(await services_of(request).deliveries.find(delivery_id, caller.account_id))
+    seen = await services_of(request).deliveries.find(delivery_id, caller.account_id)
+    return delivery_with_attempts(visible(seen, caller.permissions))
 
 
 @router.get(
@@ -121,6 +123,7 @@ async def list_attempts(
     """Newest first. A page has fewer rows when their responses are large: go on until there is no `nextCursor`."""
     service = services_of(request).deliveries
     page = await service.attempts(delivery_id, cursor_of(cursor), limit, caller.account_id)
+    page = visible(page, caller.permissions)
     return Page(data=[attempt_of(attempt) for attempt in page.rows], next_cursor=text_of(page.next))
 
 

@@ -31,6 +31,7 @@ from api.paging import After, Limit, cursor_of, text_of
 from api.services import services_of
 from api.strict_route import StrictRoute
 from streams.core.errors import Stale
+from streams.core.visibility import visible
 from streams.core.webhook import Registration
 from streams.services.webhook_stats import MOST_HOURS
 
@@ -73,7 +74,7 @@ async def list_webhooks(
     A page has fewer rows when their texts are long: go on until there is no `nextCursor`.
     """
     services = services_of(request)
-    page = await services.webhooks.page(caller.account_id, cursor_of(cursor), limit)
+    page = visible(await services.webhooks.page(caller.account_id, cursor_of(cursor), limit), caller.permissions)
     now = services.clock.now()
     return Page(data=[listed_webhook(one, now) for one in page.rows], next_cursor=text_of(page.next))
 
@@ -82,7 +83,7 @@ async def list_webhooks(
 async def show(webhook_id: Id, caller: MayReadWebhooks, request: Request, response: Response) -> Webhook:
     """Send its `ETag` as `If-Match` with a later change."""
     services = services_of(request)
-    known = await services.webhooks.find(webhook_id, caller.account_id)
+    known = visible(await services.webhooks.find(webhook_id, caller.account_id), caller.permissions)
     response.headers["ETag"] = _etag(known)
     return webhook_of(known, services.clock.now())
 

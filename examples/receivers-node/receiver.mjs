@@ -44,6 +44,7 @@ async function workOnNext(inbox, work) {
 async function receive(request, inbox, secret) {
   const chunks = [];
   let length = 0;
+  if (request.headers['content-length'] > LARGEST_BODY) return 413;
   for await (const chunk of request) {
     if ((length += chunk.length) > LARGEST_BODY) return 413;
     chunks.push(chunk);
@@ -63,7 +64,7 @@ export async function serve(work) {
   let stopping = false;
   const server = createServer(async (request, response) => {
     const status = await receive(request, inbox, secret).catch((error) => (console.error(error.message), 500));
-    response.writeHead(status).end();
+    response.writeHead(status, status === 413 ? { connection: 'close' } : {}).end();
   });
   server.on('error', (error) => (console.error(`error: PORT: ${error.message}`), process.exit(1)));
   server.listen(Number(port), '127.0.0.1', () => console.log(`listening on ${port}; the inbox is ${inbox.kind}`));

@@ -17,6 +17,7 @@ from fastapi import FastAPI, Request, Response
 from standardwebhooks import Webhook, WebhookVerificationError
 
 Event = dict[str, Any]
+LARGEST_BODY = 1024 * 1024
 EXISTING = partial(os.path.realpath, strict=True)  # the path of a file or folder that exists
 INBOX = """CREATE TABLE IF NOT EXISTS inbox (id TEXT PRIMARY KEY, body, done_at, error, failures DEFAULT 0,
   due_at DEFAULT 0); CREATE INDEX IF NOT EXISTS inbox_due ON inbox (due_at) WHERE done_at IS NULL;"""
@@ -55,6 +56,18 @@ def work_on_next(inbox: sqlite3.Connection, work: Callable[[Event], object]) -> 
     return False
 
 
+async def read_body(request: Request) -> bytes | None:
+    """The body; None when it is larger than LARGEST_BODY, and the rest is not read."""
+    body = b""
+    if int(request.headers.get("content-length", 0)) > LARGEST_BODY:
+        return None
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST_BODY:
+            return None
+    return body
+
+
 def serve(work: Callable[[Event], object], check: Callable[[], object] = lambda: None) -> None:
     """Receive on a thread until a signal, and work on one event after the other; `check` runs when none is due."""
     verifier = setting("WEBHOOK_SECRET", Webhook, "the webhook's signing secret")
@@ -63,8 +76,10 @@ def serve(work: Callable[[Event], object], check: Callable[[], object] = lambda:
 
     @app.post("/")
     async def receive(request: Request) -> Response:
+        if (body := await read_body(request)) is None:
+            return Response(status_code=413, headers={"Connection": "close"})
         try:
-            event: Event = verifier.verify(body := await request.body(), dict(request.headers))
+            event: Event = verifier.verify(body, dict(request.headers))
         except (WebhookVerificationError, ValueError):
             return Response("The signature is not valid.", status_code=401)
         if not event.get("test"):

@@ -43,16 +43,17 @@ def smtp_server(url: str) -> SmtpServer:
 
     Raises `Misconfigured`.
     """
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = parts.port or _PORTS[parts.scheme]
         options = parse_qs(parts.query)
         tls = options.pop("tls", ["starttls" if parts.scheme == "smtp" else "tls"])[0]
+        host = parts.hostname
     except (KeyError, ValueError):
-        tls = ""
-    if not parts.hostname or tls not in ("tls", "starttls", "none") or options:
+        host = None
+    if not host or tls not in ("tls", "starttls", "none") or options:
         raise Misconfigured("SMTP_URL: must be smtp://user:password@host:587, smtps://… or smtp://host:25?tls=none")
-    return SmtpServer(parts.hostname, port, tls, unquote(parts.username or ""), unquote(parts.password or ""))
+    return SmtpServer(host, port, tls, unquote(parts.username or ""), unquote(parts.password or ""))
 
 
 class SmtpTransport:

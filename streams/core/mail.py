@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from streams.core.text import escape_controls
+from streams.core.url import without_query
 
 # The waits after the first attempts; then every hour, for about three days.
 WAITS = (timedelta(seconds=30), timedelta(minutes=2), timedelta(minutes=10))
@@ -102,7 +103,7 @@ def compose(mail: Mail, public_url: str | None) -> RenderedMail:
 
     Without a public URL no link works for the reader: the mail names the call and the command instead.
     """
-    mail = replace(mail, details={name: _shown(entry) for name, entry in mail.details.items()})
+    mail = replace(mail, details={name: _shown(name, entry) for name, entry in mail.details.items()})
     name = mail.details.get("description") or mail.details.get("url") or mail.webhook_id
     base = (public_url or "").rstrip("/")
     link = f"{base}/webhooks/{mail.webhook_id}" if base else None
@@ -121,9 +122,11 @@ def compose(mail: Mail, public_url: str | None) -> RenderedMail:
     return RenderedMail(_one_line(subject), _text(paragraphs, table, link), _html(paragraphs, table, link))
 
 
-def _shown(entry: Any) -> Any:
-    """A fact as a mail shows it: text of a customer or of an endpoint is one line that steers no mail program."""
-    return escape_controls(" ".join(entry.split())) if isinstance(entry, str) else entry
+def _shown(name: str, entry: Any) -> Any:
+    """A fact as a mail shows it: a text is one line that steers no mail program, and a URL has no secret."""
+    if not isinstance(entry, str):
+        return entry
+    return escape_controls(" ".join((without_query(entry) if name == "url" else entry).split()))
 
 
 def _one_line(subject: str) -> str:

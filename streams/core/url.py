@@ -19,6 +19,14 @@ def url_errors(field: str, url: object, *, allow_http: bool = False) -> list[Fie
     Whether its address is allowed is checked where the socket opens.
     """
     problem = _problem(url, allow_http)
+    if problem is None and "#" in str(url):
+        problem = "must not have a fragment (#…)"
+    return [FieldError(field, problem)] if problem else []
+
+
+def page_url_errors(field: str, url: str) -> list[FieldError]:
+    """What is wrong with the URL of a page that browsers are sent to: http and a fragment are allowed."""
+    problem = _problem(url, allow_http=True)
     return [FieldError(field, problem)] if problem else []
 
 
@@ -33,6 +41,16 @@ def host_of(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
+
+
+def without_query(url: str) -> str:
+    """A URL without what may hold a secret: `?…` stands for its query, and user info and fragment are left out."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "…"
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host, query="…" if parts.query else "", fragment="").geturl()
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
@@ -50,16 +68,14 @@ def _problem(url: object, allow_http: bool) -> str | None:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as wrong:
-        return f"is not a URL: {wrong}"
+    except ValueError:
+        return "is not a URL: check its host and its port"
     if parts.scheme not in ("https", "http"):
-        return "must start with https://"
+        return "must start with https://" + (" or http://" if allow_http else "")
     if parts.scheme == "http" and not allow_http:
         return "must start with https:// (plain http is allowed only where SCORM_WEBHOOKS_ALLOW_HTTP is true)"
     if parts.username is not None or parts.password is not None or "@" in parts.netloc:
-        return "must not hold a user name or password; send credentials in a header"
-    if parts.fragment or "#" in url:
-        return "must not have a fragment (#…)"
+        return "must not hold a user name or password; a webhook sends credentials in a header"
     return _host_problem(parts.hostname, parts.netloc, port)
 
 

@@ -23,6 +23,7 @@ from streams.core.session import (
     SignInMethod,
     code_digest,
 )
+from streams.core.url import page_url_errors
 from streams.ports import Accounts, Clock, Encryption, Sessions, SignIns, Users
 from streams.services.audit_trail import AuditTrail
 from streams.services.emails import email_errors, normalize_email
@@ -154,6 +155,8 @@ class SignInService:
         """Make a link that signs one browser in to an account, once. Raises `Invalid` and `NotFound`."""
         if not timedelta(minutes=1) <= lasts <= LONGEST_LINK:
             raise Invalid(FieldError("minutes", f"must be from 1 to {LONGEST_LINK // timedelta(minutes=1)}"))
+        if return_url is not None and (errors := page_url_errors("returnUrl", return_url)):
+            raise Invalid(*errors)
         if await self._accounts.find(account_id) is None:
             raise NotFound(f"there is no account {account_id}")
         token, now = self._new_token(), self._clock.now()

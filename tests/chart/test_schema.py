@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from chart.generated import SCHEMA, VALUES
-from chart.rendering import MINIMAL, at, merged, refusal
+from chart.rendering import MINIMAL, at, merged, refusal, render
 
 MISTAKES: list[tuple[dict[str, Any], list[str]]] = [
     (at("stages.deliver.replcas", 2), ["/stages/deliver", "'replcas' not allowed"]),
@@ -59,7 +59,6 @@ INCOMPLETE: list[tuple[dict[str, Any], str]] = [
         "stages.deliver.pod.terminationGracePeriodSeconds is 50",
     ),
     (at("kafka.sasl.enabled", True), "kafka.sasl.existingSecret is not set"),
-    (at("kafka.config", {"sasl.password": "x"}), "kafka.config has sasl.password, which is a secret"),
     (at("settings.oidcIssuer", "https://login.example.com"), "oidcClientSecret.existingSecret is not set"),
     (at("topics.managedBy", "strimzi"), "topics.strimzi.cluster is not set"),
     (at("api.ingress.enabled", True), "api.ingress.hosts is empty"),
@@ -85,6 +84,50 @@ INCOMPLETE: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("values", "message"), INCOMPLETE, ids=[message[:40] for _, message in INCOMPLETE])
 def test_incomplete_values_are_refused_with_what_to_set(values: dict[str, Any], message: str) -> None:
     assert message in refusal(values)
+
+
+SECRETS_OF_KAFKA = [
+    "sasl.password",
+    "ssl.key.password",
+    "ssl.key.pem",
+    "ssl.keystore.password",
+    "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.client.credentials.client.secret",
+    "sasl.oauthbearer.assertion.private.key.passphrase",
+    "sasl.oauthbearer.assertion.private.key.pem",
+]
+
+
+@pytest.mark.parametrize("name", SECRETS_OF_KAFKA)
+def test_a_secret_of_kafka_is_refused(name: str) -> None:
+    message = refusal(at("kafka.config", {name: "marker"}))
+    variable = f"KAFKA_CONFIG_{name.upper().replace('.', '_')}"
+    assert f"kafka.config has {name}, which is a secret" in message
+    assert f"pod.extraEnv with {variable} from a Secret" in message
+    assert "marker" not in message
+
+
+def test_properties_of_kafka_that_are_no_secrets_are_accepted() -> None:
+    public = {"ssl.key.location": "/k", "ssl.ca.pem": "x", "ssl.keystore.location": "/s", "client.rack": "a"}
+    assert render(at("kafka.config", public)).of_kind("ConfigMap")
+
+
+@pytest.mark.parametrize(
+    "place", ["schemaRegistry.url", "keda.prometheusAddress", "settings.publicUrl", "settings.oidcIssuer"]
+)
+@pytest.mark.parametrize(
+    "url", ["https://user:marker@host.example.com", "https://marker@host", "http://a,http://u:p/marker@b"]
+)
+def test_a_url_with_a_password_is_refused(place: str, url: str) -> None:
+    message = refusal(at(place, url))
+    assert f"{place} has a user name or a password in its URL" in message
+    assert "marker" not in message
+
+
+def test_a_property_of_kafka_has_no_password_in_a_url() -> None:
+    name = "sasl.oauthbearer.token.endpoint.url"
+    message = refusal(at("kafka.config", {name: "https://user:marker@host"}))
+    assert f"kafka.config.{name} has a user name or a password in its URL" in message
 
 
 def test_everything_that_is_missing_is_said_at_once() -> None:

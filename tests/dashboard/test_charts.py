@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from api.dashboard.assets import text_on
 from api.dashboard.charts import FOOT, HEIGHT, WIDTH, attempts_chart, times_chart
-from api.dashboard.code_samples import curl
 from builders import NOON
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook_stats import BUCKETS_MS, Hour, ResponseTimes
@@ -71,12 +70,3 @@ def test_a_chart_of_nothing_is_empty() -> None:
 def test_the_text_of_a_button_is_easy_to_read() -> None:
     assert text_on("#1f5fbf") == text_on("#000000") == "#fff"
     assert text_on("#ffcc00") == text_on("#ffffff") == "#000"
-
-
-def test_a_curl_command_quotes_what_a_shell_would_run() -> None:
-    headers = {"X-Key": "it's $(rm)", "Host": "crm.example.com", "Content-Length": "2"}
-    command = curl("https://crm.example.com/a?b=1&c=`d`", headers, b"{'$x'}")
-    assert "'https://crm.example.com/a?b=1&c=`d`'" in command
-    assert """-H 'X-Key: it'"'"'s $(rm)'""" in command
-    assert "Host" not in command
-    assert "--data-binary @event.json" in curl("https://x.example", {}, b"x" * 5000)

@@ -35,6 +35,15 @@ async def test_an_error_page_has_the_header_of_an_operator(api: ApiFixture) -> N
     await browser.close()
 
 
+async def test_a_zone_that_is_none_is_ignored(browser: FakeBrowser) -> None:
+    cookies = [f"{cookie.name}={cookie.value}".encode() for cookie in browser.client.cookies.jar]
+    for zone in ("Europe", "..", "", "/etc/passwd", "x" * 5000, '"UTC\\000"', "\ud800"):
+        header = b"; ".join([*cookies, b"zone=" + zone.encode("utf-8", "surrogatepass")])
+        for path, status in (("/", 200), ("/audit", 200), ("/nothing-here", 404), ("/sign-in", 200)):
+            response = await browser.client.get(path, headers=[(b"cookie", header), (b"accept", b"text/html")])
+            assert response.status_code == status, (zone, path)
+
+
 async def test_an_error_page_without_a_session_has_no_header(api: ApiFixture) -> None:
     browser = FakeBrowser(api)
     page = await browser.open("/nothing-here", **HTML)
@@ -59,7 +68,37 @@ async def test_the_address_of_a_form_is_a_page_in_words(browser: FakeBrowser, pa
     assert page.response.headers["allow"] == "POST"
 
 
-@pytest.mark.parametrize(("path", "accept"), [("/account/keys", "application/json"), ("/v1/nothing", "text/html")])
+UNKNOWN = [
+    *(
+        "/nothing",
+        "/webhooks/wh_1/nothing/more",
+        "/account/",
+        "/operator/nothing",
+        "/sign-in/a/b",
+        "/help/webhooks/%00",
+    ),
+    *("/static/v/nothing.css", "/docs/nothing", "/docs/assets/nothing", "/runtime/nothing", "/v1x"),
+]
+
+
+@pytest.mark.parametrize("accept", [HTML["accept"], "Text/HTML"])
+async def test_an_unknown_page_leads_back(browser: FakeBrowser, accept: str) -> None:
+    for path in UNKNOWN:
+        page = await browser.open(path, accept=accept)
+        assert (page.status, page.response.headers["content-type"]) == (404, "text/html; charset=utf-8"), path
+        assert 'href="/">To the overview</a>' in page.html, path
+
+
+@pytest.mark.parametrize(
+    ("path", "accept"),
+    [
+        ("/account/keys", "application/json"),
+        ("/nothing", "*/*"),
+        ("/v1", "text/html"),
+        ("/v1/", "text/html"),
+        ("/v1/webhooks/wh_1/nothing", HTML["accept"]),
+    ],
+)
 async def test_a_program_gets_a_problem(browser: FakeBrowser, path: str, accept: str) -> None:
     page = await browser.open(path, accept=accept)
     assert page.response.headers["content-type"] == "application/problem+json"

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from api.dashboard.times import from_zone, in_zone
+from api.dashboard.times import from_zone, in_zone, zone_named
 
 FIRST, LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 EAST, WEST = ZoneInfo("Asia/Tokyo"), ZoneInfo("America/Los_Angeles")
@@ -29,3 +29,33 @@ def test_a_time_outside_the_calendar_is_no_time(text: str, zone: ZoneInfo) -> No
 
 def test_a_time_of_a_form_is_in_the_zone() -> None:
     assert from_zone("2026-04-10T21:00", EAST) == datetime(2026, 4, 10, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "/",
+        "/etc/passwd",
+        "../../etc/passwd",
+        "Europe",
+        "Europe/",
+        "Europe/Nowhere",
+        "tzdata.zi",
+        "x" * 5000,
+        "UTC\0",
+        "\ud800",
+        "\xff",
+        "Europe/Berlin\n",
+    ],
+    ids=ascii,
+)
+def test_a_name_of_no_zone_is_none(name: str) -> None:
+    assert zone_named(name) is None
+
+
+@pytest.mark.parametrize("name", ["UTC", "Europe/Berlin"])
+def test_a_zone_has_its_name(name: str) -> None:
+    assert zone_named(name) == ZoneInfo(name)

@@ -78,7 +78,14 @@ WRONG = {
     "OPERATOR_KEYS": ("ada=short", f"ada={'a' * 24},ada={'b' * 24}", f"{'a' * 24},{'a' * 24}", STEERING),
     "WEBHOOKS_PER_ACCOUNT": NOT_A_NUMBER,
     "RATE_LIMIT": NOT_A_NUMBER,
-    "PUBLIC_URL": ("hooks.example.com", "ftp://example.com", "https://", "https://a b", STEERING),
+    "PUBLIC_URL": (
+        "https://user:password@hooks.example.com",
+        "hooks.example.com",
+        "ftp://example.com",
+        "https://",
+        "https://a b",
+        STEERING,
+    ),
     "BRAND_NAME": ("x" * 61, "Acme\x1b[2J"),
     "BRAND_LOGO": ("/nowhere/logo.png", "logo.gif", STEERING),
     "ACCENT_COLOR": ("blue", "#12345", "#1f5fbf;}", STEERING),
@@ -176,6 +183,28 @@ def test_a_missing_part_says_what_to_set(environ: dict[str, str], part: Part, me
         part(SqlDeployment.from_environment(environ))
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+MARKED = ("https://user:marker@[host", "ht://user:marker@host", "user:marker@host", "https://user:mark/marker@host")
+
+
+@pytest.mark.parametrize("url", MARKED)
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("DATABASE_URL", lambda d: d.database_url),
+        ("DATABASE_URL", lambda d: d.replay_lookup(FakeTelemetry())),
+        ("SMTP_URL", lambda d: d.transport()),
+        ("SCHEMA_REGISTRY_URL", lambda d: d.event_codec),
+        ("SCORM_WEBHOOKS_PUBLIC_URL", lambda d: d.settings),
+        ("SCORM_WEBHOOKS_OIDC_ISSUER", lambda d: d.settings),
+    ],
+)
+def test_a_wrong_url_is_named_without_its_password(name: str, part: Part, url: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        part(SqlDeployment.from_environment({name: url}))
+    assert str(refused.value).startswith(f"{name}: ")
+    assert "mark" not in str(refused.value)
 
 
 OIDC = {

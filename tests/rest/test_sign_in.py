@@ -269,6 +269,35 @@ async def test_a_portal_link_has_a_role_and_an_end(api: ApiFixture) -> None:
     assert (await api.operator.request("POST", "/v1/accounts/acc_1/portal-links", {})).status_code == 404
 
 
+RETURN_URLS = [
+    ("javascript:alert(1)", "must start with https:// or http://"),
+    ("data:text/html,x", "must start with https:// or http://"),
+    ("//evil.example", "must start with https:// or http://"),
+    ("/settings", "must start with https:// or http://"),
+    ("java\tscript:alert(1)", "must be plain ASCII"),
+    ("https://lms.example.com@evil.example/", "must not hold a user name or password"),
+    ("https://user:secret@lms.example.com/", "must not hold a user name or password"),
+    ("https:///settings", "must name a host"),
+    ("https://lms.example.com/\\evil.example", "must be plain ASCII"),
+    ("https://lms.example.com/" + "x" * 2048, "at most 2048 characters"),
+    ("", "must be a URL such as https://example.com"),
+]
+
+
+@pytest.mark.parametrize(("url", "message"), RETURN_URLS, ids=lambda value: repr(value[:30]))
+async def test_a_return_url_leads_to_a_page(api: ApiFixture, url: str, message: str) -> None:
+    path = f"/v1/accounts/{api.acme.account_id}/portal-links"
+    response = await api.operator.request("POST", path, {"returnUrl": url})
+    assert message in errors_of(response)["returnUrl"]
+
+
+@pytest.mark.parametrize("url", ["http://localhost:3000/?a=b", "https://lms.example.com/#/settings"])
+async def test_a_return_url_may_have_a_fragment(api: ApiFixture, url: str) -> None:
+    link = await api.operator.post(f"/v1/accounts/{api.acme.account_id}/portal-links", {"returnUrl": url})
+    opened = await api.sign_in.by_link(await token_of(link["url"]), BROWSER)
+    assert opened.session.return_url == url
+
+
 # -- sessions ----------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from fastavro import parse_schema
 from fastavro.schema import SchemaParseException, UnknownType
@@ -41,6 +42,9 @@ class ConfluentRegistry:
         except ModuleNotFoundError as missing:
             hint = "pip install 'scorm-webhooks[registry]'"
             raise Misconfigured(f"{URL} is set, but the package {missing.name} is missing: {hint}") from None
+        # The client's own message would show the whole URL.
+        if not all(_is_url(part.strip()) for part in url.split(",")):
+            raise Misconfigured(f"{URL}: must be https://host or http://host:port, or several, separated by commas")
         try:
             self._client = SchemaRegistryClient.new_client({"url": url, **properties})
         except (TypeError, ValueError) as error:
@@ -111,6 +115,16 @@ class ConfluentCodec:
             except (SchemaParseException, UnknownType, KeyError, TypeError) as error:
                 raise InvalidRecord(f"the registry's schema {schema_id} is not a valid Avro schema: {error}") from None
         return known
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        is_web = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    # The client's registry in memory, for tests.
+    return is_web or text == "mock://"
 
 
 def _parsed(schema: Schema) -> Any:

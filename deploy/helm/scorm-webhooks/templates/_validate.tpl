@@ -14,9 +14,20 @@
 {{- if and $values.kafka.sasl.enabled (not $values.kafka.sasl.existingSecret) -}}
 {{- $wrong = append $wrong "kafka.sasl.existingSecret is not set: name a Secret with the password, or set kafka.sasl.enabled to false." -}}
 {{- end -}}
-{{- range $name := list "sasl.password" "ssl.key.password" "ssl.key.pem" -}}
-{{- if hasKey $values.kafka.config $name -}}
-{{- $wrong = append $wrong (printf "kafka.config has %s, which is a secret: use kafka.sasl.existingSecret or kafka.tls.client.existingSecret." $name) -}}
+{{/* These values become a ConfigMap or another resource that more people may read than Secrets. */ -}}
+{{- $readable := dict "schemaRegistry.url" $values.schemaRegistry.url "keda.prometheusAddress" $values.keda.prometheusAddress -}}
+{{- range $name, $value := $values.settings -}}
+{{- $_ := set $readable (printf "settings.%s" $name) $value -}}
+{{- end -}}
+{{- range $name, $value := $values.kafka.config -}}
+{{- $_ := set $readable (printf "kafka.config.%s" $name) $value -}}
+{{- if regexMatch "password|passphrase|secret|key\\.pem" $name -}}
+{{- $wrong = append $wrong (printf "kafka.config has %s, which is a secret, and a ConfigMap would show it: use kafka.sasl.existingSecret, kafka.tls.client.existingSecret, or pod.extraEnv with KAFKA_CONFIG_%s from a Secret." $name ($name | replace "." "_" | upper)) -}}
+{{- end -}}
+{{- end -}}
+{{- range $place, $value := $readable -}}
+{{- if regexMatch "://.*@" (toString $value) -}}
+{{- $wrong = append $wrong (printf "%s has a user name or a password in its URL, and a ConfigMap would show it: leave them out, and give those of the schema registry by schemaRegistry.existingSecret." $place) -}}
 {{- end -}}
 {{- end -}}
 {{- if and $values.settings.oidcIssuer (not $values.oidcClientSecret.existingSecret) -}}

@@ -1,0 +1,111 @@
+"""Every field that holds a URL or a secret is in the registry of who sees it, and in docs/security.md."""
+
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from pydantic.alias_generators import to_snake
+
+import api
+import streams
+from streams.adapters.sql.schema import metadata
+from streams.core.visibility import FIELDS
+
+ROOT = Path(__file__).parents[2]
+SUSPECT = re.compile(
+    r"(?:^|_)(?:ur[il]s?|secrets?|passwords?|tokens?|keys?|headers?|body|curl|ciphertext|encrypted|credentials?|issuer"
+    r"|endpoint|proxy|proxies|nonce|verifier|code|links?|cookies?|sha256)(?:_|$)"
+)
+# Fields that are called so and hold neither a URL of a customer nor a secret.
+NEITHER = {
+    # Whether there is one, how many, how large, and until when.
+    *("_Webhook.has_headers", "_Webhook.has_fallback_headers", "_Webhook.old_secret_until"),
+    *("ListedWebhook.has_headers", "ListedWebhook.has_fallback_headers", "ListedWebhook.secret_ends"),
+    *("ConnectionLimits.body_bytes", "ConnectionLimits.body_seconds", "ConnectionLimits.header_bytes"),
+    *("ConnectionLimits.header_lines", "ConnectionLimits.header_seconds", "TokenBucket.tokens"),
+    # Keys of Kafka's records and of rows, and headers of records.
+    *("Record.key", "Outgoing.key", "OutgoingEvent.key", "StoredRecord.key", "Topic.key", "outgoing_events.key"),
+    *("Record.headers", "Outgoing.headers", "StoredRecord.headers", "Mail.key", "mails.key", "idempotency_keys.key"),
+    # An event's payload, which every role may read.
+    *("Delivery.body", "DeliveryDetails.body", "RecordedEvent.body", "Request.body", "events.body"),
+    # Names, kinds, parts and addresses within the dashboard.
+    *("DeliveryPolicy.signature_header", "Settings.signature_header", "Site.signature_header", "_Writer.header"),
+    *("Settings.trusted_proxies", "Site.trusted_proxies", "EndpointQueue.endpoint_class", "NewKey.key"),
+    *("Metadata.token_auth_method", "Services.secrets", "Sample.code", "Choice.link", "OutsideCustomer.secret_file"),
+}
+
+
+def fields_of_classes() -> Iterator[str]:
+    """`Class.field` of every model, dataclass and named tuple, settings among them."""
+    for package in (api, streams):
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if ".migrations." in found.name or found.name.endswith("__main__"):
+                continue
+            module = importlib.import_module(found.name)
+            for name, one in vars(module).items():
+                if inspect.isclass(one) and one.__module__ == module.__name__ and _has_fields(one):
+                    yield from (f"{name}.{field}" for field in inspect.get_annotations(one))
+
+
+def _has_fields(one: type) -> bool:
+    return issubclass(one, BaseModel) or is_dataclass(one) or hasattr(one, "_fields")
+
+
+def columns() -> Iterator[str]:
+    return (f"{table.name}.{column.name}" for table in metadata.tables.values() for column in table.columns)
+
+
+def fields_of_records() -> Iterator[str]:
+    for path in (ROOT / "schemas").glob("*.avsc"):
+        yield from _of_schema(json.loads(path.read_text()))
+
+
+def _of_schema(schema: Any) -> Iterator[str]:
+    if isinstance(schema, list):
+        for part in schema:
+            yield from _of_schema(part)
+    elif isinstance(schema, dict):
+        for field in schema.get("fields", []):
+            yield f"{schema['name']}.{to_snake(field['name'])}"
+            yield from _of_schema(field["type"])
+        yield from _of_schema([part for key, part in schema.items() if key in ("items", "values", "type")])
+
+
+def variables() -> Iterator[str]:
+    """The environment variables of clients; those of ours are fields of `Settings`."""
+    named = set(re.findall(r"`([A-Z]+_[A-Z_]+)", (ROOT / "docs" / "settings.md").read_text()))
+    return (name for name in named if not name.startswith("SCORM_WEBHOOKS_") and not name.endswith("_FILE"))
+
+
+def suspects() -> set[str]:
+    by_class = [*fields_of_classes(), *columns(), *fields_of_records()]
+    return {name for name in by_class if SUSPECT.search(name.rpartition(".")[2])} | {
+        name for name in variables() if SUSPECT.search(name.lower())
+    }
+
+
+@pytest.mark.parametrize("name", sorted(suspects()))
+def test_a_field_with_a_url_or_a_secret_has_a_rule(name: str) -> None:
+    assert (name in FIELDS) != (name in NEITHER), f"say in streams/core/visibility.py who sees {name}"
+
+
+def test_the_registry_names_fields_that_exist() -> None:
+    prefixes = {"KAFKA_CONFIG_", "SCHEMA_REGISTRY_CONFIG_", "AuditEntry.url", "AuditEntry.fallbackUrl"}
+    every = {*fields_of_classes(), *columns(), *fields_of_records(), *variables()}
+    assert sorted(FIELDS.keys() - every - prefixes) == []
+    assert sorted(NEITHER - every) == []
+
+
+def test_the_document_has_every_rule() -> None:
+    section = (ROOT / "docs" / "security.md").read_text().partition("## Who sees what")[2].partition("\n## ")[0]
+    rows = [tuple(map(str.strip, row.strip("|").split("|"))) for row in section.splitlines() if row.startswith("|")]
+    rules = {(rule.what, rule.viewer, rule.member, rule.owner, rule.operator) for rule in FIELDS.values()}
+    assert set(rows[2:]) == rules
