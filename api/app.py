@@ -5,7 +5,6 @@ from importlib.resources import files
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from api.auth import RateLimits
 from api.dashboard import account as account_pages
 from api.dashboard import assets, dead_letters, jobs, oidc, operator, overview, sign_in, webhook_form
 from api.dashboard import deliveries as delivery_pages
@@ -34,6 +33,7 @@ from api.routes import (
     webhooks,
 )
 from api.services import Services
+from streams.core.rate import RateLimits
 
 PAGES = (
     assets,

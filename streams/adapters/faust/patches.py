@@ -13,9 +13,6 @@ import faust
 from faust.tables import TableManager
 
 TAKE_RECORDS = 500
-# A batch of this size means that events come often: the next batch waits for more, which saves the broker requests.
-BUSY_RECORDS = 10
-COMPANY_SECONDS = 0.02
 LOOK_AGAIN_SECONDS = 1.0
 
 
@@ -52,6 +49,10 @@ class StreamBuffer:
     @property
     def is_full(self) -> bool:
         return self.queue is not None and self.queue.full()
+
+    @property
+    def has_events(self) -> bool:
+        return self.queue is not None and not self.queue.empty()
 
     def free(self) -> None:
         """Note that the agent took events out."""
@@ -202,5 +203,3 @@ async def batches(stream: Any) -> AsyncIterator[list[faust.EventT[bytes]]]:
         while len(batch) < TAKE_RECORDS and not arrived.empty():
             batch.append(await anext(events))
         yield batch
-        if BUSY_RECORDS <= len(batch) < TAKE_RECORDS:
-            await asyncio.sleep(COMPANY_SECONDS)
