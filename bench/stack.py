@@ -284,9 +284,10 @@ class Stack:
 
 
 def stack_with_api(**env: str) -> Stack:
-    """A stack with an API, and a rate limit that no experiment reaches."""
+    """A stack with an API, and rate limits that no experiment reaches."""
     [port] = free_ports(1)
-    return Stack(SCORM_WEBHOOKS_API_PORT=str(port), SCORM_WEBHOOKS_RATE_LIMIT="1000000", **env)
+    limits = {"SCORM_WEBHOOKS_RATE_LIMIT": "1000000", "SCORM_WEBHOOKS_EVENT_RATE_LIMIT": "1000000"}
+    return Stack(SCORM_WEBHOOKS_API_PORT=str(port), **limits | env)
 
 
 @contextmanager

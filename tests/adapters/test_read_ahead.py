@@ -43,7 +43,7 @@ def test_an_event_is_not_acknowledged_before_an_earlier_one() -> None:
     assert len(ahead) == 0
 
 
-def test_what_was_done_is_not_handled_again_when_faust_reads_again() -> None:
+def test_what_was_done_is_not_handled_when_it_is_read_again() -> None:
     ahead = ReadAhead()
     add(ahead, "a", 0, 0)
     add(ahead, "b", 0, 1)
