@@ -31,9 +31,9 @@ async def publish(
 
     An event is the payload that webhooks get; `id` and `accountId` are optional (an operator's key must name the
     account). An event without a `traceParent` gets the trace of the request. The response comes when Kafka
-    acknowledged all events. An account may publish ten seconds' worth of its limit at once; beyond that it gets 429, and
-    none of the request's events was accepted. After a 503 send the same request again, with the same `Idempotency-Key` or the same ids.
-    `webhooks` is the number of webhooks that want each event now.
+    acknowledged all events. After a 503 send the same request again, with the same `Idempotency-Key` or the same ids.
+    An account may publish ten seconds' worth of its limit at once; beyond that the request gets 429, and none of its
+    events was accepted. `webhooks` is the number of webhooks that want each event now.
     """
     repeat_key = getattr(request.state, "repeat_key", None)
     services = services_of(request)
