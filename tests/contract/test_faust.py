@@ -21,7 +21,7 @@ from fakes import FakeTelemetry
 from real.kafka import partition_of
 from streams.adapters.faust import patches
 from streams.adapters.faust import stage as stage_module
-from streams.adapters.faust.read_ahead import BATCH_COST, ReadAhead
+from streams.adapters.faust.read_ahead import LARGE_BATCH, ReadAhead
 from streams.adapters.faust.stage import FaustCrashed, FaustStage
 from streams.adapters.kafka.config import producer_config
 from streams.ports import Outgoing, Partition, Record, RecordProducer
@@ -29,7 +29,7 @@ from streams.topics import SESSION_EVENTS
 
 pytestmark = pytest.mark.slow
 
-# Faust stops fetching at four fifths of its buffer: only a small one gets full.
+# Only a small buffer gets full.
 ROOM = 50
 BACKLOG = 6000
 # One key for each partition.
@@ -170,7 +170,7 @@ async def test_an_event_behind_a_burst_has_its_turn(apache: KafkaCluster) -> Non
         await until(lambda: len(done) == BACKLOG + len(KEYS))
     before = [index for index, value in enumerate(done) if value == b"other"]
     assert len(before) == len(KEYS)
-    assert max(before) < 2 * BATCH_COST
+    assert max(before) < 2 * LARGE_BATCH
 
 
 @pytest.mark.real
@@ -188,7 +188,7 @@ async def test_a_stage_killed_within_a_burst_loses_nothing_of_it(apache: KafkaCl
             await asyncio.Event().wait()
         done.extend(record.value for record in records)
 
-    async with running(stage.run(only_one_of_the_burst, account_of=account_of, cost_of=lambda _: BATCH_COST)):
+    async with running(stage.run(only_one_of_the_burst, account_of=account_of, cost_of=lambda _: LARGE_BATCH)):
         await until(lambda: b"other" in done and len(done) > 1)
 
     async def all_of_it(records: Sequence[Record]) -> None:
@@ -385,7 +385,7 @@ def produce_backlog(cluster: KafkaCluster, count: int) -> None:
 
 
 def with_small_buffer(stage: FaustStage) -> FaustStage:
-    stage._app.conf.stream_buffer_maxsize = ROOM
+    stage._buffer.room = ROOM
     stage._read_ahead = ReadAhead(max_events=ROOM)
     return stage
 

@@ -11,9 +11,8 @@ from streams.ports import Record
 # How far the stage reads ahead. An event has about 2 kB beside its key and value.
 MAX_EVENTS = 32_000
 MAX_BYTES = 32 * 1024 * 1024
-# The cost of a batch is the number of its deliveries. A batch is handled within a tenth of a second or so.
-BATCH_COST = 1000
-TURN_COST = 100
+# The cost of a batch is the number of its deliveries: those of a large batch take a tenth of a second or so.
+LARGE_BATCH, SMALL_BATCH, TURN = 1000, 100, 100
 
 
 class PendingEvent:
@@ -90,9 +89,9 @@ class ReadAhead:
         self._events = self._bytes = 0
         self.stop()
 
-    def take(self, cost: Callable[[str], int]) -> list[PendingEvent]:
+    def take(self, cost: Callable[[str], int], limit: int = LARGE_BATCH) -> list[PendingEvent]:
         """Take a batch: the accounts in turn, by the cost of an event of an account."""
-        return self._queue.take(BATCH_COST, TURN_COST, cost)
+        return self._queue.take(limit, TURN, cost)
 
     def complete(self, batch: Iterable[PendingEvent]) -> list[Any]:
         """Note that these events are handled. Returns the events to acknowledge, in order."""

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 from streams.adapters.faust import patches
 from streams.adapters.faust.credentials import faust_security
 from streams.adapters.faust.lenient_records import read_leniently
-from streams.adapters.faust.read_ahead import PendingEvent, ReadAhead
+from streams.adapters.faust.read_ahead import LARGE_BATCH, SMALL_BATCH, PendingEvent, ReadAhead
 from streams.adapters.kafka.consumer_watchdog import NewWatchdog
 from streams.adapters.kafka.messages import append_time, headers_of
 from streams.core.errors import ScormWebhooksError
@@ -25,8 +25,9 @@ REFRESH_MS = 30_000
 WATCH_SECONDS = 1.0
 REVOKE_SECONDS = 3.0
 COMMIT_SECONDS = 3.0
-# While more events arrive, they are read before the next batch is chosen, for this long: who sends few may be last.
-READ_SECONDS = 0.2
+# While more events arrive, they are read before the next batch, for this long, and that batch is small: the event of
+# an account that sends few may be the last.
+READ_SECONDS = 0.1
 # A batch of this size means that events come often: the next batch waits for more, which saves the broker requests.
 BUSY_RECORDS, FULL_RECORDS = 10, 500
 COMPANY_SECONDS = 0.02
@@ -73,6 +74,7 @@ class FaustStage:
             topic_disable_leader=True,
             web_enabled=False,
             stream_wait_empty=False,
+            stream_buffer_maxsize=patches.NO_BUFFER_LIMIT,
             consumer_auto_offset_reset="earliest",
             consumer_group_instance_id=instance_id,
             broker_commit_interval=1,
@@ -192,11 +194,11 @@ class FaustStage:
     async def _work(self, handle: Handle, cost_of: CostOf) -> None:
         """Handle one batch after another."""
         while True:
-            await self._until_read()
+            has_read = await self._until_read()
             if self._draining:
                 await _forever()
             self._idle.clear()
-            batch = self._read_ahead.take(cost_of)
+            batch = self._read_ahead.take(cost_of, LARGE_BATCH if has_read else SMALL_BATCH)
             if batch:
                 await handle([pending.record for pending in batch])
             await self._acknowledge(batch)
@@ -209,14 +211,15 @@ class FaustStage:
             await self._stream.ack(event)
         self._freed.set()
 
-    async def _until_read(self) -> None:
-        """Wait until there is something to do, and a moment longer while more arrives."""
+    async def _until_read(self) -> bool:
+        """Wait until there is something to do, and a moment longer while more arrives. False when even more arrives."""
         if not self._read_ahead.has_queued:
             self._arrived.clear()
             await self._arrived.wait()
         with suppress(TimeoutError):
             async with asyncio.timeout(READ_SECONDS):
                 await self._caught_up.wait()
+        return self._caught_up.is_set()
 
     async def _start(self) -> None:
         try:
