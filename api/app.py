@@ -5,7 +5,6 @@ from importlib.resources import files
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from api.auth import RateLimits
 from api.dashboard import account as account_pages
 from api.dashboard import assets, dead_letters, jobs, oidc, operator, overview, sign_in, webhook_form
 from api.dashboard import deliveries as delivery_pages
@@ -16,6 +15,7 @@ from api.dashboard import webhooks as webhook_pages
 from api.dashboard.address_errors import add_address_errors
 from api.dashboard.branding import Site
 from api.dashboard.sign_in_limits import SignInLimits
+from api.event_limits import EventLimits
 from api.middleware import RequestMiddleware
 from api.openapi import ABOUT, describe
 from api.player import commits
@@ -34,6 +34,7 @@ from api.routes import (
     webhooks,
 )
 from api.services import Services
+from streams.core.rate import RateLimits
 
 PAGES = (
     assets,
@@ -55,7 +56,9 @@ PAGES = (
 )
 
 
-def create_app(services: Services, version: str, requests_a_minute: int, site: Site | None = None) -> FastAPI:
+def create_app(
+    services: Services, version: str, requests_a_minute: int, site: Site | None = None, events_a_second: int = 1000
+) -> FastAPI:
     """Create the admin API and the dashboard on these services; nothing is global."""
     app = FastAPI(
         title="scorm-webhooks",
@@ -67,6 +70,7 @@ def create_app(services: Services, version: str, requests_a_minute: int, site: S
     )
     app.state.services = services
     app.state.rates = RateLimits(requests_a_minute)
+    app.state.event_limits = EventLimits(events_a_second)
     app.state.site = site or Site()
     app.state.commit_limits = CommitLimits()
     app.state.sign_in_limits = SignInLimits()

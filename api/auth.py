@@ -1,7 +1,6 @@
 """Authentication, permissions and rate limits."""
 
 import time
-from collections import OrderedDict
 from collections.abc import Collection
 from typing import Annotated
 
@@ -12,31 +11,13 @@ from api.problems import TooMany
 from api.services import services_of
 from streams.core.access import OPERATOR, Caller, Scope
 from streams.core.errors import Forbidden, Unauthorized
-from streams.core.rate import PERIOD_SECONDS, TokenBucket
-
-MOST_BUCKETS = 10_000
+from streams.core.rate import PERIOD_SECONDS
 
 _bearer = HTTPBearer(
     auto_error=False,
     scheme_name="apiKey",
     description="An API key of the account (`sk_…`), or an operator's key for `/v1/accounts`.",
 )
-
-
-class RateLimits:
-    """A token bucket for each holder, in this process. The least recently used are forgotten and start full again."""
-
-    def __init__(self, limit: int, period_seconds: int = PERIOD_SECONDS) -> None:
-        self._limit = limit
-        self._period_seconds = period_seconds
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
-
-    def take(self, holder: str, now: float) -> tuple[bool, TokenBucket]:
-        bucket = self._buckets.pop(holder, None) or TokenBucket.full(self._limit, now, self._period_seconds)
-        self._buckets[holder] = bucket
-        if len(self._buckets) > MOST_BUCKETS:
-            self._buckets.popitem(last=False)
-        return bucket.take(now), bucket
 
 
 async def known_caller(request: Request) -> Caller:

@@ -6,6 +6,7 @@ import typer
 
 from bench.alone import Stage, alone, usage
 from bench.apart import held, neighbours, pairs
+from bench.bursts import bursts
 from bench.commands import Keep, Results, as_command
 from bench.commits import commits
 from bench.compare import compare
@@ -29,6 +30,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     alone,
     neighbours,
     pairs,
+    bursts,
     held,
     memory,
     scale,
@@ -52,6 +54,8 @@ SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (alone, {"stage": Stage.DELIVER}),
     (alone, {"stage": Stage.RECORD}),
     (pairs, {"count": 1}),
+    (bursts, {"events": 10_000}),
+    (bursts, {"events": 10_000, "webhooks": 100}),
     (held, {}),
     (memory, {}),
     (scale, {}),

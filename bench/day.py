@@ -19,7 +19,7 @@ from e2e.system import STAGES, until
 RATES = [30.0, 150.0, 300.0, 1000.0]
 # Part of the load, not of the system.
 _LOAD = ("generator", "sink")
-_OPERATOR_KEY = "only-for-the-experiments-of-bench"
+OPERATOR_KEY = "only-for-the-experiments-of-bench"
 
 
 class Via(StrEnum):
@@ -41,13 +41,13 @@ def day(
     warm: Annotated[int, typer.Option(help="Deliveries before the first rate.")] = WARM_DELIVERIES,
 ) -> Iterator[dict[str, object]]:
     """CPU of each part for an event, and the time from publishing to arrival, by rate and by Kafka or REST."""
-    with running(stack_with_api(SCORM_WEBHOOKS_OPERATOR_KEYS=f"bench={_OPERATOR_KEY}")) as stack, ExitStack() as opened:
+    with running(stack_with_api(SCORM_WEBHOOKS_OPERATOR_KEYS=f"bench={OPERATOR_KEY}")) as stack, ExitStack() as opened:
         stack.start((*STAGES, "api"))
         accounts = [account for account, _ in stack.register([f"/ok/{n}" for n in range(webhooks)])]
         stack.warm_up(accounts, warm)
         senders: dict[Via, EventSender] = {
             Via.KAFKA: opened.enter_context(closing(KafkaSender(stack.bootstrap))),
-            Via.REST: opened.enter_context(closing(RestSender(stack.api_url, _OPERATOR_KEY))),
+            Via.REST: opened.enter_context(closing(RestSender(stack.api_url, OPERATOR_KEY))),
         }
         for number, (each, where) in enumerate(product(rate, via)):
             load = _Load(stack, senders[where], accounts, f"evt-{number}")

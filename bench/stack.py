@@ -139,6 +139,20 @@ class Stack:
 
         return asyncio.run(open_all())
 
+    def register_account(self, paths: Sequence[str]) -> str:
+        """Create one account with a webhook for each path of the sink; return the account's id."""
+        deployment = SqlDeployment.from_environment(self.system.env)
+
+        async def register() -> str:
+            account_id = (await deployment.accounts().open("bursting", (), by="bench")).account.id
+            webhooks = deployment.webhooks()
+            for path in paths:
+                await webhooks.register(WebhookInput(account_id, self.sink.url(path), max_concurrency=32), by="bench")
+            await deployment.database.close()
+            return account_id
+
+        return asyncio.run(register())
+
     def publish(self, event_id: str, account_id: str) -> None:
         """Queue the event of one launched session."""
         self._producer.produce(
@@ -270,9 +284,10 @@ class Stack:
 
 
 def stack_with_api(**env: str) -> Stack:
-    """A stack with an API, and a rate limit that no experiment reaches."""
+    """A stack with an API, and rate limits that no experiment reaches."""
     [port] = free_ports(1)
-    return Stack(SCORM_WEBHOOKS_API_PORT=str(port), SCORM_WEBHOOKS_RATE_LIMIT="1000000", **env)
+    limits = {"SCORM_WEBHOOKS_RATE_LIMIT": "1000000", "SCORM_WEBHOOKS_EVENT_RATE_LIMIT": "1000000"}
+    return Stack(SCORM_WEBHOOKS_API_PORT=str(port), **limits | env)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from streams.topics import (
     ATTEMPTS,
+    BULK_DELIVERIES,
     DEAD_LETTERS,
     DELIVER_GROUP,
     DELIVERIES,
@@ -48,9 +49,9 @@ class Rule:
 
 # `notify` does not use Kafka.
 ACCESS = {
-    "fan-out": Access((SESSION_EVENTS, SUBSCRIPTIONS), (DELIVERIES, INVALID), FAN_OUT_GROUP),
+    "fan-out": Access((SESSION_EVENTS, SUBSCRIPTIONS), (DELIVERIES, BULK_DELIVERIES, INVALID), FAN_OUT_GROUP),
     "deliver": Access(
-        (DELIVERIES, TEST_DELIVERIES, RETRY_PREFIX, SUBSCRIPTIONS),
+        (DELIVERIES, BULK_DELIVERIES, TEST_DELIVERIES, RETRY_PREFIX, SUBSCRIPTIONS),
         (DELIVERIES, RETRY_PREFIX, HELD, DEAD_LETTERS, ATTEMPTS, INVALID),
         DELIVER_GROUP,
     ),

@@ -122,6 +122,14 @@ class Settings(BaseModel):
     rate_limit: Annotated[
         int, Field(ge=1, le=1_000_000, description="requests a minute of one account to one `api` process")
     ] = 1200
+    event_rate_limit: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="events a second of one account by HTTP to one `api` process; tenfold at once",
+        ),
+    ] = 1000
     public_url: Annotated[
         str | None,
         Field(

@@ -12,12 +12,14 @@ SESSION_EVENTS = "session-events"
 INVALID = "session-events.invalid"
 SUBSCRIPTIONS = "subscriptions"
 DELIVERIES = "deliveries"
+# What an account has beyond its share of `deliveries`: `deliver` reads it behind all others.
+BULK_DELIVERIES = "deliveries.bulk"
 TEST_DELIVERIES = "deliveries.test"
 HELD = "deliveries.held"
 DEAD_LETTERS = "deliveries.dead-letter"
 ATTEMPTS = "delivery-attempts"
 # The topics that `record` reads.
-RECORDED = (DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS)
+RECORDED = (DELIVERIES, BULK_DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS)
 RETRY_PREFIX = "deliveries.retry."
 # The group of `deliver`: the records of retry topics that it has not committed still wait.
 DELIVER_GROUP = "deliver"
@@ -28,7 +30,7 @@ METER_GROUP = "meter"
 STAGE_TOPICS = {
     FAN_OUT_GROUP: (SESSION_EVENTS,),
     METER_GROUP: (SESSION_EVENTS,),
-    DELIVER_GROUP: (DELIVERIES, TEST_DELIVERIES),
+    DELIVER_GROUP: (DELIVERIES, BULK_DELIVERIES, TEST_DELIVERIES),
     RECORD_GROUP: RECORDED,
 }
 
@@ -80,7 +82,7 @@ def wait_of(topic: str) -> timedelta:
 def delivery_family(tiers: Iterable[Tier]) -> list[str]:
     """The topics keyed by webhook id. All have the same number of partitions, so a webhook's records stay together."""
     retries = [retry_topic(tier) for tier in tiers]
-    return [DELIVERIES, TEST_DELIVERIES, *retries, HELD, DEAD_LETTERS, ATTEMPTS]
+    return [DELIVERIES, BULK_DELIVERIES, TEST_DELIVERIES, *retries, HELD, DEAD_LETTERS, ATTEMPTS]
 
 
 def declare(schedule: Schedule, event_partitions: int, delivery_partitions: int) -> list[Topic]:

@@ -9,11 +9,11 @@ from ipaddress import ip_address, ip_network
 
 from fastapi import Request
 
-from api.auth import RateLimits
 from api.dashboard.security import client_address, is_forwarded_by_untrusted
 from api.dashboard.visits import site_of
 from api.services import services_of
 from streams.core.errors import Unauthorized
+from streams.core.rate import RateLimits
 from streams.services.sign_in import Browser
 
 # Attempts to sign in a minute from one network, in this process.

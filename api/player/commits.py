@@ -8,11 +8,11 @@ from fastapi import APIRouter, Path, Request, Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.auth import RateLimits
 from api.player.bodies import NotScorm, parse_commit
 from api.problems import TooMany, problem
 from api.services import services_of
 from streams.core.errors import NotFound
+from streams.core.rate import RateLimits
 from streams.services.course_sessions import COMMIT_PATH
 
 # A player commits every 10 s, and when a course asks for it.

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Body, Request
 
 from api.auth import MayPublish, MayReadWebhooks
 from api.models.events import EVENT_EXAMPLES, AcceptedEvents, EventType, taken
+from api.problems import TooMany
 from api.services import services_of
 from api.strict_route import PublishRoute, StrictRoute
 from streams.core.errors import FieldError, Invalid
@@ -31,17 +32,20 @@ async def publish(
     An event is the payload that webhooks get; `id` and `accountId` are optional (an operator's key must name the
     account). An event without a `traceParent` gets the trace of the request. The response comes when Kafka
     acknowledged all events. After a 503 send the same request again, with the same `Idempotency-Key` or the same ids.
-    `webhooks` is the number of webhooks that want each event now.
+    An account may publish ten seconds' worth of its limit at once; beyond that the request gets 429, and none of its
+    events was accepted. `webhooks` is the number of webhooks that want each event now.
     """
     repeat_key = getattr(request.state, "repeat_key", None)
     services = services_of(request)
     given = request.headers.get("traceparent", "")
     span = services.telemetry.span(SpanName.PUBLISH, given if is_trace_parent(given) else None)
     try:
-        accepted = await services.ingest.publish(_items(body), caller.account_id, repeat_key, span.trace_parent)
+        items = _items(body)
+        request.app.state.event_limits.take(caller, (caller.account_id or item.get("accountId") for item in items))
+        accepted = await services.ingest.publish(items, caller.account_id, repeat_key, span.trace_parent)
     except BaseException as error:
         # A wrong request is the caller's error, and no failure of the server.
-        span.end({}, None if isinstance(error, Invalid) else type(error).__name__)
+        span.end({}, None if isinstance(error, Invalid | TooMany) else type(error).__name__)
         raise
     span.end({"events": len(accepted)})
     for event in accepted if services.telemetry.is_debug_enabled else ():

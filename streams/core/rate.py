@@ -1,9 +1,12 @@
 """Rate limits: a token bucket, and a steady pace."""
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from math import ceil, floor
 
 PERIOD_SECONDS = 60
+# Holders of a limit that are remembered.
+MOST_BUCKETS = 10_000
 # Unused pace can be used within this time, so that a caller that asks rarely does not fall behind.
 CATCH_UP_SECONDS = 0.5
 
@@ -24,13 +27,13 @@ class TokenBucket:
     def full(cls, limit: int, now: float, period_seconds: int = PERIOD_SECONDS) -> "TokenBucket":
         return cls(limit, float(limit), now, period_seconds)
 
-    def take(self, now: float) -> bool:
-        """Take a token for one request; False when there is none."""
+    def take(self, now: float, count: int = 1) -> bool:
+        """Take tokens; False when there is none. More than there are is a debt, which later tokens pay."""
         self.tokens = min(self.limit, self.tokens + (now - self.filled_at) * self.limit / self.period_seconds)
         self.filled_at = now
         if self.tokens < 1:
             return False
-        self.tokens -= 1
+        self.tokens -= count
         return True
 
     @property
@@ -45,6 +48,23 @@ class TokenBucket:
     def next_in_seconds(self) -> int:
         """Seconds until there is a token."""
         return max(0, ceil((1 - self.tokens) * self.period_seconds / self.limit))
+
+
+class RateLimits:
+    """A token bucket for each holder, in this process. The least recently used are forgotten and start full again."""
+
+    def __init__(self, limit: int, period_seconds: int = PERIOD_SECONDS) -> None:
+        self._limit = limit
+        self._period_seconds = period_seconds
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def take(self, holder: str, now: float, count: int = 1) -> tuple[bool, TokenBucket]:
+        """Take tokens of a holder's bucket. Returns whether there was one, and the bucket."""
+        bucket = self._buckets.pop(holder, None) or TokenBucket.full(self._limit, now, self._period_seconds)
+        self._buckets[holder] = bucket
+        if len(self._buckets) > MOST_BUCKETS:
+            self._buckets.popitem(last=False)
+        return bucket.take(now, count), bucket
 
 
 def seconds_to_send(count: int, per_second: int, concurrency: int, response_ms: float) -> float:

@@ -182,3 +182,7 @@ class SubscriptionsTable:
     def of_account(self, account_id: str) -> Sequence[Webhook]:
         """The account's webhooks, in any order."""
         return [self._webhooks[webhook_id] for webhook_id in self._accounts.get(account_id, ())]
+
+    def count_of_account(self, account_id: str) -> int:
+        """The number of the account's webhooks."""
+        return len(self._accounts.get(account_id, ()))

@@ -25,6 +25,7 @@ from streams.ports.delivery import (
 )
 from streams.ports.kafka import (
     Codec,
+    EventCodec,
     EventHistory,
     GroupLags,
     HistoryPortion,
@@ -92,6 +93,7 @@ __all__ = [
     "ErasedEvents",
     "ErasedLearners",
     "Erasures",
+    "EventCodec",
     "EventHistory",
     "GroupLags",
     "HeldDeliveries",

@@ -63,6 +63,13 @@ class Codec(Protocol):
     def decode(self, value: bytes) -> RecordValue: ...
 
 
+class EventCodec(Codec, Protocol):
+    """Encodes and decodes events."""
+
+    def account_of(self, value: bytes) -> str:
+        """The account of an event, without the rest of it; "" where the value does not tell."""
+
+
 class HistoryPortion(NamedTuple):
     """Records of a topic, and the next offset of each partition that was read."""
 

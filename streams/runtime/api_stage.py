@@ -48,7 +48,9 @@ class ApiProcess:
             lambda: (generate_latest(telemetry.registry), CONTENT_TYPE_LATEST),
         )
         config = server_config(
-            create_app(services, version("scorm-webhooks"), settings.rate_limit, site_of(settings)),
+            create_app(
+                services, version("scorm-webhooks"), settings.rate_limit, site_of(settings), settings.event_rate_limit
+            ),
             ConnectionLimits(connections=_connections(settings.api_connections, telemetry)),
             ConnectionObserver(
                 closed=lambda reason: telemetry.count("api_connections_closed_total", reason=reason),

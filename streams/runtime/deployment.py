@@ -33,7 +33,7 @@ from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.core.errors import Misconfigured
 from streams.core.schedule import Tier
 from streams.outage import Outages
-from streams.ports import Clock, Codec, EventHistory, ReplayLookup, Telemetry
+from streams.ports import Clock, EventCodec, EventHistory, ReplayLookup, Telemetry
 from streams.runtime.fatal_errors import end_soon
 from streams.secret_files import with_secrets
 from streams.settings import Settings, find_broker, load_settings
@@ -129,7 +129,7 @@ class Deployment:
         return AvroCodec(written=schemas.COMPATIBLE if self.settings.record_schemas == "compatible" else None)
 
     @cached_property
-    def event_codec(self) -> Codec:
+    def event_codec(self) -> EventCodec:
         """The codec for events, which producers may write in Confluent's framing when there is a registry."""
         url = self.environ.get(REGISTRY_URL)
         confluent = self.settings.event_framing == "confluent"

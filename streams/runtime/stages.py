@@ -20,6 +20,7 @@ from streams.stages.limiting.slot_limiter import SlotLimiter
 from streams.stages.record import RecordStage
 from streams.tasks import together
 from streams.topics import (
+    BULK_DELIVERIES,
     DELIVER_GROUP,
     DELIVERIES,
     RECORD_GROUP,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 LINGER_MS = 20
 
 # What `deliver` reads in addition to the retry topics.
-DELIVERED = (DELIVERIES, TEST_DELIVERIES)
+DELIVERED = (DELIVERIES, BULK_DELIVERIES, TEST_DELIVERIES)
 
 
 def watch(
@@ -66,7 +67,7 @@ class FanOutProcess:
     async def _consumer(self) -> None:
         # The first question for the end of the topic opens a connection. Do it before the first event.
         await self._subscriptions.catch_up()
-        await self._faust.run(self._fan_out.handle)
+        await self._faust.run(self._fan_out.handle, self._fan_out.account_of, self._fan_out.cost_of)
 
     async def drain(self) -> None:
         await self._faust.drain(self._drain_seconds)

@@ -11,6 +11,7 @@ from streams.runtime.process import Runnable
 from streams.runtime.startup_checks import StartupChecks
 from streams.telemetry import PrometheusTelemetry
 from streams.topics import (
+    BULK_DELIVERIES,
     DEAD_LETTERS,
     DELIVERIES,
     INVALID,
@@ -119,7 +120,7 @@ def _report_pool(deployment: "SqlDeployment", telemetry: PrometheusTelemetry) ->
 
 STAGES: dict[str, StageSpec] = {
     "fan-out": StageSpec(
-        topics=lambda _: [SESSION_EVENTS, INVALID, SUBSCRIPTIONS, DELIVERIES],
+        topics=lambda _: [SESSION_EVENTS, INVALID, SUBSCRIPTIONS, DELIVERIES, BULK_DELIVERIES],
         load=_fan_out,
         check=lambda deployment: deployment.event_codec,
     ),

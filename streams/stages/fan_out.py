@@ -1,6 +1,7 @@
 """fan-out: join each event with the webhooks that want it, and produce one delivery for each."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
@@ -8,17 +9,19 @@ from typing import NamedTuple
 from streams.core.delivery import Delivery, SubscriptionsPosition
 from streams.core.errors import Invalid, InvalidRecord
 from streams.core.event import Event, event_and_body
+from streams.core.rate import RateLimits
 from streams.core.trace import SpanName
 from streams.core.webhook import Webhook, unmatched_reason, wants
 from streams.outage import SCHEMA_REGISTRY, Outages
-from streams.ports import Codec, Outgoing, Record, RecordProducer, Span, Subscriptions, Telemetry
+from streams.ports import EventCodec, Outgoing, Record, RecordProducer, Span, Subscriptions, Telemetry
 from streams.stages.invalid_records import produce_or_store_invalid, run_pure, store_invalid
-from streams.topics import DELIVERIES
+from streams.topics import BULK_DELIVERIES, DELIVERIES
 
 # A backlog must not flood a webhook that was registered long after the events happened.
 NEWCOMER_AFTER = timedelta(minutes=5)
 RETRY_SECONDS = 1.0
-PRODUCE_AT_ONCE = 1000
+# An account's share of `deliveries`, in this process: so many deliveries in these seconds, all at once if need be.
+SHARE_DELIVERIES, SHARE_SECONDS = 500, 5
 
 # An event with its body, or what is wrong with the record.
 Found = tuple[Event, bytes] | InvalidRecord | Invalid
@@ -34,21 +37,36 @@ class FannedOut(NamedTuple):
 
 
 class FanOut:
-    """Turns one event into n deliveries. The caller acknowledges a batch when `handle` returned."""
+    """Turns one event into n deliveries. The caller acknowledges a batch when `handle` returned.
+
+    An account that has used up its share of `deliveries` for the moment gets its deliveries by way of
+    `deliveries.bulk`, which `deliver` reads behind the others.
+    """
 
     def __init__(
         self,
-        codec: Codec,
+        codec: EventCodec,
         subscriptions: Subscriptions,
         producer: RecordProducer,
         telemetry: Telemetry,
         outages: Outages,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._codec = codec
         self._subscriptions = subscriptions
         self._producer = producer
         self._telemetry = telemetry
         self._outages = outages
+        self._now = now
+        self._shares = RateLimits(SHARE_DELIVERIES, SHARE_SECONDS)
+
+    def account_of(self, record: Record) -> str:
+        """The account of an event that is not decoded yet; "" when the record does not tell."""
+        return self._codec.account_of(record.value or b"")
+
+    def cost_of(self, account_id: str) -> int:
+        """How many deliveries an event of this account may become, at least 1."""
+        return max(1, self._subscriptions.count_of_account(account_id))
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Fan out a batch of events. Returns when every delivery is acknowledged."""
@@ -66,11 +84,9 @@ class FanOut:
                 fanned_out.append(one)
             except (InvalidRecord, Invalid) as wrong:
                 invalid.append((record, str(wrong)))
-            if len(outgoing) >= PRODUCE_AT_ONCE:
-                # An event may have a thousand deliveries, which would fill memory and block the loop.
-                await self._produce(outgoing, fanned_out)
-                outgoing, fanned_out = [], []
-        await self._produce(outgoing, fanned_out)
+        await produce_or_store_invalid(self._producer, self._telemetry, outgoing)
+        for fanned in fanned_out:
+            self._report(fanned)
         await store_invalid(self._producer, self._telemetry, invalid)
 
     async def _read_patiently(self, record: Record) -> Found:
@@ -83,11 +99,6 @@ class FanOut:
             return await self._outages.retry(step, RETRY_SECONDS, SCHEMA_REGISTRY)
         except (InvalidRecord, Invalid) as wrong:
             return wrong
-
-    async def _produce(self, outgoing: Sequence[tuple[Outgoing, Record]], fanned_out: Sequence[FannedOut]) -> None:
-        await produce_or_store_invalid(self._producer, self._telemetry, outgoing)
-        for one in fanned_out:
-            self._report(one)
 
     def _fan_out(self, record: Record, event: Event, body: bytes, seen: SubscriptionsPosition) -> FannedOut:
         """One delivery for each webhook that wants the event."""
@@ -110,8 +121,13 @@ class FanOut:
         return FannedOut(event, deliveries, None if wanting else unmatched_reason(webhooks, event), span)
 
     def _encode(self, fanned_out: FannedOut, record: Record) -> list[tuple[Outgoing, Record]]:
-        encode = self._codec.encode
-        return [(Outgoing(DELIVERIES, one.webhook_id.encode(), encode(one)), record) for one in fanned_out.deliveries]
+        encode, deliveries = self._codec.encode, fanned_out.deliveries
+        topic = self._topic(fanned_out.event.account_id, len(deliveries))
+        return [(Outgoing(topic, one.webhook_id.encode(), encode(one)), record) for one in deliveries]
+
+    def _topic(self, account_id: str, deliveries: int) -> str:
+        has_share, _ = self._shares.take(account_id, self._now(), deliveries)
+        return DELIVERIES if has_share else BULK_DELIVERIES
 
     def _report(self, fanned_out: FannedOut) -> None:
         """Count and log an event whose deliveries are acknowledged."""

@@ -132,6 +132,9 @@ class NoWebhooks:
     def of_account(self, account_id: str) -> Sequence[Webhook]:
         return []
 
+    def count_of_account(self, account_id: str) -> int:
+        return 0
+
 
 class FakeProducer:
     """A `RecordProducer` that records its records."""

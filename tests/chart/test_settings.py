@@ -33,6 +33,7 @@ GIVEN: dict[str, Any] = {
     "apiConnections": 1000,
     "webhooksPerAccount": 50,
     "rateLimit": 1_000_000,
+    "eventRateLimit": 50,
     "publicUrl": "https://webhooks.example.com",
     "brandName": "Acme: events",
     "accentColor": "#001122",

@@ -21,6 +21,7 @@ from fakes import FakeTelemetry
 from real.kafka import partition_of
 from streams.adapters.faust import patches
 from streams.adapters.faust import stage as stage_module
+from streams.adapters.faust.read_ahead import LARGE_BATCH, ReadAhead
 from streams.adapters.faust.stage import FaustCrashed, FaustStage
 from streams.adapters.kafka.config import producer_config
 from streams.ports import Outgoing, Partition, Record, RecordProducer
@@ -28,7 +29,7 @@ from streams.topics import SESSION_EVENTS
 
 pytestmark = pytest.mark.slow
 
-# Faust stops fetching at four fifths of its buffer: only a small one gets full.
+# Only a small buffer gets full.
 ROOM = 50
 BACKLOG = 6000
 # One key for each partition.
@@ -151,6 +152,54 @@ async def test_a_full_buffer_keeps_each_event_once_and_in_order(
     for partition in {record.partition for record in done}:
         offsets = [record.offset for record in done if record.partition == partition]
         assert offsets == list(range(len(offsets)))
+
+
+@pytest.mark.real
+async def test_an_event_behind_a_burst_has_its_turn(apache: KafkaCluster) -> None:
+    produce_backlog(apache, BACKLOG)
+    async with apache.producer() as producer:
+        await producer.produce([Outgoing(SESSION_EVENTS, key, b"other") for key in KEYS])
+    stage, done = apache.faust(), list[bytes | None]()
+
+    async def handle(records: Sequence[Record]) -> None:
+        # All is read by the end of the first batch.
+        await until(lambda: len(stage._read_ahead) + len(done) >= BACKLOG + len(KEYS))
+        done.extend(record.value for record in records)
+
+    async with running(stage.run(handle, account_of=account_of)):
+        await until(lambda: len(done) == BACKLOG + len(KEYS))
+    before = [index for index, value in enumerate(done) if value == b"other"]
+    assert len(before) == len(KEYS)
+    assert max(before) < 2 * LARGE_BATCH
+
+
+@pytest.mark.real
+async def test_a_stage_killed_within_a_burst_loses_nothing_of_it(apache: KafkaCluster) -> None:
+    """The events of others are done and behind it: a commit must not pass the burst."""
+    produce_backlog(apache, BACKLOG)
+    async with apache.producer() as producer:
+        await producer.produce([Outgoing(SESSION_EVENTS, key, b"other") for key in KEYS])
+    stage, done, again = apache.faust(), list[bytes | None](), list[bytes | None]()
+
+    async def only_one_of_the_burst(records: Sequence[Record]) -> None:
+        if done:
+            await until(lambda: len(stage._read_ahead) + len(done) >= BACKLOG + len(KEYS))
+        if b"other" in done:
+            await asyncio.Event().wait()
+        done.extend(record.value for record in records)
+
+    async with running(stage.run(only_one_of_the_burst, account_of=account_of, cost_of=lambda _: LARGE_BATCH)):
+        await until(lambda: b"other" in done and len(done) > 1)
+
+    async def all_of_it(records: Sequence[Record]) -> None:
+        again.extend(record.value for record in records)
+
+    async with running(apache.faust().run(all_of_it, account_of=account_of)):
+        await until(lambda: len({*done, *again}) == BACKLOG + 1)
+
+
+def account_of(record: Record) -> str:
+    return "other" if record.value == b"other" else "burst"
 
 
 @pytest.mark.real
@@ -336,7 +385,8 @@ def produce_backlog(cluster: KafkaCluster, count: int) -> None:
 
 
 def with_small_buffer(stage: FaustStage) -> FaustStage:
-    stage._app.conf.stream_buffer_maxsize = ROOM
+    stage._buffer.room = ROOM
+    stage._read_ahead = ReadAhead(max_events=ROOM)
     return stage
 
 

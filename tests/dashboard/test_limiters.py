@@ -61,17 +61,20 @@ async def send_commits(client: UntrustedClient) -> None:
 
 
 # By the name of the row in docs/security.md; the file of the limiter, and what an untrusted client does to it. What has
-# no act here has a test of its own: connections in tests/adversary, counts in tests/rest/test_missing_events.py.
+# no act here has a test of its own: connections in tests/adversary, counts in tests/rest/test_missing_events.py,
+# shares in tests/stages/test_path.py.
 LIMITERS: dict[str, tuple[str, Callable[[UntrustedClient], Awaitable[None]] | None]] = {
-    "requests": ("api/auth.py", send_requests),
+    "requests": ("api/app.py", send_requests),
     "attempts to sign in": ("api/dashboard/sign_in_limits.py", attempt_to_sign_in),
+    "events": ("api/event_limits.py", None),
     "open mails": ("streams/services/sign_in.py", ask_for_mails),
     "guesses of a code": ("streams/services/sign_in.py", guess_codes),
     "commits": ("api/player/commits.py", send_commits),
     "counts of missing events": ("streams/services/missing_events.py", None),
     "connections": ("streams/runtime/api_stage.py", None),
+    "shares of deliveries": ("streams/stages/fan_out.py", None),
 }
-_IS_LIMITER = re.compile(r"TokenBucket\.full\(|\(RateLimits\)|Semaphore\(|\bConnectionLimits\(|\bMAX_OPEN_MAILS\b")
+_IS_LIMITER = re.compile(r"\bRateLimits\(|\(RateLimits\)|Semaphore\(|\bConnectionLimits\(|\bMAX_OPEN_MAILS\b")
 
 
 @pytest_asyncio.fixture
@@ -122,10 +125,11 @@ async def test_a_person_signs_in_whatever_others_do(api: ApiFixture, name: str) 
 
 
 def test_every_limiter_is_in_the_table() -> None:
-    files = [
-        path for folder in ("api", "streams/services", "streams/runtime") for path in (ROOT / folder).rglob("*.py")
-    ]
+    folders = ("api", "streams/services", "streams/stages", "streams/runtime")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     limiting = {str(path.relative_to(ROOT)) for path in files if _IS_LIMITER.search(path.read_text())}
+    # It limits its own queries at once, and refuses nobody.
+    limiting.remove("streams/stages/release_held.py")
     assert limiting == {file for file, _ in LIMITERS.values()}
 
 

@@ -48,6 +48,9 @@ class FakeSubscriptions:
     def of_account(self, account_id: str) -> Sequence[Webhook]:
         return self.table.of_account(account_id)
 
+    def count_of_account(self, account_id: str) -> int:
+        return self.table.count_of_account(account_id)
+
     def _is_ready(self) -> bool:
         return self.table.is_complete() and self.table.is_readable()
 

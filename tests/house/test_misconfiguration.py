@@ -78,6 +78,7 @@ WRONG = {
     "OPERATOR_KEYS": ("ada=short", f"ada={'a' * 24},ada={'b' * 24}", f"{'a' * 24},{'a' * 24}", STEERING),
     "WEBHOOKS_PER_ACCOUNT": NOT_A_NUMBER,
     "RATE_LIMIT": NOT_A_NUMBER,
+    "EVENT_RATE_LIMIT": NOT_A_NUMBER,
     "PUBLIC_URL": (
         "https://user:password@hooks.example.com",
         "hooks.example.com",

@@ -222,6 +222,7 @@ async def open_api(
     url: str,
     *,
     requests_a_minute: int = 100_000,
+    events_a_second: int = 100_000,
     webhooks_per_account: int = 1000,
     settings: Mapping[str, str] = MappingProxyType({}),
     provider: IdentityProvider | None = None,
@@ -246,7 +247,7 @@ async def open_api(
         return problems
 
     services = deployment.services(telemetry, kafka, readiness_problems, lambda: (b"numbers\n", "text/plain"))
-    app = create_app(services, "1.2.3", requests_a_minute)
+    app = create_app(services, "1.2.3", requests_a_minute, events_a_second=events_a_second)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=PUBLIC_URL) as client:
         api = ApiFixture(
             app=app,

@@ -1,11 +1,12 @@
 """Events published by HTTP, and the list of event types."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from builders import EXAMPLE
-from rest.api_fixture import ApiFixture, errors_of
+from rest.api_fixture import ApiFixture, errors_of, open_api
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.event import Event, render
 from streams.core.event_data import EVENT_TYPES, data_errors
@@ -67,6 +68,24 @@ async def test_an_operator_must_name_the_account_of_events(api: ApiFixture) -> N
     assert "must be an id" in errors_of(unnamed)["events[0].accountId"]
     await api.operator.post("/v1/events", {**COMPLETED, "accountId": api.globex.account_id})
     assert [event.account_id for event in published(api)] == [api.globex.account_id]
+
+
+async def test_an_account_may_publish_ten_seconds_worth_at_once(tmp_path: Path) -> None:
+    async with open_api(f"sqlite:///{tmp_path}/db.sqlite", events_a_second=2) as api:
+        batch = {"events": [COMPLETED] * 20}
+        assert (await api.acme.request("POST", "/v1/events", batch)).status_code == 202
+        refused = await api.acme.request("POST", "/v1/events", batch)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert f"too many events of the account {api.acme.account_id}" in refused.json()["detail"]
+        assert len(published(api)) == 20
+        assert (await api.globex.request("POST", "/v1/events", batch)).status_code == 202
+
+
+async def test_a_customer_uses_nothing_of_the_operators_limit(tmp_path: Path) -> None:
+    async with open_api(f"sqlite:///{tmp_path}/db.sqlite", events_a_second=2) as api:
+        await api.acme.post("/v1/events", {"events": [COMPLETED] * 30})
+        of_both = [{**COMPLETED, "accountId": account.account_id} for account in (api.acme, api.globex)]
+        assert (await api.operator.request("POST", "/v1/events", {"events": of_both})).status_code == 202
 
 
 async def test_without_acknowledgement_a_repeat_has_the_same_ids(

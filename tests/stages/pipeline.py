@@ -44,16 +44,17 @@ from streams.stages.publish import Publish
 from streams.stages.record import RecordStage
 from streams.stages.release_held import ReleaseHeld
 from streams.topics import (
-    ATTEMPTS,
+    BULK_DELIVERIES,
     DEAD_LETTERS,
     DELIVERIES,
-    HELD,
     INVALID,
+    RECORDED,
     SESSION_EVENTS,
     TEST_DELIVERIES,
     retry_topic,
 )
 
+DELIVERED = (DELIVERIES, BULK_DELIVERIES, TEST_DELIVERIES)
 CODEC = AvroCodec()
 SCHEDULE = parse_schedule("30s,2m,10m")
 WAITS = [30, 120, 600]
@@ -113,6 +114,7 @@ class Pipeline:
             self._port("fan-out.producer", kafka),
             self.telemetry,
             outages,
+            now=lambda: self.clock.now().timestamp(),
         )
         publish = Publish(
             self._port("publish.outbox", self.outbox),
@@ -132,13 +134,13 @@ class Pipeline:
         )
         self.slots = SlotLimiter(Slots(SLOTS), lambda: self.clock.now().timestamp())
         deliver = Deliver(ports, DeliveryPolicy(SCHEDULE), self.slots, outages)
-        due = FakeRecordConsumer(kafka, "deliver", [DELIVERIES, TEST_DELIVERIES, *map(retry_topic, SCHEDULE.tiers)])
+        due = FakeRecordConsumer(kafka, "deliver", [*DELIVERED, *map(retry_topic, SCHEDULE.tiers)])
         self.consumer = due
         due = self._port("deliver.consumer", due)
         partition_consumer = PartitionConsumer(
             due, deliver.handler, self.clock, self.telemetry, outages, call_later=self.clock.later
         )
-        done = FakeRecordConsumer(kafka, "record", [DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
+        done = FakeRecordConsumer(kafka, "record", RECORDED)
         done = self._port("record.consumer", done)
         record = RecordStage(
             done, CODEC, self._port("record.recorder", recorder), kafka, self.clock, self.telemetry, outages

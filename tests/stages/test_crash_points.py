@@ -13,7 +13,6 @@ from streams.core.outcome import Response
 from streams.core.webhook import Status
 from streams.outage import Outages
 from streams.ports import Outgoing, Record
-from streams.stages import fan_out as fan_out_module
 from streams.stages import release_held as release_held_module
 from streams.stages.publish import Publish
 from streams.topics import DELIVERIES, HELD, SUBSCRIPTIONS
@@ -70,20 +69,6 @@ async def test_fan_out_crashes(pipeline: Pipeline, port: str, method: str, after
     assert len({one.id for one in pipeline.deliveries()}) == 3
     assert lost(pipeline) == set()
     assert {state.state for state in pipeline.recorder.delivery_states.values()} == {State.DELIVERED}
-
-
-async def test_fan_out_crashes_between_two_portions(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the first portion is acknowledged: the batch is read again, and each event is sent once."""
-    monkeypatch.setattr(fan_out_module, "PRODUCE_AT_ONCE", 1)
-    await pipeline.register(webhook())
-    await pipeline.crash_at("fan-out.producer", "produce", after=AFTER)
-    batch = publish_events(pipeline)
-    await run_until_crash(pipeline, lambda: pipeline.fan_out.handle(batch))
-    assert len(pipeline.deliveries()) == 1
-    await pipeline.fan_out.handle(batch)
-    await quiet()
-    assert len({one.id for one in pipeline.deliveries()}) == 3
-    assert (lost(pipeline), duplicates(pipeline)) == (set(), 0)
 
 
 # -- subscriptions table: read from the start → the sentinel → the end -----------------------------------------

@@ -1,7 +1,6 @@
 """The whole path of an event in memory: published, fanned out, delivered, recorded."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -26,9 +25,10 @@ from streams.core.signing import sign_platform
 from streams.core.webhook import PauseReason
 from streams.ports import Outgoing
 from streams.stages import deliver as deliver_module
-from streams.stages import fan_out as fan_out_module
+from streams.stages.fan_out import SHARE_DELIVERIES
 from streams.stages.limiting.slot_limiter import AcquiredSlot
 from streams.topics import (
+    BULK_DELIVERIES,
     DEAD_LETTERS,
     DELIVERIES,
     HELD,
@@ -605,18 +605,29 @@ async def test_a_local_shortage_postpones_an_attempt(pipeline: Pipeline, monkeyp
     assert pipeline.delivery_state().state is State.DELIVERED
 
 
-async def test_an_event_for_many_webhooks_is_produced_in_portions(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fan_out_module, "PRODUCE_AT_ONCE", 10)
-    await pipeline.register(*(webhook(id=f"wh_{number}", url=f"https://{number}.example.com") for number in range(25)))
-    portions: list[int] = []
-    produce = pipeline.kafka.produce
+async def test_an_account_beyond_its_share_uses_the_bulk(pipeline: Pipeline) -> None:
+    await pipeline.register(webhook(), webhook(id="wh_other", account_id="other", url="https://other.example.com"))
+    burst = [pipeline.publish_event(event(id=f"evt_{number}")) for number in range(SHARE_DELIVERIES + 20)]
+    other = pipeline.publish_event(event(id="evt_other", account_id="other"))
+    await pipeline.fan_out.handle([*burst, other])
+    by_topic = {
+        topic: [one.account_id for one in pipeline.deliveries(topic)] for topic in (DELIVERIES, BULK_DELIVERIES)
+    }
+    assert by_topic == {DELIVERIES: ["acme"] * SHARE_DELIVERIES + ["other"], BULK_DELIVERIES: ["acme"] * 20}
+    await until(lambda: len(pipeline.attempts()) == SHARE_DELIVERIES + 21)
 
-    async def counted(records: Sequence[Outgoing]) -> Sequence[datetime]:
-        portions.append(len(records))
-        return await produce(records)
 
-    monkeypatch.setattr(pipeline.kafka, "produce", counted)
-    await pipeline.fan_out.handle([pipeline.publish_event(event(id=f"evt_{number}")) for number in range(3)])
-    assert portions[:3] == [25, 25, 25]
+async def test_all_deliveries_of_an_event_take_the_same_way(pipeline: Pipeline) -> None:
+    many = SHARE_DELIVERIES + 20
+    await pipeline.register(
+        *(webhook(id=f"wh_{number}", url=f"https://{number}.example.com") for number in range(many))
+    )
+    await pipeline.fan_out.handle([pipeline.publish_event(event(id=f"evt_{number}")) for number in range(2)])
+    assert {one.event_id for one in pipeline.deliveries()} == {"evt_0"}
+    assert {one.event_id for one in pipeline.deliveries(BULK_DELIVERIES)} == {"evt_1"}
+
+
+async def test_an_event_costs_as_much_as_its_account_has_webhooks(pipeline: Pipeline) -> None:
+    await pipeline.register(*(webhook(id=f"wh_{number}", url=f"https://{number}.example.com") for number in range(3)))
+    await pipeline.fan_out.handle([])
+    assert (pipeline.fan_out.cost_of("acme"), pipeline.fan_out.cost_of("nobody")) == (3, 1)

@@ -17,6 +17,15 @@ from streams.ports import RecordValue
 
 MAGIC = b"\xc3\x01"
 HEADER_BYTES = 10
+# Of an event only its account.
+_ACCOUNT: Any = parse_schema(
+    {
+        "type": "record",
+        "name": "SessionEvent",
+        "namespace": "scormwebhooks.v1",
+        "fields": [{"name": "accountId", "type": "string"}],
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +107,29 @@ class AvroCodec:
             raise _unknown(value)
         return _decode(value, HEADER_BYTES, reader)
 
+    def account_of(self, value: bytes) -> str:
+        """The account of an event; "" for any other value."""
+        reader = self._readers.get(value[:HEADER_BYTES])
+        return account_of(value, HEADER_BYTES, reader.written) if reader and reader.name == EVENT else ""
+
     def decode_written(self, value: bytes, start: int, name: str, written: Schema) -> RecordValue:
         """Decode a value of schema `name`, written with the schema `written`, from byte `start` on.
 
         Raises `InvalidRecord`.
         """
         return _decode(value, start, _Reader(name, written, self._newest[name], VALUES[name][2]))
+
+
+def account_of(value: bytes, start: int, written: Schema) -> str:
+    """The account of an event that was written with this schema; "" for damaged bytes."""
+    body = BytesIO(value)
+    body.seek(start)
+    try:
+        # All other fields are skipped, not built.
+        record: Any = schemaless_reader(body, written, _ACCOUNT)
+        return str(record["accountId"])
+    except Exception:  # damaged bytes raise almost any exception; `decode` says what is wrong
+        return ""
 
 
 def _versions(name: str) -> list[Schema]:

@@ -9,7 +9,7 @@ from fastavro import parse_schema
 from fastavro.schema import SchemaParseException, UnknownType
 
 from schemas import Schema
-from streams.adapters.avro.codec import HEADER_BYTES, AvroCodec
+from streams.adapters.avro.codec import HEADER_BYTES, AvroCodec, account_of
 from streams.adapters.avro.records import EVENT
 from streams.core.errors import InvalidRecord, Misconfigured, Unavailable
 from streams.core.event import Event
@@ -105,6 +105,13 @@ class ConfluentCodec:
             raise InvalidRecord(f"it ends after {len(value)} bytes, within Confluent's framing")
         schema_id = int.from_bytes(value[1:_FRAME_BYTES], "big")
         return self._inner.decode_written(value, _FRAME_BYTES, EVENT, self._schema(schema_id))
+
+    def account_of(self, value: bytes) -> str:
+        """The account of an event; "" while its schema was not asked for yet."""
+        if value[:1] != _MAGIC:
+            return self._inner.account_of(value)
+        known = self._written.get(int.from_bytes(value[1:_FRAME_BYTES], "big"))
+        return account_of(value, _FRAME_BYTES, known) if known else ""
 
     def _schema(self, schema_id: int) -> Schema:
         known = self._written.get(schema_id)

@@ -1,7 +1,8 @@
-"""Run Faust with bytes in: it hands over batches, and each event is acknowledged only when its batch is done."""
+"""Run Faust with bytes in: accounts take turns in batches, and an event is acknowledged when its batch is done."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import faust
@@ -10,6 +11,7 @@ from aiokafka.errors import KafkaError
 from streams.adapters.faust import patches
 from streams.adapters.faust.credentials import faust_security
 from streams.adapters.faust.lenient_records import read_leniently
+from streams.adapters.faust.read_ahead import LARGE_BATCH, SMALL_BATCH, PendingEvent, ReadAhead
 from streams.adapters.kafka.consumer_watchdog import NewWatchdog
 from streams.adapters.kafka.messages import append_time, headers_of
 from streams.core.errors import ScormWebhooksError
@@ -23,8 +25,17 @@ REFRESH_MS = 30_000
 WATCH_SECONDS = 1.0
 REVOKE_SECONDS = 3.0
 COMMIT_SECONDS = 3.0
+# While more events arrive, they are read before the next batch, for this long, and that batch is small: the event of
+# an account that sends few may be the last.
+READ_SECONDS = 0.1
+# A batch of this size means that events come often: the next batch waits for more, which saves the broker requests.
+BUSY_RECORDS, FULL_RECORDS = 10, 500
+COMPANY_SECONDS = 0.02
 
 Handle = Callable[[Sequence[Record]], Awaitable[None]]
+# The account of a record, and what handling one of its records costs.
+AccountOf = Callable[[Record], str]
+CostOf = Callable[[str], int]
 
 
 class FaustCrashed(ScormWebhooksError):
@@ -32,7 +43,9 @@ class FaustCrashed(ScormWebhooksError):
 
 
 class FaustStage:
-    """An agent on one topic that calls `handle` with lists of records; any exception of it ends the stage.
+    """An agent on one topic that calls `handle` with batches of records; any exception of it ends the stage.
+
+    It reads ahead of the batch, so that the accounts take turns.
 
     Faust itself acknowledges a batch that failed and goes on: the events would be lost.
     """
@@ -61,6 +74,7 @@ class FaustStage:
             topic_disable_leader=True,
             web_enabled=False,
             stream_wait_empty=False,
+            stream_buffer_maxsize=patches.NO_BUFFER_LIMIT,
             consumer_auto_offset_reset="earliest",
             consumer_group_instance_id=instance_id,
             broker_commit_interval=1,
@@ -77,6 +91,10 @@ class FaustStage:
         self._next: dict[int, int] = {}
         self._app.on_partitions_assigned.connect(lambda *_, **__: telemetry.count("rebalances_total"), weak=False)
         self._buffer = patches.StreamBuffer()
+        self._stream: Any = None
+        self._read_ahead = ReadAhead()
+        # Set when something was read, when nothing more is to be read at once, and when there is room.
+        self._arrived, self._caught_up, self._freed = asyncio.Event(), asyncio.Event(), asyncio.Event()
         # Set while no batch is in hand.
         self._idle = asyncio.Event()
         self._idle.set()
@@ -90,17 +108,18 @@ class FaustStage:
         coordinator = patches.aiokafka_consumer(self._app)._coordinator
         return [] if coordinator.coordinator_id is not None else ["the broker does not answer"]
 
-    async def run(self, handle: Handle) -> None:
+    async def run(self, handle: Handle, account_of: AccountOf = lambda _: "", cost_of: CostOf = lambda _: 1) -> None:
         """Serve until cancelled. Raises what `handle` raised, before its batch is acknowledged."""
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._app.agent(self._channel, concurrency=1, name=f"{self._topic}.agent")(self._agent(handle, failed))
+        self._app.agent(self._channel, concurrency=1, name=f"{self._topic}.agent")(self._agent(account_of, failed))
         try:
             patches.hand_over_directly(self._app, self._buffer)
             patches.seek_back_to_dropped_events(self._app, self._begin)
             patches.finish_before_revoke(self._app, self._finish)
             await self._start()
             patches.set_fetch_wait(self._app, self._fetch_wait_ms)
-            await together(lambda: failed, self._until_crashed, *([self._watchdog.run] if self._watchdog else []))
+            watching = [self._watchdog.run] if self._watchdog else []
+            await together(lambda: failed, lambda: self._work(handle, cost_of), self._until_crashed, *watching)
             raise FaustCrashed(str(self._app.crash_reason))
         finally:
             await patches.stop(self._app)
@@ -113,11 +132,13 @@ class FaustStage:
     def _begin(self, offsets: Mapping[Any, int | None]) -> None:
         """Note from where the partitions are read after an assignment."""
         self._next = {tp.partition: offset or 0 for tp, offset in offsets.items()}
+        self._read_ahead.restart(self._next)
+        self._freed.set()
         if self._watchdog:
             self._watchdog.forget([Partition(self._topic, number) for number in self._next])
 
     def _to_read(self) -> Mapping[Partition, int]:
-        if self._draining or not self._idle.is_set() or self.readiness_problems():
+        if self._draining or len(self._read_ahead) or self.readiness_problems():
             return {}
         # An assigned partition of which the start was never found is not read either.
         numbers = patches.assigned_numbers(self._app)
@@ -125,6 +146,7 @@ class FaustStage:
 
     async def _finish(self) -> None:
         """Finish the batch in hand and commit it, each for a limited time."""
+        self._read_ahead.stop()
         try:
             await asyncio.wait_for(self._idle.wait(), REVOKE_SECONDS)
         except TimeoutError:
@@ -137,27 +159,67 @@ class FaustStage:
                 "last_commit_failed", why=why, effect="the records of revoked partitions are repeated"
             )
 
-    def _agent(self, handle: Handle, failed: "asyncio.Future[None]") -> Callable[[Any], Awaitable[None]]:
+    def _agent(self, account_of: AccountOf, failed: "asyncio.Future[None]") -> Callable[[Any], Awaitable[None]]:
         async def agent(stream: Any) -> None:
-            self._buffer.queue = stream.channel.queue
-            async for events in patches.batches(stream):
-                self._buffer.free()
-                if self._draining:
-                    await _forever()
-                self._idle.clear()
-                try:
-                    await handle([_record(event, self._topic) for event in events])
-                except Exception as unexpected:
-                    if not failed.done():
-                        failed.set_exception(unexpected)
-                    await _forever()  # the process ends: nothing after this is acknowledged
-                for event in events:
-                    await stream.ack(event)
-                ends = {event.message.partition: event.message.offset + 1 for event in events}
-                self._next |= {number: end for number, end in ends.items() if number in self._next}
-                self._idle.set()
+            self._stream, self._buffer.queue = stream, stream.channel.queue
+            try:
+                async for events in patches.batches(stream):
+                    self._buffer.free()
+                    await self._read(events, account_of)
+            except Exception as unexpected:
+                if not failed.done():
+                    failed.set_exception(unexpected)
+                await _forever()  # the process ends: nothing after this is acknowledged
 
         return agent
+
+    async def _read(self, events: Sequence[faust.EventT[bytes]], account_of: AccountOf) -> None:
+        """Queue events, and wait until there is room for more."""
+        for event in events:
+            record = _record(event, self._topic)
+            self._read_ahead.add(event, record, account_of(record))
+            if record.partition.number in self._next:
+                self._next[record.partition.number] = record.offset + 1
+        # Some may have been handled before Faust read them again.
+        await self._acknowledge(())
+        self._arrived.set()
+        if self._read_ahead.is_full or not self._buffer.has_events:
+            self._caught_up.set()
+        else:
+            self._caught_up.clear()
+        while self._read_ahead.is_full:
+            self._freed.clear()
+            await self._freed.wait()
+
+    async def _work(self, handle: Handle, cost_of: CostOf) -> None:
+        """Handle one batch after another."""
+        while True:
+            has_read = await self._until_read()
+            if self._draining:
+                await _forever()
+            self._idle.clear()
+            batch = self._read_ahead.take(cost_of, LARGE_BATCH if has_read else SMALL_BATCH)
+            if batch:
+                await handle([pending.record for pending in batch])
+            await self._acknowledge(batch)
+            self._idle.set()
+            if BUSY_RECORDS <= len(batch) < FULL_RECORDS and not self._read_ahead.has_queued:
+                await asyncio.sleep(COMPANY_SECONDS)
+
+    async def _acknowledge(self, done: Sequence[PendingEvent]) -> None:
+        for event in self._read_ahead.complete(done):
+            await self._stream.ack(event)
+        self._freed.set()
+
+    async def _until_read(self) -> bool:
+        """Wait until there is something to do, and a moment longer while more arrives. False when even more arrives."""
+        if not self._read_ahead.has_queued:
+            self._arrived.clear()
+            await self._arrived.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READ_SECONDS):
+                await self._caught_up.wait()
+        return self._caught_up.is_set()
 
     async def _start(self) -> None:
         try:

@@ -118,6 +118,9 @@ class SubscriptionsReader:
     def of_account(self, account_id: str) -> Sequence[Webhook]:
         return self.table.of_account(account_id)
 
+    def count_of_account(self, account_id: str) -> int:
+        return self.table.count_of_account(account_id)
+
     async def _watch_end(self) -> None:
         """Ask for the end again and again: it is before the position after the topic was recreated."""
         await self.wait_until_read()

@@ -11,7 +11,7 @@ from streams.core.offset_tracker import WINDOW_OFFSETS, Commit
 from streams.outage import COMMITS, Outages
 from streams.ports import Clock, Partition, Record, RecordConsumer, Telemetry
 from streams.stages.consuming.newer_record import wait_for_release
-from streams.stages.consuming.partition_state import TIERS_SHARE, Handler, PartitionState, PauseReason
+from streams.stages.consuming.partition_state import BULK_SHARE, Handler, PartitionState, PauseReason
 
 REVOKE_SECONDS = 3.0
 # The last commit of a drain. A client waits without end for a broker that is away.
@@ -33,9 +33,9 @@ class PartitionConsumer:
     """Handles the records of a consumer group: due → tracked as open → handled → complete → committed.
 
     A partition is paused while its first record is not due, while the window of its offsets is full, or while the
-    process handles too many records: `max_open` for first attempts, three quarters of it for tiers, no limit for
-    tests. It is paused for good at a record that a newer release wrote. A handler that raises `Abandoned`, or is
-    cancelled, leaves its record uncommitted for the next owner.
+    process handles too many records: `max_open` for first attempts, three quarters of it for tiers, half of it for the
+    bulk, no limit for tests. It is paused for good at a record that a newer release wrote. A handler that raises
+    `Abandoned`, or is cancelled, leaves its record uncommitted for the next owner.
     """
 
     def __init__(
@@ -229,7 +229,7 @@ class PartitionConsumer:
 
     def _pause_over_budget(self) -> None:
         """Pause the partitions whose share of the budget is used; records that arrived are kept."""
-        if self._open >= TIERS_SHARE * self._max_open:
+        if self._open >= BULK_SHARE * self._max_open:
             for state in self._partitions.values():
                 if self._is_over_budget(state):
                     self._over_budget = True

@@ -9,12 +9,13 @@ from enum import Enum, auto
 
 from streams.core.offset_tracker import Commit, OffsetTracker
 from streams.ports import Partition, Record, RecordConsumer
-from streams.topics import TEST_DELIVERIES, tier_of
+from streams.topics import BULK_DELIVERIES, TEST_DELIVERIES, tier_of
 
 # Records of a tier that came before they are due: this many are kept, the others are fetched again. A rewind costs a
 # fetch, during which the consumer reads no other partition.
 NOT_DUE_KEPT = 50
-TIERS_SHARE = 0.75
+# The part of the budget of open records at which the partitions of a topic are paused.
+TIERS_SHARE, BULK_SHARE = 0.75, 0.5
 
 # False once the record's partition was revoked.
 StillAssigned = Callable[[], bool]
@@ -41,7 +42,7 @@ class PartitionState:
         self._is_paused = self._is_rewound = False
         self.partition = partition
         self.wait: timedelta | None = tier.wait if tier else None
-        self.share = math.inf if partition.topic == TEST_DELIVERIES else TIERS_SHARE if tier else 1.0
+        self.share = _share_of(partition.topic)
         self.offsets = OffsetTracker(committed.offset, committed.metadata) if committed else OffsetTracker()
         self.pause_reasons: set[PauseReason] = set()
         self.paused_at_offset = 0
@@ -77,3 +78,11 @@ class PartitionState:
     def resume(self) -> None:
         self._is_paused = self._is_rewound = False
         self._consumer.resume(self.partition)
+
+
+def _share_of(topic: str) -> float:
+    if topic == TEST_DELIVERIES:
+        return math.inf
+    if topic == BULK_DELIVERIES:
+        return BULK_SHARE
+    return TIERS_SHARE if tier_of(topic) else 1.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from streams.ports import Partition, Record, RecordConsumer
-from streams.topics import DELIVERIES
+from streams.topics import BULK_DELIVERIES, DELIVERIES
 
 # Nearly every delivery is attempted within this time; stored before its attempt, it is written twice.
 LINGER_SECONDS = 1.0
@@ -114,7 +114,7 @@ class WriteBuffer:
         return min(max(ready, self._busy_at + LINGER_SECONDS), ready + LONGEST_WAIT_SECONDS)
 
     def _queue_of(self, partition: Partition) -> _Queue:
-        return self._deliveries if partition.topic == DELIVERIES else self._others
+        return self._deliveries if partition.topic in (DELIVERIES, BULK_DELIVERIES) else self._others
 
     def _resume_where_half_empty(self) -> None:
         for queue in (self._others, self._deliveries):

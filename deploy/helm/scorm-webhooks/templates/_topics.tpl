@@ -1,7 +1,7 @@
 {{/* The topics of streams/topics.py, for these settings. A test compares them. */}}
 {{- define "scorm-webhooks.topics" -}}
 {{- $events := int .Values.settings.eventPartitions -}}
-{{- $family := list "deliveries" "deliveries.test" "deliveries.held" "delivery-attempts" -}}
+{{- $family := list "deliveries" "deliveries.bulk" "deliveries.test" "deliveries.held" "delivery-attempts" -}}
 {{- range .Values.settings.retrySchedule }}{{ $family = append $family (printf "deliveries.retry.%s" .) }}{{ end -}}
 - name: session-events
   partitions: {{ $events }}

@@ -1,0 +1,32 @@
+"""The limit of events by HTTP: an account that publishes more than its system delivers would build a backlog."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+
+from api.problems import TooMany
+from streams.core.access import Caller
+from streams.core.limits import ID_CHARACTERS
+from streams.core.rate import RateLimits
+
+# An account may publish as many seconds' worth at once.
+BURST_SECONDS = 10
+
+
+class EventLimits:
+    """Events of each account, in this process. Those of an operator's key and of the account's own keys count apart.
+
+    So a customer cannot stop what the platform publishes for it, nor the other way round.
+    """
+
+    def __init__(self, events_a_second: int) -> None:
+        self._limits = RateLimits(events_a_second * BURST_SECONDS, BURST_SECONDS)
+
+    def take(self, caller: Caller, account_ids: Iterable[object]) -> None:
+        """Count events, each by its account as it was typed. Raises `TooMany`."""
+        now = time.monotonic()
+        counts = Counter(one[:ID_CHARACTERS] if isinstance(one, str) else "" for one in account_ids)
+        for account_id, count in counts.items():
+            passes, bucket = self._limits.take(f"{caller.account_id or caller.actor} {account_id}", now, count)
+            if not passes:
+                raise TooMany(bucket.next_in_seconds, f"events of the account {account_id}")

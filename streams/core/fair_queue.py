@@ -1,0 +1,42 @@
+"""A queue in which owners take turns, so that one with many items does not delay the others."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class FairQueue(Generic[Item]):
+    """Items by owner: each owner's leave in order, and each turn of an owner is limited."""
+
+    def __init__(self) -> None:
+        # The owner whose turn is next comes first.
+        self._queues: dict[str, deque[Item]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._queues)
+
+    def put(self, owner: str, item: Item) -> None:
+        """Append an item to its owner's queue."""
+        self._queues.setdefault(owner, deque()).append(item)
+
+    def take(self, limit: int, turn: int, cost: Callable[[str], int]) -> list[Item]:
+        """Take items until their costs reach `limit`, or none is left.
+
+        An item of an owner costs `cost(owner)`, 1 or more. An owner's turn ends when its costs reach `turn`; owners
+        have as many turns as fit.
+        """
+        taken: list[Item] = []
+        used = 0
+        while self._queues and used < limit:
+            owner = next(iter(self._queues))
+            queue = self._queues.pop(owner)
+            each = cost(owner)
+            ends = min(limit, used + turn)
+            while queue and used < ends:
+                taken.append(queue.popleft())
+                used += each
+            if queue:
+                self._queues[owner] = queue
+        return taken

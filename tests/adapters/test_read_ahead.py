@@ -1,0 +1,166 @@
+"""Events are handled in any order, acknowledged in the order of their partition, and survive a new start of reading."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from streams.adapters.faust.read_ahead import PendingEvent, ReadAhead
+from streams.ports import Partition, Record
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+PARTITIONS = (0, 1)
+ACCOUNTS = ("a", "b", "c")
+
+
+def record(partition: int, offset: int, value: bytes = b"", at: datetime = START) -> Record:
+    return Record(Partition("session-events", partition), offset, None, value, at + timedelta(seconds=offset))
+
+
+def add(ahead: ReadAhead, account: str, partition: int, offset: int, at: datetime = START) -> None:
+    ahead.add((partition, offset), record(partition, offset, at=at), account)
+
+
+def take(ahead: ReadAhead, owners: Sequence[str] = ACCOUNTS) -> list[PendingEvent]:
+    return ahead.take(lambda account: 1000 if account in owners else 1)
+
+
+def events(batch: Sequence[PendingEvent]) -> list[tuple[int, int]]:
+    return [pending.event for pending in batch]
+
+
+def test_an_event_is_not_acknowledged_before_an_earlier_one() -> None:
+    ahead = ReadAhead()
+    for offset, account in enumerate("aab"):
+        add(ahead, account, 0, offset)
+    first, second, third = (take(ahead) for _ in range(3))
+    assert [events(each) for each in (first, second, third)] == [[(0, 0)], [(0, 2)], [(0, 1)]]
+    assert ahead.complete(second) == []
+    assert ahead.complete(first) == [(0, 0)]
+    assert ahead.complete(third) == [(0, 1), (0, 2)]
+    assert len(ahead) == 0
+
+
+def test_what_was_done_is_not_handled_when_it_is_read_again() -> None:
+    ahead = ReadAhead()
+    add(ahead, "a", 0, 0)
+    add(ahead, "b", 0, 1)
+    take(ahead)
+    ahead.complete(take(ahead))
+    ahead.restart({0: 0})
+    add(ahead, "a", 0, 0)
+    add(ahead, "b", 0, 1)
+    again = take(ahead, [])
+    assert events(again) == [(0, 0)]
+    assert ahead.complete(again) == [(0, 0), (0, 1)]
+
+
+def test_a_topic_made_again_has_events_that_were_not_handled() -> None:
+    ahead = ReadAhead()
+    add(ahead, "a", 0, 0)
+    add(ahead, "b", 0, 1)
+    take(ahead)
+    ahead.complete(take(ahead))
+    ahead.restart({0: 0})
+    add(ahead, "b", 0, 1, at=START + timedelta(hours=1))
+    assert events(take(ahead, [])) == [(0, 1)]
+
+
+def test_a_batch_in_hand_acknowledges_nothing_after_a_new_start() -> None:
+    ahead = ReadAhead()
+    add(ahead, "a", 0, 0)
+    in_hand = take(ahead)
+    ahead.restart({0: 0})
+    assert ahead.complete(in_hand) == []
+    add(ahead, "a", 0, 0)
+    assert events(take(ahead)) == [(0, 0)]
+
+
+def test_nothing_is_handed_out_after_a_stop() -> None:
+    ahead = ReadAhead()
+    add(ahead, "a", 0, 0)
+    ahead.stop()
+    assert not ahead.has_queued
+    assert take(ahead) == []
+
+
+def test_it_is_full_by_events_or_by_bytes() -> None:
+    by_events, by_bytes = ReadAhead(max_events=2), ReadAhead(max_bytes=10)
+    for ahead, value in ((by_events, b""), (by_bytes, b"12345")):
+        ahead.add(0, record(0, 0, value), "a")
+        assert not ahead.is_full
+        ahead.add(1, record(0, 1, value), "a")
+        assert ahead.is_full
+        ahead.complete(take(ahead, []))
+        assert not ahead.is_full
+
+
+class ReadAheadMachine(RuleBasedStateMachine):
+    """A topic that is read, handled, acknowledged and committed, with new starts at what is committed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ahead = ReadAhead()
+        self.accounts: dict[int, list[str]] = {number: [] for number in PARTITIONS}
+        self.position = dict.fromkeys(PARTITIONS, 0)
+        self.committed = dict.fromkeys(PARTITIONS, 0)
+        self.handled: list[tuple[int, int]] = []
+        self.in_hand: list[PendingEvent] = []
+
+    @rule(partition=st.sampled_from(PARTITIONS), account=st.sampled_from(ACCOUNTS))
+    def append(self, partition: int, account: str) -> None:
+        self.accounts[partition].append(account)
+
+    @rule(partition=st.sampled_from(PARTITIONS))
+    def read(self, partition: int) -> None:
+        offset = self.position[partition]
+        if offset < len(self.accounts[partition]):
+            add(self.ahead, self.accounts[partition][offset], partition, offset)
+            self.position[partition] += 1
+
+    @rule()
+    def take_batch(self) -> None:
+        if not self.in_hand:
+            self.in_hand = take(self.ahead)
+
+    @rule()
+    def end_batch(self) -> None:
+        self.handled += events(self.in_hand)
+        for partition, offset in self.ahead.complete(self.in_hand):
+            assert offset == self.committed[partition]
+            self.committed[partition] = offset + 1
+        self.in_hand = []
+
+    @rule()
+    def start_again(self) -> None:
+        self.end_batch()
+        self.position = dict(self.committed)
+        self.ahead.restart(self.position)
+
+    @invariant()
+    def what_is_committed_was_handled(self) -> None:
+        for partition, end in self.committed.items():
+            assert {(partition, offset) for offset in range(end)} <= set(self.handled)
+
+    @invariant()
+    def nothing_is_handled_twice(self) -> None:
+        assert len(self.handled) == len(set(self.handled))
+
+    def teardown(self) -> None:
+        """Everything that was appended is handled and committed in the end."""
+        self.end_batch()
+        for partition in PARTITIONS:
+            while self.position[partition] < len(self.accounts[partition]):
+                self.read(partition)
+        self.end_batch()
+        while self.ahead.has_queued:
+            self.take_batch()
+            self.end_batch()
+        assert self.committed == {number: len(accounts) for number, accounts in self.accounts.items()}
+        assert len(self.ahead) == 0
+
+
+TestReadAhead = ReadAheadMachine.TestCase
+TestReadAhead.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
