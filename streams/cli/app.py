@@ -1,11 +1,13 @@
 """Commands that run stages and maintain a deployment: up, each stage, topics, db, keys."""
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +21,10 @@ from streams.cli.replays import jobs
 from streams.cli.usage import usage
 from streams.cli.webhooks import webhooks
 from streams.core.text import escape_controls
+from streams.topics import RETRY_PREFIX
+
+if TYPE_CHECKING:
+    from streams.runtime.bootstrap import SqlDeployment
 
 app = typer.Typer(
     name="scorm-webhooks",
@@ -187,9 +193,26 @@ def topics_apply(
     plan = admin.plan(deployment.topics, remove_retired=remove_retired)
     admin.apply(plan, deployment.settings.replication_factor)
     done = [change for change in plan if change.is_to_be_made]
+    lost = asyncio.run(_lost_retries(deployment, [change.topic.name for change in done if change.action == "create"]))
     for change in done:
         say(f"{change.action}: {deployment.settings.topic_prefix}{change.topic.name}: {change.message}")
+        if count := lost.get(change.topic.name):
+            say(f"  {count} deliveries wait for a retry in it, and its records are gone: publish sends them again")
     say(f"{len(done)} of {len(plan)} topics changed")
+
+
+async def _lost_retries(deployment: "SqlDeployment", made: Collection[str]) -> Mapping[str, int]:
+    """The deliveries that wait for a retry by a topic that was just made, as far as the database is there and knows."""
+    from streams.core.errors import Misconfigured, Unavailable
+
+    if not any(name.startswith(RETRY_PREFIX) for name in made):
+        return {}
+    # `topics apply` needs no database, and at a first installation the tables are not there yet.
+    with suppress(Misconfigured, Unavailable):
+        waiting = await deployment.overdue_retries().waiting()
+        await deployment.database.close()
+        return {RETRY_PREFIX + tier: count for tier, count in waiting.items()}
+    return {}
 
 
 @topics.command("acls")

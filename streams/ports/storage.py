@@ -93,6 +93,16 @@ class HeldDeliveries(Protocol):
     async def progress(self, delivery_ids: Sequence[str]) -> Sequence[Progress]: ...
 
 
+class OverdueRetries(Protocol):
+    """Retries that did not leave in time."""
+
+    async def send_again(self, due_before: datetime, limit: int) -> int:
+        """Start a new generation of retries that were due before, at most `limit`. Returns how many.
+
+        One without a payload becomes a dead letter.
+        """
+
+
 class Jobs(Protocol):
     """Work on many deliveries that a person started."""
 

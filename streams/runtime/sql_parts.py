@@ -21,6 +21,7 @@ from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.lost_deliveries import SqlLostDeliveries
 from streams.adapters.sql.mails import SqlMails
 from streams.adapters.sql.outbox import SqlLease, SqlOutbox
+from streams.adapters.sql.overdue_retries import SqlOverdueRetries
 from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.recorder import SqlRecorder
 from streams.core.session import CODE_DIGITS, code_of
@@ -88,6 +89,9 @@ class SqlParts(Deployment):
 
     def lost_deliveries(self) -> SqlLostDeliveries:
         return SqlLostDeliveries(self.database, self.clock)
+
+    def overdue_retries(self) -> SqlOverdueRetries:
+        return SqlOverdueRetries(self.database, self.clock)
 
     def outbox(self) -> SqlOutbox:
         return SqlOutbox(self.database, self.clock)

@@ -12,6 +12,7 @@ from streams.stages.maintenance import prune_regularly, run_jobs
 from streams.stages.meter import Meter
 from streams.stages.notify import Notify
 from streams.stages.outgoing_events import send_outgoing_events
+from streams.stages.overdue_retries import send_overdue_again
 from streams.stages.publish import MayDelete, Publish, Reconciled
 from streams.stages.release_held import ReleaseHeld
 from streams.tasks import together
@@ -80,6 +81,7 @@ class PublishProcess:
             self._do_jobs,
             self._finish_erasures,
             self._prune,
+            self._send_overdue_again,
             self._expose_backlog,
         )
 
@@ -105,6 +107,11 @@ class PublishProcess:
     async def _expose_backlog(self) -> None:
         deployment = self._deployment
         await expose_backlog(deployment.backlogs(), deployment.group_lags(), deployment.clock, self._telemetry)
+
+    async def _send_overdue_again(self) -> None:
+        deployment, longest = self._deployment, self._deployment.settings.retry_schedule.tiers[-1].wait
+        overdue, lags = deployment.overdue_retries(), deployment.group_lags()
+        await send_overdue_again(overdue, lags, longest, deployment.clock, self._telemetry)
 
     async def _prune(self) -> None:
         deployment = self._deployment

@@ -1,0 +1,57 @@
+"""Send retries again whose record is gone, for example with a topic that was deleted and made again."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import and_, case, func, literal, select, update
+
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.replays import HAS_PAYLOAD
+from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, newest_change
+from streams.core.delivery import DeathReason, HoldReason, State, Target
+from streams.core.delivery_state import HELD_MESSAGES
+from streams.ports import Clock
+
+NO_PAYLOAD = "Its retry was lost, and its payload is not stored any more."
+_known = deliveries.c
+_IS_RETRY = and_(NOT_DELIVERED, _known.state == State.WAITING, _known.tier.is_not(None))
+
+
+class SqlOverdueRetries:
+    """`OverdueRetries` in SQL. A retry that is sent again is held until `publish` releases it."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def send_again(self, due_before: datetime, limit: int) -> int:
+        overdue = select(_known.id).where(_IS_RETRY, _known.due_at < due_before).limit(limit)
+        async with self._database.transaction() as connection:
+            chosen = [row.id for row in await connection.execute(overdue)]
+            # The recorder locks in id order. Another order could deadlock.
+            lock = select(_known.id).where(_known.id.in_(chosen), _IS_RETRY, _known.due_at < due_before)
+            ids = [row.id for row in await connection.execute(lock.order_by(_known.id).with_for_update())]
+            statement = update(deliveries).where(_known.id.in_(ids))
+            await connection.execute(
+                statement.values(
+                    generation=_known.generation + 1,
+                    step=1,
+                    state=case((HAS_PAYLOAD, State.HELD), else_=State.DEAD),
+                    reason=case((HAS_PAYLOAD, HoldReason.REPLAY), else_=DeathReason.EXPIRED),
+                    message=case((HAS_PAYLOAD, HELD_MESSAGES[HoldReason.REPLAY]), else_=NO_PAYLOAD),
+                    attempts=0,
+                    target=Target.PRIMARY,
+                    target_attempt=1,
+                    tier=None,
+                    due_at=None,
+                    pause_id=None,
+                    changed_at=newest_change(literal(self._clock.now(), _known.changed_at.type)),
+                )
+            )
+            return len(ids)
+
+    async def waiting(self) -> Mapping[str, int]:
+        """The number of deliveries that wait in each tier."""
+        query = select(_known.tier, func.count().label("number")).where(_IS_RETRY).group_by(_known.tier)
+        async with self._database.reading() as connection:
+            return {row.tier: row.number for row in await connection.execute(query)}

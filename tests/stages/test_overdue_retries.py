@@ -1,0 +1,82 @@
+"""Overdue retries are sent again only while `deliver` and `record` keep up."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import pytest
+
+from builders import NOON
+from fakes import FakeClock, FakeTelemetry
+from streams.core.backlog import GroupOffsets
+from streams.ports import Partition
+from streams.stages import overdue_retries
+from streams.stages.overdue_retries import LEAST_OVERDUE, Offsets, keeps_up, send_overdue_again
+
+ATTEMPTS, DELIVERIES = Partition("delivery-attempts", 0), Partition("deliveries", 0)
+LONGEST = timedelta(hours=6)
+
+
+def offsets(record: int, deliver: int, end: int = 10) -> Offsets:
+    return {"record": {ATTEMPTS: GroupOffsets(record, end)}, "deliver": {DELIVERIES: GroupOffsets(deliver, end)}}
+
+
+def test_a_group_keeps_up_that_committed_what_was_there_before() -> None:
+    before = offsets(record=5, deliver=5, end=10)
+    assert keeps_up(before, offsets(record=10, deliver=12, end=20), "record")
+    assert not keeps_up(before, offsets(record=9, deliver=12, end=20), "record")
+    assert not keeps_up({}, before, "record")
+    assert not keeps_up(before, {"record": {}}, "record")
+
+
+@dataclass
+class Lags:
+    """A `GroupLags` with the looks of a test; cancelled after the last."""
+
+    looks: list[Offsets]
+
+    async def offsets(self) -> Mapping[str, Mapping[Partition, GroupOffsets]]:
+        if not self.looks:
+            raise asyncio.CancelledError
+        return self.looks.pop(0)
+
+
+@dataclass
+class Overdue:
+    """An `OverdueRetries` that has three overdue ones."""
+
+    asked: list[datetime] = field(default_factory=list)
+
+    async def send_again(self, due_before: datetime, limit: int) -> int:
+        self.asked.append(due_before)
+        return 3
+
+
+async def asked(looks: list[Offsets], longest_wait: timedelta, telemetry: FakeTelemetry) -> list[datetime]:
+    overdue = Overdue()
+    with suppress(asyncio.CancelledError):
+        await send_overdue_again(overdue, Lags(looks), longest_wait, FakeClock(), telemetry)
+    return overdue.asked
+
+
+@pytest.fixture(autouse=True)
+def without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overdue_retries, "LOOK_EVERY_SECONDS", 0)
+
+
+async def test_overdue_retries_are_sent_again_and_logged() -> None:
+    telemetry = FakeTelemetry()
+    assert await asked([offsets(10, 10), offsets(10, 10)], LONGEST, telemetry) == [NOON - LONGEST]
+    assert telemetry.logged_count("overdue_retries_sent_again") == 1
+
+
+async def test_a_short_schedule_waits_an_hour() -> None:
+    found = await asked([offsets(10, 10), offsets(10, 10)], timedelta(seconds=3), FakeTelemetry())
+    assert found == [NOON - LEAST_OVERDUE]
+
+
+@pytest.mark.parametrize("late", [offsets(record=9, deliver=10), offsets(record=10, deliver=9)])
+async def test_nothing_is_sent_again_while_a_stage_is_behind(late: Offsets) -> None:
+    assert await asked([offsets(9, 9), late], LONGEST, FakeTelemetry()) == []
