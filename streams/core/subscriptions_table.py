@@ -1,7 +1,7 @@
 """The subscriptions table: the webhooks of the compacted topic, complete only when all of them are read."""
 
 import json
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -53,6 +53,9 @@ class WebhookStore(MutableMapping[str, Webhook]):
         """0 where there is no such webhook."""
         webhook = self.get(webhook_id)
         return webhook.version if webhook else 0
+
+    def all_of(self, webhook_ids: Iterable[str]) -> Sequence[Webhook]:
+        return [self[webhook_id] for webhook_id in webhook_ids]
 
 
 class _Plain(dict[str, Webhook], WebhookStore):
@@ -181,4 +184,4 @@ class SubscriptionsTable:
 
     def of_account(self, account_id: str) -> Sequence[Webhook]:
         """The account's webhooks, in any order."""
-        return [self._webhooks[webhook_id] for webhook_id in self._accounts.get(account_id, ())]
+        return self._webhooks.all_of(self._accounts.get(account_id, ()))
