@@ -11,14 +11,17 @@ from streams.ports import Codec, RecordValue
 
 # The version, and the bytes of each scope.
 _HEAD = struct.Struct(">QII")
-# Of webhooks as bytes; an object is three to five times as large.
-CACHE_BYTES = 16 * 1024 * 1024
+# A webhook's object beside its texts and its scope, and how much larger its scope is in it: both are measured.
+_OBJECT_BYTES = 2500
+_SCOPE_GROWTH = 12
+# Ten thousand webhooks of usual size.
+CACHE_BYTES = 32 * 1024 * 1024
 
 
 class CompactSubscriptions(WebhookStore):
     """Webhooks by id, each as its version, the hashes of its scope and the rest of its record.
 
-    `cache_bytes` limits which are cached as objects too, by their sizes as bytes.
+    `cache_bytes` is about how much memory the objects take.
     """
 
     def __init__(self, codec: Codec, cache_bytes: int = CACHE_BYTES) -> None:
@@ -70,14 +73,14 @@ class _Cache(dict[str, Webhook]):
     def __missing__(self, webhook_id: str) -> Webhook:
         packed = self._packed[webhook_id]
         webhook = self[webhook_id] = self._unpack(packed)
-        self._room -= len(packed)
+        self._room -= _object_bytes(packed)
         while self._room < 0:
             self.drop(next(iter(self)))
         return webhook
 
     def drop(self, webhook_id: str) -> None:
         if self.pop(webhook_id, None) is not None:
-            self._room += len(self._packed[webhook_id])
+            self._room += _object_bytes(self._packed[webhook_id])
 
     def _unpack(self, packed: bytes) -> Webhook:
         _, packages_bytes, dispatches_bytes = _HEAD.unpack_from(packed)
@@ -87,3 +90,8 @@ class _Cache(dict[str, Webhook]):
         assert isinstance(webhook, Webhook)
         packages, dispatches = unpack_ids(packed[_HEAD.size : middle]), unpack_ids(packed[middle:end])
         return replace(webhook, packages=packages, dispatches=dispatches)
+
+
+def _object_bytes(packed: bytes) -> int:
+    _, packages, dispatches = _HEAD.unpack_from(packed)
+    return _OBJECT_BYTES + len(packed) + _SCOPE_GROWTH * (packages + dispatches)

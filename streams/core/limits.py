@@ -54,6 +54,12 @@ CONCURRENCY = 256
 # Every event of an account is compared with each of its webhooks.
 WEBHOOKS_PER_ACCOUNT = 1000
 
+# `fan-out`, `deliver` and `publish` keep every webhook in memory: 1.4 MB of an account at these three limits
+# (docs/capacity.md). Scopes take 8 bytes an id there.
+SCOPE_IDS_PER_ACCOUNT = 20_000
+# URLs and encrypted headers: 500 characters of each of a thousand webhooks.
+WEBHOOK_CHARACTERS_PER_ACCOUNT = 500_000
+
 # -- what an account has -------------------------------------------------------------------------------------------
 
 # All are on one page. A customer with more people signs them in by portal links or OpenID Connect.

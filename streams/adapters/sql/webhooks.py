@@ -15,7 +15,7 @@ from streams.adapters.sql.database import Database
 from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.keyset import newest_first, page_of
-from streams.adapters.sql.room import require_room
+from streams.adapters.sql.room import require_room, require_room_for
 from streams.adapters.sql.tables import pauses, webhooks
 from streams.adapters.sql.webhook_rows import LISTED, from_registration, to_listed, to_registration
 from streams.core.audit import AuditEntry
@@ -46,6 +46,7 @@ class SqlWebhooks:
             if limit is not None:
                 live = webhooks.c.deleted_at.is_(None)
                 await require_room(connection, registration.webhook.account_id, webhooks, live, limit, _TOO_MANY)
+            await require_room_for(connection, registration.webhook)
             await connection.execute(insert(webhooks).values(from_registration(registration)))
             await make_dirty(connection, self._insert, registration.webhook.id, version)
             await note(connection, audit_entry)
@@ -106,6 +107,8 @@ class SqlWebhooks:
             after = change(before)
             if after == before:
                 return before
+            if after is not None:
+                await require_room_for(connection, after.webhook, before.webhook)
             version = version_after(row.version, now)
             kept = after or before
             kept = replace(kept, webhook=replace(kept.webhook, version=version))
