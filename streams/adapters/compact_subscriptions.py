@@ -94,4 +94,4 @@ class _Cache(dict[str, Webhook]):
 
 def _object_bytes(packed: bytes) -> int:
     _, packages, dispatches = _HEAD.unpack_from(packed)
-    return _OBJECT_BYTES + len(packed) + _SCOPE_GROWTH * (packages + dispatches)
+    return _OBJECT_BYTES + len(packed) + _SCOPE_GROWTH * int(packages + dispatches)

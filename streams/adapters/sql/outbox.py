@@ -12,14 +12,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
 from streams.adapters.sql.tables import dirty_webhooks, leases, webhooks
-from streams.adapters.sql.webhook_rows import to_webhook
+from streams.adapters.sql.webhook_rows import ADDRESS_CHARACTERS, SCOPE_CHARACTERS, to_webhook
 from streams.core.health import restore_epoch
+from streams.core.page import fitting
 from streams.core.subscription_record import newest_allowed
 from streams.ports import Clock, Due
 
 LEASE_SECONDS = 15.0
 # The publisher may not have read back a record that is younger.
 JUST_PUBLISHED = timedelta(seconds=10)
+# Of webhooks in memory at once: seven of the largest.
+CHARACTERS_AT_ONCE = 2_000_000
 
 
 class SqlOutbox:
@@ -94,16 +97,20 @@ class SqlOutbox:
         """Whether the topic had it: a stage may remember a tombstone that compaction has removed."""
         return row.published_at is not None and row.published_at < self._clock.now() - JUST_PUBLISHED
 
-    async def due(self, limit: int) -> Sequence[Due]:
-        query = (
-            select(webhooks, dirty_webhooks.c.version.label("due_version"))
+    async def due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[Due]:
+        refused = refused or {}
+        oldest = (
+            select(webhooks.c.id, webhooks.c.version, (SCOPE_CHARACTERS + ADDRESS_CHARACTERS).label("characters"))
             .join(dirty_webhooks, dirty_webhooks.c.webhook_id == webhooks.c.id)
             .order_by(dirty_webhooks.c.version)
-            .limit(limit)
+            .limit(limit + len(refused))
         )
         async with self._database.reading() as connection:
-            rows = (await connection.execute(query)).all()
-        return [Due(row.id, row.version, None if row.deleted_at else to_webhook(row)) for row in rows]
+            due = [row for row in await connection.execute(oldest) if refused.get(row.id) != row.version]
+            count = fitting((row.characters for row in due), limit, CHARACTERS_AT_ONCE)
+            ids = [row.id for row in due[:count]]
+            rows = {row.id: row for row in await connection.execute(select(webhooks).where(webhooks.c.id.in_(ids)))}
+        return [_due(rows[webhook_id]) for webhook_id in ids if webhook_id in rows]
 
     async def published(self, appended: Sequence[tuple[Due, datetime]]) -> None:
         if not appended:
@@ -122,6 +129,10 @@ class SqlOutbox:
         query = select(dirty_webhooks.c.version).where(dirty_webhooks.c.webhook_id == webhook_id)
         async with self._database.reading() as connection:
             return (await connection.execute(query)).first() is None
+
+
+def _due(row: Any) -> Due:
+    return Due(row.id, row.version, None if row.deleted_at else to_webhook(row))
 
 
 def _at_least(value: ColumnElement[int], least: int) -> ColumnElement[int]:

@@ -5,6 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.tables import webhooks
+from streams.adapters.sql.webhook_rows import ADDRESS_CHARACTERS
 from streams.core.errors import Conflict
 from streams.core.limits import SCOPE_IDS_PER_ACCOUNT, WEBHOOK_CHARACTERS_PER_ACCOUNT
 from streams.core.webhook import Webhook
@@ -40,7 +41,7 @@ async def require_room_for(connection: AsyncConnection, webhook: Webhook, before
         return
     await _lock(connection, webhook.account_id)
     mine = webhooks.c.account_id == webhook.account_id, webhooks.c.deleted_at.is_(None)
-    ids, characters = (await connection.execute(select(_SCOPE_IDS, _CHARACTERS).where(*mine))).one()
+    ids, characters = (await connection.execute(select(_SCOPE_IDS, func.sum(ADDRESS_CHARACTERS)).where(*mine))).one()
     for more, present, limit, message in (
         (more_ids, ids, SCOPE_IDS_PER_ACCOUNT, _TOO_MANY_SCOPE_IDS),
         (more_characters, characters, WEBHOOK_CHARACTERS_PER_ACCOUNT, _TOO_LONG),
@@ -50,8 +51,6 @@ async def require_room_for(connection: AsyncConnection, webhook: Webhook, before
 
 
 _SCOPE_IDS = func.sum(func.json_array_length(webhooks.c.packages) + func.json_array_length(webhooks.c.dispatches))
-_ADDRESSES = ("url", "fallback_url", "encrypted_headers", "encrypted_fallback_headers")
-_CHARACTERS = func.sum(sum(func.length(func.coalesce(webhooks.c[name], "")) for name in _ADDRESSES))
 
 
 async def _lock(connection: AsyncConnection, account_id: str) -> None:
