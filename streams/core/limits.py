@@ -73,6 +73,9 @@ SESSIONS_LISTED = 200
 # `publish` looks at every unfinished job again and again.
 UNFINISHED_JOBS_PER_ACCOUNT = 20
 
+# `deliver` keeps every erased learner in memory, 0.3 KB each.
+ERASURES_PER_DAY = 10_000
+
 # -- responses -----------------------------------------------------------------------------------------------------
 
 # The rows of a list in JSON. 500 rows of usual length fit, and about 100 of the largest webhooks.
