@@ -1,6 +1,6 @@
 """The outbox of changed webhooks, and the leases of stages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,6 +23,8 @@ LEASE_SECONDS = 15.0
 JUST_PUBLISHED = timedelta(seconds=10)
 # Of webhooks in memory at once: seven of the largest.
 CHARACTERS_AT_ONCE = 2_000_000
+# States of webhooks in memory at once.
+ROWS_AT_ONCE = 1000
 
 
 class SqlOutbox:
@@ -34,9 +36,10 @@ class SqlOutbox:
         self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
     async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
+        unknown = set(versions)
         async with self._database.transaction() as connection:
-            stored = {row.id: row for row in await connection.execute(_STATES)}
-            for row in stored.values():
+            async for row in _states(connection):
+                unknown.discard(row.id)
                 is_deleted, on_topic = row.deleted_at is not None, versions.get(row.id)
                 if on_topic == (None if is_deleted else row.version):
                     continue
@@ -48,7 +51,7 @@ class SqlOutbox:
                 may_be_remembered = tombstones is not None and self._was_published(row)
                 comes_back = on_topic is None and (tombstone == row.version or may_be_remembered)
                 await self._make_due(connection, row, newest, is_behind=newest > row.version or comes_back)
-        return sorted(versions.keys() - stored.keys())
+        return sorted(unknown)
 
     async def restart_health(self) -> None:
         now, known = self._clock.now(), webhooks.c
@@ -129,6 +132,15 @@ class SqlOutbox:
         query = select(dirty_webhooks.c.version).where(dirty_webhooks.c.webhook_id == webhook_id)
         async with self._database.reading() as connection:
             return (await connection.execute(query)).first() is None
+
+
+async def _states(connection: AsyncConnection) -> AsyncIterator[Any]:
+    """The state of every webhook, deleted ones too, by id."""
+    last = ""
+    while rows := (await connection.execute(_STATES.where(webhooks.c.id > last).limit(ROWS_AT_ONCE))).all():
+        for row in rows:
+            yield row
+        last = rows[-1].id
 
 
 def _due(row: Any) -> Due:
