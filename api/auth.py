@@ -30,12 +30,12 @@ class RateLimits:
         self._period_seconds = period_seconds
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
-    def take(self, holder: str, now: float) -> tuple[bool, TokenBucket]:
+    def take(self, holder: str, now: float, count: int = 1) -> tuple[bool, TokenBucket]:
         bucket = self._buckets.pop(holder, None) or TokenBucket.full(self._limit, now, self._period_seconds)
         self._buckets[holder] = bucket
         if len(self._buckets) > MOST_BUCKETS:
             self._buckets.popitem(last=False)
-        return bucket.take(now), bucket
+        return bucket.take(now, count), bucket
 
 
 async def known_caller(request: Request) -> Caller:

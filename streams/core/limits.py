@@ -81,6 +81,11 @@ ERASURES_PER_DAY = 10_000
 # The rows of a list in JSON. 500 rows of usual length fit, and about 100 of the largest webhooks.
 LIST_BYTES = 900_000
 
+# The response of a request with an Idempotency-Key, kept for a day: 400 events with ids of the longest.
+STORED_RESPONSE_BYTES = 64 * 1024
+# Of one account, in one process of `api`: half a million responses of usual length.
+STORED_RESPONSE_BYTES_PER_DAY = 256 * 1024 * 1024
+
 # -- requests to the API -------------------------------------------------------------------------------------------
 
 # The longest address in SMTP (RFC 5321 §4.5.3.1.3).

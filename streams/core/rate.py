@@ -24,13 +24,13 @@ class TokenBucket:
     def full(cls, limit: int, now: float, period_seconds: int = PERIOD_SECONDS) -> "TokenBucket":
         return cls(limit, float(limit), now, period_seconds)
 
-    def take(self, now: float) -> bool:
-        """Take a token for one request; False when there is none."""
+    def take(self, now: float, count: int = 1) -> bool:
+        """Take a token for one request, or `count`; False when there are not that many."""
         self.tokens = min(self.limit, self.tokens + (now - self.filled_at) * self.limit / self.period_seconds)
         self.filled_at = now
-        if self.tokens < 1:
+        if self.tokens < count:
             return False
-        self.tokens -= 1
+        self.tokens -= count
         return True
 
     @property

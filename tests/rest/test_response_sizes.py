@@ -8,7 +8,7 @@ from dashboard.pages import FakeBrowser, signed_in
 from builders import NOON, attempt, dead_letter, delivery
 from rest.api_fixture import OPERATOR_KEY, URL, ApiFixture
 from rest.test_permissions import walk
-from streams.core.limits import KEYS_PER_ACCOUNT, SESSIONS_LISTED, USERS_PER_ACCOUNT
+from streams.core.limits import KEYS_PER_ACCOUNT, SCOPE_IDS_PER_ACCOUNT, SESSIONS_LISTED, USERS_PER_ACCOUNT
 from streams.core.outcome import OutcomeKind
 
 pytestmark = pytest.mark.slow
@@ -86,7 +86,8 @@ async def fill(api: ApiFixture) -> dict[str, str]:
     quotes, text = '"' * 1900, "\x01" * 500
     scope = [f"{number:p>128}" for number in range(1000)]
     widest = {"url": f"{URL}?{quotes}", "fallbackUrl": f"{URL}/spare?{quotes}", "description": text}
-    made = [await api.acme.webhook(**widest, packages=scope, dispatches=scope) for _ in range(WEBHOOKS)]
+    scopes = [scope] * (SCOPE_IDS_PER_ACCOUNT // 2 // len(scope)) + [[]] * WEBHOOKS
+    made = [await api.acme.webhook(**widest, packages=ids, dispatches=ids) for ids in scopes[:WEBHOOKS]]
     for number in range(5 * WEBHOOKS):
         changes = {"url": f"{URL}/{number}?{quotes}", "fallbackUrl": f"{URL}/spare-{number}?{quotes}"}
         path = f"/v1/webhooks/{made[number % WEBHOOKS]['id']}"
