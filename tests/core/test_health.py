@@ -133,7 +133,7 @@ def test_a_webhook_is_paused_exactly_at_the_limit(attempts: list[HealthSample]) 
 # -- the fallback endpoint -------------------------------------------------------------------------------------
 
 
-def test_only_so_many_failing_fallbacks_are_kept() -> None:
+def test_a_limited_number_of_failing_fallbacks_is_kept() -> None:
     fallbacks = Fallbacks()
     for _ in range(5):
         fallbacks.learn("wh_failing", False, NOON)

@@ -92,7 +92,7 @@ def test_a_tombstone_of_an_older_version_deletes_nothing() -> None:
     assert table.find(A.id) is not None
 
 
-def test_only_so_many_tombstones_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limited_number_of_tombstones_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriptions_table, "DELETIONS_KEPT", 2)
     table = SubscriptionsTable()
     for offset, webhook_id in enumerate(["wh_a", "wh_b", "wh_a", "wh_c"]):

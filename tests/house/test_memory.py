@@ -142,7 +142,7 @@ def makes_table(value: ast.AST | None) -> bool:
             name = name_of(value)
             # Pydantic's is `Field`: a model is a value.
             factories = [one.value for one in keywords if name == "field" and one.arg == "default_factory"]
-            # `dict(config)` copies what somebody else has.
+            # `dict(config)` copies what the caller has.
             is_copy = bool(arguments) and name in ("dict", "list", "set")
             made = name in CONTAINERS and not is_copy
             return made or any(makes_table(one) or name_of(one) in CONTAINERS for one in factories)
