@@ -70,6 +70,8 @@ KEYS_PER_ACCOUNT = 100
 KEYS_LISTED = 2 * KEYS_PER_ACCOUNT
 # The newest are shown. When one of them ends, an older one is.
 SESSIONS_LISTED = 200
+# By people, one at a time or by jobs; each has a fresh schedule of up to 20 attempts and more.
+RETRIES_OF_A_DELIVERY = 100
 # `publish` looks at every unfinished job again and again.
 UNFINISHED_JOBS_PER_ACCOUNT = 20
 
