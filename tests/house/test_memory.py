@@ -30,6 +30,7 @@ TABLES = {
     "streams/adapters/avro/records.py _Shape.fields": FIXED,
     "streams/adapters/batches.py Batches._waiting": CALLERS,
     "streams/adapters/compact_subscriptions.py CompactSubscriptions._packed": WEBHOOKS,
+    "streams/adapters/compact_subscriptions.py _Cache": "CACHE_BYTES",
     "streams/adapters/driver_queries.py PostgresQueries._limits": FIXED,
     "streams/adapters/erased_learners.py SqlErasedLearners._erased_at": "0.3 KB an erased learner: ERASURES_PER_DAY",
     "streams/adapters/faust/stage.py FaustStage._next": PARTITIONS,
@@ -80,6 +81,7 @@ TABLES = {
     "streams/core/subscriptions_table.py SubscriptionsTable._deleted": "DELETIONS_KEPT",
     "streams/core/subscriptions_table.py SubscriptionsTable.newer": WEBHOOKS,
     "streams/core/subscriptions_table.py SubscriptionsTable.overtaken": WEBHOOKS,
+    "streams/core/subscriptions_table.py _Plain": WEBHOOKS,
     "streams/log_lines.py RepeatedLineFilter.seen": "KINDS_REMEMBERED",
     "streams/outage.py Outage._waiters": "the parts of this process",
     "streams/outage.py Outages._outages": FIXED,
@@ -157,6 +159,8 @@ def tables_of(tree: ast.Module) -> Iterator[str]:
                 if any(name_of(decorator) in CACHES for decorator in node.decorator_list):
                     yield name
             case ast.ClassDef(name):
+                if any(name_of(base) in CONTAINERS for base in node.bases):
+                    yield name
                 # A frozen dataclass is a value.
                 if not any("frozen=True" in ast.unparse(decorator) for decorator in node.decorator_list):
                     yield from (f"{name}.{target}" for target in targets_of(node.body))
@@ -205,8 +209,9 @@ class State:
 class Value:
     fixed: list[str] = field(default_factory=list)
 g = {}
+class Cache(dict[str, int]): ...
 @functools.lru_cache(10)
 def h(text): ...
 """
-    names = {"Lasting.a", "Lasting.b", "Lasting.c", "Lasting.d", "State.e", "State.f", "g", "h"}
+    names = {"Lasting.a", "Lasting.b", "Lasting.c", "Lasting.d", "State.e", "State.f", "g", "Cache", "h"}
     assert set(tables_of(ast.parse(source))) == names
