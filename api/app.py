@@ -34,6 +34,7 @@ from api.routes import (
     webhooks,
 )
 from api.services import Services
+from streams.core.limits import STORED_RESPONSE_BYTES_PER_DAY
 from streams.core.rate import RateLimits
 
 PAGES = (
@@ -71,6 +72,7 @@ def create_app(
     app.state.services = services
     app.state.rates = RateLimits(requests_a_minute)
     app.state.event_limits = EventLimits(events_a_second)
+    app.state.stored_responses = RateLimits(STORED_RESPONSE_BYTES_PER_DAY, 24 * 60 * 60)
     app.state.site = site or Site()
     app.state.commit_limits = CommitLimits()
     app.state.sign_in_limits = SignInLimits()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -13,6 +14,7 @@ from fastapi import Request, Response
 from api.auth import known_caller
 from api.services import services_of
 from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
+from streams.core.limits import STORED_RESPONSE_BYTES
 from streams.ports import EarlierRequest, IdempotencyStore
 
 _KEY = re.compile(r"[!-~]{1,255}")
@@ -28,7 +30,7 @@ async def once(request: Request, key: str, handle: Handler, works_without_databa
     """Handle a request once: the same request with the same key and caller, within a day, gets the stored response.
 
     Only successful responses are stored, encrypted, because they may contain a secret. A failed request did nothing
-    and can be repeated.
+    and can be repeated. Of a response that is too large only its status and its headers are stored.
     """
     if not _KEY.fullmatch(key):
         raise Invalid(FieldError("Idempotency-Key", "must be 1 to 255 printable ASCII characters, no space among them"))
@@ -51,9 +53,18 @@ async def once(request: Request, key: str, handle: Handler, works_without_databa
         await forget(services.responses, caller, key, now)
         raise
     headers = {name: value for name in _KEPT_HEADERS if (value := response.headers.get(name))}
-    kept = services.encryption.encrypt(json.dumps([bytes(response.body).decode(), headers]))
+    kept = services.encryption.encrypt(json.dumps([await _kept_body(request, response), headers]))
     await finish(request, caller, key, now, response.status_code, kept)
     return response
+
+
+async def _kept_body(request: Request, response: Response) -> str | None:
+    body, caller = bytes(response.body), await known_caller(request)
+    if len(body) > STORED_RESPONSE_BYTES:
+        return None
+    holder = caller.account_id or caller.actor
+    has_room, _ = request.app.state.stored_responses.take(holder, time.monotonic(), len(body))
+    return body.decode() if has_room else None
 
 
 async def finish(request: Request, caller: str, key: str, begun_at: datetime, status: int, kept: str) -> None:
@@ -88,6 +99,12 @@ def _again(request: Request, known: EarlierRequest, fingerprint: str) -> Respons
     if known.status is None or known.encrypted_response is None:
         raise Conflict("the first request with this Idempotency-Key is still in progress: try again in a moment")
     body, headers = json.loads(services_of(request).encryption.decrypt(known.encrypted_response))
+    if body is None:
+        place = f": read {headers['location']} instead" if "location" in headers else ""
+        raise Conflict(
+            f"the first request with this Idempotency-Key was done, with status {known.status}; its response was too "
+            f"large to be kept{place}"
+        )
     headers["Idempotent-Replayed"] = "true"
     return Response(body, known.status, headers, "application/json" if body else None)
 

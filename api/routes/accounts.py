@@ -73,9 +73,12 @@ async def open_account(body: NewAccount, caller: Operator, request: Request) -> 
 
 
 @router.get("/v1/accounts", tags=OPERATORS, summary="List accounts", response_model_exclude_none=True)
-async def list_accounts(caller: Operator, request: Request) -> list[AccountDetails]:
-    """Oldest first."""
-    return [account_of(account) for account in await services_of(request).accounts.list()]
+async def list_accounts(
+    caller: Operator, request: Request, limit: Limit = 50, cursor: After = None
+) -> Page[AccountDetails]:
+    """Newest first."""
+    page = await services_of(request).accounts.page(cursor_of(cursor), limit)
+    return Page(data=[account_of(account) for account in page.rows], next_cursor=text_of(page.next))
 
 
 @router.get("/v1/accounts/{account_id}", tags=OPERATORS, summary="Show an account", response_model_exclude_none=True)

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.output import JsonOption, in_deployment, me, say, show
+from streams.cli.output import JsonOption, Limit, first_rows, in_deployment, me, say, show
 from streams.core.access import Role, Scope
 from streams.core.audit import AuditFilter
 
@@ -42,11 +43,11 @@ def accounts_create(
 
 
 @accounts.command("list")
-def accounts_list(as_json: JsonOption = False) -> None:
-    """List the accounts."""
+def accounts_list(limit: Limit = 50, as_json: JsonOption = False) -> None:
+    """List the accounts, newest first."""
     from api.models.accounts import account_of
 
-    found = in_deployment(lambda deployment: deployment.accounts().list())
+    found = in_deployment(lambda deployment: first_rows(deployment.accounts().page, limit))
     columns = {"name": "name", "emails": "emails", "plan limit": "planLimit", "id": "id"}
     show([account_of(account) for account in found], as_json, columns)
 
@@ -229,16 +230,16 @@ def audit_list(
     actor: Annotated[str | None, typer.Option(help="Only of this actor, such as operator or key:<id>.")] = None,
     action: Annotated[str | None, typer.Option(help="Only this action, such as webhook.paused.")] = None,
     object_id: Annotated[str | None, typer.Option("--object", help="Only on the object with this id.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
+    limit: Limit = 50,
     as_json: JsonOption = False,
 ) -> None:
     """List the audit log, newest first."""
     from api.models.accounts import audit_entry_of
 
     wanted = AuditFilter(account, actor, action, object_id)
-    page = in_deployment(lambda deployment: deployment.audit().list(wanted, None, limit))
+    found = in_deployment(lambda deployment: first_rows(partial(deployment.audit().list, wanted), limit))
     columns = {"at": "at", "actor": "actor", "action": "action", "details": "details", "object": "objectId"}
-    show([audit_entry_of(audit_entry) for audit_entry in page.rows], as_json, columns)
+    show([audit_entry_of(audit_entry) for audit_entry in found], as_json, columns)
 
 
 def _end_of_key(key: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.output import JsonOption, in_deployment, me, progress_bar, say, show
+from streams.cli.output import JsonOption, Limit, in_deployment, me, progress_bar, say, show
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import FieldError, Invalid
@@ -25,7 +25,6 @@ WebhookOption = Annotated[str | None, typer.Option("--webhook", help="Only this 
 EventOption = Annotated[str | None, typer.Option("--event", help="Only of this event.")]
 TypeOption = Annotated[str | None, typer.Option("--type", help="Only of this type of event.")]
 ReasonOption = Annotated[DeathReason | None, typer.Option("--reason", help="Only dead letters with this reason.")]
-Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[DELIVERY]...", help="The deliveries' ids.")]
 All = Annotated[bool, typer.Option("--all", help="Every dead letter that the options match.")]
 

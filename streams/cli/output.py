@@ -16,6 +16,7 @@ import typer
 
 from streams.core.errors import Unavailable
 from streams.core.event import format_time
+from streams.core.page import MOST_ROWS, Cursor, Page
 from streams.core.text import escape_controls, escape_json
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     Shown = Model | Mapping[str, Any]
 
 Result = TypeVar("Result")
+Row = TypeVar("Row")
 
 KAFKA_SECONDS = 10.0
 
@@ -40,7 +42,18 @@ def me() -> str:
         return f"cli:uid-{os.getuid()}"
 
 
+Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+async def first_rows(page: Callable[[Cursor | None, int], Awaitable[Page[Row]]], limit: int) -> Sequence[Row]:
+    """The first rows of a list, read page by page."""
+    found = await page(None, min(limit, MOST_ROWS))
+    rows = list(found.rows)
+    while found.next is not None and len(rows) < limit:
+        found = await page(found.next, min(limit - len(rows), MOST_ROWS))
+        rows += found.rows
+    return rows
 
 
 def in_deployment(work: Callable[["SqlDeployment"], Awaitable[Result]]) -> Result:

@@ -18,6 +18,28 @@ NOT_COUNTED = frozenset({OutcomeKind.THROTTLED, OutcomeKind.UNSENDABLE})
 
 FALLBACK_FAILURES_TO_REST = 5
 FALLBACK_REST_SECONDS = 600.0
+# A forgotten one is tried again as if it had not failed.
+FAILING_FALLBACKS_KEPT = 10_000
+
+
+class Fallbacks:
+    """The health of the fallback endpoints that fail, by webhook id."""
+
+    def __init__(self) -> None:
+        self._failing: dict[str, FallbackHealth] = {}
+
+    def rest(self, webhook_id: str, now: datetime) -> bool:
+        health = self._failing.get(webhook_id)
+        return health is not None and health.rests(now)
+
+    def learn(self, webhook_id: str, delivered: bool, now: datetime) -> None:
+        """Count an attempt that ended at `now`."""
+        health = self._failing.pop(webhook_id, None) or FallbackHealth()
+        health.learn(delivered, now)
+        if health.failures:
+            self._failing[webhook_id] = health
+            if len(self._failing) > FAILING_FALLBACKS_KEPT:
+                del self._failing[next(iter(self._failing))]
 
 
 @dataclass(slots=True)

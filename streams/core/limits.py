@@ -54,6 +54,12 @@ CONCURRENCY = 256
 # Every event of an account is compared with each of its webhooks.
 WEBHOOKS_PER_ACCOUNT = 1000
 
+# `fan-out`, `deliver` and `publish` keep every webhook in memory: 1.4 MB of an account at these three limits
+# (docs/capacity.md). Scopes take 8 bytes an id there.
+SCOPE_IDS_PER_ACCOUNT = 20_000
+# URLs and encrypted headers: 500 characters of each of a thousand webhooks.
+WEBHOOK_CHARACTERS_PER_ACCOUNT = 500_000
+
 # -- what an account has -------------------------------------------------------------------------------------------
 
 # All are on one page. A customer with more people signs them in by portal links or OpenID Connect.
@@ -64,13 +70,23 @@ KEYS_PER_ACCOUNT = 100
 KEYS_LISTED = 2 * KEYS_PER_ACCOUNT
 # The newest are shown. When one of them ends, an older one is.
 SESSIONS_LISTED = 200
+# By people, one at a time or by jobs; each has a fresh schedule of up to 20 attempts and more.
+RETRIES_OF_A_DELIVERY = 100
 # `publish` looks at every unfinished job again and again.
 UNFINISHED_JOBS_PER_ACCOUNT = 20
+
+# `deliver` keeps every erased learner in memory, 0.3 KB each.
+ERASURES_PER_DAY = 10_000
 
 # -- responses -----------------------------------------------------------------------------------------------------
 
 # The rows of a list in JSON. 500 rows of usual length fit, and about 100 of the largest webhooks.
 LIST_BYTES = 900_000
+
+# The response of a request with an Idempotency-Key, kept for a day: 400 events with ids of the longest.
+STORED_RESPONSE_BYTES = 64 * 1024
+# Of one account, in one process of `api`: half a million responses of usual length.
+STORED_RESPONSE_BYTES_PER_DAY = 256 * 1024 * 1024
 
 # -- requests to the API -------------------------------------------------------------------------------------------
 

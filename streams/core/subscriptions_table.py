@@ -1,7 +1,7 @@
 """The subscriptions table: the webhooks of the compacted topic, complete only when all of them are read."""
 
 import json
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -14,6 +14,8 @@ SENTINEL_KEY = "__sentinel__"
 VERSION_HEADER = "version"
 # The longest encrypted check text.
 CHECK_CHARACTERS = 500
+# The last ones: 20 MB. `publish` writes the tombstone again when an older record of a forgotten webhook comes.
+DELETIONS_KEPT = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,9 @@ class WebhookStore(MutableMapping[str, Webhook]):
         webhook = self.get(webhook_id)
         return webhook.version if webhook else 0
 
+    def all_of(self, webhook_ids: Iterable[str]) -> Sequence[Webhook]:
+        return [self[webhook_id] for webhook_id in webhook_ids]
+
 
 class _Plain(dict[str, Webhook], WebhookStore):
     pass
@@ -91,7 +96,7 @@ class SubscriptionsTable:
 
     @property
     def tombstones(self) -> Mapping[str, int] | None:
-        """The version of each deletion, by webhook id; None for a topic that was always empty."""
+        """The version of each of the last deletions, by webhook id; None for a topic that was always empty."""
         return self._deleted if self._sentinel or self._deleted or self._webhooks else None
 
     def newest(self, webhook_id: str) -> int:
@@ -132,7 +137,9 @@ class SubscriptionsTable:
             self.overtaken.add(webhook_id)
             return
         self.overtaken.discard(webhook_id)
-        self._deleted[webhook_id] = max(version, self._deleted.get(webhook_id, 0))
+        self._deleted[webhook_id] = max(version, self._deleted.pop(webhook_id, 0))
+        if len(self._deleted) > DELETIONS_KEPT:
+            del self._deleted[next(iter(self._deleted))]
         if not known:
             return
         account_id = self._webhooks.pop(webhook_id).account_id
@@ -181,7 +188,7 @@ class SubscriptionsTable:
 
     def of_account(self, account_id: str) -> Sequence[Webhook]:
         """The account's webhooks, in any order."""
-        return [self._webhooks[webhook_id] for webhook_id in self._accounts.get(account_id, ())]
+        return self._webhooks.all_of(self._accounts.get(account_id, ()))
 
     def count_of_account(self, account_id: str) -> int:
         """The number of the account's webhooks."""

@@ -71,6 +71,16 @@ class Webhook:
     version: int = 1
     created_at: datetime | None = None
 
+    @property
+    def scope_ids(self) -> int:
+        return len(self.packages) + len(self.dispatches)
+
+    @property
+    def address_characters(self) -> int:
+        """The length of its URLs and its encrypted headers."""
+        texts = self.url, self.fallback_url, self.encrypted_headers, self.encrypted_fallback_headers
+        return sum(len(text) for text in texts if text)
+
     def headers_for(self, url: str) -> str | None:
         """The customer's own headers for a request to `url`, encrypted. A secret of one host never goes to another."""
         if url == self.url:

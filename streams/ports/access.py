@@ -21,7 +21,8 @@ class Accounts(Protocol):
 
     async def find(self, account_id: str) -> Account | None: ...
 
-    async def list(self) -> Sequence[Account]: ...
+    async def page(self, after: Cursor | None, limit: int) -> Page[Account]:
+        """Newest first."""
 
     async def change(
         self,

@@ -100,7 +100,8 @@ class Outbox(Protocol):
     async def owe(self, newest: Mapping[str, int]) -> None:
         """Make these due again, in a version that is not below the topic's, by webhook id. Unknown ids are skipped."""
 
-    async def due(self, limit: int) -> Sequence[Due]: ...
+    async def due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[Due]:
+        """Those that are due longest: up to `limit`, or fewer that are large, but without the `refused` versions."""
 
     async def published(self, appended: Sequence[tuple[Due, datetime]]) -> None:
         """These versions are on the topic since these times; a newer version stays due."""

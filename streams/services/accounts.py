@@ -9,6 +9,7 @@ from streams.core.account import Account
 from streams.core.audit import AuditEntry
 from streams.core.errors import FieldError, Invalid, NotFound
 from streams.core.limits import MOST_PLAN_LIMIT
+from streams.core.page import Cursor, Page
 from streams.ports import Accounts, Clock, UsageLimits
 from streams.services.audit_trail import AuditTrail, differences
 from streams.services.emails import email_errors, normalize_email
@@ -52,9 +53,9 @@ class AccountService:
         await self._accounts.add(account, first.key, self._audit_entry(by, "account.opened", account.id, account.id))
         return OpenedAccount(account, first.api_key)
 
-    async def list(self) -> Sequence[Account]:
-        """Oldest first."""
-        return await self._accounts.list()
+    async def page(self, after: Cursor | None, limit: int) -> Page[Account]:
+        """Newest first."""
+        return await self._accounts.page(after, limit)
 
     async def find(self, account_id: str) -> Account:
         """Raises `NotFound`."""

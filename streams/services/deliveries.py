@@ -13,6 +13,7 @@ from streams.core.erasure import ERASED
 from streams.core.errors import Conflict, FieldError, Invalid, NotFound
 from streams.core.ids import derived_id
 from streams.core.job import Job, JobKind, JobStatus
+from streams.core.limits import RETRIES_OF_A_DELIVERY
 from streams.core.page import Cursor, Page
 from streams.ports import Clock, DeliveryLog, Jobs, Replays
 from streams.services.audit_trail import AuditTrail
@@ -200,4 +201,9 @@ def _why_not(delivery_state: DeliveryState) -> str:
         return "is a test, which is not sent again: send a new one"
     if delivery_state.reason == ERASED:
         return "cannot be sent again: its learner was erased"
+    if delivery_state.generation > RETRIES_OF_A_DELIVERY:
+        return (
+            f"was sent again {RETRIES_OF_A_DELIVERY} times, the limit: repair the endpoint, test it with a test event, "
+            "and publish the event again with another id"
+        )
     return "cannot be sent again: its webhook was deleted, or its payload is not kept"

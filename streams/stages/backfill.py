@@ -44,7 +44,8 @@ class HistoryBackfill:
         now = asyncio.get_running_loop().time()
         if now < self._rests.get(job.id, 0.0):
             return job
-        self._rests.pop(job.id, None)
+        # A job that ended meanwhile does not come again.
+        self._rests = {job_id: until for job_id, until in self._rests.items() if now < until}
         try:
             after = await self._advance(job)
         except Unavailable as away:

@@ -1,13 +1,12 @@
 """deliver: make one attempt at a delivery, and produce the record of what follows."""
 
-from collections import defaultdict
 from functools import partial
 
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import DeathReason, Delivery, HoldReason, Target, Trigger
 from streams.core.endpoint_queue import Priority
 from streams.core.errors import Abandoned, ConflictingId, InvalidRecord, NewerRecord, Unavailable
-from streams.core.health import FallbackHealth
+from streams.core.health import Fallbacks
 from streams.core.outcome import OutcomeKind
 from streams.core.schedule import (
     Decision,
@@ -52,7 +51,7 @@ class Deliver:
         self._slots = slots
         self._deduplicator = deduplicator or Deduplicator()
         self._outages = outages
-        self._fallbacks: defaultdict[str, FallbackHealth] = defaultdict(FallbackHealth)
+        self._fallbacks = Fallbacks()
 
     def handler(self, record: Record) -> Handler:
         """Decode a record; the handler makes its attempt and returns when all that follows is acknowledged.
@@ -136,7 +135,7 @@ class Deliver:
         if webhook is not None and webhook.account_id != delivery.account_id:
             raise InvalidRecord("the delivery's account is not the account of its webhook")
         now = self._ports.clock.now()
-        rests = delivery.target is Target.FALLBACK and self._fallbacks[delivery.webhook_id].rests(now)
+        rests = delivery.target is Target.FALLBACK and self._fallbacks.rest(delivery.webhook_id, now)
         waited = now - record.appended_at
         return before_attempt(delivery, webhook, self._schedule, waited=waited, fallback_rests=rests)
 
@@ -159,7 +158,7 @@ class Deliver:
         attempt, decision = await self._sender.attempt(delivery, target)
         slot.delivered = attempt.outcome is OutcomeKind.DELIVERED
         if delivery.target is Target.FALLBACK:
-            self._fallbacks[delivery.webhook_id].learn(slot.delivered, attempt.ended_at)
+            self._fallbacks.learn(delivery.webhook_id, slot.delivered, attempt.ended_at)
         return decision, attempt
 
     def _records_of(self, decision: Decision | NotSent, attempt: Attempt | None) -> list[Outgoing]:

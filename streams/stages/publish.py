@@ -196,13 +196,12 @@ class Publish:
         return strangers
 
     async def publish_due(self) -> int:
-        """Publish the webhooks that are due, at most one batch. Returns how many.
+        """Publish the webhooks that are due, at most one batch. Returns how many; 0 when there are none.
 
         A webhook that Kafka refuses does not stop the others: it stays due, and is tried again when it is changed or
         after a minute.
         """
-        due = await self._outbox.due(BATCH_WEBHOOKS + len(self._refused))
-        due = [one for one in due if self._refused.get(one.webhook_id) != one.version][:BATCH_WEBHOOKS]
+        due = await self._outbox.due(BATCH_WEBHOOKS, self._refused)
         if due:
             published = await self._publish(due)
             if published:
@@ -211,7 +210,7 @@ class Publish:
                 (self._live.discard if one.webhook is None else self._live.add)(one.webhook_id)
             self._telemetry.count("webhooks_published_total", len(published))
         # The first sentinel of an incarnation means that all webhooks are there, so it comes after the last of them.
-        if self._sentinel is not None or len(due) < BATCH_WEBHOOKS:
+        if self._sentinel is not None or not due:
             await self._mark()
         return len(due)
 

@@ -1,23 +1,27 @@
 """`CompactSubscriptions` behaves like a dict."""
 
+import gc
+import tracemalloc
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import webhook
+from builders import event, webhook
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.compact_subscriptions import CompactSubscriptions
-from streams.core.webhook import Webhook
+from streams.core.limits import ID_CHARACTERS, SCOPE_IDS
+from streams.core.webhook import Webhook, wants
 
 IDS = st.sampled_from(["wh_a", "wh_b", "wh_c"])
 STEPS = st.lists(st.tuples(st.sampled_from(["put", "find", "remove"]), IDS, st.integers(1, 99)))
+ONE, TWO = 5000, 10_000
 
 
-@given(STEPS, st.integers(0, 2))
-def test_it_behaves_like_a_dict(steps: list[tuple[str, str, int]], cache_size: int) -> None:
-    packed, known = CompactSubscriptions(AvroCodec(), cache_size), dict[str, Webhook]()
+@given(STEPS, st.sampled_from([0, ONE, TWO]))
+def test_it_behaves_like_a_dict(steps: list[tuple[str, str, int]], cache_bytes: int) -> None:
+    packed, known = CompactSubscriptions(AvroCodec(), cache_bytes), dict[str, Webhook]()
     for step, webhook_id, version in steps:
         if step == "put":
             packed[webhook_id] = known[webhook_id] = webhook(id=webhook_id, version=version)
@@ -30,11 +34,11 @@ def test_it_behaves_like_a_dict(steps: list[tuple[str, str, int]], cache_size: i
 
 
 def test_a_webhook_in_use_is_decoded_once() -> None:
-    packed = CompactSubscriptions(AvroCodec(), cache_size=1)
+    packed = CompactSubscriptions(AvroCodec(), cache_bytes=ONE)
     packed["wh_a"] = packed["wh_b"] = webhook(id="wh_a")
     first = packed["wh_a"]
     assert packed["wh_a"] is first
-    packed["wh_b"]
+    packed.get("wh_b")
     assert packed["wh_a"] is not first
     packed["wh_a"] = replace(first, version=2)
     assert packed["wh_a"].version == 2
@@ -43,3 +47,29 @@ def test_a_webhook_in_use_is_decoded_once() -> None:
 def test_an_unknown_webhook_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         CompactSubscriptions(AvroCodec())["wh_a"]
+
+
+def test_scopes_are_kept_as_hashes() -> None:
+    ids = frozenset(f"{number:p>{ID_CHARACTERS}}" for number in range(SCOPE_IDS))
+    packed = CompactSubscriptions(AvroCodec())
+    tracemalloc.start()
+    packed["wh_a"] = webhook(id="wh_a", packages=ids, dispatches=ids)
+    gc.collect()
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used < 10 * len(ids) * 2
+    assert wants(packed["wh_a"], event(data={"packageId": max(ids)}))
+    assert not wants(packed["wh_a"], event(data={"packageId": "pkg_other"}))
+
+
+def test_the_cache_takes_no_more_than_it_may() -> None:
+    packed = CompactSubscriptions(AvroCodec(), cache_bytes=1_000_000)
+    for number in range(2000):
+        ids = frozenset(f"pkg_{number}_{one}" for one in range(number % 5 * 100))
+        packed[f"wh_{number}"] = webhook(id=f"wh_{number}", packages=ids)
+    tracemalloc.start()
+    for number in range(2000):
+        packed.get(f"wh_{number}")
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 500_000 < used < 1_100_000

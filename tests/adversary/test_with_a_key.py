@@ -20,6 +20,7 @@ from streams.core.limits import (
     HEADERS,
     ID_CHARACTERS,
     SCOPE_IDS,
+    SCOPE_IDS_PER_ACCOUNT,
     URL_CHARACTERS,
 )
 
@@ -135,6 +136,30 @@ def test_an_account_has_a_limited_number_of_webhooks(attacked: AdversarySystem, 
     assert statuses.count(201) == WEBHOOKS_PER_ACCOUNT
     assert statuses.count(409) == WEBHOOKS_PER_ACCOUNT * 2
     attacked.register(attacked.open_account("Neighbour"), attacked.receiver.url("/neighbour"))
+
+
+def test_an_account_full_of_scopes_delays_no_other(attacked: AdversarySystem, account: Account) -> None:
+    scope = [f"{number:p>{ID_CHARACTERS}}" for number in range(SCOPE_IDS)]
+    body = {"url": attacked.receiver.url("/scoped"), "packages": scope, "dispatches": scope}
+    assert SCOPE_IDS_PER_ACCOUNT == WEBHOOKS_PER_ACCOUNT * 2 * SCOPE_IDS
+    with ThreadPoolExecutor(4) as pool:
+        asked = pool.map(
+            lambda _: attacked.call("POST", "/v1/webhooks", body, key=account.key), range(WEBHOOKS_PER_ACCOUNT)
+        )
+        assert {response.status for response in asked} == {201}
+    event_id = attacked.new_id("evt_scoped")
+    publish(attacked, account, [{**COMPLETED, "id": event_id, "data": {**EXAMPLE, "packageId": scope[0]}}])
+    attacked.assert_other_account_is_served()
+    attacked.receiver.wait_for("/scoped", {event_id})
+
+
+def test_a_large_response_is_not_kept_for_a_repetition(attacked: AdversarySystem, account: Account) -> None:
+    scope = [f"{number:p>{ID_CHARACTERS}}" for number in range(SCOPE_IDS)]
+    body = {"url": attacked.receiver.url("/scoped"), "packages": scope}
+    key = {"Idempotency-Key": "once"}
+    assert attacked.call("POST", "/v1/webhooks", body, key=account.key, headers=key).status == 201
+    again = attacked.call("POST", "/v1/webhooks", body, key=account.key, headers=key)
+    assert (again.status, len(again.body) < 1000) == (409, True)
 
 
 def test_one_idempotency_key_at_the_same_time_acts_once(attacked: AdversarySystem, account: Account) -> None:

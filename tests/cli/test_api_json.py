@@ -69,7 +69,7 @@ async def test_accounts_keys_and_users_have_the_apis_json(api: ApiFixture) -> No
     added = await printed("users", "add", acme, "ada@acme.example")
     await printed("accounts", "update", acme, "--plan-limit", "10")
     path = f"/v1/accounts/{acme}"
-    assert await printed("accounts", "list") == await api.operator.get("/v1/accounts")
+    assert await printed("accounts", "list") == (await api.operator.get("/v1/accounts"))["data"]
     assert await printed("api-keys", "list", acme) == await api.operator.get(f"{path}/keys")
     assert [added] == await printed("users", "list", acme) == await api.operator.get(f"{path}/users")
     audit = (await api.operator.get("/v1/audit"))["data"]

@@ -27,6 +27,7 @@ from fakes import FakeEncryption
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.encryption import FernetEncryption, generate_key
 from streams.adapters.sql import erasure_steps
+from streams.adapters.sql import erasures as erasures_module
 from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.course_session_tables import commit_urls
 from streams.adapters.sql.course_sessions import SqlCourseSessions
@@ -45,7 +46,7 @@ from streams.core.delivery import DeathReason, Delivery, HoldReason, State
 from streams.core.delivery_state import Batch, DeliveryState, recorded_event, state_of_record
 from streams.core.encryption import WrongKeys
 from streams.core.erasure import ERASED, Erasure
-from streams.core.errors import Invalid, InvalidRecord
+from streams.core.errors import Conflict, Invalid, InvalidRecord
 from streams.core.job import Job, JobKind, JobStatus
 from streams.ports import Prunable
 
@@ -125,6 +126,15 @@ async def test_a_second_erasure_finds_nothing(database: SqlStore) -> None:
     before = await states(database)
     assert set((await erase(database)).erased.values()) == {0}
     assert await states(database) == before
+
+
+async def test_an_account_erases_a_limited_number_a_day(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erasures_module, "ERASURES_PER_DAY", 1)
+    await erase(database)
+    with pytest.raises(Conflict, match="erased 1 learners in the last 24 hours"):
+        await erase(database, "grace")
+    database.clock.advance(86_400)
+    await erase(database, "grace")
 
 
 async def test_other_learners_and_accounts_keep_their_data(database: SqlStore) -> None:

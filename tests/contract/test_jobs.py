@@ -23,7 +23,7 @@ from streams.core.delivery import HoldReason, State, Trigger
 from streams.core.delivery_state import Batch, RecordedValue, fold
 from streams.core.errors import Conflict
 from streams.core.job import Job, JobKind, JobStatus
-from streams.core.limits import UNFINISHED_JOBS_PER_ACCOUNT
+from streams.core.limits import RETRIES_OF_A_DELIVERY, UNFINISHED_JOBS_PER_ACCOUNT
 from streams.core.outcome import OutcomeKind
 from streams.ports import Prunable
 
@@ -46,6 +46,15 @@ async def finish(store: Store, job_id: str = "job_1") -> Job:
     while (job := await store.jobs.advance(job_id)).finished_at is None:
         store.clock.advance(1)
     return job
+
+
+async def test_a_job_counts_what_was_sent_too_often_as_failed(store: Store) -> None:
+    await dead(store, 1)
+    often = delivery(event_id="evt_2", webhook_id="wh_crm", step=7, attempt=7, generation=RETRIES_OF_A_DELIVERY + 1)
+    await store.recorder.record(fold([RecordedValue(dead_letter(delivery=often), NOON)]))
+    await store.jobs.add(job(), ENTRY)
+    finished = await finish(store)
+    assert (finished.total, finished.done, finished.failed) == (2, 1, 1)
 
 
 async def test_the_same_job_is_added_once_by_requests_at_once(database: SqlStore) -> None:

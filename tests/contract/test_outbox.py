@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 
 from builders import NOON, webhook
-from contract.stores import Store, publish_all
+from contract.stores import SqlStore, Store, publish_all
+from streams.adapters.sql import outbox as outbox_module
 from streams.core.errors import Refused, Unavailable
 from streams.core.webhook import Registration
 from streams.ports import Due
@@ -60,7 +61,7 @@ async def test_webhooks_are_listed_by_account_oldest_first(store: Store) -> None
 
 async def test_a_page_of_webhooks_stays_within_its_bytes(store: Store) -> None:
     scope = frozenset(f"pkg_{number}" for number in range(100))
-    for number in range(250):
+    for number in range(200):
         large = webhook(
             id=f"wh_{number:03}", packages=scope, encrypted_headers="x", url="https://a.example/" + "u" * 2000
         )
@@ -68,8 +69,8 @@ async def test_a_page_of_webhooks_stays_within_its_bytes(store: Store) -> None:
     page = await store.webhooks.page("acme", None, 500)
     rest = await store.webhooks.page("acme", page.next, 500)
     found = [*page.rows, *rest.rows]
-    assert 1 < len(page.rows) < 250
-    assert [one.id for one in found] == ["wh_crm", *(f"wh_{number:03}" for number in reversed(range(250)))]
+    assert 1 < len(page.rows) < 200
+    assert [one.id for one in found] == ["wh_crm", *(f"wh_{number:03}" for number in reversed(range(200)))]
     assert (found[1].packages_count, found[1].dispatches_count, found[1].has_headers) == (100, 0, True)
     assert list(await store.webhooks.with_ids("acme", ["wh_007"])) == [one for one in found if one.id == "wh_007"]
 
@@ -79,6 +80,28 @@ async def test_a_deleted_webhook_is_due_as_a_tombstone(store: Store) -> None:
     assert [due.webhook for due in await store.outbox.due(10)] == [None]
     assert await store.webhooks.list() == []
     assert await store.webhooks.change("wh_crm", lambda r: r) is None
+
+
+async def test_large_webhooks_are_due_in_portions(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    await publish_all(database)
+    monkeypatch.setattr(outbox_module, "CHARACTERS_AT_ONCE", 3500)
+    scope = frozenset(f"pkg_{number:0100}" for number in range(10))
+    for number in range(6):
+        await database.webhooks.add(Registration(webhook(id=f"wh_{number}", packages=scope), NOON))
+    portions: list[list[str]] = []
+    while due := await database.outbox.due(5):
+        portions.append([one.webhook_id for one in due])
+        await database.outbox.published([(one, NOON) for one in due])
+    assert portions == [["wh_0", "wh_1", "wh_2"], ["wh_3", "wh_4", "wh_5"]]
+
+
+async def test_a_refused_version_is_not_due(store: Store) -> None:
+    await store.webhooks.add(Registration(webhook(id="wh_new"), NOON))
+    [refused, other] = await store.outbox.due(10)
+    versions = {refused.webhook_id: refused.version}
+    assert await store.outbox.due(1, versions) == [other]
+    await describe(store, "new", refused.webhook_id)
+    assert len(await store.outbox.due(10, versions)) == 2
 
 
 # -- what the publisher does -----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery, HoldReason, State, Trigger
 from streams.core.delivery_state import DeliveryState, RecordedValue, fold
 from streams.core.errors import Unavailable
+from streams.core.limits import RETRIES_OF_A_DELIVERY
 from streams.core.outcome import OutcomeKind
 
 DEAD = DeliveryFilter(state=State.DEAD)
@@ -70,6 +71,16 @@ async def test_held_test_and_deleted_deliveries_are_not_replayed(store: Store) -
     assert await store.replays.replay(DeliveryFilter()) == []
     await record(store, dead(3))
     await store.webhooks.change("wh_crm", lambda known: None)
+    assert await store.replays.replay(DEAD) == []
+
+
+async def test_a_delivery_is_replayed_a_limited_number_of_times(store: Store) -> None:
+    last = dead(1).delivery._replace(generation=RETRIES_OF_A_DELIVERY)
+    await record(store, replace(dead(1), delivery=last))
+    assert await store.replays.replay(DEAD) == [last.id]
+    again = last._replace(generation=RETRIES_OF_A_DELIVERY + 1)
+    await record(store, replace(dead(1), delivery=again))
+    assert (await state(store, last.id)).state is State.DEAD
     assert await store.replays.replay(DEAD) == []
 
 

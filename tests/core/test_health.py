@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from builders import NOON
 from streams.core.delivery import Target, Trigger
 from streams.core.health import (
+    FAILING_FALLBACKS_KEPT,
     FAILURES_TO_PAUSE,
     FALLBACK_FAILURES_TO_REST,
     FALLBACK_REST_SECONDS,
     NOT_COUNTED,
     FallbackHealth,
+    Fallbacks,
     Health,
     HealthSample,
     restore_epoch,
@@ -129,6 +131,19 @@ def test_a_webhook_is_paused_exactly_at_the_limit(attempts: list[HealthSample]) 
 
 
 # -- the fallback endpoint -------------------------------------------------------------------------------------
+
+
+def test_a_limited_number_of_failing_fallbacks_is_kept() -> None:
+    fallbacks = Fallbacks()
+    for _ in range(5):
+        fallbacks.learn("wh_failing", False, NOON)
+    assert fallbacks.rest("wh_failing", NOON)
+    for number in range(FAILING_FALLBACKS_KEPT):
+        fallbacks.learn(f"wh_{number}", True, NOON)
+    assert fallbacks.rest("wh_failing", NOON)
+    for number in range(FAILING_FALLBACKS_KEPT):
+        fallbacks.learn(f"wh_{number}", False, NOON)
+    assert not fallbacks.rest("wh_failing", NOON)
 
 
 def test_a_fallback_url_is_skipped_after_five_failures() -> None:

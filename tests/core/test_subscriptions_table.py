@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOON, webhook
+from streams.core import subscriptions_table
 from streams.core.delivery import SubscriptionsPosition
 from streams.core.errors import InvalidRecord
 from streams.core.subscriptions_table import CHECK_CHARACTERS, Sentinel, SubscriptionsTable
@@ -89,6 +90,14 @@ def test_a_tombstone_of_an_older_version_deletes_nothing() -> None:
     table = table_of(replace(A, version=5))
     table.remove(1, A.id, 4)
     assert table.find(A.id) is not None
+
+
+def test_a_limited_number_of_tombstones_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscriptions_table, "DELETIONS_KEPT", 2)
+    table = SubscriptionsTable()
+    for offset, webhook_id in enumerate(["wh_a", "wh_b", "wh_a", "wh_c"]):
+        table.remove(offset, webhook_id, 6)
+    assert table.tombstones == {"wh_a": 6, "wh_c": 6}
 
 
 def test_a_tombstone_without_its_webhook_is_remembered() -> None:

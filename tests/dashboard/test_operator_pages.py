@@ -44,7 +44,7 @@ async def test_an_operator_opens_an_account_and_sets_its_limit(api: ApiFixture) 
     page = await browser.send("/operator/accounts", account_name="Initech", emails="a@b.example\nc@d.example")
     assert "The account Initech" in page.text
     assert "sk_" in page.text
-    [made] = [one for one in await api.operator.get("/v1/accounts") if one["name"] == "Initech"]
+    [made] = [one for one in (await api.operator.get("/v1/accounts"))["data"] if one["name"] == "Initech"]
     assert made["emails"] == ["a@b.example", "c@d.example"]
     await browser.send(f"/operator/accounts/{made['id']}/plan-limit", plan_limit="5000")
     assert (await api.operator.get(f"/v1/accounts/{made['id']}"))["planLimit"] == 5000

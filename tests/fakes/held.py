@@ -15,7 +15,7 @@ from streams.core.erasure import ERASED
 from streams.core.errors import Conflict, Unavailable
 from streams.core.held import Held, HeldChoice, Progress
 from streams.core.job import PORTION, Job, JobKind
-from streams.core.limits import UNFINISHED_JOBS_PER_ACCOUNT
+from streams.core.limits import RETRIES_OF_A_DELIVERY, UNFINISHED_JOBS_PER_ACCOUNT
 
 
 @dataclass
@@ -106,7 +106,7 @@ class FakeReplays:
         """Whether it can be sent again, now or once its payload is stored."""
         lives = self.recorder.webhooks.live(state.webhook_id) is not None
         is_fit = state.state is not State.HELD and state.reason != ERASED and state.trigger is not Trigger.TEST
-        return lives and is_fit
+        return lives and is_fit and state.generation <= RETRIES_OF_A_DELIVERY
 
     def _replay(self, state: DeliveryState, at: datetime) -> str:
         again = state._replace(

@@ -145,10 +145,11 @@ class FakeOutbox:
             self._stored[webhook_id] = stored
         self._dirty[webhook_id] = stored.webhook.version
 
-    async def due(self, limit: int) -> Sequence[Due]:
+    async def due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[Due]:
         self._check()
         oldest_first = sorted(self._dirty, key=lambda webhook_id: self._dirty[webhook_id])
-        return [self._due(webhook_id) for webhook_id in oldest_first[:limit]]
+        due = [self._due(webhook_id) for webhook_id in oldest_first]
+        return [one for one in due if (refused or {}).get(one.webhook_id) != one.version][:limit]
 
     async def published(self, appended: Sequence[tuple[Due, datetime]]) -> None:
         self._check()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import uvicorn
@@ -51,6 +52,23 @@ class Server:
     def open_connections(self) -> int:
         return len(self._server.server_state.connections)
 
+    @contextlib.contextmanager
+    def measured_turns(self) -> Iterator[list[float]]:
+        """The longest turn of the event loop meanwhile, in CPU seconds of its thread: a busy machine adds nothing."""
+        longest = [0.0]
+
+        async def measure() -> None:
+            while True:
+                began = time.thread_time()
+                await asyncio.sleep(0)
+                longest[0] = max(longest[0], time.thread_time() - began)
+
+        measuring = asyncio.run_coroutine_threadsafe(measure(), self._loop)
+        try:
+            yield longest
+        finally:
+            measuring.cancel()
+
     def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join(30)
@@ -65,6 +83,7 @@ class Server:
             self._started.set()
 
     async def _serve(self, database_url: str) -> None:
+        self._loop = asyncio.get_running_loop()
         async with open_api(database_url) as api:
             self.api = api
             api.kafka.appended.append(self._deliver)

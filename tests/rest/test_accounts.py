@@ -19,7 +19,7 @@ async def test_a_new_account_has_a_key_with_every_scope(api: ApiFixture) -> None
         "createdAt": "2026-04-10T12:00:00Z",
     }
     assert await api.operator.get(f"/v1/accounts/{made['id']}") == made
-    assert made in await api.operator.get("/v1/accounts")
+    assert made in (await api.operator.get("/v1/accounts"))["data"]
     assert (await ApiClient(api.client, key).webhook())["status"] == "active"
     assert key not in str(await api.operator.get(f"/v1/accounts/{made['id']}/keys"))
 

@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
-from rest.api_fixture import URL, ApiFixture, errors_of, open_api
+from rest.api_fixture import URL, ApiClient, ApiFixture, errors_of, open_api
+from streams.adapters.sql.account_tables import idempotency_keys
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.core.errors import Unavailable
+from streams.core.limits import ID_CHARACTERS, SCOPE_IDS
+from streams.core.rate import RateLimits
 from streams.services.webhooks import WebhookService
 
 pytestmark = pytest.mark.slow
@@ -93,6 +97,35 @@ async def test_a_repeated_idempotency_key_acts_once(api: ApiFixture) -> None:
     assert "Idempotency-Key" in errors_of(
         await api.acme.request("POST", "/v1/webhooks", {"url": URL}, headers={"Idempotency-Key": "x" * 256})
     )
+
+
+async def stored_bytes(api: ApiFixture) -> list[int]:
+    async with api.database.reading() as connection:
+        return [len(row.encrypted_response) for row in await connection.execute(select(idempotency_keys))]
+
+
+async def test_a_large_response_is_not_stored(api: ApiFixture) -> None:
+    headers = {"Idempotency-Key": "register-crm"}
+    wide = {"url": URL, "packages": [f"{number:p>{ID_CHARACTERS}}" for number in range(SCOPE_IDS)]}
+    first = await api.acme.request("POST", "/v1/webhooks", wide, headers=headers)
+    again = await api.acme.request("POST", "/v1/webhooks", wide, headers=headers)
+    assert (first.status_code, again.status_code) == (201, 409)
+    assert "was done, with status 201" in again.json()["detail"]
+    assert first.headers["location"] in again.json()["detail"]
+    assert len((await api.acme.get("/v1/webhooks"))["data"]) == 1
+    [size] = await stored_bytes(api)
+    assert size < 1000
+
+
+async def test_an_account_stores_a_limited_size_of_responses(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.app.state, "stored_responses", RateLimits(1000, 86_400))
+
+    async def register(client: ApiClient, key: object) -> int:
+        headers = {"Idempotency-Key": f"{key}"}
+        return (await client.request("POST", "/v1/webhooks", {"url": URL}, headers=headers)).status_code
+
+    assert [await register(api.acme, key) for key in (1, 1, 2, 3, 4, 5, 5)] == [201] * 6 + [409]
+    assert [await register(api.globex, key) for key in (1, 1)] == [201, 201]
 
 
 async def test_a_concurrent_repeat_has_to_wait(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from streams.adapters.sql.mails import SqlMails
 from streams.core.attempt import DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery
 from streams.core.job import PATIENCE
+from streams.core.limits import RETRIES_OF_A_DELIVERY
 from streams.core.outcome import OutcomeKind
 from streams.stages.maintenance import run_jobs
 from streams.topics import TEST_DELIVERIES
@@ -187,6 +188,9 @@ async def test_a_delivery_is_replayed_unless_it_is_held(api: ApiFixture) -> None
     assert (response.status_code, again["state"], again["reason"], again["generation"]) == (202, "held", "replay", 2)
     refused = await api.acme.request("POST", f"/v1/deliveries/{dead}/retry")
     assert "is sent without a replay" in errors_of(refused)["delivery"]
+    often = await dead_letter(api, 3, webhook_id=webhook["id"], generation=RETRIES_OF_A_DELIVERY + 1)
+    refused = await api.acme.request("POST", f"/v1/deliveries/{often}/retry")
+    assert "was sent again 100 times, the limit: repair the endpoint" in errors_of(refused)["delivery"]
     orphan = await dead_letter(api, 2, webhook_id="wh_gone")
     assert "deleted" in errors_of(await api.acme.request("POST", f"/v1/deliveries/{orphan}/retry"))["delivery"]
 

@@ -1,6 +1,7 @@
 """Every GET response stays small, whatever a customer and an endpoint have stored."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from dashboard.pages import FakeBrowser, signed_in
@@ -8,13 +9,25 @@ from dashboard.pages import FakeBrowser, signed_in
 from builders import NOON, attempt, dead_letter, delivery
 from rest.api_fixture import OPERATOR_KEY, URL, ApiFixture
 from rest.test_permissions import walk
-from streams.core.limits import KEYS_PER_ACCOUNT, SESSIONS_LISTED, USERS_PER_ACCOUNT
+from streams.adapters.sql import keyset
+from streams.adapters.sql.accounts import SqlAccounts
+from streams.core.access import make_key
+from streams.core.account import Account
+from streams.core.limits import (
+    EMAILS,
+    KEYS_PER_ACCOUNT,
+    NAME_CHARACTERS,
+    SCOPE_IDS_PER_ACCOUNT,
+    SESSIONS_LISTED,
+    USERS_PER_ACCOUNT,
+)
 from streams.core.outcome import OutcomeKind
 
 pytestmark = pytest.mark.slow
 
 MOST_BYTES = 1_000_000
 WEBHOOKS = 110
+ACCOUNTS = 300
 # The query that asks for the most of each route, or why the route is not asked.
 NOT_ASKED = "a fixed text"
 ROUTES = {
@@ -49,7 +62,7 @@ ROUTES = {
     "/v1/usage/{month}": "?limit=500",
     "/v1/notifications": "?limit=500",
     "/v1/audit": "?limit=500&action=webhook.changed",
-    "/v1/accounts": "",
+    "/v1/accounts": "?limit=500",
     "/v1/accounts/{account_id}": "",
     "/v1/accounts/{account_id}/keys": "",
     "/v1/accounts/{account_id}/users": "",
@@ -86,7 +99,8 @@ async def fill(api: ApiFixture) -> dict[str, str]:
     quotes, text = '"' * 1900, "\x01" * 500
     scope = [f"{number:p>128}" for number in range(1000)]
     widest = {"url": f"{URL}?{quotes}", "fallbackUrl": f"{URL}/spare?{quotes}", "description": text}
-    made = [await api.acme.webhook(**widest, packages=scope, dispatches=scope) for _ in range(WEBHOOKS)]
+    scopes = [scope] * (SCOPE_IDS_PER_ACCOUNT // 2 // len(scope)) + [[]] * WEBHOOKS
+    made = [await api.acme.webhook(**widest, packages=ids, dispatches=ids) for ids in scopes[:WEBHOOKS]]
     for number in range(5 * WEBHOOKS):
         changes = {"url": f"{URL}/{number}?{quotes}", "fallbackUrl": f"{URL}/spare-{number}?{quotes}"}
         path = f"/v1/webhooks/{made[number % WEBHOOKS]['id']}"
@@ -107,6 +121,11 @@ async def fill(api: ApiFixture) -> dict[str, str]:
         await api.operator.post(f"{path}/users", {"email": f"{number:u>60}@{'d' * 60}.{'e' * 60}.example"})
     for number in range(KEYS_PER_ACCOUNT - 1):
         await api.operator.post(f"{path}/keys", {"name": f"{number:'>200}", "scopes": ["webhooks:read"]})
+    emails = [f"{number:e>100}@{'d' * 60}.{'e' * 60}.example" for number in range(EMAILS)]
+    accounts = SqlAccounts(api.database)
+    for number in range(ACCOUNTS):
+        account = Account(f"acc_{number}", "'" * NAME_CHARACTERS, tuple(emails), NOON)
+        await accounts.add(account, make_key(f"key_{number}", account.id, "first", f"sk_{number}", NOON).key)
     job = await api.acme.post(f"/v1/webhooks/{made[0]['id']}/retry-waiting")
     erasure = await api.acme.post("/v1/learners/erase", {"learnerId": "someone"})
     session = await api.acme.post("/v1/sessions", {"packageId": "pkg_1", "learnerId": "Ada"})
@@ -155,6 +174,40 @@ async def test_the_newest_sessions_are_listed(api: ApiFixture) -> None:
     assert len(listed) == SESSIONS_LISTED
     await api.operator.delete(f"{path}/{listed[0]['id']}")
     assert len({one["id"] for one in [*listed, *await api.operator.get(path)]}) == SESSIONS_LISTED + 1
+
+
+async def test_all_accounts_are_on_some_page(api: ApiFixture) -> None:
+    for number in range(7):
+        await api.operator.post("/v1/accounts", {"name": f"{number}"})
+    found: list[str] = []
+    query = {"limit": "3"}
+    while True:
+        page = await api.operator.get("/v1/accounts", **query)
+        found += [row["name"] for row in page["data"]]
+        if "nextCursor" not in page:
+            break
+        assert len(page["data"]) == 3
+        query["cursor"] = page["nextCursor"]
+    assert len(found) == len(set(found)) == 9
+    assert {str(number) for number in range(7)} < set(found)
+
+
+async def test_a_list_reads_no_more_than_it_shows(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are read in portions until the page is full."""
+    monkeypatch.setattr(keyset, "LIST_BYTES", 1)
+    webhook = await api.acme.webhook()
+    for number in range(2 * keyset.ROWS_AT_ONCE):
+        await api.acme.patch(f"/v1/webhooks/{webhook['id']}", {"description": f"{number}"})
+    asked: list[int] = []
+    newest_first = keyset.newest_first
+
+    def asking(query: Any, at: Any, name: Any, after: Any, limit: int) -> Any:
+        asked.append(limit)
+        return newest_first(query, at, name, after, limit)
+
+    monkeypatch.setattr(keyset, "newest_first", asking)
+    page = await api.acme.get("/v1/account/audit", limit="500")
+    assert (len(page["data"]), asked) == (1, [keyset.ROWS_AT_ONCE])
 
 
 async def test_short_pages_leave_no_row_out(api: ApiFixture) -> None:

@@ -62,8 +62,9 @@ async def test_a_list_of_the_largest_webhooks_stays_small(api: ApiFixture) -> No
     quotes, tildes = '"' * 2000, "~" * 2000
     long = {"url": f"{URL}?{quotes}", "fallbackUrl": f"{URL}?{tildes}", "description": "\x01" * 500}
     scope = [f"{number:p>128}" for number in range(1000)]
-    for _ in range(150):
-        await api.acme.webhook(**long, packages=scope, dispatches=scope)
+    for number in range(120):
+        ids = scope if number < 10 else []
+        await api.acme.webhook(**long, packages=ids, dispatches=ids)
     found: list[str] = []
     query = {"limit": "500"}
     while True:
@@ -74,7 +75,7 @@ async def test_a_list_of_the_largest_webhooks_stays_small(api: ApiFixture) -> No
         if "nextCursor" not in page:
             break
         query["cursor"] = page["nextCursor"]
-    assert len(found) == len(set(found)) == 150
+    assert len(found) == len(set(found)) == 120
 
 
 async def test_every_field_of_a_webhook_is_stored(api: ApiFixture) -> None:

@@ -11,6 +11,7 @@ from streams.ports import Partition, Record, RecordConsumer
 from streams.stages.consuming.write_buffer import (
     BUSY_RECORDS,
     HIGH_WATER,
+    HIGH_WATER_BYTES,
     LINGER_SECONDS,
     LONGEST_WAIT_SECONDS,
     WriteBuffer,
@@ -38,12 +39,12 @@ class BufferFixture:
         self.buffer.open(Partition(topic, number) for topic in TOPICS for number in (0, 1))
         self._offset = 0
 
-    def add(self, topic: str, count: int, now: float, number: int = 0, age: float = 0) -> None:
+    def add(self, topic: str, count: int, now: float, number: int = 0, age: float = 0, value: bytes = b"") -> None:
         offsets = range(self._offset, self._offset + count)
         self._offset += count
         at, today = NOON + timedelta(seconds=now - age), NOON + timedelta(seconds=now)
         self.buffer.add(
-            [Record(Partition(topic, number), offset, b"wh_crm", b"", at) for offset in offsets], now, today
+            [Record(Partition(topic, number), offset, b"wh_crm", value, at) for offset in offsets], now, today
         )
 
     def take(self, now: float, most: int = 1000) -> list[str]:
@@ -117,6 +118,20 @@ def test_a_full_queue_pauses_its_topics_until_half_is_taken() -> None:
     assert fixture.consumer.paused == {Partition(DELIVERIES, 0), Partition(DELIVERIES, 1)}
     fixture.take(now=LINGER_SECONDS, most=HIGH_WATER // 2)
     assert fixture.consumer.paused == set()
+
+
+def test_a_queue_of_large_records_is_full_by_its_bytes() -> None:
+    fixture = BufferFixture()
+    half = bytes(HIGH_WATER_BYTES // 2)
+    fixture.add(ATTEMPTS, 2, now=0, value=half)
+    fixture.add(DELIVERIES, 1, now=0, value=half)
+    assert fixture.consumer.paused == {Partition(ATTEMPTS, 0), Partition(ATTEMPTS, 1)}
+    fixture.take(now=0, most=1)
+    assert fixture.consumer.paused == set()
+    fixture.add(DELIVERIES, 1, now=0, number=1, value=half)
+    assert len(fixture.consumer.paused) == 2
+    fixture.buffer.forget([Partition(DELIVERIES, 1)])
+    assert fixture.consumer.paused == {Partition(DELIVERIES, 1)}
 
 
 def test_nothing_is_taken_of_a_forgotten_partition() -> None:

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Text, cast, func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.tables import webhooks
+from streams.adapters.sql.webhook_rows import SCOPE_CHARACTERS
 from streams.core.webhook import Webhook
 
 # Databases limit the parameters of a query. A request to the API names fewer accounts.
@@ -22,7 +23,6 @@ MOST_SCOPE_CHARACTERS = 4_000_000
 ROWS_AT_ONCE = 250
 SCOPE_CHARACTERS_AT_ONCE = 100_000
 
-_SCOPE_CHARACTERS = func.length(cast(webhooks.c.packages, Text)) + func.length(cast(webhooks.c.dispatches, Text))
 _NO_SCOPE_CHARACTERS = len("[][]")
 
 
@@ -69,7 +69,7 @@ async def _live_webhooks(connection: AsyncConnection, account_ids: Collection[st
         webhooks.c.id,
         webhooks.c.account_id,
         webhooks.c.event_types,
-        _SCOPE_CHARACTERS.label("scope_characters"),
+        SCOPE_CHARACTERS.label("scope_characters"),
     )
     query = select(*columns).where(webhooks.c.deleted_at.is_(None)).order_by(webhooks.c.id).limit(ROWS_AT_ONCE)
     for some in _portions(sorted(account_ids)):

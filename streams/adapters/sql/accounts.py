@@ -5,18 +5,21 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import accounts, api_keys, users
 from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
+from streams.adapters.sql.keyset import read_page
 from streams.adapters.sql.room import require_room
 from streams.core.access import ApiKey, Role, Scope
 from streams.core.account import Account, User
 from streams.core.audit import AuditEntry
 from streams.core.limits import KEYS_LISTED, KEYS_PER_ACCOUNT, USERS_PER_ACCOUNT
+from streams.core.page import Cursor, Page, json_bytes
 
 _TOO_MANY_KEYS = "the account has {count} API keys, and may have at most {limit}: revoke one first"
 _TOO_MANY_USERS = "the account has {count} users, and may have at most {limit}: remove one first"
@@ -37,12 +40,11 @@ class SqlAccounts:
     async def find(self, account_id: str) -> Account | None:
         async with self._database.reading() as connection:
             row = (await connection.execute(select(accounts).where(accounts.c.id == account_id))).one_or_none()
-            return to_account(row) if row else None
+            return _account(row) if row else None
 
-    async def list(self) -> Sequence[Account]:
+    async def page(self, after: Cursor | None, limit: int) -> Page[Account]:
         async with self._database.reading() as connection:
-            rows = await connection.execute(select(accounts).order_by(accounts.c.created_at, accounts.c.id))
-            return [to_account(row) for row in rows]
+            return await accounts_page(connection, after, limit)
 
     async def change(
         self,
@@ -55,12 +57,22 @@ class SqlAccounts:
             row = (await connection.execute(select(accounts).where(this).with_for_update())).one_or_none()
             if row is None:
                 return None
-            before = to_account(row)
+            before = _account(row)
             after = change(before)
             if after != before:
                 await connection.execute(update(accounts).where(this).values(_account_row(after)))
                 await note(connection, audit(before, after) if audit else None)
             return after
+
+
+async def accounts_page(
+    connection: AsyncConnection, after: Cursor | None, limit: int, name: str | None = None
+) -> Page[Account]:
+    """Newest first; with `name` those whose name or id contains it."""
+    query, place = select(accounts), (accounts.c.created_at, accounts.c.id)
+    if name:
+        query = query.where(or_(accounts.c.name.icontains(name, autoescape=True), accounts.c.id == name))
+    return await read_page(connection, query, *place, after, limit, _account, _response_bytes)
 
 
 class SqlApiKeys:
@@ -167,8 +179,12 @@ def _account_row(account: Account) -> dict[str, Any]:
     return {**asdict(account), "emails": list(account.emails)}
 
 
-def to_account(row: Any) -> Account:
+def _account(row: Any) -> Account:
     return Account(row.id, row.name, tuple(row.emails), row.created_at, row.plan_limit, row.weekly_digest)
+
+
+def _response_bytes(account: Account) -> int:
+    return 300 + json_bytes((account.name, account.emails))
 
 
 def _key_row(key: ApiKey) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The audit log in SQL. An entry is written in the transaction of its change."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,10 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import audit_log
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.keyset import newest_first, page_of
+from streams.adapters.sql.keyset import read_page
 from streams.core.audit import AuditEntry, AuditFilter
-from streams.core.limits import LIST_BYTES
-from streams.core.page import Cursor, Page, fitting, json_bytes
+from streams.core.page import Cursor, Page, json_bytes
 
 
 async def note(connection: AsyncConnection, audit_entry: AuditEntry | None) -> None:
@@ -39,16 +37,13 @@ class SqlAuditLog:
             (known.action, wanted.action),
             (known.object_id, wanted.object_id),
         )
-        query = newest_first(select(audit_log), known.at, known.id, after, limit)
-        query = query.where(*(column == value for column, value in equal if value is not None))
+        query = select(audit_log).where(*(column == value for column, value in equal if value is not None))
         if wanted.since is not None:
             query = query.where(known.at >= wanted.since)
         if wanted.until is not None:
             query = query.where(known.at < wanted.until)
         async with self._database.reading() as connection:
-            audit_trail: Sequence[AuditEntry] = [_entry(row) for row in await connection.execute(query)]
-        limit = fitting(map(_response_bytes, audit_trail), limit, LIST_BYTES)
-        return page_of(audit_trail, limit, lambda audit_entry: Cursor(audit_entry.at, audit_entry.id))
+            return await read_page(connection, query, known.at, known.id, after, limit, _entry, _response_bytes)
 
 
 def _entry(row: Any) -> AuditEntry:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import func, insert, select, update
@@ -17,6 +17,7 @@ from streams.adapters.sql.erased_events import ErasedEvents, accounts_with_erasu
 from streams.adapters.sql.erasure_steps import STEPS, Learner
 from streams.adapters.sql.erasure_tables import erasures
 from streams.adapters.sql.learner_hash import ensured_key
+from streams.adapters.sql.room import require_room
 from streams.adapters.sql.tables import events, webhooks
 from streams.core.audit import AuditEntry
 from streams.core.delivery_state import EventKey, RecordedEvent
@@ -24,9 +25,11 @@ from streams.core.encryption import WrongKeys
 from streams.core.erasure import HASH_KEY_BYTES, Erasure, learner_hash
 from streams.core.errors import InvalidRecord
 from streams.core.event import EventSubjects
+from streams.core.limits import ERASURES_PER_DAY
 from streams.ports import Clock, Encryption
 
 _FIRST = next(iter(STEPS))
+_TOO_MANY = "the account has erased {count} learners in the last 24 hours, and may erase at most {limit}: go on later"
 
 
 class SqlErasures:
@@ -62,6 +65,8 @@ class SqlErasures:
     async def start(self, erasure: Erasure, learner_id: str, audit_entry: AuditEntry) -> Erasure:
         async with self._database.transaction() as connection:
             await _lock_webhooks(connection, erasure.account_id)
+            recent = erasures.c.erased_at > erasure.created_at - timedelta(days=1)
+            await require_room(connection, erasure.account_id, erasures, recent, ERASURES_PER_DAY, _TOO_MANY)
             newest = await _newest(connection, erasure.account_id, learner_id)
             # The broker's clock, which dates events, may be ahead of ours.
             erasure = replace(erasure, erased_at=max(erasure.erased_at, newest or erasure.erased_at))

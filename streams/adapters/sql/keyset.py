@@ -6,9 +6,13 @@ from typing import Any, TypeVar
 from sqlalchemy import Column, Select, literal, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from streams.core.limits import LIST_BYTES
 from streams.core.page import Cursor, Page
 
 Row = TypeVar("Row")
+
+# Of an audit entry with the longest URLs and ids these are 2 MB.
+ROWS_AT_ONCE = 100
 
 
 async def prefer_index_order(connection: AsyncConnection) -> None:
@@ -36,6 +40,36 @@ def newest_first(
     if after is None:
         return query
     return query.where(tuple_(at, name) < tuple_(literal(after.at, at.type), literal(after.id, name.type)))
+
+
+async def read_page(
+    connection: AsyncConnection,
+    query: Select[Any],
+    at: Column[Any],
+    name: Column[Any],
+    after: Cursor | None,
+    limit: int,
+    to_value: Callable[[Any], Row],
+    json_bytes: Callable[[Row], int],
+) -> Page[Row]:
+    """Read a page of at most `limit` rows and `LIST_BYTES`, newest first.
+
+    Read in portions: whatever the sizes of the rows, no more than a page and a portion are in memory.
+    """
+    values: list[Row] = []
+    size, last = 0, after
+    while True:
+        portion = min(limit - len(values), ROWS_AT_ONCE)
+        rows = (await connection.execute(newest_first(query, at, name, last, portion))).all()
+        for row in rows[:portion]:
+            value = to_value(row)
+            size += json_bytes(value)
+            if values and size > LIST_BYTES:
+                return Page(values, last)
+            values.append(value)
+            last = Cursor(getattr(row, at.name), getattr(row, name.name))
+        if len(rows) <= portion or len(values) == limit:
+            return Page(values, last if len(rows) > portion else None)
 
 
 def page_of(found: Sequence[Row], limit: int, cursor: Callable[[Row], Cursor]) -> Page[Row]:

@@ -11,13 +11,12 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from streams.adapters.sql.account_tables import accounts, mails
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.keyset import newest_first, page_of
+from streams.adapters.sql.keyset import read_page
 from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, webhooks
 from streams.core.delivery import State
 from streams.core.event import format_time
-from streams.core.limits import LIST_BYTES
 from streams.core.mail import Mail, MailKind
-from streams.core.page import Cursor, Page, fitting, json_bytes
+from streams.core.page import Cursor, Page, json_bytes
 from streams.ports import OwedMail
 
 REMIND_AFTER = timedelta(days=1)
@@ -35,11 +34,9 @@ class SqlMails:
     async def list(self, account_id: str, after: Cursor | None, limit: int) -> Page[Mail]:
         # Who signs in is nothing for everybody in the account.
         query = select(mails).where(mails.c.account_id == account_id, mails.c.kind != MailKind.SIGN_IN)
-        query = newest_first(query, mails.c.created_at, mails.c.id, after, limit)
+        place = mails.c.created_at, mails.c.id
         async with self._database.reading() as connection:
-            found = [_mail(row) for row in await connection.execute(query)]
-        limit = fitting(map(_response_bytes, found), limit, LIST_BYTES)
-        return page_of(found, limit, lambda mail: Cursor(mail.created_at, mail.id))
+            return await read_page(connection, query, *place, after, limit, _mail, _response_bytes)
 
     async def due(self, now: datetime, limit: int) -> Sequence[OwedMail]:
         query = (

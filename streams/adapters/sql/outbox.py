@@ -1,6 +1,6 @@
 """The outbox of changed webhooks, and the leases of stages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,14 +12,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
 from streams.adapters.sql.tables import dirty_webhooks, leases, webhooks
-from streams.adapters.sql.webhook_rows import to_webhook
+from streams.adapters.sql.webhook_rows import ADDRESS_CHARACTERS, SCOPE_CHARACTERS, to_webhook
 from streams.core.health import restore_epoch
+from streams.core.page import fitting
 from streams.core.subscription_record import newest_allowed
 from streams.ports import Clock, Due
 
 LEASE_SECONDS = 15.0
 # The publisher may not have read back a record that is younger.
 JUST_PUBLISHED = timedelta(seconds=10)
+# Of webhooks in memory at once: seven of the largest.
+CHARACTERS_AT_ONCE = 2_000_000
+# States of webhooks in memory at once.
+ROWS_AT_ONCE = 1000
 
 
 class SqlOutbox:
@@ -31,9 +36,10 @@ class SqlOutbox:
         self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
     async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
+        unknown = set(versions)
         async with self._database.transaction() as connection:
-            stored = {row.id: row for row in await connection.execute(_STATES)}
-            for row in stored.values():
+            async for row in _states(connection):
+                unknown.discard(row.id)
                 is_deleted, on_topic = row.deleted_at is not None, versions.get(row.id)
                 if on_topic == (None if is_deleted else row.version):
                     continue
@@ -45,7 +51,7 @@ class SqlOutbox:
                 may_be_remembered = tombstones is not None and self._was_published(row)
                 comes_back = on_topic is None and (tombstone == row.version or may_be_remembered)
                 await self._make_due(connection, row, newest, is_behind=newest > row.version or comes_back)
-        return sorted(versions.keys() - stored.keys())
+        return sorted(unknown)
 
     async def restart_health(self) -> None:
         now, known = self._clock.now(), webhooks.c
@@ -94,16 +100,20 @@ class SqlOutbox:
         """Whether the topic had it: a stage may remember a tombstone that compaction has removed."""
         return row.published_at is not None and row.published_at < self._clock.now() - JUST_PUBLISHED
 
-    async def due(self, limit: int) -> Sequence[Due]:
-        query = (
-            select(webhooks, dirty_webhooks.c.version.label("due_version"))
+    async def due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[Due]:
+        refused = refused or {}
+        oldest = (
+            select(webhooks.c.id, webhooks.c.version, (SCOPE_CHARACTERS + ADDRESS_CHARACTERS).label("characters"))
             .join(dirty_webhooks, dirty_webhooks.c.webhook_id == webhooks.c.id)
             .order_by(dirty_webhooks.c.version)
-            .limit(limit)
+            .limit(limit + len(refused))
         )
         async with self._database.reading() as connection:
-            rows = (await connection.execute(query)).all()
-        return [Due(row.id, row.version, None if row.deleted_at else to_webhook(row)) for row in rows]
+            due = [row for row in await connection.execute(oldest) if refused.get(row.id) != row.version]
+            count = fitting((row.characters for row in due), limit, CHARACTERS_AT_ONCE)
+            ids = [row.id for row in due[:count]]
+            rows = {row.id: row for row in await connection.execute(select(webhooks).where(webhooks.c.id.in_(ids)))}
+        return [_due(rows[webhook_id]) for webhook_id in ids if webhook_id in rows]
 
     async def published(self, appended: Sequence[tuple[Due, datetime]]) -> None:
         if not appended:
@@ -122,6 +132,19 @@ class SqlOutbox:
         query = select(dirty_webhooks.c.version).where(dirty_webhooks.c.webhook_id == webhook_id)
         async with self._database.reading() as connection:
             return (await connection.execute(query)).first() is None
+
+
+async def _states(connection: AsyncConnection) -> AsyncIterator[Any]:
+    """The state of every webhook, deleted ones too, by id."""
+    last = ""
+    while rows := (await connection.execute(_STATES.where(webhooks.c.id > last).limit(ROWS_AT_ONCE))).all():
+        for row in rows:
+            yield row
+        last = rows[-1].id
+
+
+def _due(row: Any) -> Due:
+    return Due(row.id, row.version, None if row.deleted_at else to_webhook(row))
 
 
 def _at_least(value: ColumnElement[int], least: int) -> ColumnElement[int]:

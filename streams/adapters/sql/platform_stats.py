@@ -7,9 +7,8 @@ from typing import Any
 from sqlalchemy import Select, func, or_, select
 
 from streams.adapters.sql.account_tables import accounts
-from streams.adapters.sql.accounts import to_account
+from streams.adapters.sql.accounts import accounts_page
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.keyset import newest_first, page_of
 from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, hourly_attempts, webhook_health, webhooks
 from streams.core.delivery import State
 from streams.core.page import Cursor, Page
@@ -25,16 +24,9 @@ class SqlPlatformStats:
         self._database = database
 
     async def accounts(self, after: Cursor | None, limit: int, name: str | None = None) -> Page[AccountSummary]:
-        query = newest_first(select(accounts), accounts.c.created_at, accounts.c.id, after, limit)
-        if name:
-            query = query.where(or_(accounts.c.name.icontains(name, autoescape=True), accounts.c.id == name))
         known = webhooks.c
         async with self._database.reading() as connection:
-            page = page_of(
-                [to_account(row) for row in await connection.execute(query)],
-                limit,
-                lambda account: Cursor(account.created_at, account.id),
-            )
+            page = await accounts_page(connection, after, limit, name)
             counted = (
                 select(known.account_id, known.status, func.count().label("how_many"))
                 .where(known.deleted_at.is_(None), known.account_id.in_([account.id for account in page.rows]))

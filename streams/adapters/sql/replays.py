@@ -17,6 +17,7 @@ from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
 from streams.core.delivery import HoldReason, State, Target, Trigger
 from streams.core.delivery_state import HELD_MESSAGES
+from streams.core.limits import RETRIES_OF_A_DELIVERY
 from streams.ports import Clock
 
 DISCARDED_MESSAGE = "A person discarded it."
@@ -44,6 +45,8 @@ HAS_PAYLOAD = exists().where(events.c.account_id == _known.account_id, events.c.
 MAY_BE_SENT = and_(
     _known.state != State.HELD,
     _known.trigger != Trigger.TEST,
+    # The first generation is fan-out's; each other one is a retry.
+    _known.generation <= RETRIES_OF_A_DELIVERY,
     IS_NOT_ERASED,
     exists().where(webhooks.c.id == _known.webhook_id, webhooks.c.deleted_at.is_(None)),
 )

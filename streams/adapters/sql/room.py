@@ -1,19 +1,59 @@
-"""Limits of the number of rows that an account has."""
+"""Limits of what an account has."""
 
 from sqlalchemy import ColumnElement, Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import accounts
+from streams.adapters.sql.tables import webhooks
+from streams.adapters.sql.webhook_rows import ADDRESS_CHARACTERS
 from streams.core.errors import Conflict
+from streams.core.limits import SCOPE_IDS_PER_ACCOUNT, WEBHOOK_CHARACTERS_PER_ACCOUNT
+from streams.core.webhook import Webhook
+
+_TOO_MANY_SCOPE_IDS = (
+    "the account's webhooks would have {count} scope ids together, and may have at most {limit}: "
+    "name fewer packages and dispatches"
+)
+_TOO_LONG = (
+    "the account's webhooks would have URLs and headers of {count} characters together, and may have at most {limit}: "
+    "use shorter ones, or delete a webhook first"
+)
 
 
 async def require_room(
     connection: AsyncConnection, account_id: str, table: Table, counts: ColumnElement[bool], limit: int, message: str
 ) -> None:
     """Raise `Conflict` when the account has `limit` of these rows. `message` has `{count}` and `{limit}`."""
-    # The second of two concurrent callers waits here, and counts the row of the first. Foreign keys do not wait.
-    this = select(accounts.c.id).where(accounts.c.id == account_id)
-    await connection.execute(this.with_for_update(key_share=True))
+    await _lock(connection, account_id)
     mine = select(func.count()).select_from(table).where(table.c.account_id == account_id, counts)
     if (count := (await connection.execute(mine)).scalar_one()) >= limit:
         raise Conflict(message.format(count=count, limit=limit))
+
+
+async def require_room_for(connection: AsyncConnection, webhook: Webhook, before: Webhook | None = None) -> None:
+    """Raise `Conflict` when this webhook, or its change, makes the account's webhooks too large together.
+
+    What has more, from an earlier release, may stay, and change in any other way.
+    """
+    more_ids = webhook.scope_ids - (before.scope_ids if before else 0)
+    more_characters = webhook.address_characters - (before.address_characters if before else 0)
+    if more_ids <= 0 and more_characters <= 0:
+        return
+    await _lock(connection, webhook.account_id)
+    mine = webhooks.c.account_id == webhook.account_id, webhooks.c.deleted_at.is_(None)
+    ids, characters = (await connection.execute(select(_SCOPE_IDS, func.sum(ADDRESS_CHARACTERS)).where(*mine))).one()
+    for more, present, limit, message in (
+        (more_ids, ids, SCOPE_IDS_PER_ACCOUNT, _TOO_MANY_SCOPE_IDS),
+        (more_characters, characters, WEBHOOK_CHARACTERS_PER_ACCOUNT, _TOO_LONG),
+    ):
+        if more > 0 and (count := (present or 0) + more) > limit:
+            raise Conflict(message.format(count=count, limit=limit))
+
+
+_SCOPE_IDS = func.sum(func.json_array_length(webhooks.c.packages) + func.json_array_length(webhooks.c.dispatches))
+
+
+async def _lock(connection: AsyncConnection, account_id: str) -> None:
+    """The second of two concurrent callers waits here, and counts what the first added. Foreign keys do not wait."""
+    this = select(accounts.c.id).where(accounts.c.id == account_id)
+    await connection.execute(this.with_for_update(key_share=True))

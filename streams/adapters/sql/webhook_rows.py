@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import Text, cast, func, literal
 
 from streams.adapters.sql.tables import webhooks
 from streams.core.webhook import EncryptedSecret, ListedWebhook, Pause, PauseReason, Registration, Status, Webhook
@@ -71,6 +71,12 @@ def to_listed(row: Any) -> ListedWebhook:
         description=row.description,
         paused_at=row.paused_at,
     )
+
+
+# The sizes of what a customer chooses, so that a query can count before it reads.
+SCOPE_CHARACTERS = func.length(cast(webhooks.c.packages, Text)) + func.length(cast(webhooks.c.dispatches, Text))
+_ADDRESSES = ("url", "fallback_url", "encrypted_headers", "encrypted_fallback_headers")
+ADDRESS_CHARACTERS = sum((func.length(func.coalesce(webhooks.c[name], "")) for name in _ADDRESSES), literal(0))
 
 
 def _pause(row: Any) -> Pause | None:

@@ -14,14 +14,13 @@ from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
-from streams.adapters.sql.keyset import newest_first, page_of
-from streams.adapters.sql.room import require_room
+from streams.adapters.sql.keyset import read_page
+from streams.adapters.sql.room import require_room, require_room_for
 from streams.adapters.sql.tables import pauses, webhooks
 from streams.adapters.sql.webhook_rows import LISTED, from_registration, to_listed, to_registration
 from streams.core.audit import AuditEntry
 from streams.core.held import HeldChoice
-from streams.core.limits import LIST_BYTES
-from streams.core.page import Cursor, Page, fitting
+from streams.core.page import Cursor, Page
 from streams.core.webhook import ListedWebhook, Registration, Status, Webhook
 from streams.ports import Clock
 
@@ -46,6 +45,7 @@ class SqlWebhooks:
             if limit is not None:
                 live = webhooks.c.deleted_at.is_(None)
                 await require_room(connection, registration.webhook.account_id, webhooks, live, limit, _TOO_MANY)
+            await require_room_for(connection, registration.webhook)
             await connection.execute(insert(webhooks).values(from_registration(registration)))
             await make_dirty(connection, self._insert, registration.webhook.id, version)
             await note(connection, audit_entry)
@@ -72,11 +72,11 @@ class SqlWebhooks:
         query = select(*LISTED).where(webhooks.c.deleted_at.is_(None), webhooks.c.account_id == account_id)
         if status is not None:
             query = query.where(webhooks.c.status == status)
-        query = newest_first(query, webhooks.c.created_at, webhooks.c.id, after, limit)
+        place = webhooks.c.created_at, webhooks.c.id
         async with self._database.reading() as connection:
-            found = [to_listed(row) for row in await connection.execute(query)]
-        limit = fitting((one.json_bytes for one in found), limit, LIST_BYTES)
-        return page_of(found, limit, lambda one: Cursor(one.created_at, one.id))
+            return await read_page(
+                connection, query, *place, after, limit, to_listed, lambda webhook: webhook.json_bytes
+            )
 
     async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
         query = select(*LISTED).where(webhooks.c.account_id == account_id, webhooks.c.id.in_(webhook_ids))
@@ -106,6 +106,8 @@ class SqlWebhooks:
             after = change(before)
             if after == before:
                 return before
+            if after is not None:
+                await require_room_for(connection, after.webhook, before.webhook)
             version = version_after(row.version, now)
             kept = after or before
             kept = replace(kept, webhook=replace(kept.webhook, version=version))

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -16,15 +16,26 @@ LONGEST_WAIT_SECONDS = 10.0
 # This many attempts in one batch mean that `deliver` may be behind.
 BUSY_RECORDS = 100
 HIGH_WATER = 8000
+# Customers choose how large records are: these many may not be 8000 of the largest, which take 170 MB.
+HIGH_WATER_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(slots=True)
 class _Queue:
-    """Records in the order of arrival, each with the time at which it may be taken."""
+    """Records in the order of arrival, each with the time at which it may be taken; `size` is that of their values."""
 
     queued: deque[tuple[float, Record]] = field(default_factory=deque)
     partitions: set[Partition] = field(default_factory=set)
+    size: int = 0
     full: bool = False
+
+    def fullness(self) -> float:
+        """1 or more when no further record should come."""
+        return max(len(self.queued) / HIGH_WATER, self.size / HIGH_WATER_BYTES)
+
+    def add(self, at: float, record: Record) -> None:
+        self.queued.append((at, record))
+        self.size += _size(record)
 
     def since(self, moment: float) -> bool:
         """Whether the oldest record could be taken at this time."""
@@ -34,7 +45,13 @@ class _Queue:
         taken: list[Record] = []
         while len(taken) < most and self.since(until):
             taken.append(self.queued.popleft()[1])
+        self.size -= sum(map(_size, taken))
         return taken
+
+    def forget(self, partitions: Set[Partition]) -> None:
+        self.partitions -= partitions
+        self.queued = deque(one for one in self.queued if one[1].partition not in partitions)
+        self.size = sum(_size(record) for _, record in self.queued)
 
 
 class WriteBuffer:
@@ -71,8 +88,7 @@ class WriteBuffer:
         """Drop the records of partitions that were revoked."""
         gone = set(partitions)
         for queue in (self._others, self._deliveries):
-            queue.partitions -= gone
-            queue.queued = deque(one for one in queue.queued if one[1].partition not in gone)
+            queue.forget(gone)
         self._resume_where_half_empty()
 
     def add(self, records: Sequence[Record], now: float, today: datetime) -> None:
@@ -84,9 +100,9 @@ class WriteBuffer:
             wait = 0.0
             if queue is self._deliveries:
                 wait = LINGER_SECONDS - max(0.0, (today - record.appended_at).total_seconds())
-            queue.queued.append((now + max(0.0, wait), record))
+            queue.add(now + max(0.0, wait), record)
         for queue in (self._others, self._deliveries):
-            if len(queue.queued) >= HIGH_WATER:
+            if queue.fullness() >= 1:
                 queue.full = True
                 for partition in queue.partitions:
                     self._consumer.pause(partition)
@@ -118,7 +134,11 @@ class WriteBuffer:
 
     def _resume_where_half_empty(self) -> None:
         for queue in (self._others, self._deliveries):
-            if queue.full and len(queue.queued) <= HIGH_WATER // 2:
+            if queue.full and queue.fullness() <= 0.5:
                 queue.full = False
                 for partition in queue.partitions:
                     self._consumer.resume(partition)
+
+
+def _size(record: Record) -> int:
+    return len(record.value or b"")

@@ -1,0 +1,217 @@
+"""Every table in memory has a bound, and a new one needs an entry here."""
+
+import ast
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CONTAINERS = {
+    *("dict", "list", "set", "deque", "OrderedDict", "defaultdict", "Counter"),
+    *("Queue", "WeakSet", "WeakKeyDictionary", "WeakValueDictionary"),
+}
+CACHES = {"cache", "lru_cache"}
+
+FIXED = "as many as the code, the settings or the schema registry name"
+PARTITIONS = "topics, partitions or members of this deployment"
+OPEN = "the records that PartitionConsumer holds: max_open, none larger than 64 KiB"
+SLOTS = "the requests in flight and the queues for slots: OPEN"
+WEBHOOKS = "all webhooks: each account has a limited number, and a limited size of them together (docs/capacity.md)"
+CALLERS = "the requests in progress: the server limits its connections"
+BATCH = "one batch"
+TABLES = {
+    "api/auth.py RateLimits._buckets": "MOST_BUCKETS",
+    "api/dashboard/assets.py assets": FIXED,
+    "streams/adapters/avro/codec.py AvroCodec._newest": FIXED,
+    "streams/adapters/avro/codec.py AvroCodec._readers": FIXED,
+    "streams/adapters/avro/codec.py AvroCodec._writers": FIXED,
+    "streams/adapters/avro/confluent.py ConfluentCodec._written": FIXED,
+    "streams/adapters/avro/records.py _Shape._reads": FIXED,
+    "streams/adapters/avro/records.py _Shape._writes": FIXED,
+    "streams/adapters/avro/records.py _Shape.fields": FIXED,
+    "streams/adapters/batches.py Batches._waiting": CALLERS,
+    "streams/adapters/compact_subscriptions.py CompactSubscriptions._packed": WEBHOOKS,
+    "streams/adapters/compact_subscriptions.py _Cache": "CACHE_BYTES",
+    "streams/adapters/driver_queries.py PostgresQueries._limits": FIXED,
+    "streams/adapters/erased_learners.py SqlErasedLearners._erased_at": "0.3 KB an erased learner: ERASURES_PER_DAY",
+    "streams/adapters/faust/stage.py FaustStage._next": PARTITIONS,
+    "streams/adapters/http/batching.py BatchedWrites._pending": SLOTS,
+    "streams/adapters/http/batching.py Deadlines._deadlines": SLOTS,
+    "streams/adapters/http/idle_connections.py IdleConnections._waiting": "most_connections of PostExchange",
+    "streams/adapters/http/sender.py _tls_context": FIXED,
+    "streams/adapters/kafka/consumer_thread.py ConsumerThread.commands": PARTITIONS,
+    "streams/adapters/kafka/consumer_thread.py ConsumerThread.under_way": PARTITIONS,
+    "streams/adapters/kafka/consumer_watchdog.py ConsumerWatchdog._last": PARTITIONS,
+    "streams/adapters/kafka/consumer_watchdog.py ConsumerWatchdog._unread_since": PARTITIONS,
+    "streams/adapters/kafka/membership.py Membership._partitions": PARTITIONS,
+    "streams/adapters/kafka/messages.py _partition": "4096 partitions",
+    "streams/adapters/kafka/produce_outages.py ProduceOutages._topics": PARTITIONS,
+    "streams/adapters/kafka/read_positions.py ReadPositions._next": PARTITIONS,
+    "streams/adapters/kafka/read_positions.py ReadPositions._paused": PARTITIONS,
+    "streams/adapters/kafka/record_producer.py _Pending.appended": BATCH,
+    "streams/adapters/kafka/record_producer.py _Pending.reasons": BATCH,
+    "streams/adapters/kafka/record_producer.py _Pending.retries": BATCH,
+    "streams/adapters/kafka/topics_watch.py TopicsWatch._absent": PARTITIONS,
+    "streams/adapters/kafka/topics_watch.py TopicsWatch._known": PARTITIONS,
+    "streams/adapters/kafka/topics_watch.py TopicsWatch.missing": PARTITIONS,
+    "streams/adapters/replay_lookup.py SqlReplayLookup._waiting": OPEN,
+    "streams/adapters/sql/sqlite_file.py SqliteConnections._threads": "the connections of the pool",
+    "streams/adapters/sql/webhook_stats.py _Parts.attempts": "the webhooks of one page or account",
+    "streams/adapters/sql/webhook_stats.py _Parts.response_times": "the webhooks of one page or account",
+    "streams/adapters/sql/webhook_stats.py _Parts.unfinished": "the webhooks of one page or account",
+    "streams/core/backlog.py LagClock._samples": "SAMPLES_KEPT",
+    "streams/core/endpoint_queue.py EndpointQueue.first_attempts": SLOTS,
+    "streams/core/endpoint_queue.py EndpointQueue.in_flight": SLOTS,
+    "streams/core/endpoint_queue.py EndpointQueue.retries": SLOTS,
+    "streams/core/endpoint_queue.py EndpointQueue.slow": SLOTS,
+    "streams/core/health.py Fallbacks._failing": "FAILING_FALLBACKS_KEPT",
+    "streams/core/ids.py attempt_id": "8192 ids, each of ids of at most 128 characters",
+    "streams/core/ids.py delivery_id": "8192 ids, each of ids of at most 128 characters",
+    "streams/core/network.py OwnNetwork._failed": WEBHOOKS,
+    "streams/core/network.py OwnNetwork._newest": WEBHOOKS,
+    "streams/core/offset_tracker.py OffsetTracker._done": OPEN,
+    "streams/core/offset_tracker.py OffsetTracker._open": OPEN,
+    "streams/core/record_checks.py _tier_problem": "1000 names of tiers",
+    "streams/core/signing.py _key": "4096 secrets",
+    "streams/core/slots.py Slots._by_age": SLOTS,
+    "streams/core/slots.py Slots._idle": "IDLE_QUEUES_KEPT",
+    "streams/core/slots.py Slots._queues": "IDLE_QUEUES_KEPT and those in use",
+    "streams/core/slots.py Slots._ready": SLOTS,
+    "streams/core/slots.py Slots._rotation": FIXED,
+    "streams/core/subscriptions_table.py SubscriptionsTable._accounts": WEBHOOKS,
+    "streams/core/subscriptions_table.py SubscriptionsTable._deleted": "DELETIONS_KEPT",
+    "streams/core/subscriptions_table.py SubscriptionsTable.newer": WEBHOOKS,
+    "streams/core/subscriptions_table.py SubscriptionsTable.overtaken": WEBHOOKS,
+    "streams/core/subscriptions_table.py _Plain": WEBHOOKS,
+    "streams/log_lines.py RepeatedLineFilter.seen": "KINDS_REMEMBERED",
+    "streams/outage.py Outage._waiters": "the parts of this process",
+    "streams/outage.py Outages._outages": FIXED,
+    "streams/producer.py EventProducer._unacknowledged": "most_unacknowledged of the caller's own process",
+    "streams/runtime/supervisor.py Supervisor.children": FIXED,
+    "streams/services/access.py AccessService._recent": "KNOWN_KEYS",
+    "streams/services/invalid_records.py Replayed.left": "the records that an operator replays",
+    "streams/services/missing_events.py MissingEventCounter._accounts": CALLERS,
+    "streams/stages/backfill.py HistoryBackfill._rests": "unfinished jobs: UNFINISHED_JOBS_PER_ACCOUNT",
+    "streams/stages/consuming/batch_consumer.py BatchConsumer._newer": PARTITIONS,
+    "streams/stages/consuming/batch_consumer.py BatchConsumer._next": PARTITIONS,
+    "streams/stages/consuming/batch_consumer.py BatchConsumer._unopened": PARTITIONS,
+    "streams/stages/consuming/deduplicator.py Deduplicator._in_progress": OPEN,
+    "streams/stages/consuming/deduplicator.py Deduplicator._older": "`limit`: texts of ids and hashes of bodies",
+    "streams/stages/consuming/deduplicator.py Deduplicator._recent": "`limit`: texts of ids and hashes of bodies",
+    "streams/stages/consuming/partition_consumer.py PartitionConsumer._partitions": PARTITIONS,
+    "streams/stages/consuming/partition_consumer.py PartitionConsumer._ready": OPEN,
+    "streams/stages/consuming/partition_state.py PartitionState.not_due": "NOT_DUE_KEPT",
+    "streams/stages/consuming/partition_state.py PartitionState.pause_reasons": FIXED,
+    "streams/stages/consuming/partition_state.py PartitionState.queued": OPEN,
+    "streams/stages/consuming/partition_state.py PartitionState.tasks": OPEN,
+    "streams/stages/consuming/stored_offsets.py StoredOffsets._ends": PARTITIONS,
+    "streams/stages/consuming/write_buffer.py _Queue.partitions": PARTITIONS,
+    "streams/stages/consuming/write_buffer.py _Queue.queued": "HIGH_WATER and HIGH_WATER_BYTES",
+    "streams/stages/limiting/slot_limiter.py SlotLimiter._waiting": SLOTS,
+    "streams/stages/publish.py Publish._live": WEBHOOKS,
+    "streams/stages/publish.py Publish._refused": WEBHOOKS,
+    "streams/stages/release_held.py ReleaseHeld._webhooks": WEBHOOKS,
+    "streams/stages/release_held.py _WebhookState.sent": "the size of its Room",
+    "streams/telemetry.py PrometheusTelemetry._counts": FIXED,
+    "streams/telemetry.py PrometheusTelemetry._histograms": FIXED,
+    "streams/telemetry.py PrometheusTelemetry._levels": FIXED,
+    "streams/telemetry.py PrometheusTelemetry._refreshes": FIXED,
+    "streams/topics.py wait_of": "retry topics",
+}
+
+
+def name_of(expression: ast.AST) -> str:
+    """`deque` of `collections.deque[str](…)`."""
+    match expression:
+        case ast.Call(function) | ast.Subscript(function):
+            return name_of(function)
+        case ast.Attribute(_, name) | ast.Name(name):
+            return name
+    return ""
+
+
+def makes_table(value: ast.AST | None) -> bool:
+    """Whether an expression makes a container that is empty, or computed."""
+    match value:
+        case ast.DictComp() | ast.ListComp() | ast.SetComp():
+            return True
+        case ast.Dict(keys=[]) | ast.List(elts=[]):
+            return True
+        case ast.IfExp(_, one, other):
+            return makes_table(one) or makes_table(other)
+        case ast.Lambda(_, body):
+            return makes_table(body)
+        case ast.Call(_, arguments, keywords):
+            name = name_of(value)
+            # Pydantic's is `Field`: a model is a value.
+            factories = [one.value for one in keywords if name == "field" and one.arg == "default_factory"]
+            # `dict(config)` copies what the caller has.
+            is_copy = bool(arguments) and name in ("dict", "list", "set")
+            made = name in CONTAINERS and not is_copy
+            return made or any(makes_table(one) or name_of(one) in CONTAINERS for one in factories)
+    return False
+
+
+def tables_of(tree: ast.Module) -> Iterator[str]:
+    """The attributes, fields, module variables and cached functions that can grow."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name) | ast.AsyncFunctionDef(name):
+                if any(name_of(decorator) in CACHES for decorator in node.decorator_list):
+                    yield name
+            case ast.ClassDef(name):
+                if any(name_of(base) in CONTAINERS for base in node.bases):
+                    yield name
+                # A frozen dataclass is a value.
+                if not any("frozen=True" in ast.unparse(decorator) for decorator in node.decorator_list):
+                    yield from (f"{name}.{target}" for target in targets_of(node.body))
+                for part in node.body:
+                    if isinstance(part, ast.FunctionDef) and part.name in ("__init__", "__post_init__"):
+                        yield from (
+                            f"{name}.{target[5:]}" for target in targets_of(ast.walk(part)) if "self." in target
+                        )
+    constants = ast.DictComp | ast.ListComp | ast.SetComp
+    yield from targets_of(one for one in tree.body if not isinstance(getattr(one, "value", None), constants))
+
+
+def targets_of(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """What gets a container by one of these statements."""
+    for node in nodes:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and makes_table(node.value):
+            yield from map(ast.unparse, node.targets if isinstance(node, ast.Assign) else [node.target])
+
+
+def found() -> set[str]:
+    files = (path for folder in ("streams", "api") for path in sorted((ROOT / folder).rglob("*.py")))
+    # A command of the CLI and the demo end soon.
+    lasting = (path for path in files if not {"cli", "demo", "migrations"} & set(path.relative_to(ROOT).parts))
+    return {f"{path.relative_to(ROOT)} {table}" for path in lasting for table in tables_of(ast.parse(path.read_text()))}
+
+
+def test_every_table_in_memory_has_a_bound() -> None:
+    assert found() == set(TABLES)
+
+
+def test_a_new_table_is_noticed() -> None:
+    source = """
+class Lasting:
+    def __init__(self):
+        self.a: dict[str, bytes] = {}
+        self.b = OrderedDict[str, int]()
+        self.c = collections.deque(maxlen=3) if self.a else None
+        self.d = defaultdict(list)
+        self.config = dict(config)
+        self.fixed = {"a": 1}
+@dataclass(slots=True)
+class State:
+    e: set[str] = field(default_factory=set)
+    f: dict[str, int] = field(default_factory=lambda: {})
+@dataclass(frozen=True)
+class Value:
+    fixed: list[str] = field(default_factory=list)
+g = {}
+class Cache(dict[str, int]): ...
+@functools.lru_cache(10)
+def h(text): ...
+"""
+    names = {"Lasting.a", "Lasting.b", "Lasting.c", "Lasting.d", "State.e", "State.f", "g", "Cache", "h"}
+    assert set(tables_of(ast.parse(source))) == names
