@@ -19,7 +19,6 @@ WEBHOOKS = "all webhooks: each account has a limited number, and a limited size 
 CALLERS = "the requests in progress: the server limits its connections"
 BATCH = "one batch"
 TABLES = {
-    "api/auth.py RateLimits._buckets": "MOST_BUCKETS",
     "api/dashboard/assets.py assets": FIXED,
     "streams/adapters/avro/codec.py AvroCodec._newest": FIXED,
     "streams/adapters/avro/codec.py AvroCodec._readers": FIXED,
@@ -33,6 +32,8 @@ TABLES = {
     "streams/adapters/compact_subscriptions.py _Cache": "CACHE_BYTES",
     "streams/adapters/driver_queries.py PostgresQueries._limits": FIXED,
     "streams/adapters/erased_learners.py SqlErasedLearners._erased_at": "0.3 KB an erased learner: ERASURES_PER_DAY",
+    "streams/adapters/faust/read_ahead.py ReadAhead._done": "MAX_EVENTS and MAX_BYTES",
+    "streams/adapters/faust/read_ahead.py ReadAhead._partitions": "MAX_EVENTS and MAX_BYTES",
     "streams/adapters/faust/stage.py FaustStage._next": PARTITIONS,
     "streams/adapters/http/batching.py BatchedWrites._pending": SLOTS,
     "streams/adapters/http/batching.py Deadlines._deadlines": SLOTS,
@@ -68,8 +69,10 @@ TABLES = {
     "streams/core/ids.py delivery_id": "8192 ids, each of ids of at most 128 characters",
     "streams/core/network.py OwnNetwork._failed": WEBHOOKS,
     "streams/core/network.py OwnNetwork._newest": WEBHOOKS,
+    "streams/core/fair_queue.py FairQueue._queues": "MAX_EVENTS and MAX_BYTES",
     "streams/core/offset_tracker.py OffsetTracker._done": OPEN,
     "streams/core/offset_tracker.py OffsetTracker._open": OPEN,
+    "streams/core/rate.py RateLimits._buckets": "MOST_BUCKETS",
     "streams/core/record_checks.py _tier_problem": "1000 names of tiers",
     "streams/core/signing.py _key": "4096 secrets",
     "streams/core/slots.py Slots._by_age": SLOTS,
