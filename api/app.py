@@ -21,6 +21,7 @@ from api.openapi import ABOUT, describe
 from api.player import commits
 from api.player.commits import CommitLimits, CommitOrigins
 from api.problems import add_handlers
+from api.publish import PublishEvents
 from api.routes import (
     accounts,
     course_sessions,
@@ -71,7 +72,6 @@ def create_app(
     )
     app.state.services = services
     app.state.rates = RateLimits(requests_a_minute)
-    app.state.event_limits = EventLimits(events_a_second)
     app.state.stored_responses = RateLimits(STORED_RESPONSE_BYTES_PER_DAY, 24 * 60 * 60)
     app.state.site = site or Site()
     app.state.commit_limits = CommitLimits()
@@ -87,6 +87,7 @@ def create_app(
     add_handlers(app)
     add_address_errors(app)
     describe(app)
+    app.add_middleware(PublishEvents, services=services, limits=EventLimits(events_a_second))
     app.add_middleware(RequestMiddleware, services=services)
     # Outermost, so that even an answer to our own error has its headers.
     app.add_middleware(CommitOrigins)

@@ -1,7 +1,7 @@
 """Authentication, permissions and rate limits."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -48,9 +48,14 @@ async def _permitted(
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Caller:
     caller = await known_caller(request)
-    if missing := [name for name in scopes.scopes if name not in caller.permissions]:
-        raise Forbidden(f"this needs the scope {', '.join(missing)}, which the API key does not have")
+    require_scopes(caller, scopes.scopes)
     return caller
+
+
+def require_scopes(caller: Caller, scopes: Sequence[str]) -> None:
+    """Raises `Forbidden`."""
+    if missing := [name for name in scopes if name not in caller.permissions]:
+        raise Forbidden(f"this needs the scope {', '.join(missing)}, which the API key does not have")
 
 
 async def _member(caller: Annotated[Caller, Security(_permitted)]) -> "Member":

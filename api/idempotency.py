@@ -26,25 +26,17 @@ _KEPT_HEADERS = ("etag", "location")
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-async def once(request: Request, key: str, handle: Handler, works_without_database: bool = False) -> Response:
+async def once(request: Request, key: str, handle: Handler) -> Response:
     """Handle a request once: the same request with the same key and caller, within a day, gets the stored response.
 
     Only successful responses are stored, encrypted, because they may contain a secret. A failed request did nothing
     and can be repeated. Of a response that is too large only its status and its headers are stored.
     """
-    if not _KEY.fullmatch(key):
-        raise Invalid(FieldError("Idempotency-Key", "must be 1 to 255 printable ASCII characters, no space among them"))
+    require_key_form(key)
     services, caller = services_of(request), (await known_caller(request)).actor
-    fingerprint = await _fingerprint(request)
+    fingerprint = await fingerprint_of(request)
     now = services.clock.now()
-    # The ids of events depend on key and request: the same key for another request, a day later, makes other ids.
-    request.state.repeat_key = f"{caller}/{key}/{fingerprint}"
-    try:
-        known = await begin(services.responses, caller, key, fingerprint, now)
-    except Unavailable:
-        if not works_without_database:
-            raise
-        return await handle(request)
+    known = await begin(services.responses, caller, key, fingerprint, now)
     if known is not None:
         return _again(request, known, fingerprint)
     try:
@@ -109,6 +101,12 @@ def _again(request: Request, known: EarlierRequest, fingerprint: str) -> Respons
     return Response(body, known.status, headers, "application/json" if body else None)
 
 
-async def _fingerprint(request: Request) -> str:
+def require_key_form(key: str) -> None:
+    """Raises `Invalid` for an `Idempotency-Key` that is none."""
+    if not _KEY.fullmatch(key):
+        raise Invalid(FieldError("Idempotency-Key", "must be 1 to 255 printable ASCII characters, no space among them"))
+
+
+async def fingerprint_of(request: Request) -> str:
     what = f"{request.method} {request.url.path}?{request.url.query}\n".encode()
     return hashlib.sha256(what + await request.body()).hexdigest()

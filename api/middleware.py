@@ -74,7 +74,9 @@ class RequestMiddleware:
         self._telemetry.count("api_requests_total", method=method, route=route, status=str(status))
         self._telemetry.observe("api_request_seconds", seconds)
         caller = scope["state"].get("caller")
-        self._telemetry.info(
+        # Of each published event a line would cost more than the event.
+        log = self._telemetry.debug if scope["state"].get("is_frequent") else self._telemetry.info
+        log(
             "request_handled",
             request_id=scope["state"]["request_id"],
             method=method,

@@ -15,6 +15,7 @@ from streams.services.ingest import IngestService
 from streams.services.learners import LearnerService
 from streams.services.oidc import OidcService
 from streams.services.platform import PlatformService
+from streams.services.recipients import RecipientService
 from streams.services.replays import ReplayService
 from streams.services.secrets import SecretService
 from streams.services.sessions import SessionService
@@ -45,6 +46,7 @@ class Services:
     webhook_stats: WebhookStatsService
     synthetic_events: SyntheticEventService
     ingest: IngestService
+    recipients: RecipientService
     course_sessions: CourseSessionService
     audit: AuditLog
     platform: PlatformService

@@ -12,9 +12,6 @@ from streams.core.errors import FieldError, Invalid
 class StrictRoute(APIRoute):
     """Reject unknown parameters: a mistyped filter would match everything."""
 
-    # Whether a POST with an Idempotency-Key is done although its response cannot be stored: a repetition does it again.
-    works_without_database = False
-
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
         known = _query_names(self.dependant)
@@ -27,17 +24,9 @@ class StrictRoute(APIRoute):
                 message = f"is not a parameter here; the parameters are {', '.join(sorted(known)) or 'none'}"
                 raise Invalid(*(FieldError(name, message) for name in strangers))
             key = request.headers.get("idempotency-key") if repeatable else None
-            return (
-                await handle(request) if key is None else await once(request, key, handle, self.works_without_database)
-            )
+            return await handle(request) if key is None else await once(request, key, handle)
 
         return handler
-
-
-class PublishRoute(StrictRoute):
-    """Publishes events while the database is away; a repetition has the same ids, so receivers drop it."""
-
-    works_without_database = True
 
 
 def _query_names(dependant: Dependant) -> set[str]:

@@ -1,13 +1,11 @@
 """Models of events."""
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from api.models.common import Input, Model
 from streams.core.limits import EVENT_TYPE_CHARACTERS
-from streams.services.ingest import AcceptedEvent
 
 _EVENT = {
     "type": "session.completed",
@@ -34,9 +32,9 @@ class AcceptedEventDetails(Model):
     webhooks: Annotated[
         int | None,
         Field(
-            description="The number of webhooks of the account that want it now, paused ones included; "
-            "0 is a hint that no webhook is registered for it. Absent while the database is away, or when the webhooks "
-            "or their scopes are too many to compare."
+            description="With `?count=true`, the number of webhooks of the account that want it now, paused ones "
+            "included; 0 is a hint that no webhook is registered for it. Absent without that, while the database is "
+            "away, or when the webhooks or their scopes are too many to compare."
         ),
     ] = None
 
@@ -46,14 +44,6 @@ class AcceptedEvents(Model):
 
     ids: list[str]
     events: list[AcceptedEventDetails]
-
-
-def taken(accepted: Sequence[AcceptedEvent]) -> AcceptedEvents:
-    """The accepted events of one request."""
-    return AcceptedEvents(
-        ids=[event.id for event in accepted],
-        events=[AcceptedEventDetails(id=event.id, webhooks=event.webhooks) for event in accepted],
-    )
 
 
 class EventType(Model):

@@ -7,6 +7,7 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ from streams.core.event import Event, parse_event
 if TYPE_CHECKING:
     from api.models.events import AcceptedEvents
     from streams.producer import Ack, EventProducer
+    from streams.runtime.bootstrap import SqlDeployment
 
 # Events in the producer's queue at once; it has room for ten times as many.
 LINES_AT_ONCE = 10_000
@@ -54,7 +56,7 @@ def events_publish(
     lines = parse_lines(_read(file))
     events = [line.event for line in lines]
     fields = [f"line {line.number}: accountId" for line in lines]
-    counts = in_deployment(lambda deployment: deployment.recipients().count(events, fields))
+    counts = in_deployment(partial(_check_and_count, events=events, fields=fields))
     require_kafka(deployment)
     properties = dict(deployment.kafka)
     servers = properties.pop("bootstrap.servers")
@@ -109,11 +111,20 @@ def _ack(future: "Future[Ack]") -> "Ack | None":
     return None
 
 
-def _published(ids: Sequence[str], counts: Sequence[int | None] | None) -> "AcceptedEvents":
-    from api.models.events import taken
-    from streams.services.ingest import AcceptedEvent
+async def _check_and_count(
+    deployment: "SqlDeployment", events: Sequence[Event], fields: Sequence[str]
+) -> Sequence[int | None] | None:
+    recipients = deployment.recipients()
+    await recipients.require_accounts(events, fields)
+    return await recipients.count(events)
 
-    return taken([AcceptedEvent(*one) for one in zip(ids, counts or [None] * len(ids), strict=False)])
+
+def _published(ids: Sequence[str], counts: Sequence[int | None] | None) -> "AcceptedEvents":
+    from api.models.events import AcceptedEventDetails, AcceptedEvents
+
+    counted = zip(ids, counts or [None] * len(ids), strict=False)
+    details = [AcceptedEventDetails(id=event_id, webhooks=count) for event_id, count in counted]
+    return AcceptedEvents(ids=list(ids), events=details)
 
 
 def _explain(counts: Sequence[int | None] | None) -> str:

@@ -59,6 +59,7 @@ class SqlDeployment(SqlParts):
         """Everything that the API's routes use."""
         from api.services import Services
 
+        recipients = self.recipients()
         return Services(
             access=self.access(),
             sign_in=self.sign_in(),
@@ -72,7 +73,8 @@ class SqlDeployment(SqlParts):
             learners=self.learners(),
             webhook_stats=self.webhook_stats(),
             synthetic_events=self.synthetic_events(producer),
-            ingest=self.ingest(producer),
+            ingest=self.ingest(producer, recipients),
+            recipients=recipients,
             course_sessions=self.course_sessions(),
             audit=self.audit(),
             platform=self.platform(),
@@ -221,8 +223,8 @@ class SqlDeployment(SqlParts):
     def platform(self) -> PlatformService:
         return PlatformService(SqlPlatformStats(self.database), self.stage_lags(), self.clock)
 
-    def ingest(self, producer: RecordProducer) -> IngestService:
-        return IngestService(producer, self.event_codec, self.recipients(), self.clock, self.new_id)
+    def ingest(self, producer: RecordProducer, recipients: RecipientService) -> IngestService:
+        return IngestService(producer, self.event_codec, recipients, self.clock, self.new_id)
 
     def course_sessions(self) -> CourseSessionService:
         database = self.database

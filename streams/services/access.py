@@ -20,6 +20,7 @@ from streams.core.access import (
 )
 from streams.core.account import User
 from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized, Unavailable
+from streams.core.recently_found import RecentlyFound
 from streams.ports import Accounts, ApiKeys, Clock, Users
 from streams.services.audit_trail import AuditTrail
 from streams.services.emails import email_errors, normalize_email
@@ -53,6 +54,7 @@ class AccessService:
         self._new_id = new_id
         self._new_token = new_token
         self._operators = parse_operator_keys(operator_keys)
+        self._found: RecentlyFound[ApiKey] = RecentlyFound()
         self._recent: OrderedDict[str, tuple[ApiKey, datetime]] = OrderedDict()
         self._audit_entry = AuditTrail(clock, new_id)
 
@@ -74,7 +76,12 @@ class AccessService:
         return actor in {f"operator:{known.name}" for known in self._operators}
 
     async def _find_key(self, sha256: str, now: datetime) -> ApiKey | None:
-        """The key from the database; while that is away, from a few minutes ago."""
+        """The key, found in the last second or in the database; while that is away, from a few minutes ago.
+
+        So a key that another process revoked opens for at most another second.
+        """
+        if found := self._found.get(sha256, now.timestamp()):
+            return found
         try:
             key = await self._keys.find(sha256)
         except Unavailable:
@@ -91,6 +98,7 @@ class AccessService:
     def _remember(self, sha256: str, key: ApiKey | None, now: datetime) -> None:
         self._recent.pop(sha256, None)
         if key is not None:
+            self._found.put(sha256, key, now.timestamp())
             self._recent[sha256] = key, now
             if len(self._recent) > KNOWN_KEYS:
                 self._recent.popitem(last=False)
@@ -126,6 +134,7 @@ class AccessService:
             raise NotFound(f"this account has no key {key_id}")
         for sha256 in [sha256 for sha256, (key, _) in self._recent.items() if key.id == key_id]:
             del self._recent[sha256]
+            self._found.forget(sha256)
 
     # -- users --------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,14 +15,6 @@ from streams.topics import SESSION_EVENTS
 
 MOST_EVENTS = 500
 ACKNOWLEDGED_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptedEvent:
-    """An event that Kafka acknowledged. `webhooks` is the number that want it, None when it is not known."""
-
-    id: str
-    webhooks: int | None
 
 
 class IngestService:
@@ -49,7 +40,7 @@ class IngestService:
         account_id: str | None,
         repeat_key: str | None = None,
         trace_parent: str | None = None,
-    ) -> Sequence[AcceptedEvent]:
+    ) -> Sequence[Event]:
         """Check all events, then produce all. Returns when all are acknowledged.
 
         Without an `account_id` each event names its own account. With a `repeat_key` an event without an id gets the
@@ -61,7 +52,9 @@ class IngestService:
         check_count(items)
         parsed = _parse_all(items, account_id, self._ids(repeat_key), self._clock.now())
         events = [traced(one, trace_parent) for one in parsed]
-        counts = await self._recipients.count(events, [f"events[{index}].accountId" for index in range(len(events))])
+        if account_id is None:
+            fields = [f"events[{index}].accountId" for index in range(len(events))]
+            await self._recipients.require_accounts(events, fields)
         records = [
             Outgoing(SESSION_EVENTS, partition_key(event).encode(), self._codec.encode(event)) for event in events
         ]
@@ -75,7 +68,7 @@ class IngestService:
             raise Invalid(
                 *(FieldError(f"events[{n}]", f"Kafka refuses it: {why}") for n, why in refused.reasons.items())
             ) from None
-        return [AcceptedEvent(event.id, counts[index] if counts else None) for index, event in enumerate(events)]
+        return events
 
     def _ids(self, repeat_key: str | None) -> Callable[[int], str]:
         if repeat_key is None:

@@ -1,10 +1,12 @@
 """Count the webhooks that want an event now, and refuse events of unknown accounts."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from streams.core.errors import FieldError, Invalid, Unavailable
 from streams.core.event import Event
+from streams.core.recently_found import RecentlyFound
 from streams.core.webhook import Webhook, wants
 from streams.ports import AccountWebhooks
 
@@ -17,36 +19,45 @@ COMPARISONS_AT_ONCE = 5_000
 class RecipientService:
     """Compares events with the webhooks of their accounts."""
 
-    def __init__(self, webhooks: AccountWebhooks) -> None:
+    def __init__(self, webhooks: AccountWebhooks, now: Callable[[], float] = time.monotonic) -> None:
         self._webhooks = webhooks
+        self._now = now
+        self._existing: RecentlyFound[bool] = RecentlyFound()
 
-    async def count(self, events: Sequence[Event], fields: Sequence[str]) -> Sequence[int | None] | None:
+    async def require_accounts(self, events: Sequence[Event], fields: Sequence[str]) -> None:
+        """Raises `Invalid` for unknown accounts; `fields` names the account of each event. Not without the database."""
+        now = self._now()
+        unknown = {event.account_id for event in events if not self._existing.get(event.account_id, now)}
+        if not unknown:
+            return
+        try:
+            async with asyncio.timeout(LOOK_UP_SECONDS):
+                existing = await self._webhooks.existing_accounts(unknown)
+        except (Unavailable, TimeoutError):
+            return
+        for account_id in existing:
+            self._existing.put(account_id, True, now)
+        if errors := [
+            FieldError(field, f"there is no account {event.account_id}: create it first, or correct the id")
+            for event, field in zip(events, fields, strict=True)
+            if event.account_id in unknown and event.account_id not in existing
+        ]:
+            raise Invalid(*errors)
+
+    async def count(self, events: Sequence[Event]) -> Sequence[int | None] | None:
         """The number of webhooks that want each event, paused ones included; None when the database does not answer.
 
-        An event has None when its account has too many webhooks to compare. `fields` names the account of each event
-        in errors. Raises `Invalid` for unknown accounts.
+        An event has None when its account has too many webhooks to compare.
         """
         accounts = {event.account_id for event in events}
         try:
             async with asyncio.timeout(LOOK_UP_SECONDS):
-                existing = await self._webhooks.existing_accounts(accounts)
-                _require_accounts(existing, events, fields)
                 found = await self._webhooks.that_take(accounts, {event.type for event in events})
         except (Unavailable, TimeoutError):
             return None
         if found is None:
             return [None] * len(events)
         return await _count_all(events, [found.get(event.account_id, ()) for event in events])
-
-
-def _require_accounts(existing: Collection[str], events: Sequence[Event], fields: Sequence[str]) -> None:
-    errors = [
-        FieldError(field, f"there is no account {event.account_id}: create it first, or correct the id")
-        for event, field in zip(events, fields, strict=True)
-        if event.account_id not in existing
-    ]
-    if errors:
-        raise Invalid(*errors)
 
 
 async def _count_all(events: Sequence[Event], candidates: Sequence[Sequence[Webhook]]) -> Sequence[int]:

@@ -160,7 +160,7 @@ def test_registration_to_first_event_by_http_only(api: Api, receiver: Receiver) 
         "createdAt": "2026-04-10T14:32:00Z",
         "data": seen["payload"]["data"],
     }
-    assert api("POST", "/v1/events", event) == {"ids": ["evt_1"], "events": [{"id": "evt_1", "webhooks": 1}]}
+    assert api("POST", "/v1/events?count=true", event) == {"ids": ["evt_1"], "events": [{"id": "evt_1", "webhooks": 1}]}
     until(lambda: "evt_1" in receiver.ids("/crm"), 20, "the event at the customer")
     until(lambda: api("GET", "/v1/deliveries?eventId=evt_1&state=delivered")["data"], 20, "its delivery")
     [delivery] = api("GET", "/v1/deliveries?eventId=evt_1")["data"]

@@ -73,6 +73,7 @@ TABLES = {
     "streams/core/offset_tracker.py OffsetTracker._done": OPEN,
     "streams/core/offset_tracker.py OffsetTracker._open": OPEN,
     "streams/core/rate.py RateLimits._buckets": "MOST_BUCKETS",
+    "streams/core/recently_found.py RecentlyFound._found": "MOST_FOUND",
     "streams/core/record_checks.py _tier_problem": "1000 names of tiers",
     "streams/core/signing.py _key": "4096 secrets",
     "streams/core/slots.py Slots._by_age": SLOTS,
