@@ -136,7 +136,7 @@ class DeliverProcess:
             await together(
                 self._subscriptions.run,
                 self._consume,
-                self._loop_clock.run,
+                lambda: self._loop_clock.run(lambda: self._limiter.is_used),
                 lambda: self._limiter.run(self._telemetry, self._clock),
             )
         finally:

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 
 BEAT_SECONDS = 0.01
+# While nothing waits for an endpoint.
+IDLE_BEAT_SECONDS = 0.1
 # The usual delay of a timer.
 LATE_SECONDS = 0.003
 # The part of a late beat's time that counts. If nothing counted, a busy process would take an endpoint that responds in
@@ -26,15 +28,16 @@ class LoopClock:
     def now(self) -> float:
         return self._counted
 
-    def beat(self) -> None:
-        """Call it `BEAT_SECONDS` after the last call."""
+    def beat(self, seconds: float = BEAT_SECONDS) -> None:
+        """Call it these seconds after the last call."""
         now = self._real()
         passed, self._beaten_at = now - self._beaten_at, now
-        in_time = passed <= BEAT_SECONDS + LATE_SECONDS
+        in_time = passed <= seconds + LATE_SECONDS
         self._counted += passed if in_time else LATE_SHARE * passed
 
-    async def run(self) -> None:
-        """Beat until cancelled."""
+    async def run(self, is_used: Callable[[], bool] = lambda: True) -> None:
+        """Beat until cancelled, seldom while the clock is not used."""
         while True:
-            await asyncio.sleep(BEAT_SECONDS)
-            self.beat()
+            seconds = BEAT_SECONDS if is_used() else IDLE_BEAT_SECONDS
+            await asyncio.sleep(seconds)
+            self.beat(seconds)

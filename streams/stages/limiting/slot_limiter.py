@@ -75,6 +75,11 @@ class SlotLimiter:
             telemetry.gauge("slots_waiting", len(self._waiting))
             telemetry.gauge("deliver_overdue_seconds", self.overdue_seconds(clock.now()))
 
+    @property
+    def is_used(self) -> bool:
+        """Whether a request is under way, or waits for its endpoint."""
+        return bool(self._waiting) or any(self._slots.in_use(each) for each in EndpointClass)
+
     def maintain(self) -> None:
         """Grant the slots that time alone made free, and shed those that would wait too long."""
         self._grant()
