@@ -15,7 +15,7 @@ from streams.core.delivery_state import Batch, DeliveryState, EventKey, Recorded
 from streams.core.erasure import Erasure
 from streams.core.held import Held, Progress
 from streams.core.job import Job
-from streams.core.mail import Mail
+from streams.core.mail import Mail, MailKind
 from streams.core.page import Cursor, Page
 from streams.core.usage import LaunchBatch, NewLaunches, OutgoingEvent, UsageDetail, UsageMonth, UsagePlace
 
@@ -204,9 +204,9 @@ class OutgoingEvents(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OwedMail:
-    """A mail with its recipients."""
+    """What is sent as one mail, with its recipients."""
 
-    mail: Mail
+    mails: Sequence[Mail]
     emails: tuple[str, ...]
 
 
@@ -216,10 +216,14 @@ class Mails(Protocol):
     async def list(self, account_id: str, after: Cursor | None, limit: int) -> Page[Mail]:
         """Newest first. A page ends early when its rows have more than `LIST_BYTES`."""
 
-    async def due(self, now: datetime, limit: int) -> Sequence[OwedMail]: ...
+    async def due(self, kind: MailKind, after: str, now: datetime) -> OwedMail | None:
+        """The oldest due mail of the next account behind `after`, in the order of ids; behind the last comes the first.
 
-    async def settle(self, mail: Mail) -> None:
-        """Store the result of an attempt to send it."""
+        A pause comes with the others of the account that are due within `PAUSES_TOGETHER`.
+        """
+
+    async def settle(self, mails: Sequence[Mail]) -> None:
+        """Store the result of an attempt to send them."""
 
     async def owe_reminders(self, now: datetime) -> int:
         """Add a mail for each webhook that has dead letters for a day. Returns how many were added."""

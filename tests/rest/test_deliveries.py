@@ -17,6 +17,7 @@ from streams.adapters.sql.mails import SqlMails
 from streams.core.attempt import DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery
 from streams.core.job import PATIENCE
+from streams.core.mail import PAUSES_TOGETHER, MailKind
 from streams.core.outcome import OutcomeKind
 from streams.stages.maintenance import run_jobs
 from streams.topics import TEST_DELIVERIES
@@ -268,7 +269,7 @@ async def test_health_shows_the_failure_streak_and_the_pause(api: ApiFixture) ->
     [mail] = (await api.acme.get("/v1/notifications"))["data"]
     assert mail["subject"] == "Webhook paused: https://crm.example.com/hooks"
     assert f"https://hooks.example.com/webhooks/{webhook}" in mail["text"]
-    assert (mail["status"], mail["tries"], mail["dueAt"]) == ("pending", 0, "2026-04-10T12:00:00Z")
+    assert (mail["status"], mail["tries"], mail["dueAt"]) == ("pending", 0, "2026-04-10T12:01:00Z")
 
 
 async def test_an_unsent_mail_says_why(api: ApiFixture) -> None:
@@ -276,8 +277,9 @@ async def test_an_unsent_mail_says_why(api: ApiFixture) -> None:
     for number in range(1, 6):
         await api.record(failure(api, webhook, number))
     mails = SqlMails(api.database, str)
-    [due] = await mails.due(api.clock.now(), 10)
-    await mails.settle(replace(due.mail, due_at=None, problem="No mail server is configured."))
+    owed = await mails.due(MailKind.PAUSED, "", api.clock.now() + PAUSES_TOGETHER)
+    assert owed is not None
+    await mails.settle([replace(one, due_at=None, problem="No mail server is configured.") for one in owed.mails])
     [mail] = (await api.acme.get("/v1/notifications"))["data"]
     assert (mail["status"], mail["reason"]) == ("not_sent", "No mail server is configured.")
     assert mail.keys().isdisjoint({"sentAt", "dueAt"})
