@@ -105,8 +105,11 @@ class Jobs(Protocol):
 
     async def find(self, job_id: str) -> Job | None: ...
 
-    async def unfinished(self) -> Sequence[Job]:
-        """Oldest first."""
+    async def unfinished(self, after: str) -> Sequence[Job]:
+        """Those of the next account behind `after`, in the order of ids: the oldest `UNFINISHED_JOBS_PER_ACCOUNT`.
+
+        None behind the last account.
+        """
 
     async def advance(self, job_id: str) -> Job:
         """Do one more portion of the stored deliveries and store the progress, in one transaction."""
