@@ -64,8 +64,11 @@ KEYS_PER_ACCOUNT = 100
 KEYS_LISTED = 2 * KEYS_PER_ACCOUNT
 # The newest are shown. When one of them ends, an older one is.
 SESSIONS_LISTED = 200
-# `publish` looks at every unfinished job again and again.
+# They take turns, and `publish` reads all of them for each turn of the account.
 UNFINISHED_JOBS_PER_ACCOUNT = 20
+# Test events that wait for their outcome in one process. Each holds a connection of its client for up to 25 seconds.
+WAITING_TESTS_PER_WEBHOOK = 2
+WAITING_TESTS_PER_ACCOUNT = 10
 
 # -- responses -----------------------------------------------------------------------------------------------------
 

@@ -55,6 +55,9 @@ class DeliveryLog(Protocol):
     async def existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
         """Those of these ids that a delivery has."""
 
+    async def with_outcome(self, delivery_ids: Sequence[str]) -> Collection[str]:
+        """Those of these deliveries that wait no longer, and whose payload is stored."""
+
 
 class DeliverySearch(Protocol):
     """Finds deliveries, and counts what a filter leaves."""

@@ -83,6 +83,27 @@ async def test_a_test_waits_for_its_payload(api: ApiFixture) -> None:
     assert (seen["state"], seen["payload"]["test"], len(seen["attempts"])) == ("delivered", True, 1)
 
 
+async def test_waiting_tests_are_limited_and_hold_no_connection(api: ApiFixture) -> None:
+    webhooks = [(await api.acme.webhook())["id"] for _ in range(5)]
+    paths = [f"/v1/webhooks/{name}/test" for name in webhooks]
+    waiting = [asyncio.create_task(api.acme.request("POST", path)) for path in paths * 2]
+    async with asyncio.timeout(10):
+        while len(api.kafka.topic(TEST_DELIVERIES)) < len(waiting):
+            await asyncio.sleep(0.01)
+    in_use = []
+    for _ in range(50):
+        in_use.append(api.database.pool_use().in_use)
+        await asyncio.sleep(0.01)
+    assert max(in_use) <= 1
+    assert 0 in in_use
+    refused = await api.acme.request("POST", paths[0])
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:scorm-webhooks:conflict")
+    assert "2 tests of this webhook wait for their outcome" in refused.json()["detail"]
+    assert not any(task.done() for task in waiting)
+    for task in waiting:
+        task.cancel()
+
+
 async def test_a_delivery_shows_payload_and_attempts(api: ApiFixture) -> None:
     made = await waiting_delivery(api, 1)
     failed = attempt(
