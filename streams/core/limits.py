@@ -70,6 +70,11 @@ UNFINISHED_JOBS_PER_ACCOUNT = 20
 WAITING_TESTS_PER_WEBHOOK = 2
 WAITING_TESTS_PER_ACCOUNT = 10
 
+# -- what a course does --------------------------------------------------------------------------------------------
+
+# Events `session.scored` of one session, at most one in five seconds. No learner reads more changes of a score.
+SCORES_PER_SESSION = 200
+
 # -- responses -----------------------------------------------------------------------------------------------------
 
 # The rows of a list in JSON. 500 rows of usual length fit, and about 100 of the largest webhooks.
