@@ -17,12 +17,14 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
 from streams.adapters.sql.course_sessions import SqlCourseSessions
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
+from streams.adapters.sql.pruning import SqlPruning
 from streams.core.commit import Commit, Completion, Score, Success
 from streams.core.course_progress import launched
 from streams.core.course_session import Change, CommitUrl, CourseSession, apply_commit, launch, report_score
 from streams.core.errors import Conflict
 from streams.core.event import Event
 from streams.core.limits import SCORES_PER_SESSION
+from streams.ports import Prunable
 
 CODEC = AvroCodec()
 TOKEN = "0" * 64
@@ -142,6 +144,15 @@ async def test_a_score_that_waits_is_stored_with_its_session(database: SqlStore,
     again = SqlCourseSessions(database.database, CODEC, FakeTelemetry())
     assert await report(again, after_seconds(60)) == 1
     assert await reported(database) == ["session.launched", 0.0, 2.0]
+
+
+async def test_a_session_with_a_score_that_waits_is_kept(database: SqlStore, sessions: SqlCourseSessions) -> None:
+    for number in range(2):
+        await sessions.commit(TOKEN, applying(scored(number), f"evt_{number}", after_seconds(number)))
+    pruning, later = SqlPruning(database.database), after_seconds(86_400)
+    assert await pruning.prune(Prunable.COURSE_SESSIONS, later, 10) == 0
+    assert await report(sessions, later) == 1
+    assert await pruning.prune(Prunable.COURSE_SESSIONS, later, 10) == 1
 
 
 async def test_scores_are_reported_in_portions(database: SqlStore, sessions: SqlCourseSessions) -> None:
